@@ -1,0 +1,77 @@
+"""Strict settings: TOML files into frozen pydantic models; unknown keys fail by name."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from privacy.errors import ConfigError
+
+
+class Strict(BaseModel):
+    """Base of all settings: frozen, no unknown keys, no NaN or infinity, no silent coercion."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True
+    )
+
+
+Settings = TypeVar("Settings", bound=Strict)
+
+
+def load_toml(path: Path, model: type[Settings]) -> Settings:
+    """Read `path` and check it against `model`.
+
+    Raises `ConfigError` that names the file, each wrong key and, for an unknown key, the nearest
+    known one.
+    """
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist.", "Check the path.") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}.", "Correct that line.") from None
+    return check(values, model, where=str(path))
+
+
+def check(values: object, model: type[Settings], *, where: str) -> Settings:
+    """Validate plain `values` (tables as dicts) against `model`; `where` names them in errors."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        lines = "; ".join(_explain(detail, model) for detail in error.errors())
+        raise ConfigError(f"{where}: {lines}.", "Correct the file and try again.") from None
+
+
+def _explain(detail: ErrorDetails, model: type[BaseModel]) -> str:
+    name = ".".join(str(part) for part in detail["loc"]) or "(the whole file)"
+    if detail["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(detail["loc"][-1]), _known_names(model), n=1)
+        return f"unknown key {name}" + (f" (did you mean {near[0]}?)" if near else "")
+    if detail["type"] == "missing":
+        return f"{name} is missing"
+    return f"{name}: {detail['msg'].removeprefix('Value error, ').rstrip('.')}"
+
+
+def _known_names(model: type[BaseModel]) -> list[str]:
+    """All key names of `model` and of the tables inside it."""
+    names: list[str] = []
+    queue = [model]
+    while queue:
+        for name, field in queue.pop().model_fields.items():
+            names.append(name)
+            queue.extend(_models_in(field.annotation))
+    return names
+
+
+def _models_in(annotation: object) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]

@@ -1,0 +1,135 @@
+"""The study manifest: everything public that is fixed before a study's first round.
+
+Server and sites read the same `study.toml` and compare its digest, so that a coordinator cannot
+change a schedule, a weight or a model under way. Nothing in it is secret.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from privacy.config import Strict, load_toml
+
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+SiteName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Base(Strict):
+    """The frozen base pipeline, found by digest in the model cache."""
+
+    digest: Digest
+    source: str = Field(min_length=1)  # where to get it: "tiny", a local folder, or a hub id
+
+
+class Adapter(Strict):
+    """LoRA: `targets` are suffixes of module names of the UNet, e.g. "attn2.to_q"."""
+
+    targets: tuple[str, ...] = Field(min_length=1)
+    rank: Count
+    alpha: Positive
+
+
+class Training(Strict):
+    """One round of local DP-SGD at a site: `steps` Poisson-subsampled Gaussian steps."""
+
+    sampling_rate: Fraction  # q: chance of each patient to enter a step
+    steps: Count  # local steps a round
+    tiles_per_patient: Count  # k: at most so many tiles of a drawn patient
+    draws_per_tile: Count  # m: (t, noise) draws averaged before the clip
+    clipping_norm: Positive  # C: L2 bound of one patient's gradient
+    noise_multiplier: Annotated[float, Field(ge=0)]  # sigma: noise std is sigma * C
+    optimizer: Literal["sgd", "adam"]
+    learning_rate: Positive
+    loss: Literal["denoising"] = "denoising"
+
+
+class Privacy(Strict):
+    """What the accountant needs beside the training schedule."""
+
+    delta: Annotated[float, Field(gt=0, lt=1e-3)]
+    attempts: Count = 1  # cap on attempts a round; every attempt is an event of its own
+
+
+class Aggregation(Strict):
+    """How the sites' updates become the next adapter. FedAdam: Reddi et al. 2021, Algorithm 2."""
+
+    strategy: Literal["fedavg", "fedadam"]
+    learning_rate: Positive = 1.0
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    tau: Positive = 1e-3
+    secure_aggregation: Literal["required", "off"] = "required"
+
+
+class Cohort(Strict):
+    """A round needs `min_sites` updates; a site that misses the deadline is dropped from it."""
+
+    min_sites: Count
+    round_deadline: Positive  # seconds from the start message to the last accepted update
+
+
+class Site(Strict):
+    """A member of the study with its declared, rounded cohort size N (a public constant)."""
+
+    name: SiteName
+    declared_patients: Annotated[int, Field(ge=1, le=10_000_000)]
+
+
+class Samples(Strict):
+    """Public prompts and seeds of the sample grids; the only prompts that are ever tracked."""
+
+    prompts: tuple[str, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(min_length=1)
+    steps: Count = 20
+    guidance: Positive = 3.0
+
+
+class Study(Strict):
+    """The whole manifest, `study.toml`."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+    rounds: Count
+    base: Base
+    adapter: Adapter
+    training: Training
+    privacy: Privacy
+    aggregation: Aggregation
+    cohort: Cohort
+    sites: tuple[Site, ...] = Field(min_length=1)
+    samples: Samples
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Study:
+        names = [site.name for site in self.sites]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two sites are called {twice[0]}; every site needs its own name")
+        if self.cohort.min_sites > len(self.sites):
+            raise ValueError(
+                f"cohort.min_sites is {self.cohort.min_sites} but only {len(self.sites)} sites "
+                "are listed"
+            )
+        return self
+
+    def site(self, name: str) -> Site | None:
+        """The member called `name`, or None."""
+        return next((site for site in self.sites if site.name == name), None)
+
+    def digest(self) -> bytes:
+        """SHA-256 (32 bytes) of the manifest's canonical JSON: layout and comments do not count."""
+        values = self.model_dump(mode="json")
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(b"craftsfl/study/v1\0" + text.encode("ascii")).digest()
+
+
+def load_study(path: Path) -> Study:
+    """Read `study.toml`; raises `ConfigError`."""
+    return load_toml(path, Study)
