@@ -1,0 +1,277 @@
+"""The bodies of all messages: frozen values with one fixed byte layout each (see `codec`).
+
+Server to site: Hello, StartTraining, Collect. Site to server: SiteFacts, Started, Running,
+Update, Refusal. The fields stand in the order of their bytes. What a site sends is a function of
+public facts and of noised results: no loss, no count of drawn patients, no time, no free text.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import ClassVar, Self
+
+import numpy as np
+
+from privacy.wire.codec import Reader, Vector, Writer, malformed
+from privacy.wire.reasons import Reason
+
+DIGEST_BYTES = 32
+MAX_NAME_BYTES = 32
+SITE_NAME = r"^[a-z0-9][a-z0-9-]{0,31}$"  # as in privacy.manifest, which would import pydantic
+
+
+class Kind(IntEnum):
+    """The number of each body in the envelope. Numbers never change."""
+
+    HELLO = 1
+    SITE_FACTS = 2
+    START_TRAINING = 3
+    STARTED = 4
+    COLLECT = 5
+    RUNNING = 6
+    UPDATE = 7
+    REFUSAL = 8
+
+
+class Body(ABC):
+    """A message's contents. Two bodies are equal when kind and bytes are.
+
+    `encode` and `decode` are inverse; both raise `RefusedMessage` for values that are not
+    allowed, `decode` also for missing and trailing bytes.
+    """
+
+    __slots__ = ()
+    KIND: ClassVar[Kind]
+
+    @abstractmethod
+    def _write(self, writer: Writer) -> None:
+        """Append all fields."""
+
+    @classmethod
+    @abstractmethod
+    def _read(cls, reader: Reader) -> Self:
+        """Take all fields."""
+
+    def encode(self) -> bytes:
+        """The bytes that travel, and that signatures cover."""
+        writer = Writer()
+        self._write(writer)
+        return writer.done()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """The body whose bytes are `data`, all of them."""
+        reader = Reader(data)
+        body = cls._read(reader)
+        reader.end()
+        return body
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Body):
+            return NotImplemented
+        return self.KIND == other.KIND and self.encode() == other.encode()
+
+    def __hash__(self) -> int:
+        return hash((self.KIND, self.encode()))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hello(Body):
+    """The server asks a site who it is and whether it has the same study (32-byte digest)."""
+
+    KIND: ClassVar[Kind] = Kind.HELLO
+    study_digest: bytes
+
+    def _write(self, writer: Writer) -> None:
+        writer.fixed(self.study_digest, DIGEST_BYTES)
+
+    @classmethod
+    def _read(cls, reader: Reader) -> Self:
+        return cls(study_digest=reader.fixed(DIGEST_BYTES))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SiteFacts(Body):
+    """What a site says of itself: public facts only; epsilon may be +inf where no noise is added.
+
+    `declared_patients` is the study's rounded constant, never the true count.
+    """
+
+    KIND: ClassVar[Kind] = Kind.SITE_FACTS
+    name: str
+    declared_patients: int
+    study_digest: bytes
+    base_digest: bytes
+    layout_fingerprint: bytes
+    parameters: int
+    epsilon_spent: float
+    epsilon_budget: float
+    delta: float
+    masked: bool
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(SITE_NAME, self.name):
+            raise malformed("A site's name is not of the allowed form (a-z, 0-9, hyphens).")
+
+    def _write(self, writer: Writer) -> None:
+        writer.text(self.name, MAX_NAME_BYTES).u32(self.declared_patients)
+        writer.fixed(self.study_digest, DIGEST_BYTES).fixed(self.base_digest, DIGEST_BYTES)
+        writer.fixed(self.layout_fingerprint, DIGEST_BYTES).u32(self.parameters)
+        writer.f64(self.epsilon_spent).f64(self.epsilon_budget).f64(self.delta)
+        writer.u8(int(self.masked))
+
+    @classmethod
+    def _read(cls, reader: Reader) -> Self:
+        return cls(
+            name=reader.text(MAX_NAME_BYTES),
+            declared_patients=reader.u32(),
+            study_digest=reader.fixed(DIGEST_BYTES),
+            base_digest=reader.fixed(DIGEST_BYTES),
+            layout_fingerprint=reader.fixed(DIGEST_BYTES),
+            parameters=reader.u32(),
+            epsilon_spent=reader.f64(),
+            epsilon_budget=reader.f64(),
+            delta=reader.f64(),
+            masked=_flag(reader.u8()),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StartTraining(Body):
+    """Train one round from `adapter`, float32 [P], finite."""
+
+    KIND: ClassVar[Kind] = Kind.START_TRAINING
+    study_digest: bytes
+    layout_fingerprint: bytes
+    adapter: Vector
+
+    def __post_init__(self) -> None:
+        _check_vector(self.adapter)
+
+    def _write(self, writer: Writer) -> None:
+        writer.fixed(self.study_digest, DIGEST_BYTES).fixed(self.layout_fingerprint, DIGEST_BYTES)
+        writer.vector(self.adapter)
+
+    @classmethod
+    def _read(cls, reader: Reader) -> Self:
+        return cls(reader.fixed(DIGEST_BYTES), reader.fixed(DIGEST_BYTES), reader.vector())
+
+
+class _Empty(Body):
+    """A message without fields."""
+
+    __slots__ = ()
+
+    def _write(self, writer: Writer) -> None:
+        pass
+
+    @classmethod
+    def _read(cls, reader: Reader) -> Self:
+        return cls()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Started(_Empty):
+    """The site has begun to train, or had already begun, what StartTraining asked for."""
+
+    KIND: ClassVar[Kind] = Kind.STARTED
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Collect(_Empty):
+    """The server asks for the result of the attempt that the envelope names."""
+
+    KIND: ClassVar[Kind] = Kind.COLLECT
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Running(Body):
+    """Not finished: `quarter` (0 .. 3) quarters of the round's steps are done.
+
+    Coarse on purpose: fine timing would tell how many patients were drawn.
+    """
+
+    KIND: ClassVar[Kind] = Kind.RUNNING
+    quarter: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.quarter <= 3:
+            raise malformed("A progress report is not a number of quarters, 0 to 3.")
+
+    def _write(self, writer: Writer) -> None:
+        writer.u8(self.quarter)
+
+    @classmethod
+    def _read(cls, reader: Reader) -> Self:
+        return cls(quarter=reader.u8())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Update(Body):
+    """A finished round: `delta`, float32 [P], is the noised change of the adapter, finite.
+
+    `epsilon_spent` is the site's total after this round, a function of public facts only.
+    """
+
+    KIND: ClassVar[Kind] = Kind.UPDATE
+    layout_fingerprint: bytes
+    delta: Vector
+    epsilon_spent: float
+
+    def __post_init__(self) -> None:
+        _check_vector(self.delta)
+
+    def _write(self, writer: Writer) -> None:
+        writer.fixed(self.layout_fingerprint, DIGEST_BYTES).vector(self.delta)
+        writer.f64(self.epsilon_spent)
+
+    @classmethod
+    def _read(cls, reader: Reader) -> Self:
+        return cls(reader.fixed(DIGEST_BYTES), reader.vector(), reader.f64())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Refusal(Body):
+    """No, and why. The three epsilons are 0 unless `reason` is BUDGET."""
+
+    KIND: ClassVar[Kind] = Kind.REFUSAL
+    reason: Reason
+    spent: float = 0.0
+    would_be: float = 0.0
+    budget: float = 0.0
+
+    def _write(self, writer: Writer) -> None:
+        writer.u8(self.reason).f64(self.spent).f64(self.would_be).f64(self.budget)
+
+    @classmethod
+    def _read(cls, reader: Reader) -> Self:
+        return cls(_reason(reader.u8()), reader.f64(), reader.f64(), reader.f64())
+
+
+BODIES: dict[int, type[Body]] = {
+    body.KIND: body
+    for body in (Hello, SiteFacts, StartTraining, Started, Collect, Running, Update, Refusal)
+}
+
+
+def _check_vector(values: Vector) -> None:
+    if values.ndim != 1 or values.dtype != np.float32:
+        raise malformed("An adapter is not a flat float32 vector.")
+    if not np.isfinite(values).all():
+        raise malformed("An adapter has values that are not finite.")
+
+
+def _flag(value: int) -> bool:
+    if value not in (0, 1):
+        raise malformed("A yes-or-no field is neither 0 nor 1.")
+    return bool(value)
+
+
+def _reason(value: int) -> Reason:
+    try:
+        return Reason(value)
+    except ValueError:
+        raise malformed("A refusal gives a reason that does not exist.") from None

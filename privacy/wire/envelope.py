@@ -1,0 +1,86 @@
+"""Envelopes: which run, round and attempt a body belongs to; opened strictly.
+
+Guarantees of `open_envelope`, each with a test: nothing over the limit is parsed; what is opened
+seals to the very same bytes, so unknown fields, repeated fields, non-minimal varints and a
+changed order are refused; so are another version, an unknown kind and a body that its own
+`decode` refuses. A refused envelope changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+
+from privacy.wire import envelope_pb2
+from privacy.wire.bodies import BODIES, Body
+from privacy.wire.codec import malformed
+from privacy.wire.reasons import Reason, RefusedMessage
+
+VERSION = 1
+OVERHEAD = 1024  # bytes: more than every field of an envelope and its body besides the vector
+
+# The Flower record that carries an envelope: see client/app.py and server/messages.py.
+RECORD = "envelope"
+ARRAY = "bytes"
+ACTION = "craftsfl"  # message types "query.craftsfl" and "train.craftsfl"
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """One message. `run` is Flower's run id (u64); round and attempt (u32) count from 1."""
+
+    run: int
+    round: int
+    attempt: int
+    body: Body
+
+
+def size_limit(parameters: int) -> int:
+    """The most bytes that any envelope of a study with P = `parameters` may have."""
+    return 4 * parameters + OVERHEAD
+
+
+def seal(envelope: Envelope) -> bytes:
+    """The one byte string of `envelope`; raises `RefusedMessage` for values out of range."""
+    try:
+        message = envelope_pb2.Envelope(
+            version=VERSION,
+            run=envelope.run,
+            round=envelope.round,
+            attempt=envelope.attempt,
+            kind=envelope.body.KIND,
+            body=envelope.body.encode(),
+        )
+    except (ValueError, TypeError):  # protobuf's words for an integer out of range
+        raise malformed("Run, round or attempt is out of its range.") from None
+    return message.SerializeToString(deterministic=True)
+
+
+def open_envelope(data: bytes, *, limit: int) -> Envelope:
+    """The envelope whose bytes are `data`; `limit` (bytes) comes from `size_limit`.
+
+    Raises `RefusedMessage`, whose `reason` (TOO_LARGE, MALFORMED or UNKNOWN_KIND) is the answer
+    for the sender.
+    """
+    if len(data) > limit:
+        raise RefusedMessage(
+            Reason.TOO_LARGE, f"A message has {len(data)} bytes, at most {limit} are allowed."
+        )
+    message = _parse(data)
+    if message.version != VERSION:
+        raise malformed(f"A message has version {message.version} instead of {VERSION}.")
+    if message.kind not in BODIES:
+        raise RefusedMessage(Reason.UNKNOWN_KIND, f"A message is of unknown kind {message.kind}.")
+    body = BODIES[message.kind].decode(message.body)
+    envelope = Envelope(message.run, message.round, message.attempt, body)
+    if seal(envelope) != data:
+        raise malformed("A message is not in its canonical form.")
+    return envelope
+
+
+def _parse(data: bytes) -> envelope_pb2.Envelope:
+    try:
+        return envelope_pb2.Envelope.FromString(data)
+    except DecodeError:
+        raise malformed("A message is not an envelope.") from None
