@@ -1,0 +1,1 @@
+"""Flower's own processes: their keys, command lines and environment."""
