@@ -1,0 +1,157 @@
+"""The hospital's two files: `site.toml` (where things are) and `policy.toml` (what is allowed)."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from privacy.config import Strict, load_toml
+from privacy.errors import DeploymentError
+from privacy.manifest import Count, Fraction, Positive, SiteName
+
+ANY_STUDY = "any"
+_LONGEST_FOLDER = 60  # a Unix socket's whole path must stay below about 104 bytes
+
+
+class DataSettings(Strict):
+    """`[data]`: the folder with the tiles and `metadata.csv|jsonl|parquet`."""
+
+    folder: Path
+
+
+class AgentSettings(Strict):
+    """`[agent]`: the process that owns data, model, ledger and policy."""
+
+    state: Path  # ledger, quarantine list, caches; created with mode 0700
+    socket: Path | None = None
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+
+
+class SuperNodeSettings(Strict):
+    """`[supernode]`: the network-facing process; it sees no data and no ledger."""
+
+    superlink: Annotated[str, Field(pattern=r"^[^\s:/]+:\d{1,5}$")]  # host:port of the Fleet API
+    root_certificates: Path | None = None  # PEM; None: the system's own authorities
+    key: Path  # OpenSSH NIST-EC private key that the operator registered
+    flwr_home: Path
+
+
+class SiteSettings(Strict):
+    """The whole of `site.toml`."""
+
+    name: SiteName
+    study: Path
+    policy: Path
+    data: DataSettings
+    agent: AgentSettings
+    supernode: SuperNodeSettings | None = None
+
+    def socket_path(self) -> Path:
+        """Where agent and ClientApp meet; creates the runtime folder if that is the place."""
+        return self.agent.socket or runtime_folder() / f"{self.name}.sock"
+
+
+class Policy(Strict):
+    """The whole of `policy.toml`: the site's own bounds, checked before anything is computed.
+
+    `epsilon` and `delta` bound everything that ever leaves this site, summed over all studies,
+    for patients as the unit. Neither has a default.
+    """
+
+    epsilon: Positive
+    delta: Annotated[float, Field(gt=0, lt=1e-3)]
+    studies: tuple[str, ...] = Field(min_length=1)
+    secure_aggregation: Literal["required", "off"] = "required"
+    mechanisms: tuple[Literal["local", "pooled"], ...] = Field(("local",), min_length=1)
+    max_rounds: Count = 1000
+    max_attempts: Count = 3
+    max_steps_per_round: Count = 1000
+    max_sampling_rate: Fraction = 1.0
+    max_tiles_per_patient: Count = 16
+    max_draws_per_tile: Count = 16
+    max_clipping_norm: Positive = 10.0
+    min_noise_multiplier: Positive = 0.3
+    allow_no_privacy: bool = False
+    max_parameters: Count = 50_000_000
+
+    @field_validator("studies")
+    @classmethod
+    def _are_digests(cls, studies: tuple[str, ...]) -> tuple[str, ...]:
+        for study in studies:
+            if study != ANY_STUDY and not _is_hex_digest(study):
+                raise ValueError(
+                    'each entry is the 64 hex digits of a study\'s digest, or "any" spelled out'
+                )
+        return studies
+
+    @model_validator(mode="after")
+    def _any_stands_alone(self) -> Self:
+        if ANY_STUDY in self.studies and len(self.studies) > 1:
+            raise ValueError('studies: "any" makes the other entries meaningless; keep one')
+        return self
+
+
+def load_site(path: Path) -> SiteSettings:
+    """Read `site.toml`; relative paths in it are relative to its folder, the result's absolute.
+
+    Raises `ConfigError`.
+    """
+    site = load_toml(path, SiteSettings)
+    folder = path.absolute().parent
+    values = {name: _resolved(getattr(site, name), folder) for name in type(site).model_fields}
+    return SiteSettings.model_validate(values)
+
+
+def load_policy(path: Path) -> Policy:
+    """Read `policy.toml`; raises `ConfigError`."""
+    return load_toml(path, Policy)
+
+
+def runtime_folder() -> Path:
+    """A short folder for sockets that only this user can enter (mode 0700).
+
+    `$XDG_RUNTIME_DIR/craftsfl`, else `<temporary folder>/craftsfl-<uid>`. Raises
+    `DeploymentError` if somebody else owns it: a socket there could be anybody's.
+    """
+    folder = _runtime_folder_name()
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        facts = folder.lstat()
+    except OSError as error:
+        raise DeploymentError(
+            f"The runtime folder {folder} cannot be made: {error.strerror}.",
+            "Set XDG_RUNTIME_DIR to a folder of yours, or agent.socket in site.toml.",
+        ) from None
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o077:
+        raise DeploymentError(
+            f"The runtime folder {folder} is not private to this user.",
+            "Remove it, or `chmod 700` it if it is yours.",
+        )
+    return folder
+
+
+def _runtime_folder_name() -> Path:
+    own = os.environ.get("XDG_RUNTIME_DIR", "")
+    if own and Path(own).is_dir() and len(own) <= _LONGEST_FOLDER:
+        return Path(own) / "craftsfl"
+    temporary = tempfile.gettempdir()
+    short = temporary if len(temporary) <= _LONGEST_FOLDER else "/tmp"
+    return Path(short) / f"craftsfl-{os.getuid()}"
+
+
+def _is_hex_digest(text: str) -> bool:
+    return len(text) == 64 and all(digit in "0123456789abcdef" for digit in text)
+
+
+def _resolved(value: object, folder: Path) -> object:
+    """`value` with every relative path in it made absolute; tables come back as dicts."""
+    if isinstance(value, Path):
+        return Path(os.path.normpath(folder / value.expanduser()))
+    if isinstance(value, Strict):
+        return {name: _resolved(getattr(value, name), folder) for name in type(value).model_fields}
+    return value

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from client.settings import load_policy, load_site, runtime_folder
+from privacy.errors import ConfigError, DeploymentError
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+SITE = """
+name = "north"
+study = "study.toml"
+policy = "/etc/craftsfl/policy.toml"
+[data]
+folder = "../tiles"
+[agent]
+state = "state"
+"""
+POLICY = 'epsilon = 4.0\ndelta = 1e-5\nstudies = ["any"]\n'
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "settings.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_sample_files_are_valid() -> None:
+    site = load_site(EXAMPLES / "site.toml")
+    policy = load_policy(EXAMPLES / "policy.toml")
+    assert site.name == "hospital-a"
+    assert site.data.folder == EXAMPLES / "tiles"
+    assert site.supernode is not None
+    assert site.supernode.key == EXAMPLES / "keys" / "hospital-a"
+    assert policy.secure_aggregation == "off"
+    assert not policy.allow_no_privacy
+
+
+def test_commented_defaults_of_the_sample_policy_are_the_real_ones() -> None:
+    policy = load_policy(EXAMPLES / "policy.toml")
+    lines = (EXAMPLES / "policy.toml").read_text().splitlines()
+    shown = dict(
+        line.removeprefix("# ").split("#")[0].split(" = ", 1)
+        for line in lines
+        if line.startswith(("# max_", "# min_"))
+    )
+    assert len(shown) == 9
+    assert all(float(value) == getattr(policy, name) for name, value in shown.items())
+
+
+def test_relative_paths_start_at_the_files_folder(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    site = load_site(written(tmp_path / "site", SITE))
+    assert site.study == tmp_path / "site" / "study.toml"
+    assert site.policy == Path("/etc/craftsfl/policy.toml")
+    assert site.data.folder == tmp_path / "tiles"
+    assert site.agent.state == tmp_path / "site" / "state"
+
+
+def test_unknown_key_names_the_nearest(tmp_path: Path) -> None:
+    path = written(tmp_path, SITE.replace("state =", "sate ="))
+    with pytest.raises(ConfigError, match=r"unknown key agent.sate \(did you mean state\?\)"):
+        load_site(path)
+
+
+@pytest.mark.parametrize("key", ["epsilon", "delta", "studies"])
+def test_budget_and_studies_have_no_default(tmp_path: Path, key: str) -> None:
+    text = "".join(line + "\n" for line in POLICY.splitlines() if not line.startswith(key))
+    with pytest.raises(ConfigError, match=f"{key} is missing"):
+        load_policy(written(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("max_step_per_round = 5", "did you mean max_steps_per_round"),
+        ("min_noise_multiplier = 0.0", "min_noise_multiplier"),
+        ("epsilon = -1.0", "epsilon"),
+        ("epsilon = inf", "epsilon"),
+        ("delta = 0.5", "delta"),
+        ('studies = ["abc"]', "64 hex digits"),
+        ('studies = ["any", "any"]', "keep one"),
+        ("studies = []", "studies"),
+        ('mechanisms = ["remote"]', "mechanisms"),
+        ('secure_aggregation = "maybe"', "secure_aggregation"),
+    ],
+)
+def test_wrong_policies_are_refused(tmp_path: Path, line: str, message: str) -> None:
+    key = line.split(" ")[0]
+    kept = [other for other in POLICY.splitlines() if not other.startswith(key)]
+    with pytest.raises(ConfigError, match=message):
+        load_policy(written(tmp_path, "\n".join([*kept, line])))
+
+
+def test_a_policy_requires_secure_aggregation_unless_told_otherwise(tmp_path: Path) -> None:
+    assert load_policy(written(tmp_path, POLICY)).secure_aggregation == "required"
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x"])
+def test_unknown_devices_are_refused(tmp_path: Path, device: str) -> None:
+    with pytest.raises(ConfigError, match=r"agent\.device"):
+        load_site(written(tmp_path, SITE + f'device = "{device}"\n'))
+
+
+def test_runtime_folder_is_private_and_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    folder = runtime_folder()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    deep = tmp_path / ("d" * 90)
+    deep.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
+    assert not runtime_folder().is_relative_to(deep)
+
+
+def test_runtime_folder_of_somebody_else_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    (tmp_path / "craftsfl").mkdir(mode=0o700)
+    (tmp_path / "craftsfl").chmod(0o755)
+    with pytest.raises(DeploymentError, match="not private"):
+        runtime_folder()
+
+
+def test_socket_defaults_to_the_runtime_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert load_site(written(tmp_path, SITE)).socket_path() == tmp_path / "craftsfl" / "north.sock"
+    own = load_site(written(tmp_path, SITE + 'socket = "a.sock"\n'))
+    assert own.socket_path() == tmp_path / "a.sock"
