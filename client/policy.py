@@ -1,0 +1,117 @@
+"""What the site's policy says about a study: one pure check, used before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from client.settings import ANY_STUDY, Policy
+from privacy.errors import ConfigError, PolicyError
+from privacy.manifest import Study
+
+_DECLARED_FACTOR = 2  # how far rounding may take the declared from the true cohort size
+
+
+@dataclass(frozen=True, slots=True)
+class SiteRules:
+    """A site's name, its policy and the one study that its agent serves."""
+
+    name: str
+    study: Study
+    policy: Policy
+
+    @property
+    def declared_patients(self) -> int:
+        """The public cohort size N of this site; `ConfigError` if the study does not list it."""
+        member = self.study.site(self.name)
+        if member is None:
+            listed = ", ".join(site.name for site in self.study.sites)
+            raise ConfigError(
+                f"The study {self.study.name} does not list a site called {self.name}; "
+                f"it lists {listed}.",
+                "Correct `name` in site.toml, or ask the consortium for a study that lists you.",
+            )
+        return member.declared_patients
+
+    def check(self) -> None:
+        """Raise `ConfigError` or `PolicyError`, naming every bound that the study exceeds."""
+        _ = self.declared_patients
+        self._check_secure_aggregation()
+        faults = [*self._study_faults(), *self._mechanism_faults(), *self._noise_faults()]
+        if faults:
+            raise PolicyError(
+                f"The policy forbids the study {self.study.name}: " + "; ".join(faults) + ".",
+                "Change policy.toml only if the hospital agrees; else ask for another study.",
+            )
+
+    def check_parameters(self, parameters: int) -> None:
+        """Raise `PolicyError` if the adapter has more parameters than the policy allows."""
+        if parameters > self.policy.max_parameters:
+            raise PolicyError(
+                f"The adapter has {parameters} parameters, but max_parameters is "
+                f"{self.policy.max_parameters}.",
+                "Raise max_parameters in policy.toml, or ask for a smaller adapter.",
+            )
+
+    def check_patients(self, patients: int) -> None:
+        """Raise `ConfigError` if `patients` is no cohort that would be rounded to the declared N.
+
+        The noise does not depend on the true count, but the denominator and delta rest on N.
+        """
+        declared = self.declared_patients
+        if not declared / _DECLARED_FACTOR <= patients <= declared * _DECLARED_FACTOR:
+            raise ConfigError(
+                f"The study declares {declared} patients for {self.name}, but the data folder has "
+                f"{patients} that can be used.",
+                "Check data.folder and the quarantine list, or have the declared size corrected "
+                "in study.toml.",
+            )
+
+    def _check_secure_aggregation(self) -> None:
+        if "required" in (
+            self.policy.secure_aggregation,
+            self.study.aggregation.secure_aggregation,
+        ):
+            raise PolicyError(
+                "Secure aggregation is required, but this version does not have it: it comes with "
+                "a later one.",
+                'To go on without it, set secure_aggregation = "off" in policy.toml (and in the '
+                "study's [aggregation]). CAUTION: the coordinator then sees this site's own "
+                "noised update, not only the sum over all sites.",
+            )
+
+    def _study_faults(self) -> Iterator[str]:
+        digest = self.study.digest().hex()
+        if self.policy.studies != (ANY_STUDY,) and digest not in self.policy.studies:
+            yield f"its digest {digest} is not among `studies`"
+        if self.study.privacy.delta > self.policy.delta:
+            yield f"delta {self.study.privacy.delta:g} is above {self.policy.delta:g}"
+        yield from _above("rounds", self.study.rounds, self.policy.max_rounds)
+        yield from _above("attempts", self.study.privacy.attempts, self.policy.max_attempts)
+
+    def _mechanism_faults(self) -> Iterator[str]:
+        training, policy = self.study.training, self.policy
+        if "local" not in policy.mechanisms:
+            yield 'the mechanism "local" is not among `mechanisms`'
+        yield from _above("steps a round", training.steps, policy.max_steps_per_round)
+        yield from _above("sampling_rate", training.sampling_rate, policy.max_sampling_rate)
+        yield from _above(
+            "tiles_per_patient", training.tiles_per_patient, policy.max_tiles_per_patient
+        )
+        yield from _above("draws_per_tile", training.draws_per_tile, policy.max_draws_per_tile)
+        yield from _above("clipping_norm", training.clipping_norm, policy.max_clipping_norm)
+
+    def _noise_faults(self) -> Iterator[str]:
+        sigma = self.study.training.noise_multiplier
+        if sigma == 0 and not self.policy.allow_no_privacy:
+            yield "noise_multiplier 0 means no privacy at all, and allow_no_privacy is not set"
+        if 0 < sigma < self.policy.min_noise_multiplier:
+            yield (
+                f"noise_multiplier {sigma:g} is below "
+                f"min_noise_multiplier {self.policy.min_noise_multiplier:g}"
+            )
+
+
+def _above(name: str, value: float, bound: float) -> Iterator[str]:
+    if value > bound:
+        yield f"{name} {value:g} is above {bound:g}"

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from client.policy import SiteRules
+from client.settings import Policy
+from privacy.errors import ConfigError, PolicyError
+
+from .studies import make_study
+
+
+def rules(policy: dict[str, Any] | None = None, name: str = "north", **study: Any) -> SiteRules:
+    allowed = {"epsilon": 5.0, "delta": 1e-5, "studies": ("any",), "secure_aggregation": "off"}
+    return SiteRules(name, make_study(**study), Policy(**{**allowed, **(policy or {})}))
+
+
+def test_an_allowed_study_passes() -> None:
+    rules().check()
+    rules({"studies": (make_study().digest().hex(),)}).check()
+
+
+def test_every_exceeded_bound_is_named_at_once() -> None:
+    strict = {
+        "max_rounds": 2,
+        "max_attempts": 1,
+        "max_steps_per_round": 3,
+        "max_sampling_rate": 0.4,
+        "max_tiles_per_patient": 1,
+        "max_clipping_norm": 0.5,
+        "min_noise_multiplier": 2.0,
+        "delta": 1e-6,
+        "studies": ("0" * 64,),
+        "mechanisms": ("pooled",),
+    }
+    with pytest.raises(PolicyError) as caught:
+        rules(strict).check()
+    named = ["rounds 3", "attempts 2", "steps a round 4", "sampling_rate 0.5", "delta 1e-05"]
+    named += [
+        "tiles_per_patient 2",
+        "clipping_norm 1",
+        "noise_multiplier 1",
+        "`studies`",
+        '"local"',
+    ]
+    assert [text for text in named if text not in caught.value.message] == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "study"),
+    [
+        ({"secure_aggregation": "required"}, {}),
+        ({}, {"aggregation": {"secure_aggregation": "required"}}),
+    ],
+)
+def test_required_secure_aggregation_is_refused_with_the_way_out(
+    policy: dict[str, Any], study: dict[str, Any]
+) -> None:
+    with pytest.raises(PolicyError) as caught:
+        rules(policy, **study).check()
+    assert "later" in caught.value.message
+    assert 'secure_aggregation = "off"' in caught.value.hint
+    assert "sees this site's own" in caught.value.hint
+
+
+def test_a_site_outside_of_the_study_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match="does not list a site called west; it lists north, south"
+    ):
+        rules(name="west").check()
+
+
+def test_no_noise_needs_the_spelled_out_permission() -> None:
+    silent = {"training": {"noise_multiplier": 0.0}}
+    with pytest.raises(PolicyError, match="no privacy at all"):
+        rules(**silent).check()
+    rules({"allow_no_privacy": True}, **silent).check()
+
+
+def test_the_permission_for_no_noise_does_not_admit_little_noise() -> None:
+    with pytest.raises(PolicyError, match="below min_noise_multiplier"):
+        rules({"allow_no_privacy": True}, training={"noise_multiplier": 0.1}).check()
+
+
+@pytest.mark.parametrize(("patients", "fits"), [(4, False), (5, True), (20, True), (21, False)])
+def test_declared_and_usable_patients_agree_within_rounding(patients: int, fits: bool) -> None:
+    if fits:
+        rules().check_patients(patients)
+    else:
+        with pytest.raises(ConfigError, match="declares 10 patients"):
+            rules().check_patients(patients)
+
+
+def test_the_adapter_is_bounded() -> None:
+    rules({"max_parameters": 10}).check_parameters(10)
+    with pytest.raises(PolicyError, match="11 parameters"):
+        rules({"max_parameters": 10}).check_parameters(11)
