@@ -33,8 +33,9 @@ check: setup
 	$(BIN)/lint-imports
 
 proto: setup
-	$(BIN)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. --grpc_python_out=. \
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. \
 	  privacy/wire/envelope.proto privacy/wire/agent.proto
+	$(BIN)/python -m grpc_tools.protoc -I. --grpc_python_out=. privacy/wire/agent.proto
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
