@@ -1,0 +1,21 @@
+"""A hospital's tiles: a folder in the imagefolder convention, checked file by file.
+
+Captions, file names and patient ids are health data. They live in `Tile` and `Quarantined` and in
+the texts of `DataError`; none of these leaves the agent or enters a log.
+"""
+
+from __future__ import annotations
+
+from client.data.imagefolder import Quarantined, SiteData, Tile, load_site_data
+from client.data.images import read_image, read_mask
+from client.data.quarantine import write_quarantine
+
+__all__ = [
+    "Quarantined",
+    "SiteData",
+    "Tile",
+    "load_site_data",
+    "read_image",
+    "read_mask",
+    "write_quarantine",
+]

@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from client.data import SiteData, load_site_data, read_image, write_quarantine
+from privacy.errors import DataError
+
+from .pictures import HEADER, noise, write_csv, write_folder, write_jsonl
+
+REAL = Path(__file__).parents[3] / "shared" / "data" / "sites"
+
+
+def reasons(data: SiteData) -> dict[str, str]:
+    return {entry.file: entry.reason for entry in data.quarantined}
+
+
+def test_a_sound_folder_is_read_whole(tmp_path: Path) -> None:
+    data = load_site_data(write_folder(tmp_path, patients=3, tiles=2))
+    assert [tile.patient for tile in data.tiles] == [0, 0, 1, 1, 2, 2]
+    assert data.patients == 3
+    assert data.quarantined == ()
+    assert data.tiles[2].caption == "canary caption 1"
+
+
+def test_no_health_data_in_any_repr(tmp_path: Path) -> None:
+    data = load_site_data(write_folder(tmp_path / "folder", patients=3))
+    assert "canary" not in repr(data) + repr(data.tiles) + repr(data.quarantined)
+
+
+def test_the_three_formats_say_the_same(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    arrow = pytest.importorskip("pyarrow")
+    noise().save(tmp_path / "a.png")
+    noise().save(tmp_path / "b.png")
+    records = [
+        {"file_name": "a.png", "text": "one", "patient_id": 7, "organ": "breast"},
+        {"file_name": "b.png", "text": "two", "patient_id": None, "organ": None},
+    ]
+    write_csv(
+        tmp_path, [("a.png", "one", 7, "breast"), ("b.png", "two", "", "")], (*HEADER, "organ")
+    )
+    from_csv = load_site_data(tmp_path)
+    (tmp_path / "metadata.csv").unlink()
+    write_jsonl(tmp_path, records)
+    from_jsonl = load_site_data(tmp_path)
+    (tmp_path / "metadata.jsonl").unlink()
+    parquet.write_table(arrow.Table.from_pylist(records), tmp_path / "metadata.parquet")
+    assert from_csv == from_jsonl == load_site_data(tmp_path)
+    assert from_csv.tiles[0].organ == "breast"
+    assert reasons(from_csv) == {"b.png": "patient_id is empty"}
+
+
+def test_every_unusable_row_is_quarantined_with_its_reason(tmp_path: Path) -> None:
+    folder = tmp_path / "site"
+    folder.mkdir()
+    noise().save(tmp_path / "outside.png")
+    for name in ("good.png", "no-text.png", "no-patient.png", "nan-patient.png", "other.png"):
+        noise().save(folder / name)
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    (folder / "folder.png").mkdir()
+    os.mkfifo(folder / "pipe.png")
+    (folder / "link.png").symlink_to(tmp_path / "outside.png")
+    rows = [
+        ("good.png", "fine", "p1"),
+        ("./good.png", "fine again", "p1"),
+        ("no-text.png", " ", "p1"),
+        ("no-patient.png", "x", ""),
+        ("nan-patient.png", "x", "NaN"),
+        ("broken.jpg", "x", "p2"),
+        ("missing.png", "x", "p2"),
+        ("../outside.png", "x", "p2"),
+        (str(tmp_path / "outside.png"), "x", "p2"),
+        ("link.png", "x", "p2"),
+        ("folder.png", "x", "p2"),
+        ("pipe.png", "x", "p2"),
+        ("n" * 300, "x", "p2"),
+        ("nul\0.png", "x", "p2"),
+        ("", "x", "p2"),
+        ("other.png", "x", "p2", "one cell too many"),
+    ]
+    write_csv(folder, rows)
+    data = load_site_data(folder)
+    assert [tile.path.name for tile in data.tiles] == ["good.png"]
+    assert data.patients == 1
+    assert reasons(data) == {
+        "./good.png": "listed before",
+        "no-text.png": "text is empty",
+        "no-patient.png": "patient_id is empty",
+        "nan-patient.png": "patient_id is empty",
+        "broken.jpg": reasons(data)["broken.jpg"],
+        "missing.png": "the file is missing",
+        "../outside.png": "leads outside of the data folder",
+        str(tmp_path / "outside.png"): "leads outside of the data folder",
+        "link.png": "leads outside of the data folder",
+        "folder.png": "not a regular file",
+        "pipe.png": "not a regular file",
+        "n" * 300: "not a usable file name",
+        "nul\0.png": "not a usable file name",
+        "(row 15)": "file_name is empty",
+        "(row 16)": "more cells than columns; quote texts that hold a comma",
+    }
+
+
+def test_a_file_listed_for_two_patients_belongs_to_neither(tmp_path: Path) -> None:
+    write_folder(tmp_path, patients=1, tiles=1)
+    noise().save(tmp_path / "shared.png")
+    rows = [
+        ("canary-file-0-0.png", "x", "p1"),
+        ("shared.png", "x", "p1"),
+        ("shared.png", "x", "p2"),
+    ]
+    write_csv(tmp_path, rows)
+    data = load_site_data(tmp_path)
+    assert len(data.tiles) == 1
+    assert [entry.reason for entry in data.quarantined] == ["listed for several patients"] * 2
+
+
+def test_a_broken_mask_costs_the_mask_and_not_the_tile(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        noise().save(tmp_path / name)
+    Image.fromarray(np.ones((32, 32), dtype=np.uint16)).save(tmp_path / "mask.png")
+    Image.fromarray(np.ones((20, 20), dtype=np.uint16)).save(tmp_path / "small.png")
+    rows = [
+        ("a.png", "x", "p1", "mask.png"),
+        ("b.png", "x", "p1", "small.png"),
+        ("c.png", "x", "p1", "gone.png"),
+    ]
+    write_csv(tmp_path, rows, (*HEADER, "mask"))
+    data = load_site_data(tmp_path)
+    assert [tile.mask and tile.mask.name for tile in data.tiles] == ["mask.png", None, None]
+    assert reasons(data) == {
+        "small.png": "mask: its size is not the tile's",
+        "gone.png": "mask: the file is missing",
+    }
+
+
+def test_broken_lines_of_jsonl_are_quarantined(tmp_path: Path) -> None:
+    write_folder(tmp_path, patients=1, tiles=1)
+    (tmp_path / "metadata.csv").unlink()
+    good = '{"file_name": "canary-file-0-0.png", "text": "x", "patient_id": "p"}\n'
+    (tmp_path / "metadata.jsonl").write_text(
+        good + "{broken\n\n[1]\n" + '{"file_name": "a", "text": {"b": 1}, "patient_id": "p"}\n'
+    )
+    data = load_site_data(tmp_path)
+    assert len(data.tiles) == 1
+    assert reasons(data) == {
+        "(row 2)": "the line is no JSON object",
+        "(row 3)": "the line is no JSON object",
+        "(row 4)": "text is no text",
+    }
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (("file_name", "text"), "no column patient_id.*Privacy is promised per patient"),
+        (("file_name", "text", "patient"), "Rename the column patient to patient_id"),
+        (("filename", "text", "patient_id"), "Rename the column filename to file_name"),
+        (("file_name", "caption", "patient_id"), "no column text.*Needed are"),
+    ],
+)
+def test_a_missing_column_is_an_error_with_the_fix(
+    tmp_path: Path, header: tuple[str, ...], message: str
+) -> None:
+    write_csv(tmp_path, [("a.png", "x", "p")], header)
+    with pytest.raises(DataError, match=message):
+        load_site_data(tmp_path)
+
+
+def _nothing(folder: Path) -> None:
+    folder.mkdir()
+
+
+def _two_files(folder: Path) -> None:
+    write_folder(folder)
+    write_jsonl(folder, [])
+
+
+def _latin(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "metadata.csv").write_bytes(
+        "file_name,text,patient_id\na,Präparat,p".encode("latin-1")
+    )
+
+
+def _unclosed(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "metadata.csv").write_text('file_name,text,patient_id\na,"x,p\n')
+
+
+def _no_parquet(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "metadata.parquet").write_bytes(b"PAR1 nothing")
+
+
+def _no_rows(folder: Path) -> None:
+    folder.mkdir()
+    write_csv(folder, [])
+
+
+def _all_missing(folder: Path) -> None:
+    folder.mkdir()
+    write_csv(folder, [("a.png", "x", "p"), ("b.png", "x", "p")])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: None, "does not exist"),
+        (_nothing, "no metadata file.*file_name, text, patient_id"),
+        (_two_files, "metadata.csv and metadata.jsonl"),
+        (_latin, "not UTF-8"),
+        (_unclosed, "line 1: unexpected end"),
+        (_no_parquet, "damaged"),
+        (_no_rows, "no rows"),
+        (_all_missing, r"no tile that can be used.*\(2 of 2\): the file is missing"),
+    ],
+)
+def test_a_useless_folder_is_an_error_with_the_fix(
+    tmp_path: Path, make: object, message: str
+) -> None:
+    assert callable(make)
+    make(tmp_path / "site")
+    with pytest.raises(DataError, match=message):
+        load_site_data(tmp_path / "site")
+
+
+def test_excel_marks_its_utf8(tmp_path: Path) -> None:
+    write_folder(tmp_path, patients=2)
+    text = (tmp_path / "metadata.csv").read_bytes()
+    (tmp_path / "metadata.csv").write_bytes(b"\xef\xbb\xbf" + text)
+    assert load_site_data(tmp_path).patients == 2
+
+
+def test_the_quarantine_list_is_private_and_replaced(tmp_path: Path) -> None:
+    write_csv(tmp_path, [("a.png", "x", "p"), ("b.png", "x", "")])
+    noise().save(tmp_path / "a.png")
+    noise().save(tmp_path / "b.png")
+    path = tmp_path / "quarantine.csv"
+    path.write_text("older")
+    path.chmod(0o644)
+    write_quarantine(path, load_site_data(tmp_path).quarantined)
+    assert path.read_text().splitlines() == ["file,reason", "b.png,patient_id is empty"]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real tiles (../shared/data/sites) are not here")
+def test_the_438_real_tiles_are_all_usable() -> None:
+    sites = [load_site_data(REAL / name) for name in ("site-1", "site-2", "site-3")]
+    assert [len(data.tiles) for data in sites] == [135, 190, 113]
+    assert [data.patients for data in sites[:2]] == [8, 8]
+    assert [data.quarantined for data in sites] == [(), (), ()]
+    assert sum(tile.mask is not None for tile in sites[2].tiles) == 36
+    assert max(Counter(tile.patient for data in sites[:2] for tile in data.tiles).values()) > 20
+    assert read_image(sites[2].tiles[0].path, 64).shape == (64, 64, 3)
