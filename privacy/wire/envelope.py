@@ -13,17 +13,18 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 
 from privacy.wire import envelope_pb2
-from privacy.wire.bodies import BODIES, Body
+from privacy.wire.bodies import BODIES, Body, Refusal
 from privacy.wire.codec import malformed
 from privacy.wire.reasons import Reason, RefusedMessage
 
 VERSION = 1
 OVERHEAD = 1024  # bytes: more than every field of an envelope and its body besides the vector
 
-# The Flower record that carries an envelope: see client/app.py and server/messages.py.
-RECORD = "envelope"
-ARRAY = "bytes"
+# How an envelope travels in a Flower message: see client/app.py for the reasons.
 ACTION = "craftsfl"  # message types "query.craftsfl" and "train.craftsfl"
+RECORD = "envelope"  # the name of the ArrayRecord
+ARRAY = "bytes"  # the name of the one Array in it: dtype uint8, shape [length]
+ARRAY_TYPE = "craftsfl.envelope"  # its serialisation type: the envelope's bytes as they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,15 @@ def open_envelope(data: bytes, *, limit: int) -> Envelope:
     if seal(envelope) != data:
         raise malformed("A message is not in its canonical form.")
     return envelope
+
+
+def refuse(request: bytes, reason: Reason) -> bytes:
+    """The sealed refusal of `request`, with its run, round and attempt where they can be read."""
+    try:
+        message = _parse(request)
+    except RefusedMessage:
+        message = envelope_pb2.Envelope()
+    return seal(Envelope(message.run, message.round, message.attempt, Refusal(reason)))
 
 
 def _parse(data: bytes) -> envelope_pb2.Envelope:
