@@ -1,0 +1,212 @@
+"""The agent's gRPC service on its Unix socket: the hospital's side of the airlock.
+
+Whoever may open the socket may be hostile: it can run any code that the coordinator's bundle
+carries. Guarantees, each with a test:
+
+- No more than `limit` bytes of a message are held, one chunk at most 1 MiB; a longer message is
+  refused before the handler sees it.
+- What the handler raises never crosses: the caller reads `Refusal(INTERNAL)`, and the agent's log
+  names the type and the place, not the text, which could name a patient's file.
+- Only the socket's owner can connect (mode 0600 unless the site says otherwise), and a socket on
+  which another agent still listens is not taken over.
+- The progress stream tells quarters, no more than `Running` tells the server: the time of single
+  steps would tell how many patients were drawn.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket as sockets
+import stat
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from client.agent.progress import ProgressEvent, ProgressSource
+from privacy.errors import ConfigError, DeploymentError
+from privacy.wire import agent_pb2, agent_pb2_grpc
+from privacy.wire.chunks import MAX_CHUNK_MESSAGE, gather, split, target
+from privacy.wire.envelope import refuse
+from privacy.wire.reasons import Reason
+
+MAX_PATH_BYTES = 100  # the system takes 107 at most; a longer path does not bind
+SERVICE = agent_pb2.DESCRIPTOR.services_by_name["Agent"].full_name
+MAX_CALLS = 8  # at once; the forwarder needs one, each watcher of the progress one
+QUARTERS = 4
+
+Handler = Callable[[bytes], bytes]
+
+_log = logging.getLogger("craftsfl.agent")
+
+
+@dataclass(frozen=True, slots=True)
+class AgentServer:
+    """A running service. It starts as NOT_SERVING; `set_ready` when the model is loaded."""
+
+    path: Path
+    _server: grpc.Server
+    _health: health.HealthServicer
+    _progress: ProgressSource
+
+    def set_ready(self, ready: bool) -> None:
+        """What the health service answers from now on; Exchange always reaches the handler."""
+        states = health_pb2.HealthCheckResponse
+        state = states.SERVING if ready else states.NOT_SERVING
+        for name in ("", SERVICE):
+            self._health.set(name, state)
+
+    def stop(self, grace: float = 2.0) -> None:
+        """Take no more calls, give open ones `grace` seconds, remove the socket."""
+        self.set_ready(False)
+        self._progress.close()
+        self._server.stop(grace).wait()
+        self.path.unlink(missing_ok=True)
+
+    def wait(self) -> None:
+        """Block until the service is stopped."""
+        self._server.wait_for_termination()
+
+
+def serve(
+    handler: Handler, progress: ProgressSource, socket: Path, *, limit: int, mode: int = 0o600
+) -> AgentServer:
+    """Listen on `socket`; `handler` maps the bytes of one envelope to those of another.
+
+    `handler` is called from several threads and must return at once. `limit` (bytes) bounds a
+    request. `mode` are the socket's permissions. Raises `ConfigError` for a path that is too
+    long, `DeploymentError` where it cannot listen.
+    """
+    path = socket.absolute()
+    _check_path(path)
+    _clear(path)
+    server = grpc.server(
+        ThreadPoolExecutor(MAX_CALLS, thread_name_prefix="agent"),
+        maximum_concurrent_rpcs=MAX_CALLS,
+        options=[("grpc.max_receive_message_length", MAX_CHUNK_MESSAGE)],
+    )
+    agent_pb2_grpc.add_AgentServicer_to_server(_Agent(handler, progress, limit), server)
+    state = health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(state, server)
+    _bind(server, path, mode)
+    service = AgentServer(path, server, state, progress)
+    service.set_ready(False)
+    server.start()
+    return service
+
+
+class _Agent(agent_pb2_grpc.AgentServicer):
+    """The two calls of agent.proto."""
+
+    def __init__(self, handler: Handler, progress: ProgressSource, limit: int) -> None:
+        self._handler = handler
+        self._progress = progress
+        self._limit = limit
+
+    def Exchange(
+        self, request_iterator: Iterator[agent_pb2.Chunk], context: grpc.ServicerContext
+    ) -> Iterator[agent_pb2.Chunk]:
+        """One envelope in, one envelope out."""
+        request = gather(request_iterator, self._limit)
+        if request is not None:
+            yield from split(self._call(request))
+        else:
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "The message is too large.")
+
+    def Progress(
+        self, request: agent_pb2.ProgressRequest, context: grpc.ServicerContext
+    ) -> Iterator[agent_pb2.ProgressEvent]:
+        """Changes of phase and quarter until the caller hangs up or the agent stops."""
+        subscription = self._progress.subscribe()
+        context.add_callback(subscription.close)
+        last = None
+        for event in subscription:
+            coarse = _coarse(event)
+            if coarse != last:
+                yield coarse
+            last = coarse
+
+    def _call(self, request: bytes) -> bytes:
+        # The boundary of the site: an exception's text must not reach the server, whatever it is.
+        try:
+            return self._handler(request)
+        except Exception as error:  # noqa: BLE001
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            _log.error(
+                "The handler failed: %s at %s:%s",
+                type(error).__name__,
+                Path(place.filename).name,
+                place.lineno,
+            )
+            return refuse(request, Reason.INTERNAL)
+
+
+def _coarse(event: ProgressEvent) -> agent_pb2.ProgressEvent:
+    quarter = QUARTERS * event.done // event.total if event.total > 0 else 0
+    return agent_pb2.ProgressEvent(
+        run=event.run,
+        round=event.round,
+        attempt=event.attempt,
+        phase=event.phase,
+        done=max(0, min(quarter, QUARTERS)),
+        total=QUARTERS,
+    )
+
+
+def _check_path(path: Path) -> None:
+    length = len(os.fsencode(path))
+    if length > MAX_PATH_BYTES:
+        raise ConfigError(
+            f"The agent's socket path has {length} bytes; at most {MAX_PATH_BYTES} can be bound.",
+            'Set a shorter path as "socket" in the [agent] table of site.toml.',
+        )
+
+
+def _clear(path: Path) -> None:
+    """Make room: create the folder, remove a socket that nobody listens on any more."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists():
+            return
+        if not stat.S_ISSOCK(path.stat().st_mode):
+            raise DeploymentError(f"{path} is not a socket.", "Choose another socket path.")
+        if _listening(path):
+            raise DeploymentError(
+                f"Another agent listens on {path}.", "Stop it, or choose another socket path."
+            )
+        path.unlink()
+    except OSError as error:
+        raise _cannot_listen(path, error.strerror) from None
+
+
+def _listening(path: Path) -> bool:
+    with sockets.socket(sockets.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return False
+        return True
+
+
+def _bind(server: grpc.Server, path: Path, mode: int) -> None:
+    # The socket must never be open to others, not even between bind and chmod.
+    before = os.umask(0o777 & ~mode)
+    try:
+        server.add_insecure_port(target(path))
+        path.chmod(mode)
+    except (RuntimeError, OSError):  # grpc raises RuntimeError without a cause
+        raise _cannot_listen(path, "it cannot be bound") from None
+    finally:
+        os.umask(before)
+
+
+def _cannot_listen(path: Path, why: str | None) -> DeploymentError:
+    return DeploymentError(
+        f"The agent cannot listen on {path}: {why}.", "Check the folder and its permissions."
+    )
