@@ -1,0 +1,94 @@
+"""One sample of every message, with the bytes that it must have, field by field."""
+
+import numpy as np
+
+from privacy.wire.bodies import (
+    Body,
+    Collect,
+    Hello,
+    Refusal,
+    Running,
+    SiteFacts,
+    Started,
+    StartTraining,
+    Update,
+)
+from privacy.wire.reasons import Reason
+
+STUDY = bytes([0x11]) * 32
+BASE = bytes([0x22]) * 32
+LAYOUT = bytes([0x33]) * 32
+ADAPTER = np.array([1.0, -2.5], dtype=np.float32)
+
+
+def facts(**changes) -> SiteFacts:
+    values = {
+        "name": "north-1",
+        "declared_patients": 500,
+        "study_digest": STUDY,
+        "base_digest": BASE,
+        "layout_fingerprint": LAYOUT,
+        "parameters": 4608,
+        "epsilon_spent": 1.5,
+        "epsilon_budget": 8.0,
+        "delta": 0.125,
+        "masked": True,
+    }
+    return SiteFacts(**{**values, **changes})
+
+
+KNOWN: list[tuple[Body, list[tuple[str, str]]]] = [
+    (Hello(STUDY), [("study digest", "11" * 32)]),
+    (
+        facts(),
+        [
+            ("name: length", "0007"),
+            ("name", "6e6f7274682d31"),
+            ("declared patients", "000001f4"),
+            ("study digest", "11" * 32),
+            ("base digest", "22" * 32),
+            ("layout fingerprint", "33" * 32),
+            ("parameters", "00001200"),
+            ("epsilon spent", "3ff8000000000000"),
+            ("epsilon budget", "4020000000000000"),
+            ("delta", "3fc0000000000000"),
+            ("masked", "01"),
+        ],
+    ),
+    (
+        StartTraining(STUDY, LAYOUT, ADAPTER),
+        [
+            ("study digest", "11" * 32),
+            ("layout fingerprint", "33" * 32),
+            ("adapter: count", "00000002"),
+            ("adapter: 1.0, little-endian", "0000803f"),
+            ("adapter: -2.5, little-endian", "000020c0"),
+        ],
+    ),
+    (Started(), []),
+    (Collect(), []),
+    (Running(3), [("quarters", "03")]),
+    (
+        Update(LAYOUT, ADAPTER, 2.0),
+        [
+            ("layout fingerprint", "33" * 32),
+            ("delta: count", "00000002"),
+            ("delta: 1.0, little-endian", "0000803f"),
+            ("delta: -2.5, little-endian", "000020c0"),
+            ("epsilon spent", "4000000000000000"),
+        ],
+    ),
+    (
+        Refusal(Reason.BUDGET, 1.5, 9.0, 8.0),
+        [
+            ("reason", "09"),
+            ("spent", "3ff8000000000000"),
+            ("would be", "4022000000000000"),
+            ("budget", "4020000000000000"),
+        ],
+    ),
+]
+
+
+def known_bytes(fields: list[tuple[str, str]]) -> bytes:
+    return bytes.fromhex("".join(value for _, value in fields))

@@ -1,0 +1,191 @@
+import math
+import re
+import typing
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from privacy import manifest
+from privacy.wire.bodies import (
+    BODIES,
+    SITE_NAME,
+    Collect,
+    Hello,
+    Kind,
+    Refusal,
+    Running,
+    SiteFacts,
+    Started,
+    StartTraining,
+    Update,
+)
+from privacy.wire.reasons import Reason, RefusedMessage, explain
+from tests.privacy.wire.messages import ADAPTER, KNOWN, LAYOUT, STUDY, facts, known_bytes
+
+NAMES = [type(body).__name__ for body, _ in KNOWN]
+
+digests = st.binary(min_size=32, max_size=32)
+numbers = st.floats(allow_nan=False)
+words = st.integers(0, 2**32 - 1)
+vectors = hnp.arrays(
+    np.float32,
+    st.integers(0, 30),
+    elements=st.floats(width=32, allow_nan=False, allow_infinity=False),
+)
+bodies = st.one_of(
+    st.builds(Hello, digests),
+    st.builds(
+        SiteFacts,
+        st.from_regex(SITE_NAME, fullmatch=True),
+        words,
+        digests,
+        digests,
+        digests,
+        words,
+        numbers,
+        numbers,
+        numbers,
+        st.booleans(),
+    ),
+    st.builds(StartTraining, digests, digests, vectors),
+    st.just(Started()),
+    st.just(Collect()),
+    st.builds(Running, st.integers(0, 3)),
+    st.builds(Update, digests, vectors, numbers),
+    st.builds(Refusal, st.sampled_from(Reason), numbers, numbers, numbers),
+)
+
+
+@pytest.mark.parametrize(("body", "fields"), KNOWN, ids=NAMES)
+def test_known_bytes(body, fields):
+    data = known_bytes(fields)
+    assert body.encode() == data
+    assert type(body).decode(data) == body
+
+
+def test_there_is_a_known_answer_for_every_kind():
+    assert {body.KIND for body, _ in KNOWN} == set(Kind) == set(BODIES)
+
+
+@given(bodies)
+def test_decode_reverses_encode(body):
+    again = type(body).decode(body.encode())
+    assert again == body
+    assert hash(again) == hash(body)
+    assert again.encode() == body.encode()
+
+
+@pytest.mark.parametrize(("body", "fields"), KNOWN, ids=NAMES)
+def test_every_cut_is_refused(body, fields):
+    data = known_bytes(fields)
+    for length in range(len(data)):
+        with pytest.raises(RefusedMessage):
+            type(body).decode(data[:length])
+
+
+@pytest.mark.parametrize(("body", "fields"), KNOWN, ids=NAMES)
+def test_trailing_bytes_are_refused(body, fields):
+    with pytest.raises(RefusedMessage) as refused:
+        type(body).decode(known_bytes(fields) + b"\0")
+    assert refused.value.reason is Reason.MALFORMED
+
+
+@given(st.sampled_from(list(BODIES.values())), st.binary(max_size=200))
+def test_random_bytes_are_refused_or_encode_to_themselves(kind, data):
+    try:
+        body = kind.decode(data)
+    except RefusedMessage as refused:
+        assert refused.reason is Reason.MALFORMED
+    else:
+        assert body.encode() == data
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([1.0, math.nan], dtype=np.float32),
+        np.array([math.inf], dtype=np.float32),
+        np.ones((1, 1), dtype=np.float32),
+        np.ones(2, dtype=np.float64),
+    ],
+    ids=["nan", "infinity", "matrix", "float64"],
+)
+def test_only_flat_finite_float32_vectors_are_adapters(values):
+    with pytest.raises(RefusedMessage):
+        StartTraining(STUDY, LAYOUT, values)
+    with pytest.raises(RefusedMessage):
+        Update(LAYOUT, values, 0.0)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["0000c07f", "0000807f", "000080ff"], ids=["nan", "inf", "-inf"]
+)
+def test_vectors_that_are_not_finite_are_refused_on_arrival(pattern):
+    data = STUDY + LAYOUT + bytes.fromhex("00000001" + pattern)
+    with pytest.raises(RefusedMessage):
+        StartTraining.decode(data)
+    with pytest.raises(RefusedMessage):
+        Update.decode(LAYOUT + data[64:] + bytes(8))
+
+
+@pytest.mark.parametrize("name", ["", "North", "a b", "-a", "a" * 33, "a\n", "é"])
+def test_a_name_that_could_hold_anything_else_is_refused(name):
+    with pytest.raises(RefusedMessage):
+        facts(name=name)
+
+
+def test_names_follow_the_study_file():
+    annotation = typing.get_args(manifest.SiteName)[1]
+    patterns = [item.pattern for item in annotation.metadata if hasattr(item, "pattern")]
+    assert patterns == [SITE_NAME]
+
+
+@pytest.mark.parametrize("field", ["epsilon_spent", "epsilon_budget", "delta"])
+def test_nan_is_no_figure(field):
+    with pytest.raises(RefusedMessage):
+        facts(**{field: math.nan}).encode()
+
+
+def test_no_privacy_is_infinite():
+    sent = facts(epsilon_spent=math.inf)
+    assert SiteFacts.decode(sent.encode()).epsilon_spent == math.inf
+
+
+@pytest.mark.parametrize("digest", [b"", bytes(31), bytes(33)])
+def test_a_digest_has_32_bytes(digest):
+    with pytest.raises(RefusedMessage):
+        Hello(digest).encode()
+
+
+@pytest.mark.parametrize("quarter", [-1, 4, 255])
+def test_progress_is_told_in_quarters(quarter):
+    with pytest.raises(RefusedMessage):
+        Running(quarter)
+
+
+def test_a_flag_is_0_or_1():
+    data = facts().encode()
+    with pytest.raises(RefusedMessage):
+        SiteFacts.decode(data[:-1] + b"\x02")
+
+
+@pytest.mark.parametrize("number", [0, 17, 255])
+def test_reasons_are_a_closed_set(number):
+    with pytest.raises(RefusedMessage):
+        Refusal.decode(bytes([number]) + bytes(24))
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_every_reason_is_explained_with_a_next_step(reason):
+    sentences = re.findall(r"[^.]+\.", explain(reason))
+    assert len(sentences) >= 2
+
+
+def test_bodies_of_different_kinds_differ():
+    assert Started() != Collect()
+    assert Running(1) != Running(2)
+    assert Started() != 1
+    assert StartTraining(STUDY, LAYOUT, ADAPTER) == StartTraining(STUDY, LAYOUT, ADAPTER.copy())
