@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import math
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from privacy.accounting import epsilon
+from privacy.errors import AccountingError, LedgerError
+from privacy.events import PoissonGaussian
+from privacy.ledger import AttemptKey, Charge, Ledger, SqliteLedger, State
+
+STUDY, OTHER = b"\1" * 32, b"\2" * 32
+EVENT = PoissonGaussian(0.5, 6.0, 0.1, 10)
+CHARGE = Charge(STUDY, EVENT, 1e-5)
+KEY = AttemptKey(2**64 - 1, 3, 1)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.sqlite"
+
+
+def test_it_satisfies_the_interface(path: Path) -> None:
+    with SqliteLedger(path) as ledger:
+        promised: Ledger = ledger
+        assert promised.entries() == ()
+        assert promised.spent() == 0.0
+
+
+def test_an_intent_costs_nothing_and_a_commit_is_charged(path: Path) -> None:
+    with SqliteLedger(path) as ledger:
+        ledger.intent(KEY, CHARGE)
+        assert (ledger.spent(), ledger.rounds(STUDY)) == (0.0, 0)
+        assert ledger.spent(CHARGE) == epsilon([EVENT], 1e-5)
+        ledger.commit(KEY)
+        assert (ledger.spent(), ledger.rounds(STUDY)) == (epsilon([EVENT], 1e-5), 1)
+        assert ledger.spent(CHARGE) == epsilon([EVENT, EVENT], 1e-5)
+
+
+def test_everything_is_idempotent_and_survives_reopening(path: Path) -> None:
+    for _ in range(2):
+        with SqliteLedger(path) as ledger:
+            for _ in range(2):
+                ledger.intent(KEY, CHARGE)
+                ledger.commit(KEY)
+            (entry,) = ledger.entries()
+            assert (entry.key, entry.charge, entry.state) == (KEY, CHARGE, State.COMMITTED)
+
+
+def test_a_commit_is_never_taken_back(path: Path) -> None:
+    with SqliteLedger(path) as ledger:
+        ledger.intent(KEY, CHARGE)
+        ledger.commit(KEY)
+        ledger.intent(KEY, CHARGE)
+        assert ledger.entries()[0].state is State.COMMITTED
+
+
+def test_contradictions_are_refused_and_change_nothing(path: Path) -> None:
+    with SqliteLedger(path) as ledger:
+        with pytest.raises(LedgerError, match="no recorded intent"):
+            ledger.commit(KEY)
+        ledger.intent(KEY, CHARGE)
+        with pytest.raises(LedgerError, match="another charge"):
+            ledger.intent(KEY, Charge(OTHER, EVENT, 1e-5))
+        (entry,) = ledger.entries()
+        assert (entry.charge, entry.state) == (CHARGE, State.INTENT)
+
+
+def test_pld_within_a_study_and_sums_over_studies(path: Path) -> None:
+    with SqliteLedger(path) as ledger:
+        for attempt, study in enumerate((STUDY, STUDY, OTHER)):
+            key = AttemptKey(1, 1, attempt)
+            ledger.intent(key, Charge(study, EVENT, 1e-5))
+            ledger.commit(key)
+        two, one = epsilon([EVENT] * 2, 1e-5), epsilon([EVENT], 1e-5)
+        assert ledger.spent_in(STUDY) == two < 2 * one
+        assert ledger.spent() == pytest.approx(two + one)
+        assert (ledger.rounds(STUDY), ledger.rounds(OTHER), ledger.rounds(b"\3" * 32)) == (2, 1, 0)
+        assert ledger.spent_in(OTHER, Charge(OTHER, EVENT, 1e-5)) == two
+        with pytest.raises(LedgerError, match="another study"):
+            ledger.spent_in(OTHER, CHARGE)
+
+
+def test_no_noise_is_recorded_and_makes_spending_infinite(path: Path) -> None:
+    loud = Charge(OTHER, PoissonGaussian(0.5, 0.0, 0.1, 10), 1e-5)
+    with SqliteLedger(path) as ledger:
+        ledger.intent(KEY, loud)
+        assert (ledger.spent(), ledger.no_privacy(), ledger.spent(loud)) == (0.0, False, math.inf)
+        ledger.commit(KEY)
+        assert (ledger.spent(), ledger.no_privacy()) == (math.inf, True)
+        assert ledger.spent_in(STUDY) == 0.0
+
+
+def test_one_process_at_a_time(path: Path) -> None:
+    with SqliteLedger(path), pytest.raises(LedgerError, match="another process"):
+        SqliteLedger(path)
+    with SqliteLedger(path) as ledger:
+        assert ledger.entries() == ()
+
+
+def test_another_process_is_locked_out_too(path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from privacy.errors import LedgerError\n"
+        "from privacy.ledger import SqliteLedger\n"
+        "try: SqliteLedger(Path(sys.argv[1]))\n"
+        "except LedgerError as error: sys.exit(error.message)"
+    )
+    with SqliteLedger(path):
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60
+        )
+    assert done.returncode == 1
+    assert "in use by another process" in done.stderr
+
+
+def test_a_closed_ledger_says_so(path: Path) -> None:
+    ledger = SqliteLedger(path)
+    ledger.close()
+    ledger.close()
+    with pytest.raises(LedgerError, match="closed"):
+        ledger.intent(KEY, CHARGE)
+
+
+def test_a_newer_version_is_refused_and_left_alone(path: Path) -> None:
+    SqliteLedger(path).close()
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("PRAGMA user_version = 2")
+    before = path.read_bytes()
+    with pytest.raises(LedgerError, match="version 2"):
+        SqliteLedger(path)
+    assert path.read_bytes() == before
+
+
+def test_another_database_is_refused(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TABLE other (x)")
+    before = path.read_bytes()
+    with pytest.raises(LedgerError, match="no ledger"):
+        SqliteLedger(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"not a database at all" * 100, b"SQLite format 3\0" * 300])
+def test_garbage_is_refused(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(LedgerError, match="damaged"):
+        SqliteLedger(path)
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="folder exists"):
+        SqliteLedger(tmp_path / "absent" / "ledger.sqlite")
+
+
+def test_a_damaged_event_is_refused_not_skipped(path: Path) -> None:
+    with SqliteLedger(path) as ledger:
+        ledger.intent(KEY, CHARGE)
+        ledger.commit(KEY)
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE entry SET event = replace(event, '6.0', '-6')")
+    with SqliteLedger(path) as ledger, pytest.raises(AccountingError):
+        ledger.spent()
+
+
+def test_a_full_disk_is_named_and_loses_nothing(path: Path) -> None:
+    with SqliteLedger(path) as ledger:
+        ledger.intent(KEY, CHARGE)
+        ledger.commit(KEY)
+        database = ledger._open()
+        (pages,) = database.execute("PRAGMA page_count").fetchone()
+        database.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(LedgerError, match="full"):
+            for attempt in range(1000):
+                ledger.intent(AttemptKey(5, 1, attempt), CHARGE)
+    with SqliteLedger(path) as ledger:
+        assert ledger.rounds(STUDY) == 1
+
+
+@pytest.mark.parametrize("values", [(-1, 0, 0), (2**64, 0, 0), (0, 2**32, 0), (0, 0, 1.0)])
+def test_bad_keys_are_refused(values: tuple[int, int, int]) -> None:
+    with pytest.raises(LedgerError, match="unsigned"):
+        AttemptKey(*values)
+
+
+@pytest.mark.parametrize("delta", [0.0, 1.0, math.nan, -1.0])
+def test_bad_charges_are_refused(delta: float) -> None:
+    with pytest.raises(AccountingError, match="delta"):
+        Charge(STUDY, EVENT, delta)
+    with pytest.raises(LedgerError, match="32 bytes"):
+        Charge(b"short", EVENT, 1e-5)
+
+
+def test_threads_share_one_ledger(path: Path) -> None:
+    with SqliteLedger(path) as ledger:
+
+        def work(number: int) -> None:
+            for attempt in range(10):
+                key = AttemptKey(number, 1, attempt)
+                ledger.intent(key, CHARGE)
+                ledger.commit(key)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert ledger.rounds(STUDY) == 40
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from privacy.events import PoissonGaussian
+from privacy.ledger import AttemptKey, Charge, SqliteLedger
+charge = Charge(bytes([1]) * 32, PoissonGaussian(0.5, 6.0, 0.1, 10), 1e-5)
+ledger = SqliteLedger(Path(sys.argv[1]))
+for attempt in range(100_000):
+    key = AttemptKey(7, 1, attempt)
+    ledger.intent(key, charge)
+    print("intent", attempt, flush=True)
+    ledger.commit(key)
+    print("commit", attempt, flush=True)
+"""
+
+
+@pytest.mark.parametrize("lines", [1, 2, 7, 40])
+def test_a_killed_process_loses_nothing_that_was_acknowledged(path: Path, lines: int) -> None:
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    assert writer.stdout is not None
+    said = [writer.stdout.readline().split() for _ in range(lines)]
+    writer.send_signal(signal.SIGKILL)
+    said += [line.split() for line in writer.stdout]  # what it still said before it died
+    writer.wait(timeout=30)
+    with SqliteLedger(path) as ledger:
+        states = {entry.key.attempt: entry.state for entry in ledger.entries()}
+        for word, attempt in (line for line in said if len(line) == 2):
+            assert word == "intent" or states[int(attempt)] is State.COMMITTED
+            assert int(attempt) in states
+        ledger.intent(AttemptKey(8, 1, 0), CHARGE)
+        ledger.commit(AttemptKey(8, 1, 0))
+
+
+def test_killed_between_intent_and_commit_it_stays_readable_and_free(path: Path) -> None:
+    code = WRITER.replace("ledger.commit(key)", "import os, signal; os.kill(os.getpid(), 9)")
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "intent 0\n")
+    with SqliteLedger(path) as ledger:
+        (entry,) = ledger.entries()
+        assert (entry.state, ledger.spent()) == (State.INTENT, 0.0)
+        ledger.commit(entry.key)
+        assert ledger.rounds(STUDY) == 1
