@@ -1,0 +1,1 @@
+"""`craftsfl demo`: a whole consortium on this machine, with the processes of a real one."""

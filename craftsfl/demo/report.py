@@ -1,0 +1,152 @@
+"""What the demo leaves behind: a table, summary.json, and what to type next."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from craftsfl.demo.learning import Change
+from craftsfl.demo.workspace import Workspace
+from craftsfl.privacy_words import epsilon_text
+from privacy.dpsgd.step import noise_to_clip, release_of
+
+# Above this the noise of one step outweighs every patient's gradient together; DP-SGD may average
+# a little of it away over steps, but nobody should expect a better picture.
+LEARNABLE_RATIO = 2.0
+
+
+@dataclass(frozen=True)
+class SiteResult:
+    """One row of the table; epsilon is None where there was no noise."""
+
+    name: str
+    patients: int
+    rounds: int
+    epsilon: float | None
+    budget: float
+    masked: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything that the report shows."""
+
+    sites: tuple[SiteResult, ...]
+    adapter: Path
+    samples: Path
+    mlflow: str
+    seconds: Mapping[str, float]
+    parameters: int
+    changes: Sequence[Change] = ()
+
+
+def write_summary(folder: Path, outcome: Outcome) -> Path:
+    """Write `folder`/summary.json."""
+    path = folder / "summary.json"
+    content = {
+        "sites": [asdict(site) for site in outcome.sites],
+        "adapter": str(outcome.adapter),
+        "samples": str(outcome.samples),
+        "mlflow": outcome.mlflow,
+        "seconds": {name: round(value, 2) for name, value in outcome.seconds.items()},
+        "learning": [asdict(change) for change in outcome.changes],
+    }
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", "utf-8")
+    return path
+
+
+def show(workspace: Workspace, outcome: Outcome, console: Console) -> None:
+    """Print the table, the learning result, where things are and what to type next."""
+    console.print(_table(outcome.sites))
+    console.print(
+        "ε is what each hospital's own ledger charged, per patient, at "
+        f"δ = {workspace.study.privacy.delta:g}. Updates were [bold]not masked[/]: the coordinator "
+        "saw each hospital's noised update by itself."
+    )
+    _show_learning(workspace, outcome, console)
+    console.print(f"\nBefore and after, same prompts and seeds:  {outcome.samples}")
+    console.print(f"The adapter:                               {outcome.adapter}")
+    console.print(f"MLflow:                                    {outcome.mlflow}")
+    console.print(f"Everything else:                           {workspace.folder}")
+    spent = ", ".join(f"{name} {value:.0f} s" for name, value in outcome.seconds.items())
+    console.print(f"Time: {spent}")
+    _show_next(workspace, outcome, console)
+
+
+def _table(sites: Sequence[SiteResult]) -> Table:
+    table = Table("site", "declared patients", "rounds", "ε spent", "budget", "masked")
+    for site in sites:
+        table.add_row(
+            site.name,
+            str(site.patients),
+            str(site.rounds),
+            epsilon_text(site.epsilon),
+            epsilon_text(site.budget),
+            "yes" if site.masked else "no",
+        )
+    return table
+
+
+def _show_learning(workspace: Workspace, outcome: Outcome, console: Console) -> None:
+    study = workspace.study
+    ratios = {
+        site.name: noise_to_clip(release_of(study.training, site.patients), outcome.parameters)
+        for site in outcome.sites
+    }
+    text = ", ".join(f"{name} {ratio:.2g}" for name, ratio in ratios.items())
+    console.print(
+        f"\nNoise against the clipped signal, a step ({outcome.parameters} parameters): {text}"
+    )
+    if min(ratios.values()) > LEARNABLE_RATIO:
+        console.print(
+            "[bold]No learning expected[/]: with so few patients the noise that protects them "
+            "outweighs what they can teach. The run shows that the system works, not that it learns."
+        )
+    for change in outcome.changes:
+        console.print(
+            f"Held-out denoising loss, {change.name}: {change.relative:+.2%} "
+            f"(95 % interval {change.low:+.2%} to {change.high:+.2%}, {change.patients} patients)"
+        )
+
+
+def _show_next(workspace: Workspace, outcome: Outcome, console: Console) -> None:
+    consortium = workspace.consortium
+    prompt = workspace.study.samples.prompts[0]
+    console.print("\n[bold]What to type next[/]")
+    for line in (
+        f"craftsfl model sample --adapter {outcome.adapter} --out grid.png {json.dumps(prompt)}",
+        f"craftsfl rounds status {consortium}",
+        f"mlflow ui --backend-store-uri {outcome.mlflow}",
+    ):
+        console.print(f"  .venv/bin/{line}", soft_wrap=True, highlight=False, markup=False)
+
+
+def site_results(result: Mapping[str, object]) -> tuple[SiteResult, ...]:
+    """The rows of the coordinator's result.json."""
+    rows = result["sites"]
+    if not isinstance(rows, list):
+        raise TypeError("result.json: sites is no list")
+    return tuple(
+        SiteResult(
+            name=str(row["name"]),
+            patients=int(row["patients"]),
+            rounds=int(row["rounds"]),
+            epsilon=_finite(row["epsilon"]),
+            budget=float(row["budget"]),
+            masked=bool(row["masked"]),
+        )
+        for row in rows
+    )
+
+
+def _finite(value: object) -> float | None:
+    if value is None:
+        return None
+    number = float(str(value))
+    return number if math.isfinite(number) else None

@@ -1,0 +1,198 @@
+"""The demo from start to end: prepare, serve everything, run the study, report."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from rich.console import Console
+
+from craftsfl.agent_watch import AgentWatch
+from craftsfl.demo.hospitals import TileMaker, real_members, synthetic_members
+from craftsfl.demo.learning import Change
+from craftsfl.demo.report import Outcome, show, site_results, write_summary
+from craftsfl.demo.workspace import DemoOptions, Hospital, Workspace, clear, write
+from craftsfl.flower.commands import SuperLink, SuperNode
+from craftsfl.operator import register_site, start_run, superlink_of
+from craftsfl.processes import Running, Supervisor, claim_port, ended_by_signals, port_open, wait_until
+from craftsfl.run_display import RunDisplay
+from craftsfl.serving import agent_command
+from model.base import install_base, shipped_base
+from privacy.errors import DeploymentError, FederationError, ModelError
+from server.settings import load_consortium
+
+SUPERLINK_SECONDS = 60.0
+POLL_SECONDS = 0.25
+
+
+class Stopwatch:
+    """Seconds of each phase, by name, in order."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Measure what happens inside."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = time.monotonic() - start
+
+
+def run_demo(options: DemoOptions) -> Outcome:
+    """Run the whole demo; nothing that it started survives it, however it ends.
+
+    Raises `CraftsflError` with what to do next; KeyboardInterrupt after everything has ended.
+    """
+    stopwatch = Stopwatch()
+    console = Console()
+    with ended_by_signals():
+        with stopwatch.phase("prepare"):
+            workspace, synthetic = _prepare(options)
+        maker = TileMaker(workspace.folder) if synthetic else None
+        try:
+            result = _federate(workspace, maker, stopwatch)
+            changes: Sequence[Change] = ()
+            if maker is not None:
+                with stopwatch.phase("comparison"):
+                    changes = _compare(workspace, maker, Path(str(result["adapter"])), console)
+        finally:
+            if maker is not None:
+                maker.close()
+            shutil.rmtree(workspace.runtime, ignore_errors=True)
+    stopwatch.seconds["total"] = time.monotonic() - stopwatch.began
+    outcome = Outcome(
+        sites=site_results(result),
+        adapter=Path(str(result["adapter"])),
+        samples=Path(str(result["samples"])),
+        mlflow=str(result["mlflow"]),
+        seconds=stopwatch.seconds,
+        parameters=int(str(result["parameters"])),
+        changes=changes,
+    )
+    write_summary(workspace.folder, outcome)
+    show(workspace, outcome, console)
+    return outcome
+
+
+def _prepare(options: DemoOptions) -> tuple[Workspace, bool]:
+    """Check everything that can be wrong, then write the demo's folder."""
+    members = real_members(options.data) if options.data else None
+    port = claim_port("127.0.0.1", options.port)
+    digest = _install_tiny_base()
+    clear(options.folder)
+    folder = options.folder.resolve()
+    return write(options, members or synthetic_members(folder), digest, port), members is None
+
+
+def _install_tiny_base() -> str:
+    """Put the embedded base into the model cache; gives its digest."""
+    folder = shipped_base()
+    if folder is None:
+        raise ModelError(
+            "The embedded tiny base is not beside this installation.",
+            "Make it: craftsfl model pretrain weights/tiny (about an hour on two cores).",
+        )
+    return install_base(folder)
+
+
+def _compare(
+    workspace: Workspace, maker: TileMaker, adapter: Path, console: Console
+) -> Sequence[Change]:
+    from craftsfl.demo.learning import compare
+
+    with console.status("comparing with a noise-off reference") as status:
+        maker.held_out()
+        return compare(workspace, adapter, status.update)
+
+
+def _federate(
+    workspace: Workspace, maker: TileMaker | None, stopwatch: Stopwatch
+) -> Mapping[str, object]:
+    """Serve coordinator and hospitals, run the study; gives the coordinator's result.json."""
+    consortium = load_consortium(workspace.consortium)
+    agents = {hospital.name: AgentWatch(hospital.socket) for hospital in workspace.hospitals}
+    try:
+        with (
+            Supervisor() as supervisor,
+            RunDisplay(consortium.events_file(), agents, stopwatch.began) as display,
+        ):
+            with stopwatch.phase("start"):
+                essential = _serve(workspace, maker, supervisor, display)
+            with stopwatch.phase("federation"):
+                _follow(display, essential)
+            if display.first_training is not None:
+                stopwatch.seconds["first training step after"] = display.first_training
+    finally:
+        for watch in agents.values():
+            watch.close()
+    result: dict[str, object] = json.loads(consortium.result_file().read_text("utf-8"))
+    return result
+
+
+def _serve(
+    workspace: Workspace, maker: TileMaker | None, supervisor: Supervisor, display: RunDisplay
+) -> list[Running]:
+    """Start all processes and the run; gives those without which no run can go on."""
+    link = superlink_of(load_consortium(workspace.consortium))
+    display.say("starting the coordinator (SuperLink, SuperExec)")
+    essential = [supervisor.start(link.superlink(workspace.logs / "superlink.log"))]
+    link.write_profile()
+    wait_until(
+        lambda: port_open(link.host, link.port),
+        what="The SuperLink",
+        supervisor=supervisor,
+        timeout=SUPERLINK_SECONDS,
+        tick=display.refresh,
+    )
+    essential.append(supervisor.start(link.superexec(workspace.logs / "superexec.log")))
+    with ThreadPoolExecutor() as threads:
+        keys = [hospital.key.with_suffix(".pub") for hospital in workspace.hospitals]
+        list(threads.map(lambda key: register_site(workspace.consortium, key), keys))
+    if maker is not None:
+        display.say("making the hospitals' synthetic tiles")
+        maker.wait(display.refresh)
+    display.say("starting the hospitals: a site agent and a SuperNode each")
+    for hospital in workspace.hospitals:
+        log = workspace.logs / f"{hospital.name}-agent.log"
+        supervisor.start(agent_command(hospital.settings, hospital.name, log))
+    for hospital in workspace.hospitals:
+        log = workspace.logs / f"{hospital.name}-supernode.log"
+        supervisor.start(_supernode(hospital, link).command(log))
+    start_run(workspace.consortium)
+    return essential
+
+
+def _supernode(hospital: Hospital, link: SuperLink) -> SuperNode:
+    return SuperNode(
+        name=hospital.name,
+        superlink=f"localhost:{link.port}",
+        authority=link.credentials.authority,
+        key=hospital.key,
+        agent_socket=hospital.socket,
+        home=hospital.folder / "flwr",
+        port=claim_port("127.0.0.1", None),
+    )
+
+
+def _follow(display: RunDisplay, essential: Sequence[Running]) -> None:
+    """Wait for the run's end. A hospital may drop out; the coordinator may not."""
+    while display.finished is None:
+        display.refresh()
+        if display.failed is not None:
+            raise FederationError(str(display.failed["reason"]), str(display.failed["hint"]))
+        for running in essential:
+            if running.exit_code() is not None:
+                raise DeploymentError(
+                    f"{running.name} ended during the run:\n{running.log_tail()}",
+                    f"The whole log is {running.command.log}.",
+                )
+        time.sleep(POLL_SECONDS)

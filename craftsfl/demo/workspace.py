@@ -1,0 +1,284 @@
+"""The demo's folder: one settings file for each role, as a real consortium would write them."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from craftsfl.flower.credentials import make_authority, make_secret, make_supernode_key
+from privacy.errors import ConfigError
+from privacy.manifest import Study, load_study
+
+MARK = "craftsfl-demo"
+EPSILON_BUDGET = 8.0
+DELTA = 1e-5
+ROUNDS = 4
+DECLARE_IN_STEPS_OF = 10
+
+STUDY = """\
+# The public manifest of the study: every site and the coordinator hold the same file.
+name = "{name}"
+rounds = {rounds}
+
+[base]
+digest = "{digest}"
+source = "tiny"
+
+[adapter]
+targets = {targets}
+rank = 1
+alpha = 1.0
+
+[training]
+sampling_rate = 0.25       # q: each patient enters a step with this probability
+steps = 5                  # local DP-SGD steps a round
+tiles_per_patient = 2      # k
+draws_per_tile = 1         # m: (t, noise) draws a tile, averaged before the clip
+clipping_norm = {clipping_norm}
+noise_multiplier = {noise_multiplier}
+optimizer = "adam"
+learning_rate = {learning_rate}
+
+[privacy]
+delta = {delta}
+
+[aggregation]
+strategy = "fedavg"
+secure_aggregation = "off" # the coordinator sees each site's noised update
+
+[cohort]
+min_sites = 2
+round_deadline = 600.0
+
+{sites}
+[samples]
+prompts = {prompts}
+seeds = [11, 12]
+"""
+
+POLICY = """\
+# What this hospital allows. There is no default budget.
+epsilon = {epsilon}
+delta = {delta}
+studies = ["{study}"]
+secure_aggregation = "off"  # the coordinator sees this site's noised update
+"""
+
+SITE = """\
+name = "{name}"
+study = {study}
+policy = "policy.toml"
+
+[data]
+folder = {data}
+
+[agent]
+state = "state"
+socket = {socket}
+
+[supernode]
+superlink = "{superlink}"
+root_certificates = {authority}
+key = "supernode.key"
+flwr_home = "flwr"
+"""
+
+CONSORTIUM = """\
+study = "../study.toml"
+state = "state"
+join_deadline = 120.0
+
+[superlink]
+host = "127.0.0.1"
+port = {port}
+folder = "superlink"
+authority = "tls/ca.pem"
+certificate = "tls/server.pem"
+key = "tls/server.key"
+secret = "superexec.secret"
+"""
+
+PROMPTS = (
+    "H&E, breast, breast invasive carcinoma: glands",
+    "H&E, lymph node, diffuse large B-cell lymphoma: lymphoid sheets",
+    "H&E, brain, glioblastoma: necrosis",
+    "H&E, soft tissue, sarcoma: spindle cells",
+)
+TARGETS = ("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0")
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What was asked for on the command line."""
+
+    folder: Path
+    data: Path | None = None
+    rounds: int | None = None
+    port: int | None = None
+
+
+@dataclass(frozen=True)
+class Hospital:
+    """One site of the demo."""
+
+    name: str
+    folder: Path
+    data: Path
+    declared_patients: int
+    socket: Path
+
+    @property
+    def settings(self) -> Path:
+        """Its site.toml."""
+        return self.folder / "site.toml"
+
+    @property
+    def key(self) -> Path:
+        """Its SuperNode's private key."""
+        return self.folder / "supernode.key"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """All folders and files of a demo."""
+
+    folder: Path
+    study: Study
+    hospitals: tuple[Hospital, ...]
+    runtime: Path  # short: sockets only
+
+    @property
+    def consortium(self) -> Path:
+        """The coordinator's settings."""
+        return self.folder / "coordinator" / "consortium.toml"
+
+    @property
+    def study_file(self) -> Path:
+        """The public manifest."""
+        return self.folder / "study.toml"
+
+    @property
+    def logs(self) -> Path:
+        """Where every process's output goes."""
+        return self.folder / "logs"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A hospital before its files are written."""
+
+    name: str
+    data: Path
+    declared_patients: int
+
+
+def declare(patients: int) -> int:
+    """A rounded cohort size to declare: up to the next ten, so that one patient does not show."""
+    return math.ceil(patients / DECLARE_IN_STEPS_OF) * DECLARE_IN_STEPS_OF
+
+
+def clear(folder: Path) -> None:
+    """Make room for a new demo in `folder`: results of an earlier one move to `folder`/earlier.
+
+    Hospitals' data stays where it is. Raises `ConfigError` for a folder of somebody else's.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file.", "Choose another folder with --dir.")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).exists():
+        raise ConfigError(
+            f"{folder} is not empty and no earlier demo made it.",
+            "Choose another folder with --dir.",
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MARK).touch()
+        old = [path for path in folder.iterdir() if path.name not in (MARK, "earlier", "data")]
+        if old:
+            stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
+            kept = folder / "earlier" / stamp
+            kept.mkdir(parents=True)
+            for path in old:
+                shutil.move(path, kept / path.name)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder} cannot be written: {error.strerror}.", "Choose another folder with --dir."
+        ) from None
+
+
+def write(
+    options: DemoOptions, members: Sequence[Member], base_digest: str, port: int
+) -> Workspace:
+    """Write every settings file and key of the demo into `options.folder`."""
+    folder = options.folder.resolve()
+    study_file = folder / "study.toml"
+    study_file.write_text(_study_text(options, members, base_digest), "utf-8")
+    study = load_study(study_file)
+    runtime = Path(tempfile.mkdtemp(prefix="craftsfl-"))
+    _write_coordinator(folder / "coordinator", port)
+    authority = folder / "coordinator" / "tls" / "ca.pem"
+    hospitals = tuple(
+        _write_hospital(folder, member, study, runtime, f"localhost:{port}", authority)
+        for member in members
+    )
+    return Workspace(folder, study, hospitals, runtime)
+
+
+def _study_text(options: DemoOptions, members: Sequence[Member], base_digest: str) -> str:
+    sites = "".join(
+        f'[[sites]]\nname = "{member.name}"\ndeclared_patients = {member.declared_patients}\n\n'
+        for member in members
+    )
+    return STUDY.format(
+        name="demo" if options.data is None else "demo-real-tiles",
+        rounds=options.rounds or ROUNDS,
+        digest=base_digest,
+        targets=json.dumps(TARGETS),
+        clipping_norm=0.05,
+        noise_multiplier=1.0,
+        learning_rate=0.02,
+        delta=DELTA,
+        sites=sites,
+        prompts=json.dumps(PROMPTS),
+    )
+
+
+def _write_coordinator(folder: Path, port: int) -> None:
+    folder.mkdir()
+    make_authority(folder / "tls")
+    make_secret(folder / "superexec.secret")
+    (folder / "consortium.toml").write_text(CONSORTIUM.format(port=port), "utf-8")
+
+
+def _write_hospital(
+    root: Path, member: Member, study: Study, runtime: Path, superlink: str, authority: Path
+) -> Hospital:
+    folder = root / "hospitals" / member.name
+    folder.mkdir(parents=True)
+    hospital = Hospital(
+        name=member.name,
+        folder=folder,
+        data=member.data.resolve(),
+        declared_patients=member.declared_patients,
+        socket=runtime / f"{member.name}.sock",
+    )
+    make_supernode_key(hospital.key)
+    policy = POLICY.format(epsilon=EPSILON_BUDGET, delta=DELTA, study=study.digest().hex())
+    (folder / "policy.toml").write_text(policy, "utf-8")
+    hospital.settings.write_text(
+        SITE.format(
+            name=member.name,
+            study=json.dumps(str(root / "study.toml")),
+            data=json.dumps(str(hospital.data)),
+            socket=json.dumps(str(hospital.socket)),
+            superlink=superlink,
+            authority=json.dumps(str(authority)),
+        ),
+        "utf-8",
+    )
+    return hospital
