@@ -1,0 +1,234 @@
+"""LoRA adapters by peft: attach, read and write as one flat vector, save for diffusers.
+
+Saved files follow diffusers' own format (keys begin with `unet.`, the LoRA configuration is in
+the file's metadata): `pipeline.load_lora_weights` reads raw peft files as an empty adapter with
+only a warning, and without the metadata it takes alpha = r.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import UNet2DConditionModel
+from numpy.typing import NDArray
+from peft import LoraConfig
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from model.layout import Entry, Layout, initial_vector
+from privacy.errors import ModelError
+from privacy.manifest import Adapter
+
+__all__ = [
+    "Entry",
+    "Layout",
+    "SavedAdapter",
+    "Unet",
+    "attach",
+    "detach",
+    "initial_vector",
+    "layout_of",
+    "load_adapter",
+    "parameters",
+    "read_vector",
+    "save_adapter",
+    "without_adapter",
+    "write_vector",
+]
+
+Unet = Any  # a diffusers UNet2DConditionModel, whose adapter methods come from untyped mixins
+
+NAME = "craftsfl"  # of the adapter inside peft
+_METADATA = "lora_adapter_metadata"  # diffusers' key in the header of a safetensors file
+_ORDER = "craftsfl_layout"  # ours: safetensors sorts the tensors, the flat vector does not
+_FORMAT_HINT = "Use a file that craftsfl wrote: an adapter of the UNet with its metadata."
+
+
+@dataclass(frozen=True, slots=True)
+class SavedAdapter:
+    """An adapter as read from its file."""
+
+    layout: Layout
+    vector: NDArray[np.float32]  # [P]
+    adapter: Adapter
+
+
+def layout_of(base: Path, adapter: Adapter) -> Layout:
+    """The layout that `adapter` gets on the pipeline in folder `base`; reads no weights."""
+    kind: Any = UNet2DConditionModel
+    try:
+        config = kind.load_config(base, subfolder="unet", local_files_only=True)
+    except OSError:
+        raise ModelError(
+            f"{base} holds no unet/config.json.", "Name the folder of the base pipeline."
+        ) from None
+    with torch.device("meta"):
+        return attach(kind.from_config(config), adapter)
+
+
+def attach(unet: Unet, adapter: Adapter) -> Layout:
+    """Put `adapter` (float32, the only part that asks for gradients) on `unet`.
+
+    Attaching the same adapter again changes nothing. Raises `ModelError` where a target matches
+    no layer, or where another adapter is attached already.
+    """
+    if NAME in getattr(unet, "peft_config", {}):
+        _check_same(unet.peft_config[NAME], adapter)
+        return _layout(unet)
+    _check_targets(unet, adapter.targets)
+    unet.requires_grad_(False)
+    unet.add_adapter(_peft_config(adapter), adapter_name=NAME)
+    for _, value in _adapter_parameters(unet):
+        value.data = value.data.float()  # a half-precision base gets a full-precision adapter
+    return _layout(unet)
+
+
+def detach(unet: Unet) -> None:
+    """Take the adapter off again; the base is as it was."""
+    if NAME in getattr(unet, "peft_config", {}):
+        unet.unload_lora()
+        unet.requires_grad_(False)
+
+
+def parameters(unet: Unet, layout: Layout) -> list[torch.nn.Parameter]:
+    """The adapter's tensors in the layout's order. Raises `ModelError` for another layout."""
+    found = dict(_adapter_parameters(unet))
+    if _layout(unet) != layout:
+        raise ModelError(
+            f"The attached adapter ({len(found)} tensors) has another layout than the one asked "
+            f"for ({len(layout.entries)} tensors).",
+            "Server and sites must use the same study.toml and the same base.",
+        )
+    return [found[entry.name] for entry in layout.entries]
+
+
+def read_vector(unet: Unet, layout: Layout) -> NDArray[np.float32]:
+    """The attached adapter as a flat float32 vector [P] of its own."""
+    tensors = [value.detach().reshape(-1) for value in parameters(unet, layout)]
+    vector: NDArray[np.float32] = torch.cat(tensors).float().cpu().numpy()
+    return vector
+
+
+def write_vector(unet: Unet, layout: Layout, vector: NDArray[np.float32]) -> None:
+    """Set the attached adapter to `vector` [P]. A vector that does not fit changes nothing."""
+    layout.check(vector)
+    with torch.no_grad():
+        pairs = zip(parameters(unet, layout), layout.split(vector), strict=True)
+        for parameter, (_, values) in pairs:
+            parameter.copy_(torch.tensor(values))
+
+
+@contextmanager
+def without_adapter(unet: Unet) -> Iterator[None]:
+    """Run the frozen base inside the block, with the adapter switched off."""
+    unet.disable_adapters()
+    try:
+        yield
+    finally:
+        unet.enable_adapters()
+
+
+def save_adapter(path: Path, layout: Layout, vector: NDArray[np.float32], adapter: Adapter) -> None:
+    """Write `vector` to `path` (`*.safetensors`) as `pipeline.load_lora_weights` reads it.
+
+    Raises `ModelError` where the vector does not fit or the file cannot be written.
+    """
+    if path.suffix != ".safetensors":
+        raise ModelError(f"{path.name} is no name for an adapter.", "End it in .safetensors.")
+    tensors = {f"unet.{entry.name}": torch.tensor(part) for entry, part in layout.split(vector)}
+    order = [entry.name for entry in layout.entries]
+    header = {"format": "pt", _METADATA: _peft_metadata(adapter), _ORDER: json.dumps(order)}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, path, header)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(
+            f"The adapter cannot be written to {path}: {error}.", "Free some disk space there."
+        ) from None
+
+
+def load_adapter(path: Path) -> SavedAdapter:
+    """Read a file that `save_adapter` wrote. Raises `ModelError` for anything else."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = file.metadata() or {}
+            metadata, order = json.loads(header[_METADATA]), json.loads(header[_ORDER])
+            tensors = {name: file.get_tensor(f"unet.{name}") for name in order}
+            adapter = _adapter_of(metadata)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        reason = type(error).__name__
+        raise ModelError(f"{path} is no adapter of craftsfl's ({reason}).", _FORMAT_HINT) from None
+    layout = Layout(tuple(Entry(k, v.shape, str(v.dtype)) for k, v in tensors.items()))
+    vector = np.concatenate([values.reshape(-1) for values in tensors.values()])
+    layout.check(vector)
+    return SavedAdapter(layout, vector, adapter)
+
+
+def _peft_config(adapter: Adapter) -> LoraConfig:
+    alpha: Any = adapter.alpha  # peft divides it by r; fractions are fine
+    return LoraConfig(r=adapter.rank, lora_alpha=alpha, target_modules=list(adapter.targets))
+
+
+def _peft_metadata(adapter: Adapter) -> str:
+    """What diffusers hands to peft's LoraConfig on loading, as JSON."""
+    targets = list(adapter.targets)
+    fields = {"r": adapter.rank, "lora_alpha": adapter.alpha, "target_modules": targets}
+    return json.dumps({f"unet.{name}": value for name, value in fields.items()}, sort_keys=True)
+
+
+def _adapter_of(metadata: Mapping[str, Any]) -> Adapter:
+    return Adapter(
+        rank=metadata["unet.r"],
+        alpha=metadata["unet.lora_alpha"],
+        targets=tuple(metadata["unet.target_modules"]),
+    )
+
+
+def _adapter_parameters(unet: Unet) -> Iterable[tuple[str, torch.nn.Parameter]]:
+    """(name without the adapter's name, parameter) in the order of the modules."""
+    for name, value in unet.named_parameters():
+        if f".{NAME}." in name:
+            yield name.replace(f".{NAME}.", "."), value
+
+
+def _layout(unet: Unet) -> Layout:
+    entries = (Entry(name, tuple(p.shape), "float32") for name, p in _adapter_parameters(unet))
+    return Layout(tuple(entries))
+
+
+def _check_same(config: LoraConfig, adapter: Adapter) -> None:
+    attached = (config.r, config.lora_alpha, set(config.target_modules or ()))
+    if attached != (adapter.rank, adapter.alpha, set(adapter.targets)):
+        raise ModelError(
+            "The model carries another adapter already.", "Take it off first (adapters.detach)."
+        )
+
+
+def _check_targets(unet: Unet, targets: Iterable[str]) -> None:
+    """Every target must name (a suffix of) at least one linear layer or convolution."""
+    kinds = (torch.nn.Linear, torch.nn.Conv2d)
+    names = [name for name, module in unet.named_modules() if isinstance(module, kinds)]
+    for target in targets:
+        if not any(name == target or name.endswith(f".{target}") for name in names):
+            near = difflib.get_close_matches(target, _suffixes(names), n=3, cutoff=0.4)
+            raise ModelError(
+                f"adapter.targets: {target!r} matches no layer of the UNet.",
+                f"Did you mean {' or '.join(near)}?" if near else "See the UNet's module names.",
+            )
+
+
+def _suffixes(names: Iterable[str]) -> list[str]:
+    """Short names of layers: their last two parts, three where the last is a number."""
+    short = set()
+    for name in names:
+        parts = name.split(".")
+        short.add(".".join(parts[-3:] if parts[-1].isdigit() else parts[-2:]))
+    return sorted(short)
