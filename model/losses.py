@@ -18,6 +18,8 @@ from torch import Tensor
 from model.adapters import Unet
 from privacy.errors import ModelError
 
+Scheduler = Any  # any of diffusers' schedulers: they share no typed base
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -37,7 +39,7 @@ class NoiseSchedule:
     prediction_type: str  # "epsilon" or "v_prediction"
 
     @classmethod
-    def of(cls, scheduler: Any, device: torch.device | str = "cpu") -> NoiseSchedule:
+    def of(cls, scheduler: Scheduler, device: torch.device | str = "cpu") -> NoiseSchedule:
         """The schedule that a diffusers scheduler samples by.
 
         Raises `ModelError` for schedulers that are not of the variance-preserving family.

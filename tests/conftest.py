@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -35,3 +35,33 @@ def tiny_pipeline(tiny_base: Path) -> StableDiffusionPipeline:
 def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep every test out of the user's own model cache."""
     monkeypatch.setenv("CRAFTSFL_CACHE", str(tmp_path / "craftsfl-cache"))
+
+
+@pytest.fixture
+def study_values() -> dict[str, Any]:
+    """A small study as plain values, to be changed by a test and validated as `Study`."""
+    return {
+        "name": "test-study",
+        "rounds": 2,
+        "base": {"digest": "sha256:" + "0" * 64, "source": "tiny"},
+        "adapter": {"targets": ["attn2.to_q", "attn2.to_v"], "rank": 1, "alpha": 2},
+        "training": {
+            "sampling_rate": 0.5,
+            "steps": 3,
+            "tiles_per_patient": 2,
+            "draws_per_tile": 2,
+            "clipping_norm": 1.0,
+            "noise_multiplier": 1.0,
+            "optimizer": "sgd",
+            "learning_rate": 0.1,
+        },
+        "privacy": {"delta": 1e-5},
+        "aggregation": {"strategy": "fedavg", "secure_aggregation": "off"},
+        "cohort": {"min_sites": 2, "round_deadline": 60},
+        "sites": [
+            {"name": "north", "declared_patients": 500},
+            {"name": "harbour", "declared_patients": 800},
+            {"name": "hillside", "declared_patients": 1200},
+        ],
+        "samples": {"prompts": ["glands"], "seeds": [1]},
+    }

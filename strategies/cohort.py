@@ -1,0 +1,67 @@
+"""Weights of the sites: constants of the study, so that they tell nothing about its patients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from privacy.errors import FederationError
+from privacy.manifest import Study
+
+
+def weights(study: Study, names: Iterable[str]) -> dict[str, float]:
+    """Declared, rounded cohort sizes of the sites `names`: never true, never drawn counts.
+
+    Not normalised. Raises `FederationError` for a name that is no member of the study.
+    """
+    found = {}
+    for name in names:
+        site = study.site(name)
+        if site is None:
+            raise FederationError(
+                f"{name!r} is no site of study {study.name!r}.",
+                "Add it to study.toml for everyone, or leave it out.",
+            )
+        found[name] = float(site.declared_patients)
+    return found
+
+
+def weighted_mean(
+    current: NDArray[np.float32],
+    updates: Mapping[str, NDArray[np.float32]],
+    weights: Mapping[str, float],
+) -> NDArray[np.float64]:
+    """Sum of w_i Delta_i over the sites in `updates`, w renormalised over them; float64 [P].
+
+    The order of the sites does not matter: names are sorted before the sum.
+    Raises `FederationError` that names the site whose update or weight does not fit.
+    """
+    if not updates:
+        raise FederationError("No site sent an update.", "Wait for more sites, then start again.")
+    for name, update in updates.items():
+        _check(name, update, current, weights.get(name, 0.0))
+    total = sum(weights[name] for name in updates)
+    mean = np.zeros(current.shape, dtype=np.float64)
+    for name in sorted(updates):
+        mean += (weights[name] / total) * updates[name].astype(np.float64)
+    return mean
+
+
+def _check(
+    name: str, update: NDArray[np.float32], current: NDArray[np.float32], weight: float
+) -> None:
+    if not (np.isfinite(weight) and weight > 0):
+        raise FederationError(f"Site {name!r} has no weight.", "Declare its patients in the study.")
+    if update.shape != current.shape:
+        raise FederationError(
+            f"The update of {name!r} has shape {list(update.shape)}, the adapter "
+            f"{list(current.shape)}.",
+            "Server and sites must use the same study.toml and the same base.",
+        )
+    if not np.isfinite(update).all():
+        raise FederationError(
+            f"The update of {name!r} holds numbers that are not finite.",
+            "Leave it out of the round; let the site lower its learning rate.",
+        )

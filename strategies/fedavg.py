@@ -1,0 +1,38 @@
+"""FedAvg (McMahan et al. 2017, Algorithm 1), written on updates, with a server learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from privacy.errors import FederationError
+from strategies.base import Vector
+from strategies.cohort import weighted_mean
+
+
+class FedAvg:
+    """x_{t+1} = x_t + eta sum_i w_i Delta_i; eta = 1 is the weighted mean of the local models."""
+
+    def __init__(self, learning_rate: float = 1.0) -> None:
+        self._learning_rate = learning_rate
+
+    def aggregate(
+        self, current: Vector, updates: Mapping[str, Vector], weights: Mapping[str, float]
+    ) -> Vector:
+        """See `Strategy.aggregate`."""
+        mean = weighted_mean(current, updates, weights)
+        following: Vector = (current + self._learning_rate * mean).astype(np.float32)
+        return following
+
+    def state(self) -> dict[str, NDArray[np.float64]]:
+        """Nothing: a round depends on no earlier one."""
+        return {}
+
+    def restore(self, state: Mapping[str, NDArray[np.float64]]) -> None:
+        """Accepts the empty state only."""
+        if state:
+            raise FederationError(
+                "The stored state is another strategy's.", "Resume with the study that began it."
+            )

@@ -1,0 +1,149 @@
+"""Aggregation against plain loops over Python floats, and what every strategy must refuse."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from privacy.config import check
+from privacy.errors import FederationError
+from privacy.manifest import Aggregation, Study
+from strategies import FedAdam, FedAvg, Strategy, make_strategy, weights
+from strategies.fedadam import Moments
+
+P = 5
+WEIGHTS = {"north": 500.0, "harbour": 800.0, "hillside": 1200.0}
+MAKERS: dict[str, Callable[[], Strategy]] = {
+    "fedavg": lambda: FedAvg(0.7),
+    "fedadam": lambda: FedAdam(P, 0.05),
+}
+
+
+def updates(seed: int, names: tuple[str, ...] = tuple(WEIGHTS)) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(seed)
+    return {name: random.normal(size=P).astype(np.float32) for name in names}
+
+
+def mean_by_hand(changes: Mapping[str, np.ndarray], i: int) -> float:
+    total = sum(WEIGHTS[name] for name in changes)
+    return math.fsum(WEIGHTS[name] / total * float(change[i]) for name, change in changes.items())
+
+
+@given(st.sets(st.sampled_from(sorted(WEIGHTS)), min_size=1), st.integers(0, 100))
+def test_fedavg_is_the_weighted_mean_over_the_survivors(names: set[str], seed: int) -> None:
+    changes = updates(seed, tuple(sorted(names)))
+    current = np.linspace(-1, 1, P, dtype=np.float32)
+    got = FedAvg(0.5).aggregate(current, changes, WEIGHTS)
+    wanted = [float(current[i]) + 0.5 * mean_by_hand(changes, i) for i in range(P)]
+    np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-7)
+
+
+def test_fedadam_follows_algorithm_2() -> None:
+    """Reddi et al. 2021, Algorithm 2, one scalar at a time; the second round lost a site."""
+    beta1, beta2, tau, eta = 0.8, 0.95, 0.02, 0.3
+    strategy = FedAdam(P, eta, Moments(beta1, beta2, tau))
+    rounds = [updates(1), updates(2, ("north", "hillside")), updates(3)]
+    got = np.zeros(P, np.float32)
+    for changes in rounds:
+        got = strategy.aggregate(got, changes, WEIGHTS)
+    for i in range(P):
+        x, delta, v = 0.0, 0.0, tau**2
+        for changes in rounds:
+            delta = beta1 * delta + (1 - beta1) * mean_by_hand(changes, i)
+            v = beta2 * v + (1 - beta2) * delta * delta
+            x += eta * delta / (math.sqrt(v) + tau)
+        assert got[i] == pytest.approx(x, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(MAKERS))
+class TestEveryStrategy:
+    def test_the_order_of_the_sites_does_not_matter(self, name: str) -> None:
+        changes = updates(4)
+        backwards = dict(reversed(changes.items()))
+        start = np.ones(P, np.float32)
+        one = MAKERS[name]().aggregate(start, changes, WEIGHTS)
+        two = MAKERS[name]().aggregate(start, backwards, WEIGHTS)
+        np.testing.assert_array_equal(one, two)
+
+    def test_only_ratios_of_weights_matter(self, name: str) -> None:
+        start = np.ones(P, np.float32)
+        scaled = {site: weight * 3 for site, weight in WEIGHTS.items()}
+        one = MAKERS[name]().aggregate(start, updates(4), WEIGHTS)
+        np.testing.assert_allclose(
+            one, MAKERS[name]().aggregate(start, updates(4), scaled), rtol=1e-6
+        )
+
+    def test_zero_updates_change_nothing(self, name: str) -> None:
+        start = np.ones(P, np.float32)
+        zeros = {site: np.zeros(P, np.float32) for site in WEIGHTS}
+        np.testing.assert_array_equal(MAKERS[name]().aggregate(start, zeros, WEIGHTS), start)
+
+    def test_the_input_is_left_alone_and_the_result_is_float32(self, name: str) -> None:
+        start = np.ones(P, np.float32)
+        got = MAKERS[name]().aggregate(start, updates(1), WEIGHTS)
+        assert got.dtype == np.float32
+        np.testing.assert_array_equal(start, np.ones(P))
+
+    def test_a_resumed_run_is_the_run_that_never_stopped(self, name: str) -> None:
+        whole = MAKERS[name]()
+        x = whole.aggregate(np.zeros(P, np.float32), updates(1), WEIGHTS)
+        resumed = MAKERS[name]()
+        resumed.restore({key: value.copy() for key, value in whole.state().items()})
+        np.testing.assert_array_equal(
+            whole.aggregate(x, updates(2), WEIGHTS), resumed.aggregate(x, updates(2), WEIGHTS)
+        )
+
+    @pytest.mark.parametrize(
+        ("changes", "text"),
+        [
+            ({}, "No site"),
+            ({"north": np.zeros(P + 1, np.float32)}, "north.*shape"),
+            ({"north": np.full(P, np.nan, np.float32)}, "north.*not finite"),
+            ({"stranger": np.zeros(P, np.float32)}, "stranger.*no weight"),
+        ],
+    )
+    def test_what_does_not_fit_is_refused_by_name_and_changes_nothing(
+        self, name: str, changes: dict[str, np.ndarray], text: str
+    ) -> None:
+        strategy = MAKERS[name]()
+        strategy.aggregate(np.zeros(P, np.float32), updates(1), WEIGHTS)
+        before = strategy.state()
+        with pytest.raises(FederationError, match=text):
+            strategy.aggregate(
+                np.zeros(P, np.float32), updates(2) | changes if changes else {}, WEIGHTS
+            )
+        for key, value in strategy.state().items():
+            np.testing.assert_array_equal(value, before[key])
+
+    def test_a_foreign_state_is_refused(self, name: str) -> None:
+        with pytest.raises(FederationError):
+            MAKERS[name]().restore({"momentum": np.zeros(P)})
+
+
+def test_a_state_of_another_size_is_refused() -> None:
+    with pytest.raises(FederationError, match="shape"):
+        FedAdam(P, 1.0).restore({"delta": np.zeros(P + 1), "v": np.zeros(P + 1)})
+    with pytest.raises(FederationError, match="shape"):
+        FedAdam(P + 1, 1.0).aggregate(np.zeros(P, np.float32), updates(1), WEIGHTS)
+
+
+def test_the_study_chooses_the_strategy() -> None:
+    assert isinstance(make_strategy(Aggregation(strategy="fedavg"), P), FedAvg)
+    settings = Aggregation(strategy="fedadam", learning_rate=0.3, beta1=0.8, beta2=0.95, tau=0.02)
+    made = make_strategy(settings, P).aggregate(np.zeros(P, np.float32), updates(1), WEIGHTS)
+    ours = FedAdam(P, 0.3, Moments(0.8, 0.95, 0.02))
+    np.testing.assert_array_equal(
+        made, ours.aggregate(np.zeros(P, np.float32), updates(1), WEIGHTS)
+    )
+
+
+def test_weights_are_the_declared_patients(study_values: dict[str, object]) -> None:
+    study = check(study_values, Study, where="test")
+    assert weights(study, ["north", "hillside"]) == {"north": 500.0, "hillside": 1200.0}
+    with pytest.raises(FederationError, match="stranger"):
+        weights(study, ["north", "stranger"])
