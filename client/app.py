@@ -37,7 +37,8 @@ _log = logging.getLogger("craftsfl.forwarder")
 
 _REASONS = {
     grpc.StatusCode.DEADLINE_EXCEEDED: Reason.AGENT_SILENT,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: Reason.TOO_LARGE,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: Reason.AGENT_SILENT,  # all its places are taken
+    grpc.StatusCode.OUT_OF_RANGE: Reason.TOO_LARGE,  # what client/agent/service.py answers
 }
 
 

@@ -116,7 +116,7 @@ class _Agent(agent_pb2_grpc.AgentServicer):
         if request is not None:
             yield from split(self._call(request))
         else:
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "The message is too large.")
+            context.abort(grpc.StatusCode.OUT_OF_RANGE, "The message is too large.")
 
     def Progress(
         self, request: agent_pb2.ProgressRequest, context: grpc.ServicerContext
