@@ -1,0 +1,318 @@
+import logging
+import os
+import shutil
+import socket as sockets
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from client.agent.progress import ProgressEvent, ProgressSource
+from client.agent.service import MAX_CALLS, MAX_PATH_BYTES, SERVICE, serve
+from client.app import forward
+from privacy.errors import ConfigError, DeploymentError
+from privacy.wire.agent_pb2 import Chunk, ProgressRequest
+from privacy.wire.agent_pb2_grpc import AgentStub
+from privacy.wire.bodies import Refusal, Started
+from privacy.wire.chunks import CHUNK_BYTES, gather, split, target
+from privacy.wire.envelope import Envelope, open_envelope, seal, size_limit
+from privacy.wire.reasons import Reason
+
+SMALL = size_limit(0)
+REQUEST = seal(Envelope(7, 2, 1, Started()))
+
+
+@pytest.fixture
+def folder():
+    """A short folder: pytest's own are too deep for a socket on some machines."""
+    path = Path(tempfile.mkdtemp(prefix="cfl"))
+    yield path
+    shutil.rmtree(path)
+
+
+@contextmanager
+def serving(handler, path, *, limit=SMALL, progress=None, **options):
+    server = serve(handler, progress or ProgressSource(), path, limit=limit, **options)
+    try:
+        yield server
+    finally:
+        server.stop(grace=0)
+
+
+def refusal(data: bytes) -> Refusal:
+    body = open_envelope(data, limit=SMALL).body
+    assert isinstance(body, Refusal)
+    return body
+
+
+class Recorder:
+    """A handler that remembers what it was asked and echoes it."""
+
+    def __init__(self):
+        self.requests = []
+
+    def __call__(self, data: bytes) -> bytes:
+        self.requests.append(data)
+        return data
+
+
+@pytest.mark.parametrize(
+    "length", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES]
+)
+def test_bytes_cross_unchanged(folder, length):
+    data = os.urandom(length)
+    handler = Recorder()
+    with serving(handler, folder / "s", limit=length):
+        assert forward(data, str(folder / "s")) == data
+    assert handler.requests == [data]
+
+
+def test_50_million_parameters_cross_in_chunks(folder):
+    limit = size_limit(50_000_000)
+    data = bytes(limit - 1) + b"\1"
+    assert all(len(chunk.data) <= CHUNK_BYTES for chunk in split(data))
+    with serving(Recorder(), folder / "s", limit=limit):
+        assert forward(data, str(folder / "s"), deadline=60) == data
+
+
+def test_a_message_over_the_limit_never_reaches_the_handler(folder):
+    handler = Recorder()
+    with serving(handler, folder / "s", limit=1000):
+        assert refusal(forward(os.urandom(1001), str(folder / "s"))).reason is Reason.TOO_LARGE
+        assert forward(REQUEST, str(folder / "s")) == REQUEST
+    assert handler.requests == [REQUEST]
+
+
+def test_no_more_than_the_limit_is_taken():
+    taken = 0
+
+    def endless():
+        nonlocal taken
+        while True:
+            taken += 1
+            yield Chunk(data=bytes(CHUNK_BYTES))
+
+    assert gather(endless(), 2 * CHUNK_BYTES) is None
+    assert taken == 3
+
+
+SERVER = """
+import resource, sys
+from pathlib import Path
+from client.agent.progress import ProgressSource
+from client.agent.service import serve
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+calls = []
+server = serve(lambda data: calls.append(data) or data, ProgressSource(), Path(sys.argv[1]),
+               limit=1 << 20)
+print(peak(), flush=True)
+sys.stdin.readline()
+server.stop(0)
+print(peak(), len(calls))
+"""
+
+
+def test_100_mb_of_random_bytes_take_no_memory(folder):
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(folder / "s")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as process:
+        before = int(process.stdout.readline())  # MiB
+        reason = refusal(forward(os.urandom(100_000_000), str(folder / "s"))).reason
+        out, _ = process.communicate("\n", timeout=30)
+    after, calls = map(int, out.split())
+    assert reason is Reason.TOO_LARGE
+    assert calls == 0
+    assert after - before < 40
+
+
+def test_a_chunk_of_more_than_1_mib_is_refused(folder):
+    handler = Recorder()
+    with (
+        serving(handler, folder / "s", limit=10 * CHUNK_BYTES),
+        grpc.insecure_channel(target(folder / "s")) as channel,
+    ):
+        chunks = iter([Chunk(data=bytes(2 * CHUNK_BYTES))])
+        with pytest.raises(grpc.RpcError) as refused:
+            list(AgentStub(channel).Exchange(chunks, timeout=5))
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert handler.requests == []
+
+
+def test_what_is_no_grpc_at_all_does_no_harm(folder):
+    with serving(Recorder(), folder / "s"):
+        with sockets.socket(sockets.AF_UNIX) as raw:
+            raw.connect(str(folder / "s"))
+            raw.sendall(os.urandom(100_000))
+        assert forward(REQUEST, str(folder / "s")) == REQUEST
+
+
+def test_an_exception_of_the_handler_never_crosses(folder, caplog):
+    def handler(data):
+        raise RuntimeError("patient 4711 of tile-12.png")
+
+    with caplog.at_level(logging.DEBUG), serving(handler, folder / "s"):
+        answer = forward(REQUEST, str(folder / "s"))
+    assert open_envelope(answer, limit=SMALL) == Envelope(7, 2, 1, Refusal(Reason.INTERNAL))
+    assert b"4711" not in answer
+    assert "RuntimeError" in caplog.text
+    assert "4711" not in caplog.text
+
+
+def test_only_the_owner_may_connect(folder):
+    with serving(Recorder(), folder / "deep" / "s"):
+        assert stat.S_IMODE((folder / "deep" / "s").stat().st_mode) == 0o600
+        assert stat.S_IMODE((folder / "deep").stat().st_mode) == 0o700
+
+
+def test_a_site_may_let_a_group_connect(folder):
+    with serving(Recorder(), folder / "s", mode=0o660):
+        assert stat.S_IMODE((folder / "s").stat().st_mode) == 0o660
+
+
+def test_the_umask_is_as_before(folder):
+    before = os.umask(0o022)
+    try:
+        with serving(Recorder(), folder / "s"):
+            assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
+
+
+def test_a_path_may_hold_any_characters(folder):
+    path = folder / "a b%20é#?" / "s"
+    with serving(Recorder(), path):
+        assert path.is_socket()
+        assert forward(REQUEST, str(path)) == REQUEST
+
+
+def test_a_long_path_is_refused_with_the_fix(folder):
+    path = folder / ("x" * MAX_PATH_BYTES)
+    with pytest.raises(ConfigError, match=r"at most 100 .* site\.toml"):
+        serve(Recorder(), ProgressSource(), path, limit=SMALL)
+    assert list(folder.iterdir()) == []
+
+
+def test_the_longest_path_binds(folder):
+    path = folder / ("x" * (MAX_PATH_BYTES - len(str(folder)) - 1))
+    with serving(Recorder(), path):
+        assert forward(REQUEST, str(path)) == REQUEST
+
+
+def test_the_socket_of_a_running_agent_is_not_taken_over(folder):
+    with serving(Recorder(), folder / "s"):
+        with pytest.raises(DeploymentError, match="Another agent"):
+            serve(Recorder(), ProgressSource(), folder / "s", limit=SMALL)
+        assert forward(REQUEST, str(folder / "s")) == REQUEST
+
+
+def test_the_socket_of_a_killed_agent_is_replaced(folder):
+    with sockets.socket(sockets.AF_UNIX) as left_behind:
+        left_behind.bind(str(folder / "s"))
+    with serving(Recorder(), folder / "s"):
+        assert forward(REQUEST, str(folder / "s")) == REQUEST
+
+
+def test_a_file_is_never_deleted(folder):
+    (folder / "s").write_text("mine")
+    with pytest.raises(DeploymentError, match="not a socket"):
+        serve(Recorder(), ProgressSource(), folder / "s", limit=SMALL)
+    assert (folder / "s").read_text() == "mine"
+
+
+def test_a_folder_that_cannot_be_made_is_named(folder):
+    (folder / "file").write_text("")
+    with pytest.raises(DeploymentError, match="cannot listen"):
+        serve(Recorder(), ProgressSource(), folder / "file" / "s", limit=SMALL)
+
+
+def test_stop_removes_the_socket(folder):
+    serve(Recorder(), ProgressSource(), folder / "s", limit=SMALL).stop(grace=0)
+    assert not (folder / "s").exists()
+
+
+@pytest.mark.parametrize("name", ["", SERVICE])
+def test_health_tells_when_the_agent_is_ready(folder, name):
+    states = health_pb2.HealthCheckResponse
+    request = health_pb2.HealthCheckRequest(service=name)
+    with (
+        serving(Recorder(), folder / "s") as server,
+        grpc.insecure_channel(target(folder / "s")) as channel,
+    ):
+        stub = health_pb2_grpc.HealthStub(channel)
+        assert stub.Check(request, timeout=5).status == states.NOT_SERVING
+        server.set_ready(True)
+        assert stub.Check(request, timeout=5).status == states.SERVING
+        server.set_ready(False)
+        assert stub.Check(request, timeout=5).status == states.NOT_SERVING
+
+
+def test_progress_is_streamed_in_quarters(folder):
+    progress = ProgressSource()
+    progress.publish(ProgressEvent(7, 2, 1, "training", 0, 8))
+    with (
+        serving(Recorder(), folder / "s", progress=progress),
+        grpc.insecure_channel(target(folder / "s")) as channel,
+    ):
+        events = AgentStub(channel).Progress(ProgressRequest(), timeout=10)
+        seen = [next(events)]
+        for done in (1, 2):  # one step is no quarter: it is not told
+            progress.publish(ProgressEvent(7, 2, 1, "training", done, 8))
+        seen.append(next(events))
+        progress.publish(ProgressEvent(7, 2, 1, "training", 8, 8))
+        seen.append(next(events))
+    assert [(event.done, event.total) for event in seen] == [(0, 4), (1, 4), (4, 4)]
+    assert {(event.run, event.round, event.attempt, event.phase) for event in seen} == {
+        (7, 2, 1, "training")
+    }
+
+
+def test_a_watcher_that_hangs_up_frees_its_place(folder):
+    with serving(Recorder(), folder / "s", progress=ProgressSource()):
+        for _ in range(2 * MAX_CALLS):
+            with grpc.insecure_channel(target(folder / "s")) as channel:
+                AgentStub(channel).Progress(ProgressRequest()).cancel()
+        assert forward(REQUEST, str(folder / "s")) == REQUEST
+
+
+def test_an_agent_without_a_free_place_is_not_mistaken_for_a_large_message(folder):
+    arrived, release = threading.Semaphore(0), threading.Event()
+
+    def handler(data):
+        arrived.release()
+        release.wait(30)
+        return data
+
+    with (
+        serving(handler, folder / "s"),
+        grpc.insecure_channel(target(folder / "s")) as channel,
+    ):
+        busy = [AgentStub(channel).Exchange(split(REQUEST)) for _ in range(MAX_CALLS)]
+        assert all(arrived.acquire(timeout=10) for _ in busy)
+        assert refusal(forward(REQUEST, str(folder / "s"))).reason is Reason.AGENT_SILENT
+        release.set()
+        assert all(list(call) for call in busy)
+
+
+def test_stop_ends_the_progress_stream(folder):
+    progress = ProgressSource()
+    progress.publish(ProgressEvent(7, 1, 1, "encoding", 1, 2))
+    server = serve(Recorder(), progress, folder / "s", limit=SMALL)
+    with grpc.insecure_channel(target(folder / "s")) as channel:
+        events = AgentStub(channel).Progress(ProgressRequest(), timeout=10)
+        assert next(events).phase == "encoding"
+        threading.Thread(target=server.stop).start()
+        assert list(events) == []
