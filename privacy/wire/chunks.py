@@ -19,7 +19,11 @@ def split(data: bytes) -> Iterator[Chunk]:
 
 
 def gather(chunks: Iterable[Chunk], limit: int) -> bytes | None:
-    """All bytes of `chunks`, or None as soon as they are more than `limit`."""
+    """All bytes of `chunks`, or None as soon as they are more than `limit`.
+
+    gRPC may end a stream that breaks off as if it were complete. That is harmless: no envelope
+    that is cut short is an envelope.
+    """
     parts: list[bytes] = []
     total = 0
     for chunk in chunks:

