@@ -10,9 +10,12 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from privacy.wire import agent_pb2, agent_pb2_grpc
+from privacy.wire.chunks import target
 
 HEALTH_SECONDS = 2.0
 RETRY_SECONDS = 0.5
+# A proxy of the environment is for the way to the coordinator, never for this socket.
+NO_PROXY = [("grpc.enable_http_proxy", 0)]
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class AgentWatch:
     def _follow(self) -> None:
         while not self._closed.wait(RETRY_SECONDS):
             try:
-                with grpc.insecure_channel(f"unix:{self._socket}") as channel:
+                with grpc.insecure_channel(target(self._socket), options=NO_PROXY) as channel:
                     self._listen(channel)
             except grpc.RpcError:
                 self._state = AgentState()
@@ -65,7 +68,9 @@ class AgentWatch:
             return
         self._state = AgentState(ready=True)
         events = agent_pb2_grpc.AgentStub(channel).Progress(agent_pb2.ProgressRequest())
-        closer = threading.Thread(target=lambda: (self._closed.wait(), events.cancel()), daemon=True)
+        closer = threading.Thread(
+            target=lambda: (self._closed.wait(), events.cancel()), daemon=True
+        )
         closer.start()
         for event in events:
             self._state = AgentState(True, event.round, event.phase, event.done, event.total)

@@ -145,16 +145,19 @@ def _families(group: list[Running]) -> list[psutil.Process]:
     sessions = {running.process.pid for running in group}
     found: dict[int, psutil.Process] = {}
     for running in group:
-        if running.exit_code() is None:
-            _quietly(
-                lambda pid=running.process.pid: found.update(
-                    {child.pid: child for child in psutil.Process(pid).children(recursive=True)}
-                )
-            )
+        for child in _children(running.process.pid):
+            found[child.pid] = child
     for process in psutil.process_iter():
         if process.pid not in sessions and _session(process.pid) in sessions:
             found[process.pid] = process
     return list(found.values())
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    try:
+        return list(psutil.Process(pid).children(recursive=True))
+    except psutil.Error:  # it is gone already
+        return []
 
 
 def _session(pid: int) -> int | None:
@@ -223,7 +226,9 @@ def ended_by_signals() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
+    }
     try:
         yield
     finally:

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from craftsfl.agent_watch import AgentWatch
+from craftsfl.timeline import TRAINING, Timeline
 
 BAR_CELLS = 20
 REFRESH_PER_SECOND = 4
@@ -46,7 +47,10 @@ class RunDisplay:
     """A live table, or plain lines where output is no terminal. A context manager."""
 
     def __init__(
-        self, events: Path, agents: Mapping[str, AgentWatch] | None = None, since: float | None = None
+        self,
+        events: Path,
+        agents: Mapping[str, AgentWatch] | None = None,
+        since: float | None = None,
     ) -> None:
         self._tail = EventTail(events)
         self._agents = agents or {}
@@ -60,6 +64,7 @@ class RunDisplay:
         self.finished: dict[str, object] | None = None
         self.failed: dict[str, object] | None = None
         self.first_training: float | None = None
+        self.timeline = Timeline()
         self._live = Live(
             console=self._console, refresh_per_second=REFRESH_PER_SECOND, transient=True
         )
@@ -85,12 +90,14 @@ class RunDisplay:
 
     def refresh(self) -> None:
         """Take in new events and redraw."""
+        for site, watch in self._agents.items():
+            state = watch.state
+            self.timeline.see_agent(site, state)
+            if self.first_training is None and state.phase == TRAINING:
+                self.first_training = time.monotonic() - self._since
         for event in self._tail.read():
+            self.timeline.see_event(event)
             self._take(event)
-        if self.first_training is None and any(
-            watch.state.phase == "training" for watch in self._agents.values()
-        ):
-            self.first_training = time.monotonic() - self._since
         if self._live.is_started:
             self._live.update(self._picture())
 

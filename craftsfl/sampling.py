@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from model.sampling import before_after_grid, sample
+
 from model.base import find_base, folder_digest, install_base, load_base, shipped_base
 from model.devices import pick_device
-from model.sampling import before_after_grid, sample
 from privacy.config import check
 from privacy.errors import ConfigError, ModelError
 from privacy.manifest import Base
@@ -45,9 +46,7 @@ def draw(request: SampleRequest) -> None:
     before = images()
     after = None
     if request.adapter is not None:
-        pipeline.load_lora_weights(
-            str(request.adapter.parent), weight_name=request.adapter.name
-        )
+        pipeline.load_lora_weights(str(request.adapter.parent), weight_name=request.adapter.name)
         after = images()
     before_after_grid(prompts, before, after).save(request.out)
 

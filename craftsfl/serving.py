@@ -1,8 +1,8 @@
 """`site serve` and `rounds serve`: long-running processes under one supervisor.
 
-A process that dies is started again after a pause, the pause doubling while it keeps dying. One that
-refuses its settings (exit status 1 or 2 before it ever served) ends the command with its words: a
-restart would not help.
+A process that dies is started again after a pause, the pause doubling while it keeps dying. One
+that refuses its settings (exit status 1 or 2 before it ever served) ends the command with its
+words: a restart would not help.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class _Watched:
     restart_at: float | None = None
 
 
-def keep_running(commands: Sequence[Command], supervisor: Supervisor, tick: Callable[[], None]) -> None:
+def keep_running(
+    commands: Sequence[Command], supervisor: Supervisor, tick: Callable[[], None]
+) -> None:
     """Run `commands` until interrupted, restarting what dies; `tick` is called twice a second."""
     watched = [_Watched(supervisor.start(command), time.monotonic()) for command in commands]
     while True:
@@ -147,5 +149,3 @@ class _Console:
 
 def _say(text: str) -> None:
     Console(stderr=True).print(text, highlight=False, markup=False)
-
-

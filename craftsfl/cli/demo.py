@@ -16,9 +16,12 @@ def demo(
         Path | None,
         typer.Option(help="Real tiles: one sub-folder per hospital, each with a metadata file."),
     ] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, help="Rounds, instead of the demo's.")] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Rounds, instead of the demo's.")
+    ] = None,
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="The SuperLink's port; any free one if left out.")
+        int | None,
+        typer.Option(min=1, max=65535, help="The SuperLink's port; any free one if left out."),
     ] = None,
 ) -> None:
     """Train one shared model at three hospitals, each with a privacy budget of its own."""

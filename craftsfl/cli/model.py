@@ -12,20 +12,31 @@ app = typer.Typer(help="Base models: pretrain, install, sample.", no_args_is_hel
 
 @app.command()
 def pretrain(
-    out: Annotated[Path, typer.Argument(help="The folder of the new base; resumed if interrupted.")],
+    out: Annotated[
+        Path, typer.Argument(help="The folder of the new base; resumed if interrupted.")
+    ],
     smoke: Annotated[
         bool, typer.Option("--smoke", help="A few steps only, to see that it runs; draws noise.")
     ] = False,
 ) -> None:
     """Stage one of the tiny base, from procedural tissue: autoencoder, judges, diffusion."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     from model.base import folder_digest
     from model.pretraining import Recipe
     from model.pretraining import pretrain as run
 
     columns = (
-        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
     )
     with Progress(*columns) as progress:
         tasks: dict[str, object] = {}
@@ -54,7 +65,8 @@ def sample(
     prompts: Annotated[list[str], typer.Argument(help="One or more prompts.")],
     out: Annotated[Path, typer.Option(help="The picture to write (PNG).")],
     base: Annotated[
-        str | None, typer.Option(help="A base's digest or folder; the embedded tiny one if left out.")
+        str | None,
+        typer.Option(help="A base's digest or folder; the embedded tiny one if left out."),
     ] = None,
     adapter: Annotated[
         Path | None, typer.Option(help="A trained adapter, .safetensors; shown beside the base.")

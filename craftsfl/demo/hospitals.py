@@ -51,9 +51,7 @@ class TileMaker:
     def __init__(self, folder: Path) -> None:
         self._pool = ProcessPoolExecutor(max_workers=2, mp_context=get_context("spawn"))
         self._data = [self._submit(folder / "data" / s.name, s, False) for s in SYNTHETIC]
-        self._held_out = [
-            self._submit(held_out_folder(folder, s.name), s, True) for s in SYNTHETIC
-        ]
+        self._held_out = [self._submit(held_out_folder(folder, s.name), s, True) for s in SYNTHETIC]
 
     def _submit(self, target: Path, hospital: Synthetic, held_out: bool) -> Future[None]:
         return self._pool.submit(_make_tiles, target, hospital, held_out)
@@ -83,8 +81,9 @@ def _wait(future: Future[None], tick: Callable[[], None]) -> None:
 
 def _make_tiles(target: Path, hospital: Synthetic, held_out: bool) -> None:
     """Write one imagefolder; a complete one of an earlier demo is used again (same seeds)."""
-    from model.tissue import HOSPITALS
     from model.tissue.imagefolder import write_site
+
+    from model.tissue import HOSPITALS
 
     if (target / COMPLETE).exists():
         return

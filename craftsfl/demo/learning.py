@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from client.training import EncodedTiles, LocalTrainer, encode_site, held_out_loss
 from numpy.typing import NDArray
 
 from client.data import load_site_data
-from client.training import EncodedTiles, LocalTrainer, encode_site, held_out_loss
 from craftsfl.demo.hospitals import held_out_folder
 from craftsfl.demo.workspace import Hospital, Workspace
 from model.adapters import attach, load_adapter
@@ -73,13 +73,17 @@ def compare(
     strategy = make_strategy(study.aggregation, layout.parameters)
     for _ in range(study.rounds):
         updates = {
-            name: trainer.train(vector, progress=lambda done, total: None, should_stop=lambda: False)
+            name: trainer.train(
+                vector, progress=lambda done, total: None, should_stop=lambda: False
+            )
             for name, trainer in trainers.items()
         }
         vector = strategy.aggregate(vector, updates, weights(study, list(updates)))
 
     say("comparing held-out denoising loss")
-    held_out = [encode(held_out_folder(workspace.folder, h.name), None) for h in workspace.hospitals]
+    held_out = [
+        encode(held_out_folder(workspace.folder, h.name), None) for h in workspace.hospitals
+    ]
 
     def losses(adapter_vector: NDArray[np.float32] | None) -> NDArray[np.float64]:
         per_site = [

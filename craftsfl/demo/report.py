@@ -14,6 +14,7 @@ from rich.table import Table
 from craftsfl.demo.learning import Change
 from craftsfl.demo.workspace import Workspace
 from craftsfl.privacy_words import epsilon_text
+from craftsfl.timeline import RoundTiming
 from privacy.dpsgd.step import noise_to_clip, release_of
 
 # Above this the noise of one step outweighs every patient's gradient together; DP-SGD may average
@@ -43,6 +44,7 @@ class Outcome:
     mlflow: str
     seconds: Mapping[str, float]
     parameters: int
+    rounds: Sequence[RoundTiming] = ()
     changes: Sequence[Change] = ()
 
 
@@ -106,7 +108,7 @@ def _show_learning(workspace: Workspace, outcome: Outcome, console: Console) -> 
     if min(ratios.values()) > LEARNABLE_RATIO:
         console.print(
             "[bold]No learning expected[/]: with so few patients the noise that protects them "
-            "outweighs what they can teach. The run shows that the system works, not that it learns."
+            "outweighs what they can teach. The run shows that the system works, no more."
         )
     for change in outcome.changes:
         console.print(

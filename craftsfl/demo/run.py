@@ -19,9 +19,17 @@ from craftsfl.demo.report import Outcome, show, site_results, write_summary
 from craftsfl.demo.workspace import DemoOptions, Hospital, Workspace, clear, write
 from craftsfl.flower.commands import SuperLink, SuperNode
 from craftsfl.operator import register_site, start_run, superlink_of
-from craftsfl.processes import Running, Supervisor, claim_port, ended_by_signals, port_open, wait_until
+from craftsfl.processes import (
+    Running,
+    Supervisor,
+    claim_port,
+    ended_by_signals,
+    port_open,
+    wait_until,
+)
 from craftsfl.run_display import RunDisplay
 from craftsfl.serving import agent_command
+from craftsfl.timeline import RoundTiming
 from model.base import install_base, shipped_base
 from privacy.errors import DeploymentError, FederationError, ModelError
 from server.settings import load_consortium
@@ -59,7 +67,7 @@ def run_demo(options: DemoOptions) -> Outcome:
             workspace, synthetic = _prepare(options)
         maker = TileMaker(workspace.folder) if synthetic else None
         try:
-            result = _federate(workspace, maker, stopwatch)
+            result, rounds = _federate(workspace, maker, stopwatch)
             changes: Sequence[Change] = ()
             if maker is not None:
                 with stopwatch.phase("comparison"):
@@ -76,6 +84,7 @@ def run_demo(options: DemoOptions) -> Outcome:
         mlflow=str(result["mlflow"]),
         seconds=stopwatch.seconds,
         parameters=int(str(result["parameters"])),
+        rounds=rounds,
         changes=changes,
     )
     write_summary(workspace.folder, outcome)
@@ -116,8 +125,8 @@ def _compare(
 
 def _federate(
     workspace: Workspace, maker: TileMaker | None, stopwatch: Stopwatch
-) -> Mapping[str, object]:
-    """Serve coordinator and hospitals, run the study; gives the coordinator's result.json."""
+) -> tuple[Mapping[str, object], Sequence[RoundTiming]]:
+    """Serve coordinator and hospitals, run the study; gives result.json and the rounds' times."""
     consortium = load_consortium(workspace.consortium)
     agents = {hospital.name: AgentWatch(hospital.socket) for hospital in workspace.hospitals}
     try:
@@ -135,7 +144,7 @@ def _federate(
         for watch in agents.values():
             watch.close()
     result: dict[str, object] = json.loads(consortium.result_file().read_text("utf-8"))
-    return result
+    return result, display.timeline.rounds
 
 
 def _serve(

@@ -117,7 +117,7 @@ class SuperNode:
 
     name: str
     superlink: str
-    authority: Path
+    authority: Path | None  # None: the system's own authorities
     key: Path
     agent_socket: Path
     home: Path
@@ -128,7 +128,7 @@ class SuperNode:
         argv = (
             tool("flower-supernode"),
             *("--superlink", self.superlink),
-            *("--root-certificates", str(self.authority)),
+            *(("--root-certificates", str(self.authority)) if self.authority else ()),
             *("--auth-supernode-private-key", str(self.key)),
             *("--host", "127.0.0.1", "--port", str(self.port)),
             *("--node-config", f"agent-socket={json.dumps(str(self.agent_socket))}"),

@@ -1,0 +1,86 @@
+"""Where a round's time goes, on the real processes of the demo (three sites, loopback).
+
+Rows: `phase`, `seconds`, `rounds`. Phases before the first round are totals; the others are the
+median over rounds. `training` is the slowest site's. `transfer` is measured apart: one update of
+the run's size through Flower's message encoding and an agent's socket, both ways. `waiting` is the
+rest of the round: Flower's polling and the start of one client process per message.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from bench.output import Row, parser, report
+from client.agent.progress import ProgressSource
+from client.agent.service import serve
+from client.app import forward
+from craftsfl.demo.run import run_demo
+from craftsfl.demo.workspace import DemoOptions
+from privacy.wire.bodies import Update
+from privacy.wire.envelope import Envelope, open_envelope, seal, size_limit
+from server.messages import pack, unpack
+
+REPEATS = 7
+
+
+def transfer_seconds(parameters: int) -> float:
+    """Seconds to move one update of `parameters` floats there and back; the median of `REPEATS`."""
+    body = Update(bytes(32), np.zeros(parameters, np.float32), 1.0)
+    message = seal(Envelope(1, 1, 1, body))
+    limit = size_limit(parameters)
+    samples = []
+    with tempfile.TemporaryDirectory() as folder:
+        socket = Path(folder) / "a.sock"
+        service = serve(lambda data: data, ProgressSource(), socket, limit=limit)
+        try:
+            for _ in range(REPEATS):
+                start = time.perf_counter()
+                answer = forward(unpack(pack(message)), str(socket))
+                open_envelope(unpack(pack(answer)), limit=limit)
+                samples.append(time.perf_counter() - start)
+        finally:
+            service.stop()
+    return statistics.median(samples)
+
+
+def measure(rounds: int) -> list[Row]:
+    """Run the demo in a temporary folder and split its time."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
+        outcome = run_demo(DemoOptions(folder=Path(folder) / "demo", rounds=rounds))
+        transfer = transfer_seconds(outcome.parameters)
+
+    def median(name: str) -> float:
+        return statistics.median(float(getattr(timing, name)) for timing in outcome.rounds)
+
+    first = outcome.seconds.get("first training step after", float("nan"))
+    seconds = {
+        "start-up": outcome.seconds["prepare"] + outcome.seconds["start"],
+        "first training step after": first,
+        "round": median("total"),
+        "waiting for Flower's polling": median("waiting") - transfer,
+        "training": median("training"),
+        "transfer": transfer,
+        "aggregation": median("aggregation"),
+        "federation": outcome.seconds["federation"],
+        "whole demo": outcome.seconds["total"],
+    }
+    return [{"phase": name, "seconds": value, "rounds": rounds} for name, value in seconds.items()]
+
+
+def main() -> None:
+    """`python -m bench.round [--json] [--rounds N]`."""
+    arguments = parser("round", __doc__ or "")
+    arguments.add_argument("--rounds", type=int, default=4)
+    options = arguments.parse_args()
+    report("round", measure(options.rounds), as_json=options.json)
+
+
+if __name__ == "__main__":
+    main()
