@@ -1,0 +1,225 @@
+"""Per-patient clipping by opacus' hooks: the engine for any trainable layer that opacus knows.
+
+opacus keeps, for every trainable leaf, the inputs of the forward pass, and contracts them with the
+gradients of the outputs row by row (Goodfellow 2015, arXiv 1510.01799). Here its hooks sit on the
+trainable leaves alone, and its per-row gradients are added up by patient before the clip.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Final
+
+import torch
+from opacus.grad_sample import GradSampleHooks
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from privacy.dpsgd.engine import ClippedSum, PhysicalBatch
+from privacy.errors import AccountingError, ModelError
+
+# True of the first adapted layer, whose input needs no gradient, and of no consequence here.
+warnings.filterwarnings("ignore", message="Full backward hook is firing when gradients")
+
+_COLUMNS: Final = 1 << 18  # columns of the flat buffer that are held in float64 at once
+
+
+class OpacusEngine:
+    """`ClippingEngine` over `parameters` (in flat order), the trainable ones of `module`.
+
+    All other parameters must be frozen. Every parameter's module has to be of a type for which
+    opacus has a rule (linear, convolution, embedding, layer and group norm). Works in eval mode,
+    in which diffusers pipelines come and which opacus itself refuses: only the leaves are in
+    train mode, only while gradients are taken, and for those types the mode changes nothing.
+
+    One engine a module at a time; `close` takes the hooks off. Raises `ModelError` otherwise.
+    """
+
+    def __init__(self, module: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
+        self._module = module
+        self._parameters = tuple(parameters)
+        _check_trainable(module, self._parameters)
+        self._leaves = _leaves(module)
+        try:
+            self._hooks = GradSampleHooks(module, loss_reduction="sum", strict=True)
+        except (NotImplementedError, ValueError) as error:
+            raise ModelError(
+                "The model's trainable layers cannot be clipped per patient.",
+                "Close the engine that is attached already, or choose other targets.",
+            ) from error
+        self._hooks.disable_hooks()
+
+    def __enter__(self) -> OpacusEngine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def size(self) -> int:
+        """See `ClippingEngine.size`."""
+        return sum(parameter.numel() for parameter in self._parameters)
+
+    def close(self) -> None:
+        """Take all hooks off the module. Calling it again changes nothing."""
+        self._hooks.cleanup()
+
+    def clipped_sum(self, batches: Iterable[PhysicalBatch], clipping_norm: float) -> ClippedSum:
+        """See `ClippingEngine.clipped_sum`."""
+        if not (math.isfinite(clipping_norm) and clipping_norm > 0):
+            raise AccountingError(f"The clipping norm is {clipping_norm!r}; it must be positive.")
+        _check_rows_stay_apart(self._module)
+        device = self._parameters[0].device
+        total = torch.zeros(self.size, dtype=torch.float64, device=device)
+        seen: set[int] = set()
+        dropped = 0
+        for batch in batches:
+            names, owners = torch.unique(batch.patients, return_inverse=True)
+            _check_whole(seen, names.tolist())
+            gradients, finite = self._per_patient(batch, owners.to(device), len(names))
+            dropped += add_clipped(total, gradients, finite, clipping_norm)
+        return ClippedSum(total, patients=len(seen), dropped=dropped)
+
+    def _per_patient(
+        self, batch: PhysicalBatch, owners: torch.Tensor, patients: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gradients float32 [patients, P] of each patient's mean loss; bool [patients]: finite."""
+        with self._recording(), torch.enable_grad():
+            losses = batch.losses()
+            if losses.shape != owners.shape:
+                raise AccountingError(
+                    f"{tuple(losses.shape)} losses for {len(owners)} rows.",
+                    "A loss must return one number for each row.",
+                )
+            weights = (1.0 / torch.bincount(owners, minlength=patients))[owners]
+            (losses.float() * weights).sum().backward()  # type: ignore[no-untyped-call]
+            gradients = self._gather(owners, patients)
+        wrong = torch.zeros(patients, dtype=torch.int64, device=owners.device)
+        wrong.index_add_(0, owners, (~losses.detach().isfinite()).long())
+        return gradients, wrong == 0
+
+    def _gather(self, owners: torch.Tensor, patients: int) -> torch.Tensor:
+        """Per-row gradients of all leaves, added up by patient: float32 [patients, P]."""
+        flat = torch.zeros(patients, self.size, device=owners.device)
+        start = 0
+        for parameter in self._parameters:
+            rows = getattr(parameter, "grad_sample", None)
+            stop = start + parameter.numel()
+            if rows is not None:  # None: this leaf took no part in the loss
+                self._check_followed(rows, len(owners))
+                flat[:, start:stop].index_add_(0, owners, rows.flatten(1).float())
+            start = stop
+        if any(getattr(leaf, "activations", None) for leaf in self._leaves):
+            raise _unfollowed()
+        return flat
+
+    @staticmethod
+    def _check_followed(rows: object, count: int) -> None:
+        if not isinstance(rows, torch.Tensor) or len(rows) != count:
+            raise _unfollowed()
+
+    @contextmanager
+    def _recording(self) -> Iterator[None]:
+        """Hooks on and leaves in train mode inside; afterwards no trace, error or not."""
+        modes = [leaf.training for leaf in self._leaves]
+        self._forget()
+        self._hooks.enable_hooks()
+        try:
+            for leaf in self._leaves:
+                leaf.training = True
+            yield
+        finally:
+            self._hooks.disable_hooks()
+            for leaf, mode in zip(self._leaves, modes, strict=True):
+                leaf.training = mode
+            self._forget()
+
+    def _forget(self) -> None:
+        """Drop what opacus keeps on leaves and parameters, and the useless summed gradients."""
+        for leaf in self._leaves:
+            for name in ("activations", "max_batch_len"):
+                leaf.__dict__.pop(name, None)
+        for parameter in self._parameters:
+            parameter.grad = None
+            parameter.__dict__.pop("_current_grad_sample", None)
+            parameter.__dict__.update(grad_sample=None, _forward_counter=0)
+
+
+def add_clipped(
+    total: torch.Tensor, gradients: torch.Tensor, finite: torch.Tensor, clipping_norm: float
+) -> int:
+    """Add the rows of `gradients`, each clipped, to `total`; return how many were dropped.
+
+    `total` float64 [P], `gradients` float32 [patients, P], `finite` bool [patients]. A row that
+    is marked or turns out not to be finite is left out.
+    """
+    norms = torch.linalg.vector_norm(gradients, dim=1, dtype=torch.float64)
+    kept = finite & norms.isfinite()
+    scales = clipping_norm / norms[kept].clamp(min=clipping_norm)  # min(1, C / |g|)
+    rows = gradients[kept]
+    for start in range(0, len(total), _COLUMNS):
+        part = slice(start, start + _COLUMNS)
+        total[part] += scales @ rows[:, part].double()
+    return int((~kept).sum())
+
+
+def _check_trainable(module: nn.Module, parameters: tuple[nn.Parameter, ...]) -> None:
+    wanted = {id(parameter) for parameter in parameters}
+    trainable = {id(p) for p in module.parameters() if p.requires_grad}
+    if not parameters or len(wanted) != len(parameters) or wanted != trainable:
+        raise ModelError(
+            f"{len(parameters)} parameters to clip, {len(trainable)} trainable ones in the model.",
+            "Freeze everything but the adapter, and name each of its parameters once.",
+        )
+    if len({parameter.device for parameter in parameters}) > 1:
+        raise ModelError("The adapter lies on several devices.", "Move the model to one device.")
+
+
+def _leaves(module: nn.Module) -> tuple[nn.Module, ...]:
+    """Modules that hold the trainable parameters themselves."""
+    leaves = tuple(
+        leaf
+        for leaf in module.modules()
+        if any(p.requires_grad for p in leaf.parameters(recurse=False))
+    )
+    for leaf in leaves:
+        # A rule by exact type: a subclass may compute something else. Layers without one would
+        # go to functorch, and may depend on the mode that is switched here.
+        if type(leaf) not in GradSampleHooks.GRAD_SAMPLERS or any(True for _ in leaf.buffers()):
+            raise ModelError(
+                f"No rule for per-patient gradients of {type(leaf).__name__}.",
+                "Choose other adapter targets.",
+            )
+    return leaves
+
+
+def _check_rows_stay_apart(module: nn.Module) -> None:
+    """A batch norm in train mode mixes rows, and so patients: nothing could be clipped then."""
+    if any(isinstance(part, _BatchNorm) and part.training for part in module.modules()):
+        raise ModelError(
+            "A batch norm in train mode mixes patients.", "Put the frozen model into eval mode."
+        )
+
+
+def _check_whole(seen: set[int], names: list[int]) -> None:
+    if not seen.isdisjoint(names):
+        raise AccountingError(
+            "A patient stands in two physical batches.", "Keep all rows of a patient together."
+        )
+    seen.update(names)
+
+
+def _unfollowed() -> AccountingError:
+    return AccountingError(
+        "The gradient of a forward pass could not be followed row by row.",
+        "Run passes without a gradient under torch.no_grad(), without checkpointing.",
+    )

@@ -1,0 +1,284 @@
+"""The contract of `ClippingEngine`: every engine runs through all of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from privacy.dpsgd.engine import ClippingEngine, PhysicalBatch
+from privacy.dpsgd.opacus_engine import OpacusEngine
+from privacy.errors import AccountingError, ModelError
+from tests.privacy.dpsgd.worlds import World, mixer, unet
+
+pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
+
+HUGE = 1e6  # a clipping norm that clips nothing
+Make = Callable[[World], ClippingEngine]
+
+
+def make_opacus(world: World) -> ClippingEngine:
+    return OpacusEngine(world.module, world.parameters)
+
+
+@pytest.fixture(params=[make_opacus], ids=["opacus"])
+def make(request: pytest.FixtureRequest) -> Make:
+    return request.param
+
+
+@pytest.fixture(params=[mixer, unet], ids=["mixer", "unet"])
+def world(request: pytest.FixtureRequest) -> World:
+    return request.param()
+
+
+@pytest.fixture
+def engine(make: Make, world: World) -> Iterator[ClippingEngine]:
+    yield make(world)
+
+
+def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    return float((ours - theirs).norm() / theirs.norm())
+
+
+def norms(world: World) -> list[float]:
+    return [float(world.plain_gradient(patient).norm()) for patient in world.patients]
+
+
+def clipped(gradient: torch.Tensor, clipping_norm: float) -> torch.Tensor:
+    return gradient * min(1.0, clipping_norm / float(gradient.norm()))
+
+
+def test_each_patients_gradient_is_the_plain_loops(world: World, engine: ClippingEngine) -> None:
+    everyone = engine.clipped_sum([world.batch()], HUGE)
+    assert (everyone.patients, everyone.dropped) == (len(world.patients), 0)
+    for patient in world.patients:
+        plain = world.plain_gradient(patient)
+        alone = engine.clipped_sum([world.batch([patient])], HUGE).total
+        within = everyone.total - engine.clipped_sum([world.without(patient)], HUGE).total
+        assert relative(alone, plain) <= 1e-5
+        assert (within - plain).norm() <= 1e-5 * max(norms(world))
+
+
+@pytest.mark.parametrize("quantile", [0.0, 0.5, 1.0])
+def test_the_sum_is_of_clipped_gradients(
+    world: World, engine: ClippingEngine, quantile: float
+) -> None:
+    clip = float(torch.tensor(norms(world)).quantile(quantile)) * 0.999
+    expected = sum(clipped(world.plain_gradient(patient), clip) for patient in world.patients)
+    assert relative(engine.clipped_sum([world.batch()], clip).total, expected) <= 1e-5
+
+
+@pytest.mark.parametrize("shrink", [1.0, 1e-3])
+def test_one_patient_moves_the_sum_by_at_most_the_clip(
+    world: World, engine: ClippingEngine, shrink: float
+) -> None:
+    clip = min(norms(world)) * shrink  # everyone is clipped, whether of 1 or of 4 rows
+    batches = [world.batch([patient]) for patient in world.patients]
+    total = engine.clipped_sum(batches, clip).total
+    joint = engine.clipped_sum([world.batch()], clip).total
+    for position, patient in enumerate(world.patients):
+        rest = [batch for index, batch in enumerate(batches) if index != position]
+        moved = total - engine.clipped_sum(rest, clip).total
+        assert moved.norm() <= clip * (1 + 1e-6)
+        assert moved.norm() >= clip * (1 - 1e-6)
+        moved = joint - engine.clipped_sum([world.without(patient)], clip).total
+        assert moved.norm() <= clip * (1 + 1e-5)  # others' rows round differently beside fewer
+
+
+def test_the_others_contributions_stay(world: World, engine: ClippingEngine) -> None:
+    clip = float(torch.tensor(norms(world)).median())
+    total = engine.clipped_sum([world.batch()], clip).total
+    for patient in world.patients:
+        rest = engine.clipped_sum([world.without(patient)], clip).total
+        own = clipped(world.plain_gradient(patient), clip)
+        assert (total - own - rest).norm() <= 1e-5 * clip
+
+
+def test_many_copies_of_a_tile_weigh_no_more_than_one(make: Make) -> None:
+    """Clipping per tile instead of per patient would let four tiles count four times."""
+    one, four = mixer(torch.tensor([0])), mixer(torch.tensor([0, 0, 0, 0]))
+    four = four.with_loss(lambda module, rows: one.loss(module, torch.zeros_like(rows)))
+    clip = 0.5 * norms(one)[0]
+    single = make(one).clipped_sum([one.batch()], clip).total
+    copies = make(four).clipped_sum([four.batch()], clip).total
+    assert copies.norm() <= clip * (1 + 1e-6)
+    assert relative(copies, single) <= 1e-5
+
+
+def test_physical_batches_do_not_matter(world: World, engine: ClippingEngine) -> None:
+    clip = float(torch.tensor(norms(world)).median())
+    whole = engine.clipped_sum([world.batch()], clip)
+    split = engine.clipped_sum((world.batch([patient]) for patient in world.patients), clip)
+    assert relative(split.total, whole.total) <= 1e-5
+    assert split.patients == whole.patients
+
+
+def test_an_empty_draw_is_zero(engine: ClippingEngine) -> None:
+    nothing = engine.clipped_sum([], 1.0)
+    assert nothing.total.shape == (engine.size,)
+    assert (float(nothing.total.abs().sum()), nothing.patients, nothing.dropped) == (0.0, 0, 0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_patient_that_is_not_finite_contributes_zero(
+    world: World, engine: ClippingEngine, value: float
+) -> None:
+    clip = float(torch.tensor(norms(world)).median())
+    first = world.owners.tolist().index(4)
+
+    def loss(module: nn.Module, rows: torch.Tensor) -> torch.Tensor:
+        return world.loss(module, rows) * torch.where(rows == first, value, 1.0)
+
+    sick = engine.clipped_sum([world.with_loss(loss).batch()], clip)
+    healthy = engine.clipped_sum([world.without(4)], clip)
+    assert (sick.patients, sick.dropped) == (len(world.patients), 1)
+    assert (sick.total - healthy.total).norm() <= 1e-5 * clip
+
+
+def test_a_loss_that_is_not_finite_drops_even_a_finite_gradient(make: Make) -> None:
+    world = mixer()
+    spoiled = world.with_loss(
+        lambda module, rows: world.loss(module, rows) + torch.where(rows == 3, math.nan, 0.0)
+    )
+    summed = make(world).clipped_sum([spoiled.batch()], HUGE)
+    assert summed.dropped == 1
+    assert summed.total.isfinite().all()
+
+
+def test_train_and_eval_mode_agree_and_are_kept(world: World, engine: ClippingEngine) -> None:
+    totals = []
+    for mode in (True, False):
+        world.module.train(mode)
+        totals.append(engine.clipped_sum([world.batch()], HUGE).total)
+        assert all(part.training is mode for part in world.module.modules())
+    assert torch.equal(*totals)
+    assert totals[0].norm() > 0
+
+
+def test_nothing_is_left_behind(world: World, engine: ClippingEngine) -> None:
+    before = {name: value.clone() for name, value in world.module.state_dict().items()}
+    first = engine.clipped_sum([world.batch()], HUGE).total
+    assert torch.equal(engine.clipped_sum([world.batch()], HUGE).total, first)
+    assert all(parameter.grad is None for parameter in world.module.parameters())
+    for name, value in world.module.state_dict().items():
+        assert torch.equal(value, before[name])
+    plain = [world.plain_gradient(patient) for patient in world.patients]  # autograd still works
+    assert relative(first, sum(plain)) <= 1e-5
+
+
+def test_an_error_in_the_forward_pass_passes_through(make: Make) -> None:
+    world = mixer()
+    engine = make(world)
+    expected = engine.clipped_sum([world.batch()], HUGE).total
+
+    def stop(module: nn.Module, rows: torch.Tensor) -> torch.Tensor:
+        world.loss(module, rows)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        engine.clipped_sum([world.with_loss(stop).batch()], HUGE)
+    assert torch.equal(engine.clipped_sum([world.batch()], HUGE).total, expected)
+
+
+def test_a_teacher_pass_without_gradient(world: World, engine: ClippingEngine) -> None:
+    def loss(module: nn.Module, rows: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            teacher = world.loss(module, rows)
+        student = world.loss(module, rows)
+        with torch.no_grad():
+            world.loss(module, rows)
+        return student * (1 + teacher)
+
+    taught = world.with_loss(loss)
+    expected = sum(taught.plain_gradient(patient) for patient in world.patients)
+    assert relative(engine.clipped_sum([taught.batch()], HUGE).total, expected) <= 1e-5
+
+
+def test_two_passes_with_gradient(world: World, engine: ClippingEngine) -> None:
+    def loss(module: nn.Module, rows: torch.Tensor) -> torch.Tensor:
+        return world.loss(module, rows) * world.loss(module, rows).sqrt()
+
+    twice = world.with_loss(loss)
+    expected = sum(twice.plain_gradient(patient) for patient in world.patients)
+    assert relative(engine.clipped_sum([twice.batch()], HUGE).total, expected) <= 1e-5
+
+
+def test_a_patient_in_two_batches_is_refused(make: Make) -> None:
+    world = mixer()
+    with pytest.raises(AccountingError, match="two physical batches"):
+        make(world).clipped_sum([world.batch([4, 0]), world.batch([4])], 1.0)
+
+
+def test_losses_of_another_shape_are_refused(make: Make) -> None:
+    world = mixer()
+    mean = world.with_loss(lambda module, rows: world.loss(module, rows).mean())
+    with pytest.raises(AccountingError, match="one number for each row"):
+        make(world).clipped_sum([mean.batch()], 1.0)
+
+
+@pytest.mark.parametrize("clip", [0.0, -1.0, math.nan, math.inf])
+def test_bad_clipping_norms_are_refused(make: Make, clip: float) -> None:
+    with pytest.raises(AccountingError, match="clipping norm"):
+        make(mixer()).clipped_sum([], clip)
+
+
+def test_a_batch_norm_in_train_mode_is_refused(make: Make) -> None:
+    world = mixer()
+    mixed = nn.Sequential(world.module, nn.BatchNorm1d(4).requires_grad_(False))
+    engine = make(World(mixed, world.loss, world.owners))
+    with pytest.raises(ModelError, match="batch norm"):
+        engine.clipped_sum([], 1.0)
+    mixed.eval()
+    assert engine.clipped_sum([], 1.0).patients == 0
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_norms_hold_under_bf16_autocast(make: Make, device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    world = mixer()
+    world.module.to(device)
+
+    def loss(module: nn.Module, rows: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(device, dtype=torch.bfloat16):
+            x = torch.ones(len(rows), 4, 5, device=device) * (rows[:, None, None].to(device) + 1)
+            return module(x).float().square().mean(dim=(1, 2))
+
+    world = world.with_loss(loss)
+    engine = make(world)
+    clip = 1e-3
+    total = engine.clipped_sum([world.batch([patient]) for patient in world.patients], clip).total
+    for patient in world.patients:
+        alone = engine.clipped_sum([world.batch([patient])], clip).total
+        assert alone.norm() <= clip * (1 + 1e-6)
+        assert alone.norm() >= clip * (1 - 1e-6)
+    assert total.norm() <= clip * len(world.patients) * (1 + 1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    owners=st.lists(st.integers(0, 5), min_size=1, max_size=12),
+    width=st.integers(1, 6),
+    length=st.integers(1, 4),
+    clip=st.floats(1e-3, 1e3),
+)
+def test_any_shape_and_grouping(owners: list[int], width: int, length: int, clip: float) -> None:
+    world = mixer(torch.tensor(owners), width=width, length=length)
+    with OpacusEngine(world.module, world.parameters) as engine:
+        total = engine.clipped_sum([world.batch()], clip).total
+    expected = sum(clipped(world.plain_gradient(patient), clip) for patient in world.patients)
+    assert (total - expected).norm() <= 1e-5 * max(float(expected.norm()), 1e-3 * clip)
+
+
+def test_the_order_of_rows_within_a_batch_does_not_matter(make: Make) -> None:
+    world = mixer()
+    engine = make(world)
+    order = torch.tensor([9, 3, 1, 0, 8, 7, 5, 2, 6, 4])
+    batch = PhysicalBatch(world.owners[order], lambda: world.loss(world.module, order))
+    expected = engine.clipped_sum([world.batch()], 0.5).total
+    assert relative(engine.clipped_sum([batch], 0.5).total, expected) <= 1e-5

@@ -1,0 +1,128 @@
+"""Small models with LoRA, rows of several patients, and the plain loop that engines must match."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from diffusers import UNet2DConditionModel
+from peft import LoraConfig, inject_adapter_in_model
+from torch import nn
+
+from privacy.dpsgd.engine import PhysicalBatch
+
+Forward = Callable[[nn.Module, torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class World:
+    """A frozen module with LoRA, a loss of each row, and rows with the patients they belong to."""
+
+    module: nn.Module
+    loss: Forward  # (module, row indices) -> losses [rows]
+    owners: torch.Tensor  # int64 [rows]
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        return [p for p in self.module.parameters() if p.requires_grad]
+
+    @property
+    def patients(self) -> list[int]:
+        return self.owners.unique().tolist()
+
+    def batch(self, patients: Sequence[int] | None = None) -> PhysicalBatch:
+        """All rows of `patients` (default: of everyone) as one physical batch."""
+        wanted = self.patients if patients is None else list(patients)
+        rows = torch.isin(self.owners, torch.tensor(wanted)).nonzero().flatten()
+        return PhysicalBatch(self.owners[rows], lambda: self.loss(self.module, rows))
+
+    def without(self, patient: int) -> PhysicalBatch:
+        return self.batch([other for other in self.patients if other != patient])
+
+    def plain_gradient(self, patient: int) -> torch.Tensor:
+        """Gradient of the patient's mean loss, row by row with ordinary autograd: float64 [P]."""
+        rows = (self.owners == patient).nonzero().flatten()
+        total = torch.zeros(sum(p.numel() for p in self.parameters), dtype=torch.float64)
+        for row in rows:
+            loss = self.loss(self.module, row[None]).sum()
+            parts = torch.autograd.grad(loss, self.parameters)
+            total += torch.cat([part.flatten() for part in parts]).double() / len(rows)
+        return total
+
+    def with_loss(self, loss: Forward) -> World:
+        return replace(self, loss=loss)
+
+
+OWNERS = torch.tensor([4, 4, 4, 0, 7, 7, 2, 4, 9, 9])  # unsorted; 1 to 4 rows a patient
+
+
+def attach(module: nn.Module, targets: list[str], seed: int = 0) -> None:
+    """LoRA of rank 2 and alpha 3 on `targets`, both halves random, everything else frozen."""
+    module.requires_grad_(False)
+    inject_adapter_in_model(LoraConfig(r=2, lora_alpha=3, target_modules=targets), module, "a")
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+        if "lora_" in name:
+            parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
+
+
+class Mixer(nn.Module):
+    """Two linear layers over a sequence with a norm between: its shapes are those of attention."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.one = nn.Linear(width, width + 1)
+        self.norm = nn.LayerNorm(width + 1)
+        self.two = nn.Linear(width + 1, 3, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.two(torch.nn.functional.gelu(self.norm(self.one(x))))
+
+
+def mixer(owners: torch.Tensor = OWNERS, *, width: int = 5, length: int = 4) -> World:
+    """Linear layers on [rows, length, width]; gradients of very unlike norms."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        module = Mixer(width)
+    attach(module, ["one", "two"])
+    x = torch.randn(len(owners), length, width, generator=generator)
+    y = torch.randn(len(owners), length, 3, generator=generator)
+    y *= torch.logspace(-1, 2, len(owners))[:, None, None]
+
+    def loss(module: nn.Module, rows: torch.Tensor) -> torch.Tensor:
+        return (module(x[rows]) - y[rows]).square().mean(dim=(1, 2))
+
+    return World(module, loss, owners)
+
+
+def unet(owners: torch.Tensor = OWNERS) -> World:
+    """A tiny UNet2DConditionModel with LoRA on all projections of its attention."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        module = UNet2DConditionModel(
+            sample_size=8,
+            block_out_channels=(16, 32),
+            layers_per_block=1,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+            cross_attention_dim=12,
+            attention_head_dim=4,
+            norm_num_groups=4,
+        )
+    attach(module, ["to_q", "to_k", "to_v", "to_out.0"])
+    generator = torch.Generator().manual_seed(4)
+    rows = len(owners)
+    latents = torch.randn(rows, 4, 8, 8, generator=generator)
+    noise = torch.randn(rows, 4, 8, 8, generator=generator)
+    noise *= torch.logspace(-1, 1, rows)[:, None, None, None]
+    text = torch.randn(rows, 6, 12, generator=generator)
+    times = torch.randint(0, 1000, (rows,), generator=generator)
+
+    def loss(module: nn.Module, rows: torch.Tensor) -> torch.Tensor:
+        out = module(latents[rows], times[rows], encoder_hidden_states=text[rows]).sample
+        return (out - noise[rows]).square().mean(dim=(1, 2, 3))
+
+    return World(module.eval(), loss, owners)
