@@ -1,0 +1,105 @@
+"""The app bundle (FAB) that Flower hands to the ServerApp's and every ClientApp's process.
+
+The bundle's folder comes first on `sys.path`, where a package hides the installed one of that
+name, also a package that is only partly there. So the bundle holds every module of the packages
+that the server needs, and of `client`, which the server does not, the forwarder alone. Nothing
+else is in it: no data, no weights, no settings, no secrets.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+from privacy.errors import DeploymentError
+
+NAME = "craftsfl"  # of the staged folder too: Flower takes letters, digits and hyphens only
+PUBLISHER = "craftsfl"
+PACKAGES = ("server", "strategies", "model", "privacy")
+FORWARDER = "app.py"  # of the package `client`
+
+_PROJECT = """\
+[project]
+name = "{name}"
+version = "{version}"
+description = "Federated, private fine-tuning of adapters of a pathology image generator"
+license = "Apache-2.0"
+dependencies = []
+
+[tool.flwr.app]
+publisher = "{publisher}"
+fab-include = {include}
+
+[tool.flwr.app.components]
+serverapp = "server.app:app"
+clientapp = "client.app:app"
+
+[tool.flwr.app.config]
+settings = ""
+"""
+
+
+def stage(destination: Path) -> Path:
+    """Write what belongs into the bundle to a new folder in `destination`; gives that folder.
+
+    The packages are taken from where this Python finds them. `flwr run FOLDER` builds and
+    submits the bundle. Raises `DeploymentError` where a package or the space is missing.
+    """
+    folder = destination / NAME
+    try:
+        for package in PACKAGES:
+            _copy_modules(_location(package), folder / package)
+        (folder / "client").mkdir()
+        (folder / "client" / "__init__.py").touch()
+        shutil.copyfile(_location("client") / FORWARDER, folder / "client" / FORWARDER)
+        (folder / "pyproject.toml").write_text(_project(), "utf-8")
+    except OSError as error:
+        raise DeploymentError(
+            f"The app bundle cannot be staged in {destination}: {error.strerror}.",
+            "Use an empty folder with a few MB of free space.",
+        ) from None
+    return folder
+
+
+def build(folder: Path) -> bytes:
+    """The bundle of a staged `folder`, as `flwr run` would build it. Raises `DeploymentError`."""
+    from flwr.cli.build import build_fab_from_disk
+
+    try:
+        return build_fab_from_disk(folder)
+    except ValueError as error:
+        raise DeploymentError(
+            f"Flower does not accept the app bundle: {error}", "Reinstall craftsfl."
+        ) from None
+
+
+def _project() -> str:
+    include = [f"{package}/**/*.py" for package in (*PACKAGES, "client")]
+    return _PROJECT.format(
+        name=NAME, publisher=PUBLISHER, version=_version(), include=json.dumps(include)
+    )
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("craftsfl")
+    except importlib.metadata.PackageNotFoundError:  # a checkout that is not installed
+        return "0.0.0"
+
+
+def _location(package: str) -> Path:
+    """The folder of an installed or imported top-level package, without importing it."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise DeploymentError(f"The package {package} is not installed.", "Reinstall craftsfl.")
+    return Path(spec.origin).parent
+
+
+def _copy_modules(source: Path, target: Path) -> None:
+    for module in sorted(source.rglob("*.py")):
+        copy = target / module.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(module, copy)
