@@ -1,0 +1,68 @@
+"""The live display and the timeline read the coordinator's events as they are written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from craftsfl.agent_watch import AgentState
+from craftsfl.run_display import EventTail, RunDisplay
+from craftsfl.timeline import Timeline
+
+
+def test_the_tail_gives_whole_new_lines_only(tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    file.write_text('{"event": "old"}\n')
+    tail = EventTail(file)
+    assert tail.read() == []
+    with file.open("a") as stream:
+        stream.write('{"event": "a"}\n{"event"')
+    assert tail.read() == [{"event": "a"}]
+    with file.open("a") as stream:
+        stream.write(': "b"}\n')
+    assert tail.read() == [{"event": "b"}]
+
+
+def test_the_tail_waits_for_a_file_that_is_not_there_yet(tmp_path: Path) -> None:
+    tail = EventTail(tmp_path / "events.jsonl")
+    assert tail.read() == []
+    (tmp_path / "events.jsonl").write_text('{"event": "a"}\n')
+    assert tail.read() == [{"event": "a"}]
+
+
+def test_a_round_is_split_into_training_aggregation_and_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    timeline = Timeline()
+    timeline.see_event({"event": "round-started", "round": 1, "time": 100.0})
+    for at in (104.0, 110.0):
+        monkeypatch.setattr("craftsfl.timeline.time.time", lambda at=at: at)
+        timeline.see_agent("north", AgentState(True, 1, "training", 1, 4))
+    timeline.see_event({"event": "site-finished", "round": 1, "site": "north", "time": 112.0})
+    timeline.see_event({"event": "round-finished", "round": 1, "time": 113.0})
+    (timing,) = timeline.rounds
+    assert (timing.total, timing.training, timing.aggregation) == (13.0, 6.0, 1.0)
+    assert timing.waiting == 6.0
+
+
+def test_the_display_says_who_dropped_out_and_how_long_it_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "events.jsonl"
+    display = RunDisplay(file)
+    events = [
+        {"event": "round-started", "round": 1, "rounds": 3, "time": 1.0},
+        {"event": "site-dropped", "round": 1, "site": "harbour", "reason": "no answer", "time": 2.0},
+        {"event": "round-finished", "round": 1, "rounds": 3, "updates": 2, "seconds": 9.0, "time": 10.0},
+        {"event": "run-failed", "reason": "too few sites", "hint": "wait", "time": 11.0},
+    ]
+    file.write_text("".join(json.dumps(event) + "\n" for event in events))
+    with display:
+        display.refresh()
+    text = capsys.readouterr().out
+    assert "round 1 of 3" in text
+    assert "harbour dropped: no answer" in text
+    assert "2 updates, 9 s, about 18 s left" in text
+    assert display.failed is not None and display.failed["reason"] == "too few sites"
