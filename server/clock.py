@@ -1,0 +1,52 @@
+"""Time as an argument, so that tests of deadlines do not wait."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What the rounds need to know of time; all in seconds."""
+
+    def time(self) -> float:
+        """Unix time, for what is written down."""
+
+    def monotonic(self) -> float:
+        """Time that never jumps, for deadlines."""
+
+    def sleep(self, seconds: float) -> None:
+        """Let `seconds` pass."""
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def time(self) -> float:
+        """Unix time."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Time that never jumps."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Let `seconds` pass."""
+        time.sleep(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How patient the server is, in seconds.
+
+    A message to a site costs several seconds on real Flower (its client process has to start),
+    so the server asks for a result at once and then at growing intervals.
+    """
+
+    join: float = 180.0  # for all sites to answer
+    poll: float = 0.2  # between two looks for replies
+    first_pause: float = 1.0  # before asking a site again; doubles up to `longest_pause`
+    longest_pause: float = 5.0
+    silence: float = 60.0  # without a reply: the same message is sent again
+    patience: float = 60.0  # how long an agent may be out of reach before its site is dropped

@@ -1,0 +1,89 @@
+"""The operator's file, `consortium.toml`: where the study, the state and the SuperLink are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from privacy.config import Strict, load_toml
+from privacy.manifest import Positive
+
+
+class TrackingSettings(Strict):
+    """`[tracking]`: MLflow, a view of the rounds for people; never evidence."""
+
+    uri: str | None = None  # any MLflow tracking URI; None: SQLite in the state folder
+    artifacts: Path | None = None  # None: `artifacts` in the state folder; a server uses its own
+
+
+class SuperLinkSettings(Strict):
+    """`[superlink]`: the coordinator's Flower process, and how `craftsfl rounds` reaches it."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)]
+    folder: Path  # the SuperLink's database and Flower's home
+    authority: Path  # PEM files: who signed the certificate, the certificate, its key
+    certificate: Path
+    key: Path
+    secret: Path  # what the SuperExec proves itself with
+
+
+class ConsortiumSettings(Strict):
+    """The whole of `consortium.toml`; everything the server writes is under `state`."""
+
+    study: Path
+    state: Path
+    database: str | None = None  # SQLAlchemy URL of the round state; None: SQLite in `state`
+    join_deadline: Positive = 180.0  # seconds to wait for all sites before going on without some
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    tracking: TrackingSettings = TrackingSettings()
+    superlink: SuperLinkSettings | None = None
+
+    def database_url(self) -> str:
+        """Where the round state lives (an SQLAlchemy URL)."""
+        return self.database or f"sqlite:///{self.state / 'rounds.db'}"
+
+    def mlflow_uri(self) -> str:
+        """Where MLflow tracks."""
+        return self.tracking.uri or f"sqlite:///{self.state / 'mlflow.db'}"
+
+    def artifacts_folder(self) -> Path:
+        """Where MLflow keeps artifacts, unless a tracking server does."""
+        return self.tracking.artifacts or self.state / "artifacts"
+
+    def adapters_folder(self) -> Path:
+        """Where adapters are kept: one a round, and the final one."""
+        return self.state / "adapters"
+
+    def samples_file(self) -> Path:
+        """The picture of samples before and after."""
+        return self.state / "samples.png"
+
+    def events_file(self) -> Path:
+        """What happened, one JSON object a line, public facts only."""
+        return self.state / "events.jsonl"
+
+    def result_file(self) -> Path:
+        """What a finished run came to."""
+        return self.state / "result.json"
+
+
+def load_consortium(path: Path) -> ConsortiumSettings:
+    """Read `consortium.toml`; relative paths in it start from its folder.
+
+    Raises `ConfigError`.
+    """
+    settings = load_toml(path, ConsortiumSettings)
+    return ConsortiumSettings.model_validate(_resolved(settings, path.absolute().parent))
+
+
+def _resolved(value: object, folder: Path) -> object:
+    """`value` with every path in it absolute; tables come back as dicts."""
+    if isinstance(value, Path):
+        return Path(os.path.normpath(folder / value.expanduser()))
+    if isinstance(value, Strict):
+        return {name: _resolved(getattr(value, name), folder) for name in type(value).model_fields}
+    return value
