@@ -1,0 +1,77 @@
+"""Opening the round state: durable writes, readers that never block the writer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Engine, create_engine, event, inspect
+from sqlalchemy.engine import make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from privacy.errors import ConfigError, DeploymentError
+from server.tables import RunRow, Table
+
+
+def open_database(url: str) -> Engine:
+    """The engine for `url`, with all tables made. Raises `ConfigError` or `DeploymentError`."""
+    engine = _engine(url)
+    path = _sqlite_path(engine)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with database_errors(url):
+        Table.metadata.create_all(engine)
+    return engine
+
+
+def read_database(url: str) -> Engine | None:
+    """The engine for `url` to read from, or None where there is no round state yet."""
+    engine = _engine(url)
+    path = _sqlite_path(engine)
+    if path is not None and not path.exists():
+        return None
+    with database_errors(url):
+        return engine if inspect(engine).has_table(RunRow.__tablename__) else None
+
+
+@contextmanager
+def database_errors(url: str) -> Iterator[None]:
+    """Turn the database's errors into `DeploymentError`, without its statements and values."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        cause = getattr(error, "orig", None) or type(error).__name__
+        where = make_url(url).render_as_string(hide_password=True)
+        raise DeploymentError(
+            f"The round state {where} cannot be used: {cause}.",
+            "Check disk space and permissions; the run resumes at the last stored round.",
+        ) from None
+
+
+def _engine(url: str) -> Engine:
+    try:
+        engine = create_engine(url)
+    except (ArgumentError, ImportError) as error:
+        raise ConfigError(
+            f"The database URL cannot be used: {error}.",
+            "Write `database` as an SQLAlchemy URL, or leave it out for SQLite.",
+        ) from None
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _make_durable)
+    return engine
+
+
+def _make_durable(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    """WAL: readers in other processes and one writer; FULL: a commit survives a power cut."""
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _sqlite_path(engine: Engine) -> Path | None:
+    name = engine.url.database
+    return Path(name) if engine.dialect.name == "sqlite" and name else None

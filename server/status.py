@@ -1,0 +1,177 @@
+"""Reading the round state, from any process and at any time, also while a run writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from privacy.errors import FederationError
+from server.database import database_errors, read_database
+from server.tables import (
+    AttemptRow,
+    AttemptState,
+    PartRow,
+    PartState,
+    PhaseRow,
+    RunRow,
+    RunState,
+    SiteRow,
+    SiteState,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SiteStatus:
+    """A site in a run. `epsilon` is what it has spent in all; +inf: no noise, no privacy."""
+
+    name: str
+    declared_patients: int
+    state: SiteState
+    reason: str
+    rounds: int  # that its updates entered
+    epsilon: float
+    budget: float
+    delta: float
+    masked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PartStatus:
+    """A site's part in an attempt; `epsilon` is its total after this round."""
+
+    name: str
+    state: PartState
+    reason: str
+    epsilon: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RoundStatus:
+    """An attempt at a round; `seconds` of a finished one, wall clock."""
+
+    round: int
+    attempt: int
+    state: AttemptState
+    reason: str
+    updates: int
+    adapter_norm: float | None
+    seconds: float | None
+    sites: tuple[PartStatus, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """A run; `started` and `finished` in Unix seconds, `phases` in seconds."""
+
+    run: int
+    study: str
+    state: RunState
+    message: str
+    rounds_done: int
+    rounds: int
+    started: float
+    finished: float | None
+    sites: tuple[SiteStatus, ...]
+    history: tuple[RoundStatus, ...]
+    phases: Mapping[str, float]
+
+
+def read_status(url: str, run: int | None = None) -> RunStatus:
+    """The state of `run`, or of the newest run. `url`: ConsortiumSettings.database_url().
+
+    Raises `FederationError` where there is none.
+    """
+    engine = read_database(url)
+    if engine is None:
+        raise FederationError("No run has started yet.", "Start one: craftsfl rounds start")
+    with database_errors(url), Session(engine) as session:
+        status = status_of(session, run)
+    engine.dispose()
+    return status
+
+
+def status_of(session: Session, run: int | None) -> RunStatus:
+    """The state of `run`, or of the newest one, as `session` sees it."""
+    query = select(RunRow).order_by(RunRow.started.desc()).limit(1)
+    if run is not None:
+        query = select(RunRow).where(RunRow.run == str(run))
+    row = session.scalars(query).first()
+    if row is None:
+        raise FederationError("There is no such run.", "See the newest: craftsfl rounds status")
+    history = _history(session, row.run)
+    return RunStatus(
+        run=int(row.run),
+        study=row.study,
+        state=RunState(row.state),
+        message=row.message,
+        rounds_done=_rounds_done(history),
+        rounds=row.rounds,
+        started=row.started,
+        finished=row.finished,
+        sites=_sites(session, row.run, history),
+        history=history,
+        phases=_phases(session, row.run),
+    )
+
+
+def _sites(session: Session, run: str, history: tuple[RoundStatus, ...]) -> tuple[SiteStatus, ...]:
+    rows = session.scalars(select(SiteRow).where(SiteRow.run == run).order_by(SiteRow.name))
+    return tuple(
+        SiteStatus(
+            name=row.name,
+            declared_patients=row.declared_patients,
+            state=SiteState(row.state),
+            reason=row.reason,
+            rounds=_rounds_of(row.name, history),
+            epsilon=row.epsilon,
+            budget=row.budget,
+            delta=row.delta,
+            masked=row.masked,
+        )
+        for row in rows
+    )
+
+
+def _rounds_done(history: tuple[RoundStatus, ...]) -> int:
+    finished = (item.round for item in history if item.state is AttemptState.FINISHED)
+    return max(finished, default=0)
+
+
+def _rounds_of(site: str, history: tuple[RoundStatus, ...]) -> int:
+    finished = [item for item in history if item.state is AttemptState.FINISHED]
+    parts = [part for item in finished for part in item.sites if part.name == site]
+    return sum(part.state is PartState.FINISHED for part in parts)
+
+
+def _history(session: Session, run: str) -> tuple[RoundStatus, ...]:
+    parts: dict[tuple[int, int], list[PartStatus]] = {}
+    for row in session.scalars(select(PartRow).where(PartRow.run == run).order_by(PartRow.site)):
+        part = PartStatus(row.site, PartState(row.state), row.reason, row.epsilon)
+        parts.setdefault((row.round, row.attempt), []).append(part)
+    attempts = session.scalars(
+        select(AttemptRow)
+        .where(AttemptRow.run == run)
+        .order_by(AttemptRow.round, AttemptRow.attempt)
+    )
+    return tuple(_attempt(row, parts.get((row.round, row.attempt), [])) for row in attempts)
+
+
+def _attempt(row: AttemptRow, parts: list[PartStatus]) -> RoundStatus:
+    return RoundStatus(
+        round=row.round,
+        attempt=row.attempt,
+        state=AttemptState(row.state),
+        reason=row.reason,
+        updates=row.updates,
+        adapter_norm=row.adapter_norm,
+        seconds=None if row.finished is None else row.finished - row.started,
+        sites=tuple(parts),
+    )
+
+
+def _phases(session: Session, run: str) -> Mapping[str, float]:
+    rows = session.scalars(select(PhaseRow).where(PhaseRow.run == run))
+    return {row.phase: row.seconds for row in rows}

@@ -1,0 +1,224 @@
+"""Writing the round state: every fact is durable before the message that follows from it is sent.
+
+So a ServerApp that is killed and started again under the same run id goes on with the same round,
+the same attempt and the same adapter; sites recognise the repeated message by its bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from privacy.errors import FederationError
+from privacy.manifest import Study
+from privacy.wire.bodies import SiteFacts
+from server.clock import Clock
+from server.database import database_errors, open_database
+from server.status import RunStatus, status_of
+from server.tables import (
+    AdapterRow,
+    AttemptRow,
+    AttemptState,
+    PartRow,
+    PartState,
+    PhaseRow,
+    RunRow,
+    RunState,
+    SiteRow,
+    SiteState,
+)
+
+_ENDED = (RunState.FINISHED, RunState.FAILED)
+
+
+class Store:
+    """The state of one run. Every method is one transaction; raises `DeploymentError`."""
+
+    def __init__(self, url: str, run: int, clock: Clock) -> None:
+        self._url = url
+        self._run = str(run)
+        self._clock = clock
+        self._engine = open_database(url)
+
+    def close(self) -> None:
+        """Give the database back."""
+        self._engine.dispose()
+
+    def begin(self, study: Study) -> bool:
+        """Create the run, or take it up again: returns whether it existed.
+
+        Raises `FederationError` if the run has ended, or belongs to another study.
+        """
+        with self._transaction() as session:
+            row = session.get(RunRow, self._run)
+            if row is not None:
+                _check_resumable(row, study)
+                row.state = RunState.WAITING
+                return True
+            session.add(self._new_run(study))
+            session.flush()
+            session.add_all(
+                SiteRow(
+                    run=self._run,
+                    name=site.name,
+                    declared_patients=site.declared_patients,
+                    state=SiteState.EXPECTED,
+                )
+                for site in study.sites
+            )
+        return False
+
+    def set_state(self, state: RunState, message: str = "") -> None:
+        """The run waits, runs, or has ended."""
+        with self._transaction() as session:
+            row = session.get_one(RunRow, self._run)
+            row.state, row.message = state, message
+            row.finished = self._clock.time() if state in _ENDED else None
+
+    def fail(self, message: str) -> None:
+        """The run has failed, maybe before it began; one that had ended already stays as it was."""
+        with self._transaction() as session:
+            row = session.get(RunRow, self._run)
+            if row is None:
+                row = RunRow(run=self._run, study="", study_digest="", rounds=0)
+                row.started = self._clock.time()
+                session.add(row)
+            elif row.state in _ENDED:
+                return
+            row.state, row.message, row.finished = RunState.FAILED, message, self._clock.time()
+
+    def site_joined(self, facts: SiteFacts, node: int) -> None:
+        """A site takes part."""
+        self._put_site(facts, node, SiteState.JOINED, "")
+
+    def site_refused(self, facts: SiteFacts, node: int, reason: str) -> None:
+        """The server refuses a site: what it says contradicts the study."""
+        self._put_site(facts, node, SiteState.REFUSED, reason)
+
+    def site_missing(self, name: str, reason: str) -> None:
+        """A site has not answered in time."""
+        with self._transaction() as session:
+            row = session.get_one(SiteRow, (self._run, name))
+            row.state, row.reason = SiteState.MISSING, reason
+
+    def open_attempt(self, round: int, attempt: int, sites: Sequence[str]) -> None:
+        """`sites` are about to be asked to train; an attempt that was interrupted opens again."""
+        with self._transaction() as session:
+            row = AttemptRow(
+                run=self._run,
+                round=round,
+                attempt=attempt,
+                state=AttemptState.OPEN,
+                started=self._clock.time(),
+            )
+            session.merge(row)
+            for site in sites:
+                part = PartRow(run=self._run, round=round, attempt=attempt, site=site)
+                part.state, part.reason, part.epsilon = PartState.STARTING, "", None
+                session.merge(part)
+
+    def attempts(self, round: int) -> list[tuple[int, AttemptState]]:
+        """The attempts at `round` so far, in order."""
+        query = select(AttemptRow).where(AttemptRow.run == self._run, AttemptRow.round == round)
+        with self._transaction() as session:
+            rows = session.scalars(query.order_by(AttemptRow.attempt))
+            return [(row.attempt, AttemptState(row.state)) for row in rows]
+
+    def part(self, key: tuple[int, int], site: str, state: PartState, reason: str = "") -> None:
+        """What `site` does in the attempt `key` = (round, attempt)."""
+        with self._transaction() as session:
+            row = session.get_one(PartRow, (self._run, *key, site))
+            row.state, row.reason = state, reason
+
+    def update_received(self, key: tuple[int, int], site: str, epsilon: float) -> None:
+        """`site` has sent its update for the attempt `key`; `epsilon` is its total now."""
+        with self._transaction() as session:
+            row = session.get_one(PartRow, (self._run, *key, site))
+            row.state, row.reason, row.epsilon = PartState.FINISHED, "", epsilon
+            session.get_one(SiteRow, (self._run, site)).epsilon = epsilon
+
+    def attempt_failed(self, key: tuple[int, int], reason: str) -> None:
+        """The attempt `key` came to nothing."""
+        with self._transaction() as session:
+            row = session.get_one(AttemptRow, (self._run, *key))
+            row.state, row.reason = AttemptState.FAILED, reason
+            row.finished = self._clock.time()
+
+    def round_finished(
+        self, key: tuple[int, int], updates: int, norm: float, adapter: tuple[str, str]
+    ) -> None:
+        """The attempt `key` gave an adapter of L2 `norm`; `adapter` is its (path, sha256)."""
+        with self._transaction() as session:
+            row = session.get_one(AttemptRow, (self._run, *key))
+            row.state, row.finished = AttemptState.FINISHED, self._clock.time()
+            row.updates, row.adapter_norm = updates, norm
+            session.merge(self._adapter_row(key[0], adapter))
+
+    def keep_adapter(self, round: int, adapter: tuple[str, str]) -> None:
+        """The adapter after `round`, (path, sha256): for round 0, where nothing was attempted."""
+        with self._transaction() as session:
+            session.merge(self._adapter_row(round, adapter))
+
+    def last_adapter(self) -> tuple[int, str, str] | None:
+        """(round, path, sha256) of the newest adapter, None before the first."""
+        query = select(AdapterRow).where(AdapterRow.run == self._run)
+        with self._transaction() as session:
+            row = session.scalars(query.order_by(AdapterRow.round.desc()).limit(1)).first()
+            return None if row is None else (row.round, row.path, row.sha256)
+
+    def add_seconds(self, phase: str, seconds: float) -> None:
+        """`seconds` more were spent in `phase`."""
+        with self._transaction() as session:
+            row = session.get(PhaseRow, (self._run, phase))
+            if row is None:
+                session.add(PhaseRow(run=self._run, phase=phase, seconds=seconds))
+            else:
+                row.seconds += seconds
+
+    def status(self) -> RunStatus:
+        """The whole state of this run."""
+        with self._transaction() as session:
+            return status_of(session, int(self._run))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Session]:
+        with database_errors(self._url), Session(self._engine) as session, session.begin():
+            yield session
+
+    def _new_run(self, study: Study) -> RunRow:
+        return RunRow(
+            run=self._run,
+            study=study.name,
+            study_digest=study.digest().hex(),
+            rounds=study.rounds,
+            state=RunState.WAITING,
+            started=self._clock.time(),
+        )
+
+    def _put_site(self, facts: SiteFacts, node: int, state: SiteState, reason: str) -> None:
+        row = SiteRow(run=self._run, name=facts.name, node=str(node))
+        row.declared_patients = facts.declared_patients
+        row.state, row.reason = state, reason
+        row.epsilon, row.budget = facts.epsilon_spent, facts.epsilon_budget
+        row.delta, row.masked = facts.delta, facts.masked
+        with self._transaction() as session:
+            session.merge(row)
+
+    def _adapter_row(self, round: int, adapter: tuple[str, str]) -> AdapterRow:
+        path, digest = adapter
+        return AdapterRow(run=self._run, round=round, path=path, sha256=digest)
+
+
+def _check_resumable(row: RunRow, study: Study) -> None:
+    if row.study_digest != study.digest().hex():
+        raise FederationError(
+            "This run was started with another study file.",
+            "Restore the study file of the run, or start a new run: craftsfl rounds start",
+        )
+    if row.state in _ENDED:
+        raise FederationError(
+            f"This run has already {row.state}.", "Start a new run: craftsfl rounds start"
+        )

@@ -1,0 +1,134 @@
+"""The tables of the round state: one database, SQLite or PostgreSQL, from which all else follows.
+
+Flower's ids are unsigned 64-bit numbers, which neither database has, so they are text. Times are
+Unix seconds. An infinite epsilon (no noise) is stored as the float infinity.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from sqlalchemy import ForeignKey, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class RunState(StrEnum):
+    """What a run is doing."""
+
+    WAITING = "waiting"  # for sites
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+
+
+class SiteState(StrEnum):
+    """What a site of the study is to a run."""
+
+    EXPECTED = "expected"
+    JOINED = "joined"
+    MISSING = "missing"  # no answer within the join deadline
+    REFUSED = "refused"  # by the server: what it says of itself contradicts the study
+
+
+class AttemptState(StrEnum):
+    """What became of an attempt at a round."""
+
+    OPEN = "open"
+    FINISHED = "finished"
+    FAILED = "failed"
+
+
+class PartState(StrEnum):
+    """What a site does in an attempt."""
+
+    STARTING = "starting"
+    TRAINING = "training"
+    FINISHED = "finished"
+    DROPPED = "dropped"
+
+
+class Table(DeclarativeBase):
+    """Base of all tables."""
+
+
+class RunRow(Table):
+    """A federation run, by Flower's run id."""
+
+    __tablename__ = "runs"
+
+    run: Mapped[str] = mapped_column(String(20), primary_key=True)
+    study: Mapped[str] = mapped_column(String(64))
+    study_digest: Mapped[str] = mapped_column(String(64))  # hex
+    rounds: Mapped[int]
+    state: Mapped[str] = mapped_column(String(16))
+    message: Mapped[str] = mapped_column(Text, default="")  # why it failed, and what to do
+    started: Mapped[float]
+    finished: Mapped[float | None]
+
+
+class SiteRow(Table):
+    """A site in a run: what it says of itself (public facts), and whether it takes part."""
+
+    __tablename__ = "sites"
+
+    run: Mapped[str] = mapped_column(ForeignKey("runs.run"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    node: Mapped[str] = mapped_column(String(20), default="")
+    declared_patients: Mapped[int]
+    state: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str] = mapped_column(Text, default="")
+    epsilon: Mapped[float] = mapped_column(default=0.0)
+    budget: Mapped[float] = mapped_column(default=0.0)
+    delta: Mapped[float] = mapped_column(default=0.0)
+    masked: Mapped[bool] = mapped_column(default=False)
+
+
+class AttemptRow(Table):
+    """One attempt at a round; written before its first message is sent."""
+
+    __tablename__ = "attempts"
+
+    run: Mapped[str] = mapped_column(ForeignKey("runs.run"), primary_key=True)
+    round: Mapped[int] = mapped_column(primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str] = mapped_column(Text, default="")
+    started: Mapped[float]
+    finished: Mapped[float | None]
+    updates: Mapped[int] = mapped_column(default=0)
+    adapter_norm: Mapped[float | None]
+
+
+class PartRow(Table):
+    """A site's part in an attempt; its state is written before the message that follows from it."""
+
+    __tablename__ = "parts"
+
+    run: Mapped[str] = mapped_column(ForeignKey("runs.run"), primary_key=True)
+    round: Mapped[int] = mapped_column(primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    site: Mapped[str] = mapped_column(String(32), primary_key=True)
+    state: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str] = mapped_column(Text, default="")
+    epsilon: Mapped[float | None]  # the site's total after this round
+
+
+class AdapterRow(Table):
+    """The adapter after a round (0: where the study starts), and the strategy's state with it."""
+
+    __tablename__ = "adapters"
+
+    run: Mapped[str] = mapped_column(ForeignKey("runs.run"), primary_key=True)
+    round: Mapped[int] = mapped_column(primary_key=True)
+    path: Mapped[str] = mapped_column(Text)
+    sha256: Mapped[str] = mapped_column(String(64))
+
+
+class PhaseRow(Table):
+    """Seconds that a run has spent in a phase, over all its rounds and restarts."""
+
+    __tablename__ = "phases"
+
+    run: Mapped[str] = mapped_column(ForeignKey("runs.run"), primary_key=True)
+    phase: Mapped[str] = mapped_column(String(32), primary_key=True)
+    seconds: Mapped[float]
