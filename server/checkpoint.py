@@ -1,0 +1,87 @@
+"""The adapter and the strategy's state after each round: files, whose digests the store holds."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from privacy.errors import DeploymentError, FederationError
+
+Vector = NDArray[np.float32]
+_ADAPTER = "adapter"
+_STATE = "strategy."
+
+
+class Checkpoint(NamedTuple):
+    """An adapter float32 [P] and what its strategy has to remember."""
+
+    adapter: Vector
+    state: dict[str, NDArray[np.float64]]
+
+
+def save_checkpoint(
+    path: Path, adapter: Vector, state: Mapping[str, NDArray[np.float64]]
+) -> tuple[str, str]:
+    """Write both to `path`, all or nothing and durable; returns (path, sha256 in hex)."""
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {_STATE + name: values for name, values in state.items()}
+    np.savez(buffer, allow_pickle=False, **{_ADAPTER: adapter, **arrays})
+    data = buffer.getvalue()
+    write_durably(path, data)
+    return str(path), hashlib.sha256(data).hexdigest()
+
+
+def load_checkpoint(path: Path, sha256: str) -> Checkpoint:
+    """Read what `save_checkpoint` wrote. Raises `FederationError` if it is gone or was changed."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _unusable(path, error.strerror or "cannot be read") from None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise _unusable(path, "its contents have changed")
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        state = {
+            name.removeprefix(_STATE): np.asarray(arrays[name], dtype=np.float64)
+            for name in arrays
+            if name.startswith(_STATE)
+        }
+        return Checkpoint(np.asarray(arrays[_ADAPTER], dtype=np.float32), state)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`: whole or not at all, also across a power cut.
+
+    Raises `DeploymentError` where the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise DeploymentError(
+            f"{path} cannot be written: {error.strerror}.",
+            "Free some space or correct the permissions; the run resumes at the last stored round.",
+        ) from None
+
+
+def _unusable(path: Path, why: str) -> FederationError:
+    return FederationError(
+        f"The stored adapter {path} cannot be used: {why}.",
+        "Restore the file from a backup, or start a new run: craftsfl rounds start",
+    )

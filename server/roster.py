@@ -1,0 +1,238 @@
+"""Who takes part: every node is greeted, and what a site says of itself must fit the study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from flwr.serverapp import Grid
+
+from model.layout import Layout
+from privacy.errors import FederationError
+from privacy.manifest import Study
+from privacy.wire.bodies import Hello, Refusal, SiteFacts
+from privacy.wire.envelope import Envelope
+from privacy.wire.reasons import Reason, explain
+from server.clock import Clock, Timing
+from server.events import EventLog
+from server.messages import Exchange, Failure, Reply, Request
+from server.store import Store
+
+# Answers of a site that is starting up: it is asked again.
+TRY_AGAIN = frozenset({Reason.NOT_READY, Reason.AGENT_UNREACHABLE, Reason.AGENT_SILENT})
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A site of the study, and the node that speaks for it."""
+
+    name: str
+    node: int
+
+
+@dataclass(slots=True)
+class _Node:
+    """What the server knows of a node. Changes as answers come."""
+
+    due: float  # when to greet it (again), monotonic
+    pause: float
+    facts: SiteFacts | None = None
+    trouble: str = ""  # why there are no facts, or why they are refused
+    settled: bool = False  # asking again is pointless
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What greeting needs from its surroundings."""
+
+    study: Study
+    run: int
+    grid: Grid
+    exchange: Exchange
+    store: Store
+    events: EventLog
+    clock: Clock
+    timing: Timing
+    nodes: dict[int, _Node] = field(default_factory=dict)
+
+
+class Roster:
+    """The nodes of a run, and which site each of them speaks for.
+
+    Two nodes that claim one name end the run with a `FederationError`: one of the two is not what
+    it says, and nobody but a person can tell which.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._nodes = desk.nodes
+
+    def gather(self, while_waiting: Callable[[], None] = lambda: None) -> None:
+        """Greet nodes until every site of the study has answered, or the join deadline passes."""
+        clock, timing = self._desk.clock, self._desk.timing
+        deadline = clock.monotonic() + timing.join
+        while not self._complete() and clock.monotonic() < deadline:
+            self._greet_all()
+            for reply in self._desk.exchange.receive():
+                self.note(reply)
+            while_waiting()
+            clock.sleep(timing.poll)
+
+    def greet_newcomers(self) -> None:
+        """Greet nodes that appeared since, without waiting for their answers."""
+        if len(self.members()) < len(self._desk.study.sites):
+            self._greet_all()
+
+    def members(self) -> list[Member]:
+        """The accepted sites, by name."""
+        accepted = [
+            Member(entry.facts.name, node)
+            for node, entry in self._nodes.items()
+            if entry.facts is not None and not entry.trouble
+        ]
+        return sorted(accepted, key=lambda member: member.name)
+
+    def present(self) -> list[Member]:
+        """The accepted sites whose SuperNode is connected now."""
+        online = set(self._desk.grid.get_node_ids())
+        return [member for member in self.members() if member.node in online]
+
+    def check_layout(self, layout: Layout) -> None:
+        """Refuse the accepted sites whose adapter is laid out differently from the server's."""
+        for node, entry in self._nodes.items():
+            if entry.facts is not None and not entry.trouble:
+                reason = _layout_trouble(entry.facts, layout)
+                if reason:
+                    self._refuse(node, entry, entry.facts, reason)
+
+    def report_missing(self) -> None:
+        """Write down which sites of the study have not answered."""
+        answered = {entry.facts.name for entry in self._nodes.values() if entry.facts}
+        for site in self._desk.study.sites:
+            if site.name not in answered:
+                reason = self._why_missing()
+                self._desk.store.site_missing(site.name, reason)
+                self._desk.events.emit("site-missing", site=site.name, reason=reason)
+
+    def absentees(self) -> Mapping[str, str]:
+        """The sites of the study that do not take part, with the reason of each."""
+        refused = {
+            entry.facts.name: entry.trouble
+            for entry in self._nodes.values()
+            if entry.facts is not None and entry.trouble
+        }
+        present = {member.name for member in self.members()}
+        names = [site.name for site in self._desk.study.sites if site.name not in present]
+        return {name: refused.get(name) or self._why_missing() for name in names}
+
+    def note(self, reply: Reply) -> None:
+        """Take an answer to a greeting; other replies are not for the roster."""
+        entry = self._nodes.get(reply.request.node)
+        if entry is None or not isinstance(reply.request.envelope.body, Hello):
+            return
+        if entry.facts is not None:
+            return  # the answer to a greeting that was sent twice
+        match reply.answer:
+            case SiteFacts() as facts:
+                self._admit(reply.request.node, entry, facts)
+            case Refusal(reason=reason):
+                entry.trouble = explain(reason)
+                entry.settled = reason not in TRY_AGAIN
+            case Failure() as failure:
+                entry.trouble = failure.explain() + "."
+            case _:
+                entry.trouble, entry.settled = "It answered a greeting with something else.", True
+        self._ask_later(entry)
+
+    def _admit(self, node: int, entry: _Node, facts: SiteFacts) -> None:
+        self._check_unique(node, facts.name)
+        entry.facts, entry.trouble, entry.settled = facts, "", True
+        reason = _contradiction(facts, self._desk.study)
+        if reason:
+            self._refuse(node, entry, facts, reason)
+            return
+        self._desk.store.site_joined(facts, node)
+        self._desk.events.emit(
+            "site-joined",
+            site=facts.name,
+            patients=facts.declared_patients,
+            epsilon=facts.epsilon_spent,
+            budget=facts.epsilon_budget,
+            masked=facts.masked,
+        )
+
+    def _refuse(self, node: int, entry: _Node, facts: SiteFacts, reason: str) -> None:
+        entry.trouble = reason
+        self._desk.store.site_refused(facts, node, reason)
+        self._desk.events.emit("site-refused", site=facts.name, reason=reason)
+
+    def _check_unique(self, node: int, name: str) -> None:
+        online = set(self._desk.grid.get_node_ids())
+        for other, entry in list(self._nodes.items()):
+            if other == node or entry.facts is None or entry.facts.name != name:
+                continue
+            if other not in online:  # the same site under a new registration
+                del self._nodes[other]
+                continue
+            raise FederationError(
+                f"Two nodes, {other} and {node}, both call themselves {name!r}.",
+                "Give each hospital the name it has in the study file (site.toml, `name`), "
+                "then start a new run.",
+            )
+
+    def _greet_all(self) -> None:
+        now = self._desk.clock.monotonic()
+        for node in self._desk.grid.get_node_ids():
+            fresh = _Node(due=now, pause=self._desk.timing.first_pause)
+            entry = self._nodes.setdefault(node, fresh)
+            if entry.due <= now and not entry.settled:
+                self._greet(node, entry)
+
+    def _greet(self, node: int, entry: _Node) -> None:
+        hello = Hello(self._desk.study.digest())
+        entry.due = self._desk.clock.monotonic() + self._desk.timing.silence
+        self._desk.exchange.send([Request(node, Envelope(self._desk.run, 0, 0, hello))])
+
+    def _ask_later(self, entry: _Node) -> None:
+        entry.due = self._desk.clock.monotonic() + entry.pause
+        entry.pause = min(entry.pause * 2, self._desk.timing.longest_pause)
+
+    def _complete(self) -> bool:
+        """Every site has answered, or every node that could speak for a missing one has refused."""
+        named = {entry.facts.name for entry in self._nodes.values() if entry.facts}
+        silent = sum(site.name not in named for site in self._desk.study.sites)
+        refused = sum(entry.settled and entry.facts is None for entry in self._nodes.values())
+        return silent <= refused
+
+    def _why_missing(self) -> str:
+        """No name came with it, so it can only be said what the unnamed nodes answered."""
+        troubles = sorted(
+            {entry.trouble for entry in self._nodes.values() if entry.trouble and not entry.facts}
+        )
+        if not troubles:
+            return "It did not connect in time. Ask the site to start its SuperNode and agent."
+        return "It did not join. A node that gave no name said: " + " / ".join(troubles)
+
+
+def _contradiction(facts: SiteFacts, study: Study) -> str:
+    """Why a site that says `facts` cannot take part in `study`; "" if it can."""
+    site = study.site(facts.name)
+    if site is None:
+        return "The study has no site of this name."
+    if facts.study_digest != study.digest():
+        return explain(Reason.WRONG_STUDY)
+    if facts.base_digest.hex() != study.base.digest.removeprefix("sha256:"):
+        return "It has another base model. Install the one whose digest stands in the study file."
+    if facts.declared_patients != site.declared_patients:
+        return (
+            f"It declares {facts.declared_patients} patients, the study says "
+            f"{site.declared_patients}. Agree on one number; the weights follow from it."
+        )
+    if study.aggregation.secure_aggregation == "required" and not facts.masked:
+        return "The study requires secure aggregation, and the site does not mask its updates."
+    return ""
+
+
+def _layout_trouble(facts: SiteFacts, layout: Layout) -> str:
+    same = facts.layout_fingerprint == layout.fingerprint()
+    return "" if same and facts.parameters == layout.parameters else explain(Reason.WRONG_LAYOUT)
