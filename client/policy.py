@@ -44,6 +44,20 @@ class SiteRules:
                 "Change policy.toml only if the hospital agrees; else ask for another study.",
             )
 
+    def check_delta(self, other_studies: float) -> None:
+        """Raise `PolicyError` if the deltas of all studies together exceed the policy's.
+
+        `other_studies` is the sum over the studies that this site's patients were already in;
+        (epsilon, delta) of separate studies add up (Dwork and Roth 2014, Theorem 3.16).
+        """
+        total = other_studies + self.study.privacy.delta
+        if total > self.policy.delta * (1 + 1e-9):
+            raise PolicyError(
+                f"With this study the deltas of all studies sum to {total:g}; the policy allows "
+                f"{self.policy.delta:g}.",
+                "Ask for a study with a smaller delta.",
+            )
+
     def check_parameters(self, parameters: int) -> None:
         """Raise `PolicyError` if the adapter has more parameters than the policy allows."""
         if parameters > self.policy.max_parameters:
@@ -84,8 +98,7 @@ class SiteRules:
         digest = self.study.digest().hex()
         if self.policy.studies != (ANY_STUDY,) and digest not in self.policy.studies:
             yield f"its digest {digest} is not among `studies`"
-        if self.study.privacy.delta > self.policy.delta:
-            yield f"delta {self.study.privacy.delta:g} is above {self.policy.delta:g}"
+        yield from _above("delta", self.study.privacy.delta, self.policy.delta)
         yield from _above("rounds", self.study.rounds, self.policy.max_rounds)
         yield from _above("attempts", self.study.privacy.attempts, self.policy.max_attempts)
 

@@ -1,0 +1,87 @@
+"""The boundary of the agent: errors stop here, and what is said about them names no patient.
+
+An exception's text, and the values in a traceback, can hold a caption or a file name. So the log
+gets the type and the place in the code, and the text only of errors that are ours and free of
+patients' data by rule (see `privacy.errors`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from privacy.errors import CraftsflError, DataError
+
+# Libraries that log what they are given; diffusers quotes the words of captions that are too long.
+_TALKATIVE = ("diffusers", "transformers", "huggingface_hub", "peft", "opacus", "PIL", "flwr")
+_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What may be said about an exception."""
+
+    text: str
+
+
+def contained(action: Callable[[], _Result]) -> _Result | Failure:
+    """`action()`, or what may be said about why it failed. Lets KeyboardInterrupt through."""
+    try:
+        return action()
+    except Exception as error:  # noqa: BLE001 - the agent's boundary: nothing may pass with its text
+        return describe(error)
+
+
+def describe(error: BaseException) -> Failure:
+    """The type and the place of `error`, and its text where that is free of patients' data."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    text = f"{type(error).__name__}{place}"
+    if isinstance(error, CraftsflError) and not isinstance(error, DataError):
+        return Failure(f"{text}: {error}")
+    if isinstance(error, OSError) and error.strerror:
+        return Failure(f"{text}: {error.strerror}")
+    return Failure(text)
+
+
+def configure_logs() -> None:
+    """Let only the agent's own lines reach standard error; for the agent's process alone."""
+    own = logging.getLogger("craftsfl")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(_FORMAT))
+    own.handlers = [handler]
+    own.setLevel(logging.INFO)
+    own.propagate = False
+    logging.getLogger().handlers = [logging.NullHandler()]
+    warnings.simplefilter("ignore")
+    for library in ("DIFFUSERS", "TRANSFORMERS"):
+        os.environ[f"{library}_VERBOSITY"] = "critical"
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    sys.excepthook = _hook
+    threading.excepthook = lambda args: _hook(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+def silence_libraries(names: Iterable[str] = _TALKATIVE) -> None:
+    """Take the handlers away that libraries give themselves when they are imported."""
+    for name in names:
+        logger = logging.getLogger(name)
+        logger.handlers = [logging.NullHandler()]
+        logger.propagate = False
+
+
+def _hook(
+    kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
+) -> None:
+    text = describe(error).text if error is not None else kind.__name__
+    logging.getLogger("craftsfl.agent").error("Unexpected error: %s", text)

@@ -1,0 +1,213 @@
+"""The site agent's state machine: what it answers to each message, and what that changes.
+
+Every transition is in this file. Guarantees, each with a test:
+
+- `StartTraining` is checked in this order, and refused without any change of state: study,
+  layout, repetition (same bytes: `Started` again; others: CONFLICT), newer than everything
+  journalled for its run, rounds and attempts of the study, noise, budget. Then the intent is
+  journalled durably, and only then does training touch the data.
+- An `Update` leaves only after its charge was committed durably, and the same bytes leave again
+  when it is collected again. A cancelled, failed or stopped attempt leaves nothing and costs
+  nothing.
+- A newer `StartTraining` cancels an older attempt. No other message changes anything.
+- `handle` never raises and never waits for training.
+- What it returns holds public facts, epsilon figures and noised vectors: nothing that depends on
+  which patients were drawn, except how many quarters of the steps are done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from client.agent.boundary import Failure, contained
+from client.agent.progress import ProgressSource
+from client.agent.work import Work
+from client.policy import SiteRules
+from privacy.events import event_of
+from privacy.ledger import AttemptKey, Charge, Ledger
+from privacy.wire.bodies import (
+    Body,
+    Collect,
+    Hello,
+    Refusal,
+    Running,
+    SiteFacts,
+    Started,
+    StartTraining,
+    Update,
+)
+from privacy.wire.codec import Vector
+from privacy.wire.envelope import Envelope, open_envelope, refuse, seal, size_limit
+from privacy.wire.reasons import Reason, RefusedMessage
+
+if TYPE_CHECKING:
+    from client.training import Trainer
+
+_log = logging.getLogger("craftsfl.agent")
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """The attempt that the site works on, or has last worked on."""
+
+    key: AttemptKey
+    request: bytes  # SHA-256 of the whole StartTraining message
+    epsilon_after: float
+    work: Work
+    reply: bytes | None = None  # the sealed Update, once it is committed
+
+
+class SiteAgent:
+    """Answers the coordinator for one study. `handle` and `stop` may be called from any thread."""
+
+    def __init__(
+        self, rules: SiteRules, ledger: Ledger, trainer: Trainer, progress: ProgressSource
+    ) -> None:
+        study = rules.study
+        self._rules = rules
+        self._ledger = ledger
+        self._trainer = trainer
+        self._progress = progress
+        self._charge = Charge(study.digest(), event_of(study), study.privacy.delta)
+        self._layout = trainer.layout.fingerprint()
+        self._parameters = trainer.layout.parameters
+        self._lock = threading.Lock()  # guards all that follows, and the ledger
+        self._newest: dict[int, AttemptKey] = {}
+        for entry in ledger.entries():
+            self._remember(entry.key)
+        self._attempt: _Attempt | None = None
+        self._stopping = False
+
+    def handle(self, data: bytes) -> bytes:
+        """The sealed answer to one sealed message; whatever the bytes are, it never raises."""
+        reply = contained(lambda: self._answer(data))
+        if isinstance(reply, Failure):
+            _log.error("A message could not be answered: %s", reply.text)
+            return refuse(data, Reason.INTERNAL)
+        return reply
+
+    def stop(self, timeout: float) -> bool:
+        """Refuse everything from now on and end training; True if it ended within `timeout` s."""
+        with self._lock:
+            self._stopping = True
+            attempt = self._attempt
+        if attempt is None:
+            return True
+        attempt.work.cancel()
+        return attempt.work.wait(timeout)
+
+    def _answer(self, data: bytes) -> bytes:
+        try:
+            envelope = open_envelope(data, limit=size_limit(self._parameters))
+        except RefusedMessage as refused:
+            return refuse(data, refused.reason)
+        key = AttemptKey(envelope.run, envelope.round, envelope.attempt)
+        with self._lock:
+            body: Body | bytes = Refusal(Reason.UNKNOWN_KIND)
+            if self._stopping:
+                body = Refusal(Reason.STOPPED)
+            elif isinstance(envelope.body, Hello):
+                body = self._hello(envelope.body)
+            elif isinstance(envelope.body, StartTraining):
+                body = self._start(key, envelope.body, hashlib.sha256(data).digest())
+            elif isinstance(envelope.body, Collect):
+                body = self._collect(key)
+        return body if isinstance(body, bytes) else _sealed(key, body)
+
+    def _hello(self, hello: Hello) -> Body:
+        if hello.study_digest != self._charge.study_digest:
+            return Refusal(Reason.WRONG_STUDY)
+        rules = self._rules
+        return SiteFacts(
+            name=rules.name,
+            declared_patients=rules.declared_patients,
+            study_digest=self._charge.study_digest,
+            base_digest=bytes.fromhex(rules.study.base.digest.removeprefix("sha256:")),
+            layout_fingerprint=self._layout,
+            parameters=self._parameters,
+            epsilon_spent=self._ledger.spent(),
+            epsilon_budget=rules.policy.epsilon,
+            delta=rules.study.privacy.delta,
+            masked=False,
+        )
+
+    def _start(self, key: AttemptKey, start: StartTraining, request: bytes) -> Body:
+        if start.study_digest != self._charge.study_digest:
+            return Refusal(Reason.WRONG_STUDY)
+        if start.layout_fingerprint != self._layout or start.adapter.size != self._parameters:
+            return Refusal(Reason.WRONG_LAYOUT)
+        last = self._attempt
+        if last is not None and last.key == key:
+            return Started() if last.request == request else Refusal(Reason.CONFLICT)
+        if key.run in self._newest and key <= self._newest[key.run]:
+            return Refusal(Reason.NOT_NEWER)
+        epsilon_after = self._ledger.spent(self._charge)
+        refusal = self._refusal(key, epsilon_after)
+        if refusal is not None:
+            return refusal
+        self._ledger.intent(key, self._charge)
+        self._remember(key)
+        self._begin(key, request, epsilon_after, start.adapter)
+        return Started()
+
+    def _refusal(self, key: AttemptKey, epsilon_after: float) -> Refusal | None:
+        """Why policy or budget forbid this attempt; None if they do not."""
+        study, policy = self._rules.study, self._rules.policy
+        if not 1 <= key.round <= study.rounds or not 1 <= key.attempt <= study.privacy.attempts:
+            return Refusal(Reason.POLICY)
+        if self._charge.event.no_privacy:
+            return None if policy.allow_no_privacy else Refusal(Reason.POLICY)
+        if epsilon_after > policy.epsilon:
+            spent = self._ledger.spent()
+            _log.warning(
+                "Round %d refused: it would take epsilon from %.4g to %.4g; the budget is %.4g.",
+                *(key.round, spent, epsilon_after, policy.epsilon),
+            )
+            return Refusal(Reason.BUDGET, spent, epsilon_after, policy.epsilon)
+        return None
+
+    def _begin(self, key: AttemptKey, request: bytes, after: float, adapter: Vector) -> None:
+        work = Work(self._trainer, adapter, key, self._progress)
+        previous = self._attempt.work if self._attempt is not None else None
+        self._attempt = _Attempt(key, request, after, work)
+        work.start(after=previous)
+        _log.info("Round %d, attempt %d: training.", key.round, key.attempt)
+
+    def _collect(self, key: AttemptKey) -> Body | bytes:
+        attempt = self._attempt
+        if attempt is None or attempt.key != key:
+            return Refusal(Reason.NOT_STARTED)
+        if attempt.reply is None:
+            result = attempt.work.result
+            if result is None:
+                return Running(attempt.work.quarter)
+            update = self._update(result, attempt.epsilon_after)
+            if update is None:
+                return Refusal(Reason.TRAINING_FAILED)
+            reply = _sealed(key, update)
+            self._ledger.commit(key)  # durable before the first byte leaves
+            attempt.reply = reply
+            _log.info(
+                "Round %d finished; epsilon is now %.4g of %.4g.",
+                *(key.round, attempt.epsilon_after, self._rules.policy.epsilon),
+            )
+        return attempt.reply
+
+    def _update(self, result: Vector | Failure, epsilon_after: float) -> Update | None:
+        if isinstance(result, Failure) or result.shape != (self._parameters,):
+            return None
+        try:
+            return Update(self._layout, result, epsilon_after)
+        except RefusedMessage:  # not float32, or not finite
+            return None
+
+    def _remember(self, key: AttemptKey) -> None:
+        self._newest[key.run] = max(key, self._newest.get(key.run, key))
+
+
+def _sealed(key: AttemptKey, body: Body) -> bytes:
+    return seal(Envelope(key.run, key.round, key.attempt, body))

@@ -1,0 +1,102 @@
+"""A trainer that does what the test says, and messages for the agent."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from client.agent.progress import ProgressSource
+from client.agent.site_agent import SiteAgent
+from client.policy import SiteRules
+from client.settings import Policy
+from model.layout import Entry, Layout
+from privacy.ledger import Ledger
+from privacy.manifest import Study
+from privacy.wire.bodies import Body, Collect, StartTraining
+from privacy.wire.codec import Vector
+from privacy.wire.envelope import Envelope, open_envelope, seal, size_limit
+
+from .studies import make_study
+
+LAYOUT = Layout((Entry("unet.down.lora_A", (1, 6), "float32"),))
+P = LAYOUT.parameters
+ADAPTER = np.arange(P, dtype=np.float32)
+RUN = 2**63 + 11
+
+
+class FakeTrainer:
+    """Adds one to the adapter, step by step; `gate` holds every step until it is set."""
+
+    def __init__(self, *, steps: int = 4) -> None:
+        self.layout = LAYOUT
+        self.steps = steps
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+        self.calls = 0
+        self.cancelled = 0
+        self.on_start: Callable[[], None] = lambda: None
+        self.result: Callable[[Vector], Any] = np.ones_like
+
+    def train(
+        self,
+        adapter: Vector,
+        *,
+        progress: Callable[[int, int], None],
+        should_stop: Callable[[], bool],
+    ) -> Vector:
+        self.calls += 1
+        self.on_start()
+        progress(0, self.steps)
+        self.entered.set()
+        for step in range(self.steps):
+            while not self.gate.wait(0.01):
+                if should_stop():
+                    self.cancelled += 1
+                    raise RuntimeError("stopped: canary-patient-1")
+            progress(step + 1, self.steps)
+        result: Vector = self.result(adapter)
+        return result
+
+
+def make_rules(
+    *, policy: dict[str, Any] | None = None, study: Study | None = None, name: str = "north"
+) -> SiteRules:
+    values = {"epsilon": 20.0, "delta": 1e-5, "studies": ("any",), "secure_aggregation": "off"}
+    return SiteRules(name, study or make_study(), Policy(**{**values, **(policy or {})}))
+
+
+def make_agent(ledger: Ledger, trainer: FakeTrainer, rules: SiteRules | None = None) -> SiteAgent:
+    return SiteAgent(rules or make_rules(), ledger, trainer, ProgressSource())
+
+
+def message(body: Body, *, run: int = RUN, round: int = 1, attempt: int = 1) -> bytes:
+    return seal(Envelope(run, round, attempt, body))
+
+
+def start_message(study: Study | None = None, *, adapter: Vector = ADAPTER, **key: int) -> bytes:
+    digest = (study or make_study()).digest()
+    return message(StartTraining(digest, LAYOUT.fingerprint(), adapter), **key)
+
+
+def opened(reply: bytes) -> Envelope:
+    return open_envelope(reply, limit=size_limit(P))
+
+
+def ask(agent: SiteAgent, body: Body, **key: int) -> Body:
+    return opened(agent.handle(message(body, **key))).body
+
+
+def start(agent: SiteAgent, study: Study | None = None, **key: int) -> Body:
+    return opened(agent.handle(start_message(study, **key))).body
+
+
+def collect(agent: SiteAgent, **key: int) -> Body:
+    """Ask for the result once training has ended."""
+    attempt = agent._attempt
+    assert attempt is not None
+    assert attempt.work.wait(10)
+    return ask(agent, Collect(), **key)
