@@ -29,6 +29,7 @@ class AgentSettings(Strict):
 
     state: Path  # ledger, quarantine list, caches; created with mode 0700
     socket: Path | None = None
+    socket_mode: Literal["0600", "0660"] = "0600"  # 0660: the SuperNode runs as another user
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
 
 

@@ -1,0 +1,138 @@
+"""The site agent's process: `python -m client.agent --site site.toml`.
+
+Exit status: 0 after SIGTERM or SIGINT, 1 where a person has to change something (the text on
+standard error says what), 3 after an unexpected error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+
+from client.agent.boundary import Failure, configure_logs, contained
+from client.agent.progress import ProgressSource
+from client.agent.service import serve
+from client.agent.site_agent import SiteAgent
+from client.agent.startup import (
+    TrainerFactory,
+    check_other_studies,
+    load,
+    load_data,
+    load_trainer,
+)
+from client.agent.state import state_folder
+from client.agent.work import still_training
+from privacy.errors import CraftsflError
+from privacy.ledger import SqliteLedger
+from privacy.wire.envelope import refuse, size_limit
+from privacy.wire.reasons import Reason
+
+STOP_SECONDS = 6.0  # for training to reach the end of a physical batch; the whole exit takes < 10 s
+GRACE_SECONDS = 1.0
+
+_log = logging.getLogger("craftsfl.agent")
+
+
+class Gate:
+    """Answers NOT_READY until the agent is there."""
+
+    def __init__(self) -> None:
+        self.agent: SiteAgent | None = None
+
+    def handle(self, data: bytes) -> bytes:
+        """The agent's answer to a sealed message, or a refusal."""
+        agent = self.agent
+        return refuse(data, Reason.NOT_READY) if agent is None else agent.handle(data)
+
+
+def run_agent(site_toml: Path, *, trainer: TrainerFactory = load_trainer) -> int:
+    """Serve the site of `site_toml` until SIGTERM or SIGINT; returns the exit status.
+
+    `trainer` makes the resident trainer from settings and data. Ends the process itself where a
+    physical batch takes longer than the time to stop: nothing of it can leave any more.
+    """
+    configure_logs()
+    try:
+        with _interrupted_by_signals():
+            status = contained(lambda: _serve_or_explain(site_toml, trainer))
+    except KeyboardInterrupt:
+        _log.info("Stopped.")
+        if still_training():
+            os._exit(0)
+        return 0
+    if isinstance(status, Failure):
+        _log.error("The agent ended: %s", status.text)
+        return 3
+    return status
+
+
+def _serve_or_explain(site_toml: Path, trainer: TrainerFactory) -> int:
+    try:
+        _serve(site_toml, trainer)
+    except CraftsflError as error:
+        sys.stderr.write(f"{error.message}\n{error.hint}\n")
+        return 1
+    return 0
+
+
+def _serve(site_toml: Path, trainer: TrainerFactory) -> None:
+    site = load(site_toml)
+    own, policy = site.settings.agent, site.rules.policy
+    with ExitStack() as stack:
+        state = stack.enter_context(state_folder(own.state))
+        ledger = stack.enter_context(SqliteLedger(state.ledger))
+        check_other_studies(site.rules, ledger)
+        gate, progress = Gate(), ProgressSource()
+        limit, mode = size_limit(policy.max_parameters), int(own.socket_mode, 8)
+        socket = site.settings.socket_path()
+        service = serve(gate.handle, progress, socket, limit=limit, mode=mode)
+        stack.callback(service.stop, GRACE_SECONDS)
+        resident = trainer(site, load_data(site, state), state)
+        gate.agent = SiteAgent(site.rules, ledger, resident, progress)
+        stack.callback(gate.agent.stop, STOP_SECONDS)
+        service.set_ready(True)
+        _log.info("Ready.")
+        threading.Event().wait()  # until a signal
+
+
+@contextmanager
+def _interrupted_by_signals() -> Iterator[None]:
+    """Turn the first SIGTERM or SIGINT into KeyboardInterrupt; later ones change nothing.
+
+    Only the main thread gets signals; elsewhere the caller looks after the end itself.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, _interrupt) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m client.agent", description="The site agent.")
+    parser.add_argument("--site", type=Path, required=True, help="the site's settings, site.toml")
+    return run_agent(parser.parse_args().site)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""From `site.toml` to an agent that is ready: cheap checks first, then data, then the model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from client.agent.boundary import silence_libraries
+from client.agent.state import StateFolder
+from client.data import SiteData, load_site_data, write_quarantine
+from client.policy import SiteRules
+from client.settings import SiteSettings, load_policy, load_site
+from privacy.accounting import check_delta
+from privacy.ledger import Ledger
+from privacy.manifest import load_study
+
+if TYPE_CHECKING:
+    from client.training import Trainer
+
+_log = logging.getLogger("craftsfl.agent")
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The hospital's settings, and the rules that study and policy make for it."""
+
+    settings: SiteSettings
+    rules: SiteRules
+
+
+TrainerFactory = Callable[[Site, SiteData, StateFolder], "Trainer"]
+
+
+def load(site_toml: Path) -> Site:
+    """Read and check the three files; raises `ConfigError`, `PolicyError` or `AccountingError`."""
+    settings = load_site(site_toml)
+    rules = SiteRules(settings.name, load_study(settings.study), load_policy(settings.policy))
+    rules.check()
+    check_delta(rules.study.privacy.delta, rules.declared_patients)
+    if rules.study.training.noise_multiplier == 0:
+        _log.warning("NO PRIVACY: this study adds no noise, and the policy allows it.")
+    _log.warning("Updates are not masked: the coordinator sees this site's own noised update.")
+    return Site(settings, rules)
+
+
+def check_other_studies(rules: SiteRules, ledger: Ledger) -> None:
+    """Raise `PolicyError` if this study's delta no longer fits beside those already journalled."""
+    own = rules.study.digest()
+    charges = (entry.charge for entry in ledger.entries())
+    others = {charge.study_digest: charge.delta for charge in charges}
+    others.pop(own, None)
+    rules.check_delta(sum(others.values()))
+
+
+def load_data(site: Site, state: StateFolder) -> SiteData:
+    """The site's usable tiles; lists the others in the state folder, and logs only their count."""
+    data = load_site_data(site.settings.data.folder)
+    write_quarantine(state.quarantine, data.quarantined)
+    if data.quarantined:
+        _log.warning(
+            "%d entries of the data folder are not used; %s says which and why.",
+            *(len(data.quarantined), state.quarantine),
+        )
+    site.rules.check_patients(data.patients)
+    _log.info("%d tiles of %d patients can be used.", len(data.tiles), data.patients)
+    return data
+
+
+def load_trainer(site: Site, data: SiteData, state: StateFolder) -> Trainer:
+    """The base model by its digest, the encoded tiles, and the trainer over both, all resident.
+
+    Raises `ModelError` for a missing or altered base, `PolicyError` for too large an adapter.
+    """
+    # Imported late: they take seconds, and a mistake in a file is told before.
+    from client.training import LocalTrainer, encode_site
+    from model.base import find_base, load_base
+    from model.devices import pick_device
+
+    silence_libraries()
+    study = site.rules.study
+    folder = find_base(study.base, root=site.settings.study.parent)
+    pipeline = load_base(folder, pick_device(site.settings.agent.device))
+    tiles = encode_site(pipeline, data, base_digest=study.base.digest, cache=state.cache)
+    trainer = LocalTrainer(study, site.rules.name, pipeline, tiles)
+    site.rules.check_parameters(trainer.layout.parameters)
+    return trainer

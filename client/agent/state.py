@@ -1,0 +1,66 @@
+"""The agent's state folder: one agent at a time, readable by its owner alone."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from privacy.errors import DeploymentError
+
+
+@dataclass(frozen=True, slots=True)
+class StateFolder:
+    """Where things lie in the state folder."""
+
+    path: Path
+
+    @property
+    def ledger(self) -> Path:
+        """The record of what was spent; never restore an older copy of it."""
+        return self.path / "ledger.sqlite"
+
+    @property
+    def quarantine(self) -> Path:
+        """The list of files that are not used, and why."""
+        return self.path / "quarantine.csv"
+
+    @property
+    def cache(self) -> Path:
+        """Encoded tiles; may be deleted at any time."""
+        return self.path / "cache"
+
+
+@contextmanager
+def state_folder(path: Path) -> Iterator[StateFolder]:
+    """Make the folder (mode 0700) and hold its lock until the end of the block.
+
+    Raises `DeploymentError` if another agent holds it, or if it cannot be written.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.chmod(0o700)
+        lock = os.open(path / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise DeploymentError(
+            f"The state folder {path} cannot be used: {error.strerror}.",
+            "Check agent.state in site.toml, the folder's owner and the free space.",
+        ) from None
+    try:
+        _take(lock, path)
+        yield StateFolder(path)
+    finally:
+        os.close(lock)
+
+
+def _take(lock: int, path: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise DeploymentError(
+            f"Another agent uses the state folder {path}.",
+            "Stop it first: two agents would spend one budget twice.",
+        ) from None

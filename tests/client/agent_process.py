@@ -1,0 +1,43 @@
+"""A real agent process with a fake trainer: `python -m tests.client.agent_process site.toml`.
+
+Loading waits while the file HOLD-LOADING is in the state folder, training while HOLD-TRAINING is;
+STUCK makes training ignore that it should stop.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from pathlib import Path
+
+from client.agent.__main__ import run_agent
+from client.agent.startup import Site
+from client.agent.state import StateFolder
+from client.data import SiteData
+
+from .fakes import FakeTrainer
+
+STEP_SECONDS = 0.05
+
+
+def make_trainer(site: Site, data: SiteData, state: StateFolder) -> FakeTrainer:
+    """A trainer that logs health data, as a careless library would."""
+    for name in ("diffusers.pipelines", "tests.canary"):
+        logging.getLogger(name).error("truncated: %s", data.tiles[0].caption)
+    while (state.path / "HOLD-LOADING").exists():
+        time.sleep(STEP_SECONDS)
+    trainer = FakeTrainer()
+
+    def on_start() -> None:
+        if (state.path / "HOLD-TRAINING").exists():
+            trainer.gate.clear()
+        while (state.path / "STUCK").exists():
+            time.sleep(STEP_SECONDS)
+
+    trainer.on_start = on_start
+    return trainer
+
+
+if __name__ == "__main__":
+    sys.exit(run_agent(Path(sys.argv[1]), trainer=make_trainer))

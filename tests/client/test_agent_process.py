@@ -1,0 +1,235 @@
+"""The agent as a process: start-up, refusals in plain words, signals. The trainer is a fake."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+import client.agent.__main__ as agent_main
+from client.agent.__main__ import run_agent
+from client.agent.state import state_folder
+from client.app import forward
+from privacy.ledger import SqliteLedger, State
+from privacy.wire.bodies import Body, Collect, Hello, Refusal, SiteFacts, Started, Update
+from privacy.wire.reasons import Reason
+
+from .agent_process import make_trainer
+from .fakes import message, opened, start_message
+from .hospital import write_hospital
+from .pictures import write_csv, write_folder
+from .studies import make_study
+
+ROOT = Path(__file__).parents[2]
+
+
+class Hospital:
+    """An agent process and the files that it reads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.site = write_hospital(folder)
+        self.state = folder / "state"
+        self.state.mkdir()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        argv = [sys.executable, "-m", "tests.client.agent_process", str(self.site)]
+        with (self.folder / "agent.log").open("wb") as log:
+            self.process = subprocess.Popen(argv, cwd=ROOT, stdout=log, stderr=log)
+
+    def terminate(self) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(10)
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "agent.log").read_text()
+
+    def ask(self, data: bytes) -> Body:
+        return opened(forward(data, str(self.folder / "a.sock"))).body
+
+    def is_serving(self) -> bool:
+        with grpc.insecure_channel(f"unix:{self.folder / 'a.sock'}") as channel:
+            try:
+                answer = health_pb2_grpc.HealthStub(channel).Check(
+                    health_pb2.HealthCheckRequest(), timeout=2
+                )
+            except grpc.RpcError:
+                return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + 60
+        while not condition():
+            assert self.process is not None
+            assert self.process.poll() is None, self.log
+            assert time.monotonic() < end, self.log
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def hospital(tmp_path: Path) -> Iterator[Hospital]:
+    hospital = Hospital(tmp_path)
+    yield hospital
+    if hospital.process is not None and hospital.process.poll() is None:
+        hospital.process.kill()
+        hospital.process.wait()
+
+
+def test_a_site_serves_a_round_and_logs_no_health_data(hospital: Hospital) -> None:
+    (hospital.folder / "tiles" / "canary-file-3-1.png").write_bytes(b"broken")
+    (hospital.state / "HOLD-LOADING").touch()
+    hospital.start()
+    hospital.wait_for((hospital.folder / "a.sock").exists)
+    hello = message(Hello(make_study().digest()))
+    assert hospital.ask(hello) == Refusal(Reason.NOT_READY)
+    assert not hospital.is_serving()
+    (hospital.state / "HOLD-LOADING").unlink()
+    hospital.wait_for(hospital.is_serving)
+    assert isinstance(hospital.ask(hello), SiteFacts)
+    assert hospital.ask(start_message()) == Started()
+    hospital.wait_for(lambda: isinstance(hospital.ask(message(Collect())), Update))
+    assert hospital.terminate() == 0
+    assert "1 entries of the data folder are not used" in hospital.log
+    assert "canary" not in hospital.log
+    assert "canary-file-3-1.png" in (hospital.state / "quarantine.csv").read_text()
+    assert not (hospital.folder / "a.sock").exists()
+    assert hospital.state.stat().st_mode & 0o777 == 0o700
+    with SqliteLedger(hospital.state / "ledger.sqlite") as ledger:
+        assert [entry.state for entry in ledger.entries()] == [State.COMMITTED]
+
+
+@pytest.mark.parametrize("hold", ["HOLD-TRAINING", "STUCK"])
+def test_sigterm_while_training_ends_cleanly(hospital: Hospital, hold: str) -> None:
+    (hospital.state / hold).touch()
+    hospital.start()
+    hospital.wait_for(hospital.is_serving)
+    assert hospital.ask(start_message()) == Started()
+    assert hospital.terminate() == 0
+    assert "Traceback" not in hospital.log
+    with SqliteLedger(hospital.state / "ledger.sqlite") as ledger:
+        assert [entry.state for entry in ledger.entries()] == [State.INTENT]
+        assert ledger.spent() == 0
+
+
+def test_sigterm_while_loading_ends_cleanly(hospital: Hospital) -> None:
+    (hospital.state / "HOLD-LOADING").touch()
+    hospital.start()
+    hospital.wait_for((hospital.folder / "a.sock").exists)
+    assert hospital.terminate() == 0
+    assert "Traceback" not in hospital.log
+    assert not (hospital.folder / "a.sock").exists()
+
+
+def test_heavy_libraries_are_loaded_after_the_settings() -> None:
+    code = (
+        "import sys, client.agent.__main__\n"
+        "print([name for name in ('torch', 'diffusers', 'flwr', 'pyarrow') if name in sys.modules])"
+    )
+    argv = [sys.executable, "-c", code]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, check=True, timeout=60)
+    assert done.stdout.decode().strip() == "[]"
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def no_metadata(folder: Path) -> None:
+    (folder / "tiles" / "metadata.csv").unlink()
+
+
+def no_patients(folder: Path) -> None:
+    write_csv(folder / "tiles", [("canary.png", "x")], ("file_name", "text"))
+
+
+def too_few(folder: Path) -> None:
+    write_folder(folder / "tiles", patients=2)
+
+
+MISTAKES: dict[str, tuple[Callable[[Path], None], str]] = {
+    "unknown key": (lambda f: replace(f / "site.toml", "device", "devise"), "did you mean device"),
+    "no site file": (lambda f: (f / "site.toml").unlink(), "does not exist"),
+    "no study file": (lambda f: (f / "study.toml").unlink(), "study.toml does not exist"),
+    "not a member": (lambda f: replace(f / "site.toml", "north", "west"), "does not list"),
+    "masks required": (
+        lambda f: replace(f / "policy.toml", '"off"', '"required"'),
+        'set secure_aggregation = "off"',
+    ),
+    "bound exceeded": (
+        lambda f: replace(f / "policy.toml", "epsilon", "max_rounds = 1\nepsilon"),
+        "rounds 3 is above 1",
+    ),
+    "no metadata": (no_metadata, "holds no metadata file"),
+    "no patient ids": (no_patients, "add a column patient_id"),
+    "other cohort": (too_few, "declares 10 patients for north, but the data folder has 2"),
+    "long socket": (
+        lambda f: replace(f / "site.toml", "a.sock", "a" * 100),
+        "at most 100 can be bound",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_told_in_words(
+    tmp_path: Path,
+    mistake: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(agent_main, "configure_logs", lambda: None)
+    site = write_hospital(tmp_path)
+    make, words = MISTAKES[mistake]
+    make(tmp_path)
+    assert run_agent(site, trainer=make_trainer) == 1
+    told = capsys.readouterr().err
+    assert words in told
+    assert "Traceback" not in told
+    assert "canary" not in told
+
+
+def test_a_second_agent_on_the_same_state_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_main, "configure_logs", lambda: None)
+    site = write_hospital(tmp_path)
+    with state_folder(tmp_path / "state"):
+        assert run_agent(site, trainer=make_trainer) == 1
+    assert "Another agent uses the state folder" in capsys.readouterr().err
+
+
+def test_a_socket_in_use_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_main, "configure_logs", lambda: None)
+    site = write_hospital(tmp_path)
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(tmp_path / "a.sock"))
+        other.listen()
+        assert run_agent(site, trainer=make_trainer) == 1
+    assert "Another agent listens" in capsys.readouterr().err
+
+
+def test_an_unexpected_error_is_told_without_its_text(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_main, "configure_logs", lambda: None)
+
+    def broken(*_: object) -> None:
+        raise KeyError("canary caption 1")
+
+    assert run_agent(write_hospital(tmp_path), trainer=broken) == 3  # type: ignore[arg-type]
+    assert "KeyError at test_agent_process.py" in caplog.text
+    assert "canary" not in caplog.text
