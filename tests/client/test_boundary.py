@@ -16,10 +16,10 @@ def failing(error: BaseException) -> None:
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (ValueError("canary"), "ValueError at test_boundary.py:14"),
-        (DataError("canary", "canary"), "DataError at test_boundary.py:14"),
-        (LedgerError("Full."), "LedgerError at test_boundary.py:14: Full."),
-        (OSError(28, "Disk full", "canary"), "OSError at test_boundary.py:14: Disk full"),
+        (ValueError("canary"), "ValueError at test_boundary.py:13"),
+        (DataError("canary", "canary"), "DataError at test_boundary.py:13"),
+        (LedgerError("Full."), "LedgerError at test_boundary.py:13: Full."),
+        (OSError(28, "Disk full", "canary"), "OSError at test_boundary.py:13: Disk full"),
     ],
 )
 def test_only_texts_of_our_own_errors_are_told(error: Exception, text: str) -> None:
