@@ -30,6 +30,11 @@ class Rows:
     noise: Tensor  # eps, like latents
     text: Tensor  # caption embeddings [n, length, width]
 
+    def to(self, device: torch.device | str) -> Rows:
+        """The same rows on `device`."""
+        parts = (self.latents, self.timesteps, self.noise, self.text)
+        return Rows(*(part.to(device) for part in parts))
+
 
 @dataclass(frozen=True, slots=True)
 class NoiseSchedule:

@@ -1,0 +1,17 @@
+"""Local training at a site: encoded tiles, patient-level DP-SGD, held-out loss."""
+
+from client.training.encoding import EncodedTiles, encode_site
+from client.training.evaluation import LossChange, held_out_loss, loss_change
+from client.training.local import LocalTrainer
+from client.training.trainer import Trainer, TrainingStopped
+
+__all__ = [
+    "EncodedTiles",
+    "LocalTrainer",
+    "LossChange",
+    "Trainer",
+    "TrainingStopped",
+    "encode_site",
+    "held_out_loss",
+    "loss_change",
+]

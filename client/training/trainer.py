@@ -1,0 +1,42 @@
+"""What the agent asks of a trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.layout import Layout
+from privacy.errors import CraftsflError
+
+Progress = Callable[[int, int], None]  # (steps done, steps in all)
+ShouldStop = Callable[[], bool]
+
+
+class TrainingStopped(CraftsflError):
+    """Training ended because it was told to; there is no update."""
+
+    def __init__(self) -> None:
+        super().__init__("Training was stopped.", "Nothing left the site.")
+
+
+class Trainer(Protocol):
+    """One round's local training; one call at a time."""
+
+    @property
+    def layout(self) -> Layout:
+        """What the numbers of an adapter's vector mean."""
+        ...
+
+    def train(
+        self, adapter: NDArray[np.float32], *, progress: Progress, should_stop: ShouldStop
+    ) -> NDArray[np.float32]:
+        """The round's private update [P] from `adapter` [P]: the trained adapter less the old one.
+
+        `progress` hears of whole steps only: their number is public, that of the physical batches
+        in a step would tell the draw. `should_stop` is asked before every physical batch; when it
+        says yes, `TrainingStopped` is raised. Raises `ModelError` where `adapter` does not fit.
+        """
+        ...

@@ -1,0 +1,144 @@
+"""Encoding: as the pipeline itself does it, cached by content, silent about captions."""
+
+from __future__ import annotations
+
+import dataclasses
+import stat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from client.data import SiteData, Tile, read_image
+from client.training import encode_site
+from client.training.encoding import encode_captions
+from privacy.errors import DataError
+
+DIGEST = "sha256:" + "1" * 64
+LONG = "a secret caption about a rare tumour " * 9
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> SiteData:
+    """Three patients, four tiles, two captions, sizes mixed."""
+    random = np.random.default_rng(0)
+    tiles = []
+    for index, patient in enumerate([0, 0, 2, 1]):
+        path = tmp_path / f"{index}.png"
+        side = 64 + 8 * index
+        Image.fromarray(random.integers(0, 255, (side, side, 3), dtype=np.uint8)).save(path)
+        tiles.append(Tile(path, ["glands", LONG][index % 2], patient))
+    return SiteData(tuple(tiles), 3, ())
+
+
+def test_tiles_are_encoded_as_the_pipeline_does(tiny_pipeline: Any, site: SiteData) -> None:
+    tiles = encode_site(tiny_pipeline, site, base_digest=DIGEST)
+    assert tiles.latents.shape == (4, 4, 16, 16)
+    assert tiles.text.shape == (2, 16, 32)
+    assert tiles.patient_of.tolist() == [0, 0, 2, 1]
+    assert [owned.tolist() for owned in tiles.by_patient()] == [[0, 1], [3], [2]]
+    pixels = torch.from_numpy(read_image(site.tiles[2].path, 64)).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        posterior = tiny_pipeline.vae.encode(pixels / 127.5 - 1).latent_dist
+        wanted = posterior.mode()[0] * tiny_pipeline.vae.config.scaling_factor
+        text, _ = tiny_pipeline.encode_prompt("glands", "cpu", 1, False)
+    torch.testing.assert_close(tiles.latents[2], wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(tiles.text[tiles.caption_of[2]], text[0])
+
+
+def test_long_captions_are_cut_as_the_pipeline_cuts_them(tiny_pipeline: Any) -> None:
+    ours = encode_captions(tiny_pipeline, [LONG])
+    theirs, _ = tiny_pipeline.encode_prompt(LONG, "cpu", 1, False)
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_no_caption_reaches_a_log_or_a_stream(
+    tiny_pipeline: Any,
+    site: SiteData,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    tiles = encode_site(tiny_pipeline, site, base_digest=DIGEST)
+    captured = capfd.readouterr()
+    assert "tumour" not in caplog.text + captured.out + captured.err + repr(tiles)
+
+
+def test_progress_ends_at_the_last_tile(tiny_pipeline: Any, site: SiteData) -> None:
+    seen: list[tuple[int, int]] = []
+    encode_site(
+        tiny_pipeline, site, base_digest=DIGEST, on_progress=lambda *step: seen.append(step)
+    )
+    assert seen[-1] == (4, 4)
+
+
+class TestCache:
+    def test_the_second_time_nothing_is_encoded(
+        self, tiny_pipeline: Any, site: SiteData, tmp_path: Path
+    ) -> None:
+        first = encode_site(tiny_pipeline, site, base_digest=DIGEST, cache=tmp_path / "cache")
+        tiny_pipeline.vae = tiny_pipeline.text_encoder = None  # would fail if it were asked
+        second = encode_site(tiny_pipeline, site, base_digest=DIGEST, cache=tmp_path / "cache")
+        for part in dataclasses.fields(first):
+            torch.testing.assert_close(
+                getattr(first, part.name), getattr(second, part.name), rtol=0, atol=0
+            )
+
+    @pytest.mark.parametrize("change", ["pixels", "caption", "patient", "base", "removed"])
+    def test_any_change_is_encoded_again_and_the_old_entry_goes(
+        self, tiny_pipeline: Any, site: SiteData, tmp_path: Path, change: str
+    ) -> None:
+        cache = tmp_path / "cache"
+        encode_site(tiny_pipeline, site, base_digest=DIGEST, cache=cache)
+        (before,) = cache.iterdir()
+        tiles, base = list(site.tiles), DIGEST
+        match change:
+            case "pixels":
+                Image.new("RGB", (64, 64)).save(tiles[0].path)
+            case "caption":
+                tiles[0] = dataclasses.replace(tiles[0], caption="other")
+            case "patient":
+                tiles[0] = dataclasses.replace(tiles[0], patient=1)
+            case "base":
+                base = "sha256:" + "2" * 64
+            case "removed":
+                tiles = tiles[1:]
+        encode_site(tiny_pipeline, SiteData(tuple(tiles), 3, ()), base_digest=base, cache=cache)
+        (after,) = cache.iterdir()
+        assert after.name != before.name
+
+    def test_a_damaged_entry_is_made_again(
+        self, tiny_pipeline: Any, site: SiteData, tmp_path: Path
+    ) -> None:
+        cache = tmp_path / "cache"
+        good = encode_site(tiny_pipeline, site, base_digest=DIGEST, cache=cache)
+        (entry,) = cache.iterdir()
+        entry.write_bytes(entry.read_bytes()[:100])
+        again = encode_site(tiny_pipeline, site, base_digest=DIGEST, cache=cache)
+        torch.testing.assert_close(again.latents, good.latents)
+        assert encode_site(tiny_pipeline, site, base_digest=DIGEST, cache=cache) is not None
+
+    def test_only_the_owner_can_read_it(
+        self, tiny_pipeline: Any, site: SiteData, tmp_path: Path
+    ) -> None:
+        cache = tmp_path / "cache"
+        encode_site(tiny_pipeline, site, base_digest=DIGEST, cache=cache)
+        (entry,) = cache.iterdir()
+        assert stat.S_IMODE(entry.stat().st_mode) == 0o600
+        assert stat.S_IMODE(cache.stat().st_mode) == 0o700
+
+    def test_a_cache_that_cannot_be_written_is_a_clear_error(
+        self, tiny_pipeline: Any, site: SiteData, tmp_path: Path
+    ) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(DataError, match="disk space"):
+            encode_site(tiny_pipeline, site, base_digest=DIGEST, cache=tmp_path / "file" / "x")
+
+    def test_a_vanished_file_is_a_data_error(
+        self, tiny_pipeline: Any, site: SiteData, tmp_path: Path
+    ) -> None:
+        site.tiles[1].path.unlink()
+        with pytest.raises(DataError, match="no longer be read"):
+            encode_site(tiny_pipeline, site, base_digest=DIGEST, cache=tmp_path / "cache")
