@@ -16,7 +16,7 @@ from craftsfl.agent_watch import AgentWatch
 from craftsfl.demo.hospitals import TileMaker, real_members, synthetic_members
 from craftsfl.demo.learning import Change
 from craftsfl.demo.report import Outcome, show, site_results, write_summary
-from craftsfl.demo.workspace import DemoOptions, Hospital, Workspace, clear, write
+from craftsfl.demo.workspace import DemoOptions, Hospital, Workspace, check_ours, clear, write
 from craftsfl.flower.commands import SuperLink, SuperNode
 from craftsfl.operator import register_site, start_run, superlink_of
 from craftsfl.processes import (
@@ -94,6 +94,7 @@ def run_demo(options: DemoOptions) -> Outcome:
 
 def _prepare(options: DemoOptions) -> tuple[Workspace, bool]:
     """Check everything that can be wrong, then write the demo's folder."""
+    check_ours(options.folder)
     members = real_members(options.data) if options.data else None
     port = claim_port("127.0.0.1", options.port)
     digest = _install_tiny_base()

@@ -183,11 +183,8 @@ def declare(patients: int) -> int:
     return math.ceil(patients / DECLARE_IN_STEPS_OF) * DECLARE_IN_STEPS_OF
 
 
-def clear(folder: Path) -> None:
-    """Make room for a new demo in `folder`: results of an earlier one move to `folder`/earlier.
-
-    Hospitals' data stays where it is. Raises `ConfigError` for a folder of somebody else's.
-    """
+def check_ours(folder: Path) -> None:
+    """Raise `ConfigError` unless `folder` is new, empty or an earlier demo's."""
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file.", "Choose another folder with --dir.")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).exists():
@@ -195,6 +192,13 @@ def clear(folder: Path) -> None:
             f"{folder} is not empty and no earlier demo made it.",
             "Choose another folder with --dir.",
         )
+
+
+def clear(folder: Path) -> None:
+    """Make room for a new demo in `folder`: results of an earlier one move to `folder`/earlier.
+
+    Hospitals' data stays where it is. Raises `ConfigError` where the folder cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MARK).touch()
