@@ -60,9 +60,7 @@ def test_the_command_line_imports_nothing_heavy() -> None:
         (["model", "sample", "x", "--out", "grid.jpg"], "grid.jpg is no PNG", "something.png"),
     ],
 )
-def test_bad_input_is_answered_in_words(
-    arguments: list[str], says: str, next_step: str
-) -> None:
+def test_bad_input_is_answered_in_words(arguments: list[str], says: str, next_step: str) -> None:
     done = craftsfl(*arguments)
     assert done.returncode == 1
     assert says in done.stderr

@@ -55,7 +55,9 @@ def test_stop_ends_children_of_children(tmp_path: Path, options: str) -> None:
 
 def test_an_orphan_in_the_session_of_a_dead_process_is_ended(tmp_path: Path) -> None:
     file = tmp_path / "pid"
-    code = GRANDCHILD.format(options="", file=str(file)).replace("time.sleep(600)\n", "sys.exit(3)\n")
+    code = GRANDCHILD.format(options="", file=str(file)).replace(
+        "time.sleep(600)\n", "sys.exit(3)\n"
+    )
     code = code.replace('"import time; sys.exit(3)', '"import time; time.sleep(600)')
     with Supervisor() as supervisor:
         running = supervisor.start(command(tmp_path, code))
@@ -104,7 +106,10 @@ def test_waiting_has_an_end() -> None:
 
 def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
     missing = Command("ghost", (str(tmp_path / "ghost"),), {}, tmp_path / "log")
-    with Supervisor() as supervisor, pytest.raises(DeploymentError, match="ghost cannot be started"):
+    with (
+        Supervisor() as supervisor,
+        pytest.raises(DeploymentError, match="ghost cannot be started"),
+    ):
         supervisor.start(missing)
 
 
@@ -123,13 +128,19 @@ def test_a_taken_port_is_refused_and_a_free_one_found() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_signals_to_the_owner_end_the_children(tmp_path: Path, number: signal.Signals) -> None:
     file = tmp_path / "pid"
+    child_code = f"""
+        import os, pathlib, time
+        pathlib.Path({str(file)!r}).write_text(str(os.getpid()))
+        time.sleep(600)
+    """
     owner = f"""
         import os, sys, time, pathlib
         from craftsfl.processes import Command, Supervisor, ended_by_signals
-        code = "import os, pathlib, time; pathlib.Path({str(file)!r}).write_text(str(os.getpid())); time.sleep(600)"
+        argv = (sys.executable, "-c", {textwrap.dedent(child_code)!r})
+        log = pathlib.Path({str(tmp_path / "log")!r})
         try:
             with ended_by_signals(), Supervisor() as supervisor:
-                supervisor.start(Command("c", (sys.executable, "-c", code), dict(os.environ), pathlib.Path({str(tmp_path / "log")!r})))
+                supervisor.start(Command("c", argv, dict(os.environ), log))
                 time.sleep(600)
         except KeyboardInterrupt:
             sys.exit(130)

@@ -54,8 +54,21 @@ def test_the_display_says_who_dropped_out_and_how_long_it_takes(
     display = RunDisplay(file)
     events = [
         {"event": "round-started", "round": 1, "rounds": 3, "time": 1.0},
-        {"event": "site-dropped", "round": 1, "site": "harbour", "reason": "no answer", "time": 2.0},
-        {"event": "round-finished", "round": 1, "rounds": 3, "updates": 2, "seconds": 9.0, "time": 10.0},
+        {
+            "event": "site-dropped",
+            "round": 1,
+            "site": "harbour",
+            "reason": "no answer",
+            "time": 2.0,
+        },
+        {
+            "event": "round-finished",
+            "round": 1,
+            "rounds": 3,
+            "updates": 2,
+            "seconds": 9.0,
+            "time": 10.0,
+        },
         {"event": "run-failed", "reason": "too few sites", "hint": "wait", "time": 11.0},
     ]
     file.write_text("".join(json.dumps(event) + "\n" for event in events))

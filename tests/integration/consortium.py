@@ -1,0 +1,116 @@
+"""Running the demo as a user does, in a process of its own, and looking for what it left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+ROOT = Path(__file__).parents[2]
+REAL_SITES = ROOT.parent / "shared" / "data" / "sites"
+
+
+def write_hospitals(folder: Path, *, patients: int = 12) -> Path:
+    """Three small hospitals of synthetic tissue, as a user's own data."""
+    from model.tissue import HOSPITALS
+    from model.tissue.imagefolder import write_site
+
+    for number, (name, appearance) in enumerate(HOSPITALS.items()):
+        write_site(
+            folder / name,
+            site=name,
+            patients=patients,
+            tiles_per_patient=2,
+            appearance=appearance,
+            seed=number,
+        )
+    return folder
+
+
+class Demo:
+    """A running `craftsfl demo`."""
+
+    def __init__(self, folder: Path, data: Path, *, rounds: int) -> None:
+        self.folder = folder
+        self.output = folder.parent / f"{folder.name}.out"
+        code = "from craftsfl.cli import main; main()"
+        arguments = ["demo", "--dir", str(folder), "--data", str(data), "--rounds", str(rounds)]
+        with self.output.open("wb") as stream:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", code, *arguments],
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                start_new_session=True,
+                env={**os.environ, "COLUMNS": "200"},
+            )
+
+    @property
+    def text(self) -> str:
+        """What it has printed."""
+        return self.output.read_text("utf-8", errors="replace")
+
+    def wait_for(self, ready: Callable[[], bool], *, seconds: float) -> None:
+        """Wait until `ready`, or fail with the output."""
+        deadline = time.monotonic() + seconds
+        while not ready():
+            assert self.process.poll() is None, f"it ended early:\n{self.text}"
+            assert time.monotonic() < deadline, f"not within {seconds} s:\n{self.text}"
+            time.sleep(0.2)
+
+    def family(self) -> list[psutil.Process]:
+        """Every living process that belongs to this demo, whoever its parent is."""
+        marks = {str(self.folder)}
+        found = []
+        for process in psutil.process_iter():
+            if process.pid in (os.getpid(), self.process.pid):
+                continue
+            with contextlib.suppress(psutil.Error):
+                words = [*process.cmdline(), process.environ().get("FLWR_HOME", "")]
+                if process.status() != psutil.STATUS_ZOMBIE and any(
+                    mark in word for mark in marks for word in words
+                ):
+                    found.append(process)
+        return found
+
+    def port(self) -> int:
+        """The SuperLink's port."""
+        text = (self.folder / "coordinator" / "consortium.toml").read_text()
+        match = re.search(r"^port = (\d+)$", text, re.MULTILINE)
+        assert match
+        return int(match[1])
+
+
+@contextlib.contextmanager
+def demo(folder: Path, data: Path, *, rounds: int) -> Iterator[Demo]:
+    """Start a demo; at the end kill what is left, so that a failed test costs no other."""
+    running = Demo(folder, data, rounds=rounds)
+    try:
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                running.process.wait(30)
+        for process in running.family():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        if running.process.poll() is None:
+            running.process.kill()
+
+
+def is_picture(path: Path) -> bool:
+    """Whether `path` is an image with some contrast."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return bool(np.asarray(image.convert("L")).std() > 5)

@@ -1,0 +1,121 @@
+"""The main job on real Flower processes: it ends well, it ends when told to, it survives a loss."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from craftsfl.processes import port_open
+from tests.integration.consortium import REAL_SITES, ROOT, demo, is_picture, write_hospitals
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(
+        not (ROOT / "weights" / "tiny" / "model_index.json").exists(),
+        reason="the embedded base is not in this checkout",
+    ),
+]
+
+
+def secrets_of(folder: Path) -> set[str]:
+    """Captions, file names and patient ids of all hospitals below `folder`."""
+    words: set[str] = set()
+    for table in folder.glob("*/metadata.csv"):
+        with table.open(newline="") as stream:
+            for row in csv.DictReader(stream):
+                words |= {row["text"], Path(row["file_name"]).name, row["patient_id"]}
+    return {word for word in words if len(word) >= 6}
+
+
+@pytest.mark.skipif(not REAL_SITES.is_dir(), reason="no real tiles beside this checkout")
+def test_three_hospitals_with_real_tiles(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    with demo(folder, REAL_SITES, rounds=2) as running:
+        assert running.process.wait(500) == 0, running.text
+        assert running.family() == []
+        assert not port_open("127.0.0.1", running.port())
+        assert "No learning expected" in running.text
+
+    summary = json.loads((folder / "summary.json").read_text())
+    assert [site["name"] for site in summary["sites"]] == ["site-1", "site-2", "site-3"]
+    for site in summary["sites"]:
+        assert site["rounds"] == 2
+        assert site["patients"] % 10 == 0
+        assert 0 < site["epsilon"] <= site["budget"]
+        assert site["masked"] is False
+    assert is_picture(Path(summary["samples"]))
+    check_adapter(Path(summary["adapter"]))
+    check_tracking(summary["mlflow"])
+    check_nothing_leaked(folder)
+
+
+def check_adapter(path: Path) -> None:
+    from model.adapters import load_adapter
+    from model.layout import initial_vector
+    from privacy.manifest import load_study
+
+    saved = load_adapter(path)
+    study = load_study(path.parents[3] / "study.toml")
+    start = initial_vector(saved.layout, study.digest())
+    assert np.isfinite(saved.vector).all()
+    assert not np.array_equal(saved.vector, start)
+
+
+def check_tracking(uri: str) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    (experiment,) = [e for e in client.search_experiments() if e.name == "demo-real-tiles"]
+    (run,) = [
+        r for r in client.search_runs([experiment.experiment_id]) if r.info.status == "FINISHED"
+    ]
+    steps = [m.step for m in client.get_metric_history(run.info.run_id, "updates")]
+    assert steps == [1, 2]
+    (model,) = client.search_registered_models()
+    assert "challenger" in model.aliases
+
+
+def check_nothing_leaked(folder: Path) -> None:
+    """No caption, file name or patient id in anything that the coordinator or Flower keeps."""
+    words = {word.encode() for word in secrets_of(REAL_SITES)}
+    assert len(words) > 400
+    kept = [*(folder / "coordinator").rglob("*"), *(folder / "logs").rglob("*")]
+    for path in kept:
+        if path.is_file():
+            data = path.read_bytes()
+            assert not [word for word in words if word in data], path
+
+
+@pytest.mark.parametrize("moment", ["starting the hospitals", "round 1 of"])
+def test_an_interrupt_leaves_no_process_and_no_port(tmp_path: Path, moment: str) -> None:
+    data = write_hospitals(tmp_path / "data")
+    with demo(tmp_path / "demo", data, rounds=2) as running:
+        running.wait_for(lambda: moment in running.text, seconds=180)
+        port = running.port()
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(60) == 130
+        assert running.family() == []
+        assert not port_open("127.0.0.1", port)
+        assert "Traceback" not in running.text
+
+
+def test_a_killed_supernode_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    data = write_hospitals(tmp_path / "data")
+    with demo(tmp_path / "demo", data, rounds=2) as running:
+        running.wait_for(lambda: "round 1 of 2" in running.text, seconds=180)
+        victims = [p for p in running.family() if "flower-supernode" in " ".join(p.cmdline())]
+        (victim,) = [p for p in victims if "hospitals/harbour" in " ".join(p.cmdline())]
+        victim.kill()
+        assert running.process.wait(400) == 0, running.text
+        assert running.family() == []
+        assert "harbour dropped" in running.text
+    summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
+    rounds = {site["name"]: site["rounds"] for site in summary["sites"]}
+    assert rounds["harbour"] < 2
+    assert [rounds[name] for name in rounds if name != "harbour"] == [2, 2]
