@@ -71,6 +71,7 @@ class FakeSite:
     name: str
     study: Study
     step: float = 1.0
+    layout: Layout = LAYOUT
     running: int = 1
     facts: dict[str, Any] = field(default_factory=dict)
     refusals: list[Reason] = field(default_factory=list)  # given first, whatever is asked
@@ -109,8 +110,8 @@ class FakeSite:
             return Running(min(3, self.left[key]))
         if key not in self.done:
             self.epsilon += 0.5
-            delta = np.full(LAYOUT.parameters, self.step, np.float32)
-            self.done[key] = Update(LAYOUT.fingerprint(), delta, self.epsilon)
+            delta = np.full(self.layout.parameters, self.step, np.float32)
+            self.done[key] = Update(self.layout.fingerprint(), delta, self.epsilon)
         return self.done[key]
 
     def site_facts(self) -> SiteFacts:
@@ -120,8 +121,8 @@ class FakeSite:
             "declared_patients": site.declared_patients if site else 7,
             "study_digest": self.study.digest(),
             "base_digest": bytes.fromhex(self.study.base.digest.removeprefix("sha256:")),
-            "layout_fingerprint": LAYOUT.fingerprint(),
-            "parameters": LAYOUT.parameters,
+            "layout_fingerprint": self.layout.fingerprint(),
+            "parameters": self.layout.parameters,
             "epsilon_spent": self.epsilon,
             "epsilon_budget": 8.0,
             "delta": 1e-5,

@@ -1,0 +1,36 @@
+"""The ServerApp: wires settings, store, model, rounds and tracking together for one Flower run."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.exit import ExitCode, flwr_exit
+
+from privacy.errors import ConfigError, CraftsflError
+from server.operation import operate, system_operation
+from server.settings import load_consortium
+
+SETTINGS_KEY = "settings"  # in the run configuration: the absolute path of consortium.toml
+
+app = ServerApp()
+_log = logging.getLogger("craftsfl.server")
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the study to its end. A `CraftsflError` ends the run with its words, no traceback."""
+    try:
+        path = str(context.run_config.get(SETTINGS_KEY, ""))
+        if not path:
+            raise ConfigError(
+                "The run configuration names no settings file.",
+                f'Start runs by `craftsfl rounds start`, or set {SETTINGS_KEY}="…" yourself.',
+            )
+        operate(system_operation(load_consortium(Path(path)), context.run_id, grid))
+    except CraftsflError as error:
+        _log.error("The run has failed: %s", error)
+        # To raise would make Flower log a traceback; this marks the run as failed without one.
+        flwr_exit(ExitCode.SERVERAPP_EXCEPTION, str(error), emit_telemetry=False)

@@ -1,0 +1,201 @@
+"""MLflow: experiment = study, run = federation run, rounds as steps. A view, never evidence.
+
+Everything is derived from the round state and can be logged again at any time: a run is found by
+its Flower run id, a round that is already there is not logged twice, parameters are written once.
+Only public or accounted figures: epsilons, numbers of updates, norms of released adapters,
+seconds. No loss, no count of drawn patients, no metric of a site's own.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from privacy.errors import DeploymentError
+from privacy.manifest import Study
+from server.status import RoundStatus, RunStatus
+from server.tables import AttemptState
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+RUN_TAG = "craftsfl.run"
+ALIAS = "challenger"  # the newest adapter; somebody decides whether it becomes the champion
+_ROUND_MARK = "updates"  # logged with every round, in one batch with all its other metrics
+_SILENT = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+
+
+@dataclass(frozen=True, slots=True)
+class TrackingPlace:
+    """A tracking URI, and the folder for artifacts where no server keeps them."""
+
+    uri: str
+    artifacts: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What a finished run gives away: the final adapter and the picture of samples."""
+
+    adapter: Path
+    samples: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """Where MLflow has it."""
+
+    run: str  # MLflow's run id
+    version: str  # of the registered model
+
+
+class Tracking:
+    """One study's experiment. Raises `DeploymentError` where MLflow cannot be reached."""
+
+    def __init__(self, place: TrackingPlace, study: Study) -> None:
+        self._study = study
+        self._uri = place.uri
+        with _mlflow_errors(self._uri):
+            self._client = _client(place)
+            self._experiment = self._find_experiment(place)
+
+    def sync(self, status: RunStatus) -> str:
+        """Log what MLflow does not have yet of `status`; returns MLflow's run id."""
+        with _mlflow_errors(self._uri):
+            run = self._find_run(status)
+            marks = self._client.get_metric_history(run, _ROUND_MARK)
+            logged = {mark.step for mark in marks}
+            for item in status.history:
+                if item.state is AttemptState.FINISHED and item.round not in logged:
+                    self._client.log_batch(run, metrics=_metrics(item, status))
+        return run
+
+    def publish(self, status: RunStatus, release: Release) -> Tracked:
+        """Log the adapter and the picture, register the adapter as a model's newest version."""
+        run = self.sync(status)
+        with _mlflow_errors(self._uri):
+            self._client.log_artifact(run, str(release.adapter), "adapter")
+            self._client.log_artifact(run, str(release.samples), "samples")
+            version = self._register(run)
+            self._client.set_terminated(run, "FINISHED")
+        return Tracked(run, version)
+
+    def failed(self, status: RunStatus) -> None:
+        """The run has come to nothing."""
+        run = self.sync(status)
+        with _mlflow_errors(self._uri):
+            self._client.set_terminated(run, "FAILED")
+
+    def _find_experiment(self, place: TrackingPlace) -> str:
+        name = self._study.name
+        found = self._client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        # A tracking server decides itself where artifacts go.
+        local = place.uri.startswith(("sqlite:", "file:"))
+        where = (place.artifacts / name).absolute().as_uri() if local else None
+        return str(self._client.create_experiment(name, artifact_location=where))
+
+    def _find_run(self, status: RunStatus) -> str:
+        wanted = f"tags.`{RUN_TAG}` = '{status.run}'"
+        found = self._client.search_runs([self._experiment], wanted)
+        if found:
+            return str(found[0].info.run_id)
+        tags = {RUN_TAG: str(status.run), "craftsfl.study_digest": self._study.digest().hex()}
+        if self._study.training.noise_multiplier == 0:
+            tags["craftsfl.privacy"] = "none: the study adds no noise"
+        run = self._client.create_run(
+            self._experiment,
+            run_name=f"run {status.run}",
+            tags=tags,
+            start_time=_milliseconds(status.started),
+        )
+        for name, value in _parameters(self._study).items():
+            self._client.log_param(run.info.run_id, name, value)
+        return str(run.info.run_id)
+
+    def _register(self, run: str) -> str:
+        """The model version of `run`: the one there is, or a new one; it becomes challenger."""
+        from mlflow.exceptions import MlflowException
+
+        name = self._study.name
+        found = self._client.search_model_versions(f"name = '{name}'")
+        mine = [str(version.version) for version in found if version.run_id == run]
+        if mine:
+            return mine[0]
+        try:
+            self._client.get_registered_model(name)
+        except MlflowException:
+            self._client.create_registered_model(name)
+        source = f"{self._client.get_run(run).info.artifact_uri}/adapter"
+        made = self._client.create_model_version(name, source=source, run_id=run)
+        self._client.set_registered_model_alias(name, ALIAS, made.version)
+        return str(made.version)
+
+
+def _client(place: TrackingPlace) -> MlflowClient:
+    """A client that keeps quiet: no telemetry, no news about its tables. Slow: imports MLflow."""
+    os.environ.update(_SILENT)
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    if place.uri.startswith("sqlite:///"):
+        Path(place.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    from mlflow import MlflowClient
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # the import sets it to INFO
+    return MlflowClient(tracking_uri=place.uri, registry_uri=place.uri)
+
+
+@contextmanager
+def _mlflow_errors(uri: str) -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise DeploymentError(
+            f"MLflow at {uri} cannot be used ({type(error).__name__}).",
+            "The rounds go on. Correct [tracking] in consortium.toml; the next run logs again.",
+        ) from None
+
+
+def _metrics(item: RoundStatus, status: RunStatus) -> list[Metric]:
+    """The public figures of a finished round; MLflow's step is the round."""
+    from mlflow.entities import Metric
+
+    values = {_ROUND_MARK: float(item.updates), "attempts": float(item.attempt)}
+    if item.adapter_norm is not None:
+        values["adapter_norm"] = item.adapter_norm
+    if item.seconds is not None:
+        values["seconds"] = item.seconds
+    for part in item.sites:
+        # MLflow turns infinity into 1.8e308, so no privacy is a tag and never a number.
+        if part.epsilon is not None and math.isfinite(part.epsilon):
+            values[f"epsilon.{part.name}"] = part.epsilon
+    when = _milliseconds(status.started)
+    return [Metric(name, value, when, item.round) for name, value in values.items()]
+
+
+def _parameters(study: Study) -> Mapping[str, str]:
+    """The study's public settings, flat: "training.steps" and so on."""
+    tables = study.model_dump(mode="json", include=set(_TABLES))
+    flat = {
+        f"{table}.{name}": str(value) for table in _TABLES for name, value in tables[table].items()
+    }
+    patients = {f"patients.{site.name}": str(site.declared_patients) for site in study.sites}
+    return {"rounds": str(study.rounds), **flat, **patients}
+
+
+_TABLES = ("base", "adapter", "training", "privacy", "aggregation", "cohort")
+
+
+def _milliseconds(seconds: float) -> int:
+    return int(seconds * 1000)

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+
+from client.app import pack as site_pack
+from client.app import unpack as site_unpack
+from privacy.errors import DeploymentError, WireError
+from privacy.wire.bodies import Body, Collect, Hello, Refusal, Running, Started, StartTraining
+from privacy.wire.envelope import Envelope, open_envelope, seal
+from privacy.wire.reasons import Reason
+from server.inprocess import Drop, Duplicate, Fail, FaultHook, InProcessGrid
+from server.messages import NOT_UNDERSTOOD, Exchange, Failure, Request, pack, unpack
+
+RUN = 2**64 - 1
+HELLO = Envelope(RUN, 0, 0, Hello(bytes(32)))
+
+
+def answering(body: Body) -> Callable[[bytes], bytes]:
+    return lambda data: seal(replace(open_envelope(data, limit=10_000), body=body))
+
+
+def exchange(
+    handler: Callable[[bytes], bytes], faults: FaultHook | None = None
+) -> tuple[Exchange, InProcessGrid]:
+    grid = InProcessGrid({5: handler}, run_id=RUN, faults=faults)
+    return Exchange(grid), grid
+
+
+def test_server_and_site_pack_alike() -> None:
+    assert site_unpack(pack(b"abc")) == b"abc"
+    assert unpack(site_pack(b"abc")) == b"abc"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        RecordDict(),
+        RecordDict({"envelope": ConfigRecord({"bytes": b"x"})}),
+        RecordDict({"envelope": ArrayRecord([np.zeros(1)])}),
+        RecordDict({**pack(b"x"), "more": ConfigRecord({})}),
+    ],
+)
+def test_other_contents_are_refused(content: RecordDict) -> None:
+    with pytest.raises(WireError):
+        unpack(content)
+
+
+def test_an_answer_comes_back_with_its_request() -> None:
+    wire, _ = exchange(answering(Running(2)))
+    request = Request(5, Envelope(RUN, 3, 1, Collect()))
+    wire.send([request])
+    (reply,) = wire.receive()
+    assert reply.request == request
+    assert reply.answer == Running(2)
+    assert wire.receive() == []
+
+
+def test_flower_sees_the_type_of_the_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    wire, grid = exchange(answering(Started()))
+    types: list[str] = []
+    push = grid.push_messages
+
+    def spy(messages: list[object]) -> object:
+        types.extend(message.metadata.message_type for message in messages)  # type: ignore[attr-defined]
+        return push(messages)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(grid, "push_messages", spy)
+    start = StartTraining(bytes(32), bytes(32), np.zeros(3, np.float32))
+    wire.send([Request(5, HELLO), Request(5, Envelope(RUN, 1, 1, start))])
+    assert types == ["query.craftsfl", "train.craftsfl"]
+
+
+def test_an_error_of_the_superlink_belongs_to_the_node_that_was_asked() -> None:
+    wire, _ = exchange(answering(Started()), lambda node, number, data: Fail())
+    wire.send([Request(5, HELLO)])
+    (reply,) = wire.receive()
+    assert reply.request.node == 5
+    assert isinstance(reply.answer, Failure)
+    assert reply.answer.final
+    assert reply.answer.explain() == "its SuperNode is gone"
+
+
+def test_a_node_that_left_answers_like_a_dead_one() -> None:
+    wire, _ = exchange(answering(Started()))
+    wire.send([Request(6, HELLO)])
+    assert [reply.answer for reply in wire.receive()] == [Failure(5)]
+
+
+def test_a_duplicate_is_seen_once_and_a_lost_reply_never() -> None:
+    wire, _ = exchange(answering(Started()), lambda node, number, data: Duplicate())
+    wire.send([Request(5, HELLO)])
+    assert len(wire.receive()) == 1
+    assert wire.receive() == []
+    wire, _ = exchange(answering(Started()), lambda node, number, data: Drop())
+    wire.send([Request(5, HELLO)])
+    assert wire.receive() == []
+
+
+def test_an_answer_of_another_round_is_not_understood() -> None:
+    other = seal(Envelope(RUN, 9, 1, Started()))
+    wire, _ = exchange(lambda data: other)
+    wire.send([Request(5, Envelope(RUN, 8, 1, Collect()))])
+    assert [reply.answer for reply in wire.receive()] == [Failure(NOT_UNDERSTOOD)]
+
+
+def test_a_refusal_may_come_without_its_round() -> None:
+    refusal = seal(Envelope(0, 0, 0, Refusal(Reason.MALFORMED)))
+    wire, _ = exchange(lambda data: refusal)
+    wire.send([Request(5, Envelope(RUN, 8, 1, Collect()))])
+    assert [reply.answer for reply in wire.receive()] == [Refusal(Reason.MALFORMED)]
+
+
+def test_an_answer_over_the_limit_is_not_understood() -> None:
+    wire, _ = exchange(lambda data: bytes(2000))
+    wire.send([Request(5, HELLO)])
+    assert [reply.answer for reply in wire.receive()] == [Failure(NOT_UNDERSTOOD)]
+
+
+def test_unknown_codes_have_words_too() -> None:
+    assert Failure(99).explain() == "Flower reports error 99"
+    assert not Failure(99).final
+
+
+def test_the_grid_does_not_wait() -> None:
+    _, grid = exchange(answering(Started()))
+    with pytest.raises(DeploymentError):
+        grid.send_and_receive([])
+    assert list(grid.get_node_ids()) == [5]
+    assert grid.run.run_id == RUN
