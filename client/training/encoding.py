@@ -139,7 +139,8 @@ def _records(tiles: Sequence[Tile]) -> Iterator[list[object]]:
         except OSError as error:
             reason = error.strerror
             raise DataError(
-                f"{tile.path} can no longer be read: {reason}.", "Restore it, then start again."
+                f"A tile can no longer be read: {reason}.",
+                "Start again: the quarantine list will name it.",
             ) from None
         yield [content, tile.caption, tile.patient]
 

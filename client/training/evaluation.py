@@ -76,7 +76,7 @@ def _losses(
     pipeline: Pipeline, tiles: EncodedTiles, draws: int, generator: torch.Generator
 ) -> NDArray[np.float64]:
     schedule = NoiseSchedule.of(pipeline.scheduler, pipeline.device)
-    at_once = max(1, default_rows(tiles) // draws)
+    at_once = max(1, default_rows(tiles, pipeline.device) // draws)
     losses = []
     for start in range(0, len(tiles), at_once):
         indices = np.arange(start, min(start + at_once, len(tiles)))

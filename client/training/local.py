@@ -33,8 +33,9 @@ EngineFactory = Callable[
     [Unet, Sequence[torch.nn.Parameter]], AbstractContextManager[ClippingEngine]
 ]
 
-_MOST_ROWS = 64
-_MOST_NUMBERS = 2**17  # of latents in a physical batch: 64 rows at 16x16x4, 8 at 64x64x4
+_MOST_ROWS_CPU = 32  # more are no faster there, and take memory
+_MOST_ROWS_GPU = 256
+_MOST_NUMBERS = 2**17  # of latents in a physical batch: 128 rows at 16x16x4, 8 at 64x64x4
 
 
 class LocalTrainer:
@@ -70,7 +71,7 @@ class LocalTrainer:
         self._tiles = tiles
         self._patients = tiles.by_patient()
         self._noise = noise or SystemNoise()
-        self._physical_rows = physical_rows or default_rows(tiles)
+        self._physical_rows = physical_rows or default_rows(tiles, pipeline.device)
         self._engine = engine
 
     @property
@@ -130,9 +131,10 @@ class LocalTrainer:
         )
 
 
-def default_rows(tiles: EncodedTiles) -> int:
-    """Rows of a physical batch for latents of this size: at most 64, fewer for large ones."""
-    return int(np.clip(_MOST_NUMBERS // max(1, tiles.latents[0].numel()), 1, _MOST_ROWS))
+def default_rows(tiles: EncodedTiles, device: torch.device) -> int:
+    """Rows of a physical batch for latents of this size on `device`: fewer for large ones."""
+    most = _MOST_ROWS_CPU if device.type == "cpu" else _MOST_ROWS_GPU
+    return int(np.clip(_MOST_NUMBERS // tiles.latents[0].numel(), 1, most))
 
 
 def make_optimizer(training: Training, flat: torch.nn.Parameter) -> torch.optim.Optimizer:

@@ -40,7 +40,7 @@ def test_tiles_are_encoded_as_the_pipeline_does(tiny_pipeline: Any, site: SiteDa
     assert tiles.text.shape == (2, 16, 32)
     assert tiles.patient_of.tolist() == [0, 0, 2, 1]
     assert [owned.tolist() for owned in tiles.by_patient()] == [[0, 1], [3], [2]]
-    pixels = torch.from_numpy(read_image(site.tiles[2].path, 64)).permute(2, 0, 1)[None]
+    pixels = torch.tensor(read_image(site.tiles[2].path, 64)).permute(2, 0, 1)[None]
     with torch.no_grad():
         posterior = tiny_pipeline.vae.encode(pixels / 127.5 - 1).latent_dist
         wanted = posterior.mode()[0] * tiny_pipeline.vae.config.scaling_factor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
@@ -45,20 +46,20 @@ class Recorder(OpacusEngine):
 
 
 def test_without_noise_a_shift_is_learnt(tiny_pipeline: Any, quiet_study: Study) -> None:
-    study = changed(quiet_study, steps=10, optimizer="adam", learning_rate=0.05)
+    study = changed(quiet_study, steps=8, draws_per_tile=1, optimizer="adam", learning_rate=0.05)
     values = study.model_dump(mode="json")
     values["adapter"] = {"targets": ["attn2.to_out.0", "ff.net.2"], "rank": 2, "alpha": 2}
     study = Study.model_validate(values)
     trainer = LocalTrainer(study, "north", tiny_pipeline, make_tiles(12), noise=SeededNoise())
     start = initial_vector(trainer.layout, study.digest())
-    held_out = make_tiles(20, seed=9)
+    held_out = make_tiles(10, most=2, seed=9)
     losses = [
-        held_out_loss(tiny_pipeline, study.adapter, vector, held_out, seed=1, draws=4)
+        held_out_loss(tiny_pipeline, study.adapter, vector, held_out, seed=1, draws=3)
         for vector in (start, start + train(trainer, start))
     ]
     change = loss_change(losses[0], losses[1], held_out.patient_of.numpy())
     assert change.high < 0
-    assert change.patients == 20
+    assert change.patients == 10
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
@@ -172,7 +173,7 @@ def test_stopping_works_where_nobody_is_drawn(tiny_pipeline: Any, quiet_study: S
 
 def test_progress_counts_public_steps_only(tiny_pipeline: Any, quiet_study: Study) -> None:
     seen: list[tuple[int, int]] = []
-    trainer = LocalTrainer(quiet_study, "north", tiny_pipeline, make_tiles(8), physical_rows=1)
+    trainer = LocalTrainer(quiet_study, "north", tiny_pipeline, make_tiles(2), physical_rows=1)
     trainer.train(
         initial_vector(trainer.layout, b"s"),
         progress=lambda done, total: seen.append((done, total)),
@@ -225,11 +226,13 @@ def test_a_stranger_cannot_train(tiny_pipeline: Any, quiet_study: Study) -> None
         LocalTrainer(quiet_study, "stranger", tiny_pipeline, make_tiles(2))
 
 
-def test_physical_batches_shrink_with_the_latents() -> None:
-    tiles = make_tiles(1)
-    assert default_rows(tiles) == 64
-    large = torch.zeros(1, 4, 64, 64)
-    assert default_rows(type(tiles)(large, tiles.text, tiles.caption_of, tiles.patient_of)) == 8
+@pytest.mark.parametrize(
+    ("side", "device", "rows"),
+    [(16, "cpu", 32), (16, "cuda", 128), (64, "cpu", 8), (64, "cuda", 8), (512, "cpu", 1)],
+)
+def test_physical_batches_fit_latents_and_device(side: int, device: str, rows: int) -> None:
+    tiles = dataclasses.replace(make_tiles(1), latents=torch.zeros(1, 4, side, side))
+    assert default_rows(tiles, torch.device(device)) == rows
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam"])
