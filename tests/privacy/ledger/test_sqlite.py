@@ -98,6 +98,13 @@ def test_no_noise_is_recorded_and_makes_spending_infinite(path: Path) -> None:
         assert ledger.spent_in(STUDY) == 0.0
 
 
+def test_every_commit_is_fsynced(path: Path) -> None:
+    with SqliteLedger(path) as ledger:
+        database = ledger._open()
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert database.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+
+
 def test_one_process_at_a_time(path: Path) -> None:
     with SqliteLedger(path), pytest.raises(LedgerError, match="another process"):
         SqliteLedger(path)
