@@ -160,3 +160,10 @@ def test_the_shipped_base_is_a_pipeline_where_it_is_there() -> None:
     if shipped is None:
         pytest.skip("no weights/tiny in this checkout")
     assert find_base(Base(digest=folder_digest(shipped), source="tiny")) == shipped
+
+
+def test_half_precision_weights_load_in_full_precision(tiny_base: Path, tmp_path: Path) -> None:
+    load_base(tiny_base, dtype=torch.float16).save_pretrained(tmp_path / "half")
+    pipeline = load_base(tmp_path / "half")
+    assert {value.dtype for value in pipeline.unet.parameters()} == {torch.float32}
+    assert pipeline.text_encoder.dtype == pipeline.vae.dtype == torch.float32
