@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from flwr.serverapp import Grid
 
@@ -53,7 +53,6 @@ class Desk:
     events: EventLog
     clock: Clock
     timing: Timing
-    nodes: dict[int, _Node] = field(default_factory=dict)
 
 
 class Roster:
@@ -65,7 +64,7 @@ class Roster:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._nodes = desk.nodes
+        self._nodes: dict[int, _Node] = {}
 
     def gather(self, while_waiting: Callable[[], None] = lambda: None) -> None:
         """Greet nodes until every site of the study has answered, or the join deadline passes."""
@@ -190,7 +189,9 @@ class Roster:
 
     def _greet(self, node: int, entry: _Node) -> None:
         hello = Hello(self._desk.study.digest())
-        entry.due = self._desk.clock.monotonic() + self._desk.timing.silence
+        timing = self._desk.timing
+        # Short enough that a lost greeting does not cost the site the whole run.
+        entry.due = self._desk.clock.monotonic() + min(timing.silence, timing.join / 3)
         self._desk.exchange.send([Request(node, Envelope(self._desk.run, 0, 0, hello))])
 
     def _ask_later(self, entry: _Node) -> None:

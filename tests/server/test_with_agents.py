@@ -1,0 +1,142 @@
+"""Server and real site agents, joined by the in-process grid: the protocol from end to end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from client.agent.progress import ProgressSource
+from client.agent.site_agent import SiteAgent
+from client.policy import SiteRules
+from client.settings import Policy
+from model.layout import Layout
+from privacy.ledger import SqliteLedger
+from privacy.wire.bodies import Collect
+from privacy.wire.envelope import open_envelope
+from server.inprocess import Drop, Fault
+from server.rounds import run_federation
+from server.status import read_status
+from tests.server.fakes import LAYOUT, NODES, World, make_study
+
+POLICY = Policy(
+    epsilon=50.0, delta=1e-5, studies=("any",), secure_aggregation="off", min_noise_multiplier=0.5
+)
+
+
+class Killed(BaseException):
+    """The server dies."""
+
+
+class OneUp:
+    """A trainer that adds one to every number, whatever the data."""
+
+    layout: Layout = LAYOUT
+
+    def train(
+        self,
+        adapter: np.ndarray,
+        *,
+        progress: Callable[[int, int], None],
+        should_stop: Callable[[], bool],
+    ) -> np.ndarray:
+        progress(1, 1)
+        return np.ones_like(adapter)
+
+
+@pytest.fixture
+def ledgers(tmp_path: Path) -> Iterator[dict[str, SqliteLedger]]:
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(SqliteLedger(tmp_path / f"{name}.sqlite")) for name in NODES
+        }
+
+
+@pytest.fixture
+def world(
+    tmp_path: Path, study_values: dict[str, Any], ledgers: dict[str, SqliteLedger]
+) -> Iterator[World]:
+    study = make_study(study_values, cohort={"min_sites": 3, "round_deadline": 1e6})
+    world = World(tmp_path, study)
+    agents = {
+        name: SiteAgent(SiteRules(name, study, POLICY), ledgers[name], OneUp(), ProgressSource())
+        for name in NODES
+    }
+    world.handlers.update({NODES[name]: agent.handle for name, agent in agents.items()})
+    yield world
+    for agent in agents.values():
+        agent.stop(5.0)
+
+
+def test_rounds_with_real_agents_and_ledgers(world: World) -> None:
+    adapter = run_federation(world.federation())
+    np.testing.assert_array_equal(adapter, np.full(4, 2.0, np.float32))
+    status = read_status(world.url)
+    assert {site.budget for site in status.sites} == {50.0}
+    first, second = ([part.epsilon for part in item.sites] for item in status.history)
+    assert all(
+        a is not None and b is not None and 0 < a < b for a, b in zip(first, second, strict=True)
+    )
+
+
+def test_a_killed_server_and_lost_replies_cost_the_sites_nothing_more(
+    world: World, ledgers: dict[str, SqliteLedger]
+) -> None:
+    run_federation(world.federation(run=1))
+
+    def faults(node: int, number: int, request: bytes) -> Fault | None:
+        asked = open_envelope(request, limit=10_000)
+        if asked.round == 2 and isinstance(asked.body, Collect) and node == NODES["hillside"]:
+            raise Killed
+        return Drop() if number % 3 == 0 else None
+
+    world.faults = faults
+    with pytest.raises(Killed):
+        run_federation(world.federation(run=2))
+    world.faults = None
+    adapter = run_federation(world.federation(run=2))
+    np.testing.assert_array_equal(adapter, np.full(4, 2.0, np.float32))
+    history = read_status(world.url, 2).history
+    assert [(item.round, item.attempt) for item in history] == [(1, 1), (2, 1)]
+    assert {len(ledger.entries()) for ledger in ledgers.values()} == {4}
+
+
+CHILD = """
+import os, signal, sys, json
+from pathlib import Path
+from privacy.wire.bodies import Collect
+from privacy.wire.envelope import open_envelope
+from server.rounds import run_federation
+from tests.server.fakes import World, make_study
+
+world = World(Path(sys.argv[1]), make_study(json.loads(sys.argv[2])))
+
+def faults(node, number, request):
+    asked = open_envelope(request, limit=10_000)
+    if asked.round == 2 and isinstance(asked.body, Collect):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+world.faults = faults
+run_federation(world.federation())
+"""
+
+
+def test_a_server_killed_by_the_system_resumes(
+    tmp_path: Path, study_values: dict[str, Any]
+) -> None:
+    command = [sys.executable, "-c", CHILD, str(tmp_path), json.dumps(study_values)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    world = World(tmp_path, make_study(study_values))
+    assert read_status(world.url).rounds_done == 1
+    adapter = run_federation(world.federation())
+    np.testing.assert_array_equal(adapter, np.full(4, 2.0, np.float32))
+    history = read_status(world.url).history
+    assert [(item.round, item.attempt) for item in history] == [(1, 1), (2, 1)]
