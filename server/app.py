@@ -29,8 +29,17 @@ def main(grid: Grid, context: Context) -> None:
                 "The run configuration names no settings file.",
                 f'Start runs by `craftsfl rounds start`, or set {SETTINGS_KEY}="…" yourself.',
             )
-        operate(system_operation(load_consortium(Path(path)), context.run_id, grid))
+        settings = load_consortium(Path(path))
+        _log_to(settings.log_file())
+        operate(system_operation(settings, context.run_id, grid))
     except CraftsflError as error:
         _log.error("The run has failed: %s", error)
         # To raise would make Flower log a traceback; this marks the run as failed without one.
         flwr_exit(ExitCode.SERVERAPP_EXCEPTION, str(error), emit_telemetry=False)
+
+
+def _log_to(file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(file)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    _log.addHandler(handler)

@@ -6,6 +6,7 @@ events before they go on; a killed process writes nothing, and its run can be ta
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ from server.tables import RunState
 from server.tracking import Release, Tracked, Tracking, TrackingPlace
 from strategies.base import Strategy, make_strategy
 
+_log = logging.getLogger("craftsfl.server")
+
 
 @dataclass(frozen=True)
 class Operation:
@@ -49,7 +52,7 @@ def operate(operation: Operation) -> None:
     events = EventLog(settings.events_file(), clock, run=str(operation.run))
     store = Store(settings.database_url(), operation.run, clock)
     try:
-        with _failures_written_down(store, events):
+        with _failures_written_down(store, events, settings.log_file()):
             study = load_study(settings.study)
             with _tracking(settings, study, store) as tracking:
                 _Run(operation, study, store, events, tracking).run()
@@ -171,7 +174,7 @@ def _tracking(
 
 
 @contextmanager
-def _failures_written_down(store: Store, events: EventLog) -> Iterator[None]:
+def _failures_written_down(store: Store, events: EventLog, log: Path) -> Iterator[None]:
     try:
         yield
     except CraftsflError as error:
@@ -180,6 +183,7 @@ def _failures_written_down(store: Store, events: EventLog) -> Iterator[None]:
         raise
     except Exception:
         # A defect of ours: its text could hold anything, so only the process's own log gets it.
-        store.fail("The server met an error of its own. See the ServerApp's log.")
-        events.emit("run-failed", reason="The server met an error of its own.", hint="See its log.")
+        _log.exception("The server met an error of its own.")
+        store.fail(f"The server met an error of its own. See {log}.")
+        events.emit("run-failed", reason="The server met an error of its own.", hint=f"See {log}.")
         raise

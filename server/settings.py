@@ -66,6 +66,10 @@ class ConsortiumSettings(Strict):
         """What happened, one JSON object a line, public facts only."""
         return self.state / "events.jsonl"
 
+    def log_file(self) -> Path:
+        """The ServerApp's own log; Flower keeps its output only in the SuperLink's database."""
+        return self.state / "server.log"
+
     def result_file(self) -> Path:
         """What a finished run came to."""
         return self.state / "result.json"
