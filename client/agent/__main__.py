@@ -12,8 +12,10 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -35,8 +37,10 @@ from privacy.ledger import SqliteLedger
 from privacy.wire.envelope import refuse, size_limit
 from privacy.wire.reasons import Reason
 
-STOP_SECONDS = 6.0  # for training to reach the end of a physical batch; the whole exit takes < 10 s
+STOP_SECONDS = 4.0  # for training to reach the end of a physical batch; the whole exit takes < 10 s
 GRACE_SECONDS = 1.0
+SIGNAL_SECONDS = 0.2
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _log = logging.getLogger("craftsfl.agent")
 
@@ -61,29 +65,30 @@ def run_agent(site_toml: Path, *, trainer: TrainerFactory = load_trainer) -> int
     """
     configure_logs()
     try:
-        with _interrupted_by_signals():
-            status = contained(lambda: _serve_or_explain(site_toml, trainer))
+        with _interrupted_by_signals() as told:
+            status = contained(lambda: _serve_or_explain(site_toml, trainer, told))
     except KeyboardInterrupt:
-        _log.info("Stopped.")
-        if still_training():
-            os._exit(0)
-        return 0
+        status = 0
     if isinstance(status, Failure):
         _log.error("The agent ended: %s", status.text)
         return 3
+    if status == 0:
+        _log.info("Stopped.")
+    if still_training():
+        os._exit(status)
     return status
 
 
-def _serve_or_explain(site_toml: Path, trainer: TrainerFactory) -> int:
+def _serve_or_explain(site_toml: Path, trainer: TrainerFactory, told: _Told) -> int:
     try:
-        _serve(site_toml, trainer)
+        _serve(site_toml, trainer, told)
     except CraftsflError as error:
         sys.stderr.write(f"{error.message}\n{error.hint}\n")
         return 1
     return 0
 
 
-def _serve(site_toml: Path, trainer: TrainerFactory) -> None:
+def _serve(site_toml: Path, trainer: TrainerFactory, told: _Told) -> None:
     site = load(site_toml)
     own, policy = site.settings.agent, site.rules.policy
     with ExitStack() as stack:
@@ -100,31 +105,43 @@ def _serve(site_toml: Path, trainer: TrainerFactory) -> None:
         stack.callback(gate.agent.stop, STOP_SECONDS)
         service.set_ready(True)
         _log.info("Ready.")
-        threading.Event().wait()  # until a signal
+        # Neither one endless wait nor an Event: the system may give the signal to any thread,
+        # Python acts on it when the main thread runs again, and an exception that rises in a
+        # finaliser is lost.
+        while not told.to_stop:
+            time.sleep(SIGNAL_SECONDS)
+
+
+@dataclass
+class _Told:
+    """Whether SIGTERM or SIGINT came; set by the signal handler."""
+
+    to_stop: bool = False
+
+    def interrupt(self, number: int, frame: FrameType | None) -> None:
+        """The handler: note it, let no second signal disturb the end, leave what goes on."""
+        self.to_stop = True
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
 
 
 @contextmanager
-def _interrupted_by_signals() -> Iterator[None]:
+def _interrupted_by_signals() -> Iterator[_Told]:
     """Turn the first SIGTERM or SIGINT into KeyboardInterrupt; later ones change nothing.
 
     Only the main thread gets signals; elsewhere the caller looks after the end itself.
     """
+    told = _Told()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield told
         return
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, _interrupt) for number in numbers]
+    before = [signal.signal(number, told.interrupt) for number in SIGNALS]
     try:
-        yield
+        yield told
     finally:
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in zip(SIGNALS, before, strict=True):
             signal.signal(number, handler)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def main() -> int:

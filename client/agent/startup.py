@@ -61,7 +61,7 @@ def load_data(site: Site, state: StateFolder) -> SiteData:
     write_quarantine(state.quarantine, data.quarantined)
     if data.quarantined:
         _log.warning(
-            "%d entries of the data folder are not used; %s says which and why.",
+            "Entries of the data folder that are not used: %d; %s says which and why.",
             *(len(data.quarantined), state.quarantine),
         )
     site.rules.check_patients(data.patients)

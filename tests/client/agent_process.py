@@ -1,4 +1,4 @@
-"""A real agent process with a fake trainer: `python -m tests.client.agent_process site.toml`.
+"""An agent process with a fake trainer: `python -m tests.client.agent_process --site site.toml`.
 
 Loading waits while the file HOLD-LOADING is in the state folder, training while HOLD-TRAINING is;
 STUCK makes training ignore that it should stop.
@@ -40,4 +40,4 @@ def make_trainer(site: Site, data: SiteData, state: StateFolder) -> FakeTrainer:
 
 
 if __name__ == "__main__":
-    sys.exit(run_agent(Path(sys.argv[1]), trainer=make_trainer))
+    sys.exit(run_agent(Path(sys.argv[2]), trainer=make_trainer))

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from client.app import forward
 from privacy.manifest import Study
+from privacy.wire.bodies import Body
+from privacy.wire.envelope import open_envelope
 
 from .pictures import write_folder
 from .studies import make_study
 
+ROOT = Path(__file__).parents[2]
 POLICY = 'epsilon = 20.0\ndelta = 1e-5\nstudies = ["any"]\nsecure_aggregation = "off"\n'
 
 
@@ -43,3 +55,54 @@ def write_study(path: Path, study: Study) -> None:
 
 def _is_table(value: Any) -> bool:
     return isinstance(value, dict) or (isinstance(value, list) and isinstance(value[0], dict))
+
+
+class Hospital:
+    """An agent process and the files that it reads."""
+
+    def __init__(self, folder: Path, *, module: str = "tests.client.agent_process") -> None:
+        self.folder = folder
+        self.site = write_hospital(folder)
+        self.state = folder / "state"
+        self.state.mkdir()
+        self.arguments = ["-m", module]
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        argv = [sys.executable, *self.arguments, "--site", str(self.site)]
+        with (self.folder / "agent.log").open("wb") as log:
+            self.process = subprocess.Popen(argv, cwd=ROOT, stdout=log, stderr=log)
+
+    def terminate(self) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the agent goes on after SIGTERM; its log:\n{self.log}") from None
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "agent.log").read_text()
+
+    def ask(self, data: bytes) -> Body:
+        reply = forward(data, str(self.folder / "a.sock"))
+        return open_envelope(reply, limit=1 << 24).body
+
+    def is_serving(self) -> bool:
+        with grpc.insecure_channel(f"unix:{self.folder / 'a.sock'}") as channel:
+            try:
+                answer = health_pb2_grpc.HealthStub(channel).Check(
+                    health_pb2.HealthCheckRequest(), timeout=2
+                )
+            except grpc.RpcError:
+                return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + 60
+        while not condition():
+            assert self.process is not None
+            assert self.process.poll() is None, self.log
+            assert time.monotonic() < end, self.log
+            time.sleep(0.05)

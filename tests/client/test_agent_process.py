@@ -2,79 +2,26 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import client.agent.__main__ as agent_main
 from client.agent.__main__ import run_agent
 from client.agent.state import state_folder
-from client.app import forward
 from privacy.ledger import SqliteLedger, State
-from privacy.wire.bodies import Body, Collect, Hello, Refusal, SiteFacts, Started, Update
+from privacy.wire.bodies import Collect, Hello, Refusal, SiteFacts, Started, Update
 from privacy.wire.reasons import Reason
 
 from .agent_process import make_trainer
-from .fakes import message, opened, start_message
-from .hospital import write_hospital
+from .fakes import message, start_message
+from .hospital import ROOT, Hospital, write_hospital
 from .pictures import write_csv, write_folder
 from .studies import make_study
-
-ROOT = Path(__file__).parents[2]
-
-
-class Hospital:
-    """An agent process and the files that it reads."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.site = write_hospital(folder)
-        self.state = folder / "state"
-        self.state.mkdir()
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        argv = [sys.executable, "-m", "tests.client.agent_process", str(self.site)]
-        with (self.folder / "agent.log").open("wb") as log:
-            self.process = subprocess.Popen(argv, cwd=ROOT, stdout=log, stderr=log)
-
-    def terminate(self) -> int:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(10)
-
-    @property
-    def log(self) -> str:
-        return (self.folder / "agent.log").read_text()
-
-    def ask(self, data: bytes) -> Body:
-        return opened(forward(data, str(self.folder / "a.sock"))).body
-
-    def is_serving(self) -> bool:
-        with grpc.insecure_channel(f"unix:{self.folder / 'a.sock'}") as channel:
-            try:
-                answer = health_pb2_grpc.HealthStub(channel).Check(
-                    health_pb2.HealthCheckRequest(), timeout=2
-                )
-            except grpc.RpcError:
-                return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
-
-    def wait_for(self, condition: Callable[[], bool]) -> None:
-        end = time.monotonic() + 60
-        while not condition():
-            assert self.process is not None
-            assert self.process.poll() is None, self.log
-            assert time.monotonic() < end, self.log
-            time.sleep(0.05)
 
 
 @pytest.fixture
@@ -100,7 +47,7 @@ def test_a_site_serves_a_round_and_logs_no_health_data(hospital: Hospital) -> No
     assert hospital.ask(start_message()) == Started()
     hospital.wait_for(lambda: isinstance(hospital.ask(message(Collect())), Update))
     assert hospital.terminate() == 0
-    assert "1 entries of the data folder are not used" in hospital.log
+    assert "that are not used: 1; " in hospital.log
     assert "canary" not in hospital.log
     assert "canary-file-3-1.png" in (hospital.state / "quarantine.csv").read_text()
     assert not (hospital.folder / "a.sock").exists()

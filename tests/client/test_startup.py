@@ -1,0 +1,136 @@
+"""The agent with the real model code, on the random tiny pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from client.agent.progress import ProgressSource
+from client.agent.site_agent import SiteAgent
+from client.agent.startup import check_other_studies, load, load_data, load_trainer
+from client.agent.state import StateFolder, state_folder
+from privacy.errors import AccountingError, DeploymentError, ModelError, PolicyError
+from privacy.events import event_of
+from privacy.ledger import AttemptKey, Charge, SqliteLedger
+from privacy.manifest import Study
+from privacy.wire.bodies import Collect, Running, Started, StartTraining, Update
+from privacy.wire.envelope import Envelope, open_envelope, seal, size_limit
+
+from .hospital import Hospital, write_hospital, write_study
+from .pictures import write_folder
+from .studies import make_study
+
+
+def study_of(base: Path, **training: object) -> Study:
+    from model.base import folder_digest
+
+    return make_study(
+        base={"digest": folder_digest(base), "source": str(base)}, training=dict(training)
+    )
+
+
+def test_a_round_with_the_real_trainer(tmp_path: Path, tiny_base: Path) -> None:
+    study = study_of(tiny_base)
+    site = load(write_hospital(tmp_path, study=study))
+    with state_folder(tmp_path / "state") as state, SqliteLedger(state.ledger) as ledger:
+        trainer = load_trainer(site, load_data(site, state), state)
+        agent = SiteAgent(site.rules, ledger, trainer, ProgressSource())
+        layout = trainer.layout
+        adapter = np.zeros(layout.parameters, dtype=np.float32)
+        start = StartTraining(study.digest(), layout.fingerprint(), adapter)
+        limit = size_limit(layout.parameters)
+        reply = agent.handle(seal(Envelope(1, 1, 1, start)))
+        assert open_envelope(reply, limit=limit).body == Started()
+        assert agent._attempt is not None
+        assert agent._attempt.work.wait(60)
+        reply = agent.handle(seal(Envelope(1, 1, 1, Collect())))
+        update = open_envelope(reply, limit=limit).body
+    assert isinstance(update, Update)
+    assert np.count_nonzero(update.delta) > layout.parameters / 2
+    assert state.cache.stat().st_mode & 0o077 == 0
+
+
+def test_another_base_than_the_pinned_is_refused(tmp_path: Path, tiny_base: Path) -> None:
+    study = make_study(base={"digest": "sha256:" + "0" * 64, "source": str(tiny_base)})
+    site = load(write_hospital(tmp_path, study=study))
+    with state_folder(tmp_path / "state") as state:
+        data = load_data(site, state)
+        with pytest.raises(ModelError, match="digest"):
+            load_trainer(site, data, state)
+
+
+def test_an_adapter_above_the_bound_is_refused(tmp_path: Path, tiny_base: Path) -> None:
+    settings = write_hospital(tmp_path, study=study_of(tiny_base))
+    with (tmp_path / "policy.toml").open("a") as policy:
+        policy.write("max_parameters = 10\n")
+    site = load(settings)
+    with state_folder(tmp_path / "state") as state:
+        data = load_data(site, state)
+        with pytest.raises(PolicyError, match="max_parameters is 10"):
+            load_trainer(site, data, state)
+
+
+def test_the_real_process_trains_silently_and_ends_on_sigterm(
+    tmp_path: Path, tiny_base: Path
+) -> None:
+    """Captions longer than the text encoder takes, which diffusers would quote in a warning."""
+    from model.adapters import layout_of
+
+    study = study_of(tiny_base, steps=100, noise_multiplier=20.0)
+    hospital = Hospital(tmp_path, module="client.agent")
+    write_study(tmp_path / "study.toml", study)
+    metadata = tmp_path / "tiles" / "metadata.csv"
+    metadata.write_text(metadata.read_text().replace("canary caption", "canary " * 100))
+    hospital.start()
+    hospital.wait_for(hospital.is_serving)
+    layout = layout_of(tiny_base, study.adapter)
+    adapter = np.zeros(layout.parameters, dtype=np.float32)
+    start = StartTraining(study.digest(), layout.fingerprint(), adapter)
+    assert hospital.ask(seal(Envelope(1, 1, 1, start))) == Started()
+    collect = seal(Envelope(1, 1, 1, Collect()))
+    hospital.wait_for(lambda: hospital.ask(collect) == Running(1))
+    assert hospital.terminate() == 0
+    assert "Ready." in hospital.log
+    assert "canary" not in hospital.log
+    assert "Traceback" not in hospital.log
+    with SqliteLedger(hospital.state / "ledger.sqlite") as ledger:
+        assert ledger.spent() == 0
+        assert len(ledger.entries()) == 1
+
+
+def test_the_deltas_of_all_studies_are_summed(tmp_path: Path) -> None:
+    site = load(write_hospital(tmp_path))
+    other = make_study(name="earlier")
+    with SqliteLedger(tmp_path / "ledger.sqlite") as ledger:
+        own = Charge(site.rules.study.digest(), event_of(other), 1e-5)
+        ledger.intent(AttemptKey(1, 1, 1), own)
+        check_other_studies(site.rules, ledger)
+        ledger.intent(AttemptKey(2, 1, 1), Charge(other.digest(), event_of(other), 1e-6))
+        with pytest.raises(PolicyError, match=r"deltas of all studies sum to 1\.1e-05"):
+            check_other_studies(site.rules, ledger)
+
+
+def test_delta_is_held_against_the_declared_cohort(tmp_path: Path) -> None:
+    sites = [{"name": "north", "declared_patients": 100_000}]
+    with pytest.raises(AccountingError, match="delta"):
+        load(write_hospital(tmp_path, study=make_study(sites=sites)))
+
+
+def test_quarantine_is_listed_at_the_site(tmp_path: Path) -> None:
+    site = load(write_hospital(tmp_path))
+    write_folder(tmp_path / "tiles", patients=10)
+    (tmp_path / "tiles" / "canary-file-0-0.png").unlink()
+    state = StateFolder(tmp_path)
+    assert len(load_data(site, state).tiles) == 19
+    assert "canary-file-0-0.png,the file is missing" in state.quarantine.read_text()
+
+
+def test_a_state_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(DeploymentError, match="cannot be used"),
+        state_folder(tmp_path / "file" / "state"),
+    ):
+        pass
