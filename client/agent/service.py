@@ -65,7 +65,7 @@ class AgentServer:
         """Take no more calls, give open ones `grace` seconds, remove the socket."""
         self.set_ready(False)
         self._progress.close()
-        self._server.stop(grace).wait()
+        self._server.stop(grace).wait(grace + 1.0)  # a stuck call must not hold up the exit
         self.path.unlink(missing_ok=True)
 
     def wait(self) -> None:
