@@ -260,7 +260,7 @@ def test_norms_hold_under_bf16_autocast(make: Make, device: str) -> None:
     assert total.norm() <= clip * len(world.patients) * (1 + 1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     owners=st.lists(st.integers(0, 5), min_size=1, max_size=12),
     width=st.integers(1, 6),
@@ -268,11 +268,12 @@ def test_norms_hold_under_bf16_autocast(make: Make, device: str) -> None:
     clip=st.floats(1e-3, 1e3),
 )
 def test_any_shape_and_grouping(owners: list[int], width: int, length: int, clip: float) -> None:
-    world = mixer(torch.tensor(owners), width=width, length=length)
+    # Double precision: a norm over two nearly equal numbers is too ill-conditioned for single.
+    world = mixer(torch.tensor(owners), width=width, length=length, dtype=torch.float64)
     with OpacusEngine(world.module, world.parameters) as engine:
         total = engine.clipped_sum([world.batch()], clip).total
-    expected = sum(clipped(world.plain_gradient(patient), clip) for patient in world.patients)
-    assert (total - expected).norm() <= 1e-5 * max(float(expected.norm()), 1e-3 * clip)
+    parts = [clipped(world.plain_gradient(patient), clip) for patient in world.patients]
+    assert (total - sum(parts)).norm() <= 1e-5 * max(float(part.norm()) for part in parts)
 
 
 def test_the_order_of_rows_within_a_batch_does_not_matter(make: Make) -> None:

@@ -81,15 +81,22 @@ class Mixer(nn.Module):
         return self.two(torch.nn.functional.gelu(self.norm(self.one(x))))
 
 
-def mixer(owners: torch.Tensor = OWNERS, *, width: int = 5, length: int = 4) -> World:
+def mixer(
+    owners: torch.Tensor = OWNERS,
+    *,
+    width: int = 5,
+    length: int = 4,
+    dtype: torch.dtype = torch.float32,
+) -> World:
     """Linear layers on [rows, length, width]; gradients of very unlike norms."""
     generator = torch.Generator().manual_seed(1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2)
         module = Mixer(width)
     attach(module, ["one", "two"])
-    x = torch.randn(len(owners), length, width, generator=generator)
-    y = torch.randn(len(owners), length, 3, generator=generator)
+    module.to(dtype)
+    x = torch.randn(len(owners), length, width, generator=generator).to(dtype)
+    y = torch.randn(len(owners), length, 3, generator=generator).to(dtype)
     y *= torch.logspace(-1, 2, len(owners))[:, None, None]
 
     def loss(module: nn.Module, rows: torch.Tensor) -> torch.Tensor:
