@@ -104,10 +104,13 @@ def serve_site(settings_file: Path, *, supernode_only: bool = False) -> None:
             watch.close()
 
 
-def agent_command(settings_file: Path, name: str, log: Path) -> Command:
-    """The site agent: no Flower home, no network."""
+def agent_command(
+    settings_file: Path, name: str, log: Path, *, threads: int | None = None
+) -> Command:
+    """The site agent: no Flower home, no network. `threads` bounds torch's (None: all cores)."""
     argv = (sys.executable, "-m", "client.agent", "--site", str(settings_file.resolve()))
-    return Command(f"{name} agent", argv, environment(Path("/nonexistent")), log)
+    limits = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    return Command(f"{name} agent", argv, environment(Path("/nonexistent"), limits), log)
 
 
 def serve_consortium(settings_file: Path, *, only: str | None = None) -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # Read once, when huggingface_hub is imported: no test may reach for the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Small tensors, few cores: threads that wait for each other make the tests ten times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from craftsfl.demo.learning import Change
+from client.training import LossChange
+from craftsfl.demo.learning import Comparison
 from craftsfl.demo.workspace import Workspace
 from craftsfl.privacy_words import epsilon_text
 from craftsfl.timeline import RoundTiming
@@ -45,7 +46,7 @@ class Outcome:
     seconds: Mapping[str, float]
     parameters: int
     rounds: Sequence[RoundTiming] = ()
-    changes: Sequence[Change] = ()
+    learning: Comparison | None = None
 
 
 def write_summary(folder: Path, outcome: Outcome) -> Path:
@@ -57,7 +58,7 @@ def write_summary(folder: Path, outcome: Outcome) -> Path:
         "samples": str(outcome.samples),
         "mlflow": outcome.mlflow,
         "seconds": {name: round(value, 2) for name, value in outcome.seconds.items()},
-        "learning": [asdict(change) for change in outcome.changes],
+        "learning": asdict(outcome.learning) if outcome.learning else None,
     }
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", "utf-8")
     return path
@@ -110,10 +111,15 @@ def _show_learning(workspace: Workspace, outcome: Outcome, console: Console) -> 
             "[bold]No learning expected[/]: with so few patients the noise that protects them "
             "outweighs what they can teach. The run shows that the system works, no more."
         )
-    for change in outcome.changes:
+    if outcome.learning is None:
+        return
+    base = outcome.learning.base_loss
+    for name in ("noise_off", "private"):
+        change: LossChange = getattr(outcome.learning, name)
         console.print(
-            f"Held-out denoising loss, {change.name}: {change.relative:+.2%} "
-            f"(95 % interval {change.low:+.2%} to {change.high:+.2%}, {change.patients} patients)"
+            f"Held-out denoising loss, {name.replace('_', ' ')}: {change.mean / base:+.1%} "
+            f"(95 % interval {change.low / base:+.1%} to {change.high / base:+.1%}, "
+            f"{change.patients} other patients)"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from rich.console import Console
 
 from craftsfl.agent_watch import AgentWatch
 from craftsfl.demo.hospitals import TileMaker, real_members, synthetic_members
-from craftsfl.demo.learning import Change
+from craftsfl.demo.learning import Comparison, compare
 from craftsfl.demo.report import Outcome, show, site_results, write_summary
 from craftsfl.demo.workspace import DemoOptions, Hospital, Workspace, check_ours, clear, write
 from craftsfl.flower.commands import SuperLink, SuperNode
@@ -68,10 +69,10 @@ def run_demo(options: DemoOptions) -> Outcome:
         maker = TileMaker(workspace.folder) if synthetic else None
         try:
             result, rounds = _federate(workspace, maker, stopwatch)
-            changes: Sequence[Change] = ()
+            learning = None
             if maker is not None:
                 with stopwatch.phase("comparison"):
-                    changes = _compare(workspace, maker, Path(str(result["adapter"])), console)
+                    learning = _compare(workspace, maker, Path(str(result["adapter"])), console)
         finally:
             if maker is not None:
                 maker.close()
@@ -85,7 +86,7 @@ def run_demo(options: DemoOptions) -> Outcome:
         seconds=stopwatch.seconds,
         parameters=int(str(result["parameters"])),
         rounds=rounds,
-        changes=changes,
+        learning=learning,
     )
     write_summary(workspace.folder, outcome)
     show(workspace, outcome, console)
@@ -114,11 +115,7 @@ def _install_tiny_base() -> str:
     return install_base(folder)
 
 
-def _compare(
-    workspace: Workspace, maker: TileMaker, adapter: Path, console: Console
-) -> Sequence[Change]:
-    from craftsfl.demo.learning import compare
-
+def _compare(workspace: Workspace, maker: TileMaker, adapter: Path, console: Console) -> Comparison:
     with console.status("comparing with a noise-off reference") as status:
         maker.held_out()
         return compare(workspace, adapter, status.update)
@@ -171,9 +168,11 @@ def _serve(
         display.say("making the hospitals' synthetic tiles")
         maker.wait(display.refresh)
     display.say("starting the hospitals: a site agent and a SuperNode each")
+    # The hospitals share this machine: threads that wait for each other's core cost a factor of ten.
+    threads = max(1, (os.cpu_count() or 1) // len(workspace.hospitals))
     for hospital in workspace.hospitals:
         log = workspace.logs / f"{hospital.name}-agent.log"
-        supervisor.start(agent_command(hospital.settings, hospital.name, log))
+        supervisor.start(agent_command(hospital.settings, hospital.name, log, threads=threads))
     for hospital in workspace.hospitals:
         log = workspace.logs / f"{hospital.name}-supernode.log"
         supervisor.start(_supernode(hospital, link).command(log))
