@@ -168,7 +168,7 @@ def _serve(
         display.say("making the hospitals' synthetic tiles")
         maker.wait(display.refresh)
     display.say("starting the hospitals: a site agent and a SuperNode each")
-    # The hospitals share this machine: threads that wait for each other's core cost a factor of ten.
+    # The hospitals share this machine: threads that wait for a core cost a factor of ten.
     threads = max(1, (os.cpu_count() or 1) // len(workspace.hospitals))
     for hospital in workspace.hospitals:
         log = workspace.logs / f"{hospital.name}-agent.log"
