@@ -77,7 +77,7 @@ class Hospital:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(10)
+            return self.process.wait(60)  # the machine may be busy
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the agent goes on after SIGTERM; its log:\n{self.log}") from None
 

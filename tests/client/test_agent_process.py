@@ -69,6 +69,10 @@ def test_sigterm_while_training_ends_cleanly(hospital: Hospital, hold: str) -> N
         assert ledger.spent() == 0
 
 
+def test_the_waits_at_the_end_leave_room_within_ten_seconds() -> None:
+    assert agent_main.STOP_SECONDS + 2 * agent_main.GRACE_SECONDS + agent_main.SIGNAL_SECONDS < 7
+
+
 def test_sigterm_while_loading_ends_cleanly(hospital: Hospital) -> None:
     (hospital.state / "HOLD-LOADING").touch()
     hospital.start()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,13 @@ folder = "../tiles"
 state = "state"
 """
 POLICY = 'epsilon = 4.0\ndelta = 1e-5\nstudies = ["any"]\n'
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder with a short path, as a runtime folder has; pytest's own may be long."""
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="rt-") as folder:
+        yield Path(folder)
 
 
 def written(folder: Path, text: str) -> Path:
@@ -103,32 +112,30 @@ def test_unknown_devices_are_refused(tmp_path: Path, device: str) -> None:
         load_site(written(tmp_path, SITE + f'device = "{device}"\n'))
 
 
-def test_runtime_folder_is_private_and_short(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+def test_runtime_folder_is_private_and_short(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short))
     folder = runtime_folder()
     assert folder.stat().st_mode & 0o777 == 0o700
-    deep = tmp_path / ("d" * 90)
+    deep = short / ("d" * 90)
     deep.mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
     assert not runtime_folder().is_relative_to(deep)
 
 
 def test_runtime_folder_of_somebody_else_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    (tmp_path / "craftsfl").mkdir(mode=0o700)
-    (tmp_path / "craftsfl").chmod(0o755)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short))
+    (short / "craftsfl").mkdir(mode=0o700)
+    (short / "craftsfl").chmod(0o755)
     with pytest.raises(DeploymentError, match="not private"):
         runtime_folder()
 
 
 def test_socket_defaults_to_the_runtime_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    assert load_site(written(tmp_path, SITE)).socket_path() == tmp_path / "craftsfl" / "north.sock"
-    own = load_site(written(tmp_path, SITE + 'socket = "a.sock"\n'))
-    assert own.socket_path() == tmp_path / "a.sock"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short))
+    assert load_site(written(short, SITE)).socket_path() == short / "craftsfl" / "north.sock"
+    own = load_site(written(short, SITE + 'socket = "a.sock"\n'))
+    assert own.socket_path() == short / "a.sock"
