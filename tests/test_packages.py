@@ -1,0 +1,60 @@
+"""What the package promises about its dependencies."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[\[<>=~! ]", requirement)[0].lower() for requirement in requirements}
+
+
+def test_torchvision_is_absent() -> None:
+    """Its CUDA build beside a CPU torch breaks every diffusers import."""
+    for package in ("torchvision", "torch_fidelity", "timm"):
+        assert importlib.util.find_spec(package) is None, package
+
+
+def test_an_auditor_needs_neither_torch_nor_flower() -> None:
+    base = names(PROJECT["dependencies"])
+    assert base.isdisjoint({"torch", "flwr", "diffusers", "opacus", "mlflow", "grpcio"})
+    assert names(PROJECT["optional-dependencies"]["site"]) >= {"torch", "flwr", "opacus"}
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["privacy.accounting", "privacy.ledger", "privacy.manifest", "privacy.wire.envelope"],
+)
+def test_the_auditors_modules_import_no_heavy_package(module: str) -> None:
+    code = (
+        f"import sys, {module}; "
+        "heavy = {'torch', 'flwr', 'diffusers', 'opacus', 'mlflow', 'grpc', 'transformers'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_direct_dependency_is_pinned() -> None:
+    pinned = names((ROOT / "constraints.txt").read_text().split())
+    extras = PROJECT["optional-dependencies"]
+    direct = names([*PROJECT["dependencies"], *extras["site"], *extras["operator"], *extras["dev"]])
+    unpinned = {name.replace("_", "-") for name in direct - {"craftsfl"}} - {
+        name.replace("_", "-") for name in pinned
+    }
+    assert not unpinned
+
+
+def test_torch_is_pinned_without_a_build() -> None:
+    """A build's suffix would keep a site with a GPU from using its own."""
+    assert "torch==2.13.0" in (ROOT / "constraints.txt").read_text().split()
