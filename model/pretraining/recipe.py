@@ -1,0 +1,50 @@
+"""What stage one of the tiny base does: sizes, step counts, seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+# on_progress(stage, step, steps)
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Fixed step counts, so that the same recipe and seed give the same model on the same machine.
+
+    The defaults made the weights in the repository. `shards`: a batch is computed in so many
+    threads on a CPU; unlike threads within each operation, they meet once a step.
+    """
+
+    seed: int = 2026
+    tiles: int = 24_000
+    held_out: int = 960
+    vocabulary: int = 1200
+    autoencoder_steps: int = 1600
+    autoencoder_batch: int = 16
+    autoencoder_rate: float = 2e-3
+    judge_steps: int = 500
+    judge_batch: int = 64
+    diffusion_steps: int = 7000
+    diffusion_batch: int = 32
+    diffusion_rate: float = 1e-3
+    caption_dropout: float = 0.1
+    ema_decay: float = 0.999
+    shards: int = 2
+    checkpoint_every: int = 300
+
+    @classmethod
+    def smoke(cls) -> Recipe:
+        """A run of seconds that exercises every stage and learns nothing."""
+        return cls(
+            tiles=96,
+            held_out=48,
+            autoencoder_steps=5,
+            autoencoder_batch=4,
+            judge_steps=5,
+            judge_batch=8,
+            diffusion_steps=5,
+            diffusion_batch=4,
+            checkpoint_every=3,
+        )
