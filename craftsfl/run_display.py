@@ -86,7 +86,7 @@ class RunDisplay:
         """Name what is being done now, before and after the rounds."""
         if phase != self._phase:
             self._phase = phase
-            self._line(phase)
+            self.note(phase)
 
     def refresh(self) -> None:
         """Take in new events and redraw."""
@@ -109,18 +109,18 @@ class RunDisplay:
             self.say(f"round {self._round} of {self._rounds}")
         elif name == "round-finished":
             self._round_seconds.append(float(str(event["seconds"])))
-            self._line(
+            self.note(
                 f"round {event['round']} of {event['rounds']} done: {event['updates']} updates, "
                 f"{float(str(event['seconds'])):.0f} s{self._left_text()}"
             )
         elif name == "round-failed":
-            self._line(f"round {event['round']} failed: {event['reason']}")
+            self.note(f"round {event['round']} failed: {event['reason']}")
         elif name in ("site-missing", "site-refused", "site-dropped"):
             self._sites[site] = "out"
-            self._line(f"{site} {name.removeprefix('site-')}: {event.get('reason', '')}")
+            self.note(f"{site} {name.removeprefix('site-')}: {event.get('reason', '')}")
         elif name == "site-joined":
             self._sites[site] = "joined"
-            self._line(f"{site} joined")
+            self.note(f"{site} joined")
         elif name == "site-started":
             self._sites[site] = "training"
         elif name == "site-finished":
@@ -130,7 +130,8 @@ class RunDisplay:
         elif name == "run-failed":
             self.failed = event
 
-    def _line(self, text: str) -> None:
+    def note(self, text: str) -> None:
+        """Print a line that stays."""
         elapsed = time.monotonic() - self._since
         self._console.print(f"[{elapsed:5.1f} s] {text}", highlight=False, markup=False)
 

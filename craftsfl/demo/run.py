@@ -32,7 +32,7 @@ from craftsfl.run_display import RunDisplay
 from craftsfl.serving import agent_command
 from craftsfl.timeline import RoundTiming
 from model.base import install_base, shipped_base
-from privacy.errors import DeploymentError, FederationError, ModelError
+from privacy.errors import FederationError, ModelError
 from server.settings import load_consortium
 
 SUPERLINK_SECONDS = 60.0
@@ -135,7 +135,7 @@ def _federate(
             with stopwatch.phase("start"):
                 essential = _serve(workspace, maker, supervisor, display)
             with stopwatch.phase("federation"):
-                _follow(display, essential)
+                _follow(display, supervisor, essential)
             if display.first_training is not None:
                 stopwatch.seconds["first training step after"] = display.first_training
     finally:
@@ -192,16 +192,18 @@ def _supernode(hospital: Hospital, link: SuperLink) -> SuperNode:
     )
 
 
-def _follow(display: RunDisplay, essential: Sequence[Running]) -> None:
+def _follow(display: RunDisplay, supervisor: Supervisor, essential: Sequence[Running]) -> None:
     """Wait for the run's end. A hospital may drop out; the coordinator may not."""
+    known: list[Running] = []
     while display.finished is None:
         display.refresh()
         if display.failed is not None:
             raise FederationError(str(display.failed["reason"]), str(display.failed["hint"]))
-        for running in essential:
-            if running.exit_code() is not None:
-                raise DeploymentError(
-                    f"{running.name} ended during the run:\n{running.log_tail()}",
-                    f"The whole log is {running.command.log}.",
-                )
+        for running in supervisor.dead():
+            if running in essential:
+                supervisor.check()
+            if running not in known:
+                known.append(running)
+                display.note(f"{running.name} ended with status {running.exit_code()}")
+                display.note(running.log_tail())
         time.sleep(POLL_SECONDS)

@@ -12,14 +12,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from craftsfl.flower.credentials import make_authority, make_secret, make_supernode_key
+from privacy.accounting import calibrate_noise_multiplier
 from privacy.errors import ConfigError
 from privacy.manifest import Study, load_study
 
 MARK = "craftsfl-demo"
 EPSILON_BUDGET = 8.0
+EPSILON_PLANNED = 7.5  # of the whole study: what is left shows that a budget is not used up
+SAMPLING_RATE = 0.25
+STEPS_PER_ROUND = 5
 DELTA = 1e-5
 ROUNDS = 4
-DECLARE_IN_STEPS_OF = 10
 
 STUDY = """\
 # The public manifest of the study: every site and the coordinator hold the same file.
@@ -36,8 +39,8 @@ rank = 1
 alpha = 1.0
 
 [training]
-sampling_rate = 0.25       # q: each patient enters a step with this probability
-steps = 5                  # local DP-SGD steps a round
+sampling_rate = {sampling_rate}       # q: each patient enters a step with this probability
+steps = {steps}                  # local DP-SGD steps a round
 tiles_per_patient = 2      # k
 draws_per_tile = 1         # m: (t, noise) draws a tile, averaged before the clip
 clipping_norm = {clipping_norm}
@@ -179,8 +182,13 @@ class Member:
 
 
 def declare(patients: int) -> int:
-    """A rounded cohort size to declare: up to the next ten, so that one patient does not show."""
-    return math.ceil(patients / DECLARE_IN_STEPS_OF) * DECLARE_IN_STEPS_OF
+    """A rounded cohort size to declare: up to the next ten (two, below ten).
+
+    So that one patient more or less does not show, and the true count stays within the factor of
+    two of the declared one that a site agent asks for.
+    """
+    step = 10 if patients >= 10 else 2
+    return math.ceil(patients / step) * step
 
 
 def check_ours(folder: Path) -> None:
@@ -234,22 +242,36 @@ def write(
 
 
 def _study_text(options: DemoOptions, members: Sequence[Member], base_digest: str) -> str:
+    rounds = options.rounds or ROUNDS
     sites = "".join(
         f'[[sites]]\nname = "{member.name}"\ndeclared_patients = {member.declared_patients}\n\n'
         for member in members
     )
     return STUDY.format(
         name="demo" if options.data is None else "demo-real-tiles",
-        rounds=options.rounds or ROUNDS,
+        rounds=rounds,
         digest=base_digest,
         targets=json.dumps(TARGETS),
         clipping_norm=0.05,
-        noise_multiplier=1.0,
+        noise_multiplier=_noise_multiplier(rounds),
+        steps=STEPS_PER_ROUND,
+        sampling_rate=SAMPLING_RATE,
         learning_rate=0.02,
         delta=DELTA,
         sites=sites,
         prompts=json.dumps(PROMPTS),
     )
+
+
+def _noise_multiplier(rounds: int) -> float:
+    """Sigma for which `rounds` rounds cost a patient `EPSILON_PLANNED`."""
+    sigma = calibrate_noise_multiplier(
+        epsilon=EPSILON_PLANNED,
+        delta=DELTA,
+        sampling_rate=SAMPLING_RATE,
+        steps=rounds * STEPS_PER_ROUND,
+    )
+    return math.ceil(sigma * 1000) / 1000
 
 
 def _write_coordinator(folder: Path, port: int) -> None:

@@ -1,0 +1,121 @@
+"""The demo's folder: valid settings for every role, nothing of the user's lost."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from client.policy import SiteRules
+from client.settings import load_policy, load_site
+from craftsfl.demo.hospitals import real_members
+from craftsfl.demo.workspace import DemoOptions, Member, check_ours, clear, declare, write
+from craftsfl.operator import superlink_of
+from privacy.accounting import epsilon
+from privacy.errors import ConfigError, DataError
+from privacy.events import event_of
+from server.settings import load_consortium
+
+DIGEST = "sha256:" + "a" * 64
+
+
+def members(tmp_path: Path) -> list[Member]:
+    return [Member("north", tmp_path / "n", 500), Member("harbour", tmp_path / "h", 550)]
+
+
+def test_every_role_gets_settings_that_its_own_code_accepts(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    clear(folder)
+    made = write(DemoOptions(folder), members(tmp_path), DIGEST, port=12345)
+    link = superlink_of(load_consortium(made.consortium))
+    assert link.address == "127.0.0.1:12345"
+    assert load_consortium(made.consortium).study == made.study_file
+    assert stat.S_IMODE(link.secret.stat().st_mode) == 0o600
+    for hospital in made.hospitals:
+        site = load_site(hospital.settings)
+        rules = SiteRules(site.name, made.study, load_policy(site.policy))
+        rules.check()
+        assert rules.declared_patients == hospital.declared_patients
+        assert site.socket_path() == hospital.socket
+        assert site.supernode is not None
+        assert site.supernode.root_certificates == link.credentials.authority
+    made.runtime.rmdir()
+
+
+@pytest.mark.parametrize("rounds", [None, 1, 20])
+def test_the_whole_study_fits_into_each_hospitals_budget(
+    tmp_path: Path, rounds: int | None
+) -> None:
+    options = DemoOptions(tmp_path / "demo", rounds=rounds)
+    clear(options.folder)
+    made = write(options, members(tmp_path), DIGEST, port=12345)
+    policy = load_policy(load_site(made.hospitals[0].settings).policy)
+    spent = epsilon([event_of(made.study)] * made.study.rounds, made.study.privacy.delta)
+    assert 0.9 * policy.epsilon < spent <= policy.epsilon
+    made.runtime.rmdir()
+
+
+def test_an_earlier_demo_is_kept_and_its_tiles_stay(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    clear(folder)
+    (folder / "data").mkdir()
+    (folder / "summary.json").write_text("{}")
+    clear(folder)
+    assert (folder / "data").is_dir()
+    assert not (folder / "summary.json").exists()
+    (kept,) = (folder / "earlier").glob("*/summary.json")
+    assert kept.read_text() == "{}"
+
+
+@pytest.mark.parametrize("make", [Path.touch, lambda path: (path / "x").mkdir(parents=True)])
+def test_what_is_not_ours_is_refused(tmp_path: Path, make: object) -> None:
+    target = tmp_path / "mine"
+    make(target)  # type: ignore[operator]
+    with pytest.raises(ConfigError, match="--dir"):
+        check_ours(target)
+
+
+@pytest.mark.parametrize("patients", range(1, 200))
+def test_declared_sizes_are_rounded_and_never_far_off(patients: int) -> None:
+    declared = declare(patients)
+    assert declared % (10 if patients >= 10 else 2) == 0
+    assert patients <= declared <= 2 * patients
+
+
+def hospital(folder: Path, header: str = "file_name,text,patient_id", rows: int = 3) -> None:
+    from PIL import Image
+
+    folder.mkdir(parents=True)
+    lines = [header]
+    for number in range(rows):
+        Image.new("RGB", (64, 64), (200, 10 * number, 150)).save(folder / f"{number}.png")
+        lines.append(f"{number}.png,a caption,p{number}")
+    (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_sub_folders_become_hospitals(tmp_path: Path) -> None:
+    hospital(tmp_path / "St. Mary")
+    hospital(tmp_path / "north")
+    found = real_members(tmp_path)
+    assert [(m.name, m.declared_patients) for m in found] == [("st--mary", 4), ("north", 4)]
+
+
+def test_two_hospitals_with_one_name_are_refused(tmp_path: Path) -> None:
+    hospital(tmp_path / "North")
+    hospital(tmp_path / "north")
+    with pytest.raises(ConfigError, match="would both be called north"):
+        real_members(tmp_path)
+
+
+def test_a_folder_without_patient_ids_is_refused_with_the_fix(tmp_path: Path) -> None:
+    hospital(tmp_path / "a", header="file_name,text,who")
+    hospital(tmp_path / "b")
+    with pytest.raises(DataError, match="patient_id"):
+        real_members(tmp_path)
+
+
+def test_one_hospital_is_no_federation(tmp_path: Path) -> None:
+    hospital(tmp_path / "only")
+    with pytest.raises(ConfigError, match="two hospitals"):
+        real_members(tmp_path)
