@@ -19,9 +19,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "policy.toml": load_policy,
     "consortium.toml": load_consortium,
 }
-SAMPLES = sorted(
-    path for folder in ("docs", "docker") for path in (ROOT / folder).rglob("*.toml")
-)
+SAMPLES = sorted(path for folder in ("docs", "docker") for path in (ROOT / folder).rglob("*.toml"))
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -76,11 +76,11 @@ def test_what_is_not_ours_is_refused(tmp_path: Path, make: object) -> None:
         check_ours(target)
 
 
-@pytest.mark.parametrize("patients", range(1, 200))
-def test_declared_sizes_are_rounded_and_never_far_off(patients: int) -> None:
-    declared = declare(patients)
-    assert declared % (10 if patients >= 10 else 2) == 0
-    assert patients <= declared <= 2 * patients
+def test_declared_sizes_are_rounded_and_never_far_off() -> None:
+    for patients in range(1, 200):
+        declared = declare(patients)
+        assert declared % (10 if patients >= 10 else 2) == 0
+        assert patients <= declared <= 2 * patients
 
 
 def hospital(folder: Path, header: str = "file_name,text,patient_id", rows: int = 3) -> None:
