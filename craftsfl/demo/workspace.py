@@ -108,10 +108,10 @@ secret = "superexec.secret"
 """
 
 PROMPTS = (
-    "H&E, breast, breast invasive carcinoma: glands",
-    "H&E, lymph node, diffuse large B-cell lymphoma: lymphoid sheets",
-    "H&E, brain, glioblastoma: necrosis",
-    "H&E, soft tissue, sarcoma: spindle cells",
+    "colon adenocarcinoma, colon: round glands with open lumens.",
+    "diffuse large B-cell lymphoma, lymph node: dense lymphoid sheets.",
+    "sarcoma, soft tissue: fascicles of spindle cells.",
+    "breast invasive carcinoma, breast: pale pools of mucin.",
 )
 TARGETS = ("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0")
 
