@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from client.agent.boundary import Failure, contained
 from client.agent.progress import ProgressSource
-from client.agent.work import Work
+from client.agent.work import Turn, Work
 from client.policy import SiteRules
 from privacy.events import event_of
 from privacy.ledger import AttemptKey, Charge, Ledger
@@ -80,6 +80,7 @@ class SiteAgent:
         for entry in ledger.entries():
             self._remember(entry.key)
         self._attempt: _Attempt | None = None
+        self._turn = Turn()
         self._stopping = False
 
     def handle(self, data: bytes) -> bytes:
@@ -98,7 +99,8 @@ class SiteAgent:
         if attempt is None:
             return True
         attempt.work.cancel()
-        return attempt.work.wait(timeout)
+        # An older attempt may still be in the physical batch in which it was cancelled.
+        return attempt.work.wait(timeout) and self._turn.wait_free(timeout)
 
     def _answer(self, data: bytes) -> bytes:
         try:
@@ -171,10 +173,11 @@ class SiteAgent:
         return None
 
     def _begin(self, key: AttemptKey, request: bytes, after: float, adapter: Vector) -> None:
-        work = Work(self._trainer, adapter, key, self._progress)
-        previous = self._attempt.work if self._attempt is not None else None
+        work = Work(self._trainer, adapter, key, self._progress, self._turn)
+        if self._attempt is not None:
+            self._attempt.work.cancel()
         self._attempt = _Attempt(key, request, after, work)
-        work.start(after=previous)
+        work.start()
         _log.info("Round %d, attempt %d: training.", key.round, key.attempt)
 
     def _collect(self, key: AttemptKey) -> Body | bytes:

@@ -1,10 +1,12 @@
-"""One attempt's training in a thread of its own."""
+"""One attempt's training in a thread of its own, one thread at the model at a time."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from client.agent.boundary import Failure, contained
 from client.agent.progress import ProgressEvent, ProgressSource
@@ -16,45 +18,100 @@ if TYPE_CHECKING:
 
 QUARTERS = 4
 THREAD_NAME = "training"
+_NOTHING: Vector = np.empty(0, np.float32)
 _log = logging.getLogger("craftsfl.agent")
 
 
+class Turn:
+    """Who may use the model: one work at a time.
+
+    A work that is cancelled while it waits leaves at once. So however many attempts a coordinator
+    starts within one physical batch, one trains and one waits; the others hold nothing.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._taken = False
+
+    def take(self, cancelled: threading.Event) -> bool:
+        """Wait for the turn; False, without it, once `cancelled` is set."""
+        with self._changed:
+            self._changed.wait_for(lambda: cancelled.is_set() or not self._taken)
+            if cancelled.is_set():
+                return False
+            self._taken = True
+            return True
+
+    def give(self) -> None:
+        """Let the next one have the turn."""
+        with self._changed:
+            self._taken = False
+            self._changed.notify_all()
+
+    def cancel(self, cancelled: threading.Event) -> None:
+        """Set `cancelled`; a work that waits with it wakes up."""
+        with self._changed:
+            cancelled.set()
+            self._changed.notify_all()
+
+    def wait_free(self, timeout: float) -> bool:
+        """Wait until nobody has the turn, at most `timeout` seconds; True if nobody has."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._taken, timeout)
+
+
 class Work:
-    """Trains once, after an older `Work` has ended; can be cancelled; never raises.
+    """Trains once, when the turn comes; can be cancelled; never raises.
 
     Training starts with `start` and stops at the next physical batch after `cancel`.
     """
 
     def __init__(
-        self, trainer: Trainer, adapter: Vector, key: AttemptKey, progress: ProgressSource
+        self,
+        trainer: Trainer,
+        adapter: Vector,
+        key: AttemptKey,
+        progress: ProgressSource,
+        turn: Turn,
     ) -> None:
         self._trainer = trainer
         self._adapter = adapter
         self._key = key
         self._progress = progress
+        self._turn = turn
         self._cancelled = threading.Event()
         self._done = 0
         self._total = 0
+        self._touched = False
         self._result: Vector | Failure | None = None
-        self._thread = threading.Thread(target=lambda: None)
+        self._thread: threading.Thread | None = None
 
-    def start(self, *, after: Work | None) -> None:
-        """Begin as soon as `after` has ended; cancels it."""
-        if after is not None:
-            after.cancel()
-        self._thread = threading.Thread(
-            target=self._run, args=(after,), name=THREAD_NAME, daemon=True
-        )
-        self._thread.start()
+    def start(self) -> None:
+        """Begin as soon as the turn comes."""
+        thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the system gives no more threads
+            self._result = Failure("no thread to train in")
+            _log.error("Round %d failed: the system gives no more threads.", self._key.round)
+        else:
+            self._thread = thread
 
     def cancel(self) -> None:
         """Stop at the next physical batch; the result is lost."""
-        self._cancelled.set()
+        self._turn.cancel(self._cancelled)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the thread has ended, at most `timeout` seconds; True if it has."""
+        if self._thread is None:
+            return True
         self._thread.join(timeout)
         return not self._thread.is_alive()
+
+    @property
+    def touched(self) -> bool:
+        """True once the trainer was called: what comes of it depends on the patients' data."""
+        return self._touched
 
     @property
     def quarter(self) -> int:
@@ -67,11 +124,16 @@ class Work:
         """The adapter's change float32 [P], a failure, or None while it trains."""
         return self._result
 
-    def _run(self, after: Work | None) -> None:
-        if after is not None:
-            after.wait()
-        self._publish("training")
-        result = contained(self._train)
+    def _run(self) -> None:
+        if not self._turn.take(self._cancelled):
+            self._adapter = _NOTHING
+            self._result = Failure("cancelled")
+            return
+        try:
+            self._publish("training")
+            result = contained(self._train)
+        finally:
+            self._turn.give()
         if self._cancelled.is_set():
             result = Failure("cancelled")
             self._publish("cancelled")
@@ -83,11 +145,9 @@ class Work:
         self._result = result
 
     def _train(self) -> Vector | Failure:
-        if self._cancelled.is_set():
-            return Failure("cancelled")
-        return self._trainer.train(
-            self._adapter.copy(), progress=self._note, should_stop=self._cancelled.is_set
-        )
+        adapter, self._adapter = self._adapter.copy(), _NOTHING  # the message's memory is free
+        self._touched = True
+        return self._trainer.train(adapter, progress=self._note, should_stop=self._cancelled.is_set)
 
     def _note(self, done: int, total: int) -> None:
         self._done, self._total = done, total

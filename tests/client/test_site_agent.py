@@ -381,3 +381,38 @@ def test_health_data_stays_in_the_agent(
     assert "RuntimeError at test_site_agent.py" in caplog.text
     assert "canary" not in caplog.text
     assert [reply for reply in replies if b"canary" in reply] == []
+
+
+def test_attempts_that_wait_in_vain_hold_no_threads_and_no_adapters(
+    agent: SiteAgent, trainer: FakeTrainer
+) -> None:
+    """A coordinator may start any number of attempts within one physical batch."""
+    release = threading.Event()
+    trainer.on_start = lambda: release.wait(10) and None
+    start(agent, run=1)
+    works = []
+    for run in range(2, 40):
+        assert start(agent, run=run) == Started()
+        assert agent._attempt is not None
+        works.append(agent._attempt.work)
+    assert all(work.wait(10) for work in works[:-1])
+    assert {len(work._adapter) for work in works[:-1]} == {0}
+    assert works[-1].result is None
+    assert trainer.calls == 1
+    release.set()
+    assert isinstance(collect(agent, run=39), Update)
+    assert trainer.calls == 2
+
+
+def test_an_attempt_without_a_thread_fails_and_the_next_one_works(
+    agent: SiteAgent, trainer: FakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_more_threads(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_more_threads)
+        start(agent)
+    assert refused(ask(agent, Collect())) == Reason.TRAINING_FAILED
+    assert start(agent, round=2) == Started()
+    assert isinstance(collect(agent, round=2), Update)
