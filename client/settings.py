@@ -71,6 +71,10 @@ class Policy(Strict):
     mechanisms: tuple[Literal["local", "pooled"], ...] = Field(("local",), min_length=1)
     max_rounds: Count = 1000
     max_attempts: Count = 3
+    # Attempts, over all runs and studies, that were started and never charged: superseded, never
+    # collected, cut off by a restart. Each costs computing time and a line of the ledger, and
+    # how long it took tells a little.
+    max_lost_attempts: Count = 1000
     max_steps_per_round: Count = 1000
     max_sampling_rate: Fraction = 1.0
     max_tiles_per_patient: Count = 16

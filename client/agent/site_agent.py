@@ -4,11 +4,13 @@ Every transition is in this file. Guarantees, each with a test:
 
 - `StartTraining` is checked in this order, and refused without any change of state: study,
   layout, repetition (same bytes: `Started` again; others: CONFLICT), newer than everything
-  journalled for its run, rounds and attempts of the study, noise, budget. Then the intent is
-  journalled durably, and only then does training touch the data.
+  journalled for its run, rounds and attempts of the study, attempts lost so far, noise, budget.
+  Then the intent is journalled durably, and only then does training touch the data.
 - An `Update` leaves only after its charge was committed durably, and the same bytes leave again
-  when it is collected again. A cancelled, failed or stopped attempt leaves nothing and costs
-  nothing.
+  when it is collected again. So does the word that training failed, once it had touched the
+  data: that it failed may depend on the data, for instance where a noised step overflowed.
+- A cancelled, stopped or uncollected attempt leaves nothing and costs nothing; the policy bounds
+  how many of them there may be.
 - A newer `StartTraining` cancels an older attempt. No other message changes anything.
 - `handle` never raises and never waits for training.
 - What it returns holds public facts, epsilon figures and noised vectors: nothing that depends on
@@ -28,7 +30,7 @@ from client.agent.progress import ProgressSource
 from client.agent.work import Turn, Work
 from client.policy import SiteRules
 from privacy.events import event_of
-from privacy.ledger import AttemptKey, Charge, Ledger
+from privacy.ledger import AttemptKey, Charge, Ledger, State
 from privacy.wire.bodies import (
     Body,
     Collect,
@@ -58,7 +60,7 @@ class _Attempt:
     request: bytes  # SHA-256 of the whole StartTraining message
     epsilon_after: float
     work: Work
-    reply: bytes | None = None  # the sealed Update, once it is committed
+    reply: bytes | None = None  # the sealed Update or Refusal, once it is committed
 
 
 class SiteAgent:
@@ -161,6 +163,13 @@ class SiteAgent:
         study, policy = self._rules.study, self._rules.policy
         if not 1 <= key.round <= study.rounds or not 1 <= key.attempt <= study.privacy.attempts:
             return Refusal(Reason.POLICY)
+        if self._lost() >= policy.max_lost_attempts:
+            _log.warning(
+                "Round %d refused: %d attempts were started and never collected; "
+                "max_lost_attempts in policy.toml allows no more.",
+                *(key.round, policy.max_lost_attempts),
+            )
+            return Refusal(Reason.POLICY)
         if self._charge.event.no_privacy:
             return None if policy.allow_no_privacy else Refusal(Reason.POLICY)
         if epsilon_after > policy.epsilon:
@@ -188,17 +197,24 @@ class SiteAgent:
             result = attempt.work.result
             if result is None:
                 return Running(attempt.work.quarter)
-            update = self._update(result, attempt.epsilon_after)
-            if update is None:
-                return Refusal(Reason.TRAINING_FAILED)
-            reply = _sealed(key, update)
-            self._ledger.commit(key)  # durable before the first byte leaves
-            attempt.reply = reply
-            _log.info(
-                "Round %d finished; epsilon is now %.4g of %.4g.",
-                *(key.round, attempt.epsilon_after, self._rules.policy.epsilon),
-            )
+            self._conclude(attempt, result)
         return attempt.reply
+
+    def _conclude(self, attempt: _Attempt, result: Vector | Failure) -> None:
+        """Set the attempt's last reply; what depends on the data is charged before it leaves."""
+        key, update = attempt.key, self._update(result, attempt.epsilon_after)
+        reply = _sealed(key, update or Refusal(Reason.TRAINING_FAILED))
+        if update is not None or attempt.work.touched:
+            self._ledger.commit(key)  # durable before the first byte leaves
+            _log.info(
+                "Round %d %s; epsilon is now %.4g of %.4g.",
+                *(key.round, "finished" if update is not None else "failed, which is charged too"),
+                *(attempt.epsilon_after, self._rules.policy.epsilon),
+            )
+        attempt.reply = reply
+
+    def _lost(self) -> int:
+        return sum(entry.state is State.INTENT for entry in self._ledger.entries())
 
     def _update(self, result: Vector | Failure, epsilon_after: float) -> Update | None:
         if isinstance(result, Failure) or result.shape != (self._parameters,):

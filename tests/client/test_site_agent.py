@@ -286,13 +286,41 @@ def test_refused_messages_change_nothing(
         lambda adapter: adapter.astype(float),
     ],
 )
-def test_a_useless_result_does_not_leave_and_costs_nothing(
+def test_a_useless_result_does_not_leave_and_is_charged(
     agent: SiteAgent, ledger: SqliteLedger, trainer: FakeTrainer, result: Any
 ) -> None:
+    """Whether a noised step overflowed is a function of the noised step: it costs the same."""
     trainer.result = result
     start(agent)
     assert refused(collect(agent)) == Reason.TRAINING_FAILED
-    assert ledger.spent() == 0
+    assert ledger.spent() == ledger.spent_in(STUDY.digest()) > 0
+    assert refused(collect(agent)) == Reason.TRAINING_FAILED
+    assert ledger.rounds(STUDY.digest()) == 1
+
+
+def test_a_failure_is_not_told_without_a_durable_commit(
+    agent: SiteAgent, trainer: FakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer.result = lambda adapter: np.full_like(adapter, np.nan)
+    start(agent)
+    monkeypatch.setattr(SqliteLedger, "commit", full_disk)
+    assert refused(collect(agent)) == Reason.INTERNAL
+
+
+def test_lost_attempts_are_bounded_for_all_runs_together(
+    ledger: SqliteLedger, trainer: FakeTrainer
+) -> None:
+    """Endless new runs neither fill the ledger nor keep the model busy for nothing."""
+    agent = make_agent(ledger, trainer, make_rules(policy={"max_lost_attempts": 3}))
+    start(agent, run=1)
+    assert isinstance(collect(agent, run=1), Update)  # charged, not lost
+    for run in (2, 3, 4):
+        assert start(agent, run=run) == Started()
+    before = snapshot(agent, ledger)
+    assert [refused(start(agent, run=run)) for run in range(5, 9)] == [Reason.POLICY] * 4
+    assert snapshot(agent, ledger) == before
+    assert isinstance(collect(agent, run=4), Update)
+    assert start(agent, run=5) == Started()
 
 
 def test_no_noise_is_recorded_and_told_as_infinite(
