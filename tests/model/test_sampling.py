@@ -1,0 +1,89 @@
+"""Sampling: a seed is an image; pictures for people have the layout they promise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.base import load_base
+from model.sampling import Column, before_after_grid, grid, sample
+from privacy.errors import ModelError
+
+TINY = Path(__file__).parents[2] / "weights" / "tiny"
+needs_weights = pytest.mark.skipif(not TINY.is_dir(), reason="weights/tiny is not checked out")
+PROMPTS = ["colon adenocarcinoma, colon: round glands with open lumens.", "fibrous stroma"]
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Any:
+    return load_base(TINY)
+
+
+def levels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image).astype(float)
+
+
+@needs_weights
+def test_a_seed_gives_the_same_image_whatever_the_batch(pipeline: Any) -> None:
+    together = sample(pipeline, [*PROMPTS, "fat"], [1, 2, 3], steps=6)
+    again = sample(pipeline, [*PROMPTS, "fat"], [1, 2, 3], steps=6)
+    alone = sample(pipeline, [PROMPTS[1]], [2], steps=6)
+    assert [image.size for image in together] == [(64, 64)] * 3
+    assert all(np.array_equal(levels(a), levels(b)) for a, b in zip(together, again, strict=True))
+    assert np.abs(levels(together[1]) - levels(alone[0])).max() <= 2  # rounding
+
+
+@needs_weights
+def test_seed_prompt_and_guidance_each_change_the_image(pipeline: Any) -> None:
+    base, seed, prompt = sample(pipeline, [PROMPTS[0]] * 2 + [PROMPTS[1]], [1, 2, 1], steps=4)
+    (guided,) = sample(pipeline, [PROMPTS[0]], [1], steps=4, guidance=8.0)
+    for other in (seed, prompt, guided):
+        assert np.abs(levels(base) - levels(other)).mean() > 1
+
+
+@needs_weights
+def test_another_size_can_be_asked_for(pipeline: Any) -> None:
+    (image,) = sample(pipeline, [PROMPTS[0]], [1], steps=2, size=96)
+    assert image.size == (96, 96)
+
+
+def test_prompts_and_seeds_must_pair_up() -> None:
+    with pytest.raises(ModelError, match="2 prompts but 1 seeds"):
+        sample(None, PROMPTS, [1])
+
+
+def plain(colour: tuple[int, int, int], size: int = 64) -> Image.Image:
+    return Image.new("RGB", (size, size), colour)
+
+
+def test_before_and_after_stand_side_by_side_enlarged() -> None:
+    red, blue = (200, 0, 0), (0, 0, 200)
+    picture = before_after_grid(PROMPTS, [plain(red)] * 2, [plain(blue)] * 2)
+    colours = picture.getcolors(1 << 20) or []
+    counts = {colour: count for count, colour in colours}
+    assert counts[red] == counts[blue] == 2 * 192 * 192
+    where = np.asarray(picture)
+    reds = np.nonzero((where == red).all(axis=2))[1]
+    blues = np.nonzero((where == blue).all(axis=2))[1]
+    assert reds.max() < blues.min()
+
+
+def test_labels_and_prompts_are_written_into_the_picture() -> None:
+    images = [plain((9, 99, 9))]
+    texts = [("a", "prompt"), ("b", "prompt"), ("a", "another, longer prompt")]
+    pictures = {grid([Column(label, images)], [prompt]).tobytes() for label, prompt in texts}
+    assert len(pictures) == 3
+
+
+def test_large_images_are_shrunk_into_their_cells() -> None:
+    small, large = (grid([Column("x", [plain((9, 9, 9), size)])], ["p"]) for size in (64, 512))
+    assert small.size == large.size
+
+
+def test_a_short_column_is_refused() -> None:
+    with pytest.raises(ModelError, match="'after' has 1 images for 2 prompts"):
+        grid([Column("after", [plain((0, 0, 0))])], PROMPTS)
