@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.pretraining.recipe import Progress, Recipe
-from model.tissue.appearance import Appearance
 from model.tissue.captions import caption, studies_showing
-from model.tissue.tile import MORPHOLOGIES, draw_tile
+from model.tissue.tile import MORPHOLOGIES, draw_series
 
 _CHUNK = 480
 
@@ -36,13 +35,21 @@ class Corpus:
         return len(self.images) - self.held_out
 
 
-def _draw_chunk(seed: int, start: int, count: int) -> NDArray[np.uint8]:
-    images = []
-    for index in range(start, start + count):
-        rng = np.random.default_rng([seed, index])
-        morphology = MORPHOLOGIES[index % len(MORPHOLOGIES)]
-        images.append(draw_tile(morphology, Appearance.draw(rng), rng).image)
-    return np.stack(images)
+def _draw_all(seed: int, total: int, on_progress: Progress) -> NDArray[np.uint8]:
+    if total <= _CHUNK:  # not worth a second process
+        images = draw_series(seed, 0, total)
+        on_progress("tiles", total, total)
+        return images
+    starts = range(0, total, _CHUNK)
+    counts = [min(_CHUNK, total - start) for start in starts]
+    images = np.empty((total, 64, 64, 3), np.uint8)
+    # spawn, because a fork of a process with OpenMP threads may hang
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        chunks = pool.map(draw_series, [seed] * len(counts), starts, counts)
+        for start, chunk in zip(starts, chunks, strict=True):
+            images[start : start + len(chunk)] = chunk
+            on_progress("tiles", start + len(chunk), total)
+    return images
 
 
 def draw_corpus(recipe: Recipe, workspace: Path, on_progress: Progress) -> Corpus:
@@ -50,16 +57,7 @@ def draw_corpus(recipe: Recipe, workspace: Path, on_progress: Progress) -> Corpu
     total = recipe.tiles + recipe.held_out
     file = workspace / "tiles.npy"
     if not file.exists():
-        starts = range(0, total, _CHUNK)
-        counts = [min(_CHUNK, total - start) for start in starts]
-        images = np.empty((total, 64, 64, 3), np.uint8)
-        # spawn, because a fork of a process with OpenMP threads may hang
-        with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-            chunks = pool.map(_draw_chunk, [recipe.seed] * len(counts), starts, counts)
-            for start, chunk in zip(starts, chunks, strict=True):
-                images[start : start + len(chunk)] = chunk
-                on_progress("tiles", start + len(chunk), total)
-        np.save(file, images)
+        np.save(file, _draw_all(recipe.seed, total, on_progress))
     labels = np.arange(total, dtype=np.int64) % len(MORPHOLOGIES)
     return Corpus(np.load(file), labels, recipe.held_out)
 

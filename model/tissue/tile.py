@@ -54,3 +54,17 @@ def draw_tile(morphology: str, appearance: Appearance, rng: np.random.Generator)
     canvas = Canvas(rng)
     painter(canvas)
     return Tile(appearance.render(canvas.stains, rng), canvas.mask)
+
+
+def draw_series(seed: int, start: int, count: int) -> NDArray[np.uint8]:
+    """Images [count, 64, 64, 3], numbers `start` and on of the endless series that `seed` names.
+
+    The k-th shows MORPHOLOGIES[k % 12] in an appearance of the pretraining range. It lives here
+    and not with the pretraining, so that a process which only draws imports no torch.
+    """
+    images = []
+    for index in range(start, start + count):
+        rng = np.random.default_rng([seed, index])
+        morphology = MORPHOLOGIES[index % len(MORPHOLOGIES)]
+        images.append(draw_tile(morphology, Appearance.draw(rng), rng).image)
+    return np.stack(images)
