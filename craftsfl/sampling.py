@@ -2,53 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-
-from model.sampling import before_after_grid, sample
 
 from model.base import find_base, folder_digest, install_base, load_base, shipped_base
 from model.devices import pick_device
+from model.sampling import Pictures, compare_adapter
 from privacy.config import check
-from privacy.errors import ConfigError, ModelError
+from privacy.errors import ConfigError, DeploymentError, ModelError
 from privacy.manifest import Base
 
 
-@dataclass(frozen=True)
-class SampleRequest:
-    """What to draw: every prompt with every seed."""
+def draw(pictures: Pictures, *, base: str | None, adapter: Path | None, out: Path) -> None:
+    """Write the grid to `out`; raises `CraftsflError` before any sampling if it cannot.
 
-    prompts: tuple[str, ...]
-    seeds: tuple[int, ...]
-    steps: int
-    guidance: float
-    base: str | None
-    adapter: Path | None
-    out: Path
-
-
-def draw(request: SampleRequest) -> None:
-    """Write the grid to `request.out`; raises `CraftsflError` before any sampling if it cannot."""
-    if request.out.suffix.lower() != ".png":
-        raise ConfigError(f"{request.out} is no PNG file name.", "Name it something.png.")
-    if not request.out.parent.is_dir():
-        raise ConfigError(f"{request.out.parent} is no folder.", "Make it first.")
-    if request.adapter is not None and not request.adapter.is_file():
-        raise ConfigError(f"{request.adapter} is no file.", "Give the adapter's .safetensors file.")
-    pipeline = load_base(_find(request.base), device=pick_device("auto"))
-    prompts = [prompt for prompt in request.prompts for _ in request.seeds]
-    seeds = [seed for _ in request.prompts for seed in request.seeds]
-
-    def images() -> list[object]:
-        drawn = sample(pipeline, prompts, seeds, steps=request.steps, guidance=request.guidance)
-        return list(drawn)
-
-    before = images()
-    after = None
-    if request.adapter is not None:
-        pipeline.load_lora_weights(str(request.adapter.parent), weight_name=request.adapter.name)
-        after = images()
-    before_after_grid(prompts, before, after).save(request.out)
+    `base` is a digest, a pipeline's folder, or None for the embedded tiny base.
+    """
+    if out.suffix.lower() != ".png":
+        raise ConfigError(f"{out} is no PNG file name.", "Name it something.png.")
+    if not out.parent.is_dir():
+        raise ConfigError(f"{out.parent} is no folder.", "Make it first.")
+    if adapter is not None and not adapter.is_file():
+        raise ConfigError(f"{adapter} is no file.", "Give the adapter's .safetensors file.")
+    grid = compare_adapter(load_base(_find(base), pick_device("auto")), adapter, pictures)
+    try:
+        grid.save(out)
+    except OSError as error:
+        raise DeploymentError(
+            f"{out} cannot be written: {error.strerror}.", "Choose another place with --out."
+        ) from None
 
 
 def _find(base: str | None) -> Path:
@@ -56,8 +37,7 @@ def _find(base: str | None) -> Path:
         shipped = shipped_base()
         if shipped is None:
             raise ModelError("The embedded tiny base is missing.", "Name one with --base.")
-        digest = install_base(shipped)
-        return find_base(Base(digest=digest, source="tiny"))
+        return find_base(Base(digest=install_base(shipped), source="tiny"))
     if base.startswith("sha256:"):
         return find_base(check({"digest": base, "source": "cache"}, Base, where="--base"))
     folder = Path(base)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from model.adapters import attach, detach, load_adapter
 from model.base import Pipeline
 from privacy.errors import ModelError
 
@@ -17,6 +19,16 @@ DEFAULT_GUIDANCE = 3.0
 _BATCH = 16
 _MARGIN, _CELL, _HEAD, _TEXT_WIDTH = 8, 192, 28, 232
 _INK, _PAPER = (32, 32, 40), (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What to draw: every prompt with every seed."""
+
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    steps: int = DEFAULT_STEPS
+    guidance: float = DEFAULT_GUIDANCE
 
 
 def sample(
@@ -53,6 +65,41 @@ def sample(
             )
         images += output.images
     return images
+
+
+def compare_adapter(
+    pipeline: Pipeline,
+    adapter: Path | None,
+    pictures: Pictures,
+) -> Image.Image:
+    """Every prompt with every seed: of the base alone, or before and after with `adapter`.
+
+    The adapter is read from its file as anybody would read it, by `load_lora_weights`, and stays
+    on the pipeline. Raises ModelError for a file that is no adapter of this base.
+    """
+    prompts = [prompt for prompt in pictures.prompts for _ in pictures.seeds]
+    seeds = [seed for _ in pictures.prompts for seed in pictures.seeds]
+
+    def draw() -> list[Image.Image]:
+        return sample(pipeline, prompts, seeds, steps=pictures.steps, guidance=pictures.guidance)
+
+    before = draw()
+    if adapter is None:
+        return grid([Column("base", before)], prompts)
+    _check_fits(pipeline, adapter)
+    pipeline.load_lora_weights(str(adapter.parent), weight_name=adapter.name)
+    return before_after_grid(prompts, before, draw())
+
+
+def _check_fits(pipeline: Pipeline, adapter: Path) -> None:
+    """Refuse what `load_lora_weights` would skip with a warning, or fail on without words."""
+    saved = load_adapter(adapter)
+    wanted = attach(pipeline.unet, saved.adapter)
+    detach(pipeline.unet)
+    if wanted.fingerprint() != saved.layout.fingerprint():
+        raise ModelError(
+            f"{adapter} was trained on another base.", "Name its own base (craftsfl: --base)."
+        )
 
 
 @dataclass(frozen=True)

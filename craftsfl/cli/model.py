@@ -76,17 +76,9 @@ def sample(
     guidance: Annotated[float, typer.Option(min=0.0)] = 3.0,
 ) -> None:
     """Draw samples of a base and, with --adapter, of the adapted model beside them."""
-    from craftsfl.sampling import SampleRequest, draw
+    from craftsfl.sampling import draw
+    from model.sampling import Pictures
 
-    draw(
-        SampleRequest(
-            prompts=tuple(prompts),
-            seeds=tuple(seed or [0]),
-            steps=steps,
-            guidance=guidance,
-            base=base,
-            adapter=adapter,
-            out=out,
-        )
-    )
+    pictures = Pictures(tuple(prompts), tuple(seed or [0]), steps, guidance)
+    draw(pictures, base=base, adapter=adapter, out=out)
     typer.echo(str(out))

@@ -73,10 +73,15 @@ def show(workspace: Workspace, outcome: Outcome, console: Console) -> None:
         "saw each hospital's noised update by itself."
     )
     _show_learning(workspace, outcome, console)
-    console.print(f"\nBefore and after, same prompts and seeds:  {outcome.samples}")
-    console.print(f"The adapter:                               {outcome.adapter}")
-    console.print(f"MLflow:                                    {outcome.mlflow}")
-    console.print(f"Everything else:                           {workspace.folder}")
+    places = {
+        "Before and after, same prompts and seeds": outcome.samples,
+        "The adapter": outcome.adapter,
+        "MLflow": outcome.mlflow,
+        "Everything else": workspace.folder,
+    }
+    console.print()
+    for what, place in places.items():
+        console.print(f"{what}: {place}", soft_wrap=True, highlight=False, markup=False)
     spent = ", ".join(f"{name} {value:.0f} s" for name, value in outcome.seconds.items())
     console.print(f"Time: {spent}")
     _show_next(workspace, outcome, console)
