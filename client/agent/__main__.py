@@ -101,6 +101,7 @@ def _serve(site_toml: Path, trainer: TrainerFactory, told: _Told) -> None:
         service = serve(gate.handle, progress, socket, limit=limit, mode=mode)
         stack.callback(service.stop, GRACE_SECONDS)
         resident = trainer(site, load_data(site, state), state)
+        service.set_limit(size_limit(resident.layout.parameters))
         gate.agent = SiteAgent(site.rules, ledger, resident, progress)
         stack.callback(gate.agent.stop, STOP_SECONDS)
         service.set_ready(True)

@@ -9,6 +9,8 @@ carries. Guarantees, each with a test:
   names the type and the place, not the text, which could name a patient's file.
 - Only the socket's owner can connect (mode 0600 unless the site says otherwise), and a socket on
   which another agent still listens is not taken over.
+- No call holds a place for ever: an exchange ends after `EXCHANGE_SECONDS`, watchers have
+  `MAX_WATCHERS` places of their own, and the health service answers, but is not watched.
 - The progress stream tells quarters, no more than `Running` tells the server: the time of single
   steps would tell how many patients were drawn.
 """
@@ -19,6 +21,7 @@ import logging
 import os
 import socket as sockets
 import stat
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +41,8 @@ from privacy.wire.reasons import Reason
 MAX_PATH_BYTES = 100  # the system takes 107 at most; a longer path does not bind
 SERVICE = agent_pb2.DESCRIPTOR.services_by_name["Agent"].full_name
 MAX_CALLS = 8  # at once; the forwarder needs one, each watcher of the progress one
+MAX_WATCHERS = 4  # of them: watchers must not take the forwarder's place
+EXCHANGE_SECONDS = 30.0  # for request and answer together; the forwarder gives up after 15
 QUARTERS = 4
 
 Handler = Callable[[bytes], bytes]
@@ -51,7 +56,8 @@ class AgentServer:
 
     path: Path
     _server: grpc.Server
-    _health: health.HealthServicer
+    _agent: _Agent
+    _health: _Health
     _progress: ProgressSource
 
     def set_ready(self, ready: bool) -> None:
@@ -60,6 +66,10 @@ class AgentServer:
         state = states.SERVING if ready else states.NOT_SERVING
         for name in ("", SERVICE):
             self._health.set(name, state)
+
+    def set_limit(self, limit: int) -> None:
+        """Bound requests to `limit` bytes from now on: once the adapter's size is known."""
+        self._agent.limit = limit
 
     def stop(self, grace: float = 2.0) -> None:
         """Take no more calls, give open ones `grace` seconds, remove the socket."""
@@ -90,11 +100,12 @@ def serve(
         maximum_concurrent_rpcs=MAX_CALLS,
         options=[("grpc.max_receive_message_length", MAX_CHUNK_MESSAGE)],
     )
-    agent_pb2_grpc.add_AgentServicer_to_server(_Agent(handler, progress, limit), server)
-    state = health.HealthServicer()
+    agent = _Agent(handler, progress, limit)
+    agent_pb2_grpc.add_AgentServicer_to_server(agent, server)
+    state = _Health()
     health_pb2_grpc.add_HealthServicer_to_server(state, server)
     _bind(server, path, mode)
-    service = AgentServer(path, server, state, progress)
+    service = AgentServer(path, server, agent, state, progress)
     service.set_ready(False)
     server.start()
     return service
@@ -106,24 +117,40 @@ class _Agent(agent_pb2_grpc.AgentServicer):
     def __init__(self, handler: Handler, progress: ProgressSource, limit: int) -> None:
         self._handler = handler
         self._progress = progress
-        self._limit = limit
+        self._watchers = threading.BoundedSemaphore(MAX_WATCHERS)
+        self.limit = limit  # bytes of a request
 
     def Exchange(
         self, request_iterator: Iterator[agent_pb2.Chunk], context: grpc.ServicerContext
     ) -> Iterator[agent_pb2.Chunk]:
         """One envelope in, one envelope out."""
-        request = gather(request_iterator, self._limit)
-        if request is not None:
-            yield from split(self._call(request))
-        else:
-            context.abort(grpc.StatusCode.OUT_OF_RANGE, "The message is too large.")
+        watchdog = threading.Timer(EXCHANGE_SECONDS, context.cancel)
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            request = gather(request_iterator, self.limit)
+            if request is not None:
+                yield from split(self._call(request))
+            else:
+                context.abort(grpc.StatusCode.OUT_OF_RANGE, "The message is too large.")
+        finally:
+            watchdog.cancel()
 
     def Progress(
         self, request: agent_pb2.ProgressRequest, context: grpc.ServicerContext
     ) -> Iterator[agent_pb2.ProgressEvent]:
         """Changes of phase and quarter until the caller hangs up or the agent stops."""
+        if not self._watchers.acquire(blocking=False):
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many watch already.")
+        try:
+            yield from self._quarters(context)
+        finally:
+            self._watchers.release()
+
+    def _quarters(self, context: grpc.ServicerContext) -> Iterator[agent_pb2.ProgressEvent]:
         subscription = self._progress.subscribe()
-        context.add_callback(subscription.close)
+        if not context.add_callback(subscription.close):
+            return  # the caller has hung up already: nobody would ever wake the subscription
         last = None
         for event in subscription:
             coarse = _coarse(event)
@@ -144,6 +171,20 @@ class _Agent(agent_pb2_grpc.AgentServicer):
                 place.lineno,
             )
             return refuse(request, Reason.INTERNAL)
+
+
+class _Health(health.HealthServicer):
+    """Answers `Check`, not `Watch`: watchers would be kept in memory, and nothing counts them."""
+
+    def __init__(self) -> None:
+        super().__init__(experimental_non_blocking=False)
+
+    def Watch(
+        self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
+    ) -> Iterator[health_pb2.HealthCheckResponse]:
+        """Refused."""
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "Ask with Check.")
+        yield from ()
 
 
 def _coarse(event: ProgressEvent) -> agent_pb2.ProgressEvent:

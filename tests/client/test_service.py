@@ -14,8 +14,9 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from client.agent import service
 from client.agent.progress import ProgressEvent, ProgressSource
-from client.agent.service import MAX_CALLS, MAX_PATH_BYTES, SERVICE, serve
+from client.agent.service import MAX_CALLS, MAX_PATH_BYTES, MAX_WATCHERS, SERVICE, serve
 from client.app import forward
 from privacy.errors import ConfigError, DeploymentError
 from privacy.wire.agent_pb2 import Chunk, ProgressRequest
@@ -316,3 +317,70 @@ def test_stop_ends_the_progress_stream(folder):
         assert next(events).phase == "encoding"
         threading.Thread(target=server.stop).start()
         assert list(events) == []
+
+
+def test_a_watcher_that_hung_up_before_it_was_served_frees_its_place():
+    """gRPC then takes no callback: nothing would ever end the subscription."""
+
+    class Gone:
+        def add_callback(self, callback):
+            return False
+
+    agent = service._Agent(Recorder(), ProgressSource(), SMALL)
+    thread = threading.Thread(target=lambda: list(agent.Progress(None, Gone())), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_watchers_leave_places_to_the_forwarder(folder):
+    progress = ProgressSource()
+    progress.publish(ProgressEvent(7, 2, 1, "training", 0, 8))
+    with (
+        serving(Recorder(), folder / "s", progress=progress),
+        grpc.insecure_channel(target(folder / "s")) as channel,
+    ):
+        watchers = [AgentStub(channel).Progress(ProgressRequest()) for _ in range(MAX_WATCHERS)]
+        assert all(next(watcher) for watcher in watchers)
+        with pytest.raises(grpc.RpcError) as refused:
+            next(AgentStub(channel).Progress(ProgressRequest(), timeout=10))
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert forward(REQUEST, str(folder / "s")) == REQUEST
+        watchers[0].cancel()
+
+
+def test_an_exchange_that_never_ends_loses_its_place(folder, monkeypatch):
+    monkeypatch.setattr(service, "EXCHANGE_SECONDS", 0.2)
+    hang = threading.Event()
+
+    def endless():
+        yield Chunk(data=REQUEST)
+        hang.wait(30)
+
+    with (
+        serving(Recorder(), folder / "s"),
+        grpc.insecure_channel(target(folder / "s")) as channel,
+    ):
+        calls = [AgentStub(channel).Exchange(endless()) for _ in range(MAX_CALLS)]
+        for call in calls:
+            with pytest.raises(grpc.RpcError) as ended:
+                list(call)
+            assert ended.value.code() is grpc.StatusCode.CANCELLED
+        assert forward(REQUEST, str(folder / "s")) == REQUEST
+        hang.set()
+
+
+def test_health_is_asked_not_watched(folder):
+    """Watchers of the health service would pile up: no limit of calls counts them."""
+    with serving(Recorder(), folder / "s"), grpc.insecure_channel(target(folder / "s")) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        with pytest.raises(grpc.RpcError) as refused:
+            next(stub.Watch(health_pb2.HealthCheckRequest(), timeout=10))
+    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_the_limit_follows_the_adapter_once_it_is_known(folder):
+    with serving(Recorder(), folder / "s", limit=1 << 20) as server:
+        assert len(forward(bytes(2000), str(folder / "s"))) == 2000
+        server.set_limit(1999)
+        assert refusal(forward(bytes(2000), str(folder / "s"))).reason is Reason.TOO_LARGE
