@@ -19,6 +19,7 @@ from craftsfl.flower.credentials import ServerCredentials
 from craftsfl.processes import Command
 from privacy.errors import DeploymentError
 
+LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
 TASK_POLL_SECONDS = "0.2"
 PROFILE = "consortium"
 
@@ -61,8 +62,9 @@ class SuperLink:
 
     @property
     def address(self) -> str:
-        """`host:port`."""
-        return f"{self.host}:{self.port}"
+        """`host:port` as this machine reaches it (and as its certificate names it)."""
+        host = LOOPBACK if self.host == EVERYWHERE else self.host
+        return f"{host}:{self.port}"
 
     @property
     def home(self) -> Path:
