@@ -5,7 +5,8 @@ A row never crashes the agent, and a tile is never counted for two patients.
 
 from __future__ import annotations
 
-from collections import Counter
+import hashlib
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +60,7 @@ def load_site_data(folder: Path) -> SiteData:
     rows = read_rows(root)
     usable, quarantined = _locate(root, rows)
     quarantined += _drop_repeated(usable)
+    quarantined += _drop_shared(usable)
     tiles, unread = _read(root, usable)
     quarantined += unread
     if not tiles:
@@ -117,6 +119,34 @@ def _drop_repeated(usable: dict[int, tuple[Row, Path]]) -> list[Quarantined]:
             del usable[row.number]
             quarantined.append(_quarantined(row, reason))
     return quarantined
+
+
+def _drop_shared(usable: dict[int, tuple[Row, Path]]) -> list[Quarantined]:
+    """Take files with the same bytes out of `usable` where they stand under several patients.
+
+    Whose tile it is cannot be known, and a patient may not count under two names.
+    """
+    by_content: dict[str, list[Row]] = defaultdict(list)
+    for row, path in usable.values():
+        by_content[_digest(path)].append(row)
+    quarantined = []
+    for content, rows in by_content.items():
+        if content and len({row.values["patient_id"] for row in rows}) > 1:
+            for row in rows:
+                del usable[row.number]
+                quarantined.append(
+                    _quarantined(row, "the same picture stands for several patients")
+                )
+    return quarantined
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of the file; "" where it cannot be read, which decoding will tell."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 def _read(

@@ -150,8 +150,8 @@ def test_broken_lines_of_jsonl_are_quarantined(tmp_path: Path) -> None:
     data = load_site_data(tmp_path)
     assert len(data.tiles) == 1
     assert reasons(data) == {
-        "(row 2)": "the line is no JSON object",
-        "(row 3)": "the line is no JSON object",
+        "(row 2)": "the line is no JSON object, or repeats a key",
+        "(row 3)": "the line is no JSON object, or repeats a key",
         "(row 4)": "text is no text",
     }
 
@@ -259,3 +259,80 @@ def test_the_438_real_tiles_are_all_usable() -> None:
     assert sum(tile.mask is not None for tile in sites[2].tiles) == 36
     assert max(Counter(tile.patient for data in sites[:2] for tile in data.tiles).values()) > 20
     assert read_image(sites[2].tiles[0].path, 64).shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        ("P1", "p1 ", "P 1"),
+        ("001", "1", "1.0"),
+        ("caf\u00e9", "cafe\u0301", "caf\u00e9\u200b"),
+        ("P\u00a01", "\uff301", "P1"),
+    ],
+)
+def test_one_patient_written_in_several_ways_is_one(tmp_path: Path, ids: tuple[str, ...]) -> None:
+    """Taken for two, a patient would be protected half."""
+    for number in range(len(ids)):
+        noise(seed=number).save(tmp_path / f"{number}.png")
+    write_csv(tmp_path, [(f"{number}.png", "text", name) for number, name in enumerate(ids)])
+    data = load_site_data(tmp_path)
+    assert data.patients == 1
+    assert len(data.tiles) == len(ids)
+
+
+def test_different_patients_stay_different(tmp_path: Path) -> None:
+    ids = ("0", "10", "100", "P1", "P01", "1.5", "-1", "1-0")
+    for number in range(len(ids)):
+        noise(seed=number).save(tmp_path / f"{number}.png")
+    write_csv(tmp_path, [(f"{number}.png", "text", name) for number, name in enumerate(ids)])
+    assert load_site_data(tmp_path).patients == len(ids)
+
+
+def test_the_same_picture_under_several_patients_is_not_used(tmp_path: Path) -> None:
+    for name, seed in (("a.png", 1), ("copy-of-a.png", 1), ("b.png", 2), ("b2.png", 2)):
+        noise(seed=seed).save(tmp_path / name)
+    rows = [("a.png", "text", "P1"), ("copy-of-a.png", "text", "P2")]
+    write_csv(tmp_path, [*rows, ("b.png", "text", "P3"), ("b2.png", "text", "P3")])
+    data = load_site_data(tmp_path)
+    assert [tile.path.name for tile in data.tiles] == ["b.png", "b2.png"]
+    why = "the same picture stands for several patients"
+    assert reasons(data) == {"a.png": why, "copy-of-a.png": why}
+
+
+def test_a_column_that_stands_twice_is_an_error(tmp_path: Path) -> None:
+    noise().save(tmp_path / "a.png")
+    write_csv(tmp_path, [("a.png", "text", "P1", "P2")], (*HEADER, "patient_id"))
+    with pytest.raises(DataError, match="has the column patient_id 2 times"):
+        load_site_data(tmp_path)
+
+
+def test_lines_that_cannot_be_believed_are_quarantined(tmp_path: Path) -> None:
+    """A key that stands twice, and half of a surrogate pair, which no tokenizer takes."""
+    for number in range(4):
+        noise(seed=number).save(tmp_path / f"{number}.png")
+    lines = [
+        '{"file_name": "0.png", "text": "x", "patient_id": "A", "patient_id": "B"}',
+        '{"file_name": "1.png", "text": "half \\ud800 a pair", "patient_id": "A"}',
+        '{"file_name": "2.png", "text": "x", "patient_id": "\\udfff"}',
+        '{"file_name": "3.png", "text": "x", "patient_id": "A"}',
+    ]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(lines))
+    data = load_site_data(tmp_path)
+    assert [tile.path.name for tile in data.tiles] == ["3.png"]
+    assert sorted(entry.reason for entry in data.quarantined) == [
+        "patient_id is no valid text",
+        "text is no valid text",
+        "the line is no JSON object, or repeats a key",
+    ]
+
+
+def test_a_parquet_text_that_is_not_utf8_is_told(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    arrow = pytest.importorskip("pyarrow")
+    noise().save(tmp_path / "a.png")
+    parts = [None, arrow.py_buffer(bytes([0, 0, 0, 0, 1, 0, 0, 0])), arrow.py_buffer(b"\xff")]
+    text = arrow.Array.from_buffers(arrow.string(), 1, parts)
+    table = arrow.table({"file_name": ["a.png"], "text": text, "patient_id": ["P1"]})
+    parquet.write_table(table, tmp_path / "metadata.parquet")
+    with pytest.raises(DataError, match="damaged"):
+        load_site_data(tmp_path)
