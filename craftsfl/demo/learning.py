@@ -22,7 +22,7 @@ from client.training import (
     held_out_loss,
     loss_change,
 )
-from craftsfl.demo.hospitals import held_out_folder
+from craftsfl.demo.tiles import held_out_folder
 from craftsfl.demo.workspace import Workspace
 from model.adapters import attach, load_adapter
 from model.base import Pipeline, find_base, load_base

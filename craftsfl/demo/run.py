@@ -14,9 +14,10 @@ from pathlib import Path
 from rich.console import Console
 
 from craftsfl.agent_watch import AgentWatch
-from craftsfl.demo.hospitals import TileMaker, real_members, synthetic_members
+from craftsfl.demo.hospitals import real_members, synthetic_members
 from craftsfl.demo.learning import Comparison, compare
 from craftsfl.demo.report import Outcome, show, site_results, write_summary
+from craftsfl.demo.tiles import TileMaker
 from craftsfl.demo.workspace import DemoOptions, Hospital, Workspace, check_ours, clear, write
 from craftsfl.flower.commands import SuperLink, SuperNode
 from craftsfl.operator import register_site, start_run, superlink_of
@@ -66,13 +67,13 @@ def run_demo(options: DemoOptions) -> Outcome:
     with ended_by_signals():
         with stopwatch.phase("prepare"):
             workspace, synthetic = _prepare(options)
-        maker = TileMaker(workspace.folder) if synthetic else None
+        maker = TileMaker(workspace.folder, workspace.logs) if synthetic else None
         try:
             result, rounds = _federate(workspace, maker, stopwatch)
             learning = None
             if maker is not None:
                 with stopwatch.phase("comparison"):
-                    learning = _compare(workspace, maker, Path(str(result["adapter"])), console)
+                    learning = _compare(workspace, Path(str(result["adapter"])), console)
         finally:
             if maker is not None:
                 maker.close()
@@ -115,9 +116,8 @@ def _install_tiny_base() -> str:
     return install_base(folder)
 
 
-def _compare(workspace: Workspace, maker: TileMaker, adapter: Path, console: Console) -> Comparison:
+def _compare(workspace: Workspace, adapter: Path, console: Console) -> Comparison:
     with console.status("comparing with a noise-off reference") as status:
-        maker.held_out()
         return compare(workspace, adapter, status.update)
 
 

@@ -1,0 +1,115 @@
+"""One synthetic hospital's tiles: `python -m craftsfl.demo.tiles FOLDER NAME`, and who runs that.
+
+A process of its own for each hospital: they share the cores, and end at once on Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from craftsfl.flower.commands import environment
+from craftsfl.processes import Command, Supervisor
+from privacy.errors import DeploymentError
+
+TILES_PER_PATIENT = 2
+HELD_OUT_PATIENTS = 40
+HELD_OUT_SEED = 1000
+COMPLETE = ".complete"
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """A procedural hospital; `model.tissue.HOSPITALS` has its stain and scanner by name."""
+
+    name: str
+    patients: int
+    seed: int
+
+
+SYNTHETIC = {
+    hospital.name: hospital
+    for hospital in (
+        Synthetic("north", 500, 1),
+        Synthetic("harbour", 550, 2),
+        Synthetic("hillside", 600, 3),
+    )
+}
+
+
+def data_folder(folder: Path, name: str) -> Path:
+    """What the hospital trains on."""
+    return folder / "data" / name
+
+
+def held_out_folder(folder: Path, name: str) -> Path:
+    """Tiles of other patients of the same hospital, for the public before/after comparison."""
+    return folder / "data" / f"{name}-held-out"
+
+
+def make_tiles(folder: Path, name: str) -> None:
+    """Write both sets of a hospital; a complete one of an earlier demo is used again."""
+    hospital = SYNTHETIC[name]
+    _make(data_folder(folder, name), hospital, hospital.patients, hospital.seed)
+    held_out_seed = hospital.seed + HELD_OUT_SEED
+    _make(held_out_folder(folder, name), hospital, HELD_OUT_PATIENTS, held_out_seed)
+
+
+def _make(target: Path, hospital: Synthetic, patients: int, seed: int) -> None:
+    if (target / COMPLETE).exists():
+        return
+    from model.tissue import HOSPITALS
+    from model.tissue.imagefolder import write_site
+
+    write_site(
+        target,
+        site=hospital.name,
+        patients=patients,
+        tiles_per_patient=TILES_PER_PATIENT,
+        appearance=HOSPITALS[hospital.name],
+        seed=seed,
+    )
+    (target / COMPLETE).touch()
+
+
+class TileMaker:
+    """Makes all hospitals' tiles in the background, from the start; a context manager."""
+
+    def __init__(self, folder: Path, logs: Path) -> None:
+        self._supervisor = Supervisor()
+        env = environment(Path("/nonexistent"), {"OMP_NUM_THREADS": "1"})
+        self._running = [
+            self._supervisor.start(
+                Command(
+                    f"{name} tiles",
+                    (sys.executable, "-m", "craftsfl.demo.tiles", str(folder), name),
+                    env,
+                    logs / f"{name}-tiles.log",
+                )
+            )
+            for name in SYNTHETIC
+        ]
+
+    def wait(self, tick: Callable[[], None]) -> None:
+        """Wait for all tiles, calling `tick` meanwhile; raises `DeploymentError` on failure."""
+        for running in self._running:
+            while running.exit_code() is None:
+                tick()
+                time.sleep(POLL_SECONDS)
+            if running.exit_code() != 0:
+                raise DeploymentError(
+                    f"{running.name} could not be made:\n{running.log_tail()}",
+                    "Is there space for some 50 MB in the demo's folder?",
+                )
+
+    def close(self) -> None:
+        """End what still runs."""
+        self._supervisor.stop()
+
+
+if __name__ == "__main__":
+    make_tiles(Path(sys.argv[1]), sys.argv[2])
