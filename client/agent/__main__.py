@@ -29,11 +29,11 @@ from client.agent.startup import (
     load,
     load_data,
     load_trainer,
+    open_ledger,
 )
 from client.agent.state import state_folder
 from client.agent.work import still_training
 from privacy.errors import CraftsflError
-from privacy.ledger import SqliteLedger
 from privacy.wire.envelope import refuse, size_limit
 from privacy.wire.reasons import Reason
 
@@ -93,7 +93,7 @@ def _serve(site_toml: Path, trainer: TrainerFactory, told: _Told) -> None:
     own, policy = site.settings.agent, site.rules.policy
     with ExitStack() as stack:
         state = stack.enter_context(state_folder(own.state))
-        ledger = stack.enter_context(SqliteLedger(state.ledger))
+        ledger = stack.enter_context(open_ledger(state))
         check_other_studies(site.rules, ledger)
         gate, progress = Gate(), ProgressSource()
         limit, mode = size_limit(policy.max_parameters), int(own.socket_mode, 8)

@@ -14,7 +14,8 @@ from client.data import SiteData, load_site_data, write_quarantine
 from client.policy import SiteRules
 from client.settings import SiteSettings, load_policy, load_site
 from privacy.accounting import check_delta
-from privacy.ledger import Ledger
+from privacy.errors import LedgerError
+from privacy.ledger import Ledger, SqliteLedger
 from privacy.manifest import load_study
 
 if TYPE_CHECKING:
@@ -44,6 +45,23 @@ def load(site_toml: Path) -> Site:
         _log.warning("NO PRIVACY: this study adds no noise, and the policy allows it.")
     _log.warning("Updates are not masked: the coordinator sees this site's own noised update.")
     return Site(settings, rules)
+
+
+def open_ledger(state: StateFolder) -> SqliteLedger:
+    """The site's ledger; a new one only where the state folder is new as well.
+
+    Raises `LedgerError`, also where an agent has worked here before and its ledger is gone: to
+    begin anew would give the patients' budget out a second time.
+    """
+    path = state.ledger
+    lost = not path.exists() or path.stat().st_size == 0
+    if lost and (state.quarantine.exists() or state.cache.exists()):
+        raise LedgerError(
+            f"The ledger {path} is missing, but an agent has worked with this state folder.",
+            "Restore it from the newest backup: the budget that it records is spent. Only if no "
+            "update ever left this site, remove the whole state folder instead.",
+        )
+    return SqliteLedger(path)
 
 
 def check_other_studies(rules: SiteRules, ledger: Ledger) -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from client.agent.progress import ProgressSource
 from client.agent.site_agent import SiteAgent
-from client.agent.startup import check_other_studies, load, load_data, load_trainer
+from client.agent.startup import check_other_studies, load, load_data, load_trainer, open_ledger
 from client.agent.state import StateFolder, state_folder
-from privacy.errors import AccountingError, DeploymentError, ModelError, PolicyError
+from privacy.errors import AccountingError, DeploymentError, LedgerError, ModelError, PolicyError
 from privacy.events import event_of
 from privacy.ledger import AttemptKey, Charge, SqliteLedger
 from privacy.manifest import Study
@@ -134,3 +134,19 @@ def test_a_state_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         state_folder(tmp_path / "file" / "state"),
     ):
         pass
+
+
+@pytest.mark.parametrize("harm", ["deleted", "emptied"])
+def test_a_lost_ledger_is_not_replaced_by_an_empty_one(tmp_path: Path, harm: str) -> None:
+    site = load(write_hospital(tmp_path))
+    state = StateFolder(tmp_path)
+    with open_ledger(state) as ledger:
+        ledger.intent(AttemptKey(1, 1, 1), Charge(bytes(32), event_of(make_study()), 1e-5))
+    load_data(site, state)
+    open_ledger(state).close()
+    if harm == "deleted":
+        state.ledger.unlink()
+    else:
+        state.ledger.write_bytes(b"")
+    with pytest.raises(LedgerError, match=r"is missing.*Restore it"):
+        open_ledger(state)
