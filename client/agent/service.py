@@ -57,7 +57,7 @@ class AgentServer:
     path: Path
     _server: grpc.Server
     _agent: _Agent
-    _health: _Health
+    _health: health.HealthServicer
     _progress: ProgressSource
 
     def set_ready(self, ready: bool) -> None:
@@ -102,7 +102,7 @@ def serve(
     )
     agent = _Agent(handler, progress, limit)
     agent_pb2_grpc.add_AgentServicer_to_server(agent, server)
-    state = _Health()
+    state = _health_service()
     health_pb2_grpc.add_HealthServicer_to_server(state, server)
     _bind(server, path, mode)
     service = AgentServer(path, server, agent, state, progress)
@@ -173,18 +173,18 @@ class _Agent(agent_pb2_grpc.AgentServicer):
             return refuse(request, Reason.INTERNAL)
 
 
-class _Health(health.HealthServicer):
+def _health_service() -> health.HealthServicer:
     """Answers `Check`, not `Watch`: watchers would be kept in memory, and nothing counts them."""
+    service = health.HealthServicer(experimental_non_blocking=False)
+    service.Watch = _not_watched
+    return service
 
-    def __init__(self) -> None:
-        super().__init__(experimental_non_blocking=False)
 
-    def Watch(
-        self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
-    ) -> Iterator[health_pb2.HealthCheckResponse]:
-        """Refused."""
-        context.abort(grpc.StatusCode.UNIMPLEMENTED, "Ask with Check.")
-        yield from ()
+def _not_watched(
+    request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
+) -> Iterator[health_pb2.HealthCheckResponse]:
+    context.abort(grpc.StatusCode.UNIMPLEMENTED, "Ask with Check.")
+    yield from ()
 
 
 def _coarse(event: ProgressEvent) -> agent_pb2.ProgressEvent:

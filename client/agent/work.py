@@ -130,19 +130,22 @@ class Work:
             self._result = Failure("cancelled")
             return
         try:
-            self._publish("training")
-            result = contained(self._train)
+            self._result = self._outcome()
         finally:
             self._turn.give()
+
+    def _outcome(self) -> Vector | Failure:
+        self._publish("training")
+        result = contained(self._train)
         if self._cancelled.is_set():
-            result = Failure("cancelled")
             self._publish("cancelled")
-        elif isinstance(result, Failure):
+            return Failure("cancelled")
+        if isinstance(result, Failure):
             _log.error("Round %d failed: %s", self._key.round, result.text)
             self._publish("failed")
         else:
             self._publish("trained")
-        self._result = result
+        return result
 
     def _train(self) -> Vector | Failure:
         adapter, self._adapter = self._adapter.copy(), _NOTHING  # the message's memory is free
