@@ -140,7 +140,7 @@ class Trainer:
         partial.replace(self.file)
 
     def _resume(self) -> None:
-        state = torch.load(self.file, weights_only=True)
+        state = torch.load(self.file, self.parameters[0].device, weights_only=True)
         self.step = state["step"]
         self.task.module.load_state_dict(state["module"])
         self.optimiser.load_state_dict(state["optimiser"])
