@@ -116,7 +116,7 @@ def load_base(
     try:
         pipeline: Pipeline = kind.from_pretrained(
             path,
-            torch_dtype=dtype,
+            dtype=dtype,
             use_safetensors=True,
             local_files_only=True,
             safety_checker=None,
