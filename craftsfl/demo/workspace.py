@@ -20,7 +20,7 @@ MARK = "craftsfl-demo"
 EPSILON_BUDGET = 8.0
 EPSILON_PLANNED = 7.5  # of the whole study: what is left shows that a budget is not used up
 SAMPLING_RATE = 0.25
-STEPS_PER_ROUND = 5
+STEPS_PER_ROUND = 4
 DELTA = 1e-5
 ROUNDS = 4
 
@@ -41,7 +41,7 @@ alpha = 1.0
 [training]
 sampling_rate = {sampling_rate}       # q: each patient enters a step with this probability
 steps = {steps}                  # local DP-SGD steps a round
-tiles_per_patient = 2      # k
+tiles_per_patient = 1      # k
 draws_per_tile = 1         # m: (t, noise) draws a tile, averaged before the clip
 clipping_norm = {clipping_norm}
 noise_multiplier = {noise_multiplier}
@@ -113,7 +113,7 @@ PROMPTS = (
     "sarcoma, soft tissue: fascicles of spindle cells.",
     "breast invasive carcinoma, breast: pale pools of mucin.",
 )
-TARGETS = ("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0")
+TARGETS = ("attn1.to_v", "attn1.to_out.0", "attn2.to_v", "attn2.to_out.0")
 
 
 @dataclass(frozen=True)
@@ -256,7 +256,7 @@ def _study_text(options: DemoOptions, members: Sequence[Member], base_digest: st
         noise_multiplier=_noise_multiplier(rounds),
         steps=STEPS_PER_ROUND,
         sampling_rate=SAMPLING_RATE,
-        learning_rate=0.02,
+        learning_rate=0.03,
         delta=DELTA,
         sites=sites,
         prompts=json.dumps(PROMPTS),
