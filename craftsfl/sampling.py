@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model.base import find_base, folder_digest, install_base, load_base, shipped_base
+from model.base import load_base
+from model.cache import find_base, install_base, shipped_base
 from model.devices import pick_device
+from model.digest import folder_digest
 from model.sampling import Pictures, compare_adapter
 from privacy.config import check
 from privacy.errors import ConfigError, DeploymentError, ModelError

@@ -120,7 +120,7 @@ class _Run:
         return make_strategy(self.study.aggregation, parameters)
 
     def _base(self) -> Path:
-        from model.base import find_base
+        from model.cache import find_base
 
         return find_base(self.study.base, root=self.it.settings.study.parent)
 

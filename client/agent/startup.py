@@ -94,7 +94,8 @@ def load_trainer(site: Site, data: SiteData, state: StateFolder) -> Trainer:
     """
     # Imported late: they take seconds, and a mistake in a file is told before.
     from client.training import LocalTrainer, encode_site
-    from model.base import find_base, load_base
+    from model.base import load_base
+    from model.cache import find_base
     from model.devices import pick_device
 
     silence_libraries()

@@ -28,7 +28,7 @@ OnProgress = Callable[[int, int], None]
 
 _TAG = b"craftsfl/encoded-tiles/v1\0"
 _PREFIX = "encoded-"
-_BATCH = 32
+_BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,8 @@ def _encode_images(
     pipeline: Pipeline, tiles: Sequence[Tile], on_progress: OnProgress | None
 ) -> Tensor:
     """Latents [tiles, c, h, w]: the posterior's mode, scaled as the UNet was trained on them."""
-    vae = pipeline.vae
+    # The layout in memory alone: convolutions on a CPU take half the time.
+    vae = pipeline.vae.to(memory_format=torch.channels_last)
     shift = getattr(vae.config, "shift_factor", None) or 0.0
     parts = []
     for start in range(0, len(tiles), _BATCH):

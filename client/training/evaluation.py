@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 
 from client.training.encoding import EncodedTiles
 from client.training.local import default_rows
@@ -66,6 +65,8 @@ def loss_change(
     means = np.array([change[patient_of == patient].mean() for patient in np.unique(patient_of)])
     if len(means) < 2:
         return LossChange(float(means.mean()), -np.inf, np.inf, len(means))
+    from scipy import stats  # half a second of imports that an agent never needs
+
     half = stats.t.ppf(0.975, len(means) - 1) * means.std(ddof=1) / np.sqrt(len(means))
     mean = float(means.mean())
     return LossChange(mean, mean - float(half), mean + float(half), len(means))

@@ -28,7 +28,7 @@ def pretrain(
         TimeRemainingColumn,
     )
 
-    from model.base import folder_digest
+    from model.digest import folder_digest
     from model.pretraining import Recipe
     from model.pretraining import pretrain as run
 
@@ -55,7 +55,7 @@ def install(
     folder: Annotated[Path, typer.Argument(help="A diffusers pipeline folder.")],
 ) -> None:
     """Put a base into this machine's model cache and print the digest for study.toml."""
-    from model.base import install_base
+    from model.cache import install_base
 
     typer.echo(install_base(folder))
 

@@ -25,7 +25,8 @@ from client.training import (
 from craftsfl.demo.tiles import held_out_folder
 from craftsfl.demo.workspace import Workspace
 from model.adapters import attach, load_adapter
-from model.base import Pipeline, find_base, load_base
+from model.base import Pipeline, load_base
+from model.cache import find_base
 from model.devices import pick_device
 from model.layout import initial_vector
 from privacy.manifest import Study

@@ -7,16 +7,18 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from client.training import LossChange
-from craftsfl.demo.learning import Comparison
 from craftsfl.demo.workspace import Workspace
 from craftsfl.privacy_words import epsilon_text
 from craftsfl.timeline import RoundTiming
-from privacy.dpsgd.step import noise_to_clip, release_of
+
+if TYPE_CHECKING:
+    from client.training import LossChange
+    from craftsfl.demo.learning import Comparison
 
 # Above this the noise of one step outweighs every patient's gradient together; DP-SGD may average
 # a little of it away over steps, but nobody should expect a better picture.
@@ -102,6 +104,8 @@ def _table(sites: Sequence[SiteResult]) -> Table:
 
 
 def _show_learning(workspace: Workspace, outcome: Outcome, console: Console) -> None:
+    from privacy.dpsgd.step import noise_to_clip, release_of  # imports torch
+
     study = workspace.study
     ratios = {
         site.name: noise_to_clip(release_of(study.training, site.patients), outcome.parameters)
@@ -122,8 +126,8 @@ def _show_learning(workspace: Workspace, outcome: Outcome, console: Console) -> 
     for name in ("noise_off", "private"):
         change: LossChange = getattr(outcome.learning, name)
         console.print(
-            f"Held-out denoising loss, {name.replace('_', ' ')}: {change.mean / base:+.1%} "
-            f"(95 % interval {change.low / base:+.1%} to {change.high / base:+.1%}, "
+            f"Held-out denoising loss, {name.replace('_', ' ')}: {change.mean / base:+.2%} "
+            f"(95 % interval {change.low / base:+.2%} to {change.high / base:+.2%}, "
             f"{change.patients} other patients)"
         )
 

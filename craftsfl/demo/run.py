@@ -10,12 +10,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import psutil
 from rich.console import Console
 
 from craftsfl.agent_watch import AgentWatch
 from craftsfl.demo.hospitals import real_members, synthetic_members
-from craftsfl.demo.learning import Comparison, compare
 from craftsfl.demo.report import Outcome, show, site_results, write_summary
 from craftsfl.demo.tiles import TileMaker
 from craftsfl.demo.workspace import DemoOptions, Hospital, Workspace, check_ours, clear, write
@@ -32,19 +33,22 @@ from craftsfl.processes import (
 from craftsfl.run_display import RunDisplay
 from craftsfl.serving import agent_command
 from craftsfl.timeline import RoundTiming
-from model.base import install_base, shipped_base
+from model.cache import install_base, shipped_base
 from privacy.errors import FederationError, ModelError
 from server.settings import load_consortium
+
+if TYPE_CHECKING:
+    from craftsfl.demo.learning import Comparison
 
 SUPERLINK_SECONDS = 60.0
 POLL_SECONDS = 0.25
 
 
 class Stopwatch:
-    """Seconds of each phase, by name, in order."""
+    """Seconds of each phase, by name, in order; `began` is when the command was typed."""
 
     def __init__(self) -> None:
-        self.began = time.monotonic()
+        self.began = time.monotonic() - (time.time() - psutil.Process().create_time())
         self.seconds: dict[str, float] = {}
 
     @contextlib.contextmanager
@@ -117,6 +121,8 @@ def _install_tiny_base() -> str:
 
 
 def _compare(workspace: Workspace, adapter: Path, console: Console) -> Comparison:
+    from craftsfl.demo.learning import compare  # torch and diffusers: not before the run
+
     with console.status("comparing with a noise-off reference") as status:
         return compare(workspace, adapter, status.update)
 
@@ -161,9 +167,6 @@ def _serve(
         tick=display.refresh,
     )
     essential.append(supervisor.start(link.superexec(workspace.logs / "superexec.log")))
-    with ThreadPoolExecutor() as threads:
-        keys = [hospital.key.with_suffix(".pub") for hospital in workspace.hospitals]
-        list(threads.map(lambda key: register_site(workspace.consortium, key), keys))
     if maker is not None:
         display.say("making the hospitals' synthetic tiles")
         maker.wait(display.refresh)
@@ -173,6 +176,9 @@ def _serve(
     for hospital in workspace.hospitals:
         log = workspace.logs / f"{hospital.name}-agent.log"
         supervisor.start(agent_command(hospital.settings, hospital.name, log, threads=threads))
+    with ThreadPoolExecutor() as pool:
+        keys = [hospital.key.with_suffix(".pub") for hospital in workspace.hospitals]
+        list(pool.map(lambda key: register_site(workspace.consortium, key), keys))
     for hospital in workspace.hospitals:
         log = workspace.logs / f"{hospital.name}-supernode.log"
         supervisor.start(_supernode(hospital, link).command(log))

@@ -24,7 +24,7 @@ from .studies import make_study
 
 
 def study_of(base: Path, **training: object) -> Study:
-    from model.base import folder_digest
+    from model.digest import folder_digest
 
     return make_study(
         base={"digest": folder_digest(base), "source": str(base)}, training=dict(training)

@@ -9,16 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.base import (
-    base_cache,
-    find_base,
-    folder_digest,
-    image_size,
-    install_base,
-    load_base,
-    shipped_base,
-)
-from model.digest import pipeline_files
+from model.base import image_size, load_base
+from model.cache import base_cache, find_base, install_base, shipped_base
+from model.digest import folder_digest, pipeline_files
 from privacy.errors import ModelError
 from privacy.manifest import Base
 

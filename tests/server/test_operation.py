@@ -15,7 +15,7 @@ from flwr.app import Context, RecordDict
 
 import server.app
 from model.adapters import layout_of, load_adapter
-from model.base import folder_digest
+from model.digest import folder_digest
 from model.layout import initial_vector
 from privacy.errors import ConfigError, FederationError, ModelError
 from privacy.manifest import Study, load_study

@@ -1,0 +1,134 @@
+"""Where a base pipeline's files are: pinned by digest, in a cache, a folder or on the hub.
+
+Weights are never package resources: the app bundle that Flower ships holds code only. Nothing here
+imports torch, so that a command can say at once that a base is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from model.digest import INDEX, SUFFIXES, UNUSED, folder_digest, pipeline_files
+from privacy.errors import ModelError
+from privacy.manifest import Base
+
+SHIPPED = "tiny"  # the `source` that names the weights which come with craftsfl
+
+
+def base_cache() -> Path:
+    """Folder of installed bases, one sub-folder a digest: $CRAFTSFL_CACHE/bases or the user's."""
+    root = os.environ.get("CRAFTSFL_CACHE")
+    if root:
+        return Path(root) / "bases"
+    platform = os.environ.get("XDG_CACHE_HOME")
+    return (Path(platform) if platform else Path.home() / ".cache") / "craftsfl" / "bases"
+
+
+def install_base(folder: Path) -> str:
+    """Copy the pipeline in `folder` into the cache and return its digest.
+
+    All or nothing: a copy that is cut short is never found. Installing twice copies once.
+    Raises `ModelError` where `folder` is no pipeline or the cache cannot be written.
+    """
+    digest = folder_digest(folder)
+    target = _cached(digest)
+    if target.is_dir() and folder_digest(target) == digest:
+        return digest
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".new-") as fresh:
+            copy = Path(fresh) / "base"
+            _copy_files(folder, copy)
+            shutil.rmtree(target, ignore_errors=True)
+            copy.rename(target)
+    except OSError as error:
+        raise ModelError(
+            f"The base cannot be copied to {target.parent}: {error.strerror}.",
+            "Free some disk space, or set CRAFTSFL_CACHE to a folder that can be written.",
+        ) from None
+    return digest
+
+
+def shipped_base() -> Path | None:
+    """The tiny weights that come with craftsfl: beside the checkout, or under sys.prefix."""
+    checkout = Path(__file__).resolve().parent.parent / "weights" / SHIPPED
+    installed = Path(sys.prefix) / "share" / "craftsfl" / SHIPPED
+    return next((path for path in (checkout, installed) if path.is_dir()), None)
+
+
+def find_base(base: Base, *, root: Path | None = None, verify: bool = True) -> Path:
+    """Folder of the base that a study pins: from the cache, a local folder, or the hub.
+
+    A relative `base.source` starts from `root` (the folder of study.toml) or the working folder.
+    With `verify` every file is hashed; only a caller that did so before may skip it.
+    Raises `ModelError` where no such base is to be had, or where its digest is another.
+    """
+    cached = _cached(base.digest)
+    if cached.is_dir():
+        folder = cached
+    else:
+        folder = _local_folder(base.source, root) or _from_hub(base.source)
+    if verify:
+        _check_digest(folder, base.digest, in_cache=folder == cached)
+    return folder
+
+
+def _cached(digest: str) -> Path:
+    return base_cache() / digest.removeprefix("sha256:")
+
+
+def _copy_files(folder: Path, target: Path) -> None:
+    for name in pipeline_files(folder):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / name, target / name)
+
+
+def _local_folder(source: str, root: Path | None) -> Path | None:
+    if source == SHIPPED:
+        shipped = shipped_base()
+        if shipped is None:
+            raise ModelError(
+                "The tiny base that comes with craftsfl is not installed.",
+                "Make it with `craftsfl model pretrain`, or run from a full checkout.",
+            )
+        return shipped
+    path = (root or Path()) / Path(source).expanduser()
+    return path if path.is_dir() else None
+
+
+def _from_hub(source: str) -> Path:
+    """Download (or find in the hub's own cache) the files of pipeline `source`."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    wanted = [INDEX, *(f"*/*{suffix}" for suffix in sorted(SUFFIXES))]
+    duplicates = ["*.fp16.*", "*.bf16.*", "*.non_ema.*", *(f"{name}/*" for name in UNUSED)]
+    try:
+        return Path(snapshot_download(source, allow_patterns=wanted, ignore_patterns=duplicates))
+    except HFValidationError:
+        message = f"The base {source!r} is neither a folder here nor the name of one on the hub."
+    except OSError:  # the root of the hub's errors: offline, unknown name, no permission
+        message = f"The base {source!r} is no folder here and cannot be fetched from the hub."
+    raise ModelError(
+        message,
+        "Copy the pipeline's folder to this machine and name it as base.source in study.toml, "
+        "or install it in the model cache of a machine that is online and copy the cache.",
+    )
+
+
+def _check_digest(folder: Path, pinned: str, *, in_cache: bool) -> None:
+    found = folder_digest(folder)
+    if found == pinned:
+        return
+    if in_cache:
+        hint = "The cached copy was altered: delete that folder and start again."
+    else:
+        hint = (
+            "Get the very base that the study pins. If this folder is the one meant, the "
+            "coordinator has to write its digest into study.toml for all sites."
+        )
+    raise ModelError(f"The base in {folder} is {found}; the study pins {pinned}.", hint)
