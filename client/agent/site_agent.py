@@ -197,11 +197,11 @@ class SiteAgent:
             result = attempt.work.result
             if result is None:
                 return Running(attempt.work.quarter)
-            self._conclude(attempt, result)
+            attempt.reply = self._concluded(attempt, result)
         return attempt.reply
 
-    def _conclude(self, attempt: _Attempt, result: Vector | Failure) -> None:
-        """Set the attempt's last reply; what depends on the data is charged before it leaves."""
+    def _concluded(self, attempt: _Attempt, result: Vector | Failure) -> bytes:
+        """The attempt's last reply; what depends on the data is charged before it leaves."""
         key, update = attempt.key, self._update(result, attempt.epsilon_after)
         reply = _sealed(key, update or Refusal(Reason.TRAINING_FAILED))
         if update is not None or attempt.work.touched:
@@ -211,7 +211,7 @@ class SiteAgent:
                 *(key.round, "finished" if update is not None else "failed, which is charged too"),
                 *(attempt.epsilon_after, self._rules.policy.epsilon),
             )
-        attempt.reply = reply
+        return reply
 
     def _lost(self) -> int:
         return sum(entry.state is State.INTENT for entry in self._ledger.entries())
