@@ -32,7 +32,7 @@ Made by `craftsfl model pretrain` with seed {seed}:
 {tiles:,} tiles of 12 morphologies; captions are dropped with probability {caption_dropout}, so
 classifier-free guidance works. Latents have unit variance: the scaling factor is 1. Weights are
 averaged over steps (EMA {ema_decay}) and kept in half precision; load them with
-`torch_dtype=torch.float32` on a CPU.
+`dtype=torch.float32` on a CPU.
 
 ## Judges
 
