@@ -88,6 +88,10 @@ class RunDisplay:
             self._phase = phase
             self.note(phase)
 
+    def all_ready(self) -> bool:
+        """Whether every agent that is watched has its model and data loaded."""
+        return all(watch.state.ready for watch in self._agents.values())
+
     def refresh(self) -> None:
         """Take in new events and redraw."""
         for site, watch in self._agents.items():

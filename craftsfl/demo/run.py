@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from craftsfl.demo.learning import Comparison
 
 SUPERLINK_SECONDS = 60.0
+READY_SECONDS = 90.0
 POLL_SECONDS = 0.25
 
 
@@ -182,8 +183,22 @@ def _serve(
     for hospital in workspace.hospitals:
         log = workspace.logs / f"{hospital.name}-supernode.log"
         supervisor.start(_supernode(hospital, link).command(log))
+    display.say("the hospitals load model and data")
+    _wait_for_agents(display, supervisor)
     start_run(workspace.consortium)
     return essential
+
+
+def _wait_for_agents(display: RunDisplay, supervisor: Supervisor) -> None:
+    """Wait until every agent is ready, one has died, or `READY_SECONDS` are over.
+
+    A server that is there earlier keeps asking, and each question starts a client process at
+    every site, on the cores that are loading the model. What is wrong is for the run to say.
+    """
+    deadline = time.monotonic() + READY_SECONDS
+    while not display.all_ready() and not supervisor.dead() and time.monotonic() < deadline:
+        display.refresh()
+        time.sleep(POLL_SECONDS)
 
 
 def _supernode(hospital: Hospital, link: SuperLink) -> SuperNode:

@@ -54,7 +54,7 @@ def test_commented_defaults_of_the_sample_policy_are_the_real_ones() -> None:
         for line in lines
         if line.startswith(("# max_", "# min_"))
     )
-    assert len(shown) == 9
+    assert len(shown) == 10
     assert all(float(value) == getattr(policy, name) for name, value in shown.items())
 
 
