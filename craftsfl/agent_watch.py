@@ -1,4 +1,4 @@
-"""Watching a site agent through its own socket: health and progress. Both stay at the site."""
+"""Watching a site agent through its own socket: what it does now, in quarters."""
 
 from __future__ import annotations
 
@@ -7,26 +7,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from privacy.wire import agent_pb2, agent_pb2_grpc
 from privacy.wire.chunks import target
 
-HEALTH_SECONDS = 2.0
 RETRY_SECONDS = 0.5
 # A proxy of the environment is for the way to the coordinator, never for this socket.
 NO_PROXY = [("grpc.enable_http_proxy", 0)]
+NOT_READY = ("", "loading", "encoding")
 
 
 @dataclass(frozen=True)
 class AgentState:
-    """What a site's own console may show: far more than what the coordinator learns."""
+    """What a site's own console shows; an empty phase: there is no agent."""
 
-    ready: bool = False
-    round: int = 0
     phase: str = ""
+    round: int = 0
     done: int = 0
     total: int = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether the model is resident and the data is encoded."""
+        return self.phase not in NOT_READY
 
 
 class AgentWatch:
@@ -41,13 +44,13 @@ class AgentWatch:
 
     @property
     def state(self) -> AgentState:
-        """The newest state; `ready` once the model is resident and the data is encoded."""
+        """The newest state."""
         return self._state
 
     def close(self) -> None:
         """Stop watching; the agent does not notice."""
         self._closed.set()
-        self._thread.join(HEALTH_SECONDS + RETRY_SECONDS)
+        self._thread.join(2 * RETRY_SECONDS)
 
     def _follow(self) -> None:
         while not self._closed.wait(RETRY_SECONDS):
@@ -55,22 +58,14 @@ class AgentWatch:
                 with grpc.insecure_channel(target(self._socket), options=NO_PROXY) as channel:
                     self._listen(channel)
             except grpc.RpcError:
-                self._state = AgentState()
+                pass  # it is not there (any more): try again
+            self._state = AgentState()
 
     def _listen(self, channel: grpc.Channel) -> None:
-        health = health_pb2_grpc.HealthStub(channel)
-        request = health_pb2.HealthCheckRequest()
-        while not self._closed.wait(RETRY_SECONDS):
-            answer = health.Check(request, timeout=HEALTH_SECONDS)
-            if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                break
-        else:
-            return
-        self._state = AgentState(ready=True)
         events = agent_pb2_grpc.AgentStub(channel).Progress(agent_pb2.ProgressRequest())
         closer = threading.Thread(
             target=lambda: (self._closed.wait(), events.cancel()), daemon=True
         )
         closer.start()
         for event in events:
-            self._state = AgentState(True, event.round, event.phase, event.done, event.total)
+            self._state = AgentState(event.phase, event.round, event.done, event.total)

@@ -21,6 +21,7 @@ from craftsfl.agent_watch import AgentWatch
 from craftsfl.timeline import TRAINING, Timeline
 
 BAR_CELLS = 20
+ENCODING = "encoding"
 REFRESH_PER_SECOND = 4
 
 
@@ -88,9 +89,11 @@ class RunDisplay:
             self._phase = phase
             self.note(phase)
 
-    def all_ready(self) -> bool:
-        """Whether every agent that is watched has its model and data loaded."""
-        return all(watch.state.ready for watch in self._agents.values())
+    def any_nearly_ready(self) -> bool:
+        """Whether an agent has its model loaded, and encodes its tiles or has done so."""
+        return any(
+            watch.state.ready or watch.state.phase == ENCODING for watch in self._agents.values()
+        )
 
     def refresh(self) -> None:
         """Take in new events and redraw."""
@@ -165,10 +168,11 @@ class RunDisplay:
         if watch is None:
             return state, ""
         now = watch.state
-        if not now.ready:
-            return ("out" if state == "out" else "loading model and data"), ""
-        if not now.phase or not now.total:
+        if state == "out" or not now.phase:
             return state, ""
+        if not now.total:
+            return (state if now.ready else now.phase), ""
         filled = round(BAR_CELLS * now.done / now.total)
         bar = "█" * filled + "░" * (BAR_CELLS - filled)
-        return f"{now.phase}, round {now.round}", f"{bar} {now.done}/{now.total}"
+        what = f"{now.phase}, round {now.round}" if now.round else now.phase
+        return what, f"{bar} {now.done}/{now.total}"

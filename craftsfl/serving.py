@@ -144,10 +144,11 @@ class _Console:
     def show(self, state: AgentState) -> None:
         """Print what changed since the last call."""
         last, self._last = self._last, state
-        if state.ready != last.ready:
-            _say(f"{self._site}: " + ("ready." if state.ready else "the agent is not ready."))
-        if state.phase and (state.round, state.phase) != (last.round, last.phase):
-            _say(f"{self._site}: round {state.round}, {state.phase}.")
+        if state == last:
+            return
+        where = f"round {state.round}, " if state.round else ""
+        share = f", {state.done} of {state.total} quarters" if state.total else ""
+        _say(f"{self._site}: {where}{state.phase or 'no agent'}{share}.")
 
 
 def _say(text: str) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from client.agent.boundary import Failure, configure_logs, contained
-from client.agent.progress import ProgressSource
+from client.agent.progress import ProgressEvent, ProgressSource
 from client.agent.service import serve
 from client.agent.site_agent import SiteAgent
 from client.agent.startup import (
@@ -37,6 +37,7 @@ from privacy.errors import CraftsflError
 from privacy.wire.envelope import refuse, size_limit
 from privacy.wire.reasons import Reason
 
+LOADING, ENCODING, READY = "loading", "encoding", "ready"  # phases before the first round
 STOP_SECONDS = 4.0  # for training to reach the end of a physical batch; the whole exit takes < 10 s
 GRACE_SECONDS = 1.0
 SIGNAL_SECONDS = 0.2
@@ -79,6 +80,10 @@ def run_agent(site_toml: Path, *, trainer: TrainerFactory = load_trainer) -> int
     return status
 
 
+def _before_rounds(phase: str, done: int = 0, total: int = 0) -> ProgressEvent:
+    return ProgressEvent(0, 0, 0, phase, done, total)
+
+
 def _serve_or_explain(site_toml: Path, trainer: TrainerFactory, told: _Told) -> int:
     try:
         _serve(site_toml, trainer, told)
@@ -100,11 +105,17 @@ def _serve(site_toml: Path, trainer: TrainerFactory, told: _Told) -> None:
         socket = site.settings.socket_path()
         service = serve(gate.handle, progress, socket, limit=limit, mode=mode)
         stack.callback(service.stop, GRACE_SECONDS)
-        resident = trainer(site, load_data(site, state), state)
+        progress.publish(_before_rounds(LOADING))
+
+        def on_encoded(done: int, total: int) -> None:
+            progress.publish(_before_rounds(ENCODING, done, total))
+
+        resident = trainer(site, load_data(site, state), state, on_encoded)
         service.set_limit(size_limit(resident.layout.parameters))
         gate.agent = SiteAgent(site.rules, ledger, resident, progress)
         stack.callback(gate.agent.stop, STOP_SECONDS)
         service.set_ready(True)
+        progress.publish(_before_rounds(READY))
         _log.info("Ready.")
         # Neither one endless wait nor an Event: the system may give the signal to any thread,
         # Python acts on it when the main thread runs again, and an exception that rises in a

@@ -32,7 +32,8 @@ class Site:
     rules: SiteRules
 
 
-TrainerFactory = Callable[[Site, SiteData, StateFolder], "Trainer"]
+OnProgress = Callable[[int, int], None]  # tiles done, of all
+TrainerFactory = Callable[[Site, SiteData, StateFolder, OnProgress], "Trainer"]
 
 
 def load(site_toml: Path) -> Site:
@@ -87,7 +88,7 @@ def load_data(site: Site, state: StateFolder) -> SiteData:
     return data
 
 
-def load_trainer(site: Site, data: SiteData, state: StateFolder) -> Trainer:
+def load_trainer(site: Site, data: SiteData, state: StateFolder, on_encoded: OnProgress) -> Trainer:
     """The base model by its digest, the encoded tiles, and the trainer over both, all resident.
 
     Raises `ModelError` for a missing or altered base, `PolicyError` for too large an adapter.
@@ -102,7 +103,13 @@ def load_trainer(site: Site, data: SiteData, state: StateFolder) -> Trainer:
     study = site.rules.study
     folder = find_base(study.base, root=site.settings.study.parent)
     pipeline = load_base(folder, pick_device(site.settings.agent.device))
-    tiles = encode_site(pipeline, data, base_digest=study.base.digest, cache=state.cache)
+    tiles = encode_site(
+        pipeline,
+        data,
+        base_digest=study.base.digest,
+        cache=state.cache,
+        on_progress=on_encoded,
+    )
     trainer = LocalTrainer(study, site.rules.name, pipeline, tiles)
     site.rules.check_parameters(trainer.layout.parameters)
     return trainer

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from client.agent.__main__ import run_agent
-from client.agent.startup import Site
+from client.agent.startup import OnProgress, Site
 from client.agent.state import StateFolder
 from client.data import SiteData
 
@@ -21,7 +21,9 @@ from .fakes import FakeTrainer
 STEP_SECONDS = 0.05
 
 
-def make_trainer(site: Site, data: SiteData, state: StateFolder) -> FakeTrainer:
+def make_trainer(
+    site: Site, data: SiteData, state: StateFolder, on_encoded: OnProgress
+) -> FakeTrainer:
     """A trainer that logs health data, as a careless library would."""
     for name in ("diffusers.pipelines", "tests.canary"):
         logging.getLogger(name).error("truncated: %s", data.tiles[0].caption)

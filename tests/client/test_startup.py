@@ -31,11 +31,15 @@ def study_of(base: Path, **training: object) -> Study:
     )
 
 
+def nothing(done: int, total: int) -> None:
+    """Nobody watches."""
+
+
 def test_a_round_with_the_real_trainer(tmp_path: Path, tiny_base: Path) -> None:
     study = study_of(tiny_base)
     site = load(write_hospital(tmp_path, study=study))
     with state_folder(tmp_path / "state") as state, SqliteLedger(state.ledger) as ledger:
-        trainer = load_trainer(site, load_data(site, state), state)
+        trainer = load_trainer(site, load_data(site, state), state, nothing)
         agent = SiteAgent(site.rules, ledger, trainer, ProgressSource())
         layout = trainer.layout
         adapter = np.zeros(layout.parameters, dtype=np.float32)
@@ -58,7 +62,7 @@ def test_another_base_than_the_pinned_is_refused(tmp_path: Path, tiny_base: Path
     with state_folder(tmp_path / "state") as state:
         data = load_data(site, state)
         with pytest.raises(ModelError, match="digest"):
-            load_trainer(site, data, state)
+            load_trainer(site, data, state, nothing)
 
 
 def test_an_adapter_above_the_bound_is_refused(tmp_path: Path, tiny_base: Path) -> None:
@@ -69,7 +73,7 @@ def test_an_adapter_above_the_bound_is_refused(tmp_path: Path, tiny_base: Path) 
     with state_folder(tmp_path / "state") as state:
         data = load_data(site, state)
         with pytest.raises(PolicyError, match="max_parameters is 10"):
-            load_trainer(site, data, state)
+            load_trainer(site, data, state, nothing)
 
 
 def test_the_real_process_trains_silently_and_ends_on_sigterm(

@@ -39,7 +39,7 @@ def test_a_round_is_split_into_training_aggregation_and_waiting(
     timeline.see_event({"event": "round-started", "round": 1, "time": 100.0})
     for at in (104.0, 110.0):
         monkeypatch.setattr("craftsfl.timeline.time.time", lambda at=at: at)
-        timeline.see_agent("north", AgentState(True, 1, "training", 1, 4))
+        timeline.see_agent("north", AgentState("training", 1, 1, 4))
     timeline.see_event({"event": "site-finished", "round": 1, "site": "north", "time": 112.0})
     timeline.see_event({"event": "round-finished", "round": 1, "time": 113.0})
     (timing,) = timeline.rounds
