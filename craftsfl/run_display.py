@@ -21,7 +21,6 @@ from craftsfl.agent_watch import AgentWatch
 from craftsfl.timeline import TRAINING, Timeline
 
 BAR_CELLS = 20
-ENCODING = "encoding"
 REFRESH_PER_SECOND = 4
 
 
@@ -89,11 +88,9 @@ class RunDisplay:
             self._phase = phase
             self.note(phase)
 
-    def any_nearly_ready(self) -> bool:
-        """Whether an agent has its model loaded, and encodes its tiles or has done so."""
-        return any(
-            watch.state.ready or watch.state.phase == ENCODING for watch in self._agents.values()
-        )
+    def all_ready(self) -> bool:
+        """Whether every agent that is watched has its model and data loaded."""
+        return all(watch.state.ready for watch in self._agents.values())
 
     def refresh(self) -> None:
         """Take in new events and redraw."""

@@ -190,14 +190,13 @@ def _serve(
 
 
 def _wait_for_agents(display: RunDisplay, supervisor: Supervisor) -> None:
-    """Wait until the first agent encodes its tiles, one has died, or `READY_SECONDS` are over.
+    """Wait until every agent is ready, one has died, or `READY_SECONDS` are over.
 
-    They become ready while the server starts. A server that is there earlier keeps asking, and
-    each question starts a client process at every site, on the cores that load the model. What is
-    wrong is for the run to say.
+    A server that is there earlier keeps asking, and each question starts a client process at
+    every site, on the cores that load the model. What is wrong is for the run to say.
     """
     deadline = time.monotonic() + READY_SECONDS
-    while not display.any_nearly_ready() and not supervisor.dead() and time.monotonic() < deadline:
+    while not display.all_ready() and not supervisor.dead() and time.monotonic() < deadline:
         display.refresh()
         time.sleep(POLL_SECONDS)
 
