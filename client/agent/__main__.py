@@ -80,6 +80,16 @@ def run_agent(site_toml: Path, *, trainer: TrainerFactory = load_trainer) -> int
     return status
 
 
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Hold SIGTERM and SIGINT back for a moment; they arrive at its end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _before_rounds(phase: str, done: int = 0, total: int = 0) -> ProgressEvent:
     return ProgressEvent(0, 0, 0, phase, done, total)
 
@@ -103,8 +113,9 @@ def _serve(site_toml: Path, trainer: TrainerFactory, told: _Told) -> None:
         gate, progress = Gate(), ProgressSource()
         limit, mode = size_limit(policy.max_parameters), int(own.socket_mode, 8)
         socket = site.settings.socket_path()
-        service = serve(gate.handle, progress, socket, limit=limit, mode=mode)
-        stack.callback(service.stop, GRACE_SECONDS)
+        with _signals_held():  # a socket that is bound is also taken away again
+            service = serve(gate.handle, progress, socket, limit=limit, mode=mode)
+            stack.callback(service.stop, GRACE_SECONDS)
         progress.publish(_before_rounds(LOADING))
 
         def on_encoded(done: int, total: int) -> None:
