@@ -17,6 +17,7 @@ import numpy as np
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
+from model.importing import quick_imports
 from model.layout import Layout, initial_vector
 from privacy.errors import CraftsflError
 from privacy.manifest import Study, load_study
@@ -125,9 +126,10 @@ class _Run:
         return find_base(self.study.base, root=self.it.settings.study.parent)
 
     def _load(self) -> ServerModel:
-        from model.adapters import layout_of
+        with quick_imports():
+            from model.adapters import layout_of
 
-        layout = layout_of(self._base(), self.study.adapter)
+            layout = layout_of(self._base(), self.study.adapter)
         return ServerModel(layout, initial_vector(layout, self.study.digest()))
 
     def _release(self, layout: Layout, vector: NDArray[np.float32]) -> Release:

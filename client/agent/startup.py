@@ -13,6 +13,7 @@ from client.agent.state import StateFolder
 from client.data import SiteData, load_site_data, write_quarantine
 from client.policy import SiteRules
 from client.settings import SiteSettings, load_policy, load_site
+from model.importing import quick_imports
 from privacy.accounting import check_delta
 from privacy.errors import LedgerError
 from privacy.ledger import Ledger, SqliteLedger
@@ -94,15 +95,17 @@ def load_trainer(site: Site, data: SiteData, state: StateFolder, on_encoded: OnP
     Raises `ModelError` for a missing or altered base, `PolicyError` for too large an adapter.
     """
     # Imported late: they take seconds, and a mistake in a file is told before.
-    from client.training import LocalTrainer, encode_site
-    from model.base import load_base
-    from model.cache import find_base
-    from model.devices import pick_device
+    with quick_imports():
+        from client.training import LocalTrainer, encode_site
+        from model.base import load_base
+        from model.cache import find_base
+        from model.devices import pick_device
 
-    silence_libraries()
-    study = site.rules.study
-    folder = find_base(study.base, root=site.settings.study.parent)
-    pipeline = load_base(folder, pick_device(site.settings.agent.device))
+        silence_libraries()
+        study = site.rules.study
+        folder = find_base(study.base, root=site.settings.study.parent)
+        # diffusers and transformers import most of what they need when it is first used.
+        pipeline = load_base(folder, pick_device(site.settings.agent.device))
     tiles = encode_site(
         pipeline,
         data,
