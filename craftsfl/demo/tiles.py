@@ -15,7 +15,7 @@ from craftsfl.flower.commands import environment
 from craftsfl.processes import Command, Supervisor
 from privacy.errors import DeploymentError
 
-TILES_PER_PATIENT = 2
+MOST_TILES = 2  # of a patient; every other one has a single tile
 HELD_OUT_PATIENTS = 40
 HELD_OUT_SEED = 1000
 COMPLETE = ".complete"
@@ -35,8 +35,8 @@ SYNTHETIC = {
     hospital.name: hospital
     for hospital in (
         Synthetic("north", 500, 1),
-        Synthetic("harbour", 550, 2),
-        Synthetic("hillside", 600, 3),
+        Synthetic("harbour", 520, 2),
+        Synthetic("hillside", 540, 3),
     )
 }
 
@@ -69,7 +69,7 @@ def _make(target: Path, hospital: Synthetic, patients: int, seed: int) -> None:
         target,
         site=hospital.name,
         patients=patients,
-        tiles_per_patient=TILES_PER_PATIENT,
+        most_tiles=MOST_TILES,
         appearance=HOSPITALS[hospital.name],
         seed=seed,
     )

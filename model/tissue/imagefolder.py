@@ -35,15 +35,16 @@ def write_site(
     *,
     site: str,
     patients: int,
-    tiles_per_patient: int,
+    most_tiles: int,
     appearance: Appearance,
     seed: int,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write `patients` x `tiles_per_patient` tiles to folder/images and folder/metadata.csv.
+    """Write the tiles of `patients` to folder/images and folder/metadata.csv.
 
-    The same arguments give the same bytes. on_progress(done, patients) is called after each
-    patient. Synthetic patient ids are SITE-0000 and so on.
+    Patients have 1, 2, ... `most_tiles` tiles in turn. The same arguments give the same bytes.
+    on_progress(done, patients) is called after each patient. Synthetic patient ids are SITE-0000
+    and so on.
     """
     (folder / "images").mkdir(parents=True, exist_ok=True)
     with (folder / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
@@ -51,8 +52,7 @@ def write_site(
         table.writerow(COLUMNS)
         for number in range(patients):
             rng = np.random.default_rng([seed, number])
-            table.writerows(
-                _patient(folder, f"{site}-{number:04d}", tiles_per_patient, appearance, rng)
-            )
+            tiles = 1 + number % most_tiles
+            table.writerows(_patient(folder, f"{site}-{number:04d}", tiles, appearance, rng))
             if on_progress is not None:
                 on_progress(number + 1, patients)

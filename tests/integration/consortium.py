@@ -29,7 +29,7 @@ def write_hospitals(folder: Path, *, patients: int = 12) -> Path:
             folder / name,
             site=name,
             patients=patients,
-            tiles_per_patient=2,
+            most_tiles=2,
             appearance=appearance,
             seed=number,
         )

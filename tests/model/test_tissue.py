@@ -126,7 +126,7 @@ def test_a_caption_of_something_unknown_is_refused(code: str, morphology: str) -
 
 
 def write(folder: Path, **changes: object) -> list[dict[str, str]]:
-    arguments = {"patients": 5, "tiles_per_patient": 3, "seed": 4} | changes
+    arguments = {"patients": 5, "most_tiles": 3, "seed": 4} | changes
     write_site(folder, site="north", appearance=HOSPITALS["north"], **arguments)  # type: ignore[arg-type]
     with (folder / "metadata.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
@@ -135,7 +135,7 @@ def write(folder: Path, **changes: object) -> list[dict[str, str]]:
 def test_a_site_is_an_imagefolder_of_correlated_patients(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     rows = write(tmp_path, on_progress=lambda done, total: seen.append((done, total)))
-    assert tuple(rows[0]) == COLUMNS and len(rows) == 15
+    assert tuple(rows[0]) == COLUMNS and len(rows) == 1 + 2 + 3 + 1 + 2
     assert seen == [(n, 5) for n in range(1, 6)]
     assert len({row["patient_id"] for row in rows}) == 5
     for patient in {row["patient_id"] for row in rows}:
