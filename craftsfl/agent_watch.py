@@ -14,7 +14,8 @@ from privacy.wire.chunks import target
 RETRY_SECONDS = 0.5
 # A proxy of the environment is for the way to the coordinator, never for this socket.
 NO_PROXY = [("grpc.enable_http_proxy", 0)]
-NOT_READY = ("", "loading", "encoding")
+ENCODING = "encoding"
+NOT_READY = ("", "loading", ENCODING)
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,11 @@ class AgentState:
     def ready(self) -> bool:
         """Whether the model is resident and the data is encoded."""
         return self.phase not in NOT_READY
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the model is resident; its tiles may still be encoded."""
+        return self.ready or self.phase == ENCODING
 
 
 class AgentWatch:

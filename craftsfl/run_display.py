@@ -88,9 +88,9 @@ class RunDisplay:
             self._phase = phase
             self.note(phase)
 
-    def all_ready(self) -> bool:
-        """Whether every agent that is watched has its model and data loaded."""
-        return all(watch.state.ready for watch in self._agents.values())
+    def all_loaded(self) -> bool:
+        """Whether every agent that is watched has loaded its model and at least encodes tiles."""
+        return all(watch.state.loaded for watch in self._agents.values())
 
     def refresh(self) -> None:
         """Take in new events and redraw."""

@@ -19,7 +19,7 @@ from craftsfl.agent_watch import AgentWatch
 from craftsfl.demo.hospitals import real_members, synthetic_members
 from craftsfl.demo.report import Outcome, show, site_results, write_summary
 from craftsfl.demo.tiles import TileMaker
-from craftsfl.demo.workspace import DemoOptions, Hospital, Workspace, check_ours, clear, write
+from craftsfl.demo.workspace import LOGS, DemoOptions, Hospital, Workspace, check_ours, clear, write
 from craftsfl.flower.commands import SuperLink, SuperNode
 from craftsfl.operator import register_site, start_run, superlink_of
 from craftsfl.processes import (
@@ -69,20 +69,14 @@ def run_demo(options: DemoOptions) -> Outcome:
     """
     stopwatch = Stopwatch()
     console = Console()
-    with ended_by_signals():
+    with ended_by_signals(), contextlib.ExitStack() as stack:
         with stopwatch.phase("prepare"):
-            workspace, synthetic = _prepare(options)
-        maker = TileMaker(workspace.folder, workspace.logs) if synthetic else None
-        try:
-            result, rounds = _federate(workspace, maker, stopwatch)
-            learning = None
-            if maker is not None:
-                with stopwatch.phase("comparison"):
-                    learning = _compare(workspace, Path(str(result["adapter"])), console)
-        finally:
-            if maker is not None:
-                maker.close()
-            shutil.rmtree(workspace.runtime, ignore_errors=True)
+            workspace, maker = _prepare(options, stack)
+        result, rounds = _federate(workspace, maker, stopwatch)
+        learning = None
+        if maker is not None:
+            with stopwatch.phase("comparison"):
+                learning = _compare(workspace, Path(str(result["adapter"])), console)
     stopwatch.seconds["total"] = time.monotonic() - stopwatch.began
     outcome = Outcome(
         sites=site_results(result),
@@ -99,15 +93,24 @@ def run_demo(options: DemoOptions) -> Outcome:
     return outcome
 
 
-def _prepare(options: DemoOptions) -> tuple[Workspace, bool]:
-    """Check everything that can be wrong, then write the demo's folder."""
+def _prepare(
+    options: DemoOptions, stack: contextlib.ExitStack
+) -> tuple[Workspace, TileMaker | None]:
+    """Check everything that can be wrong, then write the demo's folder; `stack` clears up."""
     check_ours(options.folder)
     members = real_members(options.data) if options.data else None
     port = claim_port("127.0.0.1", options.port)
     digest = _install_tiny_base()
     clear(options.folder)
     folder = options.folder.resolve()
-    return write(options, members or synthetic_members(folder), digest, port), members is None
+    maker = None
+    if members is None:
+        members = synthetic_members(folder)
+        maker = TileMaker(folder, folder / LOGS)
+        stack.callback(maker.close)
+    workspace = write(options, members, digest, port)
+    stack.callback(shutil.rmtree, workspace.runtime, ignore_errors=True)
+    return workspace, maker
 
 
 def _install_tiny_base() -> str:
@@ -160,14 +163,6 @@ def _serve(
     display.say("starting the coordinator (SuperLink, SuperExec)")
     essential = [supervisor.start(link.superlink(workspace.logs / "superlink.log"))]
     link.write_profile()
-    wait_until(
-        lambda: port_open(link.host, link.port),
-        what="The SuperLink",
-        supervisor=supervisor,
-        timeout=SUPERLINK_SECONDS,
-        tick=display.refresh,
-    )
-    essential.append(supervisor.start(link.superexec(workspace.logs / "superexec.log")))
     if maker is not None:
         display.say("making the hospitals' synthetic tiles")
         maker.wait(display.refresh)
@@ -177,6 +172,14 @@ def _serve(
     for hospital in workspace.hospitals:
         log = workspace.logs / f"{hospital.name}-agent.log"
         supervisor.start(agent_command(hospital.settings, hospital.name, log, threads=threads))
+    wait_until(
+        lambda: port_open(link.host, link.port),
+        what="The SuperLink",
+        supervisor=supervisor,
+        timeout=SUPERLINK_SECONDS,
+        tick=display.refresh,
+    )
+    essential.append(supervisor.start(link.superexec(workspace.logs / "superexec.log")))
     with ThreadPoolExecutor() as pool:
         keys = [hospital.key.with_suffix(".pub") for hospital in workspace.hospitals]
         list(pool.map(lambda key: register_site(workspace.consortium, key), keys))
@@ -190,13 +193,14 @@ def _serve(
 
 
 def _wait_for_agents(display: RunDisplay, supervisor: Supervisor) -> None:
-    """Wait until every agent is ready, one has died, or `READY_SECONDS` are over.
+    """Wait until every agent encodes its tiles, one has died, or `READY_SECONDS` are over.
 
-    A server that is there earlier keeps asking, and each question starts a client process at
-    every site, on the cores that load the model. What is wrong is for the run to say.
+    The run takes as long to start as the tiles. A server that is there earlier keeps asking, and
+    each question starts a client process at every site, on the cores that load the model. What is
+    wrong is for the run to say.
     """
     deadline = time.monotonic() + READY_SECONDS
-    while not display.all_ready() and not supervisor.dead() and time.monotonic() < deadline:
+    while not display.all_loaded() and not supervisor.dead() and time.monotonic() < deadline:
         display.refresh()
         time.sleep(POLL_SECONDS)
 

@@ -17,6 +17,7 @@ from privacy.errors import ConfigError
 from privacy.manifest import Study, load_study
 
 MARK = "craftsfl-demo"
+LOGS = "logs"
 EPSILON_BUDGET = 8.0
 EPSILON_PLANNED = 7.5  # of the whole study: what is left shows that a budget is not used up
 SAMPLING_RATE = 0.25
@@ -169,7 +170,7 @@ class Workspace:
     @property
     def logs(self) -> Path:
         """Where every process's output goes."""
-        return self.folder / "logs"
+        return self.folder / LOGS
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,9 @@ def test_the_watch_follows_an_agent_from_loading_to_its_end(tmp_path: Path) -> N
     service = serve(lambda data: data, progress, socket, limit=1024)
     progress.publish(ProgressEvent(0, 0, 0, "encoding", 50, 100))
     assert eventually(lambda: watch.state == AgentState("encoding", 0, 2, 4))
-    assert not watch.state.ready
+    assert watch.state.loaded and not watch.state.ready
     progress.publish(ProgressEvent(0, 0, 0, "ready", 0, 0))
-    assert eventually(lambda: watch.state.ready)
+    assert eventually(lambda: watch.state.ready) and watch.state.loaded
     progress.publish(ProgressEvent(7, 3, 1, "training", 3, 4))
     assert eventually(lambda: watch.state == AgentState("training", 3, 3, 4))
     service.stop()
