@@ -38,6 +38,7 @@ from privacy.wire.envelope import refuse, size_limit
 from privacy.wire.reasons import Reason
 
 LOADING, ENCODING, READY = "loading", "encoding", "ready"  # phases before the first round
+PATIENCE_SECONDS = 8.0  # of a message for an agent that still loads; the forwarder waits for 15
 STOP_SECONDS = 4.0  # for training to reach the end of a physical batch; the whole exit takes < 10 s
 GRACE_SECONDS = 1.0
 SIGNAL_SECONDS = 0.2
@@ -47,14 +48,24 @@ _log = logging.getLogger("craftsfl.agent")
 
 
 class Gate:
-    """Answers NOT_READY until the agent is there."""
+    """Lets a message wait for the agent for a while, then answers NOT_READY.
+
+    To be asked again costs the site a whole client process, on the cores that load the model.
+    """
 
     def __init__(self) -> None:
-        self.agent: SiteAgent | None = None
+        self._agent: SiteAgent | None = None
+        self._opened = threading.Event()
+
+    def open(self, agent: SiteAgent) -> None:
+        """From now on `agent` answers, also those who wait."""
+        self._agent = agent
+        self._opened.set()
 
     def handle(self, data: bytes) -> bytes:
         """The agent's answer to a sealed message, or a refusal."""
-        agent = self.agent
+        self._opened.wait(PATIENCE_SECONDS)
+        agent = self._agent
         return refuse(data, Reason.NOT_READY) if agent is None else agent.handle(data)
 
 
@@ -123,8 +134,9 @@ def _serve(site_toml: Path, trainer: TrainerFactory, told: _Told) -> None:
 
         resident = trainer(site, load_data(site, state), state, on_encoded)
         service.set_limit(size_limit(resident.layout.parameters))
-        gate.agent = SiteAgent(site.rules, ledger, resident, progress)
-        stack.callback(gate.agent.stop, STOP_SECONDS)
+        agent = SiteAgent(site.rules, ledger, resident, progress)
+        stack.callback(agent.stop, STOP_SECONDS)
+        gate.open(agent)
         service.set_ready(True)
         progress.publish(_before_rounds(READY))
         _log.info("Ready.")

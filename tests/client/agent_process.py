@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from client.agent.__main__ import run_agent
+import client.agent.__main__ as agent_main
 from client.agent.startup import OnProgress, Site
 from client.agent.state import StateFolder
 from client.data import SiteData
@@ -42,4 +42,5 @@ def make_trainer(
 
 
 if __name__ == "__main__":
-    sys.exit(run_agent(Path(sys.argv[2]), trainer=make_trainer))
+    agent_main.PATIENCE_SECONDS = 1.0
+    sys.exit(agent_main.run_agent(Path(sys.argv[2]), trainer=make_trainer))
