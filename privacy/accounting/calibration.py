@@ -1,0 +1,56 @@
+"""From epsilon to noise: the smallest noise multiplier that keeps a schedule within a budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+from privacy.accounting.bounds import check_epsilon, check_probability
+from privacy.accounting.composition import RUNNING, epsilon_of, merge
+from privacy.errors import AccountingError
+from privacy.events import MAX_NOISE_MULTIPLIER, MIN_NOISE_MULTIPLIER, PoissonGaussian
+
+_RELATIVE_TOLERANCE: Final = 1e-3  # of a calibrated noise multiplier
+
+
+def calibrate_noise_multiplier(
+    *, epsilon: float, delta: float, sampling_rate: float, steps: int, attempts: int = 1
+) -> float:
+    """Smallest noise multiplier, to 0.1 % and rounded up, whose cost is at most `epsilon`.
+
+    `steps` x `attempts` are all steps that may ever be charged, each attempt with a fresh draw
+    and fresh noise. By bisection on the pessimistic PLD, so the error is towards more noise.
+    Raises `AccountingError` if no noise multiplier up to 1e4 is enough.
+    """
+    check_epsilon(epsilon)
+    check_probability(delta)
+    if type(attempts) is not int or attempts < 1:
+        raise AccountingError(f"{attempts!r} attempts; allow at least 1.")
+
+    def enough(sigma: float) -> bool:
+        event = PoissonGaussian(sampling_rate, sigma, clipping_norm=1.0, steps=steps)
+        return epsilon_of(merge([event] * attempts), delta, RUNNING) <= epsilon
+
+    low, high = _bracket(enough)
+    while high > low * (1 + _RELATIVE_TOLERANCE):
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def _bracket(enough: Callable[[float], bool]) -> tuple[float, float]:
+    """(too little, enough) noise, a factor of 2 apart, searched from 1 outwards."""
+    sigma = 1.0
+    if enough(sigma):
+        while sigma / 2 >= MIN_NOISE_MULTIPLIER and enough(sigma / 2):
+            sigma /= 2
+        return max(sigma / 2, MIN_NOISE_MULTIPLIER), sigma
+    while 2 * sigma <= MAX_NOISE_MULTIPLIER:
+        sigma *= 2
+        if enough(sigma):
+            return sigma / 2, sigma
+    raise AccountingError(
+        "No noise multiplier is large enough for that epsilon.",
+        "Ask for fewer steps, a lower sampling rate or a larger epsilon.",
+    )

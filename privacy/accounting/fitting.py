@@ -1,0 +1,67 @@
+"""How much of a budget is left, in rounds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final
+
+from privacy.accounting.bounds import check_probability
+from privacy.accounting.composition import (
+    MAX_COMPOSED_STEPS,
+    RUNNING,
+    Mechanisms,
+    epsilon_of,
+    merge,
+)
+from privacy.errors import AccountingError
+from privacy.events import Event
+
+MOST_ROUNDS: Final = 10_000  # the search ends there: nobody asks for more, and it takes time
+
+
+def rounds_that_fit(spent: Sequence[Event], one: Event, delta: float, budget: float) -> int:
+    """How many more attempts like `one` keep epsilon at `delta` within `budget` after `spent`.
+
+    `spent` and `one` belong to one frozen schedule; with several studies summed, hand in what
+    their sum leaves of the budget (0 or less fits nothing). 0 if anything has no noise. By
+    bisection on the pessimistic PLD (`epsilon`), so the error is towards fewer rounds; 10,000
+    stands for that many or more. Raises `AccountingError` for figures that are none, and for
+    events of an unknown kind.
+    """
+    check_probability(delta)
+    real = isinstance(budget, (int, float)) and not isinstance(budget, bool)
+    if not (real and math.isfinite(budget)):
+        raise AccountingError(f"The budget is {budget!r}; it must be a finite number.")
+    known = [event for event in (*spent, one) if getattr(event, "no_privacy", False) is not True]
+    merge(known)  # refuses unknown kinds, whatever the answer
+    if len(known) != len(spent) + 1 or budget <= 0:
+        return 0
+    return _fit(merge(spent), merge([one])[0], delta, float(budget))
+
+
+@lru_cache(maxsize=256)
+def _fit(spent: Mechanisms, one: tuple[float, float, int], delta: float, budget: float) -> int:
+    room = MAX_COMPOSED_STEPS - sum(steps for _, _, steps in spent)
+    most = min(room // one[2], MOST_ROUNDS)
+
+    def fits(rounds: int) -> bool:
+        return epsilon_of(_with(spent, one, rounds), delta, RUNNING) <= budget
+
+    if most < 1 or not fits(1):
+        return 0
+    enough, too_many = 1, 2
+    while too_many <= most and fits(too_many):
+        enough, too_many = too_many, 2 * too_many
+    too_many = min(too_many, most + 1)
+    while too_many - enough > 1:
+        middle = (enough + too_many) // 2
+        enough, too_many = (middle, too_many) if fits(middle) else (enough, middle)
+    return enough
+
+
+def _with(spent: Mechanisms, one: tuple[float, float, int], rounds: int) -> Mechanisms:
+    steps = {(q, sigma): count for q, sigma, count in spent}
+    steps[one[:2]] = steps.get(one[:2], 0) + rounds * one[2]
+    return tuple(sorted((q, sigma, count) for (q, sigma), count in steps.items()))

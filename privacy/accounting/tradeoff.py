@@ -1,0 +1,96 @@
+"""The same guarantee as an attacker's error rates, for people to whom epsilon says little.
+
+An attacker who sees everything that was released, knows every other patient, and wants to tell
+whether one given patient took part: of the patients who did not, they accuse a share of at most
+`false_positive_rate`. Then they are right about at most `true_positive_rate` of those who did.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from privacy.accounting.bounds import check_probability
+from privacy.accounting.composition import RUNNING, loss_distribution, merge
+from privacy.errors import AccountingError
+from privacy.events import Event
+
+_SMALLEST_RATE: Final = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """The best any attacker can do: `tpr` is an upper bound at the given `fpr`."""
+
+    fpr: float
+    tpr: float
+
+
+def tradeoff(
+    events: Iterable[Event],
+    false_positive_rates: Sequence[float],
+    *,
+    discretization: float = RUNNING,
+) -> list[Attack]:
+    """Largest true-positive rate at each false-positive rate, for one frozen schedule.
+
+    From the composed privacy loss distribution: for every e >= 0, with d = delta(e),
+    TPR <= e^e FPR + d and TPR <= 1 - e^-e (1 - d - FPR) (Kairouz, Oh, Viswanath 2015, Theorem
+    2.1; Dong, Roth, Su 2022, Proposition 2.4 and 2.12, the tightest of all such pairs being the
+    trade-off function). Direction of the error: upwards, the attacker is never understated,
+    because delta(e) is not and the minimum is taken over a grid. No events: TPR = FPR. Raises
+    `AccountingError` as `epsilon` does, and for rates outside [1e-9, 1].
+    """
+    rates = _checked(false_positive_rates)
+    mechanisms = merge(events)
+    if not mechanisms or not rates:
+        return [Attack(rate, rate) for rate in rates]
+    # Beyond e = ln(1/FPR) the first bound is above 1; the second is tight well before.
+    epsilons = np.arange(0.0, max(math.log(1 / min(rates)), 1.0) + discretization, discretization)
+    losses = loss_distribution(mechanisms, discretization)
+    deltas = np.clip(losses.get_delta_for_epsilon(epsilons), 0.0, 1.0)
+    return [Attack(rate, _best(epsilons, deltas, rate)) for rate in rates]
+
+
+def true_positive_rate(events: Iterable[Event], false_positive_rate: float) -> float:
+    """`tradeoff` at one rate; the error is upwards too."""
+    return tradeoff(events, [false_positive_rate])[0].tpr
+
+
+def tradeoff_at(
+    epsilon: float, delta: float, false_positive_rates: Sequence[float]
+) -> list[Attack]:
+    """The same from one pair (epsilon, delta) alone: for sums over several studies.
+
+    Exact for a mechanism of which nothing but this pair is known (Kairouz, Oh, Viswanath 2015,
+    Theorem 2.1), so looser than `tradeoff` for any real one. Infinite epsilon: TPR = 1.
+    """
+    if not (isinstance(epsilon, (int, float)) and epsilon >= 0):
+        raise AccountingError(f"epsilon is {epsilon!r}; it must be 0 or more.")
+    check_probability(delta)
+    rates = _checked(false_positive_rates)
+    if epsilon > 700:  # e^epsilon leaves the floating-point numbers, the bound has long been 1
+        return [Attack(rate, 1.0) for rate in rates]
+    point = np.array([float(epsilon)]), np.array([delta])
+    return [Attack(rate, _best(*point, rate)) for rate in rates]
+
+
+def _best(epsilons: np.ndarray, deltas: np.ndarray, rate: float) -> float:
+    """The smallest of the bounds that the pairs (epsilons[i], deltas[i]) give at `rate`."""
+    low = np.exp(epsilons) * rate + deltas
+    high = 1 - np.exp(-epsilons) * (1 - deltas - rate)
+    return float(min(1.0, low.min(), high.min()))
+
+
+def _checked(rates: Sequence[float]) -> list[float]:
+    for rate in rates:
+        real = isinstance(rate, (int, float)) and not isinstance(rate, bool)
+        if not (real and _SMALLEST_RATE <= rate <= 1):
+            raise AccountingError(
+                f"The false-positive rate is {rate!r}; it must lie between 1e-9 and 1."
+            )
+    return [float(rate) for rate in rates]
