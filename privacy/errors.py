@@ -45,6 +45,10 @@ class ModelError(CraftsflError):
     """A base model or an adapter is missing, altered or of another layout."""
 
 
+class SecAggError(CraftsflError):
+    """A message, a key or a setting that secure aggregation does not allow. Holds no secret."""
+
+
 class FederationError(CraftsflError):
     """A round or a run cannot go on."""
 
