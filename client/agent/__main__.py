@@ -119,7 +119,7 @@ def _serve(site_toml: Path, trainer: TrainerFactory, told: _Told) -> None:
     own, policy = site.settings.agent, site.rules.policy
     with ExitStack() as stack:
         state = stack.enter_context(state_folder(own.state))
-        ledger = stack.enter_context(open_ledger(state))
+        ledger = stack.enter_context(open_ledger(state, site.rules.name))
         check_other_studies(site.rules, ledger)
         gate, progress = Gate(), ProgressSource()
         limit, mode = size_limit(policy.max_parameters), int(own.socket_mode, 8)

@@ -16,7 +16,7 @@ from client.settings import SiteSettings, load_policy, load_site
 from model.importing import quick_imports
 from privacy.accounting import check_delta
 from privacy.errors import LedgerError
-from privacy.ledger import Ledger, SqliteLedger
+from privacy.ledger import Ledger, SqliteLedger, load_or_make_key
 from privacy.manifest import load_study
 
 if TYPE_CHECKING:
@@ -49,11 +49,11 @@ def load(site_toml: Path) -> Site:
     return Site(settings, rules)
 
 
-def open_ledger(state: StateFolder) -> SqliteLedger:
-    """The site's ledger; a new one only where the state folder is new as well.
+def open_ledger(state: StateFolder, site: str) -> SqliteLedger:
+    """The ledger of `site`, with its key; new ones only where the state folder is new as well.
 
-    Raises `LedgerError`, also where an agent has worked here before and its ledger is gone: to
-    begin anew would give the patients' budget out a second time.
+    Raises `LedgerError`, also where an agent has worked here before and its ledger or key is
+    gone: to begin anew would give the patients' budget out a second time.
     """
     path = state.ledger
     lost = not path.exists() or path.stat().st_size == 0
@@ -63,7 +63,8 @@ def open_ledger(state: StateFolder) -> SqliteLedger:
             "Restore it from the newest backup: the budget that it records is spent. Only if no "
             "update ever left this site, remove the whole state folder instead.",
         )
-    return SqliteLedger(path)
+    key = load_or_make_key(state.ledger_key, ledger=path)
+    return SqliteLedger(path, key, site=site)
 
 
 def check_other_studies(rules: SiteRules, ledger: Ledger) -> None:

@@ -24,6 +24,11 @@ class StateFolder:
         return self.path / "ledger.sqlite"
 
     @property
+    def ledger_key(self) -> Path:
+        """The key that signs the ledger; whoever has it can write another one."""
+        return self.path / "ledger.key"
+
+    @property
     def quarantine(self) -> Path:
         """The list of files that are not used, and why."""
         return self.path / "quarantine.csv"

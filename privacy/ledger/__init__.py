@@ -1,6 +1,21 @@
 """A site's durable record of what it has spent."""
 
-from privacy.ledger.base import AttemptKey, Charge, Entry, Ledger, State
+from privacy.ledger.base import AttemptKey, Charge, Entry, Ledger, Spending, State
+from privacy.ledger.head import Head
+from privacy.ledger.key import load_or_make_key
 from privacy.ledger.sqlite import SqliteLedger
+from privacy.ledger.view import LedgerView, read_ledger
 
-__all__ = ["AttemptKey", "Charge", "Entry", "Ledger", "SqliteLedger", "State"]
+__all__ = [
+    "AttemptKey",
+    "Charge",
+    "Entry",
+    "Head",
+    "Ledger",
+    "LedgerView",
+    "Spending",
+    "SqliteLedger",
+    "State",
+    "load_or_make_key",
+    "read_ledger",
+]

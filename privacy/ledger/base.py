@@ -9,6 +9,7 @@ between stays an intent, cost nothing, and is never resumed.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Protocol
 from privacy.accounting import epsilon
 from privacy.errors import AccountingError, LedgerError
 from privacy.events import Event, PoissonGaussian
+from privacy.ledger.head import Head
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -66,6 +68,9 @@ class Entry:
     key: AttemptKey
     charge: Charge
     state: State
+    sequence: int  # of its intent, counted from the ledger's beginning
+    intent_time: float  # seconds since 1970 by the site's clock, which orders nothing
+    charge_time: float | None = None  # None: never charged
 
 
 class Ledger(Protocol):
@@ -104,8 +109,41 @@ class Ledger(Protocol):
     def entries(self) -> tuple[Entry, ...]:
         """All attempts, in the order of their intents."""
 
+    def head(self) -> Head:
+        """The signed newest state, for others to keep: it proves a later copy older or foreign."""
+
     def close(self) -> None:
         """Let another process open the ledger. Calling it again changes nothing."""
+
+
+class Spending(ABC):
+    """The sums of `Ledger`, over whatever holds the entries."""
+
+    @abstractmethod
+    def entries(self) -> tuple[Entry, ...]:
+        """See `Ledger.entries`."""
+
+    def spent(self, extra: Charge | None = None) -> float:
+        """See `Ledger.spent`."""
+        return total([*self._committed(), *([extra] if extra else [])])
+
+    def spent_in(self, study_digest: bytes, extra: Charge | None = None) -> float:
+        """See `Ledger.spent_in`."""
+        if extra is not None and extra.study_digest != study_digest:
+            raise LedgerError("The extra charge belongs to another study.")
+        mine = [charge for charge in self._committed() if charge.study_digest == study_digest]
+        return total([*mine, *([extra] if extra else [])])
+
+    def rounds(self, study_digest: bytes) -> int:
+        """See `Ledger.rounds`."""
+        return sum(charge.study_digest == study_digest for charge in self._committed())
+
+    def no_privacy(self) -> bool:
+        """See `Ledger.no_privacy`."""
+        return any(charge.event.no_privacy for charge in self._committed())
+
+    def _committed(self) -> list[Charge]:
+        return [entry.charge for entry in self.entries() if entry.state is State.COMMITTED]
 
 
 def total(charges: Iterable[Charge]) -> float:

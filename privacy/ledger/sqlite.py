@@ -1,62 +1,68 @@
-"""The first ledger: one SQLite file, fsynced at every change, open in one process at a time."""
+"""The ledger that a site agent writes: signed records in one SQLite file, fsynced one by one."""
 
 from __future__ import annotations
 
+import logging
+import os
+import secrets
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from privacy.errors import LedgerError
-from privacy.events import from_json
-from privacy.ledger.base import AttemptKey, Charge, Entry, State, total
+from privacy.ledger import database as db
+from privacy.ledger.base import AttemptKey, Charge, Entry, Spending, State
+from privacy.ledger.chain import Chain
+from privacy.ledger.files import HeadFile, take_lock
+from privacy.ledger.head import Head, sign
+from privacy.ledger.key import public_bytes
+from privacy.ledger.records import Charged, Content, Genesis, Intent, hash_of
+from privacy.ledger.view import check_kept, head_path
 
-APPLICATION: Final = 0x43464C31  # "CFL1": marks the file as a ledger
-VERSION: Final = 1
-
-# `run` needs 64 unsigned bits, one more than SQLite's integers have: decimal text.
-_SCHEMA: Final = f"""
-CREATE TABLE entry (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    run TEXT NOT NULL,
-    round INTEGER NOT NULL,
-    attempt INTEGER NOT NULL,
-    study BLOB NOT NULL,
-    event TEXT NOT NULL,
-    delta REAL NOT NULL,
-    state TEXT NOT NULL,
-    UNIQUE (run, round, attempt)
-) STRICT;
-PRAGMA application_id = {APPLICATION};
-PRAGMA user_version = {VERSION};
-"""
-_COLUMNS: Final = "run, round, attempt, study, event, delta, state"
-_WHERE: Final = "run = ? AND round = ? AND attempt = ?"
-_Row = tuple[str, int, int, bytes, str, float, str]
+_log = logging.getLogger("craftsfl.ledger")
 
 
-class SqliteLedger:
-    """`Ledger` in the SQLite file `path`, made if absent; its folder must exist. Thread-safe.
+class SqliteLedger(Spending):
+    """`Ledger` of `site` in the file `path`, made if absent; its folder must exist. Thread-safe.
 
-    Raises `LedgerError` if the file is no ledger, damaged, of a newer version, unreadable, or
-    held by another process.
+    `key` signs; `clock` gives seconds since 1970; `seen` are heads that others have kept. Opening
+    verifies every record. Raises `LedgerError` if the file is no ledger, of another version,
+    unreadable, or held by another process; if a record was damaged, changed, cut off, moved or
+    comes from elsewhere; if it is another key's or site's; and if a head in `seen` is newer than
+    this ledger or no part of it. A clock that goes backwards is only warned of.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
+    def __init__(
+        self,
+        path: Path,
+        key: Ed25519PrivateKey,
+        *,
+        site: str,
+        clock: Callable[[], float] = time.time,
+        seen: Iterable[Head] = (),
+    ) -> None:
+        self._path, self._key, self._clock = path, key, clock
+        self._mutex = threading.Lock()
+        self._head_file = HeadFile(head_path(path))
         self._database: sqlite3.Connection | None = None
-        with self._clear_errors():
-            self._database = sqlite3.connect(
-                path, timeout=0.2, isolation_level=None, check_same_thread=False
-            )
+        self._lock = take_lock(path.with_name(path.name + ".lock"), path)
         try:
-            with self._clear_errors():
-                _prepare(self._database, path)
-        except LedgerError:
+            self._database = db.open_to_write(path)
+            kept = self._head_file.read()
+            self._begin(site, kept)
+            self._chain = db.read_chain(self._database, path)
+            self._check_owner(site)
+            self._check_heads(kept, seen)
+            self._check_clock()
+            self._settled = -1 if kept is None else kept.sequence  # newest head on disk
+            self._settle()
+            self._place = _place(path)
+        except BaseException:
             self.close()
             raise
 
@@ -73,169 +79,141 @@ class SqliteLedger:
 
     def intent(self, key: AttemptKey, charge: Charge) -> None:
         """See `Ledger.intent`."""
-        with self._transaction() as database:
-            known = _find(database, key)
+        with self._mutex:
+            known = self._open_chain().find(key)
             if known is None:
-                database.execute(
-                    f"INSERT INTO entry ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (*_key_values(key), *_charge_values(charge), State.INTENT.value),
-                )
+                self._append(Intent(key, charge))
             elif known.charge != charge:
                 raise LedgerError(
                     f"Round {key.round}, attempt {key.attempt} is already recorded with another "
                     "charge.",
                     "The coordinator must use a new attempt number.",
                 )
+            self._settle()
 
     def commit(self, key: AttemptKey) -> None:
         """See `Ledger.commit`."""
-        with self._transaction() as database:
-            if _find(database, key) is None:
+        with self._mutex:
+            known = self._open_chain().find(key)
+            if known is None:
                 raise LedgerError(
                     f"Round {key.round}, attempt {key.attempt} has no recorded intent.",
                     "Nothing may leave; start the attempt again.",
                 )
-            database.execute(
-                f"UPDATE entry SET state = '{State.COMMITTED.value}' WHERE {_WHERE}",
-                _key_values(key),
-            )
-
-    def spent(self, extra: Charge | None = None) -> float:
-        """See `Ledger.spent`."""
-        return total([*self._committed(), *([extra] if extra else [])])
-
-    def spent_in(self, study_digest: bytes, extra: Charge | None = None) -> float:
-        """See `Ledger.spent_in`."""
-        if extra is not None and extra.study_digest != study_digest:
-            raise LedgerError("The extra charge belongs to another study.")
-        mine = [charge for charge in self._committed() if charge.study_digest == study_digest]
-        return total([*mine, *([extra] if extra else [])])
-
-    def rounds(self, study_digest: bytes) -> int:
-        """See `Ledger.rounds`."""
-        return sum(charge.study_digest == study_digest for charge in self._committed())
-
-    def no_privacy(self) -> bool:
-        """See `Ledger.no_privacy`."""
-        return any(charge.event.no_privacy for charge in self._committed())
+            if known.state is not State.COMMITTED:
+                self._append(Charged(known.sequence))
+            self._settle()
 
     def entries(self) -> tuple[Entry, ...]:
         """See `Ledger.entries`."""
-        with self._lock, self._clear_errors():
-            rows = self._open().execute(f"SELECT {_COLUMNS} FROM entry ORDER BY sequence")
-            return tuple(_entry(row) for row in rows)
+        with self._mutex:
+            return self._open_chain().entries
+
+    def head(self) -> Head:
+        """See `Ledger.head`."""
+        with self._mutex:
+            return self._open_chain().head
 
     def close(self) -> None:
         """See `Ledger.close`."""
-        with self._lock:
+        with self._mutex:
             database, self._database = self._database, None
+            lock, self._lock = self._lock, -1
             if database is not None:
                 database.close()
+            if lock >= 0:
+                os.close(lock)
 
-    def _committed(self) -> list[Charge]:
-        return [entry.charge for entry in self.entries() if entry.state is State.COMMITTED]
+    def _begin(self, site: str, kept: Head | None) -> None:
+        """Write the first record if the file is empty."""
+        database = self._open()
+        with db.clear_errors(self._path):
+            if not db.is_fresh(database, self._path):
+                return
+        if kept is not None:
+            raise LedgerError(
+                f"The ledger {self._path} is empty, but {self._head_file.path} shows that it once "
+                f"held {kept.sequence + 1} records.",
+                "Restore the newest backup of the whole state folder: the budget that it records "
+                "is spent.",
+            )
+        chain = Chain(secrets.token_bytes(16))
+        body, signature = self._signed(chain, Genesis(public_bytes(self._key), site))
+        with db.clear_errors(self._path):
+            db.create(database, body, signature)
+
+    def _append(self, content: Content) -> None:
+        """Write one record; on disk when this returns. Fails without any change."""
+        database, chain = self._open(), self._open_chain()
+        before, sequence = chain.time, len(chain)
+        body, signature = self._signed(chain, content)
+        with db.clear_errors(self._path), db.transaction(database):
+            if _place(self._path) != self._place or db.newest(database) != sequence - 1:
+                raise LedgerError(
+                    f"{self._path} was replaced or changed while the agent used it.",
+                    "Stop the agent, find out who did it, and restore the newest state folder.",
+                )
+            db.insert(database, sequence, body, signature)
+        chain.apply(body, signature)
+        if chain.time < before:
+            _log.warning("The clock went back by %.1f s.", (before - chain.time) / 1e6)
+
+    def _signed(self, chain: Chain, content: Content) -> tuple[bytes, bytes]:
+        record = chain.next(content, max(0, round(self._clock() * 1e6)))
+        body = record.encode()
+        return body, sign(self._key, chain.ledger, record.sequence, hash_of(body))
+
+    def _settle(self) -> None:
+        """Bring the head file up to the ledger; what is acknowledged stands in both."""
+        head = self._chain.head
+        if head.sequence != self._settled:
+            self._head_file.write(head)
+            self._settled = head.sequence
+
+    def _check_owner(self, site: str) -> None:
+        genesis = self._chain.genesis
+        if genesis.public_key != public_bytes(self._key):
+            raise LedgerError(
+                f"The ledger {self._path} was signed with another key than this site's.",
+                "Restore ledger and key from one backup of the state folder.",
+            )
+        if genesis.site != site:
+            raise LedgerError(
+                f"The ledger {self._path} belongs to the site {genesis.site}, not to {site}.",
+                "Point agent.state at this site's folder, or correct `name` in site.toml.",
+            )
+
+    def _check_heads(self, kept: Head | None, seen: Iterable[Head]) -> None:
+        check_kept(self._chain, kept, self._head_file.path)
+        for head in seen:
+            self._chain.check_head(head, origin="others saw")
+
+    def _check_clock(self) -> None:
+        chain = self._chain
+        if chain.steps_back:
+            _log.warning(
+                "By the clock, %d records of the ledger are older than the one before; sequence "
+                "numbers order them.",
+                chain.steps_back,
+            )
+        ahead = chain.time / 1e6 - self._clock()
+        if ahead > 0:
+            _log.warning("The clock is %.1f s behind the ledger's newest record.", ahead)
 
     def _open(self) -> sqlite3.Connection:
         if self._database is None:
             raise LedgerError("The ledger is closed.", "Open it again.")
         return self._database
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing; fsynced when it ends without an error."""
-        with self._lock, self._clear_errors():
-            database = self._open()
-            database.execute("BEGIN IMMEDIATE")
-            try:
-                yield database
-                database.execute("COMMIT")
-            finally:
-                if database.in_transaction:
-                    database.execute("ROLLBACK")
-
-    @contextmanager
-    def _clear_errors(self) -> Iterator[None]:
-        """Turn SQLite's errors into `LedgerError` with the fix."""
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise _explain(error, self._path) from error
+    def _open_chain(self) -> Chain:
+        self._open()
+        return self._chain
 
 
-def _prepare(database: sqlite3.Connection, path: Path) -> None:
-    """Take the file for this process alone, check it before changing it, then make its schema."""
-    database.execute("PRAGMA locking_mode = EXCLUSIVE")
-    database.execute("BEGIN IMMEDIATE")  # the lock is kept from here until the file is closed
-    fresh = _identify(database, path)
-    database.execute("ROLLBACK")
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = FULL")
-    if fresh:
-        database.execute("BEGIN IMMEDIATE")
-        for statement in filter(str.strip, _SCHEMA.split(";")):
-            database.execute(statement)
-        database.execute("COMMIT")
-    (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
-    if verdict != "ok":
-        raise sqlite3.DatabaseError(verdict)
-
-
-def _identify(database: sqlite3.Connection, path: Path) -> bool:
-    """True for an empty file, False for a ledger of this version; `LedgerError` otherwise."""
-    (application,) = database.execute("PRAGMA application_id").fetchone()
-    (version,) = database.execute("PRAGMA user_version").fetchone()
-    (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if (application, version, tables) == (0, 0, 0):
-        return True
-    if application != APPLICATION:
-        raise LedgerError(f"{path} is no ledger.", "Point agent.state at the right folder.")
-    if version != VERSION:
-        raise LedgerError(
-            f"{path} has ledger version {version}; this craftsfl reads version {VERSION}.",
-            "Install the craftsfl that wrote it, or a newer one.",
-        )
-    return False
-
-
-def _find(database: sqlite3.Connection, key: AttemptKey) -> Entry | None:
-    row = database.execute(
-        f"SELECT {_COLUMNS} FROM entry WHERE {_WHERE}", _key_values(key)
-    ).fetchone()
-    return None if row is None else _entry(row)
-
-
-def _key_values(key: AttemptKey) -> tuple[str, int, int]:
-    return str(key.run), key.round, key.attempt
-
-
-def _charge_values(charge: Charge) -> tuple[bytes, str, float]:
-    return charge.study_digest, charge.event.to_json(), charge.delta
-
-
-def _entry(row: _Row) -> Entry:
-    run, round_, attempt, study, event, delta, state = row
+def _place(path: Path) -> tuple[int, int] | None:
+    """Which file `path` names now; None if none."""
     try:
-        key, charge = AttemptKey(int(run), round_, attempt), Charge(study, from_json(event), delta)
-        return Entry(key, charge, State(state))
-    except ValueError as error:
-        raise LedgerError("A ledger entry is damaged.", "Restore the ledger.") from error
-
-
-def _explain(error: sqlite3.Error, path: Path) -> LedgerError:
-    name = getattr(error, "sqlite_errorname", "")
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return LedgerError(
-            f"{path} is in use by another process.", "Stop the other site agent, then try again."
-        )
-    if name.startswith("SQLITE_FULL"):
-        return LedgerError("The disk of the ledger is full.", "Free some space; nothing was lost.")
-    if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
-        return LedgerError(
-            f"{path} cannot be opened for writing.", "Check that its folder exists and its owner."
-        )
-    if name.startswith("SQLITE_IOERR"):
-        return LedgerError(f"{path} cannot be read or written.", "Check the disk.")
-    return LedgerError(
-        f"{path} is damaged or no ledger.",
-        "Restore it from a backup; never start over with an empty one: the budget is spent.",
-    )
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino

@@ -13,7 +13,7 @@ import pytest
 import client.agent.__main__ as agent_main
 from client.agent.__main__ import run_agent
 from client.agent.state import state_folder
-from privacy.ledger import SqliteLedger, State
+from privacy.ledger import State, read_ledger
 from privacy.wire.bodies import Collect, Hello, Refusal, SiteFacts, Started, Update
 from privacy.wire.reasons import Reason
 
@@ -52,8 +52,8 @@ def test_a_site_serves_a_round_and_logs_no_health_data(hospital: Hospital) -> No
     assert "canary-file-3-1.png" in (hospital.state / "quarantine.csv").read_text()
     assert not (hospital.folder / "a.sock").exists()
     assert hospital.state.stat().st_mode & 0o777 == 0o700
-    with SqliteLedger(hospital.state / "ledger.sqlite") as ledger:
-        assert [entry.state for entry in ledger.entries()] == [State.COMMITTED]
+    ledger = read_ledger(hospital.state / "ledger.sqlite")
+    assert [entry.state for entry in ledger.entries()] == [State.COMMITTED]
 
 
 @pytest.mark.parametrize("hold", ["HOLD-TRAINING", "STUCK"])
@@ -64,9 +64,9 @@ def test_sigterm_while_training_ends_cleanly(hospital: Hospital, hold: str) -> N
     assert hospital.ask(start_message()) == Started()
     assert hospital.terminate() == 0
     assert "Traceback" not in hospital.log
-    with SqliteLedger(hospital.state / "ledger.sqlite") as ledger:
-        assert [entry.state for entry in ledger.entries()] == [State.INTENT]
-        assert ledger.spent() == 0
+    ledger = read_ledger(hospital.state / "ledger.sqlite")
+    assert [entry.state for entry in ledger.entries()] == [State.INTENT]
+    assert ledger.spent() == 0
 
 
 def test_the_waits_at_the_end_leave_room_within_ten_seconds() -> None:

@@ -28,6 +28,7 @@ from privacy.wire.bodies import (
 )
 from privacy.wire.envelope import size_limit
 from privacy.wire.reasons import Reason
+from tests.privacy.ledger.ledgers import open_test_ledger
 
 from .fakes import (
     ADAPTER,
@@ -53,7 +54,7 @@ CHARGE = Charge(STUDY.digest(), event_of(STUDY), 1e-5)
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[SqliteLedger]:
-    with SqliteLedger(tmp_path / "ledger.sqlite") as ledger:
+    with open_test_ledger(tmp_path / "ledger.sqlite") as ledger:
         yield ledger
 
 

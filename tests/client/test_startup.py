@@ -13,7 +13,7 @@ from client.agent.startup import check_other_studies, load, load_data, load_trai
 from client.agent.state import StateFolder, state_folder
 from privacy.errors import AccountingError, DeploymentError, LedgerError, ModelError, PolicyError
 from privacy.events import event_of
-from privacy.ledger import AttemptKey, Charge, SqliteLedger
+from privacy.ledger import AttemptKey, Charge, read_ledger
 from privacy.manifest import Study
 from privacy.wire.bodies import Collect, Running, Started, StartTraining, Update
 from privacy.wire.envelope import Envelope, open_envelope, seal, size_limit
@@ -38,7 +38,7 @@ def nothing(done: int, total: int) -> None:
 def test_a_round_with_the_real_trainer(tmp_path: Path, tiny_base: Path) -> None:
     study = study_of(tiny_base)
     site = load(write_hospital(tmp_path, study=study))
-    with state_folder(tmp_path / "state") as state, SqliteLedger(state.ledger) as ledger:
+    with state_folder(tmp_path / "state") as state, open_ledger(state, "north") as ledger:
         trainer = load_trainer(site, load_data(site, state), state, nothing)
         agent = SiteAgent(site.rules, ledger, trainer, ProgressSource())
         layout = trainer.layout
@@ -99,15 +99,14 @@ def test_the_real_process_trains_silently_and_ends_on_sigterm(
     assert "Ready." in hospital.log
     assert "canary" not in hospital.log
     assert "Traceback" not in hospital.log
-    with SqliteLedger(hospital.state / "ledger.sqlite") as ledger:
-        assert ledger.spent() == 0
-        assert len(ledger.entries()) == 1
+    ledger = read_ledger(hospital.state / "ledger.sqlite")
+    assert (ledger.spent(), len(ledger.entries())) == (0, 1)
 
 
 def test_the_deltas_of_all_studies_are_summed(tmp_path: Path) -> None:
     site = load(write_hospital(tmp_path))
     other = make_study(name="earlier")
-    with SqliteLedger(tmp_path / "ledger.sqlite") as ledger:
+    with open_ledger(StateFolder(tmp_path), "north") as ledger:
         own = Charge(site.rules.study.digest(), event_of(other), 1e-5)
         ledger.intent(AttemptKey(1, 1, 1), own)
         check_other_studies(site.rules, ledger)
@@ -144,13 +143,13 @@ def test_a_state_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 def test_a_lost_ledger_is_not_replaced_by_an_empty_one(tmp_path: Path, harm: str) -> None:
     site = load(write_hospital(tmp_path))
     state = StateFolder(tmp_path)
-    with open_ledger(state) as ledger:
+    with open_ledger(state, "north") as ledger:
         ledger.intent(AttemptKey(1, 1, 1), Charge(bytes(32), event_of(make_study()), 1e-5))
     load_data(site, state)
-    open_ledger(state).close()
+    open_ledger(state, "north").close()
     if harm == "deleted":
         state.ledger.unlink()
     else:
         state.ledger.write_bytes(b"")
     with pytest.raises(LedgerError, match=r"is missing.*Restore it"):
-        open_ledger(state)
+        open_ledger(state, "north")

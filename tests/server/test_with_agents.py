@@ -25,6 +25,7 @@ from privacy.wire.envelope import open_envelope
 from server.inprocess import Drop, Fault
 from server.rounds import run_federation
 from server.status import read_status
+from tests.privacy.ledger.ledgers import open_test_ledger
 from tests.server.fakes import LAYOUT, NODES, World, make_study
 
 POLICY = Policy(
@@ -56,7 +57,8 @@ class OneUp:
 def ledgers(tmp_path: Path) -> Iterator[dict[str, SqliteLedger]]:
     with ExitStack() as stack:
         yield {
-            name: stack.enter_context(SqliteLedger(tmp_path / f"{name}.sqlite")) for name in NODES
+            name: stack.enter_context(open_test_ledger(tmp_path / f"{name}.sqlite"))
+            for name in NODES
         }
 
 

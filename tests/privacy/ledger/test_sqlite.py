@@ -14,7 +14,9 @@ import pytest
 from privacy.accounting import epsilon
 from privacy.errors import AccountingError, LedgerError
 from privacy.events import PoissonGaussian
-from privacy.ledger import AttemptKey, Charge, Ledger, SqliteLedger, State
+from privacy.ledger import AttemptKey, Charge, Ledger, State
+
+from .ledgers import open_test_ledger
 
 STUDY, OTHER = b"\1" * 32, b"\2" * 32
 EVENT = PoissonGaussian(0.5, 6.0, 0.1, 10)
@@ -28,14 +30,14 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_it_satisfies_the_interface(path: Path) -> None:
-    with SqliteLedger(path) as ledger:
+    with open_test_ledger(path) as ledger:
         promised: Ledger = ledger
         assert promised.entries() == ()
         assert promised.spent() == 0.0
 
 
 def test_an_intent_costs_nothing_and_a_commit_is_charged(path: Path) -> None:
-    with SqliteLedger(path) as ledger:
+    with open_test_ledger(path) as ledger:
         ledger.intent(KEY, CHARGE)
         assert (ledger.spent(), ledger.rounds(STUDY)) == (0.0, 0)
         assert ledger.spent(CHARGE) == epsilon([EVENT], 1e-5)
@@ -46,7 +48,7 @@ def test_an_intent_costs_nothing_and_a_commit_is_charged(path: Path) -> None:
 
 def test_everything_is_idempotent_and_survives_reopening(path: Path) -> None:
     for _ in range(2):
-        with SqliteLedger(path) as ledger:
+        with open_test_ledger(path) as ledger:
             for _ in range(2):
                 ledger.intent(KEY, CHARGE)
                 ledger.commit(KEY)
@@ -55,7 +57,7 @@ def test_everything_is_idempotent_and_survives_reopening(path: Path) -> None:
 
 
 def test_a_commit_is_never_taken_back(path: Path) -> None:
-    with SqliteLedger(path) as ledger:
+    with open_test_ledger(path) as ledger:
         ledger.intent(KEY, CHARGE)
         ledger.commit(KEY)
         ledger.intent(KEY, CHARGE)
@@ -63,7 +65,7 @@ def test_a_commit_is_never_taken_back(path: Path) -> None:
 
 
 def test_contradictions_are_refused_and_change_nothing(path: Path) -> None:
-    with SqliteLedger(path) as ledger:
+    with open_test_ledger(path) as ledger:
         with pytest.raises(LedgerError, match="no recorded intent"):
             ledger.commit(KEY)
         ledger.intent(KEY, CHARGE)
@@ -74,7 +76,7 @@ def test_contradictions_are_refused_and_change_nothing(path: Path) -> None:
 
 
 def test_pld_within_a_study_and_sums_over_studies(path: Path) -> None:
-    with SqliteLedger(path) as ledger:
+    with open_test_ledger(path) as ledger:
         for attempt, study in enumerate((STUDY, STUDY, OTHER)):
             key = AttemptKey(1, 1, attempt)
             ledger.intent(key, Charge(study, EVENT, 1e-5))
@@ -90,7 +92,7 @@ def test_pld_within_a_study_and_sums_over_studies(path: Path) -> None:
 
 def test_no_noise_is_recorded_and_makes_spending_infinite(path: Path) -> None:
     loud = Charge(OTHER, PoissonGaussian(0.5, 0.0, 0.1, 10), 1e-5)
-    with SqliteLedger(path) as ledger:
+    with open_test_ledger(path) as ledger:
         ledger.intent(KEY, loud)
         assert (ledger.spent(), ledger.no_privacy(), ledger.spent(loud)) == (0.0, False, math.inf)
         ledger.commit(KEY)
@@ -99,27 +101,27 @@ def test_no_noise_is_recorded_and_makes_spending_infinite(path: Path) -> None:
 
 
 def test_every_commit_is_fsynced(path: Path) -> None:
-    with SqliteLedger(path) as ledger:
+    with open_test_ledger(path) as ledger:
         database = ledger._open()
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert database.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
 
 
 def test_one_process_at_a_time(path: Path) -> None:
-    with SqliteLedger(path), pytest.raises(LedgerError, match="another process"):
-        SqliteLedger(path)
-    with SqliteLedger(path) as ledger:
+    with open_test_ledger(path), pytest.raises(LedgerError, match="another process"):
+        open_test_ledger(path)
+    with open_test_ledger(path) as ledger:
         assert ledger.entries() == ()
 
 
 def test_another_process_is_locked_out_too(path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from privacy.errors import LedgerError\n"
-        "from privacy.ledger import SqliteLedger\n"
-        "try: SqliteLedger(Path(sys.argv[1]))\n"
+        "from tests.privacy.ledger.ledgers import open_test_ledger\n"
+        "try: open_test_ledger(Path(sys.argv[1]))\n"
         "except LedgerError as error: sys.exit(error.message)"
     )
-    with SqliteLedger(path):
+    with open_test_ledger(path):
         done = subprocess.run(
             [sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60
         )
@@ -128,7 +130,7 @@ def test_another_process_is_locked_out_too(path: Path) -> None:
 
 
 def test_a_closed_ledger_says_so(path: Path) -> None:
-    ledger = SqliteLedger(path)
+    ledger = open_test_ledger(path)
     ledger.close()
     ledger.close()
     with pytest.raises(LedgerError, match="closed"):
@@ -136,12 +138,12 @@ def test_a_closed_ledger_says_so(path: Path) -> None:
 
 
 def test_a_newer_version_is_refused_and_left_alone(path: Path) -> None:
-    SqliteLedger(path).close()
+    open_test_ledger(path).close()
     with closing(sqlite3.connect(path)) as database, database:
-        database.execute("PRAGMA user_version = 2")
+        database.execute("PRAGMA user_version = 3")
     before = path.read_bytes()
-    with pytest.raises(LedgerError, match="version 2"):
-        SqliteLedger(path)
+    with pytest.raises(LedgerError, match="version 3"):
+        open_test_ledger(path)
     assert path.read_bytes() == before
 
 
@@ -150,7 +152,7 @@ def test_another_database_is_refused(path: Path) -> None:
         database.execute("CREATE TABLE other (x)")
     before = path.read_bytes()
     with pytest.raises(LedgerError, match="no ledger"):
-        SqliteLedger(path)
+        open_test_ledger(path)
     assert path.read_bytes() == before
 
 
@@ -158,26 +160,16 @@ def test_another_database_is_refused(path: Path) -> None:
 def test_garbage_is_refused(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(LedgerError, match="damaged"):
-        SqliteLedger(path)
+        open_test_ledger(path)
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="folder exists"):
-        SqliteLedger(tmp_path / "absent" / "ledger.sqlite")
-
-
-def test_a_damaged_event_is_refused_not_skipped(path: Path) -> None:
-    with SqliteLedger(path) as ledger:
-        ledger.intent(KEY, CHARGE)
-        ledger.commit(KEY)
-    with closing(sqlite3.connect(path)) as database, database:
-        database.execute("UPDATE entry SET event = replace(event, '6.0', '-6')")
-    with SqliteLedger(path) as ledger, pytest.raises(AccountingError):
-        ledger.spent()
+        open_test_ledger(tmp_path / "absent" / "ledger.sqlite")
 
 
 def test_a_full_disk_is_named_and_loses_nothing(path: Path) -> None:
-    with SqliteLedger(path) as ledger:
+    with open_test_ledger(path) as ledger:
         ledger.intent(KEY, CHARGE)
         ledger.commit(KEY)
         database = ledger._open()
@@ -186,7 +178,7 @@ def test_a_full_disk_is_named_and_loses_nothing(path: Path) -> None:
         with pytest.raises(LedgerError, match="full"):
             for attempt in range(1000):
                 ledger.intent(AttemptKey(5, 1, attempt), CHARGE)
-    with SqliteLedger(path) as ledger:
+    with open_test_ledger(path) as ledger:
         assert ledger.rounds(STUDY) == 1
 
 
@@ -205,7 +197,7 @@ def test_bad_charges_are_refused(delta: float) -> None:
 
 
 def test_threads_share_one_ledger(path: Path) -> None:
-    with SqliteLedger(path) as ledger:
+    with open_test_ledger(path) as ledger:
 
         def work(number: int) -> None:
             for attempt in range(10):
@@ -225,9 +217,10 @@ WRITER = """
 import sys
 from pathlib import Path
 from privacy.events import PoissonGaussian
-from privacy.ledger import AttemptKey, Charge, SqliteLedger
+from privacy.ledger import AttemptKey, Charge
+from tests.privacy.ledger.ledgers import open_test_ledger
 charge = Charge(bytes([1]) * 32, PoissonGaussian(0.5, 6.0, 0.1, 10), 1e-5)
-ledger = SqliteLedger(Path(sys.argv[1]))
+ledger = open_test_ledger(Path(sys.argv[1]))
 for attempt in range(100_000):
     key = AttemptKey(7, 1, attempt)
     ledger.intent(key, charge)
@@ -247,7 +240,7 @@ def test_a_killed_process_loses_nothing_that_was_acknowledged(path: Path, lines:
     writer.send_signal(signal.SIGKILL)
     said += [line.split() for line in writer.stdout]  # what it still said before it died
     writer.wait(timeout=30)
-    with SqliteLedger(path) as ledger:
+    with open_test_ledger(path) as ledger:
         states = {entry.key.attempt: entry.state for entry in ledger.entries()}
         for word, attempt in (line for line in said if len(line) == 2):
             assert word == "intent" or states[int(attempt)] is State.COMMITTED
@@ -262,7 +255,7 @@ def test_killed_between_intent_and_commit_it_stays_readable_and_free(path: Path)
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stdout) == (-signal.SIGKILL, "intent 0\n")
-    with SqliteLedger(path) as ledger:
+    with open_test_ledger(path) as ledger:
         (entry,) = ledger.entries()
         assert (entry.state, ledger.spent()) == (State.INTENT, 0.0)
         ledger.commit(entry.key)

@@ -1,0 +1,159 @@
+"""What makes records a ledger: every transition, without any file.
+
+Guarantees, each with a test: an illegal record raises `LedgerError` and changes nothing;
+records count up from 0 without a gap; each holds the hash of the one before and is signed by the
+key of the first; the first alone is a genesis; an attempt has one intent and at most one charge.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+from privacy.errors import LedgerError
+from privacy.ledger.base import AttemptKey, Entry, State
+from privacy.ledger.head import Head
+from privacy.ledger.records import (
+    NO_PREVIOUS,
+    Charged,
+    Content,
+    Genesis,
+    Intent,
+    Record,
+    decode,
+    hash_of,
+)
+
+_MICROSECONDS: Final = 1_000_000
+_RESTORE: Final = (
+    "Restore the newest backup of the whole state folder; never start over with an empty ledger: "
+    "the budget is spent."
+)
+
+
+class Chain:
+    """The verified records of one ledger, in memory."""
+
+    def __init__(self, ledger: bytes) -> None:
+        self.ledger = ledger  # 16 bytes
+        self.time = 0  # of the newest record, microseconds since 1970
+        self.steps_back = 0  # how often a record is older by the clock than the one before
+        self._genesis: Genesis | None = None
+        self._heads: list[tuple[bytes, bytes]] = []  # hash and signature of each record
+        self._entries: list[Entry] = []
+        self._places: dict[AttemptKey, int] = {}  # where an attempt stands in _entries
+        self._intents: dict[int, AttemptKey] = {}  # by the sequence of the intent
+
+    def __len__(self) -> int:
+        return len(self._heads)
+
+    @property
+    def genesis(self) -> Genesis:
+        """The first record's content; `LedgerError` if there is none."""
+        if self._genesis is None:
+            raise LedgerError("The ledger holds no records.", _RESTORE)
+        return self._genesis
+
+    @property
+    def head(self) -> Head:
+        """The newest record's head."""
+        digest, signature = self._heads[-1] if self._heads else (NO_PREVIOUS, b"")
+        key = self.genesis.public_key
+        return Head(self.ledger, len(self) - 1, digest, key, signature)
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """All attempts, in the order of their intents."""
+        return tuple(self._entries)
+
+    def find(self, key: AttemptKey) -> Entry | None:
+        """The attempt `key`, or None."""
+        place = self._places.get(key)
+        return None if place is None else self._entries[place]
+
+    def next(self, content: Content, time: int) -> Record:
+        """The record that would follow; `time` in microseconds since 1970."""
+        previous = self._heads[-1][0] if self._heads else NO_PREVIOUS
+        return Record(self.ledger, len(self), previous, time, content)
+
+    def apply(self, body: bytes, signature: bytes) -> None:
+        """Add the record `body`, after all checks."""
+        try:
+            record = decode(body)
+            self._check(record)
+            digest = hash_of(body)
+            key = self._key(record.content)
+            Head(self.ledger, record.sequence, digest, key, signature).verify()
+            self._take(record)
+        except LedgerError as error:
+            raise LedgerError(
+                f"Record {len(self)} of the ledger is damaged or was changed: {error.message}",
+                error.hint or _RESTORE,
+            ) from error
+        self._heads.append((digest, signature))
+        self.steps_back += record.time < self.time
+        self.time = record.time
+
+    def check_head(self, head: Head, *, origin: str) -> None:
+        """Raise `LedgerError` unless `head` is one of this chain; `origin` says who kept it."""
+        head.verify()
+        if (head.ledger, head.public_key) != (self.ledger, self.genesis.public_key):
+            raise LedgerError(
+                f"The head that {origin} ({head}) belongs to another ledger than this one, "
+                f"{self.ledger.hex()[:8]}.",
+                "Find the ledger that it belongs to; this one may be a new one in its place.",
+            )
+        if head.sequence >= len(self):
+            raise LedgerError(
+                f"The head that {origin} ({head}) is newer than this ledger, which ends at record "
+                f"{len(self) - 1}: its newest records were cut off, or it is an older copy.",
+                _RESTORE,
+            )
+        if head.hash != self._heads[head.sequence][0]:
+            raise LedgerError(
+                f"The head that {origin} ({head}) is not part of this ledger: it went on from an "
+                "older copy.",
+                _RESTORE,
+            )
+
+    def _check(self, record: Record) -> None:
+        expected = self.next(record.content, record.time)
+        if record.sequence != expected.sequence:
+            raise LedgerError(f"it calls itself record {record.sequence}.")
+        if record.ledger != expected.ledger:
+            raise LedgerError("it belongs to another ledger.")
+        if record.previous != expected.previous:
+            raise LedgerError("it does not follow from the record before.")
+        if isinstance(record.content, Genesis) != (record.sequence == 0):
+            raise LedgerError("a genesis record stands first, and only there.")
+
+    def _key(self, content: Content) -> bytes:
+        return content.public_key if isinstance(content, Genesis) else self.genesis.public_key
+
+    def _take(self, record: Record) -> None:
+        """Change what the records add up to; raises before any change."""
+        content, seconds = record.content, record.time / _MICROSECONDS
+        if isinstance(content, Genesis):
+            self._genesis = content
+        elif isinstance(content, Intent):
+            if content.key in self._places:
+                raise LedgerError("it repeats an attempt.")
+            self._places[content.key] = len(self._entries)
+            self._intents[record.sequence] = content.key
+            self._entries.append(
+                Entry(content.key, content.charge, State.INTENT, record.sequence, seconds)
+            )
+        else:
+            self._charge(content, seconds)
+
+    def _charge(self, content: Charged, seconds: float) -> None:
+        key = self._intents.get(content.intent)
+        if key is None:
+            raise LedgerError("it charges an attempt that was never begun.")
+        place = self._places[key]
+        entry = self._entries[place]
+        if entry.state is State.COMMITTED:
+            raise LedgerError("it charges an attempt twice.")
+        self._entries[place] = dataclasses.replace(
+            entry, state=State.COMMITTED, charge_time=seconds
+        )

@@ -1,0 +1,174 @@
+"""The SQLite file of a ledger: one append-only table of signed records."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from privacy.errors import LedgerError
+from privacy.ledger.chain import Chain
+from privacy.ledger.records import decode
+
+APPLICATION: Final = 0x43464C31  # "CFL1": marks the file as a ledger
+VERSION: Final = 2  # 1 had neither hashes nor signatures
+
+# The triggers keep mistakes out; what somebody does on purpose is found by hash and signature.
+SCHEMA: Final = (
+    "CREATE TABLE entry (sequence INTEGER PRIMARY KEY, body BLOB NOT NULL, "
+    "signature BLOB NOT NULL) STRICT",
+    "CREATE TRIGGER entry_is_never_changed BEFORE UPDATE ON entry "
+    "BEGIN SELECT RAISE(ABORT, 'the ledger only grows'); END",
+    "CREATE TRIGGER entry_is_never_removed BEFORE DELETE ON entry "
+    "BEGIN SELECT RAISE(ABORT, 'the ledger only grows'); END",
+)
+_RESTORE: Final = (
+    "Restore the newest backup of the whole state folder; never start over with an empty ledger: "
+    "the budget is spent."
+)
+
+
+def open_to_write(path: Path) -> sqlite3.Connection:
+    """A connection whose every commit is on disk when it returns; makes an empty file if absent.
+
+    Who calls holds the ledger's lock. Checks the file before changing it. Raises `LedgerError`.
+    """
+    with clear_errors(path):
+        database = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
+    try:
+        with clear_errors(path):
+            fresh = is_fresh(database, path)
+            path.chmod(0o600)
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = FULL")
+            database.execute("PRAGMA fullfsync = ON")  # where fsync alone stops at the disk's cache
+            if not fresh:
+                _check_pages(database)
+    except LedgerError:
+        database.close()
+        raise
+    return database
+
+
+def open_to_read(path: Path) -> sqlite3.Connection:
+    """A connection that changes no record, beside whoever writes. Raises `LedgerError`."""
+    if not path.is_file():
+        raise LedgerError(f"There is no ledger {path}.", "It is made when the agent first starts.")
+    with clear_errors(path):
+        return sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5, isolation_level=None
+        )
+
+
+def is_fresh(database: sqlite3.Connection, path: Path) -> bool:
+    """True for an empty file, False for a ledger of this version; `LedgerError` otherwise."""
+    (application,) = database.execute("PRAGMA application_id").fetchone()
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    schema = tuple(sql for (sql,) in database.execute("SELECT sql FROM sqlite_master"))
+    if (application, version, schema) == (0, 0, ()):
+        return True
+    if application != APPLICATION:
+        raise LedgerError(f"{path} is no ledger.", "Point agent.state at the right folder.")
+    if version != VERSION:
+        raise LedgerError(
+            f"{path} has ledger version {version}; this craftsfl reads version {VERSION}.",
+            "Install the craftsfl that wrote it, or a newer one.",
+        )
+    if schema != SCHEMA:
+        raise LedgerError(f"{path} is damaged or was changed: its tables differ.", _RESTORE)
+    return False
+
+
+def create(database: sqlite3.Connection, body: bytes, signature: bytes) -> None:
+    """Make the schema and the first record in one transaction; the caller clears errors."""
+    with transaction(database):
+        for statement in SCHEMA:
+            database.execute(statement)
+        database.execute(f"PRAGMA application_id = {APPLICATION}")
+        database.execute(f"PRAGMA user_version = {VERSION}")
+        insert(database, 0, body, signature)
+
+
+def insert(database: sqlite3.Connection, sequence: int, body: bytes, signature: bytes) -> None:
+    """Append one record; part of a transaction."""
+    database.execute("INSERT INTO entry VALUES (?, ?, ?)", (sequence, body, signature))
+
+
+def newest(database: sqlite3.Connection) -> int | None:
+    """The sequence number of the newest record."""
+    (sequence,) = database.execute("SELECT max(sequence) FROM entry").fetchone()
+    return None if sequence is None else int(sequence)
+
+
+def read_chain(database: sqlite3.Connection, path: Path) -> Chain:
+    """All records, verified one after the other. Raises `LedgerError`."""
+    chain: Chain | None = None
+    with clear_errors(path):
+        rows = database.execute("SELECT sequence, body, signature FROM entry ORDER BY sequence")
+        for sequence, body, signature in rows:
+            if chain is None:
+                chain = Chain(_ledger_of(body))
+            if sequence != len(chain):
+                raise LedgerError(f"Record {len(chain)} of the ledger is missing.", _RESTORE)
+            chain.apply(body, signature)
+    if chain is None:
+        raise LedgerError(f"The ledger {path} holds no records.", _RESTORE)
+    return chain
+
+
+@contextmanager
+def transaction(database: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing; on disk when it ends without an error."""
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        database.execute("COMMIT")
+    finally:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+
+
+@contextmanager
+def clear_errors(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into `LedgerError` with the fix."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _explain(error, path) from error
+
+
+def _check_pages(database: sqlite3.Connection) -> None:
+    (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise sqlite3.DatabaseError(verdict)
+
+
+def _ledger_of(body: bytes) -> bytes:
+    try:
+        return decode(body).ledger
+    except LedgerError as error:
+        raise LedgerError(
+            f"Record 0 of the ledger is damaged or was changed: {error.message}",
+            error.hint or _RESTORE,
+        ) from error
+
+
+def _explain(error: sqlite3.Error, path: Path) -> LedgerError:
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return LedgerError(
+            f"{path} is in use by another process.", "Stop the other site agent, then try again."
+        )
+    if name.startswith("SQLITE_FULL"):
+        return LedgerError("The disk of the ledger is full.", "Free some space; nothing was lost.")
+    if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
+        return LedgerError(
+            f"{path} cannot be opened for writing.", "Check that its folder exists and its owner."
+        )
+    if name.startswith("SQLITE_IOERR"):
+        return LedgerError(
+            f"{path} cannot be read or written.", "Check the disk and its free space."
+        )
+    return LedgerError(f"{path} is damaged or no ledger.", _RESTORE)

@@ -1,0 +1,134 @@
+"""The two small files beside a ledger: `.lock` keeps a second writer out, `.head` its newest head.
+
+The head file holds two slots, each in a disk sector of its own and written in turn: a write that
+is torn by a power cut leaves the other. It finds what the ledger alone cannot: that its newest
+records are gone, for instance because only the main one of SQLite's files was copied.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from privacy.errors import LedgerError
+from privacy.ledger.head import SIZE, Head
+
+_SECTOR: Final = 512
+_SLOTS: Final = 2
+
+_log = logging.getLogger("craftsfl.ledger")
+
+
+@dataclass(frozen=True, slots=True)
+class HeadFile:
+    """The newest head that was acknowledged, on disk."""
+
+    path: Path
+
+    def read(self) -> Head | None:
+        """The newest head; None where there is no file. `LedgerError` if no slot is whole."""
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._unusable(error) from None
+        slots = [data[at : at + SIZE] for at in range(0, _SLOTS * _SECTOR, _SECTOR)]
+        heads = [head for head in map(_whole, slots) if head is not None]
+        if not heads:
+            raise LedgerError(
+                f"The file {self.path} is damaged: it holds no ledger head.",
+                "Restore the newest backup of the whole state folder.",
+            )
+        if len(heads) < sum(any(slot) for slot in slots):
+            _log.warning("One of two copies of the ledger's head is damaged; the other is used.")
+        return max(heads, key=lambda head: head.sequence)
+
+    def write(self, head: Head) -> None:
+        """Keep `head`; on disk when this returns."""
+        slot = _SECTOR * (head.sequence % _SLOTS)
+        try:
+            if not self.path.exists():
+                data = bytearray(_SLOTS * _SECTOR)
+                data[slot : slot + SIZE] = head.to_bytes()
+                create_whole(self.path, bytes(data))
+                return
+            file = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                if os.pwrite(file, head.to_bytes(), slot) != SIZE:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(file)
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    def _unusable(self, error: OSError) -> LedgerError:
+        return LedgerError(
+            f"{self.path} cannot be read or written: {error.strerror}.",
+            "Check the disk, its free space and the file's owner; nothing was lost.",
+        )
+
+
+def create_whole(path: Path, data: bytes) -> None:
+    """Make `path` (mode 0600) with `data`, wholly or not at all, on disk when this returns.
+
+    Raises `FileExistsError` if it is there already.
+    """
+    remove_parts(path)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(file, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.link(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def remove_parts(path: Path) -> None:
+    """Remove what a `create_whole` of `path` that was killed has left."""
+    for part in path.parent.glob(f".{path.name}.*"):
+        part.unlink(missing_ok=True)
+
+
+def take_lock(path: Path, ledger: Path) -> int:
+    """Lock the file `path` until the returned descriptor is closed; `LedgerError` if it is held."""
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise LedgerError(
+            f"{ledger} cannot be opened for writing: {error.strerror}.",
+            "Check that its folder exists and its owner.",
+        ) from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        raise LedgerError(
+            f"{ledger} is in use by another process.",
+            "Stop the other site agent, then try again.",
+        ) from None
+    return file
+
+
+def _whole(slot: bytes) -> Head | None:
+    try:
+        head = Head.from_bytes(slot)
+        head.verify()
+    except LedgerError:
+        return None
+    return head

@@ -1,0 +1,78 @@
+"""The key that signs a site's ledger: one file of 32 raw bytes, for the agent's user alone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from privacy.errors import LedgerError
+from privacy.ledger.files import create_whole, remove_parts
+
+_SIZE: Final = 32
+
+
+def load_or_make_key(path: Path, *, ledger: Path | None = None) -> Ed25519PrivateKey:
+    """The key in `path`; a new one (mode 0600, on disk) where there is none yet.
+
+    Raises `LedgerError` if the file cannot be read, is no key, may be read by others, or if it is
+    gone while `ledger`, which it signed, is there.
+    """
+    try:
+        remove_parts(path)
+        return _load(path)
+    except FileNotFoundError:
+        if ledger is not None and ledger.exists() and ledger.stat().st_size > 0:
+            raise LedgerError(
+                f"The key {path} of the ledger {ledger} is missing.",
+                "Restore it from the newest backup of the state folder. Without it the ledger can "
+                "be read but not continued: tell the consortium, and enrol again with a new state "
+                "folder and a budget that is lower by what was spent.",
+            ) from None
+    except OSError as error:
+        raise _unusable(path, error) from None
+    return _make(path)
+
+
+def public_bytes(key: Ed25519PrivateKey) -> bytes:
+    """The 32 bytes of the public key."""
+    raw = serialization.Encoding.Raw, serialization.PublicFormat.Raw
+    return key.public_key().public_bytes(*raw)
+
+
+def _load(path: Path) -> Ed25519PrivateKey:
+    with path.open("rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        data = file.read(_SIZE + 1)
+    if mode & 0o077:
+        raise LedgerError(
+            f"The ledger's key {path} can be read by others.",
+            f"Find out who could have copied it; then `chmod 600 {path}`.",
+        )
+    if len(data) != _SIZE:
+        raise LedgerError(
+            f"The ledger's key {path} is damaged: {len(data)} bytes instead of {_SIZE}.",
+            "Restore it from the newest backup of the state folder.",
+        )
+    return Ed25519PrivateKey.from_private_bytes(data)
+
+
+def _make(path: Path) -> Ed25519PrivateKey:
+    key = Ed25519PrivateKey.generate()
+    try:
+        create_whole(path, key.private_bytes_raw())
+    except FileExistsError:  # another process was faster
+        return _load(path)
+    except OSError as error:
+        raise _unusable(path, error) from None
+    return key
+
+
+def _unusable(path: Path, error: OSError) -> LedgerError:
+    return LedgerError(
+        f"The ledger's key {path} cannot be read or made: {error.strerror}.",
+        "Check that its folder exists, its owner and the free space.",
+    )

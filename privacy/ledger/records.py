@@ -1,0 +1,143 @@
+"""The records of a ledger as bytes: one byte string for each record, so it can be signed.
+
+    version u8 (1) | kind u8 | ledger 16 | sequence u64 | previous 32 | time u64 | content
+
+`previous` is the hash of the record before (zeros for the first), `time` counts microseconds
+since 1970. A record's hash is SHA-256 over `TAG` and these bytes. The content by kind:
+
+    1 genesis  public key 32 | site, text of at most 64 bytes
+    2 intent   run u64 | round u32 | attempt u32 | study digest 32 | delta f64 | event, text
+    3 charge   sequence u64 of the intent that is charged
+
+Integers and floats are big-endian; a text is its length (u16) and UTF-8; an event is the
+canonical JSON of `privacy.events`. A record's meaning never changes; a new one gets a new kind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from privacy.errors import AccountingError, LedgerError
+from privacy.events import Event, from_json
+from privacy.ledger.base import AttemptKey, Charge
+from privacy.wire.codec import Reader, Writer
+from privacy.wire.reasons import RefusedMessage
+
+TAG: Final = b"craftsfl/ledger/record/v1\0"
+VERSION: Final = 1
+NO_PREVIOUS: Final = bytes(32)
+_GENESIS, _INTENT, _CHARGE = 1, 2, 3
+_LONGEST_SITE: Final = 64
+_LONGEST_EVENT: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Genesis:
+    """The first record: whose ledger this is."""
+
+    public_key: bytes  # Ed25519, 32 bytes
+    site: str
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """An attempt is about to be worked on, at this price if anything of it may leave."""
+
+    key: AttemptKey
+    charge: Charge
+
+
+@dataclass(frozen=True, slots=True)
+class Charged:
+    """Something of an attempt may have left."""
+
+    intent: int  # sequence of its intent
+
+
+Content = Genesis | Intent | Charged
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record."""
+
+    ledger: bytes  # 16 random bytes, the same in all records
+    sequence: int
+    previous: bytes  # 32 bytes
+    time: int  # microseconds since 1970
+    content: Content
+
+    def encode(self) -> bytes:
+        """The record's bytes; raises `LedgerError` if a value does not fit."""
+        writer = Writer()
+        try:
+            writer.u8(VERSION).u8(_kind(self.content)).fixed(self.ledger, 16).u64(self.sequence)
+            writer.fixed(self.previous, 32).u64(self.time)
+            _write(writer, self.content)
+            return writer.done()
+        except RefusedMessage as error:
+            raise LedgerError(f"A ledger record cannot be written. {error.message}") from error
+
+
+def decode(data: bytes) -> Record:
+    """The inverse of `Record.encode`; raises `LedgerError` for anything else."""
+    reader = Reader(data)
+    try:
+        version, kind = reader.u8(), reader.u8()
+        if version != VERSION:
+            raise LedgerError(
+                f"A ledger record of version {version}; this craftsfl reads version {VERSION}.",
+                "Install a newer craftsfl.",
+            )
+        head = (reader.fixed(16), reader.u64(), reader.fixed(32), reader.u64())
+        record = Record(*head, _read(reader, kind))
+        reader.end()
+    except (RefusedMessage, AccountingError) as error:
+        raise LedgerError("It is no record of this version.") from error
+    return record
+
+
+def hash_of(data: bytes) -> bytes:
+    """SHA-256 (32 bytes) of a record's bytes."""
+    return hashlib.sha256(TAG + data).digest()
+
+
+def _kind(content: Content) -> int:
+    if isinstance(content, Genesis):
+        return _GENESIS
+    return _INTENT if isinstance(content, Intent) else _CHARGE
+
+
+def _write(writer: Writer, content: Content) -> None:
+    if isinstance(content, Genesis):
+        writer.fixed(content.public_key, 32).text(content.site, _LONGEST_SITE)
+    elif isinstance(content, Intent):
+        key, charge = content.key, content.charge
+        writer.u64(key.run).u32(key.round).u32(key.attempt)
+        writer.fixed(charge.study_digest, 32).f64(charge.delta)
+        writer.text(charge.event.to_json(), _LONGEST_EVENT)
+    else:
+        writer.u64(content.intent)
+
+
+def _read(reader: Reader, kind: int) -> Content:
+    if kind == _GENESIS:
+        return Genesis(reader.fixed(32), reader.text(_LONGEST_SITE))
+    if kind == _INTENT:
+        key = AttemptKey(reader.u64(), reader.u32(), reader.u32())
+        study, delta = reader.fixed(32), reader.f64()
+        return Intent(key, Charge(study, _event(reader.text(_LONGEST_EVENT)), delta))
+    if kind == _CHARGE:
+        return Charged(reader.u64())
+    raise LedgerError(f"A ledger record of the unknown kind {kind}.", "Install a newer craftsfl.")
+
+
+@lru_cache(maxsize=256)  # a study has one event, repeated in every intent
+def _event(text: str) -> Event:
+    event = from_json(text)
+    if event.to_json() != text:
+        raise AccountingError("An event record is not in its canonical form.")
+    return event

@@ -1,0 +1,67 @@
+"""Reading a ledger while its agent may be writing it; needs no key and takes no lock."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from privacy.errors import LedgerError
+from privacy.ledger import database as db
+from privacy.ledger.base import Entry, Spending
+from privacy.ledger.chain import Chain
+from privacy.ledger.files import HeadFile
+from privacy.ledger.head import Head
+
+
+@dataclass(frozen=True)
+class LedgerView(Spending):
+    """A ledger as it was at one moment, wholly verified; the sums are those of `Ledger`."""
+
+    site: str
+    newest: Head
+    attempts: tuple[Entry, ...]
+
+    def entries(self) -> tuple[Entry, ...]:
+        """See `Ledger.entries`."""
+        return self.attempts
+
+    def head(self) -> Head:
+        """See `Ledger.head`."""
+        return self.newest
+
+
+def read_ledger(path: Path) -> LedgerView:
+    """The ledger in `path`. Raises `LedgerError` as opening it to write does.
+
+    Whether the key that signed it is this site's is for the caller to compare, by
+    `head().public_key`.
+    """
+    kept = HeadFile(head_path(path)).read()  # first: the ledger may grow before it is read
+    with closing(db.open_to_read(path)) as database:
+        with db.clear_errors(path):
+            if db.is_fresh(database, path):
+                raise LedgerError(f"The ledger {path} is empty.", "Start the agent first.")
+        chain = db.read_chain(database, path)
+    check_kept(chain, kept, head_path(path))
+    return LedgerView(chain.genesis.site, chain.head, chain.entries)
+
+
+def head_path(path: Path) -> Path:
+    """The head file beside the ledger `path`."""
+    return path.with_name(path.name + ".head")
+
+
+def check_kept(chain: Chain, kept: Head | None, path: Path) -> None:
+    """Raise `LedgerError` if the head file `path`, with the head `kept`, is gone or contradicts.
+
+    The ledger may be ahead of it: an agent that died between the two writes acknowledged nothing.
+    """
+    if kept is not None:
+        chain.check_head(kept, origin=f"stands in {path}")
+    elif len(chain) > 1:
+        raise LedgerError(
+            f"The file {path} is missing, so nobody can tell whether the ledger's newest records "
+            "are there.",
+            "Restore the newest backup of the whole state folder.",
+        )
