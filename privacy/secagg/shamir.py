@@ -1,0 +1,98 @@
+"""Shamir's secret sharing of 32 bytes over a prime field (Shamir 1979).
+
+A secret is the constant term of a random polynomial of degree threshold - 1; share x is its value
+at x. Any `threshold` shares give the secret back; fewer say nothing about it, whatever they are.
+
+The field has p = 2^256 + 297 elements, so every 32-byte secret is an element and a share takes
+33 bytes (big-endian). Shares carry no check of their own: an altered one gives another secret, so
+the caller compares what comes out with a public key or a commitment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Final
+
+from privacy.errors import SecAggError
+
+PRIME: Final = 2**256 + 297
+SECRET_BYTES: Final = 32
+SHARE_BYTES: Final = 33
+
+_ELEMENT_BITS: Final = (1 << PRIME.bit_length()) - 1
+
+
+def split(
+    secret: bytes, n: int, threshold: int, random: Callable[[int], bytes] = os.urandom
+) -> tuple[bytes, ...]:
+    """`n` shares of `secret` (32 bytes); the share at position k belongs to x = k + 1.
+
+    `random(count)` gives `count` secret random bytes. Raises `SecAggError` when the secret is not
+    32 bytes long or not 1 <= threshold <= n.
+    """
+    if len(secret) != SECRET_BYTES:
+        raise SecAggError(f"A secret to be shared has {len(secret)} bytes, not {SECRET_BYTES}.")
+    if not 1 <= threshold <= n:
+        raise SecAggError(f"{n} shares cannot have the threshold {threshold}.")
+    # Highest power first, for Horner's rule; the secret is the constant term.
+    coefficients = [_element(random) for _ in range(threshold - 1)]
+    coefficients.append(int.from_bytes(secret, "big"))
+    return tuple(_evaluate(coefficients, x).to_bytes(SHARE_BYTES, "big") for x in range(1, n + 1))
+
+
+def combine(shares: Mapping[int, bytes], threshold: int) -> bytes:
+    """The secret from shares by x; of more than `threshold` those with the lowest x are used.
+
+    Raises `SecAggError` when there are too few, when one is out of range, or when they cannot
+    belong to one 32-byte secret.
+    """
+    if threshold < 1 or len(shares) < threshold:
+        raise SecAggError(f"{len(shares)} shares do not reach the threshold {threshold}.")
+    points = tuple(sorted(shares)[:threshold])
+    if points[0] < 1:
+        raise SecAggError("A share's position is below 1.")
+    values = [check_share(shares[x]) for x in points]
+    weights = _lagrange_at_zero(points)
+    secret = sum(w * v for w, v in zip(weights, values, strict=True)) % PRIME
+    if secret >> (8 * SECRET_BYTES):
+        raise SecAggError("The shares of a secret do not belong together.")
+    return secret.to_bytes(SECRET_BYTES, "big")
+
+
+def check_share(share: bytes) -> int:
+    """The field element in a share; `SecAggError` for another length or a value from p on."""
+    value = int.from_bytes(share, "big")
+    if len(share) != SHARE_BYTES or value >= PRIME:
+        raise SecAggError("A share is not an element of the field.")
+    return value
+
+
+def _element(random: Callable[[int], bytes]) -> int:
+    """A uniform field element: draws of 257 bits until one is below p (two on average)."""
+    while True:
+        value = int.from_bytes(random(SHARE_BYTES), "big") & _ELEMENT_BITS
+        if value < PRIME:
+            return value
+
+
+def _evaluate(coefficients: list[int], x: int) -> int:
+    value = 0
+    for coefficient in coefficients:
+        value = (value * x + coefficient) % PRIME
+    return value
+
+
+@lru_cache(maxsize=256)
+def _lagrange_at_zero(points: tuple[int, ...]) -> tuple[int, ...]:
+    """The weight of each point's value in the polynomial's value at 0: prod x_m / (x_m - x_j)."""
+    weights = []
+    for x in points:
+        above = below = 1
+        for other in points:
+            if other != x:
+                above = above * other % PRIME
+                below = below * (other - x) % PRIME
+        weights.append(above * pow(below, -1, PRIME) % PRIME)
+    return tuple(weights)
