@@ -7,25 +7,28 @@ trainable leaves alone, and its per-row gradients are added up by patient before
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Final
 
 import torch
 from opacus.grad_sample import GradSampleHooks
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from privacy.dpsgd.clipping import (
+    check_rows_stay_apart,
+    check_trainable,
+    finite_patients,
+    mean_losses,
+    sum_clipped,
+    unfollowed,
+)
 from privacy.dpsgd.engine import ClippedSum, PhysicalBatch
-from privacy.errors import AccountingError, ModelError
+from privacy.errors import ModelError
 
 # True of the first adapted layer, whose input needs no gradient, and of no consequence here.
 warnings.filterwarnings("ignore", message="Full backward hook is firing when gradients")
-
-_COLUMNS: Final = 1 << 18  # columns of the flat buffer that are held in float64 at once
 
 
 class OpacusEngine:
@@ -42,7 +45,7 @@ class OpacusEngine:
     def __init__(self, module: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
         self._module = module
         self._parameters = tuple(parameters)
-        _check_trainable(module, self._parameters)
+        check_trainable(module, self._parameters)
         self._leaves = _leaves(module)
         try:
             self._hooks = GradSampleHooks(module, loss_reduction="sum", strict=True)
@@ -75,19 +78,9 @@ class OpacusEngine:
 
     def clipped_sum(self, batches: Iterable[PhysicalBatch], clipping_norm: float) -> ClippedSum:
         """See `ClippingEngine.clipped_sum`."""
-        if not (math.isfinite(clipping_norm) and clipping_norm > 0):
-            raise AccountingError(f"The clipping norm is {clipping_norm!r}; it must be positive.")
-        _check_rows_stay_apart(self._module)
-        device = self._parameters[0].device
-        total = torch.zeros(self.size, dtype=torch.float64, device=device)
-        seen: set[int] = set()
-        dropped = 0
-        for batch in batches:
-            names, owners = torch.unique(batch.patients, return_inverse=True)
-            _check_whole(seen, names.tolist())
-            gradients, finite = self._per_patient(batch, owners.to(device), len(names))
-            dropped += add_clipped(total, gradients, finite, clipping_norm)
-        return ClippedSum(total, patients=len(seen), dropped=dropped)
+        check_rows_stay_apart(self._module)
+        like = self._parameters[0].new_empty(()).expand(self.size)
+        return sum_clipped(batches, clipping_norm, like, self._per_patient)
 
     def _per_patient(
         self, batch: PhysicalBatch, owners: torch.Tensor, patients: int
@@ -95,17 +88,9 @@ class OpacusEngine:
         """Gradients float32 [patients, P] of each patient's mean loss; bool [patients]: finite."""
         with self._recording(), torch.enable_grad():
             losses = batch.losses()
-            if losses.shape != owners.shape:
-                raise AccountingError(
-                    f"{tuple(losses.shape)} losses for {len(owners)} rows.",
-                    "A loss must return one number for each row.",
-                )
-            weights = (1.0 / torch.bincount(owners, minlength=patients))[owners]
-            (losses.float() * weights).sum().backward()  # type: ignore[no-untyped-call]
+            mean_losses(losses, owners, patients).backward()  # type: ignore[no-untyped-call]
             gradients = self._gather(owners, patients)
-        wrong = torch.zeros(patients, dtype=torch.int64, device=owners.device)
-        wrong.index_add_(0, owners, (~losses.detach().isfinite()).long())
-        return gradients, wrong == 0
+        return gradients, finite_patients(losses, owners, patients)
 
     def _gather(self, owners: torch.Tensor, patients: int) -> torch.Tensor:
         """Per-row gradients of all leaves, added up by patient: float32 [patients, P]."""
@@ -119,13 +104,13 @@ class OpacusEngine:
                 flat[:, start:stop].index_add_(0, owners, rows.flatten(1).float())
             start = stop
         if any(getattr(leaf, "activations", None) for leaf in self._leaves):
-            raise _unfollowed()
+            raise unfollowed()
         return flat
 
     @staticmethod
     def _check_followed(rows: object, count: int) -> None:
         if not isinstance(rows, torch.Tensor) or len(rows) != count:
-            raise _unfollowed()
+            raise unfollowed()
 
     @contextmanager
     def _recording(self) -> Iterator[None]:
@@ -154,36 +139,6 @@ class OpacusEngine:
             parameter.__dict__.update(grad_sample=None, _forward_counter=0)
 
 
-def add_clipped(
-    total: torch.Tensor, gradients: torch.Tensor, finite: torch.Tensor, clipping_norm: float
-) -> int:
-    """Add the rows of `gradients`, each clipped, to `total`; return how many were dropped.
-
-    `total` float64 [P], `gradients` float32 [patients, P], `finite` bool [patients]. A row that
-    is marked or turns out not to be finite is left out.
-    """
-    norms = torch.linalg.vector_norm(gradients, dim=1, dtype=torch.float64)
-    kept = finite & norms.isfinite()
-    scales = clipping_norm / norms[kept].clamp(min=clipping_norm)  # min(1, C / |g|)
-    rows = gradients[kept]
-    for start in range(0, len(total), _COLUMNS):
-        part = slice(start, start + _COLUMNS)
-        total[part] += scales @ rows[:, part].double()
-    return int((~kept).sum())
-
-
-def _check_trainable(module: nn.Module, parameters: tuple[nn.Parameter, ...]) -> None:
-    wanted = {id(parameter) for parameter in parameters}
-    trainable = {id(p) for p in module.parameters() if p.requires_grad}
-    if not parameters or len(wanted) != len(parameters) or wanted != trainable:
-        raise ModelError(
-            f"{len(parameters)} parameters to clip, {len(trainable)} trainable ones in the model.",
-            "Freeze everything but the adapter, and name each of its parameters once.",
-        )
-    if len({parameter.device for parameter in parameters}) > 1:
-        raise ModelError("The adapter lies on several devices.", "Move the model to one device.")
-
-
 def _leaves(module: nn.Module) -> tuple[nn.Module, ...]:
     """Modules that hold the trainable parameters themselves."""
     leaves = tuple(
@@ -200,26 +155,3 @@ def _leaves(module: nn.Module) -> tuple[nn.Module, ...]:
                 "Choose other adapter targets.",
             )
     return leaves
-
-
-def _check_rows_stay_apart(module: nn.Module) -> None:
-    """A batch norm in train mode mixes rows, and so patients: nothing could be clipped then."""
-    if any(isinstance(part, _BatchNorm) and part.training for part in module.modules()):
-        raise ModelError(
-            "A batch norm in train mode mixes patients.", "Put the frozen model into eval mode."
-        )
-
-
-def _check_whole(seen: set[int], names: list[int]) -> None:
-    if not seen.isdisjoint(names):
-        raise AccountingError(
-            "A patient stands in two physical batches.", "Keep all rows of a patient together."
-        )
-    seen.update(names)
-
-
-def _unfollowed() -> AccountingError:
-    return AccountingError(
-        "The gradient of a forward pass could not be followed row by row.",
-        "Run passes without a gradient under torch.no_grad(), without checkpointing.",
-    )

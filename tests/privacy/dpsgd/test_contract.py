@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from privacy.dpsgd.engine import ClippingEngine, PhysicalBatch
+from privacy.dpsgd.lora_engine import LoraEngine
 from privacy.dpsgd.opacus_engine import OpacusEngine
 from privacy.errors import AccountingError, ModelError
-from tests.privacy.dpsgd.worlds import World, mixer, unet
+from tests.privacy.dpsgd.worlds import World, conv_unet, frozen_a_unet, mixer, unet
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
@@ -26,12 +27,21 @@ def make_opacus(world: World) -> ClippingEngine:
     return OpacusEngine(world.module, world.parameters)
 
 
-@pytest.fixture(params=[make_opacus], ids=["opacus"])
+def make_lora(world: World) -> ClippingEngine:
+    return LoraEngine(world.module, world.parameters)
+
+
+ENGINES = {"argvalues": [make_opacus, make_lora], "ids": ["opacus", "lora"]}
+
+
+@pytest.fixture(params=ENGINES["argvalues"], ids=ENGINES["ids"])
 def make(request: pytest.FixtureRequest) -> Make:
     return request.param
 
 
-@pytest.fixture(params=[mixer, unet], ids=["mixer", "unet"])
+@pytest.fixture(
+    params=[mixer, unet, conv_unet, frozen_a_unet], ids=["mixer", "unet", "conv", "frozen-a"]
+)
 def world(request: pytest.FixtureRequest) -> World:
     return request.param()
 
@@ -208,6 +218,41 @@ def test_two_passes_with_gradient(world: World, engine: ClippingEngine) -> None:
     assert relative(engine.clipped_sum([twice.batch()], HUGE).total, expected) <= 1e-5
 
 
+def test_draws_of_a_tile_are_averaged_before_the_clip(make: Make) -> None:
+    """Two tiles, three draws each: the patient's gradient is the mean of the tiles' means."""
+    world = mixer(torch.tensor([5, 5, 5, 5, 5, 5, 8]))
+    tiles = [World(world.module, world.loss, torch.tensor(owners)) for owners in ([1, 1, 1],)]
+    second = tiles[0].with_loss(lambda module, rows: world.loss(module, rows + 3))
+    mean = (tiles[0].plain_gradient(1) + second.plain_gradient(1)) / 2
+    clip = 0.5 * float(mean.norm())
+    engine = make(world)
+    assert relative(engine.clipped_sum([world.batch([5])], HUGE).total, mean) <= 1e-5
+    assert relative(engine.clipped_sum([world.batch([5])], clip).total, mean / 2) <= 1e-5
+
+
+def test_a_step_without_any_gradient_is_refused(make: Make) -> None:
+    world = mixer()
+
+    def loss(module: nn.Module, rows: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return world.loss(module, rows)
+
+    with pytest.raises(AccountingError, match="row by row"):
+        make(world).clipped_sum([world.with_loss(loss).batch()], 1.0)
+
+
+def test_more_rows_than_the_batch_are_refused(make: Make) -> None:
+    world = mixer()
+
+    def loss(module: nn.Module, rows: torch.Tensor) -> torch.Tensor:
+        return world.loss(module, torch.cat([rows, rows]))[: len(rows)]
+
+    engine = make(world)
+    with pytest.raises(AccountingError, match="row by row"):
+        engine.clipped_sum([world.with_loss(loss).batch()], 1.0)
+    assert engine.clipped_sum([world.batch()], 1.0).total.norm() > 0
+
+
 def test_a_patient_in_two_batches_is_refused(make: Make) -> None:
     world = mixer()
     with pytest.raises(AccountingError, match="two physical batches"):
@@ -260,6 +305,7 @@ def test_norms_hold_under_bf16_autocast(make: Make, device: str) -> None:
     assert total.norm() <= clip * len(world.patients) * (1 + 1e-6)
 
 
+@pytest.mark.parametrize("make", **ENGINES)
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     owners=st.lists(st.integers(0, 5), min_size=1, max_size=12),
@@ -267,11 +313,12 @@ def test_norms_hold_under_bf16_autocast(make: Make, device: str) -> None:
     length=st.integers(1, 4),
     clip=st.floats(1e-3, 1e3),
 )
-def test_any_shape_and_grouping(owners: list[int], width: int, length: int, clip: float) -> None:
+def test_any_shape_and_grouping(
+    make: Make, owners: list[int], width: int, length: int, clip: float
+) -> None:
     # Double precision: a norm over two nearly equal numbers is too ill-conditioned for single.
     world = mixer(torch.tensor(owners), width=width, length=length, dtype=torch.float64)
-    with OpacusEngine(world.module, world.parameters) as engine:
-        total = engine.clipped_sum([world.batch()], clip).total
+    total = make(world).clipped_sum([world.batch()], clip).total
     parts = [clipped(world.plain_gradient(patient), clip) for patient in world.patients]
     assert (total - sum(parts)).norm() <= 1e-5 * max(float(part.norm()) for part in parts)
 

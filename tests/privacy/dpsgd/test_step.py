@@ -8,15 +8,13 @@ import pytest
 import torch
 
 from privacy.dpsgd.engine import ClippedSum, PhysicalBatch
+from privacy.dpsgd.lora_engine import LoraEngine
 from privacy.dpsgd.noise import SystemNoise
-from privacy.dpsgd.opacus_engine import OpacusEngine
 from privacy.dpsgd.step import Release, noise_to_clip, private_gradient, release_of
 from privacy.errors import AccountingError
 from privacy.manifest import Training
 from tests.privacy.dpsgd.test_noise import forbid_ordinary_generators
 from tests.privacy.dpsgd.worlds import mixer, unet
-
-pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
 SIZE = 50_000
 
@@ -65,7 +63,7 @@ def test_without_noise_it_is_the_mean_over_the_declared_number() -> None:
 
 def test_the_denominator_is_public_whatever_was_drawn() -> None:
     world = mixer()
-    engine = OpacusEngine(world.module, world.parameters)
+    engine = LoraEngine(world.module, world.parameters)
     release = Release(0.1, 0.0, 250.0)
     for patients in (world.patients, world.patients[:1]):
         batch = world.batch(patients)
@@ -76,7 +74,7 @@ def test_the_denominator_is_public_whatever_was_drawn() -> None:
 
 def test_a_whole_step_uses_no_ordinary_generator(monkeypatch: pytest.MonkeyPatch) -> None:
     world = unet()
-    engine = OpacusEngine(world.module, world.parameters)
+    engine = LoraEngine(world.module, world.parameters)
     forbid_ordinary_generators(monkeypatch)
     first, second = (
         private_gradient(engine, [world.batch()], Release(1.0, 1.0, 5.0), SystemNoise())

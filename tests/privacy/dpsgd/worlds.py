@@ -57,15 +57,22 @@ class World:
 OWNERS = torch.tensor([4, 4, 4, 0, 7, 7, 2, 4, 9, 9])  # unsorted; 1 to 4 rows a patient
 
 
-def attach(module: nn.Module, targets: list[str], seed: int = 0) -> None:
+ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
+FEED_FORWARD = ["ff.net.0.proj", "ff.net.2"]
+CONVOLUTIONS = [  # 3x3, 1x1, 3x3 with stride 2, and the projections around attention
+    *("conv_in", "conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "proj_in", "proj_out")
+]
+
+
+def attach(module: nn.Module, targets: list[str], scale: float = 0.3) -> None:
     """LoRA of rank 2 and alpha 3 on `targets`, both halves random, everything else frozen."""
     module.requires_grad_(False)
     inject_adapter_in_model(LoraConfig(r=2, lora_alpha=3, target_modules=targets), module, "a")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     for name, parameter in module.named_parameters():
         parameter.requires_grad_("lora_" in name)
         if "lora_" in name:
-            parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
+            parameter.data = scale * torch.randn(parameter.shape, generator=generator)
 
 
 class Mixer(nn.Module):
@@ -105,7 +112,21 @@ def mixer(
     return World(module, loss, owners)
 
 
-def unet(owners: torch.Tensor = OWNERS) -> World:
+def conv_unet() -> World:
+    """The same with LoRA on feed-forward layers and convolutions too."""
+    return unet(targets=[*ATTENTION, *FEED_FORWARD, *CONVOLUTIONS])
+
+
+def frozen_a_unet() -> World:
+    """The same as `conv_unet` with the first halves frozen (FFA-LoRA, arXiv 2403.12313)."""
+    world = conv_unet()
+    for name, parameter in world.module.named_parameters():
+        if "lora_A" in name:
+            parameter.requires_grad_(False)
+    return world
+
+
+def unet(owners: torch.Tensor = OWNERS, targets: list[str] = ATTENTION) -> World:
     """A tiny UNet2DConditionModel with LoRA on all projections of its attention."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
@@ -119,7 +140,8 @@ def unet(owners: torch.Tensor = OWNERS) -> World:
             attention_head_dim=4,
             norm_num_groups=4,
         )
-    attach(module, ["to_q", "to_k", "to_v", "to_out.0"])
+    # Large convolutions one after another would amplify the rounding of the plain loop itself.
+    attach(module, targets, 0.3 if targets == ATTENTION else 0.1)
     generator = torch.Generator().manual_seed(4)
     rows = len(owners)
     latents = torch.randn(rows, 4, 8, 8, generator=generator)

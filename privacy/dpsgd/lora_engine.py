@@ -1,0 +1,136 @@
+"""The clipping engine for LoRA: one backward pass, one flat buffer, one norm a patient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+
+import torch
+from torch import Tensor, nn
+
+from privacy.dpsgd.clipping import (
+    check_rows_stay_apart,
+    check_trainable,
+    finite_patients,
+    mean_losses,
+    sum_clipped,
+    unfollowed,
+)
+from privacy.dpsgd.engine import ClippedSum, PhysicalBatch
+from privacy.dpsgd.lora_leaves import Leaf, PatientGradients, Places, check_leaf, replacement
+from privacy.errors import ModelError
+
+
+class LoraEngine:
+    """`ClippingEngine` over `parameters` (in flat order), the trainable ones of `module`.
+
+    For linear layers and two-dimensional convolutions (with or without bias, groups of 1), as
+    peft's LoRA has them; either factor may be frozen. Meant for small ones: a physical batch
+    takes 4 bytes for each parameter and patient. Works in train and eval mode, under autocast
+    (gradients in the lower precision, sums, norms and clip in float32 and float64) and under
+    gradient checkpointing of both kinds. Nothing is attached to the module between calls.
+
+    All other parameters must be frozen. Raises `ModelError` otherwise.
+    """
+
+    def __init__(self, module: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
+        self._module = module
+        self._parameters = tuple(parameters)
+        check_trainable(module, self._parameters)
+        self._size = sum(parameter.numel() for parameter in self._parameters)
+        self._leaves = _leaves(module, _slices(self._parameters))
+
+    def __enter__(self) -> LoraEngine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def size(self) -> int:
+        """See `ClippingEngine.size`."""
+        return self._size
+
+    def close(self) -> None:
+        """Nothing to do: the module is as it was after every call."""
+
+    def clipped_sum(self, batches: Iterable[PhysicalBatch], clipping_norm: float) -> ClippedSum:
+        """See `ClippingEngine.clipped_sum`."""
+        check_rows_stay_apart(self._module)
+        _check_not_compiled(self._module)
+        like = self._parameters[0].new_empty(()).expand(self.size)
+        return sum_clipped(batches, clipping_norm, like, self._per_patient)
+
+    def _per_patient(
+        self, batch: PhysicalBatch, owners: Tensor, patients: int
+    ) -> tuple[Tensor, Tensor]:
+        """Gradients float32 [patients, P] of each patient's mean loss; bool [patients]: finite."""
+        gradients = PatientGradients(owners, patients, self.size)
+        with self._replaced(gradients), torch.enable_grad():
+            losses = batch.losses()
+            total = mean_losses(losses, owners, patients)
+            gradients.open = True  # not before: a loss may take gradients of its own
+            total.backward()  # type: ignore[no-untyped-call]
+            gradients.open = False
+            if any(parameter.grad is not None for parameter in self._parameters):
+                raise unfollowed()  # a weight was used past its layer's forward
+        return gradients.flat, finite_patients(losses, owners, patients)
+
+    @contextmanager
+    def _replaced(self, into: PatientGradients) -> Iterator[None]:
+        """The leaves' forwards replaced inside; afterwards no trace, error or not."""
+        if any("forward" in vars(leaf) for leaf, _ in self._leaves):
+            raise ModelError(
+                "A layer of the adapter has a forward of its own already.",
+                "Take offloading hooks off the model, and use one engine at a time.",
+            )
+        self._forget()
+        try:
+            for leaf, places in self._leaves:
+                vars(leaf)["forward"] = replacement(leaf, places, into)
+            yield
+        finally:
+            for leaf, _ in self._leaves:
+                vars(leaf).pop("forward", None)
+            self._forget()
+
+    def _forget(self) -> None:
+        for parameter in self._parameters:
+            parameter.grad = None
+
+
+def _slices(parameters: Iterable[nn.Parameter]) -> Mapping[int, slice]:
+    """Place of each parameter in the flat vector, by its id."""
+    places: dict[int, slice] = {}
+    start = 0
+    for parameter in parameters:
+        places[id(parameter)] = slice(start, start + parameter.numel())
+        start += parameter.numel()
+    return places
+
+
+def _leaves(module: nn.Module, slices: Mapping[int, slice]) -> tuple[tuple[Leaf, Places], ...]:
+    """Modules that hold the trainable parameters themselves, and where those stand."""
+    found: list[tuple[Leaf, Places]] = []
+    for leaf in module.modules():
+        if any(p.requires_grad for p in leaf.parameters(recurse=False)):
+            check_leaf(leaf)
+            weight, bias = slices.get(id(leaf.weight)), slices.get(id(leaf.bias))
+            found.append((leaf, Places(weight, bias)))  # type: ignore[arg-type]
+    return tuple(found)
+
+
+def _check_not_compiled(module: nn.Module) -> None:
+    """Compiled code has been seen to return wrong LoRA gradients with a right loss (torch 2.13)."""
+    for part in module.modules():
+        if part._compiled_call_impl is not None or hasattr(part, "_orig_mod"):
+            raise ModelError(
+                "Per-patient gradients of a compiled model cannot be trusted.",
+                "Use the model without torch.compile.",
+            )
