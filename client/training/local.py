@@ -21,9 +21,9 @@ from model.adapters import Unet, attach, parameters, write_vector
 from model.base import Pipeline
 from model.layout import Layout
 from model.losses import NoiseSchedule, find_loss
+from privacy.dpsgd.choice import choose_engine
 from privacy.dpsgd.engine import ClippingEngine, PhysicalBatch
 from privacy.dpsgd.noise import NoiseSource, SystemNoise
-from privacy.dpsgd.opacus_engine import OpacusEngine
 from privacy.dpsgd.sampling import choose_tiles, pack_patients, poisson_draw
 from privacy.dpsgd.step import private_gradient, release_of
 from privacy.errors import ConfigError
@@ -50,7 +50,7 @@ class LocalTrainer:
         *,
         noise: NoiseSource | None = None,
         physical_rows: int | None = None,
-        engine: EngineFactory = OpacusEngine,
+        engine: EngineFactory = choose_engine,
     ) -> None:
         """Attach the study's adapter to `pipeline`.
 
