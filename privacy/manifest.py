@@ -70,10 +70,15 @@ class Aggregation(Strict):
 
 
 class Cohort(Strict):
-    """A round needs `min_sites` updates; a site that misses the deadline is dropped from it."""
+    """A round needs `min_sites` updates; a site that misses the deadline is dropped from it.
+
+    An update leaves its site only at a whole multiple of `reply_slot` after the start: how long
+    training took depends on who was drawn. Longer than any training, it hides that altogether.
+    """
 
     min_sites: Count
     round_deadline: Positive  # seconds from the start message to the last accepted update
+    reply_slot: Positive = 5.0  # seconds
 
 
 class Site(Strict):
@@ -117,6 +122,8 @@ class Study(Strict):
                 f"cohort.min_sites is {self.cohort.min_sites} but only {len(self.sites)} sites "
                 "are listed"
             )
+        if self.cohort.reply_slot > self.cohort.round_deadline:
+            raise ValueError("cohort.reply_slot is longer than cohort.round_deadline")
         return self
 
     def site(self, name: str) -> Site | None:

@@ -66,7 +66,6 @@ class _Part:
     pause: float
     state: PartState = PartState.STARTING
     due: float = 0.0  # when to send its next message
-    quarter: int = -1
     failures: int = 0
     unreachable_since: float | None = None
     dropped: str = ""
@@ -150,8 +149,8 @@ class Attempt:
         match reply.answer:
             case Started() if isinstance(envelope.body, StartTraining):
                 self._on_started(part)
-            case Running(quarter=quarter) if isinstance(envelope.body, Collect):
-                self._on_running(part, quarter)
+            case Running() if isinstance(envelope.body, Collect):
+                self._on_running(part)
             case Update() as update if isinstance(envelope.body, Collect):
                 self._on_update(part, update)
             case Refusal() as refusal:
@@ -168,14 +167,11 @@ class Attempt:
         self._emit("site-started", part, seconds=self._elapsed())
         part.state = PartState.TRAINING
         self._reached(part)
-        part.due = self._post.clock.monotonic()  # a short round may be over by the next message
+        self._ask_in_a_slot(part)
 
-    def _on_running(self, part: _Part, quarter: int) -> None:
-        if quarter != part.quarter:
-            part.quarter = quarter
-            self._emit("site-progress", part, quarter=quarter)
+    def _on_running(self, part: _Part) -> None:
         self._reached(part)
-        self._ask_later(part)
+        self._ask_in_a_slot(part)
 
     def _on_update(self, part: _Part, update: Update) -> None:
         layout = self._post.layout
@@ -225,6 +221,10 @@ class Attempt:
 
     def _reached(self, part: _Part) -> None:
         part.failures, part.unreachable_since = 0, None
+
+    def _ask_in_a_slot(self, part: _Part) -> None:
+        """Updates leave at whole multiples of the slot; to ask in between is in vain."""
+        part.due = self._post.clock.monotonic() + self._post.study.cohort.reply_slot
 
     def _ask_later(self, part: _Part) -> None:
         part.due = self._post.clock.monotonic() + part.pause

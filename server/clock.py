@@ -41,7 +41,7 @@ class Timing:
     """How patient the server is, in seconds.
 
     A message to a site costs several seconds on real Flower (its client process has to start),
-    so the server asks for a result at once and then at growing intervals.
+    so where a site cannot answer, the server asks again at growing intervals.
     """
 
     join: float = 180.0  # for all sites to answer

@@ -59,7 +59,7 @@ def study_values() -> dict[str, Any]:
         },
         "privacy": {"delta": 1e-5},
         "aggregation": {"strategy": "fedavg", "secure_aggregation": "off"},
-        "cohort": {"min_sites": 2, "round_deadline": 60},
+        "cohort": {"min_sites": 2, "round_deadline": 60, "reply_slot": 0.05},
         "sites": [
             {"name": "north", "declared_patients": 500},
             {"name": "harbour", "declared_patients": 800},

@@ -20,7 +20,7 @@ from privacy.wire.envelope import Envelope, seal, size_limit
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUEST = seal(Envelope(7, 2, 1, Collect()))
-ANSWER = seal(Envelope(7, 2, 1, Running(2)))
+ANSWER = seal(Envelope(7, 2, 1, Running()))
 
 # Run with the bundle's folder first on the path; prints what came back and where modules are from.
 PRELUDE = """

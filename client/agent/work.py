@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ from privacy.wire.codec import Vector
 if TYPE_CHECKING:
     from client.training import Trainer
 
-QUARTERS = 4
+Clock = Callable[[], float]  # seconds that never jump
 THREAD_NAME = "training"
 _NOTHING: Vector = np.empty(0, np.float32)
 _log = logging.getLogger("craftsfl.agent")
@@ -73,12 +74,15 @@ class Work:
         key: AttemptKey,
         progress: ProgressSource,
         turn: Turn,
+        clock: Clock,
     ) -> None:
         self._trainer = trainer
         self._adapter = adapter
         self._key = key
         self._progress = progress
         self._turn = turn
+        self._clock = clock
+        self._finished_at: float | None = None
         self._cancelled = threading.Event()
         self._done = 0
         self._total = 0
@@ -92,7 +96,7 @@ class Work:
         try:
             thread.start()
         except RuntimeError:  # the system gives no more threads
-            self._result = Failure("no thread to train in")
+            self._conclude(Failure("no thread to train in"))
             _log.error("Round %d failed: the system gives no more threads.", self._key.round)
         else:
             self._thread = thread
@@ -114,10 +118,9 @@ class Work:
         return self._touched
 
     @property
-    def quarter(self) -> int:
-        """How many quarters of the steps are done, 0..3."""
-        done, total = self._done, self._total
-        return min(QUARTERS - 1, QUARTERS * done // total) if total > 0 else 0
+    def finished_at(self) -> float | None:
+        """When the result was there, by the clock; None while it trains. Never leaves the site."""
+        return self._finished_at
 
     @property
     def result(self) -> Vector | Failure | None:
@@ -127,12 +130,16 @@ class Work:
     def _run(self) -> None:
         if not self._turn.take(self._cancelled):
             self._adapter = _NOTHING
-            self._result = Failure("cancelled")
+            self._conclude(Failure("cancelled"))
             return
         try:
-            self._result = self._outcome()
+            self._conclude(self._outcome())
         finally:
             self._turn.give()
+
+    def _conclude(self, result: Vector | Failure) -> None:
+        self._result = result
+        self._finished_at = self._clock()  # last: whoever sees it finds the result
 
     def _outcome(self) -> Vector | Failure:
         self._publish("training")

@@ -34,6 +34,19 @@ class Kind(IntEnum):
     RUNNING = 6
     UPDATE = 7
     REFUSAL = 8
+    # Secure aggregation: privacy/wire/secagg.py
+    OFFER = 16
+    ADVERTISE = 17
+    ADVERTISEMENTS = 18
+    SHARE_BUNDLE = 19
+    DELIVER = 20
+    MASKED_INPUT = 21
+    SURVIVORS = 22
+    CONSISTENCY = 23
+    UNMASK_REQUEST = 24
+    UNMASK = 25
+    SECAGG_REFUSAL = 26
+    TRAIN_MASKED = 27
 
 
 class Body(ABC):
@@ -188,25 +201,13 @@ class Collect(_Empty):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Running(Body):
-    """Not finished: `quarter` (0 .. 3) quarters of the round's steps are done.
+class Running(_Empty):
+    """There is nothing to collect yet.
 
-    Coarse on purpose: fine timing would tell how many patients were drawn.
+    No word of how far training is: its pace would tell how many patients were drawn.
     """
 
     KIND: ClassVar[Kind] = Kind.RUNNING
-    quarter: int
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.quarter <= 3:
-            raise malformed("A progress report is not a number of quarters, 0 to 3.")
-
-    def _write(self, writer: Writer) -> None:
-        writer.u8(self.quarter)
-
-    @classmethod
-    def _read(cls, reader: Reader) -> Self:
-        return cls(quarter=reader.u8())
 
 
 @dataclass(frozen=True, slots=True, eq=False)

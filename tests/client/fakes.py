@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from client.settings import Policy
 from model.layout import Entry, Layout
 from privacy.ledger import Ledger
 from privacy.manifest import Study
-from privacy.wire.bodies import Body, Collect, StartTraining
+from privacy.wire.bodies import Body, Collect, Running, StartTraining
 from privacy.wire.codec import Vector
 from privacy.wire.envelope import Envelope, open_envelope, seal, size_limit
 
@@ -69,8 +70,10 @@ def make_rules(
     return SiteRules(name, study or make_study(), Policy(**{**values, **(policy or {})}))
 
 
-def make_agent(ledger: Ledger, trainer: FakeTrainer, rules: SiteRules | None = None) -> SiteAgent:
-    return SiteAgent(rules or make_rules(), ledger, trainer, ProgressSource())
+def make_agent(
+    ledger: Ledger, trainer: FakeTrainer, rules: SiteRules | None = None, **clock: Any
+) -> SiteAgent:
+    return SiteAgent(rules or make_rules(), ledger, trainer, ProgressSource(), **clock)
 
 
 def message(body: Body, *, run: int = RUN, round: int = 1, attempt: int = 1) -> bytes:
@@ -95,8 +98,11 @@ def start(agent: SiteAgent, study: Study | None = None, **key: int) -> Body:
 
 
 def collect(agent: SiteAgent, **key: int) -> Body:
-    """Ask for the result once training has ended."""
+    """Ask for the result once training has ended and its time slot has come."""
     attempt = agent._attempt
     assert attempt is not None
     assert attempt.work.wait(10)
-    return ask(agent, Collect(), **key)
+    deadline = time.monotonic() + 10
+    while (answer := ask(agent, Collect(), **key)) == Running() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    return answer

@@ -23,7 +23,7 @@ VALUES: dict[str, Any] = {
     },
     "privacy": {"delta": 1e-5, "attempts": 2},
     "aggregation": {"strategy": "fedavg", "secure_aggregation": "off"},
-    "cohort": {"min_sites": 1, "round_deadline": 60.0},
+    "cohort": {"min_sites": 1, "round_deadline": 60.0, "reply_slot": 0.01},
     "sites": [
         {"name": "north", "declared_patients": 10},
         {"name": "south", "declared_patients": 20},

@@ -30,7 +30,7 @@ from server import messages
 
 LIMIT = size_limit(0)
 REQUEST = seal(Envelope(7, 2, 1, Collect()))
-ANSWER = seal(Envelope(7, 2, 1, Running(2)))
+ANSWER = seal(Envelope(7, 2, 1, Running()))
 
 
 @pytest.fixture

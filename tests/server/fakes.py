@@ -107,7 +107,7 @@ class FakeSite:
             return Refusal(Reason.NOT_STARTED)
         if self.left[key] > 0:
             self.left[key] -= 1
-            return Running(min(3, self.left[key]))
+            return Running()
         if key not in self.done:
             self.epsilon += 0.5
             delta = np.full(self.layout.parameters, self.step, np.float32)

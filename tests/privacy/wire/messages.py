@@ -67,7 +67,7 @@ KNOWN: list[tuple[Body, list[tuple[str, str]]]] = [
     ),
     (Started(), []),
     (Collect(), []),
-    (Running(3), [("quarters", "03")]),
+    (Running(), []),
     (
         Update(LAYOUT, ADAPTER, 2.0),
         [

@@ -53,7 +53,7 @@ bodies = st.one_of(
     st.builds(StartTraining, digests, digests, vectors),
     st.just(Started()),
     st.just(Collect()),
-    st.builds(Running, st.integers(0, 3)),
+    st.just(Running()),
     st.builds(Update, digests, vectors, numbers),
     st.builds(Refusal, st.sampled_from(Reason), numbers, numbers, numbers),
 )
@@ -160,12 +160,6 @@ def test_a_digest_has_32_bytes(digest):
         Hello(digest).encode()
 
 
-@pytest.mark.parametrize("quarter", [-1, 4, 255])
-def test_progress_is_told_in_quarters(quarter):
-    with pytest.raises(RefusedMessage):
-        Running(quarter)
-
-
 def test_a_flag_is_0_or_1():
     data = facts().encode()
     with pytest.raises(RefusedMessage):
@@ -186,6 +180,7 @@ def test_every_reason_is_explained_with_a_next_step(reason):
 
 def test_bodies_of_different_kinds_differ():
     assert Started() != Collect()
-    assert Running(1) != Running(2)
+    assert Refusal(Reason.POLICY) != Refusal(Reason.BUDGET)
+    assert Running() == Running() != Started()
     assert Started() != 1
     assert StartTraining(STUDY, LAYOUT, ADAPTER) == StartTraining(STUDY, LAYOUT, ADAPTER.copy())

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privacy.wire.bodies import Collect, Kind, Refusal, Running, Started, StartTraining, Update
+from privacy.wire.bodies import Collect, Kind, Refusal, Started, StartTraining, Update
 from privacy.wire.codec import Writer
 from privacy.wire.envelope import Envelope, open_envelope, refuse, seal, size_limit
 from privacy.wire.reasons import Reason, RefusedMessage
@@ -14,13 +14,14 @@ from tests.privacy.wire.messages import KNOWN, LAYOUT, STUDY, facts
 
 LIMIT = size_limit(10)
 
-# The envelope of Running(3) in run 300, round 2, attempt 1, field by field.
+# The envelope of Refusal(STOPPED) in run 300, round 2, attempt 1, field by field.
 VERSION = "0801"
 RUN = "10ac02"
 ROUND = "1802"
 ATTEMPT = "2001"
-KIND = "2806"
-BODY = "320103"
+KIND = "2808"
+REFUSAL = f"{Reason.STOPPED:02x}" + 3 * 8 * "00"  # the reason, three epsilons
+BODY = "3219" + REFUSAL
 GOOD = VERSION + RUN + ROUND + ATTEMPT + KIND + BODY
 
 
@@ -35,7 +36,7 @@ def refusal(data: bytes) -> Reason:
 
 
 def test_known_bytes():
-    envelope = Envelope(300, 2, 1, Running(3))
+    envelope = Envelope(300, 2, 1, Refusal(Reason.STOPPED))
     assert seal(envelope) == bytes.fromhex(GOOD)
     assert opened(bytes.fromhex(GOOD)) == envelope
 
@@ -66,7 +67,7 @@ def test_open_reverses_seal(run, number, attempt):
         "",
         GOOD + "00",  # trailing byte
         GOOD + "3a0100",  # unknown field 7
-        VERSION + RUN + ROUND + ATTEMPT + KIND + "380132" + "0103",  # unknown field in the middle
+        VERSION + RUN + ROUND + ATTEMPT + KIND + "380132" + BODY[2:],  # unknown field in the middle
         GOOD + VERSION,  # a field twice, same value
         VERSION + "1001" + GOOD[4:],  # a field twice, the last one wins
         RUN + VERSION + ROUND + ATTEMPT + KIND + BODY,  # another order
@@ -75,10 +76,23 @@ def test_open_reverses_seal(run, number, attempt):
         VERSION + "1000" + ROUND + ATTEMPT + KIND + BODY,  # a zero, written out
         "0802" + GOOD[4:],  # version 2
         GOOD[4:],  # version 0
-        VERSION + RUN + ROUND + ATTEMPT + KIND + "32020300",  # body goes on after its last field
+        VERSION
+        + RUN
+        + ROUND
+        + ATTEMPT
+        + KIND
+        + "321a"
+        + REFUSAL
+        + "00",  # body goes on after its last field
         VERSION + RUN + ROUND + ATTEMPT + KIND,  # no body
-        VERSION + RUN + ROUND + ATTEMPT + KIND + "320104",  # body with a value that is not allowed
-        VERSION + RUN + ROUND + ATTEMPT + KIND + "32ff03",  # body longer than the message
+        VERSION
+        + RUN
+        + ROUND
+        + ATTEMPT
+        + KIND
+        + "3219ee"
+        + REFUSAL[2:],  # body with a value that is not allowed
+        VERSION + RUN + ROUND + ATTEMPT + KIND + "32ff01" + REFUSAL,  # body longer than the message
         "0a0101" + GOOD[4:],  # a field of another wire type
         "ffffffff",
     ],
