@@ -83,7 +83,8 @@ class Chain:
             self._check(record)
             digest = hash_of(body)
             key = self._key(record.content)
-            Head(self.ledger, record.sequence, digest, key, signature).verify()
+            if not Head(self.ledger, record.sequence, digest, key, signature).is_signed():
+                raise LedgerError("its signature is wrong.")
             self._take(record)
         except LedgerError as error:
             raise LedgerError(

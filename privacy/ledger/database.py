@@ -30,17 +30,21 @@ _RESTORE: Final = (
 )
 
 
-def open_to_write(path: Path) -> sqlite3.Connection:
+def open_to_write(path: Path, *, may_be_new: bool) -> sqlite3.Connection:
     """A connection whose every commit is on disk when it returns; makes an empty file if absent.
 
-    Who calls holds the ledger's lock. Checks the file before changing it. Raises `LedgerError`.
+    Who calls holds the ledger's lock. Checks the file before changing it. Raises `LedgerError`,
+    also for a new or empty file unless it `may_be_new`.
     """
+    if not may_be_new and not path.exists():
+        raise _lost(path)
     with clear_errors(path):
         database = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
     try:
         with clear_errors(path):
             fresh = is_fresh(database, path)
-            path.chmod(0o600)
+            if fresh and not may_be_new:
+                raise _lost(path)
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")
             database.execute("PRAGMA fullfsync = ON")  # where fsync alone stops at the disk's cache
@@ -108,6 +112,8 @@ def read_chain(database: sqlite3.Connection, path: Path) -> Chain:
     with clear_errors(path):
         rows = database.execute("SELECT sequence, body, signature FROM entry ORDER BY sequence")
         for sequence, body, signature in rows:
+            if type(body) is not bytes or type(signature) is not bytes:
+                raise sqlite3.DatabaseError("a record is no bytes")  # a damaged page can say so
             if chain is None:
                 chain = Chain(_ledger_of(body))
             if sequence != len(chain):
@@ -137,6 +143,14 @@ def clear_errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise _explain(error, path) from error
+
+
+def _lost(path: Path) -> LedgerError:
+    return LedgerError(
+        f"The ledger {path} is missing or empty, but the head file beside it shows that it once "
+        "held records.",
+        _RESTORE,
+    )
 
 
 def _check_pages(database: sqlite3.Connection) -> None:

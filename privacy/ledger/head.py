@@ -35,16 +35,22 @@ class Head:
     def __str__(self) -> str:
         return f"record {self.sequence} of ledger {self.ledger.hex()[:8]}, {self.hash.hex()[:16]}"
 
-    def verify(self) -> None:
-        """Raise `LedgerError` unless the key that the head names has signed it."""
+    def is_signed(self) -> bool:
+        """Whether the key that the head names has signed it."""
         try:
             key = Ed25519PublicKey.from_public_bytes(self.public_key)
             key.verify(self.signature, signed_bytes(self.ledger, self.sequence, self.hash))
         except (InvalidSignature, ValueError):
+            return False
+        return True
+
+    def verify(self) -> None:
+        """Raise `LedgerError` unless it is signed."""
+        if not self.is_signed():
             raise LedgerError(
                 f"The signature of the head ({self}) is wrong.",
                 "Do not rely on it; get it again from where it came.",
-            ) from None
+            )
 
     def to_bytes(self) -> bytes:
         """153 bytes, see above."""

@@ -23,7 +23,7 @@ from typing import Final
 from privacy.errors import AccountingError, LedgerError
 from privacy.events import Event, from_json
 from privacy.ledger.base import AttemptKey, Charge
-from privacy.wire.codec import Reader, Writer
+from privacy.wire.codec import Reader, Writer, malformed
 from privacy.wire.reasons import RefusedMessage
 
 TAG: Final = b"craftsfl/ledger/record/v1\0"
@@ -87,11 +87,13 @@ def decode(data: bytes) -> Record:
     reader = Reader(data)
     try:
         version, kind = reader.u8(), reader.u8()
-        if version != VERSION:
+        if version > VERSION:
             raise LedgerError(
                 f"A ledger record of version {version}; this craftsfl reads version {VERSION}.",
                 "Install a newer craftsfl.",
             )
+        if version < VERSION:
+            raise malformed("There is no version 0.")
         head = (reader.fixed(16), reader.u64(), reader.fixed(32), reader.u64())
         record = Record(*head, _read(reader, kind))
         reader.end()

@@ -52,9 +52,9 @@ class SqliteLedger(Spending):
         self._database: sqlite3.Connection | None = None
         self._lock = take_lock(path.with_name(path.name + ".lock"), path)
         try:
-            self._database = db.open_to_write(path)
             kept = self._head_file.read()
-            self._begin(site, kept)
+            self._database = db.open_to_write(path, may_be_new=kept is None)
+            self._begin(site)
             self._chain = db.read_chain(self._database, path)
             self._check_owner(site)
             self._check_heads(kept, seen)
@@ -124,19 +124,12 @@ class SqliteLedger(Spending):
             if lock >= 0:
                 os.close(lock)
 
-    def _begin(self, site: str, kept: Head | None) -> None:
+    def _begin(self, site: str) -> None:
         """Write the first record if the file is empty."""
         database = self._open()
         with db.clear_errors(self._path):
             if not db.is_fresh(database, self._path):
                 return
-        if kept is not None:
-            raise LedgerError(
-                f"The ledger {self._path} is empty, but {self._head_file.path} shows that it once "
-                f"held {kept.sequence + 1} records.",
-                "Restore the newest backup of the whole state folder: the budget that it records "
-                "is spent.",
-            )
         chain = Chain(secrets.token_bytes(16))
         body, signature = self._signed(chain, Genesis(public_bytes(self._key), site))
         with db.clear_errors(self._path):
