@@ -41,3 +41,72 @@ def serve(
     from craftsfl.serving import serve_site
 
     serve_site(settings, supernode_only=only is Part.SUPERNODE)
+
+
+_Patient = Annotated[
+    str | None,
+    typer.Argument(
+        help="The patient_id of the metadata. Left out, it is asked for: then it stands in no "
+        "shell history and no list of processes.",
+        show_default=False,
+    ),
+]
+
+
+@app.command()
+def withdraw(
+    settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
+    patient: _Patient = None,
+    ahead: Annotated[
+        bool, typer.Option("--ahead", help="The patient's tiles were never read here yet.")
+    ] = False,
+) -> None:
+    """Take a patient out of every draw from the next one on; the agent may be running."""
+    from craftsfl.consent import withdraw as take_out
+
+    done = take_out(settings, patient or _asked(), ahead=ahead)
+    typer.echo(
+        f"Patient {done.name} {'had withdrawn already' if done.already else 'has withdrawn'}: out "
+        "of every draw from the next one on.\n"
+        f"Encoded tiles were deleted ({done.files} files); the next start encodes the others anew. "
+        "The tiles in the data folder are yours to delete.\n"
+        f"What was spent stays spent: epsilon {done.epsilon:.3g} of this patient. What the model "
+        "has learnt so far stays in it, bounded by that. Nothing of this shows outside."
+    )
+
+
+@app.command()
+def restore(
+    settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
+    patient: _Patient = None,
+) -> None:
+    """Undo `withdraw`: the patient takes part again once the agent was started anew."""
+    from craftsfl.consent import restore as take_in
+
+    name, changed = take_in(settings, patient or _asked())
+    typer.echo(
+        f"Patient {name} takes part again once the agent was started anew."
+        if changed
+        else f"Patient {name} had not withdrawn; nothing was changed."
+    )
+
+
+def _asked() -> str:
+    return str(typer.prompt("patient_id", hide_input=True))
+
+
+@app.command()
+def budget(
+    settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw the spending over time into this SVG or PNG file.")
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what epsilon means, for an ethics board.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Show what was spent of the patients' privacy and what is left; the agent may be running."""
+    from craftsfl.budget.command import BudgetOptions, show_budget
+
+    show_budget(settings, BudgetOptions(picture=picture, explain=explain, as_json=json))
