@@ -16,6 +16,9 @@ from privacy.wire import envelope_pb2
 from privacy.wire.bodies import BODIES, Body, Refusal
 from privacy.wire.codec import malformed
 from privacy.wire.reasons import Reason, RefusedMessage
+from privacy.wire.secagg import SECAGG_BODIES
+
+_KINDS = {**BODIES, **SECAGG_BODIES}
 
 VERSION = 1
 OVERHEAD = 1024  # bytes: more than every field of an envelope and its body besides the vector
@@ -71,9 +74,9 @@ def open_envelope(data: bytes, *, limit: int) -> Envelope:
     message = _parse(data)
     if message.version != VERSION:
         raise malformed(f"A message has version {message.version} instead of {VERSION}.")
-    if message.kind not in BODIES:
+    if message.kind not in _KINDS:
         raise RefusedMessage(Reason.UNKNOWN_KIND, f"A message is of unknown kind {message.kind}.")
-    body = BODIES[message.kind].decode(message.body)
+    body = _KINDS[message.kind].decode(message.body)
     envelope = Envelope(message.run, message.round, message.attempt, body)
     if seal(envelope) != data:
         raise malformed("A message is not in its canonical form.")

@@ -1,0 +1,112 @@
+"""The checks of secure aggregation that can fail: a closed set, so that a refusal tells no more."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Check(IntEnum):
+    """What was wrong with a message. Numbers never change; 1 to 19 concern the Offer."""
+
+    VERSION = 1
+    EXPIRED = 2
+    ROSTER = 3
+    RUN = 4
+    NOT_NEWER = 5
+    MODEL = 6
+    RECIPE = 7
+    ENCODING = 8
+    PRIVACY = 9
+    COHORT = 10
+    COHORT_SIZE = 11
+    THRESHOLD = 12
+    COLLUDERS = 13
+    SECOND_OFFER = 14
+    OUT_OF_ORDER = 20
+    ANSWERED = 21
+    SENDER = 22
+    SIGNATURE = 30
+    REPEATED_KEY = 31
+    OWN_KEY = 32
+    KEY = 33
+    NOT_IN_COHORT = 34
+    TOO_FEW = 35
+    SHARE_COUNT = 40
+    SHARE = 41
+    INPUT_LENGTH = 50
+    SURVIVORS = 60
+    SELF_OMITTED = 61
+    DIFFERENCING = 62
+    UNMASK_SIGNATURES = 70
+    MASK_KEY = 80
+    SELF_MASK = 81
+
+
+_EXPLANATIONS = {
+    Check.VERSION: "The offer is of another version of the protocol. "
+    "Install the same craftsfl version everywhere.",
+    Check.EXPIRED: "The offer has expired, or is valid for longer than the policy allows. "
+    "Compare the clocks of server and site, then start a new attempt.",
+    Check.ROSTER: "The offer names another roster than the one pinned at the site. "
+    "Give the site the signed successor, or the server the roster in force.",
+    Check.RUN: "The offer is for another run, round or attempt than the message that carried it. "
+    "Start a new attempt.",
+    Check.NOT_NEWER: "The site has already journalled this attempt or a later one. "
+    "Start a newer attempt.",
+    Check.MODEL: "The offer names another model than the one the site was sent. "
+    "Start a new attempt; if it happens again, distrust the server.",
+    Check.RECIPE: "The offer names another study than the site's. "
+    "Give every site the study file that the server reads.",
+    Check.ENCODING: "The offer's dimension, bits or bound differ from the site's policy. "
+    "Compare the study files of server and site.",
+    Check.PRIVACY: "The offer's clipping norm, weight cap or noise differ from the site's policy. "
+    "Compare the study files of server and site.",
+    Check.COHORT: "The offered cohort leaves the site out or names sites outside the roster. "
+    "Take the cohort from the roster in force.",
+    Check.COHORT_SIZE: "The offered cohort is smaller than the policy's n_min. "
+    "Wait for more sites, or agree on a smaller n_min.",
+    Check.THRESHOLD: "The offer's threshold is not floor(2n/3) + 1. "
+    "Install the same craftsfl version everywhere; if it happens again, distrust the server.",
+    Check.COLLUDERS: "The cohort is too small for the number of colluders in the policy. "
+    "Take a larger cohort, or agree on a smaller n_c.",
+    Check.SECOND_OFFER: "A second, different offer came for one attempt. "
+    "Start a new attempt; if it happens again, distrust the server.",
+    Check.OUT_OF_ORDER: "The message does not belong to the current stage of the round. "
+    "Start a new attempt.",
+    Check.ANSWERED: "The stage was already answered, for another message. "
+    "Start a new attempt; if it happens again, distrust the sender.",
+    Check.SENDER: "The message came from a site that has no part in this stage. "
+    "Look at who dropped out.",
+    Check.SIGNATURE: "A signature is not that of the site it names. "
+    "Compare the fingerprints of the roster by phone; distrust who carried the message.",
+    Check.REPEATED_KEY: "Two keys or commitments of a round are the same. "
+    "Distrust the sites named, or the server if it sent them.",
+    Check.OWN_KEY: "The site's own keys are missing from the list or were changed. "
+    "Start a new attempt; if it happens again, distrust the server.",
+    Check.KEY: "A key is no good: a point of low order. Distrust the site named.",
+    Check.NOT_IN_COHORT: "A list names a site that is not of the cohort. Distrust the sender.",
+    Check.TOO_FEW: "Too few sites are left for the threshold or for the policy's n_min. "
+    "Start a new attempt when more sites are there.",
+    Check.SHARE_COUNT: "The number of shares is not that of the peers. "
+    "Install the same craftsfl version everywhere.",
+    Check.SHARE: "A share does not open, is out of range or contradicts the others. "
+    "Start a new attempt without the site named; it or who carried the share is at fault.",
+    Check.INPUT_LENGTH: "The masked vector has another length than the encoding gives. "
+    "Compare the study files of server and site.",
+    Check.SURVIVORS: "The survivors are not a subset of those who shared keys. "
+    "Start a new attempt; if it happens again, distrust the server.",
+    Check.SELF_OMITTED: "The survivors leave out the site that was asked. Start a new attempt.",
+    Check.DIFFERENCING: "The survivors differ from an earlier round's by so few sites that "
+    "the sums would tell of one. Start a new attempt with the earlier or a clearly other set.",
+    Check.UNMASK_SIGNATURES: "Too few sites, or one that is no survivor, signed the survivors. "
+    "Start a new attempt; if it happens again, distrust the server.",
+    Check.MASK_KEY: "The shares of a dropped site's mask key do not give its public key. "
+    "Start a new attempt without the site named.",
+    Check.SELF_MASK: "The shares of a site's self mask do not open its commitment. "
+    "Start a new attempt without the site named.",
+}
+
+
+def explain_check(check: Check) -> str:
+    """What `check` means to an operator, and what to do next."""
+    return _EXPLANATIONS[check]
