@@ -5,13 +5,14 @@ Pure: no file, no clock. The figures come from the functions by which the agent 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from client.agent.budget import charged, lifetime_epsilon, study_epsilon
 from client.policy import SiteRules
-from craftsfl.budget.sums import Studies, Sums, events_of, smallest_delta, times
+from client.settings import Policy
+from craftsfl.budget.sums import events_of, rounds_left, smallest_delta, times, total_delta
 from privacy.events import Event, event_of
 from privacy.ledger import Charge, Entry, State
 
@@ -72,68 +73,67 @@ class Book:
 
 def open_book(rules: SiteRules, entries: Sequence[Entry]) -> Book:
     """Everything from the ledger's `entries`; raises `AccountingError` for unknown events."""
-    sums, charged = Sums(rules.policy), [e for e in entries if e.state is State.COMMITTED]
-    studies = _by_study(charged)
-    lines = tuple(_lines(rules, sums, entries, studies))
+    policy, charges = rules.policy, charged(entries)
+    lines = tuple(_lines(rules, entries))
     present, one = lines[0], event_of(rules.study)
     more = (times(one, present.rounds_left),) if present.rounds_left else ()
     return Book(
         site=rules.name,
-        epsilon=sums.lifetime(studies),
-        delta=sums.delta(studies),
-        budget=rules.policy.epsilon,
-        budget_delta=rules.policy.delta,
-        composition=rules.policy.across_studies,
+        epsilon=lifetime_epsilon(policy, charges),
+        delta=total_delta(policy, charges),
+        budget=policy.epsilon,
+        budget_delta=policy.delta,
+        composition=policy.across_studies,
         began=min((entry.intent_time for entry in entries), default=None),
         lines=lines,
-        points=tuple(_points(charged, sums, {line.digest: line.label for line in lines})),
+        points=tuple(_points(policy, entries, {line.digest: line.label for line in lines})),
         planned=(*present.events, *more),
     )
 
 
-def _lines(
-    rules: SiteRules, sums: Sums, entries: Sequence[Entry], studies: Studies
-) -> Iterator[Line]:
-    study = rules.study
+def _lines(rules: SiteRules, entries: Sequence[Entry]) -> Iterator[Line]:
+    """The present study's line, then those of other studies as they came."""
+    policy, study, all_charges = rules.policy, rules.study, charged(entries)
     own = Charge(study.digest(), event_of(study), study.privacy.delta)
     last = {own.study_digest: own} | {e.charge.study_digest: e.charge for e in entries}
-    for digest, charge in last.items():
+    for digest, like in last.items():
+        present = digest == own.study_digest
         mine = [entry for entry in entries if entry.charge.study_digest == digest]
-        charges = studies.get(digest, ())
-        left = sums.rounds_left(studies, charge)
-        if digest == own.study_digest:
+        charges = charged(mine)
+        left = rounds_left(policy, all_charges, like)
+        if present:  # the manifest caps attempts, whatever the budget admits
             left = min(left, max(0, study.rounds * study.privacy.attempts - len(charges)))
         keys = [entry.key for entry in mine if entry.state is State.COMMITTED]
         yield Line(
             digest=digest,
-            name=study.name if digest == own.study_digest else "",
+            name=study.name if present else "",
             rounds=len({(key.run, key.round) for key in keys}),
             attempts=len(charges),
             lost=len(mine) - len(charges),
-            epsilon=sums.study(charges),
-            delta=smallest_delta(charges) if charges else charge.delta,
-            budget=rules.policy.study_epsilon,
+            epsilon=study_epsilon(policy, charges, digest),
+            delta=smallest_delta(charges) if charges else like.delta,
+            budget=policy.study_epsilon,
             rounds_left=left,
             events=events_of(charges),
         )
 
 
-def _points(charged: Sequence[Entry], sums: Sums, labels: Mapping[bytes, str]) -> Iterator[Point]:
+def _points(
+    policy: Policy, entries: Sequence[Entry], labels: Mapping[bytes, str]
+) -> Iterator[Point]:
     """The curve at no more than `MOST_POINTS` charges, evenly chosen, the last one included."""
-    stride = -(-len(charged) // MOST_POINTS) or 1
+    paid = [entry for entry in entries if entry.state is State.COMMITTED]
+    stride = -(-len(paid) // MOST_POINTS) or 1
     now = 0.0
-    for count, entry in enumerate(charged, start=1):
+    for count, entry in enumerate(paid, start=1):
         # A clock that was set back does not bend the curve: the ledger's sequence orders.
         now = max(now, entry.intent_time if entry.charge_time is None else entry.charge_time)
-        if (len(charged) - count) % stride:
+        if (len(paid) - count) % stride:
             continue
-        studies = _by_study(charged[:count])
-        digest = entry.charge.study_digest
-        yield Point(now, labels[digest], sums.study(studies[digest]), sums.lifetime(studies))
-
-
-def _by_study(charged: Iterable[Entry]) -> dict[bytes, list[Charge]]:
-    studies: dict[bytes, list[Charge]] = defaultdict(list)
-    for entry in charged:
-        studies[entry.charge.study_digest].append(entry.charge)
-    return dict(studies)
+        so_far, study = charged(paid[:count]), entry.charge.study_digest
+        yield Point(
+            time=now,
+            study=labels[study],
+            epsilon=study_epsilon(policy, so_far, study),
+            lifetime=lifetime_epsilon(policy, so_far),
+        )

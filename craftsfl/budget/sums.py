@@ -1,66 +1,51 @@
-"""What a policy makes of charges: epsilon of a study, of all studies, and the rounds left."""
+"""What a policy makes of charges beyond the agent's own figures: delta, and the rounds left."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from privacy.accounting.across import RenyiFilter
-
+from client.agent.budget import lifetime_epsilon, study_epsilon
 from client.settings import Policy
-from privacy.accounting import epsilon, rounds_that_fit
+from privacy.accounting import rounds_that_fit
 from privacy.events import Event
 from privacy.ledger import Charge
 
-Studies = Mapping[bytes, Sequence[Charge]]  # charges by their study's digest
+
+def total_delta(policy: Policy, charges: Sequence[Charge]) -> float:
+    """Where the lifetime epsilon holds: the sum of the studies' deltas, or the filter's own."""
+    if policy.across_studies == "rdp-filter":
+        return policy.delta
+    studies = {charge.study_digest for charge in charges}
+    return math.fsum(smallest_delta(of_study(charges, study)) for study in studies)
 
 
-class Sums:
-    """The accountant as a policy uses it: PLD within a study, over studies as the policy says.
+def rounds_left(policy: Policy, charges: Sequence[Charge], like: Charge) -> int:
+    """How many more attempts `like` this one the budgets of study and site admit."""
+    if any(charge.event.no_privacy for charge in (*charges, like)):
+        return 0
+    own = of_study(charges, like.study_digest)
+    room = policy.study_epsilon
+    if policy.across_studies == "sum":
+        study = study_epsilon(policy, own, like.study_digest)
+        room = min(room, policy.epsilon - (lifetime_epsilon(policy, charges) - study))
+    most = rounds_that_fit(events_of(own), like.event, like.delta, room)
+    if policy.across_studies == "sum":
+        return most
 
-    Epsilons are infinite where a charge had no noise, and 0 where there is none.
-    """
+    def passes(more: int) -> bool:
+        """Whether the filter refuses `more` rounds; if so, it refuses any larger number."""
+        whole = replace(like, event=times(like.event, more))
+        return lifetime_epsilon(policy, [*charges, whole]) > policy.epsilon
 
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
-        self._filter = None
-        if policy.across_studies == "rdp-filter" and policy.rdp_order is not None:
-            self._filter = RenyiFilter(policy.rdp_order, policy.epsilon, policy.delta)
+    return bisect_left(range(1, most + 1), True, key=passes)
 
-    def study(self, charges: Sequence[Charge]) -> float:
-        """Epsilon of one study, at the smallest delta of its charges."""
-        if any(charge.event.no_privacy for charge in charges):
-            return math.inf
-        return epsilon(events_of(charges), smallest_delta(charges)) if charges else 0.0
 
-    def lifetime(self, studies: Studies) -> float:
-        """Epsilon of all studies together, at `delta`."""
-        each = [self.study(charges) for charges in studies.values()]
-        if self._filter is None or math.inf in each or not studies:
-            return math.fsum(each)
-        return self._filter.epsilon(_all_events(studies))
-
-    def delta(self, studies: Studies) -> float:
-        """Where `lifetime` holds: the sum of the studies' deltas, or the filter's own."""
-        if self._filter is not None:
-            return self._policy.delta
-        return math.fsum(smallest_delta(charges) for charges in studies.values())
-
-    def rounds_left(self, studies: Studies, like: Charge) -> int:
-        """How many more attempts `like` this one the budgets of study and site admit."""
-        if any(math.isinf(self.study(charges)) for charges in studies.values()):
-            return 0
-        own = events_of(studies.get(like.study_digest, ()))
-        budget = self._policy.study_epsilon
-        if self._filter is None:
-            others = [group for digest, group in studies.items() if digest != like.study_digest]
-            budget = min(budget, self._policy.epsilon - math.fsum(map(self.study, others)))
-        fitting = rounds_that_fit(own, like.event, like.delta, budget)
-        if self._filter is None or fitting == 0:
-            return fitting
-        spent, admits = _all_events(studies), self._filter.admits
-        return _most(fitting, lambda rounds: admits([*spent, times(like.event, rounds)]))
+def of_study(charges: Iterable[Charge], study: bytes) -> list[Charge]:
+    """The charges of one study, by its digest."""
+    return [charge for charge in charges if charge.study_digest == study]
 
 
 def events_of(charges: Iterable[Charge]) -> tuple[Event, ...]:
@@ -76,16 +61,3 @@ def times(event: Event, rounds: int) -> Event:
 def smallest_delta(charges: Iterable[Charge]) -> float:
     """A study's digest fixes its delta; should they differ all the same, the smallest is safe."""
     return min(charge.delta for charge in charges)
-
-
-def _all_events(studies: Studies) -> tuple[Event, ...]:
-    return tuple(event for charges in studies.values() for event in events_of(charges))
-
-
-def _most(limit: int, fits: Callable[[int], bool]) -> int:
-    """The largest n <= `limit` that fits, where all below it fit too; 0 if none does."""
-    low, high = 0, limit + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
