@@ -8,7 +8,6 @@ whatever the data names).
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass, fields
 from typing import Final, Literal
 
@@ -48,7 +47,7 @@ class PoissonGaussian:
 
     def __post_init__(self) -> None:
         _within("sampling_rate", self.sampling_rate, MIN_SAMPLING_RATE, 1.0)
-        if self.noise_multiplier != 0:
+        if not (_real(self.noise_multiplier) and self.noise_multiplier == 0):
             _within(
                 "noise_multiplier",
                 self.noise_multiplier,
@@ -137,9 +136,12 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _within(name: str, value: float, low: float, high: float, *, also: str = "") -> None:
-    real = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not real or not math.isfinite(value) or not low <= value <= high:
+    if not (_real(value) and low <= value <= high):  # NaN and infinity are not
         raise _wrong(name, value, f"from {low:g} to {high:g} {also}".strip())
+
+
+def _real(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _wrong(name: str, value: object, expected: str) -> AccountingError:

@@ -1,21 +1,40 @@
 """Exact accounting: events in, epsilon out, never too low; two accountants before a release."""
 
+from privacy.accounting.across import Composition, RenyiFilter, Total, suggested_order, total_sum
 from privacy.accounting.bounds import check_delta, largest_delta
 from privacy.accounting.calibration import calibrate_noise_multiplier
 from privacy.accounting.composition import RELEASE, RUNNING, epsilon
 from privacy.accounting.fitting import rounds_that_fit
+from privacy.accounting.known_to_sites import epsilon_known_to
+from privacy.accounting.observers import Mode, Observer, Shares, epsilon_for, worst_of
+from privacy.accounting.release import Released, released_epsilon
+from privacy.accounting.second import prv_epsilon
 from privacy.accounting.tradeoff import Attack, tradeoff, tradeoff_at, true_positive_rate
 
 __all__ = [
     "RELEASE",
     "RUNNING",
     "Attack",
+    "Composition",
+    "Mode",
+    "Observer",
+    "Released",
+    "RenyiFilter",
+    "Shares",
+    "Total",
     "calibrate_noise_multiplier",
     "check_delta",
     "epsilon",
+    "epsilon_for",
+    "epsilon_known_to",
     "largest_delta",
+    "prv_epsilon",
+    "released_epsilon",
     "rounds_that_fit",
+    "suggested_order",
+    "total_sum",
     "tradeoff",
     "tradeoff_at",
     "true_positive_rate",
+    "worst_of",
 ]

@@ -23,8 +23,9 @@ from privacy.events import MAX_STEPS, Event, PoissonGaussian
 RUNNING: Final = 1e-3  # discretisation of the privacy loss while a study runs
 RELEASE: Final = 1e-4  # and for a figure that is published
 MAX_COMPOSED_STEPS: Final = 10 * MAX_STEPS
-# Longest grid of privacy losses to convolve: beyond it the grid gets coarser, still pessimistic.
-_MAX_GRID: Final = 1e7
+# Where losses spread wider than this, the grid gets coarser in proportion: still pessimistic, and
+# no study, however little its noise, can keep the accountant busy for minutes.
+_WIDE: Final = 1e3
 
 # (sampling rate, noise multiplier, total steps), one for each pair of the first two, sorted
 Mechanisms: TypeAlias = tuple[tuple[float, float, int], ...]
@@ -78,7 +79,7 @@ def loss_distribution(mechanisms: Mechanisms, discretization: float) -> LossDist
 
     Direction of the error: its hockey-stick divergences are never below the true ones.
     """
-    width = max(discretization, _spread(mechanisms) / _MAX_GRID)
+    width = grid_width(mechanisms, discretization)
     composed = None
     for sampling_rate, noise_multiplier, steps in mechanisms:
         try:
@@ -103,6 +104,12 @@ def _one_step(sampling_rate: float, noise_multiplier: float, width: float) -> Lo
     )
 
 
-def _spread(mechanisms: Mechanisms) -> float:
-    """Rough width of the composed privacy loss: twice its mean without sampling, and tails."""
-    return sum(steps / sigma**2 + 20 * math.sqrt(steps) / sigma for _, sigma, steps in mechanisms)
+def grid_width(mechanisms: Mechanisms, discretization: float) -> float:
+    """`discretization`, or more where losses spread beyond 1,000: any width is pessimistic.
+
+    The spread is rough: twice a bound on the composed loss's mean, its tails, and one step's.
+    """
+    mean = sum(steps * q / sigma**2 for q, sigma, steps in mechanisms)
+    square = sum(steps * q * (sigma**-2 + sigma**-4 / 4) for q, sigma, steps in mechanisms)
+    step = max(sigma**-2 / 2 + 12 / sigma for _, sigma, _ in mechanisms)
+    return discretization * max(1.0, (mean + 20 * math.sqrt(square) + step) / _WIDE)

@@ -1,0 +1,69 @@
+"""What a patient pays who is known to several sites of one study.
+
+No site can see it, so the report states it on its first page for 2 and 3 sites.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import comb
+from typing import Final
+
+import numpy as np
+from dp_accounting.pld import privacy_loss_distribution as pld
+
+from privacy.accounting.bounds import check_probability
+from privacy.accounting.composition import RUNNING, epsilon_of, grid_width, merge
+from privacy.accounting.observers import Mode
+from privacy.errors import AccountingError
+from privacy.events import Event
+
+MAX_SITES: Final = 64
+
+
+def epsilon_known_to(
+    sites: int, event: Event, delta: float, mode: Mode, *, discretization: float = RUNNING
+) -> float:
+    """Epsilon at `delta` of a patient whose data `sites` sites hold, each unaware of the others.
+
+    Zero-out removes the patient from all of them. pooled: one noisy sum holds up to `sites`
+    contributions, each drawn independently with q and clipped to C, so the step is a mixture of
+    Gaussians with sensitivity j C, j ~ Binomial(sites, q) (Choquette-Choo, Ganesh, Steinke,
+    Thakurta 2024, arXiv 2310.15526, Corollary 4.7: vectors are dominated by their norms). local:
+    each site's steps carry their own noise, so the patient pays for all of them composed; the
+    schedules are equal and frozen. Direction of the error: upwards. Raises `AccountingError` as
+    `epsilon`, and for a number of sites outside 1 to 64.
+    """
+    check_probability(delta)
+    if type(sites) is not int or not 1 <= sites <= MAX_SITES:
+        raise AccountingError(f"{sites!r} sites; it must be a whole number from 1 to {MAX_SITES}.")
+    if mode == "local":
+        return epsilon_of(merge([event] * sites), delta, discretization)
+    if mode != "pooled":
+        raise AccountingError(f"Mode {mode!r} is unknown.", "Use 'local' or 'pooled'.")
+    (merged,) = merge([event])
+    return _mixture(sites, merged, delta, discretization)
+
+
+@lru_cache(maxsize=128)
+def _mixture(
+    sites: int, event: tuple[float, float, int], delta: float, discretization: float
+) -> float:
+    q, sigma, steps = event
+    drawn = np.arange(sites + 1)
+    chances = np.array([comb(sites, j) * q**j * (1 - q) ** (sites - j) for j in drawn.tolist()])
+    # As wide as if every drawn patient were drawn at every site.
+    width = grid_width(((1 - (1 - q) ** sites, sigma / sites, steps),), discretization)
+    try:
+        composed = pld.from_mixture_gaussian_mechanism(
+            sigma,
+            drawn.astype(float),
+            chances / chances.sum(),
+            value_discretization_interval=width,
+        ).self_compose(steps)
+    except OverflowError:
+        raise AccountingError(
+            f"{steps} steps at noise multiplier {sigma:g} cost more than can be computed.",
+            "Raise the noise multiplier.",
+        ) from None
+    return float(composed.get_epsilon_for_delta(delta))
