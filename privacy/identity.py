@@ -1,0 +1,132 @@
+"""A site's identity: an Ed25519 key (RFC 8032) that is made at the site and never leaves it.
+
+Guarantees, each with a test: the file is created with mode 0600 and never overwrites another; a
+file that others may read is refused; with a passphrase it is encrypted; no text or error shows
+the private half.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from privacy.errors import ConfigError
+
+PUBLIC_BYTES: Final = 32
+SIGNATURE_BYTES: Final = 64
+
+_GROUPS: Final = 6  # of five digits: 30 digits are 99 bits, too many to find a look-alike
+_GROUP_BYTES: Final = 5  # each group is 40 bits modulo 100,000
+_FINGERPRINT: Final = b"craftsfl/fingerprint/v1\0"
+_MAX_FILE: Final = 4096
+
+
+class Identity:
+    """The private key of a site. Its text shows the fingerprint of the public half only."""
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = key
+        self.public: Final = key.public_key().public_bytes_raw()
+
+    @classmethod
+    def generate(cls) -> Identity:
+        """A fresh identity from the system's randomness, not stored anywhere."""
+        return cls(Ed25519PrivateKey.generate())
+
+    @classmethod
+    def from_seed(cls, seed: bytes) -> Identity:
+        """The identity of a 32-byte seed (RFC 8032, 5.1.5); for test vectors."""
+        return cls(Ed25519PrivateKey.from_private_bytes(seed))
+
+    def sign(self, message: bytes) -> bytes:
+        """The signature, 64 bytes; the same for the same message."""
+        return self._key.sign(message)
+
+    def pem(self, passphrase: bytes | None) -> bytes:
+        """PKCS #8 as PEM, encrypted where there is a passphrase."""
+        protection: serialization.KeySerializationEncryption = serialization.NoEncryption()
+        if passphrase:
+            protection = serialization.BestAvailableEncryption(passphrase)
+        return self._key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection
+        )
+
+    def __repr__(self) -> str:
+        return f"Identity({fingerprint(self.public)})"
+
+
+def make_identity(path: Path, passphrase: bytes | None = None) -> Identity:
+    """Make a new identity in the file `path` (mode 0600); `ConfigError` if there is one already."""
+    identity = Identity.generate()
+    try:
+        # Exclusive, and private from its first moment: no window in which others can open it.
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except FileExistsError:
+        raise ConfigError(
+            f"{path} exists already.",
+            "Keep it if it is the site's key: rosters name it. Else move it away first.",
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be made: {error.strerror}.", "Check the path.") from None
+    with os.fdopen(file, "wb") as stream:
+        os.fchmod(stream.fileno(), 0o600)  # whatever the umask took away
+        stream.write(identity.pem(passphrase))
+        stream.flush()
+        os.fsync(stream.fileno())
+    return identity
+
+
+def load_identity(path: Path, passphrase: bytes | None = None) -> Identity:
+    """The identity in the file `path`; `ConfigError` if it is none or is open to others."""
+    data = _read_private(path)
+    try:
+        key = serialization.load_pem_private_key(data, passphrase or None)
+    except TypeError:  # a passphrase where none is needed, or none where one is
+        state = "not " if passphrase else ""
+        raise ConfigError(
+            f"{path} is {state}protected by a passphrase.", "Give a passphrase only if it is."
+        ) from None
+    except ValueError:
+        raise ConfigError(
+            f"{path} is no identity key, or the passphrase is wrong.", "Check both."
+        ) from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigError(f"{path} holds a key of another kind.", "Make one with site init.")
+    return Identity(key)
+
+
+def verify(public: bytes, signature: bytes, message: bytes) -> bool:
+    """Whether `signature` (64 bytes) is that of the holder of `public` (32 bytes)."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def fingerprint(data: bytes) -> str:
+    """Six groups of five digits for a key or a digest, to be read out on the phone."""
+    hashed = hashlib.sha256(_FINGERPRINT + data).digest()
+    parts = (hashed[at : at + _GROUP_BYTES] for at in range(0, _GROUPS * _GROUP_BYTES, 5))
+    return " ".join(f"{int.from_bytes(part, 'big') % 100_000:05d}" for part in parts)
+
+
+def _read_private(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            facts = os.fstat(stream.fileno())
+            if not stat.S_ISREG(facts.st_mode) or facts.st_mode & 0o077:
+                raise ConfigError(
+                    f"{path} may be used by other people of this machine.",
+                    "`chmod 600` it, and make a new key if others may have read it.",
+                )
+            return stream.read(_MAX_FILE)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
