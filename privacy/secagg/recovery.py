@@ -1,0 +1,63 @@
+"""Secrets back from shares of which some may be false, and whose those are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations, islice
+from typing import Final
+
+from privacy.errors import SecAggError
+from privacy.secagg.shamir import combine
+
+MAX_SUBSETS: Final = 500  # each costs about a millisecond
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Recovered:
+    """A secret of 32 bytes, and the positions of the shares that contradict it."""
+
+    secret: bytes
+    false: frozenset[int]
+
+
+def recover(
+    shares: Mapping[int, bytes],
+    threshold: int,
+    accept: Callable[[bytes], bool],
+    distrusted: Collection[int] = (),
+) -> Recovered | None:
+    """The secret that `accept` recognises, from `shares` by position x; None if none is found.
+
+    Subsets of `threshold` shares are tried until one gives it, those without a `distrusted`
+    position first: all that leave out one run of neighbours, then any, up to `MAX_SUBSETS`.
+    """
+    order = sorted(shares, key=lambda x: (x in distrusted, x))
+    for number, subset in enumerate(islice(_subsets(order, threshold), MAX_SUBSETS)):
+        secret = _combined({x: shares[x] for x in subset}, threshold)
+        if secret is not None and accept(secret):
+            # Where the first subset gives the secret, the others need not be looked at.
+            false = _contradicting(shares, subset, secret) if number or distrusted else set()
+            return Recovered(secret, frozenset(false))
+    return None
+
+
+def _subsets(order: list[int], size: int) -> Iterator[tuple[int, ...]]:
+    count = len(order)
+    for start in range(count if size < count else 1):
+        yield tuple(order[(start + step) % count] for step in range(size))
+    yield from combinations(order, size)
+
+
+def _contradicting(shares: Mapping[int, bytes], subset: tuple[int, ...], secret: bytes) -> set[int]:
+    """The positions outside `subset` whose share is not on the polynomial through it."""
+    base = {x: shares[x] for x in subset[1:]}
+    outside = [x for x in shares if x not in subset]
+    return {x for x in outside if _combined({**base, x: shares[x]}, len(subset)) != secret}
+
+
+def _combined(shares: Mapping[int, bytes], threshold: int) -> bytes | None:
+    try:
+        return combine(shares, threshold)
+    except SecAggError:
+        return None

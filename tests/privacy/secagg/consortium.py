@@ -1,0 +1,154 @@
+"""A consortium in one process: identities, roster, policy, machines, and a loop between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from hashlib import shake_256
+
+import numpy as np
+
+from privacy.identity import Identity
+from privacy.secagg.client import Effects, SecAggClient
+from privacy.secagg.offer import Expected, SecAggPolicy, encoding_of, threshold
+from privacy.secagg.roster import Member, Roster, propose
+from privacy.secagg.server import SecAggServer
+from privacy.secagg.server import Stage as ServerStage
+from privacy.wire.bodies import Body
+from privacy.wire.offer import VERSION, Mechanism, Offer, Terms
+
+NOW = 1_800_000_000.0
+RUN = 7
+MODEL = bytes([0x44]) * 32
+
+TERMS = Terms(
+    recipe_digest=bytes([0x55]) * 32,
+    dimension=10,
+    bits=16,
+    bound=1.0,
+    clipping_norm=1.0,
+    weight_cap=2.0,
+    mechanism=Mechanism.LOCAL,
+    noise_multiplier=1.0,
+)
+
+
+def counting(label: str) -> Callable[[int], bytes]:
+    """Bytes that are the same in every run: a stand-in for os.urandom."""
+    calls = iter(range(10**9))
+    return lambda count: shake_256(f"{label} {next(calls)}".encode()).digest(count)
+
+
+def identity_of(site: int) -> Identity:
+    return Identity.from_seed(shake_256(f"identity {site}".encode()).digest(32))
+
+
+def roster_of(sites: Iterable[int]) -> Roster:
+    members = [
+        Member(site, f"site-{site}", identity_of(site).public, f"Hospital {site}") for site in sites
+    ]
+    quorum = len(members) // 2 + 1
+    return propose(members, quorum, consortium="test-consortium").roster
+
+
+@dataclass
+class World:
+    """Everything that one attempt needs. `sites` are ids; not 1 .. n, to tell ids from places."""
+
+    sites: tuple[int, ...]
+    terms: Terms = TERMS
+    n_min: int = 3
+    n_c: int = 0
+    attempt: int = 1
+    clock: list[float] = field(default_factory=lambda: [NOW])
+
+    def __post_init__(self) -> None:
+        self.roster = roster_of(self.sites)
+        self.policy = SecAggPolicy(
+            self.roster.digest(), self.terms, self.n_min, self.n_c, longest_offer=3600
+        )
+
+    def offer(self, **changes) -> Offer:
+        made = Offer(
+            version=VERSION,
+            run=RUN,
+            round=1,
+            attempt=self.attempt,
+            roster_digest=self.roster.digest(),
+            model_digest=MODEL,
+            terms=self.terms,
+            threshold=threshold(len(self.sites)),
+            expiry=int(NOW) + 600,
+            cohort=self.sites,
+        )
+        return replace(made, **changes)
+
+    def expected(self, **changes) -> Expected:
+        return replace(Expected(RUN, 1, self.attempt, MODEL), **changes)
+
+    def client(self, site: int, **changes) -> SecAggClient:
+        label = f"site {site} attempt {self.attempt}"
+        effects = Effects(lambda: self.clock[0], changes.pop("random", counting(label)))
+        policy = changes.pop("policy", self.policy)
+        return SecAggClient(
+            identity_of(site), self.roster, policy, self.expected(**changes), effects
+        )
+
+    def clients(self) -> dict[int, SecAggClient]:
+        return {site: self.client(site) for site in self.sites}
+
+    def server(self, **changes) -> SecAggServer:
+        return SecAggServer(self.roster, self.offer(**changes), self.n_min)
+
+    def lanes(self, seed: int = 0) -> dict[int, np.ndarray]:
+        """Random lanes for every site: the sum modulo 2^64 has to be exact whatever they are."""
+        rng = np.random.default_rng(seed)
+        count = encoding_of(self.offer()).lanes
+        return {
+            site: rng.integers(0, 2**64, count, dtype=np.uint64, endpoint=False)
+            for site in self.sites
+        }
+
+
+def site_ids(count: int) -> tuple[int, ...]:
+    return tuple(3 * number + 2 for number in range(count))
+
+
+def exchange(
+    server: SecAggServer,
+    clients: dict[int, SecAggClient],
+    silent: Iterable[int] = (),
+    seen: list[tuple[int, Body]] | None = None,
+) -> None:
+    """One exchange with everybody but the `silent`, then on. `seen` collects what came up."""
+    for site, body in server.requests().items():
+        if site not in silent and site in clients:
+            answer = clients[site].receive(type(body).decode(body.encode()))
+            answer = type(answer).decode(answer.encode())
+            if seen is not None:
+                seen.append((site, answer))
+            server.receive(site, answer)
+    server.deadline()
+
+
+def run_all(
+    world: World,
+    lanes: dict[int, np.ndarray],
+    dropped: dict[ServerStage, Iterable[int]] | None = None,
+    seen: list[tuple[int, Body]] | None = None,
+) -> SecAggServer:
+    """The whole attempt; `dropped` names who falls silent from which exchange on."""
+    server, clients = world.server(), world.clients()
+    while server.stage is not ServerStage.DONE:
+        for site in (dropped or {}).get(server.stage, ()):
+            del clients[site]
+        if server.stage is ServerStage.SHARE:
+            for site, client in clients.items():
+                client.provide(lanes[site].copy())
+        exchange(server, clients, seen=seen)
+    return server
+
+
+def total(lanes: dict[int, np.ndarray], sites: Iterable[int]) -> np.ndarray:
+    parts = [lanes[site] for site in sites]
+    return np.sum(parts, axis=0, dtype=np.uint64)
