@@ -1,8 +1,8 @@
 """Secrets planted into a hospital's data, and the search for them in whatever left the hospital.
 
 A secret is looked for as text in several encodings, as hex, as base64 at each of its three
-alignments, and as the beginning of its common hashes; in files also inside zip archives and
-SQLite databases, whose long values lie scattered over pages.
+alignments, and as the beginning of its common hashes, short ids of eight hex digits included; in
+files also inside zip archives and SQLite databases, whose long values lie scattered over pages.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ import numpy as np
 from client.data.metadata import patient_key
 
 HASHES = ("md5", "sha1", "sha256", "sha512", "sha3_256", "blake2b", "blake2s")
-PREFIX = 6  # bytes of a hash: 2^-48 to be met by chance at one place
+PREFIX = 7  # bytes of a hash: 2^-56 to be met by chance at one place
+SHORT = "short id by"  # eight hex digits of a hash, where no other hex digit is beside them
 SHORTEST = 6  # bytes of anything that is looked for
 _WINDOW = 4  # bytes by which places worth a closer look are found
 _CHUNK = 1 << 22
@@ -52,7 +53,8 @@ def forms(secret: bytes) -> Iterator[tuple[str, bytes]]:
         digest = hashlib.new(name, secret).digest()[:PREFIX]
         yield name, digest
         yield f"hex of {name}", digest.hex().encode()
-        yield f"base64 of {name}", base64.b64encode(digest)
+        yield f"{SHORT} {name}", digest.hex()[:8].encode()
+        yield f"base64 of {name}", base64.b64encode(digest[:6])
     try:
         text = secret.decode()
     except UnicodeDecodeError:  # bytes of a picture
@@ -91,13 +93,16 @@ class Search:
         """All secrets in `data`."""
         found = set()
         for start in range(0, len(data), _CHUNK):
-            part = data[start : start + _CHUNK + self._longest].lower()
+            part = data[max(0, start - 1) : start + _CHUNK + self._longest].lower()
             if len(part) < _WINDOW:
                 continue
             for place in np.flatnonzero(self._marked[_buckets(part)]).tolist():
                 for needle in self._starts.get(part[place : place + _WINDOW], ()):
-                    if part.startswith(needle, place):
-                        found.add(Find(*self._needles[needle], where))
+                    secret, form = self._needles[needle]
+                    if part.startswith(needle, place) and (
+                        not form.startswith(SHORT) or _alone(part, place, len(needle))
+                    ):
+                        found.add(Find(secret, form, where))
         return sorted(found, key=lambda find: (find.secret, find.form))
 
     def file(self, path: Path) -> list[Find]:
@@ -112,6 +117,12 @@ class Search:
         """How many files lie below `folder`, and all secrets in them."""
         files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
         return len(files), [find for path in files for find in self.file(path)]
+
+
+def _alone(data: bytes, place: int, length: int) -> bool:
+    """Whether no hex digit stands beside `data[place : place + length]`."""
+    beside = data[max(0, place - 1) : place] + data[place + length : place + length + 1]
+    return not any(chr(byte) in string.hexdigits for byte in beside)
 
 
 def _buckets(data: bytes, step: int = 1) -> np.ndarray:

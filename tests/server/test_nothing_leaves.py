@@ -1,0 +1,303 @@
+"""A whole run over planted secrets: none of them leaves a hospital, and none is logged.
+
+Real agents with real data folders, ledgers and trainers on the random tiny base, and a
+coordinator that tracks with MLflow. Patient ids, captions, file names, slides, diagnoses and the
+pictures' own bytes are secrets; pictures are damaged or missing, and one hospital's training
+fails with an error that quotes them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tomli_w
+
+from client.agent import boundary
+from client.agent.boundary import Failure
+from client.agent.progress import ProgressSource
+from client.agent.site_agent import SiteAgent
+from client.agent.startup import load, load_data, load_trainer, open_ledger
+from client.agent.state import StateFolder, state_folder
+from client.agent.withdrawals import ConsentingTrainer
+from client.data import SiteData
+from client.patients import open_patients
+from client.patients.lines import KEY, REGISTER
+from client.training import LocalTrainer
+from craftsfl.consent import withdraw
+from model.digest import folder_digest
+from model.layout import Layout
+from privacy.manifest import load_study
+from privacy.wire.bodies import Refusal, Update
+from privacy.wire.envelope import open_envelope
+from privacy.wire.reasons import Reason
+from server.clock import Timing
+from server.inprocess import InProcessGrid
+from server.operation import Operation, operate
+from server.settings import load_consortium
+from tests.canaries import Find, Search, plant
+from tests.client.pictures import write_folder
+from tests.server.fakes import NODES, FakeClock
+
+RUN = 2**63 + 77
+PATIENTS = 6
+POLICY = """\
+epsilon = 90.0
+study_epsilon = 90.0
+delta = 1e-5
+studies = ["any"]
+bases = ["any"]
+mechanisms = ["local"]
+observers = ["server"]
+secure_aggregation = "off"
+"""
+SITE = """\
+name = "{name}"
+study = "../study.toml"
+policy = "policy.toml"
+[data]
+folder = "tiles-{name}"
+[agent]
+state = "state"
+device = "cpu"
+"""
+
+
+class HurriedClock(FakeClock):
+    """Sleeping moves the time of the rounds, and lets the agents' threads train meanwhile."""
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        time.sleep(0.01)
+
+
+class Quoting:
+    """The real trainer of a hospital whose first training meets an error that quotes secrets."""
+
+    def __init__(self, trainer: LocalTrainer, data: SiteData) -> None:
+        self._trainer = trainer
+        self._data = data
+        self.layout: Layout = trainer.layout
+        self.failed = 0
+
+    def train(
+        self,
+        adapter: np.ndarray,
+        *,
+        progress: Callable[[int, int], None],
+        should_stop: Callable[[], bool],
+    ) -> np.ndarray:
+        if not self.failed:
+            self.failed += 1
+            tile = self._data.tiles[0]
+            try:
+                raise ValueError(tile.caption, tile)
+            except ValueError as error:
+                raise OSError(2, "No such file or directory", str(tile.path)) from error
+        return self.train_well(adapter, progress=progress, should_stop=should_stop)
+
+    def train_well(self, adapter: np.ndarray, **hooks: Any) -> np.ndarray:
+        return self._trainer.train(adapter, **hooks)
+
+
+@dataclass
+class Outside:
+    """Everything that left the agents or was logged."""
+
+    replies: list[tuple[str, bytes]] = field(default_factory=list)
+    progress: list[object] = field(default_factory=list)
+    records: list[logging.LogRecord] = field(default_factory=list)
+
+    def spying(self, name: str, agent: SiteAgent) -> Callable[[bytes], bytes]:
+        def handle(data: bytes) -> bytes:
+            reply = agent.handle(data)
+            self.replies.append((name, reply))
+            return reply
+
+        return handle
+
+    def logged(self) -> str:
+        """Every record as text: message, arguments, tracebacks and all else it carries."""
+        stream = io.StringIO()
+        formatter = logging.Formatter()
+        for record in self.records:
+            stream.write(f"{formatter.format(record)} {record.__dict__!r}\n")
+        return stream.getvalue()
+
+
+@pytest.fixture
+def outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[Outside]:
+    """Sees the records of all loggers, of libraries too, whatever their handlers do with them."""
+    seen = Outside()
+    handled = logging.Logger.handle
+
+    def handle(logger: logging.Logger, record: logging.LogRecord) -> None:
+        seen.records.append(record)
+        handled(logger, record)
+
+    monkeypatch.setattr(logging.Logger, "handle", handle)
+    before = {name: (logger.handlers, logger.propagate) for name, logger in _loggers()}
+    logging.getLogger("craftsfl").setLevel(logging.DEBUG)
+    yield seen
+    logging.getLogger("craftsfl").setLevel(logging.NOTSET)
+    for name, logger in _loggers():  # the agents have silenced libraries
+        logger.handlers, logger.propagate = before.get(name, ([], True))
+
+
+def _loggers() -> list[tuple[str, logging.Logger]]:
+    known = logging.Logger.manager.loggerDict.items()
+    return [(name, logger) for name, logger in known if isinstance(logger, logging.Logger)]
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path, tiny_base: Path, study_values: dict[str, Any]) -> Path:
+    """The study and the consortium's settings; gives consortium.toml."""
+    study_values["base"] = {"digest": folder_digest(tiny_base), "source": str(tiny_base)}
+    study_values["cohort"] = {"min_sites": 2, "round_deadline": 1e6, "reply_slot": 0.05}
+    study_values["training"] |= {"noise_multiplier": 2.0, "draws_per_tile": 1}
+    study_values["samples"] |= {"steps": 1}
+    for site in study_values["sites"]:
+        site["declared_patients"] = PATIENTS
+    (tmp_path / "study.toml").write_text(tomli_w.dumps(study_values), "utf-8")
+    file = tmp_path / "coordinator" / "consortium.toml"
+    file.parent.mkdir()
+    file.write_text('study = "../study.toml"\nstate = "state"\njoin_deadline = 20.0\n', "utf-8")
+    return file
+
+
+def _write_site(folder: Path, name: str) -> set[str | bytes]:
+    write_folder(folder / f"tiles-{name}", patients=PATIENTS)
+    (folder / "policy.toml").write_text(POLICY, "utf-8")
+    (folder / "site.toml").write_text(SITE.format(name=name), "utf-8")
+    return plant(folder / f"tiles-{name}")
+
+
+def _agent(folder: Path, name: str, outside: Outside, stack: ExitStack) -> SiteAgent:
+    """As `client.agent.__main__` puts it together, without the socket."""
+    site = load(folder / "site.toml")
+    state: StateFolder = stack.enter_context(state_folder(site.settings.agent.state))
+    ledger = stack.enter_context(open_ledger(state, name))
+    patients = stack.enter_context(open_patients(state.path))
+    data = load_data(site, state, patients)
+    trainer: Any = load_trainer(site, data, state, lambda done, total: None)
+    if name == "hillside":
+        trainer = Quoting(trainer, data)
+    trainer = ConsentingTrainer(trainer, data, patients, state.cache)
+    progress = ProgressSource()
+    publish = progress.publish
+    progress.publish = lambda event: (outside.progress.append(event), publish(event))[1]
+    agent = SiteAgent(site.rules, ledger, trainer, progress)
+    stack.callback(agent.stop, 30.0)
+    return agent
+
+
+def _withdraw_one(folder: Path) -> None:
+    """A patient withdraws while the agent is there; its log will name the line."""
+    with (folder / "tiles-north" / "metadata.csv").open(newline="", encoding="utf-8") as stream:
+        patient = next(csv.DictReader(stream))["patient_id"]
+    withdraw(folder / "site.toml", patient)
+
+
+def _site_lines(folder: Path) -> set[bytes]:
+    """The keyed hashes by which a site knows its patients and their tiles, and their key."""
+    with closing(sqlite3.connect(folder / "state" / REGISTER)) as database:
+        lines = database.execute("SELECT id FROM line UNION SELECT name FROM tile").fetchall()
+    return {(folder / "state" / KEY).read_bytes(), *(bytes(line) for (line,) in lines)}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The coordinator's settings, a place beside it for the hospitals, and what is seen."""
+
+    coordinator: Path
+    outside: Outside
+    capture: pytest.CaptureFixture[str]
+
+    def run(self) -> list[Find]:
+        """A whole run; gives every secret that was met outside of the hospitals."""
+        secrets: set[str | bytes] = set()
+        settings, clock = load_consortium(self.coordinator), HurriedClock()
+        with ExitStack() as stack:
+            handlers = {}
+            for name, node in NODES.items():
+                folder = self.coordinator.parent.parent / name
+                secrets |= _write_site(folder, name)
+                agent = _agent(folder, name, self.outside, stack)
+                handlers[node] = self.outside.spying(name, agent)
+                secrets |= _site_lines(folder)
+            _withdraw_one(self.coordinator.parent.parent / "north")
+            grid = InProcessGrid(handlers, run_id=RUN, clock=clock.monotonic)
+            operate(Operation(settings, RUN, grid, clock, Timing(join=20.0)))
+        return self._leaks(Search(secrets))
+
+    def _leaks(self, search: Search) -> list[Find]:
+        outside, printed = self.outside, self.capture.readouterr()
+        files, leaks = search.folder(self.coordinator.parent)
+        assert files >= 7  # settings, store, events, MLflow, checkpoints, adapter, samples
+        leaks += [find for name, reply in outside.replies for find in search.bytes(reply, name)]
+        for where, text in (
+            ("progress", repr(outside.progress)),
+            ("logs", outside.logged()),
+            ("terminal", printed.out + printed.err),
+        ):
+            leaks += search.bytes(text.encode("utf-8", "backslashreplace"), where)
+        return leaks
+
+
+@pytest.fixture
+def scene(
+    coordinator: Path, outside: Outside, empty_mlflow: bytes, capfd: pytest.CaptureFixture[str]
+) -> Scene:
+    (coordinator.parent / "state").mkdir()
+    (coordinator.parent / "state" / "mlflow.db").write_bytes(empty_mlflow)
+    return Scene(coordinator, outside, capfd)
+
+
+def test_no_planted_secret_leaves_a_hospital(scene: Scene) -> None:
+    leaks = scene.run()
+    _check_that_much_happened(scene.outside, scene.coordinator.parent.parent / "study.toml")
+    assert leaks == []
+
+
+def test_a_leaking_boundary_is_caught(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The counter-check: errors logged with their text, and a caption in an update's bytes."""
+    monkeypatch.setattr(boundary, "describe", lambda error: Failure(str(error)))
+
+    def betray(self: Quoting, adapter: np.ndarray, **_: object) -> np.ndarray:
+        delta = np.zeros_like(adapter)
+        delta[:6] = np.frombuffer(self._data.tiles[0].caption.encode()[:24], np.float32)
+        return delta
+
+    monkeypatch.setattr(Quoting, "train_well", betray)
+    where = {find.where for find in scene.run()}
+    assert {"hillside", "logs"} <= where
+
+
+def _check_that_much_happened(outside: Outside, study_file: Path) -> None:
+    """Updates left all hospitals, one failed over an error that quoted secrets, and was logged."""
+    bodies = [(name, open_envelope(reply, limit=1 << 24).body) for name, reply in outside.replies]
+    updates = [name for name, body in bodies if isinstance(body, Update)]
+    rounds = load_study(study_file).rounds
+    assert {name: updates.count(name) for name in NODES} == {
+        "north": rounds,
+        "harbour": rounds,
+        "hillside": rounds - 1,
+    }
+    refused = [name for name, body in bodies if isinstance(body, Refusal)]
+    assert refused == ["hillside"]
+    assert next(body for _, body in bodies if isinstance(body, Refusal)) == Refusal(
+        Reason.TRAINING_FAILED
+    )
+    assert "FileNotFoundError at" in outside.logged()
+    assert "not used: 3" in outside.logged()
+    assert "Withdrawn, and out of every draw" in outside.logged()
