@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from client.data.imagefolder import Quarantined, SiteData, Tile, load_site_data
 from client.data.images import read_image, read_mask
+from client.data.metadata import patient_key
 from client.data.quarantine import write_quarantine
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "SiteData",
     "Tile",
     "load_site_data",
+    "patient_key",
     "read_image",
     "read_mask",
     "write_quarantine",

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from client.data.images import image_size, mask_size
 from client.data.metadata import Row, read_rows
+from client.data.suspicion import Appearance, doubt, refuse_doubtful
 from privacy.errors import DataError
 
 
@@ -44,28 +45,85 @@ class SiteData:
     tiles: tuple[Tile, ...] = field(repr=False)
     patients: int = field(repr=False)
     quarantined: tuple[Quarantined, ...] = field(repr=False)
+    lines: tuple[bytes, ...] = field(default=(), repr=False)  # of each patient, where asked for
+    doubt: str = field(default="", repr=False)  # why the ids may be no patients'; names none
+
+    def without(self, withdrawn: Collection[bytes]) -> SiteData:
+        """The same without the tiles of these lines; numbers and count of patients stay."""
+        out = {number for number, line in enumerate(self.lines) if line in withdrawn}
+        return replace(self, tiles=tuple(tile for tile in self.tiles if tile.patient not in out))
+
+
+# For each tile, given as (patient's id, SHA-256 of its file), the line that it belongs to.
+LinesOf = Callable[[Sequence[tuple[str, bytes]]], Sequence[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Usable:
+    """A row whose file can be read; its caption and ids are in `row`."""
+
+    row: Row
+    path: Path
+    digest: bytes  # SHA-256 of the file; empty where it cannot be read, which decoding will tell
+
+    @property
+    def patient_id(self) -> str:
+        return self.row.values["patient_id"]
 
 
 class _Unusable(Exception):
     """The reason why one row goes to quarantine."""
 
 
-def load_site_data(folder: Path) -> SiteData:
+def load_site_data(
+    folder: Path, *, lines_of: LinesOf | None = None, ids_confirmed: bool = False
+) -> SiteData:
     """Read the folder's metadata and decode every file that it names once.
 
+    With `lines_of`, tiles of one line are one patient's, whatever their ids; else those of one id.
     Raises `DataError` (which names files and stays at the site) if there is no metadata, a column
-    is missing, or not one tile can be used.
+    is missing, or not one tile can be used; also where the ids do not seem to be patients', unless
+    `ids_confirmed`: then `doubt` says why.
     """
     root = folder.resolve()
-    rows = read_rows(root)
-    usable, quarantined = _locate(root, rows)
-    quarantined += _drop_repeated(usable)
+    located, quarantined = _locate(root, read_rows(root))
+    quarantined += _drop_repeated(located)
+    usable = {number: _Usable(*found, _digest(found[1])) for number, found in located.items()}
     quarantined += _drop_shared(usable)
-    tiles, unread = _read(root, usable)
-    quarantined += unread
-    if not tiles:
+    quarantined += _drop_unreadable(usable)
+    if not usable:
         raise DataError(f"{folder} holds no tile that can be used.", _commonest(quarantined))
-    return SiteData(tuple(tiles), len({tile.patient for tile in tiles}), tuple(quarantined))
+    reason = doubt(_appearances(usable.values()))
+    if reason and not ids_confirmed:
+        refuse_doubtful(reason)
+    owners = _owners(tuple(usable.values()), lines_of)
+    numbers = {owner: number for number, owner in enumerate(dict.fromkeys(owners))}
+    tiles, without_mask = _tiles(root, usable.values(), [numbers[owner] for owner in owners])
+    return SiteData(
+        tiles=tuple(tiles),
+        patients=len(numbers),
+        quarantined=(*quarantined, *without_mask),
+        lines=tuple(owner for owner in numbers if isinstance(owner, bytes)),
+        doubt=reason,
+    )
+
+
+def _owners(usable: Sequence[_Usable], lines_of: LinesOf | None) -> Sequence[bytes | str]:
+    """Whose each tile is: the line, or the id where nobody keeps lines."""
+    if lines_of is None:
+        return [tile.patient_id for tile in usable]
+    return lines_of([(tile.patient_id, tile.digest) for tile in usable])
+
+
+def _appearances(usable: Iterable[_Usable]) -> dict[str, Appearance]:
+    tiles: Counter[str] = Counter()
+    slides: dict[str, set[str]] = defaultdict(set)
+    for tile in usable:
+        tiles[tile.patient_id] += 1
+        slides[tile.patient_id].add(tile.row.values["slide_id"])
+    return {
+        name: Appearance(count, frozenset(slides[name] - {""})) for name, count in tiles.items()
+    }
 
 
 def _locate(
@@ -121,68 +179,74 @@ def _drop_repeated(usable: dict[int, tuple[Row, Path]]) -> list[Quarantined]:
     return quarantined
 
 
-def _drop_shared(usable: dict[int, tuple[Row, Path]]) -> list[Quarantined]:
+def _drop_shared(usable: dict[int, _Usable]) -> list[Quarantined]:
     """Take files with the same bytes out of `usable` where they stand under several patients.
 
     Whose tile it is cannot be known, and a patient may not count under two names.
     """
-    by_content: dict[str, list[Row]] = defaultdict(list)
-    for row, path in usable.values():
-        by_content[_digest(path)].append(row)
+    by_content: dict[bytes, list[_Usable]] = defaultdict(list)
+    for tile in usable.values():
+        by_content[tile.digest].append(tile)
     quarantined = []
-    for content, rows in by_content.items():
-        if content and len({row.values["patient_id"] for row in rows}) > 1:
-            for row in rows:
-                del usable[row.number]
-                quarantined.append(
-                    _quarantined(row, "the same picture stands for several patients")
-                )
+    for content, tiles in by_content.items():
+        if content and len({tile.patient_id for tile in tiles}) > 1:
+            for tile in tiles:
+                del usable[tile.row.number]
+                reason = "the same picture stands for several patients"
+                quarantined.append(_quarantined(tile.row, reason))
     return quarantined
 
 
-def _digest(path: Path) -> str:
-    """SHA-256 of the file; "" where it cannot be read, which decoding will tell."""
+def _digest(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return hashlib.file_digest(file, "sha256").digest()
     except OSError:
-        return ""
+        return b""
 
 
-def _read(
-    root: Path, usable: Mapping[int, tuple[Row, Path]]
+def _drop_unreadable(usable: dict[int, _Usable]) -> list[Quarantined]:
+    """Take files that do not decode out of `usable`."""
+    quarantined = []
+    for tile in tuple(usable.values()):
+        try:
+            image_size(tile.path)
+        except DataError as fault:
+            del usable[tile.row.number]
+            quarantined.append(_quarantined(tile.row, fault.message))
+    return quarantined
+
+
+def _tiles(
+    root: Path, usable: Iterable[_Usable], patients: Iterable[int]
 ) -> tuple[list[Tile], list[Quarantined]]:
+    """The tiles, and the masks that cannot be used: the tiles themselves are fine."""
     tiles = []
     quarantined = []
-    patients: dict[str, int] = {}
-    for row, path in usable.values():
-        try:
-            size = image_size(path)
-        except DataError as fault:
-            quarantined.append(_quarantined(row, fault.message))
-            continue
+    for found, patient in zip(usable, patients, strict=True):
         mask = None
         try:
-            mask = _mask(root, row.values["mask"], size)
-        except (DataError, _Unusable) as fault:  # the tile itself is fine
-            quarantined.append(Quarantined(row.values["mask"], f"mask: {fault}"))
-        patient = patients.setdefault(row.values["patient_id"], len(patients))
-        tiles.append(_tile(row.values, path, patient, mask))
+            mask = _mask(root, found)
+        except (DataError, _Unusable) as fault:
+            quarantined.append(Quarantined(found.row.values["mask"], f"mask: {fault}"))
+        tiles.append(_tile(found, patient, mask))
     return tiles, quarantined
 
 
-def _mask(root: Path, name: str, size: tuple[int, int]) -> Path | None:
+def _mask(root: Path, found: _Usable) -> Path | None:
+    name = found.row.values["mask"]
     if not name:
         return None
     path = _inside(root, name)
-    if mask_size(path) != size:
+    if mask_size(path) != image_size(found.path):
         raise _Unusable("its size is not the tile's")
     return path
 
 
-def _tile(values: Mapping[str, str], path: Path, patient: int, mask: Path | None) -> Tile:
+def _tile(found: _Usable, patient: int, mask: Path | None) -> Tile:
+    values: Mapping[str, str] = found.row.values
     return Tile(
-        path=path,
+        path=found.path,
         caption=values["text"],
         patient=patient,
         slide=values["slide_id"],

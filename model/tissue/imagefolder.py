@@ -19,7 +19,7 @@ COLUMNS = ("file_name", "text", "patient_id", "slide_id", "organ", "diagnosis")
 def _patient(
     folder: Path, patient_id: str, tiles: int, appearance: Appearance, rng: np.random.Generator
 ) -> Iterator[tuple[str, ...]]:
-    """Write one patient's tiles, all of one cancer and one slide; yield the rows of the table."""
+    """Write one patient's tiles, all of one cancer, a slide each; yield the rows of the table."""
     study = CANCER_TYPES[list(CANCER_TYPES)[int(rng.integers(len(CANCER_TYPES)))]]
     own = appearance.jittered(rng)
     for index in range(tiles):
@@ -27,7 +27,7 @@ def _patient(
         name = f"images/{patient_id}-{index:02d}.png"
         Image.fromarray(draw_tile(morphology, own, rng).image).save(folder / name, compress_level=1)
         text = caption(study.code, morphology, rng)
-        yield name, text, patient_id, f"{patient_id}-S1", study.organ, study.name
+        yield name, text, patient_id, f"{patient_id}-S{index + 1}", study.organ, study.name
 
 
 def write_site(

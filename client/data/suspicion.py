@@ -1,0 +1,88 @@
+"""Do the patient ids name patients? Ids of slides, blocks or cases would break the promise.
+
+Privacy is promised per patient. Where every slide passes as a patient of its own, a person with
+several is protected that much less, and nothing else would show it. No test can prove that an id is
+a patient's; these find the ways in which tables usually go wrong, and a flag overrules them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from privacy.errors import DataError
+
+# Fewer patients may well have one slide each, or one tile.
+_ENOUGH: Final = 10
+_MOST: Final = 0.5  # of the ids have one shape
+
+# All of ids in the form of `patient_key`: folded, without spaces.
+_SHAPES: Final[Mapping[str, re.Pattern[str]]] = {
+    "names of slide or image files": re.compile(
+        r".+\.(svs|ndpi|mrxs|scn|vms|bif|czi|tiff?|jpe?g|png|bmp|dcm)"
+    ),
+    "TCGA barcodes of samples or slides (a patient's has three parts)": re.compile(
+        r"tcga-[0-9a-z]{2}-[0-9a-z]{4}-[0-9]{2}.*"
+    ),
+    "accession numbers (letters, year, running number), one for each examination": re.compile(
+        r"(s|sp|su|h|hp|hs|b|bx|c|cy|e|k|n|np)(19|20)?[0-9]{2}[-/._][0-9]{4,}([-/._].*)?"
+    ),
+    "numbers with a block or slide behind them": re.compile(
+        r"([a-z]{0,3}[0-9]{2,4}[-/._])?[0-9]{3,}[-/._]?[a-z]{1,2}([0-9]{1,2}([-/._][0-9]{1,2})?)?"
+    ),
+    "barcodes": re.compile(r"\*.+\*|[0-9]{13,16}|[0-9]+(\.[0-9]+){4,}"),
+}
+# A case number and what stands behind it: 21-1234 and A2, 21-1234AB and -3.
+_PART: Final = re.compile(r"(.*[0-9]{4,})([-/._]?[a-z]{1,2}[0-9]{0,2}([-/._][0-9]{1,2})?)")
+
+
+@dataclass(frozen=True, slots=True)
+class Appearance:
+    """What the table says under one patient id."""
+
+    tiles: int
+    slides: frozenset[str] = field(repr=False)  # without the empty one
+
+
+def doubt(patients: Mapping[str, Appearance]) -> str:
+    """Why these ids are likely no patients'; "" where nothing speaks against them.
+
+    Keys are ids in the form of `patient_key`. The text names none of them.
+    """
+    return _about_shapes(patients.keys()) or _about_counts(patients.values())
+
+
+def refuse_doubtful(reason: str) -> None:
+    """Raise `DataError`, with both ways out, for the `reason` that `doubt` gave."""
+    raise DataError(
+        f"patient_id does not seem to name patients: {reason}.",
+        "Privacy is promised per patient: give every tile the id of its patient, the same for all "
+        "slides and examinations. If these are patients' ids all the same, set "
+        "patient_ids_confirmed = true in the [data] table of site.toml: EACH ID THEN COUNTS AS "
+        "ONE PERSON, and a person with several is protected that much less.",
+    )
+
+
+def _about_shapes(ids: Collection[str]) -> str:
+    for shape, pattern in _SHAPES.items():
+        found = sum(pattern.fullmatch(text) is not None for text in ids)
+        if found >= 2 and found >= _MOST * len(ids):
+            return f"{found} of {len(ids)} ids look like {shape}"
+    parts = [match[1] for match in map(_PART.fullmatch, ids) if match]
+    shared = sum(count for count in Counter(parts).values() if count > 1)
+    if shared:
+        return f"{shared} of {len(ids)} ids share a number and differ only in what follows it"
+    return ""
+
+
+def _about_counts(patients: Collection[Appearance]) -> str:
+    if len(patients) < _ENOUGH:
+        return ""
+    if all(patient.tiles == 1 for patient in patients):
+        return f"each of the {len(patients)} ids has a single tile"
+    if all(len(patient.slides) == 1 for patient in patients):
+        return f"each of the {len(patients)} ids has a single slide"
+    return ""

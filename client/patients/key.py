@@ -1,0 +1,99 @@
+"""The site's key for patients: what a line is made of, and how a patient is named in a log.
+
+Patient ids are few and guessable, so a plain hash of one could be undone by trying; a keyed one
+(HMAC-SHA256, RFC 2104) can not, without the key. The key never leaves the state folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from privacy.errors import LedgerError
+
+KEY_BYTES: Final = 32
+LINE_BYTES: Final = 32
+# One domain for each use of the key.
+_LINE: Final = b"craftsfl/patient-line/v1\0"
+_CONTENT: Final = b"craftsfl/tile-content/v1\0"
+_SHORT: Final = b"craftsfl/log-name/v1\0"
+_CHECK: Final = b"craftsfl/patient-key/v1\0"
+_SHORT_DIGITS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class PatientKey:
+    """HMAC-SHA256 under 32 secret bytes."""
+
+    secret: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.secret) != KEY_BYTES:
+            raise LedgerError("The patients' key is damaged.", "Restore it from a backup.")
+
+    def line(self, patient_id: str) -> bytes:
+        """The line (32 bytes) of an id in the form of `client.data.patient_key`."""
+        return self._mac(_LINE, patient_id.encode())
+
+    def content(self, digest: bytes) -> bytes:
+        """The name (32 bytes) of a tile whose file has this SHA-256."""
+        return self._mac(_CONTENT, digest)
+
+    def short(self, line: bytes) -> str:
+        """How a log at the site names a line: 8 hex digits, unlike those of any other site."""
+        return self._mac(_SHORT, line).hex()[:_SHORT_DIGITS]
+
+    def check(self) -> bytes:
+        """A register remembers this of its key, to know another one."""
+        return self._mac(_CHECK, b"")
+
+    def _mac(self, domain: bytes, data: bytes) -> bytes:
+        return hmac.new(self.secret, domain + data, hashlib.sha256).digest()
+
+
+def load_or_make_key(path: Path) -> PatientKey:
+    """Read the key file, or make it from the system's randomness, readable by its owner alone.
+
+    Whole or not at all: two processes that make it at once end with the same key. Raises
+    `LedgerError`.
+    """
+    try:
+        if not path.exists():
+            _make(path)
+        return PatientKey(path.read_bytes())
+    except OSError as error:
+        raise LedgerError(
+            f"The patients' key {path} cannot be used: {error.strerror}.",
+            "Check the owner of the state folder and the free space.",
+        ) from None
+
+
+def _make(path: Path) -> None:
+    fresh = path.with_name(f".{path.name}-{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        if not path.exists():
+            os.link(fresh, path)  # fails where another process was first
+    except FileExistsError:
+        pass
+    finally:
+        fresh.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,63 @@
+"""The register and its key together: what the agent and the command line ask about patients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.patients.key import PatientKey, load_or_make_key
+from client.patients.register import Register
+from privacy.errors import LedgerError
+
+REGISTER = "patients.sqlite"
+KEY = "patients.key"
+
+
+@dataclass(frozen=True, slots=True)
+class Patients:
+    """A site's patients, by the ids of its own tables. Nothing that it returns names one."""
+
+    key: PatientKey
+    register: Register
+
+    def lines_of(self, tiles: Sequence[tuple[str, bytes]]) -> list[bytes]:
+        """The line of every usable tile, given as (patient's id, SHA-256 of its file).
+
+        Tiles of one line count as one patient's, whatever their ids say today. Ids are in the form
+        of `client.data.patient_key`.
+        """
+        own = {patient: self.key.line(patient) for patient, _ in tiles}
+        sightings = [(own[patient], self.key.content(digest)) for patient, digest in tiles]
+        standing = self.register.observe(sightings)
+        return [standing[line] for line, _ in sightings]
+
+    def find(self, patient: str) -> bytes | None:
+        """The line that stands for this id; None for one that was never seen here."""
+        return self.register.find(self.key.line(patient))
+
+
+@contextmanager
+def open_patients(state: Path) -> Iterator[Patients]:
+    """Register and key in the state folder `state`, made where the folder has neither.
+
+    Raises `LedgerError` where one of the two is missing: without the register, those who withdrew
+    would come back; without the key, nobody in it could be found.
+    """
+    key, register = state / KEY, state / REGISTER
+    if key.exists() and (not register.exists() or register.stat().st_size == 0):
+        raise _missing(register, "Those who withdrew would come back.")
+    with Register(register) as opened:
+        if opened.is_claimed() and not key.exists():
+            raise _missing(key, "Without it, nobody in the register can be found.")
+        secret = load_or_make_key(key)  # after the register: a crash in between leaves no orphan
+        opened.claim(secret.check())
+        yield Patients(secret, opened)
+
+
+def _missing(path: Path, why: str) -> LedgerError:
+    return LedgerError(
+        f"{path} is missing, but this state folder has known patients. {why}",
+        f"Restore {KEY} and {REGISTER} together, from the newest backup.",
+    )
