@@ -3,6 +3,10 @@
 The head file holds two slots, each in a disk sector of its own and written in turn: a write that
 is torn by a power cut leaves the other. It finds what the ledger alone cannot: that its newest
 records are gone, for instance because only the main one of SQLite's files was copied.
+
+The head follows the ledger: a record is on disk before its head is written, and the head is left
+to the system to be brought there, which keeps an append at one fsync. After a power cut it may
+lag behind the ledger, never run ahead, and the next opening brings it up.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ _log = logging.getLogger("craftsfl.ledger")
 
 @dataclass(frozen=True, slots=True)
 class HeadFile:
-    """The newest head that was acknowledged, on disk."""
+    """The newest head that was acknowledged."""
 
     path: Path
 
@@ -51,7 +55,7 @@ class HeadFile:
         return max(heads, key=lambda head: head.sequence)
 
     def write(self, head: Head) -> None:
-        """Keep `head`; on disk when this returns."""
+        """Keep `head`, which is on disk in the ledger; survives the process, not a power cut."""
         slot = _SECTOR * (head.sequence % _SLOTS)
         try:
             if not self.path.exists():
@@ -63,7 +67,6 @@ class HeadFile:
             try:
                 if os.pwrite(file, head.to_bytes(), slot) != SIZE:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fsync(file)
             finally:
                 os.close(file)
         except OSError as error:
