@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
 from privacy.accounting.bounds import check_epsilon, check_probability
-from privacy.accounting.composition import epsilon, merge
+from privacy.accounting.composition import epsilon, merge, noiseless
 from privacy.errors import AccountingError
 from privacy.events import Event
 
@@ -52,8 +52,7 @@ def total_sum(studies: Mapping[bytes, Sequence[Event]], deltas: Mapping[bytes, f
 
 
 def _within(events: Sequence[Event], delta: float) -> float:
-    noiseless = any(getattr(event, "no_privacy", False) is True for event in events)
-    return math.inf if noiseless else epsilon(events, delta)
+    return math.inf if any(map(noiseless, events)) else epsilon(events, delta)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +90,7 @@ class RenyiFilter:
         What the filter promises is `budget`; this is how much of it is used. 0.0 for no events.
         """
         known = list(events)
-        if any(getattr(event, "no_privacy", False) is True for event in known):
+        if any(map(noiseless, known)):
             return math.inf
         mechanisms = merge(known)
         if not mechanisms:
@@ -120,8 +119,8 @@ def suggested_order(budget: float, delta: float) -> int:
 def renyi(order: int, sampling_rate: float, noise_multiplier: float) -> float:
     """Renyi divergence of one Poisson-subsampled Gaussian step, exact for whole orders.
 
-    Mironov, Talwar, Zhang 2019 (arXiv 1908.10530), section 3.3, where Theorem 5 makes this
-    direction the worse one: ln(A) / (order - 1), A = sum over k of C(order, k) (1-q)^(order-k)
+    Mironov, Talwar, Zhang 2019 (arXiv 1908.10530), section 3, for removal, which they prove to
+    be the worse of the two directions: ln(A) / (order - 1), A = sum over k of C(order, k) (1-q)^(order-k)
     q^k exp((k^2 - k) / (2 sigma^2)). The terms k = 0 and 1 have exponent 0, so A - 1 is the sum
     from k = 2 with exp(x) - 1 for exp(x): nothing cancels, however small q is.
     """

@@ -55,7 +55,7 @@ def merge(events: Iterable[Event]) -> Mechanisms:
     for event in events:
         if type(event) is not PoissonGaussian:
             raise AccountingError(f"{type(event).__name__} cannot be accounted for.")
-        if event.no_privacy:
+        if noiseless(event):
             raise AccountingError(
                 "A mechanism without noise has no finite epsilon.", "Report it as no privacy."
             )
@@ -63,6 +63,11 @@ def merge(events: Iterable[Event]) -> Mechanisms:
     if sum(steps.values()) > MAX_COMPOSED_STEPS:
         raise AccountingError(f"More than {MAX_COMPOSED_STEPS} steps cannot be accounted for.")
     return tuple(sorted((q, sigma, count) for (q, sigma), count in steps.items()))
+
+
+def noiseless(event: Event) -> bool:
+    """True for a known event without noise: its epsilon is infinite."""
+    return type(event) is PoissonGaussian and event.no_privacy
 
 
 @lru_cache(maxsize=4096)
@@ -79,7 +84,7 @@ def loss_distribution(mechanisms: Mechanisms, discretization: float) -> LossDist
 
     Direction of the error: its hockey-stick divergences are never below the true ones.
     """
-    width = grid_width(mechanisms, discretization)
+    width = grid_width(discretization, _spread(mechanisms))
     composed = None
     for sampling_rate, noise_multiplier, steps in mechanisms:
         try:
@@ -104,12 +109,14 @@ def _one_step(sampling_rate: float, noise_multiplier: float, width: float) -> Lo
     )
 
 
-def grid_width(mechanisms: Mechanisms, discretization: float) -> float:
-    """`discretization`, or more where losses spread beyond 1,000: any width is pessimistic.
-
-    The spread is rough: twice a bound on the composed loss's mean, its tails, and one step's.
-    """
+def _spread(mechanisms: Mechanisms) -> float:
+    """Rough width of the composed privacy loss: twice a bound on its mean, tails, one step's."""
     mean = sum(steps * q / sigma**2 for q, sigma, steps in mechanisms)
     square = sum(steps * q * (sigma**-2 + sigma**-4 / 4) for q, sigma, steps in mechanisms)
     step = max(sigma**-2 / 2 + 12 / sigma for _, sigma, _ in mechanisms)
-    return discretization * max(1.0, (mean + 20 * math.sqrt(square) + step) / _WIDE)
+    return mean + 20 * math.sqrt(square) + step
+
+
+def grid_width(discretization: float, spread: float) -> float:
+    """`discretization`, or more where losses spread beyond 1,000: any width is pessimistic."""
+    return discretization * max(1.0, spread / _WIDE)

@@ -14,6 +14,7 @@ from privacy.accounting.composition import (
     Mechanisms,
     epsilon_of,
     merge,
+    noiseless,
 )
 from privacy.errors import AccountingError
 from privacy.events import Event
@@ -34,11 +35,11 @@ def rounds_that_fit(spent: Sequence[Event], one: Event, delta: float, budget: fl
     real = isinstance(budget, (int, float)) and not isinstance(budget, bool)
     if not (real and math.isfinite(budget)):
         raise AccountingError(f"The budget is {budget!r}; it must be a finite number.")
-    known = [event for event in (*spent, one) if getattr(event, "no_privacy", False) is not True]
-    merge(known)  # refuses unknown kinds, whatever the answer
-    if len(known) != len(spent) + 1 or budget <= 0:
+    noisy = [event for event in spent if not noiseless(event)]
+    paid, step = merge(noisy), merge([] if noiseless(one) else [one])  # refuse unknown kinds
+    if len(noisy) < len(spent) or not step or budget <= 0:
         return 0
-    return _fit(merge(spent), merge([one])[0], delta, float(budget))
+    return _fit(paid, step[0], delta, float(budget))
 
 
 @lru_cache(maxsize=256)

@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 from dp_accounting.pld import privacy_loss_distribution as pld
+from numpy.typing import NDArray
 
 from privacy.accounting.bounds import check_probability
 from privacy.accounting.composition import RUNNING, epsilon_of, grid_width, merge
@@ -52,8 +53,7 @@ def _mixture(
     q, sigma, steps = event
     drawn = np.arange(sites + 1)
     chances = np.array([comb(sites, j) * q**j * (1 - q) ** (sites - j) for j in drawn.tolist()])
-    # As wide as if every drawn patient were drawn at every site.
-    width = grid_width(((1 - (1 - q) ** sites, sigma / sites, steps),), discretization)
+    width = grid_width(discretization, _spread(drawn / sigma, chances, steps))
     try:
         composed = pld.from_mixture_gaussian_mechanism(
             sigma,
@@ -67,3 +67,10 @@ def _mixture(
             "Raise the noise multiplier.",
         ) from None
     return float(composed.get_epsilon_for_delta(delta))
+
+
+def _spread(shifts: NDArray[np.float64], chances: NDArray[np.float64], steps: int) -> float:
+    """Rough width of the composed loss; `shifts` are sensitivities over the noise."""
+    mean = steps * np.dot(chances, shifts**2)
+    square = steps * np.dot(chances, shifts**2 + shifts**4 / 4)
+    return float(mean + 20 * np.sqrt(square) + shifts[-1] ** 2 / 2 + 12 * shifts[-1])

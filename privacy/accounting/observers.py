@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
-from privacy.accounting.composition import epsilon
+from privacy.accounting.composition import epsilon, merge
 from privacy.errors import AccountingError
 from privacy.events import Event
 
@@ -109,10 +109,13 @@ def epsilon_for(
         raise AccountingError(f"Mode {mode!r} is unknown.", "Use 'local' or 'pooled'.")
     if shares is None:
         raise AccountingError("Pooled noise needs its shares.", "Give threshold and colluders.")
-    factor = shares.noise_factor(observer)
-    return epsilon(
-        [replace(e, noise_multiplier=e.noise_multiplier * factor) for e in events], delta
-    )
+    return epsilon(_seen(events, shares.noise_factor(observer)), delta)
+
+
+def _seen(events: Iterable[Event], factor: float) -> list[Event]:
+    known = list(events)
+    merge(known)  # refuses what has no noise_multiplier, and noise that is none
+    return [replace(e, noise_multiplier=e.noise_multiplier * factor) for e in known]
 
 
 def worst_of(

@@ -31,8 +31,8 @@ _WIDEST: Final = 0.1
 def prv_epsilon(events: Iterable[Event], delta: float) -> tuple[float, float, float]:
     """(lower bound, estimate, upper bound) of epsilon at `delta`; zeros for no events.
 
-    Gopi et al. 2021, Theorem 5.5 and Algorithm 1, as opacus implements it: the bounds hold up to
-    floating point and to a truncation that opacus takes from Remark 5.6 with changes of its own.
+    Gopi et al. 2021, section 5, as opacus implements it: the bounds hold up to floating point and
+    to a truncation that opacus takes from Remark 5.6 with changes of its own.
     It looks at the removal of a unit only; that is the costlier direction for a Poisson-sampled
     Gaussian step. Raises `AccountingError` as `epsilon` does, if opacus is not installed, and
     if it fails to compute.
@@ -69,7 +69,7 @@ def _compose(prv: ModuleType, mechanisms: Mechanisms, delta: float) -> tuple[flo
     steps = [count for _, _, count in mechanisms]
     variables = [prv.PoissonSubsampledGaussianPRV(q, sigma) for q, sigma, _ in mechanisms]
     reach = float(prv.compute_safe_domain_size(variables, steps, _EPSILON_ERROR, delta_error))
-    # Mesh by Theorem 5.5: the error of epsilon over sqrt(steps ln(12 / error of delta) / 2).
+    # Mesh as in section 5: the error of epsilon over sqrt(steps ln(12 / error of delta) / 2).
     walk = math.sqrt(sum(steps) * math.log(12 / delta_error) / 2)
     error = max(_EPSILON_ERROR, 2 * reach * walk / _MAX_POINTS)
     if error > _WIDEST:

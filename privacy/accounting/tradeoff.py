@@ -39,9 +39,9 @@ def tradeoff(
     """Largest true-positive rate at each false-positive rate, for one frozen schedule.
 
     From the composed privacy loss distribution: for every e >= 0, with d = delta(e),
-    TPR <= e^e FPR + d and TPR <= 1 - e^-e (1 - d - FPR) (Kairouz, Oh, Viswanath 2015, Theorem
-    2.1; Dong, Roth, Su 2022, Proposition 2.4 and 2.12, the tightest of all such pairs being the
-    trade-off function). Direction of the error: upwards, the attacker is never understated,
+    TPR <= e^e FPR + d and TPR <= 1 - e^-e (1 - d - FPR) (Wasserman, Zhou 2010; Kairouz, Oh,
+    Viswanath 2015, arXiv 1311.0776); all such pairs together are the trade-off function (Dong,
+    Roth, Su 2022, arXiv 1905.02383, Propositions 2.4 and 2.12). Direction of the error: upwards, the attacker is never understated,
     because delta(e) is not and the minimum is taken over a grid. No events: TPR = FPR. Raises
     `AccountingError` as `epsilon` does, and for rates outside [1e-9, 1].
     """
@@ -66,8 +66,8 @@ def tradeoff_at(
 ) -> list[Attack]:
     """The same from one pair (epsilon, delta) alone: for sums over several studies.
 
-    Exact for a mechanism of which nothing but this pair is known (Kairouz, Oh, Viswanath 2015,
-    Theorem 2.1), so looser than `tradeoff` for any real one. Infinite epsilon: TPR = 1.
+    Exact for a mechanism of which nothing but this pair is known (Kairouz, Oh, Viswanath 2015), so
+    looser than `tradeoff` for any real one. Infinite epsilon: TPR = 1.
     """
     if not (isinstance(epsilon, (int, float)) and epsilon >= 0):
         raise AccountingError(f"epsilon is {epsilon!r}; it must be 0 or more.")

@@ -35,7 +35,7 @@ def test_json_round_trip_is_exact(q: float, sigma: float, clip: float, steps: in
     assert from_json(event.to_json()) == event
 
 
-BAD_FLOATS = [-1.0, math.nan, math.inf, -math.inf, 1e300, True, "1", None]
+BAD_FLOATS = [-1.0, math.nan, math.inf, -math.inf, 1e300, 10**400, True, False, "1", None]
 
 
 @pytest.mark.parametrize("key", ["sampling_rate", "noise_multiplier", "clipping_norm"])

@@ -22,7 +22,7 @@ def gaussian_delta(eps: float, mu: float) -> float:
 
 
 def gaussian_tpr(fpr: float, mu: float) -> float:
-    """Best true-positive rate against a Gaussian mechanism (Dong, Roth, Su 2022, eq. 6)."""
+    """Best true-positive rate against a Gaussian mechanism (Dong, Roth, Su 2022)."""
     return NORMAL.cdf(NORMAL.inv_cdf(fpr) + mu)
 
 
@@ -38,7 +38,7 @@ def one_sampled_step_delta(eps: float, q: float, sigma: float) -> float:
 
 
 def naive_renyi(order: int, q: float, sigma: float) -> float:
-    """Mironov, Talwar, Zhang 2019, section 3.3, term by term in plain floats."""
+    """Mironov, Talwar, Zhang 2019, section 3, term by term in plain floats."""
     total = sum(
         math.comb(order, k) * (1 - q) ** (order - k) * q**k * math.exp((k * k - k) / (2 * sigma**2))
         for k in range(order + 1)
