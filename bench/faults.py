@@ -1,0 +1,273 @@
+"""What is lost, overspent or released twice when a site is killed or its disk fails.
+
+Rows: `fault`, `trials`, `lost`, `overspent`, `double_released`, `stuck`. In every trial a
+coordinator asks a real site agent (with a quick trainer) for rounds, and keeps what it was told
+and what it received; the site is harmed at a seeded point, started again until its rounds are
+done, and its ledger then compared:
+
+- lost: attempts that were acknowledged, and are not in the ledger as far as they were;
+- overspent: trials after which the ledger's epsilon is below that of what had left;
+- double_released: attempts of which two different updates left;
+- stuck: trials after which the site did not go on by itself. A file that is cut or flipped may be
+  refused, in words and with a way out; then it must go on once the file is restored.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Final, get_args
+
+import numpy as np
+
+from bench.fault_site import (
+    ATTEMPTS,
+    LAYOUT,
+    PATIENCE,
+    REFUSED,
+    STUDY,
+    Place,
+    Site,
+    Trap,
+)
+from bench.output import Row, parser, report
+from privacy.accounting import epsilon
+from privacy.events import event_of
+from privacy.ledger import AttemptKey, LedgerView, State, read_ledger
+from privacy.wire.bodies import Body, Collect, Refusal, Running, Started, StartTraining, Update
+from privacy.wire.envelope import Envelope, open_envelope, seal, size_limit
+from privacy.wire.reasons import Reason
+
+RUN: Final = 7
+ROUNDS: Final = 3  # before the harm, or around it
+LEDGER: Final = "ledger.sqlite"
+_MAIN: Final = (LEDGER, f"{LEDGER}-wal")  # hold the records, and are harmed most often
+HARMED: Final = (*_MAIN, *_MAIN, *_MAIN, f"{LEDGER}-shm", f"{LEDGER}.head", "ledger.key")
+_POLL_SECONDS: Final = 0.001
+_START: Final = StartTraining(
+    STUDY.digest(), LAYOUT.fingerprint(), np.zeros(LAYOUT.parameters, np.float32)
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one trial, or several, brought to light; all should be 0."""
+
+    lost: int = 0
+    overspent: int = 0
+    double_released: int = 0
+    stuck: int = 0
+
+    def __add__(self, other: Verdict) -> Verdict:
+        mine, its = asdict(self), asdict(other)
+        return Verdict(**{name: mine[name] + its[name] for name in mine})
+
+
+@dataclass
+class Coordinator:
+    """Asks for rounds, and remembers what it was told and what it received."""
+
+    round: int = 1
+    attempt: int = 1
+    started: set[AttemptKey] = field(default_factory=set)  # acknowledged intents
+    left: dict[AttemptKey, set[bytes]] = field(default_factory=dict)  # what left of an attempt
+
+    def drive(self, site: Site, rounds: int) -> bool:
+        """Ask until `rounds` are done; False if the site died or could not go on."""
+        for key in sorted(self.started):  # of a site that died since: what is still to be had?
+            self._note(key, self._ask(site, key, Collect()))
+            if self._ask(site, key, _START) == Started():
+                self._collected(site, key)
+        while self.round <= rounds and self.attempt <= ATTEMPTS:
+            key = AttemptKey(RUN, self.round, self.attempt)
+            body = self._ask(site, key, _START)
+            if body == Refusal(Reason.NOT_NEWER):
+                self.attempt += 1
+            elif body != Started():
+                return False
+            else:
+                self.started.add(key)
+                if not self._collected(site, key):
+                    return False
+                self.round, self.attempt = self.round + 1, 1
+        return self.round > rounds
+
+    def judge(self, ledger: LedgerView) -> Verdict:
+        """Compare with the ledger."""
+        states = {entry.key: entry.state for entry in ledger.entries()}
+        lost = {key for key in self.started if key not in states}
+        lost |= {key for key in self.left if states.get(key) is not State.COMMITTED}
+        event = event_of(STUDY)
+        left = epsilon([event] * len(self.left), STUDY.privacy.delta)
+        twice = sum(len(updates) > 1 for updates in self.left.values())
+        return Verdict(len(lost), int(ledger.spent() < left), twice)
+
+    def _collected(self, site: Site, key: AttemptKey) -> bool:
+        body: Body | None = Running()
+        end = time.monotonic() + PATIENCE
+        while body == Running() and time.monotonic() < end:
+            time.sleep(_POLL_SECONDS)
+            body = self._ask(site, key, Collect())
+        self._note(key, body)
+        return isinstance(body, Update)
+
+    def _note(self, key: AttemptKey, body: Body | None) -> None:
+        if isinstance(body, Update):
+            self.left.setdefault(key, set()).add(body.delta.tobytes())
+        elif body == Refusal(Reason.TRAINING_FAILED):
+            self.left.setdefault(key, set()).add(b"failed")
+
+    def _ask(self, site: Site, key: AttemptKey, body: Body) -> Body | None:
+        reply = site.ask(seal(Envelope(key.run, key.round, key.attempt, body)))
+        if reply is None:
+            return None
+        return open_envelope(reply, limit=size_limit(LAYOUT.parameters)).body
+
+
+def one_site(coordinator: Coordinator, site: Site, rounds: int) -> tuple[bool, int]:
+    """Drive one site process to its end: whether the rounds are done, and its exit status."""
+    done = site.ready() and coordinator.drive(site, rounds)
+    return done, site.stop()
+
+
+def finish(coordinator: Coordinator, folder: Path, rounds: int) -> Verdict:
+    """Start the site again, unharmed, and compare when its rounds are done."""
+    done, status = one_site(coordinator, Site(folder), rounds)
+    if not done or status != 0:
+        return Verdict(stuck=1)
+    return coordinator.judge(read_ledger(folder / LEDGER))
+
+
+def killed(place: Place | None, seed: int, lines: int, seconds: float) -> Verdict | None:
+    """Kill a new site and then its successor, in `place` or at any time; None if it got away."""
+    draw, coordinator, deaths = random.Random(f"{place} {seed}"), Coordinator(), 0
+    with fresh_folder() as folder:
+        for share in (1.0, draw.choice((0.0, 0.3))):
+            if not share:
+                continue
+            trap = Trap(place, draw.randint(1, max(1, int(share * lines)))) if place else None
+            site = Site(folder, trap=trap)
+            if place is None:
+                site.kill_after(draw.uniform(0, share * seconds))
+            _, status = one_site(coordinator, site, ROUNDS)
+            deaths += status == -9
+            if status not in (0, -9):
+                return Verdict(stuck=1)
+        return finish(coordinator, folder, ROUNDS) if deaths else None
+
+
+def harmed(harm: Callable[[Path, random.Random], None], seed: int) -> Verdict:
+    """Harm one file of a site that was killed (its log still open) or ended by itself."""
+    draw, coordinator = random.Random(f"{harm.__name__} {seed}"), Coordinator()
+    with fresh_folder() as folder, fresh_folder() as backup:
+        site = Site(folder)
+        if not (site.ready() and coordinator.drive(site, ROUNDS)):
+            return Verdict(stuck=1)
+        if draw.random() < 0.5:
+            site.kill()
+        site.stop()
+        shutil.copytree(folder, backup, dirs_exist_ok=True)
+        harm(draw.choice([file for file in map(folder.joinpath, HARMED) if file.exists()]), draw)
+        outside = copy.deepcopy(coordinator)
+        done, status = one_site(outside, Site(folder), ROUNDS + 1)
+        if status == 0 and done:
+            return outside.judge(read_ledger(folder / LEDGER))
+        refused = Verdict(stuck=int(status != REFUSED))
+        return refused + finish(coordinator, backup, ROUNDS + 1)
+
+
+def cut(file: Path, draw: random.Random) -> None:
+    """Leave only the beginning of `file`."""
+    data = file.read_bytes()
+    file.write_bytes(data[: draw.randrange(len(data) or 1)])
+
+
+def flip(file: Path, draw: random.Random) -> None:
+    """Change one bit of `file`."""
+    data = bytearray(file.read_bytes())
+    if data:
+        place = draw.randrange(8 * len(data))
+        data[place // 8] ^= 1 << place % 8
+        file.write_bytes(data)
+
+
+def filled(seed: int, largest: int) -> Verdict:
+    """No file of the site can grow beyond a limit, from its start or after some rounds."""
+    draw, coordinator = random.Random(f"full {seed}"), Coordinator()
+    with fresh_folder() as folder:
+        rounds = draw.randint(0, ROUNDS - 1)
+        if rounds:
+            one_site(coordinator, Site(folder), rounds)
+        site = Site(folder, file_limit=draw.randrange(largest))
+        _, status = one_site(coordinator, site, ROUNDS)
+        stuck = Verdict(stuck=int(status not in (0, REFUSED)))
+        return stuck + finish(coordinator, folder, ROUNDS)
+
+
+def measure(seeds: int) -> list[Row]:
+    """All faults; `seeds` kills and a fifth as many of each other fault."""
+    event = event_of(STUDY)
+    for charges in range(1, 2 * ROUNDS + 4):  # the sites inherit what was computed once
+        epsilon([event] * charges, STUDY.privacy.delta)
+    places: tuple[Place | None, ...] = (*get_args(Place), None)
+    rows = []
+    for number, place in enumerate(places):
+        trials = (seeds + len(places) - 1 - number) // len(places)
+        lines, seconds = rehearse(place or "ledger")
+        outcomes = (killed(place, seed, lines, seconds) for seed in range(8 * trials + 8))
+        name = f"SIGKILL in {place}" if place else "SIGKILL at any time"
+        rows.append(row(name, trials, (found for found in outcomes if found is not None)))
+    others = max(3, seeds // 5)
+    rows.append(row("file cut", others, (harmed(cut, seed) for seed in count())))
+    rows.append(row("bit flipped", others, (harmed(flip, seed) for seed in count())))
+    rows.append(row("disk full", others, (filled(seed, 90_000) for seed in count())))
+    return rows
+
+
+def row(fault: str, trials: int, outcomes: Iterator[Verdict]) -> Row:
+    """The sum of the next `trials` outcomes; fewer where there are no more."""
+    found, ran = Verdict(), 0
+    for ran, verdict in enumerate(outcomes, start=1):
+        found += verdict
+        if ran == trials:
+            break
+    return {"fault": fault, "trials": ran, **asdict(found)}
+
+
+def rehearse(place: Place) -> tuple[int, float]:
+    """Lines that an unharmed new site executes in `place`, and the seconds that it takes."""
+    with fresh_folder() as folder:
+        one_site(Coordinator(), Site(folder, trap=Trap(place, 0)), ROUNDS)
+        lines = int((folder / "passed").read_text())
+    with fresh_folder() as folder:
+        start = time.perf_counter()
+        one_site(Coordinator(), Site(folder), ROUNDS)
+        return lines, time.perf_counter() - start
+
+
+@contextmanager
+def fresh_folder() -> Iterator[Path]:
+    """An empty folder for the time of the block."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def main() -> None:
+    """`python -m bench.faults ledger [--seeds N] [--json]`."""
+    arguments = parser("faults", __doc__ or "")
+    arguments.add_argument("what", choices=["ledger"])
+    arguments.add_argument("--seeds", type=int, default=300)
+    options = arguments.parse_args()
+    report("faults", measure(options.seeds), as_json=options.json)
+
+
+if __name__ == "__main__":
+    main()
