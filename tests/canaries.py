@@ -137,7 +137,7 @@ def _contents(path: Path) -> Iterator[bytes]:
     """The file's bytes; then what a zip archive or a SQLite database holds, unpacked."""
     data = path.read_bytes()
     yield data
-    if zipfile.is_zipfile(io.BytesIO(data)):
+    if data.startswith(b"PK\3\4"):
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             for name in archive.namelist():
                 yield name.encode() + archive.read(name)

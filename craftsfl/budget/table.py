@@ -18,7 +18,8 @@ from privacy.accounting.fitting import MOST_ROUNDS
 
 BLOCKS: Final = " ▁▂▃▄▅▆▇█"
 HEIGHT, WIDTH = 8, 56  # of the curve, in characters
-BAR: Final = 12
+BAR: Final = 10
+DAY: Final = 86_400.0  # seconds; a shorter curve is labelled to the second
 
 
 def show_table(book: Book, console: Console) -> None:
@@ -81,7 +82,8 @@ def curve(book: Book) -> Iterator[str]:
         cells = (BLOCKS[max(0, min(8, round(level * HEIGHT * 8) - row * 8))] for level in levels)
         label = f"ε {book.budget * (row + 1) / HEIGHT:6.2f}" if row % 2 else ""
         yield f"{label:>9} ┤{''.join(cells)}"
-    began, ended = _when(book.began), _when(last)
+    clock = "%H:%M" if span > DAY else "%H:%M:%S"
+    began, ended = _when(book.began, clock), _when(last, clock)
     yield f"{'0':>9} └{'─' * WIDTH}"
     yield f"{'':11}{began}{ended:>{WIDTH - len(began)}}"
 
@@ -95,8 +97,8 @@ def _level(book: Book, until: float) -> float:
     return min(1.0, spent / book.budget)
 
 
-def _when(time: float) -> str:
-    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M UTC")
+def _when(time: float, clock: str) -> str:
+    return datetime.fromtimestamp(time, UTC).strftime(f"%Y-%m-%d {clock} UTC")
 
 
 def _words(book: Book) -> str:

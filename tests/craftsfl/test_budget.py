@@ -193,7 +193,7 @@ def test_an_empty_ledger_is_shown_without_a_curve(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spent", "filled"), [(0.0, 0), (1e-6, 1), (5.0, 6), (10.0, 12), (99.0, 12), (math.inf, 12)]
+    ("spent", "filled"), [(0.0, 0), (1e-6, 1), (5.0, 5), (10.0, 10), (99.0, 10), (math.inf, 10)]
 )
 def test_a_bar_shows_the_share(spent: float, filled: int) -> None:
     assert bar(spent, 10.0).plain.count("█") == filled
