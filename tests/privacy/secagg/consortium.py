@@ -152,3 +152,27 @@ def run_all(
 def total(lanes: dict[int, np.ndarray], sites: Iterable[int]) -> np.ndarray:
     parts = [lanes[site] for site in sites]
     return np.sum(parts, axis=0, dtype=np.uint64)
+
+
+def reach(
+    world: World, stage: ServerStage
+) -> tuple[SecAggServer, dict[int, SecAggClient], dict[int, np.ndarray]]:
+    """An honest attempt up to the exchange `stage`, whose messages have not been sent yet."""
+    server, clients, lanes = world.server(), world.clients(), world.lanes()
+    while server.stage is not stage:
+        if server.stage is ServerStage.SHARE:
+            for site, client in clients.items():
+                client.provide(lanes[site].copy())
+        exchange(server, clients)
+    return server, clients, lanes
+
+
+def frozen(client: SecAggClient) -> tuple:
+    """All of a client's state, to be compared by identity and value."""
+    lanes = None if client._lanes is None else client._lanes.tobytes()
+    return client._state, client._answered, lanes, client._provided
+
+
+def unchanged(before: tuple, client: SecAggClient) -> bool:
+    state, answered, *rest = frozen(client)
+    return state is before[0] and answered is before[1] and tuple(rest) == before[2:]
