@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from client.settings import ANY_STUDY, Policy
+from client.settings import ANY, Policy
 from privacy.errors import ConfigError, PolicyError
 from privacy.manifest import Study
 
@@ -48,8 +48,11 @@ class SiteRules:
         """Raise `PolicyError` if the deltas of all studies together exceed the policy's.
 
         `other_studies` is the sum over the studies that this site's patients were already in;
-        (epsilon, delta) of separate studies add up (Dwork and Roth 2014, Theorem 3.16).
+        (epsilon, delta) of separate studies add up (Dwork and Roth 2014, Theorem 3.16). A Renyi
+        filter holds at the policy's own delta, whatever those of the studies.
         """
+        if self.policy.across_studies == "rdp-filter":
+            return
         total = other_studies + self.study.privacy.delta
         if total > self.policy.delta * (1 + 1e-9):
             raise PolicyError(
@@ -96,8 +99,11 @@ class SiteRules:
 
     def _study_faults(self) -> Iterator[str]:
         digest = self.study.digest().hex()
-        if self.policy.studies != (ANY_STUDY,) and digest not in self.policy.studies:
+        if self.policy.studies != (ANY,) and digest not in self.policy.studies:
             yield f"its digest {digest} is not among `studies`"
+        if not self.policy.allows_base(self.study.base.digest):
+            yield f"its base model {self.study.base.digest} is not among `bases`"
+        yield from _above("rank", self.study.adapter.rank, self.policy.max_rank)
         yield from _above("delta", self.study.privacy.delta, self.policy.delta)
         yield from _above("rounds", self.study.rounds, self.policy.max_rounds)
         yield from _above("attempts", self.study.privacy.attempts, self.policy.max_attempts)
@@ -113,6 +119,7 @@ class SiteRules:
         )
         yield from _above("draws_per_tile", training.draws_per_tile, policy.max_draws_per_tile)
         yield from _above("clipping_norm", training.clipping_norm, policy.max_clipping_norm)
+        yield from _above("learning_rate", training.learning_rate, policy.max_learning_rate)
 
     def _noise_faults(self) -> Iterator[str]:
         sigma = self.study.training.noise_multiplier

@@ -14,14 +14,19 @@ from privacy.config import Strict, load_toml
 from privacy.errors import DeploymentError
 from privacy.manifest import Count, Fraction, Positive, SiteName
 
-ANY_STUDY = "any"
+ANY = "any"
 _LONGEST_FOLDER = 60  # a Unix socket's whole path must stay below about 104 bytes
+
+
+Observer = Literal["server", "site", "coalition", "public"]
 
 
 class DataSettings(Strict):
     """`[data]`: the folder with the tiles and `metadata.csv|jsonl|parquet`."""
 
     folder: Path
+    # Overrules the suspicion that patient_id names slides, blocks or examinations.
+    patient_ids_confirmed: bool = False
 
 
 class AgentSettings(Strict):
@@ -60,15 +65,23 @@ class SiteSettings(Strict):
 class Policy(Strict):
     """The whole of `policy.toml`: the site's own bounds, checked before anything is computed.
 
-    `epsilon` and `delta` bound everything that ever leaves this site, summed over all studies,
-    for patients as the unit. Neither has a default.
+    `epsilon` and `delta` bound everything that ever leaves this site, over all studies, for
+    patients as the unit; `study_epsilon` bounds each study. What is not allowed is forbidden: no
+    budget, study, base model, mechanism or observer has a default.
     """
 
     epsilon: Positive
     delta: Annotated[float, Field(gt=0, lt=1e-3)]
+    study_epsilon: Positive
     studies: tuple[str, ...] = Field(min_length=1)
+    bases: tuple[str, ...] = Field(min_length=1)
+    mechanisms: tuple[Literal["local", "pooled"], ...] = Field(min_length=1)
+    # Those against whom the budget holds: each charge is the worst of what they would learn.
+    observers: tuple[Observer, ...] = Field(min_length=1)
     secure_aggregation: Literal["required", "off"] = "required"
-    mechanisms: tuple[Literal["local", "pooled"], ...] = Field(("local",), min_length=1)
+    # How the studies add up: (epsilon, delta) summed, or a Renyi filter of a fixed order.
+    across_studies: Literal["sum", "rdp-filter"] = "sum"
+    rdp_order: Annotated[int, Field(ge=2, le=1024)] | None = None
     max_rounds: Count = 1000
     max_attempts: Count = 3
     # Attempts, over all runs and studies, that were started and never charged: superseded, never
@@ -80,6 +93,8 @@ class Policy(Strict):
     max_tiles_per_patient: Count = 16
     max_draws_per_tile: Count = 16
     max_clipping_norm: Positive = 10.0
+    max_learning_rate: Positive = 1.0
+    max_rank: Count = 64
     min_noise_multiplier: Positive = 0.3
     allow_no_privacy: bool = False
     max_parameters: Count = 50_000_000
@@ -88,17 +103,42 @@ class Policy(Strict):
     @classmethod
     def _are_digests(cls, studies: tuple[str, ...]) -> tuple[str, ...]:
         for study in studies:
-            if study != ANY_STUDY and not _is_hex_digest(study):
+            if study != ANY and not _is_hex_digest(study):
                 raise ValueError(
                     'each entry is the 64 hex digits of a study\'s digest, or "any" spelled out'
                 )
         return studies
 
+    @field_validator("bases")
+    @classmethod
+    def _are_base_digests(cls, bases: tuple[str, ...]) -> tuple[str, ...]:
+        for base in bases:
+            if base != ANY and not _is_hex_digest(base.removeprefix("sha256:")):
+                raise ValueError(
+                    'each entry is a base model\'s digest as in study.toml ("sha256:" and 64 hex '
+                    'digits), or "any" spelled out'
+                )
+        return bases
+
     @model_validator(mode="after")
-    def _any_stands_alone(self) -> Self:
-        if ANY_STUDY in self.studies and len(self.studies) > 1:
-            raise ValueError('studies: "any" makes the other entries meaningless; keep one')
+    def _is_consistent(self) -> Self:
+        for name in ("studies", "bases"):
+            entries = getattr(self, name)
+            if ANY in entries and len(entries) > 1:
+                raise ValueError(f'{name}: "any" makes the other entries meaningless; keep one')
+        if self.study_epsilon > self.epsilon:
+            raise ValueError(
+                f"study_epsilon {self.study_epsilon:g} is above epsilon {self.epsilon:g}, the "
+                "budget of all studies together"
+            )
+        if (self.across_studies == "rdp-filter") != (self.rdp_order is not None):
+            raise ValueError('rdp_order is set exactly where across_studies = "rdp-filter"')
         return self
+
+    def allows_base(self, digest: str) -> bool:
+        """Whether the base model of this digest, "sha256:..." as in the study, is admitted."""
+        plain = {base.removeprefix("sha256:") for base in self.bases}
+        return ANY in plain or digest.removeprefix("sha256:") in plain
 
 
 def load_site(path: Path) -> SiteSettings:

@@ -4,7 +4,8 @@ Every transition is in this file. Guarantees, each with a test:
 
 - `StartTraining` is checked in this order, and refused without any change of state: study,
   layout, repetition (same bytes: `Started` again; others: CONFLICT), newer than everything
-  journalled for its run, rounds and attempts of the study, attempts lost so far, noise, budget.
+  journalled for its run, rounds and attempts of the study, also summed over all its runs,
+  attempts lost so far, noise, the budgets of the study and of all studies together.
   Then the intent is journalled durably, and only then does training touch the data.
 - An `Update` leaves only after its charge was committed durably, and the same bytes leave again
   when it is collected again. So does the word that training failed, once it had touched the
@@ -13,21 +14,25 @@ Every transition is in this file. Guarantees, each with a test:
   how many of them there may be.
 - A newer `StartTraining` cancels an older attempt. No other message changes anything.
 - `handle` never raises and never waits for training.
-- What it returns holds public facts, epsilon figures and noised vectors: nothing that depends on
-  which patients were drawn, except how many quarters of the steps are done.
+- Epsilon figures that leave are those of this study alone: what other studies spent is theirs.
+- What it returns holds public facts, epsilon figures and noised vectors, and what training gave
+  leaves at the study's public time slots only: which slot is all that tells of the draw.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from client.agent.boundary import Failure, contained
+from client.agent.budget import Budgets, budgets, charged, study_epsilon, why_refused
 from client.agent.progress import ProgressSource
-from client.agent.work import Turn, Work
+from client.agent.work import Clock, Turn, Work
 from client.policy import SiteRules
 from privacy.events import event_of
 from privacy.ledger import AttemptKey, Charge, Ledger, State
@@ -58,8 +63,9 @@ class _Attempt:
 
     key: AttemptKey
     request: bytes  # SHA-256 of the whole StartTraining message
-    epsilon_after: float
+    budgets: Budgets  # as they are once it is charged
     work: Work
+    began: float  # by the clock
     reply: bytes | None = None  # the sealed Update or Refusal, once it is committed
 
 
@@ -67,13 +73,19 @@ class SiteAgent:
     """Answers the coordinator for one study. `handle` and `stop` may be called from any thread."""
 
     def __init__(
-        self, rules: SiteRules, ledger: Ledger, trainer: Trainer, progress: ProgressSource
+        self,
+        rules: SiteRules,
+        ledger: Ledger,
+        trainer: Trainer,
+        progress: ProgressSource,
+        clock: Clock = time.monotonic,
     ) -> None:
         study = rules.study
         self._rules = rules
         self._ledger = ledger
         self._trainer = trainer
         self._progress = progress
+        self._clock = clock
         self._charge = Charge(study.digest(), event_of(study), study.privacy.delta)
         self._layout = trainer.layout.fingerprint()
         self._parameters = trainer.layout.parameters
@@ -133,8 +145,10 @@ class SiteAgent:
             base_digest=bytes.fromhex(rules.study.base.digest.removeprefix("sha256:")),
             layout_fingerprint=self._layout,
             parameters=self._parameters,
-            epsilon_spent=self._ledger.spent(),
-            epsilon_budget=rules.policy.epsilon,
+            epsilon_spent=study_epsilon(
+                rules.policy, charged(self._ledger.entries()), self._charge.study_digest
+            ),
+            epsilon_budget=rules.policy.study_epsilon,
             delta=rules.study.privacy.delta,
             masked=False,
         )
@@ -149,43 +163,58 @@ class SiteAgent:
             return Started() if last.request == request else Refusal(Reason.CONFLICT)
         if key.run in self._newest and key <= self._newest[key.run]:
             return Refusal(Reason.NOT_NEWER)
-        epsilon_after = self._ledger.spent(self._charge)
-        refusal = self._refusal(key, epsilon_after)
+        found = budgets(self._rules.policy, self._ledger.entries(), self._charge)
+        refusal = self._refusal(key, found)
         if refusal is not None:
             return refusal
         self._ledger.intent(key, self._charge)
         self._remember(key)
-        self._begin(key, request, epsilon_after, start.adapter)
+        self._begin(key, request, found, start.adapter)
         return Started()
 
-    def _refusal(self, key: AttemptKey, epsilon_after: float) -> Refusal | None:
+    def _refusal(self, key: AttemptKey, found: Budgets) -> Refusal | None:
         """Why policy or budget forbid this attempt; None if they do not."""
         study, policy = self._rules.study, self._rules.policy
         if not 1 <= key.round <= study.rounds or not 1 <= key.attempt <= study.privacy.attempts:
             return Refusal(Reason.POLICY)
-        if self._lost() >= policy.max_lost_attempts:
-            _log.warning(
-                "Round %d refused: %d attempts were started and never collected; "
-                "max_lost_attempts in policy.toml allows no more.",
-                *(key.round, policy.max_lost_attempts),
-            )
+        too_many = self._too_many()
+        if too_many:
+            _log.warning("Round %d refused: %s.", key.round, too_many)
             return Refusal(Reason.POLICY)
         if self._charge.event.no_privacy:
             return None if policy.allow_no_privacy else Refusal(Reason.POLICY)
-        if epsilon_after > policy.epsilon:
-            spent = self._ledger.spent()
-            _log.warning(
-                "Round %d refused: it would take epsilon from %.4g to %.4g; the budget is %.4g.",
-                *(key.round, spent, epsilon_after, policy.epsilon),
-            )
-            return Refusal(Reason.BUDGET, spent, epsilon_after, policy.epsilon)
+        if not found.fit:
+            why = why_refused(policy, found, self._ledger.entries(), self._charge)
+            _log.warning("Round %d refused: %s.", key.round, why)
+            line = found.study
+            return Refusal(Reason.BUDGET, line.spent, line.after, line.budget)
         return None
 
-    def _begin(self, key: AttemptKey, request: bytes, after: float, adapter: Vector) -> None:
-        work = Work(self._trainer, adapter, key, self._progress, self._turn)
+    def _too_many(self) -> str:
+        """Why there may be no further attempt, whatever it costs; "" if there may.
+
+        A coordinator that begins a study anew, with new run numbers, gains nothing by it.
+        """
+        study, entries = self._rules.study, self._ledger.entries()
+        own = sum(entry.charge.study_digest == self._charge.study_digest for entry in entries)
+        if own >= study.rounds * study.privacy.attempts:
+            return (
+                f"the study has had all of its {study.rounds} rounds x "
+                f"{study.privacy.attempts} attempts, over all runs"
+            )
+        lost = sum(entry.state is State.INTENT for entry in entries)
+        if lost >= self._rules.policy.max_lost_attempts:
+            return (
+                f"{lost} attempts were started and never collected; max_lost_attempts in "
+                "policy.toml allows no more"
+            )
+        return ""
+
+    def _begin(self, key: AttemptKey, request: bytes, found: Budgets, adapter: Vector) -> None:
+        work = Work(self._trainer, adapter, key, self._progress, self._turn, self._clock)
         if self._attempt is not None:
             self._attempt.work.cancel()
-        self._attempt = _Attempt(key, request, after, work)
+        self._attempt = _Attempt(key, request, found, work, began=self._clock())
         work.start()
         _log.info("Round %d, attempt %d: training.", key.round, key.attempt)
 
@@ -195,26 +224,33 @@ class SiteAgent:
             return Refusal(Reason.NOT_STARTED)
         if attempt.reply is None:
             result = attempt.work.result
-            if result is None:
-                return Running(attempt.work.quarter)
+            if result is None or not self._in_slot(attempt):
+                return Running()
             attempt.reply = self._concluded(attempt, result)
         return attempt.reply
 
+    def _in_slot(self, attempt: _Attempt) -> bool:
+        """Whether a time slot has begun since training ended; the first begins after one slot."""
+        finished, slot = attempt.work.finished_at, self._rules.study.cohort.reply_slot
+        if finished is None:
+            return False
+        slots = max(1, math.ceil((finished - attempt.began) / slot))
+        return self._clock() >= attempt.began + slots * slot
+
     def _concluded(self, attempt: _Attempt, result: Vector | Failure) -> bytes:
         """The attempt's last reply; what depends on the data is charged before it leaves."""
-        key, update = attempt.key, self._update(result, attempt.epsilon_after)
+        key, found = attempt.key, attempt.budgets
+        update = self._update(result, found.study.after)
         reply = _sealed(key, update or Refusal(Reason.TRAINING_FAILED))
         if update is not None or attempt.work.touched:
             self._ledger.commit(key)  # durable before the first byte leaves
             _log.info(
-                "Round %d %s; epsilon is now %.4g of %.4g.",
+                "Round %d %s; epsilon of this study is now %.4g of %.4g, of all %.4g of %.4g.",
                 *(key.round, "finished" if update is not None else "failed, which is charged too"),
-                *(attempt.epsilon_after, self._rules.policy.epsilon),
+                *(found.study.after, found.study.budget),
+                *(found.for_ever.after, found.for_ever.budget),
             )
         return reply
-
-    def _lost(self) -> int:
-        return sum(entry.state is State.INTENT for entry in self._ledger.entries())
 
     def _update(self, result: Vector | Failure, epsilon_after: float) -> Update | None:
         if isinstance(result, Failure) or result.shape != (self._parameters,):

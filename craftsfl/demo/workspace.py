@@ -68,9 +68,13 @@ seeds = [11, 12]
 
 POLICY = """\
 # What this hospital allows. There is no default budget.
-epsilon = {epsilon}
+epsilon = {epsilon}         # of its patients, for ever
 delta = {delta}
+study_epsilon = {epsilon}   # of this study
 studies = ["{study}"]
+bases = ["{base}"]
+mechanisms = ["local"]      # this site adds all of the noise itself
+observers = ["server", "site", "coalition", "public"]
 secure_aggregation = "off"  # the coordinator sees this site's noised update
 """
 
@@ -295,7 +299,9 @@ def _write_hospital(
         socket=runtime / f"{member.name}.sock",
     )
     make_supernode_key(hospital.key)
-    policy = POLICY.format(epsilon=EPSILON_BUDGET, delta=DELTA, study=study.digest().hex())
+    policy = POLICY.format(
+        epsilon=EPSILON_BUDGET, delta=DELTA, study=study.digest().hex(), base=study.base.digest
+    )
     (folder / "policy.toml").write_text(policy, "utf-8")
     hospital.settings.write_text(
         SITE.format(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,6 @@ import numpy as np
 from client.agent.progress import ProgressSource
 from client.agent.site_agent import SiteAgent
 from client.policy import SiteRules
-from client.settings import Policy
 from model.layout import Entry, Layout
 from privacy.ledger import Ledger
 from privacy.manifest import Study
@@ -20,7 +19,7 @@ from privacy.wire.bodies import Body, Collect, Running, StartTraining
 from privacy.wire.codec import Vector
 from privacy.wire.envelope import Envelope, open_envelope, seal, size_limit
 
-from .studies import make_study
+from .studies import make_policy, make_study
 
 LAYOUT = Layout((Entry("unet.down.lora_A", (1, 6), "float32"),))
 P = LAYOUT.parameters
@@ -39,6 +38,7 @@ class FakeTrainer:
         self.entered = threading.Event()
         self.calls = 0
         self.cancelled = 0
+        self.withdrawn: set[int] = set()
         self.on_start: Callable[[], None] = lambda: None
         self.result: Callable[[Vector], Any] = np.ones_like
 
@@ -62,12 +62,14 @@ class FakeTrainer:
         result: Vector = self.result(adapter)
         return result
 
+    def withdraw(self, patients: Collection[int]) -> None:
+        self.withdrawn |= set(patients)
+
 
 def make_rules(
     *, policy: dict[str, Any] | None = None, study: Study | None = None, name: str = "north"
 ) -> SiteRules:
-    values = {"epsilon": 20.0, "delta": 1e-5, "studies": ("any",), "secure_aggregation": "off"}
-    return SiteRules(name, study or make_study(), Policy(**{**values, **(policy or {})}))
+    return SiteRules(name, study or make_study(), make_policy(**(policy or {})))
 
 
 def make_agent(

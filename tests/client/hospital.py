@@ -20,17 +20,17 @@ from privacy.wire.bodies import Body
 from privacy.wire.envelope import open_envelope
 
 from .pictures import write_folder
-from .studies import make_study
+from .studies import POLICY, make_study
 
 ROOT = Path(__file__).parents[2]
-POLICY = 'epsilon = 20.0\ndelta = 1e-5\nstudies = ["any"]\nsecure_aggregation = "off"\n'
+POLICY_TEXT = "".join(f"{name} = {json.dumps(value)}\n" for name, value in POLICY.items())
 
 
 def write_hospital(folder: Path, *, study: Study | None = None, name: str = "north") -> Path:
     """Write tiles of 10 patients, study, policy and site.toml, and return the last."""
     write_folder(folder / "tiles", patients=10)
     write_study(folder / "study.toml", study or make_study())
-    (folder / "policy.toml").write_text(POLICY)
+    (folder / "policy.toml").write_text(POLICY_TEXT)
     site = folder / "site.toml"
     site.write_text(
         f'name = "{name}"\nstudy = "study.toml"\npolicy = "policy.toml"\n'

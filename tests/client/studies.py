@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from client.settings import Policy
 from privacy.manifest import Study
 
 VALUES: dict[str, Any] = {
@@ -30,6 +31,22 @@ VALUES: dict[str, Any] = {
     ],
     "samples": {"prompts": ["glands"], "seeds": [1]},
 }
+
+POLICY: dict[str, Any] = {
+    "epsilon": 20.0,
+    "delta": 1e-5,
+    "study_epsilon": 20.0,
+    "studies": ("any",),
+    "bases": ("any",),
+    "mechanisms": ("local",),
+    "observers": ("server", "site", "coalition", "public"),
+    "secure_aggregation": "off",
+}
+
+
+def make_policy(**changes: Any) -> Policy:
+    """A policy that allows the small study."""
+    return Policy(**{**POLICY, **changes})
 
 
 def make_study(**changes: dict[str, Any] | Any) -> Study:

@@ -5,15 +5,13 @@ from typing import Any
 import pytest
 
 from client.policy import SiteRules
-from client.settings import Policy
 from privacy.errors import ConfigError, PolicyError
 
-from .studies import make_study
+from .studies import make_policy, make_study
 
 
 def rules(policy: dict[str, Any] | None = None, name: str = "north", **study: Any) -> SiteRules:
-    allowed = {"epsilon": 5.0, "delta": 1e-5, "studies": ("any",), "secure_aggregation": "off"}
-    return SiteRules(name, make_study(**study), Policy(**{**allowed, **(policy or {})}))
+    return SiteRules(name, make_study(**study), make_policy(**(policy or {})))
 
 
 def test_an_allowed_study_passes() -> None:
@@ -33,6 +31,8 @@ def test_every_exceeded_bound_is_named_at_once() -> None:
         "delta": 1e-6,
         "studies": ("0" * 64,),
         "mechanisms": ("pooled",),
+        "bases": ("sha256:" + "cd" * 32,),
+        "max_learning_rate": 0.05,
     }
     with pytest.raises(PolicyError) as caught:
         rules(strict).check()
@@ -42,6 +42,8 @@ def test_every_exceeded_bound_is_named_at_once() -> None:
         "clipping_norm 1",
         "noise_multiplier 1",
         "`studies`",
+        "`bases`",
+        "learning_rate 0.1",
         '"local"',
     ]
     assert [text for text in named if text not in caught.value.message] == []
@@ -62,6 +64,24 @@ def test_required_secure_aggregation_is_refused_with_the_way_out(
     assert "later" in caught.value.message
     assert 'secure_aggregation = "off"' in caught.value.hint
     assert "sees this site's own" in caught.value.hint
+
+
+def test_the_rank_is_bounded() -> None:
+    wide = {"adapter": {"rank": 65}}
+    with pytest.raises(PolicyError, match="rank 65 is above 64"):
+        rules(**wide).check()
+    rules({"max_rank": 65}, **wide).check()
+
+
+@pytest.mark.parametrize("base", ["sha256:" + "ab" * 32, "ab" * 32])
+def test_the_bases_that_are_named_are_allowed(base: str) -> None:
+    rules({"bases": ("sha256:" + "00" * 32, base)}).check()
+
+
+def test_a_renyi_filter_has_its_own_delta() -> None:
+    with pytest.raises(PolicyError, match="deltas of all studies"):
+        rules().check_delta(1e-6)
+    rules({"across_studies": "rdp-filter", "rdp_order": 8}).check_delta(1e-6)
 
 
 def test_a_site_outside_of_the_study_is_refused() -> None:

@@ -19,7 +19,15 @@ folder = "../tiles"
 [agent]
 state = "state"
 """
-POLICY = 'epsilon = 4.0\ndelta = 1e-5\nstudies = ["any"]\n'
+POLICY = """
+epsilon = 4.0
+delta = 1e-5
+study_epsilon = 4.0
+studies = ["any"]
+bases = ["any"]
+mechanisms = ["local"]
+observers = ["public"]
+"""
 
 
 @pytest.fixture
@@ -54,7 +62,7 @@ def test_commented_defaults_of_the_sample_policy_are_the_real_ones() -> None:
         for line in lines
         if line.startswith(("# max_", "# min_"))
     )
-    assert len(shown) == 10
+    assert len(shown) == 12
     assert all(float(value) == getattr(policy, name) for name, value in shown.items())
 
 
@@ -73,10 +81,12 @@ def test_unknown_key_names_the_nearest(tmp_path: Path) -> None:
         load_site(path)
 
 
-@pytest.mark.parametrize("key", ["epsilon", "delta", "studies"])
+@pytest.mark.parametrize(
+    "key", ["epsilon", "delta", "study_epsilon", "studies", "bases", "mechanisms", "observers"]
+)
 def test_budget_and_studies_have_no_default(tmp_path: Path, key: str) -> None:
-    text = "".join(line + "\n" for line in POLICY.splitlines() if not line.startswith(key))
-    with pytest.raises(ConfigError, match=f"{key} is missing"):
+    text = "".join(line + "\n" for line in POLICY.splitlines() if not line.startswith(f"{key} "))
+    with pytest.raises(ConfigError, match=f": {key} is missing"):
         load_policy(written(tmp_path, text))
 
 
@@ -92,12 +102,21 @@ def test_budget_and_studies_have_no_default(tmp_path: Path, key: str) -> None:
         ('studies = ["any", "any"]', "keep one"),
         ("studies = []", "studies"),
         ('mechanisms = ["remote"]', "mechanisms"),
+        ("mechanisms = []", "mechanisms"),
+        ('bases = ["sha256:abc"]', "64 hex"),
+        ('bases = ["any", "any"]', "keep one"),
+        ('observers = ["everybody"]', "observers"),
+        ("observers = []", "observers"),
+        ("study_epsilon = 4.5", "above epsilon 4"),
+        ('across_studies = "pld"', "across_studies"),
+        ('across_studies = "rdp-filter"', "rdp_order is set exactly where"),
+        ("rdp_order = 8", "rdp_order is set exactly where"),
         ('secure_aggregation = "maybe"', "secure_aggregation"),
     ],
 )
 def test_wrong_policies_are_refused(tmp_path: Path, line: str, message: str) -> None:
     key = line.split(" ")[0]
-    kept = [other for other in POLICY.splitlines() if not other.startswith(key)]
+    kept = [other for other in POLICY.splitlines() if not other.startswith(f"{key} ")]
     with pytest.raises(ConfigError, match=message):
         load_policy(written(tmp_path, "\n".join([*kept, line])))
 

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from privacy.wire.bodies import (
     StartTraining,
     Update,
 )
+from privacy.wire.codec import Vector
 from privacy.wire.envelope import size_limit
 from privacy.wire.reasons import Reason
 from tests.privacy.ledger.ledgers import open_test_ledger
@@ -107,15 +109,37 @@ def test_a_round_from_start_to_update(agent: SiteAgent, ledger: SqliteLedger) ->
     assert [entry.state for entry in ledger.entries()] == [State.COMMITTED]
 
 
-def test_collect_while_training_tells_quarters(agent: SiteAgent, trainer: FakeTrainer) -> None:
+def test_collect_while_training_tells_nothing_of_its_pace(
+    agent: SiteAgent, trainer: FakeTrainer
+) -> None:
     trainer.gate.clear()
     start(agent)
     assert trainer.entered.wait(10)
-    assert ask(agent, Collect()) == Running(0)
     assert agent._attempt is not None
-    for done, quarter in ((1, 0), (2, 1), (7, 3), (8, 3)):
+    for done in (0, 1, 7, 8):
         agent._attempt.work._note(done, 8)
-        assert ask(agent, Collect()) == Running(quarter)
+        assert ask(agent, Collect()) == Running()
+
+
+@pytest.mark.parametrize("result", [np.ones_like, np.sqrt])  # an update; a failure: not finite
+@pytest.mark.parametrize(("took", "leaves"), [(0.0, 5.0), (4.9, 5.0), (5.1, 10.0), (17.0, 20.0)])
+def test_what_training_gave_leaves_at_public_time_slots_only(
+    ledger: SqliteLedger, took: float, leaves: float, result: Callable[[Vector], Vector]
+) -> None:
+    study = make_study(cohort={"min_sites": 1, "round_deadline": 60.0, "reply_slot": 5.0})
+    now, trainer = [100.0], FakeTrainer()
+    trainer.result = lambda adapter: result(adapter - 1)
+    trainer.on_start = lambda: now.__setitem__(0, 100.0 + took)
+    agent = make_agent(ledger, trainer, make_rules(study=study), clock=lambda: now[0])
+    assert start(agent, study=study) == Started()
+    assert agent._attempt is not None
+    assert agent._attempt.work.wait(10)
+    now[0] = 100.0 + leaves - 0.01
+    assert ask(agent, Collect()) == Running()
+    assert [entry.state for entry in ledger.entries()] == [State.INTENT]
+    now[0] = 100.0 + leaves
+    assert isinstance(ask(agent, Collect()), Update | Refusal)
+    assert [entry.state for entry in ledger.entries()] == [State.COMMITTED]
 
 
 def test_the_intent_is_journalled_before_training_begins(
@@ -229,7 +253,7 @@ def test_the_epsilon_after_the_round_is_held_against_the_budget(
 ) -> None:
     first = ledger.spent(CHARGE)
     budget = first * 1.01
-    agent = make_agent(ledger, trainer, make_rules(policy={"epsilon": budget}))
+    agent = make_agent(ledger, trainer, make_rules(policy={"study_epsilon": budget}))
     start(agent)
     collect(agent)
     before = snapshot(agent, ledger)
@@ -237,6 +261,65 @@ def test_the_epsilon_after_the_round_is_held_against_the_budget(
     assert refusal == Refusal(Reason.BUDGET, first, ledger.spent(CHARGE), budget)
     assert snapshot(agent, ledger) == before
     assert trainer.calls == 1
+
+
+def test_a_refusal_is_logged_with_the_figures_of_a_way_on(
+    ledger: SqliteLedger, trainer: FakeTrainer, caplog: pytest.LogCaptureFixture
+) -> None:
+    budget = ledger.spent(CHARGE) * 1.1
+    agent = make_agent(ledger, trainer, make_rules(policy={"study_epsilon": budget}))
+    start(agent)
+    collect(agent)
+    with caplog.at_level(logging.WARNING):
+        assert refused(start(agent, round=2)) == Reason.BUDGET
+    figures = rf"Round 2 refused: spent {ledger.spent():.2f}, this round would make "
+    assert figures + rf"{ledger.spent(CHARGE):.2f}, budget {budget:.2f}; " in caplog.text
+    assert re.search(r"\d+ rounds? at q = 0\.\d+ would fit\.", caplog.text)
+
+
+def test_what_other_studies_spent_counts_and_is_not_told(
+    ledger: SqliteLedger, trainer: FakeTrainer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing that leaves differs from a site without other studies, up to the refusal itself."""
+    other = make_study(name="other")
+    key = AttemptKey(5, 1, 1)
+    ledger.intent(key, Charge(other.digest(), event_of(other), 1e-5))
+    ledger.commit(key)
+    own = ledger.spent_in(STUDY.digest(), CHARGE)
+    rules = make_rules(policy={"epsilon": 2.2 * own, "study_epsilon": 2.0 * own})
+    agent = make_agent(ledger, trainer, rules)
+    facts = ask(agent, Hello(STUDY.digest()))
+    assert isinstance(facts, SiteFacts)
+    assert (facts.epsilon_spent, facts.epsilon_budget) == (0.0, 2.0 * own)
+    assert start(agent) == Started()
+    update = collect(agent)
+    assert isinstance(update, Update)
+    assert update.epsilon_spent == own
+    assert ledger.spent() == pytest.approx(2 * own)
+    refusal = start(agent, round=2)
+    after = ledger.spent_in(STUDY.digest(), CHARGE)
+    assert refusal == Refusal(Reason.BUDGET, own, after, 2.0 * own)
+    assert "all studies together: spent" in caplog.text
+
+
+def test_a_study_has_its_rounds_and_attempts_once_whatever_the_run(
+    ledger: SqliteLedger, trainer: FakeTrainer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """3 rounds x 2 attempts, charged or lost: a seventh is refused, also under a new run."""
+    agent = make_agent(ledger, trainer)
+    for run in (1, 2, 3):
+        assert start(agent, run=run) == Started()  # superseded by the next: lost
+    for number in (1, 2, 3):
+        assert start(agent, run=4, round=number) == Started()
+        assert isinstance(collect(agent, run=4, round=number), Update)
+    before = snapshot(agent, ledger)
+    assert refused(start(agent, run=5)) == Reason.POLICY
+    assert refused(start(agent, run=4, round=3, attempt=2)) == Reason.POLICY
+    assert snapshot(agent, ledger) == before
+    assert "all of its 3 rounds x 2 attempts" in caplog.text
+    other = make_study(name="other")
+    beside = make_agent(ledger, trainer, make_rules(study=other))
+    assert start(beside, other, run=6) == Started()
 
 
 @pytest.mark.parametrize("key", [{"round": 0}, {"round": 4}, {"attempt": 0}, {"attempt": 3}])
@@ -378,7 +461,7 @@ def test_stop_tells_when_training_does_not_end(agent: SiteAgent, trainer: FakeTr
 def test_handle_does_not_wait_for_training(agent: SiteAgent, trainer: FakeTrainer) -> None:
     trainer.gate.clear()
     replies = [start(agent), start(agent, attempt=2), ask(agent, Collect(), attempt=2)]
-    assert replies == [Started(), Started(), Running(0)]
+    assert replies == [Started(), Started(), Running()]
 
 
 def test_health_data_stays_in_the_agent(
@@ -413,15 +496,17 @@ def test_health_data_stays_in_the_agent(
 
 
 def test_attempts_that_wait_in_vain_hold_no_threads_and_no_adapters(
-    agent: SiteAgent, trainer: FakeTrainer
+    ledger: SqliteLedger, trainer: FakeTrainer
 ) -> None:
     """A coordinator may start any number of attempts within one physical batch."""
+    study = make_study(rounds=40)
+    agent = make_agent(ledger, trainer, make_rules(study=study))
     release = threading.Event()
     trainer.on_start = lambda: release.wait(10) and None
-    start(agent, run=1)
+    start(agent, study, run=1)
     works = []
     for run in range(2, 40):
-        assert start(agent, run=run) == Started()
+        assert start(agent, study, run=run) == Started()
         assert agent._attempt is not None
         works.append(agent._attempt.work)
     assert all(work.wait(10) for work in works[:-1])
@@ -442,6 +527,6 @@ def test_an_attempt_without_a_thread_fails_and_the_next_one_works(
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", no_more_threads)
         start(agent)
-    assert refused(ask(agent, Collect())) == Reason.TRAINING_FAILED
+    assert refused(collect(agent)) == Reason.TRAINING_FAILED
     assert start(agent, round=2) == Started()
     assert isinstance(collect(agent, round=2), Update)

@@ -29,7 +29,15 @@ from tests.privacy.ledger.ledgers import open_test_ledger
 from tests.server.fakes import LAYOUT, NODES, World, make_study
 
 POLICY = Policy(
-    epsilon=50.0, delta=1e-5, studies=("any",), secure_aggregation="off", min_noise_multiplier=0.5
+    epsilon=50.0,
+    delta=1e-5,
+    study_epsilon=50.0,
+    studies=("any",),
+    bases=("any",),
+    mechanisms=("local",),
+    observers=("server",),
+    secure_aggregation="off",
+    min_noise_multiplier=0.5,
 )
 
 
@@ -66,7 +74,9 @@ def ledgers(tmp_path: Path) -> Iterator[dict[str, SqliteLedger]]:
 def world(
     tmp_path: Path, study_values: dict[str, Any], ledgers: dict[str, SqliteLedger]
 ) -> Iterator[World]:
-    study = make_study(study_values, cohort={"min_sites": 3, "round_deadline": 1e6})
+    study = make_study(
+        study_values, privacy={"attempts": 2}, cohort={"min_sites": 3, "round_deadline": 1e6}
+    )
     world = World(tmp_path, study)
     agents = {
         name: SiteAgent(SiteRules(name, study, POLICY), ledgers[name], OneUp(), ProgressSource())

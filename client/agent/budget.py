@@ -1,0 +1,155 @@
+"""What a site's policy leaves to spend: on one study, and on all of them for ever.
+
+Pure: from the policy and the ledger's entries. The figures are charged against the worst of the
+policy's observers; with all the noise added at the site ("local") they all learn the same.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from client.settings import Policy
+from privacy.accounting.across import RenyiFilter
+from privacy.accounting.fitting import rounds_that_fit
+from privacy.accounting.observers import Observer, worst_of
+from privacy.errors import PolicyError
+from privacy.ledger import Charge, Entry, State
+
+# A refusal tells what would have fitted at the study's sampling rate divided by these.
+_SMALLER: Final = (2, 4, 8, 16)
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """Epsilon against one budget: before and after an attempt."""
+
+    spent: float
+    after: float
+    budget: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether the attempt stays within the budget."""
+        return self.after <= self.budget
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """Both budgets that an attempt at a round of one study has to stay within.
+
+    `study` is all that may be told outside: the other one tells about other studies.
+    """
+
+    study: Outlook
+    for_ever: Outlook
+
+    @property
+    def fit(self) -> bool:
+        """Whether the attempt stays within both."""
+        return self.study.fits and self.for_ever.fits
+
+
+def budgets(policy: Policy, entries: Iterable[Entry], charge: Charge) -> Budgets:
+    """What `charge` would make of the site's epsilon, from all that was charged before."""
+    before = charged(entries)
+    after = [*before, charge]
+    return Budgets(
+        Outlook(
+            study_epsilon(policy, before, charge.study_digest),
+            study_epsilon(policy, after, charge.study_digest),
+            policy.study_epsilon,
+        ),
+        Outlook(lifetime_epsilon(policy, before), lifetime_epsilon(policy, after), policy.epsilon),
+    )
+
+
+def charged(entries: Iterable[Entry]) -> list[Charge]:
+    """The charges of those attempts of which something may have left."""
+    return [entry.charge for entry in entries if entry.state is State.COMMITTED]
+
+
+def study_epsilon(policy: Policy, charges: Iterable[Charge], study: bytes) -> float:
+    """Epsilon of one study, by its digest, against the worst of the policy's observers.
+
+    Composed by PLD: the study's schedule is frozen. Infinite if anything had no noise.
+    """
+    return _worst(policy, [charge for charge in charges if charge.study_digest == study])
+
+
+def lifetime_epsilon(policy: Policy, charges: Iterable[Charge]) -> float:
+    """Epsilon of everything together, as the policy's `across_studies` composes it."""
+    known = list(charges)
+    if policy.across_studies == "rdp-filter":
+        return lifetime_filter(policy).epsilon(charge.event for charge in known)
+    studies: dict[bytes, list[Charge]] = defaultdict(list)
+    for charge in known:
+        studies[charge.study_digest].append(charge)
+    return math.fsum(_worst(policy, group) for group in studies.values())
+
+
+def lifetime_filter(policy: Policy) -> RenyiFilter:
+    """The Renyi filter of a policy that names one.
+
+    Raises `AccountingError` for an order at which nothing fits into the budget.
+    """
+    if policy.rdp_order is None:
+        raise PolicyError("The policy names no Renyi order.", "Set rdp_order in policy.toml.")
+    return RenyiFilter(policy.rdp_order, policy.epsilon, policy.delta)
+
+
+def why_refused(policy: Policy, found: Budgets, entries: Iterable[Entry], charge: Charge) -> str:
+    """The figures of a refusal, for the site's own log: what was spent, and what would fit."""
+    over = found.for_ever if found.study.fits else found.study
+    whose = "all studies together: " if over is found.for_ever else ""
+    return (
+        f"{whose}spent {over.spent:.2f}, this round would make {over.after:.2f}, budget "
+        f"{over.budget:.2f}; {_what_fits(policy, found, charged(entries), charge)}"
+    )
+
+
+def _worst(policy: Policy, charges: Sequence[Charge]) -> float:
+    if any(charge.event.no_privacy for charge in charges):
+        return math.inf
+    if not charges:
+        return 0.0
+    observers = [Observer(name) for name in policy.observers]
+    # The digest fixes delta; should they differ all the same, the smallest overstates epsilon.
+    delta = min(charge.delta for charge in charges)
+    return worst_of(observers, [charge.event for charge in charges], delta)[1]
+
+
+def _what_fits(policy: Policy, found: Budgets, charges: Sequence[Charge], charge: Charge) -> str:
+    """How many rounds with fewer patients a step there would still have been room for."""
+    if not math.isfinite(found.for_ever.spent):
+        return "nothing fits any more: something without noise has left"
+    rate = charge.event.sampling_rate
+    for factor in _SMALLER:
+        event = replace(charge.event, sampling_rate=rate / factor)
+        rounds = _rounds(policy, found, charges, replace(charge, event=event))
+        if rounds:
+            plural = "s" if rounds > 1 else ""
+            return f"{rounds} round{plural} at q = {rate / factor:.3g} would fit"
+    return f"not one round at q = {rate / _SMALLER[-1]:.3g} would fit"
+
+
+def _rounds(policy: Policy, found: Budgets, charges: Sequence[Charge], one: Charge) -> int:
+    """How many attempts like `one` both budgets still hold."""
+    room = found.study.budget
+    if policy.across_studies == "sum":
+        others = found.for_ever.spent - found.study.spent
+        room = min(room, found.for_ever.budget - others)
+    spent = [charge.event for charge in charges if charge.study_digest == one.study_digest]
+    most = rounds_that_fit(spent, one.event, one.delta, room)
+    if policy.across_studies == "sum":
+        return most
+    # Epsilon grows with every round: count those that the filter admits too.
+    return bisect_left(
+        range(1, most + 1),
+        True,
+        key=lambda more: lifetime_epsilon(policy, [*charges, *[one] * more]) > policy.epsilon,
+    )
