@@ -32,7 +32,9 @@ from client.agent.startup import (
     open_ledger,
 )
 from client.agent.state import state_folder
+from client.agent.withdrawals import ConsentingTrainer
 from client.agent.work import still_training
+from client.patients import open_patients
 from privacy.errors import CraftsflError
 from privacy.wire.envelope import refuse, size_limit
 from privacy.wire.reasons import Reason
@@ -132,7 +134,12 @@ def _serve(site_toml: Path, trainer: TrainerFactory, told: _Told) -> None:
         def on_encoded(done: int, total: int) -> None:
             progress.publish(_before_rounds(ENCODING, done, total))
 
-        resident = trainer(site, load_data(site, state), state, on_encoded)
+        patients = stack.enter_context(open_patients(state.path))
+        data = load_data(site, state, patients)
+        resident = ConsentingTrainer(
+            trainer(site, data, state, on_encoded), data, patients, state.cache
+        )
+        resident.apply()  # who withdrew while the tiles were encoded is still in the cache
         service.set_limit(size_limit(resident.layout.parameters))
         agent = SiteAgent(site.rules, ledger, resident, progress)
         stack.callback(agent.stop, STOP_SECONDS)
@@ -145,6 +152,7 @@ def _serve(site_toml: Path, trainer: TrainerFactory, told: _Told) -> None:
         # finaliser is lost.
         while not told.to_stop:
             time.sleep(SIGNAL_SECONDS)
+            resident.apply()
 
 
 @dataclass

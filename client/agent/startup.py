@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from client.agent.boundary import silence_libraries
+from client.agent.budget import lifetime_filter
 from client.agent.state import StateFolder
 from client.data import SiteData, load_site_data, write_quarantine
+from client.patients import Patients
 from client.policy import SiteRules
 from client.settings import SiteSettings, load_policy, load_site
 from model.importing import quick_imports
@@ -20,7 +22,7 @@ from privacy.ledger import Ledger, SqliteLedger, load_or_make_key
 from privacy.manifest import load_study
 
 if TYPE_CHECKING:
-    from client.training import Trainer
+    from client.training import ResidentTrainer
 
 _log = logging.getLogger("craftsfl.agent")
 
@@ -34,7 +36,7 @@ class Site:
 
 
 OnProgress = Callable[[int, int], None]  # tiles done, of all
-TrainerFactory = Callable[[Site, SiteData, StateFolder, OnProgress], "Trainer"]
+TrainerFactory = Callable[[Site, SiteData, StateFolder, OnProgress], "ResidentTrainer"]
 
 
 def load(site_toml: Path) -> Site:
@@ -43,6 +45,8 @@ def load(site_toml: Path) -> Site:
     rules = SiteRules(settings.name, load_study(settings.study), load_policy(settings.policy))
     rules.check()
     check_delta(rules.study.privacy.delta, rules.declared_patients)
+    if rules.policy.across_studies == "rdp-filter":
+        lifetime_filter(rules.policy)  # refuses an order at which nothing fits
     if rules.study.training.noise_multiplier == 0:
         _log.warning("NO PRIVACY: this study adds no noise, and the policy allows it.")
     _log.warning("Updates are not masked: the coordinator sees this site's own noised update.")
@@ -76,9 +80,23 @@ def check_other_studies(rules: SiteRules, ledger: Ledger) -> None:
     rules.check_delta(sum(others.values()))
 
 
-def load_data(site: Site, state: StateFolder) -> SiteData:
-    """The site's usable tiles; lists the others in the state folder, and logs only their count."""
-    data = load_site_data(site.settings.data.folder)
+def load_data(site: Site, state: StateFolder, patients: Patients) -> SiteData:
+    """The usable tiles of those who did not withdraw; `lines` and `patients` tell of all.
+
+    Lists the other tiles in the state folder, and logs only their count. Raises `DataError`, and
+    `ConfigError` for another number of patients than was declared: those who withdrew count, so
+    that a withdrawal changes nothing that others can see.
+    """
+    asked = site.settings.data
+    data = load_site_data(
+        asked.folder, lines_of=patients.lines_of, ids_confirmed=asked.patient_ids_confirmed
+    )
+    if data.doubt:
+        _log.warning(
+            "patient_ids_confirmed: %s. EACH ID COUNTS AS ONE PERSON; one with several ids is "
+            "protected that much less.",
+            data.doubt,
+        )
     write_quarantine(state.quarantine, data.quarantined)
     if data.quarantined:
         _log.warning(
@@ -86,11 +104,18 @@ def load_data(site: Site, state: StateFolder) -> SiteData:
             *(len(data.quarantined), state.quarantine),
         )
     site.rules.check_patients(data.patients)
-    _log.info("%d tiles of %d patients can be used.", len(data.tiles), data.patients)
-    return data
+    left = data.without(patients.register.withdrawn())
+    gone = data.patients - len({tile.patient for tile in left.tiles})
+    _log.info(
+        "%d tiles of %d patients can be used%s.",
+        *(len(left.tiles), data.patients - gone, f"; withdrawn: {gone}" if gone else ""),
+    )
+    return left
 
 
-def load_trainer(site: Site, data: SiteData, state: StateFolder, on_encoded: OnProgress) -> Trainer:
+def load_trainer(
+    site: Site, data: SiteData, state: StateFolder, on_encoded: OnProgress
+) -> ResidentTrainer:
     """The base model by its digest, the encoded tiles, and the trainer over both, all resident.
 
     Raises `ModelError` for a missing or altered base, `PolicyError` for too large an adapter.

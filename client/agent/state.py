@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.patients.lines import REGISTER
 from privacy.errors import DeploymentError
 
 
@@ -27,6 +28,11 @@ class StateFolder:
     def ledger_key(self) -> Path:
         """The key that signs the ledger; whoever has it can write another one."""
         return self.path / "ledger.key"
+
+    @property
+    def patients(self) -> Path:
+        """The patients' register; its key lies beside it."""
+        return self.path / REGISTER
 
     @property
     def quarantine(self) -> Path:

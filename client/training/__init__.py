@@ -3,12 +3,15 @@
 from client.training.encoding import EncodedTiles, encode_site
 from client.training.evaluation import LossChange, held_out_loss, loss_change
 from client.training.local import LocalTrainer
-from client.training.trainer import Trainer, TrainingStopped
+from client.training.trainer import Progress, ResidentTrainer, ShouldStop, Trainer, TrainingStopped
 
 __all__ = [
     "EncodedTiles",
     "LocalTrainer",
     "LossChange",
+    "Progress",
+    "ResidentTrainer",
+    "ShouldStop",
     "Trainer",
     "TrainingStopped",
     "encode_site",

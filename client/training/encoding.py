@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -49,6 +49,20 @@ class EncodedTiles:
         owners = self.patient_of.numpy()
         return [np.flatnonzero(owners == patient) for patient in np.unique(owners)]
 
+    def without(self, patients: Collection[int]) -> EncodedTiles:
+        """The others' tiles, and only the captions that these have; numbers stay as they are.
+
+        Nothing is shared with this one: where nobody else holds it, its memory becomes free.
+        """
+        left = ~torch.isin(self.patient_of, torch.tensor(sorted(patients), dtype=torch.int64))
+        captions, caption_of = torch.unique(self.caption_of[left], return_inverse=True)
+        return EncodedTiles(
+            latents=self.latents[left],
+            text=self.text[captions],
+            caption_of=caption_of,
+            patient_of=self.patient_of[left],
+        )
+
 
 def encode_site(
     pipeline: Pipeline,
@@ -74,9 +88,9 @@ def encode_site(
     rows = {caption: row for row, caption in enumerate(captions)}
     tiles = EncodedTiles(
         latents=_encode_images(pipeline, data.tiles, on_progress),
-        text=encode_captions(pipeline, captions),
-        caption_of=torch.tensor([rows[tile.caption] for tile in data.tiles]),
-        patient_of=torch.tensor([tile.patient for tile in data.tiles]),
+        text=encode_captions(pipeline, captions or [""])[: len(captions)],
+        caption_of=torch.tensor([rows[tile.caption] for tile in data.tiles], dtype=torch.int64),
+        patient_of=torch.tensor([tile.patient for tile in data.tiles], dtype=torch.int64),
     )
     if path is not None:
         _save(path, tiles)
@@ -107,22 +121,32 @@ def encode_captions(pipeline: Pipeline, captions: Sequence[str]) -> Tensor:
 def _encode_images(
     pipeline: Pipeline, tiles: Sequence[Tile], on_progress: OnProgress | None
 ) -> Tensor:
-    """Latents [tiles, c, h, w]: the posterior's mode, scaled as the UNet was trained on them."""
+    """Latents [tiles, c, h, w] on the CPU."""
     # The layout in memory alone: convolutions on a CPU take half the time.
     vae = pipeline.vae.to(memory_format=torch.channels_last)
-    shift = getattr(vae.config, "shift_factor", None) or 0.0
+    size = image_size(pipeline)
+    if not tiles:  # everybody withdrew: the rounds go on, with noise alone
+        blank = torch.zeros(1, 3, size, size, device=pipeline.device, dtype=vae.dtype)
+        return _latents(vae, blank)[:0]
     parts = []
     for start in range(0, len(tiles), _BATCH):
         batch = tiles[start : start + _BATCH]
-        pixels = np.stack([read_image(tile.path, image_size(pipeline)) for tile in batch])
+        pixels = np.stack([read_image(tile.path, size) for tile in batch])
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(pipeline.device, vae.dtype)
-        encoded = vae.encode(images / 127.5 - 1)
-        # AutoencoderTiny has no posterior, only latents.
-        latents = encoded.latent_dist.mode() if "latent_dist" in encoded else encoded.latents
-        parts.append(((latents - shift) * vae.config.scaling_factor).float().cpu())
+        parts.append(_latents(vae, images / 127.5 - 1))
         if on_progress is not None:
             on_progress(start + len(batch), len(tiles))
     return torch.cat(parts)
+
+
+def _latents(vae: torch.nn.Module, images: Tensor) -> Tensor:
+    """The posterior's mode of images [b, 3, s, s] in -1..1, scaled as the UNet was trained on."""
+    encoded = vae.encode(images)  # type: ignore[operator]  # of diffusers' autoencoders
+    # AutoencoderTiny has no posterior, only latents.
+    latents = encoded.latent_dist.mode() if "latent_dist" in encoded else encoded.latents
+    shift = getattr(vae.config, "shift_factor", None) or 0.0
+    scaled: Tensor = (latents - shift) * vae.config.scaling_factor  # type: ignore[union-attr]
+    return scaled.float().cpu()
 
 
 def _key(data: SiteData, base_digest: str, size: int) -> str:

@@ -7,8 +7,9 @@ the declared N. The optimiser sees noised gradients only: what it makes of them 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -38,8 +39,19 @@ _MOST_ROWS_GPU = 256
 _MOST_NUMBERS = 2**17  # of latents in a physical batch: 128 rows at 16x16x4, 8 at 64x64x4
 
 
+@dataclass(frozen=True, slots=True)
+class _Resident:
+    """The tiles that are in memory, and each patient's among them."""
+
+    tiles: EncodedTiles = field(repr=False)
+    patients: Sequence[NDArray[np.int64]] = field(repr=False)
+
+
 class LocalTrainer:
-    """A `Trainer` for one site of a study. Holds the model; nothing is loaded between rounds."""
+    """A `ResidentTrainer` for one site of a study.
+
+    Holds model and tiles; nothing is loaded between rounds.
+    """
 
     def __init__(
         self,
@@ -68,8 +80,7 @@ class LocalTrainer:
         self._layout = attach(pipeline.unet, study.adapter)
         self._loss = find_loss(study.training.loss)
         self._schedule = NoiseSchedule.of(pipeline.scheduler, pipeline.device)
-        self._tiles = tiles
-        self._patients = tiles.by_patient()
+        self._resident = _Resident(tiles, tiles.by_patient())
         self._noise = noise or SystemNoise()
         self._physical_rows = physical_rows or default_rows(tiles, pipeline.device)
         self._engine = engine
@@ -98,11 +109,17 @@ class LocalTrainer:
         delta: NDArray[np.float32] = flat.detach().numpy() - adapter
         return delta
 
+    def withdraw(self, patients: Collection[int]) -> None:
+        """See `ResidentTrainer.withdraw`."""
+        tiles = self._resident.tiles.without(patients)
+        self._resident = _Resident(tiles, tiles.by_patient())
+
     def _batches(self, should_stop: ShouldStop) -> Iterator[PhysicalBatch]:
         """The physical batches of one step, of fresh draws; whole patients each."""
         training, noise = self._training, self._noise
-        drawn = poisson_draw(len(self._patients), training.sampling_rate, noise)
-        chosen = [self._choose(patient) for patient in drawn]
+        resident = self._resident  # the whole step sees one state, whoever withdraws meanwhile
+        drawn = poisson_draw(len(resident.patients), training.sampling_rate, noise)
+        chosen = [self._choose(resident.patients[patient]) for patient in drawn]
         generator = fresh_generator(noise)
         counts = [len(tiles) * training.draws_per_tile for tiles in chosen]
         if should_stop():  # also where nobody was drawn
@@ -111,20 +128,21 @@ class LocalTrainer:
             if should_stop():
                 raise TrainingStopped
             owners = np.repeat(drawn[group], [counts[position] for position in group])
-            yield self._batch([chosen[position] for position in group], owners, generator)
+            tiles = [chosen[position] for position in group]
+            yield self._batch(resident.tiles, tiles, owners, generator)
 
-    def _choose(self, patient: int) -> NDArray[np.int64]:
-        tiles = self._patients[patient]
+    def _choose(self, tiles: NDArray[np.int64]) -> NDArray[np.int64]:
         return tiles[choose_tiles(len(tiles), self._training.tiles_per_patient, self._noise)]
 
     def _batch(
         self,
+        tiles: EncodedTiles,
         chosen: Sequence[NDArray[np.int64]],
         owners: NDArray[np.int64],
         generator: torch.Generator,
     ) -> PhysicalBatch:
         draws, steps = self._training.draws_per_tile, len(self._schedule)
-        rows = draw_rows(self._tiles, chosen, draws, steps, generator).to(self._unet.device)
+        rows = draw_rows(tiles, chosen, draws, steps, generator).to(self._unet.device)
         return PhysicalBatch(
             patients=torch.from_numpy(owners),
             losses=lambda: self._loss(self._unet, rows, self._schedule),
@@ -134,7 +152,7 @@ class LocalTrainer:
 def default_rows(tiles: EncodedTiles, device: torch.device) -> int:
     """Rows of a physical batch for latents of this size on `device`: fewer for large ones."""
     most = _MOST_ROWS_CPU if device.type == "cpu" else _MOST_ROWS_GPU
-    return int(np.clip(_MOST_NUMBERS // tiles.latents[0].numel(), 1, most))
+    return int(np.clip(_MOST_NUMBERS // tiles.latents.shape[1:].numel(), 1, most))
 
 
 def make_optimizer(training: Training, flat: torch.nn.Parameter) -> torch.optim.Optimizer:

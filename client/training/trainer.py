@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 import numpy as np
@@ -38,5 +38,17 @@ class Trainer(Protocol):
         `progress` hears of whole steps only: their number is public, that of the physical batches
         in a step would tell the draw. `should_stop` is asked before every physical batch; when it
         says yes, `TrainingStopped` is raised. Raises `ModelError` where `adapter` does not fit.
+        """
+        ...
+
+
+class ResidentTrainer(Trainer, Protocol):
+    """A trainer that keeps the patients' tiles, and lets go of them."""
+
+    def withdraw(self, patients: Collection[int]) -> None:
+        """Take patients, by their number in `SiteData`, out of the next draw and out of memory.
+
+        From any thread; a training goes on without them from its next step. The others' chance
+        to be drawn and the noise stay as they are.
         """
         ...

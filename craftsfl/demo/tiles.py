@@ -18,7 +18,7 @@ from privacy.errors import DeploymentError
 MOST_TILES = 2  # of a patient; every other one has a single tile
 HELD_OUT_PATIENTS = 40
 HELD_OUT_SEED = 1000
-COMPLETE = ".complete"
+COMPLETE = ".complete-2"  # the number of this way to draw them
 POLL_SECONDS = 0.1
 
 

@@ -69,6 +69,23 @@ def test_sigterm_while_training_ends_cleanly(hospital: Hospital, hold: str) -> N
     assert ledger.spent() == 0
 
 
+def test_a_patient_withdraws_while_the_agent_trains(hospital: Hospital) -> None:
+    """What a person types in another process takes effect at once, and is not seen outside."""
+    from craftsfl.consent import withdraw
+
+    (hospital.state / "HOLD-TRAINING").touch()
+    hospital.start()
+    hospital.wait_for(hospital.is_serving)
+    hello = message(Hello(make_study().digest()))
+    before = hospital.ask(hello)
+    assert hospital.ask(start_message()) == Started()
+    done = withdraw(hospital.site, "canary-patient-4")
+    hospital.wait_for(lambda: f"out of every draw from now on: {done.name}." in hospital.log)
+    assert hospital.ask(hello) == before
+    assert hospital.terminate() == 0
+    assert "canary" not in hospital.log
+
+
 def test_the_waits_at_the_end_leave_room_within_ten_seconds() -> None:
     assert agent_main.STOP_SECONDS + 2 * agent_main.GRACE_SECONDS + agent_main.SIGNAL_SECONDS < 7
 
@@ -120,7 +137,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], str]] = {
         'set secure_aggregation = "off"',
     ),
     "bound exceeded": (
-        lambda f: replace(f / "policy.toml", "epsilon", "max_rounds = 1\nepsilon"),
+        lambda f: replace(f / "policy.toml", "delta", "max_rounds = 1\ndelta"),
         "rounds 3 is above 1",
     ),
     "no metadata": (no_metadata, "holds no metadata file"),

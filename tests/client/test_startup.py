@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,26 @@ import pytest
 
 from client.agent.progress import ProgressSource
 from client.agent.site_agent import SiteAgent
-from client.agent.startup import check_other_studies, load, load_data, load_trainer, open_ledger
+from client.agent.startup import (
+    Site,
+    check_other_studies,
+    load,
+    load_data,
+    load_trainer,
+    open_ledger,
+)
 from client.agent.state import StateFolder, state_folder
-from privacy.errors import AccountingError, DeploymentError, LedgerError, ModelError, PolicyError
+from client.data import SiteData
+from client.patients import open_patients
+from craftsfl.agent_watch import AgentWatch
+from privacy.errors import (
+    AccountingError,
+    DataError,
+    DeploymentError,
+    LedgerError,
+    ModelError,
+    PolicyError,
+)
 from privacy.events import event_of
 from privacy.ledger import AttemptKey, Charge, read_ledger
 from privacy.manifest import Study
@@ -35,11 +53,16 @@ def nothing(done: int, total: int) -> None:
     """Nobody watches."""
 
 
+def read(site: Site, state: StateFolder) -> SiteData:
+    with open_patients(state.path) as patients:
+        return load_data(site, state, patients)
+
+
 def test_a_round_with_the_real_trainer(tmp_path: Path, tiny_base: Path) -> None:
     study = study_of(tiny_base)
     site = load(write_hospital(tmp_path, study=study))
     with state_folder(tmp_path / "state") as state, open_ledger(state, "north") as ledger:
-        trainer = load_trainer(site, load_data(site, state), state, nothing)
+        trainer = load_trainer(site, read(site, state), state, nothing)
         agent = SiteAgent(site.rules, ledger, trainer, ProgressSource())
         layout = trainer.layout
         adapter = np.zeros(layout.parameters, dtype=np.float32)
@@ -49,6 +72,7 @@ def test_a_round_with_the_real_trainer(tmp_path: Path, tiny_base: Path) -> None:
         assert open_envelope(reply, limit=limit).body == Started()
         assert agent._attempt is not None
         assert agent._attempt.work.wait(60)
+        time.sleep(study.cohort.reply_slot)
         reply = agent.handle(seal(Envelope(1, 1, 1, Collect())))
         update = open_envelope(reply, limit=limit).body
     assert isinstance(update, Update)
@@ -60,7 +84,7 @@ def test_another_base_than_the_pinned_is_refused(tmp_path: Path, tiny_base: Path
     study = make_study(base={"digest": "sha256:" + "0" * 64, "source": str(tiny_base)})
     site = load(write_hospital(tmp_path, study=study))
     with state_folder(tmp_path / "state") as state:
-        data = load_data(site, state)
+        data = read(site, state)
         with pytest.raises(ModelError, match="digest"):
             load_trainer(site, data, state, nothing)
 
@@ -71,7 +95,7 @@ def test_an_adapter_above_the_bound_is_refused(tmp_path: Path, tiny_base: Path) 
         policy.write("max_parameters = 10\n")
     site = load(settings)
     with state_folder(tmp_path / "state") as state:
-        data = load_data(site, state)
+        data = read(site, state)
         with pytest.raises(PolicyError, match="max_parameters is 10"):
             load_trainer(site, data, state, nothing)
 
@@ -94,7 +118,10 @@ def test_the_real_process_trains_silently_and_ends_on_sigterm(
     start = StartTraining(study.digest(), layout.fingerprint(), adapter)
     assert hospital.ask(seal(Envelope(1, 1, 1, start))) == Started()
     collect = seal(Envelope(1, 1, 1, Collect()))
-    hospital.wait_for(lambda: hospital.ask(collect) == Running(1))
+    assert hospital.ask(collect) == Running()
+    watch = AgentWatch(hospital.folder / "a.sock")
+    hospital.wait_for(lambda: watch.state.phase == "training" and watch.state.done == 1)
+    watch.close()
     assert hospital.terminate() == 0
     assert "Ready." in hospital.log
     assert "canary" not in hospital.log
@@ -126,7 +153,7 @@ def test_quarantine_is_listed_at_the_site(tmp_path: Path) -> None:
     write_folder(tmp_path / "tiles", patients=10)
     (tmp_path / "tiles" / "canary-file-0-0.png").unlink()
     state = StateFolder(tmp_path)
-    assert len(load_data(site, state).tiles) == 19
+    assert len(read(site, state).tiles) == 19
     assert "canary-file-0-0.png,the file is missing" in state.quarantine.read_text()
 
 
@@ -145,7 +172,7 @@ def test_a_lost_ledger_is_not_replaced_by_an_empty_one(tmp_path: Path, harm: str
     state = StateFolder(tmp_path)
     with open_ledger(state, "north") as ledger:
         ledger.intent(AttemptKey(1, 1, 1), Charge(bytes(32), event_of(make_study()), 1e-5))
-    load_data(site, state)
+    read(site, state)
     open_ledger(state, "north").close()
     if harm == "deleted":
         state.ledger.unlink()
@@ -153,3 +180,35 @@ def test_a_lost_ledger_is_not_replaced_by_an_empty_one(tmp_path: Path, harm: str
         state.ledger.write_bytes(b"")
     with pytest.raises(LedgerError, match=r"is missing.*Restore it"):
         open_ledger(state, "north")
+
+
+def test_an_order_at_which_nothing_fits_is_told_at_the_start(tmp_path: Path) -> None:
+    settings = write_hospital(tmp_path)
+    policy = tmp_path / "policy.toml"
+    text = policy.read_text().replace("epsilon = 20.0", "epsilon = 1.0")
+    policy.write_text(text + 'across_studies = "rdp-filter"\nrdp_order = 3\n')
+    with pytest.raises(AccountingError, match=r"nothing fits.*Use order"):
+        load(settings)
+
+
+def examinations(folder: Path) -> None:
+    """Every tile's patient_id becomes an accession number."""
+    table = folder / "tiles" / "metadata.csv"
+    table.write_text(table.read_text().replace("canary-patient-", "S21-1234"))
+
+
+def test_ids_of_examinations_are_refused_and_overruled_loudly(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = write_hospital(tmp_path)
+    examinations(tmp_path)
+    (tmp_path / "state").mkdir()
+    state = StateFolder(tmp_path / "state")
+    with pytest.raises(DataError, match="10 of 10 ids look like accession numbers"):
+        read(load(settings), state)
+    settings.write_text(
+        settings.read_text().replace("[agent]", "patient_ids_confirmed = true\n[agent]")
+    )
+    assert read(load(settings), state).patients == 10
+    assert "EACH ID COUNTS AS ONE PERSON" in caplog.text
+    assert "S21" not in caplog.text

@@ -31,7 +31,7 @@ def test_help_shows_the_groups() -> None:
 @pytest.mark.parametrize(
     "group, commands",
     [
-        (["site"], ["serve"]),
+        (["site"], ["serve", "withdraw", "restore"]),
         (["rounds"], ["serve", "register", "start", "status"]),
         (["model"], ["pretrain", "install", "sample"]),
     ],

@@ -142,3 +142,33 @@ class TestCache:
         site.tiles[1].path.unlink()
         with pytest.raises(DataError, match="no longer be read"):
             encode_site(tiny_pipeline, site, base_digest=DIGEST, cache=tmp_path / "cache")
+
+
+def test_without_a_patient_neither_tiles_nor_own_captions_are_kept(
+    tiny_pipeline: Any, site: SiteData
+) -> None:
+    tiles = encode_site(tiny_pipeline, site, base_digest=DIGEST)
+    left = tiles.without({1})  # the last tile; with patient 0's second, the only long captions
+    assert left.patient_of.tolist() == [0, 0, 2]
+    assert torch.equal(left.latents, tiles.latents[:3])
+    assert torch.equal(left.text[left.caption_of], tiles.text[tiles.caption_of[:3]])
+    fewer = tiles.without([0, 1])
+    assert fewer.patient_of.tolist() == [2]
+    assert len(fewer.text) == 1
+    assert torch.equal(fewer.text[0], tiles.text[tiles.caption_of[2]])
+    assert len(tiles) == 4
+    memory = {fewer.latents.untyped_storage().data_ptr(), fewer.text.untyped_storage().data_ptr()}
+    assert not memory & {tiles.latents.untyped_storage().data_ptr()}
+    assert fewer.latents.untyped_storage().nbytes() == fewer.latents.nbytes
+
+
+def test_everybody_may_go(tiny_pipeline: Any, site: SiteData, tmp_path: Path) -> None:
+    """Taken out while it runs, or left out from the start: the same empty tiles."""
+    encoded = encode_site(tiny_pipeline, site, base_digest=DIGEST).without([0, 1, 2])
+    nobody = dataclasses.replace(site, tiles=())
+    for _ in range(2):  # encoded, then from the cache
+        empty = encode_site(tiny_pipeline, nobody, base_digest=DIGEST, cache=tmp_path / "cache")
+        assert empty.latents.shape == encoded.latents.shape == (0, 4, 16, 16)
+        assert empty.text.shape == encoded.text.shape == (0, 16, 32)
+        assert empty.caption_of.dtype == encoded.caption_of.dtype == torch.int64
+        assert empty.by_patient() == []

@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from client.training import LocalTrainer, TrainingStopped, held_out_loss, loss_change
+from client.training import EncodedTiles, LocalTrainer, TrainingStopped, held_out_loss, loss_change
 from client.training.local import default_rows, make_optimizer
+from client.training.rows import draw_rows
 from model.adapters import initial_vector
 from model.layout import Layout
+from model.losses import Rows
 from privacy.dpsgd.engine import PhysicalBatch
 from privacy.dpsgd.opacus_engine import OpacusEngine
+from privacy.dpsgd.sampling import poisson_draw
 from privacy.errors import ConfigError, ModelError
 from privacy.manifest import Study
 from tests.client.training.conftest import SeededNoise, changed, make_tiles
@@ -245,3 +248,37 @@ def test_optimisers_start_afresh(quiet_study: Study, name: str) -> None:
     optimizer.step()
     wanted = [-0.2, 0.4] if name == "sgd" else [-0.1, 0.1]  # Adam's first step is eta sign(g)
     np.testing.assert_allclose(flat.detach().numpy(), wanted, rtol=1e-5)
+
+
+def test_who_withdraws_during_a_round_is_in_no_later_step(
+    tiny_pipeline: Any, quiet_study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = changed(quiet_study, steps=3, draws_per_tile=1, tiles_per_patient=2)
+    trainer = LocalTrainer(study, "north", tiny_pipeline, make_tiles(5, most=2))
+    seen: list[set[int]] = []
+
+    def spying(*arguments: Any) -> np.ndarray:
+        seen.append(set())
+        return poisson_draw(*arguments)
+
+    def noting(tiles: EncodedTiles, chosen: list[np.ndarray], *rest: Any) -> Rows:
+        seen[-1] |= set(tiles.patient_of[np.concatenate(chosen)].tolist())
+        if len(seen) == 1:
+            trainer.withdraw({1, 3})  # in the middle of the first step
+        return draw_rows(tiles, chosen, *rest)
+
+    monkeypatch.setattr("client.training.local.poisson_draw", spying)
+    monkeypatch.setattr("client.training.local.draw_rows", noting)
+    assert np.isfinite(train(trainer)).all()
+    assert seen == [{0, 1, 2, 3, 4}, {0, 2, 4}, {0, 2, 4}]
+    assert set(trainer._resident.tiles.patient_of.tolist()) == {0, 2, 4}
+
+
+def test_where_everybody_withdrew_noise_goes_on(tiny_pipeline: Any, quiet_study: Study) -> None:
+    study = changed(quiet_study, noise_multiplier=1.0, sampling_rate=0.5)
+    trainer = LocalTrainer(study, "north", tiny_pipeline, make_tiles(4))
+    trainer.withdraw(range(4))
+    delta = train(trainer)
+    assert np.isfinite(delta).all()
+    assert (delta != 0).mean() > 0.9
+    LocalTrainer(study, "north", tiny_pipeline, make_tiles(4).without(range(4)))

@@ -1,0 +1,95 @@
+"""Patients who withdraw while the agent runs: out of the next draw, and out of memory and cache.
+
+Nothing of it shows outside: the schedule, the declared N, the noise, the charges and the replies
+stay as they were (a draw without the patient is as likely as any other without the patient).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.data import SiteData
+from client.patients import Patients
+from model.layout import Layout
+from privacy.errors import LedgerError
+
+if TYPE_CHECKING:
+    from client.training.trainer import Progress, ResidentTrainer, ShouldStop
+
+_ENCODED = "encoded-*"  # what `client.training.encoding` keeps in the cache folder
+_log = logging.getLogger("craftsfl.agent")
+
+
+class ConsentingTrainer:
+    """A `Trainer` that asks the patients' register before every training.
+
+    `apply` may be called from any thread at any time, and takes effect with the next step.
+    """
+
+    def __init__(
+        self, trainer: ResidentTrainer, data: SiteData, patients: Patients, cache: Path
+    ) -> None:
+        """`data` is what `trainer` holds, with the line of every patient."""
+        self._trainer = trainer
+        self._numbers = {line: number for number, line in enumerate(data.lines)}
+        self._left = {tile.patient for tile in data.tiles}  # numbers of those who can be drawn
+        self._patients = patients
+        self._cache = cache
+        self._lock = threading.Lock()
+
+    @property
+    def layout(self) -> Layout:
+        """See `Trainer.layout`."""
+        return self._trainer.layout
+
+    def train(
+        self, adapter: NDArray[np.float32], *, progress: Progress, should_stop: ShouldStop
+    ) -> NDArray[np.float32]:
+        """See `Trainer.train`; without those who have withdrawn by now.
+
+        Raises `LedgerError`, and touches no data, where the register cannot tell.
+        """
+        self.apply()
+        return self._trainer.train(adapter, progress=progress, should_stop=should_stop)
+
+    def apply(self) -> None:
+        """Take out whoever withdrew since the last time; raises `LedgerError`."""
+        with self._lock:
+            if not self._patients.register.changed_elsewhere():
+                return
+            lines = self._numbers.keys() & self._patients.register.withdrawn()
+            gone = {self._numbers[line] for line in lines} & self._left
+            if not gone:
+                return
+            self._trainer.withdraw(gone)
+            self._left -= gone
+        try:
+            purge(self._cache)
+        except LedgerError as error:
+            _log.error("%s %s", error.message, error.hint)
+        names = [self._patients.key.short(line) for line in lines if self._numbers[line] in gone]
+        _log.warning("Withdrawn, and out of every draw from now on: %s.", ", ".join(sorted(names)))
+
+
+def purge(cache: Path) -> int:
+    """Delete all encoded tiles in the cache folder, and return how many files that were.
+
+    The next start encodes those of the remaining patients anew. Raises `LedgerError` where a file
+    cannot be deleted.
+    """
+    files = sorted(cache.glob(_ENCODED))
+    try:
+        for file in files:
+            file.unlink(missing_ok=True)
+    except OSError as error:
+        raise LedgerError(
+            f"Encoded tiles in {cache} cannot be deleted: {error.strerror}.",
+            "Delete them by hand: they hold what the patient's tiles show.",
+        ) from None
+    return len(files)

@@ -1,0 +1,105 @@
+"""`craftsfl site withdraw` and `restore`: one patient out of the next draw, or back into it.
+
+Both work while the site's agent runs, and beside one that does not. Neither prints the patient's
+id: the answer names the line as the site's logs do.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.agent.budget import lifetime_epsilon
+from client.agent.state import StateFolder
+from client.agent.withdrawals import purge
+from client.data import patient_key
+from client.patients import Patients, open_patients
+from client.patients.figures import charges_during
+from client.settings import SiteSettings, load_policy, load_site
+from privacy.errors import ConfigError, DeploymentError
+from privacy.ledger import read_ledger
+
+_AHEAD_HINT = (
+    "Check the spelling: it has to be the patient_id of metadata.csv. If no agent has read this "
+    "patient's tiles yet, say so with --ahead: the patient is then left out from the beginning."
+)
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """What `withdraw` did."""
+
+    name: str  # the line's, in this site's logs
+    already: bool
+    files: int  # of encoded tiles that were deleted
+    epsilon: float  # of this patient, so far: spent, and staying spent
+
+
+def withdraw(settings: Path, patient: str, *, ahead: bool = False) -> Withdrawn:
+    """Take `patient`, an id as in the metadata, out of every draw from the next one on.
+
+    Deletes what was encoded of all patients (the next start encodes the others anew). Changes
+    neither the ledger nor the declared N. Raises `ConfigError` for an id that was never seen
+    here, unless `ahead`.
+    """
+    site = load_site(settings)
+    with ExitStack() as stack:
+        state = _state_folder(site, make=ahead)
+        patients = stack.enter_context(open_patients(state.path))
+        line = patients.find(patient_key(patient))
+        if line is None:
+            if not ahead:
+                raise _unknown()
+            line = _line_of(patients, patient)
+        new = patients.register.withdraw(line)
+        return Withdrawn(
+            name=patients.key.short(line),
+            already=not new,
+            files=purge(state.cache),
+            epsilon=_epsilon(site, state, patients, line),
+        )
+
+
+def restore(settings: Path, patient: str) -> tuple[str, bool]:
+    """Let `patient` be drawn again once the agent was started anew; (the line's name, changed).
+
+    Raises `ConfigError` for an id that was never seen here.
+    """
+    state = _state_folder(load_site(settings), make=False)
+    with open_patients(state.path) as patients:
+        line = patients.find(patient_key(patient))
+        if line is None:
+            raise _unknown()
+        return patients.key.short(line), patients.register.restore(line)
+
+
+def _line_of(patients: Patients, patient: str) -> bytes:
+    plain = patient_key(patient)
+    if not plain:
+        raise ConfigError("The patient's id is empty.", "Give the patient_id of metadata.csv.")
+    return patients.key.line(plain)
+
+
+def _epsilon(site: SiteSettings, state: StateFolder, patients: Patients, line: bytes) -> float:
+    """Of all charges in which the line could be drawn; 0 where nothing was ever charged."""
+    if not state.ledger.exists():
+        return 0.0
+    charges = charges_during(patients.register.stays(line), read_ledger(state.ledger).entries())
+    return lifetime_epsilon(load_policy(site.policy), charges)
+
+
+def _state_folder(site: SiteSettings, *, make: bool) -> StateFolder:
+    path = site.agent.state
+    if make:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.is_dir():
+        raise DeploymentError(
+            f"The state folder {path} does not exist: no agent has run here.",
+            "Check agent.state in site.toml.",
+        )
+    return StateFolder(path)
+
+
+def _unknown() -> ConfigError:
+    return ConfigError("No patient with this id is known at this site.", _AHEAD_HINT)

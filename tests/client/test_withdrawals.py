@@ -1,0 +1,179 @@
+"""Patients who withdraw while the agent runs: out of the next draw, and nobody can tell."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from client.agent.startup import load, load_data
+from client.agent.state import StateFolder
+from client.agent.withdrawals import ConsentingTrainer, purge
+from client.data import SiteData
+from client.patients import Patients, open_patients
+from privacy.errors import LedgerError
+from privacy.wire.bodies import Collect, Hello, Refusal, Started, Update
+from privacy.wire.reasons import Reason
+from tests.privacy.ledger.ledgers import open_test_ledger
+
+from .fakes import ADAPTER, FakeTrainer, collect, make_agent, message, start, start_message
+from .hospital import write_hospital
+from .studies import make_study
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> StateFolder:
+    (tmp_path / "state").mkdir()
+    return StateFolder(tmp_path / "state")
+
+
+@pytest.fixture
+def patients(state: StateFolder) -> Iterator[Patients]:
+    with open_patients(state.path) as patients:
+        yield patients
+
+
+@pytest.fixture
+def data(tmp_path: Path, state: StateFolder, patients: Patients) -> SiteData:
+    return load_data(load(write_hospital(tmp_path)), state, patients)
+
+
+def withdraw(state: StateFolder, *names: int) -> None:
+    """As another process does."""
+    with open_patients(state.path) as others:
+        for name in names:
+            line = others.find(f"canary-patient-{name}")
+            assert line is not None
+            others.register.withdraw(line)
+
+
+def consenting(data: SiteData, patients: Patients, state: StateFolder) -> ConsentingTrainer:
+    return ConsentingTrainer(FakeTrainer(), data, patients, state.cache)
+
+
+def inner(trainer: ConsentingTrainer) -> FakeTrainer:
+    found = trainer._trainer
+    assert isinstance(found, FakeTrainer)
+    return found
+
+
+def test_a_withdrawal_takes_effect_once(
+    data: SiteData, patients: Patients, state: StateFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = consenting(data, patients, state)
+    trainer.apply()
+    assert inner(trainer).withdrawn == set()
+    withdraw(state, 3, 7)
+    trainer.apply()
+    assert inner(trainer).withdrawn == {3, 7}
+    inner(trainer).withdrawn.clear()
+    trainer.apply()
+    withdraw(state, 4)
+    trainer.apply()
+    assert inner(trainer).withdrawn == {4}
+    assert "canary" not in caplog.text
+    line = patients.find("canary-patient-4")
+    assert line is not None
+    assert patients.key.short(line) in caplog.text
+
+
+def test_training_looks_before_it_begins(
+    data: SiteData, patients: Patients, state: StateFolder
+) -> None:
+    trainer = consenting(data, patients, state)
+    withdraw(state, 2)
+    seen: list[set[int]] = []
+    inner(trainer).on_start = lambda: seen.append(set(inner(trainer).withdrawn))
+    trainer.train(ADAPTER, progress=lambda *_: None, should_stop=lambda: False)
+    assert seen == [{2}]
+
+
+def test_a_cache_is_purged(data: SiteData, patients: Patients, state: StateFolder) -> None:
+    state.cache.mkdir()
+    (state.cache / "encoded-abc.safetensors").write_bytes(b"latents")
+    (state.cache / "other").write_bytes(b"")
+    trainer = consenting(data, patients, state)
+    trainer.apply()
+    assert len(list(state.cache.iterdir())) == 2
+    withdraw(state, 0)
+    trainer.apply()
+    assert [path.name for path in state.cache.iterdir()] == ["other"]
+    assert purge(state.cache) == 0
+
+
+def test_who_withdrew_before_the_start_is_not_loaded_but_counts(
+    tmp_path: Path, state: StateFolder, patients: Patients, data: SiteData
+) -> None:
+    """The declared N stands for those who withdrew too: else a withdrawal could be seen."""
+    withdraw(state, *range(6))  # of 10: fewer than half are left
+    left = load_data(load(tmp_path / "site.toml"), state, patients)
+    assert left.patients == data.patients == 10
+    assert {tile.patient for tile in left.tiles} == {6, 7, 8, 9}
+    trainer = consenting(left, patients, state)
+    trainer.apply()
+    assert inner(trainer).withdrawn == set()
+
+
+def test_restored_patients_are_back_after_the_next_start(
+    tmp_path: Path, state: StateFolder, patients: Patients, data: SiteData
+) -> None:
+    withdraw(state, 5)
+    line = patients.find("canary-patient-5")
+    assert line is not None
+    assert len(load_data(load(tmp_path / "site.toml"), state, patients).tiles) == 18
+    patients.register.restore(line)
+    assert load_data(load(tmp_path / "site.toml"), state, patients) == data
+
+
+def conversation(folder: Path, *, gone: bool) -> tuple[list[bytes], float]:
+    """All that an agent says in two rounds; in one of the two worlds a patient withdraws."""
+    state = StateFolder(folder / "state")
+    state.path.mkdir(parents=True)
+    site = load(write_hospital(folder))
+    with open_patients(state.path) as patients, open_test_ledger(state.ledger) as ledger:
+        data = load_data(site, state, patients)
+        trainer = consenting(data, patients, state)
+        agent = make_agent(ledger, trainer, site.rules)  # type: ignore[arg-type]
+        said = [agent.handle(message(Hello(make_study().digest())))]
+        for number in (1, 2):
+            assert start(agent, round=number) == Started()
+            assert isinstance(collect(agent, round=number), Update)
+            said.append(agent.handle(message(Collect(), round=number)))
+            if gone and number == 1:
+                withdraw(state, 8)
+                trainer.apply()
+        said.append(agent.handle(start_message(round=9)))
+        said.append(agent.handle(message(Hello(make_study().digest()))))
+        assert inner(trainer).withdrawn == ({8} if gone else set())
+        return said, ledger.spent()
+
+
+def test_a_withdrawal_shows_in_no_byte_and_no_epsilon(tmp_path: Path) -> None:
+    with_patient = conversation(tmp_path / "a", gone=False)
+    without_patient = conversation(tmp_path / "b", gone=True)
+    assert with_patient == without_patient
+
+
+def test_a_register_that_cannot_tell_stops_the_training(
+    tmp_path: Path,
+    state: StateFolder,
+    patients: Patients,
+    data: SiteData,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def unreadable(_: object) -> bool:
+        raise LedgerError("The patients' register cannot be read.")
+
+    trainer = consenting(data, patients, state)
+    monkeypatch.setattr("client.patients.Register.changed_elsewhere", unreadable)
+    with open_test_ledger(state.ledger) as ledger, caplog.at_level(logging.ERROR):
+        agent = make_agent(ledger, trainer)  # type: ignore[arg-type]
+        start(agent)
+        refusal = collect(agent)
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason is Reason.TRAINING_FAILED
+    assert inner(trainer).calls == 0
+    assert "register cannot be read" in caplog.text
