@@ -110,7 +110,8 @@ class Hello(Body):
 class SiteFacts(Body):
     """What a site says of itself: public facts only; epsilon may be +inf where no noise is added.
 
-    `declared_patients` is the study's rounded constant, never the true count.
+    `declared_patients` is the study's rounded constant, never the true count. Epsilon spent and
+    its budget are this study's alone: figures over all studies would tell about the others.
     """
 
     KIND: ClassVar[Kind] = Kind.SITE_FACTS
@@ -214,7 +215,7 @@ class Running(_Empty):
 class Update(Body):
     """A finished round: `delta`, float32 [P], is the noised change of the adapter, finite.
 
-    `epsilon_spent` is the site's total after this round, a function of public facts only.
+    `epsilon_spent` is what the study has spent here after this round, a function of public facts.
     """
 
     KIND: ClassVar[Kind] = Kind.UPDATE
@@ -236,7 +237,10 @@ class Update(Body):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Refusal(Body):
-    """No, and why. The three epsilons are 0 unless `reason` is BUDGET."""
+    """No, and why. The three epsilons are 0 unless `reason` is BUDGET, and this study's alone.
+
+    Where `would_be` is within `budget`, what is used up is the site's budget over all studies.
+    """
 
     KIND: ClassVar[Kind] = Kind.REFUSAL
     reason: Reason
