@@ -58,7 +58,7 @@ def test_colluders_who_sign_everything_get_one_survivor_set_at_most(split):
         request = UnmaskRequest(tuple(sorted(signatures)))
         opened.append([unmasked(clients[site], survivors, request) for site in half])
     assert not (any(opened[0]) and any(opened[1]))
-    assert all(opened[0]) == (split >= 3)  # with t signatures on one set it goes on
+    assert any(opened[0]) == (split >= 3)  # with t signatures on one set it goes on
 
 
 @pytest.mark.parametrize("dropped", [(), (2,), (2, 5)])
