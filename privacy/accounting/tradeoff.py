@@ -41,9 +41,10 @@ def tradeoff(
     From the composed privacy loss distribution: for every e >= 0, with d = delta(e),
     TPR <= e^e FPR + d and TPR <= 1 - e^-e (1 - d - FPR) (Wasserman, Zhou 2010; Kairouz, Oh,
     Viswanath 2015, arXiv 1311.0776); all such pairs together are the trade-off function (Dong,
-    Roth, Su 2022, arXiv 1905.02383, Propositions 2.4 and 2.12). Direction of the error: upwards, the attacker is never understated,
-    because delta(e) is not and the minimum is taken over a grid. No events: TPR = FPR. Raises
-    `AccountingError` as `epsilon` does, and for rates outside [1e-9, 1].
+    Roth, Su 2022, arXiv 1905.02383, Propositions 2.4 and 2.12). Direction of the error: upwards,
+    the attacker is never understated, because delta(e) is not and the minimum is taken over a
+    grid. No events: TPR = FPR. Raises `AccountingError` as `epsilon` does, and for rates outside
+    [1e-9, 1].
     """
     rates = _checked(false_positive_rates)
     mechanisms = merge(events)

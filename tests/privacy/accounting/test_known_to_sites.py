@@ -13,7 +13,9 @@ WORKED = PoissonGaussian(0.25, 2.51, 1.0, 60)  # a case in which one site costs 
 
 
 def test_reference_figures_for_one_two_and_three_sites() -> None:
-    figures = [epsilon_known_to(sites, WORKED, 1e-5, "pooled") for sites in (1, 2, 3)]
+    figures = [
+        epsilon_known_to(sites, WORKED, 1e-5, "pooled", discretization=4e-3) for sites in (1, 2, 3)
+    ]
     assert figures == pytest.approx([3.6, 8.2, 13.5], abs=0.06)
 
 
@@ -42,7 +44,9 @@ def test_if_everybody_is_drawn_it_is_the_exact_gaussian() -> None:
 
 
 def test_every_further_site_costs_more() -> None:
-    figures = [epsilon_known_to(sites, DEMO, 1e-5, "pooled") for sites in (1, 2, 4)]
+    figures = [
+        epsilon_known_to(sites, DEMO, 1e-5, "pooled", discretization=1e-2) for sites in (1, 2, 4)
+    ]
     assert figures[0] < figures[1] < figures[2]
     assert figures[1] > epsilon_known_to(2, DEMO, 1e-5, "local")
 
