@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from privacy.errors import LedgerError
 
 REGISTER = "patients.sqlite"
 KEY = "patients.key"
+_NAMED = 10  # at most so many in one line of a log
+_log = logging.getLogger("craftsfl.agent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,14 @@ class Patients:
         own = {patient: self.key.line(patient) for patient, _ in tiles}
         sightings = [(own[patient], self.key.content(digest)) for patient, digest in tiles]
         standing = self.register.observe(sightings)
+        self._tell([line for line in dict.fromkeys(own.values()) if standing[line] != line])
         return [standing[line] for line, _ in sightings]
+
+    def _tell(self, inherited: Sequence[bytes]) -> None:
+        if inherited:
+            names = ", ".join(self.key.short(line) for line in inherited[:_NAMED])
+            more = f" and {len(inherited) - _NAMED} more" if len(inherited) > _NAMED else ""
+            _log.info("Known under other ids, and the same patients as before: %s%s.", names, more)
 
     def find(self, patient: str) -> bytes | None:
         """The line that stands for this id; None for one that was never seen here."""

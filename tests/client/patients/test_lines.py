@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from hashlib import sha256
 from pathlib import Path
 
@@ -74,7 +75,9 @@ def test_nothing_on_disk_names_a_patient_or_shows_a_tile(tmp_path: Path) -> None
         assert sha256(path.read_bytes()).digest() not in kept
 
 
-def test_a_folder_under_new_ids_has_the_patients_of_the_old_one(tmp_path: Path) -> None:
+def test_a_folder_under_new_ids_has_the_patients_of_the_old_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Renamed patients, a new folder and one tile more: nobody's line starts anew."""
     state = tmp_path / "state"
     state.mkdir()
@@ -84,10 +87,14 @@ def test_a_folder_under_new_ids_has_the_patients_of_the_old_one(tmp_path: Path) 
         noise(seed=99).save(new / "extra.png")
         table = (new / "metadata.csv").read_text().replace("canary-patient-", "renamed-")
         (new / "metadata.csv").write_text(table + "extra.png,text,renamed-1\n")
-        again = load_site_data(new, lines_of=patients.lines_of)
+        with caplog.at_level(logging.INFO):
+            again = load_site_data(new, lines_of=patients.lines_of)
+        names = [patients.key.short(patients.key.line(f"renamed-{n}")) for n in range(3)]
     assert again.lines == old.lines
     assert again.patients == 3
     assert len(again.tiles) == 7
+    assert f"the same patients as before: {', '.join(names)}." in caplog.text
+    assert "renamed" not in caplog.text
 
 
 def test_patients_that_turn_out_to_be_one_are_clipped_as_one(tmp_path: Path) -> None:
