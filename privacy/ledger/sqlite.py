@@ -9,6 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
@@ -51,7 +52,8 @@ class SqliteLedger(Spending):
         self._head_file = HeadFile(head_path(path))
         self._database: sqlite3.Connection | None = None
         self._lock = take_lock(path.with_name(path.name + ".lock"), path)
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.close)
             kept = self._head_file.read()
             self._database = db.open_to_write(path, may_be_new=kept is None)
             self._begin(site)
@@ -59,12 +61,10 @@ class SqliteLedger(Spending):
             self._check_owner(site)
             self._check_heads(kept, seen)
             self._check_clock()
-            self._settled = -1 if kept is None else kept.sequence  # newest head on disk
+            self._settled = -1 if kept is None else kept.sequence  # newest head in its file
             self._settle()
             self._place = _place(path)
-        except BaseException:
-            self.close()
-            raise
+            undo.pop_all()
 
     def __enter__(self) -> SqliteLedger:
         return self

@@ -33,13 +33,20 @@ def spend(ledger: SqliteLedger, *attempts: int) -> None:
         ledger.commit(AttemptKey(1, 1, attempt))
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """A closed ledger with 11 records."""
-    path = tmp_path / "ledger.sqlite"
-    with open_test_ledger(path) as ledger:
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a closed ledger with 11 records."""
+    folder = tmp_path_factory.mktemp("original")
+    with open_test_ledger(folder / "ledger.sqlite") as ledger:
         spend(ledger, *range(ATTEMPTS))
-    return path
+    return folder
+
+
+@pytest.fixture
+def path(tmp_path: Path, original: Path) -> Path:
+    """A copy of it."""
+    shutil.copytree(original, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "ledger.sqlite"
 
 
 def tamper(path: Path, *statements: str) -> None:
