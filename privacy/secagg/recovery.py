@@ -33,12 +33,10 @@ def recover(
     position first: all that leave out one run of neighbours, then any, up to `MAX_SUBSETS`.
     """
     order = sorted(shares, key=lambda x: (x in distrusted, x))
-    for number, subset in enumerate(islice(_subsets(order, threshold), MAX_SUBSETS)):
+    for subset in islice(_subsets(order, threshold), MAX_SUBSETS):
         secret = _combined({x: shares[x] for x in subset}, threshold)
         if secret is not None and accept(secret):
-            # Where the first subset gives the secret, the others need not be looked at.
-            false = _contradicting(shares, subset, secret) if number or distrusted else set()
-            return Recovered(secret, frozenset(false))
+            return Recovered(secret, frozenset(_contradicting(shares, subset, secret)))
     return None
 
 
