@@ -8,7 +8,9 @@ root of the block's size.
 
 Nothing is padded. When d is no power of two, two blocks of s = 2^floor(log2 d) coordinates, the
 first and the last, are rotated one after the other, each after signs of its own. They overlap,
-because 2 s > d, and the map from R^d to R^d stays orthonormal: no coordinate more travels.
+because 2 s > d. What only one of them reaches would be spread less, so before and after them every
+coordinate of one half is mixed with one of the other. Every step is an orthonormal map from R^d to
+R^d; no coordinate more travels.
 
 The signs are public (they come from the offer's digest); they protect nobody.
 """
@@ -33,6 +35,8 @@ Floats = NDArray[np.float32]
 _RADIX_BITS: Final = 4
 _CHUNK: Final = CHUNK_BYTES // 4  # a sign takes the top bit of 32
 _SIGN: Final = np.uint32(1 << 31)
+_GOLDEN: Final = (math.sqrt(5) - 1) / 2
+_HALF_ROOT: Final = np.float32(math.sqrt(0.5))
 
 
 @dataclass(frozen=True)
@@ -57,17 +61,32 @@ class Rotation:
     def forward(self, vector: Floats) -> Floats:
         """The rotated vector, float32 [d], a new array."""
         turned = self._copy(vector)
-        for number, part in self._blocks(turned):
-            self._flip(part, number)
-            _transform(part)
+        self._flip(turned, 0)
+        if self.block == self.dimension:
+            _transform(turned)
+            return turned
+        first, last = self._blocks(turned)
+        _mix(turned)
+        _transform(first)
+        self._flip(last, 1)
+        _transform(last)
+        _mix(turned)
         return turned
 
     def inverse(self, turned: Floats) -> Floats:
         """The vector whose rotation is `turned`, float32 [d], a new array."""
         vector = self._copy(turned)
-        for number, part in reversed(self._blocks(vector)):
-            _transform(part)  # symmetric and orthonormal: its own inverse
-            self._flip(part, number)
+        # Every step is symmetric and orthonormal, so it is its own inverse.
+        if self.block == self.dimension:
+            _transform(vector)
+        else:
+            first, last = self._blocks(vector)
+            _mix(vector)
+            _transform(last)
+            self._flip(last, 1)
+            _transform(first)
+            _mix(vector)
+        self._flip(vector, 0)
         return vector
 
     def _copy(self, vector: Floats) -> Floats:
@@ -75,12 +94,11 @@ class Rotation:
             raise SecAggError(f"A vector of {self.dimension} has the shape {vector.shape}.")
         return np.array(vector, dtype=np.float32)
 
-    def _blocks(self, vector: Floats) -> list[tuple[int, Floats]]:
-        first, last = vector[: self.block], vector[self.dimension - self.block :]
-        return [(0, first)] if self.block == self.dimension else [(0, first), (1, last)]
+    def _blocks(self, vector: Floats) -> tuple[Floats, Floats]:
+        return vector[: self.block], vector[self.dimension - self.block :]
 
     def _flip(self, part: Floats, number: int) -> None:
-        """Random signs, in place; a set of its own for each block."""
+        """Random signs, in place; set 0 is for the whole vector, set 1 for the last block."""
         signs = Keystream(derive(self.seed, b"", b"craftsfl rotation %d" % number))
         bits = part.view(np.uint32)
         for chunk, start in enumerate(range(0, len(bits), _CHUNK)):
@@ -109,6 +127,29 @@ def _transform(part: Floats) -> None:
         source, target = target, source
     if source is not part:
         part[:] = source
+
+
+def _mix(vector: Floats) -> None:
+    """Each coordinate and its partner become their sum and difference over sqrt(2), in place.
+
+    Partners lie in different halves, shifted by an odd share of a half: partners at a distance
+    of few binary digits would meet again in the transform and undo it.
+    """
+    half = len(vector) // 2
+    heads, tails = vector[:half], vector[len(vector) - half :]
+    shift = int(half * _GOLDEN) | 1
+    _butterfly(heads[: half - shift], tails[shift:])
+    _butterfly(heads[half - shift :], tails[:shift])
+
+
+def _butterfly(heads: Floats, tails: Floats) -> None:
+    for start in range(0, len(heads), _CHUNK):
+        head, tail = heads[start : start + _CHUNK], tails[start : start + _CHUNK]
+        head *= _HALF_ROOT
+        tail *= _HALF_ROOT
+        total = head + tail
+        np.subtract(head, tail, out=tail)
+        head[:] = total
 
 
 @lru_cache(maxsize=_RADIX_BITS)
