@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from privacy.accounting.known_to_sites import epsilon_known_to
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -19,19 +18,24 @@ from rich.table import Table
 from craftsfl.budget.book import Book
 from craftsfl.privacy_words import epsilon_text
 from privacy.accounting import Attack, epsilon, tradeoff, tradeoff_at
+from privacy.accounting.known_to_sites import epsilon_known_to
 from privacy.events import Event
 
 FALSE_POSITIVES: Final = (0.001, 0.01, 0.05, 0.10)
 HOSPITALS: Final = (2, 3)
-_WIDTH = 96
+_WIDTH = 96  # characters: longer lines are hard to read
 
 SCENE: Final = """\
 Imagine somebody who sees everything that ever left this hospital, who knows the model, the \
 protocol and every other patient, and who holds one person's tiles. They want to tell whether \
-this person's tiles were used. Whatever they do, they are wrong about some people whose tiles were \
-not used. The table says how many of the people whose tiles were used they can recognise at most, \
-for each share of the others whom they are willing to accuse wrongly. By guessing alone, without \
-anything that left, they would recognise the same share as they accuse wrongly."""
+this person's tiles were used. Whatever method they use, it also accuses some people whose tiles \
+were not used. The table says how many of the people whose tiles were used they can recognise at \
+most, for each share of the others whom they are willing to accuse wrongly. By guessing alone, \
+without anything that left, they would recognise the same share as they accuse wrongly."""
+
+ROUGH: Final = """\
+Of the whole budget, and of several studies together, only ε and δ are known. Those columns hold \
+for the worst releases that these two figures admit; what this software releases stays below."""
 
 CLAIMS: Final = """\
 One person means all tiles and slides of one patient at this hospital, not one picture. The \
@@ -80,8 +84,9 @@ def show_explanation(book: Book, explained: Explanation, console: Console) -> No
     """Print it, in paragraphs."""
     console.print(f"\n[bold]What ε says about one patient of {book.site}[/]\n", highlight=False)
     _paragraph(console, SCENE)
-    console.print(_table(explained.cases))
+    console.print(_table(explained.cases, _width(console)))
     _paragraph(console, _example(explained.cases[0]))
+    _paragraph(console, ROUGH)
     _paragraph(console, CLAIMS)
     if explained.known_to:
         figures = ", ".join(
@@ -95,7 +100,7 @@ def show_explanation(book: Book, explained: Explanation, console: Console) -> No
         )
     console.print("[bold]What is not claimed[/]", highlight=False)
     for text in NOT_CLAIMED:
-        console.print(Padding(f"- {text}", (0, 0, 0, 2)), width=_WIDTH, highlight=False)
+        console.print(Padding(f"- {text}", (0, 0, 0, 2)), width=_width(console), highlight=False)
 
 
 def _cases(book: Book) -> Iterator[Case]:
@@ -128,8 +133,8 @@ def _known_to(book: Book) -> dict[int, float]:
     return {sites: epsilon_known_to(sites, whole, delta, "local") for sites in HOSPITALS}
 
 
-def _table(cases: Sequence[Case]) -> Table:
-    table = Table(title="Recognised at most, of those whose tiles were used", width=_WIDTH)
+def _table(cases: Sequence[Case], width: int) -> Table:
+    table = Table(title="Recognised at most, of those whose tiles were used", width=width)
     table.add_column("wrongly accused,\nof the others", justify="right")
     for case in cases:
         table.add_column(f"{case.name}\n(ε = {epsilon_text(case.epsilon)})", justify="right")
@@ -153,6 +158,10 @@ def percent(share: float) -> str:
     return f"{min(100.0, math.ceil(share * 1000 - 1e-9) / 10):.1f} %"
 
 
+def _width(console: Console) -> int:
+    return min(_WIDTH, console.width)
+
+
 def _paragraph(console: Console, text: str) -> None:
-    console.print(text, width=_WIDTH, highlight=False, markup=False)
+    console.print(text, width=_width(console), highlight=False, markup=False)
     console.print()

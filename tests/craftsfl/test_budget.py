@@ -209,9 +209,10 @@ def test_the_words_carry_the_figures_of_the_loss_distribution(tmp_path: Path) ->
     pairs = zip(so_far.attacks, at_its_end.attacks, whole.attacks, strict=True)
     assert all(a.tpr < b.tpr <= c.tpr for a, b, c in pairs)
     assert at_its_end.epsilon < explained.known_to[2] < explained.known_to[3]
-    text = printed(lambda console: show_explanation(book, explained, console))
+    text = printed(lambda console: show_explanation(book, explained, console), width=80)
     flat = " ".join(text.replace("- ", "").split())
-    assert percent(so_far.attacks[1].tpr) in flat
+    assert all(percent(case.attacks[1].tpr) in flat for case in explained.cases)
+    assert max(map(len, text.splitlines())) <= 80
     assert f"{math.ceil(100 * so_far.attacks[1].tpr)} of 100 people" in flat
     for claim in NOT_CLAIMED:
         assert " ".join(claim.split()) in flat
