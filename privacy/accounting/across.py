@@ -123,7 +123,7 @@ def renyi(order: int, sampling_rate: float, noise_multiplier: float) -> float:
     be the worse of the two directions: ln(A) / (order - 1), A = sum over k of C(order, k)
     (1-q)^(order-k) q^k exp((k^2 - k) / (2 sigma^2)). The terms k = 0 and 1 have exponent 0, so
     A - 1 is the sum from k = 2 with exp(x) - 1 for exp(x): nothing cancels, however small q is.
-    Direction of the error: none but floating point, 1e-12 relative.
+    Direction of the error: none; only rounding in floating point.
     """
     if sampling_rate == 1:
         return order / (2 * noise_multiplier**2)
