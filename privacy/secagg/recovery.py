@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations, islice
+from math import comb
+from random import Random
 from typing import Final
 
 from privacy.errors import SecAggError
@@ -30,7 +32,9 @@ def recover(
     """The secret that `accept` recognises, from `shares` by position x; None if none is found.
 
     Subsets of `threshold` shares are tried until one gives it, those without a `distrusted`
-    position first: all that leave out one run of neighbours, then any, up to `MAX_SUBSETS`.
+    position first: all that leave out one run of neighbours, then all there are, or where those
+    are too many drawn ones, up to `MAX_SUBSETS`. Of 100 shares with t = 67, four false ones are
+    got round in 99 % of cases; who gave them is known from then on.
     """
     order = sorted(shares, key=lambda x: (x in distrusted, x))
     for subset in islice(_subsets(order, threshold), MAX_SUBSETS):
@@ -44,7 +48,12 @@ def _subsets(order: list[int], size: int) -> Iterator[tuple[int, ...]]:
     count = len(order)
     for start in range(count if size < count else 1):
         yield tuple(order[(start + step) % count] for step in range(size))
-    yield from combinations(order, size)
+    if comb(count, size) <= MAX_SUBSETS:
+        yield from combinations(order, size)
+        return
+    draw = Random(count)  # protects nobody: any order of trying will do
+    while True:
+        yield tuple(draw.sample(order, size))
 
 
 def _contradicting(shares: Mapping[int, bytes], subset: tuple[int, ...], secret: bytes) -> set[int]:
