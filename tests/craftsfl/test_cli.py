@@ -31,7 +31,7 @@ def test_help_shows_the_groups() -> None:
 @pytest.mark.parametrize(
     "group, commands",
     [
-        (["site"], ["serve", "withdraw", "restore"]),
+        (["site"], ["serve", "withdraw", "restore", "budget"]),
         (["rounds"], ["serve", "register", "start", "status"]),
         (["model"], ["pretrain", "install", "sample"]),
     ],
