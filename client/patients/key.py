@@ -10,6 +10,8 @@ import hashlib
 import hmac
 import os
 import secrets
+import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -74,20 +76,17 @@ def load_or_make_key(path: Path) -> PatientKey:
 
 
 def _make(path: Path) -> None:
-    fresh = path.with_name(f".{path.name}-{os.getpid()}")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    # A name that no other process can have, also one in another container with the same number.
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(secrets.token_bytes(KEY_BYTES))
             file.flush()
             os.fsync(file.fileno())
-        if not path.exists():
-            os.link(fresh, path)  # fails where another process was first
-    except FileExistsError:
-        pass
+        with suppress(FileExistsError):  # another process was first: its key counts
+            os.link(name, path)
     finally:
-        fresh.unlink(missing_ok=True)
+        Path(name).unlink()
     _sync_folder(path.parent)
 
 
