@@ -412,3 +412,27 @@ def test_the_whole_attempt_is_five_messages():
     run_all(world, world.lanes(), seen=seen)
     kinds = [type(body).__name__ for site, body in seen if site == FIRST]
     assert kinds == ["Advertise", "ShareBundle", "MaskedInput", "Consistency", "Unmask"]
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["before the shares", "after the shares"])
+def test_an_update_whose_masking_failed_is_burned_too(early, monkeypatch):
+    """Half masked is neither an update nor random: it never leaves."""
+    client, deliver, lanes = waiting()
+    if early:
+        world = World(SITES)
+        server, clients, _ = reach(world, ServerStage.INPUT)
+        client, deliver = clients[FIRST], server.requests()[FIRST]
+    else:
+        client.provide(lanes)
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("privacy.secagg.client.apply_masks", fail)
+    with pytest.raises(MemoryError):
+        client.receive(deliver)
+    monkeypatch.undo()
+    assert client.receive(deliver) == Running()
+    assert client.receive(deliver) == Running()
+    with pytest.raises(SecAggError, match="burned"):
+        client.provide(lanes)

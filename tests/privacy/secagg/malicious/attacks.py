@@ -221,6 +221,18 @@ def sybil_keys() -> Iterator[Strike]:
 
 
 @attack
+def keys_from_outside_the_cohort() -> Iterator[Strike]:
+    """A colluding member of the roster that the offer does not name joins all the same."""
+    made = world(9)
+    offer = made.offer(cohort=made.sites[:8], threshold=6)
+    clients = {site: made.client(site) for site in made.sites[:8]}
+    entries = [client.receive(offer) for client in clients.values()]
+    od, keys = transcript.offer_digest(offer), [KeyPair.generate().public for _ in range(2)]
+    body = Advertisements((*entries, signed_entry(made.sites[8], od, *keys)))
+    yield from against_all(clients, body, Check.NOT_IN_COHORT)
+
+
+@attack
 def own_keys_missing() -> Iterator[Strike]:
     server, clients, _ = reach(world(), Stage.SHARE)
     entries = entries_of(server)
