@@ -102,6 +102,14 @@ def test_a_survivor_floor_above_the_threshold_holds():
         run_all(world, world.lanes(), {Stage.INPUT: world.sites[:1]})
 
 
+@pytest.mark.parametrize("stage", [Stage.CONSISTENCY, Stage.UNMASK])
+def test_the_floor_counts_survivors_and_not_who_helps_to_unmask(stage):
+    world = World(site_ids(8), n_min=8)
+    lanes = world.lanes()
+    outcome = run_all(world, lanes, {stage: world.sites[:2]}).result()
+    assert np.array_equal(outcome.lanes, total(lanes, world.sites))
+
+
 def test_drop_outs_at_every_exchange_of_one_attempt():
     world = World(site_ids(32))  # t = 22
     lanes = world.lanes()
