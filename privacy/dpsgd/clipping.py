@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from mmap import mmap
 from typing import Final, TypeAlias
 
 import torch
@@ -33,7 +34,7 @@ def sum_clipped(
     `like` is a tensor of P elements on the device of the model.
     """
     check_clipping_norm(clipping_norm)
-    total = torch.zeros(like.numel(), dtype=torch.float64, device=like.device)
+    total = untouched_zeros((like.numel(),), torch.float64, like.device)
     seen: set[int] = set()
     dropped = 0
     for batch in batches:
@@ -44,6 +45,19 @@ def sum_clipped(
         dropped += add_clipped(total, *found, clipping_norm)
         del found
     return ClippedSum(total, patients=len(seen), dropped=dropped)
+
+
+def untouched_zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros that take no memory on a CPU until they are written.
+
+    Per-patient gradients are written late in the backward pass, when the activations of the later
+    layers are gone already: the peak of a step stays where it is without privacy. `torch.zeros`
+    would write at once.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    if device.type != "cpu" or size == 0:
+        return torch.zeros(shape, dtype=dtype, device=device)
+    return torch.frombuffer(mmap(-1, size), dtype=dtype).reshape(shape)
 
 
 def add_clipped(total: Tensor, gradients: Tensor, finite: Tensor, clipping_norm: float) -> int:

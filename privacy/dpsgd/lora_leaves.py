@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from privacy.dpsgd.clipping import unfollowed
+from privacy.dpsgd.clipping import unfollowed, untouched_zeros
 from privacy.errors import ModelError
 
 _UNFOLDED: Final = 1 << 22  # numbers that an unfolded convolution may take at once: 16 MiB
@@ -40,9 +40,7 @@ class PatientGradients:
 
     def __init__(self, owners: Tensor, patients: int, parameters: int) -> None:
         """`owners` int64 [rows]: each row's patient, in 0..patients-1."""
-        # Fresh zeros take no memory on a CPU until they are written, late in the backward pass,
-        # when the activations of the later layers are gone already.
-        self.flat = torch.zeros(patients, parameters, device=owners.device)
+        self.flat = untouched_zeros((patients, parameters), torch.float32, owners.device)
         self.open = False
         self._owners = owners
 
