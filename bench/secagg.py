@@ -1,0 +1,101 @@
+"""What secure aggregation costs, beside flwr's legacy SecAgg+ on the same vectors.
+
+One row per implementation (`impl`: ours or flwr), cohort `n`, parameters `d`, field width `bits`
+(of flwr: its modulus) and `dropped` sites, which share their keys and then never send a vector.
+CPU seconds of one site (`client_s`) and of the server (`server_s`) for a whole attempt, messages
+encoded, signed and checked; `setup_s` is a site's part that does not grow with d (measured with
+d = 1). `rotate_s`, `quantise_s`, `pack_s` and `mask_s` are the kernels alone, `floor_s` what
+`mask_s` cannot go below: as many bytes of the same keystream, each added once to memory in the
+cache. `bytes_up_per_param` and `bytes_down_per_param` count all messages of a site but the model.
+
+Ours: all sites run in full and the sum is checked. flwr: see `bench.secagg_flwr`; it is left out
+at n = 100, where setting up all its sites takes minutes. Set OMP_NUM_THREADS=1 for steady figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+
+from bench import secagg_flwr, secagg_ours
+from bench.output import Row, parser, report
+from bench.secagg_timing import Cell, Cost
+from privacy.secagg.offer import threshold
+
+CELLS = (
+    Cell(8, 1_000_000, 16, 0),
+    Cell(8, 1_000_000, 16, 1),
+    Cell(16, 4_000_000, 16, 0),
+    Cell(16, 4_000_000, 16, 2),
+    Cell(32, 4_000_000, 16, 0),
+    Cell(32, 4_000_000, 16, 3),
+    Cell(32, 1_590_000, 21, 0),
+    Cell(100, 1_000_000, 21, 10),
+)
+QUICK = (Cell(3, 1_000, 16, 0), Cell(8, 10_001, 21, 1))
+FLWR_SITES = 32  # the largest cohort that flwr is measured with
+
+
+def ours(cell: Cell, repeats: int) -> Row:
+    """Our row of a cell; every figure is the least of `repeats`."""
+    cost = _least([secagg_ours.Attempt(cell).run() for _ in range(repeats)])
+    parts = asdict(secagg_ours.parts(cell, 2 * repeats + 1))
+    return _row("ours", cell, cost, parts | {"setup_s": secagg_ours.setup(cell.n, repeats + 1)})
+
+
+def flwr(cell: Cell, repeats: int) -> Row:
+    """flwr's row of a cell."""
+    limit = threshold(cell.n)
+
+    def least(cell: Cell) -> Cost:
+        vector = secagg_ours.update(cell.d)
+        return _least([secagg_flwr.run(cell, vector, limit) for _ in range(repeats)])
+
+    cost, setup = least(cell), least(Cell(cell.n, 1, cell.bits, 0))
+    return _row("flwr", replace(cell, bits=secagg_flwr.BITS), cost, {"setup_s": setup.client_s})
+
+
+def rows(cells: tuple[Cell, ...], repeats: int) -> Iterator[Row]:
+    """Both rows of every cell."""
+    for cell in cells:
+        yield ours(cell, repeats)
+        if cell.n <= FLWR_SITES:
+            yield flwr(cell, repeats)
+
+
+def _least(costs: list[Cost]) -> Cost:
+    client, server = min(c.client_s for c in costs), min(c.server_s for c in costs)
+    return replace(costs[0], client_s=client, server_s=server)
+
+
+def _row(impl: str, cell: Cell, cost: Cost, measured: dict[str, float]) -> Row:
+    kernels = ("rotate_s", "quantise_s", "pack_s", "mask_s", "floor_s")
+    return {
+        "impl": impl,
+        **asdict(cell),
+        "client_s": cost.client_s,
+        **{name: measured.get(name) for name in kernels},
+        "server_s": cost.server_s,
+        "bytes_up_per_param": cost.bytes_up / cell.d,
+        "bytes_down_per_param": cost.bytes_down / cell.d,
+        "setup_s": measured["setup_s"],
+    }
+
+
+def main() -> None:
+    """`python -m bench.secagg [--json] [--quick] [--repeats N] [--n N]`."""
+    arguments = parser("secagg", __doc__ or "")
+    arguments.add_argument("--quick", action="store_true", help="small cells, to try it out")
+    arguments.add_argument("--repeats", type=int, default=3, help="the least of so many is shown")
+    arguments.add_argument("--n", type=int, help="the cells of this cohort only")
+    options = arguments.parse_args()
+    cells = tuple(
+        cell for cell in (QUICK if options.quick else CELLS) if options.n in (None, cell.n)
+    )
+    if not cells or options.repeats < 1:
+        arguments.error("there is no such cell to measure")
+    report("secagg", list(rows(cells, options.repeats)), as_json=options.json)
+
+
+if __name__ == "__main__":
+    main()
