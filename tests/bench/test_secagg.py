@@ -10,7 +10,10 @@ import pytest
 
 pytest.importorskip("flwr")
 
-from bench import secagg, secagg_ours
+from flwr.common import parameters_to_ndarrays
+from flwr.supercore.task_identity import TaskIdentity
+
+from bench import secagg, secagg_flwr, secagg_ours
 from bench.secagg_timing import Cell, Cost
 from privacy.errors import SecAggError
 
@@ -78,6 +81,19 @@ def test_a_wrong_sum_is_noticed(monkeypatch):
     )
     with pytest.raises(SecAggError, match="not what it should be"):
         attempt.run()
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_flwrs_code_is_driven_as_it_should_be(lost):
+    """With every client in full, its sum is right: the harness measures a round that works."""
+    vector = np.linspace(-1, 1, 11).astype(np.float32)
+    nodes = range(2, 7)
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
+    strategy = secagg_flwr._Strategy(nodes)
+    sites = {node: secagg_flwr._Site(node, vector, None) for node in nodes}
+    secagg_flwr._serve(secagg_flwr._Grid(sites, nodes[5 - lost :]), strategy, 4)
+    assert strategy.result is not None
+    np.testing.assert_allclose(parameters_to_ndarrays(strategy.result)[0], vector, atol=1e-5)
 
 
 def test_the_least_of_every_figure_is_shown():
