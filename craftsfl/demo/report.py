@@ -139,6 +139,7 @@ def _show_next(workspace: Workspace, outcome: Outcome, console: Console) -> None
     for line in (
         f"craftsfl model sample --adapter {outcome.adapter} --out grid.png {json.dumps(prompt)}",
         f"craftsfl rounds status {consortium}",
+        f"craftsfl site budget {workspace.hospitals[0].settings} --explain",
         f"mlflow ui --backend-store-uri {outcome.mlflow}",
     ):
         console.print(f"  .venv/bin/{line}", soft_wrap=True, highlight=False, markup=False)
