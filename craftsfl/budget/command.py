@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -15,6 +15,7 @@ from client.settings import load_policy, load_site
 from craftsfl.budget.book import Book, Line, open_book
 from craftsfl.budget.explain import Explanation, explanation, show_explanation
 from craftsfl.budget.picture import check_picture, draw_picture
+from craftsfl.budget.published import Published, published, show_published
 from craftsfl.budget.table import show_table
 from privacy.errors import LedgerError
 from privacy.ledger import LedgerView, load_or_make_key, read_ledger
@@ -27,6 +28,7 @@ class BudgetOptions:
 
     picture: Path | None = None
     explain: bool = False
+    publish: bool = False
     as_json: bool = False
 
 
@@ -42,13 +44,18 @@ def show_budget(site_toml: Path, options: BudgetOptions) -> None:
     view = read_own_ledger(StateFolder(settings.agent.state), settings.name)
     book = open_book(rules, view.entries() if view is not None else ())
     explained = explanation(book) if options.explain else None
+    figures = published(book) if options.publish else None
     console = Console()
     if options.as_json:
         values = as_values(book, view, explained)
+        if figures is not None:
+            values["published"] = [_figure(item) for item in figures]
         console.print_json(json.dumps(values, allow_nan=False), highlight=False)
     else:
         show_table(book, console)
         _show_ledger(view, console)
+        if figures is not None:
+            show_published(figures, console)
         if explained is not None:
             show_explanation(book, explained, console)
     if options.picture is not None:
@@ -117,6 +124,10 @@ def as_values(
         ]
         values["known_to"] = {str(sites): value for sites, value in explained.known_to.items()}
     return values
+
+
+def _figure(item: Published) -> dict[str, object]:
+    return {"study": item.study, "delta": item.delta, **asdict(item.figure)}
 
 
 def _line(line: Line) -> dict[str, object]:

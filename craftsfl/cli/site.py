@@ -104,9 +104,13 @@ def budget(
     explain: Annotated[
         bool, typer.Option("--explain", help="Say what epsilon means, for an ethics board.")
     ] = False,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Add epsilon as two accountants agree on it.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Show what was spent of the patients' privacy and what is left; the agent may be running."""
     from craftsfl.budget.command import BudgetOptions, show_budget
 
-    show_budget(settings, BudgetOptions(picture=picture, explain=explain, as_json=json))
+    options = BudgetOptions(picture=picture, explain=explain, publish=publish, as_json=json)
+    show_budget(settings, options)
