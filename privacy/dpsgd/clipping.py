@@ -133,9 +133,9 @@ def check_trainable(module: nn.Module, parameters: tuple[nn.Parameter, ...]) -> 
         raise ModelError("The adapter lies on several devices.", "Move the model to one device.")
 
 
-def check_rows_stay_apart(module: nn.Module) -> None:
+def check_rows_stay_apart(parts: Iterable[nn.Module]) -> None:
     """A batch norm in train mode mixes rows, and so patients: nothing could be clipped then."""
-    if any(isinstance(part, _BatchNorm) and part.training for part in module.modules()):
+    if any(isinstance(part, _BatchNorm) and part.training for part in parts):
         raise ModelError(
             "A batch norm in train mode mixes patients.", "Put the frozen model into eval mode."
         )

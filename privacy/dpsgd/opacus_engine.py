@@ -78,7 +78,7 @@ class OpacusEngine:
 
     def clipped_sum(self, batches: Iterable[PhysicalBatch], clipping_norm: float) -> ClippedSum:
         """See `ClippingEngine.clipped_sum`."""
-        check_rows_stay_apart(self._module)
+        check_rows_stay_apart(self._module.modules())
         like = self._parameters[0].new_empty(()).expand(self.size)
         return sum_clipped(batches, clipping_norm, like, self._per_patient)
 
