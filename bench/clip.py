@@ -1,0 +1,122 @@
+"""What clipping costs: time and memory of a private LoRA step over an ordinary one.
+
+Rows: `targets`, `batch`, `engine`, `time_ratio`, `memory_ratio`, and the figures behind them:
+`examples_per_second`, and `peak_gib` above the loaded model.
+A step is forward, backward, clip and SGD on one batch of a UNet2DConditionModel, each row a
+patient of its own; no noise is drawn by any engine. Times are the median over pairs of an ordinary
+and a private step, taken in turn; memory is measured in fresh processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from bench.clip_memory import peak_bytes
+from bench.clip_steps import ENGINES, SHAPES, TARGETS, Setting, Step, make_step
+from bench.output import Row, parser, report
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of a private step, and its ratio to an ordinary one (medians over pairs)."""
+
+    seconds: float
+    ratio: float
+
+
+def time_pairs(plain: Step, private: Step, pairs: int, device: str) -> Timing:
+    """Time both in turn, the first of a pair in turn too, after one step of each."""
+    seconds: dict[Step, list[float]] = {plain: [], private: []}
+    plain()
+    private()
+    for pair in range(pairs):
+        for step in (plain, private)[:: 1 if pair % 2 else -1]:
+            seconds[step].append(_seconds(step, device))
+    ratios = [mine / base for mine, base in zip(seconds[private], seconds[plain], strict=True)]
+    return Timing(statistics.median(seconds[private]), statistics.median(ratios))
+
+
+def _seconds(step: Step, device: str) -> float:
+    _wait(device)
+    start = time.perf_counter()
+    step()
+    _wait(device)
+    return time.perf_counter() - start
+
+
+def _wait(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def measure(setting: Setting, engines: Sequence[str], pairs: int) -> Iterator[Row]:
+    """A row for each engine."""
+    threads = torch.get_num_threads()
+    plain = make_step("plain", setting)
+    base = peak_bytes("plain", setting, threads)
+    for engine in engines:
+        timing = time_pairs(plain, make_step(engine, setting), pairs, setting.device)
+        gc.collect()  # an engine's hooks hold its model in cycles
+        peak = peak_bytes(engine, setting, threads)
+        yield {
+            "targets": setting.targets,
+            "batch": setting.batch,
+            "engine": engine,
+            "time_ratio": timing.ratio,
+            "memory_ratio": peak / base,
+            "examples_per_second": setting.batch / timing.seconds,
+            "peak_gib": peak / GIB,
+        }
+
+
+def arguments() -> argparse.ArgumentParser:
+    """What can be asked for."""
+    made = parser("clip", __doc__ or "")
+    made.add_argument("--targets", nargs="+", choices=list(TARGETS), default=list(TARGETS))
+    made.add_argument("--batch", nargs="+", type=int, default=[8, 32])
+    made.add_argument("--engine", nargs="+", choices=list(ENGINES), default=list(ENGINES))
+    made.add_argument("--pairs", type=int, default=9)
+    made.add_argument("--rank", type=int, default=4)
+    made.add_argument("--shape", choices=list(SHAPES), default="small")
+    made.add_argument("--device", default="cpu", help="cpu or cuda")
+    made.add_argument("--precision", choices=["float32", "bf16"], default="float32")
+    made.add_argument("--threads", type=int, default=1, help="of the processor")
+    made.add_argument("--quick", action="store_true", help="a tiny model, one cell: a smoke test")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """`python -m bench.clip [--json] [--quick] ...`."""
+    options = arguments().parse_args(argv)
+    if options.quick:
+        options.targets, options.batch, options.shape = options.targets[-1:], [2], "tiny"
+        options.pairs = 1
+    torch.set_num_threads(options.threads)
+    first = Setting(
+        shape=options.shape,
+        targets=options.targets[0],
+        batch=options.batch[0],
+        rank=options.rank,
+        device=options.device,
+        precision=options.precision,
+    )
+    settings = [
+        replace(first, targets=targets, batch=batch)
+        for targets in options.targets
+        for batch in options.batch
+    ]
+    rows = [row for setting in settings for row in measure(setting, options.engine, options.pairs)]
+    report("clip", rows, as_json=options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""One training step's peak memory, in a process of its own: bytes above the loaded model."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from bench.clip_steps import Setting, make_step
+
+_STEPS: Final = 2
+# Freed tensors go back to the system at once: without it the resident size counts malloc's holes,
+# and differs by several per cent from one process to the next.
+_MALLOC: Final = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+_CLEAR_PEAK: Final = "5"  # proc(5), clear_refs: peak := current resident size
+
+
+def peak_bytes(engine: str, setting: Setting, threads: int) -> int:
+    """Peak of a step of `engine` over what was there before it, in a fresh process.
+
+    CPU: resident set size. GPU: bytes allocated by torch. Model, imports and CUDA context are
+    not counted: they are the same for all engines, and would bring every ratio nearer to 1.
+    """
+    request = json.dumps({"engine": engine, "threads": threads, "setting": asdict(setting)})
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.clip_memory", request],
+        check=True,
+        env={**os.environ, **_MALLOC},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return int(done.stdout.split()[-1])
+
+
+def measure(engine: str, setting: Setting) -> int:
+    """The same in this process, which must have taken no step before."""
+    step = make_step(engine, setting)
+    if setting.device.startswith("cuda"):
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        for _ in range(_STEPS):
+            step()
+        return torch.cuda.max_memory_allocated() - before
+    Path("/proc/self/clear_refs").write_text(_CLEAR_PEAK)
+    before = _status("VmRSS")
+    for _ in range(_STEPS):
+        step()
+    return _status("VmHWM") - before
+
+
+def _status(key: str) -> int:
+    """A figure of /proc/self/status, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
+
+
+if __name__ == "__main__":
+    request = json.loads(sys.argv[1])
+    torch.set_num_threads(request["threads"])
+    print(measure(request["engine"], Setting(**request["setting"])))
