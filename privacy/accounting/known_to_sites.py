@@ -14,7 +14,7 @@ from dp_accounting.pld import privacy_loss_distribution as pld
 from numpy.typing import NDArray
 
 from privacy.accounting.bounds import check_probability
-from privacy.accounting.composition import RUNNING, epsilon_of, grid_width, merge
+from privacy.accounting.composition import RUNNING, epsilon_at, epsilon_of, grid_width, merge
 from privacy.accounting.observers import Mode
 from privacy.errors import AccountingError
 from privacy.events import Event
@@ -66,7 +66,7 @@ def _mixture(
             f"{steps} steps at noise multiplier {sigma:g} cost more than can be computed.",
             "Raise the noise multiplier.",
         ) from None
-    return float(composed.get_epsilon_for_delta(delta))
+    return epsilon_at(composed, delta, steps)
 
 
 def _spread(shifts: NDArray[np.float64], chances: NDArray[np.float64], steps: int) -> float:

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from privacy.accounting.bounds import check_probability
-from privacy.accounting.composition import RUNNING, loss_distribution, merge
+from privacy.accounting.composition import RUNNING, loss_distribution, merge, rounding
 from privacy.errors import AccountingError
 from privacy.events import Event
 
@@ -53,7 +53,8 @@ def tradeoff(
     # Beyond e = ln(1/FPR) the first bound is above 1; the second is tight well before.
     epsilons = np.arange(0.0, max(math.log(1 / min(rates)), 1.0) + discretization, discretization)
     losses = loss_distribution(mechanisms, discretization)
-    deltas = np.clip(losses.get_delta_for_epsilon(epsilons), 0.0, 1.0)
+    slack = rounding(sum(steps for _, _, steps in mechanisms))
+    deltas = np.clip(losses.get_delta_for_epsilon(epsilons) + slack, 0.0, 1.0)
     return [Attack(rate, _best(epsilons, deltas, rate)) for rate in rates]
 
 

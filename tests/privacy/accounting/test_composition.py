@@ -27,6 +27,19 @@ def test_without_sampling_it_is_the_exact_gaussian(sigma: float, steps: int) -> 
     assert gaussian_delta(eps - 2e-3, mu) >= 1e-5  # and tight
 
 
+@pytest.mark.parametrize("delta", [1e-8, 1e-10, 1e-12])
+@pytest.mark.parametrize(("sigma", "steps"), [(3.0, 1000), (100.0, 10_000), (50.0, 10_000)])
+def test_rounding_never_lowers_the_figure_at_a_tiny_delta(
+    sigma: float, steps: int, delta: float
+) -> None:
+    eps = epsilon([PoissonGaussian(1.0, sigma, 1.0, steps)], delta)
+    assert eps == math.inf or gaussian_delta(eps, math.sqrt(steps) / sigma) <= delta
+
+
+def test_a_delta_below_all_rounding_has_no_finite_figure() -> None:
+    assert epsilon([PoissonGaussian(1.0, 1e4, 1.0, 1_000_000)], 1e-10) == math.inf
+
+
 @pytest.mark.parametrize(("q", "sigma"), [(0.25, 1.6), (0.01, 0.8), (0.5, 5.0), (0.9, 0.6)])
 @pytest.mark.parametrize("width", [1e-3, RELEASE])
 def test_one_sampled_step_is_never_understated_and_tight(
