@@ -18,6 +18,7 @@ from privacy.accounting.across import RenyiFilter
 from privacy.accounting.fitting import rounds_that_fit
 from privacy.accounting.observers import Observer, worst_of
 from privacy.errors import PolicyError
+from privacy.events import MIN_SAMPLING_RATE
 from privacy.ledger import Charge, Entry, State
 
 # A refusal tells what would have fitted at the study's sampling rate divided by these.
@@ -128,13 +129,14 @@ def _what_fits(policy: Policy, found: Budgets, charges: Sequence[Charge], charge
     if not math.isfinite(found.for_ever.spent):
         return "nothing fits any more: something without noise has left"
     rate = charge.event.sampling_rate
-    for factor in _SMALLER:
+    factors = [factor for factor in _SMALLER if rate / factor >= MIN_SAMPLING_RATE] or [1]
+    for factor in factors:
         event = replace(charge.event, sampling_rate=rate / factor)
         rounds = _rounds(policy, found, charges, replace(charge, event=event))
         if rounds:
             plural = "s" if rounds > 1 else ""
             return f"{rounds} round{plural} at q = {rate / factor:.3g} would fit"
-    return f"not one round at q = {rate / _SMALLER[-1]:.3g} would fit"
+    return f"not one round at q = {rate / factors[-1]:.3g} would fit"
 
 
 def _rounds(policy: Policy, found: Budgets, charges: Sequence[Charge], one: Charge) -> int:

@@ -154,3 +154,12 @@ def test_where_nothing_fits_the_smallest_rate_is_named() -> None:
     spent = epsilon([event_of(STUDY)] * 2, 1e-5)
     policy = make_policy(study_epsilon=spent * 1.0001)
     assert refusal(policy, STUDY, STUDY).endswith("not one round at q = 0.0312 would fit")
+
+
+def test_a_refusal_names_no_rate_that_cannot_be_accounted_for() -> None:
+    training = {"sampling_rate": 3e-6, "noise_multiplier": 0.3, "steps": 1000}
+    rare = make_study(training=training, privacy={"delta": 1e-9})
+    policy = make_policy(study_epsilon=1e-3)
+    charge = charge_of(rare)
+    why = why_refused(policy, budgets(policy, (), charge), (), charge)
+    assert why.endswith("not one round at q = 1.5e-06 would fit")
