@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from pathlib import Path
 from typing import TypeVar
@@ -36,15 +37,21 @@ def load_toml(path: Path, model: type[Settings]) -> Settings:
         raise ConfigError(f"{path} does not exist.", "Check the path.") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise ConfigError(f"{path} nests its values too deeply.", "Correct it.") from None
+    except ValueError as error:  # not TOML, not UTF-8, or an integer of thousands of digits
         raise ConfigError(f"{path} is not valid TOML: {error}.", "Correct that line.") from None
     return check(values, model, where=str(path))
 
 
 def check(values: object, model: type[Settings], *, where: str) -> Settings:
-    """Validate plain `values` (tables as dicts) against `model`; `where` names them in errors."""
+    """Validate plain `values` (tables as dicts) against `model`; `where` names them in errors.
+
+    Nothing is converted: "8" is no number and 1 is no yes. By way of JSON, because only there
+    pydantic's strict mode takes lists for tuples and texts for paths.
+    """
     try:
-        return model.model_validate(values)
+        return model.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
         lines = "; ".join(_explain(detail, model) for detail in error.errors())
         raise ConfigError(f"{where}: {lines}.", "Correct the file and try again.") from None

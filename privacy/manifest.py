@@ -19,7 +19,8 @@ Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 SiteName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=2**32 - 1)]  # as the wire counts
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
 
 class Base(Strict):
@@ -92,7 +93,7 @@ class Samples(Strict):
     """Public prompts and seeds of the sample grids; the only prompts that are ever tracked."""
 
     prompts: tuple[str, ...] = Field(min_length=1)
-    seeds: tuple[int, ...] = Field(min_length=1)
+    seeds: tuple[Seed, ...] = Field(min_length=1)
     steps: Count = 20
     guidance: Positive = 3.0
 

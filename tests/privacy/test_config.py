@@ -1,0 +1,67 @@
+"""Settings files are strict: nothing is converted, and no file ends in a traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from privacy.config import Strict, load_toml
+from privacy.errors import ConfigError
+from privacy.manifest import Count, Positive
+
+
+class Settings(Strict):
+    """One of each."""
+
+    budget: Positive = 1.0
+    rounds: Count = 1
+    allowed: bool = False
+    names: tuple[str, ...] = ()
+    folder: Path = Path()
+
+
+def load(folder: Path, text: str) -> Settings:
+    file = folder / "settings.toml"
+    file.write_text(text)
+    return load_toml(file, Settings)
+
+
+def test_lists_paths_and_whole_numbers_are_taken_as_they_are(tmp_path: Path) -> None:
+    found = load(tmp_path, 'budget = 8\nrounds = 3\nallowed = true\nnames = ["a"]\nfolder = "b"')
+    assert found == Settings(budget=8.0, rounds=3, allowed=True, names=("a",), folder=Path("b"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'budget = "8"',
+        "budget = true",
+        "budget = nan",
+        "budget = inf",
+        "budget = -1",
+        'rounds = "3"',
+        "rounds = 3.0",
+        "rounds = true",
+        "rounds = 4294967296",
+        f"rounds = 1{'0' * 400}",
+        f"budget = 1{'0' * 400}",
+        "allowed = 1",
+        'allowed = "yes"',
+        "names = [1]",
+        "folder = 1",
+    ],
+)
+def test_what_is_of_another_kind_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=text.split()[0]) as caught:
+        load(tmp_path, text)
+    assert "settings.toml" in caught.value.message
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "text", [f"rounds = {'1' * 5000}", f"names = {'[' * 5000}", "rounds =", "a = 1\na = 2"]
+)
+def test_what_is_no_toml_is_told_in_words(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"settings\.toml"):
+        load(tmp_path, text)
