@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from client.settings import ANY, Policy
+from privacy.accounting.bounds import largest_delta
 from privacy.errors import ConfigError, PolicyError
 from privacy.manifest import Study
 
@@ -42,6 +43,19 @@ class SiteRules:
             raise PolicyError(
                 f"The policy forbids the study {self.study.name}: " + "; ".join(faults) + ".",
                 "Change policy.toml only if the hospital agrees; else ask for another study.",
+            )
+
+    def check_lifetime_delta(self) -> None:
+        """Raise `PolicyError` if the policy's own delta is too large for this site's cohort.
+
+        It is the delta at which the lifetime epsilon holds: min(1e-5, 1/(10 N)) bounds it too.
+        """
+        largest = largest_delta(self.declared_patients)
+        if self.policy.delta > largest:
+            raise PolicyError(
+                f"delta is {self.policy.delta:g} in policy.toml but may be at most {largest:g} "
+                f"with {self.declared_patients} declared patients.",
+                "Lower delta in policy.toml.",
             )
 
     def check_delta(self, other_studies: float) -> None:

@@ -17,9 +17,11 @@ from client.policy import SiteRules
 from client.settings import SiteSettings, load_policy, load_site
 from model.importing import quick_imports
 from privacy.accounting import check_delta
-from privacy.errors import LedgerError
+from privacy.accounting.composition import MAX_COMPOSED_STEPS
+from privacy.errors import AccountingError, LedgerError
+from privacy.events import event_of
 from privacy.ledger import Ledger, SqliteLedger, load_or_make_key
-from privacy.manifest import load_study
+from privacy.manifest import Study, load_study
 
 if TYPE_CHECKING:
     from client.training import ResidentTrainer
@@ -45,12 +47,25 @@ def load(site_toml: Path) -> Site:
     rules = SiteRules(settings.name, load_study(settings.study), load_policy(settings.policy))
     rules.check()
     check_delta(rules.study.privacy.delta, rules.declared_patients)
+    rules.check_lifetime_delta()
+    check_schedule(rules.study)
     if rules.policy.across_studies == "rdp-filter":
         lifetime_filter(rules.policy)  # refuses an order at which nothing fits
     if rules.study.training.noise_multiplier == 0:
         _log.warning("NO PRIVACY: this study adds no noise, and the policy allows it.")
     _log.warning("Updates are not masked: the coordinator sees this site's own noised update.")
     return Site(settings, rules)
+
+
+def check_schedule(study: Study) -> None:
+    """Raise `AccountingError` for a schedule that nobody could account for to its end."""
+    steps = event_of(study).steps * study.rounds * study.privacy.attempts
+    if steps > MAX_COMPOSED_STEPS:
+        raise AccountingError(
+            f"The study has {steps} steps, all rounds and attempts together; more than "
+            f"{MAX_COMPOSED_STEPS} cannot be accounted for.",
+            "Correct the study.",
+        )
 
 
 def open_ledger(state: StateFolder, site: str) -> SqliteLedger:

@@ -148,6 +148,35 @@ def test_delta_is_held_against_the_declared_cohort(tmp_path: Path) -> None:
         load(write_hospital(tmp_path, study=make_study(sites=sites)))
 
 
+@pytest.mark.parametrize("across", ["", 'across_studies = "rdp-filter"\nrdp_order = 8\n'])
+def test_the_policys_delta_is_held_against_the_declared_cohort(tmp_path: Path, across: str) -> None:
+    sites = [{"name": "north", "declared_patients": 100_000}]
+    settings = write_hospital(tmp_path, study=make_study(sites=sites, privacy={"delta": 1e-6}))
+    policy = tmp_path / "policy.toml"
+    policy.write_text(policy.read_text() + across)
+    with pytest.raises(PolicyError, match=r"1e-05 in policy\.toml but may be at most 1e-06"):
+        load(settings)
+
+
+@pytest.mark.parametrize(
+    ("training", "text"),
+    [
+        ({"noise_multiplier": 5e4}, "noise_multiplier is 50000"),
+        ({"sampling_rate": 1e-9}, "sampling_rate is 1e-09"),
+        ({"steps": 10_000_000}, "steps is 10000000"),
+        ({"steps": 1_000_000}, "60000000 steps"),
+    ],
+)
+def test_a_schedule_that_nobody_can_account_for_is_told_before_the_data_is_read(
+    tmp_path: Path, training: dict[str, object], text: str
+) -> None:
+    settings = write_hospital(tmp_path, study=make_study(rounds=30, training=training))
+    policy = tmp_path / "policy.toml"
+    policy.write_text(policy.read_text() + "max_steps_per_round = 100000000\n")
+    with pytest.raises(AccountingError, match=text):
+        load(settings)
+
+
 def test_quarantine_is_listed_at_the_site(tmp_path: Path) -> None:
     site = load(write_hospital(tmp_path))
     write_folder(tmp_path / "tiles", patients=10)
