@@ -1,4 +1,4 @@
-"""Watching a site agent through its own socket: what it does now, in quarters."""
+"""Watching a site agent through its own socket: as much of it as anybody may know."""
 
 from __future__ import annotations
 

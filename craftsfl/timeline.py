@@ -13,7 +13,8 @@ TRAINING = "training"
 
 @dataclass(frozen=True)
 class RoundTiming:
-    """Seconds of one round. `training` is the slowest site's; `waiting` is what is left over:
+    """Seconds of one round. `training` is the slowest site's, until its
+    reply was taken (what it took itself is nobody's business); `waiting` is what is left over:
     Flower's polling, the start of a client process per message, and the messages themselves."""
 
     round: int

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from client.agent.boundary import Failure, configure_logs, contained
-from client.agent.progress import ProgressEvent, ProgressSource
+from client.agent.progress import ENCODING, LOADING, READY, ProgressEvent, ProgressSource
 from client.agent.service import serve
 from client.agent.site_agent import SiteAgent
 from client.agent.startup import (
@@ -39,7 +39,6 @@ from privacy.errors import CraftsflError
 from privacy.wire.envelope import refuse, size_limit
 from privacy.wire.reasons import Reason
 
-LOADING, ENCODING, READY = "loading", "encoding", "ready"  # phases before the first round
 PATIENCE_SECONDS = 8.0  # of a message for an agent that still loads; the forwarder waits for 15
 STOP_SECONDS = 4.0  # for training to reach the end of a physical batch; the whole exit takes < 10 s
 GRACE_SECONDS = 1.0

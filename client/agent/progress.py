@@ -5,6 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
+
+LOADING: Final = "loading"  # phases before the first round
+ENCODING: Final = "encoding"
+READY: Final = "ready"
+TRAINING: Final = "training"  # of an attempt, as far as the coordinator knows too
+ANSWERED: Final = "answered"  # its result, or the word that it failed, was collected
 
 
 @dataclass(frozen=True, slots=True)

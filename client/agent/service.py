@@ -11,8 +11,9 @@ carries. Guarantees, each with a test:
   which another agent still listens is not taken over.
 - No call holds a place for ever: an exchange ends after `EXCHANGE_SECONDS`, watchers have
   `MAX_WATCHERS` places of their own, and the health service answers, but is not watched.
-- The progress stream tells quarters, no more than `Running` tells the server: the time of single
-  steps would tell how many patients were drawn.
+- Of an attempt the progress stream tells that it goes on until it was answered, no more than
+  `Running` tells the server: the time of steps, or of the end of training, would tell how many
+  patients were drawn, and that it failed may depend on the data.
 """
 
 from __future__ import annotations
@@ -31,7 +32,15 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from client.agent.progress import ProgressEvent, ProgressSource
+from client.agent.progress import (
+    ANSWERED,
+    ENCODING,
+    LOADING,
+    READY,
+    TRAINING,
+    ProgressEvent,
+    ProgressSource,
+)
 from privacy.errors import ConfigError, DeploymentError
 from privacy.wire import agent_pb2, agent_pb2_grpc
 from privacy.wire.chunks import MAX_CHUNK_MESSAGE, gather, split, target
@@ -43,7 +52,8 @@ SERVICE = agent_pb2.DESCRIPTOR.services_by_name["Agent"].full_name
 MAX_CALLS = 8  # at once; the forwarder needs one, each watcher of the progress one
 MAX_WATCHERS = 4  # of them: watchers must not take the forwarder's place
 EXCHANGE_SECONDS = 30.0  # for request and answer together; the forwarder gives up after 15
-QUARTERS = 4
+QUARTERS = 4  # of the tiles, before the first round
+_TOLD = (LOADING, ENCODING, READY, ANSWERED)  # whatever else an attempt does, is "training"
 
 Handler = Callable[[bytes], bytes]
 
@@ -139,15 +149,15 @@ class _Agent(agent_pb2_grpc.AgentServicer):
     def Progress(
         self, request: agent_pb2.ProgressRequest, context: grpc.ServicerContext
     ) -> Iterator[agent_pb2.ProgressEvent]:
-        """Changes of phase and quarter until the caller hangs up or the agent stops."""
+        """Changes of what `_coarse` tells, until the caller hangs up or the agent stops."""
         if not self._watchers.acquire(blocking=False):
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many watch already.")
         try:
-            yield from self._quarters(context)
+            yield from self._changes(context)
         finally:
             self._watchers.release()
 
-    def _quarters(self, context: grpc.ServicerContext) -> Iterator[agent_pb2.ProgressEvent]:
+    def _changes(self, context: grpc.ServicerContext) -> Iterator[agent_pb2.ProgressEvent]:
         subscription = self._progress.subscribe()
         if not context.add_callback(subscription.close):
             return  # the caller has hung up already: nobody would ever wake the subscription
@@ -188,14 +198,17 @@ def _not_watched(
 
 
 def _coarse(event: ProgressEvent) -> agent_pb2.ProgressEvent:
-    quarter = QUARTERS * event.done // event.total if event.total > 0 else 0
+    """What whoever may open the socket, the coordinator's code among them, may know of `event`."""
+    told = event.phase in _TOLD
+    counted = event.phase == ENCODING and event.total > 0
+    quarter = QUARTERS * event.done // event.total if counted else 0
     return agent_pb2.ProgressEvent(
         run=event.run,
         round=event.round,
         attempt=event.attempt,
-        phase=event.phase,
+        phase=event.phase if told else TRAINING,
         done=max(0, min(quarter, QUARTERS)),
-        total=QUARTERS,
+        total=QUARTERS if counted else 0,
     )
 
 

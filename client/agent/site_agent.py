@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 
 from client.agent.boundary import Failure, contained
 from client.agent.budget import Budgets, budgets, charged, study_epsilon, why_refused
-from client.agent.progress import ProgressSource
+from client.agent.progress import ANSWERED, ProgressEvent, ProgressSource
 from client.agent.work import Clock, Turn, Work
 from client.policy import SiteRules
 from privacy.events import event_of
@@ -227,6 +227,8 @@ class SiteAgent:
             if result is None or not self._in_slot(attempt):
                 return Running()
             attempt.reply = self._concluded(attempt, result)
+            place = (key.run, key.round, key.attempt)
+            self._progress.publish(ProgressEvent(*place, ANSWERED, 0, 0))
         return attempt.reply
 
     def _in_slot(self, attempt: _Attempt) -> bool:

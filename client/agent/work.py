@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from client.agent.boundary import Failure, contained
-from client.agent.progress import ProgressEvent, ProgressSource
+from client.agent.progress import TRAINING, ProgressEvent, ProgressSource
 from privacy.ledger import AttemptKey
 from privacy.wire.codec import Vector
 
@@ -91,7 +91,9 @@ class Work:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin as soon as the turn comes."""
+        """Begin as soon as the turn comes. That it was asked for is told at once, for when the
+        turn comes tells of the physical batch of another attempt."""
+        self._publish(TRAINING)
         thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         try:
             thread.start()
@@ -142,10 +144,8 @@ class Work:
         self._finished_at = self._clock()  # last: whoever sees it finds the result
 
     def _outcome(self) -> Vector | Failure:
-        self._publish("training")
         result = contained(self._train)
         if self._cancelled.is_set():
-            self._publish("cancelled")
             return Failure("cancelled")
         if isinstance(result, Failure):
             _log.error("Round %d failed: %s", self._key.round, result.text)
@@ -161,9 +161,11 @@ class Work:
 
     def _note(self, done: int, total: int) -> None:
         self._done, self._total = done, total
-        self._publish("training")
+        self._publish(TRAINING)
 
     def _publish(self, phase: str) -> None:
+        if self._cancelled.is_set():  # the newer attempt's events are not mixed with this one's
+            return
         key = self._key
         self._progress.publish(
             ProgressEvent(key.run, key.round, key.attempt, phase, self._done, self._total)

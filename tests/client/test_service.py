@@ -1,5 +1,6 @@
 import logging
 import os
+import queue
 import shutil
 import socket as sockets
 import stat
@@ -261,24 +262,46 @@ def test_health_tells_when_the_agent_is_ready(folder, name):
         assert stub.Check(request, timeout=5).status == states.NOT_SERVING
 
 
-def test_progress_is_streamed_in_quarters(folder):
+def test_encoding_is_told_in_quarters(folder):
     progress = ProgressSource()
-    progress.publish(ProgressEvent(7, 2, 1, "training", 0, 8))
+    progress.publish(ProgressEvent(0, 0, 0, "encoding", 0, 8))
     with (
         serving(Recorder(), folder / "s", progress=progress),
         grpc.insecure_channel(target(folder / "s")) as channel,
     ):
         events = AgentStub(channel).Progress(ProgressRequest(), timeout=10)
         seen = [next(events)]
-        for done in (1, 2):  # one step is no quarter: it is not told
-            progress.publish(ProgressEvent(7, 2, 1, "training", done, 8))
+        for done in (1, 2):  # one tile is no quarter: it is not told
+            progress.publish(ProgressEvent(0, 0, 0, "encoding", done, 8))
         seen.append(next(events))
-        progress.publish(ProgressEvent(7, 2, 1, "training", 8, 8))
+        progress.publish(ProgressEvent(0, 0, 0, "encoding", 8, 8))
         seen.append(next(events))
     assert [(event.done, event.total) for event in seen] == [(0, 4), (1, 4), (4, 4)]
-    assert {(event.run, event.round, event.attempt, event.phase) for event in seen} == {
-        (7, 2, 1, "training")
-    }
+
+
+def test_of_an_attempt_only_beginning_and_answer_are_told(folder):
+    """When steps end, when training ends and how: all of that tells of the draw."""
+    progress = ProgressSource()
+    progress.publish(ProgressEvent(7, 2, 1, "training", 0, 1))
+    with (
+        serving(Recorder(), folder / "s", progress=progress),
+        grpc.insecure_channel(target(folder / "s")) as channel,
+    ):
+        events = AgentStub(channel).Progress(ProgressRequest(), timeout=10)
+        seen = [next(events)]
+        news: queue.Queue[ProgressEvent] = queue.Queue()
+        threading.Thread(target=lambda: news.put(next(events)), daemon=True).start()
+        for phase in ("training", "trained", "failed", "cancelled", "anything else"):
+            progress.publish(ProgressEvent(7, 2, 1, phase, 1, 1))
+            with pytest.raises(queue.Empty):
+                news.get(timeout=0.1)
+        progress.publish(ProgressEvent(7, 2, 1, "answered", 0, 0))
+        seen.append(news.get(timeout=10))
+    assert [(event.phase, event.done, event.total) for event in seen] == [
+        ("training", 0, 0),
+        ("answered", 0, 0),
+    ]
+    assert {(event.run, event.round, event.attempt) for event in seen} == {(7, 2, 1)}
 
 
 def test_a_watcher_that_hangs_up_frees_its_place(folder):

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from client.agent.progress import ProgressEvent
+from client.agent.service import _coarse
 from client.agent.site_agent import SiteAgent
 from client.data import load_site_data
 from privacy.errors import DataError, LedgerError
@@ -217,6 +219,52 @@ def test_a_newer_attempt_cancels_the_older(
     trainer.gate.set()
     assert isinstance(collect(agent, attempt=2), Update)
     assert [entry.state for entry in ledger.entries()] == [State.INTENT, State.COMMITTED]
+
+
+def told(agent: SiteAgent, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
+    """(attempt, phase) as they will cross the socket, without repetitions."""
+    seen: list[tuple[int, str]] = []
+
+    def publish(event: ProgressEvent) -> None:
+        coarse = _coarse(event)
+        if not seen or seen[-1] != (coarse.attempt, coarse.phase):
+            seen.append((coarse.attempt, coarse.phase))
+
+    monkeypatch.setattr(agent._progress, "publish", publish)
+    return seen
+
+
+@pytest.mark.parametrize("result", [np.ones_like, lambda adapter: np.full_like(adapter, np.nan)])
+def test_how_training_ends_is_told_to_nobody_before_it_is_charged(
+    agent: SiteAgent,
+    trainer: FakeTrainer,
+    ledger: SqliteLedger,
+    monkeypatch: pytest.MonkeyPatch,
+    result: Callable[[Vector], Vector],
+) -> None:
+    trainer.result = result
+    seen = told(agent, monkeypatch)
+    start(agent)
+    assert agent._attempt is not None
+    assert agent._attempt.work.wait(10)
+    assert seen == [(1, "training")]
+    collect(agent)
+    assert seen == [(1, "training"), (1, "answered")]
+    assert [entry.state for entry in ledger.entries()] == [State.COMMITTED]
+
+
+def test_when_a_cancelled_attempt_really_stops_is_told_to_nobody(
+    agent: SiteAgent, trainer: FakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer.gate.clear()
+    seen = told(agent, monkeypatch)
+    start(agent)
+    assert trainer.entered.wait(10)
+    start(agent, attempt=2)
+    assert seen == [(1, "training"), (2, "training")]
+    trainer.gate.set()
+    collect(agent, attempt=2)
+    assert seen == [(1, "training"), (2, "training"), (2, "answered")]
 
 
 @pytest.mark.parametrize(("round", "attempt"), [(1, 1), (1, 2), (2, 1)])

