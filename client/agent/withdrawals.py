@@ -22,7 +22,8 @@ from privacy.errors import LedgerError
 if TYPE_CHECKING:
     from client.training.trainer import Progress, ResidentTrainer, ShouldStop
 
-_ENCODED = "encoded-*"  # what `client.training.encoding` keeps in the cache folder
+# What `client.training.encoding` keeps in the cache folder, and what it was writing when killed.
+_ENCODED = ("encoded-*", ".new-*/encoded-*")
 _log = logging.getLogger("craftsfl.agent")
 
 
@@ -80,10 +81,11 @@ class ConsentingTrainer:
 def purge(cache: Path) -> int:
     """Delete all encoded tiles in the cache folder, and return how many files that were.
 
+    Also those that an agent that was killed has left half written.
     The next start encodes those of the remaining patients anew. Raises `LedgerError` where a file
     cannot be deleted.
     """
-    files = sorted(cache.glob(_ENCODED))
+    files = sorted(file for pattern in _ENCODED for file in cache.glob(pattern))
     try:
         for file in files:
             file.unlink(missing_ok=True)

@@ -192,9 +192,12 @@ def _save(path: Path, tiles: EncodedTiles) -> None:
             save_file(tensors, fresh)
             fresh.chmod(0o600)
             fresh.rename(path)
-        for old in path.parent.glob(f"{_PREFIX}*.safetensors"):
-            if old != path:
-                old.unlink()
+        for pattern in (f"{_PREFIX}*.safetensors", f".new-*/{_PREFIX}*.safetensors"):
+            for old in path.parent.glob(pattern):  # also what a killed process has left
+                if old != path:
+                    old.unlink()
+    except FileNotFoundError:
+        return  # purged this very moment, because somebody withdrew: the next start encodes again
     except (OSError, SafetensorError) as error:
         raise DataError(
             f"Encoded tiles cannot be kept in {path.parent}: {error}.",

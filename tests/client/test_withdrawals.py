@@ -94,12 +94,16 @@ def test_a_cache_is_purged(data: SiteData, patients: Patients, state: StateFolde
     state.cache.mkdir()
     (state.cache / "encoded-abc.safetensors").write_bytes(b"latents")
     (state.cache / "other").write_bytes(b"")
+    (state.cache / ".new-killed").mkdir()  # what an agent that was killed has left
+    half = state.cache / ".new-killed" / "encoded-abc.safetensors"
+    half.write_bytes(b"half of them")
     trainer = consenting(data, patients, state)
     trainer.apply()
-    assert len(list(state.cache.iterdir())) == 2
+    assert len(list(state.cache.iterdir())) == 3
     withdraw(state, 0)
     trainer.apply()
-    assert [path.name for path in state.cache.iterdir()] == ["other"]
+    assert sorted(path.name for path in state.cache.iterdir()) == [".new-killed", "other"]
+    assert not half.exists()
     assert purge(state.cache) == 0
 
 

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
+from client.agent.withdrawals import purge
 from client.data import SiteData, Tile, read_image
 from client.training import encode_site
 from client.training.encoding import encode_captions
@@ -128,6 +130,28 @@ class TestCache:
         (entry,) = cache.iterdir()
         assert stat.S_IMODE(entry.stat().st_mode) == 0o600
         assert stat.S_IMODE(cache.stat().st_mode) == 0o700
+
+    def test_what_a_killed_process_has_left_goes(
+        self, tiny_pipeline: Any, site: SiteData, tmp_path: Path
+    ) -> None:
+        left = tmp_path / ".new-killed" / "encoded-old.safetensors"
+        left.parent.mkdir()
+        left.write_bytes(b"latents")
+        encode_site(tiny_pipeline, site, base_digest=DIGEST, cache=tmp_path)
+        assert not left.exists()
+        assert len(list(tmp_path.glob("encoded-*"))) == 1
+
+    def test_a_purge_while_it_is_written_leaves_nothing_and_stops_nothing(
+        self, tiny_pipeline: Any, site: SiteData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def save(tensors: dict[str, torch.Tensor], path: Path) -> None:
+            save_file(tensors, path)
+            assert purge(tmp_path) == 1
+
+        monkeypatch.setattr("client.training.encoding.save_file", save)
+        tiles = encode_site(tiny_pipeline, site, base_digest=DIGEST, cache=tmp_path)
+        assert len(tiles) == len(site.tiles)
+        assert not list(tmp_path.rglob("encoded-*"))
 
     def test_a_cache_that_cannot_be_written_is_a_clear_error(
         self, tiny_pipeline: Any, site: SiteData, tmp_path: Path
