@@ -6,9 +6,11 @@ id: the answer names the line as the site's logs do.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from client.agent.budget import lifetime_epsilon
 from client.agent.state import StateFolder
@@ -17,8 +19,10 @@ from client.data import patient_key
 from client.patients import Patients, open_patients
 from client.patients.figures import charges_during
 from client.settings import SiteSettings, load_policy, load_site
-from privacy.errors import ConfigError, DeploymentError
+from privacy.errors import ConfigError, CraftsflError, DeploymentError
 from privacy.ledger import read_ledger
+
+_Result = TypeVar("_Result")
 
 _AHEAD_HINT = (
     "Check the spelling: it has to be the patient_id of metadata.csv. If no agent has read this "
@@ -33,7 +37,8 @@ class Withdrawn:
     name: str  # the line's, in this site's logs
     already: bool
     files: int  # of encoded tiles that were deleted
-    epsilon: float  # of this patient, so far: spent, and staying spent
+    epsilon: float | None  # of this patient, so far: spent, and staying spent; None: see `unsaid`
+    unsaid: str = ""  # why what was done beyond the register is not complete; names no patient
 
 
 def withdraw(settings: Path, patient: str, *, ahead: bool = False) -> Withdrawn:
@@ -41,7 +46,7 @@ def withdraw(settings: Path, patient: str, *, ahead: bool = False) -> Withdrawn:
 
     Deletes what was encoded of all patients (the next start encodes the others anew). Changes
     neither the ledger nor the declared N. Raises `ConfigError` for an id that was never seen
-    here, unless `ahead`.
+    here, unless `ahead`; never once the patient is out: what else went wrong is in `unsaid`.
     """
     site = load_site(settings)
     with ExitStack() as stack:
@@ -53,11 +58,15 @@ def withdraw(settings: Path, patient: str, *, ahead: bool = False) -> Withdrawn:
                 raise _unknown()
             line = _line_of(patients, patient)
         new = patients.register.withdraw(line)
+        faults: list[CraftsflError] = []
+        files = _tried(lambda: purge(state.cache), faults)
+        epsilon = _tried(lambda: _epsilon(site, state, patients, line), faults)
         return Withdrawn(
             name=patients.key.short(line),
             already=not new,
-            files=purge(state.cache),
-            epsilon=_epsilon(site, state, patients, line),
+            files=files or 0,
+            epsilon=epsilon,
+            unsaid="\n".join(map(str, faults)),
         )
 
 
@@ -72,6 +81,15 @@ def restore(settings: Path, patient: str) -> tuple[str, bool]:
         if line is None:
             raise _unknown()
         return patients.key.short(line), patients.register.restore(line)
+
+
+def _tried(action: Callable[[], _Result], faults: list[CraftsflError]) -> _Result | None:
+    """`action()`; None where it fails, and its error is added to `faults`."""
+    try:
+        return action()
+    except CraftsflError as error:
+        faults.append(error)
+        return None
 
 
 def _line_of(patients: Patients, patient: str) -> bytes:

@@ -65,14 +65,18 @@ def withdraw(
     from craftsfl.consent import withdraw as take_out
 
     done = take_out(settings, patient or _asked(), ahead=ahead)
+    known = "what the agent has charged" if done.epsilon is None else f"epsilon {done.epsilon:.3g}"
     typer.echo(
         f"Patient {done.name} {'had withdrawn already' if done.already else 'has withdrawn'}: out "
         "of every draw from the next one on.\n"
         f"Encoded tiles were deleted ({done.files} files); the next start encodes the others anew. "
         "The tiles in the data folder are yours to delete.\n"
-        f"What was spent stays spent: epsilon {done.epsilon:.3g} of this patient. What the model "
+        f"What was spent stays spent: {known} of this patient. What the model "
         "has learnt so far stays in it, bounded by that. Nothing of this shows outside."
     )
+    if done.unsaid:
+        typer.echo(f"The patient is out, but something else needs you:\n{done.unsaid}", err=True)
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -62,6 +62,26 @@ def test_a_patient_goes_and_comes_back_and_epsilon_stays(settings: Path) -> None
     )
 
 
+@pytest.mark.parametrize("harm", ["ledger", "policy", "cache"])
+def test_what_else_is_wrong_does_not_pass_for_a_failed_withdrawal(
+    settings: Path, harm: str
+) -> None:
+    state = settings.parent / "state"
+    if harm == "ledger":
+        (state / "ledger.sqlite").write_bytes(b"x" * 5000)
+    elif harm == "policy":
+        (settings.parent / "policy.toml").write_text("epsilonn = 1")
+    else:
+        (state / "cache" / "encoded-folder").mkdir()
+    done = CliRunner().invoke(app, ["site", "withdraw", str(settings), "canary-patient-4"])
+    assert done.exit_code == 1
+    assert "has withdrawn: out of every draw" in done.output
+    assert "The patient is out, but something else needs you" in done.output
+    assert "canary" not in done.output
+    with open_patients(state) as patients:
+        assert patients.find("canary-patient-4") in patients.register.withdrawn()
+
+
 def test_a_typing_error_withdraws_nobody(settings: Path) -> None:
     for action in (withdraw, restore):
         with pytest.raises(ConfigError, match=r"No patient with this id.*spelling") as caught:
