@@ -36,6 +36,14 @@ def main() -> None:
         if error.hint:
             console.print(f"[bold]Next:[/] {_plain(error.hint)}", highlight=False)
         sys.exit(FAILED)
+    except OSError as error:
+        if error.filename is None or error.strerror is None:
+            raise
+        console = Console(stderr=True)
+        what = f"{error.filename} cannot be used: {error.strerror}."
+        console.print(f"[bold red]Error:[/] {_plain(what)}", highlight=False)
+        console.print("[bold]Next:[/] Check its owner, and the disk's free space.")
+        sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except ModuleNotFoundError as error:

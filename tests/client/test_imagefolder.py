@@ -250,6 +250,12 @@ def test_the_quarantine_list_is_private_and_replaced(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_quarantine_list_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "list.csv" / "folder").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"list\.csv cannot be written.*free space"):
+        write_quarantine(tmp_path / "list.csv", [])
+
+
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real tiles (../shared/data/sites) are not here")
 def test_the_438_real_tiles_are_all_usable() -> None:
     sites = [load_site_data(REAL / name) for name in ("site-1", "site-2", "site-3")]

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from craftsfl.cli import app
+from tests.client.hospital import write_hospital
 
 
 def craftsfl(*arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
@@ -82,3 +83,14 @@ def test_an_unknown_key_is_answered_with_the_nearest_known(tmp_path: Path) -> No
     done = craftsfl("site", "serve", str(file))
     assert done.returncode == 1
     assert "unknown key nam (did you mean name?)" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["budget", "withdraw"])
+def test_a_path_that_the_system_refuses_is_told_in_words(tmp_path: Path, command: str) -> None:
+    site = write_hospital(tmp_path)
+    site.write_text(site.read_text().replace('"state"', f'"{"x" * 300}"'))
+    done = craftsfl("site", command, str(site), *(["p"] if command == "withdraw" else []))
+    assert done.returncode == 1
+    assert "File name too long" in " ".join(done.stderr.split())
+    assert "Next:" in done.stderr
+    assert "Traceback" not in done.stderr
