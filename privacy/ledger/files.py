@@ -16,12 +16,13 @@ import fcntl
 import logging
 import os
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from privacy.errors import LedgerError
-from privacy.ledger.head import SIZE, Head
+from privacy.ledger.head import SIZE, VERSION, Head
 
 _SECTOR: Final = 512
 _SLOTS: Final = 2
@@ -46,6 +47,7 @@ class HeadFile:
         slots = [data[at : at + SIZE] for at in range(0, _SLOTS * _SECTOR, _SECTOR)]
         heads = [head for head in map(_whole, slots) if head is not None]
         if not heads:
+            self._refuse_newer(slots)
             raise LedgerError(
                 f"The file {self.path} is damaged: it holds no ledger head.",
                 "Restore the newest backup of the whole state folder.",
@@ -71,6 +73,17 @@ class HeadFile:
                 os.close(file)
         except OSError as error:
             raise self._unusable(error) from None
+
+    def _refuse_newer(self, slots: Iterable[bytes]) -> None:
+        """A head of a later version may be no damage, and then a backup would not help."""
+        for slot in slots:
+            if len(slot) == SIZE and slot[0] > VERSION:
+                raise LedgerError(
+                    f"The file {self.path} is damaged, or of version {slot[0]}; this craftsfl "
+                    f"reads version {VERSION}.",
+                    "Install the craftsfl that wrote it, or a newer one; only if that one refuses "
+                    "it too, restore the newest backup of the whole state folder.",
+                )
 
     def _unusable(self, error: OSError) -> LedgerError:
         return LedgerError(

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from privacy.errors import LedgerError
 from privacy.ledger import Head
-from privacy.ledger.head import SIZE, sign
+from privacy.ledger.files import HeadFile
+from privacy.ledger.head import SIZE, VERSION, sign
 from privacy.ledger.key import public_bytes
 
 from .ledgers import SIGNING_KEY
@@ -65,3 +67,10 @@ def test_a_field_that_does_not_fit_is_refused(change: dict[str, object]) -> None
 
 def test_its_text_names_it() -> None:
     assert str(HEAD) == "record 258 of ledger 11111111, 2222222222222222"
+
+
+def test_a_head_file_of_a_newer_version_is_not_taken_for_damage_alone(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite.head"
+    path.write_bytes(bytes([VERSION + 1]) + bytes(152))
+    with pytest.raises(LedgerError, match=r"of version 2; .*Install the craftsfl that wrote it"):
+        HeadFile(path).read()
