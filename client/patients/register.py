@@ -314,7 +314,7 @@ def _explain(error: sqlite3.Error, path: Path) -> LedgerError:
         "SQLITE_FULL": ("is on a full disk", "Free some space; nothing was lost."),
         "SQLITE_READONLY": ("cannot be written", "Check the owner of the state folder."),
         "SQLITE_CANTOPEN": ("cannot be opened", "Check the owner of the state folder."),
-        "SQLITE_IOERR": ("cannot be read or written", "Check the disk."),
+        "SQLITE_IOERR": ("cannot be read or written", "Check the disk and its free space."),
     }
     for start, (what, then) in words.items():
         if name.startswith(start):
