@@ -129,7 +129,7 @@ def _leaves(module: nn.Module, slices: Mapping[int, slice]) -> tuple[tuple[Leaf,
 def _check_not_compiled(parts: Iterable[nn.Module]) -> None:
     """Compiled code has been seen to return wrong LoRA gradients with a right loss (torch 2.13)."""
     for part in parts:
-        if part._compiled_call_impl is not None or hasattr(part, "_orig_mod"):
+        if part._compiled_call_impl is not None or "_orig_mod" in part._modules:
             raise ModelError(
                 "Per-patient gradients of a compiled model cannot be trusted.",
                 "Use the model without torch.compile.",

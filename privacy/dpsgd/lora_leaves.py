@@ -64,19 +64,22 @@ def replacement(leaf: Leaf, places: Places, into: PatientGradients) -> Callable[
 
     It raises `AccountingError` where a pass with gradient has other rows than the batch.
     """
-    original = leaf.forward
+    # Looked up once: a layer's attributes cost as much as its small matrix products.
+    original, weight, bias, rows = leaf.forward, leaf.weight, leaf.bias, len(into)
+    function: Callable[..., Tensor] = _linear_rows
+    constants: tuple[object, ...] = (places, into)
+    if isinstance(leaf, nn.Conv2d):
+        function, constants = _conv_rows, (places, into, _geometry(leaf))
 
     def forward(input: Tensor) -> Tensor:
         if not torch.is_grad_enabled():
             return original(input)
-        if input.dim() < 2 or len(input) != len(into):
+        shape = input.shape
+        if len(shape) < 2 or shape[0] != rows:
             raise unfollowed()
-        x, weight, bias = _autocast(input, leaf.weight, leaf.bias)
-        if isinstance(leaf, nn.Linear):
-            out: Tensor = _linear_rows(x, weight, bias, places, into)
-        else:
-            out = _conv_rows(x, weight, bias, places, into, _geometry(leaf))
-        return out
+        if torch.is_autocast_enabled(input.device.type):
+            return function(*_autocast(input, weight, bias), *constants)
+        return function(input, weight, bias, *constants)
 
     return forward
 
@@ -100,10 +103,9 @@ def _is_plain(leaf: nn.Conv2d) -> bool:
 
 def _autocast(x: Tensor, *others: Tensor | None) -> tuple[Tensor | None, ...]:
     """What autocast does to the arguments of a matrix product; its own cast comes too late here."""
-    kind = x.device.type
-    if not torch.is_autocast_enabled(kind) or x.dtype == torch.float64:
+    if x.dtype == torch.float64:
         return (x, *others)
-    dtype = torch.get_autocast_dtype(kind)
+    dtype = torch.get_autocast_dtype(x.device.type)
     return (x.to(dtype), *(None if other is None else other.to(dtype) for other in others))
 
 

@@ -290,3 +290,10 @@ def test_a_bf16_base_with_a_float32_adapter() -> None:
     for patient in low.patients:
         ours = engine.clipped_sum([low.batch([patient])], 1e-3).total
         assert 1e-3 * (1 - 1e-6) <= ours.norm() <= 1e-3 * (1 + 1e-6)
+
+
+def test_a_compiled_wrapper_is_refused() -> None:
+    world = mixer()
+    wrapped = torch.compile(world.module)  # lazy: nothing is compiled here
+    with pytest.raises(ModelError, match="compiled model"):
+        LoraEngine(wrapped, world.parameters).clipped_sum([], 1.0)
