@@ -63,6 +63,5 @@ def test_rows_have_the_promised_keys(
 
 def test_memory_is_taken_in_a_process_of_its_own() -> None:
     setting = Setting("tiny", "attn", batch=8)
-    small = peak_bytes("plain", setting, 1)
-    large = peak_bytes("plain", Setting("tiny", "attn", batch=64), 1)
-    assert 0 < small < large
+    inputs = 2 * 8 * 4 * 8 * 8 * 4  # bytes: a step takes more than its own inputs
+    assert peak_bytes("plain", setting, 1) > inputs
