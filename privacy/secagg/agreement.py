@@ -13,9 +13,9 @@ from typing import Final
 from privacy.errors import ConfigError, SecAggError
 from privacy.manifest import SecureAggregation, Study
 from privacy.secagg import transcript
+from privacy.secagg.chain import in_force, read_chain
 from privacy.secagg.offer import SecAggPolicy
 from privacy.secagg.roster import Roster
-from privacy.secagg.roster_file import read_chain, verified_chain
 from privacy.secagg.width import check_width
 from privacy.wire.bodies import StartTraining
 from privacy.wire.offer import Mechanism, Terms
@@ -69,15 +69,9 @@ def roster_in_force(study: Study, file: Path) -> Roster:
     """The newest roster in `file`, verified from its first; the study's has to be among them.
 
     A successor needs no new study: the members of the pinned roster have signed it. Raises
-    `ConfigError` for a file without the pinned one, `SecAggError` for signatures that do not hold.
+    `ConfigError` for what is no such file, `SecAggError` for signatures that do not hold.
     """
-    rosters = verified_chain(read_chain(file))
-    if settings_of(study).roster not in [roster.digest().hex() for roster in rosters]:
-        raise ConfigError(
-            f"{file} does not hold the roster that the study names.",
-            "Compare `roster` in study.toml with: craftsfl rounds roster show FILE",
-        )
-    return rosters[-1]
+    return in_force(read_chain(file), bytes.fromhex(settings_of(study).roster))
 
 
 def offer_seconds(study: Study) -> int:

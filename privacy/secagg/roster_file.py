@@ -57,7 +57,7 @@ def read_chain(path: Path) -> tuple[SignedRoster, ...]:
         ) from None
 
 
-def verified(chain: Sequence[SignedRoster]) -> tuple[Roster, ...]:
+def verified_chain(chain: Sequence[SignedRoster]) -> tuple[Roster, ...]:
     """All rosters of `chain`, each verified against the one before; `SecAggError` at a fault.
 
     They are worth what the first one is worth, unless one of them is pinned.
@@ -74,7 +74,7 @@ def pinned_roster(path: Path, digest: bytes) -> Roster:
     Successors of it need no new pin: the members of the pinned one have signed them. Raises
     `ConfigError` for another file, `SecAggError` for signatures that do not hold.
     """
-    rosters = verified(read_chain(path))
+    rosters = verified_chain(read_chain(path))
     if digest not in [roster.digest() for roster in rosters]:
         raise ConfigError(
             f"{path} does not hold the roster that the study names.",
