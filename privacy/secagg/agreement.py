@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
 from privacy.errors import ConfigError, SecAggError
 from privacy.manifest import SecureAggregation, Study
 from privacy.secagg import transcript
+from privacy.secagg.chain import in_force, read_chain
 from privacy.secagg.offer import SecAggPolicy
 from privacy.secagg.roster import Roster
 from privacy.secagg.width import check_width
@@ -61,6 +63,15 @@ def terms_of(study: Study, parameters: int) -> Terms:
         mechanism=Mechanism.LOCAL if noise > 0 else Mechanism.PLAIN,
         noise_multiplier=noise,
     )
+
+
+def roster_in_force(study: Study, file: Path) -> Roster:
+    """The newest roster in `file`, verified from its first; the study's has to be among them.
+
+    A successor needs no new study: the members of the pinned roster have signed it. Raises
+    `ConfigError` for what is no such file, `SecAggError` for signatures that do not hold.
+    """
+    return in_force(read_chain(file), bytes.fromhex(settings_of(study).roster))
 
 
 def offer_seconds(study: Study) -> int:
