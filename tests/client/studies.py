@@ -53,5 +53,5 @@ def make_study(**changes: dict[str, Any] | Any) -> Study:
     """The small study; `training={"steps": 9}` changes single keys of a table."""
     values = dict(VALUES)
     for name, change in changes.items():
-        values[name] = {**values[name], **change} if isinstance(change, dict) else change
+        values[name] = {**values.get(name, {}), **change} if isinstance(change, dict) else change
     return Study.model_validate(values)
