@@ -13,6 +13,7 @@ from client.agent.masking import Masking, Membership, masking_of
 from client.agent.progress import ProgressSource
 from client.agent.site_agent import SiteAgent
 from client.policy import SiteRules
+from model.layout import Layout
 from privacy.ledger import Ledger
 from privacy.manifest import Study
 from privacy.secagg.agreement import model_digest, policy_of, shares_of, terms_of
@@ -109,10 +110,12 @@ class MaskedAttempt:
         attempt: int = 1,
         run: int = RUN,
         adapter: Vector = ADAPTER,
+        layout: Layout = LAYOUT,
     ) -> None:
         self.study = study or masked_study()
+        self.parameters = layout.parameters
         self.key = (run, round, attempt)
-        self.start = StartTraining(self.study.digest(), LAYOUT.fingerprint(), adapter)
+        self.start = StartTraining(self.study.digest(), layout.fingerprint(), adapter)
         names = [site.name for site in self.study.sites]
         self.cohort = tuple(NAMES.index(name) + 1 for name in names)
         self.offer = Offer(
@@ -122,18 +125,20 @@ class MaskedAttempt:
             attempt=attempt,
             roster_digest=ROSTER.digest(),
             model_digest=model_digest(self.study, self.start),
-            terms=terms_of(self.study, P),
+            terms=terms_of(self.study, self.parameters),
             threshold=threshold(len(names)),
             expiry=int(time.time()) + 60,
             cohort=self.cohort,
         )
         self.server = SecAggServer(ROSTER, self.offer)
         self.peers = {site: self._peer(NAMES[site - 1]) for site in self.cohort[1:]}
-        self.updates = {site: np.full(P, float(site), np.float32) for site in self.peers}
+        self.updates = {
+            site: np.full(self.parameters, float(site), np.float32) for site in self.peers
+        }
 
     def _peer(self, name: str) -> SecAggClient:
         digest = model_digest(self.study, self.start)
-        policy = policy_of(self.study, ROSTER, P)
+        policy = policy_of(self.study, ROSTER, self.parameters)
         return SecAggClient(IDENTITIES[name], ROSTER, policy, Expected(*self.key, digest))
 
     @property
@@ -153,7 +158,7 @@ class MaskedAttempt:
         """The agent's answer to `body`, or to what is due."""
         handle = getattr(agent, "handle", agent)
         reply = handle(self.envelope(body or self.request()))
-        limit = size_limit(4, encoding_of(self.offer).lanes, P)
+        limit = size_limit(4, encoding_of(self.offer).lanes, self.parameters)
         return open_envelope(reply, limit=limit).body
 
     def patiently(self, agent: Any) -> Body:

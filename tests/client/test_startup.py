@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from client.agent.masking import masking_of
 from client.agent.progress import ProgressSource
 from client.agent.site_agent import SiteAgent
 from client.agent.startup import (
@@ -33,18 +33,18 @@ from privacy.errors import (
 from privacy.events import event_of
 from privacy.ledger import AttemptKey, Charge, read_ledger
 from privacy.manifest import Study
-from privacy.wire.bodies import Collect, Running, Started, StartTraining, Update
-from privacy.wire.envelope import Envelope, open_envelope, seal, size_limit
+from privacy.secagg.server import Stage
+from privacy.wire.bodies import Running
 
 from .hospital import Hospital, write_hospital, write_study
+from .masked import MaskedAttempt, masked_study
 from .pictures import write_folder
-from .studies import make_study
 
 
 def study_of(base: Path, **training: object) -> Study:
     from model.digest import folder_digest
 
-    return make_study(
+    return masked_study(
         base={"digest": folder_digest(base), "source": str(base)}, training=dict(training)
     )
 
@@ -63,25 +63,19 @@ def test_a_round_with_the_real_trainer(tmp_path: Path, tiny_base: Path) -> None:
     site = load(write_hospital(tmp_path, study=study))
     with state_folder(tmp_path / "state") as state, open_ledger(state, "north") as ledger:
         trainer = load_trainer(site, read(site, state), state, nothing)
-        agent = SiteAgent(site.rules, ledger, trainer, ProgressSource())
         layout = trainer.layout
+        masking = masking_of(site.rules, site.membership, layout.parameters)
+        agent = SiteAgent(site.rules, ledger, trainer, ProgressSource(), masking=masking)
         adapter = np.zeros(layout.parameters, dtype=np.float32)
-        start = StartTraining(study.digest(), layout.fingerprint(), adapter)
-        limit = size_limit(layout.parameters)
-        reply = agent.handle(seal(Envelope(1, 1, 1, start)))
-        assert open_envelope(reply, limit=limit).body == Started()
-        assert agent._attempt is not None
-        assert agent._attempt.work.wait(60)
-        time.sleep(study.cohort.reply_slot)
-        reply = agent.handle(seal(Envelope(1, 1, 1, Collect())))
-        update = open_envelope(reply, limit=limit).body
-    assert isinstance(update, Update)
-    assert np.count_nonzero(update.delta) > layout.parameters / 2
+        attempt = MaskedAttempt(study, adapter=adapter, layout=layout)
+        attempt.updates = dict.fromkeys(attempt.peers, adapter)
+        attempt.to(Stage.DONE, agent)
+    assert np.count_nonzero(attempt.total()) > layout.parameters / 2
     assert state.cache.stat().st_mode & 0o077 == 0
 
 
 def test_another_base_than_the_pinned_is_refused(tmp_path: Path, tiny_base: Path) -> None:
-    study = make_study(base={"digest": "sha256:" + "0" * 64, "source": str(tiny_base)})
+    study = masked_study(base={"digest": "sha256:" + "0" * 64, "source": str(tiny_base)})
     site = load(write_hospital(tmp_path, study=study))
     with state_folder(tmp_path / "state") as state:
         data = read(site, state)
@@ -115,10 +109,9 @@ def test_the_real_process_trains_silently_and_ends_on_sigterm(
     hospital.wait_for(hospital.is_serving)
     layout = layout_of(tiny_base, study.adapter)
     adapter = np.zeros(layout.parameters, dtype=np.float32)
-    start = StartTraining(study.digest(), layout.fingerprint(), adapter)
-    assert hospital.ask(seal(Envelope(1, 1, 1, start))) == Started()
-    collect = seal(Envelope(1, 1, 1, Collect()))
-    assert hospital.ask(collect) == Running()
+    attempt = MaskedAttempt(study, adapter=adapter, layout=layout)
+    attempt.to(Stage.INPUT, hospital)
+    assert attempt.ask(hospital) == Running()
     watch = AgentWatch(hospital.folder / "a.sock")
     hospital.wait_for(lambda: watch.state.phase == "training" and watch.state.done == 1)
     watch.close()
@@ -131,8 +124,8 @@ def test_the_real_process_trains_silently_and_ends_on_sigterm(
 
 
 def test_the_deltas_of_all_studies_are_summed(tmp_path: Path) -> None:
-    site = load(write_hospital(tmp_path))
-    other = make_study(name="earlier")
+    site = load(write_hospital(tmp_path, study=masked_study()))
+    other = masked_study(name="earlier")
     with open_ledger(StateFolder(tmp_path), "north") as ledger:
         own = Charge(site.rules.study.digest(), event_of(other), 1e-5)
         ledger.intent(AttemptKey(1, 1, 1), own)
@@ -143,13 +136,15 @@ def test_the_deltas_of_all_studies_are_summed(tmp_path: Path) -> None:
 
 
 def test_delta_is_held_against_the_declared_cohort(tmp_path: Path) -> None:
-    sites = [{"name": "north", "declared_patients": 100_000}]
+    study = masked_study()
+    large = study.sites[0].model_copy(update={"declared_patients": 100_000})
+    study = study.model_copy(update={"sites": (large, *study.sites[1:])})
     with pytest.raises(AccountingError, match="delta"):
-        load(write_hospital(tmp_path, study=make_study(sites=sites)))
+        load(write_hospital(tmp_path, study=study))
 
 
 def test_quarantine_is_listed_at_the_site(tmp_path: Path) -> None:
-    site = load(write_hospital(tmp_path))
+    site = load(write_hospital(tmp_path, study=masked_study()))
     write_folder(tmp_path / "tiles", patients=10)
     (tmp_path / "tiles" / "canary-file-0-0.png").unlink()
     state = StateFolder(tmp_path)
@@ -168,10 +163,10 @@ def test_a_state_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("harm", ["deleted", "emptied"])
 def test_a_lost_ledger_is_not_replaced_by_an_empty_one(tmp_path: Path, harm: str) -> None:
-    site = load(write_hospital(tmp_path))
+    site = load(write_hospital(tmp_path, study=masked_study()))
     state = StateFolder(tmp_path)
     with open_ledger(state, "north") as ledger:
-        ledger.intent(AttemptKey(1, 1, 1), Charge(bytes(32), event_of(make_study()), 1e-5))
+        ledger.intent(AttemptKey(1, 1, 1), Charge(bytes(32), event_of(masked_study()), 1e-5))
     read(site, state)
     open_ledger(state, "north").close()
     if harm == "deleted":
@@ -183,7 +178,7 @@ def test_a_lost_ledger_is_not_replaced_by_an_empty_one(tmp_path: Path, harm: str
 
 
 def test_an_order_at_which_nothing_fits_is_told_at_the_start(tmp_path: Path) -> None:
-    settings = write_hospital(tmp_path)
+    settings = write_hospital(tmp_path, study=masked_study())
     policy = tmp_path / "policy.toml"
     text = policy.read_text().replace("epsilon = 20.0", "epsilon = 1.0")
     policy.write_text(text + 'across_studies = "rdp-filter"\nrdp_order = 3\n')
@@ -200,7 +195,7 @@ def examinations(folder: Path) -> None:
 def test_ids_of_examinations_are_refused_and_overruled_loudly(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings = write_hospital(tmp_path)
+    settings = write_hospital(tmp_path, study=masked_study())
     examinations(tmp_path)
     (tmp_path / "state").mkdir()
     state = StateFolder(tmp_path / "state")
