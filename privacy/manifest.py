@@ -14,9 +14,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from privacy.config import Strict, load_toml
-from privacy.errors import ConfigError
 from privacy.secagg.offer import SMALLEST_COHORT, threshold
-from privacy.secagg.width import MAX_BITS, MIN_BITS, check_width
+from privacy.secagg.width import MAX_BITS, MIN_BITS, relative_error
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 SiteName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
@@ -189,10 +188,11 @@ def _check_masking(settings: SecureAggregation, sites: int) -> None:
             f"{sites} sites do not withstand {settings.colluders} colluding ones; "
             f"secure_aggregation.colluders may be {2 * threshold(sites) - sites - 1} at most"
         )
-    try:
-        check_width(settings.bits, 1, sites, settings.tolerated_error)
-    except ConfigError as error:
-        raise ValueError(f"secure_aggregation: {error}") from None
+    if relative_error(settings.bits, 1, sites) > settings.tolerated_error:
+        raise ValueError(
+            f"secure_aggregation.bits = {settings.bits} cannot keep the mean of {sites} sites "
+            f"within tolerated_error = {settings.tolerated_error:g}, however small the adapter"
+        )
 
 
 def load_study(path: Path) -> Study:

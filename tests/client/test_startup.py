@@ -24,20 +24,24 @@ from client.patients import open_patients
 from craftsfl.agent_watch import AgentWatch
 from privacy.errors import (
     AccountingError,
+    ConfigError,
     DataError,
     DeploymentError,
     LedgerError,
     ModelError,
     PolicyError,
+    SecAggError,
 )
 from privacy.events import event_of
 from privacy.ledger import AttemptKey, Charge, read_ledger
 from privacy.manifest import Study
+from privacy.secagg.chain import write_chain
+from privacy.secagg.roster import propose, sign
 from privacy.secagg.server import Stage
 from privacy.wire.bodies import Running
 
 from .hospital import Hospital, write_hospital, write_study
-from .masked import MaskedAttempt, masked_study
+from .masked import IDENTITIES, NAMES, ROSTER, SIGNED, MaskedAttempt, masked_study
 from .pictures import write_folder
 
 
@@ -207,3 +211,59 @@ def test_ids_of_examinations_are_refused_and_overruled_loudly(
     assert read(load(settings), state).patients == 10
     assert "EACH ID COUNTS AS ONE PERSON" in caplog.text
     assert "S21" not in caplog.text
+
+
+def with_passphrase(folder: Path, line: bytes) -> Path:
+    """A hospital whose key has the passphrase "correct horse"."""
+    settings = write_hospital(folder, study=masked_study())
+    (folder / "site.key").write_bytes(IDENTITIES["north"].pem(b"correct horse"))
+    (folder / "words").write_bytes(line)
+    (folder / "words").chmod(0o600)
+    return settings
+
+
+@pytest.mark.parametrize("line", [b"correct horse", b"correct horse\r\nbattery\n"])
+def test_a_key_with_a_passphrase_is_opened_by_its_file(tmp_path: Path, line: bytes) -> None:
+    settings = with_passphrase(tmp_path, line)
+    with pytest.raises(ConfigError, match="protected by a passphrase"):
+        load(settings)
+    with settings.open("a") as stream:
+        stream.write('passphrase_file = "words"\n')
+    assert load(settings).membership.identity.public == IDENTITIES["north"].public
+    (tmp_path / "words").chmod(0o640)
+    with pytest.raises(ConfigError, match="may be used by other people"):
+        load(settings)
+
+
+def test_a_wrong_passphrase_is_not_quoted(tmp_path: Path) -> None:
+    settings = with_passphrase(tmp_path, b"wrong canary")
+    with settings.open("a") as stream:
+        stream.write('passphrase_file = "words"\n')
+    with pytest.raises(ConfigError, match="passphrase is wrong") as caught:
+        load(settings)
+    assert "canary" not in str(caught.value)
+
+
+def test_a_successor_needs_no_new_pin(tmp_path: Path) -> None:
+    """West leaves; the others have signed that, and study and policy stay as they are."""
+    settings = write_hospital(tmp_path, study=masked_study())
+    later = propose([m for m in ROSTER.members if m.name != "west"], 2, predecessor=ROSTER)
+    for name in NAMES[:3]:
+        later = sign(later, IDENTITIES[name], ROSTER)
+    write_chain(tmp_path / "roster.cfl", [SIGNED, later])
+    assert load(settings).membership.roster == later.roster
+    write_chain(
+        tmp_path / "roster.cfl", [SIGNED, propose(later.roster.members, 2, predecessor=ROSTER)]
+    )
+    with pytest.raises(SecAggError, match="0 of 3 signatures"):
+        load(settings)
+
+
+def test_a_site_that_left_is_told(tmp_path: Path) -> None:
+    settings = write_hospital(tmp_path, study=masked_study())
+    later = propose([m for m in ROSTER.members if m.name != "north"], 2, predecessor=ROSTER)
+    for name in NAMES[1:]:
+        later = sign(later, IDENTITIES[name], ROSTER)
+    write_chain(tmp_path / "roster.cfl", [SIGNED, later])
+    with pytest.raises(ConfigError, match="lists no key for north"):
+        load(settings)
