@@ -22,13 +22,16 @@ from privacy.wire.bodies import Body, Hello, Refusal
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.offer import TrainMasked
 from privacy.wire.reasons import Reason
-from privacy.wire.secagg import Deliver
+from privacy.wire.secagg import Advertisements, Deliver, Survivors, UnmaskRequest
 from server.rounds import Federation
 from tests.server.fakes import LAYOUT, FakeClock, FakeSite, World, make_study
 
-BOUND = 1.0  # the longest weighted update of these sites is 0.75
+BOUND = 1.0  # the longest weighted update of these sites is 0.8
 BITS = 32  # so that a wrong sum stands out from rounding, at a hundred sites too
 EXCHANGES = ("advertise", "share", "masked input", "consistency", "unmask")
+ASKED = dict(
+    zip(EXCHANGES, (TrainMasked, Advertisements, Deliver, Survivors, UnmaskRequest), strict=True)
+)
 LARGE = 10_000_000  # bytes
 
 

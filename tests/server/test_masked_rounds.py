@@ -31,13 +31,10 @@ from server.inprocess import Delay, Drop, Duplicate, Fail, Fault
 from server.rounds import run_federation
 from server.status import read_status
 from server.tables import AttemptState, PartState
-from tests.server.masked import EXCHANGES, LARGE, MaskedWorld, roster_of
+from tests.server.masked import ASKED, EXCHANGES, LARGE, MaskedWorld, roster_of
 
 MakeWorld = Callable[..., MaskedWorld]
 Events = Callable[[str], list[dict[str, Any]]]
-ASKED = dict(
-    zip(EXCHANGES, (TrainMasked, Advertisements, Deliver, Survivors, UnmaskRequest), strict=True)
-)
 
 
 class Killed(BaseException):
