@@ -10,6 +10,7 @@ from craftsfl.agent_watch import AgentState
 
 TRAINING = "training"
 AFTER_THE_INPUT = ("consistency", "unmask")
+ADDED = ("share", *AFTER_THE_INPUT)
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class RoundTiming:
 
     @property
     def masking(self) -> float:
-        """Seconds that secure aggregation adds: after the last masked update, there would only
-        have been the aggregation; before, keys and shares travel while the sites train."""
-        return sum(self.exchanges.get(name, 0.0) for name in AFTER_THE_INPUT)
+        """At most the seconds that secure aggregation adds: without it, neither shares would
+        travel, though they do while the sites train, nor anything after the last update."""
+        return sum(self.exchanges.get(name, 0.0) for name in ADDED)
 
     @property
     def waiting(self) -> float:

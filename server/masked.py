@@ -48,7 +48,9 @@ from server.roster import Member
 from server.tables import PartState
 
 _LATE = ("consistency", "unmask")  # exchanges whose answers only t sites have to give
-_RESENDS_IN_TIME = 3  # a message that got lost is sent so often before an exchange's deadline
+# A message without an answer is sent again after half an exchange's time: each costs the site a
+# client process, and a site that is slow gets slower by it.
+_SENT_IN_TIME = 2
 
 
 class MaskedAttempt:
@@ -160,7 +162,7 @@ class MaskedAttempt:
         silence = self._post.timing.silence
         if stage is not Stage.INPUT:
             alone = settings_of(self._post.study).exchange_deadline
-            silence = min(silence, alone / _RESENDS_IN_TIME)
+            silence = min(silence, alone / _SENT_IN_TIME)
         if stage in (Stage.ADVERTISE, Stage.INPUT):
             silence += self._order.seconds
         offer = self._server.offer()

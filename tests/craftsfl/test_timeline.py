@@ -59,7 +59,7 @@ def test_a_masked_round_is_split_into_its_exchanges() -> None:
     timeline.see_event({"event": "round-finished", "round": 1, "time": 121.0})
     (timing,) = timeline.rounds
     assert timing.exchanges == {**exchanges, "unmask": 2.5}
-    assert timing.masking == 5.5
+    assert timing.masking == 9.5
     assert timing.aggregation == 0.5
 
 

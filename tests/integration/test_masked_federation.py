@@ -39,7 +39,7 @@ from tests.integration import site_process
 from tests.integration.consortium import ROOT
 from tests.server.masked import ASKED, EXCHANGES
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 
 COUNT = 5
 NAMES = [f"site-{number}" for number in range(COUNT)]
@@ -88,14 +88,14 @@ class Sites:
             "rounds": rounds,
             "base": {"digest": folder_digest(base), "source": str(base)},
             "aggregation": {"strategy": "fedavg", "secure_aggregation": "required"},
-            "cohort": {"min_sites": 3, "round_deadline": 200.0, "reply_slot": 1.0},
+            "cohort": {"min_sites": 3, "round_deadline": 400.0, "reply_slot": 1.0},
             "sites": [{"name": name, "declared_patients": 100} for name in NAMES],
             "samples": {**values["samples"], "steps": 1},
             "secure_aggregation": {
                 "roster": signed.roster.digest().hex(),
                 "bound": 0.05,
                 "bits": 32,
-                "exchange_deadline": 45.0,
+                "exchange_deadline": 120.0,
             },
         }
         (self.folder / "study.toml").write_text(tomli_w.dumps(study), "utf-8")
