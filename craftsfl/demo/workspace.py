@@ -67,6 +67,7 @@ secure_aggregation = "required" # the coordinator sees the sum over the hospital
 roster = "{roster}"
 bound = {bound}             # the largest coordinate of a weighted, rotated update
 bits = 16                  # of a packed coordinate
+exchange_deadline = 120.0  # seconds; everybody shares one machine here
 
 [cohort]
 min_sites = 3
