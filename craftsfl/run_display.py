@@ -122,8 +122,6 @@ class RunDisplay:
         elif name in ("site-missing", "site-refused", "site-dropped"):
             self._sites[site] = "out"
             self.note(f"{site} {_how(event)}: {event.get('reason', '')}")
-        elif name == "false-shares":
-            self.note(f"{site}: its shares contradict the others'; its key may be in wrong hands")
         elif name == "site-joined":
             self._sites[site] = "joined"
             self.note(f"{site} joined")

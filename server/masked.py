@@ -47,6 +47,10 @@ from server.parts import NO_ANSWER, Mean, Order, Outcome, Part, Parts, Post
 from server.roster import Member
 from server.tables import PartState
 
+FALSE_SHARES = (
+    "Its shares contradict the others'. Ask the site whether its key is in other hands, and leave "
+    "it out."
+)
 _LATE = ("consistency", "unmask")  # exchanges whose answers only t sites have to give
 # A message without an answer is sent again after half an exchange's time: each costs the site a
 # client process, and a site that is slow gets slower by it.
@@ -231,7 +235,7 @@ class MaskedAttempt:
     def _mean(self) -> Outcome:
         outcome = self._server.result()
         for site in outcome.false:
-            self._parts.emit("false-shares", self._sites[site])
+            self._parts.drop(self._sites[site], FALSE_SHARES, Stage.UNMASK.value)
         shares = shares_of(self._post.study)
         names = tuple(self._sites[site].name for site in outcome.survivors)
         total = encoding_of(self._server.offer()).decode_sum(outcome.lanes, len(names))

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from model.layout import Layout
 from privacy.errors import FederationError
 from privacy.manifest import Study
+from privacy.secagg.agreement import terms_of
 from privacy.secagg.roster import Roster as Consortium
 from server.attempt import known, run_attempt
 from server.checkpoint import load_checkpoint, save_checkpoint
@@ -129,6 +130,8 @@ class _Run:
         strategy = it.strategy(model.layout.parameters)
         done, adapter = self._last(model, strategy)
         if done < it.study.rounds:
+            if it.study.masked:
+                terms_of(it.study, model.layout.parameters)  # refuses bits that cannot hold the sum
             self._check_quorum(model.layout)
         it.store.set_state(RunState.RUNNING)
         for number in range(done + 1, it.study.rounds + 1):

@@ -25,6 +25,7 @@ from privacy.wire.secagg import (
     SecAggRefusal,
     ShareBundle,
     Survivors,
+    Unmask,
     UnmaskRequest,
 )
 from server.inprocess import Delay, Drop, Duplicate, Fail, Fault
@@ -241,6 +242,38 @@ def test_a_forged_signature_costs_its_sender_only(consortium: MakeWorld, events:
     (dropped,) = events("site-dropped")
     assert (dropped["exchange"], dropped["in_sum"]) == ("consistency", True)
     assert "signature" in dropped["reason"]
+
+
+def test_a_false_share_is_found_and_its_sender_named(consortium: MakeWorld, events: Events) -> None:
+    world = consortium(5, rounds=1)
+    site = world.sites["site-001"]
+    honest = site.answer
+
+    def lying(envelope: Any) -> Any:
+        body = honest(envelope)
+        if not isinstance(body, Unmask):
+            return body
+        return Unmask((b"\0" + bytes(range(32)), *body.shares[1:]))
+
+    site.answer = lying  # type: ignore[method-assign]
+    adapter = run_federation(world.federation())
+    np.testing.assert_allclose(adapter, world.mean(), atol=world.tolerance())
+    (named,) = events("site-dropped")
+    assert (named["site"], named["exchange"], named["in_sum"]) == ("site-001", "unmask", True)
+    assert "contradict" in named["reason"]
+    (part,) = (p for p in read_status(world.url).history[0].sites if p.name == "site-001")
+    assert (part.state, part.reason) == (PartState.FINISHED, named["reason"])
+
+
+def test_bits_that_cannot_hold_the_sum_are_refused_before_anybody_trains(
+    consortium: MakeWorld,
+) -> None:
+    changes = {"bits": 9, "tolerated_error": 0.0135}
+    world = consortium(3, secure_aggregation=changes)  # fits one parameter, not four
+    with pytest.raises(ConfigError, match=r"9 bits.*4 parameters"):
+        run_federation(world.federation())
+    asked = [e.body for site in world.sites.values() for e in site.asked]
+    assert not any(isinstance(body, TrainMasked) for body in asked)
 
 
 def test_an_interrupted_attempt_is_lost_and_the_next_has_new_keys(
