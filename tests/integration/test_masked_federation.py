@@ -6,10 +6,12 @@ processes with real identities and ledgers; only the training is a number that i
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -180,7 +182,7 @@ class Sites:
         tail._offset = 0
         ended = False
         while not ended:
-            self.supervisor_pause()
+            time.sleep(0.3)
             new = tail.read()
             seen += new
             names = [str(event["event"]) for event in new]
@@ -192,11 +194,6 @@ class Sites:
                     self.supervisor.stop_one(running)
                     self.start_agent(name)
         return seen
-
-    def supervisor_pause(self) -> None:
-        import time
-
-        time.sleep(0.3)
 
     def status(self, run: int) -> RunStatus:
         return read_status(load_consortium(self.consortium).database_url(), run)
@@ -212,8 +209,6 @@ class Sites:
         return float(change.mean())
 
     def _adapter(self, path: Path) -> np.ndarray:
-        import hashlib
-
         return load_checkpoint(path, hashlib.sha256(path.read_bytes()).hexdigest()).adapter
 
 
@@ -284,6 +279,3 @@ def test_one_of_five_is_killed_at_each_exchange(make_sites: Callable[[int], Site
         check_round(sites, status, number, exchange, name)
     dropped = [event for event in events if event["event"] == "site-dropped"]
     assert {event["site"]: event["exchange"] for event in dropped} == victims
-    for event in events:
-        if event["event"] in ("exchange-finished", "round-finished"):
-            print(event)
