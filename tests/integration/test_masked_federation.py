@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import shutil
 import sys
 import tempfile
 import time
@@ -225,6 +226,7 @@ def make_sites(
     yield make
     for sites in made:
         sites.supervisor.stop()
+        shutil.rmtree(sites.runtime, ignore_errors=True)
 
 
 def wanted(study: Study, without: set[str]) -> float:
