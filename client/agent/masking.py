@@ -17,9 +17,12 @@ from privacy.secagg.agreement import model_digest, policy_of, shares_of
 from privacy.secagg.client import Effects, SecAggClient
 from privacy.secagg.encoding import Encoding
 from privacy.secagg.offer import Expected, SecAggPolicy
+from privacy.secagg.refusals import Refused
 from privacy.secagg.roster import Roster
 from privacy.wire.bodies import StartTraining
+from privacy.wire.checks import Check
 from privacy.wire.codec import Vector
+from privacy.wire.offer import Offer
 from privacy.wire.secagg import Lanes
 
 if TYPE_CHECKING:
@@ -79,6 +82,14 @@ class Masking:
         )
         own = self.membership
         return SecAggClient(own.identity, own.roster, self.policy, expected, self.effects)
+
+    def check_cohort(self, offer: Offer) -> None:
+        """Raise `Refused` for a cohort with a member of the roster that is not in the study."""
+        roster = self.membership.roster
+        for site in offer.cohort:
+            member = roster.member(site)
+            if member is not None and self.rules.study.site(member.name) is None:
+                raise Refused(Check.COHORT, site)
 
     def training(self, trainer: Trainer, encoding: Encoding) -> Training:
         """Train, then weight and encode: all that takes time happens before the time slot."""

@@ -85,7 +85,7 @@ class _Attempt:
     """The attempt that the site works on, or has last worked on."""
 
     key: AttemptKey
-    request: bytes  # SHA-256 of the whole StartTraining message
+    request: bytes  # SHA-256 of the whole message that began it
     budgets: Budgets  # as they are once it is charged
     work: Work
     began: float  # by the clock
@@ -133,7 +133,7 @@ class SiteAgent:
         self._layout = trainer.layout.fingerprint()
         self._parameters = trainer.layout.parameters
         self.limit = _limit(rules, self._parameters, masked=masking is not None)
-        self._survivor_sets: tuple[frozenset[int], ...] = ()
+        self._survivor_sets: set[frozenset[int]] = set()  # of rounds without noise
         self._lock = threading.Lock()  # guards all that follows, and the ledger
         self._newest: dict[int, AttemptKey] = {}
         for entry in ledger.entries():
@@ -240,7 +240,8 @@ class SiteAgent:
         if isinstance(found, Refusal):
             return found
         client = masking.client(key, body.start, self._newest)
-        client.remember(self._survivor_sets)
+        client.remember(tuple(self._survivor_sets))
+        masking.check_cohort(body.offer)
         advertise = client.receive(body.offer)
         self._ledger.intent(key, self._charge)
         training = masking.training(self._trainer, client.encoding)
@@ -261,7 +262,7 @@ class SiteAgent:
             if result is not None and self._in_slot(attempt):
                 return self._masked(attempt, attempt.client, body, result)
         if isinstance(answer, Consistency) and self._is_without_noise():
-            self._survivor_sets += (frozenset(attempt.client.survivors),)
+            self._survivor_sets.add(frozenset(attempt.client.survivors))
         return answer
 
     def _masked(

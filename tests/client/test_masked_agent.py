@@ -182,6 +182,7 @@ OFFERS: dict[str, tuple[Callable[[MaskedAttempt], Body], Check]] = {
     "version": (lambda a: other(a, version=9), Check.VERSION),
     "tiny cohort": (lambda a: other(a, cohort=(1, 2), threshold=2), Check.COHORT_SIZE),
     "Sybil": (lambda a: other(a, cohort=(1, 2, 77), threshold=3), Check.COHORT),
+    "not of the study": (lambda a: other(a, cohort=(1, 2, 3, 4), threshold=3), Check.COHORT),
     "without me": (lambda a: other(a, cohort=(2, 3, 4), threshold=3), Check.COHORT),
     "low threshold": (lambda a: other(a, threshold=1), Check.THRESHOLD),
     "expired": (lambda a: other(a, expiry=1), Check.EXPIRED),
