@@ -1,7 +1,8 @@
 """A site agent in a process of its own that can be killed anywhere, for `bench.faults`.
 
 The agent, its state folder, key and ledger are the real ones; only the trainer is quick: its
-updates are random, so that the same attempt trained twice shows in the bytes. A site is forked
+updates are random, so that the same attempt trained twice shows in the bytes, and they leave
+unmasked, so that this can be seen. A site is forked
 from a warm parent, without torch, and answers messages over two pipes.
 """
 
@@ -55,7 +56,7 @@ STUDY: Final = Study.model_validate(
             "learning_rate": 0.1,
         },
         "privacy": {"delta": 1e-5, "attempts": ATTEMPTS},
-        "aggregation": {"strategy": "fedavg", "secure_aggregation": "off"},
+        "aggregation": {"strategy": "fedavg", "secure_aggregation": "plain"},
         "cohort": {"min_sites": 1, "round_deadline": 60.0, "reply_slot": 5.0},
         "sites": [{"name": SITE, "declared_patients": 10}],
         "samples": {"prompts": ["glands"], "seeds": [1]},
@@ -69,7 +70,7 @@ _POLICY: Final = Policy(
     bases=("any",),
     mechanisms=("local",),
     observers=("server",),
-    secure_aggregation="off",
+    secure_aggregation="plain",
     max_attempts=ATTEMPTS,
 )
 RULES: Final = SiteRules(SITE, STUDY, _POLICY)
@@ -82,7 +83,10 @@ Place = Literal["ledger", "training", "release"]
 _PLACES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {  # part of the file's path, functions
     "ledger": ("/privacy/ledger/", ()),
     "training": ("", ("train", "_run", "_train", "_outcome", "_note", "_conclude")),
-    "release": ("", ("_collect", "_concluded", "_update", "_in_slot", "_serve", "write_frame")),
+    "release": (
+        "",
+        ("_collect", "_concluded", "_update", "_in_slot", "_commit", "_serve", "write_frame"),
+    ),
 }
 _OWN: Final = ("/client/agent/", "/bench/fault_site.py")
 
@@ -233,9 +237,8 @@ def _serve(folder: Path, requests: int, replies: int) -> int:
     try:
         with state_folder(folder) as state, open_ledger(state, SITE) as ledger:
             state.cache.mkdir(exist_ok=True)  # as the agent does next: it marks the folder as used
-            agent = SiteAgent(
-                RULES, ledger, QuickTrainer(), ProgressSource(), lambda: time.monotonic() * _FASTER
-            )
+            fast = lambda: time.monotonic() * _FASTER  # noqa: E731
+            agent = SiteAgent(RULES, ledger, QuickTrainer(), ProgressSource(), fast, plain=True)
             write_frame(replies, READY)
             while (data := read_frame(requests)) is not None:
                 write_frame(replies, agent.handle(data))

@@ -4,6 +4,11 @@ Rows: `phase`, `seconds`, `rounds`. Phases before the first round are totals; th
 median over rounds. `training` is the slowest site's. `transfer` is measured apart: one update of
 the run's size through Flower's message encoding and an agent's socket, both ways. `waiting` is the
 rest of the round: Flower's polling and the start of one client process per message.
+
+`exchange: ...` are the five exchanges of secure aggregation, one message to each site and back;
+`masked input` is also the wait for training and for the reply slot. Together with `aggregation`
+they are the round. `secure aggregation adds at most` is what would not be there without it: the
+shares, although they travel while the sites train, and the two exchanges after the last update.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,18 +29,19 @@ from client.agent.service import serve
 from client.app import forward
 from craftsfl.demo.run import run_demo
 from craftsfl.demo.workspace import DemoOptions
-from privacy.wire.bodies import Update
-from privacy.wire.envelope import Envelope, open_envelope, seal, size_limit
+from craftsfl.timeline import RoundTiming
+from privacy.wire.envelope import Envelope, open_envelope, seal
+from privacy.wire.secagg import SIGNATURE_BYTES, MaskedInput, size_limit
 from server.messages import pack, unpack
 
 REPEATS = 7
 
 
 def transfer_seconds(parameters: int) -> float:
-    """Seconds to move one update of `parameters` floats there and back; the median of `REPEATS`."""
-    body = Update(bytes(32), np.zeros(parameters, np.float32), 1.0)
-    message = seal(Envelope(1, 1, 1, body))
-    limit = size_limit(parameters)
+    """Seconds to move one masked update there and back, at 16 bits; the median of `REPEATS`."""
+    lanes = np.zeros(-(-parameters // 4), np.uint64)
+    message = seal(Envelope(1, 1, 1, MaskedInput(lanes, bytes(SIGNATURE_BYTES))))
+    limit = size_limit(3, lanes.size, parameters)
     samples = []
     with tempfile.TemporaryDirectory() as folder:
         socket = Path(folder) / "a.sock"
@@ -48,6 +55,15 @@ def transfer_seconds(parameters: int) -> float:
         finally:
             service.stop()
     return statistics.median(samples)
+
+
+def _exchanges(rounds: Sequence[RoundTiming]) -> dict[str, float]:
+    """The median seconds of each exchange, in their order."""
+    names = list(rounds[0].exchanges)
+    return {
+        f"exchange: {name}": statistics.median(timing.exchanges[name] for timing in rounds)
+        for name in names
+    }
 
 
 def measure(rounds: int) -> list[Row]:
@@ -68,6 +84,8 @@ def measure(rounds: int) -> list[Row]:
         "training": median("training"),
         "transfer": transfer,
         "aggregation": median("aggregation"),
+        **_exchanges(outcome.rounds),
+        "secure aggregation adds at most": median("masking"),
         "federation": outcome.seconds["federation"],
         "whole demo": outcome.seconds["total"],
     }

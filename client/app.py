@@ -44,13 +44,13 @@ _REASONS = {
 
 @app.query(ACTION)
 def query(message: Message, context: Context) -> Message:
-    """Forward `Hello` and `Collect`."""
+    """Forward `Hello` and every exchange but the first."""
     return _answer(message, context)
 
 
 @app.train(ACTION)
 def train(message: Message, context: Context) -> Message:
-    """Forward `StartTraining`; the agent answers at once and trains on its own."""
+    """Forward `TrainMasked`; the agent answers at once and trains on its own."""
     return _answer(message, context)
 
 

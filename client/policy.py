@@ -9,6 +9,7 @@ from client.settings import ANY, Policy
 from privacy.accounting.bounds import largest_delta
 from privacy.errors import ConfigError, PolicyError
 from privacy.manifest import Study
+from privacy.secagg.offer import threshold
 
 _DECLARED_FACTOR = 2  # how far rounding may take the declared from the true cohort size
 
@@ -37,8 +38,12 @@ class SiteRules:
     def check(self) -> None:
         """Raise `ConfigError` or `PolicyError`, naming every bound that the study exceeds."""
         _ = self.declared_patients
-        self._check_secure_aggregation()
-        faults = [*self._study_faults(), *self._mechanism_faults(), *self._noise_faults()]
+        faults = [
+            *self._masking_faults(),
+            *self._study_faults(),
+            *self._mechanism_faults(),
+            *self._noise_faults(),
+        ]
         if faults:
             raise PolicyError(
                 f"The policy forbids the study {self.study.name}: " + "; ".join(faults) + ".",
@@ -98,18 +103,18 @@ class SiteRules:
                 "in study.toml.",
             )
 
-    def _check_secure_aggregation(self) -> None:
-        if "required" in (
-            self.policy.secure_aggregation,
-            self.study.aggregation.secure_aggregation,
-        ):
-            raise PolicyError(
-                "Secure aggregation is required, but this version does not have it: it comes with "
-                "a later one.",
-                'To go on without it, set secure_aggregation = "off" in policy.toml (and in the '
-                "study's [aggregation]). CAUTION: the coordinator then sees this site's own "
-                "noised update, not only the sum over all sites.",
-            )
+    def _masking_faults(self) -> Iterator[str]:
+        policy, study = self.policy, self.study
+        wanted, given = policy.secure_aggregation, study.aggregation.secure_aggregation
+        if wanted != given:
+            yield f'its secure_aggregation is "{given}"; the policy\'s is "{wanted}"'
+        if study.secure_aggregation is None or wanted != given:
+            return
+        if study.secure_aggregation.roster != policy.roster:
+            yield f"its roster {study.secure_aggregation.roster} is not the policy's `roster`"
+        sites = len(study.sites)
+        if 2 * threshold(sites) <= sites + policy.max_colluders:
+            yield f"{sites} sites do not withstand max_colluders {policy.max_colluders}"
 
     def _study_faults(self) -> Iterator[str]:
         digest = self.study.digest().hex()

@@ -38,6 +38,14 @@ class AgentSettings(Strict):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
 
 
+class IdentitySettings(Strict):
+    """`[identity]`: who the site is among the hospitals, and who they are."""
+
+    key: Path  # Ed25519, mode 0600; craftsfl site init makes it, and it never leaves the site
+    roster: Path  # the signed rosters, from the first to the newest
+    passphrase_file: Path | None = None  # one line, mode 0600; where the key has a passphrase
+
+
 class SuperNodeSettings(Strict):
     """`[supernode]`: the network-facing process; it sees no data and no ledger."""
 
@@ -55,6 +63,7 @@ class SiteSettings(Strict):
     policy: Path
     data: DataSettings
     agent: AgentSettings
+    identity: IdentitySettings | None = None  # needed wherever updates are masked
     supernode: SuperNodeSettings | None = None
 
     def socket_path(self) -> Path:
@@ -78,7 +87,10 @@ class Policy(Strict):
     mechanisms: tuple[Literal["local", "pooled"], ...] = Field(min_length=1)
     # Those against whom the budget holds: each charge is the worst of what they would learn.
     observers: tuple[Observer, ...] = Field(min_length=1)
-    secure_aggregation: Literal["required", "off"] = "required"
+    # "plain": for studies in one process; no site agent is served with it.
+    secure_aggregation: Literal["required", "plain"] = "required"
+    roster: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # with "required"
+    max_colluders: Annotated[int, Field(ge=0)] = 0  # so many sites may side with the coordinator
     # How the studies add up: (epsilon, delta) summed, or a Renyi filter of a fixed order.
     across_studies: Literal["sum", "rdp-filter"] = "sum"
     rdp_order: Annotated[int, Field(ge=2, le=1024)] | None = None
@@ -133,6 +145,8 @@ class Policy(Strict):
             )
         if (self.across_studies == "rdp-filter") != (self.rdp_order is not None):
             raise ValueError('rdp_order is set exactly where across_studies = "rdp-filter"')
+        if (self.secure_aggregation == "required") != (self.roster is not None):
+            raise ValueError('roster is set exactly where secure_aggregation = "required"')
         return self
 
     def allows_base(self, digest: str) -> bool:

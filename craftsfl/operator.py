@@ -18,7 +18,7 @@ from craftsfl.privacy_words import epsilon_text
 from craftsfl.run_display import RunDisplay
 from privacy.errors import ConfigError, FederationError
 from server.settings import ConsortiumSettings, load_consortium
-from server.status import RunStatus, read_status
+from server.status import PartStatus, RunStatus, read_status
 
 POLL_SECONDS = 0.5
 STARTING_SECONDS = 60.0
@@ -128,7 +128,7 @@ def _sites(status: RunStatus) -> Table:
 def _history(status: RunStatus) -> Table:
     table = Table("round", "attempt", "state", "updates", "seconds", "dropped out")
     for item in status.history:
-        dropped = [f"{site.name} ({site.reason})" for site in item.sites if site.state == "dropped"]
+        dropped = [_dropped(site) for site in item.sites if site.reason]
         state = f"{item.state}: {item.reason}" if item.reason else item.state
         table.add_row(
             str(item.round),
@@ -139,3 +139,10 @@ def _history(status: RunStatus) -> Table:
             ", ".join(dropped) or "nobody",
         )
     return table
+
+
+def _dropped(site: PartStatus) -> str:
+    """Who dropped out, at which exchange, and why."""
+    where = f" at {site.exchange}" if site.exchange else ""
+    kept = "; its update is in the sum" if site.state == "finished" else ""
+    return f"{site.name}{where} ({site.reason}{kept})"

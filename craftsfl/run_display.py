@@ -121,7 +121,7 @@ class RunDisplay:
             self.note(f"round {event['round']} failed: {event['reason']}")
         elif name in ("site-missing", "site-refused", "site-dropped"):
             self._sites[site] = "out"
-            self.note(f"{site} {name.removeprefix('site-')}: {event.get('reason', '')}")
+            self.note(f"{site} {_how(event)}: {event.get('reason', '')}")
         elif name == "site-joined":
             self._sites[site] = "joined"
             self.note(f"{site} joined")
@@ -129,6 +129,8 @@ class RunDisplay:
             self._sites[site] = "training"
         elif name == "site-finished":
             self._sites[site] = "update sent"
+        elif name == "exchange-finished" and event["exchange"] == "masked input":
+            self._phase = f"round {event['round']} of {event['rounds']}, unmasking the sum"
         elif name == "run-finished":
             self.finished = event
         elif name == "run-failed":
@@ -173,3 +175,11 @@ class RunDisplay:
         bar = "█" * filled + "░" * (BAR_CELLS - filled)
         what = f"{now.phase}, round {now.round}" if now.round else now.phase
         return what, f"{bar} {now.done}/{now.total}"
+
+
+def _how(event: Mapping[str, object]) -> str:
+    """In what way a site is out: missing, refused, or dropped at an exchange."""
+    how = str(event["event"]).removeprefix("site-")
+    if event.get("exchange"):
+        how += f" at the exchange {event['exchange']!r}"
+    return f"{how}, its update is in the sum" if event.get("in_sum") else how

@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from craftsfl.agent_watch import AgentState
 
 TRAINING = "training"
+AFTER_THE_INPUT = ("consistency", "unmask")
+ADDED = ("share", *AFTER_THE_INPUT)
 
 
 @dataclass(frozen=True)
 class RoundTiming:
-    """Seconds of one round. `training` is the slowest site's, until its
-    reply was taken (what it took itself is nobody's business); `waiting` is what is left over:
-    Flower's polling, the start of a client process per message, and the messages themselves."""
+    """Seconds of one round. `training` is the slowest site's, until its reply was taken (what it
+    took itself is nobody's business); `waiting` is what is left over: Flower's polling, the start
+    of a client process per message, and the messages themselves.
+
+    `exchanges` are those of secure aggregation, in order; they add up to the round but for what
+    the coordinator does before, between and after them. Training goes on during the first three.
+    """
 
     round: int
     total: float
     training: float
     aggregation: float
+    exchanges: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def masking(self) -> float:
+        """At most the seconds that secure aggregation adds: without it, neither shares would
+        travel, though they do while the sites train, nor anything after the last update."""
+        return sum(self.exchanges.get(name, 0.0) for name in ADDED)
 
     @property
     def waiting(self) -> float:
@@ -35,6 +48,7 @@ class Timeline:
         self._began: dict[int, float] = {}
         self._last_update: dict[int, float] = {}
         self._training: dict[tuple[str, int], tuple[float, float]] = {}
+        self._exchanges: dict[int, dict[str, float]] = {}
         self.rounds: list[RoundTiming] = []
 
     def see_agent(self, site: str, state: AgentState) -> None:
@@ -47,11 +61,15 @@ class Timeline:
     def see_event(self, event: Mapping[str, object]) -> None:
         """Take in one of the coordinator's events."""
         name = event.get("event")
-        if name not in ("round-started", "site-finished", "round-finished"):
+        if name not in ("round-started", "exchange-finished", "site-finished", "round-finished"):
             return
         number, at = int(str(event["round"])), float(str(event["time"]))
         if name == "round-started":
             self._began[number] = at
+            self._exchanges[number] = {}
+        elif name == "exchange-finished":
+            exchanges = self._exchanges.setdefault(number, {})
+            exchanges[str(event["exchange"])] = float(str(event["seconds"]))
         elif name == "site-finished":
             self._last_update[number] = at
         else:
@@ -64,5 +82,8 @@ class Timeline:
             if round_ == number
         ]
         began = self._began.get(number, at)
-        aggregation = at - self._last_update.get(number, at)
-        self.rounds.append(RoundTiming(number, at - began, max(training, default=0.0), aggregation))
+        exchanges = self._exchanges.get(number, {})
+        after = sum(exchanges.get(name, 0.0) for name in AFTER_THE_INPUT)
+        aggregation = max(0.0, at - self._last_update.get(number, at) - after)
+        trained = max(training, default=0.0)
+        self.rounds.append(RoundTiming(number, at - began, trained, aggregation, exchanges))

@@ -85,7 +85,7 @@ def make_identity(path: Path, passphrase: bytes | None = None) -> Identity:
 
 def load_identity(path: Path, passphrase: bytes | None = None) -> Identity:
     """The identity in the file `path`; `ConfigError` if it is none or is open to others."""
-    data = _read_private(path)
+    data = read_private(path)
     try:
         key = serialization.load_pem_private_key(data, passphrase or None)
     except TypeError:  # a passphrase where none is needed, or none where one is
@@ -118,7 +118,8 @@ def fingerprint(data: bytes) -> str:
     return " ".join(f"{int.from_bytes(part, 'big') % 100_000:05d}" for part in parts)
 
 
-def _read_private(path: Path) -> bytes:
+def read_private(path: Path) -> bytes:
+    """The bytes of a small secret file; `ConfigError` if others than its owner may open it."""
     try:
         with path.open("rb") as stream:
             facts = os.fstat(stream.fileno())

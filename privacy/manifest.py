@@ -14,6 +14,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from privacy.config import Strict, load_toml
+from privacy.secagg.offer import SMALLEST_COHORT, threshold
+from privacy.secagg.width import MAX_BITS, MIN_BITS, relative_error
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 SiteName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
@@ -67,7 +69,25 @@ class Aggregation(Strict):
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.99
     tau: Positive = 1e-3
-    secure_aggregation: Literal["required", "off"] = "required"
+    # "plain": the coordinator sees single updates; in one process only, no site agent serves it.
+    secure_aggregation: Literal["required", "plain"] = "required"
+
+
+class SecureAggregation(Strict):
+    """What all sites agree on beside the schedule, so that only the sum of updates is ever seen.
+
+    `bound` is B: the largest magnitude of a coordinate of a weighted, rotated update; beyond it a
+    coordinate is clipped (`privacy.secagg.width`). `colluders` is how many sites may collude with
+    the coordinator. `exchange_deadline` is in seconds, for each exchange before and after the
+    masked updates; who misses one has dropped out.
+    """
+
+    roster: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # digest: craftsfl rounds roster show
+    bound: Positive
+    bits: Annotated[int, Field(ge=MIN_BITS, le=MAX_BITS)] = 16  # of a packed coordinate
+    tolerated_error: Positive = 0.01  # of the mean, relative to the length of one update
+    colluders: Annotated[int, Field(ge=0)] = 0
+    exchange_deadline: Positive = 60.0
 
 
 class Cohort(Strict):
@@ -111,6 +131,18 @@ class Study(Strict):
     cohort: Cohort
     sites: tuple[Site, ...] = Field(min_length=1)
     samples: Samples
+    secure_aggregation: SecureAggregation | None = None
+
+    @property
+    def masked(self) -> bool:
+        """Whether the coordinator may see the sum over the sites only."""
+        return self.aggregation.secure_aggregation == "required"
+
+    @property
+    def smallest_cohort(self) -> int:
+        """So many sites are needed, to begin an attempt and to end it (n_min)."""
+        least = self.cohort.min_sites
+        return max(least, SMALLEST_COHORT) if self.masked else least
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Study:
@@ -125,6 +157,13 @@ class Study(Strict):
             )
         if self.cohort.reply_slot > self.cohort.round_deadline:
             raise ValueError("cohort.reply_slot is longer than cohort.round_deadline")
+        if self.masked != (self.secure_aggregation is not None):
+            raise ValueError(
+                "the table [secure_aggregation] is needed exactly where "
+                'aggregation.secure_aggregation is "required"'
+            )
+        if self.secure_aggregation is not None:
+            _check_masking(self.secure_aggregation, len(self.sites))
         return self
 
     def site(self, name: str) -> Site | None:
@@ -136,6 +175,25 @@ class Study(Strict):
         values = self.model_dump(mode="json")
         text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(b"craftsfl/study/v1\0" + text.encode("ascii")).digest()
+
+
+def _check_masking(settings: SecureAggregation, sites: int) -> None:
+    """Refuse what no cohort of `sites` can keep; the adapter's size is not known yet."""
+    if sites < SMALLEST_COHORT:
+        raise ValueError(
+            f"{sites} site(s) are listed, but secure aggregation needs {SMALLEST_COHORT}: "
+            "of two, each reads the other's update off the sum"
+        )
+    if 2 * threshold(sites) <= sites + settings.colluders:
+        raise ValueError(
+            f"{sites} sites do not withstand {settings.colluders} colluding ones; "
+            f"secure_aggregation.colluders may be {2 * threshold(sites) - sites - 1} at most"
+        )
+    if relative_error(settings.bits, 1, sites) > settings.tolerated_error:
+        raise ValueError(
+            f"secure_aggregation.bits = {settings.bits} cannot keep the mean of {sites} sites "
+            f"within tolerated_error = {settings.tolerated_error:g}, however small the adapter"
+        )
 
 
 def load_study(path: Path) -> Study:

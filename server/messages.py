@@ -26,6 +26,7 @@ from privacy.wire.envelope import (
     seal,
     size_limit,
 )
+from privacy.wire.offer import TrainMasked
 
 SMALL = size_limit(0)  # bytes: every answer but an update
 LIFETIME = 900.0  # seconds after which Flower forgets a message that nobody fetched
@@ -134,7 +135,8 @@ def unpack(content: RecordDict) -> bytes:
 
 def _message(request: Request) -> Message:
     envelope = request.envelope
-    category = "train" if isinstance(envelope.body, StartTraining) else "query"
+    trains = isinstance(envelope.body, StartTraining | TrainMasked)
+    category = "train" if trains else "query"
     return Message(
         pack(seal(envelope)),
         dst_node_id=request.node,

@@ -19,8 +19,11 @@ from numpy.typing import NDArray
 
 from model.importing import quick_imports
 from model.layout import Layout, initial_vector
-from privacy.errors import CraftsflError
+from privacy.errors import ConfigError, CraftsflError
 from privacy.manifest import Study, load_study
+from privacy.secagg.agreement import roster_in_force
+from privacy.secagg.roster import Roster
+from server.attempt import known
 from server.background import BackgroundTracking
 from server.clock import Clock, SystemClock, Timing
 from server.events import EventLog
@@ -38,13 +41,14 @@ _log = logging.getLogger("craftsfl.server")
 
 @dataclass(frozen=True)
 class Operation:
-    """A run to be made: `run` is Flower's run id."""
+    """A run to be made: `run` is Flower's run id. `plain` allows a study without masks."""
 
     settings: ConsortiumSettings
     run: int
     grid: Grid
     clock: Clock
     timing: Timing
+    plain: bool = False
 
 
 def operate(operation: Operation) -> None:
@@ -55,10 +59,29 @@ def operate(operation: Operation) -> None:
     try:
         with _failures_written_down(store, events, settings.log_file()):
             study = load_study(settings.study)
+            consortium = load_roster(settings, study)
+            if not (study.masked or operation.plain):
+                raise ConfigError(
+                    f"The study {study.name} does without secure aggregation.",
+                    'Set aggregation.secure_aggregation = "required" in study.toml: in a plain '
+                    "study the coordinator would see every site's own update.",
+                )
             with _tracking(settings, study, store) as tracking:
-                _Run(operation, study, store, events, tracking).run()
+                _Run(operation, study, consortium, store, events, tracking).run()
     finally:
         store.close()
+
+
+def load_roster(settings: ConsortiumSettings, study: Study) -> Roster | None:
+    """The roster in force, verified up from the one that the study pins; None for a plain study.
+
+    Raises `ConfigError` or `SecAggError`.
+    """
+    if not study.masked:
+        return None
+    if settings.roster is None:
+        return known(None)
+    return roster_in_force(study, settings.roster)
 
 
 def system_operation(settings: ConsortiumSettings, run: int, grid: Grid) -> Operation:
@@ -71,6 +94,7 @@ def system_operation(settings: ConsortiumSettings, run: int, grid: Grid) -> Oper
 class _Run:
     it: Operation
     study: Study
+    consortium: Roster | None
     store: Store
     events: EventLog
     tracking: BackgroundTracking
@@ -112,6 +136,7 @@ class _Run:
             model=model,
             strategy=self._strategy,
             folder=it.settings.adapters_folder(),
+            consortium=self.consortium,
             tracker=self.tracking,
             clock=it.clock,
             timing=it.timing,

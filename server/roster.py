@@ -10,6 +10,7 @@ from flwr.serverapp import Grid
 from model.layout import Layout
 from privacy.errors import FederationError
 from privacy.manifest import Study
+from privacy.secagg.roster import Roster as Consortium
 from privacy.wire.bodies import Hello, Refusal, SiteFacts
 from privacy.wire.envelope import Envelope
 from privacy.wire.reasons import Reason, explain
@@ -43,9 +44,10 @@ class _Node:
 
 @dataclass(frozen=True)
 class Desk:
-    """What greeting needs from its surroundings."""
+    """What greeting needs from its surroundings; `consortium` is the signed roster, if any."""
 
     study: Study
+    consortium: Consortium | None
     run: int
     grid: Grid
     exchange: Exchange
@@ -95,6 +97,11 @@ class Roster:
         """The accepted sites whose SuperNode is connected now."""
         online = set(self._desk.grid.get_node_ids())
         return [member for member in self.members() if member.node in online]
+
+    def spent(self, node: int) -> float:
+        """What the site behind `node` had spent on the study when it joined."""
+        facts = self._nodes[node].facts
+        return 0.0 if facts is None else facts.epsilon_spent
 
     def check_layout(self, layout: Layout) -> None:
         """Refuse the accepted sites whose adapter is laid out differently from the server's."""
@@ -146,7 +153,7 @@ class Roster:
     def _admit(self, node: int, entry: _Node, facts: SiteFacts) -> None:
         self._check_unique(node, facts.name)
         entry.facts, entry.trouble, entry.settled = facts, "", True
-        reason = _contradiction(facts, self._desk.study)
+        reason = _contradiction(facts, self._desk.study) or self._stranger(facts.name)
         if reason:
             self._refuse(node, entry, facts, reason)
             return
@@ -159,6 +166,12 @@ class Roster:
             budget=facts.epsilon_budget,
             masked=facts.masked,
         )
+
+    def _stranger(self, name: str) -> str:
+        consortium = self._desk.consortium
+        if consortium is None or consortium.member_named(name) is not None:
+            return ""
+        return "The consortium's roster does not list it. Sign a successor that does."
 
     def _refuse(self, node: int, entry: _Node, facts: SiteFacts, reason: str) -> None:
         entry.trouble = reason
@@ -229,7 +242,7 @@ def _contradiction(facts: SiteFacts, study: Study) -> str:
             f"It declares {facts.declared_patients} patients, the study says "
             f"{site.declared_patients}. Agree on one number; the weights follow from it."
         )
-    if study.aggregation.secure_aggregation == "required" and not facts.masked:
+    if study.masked and not facts.masked:
         return "The study requires secure aggregation, and the site does not mask its updates."
     return ""
 

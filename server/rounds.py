@@ -2,8 +2,8 @@
 
 Guarantees, each with a test: every round's adapter is durable before the next round starts; a
 run that was killed goes on at its round with its last adapter; an attempt that was interrupted
-counts, and is taken up again rather than paid for twice; a site that fails costs its own update
-only, while `min_sites` others remain.
+counts: a plain one is taken up again, a masked one is lost, because the next one needs new keys;
+a site that fails costs its own update only, while enough others remain.
 """
 
 from __future__ import annotations
@@ -21,18 +21,21 @@ from numpy.typing import NDArray
 from model.layout import Layout
 from privacy.errors import FederationError
 from privacy.manifest import Study
-from server.attempt import Attempt, Order, Outcome, Post
+from privacy.secagg.agreement import terms_of
+from privacy.secagg.roster import Roster as Consortium
+from server.attempt import known, run_attempt
 from server.checkpoint import load_checkpoint, save_checkpoint
 from server.clock import Clock, SystemClock, Timing
 from server.events import EventLog
 from server.messages import Exchange
+from server.parts import Mean, Order, Outcome, Post
 from server.phases import Phases
-from server.roster import Desk, Roster
+from server.roster import Desk, Member, Roster
+from server.spending import Spending
 from server.status import RunStatus
 from server.store import Store
 from server.tables import AttemptState, RunState
 from strategies.base import Strategy
-from strategies.cohort import weights
 
 Vector = NDArray[np.float32]
 
@@ -65,6 +68,7 @@ class Federation:
 
     `model` may still be loading while the sites are greeted.
     `strategy` makes the strategy for P parameters. `folder` takes one file a round.
+    `consortium` is the roster that the study pins, None for a plain study.
     """
 
     study: Study
@@ -75,6 +79,7 @@ class Federation:
     model: Future[ServerModel]
     strategy: Callable[[int], Strategy]
     folder: Path
+    consortium: Consortium | None = None
     tracker: Tracker = field(default_factory=NoTracker)
     clock: Clock = field(default_factory=SystemClock)
     timing: Timing = field(default_factory=Timing)
@@ -92,11 +97,15 @@ def run_federation(federation: Federation) -> Vector:
 class _Run:
     def __init__(self, federation: Federation) -> None:
         self._it = federation
+        if federation.study.masked:
+            known(federation.consortium)
         self._exchange = Exchange(federation.grid)
+        self._spending = Spending(federation.study)
         self._phases = Phases(federation.store, federation.events, federation.clock)
         self._roster = Roster(
             Desk(
                 study=federation.study,
+                consortium=federation.consortium,
                 run=federation.run,
                 grid=federation.grid,
                 exchange=self._exchange,
@@ -121,6 +130,8 @@ class _Run:
         strategy = it.strategy(model.layout.parameters)
         done, adapter = self._last(model, strategy)
         if done < it.study.rounds:
+            if it.study.masked:
+                terms_of(it.study, model.layout.parameters)  # refuses bits that cannot hold the sum
             self._check_quorum(model.layout)
         it.store.set_state(RunState.RUNNING)
         for number in range(done + 1, it.study.rounds + 1):
@@ -146,65 +157,74 @@ class _Run:
         return number, checkpoint.adapter
 
     def _round(self, number: int, adapter: Vector, layout: Layout, strategy: Strategy) -> Vector:
-        key, outcome = self._attempts(number, adapter, layout)
+        key, mean, sites = self._attempts(number, adapter, layout)
         it = self._it
         with self._phases.measure("aggregation"):
-            shares = weights(it.study, sorted(outcome.updates))
-            adapter = strategy.aggregate(adapter, outcome.updates, shares)
+            adapter = strategy.aggregate(adapter, mean)
             layout.check(adapter)
             norm = float(np.linalg.norm(adapter.astype(np.float64)))
             kept = save_checkpoint(self._file(number), adapter, strategy.state())
-            it.store.round_finished(key, len(outcome.updates), norm, kept)
+            it.store.round_finished(key, len(sites), norm, kept)
         status = it.store.status()
         it.events.emit(
             "round-finished",
             round=number,
             rounds=it.study.rounds,
             attempt=key[1],
-            updates=len(outcome.updates),
+            updates=len(sites),
             adapter_norm=norm,
             seconds=status.history[-1].seconds,
-            sites=sorted(outcome.updates),
+            sites=sites,
+            masked=it.study.masked,
         )
         it.tracker.round_finished(status)
         return adapter
 
     def _attempts(
         self, number: int, adapter: Vector, layout: Layout
-    ) -> tuple[tuple[int, int], Outcome]:
-        """Try round `number` until enough updates are in, or the study's attempts are used up."""
+    ) -> tuple[tuple[int, int], Mean, tuple[str, ...]]:
+        """Try round `number` until it has a mean update, or the study's attempts are used up.
+
+        Gives the attempt that had one, the mean, and the sites that are in it.
+        """
         study = self._it.study
         reason = "It was interrupted."
         for attempt in self._attempt_numbers(number):
             order = Order(number, attempt, adapter)
             with self._phases.measure("training"):
                 outcome = self._attempt(order, layout)
-            if len(outcome.updates) >= study.cohort.min_sites:
-                return order.key, outcome
-            reason = _too_few(len(outcome.updates), study.cohort.min_sites, outcome.dropped)
-            self._it.store.attempt_failed(order.key, reason)
-            self._it.events.emit("round-failed", round=number, attempt=attempt, reason=reason)
+            if outcome.mean is not None:
+                return order.key, outcome.mean, outcome.sites
+            reason = _why(outcome, study.smallest_cohort)
+            self._failed(order.key, reason)
         raise FederationError(
             f"Round {number} of {study.rounds} failed after {study.privacy.attempts} attempt(s). "
             f"{reason}",
             "Mend the sites named above, then start a new run: craftsfl rounds start",
         )
 
-    def _attempt_numbers(self, number: int) -> Iterator[int]:
-        """The attempts that are left: first the one that was interrupted, if any.
+    def _failed(self, key: tuple[int, int], reason: str) -> None:
+        self._it.store.attempt_failed(key, reason)
+        self._it.events.emit("round-failed", round=key[0], attempt=key[1], reason=reason)
 
-        Taking it up again costs the sites nothing: they know the message, and either still train
-        or have the update ready. A new attempt would be paid for a second time.
+    def _attempt_numbers(self, number: int) -> Iterator[int]:
+        """The attempts that are left: first a plain one that was interrupted, if any.
+
+        Taking that up again costs the sites nothing: they know the message, and either still
+        train or have the update ready. A masked one cannot be taken up: what the sites sent for
+        it was in this process's memory, and no site masks an update twice.
         """
         before = self._it.store.attempts(number)
         last, state = before[-1] if before else (0, AttemptState.FAILED)
-        first = last if state is AttemptState.OPEN else last + 1
-        yield from range(first, self._it.study.privacy.attempts + 1)
+        taken_up = state is AttemptState.OPEN and not self._it.study.masked
+        if state is AttemptState.OPEN and not taken_up:
+            self._failed((number, last), "The coordinator was interrupted.")
+        yield from range(last if taken_up else last + 1, self._it.study.privacy.attempts + 1)
 
     def _attempt(self, order: Order, layout: Layout) -> Outcome:
         it = self._it
         self._roster.check_layout(layout)
-        members = self._roster.members()
+        members = self._members()
         post = Post(
             study=it.study,
             run=it.run,
@@ -215,6 +235,7 @@ class _Run:
             events=it.events,
             clock=it.clock,
             timing=it.timing,
+            spending=self._spending,
         )
         it.events.emit(
             "round-started",
@@ -224,12 +245,27 @@ class _Run:
             sites=[member.name for member in members],
         )
         self._roster.greet_newcomers()
-        return Attempt(post, order, members).run()
+        return run_attempt(post, order, members, it.consortium)
+
+    def _members(self) -> list[Member]:
+        """Who is asked to train; a masked attempt waits until its smallest cohort is there."""
+        clock, study = self._it.clock, self._it.study
+        end = clock.monotonic() + self._it.timing.patience
+        while (
+            study.masked
+            and len(self._roster.present()) < study.smallest_cohort
+            and clock.monotonic() < end
+        ):
+            self._roster.greet_newcomers()
+            for reply in self._exchange.receive():
+                self._roster.note(reply)
+            clock.sleep(self._it.timing.poll)
+        return self._roster.members()
 
     def _check_quorum(self, layout: Layout) -> None:
         self._roster.check_layout(layout)
         self._roster.report_missing()
-        members, needed = self._roster.members(), self._it.study.cohort.min_sites
+        members, needed = self._roster.members(), self._it.study.smallest_cohort
         if len(members) < needed:
             raise FederationError(
                 _too_few(len(members), needed, self._roster.absentees()),
@@ -238,6 +274,13 @@ class _Run:
 
     def _file(self, number: int) -> Path:
         return self._it.folder / str(self._it.run) / f"round-{number:03d}.npz"
+
+
+def _why(outcome: Outcome, needed: int) -> str:
+    if not outcome.reason:
+        return _too_few(len(outcome.sites), needed, outcome.dropped)
+    dropped = " ".join(f"{name}: {why}" for name, why in sorted(outcome.dropped.items()))
+    return f"{outcome.reason} {dropped}".strip()
 
 
 def _too_few(have: int, needed: int, without: Mapping[str, str]) -> str:

@@ -38,6 +38,7 @@ class ConsortiumSettings(Strict):
     state: Path
     database: str | None = None  # SQLAlchemy URL of the round state; None: SQLite in `state`
     join_deadline: Positive = 180.0  # seconds to wait for all sites before going on without some
+    roster: Path | None = None  # the consortium's signed rosters, for secure aggregation
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     tracking: TrackingSettings = TrackingSettings()
     superlink: SuperLinkSettings | None = None

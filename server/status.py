@@ -40,12 +40,16 @@ class SiteStatus:
 
 @dataclass(frozen=True, slots=True)
 class PartStatus:
-    """A site's part in an attempt; `epsilon` is its total after this round."""
+    """A site's part in an attempt; `epsilon` is its total after this round.
+
+    `exchange` is where it dropped out. One that had FINISHED by then is in the sum all the same.
+    """
 
     name: str
     state: PartState
     reason: str
     epsilon: float | None
+    exchange: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +153,7 @@ def _rounds_of(site: str, history: tuple[RoundStatus, ...]) -> int:
 def _history(session: Session, run: str) -> tuple[RoundStatus, ...]:
     parts: dict[tuple[int, int], list[PartStatus]] = {}
     for row in session.scalars(select(PartRow).where(PartRow.run == run).order_by(PartRow.site)):
-        part = PartStatus(row.site, PartState(row.state), row.reason, row.epsilon)
+        part = PartStatus(row.site, PartState(row.state), row.reason, row.epsilon, row.exchange)
         parts.setdefault((row.round, row.attempt), []).append(part)
     attempts = session.scalars(
         select(AttemptRow)

@@ -117,7 +117,8 @@ class Store:
             session.merge(row)
             for site in sites:
                 part = PartRow(run=self._run, round=round, attempt=attempt, site=site)
-                part.state, part.reason, part.epsilon = PartState.STARTING, "", None
+                part.state, part.reason, part.exchange = PartState.STARTING, "", ""
+                part.epsilon = None
                 session.merge(part)
 
     def attempts(self, round: int) -> list[tuple[int, AttemptState]]:
@@ -127,18 +128,26 @@ class Store:
             rows = session.scalars(query.order_by(AttemptRow.attempt))
             return [(row.attempt, AttemptState(row.state)) for row in rows]
 
-    def part(self, key: tuple[int, int], site: str, state: PartState, reason: str = "") -> None:
-        """What `site` does in the attempt `key` = (round, attempt)."""
+    def part(
+        self,
+        key: tuple[int, int],
+        site: str,
+        state: PartState,
+        reason: str = "",
+        exchange: str = "",
+    ) -> None:
+        """What `site` does in the attempt `key`; why and at which exchange it dropped out."""
         with self._transaction() as session:
             row = session.get_one(PartRow, (self._run, *key, site))
-            row.state, row.reason = state, reason
+            row.state, row.reason, row.exchange = state, reason, exchange
 
-    def update_received(self, key: tuple[int, int], site: str, epsilon: float) -> None:
-        """`site` has sent its update for the attempt `key`; `epsilon` is its total now."""
+    def update_received(self, key: tuple[int, int], site: str, epsilon: float | None) -> None:
+        """`site` has sent its update for the attempt `key`; `epsilon` is its total, if known."""
         with self._transaction() as session:
             row = session.get_one(PartRow, (self._run, *key, site))
             row.state, row.reason, row.epsilon = PartState.FINISHED, "", epsilon
-            session.get_one(SiteRow, (self._run, site)).epsilon = epsilon
+            if epsilon is not None:
+                session.get_one(SiteRow, (self._run, site)).epsilon = epsilon
 
     def attempt_failed(self, key: tuple[int, int], reason: str) -> None:
         """The attempt `key` came to nothing."""

@@ -110,6 +110,7 @@ class PartRow(Table):
     site: Mapped[str] = mapped_column(String(32), primary_key=True)
     state: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str] = mapped_column(Text, default="")
+    exchange: Mapped[str] = mapped_column(String(16), default="")  # at which it dropped out
     epsilon: Mapped[float | None]  # the site's total after this round
 
 

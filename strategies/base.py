@@ -8,10 +8,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.errors import ConfigError
+from privacy.errors import ConfigError, FederationError
 from privacy.manifest import Aggregation
 
 Vector = NDArray[np.float32]
+Mean = NDArray[np.float64]
 
 
 class Strategy(Protocol):
@@ -21,12 +22,10 @@ class Strategy(Protocol):
     resumed aggregates as one that never stopped.
     """
 
-    def aggregate(
-        self, current: Vector, updates: Mapping[str, Vector], weights: Mapping[str, float]
-    ) -> Vector:
-        """The next adapter [P] from `current` [P] and each surviving site's update (a delta).
+    def aggregate(self, current: Vector, mean: Mean) -> Vector:
+        """The next adapter [P] from `current` [P] and the surviving sites' mean update [P].
 
-        `weights` may list more sites than `updates`: those that sent one are renormalised.
+        No single site's update is needed, so under secure aggregation there is none to be had.
         Raises `FederationError` and changes no state where the input does not fit.
         """
         ...
@@ -38,6 +37,20 @@ class Strategy(Protocol):
     def restore(self, state: Mapping[str, NDArray[np.float64]]) -> None:
         """Continue from `state()`'s result. Raises `FederationError` for any other."""
         ...
+
+
+def check_mean(current: Vector, mean: Mean) -> None:
+    """Raise `FederationError` unless `mean` is a finite change of `current`."""
+    if mean.shape != current.shape:
+        raise FederationError(
+            f"The mean update has shape {list(mean.shape)}, the adapter {list(current.shape)}.",
+            "Server and sites must use the same study.toml and the same base.",
+        )
+    if not np.isfinite(mean).all():
+        raise FederationError(
+            "The mean update holds numbers that are not finite.",
+            "Start a new attempt; if it happens again, lower the sites' learning rate.",
+        )
 
 
 def make_strategy(aggregation: Aggregation, parameters: int) -> Strategy:

@@ -29,35 +29,32 @@ def weights(study: Study, names: Iterable[str]) -> dict[str, float]:
 
 
 def weighted_mean(
-    current: NDArray[np.float32],
-    updates: Mapping[str, NDArray[np.float32]],
-    weights: Mapping[str, float],
+    updates: Mapping[str, NDArray[np.float32]], weights: Mapping[str, float]
 ) -> NDArray[np.float64]:
     """Sum of w_i Delta_i over the sites in `updates`, w renormalised over them; float64 [P].
 
-    The order of the sites does not matter: names are sorted before the sum.
+    Only the plain mode has single updates. `weights` may list more sites. The order of the sites
+    does not matter: names are sorted before the sum.
     Raises `FederationError` that names the site whose update or weight does not fit.
     """
     if not updates:
         raise FederationError("No site sent an update.", "Wait for more sites, then start again.")
+    shape = next(iter(updates.values())).shape
     for name, update in updates.items():
-        _check(name, update, current, weights.get(name, 0.0))
+        _check(name, update, shape, weights.get(name, 0.0))
     total = sum(weights[name] for name in updates)
-    mean = np.zeros(current.shape, dtype=np.float64)
+    mean = np.zeros(shape, dtype=np.float64)
     for name in sorted(updates):
         mean += (weights[name] / total) * updates[name].astype(np.float64)
     return mean
 
 
-def _check(
-    name: str, update: NDArray[np.float32], current: NDArray[np.float32], weight: float
-) -> None:
+def _check(name: str, update: NDArray[np.float32], shape: tuple[int, ...], weight: float) -> None:
     if not (np.isfinite(weight) and weight > 0):
         raise FederationError(f"Site {name!r} has no weight.", "Declare its patients in the study.")
-    if update.shape != current.shape:
+    if update.shape != shape:
         raise FederationError(
-            f"The update of {name!r} has shape {list(update.shape)}, the adapter "
-            f"{list(current.shape)}.",
+            f"The update of {name!r} has shape {list(update.shape)}, another site's {list(shape)}.",
             "Server and sites must use the same study.toml and the same base.",
         )
     if not np.isfinite(update).all():

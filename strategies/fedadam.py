@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.errors import FederationError
-from strategies.base import Vector
-from strategies.cohort import weighted_mean
+from strategies.base import Mean, Vector, check_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +40,11 @@ class FedAdam:
         self._delta = np.zeros(parameters, dtype=np.float64)
         self._v = np.full(parameters, self._moments.tau**2, dtype=np.float64)
 
-    def aggregate(
-        self, current: Vector, updates: Mapping[str, Vector], weights: Mapping[str, float]
-    ) -> Vector:
+    def aggregate(self, current: Vector, mean: Mean) -> Vector:
         """See `Strategy.aggregate`."""
         self._check_size(current.shape)
         beta1, beta2, tau = self._moments.beta1, self._moments.beta2, self._moments.tau
-        mean = weighted_mean(current, updates, weights)
+        check_mean(current, mean)
         self._delta = beta1 * self._delta + (1 - beta1) * mean
         self._v = beta2 * self._v + (1 - beta2) * self._delta**2
         following: Vector = (current + self._eta * self._delta / (np.sqrt(self._v) + tau)).astype(

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.errors import FederationError
-from strategies.base import Vector
-from strategies.cohort import weighted_mean
+from strategies.base import Mean, Vector, check_mean
 
 
 class FedAvg:
@@ -18,11 +17,9 @@ class FedAvg:
     def __init__(self, learning_rate: float = 1.0) -> None:
         self._learning_rate = learning_rate
 
-    def aggregate(
-        self, current: Vector, updates: Mapping[str, Vector], weights: Mapping[str, float]
-    ) -> Vector:
+    def aggregate(self, current: Vector, mean: Mean) -> Vector:
         """See `Strategy.aggregate`."""
-        mean = weighted_mean(current, updates, weights)
+        check_mean(current, mean)
         following: Vector = (current + self._learning_rate * mean).astype(np.float32)
         return following
 

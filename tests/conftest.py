@@ -58,7 +58,7 @@ def study_values() -> dict[str, Any]:
             "learning_rate": 0.1,
         },
         "privacy": {"delta": 1e-5},
-        "aggregation": {"strategy": "fedavg", "secure_aggregation": "off"},
+        "aggregation": {"strategy": "fedavg", "secure_aggregation": "plain"},
         "cohort": {"min_sites": 2, "round_deadline": 60, "reply_slot": 0.05},
         "sites": [
             {"name": "north", "declared_patients": 500},

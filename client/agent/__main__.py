@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from client.agent.boundary import Failure, configure_logs, contained
+from client.agent.masking import masking_of
 from client.agent.progress import ENCODING, LOADING, READY, ProgressEvent, ProgressSource
 from client.agent.service import serve
 from client.agent.site_agent import SiteAgent
@@ -36,8 +37,9 @@ from client.agent.withdrawals import ConsentingTrainer
 from client.agent.work import still_training
 from client.patients import open_patients
 from privacy.errors import CraftsflError
-from privacy.wire.envelope import refuse, size_limit
+from privacy.wire.envelope import refuse
 from privacy.wire.reasons import Reason
+from privacy.wire.secagg import size_limit
 
 PATIENCE_SECONDS = 8.0  # of a message for an agent that still loads; the forwarder waits for 15
 STOP_SECONDS = 4.0  # for training to reach the end of a physical batch; the whole exit takes < 10 s
@@ -123,10 +125,11 @@ def _serve(site_toml: Path, trainer: TrainerFactory, told: _Told) -> None:
         ledger = stack.enter_context(open_ledger(state, site.rules.name))
         check_other_studies(site.rules, ledger)
         gate, progress = Gate(), ProgressSource()
-        limit, mode = size_limit(policy.max_parameters), int(own.socket_mode, 8)
+        most = size_limit(len(site.rules.study.sites), 0, policy.max_parameters)
+        mode = int(own.socket_mode, 8)
         socket = site.settings.socket_path()
         with _signals_held():  # a socket that is bound is also taken away again
-            service = serve(gate.handle, progress, socket, limit=limit, mode=mode)
+            service = serve(gate.handle, progress, socket, limit=most, mode=mode)
             stack.callback(service.stop, GRACE_SECONDS)
         progress.publish(_before_rounds(LOADING))
 
@@ -139,8 +142,9 @@ def _serve(site_toml: Path, trainer: TrainerFactory, told: _Told) -> None:
             trainer(site, data, state, on_encoded), data, patients, state.cache
         )
         resident.apply()  # who withdrew while the tiles were encoded is still in the cache
-        service.set_limit(size_limit(resident.layout.parameters))
-        agent = SiteAgent(site.rules, ledger, resident, progress)
+        masking = masking_of(site.rules, site.membership, resident.layout.parameters)
+        agent = SiteAgent(site.rules, ledger, resident, progress, masking=masking)
+        service.set_limit(agent.limit)
         stack.callback(agent.stop, STOP_SECONDS)
         gate.open(agent)
         service.set_ready(True)

@@ -1,22 +1,28 @@
 """The site agent's state machine: what it answers to each message, and what that changes.
 
-Every transition is in this file. Guarantees, each with a test:
+Every transition is in this file; those of one masked attempt are `privacy.secagg.client`'s. With
+`TrainMasked` begins a masked attempt, of which the exchanges follow; `StartTraining` and `Collect`
+are the same without masks, and only an agent that was made `plain` (in one process) knows them.
+Guarantees, each with a test:
 
-- `StartTraining` is checked in this order, and refused without any change of state: study,
-  layout, repetition (same bytes: `Started` again; others: CONFLICT), newer than everything
+- What begins an attempt is checked in this order, and refused without any change of state: study,
+  layout, repetition (same bytes: the same answer; others: CONFLICT), newer than everything
   journalled for its run, rounds and attempts of the study, also summed over all its runs,
-  attempts lost so far, noise, the budgets of the study and of all studies together.
-  Then the intent is journalled durably, and only then does training touch the data.
-- An `Update` leaves only after its charge was committed durably, and the same bytes leave again
-  when it is collected again. So does the word that training failed, once it had touched the
-  data: that it failed may depend on the data, for instance where a noised step overflowed.
+  attempts lost so far, noise, the budgets of the study and of all studies together, the offer.
+  Then the intent is journalled durably, and only then do keys leave and training touch the data.
+- An update, masked or not, leaves only after its charge was committed durably, and the same bytes
+  leave again when it is collected again. So does the word that training failed, once it had
+  touched the data: that it failed may depend on the data, for instance where a noised step
+  overflowed.
 - A cancelled, stopped or uncollected attempt leaves nothing and costs nothing; the policy bounds
   how many of them there may be.
-- A newer `StartTraining` cancels an older attempt. No other message changes anything.
+- A newer attempt cancels an older one and forgets its secrets, which are in memory only: an agent
+  that was started anew knows nothing of an open attempt, and the site has dropped out of it.
 - `handle` never raises and never waits for training.
 - Epsilon figures that leave are those of this study alone: what other studies spent is theirs.
-- What it returns holds public facts, epsilon figures and noised vectors, and what training gave
-  leaves at the study's public time slots only: which slot is all that tells of the draw.
+- What it returns holds public facts, epsilon figures, keys, shares and noised vectors, and what
+  training gave leaves at the study's public time slots only: which slot is all that tells of the
+  draw.
 """
 
 from __future__ import annotations
@@ -27,15 +33,22 @@ import math
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+import numpy as np
+
+from client.agent.admission import admitted
 from client.agent.boundary import Failure, contained
-from client.agent.budget import Budgets, budgets, charged, study_epsilon, why_refused
+from client.agent.budget import Budgets, charged, study_epsilon
+from client.agent.masking import Masking
 from client.agent.progress import ANSWERED, ProgressEvent, ProgressSource
-from client.agent.work import Clock, Turn, Work
+from client.agent.work import Clock, Trained, Training, Turn, Work
 from client.policy import SiteRules
+from privacy.errors import PolicyError
 from privacy.events import event_of
-from privacy.ledger import AttemptKey, Charge, Ledger, State
+from privacy.ledger import AttemptKey, Charge, Ledger
+from privacy.secagg.client import SecAggClient
+from privacy.secagg.refusals import Refused
 from privacy.wire.bodies import (
     Body,
     Collect,
@@ -49,7 +62,17 @@ from privacy.wire.bodies import (
 )
 from privacy.wire.codec import Vector
 from privacy.wire.envelope import Envelope, open_envelope, refuse, seal, size_limit
+from privacy.wire.offer import Mechanism, TrainMasked
 from privacy.wire.reasons import Reason, RefusedMessage
+from privacy.wire.secagg import (
+    Advertisements,
+    Consistency,
+    Deliver,
+    Lanes,
+    Survivors,
+    UnmaskRequest,
+)
+from privacy.wire.secagg import size_limit as masked_size_limit
 
 if TYPE_CHECKING:
     from client.training import Trainer
@@ -62,11 +85,18 @@ class _Attempt:
     """The attempt that the site works on, or has last worked on."""
 
     key: AttemptKey
-    request: bytes  # SHA-256 of the whole StartTraining message
+    request: bytes  # SHA-256 of the whole message that began it
     budgets: Budgets  # as they are once it is charged
     work: Work
     began: float  # by the clock
+    client: SecAggClient | None = None  # of a masked attempt
     reply: bytes | None = None  # the sealed Update or Refusal, once it is committed
+
+    def end(self) -> None:
+        """Let nothing of it leave any more."""
+        self.work.cancel()
+        if self.client is not None:
+            self.client.close()
 
 
 class SiteAgent:
@@ -79,8 +109,21 @@ class SiteAgent:
         trainer: Trainer,
         progress: ProgressSource,
         clock: Clock = time.monotonic,
+        *,
+        masking: Masking | None = None,
+        plain: bool = False,
     ) -> None:
+        """Masked with `masking`; without it only where `plain` says so and the study is plain.
+
+        Raises `PolicyError` where these contradict each other or the study.
+        """
         study = rules.study
+        if not plain == (masking is None) == (not study.masked):
+            raise PolicyError(
+                f"The study {study.name} and this agent do not agree on secure aggregation.",
+                "Give the agent what it masks with; plain studies are for one process only.",
+            )
+        self._masking = masking
         self._rules = rules
         self._ledger = ledger
         self._trainer = trainer
@@ -89,6 +132,8 @@ class SiteAgent:
         self._charge = Charge(study.digest(), event_of(study), study.privacy.delta)
         self._layout = trainer.layout.fingerprint()
         self._parameters = trainer.layout.parameters
+        self.limit = _limit(rules, self._parameters, masked=masking is not None)
+        self._survivor_sets: set[frozenset[int]] = set()  # of rounds without noise
         self._lock = threading.Lock()  # guards all that follows, and the ledger
         self._newest: dict[int, AttemptKey] = {}
         for entry in ledger.entries():
@@ -112,27 +157,40 @@ class SiteAgent:
             attempt = self._attempt
         if attempt is None:
             return True
-        attempt.work.cancel()
+        attempt.end()
         # An older attempt may still be in the physical batch in which it was cancelled.
         return attempt.work.wait(timeout) and self._turn.wait_free(timeout)
 
     def _answer(self, data: bytes) -> bytes:
         try:
-            envelope = open_envelope(data, limit=size_limit(self._parameters))
+            envelope = open_envelope(data, limit=self.limit)
         except RefusedMessage as refused:
             return refuse(data, refused.reason)
         key = AttemptKey(envelope.run, envelope.round, envelope.attempt)
         with self._lock:
-            body: Body | bytes = Refusal(Reason.UNKNOWN_KIND)
-            if self._stopping:
-                body = Refusal(Reason.STOPPED)
-            elif isinstance(envelope.body, Hello):
-                body = self._hello(envelope.body)
-            elif isinstance(envelope.body, StartTraining):
-                body = self._start(key, envelope.body, hashlib.sha256(data).digest())
-            elif isinstance(envelope.body, Collect):
-                body = self._collect(key)
+            try:
+                body = self._reply(key, envelope.body, data)
+            except Refused as refused_by_mask:
+                _log.warning("Round %d: %s", key.round, refused_by_mask)
+                body = refused_by_mask.body()
         return body if isinstance(body, bytes) else _sealed(key, body)
+
+    def _reply(self, key: AttemptKey, body: Body, data: bytes) -> Body | bytes:
+        """The answer, sealed already where it has left before. Raises `Refused`, unchanged."""
+        if self._stopping:
+            return Refusal(Reason.STOPPED)
+        match body:
+            case Hello():
+                return self._hello(body)
+            case StartTraining() if self._masking is None:
+                return self._start(key, body, hashlib.sha256(data).digest())
+            case Collect() if self._masking is None:
+                return self._collect(key)
+            case TrainMasked() if self._masking is not None:
+                return self._train_masked(key, body, self._masking, hashlib.sha256(data).digest())
+            case Advertisements() | Deliver() | Survivors() | UnmaskRequest():
+                return self._exchange(key, body)
+        return Refusal(Reason.UNKNOWN_KIND)
 
     def _hello(self, hello: Hello) -> Body:
         if hello.study_digest != self._charge.study_digest:
@@ -150,73 +208,108 @@ class SiteAgent:
             ),
             epsilon_budget=rules.policy.study_epsilon,
             delta=rules.study.privacy.delta,
-            masked=False,
+            masked=self._masking is not None,
         )
 
     def _start(self, key: AttemptKey, start: StartTraining, request: bytes) -> Body:
+        refusal = self._mismatch(start)
+        if refusal is not None:
+            return refusal
+        last = self._attempt
+        if last is not None and last.key == key:
+            return Started() if last.request == request else Refusal(Reason.CONFLICT)
+        found = self._admitted(key)
+        if isinstance(found, Refusal):
+            return found
+        self._ledger.intent(key, self._charge)
+        self._begin(_Attempt(key, request, found, self._work(key, start.adapter), self._clock()))
+        return Started()
+
+    def _train_masked(
+        self, key: AttemptKey, body: TrainMasked, masking: Masking, request: bytes
+    ) -> Body:
+        refusal = self._mismatch(body.start)
+        if refusal is not None:
+            return refusal
+        last = self._attempt
+        if last is not None and last.key == key and last.client is not None:
+            if last.request != request and body.offer == last.client.offer:
+                return Refusal(Reason.CONFLICT)
+            return last.client.receive(body.offer)  # once more, or a second offer: refused
+        found = self._admitted(key)
+        if isinstance(found, Refusal):
+            return found
+        client = masking.client(key, body.start, self._newest)
+        client.remember(tuple(self._survivor_sets))
+        masking.check_cohort(body.offer)
+        advertise = client.receive(body.offer)
+        self._ledger.intent(key, self._charge)
+        training = masking.training(self._trainer, client.encoding)
+        work = self._work(key, body.start.adapter, training)
+        self._begin(_Attempt(key, request, found, work, self._clock(), client))
+        return advertise
+
+    def _exchange(self, key: AttemptKey, body: Body) -> Body | bytes:
+        """An exchange of a masked attempt; the one that collects the update waits for training."""
+        attempt = self._attempt
+        if attempt is None or attempt.key != key or attempt.client is None:
+            return Refusal(Reason.NOT_STARTED)
+        if attempt.reply is not None:
+            return attempt.reply  # training failed: there will be nothing to unmask
+        answer = attempt.client.receive(body)
+        if isinstance(answer, Running):
+            result = attempt.work.result
+            if result is not None and self._in_slot(attempt):
+                return self._masked(attempt, attempt.client, body, result)
+        if isinstance(answer, Consistency) and self._is_without_noise():
+            self._survivor_sets.add(frozenset(attempt.client.survivors))
+        return answer
+
+    def _masked(
+        self, attempt: _Attempt, client: SecAggClient, deliver: Body, result: Trained | Failure
+    ) -> Body | bytes:
+        """The masked update, or the word that there is none; charged before either leaves."""
+        if isinstance(result, Failure) or result.dtype != np.uint64:
+            attempt.reply = self._concluded(attempt, None)
+            client.close()
+            return attempt.reply
+        self._commit(attempt, "finished")
+        client.provide(cast(Lanes, result))
+        masked = client.receive(deliver)
+        self._tell_answered(attempt.key)
+        return masked
+
+    def _is_without_noise(self) -> bool:
+        return self._masking is not None and (
+            self._masking.policy.terms.mechanism is Mechanism.PLAIN
+        )
+
+    def _mismatch(self, start: StartTraining) -> Refusal | None:
+        """Why this is not for the agent's study and model; None if it is."""
         if start.study_digest != self._charge.study_digest:
             return Refusal(Reason.WRONG_STUDY)
         if start.layout_fingerprint != self._layout or start.adapter.size != self._parameters:
             return Refusal(Reason.WRONG_LAYOUT)
-        last = self._attempt
-        if last is not None and last.key == key:
-            return Started() if last.request == request else Refusal(Reason.CONFLICT)
-        if key.run in self._newest and key <= self._newest[key.run]:
-            return Refusal(Reason.NOT_NEWER)
-        found = budgets(self._rules.policy, self._ledger.entries(), self._charge)
-        refusal = self._refusal(key, found)
-        if refusal is not None:
-            return refusal
-        self._ledger.intent(key, self._charge)
-        self._remember(key)
-        self._begin(key, request, found, start.adapter)
-        return Started()
-
-    def _refusal(self, key: AttemptKey, found: Budgets) -> Refusal | None:
-        """Why policy or budget forbid this attempt; None if they do not."""
-        study, policy = self._rules.study, self._rules.policy
-        if not 1 <= key.round <= study.rounds or not 1 <= key.attempt <= study.privacy.attempts:
-            return Refusal(Reason.POLICY)
-        too_many = self._too_many()
-        if too_many:
-            _log.warning("Round %d refused: %s.", key.round, too_many)
-            return Refusal(Reason.POLICY)
-        if self._charge.event.no_privacy:
-            return None if policy.allow_no_privacy else Refusal(Reason.POLICY)
-        if not found.fit:
-            why = why_refused(policy, found, self._ledger.entries(), self._charge)
-            _log.warning("Round %d refused: %s.", key.round, why)
-            line = found.study
-            return Refusal(Reason.BUDGET, line.spent, line.after, line.budget)
         return None
 
-    def _too_many(self) -> str:
-        """Why there may be no further attempt, whatever it costs; "" if there may.
+    def _admitted(self, key: AttemptKey) -> Budgets | Refusal:
+        """What the budgets will be after a new attempt, or why there may be none."""
+        if key.run in self._newest and key <= self._newest[key.run]:
+            return Refusal(Reason.NOT_NEWER)
+        return admitted(self._rules, self._ledger.entries(), self._charge, key)
 
-        A coordinator that begins a study anew, with new run numbers, gains nothing by it.
-        """
-        study, entries = self._rules.study, self._ledger.entries()
-        own = sum(entry.charge.study_digest == self._charge.study_digest for entry in entries)
-        if own >= study.rounds * study.privacy.attempts:
-            return (
-                f"the study has had all of its {study.rounds} rounds x "
-                f"{study.privacy.attempts} attempts, over all runs"
-            )
-        lost = sum(entry.state is State.INTENT for entry in entries)
-        if lost >= self._rules.policy.max_lost_attempts:
-            return (
-                f"{lost} attempts were started and never collected; max_lost_attempts in "
-                "policy.toml allows no more"
-            )
-        return ""
+    def _work(self, key: AttemptKey, adapter: Vector, training: Training | None = None) -> Work:
+        training = training or self._trainer.train
+        return Work(training, adapter, key, self._progress, self._turn, self._clock)
 
-    def _begin(self, key: AttemptKey, request: bytes, found: Budgets, adapter: Vector) -> None:
-        work = Work(self._trainer, adapter, key, self._progress, self._turn, self._clock)
+    def _begin(self, attempt: _Attempt) -> None:
+        """Make a journalled attempt the agent's own."""
+        self._remember(attempt.key)
         if self._attempt is not None:
-            self._attempt.work.cancel()
-        self._attempt = _Attempt(key, request, found, work, began=self._clock())
-        work.start()
-        _log.info("Round %d, attempt %d: training.", key.round, key.attempt)
+            self._attempt.end()
+        self._attempt = attempt
+        attempt.work.start()
+        _log.info("Round %d, attempt %d: training.", attempt.key.round, attempt.key.attempt)
 
     def _collect(self, key: AttemptKey) -> Body | bytes:
         attempt = self._attempt
@@ -226,9 +319,8 @@ class SiteAgent:
             result = attempt.work.result
             if result is None or not self._in_slot(attempt):
                 return Running()
-            attempt.reply = self._concluded(attempt, result)
-            place = (key.run, key.round, key.attempt)
-            self._progress.publish(ProgressEvent(*place, ANSWERED, 0, 0))
+            update = self._update(result, attempt.budgets.study.after)
+            attempt.reply = self._concluded(attempt, update)
         return attempt.reply
 
     def _in_slot(self, attempt: _Attempt) -> bool:
@@ -239,26 +331,34 @@ class SiteAgent:
         slots = max(1, math.ceil((finished - attempt.began) / slot))
         return self._clock() >= attempt.began + slots * slot
 
-    def _concluded(self, attempt: _Attempt, result: Vector | Failure) -> bytes:
+    def _concluded(self, attempt: _Attempt, update: Update | None) -> bytes:
         """The attempt's last reply; what depends on the data is charged before it leaves."""
-        key, found = attempt.key, attempt.budgets
-        update = self._update(result, found.study.after)
-        reply = _sealed(key, update or Refusal(Reason.TRAINING_FAILED))
-        if update is not None or attempt.work.touched:
-            self._ledger.commit(key)  # durable before the first byte leaves
-            _log.info(
-                "Round %d %s; epsilon of this study is now %.4g of %.4g, of all %.4g of %.4g.",
-                *(key.round, "finished" if update is not None else "failed, which is charged too"),
-                *(found.study.after, found.study.budget),
-                *(found.for_ever.after, found.for_ever.budget),
-            )
+        reply = _sealed(attempt.key, update or Refusal(Reason.TRAINING_FAILED))
+        if update is not None:
+            self._commit(attempt, "finished")
+        elif attempt.work.touched:
+            self._commit(attempt, "failed, which is charged too")
+        self._tell_answered(attempt.key)
         return reply
 
-    def _update(self, result: Vector | Failure, epsilon_after: float) -> Update | None:
+    def _tell_answered(self, key: AttemptKey) -> None:
+        self._progress.publish(ProgressEvent(key.run, key.round, key.attempt, ANSWERED, 0, 0))
+
+    def _commit(self, attempt: _Attempt, how: str) -> None:
+        self._ledger.commit(attempt.key)  # durable before the first byte leaves
+        found = attempt.budgets
+        _log.info(
+            "Round %d %s; epsilon of this study is now %.4g of %.4g, of all %.4g of %.4g.",
+            *(attempt.key.round, how),
+            *(found.study.after, found.study.budget),
+            *(found.for_ever.after, found.for_ever.budget),
+        )
+
+    def _update(self, result: Trained | Failure, epsilon_after: float) -> Update | None:
         if isinstance(result, Failure) or result.shape != (self._parameters,):
             return None
         try:
-            return Update(self._layout, result, epsilon_after)
+            return Update(self._layout, cast(Vector, result), epsilon_after)
         except RefusedMessage:  # not float32, or not finite
             return None
 
@@ -268,3 +368,10 @@ class SiteAgent:
 
 def _sealed(key: AttemptKey, body: Body) -> bytes:
     return seal(Envelope(key.run, key.round, key.attempt, body))
+
+
+def _limit(rules: SiteRules, parameters: int, *, masked: bool) -> int:
+    """The most bytes that a message to this site may have."""
+    if not masked:
+        return size_limit(parameters)
+    return masked_size_limit(len(rules.study.sites), 0, parameters)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from client.agent.boundary import silence_libraries
 from client.agent.budget import lifetime_filter
+from client.agent.masking import Membership
 from client.agent.state import StateFolder
 from client.data import SiteData, load_site_data, write_quarantine
 from client.patients import Patients
@@ -18,10 +19,12 @@ from client.settings import SiteSettings, load_policy, load_site
 from model.importing import quick_imports
 from privacy.accounting import check_delta
 from privacy.accounting.composition import MAX_COMPOSED_STEPS
-from privacy.errors import AccountingError, LedgerError
+from privacy.errors import AccountingError, ConfigError, LedgerError, PolicyError
 from privacy.events import event_of
+from privacy.identity import load_identity, read_private
 from privacy.ledger import Ledger, SqliteLedger, load_or_make_key
 from privacy.manifest import Study, load_study
+from privacy.secagg.agreement import roster_in_force
 
 if TYPE_CHECKING:
     from client.training import ResidentTrainer
@@ -35,6 +38,7 @@ class Site:
 
     settings: SiteSettings
     rules: SiteRules
+    membership: Membership
 
 
 OnProgress = Callable[[int, int], None]  # tiles done, of all
@@ -42,7 +46,10 @@ TrainerFactory = Callable[[Site, SiteData, StateFolder, OnProgress], "ResidentTr
 
 
 def load(site_toml: Path) -> Site:
-    """Read and check the three files; raises `ConfigError`, `PolicyError` or `AccountingError`."""
+    """Read and check settings, study, policy, key and roster: all that is cheap.
+
+    Raises `ConfigError`, `PolicyError`, `SecAggError` or `AccountingError`.
+    """
     settings = load_site(site_toml)
     rules = SiteRules(settings.name, load_study(settings.study), load_policy(settings.policy))
     rules.check()
@@ -53,8 +60,32 @@ def load(site_toml: Path) -> Site:
         lifetime_filter(rules.policy)  # refuses an order at which nothing fits
     if rules.study.training.noise_multiplier == 0:
         _log.warning("NO PRIVACY: this study adds no noise, and the policy allows it.")
-    _log.warning("Updates are not masked: the coordinator sees this site's own noised update.")
-    return Site(settings, rules)
+    return Site(settings, rules, _membership(settings, rules))
+
+
+def _membership(settings: SiteSettings, rules: SiteRules) -> Membership:
+    """The site's identity and the roster in force. Raises `ConfigError` or `SecAggError`."""
+    if not rules.study.masked:
+        raise PolicyError(
+            f"The study {rules.study.name} is a plain one: the coordinator would see this site's "
+            "own update.",
+            'Such studies run in one process only. Ask for secure_aggregation = "required".',
+        )
+    own = settings.identity
+    if own is None:
+        raise ConfigError(
+            "The study needs secure aggregation, and site.toml has no [identity] table.",
+            "Make a key with craftsfl site init, and name it and the signed roster there.",
+        )
+    identity = load_identity(own.key, _passphrase(own.passphrase_file))
+    membership = Membership(identity, roster_in_force(rules.study, own.roster))
+    membership.check(rules)
+    return membership
+
+
+def _passphrase(file: Path | None) -> bytes | None:
+    """The first line of `file`, where there is one."""
+    return None if file is None else read_private(file).split(b"\n", 1)[0].rstrip(b"\r")
 
 
 def check_schedule(study: Study) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
@@ -13,14 +13,25 @@ from client.agent.boundary import Failure, contained
 from client.agent.progress import TRAINING, ProgressEvent, ProgressSource
 from privacy.ledger import AttemptKey
 from privacy.wire.codec import Vector
+from privacy.wire.secagg import Lanes
 
 if TYPE_CHECKING:
-    from client.training import Trainer
+    from client.training.trainer import Progress, ShouldStop
 
 Clock = Callable[[], float]  # seconds that never jump
 THREAD_NAME = "training"
 _NOTHING: Vector = np.empty(0, np.float32)
 _log = logging.getLogger("craftsfl.agent")
+
+Trained: TypeAlias = Vector | Lanes  # the adapter's change [P], as it is or weighted and encoded
+
+
+class Training(Protocol):
+    """`Trainer.train`, or the same and what is done with its result before it may leave."""
+
+    def __call__(self, adapter: Vector, *, progress: Progress, should_stop: ShouldStop) -> Trained:
+        """See `Trainer.train`."""
+        ...
 
 
 class Turn:
@@ -69,14 +80,14 @@ class Work:
 
     def __init__(
         self,
-        trainer: Trainer,
+        training: Training,
         adapter: Vector,
         key: AttemptKey,
         progress: ProgressSource,
         turn: Turn,
         clock: Clock,
     ) -> None:
-        self._trainer = trainer
+        self._training = training
         self._adapter = adapter
         self._key = key
         self._progress = progress
@@ -87,7 +98,7 @@ class Work:
         self._done = 0
         self._total = 0
         self._touched = False
-        self._result: Vector | Failure | None = None
+        self._result: Trained | Failure | None = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -125,8 +136,8 @@ class Work:
         return self._finished_at
 
     @property
-    def result(self) -> Vector | Failure | None:
-        """The adapter's change float32 [P], a failure, or None while it trains."""
+    def result(self) -> Trained | Failure | None:
+        """What training gave, a failure, or None while it trains."""
         return self._result
 
     def _run(self) -> None:
@@ -139,11 +150,11 @@ class Work:
         finally:
             self._turn.give()
 
-    def _conclude(self, result: Vector | Failure) -> None:
+    def _conclude(self, result: Trained | Failure) -> None:
         self._result = result
         self._finished_at = self._clock()  # last: whoever sees it finds the result
 
-    def _outcome(self) -> Vector | Failure:
+    def _outcome(self) -> Trained | Failure:
         result = contained(self._train)
         if self._cancelled.is_set():
             return Failure("cancelled")
@@ -154,10 +165,10 @@ class Work:
             self._publish("trained")
         return result
 
-    def _train(self) -> Vector | Failure:
+    def _train(self) -> Trained | Failure:
         adapter, self._adapter = self._adapter.copy(), _NOTHING  # the message's memory is free
         self._touched = True
-        return self._trainer.train(adapter, progress=self._note, should_stop=self._cancelled.is_set)
+        return self._training(adapter, progress=self._note, should_stop=self._cancelled.is_set)
 
     def _note(self, done: int, total: int) -> None:
         self._done, self._total = done, total

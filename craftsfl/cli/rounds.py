@@ -8,7 +8,10 @@ from typing import Annotated
 
 import typer
 
+from craftsfl.cli import roster
+
 app = typer.Typer(help="The consortium: serve, start and watch rounds.", no_args_is_help=True)
+app.add_typer(roster.app, name="roster")
 
 Settings = Annotated[Path, typer.Argument(help="The consortium's settings, consortium.toml.")]
 

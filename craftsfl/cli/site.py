@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +22,46 @@ class Part(StrEnum):
 @app.callback()
 def group() -> None:
     """A hospital: run its site agent and SuperNode."""
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where the keys go and stay.")],
+    name: Annotated[
+        str, typer.Option(help="The site's name in studies: small letters, digits, hyphens.")
+    ],
+    organisation: Annotated[
+        str, typer.Option(help="How people call the hospital; the name if left out.")
+    ] = "",
+    passphrase: Annotated[
+        bool,
+        typer.Option("--passphrase", help="Encrypt the identity key; the agent then needs it."),
+    ] = False,
+) -> None:
+    """Make this hospital's keys: its identity among the others, and its SuperNode's."""
+    from craftsfl.site_init import init_site
+
+    secret = _new_passphrase() if passphrase else None
+    keys = init_site(folder, name, organisation, secret)
+    typer.echo(
+        f"Private, mode 0600, never to be sent: {keys.identity} (who you are; keep a backup) and "
+        f"{keys.supernode} (the way to the coordinator).\n\n"
+        f"Send {keys.card} to whoever proposes the roster, and {keys.supernode_public} to the "
+        "operator.\n"
+        "Your key's fingerprint, to be read out on the phone, never taken from a mail:\n\n"
+        f"    {keys.fingerprint}\n\n"
+        "Next: sign the roster (craftsfl rounds roster sign), then name key and roster in the "
+        "[identity] table of site.toml" + (", with passphrase_file." if secret else ".")
+    )
+
+
+def _new_passphrase() -> bytes:
+    from craftsfl.roster_command import PASSPHRASE
+
+    given = os.environ.get(PASSPHRASE, "")
+    if not given:
+        given = typer.prompt("New passphrase", hide_input=True, confirmation_prompt=True)
+    return str(given).encode()
 
 
 @app.command()

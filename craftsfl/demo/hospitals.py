@@ -7,6 +7,7 @@ from pathlib import Path
 from craftsfl.demo.tiles import SYNTHETIC, data_folder
 from craftsfl.demo.workspace import Member, declare
 from privacy.errors import ConfigError, DataError
+from privacy.secagg.offer import SMALLEST_COHORT
 
 LONGEST_NAME = 32
 
@@ -29,9 +30,10 @@ def real_members(folder: Path) -> list[Member]:
     if not folder.is_dir():
         raise ConfigError(f"{folder} is not a folder.", "Give a folder with one per hospital.")
     folders = sorted(path for path in folder.iterdir() if path.is_dir())
-    if len(folders) < 2:
+    if len(folders) < SMALLEST_COHORT:
         raise ConfigError(
-            f"{folder} has {len(folders)} sub-folders; a federation needs two hospitals or more.",
+            f"{folder} has {len(folders)} sub-folders; a federation needs {SMALLEST_COHORT} "
+            "hospitals or more: of two, each would read the other's update off the sum.",
             "Make one sub-folder per hospital, each with images and a metadata.csv.",
         )
     members = []

@@ -30,8 +30,9 @@ from model.cache import find_base
 from model.devices import pick_device
 from model.layout import initial_vector
 from privacy.manifest import Study
+from privacy.secagg.agreement import shares_of
 from strategies.base import make_strategy
-from strategies.cohort import weights
+from strategies.cohort import weighted_mean
 
 Vector = NDArray[np.float32]
 
@@ -85,7 +86,7 @@ def train_without_noise(study: Study, pipeline: Pipeline, sites: dict[str, Encod
             name: trainer.train(vector, progress=lambda done, of: None, should_stop=lambda: False)
             for name, trainer in trainers.items()
         }
-        vector = strategy.aggregate(vector, updates, weights(study, list(updates)))
+        vector = strategy.aggregate(vector, weighted_mean(updates, shares_of(study)))
     return vector
 
 

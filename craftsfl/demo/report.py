@@ -71,8 +71,8 @@ def show(workspace: Workspace, outcome: Outcome, console: Console) -> None:
     console.print(_table(outcome.sites))
     console.print(
         "ε is what each hospital's own ledger charged, per patient, at "
-        f"δ = {workspace.study.privacy.delta:g}. Updates were [bold]not masked[/]: the coordinator "
-        "saw each hospital's noised update by itself."
+        f"δ = {workspace.study.privacy.delta:g}. Updates were [bold]masked[/]: the coordinator "
+        "saw the sum over the hospitals, and no hospital's own update."
     )
     _show_learning(workspace, outcome, console)
     places = {

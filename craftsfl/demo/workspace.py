@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from craftsfl.flower.credentials import make_authority, make_secret, make_supernode_key
+from craftsfl.demo.roster import hand_out, make_hospitals, make_roster
+from craftsfl.flower.credentials import make_authority, make_secret
 from privacy.accounting import calibrate_noise_multiplier
 from privacy.errors import ConfigError
 from privacy.manifest import Study, load_study
+from privacy.secagg.agreement import settings_of
+from privacy.secagg.roster import SignedRoster
+from privacy.secagg.width import coordinate_bound
 
 MARK = "craftsfl-demo"
 LOGS = "logs"
@@ -24,6 +28,8 @@ SAMPLING_RATE = 0.25
 STEPS_PER_ROUND = 4
 DELTA = 1e-5
 ROUNDS = 4
+LEARNING_RATE = 0.03
+LARGEST_ADAPTER = 1_000_000  # parameters; the bound grows with the root of its logarithm only
 
 STUDY = """\
 # The public manifest of the study: every site and the coordinator hold the same file.
@@ -51,13 +57,20 @@ learning_rate = {learning_rate}
 
 [privacy]
 delta = {delta}
+attempts = 2               # a round in which a hospital drops out is tried once more
 
 [aggregation]
 strategy = "fedavg"
-secure_aggregation = "off" # the coordinator sees each site's noised update
+secure_aggregation = "required" # the coordinator sees the sum over the hospitals alone
+
+[secure_aggregation]
+roster = "{roster}"
+bound = {bound}             # the largest coordinate of a weighted, rotated update
+bits = 16                  # of a packed coordinate
+exchange_deadline = 120.0  # seconds; everybody shares one machine here
 
 [cohort]
-min_sites = 2
+min_sites = 3
 round_deadline = 600.0
 
 {sites}
@@ -75,7 +88,8 @@ studies = ["{study}"]
 bases = ["{base}"]
 mechanisms = ["local"]      # this site adds all of the noise itself
 observers = ["server", "site", "coalition", "public"]
-secure_aggregation = "off"  # the coordinator sees this site's noised update
+secure_aggregation = "required" # the coordinator sees the sum over the hospitals alone
+roster = "{roster}"
 """
 
 SITE = """\
@@ -90,6 +104,10 @@ folder = {data}
 state = "state"
 socket = {socket}
 
+[identity]
+key = "site.key"
+roster = "roster.cfl"
+
 [supernode]
 superlink = "{superlink}"
 root_certificates = {authority}
@@ -99,6 +117,7 @@ flwr_home = "flwr"
 
 CONSORTIUM = """\
 study = "../study.toml"
+roster = "roster.cfl"
 state = "state"
 join_deadline = 120.0
 
@@ -233,11 +252,14 @@ def write(
 ) -> Workspace:
     """Write every settings file and key of the demo into `options.folder`."""
     folder = options.folder.resolve()
+    folders = {member.name: folder / "hospitals" / member.name for member in members}
+    signed = make_roster(make_hospitals(folders))
     study_file = folder / "study.toml"
-    study_file.write_text(_study_text(options, members, base_digest), "utf-8")
+    study_file.write_text(_study_text(options, members, base_digest, signed), "utf-8")
     study = load_study(study_file)
     runtime = Path(tempfile.mkdtemp(prefix="craftsfl-"))
     _write_coordinator(folder / "coordinator", port)
+    hand_out(signed, [folder / "coordinator", *folders.values()])
     authority = folder / "coordinator" / "tls" / "ca.pem"
     hospitals = tuple(
         _write_hospital(folder, member, study, runtime, f"localhost:{port}", authority)
@@ -246,7 +268,9 @@ def write(
     return Workspace(folder, study, hospitals, runtime)
 
 
-def _study_text(options: DemoOptions, members: Sequence[Member], base_digest: str) -> str:
+def _study_text(
+    options: DemoOptions, members: Sequence[Member], base_digest: str, signed: SignedRoster
+) -> str:
     rounds = options.rounds or ROUNDS
     sites = "".join(
         f'[[sites]]\nname = "{member.name}"\ndeclared_patients = {member.declared_patients}\n\n'
@@ -261,11 +285,24 @@ def _study_text(options: DemoOptions, members: Sequence[Member], base_digest: st
         noise_multiplier=_noise_multiplier(rounds),
         steps=STEPS_PER_ROUND,
         sampling_rate=SAMPLING_RATE,
-        learning_rate=0.03,
+        learning_rate=LEARNING_RATE,
         delta=DELTA,
+        roster=signed.roster.digest().hex(),
+        bound=_bound(members),
         sites=sites,
         prompts=json.dumps(PROMPTS),
     )
+
+
+def _bound(members: Sequence[Member]) -> float:
+    """B of a round: Adam moves a parameter by about the learning rate a step, whatever the noise.
+
+    Rotated, such an update of length r has coordinates of about r / sqrt(d).
+    """
+    declared = [member.declared_patients for member in members]
+    moved = max(declared) / sum(declared) * STEPS_PER_ROUND * LEARNING_RATE
+    norm = moved * math.sqrt(LARGEST_ADAPTER)
+    return math.ceil(coordinate_bound(norm, LARGEST_ADAPTER, len(members)) * 1000) / 1000
 
 
 def _noise_multiplier(rounds: int) -> float:
@@ -290,7 +327,6 @@ def _write_hospital(
     root: Path, member: Member, study: Study, runtime: Path, superlink: str, authority: Path
 ) -> Hospital:
     folder = root / "hospitals" / member.name
-    folder.mkdir(parents=True)
     hospital = Hospital(
         name=member.name,
         folder=folder,
@@ -298,9 +334,12 @@ def _write_hospital(
         declared_patients=member.declared_patients,
         socket=runtime / f"{member.name}.sock",
     )
-    make_supernode_key(hospital.key)
     policy = POLICY.format(
-        epsilon=EPSILON_BUDGET, delta=DELTA, study=study.digest().hex(), base=study.base.digest
+        epsilon=EPSILON_BUDGET,
+        delta=DELTA,
+        study=study.digest().hex(),
+        base=study.base.digest,
+        roster=settings_of(study).roster,
     )
     (folder / "policy.toml").write_text(policy, "utf-8")
     hospital.settings.write_text(

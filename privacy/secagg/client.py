@@ -167,6 +167,11 @@ class SecAggClient:
         return self._state.stage
 
     @property
+    def offer(self) -> Offer | None:
+        """The offer that was taken, if any."""
+        return self._state.offer
+
+    @property
     def encoding(self) -> Encoding:
         """How to encode the update; `SecAggError` before an offer was taken."""
         if self._state.offer is None:

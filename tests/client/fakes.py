@@ -75,7 +75,7 @@ def make_rules(
 def make_agent(
     ledger: Ledger, trainer: FakeTrainer, rules: SiteRules | None = None, **clock: Any
 ) -> SiteAgent:
-    return SiteAgent(rules or make_rules(), ledger, trainer, ProgressSource(), **clock)
+    return SiteAgent(rules or make_rules(), ledger, trainer, ProgressSource(), **clock, plain=True)
 
 
 def message(body: Body, *, run: int = RUN, round: int = 1, attempt: int = 1) -> bytes:

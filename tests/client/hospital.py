@@ -19,30 +19,36 @@ from privacy.manifest import Study
 from privacy.wire.bodies import Body
 from privacy.wire.envelope import open_envelope
 
+from .masked import ROSTER, masked_study, write_identity
 from .pictures import write_folder
 from .studies import POLICY, make_study
 
 ROOT = Path(__file__).parents[2]
-POLICY_TEXT = "".join(f"{name} = {json.dumps(value)}\n" for name, value in POLICY.items())
+MASKED_POLICY = {"secure_aggregation": "required", "roster": ROSTER.digest().hex()}
 
 
 def write_hospital(folder: Path, *, study: Study | None = None, name: str = "north") -> Path:
-    """Write tiles of 10 patients, study, policy and site.toml, and return the last."""
+    """Write tiles of 10 patients, study, policy, identity and site.toml, and return the last."""
+    study = study or make_study()
+    policy = {**POLICY, **(MASKED_POLICY if study.masked else {})}
     write_folder(folder / "tiles", patients=10)
-    write_study(folder / "study.toml", study or make_study())
-    (folder / "policy.toml").write_text(POLICY_TEXT)
+    write_study(folder / "study.toml", study)
+    lines = [f"{name} = {json.dumps(value)}\n" for name, value in policy.items()]
+    (folder / "policy.toml").write_text("".join(lines))
+    write_identity(folder)
     site = folder / "site.toml"
     site.write_text(
         f'name = "{name}"\nstudy = "study.toml"\npolicy = "policy.toml"\n'
         f'[data]\nfolder = "tiles"\n'
         f'[agent]\nstate = "state"\nsocket = "a.sock"\ndevice = "cpu"\n'
+        f'[identity]\nkey = "site.key"\nroster = "roster.cfl"\n'
     )
     return site
 
 
 def write_study(path: Path, study: Study) -> None:
     """Write `study` as TOML."""
-    values = study.model_dump(mode="json")
+    values = study.model_dump(mode="json", exclude_none=True)
     plain = [(key, value) for key, value in values.items() if not _is_table(value)]
     lines = [f"{key} = {json.dumps(value)}" for key, value in plain]
     for key, value in values.items():
@@ -62,7 +68,7 @@ class Hospital:
 
     def __init__(self, folder: Path, *, module: str = "tests.client.agent_process") -> None:
         self.folder = folder
-        self.site = write_hospital(folder)
+        self.site = write_hospital(folder, study=masked_study())
         self.state = folder / "state"
         self.state.mkdir()
         self.arguments = ["-m", module]
@@ -85,9 +91,11 @@ class Hospital:
     def log(self) -> str:
         return (self.folder / "agent.log").read_text()
 
+    def handle(self, data: bytes) -> bytes:
+        return forward(data, str(self.folder / "a.sock"))
+
     def ask(self, data: bytes) -> Body:
-        reply = forward(data, str(self.folder / "a.sock"))
-        return open_envelope(reply, limit=1 << 24).body
+        return open_envelope(self.handle(data), limit=1 << 24).body
 
     def is_serving(self) -> bool:
         with grpc.insecure_channel(f"unix:{self.folder / 'a.sock'}") as channel:

@@ -23,7 +23,7 @@ VALUES: dict[str, Any] = {
         "learning_rate": 0.1,
     },
     "privacy": {"delta": 1e-5, "attempts": 2},
-    "aggregation": {"strategy": "fedavg", "secure_aggregation": "off"},
+    "aggregation": {"strategy": "fedavg", "secure_aggregation": "plain"},
     "cohort": {"min_sites": 1, "round_deadline": 60.0, "reply_slot": 0.01},
     "sites": [
         {"name": "north", "declared_patients": 10},
@@ -40,7 +40,7 @@ POLICY: dict[str, Any] = {
     "bases": ("any",),
     "mechanisms": ("local",),
     "observers": ("server", "site", "coalition", "public"),
-    "secure_aggregation": "off",
+    "secure_aggregation": "plain",
 }
 
 
@@ -53,5 +53,5 @@ def make_study(**changes: dict[str, Any] | Any) -> Study:
     """The small study; `training={"steps": 9}` changes single keys of a table."""
     values = dict(VALUES)
     for name, change in changes.items():
-        values[name] = {**values[name], **change} if isinstance(change, dict) else change
+        values[name] = {**values.get(name, {}), **change} if isinstance(change, dict) else change
     return Study.model_validate(values)

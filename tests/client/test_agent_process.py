@@ -8,18 +8,24 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import client.agent.__main__ as agent_main
 from client.agent.__main__ import run_agent
 from client.agent.state import state_folder
 from privacy.ledger import State, read_ledger
-from privacy.wire.bodies import Collect, Hello, Refusal, SiteFacts, Started, Update
+from privacy.secagg.chain import write_chain
+from privacy.secagg.roster import SignedRoster
+from privacy.secagg.server import Stage
+from privacy.wire.bodies import Hello, Refusal, SiteFacts
 from privacy.wire.reasons import Reason
+from privacy.wire.secagg import Advertise
 
 from .agent_process import make_trainer
-from .fakes import message, start_message
-from .hospital import ROOT, Hospital, write_hospital
+from .fakes import message
+from .hospital import ROOT, Hospital, write_hospital, write_study
+from .masked import IDENTITIES, ROSTER, SIGNED, MaskedAttempt, masked_study
 from .pictures import write_csv, write_folder
 from .studies import make_study
 
@@ -38,14 +44,15 @@ def test_a_site_serves_a_round_and_logs_no_health_data(hospital: Hospital) -> No
     (hospital.state / "HOLD-LOADING").touch()
     hospital.start()
     hospital.wait_for((hospital.folder / "a.sock").exists)
-    hello = message(Hello(make_study().digest()))
+    hello = message(Hello(masked_study().digest()))
     assert hospital.ask(hello) == Refusal(Reason.NOT_READY)
     assert not hospital.is_serving()
     (hospital.state / "HOLD-LOADING").unlink()
     hospital.wait_for(hospital.is_serving)
     assert isinstance(hospital.ask(hello), SiteFacts)
-    assert hospital.ask(start_message()) == Started()
-    hospital.wait_for(lambda: isinstance(hospital.ask(message(Collect())), Update))
+    attempt = MaskedAttempt()
+    attempt.to(Stage.DONE, hospital)
+    assert np.allclose(attempt.total(), (1 + 2 * 2 + 3 * 3) / 6, atol=5e-3)
     assert hospital.terminate() == 0
     assert "that are not used: 1; " in hospital.log
     assert "canary" not in hospital.log
@@ -61,7 +68,7 @@ def test_sigterm_while_training_ends_cleanly(hospital: Hospital, hold: str) -> N
     (hospital.state / hold).touch()
     hospital.start()
     hospital.wait_for(hospital.is_serving)
-    assert hospital.ask(start_message()) == Started()
+    assert isinstance(MaskedAttempt().ask(hospital), Advertise)
     assert hospital.terminate() == 0
     assert "Traceback" not in hospital.log
     ledger = read_ledger(hospital.state / "ledger.sqlite")
@@ -76,9 +83,9 @@ def test_a_patient_withdraws_while_the_agent_trains(hospital: Hospital) -> None:
     (hospital.state / "HOLD-TRAINING").touch()
     hospital.start()
     hospital.wait_for(hospital.is_serving)
-    hello = message(Hello(make_study().digest()))
+    hello = message(Hello(masked_study().digest()))
     before = hospital.ask(hello)
-    assert hospital.ask(start_message()) == Started()
+    assert isinstance(MaskedAttempt().ask(hospital), Advertise)
     done = withdraw(hospital.site, "canary-patient-4")
     hospital.wait_for(lambda: f"out of every draw from now on: {done.name}." in hospital.log)
     assert hospital.ask(hello) == before
@@ -127,14 +134,39 @@ def too_few(folder: Path) -> None:
     write_folder(folder / "tiles", patients=2)
 
 
+def plain_study(folder: Path) -> None:
+    write_study(folder / "study.toml", make_study())
+    replace(folder / "policy.toml", '"required"', '"plain"')
+    replace(folder / "policy.toml", f'roster = "{ROSTER.digest().hex()}"', "")
+
+
 MISTAKES: dict[str, tuple[Callable[[Path], None], str]] = {
     "unknown key": (lambda f: replace(f / "site.toml", "device", "devise"), "did you mean device"),
     "no site file": (lambda f: (f / "site.toml").unlink(), "does not exist"),
     "no study file": (lambda f: (f / "study.toml").unlink(), "study.toml does not exist"),
     "not a member": (lambda f: replace(f / "site.toml", "north", "west"), "does not list"),
-    "masks required": (
-        lambda f: replace(f / "policy.toml", '"off"', '"required"'),
-        'set secure_aggregation = "off"',
+    "masks required": (plain_study, "is a plain one"),
+    "another study's roster": (
+        lambda f: replace(f / "policy.toml", ROSTER.digest().hex(), "0" * 64),
+        "is not the policy's `roster`",
+    ),
+    "no identity": (
+        lambda f: replace(f / "site.toml", "[identity]", "[identities]"),
+        "did you mean identity",
+    ),
+    "key of another site": (
+        lambda f: (f / "site.key").write_bytes(IDENTITIES["south"].pem(None)),
+        "this site's key is",
+    ),
+    "key that others may read": (
+        lambda f: (f / "site.key").chmod(0o644),
+        "may be used by other people",
+    ),
+    "no roster": (lambda f: (f / "roster.cfl").unlink(), "roster.cfl cannot be read"),
+    "no roster file": (lambda f: (f / "roster.cfl").write_bytes(b"x"), "is no file of rosters"),
+    "a roster without quorum": (
+        lambda f: write_chain(f / "roster.cfl", [SignedRoster(ROSTER, SIGNED.signatures[:2])]),
+        "2 of 3 signatures",
     ),
     "bound exceeded": (
         lambda f: replace(f / "policy.toml", "delta", "max_rounds = 1\ndelta"),
@@ -158,7 +190,7 @@ def test_mistakes_are_told_in_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(agent_main, "configure_logs", lambda: None)
-    site = write_hospital(tmp_path)
+    site = write_hospital(tmp_path, study=masked_study())
     make, words = MISTAKES[mistake]
     make(tmp_path)
     assert run_agent(site, trainer=make_trainer) == 1
@@ -172,7 +204,7 @@ def test_a_second_agent_on_the_same_state_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agent_main, "configure_logs", lambda: None)
-    site = write_hospital(tmp_path)
+    site = write_hospital(tmp_path, study=masked_study())
     with state_folder(tmp_path / "state"):
         assert run_agent(site, trainer=make_trainer) == 1
     assert "Another agent uses the state folder" in capsys.readouterr().err
@@ -182,7 +214,7 @@ def test_a_socket_in_use_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agent_main, "configure_logs", lambda: None)
-    site = write_hospital(tmp_path)
+    site = write_hospital(tmp_path, study=masked_study())
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(tmp_path / "a.sock"))
         other.listen()
@@ -198,6 +230,6 @@ def test_an_unexpected_error_is_told_without_its_text(
     def broken(*_: object) -> None:
         raise KeyError("canary caption 1")
 
-    assert run_agent(write_hospital(tmp_path), trainer=broken) == 3  # type: ignore[arg-type]
+    assert run_agent(write_hospital(tmp_path, study=masked_study()), trainer=broken) == 3  # type: ignore[arg-type]
     assert "KeyError at test_agent_process.py" in caplog.text
     assert "canary" not in caplog.text

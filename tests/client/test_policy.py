@@ -7,6 +7,7 @@ import pytest
 from client.policy import SiteRules
 from privacy.errors import ConfigError, PolicyError
 
+from .masked import ROSTER, masked_study
 from .studies import make_policy, make_study
 
 
@@ -49,21 +50,27 @@ def test_every_exceeded_bound_is_named_at_once() -> None:
     assert [text for text in named if text not in caught.value.message] == []
 
 
-@pytest.mark.parametrize(
-    ("policy", "study"),
-    [
-        ({"secure_aggregation": "required"}, {}),
-        ({}, {"aggregation": {"secure_aggregation": "required"}}),
-    ],
-)
-def test_required_secure_aggregation_is_refused_with_the_way_out(
-    policy: dict[str, Any], study: dict[str, Any]
-) -> None:
-    with pytest.raises(PolicyError) as caught:
-        rules(policy, **study).check()
-    assert "later" in caught.value.message
-    assert 'secure_aggregation = "off"' in caught.value.hint
-    assert "sees this site's own" in caught.value.hint
+MASKED = {"secure_aggregation": "required", "roster": ROSTER.digest().hex()}
+
+
+def test_policy_and_study_agree_on_secure_aggregation() -> None:
+    SiteRules("north", masked_study(), make_policy(**MASKED)).check()
+    with pytest.raises(PolicyError, match='is "plain"; the policy\'s is "required"'):
+        rules(MASKED).check()
+    with pytest.raises(PolicyError, match='is "required"; the policy\'s is "plain"'):
+        SiteRules("north", masked_study(), make_policy()).check()
+
+
+def test_the_studys_roster_is_the_policys() -> None:
+    other = make_policy(**{**MASKED, "roster": "0" * 64})
+    with pytest.raises(PolicyError, match="is not the policy's `roster`"):
+        SiteRules("north", masked_study(), other).check()
+
+
+def test_more_colluders_than_a_cohort_withstands_are_refused() -> None:
+    SiteRules("north", masked_study(), make_policy(**MASKED, max_colluders=2)).check()
+    with pytest.raises(PolicyError, match="3 sites do not withstand max_colluders 3"):
+        SiteRules("north", masked_study(), make_policy(**MASKED, max_colluders=3)).check()
 
 
 def test_the_rank_is_bounded() -> None:

@@ -27,7 +27,8 @@ studies = ["any"]
 bases = ["any"]
 mechanisms = ["local"]
 observers = ["public"]
-"""
+roster = "{roster}"
+""".replace("{roster}", "ab" * 32)
 
 
 @pytest.fixture
@@ -50,7 +51,9 @@ def test_the_sample_files_are_valid() -> None:
     assert site.data.folder == EXAMPLES / "tiles"
     assert site.supernode is not None
     assert site.supernode.key == EXAMPLES / "keys" / "hospital-a"
-    assert policy.secure_aggregation == "off"
+    assert policy.secure_aggregation == "required"
+    assert site.identity is not None
+    assert site.identity.key == EXAMPLES / "site.key"
     assert not policy.allow_no_privacy
 
 
@@ -62,7 +65,7 @@ def test_commented_defaults_of_the_sample_policy_are_the_real_ones() -> None:
         for line in lines
         if line.startswith(("# max_", "# min_"))
     )
-    assert len(shown) == 12
+    assert len(shown) == 13
     assert all(float(value) == getattr(policy, name) for name, value in shown.items())
 
 
@@ -112,6 +115,10 @@ def test_budget_and_studies_have_no_default(tmp_path: Path, key: str) -> None:
         ('across_studies = "rdp-filter"', "rdp_order is set exactly where"),
         ("rdp_order = 8", "rdp_order is set exactly where"),
         ('secure_aggregation = "maybe"', "secure_aggregation"),
+        ('secure_aggregation = "off"', "secure_aggregation"),
+        ('secure_aggregation = "plain"', "roster is set exactly where"),
+        ('roster = "abc"', "roster"),
+        ("max_colluders = -1", "max_colluders"),
     ],
 )
 def test_wrong_policies_are_refused(tmp_path: Path, line: str, message: str) -> None:
@@ -119,6 +126,12 @@ def test_wrong_policies_are_refused(tmp_path: Path, line: str, message: str) -> 
     kept = [other for other in POLICY.splitlines() if not other.startswith(f"{key} ")]
     with pytest.raises(ConfigError, match=message):
         load_policy(written(tmp_path, "\n".join([*kept, line])))
+
+
+def test_a_policy_without_a_roster_is_refused(tmp_path: Path) -> None:
+    text = "\n".join(line for line in POLICY.splitlines() if not line.startswith("roster"))
+    with pytest.raises(ConfigError, match="roster is set exactly where"):
+        load_policy(written(tmp_path, text))
 
 
 def test_a_policy_requires_secure_aggregation_unless_told_otherwise(tmp_path: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from client.agent.masking import masking_of
 from client.agent.progress import ProgressSource
 from client.agent.site_agent import SiteAgent
 from client.agent.startup import (
@@ -24,27 +24,31 @@ from client.patients import open_patients
 from craftsfl.agent_watch import AgentWatch
 from privacy.errors import (
     AccountingError,
+    ConfigError,
     DataError,
     DeploymentError,
     LedgerError,
     ModelError,
     PolicyError,
+    SecAggError,
 )
 from privacy.events import event_of
 from privacy.ledger import AttemptKey, Charge, read_ledger
 from privacy.manifest import Study
-from privacy.wire.bodies import Collect, Running, Started, StartTraining, Update
-from privacy.wire.envelope import Envelope, open_envelope, seal, size_limit
+from privacy.secagg.chain import write_chain
+from privacy.secagg.roster import propose, sign
+from privacy.secagg.server import Stage
+from privacy.wire.bodies import Running
 
 from .hospital import Hospital, write_hospital, write_study
+from .masked import IDENTITIES, NAMES, ROSTER, SIGNED, MaskedAttempt, masked_study
 from .pictures import write_folder
-from .studies import make_study
 
 
 def study_of(base: Path, **training: object) -> Study:
     from model.digest import folder_digest
 
-    return make_study(
+    return masked_study(
         base={"digest": folder_digest(base), "source": str(base)}, training=dict(training)
     )
 
@@ -63,25 +67,19 @@ def test_a_round_with_the_real_trainer(tmp_path: Path, tiny_base: Path) -> None:
     site = load(write_hospital(tmp_path, study=study))
     with state_folder(tmp_path / "state") as state, open_ledger(state, "north") as ledger:
         trainer = load_trainer(site, read(site, state), state, nothing)
-        agent = SiteAgent(site.rules, ledger, trainer, ProgressSource())
         layout = trainer.layout
+        masking = masking_of(site.rules, site.membership, layout.parameters)
+        agent = SiteAgent(site.rules, ledger, trainer, ProgressSource(), masking=masking)
         adapter = np.zeros(layout.parameters, dtype=np.float32)
-        start = StartTraining(study.digest(), layout.fingerprint(), adapter)
-        limit = size_limit(layout.parameters)
-        reply = agent.handle(seal(Envelope(1, 1, 1, start)))
-        assert open_envelope(reply, limit=limit).body == Started()
-        assert agent._attempt is not None
-        assert agent._attempt.work.wait(60)
-        time.sleep(study.cohort.reply_slot)
-        reply = agent.handle(seal(Envelope(1, 1, 1, Collect())))
-        update = open_envelope(reply, limit=limit).body
-    assert isinstance(update, Update)
-    assert np.count_nonzero(update.delta) > layout.parameters / 2
+        attempt = MaskedAttempt(study, adapter=adapter, layout=layout)
+        attempt.updates = dict.fromkeys(attempt.peers, adapter)
+        attempt.to(Stage.DONE, agent)
+    assert np.count_nonzero(attempt.total()) > layout.parameters / 2
     assert state.cache.stat().st_mode & 0o077 == 0
 
 
 def test_another_base_than_the_pinned_is_refused(tmp_path: Path, tiny_base: Path) -> None:
-    study = make_study(base={"digest": "sha256:" + "0" * 64, "source": str(tiny_base)})
+    study = masked_study(base={"digest": "sha256:" + "0" * 64, "source": str(tiny_base)})
     site = load(write_hospital(tmp_path, study=study))
     with state_folder(tmp_path / "state") as state:
         data = read(site, state)
@@ -115,10 +113,9 @@ def test_the_real_process_trains_silently_and_ends_on_sigterm(
     hospital.wait_for(hospital.is_serving)
     layout = layout_of(tiny_base, study.adapter)
     adapter = np.zeros(layout.parameters, dtype=np.float32)
-    start = StartTraining(study.digest(), layout.fingerprint(), adapter)
-    assert hospital.ask(seal(Envelope(1, 1, 1, start))) == Started()
-    collect = seal(Envelope(1, 1, 1, Collect()))
-    assert hospital.ask(collect) == Running()
+    attempt = MaskedAttempt(study, adapter=adapter, layout=layout)
+    attempt.to(Stage.INPUT, hospital)
+    assert attempt.ask(hospital) == Running()
     watch = AgentWatch(hospital.folder / "a.sock")
     hospital.wait_for(lambda: watch.state.phase == "training")
     watch.close()
@@ -131,8 +128,8 @@ def test_the_real_process_trains_silently_and_ends_on_sigterm(
 
 
 def test_the_deltas_of_all_studies_are_summed(tmp_path: Path) -> None:
-    site = load(write_hospital(tmp_path))
-    other = make_study(name="earlier")
+    site = load(write_hospital(tmp_path, study=masked_study()))
+    other = masked_study(name="earlier")
     with open_ledger(StateFolder(tmp_path), "north") as ledger:
         own = Charge(site.rules.study.digest(), event_of(other), 1e-5)
         ledger.intent(AttemptKey(1, 1, 1), own)
@@ -143,15 +140,19 @@ def test_the_deltas_of_all_studies_are_summed(tmp_path: Path) -> None:
 
 
 def test_delta_is_held_against_the_declared_cohort(tmp_path: Path) -> None:
-    sites = [{"name": "north", "declared_patients": 100_000}]
+    study = masked_study()
+    large = study.sites[0].model_copy(update={"declared_patients": 100_000})
+    study = study.model_copy(update={"sites": (large, *study.sites[1:])})
     with pytest.raises(AccountingError, match="delta"):
-        load(write_hospital(tmp_path, study=make_study(sites=sites)))
+        load(write_hospital(tmp_path, study=study))
 
 
 @pytest.mark.parametrize("across", ["", 'across_studies = "rdp-filter"\nrdp_order = 8\n'])
 def test_the_policys_delta_is_held_against_the_declared_cohort(tmp_path: Path, across: str) -> None:
-    sites = [{"name": "north", "declared_patients": 100_000}]
-    settings = write_hospital(tmp_path, study=make_study(sites=sites, privacy={"delta": 1e-6}))
+    study = masked_study(privacy={"delta": 1e-6})
+    large = study.sites[0].model_copy(update={"declared_patients": 100_000})
+    study = study.model_copy(update={"sites": (large, *study.sites[1:])})
+    settings = write_hospital(tmp_path, study=study)
     policy = tmp_path / "policy.toml"
     policy.write_text(policy.read_text() + across)
     with pytest.raises(PolicyError, match=r"1e-05 in policy\.toml but may be at most 1e-06"):
@@ -170,7 +171,7 @@ def test_the_policys_delta_is_held_against_the_declared_cohort(tmp_path: Path, a
 def test_a_schedule_that_nobody_can_account_for_is_told_before_the_data_is_read(
     tmp_path: Path, training: dict[str, object], text: str
 ) -> None:
-    settings = write_hospital(tmp_path, study=make_study(rounds=30, training=training))
+    settings = write_hospital(tmp_path, study=masked_study(rounds=30, training=training))
     policy = tmp_path / "policy.toml"
     policy.write_text(policy.read_text() + "max_steps_per_round = 100000000\n")
     with pytest.raises(AccountingError, match=text):
@@ -178,7 +179,7 @@ def test_a_schedule_that_nobody_can_account_for_is_told_before_the_data_is_read(
 
 
 def test_quarantine_is_listed_at_the_site(tmp_path: Path) -> None:
-    site = load(write_hospital(tmp_path))
+    site = load(write_hospital(tmp_path, study=masked_study()))
     write_folder(tmp_path / "tiles", patients=10)
     (tmp_path / "tiles" / "canary-file-0-0.png").unlink()
     state = StateFolder(tmp_path)
@@ -197,10 +198,10 @@ def test_a_state_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("harm", ["deleted", "emptied"])
 def test_a_lost_ledger_is_not_replaced_by_an_empty_one(tmp_path: Path, harm: str) -> None:
-    site = load(write_hospital(tmp_path))
+    site = load(write_hospital(tmp_path, study=masked_study()))
     state = StateFolder(tmp_path)
     with open_ledger(state, "north") as ledger:
-        ledger.intent(AttemptKey(1, 1, 1), Charge(bytes(32), event_of(make_study()), 1e-5))
+        ledger.intent(AttemptKey(1, 1, 1), Charge(bytes(32), event_of(masked_study()), 1e-5))
     read(site, state)
     open_ledger(state, "north").close()
     if harm == "deleted":
@@ -212,7 +213,7 @@ def test_a_lost_ledger_is_not_replaced_by_an_empty_one(tmp_path: Path, harm: str
 
 
 def test_an_order_at_which_nothing_fits_is_told_at_the_start(tmp_path: Path) -> None:
-    settings = write_hospital(tmp_path)
+    settings = write_hospital(tmp_path, study=masked_study())
     policy = tmp_path / "policy.toml"
     text = policy.read_text().replace("epsilon = 20.0", "epsilon = 1.0")
     policy.write_text(text + 'across_studies = "rdp-filter"\nrdp_order = 3\n')
@@ -229,7 +230,7 @@ def examinations(folder: Path) -> None:
 def test_ids_of_examinations_are_refused_and_overruled_loudly(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings = write_hospital(tmp_path)
+    settings = write_hospital(tmp_path, study=masked_study())
     examinations(tmp_path)
     (tmp_path / "state").mkdir()
     state = StateFolder(tmp_path / "state")
@@ -241,3 +242,59 @@ def test_ids_of_examinations_are_refused_and_overruled_loudly(
     assert read(load(settings), state).patients == 10
     assert "EACH ID COUNTS AS ONE PERSON" in caplog.text
     assert "S21" not in caplog.text
+
+
+def with_passphrase(folder: Path, line: bytes) -> Path:
+    """A hospital whose key has the passphrase "correct horse"."""
+    settings = write_hospital(folder, study=masked_study())
+    (folder / "site.key").write_bytes(IDENTITIES["north"].pem(b"correct horse"))
+    (folder / "words").write_bytes(line)
+    (folder / "words").chmod(0o600)
+    return settings
+
+
+@pytest.mark.parametrize("line", [b"correct horse", b"correct horse\r\nbattery\n"])
+def test_a_key_with_a_passphrase_is_opened_by_its_file(tmp_path: Path, line: bytes) -> None:
+    settings = with_passphrase(tmp_path, line)
+    with pytest.raises(ConfigError, match="protected by a passphrase"):
+        load(settings)
+    with settings.open("a") as stream:
+        stream.write('passphrase_file = "words"\n')
+    assert load(settings).membership.identity.public == IDENTITIES["north"].public
+    (tmp_path / "words").chmod(0o640)
+    with pytest.raises(ConfigError, match="may be used by other people"):
+        load(settings)
+
+
+def test_a_wrong_passphrase_is_not_quoted(tmp_path: Path) -> None:
+    settings = with_passphrase(tmp_path, b"wrong canary")
+    with settings.open("a") as stream:
+        stream.write('passphrase_file = "words"\n')
+    with pytest.raises(ConfigError, match="passphrase is wrong") as caught:
+        load(settings)
+    assert "canary" not in str(caught.value)
+
+
+def test_a_successor_needs_no_new_pin(tmp_path: Path) -> None:
+    """West leaves; the others have signed that, and study and policy stay as they are."""
+    settings = write_hospital(tmp_path, study=masked_study())
+    later = propose([m for m in ROSTER.members if m.name != "west"], 2, predecessor=ROSTER)
+    for name in NAMES[:3]:
+        later = sign(later, IDENTITIES[name], ROSTER)
+    write_chain(tmp_path / "roster.cfl", [SIGNED, later])
+    assert load(settings).membership.roster == later.roster
+    write_chain(
+        tmp_path / "roster.cfl", [SIGNED, propose(later.roster.members, 2, predecessor=ROSTER)]
+    )
+    with pytest.raises(SecAggError, match="0 of 3 signatures"):
+        load(settings)
+
+
+def test_a_site_that_left_is_told(tmp_path: Path) -> None:
+    settings = write_hospital(tmp_path, study=masked_study())
+    later = propose([m for m in ROSTER.members if m.name != "north"], 2, predecessor=ROSTER)
+    for name in NAMES[1:]:
+        later = sign(later, IDENTITIES[name], ROSTER)
+    write_chain(tmp_path / "roster.cfl", [SIGNED, later])
+    with pytest.raises(ConfigError, match="lists no key for north"):
+        load(settings)

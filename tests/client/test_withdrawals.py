@@ -20,6 +20,7 @@ from tests.privacy.ledger.ledgers import open_test_ledger
 
 from .fakes import ADAPTER, FakeTrainer, collect, make_agent, message, start, start_message
 from .hospital import write_hospital
+from .masked import masked_study
 from .studies import make_study
 
 
@@ -37,7 +38,7 @@ def patients(state: StateFolder) -> Iterator[Patients]:
 
 @pytest.fixture
 def data(tmp_path: Path, state: StateFolder, patients: Patients) -> SiteData:
-    return load_data(load(write_hospital(tmp_path)), state, patients)
+    return load_data(load(write_hospital(tmp_path, study=masked_study())), state, patients)
 
 
 def withdraw(state: StateFolder, *names: int) -> None:
@@ -135,11 +136,12 @@ def conversation(folder: Path, *, gone: bool) -> tuple[list[bytes], float]:
     """All that an agent says in two rounds; in one of the two worlds a patient withdraws."""
     state = StateFolder(folder / "state")
     state.path.mkdir(parents=True)
-    site = load(write_hospital(folder))
+    site = load(write_hospital(folder, study=masked_study()))
     with open_patients(state.path) as patients, open_test_ledger(state.ledger) as ledger:
         data = load_data(site, state, patients)
         trainer = consenting(data, patients, state)
-        agent = make_agent(ledger, trainer, site.rules)  # type: ignore[arg-type]
+        # A plain one: masked, all that it says would be random.
+        agent = make_agent(ledger, trainer)  # type: ignore[arg-type]
         said = [agent.handle(message(Hello(make_study().digest())))]
         for number in (1, 2):
             assert start(agent, round=number) == Started()

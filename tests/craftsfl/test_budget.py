@@ -48,7 +48,7 @@ POLICY = {
     "bases": ["any"],
     "mechanisms": ["local"],
     "observers": ["server", "site", "coalition", "public"],
-    "secure_aggregation": "off",
+    "secure_aggregation": "plain",
 }
 
 

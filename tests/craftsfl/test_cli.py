@@ -32,8 +32,8 @@ def test_help_shows_the_groups() -> None:
 @pytest.mark.parametrize(
     "group, commands",
     [
-        (["site"], ["serve", "withdraw", "restore", "budget"]),
-        (["rounds"], ["serve", "register", "start", "status"]),
+        (["site"], ["init", "serve", "withdraw", "restore", "budget"]),
+        (["rounds"], ["serve", "register", "start", "status", "roster"]),
         (["model"], ["pretrain", "install", "sample"]),
     ],
 )

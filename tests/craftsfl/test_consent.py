@@ -16,16 +16,16 @@ from privacy.errors import ConfigError, DeploymentError
 from privacy.events import event_of
 from privacy.ledger import AttemptKey, Charge, read_ledger
 from tests.client.hospital import write_hospital
-from tests.client.studies import make_study
+from tests.client.masked import masked_study
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Path:
     """A hospital whose agent has run once, and charged one round."""
-    path = write_hospital(tmp_path)
+    path = write_hospital(tmp_path, study=masked_study())
     state = StateFolder(tmp_path / "state")
     state.path.mkdir()
-    study = make_study()
+    study = masked_study()
     with open_ledger(state, "north") as ledger, open_patients(state.path) as patients:
         load_data(load(path), state, patients)
         ledger.intent(AttemptKey(1, 1, 1), Charge(study.digest(), event_of(study), 1e-5))
@@ -91,7 +91,7 @@ def test_a_typing_error_withdraws_nobody(settings: Path) -> None:
 
 
 def test_a_patient_may_withdraw_before_the_tiles_are_read(tmp_path: Path) -> None:
-    settings = write_hospital(tmp_path)
+    settings = write_hospital(tmp_path, study=masked_study())
     with pytest.raises(DeploymentError, match="no agent has run here"):
         withdraw(settings, "canary-patient-4")
     done = withdraw(settings, "canary-patient-4", ahead=True)

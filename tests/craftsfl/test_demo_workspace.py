@@ -5,8 +5,10 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from client.agent.startup import load
 from client.policy import SiteRules
 from client.settings import load_policy, load_site
 from craftsfl.demo.hospitals import real_members
@@ -15,13 +17,16 @@ from craftsfl.operator import superlink_of
 from privacy.accounting import epsilon
 from privacy.errors import ConfigError, DataError
 from privacy.events import event_of
+from privacy.secagg.agreement import roster_in_force, shares_of, terms_of
+from privacy.secagg.encoding import Encoding
 from server.settings import load_consortium
 
 DIGEST = "sha256:" + "a" * 64
 
 
 def members(tmp_path: Path) -> list[Member]:
-    return [Member("north", tmp_path / "n", 500), Member("harbour", tmp_path / "h", 550)]
+    sizes = {"north": 500, "harbour": 550, "hillside": 600}
+    return [Member(name, tmp_path / name, size) for name, size in sizes.items()]
 
 
 def test_every_role_gets_settings_that_its_own_code_accepts(tmp_path: Path) -> None:
@@ -34,12 +39,17 @@ def test_every_role_gets_settings_that_its_own_code_accepts(tmp_path: Path) -> N
     assert stat.S_IMODE(link.secret.stat().st_mode) == 0o600
     for hospital in made.hospitals:
         site = load_site(hospital.settings)
+        loaded = load(hospital.settings)
+        assert loaded.membership.roster.member_named(hospital.name) is not None
         rules = SiteRules(site.name, made.study, load_policy(site.policy))
         rules.check()
         assert rules.declared_patients == hospital.declared_patients
         assert site.socket_path() == hospital.socket
         assert site.supernode is not None
         assert site.supernode.root_certificates == link.credentials.authority
+    roster = load_consortium(made.consortium).roster
+    assert roster is not None
+    assert roster_in_force(made.study, roster) == loaded.membership.roster
     made.runtime.rmdir()
 
 
@@ -97,13 +107,18 @@ def hospital(folder: Path, header: str = "file_name,text,patient_id", rows: int 
 def test_sub_folders_become_hospitals(tmp_path: Path) -> None:
     hospital(tmp_path / "St. Mary")
     hospital(tmp_path / "north")
+    hospital(tmp_path / "south")
     found = real_members(tmp_path)
-    assert [(m.name, m.declared_patients) for m in found] == [("st--mary", 4), ("north", 4)]
+    assert [(m.name, m.declared_patients) for m in found] == [
+        ("st--mary", 4),
+        ("north", 4),
+        ("south", 4),
+    ]
 
 
 def test_two_hospitals_with_one_name_are_refused(tmp_path: Path) -> None:
-    hospital(tmp_path / "North")
-    hospital(tmp_path / "north")
+    for name in ("North", "north", "south"):
+        hospital(tmp_path / name)
     with pytest.raises(ConfigError, match="would both be called north"):
         real_members(tmp_path)
 
@@ -111,11 +126,30 @@ def test_two_hospitals_with_one_name_are_refused(tmp_path: Path) -> None:
 def test_a_folder_without_patient_ids_is_refused_with_the_fix(tmp_path: Path) -> None:
     hospital(tmp_path / "a", header="file_name,text,who")
     hospital(tmp_path / "b")
+    hospital(tmp_path / "c")
     with pytest.raises(DataError, match="patient_id"):
         real_members(tmp_path)
 
 
-def test_one_hospital_is_no_federation(tmp_path: Path) -> None:
-    hospital(tmp_path / "only")
-    with pytest.raises(ConfigError, match="two hospitals"):
+@pytest.mark.parametrize("hospitals", [1, 2])
+def test_two_hospitals_are_no_federation(tmp_path: Path, hospitals: int) -> None:
+    for number in range(hospitals):
+        hospital(tmp_path / f"h{number}")
+    with pytest.raises(ConfigError, match=f"has {hospitals} sub-folders; .* needs 3 hospitals"):
         real_members(tmp_path)
+
+
+def test_an_update_of_the_demo_fits_its_grid(tmp_path: Path) -> None:
+    """Of noised updates, which move every parameter as far as Adam goes, next to none is cut."""
+    options = DemoOptions(tmp_path / "demo")
+    clear(options.folder)
+    made = write(options, members(tmp_path), DIGEST, port=12345)
+    made.runtime.rmdir()
+    training = made.study.training
+    share = max(shares_of(made.study).values())
+    moved = np.random.default_rng(1).choice([-1.0, 1.0], 20_000)
+    update = (share * training.steps * training.learning_rate * moved).astype(np.float32)
+    terms = terms_of(made.study, update.size)
+    encoding = Encoding(update.size, 3, terms.bits, terms.bound, bytes(32))
+    decoded = encoding.decode_sum(encoding.encode(update), 1)
+    assert np.linalg.norm(decoded - update) < 1e-3 * np.linalg.norm(update)

@@ -47,9 +47,26 @@ def test_a_round_is_split_into_training_aggregation_and_waiting(
     assert timing.waiting == 6.0
 
 
+def test_a_masked_round_is_split_into_its_exchanges() -> None:
+    timeline = Timeline()
+    timeline.see_event({"event": "round-started", "round": 1, "time": 100.0})
+    exchanges = {"advertise": 5.0, "share": 4.0, "masked input": 6.0, "consistency": 3.0}
+    for exchange, seconds in {**exchanges, "unmask": 2.5}.items():
+        event = {"event": "exchange-finished", "exchange": exchange, "seconds": seconds}
+        timeline.see_event({**event, "round": 1, "time": 0.0})
+        if exchange == "masked input":
+            timeline.see_event({"event": "site-finished", "round": 1, "site": "a", "time": 115.0})
+    timeline.see_event({"event": "round-finished", "round": 1, "time": 121.0})
+    (timing,) = timeline.rounds
+    assert timing.exchanges == {**exchanges, "unmask": 2.5}
+    assert timing.masking == 9.5
+    assert timing.aggregation == 0.5
+
+
 def test_the_display_says_who_dropped_out_and_how_long_it_takes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     file = tmp_path / "events.jsonl"
     display = RunDisplay(file)
     events = [
@@ -60,6 +77,15 @@ def test_the_display_says_who_dropped_out_and_how_long_it_takes(
             "site": "harbour",
             "reason": "no answer",
             "time": 2.0,
+        },
+        {
+            "event": "site-dropped",
+            "round": 1,
+            "site": "north",
+            "reason": "It refused.",
+            "exchange": "unmask",
+            "in_sum": True,
+            "time": 3.0,
         },
         {
             "event": "round-finished",
@@ -77,5 +103,6 @@ def test_the_display_says_who_dropped_out_and_how_long_it_takes(
     text = capsys.readouterr().out
     assert "round 1 of 3" in text
     assert "harbour dropped: no answer" in text
+    assert "north dropped at the exchange 'unmask', its update is in the sum: It refused." in text
     assert "2 updates, 9 s, about 18 s left" in text
     assert display.failed is not None and display.failed["reason"] == "too few sites"

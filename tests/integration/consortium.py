@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +19,19 @@ ROOT = Path(__file__).parents[2]
 REAL_SITES = ROOT.parent / "shared" / "data" / "sites"
 
 
-def write_hospitals(folder: Path, *, patients: int = 12) -> Path:
-    """Three small hospitals of synthetic tissue, as a user's own data."""
+def write_hospitals(folder: Path, *, patients: int = 12, more: Sequence[str] = ()) -> Path:
+    """Three small hospitals of synthetic tissue, and `more`, as a user's own data."""
     from model.tissue import HOSPITALS
     from model.tissue.imagefolder import write_site
 
-    for number, (name, appearance) in enumerate(HOSPITALS.items()):
+    looks = list(HOSPITALS.values())
+    for number, name in enumerate([*HOSPITALS, *more]):
         write_site(
             folder / name,
             site=name,
             patients=patients,
             most_tiles=2,
-            appearance=appearance,
+            appearance=looks[number % len(looks)],
             seed=number,
         )
     return folder

@@ -41,7 +41,7 @@ def make_study(values: dict[str, Any], **changes: Any) -> Study:
     """The study of `values`; `cohort={"min_sites": 1}` changes single keys of a table."""
     merged = dict(values)
     for name, change in changes.items():
-        merged[name] = {**values[name], **change} if isinstance(change, dict) else change
+        merged[name] = {**values.get(name, {}), **change} if isinstance(change, dict) else change
     return Study.model_validate(merged)
 
 

@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,17 +18,20 @@ import server.app
 from model.adapters import layout_of, load_adapter
 from model.digest import folder_digest
 from model.layout import initial_vector
-from privacy.errors import ConfigError, FederationError, ModelError
+from privacy.errors import ConfigError, FederationError, ModelError, SecAggError
 from privacy.manifest import Study, load_study
+from privacy.secagg.chain import write_chain
+from privacy.secagg.roster import SignedRoster, sign
 from privacy.wire.bodies import Refusal
 from privacy.wire.reasons import Reason
 from server.clock import Timing
 from server.inprocess import InProcessGrid
-from server.operation import Operation, operate
-from server.settings import load_consortium
+from server.operation import Operation, load_roster, operate
+from server.settings import ConsortiumSettings, load_consortium
 from server.status import read_status
 from server.tables import RunState
 from tests.server.fakes import NODES, RUN, FakeClock, FakeSite
+from tests.server.masked import identity_of, masked_study, roster_of
 
 Events = Callable[[str], list[dict[str, Any]]]
 
@@ -57,7 +61,7 @@ class Desk:
         return InProcessGrid(self.handlers, run_id=RUN, clock=self.clock.monotonic)
 
     def operation(self) -> Operation:
-        return Operation(self.settings, RUN, self.grid(), self.clock, Timing(join=20.0))
+        return Operation(self.settings, RUN, self.grid(), self.clock, Timing(join=20.0), plain=True)
 
     def result(self) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(self.settings.result_file().read_text("utf-8"))
@@ -204,3 +208,36 @@ def test_the_app_passes_flowers_run_id_on(desk: Desk, monkeypatch: pytest.Monkey
     monkeypatch.setattr(server.app, "operate", seen.append)
     server.app.app(desk.grid(), context(str(desk.file)))
     assert (seen[0].run, seen[0].timing.join) == (RUN, 20.0)
+
+
+def test_a_plain_study_runs_in_one_process_only(desk: Desk, events: Events) -> None:
+    with pytest.raises(ConfigError, match="does without secure aggregation"):
+        operate(replace(desk.operation(), plain=False))
+    assert [event["reason"] for event in events("run-failed")] == [
+        "The study test-study does without secure aggregation."
+    ]
+    assert desk.sites["north"].asked == []
+
+
+def test_a_masked_study_needs_its_signed_roster(
+    tmp_path: Path, study_values: dict[str, Any]
+) -> None:
+    names = ["north", "harbour", "hillside"]
+    roster = roster_of(names)
+    study = masked_study(study_values, 3, roster)
+    settings = ConsortiumSettings(study=tmp_path / "study.toml", state=tmp_path)
+    with pytest.raises(ConfigError, match="needs the consortium's roster"):
+        load_roster(settings, study)
+    file = tmp_path / "roster.cfl"
+    signed = SignedRoster(roster)
+    write_chain(file, [signed])
+    named = settings.model_copy(update={"roster": file})
+    with pytest.raises(SecAggError, match="0 of 2 signatures"):
+        load_roster(named, study)
+    for name in names[:2]:
+        signed = sign(signed, identity_of(name), None)
+    write_chain(file, [signed])
+    assert load_roster(named, study) == roster
+    other = masked_study(study_values, 3, roster_of(["north", "harbour", "valley"]))
+    with pytest.raises(SecAggError, match="does not hold the roster"):
+        load_roster(named, other)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from server.inprocess import Fail, Fault
 from server.rounds import run_federation
 from server.status import read_status
 from server.tables import SiteState
-from tests.server.fakes import FakeSite, World
+from tests.server.fakes import NODES, FakeSite, World
+from tests.server.masked import roster_of
 
 MakeWorld = Callable[..., World]
 Events = Callable[[str], list[dict[str, Any]]]
@@ -54,9 +56,10 @@ def test_a_site_that_contradicts_the_study_is_refused(
 def test_masking_is_demanded_where_the_study_requires_it(
     make_world: MakeWorld, events: Events
 ) -> None:
-    world = make_world(aggregation={"secure_aggregation": "required"})
+    table = {"roster": roster_of(sorted(NODES)).digest().hex(), "bound": 1.0}
+    world = make_world(aggregation={"secure_aggregation": "required"}, secure_aggregation=table)
     with pytest.raises(FederationError, match="does not mask its updates"):
-        run_federation(world.federation())
+        run_federation(replace(world.federation(), consortium=roster_of(sorted(NODES))))
     assert len(events("site-refused")) == 3
 
 

@@ -8,25 +8,30 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from client.agent.masking import Membership, masking_of
 from client.agent.progress import ProgressSource
 from client.agent.site_agent import SiteAgent
 from client.policy import SiteRules
 from client.settings import Policy
 from model.layout import Layout
 from privacy.ledger import SqliteLedger
+from privacy.secagg.client import Effects
 from privacy.wire.bodies import Collect
 from privacy.wire.envelope import open_envelope
+from privacy.wire.secagg import Survivors
 from server.inprocess import Drop, Fault
 from server.rounds import run_federation
 from server.status import read_status
 from tests.privacy.ledger.ledgers import open_test_ledger
 from tests.server.fakes import LAYOUT, NODES, World, make_study
+from tests.server.masked import LARGE, MaskedWorld, identity_of
 
 POLICY = Policy(
     epsilon=50.0,
@@ -36,7 +41,7 @@ POLICY = Policy(
     bases=("any",),
     mechanisms=("local",),
     observers=("server",),
-    secure_aggregation="off",
+    secure_aggregation="plain",
     min_noise_multiplier=0.5,
 )
 
@@ -79,13 +84,86 @@ def world(
     )
     world = World(tmp_path, study)
     agents = {
-        name: SiteAgent(SiteRules(name, study, POLICY), ledgers[name], OneUp(), ProgressSource())
+        name: SiteAgent(
+            SiteRules(name, study, POLICY), ledgers[name], OneUp(), ProgressSource(), plain=True
+        )
         for name in NODES
     }
     world.handlers.update({NODES[name]: agent.handle for name, agent in agents.items()})
     yield world
     for agent in agents.values():
         agent.stop(5.0)
+
+
+@pytest.fixture
+def masked(
+    tmp_path: Path, study_values: dict[str, Any]
+) -> Iterator[tuple[MaskedWorld, dict[str, SqliteLedger]]]:
+    """Four real agents with identities and ledgers; one of them may drop out."""
+    world = MaskedWorld(
+        tmp_path,
+        study_values,
+        4,
+        privacy={"attempts": 2},
+        cohort={"round_deadline": 1e6, "reply_slot": 0.05},
+    )
+    roster = world.consortium
+    policy = {**POLICY.model_dump(), "secure_aggregation": "required"}
+    policy["roster"] = roster.digest().hex()
+    with ExitStack() as stack:
+        ledgers = {}
+        for name, node in world.nodes.items():
+            path = tmp_path / f"{name}.sqlite"
+            ledgers[name] = stack.enter_context(open_test_ledger(path))
+            rules = SiteRules(name, world.study, Policy.model_validate(policy))
+            made = masking_of(rules, Membership(identity_of(name), roster), LAYOUT.parameters)
+            masking = replace(made, effects=Effects(clock=world.clock.time))
+            agent = SiteAgent(rules, ledgers[name], OneUp(), ProgressSource(), masking=masking)
+            stack.callback(agent.stop, 5.0)
+            world.handlers[node] = agent.handle
+        yield world, ledgers
+
+
+def test_masked_rounds_with_real_agents_and_ledgers(
+    masked: tuple[MaskedWorld, dict[str, SqliteLedger]],
+) -> None:
+    world, ledgers = masked
+    adapter = run_federation(world.federation())
+    np.testing.assert_allclose(adapter, np.full(4, 2.0), atol=world.tolerance(2))
+    status = read_status(world.url)
+    assert all(site.masked and site.rounds == 2 for site in status.sites)
+    assert {len(ledger.entries()) for ledger in ledgers.values()} == {2}
+    # What the server works out is what the sites' ledgers say.
+    assert {site.epsilon for site in status.sites} == {
+        ledger.spent() for ledger in ledgers.values()
+    }
+
+
+def test_lost_replies_and_a_killed_server_cost_an_attempt_and_no_more(
+    masked: tuple[MaskedWorld, dict[str, SqliteLedger]],
+) -> None:
+    world, ledgers = masked
+
+    def faults(node: int, number: int, request: bytes) -> Fault | None:
+        asked = open_envelope(request, limit=LARGE)
+        if asked.round == 2 and isinstance(asked.body, Survivors):
+            raise Killed
+        return Drop() if number % 5 == 1 else None
+
+    world.faults = faults
+    with pytest.raises(Killed):
+        run_federation(world.federation())
+    world.faults = None
+    adapter = run_federation(world.federation())
+    np.testing.assert_allclose(adapter, np.full(4, 2.0), atol=world.tolerance(2))
+    history = read_status(world.url).history
+    assert [(item.round, item.attempt, item.state.value) for item in history] == [
+        (1, 1, "finished"),
+        (2, 1, "failed"),
+        (2, 2, "finished"),
+    ]
+    # The burned update is charged, as every update that has left.
+    assert {len(ledger.entries()) for ledger in ledgers.values()} == {3}
 
 
 def test_rounds_with_real_agents_and_ledgers(world: World) -> None:

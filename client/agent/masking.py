@@ -1,0 +1,115 @@
+"""What a site brings to secure aggregation: its identity, the roster, its rules and its weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from client.agent.work import Training
+from client.policy import SiteRules
+from privacy.errors import ConfigError, ModelError
+from privacy.identity import Identity, fingerprint
+from privacy.ledger import AttemptKey
+from privacy.secagg.agreement import model_digest, policy_of, shares_of
+from privacy.secagg.client import Effects, SecAggClient
+from privacy.secagg.encoding import Encoding
+from privacy.secagg.offer import Expected, SecAggPolicy
+from privacy.secagg.refusals import Refused
+from privacy.secagg.roster import Roster
+from privacy.wire.bodies import StartTraining
+from privacy.wire.checks import Check
+from privacy.wire.codec import Vector
+from privacy.wire.offer import Offer
+from privacy.wire.secagg import Lanes
+
+if TYPE_CHECKING:
+    from client.training import Trainer
+    from client.training.trainer import Progress, ShouldStop
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """Who the site is, and with whom it aggregates."""
+
+    identity: Identity
+    roster: Roster
+
+    def check(self, rules: SiteRules) -> None:
+        """Raise `ConfigError` unless the roster lists the site's key under the site's name."""
+        member = self.roster.member_named(rules.name)
+        own = fingerprint(self.identity.public)
+        if member is None or member.public_key != self.identity.public:
+            listed = "no key" if member is None else f"the key {fingerprint(member.public_key)}"
+            raise ConfigError(
+                f"The roster of {self.roster.consortium} lists {listed} for {rules.name}; this "
+                f"site's key is {own}.",
+                "Check [identity] in site.toml, or have a successor signed that lists this key.",
+            )
+        names = [site.name for site in rules.study.sites]
+        known = sum(self.roster.member_named(name) is not None for name in names)
+        if known < rules.study.smallest_cohort:
+            raise ConfigError(
+                f"The roster lists {known} of the study's sites; {rules.study.smallest_cohort} are "
+                "needed.",
+                "Take the roster that the consortium has signed for this study.",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Masking:
+    """All that masks a site's updates in one study; `weight` is the site's constant share."""
+
+    rules: SiteRules
+    membership: Membership
+    policy: SecAggPolicy
+    weight: float
+    effects: Effects = field(default_factory=Effects)
+
+    def client(
+        self, key: AttemptKey, start: StartTraining, newest: Mapping[int, AttemptKey]
+    ) -> SecAggClient:
+        """The machine of one attempt; nothing of it is ever written down."""
+        last = newest.get(key.run)
+        expected = Expected(
+            run=key.run,
+            round=key.round,
+            attempt=key.attempt,
+            model_digest=model_digest(self.rules.study, start),
+            newest=None if last is None else (last.round, last.attempt),
+        )
+        own = self.membership
+        return SecAggClient(own.identity, own.roster, self.policy, expected, self.effects)
+
+    def check_cohort(self, offer: Offer) -> None:
+        """Raise `Refused` for a cohort with a member of the roster that is not in the study."""
+        roster = self.membership.roster
+        for site in offer.cohort:
+            member = roster.member(site)
+            if member is not None and self.rules.study.site(member.name) is None:
+                raise Refused(Check.COHORT, site)
+
+    def training(self, trainer: Trainer, encoding: Encoding) -> Training:
+        """Train, then weight and encode: all that takes time happens before the time slot."""
+
+        def train(adapter: Vector, *, progress: Progress, should_stop: ShouldStop) -> Lanes:
+            delta = trainer.train(adapter, progress=progress, should_stop=should_stop)
+            if delta.shape != adapter.shape or delta.dtype != np.float32:
+                raise ModelError("The trainer gave no update of the adapter's shape.")
+            return encoding.encode(delta * np.float32(self.weight))
+
+        return train
+
+
+def masking_of(rules: SiteRules, membership: Membership, parameters: int) -> Masking:
+    """How a site of `rules` masks adapters of `parameters` numbers.
+
+    Raises `ConfigError` where the study's bits cannot hold the error that it tolerates.
+    """
+    membership.check(rules)
+    policy = policy_of(
+        rules.study, membership.roster, parameters, colluders=rules.policy.max_colluders
+    )
+    return Masking(rules, membership, policy, shares_of(rules.study)[rules.name])

@@ -1,0 +1,192 @@
+"""`craftsfl rounds roster`: a roster made offline, from small files that people send each other.
+
+    propose   sites' cards        -> a file with an unsigned roster (after its predecessors)
+    sign      that file           -> the same with one more signature; two such files can be merged
+    show      any of these files  -> who is in it, who has signed, and the fingerprints
+
+Nothing here needs the coordinator, and nothing asks for trust in whoever carries the files: what
+counts is that people compare the fingerprint by phone before they sign.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from privacy.errors import ConfigError, SecAggError
+from privacy.identity import Identity, fingerprint, load_identity
+from privacy.secagg.card import SiteCard, read_card
+from privacy.secagg.chain import in_force, read_chain, write_chain
+from privacy.secagg.roster import Member, Roster, SignedRoster, merge, sign
+from privacy.secagg.roster import propose as propose_roster
+
+PASSPHRASE = "CRAFTSFL_IDENTITY_PASSPHRASE"  # in the environment, where nobody can be asked
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What was asked for on the command line. `quorum` None: more than half."""
+
+    cards: Sequence[Path]
+    consortium: str = ""
+    quorum: int | None = None
+    after: Path | None = None
+    without: Sequence[str] = field(default_factory=tuple)
+
+
+def propose(out: Path, proposal: Proposal) -> None:
+    """Write an unsigned roster, after its predecessors if it has any, and show it."""
+    if out.exists() and out != proposal.after:
+        raise ConfigError(f"{out} exists already.", "Choose another file; rosters are kept.")
+    cards = [read_card(path) for path in proposal.cards]
+    if proposal.after is None:
+        write_chain(out, [_first(proposal, cards)])
+    else:
+        chain = read_chain(proposal.after)
+        write_chain(out, [*chain, _successor(proposal, cards, _newest(chain))])
+    show(out)
+
+
+def sign_roster(file: Path, key: Path, others: Sequence[Path]) -> None:
+    """Add this site's signature, and those of `others`, to the last roster of `file`."""
+    chain = read_chain(file)
+    last = reduce(merge, [read_chain(other)[-1] for other in others], chain[-1])
+    before = _newest(chain[:-1]) if len(chain) > 1 else None
+    Console().print(
+        f"You sign roster {last.roster.sequence} of {last.roster.consortium}. Everybody has to "
+        f"see the same fingerprint:\n[bold]{last.roster.fingerprint()}[/]",
+        highlight=False,
+    )
+    write_chain(file, [*chain[:-1], sign(last, identity_in(key), before)])
+    show(file)
+
+
+def show(file: Path, *, as_json: bool = False) -> None:
+    """Print the newest roster of `file`, its signatures and its fingerprint."""
+    chain = read_chain(file)
+    signed, state = chain[-1], _state(chain)
+    if as_json:
+        print(json.dumps(_facts(chain, state), ensure_ascii=False))  # noqa: T201 - the output
+        return
+    console = Console()
+    roster = signed.roster
+    console.print(f"[bold]{roster.consortium}[/], roster {roster.sequence}: {state}")
+    console.print(_members(signed))
+    signers = [_signer(chain, key) for key, _ in signed.signatures]
+    console.print(f"Signed by: {', '.join(signers) or 'nobody yet'}.", highlight=False)
+    console.print(f"Fingerprint, for the phone: [bold]{roster.fingerprint()}[/]", highlight=False)
+    console.print(
+        f'For study.toml: roster = "{roster.digest().hex()}"', highlight=False, soft_wrap=True
+    )
+
+
+def identity_in(key: Path) -> Identity:
+    """The identity in the file, its passphrase from the environment or asked for."""
+    passphrase = os.environ.get(PASSPHRASE, "")
+    if not passphrase and b"ENCRYPTED" in _head(key):
+        passphrase = str(typer.prompt("Passphrase of the identity key", hide_input=True))
+    return load_identity(key, passphrase.encode() or None)
+
+
+def _first(proposal: Proposal, cards: Sequence[SiteCard]) -> SignedRoster:
+    if not proposal.consortium or proposal.without:
+        raise ConfigError(
+            "A first roster needs the consortium's name, and nobody can leave it.",
+            "Give --consortium NAME, or --after FILE for a successor.",
+        )
+    members = [_member(site, card) for site, card in enumerate(cards, start=1)]
+    quorum = proposal.quorum or len(members) // 2 + 1
+    return propose_roster(members, quorum, consortium=proposal.consortium)
+
+
+def _successor(proposal: Proposal, cards: Sequence[SiteCard], before: Roster) -> SignedRoster:
+    """Known names keep their ids, with a new key where a card brings one; ids are never reused."""
+    members = {member.name: member for member in before.members}
+    strangers = [name for name in proposal.without if name not in members]
+    if strangers:
+        raise ConfigError(f"The roster does not list {strangers[0]}.", "See it: roster show FILE")
+    following = max(member.site for member in before.members) + 1
+    for card in cards:
+        known = members.get(card.name)
+        members[card.name] = _member(known.site if known else following, card)
+        following += known is None
+    kept = [member for name, member in members.items() if name not in proposal.without]
+    quorum = proposal.quorum or len(kept) // 2 + 1
+    return propose_roster(kept, quorum, predecessor=before)
+
+
+def _member(site: int, card: SiteCard) -> Member:
+    return Member(site, card.name, card.key, card.organisation)
+
+
+def _newest(chain: Sequence[SignedRoster]) -> Roster:
+    """The last roster of a chain whose signatures are all there; `SecAggError` otherwise."""
+    return in_force(chain, chain[-1].roster.digest())
+
+
+def _state(chain: Sequence[SignedRoster]) -> str:
+    signed = chain[-1]
+    voters = chain[-2].roster if len(chain) > 1 else signed.roster
+    try:
+        _newest(chain)
+    except SecAggError as error:
+        if len(signed.signatures) < voters.quorum:
+            return f"{len(signed.signatures)} of {voters.quorum} signatures"
+        return error.message
+    return "in force"
+
+
+def _signer(chain: Sequence[SignedRoster], key: bytes) -> str:
+    for signed in reversed(chain):
+        site = signed.roster.site_of(key)
+        member = None if site is None else signed.roster.member(site)
+        if member is not None:
+            return member.name
+    return fingerprint(key)
+
+
+def _members(signed: SignedRoster) -> Table:
+    table = Table("id", "name", "organisation", "key's fingerprint")
+    for member in signed.roster.members:
+        key = fingerprint(member.public_key)
+        table.add_row(str(member.site), member.name, escape(member.organisation), key)
+    return table
+
+
+def _facts(chain: Sequence[SignedRoster], state: str) -> dict[str, object]:
+    signed, roster = chain[-1], chain[-1].roster
+    return {
+        "consortium": roster.consortium,
+        "sequence": roster.sequence,
+        "state": state,
+        "quorum": (chain[-2] if len(chain) > 1 else signed).roster.quorum,
+        "digest": roster.digest().hex(),
+        "fingerprint": roster.fingerprint(),
+        "signed": [_signer(chain, key) for key, _ in signed.signatures],
+        "members": [
+            {
+                "id": member.site,
+                "name": member.name,
+                "organisation": member.organisation,
+                "fingerprint": fingerprint(member.public_key),
+            }
+            for member in roster.members
+        ],
+    }
+
+
+def _head(key: Path) -> bytes:
+    try:
+        with key.open("rb") as stream:
+            return stream.readline()
+    except OSError as error:
+        raise ConfigError(f"{key} cannot be read: {error.strerror}.", "Check the path.") from None

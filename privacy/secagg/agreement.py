@@ -1,0 +1,111 @@
+"""What server and sites derive, each by itself, from the study: so they can compare it.
+
+Everything here is a function of public constants.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from privacy.errors import ConfigError, SecAggError
+from privacy.manifest import SecureAggregation, Study
+from privacy.secagg import transcript
+from privacy.secagg.chain import in_force, read_chain
+from privacy.secagg.offer import SecAggPolicy
+from privacy.secagg.roster import Roster
+from privacy.secagg.width import check_width
+from privacy.wire.bodies import StartTraining
+from privacy.wire.offer import Mechanism, Terms
+
+EXCHANGES: Final = 4  # beside the one that collects the masked updates
+CLOCK_SKEW: Final = 300  # seconds by which the clocks of server and site may differ
+
+
+def settings_of(study: Study) -> SecureAggregation:
+    """The study's agreement on masking; `ConfigError` where it is a plain one."""
+    if study.secure_aggregation is None:
+        raise ConfigError(
+            f"The study {study.name} does without secure aggregation.",
+            'Only the in-process grid serves such studies; set aggregation.secure_aggregation = "'
+            'required" in study.toml.',
+        )
+    return study.secure_aggregation
+
+
+def shares_of(study: Study) -> dict[str, float]:
+    """The weight of every site of the study: its declared patients, of all declared ones.
+
+    They sum to 1. A site multiplies its update by its own before masking; the server divides the
+    sum by the sum over those that survived. Never true, never drawn counts.
+    """
+    total = sum(site.declared_patients for site in study.sites)
+    return {site.name: site.declared_patients / total for site in study.sites}
+
+
+def terms_of(study: Study, parameters: int) -> Terms:
+    """What an offer has to say for `study` and adapters of `parameters` numbers.
+
+    Raises `ConfigError` where the bits cannot hold the tolerated error.
+    """
+    settings, training = settings_of(study), study.training
+    check_width(settings.bits, parameters, len(study.sites), settings.tolerated_error)
+    noise = training.noise_multiplier
+    return Terms(
+        recipe_digest=study.digest(),
+        dimension=parameters,
+        bits=settings.bits,
+        bound=settings.bound,
+        clipping_norm=training.clipping_norm,
+        weight_cap=max(shares_of(study).values()),
+        mechanism=Mechanism.LOCAL if noise > 0 else Mechanism.PLAIN,
+        noise_multiplier=noise,
+    )
+
+
+def roster_in_force(study: Study, file: Path) -> Roster:
+    """The newest roster in `file`, verified from its first; the study's has to be among them.
+
+    A successor needs no new study: the members of the pinned roster have signed it. Raises
+    `ConfigError` for what is no such file, `SecAggError` for signatures that do not hold.
+    """
+    return in_force(read_chain(file), bytes.fromhex(settings_of(study).roster))
+
+
+def offer_seconds(study: Study) -> int:
+    """For how long an offer of this study is valid: every exchange up to its deadline."""
+    exchanges = EXCHANGES * settings_of(study).exchange_deadline
+    return math.ceil(study.cohort.round_deadline + exchanges)
+
+
+def policy_of(study: Study, roster: Roster, parameters: int, colluders: int = 0) -> SecAggPolicy:
+    """The rules of a site in `study`; `colluders` is what its own policy asks for beside."""
+    return SecAggPolicy(
+        roster_digest=roster.digest(),
+        terms=terms_of(study, parameters),
+        n_min=study.smallest_cohort,
+        n_c=max(colluders, settings_of(study).colluders),
+        longest_offer=offer_seconds(study) + CLOCK_SKEW,
+    )
+
+
+def cohort_of(roster: Roster, names: Iterable[str]) -> tuple[int, ...]:
+    """The ids of the sites `names`, ascending; `SecAggError` for one that the roster lacks."""
+    ids = []
+    for name in names:
+        member = roster.member_named(name)
+        if member is None:
+            raise SecAggError(
+                f"The roster of {roster.consortium} does not list {name}.",
+                "Sign a successor that does, and give it to every site and the coordinator.",
+            )
+        ids.append(member.site)
+    return tuple(sorted(ids))
+
+
+def model_digest(study: Study, start: StartTraining) -> bytes:
+    """What an offer calls the model that travels with it: base, layout and adapter; 32 bytes."""
+    base = bytes.fromhex(study.base.digest.removeprefix("sha256:"))
+    return transcript.model_digest(base, start.layout_fingerprint, start.adapter)

@@ -1,0 +1,84 @@
+"""The file of a consortium's rosters, `roster.cfl`: the first one and every signed successor.
+
+    16 bytes "craftsfl/rosters", u16 number of rosters, then each: u32 length, SignedRoster
+
+It holds no secret, and nobody has to be trusted for it: whoever reads it verifies all of it, from
+the first roster over the pinned one to the newest. Every roster in it has its quorum; one that is
+still being signed is in a file of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from privacy.errors import ConfigError, SecAggError
+from privacy.secagg.roster import Roster, SignedRoster, verify_roster
+from privacy.wire.codec import Reader, Writer
+from privacy.wire.reasons import RefusedMessage
+
+_MAGIC: Final = b"craftsfl/rosters"
+_MAX_FILE: Final = 64 << 20  # bytes
+
+
+def read_chain(path: Path) -> tuple[SignedRoster, ...]:
+    """The rosters in the file, oldest first, unverified; `ConfigError` if it is no such file."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"The roster {path} cannot be read: {error.strerror}.",
+            "Take the file that the consortium has signed: craftsfl rounds roster",
+        ) from None
+    try:
+        return _decoded(data)
+    except (RefusedMessage, SecAggError) as error:
+        raise ConfigError(
+            f"{path} is no file of rosters: {error.message}", "Ask for the signed file again."
+        ) from None
+
+
+def write_chain(path: Path, chain: Sequence[SignedRoster]) -> None:
+    """Write all of `chain` to the file, whole or not at all; `ConfigError` if it cannot be."""
+    writer = Writer().fixed(_MAGIC, len(_MAGIC)).u16(len(chain))
+    for signed in chain:
+        data = signed.encode()
+        writer.u32(len(data)).fixed(data, len(data))
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        part.write_bytes(writer.done())
+        part.replace(path)  # one call, so that no reader sees half a file
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}.", "Check it.") from None
+
+
+def in_force(chain: Sequence[SignedRoster], pinned: bytes) -> Roster:
+    """The newest roster of `chain`, verified from its first; one of them has the digest `pinned`.
+
+    `pinned` (32 bytes) is what people compared by phone. Successors need no new pin: the members
+    of the pinned roster have signed them. Raises `SecAggError` at the first fault.
+    """
+    roster: Roster | None = None
+    known = False
+    for signed in chain:
+        roster = verify_roster(signed, roster)
+        known = known or roster.digest() == pinned
+    if roster is None or not known:
+        raise SecAggError(
+            "The file does not hold the roster that study and policy pin.",
+            "Compare the fingerprints by phone: craftsfl rounds roster show FILE",
+        )
+    return roster
+
+
+def _decoded(data: bytes) -> tuple[SignedRoster, ...]:
+    reader = Reader(data)
+    if len(data) > _MAX_FILE or reader.fixed(len(_MAGIC)) != _MAGIC:
+        raise SecAggError("it does not begin like one.")
+    chain = tuple(SignedRoster.decode(reader.fixed(reader.u32())) for _ in range(reader.u16()))
+    reader.end()
+    if not chain:
+        raise SecAggError("it is empty.")
+    return chain

@@ -1,0 +1,197 @@
+"""A consortium around one site agent: identities, a signed roster, honest peers and the server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from client.agent.masking import Masking, Membership, masking_of
+from client.agent.progress import ProgressSource
+from client.agent.site_agent import SiteAgent
+from client.policy import SiteRules
+from model.layout import Layout
+from privacy.ledger import Ledger
+from privacy.manifest import Study
+from privacy.secagg.agreement import model_digest, policy_of, shares_of, terms_of
+from privacy.secagg.chain import write_chain
+from privacy.secagg.client import Effects, SecAggClient
+from privacy.secagg.offer import Expected, encoding_of, threshold
+from privacy.secagg.roster import Member, Roster, SignedRoster, propose, sign
+from privacy.secagg.server import SecAggServer, Stage
+from privacy.wire.bodies import Body, Running, StartTraining
+from privacy.wire.codec import Vector
+from privacy.wire.envelope import Envelope, open_envelope, seal
+from privacy.wire.offer import VERSION, Offer, TrainMasked
+from privacy.wire.secagg import size_limit
+from tests.privacy.secagg.consortium import identity_of
+
+from .fakes import ADAPTER, LAYOUT, RUN, FakeTrainer, P
+from .studies import make_policy, make_study
+
+NAMES = ("north", "south", "east", "west")
+IDENTITIES = {name: identity_of(site) for site, name in enumerate(NAMES, start=1)}
+BOUND = 8.0
+
+
+def make_roster(names: Iterable[str] = NAMES) -> SignedRoster:
+    """Signed by all of its members; ids are places in NAMES, from 1."""
+    members = [
+        Member(NAMES.index(name) + 1, name, IDENTITIES[name].public, f"Hospital {name}")
+        for name in names
+    ]
+    signed = propose(members, len(members) // 2 + 1, consortium="test")
+    for name in names:
+        signed = sign(signed, IDENTITIES[name], None)
+    return signed
+
+
+SIGNED = make_roster()
+ROSTER: Roster = SIGNED.roster
+
+
+def masked_study(sites: int = 3, **changes: Any) -> Study:
+    """The small study, masked, with the first `sites` of NAMES."""
+    members = [
+        {"name": name, "declared_patients": 10 * (place + 1)}
+        for place, name in enumerate(NAMES[:sites])
+    ]
+    tables: dict[str, Any] = {
+        "aggregation": {"secure_aggregation": "required"},
+        "cohort": {"min_sites": 3},
+        "secure_aggregation": {"roster": ROSTER.digest().hex(), "bound": BOUND},
+    }
+    for name, change in changes.items():
+        tables[name] = {**tables.get(name, {}), **change} if isinstance(change, dict) else change
+    return make_study(sites=members, **tables)
+
+
+def masked_rules(study: Study, **policy: Any) -> SiteRules:
+    own = {"secure_aggregation": "required", "roster": ROSTER.digest().hex(), **policy}
+    return SiteRules("north", study, make_policy(**own))
+
+
+def write_identity(folder: Path) -> None:
+    """The site's key and the roster, as `site.toml` of the tests names them."""
+    key = folder / "site.key"
+    key.write_bytes(IDENTITIES["north"].pem(None))
+    key.chmod(0o600)
+    write_chain(folder / "roster.cfl", [SIGNED])
+
+
+def make_masked_agent(
+    ledger: Ledger,
+    trainer: FakeTrainer,
+    rules: SiteRules | None = None,
+    effects: Effects | None = None,
+    **clock: Any,
+) -> SiteAgent:
+    rules = rules or masked_rules(masked_study())
+    made = masking_of(rules, Membership(IDENTITIES["north"], ROSTER), P)
+    masking = Masking(rules, made.membership, made.policy, made.weight, effects or Effects())
+    return SiteAgent(rules, ledger, trainer, ProgressSource(), masking=masking, **clock)
+
+
+class MaskedAttempt:
+    """One attempt with the agent of north and honest peers; every exchange is one `advance`.
+
+    `updates` are the peers'. `ask` sends the agent what is due, whoever the agent is: a function
+    from envelope to envelope.
+    """
+
+    def __init__(
+        self,
+        study: Study | None = None,
+        *,
+        round: int = 1,
+        attempt: int = 1,
+        run: int = RUN,
+        adapter: Vector = ADAPTER,
+        layout: Layout = LAYOUT,
+    ) -> None:
+        self.study = study or masked_study()
+        self.parameters = layout.parameters
+        self.key = (run, round, attempt)
+        self.start = StartTraining(self.study.digest(), layout.fingerprint(), adapter)
+        names = [site.name for site in self.study.sites]
+        self.cohort = tuple(NAMES.index(name) + 1 for name in names)
+        self.offer = Offer(
+            version=VERSION,
+            run=run,
+            round=round,
+            attempt=attempt,
+            roster_digest=ROSTER.digest(),
+            model_digest=model_digest(self.study, self.start),
+            terms=terms_of(self.study, self.parameters),
+            threshold=threshold(len(names)),
+            expiry=int(time.time()) + 60,
+            cohort=self.cohort,
+        )
+        self.server = SecAggServer(ROSTER, self.offer)
+        self.peers = {site: self._peer(NAMES[site - 1]) for site in self.cohort[1:]}
+        self.updates = {
+            site: np.full(self.parameters, float(site), np.float32) for site in self.peers
+        }
+
+    def _peer(self, name: str) -> SecAggClient:
+        digest = model_digest(self.study, self.start)
+        policy = policy_of(self.study, ROSTER, self.parameters)
+        return SecAggClient(IDENTITIES[name], ROSTER, policy, Expected(*self.key, digest))
+
+    @property
+    def stage(self) -> Stage:
+        return self.server.stage
+
+    def envelope(self, body: Body) -> bytes:
+        return seal(Envelope(*self.key, body))
+
+    def request(self) -> Body:
+        """What the exchange under way asks of the agent."""
+        if self.stage is Stage.ADVERTISE:
+            return TrainMasked(self.offer, self.start)
+        return self.server._request(1)
+
+    def ask(self, agent: Any, body: Body | None = None) -> Body:
+        """The agent's answer to `body`, or to what is due."""
+        handle = getattr(agent, "handle", agent)
+        reply = handle(self.envelope(body or self.request()))
+        limit = size_limit(4, encoding_of(self.offer).lanes, self.parameters)
+        return open_envelope(reply, limit=limit).body
+
+    def patiently(self, agent: Any) -> Body:
+        """The answer to what is due, asked for until it is more than Running."""
+        deadline = time.monotonic() + 20
+        while (answer := self.ask(agent)) == Running() and time.monotonic() < deadline:
+            time.sleep(0.002)
+        return answer
+
+    def advance(self, agent: Any, *, silent: Iterable[int] = ()) -> Body:
+        """The whole exchange under way; gives the agent's answer. Peers of `silent` say nothing."""
+        answer = self.patiently(agent)
+        if self.stage is Stage.SHARE:
+            self._provide()
+        for site, body in self.server.requests().items():
+            if site in self.peers and site not in silent:
+                self.server.receive(site, self.peers[site].receive(body))
+        self.server.receive(1, answer)
+        self.server.deadline()
+        return answer
+
+    def to(self, stage: Stage, agent: Any) -> None:
+        """Advance until `stage` is under way."""
+        while self.stage is not stage:
+            self.advance(agent)
+
+    def total(self) -> Vector:
+        """The weighted sum of the updates, as the server decodes it once all is done."""
+        outcome = self.server.result()
+        return encoding_of(self.offer).decode_sum(outcome.lanes, len(outcome.survivors))
+
+    def _provide(self) -> None:
+        weights = shares_of(self.study)
+        for site, peer in self.peers.items():
+            weight = np.float32(weights[NAMES[site - 1]])
+            peer.provide(peer.encoding.encode(self.updates[site] * weight))

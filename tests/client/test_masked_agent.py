@@ -1,0 +1,456 @@
+"""The site agent in masked attempts: what it answers, what it journals, what never leaves it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from client.agent.site_agent import SiteAgent
+from privacy.errors import LedgerError, PolicyError
+from privacy.ledger import SqliteLedger, State
+from privacy.secagg.client import Effects
+from privacy.secagg.client import Stage as ClientStage
+from privacy.secagg.server import Stage
+from privacy.wire.bodies import Body, Collect, Hello, Refusal, Running, SiteFacts, StartTraining
+from privacy.wire.checks import Check
+from privacy.wire.offer import Mechanism, TrainMasked
+from privacy.wire.reasons import Reason
+from privacy.wire.secagg import (
+    Advertise,
+    Advertisements,
+    Consistency,
+    Deliver,
+    MaskedInput,
+    SecAggRefusal,
+    ShareBundle,
+    Survivors,
+    Unmask,
+    UnmaskRequest,
+)
+from tests.privacy.ledger.ledgers import open_test_ledger
+
+from .fakes import ADAPTER, LAYOUT, FakeTrainer, P, make_agent, make_rules
+from .masked import IDENTITIES, MaskedAttempt, make_masked_agent, masked_rules, masked_study
+from .studies import make_study
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[SqliteLedger]:
+    with open_test_ledger(tmp_path / "ledger.sqlite") as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def trainer() -> FakeTrainer:
+    return FakeTrainer()
+
+
+@pytest.fixture
+def agent(ledger: SqliteLedger, trainer: FakeTrainer) -> Iterator[SiteAgent]:
+    agent = make_masked_agent(ledger, trainer)
+    yield agent
+    trainer.gate.set()
+    assert agent.stop(10)
+
+
+def full_disk(*_: object) -> None:
+    raise LedgerError("The disk is full.")
+
+
+def reason(body: Body) -> Reason:
+    assert isinstance(body, Refusal)
+    return body.reason
+
+
+def snapshot(agent: SiteAgent, ledger: SqliteLedger) -> tuple[object, ...]:
+    """All state that a message could change."""
+    attempt = agent._attempt
+    machine = attempt and attempt.client and attempt.client._state
+    return ledger.entries(), dict(agent._newest), attempt, attempt and attempt.reply, machine
+
+
+def test_hello_says_that_updates_are_masked(agent: SiteAgent) -> None:
+    facts = MaskedAttempt().ask(agent, Hello(masked_study().digest()))
+    assert isinstance(facts, SiteFacts)
+    assert facts.masked is True
+
+
+def test_an_attempt_from_the_offer_to_the_sum(agent: SiteAgent, ledger: SqliteLedger) -> None:
+    attempt = MaskedAttempt()
+    answers = []
+    while attempt.stage is not Stage.DONE:
+        answers.append(type(attempt.advance(agent)))
+    assert answers == [Advertise, ShareBundle, MaskedInput, Consistency, Unmask]
+    # The agent's update is all ones, the peers' all twos and threes; weights 1/6, 2/6, 3/6.
+    assert np.allclose(attempt.total(), (1 + 2 * 2 + 3 * 3) / 6, atol=5e-3)
+    assert [entry.state for entry in ledger.entries()] == [State.COMMITTED]
+
+
+def test_keys_are_exchanged_while_the_site_trains(
+    agent: SiteAgent, trainer: FakeTrainer, ledger: SqliteLedger
+) -> None:
+    trainer.gate.clear()
+    attempt = MaskedAttempt()
+    attempt.to(Stage.INPUT, agent)
+    assert attempt.ask(agent) == Running()
+    assert attempt.ask(agent) == Running()
+    assert ledger.spent() == 0
+    trainer.gate.set()
+    assert isinstance(attempt.patiently(agent), MaskedInput)
+    assert ledger.spent() > 0
+
+
+@pytest.mark.parametrize(("took", "leaves"), [(0.0, 5.0), (4.9, 5.0), (5.1, 10.0), (17.0, 20.0)])
+@pytest.mark.parametrize("works", [True, False])
+def test_what_training_gave_leaves_at_public_time_slots_only(
+    ledger: SqliteLedger, took: float, leaves: float, works: bool
+) -> None:
+    study = masked_study(cohort={"reply_slot": 5.0})
+    now, trainer = [100.0], FakeTrainer()
+    trainer.on_start = lambda: now.__setitem__(0, 100.0 + took)
+    if not works:
+        trainer.result = lambda adapter: np.full_like(adapter, np.nan)
+    agent = make_masked_agent(ledger, trainer, masked_rules(study), clock=lambda: now[0])
+    attempt = MaskedAttempt(study)
+    attempt.to(Stage.INPUT, agent)
+    assert agent._attempt is not None
+    assert agent._attempt.work.wait(10)
+    now[0] = 100.0 + leaves - 0.01
+    assert attempt.ask(agent) == Running()
+    assert [entry.state for entry in ledger.entries()] == [State.INTENT]
+    now[0] = 100.0 + leaves
+    answer = attempt.ask(agent)
+    assert isinstance(answer, MaskedInput) if works else reason(answer) == Reason.TRAINING_FAILED
+    assert [entry.state for entry in ledger.entries()] == [State.COMMITTED]
+
+
+def test_no_key_leaves_and_nothing_trains_without_a_durable_intent(
+    agent: SiteAgent, trainer: FakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = MaskedAttempt()
+    monkeypatch.setattr(SqliteLedger, "intent", full_disk)
+    assert reason(attempt.ask(agent)) == Reason.INTERNAL
+    assert trainer.calls == 0
+    assert reason(attempt.ask(agent, Survivors((1, 2, 3)))) == Reason.NOT_STARTED
+
+
+def test_no_masked_update_leaves_without_a_durable_commit(
+    agent: SiteAgent, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = MaskedAttempt()
+    attempt.to(Stage.INPUT, agent)
+    with monkeypatch.context() as patch:
+        patch.setattr(SqliteLedger, "commit", full_disk)
+        assert reason(attempt.patiently(agent)) == Reason.INTERNAL
+    assert ledger.spent() == 0
+    assert isinstance(attempt.patiently(agent), MaskedInput)
+    assert ledger.spent() > 0
+
+
+def test_the_charge_is_committed_before_the_update_is_masked(
+    agent: SiteAgent, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = []
+    commit = SqliteLedger.commit
+
+    def watched(self: SqliteLedger, key: object) -> None:
+        assert agent._attempt is not None
+        assert agent._attempt.client is not None
+        stages.append(agent._attempt.client.stage)
+        commit(self, key)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SqliteLedger, "commit", watched)
+    MaskedAttempt().to(Stage.CONSISTENCY, agent)
+    assert stages == [ClientStage.WAITING]
+
+
+def other(attempt: MaskedAttempt, **offer: object) -> Body:
+    """What is due at first, with another offer."""
+    return TrainMasked(replace(attempt.offer, **offer), attempt.start)  # type: ignore[arg-type]
+
+
+OFFERS: dict[str, tuple[Callable[[MaskedAttempt], Body], Check]] = {
+    "roster": (lambda a: other(a, roster_digest=bytes(32)), Check.ROSTER),
+    "model": (lambda a: other(a, model_digest=bytes(32)), Check.MODEL),
+    "another round": (lambda a: other(a, round=2), Check.RUN),
+    "version": (lambda a: other(a, version=9), Check.VERSION),
+    "tiny cohort": (lambda a: other(a, cohort=(1, 2), threshold=2), Check.COHORT_SIZE),
+    "Sybil": (lambda a: other(a, cohort=(1, 2, 77), threshold=3), Check.COHORT),
+    "not of the study": (lambda a: other(a, cohort=(1, 2, 3, 4), threshold=3), Check.COHORT),
+    "without me": (lambda a: other(a, cohort=(2, 3, 4), threshold=3), Check.COHORT),
+    "low threshold": (lambda a: other(a, threshold=1), Check.THRESHOLD),
+    "expired": (lambda a: other(a, expiry=1), Check.EXPIRED),
+    "for years": (lambda a: other(a, expiry=a.offer.expiry + 10**6), Check.EXPIRED),
+    "wider bound": (
+        lambda a: other(a, terms=replace(a.offer.terms, bound=99.0)),
+        Check.ENCODING,
+    ),
+    "less noise": (
+        lambda a: other(a, terms=replace(a.offer.terms, noise_multiplier=0.5)),
+        Check.PRIVACY,
+    ),
+    "no noise": (
+        lambda a: other(
+            a, terms=replace(a.offer.terms, noise_multiplier=0.0, mechanism=Mechanism.PLAIN)
+        ),
+        Check.PRIVACY,
+    ),
+    "recipe": (
+        lambda a: other(a, terms=replace(a.offer.terms, recipe_digest=bytes(32))),
+        Check.RECIPE,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OFFERS)
+def test_a_refused_offer_is_not_journalled(
+    agent: SiteAgent, ledger: SqliteLedger, trainer: FakeTrainer, name: str
+) -> None:
+    make, check = OFFERS[name]
+    attempt = MaskedAttempt()
+    before = snapshot(agent, ledger)
+    answer = attempt.ask(agent, make(attempt))
+    assert isinstance(answer, SecAggRefusal)
+    assert answer.check is check
+    assert snapshot(agent, ledger) == before
+    assert trainer.calls == 0
+    assert isinstance(attempt.ask(agent), Advertise)  # the true one is still welcome
+
+
+def test_what_the_plain_checks_refuse_is_refused_before_any_key_is_made(
+    ledger: SqliteLedger, trainer: FakeTrainer
+) -> None:
+    study = masked_study()
+    agent = make_masked_agent(ledger, trainer, masked_rules(study, study_epsilon=0.001))
+    attempt = MaskedAttempt(study)
+    wrong_study = StartTraining(bytes(32), LAYOUT.fingerprint(), ADAPTER)
+    wrong_layout = StartTraining(study.digest(), bytes(32), ADAPTER)
+    cases = [
+        (TrainMasked(attempt.offer, wrong_study), Reason.WRONG_STUDY),
+        (TrainMasked(attempt.offer, wrong_layout), Reason.WRONG_LAYOUT),
+        (TrainMasked(attempt.offer, attempt.start), Reason.BUDGET),
+    ]
+    for body, expected in cases:
+        assert reason(attempt.ask(agent, body)) == expected
+    assert reason(MaskedAttempt(study, round=4).ask(agent)) == Reason.POLICY
+    assert ledger.entries() == ()
+
+
+@pytest.mark.parametrize(
+    "stage", [stage for stage in Stage if stage.value not in ("done", "aborted")]
+)
+def test_the_same_bytes_get_the_same_answer(agent: SiteAgent, stage: Stage) -> None:
+    attempt = MaskedAttempt()
+    attempt.to(stage, agent)
+    first = attempt.patiently(agent)
+    request = attempt.envelope(attempt.request())
+    assert agent.handle(request) == agent.handle(request) == attempt.envelope(first)
+
+
+def test_a_second_offer_for_one_attempt_is_refused(agent: SiteAgent, ledger: SqliteLedger) -> None:
+    attempt = MaskedAttempt()
+    attempt.ask(agent)
+    before = snapshot(agent, ledger)
+    answer = attempt.ask(agent, other(attempt, expiry=attempt.offer.expiry + 1))
+    assert answer == SecAggRefusal(Check.SECOND_OFFER, 0)
+    model = StartTraining(attempt.start.study_digest, LAYOUT.fingerprint(), ADAPTER + 1)
+    assert reason(attempt.ask(agent, TrainMasked(attempt.offer, model))) == Reason.CONFLICT
+    assert snapshot(agent, ledger) == before
+    attempt.to(Stage.DONE, agent)
+
+
+OUT_OF_PLACE = {
+    "survivors too early": Survivors((1, 2, 3)),
+    "unmask too early": UnmaskRequest(((1, bytes(64)),)),
+    "no keys": Advertisements(()),
+    "strange shares": Deliver(((7, bytes(82)),)),
+}
+
+
+@pytest.mark.parametrize("name", OUT_OF_PLACE)
+@pytest.mark.parametrize("stage", [Stage.SHARE, Stage.INPUT])
+def test_what_is_out_of_place_is_refused_and_changes_nothing(
+    agent: SiteAgent, ledger: SqliteLedger, trainer: FakeTrainer, name: str, stage: Stage
+) -> None:
+    trainer.gate.clear()
+    attempt = MaskedAttempt()
+    attempt.to(stage, agent)
+    before = snapshot(agent, ledger)
+    assert isinstance(attempt.ask(agent, OUT_OF_PLACE[name]), SecAggRefusal)
+    assert snapshot(agent, ledger) == before
+    trainer.gate.set()
+    attempt.to(Stage.DONE, agent)
+
+
+def test_a_refused_delivery_charges_nothing(agent: SiteAgent, ledger: SqliteLedger) -> None:
+    attempt = MaskedAttempt()
+    attempt.to(Stage.INPUT, agent)
+    assert agent._attempt is not None
+    assert agent._attempt.work.wait(10)
+    (first, sealed), second = attempt.request().shares  # type: ignore[attr-defined]
+    tampered = Deliver(((first, sealed[:-1] + bytes([sealed[-1] ^ 1])), second))
+    assert attempt.ask(agent, tampered) == SecAggRefusal(Check.SHARE, first)
+    assert ledger.spent() == 0
+
+
+def test_a_newer_attempt_forgets_the_older_ones_secrets(
+    agent: SiteAgent, ledger: SqliteLedger
+) -> None:
+    first, second = MaskedAttempt(), MaskedAttempt(attempt=2)
+    first.to(Stage.INPUT, agent)
+    assert agent._attempt is not None
+    machine = agent._attempt.client
+    assert machine is not None
+    assert isinstance(second.ask(agent), Advertise)
+    assert (machine.stage, machine._state.secrets, machine._lanes) == (ClientStage.DONE, None, None)
+    assert reason(first.ask(agent)) == Reason.NOT_STARTED
+    second.to(Stage.DONE, agent)
+    assert [entry.state for entry in ledger.entries()] == [State.INTENT, State.COMMITTED]
+
+
+def test_two_attempts_share_no_key_and_no_masked_update(agent: SiteAgent) -> None:
+    seen = []
+    for number in (1, 2):
+        attempt = MaskedAttempt(attempt=number)
+        advertise, _, masked, *_ = [attempt.advance(agent) for _ in range(5)]
+        assert isinstance(advertise, Advertise)
+        assert isinstance(masked, MaskedInput)
+        seen.append({advertise.share_key, advertise.mask_key, advertise.commitment})
+        seen.append({masked.lanes.tobytes()})
+    assert not seen[0] & seen[2]
+    assert not seen[1] & seen[3]
+
+
+@pytest.mark.parametrize("stage", [Stage.SHARE, Stage.INPUT, Stage.CONSISTENCY, Stage.UNMASK])
+def test_a_restarted_agent_knows_nothing_of_an_open_attempt(
+    agent: SiteAgent, ledger: SqliteLedger, trainer: FakeTrainer, stage: Stage
+) -> None:
+    attempt = MaskedAttempt()
+    attempt.to(stage, agent)
+    again = make_masked_agent(ledger, trainer)
+    before = snapshot(again, ledger)
+    assert reason(attempt.ask(again)) == Reason.NOT_STARTED
+    assert reason(attempt.ask(again, TrainMasked(attempt.offer, attempt.start))) == Reason.NOT_NEWER
+    assert snapshot(again, ledger) == before
+    MaskedAttempt(attempt=2).to(Stage.DONE, again)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        lambda adapter: np.full_like(adapter, np.nan),
+        lambda adapter: adapter[1:],
+        lambda adapter: adapter.astype(float),
+    ],
+)
+def test_a_useless_result_does_not_leave_and_is_charged(
+    agent: SiteAgent, ledger: SqliteLedger, trainer: FakeTrainer, result: Callable[..., np.ndarray]
+) -> None:
+    trainer.result = result
+    attempt = MaskedAttempt()
+    attempt.to(Stage.INPUT, agent)
+    assert reason(attempt.patiently(agent)) == Reason.TRAINING_FAILED
+    assert ledger.spent() > 0
+    assert reason(attempt.ask(agent)) == Reason.TRAINING_FAILED
+    assert reason(attempt.ask(agent, Survivors((1, 2, 3)))) == Reason.TRAINING_FAILED
+    assert ledger.rounds(attempt.study.digest()) == 1
+
+
+def test_after_stop_nothing_leaves(agent: SiteAgent, ledger: SqliteLedger) -> None:
+    attempt = MaskedAttempt()
+    attempt.to(Stage.INPUT, agent)
+    assert agent._attempt is not None
+    machine = agent._attempt.client
+    assert agent.stop(10)
+    assert reason(attempt.ask(agent)) == Reason.STOPPED
+    assert machine is not None
+    assert machine.stage is ClientStage.DONE
+    assert ledger.spent() == 0
+
+
+def test_a_masked_agent_gives_no_update_in_clear(agent: SiteAgent, ledger: SqliteLedger) -> None:
+    attempt = MaskedAttempt()
+    assert reason(attempt.ask(agent, attempt.start)) == Reason.UNKNOWN_KIND
+    attempt.ask(agent)
+    assert reason(attempt.ask(agent, Collect())) == Reason.UNKNOWN_KIND
+    assert ledger.rounds(attempt.study.digest()) == 0
+
+
+def test_a_plain_agent_knows_no_offers(ledger: SqliteLedger, trainer: FakeTrainer) -> None:
+    agent = make_agent(ledger, trainer)
+    attempt = MaskedAttempt()
+    assert reason(attempt.ask(agent)) == Reason.UNKNOWN_KIND
+    assert reason(attempt.ask(agent, Survivors((1, 2, 3)))) == Reason.NOT_STARTED
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_an_agent_does_without_masks_only_where_all_agree(
+    ledger: SqliteLedger, trainer: FakeTrainer, plain: bool
+) -> None:
+    from client.agent.progress import ProgressSource
+
+    study = masked_study() if plain else make_study()
+    rules = make_rules(study=study)
+    with pytest.raises(PolicyError, match="do not agree on secure aggregation"):
+        SiteAgent(rules, ledger, trainer, ProgressSource(), plain=plain)
+
+
+def test_without_noise_sums_that_tell_of_one_site_are_refused(
+    ledger: SqliteLedger, trainer: FakeTrainer
+) -> None:
+    study = masked_study(4, training={"noise_multiplier": 0.0})
+    agent = make_masked_agent(ledger, trainer, masked_rules(study, allow_no_privacy=True))
+    MaskedAttempt(study).to(Stage.DONE, agent)
+    second = MaskedAttempt(study, round=2)
+    second.to(Stage.INPUT, agent)
+    second.advance(agent, silent=[4])
+    assert second.ask(agent) == SecAggRefusal(Check.DIFFERENCING, 0)
+
+
+class Recording:
+    """Random bytes, all of which are kept to be looked for later."""
+
+    def __init__(self) -> None:
+        self.given: list[bytes] = []
+
+    def __call__(self, count: int) -> bytes:
+        data = os.urandom(count)
+        self.given.append(data)
+        return data
+
+
+def test_no_secret_of_an_attempt_is_sent_logged_or_written(
+    tmp_path: Path, ledger: SqliteLedger, trainer: FakeTrainer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Private keys, the seed b and the update itself: in no reply, log line or file."""
+    random = Recording()
+    canary = np.frombuffer(b"canary-in-the-updates---", np.float32)
+    assert canary.size == P
+    trainer.result = lambda adapter: canary.copy()
+    rules = masked_rules(masked_study(secure_aggregation={"bound": 1e30}))
+    effects = Effects(random=random)
+    agent = make_masked_agent(ledger, trainer, rules, effects)
+    attempt, replies = MaskedAttempt(rules.study), []
+
+    def handle(data: bytes) -> bytes:
+        replies.append(agent.handle(data))
+        return replies[-1]
+
+    with caplog.at_level(logging.DEBUG):
+        attempt.to(Stage.DONE, handle)
+        handle(attempt.envelope(Survivors((1, 2))))
+    keys = [data for data in random.given if len(data) == 32][:3]  # share key, mask key, b
+    secrets = [*keys, IDENTITIES["north"].pem(None), b"canary"]
+    places = [*replies, caplog.text.encode()]
+    places += [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
+    assert len(keys) == 3
+    assert len(places) > 7
+    for secret in secrets:
+        for form in (secret, secret.hex().encode(), repr(secret)[2:-1].encode()):
+            assert not any(form in place for place in places)

@@ -1,0 +1,168 @@
+"""A consortium of any size with real cryptography and trainers that only add a number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from hashlib import shake_256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model.layout import Layout
+from privacy.identity import Identity
+from privacy.manifest import Study
+from privacy.secagg.agreement import model_digest, policy_of, shares_of
+from privacy.secagg.client import Effects, SecAggClient
+from privacy.secagg.offer import Expected
+from privacy.secagg.refusals import Refused
+from privacy.secagg.roster import Member, Roster, propose
+from privacy.wire.bodies import Body, Hello, Refusal
+from privacy.wire.envelope import Envelope, open_envelope, seal
+from privacy.wire.offer import TrainMasked
+from privacy.wire.reasons import Reason
+from privacy.wire.secagg import Advertisements, Deliver, Survivors, UnmaskRequest
+from server.rounds import Federation
+from tests.server.fakes import LAYOUT, FakeClock, FakeSite, World, make_study
+
+BOUND = 1.0  # the longest weighted update of these sites is 0.8
+BITS = 32  # so that a wrong sum stands out from rounding, at a hundred sites too
+EXCHANGES = ("advertise", "share", "masked input", "consistency", "unmask")
+ASKED = dict(
+    zip(EXCHANGES, (TrainMasked, Advertisements, Deliver, Survivors, UnmaskRequest), strict=True)
+)
+LARGE = 10_000_000  # bytes
+
+
+def identity_of(name: str) -> Identity:
+    return Identity.from_seed(shake_256(name.encode()).digest(32))
+
+
+def roster_of(names: list[str]) -> Roster:
+    members = [
+        Member(3 * number + 2, name, identity_of(name).public, f"Hospital {name}")
+        for number, name in enumerate(names)
+    ]
+    return propose(members, len(members) // 2 + 1, consortium="test-consortium").roster
+
+
+def masked_study(values: dict[str, Any], count: int, roster: Roster, **changes: Any) -> Study:
+    """A study of `count` sites whose rounds are masked."""
+    sites = [
+        {"name": member.name, "declared_patients": 100 * (1 + number % 4)}
+        for number, member in enumerate(roster.members[:count])
+    ]
+    table = {"roster": roster.digest().hex(), "bound": BOUND, "bits": BITS}
+    table["exchange_deadline"] = 30.0
+    table |= changes.pop("secure_aggregation", {})
+    whole = {**values, "sites": sites, "secure_aggregation": table}
+    whole["aggregation"] = {"strategy": "fedavg", "secure_aggregation": "required"}
+    whole["cohort"] = {"min_sites": 3, "round_deadline": 120.0, "reply_slot": 1.0}
+    return make_study(whole, **changes)
+
+
+@dataclass
+class MaskedSite(FakeSite):
+    """A site agent without data that masks its updates: real keys, real masks."""
+
+    roster: Roster | None = None
+    clock: Callable[[], float] = lambda: 0.0
+    layout: Layout = LAYOUT
+    client: SecAggClient | None = None
+    key: tuple[int, int, int] = (0, 0, 0)
+    delta: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    trained: list[tuple[int, int]] = field(default_factory=list)
+
+    def handle(self, data: bytes) -> bytes:
+        envelope = open_envelope(data, limit=LARGE)
+        self.asked.append(envelope)
+        return seal(replace(envelope, body=self.answer(envelope)))
+
+    def answer(self, envelope: Envelope) -> Body:
+        if self.refusals:
+            return Refusal(self.refusals.pop(0))
+        key = (envelope.run, envelope.round, envelope.attempt)
+        match envelope.body:
+            case Hello():
+                return replace(self.site_facts(), masked=True)
+            case TrainMasked() as train:
+                return self.start_refusal or self.begin(key, train)
+        if self.client is None or key != self.key:
+            return Refusal(Reason.NOT_STARTED)
+        if isinstance(envelope.body, Deliver):
+            self.train(key)
+        try:
+            return self.client.receive(envelope.body)
+        except Refused as refused:
+            return refused.body()
+
+    def begin(self, key: tuple[int, int, int], train: TrainMasked) -> Body:
+        if key != self.key:
+            assert self.roster is not None
+            policy = policy_of(self.study, self.roster, self.layout.parameters)
+            expected = Expected(*key, model_digest(self.study, train.start))
+            effects = Effects(clock=self.clock)
+            self.client = SecAggClient(
+                identity_of(self.name), self.roster, policy, expected, effects
+            )
+            self.key, self.left[key] = key, self.running
+        assert self.client is not None
+        try:
+            return self.client.receive(train.offer)
+        except Refused as refused:
+            return refused.body()
+
+    def train(self, key: tuple[int, int, int]) -> None:
+        assert self.client is not None
+        self.left[key] -= 1
+        if self.left[key] == -1:
+            self.trained.append(key[1:])
+            weight = shares_of(self.study)[self.name]
+            vector = self.vector() * np.float32(weight)
+            self.client.provide(self.client.encoding.encode(vector))
+
+    def vector(self) -> np.ndarray:
+        return np.full(self.layout.parameters, self.step, np.float32)
+
+    def forget(self) -> None:
+        """Its agent was restarted."""
+        self.client = None
+
+
+class MaskedWorld(World):
+    """`count` sites of a roster, on nodes 1001 ..; all of them on one clock."""
+
+    def __init__(self, folder: Path, values: dict[str, Any], count: int, **changes: Any) -> None:
+        names = [f"site-{number:03d}" for number in range(count)]
+        self.consortium = roster_of(names)
+        self.folder = folder
+        self.study = masked_study(values, count, self.consortium, **changes)
+        self.clock = FakeClock()
+        self.url = f"sqlite:///{folder / 'rounds.db'}"
+        self.sites: dict[str, MaskedSite] = {  # type: ignore[assignment]
+            name: MaskedSite(name, self.study, roster=self.consortium, clock=self.clock.time)
+            for name in names
+        }
+        for number, site in enumerate(self.sites.values()):
+            site.step = 0.25 * (1 + number % 3)
+        self.nodes = {name: 1001 + number for number, name in enumerate(names)}
+        self.handlers = {self.nodes[name]: site.handle for name, site in self.sites.items()}
+        self.faults = None
+
+    def federation(self, *arguments: Any, **options: Any) -> Federation:
+        made = super().federation(*arguments, **options)
+        return replace(made, consortium=self.consortium)
+
+    def mean(self, names: list[str] | None = None) -> float:
+        """What one round moves each number of the adapter by, if `names` survive."""
+        shares = shares_of(self.study)
+        chosen = names if names is not None else list(shares)
+        total = sum(shares[name] for name in chosen)
+        return sum(shares[name] * self.sites[name].step for name in chosen) / total
+
+    def tolerance(self, rounds: int = 1) -> float:
+        """Rounding: less than a level of each site in each rotated coordinate, and float32."""
+        count = len(self.sites)
+        level = 2 * BOUND / ((2**BITS - 1) // count)
+        return rounds * (2 * count * level / 0.5 + 1e-6)
