@@ -7,8 +7,8 @@ rest of the round: Flower's polling and the start of one client process per mess
 
 `exchange: ...` are the five exchanges of secure aggregation, one message to each site and back;
 `masked input` is also the wait for training and for the reply slot. Together with `aggregation`
-they are the round. `secure aggregation adds at most` is what would not be there without it: the
-shares, although they travel while the sites train, and the two exchanges after the last update.
+they are the round. `secure aggregation adds` is what would not be there without it: the two
+exchanges after the last update, and of that of shares what lies after the end of training.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def measure(rounds: int) -> list[Row]:
         "transfer": transfer,
         "aggregation": median("aggregation"),
         **_exchanges(outcome.rounds),
-        "secure aggregation adds at most": median("masking"),
+        "secure aggregation adds": median("masking"),
         "federation": outcome.seconds["federation"],
         "whole demo": outcome.seconds["total"],
     }

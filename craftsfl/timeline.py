@@ -10,7 +10,8 @@ from craftsfl.agent_watch import AgentState
 
 TRAINING = "training"
 AFTER_THE_INPUT = ("consistency", "unmask")
-ADDED = ("share", *AFTER_THE_INPUT)
+SHARE = "share"
+ADDED = (SHARE, *AFTER_THE_INPUT)
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,13 @@ class RoundTiming:
     training: float
     aggregation: float
     exchanges: Mapping[str, float] = field(default_factory=dict)
+    hidden: float = 0.0  # seconds of the exchange of shares in which a site still trained
 
     @property
     def masking(self) -> float:
-        """At most the seconds that secure aggregation adds: without it, neither shares would
-        travel, though they do while the sites train, nor anything after the last update."""
-        return sum(self.exchanges.get(name, 0.0) for name in ADDED)
+        """The seconds that secure aggregation adds: nothing would follow the last update without
+        it, and no shares would travel, but those do while the sites train (`hidden`)."""
+        return sum(self.exchanges.get(name, 0.0) for name in ADDED) - self.hidden
 
     @property
     def waiting(self) -> float:
@@ -49,6 +51,7 @@ class Timeline:
         self._last_update: dict[int, float] = {}
         self._training: dict[tuple[str, int], tuple[float, float]] = {}
         self._exchanges: dict[int, dict[str, float]] = {}
+        self._shared: dict[int, float] = {}
         self.rounds: list[RoundTiming] = []
 
     def see_agent(self, site: str, state: AgentState) -> None:
@@ -70,6 +73,8 @@ class Timeline:
         elif name == "exchange-finished":
             exchanges = self._exchanges.setdefault(number, {})
             exchanges[str(event["exchange"])] = float(str(event["seconds"]))
+            if event["exchange"] == SHARE:
+                self._shared[number] = at
         elif name == "site-finished":
             self._last_update[number] = at
         else:
@@ -86,4 +91,12 @@ class Timeline:
         after = sum(exchanges.get(name, 0.0) for name in AFTER_THE_INPUT)
         aggregation = max(0.0, at - self._last_update.get(number, at) - after)
         trained = max(training, default=0.0)
-        self.rounds.append(RoundTiming(number, at - began, trained, aggregation, exchanges))
+        hidden = self._hidden(number, exchanges.get(SHARE, 0.0))
+        self.rounds.append(RoundTiming(number, at - began, trained, aggregation, exchanges, hidden))
+
+    def _hidden(self, number: int, share: float) -> float:
+        """Seconds of the exchange of shares before the last site had ended its training."""
+        ends = [last for (_, round_), (_, last) in self._training.items() if round_ == number]
+        if not ends or number not in self._shared:
+            return 0.0
+        return min(share, max(0.0, max(ends) - (self._shared[number] - share)))

@@ -247,7 +247,9 @@ class MaskedAttempt:
         return Outcome(None, tuple(sorted(finished)), self._parts.dropped(), reason)
 
     def _explained(self, aborted: Aborted) -> str:
-        named = [self._sites[site].name for site in aborted.sites]
+        sites = [self._sites[site] for site in aborted.sites]
+        # An exchange that is lost ends at once: who had not answered yet is not at fault.
+        named = [part.name for part in sites if part.dropped or aborted.check is not Check.TOO_FEW]
         who = f" ({', '.join(named)})" if named else ""
         return (
             f"Secure aggregation ended at the exchange {aborted.stage!r}{who}; nothing was "

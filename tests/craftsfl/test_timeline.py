@@ -47,19 +47,29 @@ def test_a_round_is_split_into_training_aggregation_and_waiting(
     assert timing.waiting == 6.0
 
 
-def test_a_masked_round_is_split_into_its_exchanges() -> None:
+@pytest.mark.parametrize(
+    ("trained_until", "added"), [(None, 9.5), (104.0, 9.5), (107.0, 7.5), (112.0, 5.5)]
+)
+def test_a_masked_round_is_split_into_its_exchanges(
+    monkeypatch: pytest.MonkeyPatch, trained_until: float | None, added: float
+) -> None:
+    """Shares travel from 105 to 109; what of that falls into training is not added."""
     timeline = Timeline()
+    if trained_until is not None:
+        monkeypatch.setattr("craftsfl.timeline.time.time", lambda: trained_until)
+        timeline.see_agent("a", AgentState("training", 1, 1, 4))
     timeline.see_event({"event": "round-started", "round": 1, "time": 100.0})
     exchanges = {"advertise": 5.0, "share": 4.0, "masked input": 6.0, "consistency": 3.0}
     for exchange, seconds in {**exchanges, "unmask": 2.5}.items():
         event = {"event": "exchange-finished", "exchange": exchange, "seconds": seconds}
-        timeline.see_event({**event, "round": 1, "time": 0.0})
+        ended = 109.0 if exchange == "share" else 0.0
+        timeline.see_event({**event, "round": 1, "time": ended})
         if exchange == "masked input":
             timeline.see_event({"event": "site-finished", "round": 1, "site": "a", "time": 115.0})
     timeline.see_event({"event": "round-finished", "round": 1, "time": 121.0})
     (timing,) = timeline.rounds
     assert timing.exchanges == {**exchanges, "unmask": 2.5}
-    assert timing.masking == 9.5
+    assert timing.masking == added
     assert timing.aggregation == 0.5
 
 
