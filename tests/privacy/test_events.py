@@ -116,7 +116,7 @@ def test_event_of_a_study_is_one_round() -> None:
                 "learning_rate": 1.0,
             },
             "privacy": {"delta": 1e-5},
-            "aggregation": {"strategy": "fedavg"},
+            "aggregation": {"strategy": "fedavg", "secure_aggregation": "plain"},
             "cohort": {"min_sites": 1, "round_deadline": 60.0},
             "sites": ({"name": "a", "declared_patients": 500},),
             "samples": {"prompts": ("p",), "seeds": (1,)},
