@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from privacy.errors import DeploymentError
 
 GRACE_SECONDS = 12.0
 TAIL_LINES = 12
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -75,23 +77,9 @@ class Supervisor:
     def start(self, command: Command) -> Running:
         """Start `command`, its output appended to its log."""
         command.log.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with command.log.open("ab") as log:
-                process = subprocess.Popen(
-                    command.argv,
-                    env=dict(command.env),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-        except OSError as error:
-            raise DeploymentError(
-                f"{command.name} cannot be started: {error.strerror}.",
-                f"Check {command.argv[0]}.",
-            ) from None
-        running = Running(command, process)
-        self._running.append(running)
+        with _interrupts_held():  # a process that is there is also known
+            running = Running(command, _process(command))
+            self._running.append(running)
         return running
 
     def dead(self) -> list[Running]:
@@ -116,6 +104,43 @@ class Supervisor:
         """End all: SIGTERM, newest first, then SIGKILL for what is left of the grace time."""
         running, self._running = self._running[::-1], []
         _end(running)
+
+
+def _process(command: Command) -> subprocess.Popen[bytes]:
+    try:
+        with command.log.open("ab") as log:
+            return subprocess.Popen(
+                command.argv,
+                env=dict(command.env),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise DeploymentError(
+            f"{command.name} cannot be started: {error.strerror}.", f"Check {command.argv[0]}."
+        ) from None
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Let signals that Python handles wait for the end of the block; KeyboardInterrupt then.
+
+    By handlers and not by the signal mask, which a new process would inherit.
+    """
+    held: list[int] = []
+    numbers = [number for number in INTERRUPTS if callable(signal.getsignal(number))]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []  # only the main thread is interrupted
+    before = {n: signal.signal(n, lambda number, frame: held.append(number)) for n in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if held:
+        raise KeyboardInterrupt
 
 
 def _end(group: list[Running]) -> None:

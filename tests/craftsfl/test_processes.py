@@ -53,6 +53,25 @@ def test_stop_ends_children_of_children(tmp_path: Path, options: str) -> None:
     assert not psutil.pid_exists(grandchild)
 
 
+def test_an_interrupt_in_the_instant_of_the_start_orphans_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: object, **options: object) -> None:
+            super().__init__(*arguments, **options)  # type: ignore[call-overload]
+            started.append(self)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), Supervisor() as supervisor:
+        supervisor.start(command(tmp_path, "import time; time.sleep(600)"))
+    assert len(started) == 1 and started[0].poll() is not None
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
 def test_an_orphan_in_the_session_of_a_dead_process_is_ended(tmp_path: Path) -> None:
     file = tmp_path / "pid"
     code = GRANDCHILD.format(options="", file=str(file)).replace(
