@@ -1,0 +1,13 @@
+"""`craftsfl model`: base models, samples, evaluation. A module for each command."""
+
+from __future__ import annotations
+
+import typer
+
+from craftsfl.cli.model.install import install
+from craftsfl.cli.model.pretrain import pretrain
+from craftsfl.cli.model.sample import sample
+
+app = typer.Typer(help="Base models: pretrain, install, sample.", no_args_is_help=True)
+for command in (pretrain, install, sample):
+    app.command()(command)
