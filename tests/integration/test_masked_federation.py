@@ -264,6 +264,7 @@ def test_a_site_that_is_killed_before_it_masks_is_left_out(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # 264 s on a quiet machine
 def test_one_of_five_is_killed_at_each_exchange(make_sites: Callable[[int], Sites]) -> None:
     """A site for each exchange, one a round; each comes back and takes part in the next round."""
     sites = make_sites(len(EXCHANGES))
