@@ -71,10 +71,18 @@ def find_base(base: Base, *, root: Path | None = None, verify: bool = True) -> P
     if cached.is_dir():
         folder = cached
     else:
-        folder = _local_folder(base.source, root) or _from_hub(base.source)
+        folder = locate_base(base.source, root=root)
     if verify:
         _check_digest(folder, base.digest, in_cache=folder == cached)
     return folder
+
+
+def locate_base(source: str, *, root: Path | None = None) -> Path:
+    """Folder of a base that nothing pins yet: "tiny", a local folder, or a name on the hub.
+
+    Raises `ModelError` where no such base is to be had.
+    """
+    return _local_folder(source, root) or _from_hub(source)
 
 
 def _cached(digest: str) -> Path:
