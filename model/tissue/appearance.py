@@ -37,6 +37,9 @@ def _rotate_hue(vector: Rgb, degrees: float) -> NDArray[np.float64]:
 class Appearance:
     """Stain and scanner of one slide.
 
+    nuclear, ground: unit vectors of the two stains, optical density over (red, green, blue):
+    the one of nuclei and the one of everything else. Another protocol than H&E has others; hue
+    and strength below then mean those.
     haematoxylin_hue, eosin_hue: degrees about the grey axis away from Ruifrok's vectors.
     haematoxylin, eosin: strength, natural-log optical density at concentration 1.
     white: colour of empty glass, 0-1 per channel. brightness: factor on all light.
@@ -52,6 +55,8 @@ class Appearance:
     brightness: float = 1.0
     blur: float = 0.5
     noise: float = 2.0
+    nuclear: Rgb = HAEMATOXYLIN
+    ground: Rgb = EOSIN
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Appearance:
@@ -83,8 +88,8 @@ class Appearance:
         """Turn concentrations [2, s, s] of (haematoxylin, eosin) into an image [s, s, 3]."""
         vectors = np.stack(
             [
-                self.haematoxylin * _rotate_hue(HAEMATOXYLIN, self.haematoxylin_hue),
-                self.eosin * _rotate_hue(EOSIN, self.eosin_hue),
+                self.haematoxylin * _rotate_hue(self.nuclear, self.haematoxylin_hue),
+                self.eosin * _rotate_hue(self.ground, self.eosin_hue),
             ]
         ).astype(np.float32)
         blurred = ndimage.gaussian_filter(concentrations, (0.0, self.blur, self.blur), truncate=3.0)

@@ -1,0 +1,142 @@
+"""Where an encoder's files are, and the digest over those that are loaded. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from privacy.errors import ModelError
+
+# The `source`s that name what comes with craftsfl, and their folders under weights/.
+SHIPPED = MappingProxyType({"tiny": "tiny-encoder", "tiny-evaluator": "tiny-evaluator"})
+
+_PATTERNS = (
+    "config.json",
+    "preprocessor_config.json",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer*.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+)
+_TAG = b"craftsfl/encoder/v1\0"
+_HINT = (
+    "Name tiny, tiny-evaluator, a folder with config.json and model.safetensors, or a model "
+    "on the hub."
+)
+
+
+@dataclass(frozen=True)
+class EncoderFiles:
+    """A folder that holds an encoder; config: its config.json; preprocessing may be empty."""
+
+    source: str
+    folder: Path
+    config: dict[str, Any]
+    preprocessing: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """The config's model_type: "clip", "vit", "resnet" and so on."""
+        return str(self.config.get("model_type", ""))
+
+    def digest(self) -> str:
+        """ "sha256:" and 64 hex digits over the sorted (name, SHA-256 of content) pairs."""
+        pairs = [(path.name, _hash(path)) for path in loaded_files(self.folder)]
+        text = json.dumps(pairs, separators=(",", ":"), ensure_ascii=True)
+        return "sha256:" + hashlib.sha256(_TAG + text.encode("ascii")).hexdigest()
+
+
+def find_encoder(source: str) -> EncoderFiles:
+    """The files of "tiny", "tiny-evaluator", a local folder or a model on the hub.
+
+    What is on this machine is preferred to the network. Raises `ModelError` where there is no such
+    encoder, or where it has no safetensors weights: pickled ones are programs and never opened.
+    """
+    folder = _locate(source)
+    if not any(folder.glob("model*.safetensors")):
+        raise ModelError(
+            f"The encoder {source!r} has no safetensors weights.",
+            "Save it again with transformers' save_pretrained; pickled weights are not loaded.",
+        )
+    preprocessing = folder / "preprocessor_config.json"
+    return EncoderFiles(
+        source,
+        folder,
+        _read(folder / "config.json"),
+        _read(preprocessing) if preprocessing.is_file() else {},
+    )
+
+
+def loaded_files(folder: Path) -> list[Path]:
+    """The files that count, sorted by name."""
+    return sorted({path for pattern in _PATTERNS for path in folder.glob(pattern)})
+
+
+def shipped_encoder(source: str) -> Path | None:
+    """Folder of "tiny" or "tiny-evaluator": beside the checkout, or under sys.prefix."""
+    name = SHIPPED[source]
+    checkout = Path(__file__).resolve().parents[2] / "weights" / name
+    installed = Path(sys.prefix) / "share" / "craftsfl" / name
+    return next((path for path in (checkout, installed) if path.is_dir()), None)
+
+
+def _locate(source: str) -> Path:
+    if source in SHIPPED:
+        shipped = shipped_encoder(source)
+        if shipped is None:
+            raise ModelError(
+                f"The encoder {source!r} that comes with craftsfl is not installed.",
+                "Make it with `craftsfl model pretrain-encoder`, or run from a full checkout.",
+            )
+        return shipped
+    folder = Path(source).expanduser()
+    return folder if folder.is_dir() else _from_hub(source)
+
+
+def _from_hub(source: str) -> Path:
+    """The snapshot in the hub's own cache; downloaded only where there is none."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    patterns = list(_PATTERNS)
+    try:
+        try:
+            return Path(snapshot_download(source, allow_patterns=patterns, local_files_only=True))
+        except LocalEntryNotFoundError:
+            return Path(snapshot_download(source, allow_patterns=patterns))
+    except HFValidationError:
+        message = f"The encoder {source!r} is neither a folder here nor the name of one on the hub."
+    except OSError:  # the root of the hub's errors: offline, unknown name, no permission
+        message = f"The encoder {source!r} is no folder here and cannot be fetched from the hub."
+    raise ModelError(message, _HINT)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except OSError:
+        raise ModelError(f"{path.parent} holds no encoder ({path.name}).", _HINT) from None
+    except ValueError:
+        raise ModelError(f"{path} is not valid JSON.", "Get the encoder again.") from None
+    if not isinstance(found, dict):
+        raise ModelError(f"{path} is no JSON object.", "Get the encoder again.")
+    return found
+
+
+def _hash(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(
+            f"{path} cannot be read: {error.strerror}.", "Get the encoder again."
+        ) from None
