@@ -128,12 +128,19 @@ def write_vector(unet: Unet, layout: Layout, vector: NDArray[np.float32]) -> Non
 
 @contextmanager
 def without_adapter(unet: Unet) -> Iterator[None]:
-    """Run the frozen base inside the block, with the adapter switched off."""
+    """Run the frozen base inside the block, with the adapter switched off.
+
+    Its parameters ask for gradients afterwards just where they did before: peft would switch that
+    on for all of them.
+    """
+    wanted = [(value, value.requires_grad) for _, value in _adapter_parameters(unet)]
     unet.disable_adapters()
     try:
         yield
     finally:
         unet.enable_adapters()
+        for value, wants in wanted:
+            value.requires_grad_(wants)
 
 
 def save_adapter(path: Path, layout: Layout, vector: NDArray[np.float32], adapter: Adapter) -> None:

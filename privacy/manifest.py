@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from privacy.config import Strict, load_toml
+from privacy.losses import LossName
 from privacy.secagg.offer import SMALLEST_COHORT, threshold
 from privacy.secagg.width import MAX_BITS, MIN_BITS, relative_error
 
@@ -23,6 +24,7 @@ Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=2**32 - 1)]  # as the wire counts
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Caption = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class Base(Strict):
@@ -51,7 +53,58 @@ class Training(Strict):
     noise_multiplier: Annotated[float, Field(ge=0)]  # sigma: noise std is sigma * C
     optimizer: Literal["sgd", "adam"]
     learning_rate: Positive
-    loss: Literal["denoising"] = "denoising"
+    loss: LossName = "denoising"
+
+
+class Encoder(Strict):
+    """A frozen image encoder, public as the base is, found by its source and pinned by digest."""
+
+    source: str = Field(min_length=1)  # "tiny", a local folder, or a hub id
+    digest: Digest
+
+
+class Correlation(Strict):
+    """Correlation regulation: lambda w(t) relu(m - rho), features against a frozen encoder."""
+
+    weight: Positive  # lambda
+    margin: Annotated[float, Field(ge=-1, le=1)]  # m, from public data: craftsfl model margin
+    block: str = Field(min_length=1)  # of the UNet, e.g. "up_blocks.1"
+    encoder: Encoder
+
+
+class DriftSuppressor(Strict):
+    """beta |eps_theta - eps_base|^2: what the adapter changes costs something."""
+
+    weight: Positive  # beta
+
+
+class Grounding(Strict):
+    """Text grounding: -log softmax of a row's own caption against `each` of public `captions`."""
+
+    weight: Positive
+    temperature: Positive  # tau, in units of the denoising loss
+    captions: tuple[Caption, ...] = Field(min_length=1)  # public, and never a patient's
+    each: Annotated[int, Field(ge=1, le=8)] = 1  # K: so many forward passes more
+
+    @model_validator(mode="after")
+    def _are_enough(self) -> Grounding:
+        if len(set(self.captions)) != len(self.captions):
+            raise ValueError("a public caption is listed twice")
+        if self.each > len(self.captions):
+            raise ValueError(f"each is {self.each} but only {len(self.captions)} are listed")
+        return self
+
+
+class StageTwo(Strict):
+    """The terms of the loss "stage-two" beside denoising; a table that is left out is off.
+
+    All are constants of the study, set on public data: weights that follow private losses would
+    couple patients, and tell about them.
+    """
+
+    correlation: Correlation | None = None
+    drift: DriftSuppressor | None = None
+    grounding: Grounding | None = None
 
 
 class Privacy(Strict):
@@ -132,6 +185,7 @@ class Study(Strict):
     sites: tuple[Site, ...] = Field(min_length=1)
     samples: Samples
     secure_aggregation: SecureAggregation | None = None
+    stage_two: StageTwo | None = None
 
     @property
     def masked(self) -> bool:
@@ -164,6 +218,15 @@ class Study(Strict):
             )
         if self.secure_aggregation is not None:
             _check_masking(self.secure_aggregation, len(self.sites))
+        if (self.training.loss == "stage-two") != (self.stage_two is not None):
+            raise ValueError(
+                'the table [stage_two] is needed exactly where training.loss is "stage-two"'
+            )
+        if self.stage_two == StageTwo():
+            raise ValueError(
+                "[stage_two] has no term: give [stage_two.correlation], [stage_two.drift] or "
+                "[stage_two.grounding]"
+            )
         return self
 
     def site(self, name: str) -> Site | None:
@@ -173,6 +236,8 @@ class Study(Strict):
     def digest(self) -> bytes:
         """SHA-256 (32 bytes) of the manifest's canonical JSON: layout and comments do not count."""
         values = self.model_dump(mode="json")
+        if self.stage_two is None:  # studies of one stage keep the digest that they have always had
+            del values["stage_two"]
         text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(b"craftsfl/study/v1\0" + text.encode("ascii")).digest()
 

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from client.data import SiteData, Tile, read_image
 from model.base import Pipeline, image_size
+from model.text import encode_captions
 from privacy.errors import DataError
 
 OnProgress = Callable[[int, int], None]
@@ -95,26 +96,6 @@ def encode_site(
     if path is not None:
         _save(path, tiles)
     return tiles
-
-
-@torch.no_grad()
-def encode_captions(pipeline: Pipeline, captions: Sequence[str]) -> Tensor:
-    """Embeddings [captions, length, width] as the pipeline makes them, cut at its length."""
-    tokenizer, encoder = pipeline.tokenizer, pipeline.text_encoder
-    parts = []
-    for start in range(0, len(captions), _BATCH):
-        tokens = tokenizer(
-            list(captions[start : start + _BATCH]),
-            padding="max_length",
-            max_length=tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        ).to(pipeline.device)
-        # As diffusers: most encoders of this family were trained without a mask.
-        masked = getattr(encoder.config, "use_attention_mask", False)
-        mask = tokens.attention_mask if masked else None
-        parts.append(encoder(tokens.input_ids, attention_mask=mask)[0].float().cpu())
-    return torch.cat(parts)
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from client.agent.withdrawals import purge
 from client.data import SiteData, Tile, read_image
 from client.training import encode_site
-from client.training.encoding import encode_captions
+from model.text import encode_captions
 from privacy.errors import DataError
 
 DIGEST = "sha256:" + "1" * 64

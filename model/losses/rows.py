@@ -1,21 +1,13 @@
-"""Losses of the denoising model, one number a row.
-
-Every loss decomposes per row: row i's loss and gradient depend on row i alone, because the clip
-bounds one patient's influence only then. A term that couples two private rows (in-batch contrast,
-batch statistics) must never be registered here; the tests hold every registered loss to it.
-"""
+"""What every loss is given: rows of (tile, t, noise), and the schedule that noises them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from model.adapters import Unet
 from privacy.errors import ModelError
 
 Scheduler = Any  # any of diffusers' schedulers: they share no typed base
@@ -29,11 +21,18 @@ class Rows:
     timesteps: Tensor  # t [n], int64
     noise: Tensor  # eps, like latents
     text: Tensor  # caption embeddings [n, length, width]
+    # R^Y above the diagonal, [n, N (N - 1) / 2]; where a loss compares with a frozen encoder
+    reference: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Rows:
         """The same rows on `device`."""
-        parts = (self.latents, self.timesteps, self.noise, self.text)
-        return Rows(*(part.to(device) for part in parts))
+        return Rows(
+            latents=self.latents.to(device),
+            timesteps=self.timesteps.to(device),
+            noise=self.noise.to(device),
+            text=self.text.to(device),
+            reference=None if self.reference is None else self.reference.to(device),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,33 +77,10 @@ class NoiseSchedule:
         signal, sigma = self._scales(rows)
         return signal * rows.noise - sigma * rows.latents
 
+    def signal(self, rows: Rows) -> Tensor:
+        """w(t) = alpha-bar_t [n]: how much of the image a noised row still shows."""
+        return self.alphas_cumprod[rows.timesteps]
+
     def _scales(self, rows: Rows) -> tuple[Tensor, Tensor]:
-        alpha_bar = self.alphas_cumprod[rows.timesteps].reshape(-1, 1, 1, 1)
+        alpha_bar = self.signal(rows).reshape(-1, 1, 1, 1)
         return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
-
-
-class Loss(Protocol):
-    """A per-row loss: (UNet, rows, schedule) to float32 [n], differentiable."""
-
-    def __call__(self, unet: Unet, rows: Rows, schedule: NoiseSchedule) -> Tensor:
-        """Losses [n]; row i depends on row i alone."""
-        ...
-
-
-def denoising(unet: Unet, rows: Rows, schedule: NoiseSchedule) -> Tensor:
-    """Mean squared error of the prediction, over the elements of each row (Ho et al., eq. 14)."""
-    dtype = unet.dtype
-    noised = schedule.noised(rows).to(dtype)
-    predicted: Tensor = unet(noised, rows.timesteps, rows.text.to(dtype), return_dict=False)[0]
-    return (predicted.float() - schedule.target(rows)).square().flatten(1).mean(dim=1)
-
-
-LOSSES: Mapping[str, Loss] = MappingProxyType({"denoising": denoising})
-
-
-def find_loss(name: str) -> Loss:
-    """The registered loss called `name`. Raises `ModelError` that lists the known names."""
-    loss = LOSSES.get(name)
-    if loss is None:
-        raise ModelError(f"There is no loss {name!r}.", f"Known losses: {', '.join(LOSSES)}.")
-    return loss

@@ -1,0 +1,38 @@
+"""Losses of the denoising model, one number a row.
+
+Every loss decomposes per row: row i's loss and gradient depend on row i alone, because the clip
+bounds one patient's influence only then. What couples two private rows (in-batch contrast, batch
+statistics) is refused by name (`privacy.losses`); the tests hold every registered loss to it.
+"""
+
+from model.losses.features import block_names, caught, feature_side, find_block, pooled
+from model.losses.reference import reference_correlations
+from model.losses.registry import LOSSES, find_loss, loss_of, stage_two_loss
+from model.losses.rows import NoiseSchedule, Rows, Scheduler
+from model.losses.stage_two import Loss, StageTwoLoss, agreement, denoising
+from model.losses.terms import contrast, correlations, hinge, pearson, squared_error
+
+__all__ = [
+    "LOSSES",
+    "Loss",
+    "NoiseSchedule",
+    "Rows",
+    "Scheduler",
+    "StageTwoLoss",
+    "agreement",
+    "block_names",
+    "caught",
+    "contrast",
+    "correlations",
+    "denoising",
+    "feature_side",
+    "find_block",
+    "find_loss",
+    "hinge",
+    "loss_of",
+    "pearson",
+    "pooled",
+    "reference_correlations",
+    "squared_error",
+    "stage_two_loss",
+]

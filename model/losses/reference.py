@@ -1,0 +1,24 @@
+"""R^Y: how a tile's places resemble each other for a frozen encoder that sees the clean image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from model.encoders.interface import ImageEncoder, Pictures, prepare
+from model.losses.features import pooled
+from model.losses.terms import correlations
+
+
+@torch.no_grad()
+def reference_correlations(encoder: ImageEncoder, images: Pictures, side: int) -> Tensor:
+    """R^Y above its diagonal, float16 [n, N (N - 1) / 2] on the CPU: 4 kB an image for N = 64.
+
+    `images`: uint8 [n, h, w, 3] or pictures, brought to the encoder's resolution. `side`: of the
+    block's grid (`feature_side`). An encoder with a finer grid is averaged over areas to it, one
+    with a coarser grid keeps its own; then the features are averaged when they are compared.
+    Half precision keeps a correlation to 5e-4.
+    """
+    tokens = encoder.tokens(prepare(images, encoder))
+    grid = min(side, *tokens.shape[2:])
+    return correlations(pooled(tokens, grid * grid)).half().cpu()

@@ -1,0 +1,53 @@
+"""Losses by name. What couples two patients' rows has no place here, and is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+
+from torch import Tensor
+
+from model.base import Pipeline
+from model.losses.stage_two import Loss, StageTwoLoss, denoising
+from model.text import encode_captions
+from privacy.errors import ModelError
+from privacy.losses import UNCOUPLED_HINT, coupled
+from privacy.manifest import StageTwo, Study
+
+LOSSES: Final[Mapping[str, Loss]] = MappingProxyType({"denoising": denoising})
+"""Losses without constants. "stage-two" has some, and is made by `loss_of`."""
+
+
+def find_loss(name: str) -> Loss:
+    """The registered loss called `name`.
+
+    Raises `ModelError`: for an unknown name with the known ones, for one that couples patients
+    with the reason.
+    """
+    reason = coupled(name)
+    if reason is not None:
+        raise ModelError(f"{reason[0].upper()}{reason[1:]}.", UNCOUPLED_HINT)
+    loss = LOSSES.get(name)
+    if loss is None:
+        known = ", ".join([*LOSSES, "stage-two (with its table of constants)"])
+        raise ModelError(f"There is no loss {name!r}.", f"Known losses: {known}.")
+    return loss
+
+
+def loss_of(study: Study, pipeline: Pipeline) -> Loss:
+    """The loss that `study` trains with on `pipeline`; raises `ModelError`."""
+    if study.stage_two is None:
+        return find_loss(study.training.loss)
+    return stage_two_loss(study.stage_two, pipeline)
+
+
+def stage_two_loss(terms: StageTwo, pipeline: Pipeline) -> StageTwoLoss:
+    """Denoising and `terms`; public captions are encoded here, once."""
+    grounding = terms.grounding
+    captions = None if grounding is None else _embedded(pipeline, grounding.captions)
+    return StageTwoLoss(terms.correlation, terms.drift, grounding, captions)
+
+
+def _embedded(pipeline: Pipeline, captions: Sequence[str]) -> Tensor:
+    return encode_captions(pipeline, captions).to(pipeline.device)

@@ -1,0 +1,135 @@
+"""The loss of stage two: denoising, and what regulates it.
+
+l = |eps - eps_theta|^2 + lambda w(t) relu(m - rho) + beta |eps_theta - eps_base|^2
+    + gamma (-log softmax over the own and K public captions), each term for each row by itself.
+
+All constants are public (`privacy.manifest.StageTwo`). docs/stage-two.md says what each costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import torch
+from torch import Tensor
+
+from model.adapters import Unet, without_adapter
+from model.losses.features import caught, pooled
+from model.losses.rows import NoiseSchedule, Rows
+from model.losses.terms import contrast, correlations, hinge, pearson, squared_error
+from privacy.errors import ModelError
+from privacy.manifest import Correlation, DriftSuppressor, Grounding
+
+_ALIKE: Final = 1e-3  # embeddings end in a layer norm: their numbers are about 1
+
+
+class Loss(Protocol):
+    """A per-row loss: (UNet, rows, schedule) to float32 [n], differentiable."""
+
+    def __call__(self, unet: Unet, rows: Rows, schedule: NoiseSchedule) -> Tensor:
+        """Losses [n]; row i depends on row i alone."""
+        ...
+
+
+def denoising(unet: Unet, rows: Rows, schedule: NoiseSchedule) -> Tensor:
+    """Mean squared error of the prediction, over the elements of each row (Ho et al., eq. 14)."""
+    predicted = _predicted(unet, schedule.noised(rows), rows, rows.text)
+    return squared_error(predicted, schedule.target(rows))
+
+
+@dataclass(frozen=True, slots=True)
+class StageTwoLoss:
+    """A `Loss`: denoising and the terms that are not None. Every pass has the rows of the batch.
+
+    `captions`: embeddings [P, length, width] of grounding's public captions, on the UNet's device.
+    """
+
+    correlation: Correlation | None = None
+    drift: DriftSuppressor | None = None
+    grounding: Grounding | None = None
+    captions: Tensor | None = field(default=None, repr=False)
+
+    def __call__(self, unet: Unet, rows: Rows, schedule: NoiseSchedule) -> Tensor:
+        """See `Loss`. Raises `ModelError` where rows lack what a term needs."""
+        noised, target = schedule.noised(rows), schedule.target(rows)
+        base = None if self.drift is None else _base_predicted(unet, noised, rows)
+        predicted, regulation = self._own_pass(unet, noised, rows)
+        own = squared_error(predicted, target)
+        loss = own
+        if self.correlation is not None and regulation is not None:
+            loss = loss + self.correlation.weight * schedule.signal(rows) * regulation
+        if self.drift is not None and base is not None:
+            loss = loss + self.drift.weight * squared_error(predicted, base)
+        if self.grounding is not None:
+            found = self._grounded(unet, noised, rows, (own, target))
+            loss = loss + self.grounding.weight * found
+        return loss
+
+    def _own_pass(self, unet: Unet, noised: Tensor, rows: Rows) -> tuple[Tensor, Tensor | None]:
+        """eps_theta under the own captions, and l_corr of the features that it passed through."""
+        if self.correlation is None:
+            return _predicted(unet, noised, rows, rows.text), None
+        with caught(unet, self.correlation.block) as features:
+            predicted = _predicted(unet, noised, rows, rows.text)
+        rho = agreement(features[0], rows)
+        return predicted, hinge(rho, self.correlation.margin)
+
+    def _grounded(
+        self, unet: Unet, noised: Tensor, rows: Rows, known: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """-log softmax [n]; `known`: the rows' own errors and targets. K passes of n rows each."""
+        own, target = known
+        texts = self._public_texts(rows)
+        others = [squared_error(_predicted(unet, noised, rows, text), target) for text in texts]
+        alike = torch.stack([_alike(text, rows.text) for text in texts], dim=1)
+        temperature = 1.0 if self.grounding is None else self.grounding.temperature
+        return contrast(own, others, alike, temperature)
+
+    def _public_texts(self, rows: Rows) -> Sequence[Tensor]:
+        """K public captions for each row, as the rows' text.
+
+        They turn with the row's own timestep, so that all of the list have their turn and the
+        choice still depends on nothing but the row.
+        """
+        if self.grounding is None or self.captions is None:
+            raise ModelError("Grounding needs its public captions.", "Use loss_of(study, base).")
+        count = len(self.captions)
+        return [self.captions[(rows.timesteps + j) % count] for j in range(self.grounding.each)]
+
+
+def agreement(features: Tensor, rows: Rows) -> Tensor:
+    """rho [n]: how the features' correlations agree with the frozen encoder's (`rows.reference`).
+
+    Raises `ModelError` where the rows carry no reference, or one of another grid.
+    """
+    if rows.reference is None:
+        raise ModelError(
+            "The rows carry no reference correlations.", "Encode the tiles for this loss."
+        )
+    pairs = rows.reference.shape[1]
+    tokens = (1 + int((1 + 8 * pairs) ** 0.5)) // 2  # pairs = tokens (tokens - 1) / 2
+    return pearson(correlations(pooled(features, tokens)), rows.reference.float())
+
+
+def _alike(text: Tensor, own: Tensor) -> Tensor:
+    """bool [n]: embeddings of one and the same caption, whatever others were encoded beside it."""
+    return (text - own).abs().flatten(1).amax(dim=1) < _ALIKE
+
+
+def _predicted(unet: Unet, noised: Tensor, rows: Rows, text: Tensor) -> Tensor:
+    """eps_theta(z_t, t, c), or v_theta: float32, like the latents."""
+    dtype = unet.dtype
+    said: Tensor = unet(noised.to(dtype), rows.timesteps, text.to(dtype), return_dict=False)[0]
+    return said.float()
+
+
+@torch.no_grad()
+def _base_predicted(unet: Unet, noised: Tensor, rows: Rows) -> Tensor:
+    """eps_base: the same UNet with its adapter switched off. Nothing of it gets a gradient.
+
+    Before the pass with gradient: switching adapters touches which of their parameters want one.
+    """
+    with without_adapter(unet):
+        return _predicted(unet, noised, rows, rows.text)
