@@ -9,7 +9,7 @@ from client.settings import ANY, Policy
 from privacy.accounting.bounds import largest_delta
 from privacy.errors import ConfigError, PolicyError
 from privacy.manifest import Study
-from privacy.secagg.offer import threshold
+from privacy.secagg.offer import most_colluders
 
 _DECLARED_FACTOR = 2  # how far rounding may take the declared from the true cohort size
 
@@ -113,8 +113,13 @@ class SiteRules:
         if study.secure_aggregation.roster != policy.roster:
             yield f"its roster {study.secure_aggregation.roster} is not the policy's `roster`"
         sites = len(study.sites)
-        if 2 * threshold(sites) <= sites + policy.max_colluders:
+        if policy.max_colluders > most_colluders(sites):
             yield f"{sites} sites do not withstand max_colluders {policy.max_colluders}"
+        if study.smallest_cohort < policy.min_cohort:
+            yield (
+                f"a sum may be of {study.smallest_cohort} sites (cohort.min_sites), which is below "
+                f"min_cohort {policy.min_cohort}"
+            )
 
     def _study_faults(self) -> Iterator[str]:
         digest = self.study.digest().hex()
@@ -122,10 +127,19 @@ class SiteRules:
             yield f"its digest {digest} is not among `studies`"
         if not self.policy.allows_base(self.study.base.digest):
             yield f"its base model {self.study.base.digest} is not among `bases`"
+        yield from self._encoder_faults()
         yield from _above("rank", self.study.adapter.rank, self.policy.max_rank)
         yield from _above("delta", self.study.privacy.delta, self.policy.delta)
         yield from _above("rounds", self.study.rounds, self.policy.max_rounds)
         yield from _above("attempts", self.study.privacy.attempts, self.policy.max_attempts)
+
+    def _encoder_faults(self) -> Iterator[str]:
+        terms = self.study.stage_two
+        if terms is None or terms.correlation is None:
+            return
+        digest = terms.correlation.encoder.digest
+        if not self.policy.allows_encoder(digest):
+            yield f"its frozen encoder {digest} is not among `encoders`"
 
     def _mechanism_faults(self) -> Iterator[str]:
         training, policy = self.study.training, self.policy

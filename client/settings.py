@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from privacy.config import Strict, load_toml
 from privacy.errors import DeploymentError
 from privacy.manifest import Count, Fraction, Positive, SiteName
+from privacy.secagg.offer import SMALLEST_COHORT
 
 ANY = "any"
 _LONGEST_FOLDER = 60  # a Unix socket's whole path must stay below about 104 bytes
@@ -84,6 +85,8 @@ class Policy(Strict):
     study_epsilon: Positive
     studies: tuple[str, ...] = Field(min_length=1)
     bases: tuple[str, ...] = Field(min_length=1)
+    # Frozen encoders that may look at the tiles, for the loss of stage two; none unless named.
+    encoders: tuple[str, ...] = ()
     mechanisms: tuple[Literal["local", "pooled"], ...] = Field(min_length=1)
     # Those against whom the budget holds: each charge is the worst of what they would learn.
     observers: tuple[Observer, ...] = Field(min_length=1)
@@ -91,6 +94,7 @@ class Policy(Strict):
     secure_aggregation: Literal["required", "plain"] = "required"
     roster: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # with "required"
     max_colluders: Annotated[int, Field(ge=0)] = 0  # so many sites may side with the coordinator
+    min_cohort: Annotated[int, Field(ge=SMALLEST_COHORT)] = SMALLEST_COHORT  # sites in a sum
     # How the studies add up: (epsilon, delta) summed, or a Renyi filter of a fixed order.
     across_studies: Literal["sum", "rdp-filter"] = "sum"
     rdp_order: Annotated[int, Field(ge=2, le=1024)] | None = None
@@ -121,20 +125,20 @@ class Policy(Strict):
                 )
         return studies
 
-    @field_validator("bases")
+    @field_validator("bases", "encoders")
     @classmethod
-    def _are_base_digests(cls, bases: tuple[str, ...]) -> tuple[str, ...]:
-        for base in bases:
-            if base != ANY and not _is_hex_digest(base.removeprefix("sha256:")):
+    def _are_model_digests(cls, models: tuple[str, ...]) -> tuple[str, ...]:
+        for model in models:
+            if model != ANY and not _is_hex_digest(model.removeprefix("sha256:")):
                 raise ValueError(
-                    'each entry is a base model\'s digest as in study.toml ("sha256:" and 64 hex '
+                    'each entry is a model\'s digest as in study.toml ("sha256:" and 64 hex '
                     'digits), or "any" spelled out'
                 )
-        return bases
+        return models
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        for name in ("studies", "bases"):
+        for name in ("studies", "bases", "encoders"):
             entries = getattr(self, name)
             if ANY in entries and len(entries) > 1:
                 raise ValueError(f'{name}: "any" makes the other entries meaningless; keep one')
@@ -151,8 +155,11 @@ class Policy(Strict):
 
     def allows_base(self, digest: str) -> bool:
         """Whether the base model of this digest, "sha256:..." as in the study, is admitted."""
-        plain = {base.removeprefix("sha256:") for base in self.bases}
-        return ANY in plain or digest.removeprefix("sha256:") in plain
+        return _admitted(digest, self.bases)
+
+    def allows_encoder(self, digest: str) -> bool:
+        """Whether the frozen encoder of this digest may look at the tiles."""
+        return _admitted(digest, self.encoders)
 
 
 def load_site(path: Path) -> SiteSettings:
@@ -201,6 +208,11 @@ def _runtime_folder_name() -> Path:
     temporary = tempfile.gettempdir()
     short = temporary if len(temporary) <= _LONGEST_FOLDER else "/tmp"
     return Path(short) / f"craftsfl-{os.getuid()}"
+
+
+def _admitted(digest: str, models: tuple[str, ...]) -> bool:
+    plain = {model.removeprefix("sha256:") for model in models}
+    return ANY in plain or digest.removeprefix("sha256:") in plain
 
 
 def _is_hex_digest(text: str) -> bool:

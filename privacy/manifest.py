@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from privacy.config import Strict, load_toml
 from privacy.losses import LossName
-from privacy.secagg.offer import SMALLEST_COHORT, threshold
+from privacy.secagg.offer import SMALLEST_COHORT, most_colluders
 from privacy.secagg.width import MAX_BITS, MIN_BITS, relative_error
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -249,10 +249,10 @@ def _check_masking(settings: SecureAggregation, sites: int) -> None:
             f"{sites} site(s) are listed, but secure aggregation needs {SMALLEST_COHORT}: "
             "of two, each reads the other's update off the sum"
         )
-    if 2 * threshold(sites) <= sites + settings.colluders:
+    if settings.colluders > most_colluders(sites):
         raise ValueError(
             f"{sites} sites do not withstand {settings.colluders} colluding ones; "
-            f"secure_aggregation.colluders may be {2 * threshold(sites) - sites - 1} at most"
+            f"secure_aggregation.colluders may be {most_colluders(sites)} at most"
         )
     if relative_error(settings.bits, 1, sites) > settings.tolerated_error:
         raise ValueError(

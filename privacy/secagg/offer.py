@@ -5,6 +5,9 @@ The threshold is t = floor(2n/3) + 1 for a cohort of n. With n_c colluding sites
 need t - n_c honest ones, an honest site signs once, and 2 (t - n_c) > n - n_c. The n here is the
 cohort's, not that of the sites that advertised, so the argument also covers a server that shows
 different advertisements to two halves.
+
+Two honest survivors have to be left as well: colluders know what they sent themselves, and would
+read a single honest site's update off the sum. So of three sites one may collude, never two.
 """
 
 from __future__ import annotations
@@ -27,6 +30,12 @@ LONGEST_OFFER: Final = 24 * 3600  # seconds
 def threshold(sites: int) -> int:
     """t = floor(2n/3) + 1: so many sites can unmask; n - t may drop out."""
     return 2 * sites // 3 + 1
+
+
+def most_colluders(sites: int) -> int:
+    """The largest n_c that a cohort of `sites` withstands: min(2t - n - 1, t - 2)."""
+    t = threshold(sites)
+    return min(2 * t - sites - 1, t - 2)
 
 
 def encoding_of(offer: Offer) -> Encoding:
@@ -131,7 +140,7 @@ class Rules:
             raise Refused(Check.COHORT_SIZE)
         if offer.threshold != threshold(len(cohort)):
             raise Refused(Check.THRESHOLD)
-        if 2 * offer.threshold <= len(cohort) + policy.n_c:
+        if policy.n_c > most_colluders(len(cohort)):
             raise Refused(Check.COLLUDERS)
 
 

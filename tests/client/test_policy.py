@@ -68,9 +68,16 @@ def test_the_studys_roster_is_the_policys() -> None:
 
 
 def test_more_colluders_than_a_cohort_withstands_are_refused() -> None:
-    SiteRules("north", masked_study(), make_policy(**MASKED, max_colluders=2)).check()
-    with pytest.raises(PolicyError, match="3 sites do not withstand max_colluders 3"):
-        SiteRules("north", masked_study(), make_policy(**MASKED, max_colluders=3)).check()
+    SiteRules("north", masked_study(), make_policy(**MASKED, max_colluders=1)).check()
+    with pytest.raises(PolicyError, match="3 sites do not withstand max_colluders 2"):
+        SiteRules("north", masked_study(), make_policy(**MASKED, max_colluders=2)).check()
+
+
+def test_a_sum_of_fewer_sites_than_the_policy_wants_is_refused() -> None:
+    policy = make_policy(**MASKED, min_cohort=4)
+    SiteRules("north", masked_study(4, cohort={"min_sites": 4}), policy).check()
+    with pytest.raises(PolicyError, match=r"a sum may be of 3 sites .* below min_cohort 4"):
+        SiteRules("north", masked_study(4), policy).check()
 
 
 def test_the_rank_is_bounded() -> None:

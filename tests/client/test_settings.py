@@ -65,7 +65,7 @@ def test_commented_defaults_of_the_sample_policy_are_the_real_ones() -> None:
         for line in lines
         if line.startswith(("# max_", "# min_"))
     )
-    assert len(shown) == 13
+    assert len(shown) == 14
     assert all(float(value) == getattr(policy, name) for name, value in shown.items())
 
 
@@ -119,6 +119,7 @@ def test_budget_and_studies_have_no_default(tmp_path: Path, key: str) -> None:
         ('secure_aggregation = "plain"', "roster is set exactly where"),
         ('roster = "abc"', "roster"),
         ("max_colluders = -1", "max_colluders"),
+        ("min_cohort = 2", "min_cohort"),
     ],
 )
 def test_wrong_policies_are_refused(tmp_path: Path, line: str, message: str) -> None:

@@ -67,8 +67,8 @@ def test_the_digest_covers_the_agreement(masked: dict[str, Any]) -> None:
             "bits = 16 cannot keep",
         ),
         (
-            {"secure_aggregation": {"roster": ROSTER, "bound": 1.0, "colluders": 3}},
-            "colluders may be 2 at most",
+            {"secure_aggregation": {"roster": ROSTER, "bound": 1.0, "colluders": 2}},
+            "colluders may be 1 at most",
         ),
     ],
 )

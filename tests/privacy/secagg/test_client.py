@@ -8,7 +8,7 @@ import pytest
 from privacy.errors import SecAggError
 from privacy.identity import Identity
 from privacy.secagg.client import SecAggClient, Stage
-from privacy.secagg.offer import SecAggPolicy, encoding_of, threshold
+from privacy.secagg.offer import SecAggPolicy, encoding_of, most_colluders, threshold
 from privacy.secagg.refusals import Refused
 from privacy.secagg.server import Stage as ServerStage
 from privacy.secagg.transcript import offer_digest
@@ -297,10 +297,11 @@ def test_thresholds(n, t):
 
 @pytest.mark.parametrize("n", range(3, 120))
 def test_the_largest_number_of_colluders(n):
-    """n_c <= 2t - n - 1, and one more is refused."""
-    most = 2 * threshold(n) - n - 1
-    assert 2 * threshold(n) > n + most
-    assert 2 * threshold(n) <= n + most + 1
+    """n_c <= 2t - n - 1, and two honest survivors are left to hide in each other's update."""
+    t, most = threshold(n), most_colluders(n)
+    assert 2 * t > n + most
+    assert t - most >= 2
+    assert 2 * t <= n + most + 1 or t - most == 2
 
 
 @pytest.mark.parametrize("n_c", [0, 3, 4])

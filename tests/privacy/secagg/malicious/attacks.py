@@ -116,6 +116,14 @@ def too_many_colluders() -> Iterator[Strike]:
 
 
 @attack
+def alone_among_colluders() -> Iterator[Strike]:
+    """A cohort of the victim and two sites that side with the server: the sum less their own."""
+    made = world(8, n_c=2)
+    victim, cohort = made.client(made.sites[0]), made.sites[:3]
+    yield Strike(victim, made.offer(cohort=cohort, threshold=3), Check.COLLUDERS)
+
+
+@attack
 def another_model() -> Iterator[Strike]:
     yield from offers(Check.MODEL, {"model_digest": bytes([9]) * 32})
 
