@@ -164,11 +164,12 @@ def load_trainer(
 ) -> ResidentTrainer:
     """The base model by its digest, the encoded tiles, and the trainer over both, all resident.
 
-    Raises `ModelError` for a missing or altered base, `PolicyError` for too large an adapter.
+    Raises `ModelError` for a missing or altered base or encoder, `PolicyError` for too large an
+    adapter.
     """
     # Imported late: they take seconds, and a mistake in a file is told before.
     with quick_imports():
-        from client.training import LocalTrainer, encode_site
+        from client.training import LocalTrainer, encode_site, reference_of
         from model.base import load_base
         from model.cache import find_base
         from model.devices import pick_device
@@ -182,6 +183,7 @@ def load_trainer(
         pipeline,
         data,
         base_digest=study.base.digest,
+        reference=reference_of(study, pipeline, root=site.settings.study.parent),
         cache=state.cache,
         on_progress=on_encoded,
     )

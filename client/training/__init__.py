@@ -3,6 +3,7 @@
 from client.training.encoding import EncodedTiles, encode_site
 from client.training.evaluation import LossChange, held_out_loss, loss_change
 from client.training.local import LocalTrainer
+from client.training.references import Reference, reference_of
 from client.training.trainer import Progress, ResidentTrainer, ShouldStop, Trainer, TrainingStopped
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "LocalTrainer",
     "LossChange",
     "Progress",
+    "Reference",
     "ResidentTrainer",
     "ShouldStop",
     "Trainer",
@@ -17,4 +19,5 @@ __all__ = [
     "encode_site",
     "held_out_loss",
     "loss_change",
+    "reference_of",
 ]

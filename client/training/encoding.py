@@ -1,6 +1,7 @@
 """A site's tiles as the diffusion model sees them: latents and caption embeddings, made once.
 
-Both are health data. They stay in memory and in a cache that the site alone can read; no caption
+Beside them, where the study's loss asks for it, how a frozen encoder sees the places of each tile.
+All are health data. They stay in memory and in a cache that the site alone can read; no caption
 enters a log (diffusers' own prompt encoding logs what it cuts off, so it is not used).
 """
 
@@ -21,7 +22,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from client.data import SiteData, Tile, read_image
+from client.training.references import Reference
 from model.base import Pipeline, image_size
+from model.losses import reference_correlations
 from model.text import encode_captions
 from privacy.errors import DataError
 
@@ -40,6 +43,8 @@ class EncodedTiles:
     text: Tensor = field(repr=False)  # [captions, length, width] float32, each caption once
     caption_of: Tensor = field(repr=False)  # [tiles] int64: row of `text`
     patient_of: Tensor = field(repr=False)  # [tiles] int64: 0..patients-1
+    # R^Y above the diagonal, [tiles, N (N - 1) / 2] float16; where the loss compares with it
+    reference: Tensor | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         """Number of tiles."""
@@ -62,6 +67,7 @@ class EncodedTiles:
             text=self.text[captions],
             caption_of=caption_of,
             patient_of=self.patient_of[left],
+            reference=None if self.reference is None else self.reference[left],
         )
 
 
@@ -70,28 +76,34 @@ def encode_site(
     data: SiteData,
     *,
     base_digest: str,
+    reference: Reference | None = None,
     cache: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> EncodedTiles:
     """Encode every tile and caption of `data` with the pipeline's own encoders.
 
-    With `cache` (a folder of the site's) the result is kept there under a digest of tiles,
-    captions, patients and base; older entries are deleted, so that no withdrawn patient stays.
-    Raises `DataError` for a file that can no longer be read, or a cache that cannot be written.
+    `reference`: the frozen encoder that the study's loss compares with. With `cache` (a folder of
+    the site's) the result is kept there under a digest of tiles, captions, patients, base and
+    reference; older entries are deleted, so that no withdrawn patient stays.
+    Raises `DataError` for a file that can no longer be read, or a cache that cannot be written,
+    and `ModelError` where the encoder is not the one pinned.
     """
     path = None
     if cache is not None:
-        path = cache / f"{_PREFIX}{_key(data, base_digest, image_size(pipeline))}.safetensors"
-        found = _load(path, len(data.tiles))
+        key = _key(data, [base_digest, image_size(pipeline)], reference)
+        path = cache / f"{_PREFIX}{key}.safetensors"
+        found = _load(path, len(data.tiles), referenced=reference is not None)
         if found is not None:
             return found
     captions = sorted({tile.caption for tile in data.tiles})
     rows = {caption: row for row, caption in enumerate(captions)}
+    latents, correlations = _encode_images(pipeline, data.tiles, reference, on_progress)
     tiles = EncodedTiles(
-        latents=_encode_images(pipeline, data.tiles, on_progress),
+        latents=latents,
         text=encode_captions(pipeline, captions or [""])[: len(captions)],
         caption_of=torch.tensor([rows[tile.caption] for tile in data.tiles], dtype=torch.int64),
         patient_of=torch.tensor([tile.patient for tile in data.tiles], dtype=torch.int64),
+        reference=correlations,
     )
     if path is not None:
         _save(path, tiles)
@@ -100,24 +112,40 @@ def encode_site(
 
 @torch.no_grad()
 def _encode_images(
-    pipeline: Pipeline, tiles: Sequence[Tile], on_progress: OnProgress | None
-) -> Tensor:
-    """Latents [tiles, c, h, w] on the CPU."""
+    pipeline: Pipeline,
+    tiles: Sequence[Tile],
+    reference: Reference | None,
+    on_progress: OnProgress | None,
+) -> tuple[Tensor, Tensor | None]:
+    """Latents [tiles, c, h, w] and reference correlations [tiles, pairs], both on the CPU."""
     # The layout in memory alone: convolutions on a CPU take half the time.
     vae = pipeline.vae.to(memory_format=torch.channels_last)
-    size = image_size(pipeline)
-    if not tiles:  # everybody withdrew: the rounds go on, with noise alone
-        blank = torch.zeros(1, 3, size, size, device=pipeline.device, dtype=vae.dtype)
-        return _latents(vae, blank)[:0]
-    parts = []
+    encoder = None if reference is None else reference.load()
+    latents, correlations = [], []
+    for pixels in _pictures(tiles, image_size(pipeline), on_progress):
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(pipeline.device, vae.dtype)
+        latents.append(_latents(vae, images / 127.5 - 1))
+        if reference is not None and encoder is not None:
+            correlations.append(reference_correlations(encoder, pixels, reference.side))
+    count = len(tiles)
+    found = torch.cat(correlations)[:count] if correlations else None
+    return torch.cat(latents)[:count], found
+
+
+def _pictures(
+    tiles: Sequence[Tile], size: int, on_progress: OnProgress | None
+) -> Iterator[NDArray[np.uint8]]:
+    """The tiles in batches uint8 [b, size, size, 3]; one blank picture where there are none.
+
+    Everybody may have withdrawn: the rounds go on, with noise alone, and want the right shapes.
+    """
+    if not tiles:
+        yield np.zeros((1, size, size, 3), np.uint8)
     for start in range(0, len(tiles), _BATCH):
         batch = tiles[start : start + _BATCH]
-        pixels = np.stack([read_image(tile.path, size) for tile in batch])
-        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(pipeline.device, vae.dtype)
-        parts.append(_latents(vae, images / 127.5 - 1))
+        yield np.stack([read_image(tile.path, size) for tile in batch])
         if on_progress is not None:
             on_progress(start + len(batch), len(tiles))
-    return torch.cat(parts)
 
 
 def _latents(vae: torch.nn.Module, images: Tensor) -> Tensor:
@@ -130,9 +158,10 @@ def _latents(vae: torch.nn.Module, images: Tensor) -> Tensor:
     return scaled.float().cpu()
 
 
-def _key(data: SiteData, base_digest: str, size: int) -> str:
+def _key(data: SiteData, base: Sequence[object], reference: Reference | None) -> str:
     """64 hex digits over everything that the encoded tiles depend on."""
-    digest = hashlib.sha256(_TAG + json.dumps([base_digest, size]).encode())
+    made_by = [*base] if reference is None else [*base, reference.digest, reference.side]
+    digest = hashlib.sha256(_TAG + json.dumps(made_by).encode())
     for record in _records(data.tiles):
         digest.update(json.dumps(record).encode() + b"\n")
     return digest.hexdigest()
@@ -151,13 +180,14 @@ def _records(tiles: Sequence[Tile]) -> Iterator[list[object]]:
         yield [content, tile.caption, tile.patient]
 
 
-def _load(path: Path, tiles: int) -> EncodedTiles | None:
+def _load(path: Path, tiles: int, *, referenced: bool) -> EncodedTiles | None:
     """The cached tiles; None where there are none, or where the file is damaged."""
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError):
         return None
-    if tensors.keys() != {part.name for part in fields(EncodedTiles)}:
+    names = {part.name for part in fields(EncodedTiles)} - (set() if referenced else {"reference"})
+    if tensors.keys() != names:
         return None
     found = EncodedTiles(**tensors)
     return found if len(found) == tiles else None
@@ -165,7 +195,8 @@ def _load(path: Path, tiles: int) -> EncodedTiles | None:
 
 def _save(path: Path, tiles: EncodedTiles) -> None:
     """Write the cache entry whole or not at all, readable by its owner only; drop older ones."""
-    tensors = {part.name: getattr(tiles, part.name).contiguous() for part in fields(tiles)}
+    parts = {part.name: getattr(tiles, part.name) for part in fields(tiles)}
+    tensors = {name: part.contiguous() for name, part in parts.items() if part is not None}
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".new-") as folder:

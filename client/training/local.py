@@ -21,13 +21,13 @@ from client.training.trainer import Progress, ShouldStop, TrainingStopped
 from model.adapters import Unet, attach, parameters, write_vector
 from model.base import Pipeline
 from model.layout import Layout
-from model.losses import NoiseSchedule, find_loss
+from model.losses import NoiseSchedule, check_adapted, loss_of
 from privacy.dpsgd.choice import choose_engine
 from privacy.dpsgd.engine import ClippingEngine, PhysicalBatch
 from privacy.dpsgd.noise import NoiseSource, SystemNoise
 from privacy.dpsgd.sampling import choose_tiles, pack_patients, poisson_draw
 from privacy.dpsgd.step import private_gradient, release_of
-from privacy.errors import ConfigError
+from privacy.errors import ConfigError, ModelError
 from privacy.manifest import Study, Training
 
 EngineFactory = Callable[
@@ -67,7 +67,8 @@ class LocalTrainer:
         """Attach the study's adapter to `pipeline`.
 
         `physical_rows` bounds the rows that go through the UNet at once (memory and speed only:
-        the result does not depend on it). Raises `ConfigError` where `site` is no member.
+        the result does not depend on it). Raises `ConfigError` where `site` is no member, and
+        `ModelError` where the study's loss does not fit to model or tiles.
         """
         member = study.site(site)
         if member is None:
@@ -78,7 +79,8 @@ class LocalTrainer:
         self._release = release_of(study.training, member.declared_patients)
         self._unet: Unet = pipeline.unet
         self._layout = attach(pipeline.unet, study.adapter)
-        self._loss = find_loss(study.training.loss)
+        _check_loss(study, pipeline, tiles)
+        self._loss = loss_of(study, pipeline)
         self._schedule = NoiseSchedule.of(pipeline.scheduler, pipeline.device)
         self._resident = _Resident(tiles, tiles.by_patient())
         self._noise = noise or SystemNoise()
@@ -146,6 +148,18 @@ class LocalTrainer:
         return PhysicalBatch(
             patients=torch.from_numpy(owners),
             losses=lambda: self._loss(self._unet, rows, self._schedule),
+        )
+
+
+def _check_loss(study: Study, pipeline: Pipeline, tiles: EncodedTiles) -> None:
+    """Raise `ModelError` where correlation regulation lacks its reference, or teaches nothing."""
+    if study.stage_two is None or study.stage_two.correlation is None:
+        return
+    check_adapted(pipeline.unet, study.stage_two.correlation.block)
+    if tiles.reference is None:
+        raise ModelError(
+            "The tiles were encoded without the reference of the study's loss.",
+            "Give `encode_site` the study's reference.",
         )
 
 

@@ -58,4 +58,5 @@ def draw_rows(
         timesteps=torch.cat(times),
         noise=torch.cat(noises),
         text=tiles.text[tiles.caption_of[rows]],
+        reference=None if tiles.reference is None else tiles.reference[rows],
     )

@@ -5,7 +5,14 @@ bounds one patient's influence only then. What couples two private rows (in-batc
 statistics) is refused by name (`privacy.losses`); the tests hold every registered loss to it.
 """
 
-from model.losses.features import block_names, caught, feature_side, find_block, pooled
+from model.losses.features import (
+    block_names,
+    caught,
+    check_adapted,
+    feature_side,
+    find_block,
+    pooled,
+)
 from model.losses.reference import reference_correlations
 from model.losses.registry import LOSSES, find_loss, loss_of, stage_two_loss
 from model.losses.rows import NoiseSchedule, Rows, Scheduler
@@ -22,6 +29,7 @@ __all__ = [
     "agreement",
     "block_names",
     "caught",
+    "check_adapted",
     "contrast",
     "correlations",
     "denoising",

@@ -82,17 +82,32 @@ def feature_side(unet: Unet, block: str) -> int:
 
     One forward pass of an empty row; raises `ModelError` for another block, or another shape.
     """
-    config, like = unet.config, {"device": unet.device, "dtype": unet.dtype}
-    latents = torch.zeros(1, config.in_channels, config.sample_size, config.sample_size, **like)
-    text = torch.zeros(1, 1, config.cross_attention_dim, **like)
-    with caught(unet, block) as found:
-        unet(latents, torch.zeros(1, dtype=torch.int64, device=unet.device), text)
-    height, width = found[0].shape[2:]
+    height, width = _of_an_empty_row(unet, block).shape[2:]
     if height != width:
         raise ModelError(
             f"The features of {block} are {height} by {width}.", "Use a base for square images."
         )
     return int(height)
+
+
+@torch.enable_grad()
+def check_adapted(unet: Unet, block: str) -> None:
+    """Raise `ModelError` if no trainable layer comes before the features of `block`."""
+    if not _of_an_empty_row(unet, block).requires_grad:
+        raise ModelError(
+            f"No layer of the adapter comes before {block}: its features cannot be taught.",
+            "Name a later block as stage_two.correlation.block, or adapt earlier layers too.",
+        )
+
+
+def _of_an_empty_row(unet: Unet, block: str) -> Tensor:
+    """The block's features [1, C, h, w] of a row of zeros."""
+    config, like = unet.config, {"device": unet.device, "dtype": unet.dtype}
+    latents = torch.zeros(1, config.in_channels, config.sample_size, config.sample_size, **like)
+    text = torch.zeros(1, 1, config.cross_attention_dim, **like)
+    with caught(unet, block) as found:
+        unet(latents, torch.zeros(1, dtype=torch.int64, device=unet.device), text)
+    return found[0]
 
 
 def _sampler(module: nn.Module) -> nn.Module | None:

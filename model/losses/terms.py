@@ -68,12 +68,13 @@ def contrast(own: Tensor, others: Sequence[Tensor], alike: Tensor, temperature: 
     errors = torch.stack([own, *others], dim=1)
     logits = -errors / temperature
     logits = torch.cat([logits[:, :1], logits[:, 1:].masked_fill(alike, -torch.inf)], dim=1)
-    probabilities: Tensor = logits.log_softmax(dim=1)
-    return -probabilities[:, 0]
+    losses: Tensor = -logits.log_softmax(dim=1)[:, 0]
+    return losses
 
 
 @lru_cache(maxsize=8)
 def _above_diagonal(count: int, device: str) -> Tensor:
     """Places of the strict upper triangle in a flat matrix [count, count]."""
     row, column = torch.triu_indices(count, count, offset=1)
-    return (row * count + column).to(device)
+    places: Tensor = row * count + column
+    return places.to(device)

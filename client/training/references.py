@@ -1,0 +1,46 @@
+"""What the tiles' features are compared with: a study's frozen encoder, loaded if needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from model.base import Pipeline
+from model.encoders import ImageEncoder, load_encoder
+from model.losses import feature_side
+from privacy.manifest import Encoder, Study
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """How to make the tiles' reference correlations R^Y; `digest` and `side` name the result."""
+
+    digest: str  # of the encoder, as the study pins it
+    side: int  # of the grid on which the block has its features
+    load: Callable[[], ImageEncoder] = field(
+        repr=False
+    )  # takes seconds; not where tiles are cached
+
+
+def reference_of(study: Study, pipeline: Pipeline, root: Path | None = None) -> Reference | None:
+    """The reference of a study with correlation regulation; None for others.
+
+    A relative folder as the encoder's source starts from `root`. Raises `ModelError` where the
+    pipeline has no such block; `load` does where the encoder's files are not those pinned.
+    """
+    if study.stage_two is None or study.stage_two.correlation is None:
+        return None
+    asked = study.stage_two.correlation
+    side = feature_side(pipeline.unet, asked.block)
+
+    def load() -> ImageEncoder:
+        source = _source(asked.encoder, root)
+        return load_encoder(source, pipeline.device, digest=asked.encoder.digest)
+
+    return Reference(asked.encoder.digest, side, load)
+
+
+def _source(encoder: Encoder, root: Path | None) -> str:
+    folder = (root or Path()) / Path(encoder.source).expanduser()
+    return str(folder) if folder.is_dir() else encoder.source
