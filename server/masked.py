@@ -204,7 +204,7 @@ class MaskedAttempt:
         if stage is Stage.ADVERTISE:
             self._parts.move(part, PartState.TRAINING)
         elif stage is Stage.INPUT:
-            joined = self._post.roster.spent(part.member.node)
+            joined = self._post.roster.spent(part.name)
             spent = self._post.spending.released(part.name, joined)
             self._parts.move(part, PartState.FINISHED, spent)
 

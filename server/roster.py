@@ -98,10 +98,10 @@ class Roster:
         online = set(self._desk.grid.get_node_ids())
         return [member for member in self.members() if member.node in online]
 
-    def spent(self, node: int) -> float:
-        """What the site behind `node` had spent on the study when it joined."""
-        facts = self._nodes[node].facts
-        return 0.0 if facts is None else facts.epsilon_spent
+    def spent(self, name: str) -> float:
+        """What the site `name` had spent on the study when it joined, whichever its node is now."""
+        known = [entry.facts for entry in self._nodes.values() if entry.facts is not None]
+        return next((facts.epsilon_spent for facts in known if facts.name == name), 0.0)
 
     def check_layout(self, layout: Layout) -> None:
         """Refuse the accepted sites whose adapter is laid out differently from the server's."""

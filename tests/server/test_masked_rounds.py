@@ -347,6 +347,34 @@ def test_a_late_agent_is_waited_for_before_an_attempt(consortium: MakeWorld) -> 
     assert [item.attempt for item in read_status(world.url).history] == [1]
 
 
+def test_a_site_that_registers_anew_in_a_round_may_still_be_in_the_sum(
+    consortium: MakeWorld, events: Events
+) -> None:
+    """Its masked update is on its way when its SuperNode comes back as another node."""
+    world = consortium(5, rounds=1)
+    world.handlers.pop(world.nodes["site-004"])  # so that newcomers are greeted
+    old, new, site = world.nodes["site-001"], 1099, world.sites["site-001"]
+    began = world.clock.now
+
+    def leaving(data: bytes) -> bytes:
+        reply = site.handle(data)
+        if isinstance(open_envelope(reply, limit=LARGE).body, MaskedInput):
+            del world.handlers[old]
+        return reply
+
+    def faults(node: int, number: int, request: bytes) -> Fault | None:
+        if node == new:
+            return Drop() if world.clock.now - began < 29 else Delay(8.0)
+        late = node == old and isinstance(open_envelope(request, limit=LARGE).body, Deliver)
+        return Delay(4.0) if late else None
+
+    world.handlers.update({old: leaving, new: site.handle})
+    world.faults = faults
+    run_federation(world.federation())
+    assert [item.updates for item in read_status(world.url).history] == [4]
+    assert len(events("site-joined")) == 5
+
+
 def test_a_site_outside_of_the_roster_is_refused(consortium: MakeWorld, events: Events) -> None:
     world = consortium(4)
     names = [name for name in world.sites if name != "site-002"]
