@@ -16,7 +16,7 @@ The server has no part in it. A site pins a roster by its digest, which people c
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
@@ -207,13 +207,6 @@ def verify_roster(signed: SignedRoster, predecessor: Roster | None) -> Roster:
         have = len(signed.signatures)
         raise _wrong(f"{have} of {voters.quorum} signatures are there; pass it to more members")
     return roster
-
-
-def follow(pinned: Roster, chain: Sequence[SignedRoster]) -> Roster:
-    """The newest roster of a chain of successors of `pinned`; `SecAggError` at the first fault."""
-    for signed in chain:
-        pinned = verify_roster(signed, pinned)
-    return pinned
 
 
 def _check_successor(roster: Roster, predecessor: Roster) -> None:

@@ -8,7 +8,6 @@ from privacy.secagg.roster import (
     Member,
     Roster,
     SignedRoster,
-    follow,
     merge,
     propose,
     sign,
@@ -32,6 +31,12 @@ def signed_by(signed: SignedRoster, sites, predecessor=None) -> SignedRoster:
     for site in sites:
         signed = sign(signed, identity_of(site), predecessor)
     return signed
+
+
+def follow(pinned: Roster, chain) -> Roster:
+    for signed in chain:
+        pinned = verify_roster(signed, pinned)
+    return pinned
 
 
 @pytest.fixture
