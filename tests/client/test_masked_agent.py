@@ -223,6 +223,26 @@ def test_a_refused_offer_is_not_journalled(
     assert isinstance(attempt.ask(agent), Advertise)  # the true one is still welcome
 
 
+def test_the_smallest_cohort_is_the_studys(ledger: SqliteLedger, trainer: FakeTrainer) -> None:
+    """Of four sites that have to be in every sum the coordinator would leave out one."""
+    study = masked_study(4, cohort={"min_sites": 4})
+    agent = make_masked_agent(ledger, trainer, masked_rules(study))
+    attempt = MaskedAttempt(study)
+    smaller = other(attempt, cohort=(1, 2, 3), threshold=3)
+    assert attempt.ask(agent, smaller) == SecAggRefusal(Check.COHORT_SIZE, 0)
+    attempt.to(Stage.CONSISTENCY, agent)
+    assert attempt.ask(agent, Survivors((1, 2, 3))) == SecAggRefusal(Check.TOO_FEW, 0)
+
+
+def test_the_number_of_colluders_is_the_sites_own(
+    ledger: SqliteLedger, trainer: FakeTrainer
+) -> None:
+    study = masked_study(4)
+    agent = make_masked_agent(ledger, trainer, masked_rules(study, max_colluders=2))
+    assert MaskedAttempt(study).ask(agent) == SecAggRefusal(Check.COLLUDERS, 0)
+    assert ledger.entries() == ()
+
+
 def test_what_the_plain_checks_refuse_is_refused_before_any_key_is_made(
     ledger: SqliteLedger, trainer: FakeTrainer
 ) -> None:
