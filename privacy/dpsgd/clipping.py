@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from mmap import mmap
 from typing import Final, TypeAlias
 
 import torch
@@ -34,30 +33,21 @@ def sum_clipped(
     `like` is a tensor of P elements on the device of the model.
     """
     check_clipping_norm(clipping_norm)
-    total = untouched_zeros((like.numel(),), torch.float64, like.device)
+    total: Tensor | None = None  # made once the first activations are gone: no part of the peak
     seen: set[int] = set()
     dropped = 0
     for batch in batches:
         names, owners = torch.unique(batch.patients, return_inverse=True)
         _check_whole(seen, names.tolist())
-        # No name for the gradients here: they are freed before the next forward pass.
         found = per_patient(batch, owners.to(like.device), len(names))
+        total = _zeros(like) if total is None else total
         dropped += add_clipped(total, *found, clipping_norm)
-        del found
-    return ClippedSum(total, patients=len(seen), dropped=dropped)
+        del found  # before the next forward pass
+    return ClippedSum(_zeros(like) if total is None else total, patients=len(seen), dropped=dropped)
 
 
-def untouched_zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Zeros that take no memory on a CPU until they are written.
-
-    Per-patient gradients are written late in the backward pass, when the activations of the later
-    layers are gone already: the peak of a step stays where it is without privacy. `torch.zeros`
-    would write at once.
-    """
-    size = math.prod(shape) * dtype.itemsize
-    if device.type != "cpu" or size == 0:
-        return torch.zeros(shape, dtype=dtype, device=device)
-    return torch.frombuffer(mmap(-1, size), dtype=dtype).reshape(shape)
+def _zeros(like: Tensor) -> Tensor:
+    return torch.zeros(like.numel(), dtype=torch.float64, device=like.device)
 
 
 def add_clipped(total: Tensor, gradients: Tensor, finite: Tensor, clipping_norm: float) -> int:

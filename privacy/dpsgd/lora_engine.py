@@ -39,7 +39,9 @@ class LoraEngine:
         self._parameters = tuple(parameters)
         check_trainable(module, self._parameters)
         self._size = sum(parameter.numel() for parameter in self._parameters)
-        self._leaves = _leaves(module, _slices(self._parameters))
+        slices = _slices(self._parameters)
+        self._places = tuple(slices.values())
+        self._leaves = _leaves(module, slices)
 
     def __enter__(self) -> LoraEngine:
         return self
@@ -80,7 +82,7 @@ class LoraEngine:
             gradients.open = False
             if any(parameter.grad is not None for parameter in self._parameters):
                 raise unfollowed()  # a weight was used past its layer's forward
-        return gradients.flat, finite_patients(losses, owners, patients)
+        return gradients.finished(self._places), finite_patients(losses, owners, patients)
 
     @contextmanager
     def _replaced(self, into: PatientGradients) -> Iterator[None]:

@@ -9,7 +9,7 @@ forming their gradients ("ghost" norms), which need a second backward pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from privacy.dpsgd.clipping import unfollowed, untouched_zeros
+from privacy.dpsgd.clipping import unfollowed
 from privacy.errors import ModelError
 
 _UNFOLDED: Final = 1 << 22  # numbers that an unfolded convolution may take at once: 16 MiB
@@ -40,9 +40,12 @@ class PatientGradients:
 
     def __init__(self, owners: Tensor, patients: int, parameters: int) -> None:
         """`owners` int64 [rows]: each row's patient, in 0..patients-1."""
-        self.flat = untouched_zeros((patients, parameters), torch.float32, owners.device)
+        # Not zeros: its memory is first touched late in the backward pass, when the activations of
+        # the later layers are gone already, and the peak of a step stays where it is.
+        self._flat = torch.empty((patients, parameters), device=owners.device)
         self.open = False
         self._owners = owners
+        self._written: set[int] = set()  # where the written places start
         alone = torch.arange(len(owners), device=owners.device)
         self._apart = patients == len(owners) and torch.equal(owners, alone)
 
@@ -52,11 +55,22 @@ class PatientGradients:
 
     def add(self, place: slice, rows: Tensor) -> None:
         """Add a parameter's gradients [rows, ...] to those of the rows' patients."""
-        columns = self.flat[:, place]
+        columns = self._flat[:, place]
+        again = place.start in self._written
+        self._written.add(place.start)
         if self._apart:  # a row each, in order: the sum over rows is the row
-            columns.view(rows.shape).add_(rows)
+            mine = columns.view(rows.shape)
+            mine.add_(rows) if again else mine.copy_(rows)
         else:
-            columns.index_add_(0, self._owners, rows.flatten(1).float())
+            start = columns if again else columns.zero_()
+            start.index_add_(0, self._owners, rows.flatten(1).float())
+
+    def finished(self, places: Iterable[slice]) -> Tensor:
+        """The buffer; zeros in those of `places` (all of them together: P) that no pass reached."""
+        for place in places:
+            if place.start not in self._written:
+                self._flat[:, place] = 0.0
+        return self._flat
 
 
 def replacement(leaf: Leaf, places: Places, into: PatientGradients) -> Callable[[Tensor], Tensor]:
@@ -132,9 +146,9 @@ class _LinearRows(torch.autograd.Function):
         places, into = ctx.places, ctx.into
         if into.open:
             rows, (d_out, d_in) = len(into), weight.shape
-            flat_dy = dy.reshape(rows, -1, d_out)
+            flat_dy = dy if dy.dim() == 3 else dy.reshape(rows, -1, d_out)
             if places.weight is not None:
-                flat_x = x.reshape(rows, -1, d_in)
+                flat_x = x if x.dim() == 3 else x.reshape(rows, -1, d_in)
                 into.add(places.weight, _product(flat_dy.transpose(1, 2), flat_x))
             if places.bias is not None:
                 into.add(places.bias, flat_dy.sum(dim=1))
