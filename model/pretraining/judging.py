@@ -46,7 +46,7 @@ def train_judges(
     _validate(folder, corpus, vae)
 
 
-def _disturb(images: NDArray[np.uint8], rng: np.random.Generator) -> torch.Tensor:
+def disturb(images: NDArray[np.uint8], rng: np.random.Generator) -> torch.Tensor:
     """Flips, a shift of colour and grain: a sample need not have the cleanness of a drawing."""
     turned = images[:, :: 1 - 2 * int(rng.integers(2)), :: 1 - 2 * int(rng.integers(2))]
     tensor = to_tensor(turned)
@@ -71,7 +71,7 @@ def _train_network(
     def batch(step: int) -> Batch:
         rng = np.random.default_rng([recipe.seed, 3, step])
         chosen = rng.integers(len(images), size=recipe.judge_batch)
-        disturbed = _disturb(images[chosen], rng)
+        disturbed = disturb(images[chosen], rng)
         return disturbed.to(device()), torch.from_numpy(labels[chosen]).to(device())
 
     def loss(shard: Batch) -> torch.Tensor:

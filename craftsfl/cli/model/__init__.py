@@ -6,6 +6,7 @@ import typer
 
 from craftsfl.cli.model.install import install
 from craftsfl.cli.model.pretrain import pretrain
+from craftsfl.cli.model.pretrain_encoder import pretrain_encoder
 from craftsfl.cli.model.sample import sample
 
 app = typer.Typer(help="Base models: pretrain, install, sample.", no_args_is_help=True)

@@ -1,0 +1,35 @@
+"""A progress bar for each stage of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield show(stage, step, steps), which draws; a stage is new when first named."""
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def show(stage: str, step: int, steps: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage, total=steps)
+            progress.update(tasks[stage], completed=step)
+
+        yield show
