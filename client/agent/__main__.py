@@ -142,7 +142,8 @@ def _serve(site_toml: Path, trainer: TrainerFactory, told: _Told) -> None:
             trainer(site, data, state, on_encoded), data, patients, state.cache
         )
         resident.apply()  # who withdrew while the tiles were encoded is still in the cache
-        masking = masking_of(site.rules, site.membership, resident.layout.parameters)
+        parameters = resident.layout.parameters
+        masking = masking_of(site.rules, site.membership, parameters, state.survivors)
         agent = SiteAgent(site.rules, ledger, resident, progress, masking=masking)
         service.set_limit(agent.limit)
         stack.callback(agent.stop, STOP_SECONDS)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from client.agent.survivors import SignedSets
 from client.agent.work import Training
 from client.policy import SiteRules
 from privacy.errors import ConfigError, ModelError
@@ -22,7 +24,7 @@ from privacy.secagg.roster import Roster
 from privacy.wire.bodies import StartTraining
 from privacy.wire.checks import Check
 from privacy.wire.codec import Vector
-from privacy.wire.offer import Offer
+from privacy.wire.offer import Mechanism, Offer
 from privacy.wire.secagg import Lanes
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ class Masking:
     policy: SecAggPolicy
     weight: float
     effects: Effects = field(default_factory=Effects)
+    signed: SignedSets = field(default_factory=SignedSets)
 
     def client(
         self, key: AttemptKey, start: StartTraining, newest: Mapping[int, AttemptKey]
@@ -81,7 +84,14 @@ class Masking:
             newest=None if last is None else (last.round, last.attempt),
         )
         own = self.membership
-        return SecAggClient(own.identity, own.roster, self.policy, expected, self.effects)
+        client = SecAggClient(own.identity, own.roster, self.policy, expected, self.effects)
+        client.remember(self.signed.earlier())
+        return client
+
+    def note_signed(self, client: SecAggClient) -> None:
+        """Remember the survivors that `client` has signed, where no noise covers differences."""
+        if self.policy.terms.mechanism is Mechanism.PLAIN:
+            self.signed.add(client.survivors)
 
     def check_cohort(self, offer: Offer) -> None:
         """Raise `Refused` for a cohort with a member of the roster that is not in the study."""
@@ -103,13 +113,18 @@ class Masking:
         return train
 
 
-def masking_of(rules: SiteRules, membership: Membership, parameters: int) -> Masking:
+def masking_of(
+    rules: SiteRules, membership: Membership, parameters: int, survivors: Path | None = None
+) -> Masking:
     """How a site of `rules` masks adapters of `parameters` numbers.
 
-    Raises `ConfigError` where the study's bits cannot hold the error that it tolerates.
+    `survivors`: the file of the sets that it has signed without noise. Raises `ConfigError` where
+    the study's bits cannot hold the error that it tolerates, or where that file is damaged.
     """
     membership.check(rules)
     policy = policy_of(
         rules.study, membership.roster, parameters, colluders=rules.policy.max_colluders
     )
-    return Masking(rules, membership, policy, shares_of(rules.study)[rules.name])
+    weight = shares_of(rules.study)[rules.name]
+    signed = SignedSets(survivors, rules.study.digest())
+    return Masking(rules, membership, policy, weight, signed=signed)

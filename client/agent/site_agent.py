@@ -62,7 +62,7 @@ from privacy.wire.bodies import (
 )
 from privacy.wire.codec import Vector
 from privacy.wire.envelope import Envelope, open_envelope, refuse, seal, size_limit
-from privacy.wire.offer import Mechanism, TrainMasked
+from privacy.wire.offer import TrainMasked
 from privacy.wire.reasons import Reason, RefusedMessage
 from privacy.wire.secagg import (
     Advertisements,
@@ -133,7 +133,6 @@ class SiteAgent:
         self._layout = trainer.layout.fingerprint()
         self._parameters = trainer.layout.parameters
         self.limit = _limit(rules, self._parameters, masked=masking is not None)
-        self._survivor_sets: set[frozenset[int]] = set()  # of rounds without noise
         self._lock = threading.Lock()  # guards all that follows, and the ledger
         self._newest: dict[int, AttemptKey] = {}
         for entry in ledger.entries():
@@ -188,8 +187,10 @@ class SiteAgent:
                 return self._collect(key)
             case TrainMasked() if self._masking is not None:
                 return self._train_masked(key, body, self._masking, hashlib.sha256(data).digest())
-            case Advertisements() | Deliver() | Survivors() | UnmaskRequest():
-                return self._exchange(key, body)
+            case Advertisements() | Deliver() | Survivors() | UnmaskRequest() if (
+                self._masking is not None
+            ):
+                return self._exchange(key, body, self._masking)
         return Refusal(Reason.UNKNOWN_KIND)
 
     def _hello(self, hello: Hello) -> Body:
@@ -240,7 +241,6 @@ class SiteAgent:
         if isinstance(found, Refusal):
             return found
         client = masking.client(key, body.start, self._newest)
-        client.remember(tuple(self._survivor_sets))
         masking.check_cohort(body.offer)
         advertise = client.receive(body.offer)
         self._ledger.intent(key, self._charge)
@@ -249,7 +249,7 @@ class SiteAgent:
         self._begin(_Attempt(key, request, found, work, self._clock(), client))
         return advertise
 
-    def _exchange(self, key: AttemptKey, body: Body) -> Body | bytes:
+    def _exchange(self, key: AttemptKey, body: Body, masking: Masking) -> Body | bytes:
         """An exchange of a masked attempt; the one that collects the update waits for training."""
         attempt = self._attempt
         if attempt is None or attempt.key != key or attempt.client is None:
@@ -261,8 +261,8 @@ class SiteAgent:
             result = attempt.work.result
             if result is not None and self._in_slot(attempt):
                 return self._masked(attempt, attempt.client, body, result)
-        if isinstance(answer, Consistency) and self._is_without_noise():
-            self._survivor_sets.add(frozenset(attempt.client.survivors))
+        if isinstance(answer, Consistency):
+            masking.note_signed(attempt.client)
         return answer
 
     def _masked(
@@ -278,11 +278,6 @@ class SiteAgent:
         masked = client.receive(deliver)
         self._tell_answered(attempt.key)
         return masked
-
-    def _is_without_noise(self) -> bool:
-        return self._masking is not None and (
-            self._masking.policy.terms.mechanism is Mechanism.PLAIN
-        )
 
     def _mismatch(self, start: StartTraining) -> Refusal | None:
         """Why this is not for the agent's study and model; None if it is."""

@@ -35,6 +35,11 @@ class StateFolder:
         return self.path / REGISTER
 
     @property
+    def survivors(self) -> Path:
+        """Who was in the sums of studies without noise."""
+        return self.path / "survivors.json"
+
+    @property
     def quarantine(self) -> Path:
         """The list of files that are not used, and why."""
         return self.path / "quarantine.csv"

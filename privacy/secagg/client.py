@@ -180,7 +180,7 @@ class SecAggClient:
 
     @property
     def survivors(self) -> tuple[int, ...]:
-        """U3, once this site has signed it: to be journalled, and remembered without noise."""
+        """U3, once this site has signed it: without noise it is to be remembered."""
         return self._state.survivors
 
     def remember(self, earlier: tuple[frozenset[int], ...]) -> None:

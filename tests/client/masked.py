@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from client.agent.masking import Masking, Membership, masking_of
+from client.agent.masking import Membership, masking_of
 from client.agent.progress import ProgressSource
 from client.agent.site_agent import SiteAgent
 from client.policy import SiteRules
@@ -87,11 +88,12 @@ def make_masked_agent(
     trainer: FakeTrainer,
     rules: SiteRules | None = None,
     effects: Effects | None = None,
+    survivors: Path | None = None,
     **clock: Any,
 ) -> SiteAgent:
     rules = rules or masked_rules(masked_study())
-    made = masking_of(rules, Membership(IDENTITIES["north"], ROSTER), P)
-    masking = Masking(rules, made.membership, made.policy, made.weight, effects or Effects())
+    made = masking_of(rules, Membership(IDENTITIES["north"], ROSTER), P, survivors)
+    masking = replace(made, effects=effects or Effects())
     return SiteAgent(rules, ledger, trainer, ProgressSource(), masking=masking, **clock)
 
 

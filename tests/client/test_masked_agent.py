@@ -406,7 +406,7 @@ def test_a_plain_agent_knows_no_offers(ledger: SqliteLedger, trainer: FakeTraine
     agent = make_agent(ledger, trainer)
     attempt = MaskedAttempt()
     assert reason(attempt.ask(agent)) == Reason.UNKNOWN_KIND
-    assert reason(attempt.ask(agent, Survivors((1, 2, 3)))) == Reason.NOT_STARTED
+    assert reason(attempt.ask(agent, Survivors((1, 2, 3)))) == Reason.UNKNOWN_KIND
 
 
 @pytest.mark.parametrize("plain", [True, False])
@@ -431,6 +431,41 @@ def test_without_noise_sums_that_tell_of_one_site_are_refused(
     second.to(Stage.INPUT, agent)
     second.advance(agent, silent=[4])
     assert second.ask(agent) == SecAggRefusal(Check.DIFFERENCING, 0)
+
+
+def without_noise(ledger: SqliteLedger, trainer: FakeTrainer, file: Path) -> SiteAgent:
+    study = masked_study(4, training={"noise_multiplier": 0.0})
+    rules = masked_rules(study, allow_no_privacy=True)
+    return make_masked_agent(ledger, trainer, rules, survivors=file)
+
+
+def test_a_restart_does_not_forget_who_was_in_the_sums(
+    tmp_path: Path, ledger: SqliteLedger, trainer: FakeTrainer
+) -> None:
+    file = tmp_path / "survivors.json"
+    agent = without_noise(ledger, trainer, file)
+    study = agent._rules.study
+    MaskedAttempt(study).to(Stage.DONE, agent)
+    assert agent.stop(10)
+    again = without_noise(ledger, trainer, file)
+    second = MaskedAttempt(study, round=2)
+    second.to(Stage.INPUT, again)
+    second.advance(again, silent=[4])
+    assert second.ask(again) == SecAggRefusal(Check.DIFFERENCING, 0)
+
+
+def test_no_signature_over_survivors_leaves_before_they_are_on_disk(
+    tmp_path: Path, ledger: SqliteLedger, trainer: FakeTrainer
+) -> None:
+    (tmp_path / "state").mkdir()
+    agent = without_noise(ledger, trainer, tmp_path / "state" / "survivors.json")
+    attempt = MaskedAttempt(agent._rules.study)
+    attempt.to(Stage.CONSISTENCY, agent)
+    (tmp_path / "state").rmdir()
+    assert reason(attempt.ask(agent)) == Reason.INTERNAL
+    assert reason(attempt.ask(agent)) == Reason.INTERNAL
+    (tmp_path / "state").mkdir()
+    attempt.to(Stage.DONE, agent)
 
 
 class Recording:

@@ -1,0 +1,77 @@
+"""The survivor sets that a site has signed without noise, kept in its state folder.
+
+Without noise, two sums over almost the same sites tell of those in which they differ; a set that
+is too close to an earlier one is refused (`privacy.secagg.offer`). So that a restart does not
+forget the earlier ones, a set is on disk before the signature leaves.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+from privacy.errors import ConfigError, DeploymentError
+
+
+class SignedSets:
+    """The sets of one study (its digest), in `file` where there is one. Not thread-safe.
+
+    Raises `ConfigError` for a file that is none of these.
+    """
+
+    def __init__(self, file: Path | None = None, study: bytes = b"") -> None:
+        self._file = file
+        self._study = study.hex()
+        self._sets = {} if file is None else _read(file)
+
+    def earlier(self) -> tuple[frozenset[int], ...]:
+        """All sets that were added, before a restart too."""
+        return tuple(frozenset(sites) for sites in self._sets.get(self._study, []))
+
+    def add(self, sites: Iterable[int]) -> None:
+        """Remember a set; on disk when this returns. Raises `DeploymentError`, unchanged."""
+        own, made = self._sets.get(self._study, []), sorted(sites)
+        if made in own:
+            return
+        after = {**self._sets, self._study: [*own, made]}
+        if self._file is not None:
+            _write(self._file, json.dumps(after).encode())
+        self._sets = after
+
+
+def _read(file: Path) -> dict[str, list[list[int]]]:
+    try:
+        held = json.loads(file.read_bytes())
+        return {str(study): [sorted(map(int, one)) for one in sets] for study, sets in held.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError):
+        raise ConfigError(
+            f"{file} is damaged: it lists who was in the sums of studies without noise.",
+            "Restore the newest backup of the state folder.",
+        ) from None
+
+
+def _write(file: Path, data: bytes) -> None:
+    part = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
+    try:
+        made = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(made, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(file)
+        folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise DeploymentError(
+            f"{file} cannot be written: {error.strerror}.", "Check the disk and its free space."
+        ) from None
+    finally:
+        part.unlink(missing_ok=True)
