@@ -31,14 +31,17 @@ Reconstruct = Callable[[Images], Images]
 
 @dataclass(frozen=True)
 class Captioned:
-    """images uint8 [n, 64, 64, 3]; contents int64 [n], 0 to 51."""
+    """images uint8 [n, 64, 64, 3]; contents int64 [n], 0 to 51; the first `drawn` are as drawn."""
 
     images: Images
     contents: Contents
+    drawn: int
 
-    def half(self, domain: bool) -> NDArray[np.intp]:
-        """Positions of the tiles of the domain, or of stage one's."""
-        return np.flatnonzero((self.contents >= _FIRST_OF_DOMAIN) == domain)
+    def part(self, *, domain: bool, drawn: bool) -> NDArray[np.intp]:
+        """Positions of the domain's tiles or stage one's, as drawn or reconstructed."""
+        of_domain = self.contents >= _FIRST_OF_DOMAIN
+        as_drawn = np.arange(len(self.contents)) < self.drawn
+        return np.flatnonzero((of_domain == domain) & (as_drawn == drawn))
 
 
 def content_of(stain: int, rare: int) -> int:
@@ -79,7 +82,7 @@ def draw_training(
         )
         partial.replace(file)
     with np.load(file) as kept:
-        return Captioned(kept["images"], kept["contents"])
+        return Captioned(kept["images"], kept["contents"], 2 * recipe.tiles)
 
 
 def draw_held_out(recipe: EncoderRecipe) -> Captioned:
@@ -93,7 +96,7 @@ def draw_held_out(recipe: EncoderRecipe) -> Captioned:
     images = np.concatenate([slides, domain.images])
     contents = np.concatenate([np.arange(len(slides)) % _FIRST_OF_DOMAIN, _contents(domain)])
     order = np.argsort(contents, kind="stable").reshape(CONTENTS, recipe.galleries).T.ravel()
-    return Captioned(images[order], contents[order].astype(np.int64))
+    return Captioned(images[order], contents[order].astype(np.int64), len(images))
 
 
 def _patients(recipe: EncoderRecipe) -> int:
@@ -107,7 +110,8 @@ def _draw(recipe: EncoderRecipe, on_progress: Progress) -> Captioned:
     domain = draw_domain(_patients(recipe), _TILES_A_PATIENT, recipe.seed)
     on_progress("tiles", 2, 2)
     contents = np.concatenate([np.arange(len(slides)) % _FIRST_OF_DOMAIN, _contents(domain)])
-    return Captioned(np.concatenate([slides, domain.images]), contents.astype(np.int64))
+    images = np.concatenate([slides, domain.images])
+    return Captioned(images, contents.astype(np.int64), len(images))
 
 
 def _contents(domain: DomainTiles) -> Contents:
@@ -116,4 +120,5 @@ def _contents(domain: DomainTiles) -> Contents:
 
 def _some_of_each(tiles: Captioned, count: int) -> NDArray[np.intp]:
     """Positions of the first `count` of each source; contents follow each other in turn."""
-    return np.concatenate([tiles.half(False)[:count], tiles.half(True)[:count]])
+    parts = [tiles.part(domain=domain, drawn=True)[:count] for domain in (False, True)]
+    return np.concatenate(parts)

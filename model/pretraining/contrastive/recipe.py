@@ -14,15 +14,15 @@ class EncoderRecipe:
     """Fixed step counts, so that the same recipe gives the same encoder on the same machine.
 
     tower: "vit" makes a CLIPModel with 8 x 8 patches of 8 px, "convnext" a dual encoder with a
-    ConvNeXt. tiles: of each source, H&E and the domain; `reconstructed` of each are also seen
-    through the base's autoencoder, as every generated image is. galleries: held-out tiles of each
-    content. width of the ViT; rate: peak learning rate of AdamW.
+    ConvNeXt. tiles: of each source, H&E and the domain; `reconstructed` of each are also kept as
+    the base's autoencoder gives them back, as every generated image comes, and are half of what
+    training sees. galleries: held-out tiles of each content. rate: AdamW's at its peak.
     """
 
     tower: Literal["vit", "convnext"]
     seed: int
     tiles: int = 6000
-    reconstructed: int = 1200
+    reconstructed: int = 2000
     galleries: int = 20
     vocabulary: int = 1200
     steps: int = 900

@@ -83,7 +83,7 @@ def _figures(
     """Measured on the weights as written, so that rounding to half precision is in them."""
     encoder = load_image_text_encoder(str(out), device())
     drawn = draw_held_out(recipe)
-    again = Captioned(through(drawn.images), drawn.contents)
+    again = Captioned(through(drawn.images), drawn.contents, 0)
     return {
         "drawn": validate(encoder, drawn, recipe.seed) | validate_layout(encoder, recipe.seed),
         "reconstructed": validate(encoder, again, recipe.seed),

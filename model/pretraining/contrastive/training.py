@@ -73,7 +73,9 @@ def train_image_text(
 def _batches(
     data: Captioned, tokenizer: CLIPTokenizer, recipe: EncoderRecipe
 ) -> Callable[[int], Batch]:
-    halves = data.half(False), data.half(True)
+    quarters = [
+        data.part(domain=domain, drawn=drawn) for domain in (False, True) for drawn in (False, True)
+    ]
     kind = device()
 
     @cache
@@ -83,7 +85,7 @@ def _batches(
 
     def batch(step: int) -> Batch:
         rng = np.random.default_rng([recipe.seed, 5, step])
-        chosen = np.concatenate([rng.choice(half, recipe.batch // 2) for half in halves])
+        chosen = np.concatenate([rng.choice(part, recipe.batch // 4) for part in quarters])
         contents = data.contents[chosen]
         rows = [token_ids(draw_content_caption(int(content), rng)) for content in contents]
         ids = torch.nn.utils.rnn.pad_sequence(
