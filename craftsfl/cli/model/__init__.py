@@ -10,5 +10,5 @@ from craftsfl.cli.model.pretrain_encoder import pretrain_encoder
 from craftsfl.cli.model.sample import sample
 
 app = typer.Typer(help="Base models: pretrain, install, sample.", no_args_is_help=True)
-for command in (pretrain, install, sample):
+for command in (pretrain, pretrain_encoder, install, sample):
     app.command()(command)

@@ -30,8 +30,8 @@ drawn by a program (`model/tissue`), every caption comes from a table, so nobody
 Made by `craftsfl model pretrain-encoder --recipe {role}` with seed {seed}: {steps} steps of {batch}
 pairs, half H&E with stage one's captions, half the domain of `model/tissue/domain.py`; {tiles:,}
 tiles of each. Half of what it saw were tiles as the base's autoencoder gives them back, of
-{reconstructed:,} of each. Contrastive loss with all pairs of equal content positive. Half precision;
-use float32 on a CPU.
+{reconstructed:,} of each. Contrastive loss with all pairs of equal content positive. Half
+precision; use float32 on a CPU.
 
 ## Measured
 
