@@ -1,0 +1,68 @@
+"""The model card of a control: what it was trained on, and what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from model.control.agreement import MEASURES
+from model.control.fidelity import Fidelity
+from model.control.recipe import ControlRecipe
+from model.control.spec import ControlSpec
+
+_TEXT = """---
+license: apache-2.0
+library_name: diffusers
+tags: [controlnet, synthetic]
+---
+# A control for nuclear masks{and_markers}
+
+A ControlNet (Zhang et al. 2023) of {parameters:,} parameters for images of {size} px, made by
+`craftsfl model pretrain-control` for the base `{base}`. It is for demonstrations and tests, **not
+for any medical use**.
+
+Channels of the condition, 0 to 1: {channels}.
+
+Trained on {source}: {steps:,} steps of {batch}, rate {rate}, captions left out with probability
+{caption_dropout}, seed {seed}. Weights are averaged (EMA {ema_decay}) and kept in half precision;
+the base was frozen.
+
+## Mask fidelity
+
+Samples of {held_out}, segmented by stain deconvolution, Otsu and watershed, against their own mask,
+against the mask of another image (of the same morphology, for drawn tissue), and real tiles against
+their own masks. Means and 95 % bootstrap intervals over the images.
+{tables}"""
+_DRAWN = "{tiles:,} drawn tiles (`model/tissue`), {free:.0%} of them with free layouts"
+_FOLDER = "a public folder of images and masks, {crops} squares of each"
+
+
+def control_card(
+    spec: ControlSpec,
+    recipe: ControlRecipe,
+    parameters: int,
+    measured: Mapping[str, Fidelity],
+) -> str:
+    """The text of README.md; `measured` holds a fidelity for each way to be conditioned."""
+    if recipe.source is None:
+        source = _DRAWN.format(tiles=recipe.tiles, free=recipe.free_share)
+    else:
+        source = _FOLDER.format(crops=recipe.source.crops)
+    return _TEXT.format(
+        **vars(recipe) | {"source": source},
+        and_markers=" and fluorescence" if spec.markers else "",
+        parameters=parameters,
+        size=spec.size,
+        base=spec.base,
+        channels=", ".join(spec.names),
+        held_out="held-out drawn tiles" if recipe.source is None else "images held out",
+        tables="".join(_table(kind, fidelity) for kind, fidelity in measured.items()),
+    )
+
+
+def _table(kind: str, fidelity: Fidelity) -> str:
+    lines = [f"\nConditioned on {kind}, {fidelity.images} images, seed {fidelity.seed}:\n"]
+    lines += ["| | " + " | ".join(MEASURES) + " |", "|---" * (1 + len(MEASURES)) + "|"]
+    for comparison, table in fidelity.estimates.items():
+        cells = (f"{e.mean:.2f} ({e.low:.2f} to {e.high:.2f})" for e in table.values())
+        lines.append(f"| {comparison} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
