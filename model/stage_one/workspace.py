@@ -1,0 +1,42 @@
+"""Which run a folder of checkpoints belongs to: another one's are never gone on from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from model.digest import INDEX
+from privacy.errors import ModelError
+
+WORKSPACE: Final = ".checkpoints"
+_RECORD: Final = "run.json"
+
+
+def claim(folder: Path, run: Mapping[str, object]) -> None:
+    """Note in `folder` what `run` is; `ModelError` where it holds another run.
+
+    `run` is plain JSON: the settings that decide the outcome, and the digests of base and data.
+    """
+    record = folder / _RECORD
+    if (folder.parent / INDEX).exists() and not record.exists():
+        raise ModelError(f"{folder.parent} holds a base already.", "Choose another folder.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not record.exists():
+            partial = record.with_suffix(".partial")
+            partial.write_text(json.dumps(run, indent=1) + "\n", "utf-8")
+            partial.replace(record)
+            return
+        before = json.loads(record.read_text("utf-8"))
+    except OSError as error:
+        raise ModelError(f"{folder} cannot be used: {error.strerror}.", "Choose another.") from None
+    except ValueError:
+        raise ModelError(f"{record} is damaged.", f"Delete {folder} to start again.") from None
+    changed = sorted(key for key in {*before, *run} if before.get(key) != run.get(key))
+    if changed:
+        raise ModelError(
+            f"{folder.parent} holds a run with other values of {', '.join(changed)}.",
+            "Go on with the same, or choose another folder for the new base.",
+        )
