@@ -90,7 +90,7 @@ def _prepared(images: NDArray[np.uint8], encoder: ImageEncoder) -> torch.Tensor:
     height, width = images.shape[1:3]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    square = np.ascontiguousarray(images[:, top : top + side, left : left + side])
+    square = np.array(images[:, top : top + side, left : left + side])  # a PIL view is read-only
     pixels = torch.from_numpy(square).to(encoder.device).permute(0, 3, 1, 2).float() / 255
     if side != encoder.size:
         size = (encoder.size, encoder.size)

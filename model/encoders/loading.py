@@ -11,6 +11,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 # ruff: isort: split
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -91,7 +92,7 @@ def _guarded(files: EncoderFiles, load: Callable[[], T]) -> T:
     logger.disable_progress_bar()
     try:
         return load()
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"The encoder {files.source!r} cannot be loaded ({type(error).__name__}).",
             "Get the encoder again; it needs config.json and safetensors weights that match.",
