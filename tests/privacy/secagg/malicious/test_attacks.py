@@ -9,7 +9,15 @@ from privacy.secagg.refusals import Refused
 from privacy.secagg.server import Stage
 from privacy.wire.secagg import SecAggRefusal, Survivors, Unmask, UnmaskRequest
 from tests.privacy.secagg.consortium import World, frozen, reach, site_ids, unchanged
-from tests.privacy.secagg.malicious.attacks import ATTACKS
+from tests.privacy.secagg.malicious import offers, shares, unmasking
+from tests.privacy.secagg.malicious.strikes import ATTACKS
+
+
+def test_all_attacks_are_known():
+    """Each module adds its own when it is imported."""
+    assert {attack.__module__ for attack in ATTACKS.values()} == {
+        module.__name__ for module in (offers, shares, unmasking)
+    }
 
 
 @pytest.mark.parametrize("name", ATTACKS)
