@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, TypeAlias
 
-# Read when transformers is first imported: it warns of a torchvision that nothing here needs.
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-
-# ruff: isort: split
 import torch
 from diffusers import StableDiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
