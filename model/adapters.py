@@ -23,7 +23,8 @@ from peft import LoraConfig
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from model.layout import Entry, Layout, initial_vector
+from model.layout import Entry, Layout, frozen_values, initial_vector
+from model.origin import Origin, read_origin
 from privacy.errors import ModelError
 from privacy.manifest import Adapter
 
@@ -49,6 +50,8 @@ Unet = Any  # a diffusers UNet2DConditionModel, whose adapter methods come from 
 NAME = "craftsfl"  # of the adapter inside peft
 _METADATA = "lora_adapter_metadata"  # diffusers' key in the header of a safetensors file
 _ORDER = "craftsfl_layout"  # ours: safetensors sorts the tensors, the flat vector does not
+_FROZEN = "craftsfl_frozen"  # ours: names of the public tensors that no vector holds
+_ORIGIN = "craftsfl_origin"  # ours: the study, its base and what a patient pays
 _FORMAT_HINT = "Use a file that craftsfl wrote: an adapter of the UNet with its metadata."
 
 
@@ -59,6 +62,7 @@ class SavedAdapter:
     layout: Layout
     vector: NDArray[np.float32]  # [P]
     adapter: Adapter
+    origin: Origin | None = None  # None: the file does not say
 
 
 def layout_of(base: Path, adapter: Adapter) -> Layout:
@@ -82,13 +86,15 @@ def attach(unet: Unet, adapter: Adapter) -> Layout:
     """
     if NAME in getattr(unet, "peft_config", {}):
         _check_same(unet.peft_config[NAME], adapter)
-        return _layout(unet)
-    _check_targets(unet, adapter.targets)
-    unet.requires_grad_(False)
-    unet.add_adapter(_peft_config(adapter), adapter_name=NAME)
-    for _, value in _adapter_parameters(unet):
-        value.data = value.data.float()  # a half-precision base gets a full-precision adapter
-    return _layout(unet)
+    else:
+        _check_targets(unet, adapter.targets)
+        unet.requires_grad_(False)
+        unet.add_adapter(_peft_config(adapter), adapter_name=NAME)
+        for _, value in _adapter_parameters(unet):
+            value.data = value.data.float()  # a half-precision base gets a full-precision adapter
+    layout = _layout(unet, adapter)
+    _freeze(unet, layout)
+    return layout
 
 
 def detach(unet: Unet) -> None:
@@ -101,7 +107,7 @@ def detach(unet: Unet) -> None:
 def parameters(unet: Unet, layout: Layout) -> list[torch.nn.Parameter]:
     """The adapter's tensors in the layout's order. Raises `ModelError` for another layout."""
     found = dict(_adapter_parameters(unet))
-    if _layout(unet) != layout:
+    if tuple(e for e in _entries(unet) if e not in layout.frozen) != layout.entries:
         raise ModelError(
             f"The attached adapter ({len(found)} tensors) has another layout than the one asked "
             f"for ({len(layout.entries)} tensors).",
@@ -143,7 +149,13 @@ def without_adapter(unet: Unet) -> Iterator[None]:
             value.requires_grad_(wants)
 
 
-def save_adapter(path: Path, layout: Layout, vector: NDArray[np.float32], adapter: Adapter) -> None:
+def save_adapter(
+    path: Path,
+    layout: Layout,
+    vector: NDArray[np.float32],
+    adapter: Adapter,
+    origin: Origin | None = None,
+) -> None:
     """Write `vector` to `path` (`*.safetensors`) as `pipeline.load_lora_weights` reads it.
 
     Raises `ModelError` where the vector does not fit or the file cannot be written.
@@ -151,8 +163,14 @@ def save_adapter(path: Path, layout: Layout, vector: NDArray[np.float32], adapte
     if path.suffix != ".safetensors":
         raise ModelError(f"{path.name} is no name for an adapter.", "End it in .safetensors.")
     tensors = {f"unet.{entry.name}": torch.tensor(part) for entry, part in layout.split(vector)}
+    frozen = frozen_values(layout)
+    tensors |= {f"unet.{name}": torch.tensor(values) for name, values in frozen.items()}
     order = [entry.name for entry in layout.entries]
     header = {"format": "pt", _METADATA: _peft_metadata(adapter), _ORDER: json.dumps(order)}
+    if frozen:
+        header[_FROZEN] = json.dumps(list(frozen))
+    if origin is not None:
+        header[_ORIGIN] = origin.to_json()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, path, header)
@@ -168,15 +186,19 @@ def load_adapter(path: Path) -> SavedAdapter:
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
             metadata, order = json.loads(header[_METADATA]), json.loads(header[_ORDER])
-            tensors = {name: file.get_tensor(f"unet.{name}") for name in order}
-            adapter = _adapter_of(metadata)
+            frozen = json.loads(header.get(_FROZEN, "[]"))
+            values = {name: file.get_tensor(f"unet.{name}") for name in (*order, *frozen)}
+            adapter = _adapter_of(metadata, frozen_a=bool(frozen))
+            origin = read_origin(header[_ORIGIN]) if _ORIGIN in header else None
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         reason = type(error).__name__
         raise ModelError(f"{path} is no adapter of craftsfl's ({reason}).", _FORMAT_HINT) from None
-    layout = Layout(tuple(Entry(k, v.shape, str(v.dtype)) for k, v in tensors.items()))
-    vector = np.concatenate([values.reshape(-1) for values in tensors.values()])
+    entries = {k: Entry(k, v.shape, str(v.dtype)) for k, v in values.items()}
+    layout = Layout(tuple(entries[k] for k in order), tuple(entries[k] for k in frozen))
+    vector = np.concatenate([values[name].reshape(-1) for name in order])
     layout.check(vector)
-    return SavedAdapter(layout, vector, adapter)
+    _check_frozen(path, layout, values)
+    return SavedAdapter(layout, vector, adapter, origin)
 
 
 def _peft_config(adapter: Adapter) -> LoraConfig:
@@ -191,8 +213,9 @@ def _peft_metadata(adapter: Adapter) -> str:
     return json.dumps({f"unet.{name}": value for name, value in fields.items()}, sort_keys=True)
 
 
-def _adapter_of(metadata: Mapping[str, Any]) -> Adapter:
+def _adapter_of(metadata: Mapping[str, Any], *, frozen_a: bool) -> Adapter:
     return Adapter(
+        frozen_a=frozen_a,
         rank=metadata["unet.r"],
         alpha=metadata["unet.lora_alpha"],
         targets=tuple(metadata["unet.target_modules"]),
@@ -206,9 +229,32 @@ def _adapter_parameters(unet: Unet) -> Iterable[tuple[str, torch.nn.Parameter]]:
             yield name.replace(f".{NAME}.", "."), value
 
 
-def _layout(unet: Unet) -> Layout:
-    entries = (Entry(name, tuple(p.shape), "float32") for name, p in _adapter_parameters(unet))
-    return Layout(tuple(entries))
+def _layout(unet: Unet, adapter: Adapter) -> Layout:
+    entries = _entries(unet)
+    if not adapter.frozen_a:
+        return Layout(entries)
+    frozen = tuple(entry for entry in entries if ".lora_A." in entry.name)
+    return Layout(tuple(entry for entry in entries if entry not in frozen), frozen)
+
+
+def _entries(unet: Unet) -> tuple[Entry, ...]:
+    return tuple(Entry(k, tuple(p.shape), "float32") for k, p in _adapter_parameters(unet))
+
+
+def _freeze(unet: Unet, layout: Layout) -> None:
+    """Give the frozen tensors their public values; only the others ask for gradients."""
+    values = frozen_values(layout)
+    with torch.no_grad():
+        for name, parameter in _adapter_parameters(unet):
+            parameter.requires_grad_(name not in values)
+            if name in values:
+                parameter.copy_(torch.tensor(values[name]))
+
+
+def _check_frozen(path: Path, layout: Layout, found: Mapping[str, NDArray[np.float32]]) -> None:
+    wanted = frozen_values(layout)
+    if not all(np.array_equal(found[name], values) for name, values in wanted.items()):
+        raise ModelError(f"{path}: its frozen tensors are not the public ones.", _FORMAT_HINT)
 
 
 def _check_same(config: LoraConfig, adapter: Adapter) -> None:

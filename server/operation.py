@@ -161,12 +161,14 @@ class _Run:
         """Save the final adapter in diffusers' format, and draw with it."""
         from model.adapters import save_adapter
         from model.devices import pick_device
+        from model.origin import origin_of
         from server.samples import draw_samples
 
         settings = self.it.settings
+        origin = origin_of(self.study, self.it.run)
         adapter = settings.adapters_folder() / f"{self.study.name}-{self.it.run}.safetensors"
         with self._phases().measure("samples"):
-            save_adapter(adapter, layout, vector, self.study.adapter)
+            save_adapter(adapter, layout, vector, self.study.adapter, origin)
             release = Release(adapter, settings.samples_file())
             device = pick_device(settings.device)
             draw_samples(self._base(), adapter, self.study.samples, release.samples, device)

@@ -1,0 +1,92 @@
+"""Where an adapter comes from: public facts that travel in its own file.
+
+Nothing here is a site's: the study's manifest is public, and so is that a run released an adapter.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+
+from privacy.errors import ModelError
+from privacy.events import event_of
+from privacy.manifest import Study
+
+DIGEST_TAG = "craftsfl.adapter_digest"  # of a model version in MLflow: SHA-256 of its file
+_HINT = "The file is damaged, or a newer craftsfl wrote it."
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """How an adapter was trained.
+
+    `epsilon` at `delta` is what all attempts that the manifest allows cost a patient of one site
+    (zero-out neighbours), whether or not they were needed: an upper bound for whoever sees the
+    adapter, and for whatever is drawn with it. None: the study adds no noise, nothing is promised.
+    """
+
+    base: str  # "sha256:…" of the pipeline
+    study: str
+    study_digest: str  # 64 hex digits
+    run: str
+    rounds: int
+    epsilon: float | None
+    delta: float
+
+    def to_json(self) -> str:
+        """Canonical JSON."""
+        return json.dumps(asdict(self), sort_keys=True, allow_nan=False)
+
+    def privacy(self) -> str:
+        """The promise in a sentence."""
+        if self.epsilon is None:
+            return "none: the study adds no noise"
+        return (
+            f"epsilon at most {self.epsilon:.4g} at delta {self.delta:g} for a patient of one "
+            "site, over the study's whole schedule"
+        )
+
+
+def origin_of(study: Study, run: int) -> Origin:
+    """The origin of the adapter that `run` of `study` released.
+
+    The whole frozen schedule counts, rounds x attempts, because it holds whatever happened: a
+    site charges an attempt before the coordinator learns of it, and when a run ends may depend on
+    what it released. Raises `AccountingError`.
+    """
+    event = event_of(study)
+    spent = math.inf
+    if not event.no_privacy:
+        from privacy.accounting import epsilon  # it imports scipy: not before it is needed
+
+        spent = epsilon([event] * (study.rounds * study.privacy.attempts), study.privacy.delta)
+    return Origin(
+        base=study.base.digest,
+        study=study.name,
+        study_digest=study.digest().hex(),
+        run=str(run),
+        rounds=study.rounds,
+        epsilon=spent if math.isfinite(spent) else None,
+        delta=study.privacy.delta,
+    )
+
+
+def read_origin(text: str) -> Origin:
+    """The origin that `to_json` wrote; raises `ModelError` for unknown keys and wrong types."""
+    try:
+        values = json.loads(text)
+    except ValueError:
+        values = None
+    if not isinstance(values, dict) or set(values) != {field.name for field in fields(Origin)}:
+        raise ModelError("An adapter's origin cannot be read.", _HINT)
+    whole, number = values["rounds"], (int, float)
+    texts = [values[name] for name in ("base", "study", "study_digest", "run")]
+    figures = [values["delta"], *([] if values["epsilon"] is None else [values["epsilon"]])]
+    if (
+        type(whole) is not int
+        or not all(isinstance(text, str) for text in texts)
+        or not all(type(figure) in number and math.isfinite(figure) for figure in figures)
+    ):
+        raise ModelError("An adapter's origin holds values of a wrong type.", _HINT)
+    return Origin(**values)
