@@ -1,34 +1,51 @@
-"""Sample any Stable-Diffusion-shaped pipeline, and lay samples out for people to compare."""
+"""Sample any Stable-Diffusion-shaped pipeline: fast, and each seed its own image."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import pairwise
+from queue import SimpleQueue
+from typing import Any
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-from model.adapters import attach, detach, load_adapter
-from model.base import Pipeline
+from model.base import Pipeline, image_size
 from privacy.errors import ModelError
 
 DEFAULT_STEPS = 20
 DEFAULT_GUIDANCE = 3.0
 _BATCH = 16
-_MARGIN, _CELL, _HEAD, _TEXT_WIDTH = 8, 192, 28, 232
-_INK, _PAPER = (32, 32, 40), (255, 255, 255)
+_LARGE = 256  # px: from here on a batch is smaller on a CPU, and is decoded image by image
+_LARGE_BATCH = 4
+_Drawn = list[tuple[int, Image.Image]]
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """What to draw: every prompt with every seed."""
+class Settings:
+    """How to draw. size: pixels, the pipeline's own if None.
 
-    prompts: tuple[str, ...]
-    seeds: tuple[int, ...]
+    workers: threads that draw batches beside each other, each computing alone; None: as many as
+    torch would use within an operation, for these wait for each other in every one.
+    """
+
     steps: int = DEFAULT_STEPS
     guidance: float = DEFAULT_GUIDANCE
+    size: int | None = None
+    batch: int | None = None
+    workers: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Conditions:
+    """For a pipeline with a control: planes float32 [n, C, s, s], one for each image."""
+
+    planes: torch.Tensor
+    strength: float = 1.0
 
 
 def sample(
@@ -40,122 +57,125 @@ def sample(
     guidance: float = DEFAULT_GUIDANCE,
     size: int | None = None,
 ) -> list[Image.Image]:
-    """One image per prompt and seed; size in pixels, the pipeline's own if None.
+    """One image per prompt and seed, in their order; see `sample_each`."""
+    settings = Settings(steps, guidance, size)
+    found = dict(sample_each(pipeline, prompts, seeds, settings))
+    return [found[index] for index in range(len(prompts))]
+
+
+def sample_each(
+    pipeline: Pipeline,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    settings: Settings,
+    conditions: Conditions | None = None,
+) -> Iterator[tuple[int, Image.Image]]:
+    """(index, image) for each prompt and seed, as they get ready: batch by batch.
 
     Each image has its own generator (on the CPU, so that a GPU draws the same noise): a seed gives
     the same image whatever else is in the batch, but for rounding of the arithmetic.
-    Raises ModelError if prompts and seeds differ in number.
+    Raises ModelError if prompts, seeds and conditions differ in number.
     """
+    _check_numbers(prompts, seeds, conditions)
+    pipeline.set_progress_bar_config(disable=True)
+    side = settings.size or image_size(pipeline)
+    if side >= _LARGE:
+        pipeline.vae.enable_slicing()
+    workers = settings.workers or _workers(pipeline)
+    batches = _batches(len(prompts), settings.batch or _batch_size(pipeline, side), workers)
+
+    def draw(own: Pipeline, part: slice) -> _Drawn:
+        options: dict[str, Any] = {}
+        if conditions is not None:
+            options["image"] = conditions.planes[part].to(own.unet.device, own.unet.dtype)
+            options["controlnet_conditioning_scale"] = float(conditions.strength)
+        with torch.inference_mode():
+            output = own(
+                prompt=list(prompts[part]),
+                generator=[torch.Generator().manual_seed(seed) for seed in seeds[part]],
+                num_inference_steps=settings.steps,
+                guidance_scale=settings.guidance,
+                height=settings.size,
+                width=settings.size,
+                **options,
+            )
+        return list(enumerate(output.images, part.start))
+
+    yield from _each(pipeline, min(workers, len(batches)), batches, draw)
+
+
+def _each(
+    pipeline: Pipeline,
+    workers: int,
+    batches: Sequence[slice],
+    draw: Callable[[Pipeline, slice], _Drawn],
+) -> Iterator[tuple[int, Image.Image]]:
+    """What `draw` makes of each batch, the first that is ready first.
+
+    Each worker has a pipeline of its own, of the same parts but for the scheduler, which counts
+    steps.
+    """
+    own: SimpleQueue[Pipeline] = SimpleQueue()
+    for _ in range(workers):
+        made = copy.copy(pipeline)
+        made.scheduler = copy.deepcopy(pipeline.scheduler)
+        own.put(made)
+
+    def work(part: slice) -> _Drawn:
+        mine = own.get()
+        try:
+            return draw(mine, part)
+        finally:
+            own.put(mine)
+
+    if workers <= 1:
+        for part in batches:
+            yield from work(part)
+        return
+    with _threads(workers) as pool:
+        for future in as_completed([pool.submit(work, part) for part in batches]):
+            yield from future.result()
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool whose threads each compute alone; what was not begun is dropped at the end."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # for threads that start from here on
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
+
+
+def _workers(pipeline: Pipeline) -> int:
+    return torch.get_num_threads() if pipeline.unet.device.type == "cpu" else 1
+
+
+def _batch_size(pipeline: Pipeline, side: int) -> int:
+    large = side >= _LARGE and pipeline.unet.device.type == "cpu"
+    return _LARGE_BATCH if large else _BATCH
+
+
+def _batches(images: int, most: int, workers: int) -> list[slice]:
+    """Slices of at most `most` images, as even as can be, so that all workers end together."""
+    rounds = -(-images // (most * workers))
+    count = min(rounds * workers, images)
+    ends = [images * number // count for number in range(1, count + 1)] if count else []
+    return [slice(start, end) for start, end in pairwise([0, *ends])]
+
+
+def _check_numbers(
+    prompts: Sequence[str], seeds: Sequence[int], conditions: Conditions | None
+) -> None:
     if len(prompts) != len(seeds):
         raise ModelError(
             f"{len(prompts)} prompts but {len(seeds)} seeds.", "Give each prompt one seed."
         )
-    pipeline.set_progress_bar_config(disable=True)
-    images: list[Image.Image] = []
-    for start in range(0, len(prompts), _BATCH):
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds[start : start + _BATCH]]
-        with torch.no_grad():
-            output = pipeline(
-                prompt=list(prompts[start : start + _BATCH]),
-                generator=generators,
-                num_inference_steps=steps,
-                guidance_scale=guidance,
-                height=size,
-                width=size,
-            )
-        images += output.images
-    return images
-
-
-def compare_adapter(
-    pipeline: Pipeline,
-    adapter: Path | None,
-    pictures: Pictures,
-) -> Image.Image:
-    """Every prompt with every seed: of the base alone, or before and after with `adapter`.
-
-    The adapter is read from its file as anybody would read it, by `load_lora_weights`, and stays
-    on the pipeline. Raises ModelError for a file that is no adapter of this base.
-    """
-    prompts = [prompt for prompt in pictures.prompts for _ in pictures.seeds]
-    seeds = [seed for _ in pictures.prompts for seed in pictures.seeds]
-
-    def draw() -> list[Image.Image]:
-        return sample(pipeline, prompts, seeds, steps=pictures.steps, guidance=pictures.guidance)
-
-    before = draw()
-    if adapter is None:
-        return grid([Column("base", before)], prompts)
-    _check_fits(pipeline, adapter)
-    pipeline.load_lora_weights(str(adapter.parent), weight_name=adapter.name)
-    return before_after_grid(prompts, before, draw())
-
-
-def _check_fits(pipeline: Pipeline, adapter: Path) -> None:
-    """Refuse what `load_lora_weights` would skip with a warning, or fail on without words."""
-    saved = load_adapter(adapter)
-    wanted = attach(pipeline.unet, saved.adapter)
-    detach(pipeline.unet)
-    if wanted.fingerprint() != saved.layout.fingerprint():
+    if conditions is not None and len(conditions.planes) != len(prompts):
         raise ModelError(
-            f"{adapter} was trained on another base.", "Name its own base (craftsfl: --base)."
+            f"{len(prompts)} prompts but {len(conditions.planes)} conditions.",
+            "Give each image one condition.",
         )
-
-
-@dataclass(frozen=True)
-class Column:
-    """A labelled column of a grid: one image per row."""
-
-    label: str
-    images: Sequence[Image.Image]
-
-
-def _enlarged(image: Image.Image) -> Image.Image:
-    """The image in a cell; small ones by whole factors, so that every pixel stays visible."""
-    factor = max(1, _CELL // max(image.size))
-    whole = image.convert("RGB").resize(
-        (image.width * factor, image.height * factor), Image.Resampling.NEAREST
-    )
-    whole.thumbnail((_CELL, _CELL), Image.Resampling.LANCZOS)
-    return whole
-
-
-def grid(columns: Sequence[Column], prompts: Sequence[str]) -> Image.Image:
-    """A picture: one row per prompt, which stands at its left, and one headed column per Column.
-
-    Raises ModelError if a column has not one image per prompt.
-    """
-    for column in columns:
-        if len(column.images) != len(prompts):
-            raise ModelError(
-                f"Column {column.label!r} has {len(column.images)} images for "
-                f"{len(prompts)} prompts.",
-                "Give each column one image per prompt.",
-            )
-    width = _TEXT_WIDTH + len(columns) * (_CELL + _MARGIN) + 2 * _MARGIN
-    height = _HEAD + len(prompts) * (_CELL + _MARGIN) + _MARGIN
-    picture = Image.new("RGB", (width, height), _PAPER)
-    draw = ImageDraw.Draw(picture)
-    heading, text = ImageFont.load_default(15), ImageFont.load_default(14)
-    for row, prompt in enumerate(prompts):
-        lines = "\n".join(textwrap.wrap(prompt, 30))
-        draw.multiline_text(
-            (_MARGIN, _HEAD + row * (_CELL + _MARGIN) + _MARGIN), lines, fill=_INK, font=text
-        )
-    for position, column in enumerate(columns):
-        left = _TEXT_WIDTH + _MARGIN + position * (_CELL + _MARGIN)
-        draw.text((left, 6), column.label, fill=_INK, font=heading)
-        for row, image in enumerate(column.images):
-            picture.paste(_enlarged(image), (left, _HEAD + row * (_CELL + _MARGIN)))
-    return picture
-
-
-def before_after_grid(
-    prompts: Sequence[str],
-    before: Sequence[Image.Image],
-    after: Sequence[Image.Image],
-    *,
-    labels: tuple[str, str] = ("before", "after"),
-) -> Image.Image:
-    """Samples of the same prompts and seeds side by side, without and with the adapter."""
-    return grid([Column(labels[0], before), Column(labels[1], after)], prompts)

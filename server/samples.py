@@ -6,8 +6,12 @@ from pathlib import Path
 
 import torch
 
+from model.adapters import load_adapter
 from model.base import load_base
-from model.sampling import Pictures, compare_adapter
+from model.digest import folder_digest
+from model.generation.adapter import file_digest
+from model.generation.compare import Pictures, compare_adapter
+from model.generation.provenance import Drawing, Provenance, software, write_png
 from privacy.errors import DeploymentError
 from privacy.manifest import Samples
 
@@ -15,12 +19,25 @@ from privacy.manifest import Samples
 def draw_samples(
     base: Path, adapter: Path, samples: Samples, out: Path, device: torch.device
 ) -> None:
-    """Write the grid to `out` (PNG). Raises `DeploymentError` where it cannot be written."""
+    """Write the grid to `out` (PNG), with its provenance.
+
+    Raises `DeploymentError` where it cannot be written.
+    """
     pictures = Pictures(samples.prompts, samples.seeds, samples.steps, samples.guidance)
     grid = compare_adapter(load_base(base, device), adapter, pictures)
+    origin = load_adapter(adapter).origin
+    drawing = Drawing(
+        base=origin.base if origin is not None else folder_digest(base),
+        steps=samples.steps,
+        guidance=samples.guidance,
+        software=software(),
+        adapter=file_digest(adapter),
+        adapter_source=adapter.name,
+        origin=origin,
+    )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        grid.save(out)
+        write_png(grid, out, Provenance(drawing, samples.prompts, samples.seeds))
     except OSError as error:
         raise DeploymentError(
             f"{out} cannot be written: {error.strerror}.", "Free some space there."

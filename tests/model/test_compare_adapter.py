@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from model.adapters import attach, detach, save_adapter
+from model.generation.compare import Pictures, compare_adapter
 from model.layout import Entry, Layout
-from model.sampling import Pictures, compare_adapter
 from privacy.errors import ModelError
 from privacy.manifest import Adapter
 

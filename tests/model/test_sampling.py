@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from model.base import load_base
-from model.sampling import Column, before_after_grid, grid, sample
+from model.generation.grid import Column, before_after_grid, grid
+from model.sampling import sample
 from privacy.errors import ModelError
 
 TINY = Path(__file__).parents[2] / "weights" / "tiny"
