@@ -8,6 +8,7 @@ seconds. No loss, no count of drawn patients, no metric of a site's own.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import os
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from model.origin import DIGEST_TAG
 from privacy.errors import DeploymentError
 from privacy.manifest import Study
 from server.status import RoundStatus, RunStatus
@@ -83,7 +85,7 @@ class Tracking:
         with _mlflow_errors(self._uri):
             self._client.log_artifact(run, str(release.adapter), "adapter")
             self._client.log_artifact(run, str(release.samples), "samples")
-            version = self._register(run)
+            version = self._register(run, release.adapter)
             self._client.set_terminated(run, "FINISHED")
         return Tracked(run, version)
 
@@ -121,7 +123,7 @@ class Tracking:
             self._client.log_param(run.info.run_id, name, value)
         return str(run.info.run_id)
 
-    def _register(self, run: str) -> str:
+    def _register(self, run: str, adapter: Path) -> str:
         """The model version of `run`: the one there is, or a new one; it becomes challenger."""
         from mlflow.exceptions import MlflowException
 
@@ -135,7 +137,10 @@ class Tracking:
         except MlflowException:
             self._client.create_registered_model(name)
         source = f"{self._client.get_run(run).info.artifact_uri}/adapter"
-        made = self._client.create_model_version(name, source=source, run_id=run)
+        digest = "sha256:" + hashlib.sha256(adapter.read_bytes()).hexdigest()
+        made = self._client.create_model_version(
+            name, source=source, run_id=run, tags={DIGEST_TAG: digest}
+        )
         self._client.set_registered_model_alias(name, ALIAS, made.version)
         return str(made.version)
 
