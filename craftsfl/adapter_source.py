@@ -1,0 +1,136 @@
+"""`--adapter`: a file, or a version or alias of a registered model in MLflow."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from model.generation.adapter import file_digest
+from model.origin import DIGEST_TAG
+from privacy.errors import ConfigError, DeploymentError, ModelError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+SCHEME = "models:/"
+_NAMED = re.compile(r"models:/+(?P<name>[^/@]+)(/(?P<version>\d+)|@(?P<alias>[^/@]+))")
+_SILENT = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+
+
+@dataclass(frozen=True, slots=True)
+class FoundAdapter:
+    """An adapter's file here, its digest, and where it was found: a name, or models:/NAME/3."""
+
+    path: Path
+    digest: str
+    source: str
+
+
+def find_adapter(source: str, tracking_uri: str | None, folder: Path) -> FoundAdapter:
+    """The adapter that `source` names; one from MLflow is put into `folder`.
+
+    An alias is resolved to the version that it stands for now. `tracking_uri`: None for MLflow's
+    own choice (MLFLOW_TRACKING_URI). Raises `ConfigError`, `DeploymentError`, `ModelError`.
+    """
+    if not source.startswith(SCHEME):
+        path = Path(source).expanduser()
+        if not path.is_file():
+            raise ConfigError(
+                f"{source} is no file.",
+                "Give the adapter's .safetensors file, or models:/NAME/VERSION of MLflow.",
+            )
+        return FoundAdapter(path, file_digest(path), path.name)
+    parts = _NAMED.fullmatch(source)
+    if parts is None:
+        raise ConfigError(
+            f"{source} names no model version.", "Write models:/NAME/3 or models:/NAME@challenger."
+        )
+    with _mlflow_errors(source, tracking_uri):
+        return _fetched(_client(tracking_uri), parts, folder)
+
+
+def _fetched(client: MlflowClient, parts: re.Match[str], folder: Path) -> FoundAdapter:
+    name = parts["name"]
+    version = (
+        client.get_model_version(name, parts["version"])
+        if parts["version"]
+        else client.get_model_version_by_alias(name, parts["alias"])
+    )
+    source = f"{SCHEME}{name}/{version.version}"
+    path = _download(client, version, folder, source)
+    digest, registered = file_digest(path), version.tags.get(DIGEST_TAG)
+    if registered is not None and registered != digest:
+        raise ModelError(
+            f"The file of {source} is {digest}; registered was {registered}.",
+            "It was altered since: take another version, and find out why.",
+        )
+    return FoundAdapter(path, digest, source)
+
+
+def _download(client: MlflowClient, version: ModelVersion, folder: Path, source: str) -> Path:
+    from mlflow.artifacts import download_artifacts
+
+    uri = client.get_model_version_download_uri(version.name, version.version)
+    got = download_artifacts(
+        artifact_uri=uri, dst_path=str(folder), tracking_uri=client.tracking_uri
+    )
+    files = sorted(Path(got).rglob("*.safetensors"))
+    if len(files) != 1:
+        raise ModelError(
+            f"{source} holds {len(files)} .safetensors files.", "One adapter was expected."
+        )
+    return files[0]
+
+
+def _client(tracking_uri: str | None) -> MlflowClient:
+    os.environ.update(_SILENT)
+    from mlflow import MlflowClient
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+
+
+@contextmanager
+def _mlflow_errors(source: str, tracking_uri: str | None) -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    where = tracking_uri or "MLFLOW_TRACKING_URI"
+    _check_there(tracking_uri)
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise ModelError(
+                f"MLflow at {where} knows no {source}.",
+                "See its versions and aliases there, or name it with --tracking-uri.",
+            ) from None
+        raise _unusable(where, error) from None
+    except (SQLAlchemyError, OSError) as error:
+        raise _unusable(where, error) from None
+
+
+def _check_there(tracking_uri: str | None) -> None:
+    """MLflow would make an empty database of a mistyped name."""
+    if tracking_uri is not None and tracking_uri.startswith("sqlite:///"):
+        path = Path(tracking_uri.removeprefix("sqlite:///"))
+        if not path.is_file():
+            raise DeploymentError(
+                f"There is no MLflow database {path}.",
+                "result.json of a finished run names it (mlflow); give it as --tracking-uri.",
+            )
+
+
+def _unusable(where: str, error: Exception) -> DeploymentError:
+    return DeploymentError(
+        f"MLflow at {where} cannot be used ({type(error).__name__}).",
+        "Check --tracking-uri, and that the server is up.",
+    )
