@@ -14,23 +14,28 @@ license: apache-2.0
 library_name: diffusers
 tags: [controlnet, synthetic]
 ---
-# A control for nuclear masks{and_markers}
+# A control for {what}
 
-A ControlNet (Zhang et al. 2023) of {parameters:,} parameters for images of {size} px, made by
-`craftsfl model pretrain-control` for the base `{base}`. It is for demonstrations and tests, **not
-for any medical use**.
+A ControlNet (Zhang et al. 2023) for images of {size} px, made by `craftsfl model pretrain-control`.
+It is for demonstrations and tests, **not for any medical use**.
 
-Channels of the condition, 0 to 1: {channels}.
+| | |
+|---|---|
+| base | `{base}` |
+| parameters | {parameters:,}, half precision |
+| channels of the condition, 0 to 1 | {channels} |
+| trained on | {source} |
+| steps | {steps:,} of {batch}, peak rate {rate}, EMA {ema_decay}, seed {seed} |
+| captions left out | {caption_dropout:.0%} |
 
-Trained on {source}: {steps:,} steps of {batch}, rate {rate}, captions left out with probability
-{caption_dropout}, seed {seed}. Weights are averaged (EMA {ema_decay}) and kept in half precision;
-the base was frozen.
+The base was frozen.
 
 ## Mask fidelity
 
-Samples of {held_out}, segmented by stain deconvolution, Otsu and watershed, against their own mask,
-against the mask of another image (of the same morphology, for drawn tissue), and real tiles against
-their own masks. Means and 95 % bootstrap intervals over the images.
+Samples of {held_out}, segmented by stain deconvolution, Otsu's threshold
+and watershed, and compared with their own mask; with the mask of another image (for drawn tissue,
+of the same morphology); and real tiles with their own masks. Means and 95 % bootstrap intervals
+over the images.
 {tables}"""
 _DRAWN = "{tiles:,} drawn tiles (`model/tissue`), {free:.0%} of them with free layouts"
 _FOLDER = "a public folder of images and masks, {crops} squares of each"
@@ -49,7 +54,7 @@ def control_card(
         source = _FOLDER.format(crops=recipe.source.crops)
     return _TEXT.format(
         **vars(recipe) | {"source": source},
-        and_markers=" and fluorescence" if spec.markers else "",
+        what=" and ".join(_kinds(spec)),
         parameters=parameters,
         size=spec.size,
         base=spec.base,
@@ -57,6 +62,10 @@ def control_card(
         held_out="held-out drawn tiles" if recipe.source is None else "images held out",
         tables="".join(_table(kind, fidelity) for kind, fidelity in measured.items()),
     )
+
+
+def _kinds(spec: ControlSpec) -> list[str]:
+    return ["nuclear masks"] * bool(spec.types) + ["fluorescence"] * bool(spec.markers)
 
 
 def _table(kind: str, fidelity: Fidelity) -> str:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageSequence, UnidentifiedImageError
+from PIL import Image, ImageSequence
 from scipy import ndimage
 
-from model.control.masks import MOST_PIXELS
+from model.control.masks import DAMAGED, MOST_PIXELS
 from privacy.errors import ModelError
 
 Floats = NDArray[np.float32]
@@ -31,7 +31,7 @@ def read_markers(path: Path) -> Floats:
             if image.width * image.height > MOST_PIXELS:
                 raise ModelError(f"{path.name} is too large.", "Cut it into tiles.")
             pages = [_channels(page) for page in _first(image)]
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
+    except DAMAGED as error:
         reason = type(error).__name__
         raise ModelError(f"{path.name} cannot be read ({reason}).", _HINT) from None
     except Image.DecompressionBombError:

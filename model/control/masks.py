@@ -6,12 +6,14 @@ file that is not what its name says, raises `ModelError`.
 
 from __future__ import annotations
 
+import struct
+import tokenize
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from scipy import ndimage
 
 from privacy.errors import ModelError
@@ -21,6 +23,18 @@ PANNUKE_TYPES = ("neoplastic", "inflammatory", "connective", "dead", "epithelial
 MOST_PIXELS = 1 << 26
 _IMAGES = (".png", ".tif", ".tiff")
 _GREY = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "F")
+# What Pillow and numpy raise on bytes that are not what their name says (found by altering some).
+DAMAGED = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    tokenize.TokenError,
+)
 _HINT = "Masks are instance images (16-bit .png, .tif), PanNuke .npy or CoNSeP/Lizard .mat files."
 
 
@@ -101,7 +115,7 @@ def _read_image(path: Path) -> NDArray[np.generic]:
                     "Give the instance mask: one channel, 0 for background, k for nucleus k.",
                 )
             return np.asarray(image)
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
+    except DAMAGED as error:
         reason = type(error).__name__
         raise ModelError(f"The mask {path.name} cannot be read ({reason}).", _HINT) from None
     except Image.DecompressionBombError:
@@ -133,7 +147,7 @@ def _pannuke(path: Path) -> NDArray[np.generic]:
     """
     try:
         array: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except DAMAGED as error:
         reason = type(error).__name__
         raise ModelError(f"The mask {path.name} cannot be read ({reason}).", _HINT) from None
     if getattr(array, "ndim", 0) == 3:

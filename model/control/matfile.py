@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import io
 
-from model.control.masks import MOST_PIXELS, NuclearMask, instance_map
+from model.control.masks import NuclearMask, instance_map
+from model.control.mat5 import BadMatFile, NewerMatFile, read_arrays
 from privacy.errors import ModelError
 
 # Graham et al. 2019 (CoNSeP) and 2021 (Lizard); type k is names[k - 1].
@@ -26,23 +25,11 @@ CONSEP_TYPES = (
 )
 LIZARD_TYPES = ("neutrophil", "epithelial", "lymphocyte", "plasma", "eosinophil", "connective")
 _WANTED = ("inst_map", "type_map", "inst_type", "id", "class")
-# What scipy's reader raises on bytes that are no such file, found by altering good ones.
-_DAMAGED = (
-    io.matlab.MatReadError,
-    zlib.error,
-    ArithmeticError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    TypeError,
-    ValueError,
-)
 _HINT = "CoNSeP's files hold inst_map and type_map (or inst_type), Lizard's inst_map, id and class."
 
 
 def read_mat(path: Path) -> NuclearMask:
-    """Read a .mat file of version 4 to 7. Raises `ModelError` for anything else."""
+    """Read a .mat file of version 5 to 7. Raises `ModelError` for anything else."""
     fields = _load(path)
     if "inst_map" not in fields:
         raise ModelError(f"{path.name} holds no inst_map.", _HINT)
@@ -59,20 +46,15 @@ def read_mat(path: Path) -> NuclearMask:
     return NuclearMask.untyped(instances)
 
 
-def _load(path: Path) -> Mapping[str, Any]:
+def _load(path: Path) -> Mapping[str, NDArray[Any]]:
     try:
-        for name, shape, _ in io.whosmat(path):
-            if name in _WANTED and np.prod(shape, dtype=np.float64) > MOST_PIXELS:
-                raise ModelError(f"{path.name}: {name} is too large.", "Cut it into tiles.")
-        fields: Mapping[str, Any] = io.loadmat(path, variable_names=list(_WANTED))
-        return fields
-    except NotImplementedError:
+        return read_arrays(path, _WANTED)
+    except NewerMatFile:
         raise ModelError(
             f"{path.name} is a MATLAB 7.3 file.", "Save it again with `save -v7`."
         ) from None
-    except _DAMAGED as error:
-        reason = type(error).__name__
-        raise ModelError(f"The mask {path.name} cannot be read ({reason}).", _HINT) from None
+    except (OSError, BadMatFile) as error:
+        raise ModelError(f"The mask {path.name} cannot be read ({error}).", _HINT) from None
 
 
 def _column(values: NDArray[np.generic]) -> NDArray[np.int32]:

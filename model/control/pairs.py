@@ -11,11 +11,11 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from model.control.conditions import marker_condition, mask_condition, resized_mask
 from model.control.markers import simulated_marker
-from model.control.masks import NuclearMask, read_mask
+from model.control.masks import DAMAGED, NuclearMask, read_mask
 from model.control.recipe import PublicFolder
 from model.control.spec import ControlSpec
 from model.stage_one.publicness import check_columns, check_place
@@ -153,7 +153,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError):
+    except DAMAGED:
         raise ModelError(
             f"The image {path.name} cannot be read.", "Give PNG, JPEG, TIFF."
         ) from None

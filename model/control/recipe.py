@@ -37,11 +37,11 @@ class ControlRecipe:
 
     source: PublicFolder | None = None
     types: tuple[str, ...] = UNTYPED
-    markers: tuple[str, ...] = ("nuclei",)
+    markers: tuple[str, ...] = ("nuclear stain",)
     seed: int = 2026
-    tiles: int = 12_000
+    tiles: int = 8000
     free_share: float = 0.35
-    steps: int = 3000
+    steps: int = 1600
     batch: int = 16
     rate: float = 1e-3
     caption_dropout: float = 0.4

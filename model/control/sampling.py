@@ -51,13 +51,16 @@ def control_pipeline(pipeline: Pipeline, control: Control) -> Pipeline:
     Raises `ModelError` where the control is for a base of another shape.
     """
     check_fits(pipeline, control)
+    unet, network = pipeline.unet, control.network
+    if (network.device, network.dtype) != (unet.device, unet.dtype):
+        network = network.to(unet.device, unet.dtype)
     kind: Any = StableDiffusionControlNetPipeline
     guided: Pipeline = kind(
         vae=pipeline.vae,
         text_encoder=pipeline.text_encoder,
         tokenizer=pipeline.tokenizer,
-        unet=pipeline.unet,
-        controlnet=control.network.to(pipeline.unet.device, pipeline.unet.dtype),
+        unet=unet,
+        controlnet=network,
         scheduler=pipeline.scheduler,
         safety_checker=None,
         feature_extractor=None,

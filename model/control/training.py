@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from model.base import Pipeline, load_base
 from model.control.card import control_card
@@ -38,6 +39,7 @@ from privacy.errors import ModelError
 
 WORKSPACE = ".checkpoints"
 _SNR_CAP = 5.0
+_FOCUS = 3.0
 _CAPTIONS_KEPT = 4096  # embeddings of captions; 77 x 768 floats each on the largest base
 
 
@@ -148,7 +150,9 @@ def controlled_loss(
 ) -> torch.Tensor:
     """Mean square error of the prediction under control, weighted by min(SNR, 5) / SNR.
 
-    Weights: Hang et al. 2023, "Efficient diffusion training via Min-SNR", as in stage one.
+    Weights: Hang et al. 2023, "Efficient diffusion training via Min-SNR", as in stage one. Latent
+    pixels that the condition marks count more: else the few nuclei of fat or stroma, a hundredth
+    of the tile, would be left out at no cost.
     """
     latents, noise, timesteps, hidden, condition = shard
     rows = Rows(latents, timesteps, noise, hidden)
@@ -164,7 +168,9 @@ def controlled_loss(
     )[0]
     kept = schedule.alphas_cumprod[timesteps]
     snr = kept / (1 - kept)
-    error = (predicted - schedule.target(rows)).square().mean(dim=(1, 2, 3))
+    marked = condition.amax(dim=1, keepdim=True)
+    focus = 1 + _FOCUS * functional.adaptive_max_pool2d(marked, latents.shape[-2:])
+    error = (focus * (predicted - schedule.target(rows)).square()).mean(dim=(1, 2, 3))
     scale = snr if schedule.prediction_type == "epsilon" else snr + 1
     return torch.as_tensor((error * snr.clamp(max=_SNR_CAP) / scale).mean())
 
