@@ -17,7 +17,7 @@ from model.evaluation.figures import (
     TooFewError,
     Unavailable,
 )
-from model.evaluation.patients import HALVINGS, Resampling, halves, interval
+from model.evaluation.patients import HALVINGS, Resampling, halves, interval, percentiles
 
 
 class SetMetric(Protocol):
@@ -34,6 +34,10 @@ class SetMetric(Protocol):
     @property
     def least(self) -> float:
         """The least value that it can take."""
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether its figures are means over images, which resampling does not shift."""
 
     @property
     def source(self) -> str:
@@ -90,12 +94,14 @@ def compare(
             reference("floor", floors[:, column], size),
             reference("at the floor's size", same_size[:, column], size),
         )
-        low, high = interval(float(values[column]), spread[:, column])
+        value = float(values[column])
+        ends = percentiles(spread[:, column])
+        low, high = ends if metric.is_mean else interval(value, spread[:, column])
         figures.append(
             Figure(
                 name,
                 sets.encoder,
-                float(values[column]),
+                value,
                 max(metric.least, low),
                 high,
                 len(sets.real),

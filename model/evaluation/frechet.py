@@ -34,6 +34,7 @@ class Frechet:
     names: tuple[str, ...] = ("frechet",)
     better: Better = "lower"
     least: float = 0.0
+    is_mean: bool = False
     source: str = "Heusel et al. 2017, arXiv 1706.08500"
 
     def needed(self, width: int) -> int:

@@ -39,6 +39,7 @@ class KernelDistance:
     names: tuple[str, ...] = ("kid",)
     better: Better = "lower"
     least: float = -np.inf
+    is_mean: bool = False
     source: str = "Binkowski et al. 2018, arXiv 1801.01401"
 
     def needed(self, width: int) -> int:
@@ -77,6 +78,7 @@ class ClipDiscrepancy:
     names: tuple[str, ...] = ("cmmd",)
     better: Better = "lower"
     least: float = 0.0
+    is_mean: bool = False
     source: str = "Jayasumana et al. 2024, arXiv 2401.09603"
 
     def needed(self, width: int) -> int:

@@ -92,8 +92,17 @@ class Suspects:
     epsilon: float | None = None  # what the adapter's ledger bounds, per patient
 
 
-def memorisation(suspects: Suspects) -> tuple[list[Figure], Nearest]:
-    """AuthPct, copies and C_T, and the nearest training tile of each generated image.
+@dataclass(frozen=True)
+class Found:
+    """Nearest training tiles of generated images and of held-out tiles; radius [n training]."""
+
+    generated: Nearest
+    held_out: Nearest
+    radius: Doubles
+
+
+def memorisation(suspects: Suspects) -> tuple[list[Figure], Found]:
+    """AuthPct, copies and C_T, and the nearest training tile of each image.
 
     Raises `TooFewError` below 20 images of a kind or 2 training patients.
     """
@@ -106,7 +115,7 @@ def memorisation(suspects: Suspects) -> tuple[list[Figure], Nearest]:
         _share(suspects, "copies", (copied(mine, radius), copied(theirs, radius))),
         _copying_figure(suspects, mine, theirs),
     ]
-    return figures, mine
+    return figures, Found(mine, theirs, radius)
 
 
 def _check_numbers(suspects: Suspects) -> None:

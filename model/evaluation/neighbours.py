@@ -62,6 +62,7 @@ class Neighbours:
     names: tuple[str, ...] = ("precision", "recall", "density", "coverage")
     better: Better = "higher"
     least: float = 0.0
+    is_mean: bool = True
     source: str = "Kynkäänniemi et al. 2019; Naeem et al. 2020, arXiv 2002.09797; k = 5"
 
     def needed(self, width: int) -> int:

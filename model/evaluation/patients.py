@@ -52,25 +52,31 @@ def multiplicities(groups: Groups, resamples: int, rng: np.random.Generator) -> 
     return draws[:, index].astype(np.float64)
 
 
+def percentiles(spread: Doubles) -> tuple[float, float]:
+    """The percentile interval of resampled means (Efron 1979). NaN are left out."""
+    finite = spread[np.isfinite(spread)]
+    if not len(finite):
+        return float("nan"), float("nan")
+    low, high = np.percentile(finite, _LEVELS)
+    return float(low), float(high)
+
+
 def interval(value: float, spread: Doubles) -> tuple[float, float]:
-    """The percentile interval of resampled figures, moved so that its middle is `value`.
+    """The percentile interval of resampled distances, moved so that its middle is `value`.
 
     Resamples repeat patients, and repeated images shift a distance between sets (never a mean):
     the resamples tell how far the figure scatters, not where it is. NaN are left out.
     """
-    finite = spread[np.isfinite(spread)]
-    if not len(finite):
-        return value, value
-    low, high = np.percentile(finite, _LEVELS) - finite.mean()
-    return float(value + low), float(value + high)
+    low, high = percentiles(spread)
+    shift = value - float(np.nanmean(spread)) if np.isfinite(low) else 0.0
+    return low + shift, high + shift
 
 
 def mean_interval(values: Doubles, weights: Doubles) -> tuple[float, float, float]:
     """(mean, low, high) of values [n] under multiplicities [R, n]."""
     totals = weights.sum(axis=1)
     spread = np.divide(weights @ values, totals, out=np.full(len(totals), np.nan), where=totals > 0)
-    mean = float(values.mean())
-    return mean, *interval(mean, spread)
+    return float(values.mean()), *percentiles(spread)
 
 
 def halves(patients: Groups, rng: np.random.Generator) -> tuple[Groups, Groups]:

@@ -14,7 +14,7 @@ from model.evaluation.encode import EncoderSpace, PixelSpace, Space, text_featur
 from model.evaluation.figures import Figure, ImageSet, TooFewError, Unavailable
 from model.evaluation.frechet import Frechet
 from model.evaluation.kernels import ClipDiscrepancy, KernelDistance
-from model.evaluation.memorisation import Nearest, Suspects, memorisation
+from model.evaluation.memorisation import Found, Suspects, memorisation
 from model.evaluation.neighbours import Neighbours
 from model.evaluation.patients import DEFAULT_RESAMPLES, Resampling, resample
 from privacy.errors import ConfigError
@@ -83,7 +83,7 @@ class Answer:
 
     figures: list[Figure] = field(default_factory=list)
     unavailable: list[Unavailable] = field(default_factory=list)
-    nearest: dict[str, Nearest] = field(default_factory=dict)
+    nearest: dict[str, Found] = field(default_factory=dict)
 
 
 Step = Callable[[str], None]  # told what is worked on

@@ -69,7 +69,7 @@ def test_a_turned_and_mirrored_tile_is_found_at_distance_0() -> None:
 def test_planted_copies_are_found_in_every_way(space: Space) -> None:
     figures, found = memorisation(_suspects(space, _turned_copies()))
     named = _by_name(figures)
-    assert (found.row == np.arange(64)).mean() > 0.7
+    assert (found.generated.row == np.arange(64)).mean() > 0.7
     assert named["authentic"].high < 0.1 < named["authentic"].beside[0].value
     assert named["copying"].high < -3
 

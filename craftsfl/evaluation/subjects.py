@@ -1,0 +1,92 @@
+"""What is under evaluation: a model that draws on the spot, or pictures drawn before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from craftsfl.adapter_source import find_adapter
+from craftsfl.bases import find
+from model.adapters import load_adapter
+from model.base import load_base
+from model.devices import pick_device
+from model.evaluation.subject import Subject
+from model.generation.prompts import Words, read_prompts, type_prompts
+from model.generation.provenance import read_provenance
+from model.origin import Origin
+from model.sampling import DEFAULT_GUIDANCE, DEFAULT_STEPS
+from privacy.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The options that name a model, as `craftsfl model sample` has them."""
+
+    base: str | None = None
+    adapter: str | None = None
+    tracking_uri: str | None = None  # where adapter is models:/NAME/3
+    steps: int = DEFAULT_STEPS
+    guidance: float = DEFAULT_GUIDANCE
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where generated images come from; all of it public. None: not known."""
+
+    base: str | None = None
+    adapter: str | None = None
+    epsilon: float | None = None
+    delta: float | None = None
+
+    def title(self) -> str:
+        """For tables and pages."""
+        names = [name[:19] + "…" for name in (self.base, self.adapter) if name]
+        return "Evaluation of " + " with adapter ".join(names) if names else "Evaluation"
+
+
+def open_subject(model: Model, seed: int, scratch: Path) -> tuple[Subject, Source, bool]:
+    """The model, loaded; its source; whether the base is the embedded one.
+
+    An adapter from MLflow is put into `scratch`, which must last as long as the subject.
+    Raises `CraftsflError` where base or adapter are not to be had, or do not fit.
+    """
+    base = find(model.base)
+    adapter = None
+    if model.adapter is not None:
+        adapter = find_adapter(model.adapter, model.tracking_uri, scratch)
+    pipeline = load_base(base.folder, pick_device("auto"))
+    subject = Subject(
+        pipeline,
+        adapter.path if adapter else None,
+        base.digest,
+        model.steps,
+        model.guidance,
+        seed,
+    )
+    origin = load_adapter(adapter.path).origin if adapter else None
+    source = _source(base.digest, adapter.digest if adapter else None, origin)
+    return subject, source, base.embedded
+
+
+def drawn_source(picture: Path) -> Source:
+    """What a picture says of itself; nothing where other software made it."""
+    try:
+        drawing = read_provenance(picture).drawing
+    except ModelError:
+        return Source()
+    return _source(drawing.base, drawing.adapter, drawing.origin)
+
+
+def _source(base: str, adapter: str | None, origin: Origin | None) -> Source:
+    if origin is None:
+        return Source(base, adapter)
+    return Source(base, adapter, origin.epsilon, origin.delta)
+
+
+def public_prompts(path: Path | None, *, embedded: bool) -> tuple[str, ...]:
+    """For the drift: of the file, or one of each of the 33 cancer types."""
+    if path is not None:
+        return tuple(prompt.text for prompt in read_prompts(path))
+    words: Words = "tissue" if embedded else "clinical"
+    first = {prompt.diagnosis: prompt.text for prompt in reversed(type_prompts(["all"], words))}
+    return tuple(first.values())
