@@ -13,11 +13,13 @@ from client.agent.progress import ProgressSource
 from client.agent.site_agent import SiteAgent
 from client.policy import SiteRules
 from model.layout import Entry, Layout
+from privacy.errors import LedgerError
 from privacy.ledger import Ledger
 from privacy.manifest import Study
-from privacy.wire.bodies import Body, Collect, Running, StartTraining
+from privacy.wire.bodies import Body, Collect, Refusal, Running, StartTraining
 from privacy.wire.codec import Vector
 from privacy.wire.envelope import Envelope, open_envelope, seal, size_limit
+from privacy.wire.reasons import Reason
 
 from .studies import make_policy, make_study
 
@@ -64,6 +66,24 @@ class FakeTrainer:
 
     def withdraw(self, patients: Collection[int]) -> None:
         self.withdrawn |= set(patients)
+
+
+def full_disk(*_: object) -> None:
+    """In place of a method of the ledger."""
+    raise LedgerError("The disk is full.")
+
+
+def snapshot(agent: SiteAgent, ledger: Ledger) -> tuple[object, ...]:
+    """All state that a message could change."""
+    attempt = agent._attempt
+    machine = attempt and attempt.client and attempt.client._state
+    return ledger.entries(), dict(agent._newest), attempt, attempt and attempt.reply, machine
+
+
+def refused(body: Body) -> Reason:
+    """Why: `body` has to be a refusal."""
+    assert isinstance(body, Refusal)
+    return body.reason
 
 
 def make_rules(

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from client.agent.site_agent import SiteAgent
-from privacy.errors import LedgerError, PolicyError
+from privacy.errors import PolicyError
 from privacy.ledger import SqliteLedger, State
 from privacy.secagg.client import Effects
 from privacy.secagg.client import Stage as ClientStage
 from privacy.secagg.server import Stage
-from privacy.wire.bodies import Body, Collect, Hello, Refusal, Running, SiteFacts, StartTraining
+from privacy.wire.bodies import Collect, Hello, Running, SiteFacts
 from privacy.wire.checks import Check
-from privacy.wire.offer import Mechanism, TrainMasked
+from privacy.wire.offer import TrainMasked
 from privacy.wire.reasons import Reason
 from privacy.wire.secagg import (
     Advertise,
@@ -33,46 +32,23 @@ from privacy.wire.secagg import (
     Unmask,
     UnmaskRequest,
 )
-from tests.privacy.ledger.ledgers import open_test_ledger
 
-from .fakes import ADAPTER, LAYOUT, FakeTrainer, P, make_agent, make_rules
+from .fakes import (
+    FakeTrainer,
+    P,
+    full_disk,
+    make_agent,
+    make_rules,
+    refused,
+    snapshot,
+)
 from .masked import IDENTITIES, MaskedAttempt, make_masked_agent, masked_rules, masked_study
 from .studies import make_study
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[SqliteLedger]:
-    with open_test_ledger(tmp_path / "ledger.sqlite") as ledger:
-        yield ledger
-
-
-@pytest.fixture
-def trainer() -> FakeTrainer:
-    return FakeTrainer()
-
-
-@pytest.fixture
-def agent(ledger: SqliteLedger, trainer: FakeTrainer) -> Iterator[SiteAgent]:
-    agent = make_masked_agent(ledger, trainer)
-    yield agent
-    trainer.gate.set()
-    assert agent.stop(10)
-
-
-def full_disk(*_: object) -> None:
-    raise LedgerError("The disk is full.")
-
-
-def reason(body: Body) -> Reason:
-    assert isinstance(body, Refusal)
-    return body.reason
-
-
-def snapshot(agent: SiteAgent, ledger: SqliteLedger) -> tuple[object, ...]:
-    """All state that a message could change."""
-    attempt = agent._attempt
-    machine = attempt and attempt.client and attempt.client._state
-    return ledger.entries(), dict(agent._newest), attempt, attempt and attempt.reply, machine
+def agent(masked_agent: SiteAgent) -> SiteAgent:
+    return masked_agent
 
 
 def test_hello_says_that_updates_are_masked(agent: SiteAgent) -> None:
@@ -126,7 +102,7 @@ def test_what_training_gave_leaves_at_public_time_slots_only(
     assert [entry.state for entry in ledger.entries()] == [State.INTENT]
     now[0] = 100.0 + leaves
     answer = attempt.ask(agent)
-    assert isinstance(answer, MaskedInput) if works else reason(answer) == Reason.TRAINING_FAILED
+    assert isinstance(answer, MaskedInput) if works else refused(answer) == Reason.TRAINING_FAILED
     assert [entry.state for entry in ledger.entries()] == [State.COMMITTED]
 
 
@@ -135,9 +111,9 @@ def test_no_key_leaves_and_nothing_trains_without_a_durable_intent(
 ) -> None:
     attempt = MaskedAttempt()
     monkeypatch.setattr(SqliteLedger, "intent", full_disk)
-    assert reason(attempt.ask(agent)) == Reason.INTERNAL
+    assert refused(attempt.ask(agent)) == Reason.INTERNAL
     assert trainer.calls == 0
-    assert reason(attempt.ask(agent, Survivors((1, 2, 3)))) == Reason.NOT_STARTED
+    assert refused(attempt.ask(agent, Survivors((1, 2, 3)))) == Reason.NOT_STARTED
 
 
 def test_no_masked_update_leaves_without_a_durable_commit(
@@ -147,7 +123,7 @@ def test_no_masked_update_leaves_without_a_durable_commit(
     attempt.to(Stage.INPUT, agent)
     with monkeypatch.context() as patch:
         patch.setattr(SqliteLedger, "commit", full_disk)
-        assert reason(attempt.patiently(agent)) == Reason.INTERNAL
+        assert refused(attempt.patiently(agent)) == Reason.INTERNAL
     assert ledger.spent() == 0
     assert isinstance(attempt.patiently(agent), MaskedInput)
     assert ledger.spent() > 0
@@ -170,98 +146,6 @@ def test_the_charge_is_committed_before_the_update_is_masked(
     assert stages == [ClientStage.WAITING]
 
 
-def other(attempt: MaskedAttempt, **offer: object) -> Body:
-    """What is due at first, with another offer."""
-    return TrainMasked(replace(attempt.offer, **offer), attempt.start)  # type: ignore[arg-type]
-
-
-OFFERS: dict[str, tuple[Callable[[MaskedAttempt], Body], Check]] = {
-    "roster": (lambda a: other(a, roster_digest=bytes(32)), Check.ROSTER),
-    "model": (lambda a: other(a, model_digest=bytes(32)), Check.MODEL),
-    "another round": (lambda a: other(a, round=2), Check.RUN),
-    "version": (lambda a: other(a, version=9), Check.VERSION),
-    "tiny cohort": (lambda a: other(a, cohort=(1, 2), threshold=2), Check.COHORT_SIZE),
-    "Sybil": (lambda a: other(a, cohort=(1, 2, 77), threshold=3), Check.COHORT),
-    "not of the study": (lambda a: other(a, cohort=(1, 2, 3, 4), threshold=3), Check.COHORT),
-    "without me": (lambda a: other(a, cohort=(2, 3, 4), threshold=3), Check.COHORT),
-    "low threshold": (lambda a: other(a, threshold=1), Check.THRESHOLD),
-    "expired": (lambda a: other(a, expiry=1), Check.EXPIRED),
-    "for years": (lambda a: other(a, expiry=a.offer.expiry + 10**6), Check.EXPIRED),
-    "wider bound": (
-        lambda a: other(a, terms=replace(a.offer.terms, bound=99.0)),
-        Check.ENCODING,
-    ),
-    "less noise": (
-        lambda a: other(a, terms=replace(a.offer.terms, noise_multiplier=0.5)),
-        Check.PRIVACY,
-    ),
-    "no noise": (
-        lambda a: other(
-            a, terms=replace(a.offer.terms, noise_multiplier=0.0, mechanism=Mechanism.PLAIN)
-        ),
-        Check.PRIVACY,
-    ),
-    "recipe": (
-        lambda a: other(a, terms=replace(a.offer.terms, recipe_digest=bytes(32))),
-        Check.RECIPE,
-    ),
-}
-
-
-@pytest.mark.parametrize("name", OFFERS)
-def test_a_refused_offer_is_not_journalled(
-    agent: SiteAgent, ledger: SqliteLedger, trainer: FakeTrainer, name: str
-) -> None:
-    make, check = OFFERS[name]
-    attempt = MaskedAttempt()
-    before = snapshot(agent, ledger)
-    answer = attempt.ask(agent, make(attempt))
-    assert isinstance(answer, SecAggRefusal)
-    assert answer.check is check
-    assert snapshot(agent, ledger) == before
-    assert trainer.calls == 0
-    assert isinstance(attempt.ask(agent), Advertise)  # the true one is still welcome
-
-
-def test_the_smallest_cohort_is_the_studys(ledger: SqliteLedger, trainer: FakeTrainer) -> None:
-    """Of four sites that have to be in every sum the coordinator would leave out one."""
-    study = masked_study(4, cohort={"min_sites": 4})
-    agent = make_masked_agent(ledger, trainer, masked_rules(study))
-    attempt = MaskedAttempt(study)
-    smaller = other(attempt, cohort=(1, 2, 3), threshold=3)
-    assert attempt.ask(agent, smaller) == SecAggRefusal(Check.COHORT_SIZE, 0)
-    attempt.to(Stage.CONSISTENCY, agent)
-    assert attempt.ask(agent, Survivors((1, 2, 3))) == SecAggRefusal(Check.TOO_FEW, 0)
-
-
-def test_the_number_of_colluders_is_the_sites_own(
-    ledger: SqliteLedger, trainer: FakeTrainer
-) -> None:
-    study = masked_study(4)
-    agent = make_masked_agent(ledger, trainer, masked_rules(study, max_colluders=2))
-    assert MaskedAttempt(study).ask(agent) == SecAggRefusal(Check.COLLUDERS, 0)
-    assert ledger.entries() == ()
-
-
-def test_what_the_plain_checks_refuse_is_refused_before_any_key_is_made(
-    ledger: SqliteLedger, trainer: FakeTrainer
-) -> None:
-    study = masked_study()
-    agent = make_masked_agent(ledger, trainer, masked_rules(study, study_epsilon=0.001))
-    attempt = MaskedAttempt(study)
-    wrong_study = StartTraining(bytes(32), LAYOUT.fingerprint(), ADAPTER)
-    wrong_layout = StartTraining(study.digest(), bytes(32), ADAPTER)
-    cases = [
-        (TrainMasked(attempt.offer, wrong_study), Reason.WRONG_STUDY),
-        (TrainMasked(attempt.offer, wrong_layout), Reason.WRONG_LAYOUT),
-        (TrainMasked(attempt.offer, attempt.start), Reason.BUDGET),
-    ]
-    for body, expected in cases:
-        assert reason(attempt.ask(agent, body)) == expected
-    assert reason(MaskedAttempt(study, round=4).ask(agent)) == Reason.POLICY
-    assert ledger.entries() == ()
-
-
 @pytest.mark.parametrize(
     "stage", [stage for stage in Stage if stage.value not in ("done", "aborted")]
 )
@@ -271,18 +155,6 @@ def test_the_same_bytes_get_the_same_answer(agent: SiteAgent, stage: Stage) -> N
     first = attempt.patiently(agent)
     request = attempt.envelope(attempt.request())
     assert agent.handle(request) == agent.handle(request) == attempt.envelope(first)
-
-
-def test_a_second_offer_for_one_attempt_is_refused(agent: SiteAgent, ledger: SqliteLedger) -> None:
-    attempt = MaskedAttempt()
-    attempt.ask(agent)
-    before = snapshot(agent, ledger)
-    answer = attempt.ask(agent, other(attempt, expiry=attempt.offer.expiry + 1))
-    assert answer == SecAggRefusal(Check.SECOND_OFFER, 0)
-    model = StartTraining(attempt.start.study_digest, LAYOUT.fingerprint(), ADAPTER + 1)
-    assert reason(attempt.ask(agent, TrainMasked(attempt.offer, model))) == Reason.CONFLICT
-    assert snapshot(agent, ledger) == before
-    attempt.to(Stage.DONE, agent)
 
 
 OUT_OF_PLACE = {
@@ -329,7 +201,7 @@ def test_a_newer_attempt_forgets_the_older_ones_secrets(
     assert machine is not None
     assert isinstance(second.ask(agent), Advertise)
     assert (machine.stage, machine._state.secrets, machine._lanes) == (ClientStage.DONE, None, None)
-    assert reason(first.ask(agent)) == Reason.NOT_STARTED
+    assert refused(first.ask(agent)) == Reason.NOT_STARTED
     second.to(Stage.DONE, agent)
     assert [entry.state for entry in ledger.entries()] == [State.INTENT, State.COMMITTED]
 
@@ -355,8 +227,9 @@ def test_a_restarted_agent_knows_nothing_of_an_open_attempt(
     attempt.to(stage, agent)
     again = make_masked_agent(ledger, trainer)
     before = snapshot(again, ledger)
-    assert reason(attempt.ask(again)) == Reason.NOT_STARTED
-    assert reason(attempt.ask(again, TrainMasked(attempt.offer, attempt.start))) == Reason.NOT_NEWER
+    first = TrainMasked(attempt.offer, attempt.start)
+    assert refused(attempt.ask(again)) == Reason.NOT_STARTED
+    assert refused(attempt.ask(again, first)) == Reason.NOT_NEWER
     assert snapshot(again, ledger) == before
     MaskedAttempt(attempt=2).to(Stage.DONE, again)
 
@@ -375,10 +248,10 @@ def test_a_useless_result_does_not_leave_and_is_charged(
     trainer.result = result
     attempt = MaskedAttempt()
     attempt.to(Stage.INPUT, agent)
-    assert reason(attempt.patiently(agent)) == Reason.TRAINING_FAILED
+    assert refused(attempt.patiently(agent)) == Reason.TRAINING_FAILED
     assert ledger.spent() > 0
-    assert reason(attempt.ask(agent)) == Reason.TRAINING_FAILED
-    assert reason(attempt.ask(agent, Survivors((1, 2, 3)))) == Reason.TRAINING_FAILED
+    assert refused(attempt.ask(agent)) == Reason.TRAINING_FAILED
+    assert refused(attempt.ask(agent, Survivors((1, 2, 3)))) == Reason.TRAINING_FAILED
     assert ledger.rounds(attempt.study.digest()) == 1
 
 
@@ -388,7 +261,7 @@ def test_after_stop_nothing_leaves(agent: SiteAgent, ledger: SqliteLedger) -> No
     assert agent._attempt is not None
     machine = agent._attempt.client
     assert agent.stop(10)
-    assert reason(attempt.ask(agent)) == Reason.STOPPED
+    assert refused(attempt.ask(agent)) == Reason.STOPPED
     assert machine is not None
     assert machine.stage is ClientStage.DONE
     assert ledger.spent() == 0
@@ -396,17 +269,17 @@ def test_after_stop_nothing_leaves(agent: SiteAgent, ledger: SqliteLedger) -> No
 
 def test_a_masked_agent_gives_no_update_in_clear(agent: SiteAgent, ledger: SqliteLedger) -> None:
     attempt = MaskedAttempt()
-    assert reason(attempt.ask(agent, attempt.start)) == Reason.UNKNOWN_KIND
+    assert refused(attempt.ask(agent, attempt.start)) == Reason.UNKNOWN_KIND
     attempt.ask(agent)
-    assert reason(attempt.ask(agent, Collect())) == Reason.UNKNOWN_KIND
+    assert refused(attempt.ask(agent, Collect())) == Reason.UNKNOWN_KIND
     assert ledger.rounds(attempt.study.digest()) == 0
 
 
 def test_a_plain_agent_knows_no_offers(ledger: SqliteLedger, trainer: FakeTrainer) -> None:
     agent = make_agent(ledger, trainer)
     attempt = MaskedAttempt()
-    assert reason(attempt.ask(agent)) == Reason.UNKNOWN_KIND
-    assert reason(attempt.ask(agent, Survivors((1, 2, 3)))) == Reason.UNKNOWN_KIND
+    assert refused(attempt.ask(agent)) == Reason.UNKNOWN_KIND
+    assert refused(attempt.ask(agent, Survivors((1, 2, 3)))) == Reason.UNKNOWN_KIND
 
 
 @pytest.mark.parametrize("plain", [True, False])
@@ -462,8 +335,8 @@ def test_no_signature_over_survivors_leaves_before_they_are_on_disk(
     attempt = MaskedAttempt(agent._rules.study)
     attempt.to(Stage.CONSISTENCY, agent)
     (tmp_path / "state").rmdir()
-    assert reason(attempt.ask(agent)) == Reason.INTERNAL
-    assert reason(attempt.ask(agent)) == Reason.INTERNAL
+    assert refused(attempt.ask(agent)) == Reason.INTERNAL
+    assert refused(attempt.ask(agent)) == Reason.INTERNAL
     (tmp_path / "state").mkdir()
     attempt.to(Stage.DONE, agent)
 

@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import logging
-import math
-import re
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +12,10 @@ from client.agent.progress import ProgressEvent
 from client.agent.service import _coarse
 from client.agent.site_agent import SiteAgent
 from client.data import load_site_data
-from privacy.errors import DataError, LedgerError
+from privacy.errors import DataError
 from privacy.events import event_of
 from privacy.ledger import AttemptKey, Charge, SqliteLedger, State
 from privacy.wire.bodies import (
-    Body,
     Collect,
     Hello,
     Refusal,
@@ -32,7 +28,6 @@ from privacy.wire.bodies import (
 from privacy.wire.codec import Vector
 from privacy.wire.envelope import size_limit
 from privacy.wire.reasons import Reason
-from tests.privacy.ledger.ledgers import open_test_ledger
 
 from .fakes import (
     ADAPTER,
@@ -42,10 +37,13 @@ from .fakes import (
     P,
     ask,
     collect,
+    full_disk,
     make_agent,
     make_rules,
     message,
     opened,
+    refused,
+    snapshot,
     start,
     start_message,
 )
@@ -54,36 +52,6 @@ from .studies import make_study
 
 STUDY = make_study()
 CHARGE = Charge(STUDY.digest(), event_of(STUDY), 1e-5)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[SqliteLedger]:
-    with open_test_ledger(tmp_path / "ledger.sqlite") as ledger:
-        yield ledger
-
-
-@pytest.fixture
-def trainer() -> FakeTrainer:
-    return FakeTrainer()
-
-
-@pytest.fixture
-def agent(ledger: SqliteLedger, trainer: FakeTrainer) -> Iterator[SiteAgent]:
-    agent = make_agent(ledger, trainer)
-    yield agent
-    trainer.gate.set()
-    assert agent.stop(10)
-
-
-def snapshot(agent: SiteAgent, ledger: SqliteLedger) -> tuple[object, ...]:
-    """All state that a message could change."""
-    attempt = agent._attempt
-    return ledger.entries(), dict(agent._newest), attempt, attempt and attempt.reply
-
-
-def refused(body: Body) -> Reason:
-    assert isinstance(body, Refusal)
-    return body.reason
 
 
 def test_hello_tells_public_facts(agent: SiteAgent) -> None:
@@ -159,10 +127,6 @@ def test_nothing_is_charged_before_it_is_collected(agent: SiteAgent, ledger: Sql
     assert agent._attempt is not None
     assert agent._attempt.work.wait(10)
     assert ledger.spent() == 0
-
-
-def full_disk(*_: object) -> None:
-    raise LedgerError("The disk is full.")
 
 
 def test_no_update_leaves_without_a_durable_commit(
@@ -296,88 +260,6 @@ def test_a_restarted_agent_never_resumes(
     assert isinstance(collect(again, round=2, attempt=2), Update)
 
 
-def test_the_epsilon_after_the_round_is_held_against_the_budget(
-    ledger: SqliteLedger, trainer: FakeTrainer
-) -> None:
-    first = ledger.spent(CHARGE)
-    budget = first * 1.01
-    agent = make_agent(ledger, trainer, make_rules(policy={"study_epsilon": budget}))
-    start(agent)
-    collect(agent)
-    before = snapshot(agent, ledger)
-    refusal = start(agent, round=2)
-    assert refusal == Refusal(Reason.BUDGET, first, ledger.spent(CHARGE), budget)
-    assert snapshot(agent, ledger) == before
-    assert trainer.calls == 1
-
-
-def test_a_refusal_is_logged_with_the_figures_of_a_way_on(
-    ledger: SqliteLedger, trainer: FakeTrainer, caplog: pytest.LogCaptureFixture
-) -> None:
-    budget = ledger.spent(CHARGE) * 1.1
-    agent = make_agent(ledger, trainer, make_rules(policy={"study_epsilon": budget}))
-    start(agent)
-    collect(agent)
-    with caplog.at_level(logging.WARNING):
-        assert refused(start(agent, round=2)) == Reason.BUDGET
-    figures = rf"Round 2 refused: spent {ledger.spent():.2f}, this round would make "
-    assert figures + rf"{ledger.spent(CHARGE):.2f}, budget {budget:.2f}; " in caplog.text
-    assert re.search(r"\d+ rounds? at q = 0\.\d+ would fit\.", caplog.text)
-
-
-def test_what_other_studies_spent_counts_and_is_not_told(
-    ledger: SqliteLedger, trainer: FakeTrainer, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Nothing that leaves differs from a site without other studies, up to the refusal itself."""
-    other = make_study(name="other")
-    key = AttemptKey(5, 1, 1)
-    ledger.intent(key, Charge(other.digest(), event_of(other), 1e-5))
-    ledger.commit(key)
-    own = ledger.spent_in(STUDY.digest(), CHARGE)
-    rules = make_rules(policy={"epsilon": 2.2 * own, "study_epsilon": 2.0 * own})
-    agent = make_agent(ledger, trainer, rules)
-    facts = ask(agent, Hello(STUDY.digest()))
-    assert isinstance(facts, SiteFacts)
-    assert (facts.epsilon_spent, facts.epsilon_budget) == (0.0, 2.0 * own)
-    assert start(agent) == Started()
-    update = collect(agent)
-    assert isinstance(update, Update)
-    assert update.epsilon_spent == own
-    assert ledger.spent() == pytest.approx(2 * own)
-    refusal = start(agent, round=2)
-    after = ledger.spent_in(STUDY.digest(), CHARGE)
-    assert refusal == Refusal(Reason.BUDGET, own, after, 2.0 * own)
-    assert "all studies together: spent" in caplog.text
-
-
-def test_a_study_has_its_rounds_and_attempts_once_whatever_the_run(
-    ledger: SqliteLedger, trainer: FakeTrainer, caplog: pytest.LogCaptureFixture
-) -> None:
-    """3 rounds x 2 attempts, charged or lost: a seventh is refused, also under a new run."""
-    agent = make_agent(ledger, trainer)
-    for run in (1, 2, 3):
-        assert start(agent, run=run) == Started()  # superseded by the next: lost
-    for number in (1, 2, 3):
-        assert start(agent, run=4, round=number) == Started()
-        assert isinstance(collect(agent, run=4, round=number), Update)
-    before = snapshot(agent, ledger)
-    assert refused(start(agent, run=5)) == Reason.POLICY
-    assert refused(start(agent, run=4, round=3, attempt=2)) == Reason.POLICY
-    assert snapshot(agent, ledger) == before
-    assert "all of its 3 rounds x 2 attempts" in caplog.text
-    other = make_study(name="other")
-    beside = make_agent(ledger, trainer, make_rules(study=other))
-    assert start(beside, other, run=6) == Started()
-
-
-@pytest.mark.parametrize("key", [{"round": 0}, {"round": 4}, {"attempt": 0}, {"attempt": 3}])
-def test_rounds_and_attempts_are_the_studys(
-    agent: SiteAgent, ledger: SqliteLedger, key: dict[str, int]
-) -> None:
-    assert refused(start(agent, **key)) == Reason.POLICY
-    assert ledger.entries() == ()
-
-
 OTHER_LAYOUT = message(StartTraining(STUDY.digest(), bytes(32), ADAPTER))
 REFUSED = {
     "another study": (start_message(make_study(rounds=2)), Reason.WRONG_STUDY),
@@ -439,79 +321,6 @@ def test_a_failure_is_not_told_without_a_durable_commit(
     assert refused(collect(agent)) == Reason.INTERNAL
 
 
-def test_lost_attempts_are_bounded_for_all_runs_together(
-    ledger: SqliteLedger, trainer: FakeTrainer
-) -> None:
-    """Endless new runs neither fill the ledger nor keep the model busy for nothing."""
-    agent = make_agent(ledger, trainer, make_rules(policy={"max_lost_attempts": 3}))
-    start(agent, run=1)
-    assert isinstance(collect(agent, run=1), Update)  # charged, not lost
-    for run in (2, 3, 4):
-        assert start(agent, run=run) == Started()
-    before = snapshot(agent, ledger)
-    assert [refused(start(agent, run=run)) for run in range(5, 9)] == [Reason.POLICY] * 4
-    assert snapshot(agent, ledger) == before
-    assert isinstance(collect(agent, run=4), Update)
-    assert start(agent, run=5) == Started()
-
-
-def test_no_noise_is_recorded_and_told_as_infinite(
-    ledger: SqliteLedger, trainer: FakeTrainer
-) -> None:
-    study = make_study(training={"noise_multiplier": 0.0})
-    refusing = make_agent(ledger, trainer, make_rules(study=study))
-    assert refused(start(refusing, study)) == Reason.POLICY
-    allowed = make_rules(study=study, policy={"allow_no_privacy": True})
-    agent = make_agent(ledger, trainer, allowed)
-    assert start(agent, study) == Started()
-    update = collect(agent)
-    assert isinstance(update, Update)
-    assert update.epsilon_spent == math.inf
-    assert ledger.no_privacy()
-    assert refused(start(make_agent(ledger, trainer))) == Reason.NOT_NEWER
-    assert refused(start(make_agent(ledger, trainer), round=2)) == Reason.BUDGET
-
-
-def test_after_stop_nothing_leaves(
-    agent: SiteAgent, ledger: SqliteLedger, trainer: FakeTrainer
-) -> None:
-    trainer.gate.clear()
-    start(agent)
-    assert trainer.entered.wait(10)
-    assert agent.stop(10)
-    assert trainer.cancelled == 1
-    for body in (Collect(), Hello(STUDY.digest())):
-        assert refused(ask(agent, body)) == Reason.STOPPED
-    assert refused(start(agent, round=2)) == Reason.STOPPED
-    assert ledger.spent() == 0
-
-
-def test_a_finished_update_does_not_leave_after_stop(
-    agent: SiteAgent, ledger: SqliteLedger
-) -> None:
-    start(agent)
-    assert agent._attempt is not None
-    assert agent._attempt.work.wait(10)
-    assert agent.stop(10)
-    assert refused(collect(agent)) == Reason.STOPPED
-    assert ledger.spent() == 0
-
-
-def test_stop_tells_when_training_does_not_end(agent: SiteAgent, trainer: FakeTrainer) -> None:
-    release = threading.Event()
-    trainer.on_start = lambda: release.wait(10) and None
-    start(agent)
-    assert not agent.stop(0.05)
-    release.set()
-    assert agent.stop(10)
-
-
-def test_handle_does_not_wait_for_training(agent: SiteAgent, trainer: FakeTrainer) -> None:
-    trainer.gate.clear()
-    replies = [start(agent), start(agent, attempt=2), ask(agent, Collect(), attempt=2)]
-    assert replies == [Started(), Started(), Running()]
-
-
 def test_health_data_stays_in_the_agent(
     tmp_path: Path, ledger: SqliteLedger, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -541,40 +350,3 @@ def test_health_data_stays_in_the_agent(
     assert "RuntimeError at test_site_agent.py" in caplog.text
     assert "canary" not in caplog.text
     assert [reply for reply in replies if b"canary" in reply] == []
-
-
-def test_attempts_that_wait_in_vain_hold_no_threads_and_no_adapters(
-    ledger: SqliteLedger, trainer: FakeTrainer
-) -> None:
-    """A coordinator may start any number of attempts within one physical batch."""
-    study = make_study(rounds=40)
-    agent = make_agent(ledger, trainer, make_rules(study=study))
-    release = threading.Event()
-    trainer.on_start = lambda: release.wait(10) and None
-    start(agent, study, run=1)
-    works = []
-    for run in range(2, 40):
-        assert start(agent, study, run=run) == Started()
-        assert agent._attempt is not None
-        works.append(agent._attempt.work)
-    assert all(work.wait(10) for work in works[:-1])
-    assert {len(work._adapter) for work in works[:-1]} == {0}
-    assert works[-1].result is None
-    assert trainer.calls == 1
-    release.set()
-    assert isinstance(collect(agent, run=39), Update)
-    assert trainer.calls == 2
-
-
-def test_an_attempt_without_a_thread_fails_and_the_next_one_works(
-    agent: SiteAgent, trainer: FakeTrainer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_more_threads(self: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", no_more_threads)
-        start(agent)
-    assert refused(collect(agent)) == Reason.TRAINING_FAILED
-    assert start(agent, round=2) == Started()
-    assert isinstance(collect(agent, round=2), Update)

@@ -1,0 +1,94 @@
+"""The agent's training thread: one at a time, stopped, or not to be had."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from client.agent.site_agent import SiteAgent
+from privacy.ledger import SqliteLedger
+from privacy.wire.bodies import Collect, Hello, Running, Started, Update
+from privacy.wire.reasons import Reason
+
+from .fakes import FakeTrainer, ask, collect, make_agent, make_rules, refused, start
+from .studies import make_study
+
+STUDY = make_study()
+
+
+def test_after_stop_nothing_leaves(
+    agent: SiteAgent, ledger: SqliteLedger, trainer: FakeTrainer
+) -> None:
+    trainer.gate.clear()
+    start(agent)
+    assert trainer.entered.wait(10)
+    assert agent.stop(10)
+    assert trainer.cancelled == 1
+    for body in (Collect(), Hello(STUDY.digest())):
+        assert refused(ask(agent, body)) == Reason.STOPPED
+    assert refused(start(agent, round=2)) == Reason.STOPPED
+    assert ledger.spent() == 0
+
+
+def test_a_finished_update_does_not_leave_after_stop(
+    agent: SiteAgent, ledger: SqliteLedger
+) -> None:
+    start(agent)
+    assert agent._attempt is not None
+    assert agent._attempt.work.wait(10)
+    assert agent.stop(10)
+    assert refused(collect(agent)) == Reason.STOPPED
+    assert ledger.spent() == 0
+
+
+def test_stop_tells_when_training_does_not_end(agent: SiteAgent, trainer: FakeTrainer) -> None:
+    release = threading.Event()
+    trainer.on_start = lambda: release.wait(10) and None
+    start(agent)
+    assert not agent.stop(0.05)
+    release.set()
+    assert agent.stop(10)
+
+
+def test_handle_does_not_wait_for_training(agent: SiteAgent, trainer: FakeTrainer) -> None:
+    trainer.gate.clear()
+    replies = [start(agent), start(agent, attempt=2), ask(agent, Collect(), attempt=2)]
+    assert replies == [Started(), Started(), Running()]
+
+
+def test_attempts_that_wait_in_vain_hold_no_threads_and_no_adapters(
+    ledger: SqliteLedger, trainer: FakeTrainer
+) -> None:
+    """A coordinator may start any number of attempts within one physical batch."""
+    study = make_study(rounds=40)
+    agent = make_agent(ledger, trainer, make_rules(study=study))
+    release = threading.Event()
+    trainer.on_start = lambda: release.wait(10) and None
+    start(agent, study, run=1)
+    works = []
+    for run in range(2, 40):
+        assert start(agent, study, run=run) == Started()
+        assert agent._attempt is not None
+        works.append(agent._attempt.work)
+    assert all(work.wait(10) for work in works[:-1])
+    assert {len(work._adapter) for work in works[:-1]} == {0}
+    assert works[-1].result is None
+    assert trainer.calls == 1
+    release.set()
+    assert isinstance(collect(agent, run=39), Update)
+    assert trainer.calls == 2
+
+
+def test_an_attempt_without_a_thread_fails_and_the_next_one_works(
+    agent: SiteAgent, trainer: FakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_more_threads(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_more_threads)
+        start(agent)
+    assert refused(collect(agent)) == Reason.TRAINING_FAILED
+    assert start(agent, round=2) == Started()
+    assert isinstance(collect(agent, round=2), Update)
