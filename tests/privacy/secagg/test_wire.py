@@ -11,30 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from privacy.secagg import keys, shamir
+from privacy.wire import secagg as wire
 from privacy.wire.bodies import BODIES, Kind
 from privacy.wire.checks import Check, explain_check
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.offer import Mechanism, Offer, Terms, TrainMasked
-from privacy.wire.reasons import Reason, RefusedMessage
-from privacy.wire.secagg import (
-    ADVERTISE_BYTES,
-    KEY_BYTES,
-    SEALED_BYTES,
-    SECAGG_BODIES,
-    SHARE_BYTES,
-    SIGNATURE_BYTES,
-    Advertise,
-    Advertisements,
-    Consistency,
-    Deliver,
-    MaskedInput,
-    SecAggRefusal,
-    ShareBundle,
-    Survivors,
-    Unmask,
-    UnmaskRequest,
-    size_limit,
-)
+from privacy.wire.reasons import RefusedMessage
 from privacy.wire.sites import MAX_SITES
 from tests.privacy.secagg.messages import (
     KNOWN,
@@ -76,7 +58,7 @@ offers = st.builds(
     expiry=st.integers(0, 2**64 - 1),
     cohort=sites,
 )
-entries = st.builds(Advertise, site, digest, digest, digest, signature)
+entries = st.builds(wire.Advertise, site, digest, digest, digest, signature)
 
 
 def pairs(length: int):
@@ -93,16 +75,16 @@ bodies = st.one_of(
     offers.map(lambda offer: TrainMasked(offer, START)),
     entries,
     st.lists(entries, max_size=4, unique_by=lambda one: one.site).map(
-        lambda found: Advertisements(tuple(sorted(found, key=lambda one: one.site)))
+        lambda found: wire.Advertisements(tuple(sorted(found, key=lambda one: one.site)))
     ),
-    many(82).map(ShareBundle),
-    pairs(82).map(Deliver),
-    st.builds(MaskedInput, hnp.arrays(np.uint64, st.integers(0, 20)), signature),
-    sites.map(Survivors),
-    signature.map(Consistency),
-    pairs(64).map(UnmaskRequest),
-    many(33).map(Unmask),
-    st.builds(SecAggRefusal, st.sampled_from(Check), st.integers(0, 65535)),
+    many(82).map(wire.ShareBundle),
+    pairs(82).map(wire.Deliver),
+    st.builds(wire.MaskedInput, hnp.arrays(np.uint64, st.integers(0, 20)), signature),
+    sites.map(wire.Survivors),
+    signature.map(wire.Consistency),
+    pairs(64).map(wire.UnmaskRequest),
+    many(33).map(wire.Unmask),
+    st.builds(wire.SecAggRefusal, st.sampled_from(Check), st.integers(0, 65535)),
 )
 
 
@@ -114,15 +96,15 @@ def test_known_bytes(body, fields):
 
 
 def test_there_is_a_known_answer_for_every_kind():
-    assert {body.KIND for body, _ in KNOWN} == set(SECAGG_BODIES) == set(Kind) - set(BODIES)
+    assert {body.KIND for body, _ in KNOWN} == set(wire.SECAGG_BODIES) == set(Kind) - set(BODIES)
 
 
 def test_lengths_are_those_of_the_design():
-    assert len(entry(5).encode()) == ADVERTISE_BYTES == 162
+    assert len(entry(5).encode()) == wire.ADVERTISE_BYTES == 162
     assert len(entry(5).signed_part()) == 98
-    assert SEALED_BYTES == keys.SEALED_BYTES == 82
-    assert SHARE_BYTES == shamir.SHARE_BYTES == 33
-    assert (KEY_BYTES, SIGNATURE_BYTES) == (32, 64)
+    assert wire.SEALED_BYTES == keys.SEALED_BYTES == 82
+    assert wire.SHARE_BYTES == shamir.SHARE_BYTES == 33
+    assert (wire.KEY_BYTES, wire.SIGNATURE_BYTES) == (32, 64)
 
 
 @given(bodies)
@@ -135,7 +117,7 @@ def test_decode_reverses_encode(body):
 @given(bodies)
 def test_every_body_travels_in_an_envelope(body):
     sent = Envelope(7, 2, 1, body)
-    assert open_envelope(seal(sent), limit=size_limit(8, 20, 1)) == sent
+    assert open_envelope(seal(sent), limit=wire.size_limit(8, 20, 1)) == sent
 
 
 @every_body
@@ -148,16 +130,6 @@ def test_every_cut_and_every_addition_is_refused(body, fields):
         type(body).decode(data + b"\0")
 
 
-@given(st.sampled_from(list(SECAGG_BODIES.values())), st.binary(max_size=400))
-def test_random_bytes_are_refused_or_encode_to_themselves(kind, data):
-    try:
-        body = kind.decode(data)
-    except RefusedMessage as refused:
-        assert refused.reason is Reason.MALFORMED
-    else:
-        assert body.encode() == data
-
-
 @pytest.mark.parametrize(
     "ids", ["00020005", "00050005", "00000005"], ids=["descending", "twice", "zero"]
 )
@@ -166,10 +138,10 @@ def test_a_list_of_sites_has_one_form(ids):
     if first == "0002":
         first, second = second, first
     corrupt = {
-        Survivors: f"0002{first}{second}",
-        Deliver: f"0002{first}{'b1' * 82}{second}{'b2' * 82}",
-        UnmaskRequest: f"0002{first}{'aa' * 64}{second}{'ab' * 64}",
-        Advertisements: f"0002{first}{'44' * 160}{second}{'45' * 160}",
+        wire.Survivors: f"0002{first}{second}",
+        wire.Deliver: f"0002{first}{'b1' * 82}{second}{'b2' * 82}",
+        wire.UnmaskRequest: f"0002{first}{'aa' * 64}{second}{'ab' * 64}",
+        wire.Advertisements: f"0002{first}{'44' * 160}{second}{'45' * 160}",
         Offer: OFFER.encode()[:-8].hex() + f"0002{first}{second}",
     }
     for kind, data in corrupt.items():
@@ -179,13 +151,13 @@ def test_a_list_of_sites_has_one_form(ids):
 
 def test_no_site_is_the_coordinator():
     with pytest.raises(RefusedMessage):
-        Advertise.decode(bytes(2) + entry(5).encode()[2:])
+        wire.Advertise.decode(bytes(2) + entry(5).encode()[2:])
 
 
 def test_lists_are_bounded():
-    Survivors(tuple(range(1, MAX_SITES + 1)))
+    wire.Survivors(tuple(range(1, MAX_SITES + 1)))
     with pytest.raises(RefusedMessage):
-        Survivors(tuple(range(1, MAX_SITES + 2)))
+        wire.Survivors(tuple(range(1, MAX_SITES + 2)))
 
 
 @pytest.mark.parametrize(
@@ -224,7 +196,7 @@ def test_corrupt_offers_are_refused(field, value):
 def test_a_refusal_names_a_check_that_exists():
     for number in (0, 15, 255):
         with pytest.raises(RefusedMessage):
-            SecAggRefusal.decode(bytes([number, 0, 1]))
+            wire.SecAggRefusal.decode(bytes([number, 0, 1]))
 
 
 @pytest.mark.parametrize(
@@ -232,18 +204,18 @@ def test_a_refusal_names_a_check_that_exists():
 )
 def test_only_flat_unsigned_words_are_lanes(lanes):
     with pytest.raises(RefusedMessage):
-        MaskedInput(lanes, SIGNATURE)
+        wire.MaskedInput(lanes, SIGNATURE)
 
 
 def test_received_lanes_cannot_be_changed():
-    data = MaskedInput(np.ones(3, np.uint64), SIGNATURE).encode()
+    data = wire.MaskedInput(np.ones(3, np.uint64), SIGNATURE).encode()
     with pytest.raises(ValueError, match="read-only"):
-        MaskedInput.decode(data).lanes[0] = 2
+        wire.MaskedInput.decode(data).lanes[0] = 2
 
 
 def test_no_number_of_lanes_is_believed_before_they_are_there():
     with pytest.raises(RefusedMessage):
-        MaskedInput.decode(bytes.fromhex("ffffffff") + bytes(100))
+        wire.MaskedInput.decode(bytes.fromhex("ffffffff") + bytes(100))
 
 
 @pytest.mark.parametrize("check", list(Check))
@@ -255,14 +227,14 @@ def test_the_limit_takes_the_largest_messages():
     count = 100
     ids = tuple(range(1, count + 1))
     largest = [
-        Advertisements(tuple(entry(one) for one in ids)),
-        ShareBundle((bytes(82),) * (count - 1)),
-        Deliver(tuple((one, bytes(82)) for one in ids[1:])),
-        UnmaskRequest(tuple((one, SIGNATURE) for one in ids)),
-        Unmask((bytes(33),) * count),
-        MaskedInput(np.zeros(50, np.uint64), SIGNATURE),
+        wire.Advertisements(tuple(entry(one) for one in ids)),
+        wire.ShareBundle((bytes(82),) * (count - 1)),
+        wire.Deliver(tuple((one, bytes(82)) for one in ids[1:])),
+        wire.UnmaskRequest(tuple((one, SIGNATURE) for one in ids)),
+        wire.Unmask((bytes(33),) * count),
+        wire.MaskedInput(np.zeros(50, np.uint64), SIGNATURE),
         TrainMasked(replace(OFFER, cohort=ids), START),
     ]
     for body in largest:
         sealed = seal(Envelope(2**64 - 1, 2**32 - 1, 2**32 - 1, body))
-        assert open_envelope(sealed, limit=size_limit(count, 50, 1)).body == body
+        assert open_envelope(sealed, limit=wire.size_limit(count, 50, 1)).body == body

@@ -94,7 +94,7 @@ def test_trailing_bytes_are_refused(body, fields):
     assert refused.value.reason is Reason.MALFORMED
 
 
-@given(st.sampled_from(list(BODIES.values())), st.binary(max_size=200))
+@given(st.sampled_from([*BODIES.values(), *SECAGG_BODIES.values()]), st.binary(max_size=400))
 def test_random_bytes_are_refused_or_encode_to_themselves(kind, data):
     try:
         body = kind.decode(data)
