@@ -19,6 +19,7 @@ from privacy.errors import ModelError
 
 _FINGERPRINT_TAG = b"craftsfl/layout/v1\0"
 _START_TAG = b"craftsfl/initial-adapter/v1\0"
+_FROZEN_TAG = b"craftsfl/frozen-factors/v1\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,13 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The tensors of an adapter in the order in which a flat vector holds them."""
+    """The tensors of an adapter in the order in which a flat vector holds them.
+
+    `frozen` ones belong to the adapter but to no vector: they are public, and stay as they begin.
+    """
 
     entries: tuple[Entry, ...]
+    frozen: tuple[Entry, ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -48,7 +53,9 @@ class Layout:
 
     def fingerprint(self) -> bytes:
         """SHA-256 (32 bytes) over names, shapes, types and their order."""
-        rows = [[entry.name, list(entry.shape), entry.dtype] for entry in self.entries]
+        rows: list[object] = [_row(entry) for entry in self.entries]
+        if self.frozen:
+            rows.append({"frozen": [_row(entry) for entry in self.frozen]})
         text = json.dumps(rows, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(_FINGERPRINT_TAG + text.encode("ascii")).digest()
 
@@ -81,11 +88,29 @@ def initial_vector(layout: Layout, study_digest: bytes) -> NDArray[np.float32]:
     A's entries have variance 1/fan-in, so that A x is of the size of x. Seeded by the study's
     digest: the same on every machine, and the model's first output is the base's.
     """
-    seed = hashlib.sha256(_START_TAG + study_digest).digest()
-    random = np.random.Generator(np.random.PCG64(int.from_bytes(seed, "big")))
+    random = _generator(_START_TAG + study_digest)
     vector = np.zeros(layout.parameters, dtype=np.float32)
     for entry, values in layout.split(vector):
         if ".lora_A." in entry.name:
-            fan_in = math.prod(entry.shape[1:])
-            values[...] = random.standard_normal(entry.shape) / math.sqrt(fan_in)
+            values[...] = _gaussian(entry, random)
     return vector
+
+
+def frozen_values(layout: Layout) -> dict[str, NDArray[np.float32]]:
+    """The frozen tensors by name: Gaussian as in `initial_vector`, seeded by the fingerprint."""
+    random = _generator(_FROZEN_TAG + layout.fingerprint())
+    return {entry.name: _gaussian(entry, random) for entry in layout.frozen}
+
+
+def _row(entry: Entry) -> list[object]:
+    return [entry.name, list(entry.shape), entry.dtype]
+
+
+def _generator(tag: bytes) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(int.from_bytes(hashlib.sha256(tag).digest(), "big")))
+
+
+def _gaussian(entry: Entry, random: np.random.Generator) -> NDArray[np.float32]:
+    """Variance 1/fan-in."""
+    values = random.standard_normal(entry.shape) / math.sqrt(math.prod(entry.shape[1:]))
+    return values.astype(np.float32)

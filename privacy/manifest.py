@@ -35,11 +35,16 @@ class Base(Strict):
 
 
 class Adapter(Strict):
-    """LoRA: `targets` are suffixes of module names of the UNet, e.g. "attn2.to_q"."""
+    """LoRA: `targets` are suffixes of module names of the UNet, e.g. "attn2.to_q".
+
+    `frozen_a`: only the factors B are trained, over public Gaussian factors A. The noise then falls
+    on about half as many numbers, and on no product of two (FFA-LoRA, arXiv 2403.12313).
+    """
 
     targets: tuple[str, ...] = Field(min_length=1)
     rank: Count
     alpha: Positive
+    frozen_a: bool = False
 
 
 class Training(Strict):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from peft import get_peft_model_state_dict
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from model.adapters import (
@@ -30,6 +31,8 @@ from privacy.manifest import Adapter
 
 # alpha differs from the rank: what loses alpha cannot reproduce an image.
 ADAPTER = Adapter(targets=("attn2.to_q", "attn2.to_v"), rank=2, alpha=7.0)
+FROZEN_A = ADAPTER.model_copy(update={"frozen_a": True})
+both = pytest.mark.parametrize("adapter", [ADAPTER, FROZEN_A], ids=["lora", "frozen-a"])
 
 
 def draw(pipeline: Any) -> np.ndarray:
@@ -44,8 +47,9 @@ def trained(layout: Any, scale: float = 0.5) -> np.ndarray:
     return values.astype(np.float32)
 
 
-def test_only_the_adapter_asks_for_gradients(tiny_pipeline: Any) -> None:
-    layout = attach(tiny_pipeline.unet, ADAPTER)
+@both
+def test_only_the_adapter_asks_for_gradients(tiny_pipeline: Any, adapter: Adapter) -> None:
+    layout = attach(tiny_pipeline.unet, adapter)
     wanted = {n for n, p in tiny_pipeline.unet.named_parameters() if p.requires_grad}
     assert len(wanted) == len(layout.entries) > 0
     assert all("attn2.to_q" in name or "attn2.to_v" in name for name in wanted)
@@ -59,10 +63,11 @@ def test_a_half_precision_base_gets_a_full_precision_adapter(tiny_base: Path) ->
     assert {p.dtype for p in parameters(pipeline.unet, layout)} == {torch.float32}
 
 
+@both
 def test_the_server_gets_the_same_layout_without_weights(
-    tiny_base: Path, tiny_pipeline: Any
+    tiny_base: Path, tiny_pipeline: Any, adapter: Adapter
 ) -> None:
-    assert layout_of(tiny_base, ADAPTER) == attach(tiny_pipeline.unet, ADAPTER)
+    assert layout_of(tiny_base, adapter) == attach(tiny_pipeline.unet, adapter)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +76,7 @@ def test_the_server_gets_the_same_layout_without_weights(
         Adapter(targets=("attn2.to_q",), rank=2, alpha=7),
         Adapter(targets=("attn1.to_q", "attn1.to_v"), rank=2, alpha=7),
         Adapter(targets=ADAPTER.targets, rank=3, alpha=7),
+        FROZEN_A,
     ],
 )
 def test_the_fingerprint_tells_rank_and_targets(tiny_base: Path, other: Adapter) -> None:
@@ -78,8 +84,9 @@ def test_the_fingerprint_tells_rank_and_targets(tiny_base: Path, other: Adapter)
     assert ours.fingerprint() != theirs.fingerprint()
 
 
-def test_vectors_go_in_and_out_unchanged(tiny_pipeline: Any) -> None:
-    layout = attach(tiny_pipeline.unet, ADAPTER)
+@both
+def test_vectors_go_in_and_out_unchanged(tiny_pipeline: Any, adapter: Adapter) -> None:
+    layout = attach(tiny_pipeline.unet, adapter)
     vector = trained(layout)
     write_vector(tiny_pipeline.unet, layout, vector)
     np.testing.assert_array_equal(read_vector(tiny_pipeline.unet, layout), vector)
@@ -95,17 +102,21 @@ def test_what_is_read_is_no_view_of_the_model(tiny_pipeline: Any) -> None:
     np.testing.assert_array_equal(before, kept)
 
 
-def test_the_initial_adapter_draws_what_the_base_draws(tiny_pipeline: Any) -> None:
+@both
+def test_the_initial_adapter_draws_what_the_base_draws(
+    tiny_pipeline: Any, adapter: Adapter
+) -> None:
     base = draw(tiny_pipeline)
-    layout = attach(tiny_pipeline.unet, ADAPTER)
+    layout = attach(tiny_pipeline.unet, adapter)
     write_vector(tiny_pipeline.unet, layout, initial_vector(layout, b"study"))
     np.testing.assert_array_equal(draw(tiny_pipeline), base)
 
 
-def test_attaching_twice_changes_nothing(tiny_pipeline: Any) -> None:
-    layout = attach(tiny_pipeline.unet, ADAPTER)
+@both
+def test_attaching_twice_changes_nothing(tiny_pipeline: Any, adapter: Adapter) -> None:
+    layout = attach(tiny_pipeline.unet, adapter)
     write_vector(tiny_pipeline.unet, layout, trained(layout))
-    assert attach(tiny_pipeline.unet, ADAPTER) == layout
+    assert attach(tiny_pipeline.unet, adapter) == layout
     np.testing.assert_array_equal(read_vector(tiny_pipeline.unet, layout), trained(layout))
 
 
@@ -121,9 +132,10 @@ def test_a_second_adapter_is_refused_until_the_first_is_off(tiny_pipeline: Any) 
     assert attach(tiny_pipeline.unet, other).parameters > 0
 
 
-def test_without_adapter_runs_the_base_and_comes_back(tiny_pipeline: Any) -> None:
+@both
+def test_without_adapter_runs_the_base_and_comes_back(tiny_pipeline: Any, adapter: Adapter) -> None:
     base = draw(tiny_pipeline)
-    layout = attach(tiny_pipeline.unet, ADAPTER)
+    layout = attach(tiny_pipeline.unet, adapter)
     write_vector(tiny_pipeline.unet, layout, trained(layout))
     with_adapter = draw(tiny_pipeline)
     with without_adapter(tiny_pipeline.unet):
@@ -132,15 +144,16 @@ def test_without_adapter_runs_the_base_and_comes_back(tiny_pipeline: Any) -> Non
     assert all(p.requires_grad for p in parameters(tiny_pipeline.unet, layout))
 
 
+@both
 def test_a_fresh_pipeline_reproduces_the_saved_adapter_exactly(
-    tiny_base: Path, tiny_pipeline: Any, tmp_path: Path
+    tiny_base: Path, tiny_pipeline: Any, tmp_path: Path, adapter: Adapter
 ) -> None:
     base = draw(tiny_pipeline)
-    layout = attach(tiny_pipeline.unet, ADAPTER)
+    layout = attach(tiny_pipeline.unet, adapter)
     write_vector(tiny_pipeline.unet, layout, trained(layout))
     ours = draw(tiny_pipeline)
     path = tmp_path / "out" / "adapter.safetensors"
-    save_adapter(path, layout, trained(layout), ADAPTER)
+    save_adapter(path, layout, trained(layout), adapter)
 
     fresh = load_base(tiny_base)
     fresh.load_lora_weights(str(path.parent), weight_name=path.name)
@@ -177,14 +190,44 @@ def test_a_raw_peft_file_loads_nothing(tiny_base: Path, tiny_pipeline: Any, tmp_
         load_adapter(path)
 
 
-def test_a_saved_adapter_is_read_back_whole(tiny_base: Path, tmp_path: Path) -> None:
-    layout = layout_of(tiny_base, ADAPTER)
+@both
+def test_a_saved_adapter_is_read_back_whole(
+    tiny_base: Path, tmp_path: Path, adapter: Adapter
+) -> None:
+    layout = layout_of(tiny_base, adapter)
     path = tmp_path / "adapter.safetensors"
-    save_adapter(path, layout, trained(layout), ADAPTER)
+    save_adapter(path, layout, trained(layout), adapter)
     saved = load_adapter(path)
     assert saved.layout == layout
-    assert saved.adapter == ADAPTER
+    assert saved.adapter == adapter
     np.testing.assert_array_equal(saved.vector, trained(layout))
+
+
+def test_frozen_factors_are_half_an_adapter_and_public(tiny_base: Path) -> None:
+    first, second = load_base(tiny_base), load_base(tiny_base)
+    layout = attach(first.unet, FROZEN_A)
+    torch.manual_seed(99)  # peft draws A from torch's generator: that must not matter
+    assert attach(second.unet, FROZEN_A) == layout
+    assert all(".lora_B." in entry.name for entry in layout.entries)
+    assert len(layout.frozen) == len(layout.entries)
+    for name, value in first.unet.named_parameters():
+        if ".lora_A." in name:
+            assert not value.requires_grad
+            assert value.abs().sum() > 0
+            assert torch.equal(value, dict(second.unet.named_parameters())[name])
+
+
+def test_a_file_with_other_frozen_factors_is_refused(tiny_base: Path, tmp_path: Path) -> None:
+    layout = layout_of(tiny_base, FROZEN_A)
+    path = tmp_path / "adapter.safetensors"
+    save_adapter(path, layout, trained(layout), FROZEN_A)
+    with safe_open(path, "pt") as file:
+        header = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tensors[f"unet.{layout.frozen[0].name}"] += 1e-3
+    save_file(tensors, path, header)
+    with pytest.raises(ModelError, match="not the public ones"):
+        load_adapter(path)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

@@ -48,10 +48,14 @@ class Recorder(OpacusEngine):
         return super().clipped_sum(noted(), clipping_norm)
 
 
-def test_without_noise_a_shift_is_learnt(tiny_pipeline: Any, quiet_study: Study) -> None:
+@pytest.mark.parametrize("frozen_a", [False, True])
+def test_without_noise_a_shift_is_learnt(
+    tiny_pipeline: Any, quiet_study: Study, frozen_a: bool
+) -> None:
     study = changed(quiet_study, steps=8, draws_per_tile=1, optimizer="adam", learning_rate=0.05)
     values = study.model_dump(mode="json")
     values["adapter"] = {"targets": ["attn2.to_out.0", "ff.net.2"], "rank": 2, "alpha": 2}
+    values["adapter"]["frozen_a"] = frozen_a
     study = Study.model_validate(values)
     trainer = LocalTrainer(study, "north", tiny_pipeline, make_tiles(12), noise=SeededNoise())
     start = initial_vector(trainer.layout, study.digest())
