@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 import torch
 
@@ -36,6 +38,25 @@ class ClippedSum:
     total: torch.Tensor
     patients: int
     dropped: int
+
+
+class Closing(ABC):
+    """An engine as a context manager: `close` at the end of the block, also after an error."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Take off whatever is attached to the module. Calling it again changes nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
 class ClippingEngine(Protocol):

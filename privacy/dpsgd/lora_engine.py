@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import TracebackType
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +16,12 @@ from privacy.dpsgd.clipping import (
     sum_clipped,
     unfollowed,
 )
-from privacy.dpsgd.engine import ClippedSum, PhysicalBatch
+from privacy.dpsgd.engine import ClippedSum, Closing, PhysicalBatch
 from privacy.dpsgd.lora_leaves import Leaf, PatientGradients, Places, check_leaf, replacement
 from privacy.errors import ModelError
 
 
-class LoraEngine:
+class LoraEngine(Closing):
     """`ClippingEngine` over `parameters` (in flat order), the trainable ones of `module`.
 
     For linear layers and two-dimensional convolutions (with or without bias, groups of 1), as
@@ -42,17 +41,6 @@ class LoraEngine:
         slices = _slices(self._parameters)
         self._places = tuple(slices.values())
         self._leaves = _leaves(module, slices)
-
-    def __enter__(self) -> LoraEngine:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def size(self) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from types import TracebackType
 
 import torch
 from opacus.grad_sample import GradSampleHooks
@@ -24,14 +23,14 @@ from privacy.dpsgd.clipping import (
     sum_clipped,
     unfollowed,
 )
-from privacy.dpsgd.engine import ClippedSum, PhysicalBatch
+from privacy.dpsgd.engine import ClippedSum, Closing, PhysicalBatch
 from privacy.errors import ModelError
 
 # True of the first adapted layer, whose input needs no gradient, and of no consequence here.
 warnings.filterwarnings("ignore", message="Full backward hook is firing when gradients")
 
 
-class OpacusEngine:
+class OpacusEngine(Closing):
     """`ClippingEngine` over `parameters` (in flat order), the trainable ones of `module`.
 
     All other parameters must be frozen. Every parameter's module has to be of a type for which
@@ -55,17 +54,6 @@ class OpacusEngine:
                 "Close the engine that is attached already, or choose other targets.",
             ) from error
         self._hooks.disable_hooks()
-
-    def __enter__(self) -> OpacusEngine:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def size(self) -> int:
