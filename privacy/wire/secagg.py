@@ -1,10 +1,10 @@
 """The bodies of secure aggregation, in the order in which they travel; layouts as in `bodies`.
 
 Server to site: Offer or TrainMasked (`privacy.wire.offer`), Advertisements, Deliver, Survivors,
-UnmaskRequest. Site to server: Advertise, ShareBundle, MaskedInput, Consistency,
-Unmask, SecAggRefusal. Site ids are u16 from 1 on; every list of sites is strictly ascending, so
-that a set has one encoding. Lanes are little-endian u64. What the fields mean: docs/secure-
-aggregation.md and `privacy.secagg`.
+UnmaskRequest. Site to server: Advertise, ShareBundle, MaskedInput, Consistency, Unmask,
+SecAggRefusal. Site ids are u16 from 1 on; every list of sites is strictly ascending, so that a
+set has one encoding. Lanes are little-endian u64. What the fields mean: `privacy.secagg` and
+docs/secure-aggregation.md.
 """
 
 from __future__ import annotations
