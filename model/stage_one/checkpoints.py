@@ -66,8 +66,10 @@ class Checkpoints:
                 save_file({str(n): t.contiguous() for n, t in averages}, partial / _AVERAGES)
         except (OSError, RuntimeError, SafetensorError) as error:
             shutil.rmtree(partial, ignore_errors=True)
+            why = str(error).partition("\n")[0]
             raise ModelError(
-                f"The checkpoint after step {step} cannot be written to {self._folder} ({error}).",
+                f"The checkpoint after step {step} cannot be written to {self._folder}, which has "
+                f"{_free(self._folder)} left: {why}.",
                 "Free some disk space and call again: the run goes on from the checkpoint before.",
             ) from error
         self._accelerator.wait_for_everyone()
@@ -89,14 +91,16 @@ def newest_checkpoint(folder: Path) -> Path | None:
 def require_space(folder: Path, parameters: Iterable[Tensor]) -> None:
     """Raise `ModelError` where `folder`'s disk cannot take a checkpoint of `parameters`."""
     needed = BYTES_PER_PARAMETER * sum(parameter.numel() for parameter in parameters)
-    free = shutil.disk_usage(folder).free
-    if free < needed:
+    if shutil.disk_usage(folder).free < needed:
         raise ModelError(
-            f"A checkpoint takes {needed / 2**30:.1f} GiB, and {folder} has {free / 2**30:.1f} "
-            "GiB left.",
+            f"A checkpoint takes {needed >> 20:,} MiB, and {folder} has {_free(folder)} left.",
             "Free some disk space and call again, or choose another folder; what was trained up "
             "to the newest checkpoint is kept.",
         )
+
+
+def _free(folder: Path) -> str:
+    return f"{shutil.disk_usage(folder).free >> 20:,} MiB"
 
 
 def _make_durable(folder: Path) -> None:

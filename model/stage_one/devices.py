@@ -22,6 +22,11 @@ def make_accelerator(settings: Settings) -> tuple[Accelerator, Layout]:
     `torchrun` or `accelerate launch` starts several. Raises `ModelError` where the device lacks the
     precision, `ConfigError` where the batch cannot be split.
     """
+    if settings.precision == "fp16" and not torch.cuda.is_available():
+        raise ModelError(
+            "precision = 'fp16' needs a GPU, and none was found.",
+            'Set precision = "auto" in stage-one.toml.',
+        )
     try:
         accelerator = Accelerator(
             mixed_precision=precision(settings),

@@ -193,7 +193,7 @@ def test_a_full_disk_is_said_and_the_run_goes_on(
     usage = shutil._ntuple_diskusage(10**9, 10**9, 1000)  # type: ignore[attr-defined]
     with monkeypatch.context() as full:
         full.setattr("shutil.disk_usage", lambda path: usage)
-        with pytest.raises(ModelError, match=r"A checkpoint takes .* GiB left"):
+        with pytest.raises(ModelError, match=r"A checkpoint takes .* MiB left"):
             train_base(tiny_base, data, tmp_path / "out", SETTINGS)
 
     def refuse(*args: object, **kwargs: object) -> None:
@@ -244,6 +244,8 @@ def test_what_cannot_be_trained_is_said(tiny_base: Path, data: Data, tmp_path: P
 
     refused("multiples of 8", size=60)
     refused("5 of 5 pictures .* smaller than 128x128", size=128)
+    if not torch.cuda.is_available():
+        refused("'fp16' needs a GPU", precision="fp16")
     refused("training diverged", learning_rate=1e30)
     shutil.copytree(tiny_base, tmp_path / "base")
     index = json.loads((tmp_path / "base" / "model_index.json").read_text())
