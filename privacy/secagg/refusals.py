@@ -6,7 +6,6 @@ from collections.abc import Collection
 
 from privacy.errors import SecAggError
 from privacy.wire.checks import Check, explain_check
-from privacy.wire.reasons import Reason
 from privacy.wire.secagg import COORDINATOR, SecAggRefusal
 
 
@@ -14,7 +13,7 @@ class Refused(SecAggError):
     """A message that a machine does not take; raising it has changed nothing.
 
     `check` is what failed; `site` the id of the site it failed for, `COORDINATOR` (0) where that
-    is the server; `reason` the word for it among all refusals of the wire.
+    is the server.
     """
 
     def __init__(self, check: Check, site: int = COORDINATOR) -> None:
@@ -22,7 +21,6 @@ class Refused(SecAggError):
         super().__init__(f"Refused ({check.name}, {who}): {explain_check(check)}")
         self.check = check
         self.site = site
-        self.reason = _REASONS.get(check, Reason.POLICY)
 
     def body(self) -> SecAggRefusal:
         """The answer that tells the sender."""
@@ -41,14 +39,3 @@ class Aborted(SecAggError):
             f"The attempt ended at {stage} ({check.name}; sites: {names}); nothing was unmasked.",
             explain_check(check),
         )
-
-
-_REASONS = {
-    Check.NOT_NEWER: Reason.NOT_NEWER,
-    Check.RECIPE: Reason.WRONG_STUDY,
-    Check.ENCODING: Reason.WRONG_LAYOUT,
-    Check.SECOND_OFFER: Reason.CONFLICT,
-    Check.ANSWERED: Reason.CONFLICT,
-    Check.OUT_OF_ORDER: Reason.UNKNOWN_KIND,
-    Check.INPUT_LENGTH: Reason.WRONG_LAYOUT,
-}
