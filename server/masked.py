@@ -114,15 +114,15 @@ class MaskedAttempt:
         server, clock = self._server, self._post.clock
         stage, began, asked = server.stage, clock.monotonic(), len(server.waiting)
         self._open(began)
-        end = began + self._seconds(stage)
+        allowed = self._seconds(stage)
         while True:
             self._send_due()
             for part, reply in self._parts.replies():
                 self._note(part, reply)
             if not self._worth_waiting():
                 break
-            if clock.monotonic() >= end:
-                self._drop_the_late()
+            if clock.monotonic() >= began + allowed:
+                self._drop_the_late(allowed)
                 break
             clock.sleep(self._post.timing.poll)
         self._told(stage, clock.monotonic() - began, asked)
@@ -213,10 +213,9 @@ class MaskedAttempt:
         self._server.drop(site)
         self._parts.drop(self._sites[site], reason, stage.value)
 
-    def _drop_the_late(self) -> None:
-        stage, seconds = self._server.stage, settings_of(self._post.study).exchange_deadline
-        reason = f"It missed the deadline of {seconds:g} s for this exchange."
-        if stage is Stage.INPUT:
+    def _drop_the_late(self, allowed: float) -> None:
+        reason = f"It missed the deadline of {round(max(0.0, allowed), 1):g} s for this exchange."
+        if self._server.stage is Stage.INPUT:
             seconds = self._post.study.cohort.round_deadline
             reason = f"It missed the round's deadline of {seconds:g} s."
         for site, _ in self._waiting():
