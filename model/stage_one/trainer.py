@@ -87,6 +87,7 @@ class Trainer:
             return
         batches = batches_from(first)
         meter = _Meter(self._accelerator, self._settings, workspace)
+        meter.forget_after(first)
         for step in range(first, last):
             meter.add(self._step(step, batches, quarantine))
             done = step + 1
@@ -157,6 +158,12 @@ class _Meter:
         self._losses: list[Tensor] = []
         self._since = time.perf_counter()
 
+    def forget_after(self, step: int) -> None:
+        """Drop the lines of steps that a killed run took after its newest checkpoint."""
+        if self._accelerator.is_main_process and self._file.exists():
+            lines = self._file.read_text("utf-8").splitlines(keepends=True)
+            self._file.write_text("".join(lines[: _lines_until(lines, step)]), "utf-8")
+
     def add(self, loss: Tensor) -> None:
         """Note one step's loss; nothing waits for the device."""
         self._losses.append(loss)
@@ -180,3 +187,9 @@ class _Meter:
             with self._file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
             on_report(report)
+
+
+def _lines_until(lines: list[str], step: int) -> int:
+    """How many lines, which rise in steps, are of `step` or before; the last may be cut short."""
+    whole = (line for line in lines if line.endswith("}\n"))
+    return sum(json.loads(line)["step"] <= step for line in whole)

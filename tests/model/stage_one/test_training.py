@@ -105,6 +105,8 @@ def test_a_killed_run_goes_on_and_ends_bit_for_bit_alike(
     )
     assert steps == [3, 4]
     assert digest == folder_digest(tmp_path / "whole")
+    noted = (tmp_path / "out" / "training.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in noted] == [1, 2, 3, 4]
 
 
 def test_another_run_is_not_gone_on_from(tiny_base: Path, data: Data, tmp_path: Path) -> None:
