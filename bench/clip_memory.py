@@ -6,13 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 import torch
 
-from bench.clip_steps import Setting, make_step
+from bench.clip_steps import Setting, Step, make_step
 
 _STEPS: Final = 2
 # Freed tensors go back to the system at once: without it the resident size counts malloc's holes,
@@ -27,9 +28,14 @@ def peak_bytes(engine: str, setting: Setting, threads: int) -> int:
     CPU: resident set size. GPU: bytes allocated by torch. Model, imports and CUDA context are
     not counted: they are the same for all engines, and would bring every ratio nearer to 1.
     """
-    request = json.dumps({"engine": engine, "threads": threads, "setting": asdict(setting)})
+    request = {"engine": engine, "threads": threads, "setting": asdict(setting)}
+    return measured_elsewhere(["bench.clip_memory", json.dumps(request)])
+
+
+def measured_elsewhere(module: Sequence[str]) -> int:
+    """What `python -m MODULE ARGUMENTS` prints last: a number of bytes, from a fresh process."""
     done = subprocess.run(
-        [sys.executable, "-m", "bench.clip_memory", request],
+        [sys.executable, "-m", *module],
         check=True,
         env={**os.environ, **_MALLOC},
         stdout=subprocess.PIPE,
@@ -39,9 +45,14 @@ def peak_bytes(engine: str, setting: Setting, threads: int) -> int:
 
 
 def measure(engine: str, setting: Setting) -> int:
-    """The same in this process, which must have taken no step before."""
-    step = make_step(engine, setting)
-    if setting.device.startswith("cuda"):
+    """The same as `peak_bytes` in this process, which must have taken no step before."""
+    return peak_of(lambda: make_step(engine, setting), setting.device)
+
+
+def peak_of(make: Callable[[], Step], device: str) -> int:
+    """Peak of the step that `make` makes, over what was there before its first; once a process."""
+    step = make()
+    if device.startswith("cuda"):
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         for _ in range(_STEPS):

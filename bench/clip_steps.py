@@ -72,7 +72,7 @@ class Task:
     def __init__(self, setting: Setting) -> None:
         shape = SHAPES[setting.shape]
         torch.manual_seed(0)
-        self.unet = _unet(shape).to(setting.device).train()
+        self.unet = unet_of(shape).to(setting.device).train()
         targets = TARGETS[setting.targets]
         layout = attach(self.unet, Adapter(rank=setting.rank, alpha=setting.rank, targets=targets))
         self.parameters = parameters(self.unet, layout)
@@ -101,7 +101,8 @@ class Task:
         return torch.optim.SGD(self.parameters, lr=LEARNING_RATE)
 
 
-def _unet(shape: Shape) -> Any:  # noqa: ANN401 - diffusers is untyped
+def unet_of(shape: Shape) -> Any:  # noqa: ANN401 - diffusers is untyped
+    """A UNet of this shape with random weights."""
     kind: Any = UNet2DConditionModel
     deeper = len(shape.channels) - 1
     return kind(

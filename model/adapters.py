@@ -20,6 +20,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from numpy.typing import NDArray
 from peft import LoraConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -134,19 +135,21 @@ def write_vector(unet: Unet, layout: Layout, vector: NDArray[np.float32]) -> Non
 
 @contextmanager
 def without_adapter(unet: Unet) -> Iterator[None]:
-    """Run the frozen base inside the block, with the adapter switched off.
+    """Run the frozen base inside the block: each adapted layer does what the layer in it does.
 
-    Its parameters ask for gradients afterwards just where they did before: peft would switch that
-    on for all of them.
+    Unlike peft's own switch it is quick enough for every step of training, and touches nobody's
+    `requires_grad`. Raises `ModelError` where the adapter was merged into the base's weights.
     """
-    wanted = [(value, value.requires_grad) for _, value in _adapter_parameters(unet)]
-    unet.disable_adapters()
+    adapted = [part for part in unet.modules() if isinstance(part, BaseTunerLayer)]
+    if any(getattr(part, "merged", False) for part in adapted):
+        raise ModelError("The adapter is merged into the base.", "Unfuse it first.")
     try:
+        for part in adapted:
+            vars(part)["forward"] = part.get_base_layer().forward
         yield
     finally:
-        unet.enable_adapters()
-        for value, wants in wanted:
-            value.requires_grad_(wants)
+        for part in adapted:
+            vars(part).pop("forward", None)
 
 
 def save_adapter(

@@ -17,7 +17,14 @@ from model.losses.reference import reference_correlations
 from model.losses.registry import LOSSES, find_loss, loss_of, stage_two_loss
 from model.losses.rows import NoiseSchedule, Rows, Scheduler
 from model.losses.stage_two import Loss, StageTwoLoss, agreement, denoising
-from model.losses.terms import contrast, correlations, hinge, pearson, squared_error
+from model.losses.terms import (
+    above_diagonal,
+    contrast,
+    correlations,
+    hinge,
+    pearson,
+    squared_error,
+)
 
 __all__ = [
     "LOSSES",
@@ -26,6 +33,7 @@ __all__ = [
     "Rows",
     "Scheduler",
     "StageTwoLoss",
+    "above_diagonal",
     "agreement",
     "block_names",
     "caught",

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from model.encoders.interface import ImageEncoder, Pictures, prepare
 from model.losses.features import pooled
-from model.losses.terms import correlations
+from model.losses.terms import above_diagonal, correlations
 
 
 @torch.no_grad()
@@ -21,4 +21,4 @@ def reference_correlations(encoder: ImageEncoder, images: Pictures, side: int) -
     """
     tokens = encoder.tokens(prepare(images, encoder))
     grid = min(side, *tokens.shape[2:])
-    return correlations(pooled(tokens, grid * grid)).half().cpu()
+    return above_diagonal(correlations(pooled(tokens, grid * grid))).half().cpu()

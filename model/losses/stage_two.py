@@ -17,6 +17,7 @@ from torch import Tensor
 
 from model.adapters import Unet, without_adapter
 from model.losses.features import caught, pooled
+from model.losses.prefix import computed_once
 from model.losses.rows import NoiseSchedule, Rows
 from model.losses.terms import contrast, correlations, hinge, pearson, squared_error
 from privacy.errors import ModelError
@@ -53,6 +54,10 @@ class StageTwoLoss:
 
     def __call__(self, unet: Unet, rows: Rows, schedule: NoiseSchedule) -> Tensor:
         """See `Loss`. Raises `ModelError` where rows lack what a term needs."""
+        with computed_once(unet):
+            return self._losses(unet, rows, schedule)
+
+    def _losses(self, unet: Unet, rows: Rows, schedule: NoiseSchedule) -> Tensor:
         noised, target = schedule.noised(rows), schedule.target(rows)
         base = None if self.drift is None else _base_predicted(unet, noised, rows)
         predicted, regulation = self._own_pass(unet, noised, rows)
@@ -127,9 +132,6 @@ def _predicted(unet: Unet, noised: Tensor, rows: Rows, text: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _base_predicted(unet: Unet, noised: Tensor, rows: Rows) -> Tensor:
-    """eps_base: the same UNet with its adapter switched off. Nothing of it gets a gradient.
-
-    Before the pass with gradient: switching adapters touches which of their parameters want one.
-    """
+    """eps_base: the same UNet with its adapter switched off. Nothing of it gets a gradient."""
     with without_adapter(unet):
         return _predicted(unet, noised, rows, rows.text)

@@ -1,0 +1,153 @@
+"""The training steps that `bench.losses` compares: the same clipped LoRA step, by its loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import nn
+
+from bench.clip_steps import CLIPPING_NORM, SHAPES, Step, unet_of
+from model.adapters import attach, parameters
+from model.cache import shipped_base
+from model.losses import (
+    Loss,
+    NoiseSchedule,
+    Rows,
+    StageTwoLoss,
+    above_diagonal,
+    correlations,
+    denoising,
+)
+from privacy.dpsgd.engine import ClippingEngine, PhysicalBatch
+from privacy.dpsgd.lora_engine import LoraEngine
+from privacy.dpsgd.opacus_engine import OpacusEngine
+from privacy.errors import ModelError
+from privacy.manifest import Adapter, Correlation, DriftSuppressor, Encoder, Grounding
+
+TARGETS: Final = ("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0")
+RANK: Final = 4
+_PUBLIC: Final = 8  # captions of which each row meets one
+_SIDE: Final = 8  # of the reference's grid: 64 places
+_TIMESTEPS: Final = 1000
+
+_ENCODER = Encoder(source="none", digest="sha256:" + "0" * 64)  # its correlations are drawn here
+_DRIFT = DriftSuppressor(weight=0.5)
+_GROUNDING = Grounding(
+    weight=0.1, temperature=0.1, captions=tuple(str(i) for i in range(_PUBLIC)), each=1
+)
+
+ENGINES: Mapping[str, Callable[[nn.Module, list[nn.Parameter]], ClippingEngine]] = MappingProxyType(
+    {"lora": LoraEngine, "opacus": OpacusEngine}
+)
+
+
+@dataclass(frozen=True)
+class Base:
+    """A UNet to take the steps on, and the block that is regulated: 8 by 8 places in each."""
+
+    block: str
+    make: Callable[[], Any]
+    size: tuple[int, int]  # height and width of latents; length of a caption's embedding
+
+
+def _shipped() -> Any:  # noqa: ANN401 - diffusers is untyped
+    folder = shipped_base()
+    if folder is None:
+        raise ModelError("The tiny base is not here.", "Run from a full checkout.")
+    kind: Any = UNet2DConditionModel
+    return kind.from_pretrained(folder / "unet", use_safetensors=True)
+
+
+def _shaped(name: str) -> Base:
+    shape = SHAPES[name]
+    return Base("up_blocks.1", lambda: unet_of(shape), (shape.latents, shape.text[0]))
+
+
+BASES: Mapping[str, Base] = MappingProxyType(
+    {
+        "tiny": Base("up_blocks.0", _shipped, (16, 48)),
+        "small": _shaped("small"),
+        "sd15": _shaped("sd15"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a step is taken of. Every row of the batch is a patient of its own."""
+
+    base: str
+    batch: int
+    engine: str = "lora"
+    device: str = "cpu"
+    precision: str = "float32"  # or "bf16": autocast
+
+
+def loss_called(name: str, captions: torch.Tensor, block: str) -> Loss:
+    """The loss of a row of the benchmark. The margin is 1: the hinge is never at rest."""
+    regulation = Correlation(weight=0.5, margin=1.0, block=block, encoder=_ENCODER)
+    match name:
+        case "denoising":
+            return denoising
+        case "denoising+correlation":
+            return StageTwoLoss(regulation)
+        case "denoising+correlation+drift":
+            return StageTwoLoss(regulation, _DRIFT)
+        case _:
+            return StageTwoLoss(regulation, _DRIFT, _GROUNDING, captions)
+
+
+LOSSES: Final = ("denoising+correlation", "denoising+correlation+drift", "full")
+"""What is compared with a step of the loss "denoising"."""
+
+
+def make_step(name: str, setting: Setting) -> Step:
+    """A step with the loss `name`: forward passes, backward pass, clip; no optimiser, no noise.
+
+    The same weights and rows whenever it is made.
+    """
+    base = BASES[setting.base]
+    torch.manual_seed(0)
+    unet = base.make().to(setting.device).eval()
+    layout = attach(unet, Adapter(targets=TARGETS, rank=RANK, alpha=RANK))
+    trained = parameters(unet, layout)
+    with torch.no_grad():
+        for parameter in trained:
+            parameter.normal_(std=0.02)
+    rows, captions = _rows(base, setting, int(unet.config.cross_attention_dim))
+    schedule = NoiseSchedule(
+        torch.linspace(0.999, 0.005, _TIMESTEPS, device=setting.device), "epsilon"
+    )
+    loss = loss_called(name, captions, base.block)
+    half = setting.precision == "bf16"
+
+    def losses() -> torch.Tensor:
+        with torch.autocast(setting.device, torch.bfloat16, enabled=half):
+            return loss(unet, rows, schedule)
+
+    engine = ENGINES[setting.engine](unet, trained)
+    batch = PhysicalBatch(torch.arange(setting.batch), losses)
+
+    def step() -> None:
+        engine.clipped_sum([batch], CLIPPING_NORM)
+
+    return step
+
+
+def _rows(base: Base, setting: Setting, width: int) -> tuple[Rows, torch.Tensor]:
+    """Random rows, and embeddings of public captions."""
+    side, length = base.size
+    count = setting.batch
+    rows = Rows(
+        latents=torch.randn(count, 4, side, side),
+        timesteps=torch.randint(0, _TIMESTEPS, (count,)),
+        noise=torch.randn(count, 4, side, side),
+        text=torch.randn(count, length, width),
+        reference=above_diagonal(correlations(torch.randn(count, 32, _SIDE, _SIDE))).half(),
+    )
+    return rows.to(setting.device), torch.randn(_PUBLIC, length, width).to(setting.device)

@@ -1,0 +1,100 @@
+"""What the terms of stage two cost: time and memory of a private step over one of denoising alone.
+
+Rows: `base`, `batch`, `engine`, `loss`, `time_ratio`, `memory_ratio`, and the figures behind them:
+`examples_per_second`, and `peak_gib` above the loaded model.
+A step is forward passes, backward pass and clip on one batch of rows, each a patient of its own,
+with LoRA of rank 4 on all cross-attention projections. Times are the median over pairs of a step of
+denoising and one of the loss, taken in turn; memory is measured in fresh processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+
+import torch
+
+from bench.clip import GIB, time_pairs
+from bench.clip_memory import measured_elsewhere, peak_of
+from bench.loss_steps import BASES, ENGINES, LOSSES, Setting, make_step
+from bench.output import Row, parser, report
+
+_PLAIN = "denoising"
+
+
+def measure(setting: Setting, losses: Sequence[str], pairs: int) -> Iterator[Row]:
+    """A row for each loss."""
+    plain = make_step(_PLAIN, setting)
+    base = _peak_bytes(_PLAIN, setting)
+    for loss in losses:
+        timing = time_pairs(plain, make_step(loss, setting), pairs, setting.device)
+        gc.collect()  # an engine's hooks hold its model in cycles
+        peak = _peak_bytes(loss, setting)
+        yield {
+            "base": setting.base,
+            "batch": setting.batch,
+            "engine": setting.engine,
+            "loss": loss,
+            "time_ratio": timing.ratio,
+            "memory_ratio": peak / base,
+            "examples_per_second": setting.batch / timing.seconds,
+            "peak_gib": peak / GIB,
+        }
+
+
+def _peak_bytes(loss: str, setting: Setting) -> int:
+    """Peak of a step over what was there before it, in a fresh process."""
+    request = {"loss": loss, "threads": torch.get_num_threads(), "setting": asdict(setting)}
+    return measured_elsewhere(["bench.losses", "--measure", json.dumps(request)])
+
+
+def _measure_here(request: str) -> int:
+    asked = json.loads(request)
+    torch.set_num_threads(asked["threads"])
+    setting = Setting(**asked["setting"])
+    return peak_of(lambda: make_step(asked["loss"], setting), setting.device)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """What can be asked for."""
+    made = parser("losses", __doc__ or "")
+    made.add_argument("--base", nargs="+", choices=list(BASES), default=["tiny", "small"])
+    made.add_argument("--batch", nargs="+", type=int, default=[8, 32])
+    made.add_argument("--engine", nargs="+", choices=list(ENGINES), default=["lora"])
+    made.add_argument("--loss", nargs="+", choices=LOSSES, default=list(LOSSES))
+    made.add_argument("--pairs", type=int, default=9)
+    made.add_argument("--device", default="cpu", help="cpu or cuda")
+    made.add_argument("--precision", choices=["float32", "bf16"], default="float32")
+    made.add_argument("--threads", type=int, default=1, help="of the processor")
+    made.add_argument("--quick", action="store_true", help="one small cell: a smoke test")
+    made.add_argument("--measure", help=argparse.SUPPRESS)
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """`python -m bench.losses [--json] [--quick] ...`."""
+    options = arguments().parse_args(argv)
+    if options.measure:
+        print(_measure_here(options.measure))
+        return
+    if options.quick:
+        options.base, options.batch, options.loss = ["tiny"], [2], [LOSSES[-1]]
+        options.engine, options.pairs = options.engine[:1], 1
+    torch.set_num_threads(options.threads)
+    first = Setting("tiny", 1, device=options.device, precision=options.precision)
+    settings = [
+        replace(first, base=base, batch=batch, engine=engine)
+        for base in options.base
+        for batch in options.batch
+        for engine in options.engine
+    ]
+    rows = [row for setting in settings for row in measure(setting, options.loss, options.pairs)]
+    report("losses", rows, as_json=options.json)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

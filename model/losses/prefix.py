@@ -1,0 +1,81 @@
+"""What several passes over one batch have in common is computed once.
+
+The passes of one loss share z_t and t, and differ in the caption, or in whether the adapter is on.
+So they agree, bit for bit, up to the first layer that has an adapter or reads the caption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import takewhile
+from typing import Any
+
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+
+from model.adapters import Unet
+
+
+@contextmanager
+def computed_once(unet: Unet) -> Iterator[None]:
+    """Inside, those first layers are computed in the first pass and repeat themselves in others.
+
+    Every pass inside must be of the same noised rows and timesteps. Nothing in those layers gets
+    a gradient, so nothing is lost when the first pass is one without.
+    """
+    replaced = [module for module in _first_layers(unet) if "forward" not in vars(module)]
+    try:
+        for module in replaced:
+            vars(module)["forward"] = _remembering(module.forward)
+        yield
+    finally:
+        for module in replaced:
+            vars(module).pop("forward", None)
+
+
+def _remembering(original: Callable[..., Any]) -> Callable[..., Any]:
+    outputs: list[Any] = []
+
+    def forward(*arguments: Any, **settings: Any) -> Any:  # noqa: ANN401 - as the layer's own
+        if not outputs:
+            outputs.append(original(*arguments, **settings))
+        return outputs[0]
+
+    return forward
+
+
+def _first_layers(unet: Unet) -> list[nn.Module]:
+    """From the input on: the layers that depend on z_t and t alone and have no adapter."""
+    return list(takewhile(_is_plain, _in_order(unet)))
+
+
+def _in_order(unet: Unet) -> Iterator[nn.Module]:
+    """From the input to the first layer that reads the caption, as coarse as may be."""
+    yield unet.time_embedding  # first: every later layer sees it
+    yield unet.conv_in
+    for block in unet.down_blocks:
+        if not getattr(block, "has_cross_attention", False) and _is_plain(block):
+            yield block
+            continue
+        yield block.resnets[0]
+        attentions = getattr(block, "attentions", None)
+        if attentions:
+            yield from _before_the_caption(attentions[0])
+        return
+
+
+def _before_the_caption(attention: Any) -> Iterator[nn.Module]:  # noqa: ANN401 - untyped
+    """Layers of a transformer up to its first self-attention."""
+    blocks = getattr(attention, "transformer_blocks", None)
+    if blocks:
+        yield from (attention.norm, attention.proj_in, blocks[0].norm1, blocks[0].attn1)
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """No adapter inside, and nothing else that is trained."""
+    return not any(
+        isinstance(part, BaseTunerLayer)
+        or any(parameter.requires_grad for parameter in part.parameters(recurse=False))
+        for part in module.modules()
+    )
