@@ -16,7 +16,8 @@ class EncoderRecipe:
     tower: "vit" makes a CLIPModel with 8 x 8 patches of 8 px, "convnext" a dual encoder with a
     ConvNeXt. tiles: of each source, H&E and the domain; `reconstructed` of each are also kept as
     the base's autoencoder gives them back, as every generated image comes, and are half of what
-    training sees. galleries: held-out tiles of each content. rate: AdamW's at its peak.
+    training sees. galleries: held-out tiles of each content; layouts: tiles of each
+    morphology, to compare tokens with the nuclei. rate: AdamW's at its peak.
     """
 
     tower: Literal["vit", "convnext"]
@@ -24,6 +25,7 @@ class EncoderRecipe:
     tiles: int = 6000
     reconstructed: int = 2000
     galleries: int = 20
+    layouts: int = 10
     vocabulary: int = 1200
     steps: int = 900
     batch: int = 64
@@ -34,7 +36,14 @@ class EncoderRecipe:
     def smoke(self) -> EncoderRecipe:
         """A run of seconds that exercises every stage and learns nothing."""
         return replace(
-            self, tiles=48, reconstructed=12, galleries=2, steps=4, batch=8, checkpoint_every=2
+            self,
+            tiles=24,
+            reconstructed=12,
+            galleries=2,
+            layouts=2,
+            steps=4,
+            batch=8,
+            checkpoint_every=2,
         )
 
 
@@ -43,7 +52,7 @@ class EncoderRecipe:
 RECIPES = MappingProxyType(
     {
         "reference": EncoderRecipe("vit", seed=3031),
-        "evaluator": EncoderRecipe("convnext", seed=4047),
+        "evaluator": EncoderRecipe("convnext", seed=4047, steps=600),
     }
 )
 

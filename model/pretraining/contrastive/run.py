@@ -85,6 +85,7 @@ def _figures(
     drawn = draw_held_out(recipe)
     again = Captioned(through(drawn.images), drawn.contents, 0)
     return {
-        "drawn": validate(encoder, drawn, recipe.seed) | validate_layout(encoder, recipe.seed),
+        "drawn": validate(encoder, drawn, recipe.seed)
+        | validate_layout(encoder, recipe.seed, recipe.layouts),
         "reconstructed": validate(encoder, again, recipe.seed),
     }
