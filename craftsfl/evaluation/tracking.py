@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from privacy.errors import ConfigError, DeploymentError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Metric
 
 EXPERIMENT = "craftsfl-evaluation"
 _LOCAL = ("sqlite:", "file:", "/", "./")
@@ -66,12 +68,18 @@ def log(report: Report, destination: Destination) -> str:
         client = _client(destination.uri)
         own = destination.run is None
         run = destination.run or _new_run(client, destination.experiment)
-        for name, value in metrics(report).items():
-            client.log_metric(run, name, value)
+        client.log_batch(run, metrics=_entities(report))
         client.set_tag(run, "craftsfl.evaluation", "public" if report.public else "stays at site")
         if own:
             client.set_terminated(run, "FINISHED")
     return run
+
+
+def _entities(report: Report) -> list[Metric]:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    return [Metric(name, value, now, 0) for name, value in metrics(report).items()]
 
 
 def metrics(report: Report) -> dict[str, float]:

@@ -132,6 +132,8 @@ def _work(question: Question, plan: Plan) -> Iterator[Work]:
     )
     for space in question.spaces:
         yield from _set_work(space, question, plan, drawn)
+    if plan.wants("cmmd") and not any(knows_texts(space) for space in question.spaces):
+        yield "cmmd", "-", _absent("CMMD needs an encoder of images and texts: --encoder.")
     judge = question.judge
     if judge is None:
         if plan.metrics and {"alignment", "retrieval", "agreement"} & set(plan.metrics):
@@ -150,11 +152,16 @@ def _absent(reason: str) -> Callable[[Answer], None]:
     return work
 
 
+def knows_texts(space: EncoderSpace) -> bool:
+    """Whether it is the space of an image-text encoder, as CMMD asks."""
+    return isinstance(space.encoder, ImageTextEncoder)
+
+
 def _set_work(
     space: EncoderSpace, question: Question, plan: Plan, drawn: Resampling
 ) -> Iterator[Work]:
     metrics = dict(SET_METRICS)
-    if isinstance(space.encoder, ImageTextEncoder):
+    if knows_texts(space):
         metrics["cmmd"] = ClipDiscrepancy()
     wanted = {name: metric for name, metric in metrics.items() if plan.wants(name)}
     if not wanted:

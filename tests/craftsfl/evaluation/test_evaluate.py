@@ -1,0 +1,194 @@
+"""The whole command on drawn tiles."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from craftsfl.cli import app
+from model.encoders import load_encoder
+from privacy.errors import ConfigError, CraftsflError, DataError, ModelError
+from tests.craftsfl.evaluation.conftest import SECRETS, World
+from tests.model.evaluation.test_run import FIGURES
+
+WARNING = "STAYS AT THE SITE"
+
+
+def _call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["model", "evaluate", *map(str, arguments)])
+
+
+def _run(world: World, *arguments: object) -> Result:
+    encoders = ("--encoder", world.encoder, "--judge", world.judge)
+    done = _call(world.real, *encoders, "--resamples", 5, *arguments)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+@pytest.fixture(scope="module")
+def whole(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    """JSON and page of everything at once."""
+    page = tmp_path_factory.mktemp("page") / "page.html"
+    sides = ("--generated", world.generated, "--training", world.training)
+    done = _run(world, *sides, "--html", page, "--json")
+    return json.loads(done.stdout), page
+
+
+def test_json_holds_every_figure_with_its_numbers(whole: tuple[dict[str, Any], Path]) -> None:
+    values, _ = whole
+    names = {figure["metric"] for figure in values["figures"]}
+    ranks = {"image_to_text_at_10", "text_to_image_at_10"}  # captions of both sides differ
+    absent = {"cmmd", "semantic_agreement"}
+    assert names == set().union(*FIGURES.values(), ranks) - absent
+    for figure in values["figures"]:
+        assert figure["n_real"] == 48 and figure["n_generated"] == 32 and figure["seed"] == 0
+        assert figure["low"] is not None and figure["high"] is not None and figure["source"]
+    assert "No generated image has a real tile's caption" in json.dumps(values["unavailable"])
+
+
+def test_what_made_the_pictures_is_read_from_them(whole: tuple[dict[str, Any], Path]) -> None:
+    values, _ = whole
+    about = values["about"]
+    assert about["epsilon"] == 7.25 and about["base"].startswith("sha256:bbbb")
+    copies = [figure for figure in values["figures"] if figure["metric"] == "copies"]
+    assert all(figure["beside"][-1]["value"] == 7.25 for figure in copies)
+
+
+def test_no_id_name_or_caption_leaves_the_folder(whole: tuple[dict[str, Any], Path]) -> None:
+    values, page = whole
+    text = json.dumps(values).casefold() + page.read_text().casefold()
+    assert not [secret for secret in SECRETS if secret.casefold() in text]
+    assert not re.search(r"(red|green|blue|grey) tissue", text)
+
+
+def test_the_page_is_whole_and_its_owners_alone(whole: tuple[dict[str, Any], Path]) -> None:
+    _, page = whole
+    text = page.read_text()
+    assert WARNING.casefold() in text.casefold() or "not differentially private" in text
+    assert not re.search(r'(src|href)="(?!data:)', text)  # nothing is fetched
+    assert text.count("data:image/svg+xml") >= 4 and text.count("data:image/png") == 1
+    assert "SHOWS PATIENTS" not in text
+    assert page.stat().st_mode & 0o077 == 0
+
+
+def test_patients_tiles_are_shown_only_when_asked_for_and_loudly(
+    world: World, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    sides = ("--generated", world.generated, "--training", world.training)
+    _run(world, *sides, "--metric", "memorisation", "--html", page, "--with-patients")
+    text = page.read_text()
+    assert "LOCAL: THIS PAGE SHOWS PATIENTS" in text
+    assert text.count("data:image/png") == 4  # generated, real, and pairs in two spaces
+    assert page.stat().st_mode & 0o077 == 0
+
+
+def test_the_table_says_that_it_stays_unless_all_tiles_are_public(world: World) -> None:
+    arguments = ("--generated", world.generated, "--metric", "kid")
+    private = _run(world, *arguments)
+    assert private.stdout.count(WARNING) >= 1 and private.stderr.count(WARNING) == 1
+    assert "floor" in private.stdout and "kid" in private.stdout
+    assert WARNING not in _run(world, *arguments, "--public-data").output
+
+
+def test_mlflow_gets_numbers_alone(world: World, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    sides = ("--generated", world.generated, "--training", world.training)
+    _run(world, *sides, "--tracking-uri", uri, "--experiment", "quality")
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("quality")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    found = run.data.metrics
+    assert {"evaluation/kid/encoder", "evaluation/kid/encoder/floor"} <= set(found)
+    assert found["evaluation/copies/pixels/epsilon_bound"] == 7.25
+    everything = json.dumps([found, run.data.params, run.data.tags]).casefold()
+    assert not [secret for secret in SECRETS if secret.casefold() in everything]
+    assert str(world.real) not in everything
+    again = ("--metric", "kid", "--tracking-uri", uri, "--run", run.info.run_id)
+    assert run.info.run_id in _run(world, "--generated", world.generated, *again).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        (("--run", "1"), ConfigError, "--tracking-uri"),
+        (("--tracking-uri", "https://x", "--experiment", "e"), ConfigError, "may not be sent"),
+        (("--metric", "fid"), ConfigError, "no metric fid"),
+        (("--with-patients",), ConfigError, "--html"),
+        (("--html", "/nowhere/page.html"), ConfigError, "does not exist"),
+        (("--base", "tiny"), ConfigError, "Name one of the two"),
+        (("--metric", "drift"), ConfigError, "needs the adapter"),
+        (("--metric", "mask"), ConfigError, "no masks"),
+        (("--metric", "cmmd"), ModelError, "of images and texts"),
+        (("--metric", "memorisation"), ModelError, "--training"),
+    ],
+)
+def test_bad_input_is_an_error_that_says_what_to_do(
+    world: World, arguments: tuple[str, ...], error: type[CraftsflError], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        _run(world, "--generated", world.generated, *arguments)
+
+
+def test_patients_who_were_trained_on_are_refused_without_their_names(
+    world: World, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="16 of 16 patients") as caught:
+        _run(world, "--generated", world.generated, "--training", world.real)
+    assert SECRETS[0] not in str(caught.value)
+    renamed = shutil.copytree(world.real, tmp_path / "renamed")
+    table = renamed / "metadata.csv"
+    table.write_text(re.sub(r",PATIENT-(\d+)", r",other-\1", table.read_text()))
+    with pytest.raises(DataError, match=r"48 pictures .* under other ids"):
+        _run(world, "--generated", world.generated, "--training", renamed)
+
+
+def test_real_files_among_the_generated_ones_are_refused(world: World) -> None:
+    with pytest.raises(DataError, match="48 files"):
+        _run(world, "--generated", world.real)
+
+
+def test_the_encoder_of_the_studys_training_may_not_judge(
+    world: World, tmp_path: Path, study_values: dict[str, Any]
+) -> None:
+    study = tmp_path / "study.toml"
+    study.write_text(_study_toml(study_values, load_encoder(str(world.judge)).digest))
+    with pytest.raises(ModelError, match="took part"):
+        _run(world, "--generated", world.generated, "--study", study)
+    study.write_text(_study_toml(study_values, "sha256:" + "9" * 64))
+    done = _run(world, "--generated", world.generated, "--study", study, "--metric", "alignment")
+    assert "took no part in this study's training" in " ".join(done.stdout.split())
+
+
+def _study_toml(values: dict[str, Any], digest: str) -> str:
+    """A study of stage two whose correlations are with the encoder of `digest`."""
+    values["training"]["loss"] = "stage-two"
+    tables = [f"{name} = {json.dumps(values[name])}" for name in ("name", "rounds")]
+    for name, content in values.items():
+        for table in content if isinstance(content, list) else [content]:
+            if isinstance(table, dict):
+                tables.append(f"[[{name}]]" if isinstance(content, list) else f"[{name}]")
+                tables += [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+    tables += ["[stage_two.correlation]", 'weight = 0.1\nmargin = 0.5\nblock = "up_blocks.1"']
+    tables += ["[stage_two.correlation.encoder]", f'source = "x"\ndigest = "{digest}"']
+    return "\n".join(tables) + "\n"
+
+
+def test_a_base_draws_from_the_real_captions_on_the_spot(
+    world: World, tiny_base: Path, tmp_path: Path
+) -> None:
+    arguments = ("--base", tiny_base, "--images", 20, "--steps", 1, "--metric", "agreement")
+    values = json.loads(_run(world, *arguments, "--metric", "kid", "--json").stdout)
+    assert {figure["metric"] for figure in values["figures"]} == {"kid", "semantic_agreement"}
+    assert {figure["n_generated"] for figure in values["figures"]} == {20}
+    assert values["about"]["adapter"] is None
