@@ -49,7 +49,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         Console(stderr=True).print(
             f"[bold red]Error:[/] {error.name} is not installed.\n[bold]Next:[/] install craftsfl "
-            "with the extra that this command needs: craftsfl\\[site] or craftsfl\\[operator].",
+            "with the extra that this command needs: craftsfl\\[site], craftsfl\\[operator] or "
+            "craftsfl\\[model].",
             highlight=False,
         )
         sys.exit(FAILED)
