@@ -32,7 +32,8 @@ class ControlRecipe:
     The defaults made weights/tiny-control. source: None for drawn tissue, of which there are
     `tiles`, a share of them with free layouts. caption_dropout: share of pairs without their
     caption, so that the control reads the condition and not the words (Zhang et al. 2023, section
-    3.4, use 0.5). trial: samples of each morphology that are measured at the end.
+    3.4, use 0.5). trial: samples of each morphology that are measured at the end, of
+    `trial_steps` steps.
     """
 
     source: PublicFolder | None = None
@@ -49,6 +50,7 @@ class ControlRecipe:
     shards: int = 1
     checkpoint_every: int = 250
     trial: int = 8
+    trial_steps: int = 20
 
     def __post_init__(self) -> None:
         """Raises `ModelError` for sizes that train nothing."""
@@ -77,4 +79,4 @@ class ControlRecipe:
     @classmethod
     def smoke(cls) -> ControlRecipe:
         """A run of seconds that exercises everything and learns nothing."""
-        return cls(tiles=24, steps=3, batch=4, checkpoint_every=2, trial=2)
+        return cls(tiles=24, steps=3, batch=4, checkpoint_every=2, trial=2, trial_steps=1)

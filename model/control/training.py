@@ -27,7 +27,7 @@ from model.control.pairs import Pairs, divided, read_folder, stacked
 from model.control.reading import Kind
 from model.control.recipe import ControlRecipe
 from model.control.spec import UNTYPED, ControlSpec
-from model.control.trial import drawn_cases, file_cases, run_trial
+from model.control.trial import Setting, drawn_cases, file_cases, run_trial
 from model.digest import folder_digest
 from model.losses import NoiseSchedule, Rows
 from model.pretraining.autoencoder import to_tensor
@@ -93,7 +93,8 @@ def _measure(pipeline: Pipeline, control: Control, recipe: ControlRecipe) -> dic
             cases = list(drawn_cases(spec, kind, recipe.trial))
         else:
             cases = list(file_cases(divided(recipe.source)[1], spec, kind, ""))
-        measured[kind] = run_trial(pipeline, control, cases).fidelity
+        how = Setting(steps=recipe.trial_steps)
+        measured[kind] = run_trial(pipeline, control, cases, how).fidelity
     return measured
 
 
