@@ -1,0 +1,221 @@
+"""The composed loss: its parts by hand, its passes counted, and what it shares between them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from model.adapters import without_adapter
+from model.losses import (
+    Loss,
+    Rows,
+    StageTwoLoss,
+    above_diagonal,
+    caught,
+    correlations,
+    denoising,
+    stage_two_loss,
+)
+from model.text import encode_captions
+from privacy.dpsgd.engine import PhysicalBatch
+from privacy.errors import AccountingError, ModelError
+from privacy.manifest import StageTwo
+from tests.model.losses.worlds import (
+    BLOCK,
+    CAPTIONS,
+    CORRELATION,
+    DRIFT,
+    ENGINES,
+    GROUNDING,
+    LOSSES,
+    World,
+    make_rows,
+    without,
+)
+
+ON, OFF = (True, 4), (False, 4)
+
+
+def value(world: World, loss: Loss, rows: Rows) -> torch.Tensor:
+    with torch.no_grad():
+        return loss(world.unet, rows, world.schedule)
+
+
+def said(world: World, rows: Rows, text: torch.Tensor) -> torch.Tensor:
+    noised = world.schedule.noised(rows)
+    with torch.no_grad():
+        return world.unet(noised, rows.timesteps, text).sample
+
+
+@pytest.mark.parametrize(
+    ("name", "passes"),
+    [
+        ("denoising", [ON]),
+        ("correlation", [ON]),  # the features come from the pass that is made anyhow
+        ("drift", [OFF, ON]),
+        ("grounding", [ON, ON, ON]),  # 1 + K, each of the batch's rows
+        ("stage-two", [OFF, ON, ON, ON]),
+    ],
+)
+def test_the_passes_of_each_loss(world: World, name: str, passes: list[tuple[bool, int]]) -> None:
+    seen = world.passes()
+    assert LOSSES[name](world.unet, make_rows(), world.schedule).shape == (4,)
+    assert seen == passes
+
+
+def test_correlation_is_the_weighted_hinge_of_the_same_pass(world: World) -> None:
+    rows = make_rows()
+    with caught(world.unet, BLOCK) as features:
+        plain = value(world, denoising, rows)
+    assert features[0].shape == (4, 64, 8, 8)
+    upper = above_diagonal(correlations(features[0]))
+    pairs = [torch.stack([upper[i], rows.reference[i].float()]) for i in range(4)]  # type: ignore[index]
+    rho = torch.stack([torch.corrcoef(pair)[0, 1] for pair in pairs])
+    wanted = plain + 0.7 * world.schedule.signal(rows) * (1.0 - rho)
+    torch.testing.assert_close(value(world, LOSSES["correlation"], rows), wanted)
+    for margin, active in ((-1.0, False), (float(rho.max()) + 0.1, True)):
+        loss = StageTwoLoss(CORRELATION.model_copy(update={"margin": margin}))
+        assert bool((value(world, loss, rows) > plain).all()) is active
+
+
+def test_perfect_agreement_costs_nothing(world: World) -> None:
+    rows = make_rows()
+    with caught(world.unet, BLOCK) as features:
+        plain = value(world, denoising, rows)
+    mine = replace(rows, reference=above_diagonal(correlations(features[0])))
+    torch.testing.assert_close(value(world, LOSSES["correlation"], mine), plain)
+
+
+def test_drift_is_the_distance_from_the_base(world: World) -> None:
+    rows = make_rows()
+    with without_adapter(world.unet):
+        base = said(world, rows, rows.text)
+    own = said(world, rows, rows.text)
+    assert (own - base).abs().max() > 0
+    wanted = (own - rows.noise).square() + 0.4 * (own - base).square()
+    torch.testing.assert_close(
+        value(world, LOSSES["drift"], rows), wanted.flatten(1).mean(dim=1), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_an_untouched_adapter_does_not_drift(world: World) -> None:
+    with torch.no_grad():
+        for parameter in world.trained:
+            parameter.zero_()
+    assert torch.equal(
+        value(world, LOSSES["drift"], make_rows()), value(world, denoising, make_rows())
+    )
+
+
+def test_grounding_turns_through_the_public_captions_with_t(world: World) -> None:
+    rows = replace(make_rows(), timesteps=torch.tensor([0, 1, 2, 999]))
+    texts = [rows.text, CAPTIONS[[0, 1, 2, 0]], CAPTIONS[[1, 2, 0, 1]]]
+    errors = [(said(world, rows, text) - rows.noise).square().flatten(1).mean(1) for text in texts]
+    own = (-torch.stack(errors, dim=1) / 0.05).softmax(dim=1)[:, 0]
+    wanted = errors[0] - 0.3 * own.log()
+    torch.testing.assert_close(
+        value(world, LOSSES["grounding"], rows), wanted, rtol=1e-4, atol=1e-6
+    )
+
+
+def test_a_rows_own_caption_is_no_negative(world: World) -> None:
+    rows = make_rows()
+    only = GROUNDING.model_copy(update={"captions": ("x",), "each": 1})
+    loss = StageTwoLoss(grounding=only, captions=rows.text[2:3])
+    plain, found = value(world, denoising, rows), value(world, loss, rows)
+    assert (found == plain).tolist() == [False, False, True, False]
+
+
+def test_the_whole_is_the_sum_of_its_parts(world: World) -> None:
+    rows = make_rows()
+    plain = value(world, denoising, rows)
+    parts = sum(
+        value(world, LOSSES[n], rows) - plain for n in ("correlation", "drift", "grounding")
+    )
+    torch.testing.assert_close(value(world, LOSSES["stage-two"], rows), plain + parts)
+    assert torch.equal(value(world, StageTwoLoss(), rows), plain)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
+def test_engines_see_what_autograd_sees(world: World, engine: str) -> None:
+    """With the adapter switched off for one pass, and layers computed once for all passes."""
+    rows, loss = make_rows(), LOSSES["stage-two"]
+    total = loss(world.unet, rows, world.schedule).sum()
+    plain = torch.cat([g.flatten() for g in torch.autograd.grad(total, world.trained)]).double()
+    with ENGINES[engine](world.unet, world.trained) as made:
+        batch = PhysicalBatch(torch.arange(4), lambda: loss(world.unet, rows, world.schedule))
+        found = made.clipped_sum([batch], 1e6).total
+    assert (found - plain).norm() <= 1e-5 * plain.norm()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_no_trace_is_left_on_the_model(world: World, name: str) -> None:
+    parts = list(world.unet.modules())
+    before = [(set(vars(p)), len(p._forward_hooks), len(p._forward_pre_hooks)) for p in parts]
+    wants = [parameter.requires_grad for parameter in world.unet.parameters()]
+    LOSSES[name](world.unet, make_rows(), world.schedule)
+    after = [(set(vars(p)), len(p._forward_hooks), len(p._forward_pre_hooks)) for p in parts]
+    assert after == before
+    assert [parameter.requires_grad for parameter in world.unet.parameters()] == wants
+
+
+def test_an_error_within_a_pass_leaves_no_trace_either(world: World) -> None:
+    rows = replace(make_rows(), text=torch.zeros(4, 16, 31))
+    with pytest.raises(RuntimeError):
+        LOSSES["stage-two"](world.unet, rows, world.schedule)
+    assert not any("forward" in vars(part) for part in world.unet.modules())
+
+
+def test_frozen_factors_stay_frozen(world: World) -> None:
+    """FFA-LoRA trains the second factors alone; peft's own switch would wake the first ones."""
+    world.trained[0].requires_grad_(False)
+    LOSSES["drift"](world.unet, make_rows(), world.schedule)
+    assert world.trained[0].requires_grad is False
+
+
+def test_rows_of_another_number_would_be_refused_by_the_engine(world: World) -> None:
+    """Why K public captions are K passes, and not one of K times the rows."""
+    rows = make_rows()
+
+    def at_once() -> torch.Tensor:
+        text, noised = torch.cat([rows.text, rows.text]), world.schedule.noised(rows)
+        out = world.unet(torch.cat([noised, noised]), rows.timesteps.repeat(2), text).sample
+        return out.flatten(1).mean(dim=1)[:4]
+
+    with (
+        ENGINES["lora"](world.unet, world.trained) as engine,
+        pytest.raises(AccountingError, match="row by row"),
+    ):
+        engine.clipped_sum([PhysicalBatch(torch.arange(4), at_once)], 1.0)
+
+
+@pytest.mark.parametrize("case", ["no reference", "other grid", "finer", "no captions"])
+def test_rows_that_lack_something_are_told(world: World, case: str) -> None:
+    rows, loss = make_rows(), LOSSES["correlation"]
+    match case:
+        case "no reference":
+            rows, told = without(rows, "reference"), "no reference"
+        case "other grid":
+            rows, told = replace(rows, reference=torch.zeros(4, 10)), "5 places"
+        case "finer":
+            rows, told = make_rows(side=9), "81 places"
+        case _:
+            loss, told = StageTwoLoss(grounding=GROUNDING), "public captions"
+    with pytest.raises(ModelError, match=told):
+        value(world, loss, rows)
+
+
+def test_a_coarser_reference_is_met_by_averaging_areas(world: World) -> None:
+    assert value(world, LOSSES["correlation"], make_rows(side=4)).isfinite().all()
+
+
+def test_public_captions_are_encoded_once(tiny_pipeline: Any) -> None:
+    terms = StageTwo(correlation=CORRELATION, drift=DRIFT, grounding=GROUNDING)
+    loss = stage_two_loss(terms, tiny_pipeline)
+    assert loss.captions is not None
+    torch.testing.assert_close(loss.captions, encode_captions(tiny_pipeline, ["a", "b", "c"]))
+    assert stage_two_loss(StageTwo(drift=DRIFT), tiny_pipeline) == StageTwoLoss(drift=DRIFT)
