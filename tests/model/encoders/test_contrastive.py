@@ -125,7 +125,7 @@ def test_an_encoder_that_knows_all_scores_one_and_its_control_does_not() -> None
     for name in ("image to text R@1", "text to image R@1", "rare type, 8 to choose from"):
         assert figures[name].mean == 1.0
     assert figures["stain, 5 to choose from"].mean == 1.0
-    assert figures["image to text R@1, captions shuffled"].mean < 0.1
+    assert figures["image to text R@1, captions shuffled"].mean == 0.0
     assert figures["cosine, own less shuffled caption"].low > 0.8
 
 
