@@ -33,6 +33,16 @@ def tiny_pipeline(tiny_base: Path) -> StableDiffusionPipeline:
     return load_base(tiny_base)
 
 
+@pytest.fixture(scope="session")
+def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """MLflow takes seconds to make its tables, so all tests start from one copy of its file."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path.read_bytes()
+
+
 @pytest.fixture(autouse=True)
 def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep every test out of the user's own model cache."""

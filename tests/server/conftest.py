@@ -10,16 +10,6 @@ import pytest
 from tests.server.fakes import World, make_study
 
 
-@pytest.fixture(scope="session")
-def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """MLflow takes seconds to make its tables, so all tests start from one copy of its file."""
-    from mlflow import MlflowClient
-
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
-    return path.read_bytes()
-
-
 @pytest.fixture
 def make_world(tmp_path: Path, study_values: dict[str, Any]) -> Callable[..., World]:
     """`make_world(rounds=1, cohort={"min_sites": 1})`: the fake world of a changed study."""
