@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from model.base import load_base
 from model.generation.grid import Column, before_after_grid, grid
-from model.sampling import sample
+from model.sampling import Conditions, Settings, sample, sample_each
 from privacy.errors import ModelError
 
 TINY = Path(__file__).parents[2] / "weights" / "tiny"
@@ -50,11 +51,38 @@ def test_seed_prompt_and_guidance_each_change_the_image(pipeline: Any) -> None:
 def test_another_size_can_be_asked_for(pipeline: Any) -> None:
     (image,) = sample(pipeline, [PROMPTS[0]], [1], steps=2, size=96)
     assert image.size == (96, 96)
+    with pytest.raises(ModelError, match="multiple of 8"):
+        sample(pipeline, [PROMPTS[0]], [1], steps=2, size=100)
+
+
+@needs_weights
+def test_workers_and_batches_change_no_image_and_leave_torch_as_it_was(pipeline: Any) -> None:
+    prompts, seeds = [PROMPTS[k % 2] for k in range(5)], list(range(5))
+    alone = sample(pipeline, prompts, seeds, steps=3)
+    threads = torch.get_num_threads()
+    settings = Settings(steps=3, batch=2, workers=2)
+    shared = dict(sample_each(pipeline, prompts, seeds, settings))
+    assert sorted(shared) == seeds
+    for index, image in shared.items():
+        assert np.abs(levels(image) - levels(alone[index])).max() <= 2  # rounding
+    assert torch.get_num_threads() == threads
+
+
+@needs_weights
+def test_an_error_in_a_worker_is_told_and_ends_all(pipeline: Any) -> None:
+    threads = torch.get_num_threads()
+    settings = Settings(steps=2000, batch=1, workers=2)  # the schedule has 1000
+    with pytest.raises(ValueError, match="cannot be larger than"):
+        list(sample_each(pipeline, ["a"] * 4, [1, 2, 3, 4], settings))
+    assert torch.get_num_threads() == threads
 
 
 def test_prompts_and_seeds_must_pair_up() -> None:
     with pytest.raises(ModelError, match="2 prompts but 1 seeds"):
         sample(None, PROMPTS, [1])
+    conditions = Conditions(torch.zeros(1, 1, 8, 8))
+    with pytest.raises(ModelError, match="2 prompts but 1 conditions"):
+        list(sample_each(None, PROMPTS, [1, 2], Settings(), conditions))
 
 
 def plain(colour: tuple[int, int, int], size: int = 64) -> Image.Image:
