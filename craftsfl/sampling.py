@@ -10,6 +10,7 @@ from pathlib import Path
 
 from craftsfl.adapter_source import FoundAdapter, find_adapter
 from craftsfl.bases import find
+from craftsfl.outputs import check_picture, unwritable
 from model.base import Pipeline, load_base
 from model.control.conditions import Fit
 from model.control.network import Control, find_control, load_control
@@ -24,7 +25,7 @@ from model.generation.provenance import Drawing, software, write_png
 from model.generation.shots import Shot, seeds_from, shots
 from model.origin import Origin
 from model.sampling import Settings
-from privacy.errors import ConfigError, DeploymentError
+from privacy.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def draw(request: Request, out: Path, *, overwrite: bool = False) -> None:
 
     Raises `CraftsflError` before any sampling if it cannot.
     """
-    _check_out(out, overwrite)
+    check_picture(out, overwrite=overwrite)
     with _studio(request) as studio:
         adapter = studio.adapter.path if studio.adapter is not None else None
         picture = compare(
@@ -94,7 +95,7 @@ def draw(request: Request, out: Path, *, overwrite: bool = False) -> None:
         try:
             write_png(picture, out, provenance_of_all(studio.shots, studio.drawing(request)))
         except OSError as error:
-            raise _unwritable(out, error, "--out") from None
+            raise unwritable(out, error, "--out") from None
 
 
 def draw_into(request: Request, folder: Path, on_progress: Callable[[int, int], None]) -> Summary:
@@ -110,7 +111,7 @@ def draw_into(request: Request, folder: Path, on_progress: Callable[[int, int], 
                 guide.pipeline, order, folder, strength=guide.strength, on_progress=on_progress
             )
         except OSError as error:
-            raise _unwritable(folder, error, "--out-dir") from None
+            raise unwritable(folder, error, "--out-dir") from None
     return Summary(len(studio.shots), len(studio.shots) - missing)
 
 
@@ -192,17 +193,3 @@ def _conditions(
         )
     control_pipeline(pipeline, control)  # does it fit?
     return control, read_conditions(follow.kind, follow.path, control.spec, fit=follow.fit)
-
-
-def _check_out(out: Path, overwrite: bool) -> None:
-    if out.suffix.lower() != ".png":
-        raise ConfigError(f"{out} is no PNG file name.", "Name it something.png.")
-    if not out.parent.is_dir():
-        raise ConfigError(f"{out.parent} is no folder.", "Make it first.")
-    if out.exists() and not overwrite:
-        raise ConfigError(f"{out} exists.", "Name another file, or add --overwrite.")
-
-
-def _unwritable(place: Path, error: OSError, option: str) -> DeploymentError:
-    reason = error.strerror or type(error).__name__
-    return DeploymentError(f"{place} cannot be written: {reason}.", f"Choose another {option}.")

@@ -22,6 +22,7 @@ DEFAULT_GUIDANCE = 3.0
 _BATCH = 16
 _LARGE = 256  # px: from here on a batch is smaller on a CPU, and is decoded image by image
 _LARGE_BATCH = 4
+_MULTIPLE = 8  # px; diffusers' pipelines take no other sides
 _Drawn = list[tuple[int, Image.Image]]
 
 
@@ -74,11 +75,15 @@ def sample_each(
 
     Each image has its own generator (on the CPU, so that a GPU draws the same noise): a seed gives
     the same image whatever else is in the batch, but for rounding of the arithmetic.
-    Raises ModelError if prompts, seeds and conditions differ in number.
+    Raises ModelError if prompts, seeds and conditions differ in number, or for an odd size.
     """
     _check_numbers(prompts, seeds, conditions)
     pipeline.set_progress_bar_config(disable=True)
     side = settings.size or image_size(pipeline)
+    if side % _MULTIPLE:
+        raise ModelError(
+            f"Pictures of {side} px cannot be drawn.", f"Choose a multiple of {_MULTIPLE}."
+        )
     if side >= _LARGE:
         pipeline.vae.enable_slicing()
     workers = settings.workers or _workers(pipeline)

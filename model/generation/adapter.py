@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from diffusers.utils import logging as diffusers_logging
 
 from model.adapters import SavedAdapter, attach, detach, load_adapter
 from model.base import Pipeline
@@ -18,7 +23,8 @@ def put_adapter(pipeline: Pipeline, path: Path, base: str | None = None) -> Save
     See `check_adapter`.
     """
     saved = check_adapter(pipeline, path, base)
-    pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
+    with _without_warnings():  # that a text encoder has no adapter is no news
+        pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
     return saved
 
 
@@ -68,3 +74,14 @@ def _check_layout(path: Path, saved: SavedAdapter, pipeline: Pipeline) -> None:
             f"{found[:16]}…, this base gives {wanted[:16]}….",
             _HINT,
         )
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    logger: Any = diffusers_logging
+    before = logger.get_verbosity()
+    logger.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logger.set_verbosity(before)

@@ -36,16 +36,17 @@ def shots(
 def seeds_from(given: Sequence[int], count: int) -> tuple[int, ...]:
     """`count` seeds from the one that is given (0 if none), or the given ones.
 
-    Raises `ModelError` where both say how many.
+    Raises `ModelError` where both say how many, and beyond 64 bits.
     """
-    if count == 1:
-        return tuple(given) or (0,)
-    if len(given) > 1:
+    if count > 1 and len(given) > 1:
         raise ModelError(
             f"{len(given)} seeds and a count of {count}.", "Give several seeds, or one and a count."
         )
     first = given[0] if given else 0
-    return tuple(range(first, first + count))
+    seeds = tuple(given) or (0,) if count == 1 else tuple(range(first, first + count))
+    if not -(2**63) <= min(seeds) <= max(seeds) < 2**63:
+        raise ModelError("A seed has more than 64 bits.", "Choose smaller ones.")
+    return seeds
 
 
 def stacked(conditions: Sequence[Condition | None], strength: float) -> Conditions | None:

@@ -119,6 +119,10 @@ def sample(
         raise ConfigError(
             "Where to?", "Give --out picture.png or --out-dir FOLDER, one of the two."
         )
+    if out is not None:
+        from craftsfl.outputs import check_picture
+
+        check_picture(out, overwrite=overwrite)
     types = tuple(cancer_type or ())
     if types:
         from model.generation.prompts import type_prompts
