@@ -25,10 +25,10 @@ class ClipEncoder(FrozenNetwork):
     """
 
     def __init__(self, files: EncoderFiles, device: torch.device) -> None:
-        vision = files.config.get("vision_config") or {}
-        size = int(vision.get("image_size") or crop_size(files) or 224)
-        super().__init__(files, device, size)
-        self._patch = vision.get("patch_size") if "num_attention_heads" in vision else None
+        super().__init__(files, device)
+        vision = self.network.config.vision_config
+        self.size = int(getattr(vision, "image_size", None) or crop_size(files) or 224)
+        self._patch = vision.patch_size if hasattr(vision, "num_attention_heads") else None
         self._tokenizer = load_tokenizer(files)
         text = self.network.config.text_config
         limits = int(self._tokenizer.model_max_length), int(text.max_position_embeddings)

@@ -32,12 +32,14 @@ def grid(sequence: torch.Tensor, side: int) -> torch.Tensor:
 
 
 class FrozenNetwork:
-    """What all adapters share: files, normalisation, size, batches of bounded memory."""
+    """What all adapters share: files, normalisation, batches of bounded memory; they set `size`."""
 
-    def __init__(self, files: EncoderFiles, device: torch.device, size: int) -> None:
+    size: int
+
+    def __init__(self, files: EncoderFiles, device: torch.device) -> None:
         self.network: Network = load_network(files).to(device)
         self.name, self.digest = files.source, files.digest()
-        self.size, self.device = size, device
+        self.device = device
         mean, std = normalisation(files)
         self._mean, self._std = mean.to(device), std.to(device)
 
@@ -52,10 +54,10 @@ class VitEncoder(FrozenNetwork):
     """ViT, DeiT, DINOv2, DINOv3: `embed` is the class token after the last layer norm."""
 
     def __init__(self, files: EncoderFiles, device: torch.device) -> None:
-        trained = int(files.config.get("image_size", 224))
-        size = crop_size(files) or trained if files.kind in _INTERPOLATING else trained
-        super().__init__(files, device, size)
-        self._grid = size // int(files.config.get("patch_size", 16))
+        super().__init__(files, device)
+        trained = int(self.network.config.image_size)
+        self.size = crop_size(files) or trained if files.kind in _INTERPOLATING else trained
+        self._grid = self.size // int(self.network.config.patch_size)
 
     def _sequence(self, images: torch.Tensor) -> torch.Tensor:
         parts = [self.network(part).last_hidden_state for part in self.batches(images)]
@@ -74,8 +76,8 @@ class CnnEncoder(FrozenNetwork):
     """ResNet, ConvNeXt: tokens are the last feature map, `embed` its mean."""
 
     def __init__(self, files: EncoderFiles, device: torch.device) -> None:
-        size = crop_size(files) or int(files.config.get("image_size", _CNN_SIZE))
-        super().__init__(files, device, size)
+        super().__init__(files, device)
+        self.size = crop_size(files) or int(files.config.get("image_size", _CNN_SIZE))
 
     def tokens(self, images: torch.Tensor) -> torch.Tensor:
         """See ImageEncoder."""

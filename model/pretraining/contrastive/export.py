@@ -23,9 +23,10 @@ library_name: transformers
 ---
 # Tiny tissue {role}
 
-{tower}, {parameters:,} parameters, for 64 x 64 px of drawn tissue: for demonstrations and tests of
-federated fine-tuning, **not for any medical use**. It has never seen a real slide. Every tile was
-drawn by a program (`model/tissue`), every caption comes from a table, so nobody's data is in it.
+{tower}, {parameters:,} parameters, for 64 x 64 px.
+For demonstrations and tests of federated fine-tuning, **not for any medical use**. It has never
+seen a real slide: every tile was drawn by a program (`model/tissue`), every caption comes from a
+table, so nobody's data is in it.
 
 Made by `craftsfl model pretrain-encoder --recipe {role}` with seed {seed}: {steps} steps of {batch}
 pairs, half H&E with stage one's captions, half the domain of `model/tissue/domain.py`; {tiles:,}
