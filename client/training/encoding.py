@@ -24,6 +24,7 @@ from torch import Tensor
 from client.data import SiteData, Tile, read_image
 from client.training.references import Reference
 from model.base import Pipeline, image_size
+from model.latents import latents_of
 from model.losses import reference_correlations
 from model.text import encode_captions
 from privacy.errors import DataError
@@ -110,7 +111,6 @@ def encode_site(
     return tiles
 
 
-@torch.no_grad()
 def _encode_images(
     pipeline: Pipeline,
     tiles: Sequence[Tile],
@@ -118,13 +118,10 @@ def _encode_images(
     on_progress: OnProgress | None,
 ) -> tuple[Tensor, Tensor | None]:
     """Latents [tiles, c, h, w] and reference correlations [tiles, pairs], both on the CPU."""
-    # The layout in memory alone: convolutions on a CPU take half the time.
-    vae = pipeline.vae.to(memory_format=torch.channels_last)
     encoder = None if reference is None else reference.load()
     latents, correlations = [], []
     for pixels in _pictures(tiles, image_size(pipeline), on_progress):
-        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(pipeline.device, vae.dtype)
-        latents.append(_latents(vae, images / 127.5 - 1))
+        latents.append(latents_of(pipeline, pixels))
         if reference is not None and encoder is not None:
             correlations.append(reference_correlations(encoder, pixels, reference.side))
     count = len(tiles)
@@ -146,16 +143,6 @@ def _pictures(
         yield np.stack([read_image(tile.path, size) for tile in batch])
         if on_progress is not None:
             on_progress(start + len(batch), len(tiles))
-
-
-def _latents(vae: torch.nn.Module, images: Tensor) -> Tensor:
-    """The posterior's mode of images [b, 3, s, s] in -1..1, scaled as the UNet was trained on."""
-    encoded = vae.encode(images)  # type: ignore[operator]  # of diffusers' autoencoders
-    # AutoencoderTiny has no posterior, only latents.
-    latents = encoded.latent_dist.mode() if "latent_dist" in encoded else encoded.latents
-    shift = getattr(vae.config, "shift_factor", None) or 0.0
-    scaled: Tensor = (latents - shift) * vae.config.scaling_factor  # type: ignore[union-attr]
-    return scaled.float().cpu()
 
 
 def _key(data: SiteData, base: Sequence[object], reference: Reference | None) -> str:

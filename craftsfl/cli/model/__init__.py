@@ -10,6 +10,7 @@ from craftsfl.cli.model.control_fidelity import control_fidelity
 from craftsfl.cli.model.describe import describe
 from craftsfl.cli.model.evaluate import evaluate
 from craftsfl.cli.model.install import install
+from craftsfl.cli.model.margin import margin
 from craftsfl.cli.model.pretrain import pretrain
 from craftsfl.cli.model.pretrain_control import pretrain_control
 from craftsfl.cli.model.pretrain_encoder import pretrain_encoder
@@ -22,6 +23,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     pretrain_control,
     install,
     sample,
+    margin,
     describe,
     control_fidelity,
     evaluate,
