@@ -39,9 +39,9 @@ def figure_plots(figures: Sequence[Figure]) -> Iterator[tuple[str, str]]:
             yield f"{name}: at the floor's size, and the real-against-real floor", _plot(chosen)
     titles = {
         "Precision, recall, density and coverage": SHARES,
-        "Captions": ("alignment", "alignment_over_shuffled", "semantic_agreement"),
+        "Captions": ("alignment", "alignment_gain", "semantic_agreement"),
         "Retrieval": tuple(f.metric for f in figures if "_at_" in f.metric),
-        "Memorisation": ("authentic", "copies"),
+        "Memorisation": ("authentic", "copies", "nearer_training"),
         "Drift": ("drift", "image_drift"),
     }
     for title, names in titles.items():

@@ -128,8 +128,8 @@ def ends(reference: Reference) -> str:
 
 
 def number(value: float) -> str:
-    """Four digits that matter."""
-    return f"{value:.4g}" if math.isfinite(value) else "–"
+    """Three digits that matter."""
+    return f"{value:.3g}" if math.isfinite(value) else "–"
 
 
 def beside_text(reference: Reference) -> str:

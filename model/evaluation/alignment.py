@@ -101,16 +101,14 @@ def alignment(judged: Judged, generated: Captioned, real: Captioned) -> list[Fig
     real_own, real_shuffled = _own_and_shuffled(judged.real, real, judged.seed)
     beside = (
         _reference("shuffled captions", shuffled, generated),
-        _reference("real tiles, own captions", real_own, real),
+        _reference("real tiles", real_own, real),
     )
     gain = own - shuffled
     real_gain = _reference("real tiles", real_own - real_shuffled, real)
     weights = generated.weights
     return [
         judged.figure("alignment", mean_interval(own, weights), _CLIPSCORE, beside),
-        judged.figure(
-            "alignment_over_shuffled", mean_interval(gain, weights), _CLIPSCORE, (real_gain,)
-        ),
+        judged.figure("alignment_gain", mean_interval(gain, weights), _CLIPSCORE, (real_gain,)),
     ]
 
 
@@ -238,7 +236,7 @@ def _real_agreement(theirs: Doubles, real: Captioned) -> tuple[Reference, ...]:
     if not rows:
         return ()
     mean = mean_interval(np.array(values), real.weights[:, rows])
-    return (Reference("real tiles, other patients", *mean, len(rows)),)
+    return (Reference("other real patients", *mean, len(rows)),)
 
 
 def pearson(x: Doubles, y: Doubles) -> Doubles:

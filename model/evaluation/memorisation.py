@@ -22,10 +22,13 @@ FEWEST = 20  # images of each kind
 _PER_CELL = 50  # training tiles for each of C_T's cells, at most 10 cells
 _IN_CELL = 5  # held-out and generated images below which a cell is left out
 _CHUNK = 1024
+_DRAWS = 4  # random cuts of training and held-out tiles to equal numbers
 
 _AUTHENTIC = "AuthPct: Alaa et al. 2022, arXiv 2102.08921, section 4; between patients"
 _COPYING = "C_T: Meehan et al. 2020, arXiv 2004.05675, section 4"
 _COPIES = "less than half as far from a training tile as any other patient's tile is"
+
+_SIDE = "share nearer to training than to held-out: Platzer and Reutterer 2021, arXiv 2104.00635"
 
 
 def symmetries(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -114,6 +117,7 @@ def memorisation(suspects: Suspects) -> tuple[list[Figure], Found]:
         _share(suspects, "authentic", (authentic(mine, radius), authentic(theirs, radius))),
         _share(suspects, "copies", (copied(mine, radius), copied(theirs, radius))),
         _copying_figure(suspects, mine, theirs),
+        _side_figure(suspects),
     ]
     return figures, Found(mine, theirs, radius)
 
@@ -229,6 +233,32 @@ def copying(
         )
     unknown = np.full(len(sums), np.nan)
     return np.asarray(np.divide(sums, shares, out=unknown, where=shares > 0))
+
+
+def nearer_training(suspects: Suspects) -> Doubles:
+    """[n]: 1 where the nearest of equally many training and held-out tiles is a training tile.
+
+    Mean over `_DRAWS` random cuts to equal numbers; ties count half. 1/2 without memorisation,
+    also for a model whose images are nearer to all tiles than tiles are, which C_T suspects.
+    """
+    rng = np.random.default_rng([suspects.seed, 8])
+    kinds = (suspects.training, suspects.held_out)
+    size = min(len(kind.patients) for kind in kinds)
+    total = np.zeros(len(suspects.generated.patients))
+    for _ in range(_DRAWS):
+        near, far = (nearest(suspects.generated, _cut(kind, size, rng)) for kind in kinds)
+        total += (np.sign(far.distance - near.distance) + 1) / 2
+    return np.asarray(total / _DRAWS)
+
+
+def _cut(tiles: Views, size: int, rng: np.random.Generator) -> Views:
+    rows = rng.permutation(len(tiles.patients))[:size]
+    return Views(tiles.views[:, rows], tiles.patients[rows], tiles.weights[:, rows])
+
+
+def _side_figure(suspects: Suspects) -> Figure:
+    value = mean_interval(nearer_training(suspects), suspects.generated.weights)
+    return _figure(suspects, "nearer_training", value, (_SIDE, (Reference("chance", 0.5),)))
 
 
 def _farther(mine: Doubles, theirs: Doubles) -> Doubles:

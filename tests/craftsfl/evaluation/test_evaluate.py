@@ -98,10 +98,11 @@ def test_the_table_says_that_it_stays_unless_all_tiles_are_public(world: World) 
     assert WARNING not in _run(world, *arguments, "--public-data").output
 
 
-def test_mlflow_gets_numbers_alone(world: World, tmp_path: Path) -> None:
+def test_mlflow_gets_numbers_alone(world: World, tmp_path: Path, empty_mlflow: bytes) -> None:
     from mlflow import MlflowClient
 
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    (tmp_path / "mlflow.db").write_bytes(empty_mlflow)
     sides = ("--generated", world.generated, "--training", world.training)
     _run(world, *sides, "--tracking-uri", uri, "--experiment", "quality")
     client = MlflowClient(tracking_uri=uri)

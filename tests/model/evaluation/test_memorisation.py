@@ -72,6 +72,7 @@ def test_planted_copies_are_found_in_every_way(space: Space) -> None:
     assert (found.generated.row == np.arange(64)).mean() > 0.7
     assert named["authentic"].high < 0.1 < named["authentic"].beside[0].value
     assert named["copying"].high < -3
+    assert named["nearer_training"].low > 0.9
 
 
 def test_copies_are_counted_and_fresh_tiles_are_not() -> None:
@@ -88,6 +89,7 @@ def test_fresh_tiles_of_other_patients_look_like_the_held_out_ones(space: Space)
     assert held_out.low is not None and held_out.high is not None
     assert named["authentic"].low < held_out.high and held_out.low < named["authentic"].high
     assert named["copying"].low < 0 < named["copying"].high
+    assert named["nearer_training"].low < 0.5 < named["nearer_training"].high
 
 
 def test_neighbours_within_a_patient_would_flatter() -> None:
@@ -128,8 +130,16 @@ def test_c_t_needs_images_in_common_cells() -> None:
         copying(_at(1, 2, 3, 4, 5), apart, np.array([0, 1]), (np.ones((1, 5)), np.ones((1, 5))))
 
 
+def test_dull_images_trouble_c_t_and_not_the_share_nearer_to_training() -> None:
+    # Fresh, but of less contrast than tiles: nearer to all tiles than these are to each other.
+    fresh = colour_tiles(16, 4, 0, first=200, noise=2.0)
+    named = _by_name(memorisation(_suspects(PixelSpace(), fresh))[0])
+    assert named["copying"].high < -1
+    assert named["nearer_training"].low < 0.5 < named["nearer_training"].high
+
+
 def test_too_few_images_are_refused_and_epsilon_stands_beside() -> None:
     with pytest.raises(TooFewError, match="20 generated images; there are 8"):
         memorisation(_suspects(PixelSpace(), colour_tiles(4, 2, 5)))
     figures, _ = memorisation(_suspects(PixelSpace(), _turned_copies(), epsilon=7.5))
-    assert [figure.beside[-1].value for figure in figures] == [7.5] * 3
+    assert [figure.beside[-1].value for figure in figures] == [7.5] * 4

@@ -15,10 +15,10 @@ FIGURES = {
     "kid": {"kid"},
     "cmmd": {"cmmd"},
     "neighbours": {"precision", "recall", "density", "coverage"},
-    "alignment": {"alignment", "alignment_over_shuffled"},
+    "alignment": {"alignment", "alignment_gain"},
     "retrieval": {f"{w}_at_{k}" for w in ("image_to_text", "text_to_image") for k in (1, 5)},
     "agreement": {"semantic_agreement"},
-    "memorisation": {"authentic", "copies", "copying"},
+    "memorisation": {"authentic", "copies", "copying", "nearer_training"},
 }
 
 
