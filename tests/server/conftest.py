@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.server.fakes import World, make_study
+from tests.server.masked import MaskedWorld
 
 
 @pytest.fixture
@@ -19,6 +20,12 @@ def make_world(tmp_path: Path, study_values: dict[str, Any]) -> Callable[..., Wo
 @pytest.fixture
 def world(make_world: Callable[..., World]) -> World:
     return make_world()
+
+
+@pytest.fixture
+def consortium(tmp_path: Path, study_values: dict[str, Any]) -> Callable[..., MaskedWorld]:
+    """`consortium(5, rounds=1)`: five sites and a masked study of one round."""
+    return lambda count=3, **changes: MaskedWorld(tmp_path, study_values, count, **changes)
 
 
 @pytest.fixture
