@@ -22,7 +22,7 @@ from model.generation.compare import Guide, compare
 from model.generation.folder import Order, draw_folder, open_folder, provenance_of_all
 from model.generation.prompts import Prompt, Words, plain_prompts, read_prompts, type_prompts
 from model.generation.provenance import Drawing, software, write_png
-from model.generation.shots import Shot, seeds_from, shots
+from model.generation.shots import Shot, shots
 from model.origin import Origin
 from model.sampling import Settings
 from privacy.errors import ConfigError
@@ -30,7 +30,7 @@ from privacy.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to draw: texts, a file of them, cancer types; every one with every seed.
+    """What to draw: texts, a file of them, cancer types; seeds and count as for `shots`.
 
     words: of the cancer types' prompts; None: those that the base knows.
     """
@@ -150,7 +150,6 @@ class _Studio:
 def _studio(request: Request) -> Iterator[_Studio]:
     """Everything in place; an adapter from MLflow lives as long as the block."""
     models, wanted = request.models, request.wanted
-    seeds = seeds_from(wanted.seeds, wanted.count)
     with tempfile.TemporaryDirectory(prefix="craftsfl-") as folder:
         base = find(models.base)
         prompts = _prompts(wanted, "tissue" if base.embedded else "clinical")
@@ -162,7 +161,7 @@ def _studio(request: Request) -> Iterator[_Studio]:
         origin = None
         if adapter is not None:
             origin = check_adapter(pipeline, adapter.path, base.digest).origin
-        every = shots(prompts, seeds, conditions)
+        every = shots(prompts, wanted.seeds, conditions, count=wanted.count)
         yield _Studio(pipeline, base.digest, every, adapter, origin, control)
 
 

@@ -116,6 +116,8 @@ def draw_folder(
     on_progress(done, all) is called for each picture. Raises `ModelError`.
     """
     missing = open_folder(folder, order)
+    if not missing and _is_complete(folder):
+        return
     done, every = len(order.shots) - len(missing), len(order.shots)
     shots = [item.shot for item in missing]
     drawn = sample_each(
@@ -198,6 +200,10 @@ def _check_same(folder: Path, content: Mapping[str, Any]) -> None:
         )
 
 
+def _is_complete(folder: Path) -> bool:
+    return bool(json.loads((folder / MANIFEST).read_text("utf-8"))["complete"])
+
+
 def _is_there(folder: Path, item: Item, order: Order) -> bool:
     path = folder / item.file
     if not path.exists():
@@ -232,19 +238,25 @@ def _write_mask(path: Path, condition: Condition) -> None:
 
 
 def _overview(folder: Path, plan: Sequence[Item]) -> Image.Image:
-    """Rows: the first prompts and conditions; columns: their first seeds."""
-    rows: dict[tuple[str, int], dict[int, Item]] = {}
+    """Rows: the first prompts and conditions; columns: their first pictures."""
+    rows: dict[tuple[str, int], list[Item]] = {}
     for item in plan:
-        key = (item.shot.prompt.text, id(item.shot.condition))
-        rows.setdefault(key, {})[item.shot.seed] = item
-    some = list(rows.values())[:_GRID_ROWS]
-    seeds = list(dict.fromkeys(item.shot.seed for item in plan))[:_GRID_COLUMNS]
-    columns = [Column(f"seed {s}", [_open(folder / row[s].file) for row in some]) for s in seeds]
-    firsts = [next(iter(row.values())).shot for row in some]
+        rows.setdefault((item.shot.prompt.text, id(item.shot.condition)), []).append(item)
+    some = [row[:_GRID_COLUMNS] for row in rows.values()][:_GRID_ROWS]
+    columns = [
+        Column(_label(column), [_open(folder / item.file) for item in column])
+        for column in zip(*some, strict=True)
+    ]
+    firsts = [row[0].shot for row in some]
     followed = [preview(shot.condition) for shot in firsts if shot.condition is not None]
     if followed:
         columns.insert(0, Column("to follow", followed))
     return grid(columns, [shot.prompt.text for shot in firsts])
+
+
+def _label(column: Sequence[Item]) -> str:
+    seeds = [str(item.shot.seed) for item in column]
+    return f"seed {seeds[0]}" if len(set(seeds)) == 1 else f"seeds {seeds[0]} …"
 
 
 def _open(path: Path) -> Image.Image:

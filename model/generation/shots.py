@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,28 +25,33 @@ class Shot:
 
 
 def shots(
-    prompts: Sequence[Prompt], seeds: Sequence[int], conditions: Sequence[Condition] = ()
+    prompts: Sequence[Prompt],
+    seeds: Sequence[int],
+    conditions: Sequence[Condition] = (),
+    *,
+    count: int = 1,
 ) -> tuple[Shot, ...]:
-    """Every prompt with every condition and every seed, in this order, each once."""
-    follow: Iterable[Condition | None] = conditions or (None,)
-    different = tuple(dict.fromkeys(seeds))
-    return tuple(Shot(p, seed, c) for p in prompts for c in follow for seed in different)
+    """The pictures of every prompt under every condition, in this order.
 
-
-def seeds_from(given: Sequence[int], count: int) -> tuple[int, ...]:
-    """`count` seeds from the one that is given (0 if none), or the given ones.
-
-    Raises `ModelError` where both say how many, and beyond 64 bits.
+    With `seeds` and a count of 1, each with every seed: pictures to compare. Else `count` of each,
+    every picture with a seed of its own, counted from the first that is given, or 0: with equal
+    seeds, prompts of one meaning give one picture twice. Raises `ModelError` where several seeds
+    and a count are given, and for seeds beyond 64 bits.
     """
-    if count > 1 and len(given) > 1:
+    if count > 1 and len(seeds) > 1:
         raise ModelError(
-            f"{len(given)} seeds and a count of {count}.", "Give several seeds, or one and a count."
+            f"{len(seeds)} seeds and a count of {count}.", "Give several seeds, or one and a count."
         )
-    first = given[0] if given else 0
-    seeds = tuple(given) or (0,) if count == 1 else tuple(range(first, first + count))
-    if not -(2**63) <= min(seeds) <= max(seeds) < 2**63:
+    follow: Sequence[Condition | None] = conditions or (None,)
+    pairs = [(prompt, condition) for prompt in prompts for condition in follow]
+    if seeds and count == 1:
+        made = [Shot(p, seed, c) for p, c in pairs for seed in dict.fromkeys(seeds)]
+    else:
+        number = iter(range(seeds[0] if seeds else 0, 2**64))
+        made = [Shot(p, next(number), c) for p, c in pairs for _ in range(count)]
+    if not all(-(2**63) <= shot.seed < 2**63 for shot in made):
         raise ModelError("A seed has more than 64 bits.", "Choose smaller ones.")
-    return seeds
+    return tuple(made)
 
 
 def stacked(conditions: Sequence[Condition | None], strength: float) -> Conditions | None:

@@ -29,7 +29,7 @@ from model.generation.folder import (
 )
 from model.generation.prompts import Prompt, plain_prompts, type_prompts
 from model.generation.provenance import Drawing, read_provenance, software
-from model.generation.shots import Shot, seeds_from, shots
+from model.generation.shots import Shot, shots
 from model.sampling import Settings
 from privacy.errors import ModelError
 
@@ -39,7 +39,7 @@ DRAWING = Drawing(base="sha256:" + "1" * 64, steps=1, guidance=1.0, software=sof
 
 
 def order_of(count: int = 2, prompts: tuple[Prompt, ...] = PROMPTS) -> Order:
-    return Order(shots(prompts, seeds_from((3,), count)), DRAWING, SETTINGS)
+    return Order(shots(prompts, (3,), count=count), DRAWING, SETTINGS)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -108,9 +108,18 @@ def test_a_folder_that_was_interrupted_goes_on(
     for name, when in first.items():
         assert (folder / "images" / name).stat().st_mtime_ns == when
     assert len(load_site_data(folder).tiles) == 6
+    # A folder that is done is left alone; one whose table was never written gets it.
+    table = folder / METADATA
+    table.write_text(table.read_text("utf-8") + "\n", "utf-8")
     monkeypatch.setattr(folder_module, "sample_each", lambda *_: iter(()))
     draw_folder(tiny_pipeline, order, folder)
-    assert open_folder(folder, order) == ()
+    assert table.read_text("utf-8").endswith("\n\n")
+    manifest = folder / MANIFEST
+    manifest.write_text(
+        manifest.read_text("utf-8").replace('"complete": true', '"complete": false'), "utf-8"
+    )
+    draw_folder(tiny_pipeline, order, folder)
+    assert len(rows(folder)) == 6
 
 
 def test_nothing_is_overwritten(drawn: Path) -> None:
@@ -178,16 +187,28 @@ def test_masks_come_along_as_the_training_job_wants_them(
     assert read_provenance(picture).conditions == ("sha256:" + "5" * 64,)
 
 
-def test_shots_are_every_prompt_with_every_seed_once() -> None:
-    made = shots(PROMPTS, (1, 2, 1))
-    assert [(shot.prompt.text, shot.seed) for shot in made] == [
-        (prompt.text, seed) for prompt in PROMPTS for seed in (1, 2)
+def seeds_of(made: tuple[Shot, ...]) -> list[tuple[str, int]]:
+    return [(shot.prompt.text, shot.seed) for shot in made]
+
+
+def test_every_prompt_with_every_seed_that_is_given_once() -> None:
+    one, two, three = (prompt.text for prompt in PROMPTS)
+    assert seeds_of(shots(PROMPTS, (4, 2, 4))) == [
+        *((one, 4), (one, 2), (two, 4), (two, 2), (three, 4), (three, 2))
     ]
-    assert isinstance(made[0], Shot)
-    assert seeds_from((), 1) == (0,)
-    assert seeds_from((5,), 3) == (5, 6, 7)
-    assert seeds_from((4, 2), 1) == (4, 2)
+
+
+def test_else_no_two_pictures_have_one_seed() -> None:
+    one, two, three = (prompt.text for prompt in PROMPTS)
+    assert seeds_of(shots(PROMPTS, ())) == [(one, 0), (two, 1), (three, 2)]
+    assert seeds_of(shots(PROMPTS[:2], (5,), count=2)) == [(one, 5), (one, 6), (two, 7), (two, 8)]
+
+
+def test_seeds_that_cannot_be_are_refused() -> None:
     with pytest.raises(ModelError, match="2 seeds and a count of 3"):
-        seeds_from((4, 2), 3)
+        shots(PROMPTS, (4, 2), count=3)
+    for seed in (2**63, -(2**63) - 1):
+        with pytest.raises(ModelError, match="64 bits"):
+            shots(PROMPTS, (seed,))
     with pytest.raises(ModelError, match="64 bits"):
-        seeds_from((2**63 - 1,), 2)
+        shots(PROMPTS[:1], (2**63 - 1,), count=2)
