@@ -130,3 +130,20 @@ def test_the_adapter_is_bounded() -> None:
     rules({"max_parameters": 10}).check_parameters(10)
     with pytest.raises(PolicyError, match="11 parameters"):
         rules({"max_parameters": 10}).check_parameters(11)
+
+
+ENCODER = "sha256:" + "ef" * 32
+
+
+@pytest.mark.parametrize("encoders", [(ENCODER,), ("ef" * 32,), ("any",), (), ("00" * 32,)])
+def test_a_frozen_encoder_sees_tiles_only_where_it_is_named(encoders: tuple[str, ...]) -> None:
+    pinned = {"source": "tiny", "digest": ENCODER}
+    correlation = {"weight": 0.5, "margin": 0.6, "block": "up_blocks.1", "encoder": pinned}
+    study = {"training": {"loss": "stage-two"}, "stage_two": {"correlation": correlation}}
+    asked = rules({"encoders": encoders}, **study)
+    if encoders in ((), ("00" * 32,)):
+        with pytest.raises(PolicyError, match=f"encoder {ENCODER} is not among `encoders`"):
+            asked.check()
+    else:
+        asked.check()
+    rules(training={"loss": "stage-two"}, stage_two={"drift": {"weight": 0.5}}).check()
