@@ -58,7 +58,7 @@ def report_margin(request: MarginRequest, console: Console) -> Margin:
 
 
 def _public(request: MarginRequest, size: int) -> PublicImages:
-    return _drawn(request) if request.folder is None else _read(request.folder, request, size)
+    return _drawn(request) if request.folder is None else read_public(request.folder, request, size)
 
 
 def _drawn(request: MarginRequest) -> PublicImages:
@@ -69,7 +69,7 @@ def _drawn(request: MarginRequest) -> PublicImages:
     return PublicImages(draw_series(request.seed, 0, request.images), captions)
 
 
-def _read(folder: Path, request: MarginRequest, size: int) -> PublicImages:
+def read_public(folder: Path, request: MarginRequest, size: int) -> PublicImages:
     """Images of the folder, drawn evenly by the seed; their central squares, scaled."""
     opened = open_folder(folder, "text", public=True)
     order = np.random.default_rng(request.seed).permutation(len(opened))[: request.images]

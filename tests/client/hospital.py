@@ -55,8 +55,14 @@ def write_study(path: Path, study: Study) -> None:
         tables = value if _is_table(value) and isinstance(value, list) else [value]
         header = f"[[{key}]]" if isinstance(value, list) else f"[{key}]"
         for table in tables if _is_table(value) else []:
-            lines += [header, *(f"{name} = {json.dumps(item)}" for name, item in table.items())]
+            lines += [header, *(f"{name} = {_inline(item)}" for name, item in table.items())]
     path.write_text("\n".join(lines) + "\n")
+
+
+def _inline(value: Any) -> str:
+    if not isinstance(value, dict):
+        return json.dumps(value)
+    return "{" + ", ".join(f"{name} = {_inline(item)}" for name, item in value.items()) + "}"
 
 
 def _is_table(value: Any) -> bool:

@@ -22,6 +22,7 @@ from client.agent.state import StateFolder, state_folder
 from client.data import SiteData
 from client.patients import open_patients
 from craftsfl.agent_watch import AgentWatch
+from model.encoders.files import find_encoder, shipped_encoder
 from privacy.errors import (
     AccountingError,
     ConfigError,
@@ -76,6 +77,38 @@ def test_a_round_with_the_real_trainer(tmp_path: Path, tiny_base: Path) -> None:
         attempt.to(Stage.DONE, agent)
     assert np.count_nonzero(attempt.total()) > layout.parameters / 2
     assert state.cache.stat().st_mode & 0o077 == 0
+
+
+def with_regulation(base: Path) -> Study:
+    """A study of stage two, whose reference is the embedded encoder."""
+    from model.digest import folder_digest
+
+    pinned = {"source": "tiny", "digest": find_encoder("tiny").digest()}
+    correlation = {"weight": 0.5, "margin": 0.9, "block": "up_blocks.0", "encoder": pinned}
+    return masked_study(
+        base={"digest": folder_digest(base), "source": str(base)},
+        training={"loss": "stage-two"},
+        stage_two={"correlation": correlation, "drift": {"weight": 0.5}},
+    )
+
+
+@pytest.mark.skipif(shipped_encoder("tiny") is None, reason="no tiny encoder here")
+def test_a_study_of_stage_two_is_served_where_the_policy_names_the_encoder(
+    tmp_path: Path, tiny_base: Path
+) -> None:
+    settings = write_hospital(tmp_path, study=with_regulation(tiny_base))
+    with pytest.raises(PolicyError, match="not among `encoders`"):
+        load(settings)
+    policy = tmp_path / "policy.toml"
+    policy.write_text('encoders = ["any"]\n' + policy.read_text())
+    site = load(settings)
+    with state_folder(tmp_path / "state") as state:
+        trainer = load_trainer(site, read(site, state), state, nothing)
+        start = np.zeros(trainer.layout.parameters, dtype=np.float32)
+        update = trainer.train(start, progress=nothing, should_stop=lambda: False)
+        assert len(list(state.cache.glob("encoded-*"))) == 1
+    assert np.isfinite(update).all()
+    assert np.count_nonzero(update) > trainer.layout.parameters / 2
 
 
 def test_another_base_than_the_pinned_is_refused(tmp_path: Path, tiny_base: Path) -> None:

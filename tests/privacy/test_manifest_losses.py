@@ -53,7 +53,7 @@ def test_all_terms_or_some(values: dict[str, Any]) -> None:
 
 
 def test_studies_of_one_stage_keep_their_digest(study_values: dict[str, Any]) -> None:
-    """A site's ledger and policy name studies by it: the new table is not in it where it is none."""
+    """Ledgers and policies name studies by it: a table that is not there is not in it."""
     study = load(study_values)
     values = study.model_dump(mode="json", exclude={"stage_two"})
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
