@@ -13,7 +13,7 @@ import argparse
 import gc
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,6 +23,7 @@ from bench.clip_steps import ENGINES, SHAPES, TARGETS, Setting, Step, make_step
 from bench.output import Row, parser, report
 
 GIB = 2**30
+Clock = Callable[[], float]  # seconds since whenever
 
 
 @dataclass(frozen=True)
@@ -33,24 +34,26 @@ class Timing:
     ratio: float
 
 
-def time_pairs(plain: Step, private: Step, pairs: int, device: str) -> Timing:
+def time_pairs(
+    plain: Step, private: Step, pairs: int, device: str, clock: Clock = time.perf_counter
+) -> Timing:
     """Time both in turn, the first of a pair in turn too, after one step of each."""
     seconds: dict[Step, list[float]] = {plain: [], private: []}
     plain()
     private()
     for pair in range(pairs):
         for step in (plain, private)[:: 1 if pair % 2 else -1]:
-            seconds[step].append(_seconds(step, device))
+            seconds[step].append(_seconds(step, device, clock))
     ratios = [mine / base for mine, base in zip(seconds[private], seconds[plain], strict=True)]
     return Timing(statistics.median(seconds[private]), statistics.median(ratios))
 
 
-def _seconds(step: Step, device: str) -> float:
+def _seconds(step: Step, device: str, clock: Clock) -> float:
     _wait(device)
-    start = time.perf_counter()
+    start = clock()
     step()
     _wait(device)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def _wait(device: str) -> None:

@@ -5,6 +5,7 @@ Rows: `base`, `batch`, `engine`, `loss`, `time_ratio`, `memory_ratio`, and the f
 A step is forward passes, backward pass and clip on one batch of rows, each a patient of its own,
 with LoRA of rank 4 on all cross-attention projections. Times are the median over pairs of a step of
 denoising and one of the loss, taken in turn; memory is measured in fresh processes.
+On a CPU the clock is the process' own (all its threads): what else the machine does counts little.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import argparse
 import gc
 import json
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 
 import torch
 
-from bench.clip import GIB, time_pairs
+from bench.clip import GIB, Clock, time_pairs
 from bench.clip_memory import measured_elsewhere, peak_of
 from bench.loss_steps import BASES, ENGINES, LOSSES, Setting, make_step
 from bench.output import Row, parser, report
@@ -31,7 +33,7 @@ def measure(setting: Setting, losses: Sequence[str], pairs: int) -> Iterator[Row
     plain = make_step(_PLAIN, setting)
     base = _peak_bytes(_PLAIN, setting)
     for loss in losses:
-        timing = time_pairs(plain, make_step(loss, setting), pairs, setting.device)
+        timing = time_pairs(plain, make_step(loss, setting), pairs, setting.device, _clock(setting))
         gc.collect()  # an engine's hooks hold its model in cycles
         peak = _peak_bytes(loss, setting)
         yield {
@@ -44,6 +46,10 @@ def measure(setting: Setting, losses: Sequence[str], pairs: int) -> Iterator[Row
             "examples_per_second": setting.batch / timing.seconds,
             "peak_gib": peak / GIB,
         }
+
+
+def _clock(setting: Setting) -> Clock:
+    return time.process_time if setting.device == "cpu" else time.perf_counter
 
 
 def _peak_bytes(loss: str, setting: Setting) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,3 +98,12 @@ def test_constants_without_the_loss_are_refused(values: dict[str, Any]) -> None:
     values["training"]["loss"] = "denoising"
     with pytest.raises(ConfigError, match="exactly where"):
         load(values)
+
+
+def test_the_sample_in_the_documentation_is_valid(study_values: dict[str, Any]) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "stage-two.md").read_text("utf-8")
+    sample = tomllib.loads(text.split("```toml\n")[1].split("```")[0])
+    study_values["training"] |= sample["training"]
+    study = load({**study_values, "stage_two": sample["stage_two"]})
+    assert study.stage_two is not None
+    assert None not in dict(study.stage_two).values()
