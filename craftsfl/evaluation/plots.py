@@ -36,11 +36,11 @@ def figure_plots(figures: Sequence[Figure]) -> Iterator[tuple[str, str]]:
     for name in DISTANCES:
         chosen = [figure for figure in figures if figure.metric == name]
         if chosen:
-            yield f"{name}: at the floor's size, and the real-against-real floor", _plot(chosen)
+            yield f"{name}: at the same size, and the real-against-real floor", _plot(chosen)
     titles = {
         "Precision, recall, density and coverage": SHARES,
         "Captions": ("alignment", "alignment_gain", "semantic_agreement"),
-        "Retrieval": tuple(f.metric for f in figures if "_at_" in f.metric),
+        "Retrieval": tuple(f.metric for f in figures if "_r" in f.metric),
         "Memorisation": ("authentic", "copies", "nearer_training"),
         "Drift": ("drift", "image_drift"),
     }

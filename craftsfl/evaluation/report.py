@@ -84,7 +84,7 @@ def show(report: Report, console: Console) -> None:
 _READING = (
     "Intervals are central 95 % of a bootstrap over patients (over prompts for drift). The floor "
     "is the same distance between random halves of the real patients; compare it with the figure "
-    "at the floor's size. Images: real | generated. ↓ less is better, ↑ more, → as the real tiles."
+    "at the same size. Images: real | generated. ↓ less is better, ↑ more, → as the real tiles."
 )
 
 

@@ -138,14 +138,14 @@ def retrieval(judged: Judged, generated: Captioned, real: Captioned) -> list[Fig
             Reference("chance", k / len(generated.texts)),
         )
         value = mean_interval(caption_hits(generated, k), generated.weights)
-        figures.append(judged.figure(f"image_to_text_at_{k}", value, _RETRIEVAL, beside))
+        figures.append(judged.figure(f"image_to_text_r{k}", value, _RETRIEVAL, beside))
     for k in ranks:
         beside = (
             Reference("real tiles", *_image_recall(real, k), len(real.texts)),
             Reference("chance", chance_of_image(generated.own, k)),
         )
         value = _image_recall(generated, k)
-        figures.append(judged.figure(f"text_to_image_at_{k}", value, _RETRIEVAL, beside))
+        figures.append(judged.figure(f"text_to_image_r{k}", value, _RETRIEVAL, beside))
     return figures
 
 

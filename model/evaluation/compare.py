@@ -69,7 +69,7 @@ class Sets:
 def compare(
     metric: SetMetric, sets: Sets, resampling: Resampling
 ) -> tuple[list[Figure], list[Unavailable]]:
-    """The metric's figures, each beside `floor` and `at the floor's size`.
+    """The metric's figures, each beside `floor` and `at the same size`.
 
     The floor is the mean over random halvings of the real patients, one half standing for the
     generated images. Sizes bias such distances, so the generated images are also held against a
@@ -92,7 +92,7 @@ def compare(
     for column, name in enumerate(metric.names):
         beside = (
             reference("floor", floors[:, column], size),
-            reference("at the floor's size", same_size[:, column], size),
+            reference("at the same size", same_size[:, column], size),
         )
         value = float(values[column])
         ends = percentiles(spread[:, column])

@@ -15,14 +15,15 @@ from sklearn.cluster import KMeans
 
 from model.evaluation.figures import Doubles, Features, Figure, Groups, Reference, TooFewError
 from model.evaluation.neighbours import distances
-from model.evaluation.patients import interval, mean_interval
+from model.evaluation.patients import halves, interval, mean_interval, percentiles
 
 SYMMETRIES = 8
 FEWEST = 20  # images of each kind
 _PER_CELL = 50  # training tiles for each of C_T's cells, at most 10 cells
 _IN_CELL = 5  # held-out and generated images below which a cell is left out
 _CHUNK = 1024
-_DRAWS = 4  # random cuts of training and held-out tiles to equal numbers
+_CUTS = 8  # of training and held-out tiles to equal numbers
+_SHUFFLES = 100  # of patients between both, for chance; each looks through all distances
 
 _AUTHENTIC = "AuthPct: Alaa et al. 2022, arXiv 2102.08921, section 4; between patients"
 _COPYING = "C_T: Meehan et al. 2020, arXiv 2004.05675, section 4"
@@ -54,9 +55,19 @@ class Nearest:
     row: Groups
 
 
-def nearest(images: Views, tiles: Views) -> Nearest:
-    """The nearest of `tiles`, as they lie, over the symmetries of `images`."""
-    return _nearest(images.views, tiles.views[0], None)
+def apart(images: Views, tiles: Views) -> NDArray[np.float32]:
+    """Distances [n, m] of images to tiles as they lie, the least over the images' symmetries."""
+    lying = tiles.views[0]
+    matrix = np.empty((images.views.shape[1], len(lying)), np.float32)
+    for start in range(0, len(matrix), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        matrix[part] = np.min([distances(view[part], lying) for view in images.views], axis=0)
+    return matrix
+
+
+def nearest(matrix: NDArray[np.float32]) -> Nearest:
+    """The nearest column of each row of distances [n, m]."""
+    return Nearest(matrix.min(axis=1).astype(np.float64), matrix.argmin(axis=1).astype(np.int64))
 
 
 def between_patients(tiles: Views) -> Nearest:
@@ -68,19 +79,9 @@ def between_patients(tiles: Views) -> Nearest:
         raise TooFewError(
             "The training tiles are one patient's.", "Give tiles of at least two patients."
         )
-    return _nearest(tiles.views, tiles.views[0], tiles.patients)
-
-
-def _nearest(views: NDArray[np.float32], tiles: Features, owners: Groups | None) -> Nearest:
-    found, rows = [], []
-    for start in range(0, views.shape[1], _CHUNK):
-        part = slice(start, start + _CHUNK)
-        least = np.min([distances(view[part], tiles) for view in views], axis=0)
-        if owners is not None:
-            least[owners[part][:, None] == owners] = np.inf
-        rows.append(least.argmin(axis=1))
-        found.append(least.min(axis=1))
-    return Nearest(np.concatenate(found), np.concatenate(rows).astype(np.int64))
+    matrix = apart(tiles, tiles)
+    matrix[tiles.patients[:, None] == tiles.patients] = np.inf
+    return nearest(matrix)
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,15 @@ def memorisation(suspects: Suspects) -> tuple[list[Figure], Found]:
     """
     _check_numbers(suspects)
     radius = between_patients(suspects.training).distance
-    mine = nearest(suspects.generated, suspects.training)
-    theirs = nearest(suspects.held_out, suspects.training)
+    to_training = apart(suspects.generated, suspects.training)
+    to_held_out = apart(suspects.generated, suspects.held_out)
+    mine = nearest(to_training)
+    theirs = nearest(apart(suspects.held_out, suspects.training))
     figures = [
         _share(suspects, "authentic", (authentic(mine, radius), authentic(theirs, radius))),
         _share(suspects, "copies", (copied(mine, radius), copied(theirs, radius))),
         _copying_figure(suspects, mine, theirs),
-        _side_figure(suspects),
+        _side_figure(suspects, (to_training, to_held_out)),
     ]
     return figures, Found(mine, theirs, radius)
 
@@ -235,30 +238,38 @@ def copying(
     return np.asarray(np.divide(sums, shares, out=unknown, where=shares > 0))
 
 
-def nearer_training(suspects: Suspects) -> Doubles:
+def _side_figure(suspects: Suspects, sides: Sides) -> Figure:
+    """Beside chance: the patients of both sides shuffled between them, again and again."""
+    rng = np.random.default_rng([suspects.seed, 8])
+    share = np.mean([nearer_training(*_equal(sides, rng)) for _ in range(_CUTS)], axis=0)
+    both = np.concatenate(sides, axis=1)
+    first = int(suspects.training.patients.max()) + 1  # the two sides have no patient in common
+    owners = np.concatenate([suspects.training.patients, suspects.held_out.patients + first])
+    shuffled = (halves(owners, rng) for _ in range(_SHUFFLES))
+    by_chance = [nearer_training(both[:, one], both[:, two]).mean() for one, two in shuffled]
+    beside = (Reference("chance", float(np.mean(by_chance)), *percentiles(np.array(by_chance))),)
+    value = mean_interval(share, suspects.generated.weights)
+    return _figure(suspects, "nearer_training", value, (_SIDE, beside))
+
+
+Sides = tuple[NDArray[np.float32], NDArray[np.float32]]  # distances to training, to held-out tiles
+
+
+def _equal(sides: Sides, rng: np.random.Generator) -> Sides:
+    """As many random columns of both."""
+    size = min(side.shape[1] for side in sides)
+    first, second = (side[:, rng.permutation(side.shape[1])[:size]] for side in sides)
+    return first, second
+
+
+def nearer_training(training: NDArray[np.float32], held_out: NDArray[np.float32]) -> Doubles:
     """[n]: 1 where the nearest of equally many training and held-out tiles is a training tile.
 
-    Mean over `_DRAWS` random cuts to equal numbers; ties count half. 1/2 without memorisation,
-    also for a model whose images are nearer to all tiles than tiles are, which C_T suspects.
+    Of distances [n, m] to each; ties count half. Mean 1/2 without memorisation, also for images
+    that are nearer to all tiles than tiles are to each other, which C_T suspects.
     """
-    rng = np.random.default_rng([suspects.seed, 8])
-    kinds = (suspects.training, suspects.held_out)
-    size = min(len(kind.patients) for kind in kinds)
-    total = np.zeros(len(suspects.generated.patients))
-    for _ in range(_DRAWS):
-        near, far = (nearest(suspects.generated, _cut(kind, size, rng)) for kind in kinds)
-        total += (np.sign(far.distance - near.distance) + 1) / 2
-    return np.asarray(total / _DRAWS)
-
-
-def _cut(tiles: Views, size: int, rng: np.random.Generator) -> Views:
-    rows = rng.permutation(len(tiles.patients))[:size]
-    return Views(tiles.views[:, rows], tiles.patients[rows], tiles.weights[:, rows])
-
-
-def _side_figure(suspects: Suspects) -> Figure:
-    value = mean_interval(nearer_training(suspects), suspects.generated.weights)
-    return _figure(suspects, "nearer_training", value, (_SIDE, (Reference("chance", 0.5),)))
+    apart_by = held_out.min(axis=1) - training.min(axis=1)
+    return np.asarray((np.sign(apart_by) + 1) / 2, np.float64)
 
 
 def _farther(mine: Doubles, theirs: Doubles) -> Doubles:

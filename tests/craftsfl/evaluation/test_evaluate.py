@@ -44,7 +44,7 @@ def whole(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[
 def test_json_holds_every_figure_with_its_numbers(whole: tuple[dict[str, Any], Path]) -> None:
     values, _ = whole
     names = {figure["metric"] for figure in values["figures"]}
-    ranks = {"image_to_text_at_10", "text_to_image_at_10"}  # captions of both sides differ
+    ranks = {"image_to_text_r10", "text_to_image_r10"}  # captions of both sides differ
     absent = {"cmmd", "semantic_agreement"}
     assert names == set().union(*FIGURES.values(), ranks) - absent
     for figure in values["figures"]:

@@ -103,9 +103,9 @@ def test_chance_of_an_image_by_hand() -> None:
 def test_retrieval_stands_beside_real_tiles_and_chance() -> None:
     figures = _by_name(retrieval(*_judged(colour_tiles(16, 3, 0), colour_tiles(16, 2, 1))))
     assert set(figures) == {
-        f"{way}_at_{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5)
+        f"{way}_r{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5)
     }  # 8 captions: R@10 would be 1 whatever happens
-    first = figures["image_to_text_at_1"]
+    first = figures["image_to_text_r1"]
     assert [(r.name, r.n) for r in first.beside] == [("real tiles", 48), ("chance", None)]
     assert first.beside[1].value == 1 / 8
     assert first.low > 1 / 8

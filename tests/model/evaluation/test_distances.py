@@ -107,7 +107,7 @@ def test_a_figure_says_on_what_it_rests() -> None:
     assert (figure.metric, figure.encoder, figure.seed) == ("kid", "enc", 3)
     assert (figure.n_real, figure.n_generated, figure.patients) == (40, 30, 10)
     assert figure.low < figure.value < figure.high
-    assert [reference.name for reference in figure.beside] == ["floor", "at the floor's size"]
+    assert [reference.name for reference in figure.beside] == ["floor", "at the same size"]
     assert figure.beside[1].value > figure.beside[0].value
 
 

@@ -16,7 +16,7 @@ FIGURES = {
     "cmmd": {"cmmd"},
     "neighbours": {"precision", "recall", "density", "coverage"},
     "alignment": {"alignment", "alignment_gain"},
-    "retrieval": {f"{w}_at_{k}" for w in ("image_to_text", "text_to_image") for k in (1, 5)},
+    "retrieval": {f"{w}_r{k}" for w in ("image_to_text", "text_to_image") for k in (1, 5)},
     "agreement": {"semantic_agreement"},
     "memorisation": {"authentic", "copies", "copying", "nearer_training"},
 }
