@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from rich.text import Text
 from model.generation.prompts import Words, morphology
 from model.generation.provenance import UNKNOWN, read_provenance
 from model.tissue.captions import CANCER_TYPES
-from privacy.errors import ModelError
 
 
 def describe(path: Path) -> Iterator[tuple[str, str]]:
@@ -39,13 +39,20 @@ def describe(path: Path) -> Iterator[tuple[str, str]]:
         yield "Run", f"{origin.run}, {origin.rounds} rounds"
 
 
+def as_json(paths: Sequence[Path]) -> str:
+    """One object: for each file its rows. Raises `ModelError` at the first that says nothing."""
+    said = {str(path): dict(describe(path)) for path in paths}
+    return json.dumps(said, indent=1, ensure_ascii=False)
+
+
 def show(paths: Sequence[Path], console: Console) -> None:
     """A table for each file. Raises `ModelError` at the first that says nothing."""
-    if not paths:
-        raise ModelError("No file was named.", "Name pictures (.png) or adapters (.safetensors).")
     for path in paths:
-        table = Table("", "", title=Text(str(path)), show_header=False, title_justify="left")
-        for name, text in describe(path):
+        rows = list(describe(path))
+        table = Table(title=Text(str(path)), show_header=False, title_justify="left")
+        table.add_column()
+        table.add_column(overflow="fold")  # a digest is of use whole
+        for name, text in rows:
             table.add_row(Text(name, "bold red" if name == "Synthetic" else "bold"), Text(text))
         console.print(table)
 

@@ -71,6 +71,8 @@ def test_a_picture_shows_the_adapter_beside_the_base_and_says_so(
     assert drawing.origin.epsilon == 7.93
     text = run("describe", two, adapter)
     assert text.count("7.93") >= 2
+    said = json.loads(run("describe", "--json", two))[str(two)]
+    assert said["Adapter"] == f"{file_digest(adapter)} (adapter.safetensors)"
     assert "not a patient" in " ".join(text.split())
 
 

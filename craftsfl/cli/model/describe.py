@@ -12,10 +12,14 @@ def describe(
     files: Annotated[
         list[Path], typer.Argument(help="Pictures that craftsfl drew (.png), or adapters.")
     ],
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Show model, adapter, epsilon, prompt and seed that a synthetic picture carries with it."""
     from rich.console import Console
 
-    from craftsfl.provenance import show
+    from craftsfl.provenance import as_json, show
 
-    show(files, Console())
+    if json:
+        typer.echo(as_json(files))
+    else:
+        show(files, Console())
