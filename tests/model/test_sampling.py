@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from diffusers import DPMSolverMultistepScheduler
 from PIL import Image
 
 from model.base import load_base
@@ -56,7 +58,14 @@ def test_another_size_can_be_asked_for(pipeline: Any) -> None:
 
 
 @needs_weights
-def test_workers_and_batches_change_no_image_and_leave_torch_as_it_was(pipeline: Any) -> None:
+@pytest.mark.parametrize("remembers", [False, True], ids=["ddim", "multistep"])
+def test_workers_and_batches_change_no_image_and_leave_torch_as_it_was(
+    pipeline: Any, remembers: bool
+) -> None:
+    pipeline = copy.copy(pipeline)
+    if remembers:  # of the steps before: two workers must not share it
+        kind: Any = DPMSolverMultistepScheduler
+        pipeline.scheduler = kind.from_config(pipeline.scheduler.config)
     prompts, seeds = [PROMPTS[k % 2] for k in range(5)], list(range(5))
     alone = sample(pipeline, prompts, seeds, steps=3)
     threads = torch.get_num_threads()
