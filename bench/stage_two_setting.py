@@ -1,0 +1,170 @@
+"""What `bench.stage_two` trains: sizes, the constants of each loss, and which patients."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Final
+
+from model.encoders.files import find_encoder
+from model.tissue.domain import RARE_TYPES, STAINS, domain_caption
+from privacy.accounting import epsilon
+from privacy.events import MAX_CLIPPING_NORM, event_of
+from privacy.manifest import (
+    Correlation,
+    Encoder,
+    Grounding,
+    StageTwo,
+    Study,
+)
+
+SITE: Final = "bench"
+REFERENCE: Final = "tiny"
+EVALUATOR: Final = "tiny-evaluator"  # never used in training
+BASELINE: Final = "denoising"
+SHUFFLED: Final = "shuffled reference"
+LOSSES: Final = (BASELINE, "+correlation", "+drift", "+grounding", SHUFFLED)
+
+# Every pair of the domain: public words, whichever of them a patient has.
+DOMAIN_CAPTIONS: Final = tuple(
+    domain_caption(rare, stain) for rare in RARE_TYPES for stain in STAINS
+)
+
+
+@dataclass(frozen=True)
+class Constants:
+    """Constants of the stage-two loss, found on tuning seeds, whose patients nothing here uses."""
+
+    correlation: float = 0.02  # lambda
+    margin: float = 0.64  # m: craftsfl model margin --block up_blocks.0
+    block: str = "up_blocks.0"
+    drift: float = 0.8  # beta
+    grounding: float = 0.2  # gamma
+    temperature: float = 0.02  # tau
+    each: int = 1  # K
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Steps of about `rows` patients each; noise in units of the clipping norm, 0 for none."""
+
+    rows: int
+    steps: int
+    learning_rate: float
+    noise_multiplier: float = 0.0
+    clipping_norm: float = MAX_CLIPPING_NORM  # which nothing reaches
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One run's sizes; the same for every loss.
+
+    Without privacy many small steps learn most; with it few large ones, for the noise of a step
+    does not grow with its patients. Both take as many rows in all.
+
+    `draws`: of (t, noise) for every held-out tile. `public`: stage-one tiles on which drift is
+    measured.
+    """
+
+    patients: int = 1200
+    held_out: int = 80
+    public: int = 48
+    plain: Schedule = Schedule(rows=16, steps=200, learning_rate=1e-2)
+    private: Schedule = Schedule(
+        rows=64, steps=50, learning_rate=1e-2, noise_multiplier=0.65, clipping_norm=0.02
+    )
+    delta: float = 1e-5
+    rank: int = 4
+    targets: tuple[str, ...] = ("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0")
+    draws: int = 4
+    sampling_steps: int = 10
+    guidance: float = 3.0
+    constants: Constants = Constants()
+
+    def digest(self, loss: str, *, private: bool) -> str:
+        """Names what a run depends on, in the file of finished runs, but for its seed."""
+        schedules = ("plain", "private")
+        sizes = {name: v for name, v in asdict(self).items() if name not in schedules}
+        study = self.study(loss, private=private).digest().hex()
+        text = json.dumps([loss, study, sizes, find_encoder(EVALUATOR).digest()], sort_keys=True)
+        return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
+
+    def epsilon(self) -> float:
+        """What the private runs spend, at `delta` and per patient."""
+        return epsilon([event_of(self.study(BASELINE, private=True))], self.delta)
+
+    def study(self, loss: str, *, private: bool) -> Study:
+        """The study of a run."""
+        terms = self.terms(loss)
+        schedule = self.private if private else self.plain
+        return Study.model_validate(
+            {
+                "name": "stage-two",
+                "rounds": 1,
+                "base": {"digest": "sha256:" + 64 * "0", "source": "tiny"},
+                "adapter": {"targets": self.targets, "rank": self.rank, "alpha": self.rank},
+                "training": {
+                    "sampling_rate": schedule.rows / self.patients,
+                    "steps": schedule.steps,
+                    "tiles_per_patient": 1,
+                    "draws_per_tile": 1,
+                    "clipping_norm": schedule.clipping_norm,
+                    "noise_multiplier": schedule.noise_multiplier,
+                    "optimizer": "adam",
+                    "learning_rate": schedule.learning_rate,
+                    "loss": "denoising" if terms is None else "stage-two",
+                },
+                "stage_two": terms,
+                "privacy": {"delta": self.delta},
+                "aggregation": {"strategy": "fedavg", "secure_aggregation": "plain"},
+                "cohort": {"min_sites": 1, "round_deadline": 3600.0},
+                "sites": [{"name": SITE, "declared_patients": self.patients}],
+                "samples": {"prompts": ["glands"], "seeds": [1]},
+            }
+        )
+
+    def terms(self, loss: str) -> StageTwo | None:
+        """The terms of one of LOSSES beside denoising."""
+        named: Mapping[str, int] = {name: place for place, name in enumerate(LOSSES)}
+        place = min(named[loss], named["+grounding"])
+        if place == 0:
+            return None
+        constants = self.constants
+        encoder = Encoder(source=REFERENCE, digest=find_encoder(REFERENCE).digest())
+        return StageTwo(
+            correlation=Correlation(
+                weight=constants.correlation,
+                margin=constants.margin,
+                block=constants.block,
+                encoder=encoder,
+            ),
+            grounding=self._grounding() if place >= 3 else None,
+        )
+
+    def anchor(self, loss: str) -> float | None:
+        """beta of one of LOSSES, if it has the drift suppressor."""
+        return None if loss in LOSSES[:2] else self.constants.drift
+
+    def _grounding(self) -> Grounding:
+        constants = self.constants
+        return Grounding(
+            weight=constants.grounding,
+            temperature=constants.temperature,
+            captions=DOMAIN_CAPTIONS,
+            each=constants.each,
+        )
+
+
+FULL: Final = Setting()
+# Nothing is learned of so little: every part runs, and the table is complete.
+QUICK: Final = Setting(
+    patients=40,
+    held_out=8,
+    public=4,
+    plain=replace(FULL.plain, rows=4, steps=2),
+    private=replace(FULL.private, rows=4, steps=2),
+    draws=1,
+    sampling_steps=2,
+)
