@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.adapters import attach, load_adapter, write_vector
-from model.base import Pipeline, load_base
+from model.base import load_base
 from model.cache import SHIPPED, locate_base
 from model.control.fidelity import Fidelity
 from model.control.network import check_fits, find_control, load_control
@@ -19,8 +18,10 @@ from model.control.spec import ControlSpec
 from model.control.training import pretrain_control
 from model.control.trial import Case, Setting, Trial, drawn_cases, file_cases, picture, run_trial
 from model.devices import pick_device
+from model.digest import folder_digest
+from model.generation.adapter import put_adapter
 from model.pretraining.recipe import Progress
-from privacy.errors import ConfigError, DeploymentError, ModelError
+from privacy.errors import ConfigError, DeploymentError
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,11 @@ def trial(question: Question, models: Models) -> Trial:
     """Sample and score. Raises `ModelError` for parts that do not fit each other."""
     device = pick_device("auto")
     control = load_control(find_control(models.control), device)
-    pipeline = load_base(locate_base(models.base or SHIPPED), device)
+    base = locate_base(models.base or SHIPPED)
+    pipeline = load_base(base, device)
     check_fits(pipeline, control)
     if models.adapter is not None:
-        _put_on(pipeline, models.adapter)
+        put_adapter(pipeline, models.adapter, folder_digest(base))
     return run_trial(pipeline, control, list(_cases(question, control.spec)), question.setting)
 
 
@@ -89,11 +91,3 @@ def _cases(question: Question, spec: ControlSpec) -> Iterator[Case]:
     if question.data is None:
         return drawn_cases(spec, question.kind, question.each)
     return file_cases(listed(question.data), spec, question.kind, question.prompt)
-
-
-def _put_on(pipeline: Pipeline, path: Path) -> None:
-    saved = load_adapter(path)
-    layout = attach(pipeline.unet, saved.adapter)
-    if layout.fingerprint() != saved.layout.fingerprint():
-        raise ModelError(f"{path} was trained on another base.", "Name its own with --base.")
-    write_vector(pipeline.unet, layout, saved.vector)

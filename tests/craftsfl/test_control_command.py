@@ -22,7 +22,7 @@ WEIGHTS = Path(__file__).parents[2] / "weights"
 needs_control = pytest.mark.skipif(
     not (WEIGHTS / "tiny-control").is_dir(), reason="weights/tiny-control is not here"
 )
-QUICK = Setting(steps=1)
+QUICK = Setting(steps=2)
 
 
 @pytest.fixture
@@ -53,9 +53,10 @@ def test_a_trial_of_a_folder_is_written(public: Path, tmp_path: Path) -> None:
 
 @needs_control
 def test_an_adapter_goes_on_the_base(public: Path, tmp_path: Path) -> None:
-    adapter = Adapter(rank=2, alpha=2.0, targets=("attn2.to_q",))
+    adapter = Adapter(rank=2, alpha=2.0, targets=("attn2.to_v", "attn2.to_out.0"))
     layout = layout_of(WEIGHTS / "tiny", adapter)
-    save_adapter(tmp_path / "a.safetensors", layout, np.full(layout.size, 0.5, np.float32), adapter)
+    vector = np.random.default_rng(1).normal(0, 0.7, layout.parameters).astype(np.float32)
+    save_adapter(tmp_path / "a.safetensors", layout, vector, adapter)
     question = Question("mask", public, "stroma", setting=QUICK)
     plain = trial(question, Models())
     adapted = trial(question, Models(adapter=tmp_path / "a.safetensors"))
