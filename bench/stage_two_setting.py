@@ -73,7 +73,7 @@ class Setting:
     public: int = 48
     plain: Schedule = Schedule(rows=16, steps=200, learning_rate=1e-2)
     private: Schedule = Schedule(
-        rows=64, steps=50, learning_rate=1e-2, noise_multiplier=0.65, clipping_norm=0.02
+        rows=64, steps=50, learning_rate=3e-2, noise_multiplier=0.65, clipping_norm=0.02
     )
     delta: float = 1e-5
     rank: int = 4
