@@ -78,9 +78,14 @@ class Correlation(Strict):
 
 
 class DriftSuppressor(Strict):
-    """beta |eps_theta - eps_base|^2: what the adapter changes costs something."""
+    """beta |eps_theta - eps_base|^2: what the adapter changes costs something.
+
+    With `captions`, both are taken under a public caption instead of the row's own: what shall be
+    learned about the own captions costs nothing then, but one more pass with gradient does.
+    """
 
     weight: Positive  # beta
+    captions: tuple[Caption, ...] = ()  # public, and never a patient's
 
 
 class Grounding(Strict):

@@ -44,10 +44,15 @@ def loss_of(study: Study, pipeline: Pipeline) -> Loss:
 
 def stage_two_loss(terms: StageTwo, pipeline: Pipeline) -> StageTwoLoss:
     """Denoising and `terms`; public captions are encoded here, once."""
-    grounding = terms.grounding
-    captions = None if grounding is None else _embedded(pipeline, grounding.captions)
-    return StageTwoLoss(terms.correlation, terms.drift, grounding, captions)
+    drift, grounding = terms.drift, terms.grounding
+    return StageTwoLoss(
+        terms.correlation,
+        drift,
+        grounding,
+        captions=_embedded(pipeline, () if grounding is None else grounding.captions),
+        drift_captions=_embedded(pipeline, () if drift is None else drift.captions),
+    )
 
 
-def _embedded(pipeline: Pipeline, captions: Sequence[str]) -> Tensor:
-    return encode_captions(pipeline, captions).to(pipeline.device)
+def _embedded(pipeline: Pipeline, captions: Sequence[str]) -> Tensor | None:
+    return encode_captions(pipeline, captions).to(pipeline.device) if captions else None

@@ -8,6 +8,7 @@ All constants are public (`privacy.manifest.StageTwo`). docs/stage-two.md says w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -44,13 +45,15 @@ def denoising(unet: Unet, rows: Rows, schedule: NoiseSchedule) -> Tensor:
 class StageTwoLoss:
     """A `Loss`: denoising and the terms that are not None. Every pass has the rows of the batch.
 
-    `captions`: embeddings [P, length, width] of grounding's public captions, on the UNet's device.
+    `captions` and `drift_captions`: embeddings [P, length, width] of the public captions of
+    grounding and of the drift suppressor (None: it looks at the rows' own), on the UNet's device.
     """
 
     correlation: Correlation | None = None
     drift: DriftSuppressor | None = None
     grounding: Grounding | None = None
     captions: Tensor | None = field(default=None, repr=False)
+    drift_captions: Tensor | None = field(default=None, repr=False)
 
     def __call__(self, unet: Unet, rows: Rows, schedule: NoiseSchedule) -> Tensor:
         """See `Loss`. Raises `ModelError` where rows lack what a term needs."""
@@ -59,14 +62,13 @@ class StageTwoLoss:
 
     def _losses(self, unet: Unet, rows: Rows, schedule: NoiseSchedule) -> Tensor:
         noised, target = schedule.noised(rows), schedule.target(rows)
-        base = None if self.drift is None else _base_predicted(unet, noised, rows)
         predicted, regulation = self._own_pass(unet, noised, rows)
         own = squared_error(predicted, target)
         loss = own
         if self.correlation is not None and regulation is not None:
             loss = loss + self.correlation.weight * schedule.signal(rows) * regulation
-        if self.drift is not None and base is not None:
-            loss = loss + self.drift.weight * squared_error(predicted, base)
+        if self.drift is not None:
+            loss = loss + self.drift.weight * self._drift(unet, noised, rows, predicted)
         if self.grounding is not None:
             found = self._grounded(unet, noised, rows, (own, target))
             loss = loss + self.grounding.weight * found
@@ -80,6 +82,16 @@ class StageTwoLoss:
             predicted = _predicted(unet, noised, rows, rows.text)
         rho = agreement(features[0], rows)
         return predicted, hinge(rho, self.correlation.margin)
+
+    def _drift(self, unet: Unet, noised: Tensor, rows: Rows, predicted: Tensor) -> Tensor:
+        """|eps_theta - eps_base|^2 [n], under the rows' own captions or under public ones."""
+        if self.drift_captions is None:
+            return squared_error(predicted, _base_predicted(unet, noised, rows, rows.text))
+        count = len(self.drift_captions)
+        # By strides: neighbouring timesteps shall not meet neighbours of a sorted list.
+        text = self.drift_captions[_stride(count) * rows.timesteps % count]
+        base = _base_predicted(unet, noised, rows, text)
+        return squared_error(_predicted(unet, noised, rows, text), base)
 
     def _grounded(
         self, unet: Unet, noised: Tensor, rows: Rows, known: tuple[Tensor, Tensor]
@@ -131,7 +143,12 @@ def _predicted(unet: Unet, noised: Tensor, rows: Rows, text: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _base_predicted(unet: Unet, noised: Tensor, rows: Rows) -> Tensor:
+def _base_predicted(unet: Unet, noised: Tensor, rows: Rows, text: Tensor) -> Tensor:
     """eps_base: the same UNet with its adapter switched off. Nothing of it gets a gradient."""
     with without_adapter(unet):
-        return _predicted(unet, noised, rows, rows.text)
+        return _predicted(unet, noised, rows, text)
+
+
+def _stride(count: int) -> int:
+    """A step through a list of `count` that reaches all of it."""
+    return next(step for step in (7, 11, 13, 1) if math.gcd(step, count) == 1)

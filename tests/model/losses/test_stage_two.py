@@ -17,6 +17,7 @@ from model.losses import (
     caught,
     correlations,
     denoising,
+    stage_two,
     stage_two_loss,
 )
 from model.text import encode_captions
@@ -55,9 +56,10 @@ def said(world: World, rows: Rows, text: torch.Tensor) -> torch.Tensor:
     [
         ("denoising", [ON]),
         ("correlation", [ON]),  # the features come from the pass that is made anyhow
-        ("drift", [OFF, ON]),
+        ("drift", [ON, OFF]),
+        ("public drift", [ON, OFF, ON]),
         ("grounding", [ON, ON, ON]),  # 1 + K, each of the batch's rows
-        ("stage-two", [OFF, ON, ON, ON]),
+        ("stage-two", [ON, OFF, ON, ON]),
     ],
 )
 def test_the_passes_of_each_loss(world: World, name: str, passes: list[tuple[bool, int]]) -> None:
@@ -99,6 +101,22 @@ def test_drift_is_the_distance_from_the_base(world: World) -> None:
     torch.testing.assert_close(
         value(world, LOSSES["drift"], rows), wanted.flatten(1).mean(dim=1), rtol=1e-4, atol=1e-6
     )
+
+
+def test_drift_under_public_captions_leaves_the_own_ones_alone(world: World) -> None:
+    """Captions (7 t) mod 3, for the adapted and for the frozen prediction."""
+    rows = replace(make_rows(), timesteps=torch.tensor([0, 1, 2, 999]))
+    text = CAPTIONS[[0, 1, 2, 0]]
+    with without_adapter(world.unet):
+        base = said(world, rows, text)
+    drift = (said(world, rows, text) - base).square().flatten(1).mean(dim=1)
+    wanted = value(world, denoising, rows) + 0.4 * drift
+    torch.testing.assert_close(value(world, LOSSES["public drift"], rows), wanted)
+
+
+@pytest.mark.parametrize("count", [*range(1, 40), 77, 91, 143, 1001, 120])
+def test_every_public_caption_has_its_turn(count: int) -> None:
+    assert {stage_two._stride(count) * t % count for t in range(count)} == set(range(count))
 
 
 def test_an_untouched_adapter_does_not_drift(world: World) -> None:
@@ -219,3 +237,8 @@ def test_public_captions_are_encoded_once(tiny_pipeline: Any) -> None:
     assert loss.captions is not None
     torch.testing.assert_close(loss.captions, encode_captions(tiny_pipeline, ["a", "b", "c"]))
     assert stage_two_loss(StageTwo(drift=DRIFT), tiny_pipeline) == StageTwoLoss(drift=DRIFT)
+    public = stage_two_loss(
+        StageTwo(drift=DRIFT.model_copy(update={"captions": ("a",)})), tiny_pipeline
+    )
+    assert public.drift_captions is not None
+    torch.testing.assert_close(public.drift_captions, loss.captions[:1])

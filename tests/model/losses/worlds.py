@@ -28,6 +28,7 @@ LOSSES = {
     "denoising": denoising,
     "correlation": StageTwoLoss(CORRELATION),
     "drift": StageTwoLoss(drift=DRIFT),
+    "public drift": StageTwoLoss(drift=DRIFT, drift_captions=CAPTIONS),
     "grounding": StageTwoLoss(grounding=GROUNDING, captions=CAPTIONS),
     "stage-two": StageTwoLoss(CORRELATION, DRIFT, GROUNDING, CAPTIONS),
 }
