@@ -89,10 +89,9 @@ def examine(options: EvaluationOptions, tell: Tell) -> Examined:
         plan = replace(plan, epsilon=sides.source.epsilon)
         answer = evaluate(question, plan, tell)
         sides.extra(answer, plan)
-    about = _about(options, sides, question)
-    return Examined(
-        Report(answer, about, options.public, _notes(options, folders, question)), question
-    )
+    notes = (*_notes(options, folders, question), *_doubts(answer))
+    report = Report(answer, _about(options, sides, question), options.public, notes)
+    return Examined(report, question)
 
 
 def _plan(options: EvaluationOptions) -> Plan:
@@ -230,6 +229,19 @@ def _notes(options: EvaluationOptions, folders: _Folders, question: Question) ->
     if question.judge is not None:
         notes.append(_about_judge(options, question.judge.name))
     return tuple(notes)
+
+
+def _doubts(answer: Answer) -> tuple[str, ...]:
+    """A judge that does not understand the real tiles understands no others."""
+    for figure in answer.figures:
+        for reference in figure.beside:
+            known = figure.metric == "alignment_gain" and reference.name == "real tiles"
+            if known and reference.low is not None and reference.low <= 0:
+                return (
+                    f"{figure.encoder} does not tell the real tiles' captions from shuffled ones: "
+                    "what it says about captions means nothing here. Name another --judge.",
+                )
+    return ()
 
 
 def _about_judge(options: EvaluationOptions, name: str) -> str:

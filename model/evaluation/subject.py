@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from diffusers.utils import logging as diffusers_logging
 from numpy.typing import NDArray
 
 from model.base import Pipeline
@@ -59,8 +62,21 @@ class Subject:
         return [self.seed * 1_000_003 + index for index in range(n)]
 
     def _images(self, prompts: Sequence[str], seeds: Sequence[int]) -> NDArray[np.uint8]:
-        drawn = sample(self.pipeline, prompts, seeds, steps=self.steps, guidance=self.guidance)
+        with unlogged():
+            drawn = sample(self.pipeline, prompts, seeds, steps=self.steps, guidance=self.guidance)
         return np.stack([np.asarray(image.convert("RGB"), np.uint8) for image in drawn])
+
+
+@contextmanager
+def unlogged() -> Iterator[None]:
+    """Keep diffusers from logging what it cuts off long prompts: these are patients' captions."""
+    logging: Any = diffusers_logging
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def in_turn(patients: Groups, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
