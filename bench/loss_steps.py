@@ -98,12 +98,19 @@ def loss_called(name: str, captions: torch.Tensor, block: str) -> Loss:
             return StageTwoLoss(regulation)
         case "denoising+correlation+drift":
             return StageTwoLoss(regulation, _DRIFT)
+        case "denoising+correlation+public-drift":
+            return StageTwoLoss(regulation, _DRIFT, drift_captions=captions)
         case _:
-            return StageTwoLoss(regulation, _DRIFT, _GROUNDING, captions)
+            return StageTwoLoss(regulation, _DRIFT, _GROUNDING, captions, captions)
 
 
-LOSSES: Final = ("denoising+correlation", "denoising+correlation+drift", "full")
-"""What is compared with a step of the loss "denoising"."""
+LOSSES: Final = (
+    "denoising+correlation",
+    "denoising+correlation+drift",
+    "denoising+correlation+public-drift",
+    "full",
+)
+"""What is compared with a step of the loss "denoising". Full: with K = 1, and public drift."""
 
 
 def make_step(name: str, setting: Setting) -> Step:

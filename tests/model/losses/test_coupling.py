@@ -45,8 +45,10 @@ def centred(unet: object, rows: Rows, schedule: NoiseSchedule) -> torch.Tensor:
     return squared_error(said - said.mean(dim=0), schedule.target(rows))
 
 
-@pytest.mark.parametrize("planted", [infonce, normalised, centred])
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("planted", "engine"),
+    [(infonce, "lora"), (infonce, "opacus"), (normalised, "lora"), (centred, "opacus")],
+)
 def test_a_coupled_loss_is_caught(world: World, planted: object, engine: str) -> None:
     found = coupling(world, planted, ENGINES[engine])  # type: ignore[arg-type]
     assert found.sum > 0.05
