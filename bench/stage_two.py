@@ -35,22 +35,28 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from bench.output import parser, report
 from bench.stage_two_compare import Finished, Run, comparisons, missing
 from bench.stage_two_run import Laboratory
-from bench.stage_two_setting import EVALUATOR, FULL, LOSSES, QUICK, Setting
+from bench.stage_two_setting import BASELINE, EVALUATOR, FULL, LOSSES, QUICK, Setting
 from model.base import load_base
 from model.cache import locate_base
 from model.encoders import load_image_text_encoder
 
 SEEDS = 5
+_FIRST = (BASELINE, "+grounding")
 _PRIVACIES = {"plain": (False,), "private": (True,), "both": (False, True)}
 
 
-def measure(setting: Setting, seeds: int, folder: Path, privacies: Sequence[bool]) -> list[Run]:
-    """All runs of seeds 0 to `seeds` - 1; those that `folder` has are not run again."""
+def measure(
+    setting: Setting, seeds: Sequence[int], folder: Path, privacies: Sequence[bool]
+) -> list[Run]:
+    """All runs of these seeds; those that `folder` has are not run again.
+
+    The full loss and denoising alone come first, of all seeds: who stops early has the comparison.
+    """
     finished = Finished(
         folder / "runs.jsonl", cache(lambda loss, private: setting.digest(loss, private=private))
     )
-    wanted = [(loss, p, seed) for seed in range(seeds) for p in privacies for loss in LOSSES]
-    left = missing(finished.runs(), wanted)
+    wanted = [(loss, p, seed) for seed in seeds for p in privacies for loss in LOSSES]
+    left = sorted(missing(finished.runs(), wanted), key=lambda key: key[0] not in _FIRST)
     if left:
         with _bar() as progress:
             task = progress.add_task("", total=len(wanted), completed=len(wanted) - len(left))
@@ -104,6 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser("stage_two", __doc__ or "")
     options.add_argument("--quick", action="store_true", help="one seed of next to nothing")
     options.add_argument("--seeds", type=int, default=SEEDS)
+    options.add_argument("--first-seed", type=int, default=0)
     options.add_argument("--privacy", choices=_PRIVACIES, default="both")
     options.add_argument(
         "--threads", type=int, default=1, help="of torch; more than 1 gains little"
@@ -113,7 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     chosen = options.parse_args(arguments)
     torch.set_num_threads(chosen.threads)
-    setting, seeds = (QUICK, 1) if chosen.quick else (FULL, chosen.seeds)
+    setting, count = (QUICK, 1) if chosen.quick else (FULL, chosen.seeds)
+    seeds = range(chosen.first_seed, chosen.first_seed + count)
     runs = measure(setting, seeds, chosen.dir, _PRIVACIES[chosen.privacy])
     rows = [run.row() for run in runs]
     against = comparisons(runs, setting.epsilon())

@@ -119,7 +119,8 @@ def _hierarchical(differences: Sequence[Doubles]) -> tuple[float, float]:
     random = np.random.default_rng(0)
     within = np.stack([_resampled(values, random) for values in differences])  # [seeds, R]
     seeds = random.integers(len(within), size=within.shape)
-    low, high = np.percentile(np.take_along_axis(within, seeds, axis=0).mean(axis=0), _LEVELS)
+    columns = random.integers(within.shape[1], size=within.shape)  # a seed drawn twice: two draws
+    low, high = np.percentile(within[seeds, columns].mean(axis=0), _LEVELS)
     return float(low), float(high)
 
 

@@ -14,8 +14,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.stage_two_anchor import AnchoredTrainer
-from bench.stage_two_setting import DOMAIN_CAPTIONS, LOSSES, SHUFFLED, SITE, Setting
+from bench.stage_two_setting import (
+    DOMAIN_CAPTIONS,
+    LOSSES,
+    SHUFFLED,
+    SITE,
+    Setting,
+    public_captions,
+)
 from client.data import SiteData, Tile
 from client.training import EncodedTiles, LocalTrainer, encode_site
 from client.training.evaluation import held_out_loss
@@ -25,20 +31,16 @@ from model.base import Pipeline
 from model.encoders import ImageTextEncoder, prepare
 from model.evaluation.frechet import weighted_frechet
 from model.losses import NoiseSchedule, Rows, squared_error
-from model.pretraining.corpus import draw_caption
 from model.sampling import Settings, sample_each
 from model.text import encode_captions
 from model.tissue.domain import DomainTiles, draw_domain
-from model.tissue.tile import MORPHOLOGIES, draw_series
-from privacy.manifest import Study
+from model.tissue.tile import draw_series
 
 Doubles = NDArray[np.float64]
 OnStep = Callable[[int, int], None]
 
 _DOMAIN: Final = 52_000  # + seed: that seed's patients, training and held out
 _PUBLIC: Final = 51_000  # stage one's kind of tiles, on which drift is measured
-_ANCHORS: Final = 53_000  # other captions of that kind, for the drift suppressor
-_ANCHOR_CAPTIONS: Final = 120
 _BATCH: Final = 32
 
 
@@ -118,21 +120,10 @@ class Laboratory:
         if loss == SHUFFLED and tiles.reference is not None:
             order = torch.randperm(len(tiles), generator=torch.Generator().manual_seed(seed))
             tiles = replace(tiles, reference=tiles.reference[order])
-        trainer = self._trainer(loss, study, tiles, SeededNoise(seed))
+        trainer = LocalTrainer(study, SITE, self._pipeline, tiles, noise=SeededNoise(seed))
         start = initial_vector(trainer.layout, hashlib.sha256(b"%d" % seed).digest())
         delta = trainer.train(start, progress=on_step, should_stop=lambda: False)
         return self.measure(site, start + delta, seed)
-
-    def _trainer(
-        self, loss: str, study: Study, tiles: EncodedTiles, noise: SeededNoise
-    ) -> LocalTrainer:
-        weight = self.setting.anchor(loss)
-        if weight is None:
-            return LocalTrainer(study, SITE, self._pipeline, tiles, noise=noise)
-        captions = _public_captions(_ANCHORS, _ANCHOR_CAPTIONS)
-        return AnchoredTrainer(
-            study, SITE, self._pipeline, tiles, noise=noise, weight=weight, captions=captions
-        )
 
     def measure(self, site: Site, vector: NDArray[np.float32], seed: int) -> Measured:
         """The four figures of the adapter `vector`."""
@@ -200,7 +191,7 @@ class Laboratory:
     def _public_rows(self) -> Rows:
         """Stage-one tiles with stage-one captions, t spread evenly, fixed noise."""
         count = self.setting.public
-        captions = _public_captions(_PUBLIC, count)
+        captions = public_captions(_PUBLIC, count)
         tiles = DomainTiles(draw_series(_PUBLIC, 0, count), captions, *(3 * [np.arange(count)]))
         encoded = self._encode(tiles)
         generator = torch.Generator().manual_seed(_PUBLIC)
@@ -222,12 +213,6 @@ class Laboratory:
         with without_adapter(unet):
             base = unet(noised, rows.timesteps, rows.text, return_dict=False)[0]
         return squared_error(adapted, base).double().numpy()
-
-
-def _public_captions(seed: int, count: int) -> tuple[str, ...]:
-    """Stage one's captions, of each morphology in turn."""
-    random = np.random.default_rng(seed)
-    return tuple(draw_caption(i % len(MORPHOLOGIES), random) for i in range(count))
 
 
 def _written(folder: Path, tiles: DomainTiles) -> SiteData:

@@ -8,12 +8,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Final
 
+import numpy as np
+
 from model.encoders.files import find_encoder
+from model.pretraining.corpus import draw_caption
 from model.tissue.domain import RARE_TYPES, STAINS, domain_caption
+from model.tissue.tile import MORPHOLOGIES
 from privacy.accounting import epsilon
 from privacy.events import MAX_CLIPPING_NORM, event_of
 from privacy.manifest import (
     Correlation,
+    DriftSuppressor,
     Encoder,
     Grounding,
     StageTwo,
@@ -32,6 +37,15 @@ DOMAIN_CAPTIONS: Final = tuple(
     domain_caption(rare, stain) for rare in RARE_TYPES for stain in STAINS
 )
 
+_ANCHORS: Final = 53_000  # seed of the drift suppressor's captions
+_ANCHOR_CAPTIONS: Final = 120
+
+
+def public_captions(seed: int, count: int) -> tuple[str, ...]:
+    """Stage one's captions, of each morphology in turn."""
+    random = np.random.default_rng(seed)
+    return tuple(draw_caption(i % len(MORPHOLOGIES), random) for i in range(count))
+
 
 @dataclass(frozen=True)
 class Constants:
@@ -40,7 +54,6 @@ class Constants:
     correlation: float = 0.02  # lambda
     margin: float = 0.64  # m: craftsfl model margin --block up_blocks.0
     block: str = "up_blocks.0"
-    drift: float = 0.8  # beta
     grounding: float = 0.2  # gamma
     temperature: float = 0.02  # tau
     each: int = 1  # K
@@ -50,9 +63,10 @@ class Constants:
 class Schedule:
     """Steps of about `rows` patients each; noise in units of the clipping norm, 0 for none."""
 
-    rows: int
-    steps: int
-    learning_rate: float
+    drift: float  # beta, under public captions
+    rows: int = 64
+    steps: int = 50
+    learning_rate: float = 3e-2
     noise_multiplier: float = 0.0
     clipping_norm: float = MAX_CLIPPING_NORM  # which nothing reaches
 
@@ -61,8 +75,8 @@ class Schedule:
 class Setting:
     """One run's sizes; the same for every loss.
 
-    Without privacy many small steps learn most; with it few large ones, for the noise of a step
-    does not grow with its patients. Both take as many rows in all.
+    Few steps of many rows: a contrast of two predictions is noisy in small batches, and the noise
+    of a private step does not grow with its patients.
 
     `draws`: of (t, noise) for every held-out tile. `public`: stage-one tiles on which drift is
     measured.
@@ -71,10 +85,8 @@ class Setting:
     patients: int = 1200
     held_out: int = 80
     public: int = 48
-    plain: Schedule = Schedule(rows=16, steps=200, learning_rate=1e-2)
-    private: Schedule = Schedule(
-        rows=64, steps=50, learning_rate=3e-2, noise_multiplier=0.65, clipping_norm=0.02
-    )
+    plain: Schedule = Schedule(drift=1.2)
+    private: Schedule = Schedule(drift=0.8, noise_multiplier=0.65, clipping_norm=0.02)
     delta: float = 1e-5
     rank: int = 4
     targets: tuple[str, ...] = ("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0")
@@ -97,7 +109,7 @@ class Setting:
 
     def study(self, loss: str, *, private: bool) -> Study:
         """The study of a run."""
-        terms = self.terms(loss)
+        terms = self.terms(loss, private=private)
         schedule = self.private if private else self.plain
         return Study.model_validate(
             {
@@ -125,7 +137,7 @@ class Setting:
             }
         )
 
-    def terms(self, loss: str) -> StageTwo | None:
+    def terms(self, loss: str, *, private: bool) -> StageTwo | None:
         """The terms of one of LOSSES beside denoising."""
         named: Mapping[str, int] = {name: place for place, name in enumerate(LOSSES)}
         place = min(named[loss], named["+grounding"])
@@ -140,12 +152,15 @@ class Setting:
                 block=constants.block,
                 encoder=encoder,
             ),
+            drift=self._drift(private=private) if place >= 2 else None,
             grounding=self._grounding() if place >= 3 else None,
         )
 
-    def anchor(self, loss: str) -> float | None:
-        """beta of one of LOSSES, if it has the drift suppressor."""
-        return None if loss in LOSSES[:2] else self.constants.drift
+    def _drift(self, *, private: bool) -> DriftSuppressor:
+        """Under public captions: under the own ones it opposes what is to be learned."""
+        captions = public_captions(_ANCHORS, _ANCHOR_CAPTIONS)
+        weight = (self.private if private else self.plain).drift
+        return DriftSuppressor(weight=weight, captions=captions)
 
     def _grounding(self) -> Grounding:
         constants = self.constants
