@@ -15,11 +15,13 @@ from privacy.errors import ModelError
 # The `source`s that name what comes with craftsfl, and their folders under weights/.
 SHIPPED = MappingProxyType({"tiny": "tiny-encoder", "tiny-evaluator": "tiny-evaluator"})
 
+_INDEX = "model.safetensors.index.json"
+_ADAPTER = "adapter_config.json"
 _PATTERNS = (
     "config.json",
     "preprocessor_config.json",
     "model*.safetensors",
-    "model.safetensors.index.json",
+    _INDEX,
     "tokenizer*.json",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -59,7 +61,8 @@ def find_encoder(source: str) -> EncoderFiles:
     """The files of "tiny", "tiny-evaluator", a local folder or a model on the hub.
 
     What is on this machine is preferred to the network. Raises `ModelError` where there is no such
-    encoder, or where it has no safetensors weights: pickled ones are programs and never opened.
+    encoder, where it has no safetensors weights (pickled ones are programs and never opened), and
+    where weights would be loaded that its digest does not cover.
     """
     folder = _locate(source)
     if not any(folder.glob("model*.safetensors")):
@@ -67,6 +70,7 @@ def find_encoder(source: str) -> EncoderFiles:
             f"The encoder {source!r} has no safetensors weights.",
             "Save it again with transformers' save_pretrained; pickled weights are not loaded.",
         )
+    _check_pinned(source, folder)
     preprocessing = folder / "preprocessor_config.json"
     return EncoderFiles(
         source,
@@ -87,6 +91,22 @@ def shipped_encoder(source: str) -> Path | None:
     checkout = Path(__file__).resolve().parents[2] / "weights" / name
     installed = Path(sys.prefix) / "share" / "craftsfl" / name
     return next((path for path in (checkout, installed) if path.is_dir()), None)
+
+
+def _check_pinned(source: str, folder: Path) -> None:
+    """Raise `ModelError` where transformers would load weights that the digest does not cover."""
+    if (folder / _ADAPTER).exists():  # it would be applied, unasked
+        raise ModelError(
+            f"The encoder {source!r} has an adapter beside its weights ({_ADAPTER}).",
+            "Merge it into the weights and save them again, or take it out of the folder.",
+        )
+    index = folder / _INDEX
+    shards = _read(index).get("weight_map", {}) if index.is_file() else {}
+    known = {path.name for path in loaded_files(folder)}
+    if not isinstance(shards, dict) or not set(map(str, shards.values())) <= known:
+        raise ModelError(
+            f"{index} names weights that are not here as model*.safetensors.", "Get it again."
+        )
 
 
 def _locate(source: str) -> Path:

@@ -158,6 +158,21 @@ def test_the_digest_pins_weights_and_tokenizer_but_not_the_card(
         load_encoder(str(folder), digest=pinned)
 
 
+def test_weights_that_no_digest_covers_are_refused(
+    encoders: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(encoders["vit"], tmp_path / "copy")
+    pinned = load_encoder(str(folder)).digest
+    (folder / "adapter_config.json").write_text("{}")  # transformers would apply it
+    with pytest.raises(ModelError, match="has an adapter beside its weights"):
+        load_encoder(str(folder), digest=pinned)
+    (folder / "adapter_config.json").unlink()
+    for index in ({"weight_map": {"a": "elsewhere.safetensors"}}, {"weight_map": []}):
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+        with pytest.raises(ModelError, match="names weights that are not here"):
+            load_encoder(str(folder))
+
+
 def test_unknown_kinds_missing_weights_and_pickles_are_refused(
     encoders: dict[str, Path], tmp_path: Path
 ) -> None:
