@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from model.control.spec import UNTYPED
 from privacy.errors import ModelError
+
+_SPEED: Final = frozenset({"checkpoint_every", "trial", "trial_steps"})
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,11 @@ class ControlRecipe:
             steps=steps or self.steps,
             batch=batch or self.batch,
         )
+
+    def outcome(self) -> dict[str, object]:
+        """What decides which control comes out, as plain JSON."""
+        values: dict[str, object] = json.loads(json.dumps(asdict(self), default=str))
+        return {key: value for key, value in values.items() if key not in _SPEED}
 
     @classmethod
     def smoke(cls) -> ControlRecipe:

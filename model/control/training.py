@@ -34,6 +34,7 @@ from model.pretraining.autoencoder import to_tensor
 from model.pretraining.networks import device, parameter_count
 from model.pretraining.optimisation import Batch, Schedule, Task, Trainer
 from model.pretraining.recipe import Progress
+from model.stage_one.workspace import claim
 from model.tissue.canvas import SIZE
 from privacy.errors import ModelError
 
@@ -49,13 +50,15 @@ def pretrain_control(
     """Train a control for the base in folder `base` and write it, with its card, to `out`.
 
     A run that was killed goes on from its last checkpoint when it is called again with the same
-    arguments. Raises `ModelError` for pairs or a base that cannot be used.
+    arguments. Raises `ModelError` for pairs or a base that cannot be used, and where `out` holds
+    another run's checkpoints.
     """
     place = out / WORKSPACE
     place.mkdir(parents=True, exist_ok=True)
     pipeline = load_base(base, device())
     spec = spec_for(pipeline, recipe.types, recipe.markers, folder_digest(base))
     pairs = _pairs(recipe, spec)
+    claim(place, {"control of": spec.base, **recipe.outcome()})
     torch.manual_seed(recipe.seed)
     network = make_network(pipeline, spec)
     _train(pipeline, network, pairs, recipe, (place, on_progress))

@@ -38,5 +38,5 @@ def claim(folder: Path, run: Mapping[str, object]) -> None:
     if changed:
         raise ModelError(
             f"{folder.parent} holds a run with other values of {', '.join(changed)}.",
-            "Go on with the same, or choose another folder for the new base.",
+            "Go on with the same, or choose another folder.",
         )

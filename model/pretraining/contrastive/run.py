@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from model.base import load_base
-from model.cache import shipped_base
+from model.cache import SHIPPED, shipped_base
 from model.encoders import load_image_text_encoder
 from model.pretraining.autoencoder import reconstruct
 from model.pretraining.contrastive.corpus import (
@@ -27,6 +28,7 @@ from model.pretraining.networks import device, parameter_count
 from model.pretraining.recipe import Progress
 from model.pretraining.run import WORKSPACE
 from model.pretraining.tokenizer import train_tokenizer
+from model.stage_one.workspace import claim
 from privacy.errors import ModelError
 
 
@@ -46,11 +48,12 @@ def pretrain_encoder(
 
     base: the pipeline whose autoencoder it shall know, the tiny one if None. A run that was killed
     goes on from its last checkpoint, in out/.checkpoints, when called again with the same
-    arguments. Raises `ModelError` for an unknown role and where there is no base.
+    arguments. Raises `ModelError` for an unknown role, where there is no base, and where `out`
+    holds another run's checkpoints.
     """
     recipe = recipe or find_recipe(role)
     place = out / WORKSPACE
-    place.mkdir(parents=True, exist_ok=True)
+    claim(place, {"encoder": role, "base": str(base or SHIPPED), **asdict(recipe)})
     through = _autoencoder(base)
     data = draw_training(recipe, through, place, on_progress)
     tokenizer = train_tokenizer(vocabulary_texts(recipe.seed), recipe.vocabulary)

@@ -207,6 +207,9 @@ def test_a_killed_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     with pytest.raises(KeyboardInterrupt):
         pretrain_control(halves, TINY, recipe, kill)
+    for other in (replace(recipe, steps=3), replace(recipe, seed=1)):
+        with pytest.raises(ModelError, match=r"other values of (seed|steps)"):
+            pretrain_control(halves, TINY, other, ignore)
     seen: list[int] = []
     pretrain_control(halves, TINY, recipe, lambda _, step, __: seen.append(step))
     assert seen == [2]

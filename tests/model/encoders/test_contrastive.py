@@ -159,6 +159,8 @@ def test_a_killed_run_goes_on_and_writes_an_encoder_with_its_card(
     out = tmp_path / role
     with pytest.raises(Killed):
         pretrain_encoder(out, role, kill, recipe=recipe)
+    with pytest.raises(ModelError, match="other values of steps"):
+        pretrain_encoder(out, role, kill, recipe=replace(recipe, steps=9))
     stages: list[tuple[str, int]] = []
     figures = pretrain_encoder(out, role, lambda *at: stages.append(at[:2]), recipe=recipe)
     assert stages == [("encoder", 3), ("encoder", 4)]
