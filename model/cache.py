@@ -68,10 +68,7 @@ def find_base(base: Base, *, root: Path | None = None, verify: bool = True) -> P
     Raises `ModelError` where no such base is to be had, or where its digest is another.
     """
     cached = _cached(base.digest)
-    if cached.is_dir():
-        folder = cached
-    else:
-        folder = locate_base(base.source, root=root)
+    folder = cached if cached.is_dir() else locate_base(base.source, root=root)
     if verify:
         _check_digest(folder, base.digest, in_cache=folder == cached)
     return folder

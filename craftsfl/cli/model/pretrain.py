@@ -102,31 +102,11 @@ def _bars() -> Show:
 
 
 def _pretrain_tiny(out: Path, *, smoke: bool) -> None:
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
+    from craftsfl.cli.model.bars import bars
     from model.digest import folder_digest
     from model.pretraining import Recipe
     from model.pretraining import pretrain as run
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns) as progress:
-        tasks: dict[str, object] = {}
-
-        def show(stage: str, step: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total)
-            progress.update(tasks[stage], completed=step)  # type: ignore[arg-type]
-
+    with bars() as show:
         run(out, Recipe.smoke() if smoke else Recipe(), show)
     typer.echo(f"{out}: {folder_digest(out)}")

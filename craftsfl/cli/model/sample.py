@@ -49,7 +49,9 @@ def sample(
     ] = None,
     count: Annotated[
         int,
-        typer.Option(min=1, help="Pictures of each prompt, all of different seeds.", rich_help_panel=_WHAT),
+        typer.Option(
+            min=1, help="Pictures of each prompt, all of different seeds.", rich_help_panel=_WHAT
+        ),
     ] = 1,
     base: Annotated[
         str | None,
