@@ -10,6 +10,7 @@ from rich.console import Console
 
 from craftsfl import bases
 from model.base import image_size, load_base
+from model.devices import pick_device
 from model.encoders import load_encoder
 from model.losses.margin import Margin, PublicImages, public_margin
 from model.pretraining.corpus import draw_caption
@@ -39,8 +40,9 @@ def report_margin(request: MarginRequest, console: Console) -> Margin:
             "Drawn tissue says nothing about this base.",
             "Name a folder of public images with captions: --folder.",
         )
-    pipeline = load_base(found.folder)
-    encoder = load_encoder(request.encoder)
+    device = pick_device("auto")
+    pipeline = load_base(found.folder, device)
+    encoder = load_encoder(request.encoder, device)
     public = _public(request, image_size(pipeline))
     margin = public_margin(pipeline, encoder, public, request.block, seed=request.seed)
     console.print(
