@@ -42,6 +42,12 @@ class EvaluationOptions:
                 "--generated names images that are there; --base and --adapter draw new ones.",
                 "Name one of the two.",
             )
+        if self.generated is None and "mask" in (self.metrics or ()):
+            raise ConfigError(
+                "Mask fidelity is of pictures that were drawn under masks.",
+                "Draw a folder of them with `craftsfl model sample --mask`, and name it with "
+                "--generated.",
+            )
         if self.with_patients and self.html is None:
             raise ConfigError("--with-patients is about the page.", "Name one with --html.")
         if self.html is not None and not self.html.absolute().parent.is_dir():

@@ -7,7 +7,6 @@ is involved: the bootstrap is over prompts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +18,13 @@ from model.base import Pipeline
 from model.evaluation.figures import Doubles, Features, Figure, Reference, TooFewError
 from model.evaluation.kernels import normalised
 from model.evaluation.patients import DEFAULT_RESAMPLES, mean_interval, multiplicities
+from model.latents import latents_of
+from model.text import encode_captions
 
 _DENOISER = "mean |eps - eps_base|^2 / |eps_base|^2, as the drift suppressor"
 _IMAGES = "1 - cosine of base and adapted image, same prompt and noise"
 _TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)  # shares of the schedule
+_BATCH = 8
 FEWEST_PROMPTS = 2
 
 
@@ -45,39 +47,32 @@ def denoiser_drift(pipeline: Pipeline, images: BaseAndAdapted, seed: int) -> Dou
     The pipeline carries the adapter; it is switched off for the base's prediction.
     """
     generator = torch.Generator().manual_seed(seed)
-    latents = _latents(pipeline, images.base)
-    text = _text(pipeline, images.prompts)
+    parts = [slice(start, start + _BATCH) for start in range(0, len(images.base), _BATCH)]
+    latents = torch.cat([latents_of(pipeline, images.base[part]) for part in parts])
+    text = encode_captions(pipeline, images.prompts)
     last = pipeline.scheduler.config.num_train_timesteps - 1
     total = torch.zeros(len(latents))
     for share in _TIMES:
-        noise = torch.randn(latents.shape, generator=generator).to(latents.device)
-        times = torch.full((len(latents),), round(share * last), device=latents.device)
+        noise = torch.randn(latents.shape, generator=generator)
+        times = torch.full((len(latents),), round(share * last))
         noised = pipeline.scheduler.add_noise(latents, noise, times)
-        total += _relative_change(pipeline, noised, times, text).cpu()
+        for part in parts:
+            total[part] += _relative_change(pipeline, noised[part], times[part], text[part])
     return np.asarray(total.numpy() / len(_TIMES), np.float64)
 
 
-def _latents(pipeline: Pipeline, images: NDArray[np.uint8]) -> Tensor:
-    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
-    with torch.no_grad():
-        encoded = pipeline.vae.encode(pixels.to(pipeline.device, pipeline.vae.dtype))
-    scaled: Tensor = encoded.latent_dist.mode() * pipeline.vae.config.scaling_factor
-    return scaled.float()
-
-
-def _text(pipeline: Pipeline, prompts: Sequence[str]) -> Tensor:
-    with torch.no_grad():
-        text: Tensor = pipeline.encode_prompt(list(prompts), pipeline.device, 1, False)[0]
-    return text
-
-
 def _relative_change(pipeline: Pipeline, noised: Tensor, times: Tensor, text: Tensor) -> Tensor:
-    """[n] float32, on the pipeline's device."""
+    """[n] float32; all on the CPU."""
+    device, dtype = pipeline.unet.device, pipeline.unet.dtype
 
     def predict() -> Tensor:
-        dtype = pipeline.unet.dtype
-        out: Tensor = pipeline.unet(noised.to(dtype), times, text.to(dtype), return_dict=False)[0]
-        return out.float().flatten(1)
+        out: Tensor = pipeline.unet(
+            noised.to(device, dtype),
+            times.to(device),
+            text.to(device, dtype),
+            return_dict=False,
+        )[0]
+        return out.float().flatten(1).cpu()
 
     with torch.no_grad():
         adapted = predict()

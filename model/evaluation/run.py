@@ -136,9 +136,10 @@ def _work(question: Question, plan: Plan) -> Iterator[Work]:
         yield "cmmd", "-", _absent("CMMD needs an encoder of images and texts: --encoder.")
     judge = question.judge
     if judge is None:
-        if plan.metrics and {"alignment", "retrieval", "agreement"} & set(plan.metrics):
+        if {"alignment", "retrieval", "agreement"} & set(plan.metrics or ()):
             raise ConfigError("Alignment needs a judge.", "Name an image-text encoder: --judge.")
-        yield "alignment", "-", _absent("No judge was named.")
+        if plan.metrics is None:
+            yield "alignment", "-", _absent("No judge was named.")
     else:
         yield from _caption_work(judge, question, plan, drawn)
     if plan.wants("memorisation"):

@@ -101,3 +101,12 @@ def test_alignment_asked_for_without_a_judge_is_refused() -> None:
     question = Question(colour_tiles(4, 2, 0), colour_tiles(4, 2, 1), ())
     with pytest.raises(ConfigError, match="needs a judge"):
         evaluate(question, Plan(metrics=("alignment",)))
+
+
+def test_other_metrics_need_no_judge() -> None:
+    question = Question(
+        colour_tiles(8, 2, 0), colour_tiles(8, 2, 1), (EncoderSpace(ColourEncoder()),)
+    )
+    assert _names(evaluate(question, Plan(resamples=5, metrics=("kid",)))) == {"kid"}
+    gaps = evaluate(question, Plan(resamples=5)).unavailable
+    assert ("alignment", "No judge was named.") in {(gap.metric, gap.reason) for gap in gaps}

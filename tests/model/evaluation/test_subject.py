@@ -97,6 +97,17 @@ def test_the_base_is_switched_back_on(
     assert denoiser_drift(subject.pipeline, images, 0) == pytest.approx(once)
 
 
+def test_drift_does_not_depend_on_the_batch(
+    tiny_pipeline: StableDiffusionPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = _subject(tiny_pipeline, tmp_path / "a.safetensors", 0.3)
+    images = subject.before_and_after(PROMPTS)
+    assert images is not None
+    at_once = denoiser_drift(subject.pipeline, images, 0)
+    monkeypatch.setattr("model.evaluation.drift._BATCH", 3)
+    assert denoiser_drift(subject.pipeline, images, 0) == pytest.approx(at_once, rel=1e-4)
+
+
 def test_image_drift_by_hand() -> None:
     x, y = np.array([[1.0, 0], [1, 0]], np.float32), np.array([[0.0, 2], [3, 0]], np.float32)
     assert image_drift(x, y) == pytest.approx([1, 0])
