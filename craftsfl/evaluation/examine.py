@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -61,6 +61,7 @@ class _Sides:
     generated: ImageSet
     source: Source
     extra: Callable[[Answer, Plan], None]
+    found: int | None = None  # pictures in the folder of generated ones
 
 
 def examine(options: EvaluationOptions, tell: Tell) -> Examined:
@@ -89,7 +90,7 @@ def examine(options: EvaluationOptions, tell: Tell) -> Examined:
         plan = replace(plan, epsilon=sides.source.epsilon)
         answer = evaluate(question, plan, tell)
         sides.extra(answer, plan)
-    notes = (*_notes(options, folders, question), *_doubts(answer))
+    notes = (*_cut(folders, sides, question), *_notes(options, folders, question), *_doubts(answer))
     report = Report(answer, _about(options, sides, question), options.public, notes)
     return Examined(report, question)
 
@@ -136,13 +137,14 @@ def _from_folder(options: EvaluationOptions, folders: _Folders) -> _Sides:
         found = masks(folder, side, generated)
         if found is None and plan.metrics is not None and "mask" in plan.metrics:
             raise ConfigError(
-                "The generated images have no masks, or not all of them.",
+                "The generated images have no masks, or not all of them, or are more than --most.",
                 "Sample them with --mask; metadata.csv then names the masks.",
             )
         if found is not None and plan.wants("mask"):
             attempt(answer, ("mask", "-"), plan, _mask_work(generated, found, options.seed))
 
-    return _Sides(real, generated, drawn_source(folder.data.tiles[0].path), extra)
+    source = drawn_source(folder.data.tiles[0].path)
+    return _Sides(real, generated, source, extra, len(folder.data.tiles))
 
 
 def _mask_work(
@@ -214,6 +216,18 @@ def _about(options: EvaluationOptions, sides: _Sides, question: Question) -> dic
         "patients": len(np.unique(sides.real.patients)),
         "training_images": len(question.training) if question.training is not None else None,
     }
+
+
+def _cut(folders: _Folders, sides: _Sides, question: Question) -> Iterator[str]:
+    """Where --most left tiles out."""
+    training = folders.training.data.tiles if folders.training is not None else ()
+    for name, used, found in (
+        ("real tiles", len(question.real), len(folders.real.data.tiles)),
+        ("training tiles", len(question.training or ()), len(training)),
+        ("generated images", len(question.generated), sides.found),
+    ):
+        if found is not None and used < found:
+            yield f"{used} of {found} {name} were used, drawn at random by the seed (--most)."
 
 
 def _notes(options: EvaluationOptions, folders: _Folders, question: Question) -> tuple[str, ...]:

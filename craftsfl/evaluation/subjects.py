@@ -7,10 +7,10 @@ from pathlib import Path
 
 from craftsfl.adapter_source import find_adapter
 from craftsfl.bases import find
-from model.adapters import load_adapter
 from model.base import load_base
 from model.devices import pick_device
 from model.evaluation.subject import Subject
+from model.generation.adapter import check_adapter
 from model.generation.prompts import Words, read_prompts, type_prompts
 from model.generation.provenance import read_provenance
 from model.origin import Origin
@@ -63,7 +63,8 @@ def open_subject(model: Model, seed: int, scratch: Path) -> tuple[Subject, Sourc
         model.guidance,
         seed,
     )
-    origin = load_adapter(adapter.path).origin if adapter else None
+    # Refused here, and not after the base has drawn all its pictures.
+    origin = check_adapter(pipeline, adapter.path, base.digest).origin if adapter else None
     source = _source(base.digest, adapter.digest if adapter else None, origin)
     return subject, source, base.embedded
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
 from craftsfl.cli import app
+from model.adapters import layout_of, save_adapter
 from model.encoders import load_encoder
 from privacy.errors import ConfigError, CraftsflError, DataError, ModelError
-from tests.craftsfl.evaluation.conftest import SECRETS, World
+from privacy.manifest import Adapter
+from tests.craftsfl.evaluation.conftest import ORIGIN, SECRETS, World
 from tests.model.evaluation.test_run import FIGURES
 
 WARNING = "STAYS AT THE SITE"
@@ -193,3 +197,31 @@ def test_a_base_draws_from_the_real_captions_on_the_spot(
     assert {figure["metric"] for figure in values["figures"]} == {"kid", "semantic_agreement"}
     assert {figure["n_generated"] for figure in values["figures"]} == {20}
     assert values["about"]["adapter"] is None
+
+
+def test_masks_are_asked_of_a_folder_alone(world: World, tiny_base: Path) -> None:
+    with pytest.raises(ConfigError, match="drawn under masks"):
+        _run(world, "--base", tiny_base, "--metric", "mask")
+
+
+def test_what_most_leaves_out_is_said(world: World) -> None:
+    arguments = ("--generated", world.generated, "--metric", "kid", "--most", 20, "--json")
+    notes = " ".join(json.loads(_run(world, *arguments).stdout)["notes"])
+    assert "20 of 48 real tiles" in notes and "20 of 32 generated images" in notes
+
+
+def test_an_adapter_of_another_base_is_refused_before_anything_is_drawn(
+    world: World, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = Adapter(targets=("attn2.to_q",), rank=1, alpha=1.0)
+    layout = layout_of(tiny_base, adapter)
+    vector = np.zeros(layout.parameters, np.float32)
+    origin = replace(ORIGIN, base="sha256:" + "0" * 64)
+    save_adapter(tmp_path / "a.safetensors", layout, vector, adapter, origin)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("drawn")
+
+    monkeypatch.setattr("model.evaluation.subject.sample", refuse)
+    with pytest.raises(ModelError, match="trained on another base"):
+        _run(world, "--base", tiny_base, "--adapter", tmp_path / "a.safetensors")
