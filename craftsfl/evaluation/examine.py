@@ -62,6 +62,7 @@ class _Sides:
     source: Source
     extra: Callable[[Answer, Plan], None]
     found: int | None = None  # pictures in the folder of generated ones
+    left_out: int = 0  # of its rows
 
 
 def examine(options: EvaluationOptions, tell: Tell) -> Examined:
@@ -144,7 +145,7 @@ def _from_folder(options: EvaluationOptions, folders: _Folders) -> _Sides:
             attempt(answer, ("mask", "-"), plan, _mask_work(generated, found, options.seed))
 
     source = drawn_source(folder.data.tiles[0].path)
-    return _Sides(real, generated, source, extra, len(folder.data.tiles))
+    return _Sides(real, generated, source, extra, len(folder.data.tiles), folder.left_out)
 
 
 def _mask_work(
@@ -219,7 +220,7 @@ def _about(options: EvaluationOptions, sides: _Sides, question: Question) -> dic
 
 
 def _cut(folders: _Folders, sides: _Sides, question: Question) -> Iterator[str]:
-    """Where --most left tiles out."""
+    """What --most, and what nobody can read, took out."""
     training = folders.training.data.tiles if folders.training is not None else ()
     for name, used, found in (
         ("real tiles", len(question.real), len(folders.real.data.tiles)),
@@ -228,6 +229,11 @@ def _cut(folders: _Folders, sides: _Sides, question: Question) -> Iterator[str]:
     ):
         if found is not None and used < found:
             yield f"{used} of {found} {name} were used, drawn at random by the seed (--most)."
+    if sides.left_out:
+        yield (
+            f"{sides.left_out} generated rows could not be used and were left out. The same file "
+            "under several ids is: a generator that repeats itself looks better than it is."
+        )
 
 
 def _notes(options: EvaluationOptions, folders: _Folders, question: Question) -> tuple[str, ...]:

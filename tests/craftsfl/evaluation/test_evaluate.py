@@ -210,6 +210,16 @@ def test_what_most_leaves_out_is_said(world: World) -> None:
     assert "20 of 48 real tiles" in notes and "20 of 32 generated images" in notes
 
 
+def test_generated_files_that_repeat_are_left_out_and_that_is_said(
+    world: World, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(world.generated, tmp_path / "copies")
+    shutil.copy(folder / "made-0.png", folder / "made-9.png")
+    arguments = ("--generated", folder, "--metric", "kid", "--json")
+    notes = " ".join(json.loads(_run(world, *arguments).stdout)["notes"])
+    assert "2 generated rows could not be used" in notes
+
+
 def test_an_adapter_of_another_base_is_refused_before_anything_is_drawn(
     world: World, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
