@@ -25,6 +25,7 @@ from craftsfl.evaluation.subjects import Source, drawn_source, open_subject, pub
 from model.base import image_size
 from model.encoders import SHIPPED, load_encoder, load_image_text_encoder
 from model.evaluation import Answer, ImageSet, Plan, Question, TooFewError, evaluate
+from model.evaluation.alignment import check_independent
 from model.evaluation.encode import EncoderSpace
 from model.evaluation.mask import mask_figures
 from model.evaluation.run import attempt
@@ -70,6 +71,8 @@ def examine(options: EvaluationOptions, tell: Tell) -> Examined:
     plan = _plan(options)
     spaces = tuple(EncoderSpace(load_encoder(name)) for name in dict.fromkeys(options.encoders))
     judge = load_image_text_encoder(options.judge) if options.judge else None
+    if judge is not None:  # before anything long
+        check_independent(judge.name, judge.digest, plan.training_digests)
     tell("reading tiles")
     folders = _folders(options)
     with tempfile.TemporaryDirectory() as scratch:
@@ -77,6 +80,7 @@ def examine(options: EvaluationOptions, tell: Tell) -> Examined:
             sides = _from_folder(options, folders)
         else:
             sides = _drawn(options, folders, (spaces, tell, Path(scratch)))
+        _check_study(options, sides.source)
         side = sides.real.images.shape[1]
         training = folders.training
         question = Question(
@@ -91,18 +95,33 @@ def examine(options: EvaluationOptions, tell: Tell) -> Examined:
         plan = replace(plan, epsilon=sides.source.epsilon)
         answer = evaluate(question, plan, tell)
         sides.extra(answer, plan)
-    notes = (*_cut(folders, sides, question), *_notes(options, folders, question), *_doubts(answer))
+    notes = (
+        *_cut(folders, sides, question),
+        *_notes(options, folders, question),
+        *_seen(plan, question),
+        *_doubts(answer),
+    )
     report = Report(answer, _about(options, sides, question), options.public, notes)
     return Examined(report, question)
 
 
 def _plan(options: EvaluationOptions) -> Plan:
+    study = None if options.study is None else load_study(options.study)
     digests: frozenset[str] = frozenset()
-    if options.study is not None:
-        stage_two = load_study(options.study).stage_two
-        if stage_two is not None and stage_two.correlation is not None:
-            digests = frozenset({stage_two.correlation.encoder.digest})
+    if study is not None and study.stage_two is not None and study.stage_two.correlation:
+        digests = frozenset({study.stage_two.correlation.encoder.digest})
     return Plan(options.seed, options.resamples, options.metrics, digests)
+
+
+def _check_study(options: EvaluationOptions, source: Source) -> None:
+    """Another study's encoder says nothing about what this adapter was trained with."""
+    if options.study is None or source.study is None:
+        return
+    if load_study(options.study).digest().hex() != source.study:
+        raise ConfigError(
+            f"The adapter was not trained by the study of {options.study}.",
+            "Name the study.toml of its own run.",
+        )
 
 
 def _folders(options: EvaluationOptions) -> _Folders:
@@ -249,6 +268,15 @@ def _notes(options: EvaluationOptions, folders: _Folders, question: Question) ->
     if question.judge is not None:
         notes.append(_about_judge(options, question.judge.name))
     return tuple(notes)
+
+
+def _seen(plan: Plan, question: Question) -> tuple[str, ...]:
+    """Encoders of training, among those that distances are measured with."""
+    seen = [s.name for s in question.spaces if s.encoder.digest in plan.training_digests]
+    return tuple(
+        f"Training looked at images through {name}: distances in its space may flatter."
+        for name in seen
+    )
 
 
 def _doubts(answer: Answer) -> tuple[str, ...]:

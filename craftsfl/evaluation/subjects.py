@@ -37,6 +37,7 @@ class Source:
     adapter: str | None = None
     epsilon: float | None = None
     delta: float | None = None
+    study: str | None = None  # its digest, 64 hex digits
 
     def title(self) -> str:
         """For tables and pages."""
@@ -81,7 +82,7 @@ def drawn_source(picture: Path) -> Source:
 def _source(base: str, adapter: str | None, origin: Origin | None) -> Source:
     if origin is None:
         return Source(base, adapter)
-    return Source(base, adapter, origin.epsilon, origin.delta)
+    return Source(base, adapter, origin.epsilon, origin.delta, origin.study_digest)
 
 
 def public_prompts(path: Path | None, *, embedded: bool) -> tuple[str, ...]:

@@ -171,8 +171,8 @@ def test_the_encoder_of_the_studys_training_may_not_judge(
     with pytest.raises(ModelError, match="took part"):
         _run(world, "--generated", world.generated, "--study", study)
     study.write_text(_study_toml(study_values, "sha256:" + "9" * 64))
-    done = _run(world, "--generated", world.generated, "--study", study, "--metric", "alignment")
-    assert "took no part in this study's training" in " ".join(done.stdout.split())
+    with pytest.raises(ConfigError, match="not trained by the study"):
+        _run(world, "--generated", world.generated, "--study", study)
 
 
 def _study_toml(values: dict[str, Any], digest: str) -> str:
@@ -235,3 +235,15 @@ def test_an_adapter_of_another_base_is_refused_before_anything_is_drawn(
     monkeypatch.setattr("model.evaluation.subject.sample", refuse)
     with pytest.raises(ModelError, match="trained on another base"):
         _run(world, "--base", tiny_base, "--adapter", tmp_path / "a.safetensors")
+
+
+def test_a_study_that_the_judge_took_no_part_in_is_named(
+    world: World, tiny_base: Path, tmp_path: Path, study_values: dict[str, Any]
+) -> None:
+    study = tmp_path / "study.toml"
+    study.write_text(_study_toml(study_values, load_encoder(str(world.encoder)).digest))
+    drawn = ("--base", tiny_base, "--images", 20, "--steps", 1, "--study", study)
+    done = _run(world, *drawn, "--metric", "alignment")
+    said = " ".join(done.stdout.split())
+    assert "took no part in this study's training" in said
+    assert "distances in its space may flatter" in said  # the other encoder was that of training
