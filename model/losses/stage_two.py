@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -57,18 +58,24 @@ class StageTwoLoss:
 
     def __call__(self, unet: Unet, rows: Rows, schedule: NoiseSchedule) -> Tensor:
         """See `Loss`. Raises `ModelError` where rows lack what a term needs."""
-        with computed_once(unet):
+        alone = self.drift is None and self.grounding is None  # one pass: there is nothing to share
+        with nullcontext() if alone else computed_once(unet):
             return self._losses(unet, rows, schedule)
 
     def _losses(self, unet: Unet, rows: Rows, schedule: NoiseSchedule) -> Tensor:
         noised, target = schedule.noised(rows), schedule.target(rows)
+        # First, before there are activations to be kept: it takes no memory then.
+        base = None if self.drift is None else _base_predicted(unet, noised, rows, self._kept(rows))
         predicted, regulation = self._own_pass(unet, noised, rows)
         own = squared_error(predicted, target)
         loss = own
         if self.correlation is not None and regulation is not None:
             loss = loss + self.correlation.weight * schedule.signal(rows) * regulation
-        if self.drift is not None:
-            loss = loss + self.drift.weight * self._drift(unet, noised, rows, predicted)
+        if self.drift is not None and base is not None:
+            drifted = predicted
+            if self.drift_captions is not None:
+                drifted = _predicted(unet, noised, rows, self._kept(rows))
+            loss = loss + self.drift.weight * squared_error(drifted, base)
         if self.grounding is not None:
             found = self._grounded(unet, noised, rows, (own, target))
             loss = loss + self.grounding.weight * found
@@ -83,15 +90,13 @@ class StageTwoLoss:
         rho = agreement(features[0], rows)
         return predicted, hinge(rho, self.correlation.margin)
 
-    def _drift(self, unet: Unet, noised: Tensor, rows: Rows, predicted: Tensor) -> Tensor:
-        """|eps_theta - eps_base|^2 [n], under the rows' own captions or under public ones."""
+    def _kept(self, rows: Rows) -> Tensor:
+        """Texts under which the base is to be kept: the rows' own, or public ones."""
         if self.drift_captions is None:
-            return squared_error(predicted, _base_predicted(unet, noised, rows, rows.text))
+            return rows.text
         count = len(self.drift_captions)
         # By strides: neighbouring timesteps shall not meet neighbours of a sorted list.
-        text = self.drift_captions[_stride(count) * rows.timesteps % count]
-        base = _base_predicted(unet, noised, rows, text)
-        return squared_error(_predicted(unet, noised, rows, text), base)
+        return self.drift_captions[_stride(count) * rows.timesteps % count]
 
     def _grounded(
         self, unet: Unet, noised: Tensor, rows: Rows, known: tuple[Tensor, Tensor]
