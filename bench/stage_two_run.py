@@ -20,6 +20,7 @@ from bench.stage_two_setting import (
     SHUFFLED,
     SITE,
     Setting,
+    anchor_captions,
     public_captions,
 )
 from client.data import SiteData, Tile
@@ -189,7 +190,10 @@ class Laboratory:
         return np.asarray(mine - (cosines.sum(axis=1) - mine) / (len(DOMAIN_CAPTIONS) - 1))
 
     def _public_rows(self) -> Rows:
-        """Stage-one tiles with stage-one captions, t spread evenly, fixed noise."""
+        """Stage-one tiles with stage-one captions, t spread evenly, fixed noise.
+
+        Without those whose caption the drift suppressor is trained on: they would flatter it.
+        """
         count = self.setting.public
         captions = public_captions(_PUBLIC, count)
         tiles = DomainTiles(draw_series(_PUBLIC, 0, count), captions, *(3 * [np.arange(count)]))
@@ -197,12 +201,11 @@ class Laboratory:
         generator = torch.Generator().manual_seed(_PUBLIC)
         steps = len(NoiseSchedule.of(self._pipeline.scheduler))
         times = (torch.randperm(count, generator=generator) + 0.5) / count * steps
-        return Rows(
-            latents=encoded.latents,
-            timesteps=times.long(),
-            noise=torch.randn(encoded.latents.shape, generator=generator),
-            text=encode_captions(self._pipeline, captions),
-        )
+        noise = torch.randn(encoded.latents.shape, generator=generator)
+        text = encode_captions(self._pipeline, captions)
+        seen = set(anchor_captions())
+        new = [place for place, caption in enumerate(captions) if caption not in seen]
+        return Rows(encoded.latents[new], times.long()[new], noise[new], text[new])
 
     @torch.no_grad()
     def _drift(self) -> Doubles:

@@ -32,7 +32,8 @@ BASELINE: Final = "denoising"
 SHUFFLED: Final = "shuffled reference"
 LOSSES: Final = (BASELINE, "+correlation", "+drift", "+grounding", SHUFFLED)
 
-# Every pair of the domain: public words, whichever of them a patient has.
+# Every pair of the domain, written down before any patient is drawn. Grounding contrasts a row's own
+# caption with these; alignment subtracts the mean over them, by another encoder.
 DOMAIN_CAPTIONS: Final = tuple(
     domain_caption(rare, stain) for rare in RARE_TYPES for stain in STAINS
 )
@@ -45,6 +46,11 @@ def public_captions(seed: int, count: int) -> tuple[str, ...]:
     """Stage one's captions, of each morphology in turn."""
     random = np.random.default_rng(seed)
     return tuple(draw_caption(i % len(MORPHOLOGIES), random) for i in range(count))
+
+
+def anchor_captions() -> tuple[str, ...]:
+    """The public captions under which the drift suppressor looks; some of them come twice."""
+    return public_captions(_ANCHORS, _ANCHOR_CAPTIONS)
 
 
 @dataclass(frozen=True)
@@ -78,8 +84,8 @@ class Setting:
     Few steps of many rows: a contrast of two predictions is noisy in small batches, and the noise
     of a private step does not grow with its patients.
 
-    `draws`: of (t, noise) for every held-out tile. `public`: stage-one tiles on which drift is
-    measured.
+    `draws`: of (t, noise) for every held-out tile. `public`: stage-one tiles; drift is
+    measured on those whose caption no suppressor saw.
     """
 
     patients: int = 1200
@@ -158,9 +164,8 @@ class Setting:
 
     def _drift(self, *, private: bool) -> DriftSuppressor:
         """Under public captions: under the own ones it opposes what is to be learned."""
-        captions = public_captions(_ANCHORS, _ANCHOR_CAPTIONS)
         weight = (self.private if private else self.plain).drift
-        return DriftSuppressor(weight=weight, captions=captions)
+        return DriftSuppressor(weight=weight, captions=anchor_captions())
 
     def _grounding(self) -> Grounding:
         constants = self.constants
