@@ -85,7 +85,7 @@ class DriftSuppressor(Strict):
     """
 
     weight: Positive  # beta
-    captions: tuple[Caption, ...] = ()  # public, and never a patient's
+    captions: tuple[Caption, ...] = ()  # public: written down before anybody saw a patient's
 
 
 class Grounding(Strict):
@@ -93,7 +93,7 @@ class Grounding(Strict):
 
     weight: Positive
     temperature: Positive  # tau, in units of the denoising loss
-    captions: tuple[Caption, ...] = Field(min_length=1)  # public, and never a patient's
+    captions: tuple[Caption, ...] = Field(min_length=1)  # public, as above
     each: Annotated[int, Field(ge=1, le=8)] = 1  # K: so many forward passes more
 
     @model_validator(mode="after")
@@ -246,8 +246,11 @@ class Study(Strict):
     def digest(self) -> bytes:
         """SHA-256 (32 bytes) of the manifest's canonical JSON: layout and comments do not count."""
         values = self.model_dump(mode="json")
-        if self.stage_two is None:  # studies of one stage keep the digest that they have always had
+        # Studies that use neither keep the digest that they had before there were such fields.
+        if self.stage_two is None:
             del values["stage_two"]
+        if not self.adapter.frozen_a:
+            del values["adapter"]["frozen_a"]
         text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(b"craftsfl/study/v1\0" + text.encode("ascii")).digest()
 

@@ -57,9 +57,11 @@ def test_all_terms_or_some(values: dict[str, Any]) -> None:
 def test_studies_of_one_stage_keep_their_digest(study_values: dict[str, Any]) -> None:
     """Ledgers and policies name studies by it: a table that is not there is not in it."""
     study = load(study_values)
-    values = study.model_dump(mode="json", exclude={"stage_two"})
+    values = study.model_dump(mode="json", exclude={"stage_two": True, "adapter": {"frozen_a"}})
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
     assert study.digest() == hashlib.sha256(b"craftsfl/study/v1\0" + text.encode()).digest()
+    frozen = {**study_values, "adapter": {**study_values["adapter"], "frozen_a": True}}
+    assert load(frozen).digest() != study.digest()
 
 
 def changed(table: str, **change: Any) -> dict[str, Any]:
