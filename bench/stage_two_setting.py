@@ -32,8 +32,8 @@ BASELINE: Final = "denoising"
 SHUFFLED: Final = "shuffled reference"
 LOSSES: Final = (BASELINE, "+correlation", "+drift", "+grounding", SHUFFLED)
 
-# Every pair of the domain, written down before any patient is drawn. Grounding contrasts a row's own
-# caption with these; alignment subtracts the mean over them, by another encoder.
+# Every pair of the domain, written down before any patient is drawn. Grounding contrasts a row's
+# own caption with these; alignment subtracts the mean over them, by another encoder.
 DOMAIN_CAPTIONS: Final = tuple(
     domain_caption(rare, stain) for rare in RARE_TYPES for stain in STAINS
 )
