@@ -47,6 +47,8 @@ def _remembering(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _first_layers(unet: Unet) -> list[nn.Module]:
     """From the input on: the layers that depend on z_t and t alone and have no adapter."""
+    if getattr(unet.config, "addition_embed_type", None) is not None:
+        return []  # the caption is in the time embedding, and so everywhere
     return list(takewhile(_is_plain, _in_order(unet)))
 
 
@@ -69,7 +71,9 @@ def _before_the_caption(attention: Any) -> Iterator[nn.Module]:  # noqa: ANN401 
     """Layers of a transformer up to its first self-attention."""
     blocks = getattr(attention, "transformer_blocks", None)
     if blocks:
-        yield from (attention.norm, attention.proj_in, blocks[0].norm1, blocks[0].attn1)
+        yield from (attention.norm, attention.proj_in, blocks[0].norm1)
+        if not blocks[0].only_cross_attention:
+            yield blocks[0].attn1
 
 
 def _is_plain(module: nn.Module) -> bool:
