@@ -60,6 +60,8 @@ def test_studies_of_one_stage_keep_their_digest(study_values: dict[str, Any]) ->
     values = study.model_dump(mode="json", exclude={"stage_two": True, "adapter": {"frozen_a"}})
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
     assert study.digest() == hashlib.sha256(b"craftsfl/study/v1\0" + text.encode()).digest()
+    known = "b3e66baae767bdffaf7ae344148915d2f7d86d4fdbb7e17e370c9f16657a5417"  # before the table
+    assert study.digest().hex() == known
     frozen = {**study_values, "adapter": {**study_values["adapter"], "frozen_a": True}}
     assert load(frozen).digest() != study.digest()
 
@@ -80,6 +82,7 @@ def changed(table: str, **change: Any) -> dict[str, Any]:
         (changed("correlation", encoder={"source": "tiny"}), "digest is missing"),
         (changed("correlation", wieght=1), r"did you mean weight\?"),
         (changed("drift", weight=-1.0), "weight"),
+        (changed("drift", captions=["a", "a"]), "listed twice"),
         (changed("grounding", temperature=0), "temperature"),
         (changed("grounding", captions=[]), "captions"),
         (changed("grounding", captions=["a", "a"]), "listed twice"),
