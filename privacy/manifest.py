@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from privacy.config import Strict, load_toml
 from privacy.losses import LossName
@@ -25,15 +25,6 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=2**32 - 1)]  # as the wire counts
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Caption = Annotated[str, Field(min_length=1, max_length=1000)]
-
-
-def _listed_once(captions: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(captions)) != len(captions):
-        raise ValueError("a public caption is listed twice")
-    return captions
-
-
-Captions = Annotated[tuple[Caption, ...], AfterValidator(_listed_once)]
 
 
 class Base(Strict):
@@ -94,7 +85,8 @@ class DriftSuppressor(Strict):
     """
 
     weight: Positive  # beta
-    captions: Captions = ()  # public: written down before anybody saw a patient's
+    # Public: written down before anybody saw a patient's. One that is listed twice counts twice.
+    captions: tuple[Caption, ...] = ()
 
 
 class Grounding(Strict):
@@ -102,11 +94,13 @@ class Grounding(Strict):
 
     weight: Positive
     temperature: Positive  # tau, in units of the denoising loss
-    captions: Captions = Field(min_length=1)  # public, as above
+    captions: tuple[Caption, ...] = Field(min_length=1)  # public, as above
     each: Annotated[int, Field(ge=1, le=8)] = 1  # K: so many forward passes more
 
     @model_validator(mode="after")
     def _are_enough(self) -> Grounding:
+        if len(set(self.captions)) != len(self.captions):
+            raise ValueError("a public caption is listed twice")
         if self.each > len(self.captions):
             raise ValueError(f"each is {self.each} but only {len(self.captions)} are listed")
         return self

@@ -82,7 +82,6 @@ def changed(table: str, **change: Any) -> dict[str, Any]:
         (changed("correlation", encoder={"source": "tiny"}), "digest is missing"),
         (changed("correlation", wieght=1), r"did you mean weight\?"),
         (changed("drift", weight=-1.0), "weight"),
-        (changed("drift", captions=["a", "a"]), "listed twice"),
         (changed("grounding", temperature=0), "temperature"),
         (changed("grounding", captions=[]), "captions"),
         (changed("grounding", captions=["a", "a"]), "listed twice"),
