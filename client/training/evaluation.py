@@ -49,7 +49,7 @@ def held_out_loss(
     before = read_vector(pipeline.unet, layout)
     write_vector(pipeline.unet, layout, vector)
     try:
-        return _losses(pipeline, tiles, draws, torch.Generator().manual_seed(seed))
+        return _losses(pipeline, tiles, draws, np.random.default_rng(seed))
     finally:
         write_vector(pipeline.unet, layout, before)
 
@@ -74,7 +74,7 @@ def loss_change(
 
 @torch.no_grad()
 def _losses(
-    pipeline: Pipeline, tiles: EncodedTiles, draws: int, generator: torch.Generator
+    pipeline: Pipeline, tiles: EncodedTiles, draws: int, generator: np.random.Generator
 ) -> NDArray[np.float64]:
     schedule = NoiseSchedule.of(pipeline.scheduler, pipeline.device)
     at_once = max(1, default_rows(tiles, pipeline.device) // draws)
@@ -82,7 +82,7 @@ def _losses(
     for start in range(0, len(tiles), at_once):
         indices = np.arange(start, min(start + at_once, len(tiles)))
         chosen = [indices[i : i + 1] for i in range(len(indices))]
-        rows = draw_rows(tiles, chosen, draws, len(schedule), generator)
+        rows = draw_rows(tiles, chosen, draws, len(schedule), [generator] * len(chosen))
         found = denoising(pipeline.unet, rows.to(pipeline.device), schedule)
         losses.append(found.cpu().double().reshape(-1, draws).mean(dim=1).numpy())
     return np.concatenate(losses)

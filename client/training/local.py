@@ -1,13 +1,14 @@
 """Patient-level DP-SGD on the site's tiles, with a resident model.
 
-A step draws patients (Poisson), at most k tiles of each and m (t, noise) draws of every tile,
-clips each patient's mean gradient, adds noise from a cryptographic source and divides by q N with
-the declared N. The optimiser sees noised gradients only: what it makes of them costs no budget.
+A step draws patients (Poisson), k tiles of each and m (t, noise) draws of every tile, gives each
+patient a place in a physical batch of one public shape, clips each patient's mean gradient, adds
+noise from a cryptographic source and divides by q N with the declared N. The optimiser sees noised
+gradients only: what it makes of them costs no budget.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -16,17 +17,21 @@ import torch
 from numpy.typing import NDArray
 
 from client.training.encoding import EncodedTiles
-from client.training.rows import draw_rows, fresh_generator
+from client.training.proof import Cards, large_vector
+from client.training.rows import by_place, draw_rows, generators_of, no_rows
 from client.training.trainer import Progress, ShouldStop, TrainingStopped
-from model.adapters import Unet, attach, parameters, write_vector
+from model.adapters import Unet, attach, parameters, read_vector, write_vector
 from model.base import Pipeline
 from model.layout import Layout
-from model.losses import NoiseSchedule, check_adapted, loss_of
+from model.losses import NoiseSchedule, Rows, check_adapted, loss_of
+from privacy.dpsgd.assignment import Assign, fixed, packed
 from privacy.dpsgd.choice import choose_engine
-from privacy.dpsgd.engine import ClippingEngine, PhysicalBatch
+from privacy.dpsgd.engine import BLANK, ClippingEngine, PhysicalBatch
+from privacy.dpsgd.isolation import Isolation, isolation_of
 from privacy.dpsgd.noise import NoiseSource, SystemNoise
-from privacy.dpsgd.sampling import choose_tiles, pack_patients, poisson_draw
+from privacy.dpsgd.sampling import choose_tiles, poisson_draw
 from privacy.dpsgd.step import private_gradient, release_of
+from privacy.dpsgd.substreams import Substreams
 from privacy.errors import ConfigError, ModelError
 from privacy.manifest import Study, Training
 
@@ -44,7 +49,13 @@ class _Resident:
     """The tiles that are in memory, and each patient's among them."""
 
     tiles: EncodedTiles = field(repr=False)
-    patients: Sequence[NDArray[np.int64]] = field(repr=False)
+    numbers: NDArray[np.int64] = field(repr=False)  # of the patients: they stay, whoever leaves
+    tiles_of: Mapping[int, NDArray[np.int64]] = field(repr=False)
+
+    @classmethod
+    def of(cls, tiles: EncodedTiles) -> _Resident:
+        numbers = np.unique(tiles.patient_of.numpy())
+        return cls(tiles, numbers, dict(zip(numbers.tolist(), tiles.by_patient(), strict=True)))
 
 
 class LocalTrainer:
@@ -63,11 +74,14 @@ class LocalTrainer:
         noise: NoiseSource | None = None,
         physical_rows: int | None = None,
         engine: EngineFactory = choose_engine,
+        assign: Assign = packed,
     ) -> None:
         """Attach the study's adapter to `pipeline`.
 
-        `physical_rows` bounds the rows that go through the UNet at once (memory and speed only:
-        the result does not depend on it). Raises `ConfigError` where `site` is no member, and
+        `physical_rows` bounds the rows that go through the UNet at once, if one patient has no
+        more (memory and speed; beyond rounding the result does not depend on it). `assign` says
+        where patients stand: `packed` takes a device on which `prove_isolation` finds that places
+        do not matter. Raises `ConfigError` where `site` is no member, and
         `ModelError` where the study's loss does not fit to model or tiles.
         """
         member = study.site(site)
@@ -82,10 +96,13 @@ class LocalTrainer:
         _check_loss(study, pipeline, tiles)
         self._loss = loss_of(study, pipeline)
         self._schedule = NoiseSchedule.of(pipeline.scheduler, pipeline.device)
-        self._resident = _Resident(tiles, tiles.by_patient())
+        self._resident = _Resident.of(tiles)
         self._noise = noise or SystemNoise()
-        self._physical_rows = physical_rows or default_rows(tiles, pipeline.device)
+        self._rows_each = study.training.tiles_per_patient * study.training.draws_per_tile
+        rows = physical_rows or default_rows(tiles, pipeline.device)
+        self._places = max(1, min(rows // self._rows_each, member.declared_patients))
         self._engine = engine
+        self._assign = assign
 
     @property
     def layout(self) -> Layout:
@@ -111,43 +128,76 @@ class LocalTrainer:
         delta: NDArray[np.float32] = flat.detach().numpy() - adapter
         return delta
 
+    def prove_isolation(self) -> None:
+        """Try on this device, before any patient's row is used, that rows keep to themselves.
+
+        Sixteen batches of made-up rows at a large adapter (`privacy.dpsgd.isolation`). Where a
+        gradient depends on its place alone, patients get fixed places from now on. Raises
+        `ModelError` where it depends on what other places hold: clipping would bound nothing.
+        """
+        with self._engine(self._unet, parameters(self._unet, self._layout)) as engine:
+            found = self._isolation(engine)
+        if not found.in_place:
+            raise ModelError(
+                f"On the device {self._unet.device}, what one patient's rows hold changes the "
+                "gradients of others: clipping would not bound what a patient can tell.",
+                'Set agent.device = "cpu" in site.toml, or try another version of torch or of '
+                "the driver.",
+            )
+        if not found.permuted:
+            self._assign = fixed
+
+    def _isolation(self, engine: ClippingEngine) -> Isolation:
+        before = read_vector(self._unet, self._layout)
+        like = no_rows(self._resident.tiles)
+        cards = Cards(like, self._places, self._rows_each, len(self._schedule))
+        write_vector(self._unet, self._layout, large_vector(self._layout))
+        try:
+            return isolation_of(
+                engine,
+                lambda standing: self._physical(cards.dealt(standing), torch.arange(len(standing))),
+                self._places,
+            )
+        finally:
+            write_vector(self._unet, self._layout, before)
+
     def withdraw(self, patients: Collection[int]) -> None:
         """See `ResidentTrainer.withdraw`."""
-        tiles = self._resident.tiles.without(patients)
-        self._resident = _Resident(tiles, tiles.by_patient())
+        self._resident = _Resident.of(self._resident.tiles.without(patients))
 
     def _batches(self, should_stop: ShouldStop) -> Iterator[PhysicalBatch]:
-        """The physical batches of one step, of fresh draws; whole patients each."""
-        training, noise = self._training, self._noise
+        """The physical batches of one step, of fresh draws."""
+        streams = Substreams.fresh(self._noise)
         resident = self._resident  # the whole step sees one state, whoever withdraws meanwhile
-        drawn = poisson_draw(len(resident.patients), training.sampling_rate, noise)
-        chosen = [self._choose(resident.patients[patient]) for patient in drawn]
-        generator = fresh_generator(noise)
-        counts = [len(tiles) * training.draws_per_tile for tiles in chosen]
+        drawn = poisson_draw(resident.numbers, self._training.sampling_rate, streams)
         if should_stop():  # also where nobody was drawn
             raise TrainingStopped
-        for group in pack_patients(counts, self._physical_rows):
+        for patients in self._assign(drawn, self._places, streams).batches:
             if should_stop():
                 raise TrainingStopped
-            owners = np.repeat(drawn[group], [counts[position] for position in group])
-            tiles = [chosen[position] for position in group]
-            yield self._batch(resident.tiles, tiles, owners, generator)
-
-    def _choose(self, tiles: NDArray[np.int64]) -> NDArray[np.int64]:
-        return tiles[choose_tiles(len(tiles), self._training.tiles_per_patient, self._noise)]
+            yield self._batch(resident, patients, streams)
 
     def _batch(
-        self,
-        tiles: EncodedTiles,
-        chosen: Sequence[NDArray[np.int64]],
-        owners: NDArray[np.int64],
-        generator: torch.Generator,
+        self, resident: _Resident, patients: NDArray[np.int64], streams: Substreams
     ) -> PhysicalBatch:
-        draws, steps = self._training.draws_per_tile, len(self._schedule)
-        rows = draw_rows(tiles, chosen, draws, steps, generator).to(self._unet.device)
+        """Of `patients`, int64 [places]: a number, or `BLANK`."""
+        k, draws = self._training.tiles_per_patient, self._training.draws_per_tile
+        present = patients[patients != BLANK]
+        chosen = []
+        for number in present.tolist():
+            own = resident.tiles_of[number]
+            chosen.append(own[choose_tiles(number, len(own), k, streams)])
+        generators = generators_of(present, streams)
+        rows = draw_rows(resident.tiles, chosen, draws, len(self._schedule), generators)
+        rows = by_place(rows, torch.from_numpy(patients != BLANK), self._rows_each)
+        return self._physical(rows, torch.from_numpy(patients))
+
+    def _physical(self, rows: Rows, patients: torch.Tensor) -> PhysicalBatch:
+        on_device = rows.to(self._unet.device)
         return PhysicalBatch(
-            patients=torch.from_numpy(owners),
-            losses=lambda: self._loss(self._unet, rows, self._schedule),
+            patients=patients,
+            losses=lambda: self._loss(self._unet, on_device, self._schedule),
+            rows_each=self._rows_each,
         )
 
 

@@ -1,7 +1,7 @@
 """From drawn tiles to the rows of a physical batch: (tile, t, noise), m of each tile.
 
-The diffusion's own t and noise protect no one; they come from a torch generator that is seeded
-afresh by the site's cryptographic source for every step, and so are never used twice.
+The diffusion's own t and noise protect no one. They come from ordinary generators; each patient's
+is seeded with 128 bits of the step's secret randomness, and so no patient's depend on another's.
 """
 
 from __future__ import annotations
@@ -15,24 +15,25 @@ from torch import Tensor
 
 from client.training.encoding import EncodedTiles
 from model.losses import Rows
-from privacy.dpsgd.noise import NoiseSource
+from privacy.dpsgd.substreams import Purpose, Substreams
 
 
-def fresh_generator(source: NoiseSource) -> torch.Generator:
-    """A CPU generator seeded with 53 bits of `source`."""
-    seed = int(source.uniform(1)[0] * 2**53)
-    return torch.Generator().manual_seed(seed)
+def generators_of(patients: NDArray[np.int64], streams: Substreams) -> list[np.random.Generator]:
+    """A generator for each of `patients` (their numbers)."""
+    keys = streams.words(Purpose.ROWS, patients)
+    return [np.random.Generator(np.random.Philox(key=key)) for key in keys]
 
 
-def draw_timesteps(tiles: int, draws: int, steps: int, generator: torch.Generator) -> Tensor:
+def draw_timesteps(
+    tiles: int, draws: int, steps: int, generator: np.random.Generator
+) -> NDArray[np.int64]:
     """Timesteps [tiles * draws] in 0..steps-1, uniform, those of one tile spread out evenly.
 
     Draw j of a tile falls into the j-th of `draws` equal parts (stratified sampling): the mean
     over the draws stays unbiased and varies less.
     """
-    places = torch.rand(tiles, draws, generator=generator, dtype=torch.float64)
-    spread = (places + torch.arange(draws)) / draws
-    return (spread * steps).long().clamp(max=steps - 1).reshape(-1)
+    spread = (generator.random((tiles, draws)) + np.arange(draws)) / draws
+    return (spread * steps).astype(np.int64).clip(max=steps - 1).reshape(-1)
 
 
 def draw_rows(
@@ -40,23 +41,44 @@ def draw_rows(
     chosen: Sequence[NDArray[np.int64]],
     draws: int,
     steps: int,
-    generator: torch.Generator,
+    generators: Sequence[np.random.Generator],
 ) -> Rows:
     """Rows of the patients whose tile indices are `chosen`, patient after patient; on the CPU.
 
-    Each patient takes its numbers from the generator in turn, so that a split of the patients
-    into other physical batches gives the same rows.
+    Each patient takes its numbers from its own of `generators`, so that they are the same whoever
+    else is there, and in whatever physical batch.
     """
     times, noises = [], []
     shape = tiles.latents.shape[1:]
-    for indices in chosen:
+    for indices, generator in zip(chosen, generators, strict=True):
+        count = len(indices) * draws
         times.append(draw_timesteps(len(indices), draws, steps, generator))
-        noises.append(torch.randn(len(indices) * draws, *shape, generator=generator))
+        noises.append(generator.standard_normal((count, *shape), dtype=np.float32))
     rows = torch.from_numpy(np.concatenate(chosen)).repeat_interleave(draws)
     return Rows(
         latents=tiles.latents[rows],
-        timesteps=torch.cat(times),
-        noise=torch.cat(noises),
+        timesteps=torch.from_numpy(np.concatenate(times)),
+        noise=torch.from_numpy(np.concatenate(noises)),
         text=tiles.text[tiles.caption_of[rows]],
         reference=None if tiles.reference is None else tiles.reference[rows],
+    )
+
+
+def by_place(rows: Rows, filled: Tensor, rows_each: int) -> Rows:
+    """`rows`, of one patient after the other, brought to the `filled` places: bool [places].
+
+    The rows of the other places are blank.
+    """
+    places = filled.repeat_interleave(rows_each).nonzero().flatten()
+    return rows.spread(places, len(filled) * rows_each)
+
+
+def no_rows(tiles: EncodedTiles) -> Rows:
+    """Rows of the shapes and types that `draw_rows` gives, but none."""
+    return Rows(
+        latents=tiles.latents[:0],
+        timesteps=torch.empty(0, dtype=torch.int64),
+        noise=tiles.latents[:0],
+        text=tiles.text[:0],
+        reference=None if tiles.reference is None else tiles.reference[:0],
     )

@@ -15,7 +15,7 @@ from model.losses.features import (
 )
 from model.losses.reference import reference_correlations
 from model.losses.registry import LOSSES, find_loss, loss_of, stage_two_loss
-from model.losses.rows import NoiseSchedule, Rows, Scheduler
+from model.losses.rows import NoiseSchedule, Rows, Scheduler, each
 from model.losses.stage_two import Loss, StageTwoLoss, agreement, denoising
 from model.losses.terms import (
     above_diagonal,
@@ -41,6 +41,7 @@ __all__ = [
     "contrast",
     "correlations",
     "denoising",
+    "each",
     "feature_side",
     "find_block",
     "find_loss",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -26,13 +27,24 @@ class Rows:
 
     def to(self, device: torch.device | str) -> Rows:
         """The same rows on `device`."""
-        return Rows(
-            latents=self.latents.to(device),
-            timesteps=self.timesteps.to(device),
-            noise=self.noise.to(device),
-            text=self.text.to(device),
-            reference=None if self.reference is None else self.reference.to(device),
-        )
+        return each(lambda values: values.to(device), self)
+
+    def spread(self, places: Tensor, count: int) -> Rows:
+        """`count` rows: these at `places` (int64 [n]); elsewhere zeros, which are blank."""
+
+        def spread(values: Tensor) -> Tensor:
+            return values.new_zeros(count, *values.shape[1:]).index_copy_(0, places, values)
+
+        return each(spread, self)
+
+
+def each(function: Callable[..., Tensor], *rows: Rows) -> Rows:
+    """Rows whose every tensor is `function` of the same one of `rows`; None where one has none."""
+    made: dict[str, Tensor | None] = {}
+    for part in fields(Rows):
+        values = [getattr(some, part.name) for some in rows]
+        made[part.name] = None if any(value is None for value in values) else function(*values)
+    return Rows(**made)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,25 +10,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from privacy.dpsgd.engine import ClippedSum, PhysicalBatch
+from privacy.dpsgd.engine import BLANK, ClippedSum, PatientGradients, PhysicalBatch
 from privacy.errors import AccountingError, ModelError
+
+GRID_BITS: Final = 40
+"""Contributions are integers in units of C 2^-40: 2^23 patients fit into 64 bits."""
 
 # Columns of the flat buffer that are held in float64 at once: on a CPU they stay in its cache.
 _COLUMNS_CPU: Final = 1 << 14
 _COLUMNS_GPU: Final = 1 << 18
 
-# (batch, owners int64 [rows] in 0..patients-1, patients) to the gradients float32 [patients, P] of
-# every patient's mean loss, which the caller may overwrite, and which of them are finite.
-PerPatient: TypeAlias = Callable[[PhysicalBatch, Tensor, int], tuple[Tensor, Tensor]]
+Gradients: TypeAlias = Callable[[PhysicalBatch], PatientGradients]
 
 
 def sum_clipped(
-    batches: Iterable[PhysicalBatch],
-    clipping_norm: float,
-    like: Tensor,
-    per_patient: PerPatient,
+    batches: Iterable[PhysicalBatch], clipping_norm: float, like: Tensor, gradients: Gradients
 ) -> ClippedSum:
-    """`ClippingEngine.clipped_sum` for an engine that takes gradients by `per_patient`.
+    """`ClippingEngine.clipped_sum` for an engine that takes gradients by `gradients`.
 
     `like` is a tensor of P elements on the device of the model.
     """
@@ -37,34 +35,38 @@ def sum_clipped(
     seen: set[int] = set()
     dropped = 0
     for batch in batches:
-        names, owners = torch.unique(batch.patients, return_inverse=True)
-        _check_whole(seen, names.tolist())
-        found = per_patient(batch, owners.to(like.device), len(names))
+        present = _check_apart(seen, batch.patients)
+        found = gradients(batch)
         total = _zeros(like) if total is None else total
-        dropped += add_clipped(total, *found, clipping_norm)
+        dropped += present - add_clipped(total, found, clipping_norm)
         del found  # before the next forward pass
-    return ClippedSum(_zeros(like) if total is None else total, patients=len(seen), dropped=dropped)
+    total = _zeros(like) if total is None else total
+    grid = clipping_norm * 2.0**-GRID_BITS
+    return ClippedSum(total.double() * grid, patients=len(seen), dropped=dropped)
 
 
 def _zeros(like: Tensor) -> Tensor:
-    return torch.zeros(like.numel(), dtype=torch.float64, device=like.device)
+    return torch.zeros(like.numel(), dtype=torch.int64, device=like.device)
 
 
-def add_clipped(total: Tensor, gradients: Tensor, finite: Tensor, clipping_norm: float) -> int:
-    """Add the rows of `gradients`, each clipped, to `total`; return how many were dropped.
+def add_clipped(total: Tensor, found: PatientGradients, clipping_norm: float) -> int:
+    """Add each place's gradient, clipped, to `total`; return how many places added anything.
 
-    `total` float64 [P], `gradients` float32 [patients, P], `finite` bool [patients]. A row that
-    is marked or turns out not to be finite is left out, and overwritten with zeros. Norm and sum
-    are taken in float64, a few columns at a time: no copy of `gradients` is made.
+    `total` int64 [P], in units of C 2^-40. A place that is not usable, or whose gradient turns out
+    not to be finite, is *selected* away and overwritten with zeros: weighted with zero, one NaN
+    would be everybody's. Norms are taken in float64, a few columns at a time: no copy is made.
+    Each number is rounded towards zero, which lengthens no vector; integers add up exactly, in
+    any order and on any number of devices.
     """
+    gradients = found.values
     norms = _norms(gradients)
-    kept = finite & norms.isfinite()
-    if not bool(kept.all()):
-        gradients[~kept] = 0.0  # zero times NaN would be NaN
-    scales = torch.where(kept, clipping_norm / norms.clamp(min=clipping_norm), 0.0)
+    kept = found.usable & norms.isfinite()
+    gradients.masked_fill_(~kept[:, None], 0.0)
+    scales = torch.where(kept, 2.0**GRID_BITS / norms.clamp(min=clipping_norm), 0.0)
     for part in _parts(gradients):
-        total[part] += scales @ gradients[:, part].double()  # sum of g min(1, C / |g|)
-    return int((~kept).sum())
+        scaled = gradients[:, part].double() * scales[:, None]  # g min(1, C / |g|) / (C 2^-40)
+        total[part] += scaled.to(torch.int64).sum(dim=0)
+    return int(kept.sum())
 
 
 def _norms(gradients: Tensor) -> Tensor:
@@ -81,27 +83,46 @@ def _parts(gradients: Tensor) -> list[slice]:
     return [slice(start, start + width) for start in range(0, gradients.shape[1], width)]
 
 
-def mean_losses(losses: Tensor, owners: Tensor, patients: int) -> Tensor:
-    """Sum over patients of each one's mean row loss: a scalar to take the gradient of.
+def mean_losses(losses: Tensor, batch: PhysicalBatch) -> Tensor:
+    """Sum over places of each one's mean row loss: a scalar to take the gradient of.
 
     Raises `AccountingError` unless there is one loss for each row that a gradient leads to.
     """
-    if losses.shape != owners.shape:
+    places, rows_each = batch.shape
+    if losses.shape != (places * rows_each,):
         raise AccountingError(
-            f"{tuple(losses.shape)} losses for {len(owners)} rows.",
+            f"{tuple(losses.shape)} losses for {places * rows_each} rows.",
             "A loss must return one number for each row.",
         )
     if not losses.requires_grad:
         raise unfollowed()
-    weights = (1.0 / torch.bincount(owners, minlength=patients))[owners]
-    return (losses.float() * weights).sum()
+    return losses.float().sum() / rows_each
 
 
-def finite_patients(losses: Tensor, owners: Tensor, patients: int) -> Tensor:
-    """bool [patients]: all of the patient's losses are finite."""
-    wrong = torch.zeros(patients, dtype=torch.int64, device=owners.device)
-    wrong.index_add_(0, owners, (~losses.detach().isfinite()).long())
-    return wrong == 0
+def usable_places(losses: Tensor, batch: PhysicalBatch) -> Tensor:
+    """bool [places]: somebody stands there, and all of the losses are finite."""
+    finite: Tensor = losses.detach().isfinite().view(batch.shape).all(dim=1)
+    return finite & (batch.patients != BLANK).to(finite.device)
+
+
+class OneShape:
+    """Remembers the shape of an engine's first batch, and refuses every other one."""
+
+    def __init__(self) -> None:
+        self._shape: tuple[int, int] | None = None
+
+    def check(self, batch: PhysicalBatch) -> None:
+        """Raise `AccountingError` for a batch of another shape, or of none."""
+        places, rows_each = batch.shape
+        if batch.patients.dim() != 1 or places < 1 or rows_each < 1:
+            raise AccountingError("A physical batch has at least one place of one row.")
+        self._shape = self._shape or batch.shape
+        if batch.shape != self._shape:
+            raise AccountingError(
+                f"A physical batch has {places} places of {rows_each} rows; the engine's others "
+                f"have {self._shape[0]} of {self._shape[1]}.",
+                "Fill places with blanks: gradients round by the number of rows beside them.",
+            )
 
 
 def check_clipping_norm(clipping_norm: float) -> None:
@@ -139,9 +160,12 @@ def unfollowed() -> AccountingError:
     )
 
 
-def _check_whole(seen: set[int], names: list[int]) -> None:
-    if not seen.isdisjoint(names):
+def _check_apart(seen: set[int], patients: Tensor) -> int:
+    """How many patients stand in the batch; raises where one of them stood somewhere already."""
+    names = [name for name in patients.tolist() if name != BLANK]
+    if len(set(names)) != len(names) or not seen.isdisjoint(names):
         raise AccountingError(
-            "A patient stands in two physical batches.", "Keep all rows of a patient together."
+            "A patient stands in two places.", "Keep all rows of a patient together."
         )
     seen.update(names)
+    return len(names)

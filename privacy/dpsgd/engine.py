@@ -6,31 +6,52 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 import torch
+
+BLANK: Final = -1
+"""In `PhysicalBatch.patients`: a place in which nobody stands."""
 
 
 @dataclass(frozen=True)
 class PhysicalBatch:
     """Rows that go through the network together, and whose they are. Never leaves the site.
 
-    `patients`: int64 [rows], any number that names a row's patient within the step. All rows of a
-    patient (its tiles, and the draws of each) stand in one physical batch.
-    `losses`: runs the forward pass and returns the loss of every row, [rows], each a function of
-    that row alone. Every forward pass keeps the rows' number and order; one that shall get no
-    gradient runs under `torch.no_grad()`.
+    `patients`: int64 [places], any number that names the patient of a place within the step, or
+    `BLANK`. A place holds `rows_each` rows, one place after the other, and a patient has one place.
+    `losses`: runs the forward pass and returns the loss of every row, [places * rows_each], each a
+    function of that row alone; blank rows hold anything. Every forward pass keeps the rows' number
+    and order; one that shall get no gradient runs under `torch.no_grad()`.
     """
 
     patients: torch.Tensor
     losses: Callable[[], torch.Tensor]
+    rows_each: int = 1
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(places, rows of each): public, and the same for every batch of an engine."""
+        return len(self.patients), self.rows_each
+
+
+@dataclass(frozen=True)
+class PatientGradients:
+    """Each place's gradient, before any clip. Secret.
+
+    `values`: float32 [places, P], which the caller may overwrite; anything where `usable` is false.
+    `usable`: bool [places]: somebody stands there, and all losses are finite.
+    """
+
+    values: torch.Tensor
+    usable: torch.Tensor
 
 
 @dataclass(frozen=True)
 class ClippedSum:
     """Sum of the clipped gradients of one step. Secret until noise is added.
 
-    `total`: float64 [P]; float64 so that rounding adds nothing to the clipping norm.
+    `total`: float64 [P], multiples of C 2^-40.
     `patients`: how many were drawn; `dropped`: how many of them contributed zero because their
     loss or gradient was not finite. Both counts tell about the draw: they stay at the site.
     """
@@ -66,18 +87,32 @@ class ClippingEngine(Protocol):
     def size(self) -> int:
         """P: number of trainable parameters, in the order of the flat vector."""
 
+    def gradients(self, batch: PhysicalBatch) -> PatientGradients:
+        """The gradient of the mean row loss of every place.
+
+        **A place's gradient is a function of its own rows, of the place and of the batch's shape,
+        and of nothing that other places hold, bit for bit**: blanks, other patients, values that
+        are not finite or denormal. Float32 rounds by the *number* of rows (other kernels serve 1,
+        3 and 16 of them), and a hostile adapter amplifies that rounding to many times C; hence one
+        shape for all batches. What a kernel does with a *place* is the device's affair:
+        `privacy.dpsgd.isolation` looks, on the very device.
+
+        Raises `AccountingError` for another shape than the engine's first batch had, losses of
+        another shape, or a forward pass whose gradient could not be followed.
+        """
+
     def clipped_sum(self, batches: Iterable[PhysicalBatch], clipping_norm: float) -> ClippedSum:
         """Sum over patients of g min(1, C / |g|), g the gradient of the patient's mean row loss.
 
-        - Removing any one patient changes the sum by at most C (1 + 1e-6) in L2 norm and leaves
-          the other patients' contributions unchanged, however many rows it has.
-        - No batches: zeros.
+        - Removing any one patient, with a blank in the place, changes the sum by at most
+          C (1 + 1e-6) in L2 norm, and the other patients' contributions by not one bit: whatever
+          the rows and the adapter hold.
+        - Contributions are added in integers: their order changes nothing.
+        - No batches, or blanks alone: zeros.
         - A patient with a loss or gradient that is not finite contributes zero.
-        - The split into physical batches does not change the sum.
         - Train and eval mode give the same sum, if the module has no dropout.
 
         Raises `AccountingError` for a clipping norm that is not positive and finite, a patient
-        in two physical batches, losses of another shape than `patients`, or a forward pass whose
-        gradient could not be followed. An error from `losses` passes through; the engine can be
-        used again afterwards.
+        who stands in two places, and as `gradients` does. An error from `losses` passes through;
+        the engine can be used again afterwards.
         """

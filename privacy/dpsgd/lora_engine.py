@@ -6,18 +6,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from privacy.dpsgd.clipping import (
+    OneShape,
     check_rows_stay_apart,
     check_trainable,
-    finite_patients,
     mean_losses,
     sum_clipped,
     unfollowed,
+    usable_places,
 )
-from privacy.dpsgd.engine import ClippedSum, Closing, PhysicalBatch
-from privacy.dpsgd.lora_leaves import Leaf, PatientGradients, Places, check_leaf, replacement
+from privacy.dpsgd.engine import ClippedSum, Closing, PatientGradients, PhysicalBatch
+from privacy.dpsgd.lora_leaves import GradientBuffer, Leaf, Places, check_leaf, replacement
+from privacy.dpsgd.reproducible import reproducible
 from privacy.errors import ModelError
 
 
@@ -26,7 +28,7 @@ class LoraEngine(Closing):
 
     For linear layers and two-dimensional convolutions (with or without bias, groups of 1), as
     peft's LoRA has them; either factor may be frozen. Meant for small ones: a physical batch
-    takes 4 bytes for each parameter and patient. Works in train and eval mode, under autocast
+    takes 4 bytes for each parameter and place. Works in train and eval mode, under autocast
     (gradients in the lower precision, sums, norms and clip in float32 and float64) and under
     gradient checkpointing of both kinds. Nothing is attached to the module between calls.
 
@@ -41,6 +43,7 @@ class LoraEngine(Closing):
         slices = _slices(self._parameters)
         self._places = tuple(slices.values())
         self._leaves = _leaves(module, slices)
+        self._shape = OneShape()
 
     @property
     def size(self) -> int:
@@ -50,30 +53,30 @@ class LoraEngine(Closing):
     def close(self) -> None:
         """Nothing to do: the module is as it was after every call."""
 
+    def gradients(self, batch: PhysicalBatch) -> PatientGradients:
+        """See `ClippingEngine.gradients`."""
+        self._shape.check(batch)
+        device = self._parameters[0].device
+        found = GradientBuffer(batch.shape, self.size, device)
+        with reproducible(device), self._replaced(found), torch.enable_grad():
+            losses = batch.losses()
+            total = mean_losses(losses, batch)
+            found.open = True  # not before: a loss may take gradients of its own
+            total.backward()  # type: ignore[no-untyped-call]
+            found.open = False
+            if any(parameter.grad is not None for parameter in self._parameters):
+                raise unfollowed()  # a weight was used past its layer's forward
+        return PatientGradients(found.finished(self._places), usable_places(losses, batch))
+
     def clipped_sum(self, batches: Iterable[PhysicalBatch], clipping_norm: float) -> ClippedSum:
         """See `ClippingEngine.clipped_sum`."""
         check_rows_stay_apart(self._parts)
         _check_not_compiled(self._parts)
         like = self._parameters[0].new_empty(()).expand(self.size)
-        return sum_clipped(batches, clipping_norm, like, self._per_patient)
-
-    def _per_patient(
-        self, batch: PhysicalBatch, owners: Tensor, patients: int
-    ) -> tuple[Tensor, Tensor]:
-        """Gradients float32 [patients, P] of each patient's mean loss; bool [patients]: finite."""
-        gradients = PatientGradients(owners, patients, self.size)
-        with self._replaced(gradients), torch.enable_grad():
-            losses = batch.losses()
-            total = mean_losses(losses, owners, patients)
-            gradients.open = True  # not before: a loss may take gradients of its own
-            total.backward()  # type: ignore[no-untyped-call]
-            gradients.open = False
-            if any(parameter.grad is not None for parameter in self._parameters):
-                raise unfollowed()  # a weight was used past its layer's forward
-        return gradients.finished(self._places), finite_patients(losses, owners, patients)
+        return sum_clipped(batches, clipping_norm, like, self.gradients)
 
     @contextmanager
-    def _replaced(self, into: PatientGradients) -> Iterator[None]:
+    def _replaced(self, into: GradientBuffer) -> Iterator[None]:
         """The leaves' forwards replaced inside; afterwards no trace, error or not."""
         if any("forward" in vars(leaf) for leaf, _ in self._leaves):
             raise ModelError(

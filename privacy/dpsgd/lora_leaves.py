@@ -1,8 +1,10 @@
 """Per-patient gradients of linear layers and convolutions, taken in the backward pass.
 
 A leaf's forward is replaced by an autograd function that computes the same output. Its backward
-contracts the output's gradient with the input row by row (Goodfellow 2015, arXiv 1510.01799),
-adds the result to the patient's row of one flat buffer, and returns no gradient for the weight.
+contracts the output's gradient with the input, place by place (Goodfellow 2015, arXiv 1510.01799),
+writes the result into the place's row of one flat buffer, and returns no gradient for the weight.
+Shapes and order of all this follow from the batch's shape alone, and nothing is scattered: there
+is no atomic addition whose order could vary.
 The factors of LoRA are small, r (d_in + d_out) numbers a layer, so nothing is gained by never
 forming their gradients ("ghost" norms), which need a second backward pass.
 """
@@ -35,46 +37,47 @@ class Places:
     bias: slice | None
 
 
-class PatientGradients:
-    """The flat buffer of one physical batch: float32 [patients, P], filled while it is open."""
+class GradientBuffer:
+    """The flat buffer of one physical batch: float32 [places, P], filled while it is open."""
 
-    def __init__(self, owners: Tensor, patients: int, parameters: int) -> None:
-        """`owners` int64 [rows]: each row's patient, in 0..patients-1."""
+    def __init__(self, shape: tuple[int, int], parameters: int, device: torch.device) -> None:
+        """`shape`: (places, rows of each)."""
         # Not zeros: its memory is first touched late in the backward pass, when the activations of
         # the later layers are gone already, and the peak of a step stays where it is.
-        self._flat = torch.empty((patients, parameters), device=owners.device)
+        self._flat = torch.empty((shape[0], parameters), device=device)
         self.open = False
-        self._owners = owners
-        self._written: set[int] = set()  # where the written places start
-        alone = torch.arange(len(owners), device=owners.device)
-        self._apart = patients == len(owners) and torch.equal(owners, alone)
+        self.places, self.rows_each = shape
+        self._written: set[int] = set()  # where the written columns start
 
     def __len__(self) -> int:
         """Number of rows in the physical batch."""
-        return len(self._owners)
+        return self.places * self.rows_each
 
-    def add(self, place: slice, rows: Tensor) -> None:
-        """Add a parameter's gradients [rows, ...] to those of the rows' patients."""
-        columns = self._flat[:, place]
-        again = place.start in self._written
-        self._written.add(place.start)
-        if self._apart:  # a row each, in order: the sum over rows is the row
-            mine = columns.view(rows.shape)
-            mine.add_(rows) if again else mine.copy_(rows)
-        else:
-            start = columns if again else columns.zero_()
-            start.index_add_(0, self._owners, rows.flatten(1).float())
+    def add(self, columns: slice, found: Tensor) -> None:
+        """Add a parameter's gradients [places, ...] to those of the places."""
+        mine = self._flat[:, columns].view(found.shape)
+        again = columns.start in self._written
+        self._written.add(columns.start)
+        mine.add_(found) if again else mine.copy_(found)
 
-    def finished(self, places: Iterable[slice]) -> Tensor:
-        """The buffer; zeros in those of `places` (all of them together: P) that no pass reached."""
-        for place in places:
-            if place.start not in self._written:
-                self._flat[:, place] = 0.0
+    def by_place(self, rows: Tensor) -> Tensor:
+        """Sum over each place's rows, one after the other: [rows, ...] to [places, ...]."""
+        apart = rows.view(self.places, self.rows_each, *rows.shape[1:])
+        found = apart[:, 0]
+        for j in range(1, self.rows_each):
+            found = found + apart[:, j]
+        return found
+
+    def finished(self, columns: Iterable[slice]) -> Tensor:
+        """The buffer; zeros in those of `columns` (together: P) that no pass has reached."""
+        for part in columns:
+            if part.start not in self._written:
+                self._flat[:, part] = 0.0
         return self._flat
 
 
-def replacement(leaf: Leaf, places: Places, into: PatientGradients) -> Callable[[Tensor], Tensor]:
-    """A forward for `leaf`: the same output, but per-patient gradients go to `into`.
+def replacement(leaf: Leaf, places: Places, into: GradientBuffer) -> Callable[[Tensor], Tensor]:
+    """A forward for `leaf`: the same output, but the gradients of places go to `into`.
 
     It raises `AccountingError` where a pass with gradient has other rows than the batch.
     """
@@ -133,7 +136,7 @@ class _LinearRows(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         places: Places,
-        into: PatientGradients,
+        into: GradientBuffer,
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.places, ctx.into = places, into
@@ -145,10 +148,10 @@ class _LinearRows(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         places, into = ctx.places, ctx.into
         if into.open:
-            rows, (d_out, d_in) = len(into), weight.shape
-            flat_dy = dy if dy.dim() == 3 else dy.reshape(rows, -1, d_out)
+            count, (d_out, d_in) = into.places, weight.shape
+            flat_dy = dy.reshape(count, -1, d_out)  # a place's rows lie one after the other
             if places.weight is not None:
-                flat_x = x if x.dim() == 3 else x.reshape(rows, -1, d_in)
+                flat_x = x.reshape(count, -1, d_in)
                 into.add(places.weight, _product(flat_dy.transpose(1, 2), flat_x))
             if places.bias is not None:
                 into.add(places.bias, flat_dy.sum(dim=1))
@@ -201,7 +204,7 @@ class _ConvRows(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         places: Places,
-        into: PatientGradients,
+        into: GradientBuffer,
         geometry: _Geometry,
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
@@ -217,9 +220,9 @@ class _ConvRows(torch.autograd.Function):
         places, into, geometry = ctx.places, ctx.into, ctx.geometry
         if into.open:
             if places.weight is not None:
-                into.add(places.weight, _conv_weight(dy, x, geometry))
+                into.add(places.weight, into.by_place(_conv_weight(dy, x, geometry)))
             if places.bias is not None:
-                into.add(places.bias, dy.sum(dim=(2, 3)))
+                into.add(places.bias, into.by_place(dy.sum(dim=(2, 3))))
         dx = _conv_input(dy, x, weight, geometry) if ctx.needs_input_grad[0] else None
         return dx, None, None, None, None, None
 

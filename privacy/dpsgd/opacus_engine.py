@@ -2,7 +2,7 @@
 
 opacus keeps, for every trainable leaf, the inputs of the forward pass, and contracts them with the
 gradients of the outputs row by row (Goodfellow 2015, arXiv 1510.01799). Here its hooks sit on the
-trainable leaves alone, and its per-row gradients are added up by patient before the clip.
+trainable leaves alone, and its per-row gradients are added up by place before the clip.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from opacus.grad_sample import GradSampleHooks
 from torch import nn
 
 from privacy.dpsgd.clipping import (
+    OneShape,
     check_rows_stay_apart,
     check_trainable,
-    finite_patients,
     mean_losses,
     sum_clipped,
     unfollowed,
+    usable_places,
 )
-from privacy.dpsgd.engine import ClippedSum, Closing, PhysicalBatch
+from privacy.dpsgd.engine import ClippedSum, Closing, PatientGradients, PhysicalBatch
+from privacy.dpsgd.reproducible import reproducible
 from privacy.errors import ModelError
 
 # True of the first adapted layer, whose input needs no gradient, and of no consequence here.
@@ -46,6 +48,7 @@ class OpacusEngine(Closing):
         self._parameters = tuple(parameters)
         check_trainable(module, self._parameters)
         self._leaves = _leaves(module)
+        self._shape = OneShape()
         try:
             self._hooks = GradSampleHooks(module, loss_reduction="sum", strict=True)
         except (NotImplementedError, ValueError) as error:
@@ -64,32 +67,35 @@ class OpacusEngine(Closing):
         """Take all hooks off the module. Calling it again changes nothing."""
         self._hooks.cleanup()
 
+    def gradients(self, batch: PhysicalBatch) -> PatientGradients:
+        """See `ClippingEngine.gradients`."""
+        self._shape.check(batch)
+        device = self._parameters[0].device
+        with reproducible(device), self._recording(), torch.enable_grad():
+            losses = batch.losses()
+            mean_losses(losses, batch).backward()  # type: ignore[no-untyped-call]
+            values = self._gather(batch)
+        return PatientGradients(values, usable_places(losses, batch))
+
     def clipped_sum(self, batches: Iterable[PhysicalBatch], clipping_norm: float) -> ClippedSum:
         """See `ClippingEngine.clipped_sum`."""
         check_rows_stay_apart(self._module.modules())
         like = self._parameters[0].new_empty(()).expand(self.size)
-        return sum_clipped(batches, clipping_norm, like, self._per_patient)
+        return sum_clipped(batches, clipping_norm, like, self.gradients)
 
-    def _per_patient(
-        self, batch: PhysicalBatch, owners: torch.Tensor, patients: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gradients float32 [patients, P] of each patient's mean loss; bool [patients]: finite."""
-        with self._recording(), torch.enable_grad():
-            losses = batch.losses()
-            mean_losses(losses, owners, patients).backward()  # type: ignore[no-untyped-call]
-            gradients = self._gather(owners, patients)
-        return gradients, finite_patients(losses, owners, patients)
-
-    def _gather(self, owners: torch.Tensor, patients: int) -> torch.Tensor:
-        """Per-row gradients of all leaves, added up by patient: float32 [patients, P]."""
-        flat = torch.zeros(patients, self.size, device=owners.device)
+    def _gather(self, batch: PhysicalBatch) -> torch.Tensor:
+        """Per-row gradients of all leaves, added up by place: float32 [places, P]."""
+        places, rows_each = batch.shape
+        flat = torch.zeros(places, self.size, device=self._parameters[0].device)
         start = 0
         for parameter in self._parameters:
             rows = getattr(parameter, "grad_sample", None)
             stop = start + parameter.numel()
             if rows is not None:  # None: this leaf took no part in the loss
-                self._check_followed(rows, len(owners))
-                flat[:, start:stop].index_add_(0, owners, rows.flatten(1).float())
+                self._check_followed(rows, places * rows_each)
+                apart = rows.reshape(places, rows_each, -1).float()
+                for j in range(rows_each):  # one after the other: the order is everybody's
+                    flat[:, start:stop] += apart[:, j]
             start = stop
         if any(getattr(leaf, "activations", None) for leaf in self._leaves):
             raise unfollowed()

@@ -2,49 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.dpsgd.noise import NoiseSource
+from privacy.dpsgd.substreams import Purpose, Substreams
 from privacy.errors import AccountingError
 
 
-def poisson_draw(patients: int, rate: float, random: NoiseSource) -> NDArray[np.int64]:
-    """Indices, ascending, of the patients of one step; each is in with probability `rate`.
+def poisson_draw(
+    patients: NDArray[np.int64], rate: float, streams: Substreams
+) -> NDArray[np.int64]:
+    """Those of `patients` (their numbers) who are in one step, each with probability `rate`.
 
     Patients enter independently of each other and of other steps; the draw may be empty, which is
     a release of noise all the same. Raises `AccountingError` unless 0 < rate <= 1.
     """
-    if patients < 0 or not 0 < rate <= 1:
-        raise AccountingError(f"Cannot draw from {patients} patients at rate {rate!r}.")
-    return np.flatnonzero(random.uniform(patients) < rate).astype(np.int64)
+    if not 0 < rate <= 1:
+        raise AccountingError(f"Cannot draw patients at rate {rate!r}.")
+    drawn: NDArray[np.int64] = patients[streams.uniform(Purpose.ENTER, patients) < rate]
+    return drawn
 
 
-def choose_tiles(tiles: int, at_most: int, random: NoiseSource) -> NDArray[np.int64]:
-    """Ascending indices of min(tiles, at_most) of a patient's tiles, uniform, no repetition."""
-    if tiles < 0 or at_most < 1:
-        raise AccountingError(f"Cannot choose {at_most} of {tiles} tiles.")
-    if tiles <= at_most:
-        return np.arange(tiles)
-    return np.sort(np.argsort(random.uniform(tiles), kind="stable")[:at_most])
+def choose_tiles(patient: int, tiles: int, places: int, streams: Substreams) -> NDArray[np.int64]:
+    """Which of a patient's `tiles` fill its `places`: int64 [places].
 
-
-def pack_patients(rows: Sequence[int], limit: int) -> list[list[int]]:
-    """Positions of patients for each physical batch: whole patients, at most `limit` rows.
-
-    `rows[i]` is the number of rows of patient i. A patient with more rows than `limit` gets a
-    batch of its own, because a clipped gradient needs all of a patient's rows together.
+    Uniform and without repetition where there are enough; else all of them, again and again, each
+    as often as the others or once more. Every patient has the same number of rows that way, and
+    one with few tiles gets more draws of (t, noise) of them instead of blanks.
     """
-    if limit < 1 or any(count < 1 for count in rows):
-        raise AccountingError("Rows and the limit of a physical batch must be at least 1.")
-    batches: list[list[int]] = []
-    used = 0
-    for position, count in enumerate(rows):
-        if not batches or used + count > limit:
-            batches.append([])
-            used = 0
-        batches[-1].append(position)
-        used += count
-    return batches
+    if tiles < 1 or places < 1:
+        raise AccountingError(f"Cannot fill {places} places with {tiles} tiles.")
+    one = np.array([patient], dtype=np.int64)
+    words = streams.words(Purpose.TILES, one, np.arange(tiles))[:, 0]
+    return np.argsort(words, kind="stable")[np.arange(places) % tiles]

@@ -88,11 +88,11 @@ def test_rows_carry_the_reference_of_their_tile(
     tiles = encode(tiny_pipeline, site, study)
     assert tiles.reference is not None
     chosen = [np.array([3]), np.array([0, 2])]
-    rows = draw_rows(tiles, chosen, 2, 1000, torch.Generator().manual_seed(0))
+    rows = draw_rows(tiles, chosen, 2, 1000, [np.random.default_rng(0)] * 2)
     assert rows.reference is not None
     assert torch.equal(rows.reference, tiles.reference[[3, 3, 0, 0, 2, 2]])
     plain = dataclasses.replace(tiles, reference=None)
-    assert draw_rows(plain, chosen, 2, 1000, torch.Generator()).reference is None
+    assert draw_rows(plain, chosen, 2, 1000, [np.random.default_rng(0)] * 2).reference is None
 
 
 def test_the_encoder_is_loaded_once_and_not_where_tiles_are_cached(

@@ -12,7 +12,8 @@ from model.losses import Loss, Rows
 from privacy.dpsgd.engine import PhysicalBatch
 from tests.model.losses.worlds import World, make_rows, take, with_others_replaced
 
-OWNERS = torch.tensor([3, 3, 0, 7, 7])  # rows of three patients
+PATIENTS = torch.tensor([3, 0, 7])
+ROWS_EACH = 2
 REPLACED = 3
 
 
@@ -30,17 +31,17 @@ class Coupling:
 
 def coupling(world: World, loss: Loss, make: Callable[..., Any]) -> Coupling:
     """Measured through a clipping engine (`make`), as training does."""
-    rows, patients = make_rows(len(OWNERS)), OWNERS.unique()
+    rows, owners = make_rows(len(PATIENTS) * ROWS_EACH), PATIENTS.repeat_interleave(ROWS_EACH)
     with make(world.unet, world.trained) as engine:
-        joint = _gradients(engine, world, loss, rows, OWNERS)
-        alone = []
-        for patient in patients:
-            own = patient == OWNERS
-            one = take(rows, own.nonzero().flatten())
-            alone.append(_gradients(engine, world, loss, one, OWNERS[own])[0])
-        others = patients != REPLACED
-        changed = with_others_replaced(rows, OWNERS != REPLACED)
-        replaced = _gradients(engine, world, loss, changed, OWNERS)
+        joint = _gradients(engine, world, loss, rows, PATIENTS)
+        others = PATIENTS != REPLACED
+        changed = with_others_replaced(rows, owners != REPLACED)
+        replaced = _gradients(engine, world, loss, changed, PATIENTS)
+    alone = []
+    for patient in PATIENTS:
+        one = take(rows, (owners == patient).nonzero().flatten())
+        with make(world.unet, world.trained) as engine:  # an engine has batches of one shape
+            alone.append(_gradients(engine, world, loss, one, patient[None])[0])
     assert (joint.norm(dim=1) > 0).all()
     assert _relative(replaced[~others], joint[~others]) > 0.1
     return Coupling(
@@ -54,11 +55,10 @@ def _relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
 
 
 def _gradients(
-    engine: Any, world: World, loss: Loss, rows: Rows, owners: torch.Tensor
+    engine: Any, world: World, loss: Loss, rows: Rows, patients: torch.Tensor
 ) -> torch.Tensor:
     """Of each patient's mean loss, before any clip: float64 [patients, P]."""
-    batch = PhysicalBatch(owners, lambda: loss(world.unet, rows, world.schedule))
-    names, numbers = owners.unique(return_inverse=True)
-    gradients, finite = engine._per_patient(batch, numbers, len(names))
-    assert finite.all()
-    return gradients.double().clone()
+    batch = PhysicalBatch(patients, lambda: loss(world.unet, rows, world.schedule), ROWS_EACH)
+    found = engine.gradients(batch)
+    assert found.usable.all()
+    return found.values.double().clone()

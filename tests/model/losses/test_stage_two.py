@@ -166,7 +166,7 @@ def test_engines_see_what_autograd_sees(world: World, engine: str) -> None:
     plain = torch.cat([g.flatten() for g in torch.autograd.grad(total, world.trained)]).double()
     with ENGINES[engine](world.unet, world.trained) as made:
         batch = PhysicalBatch(torch.arange(4), lambda: loss(world.unet, rows, world.schedule))
-        found = made.clipped_sum([batch], 1e6).total
+        found = made.clipped_sum([batch], 1e5).total
     assert (found - plain).norm() <= 1e-5 * plain.norm()
 
 

@@ -17,7 +17,7 @@ from tests.privacy.dpsgd.worlds import World, conv_unet, mixer, unet
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
-HUGE = 1e6
+HUGE = 1e3
 
 
 def engine_of(world: World) -> LoraEngine:
@@ -111,7 +111,7 @@ def test_a_loss_may_take_a_gradient_of_its_own() -> None:
 
     guided = world.with_loss(loss)
     expected = sum(guided.plain_gradient(patient) for patient in world.patients)
-    assert close(engine_of(world).clipped_sum([guided.batch()], HUGE).total, expected)
+    assert close(engine_of(world).clipped_sum([guided.batch()], 1e3 * HUGE).total, expected)
 
 
 def test_a_weight_used_past_its_layer_is_refused() -> None:
@@ -176,10 +176,11 @@ def test_every_geometry(
     if unfolded:  # a limit that makes large batches go through in parts
         monkeypatch.setattr("privacy.dpsgd.lora_leaves._UNFOLDED", unfolded)
     module = nn.Sequential(nn.Conv2d(4, 4, 1).requires_grad_(False), layer, nn.Tanh())
-    x = torch.randn(5, 4, 6, 7, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(6, 4, 6, 7, generator=torch.Generator().manual_seed(0))
     x[3] *= 10
-    owners = torch.tensor([2, 0, 2, 1, 2])
-    world = World(module, lambda module, rows: module(x[rows]).square().mean((1, 2, 3)), owners)
+    world = World(
+        module, lambda module, rows: module(x[rows]).square().mean((1, 2, 3)), (2, 0, 1), 2
+    )
     engine = engine_of(world)
     for patient in world.patients:
         total = engine.clipped_sum([world.batch([patient])], HUGE).total
@@ -194,11 +195,12 @@ def test_every_geometry(
 @pytest.mark.parametrize("layer", [nn.Linear(4, 3), nn.Conv2d(4, 3, 3)], ids=["linear", "conv"])
 def test_half_a_layer_may_be_frozen(layer: nn.Module, frozen: str) -> None:
     getattr(layer, frozen).requires_grad_(False)
-    x = torch.randn(3, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(4, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     world = World(
         layer,
         lambda module, rows: module(x[rows]).square().mean((1, 2, 3)),
-        torch.tensor([0, 1, 1]),
+        (0, 1),
+        2,
     )
     expected = sum(world.plain_gradient(patient) for patient in world.patients)
     assert close(engine_of(world).clipped_sum([world.batch()], HUGE).total, expected)

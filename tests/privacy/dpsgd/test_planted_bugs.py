@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from privacy.dpsgd import lora_engine, noise, opacus_engine, sampling, step
-from privacy.dpsgd.engine import ClippedSum, PhysicalBatch
+from privacy.dpsgd.assignment import permuted
+from privacy.dpsgd.engine import BLANK, ClippedSum, PhysicalBatch
 from privacy.dpsgd.noise import NoiseSource, SystemNoise
+from privacy.dpsgd.substreams import Substreams
 from tests.privacy.dpsgd.detectors import (
     draws_are_poisson,
     known_gradients_are_clipped_per_patient,
@@ -94,10 +96,10 @@ def shuffled_batches(patch: Patch) -> None:
     """Every patient once an epoch, in batches of one size."""
     waiting: list[int] = []
 
-    def draw(patients: int, rate: float, source: NoiseSource) -> Any:
-        size = round(rate * patients)
+    def draw(patients: Any, rate: float, streams: Substreams) -> Any:
+        size = round(rate * len(patients))
         if len(waiting) < size:
-            waiting[:] = np.argsort(source.uniform(patients)).tolist()
+            waiting[:] = permuted(patients, streams).tolist()
         taken, waiting[:] = waiting[:size], waiting[size:]
         return np.sort(np.array(taken, dtype=np.int64))
 
@@ -105,8 +107,8 @@ def shuffled_batches(patch: Patch) -> None:
 
 
 def batches_of_one_size(patch: Patch) -> None:
-    def draw(patients: int, rate: float, source: NoiseSource) -> Any:
-        return np.sort(np.argsort(source.uniform(patients))[: round(rate * patients)])
+    def draw(patients: Any, rate: float, streams: Substreams) -> Any:
+        return np.sort(permuted(patients, streams)[: round(rate * len(patients))])
 
     patch.setattr(sampling, "poisson_draw", draw)
 
@@ -114,10 +116,10 @@ def batches_of_one_size(patch: Patch) -> None:
 def draws_used_twice(patch: Patch) -> None:
     real, kept = sampling.poisson_draw, []
 
-    def draw(patients: int, rate: float, source: NoiseSource) -> Any:
+    def draw(patients: Any, rate: float, streams: Substreams) -> Any:
         if kept:
             return kept.pop()
-        kept.append(real(patients, rate, source))
+        kept.append(real(patients, rate, streams))
         return kept[0]
 
     patch.setattr(sampling, "poisson_draw", draw)
@@ -126,8 +128,14 @@ def draws_used_twice(patch: Patch) -> None:
 def a_rate_that_is_too_high(patch: Patch) -> None:
     real = sampling.poisson_draw
     patch.setattr(
-        sampling, "poisson_draw", lambda n, rate, source: real(n, min(1.0, 1.2 * rate), source)
+        sampling, "poisson_draw", lambda n, rate, streams: real(n, min(1.0, 1.2 * rate), streams)
     )
+
+
+def a_step_key_that_stays(patch: Patch) -> None:
+    """The draw of every step is that of the first one."""
+    kept = Substreams(bytes(range(32)))
+    patch.setattr(Substreams, "fresh", classmethod(lambda cls, source: kept))
 
 
 @pytest.mark.parametrize(
@@ -146,6 +154,7 @@ def a_rate_that_is_too_high(patch: Patch) -> None:
         (batches_of_one_size, draws_are_poisson),
         (draws_used_twice, draws_are_poisson),
         (a_rate_that_is_too_high, draws_are_poisson),
+        (a_step_key_that_stays, draws_are_poisson),
     ],
     ids=lambda value: getattr(value, "__name__", "case").replace("_", "-"),
 )
@@ -160,7 +169,10 @@ def test_a_planted_bug_is_seen(
 def clip_per_tile(batches: Iterable[PhysicalBatch], *rest: Any) -> ClippedSum:
     def apart() -> Iterable[PhysicalBatch]:
         for batch in batches:
-            yield PhysicalBatch(torch.arange(len(batch.patients)), batch.losses)
+            places, rows_each = batch.shape
+            names = batch.patients.repeat_interleave(rows_each)
+            apart = torch.arange(places * rows_each)
+            yield PhysicalBatch(torch.where(names == BLANK, BLANK, apart), batch.losses)
 
     return SUM_CLIPPED(apart(), *rest)
 

@@ -10,51 +10,66 @@ from diffusers import UNet2DConditionModel
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
-from privacy.dpsgd.engine import PhysicalBatch
+from privacy.dpsgd.engine import BLANK, PhysicalBatch
 
 Forward = Callable[[nn.Module, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
 class World:
-    """A frozen module with LoRA, a loss of each row, and rows with the patients they belong to."""
+    """A frozen module with LoRA, a loss of each row, and patients with `rows_each` rows each.
+
+    Row r belongs to patient `patients[r // rows_each]`, who has the place `r // rows_each`.
+    """
 
     module: nn.Module
     loss: Forward  # (module, row indices) -> losses [rows]
-    owners: torch.Tensor  # int64 [rows]
+    patients: tuple[int, ...]
+    rows_each: int = 1
 
     @property
     def parameters(self) -> list[nn.Parameter]:
         return [p for p in self.module.parameters() if p.requires_grad]
 
-    @property
-    def patients(self) -> list[int]:
-        return self.owners.unique().tolist()
+    def rows_of(self, patient: int) -> torch.Tensor:
+        start = self.patients.index(patient) * self.rows_each
+        return torch.arange(start, start + self.rows_each)
 
     def batch(self, patients: Sequence[int] | None = None) -> PhysicalBatch:
-        """All rows of `patients` (default: of everyone) as one physical batch."""
-        wanted = self.patients if patients is None else list(patients)
-        rows = torch.isin(self.owners, torch.tensor(wanted)).nonzero().flatten()
-        return PhysicalBatch(self.owners[rows], lambda: self.loss(self.module, rows))
+        """Everyone's places, with all rows of `patients` (default: everyone) in theirs.
+
+        Blank rows may hold anything: here they repeat the first row.
+        """
+        wanted = self.patients if patients is None else patients
+        standing = [patient if patient in wanted else BLANK for patient in self.patients]
+        return self.standing(standing)
+
+    def standing(self, patients: Sequence[int]) -> PhysicalBatch:
+        """The batch in which place p holds `patients[p]`, or a blank."""
+        blank = torch.zeros(self.rows_each, dtype=torch.int64)
+        parts = [blank if one == BLANK else self.rows_of(one) for one in patients]
+        rows = torch.cat(parts)
+        names = torch.tensor(list(patients))
+        return PhysicalBatch(names, lambda: self.loss(self.module, rows), self.rows_each)
 
     def without(self, patient: int) -> PhysicalBatch:
         return self.batch([other for other in self.patients if other != patient])
 
     def plain_gradient(self, patient: int) -> torch.Tensor:
         """Gradient of the patient's mean loss, row by row with ordinary autograd: float64 [P]."""
-        rows = (self.owners == patient).nonzero().flatten()
         total = torch.zeros(sum(p.numel() for p in self.parameters), dtype=torch.float64)
-        for row in rows:
+        for row in self.rows_of(patient):
             loss = self.loss(self.module, row[None]).sum()
             parts = torch.autograd.grad(loss, self.parameters)
-            total += torch.cat([part.flatten() for part in parts]).double() / len(rows)
+            total += torch.cat([part.flatten() for part in parts]).double() / self.rows_each
         return total
 
     def with_loss(self, loss: Forward) -> World:
         return replace(self, loss=loss)
 
 
-OWNERS = torch.tensor([4, 4, 4, 0, 7, 7, 2, 4, 9, 9])  # unsorted; 1 to 4 rows a patient
+PATIENTS = (4, 0, 7, 2, 9)
+ROWS_EACH = 2
 
 
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
@@ -89,7 +104,8 @@ class Mixer(nn.Module):
 
 
 def mixer(
-    owners: torch.Tensor = OWNERS,
+    patients: Sequence[int] = PATIENTS,
+    rows_each: int = ROWS_EACH,
     *,
     width: int = 5,
     length: int = 4,
@@ -102,14 +118,15 @@ def mixer(
         module = Mixer(width)
     attach(module, ["one", "two"])
     module.to(dtype)
-    x = torch.randn(len(owners), length, width, generator=generator).to(dtype)
-    y = torch.randn(len(owners), length, 3, generator=generator).to(dtype)
-    y *= torch.logspace(-1, 2, len(owners))[:, None, None]
+    count = len(patients) * rows_each
+    x = torch.randn(count, length, width, generator=generator).to(dtype)
+    y = torch.randn(count, length, 3, generator=generator).to(dtype)
+    y *= torch.logspace(-1, 2, count)[:, None, None]
 
     def loss(module: nn.Module, rows: torch.Tensor) -> torch.Tensor:
         return (module(x[rows]) - y[rows]).square().mean(dim=(1, 2))
 
-    return World(module, loss, owners)
+    return World(module, loss, tuple(patients), rows_each)
 
 
 def conv_unet() -> World:
@@ -126,7 +143,7 @@ def frozen_a_unet() -> World:
     return world
 
 
-def unet(owners: torch.Tensor = OWNERS, targets: list[str] = ATTENTION) -> World:
+def unet(targets: list[str] = ATTENTION) -> World:
     """A tiny UNet2DConditionModel with LoRA on all projections of its attention."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
@@ -143,7 +160,7 @@ def unet(owners: torch.Tensor = OWNERS, targets: list[str] = ATTENTION) -> World
     # Large convolutions one after another would amplify the rounding of the plain loop itself.
     attach(module, targets, 0.3 if targets == ATTENTION else 0.1)
     generator = torch.Generator().manual_seed(4)
-    rows = len(owners)
+    rows = len(PATIENTS) * ROWS_EACH
     latents = torch.randn(rows, 4, 8, 8, generator=generator)
     noise = torch.randn(rows, 4, 8, 8, generator=generator)
     noise *= torch.logspace(-1, 1, rows)[:, None, None, None]
@@ -154,4 +171,4 @@ def unet(owners: torch.Tensor = OWNERS, targets: list[str] = ATTENTION) -> World
         out = module(latents[rows], times[rows], encoder_hidden_states=text[rows]).sample
         return (out - noise[rows]).square().mean(dim=(1, 2, 3))
 
-    return World(module.eval(), loss, owners)
+    return World(module.eval(), loss, PATIENTS, ROWS_EACH)

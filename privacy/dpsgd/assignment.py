@@ -1,0 +1,68 @@
+"""Where each patient of a step stands: in which physical batch, and at which place in it.
+
+A gradient may depend on its place (`ClippingEngine.gradients`), so a place must not depend on what
+anybody's rows hold. Two ways have that property:
+
+- *packed*: the drawn patients in the order of a secret permutation, one beside the other. Where one
+  leaves, another moves up; it takes a device on which places do not matter.
+- *fixed*: every patient has a place of its own, by its number, whoever else is drawn. Where one
+  leaves, nobody moves; the batches that hold nobody who was drawn are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from privacy.dpsgd.engine import BLANK
+from privacy.dpsgd.substreams import Purpose, Substreams
+from privacy.errors import AccountingError
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """`batches`: int64 [batches, places], a patient's number in its place, or `BLANK`."""
+
+    batches: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        found = self.batches[self.batches != BLANK]
+        if self.batches.ndim != 2 or len(np.unique(found)) != len(found):
+            raise AccountingError("An assignment gives each patient one place.")
+
+
+Assign: TypeAlias = Callable[[NDArray[np.int64], int, Substreams], Assignment]
+"""(drawn patients' numbers, places of a batch, the step's randomness) to their places."""
+
+
+def packed(drawn: NDArray[np.int64], places: int, streams: Substreams) -> Assignment:
+    """As many batches as it takes, in the order of a secret permutation of the drawn patients."""
+    order = permuted(drawn, streams)
+    batches = np.full((-(-len(drawn) // places), places), BLANK, dtype=np.int64)
+    batches.reshape(-1)[: len(order)] = order
+    return Assignment(batches)
+
+
+def fixed(drawn: NDArray[np.int64], places: int, streams: Substreams) -> Assignment:
+    """Patient n in batch n // places at place n % places; a batch without anybody is left out."""
+    batches = np.full((drawn.max(initial=-1) // places + 1, places), BLANK, dtype=np.int64)
+    batches.reshape(-1)[drawn] = drawn
+    return Assignment(batches[(batches != BLANK).any(axis=1)])
+
+
+def at_most(drawn: NDArray[np.int64], capacity: int, streams: Substreams) -> NDArray[np.int64]:
+    """`drawn`, or `capacity` of them: the first ones of a secret permutation.
+
+    A rule that does not look at anybody's data. What a step takes is public that way; that it has
+    to drop somebody has a probability that is part of delta.
+    """
+    return drawn if len(drawn) <= capacity else np.sort(permuted(drawn, streams)[:capacity])
+
+
+def permuted(drawn: NDArray[np.int64], streams: Substreams) -> NDArray[np.int64]:
+    """`drawn` in a uniform order, in which those who stay keep theirs when one is left out."""
+    return drawn[np.argsort(streams.words(Purpose.PLACE, drawn)[:, 0], kind="stable")]

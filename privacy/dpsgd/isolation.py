@@ -1,0 +1,76 @@
+"""Does a place's gradient depend on what other places hold, or on which place it is? Looked at.
+
+What `ClippingEngine.gradients` promises rests on kernels of whoever made the device, for exactly
+these layers and shapes. So it is tried before any patient's row is used: on the very device, with
+made-up rows, at an adapter as large as a hostile coordinator might send.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from privacy.dpsgd.engine import ClippingEngine, PhysicalBatch
+
+_SEED: Final = 5  # of the permutations that are tried
+
+
+class Filler(IntEnum):
+    """What is put into the places of the others. Negative: not a card's number."""
+
+    BLANK = -1
+    NOISE = -2
+    NOT_FINITE = -3
+    HUGE = -4  # 1e38: overflows in the first layer
+    DENORMAL = -5
+
+
+Deal: TypeAlias = Callable[[NDArray[np.int64]], PhysicalBatch]
+"""From what each place holds, int64 [places], to the batch: card c >= 0, always the same rows of
+its own, or a `Filler`. Every place counts as taken."""
+
+
+@dataclass(frozen=True)
+class Isolation:
+    """What was found; both are wanted where places depend on the draw, the first one always."""
+
+    in_place: bool  # whatever the others hold, not one bit of a place's gradient changes
+    permuted: bool  # nor does it where the places are exchanged
+
+
+def isolation_of(engine: ClippingEngine, deal: Deal, places: int) -> Isolation:
+    """Nine batches: all cards; half of them among all fillers, in two orders; one card alone among
+    blanks, first and last; all cards in two other orders.
+    """
+    cards = np.arange(places)
+    wanted = _bits(engine, deal(cards))
+
+    def kept(standing: NDArray[np.int64]) -> bool:
+        found, there = _bits(engine, deal(standing)), torch.from_numpy(standing >= 0)
+        return torch.equal(found[there], wanted[torch.from_numpy(standing)[there]])
+
+    in_place = all(map(kept, _among_fillers(cards)))
+    others = (cards[::-1].copy(), np.random.default_rng(_SEED).permutation(places))
+    return Isolation(in_place, permuted=in_place and all(map(kept, others)))
+
+
+def _among_fillers(cards: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    fillers = np.resize([int(filler) for filler in Filler], len(cards) + 1)
+    for half in (0, 1):
+        for turned in (fillers[: len(cards)], fillers[::-1][: len(cards)]):
+            yield np.where(cards % 2 == half, cards, turned)
+    for alone in (0, len(cards) - 1):
+        yield np.where(cards == alone, cards, int(Filler.BLANK))
+
+
+def _bits(engine: ClippingEngine, batch: PhysicalBatch) -> torch.Tensor:
+    """The gradients' bits and whether they are usable, int32 [places, P + 1]; on the CPU."""
+    found = engine.gradients(batch)
+    usable = found.usable[:, None].to(torch.int32)
+    return torch.cat([found.values.view(torch.int32), usable], dim=1).cpu()
