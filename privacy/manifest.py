@@ -27,6 +27,9 @@ Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Caption = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
+MIN_TEMPERATURE = 1e-3  # of text grounding
+
+
 class Base(Strict):
     """The frozen base pipeline, found by digest in the model cache."""
 
@@ -93,7 +96,9 @@ class Grounding(Strict):
     """Text grounding: -log softmax of a row's own caption against `each` of public `captions`."""
 
     weight: Positive
-    temperature: Positive  # tau, in units of the denoising loss
+    # tau, in units of the denoising loss. Not below a hundredth of what such losses are: the
+    # gradient grows with 1 / tau, and with it what rounding can make of it.
+    temperature: Annotated[float, Field(ge=MIN_TEMPERATURE)]
     captions: tuple[Caption, ...] = Field(min_length=1)  # public, as above
     each: Annotated[int, Field(ge=1, le=8)] = 1  # K: so many forward passes more
 

@@ -164,8 +164,8 @@ def load_trainer(
 ) -> ResidentTrainer:
     """The base model by its digest, the encoded tiles, and the trainer over both, all resident.
 
-    Raises `ModelError` for a missing or altered base or encoder, `PolicyError` for too large an
-    adapter.
+    Raises `ModelError` for a missing or altered base or encoder, or a device on which one
+    patient's rows change another's gradient, and `PolicyError` for too large an adapter.
     """
     # Imported late: they take seconds, and a mistake in a file is told before.
     with quick_imports():
@@ -189,4 +189,5 @@ def load_trainer(
     )
     trainer = LocalTrainer(study, site.rules.name, pipeline, tiles)
     site.rules.check_parameters(trainer.layout.parameters)
+    trainer.prove_isolation()
     return trainer

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from client.training.encoding import EncodedTiles
-from client.training.proof import Cards, large_vector
+from client.training.proof import SHARPENINGS, Cards, large_vector
 from client.training.rows import by_place, draw_rows, generators_of, no_rows
 from client.training.trainer import Progress, ShouldStop, TrainingStopped
 from model.adapters import Unet, attach, parameters, read_vector, write_vector
@@ -27,7 +27,7 @@ from model.losses import NoiseSchedule, Rows, check_adapted, loss_of
 from privacy.dpsgd.assignment import Assign, fixed, packed
 from privacy.dpsgd.choice import choose_engine
 from privacy.dpsgd.engine import BLANK, ClippingEngine, PhysicalBatch
-from privacy.dpsgd.isolation import Isolation, isolation_of
+from privacy.dpsgd.isolation import Isolation, finite_share, isolation_of
 from privacy.dpsgd.noise import NoiseSource, SystemNoise
 from privacy.dpsgd.sampling import choose_tiles, poisson_draw
 from privacy.dpsgd.step import private_gradient, release_of
@@ -41,6 +41,7 @@ EngineFactory = Callable[
 
 _MOST_ROWS_CPU = 32  # more are no faster there, and take memory
 _MOST_ROWS_GPU = 256
+_TELLING = 0.5  # share of finite gradients with which a trial of the device says something
 _MOST_NUMBERS = 2**17  # of latents in a physical batch: 128 rows at 16x16x4, 8 at 64x64x4
 
 
@@ -109,6 +110,11 @@ class LocalTrainer:
         """See `Trainer.layout`."""
         return self._layout
 
+    @property
+    def assign(self) -> Assign:
+        """How patients get their places."""
+        return self._assign
+
     def train(
         self, adapter: NDArray[np.float32], *, progress: Progress, should_stop: ShouldStop
     ) -> NDArray[np.float32]:
@@ -151,13 +157,17 @@ class LocalTrainer:
         before = read_vector(self._unet, self._layout)
         like = no_rows(self._resident.tiles)
         cards = Cards(like, self._places, self._rows_each, len(self._schedule))
-        write_vector(self._unet, self._layout, large_vector(self._layout))
+
+        def deal(standing: NDArray[np.int64]) -> PhysicalBatch:
+            return self._physical(cards.dealt(standing), torch.arange(len(standing)))
+
         try:
-            return isolation_of(
-                engine,
-                lambda standing: self._physical(cards.dealt(standing), torch.arange(len(standing))),
-                self._places,
-            )
+            for sharpened in SHARPENINGS:
+                vector = large_vector(self._layout, sharpened=sharpened)
+                write_vector(self._unet, self._layout, vector)
+                if finite_share(engine, deal, self._places) >= _TELLING:
+                    break
+            return isolation_of(engine, deal, self._places)
         finally:
             write_vector(self._unet, self._layout, before)
 

@@ -16,18 +16,22 @@ from privacy.dpsgd.isolation import Filler
 
 _SEED: Final = 1
 _ATTENDING: Final = (".to_q.", ".to_k.")
-_SHARPENED: Final = 24.0
+SHARPENINGS: Final = (24.0, 6.0, 1.0)
+"""Of the factors of queries and keys, the largest first: where it leaves hardly a finite gradient,
+the next one says more."""
 
 
-def large_vector(layout: Layout, *, scale: float = 1.0, seed: int = _SEED) -> NDArray[np.float32]:
-    """An adapter [P] that amplifies rounding: normal factors, those of queries and keys times 24.
+def large_vector(
+    layout: Layout, *, sharpened: float = SHARPENINGS[0], seed: int = _SEED
+) -> NDArray[np.float32]:
+    """An adapter [P] that amplifies rounding: normal factors, larger ones for queries and keys.
 
     Attention becomes a choice of one token, and a last bit decides which.
     """
     random = np.random.default_rng(seed)
     parts = []
     for entry in layout.entries:
-        factor = _SHARPENED if any(name in entry.name for name in _ATTENDING) else scale
+        factor = sharpened if any(name in entry.name for name in _ATTENDING) else 1.0
         parts.append(factor * random.standard_normal(int(np.prod(entry.shape))))
     return np.concatenate(parts).astype(np.float32)
 
@@ -49,7 +53,7 @@ class Cards:
         fillers = torch.from_numpy(standing).repeat_interleave(self._shape[1])
 
         def deal(own: Tensor, others: Tensor) -> Tensor:
-            rows = own.unflatten(0, self._shape)[cards].flatten(0, 1)
+            rows = own.view(*self._shape, *own.shape[1:])[cards].flatten(0, 1)
             for filler in Filler:
                 there = (fillers == filler).view(-1, *[1] * (rows.dim() - 1))
                 rows = torch.where(there, _filling(filler, others), rows)
@@ -71,7 +75,7 @@ def _filling(filler: Filler, noise: Tensor) -> Tensor:
         return noise
     if not noise.is_floating_point():
         return torch.zeros_like(noise)
-    return torch.full_like(noise, _VALUES[filler])
+    return torch.full_like(noise, _VALUES[filler], dtype=torch.float32).to(noise.dtype)
 
 
 _VALUES: Final = {

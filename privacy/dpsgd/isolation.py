@@ -44,6 +44,12 @@ class Isolation:
     permuted: bool  # nor does it where the places are exchanged
 
 
+def finite_share(engine: ClippingEngine, deal: Deal, places: int) -> float:
+    """Share of the cards whose gradients are finite: of the others a trial says little."""
+    found = engine.gradients(deal(np.arange(places)))
+    return float((found.usable & found.values.isfinite().all(dim=1)).double().mean())
+
+
 def isolation_of(engine: ClippingEngine, deal: Deal, places: int) -> Isolation:
     """Nine batches: all cards; half of them among all fillers, in two orders; one card alone among
     blanks, first and last; all cards in two other orders.

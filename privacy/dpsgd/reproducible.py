@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from privacy.errors import ModelError
 
-_DENORMAL: Final = 1e-40  # of float32
+_DENORMAL: Final = 71362  # the bits of 1e-40: as a number it would be flushed when it is written
 _EACH: Final = 1 << 16  # numbers for every thread: torch gives none fewer than 2^15
 _WORKSPACE: Final = "CUBLAS_WORKSPACE_CONFIG"
 
@@ -72,12 +72,16 @@ def treat_denormals_alike() -> bool:
 
 
 def _flushes_here() -> bool:
-    return float(torch.full((1,), _DENORMAL) * 1.0) == 0.0
+    return _flushed(1) == 1.0
 
 
 def _share_flushed() -> float:
     """Share of numbers whose thread flushes denormals: 0, 1, or between where threads differ."""
-    tiny = torch.full((_EACH * torch.get_num_threads(),), _DENORMAL)
+    return _flushed(_EACH * torch.get_num_threads())
+
+
+def _flushed(count: int) -> float:
+    tiny = torch.full((count,), _DENORMAL, dtype=torch.int32).view(torch.float32)
     return float(((tiny * 1.0).view(torch.int32) == 0).double().mean())
 
 

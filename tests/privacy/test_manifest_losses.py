@@ -83,6 +83,7 @@ def changed(table: str, **change: Any) -> dict[str, Any]:
         (changed("correlation", wieght=1), r"did you mean weight\?"),
         (changed("drift", weight=-1.0), "weight"),
         (changed("grounding", temperature=0), "temperature"),
+        (changed("grounding", temperature=9e-4), "temperature"),
         (changed("grounding", captions=[]), "captions"),
         (changed("grounding", captions=["a", "a"]), "listed twice"),
         (changed("grounding", each=3), "each is 3 but only 2"),

@@ -1,0 +1,173 @@
+"""A site of the shipped base whose every step can be repeated, with and without a patient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from client.training import EncodedTiles, LocalTrainer
+from model.base import load_base
+from model.cache import SHIPPED, locate_base
+from model.layout import Layout
+from model.text import encode_captions
+from privacy.dpsgd.assignment import Assign, Assignment
+from privacy.dpsgd.engine import ClippedSum, Closing, PatientGradients, PhysicalBatch
+from privacy.dpsgd.lora_engine import LoraEngine
+from privacy.dpsgd.opacus_engine import OpacusEngine
+from privacy.dpsgd.substreams import Substreams
+from privacy.manifest import Study
+
+PATIENTS: Final = 16
+PLACES: Final = 8  # two batches: who leaves moves others from one to the other
+CLIPPING_NORM: Final = 1e-4
+TARGETS: Final = ("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0")
+ENGINES: Mapping[str, type[LoraEngine] | type[OpacusEngine]] = MappingProxyType(
+    {"lora": LoraEngine, "opacus": OpacusEngine}
+)
+_CAPTIONS: Final = ["fat", "bone", "glands"]
+_TERMS: Final = {
+    "correlation": {
+        "weight": 0.1,
+        "margin": 0.5,
+        "block": "up_blocks.1",
+        "encoder": {"source": "tiny", "digest": "sha256:" + "0" * 64},
+    },
+    "drift": {"weight": 0.1},
+    "grounding": {"weight": 0.1, "temperature": 0.05, "captions": _CAPTIONS},
+}
+LOSSES: Mapping[str, dict[str, Any] | None] = MappingProxyType(
+    {"denoising": None, "stage-two": _TERMS}
+)
+
+
+def unpadded(drawn: NDArray[np.int64], places: int, streams: Substreams) -> Assignment:
+    """The control: one batch of exactly those who were drawn."""
+    return Assignment(drawn[None])
+
+
+class World:
+    """One step of a site's trainer: everybody is drawn, nothing is added to the sum."""
+
+    patients = PATIENTS
+    clipping_norm = CLIPPING_NORM
+
+    def __init__(self, engine: str, loss: str, device: str, *, assign: Assign) -> None:
+        folder = locate_base(SHIPPED)
+        pipeline = load_base(folder, torch.device(device))
+        self._tiles = _tiles(pipeline)
+        self._pipeline, self._study = pipeline, _study(loss)
+        self._engine, self._assign = ENGINES[engine], assign
+        self.layout: Layout = self._trainer(0, self._tiles, []).layout
+
+    def clipped_sum(
+        self, vector: NDArray[np.float32], seed: int, *, without: int | None = None
+    ) -> torch.Tensor:
+        """The sum of one step from `vector` with the secrets of `seed`: float64 [P]."""
+        tiles = self._tiles if without is None else self._tiles.without([without])
+        sums: list[torch.Tensor] = []
+        trainer = self._trainer(seed, tiles, sums)
+        trainer.train(vector, progress=lambda *_: None, should_stop=lambda: False)
+        return sums[0]
+
+    def _trainer(self, seed: int, tiles: EncodedTiles, sums: list[torch.Tensor]) -> LocalTrainer:
+        def watched(module: nn.Module, parameters: Sequence[nn.Parameter]) -> _Watched:
+            return _Watched(self._engine(module, parameters), sums)
+
+        return LocalTrainer(
+            self._study,
+            "north",
+            self._pipeline,
+            tiles,
+            noise=_Repeated(seed),
+            physical_rows=PLACES,
+            engine=watched,
+            assign=self._assign,
+        )
+
+
+class _Watched(Closing):
+    """The real engine; its sums are written down."""
+
+    def __init__(self, engine: LoraEngine | OpacusEngine, sums: list[torch.Tensor]) -> None:
+        self._engine, self._sums = engine, sums
+
+    @property
+    def size(self) -> int:
+        return self._engine.size
+
+    def gradients(self, batch: PhysicalBatch) -> PatientGradients:
+        return self._engine.gradients(batch)
+
+    def clipped_sum(self, batches: Iterable[PhysicalBatch], clipping_norm: float) -> ClippedSum:
+        found = self._engine.clipped_sum(batches, clipping_norm)
+        self._sums.append(found.total.cpu())
+        return found
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+class _Repeated:
+    """A source that gives a step the same secrets every time, and no noise. Protects no one."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def gaussian(
+        self, n: int, std: float, dtype: type[np.floating] = np.float32
+    ) -> NDArray[np.floating]:
+        return np.zeros(n, dtype)
+
+    def uniform(self, n: int) -> NDArray[np.float64]:
+        return np.random.default_rng(self._seed).random(n)
+
+
+def _tiles(pipeline: Any) -> EncodedTiles:  # noqa: ANN401 - diffusers is untyped
+    """One to three made-up tiles a patient, of the base's shapes."""
+    random = np.random.default_rng(0)
+    owners = np.repeat(np.arange(PATIENTS), random.integers(1, 4, PATIENTS))
+    config, count = pipeline.unet.config, len(owners)
+    size = (count, config.in_channels, config.sample_size, config.sample_size)
+    side = 4
+    pairs = side**2 * (side**2 - 1) // 2
+    return EncodedTiles(
+        latents=torch.from_numpy(random.standard_normal(size, dtype=np.float32)),
+        text=encode_captions(pipeline, _CAPTIONS),
+        caption_of=torch.from_numpy(random.integers(0, len(_CAPTIONS), count)),
+        patient_of=torch.from_numpy(owners),
+        reference=torch.from_numpy(random.standard_normal((count, pairs), dtype=np.float32)).half(),
+    )
+
+
+def _study(loss: str) -> Study:
+    return Study.model_validate(
+        {
+            "name": "sensitivity",
+            "rounds": 1,
+            "base": {"digest": "sha256:" + "0" * 64, "source": SHIPPED},
+            "adapter": {"targets": TARGETS, "rank": 1, "alpha": 1.0},
+            "training": {
+                "sampling_rate": 1.0,
+                "steps": 1,
+                "tiles_per_patient": 1,
+                "draws_per_tile": 1,
+                "clipping_norm": CLIPPING_NORM,
+                "noise_multiplier": 0.0,
+                "optimizer": "sgd",
+                "learning_rate": 1.0,
+                "loss": loss,
+            },
+            "privacy": {"delta": 1e-5},
+            "aggregation": {"strategy": "fedavg", "secure_aggregation": "plain"},
+            "cohort": {"min_sites": 1, "round_deadline": 60.0, "reply_slot": 1.0},
+            "sites": [{"name": "north", "declared_patients": PATIENTS}],
+            "samples": {"prompts": ["glands"], "seeds": [1]},
+            "stage_two": LOSSES[loss],
+        }
+    )

@@ -1,0 +1,183 @@
+"""The trainer keeps patients apart: on the device, in the draw, in their places."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from client.training import LocalTrainer
+from client.training.proof import large_vector
+from model.adapters import initial_vector, read_vector
+from privacy.dpsgd.assignment import Assign, fixed, packed
+from privacy.dpsgd.engine import PatientGradients, PhysicalBatch
+from privacy.dpsgd.lora_engine import LoraEngine
+from privacy.errors import ModelError
+from privacy.manifest import Study
+from tests.client.training.conftest import SeededNoise, changed, make_tiles
+
+PATIENTS = 7
+
+
+class Repeated(SeededNoise):
+    """The same secrets for every step, and no noise."""
+
+    def uniform(self, n: int) -> Any:
+        return np.random.default_rng(5).random(n)
+
+
+class Watched(LoraEngine):
+    """The real engine; writes down each patient's gradient and the sum."""
+
+    gradients_of: dict[int, bytes]
+    total: torch.Tensor
+
+    def gradients(self, batch: PhysicalBatch) -> PatientGradients:
+        found = super().gradients(batch)
+        for place, patient in enumerate(batch.patients.tolist()):
+            self.gradients_of[patient] = found.values[place].numpy().tobytes()
+        return found
+
+    def clipped_sum(self, *arguments: Any) -> Any:
+        self.gradients_of = {}
+        found = super().clipped_sum(*arguments)
+        self.total = found.total
+        assert found.dropped == 0
+        return found
+
+
+@pytest.fixture
+def study(quiet_study: Study) -> Study:
+    settings = {"steps": 1, "clipping_norm": 1e-3, "tiles_per_patient": 2, "draws_per_tile": 1}
+    values = changed(quiet_study, **settings).model_dump(mode="json")
+    values["adapter"]["targets"] = ["attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0"]
+    return Study.model_validate(values)
+
+
+def one_step(
+    pipeline: Any, study: Study, assign: Assign, *, without: set[int] = frozenset()
+) -> Watched:
+    engines: list[Watched] = []
+
+    def engine(*arguments: Any) -> Watched:
+        engines.append(Watched(*arguments))
+        return engines[-1]
+
+    tiles = make_tiles(PATIENTS).without(without)
+    trainer = LocalTrainer(
+        study,
+        "north",
+        pipeline,
+        tiles,
+        noise=Repeated(),
+        physical_rows=6,  # three places of two rows
+        engine=engine,
+        assign=assign,
+    )
+    vector = large_vector(trainer.layout, sharpened=2.0)
+    trainer.train(vector, progress=lambda *_: None, should_stop=lambda: False)
+    return engines[0]
+
+
+@pytest.mark.parametrize("assign", [packed, fixed])
+@pytest.mark.parametrize("rate", [1.0, 0.6])
+def test_leaving_one_out_moves_the_sum_by_the_clip_and_nobody_else(
+    tiny_pipeline: Any, study: Study, assign: Assign, rate: float
+) -> None:
+    """With a hostile adapter, the same secrets, through the whole step."""
+    study = changed(study, sampling_rate=rate)
+    everyone = one_step(tiny_pipeline, study, assign)
+    drawn = set(everyone.gradients_of) - {-1}
+    assert drawn == set(range(PATIENTS)) if rate == 1 else drawn
+    for gone in range(PATIENTS):
+        rest = one_step(tiny_pipeline, study, assign, without={gone})
+        moved = float((everyone.total - rest.total).norm())
+        assert moved <= 1e-3 * (1 + 1e-6)
+        if gone in drawn:
+            assert moved >= 1e-3 * (1 - 1e-6)
+        others = drawn - {gone}
+        assert set(rest.gradients_of) - {-1} == others
+        assert all(rest.gradients_of[n] == everyone.gradients_of[n] for n in others)
+
+
+def test_this_device_is_sound(tiny_pipeline: Any, study: Study) -> None:
+    trainer = LocalTrainer(study, "north", tiny_pipeline, make_tiles(4), physical_rows=8)
+    before = read_vector(tiny_pipeline.unet, trainer.layout)
+    trainer.prove_isolation()
+    assert trainer.assign is packed
+    after = read_vector(tiny_pipeline.unet, trainer.layout)
+    assert np.array_equal(before, after)
+
+
+@pytest.fixture
+def touching() -> Iterator[type[LoraEngine]]:
+    """A device on which a row's last bits follow the largest number in the batch."""
+
+    class Touching(LoraEngine):
+        def gradients(self, batch: PhysicalBatch) -> PatientGradients:
+            found = super().gradients(batch)
+            scale = 1 + 2.0**-22 * float(found.values.nan_to_num().abs().max() > 1e3)
+            return PatientGradients(found.values * scale + 0 * found.values.sum(), found.usable)
+
+    yield Touching
+
+
+def test_a_device_on_which_rows_touch_is_refused(
+    tiny_pipeline: Any, study: Study, touching: type[LoraEngine]
+) -> None:
+    trainer = LocalTrainer(
+        study, "north", tiny_pipeline, make_tiles(4), physical_rows=8, engine=touching
+    )
+    with pytest.raises(ModelError, match=r'agent.device = "cpu"'):
+        trainer.prove_isolation()
+
+
+def test_where_places_matter_everybody_keeps_one(tiny_pipeline: Any, study: Study) -> None:
+    class ByPlace(LoraEngine):
+        def gradients(self, batch: PhysicalBatch) -> PatientGradients:
+            found = super().gradients(batch)
+            bits = 1 + torch.arange(len(found.values))[:, None] * 2.0**-22
+            return PatientGradients(found.values * bits, found.usable)
+
+    trainer = LocalTrainer(
+        study, "north", tiny_pipeline, make_tiles(4), physical_rows=8, engine=ByPlace
+    )
+    trainer.prove_isolation()
+    assert trainer.assign is fixed
+
+
+def test_all_batches_have_one_shape_that_follows_from_public_numbers(
+    tiny_pipeline: Any, study: Study
+) -> None:
+    shapes = set()
+
+    class Noted(LoraEngine):
+        def gradients(self, batch: PhysicalBatch) -> PatientGradients:
+            shapes.add((batch.shape, batch.losses().shape))
+            return super().gradients(batch)
+
+    for patients in (1, 2, 5, 12):
+        for rate in (0.3, 1.0):
+            trainer = LocalTrainer(
+                changed(study, sampling_rate=rate),
+                "north",
+                tiny_pipeline,
+                make_tiles(patients, most=3, seed=patients),
+                engine=Noted,
+            )
+            start = initial_vector(trainer.layout, b"s")
+            trainer.train(start, progress=lambda *_: None, should_stop=lambda: False)
+    assert shapes == {((12, 2), (24,))}  # 12 declared patients, two rows each
+
+
+def test_a_site_without_tiles_can_be_tried(tiny_pipeline: Any, study: Study) -> None:
+    tiles = make_tiles(2).without({0, 1})
+    trainer = LocalTrainer(study, "north", tiny_pipeline, tiles, physical_rows=4)
+    trainer.prove_isolation()
+    reference = torch.zeros(2, 6).half()
+    shown = dataclasses.replace(make_tiles(2, most=1), reference=reference)
+    LocalTrainer(study, "north", tiny_pipeline, shown, physical_rows=4).prove_isolation()
