@@ -14,18 +14,22 @@ def read_json(text: str) -> object:
     """What `text` says. Raises ValueError where it is no JSON (RFC 8259) or says two things.
 
     Refused beyond the standard library's refusals: a name twice in one object, NaN and infinity
-    (also as 1e999), whole numbers beyond 64 bit, and nesting that is too deep to be read.
+    (also as 1e999), whole numbers beyond 64 bit, lone surrogates, and nesting that is too deep.
     """
     try:
-        return json.loads(
+        found: object = json.loads(
             text,
             object_pairs_hook=_unique,
             parse_constant=_refuse,
             parse_float=_finite,
             parse_int=_whole,
         )
+        json.dumps(found, ensure_ascii=False).encode("utf-8")
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError("half of a surrogate pair is no text") from None
+    return found
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -240,7 +240,7 @@ def test_an_adapter_without_an_origin_says_so(tmp_path: Path, tiny_base: Path) -
     layout = layout_of(tiny_base, ADAPTER)
     path = tmp_path / "adapter.safetensors"
     save_adapter(path, layout, np.zeros(layout.parameters, np.float32), ADAPTER)
-    said = dict(describe(path))
+    said = {row.name: row.text for row in describe(path)}
     assert said["Privacy"].startswith("unknown")
     assert said["Adapter"] == file_digest(path)
 
