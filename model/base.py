@@ -11,6 +11,7 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from model.digest import pipeline_files
+from model.fitness import check_base
 from privacy.errors import ModelError
 
 # A diffusers StableDiffusionPipeline. It registers its parts (unet, vae, text_encoder, tokenizer,
@@ -23,9 +24,10 @@ def load_base(
 ) -> Pipeline:
     """Load the pipeline in `path`, frozen and in eval mode; from safetensors only, no network.
 
-    Raises `ModelError` where it cannot be loaded.
+    Raises `ModelError` where it cannot be loaded, or not be trained (`model.fitness`).
     """
     pipeline_files(path)  # refuses parts with code of their own
+    check_base(path)
     _silence_progress_bars()
     kind: Any = StableDiffusionPipeline
     try:
