@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -50,6 +51,18 @@ def load_base(
     for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         part.requires_grad_(False).eval()
     return pipeline.to(device)
+
+
+def save_base(pipeline: Pipeline, folder: Path) -> None:
+    """Write the pipeline's parts to `folder`; read without any option, all come in float32.
+
+    transformers reads a model in the precision that its config names (the saved one, which may be
+    half), diffusers in single: the text encoder's embeddings would not fit the UNet.
+    """
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    config = folder / "text_encoder" / "config.json"
+    values = json.loads(config.read_text("utf-8")) | {"dtype": "float32"}
+    config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", "utf-8")
 
 
 def image_size(pipeline: Pipeline) -> int:
