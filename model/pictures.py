@@ -71,15 +71,17 @@ def check_single(image: Image.Image) -> None:
 
     Smaller pages (a thumbnail, a pyramid's levels) do not count. The first page stays the open one.
     """
-    pages = int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
-    if pages == 1:
+    if image.format != "TIFF":
         return
     size = image.size
-    image.seek(1)
+    try:
+        image.seek(1)  # not `n_frames`, which reads the whole chain of a file's directories
+    except EOFError:
+        return
     stacked = image.size == size
     image.seek(0)
     if stacked:
-        raise UnreadablePicture(f"a stack of {pages} pages: export the one that is meant")
+        raise UnreadablePicture("a stack of pages of one size: export the one that is meant")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -95,13 +97,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray(_eight_bit(np.asarray(upright))).convert("RGB")
     if upright.mode == "F":
         raise UnreadablePicture("floating-point pixels have no agreed range; export 8 or 16 bit")
+    if narrow:
+        _check_bright(int(np.asarray(upright.convert("RGB")).max()) * 257)
     if upright.has_transparency_data:
         white = Image.new("RGBA", upright.size, "white")
         return Image.alpha_composite(white, upright.convert("RGBA")).convert("RGB")
-    colours = upright.convert("RGB")
-    if narrow:
-        _check_bright(int(np.asarray(colours).max()) * 257)
-    return colours
+    return upright.convert("RGB")
 
 
 def _check_pixels(size: tuple[int, int], most: int) -> None:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import craftsfl.cli
 from craftsfl.cli import app
+from craftsfl.evaluation.subjects import Source, drawn_source
 from model.adapter_file import save_adapter
 from model.generation.provenance import Drawing, Provenance, write_png
 from model.layout import Entry, Layout
@@ -142,6 +143,15 @@ def test_a_picture_that_is_none_or_a_bomb_is_a_clear_error(tmp_path: Path, pictu
             run(path)
     write_png(PICTURE, tmp_path / "good.png", Provenance(Drawing("b", 1, 1.0, "s"), ("p",), (1,)))
     assert "not a patient" in " ".join(run(tmp_path / "good.png").split())
+
+
+def test_a_report_names_only_digests_that_a_picture_claims(tmp_path: Path, picture: Path) -> None:
+    assert drawn_source(picture) == Source()
+    drawing = Drawing("sha256:" + "1" * 64, 20, 3.0, "s", origin=ORIGIN)
+    write_png(PICTURE, tmp_path / "good.png", Provenance(drawing, ("p",), (1,)))
+    source = drawn_source(tmp_path / "good.png")
+    assert source.base == drawing.base
+    assert "claim" in source.claims
 
 
 def test_an_error_shows_a_files_name_and_does_not_obey_it(
