@@ -22,11 +22,10 @@ def check_base(folder: Path) -> None:
     parts, unreadable = read_parts(folder)
     if not parts.index:
         _refuse(folder, unreadable[:1])
-    _refuse(folder, [*of_index(parts.index), *of_scheduler(parts.index, parts.scheduler)])
-    _refuse(folder, unreadable)
-    _refuse(folder, of_unet(parts.unet, parts.vae, parts.text_encoder))
-    shapes, faults = of_weights(folder)
-    _refuse(folder, [*faults, *of_texts(folder)])
+    faults = [*of_index(parts.index), *of_scheduler(parts.index, parts.scheduler)]
+    _refuse(folder, [*faults, *unreadable] if unreadable else [*faults, *of_unet(parts)])
+    shapes, missing = of_weights(folder)
+    _refuse(folder, [*missing, *of_texts(folder)])
     from model.fitness.tensors import of_tensors
 
     settings = {"unet": parts.unet, "vae": parts.vae, "text_encoder": parts.text_encoder}

@@ -88,6 +88,8 @@ def read_parts(folder: Path) -> tuple[Parts, list[Fault]]:
 def of_index(index: Settings) -> Iterator[Fault]:
     """Of the parts that the pipeline lists: each of the one class, and no further ones."""
     made_by = visible(str(index.get("_class_name")), most=60)
+    if "XL" in made_by:
+        yield Fault(f"it is SDXL ({made_by})", _CURE)
     for name, (library, classes) in _CLASSES.items():
         found = index.get(name)
         if not _is_part(found):
@@ -102,8 +104,9 @@ def of_index(index: Settings) -> Iterator[Fault]:
             yield Fault(f"it has a further part {said} ({made_by})", _CURE)
 
 
-def of_unet(unet: Settings, vae: Settings, text_encoder: Settings) -> Iterator[Fault]:
+def of_unet(parts: Parts) -> Iterator[Fault]:
     """Of what the UNet takes and gives, against the latents and the captions that it gets."""
+    unet, vae = parts.unet, parts.vae
     yield from _of_class("unet", unet, _CLASSES["unet"][1])
     yield from _of_class("vae", vae, _CLASSES["vae"][1])
     for name, words in _ASKS.items():
@@ -120,7 +123,7 @@ def of_unet(unet: Settings, vae: Settings, text_encoder: Settings) -> Iterator[F
     size = unet.get("sample_size")
     if type(size) is not int or size < 1:
         yield Fault(f"its UNet's sample_size is {visible(repr(size), most=40)}", _CURE)
-    read, written = unet.get("cross_attention_dim"), text_encoder.get("hidden_size")
+    read, written = unet.get("cross_attention_dim"), parts.text_encoder.get("hidden_size")
     if type(read) is int and type(written) is int and read != written:
         yield Fault(f"its UNet reads captions {read} wide, its text encoder's are {written}", _CURE)
 
@@ -128,7 +131,7 @@ def of_unet(unet: Settings, vae: Settings, text_encoder: Settings) -> Iterator[F
 def of_scheduler(index: Settings, scheduler: Settings) -> Iterator[Fault]:
     """Of the noise that the base was trained on, and of what it predicts."""
     listed, own = index.get("scheduler"), scheduler.get("_class_name")
-    kinds = [listed[1] if _is_part(listed) else None, *([] if own is None else [own])]
+    kinds = [listed[1] if _is_part(listed) else None, *([] if own is None else [str(own)])]
     for kind in dict.fromkeys(kinds):
         named = visible(str(kind), most=80)
         if kind is None:
@@ -145,7 +148,7 @@ def of_scheduler(index: Settings, scheduler: Settings) -> Iterator[Fault]:
 
 def _of_class(name: str, settings: Settings, classes: set[str]) -> Iterator[Fault]:
     own = settings.get("_class_name")
-    if own is not None and own not in classes:
+    if own is not None and str(own) not in classes:
         yield Fault(f"{name}/config.json is of a {visible(str(own), most=60)}", _CURE)
 
 

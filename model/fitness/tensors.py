@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from model.fitness.fault import Fault
@@ -23,6 +24,11 @@ _OLD: Final = (
     (re.compile(r"\.value\."), ".to_v."),
     (re.compile(r"\.proj_attn\."), ".to_out.0."),
     (re.compile(r"^text_model\."), ""),
+)
+# What building a model of odd settings was seen to raise, or may.
+_UNBUILDABLE: Final = (
+    *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError),
+    *(RuntimeError, TypeError, ValueError, StrictDataclassError),
 )
 _Kind = Any  # a model's class: diffusers and transformers have no types
 
@@ -46,7 +52,7 @@ def of_tensors(
         try:
             with torch.device("meta"):
                 wanted = {k: tuple(v.shape) for k, v in make().state_dict().items()}
-        except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError) as error:
+        except _UNBUILDABLE as error:
             yield Fault(f"{part}/config.json describes no model ({type(error).__name__})", _CURE)
             continue
         yield from _compared(part, _renamed(wanted), _renamed(found[part]))

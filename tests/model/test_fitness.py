@@ -97,7 +97,7 @@ def _lost_shard(path: Path) -> None:
 
 
 BAD: dict[str, tuple[Change, str]] = {
-    "sdxl": (_sdxl, r"text_encoder_2 \(StableDiffusionXLPipeline\)"),
+    "sdxl": (_sdxl, r"it is SDXL \(StableDiffusionXLPipeline\); .*part text_encoder_2"),
     "sdxl's unet": (_set(UNET, addition_embed_type="text_time"), "text_time.*SDXL"),
     "class labels": (_set(UNET, num_class_embeds=7), r"class labels \(num_class_embeds 7\)"),
     "projected": (_set(UNET, encoder_hid_dim_type="image_proj"), "image_proj"),
@@ -139,6 +139,12 @@ BAD: dict[str, tuple[Change, str]] = {
     "no index": (lambda folder: (folder / INDEX).unlink(), "model_index.json is missing"),
     "a list": (lambda folder: (folder / VAE).write_text("[]"), "vae/config.json is damaged"),
     "deep": (lambda folder: (folder / VAE).write_text("[" * 100_000), "damaged .nested too"),
+    "no class": (_set(UNET, _class_name=[]), r"is of a \[\]"),
+    "no scheduler's class": (_set(SCHEDULER, _class_name={}), "no variance-preserving"),
+    "no numbers": (_set(UNET, block_out_channels="wide"), "describes no model"),
+    "no norm": (_set(UNET, norm_num_groups=0), "describes no model"),
+    "no block": (_set(VAE, down_block_types=None), "describes no model"),
+    "no heads": (_set(TEXT, num_attention_heads="two"), "describes no model"),
     "no model": (_set(UNET, down_block_types=["NoSuchBlock2D"] * 2), "describes no model"),
     "another model": (_set(UNET, layers_per_block=2), r"unet lacks \d+ of its tensors"),
     "other shapes": (_set(TEXT, intermediate_size=96), "text_encoder has .* another shape"),
