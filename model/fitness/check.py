@@ -27,9 +27,11 @@ def check_base(folder: Path) -> None:
     shapes, missing = of_weights(folder)
     _refuse(folder, [*missing, *of_texts(folder)])
     from model.fitness.tensors import of_tensors
+    from model.fitness.tokens import of_tokenizer
 
     settings = {"unet": parts.unet, "vae": parts.vae, "text_encoder": parts.text_encoder}
-    _refuse(folder, of_tensors(folder, settings, shapes))
+    tokens = of_tokenizer(folder, parts.text_encoder)
+    _refuse(folder, [*of_tensors(folder, settings, shapes), *tokens])
 
 
 def _refuse(folder: Path, faults: Iterable[Fault]) -> None:

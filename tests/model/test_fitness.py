@@ -139,6 +139,19 @@ BAD: dict[str, tuple[Change, str]] = {
     "no index": (lambda folder: (folder / INDEX).unlink(), "model_index.json is missing"),
     "a list": (lambda folder: (folder / VAE).write_text("[]"), "vae/config.json is damaged"),
     "deep": (lambda folder: (folder / VAE).write_text("[" * 100_000), "damaged .nested too"),
+    "long captions": (
+        _set("tokenizer/tokenizer_config.json", model_max_length=77),
+        "captions are 77 tokens long, its text encoder reads 16",
+    ),
+    "endless captions": (
+        _set("tokenizer/tokenizer_config.json", model_max_length=10**30),
+        r"captions are 1e\+30 tokens long",
+    ),
+    "fewer tokens": (_set(TEXT, vocab_size=100), "190 tokens, its text encoder 100"),
+    "cut tokens": (
+        lambda folder: (folder / "tokenizer" / "tokenizer.json").write_text('{"model": {'),
+        "tokenizer/tokenizer.json is damaged",
+    ),
     "no class": (_set(UNET, _class_name=[]), r"is of a \[\]"),
     "no scheduler's class": (_set(SCHEDULER, _class_name={}), "no variance-preserving"),
     "no numbers": (_set(UNET, block_out_channels="wide"), "describes no model"),
