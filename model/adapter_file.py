@@ -47,8 +47,8 @@ _FOREIGN: Final = (
     "adapters (kohya, DoRA, text encoders) cannot be converted: no study answers for them."
 )
 _ALTERED: Final = (
-    "Take the file as the run released it (its SHA-256 is in the run's result and in MLflow): "
-    "what was put in later has no study's epsilon."
+    "Take the file as the run released it (MLflow has its SHA-256, and so has the run's sample "
+    "picture): what was put in later has no study's epsilon."
 )
 
 
