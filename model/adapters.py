@@ -1,17 +1,13 @@
-"""LoRA adapters by peft: attach, read and write as one flat vector, save for diffusers.
+"""LoRA adapters by peft: attach, read and write as one flat vector.
 
-Saved files follow diffusers' own format (keys begin with `unet.`, the LoRA configuration is in
-the file's metadata): `pipeline.load_lora_weights` reads raw peft files as an empty adapter with
-only a warning, and without the metadata it takes alpha = r.
+`model.adapter_file` reads and writes their files.
 """
 
 from __future__ import annotations
 
 import difflib
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +17,9 @@ from diffusers import UNet2DConditionModel
 from numpy.typing import NDArray
 from peft import LoraConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
+from model.adapter_file import SavedAdapter, load_adapter, save_adapter
 from model.layout import Entry, Layout, frozen_values, initial_vector
-from model.origin import Origin, read_origin
 from privacy.errors import ModelError
 from privacy.manifest import Adapter
 
@@ -49,21 +43,6 @@ __all__ = [
 Unet = Any  # a diffusers UNet2DConditionModel, whose adapter methods come from untyped mixins
 
 NAME = "craftsfl"  # of the adapter inside peft
-_METADATA = "lora_adapter_metadata"  # diffusers' key in the header of a safetensors file
-_ORDER = "craftsfl_layout"  # ours: safetensors sorts the tensors, the flat vector does not
-_FROZEN = "craftsfl_frozen"  # ours: names of the public tensors that no vector holds
-_ORIGIN = "craftsfl_origin"  # ours: the study, its base and what a patient pays
-_FORMAT_HINT = "Use a file that craftsfl wrote: an adapter of the UNet with its metadata."
-
-
-@dataclass(frozen=True, slots=True)
-class SavedAdapter:
-    """An adapter as read from its file."""
-
-    layout: Layout
-    vector: NDArray[np.float32]  # [P]
-    adapter: Adapter
-    origin: Origin | None = None  # None: the file does not say
 
 
 def layout_of(base: Path, adapter: Adapter) -> Layout:
@@ -152,77 +131,9 @@ def without_adapter(unet: Unet) -> Iterator[None]:
             vars(part).pop("forward", None)
 
 
-def save_adapter(
-    path: Path,
-    layout: Layout,
-    vector: NDArray[np.float32],
-    adapter: Adapter,
-    origin: Origin | None = None,
-) -> None:
-    """Write `vector` to `path` (`*.safetensors`) as `pipeline.load_lora_weights` reads it.
-
-    Raises `ModelError` where the vector does not fit or the file cannot be written.
-    """
-    if path.suffix != ".safetensors":
-        raise ModelError(f"{path.name} is no name for an adapter.", "End it in .safetensors.")
-    tensors = {f"unet.{entry.name}": torch.tensor(part) for entry, part in layout.split(vector)}
-    frozen = frozen_values(layout)
-    tensors |= {f"unet.{name}": torch.tensor(values) for name, values in frozen.items()}
-    order = [entry.name for entry in layout.entries]
-    header = {"format": "pt", _METADATA: _peft_metadata(adapter), _ORDER: json.dumps(order)}
-    if frozen:
-        header[_FROZEN] = json.dumps(list(frozen))
-    if origin is not None:
-        header[_ORIGIN] = origin.to_json()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, path, header)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(
-            f"The adapter cannot be written to {path}: {error}.", "Free some disk space there."
-        ) from None
-
-
-def load_adapter(path: Path) -> SavedAdapter:
-    """Read a file that `save_adapter` wrote. Raises `ModelError` for anything else."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
-            metadata, order = json.loads(header[_METADATA]), json.loads(header[_ORDER])
-            frozen = json.loads(header.get(_FROZEN, "[]"))
-            values = {name: file.get_tensor(f"unet.{name}") for name in (*order, *frozen)}
-            adapter = _adapter_of(metadata, frozen_a=bool(frozen))
-            origin = read_origin(header[_ORIGIN]) if _ORIGIN in header else None
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        reason = type(error).__name__
-        raise ModelError(f"{path} is no adapter of craftsfl's ({reason}).", _FORMAT_HINT) from None
-    entries = {k: Entry(k, v.shape, str(v.dtype)) for k, v in values.items()}
-    layout = Layout(tuple(entries[k] for k in order), tuple(entries[k] for k in frozen))
-    vector = np.concatenate([values[name].reshape(-1) for name in order])
-    layout.check(vector)
-    _check_frozen(path, layout, values)
-    return SavedAdapter(layout, vector, adapter, origin)
-
-
 def _peft_config(adapter: Adapter) -> LoraConfig:
     alpha: Any = adapter.alpha  # peft divides it by r; fractions are fine
     return LoraConfig(r=adapter.rank, lora_alpha=alpha, target_modules=list(adapter.targets))
-
-
-def _peft_metadata(adapter: Adapter) -> str:
-    """What diffusers hands to peft's LoraConfig on loading, as JSON."""
-    targets = list(adapter.targets)
-    fields = {"r": adapter.rank, "lora_alpha": adapter.alpha, "target_modules": targets}
-    return json.dumps({f"unet.{name}": value for name, value in fields.items()}, sort_keys=True)
-
-
-def _adapter_of(metadata: Mapping[str, Any], *, frozen_a: bool) -> Adapter:
-    return Adapter(
-        frozen_a=frozen_a,
-        rank=metadata["unet.r"],
-        alpha=metadata["unet.lora_alpha"],
-        targets=tuple(metadata["unet.target_modules"]),
-    )
 
 
 def _adapter_parameters(unet: Unet) -> Iterable[tuple[str, torch.nn.Parameter]]:
@@ -252,12 +163,6 @@ def _freeze(unet: Unet, layout: Layout) -> None:
             parameter.requires_grad_(name not in values)
             if name in values:
                 parameter.copy_(torch.tensor(values[name]))
-
-
-def _check_frozen(path: Path, layout: Layout, found: Mapping[str, NDArray[np.float32]]) -> None:
-    wanted = frozen_values(layout)
-    if not all(np.array_equal(found[name], values) for name, values in wanted.items()):
-        raise ModelError(f"{path}: its frozen tensors are not the public ones.", _FORMAT_HINT)
 
 
 def _check_same(config: LoraConfig, adapter: Adapter) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,6 +12,7 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from model.digest import pipeline_files
+from model.fitness import check_base
 from privacy.errors import ModelError
 
 # A diffusers StableDiffusionPipeline. It registers its parts (unet, vae, text_encoder, tokenizer,
@@ -23,9 +25,10 @@ def load_base(
 ) -> Pipeline:
     """Load the pipeline in `path`, frozen and in eval mode; from safetensors only, no network.
 
-    Raises `ModelError` where it cannot be loaded.
+    Raises `ModelError` where it cannot be loaded, or not be trained (`model.fitness`).
     """
     pipeline_files(path)  # refuses parts with code of their own
+    check_base(path)
     _silence_progress_bars()
     kind: Any = StableDiffusionPipeline
     try:
@@ -48,6 +51,18 @@ def load_base(
     for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         part.requires_grad_(False).eval()
     return pipeline.to(device)
+
+
+def save_base(pipeline: Pipeline, folder: Path) -> None:
+    """Write the pipeline's parts to `folder`; read without any option, all come in float32.
+
+    transformers reads a model in the precision that its config names (the saved one, which may be
+    half), diffusers in single: the text encoder's embeddings would not fit the UNet.
+    """
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    config = folder / "text_encoder" / "config.json"
+    values = json.loads(config.read_text("utf-8")) | {"dtype": "float32"}
+    config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", "utf-8")
 
 
 def image_size(pipeline: Pipeline) -> int:

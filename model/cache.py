@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from model.digest import INDEX, SUFFIXES, UNUSED, folder_digest, pipeline_files
+from model.fitness import check_base
 from privacy.errors import ModelError
 from privacy.manifest import Base
 
@@ -32,8 +33,10 @@ def install_base(folder: Path) -> str:
     """Copy the pipeline in `folder` into the cache and return its digest.
 
     All or nothing: a copy that is cut short is never found. Installing twice copies once.
-    Raises `ModelError` where `folder` is no pipeline or the cache cannot be written.
+    Raises `ModelError` where `folder` is no base that can be trained (`model.fitness`), or where
+    the cache cannot be written.
     """
+    check_base(folder)
     digest = folder_digest(folder)
     target = _cached(digest)
     if target.is_dir() and folder_digest(target) == digest:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from privacy.errors import ModelError
 from privacy.events import event_of
 from privacy.manifest import Study
+from privacy.strict_json import read_json
 
 DIGEST_TAG = "craftsfl.adapter_digest"  # of a model version in MLflow: SHA-256 of its file
 _HINT = "The file is damaged, or a newer craftsfl wrote it."
@@ -75,7 +76,7 @@ def origin_of(study: Study, run: int) -> Origin:
 def read_origin(text: str) -> Origin:
     """The origin that `to_json` wrote; raises `ModelError` for unknown keys and wrong types."""
     try:
-        values = json.loads(text)
+        values = read_json(text)
     except ValueError:
         values = None
     if not isinstance(values, dict) or set(values) != {field.name for field in fields(Origin)}:
@@ -89,4 +90,6 @@ def read_origin(text: str) -> Origin:
         or not all(type(figure) in number and math.isfinite(figure) for figure in figures)
     ):
         raise ModelError("An adapter's origin holds values of a wrong type.", _HINT)
+    if whole < 1 or not 0 < values["delta"] < 1 or any(figure < 0 for figure in figures):
+        raise ModelError("An adapter's origin holds figures that cannot be.", _HINT)
     return Origin(**values)

@@ -6,9 +6,11 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from craftsfl.cli import demo, model, rounds, site
 from privacy.errors import CraftsflError
+from privacy.visible import visible
 
 INTERRUPTED = 130
 FAILED = 1
@@ -31,31 +33,28 @@ def main() -> None:
     try:
         app()
     except CraftsflError as error:
-        console = Console(stderr=True)
-        console.print(f"[bold red]Error:[/] {_plain(error.message)}", highlight=False)
-        if error.hint:
-            console.print(f"[bold]Next:[/] {_plain(error.hint)}", highlight=False)
+        _say(error.message, error.hint)
         sys.exit(FAILED)
     except OSError as error:
         if error.filename is None or error.strerror is None:
             raise
-        console = Console(stderr=True)
         what = f"{error.filename} cannot be used: {error.strerror}."
-        console.print(f"[bold red]Error:[/] {_plain(what)}", highlight=False)
-        console.print("[bold]Next:[/] Check its owner, and the disk's free space.")
+        _say(what, "Check its owner, and the disk's free space.")
         sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except ModuleNotFoundError as error:
-        Console(stderr=True).print(
-            f"[bold red]Error:[/] {error.name} is not installed.\n[bold]Next:[/] install craftsfl "
-            "with the extra that this command needs: craftsfl\\[site], craftsfl\\[operator] or "
-            "craftsfl\\[model].",
-            highlight=False,
+        _say(
+            f"{error.name} is not installed.",
+            "install craftsfl with the extra that this command needs: craftsfl[site], "
+            "craftsfl[operator] or craftsfl[model].",
         )
         sys.exit(FAILED)
 
 
-def _plain(text: str) -> str:
-    """Keep rich from reading brackets in `text` as markup."""
-    return text.replace("[", "\\[")
+def _say(message: str, hint: str) -> None:
+    """What is wrong and what to do next: without markup, and nothing in it acts on a terminal."""
+    console = Console(stderr=True)
+    for title, style, text in (("Error:", "bold red", message), ("Next:", "bold", hint)):
+        if text:
+            console.print(Text.assemble((title, style), " ", visible(text, keep="\n")))

@@ -100,6 +100,7 @@ def examine(options: EvaluationOptions, tell: Tell) -> Examined:
         *_notes(options, folders, question),
         *_seen(plan, question),
         *_doubts(answer),
+        *((sides.source.claims,) if sides.source.claims else ()),
     )
     report = Report(answer, _about(options, sides, question), options.public, notes)
     return Examined(report, question)
@@ -114,13 +115,17 @@ def _plan(options: EvaluationOptions) -> Plan:
 
 
 def _check_study(options: EvaluationOptions, source: Source) -> None:
-    """Another study's encoder says nothing about what this adapter was trained with."""
+    """Another study's encoder says nothing about what this adapter was trained with.
+
+    A file may claim any study; layers or a rank that the study does not name are not its own.
+    """
     if options.study is None or source.study is None:
         return
-    if load_study(options.study).digest().hex() != source.study:
+    study = load_study(options.study)
+    if study.digest().hex() != source.study or source.lora not in (None, study.adapter):
         raise ConfigError(
             f"The adapter was not trained by the study of {options.study}.",
-            "Name the study.toml of its own run.",
+            "Name the study.toml of its own run, and the adapter as that run released it.",
         )
 
 

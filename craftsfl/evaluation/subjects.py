@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from craftsfl.adapter_source import find_adapter
 from craftsfl.bases import find
@@ -16,6 +18,13 @@ from model.generation.provenance import read_provenance
 from model.origin import Origin
 from model.sampling import DEFAULT_GUIDANCE, DEFAULT_STEPS
 from privacy.errors import ModelError
+from privacy.manifest import Adapter
+
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_CLAIMED: Final = "Epsilon and study are as the adapter's file claims; nothing here proves it."
+_DRAWN: Final = (
+    "Base, adapter and epsilon are as the generated pictures claim; nothing here proves it."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +40,18 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where generated images come from; all of it public. None: not known."""
+    """Where generated images come from; all of it public. None: not known.
+
+    claims: what of it a file says of itself, which nothing proves; "" where there is none.
+    """
 
     base: str | None = None
     adapter: str | None = None
     epsilon: float | None = None
     delta: float | None = None
     study: str | None = None  # its digest, 64 hex digits
+    lora: Adapter | None = None  # of an adapter that was read here
+    claims: str = ""
 
     def title(self) -> str:
         """For tables and pages."""
@@ -65,18 +79,23 @@ def open_subject(model: Model, seed: int, scratch: Path) -> tuple[Subject, Sourc
         seed,
     )
     # Refused here, and not after the base has drawn all its pictures.
-    origin = check_adapter(pipeline, adapter.path, base.digest).origin if adapter else None
-    source = _source(base.digest, adapter.digest if adapter else None, origin)
+    source = Source(base.digest)
+    if adapter is not None:
+        saved = check_adapter(pipeline, adapter.path, base.digest)
+        source = _source(base.digest, adapter.digest, saved.origin)
+        source = replace(source, lora=saved.adapter, claims=_CLAIMED if saved.origin else "")
     return subject, source, base.embedded
 
 
 def drawn_source(picture: Path) -> Source:
-    """What a picture says of itself; nothing where other software made it."""
+    """What a picture says of itself; nothing where other software made it, or no digests are."""
     try:
         drawing = read_provenance(picture).drawing
     except ModelError:
         return Source()
-    return _source(drawing.base, drawing.adapter, drawing.origin)
+    if not all(_DIGEST.fullmatch(text) for text in (drawing.base, drawing.adapter) if text):
+        return Source()
+    return replace(_source(drawing.base, drawing.adapter, drawing.origin), claims=_DRAWN)
 
 
 def _source(base: str, adapter: str | None, origin: Origin | None) -> Source:

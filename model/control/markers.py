@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 from scipy import ndimage
 
-from model.control.masks import DAMAGED, MOST_PIXELS
+from model.control.masks import MOST_PIXELS
+from model.pictures import UnreadablePicture, open_picture
 from privacy.errors import ModelError
 
 Floats = NDArray[np.float32]
 LOW, HIGH = 1.0, 99.8  # percentiles that become 0 and 1
 MOST_MARKERS = 64
+_MOST_OF_ALL = 4 * MOST_PIXELS  # on all pages: 1 GB of markers
 _HINT = "Fluorescence is .png or .tif: grey (one marker), RGB (three) or one page a marker."
 
 
@@ -27,15 +29,10 @@ def read_markers(path: Path) -> Floats:
     if not path.is_file():
         raise ModelError(f"The fluorescence image {path} is no file.", "Give one image.")
     try:
-        with Image.open(path) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise ModelError(f"{path.name} is too large.", "Cut it into tiles.")
+        with open_picture(path, most=MOST_PIXELS) as image:
             pages = [_channels(page) for page in _first(image)]
-    except DAMAGED as error:
-        reason = type(error).__name__
-        raise ModelError(f"{path.name} cannot be read ({reason}).", _HINT) from None
-    except Image.DecompressionBombError:
-        raise ModelError(f"{path.name} is too large.", "Cut it into tiles.") from None
+    except UnreadablePicture as error:
+        raise ModelError(f"{path.name} cannot be read: {error}.", _HINT) from None
     if len({page.shape[1:] for page in pages}) != 1:
         raise ModelError(f"The pages of {path.name} differ in size.", _HINT)
     return np.concatenate(pages)
@@ -73,10 +70,14 @@ def simulated_marker(mask: NDArray[np.int32], rng: np.random.Generator) -> Float
 
 
 def _first(image: Image.Image) -> list[Image.Image]:
-    pages = []
-    for number, page in enumerate(ImageSequence.Iterator(image)):
-        if number == MOST_MARKERS:
+    pages: list[Image.Image] = []
+    pixels = 0
+    for page in ImageSequence.Iterator(image):
+        if len(pages) == MOST_MARKERS:
             raise ModelError(f"An image of more than {MOST_MARKERS} pages.", _HINT)
+        pixels += page.width * page.height  # of this page: a file's pages may differ in size
+        if pixels > _MOST_OF_ALL:
+            raise UnreadablePicture(f"{pixels} pixels on its pages; cut it into tiles first")
         pages.append(page.copy())
     return pages
 

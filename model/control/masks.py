@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 from scipy import ndimage
 
+from model.pictures import UnreadablePicture, check_single, open_picture
 from privacy.errors import ModelError
 
 # The first five of PanNuke's six channels (Gamper et al. 2020); the sixth is the background.
@@ -23,7 +23,7 @@ PANNUKE_TYPES = ("neoplastic", "inflammatory", "connective", "dead", "epithelial
 MOST_PIXELS = 1 << 26
 _IMAGES = (".png", ".tif", ".tiff")
 _GREY = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "F")
-# What Pillow and numpy raise on bytes that are not what their name says (found by altering some).
+# What numpy and .mat files raise on bytes that are not what their name says (found by altering).
 DAMAGED = (
     ArithmeticError,
     EOFError,
@@ -108,18 +108,16 @@ def instance_map(values: NDArray[np.generic]) -> NDArray[np.int32]:
 
 def _read_image(path: Path) -> NDArray[np.generic]:
     try:
-        with Image.open(path) as image:
+        with open_picture(path, most=MOST_PIXELS) as image:
+            check_single(image)
             if image.mode not in _GREY:
                 raise ModelError(
                     f"{path.name} is a colour picture ({image.mode}), not a mask.",
                     "Give the instance mask: one channel, 0 for background, k for nucleus k.",
                 )
             return np.asarray(image)
-    except DAMAGED as error:
-        reason = type(error).__name__
-        raise ModelError(f"The mask {path.name} cannot be read ({reason}).", _HINT) from None
-    except Image.DecompressionBombError:
-        raise ModelError(f"The mask {path.name} is too large.", "Cut it into tiles.") from None
+    except UnreadablePicture as error:
+        raise ModelError(f"The mask {path.name} cannot be read: {error}.", _HINT) from None
 
 
 def _split(values: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -15,9 +15,10 @@ from PIL import Image
 
 from model.control.conditions import marker_condition, mask_condition, resized_mask
 from model.control.markers import simulated_marker
-from model.control.masks import DAMAGED, NuclearMask, read_mask
+from model.control.masks import MOST_PIXELS, NuclearMask, read_mask
 from model.control.recipe import PublicFolder
 from model.control.spec import ControlSpec
+from model.pictures import UnreadablePicture, open_picture, to_rgb
 from model.stage_one.publicness import check_columns, check_place
 from privacy.errors import ModelError
 
@@ -151,14 +152,12 @@ def _captions(source: PublicFolder) -> dict[str, str]:
 def read_image(path: Path) -> NDArray[np.uint8]:
     """A picture as uint8 [h, w, 3]. Raises `ModelError` where it cannot be read."""
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except DAMAGED:
+        with open_picture(path, most=MOST_PIXELS) as image:
+            return np.asarray(to_rgb(image))
+    except UnreadablePicture as error:
         raise ModelError(
-            f"The image {path.name} cannot be read.", "Give PNG, JPEG, TIFF."
+            f"The image {path.name} cannot be read: {error}.", "Give an 8-bit PNG, JPEG or TIFF."
         ) from None
-    except Image.DecompressionBombError:
-        raise ModelError(f"The image {path.name} is too large.", "Cut it into tiles.") from None
 
 
 def _square(

@@ -11,6 +11,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 # ruff: isort: split
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
@@ -24,6 +25,13 @@ Tokenizer: TypeAlias = Any
 T = TypeVar("T")
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's
+
+
+# What transformers raises on settings and weights that are not what they should be.
+_DAMAGED = (
+    *(OSError, ValueError, TypeError, KeyError, RuntimeError),
+    *(SafetensorError, StrictDataclassError),
+)
 
 
 def load_network(files: EncoderFiles) -> Network:
@@ -92,7 +100,7 @@ def _guarded(files: EncoderFiles, load: Callable[[], T]) -> T:
     logger.disable_progress_bar()
     try:
         return load()
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+    except _DAMAGED as error:
         raise ModelError(
             f"The encoder {files.source!r} cannot be loaded ({type(error).__name__}).",
             "Get the encoder again; it needs config.json and safetensors weights that match.",

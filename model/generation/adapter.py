@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from diffusers.utils import logging as diffusers_logging
-
-from model.adapters import SavedAdapter, attach, detach, load_adapter
+from model.adapter_file import SavedAdapter, load_adapter
+from model.adapters import attach, detach, write_vector
 from model.base import Pipeline
 from privacy.errors import ModelError
 
@@ -18,13 +14,13 @@ _HINT = "Name the base that the adapter was trained on (--base), or another adap
 
 
 def put_adapter(pipeline: Pipeline, path: Path, base: str | None = None) -> SavedAdapter:
-    """Load the adapter as anybody would, by `load_lora_weights`; it stays on the pipeline.
+    """Put the adapter on the pipeline, where it stays: what was read and checked, nothing else.
 
-    See `check_adapter`.
+    The file is not opened a second time, so diffusers' own reader never sees it. See
+    `check_adapter`.
     """
     saved = check_adapter(pipeline, path, base)
-    with _without_warnings():  # that a text encoder has no adapter is no news
-        pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
+    write_vector(pipeline.unet, attach(pipeline.unet, saved.adapter), saved.vector)
     return saved
 
 
@@ -58,7 +54,7 @@ def _check_base(path: Path, saved: SavedAdapter, base: str | None) -> None:
 
 
 def _check_layout(path: Path, saved: SavedAdapter, pipeline: Pipeline) -> None:
-    """Refuse what `load_lora_weights` would skip with a warning, or fail on without words."""
+    """Refuse an adapter whose layers are not this base's, before anything is attached."""
     found = saved.layout.fingerprint().hex()
     try:
         wanted = attach(pipeline.unet, saved.adapter).fingerprint().hex()
@@ -74,14 +70,3 @@ def _check_layout(path: Path, saved: SavedAdapter, pipeline: Pipeline) -> None:
             f"{found[:16]}…, this base gives {wanted[:16]}….",
             _HINT,
         )
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    logger: Any = diffusers_logging
-    before = logger.get_verbosity()
-    logger.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logger.set_verbosity(before)

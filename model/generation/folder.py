@@ -34,6 +34,7 @@ from model.generation.provenance import (
     write_png,
 )
 from model.generation.shots import Shot, preview, stacked
+from model.pictures import UnreadablePicture, open_picture
 from model.sampling import Settings, sample_each
 from privacy.errors import ModelError
 
@@ -42,6 +43,7 @@ PATIENT = "synthetic-not-a-patient-{:04d}"
 TILES_PER_PATIENT = 4  # readers that look after patients doubt tables in which each has one tile
 _FORMAT = 1
 _GRID_ROWS, _GRID_COLUMNS = 16, 6
+_MOST_PIXELS = 8192 * 8192
 OnProgress = Callable[[int, int], None]
 
 
@@ -260,8 +262,14 @@ def _label(column: Sequence[Item]) -> str:
 
 
 def _open(path: Path) -> Image.Image:
-    with Image.open(path) as image:
-        return image.convert("RGB")
+    """A picture that this folder's own plan names, and that somebody may have replaced."""
+    try:
+        with open_picture(path, most=_MOST_PIXELS, formats=("PNG",)) as image:
+            return image.convert("RGB")
+    except UnreadablePicture as error:
+        raise ModelError(
+            f"{path} is no picture of this folder: {error}.", "Delete it; it is drawn again."
+        ) from None
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -31,8 +31,8 @@ Made by `craftsfl model pretrain` with seed {seed}:
 
 {tiles:,} tiles of 12 morphologies; captions are dropped with probability {caption_dropout}, so
 classifier-free guidance works. Latents have unit variance: the scaling factor is 1. Weights are
-averaged over steps (EMA {ema_decay}) and kept in half precision; load them with
-`dtype=torch.float32` on a CPU.
+averaged over steps (EMA {ema_decay}) and kept in half precision; diffusers and transformers
+read them in single, unless `dtype` says otherwise.
 
 ## Judges
 

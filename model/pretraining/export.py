@@ -9,7 +9,7 @@ from typing import Any
 from diffusers import StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
-from model.base import Pipeline
+from model.base import Pipeline, save_base
 from model.pretraining.card import model_card
 from model.pretraining.diffusion import Denoiser
 from model.pretraining.networks import Autoencoder, make_scheduler
@@ -36,7 +36,7 @@ def export(pipeline: Pipeline, judges: Path, out: Path, recipe: Recipe) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for part in (pipeline.vae, pipeline.text_encoder, pipeline.unet):
         part.to("cpu").half()
-    pipeline.save_pretrained(out, safe_serialization=True)
+    save_base(pipeline, out)
     target = out / "judges"
     target.mkdir(exist_ok=True)
     for file in sorted(judges.iterdir()):

@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from model.base import Pipeline
+from model.base import Pipeline, save_base
 from model.digest import INDEX
 from privacy.errors import ModelError
 
@@ -23,7 +23,7 @@ def export(pipeline: Pipeline, out: Path, workspace: Path, *, half: bool) -> Non
         part.cpu()
         part.half() if half else part.float()
     try:
-        pipeline.save_pretrained(fresh, safe_serialization=True)
+        save_base(pipeline, fresh)
         for config in fresh.rglob("*.json"):
             _forget_origin(config)
         (out / INDEX).unlink(missing_ok=True)

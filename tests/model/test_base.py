@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 
-from model.base import image_size, load_base
+from model.base import image_size, load_base, save_base
 from model.cache import base_cache, find_base, install_base, shipped_base
 from model.digest import folder_digest, pipeline_files
 from privacy.errors import ModelError
@@ -153,6 +154,29 @@ def test_the_shipped_base_is_a_pipeline_where_it_is_there() -> None:
     if shipped is None:
         pytest.skip("no weights/tiny in this checkout")
     assert find_base(Base(digest=folder_digest(shipped), source="tiny")) == shipped
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_a_base_draws_for_anybody_without_a_dtype(
+    tiny_base: Path, tmp_path: Path, half: bool
+) -> None:
+    """`StableDiffusionPipeline.from_pretrained(FOLDER)` alone, of any precision."""
+    save_base(load_base(tiny_base, dtype=torch.float16 if half else torch.float32), tmp_path / "x")
+    _draw_plainly(tmp_path / "x")
+
+
+def test_the_shipped_base_draws_for_anybody_without_a_dtype() -> None:
+    shipped = shipped_base()
+    if shipped is None:
+        pytest.skip("no weights/tiny in this checkout")
+    _draw_plainly(shipped)
+
+
+def _draw_plainly(folder: Path) -> None:
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    parts = (pipeline.unet, pipeline.vae, pipeline.text_encoder)
+    assert {part.dtype for part in parts} == {torch.float32}
+    assert pipeline("glands", num_inference_steps=1).images[0].size == (64, 64)
 
 
 def test_half_precision_weights_load_in_full_precision(tiny_base: Path, tmp_path: Path) -> None:

@@ -50,7 +50,10 @@ def test_an_adapter_of_another_base_is_refused(tmp_path: Path, tiny_pipeline: An
     layout = attach(tiny_pipeline.unet, ADAPTER)
     detach(tiny_pipeline.unet)
     wider = Layout(
-        tuple(Entry(e.name, tuple(2 * n for n in e.shape), e.dtype) for e in layout.entries)
+        tuple(
+            Entry(e.name, tuple(n if n == ADAPTER.rank else 2 * n for n in e.shape), e.dtype)
+            for e in layout.entries
+        )
     )
     path = tmp_path / "adapter.safetensors"
     save_adapter(path, wider, np.zeros(wider.parameters, np.float32), ADAPTER)

@@ -132,6 +132,8 @@ def test_a_smoke_run_makes_a_pipeline_that_samples(tmp_path: Path) -> None:
     assert not (tmp_path / "base" / ".checkpoints").exists()
     (image,) = sample(load_base(tmp_path / "base"), ["glands"], [0], steps=2)
     assert image.size == (64, 64)
+    config = json.loads((tmp_path / "base" / "text_encoder" / "config.json").read_text())
+    assert config["dtype"] == "float32"  # or diffusers alone could not draw from it
     card = (tmp_path / "base" / "README.md").read_text()
     assert "not for any medical use" in card and "| glands |" in card
 

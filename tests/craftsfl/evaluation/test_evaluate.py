@@ -15,9 +15,10 @@ from typer.testing import CliRunner, Result
 
 from craftsfl.cli import app
 from model.adapters import layout_of, save_adapter
+from model.digest import folder_digest
 from model.encoders import load_encoder
 from privacy.errors import ConfigError, CraftsflError, DataError, ModelError
-from privacy.manifest import Adapter
+from privacy.manifest import Adapter, load_study
 from tests.craftsfl.evaluation.conftest import ORIGIN, SECRETS, World
 from tests.model.evaluation.test_run import FIGURES
 
@@ -235,6 +236,30 @@ def test_an_adapter_of_another_base_is_refused_before_anything_is_drawn(
     monkeypatch.setattr("model.evaluation.subject.sample", refuse)
     with pytest.raises(ModelError, match="trained on another base"):
         _run(world, "--base", tiny_base, "--adapter", tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("honest", [True, False])
+def test_an_adapter_of_more_layers_than_its_study_is_not_the_studys(
+    world: World, tiny_base: Path, tmp_path: Path, study_values: dict[str, Any], honest: bool
+) -> None:
+    """Its file may claim the study's digest and epsilon, and be consistent in itself."""
+    path = tmp_path / "study.toml"
+    path.write_text(_study_toml(study_values, load_encoder(str(world.encoder)).digest))
+    study = load_study(path)
+    more = {"targets": (*study.adapter.targets, "attn1.to_q")}
+    adapter = study.adapter if honest else study.adapter.model_copy(update=more)
+    layout = layout_of(tiny_base, adapter)
+    origin = replace(ORIGIN, base=folder_digest(tiny_base), study_digest=study.digest().hex())
+    vector = np.zeros(layout.parameters, np.float32)
+    save_adapter(tmp_path / "a.safetensors", layout, vector, adapter, origin)
+    drawn = ("--base", tiny_base, "--adapter", tmp_path / "a.safetensors", "--study", path)
+    options = (*drawn, "--images", 20, "--steps", 1, "--metric", "kid", "--json")
+    if honest:
+        notes = " ".join(json.loads(_run(world, *options).stdout)["notes"])
+        assert "as the adapter's file claims" in notes
+        return
+    with pytest.raises(ConfigError, match="not trained by the study"):
+        _run(world, *options)
 
 
 def test_a_study_that_the_judge_took_no_part_in_is_named(

@@ -198,6 +198,11 @@ def test_broken_files_are_errors_of_ours(encoders: dict[str, Path], tmp_path: Pa
     (folder / "model.safetensors").write_bytes(b"no weights")
     with pytest.raises(ModelError, match="cannot be loaded"):
         load_encoder(str(folder))
+    settings = json.loads((folder / "config.json").read_text())
+    settings["vision_config"] = settings["vision_config"] | {"num_attention_heads": "two"}
+    (folder / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_encoder(str(folder))
     for text, expected in (("{", "not valid JSON"), ("[]", "no JSON object")):
         (folder / "config.json").write_text(text)
         with pytest.raises(ModelError, match=expected):

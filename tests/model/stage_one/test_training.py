@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from model.base import load_base
@@ -17,6 +18,7 @@ from model.digest import folder_digest
 from model.losses import NoiseSchedule
 from model.stage_one import latents
 from model.stage_one.denoiser import min_snr_weights
+from model.stage_one.export import export
 from model.stage_one.run import Data, Show, train_base
 from model.stage_one.settings import Settings
 from model.stage_one.trainer import Report, rate_at
@@ -262,3 +264,14 @@ def test_settings_are_strict() -> None:
     with pytest.raises(ConfigError, match="caption_dropout"):
         check({"caption_dropout": 1.0}, Settings, where="stage-one.toml")
     assert "workers" not in SETTINGS.outcome() and "seed" in SETTINGS.outcome()
+
+
+def test_the_base_in_half_precision_draws_for_anybody(tiny_base: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    export(load_base(tiny_base), out, tmp_path / "workspace", half=True)
+    assert {
+        value.dtype for value in load_file(out / "text_encoder" / "model.safetensors").values()
+    } == {torch.float16}
+    pipeline = StableDiffusionPipeline.from_pretrained(out, local_files_only=True)
+    assert pipeline.text_encoder.dtype == pipeline.unet.dtype == torch.float32

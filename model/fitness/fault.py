@@ -1,0 +1,27 @@
+"""What is wrong with a base, and its cure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from privacy.strict_json import read_json
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One reason why a base cannot be used, and what to do about it."""
+
+    what: str
+    cure: str
+
+
+AGAIN = "Get the folder again, whole (for a git clone: git lfs pull)."
+
+
+def settings_of(path: Path) -> dict[str, object]:
+    """A part's settings. Raises ValueError, and OSError where there is no such file."""
+    values = read_json(path.read_text("utf-8"))
+    if not isinstance(values, dict):
+        raise ValueError("no object")
+    return values

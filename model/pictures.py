@@ -1,0 +1,156 @@
+"""Any picture that a scanner or an export makes, opened in one place.
+
+Pillow opens only the formats below, whatever a file is called: no PostScript (which starts
+Ghostscript), no plug-in that runs a program. Nothing larger than the caller's bound is decoded.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+FORMATS: Final = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "JPEG2000")
+SIXTEEN_BIT: Final = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+
+# What Pillow's decoders are known to raise on damaged files.
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+_TIFF: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_LFS: Final = b"version https://git-lfs"
+# A tile whose brightest 16-bit value is below this is one of 8 to 14 bits: near black.
+_DIM: Final = 1 << 14
+
+
+class UnreadablePicture(Exception):
+    """Why a picture cannot be used; names no file."""
+
+
+@contextmanager
+def open_picture(
+    source: Path | bytes, *, most: int, formats: tuple[str, ...] = FORMATS
+) -> Iterator[Image.Image]:
+    """The picture of at most `most` pixels; its pixels are decoded inside the block.
+
+    Raises `UnreadablePicture`, also for what decoding in the block brings to light.
+    """
+    try:
+        with Image.open(
+            io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats
+        ) as image:
+            _check_pixels(image.size, most)
+            yield image
+    except UnidentifiedImageError:
+        raise UnreadablePicture(_unknown(_start(source), formats)) from None
+    except _DAMAGED as error:
+        if isinstance(error, OSError) and error.strerror is not None:
+            raise UnreadablePicture(f"it cannot be read: {error.strerror}") from None
+        raise UnreadablePicture(f"damaged image ({type(error).__name__})") from None
+
+
+def check_single(image: Image.Image) -> None:
+    """Raise `UnreadablePicture` for a TIFF that is a stack: a second page of the same size.
+
+    Smaller pages (a thumbnail, a pyramid's levels) do not count. The first page stays the open one.
+    """
+    if image.format != "TIFF":
+        return
+    size = image.size
+    try:
+        image.seek(1)  # not `n_frames`, which reads the whole chain of a file's directories
+    except EOFError:
+        return
+    stacked = image.size == size
+    image.seek(0)
+    if stacked:
+        raise UnreadablePicture("a stack of pages of one size: export the one that is meant")
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB, upright: alpha laid over white (an empty slide is white), 16-bit grey over 257.
+
+    Of several frames the first counts. Raises `UnreadablePicture` for stacks, for pixels without an
+    agreed range, and for 16-bit ones that hold a picture of fewer bits.
+    """
+    check_single(image)
+    narrow = _is_deep_colour(image)
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode in SIXTEEN_BIT:
+        return Image.fromarray(_eight_bit(np.asarray(upright))).convert("RGB")
+    if upright.mode == "F":
+        raise UnreadablePicture("floating-point pixels have no agreed range; export 8 or 16 bit")
+    if narrow:
+        _check_bright(int(np.asarray(upright.convert("RGB")).max()) * 257)
+    if upright.has_transparency_data:
+        white = Image.new("RGBA", upright.size, "white")
+        return Image.alpha_composite(white, upright.convert("RGBA")).convert("RGB")
+    return upright.convert("RGB")
+
+
+def _check_pixels(size: tuple[int, int], most: int) -> None:
+    width, height = size
+    if width * height > most:
+        raise UnreadablePicture(f"{width}x{height} pixels: not a tile; cut it into tiles first")
+
+
+def _eight_bit(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+    wide = values.astype(np.int64)
+    if wide.min() < 0 or wide.max() > 0xFFFF:
+        raise UnreadablePicture("grey values outside of 16 bit; export 8 or 16 bit")
+    _check_bright(int(wide.max()))
+    return ((wide + 128) // 257).astype(np.uint8)
+
+
+def _check_bright(highest: int) -> None:
+    if highest < _DIM:
+        raise UnreadablePicture(
+            f"16-bit pixels that end at {highest} of 65535, as of a camera with fewer bits: export "
+            "8 bit, or scale them to the whole range"
+        )
+
+
+def _is_deep_colour(image: Image.Image) -> bool:
+    """Whether colours of 16 bits are cut to 8 by decoding; to be asked before it."""
+    parts = image.tile if isinstance(image, ImageFile.ImageFile) else []
+    raw = [part.args[0] if isinstance(part.args, tuple) else part.args for part in parts]
+    return any(isinstance(mode, str) and ";16" in mode for mode in raw)
+
+
+def _start(source: Path | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return source[: len(_LFS)]
+    with source.open("rb") as file:
+        return file.read(len(_LFS))
+
+
+def _unknown(start: bytes, formats: tuple[str, ...]) -> str:
+    """What to do about a file that Pillow does not recognise, by its first bytes."""
+    words = f"no image of a known format ({', '.join(formats)})"
+    if not start:
+        return f"{words}: the file is empty"
+    if start.startswith(_LFS):
+        return f"{words}: a git-lfs pointer; fetch the file itself (git lfs pull)"
+    if start.startswith(_TIFF) and "TIFF" in formats:
+        return (
+            f"{words}: a TIFF of a rare kind (64-bit pixels, or a microscope vendor's codec); "
+            "export it anew as 8- or 16-bit TIFF or PNG"
+        )
+    return words

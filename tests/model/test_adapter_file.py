@@ -1,0 +1,270 @@
+"""An adapter's file holds the adapter and nothing else: whatever rides along is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from model.adapter_file import load_adapter, save_adapter
+from model.adapters import layout_of, read_vector
+from model.base import load_base
+from model.generation.adapter import put_adapter
+from model.layout import Entry, Layout
+from model.origin import Origin
+from privacy.errors import ModelError
+from privacy.manifest import Adapter
+
+CASES = Path(__file__).parents[3] / "shared" / "cases" / "adapters"
+LORA = Adapter(targets=("attn2.to_q", "attn2.to_v"), rank=2, alpha=7.0)
+FROZEN_A = LORA.model_copy(update={"frozen_a": True})
+ORIGIN = Origin("sha256:" + "1" * 64, "study", "2" * 64, "77", 12, 7.93, 1e-5)
+
+Tensors = dict[str, np.ndarray]
+Header = dict[str, str]
+Change = Callable[[Tensors, Header], object]
+
+
+@pytest.fixture(scope="module")
+def layout(tiny_base: Path) -> Layout:
+    return layout_of(tiny_base, LORA)
+
+
+@pytest.fixture
+def good(layout: Layout, tmp_path: Path) -> Path:
+    path = tmp_path / "adapter.safetensors"
+    vector = np.random.default_rng(1).normal(size=layout.parameters).astype(np.float32)
+    save_adapter(path, layout, vector, LORA, ORIGIN)
+    return path
+
+
+def changed(path: Path, change: Change) -> Path:
+    """The file with other tensors or another header: as an attacker would write it."""
+    tensors, header = load_file(path), _header(path)
+    change(tensors, header)
+    save_file(tensors, path, header)
+    return path
+
+
+def _header(path: Path) -> Header:
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    return dict(json.loads(content[8 : 8 + length])["__metadata__"])
+
+
+def _first(tensors: Tensors, factor: str) -> str:
+    return next(name for name in sorted(tensors) if name.endswith(f"lora_{factor}.weight"))
+
+
+def _add(name: str, shape: tuple[int, ...] = (2, 32), order: str | None = None) -> Change:
+    def change(tensors: Tensors, header: Header) -> None:
+        tensors[name] = np.ones(shape, np.float32)
+        if order is not None:
+            header["craftsfl_layout"] = json.dumps([*json.loads(header["craftsfl_layout"]), order])
+
+    return change
+
+
+def _peft(**fields: Any) -> Change:
+    """Further fields of peft's LoraConfig, or others in their place."""
+
+    def change(_: Tensors, header: Header) -> None:
+        config = json.loads(header["lora_adapter_metadata"])
+        config |= {f"unet.{name}": value for name, value in fields.items()}
+        header["lora_adapter_metadata"] = json.dumps(config, sort_keys=True)
+
+    return change
+
+
+def _metadata(**fields: str) -> Change:
+    return lambda _, header: header.update(fields)
+
+
+def _cast(kind: type[np.generic]) -> Change:
+    def change(tensors: Tensors, _: Header) -> None:
+        name = _first(tensors, "B")
+        tensors[name] = tensors[name].astype(kind)
+
+    return change
+
+
+def _reshape(tensors: Tensors, _: Header) -> None:
+    """A rank pattern without a word in the metadata: one module has a rank of its own."""
+    for factor, axis in (("A", 0), ("B", 1)):
+        name = _first(tensors, factor)
+        tensors[name] = np.repeat(tensors[name], 2, axis=axis)
+
+
+def _drop(tensors: Tensors, _: Header) -> None:
+    del tensors[_first(tensors, "B")]
+
+
+def _twice(_: Tensors, header: Header) -> None:
+    names = json.loads(header["craftsfl_layout"])
+    header["craftsfl_layout"] = json.dumps([*names, names[0]])
+
+
+def _two_meanings(_: Tensors, header: Header) -> None:
+    config = header["lora_adapter_metadata"]
+    header["lora_adapter_metadata"] = config[:-1] + ', "unet.r": 64}'
+
+
+ATTN1 = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (_add(f"unet.{ATTN1}.lora_A.weight"), "beyond its layout: unet.*attn1.to_q.lora_A"),
+        (_add(f"unet.{ATTN1}.lora_A.weight", order=f"{ATTN1}.lora_A.weight"), "of a target"),
+        (_add("text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_A.weight"), "text_"),
+        (_add("text_encoder_2.x.lora_A.weight"), "beyond its layout"),
+        (_add("unet.x.attn2.to_q.lora_magnitude_vector", (8,)), "lora_magnitude_vector"),
+        (_add("unet.x.attn2.to_q.lora_B.bias", (8,), "x.attn2.to_q.lora_B.bias"), "no factor"),
+        (_add("unet.x.attn2.to_q.lora_A.weight", order="x.attn2.to_q.lora_A.weight"), "no factors"),
+        (_add("unet.x.attn2.to_q.alpha", ()), "beyond its layout"),
+        (_add("lora_unet_x_attn2_to_q.alpha", ()), "beyond its layout"),
+        (_add("\x1b[2Junet.evil"), r"\\x1b\[2Junet"),
+        (_peft(use_rslora=True), "unet.use_rslora, which changes"),
+        (_peft(use_rslora=False), "unet.use_rslora"),
+        (_peft(use_dora=True), "unet.use_dora"),
+        (_peft(alpha_pattern={"attn2.to_q": 700}), "alpha_pattern"),
+        (_peft(rank_pattern={"attn2.to_q": 4}), "rank_pattern"),
+        (_peft(lora_bias=True, modules_to_save=["conv_in"]), "lora_bias, unet.modules_to_save"),
+        (_peft(r=4), "no factors of rank 4"),
+        (_peft(r=2.0), "rank"),
+        (_peft(r=True), "rank"),
+        (_peft(lora_alpha="7"), "alpha"),
+        (_peft(lora_alpha=None), "alpha"),
+        (_peft(lora_alpha=-7.0), "alpha"),
+        (_peft(target_modules="all-linear"), "targets"),
+        (_peft(target_modules=["attn2.to_q"]), "no factor of a target"),
+        (_metadata(lora_adapter_metadata="[]"), "does not give"),
+        (_metadata(lora_adapter_metadata="[" * 100_000), "does not give"),
+        (_metadata(craftsfl_layout='{"a": 1}'), "no list of names"),
+        (_metadata(craftsfl_layout="[" * 100_000), "no list of names"),
+        (_metadata(craftsfl_layout="[]"), "beyond its layout"),
+        (_metadata(craftsfl_frozen="[]"), "not as craftsfl writes"),
+        (_metadata(craftsfl_origin="[" * 100_000), "origin"),
+        (_metadata(format="np"), "not as craftsfl writes"),
+        (_metadata(text_encoder_lora="x"), "metadata beyond its own: text_encoder_lora"),
+        (lambda _, header: header.pop("lora_adapter_metadata"), "has no lora_adapter_metadata"),
+        (_cast(np.float16), "is F16"),
+        (_cast(np.float64), "is F64"),
+        (_reshape, "no factors of rank 2"),
+        (_drop, "lacks tensors"),
+        (_twice, "twice"),
+        (_two_meanings, "does not give"),
+    ],
+)
+def test_whatever_rides_along_is_refused_by_name(good: Path, change: Change, says: str) -> None:
+    load_adapter(good)
+    with pytest.raises(ModelError, match=says) as caught:
+        load_adapter(changed(good, change))
+    assert caught.value.hint
+    assert str(caught.value).isprintable()
+
+
+def test_a_frozen_factor_is_neither_left_out_nor_passed_off(tiny_base: Path, good: Path) -> None:
+    layout = layout_of(tiny_base, FROZEN_A)
+    save_adapter(good, layout, np.ones(layout.parameters, np.float32), FROZEN_A)
+    assert load_adapter(good).adapter == FROZEN_A
+
+    def thaw(_: Tensors, header: Header) -> None:
+        frozen = json.loads(header["craftsfl_frozen"])
+        header["craftsfl_layout"] = json.dumps([*json.loads(header["craftsfl_layout"]), frozen[0]])
+        header["craftsfl_frozen"] = json.dumps(frozen[1:])
+
+    with pytest.raises(ModelError, match="not all factors A are frozen"):
+        load_adapter(changed(good, thaw))
+
+
+def test_what_was_checked_is_what_draws(
+    good: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is never opened a second time, by a reader that would take what rides along."""
+    pipeline = load_base(tiny_base)
+    kind = type(pipeline)
+    monkeypatch.setattr(kind, "load_lora_weights", lambda *_, **__: pytest.fail("diffusers reads"))
+    saved = put_adapter(pipeline, good)
+    np.testing.assert_array_equal(read_vector(pipeline.unet, saved.layout), saved.vector)
+
+
+def test_numbers_that_are_not_finite_are_refused(good: Path) -> None:
+    def spoil(tensors: Tensors, _: Header) -> None:
+        tensors[_first(tensors, "B")][0, 0] = np.nan
+
+    with pytest.raises(ModelError, match="not finite"):
+        load_adapter(changed(good, spoil))
+
+
+def test_what_rides_along_would_have_changed_the_picture(good: Path, tiny_base: Path) -> None:
+    """Why: diffusers takes a hidden tensor without a word."""
+    module = next(
+        entry.name
+        for entry in load_adapter(good).layout.entries
+        if "attn2.to_q.lora_A" in entry.name
+    ).replace("attn2", "attn1")
+
+    def hide(tensors: Tensors, _: Header) -> None:
+        width = tensors[_first(tensors, "B")].shape[0]
+        tensors[f"unet.{module}"] = np.ones((2, width), np.float32)
+        tensors[f"unet.{module.replace('lora_A', 'lora_B')}"] = np.ones((width, 2), np.float32)
+
+    honest, fooled = load_base(tiny_base), load_base(tiny_base)
+    honest.load_lora_weights(str(good.parent), weight_name=good.name)
+    fooled.load_lora_weights(str(good.parent), weight_name=changed(good, hide).name)
+    assert not torch.equal(_predict(honest), _predict(fooled))
+    with pytest.raises(ModelError, match="beyond its layout"):
+        put_adapter(load_base(tiny_base), good)
+
+
+def _predict(pipeline: Any) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    latents = torch.randn((1, 4, 16, 16), generator=generator)
+    text = torch.randn((1, 16, 32), generator=generator)
+    with torch.no_grad():
+        return pipeline.unet(latents, 5, text).sample
+
+
+def test_a_layout_of_another_shape_is_refused_by_the_base(good: Path, tiny_base: Path) -> None:
+    saved = load_adapter(good)
+    entries = tuple(
+        replace(entry, shape=(2, 99)) if "lora_A" in entry.name else entry
+        for entry in saved.layout.entries
+    )
+    wider = Layout(entries)
+    save_adapter(good, wider, np.zeros(wider.parameters, np.float32), LORA)
+    with pytest.raises(ModelError, match="another base"):
+        put_adapter(load_base(tiny_base), good)
+
+
+def test_empty_tensors_are_no_factors(good: Path) -> None:
+    name = "attn2.to_q"
+    empty = Layout(
+        (
+            Entry(f"{name}.lora_A.weight", (2, 0), "float32"),
+            Entry(f"{name}.lora_B.weight", (4, 2), "float32"),
+        )
+    )
+    save_adapter(good, empty, np.zeros(8, np.float32), LORA)
+    with pytest.raises(ModelError, match="no factors"):
+        load_adapter(good)
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="the cases (../shared/cases/adapters) are not here")
+@pytest.mark.parametrize("path", sorted(CASES.glob("*.safetensors")), ids=lambda path: path.stem)
+def test_of_the_cases_only_the_plain_one_is_an_adapter(path: Path) -> None:
+    if path.stem == "own":
+        assert load_adapter(path).adapter.rank == 2
+        return
+    with pytest.raises(ModelError) as caught:
+        load_adapter(path)
+    assert caught.value.hint
