@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from client.data import SiteData, load_site_data, read_image, read_mask
+from client.data import (
+    SiteData,
+    check_believable,
+    check_usable,
+    load_site_data,
+    read_image,
+    read_mask,
+)
 from client.data.images import image_size
 from model.evaluation import ImageSet
 from privacy.errors import DataError
@@ -44,7 +51,10 @@ def read_folder(folder: Path, *, ids_confirmed: bool) -> Folder:
         seen.extend(tiles)
         return [name.encode() for name, _ in tiles]
 
-    data = load_site_data(folder, lines_of=lines_of, ids_confirmed=ids_confirmed)
+    data = load_site_data(folder, lines_of=lines_of)
+    check_usable(data, folder)
+    if not ids_confirmed:
+        check_believable(data.doubt, confirm="--patient-ids-confirmed")
     return Folder(data, frozenset(name for name, _ in seen), frozenset(d for _, d in seen))
 
 
