@@ -1,6 +1,8 @@
 """A site's tiles as the diffusion model sees them: latents and caption embeddings, made once.
 
 Beside them, where the study's loss asks for it, how a frozen encoder sees the places of each tile.
+Tiles go through the encoders one at a time, so that what becomes of a tile depends, bit for bit, on
+its own pixels alone: in a batch, rounding would make it depend on how many others there are.
 All are health data. They stay in memory and in a cache that the site alone can read; no caption
 enters a log (diffusers' own prompt encoding logs what it cuts off, so it is not used).
 """
@@ -11,7 +13,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +33,9 @@ from privacy.errors import DataError
 
 OnProgress = Callable[[int, int], None]
 
-_TAG = b"craftsfl/encoded-tiles/v1\0"
+_TAG = b"craftsfl/encoded-tiles/v2\0"
 _PREFIX = "encoded-"
-_BATCH = 8  # fits a CPU's cache: a fifth faster than 16 or 32 tiles of 64 px
+_KEPT_APART = frozenset({"lines"})  # no tensor: comes with the data, not from the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class EncodedTiles:
     patient_of: Tensor = field(repr=False)  # [tiles] int64: 0..patients-1
     # R^Y above the diagonal, [tiles, N (N - 1) / 2] float16; where the loss compares with it
     reference: Tensor | None = field(default=None, repr=False)
+    lines: tuple[bytes, ...] = field(default=(), repr=False)  # of each patient, by number
 
     def __len__(self) -> int:
         """Number of tiles."""
@@ -55,6 +58,13 @@ class EncodedTiles:
         """Tile indices of each patient that has tiles, in the order of the patients."""
         owners = self.patient_of.numpy()
         return [np.flatnonzero(owners == patient) for patient in np.unique(owners)]
+
+    def identity(self, patient: int) -> bytes:
+        """Who `patient` is, whoever else takes part: the line, or the number where there are none.
+
+        The key of everything that is drawn for one patient and must not change with another.
+        """
+        return self.lines[patient] if self.lines else patient.to_bytes(8, "big")
 
     def without(self, patients: Collection[int]) -> EncodedTiles:
         """The others' tiles, and only the captions that these have; numbers stay as they are.
@@ -69,6 +79,7 @@ class EncodedTiles:
             caption_of=caption_of,
             patient_of=self.patient_of[left],
             reference=None if self.reference is None else self.reference[left],
+            lines=self.lines,
         )
 
 
@@ -95,7 +106,7 @@ def encode_site(
         path = cache / f"{_PREFIX}{key}.safetensors"
         found = _load(path, len(data.tiles), referenced=reference is not None)
         if found is not None:
-            return found
+            return replace(found, lines=data.lines)
     captions = sorted({tile.caption for tile in data.tiles})
     rows = {caption: row for row, caption in enumerate(captions)}
     latents, correlations = _encode_images(pipeline, data.tiles, reference, on_progress)
@@ -105,6 +116,7 @@ def encode_site(
         caption_of=torch.tensor([rows[tile.caption] for tile in data.tiles], dtype=torch.int64),
         patient_of=torch.tensor([tile.patient for tile in data.tiles], dtype=torch.int64),
         reference=correlations,
+        lines=data.lines,
     )
     if path is not None:
         _save(path, tiles)
@@ -132,17 +144,16 @@ def _encode_images(
 def _pictures(
     tiles: Sequence[Tile], size: int, on_progress: OnProgress | None
 ) -> Iterator[NDArray[np.uint8]]:
-    """The tiles in batches uint8 [b, size, size, 3]; one blank picture where there are none.
+    """Each tile, uint8 [1, size, size, 3]; one blank picture where there are none.
 
     Everybody may have withdrawn: the rounds go on, with noise alone, and want the right shapes.
     """
     if not tiles:
         yield np.zeros((1, size, size, 3), np.uint8)
-    for start in range(0, len(tiles), _BATCH):
-        batch = tiles[start : start + _BATCH]
-        yield np.stack([read_image(tile.path, size) for tile in batch])
+    for number, tile in enumerate(tiles, start=1):
+        yield np.stack([read_image(tile.path, size)])
         if on_progress is not None:
-            on_progress(start + len(batch), len(tiles))
+            on_progress(number, len(tiles))
 
 
 def _key(data: SiteData, base: Sequence[object], reference: Reference | None) -> str:
@@ -173,7 +184,8 @@ def _load(path: Path, tiles: int, *, referenced: bool) -> EncodedTiles | None:
         tensors = load_file(path)
     except (OSError, SafetensorError):
         return None
-    names = {part.name for part in fields(EncodedTiles)} - (set() if referenced else {"reference"})
+    names = {part.name for part in fields(EncodedTiles)} - _KEPT_APART
+    names -= set() if referenced else {"reference"}
     if tensors.keys() != names:
         return None
     found = EncodedTiles(**tensors)
@@ -182,7 +194,7 @@ def _load(path: Path, tiles: int, *, referenced: bool) -> EncodedTiles | None:
 
 def _save(path: Path, tiles: EncodedTiles) -> None:
     """Write the cache entry whole or not at all, readable by its owner only; drop older ones."""
-    parts = {part.name: getattr(tiles, part.name) for part in fields(tiles)}
+    parts = {p.name: getattr(tiles, p.name) for p in fields(tiles) if p.name not in _KEPT_APART}
     tensors = {name: part.contiguous() for name, part in parts.items() if part is not None}
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
