@@ -13,7 +13,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -104,9 +104,9 @@ def encode_site(
     if cache is not None:
         key = _key(data, [base_digest, image_size(pipeline)], reference)
         path = cache / f"{_PREFIX}{key}.safetensors"
-        found = _load(path, len(data.tiles), referenced=reference is not None)
+        found = _load(path, data, referenced=reference is not None)
         if found is not None:
-            return replace(found, lines=data.lines)
+            return found
     captions = sorted({tile.caption for tile in data.tiles})
     rows = {caption: row for row, caption in enumerate(captions)}
     latents, correlations = _encode_images(pipeline, data.tiles, reference, on_progress)
@@ -178,7 +178,7 @@ def _records(tiles: Sequence[Tile]) -> Iterator[list[object]]:
         yield [content, tile.caption, tile.patient]
 
 
-def _load(path: Path, tiles: int, *, referenced: bool) -> EncodedTiles | None:
+def _load(path: Path, data: SiteData, *, referenced: bool) -> EncodedTiles | None:
     """The cached tiles; None where there are none, or where the file is damaged."""
     try:
         tensors = load_file(path)
@@ -188,8 +188,8 @@ def _load(path: Path, tiles: int, *, referenced: bool) -> EncodedTiles | None:
     names -= set() if referenced else {"reference"}
     if tensors.keys() != names:
         return None
-    found = EncodedTiles(**tensors)
-    return found if len(found) == tiles else None
+    found = EncodedTiles(lines=data.lines, **tensors)
+    return found if len(found) == len(data.tiles) else None
 
 
 def _save(path: Path, tiles: EncodedTiles) -> None:
