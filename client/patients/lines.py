@@ -43,6 +43,10 @@ class Patients:
             more = f" and {len(merged) - _NAMED} more" if len(merged) > _NAMED else ""
             _log.info("Merged with another id of the same person: %s%s.", names, more)
 
+    def standing(self, patient: str) -> bytes:
+        """The line that stands for this id, or would if it were seen now."""
+        return self.find(patient) or self.key.line(patient)
+
     def find(self, patient: str) -> bytes | None:
         """The line that stands for this id; None for one that was never seen here."""
         return self.register.find(self.key.line(patient))

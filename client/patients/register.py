@@ -200,10 +200,18 @@ class Register:
             )
             return tuple(Decision(time, kind, bytes(a), bytes(b)) for time, kind, a, b in rows)
 
-    def shared(self) -> tuple[Shared[bytes], ...]:
+    def shared(self) -> tuple[Shared, ...]:
         """The sets of lines, none of them another's, that tiles were seen under together."""
+        return shared_by(self.sightings())
+
+    def sightings(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Every (line that stands for itself, name of a tile) that was ever observed."""
         with self._reading() as database:
-            return shared_by((bytes(line), bytes(tile)) for line, tile in _sightings(database))
+            rows = database.execute(
+                "SELECT DISTINCT r.id, t.name FROM tile t JOIN line l ON l.number = t.line "
+                "JOIN line r ON r.number = l.root"
+            )
+            return tuple((bytes(line), bytes(tile)) for line, tile in rows)
 
     def withdraw(self, line: bytes) -> bool:
         """Mark `line` as withdrawn, known or not; False if it already was."""
@@ -321,14 +329,6 @@ def _noted(
             "INSERT OR IGNORE INTO tile SELECT ?, number FROM line WHERE id = ?", (tile, line)
         )
         yield line
-
-
-def _sightings(database: sqlite3.Connection) -> Iterator[tuple[bytes, bytes]]:
-    """Every (standing line, name of a tile) that was ever observed."""
-    return database.execute(
-        "SELECT DISTINCT r.id, t.name FROM tile t JOIN line l ON l.number = t.line "
-        "JOIN line r ON r.number = l.root"
-    )
 
 
 def _decide(database: sqlite3.Connection, kind: str, lines: tuple[int, int], now: float) -> None:

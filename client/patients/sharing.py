@@ -9,29 +9,26 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
-
-Who = TypeVar("Who", bytes, str)
 
 
 @dataclass(frozen=True, slots=True)
-class Shared(Generic[Who]):
-    """So many pictures stand under exactly these patients, two or more."""
+class Shared:
+    """So many pictures stand under exactly these patients, by their lines; two or more."""
 
-    patients: frozenset[Who] = field(repr=False)
+    patients: frozenset[bytes] = field(repr=False)
     pictures: int
 
 
-def shared_by(sightings: Iterable[tuple[Who, bytes]]) -> tuple[Shared[Who], ...]:
-    """What (patient, name of a picture) pairs have in common; the most pictures first."""
-    under: dict[bytes, set[Who]] = defaultdict(set)
+def shared_by(sightings: Iterable[tuple[bytes, bytes]]) -> tuple[Shared, ...]:
+    """What (line, name of a picture) pairs have in common; the most pictures first."""
+    under: dict[bytes, set[bytes]] = defaultdict(set)
     for who, picture in sightings:
         under[picture].add(who)
     found = Counter(frozenset(those) for those in under.values() if len(those) > 1)
     return tuple(Shared(those, pictures) for those, pictures in found.most_common())
 
 
-def sharing_with(one: Who, shared: Iterable[Shared[Who]]) -> frozenset[Who]:
+def sharing_with(one: bytes, shared: Iterable[Shared]) -> frozenset[bytes]:
     """Everybody who shares a picture with `one`."""
     sets = [each.patients for each in shared if one in each.patients]
     return frozenset().union(*sets) - {one}
