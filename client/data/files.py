@@ -6,11 +6,19 @@ All of it depends on the file alone, so that it is looked at once, whoever lists
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
-from client.data.images import MAX_BYTES, image_size, mask_size
+from client.data.images import image_size, mask_size
 from privacy.errors import DataError
+
+MAX_BYTES: Final = 2**28
+
+# What a decoder may raise beside its own errors on a file that somebody has made up: one file costs
+# its tile, never the start of the agent.
+_UNFORESEEN: Final = (AssertionError, AttributeError, MemoryError, RuntimeError)
 
 
 class Unusable(Exception):
@@ -48,10 +56,7 @@ class Files:
         if not name:
             return None
         path = self._inside(name)
-        try:
-            size = mask_size(path)
-        except DataError as fault:
-            raise Unusable(fault.message) from None
+        size = _size(path, mask_size)
         if size != tile.size:
             raise Unusable("its size is not the tile's")
         return path
@@ -76,10 +81,19 @@ class Files:
 def _looked_at(path: Path) -> TileFile | str:
     """The tile, or why it is none."""
     try:
-        size = image_size(path)
+        size = _size(path, image_size)
         with path.open("rb") as file:
             return TileFile(path, hashlib.file_digest(file, "sha256").digest(), size)
-    except DataError as fault:
-        return fault.message
+    except Unusable as fault:
+        return str(fault)
     except OSError:
         return "the file cannot be read"
+
+
+def _size(path: Path, decode: Callable[[Path], tuple[int, int]]) -> tuple[int, int]:
+    try:
+        return decode(path)
+    except DataError as fault:
+        raise Unusable(fault.message) from None
+    except _UNFORESEEN as error:
+        raise Unusable(f"damaged image ({type(error).__name__})") from None

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from client.data import SiteData, check_usable, load_site_data, read_image, write_quarantine
+from client.data.images import image_size
 from privacy.errors import DataError
 
 from .pictures import HEADER, noise, write_csv, write_folder, write_jsonl
@@ -366,3 +367,20 @@ def test_a_file_that_is_too_large_is_not_even_hashed(tmp_path: Path) -> None:
     data = load_site_data(tmp_path)
     assert reasons(data) == {"huge.png": "larger than 268435456 bytes"}
     assert len(data.tiles) == 1
+
+
+@pytest.mark.parametrize("error", [MemoryError, RecursionError, AssertionError, AttributeError])
+def test_whatever_a_decoder_raises_costs_one_tile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    write_folder(tmp_path, patients=2, tiles=1)
+
+    def size(path: Path) -> tuple[int, int]:
+        if "file-0" in path.name:
+            raise error
+        return image_size(path)
+
+    monkeypatch.setattr("client.data.files.image_size", size)
+    data = load_site_data(tmp_path)
+    assert reasons(data) == {"canary-file-0-0.png": f"damaged image ({error.__name__})"}
+    assert data.patients == 1
