@@ -78,6 +78,18 @@ def test_a_round_with_the_real_trainer(tmp_path: Path, tiny_base: Path) -> None:
     assert state.cache.stat().st_mode & 0o077 == 0
 
 
+def test_a_site_without_a_usable_tile_takes_part_with_noise_alone(
+    tmp_path: Path, tiny_base: Path
+) -> None:
+    site = load(write_hospital(tmp_path, study=study_of(tiny_base)))
+    write_folder(tmp_path / "tiles", patients=0)
+    with state_folder(tmp_path / "state") as state:
+        trainer = load_trainer(site, read(site, state), state, nothing)
+        start = np.zeros(trainer.layout.parameters, dtype=np.float32)
+        update = trainer.train(start, progress=nothing, should_stop=lambda: False)
+    assert np.count_nonzero(update) > trainer.layout.parameters / 2
+
+
 def with_regulation(base: Path) -> Study:
     """A study of stage two, whose reference is the embedded encoder."""
     from model.digest import folder_digest
