@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, fields
@@ -32,6 +33,8 @@ from model.text import encode_captions
 from privacy.errors import DataError
 
 OnProgress = Callable[[int, int], None]
+
+_log = logging.getLogger("craftsfl.agent")
 
 _TAG = b"craftsfl/encoded-tiles/v2\0"
 _PREFIX = "encoded-"
@@ -96,20 +99,20 @@ def encode_site(
 
     `reference`: the frozen encoder that the study's loss compares with. With `cache` (a folder of
     the site's) the result is kept there under a digest of tiles, captions, patients, base and
-    reference; older entries are deleted, so that no withdrawn patient stays.
-    Raises `DataError` for a file that can no longer be read, or a cache that cannot be written,
-    and `ModelError` where the encoder is not the one pinned.
+    reference; older entries are deleted, so that no withdrawn patient stays. A file that can no
+    longer be read is a blank tile, with a warning in the log, and nothing is kept of it.
+    Raises `DataError` for a cache that cannot be written, and `ModelError` where the encoder is not
+    the one pinned.
     """
-    path = None
-    if cache is not None:
-        key = _key(data, [base_digest, image_size(pipeline)], reference)
-        path = cache / f"{_PREFIX}{key}.safetensors"
-        found = _load(path, data, referenced=reference is not None)
-        if found is not None:
-            return found
+    made_by = [base_digest, image_size(pipeline)]
+    path = None if cache is None else _entry(cache, data, made_by, reference)
+    found = None if path is None else _load(path, data, referenced=reference is not None)
+    if found is not None:
+        return found
     captions = sorted({tile.caption for tile in data.tiles})
     rows = {caption: row for row, caption in enumerate(captions)}
-    latents, correlations = _encode_images(pipeline, data.tiles, reference, on_progress)
+    pictures = _Pictures(data.tiles, image_size(pipeline), on_progress)
+    latents, correlations = _encode_images(pipeline, pictures, reference)
     tiles = EncodedTiles(
         latents=latents,
         text=encode_captions(pipeline, captions or [""])[: len(captions)],
@@ -118,64 +121,75 @@ def encode_site(
         reference=correlations,
         lines=data.lines,
     )
-    if path is not None:
+    if pictures.lost:
+        _log.warning("Tiles that could be read no longer, and are blank: %d.", pictures.lost)
+    elif path is not None:
         _save(path, tiles)
     return tiles
 
 
+class _Pictures:
+    """Each tile's pixels in turn, uint8 [1, size, size, 3]; one blank picture where there are none.
+
+    Everybody may have withdrawn: the rounds go on, with noise alone, and want the right shapes.
+    """
+
+    def __init__(self, tiles: Sequence[Tile], size: int, on_progress: OnProgress | None) -> None:
+        self._tiles = tiles
+        self._blank = np.zeros((size, size, 3), np.uint8)
+        self._on_progress = on_progress
+        self.lost = 0  # that were blank because they could not be read
+
+    def __len__(self) -> int:
+        """Number of tiles."""
+        return len(self._tiles)
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        if not self._tiles:
+            yield self._blank[None]
+        for number, tile in enumerate(self._tiles, start=1):
+            yield np.stack([self._read(tile.path)])
+            if self._on_progress is not None:
+                self._on_progress(number, len(self._tiles))
+
+    def _read(self, path: Path) -> NDArray[np.uint8]:
+        """A file that is gone costs its tile: a start that failed would tell others of it."""
+        try:
+            return read_image(path, len(self._blank))
+        except DataError:
+            self.lost += 1
+            return self._blank
+
+
 def _encode_images(
-    pipeline: Pipeline,
-    tiles: Sequence[Tile],
-    reference: Reference | None,
-    on_progress: OnProgress | None,
+    pipeline: Pipeline, pictures: _Pictures, reference: Reference | None
 ) -> tuple[Tensor, Tensor | None]:
     """Latents [tiles, c, h, w] and reference correlations [tiles, pairs], both on the CPU."""
     encoder = None if reference is None else reference.load()
     latents, correlations = [], []
-    for pixels in _pictures(tiles, image_size(pipeline), on_progress):
+    for pixels in pictures:
         latents.append(latents_of(pipeline, pixels))
         if reference is not None and encoder is not None:
             correlations.append(reference_correlations(encoder, pixels, reference.side))
-    count = len(tiles)
+    count = len(pictures)
     found = torch.cat(correlations)[:count] if correlations else None
     return torch.cat(latents)[:count], found
 
 
-def _pictures(
-    tiles: Sequence[Tile], size: int, on_progress: OnProgress | None
-) -> Iterator[NDArray[np.uint8]]:
-    """Each tile, uint8 [1, size, size, 3]; one blank picture where there are none.
-
-    Everybody may have withdrawn: the rounds go on, with noise alone, and want the right shapes.
-    """
-    if not tiles:
-        yield np.zeros((1, size, size, 3), np.uint8)
-    for number, tile in enumerate(tiles, start=1):
-        yield np.stack([read_image(tile.path, size)])
-        if on_progress is not None:
-            on_progress(number, len(tiles))
-
-
-def _key(data: SiteData, base: Sequence[object], reference: Reference | None) -> str:
-    """64 hex digits over everything that the encoded tiles depend on."""
+def _entry(
+    cache: Path, data: SiteData, base: Sequence[object], reference: Reference | None
+) -> Path | None:
+    """The cache's entry for all that the encoded tiles depend on; None where a file is gone."""
     made_by = [*base] if reference is None else [*base, reference.digest, reference.side]
     digest = hashlib.sha256(_TAG + json.dumps(made_by).encode())
-    for record in _records(data.tiles):
-        digest.update(json.dumps(record).encode() + b"\n")
-    return digest.hexdigest()
-
-
-def _records(tiles: Sequence[Tile]) -> Iterator[list[object]]:
-    for tile in tiles:
-        try:
+    try:
+        for tile in data.tiles:
             content = hashlib.sha256(tile.path.read_bytes()).hexdigest()
-        except OSError as error:
-            reason = error.strerror
-            raise DataError(
-                f"A tile can no longer be read: {reason}.",
-                "Start again: the quarantine list will name it.",
-            ) from None
-        yield [content, tile.caption, tile.patient]
+            record = [content, tile.caption, tile.patient]
+            digest.update(json.dumps(record).encode() + b"\n")
+    except OSError:
+        return None
+    return cache / f"{_PREFIX}{digest.hexdigest()}.safetensors"
 
 
 def _load(path: Path, data: SiteData, *, referenced: bool) -> EncodedTiles | None:

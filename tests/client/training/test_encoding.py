@@ -164,12 +164,31 @@ class TestCache:
         with pytest.raises(DataError, match="disk space"):
             encode_site(tiny_pipeline, site, base_digest=DIGEST, cache=tmp_path / "file" / "x")
 
-    def test_a_vanished_file_is_a_data_error(
-        self, tiny_pipeline: Any, site: SiteData, tmp_path: Path
+    @pytest.mark.parametrize("when", ["before", "meanwhile"])
+    def test_a_vanished_file_costs_its_tile_and_nothing_of_it_is_kept(
+        self,
+        tiny_pipeline: Any,
+        site: SiteData,
+        tmp_path: Path,
+        when: str,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
-        site.tiles[1].path.unlink()
-        with pytest.raises(DataError, match="no longer be read"):
-            encode_site(tiny_pipeline, site, base_digest=DIGEST, cache=tmp_path / "cache")
+        whole = encode_site(tiny_pipeline, site, base_digest=DIGEST)
+        if when == "before":
+            site.tiles[1].path.unlink()
+            seen = None
+        else:
+            gone = site.tiles[1].path
+
+            def seen(done: int, total: int) -> None:
+                gone.unlink(missing_ok=True)
+
+        cache = tmp_path / "cache"
+        tiles = encode_site(tiny_pipeline, site, base_digest=DIGEST, cache=cache, on_progress=seen)
+        assert torch.equal(tiles.latents[[0, 2, 3]], whole.latents[[0, 2, 3]])
+        assert not torch.equal(tiles.latents[1], whole.latents[1])
+        assert not list(tmp_path.rglob("encoded-*"))
+        assert "could be read no longer, and are blank: 1." in caplog.text
 
 
 def test_without_a_patient_neither_tiles_nor_own_captions_are_kept(
