@@ -26,7 +26,8 @@ class DataSettings(Strict):
     """`[data]`: the folder with the tiles and `metadata.csv|jsonl|parquet`."""
 
     folder: Path
-    # Overrules the suspicion that patient_id names slides, blocks or examinations.
+    # A person has looked: patient_id names persons, not slides, blocks or examinations. Needed by
+    # the agent, whatever the table holds.
     patient_ids_confirmed: bool = False
 
 

@@ -16,7 +16,7 @@ from client.agent.budget import lifetime_epsilon
 from client.agent.state import StateFolder
 from client.agent.withdrawals import purge
 from client.data import patient_key
-from client.patients import Patients, open_patients
+from client.patients import Patients, open_patients, sharing_with
 from client.patients.figures import charges_during
 from client.settings import SiteSettings, load_policy, load_site
 from privacy.errors import ConfigError, CraftsflError, DeploymentError
@@ -38,6 +38,7 @@ class Withdrawn:
     already: bool
     files: int  # of encoded tiles that were deleted
     epsilon: float | None  # of this patient, so far: spent, and staying spent; None: see `unsaid`
+    sharing: tuple[str, ...] = ()  # others with pictures of this patient, who still take part
     unsaid: str = ""  # why what was done beyond the register is not complete; names no patient
 
 
@@ -66,8 +67,16 @@ def withdraw(settings: Path, patient: str, *, ahead: bool = False) -> Withdrawn:
             already=not new,
             files=files or 0,
             epsilon=epsilon,
+            sharing=_tried(lambda: _sharing(patients, line), faults) or (),
             unsaid="\n".join(map(str, faults)),
         )
+
+
+def _sharing(patients: Patients, line: bytes) -> tuple[str, ...]:
+    """The names in logs of all who have a picture of `line` and did not withdraw; for this desk."""
+    register = patients.register
+    found = sharing_with(register.find(line) or line, register.shared()) - register.withdrawn()
+    return tuple(sorted(map(patients.key.short, found)))
 
 
 def restore(settings: Path, patient: str) -> tuple[str, bool]:

@@ -1,19 +1,18 @@
 """Captions as the diffusion model reads them.
 
-Not diffusers' own prompt encoding: that logs what it cuts off, and no caption may enter a log.
+Not diffusers' own prompt encoding: that logs what it cuts off, and no caption may enter a log. One
+caption at a time: an embedding depends, bit for bit, on its own caption alone. In a batch, rounding
+would make it depend on how many others there are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 import torch
 from torch import Tensor
 
 from model.base import Pipeline
-
-_BATCH: Final = 8  # fits a CPU's cache
 
 
 @torch.no_grad()
@@ -22,18 +21,21 @@ def encode_captions(pipeline: Pipeline, captions: Sequence[str]) -> Tensor:
 
     On the CPU.
     """
+    return torch.cat([_encoded(pipeline, caption) for caption in captions])
+
+
+def _encoded(pipeline: Pipeline, caption: str) -> Tensor:
+    """[1, length, width]"""
     tokenizer, encoder = pipeline.tokenizer, pipeline.text_encoder
-    parts = []
-    for start in range(0, len(captions), _BATCH):
-        tokens = tokenizer(
-            list(captions[start : start + _BATCH]),
-            padding="max_length",
-            max_length=tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        ).to(pipeline.device)
-        # As diffusers: most encoders of this family were trained without a mask.
-        masked = getattr(encoder.config, "use_attention_mask", False)
-        mask = tokens.attention_mask if masked else None
-        parts.append(encoder(tokens.input_ids, attention_mask=mask)[0].float().cpu())
-    return torch.cat(parts)
+    tokens = tokenizer(
+        [caption],
+        padding="max_length",
+        max_length=tokenizer.model_max_length,
+        truncation=True,
+        return_tensors="pt",
+    ).to(pipeline.device)
+    # As diffusers: most encoders of this family were trained without a mask.
+    masked = getattr(encoder.config, "use_attention_mask", False)
+    mask = tokens.attention_mask if masked else None
+    embedded: Tensor = encoder(tokens.input_ids, attention_mask=mask)[0]
+    return embedded.float().cpu()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from client.agent.boundary import silence_libraries
 from client.agent.budget import lifetime_filter
 from client.agent.masking import Membership
 from client.agent.state import StateFolder
-from client.data import SiteData, load_site_data, write_quarantine
+from client.data import SiteData, commonest, load_site_data, write_quarantine
 from client.patients import Patients
 from client.policy import SiteRules
 from client.settings import SiteSettings, load_policy, load_site
@@ -51,6 +51,7 @@ def load(site_toml: Path) -> Site:
     Raises `ConfigError`, `PolicyError`, `SecAggError` or `AccountingError`.
     """
     settings = load_site(site_toml)
+    _check_confirmed(settings)
     rules = SiteRules(settings.name, load_study(settings.study), load_policy(settings.policy))
     rules.check()
     check_delta(rules.study.privacy.delta, rules.declared_patients)
@@ -61,6 +62,20 @@ def load(site_toml: Path) -> Site:
     if rules.study.training.noise_multiplier == 0:
         _log.warning("NO PRIVACY: this study adds no noise, and the policy allows it.")
     return Site(settings, rules, _membership(settings, rules))
+
+
+def _check_confirmed(settings: SiteSettings) -> None:
+    """Raise `ConfigError` unless a person has confirmed the patient ids, whatever they are.
+
+    A refusal that depended on the ids would let one patient's decide, before all eyes.
+    """
+    if not settings.data.patient_ids_confirmed:
+        raise ConfigError(
+            "Nobody has confirmed yet that patient_id names persons at this site.",
+            "Privacy is promised per patient_id, not per person. Look at what "
+            "`craftsfl site suspicions site.toml` finds; then set patient_ids_confirmed = true in "
+            "the [data] table of site.toml.",
+        )
 
 
 def _membership(settings: SiteSettings, rules: SiteRules) -> Membership:
@@ -129,34 +144,59 @@ def check_other_studies(rules: SiteRules, ledger: Ledger) -> None:
 def load_data(site: Site, state: StateFolder, patients: Patients) -> SiteData:
     """The usable tiles of those who did not withdraw; `lines` and `patients` tell of all.
 
-    Lists the other tiles in the state folder, and logs only their count. Raises `DataError`, and
-    `ConfigError` for another number of patients than was declared: those who withdrew count, so
-    that a withdrawal changes nothing that others can see.
+    Lists the other tiles in the state folder, and warns at the site of whatever a person there
+    should look at. Nothing that rows or files hold stops the start, not even that there are none:
+    others would see it. Raises `DataError` where the folder or its table as a whole cannot be read.
     """
-    asked = site.settings.data
-    data = load_site_data(
-        asked.folder, lines_of=patients.lines_of, ids_confirmed=asked.patient_ids_confirmed
-    )
-    if data.doubt:
-        _log.warning(
-            "patient_ids_confirmed: %s. EACH ID COUNTS AS ONE PERSON; one with several ids is "
-            "protected that much less.",
-            data.doubt,
-        )
+    data = load_site_data(site.settings.data.folder, lines_of=patients.lines_of)
     write_quarantine(state.quarantine, data.quarantined)
-    if data.quarantined:
-        _log.warning(
-            "Entries of the data folder that are not used: %d; %s says which and why.",
-            *(len(data.quarantined), state.quarantine),
-        )
-    site.rules.check_patients(data.patients)
     left = data.without(patients.register.withdrawn())
+    for warning in _warnings(site, data, state, patients):
+        _log.warning("%s.", warning)
     gone = data.patients - len({tile.patient for tile in left.tiles})
     _log.info(
         "%d tiles of %d patients can be used%s.",
         *(len(left.tiles), data.patients - gone, f"; withdrawn: {gone}" if gone else ""),
     )
     return left
+
+
+def _warnings(site: Site, data: SiteData, state: StateFolder, patients: Patients) -> Iterator[str]:
+    """What a person at this site should look at; names no patient, and is logged here alone."""
+    if not data.tiles:
+        reason = commonest(data.quarantined).rstrip(".")
+        yield f"NO TILE CAN BE USED; this site adds noise alone. {reason}"
+    if data.doubt:
+        yield (
+            f"patient_ids_confirmed: {data.doubt}. EACH ID COUNTS AS ONE PERSON; one with several "
+            "is protected that much less"
+        )
+    if data.quarantined:
+        yield (
+            f"Entries of the data folder that are not used: {len(data.quarantined)}; "
+            f"{state.quarantine} says which and why"
+        )
+    if cohort := site.rules.cohort_doubt(data.patients):
+        yield (
+            f"THE DECLARED COHORT DOES NOT FIT: {cohort}. Have the declared size corrected in the "
+            "next study; this one goes on with it"
+        )
+    yield from _about_sharing(data, patients)
+
+
+def _about_sharing(data: SiteData, patients: Patients) -> Iterator[str]:
+    """Of those who can be drawn: who shares pictures with others, and with who withdrew."""
+    out = patients.register.withdrawn()
+    drawn = set(data.lines) - out
+    sets = [each.patients for each in patients.register.shared() if each.patients & drawn]
+    if sets:
+        sharing = frozenset().union(*sets) & drawn
+        left = frozenset().union(*(those for those in sets if those & out)) & drawn
+        yield (
+            f"Pictures of {len(sharing)} patients stand under other ids too"
+            + (f", those of {len(left)} under ids of patients who WITHDREW" if left else "")
+            + "; craftsfl site suspicions tells which"
+        )
 
 
 def load_trainer(

@@ -1,18 +1,25 @@
-"""The rows of `metadata.csv`, `metadata.jsonl` or `metadata.parquet`, as texts."""
+"""The rows of `metadata.csv`, `metadata.jsonl` or `metadata.parquet`, as texts.
+
+What a row says depends on its own cells alone. Only what is the whole table's is refused: no such
+file, another encoding, a header without a column that is needed, a file that is no parquet.
+"""
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
+from client.data.delimited import LONGEST_CELL, records
 from privacy.errors import DataError
+
+if TYPE_CHECKING:
+    from pyarrow import ChunkedArray
 
 NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 REQUIRED = ("file_name", "text", "patient_id")
@@ -21,7 +28,9 @@ _COLUMNS = REQUIRED + OPTIONAL
 _PATHS = ("file_name", "mask")  # may hold bytes that are not UTF-8, as surrogates
 # What exports write for "no value"; as a patient id it would merge strangers into one patient.
 _NOTHING = frozenset({"", "nan", "none", "null", "na", "n/a", "<na>"})
-_WHOLE_NUMBER = re.compile(r"0*([0-9]+?)(?:\.0*)?")
+_WHOLE_NUMBER = re.compile(r"([0-9]++)(?:\.0*+)?")
+_LONGEST_ID: Final = 256  # characters
+_UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 _WHY_PATIENTS = (
     "Privacy is promised per patient, so every tile needs its patient: add a column patient_id "
     "(any stable code; it never leaves this site)."
@@ -40,16 +49,18 @@ class Row:
     fault: str = ""  # why the row cannot be read at all
 
 
+Record = Mapping[str, object] | str  # cells by column, or why there are none
+
+
 def read_rows(folder: Path) -> list[Row]:
     """All rows of the folder's one metadata file; raises `DataError` with the fix."""
     path = _metadata_file(folder)
     readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
     try:
-        columns, records = readers[path.suffix](path)
+        found = readers[path.suffix](path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.", "") from None
-    _check_columns(path, columns)
-    return [_row(number, record) for number, record in enumerate(records, start=1)]
+    return [_row(number, record) for number, record in enumerate(found, start=1)]
 
 
 def patient_key(text: str) -> str:
@@ -63,7 +74,7 @@ def patient_key(text: str) -> str:
     shown = (c for c in folded if not c.isspace() and unicodedata.category(c) not in ("Cc", "Cf"))
     key = "".join(shown)
     number = _WHOLE_NUMBER.fullmatch(key)
-    return number[1] if number else key
+    return (number[1].lstrip("0") or "0") if number else key
 
 
 def _metadata_file(folder: Path) -> Path:
@@ -82,28 +93,40 @@ def _metadata_file(folder: Path) -> Path:
     return found[0]
 
 
-def _read_csv(path: Path) -> tuple[list[str], Iterable[object]]:
-    reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
+def _read_csv(path: Path) -> Iterator[Record]:
+    text = _text(path)
+    header = next(records(text), None)
+    if header is None:
+        raise DataError(f"{path} has no header.", "Export it again as comma-separated CSV.")
+    if _has_halves("".join(header)):
+        raise _other_encoding(path)
+    _check_columns(path, header)
+    return _csv_records(text, header)
+
+
+def _csv_records(text: str, header: list[str]) -> Iterator[Record]:
+    rows = records(text, cells=len(header))
+    next(rows)
+    for cells in rows:
+        if cells is None:
+            yield f"quotes that do not close, or a cell of more than {LONGEST_CELL} characters"
+        elif len(cells) > len(header):
+            yield "more cells than columns; quote texts that hold a comma"
+        else:
+            yield dict(zip(header, cells, strict=False))
+
+
+def _read_jsonl(path: Path) -> Iterator[Record]:
+    """Here every line names its own columns: one that is missing is missing in that line."""
+    return map(_json, filter(str.strip, _text(path).split("\n")))
+
+
+def _json(line: str) -> Record:
     try:
-        return list(reader.fieldnames or ()), list(reader)
-    except csv.Error as error:
-        raise DataError(
-            f"{path}, line {reader.line_num}: {error}.", "Export it again as comma-separated CSV."
-        ) from None
-
-
-def _read_jsonl(path: Path) -> tuple[list[str], Iterable[object]]:
-    lines = [line for line in _text(path).split("\n") if line.strip()]
-    records = [_json(line) for line in lines]
-    columns = {name: None for record in records if isinstance(record, dict) for name in record}
-    return list(columns), records
-
-
-def _json(line: str) -> object:
-    try:
-        return json.loads(line, object_pairs_hook=_without_repetition)
+        record = json.loads(line, object_pairs_hook=_without_repetition)
     except (ValueError, RecursionError):
-        return None
+        record = None
+    return record if isinstance(record, dict) else "the line is no JSON object, or repeats a key"
 
 
 def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -113,25 +136,52 @@ def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return values
 
 
-def _read_parquet(path: Path) -> tuple[list[str], Iterable[object]]:
+def _read_parquet(path: Path) -> Iterator[Record]:
     # Imported late: only a site with parquet files pays for it.
     from pyarrow import ArrowException, parquet
 
     try:
         columns = list(parquet.read_schema(path).names)
         wanted = [name for name in columns if name in _COLUMNS]
-        return columns, parquet.read_table(path, columns=wanted).to_pylist()
-    except (ArrowException, ValueError, OverflowError):  # also texts that are not UTF-8
+        table = parquet.read_table(path, columns=wanted)
+    except (ArrowException, ValueError, OverflowError):
         raise DataError(f"{path} is damaged or no parquet file.", "Export it again.") from None
+    _check_columns(path, columns)
+    cells = [_values(table.column(name)) for name in wanted]
+    return (dict(zip(wanted, row, strict=True)) for row in zip(*cells, strict=True))
+
+
+def _values(column: ChunkedArray) -> list[object]:
+    """A column's values; an empty tuple, which is no text, for one that cannot be read."""
+    try:
+        return list(column.to_pylist())
+    except (ValueError, OverflowError):  # a text that is not UTF-8, a time out of range
+        return [_value(column, number) for number in range(len(column))]
+
+
+def _value(column: ChunkedArray, number: int) -> object:
+    try:
+        return column[number].as_py()
+    except (ValueError, OverflowError):
+        return ()
 
 
 def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not UTF-8 (byte {error.start}).", "Save it with the encoding UTF-8."
-        ) from None
+    """The file's text with line feeds alone; bytes that are not UTF-8 stay as half surrogates."""
+    data = path.read_bytes()
+    if data.startswith(_UTF_16):
+        raise _other_encoding(path)
+    text = data.decode("utf-8-sig", "surrogateescape")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _other_encoding(path: Path) -> DataError:
+    return DataError(f"{path} is not UTF-8.", "Save it with the encoding UTF-8.")
+
+
+def _has_halves(text: str) -> bool:
+    """Whether half of a surrogate pair is in it: no valid text, and no encoder takes it."""
+    return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _check_columns(path: Path, columns: list[str]) -> None:
@@ -154,27 +204,31 @@ def _check_columns(path: Path, columns: list[str]) -> None:
     )
 
 
-def _row(number: int, record: object) -> Row:
-    if not isinstance(record, dict):
-        return Row(number, {}, "the line is no JSON object, or repeats a key")
-    if None in record:  # DictReader's key for cells beyond the header
-        return Row(number, {}, "more cells than columns; quote texts that hold a comma")
+def _row(number: int, record: Record) -> Row:
+    if isinstance(record, str):
+        return Row(number, {}, record)
     try:
         return Row(number, dict(_cells(record)))
     except TypeError as error:
         return Row(number, {}, str(error))
 
 
-def _cells(record: Mapping[object, object]) -> Iterator[tuple[str, str]]:
+def _cells(record: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     for column in _COLUMNS:
-        value = record.get(column)
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)  # a column of whole numbers with gaps comes back as floats
-        if isinstance(value, bool) or not isinstance(value, str | int | float | None):
-            raise TypeError(f"{column} is no text")
-        text = "" if value is None else str(value).strip()
-        if column not in _PATHS and any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise TypeError(f"{column} is no valid text")  # half of a pair; no encoder takes it
-        if column == "patient_id":
-            text = patient_key(text)
+        text = _cell(column, record.get(column))
         yield column, "" if text.casefold() in _NOTHING else text
+
+
+def _cell(column: str, value: object) -> str:
+    """Raises `TypeError` with the reason where the value is no text of a sound length."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # a column of whole numbers with gaps comes back as floats
+    if isinstance(value, bool) or not isinstance(value, str | int | float | None):
+        raise TypeError(f"{column} is no text")
+    text = "" if value is None else str(value).strip()
+    longest = _LONGEST_ID if column == "patient_id" else LONGEST_CELL
+    if len(text) > longest:
+        raise TypeError(f"{column} has more than {longest} characters")
+    if column not in _PATHS and _has_halves(text):
+        raise TypeError(f"{column} is no valid text")
+    return patient_key(text) if column == "patient_id" else text

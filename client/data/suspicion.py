@@ -2,7 +2,8 @@
 
 Privacy is promised per patient. Where every slide passes as a patient of its own, a person with
 several is protected that much less, and nothing else would show it. No test can prove that an id is
-a patient's; these find the ways in which tables usually go wrong, and a flag overrules them.
+a patient's; these find the ways in which tables usually go wrong. They look at all ids together, so
+that one patient can raise a doubt or remove it: they advise a person, and decide nothing.
 """
 
 from __future__ import annotations
@@ -55,15 +56,19 @@ def doubt(patients: Mapping[str, Appearance]) -> str:
     return _about_shapes(patients.keys()) or _about_counts(patients.values())
 
 
-def refuse_doubtful(reason: str) -> None:
-    """Raise `DataError`, with both ways out, for the `reason` that `doubt` gave."""
-    raise DataError(
-        f"patient_id does not seem to name patients: {reason}.",
-        "Privacy is promised per patient: give every tile the id of its patient, the same for all "
-        "slides and examinations. If these are patients' ids all the same, set "
-        "patient_ids_confirmed = true in the [data] table of site.toml: EACH ID THEN COUNTS AS "
-        "ONE PERSON, and a person with several is protected that much less.",
-    )
+def check_believable(reason: str, *, confirm: str) -> None:
+    """Raise `DataError` for the `reason` that `doubt` gave; not for none.
+
+    `confirm` says what overrules it. For work at a desk, never in the agent: one patient more, with
+    ids of that shape, would stop it.
+    """
+    if reason:
+        raise DataError(
+            f"patient_id does not seem to name patients: {reason}.",
+            "Privacy is promised per patient: give every tile the id of its patient, the same for "
+            f"all slides and examinations. If these are patients' ids all the same: {confirm}. "
+            "EACH ID THEN COUNTS AS ONE PERSON; one with several is protected that much less.",
+        )
 
 
 def _about_shapes(ids: Collection[str]) -> str:

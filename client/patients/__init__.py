@@ -8,6 +8,18 @@ from __future__ import annotations
 
 from client.patients.key import PatientKey, load_or_make_key
 from client.patients.lines import Patients, open_patients
-from client.patients.register import Register, Stay
+from client.patients.register import Decision, Register, Stay
+from client.patients.sharing import Shared, shared_by, sharing_with
 
-__all__ = ["PatientKey", "Patients", "Register", "Stay", "load_or_make_key", "open_patients"]
+__all__ = [
+    "Decision",
+    "PatientKey",
+    "Patients",
+    "Register",
+    "Shared",
+    "Stay",
+    "load_or_make_key",
+    "open_patients",
+    "shared_by",
+    "sharing_with",
+]

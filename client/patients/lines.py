@@ -28,8 +28,8 @@ class Patients:
     def lines_of(self, tiles: Sequence[tuple[str, bytes]]) -> list[bytes]:
         """The line of every usable tile, given as (patient's id, SHA-256 of its file).
 
-        Tiles of one line count as one patient's, whatever their ids say today. Ids are in the form
-        of `client.data.patient_key`.
+        Each depends on its own id and on what a person has merged, never on the other tiles. Ids
+        are in the form of `client.data.patient_key`.
         """
         own = {patient: self.key.line(patient) for patient, _ in tiles}
         sightings = [(own[patient], self.key.content(digest)) for patient, digest in tiles]
@@ -37,11 +37,15 @@ class Patients:
         self._tell([line for line in dict.fromkeys(own.values()) if standing[line] != line])
         return [standing[line] for line, _ in sightings]
 
-    def _tell(self, inherited: Sequence[bytes]) -> None:
-        if inherited:
-            names = ", ".join(self.key.short(line) for line in inherited[:_NAMED])
-            more = f" and {len(inherited) - _NAMED} more" if len(inherited) > _NAMED else ""
-            _log.info("Known under other ids, and the same patients as before: %s%s.", names, more)
+    def _tell(self, merged: Sequence[bytes]) -> None:
+        if merged:
+            names = ", ".join(self.key.short(line) for line in merged[:_NAMED])
+            more = f" and {len(merged) - _NAMED} more" if len(merged) > _NAMED else ""
+            _log.info("Merged with another id of the same person: %s%s.", names, more)
+
+    def standing(self, patient: str) -> bytes:
+        """The line that stands for this id, or would if it were seen now."""
+        return self.find(patient) or self.key.line(patient)
 
     def find(self, patient: str) -> bytes | None:
         """The line that stands for this id; None for one that was never seen here."""

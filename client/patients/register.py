@@ -4,9 +4,9 @@ agent runs.
 Guarantees, each with a test:
 
 - It holds no patient's id and no file's bytes, only lines and tile names (see `key`).
-- A tile that is known, under an id that is new, gives the new id the line of the old one; two
-  lines that come to share a tile become one, the older. What was merged stays merged.
-- A line of which any part was withdrawn is withdrawn whole, whatever ids and tiles join it later.
+- An id stands for itself, whatever tiles are seen under it, unless a person has merged it with
+  another: then the older stands for both. Every such decision is kept, with its time.
+- A line of which any part was withdrawn is withdrawn whole, whatever is merged with it later.
 - Every change has reached the disk when the call returns.
 
 It charges nothing: the site's ledger charges one line for all patients together. The `stays` tell
@@ -26,34 +26,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from client.patients.schema import prepare
+from client.patients.sharing import Shared, shared_by
 from privacy.errors import LedgerError
 
-APPLICATION: Final = 0x43465031  # "CFP1": marks the file as a register
-VERSION: Final = 1
 BUSY_SECONDS: Final = 5.0
-
-# `root` is the number of the line that stands for this one, its own where nothing was merged; a
-# root's root is itself. `withdrawn` and stays count at the root.
-_SCHEMA: Final = f"""
-CREATE TABLE line (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id BLOB NOT NULL UNIQUE,
-    root INTEGER NOT NULL,
-    withdrawn INTEGER NOT NULL DEFAULT 0
-) STRICT;
-CREATE INDEX line_root ON line (root);
-CREATE TABLE tile (name BLOB PRIMARY KEY, line INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE stay (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    line INTEGER NOT NULL,
-    since REAL NOT NULL,
-    until REAL
-) STRICT;
-CREATE INDEX stay_line ON stay (line);
-CREATE TABLE key (one INTEGER PRIMARY KEY CHECK (one = 1), name BLOB NOT NULL) STRICT;
-PRAGMA application_id = {APPLICATION};
-PRAGMA user_version = {VERSION};
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +39,20 @@ class Stay:
 
     since: float
     until: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A person's decision about two lines, at `time` in unix seconds.
+
+    "merge", "separate", or "automatic": merged by an earlier version because of a shared tile,
+    which that version did by itself.
+    """
+
+    time: float
+    kind: str
+    first: bytes
+    second: bytes
 
 
 class Register:
@@ -87,7 +78,7 @@ class Register:
             ) from None
         try:
             with self._clear_errors():
-                _prepare(self._database, path)
+                prepare(self._database, path, clock())
         except LedgerError:
             self.close()
             raise
@@ -127,8 +118,9 @@ class Register:
     def observe(self, sightings: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
         """Take in all usable tiles of the data folder, (line of the id, name of the tile) each.
 
-        Returns for each of these lines the one that stands for it, itself or an older one. Opens
-        the stays of those that are present and not withdrawn, and ends those of the absent.
+        Returns for each of these lines the one that stands for it: itself, or the one with which a
+        person merged it; what else is observed plays no part. Opens the stays of those that are
+        present and not withdrawn, and ends those of the absent.
         """
         with self._transaction() as database:
             lines = dict.fromkeys(_noted(database, sightings))
@@ -143,6 +135,56 @@ class Register:
                 "SELECT r.id FROM line l JOIN line r ON r.number = l.root WHERE l.id = ?", (line,)
             ).fetchone()
         return None if row is None else bytes(row[0])
+
+    def merge(self, first: bytes, second: bytes) -> bool:
+        """Make two lines one person's, known or not; False if they were already.
+
+        Somebody's decision, never drawn from data: whoever could cause it could put others together
+        and take their part away.
+        """
+        with self._transaction() as database:
+            numbers = _root(database, first), _root(database, second)
+            if numbers[0] == numbers[1]:
+                return False
+            _merge(database, min(numbers), max(numbers))
+            _decide(database, "merge", numbers, self._clock())
+        return True
+
+    def separate(self, line: bytes) -> int:
+        """Undo every merging of `line`: each of its lines stands for itself; returns how many.
+
+        Whether they withdrew, and when they could be drawn, goes to each of them.
+        """
+        with self._transaction() as database:
+            root = _root(database, line)
+            rows = database.execute("SELECT number FROM line WHERE root = ?", (root,))
+            parts = [number for (number,) in rows if number != root]
+            for number in parts:
+                _separate(database, root, number)
+                _decide(database, "separate", (root, number), self._clock())
+        return len(parts) + 1
+
+    def decisions(self) -> tuple[Decision, ...]:
+        """Everything that was ever merged or separated, in order."""
+        with self._reading() as database:
+            rows = database.execute(
+                "SELECT d.time, d.kind, a.id, b.id FROM decision d JOIN line a ON a.number = d.line"
+                " JOIN line b ON b.number = d.other ORDER BY d.number"
+            )
+            return tuple(Decision(time, kind, bytes(a), bytes(b)) for time, kind, a, b in rows)
+
+    def shared(self) -> tuple[Shared, ...]:
+        """The sets of lines, none of them another's, that tiles were seen under together."""
+        return shared_by(self.sightings())
+
+    def sightings(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Every (line that stands for itself, name of a tile) that was ever observed."""
+        with self._reading() as database:
+            rows = database.execute(
+                "SELECT DISTINCT r.id, t.name FROM tile t JOIN line l ON l.number = t.line "
+                "JOIN line r ON r.number = l.root"
+            )
+            return tuple((bytes(line), bytes(tile)) for line, tile in rows)
 
     def withdraw(self, line: bytes) -> bool:
         """Mark `line` as withdrawn, known or not; False if it already was."""
@@ -213,57 +255,33 @@ class Register:
             raise _explain(error, self._path) from error
 
 
-def _prepare(database: sqlite3.Connection, path: Path) -> None:
-    """Check the file before changing it, then make its schema where it is empty."""
-    database.execute("BEGIN IMMEDIATE")
-    if _is_empty(database, path):
-        for statement in filter(str.strip, _SCHEMA.split(";")):
-            database.execute(statement)
-    database.execute("COMMIT")
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = FULL")
-    database.execute("PRAGMA secure_delete = ON")
-    (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
-    if verdict != "ok":
-        raise sqlite3.DatabaseError(verdict)
-
-
-def _is_empty(database: sqlite3.Connection, path: Path) -> bool:
-    (application,) = database.execute("PRAGMA application_id").fetchone()
-    (version,) = database.execute("PRAGMA user_version").fetchone()
-    (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if (application, version, tables) == (0, 0, 0):
-        return True
-    if application != APPLICATION:
-        raise LedgerError(
-            f"{path} is no register of patients.", "Point agent.state at the right folder."
-        )
-    if version != VERSION:
-        raise LedgerError(
-            f"{path} has register version {version}; this craftsfl reads version {VERSION}.",
-            "Install the craftsfl that wrote it, or a newer one.",
-        )
-    return False
-
-
 def _noted(
     database: sqlite3.Connection, sightings: Iterable[tuple[bytes, bytes]]
 ) -> Iterator[bytes]:
     for line, tile in sightings:
-        _note(database, line, tile)
+        _root(database, line)
+        database.execute(
+            "INSERT OR IGNORE INTO tile SELECT ?, number FROM line WHERE id = ?", (tile, line)
+        )
         yield line
 
 
-def _note(database: sqlite3.Connection, line: bytes, tile: bytes) -> None:
-    """Take in one tile of one id; merges where the tile is known as another line's."""
-    own = _root(database, line)
-    known = database.execute(
-        "SELECT l.root FROM tile t JOIN line l ON l.number = t.line WHERE t.name = ?", (tile,)
-    ).fetchone()
-    if known is None:
-        database.execute("INSERT INTO tile VALUES (?, ?)", (tile, own))
-    elif known[0] != own:
-        _merge(database, min(known[0], own), max(known[0], own))
+def _decide(database: sqlite3.Connection, kind: str, lines: tuple[int, int], now: float) -> None:
+    database.execute(
+        "INSERT INTO decision (time, kind, line, other) VALUES (?, ?, ?, ?)", (now, kind, *lines)
+    )
+
+
+def _separate(database: sqlite3.Connection, root: int, number: int) -> None:
+    database.execute(
+        "UPDATE line SET root = number, withdrawn = (SELECT withdrawn FROM line WHERE number = ?) "
+        "WHERE number = ?",
+        (root, number),
+    )
+    database.execute(
+        "INSERT INTO stay (line, since, until) SELECT ?, since, until FROM stay WHERE line = ?",
+        (number, root),
+    )
 
 
 def _merge(database: sqlite3.Connection, older: int, newer: int) -> None:

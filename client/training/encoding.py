@@ -1,6 +1,8 @@
 """A site's tiles as the diffusion model sees them: latents and caption embeddings, made once.
 
 Beside them, where the study's loss asks for it, how a frozen encoder sees the places of each tile.
+Tiles go through the encoders one at a time, so that what becomes of a tile depends, bit for bit, on
+its own pixels alone: in a batch, rounding would make it depend on how many others there are.
 All are health data. They stay in memory and in a cache that the site alone can read; no caption
 enters a log (diffusers' own prompt encoding logs what it cuts off, so it is not used).
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, fields
@@ -31,9 +34,11 @@ from privacy.errors import DataError
 
 OnProgress = Callable[[int, int], None]
 
-_TAG = b"craftsfl/encoded-tiles/v1\0"
+_log = logging.getLogger("craftsfl.agent")
+
+_TAG = b"craftsfl/encoded-tiles/v2\0"
 _PREFIX = "encoded-"
-_BATCH = 8  # fits a CPU's cache: a fifth faster than 16 or 32 tiles of 64 px
+_KEPT_APART = frozenset({"lines"})  # no tensor: comes with the data, not from the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,7 @@ class EncodedTiles:
     patient_of: Tensor = field(repr=False)  # [tiles] int64: 0..patients-1
     # R^Y above the diagonal, [tiles, N (N - 1) / 2] float16; where the loss compares with it
     reference: Tensor | None = field(default=None, repr=False)
+    lines: tuple[bytes, ...] = field(default=(), repr=False)  # of each patient, by number
 
     def __len__(self) -> int:
         """Number of tiles."""
@@ -55,6 +61,13 @@ class EncodedTiles:
         """Tile indices of each patient that has tiles, in the order of the patients."""
         owners = self.patient_of.numpy()
         return [np.flatnonzero(owners == patient) for patient in np.unique(owners)]
+
+    def identity(self, patient: int) -> bytes:
+        """Who `patient` is, whoever else takes part: the line, or the number where there are none.
+
+        The key of everything that is drawn for one patient and must not change with another.
+        """
+        return self.lines[patient] if self.lines else patient.to_bytes(8, "big")
 
     def without(self, patients: Collection[int]) -> EncodedTiles:
         """The others' tiles, and only the captions that these have; numbers stay as they are.
@@ -69,6 +82,7 @@ class EncodedTiles:
             caption_of=caption_of,
             patient_of=self.patient_of[left],
             reference=None if self.reference is None else self.reference[left],
+            lines=self.lines,
         )
 
 
@@ -85,104 +99,116 @@ def encode_site(
 
     `reference`: the frozen encoder that the study's loss compares with. With `cache` (a folder of
     the site's) the result is kept there under a digest of tiles, captions, patients, base and
-    reference; older entries are deleted, so that no withdrawn patient stays.
-    Raises `DataError` for a file that can no longer be read, or a cache that cannot be written,
-    and `ModelError` where the encoder is not the one pinned.
+    reference; older entries are deleted, so that no withdrawn patient stays. A file that can no
+    longer be read is a blank tile, with a warning in the log, and nothing is kept of it.
+    Raises `DataError` for a cache that cannot be written, and `ModelError` where the encoder is not
+    the one pinned.
     """
-    path = None
-    if cache is not None:
-        key = _key(data, [base_digest, image_size(pipeline)], reference)
-        path = cache / f"{_PREFIX}{key}.safetensors"
-        found = _load(path, len(data.tiles), referenced=reference is not None)
-        if found is not None:
-            return found
+    made_by = [base_digest, image_size(pipeline)]
+    path = None if cache is None else _entry(cache, data, made_by, reference)
+    found = None if path is None else _load(path, data, referenced=reference is not None)
+    if found is not None:
+        return found
     captions = sorted({tile.caption for tile in data.tiles})
     rows = {caption: row for row, caption in enumerate(captions)}
-    latents, correlations = _encode_images(pipeline, data.tiles, reference, on_progress)
+    pictures = _Pictures(data.tiles, image_size(pipeline), on_progress)
+    latents, correlations = _encode_images(pipeline, pictures, reference)
     tiles = EncodedTiles(
         latents=latents,
         text=encode_captions(pipeline, captions or [""])[: len(captions)],
         caption_of=torch.tensor([rows[tile.caption] for tile in data.tiles], dtype=torch.int64),
         patient_of=torch.tensor([tile.patient for tile in data.tiles], dtype=torch.int64),
         reference=correlations,
+        lines=data.lines,
     )
-    if path is not None:
+    if pictures.lost:
+        _log.warning("Tiles that could be read no longer, and are blank: %d.", pictures.lost)
+    elif path is not None:
         _save(path, tiles)
     return tiles
 
 
+class _Pictures:
+    """Each tile's pixels in turn, uint8 [1, size, size, 3]; one blank picture where there are none.
+
+    Everybody may have withdrawn: the rounds go on, with noise alone, and want the right shapes.
+    """
+
+    def __init__(self, tiles: Sequence[Tile], size: int, on_progress: OnProgress | None) -> None:
+        self._tiles = tiles
+        self._blank = np.zeros((size, size, 3), np.uint8)
+        self._on_progress = on_progress
+        self.lost = 0  # that were blank because they could not be read
+
+    def __len__(self) -> int:
+        """Number of tiles."""
+        return len(self._tiles)
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        if not self._tiles:
+            yield self._blank[None]
+        for number, tile in enumerate(self._tiles, start=1):
+            yield np.stack([self._read(tile.path)])
+            if self._on_progress is not None:
+                self._on_progress(number, len(self._tiles))
+
+    def _read(self, path: Path) -> NDArray[np.uint8]:
+        """A file that is gone costs its tile: a start that failed would tell others of it."""
+        try:
+            return read_image(path, len(self._blank))
+        except DataError:
+            self.lost += 1
+            return self._blank
+
+
 def _encode_images(
-    pipeline: Pipeline,
-    tiles: Sequence[Tile],
-    reference: Reference | None,
-    on_progress: OnProgress | None,
+    pipeline: Pipeline, pictures: _Pictures, reference: Reference | None
 ) -> tuple[Tensor, Tensor | None]:
     """Latents [tiles, c, h, w] and reference correlations [tiles, pairs], both on the CPU."""
     encoder = None if reference is None else reference.load()
     latents, correlations = [], []
-    for pixels in _pictures(tiles, image_size(pipeline), on_progress):
+    for pixels in pictures:
         latents.append(latents_of(pipeline, pixels))
         if reference is not None and encoder is not None:
             correlations.append(reference_correlations(encoder, pixels, reference.side))
-    count = len(tiles)
+    count = len(pictures)
     found = torch.cat(correlations)[:count] if correlations else None
     return torch.cat(latents)[:count], found
 
 
-def _pictures(
-    tiles: Sequence[Tile], size: int, on_progress: OnProgress | None
-) -> Iterator[NDArray[np.uint8]]:
-    """The tiles in batches uint8 [b, size, size, 3]; one blank picture where there are none.
-
-    Everybody may have withdrawn: the rounds go on, with noise alone, and want the right shapes.
-    """
-    if not tiles:
-        yield np.zeros((1, size, size, 3), np.uint8)
-    for start in range(0, len(tiles), _BATCH):
-        batch = tiles[start : start + _BATCH]
-        yield np.stack([read_image(tile.path, size) for tile in batch])
-        if on_progress is not None:
-            on_progress(start + len(batch), len(tiles))
-
-
-def _key(data: SiteData, base: Sequence[object], reference: Reference | None) -> str:
-    """64 hex digits over everything that the encoded tiles depend on."""
+def _entry(
+    cache: Path, data: SiteData, base: Sequence[object], reference: Reference | None
+) -> Path | None:
+    """The cache's entry for all that the encoded tiles depend on; None where a file is gone."""
     made_by = [*base] if reference is None else [*base, reference.digest, reference.side]
     digest = hashlib.sha256(_TAG + json.dumps(made_by).encode())
-    for record in _records(data.tiles):
-        digest.update(json.dumps(record).encode() + b"\n")
-    return digest.hexdigest()
-
-
-def _records(tiles: Sequence[Tile]) -> Iterator[list[object]]:
-    for tile in tiles:
-        try:
+    try:
+        for tile in data.tiles:
             content = hashlib.sha256(tile.path.read_bytes()).hexdigest()
-        except OSError as error:
-            reason = error.strerror
-            raise DataError(
-                f"A tile can no longer be read: {reason}.",
-                "Start again: the quarantine list will name it.",
-            ) from None
-        yield [content, tile.caption, tile.patient]
+            record = [content, tile.caption, tile.patient]
+            digest.update(json.dumps(record).encode() + b"\n")
+    except OSError:
+        return None
+    return cache / f"{_PREFIX}{digest.hexdigest()}.safetensors"
 
 
-def _load(path: Path, tiles: int, *, referenced: bool) -> EncodedTiles | None:
+def _load(path: Path, data: SiteData, *, referenced: bool) -> EncodedTiles | None:
     """The cached tiles; None where there are none, or where the file is damaged."""
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError):
         return None
-    names = {part.name for part in fields(EncodedTiles)} - (set() if referenced else {"reference"})
+    names = {part.name for part in fields(EncodedTiles)} - _KEPT_APART
+    names -= set() if referenced else {"reference"}
     if tensors.keys() != names:
         return None
-    found = EncodedTiles(**tensors)
-    return found if len(found) == tiles else None
+    found = EncodedTiles(lines=data.lines, **tensors)
+    return found if len(found) == len(data.tiles) else None
 
 
 def _save(path: Path, tiles: EncodedTiles) -> None:
     """Write the cache entry whole or not at all, readable by its owner only; drop older ones."""
-    parts = {part.name: getattr(tiles, part.name) for part in fields(tiles)}
+    parts = {p.name: getattr(tiles, p.name) for p in fields(tiles) if p.name not in _KEPT_APART}
     tensors = {name: part.contiguous() for name, part in parts.items() if part is not None}
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

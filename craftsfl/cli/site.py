@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from craftsfl.cli import persons
+
 app = typer.Typer(help="A hospital: run its site agent and SuperNode.", no_args_is_help=True)
 
 
@@ -115,6 +117,12 @@ def withdraw(
         f"What was spent stays spent: {known} of this patient. What the model "
         "has learnt so far stays in it, bounded by that. Nothing of this shows outside."
     )
+    if done.sharing:
+        typer.echo(
+            f"Pictures of this patient stand under {len(done.sharing)} other ids too, which go on "
+            f"taking part: {', '.join(done.sharing)}. Whether they are this person, you decide: "
+            "craftsfl site suspicions --list tells which ids, craftsfl site merge makes them one."
+        )
     if done.unsaid:
         typer.echo(f"The patient is out, but something else needs you:\n{done.unsaid}", err=True)
         raise typer.Exit(1)
@@ -159,3 +167,8 @@ def budget(
 
     options = BudgetOptions(picture=picture, explain=explain, publish=publish, as_json=json)
     show_budget(settings, options)
+
+
+app.command()(persons.suspicions)
+app.command()(persons.merge)
+app.command()(persons.separate)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from craftsfl.demo.tiles import SYNTHETIC, data_folder
 from craftsfl.demo.workspace import Member, declare
-from privacy.errors import ConfigError, DataError
+from privacy.errors import ConfigError
 from privacy.secagg.offer import SMALLEST_COHORT
 
 LONGEST_NAME = 32
@@ -25,7 +25,7 @@ def real_members(folder: Path) -> list[Member]:
 
     Raises `ConfigError` for a folder without hospitals, `DataError` for an unusable hospital.
     """
-    from client.data import load_site_data
+    from client.data import check_believable, check_usable, load_site_data
 
     if not folder.is_dir():
         raise ConfigError(f"{folder} is not a folder.", "Give a folder with one per hospital.")
@@ -39,8 +39,8 @@ def real_members(folder: Path) -> list[Member]:
     members = []
     for path in folders:
         data = load_site_data(path)
-        if not data.patients:
-            raise DataError(f"{path} holds no usable tile.", "See the reasons in its metadata.")
+        check_usable(data, path)
+        check_believable(data.doubt, confirm="serve the folder with a site agent of its own")
         members.append(Member(_site_name(path), path, declare(data.patients)))
     names = [member.name for member in members]
     twice = sorted({name for name in names if names.count(name) > 1})

@@ -99,6 +99,7 @@ policy = "policy.toml"
 
 [data]
 folder = {data}
+patient_ids_confirmed = true            # the demo has looked at them
 
 [agent]
 state = "state"

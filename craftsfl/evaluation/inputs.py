@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from client.data import SiteData, load_site_data, read_image, read_mask
+from client.data import (
+    Quarantined,
+    SiteData,
+    check_believable,
+    check_usable,
+    load_site_data,
+    read_image,
+    read_mask,
+)
 from client.data.images import image_size
 from model.evaluation import ImageSet
 from privacy.errors import DataError
@@ -44,8 +55,28 @@ def read_folder(folder: Path, *, ids_confirmed: bool) -> Folder:
         seen.extend(tiles)
         return [name.encode() for name, _ in tiles]
 
-    data = load_site_data(folder, lines_of=lines_of, ids_confirmed=ids_confirmed)
+    data = load_site_data(folder, lines_of=lines_of)
+    data = _without_shared(data)
+    check_usable(data, folder)
+    if not ids_confirmed:
+        check_believable(data.doubt, confirm="--patient-ids-confirmed")
     return Folder(data, frozenset(name for name, _ in seen), frozenset(d for _, d in seen))
+
+
+def _without_shared(data: SiteData) -> SiteData:
+    """Without tiles whose bytes stand under several patients: they would count several times."""
+    digests = [hashlib.sha256(tile.path.read_bytes()).digest() for tile in data.tiles]
+    owners: dict[bytes, set[int]] = defaultdict(set)
+    for tile, digest in zip(data.tiles, digests, strict=True):
+        owners[digest].add(tile.patient)
+    shared = [len(owners[digest]) > 1 for digest in digests]
+    reason = "the same picture stands for several patients"
+    left_out = [Quarantined(tile.path.name, reason) for tile in compress(data.tiles, shared)]
+    return replace(
+        data,
+        tiles=tuple(tile for tile, out in zip(data.tiles, shared, strict=True) if not out),
+        quarantined=(*data.quarantined, *left_out),
+    )
 
 
 def check_apart(real: Folder, training: Folder) -> None:

@@ -39,7 +39,7 @@ def write_hospital(folder: Path, *, study: Study | None = None, name: str = "nor
     site = folder / "site.toml"
     site.write_text(
         f'name = "{name}"\nstudy = "study.toml"\npolicy = "policy.toml"\n'
-        f'[data]\nfolder = "tiles"\n'
+        f'[data]\nfolder = "tiles"\npatient_ids_confirmed = true\n'
         f'[agent]\nstate = "state"\nsocket = "a.sock"\ndevice = "cpu"\n'
         f'[identity]\nkey = "site.key"\nroster = "roster.cfl"\n'
     )

@@ -174,7 +174,10 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "no metadata": (no_metadata, "holds no metadata file"),
     "no patient ids": (no_patients, "add a column patient_id"),
-    "other cohort": (too_few, "declares 10 patients for north, but the data folder has 2"),
+    "ids that nobody confirmed": (
+        lambda f: replace(f / "site.toml", "patient_ids_confirmed = true", ""),
+        "Nobody has confirmed yet that patient_id names persons",
+    ),
     "long socket": (
         lambda f: replace(f / "site.toml", "a.sock", "a" * 100),
         "at most 100 can be bound",
@@ -198,6 +201,14 @@ def test_mistakes_are_told_in_words(
     assert words in told
     assert "Traceback" not in told
     assert "canary" not in told
+
+
+def test_another_cohort_than_declared_is_served_and_warned_of(hospital: Hospital) -> None:
+    too_few(hospital.folder)
+    hospital.start()
+    hospital.wait_for(hospital.is_serving)
+    assert hospital.terminate() == 0
+    assert "declares 10 patients for north, but the data folder has 2" in hospital.log
 
 
 def test_a_second_agent_on_the_same_state_is_refused(

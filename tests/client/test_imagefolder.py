@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from client.data import SiteData, load_site_data, read_image, write_quarantine
+from client.data import SiteData, check_usable, load_site_data, read_image, write_quarantine
+from client.data.images import image_size
 from privacy.errors import DataError
 
 from .pictures import HEADER, noise, write_csv, write_folder, write_jsonl
@@ -107,18 +108,19 @@ def test_every_unusable_row_is_quarantined_with_its_reason(tmp_path: Path) -> No
     }
 
 
-def test_a_file_listed_for_two_patients_belongs_to_neither(tmp_path: Path) -> None:
+def test_a_file_listed_for_two_patients_is_each_ones(tmp_path: Path) -> None:
     write_folder(tmp_path, patients=1, tiles=1)
     noise().save(tmp_path / "shared.png")
     rows = [
         ("canary-file-0-0.png", "x", "p1"),
         ("shared.png", "x", "p1"),
-        ("shared.png", "x", "p2"),
+        ("shared.png", "y", "p2"),
+        ("./shared.png", "z", "p2"),
     ]
     write_csv(tmp_path, rows)
     data = load_site_data(tmp_path)
-    assert len(data.tiles) == 1
-    assert [entry.reason for entry in data.quarantined] == ["listed for several patients"] * 2
+    assert [(tile.patient, tile.caption) for tile in data.tiles] == [(0, "x"), (0, "x"), (1, "y")]
+    assert reasons(data) == {"./shared.png": "listed before"}
 
 
 def test_a_broken_mask_costs_the_mask_and_not_the_tile(tmp_path: Path) -> None:
@@ -185,13 +187,13 @@ def _two_files(folder: Path) -> None:
 def _latin(folder: Path) -> None:
     folder.mkdir()
     (folder / "metadata.csv").write_bytes(
-        "file_name,text,patient_id\na,Präparat,p".encode("latin-1")
+        "file_name,text,patient_id,Präparat\na,x,p,1".encode("latin-1")
     )
 
 
-def _unclosed(folder: Path) -> None:
+def _no_header(folder: Path) -> None:
     folder.mkdir()
-    (folder / "metadata.csv").write_text('file_name,text,patient_id\na,"x,p\n')
+    (folder / "metadata.csv").write_text('"file_name,text,patient_id\na,x,p\n')
 
 
 def _no_parquet(folder: Path) -> None:
@@ -199,14 +201,9 @@ def _no_parquet(folder: Path) -> None:
     (folder / "metadata.parquet").write_bytes(b"PAR1 nothing")
 
 
-def _no_rows(folder: Path) -> None:
+def _wide(folder: Path) -> None:
     folder.mkdir()
-    write_csv(folder, [])
-
-
-def _all_missing(folder: Path) -> None:
-    folder.mkdir()
-    write_csv(folder, [("a.png", "x", "p"), ("b.png", "x", "p")])
+    (folder / "metadata.jsonl").write_text('{"file_name": "a"}', "utf-16")
 
 
 @pytest.mark.parametrize(
@@ -216,10 +213,9 @@ def _all_missing(folder: Path) -> None:
         (_nothing, "no metadata file.*file_name, text, patient_id"),
         (_two_files, "metadata.csv and metadata.jsonl"),
         (_latin, "not UTF-8"),
-        (_unclosed, "line 1: unexpected end"),
+        (_wide, "not UTF-8"),
+        (_no_header, "no header"),
         (_no_parquet, "damaged"),
-        (_no_rows, "no rows"),
-        (_all_missing, r"no tile that can be used.*\(2 of 2\): the file is missing"),
     ],
 )
 def test_a_useless_folder_is_an_error_with_the_fix(
@@ -229,6 +225,23 @@ def test_a_useless_folder_is_an_error_with_the_fix(
     make(tmp_path / "site")
     with pytest.raises(DataError, match=message):
         load_site_data(tmp_path / "site")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "no rows"),
+        ([("a.png", "x", "p"), ("b.png", "x", "p")], r"\(2 of 2\): the file is missing"),
+    ],
+)
+def test_a_folder_without_a_usable_tile_is_refused_at_a_desk_alone(
+    tmp_path: Path, rows: list[tuple[str, ...]], message: str
+) -> None:
+    write_csv(tmp_path, rows)
+    data = load_site_data(tmp_path)
+    assert (data.tiles, data.patients) == ((), 0)
+    with pytest.raises(DataError, match="no tile that can be used.*" + message):
+        check_usable(data, tmp_path)
 
 
 def test_excel_marks_its_utf8(tmp_path: Path) -> None:
@@ -294,15 +307,14 @@ def test_different_patients_stay_different(tmp_path: Path) -> None:
     assert load_site_data(tmp_path).patients == len(ids)
 
 
-def test_the_same_picture_under_several_patients_is_not_used(tmp_path: Path) -> None:
+def test_the_same_picture_under_several_patients_is_each_ones(tmp_path: Path) -> None:
     for name, seed in (("a.png", 1), ("copy-of-a.png", 1), ("b.png", 2), ("b2.png", 2)):
         noise(seed=seed).save(tmp_path / name)
     rows = [("a.png", "text", "P1"), ("copy-of-a.png", "text", "P2")]
     write_csv(tmp_path, [*rows, ("b.png", "text", "P3"), ("b2.png", "text", "P3")])
     data = load_site_data(tmp_path)
-    assert [tile.path.name for tile in data.tiles] == ["b.png", "b2.png"]
-    why = "the same picture stands for several patients"
-    assert reasons(data) == {"a.png": why, "copy-of-a.png": why}
+    assert [tile.patient for tile in data.tiles] == [0, 1, 2, 2]
+    assert data.quarantined == ()
 
 
 def test_a_column_that_stands_twice_is_an_error(tmp_path: Path) -> None:
@@ -332,13 +344,43 @@ def test_lines_that_cannot_be_believed_are_quarantined(tmp_path: Path) -> None:
     ]
 
 
-def test_a_parquet_text_that_is_not_utf8_is_told(tmp_path: Path) -> None:
+def test_a_parquet_text_that_is_not_utf8_costs_its_row(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     arrow = pytest.importorskip("pyarrow")
     noise().save(tmp_path / "a.png")
-    parts = [None, arrow.py_buffer(bytes([0, 0, 0, 0, 1, 0, 0, 0])), arrow.py_buffer(b"\xff")]
-    text = arrow.Array.from_buffers(arrow.string(), 1, parts)
-    table = arrow.table({"file_name": ["a.png"], "text": text, "patient_id": ["P1"]})
-    parquet.write_table(table, tmp_path / "metadata.parquet")
-    with pytest.raises(DataError, match="damaged"):
-        load_site_data(tmp_path)
+    offsets = np.array([0, 1, 2], dtype=np.int32).tobytes()
+    parts = [None, arrow.py_buffer(offsets), arrow.py_buffer(b"\xffx")]
+    text = arrow.Array.from_buffers(arrow.string(), 2, parts)
+    table = {"file_name": ["a.png"] * 2, "text": text, "patient_id": ["P1", "P2"]}
+    parquet.write_table(arrow.table(table), tmp_path / "metadata.parquet")
+    data = load_site_data(tmp_path)
+    assert [(tile.path.name, tile.caption) for tile in data.tiles] == [("a.png", "x")]
+    assert [entry.reason for entry in data.quarantined] == ["text is no text"]
+
+
+def test_a_file_that_is_too_large_is_not_even_hashed(tmp_path: Path) -> None:
+    write_folder(tmp_path, patients=1, tiles=1)
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.truncate(2**40)  # a hole: takes no room
+    with (tmp_path / "metadata.csv").open("a") as table:
+        table.write("huge.png,x,p\n")
+    data = load_site_data(tmp_path)
+    assert reasons(data) == {"huge.png": "larger than 268435456 bytes"}
+    assert len(data.tiles) == 1
+
+
+@pytest.mark.parametrize("error", [MemoryError, RecursionError, AssertionError, AttributeError])
+def test_whatever_a_decoder_raises_costs_one_tile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    write_folder(tmp_path, patients=2, tiles=1)
+
+    def size(path: Path) -> tuple[int, int]:
+        if "file-0" in path.name:
+            raise error
+        return image_size(path)
+
+    monkeypatch.setattr("client.data.files.image_size", size)
+    data = load_site_data(tmp_path)
+    assert reasons(data) == {"canary-file-0-0.png": f"damaged image ({error.__name__})"}
+    assert data.patients == 1

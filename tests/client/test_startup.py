@@ -26,7 +26,6 @@ from model.encoders.files import find_encoder, shipped_encoder
 from privacy.errors import (
     AccountingError,
     ConfigError,
-    DataError,
     DeploymentError,
     LedgerError,
     ModelError,
@@ -77,6 +76,18 @@ def test_a_round_with_the_real_trainer(tmp_path: Path, tiny_base: Path) -> None:
         attempt.to(Stage.DONE, agent)
     assert np.count_nonzero(attempt.total()) > layout.parameters / 2
     assert state.cache.stat().st_mode & 0o077 == 0
+
+
+def test_a_site_without_a_usable_tile_takes_part_with_noise_alone(
+    tmp_path: Path, tiny_base: Path
+) -> None:
+    site = load(write_hospital(tmp_path, study=study_of(tiny_base)))
+    write_folder(tmp_path / "tiles", patients=0)
+    with state_folder(tmp_path / "state") as state:
+        trainer = load_trainer(site, read(site, state), state, nothing)
+        start = np.zeros(trainer.layout.parameters, dtype=np.float32)
+        update = trainer.train(start, progress=nothing, should_stop=lambda: False)
+    assert np.count_nonzero(update) > trainer.layout.parameters / 2
 
 
 def with_regulation(base: Path) -> Study:
@@ -260,21 +271,42 @@ def examinations(folder: Path) -> None:
     table.write_text(table.read_text().replace("canary-patient-", "S21-1234"))
 
 
-def test_ids_of_examinations_are_refused_and_overruled_loudly(
+def test_ids_of_examinations_are_warned_of_loudly_and_stop_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = write_hospital(tmp_path, study=masked_study())
     examinations(tmp_path)
     (tmp_path / "state").mkdir()
-    state = StateFolder(tmp_path / "state")
-    with pytest.raises(DataError, match="10 of 10 ids look like accession numbers"):
-        read(load(settings), state)
-    settings.write_text(
-        settings.read_text().replace("[agent]", "patient_ids_confirmed = true\n[agent]")
-    )
-    assert read(load(settings), state).patients == 10
+    assert read(load(settings), StateFolder(tmp_path / "state")).patients == 10
+    assert "10 of 10 ids look like accession numbers" in caplog.text
     assert "EACH ID COUNTS AS ONE PERSON" in caplog.text
     assert "S21" not in caplog.text
+
+
+@pytest.mark.parametrize("doubtful", [False, True])
+def test_ids_that_nobody_has_confirmed_are_refused_whatever_they_are(
+    tmp_path: Path, doubtful: bool
+) -> None:
+    """Before the data are looked at: one patient's ids must not decide whether the agent starts."""
+    settings = write_hospital(tmp_path, study=masked_study())
+    if doubtful:
+        examinations(tmp_path)
+    settings.write_text(settings.read_text().replace("patient_ids_confirmed = true\n", ""))
+    with pytest.raises(ConfigError, match=r"Nobody has confirmed.*craftsfl site suspicions"):
+        load(settings)
+
+
+@pytest.mark.parametrize("patients", [0, 1, 4, 21])
+def test_another_cohort_than_declared_is_warned_of_and_stops_nothing(
+    tmp_path: Path, patients: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Declared are 10: at 4 and 5, one patient more would have decided whether the agent starts."""
+    settings = write_hospital(tmp_path, study=masked_study())
+    write_folder(tmp_path / "tiles", patients=patients, tiles=1)
+    (tmp_path / "state").mkdir()
+    assert read(load(settings), StateFolder(tmp_path / "state")).patients == patients
+    assert f"declares 10 patients for north, but the data folder has {patients}" in caplog.text
+    assert ("NO TILE CAN BE USED" in caplog.text) == (patients == 0)
 
 
 def with_passphrase(folder: Path, line: bytes) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from client.data import load_site_data
+from client.data import check_believable, load_site_data
 from client.data.metadata import patient_key
 from client.data.suspicion import Appearance, doubt
 from privacy.errors import DataError
@@ -94,20 +94,17 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_folder_of_examinations_is_refused_with_both_ways_out(folder: Path) -> None:
+def test_a_doubt_is_told_and_refused_at_a_desk_with_both_ways_out(folder: Path) -> None:
+    data = load_site_data(folder)
+    assert data.patients == 4
+    assert "doubt" not in repr(data)
     with pytest.raises(DataError) as caught:
-        load_site_data(folder)
+        check_believable(data.doubt, confirm="say so")
     assert "4 of 4 ids look like accession numbers" in caught.value.message
     assert "the id of its patient" in caught.value.hint
-    assert "patient_ids_confirmed = true" in caught.value.hint
+    assert "all the same: say so" in caught.value.hint
     assert "1234" not in str(caught.value)
-
-
-def test_the_flag_overrules_and_the_doubt_stays(folder: Path) -> None:
-    data = load_site_data(folder, ids_confirmed=True)
-    assert data.patients == 4
-    assert "accession" in data.doubt
-    assert "doubt" not in repr(data)
+    check_believable("", confirm="say so")
 
 
 def test_unusable_rows_make_nothing_suspicious(tmp_path: Path) -> None:

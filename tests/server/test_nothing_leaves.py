@@ -79,6 +79,7 @@ study = "../study.toml"
 policy = "policy.toml"
 [data]
 folder = "tiles-{name}"
+patient_ids_confirmed = true
 [agent]
 state = "state"
 device = "cpu"

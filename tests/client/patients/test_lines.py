@@ -12,7 +12,7 @@ from client.data import load_site_data
 from client.patients import open_patients
 from client.patients.lines import KEY, REGISTER
 from privacy.errors import LedgerError
-from tests.client.pictures import noise, write_csv, write_folder
+from tests.client.pictures import write_csv, write_folder
 
 
 def digest(text: str) -> bytes:
@@ -26,7 +26,8 @@ def test_tiles_get_the_lines_of_their_patients(tmp_path: Path) -> None:
         assert lines[1] == patients.find("p2") != lines[0]
         assert patients.find("p3") is None
     with open_patients(tmp_path) as patients:
-        assert patients.lines_of([("q1", digest("c"))]) == [lines[0]]
+        assert patients.lines_of([("p1", digest("x"))]) == [lines[0]]
+        assert patients.lines_of([("q1", digest("c"))]) == [patients.key.line("q1")]
 
 
 @pytest.mark.parametrize("lost", [KEY, REGISTER])
@@ -75,39 +76,32 @@ def test_nothing_on_disk_names_a_patient_or_shows_a_tile(tmp_path: Path) -> None
         assert sha256(path.read_bytes()).digest() not in kept
 
 
-def test_a_folder_under_new_ids_has_the_patients_of_the_old_one(
+def test_ids_that_a_person_has_merged_are_clipped_as_one(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Renamed patients, a new folder and one tile more: nobody's line starts anew."""
     state = tmp_path / "state"
     state.mkdir()
+    folder = write_folder(tmp_path / "tiles", patients=3)
     with open_patients(state) as patients:
-        old = load_site_data(write_folder(tmp_path / "old", patients=3), lines_of=patients.lines_of)
-        new = write_folder(tmp_path / "new", patients=3)
-        noise(seed=99).save(new / "extra.png")
-        table = (new / "metadata.csv").read_text().replace("canary-patient-", "renamed-")
-        (new / "metadata.csv").write_text(table + "extra.png,text,renamed-1\n")
+        before = load_site_data(folder, lines_of=patients.lines_of)
+        patients.register.merge(*(patients.key.line(f"canary-patient-{n}") for n in (2, 0)))
         with caplog.at_level(logging.INFO):
-            again = load_site_data(new, lines_of=patients.lines_of)
-        names = [patients.key.short(patients.key.line(f"renamed-{n}")) for n in range(3)]
-    assert again.lines == old.lines
-    assert again.patients == 3
-    assert len(again.tiles) == 7
-    assert f"the same patients as before: {', '.join(names)}." in caplog.text
-    assert "renamed" not in caplog.text
+            after = load_site_data(folder, lines_of=patients.lines_of)
+        name = patients.key.short(patients.key.line("canary-patient-2"))
+    assert before.patients == 3
+    assert [tile.patient for tile in after.tiles] == [0, 0, 1, 1, 0, 0]
+    assert after.lines == before.lines[:2]
+    assert f"Merged with another id of the same person: {name}." in caplog.text
+    assert "canary" not in caplog.text
 
 
-def test_patients_that_turn_out_to_be_one_are_clipped_as_one(tmp_path: Path) -> None:
-    state = tmp_path / "state"
-    state.mkdir()
-    with open_patients(state) as patients:
-        folder = write_folder(tmp_path / "tiles", patients=3, tiles=1)
-        assert load_site_data(folder, lines_of=patients.lines_of).patients == 3
-        noise(seed=50).save(folder / "new.png")
-        rows = [("canary-file-0-0.png", "x", "b"), ("new.png", "x", "a")]
-        write_csv(folder, [*rows, ("canary-file-1-0.png", "x", "a")])
-        # "a" is what was patient 1; "b" what was patient 0
+def test_a_file_that_both_ids_of_one_person_list_is_there_once(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "tiles", patients=2, tiles=1)
+    write_csv(folder, [("canary-file-0-0.png", "x", "a"), ("canary-file-0-0.png", "y", "b")])
+    (tmp_path / "state").mkdir()
+    with open_patients(tmp_path / "state") as patients:
+        assert len(load_site_data(folder, lines_of=patients.lines_of).tiles) == 2
+        patients.register.merge(patients.key.line("a"), patients.key.line("b"))
         data = load_site_data(folder, lines_of=patients.lines_of)
-        assert [tile.patient for tile in data.tiles] == [0, 1, 1]
-        write_csv(folder, [("canary-file-0-0.png", "x", "a"), ("new.png", "x", "b")])
-        assert load_site_data(folder, lines_of=patients.lines_of).patients == 1
+    assert [tile.caption for tile in data.tiles] == ["x"]
+    assert [entry.reason for entry in data.quarantined] == ["listed before"]

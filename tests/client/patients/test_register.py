@@ -1,4 +1,4 @@
-"""The patients' register: inheriting, merging, withdrawing, staying; beside a running agent."""
+"""The patients' register: merging, withdrawing, staying; beside a running agent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.patients import Register, Stay
+from client.patients import Register, Shared, Stay, sharing_with
 from privacy.errors import LedgerError
 
 
@@ -53,23 +53,49 @@ def test_a_new_id_stands_for_itself(register: Register) -> None:
     assert register.find(A) == A
 
 
-def test_a_known_tile_under_a_new_id_inherits_the_line(register: Register) -> None:
-    register.observe([(A, tile(1))])
-    assert register.observe([(B, tile(2)), (B, tile(1))]) == {B: A}
-    assert register.find(B) == A
-    assert register.observe([(B, tile(9))]) == {B: A}  # and keeps it for tiles of its own
-
-
-def test_two_lines_that_come_to_share_a_tile_become_the_older_one(register: Register) -> None:
+def test_a_tile_that_is_known_moves_nobody(register: Register) -> None:
+    """Under whatever ids it comes, at once or later: a picture decides nothing."""
     register.observe([(A, tile(1)), (B, tile(2))])
-    assert register.observe([(A, tile(2)), (B, tile(3))]) == {A: A, B: A}
-    assert register.observe([(C, tile(3))]) == {C: A}
+    assert register.observe([(A, tile(2)), (B, tile(1)), (C, tile(1))]) == {A: A, B: B, C: C}
+    assert register.decisions() == ()
 
 
-def test_what_was_merged_stays_merged(register: Register) -> None:
-    register.observe([(A, tile(1)), (B, tile(2))])
-    register.observe([(A, tile(2))])
+def test_a_person_merges_two_lines_into_the_older(register: Register, clock: Clock) -> None:
+    register.observe([(A, tile(1)), (B, tile(2)), (C, tile(3))])
+    assert register.merge(C, B)
+    assert not register.merge(B, C)
+    assert register.observe([(C, tile(3)), (A, tile(1))]) == {C: B, A: A}
+    clock.now = 500.0
+    assert register.merge(C, A)
     assert register.observe([(B, tile(7))]) == {B: A}
+    assert [(d.time, d.kind) for d in register.decisions()] == [(100.0, "merge"), (500.0, "merge")]
+    assert {register.decisions()[0].first, register.decisions()[0].second} == {B, C}
+
+
+def test_what_was_merged_is_separated_again(register: Register, clock: Clock) -> None:
+    register.observe([(A, tile(1)), (B, tile(2))])
+    register.merge(A, B)
+    register.withdraw(B)
+    clock.now = 300.0
+    assert register.separate(A) == 2
+    assert register.separate(A) == 1
+    assert (register.find(A), register.find(B)) == (A, B)
+    assert register.withdrawn() == {A, B}  # separating brings nobody back
+    assert set(register.stays(A)) == set(register.stays(B)) != set()
+    register.restore(A)
+    assert register.withdrawn() == {B}
+    assert [decision.kind for decision in register.decisions()] == ["merge", "separate"]
+
+
+def test_shared_tiles_are_told_for_a_person_to_look_at(register: Register) -> None:
+    register.observe([(A, tile(1)), (A, tile(2)), (B, tile(1)), (B, tile(2)), (C, tile(2))])
+    register.observe([(C, tile(3))])  # what was seen before counts too
+    assert register.shared() == (
+        Shared(frozenset({A, B}), 1),
+        Shared(frozenset({A, B, C}), 1),
+    )
+    register.merge(A, B)
+    assert register.shared() == (Shared(frozenset({A, C}), 1),)
 
 
 @settings(max_examples=40, deadline=None)
@@ -78,29 +104,29 @@ def test_what_was_merged_stays_merged(register: Register) -> None:
         st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), min_size=1, max_size=8),
         min_size=1,
         max_size=5,
-    )
+    ),
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=4),
 )
-def test_lines_are_the_connected_parts_of_ids_and_tiles(
-    tmp_path_factory: pytest.TempPathFactory, sightings: list[list[tuple[int, int]]]
+def test_lines_are_the_connected_parts_of_what_persons_merged(
+    tmp_path_factory: pytest.TempPathFactory,
+    sightings: list[list[tuple[int, int]]],
+    merges: list[tuple[int, int]],
 ) -> None:
-    """Against a plain search: ids are one line exactly if a chain of shared tiles links them."""
+    """Against a plain search: ids are one line exactly if a chain of decisions links them."""
     path = tmp_path_factory.mktemp("register") / "patients.sqlite"
     with Register(path) as register:
-        for batch in sightings:
+        for number, batch in enumerate(sightings):
             register.observe([(line(str(who)), tile(what)) for who, what in batch])
-        pairs = [pair for batch in sightings for pair in batch]
-        parts: list[set[int]] = []
-        for who, _ in pairs:
-            group = {who}
-            for _ in pairs:
-                tiles = {what for other, what in pairs if other in group}
-                group |= {other for other, what in pairs if what in tiles}
-            parts.append(group)
-        for (who, _), part in zip(pairs, parts, strict=True):
-            same = {
-                o for o, _ in pairs if register.find(line(str(o))) == register.find(line(str(who)))
-            }
-            assert same == part
+            if number == 0:
+                for one, other in merges:
+                    register.merge(line(str(one)), line(str(other)))
+        seen = {who for batch in sightings for who, _ in batch}
+        for who in seen:
+            part = {who}
+            for _ in merges:
+                part |= {b for a, b in merges if a in part} | {a for a, b in merges if b in part}
+            same = {o for o in seen if register.find(line(str(o))) == register.find(line(str(who)))}
+            assert same == part & seen
 
 
 def test_withdrawing_is_undone_by_restoring(register: Register) -> None:
@@ -113,18 +139,19 @@ def test_withdrawing_is_undone_by_restoring(register: Register) -> None:
     assert register.withdrawn() == frozenset()
 
 
-def test_who_withdrew_does_not_come_back_under_another_id(register: Register) -> None:
-    register.observe([(A, tile(1))])
+def test_nobody_withdraws_because_of_a_picture(register: Register) -> None:
+    register.observe([(A, tile(1)), (C, tile(5))])
     register.withdraw(A)
-    assert register.observe([(B, tile(1)), (B, tile(2))]) == {B: A}
-    assert register.withdrawn() == {A, B}
+    assert register.observe([(B, tile(1)), (C, tile(1))]) == {B: B, C: C}
+    assert register.withdrawn() == {A}
+    assert sharing_with(A, register.shared()) == {B, C}
 
 
 @pytest.mark.parametrize("gone", [A, B])
 def test_merging_with_a_withdrawn_line_withdraws_both(register: Register, gone: bytes) -> None:
     register.observe([(A, tile(1)), (B, tile(2))])
     register.withdraw(gone)
-    register.observe([(A, tile(2))])
+    register.merge(B, A)
     assert register.withdrawn() == {A, B}
     assert register.restore(B)
     assert register.withdrawn() == frozenset()
@@ -159,7 +186,7 @@ def test_stays_of_merged_lines_are_everybodys(register: Register, clock: Clock) 
     clock.now = 200.0
     register.observe([(B, tile(2))])
     clock.now = 300.0
-    register.observe([(B, tile(1))])
+    register.merge(A, B)
     assert set(register.stays(A)) == set(register.stays(B)) >= {Stay(100.0, 200.0)}
 
 
@@ -176,9 +203,10 @@ def test_everything_is_there_after_opening_again(tmp_path: Path) -> None:
     path = tmp_path / "patients.sqlite"
     with Register(path) as register:
         register.observe([(A, tile(1))])
+        register.merge(A, B)
         register.withdraw(A)
     with Register(path) as register:
-        assert register.observe([(B, tile(1))]) == {B: A}
+        assert register.observe([(B, tile(2))]) == {B: A}
         assert register.withdrawn() == {A, B}
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
@@ -215,7 +243,7 @@ def test_files_that_are_no_register_are_refused_unchanged(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("pragma", "words"),
-    [("application_id = 7", "is no register"), ("user_version = 2", "has register version 2")],
+    [("application_id = 7", "is no register"), ("user_version = 3", "has register version 3")],
 )
 def test_another_programs_or_a_newer_file_is_refused(
     tmp_path: Path, pragma: str, words: str
@@ -244,3 +272,55 @@ def test_a_register_in_use_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             register.withdraw(A)
         other.close()
         assert register.withdraw(A)
+
+
+FIRST_VERSION = """
+CREATE TABLE line (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id BLOB NOT NULL UNIQUE,
+    root INTEGER NOT NULL,
+    withdrawn INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX line_root ON line (root);
+CREATE TABLE tile (name BLOB PRIMARY KEY, line INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE stay (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    line INTEGER NOT NULL,
+    since REAL NOT NULL,
+    until REAL
+) STRICT;
+CREATE INDEX stay_line ON stay (line);
+CREATE TABLE key (one INTEGER PRIMARY KEY CHECK (one = 1), name BLOB NOT NULL) STRICT;
+PRAGMA application_id = 1128681521;
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_register_of_the_first_version_goes_on_and_its_merges_can_be_undone(
+    tmp_path: Path, clock: Clock
+) -> None:
+    """That version merged by itself: B was put to A for a tile; C withdrew."""
+    path = tmp_path / "patients.sqlite"
+    database = sqlite3.connect(path)
+    database.executescript(FIRST_VERSION)
+    database.executemany(
+        "INSERT INTO line (id, root, withdrawn) VALUES (?, ?, ?)", [(A, 1, 0), (B, 1, 0), (C, 3, 1)]
+    )
+    database.executemany("INSERT INTO tile VALUES (?, ?)", [(tile(1), 1), (tile(2), 3)])
+    database.execute("INSERT INTO stay (line, since) VALUES (1, 50.0)")
+    database.execute("INSERT INTO key VALUES (1, ?)", (b"one",))
+    database.commit()
+    database.close()
+    for _ in range(2):  # the second time there is nothing to be brought up
+        with Register(path, clock=clock) as register:
+            register.claim(b"one")
+            assert register.observe([(A, tile(1)), (B, tile(2))]) == {A: A, B: A}
+            assert register.withdrawn() == {C}
+            assert register.stays(B) == (Stay(50.0, None),)
+            assert [(d.kind, d.first, d.second) for d in register.decisions()] == [
+                ("automatic", A, B)
+            ]
+            assert register.shared() == (Shared(frozenset({A, C}), 1),)
+    with Register(path, clock=clock) as register:
+        assert register.separate(A) == 2
+        assert register.observe([(A, tile(1)), (B, tile(2))]) == {A: A, B: B}

@@ -15,7 +15,11 @@ from safetensors.torch import save_file
 
 from client.agent.withdrawals import purge
 from client.data import SiteData, Tile, read_image
-from client.training import encode_site
+from client.training import EncodedTiles, encode_site
+from client.training.references import Reference
+from model.base import load_base
+from model.encoders import load_encoder
+from model.encoders.files import shipped_encoder
 from model.text import encode_captions
 from privacy.errors import DataError
 
@@ -160,12 +164,31 @@ class TestCache:
         with pytest.raises(DataError, match="disk space"):
             encode_site(tiny_pipeline, site, base_digest=DIGEST, cache=tmp_path / "file" / "x")
 
-    def test_a_vanished_file_is_a_data_error(
-        self, tiny_pipeline: Any, site: SiteData, tmp_path: Path
+    @pytest.mark.parametrize("when", ["before", "meanwhile"])
+    def test_a_vanished_file_costs_its_tile_and_nothing_of_it_is_kept(
+        self,
+        tiny_pipeline: Any,
+        site: SiteData,
+        tmp_path: Path,
+        when: str,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
-        site.tiles[1].path.unlink()
-        with pytest.raises(DataError, match="no longer be read"):
-            encode_site(tiny_pipeline, site, base_digest=DIGEST, cache=tmp_path / "cache")
+        whole = encode_site(tiny_pipeline, site, base_digest=DIGEST)
+        if when == "before":
+            site.tiles[1].path.unlink()
+            seen = None
+        else:
+            gone = site.tiles[1].path
+
+            def seen(done: int, total: int) -> None:
+                gone.unlink(missing_ok=True)
+
+        cache = tmp_path / "cache"
+        tiles = encode_site(tiny_pipeline, site, base_digest=DIGEST, cache=cache, on_progress=seen)
+        assert torch.equal(tiles.latents[[0, 2, 3]], whole.latents[[0, 2, 3]])
+        assert not torch.equal(tiles.latents[1], whole.latents[1])
+        assert not list(tmp_path.rglob("encoded-*"))
+        assert "could be read no longer, and are blank: 1." in caplog.text
 
 
 def test_without_a_patient_neither_tiles_nor_own_captions_are_kept(
@@ -196,3 +219,94 @@ def test_everybody_may_go(tiny_pipeline: Any, site: SiteData, tmp_path: Path) ->
         assert empty.text.shape == encoded.text.shape == (0, 16, 32)
         assert empty.caption_of.dtype == encoded.caption_of.dtype == torch.int64
         assert empty.by_patient() == []
+
+
+@pytest.fixture
+def crowd(tmp_path: Path) -> SiteData:
+    """Nine patients with a tile and a caption each; the lines are theirs whoever else is there."""
+    tiles = []
+    for number in range(9):
+        path = tmp_path / f"crowd-{number}.png"
+        values = np.random.default_rng(number).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(values).save(path)
+        tiles.append(Tile(path, f"caption {number} " + "of glands " * number, number))
+    return SiteData(tuple(tiles), 9, (), tuple(bytes([number]) * 32 for number in range(9)))
+
+
+def chosen(crowd: SiteData, numbers: list[int]) -> SiteData:
+    """Some of them, numbered anew as a table without the others would have them."""
+    tiles = [
+        dataclasses.replace(crowd.tiles[number], patient=place)
+        for place, number in enumerate(numbers)
+    ]
+    lines = tuple(crowd.lines[number] for number in numbers)
+    return SiteData(tuple(tiles), len(tiles), (), lines)
+
+
+def of_each(tiles: EncodedTiles) -> dict[bytes, tuple[bytes, ...]]:
+    """Every patient's latents, caption and reference, byte for byte, by the patient's line."""
+    found = {}
+    for patient, (tile,) in enumerate(tiles.by_patient()):
+        parts = [tiles.latents[tile], tiles.text[tiles.caption_of[tile]]]
+        parts += [] if tiles.reference is None else [tiles.reference[tile]]
+        found[tiles.identity(patient)] = tuple(part.numpy().tobytes() for part in parts)
+    return found
+
+
+@pytest.mark.parametrize("referenced", [False, True])
+def test_what_becomes_of_a_tile_depends_on_itself_alone(
+    tiny_base: Path, crowd: SiteData, referenced: bool
+) -> None:
+    """Bit for bit, whoever else is there and in whatever order, with 1, 7, 8 and 9 tiles."""
+    if referenced and shipped_encoder("tiny") is None:
+        pytest.skip("no tiny encoder here")
+    pipeline = load_base(tiny_base, torch.device("cpu"))
+    encoder = load_encoder("tiny", torch.device("cpu")) if referenced else None
+    reference = None if encoder is None else Reference(encoder.digest, 8, lambda: encoder)
+
+    def encoded(data: SiteData) -> dict[bytes, tuple[bytes, ...]]:
+        tiles = encode_site(pipeline, data, base_digest=DIGEST, reference=reference)
+        assert tiles.lines == data.lines
+        return of_each(tiles)
+
+    wanted = encoded(crowd)
+    assert len({parts[0] for parts in wanted.values()}) == 9
+    for numbers in (
+        [4],
+        [0, 1, 2, 3, 4, 5, 6],
+        [8, 7, 6, 5, 4, 3, 2, 1],
+        [3, 4, 0, 8, 7, 5, 1, 2, 6],
+    ):
+        found = encoded(chosen(crowd, numbers))
+        assert found == {line: wanted[line] for line in found}
+        assert len(found) == len(numbers)
+
+
+def test_hostile_pictures_and_captions_change_no_other_tile(
+    tiny_base: Path, crowd: SiteData
+) -> None:
+    pipeline = load_base(tiny_base, torch.device("cpu"))
+    wanted = of_each(encode_site(pipeline, crowd, base_digest=DIGEST))
+    tiles = list(crowd.tiles)
+    for place, colour in ((0, "white"), (3, "black"), (8, "red")):
+        Image.new("RGB", (16, 4000), colour).save(tiles[place].path)
+        tiles[place] = dataclasses.replace(tiles[place], caption="\U0010ffff" * 30_000)
+    found = of_each(
+        encode_site(pipeline, dataclasses.replace(crowd, tiles=tuple(tiles)), base_digest=DIGEST)
+    )
+    same = [line for line in crowd.lines if found[line] == wanted[line]]
+    assert same == [line for number, line in enumerate(crowd.lines) if number not in (0, 3, 8)]
+
+
+def test_the_cache_keeps_tiles_and_the_data_bring_the_lines(
+    tiny_pipeline: Any, crowd: SiteData, tmp_path: Path
+) -> None:
+    first = encode_site(tiny_pipeline, crowd, base_digest=DIGEST, cache=tmp_path / "cache")
+    other = dataclasses.replace(crowd, lines=crowd.lines[::-1])
+    again = encode_site(tiny_pipeline, other, base_digest=DIGEST, cache=tmp_path / "cache")
+    assert (first.lines, again.lines) == (crowd.lines, other.lines)
+    assert torch.equal(first.latents, again.latents)
+    assert again.without([0]).identity(1) == other.lines[1]
+    assert dataclasses.replace(again, lines=()).identity(1) != again.identity(1)
+    (entry,) = (tmp_path / "cache").iterdir()
+    assert crowd.lines[1] not in entry.read_bytes()
