@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import re
+import threading
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -19,6 +22,26 @@ from .studies import make_study
 
 STUDY = make_study()
 CHARGE = Charge(STUDY.digest(), event_of(STUDY), 1e-5)
+
+
+class Later:
+    """In place of timers: what they would do comes when the test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        self._waiting: list[Callable[[], object]] = []
+        monkeypatch.setattr(threading, "Timer", self._timer)
+
+    def _timer(self, seconds: float, action: Callable[..., object], arguments: Any) -> Any:
+        assert seconds > 0
+        self.count += 1
+        later = threading.Thread(target=lambda: None)
+        self._waiting.append(lambda: action(*arguments))
+        return later
+
+    def comes(self) -> None:
+        while self._waiting:
+            self._waiting.pop()()
 
 
 def test_the_epsilon_after_the_round_is_held_against_the_budget(
@@ -37,17 +60,38 @@ def test_the_epsilon_after_the_round_is_held_against_the_budget(
 
 
 def test_a_refusal_is_logged_with_the_figures_of_a_way_on(
-    ledger: SqliteLedger, trainer: FakeTrainer, caplog: pytest.LogCaptureFixture
+    ledger: SqliteLedger,
+    trainer: FakeTrainer,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     budget = ledger.spent(CHARGE) * 1.1
     agent = make_agent(ledger, trainer, make_rules(policy={"study_epsilon": budget}))
     start(agent)
     collect(agent)
+    later = Later(monkeypatch)
     with caplog.at_level(logging.WARNING):
         assert refused(start(agent, round=2)) == Reason.BUDGET
-    figures = rf"Round 2 refused: spent {ledger.spent():.2f}, this round would make "
-    assert figures + rf"{ledger.spent(CHARGE):.2f}, budget {budget:.2f}; " in caplog.text
-    assert re.search(r"\d+ rounds? at q = 0\.\d+ would fit\.", caplog.text)
+        figures = f"Round 2 refused: spent {ledger.spent():.2f}, this round would make "
+        assert figures + f"{ledger.spent(CHARGE):.2f}, budget {budget:.2f}." in caplog.text
+        assert "would fit" not in caplog.text
+        assert refused(start(agent, round=2)) == Reason.BUDGET
+        later.comes()
+    assert later.count == 1  # it is worked out once, however often the coordinator asks
+    assert re.search(r"Of this study, \d+ rounds? at q = 0\.\d+ would fit\.", caplog.text)
+
+
+def test_what_would_fit_is_worked_out_after_the_refusal_has_left(
+    ledger: SqliteLedger, trainer: FakeTrainer, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent = make_agent(ledger, trainer, make_rules(policy={"study_epsilon": 0.1}))
+    with caplog.at_level(logging.WARNING):
+        assert refused(start(agent)) == Reason.BUDGET
+        assert "would fit" not in caplog.text
+        (timer,) = (t for t in threading.enumerate() if isinstance(t, threading.Timer))
+        assert timer.daemon
+        timer.join(20)
+    assert "would fit" in caplog.text
 
 
 def test_what_other_studies_spent_counts_and_is_not_told(
@@ -69,9 +113,7 @@ def test_what_other_studies_spent_counts_and_is_not_told(
     assert isinstance(update, Update)
     assert update.epsilon_spent == own
     assert ledger.spent() == pytest.approx(2 * own)
-    refusal = start(agent, round=2)
-    after = ledger.spent_in(STUDY.digest(), CHARGE)
-    assert refusal == Refusal(Reason.BUDGET, own, after, 2.0 * own)
+    assert start(agent, round=2) == Refusal(Reason.POLICY)
     assert "all studies together: spent" in caplog.text
 
 
@@ -101,6 +143,18 @@ def test_rounds_and_attempts_are_the_studys(
 ) -> None:
     assert refused(start(agent, **key)) == Reason.POLICY
     assert ledger.entries() == ()
+
+
+def test_lost_attempts_of_other_studies_do_not_count(
+    ledger: SqliteLedger, trainer: FakeTrainer
+) -> None:
+    """They would show: how often another study was interrupted is its own affair."""
+    other = make_study(name="other")
+    beside = make_agent(ledger, trainer, make_rules(study=other))
+    for run in (1, 2, 3, 4, 5, 6):
+        assert start(beside, other, run=run) == Started()
+    assert refused(start(beside, other, run=7)) == Reason.POLICY
+    assert start(make_agent(ledger, trainer), run=8) == Started()
 
 
 def test_lost_attempts_are_bounded_for_all_runs_together(
@@ -133,4 +187,4 @@ def test_no_noise_is_recorded_and_told_as_infinite(
     assert update.epsilon_spent == math.inf
     assert ledger.no_privacy()
     assert refused(start(make_agent(ledger, trainer))) == Reason.NOT_NEWER
-    assert refused(start(make_agent(ledger, trainer), round=2)) == Reason.BUDGET
+    assert refused(start(make_agent(ledger, trainer), round=2)) == Reason.POLICY
