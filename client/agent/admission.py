@@ -8,16 +8,16 @@ the time that it takes. Guarantees, each with a test:
 - BUDGET, with figures, says that the study's own budget is used up: a function of its own rounds.
   Where only the budget of all studies together is, the answer is POLICY without figures, as for
   any other bound; the whole truth stands in the site's log.
+- What would have fitted is looked for at the start only, and told to the site's log.
 - An attempt is in this account when it is in the ledger, durably, and never before.
+- The newest attempt, if it was never charged, is charged when an agent starts: it was under way
+  when the one before it ended. Everybody saw that end, and it may have been for want of memory.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
-from typing import Final
 
-from client.agent.boundary import Failure, contained
 from client.agent.budget import (
     Budgets,
     budgets,
@@ -35,10 +35,6 @@ from privacy.wire.reasons import Reason
 
 _log = logging.getLogger("craftsfl.agent")
 
-# What would have fitted is searched for once the refusal has left: how long that takes depends on
-# what all studies have spent.
-_LATER_SECONDS: Final = 1.0
-
 
 class Account:
     """The line of one study in the site's ledger; only the agent of that study writes to it.
@@ -49,15 +45,18 @@ class Account:
     def __init__(self, rules: SiteRules, ledger: Ledger, charge: Charge) -> None:
         """`charge` is what every attempt of the study costs."""
         self._rules, self._ledger, self._charge = rules, ledger, charge
+        _charge_newest(ledger)
         entries = ledger.entries()
         own = [entry for entry in entries if entry.charge.study_digest == charge.study_digest]
         self._charged = {e.key: e.charge for e in own if e.state is State.COMMITTED}
         self._lost = {entry.key for entry in own} - self._charged.keys()
         self._others = cost_of_others(rules.policy, charged(entries), charge.study_digest)
-        self._explained = -1  # a refusal after so many charges was explained in the log
         if len(own) < len(entries):
             forget()  # else figures that others have in common with this study would come sooner
-        self._look()  # so that the first request is answered as soon as the next one
+        found = self._look()  # now, so that the first request is answered as soon as the next one
+        if not found.fit and not charge.event.no_privacy:
+            fits = what_fits(rules.policy, found, charged(entries), charge)
+            _log.warning("No round of this study is left: %s; %s.", why_refused(found), fits)
 
     @property
     def spent(self) -> float:
@@ -96,28 +95,10 @@ class Account:
 
     def _refused(self, key: AttemptKey, found: Budgets) -> Refusal:
         _log.warning("Round %d refused: %s.", key.round, why_refused(found))
-        if self._explained != len(self._charged):
-            self._explained = len(self._charged)
-            later = threading.Timer(_LATER_SECONDS, self._explain, (found,))
-            later.daemon = True
-            later.start()
         line = found.study
         if line.fits:
             return Refusal(Reason.POLICY)
         return Refusal(Reason.BUDGET, line.spent, line.after, line.budget)
-
-    def _explain(self, found: Budgets) -> None:
-        """Tell the site's log what would have fitted."""
-
-        def explain() -> str:
-            charges = charged(self._ledger.entries())
-            return what_fits(self._rules.policy, found, charges, self._charge)
-
-        text = contained(explain)
-        if isinstance(text, Failure):  # such as an agent that was stopped: its ledger is closed
-            _log.warning("What would have fitted cannot be told: %s", text.text)
-        else:
-            _log.warning("Of this study, %s.", text)
 
     def _too_many(self) -> str:
         """Why there may be no further attempt, whatever it costs; "" if there may.
@@ -132,7 +113,18 @@ class Account:
             )
         if len(self._lost) >= most:
             return (
-                f"{len(self._lost)} attempts of this study were started and never collected; "
+                f"{len(self._lost)} attempts of this study were begun and superseded; "
                 f"max_lost_attempts in policy.toml allows {most}"
             )
         return ""
+
+
+def _charge_newest(ledger: Ledger) -> None:
+    """Charge the attempt that was under way when the last agent ended, if there was one."""
+    for entry in ledger.entries()[-1:]:
+        if entry.state is State.INTENT:
+            ledger.commit(entry.key)
+            _log.warning(
+                "Round %d was under way when the agent ended; it is charged and lost.",
+                entry.key.round,
+            )

@@ -15,9 +15,10 @@ Guarantees, each with a test:
   asked what training gave; then the update leaves, if it was there when the slot came, or the word
   that there is none, and the same bytes leave again when it is looked at again. A late update
   never leaves; that training failed and that it was late are told by the same bytes.
-- An attempt that is superseded, stopped or never looked at after its slot costs nothing, because
+- An attempt that is superseded before it was looked at after its slot costs nothing, because
   nothing was told of it; the policy bounds how many of them there may be. One that has to wait
-  until an older one lets go of the model has its own slot all the same.
+  until an older one lets go of the model has its own slot all the same. One that was under way
+  when the agent ended is charged when the next agent starts.
 - A newer attempt cancels an older one and forgets its secrets, which are in memory only: an agent
   that was started anew knows nothing of an open attempt, and the site has dropped out of it.
 - `handle` never raises and never waits for training.

@@ -5,9 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import re
-import threading
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -22,26 +19,6 @@ from .studies import make_study
 
 STUDY = make_study()
 CHARGE = Charge(STUDY.digest(), event_of(STUDY), 1e-5)
-
-
-class Later:
-    """In place of timers: what they would do comes when the test says so."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.count = 0
-        self._waiting: list[Callable[[], object]] = []
-        monkeypatch.setattr(threading, "Timer", self._timer)
-
-    def _timer(self, seconds: float, action: Callable[..., object], arguments: Any) -> Any:
-        assert seconds > 0
-        self.count += 1
-        later = threading.Thread(target=lambda: None)
-        self._waiting.append(lambda: action(*arguments))
-        return later
-
-    def comes(self) -> None:
-        while self._waiting:
-            self._waiting.pop()()
 
 
 def test_the_epsilon_after_the_round_is_held_against_the_budget(
@@ -59,39 +36,22 @@ def test_the_epsilon_after_the_round_is_held_against_the_budget(
     assert trainer.calls == 1
 
 
-def test_a_refusal_is_logged_with_the_figures_of_a_way_on(
-    ledger: SqliteLedger,
-    trainer: FakeTrainer,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    budget = ledger.spent(CHARGE) * 1.1
-    agent = make_agent(ledger, trainer, make_rules(policy={"study_epsilon": budget}))
-    start(agent)
-    collect(agent)
-    later = Later(monkeypatch)
-    with caplog.at_level(logging.WARNING):
-        assert refused(start(agent, round=2)) == Reason.BUDGET
-        figures = f"Round 2 refused: spent {ledger.spent():.2f}, this round would make "
-        assert figures + f"{ledger.spent(CHARGE):.2f}, budget {budget:.2f}." in caplog.text
-        assert "would fit" not in caplog.text
-        assert refused(start(agent, round=2)) == Reason.BUDGET
-        later.comes()
-    assert later.count == 1  # it is worked out once, however often the coordinator asks
-    assert re.search(r"Of this study, \d+ rounds? at q = 0\.\d+ would fit\.", caplog.text)
-
-
-def test_what_would_fit_is_worked_out_after_the_refusal_has_left(
+def test_a_refusal_is_logged_with_the_figures_and_the_next_start_with_a_way_on(
     ledger: SqliteLedger, trainer: FakeTrainer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    agent = make_agent(ledger, trainer, make_rules(policy={"study_epsilon": 0.1}))
+    budget = ledger.spent(CHARGE) * 1.1
+    rules = make_rules(policy={"study_epsilon": budget})
+    agent = make_agent(ledger, trainer, rules)
+    start(agent)
+    collect(agent)
     with caplog.at_level(logging.WARNING):
-        assert refused(start(agent)) == Reason.BUDGET
-        assert "would fit" not in caplog.text
-        (timer,) = (t for t in threading.enumerate() if isinstance(t, threading.Timer))
-        assert timer.daemon
-        timer.join(20)
-    assert "would fit" in caplog.text
+        assert refused(start(agent, round=2)) == Reason.BUDGET
+    figures = f"spent {ledger.spent():.2f}, this round would make {ledger.spent(CHARGE):.2f}"
+    assert f"Round 2 refused: {figures}, budget {budget:.2f}." in caplog.text
+    assert "would fit" not in caplog.text  # it takes as long as all studies' charges do
+    make_agent(ledger, trainer, rules)
+    assert f"No round of this study is left: {figures}" in caplog.text
+    assert re.search(r"; \d+ rounds? at q = 0\.\d+ would fit\.", caplog.text)
 
 
 def test_what_other_studies_spent_counts_and_is_not_told(

@@ -394,6 +394,22 @@ def test_an_attempt_that_got_its_turn_in_time_is_not_late(side: Side) -> None:
     assert is_update(side, side.look(attempt=2))
 
 
+def test_the_end_of_an_agent_under_way_is_charged_at_the_next_start(
+    make: Callable[..., Side], side: Side, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A draw that is too large for the machine may end the agent, and everybody sees that."""
+    side.trains("never done")
+    side.begin()
+    side.begin(attempt=2)  # the one that it supersedes told nothing
+    assert side.states == [State.INTENT, State.INTENT]
+    again = make()
+    assert again.states == [State.INTENT, State.COMMITTED]
+    assert "Round 1 was under way when the agent ended" in caplog.text
+    assert not isinstance(again.begin(round=2), Refusal)
+    make()
+    assert make().states == [State.INTENT, State.COMMITTED, State.COMMITTED]
+
+
 def spend(ledger: SqliteLedger, rounds: int) -> None:
     """Charges of another study, of a mechanism of its own."""
     other = make_study(name="other", training={"noise_multiplier": 2.0})
@@ -471,7 +487,6 @@ def test_no_answer_waits_for_the_accounting_of_other_studies(
     for name in ("composition", "across", "observers", "fitting"):
         monkeypatch.setattr(f"privacy.accounting.{name}.merge", spied)
     monkeypatch.setattr(SqliteLedger, "entries", full_disk)
-    monkeypatch.setattr(threading, "Timer", lambda *_: threading.Thread(target=lambda: None))
     side.agent.handle(message(Hello(side.study.digest())))
     answer = side.begin()
     assert isinstance(answer, Refusal) == (budget == 4.0)
