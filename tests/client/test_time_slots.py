@@ -8,178 +8,26 @@ from __future__ import annotations
 import inspect
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import pytest
 
 from client.agent.site_agent import SiteAgent
 from client.agent.work import Work
 from client.policy import SiteRules
 from privacy.errors import PolicyError
-from privacy.events import event_of
-from privacy.ledger import AttemptKey, Charge, SqliteLedger, State
-from privacy.manifest import Study
-from privacy.secagg.server import Stage
-from privacy.wire.bodies import Body, Collect, Hello, Refusal, Running, StartTraining, Update
+from privacy.ledger import AttemptKey, SqliteLedger, State
+from privacy.wire.bodies import Collect, Refusal, Running
 from privacy.wire.envelope import refuse
-from privacy.wire.offer import TrainMasked
 from privacy.wire.reasons import Reason
-from privacy.wire.secagg import MaskedInput, Survivors, UnmaskRequest
 from tests.privacy.ledger.ledgers import open_test_ledger
 
-from .fakes import LAYOUT, RUN, FakeTrainer, full_disk, make_agent, make_rules, message, opened
-from .fakes import start_message as plain_start
-from .masked import MaskedAttempt, make_masked_agent, masked_rules, masked_study
+from .fakes import full_disk, make_rules, message
+from .masked import masked_rules, masked_study
+from .sides import BEGAN, DROPS_OUT, SLOT, Mode, Outcome, Side, is_update, no_update
 from .studies import make_study
-
-SLOT = 5.0
-BEGAN = 100.0
-Mode = Literal["plain", "masked"]
-Outcome = Literal["in time", "raises", "not finite", "wrong shape", "late", "never done"]
-DROPS_OUT: tuple[Outcome, ...] = ("raises", "not finite", "wrong shape", "late", "never done")
-ACROSS: dict[str, dict[str, Any]] = {
-    "sum": {},
-    "filter": {"across_studies": "rdp-filter", "rdp_order": 6},
-}
-
-
-@dataclass
-class Now:
-    """Seconds that pass when the test says so."""
-
-    at: float = BEGAN
-
-    def __call__(self) -> float:
-        return self.at
-
-
-@dataclass
-class Side:
-    """One agent, and a coordinator that may ask what it likes whenever it likes."""
-
-    mode: Mode
-    ledger: SqliteLedger
-    changes: dict[str, Any] = field(default_factory=dict)  # of the study
-    policy: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        cohort = {"min_sites": 3 if self.mode == "masked" else 1, "reply_slot": SLOT}
-        make: Callable[..., Study] = masked_study if self.mode == "masked" else make_study
-        self.study = make(cohort=cohort, **self.changes)
-        self.now, self.trainer = Now(), FakeTrainer()
-        self.attempts: dict[tuple[int, int, int], MaskedAttempt] = {}
-        self.agent = self._agent()
-
-    def _agent(self) -> SiteAgent:
-        if self.mode == "masked":
-            rules = masked_rules(self.study, **self.policy)
-            return make_masked_agent(self.ledger, self.trainer, rules, clock=self.now)
-        rules = make_rules(study=self.study, policy=self.policy)
-        return make_agent(self.ledger, self.trainer, rules, self.now)
-
-    def begin(self, *, run: int = RUN, round: int = 1, attempt: int = 1) -> Body:
-        """The agent's answer to the first message of an attempt; keys and shares follow it."""
-        key = (run, round, attempt)
-        if self.mode == "plain":
-            return opened(
-                self.agent.handle(plain_start(self.study, run=run, round=round, attempt=attempt))
-            ).body
-        made = self.attempts[key] = MaskedAttempt(self.study, run=run, round=round, attempt=attempt)
-        answer = made.ask(self.agent)
-        if not isinstance(answer, Refusal):
-            made.to(Stage.INPUT, self.agent)
-        return answer
-
-    def look(self, *, run: int = RUN, round: int = 1, attempt: int = 1) -> bytes:
-        """The bytes of the answer to "is it done?"."""
-        if self.mode == "plain":
-            return self.agent.handle(message(Collect(), run=run, round=round, attempt=attempt))
-        made = self.attempts[run, round, attempt]
-        return self.agent.handle(made.envelope(made.request()))
-
-    def body(self, answer: bytes) -> Body:
-        """What those bytes say."""
-        for made in self.attempts.values():
-            return made.opened(answer)
-        return opened(answer).body
-
-    def others(self) -> list[bytes]:
-        """The answers to all other messages that a coordinator could send in its place."""
-        key = {"run": RUN, "round": 1, "attempt": 1}
-        start = StartTraining(self.study.digest(), LAYOUT.fingerprint(), np.zeros(4, np.float32))
-        bodies: list[Body] = [Hello(self.study.digest()), start, Survivors((1, 2, 3))]
-        bodies += [UnmaskRequest(((1, bytes(64)),)), Collect()]
-        if self.mode == "masked":
-            made = self.attempts[RUN, 1, 1]
-            bodies += [TrainMasked(made.offer, made.start), TrainMasked(made.offer, start)]
-            bodies.remove(Collect())
-        return [self.agent.handle(message(body, **key)) for body in bodies]
-
-    def trains(self, outcome: Outcome) -> None:
-        """What becomes of the attempts that begin from now on."""
-        self.trainer.result = {
-            "not finite": lambda adapter: np.full_like(adapter, np.nan),
-            "wrong shape": lambda adapter: adapter[1:],
-        }.get(outcome, np.ones_like)
-
-        def on_start() -> None:
-            if outcome == "raises":
-                raise MemoryError
-            if outcome == "late":
-                self.now.at = BEGAN + SLOT + 0.01
-
-        self.trainer.on_start = on_start
-        if outcome == "never done":
-            self.trainer.gate.clear()
-
-    def settled(self) -> None:
-        """Wait until training has come as far as it will."""
-        attempt = self.agent._attempt
-        assert attempt is not None
-        if self.trainer.gate.is_set():
-            assert attempt.work.wait(10)
-        else:
-            assert self.trainer.entered.wait(10)
-
-    @property
-    def states(self) -> list[State]:
-        return [entry.state for entry in self.ledger.entries()]
-
-
-@pytest.fixture(params=["plain", "masked"])
-def mode(request: pytest.FixtureRequest) -> Mode:
-    return request.param  # type: ignore[no-any-return]
-
-
-@pytest.fixture
-def make(ledger: SqliteLedger, mode: Mode) -> Iterator[Callable[..., Side]]:
-    made: list[Side] = []
-
-    def side(**given: Any) -> Side:
-        made.append(Side(mode, given.pop("ledger", ledger), **given))
-        return made[-1]
-
-    yield side
-    for each in made:
-        each.trainer.gate.set()
-        assert each.agent.stop(10)
-
-
-@pytest.fixture
-def side(make: Callable[..., Side]) -> Side:
-    return make()
-
-
-def is_update(side: Side, answer: bytes) -> bool:
-    return isinstance(side.body(answer), Update | MaskedInput)
-
-
-def no_update(side: Side, answer: bytes) -> bool:
-    return side.body(answer) == Refusal(Reason.NO_UPDATE)
 
 
 @pytest.mark.parametrize("took", [SLOT + 0.001, 2 * SLOT, 17.0])
@@ -408,111 +256,6 @@ def test_the_end_of_an_agent_under_way_is_charged_at_the_next_start(
     assert not isinstance(again.begin(round=2), Refusal)
     make()
     assert make().states == [State.INTENT, State.COMMITTED, State.COMMITTED]
-
-
-def spend(ledger: SqliteLedger, rounds: int) -> None:
-    """Charges of another study, of a mechanism of its own."""
-    other = make_study(name="other", training={"noise_multiplier": 2.0})
-    for number in range(1, rounds + 1):
-        key = AttemptKey(5, number, 1)
-        ledger.intent(key, Charge(other.digest(), event_of(other), 1e-5))
-        ledger.commit(key)
-
-
-def answers_of(side: Side) -> list[bytes]:
-    """All that does not rest on keys that are drawn anew."""
-    side.trains("raises")
-    said = [side.agent.handle(message(Hello(side.study.digest())))]
-    side.begin()
-    side.settled()
-    side.now.at = BEGAN + SLOT
-    said += [side.look(), *side.others()]
-    side.begin(round=2)  # is it admitted?
-    said.append(str(side.states[-1]).encode())
-    return said
-
-
-@pytest.mark.parametrize("across", ACROSS)
-def test_other_studies_spending_never_shows(
-    make: Callable[..., Side], tmp_path: Path, across: str
-) -> None:
-    """As long as the budget of all studies lasts, not a byte differs."""
-    told = []
-    for rounds in (0, 1, 3):
-        with open_test_ledger(tmp_path / f"{rounds}.sqlite") as ledger:
-            spend(ledger, rounds)
-            side = make(ledger=ledger, policy={"epsilon": 60.0, **ACROSS[across]})
-            told.append(answers_of(side))
-            assert side.agent.stop(10)
-    assert told[0] == told[1] == told[2]
-
-
-@pytest.mark.parametrize("across", ACROSS)
-def test_a_budget_that_other_studies_have_used_up_is_refused_without_figures(
-    make: Callable[..., Side], ledger: SqliteLedger, across: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Like any other bound of the policy; the site's own log says which it was."""
-    other = make_study(name="other", training={"noise_multiplier": 0.5, "steps": 100})
-    key = AttemptKey(5, 1, 1)
-    ledger.intent(key, Charge(other.digest(), event_of(other), 1e-5))
-    ledger.commit(key)
-    side = make(policy=ACROSS[across])
-    assert side.begin() == Refusal(Reason.POLICY)
-    assert "all studies together: spent" in caplog.text
-
-
-@pytest.mark.parametrize("budget", [40.0, 4.0])
-@pytest.mark.parametrize("across", ACROSS)
-def test_no_answer_waits_for_the_accounting_of_other_studies(
-    make: Callable[..., Side],
-    ledger: SqliteLedger,
-    monkeypatch: pytest.MonkeyPatch,
-    across: str,
-    budget: float,
-) -> None:
-    """From the start on nobody reads their charges: no answer can take longer for them."""
-    from privacy.accounting import composition
-
-    spend(ledger, 3)
-    side = make(policy={"study_epsilon": budget, "epsilon": 40.0, **ACROSS[across]})
-    own = event_of(side.study)
-    read: list[float] = []
-    merge = composition.merge
-
-    def spied(events: Any) -> Any:
-        known = list(events)
-        read.extend(event.noise_multiplier for event in known)
-        return merge(known)
-
-    for name in ("composition", "across", "observers", "fitting"):
-        monkeypatch.setattr(f"privacy.accounting.{name}.merge", spied)
-    monkeypatch.setattr(SqliteLedger, "entries", full_disk)
-    side.agent.handle(message(Hello(side.study.digest())))
-    answer = side.begin()
-    assert isinstance(answer, Refusal) == (budget == 4.0)
-    if budget == 40.0:
-        side.settled()
-        side.now.at = BEGAN + SLOT
-        assert is_update(side, side.look())
-        side.others()
-    assert own.noise_multiplier != 2.0
-    assert set(read) == {own.noise_multiplier}
-
-
-def test_figures_in_common_with_another_study_are_not_ready_sooner(
-    make: Callable[..., Side], ledger: SqliteLedger
-) -> None:
-    """Another study with the same schedule was further: what is remembered of it would tell."""
-    from privacy.accounting.composition import epsilon_of
-
-    twin = make_study(name="twin")
-    for number in (1, 2, 3):
-        key = AttemptKey(5, number, 1)
-        ledger.intent(key, Charge(twin.digest(), event_of(twin), 1e-5))
-        ledger.commit(key)
-    side = make(ledger=ledger)
-    assert event_of(side.study) == event_of(twin)
-    assert epsilon_of.cache_info().currsize == 1  # the own study's next round
 
 
 def test_the_agents_clock_stops_where_the_machine_sleeps() -> None:
