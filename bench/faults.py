@@ -122,7 +122,7 @@ class Coordinator:
     def _note(self, key: AttemptKey, body: Body | None) -> None:
         if isinstance(body, Update):
             self.left.setdefault(key, set()).add(body.delta.tobytes())
-        elif body == Refusal(Reason.TRAINING_FAILED):
+        elif body == Refusal(Reason.NO_UPDATE):
             self.left.setdefault(key, set()).add(b"failed")
 
     def _ask(self, site: Site, key: AttemptKey, body: Body) -> Body | None:

@@ -35,6 +35,12 @@ class SiteRules:
             )
         return member.declared_patients
 
+    @property
+    def max_lost_attempts(self) -> int:
+        """How many attempts of the study may be lost; 2 x its rounds unless the policy says so."""
+        allowed = self.policy.max_lost_attempts
+        return 2 * self.study.rounds if allowed is None else allowed
+
     def check(self) -> None:
         """Raise `ConfigError` or `PolicyError`, naming every bound that the study exceeds."""
         _ = self.declared_patients
@@ -132,6 +138,9 @@ class SiteRules:
         yield from _above("delta", self.study.privacy.delta, self.policy.delta)
         yield from _above("rounds", self.study.rounds, self.policy.max_rounds)
         yield from _above("attempts", self.study.privacy.attempts, self.policy.max_attempts)
+        slot, shortest = self.study.cohort.reply_slot, self.policy.min_reply_slot
+        if slot < shortest:
+            yield f"reply_slot {slot:g} is below min_reply_slot {shortest:g} (seconds)"
 
     def _encoder_faults(self) -> Iterator[str]:
         terms = self.study.stage_two

@@ -101,10 +101,13 @@ class Policy(Strict):
     rdp_order: Annotated[int, Field(ge=2, le=1024)] | None = None
     max_rounds: Count = 1000
     max_attempts: Count = 3
-    # Attempts, over all runs and studies, that were started and never charged: superseded, never
-    # collected, cut off by a restart. Each costs computing time and a line of the ledger, and
-    # how long it took tells a little.
-    max_lost_attempts: Count = 1000
+    # Attempts of a study, over all its runs, that were superseded before anybody looked at them in
+    # their slot. Nothing was told of them, so they are not charged, but each costs computing time
+    # and a line of the ledger. None: 2 x the study's rounds.
+    max_lost_attempts: Count | None = None
+    # Seconds from the start of an attempt to the only moment at which its update may leave. What
+    # is not there by then never leaves, so that the moment tells nothing of the draw.
+    min_reply_slot: Positive = 60.0
     max_steps_per_round: Count = 1000
     max_sampling_rate: Fraction = 1.0
     max_tiles_per_patient: Count = 16

@@ -162,13 +162,14 @@ class SecureAggregation(Strict):
 class Cohort(Strict):
     """A round needs `min_sites` updates; a site that misses the deadline is dropped from it.
 
-    An update leaves its site only at a whole multiple of `reply_slot` after the start: how long
-    training took depends on who was drawn. Longer than any training, it hides that altogether.
+    `reply_slot` after an attempt began at a site, and never before or later, its update may leave:
+    how long training took depends on who was drawn. A site that is not done by then has dropped
+    out, and pays all the same; so choose it longer than any training.
     """
 
     min_sites: Count
     round_deadline: Positive  # seconds from the start message to the last accepted update
-    reply_slot: Positive = 5.0  # seconds
+    reply_slot: Positive = 60.0  # seconds
 
 
 class Site(Strict):

@@ -1,7 +1,7 @@
 """A masked attempt: the server learns the sum of the sites' updates and nothing else.
 
 The exchanges are those of `privacy.secagg.server`, whose table names who is asked what. Five
-messages go to each site, and `Deliver` again in every reply slot while training lasts:
+messages go to each site, and `Deliver` once more when its reply slot has come:
 
     advertise      TrainMasked      keys, and training begins
     share          Advertisements   shares, while the site trains
@@ -41,6 +41,7 @@ from privacy.secagg.server import SecAggServer, Stage
 from privacy.wire.bodies import Body, Refusal, Running, StartTraining
 from privacy.wire.checks import Check, explain_check
 from privacy.wire.offer import VERSION, Offer, TrainMasked
+from privacy.wire.reasons import Reason
 from privacy.wire.secagg import COORDINATOR, SecAggRefusal, size_limit
 from server.messages import Failure, Reply
 from server.parts import NO_ANSWER, Mean, Order, Outcome, Part, Parts, Post
@@ -181,8 +182,10 @@ class MaskedAttempt:
         match reply.answer:
             case Running() if self._server.stage is Stage.INPUT:
                 self._parts.reached(part)
-                self._parts.ask_in_a_slot(part)
+                self._parts.ask_in_its_slot(part)
             case Refusal() | Failure() as answer:
+                if isinstance(answer, Refusal) and answer.reason is Reason.NO_UPDATE:
+                    self._charged(part)
                 reason = self._parts.trouble(part, answer)
                 if reason:
                     self._drop(site, reason)
@@ -204,9 +207,12 @@ class MaskedAttempt:
         if stage is Stage.ADVERTISE:
             self._parts.move(part, PartState.TRAINING)
         elif stage is Stage.INPUT:
-            joined = self._post.roster.spent(part.name)
-            spent = self._post.spending.released(part.name, joined)
-            self._parts.move(part, PartState.FINISHED, spent)
+            self._parts.move(part, PartState.FINISHED, self._charged(part))
+
+    def _charged(self, part: Part) -> float | None:
+        """Its site has told something of its training, and has charged it: its epsilon now."""
+        joined = self._post.roster.spent(part.name)
+        return self._post.spending.released(part.name, joined)
 
     def _drop(self, site: int, reason: str) -> None:
         stage = self._server.stage

@@ -86,6 +86,7 @@ class Part:
     pause: float
     state: PartState = PartState.STARTING
     due: float = 0.0  # when to send its next message
+    slot: float = 0.0  # from when on its update may leave: asked before, it says Running
     failures: int = 0
     unreachable_since: float | None = None
     dropped: str = ""
@@ -162,9 +163,9 @@ class Parts:
         """It has answered: earlier failures no longer count."""
         part.failures, part.unreachable_since = 0, None
 
-    def ask_in_a_slot(self, part: Part) -> None:
-        """Updates leave at whole multiples of the slot; to ask in between is in vain."""
-        part.due = self._post.clock.monotonic() + self._post.study.cohort.reply_slot
+    def ask_in_its_slot(self, part: Part) -> None:
+        """To ask before is in vain; a site whose clock stood still meanwhile is asked again."""
+        part.due = max(part.slot, self._post.clock.monotonic() + part.pause)
 
     def trouble(self, part: Part, answer: Refusal | Failure) -> str:
         """Why the site has to be dropped for its answer; "" where it is asked again later."""
@@ -191,6 +192,8 @@ class Parts:
         else:
             store.part(key, part.name, state)
             self.emit("site-started", part, seconds=seconds)
+            # By the site's clock it began before its answer came, so its slot has come by then.
+            part.slot = self._post.clock.monotonic() + self._post.study.cohort.reply_slot
         part.state = state
 
     def drop(self, part: Part, reason: str, exchange: str = "") -> None:

@@ -66,7 +66,7 @@ class PlainAttempt:
                 self._on_started(part)
             case Running() if isinstance(asked, Collect):
                 self._parts.reached(part)
-                self._parts.ask_in_a_slot(part)
+                self._parts.ask_in_its_slot(part)
             case Update() as update if isinstance(asked, Collect):
                 self._on_update(part, update)
             case Refusal() | Failure() as answer:
@@ -81,7 +81,7 @@ class PlainAttempt:
             return  # the answer to a message that was sent twice
         self._parts.move(part, PartState.TRAINING)
         self._parts.reached(part)
-        self._parts.ask_in_a_slot(part)
+        self._parts.ask_in_its_slot(part)
 
     def _on_update(self, part: Part, update: Update) -> None:
         layout = self._post.layout

@@ -1,6 +1,6 @@
 """What a site's policy leaves to spend: on one study, and on all of them for ever.
 
-Pure: from the policy and the ledger's entries. The figures are charged against the worst of the
+Pure: from the policy and the ledger's charges. The figures are charged against the worst of the
 policy's observers; with all the noise added at the site ("local") they all learn the same.
 """
 
@@ -55,18 +55,34 @@ class Budgets:
         return self.study.fits and self.for_ever.fits
 
 
-def budgets(policy: Policy, entries: Iterable[Entry], charge: Charge) -> Budgets:
-    """What `charge` would make of the site's epsilon, from all that was charged before."""
-    before = charged(entries)
-    after = [*before, charge]
+def budgets(policy: Policy, others: float, own: Sequence[Charge], charge: Charge) -> Budgets:
+    """What `charge` would make of the site's epsilon after `own`, the charges of its study.
+
+    `others` is what `cost_of_others` gave: how long this takes depends on the own study alone.
+    """
+    before, after = list(own), [*own, charge]
     return Budgets(
-        Outlook(
-            study_epsilon(policy, before, charge.study_digest),
-            study_epsilon(policy, after, charge.study_digest),
-            policy.study_epsilon,
-        ),
-        Outlook(lifetime_epsilon(policy, before), lifetime_epsilon(policy, after), policy.epsilon),
+        Outlook(_worst(policy, before), _worst(policy, after), policy.study_epsilon),
+        Outlook(_beside(policy, others, before), _beside(policy, others, after), policy.epsilon),
     )
+
+
+def cost_of_others(policy: Policy, charges: Iterable[Charge], study: bytes) -> float:
+    """What all studies but `study` (its digest) have cost: one number, in the filter's own unit.
+
+    Epsilon where studies are summed, else the Renyi divergence at the policy's order.
+    """
+    others = [charge for charge in charges if charge.study_digest != study]
+    if policy.across_studies == "rdp-filter":
+        return lifetime_filter(policy).divergence(charge.event for charge in others)
+    return lifetime_epsilon(policy, others)
+
+
+def _beside(policy: Policy, others: float, own: Sequence[Charge]) -> float:
+    """`lifetime_epsilon` of the charges behind `others` together with `own`."""
+    if policy.across_studies == "rdp-filter":
+        return lifetime_filter(policy).epsilon((charge.event for charge in own), others)
+    return others + _worst(policy, own)
 
 
 def charged(entries: Iterable[Entry]) -> list[Charge]:
@@ -103,13 +119,13 @@ def lifetime_filter(policy: Policy) -> RenyiFilter:
     return RenyiFilter(policy.rdp_order, policy.epsilon, policy.delta)
 
 
-def why_refused(policy: Policy, found: Budgets, entries: Iterable[Entry], charge: Charge) -> str:
-    """The figures of a refusal, for the site's own log: what was spent, and what would fit."""
+def why_refused(found: Budgets) -> str:
+    """The figures of a refusal, for the site's own log."""
     over = found.for_ever if found.study.fits else found.study
     whose = "all studies together: " if over is found.for_ever else ""
     return (
         f"{whose}spent {over.spent:.2f}, this round would make {over.after:.2f}, budget "
-        f"{over.budget:.2f}; {_what_fits(policy, found, charged(entries), charge)}"
+        f"{over.budget:.2f}"
     )
 
 
@@ -124,8 +140,11 @@ def _worst(policy: Policy, charges: Sequence[Charge]) -> float:
     return worst_of(observers, [charge.event for charge in charges], delta)[1]
 
 
-def _what_fits(policy: Policy, found: Budgets, charges: Sequence[Charge], charge: Charge) -> str:
-    """How many rounds with fewer patients a step there would still have been room for."""
+def what_fits(policy: Policy, found: Budgets, charges: Sequence[Charge], charge: Charge) -> str:
+    """How many rounds with fewer patients a step there would still have been room for.
+
+    From the `charges` of all studies, and it takes as long as those do: for the log alone.
+    """
     if not math.isfinite(found.for_ever.spent):
         return "nothing fits any more: something without noise has left"
     rate = charge.event.sampling_rate

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from client.agent.survivors import SignedSets
-from client.agent.work import Training
+from client.agent.work import Training, checked
 from client.policy import SiteRules
-from privacy.errors import ConfigError, ModelError
+from privacy.errors import ConfigError
 from privacy.identity import Identity, fingerprint
 from privacy.ledger import AttemptKey
 from privacy.secagg.agreement import model_digest, policy_of, shares_of
@@ -105,10 +105,8 @@ class Masking:
         """Train, then weight and encode: all that takes time happens before the time slot."""
 
         def train(adapter: Vector, *, progress: Progress, should_stop: ShouldStop) -> Lanes:
-            delta = trainer.train(adapter, progress=progress, should_stop=should_stop)
-            if delta.shape != adapter.shape or delta.dtype != np.float32:
-                raise ModelError("The trainer gave no update of the adapter's shape.")
-            return encoding.encode(delta * np.float32(self.weight))
+            delta = checked(trainer.train)(adapter, progress=progress, should_stop=should_stop)
+            return encoding.encode(cast(Vector, delta) * np.float32(self.weight))
 
         return train
 

@@ -10,39 +10,39 @@ Guarantees, each with a test:
   journalled for its run, rounds and attempts of the study, also summed over all its runs,
   attempts lost so far, noise, the budgets of the study and of all studies together, the offer.
   Then the intent is journalled durably, and only then do keys leave and training touch the data.
-- An update, masked or not, leaves only after its charge was committed durably, and the same bytes
-  leave again when it is collected again. So does the word that training failed, once it had
-  touched the data: that it failed may depend on the data, for instance where a noised step
-  overflowed.
-- A cancelled, stopped or uncollected attempt leaves nothing and costs nothing; the policy bounds
-  how many of them there may be.
+- An attempt has one time slot, `reply_slot` after it began. Before it every look is answered
+  `Running`, whatever training does. The first look after it is charged, durably, before it is even
+  asked what training gave; then the update leaves, if it was there when the slot came, or the word
+  that there is none, and the same bytes leave again when it is looked at again. A late update
+  never leaves; that training failed and that it was late are told by the same bytes.
+- An attempt that is superseded before it was looked at after its slot costs nothing, because
+  nothing was told of it; the policy bounds how many of them there may be. One that has to wait
+  until an older one lets go of the model has its own slot all the same. One that was under way
+  when the agent ended is charged when the next agent starts.
 - A newer attempt cancels an older one and forgets its secrets, which are in memory only: an agent
   that was started anew knows nothing of an open attempt, and the site has dropped out of it.
 - `handle` never raises and never waits for training.
-- Epsilon figures that leave are those of this study alone: what other studies spent is theirs.
-- What it returns holds public facts, epsilon figures, keys, shares and noised vectors, and what
-  training gave leaves at the study's public time slots only: which slot is all that tells of the
-  draw.
+- Epsilon figures that leave are those of this study alone, and no answer waits for what other
+  studies spent to be added up (`client.agent.admission`).
+- What it returns holds public facts, epsilon figures, keys, shares and noised vectors. Of the draw
+  it tells whether training was done when the slot came, in exchange for a charge, and no more.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
-
-from client.agent.admission import admitted
+from client.agent.admission import Account
 from client.agent.boundary import Failure, contained
-from client.agent.budget import Budgets, charged, study_epsilon
+from client.agent.budget import Budgets
 from client.agent.masking import Masking
 from client.agent.progress import ANSWERED, ProgressEvent, ProgressSource
-from client.agent.work import Clock, Trained, Training, Turn, Work
+from client.agent.work import Clock, Trained, Training, Turn, Work, checked
 from client.policy import SiteRules
 from privacy.errors import PolicyError
 from privacy.events import event_of
@@ -88,9 +88,9 @@ class _Attempt:
     request: bytes  # SHA-256 of the whole message that began it
     budgets: Budgets  # as they are once it is charged
     work: Work
-    began: float  # by the clock
+    slot: float  # by the clock: until then it is running, whatever it does
     client: SecAggClient | None = None  # of a masked attempt
-    reply: bytes | None = None  # the sealed Update or Refusal, once it is committed
+    reply: bytes | None = None  # the sealed Update, or the word that there is none, once charged
 
     def end(self) -> None:
         """Let nothing of it leave any more."""
@@ -125,15 +125,16 @@ class SiteAgent:
             )
         self._masking = masking
         self._rules = rules
-        self._ledger = ledger
         self._trainer = trainer
         self._progress = progress
         self._clock = clock
-        self._charge = Charge(study.digest(), event_of(study), study.privacy.delta)
+        self._digest = study.digest()
+        charge = Charge(self._digest, event_of(study), study.privacy.delta)
         self._layout = trainer.layout.fingerprint()
         self._parameters = trainer.layout.parameters
         self.limit = _limit(rules, self._parameters, masked=masking is not None)
         self._lock = threading.Lock()  # guards all that follows, and the ledger
+        self._account = Account(rules, ledger, charge)
         self._newest: dict[int, AttemptKey] = {}
         for entry in ledger.entries():
             self._remember(entry.key)
@@ -194,19 +195,17 @@ class SiteAgent:
         return Refusal(Reason.UNKNOWN_KIND)
 
     def _hello(self, hello: Hello) -> Body:
-        if hello.study_digest != self._charge.study_digest:
+        if hello.study_digest != self._digest:
             return Refusal(Reason.WRONG_STUDY)
         rules = self._rules
         return SiteFacts(
             name=rules.name,
             declared_patients=rules.declared_patients,
-            study_digest=self._charge.study_digest,
+            study_digest=self._digest,
             base_digest=bytes.fromhex(rules.study.base.digest.removeprefix("sha256:")),
             layout_fingerprint=self._layout,
             parameters=self._parameters,
-            epsilon_spent=study_epsilon(
-                rules.policy, charged(self._ledger.entries()), self._charge.study_digest
-            ),
+            epsilon_spent=self._account.spent,
             epsilon_budget=rules.policy.study_epsilon,
             delta=rules.study.privacy.delta,
             masked=self._masking is not None,
@@ -222,8 +221,9 @@ class SiteAgent:
         found = self._admitted(key)
         if isinstance(found, Refusal):
             return found
-        self._ledger.intent(key, self._charge)
-        self._begin(_Attempt(key, request, found, self._work(key, start.adapter), self._clock()))
+        self._account.intent(key)
+        work = self._work(key, start.adapter, checked(self._trainer.train))
+        self._begin(_Attempt(key, request, found, work, self._next_slot()))
         return Started()
 
     def _train_masked(
@@ -243,45 +243,37 @@ class SiteAgent:
         client = masking.client(key, body.start, self._newest)
         masking.check_cohort(body.offer)
         advertise = client.receive(body.offer)
-        self._ledger.intent(key, self._charge)
+        self._account.intent(key)
         training = masking.training(self._trainer, client.encoding)
         work = self._work(key, body.start.adapter, training)
-        self._begin(_Attempt(key, request, found, work, self._clock(), client))
+        self._begin(_Attempt(key, request, found, work, self._next_slot(), client))
         return advertise
 
     def _exchange(self, key: AttemptKey, body: Body, masking: Masking) -> Body | bytes:
-        """An exchange of a masked attempt; the one that collects the update waits for training."""
+        """An exchange of a masked attempt; the one that collects the update waits for its slot."""
         attempt = self._attempt
         if attempt is None or attempt.key != key or attempt.client is None:
             return Refusal(Reason.NOT_STARTED)
         if attempt.reply is not None:
-            return attempt.reply  # training failed: there will be nothing to unmask
+            return attempt.reply  # there was no update: there will be nothing to unmask
         answer = attempt.client.receive(body)
-        if isinstance(answer, Running):
-            result = attempt.work.result
-            if result is not None and self._in_slot(attempt):
-                return self._masked(attempt, attempt.client, body, result)
+        if isinstance(answer, Running) and self._clock() >= attempt.slot:
+            return self._masked(attempt, attempt.client, body)
         if isinstance(answer, Consistency):
             masking.note_signed(attempt.client)
         return answer
 
-    def _masked(
-        self, attempt: _Attempt, client: SecAggClient, deliver: Body, result: Trained | Failure
-    ) -> Body | bytes:
+    def _masked(self, attempt: _Attempt, client: SecAggClient, deliver: Body) -> Body | bytes:
         """The masked update, or the word that there is none; charged before either leaves."""
-        if isinstance(result, Failure) or result.dtype != np.uint64:
-            attempt.reply = self._concluded(attempt, None)
-            client.close()
-            return attempt.reply
-        self._commit(attempt, "finished")
+        result = self._looked(attempt)
+        if result is None:
+            return self._without_update(attempt)
         client.provide(cast(Lanes, result))
-        masked = client.receive(deliver)
-        self._tell_answered(attempt.key)
-        return masked
+        return client.receive(deliver)
 
     def _mismatch(self, start: StartTraining) -> Refusal | None:
         """Why this is not for the agent's study and model; None if it is."""
-        if start.study_digest != self._charge.study_digest:
+        if start.study_digest != self._digest:
             return Refusal(Reason.WRONG_STUDY)
         if start.layout_fingerprint != self._layout or start.adapter.size != self._parameters:
             return Refusal(Reason.WRONG_LAYOUT)
@@ -291,10 +283,13 @@ class SiteAgent:
         """What the budgets will be after a new attempt, or why there may be none."""
         if key.run in self._newest and key <= self._newest[key.run]:
             return Refusal(Reason.NOT_NEWER)
-        return admitted(self._rules, self._ledger.entries(), self._charge, key)
+        return self._account.admitted(key)
 
-    def _work(self, key: AttemptKey, adapter: Vector, training: Training | None = None) -> Work:
-        training = training or self._trainer.train
+    def _next_slot(self) -> float:
+        """The time slot of an attempt that begins now."""
+        return self._clock() + self._rules.study.cohort.reply_slot
+
+    def _work(self, key: AttemptKey, adapter: Vector, training: Training) -> Work:
         return Work(training, adapter, key, self._progress, self._turn, self._clock)
 
     def _begin(self, attempt: _Attempt) -> None:
@@ -311,51 +306,41 @@ class SiteAgent:
         if attempt is None or attempt.key != key:
             return Refusal(Reason.NOT_STARTED)
         if attempt.reply is None:
-            result = attempt.work.result
-            if result is None or not self._in_slot(attempt):
+            if self._clock() < attempt.slot:
                 return Running()
-            update = self._update(result, attempt.budgets.study.after)
-            attempt.reply = self._concluded(attempt, update)
+            result = self._looked(attempt)
+            if result is None:
+                return self._without_update(attempt)
+            after = attempt.budgets.study.after
+            attempt.reply = _sealed(key, Update(self._layout, cast(Vector, result), after))
         return attempt.reply
 
-    def _in_slot(self, attempt: _Attempt) -> bool:
-        """Whether a time slot has begun since training ended; the first begins after one slot."""
-        finished, slot = attempt.work.finished_at, self._rules.study.cohort.reply_slot
-        if finished is None:
-            return False
-        slots = max(1, math.ceil((finished - attempt.began) / slot))
-        return self._clock() >= attempt.began + slots * slot
+    def _looked(self, attempt: _Attempt) -> Trained | None:
+        """What the first look after the slot gets; None if training was late or failed.
 
-    def _concluded(self, attempt: _Attempt, update: Update | None) -> bytes:
-        """The attempt's last reply; what depends on the data is charged before it leaves."""
-        reply = _sealed(attempt.key, update or Refusal(Reason.TRAINING_FAILED))
-        if update is not None:
-            self._commit(attempt, "finished")
-        elif attempt.work.touched:
-            self._commit(attempt, "failed, which is charged too")
-        self._tell_answered(attempt.key)
-        return reply
-
-    def _tell_answered(self, key: AttemptKey) -> None:
-        self._progress.publish(ProgressEvent(key.run, key.round, key.attempt, ANSWERED, 0, 0))
-
-    def _commit(self, attempt: _Attempt, how: str) -> None:
-        self._ledger.commit(attempt.key)  # durable before the first byte leaves
-        found = attempt.budgets
+        Charged before either is looked at: a look that the ledger cannot take is told neither.
+        """
+        self._account.commit(attempt.key)  # durable before the first byte leaves
+        key, found = attempt.key, attempt.budgets
         _log.info(
-            "Round %d %s; epsilon of this study is now %.4g of %.4g, of all %.4g of %.4g.",
-            *(attempt.key.round, how),
-            *(found.study.after, found.study.budget),
+            "Round %d charged; epsilon of this study is now %.4g of %.4g, of all %.4g of %.4g.",
+            *(key.round, found.study.after, found.study.budget),
             *(found.for_ever.after, found.for_ever.budget),
         )
+        self._progress.publish(ProgressEvent(key.run, key.round, key.attempt, ANSWERED, 0, 0))
+        return attempt.work.result_by(attempt.slot)
 
-    def _update(self, result: Trained | Failure, epsilon_after: float) -> Update | None:
-        if isinstance(result, Failure) or result.shape != (self._parameters,):
-            return None
-        try:
-            return Update(self._layout, cast(Vector, result), epsilon_after)
-        except RefusedMessage:  # not float32, or not finite
-            return None
+    def _without_update(self, attempt: _Attempt) -> bytes:
+        """The end of an attempt that has dropped out: why, only the site's own log says."""
+        failed = isinstance(attempt.work.result, Failure)
+        _log.error(
+            "Round %d: no update leaves; %s.",
+            attempt.key.round,
+            "training failed" if failed else "it was not there when the study's reply_slot ended",
+        )
+        attempt.end()
+        attempt.reply = _sealed(attempt.key, Refusal(Reason.NO_UPDATE))
+        return attempt.reply
 
     def _remember(self, key: AttemptKey) -> None:
         self._newest[key.run] = max(key, self._newest.get(key.run, key))

@@ -11,6 +11,7 @@ import numpy as np
 
 from client.agent.boundary import Failure, contained
 from client.agent.progress import TRAINING, ProgressEvent, ProgressSource
+from privacy.errors import ModelError
 from privacy.ledger import AttemptKey
 from privacy.wire.codec import Vector
 from privacy.wire.secagg import Lanes
@@ -32,6 +33,23 @@ class Training(Protocol):
     def __call__(self, adapter: Vector, *, progress: Progress, should_stop: ShouldStop) -> Trained:
         """See `Trainer.train`."""
         ...
+
+
+def checked(training: Training) -> Training:
+    """`training`, failing where it gives anything but a finite float32 vector like the adapter.
+
+    It is found out while the attempt trains: at its time slot nothing depends on the numbers.
+    """
+
+    def train(adapter: Vector, *, progress: Progress, should_stop: ShouldStop) -> Trained:
+        delta = training(adapter, progress=progress, should_stop=should_stop)
+        if delta.shape != adapter.shape or delta.dtype != np.float32:
+            raise ModelError("The trainer gave no update of the adapter's shape.")
+        if not np.isfinite(delta).all():
+            raise ModelError("The trainer gave an update that is not finite.")
+        return delta
+
+    return train
 
 
 class Turn:
@@ -97,7 +115,6 @@ class Work:
         self._cancelled = threading.Event()
         self._done = 0
         self._total = 0
-        self._touched = False
         self._result: Trained | Failure | None = None
         self._thread: threading.Thread | None = None
 
@@ -126,19 +143,16 @@ class Work:
         return not self._thread.is_alive()
 
     @property
-    def touched(self) -> bool:
-        """True once the trainer was called: what comes of it depends on the patients' data."""
-        return self._touched
-
-    @property
-    def finished_at(self) -> float | None:
-        """When the result was there, by the clock; None while it trains. Never leaves the site."""
-        return self._finished_at
-
-    @property
     def result(self) -> Trained | Failure | None:
         """What training gave, a failure, or None while it trains."""
         return self._result
+
+    def result_by(self, moment: float) -> Trained | None:
+        """What training gave if it was there by `moment`, by the clock; None if late or failed."""
+        at, result = self._finished_at, self._result
+        if at is None or at > moment or isinstance(result, Failure):
+            return None
+        return result
 
     def _run(self) -> None:
         if not self._turn.take(self._cancelled):
@@ -167,7 +181,6 @@ class Work:
 
     def _train(self) -> Trained | Failure:
         adapter, self._adapter = self._adapter.copy(), _NOTHING  # the message's memory is free
-        self._touched = True
         return self._training(adapter, progress=self._note, should_stop=self._cancelled.is_set)
 
     def _note(self, done: int, total: int) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from craftsfl.demo.pace import probe, slot_for
 from craftsfl.demo.roster import hand_out, make_hospitals, make_roster
 from craftsfl.flower.credentials import make_authority, make_secret
 from privacy.accounting import calibrate_noise_multiplier
@@ -72,6 +73,7 @@ exchange_deadline = 120.0  # seconds; everybody shares one machine here
 [cohort]
 min_sites = 3
 round_deadline = 600.0
+reply_slot = {reply_slot}        # seconds: an update leaves then or never; longer than training
 
 {sites}
 [samples]
@@ -90,6 +92,10 @@ mechanisms = ["local"]      # this site adds all of the noise itself
 observers = ["server", "site", "coalition", "public"]
 secure_aggregation = "required" # the coordinator sees the sum over the hospitals alone
 roster = "{roster}"
+# THIS IS A DEMO. No hospital should allow a slot as short as this one: the time that training takes
+# tells who was drawn, and only a slot that is longer than any training hides it. On this machine,
+# with synthetic patients or few of them, nobody wants to wait for the 60 s and more of the default.
+min_reply_slot = {reply_slot}
 """
 
 SITE = """\
@@ -249,14 +255,22 @@ def clear(folder: Path) -> None:
 
 
 def write(
-    options: DemoOptions, members: Sequence[Member], base_digest: str, port: int
+    options: DemoOptions,
+    members: Sequence[Member],
+    base_digest: str,
+    port: int,
+    reply_slot: float | None = None,
 ) -> Workspace:
-    """Write every settings file and key of the demo into `options.folder`."""
+    """Write every settings file and key of the demo into `options.folder`.
+
+    The study's `reply_slot` is what this machine needs, unless it is given.
+    """
+    slot = reply_slot or slot_for(_drawn(members), probe())
     folder = options.folder.resolve()
     folders = {member.name: folder / "hospitals" / member.name for member in members}
     signed = make_roster(make_hospitals(folders))
     study_file = folder / "study.toml"
-    study_file.write_text(_study_text(options, members, base_digest, signed), "utf-8")
+    study_file.write_text(_study_text(options, members, base_digest, signed, slot), "utf-8")
     study = load_study(study_file)
     runtime = Path(tempfile.mkdtemp(prefix="craftsfl-"))
     _write_coordinator(folder / "coordinator", port)
@@ -270,7 +284,11 @@ def write(
 
 
 def _study_text(
-    options: DemoOptions, members: Sequence[Member], base_digest: str, signed: SignedRoster
+    options: DemoOptions,
+    members: Sequence[Member],
+    base_digest: str,
+    signed: SignedRoster,
+    reply_slot: float,
 ) -> str:
     rounds = options.rounds or ROUNDS
     sites = "".join(
@@ -290,9 +308,16 @@ def _study_text(
         delta=DELTA,
         roster=signed.roster.digest().hex(),
         bound=_bound(members),
+        reply_slot=reply_slot,
         sites=sites,
         prompts=json.dumps(PROMPTS),
     )
+
+
+def _drawn(members: Sequence[Member]) -> float:
+    """How many patients all hospitals together draw in a round, on average."""
+    declared = sum(member.declared_patients for member in members)
+    return declared * SAMPLING_RATE * STEPS_PER_ROUND
 
 
 def _bound(members: Sequence[Member]) -> float:
@@ -341,6 +366,7 @@ def _write_hospital(
         study=study.digest().hex(),
         base=study.base.digest,
         roster=settings_of(study).roster,
+        reply_slot=study.cohort.reply_slot,
     )
     (folder / "policy.toml").write_text(policy, "utf-8")
     hospital.settings.write_text(

@@ -84,19 +84,21 @@ class RenyiFilter:
                 f"Use order {suggested_order(self.budget, self.delta)}.",
             )
 
-    def epsilon(self, events: Iterable[Event]) -> float:
+    def epsilon(self, events: Iterable[Event], beside: float = 0.0) -> float:
         """What `events` of all studies cost at this order; infinite if any had no noise.
 
         What the filter promises is `budget`; this is how much of it is used. 0.0 for no events.
+        `beside` is the `divergence` of events that are not handed in again.
         """
+        divergence = beside + self.divergence(events)
+        return max(0.0, divergence + _overhead(self.order, self.delta)) if divergence else 0.0
+
+    def divergence(self, events: Iterable[Event]) -> float:
+        """Renyi divergence of `events` at this order; infinite if any had no noise."""
         known = list(events)
         if any(map(noiseless, known)):
             return math.inf
-        mechanisms = merge(known)
-        if not mechanisms:
-            return 0.0
-        divergence = math.fsum(n * renyi(self.order, q, sigma) for q, sigma, n in mechanisms)
-        return max(0.0, divergence + _overhead(self.order, self.delta))
+        return math.fsum(n * renyi(self.order, q, sigma) for q, sigma, n in merge(known))
 
     def admits(self, events: Iterable[Event]) -> bool:
         """True if `events`, all that were run and the next one, stay within the budget."""

@@ -84,6 +84,12 @@ def epsilon_of(mechanisms: Mechanisms, delta: float, discretization: float) -> f
     return epsilon_at(loss_distribution(mechanisms, discretization), delta, steps)
 
 
+def forget() -> None:
+    """Drop what was remembered: how long a figure takes then tells nothing of earlier ones."""
+    for remembered in (epsilon_of, loss_distribution, _one_step):
+        remembered.cache_clear()
+
+
 def epsilon_at(composed: LossDistribution, delta: float, steps: int) -> float:
     """Epsilon of a composition of `steps` steps at `delta`, less what rounding may have hidden.
 

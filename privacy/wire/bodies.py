@@ -237,10 +237,7 @@ class Update(Body):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Refusal(Body):
-    """No, and why. The three epsilons are 0 unless `reason` is BUDGET, and this study's alone.
-
-    Where `would_be` is within `budget`, what is used up is the site's budget over all studies.
-    """
+    """No, and why. The three epsilons are 0 unless `reason` is BUDGET, and this study's alone."""
 
     KIND: ClassVar[Kind] = Kind.REFUSAL
     reason: Reason

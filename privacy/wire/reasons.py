@@ -21,7 +21,7 @@ class Reason(IntEnum):
     BUDGET = 9
     POLICY = 10
     STOPPED = 11
-    TRAINING_FAILED = 12
+    NO_UPDATE = 12
     AGENT_UNREACHABLE = 13
     AGENT_SILENT = 14
     NOT_READY = 15
@@ -55,12 +55,12 @@ _EXPLANATIONS = {
     "The server starts a new attempt if the study allows one.",
     Reason.BUDGET: "The round would exceed the site's privacy budget, so the site did not train. "
     "Shorten the study, or agree on its end with the site.",
-    Reason.POLICY: "The site's policy forbids this study's settings. "
-    "Ask the site which setting; its own log names it.",
+    Reason.POLICY: "The site's policy does not allow this. "
+    "Ask the site; its own log says which bound it is.",
     Reason.STOPPED: "The site stopped the work, for instance because its agent was shut down. "
     "Go on with the other sites, or start it again.",
-    Reason.TRAINING_FAILED: "Training failed at the site. "
-    "Ask the site; the cause is in its own log and never leaves it.",
+    Reason.NO_UPDATE: "The site had no update when its reply slot came: it was late, or training "
+    "failed; which of them never leaves it. Ask the site to look at its own log.",
     Reason.AGENT_UNREACHABLE: "The site's agent does not answer on its socket. "
     "Ask the site to start the agent and to check the socket's path and permissions.",
     Reason.AGENT_SILENT: "The site's agent took the message but did not answer in time. "

@@ -1,22 +1,24 @@
 """An agent process with a fake trainer: `python -m tests.client.agent_process --site site.toml`.
 
 Loading waits while the file HOLD-LOADING is in the state folder, training while HOLD-TRAINING is;
-STUCK makes training ignore that it should stop.
+STUCK makes training ignore that it should stop. No update is late, however slow the machine is.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 import time
 from pathlib import Path
 
 import client.agent.__main__ as agent_main
+from client.agent.site_agent import SiteAgent
 from client.agent.startup import OnProgress, Site
 from client.agent.state import StateFolder
 from client.data import SiteData
 
-from .fakes import FakeTrainer
+from .fakes import FakeTrainer, PausingClock
 
 STEP_SECONDS = 0.05
 
@@ -43,4 +45,5 @@ def make_trainer(
 
 if __name__ == "__main__":
     agent_main.PATIENCE_SECONDS = 1.0
+    agent_main.SiteAgent = functools.partial(SiteAgent, clock=PausingClock())  # type: ignore[misc,assignment]
     sys.exit(agent_main.run_agent(Path(sys.argv[2]), trainer=make_trainer))

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests.privacy.ledger.ledgers import open_test_ledger
 
 from .fakes import FakeTrainer, make_agent
 from .masked import make_masked_agent
+from .sides import Mode, Side
 
 
 @pytest.fixture
@@ -39,3 +41,27 @@ def _stopped(agent: SiteAgent, trainer: FakeTrainer) -> Iterator[SiteAgent]:
     yield agent
     trainer.gate.set()
     assert agent.stop(10)
+
+
+@pytest.fixture(params=["plain", "masked"])
+def mode(request: pytest.FixtureRequest) -> Mode:
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def make(ledger: SqliteLedger, mode: Mode) -> Iterator[Callable[..., Side]]:
+    made: list[Side] = []
+
+    def side(**given: Any) -> Side:
+        made.append(Side(mode, given.pop("ledger", ledger), **given))
+        return made[-1]
+
+    yield side
+    for each in made:
+        each.trainer.gate.set()
+        assert each.agent.stop(10)
+
+
+@pytest.fixture
+def side(make: Callable[..., Side]) -> Side:
+    return make()

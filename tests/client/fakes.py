@@ -11,6 +11,7 @@ import numpy as np
 
 from client.agent.progress import ProgressSource
 from client.agent.site_agent import SiteAgent
+from client.agent.work import Clock, still_training
 from client.policy import SiteRules
 from model.layout import Entry, Layout
 from privacy.errors import LedgerError
@@ -68,6 +69,23 @@ class FakeTrainer:
         self.withdrawn |= set(patients)
 
 
+class PausingClock:
+    """Seconds that stand still while this process trains: nothing is late on a slow machine."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = time.monotonic()
+        self._now = 0.0
+
+    def __call__(self) -> float:
+        with self._lock:
+            now = time.monotonic()
+            if not still_training():
+                self._now += now - self._last
+            self._last = now
+            return self._now
+
+
 def full_disk(*_: object) -> None:
     """In place of a method of the ledger."""
     raise LedgerError("The disk is full.")
@@ -93,9 +111,13 @@ def make_rules(
 
 
 def make_agent(
-    ledger: Ledger, trainer: FakeTrainer, rules: SiteRules | None = None, **clock: Any
+    ledger: Ledger,
+    trainer: FakeTrainer,
+    rules: SiteRules | None = None,
+    clock: Clock | None = None,
 ) -> SiteAgent:
-    return SiteAgent(rules or make_rules(), ledger, trainer, ProgressSource(), **clock, plain=True)
+    clock = clock or PausingClock()
+    return SiteAgent(rules or make_rules(), ledger, trainer, ProgressSource(), clock, plain=True)
 
 
 def message(body: Body, *, run: int = RUN, round: int = 1, attempt: int = 1) -> bytes:

@@ -13,6 +13,7 @@ import numpy as np
 from client.agent.masking import Membership, masking_of
 from client.agent.progress import ProgressSource
 from client.agent.site_agent import SiteAgent
+from client.agent.work import Clock
 from client.policy import SiteRules
 from model.layout import Layout
 from privacy.ledger import Ledger
@@ -30,7 +31,7 @@ from privacy.wire.offer import VERSION, Offer, TrainMasked
 from privacy.wire.secagg import size_limit
 from tests.privacy.secagg.consortium import identity_of
 
-from .fakes import ADAPTER, LAYOUT, RUN, FakeTrainer, P
+from .fakes import ADAPTER, LAYOUT, RUN, FakeTrainer, P, PausingClock
 from .studies import make_policy, make_study
 
 NAMES = ("north", "south", "east", "west")
@@ -89,12 +90,13 @@ def make_masked_agent(
     rules: SiteRules | None = None,
     effects: Effects | None = None,
     survivors: Path | None = None,
-    **clock: Any,
+    clock: Clock | None = None,
 ) -> SiteAgent:
     rules = rules or masked_rules(masked_study())
     made = masking_of(rules, Membership(IDENTITIES["north"], ROSTER), P, survivors)
     masking = replace(made, effects=effects or Effects())
-    return SiteAgent(rules, ledger, trainer, ProgressSource(), masking=masking, **clock)
+    clock = clock or PausingClock()
+    return SiteAgent(rules, ledger, trainer, ProgressSource(), clock, masking=masking)
 
 
 class MaskedAttempt:
@@ -159,7 +161,10 @@ class MaskedAttempt:
     def ask(self, agent: Any, body: Body | None = None) -> Body:
         """The agent's answer to `body`, or to what is due."""
         handle = getattr(agent, "handle", agent)
-        reply = handle(self.envelope(body or self.request()))
+        return self.opened(handle(self.envelope(body or self.request())))
+
+    def opened(self, reply: bytes) -> Body:
+        """What an answer of the agent says."""
         limit = size_limit(4, encoding_of(self.offer).lanes, self.parameters)
         return open_envelope(reply, limit=limit).body
 

@@ -41,6 +41,7 @@ POLICY: dict[str, Any] = {
     "mechanisms": ("local",),
     "observers": ("server", "site", "coalition", "public"),
     "secure_aggregation": "plain",
+    "min_reply_slot": 0.001,
 }
 
 

@@ -36,18 +36,22 @@ def test_the_epsilon_after_the_round_is_held_against_the_budget(
     assert trainer.calls == 1
 
 
-def test_a_refusal_is_logged_with_the_figures_of_a_way_on(
+def test_a_refusal_is_logged_with_the_figures_and_the_next_start_with_a_way_on(
     ledger: SqliteLedger, trainer: FakeTrainer, caplog: pytest.LogCaptureFixture
 ) -> None:
     budget = ledger.spent(CHARGE) * 1.1
-    agent = make_agent(ledger, trainer, make_rules(policy={"study_epsilon": budget}))
+    rules = make_rules(policy={"study_epsilon": budget})
+    agent = make_agent(ledger, trainer, rules)
     start(agent)
     collect(agent)
     with caplog.at_level(logging.WARNING):
         assert refused(start(agent, round=2)) == Reason.BUDGET
-    figures = rf"Round 2 refused: spent {ledger.spent():.2f}, this round would make "
-    assert figures + rf"{ledger.spent(CHARGE):.2f}, budget {budget:.2f}; " in caplog.text
-    assert re.search(r"\d+ rounds? at q = 0\.\d+ would fit\.", caplog.text)
+    figures = f"spent {ledger.spent():.2f}, this round would make {ledger.spent(CHARGE):.2f}"
+    assert f"Round 2 refused: {figures}, budget {budget:.2f}." in caplog.text
+    assert "would fit" not in caplog.text  # it takes as long as all studies' charges do
+    make_agent(ledger, trainer, rules)
+    assert f"No round of this study is left: {figures}" in caplog.text
+    assert re.search(r"; \d+ rounds? at q = 0\.\d+ would fit\.", caplog.text)
 
 
 def test_what_other_studies_spent_counts_and_is_not_told(
@@ -69,9 +73,7 @@ def test_what_other_studies_spent_counts_and_is_not_told(
     assert isinstance(update, Update)
     assert update.epsilon_spent == own
     assert ledger.spent() == pytest.approx(2 * own)
-    refusal = start(agent, round=2)
-    after = ledger.spent_in(STUDY.digest(), CHARGE)
-    assert refusal == Refusal(Reason.BUDGET, own, after, 2.0 * own)
+    assert start(agent, round=2) == Refusal(Reason.POLICY)
     assert "all studies together: spent" in caplog.text
 
 
@@ -101,6 +103,18 @@ def test_rounds_and_attempts_are_the_studys(
 ) -> None:
     assert refused(start(agent, **key)) == Reason.POLICY
     assert ledger.entries() == ()
+
+
+def test_lost_attempts_of_other_studies_do_not_count(
+    ledger: SqliteLedger, trainer: FakeTrainer
+) -> None:
+    """They would show: how often another study was interrupted is its own affair."""
+    other = make_study(name="other")
+    beside = make_agent(ledger, trainer, make_rules(study=other))
+    for run in (1, 2, 3, 4, 5, 6):
+        assert start(beside, other, run=run) == Started()
+    assert refused(start(beside, other, run=7)) == Reason.POLICY
+    assert start(make_agent(ledger, trainer), run=8) == Started()
 
 
 def test_lost_attempts_are_bounded_for_all_runs_together(
@@ -133,4 +147,4 @@ def test_no_noise_is_recorded_and_told_as_infinite(
     assert update.epsilon_spent == math.inf
     assert ledger.no_privacy()
     assert refused(start(make_agent(ledger, trainer))) == Reason.NOT_NEWER
-    assert refused(start(make_agent(ledger, trainer), round=2)) == Reason.BUDGET
+    assert refused(start(make_agent(ledger, trainer), round=2)) == Reason.POLICY

@@ -14,6 +14,7 @@ import pytest
 import client.agent.__main__ as agent_main
 from client.agent.__main__ import run_agent
 from client.agent.state import state_folder
+from privacy.errors import PolicyError
 from privacy.ledger import State, read_ledger
 from privacy.secagg.chain import write_chain
 from privacy.secagg.roster import SignedRoster
@@ -244,3 +245,21 @@ def test_an_unexpected_error_is_told_without_its_text(
     assert run_agent(write_hospital(tmp_path, study=masked_study()), trainer=broken) == 3  # type: ignore[arg-type]
     assert "KeyError at test_agent_process.py" in caplog.text
     assert "canary" not in caplog.text
+
+
+def test_a_study_for_which_others_left_no_room_is_refused_at_the_site_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody outside is told why, not even by what a socket answers meanwhile: there is none."""
+
+    def no_room(*_: object) -> None:
+        raise PolicyError("With this study the deltas of all studies are too large.", "")
+
+    served: list[object] = []
+    monkeypatch.setattr(agent_main, "configure_logs", lambda: None)
+    monkeypatch.setattr(agent_main, "check_other_studies", no_room)
+    monkeypatch.setattr(agent_main, "serve", lambda *arguments, **_: served.append(arguments))
+    assert run_agent(write_hospital(tmp_path, study=masked_study()), trainer=make_trainer) == 1
+    assert "deltas of all studies" in capsys.readouterr().err
+    assert served == []
+    assert not (tmp_path / "a.sock").exists()

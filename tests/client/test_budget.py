@@ -11,9 +11,12 @@ import pytest
 from client.agent.budget import (
     Budgets,
     budgets,
+    charged,
+    cost_of_others,
     lifetime_epsilon,
     lifetime_filter,
     study_epsilon,
+    what_fits,
     why_refused,
 )
 from client.settings import Policy
@@ -41,8 +44,11 @@ def entries(*studies: Study, state: State = State.COMMITTED) -> list[Entry]:
     ]
 
 
-def look(policy: Policy, *studies: Study) -> Budgets:
-    return budgets(policy, entries(*studies), charge_of(STUDY))
+def look(policy: Policy, *studies: Study, state: State = State.COMMITTED) -> Budgets:
+    charges = charged(entries(*studies, state=state))
+    own = [charge for charge in charges if charge.study_digest == STUDY.digest()]
+    others = cost_of_others(policy, charges, STUDY.digest())
+    return budgets(policy, others, own, charge_of(STUDY))
 
 
 def test_a_study_composes_by_pld_and_studies_add_up() -> None:
@@ -56,7 +62,7 @@ def test_a_study_composes_by_pld_and_studies_add_up() -> None:
 
 
 def test_what_was_never_charged_costs_nothing() -> None:
-    found = budgets(make_policy(), entries(STUDY, state=State.INTENT), charge_of(STUDY))
+    found = look(make_policy(), STUDY, OTHER, state=State.INTENT)
     assert (found.study.spent, found.for_ever.spent) == (0.0, 0.0)
 
 
@@ -92,7 +98,9 @@ def test_a_renyi_filter_composes_all_studies_at_its_order() -> None:
     charges = [entry.charge for entry in entries(STUDY, OTHER, STUDY)]
     wanted = RenyiFilter(6, 20.0, 1e-5).epsilon(charge.event for charge in charges)
     assert lifetime_epsilon(policy, charges) == wanted > 0
-    assert look(policy, STUDY, OTHER).for_ever.after == wanted
+    assert look(policy, STUDY, OTHER).for_ever.after == pytest.approx(wanted, rel=1e-12)
+    assert look(policy, OTHER).for_ever.spent == lifetime_epsilon(policy, charges[1:2])
+    assert look(policy).for_ever.spent == 0.0
 
 
 def test_an_order_at_which_nothing_fits_is_refused() -> None:
@@ -107,13 +115,15 @@ def test_a_study_without_noise_costs_everything_for_ever() -> None:
         found = look(policy, silent)
         assert found.study.fits
         assert math.isinf(found.for_ever.after)
-        why = why_refused(policy, found, entries(silent), charge_of(STUDY))
+        why = refusal(policy, silent)
         assert "spent inf" in why
         assert "nothing fits any more" in why
 
 
 def refusal(policy: Policy, *studies: Study) -> str:
-    return why_refused(policy, look(policy, *studies), entries(*studies), charge_of(STUDY))
+    """Both lines of the site's log."""
+    found, charges = look(policy, *studies), charged(entries(*studies))
+    return f"{why_refused(found)}; {what_fits(policy, found, charges, charge_of(STUDY))}"
 
 
 def test_a_refusal_tells_the_figures_and_what_would_fit() -> None:
@@ -161,5 +171,5 @@ def test_a_refusal_names_no_rate_that_cannot_be_accounted_for() -> None:
     rare = make_study(training=training, privacy={"delta": 1e-9})
     policy = make_policy(study_epsilon=1e-3)
     charge = charge_of(rare)
-    why = why_refused(policy, budgets(policy, (), charge), (), charge)
+    why = what_fits(policy, budgets(policy, 0.0, (), charge), (), charge)
     assert why.endswith("not one round at q = 1.5e-06 would fit")

@@ -82,30 +82,6 @@ def test_keys_are_exchanged_while_the_site_trains(
     assert ledger.spent() > 0
 
 
-@pytest.mark.parametrize(("took", "leaves"), [(0.0, 5.0), (4.9, 5.0), (5.1, 10.0), (17.0, 20.0)])
-@pytest.mark.parametrize("works", [True, False])
-def test_what_training_gave_leaves_at_public_time_slots_only(
-    ledger: SqliteLedger, took: float, leaves: float, works: bool
-) -> None:
-    study = masked_study(cohort={"reply_slot": 5.0})
-    now, trainer = [100.0], FakeTrainer()
-    trainer.on_start = lambda: now.__setitem__(0, 100.0 + took)
-    if not works:
-        trainer.result = lambda adapter: np.full_like(adapter, np.nan)
-    agent = make_masked_agent(ledger, trainer, masked_rules(study), clock=lambda: now[0])
-    attempt = MaskedAttempt(study)
-    attempt.to(Stage.INPUT, agent)
-    assert agent._attempt is not None
-    assert agent._attempt.work.wait(10)
-    now[0] = 100.0 + leaves - 0.01
-    assert attempt.ask(agent) == Running()
-    assert [entry.state for entry in ledger.entries()] == [State.INTENT]
-    now[0] = 100.0 + leaves
-    answer = attempt.ask(agent)
-    assert isinstance(answer, MaskedInput) if works else refused(answer) == Reason.TRAINING_FAILED
-    assert [entry.state for entry in ledger.entries()] == [State.COMMITTED]
-
-
 def test_no_key_leaves_and_nothing_trains_without_a_durable_intent(
     agent: SiteAgent, trainer: FakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,10 +224,10 @@ def test_a_useless_result_does_not_leave_and_is_charged(
     trainer.result = result
     attempt = MaskedAttempt()
     attempt.to(Stage.INPUT, agent)
-    assert refused(attempt.patiently(agent)) == Reason.TRAINING_FAILED
+    assert refused(attempt.patiently(agent)) == Reason.NO_UPDATE
     assert ledger.spent() > 0
-    assert refused(attempt.ask(agent)) == Reason.TRAINING_FAILED
-    assert refused(attempt.ask(agent, Survivors((1, 2, 3)))) == Reason.TRAINING_FAILED
+    assert refused(attempt.ask(agent)) == Reason.NO_UPDATE
+    assert refused(attempt.ask(agent, Survivors((1, 2, 3)))) == Reason.NO_UPDATE
     assert ledger.rounds(attempt.study.digest()) == 1
 
 

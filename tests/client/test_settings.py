@@ -8,6 +8,7 @@ import pytest
 
 from client.settings import load_policy, load_site, runtime_folder
 from privacy.errors import ConfigError, DeploymentError
+from privacy.manifest import load_study
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 SITE = """
@@ -65,7 +66,10 @@ def test_commented_defaults_of_the_sample_policy_are_the_real_ones() -> None:
         for line in lines
         if line.startswith(("# max_", "# min_"))
     )
-    assert len(shown) == 14
+    assert len(shown) == 15
+    rounds = load_study(EXAMPLES / "study.toml").rounds
+    assert policy.max_lost_attempts is None
+    assert int(shown.pop("max_lost_attempts")) == 2 * rounds
     assert all(float(value) == getattr(policy, name) for name, value in shown.items())
 
 

@@ -40,6 +40,7 @@ from privacy.secagg.roster import propose, sign
 from privacy.secagg.server import Stage
 from privacy.wire.bodies import Running
 
+from .fakes import PausingClock
 from .hospital import Hospital, write_hospital, write_study
 from .masked import IDENTITIES, NAMES, ROSTER, SIGNED, MaskedAttempt, masked_study
 from .pictures import write_folder
@@ -69,7 +70,8 @@ def test_a_round_with_the_real_trainer(tmp_path: Path, tiny_base: Path) -> None:
         trainer = load_trainer(site, read(site, state), state, nothing)
         layout = trainer.layout
         masking = masking_of(site.rules, site.membership, layout.parameters)
-        agent = SiteAgent(site.rules, ledger, trainer, ProgressSource(), masking=masking)
+        clock = PausingClock()
+        agent = SiteAgent(site.rules, ledger, trainer, ProgressSource(), clock, masking=masking)
         adapter = np.zeros(layout.parameters, dtype=np.float32)
         attempt = MaskedAttempt(study, adapter=adapter, layout=layout)
         attempt.updates = dict.fromkeys(attempt.peers, adapter)
@@ -149,6 +151,8 @@ def test_the_real_process_trains_silently_and_ends_on_sigterm(
     from model.adapters import layout_of
 
     study = study_of(tiny_base, steps=100, noise_multiplier=20.0)
+    cohort = study.cohort.model_copy(update={"reply_slot": 60.0})
+    study = study.model_copy(update={"cohort": cohort})
     hospital = Hospital(tmp_path, module="client.agent")
     write_study(tmp_path / "study.toml", study)
     metadata = tmp_path / "tiles" / "metadata.csv"

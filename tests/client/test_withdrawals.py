@@ -180,6 +180,6 @@ def test_a_register_that_cannot_tell_stops_the_training(
         start(agent)
         refusal = collect(agent)
     assert isinstance(refusal, Refusal)
-    assert refusal.reason is Reason.TRAINING_FAILED
+    assert refusal.reason is Reason.NO_UPDATE
     assert inner(trainer).calls == 0
     assert "register cannot be read" in caplog.text

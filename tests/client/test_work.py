@@ -89,6 +89,6 @@ def test_an_attempt_without_a_thread_fails_and_the_next_one_works(
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", no_more_threads)
         start(agent)
-    assert refused(collect(agent)) == Reason.TRAINING_FAILED
+    assert refused(collect(agent)) == Reason.NO_UPDATE
     assert start(agent, round=2) == Started()
     assert isinstance(collect(agent, round=2), Update)

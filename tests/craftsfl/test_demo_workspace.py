@@ -12,6 +12,7 @@ from client.agent.startup import load
 from client.policy import SiteRules
 from client.settings import load_policy, load_site
 from craftsfl.demo.hospitals import real_members
+from craftsfl.demo.pace import LONGEST, SHORTEST, slot_for
 from craftsfl.demo.workspace import DemoOptions, Member, check_ours, clear, declare, write
 from craftsfl.operator import superlink_of
 from privacy.accounting import epsilon
@@ -33,6 +34,8 @@ def test_every_role_gets_settings_that_its_own_code_accepts(tmp_path: Path) -> N
     folder = tmp_path / "demo"
     clear(folder)
     made = write(DemoOptions(folder), members(tmp_path), DIGEST, port=12345)
+    slot = made.study.cohort.reply_slot
+    assert slot >= SHORTEST
     link = superlink_of(load_consortium(made.consortium))
     assert link.address == "127.0.0.1:12345"
     assert load_consortium(made.consortium).study == made.study_file
@@ -43,6 +46,8 @@ def test_every_role_gets_settings_that_its_own_code_accepts(tmp_path: Path) -> N
         assert loaded.membership.roster.member_named(hospital.name) is not None
         rules = SiteRules(site.name, made.study, load_policy(site.policy))
         rules.check()
+        assert rules.policy.min_reply_slot == slot
+        assert "THIS IS A DEMO" in site.policy.read_text()
         assert rules.declared_patients == hospital.declared_patients
         assert site.socket_path() == hospital.socket
         assert site.supernode is not None
@@ -59,7 +64,7 @@ def test_the_whole_study_fits_into_each_hospitals_budget(
 ) -> None:
     options = DemoOptions(tmp_path / "demo", rounds=rounds)
     clear(options.folder)
-    made = write(options, members(tmp_path), DIGEST, port=12345)
+    made = write(options, members(tmp_path), DIGEST, 12345, SHORTEST)
     policy = load_policy(load_site(made.hospitals[0].settings).policy)
     spent = epsilon([event_of(made.study)] * made.study.rounds, made.study.privacy.delta)
     assert 0.9 * policy.epsilon < spent <= policy.epsilon
@@ -143,7 +148,7 @@ def test_an_update_of_the_demo_fits_its_grid(tmp_path: Path) -> None:
     """Of noised updates, which move every parameter as far as Adam goes, next to none is cut."""
     options = DemoOptions(tmp_path / "demo")
     clear(options.folder)
-    made = write(options, members(tmp_path), DIGEST, port=12345)
+    made = write(options, members(tmp_path), DIGEST, 12345, SHORTEST)
     made.runtime.rmdir()
     training = made.study.training
     share = max(shares_of(made.study).values())
@@ -153,3 +158,11 @@ def test_an_update_of_the_demo_fits_its_grid(tmp_path: Path) -> None:
     encoding = Encoding(update.size, 3, terms.bits, terms.bound, bytes(32))
     decoded = encoding.decode_sum(encoding.encode(update), 1)
     assert np.linalg.norm(decoded - update) < 1e-3 * np.linalg.norm(update)
+
+
+@pytest.mark.parametrize(
+    ("patients", "probe", "slot"),
+    [(1950.0, 0.23, 40.0), (1950.0, 0.01, SHORTEST), (1950.0, 0.5, 90.0), (1e6, 1.0, LONGEST)],
+)
+def test_a_slower_machine_gets_a_longer_slot(patients: float, probe: float, slot: float) -> None:
+    assert slot_for(patients, probe) == slot

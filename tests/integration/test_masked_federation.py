@@ -91,7 +91,7 @@ class Sites:
             "rounds": rounds,
             "base": {"digest": folder_digest(base), "source": str(base)},
             "aggregation": {"strategy": "fedavg", "secure_aggregation": "required"},
-            "cohort": {"min_sites": 3, "round_deadline": 400.0, "reply_slot": 1.0},
+            "cohort": {"min_sites": 3, "round_deadline": 400.0, "reply_slot": 5.0},
             "sites": [{"name": name, "declared_patients": 100} for name in NAMES],
             "samples": {**values["samples"], "steps": 1},
             "secure_aggregation": {

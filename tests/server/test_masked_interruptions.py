@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from privacy.accounting import epsilon
 from privacy.errors import FederationError
+from privacy.events import event_of
 from privacy.wire.envelope import open_envelope
+from privacy.wire.offer import TrainMasked
 from privacy.wire.reasons import Reason
 from privacy.wire.secagg import (
     Advertisements,
@@ -60,6 +63,45 @@ def test_an_agent_that_restarts_has_dropped_out(consortium: MakeWorld, events: E
     assert (dropped["site"], dropped["exchange"]) == (site.name, "masked input")
     assert "does not know of this attempt" in dropped["reason"]
     assert [item.updates for item in read_status(world.url).history] == [4, 5]
+
+
+def test_a_site_without_an_update_has_dropped_out_and_its_charge_counts(
+    consortium: MakeWorld, events: Events
+) -> None:
+    world = consortium(4, rounds=2)
+    site = world.sites["site-003"]
+
+    def faults(node: int, number: int, request: bytes) -> Fault | None:
+        asked = open_envelope(request, limit=LARGE)
+        if node == world.nodes[site.name] and asked.round == 1 and isinstance(asked.body, Deliver):
+            site.refusals = [Reason.NO_UPDATE]
+        return None
+
+    world.faults = faults
+    run_federation(world.federation())
+    (dropped,) = events("site-dropped")
+    assert (dropped["site"], dropped["exchange"]) == (site.name, "masked input")
+    assert "late, or training failed; which of them never leaves it" in dropped["reason"]
+    (finished,) = (event for event in events("site-finished") if event["site"] == site.name)
+    two = epsilon([event_of(world.study)] * 2, world.study.privacy.delta)
+    assert (finished["round"], finished["epsilon"]) == (2, two)
+
+
+def test_a_site_is_asked_again_when_its_slot_has_come(consortium: MakeWorld) -> None:
+    world = consortium(3, rounds=1, cohort={"reply_slot": 40.0})
+    site, asked = world.sites["site-001"], []
+
+    def faults(node: int, number: int, request: bytes) -> Fault | None:
+        if node == world.nodes[site.name]:
+            asked.append((world.clock.now, type(open_envelope(request, limit=LARGE).body)))
+        return None
+
+    world.faults = faults
+    run_federation(world.federation())
+    (began,) = (at for at, body in asked if body is TrainMasked)
+    first, second = (at for at, body in asked if body is Deliver)
+    assert first < began + 5
+    assert began + 40 <= second < began + 45
 
 
 def test_a_site_that_is_loading_is_asked_again(consortium: MakeWorld, events: Events) -> None:

@@ -55,6 +55,7 @@ from server.inprocess import InProcessGrid
 from server.operation import Operation, operate
 from server.settings import load_consortium
 from tests.canaries import Find, Search, plant
+from tests.client.fakes import PausingClock
 from tests.client.pictures import write_folder
 from tests.server.fakes import FakeClock
 from tests.server.masked import identity_of
@@ -70,6 +71,7 @@ studies = ["any"]
 bases = ["any"]
 mechanisms = ["local"]
 observers = ["server"]
+min_reply_slot = 0.01
 secure_aggregation = "required"
 roster = "{roster}"
 """
@@ -236,7 +238,7 @@ def _agent(folder: Path, name: str, outside: Outside, stack: ExitStack) -> SiteA
     publish = progress.publish
     progress.publish = lambda event: (outside.progress.append(event), publish(event))[1]
     masking = masking_of(site.rules, site.membership, trainer.layout.parameters)
-    agent = SiteAgent(site.rules, ledger, trainer, progress, masking=masking)
+    agent = SiteAgent(site.rules, ledger, trainer, progress, PausingClock(), masking=masking)
     stack.callback(agent.stop, 30.0)
     return agent
 
@@ -349,7 +351,7 @@ def _check_that_much_happened(outside: Outside, study_file: Path) -> None:
     refused = [name for name, body in bodies if isinstance(body, Refusal)]
     assert refused == ["hillside"]
     assert next(body for _, body in bodies if isinstance(body, Refusal)) == Refusal(
-        Reason.TRAINING_FAILED
+        Reason.NO_UPDATE
     )
     assert "FileNotFoundError at" in outside.logged()
     assert "not used: 3" in outside.logged()

@@ -123,14 +123,14 @@ def test_mlflow_out_of_reach_is_a_warning(desk: Desk, events: Events) -> None:
 
 def test_a_failure_is_written_down_before_it_goes_on(desk: Desk, events: Events) -> None:
     for site in desk.sites.values():
-        site.start_refusal = Refusal(Reason.TRAINING_FAILED)
+        site.start_refusal = Refusal(Reason.NO_UPDATE)
     with pytest.raises(FederationError):
         operate(desk.operation())
     status = read_status(desk.settings.database_url())
     assert status.state is RunState.FAILED
     assert "Round 1 of 2 failed" in status.message
     (failed,) = events("run-failed")
-    assert "Training failed at the site" in failed["reason"]
+    assert "The site had no update" in failed["reason"]
     assert "craftsfl rounds start" in failed["hint"]
     assert not desk.settings.result_file().exists()
 

@@ -125,8 +125,8 @@ def test_an_agent_that_stays_away_is_dropped(make_world: MakeWorld, events: Even
 
 def test_too_few_updates_end_the_run_and_name_the_reasons(world: World, events: Events) -> None:
     for name in ("north", "harbour"):
-        world.sites[name].start_refusal = Refusal(Reason.TRAINING_FAILED)
-    with pytest.raises(FederationError, match=r"Round 1 of 2 failed.*harbour: Training failed"):
+        world.sites[name].start_refusal = Refusal(Reason.NO_UPDATE)
+    with pytest.raises(FederationError, match=r"Round 1 of 2 failed.*harbour: The site had no"):
         run_federation(world.federation())
     assert len(events("round-failed")) == 1
     assert read_status(world.url).history[0].state is AttemptState.FAILED

@@ -29,6 +29,7 @@ from privacy.wire.secagg import Survivors
 from server.inprocess import Drop, Fault
 from server.rounds import run_federation
 from server.status import read_status
+from tests.client.fakes import PausingClock
 from tests.privacy.ledger.ledgers import open_test_ledger
 from tests.server.fakes import LAYOUT, NODES, World, make_study
 from tests.server.masked import LARGE, MaskedWorld, identity_of
@@ -85,7 +86,12 @@ def world(
     world = World(tmp_path, study)
     agents = {
         name: SiteAgent(
-            SiteRules(name, study, POLICY), ledgers[name], OneUp(), ProgressSource(), plain=True
+            SiteRules(name, study, POLICY),
+            ledgers[name],
+            OneUp(),
+            ProgressSource(),
+            PausingClock(),
+            plain=True,
         )
         for name in NODES
     }
@@ -118,7 +124,9 @@ def masked(
             rules = SiteRules(name, world.study, Policy.model_validate(policy))
             made = masking_of(rules, Membership(identity_of(name), roster), LAYOUT.parameters)
             masking = replace(made, effects=Effects(clock=world.clock.time))
-            agent = SiteAgent(rules, ledgers[name], OneUp(), ProgressSource(), masking=masking)
+            agent = SiteAgent(
+                rules, ledgers[name], OneUp(), ProgressSource(), PausingClock(), masking=masking
+            )
             stack.callback(agent.stop, 5.0)
             world.handlers[node] = agent.handle
         yield world, ledgers

@@ -116,6 +116,15 @@ def test_nothing_costs_nothing_and_no_noise_everything() -> None:
     assert not budget.admits([NOISELESS])
 
 
+def test_what_others_cost_is_one_number_beside_which_the_rest_is_read() -> None:
+    own, others = [DEMO] * 2, [PoissonGaussian(0.1, 2.0, 1.0, 7), DEMO]
+    filtered = RenyiFilter(8, 20.0, 1e-5)
+    beside = filtered.divergence(others)
+    assert filtered.epsilon(own, beside) == pytest.approx(filtered.epsilon(own + others), rel=1e-12)
+    assert filtered.epsilon([], beside) == filtered.epsilon(others)
+    assert filtered.epsilon(own, filtered.divergence([NOISELESS])) == math.inf
+
+
 def test_the_suggested_order_is_the_best_for_gaussians() -> None:
     def most_steps(order: int) -> int:
         filter_ = RenyiFilter(order, 4.0, 1e-5)

@@ -1,0 +1,140 @@
+"""A site agent, masked or plain, and a coordinator that asks what it likes when it likes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from client.agent.site_agent import SiteAgent
+from privacy.ledger import SqliteLedger, State
+from privacy.manifest import Study
+from privacy.secagg.server import Stage
+from privacy.wire.bodies import Body, Collect, Hello, Refusal, StartTraining, Update
+from privacy.wire.offer import TrainMasked
+from privacy.wire.reasons import Reason
+from privacy.wire.secagg import MaskedInput, Survivors, UnmaskRequest
+
+from .fakes import LAYOUT, RUN, FakeTrainer, make_agent, make_rules, message, opened
+from .fakes import start_message as plain_start
+from .masked import MaskedAttempt, make_masked_agent, masked_rules, masked_study
+from .studies import make_study
+
+SLOT = 5.0
+BEGAN = 100.0
+Mode = Literal["plain", "masked"]
+Outcome = Literal["in time", "raises", "not finite", "wrong shape", "late", "never done"]
+DROPS_OUT: tuple[Outcome, ...] = ("raises", "not finite", "wrong shape", "late", "never done")
+
+
+@dataclass
+class Now:
+    """Seconds that pass when the test says so."""
+
+    at: float = BEGAN
+
+    def __call__(self) -> float:
+        return self.at
+
+
+@dataclass
+class Side:
+    """One agent, and a coordinator that may ask what it likes whenever it likes."""
+
+    mode: Mode
+    ledger: SqliteLedger
+    changes: dict[str, Any] = field(default_factory=dict)  # of the study
+    policy: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        cohort = {"min_sites": 3 if self.mode == "masked" else 1, "reply_slot": SLOT}
+        make: Callable[..., Study] = masked_study if self.mode == "masked" else make_study
+        self.study = make(cohort=cohort, **self.changes)
+        self.now, self.trainer = Now(), FakeTrainer()
+        self.attempts: dict[tuple[int, int, int], MaskedAttempt] = {}
+        self.agent = self._agent()
+
+    def _agent(self) -> SiteAgent:
+        if self.mode == "masked":
+            rules = masked_rules(self.study, **self.policy)
+            return make_masked_agent(self.ledger, self.trainer, rules, clock=self.now)
+        rules = make_rules(study=self.study, policy=self.policy)
+        return make_agent(self.ledger, self.trainer, rules, self.now)
+
+    def begin(self, *, run: int = RUN, round: int = 1, attempt: int = 1) -> Body:
+        """The agent's answer to the first message of an attempt; keys and shares follow it."""
+        key = (run, round, attempt)
+        if self.mode == "plain":
+            return opened(
+                self.agent.handle(plain_start(self.study, run=run, round=round, attempt=attempt))
+            ).body
+        made = self.attempts[key] = MaskedAttempt(self.study, run=run, round=round, attempt=attempt)
+        answer = made.ask(self.agent)
+        if not isinstance(answer, Refusal):
+            made.to(Stage.INPUT, self.agent)
+        return answer
+
+    def look(self, *, run: int = RUN, round: int = 1, attempt: int = 1) -> bytes:
+        """The bytes of the answer to "is it done?"."""
+        if self.mode == "plain":
+            return self.agent.handle(message(Collect(), run=run, round=round, attempt=attempt))
+        made = self.attempts[run, round, attempt]
+        return self.agent.handle(made.envelope(made.request()))
+
+    def body(self, answer: bytes) -> Body:
+        """What those bytes say."""
+        for made in self.attempts.values():
+            return made.opened(answer)
+        return opened(answer).body
+
+    def others(self) -> list[bytes]:
+        """The answers to all other messages that a coordinator could send in its place."""
+        key = {"run": RUN, "round": 1, "attempt": 1}
+        start = StartTraining(self.study.digest(), LAYOUT.fingerprint(), np.zeros(4, np.float32))
+        bodies: list[Body] = [Hello(self.study.digest()), start, Survivors((1, 2, 3))]
+        bodies += [UnmaskRequest(((1, bytes(64)),)), Collect()]
+        if self.mode == "masked":
+            made = self.attempts[RUN, 1, 1]
+            bodies += [TrainMasked(made.offer, made.start), TrainMasked(made.offer, start)]
+            bodies.remove(Collect())
+        return [self.agent.handle(message(body, **key)) for body in bodies]
+
+    def trains(self, outcome: Outcome) -> None:
+        """What becomes of the attempts that begin from now on."""
+        self.trainer.result = {
+            "not finite": lambda adapter: np.full_like(adapter, np.nan),
+            "wrong shape": lambda adapter: adapter[1:],
+        }.get(outcome, np.ones_like)
+
+        def on_start() -> None:
+            if outcome == "raises":
+                raise MemoryError
+            if outcome == "late":
+                self.now.at = BEGAN + SLOT + 0.01
+
+        self.trainer.on_start = on_start
+        if outcome == "never done":
+            self.trainer.gate.clear()
+
+    def settled(self) -> None:
+        """Wait until training has come as far as it will."""
+        attempt = self.agent._attempt
+        assert attempt is not None
+        if self.trainer.gate.is_set():
+            assert attempt.work.wait(10)
+        else:
+            assert self.trainer.entered.wait(10)
+
+    @property
+    def states(self) -> list[State]:
+        return [entry.state for entry in self.ledger.entries()]
+
+
+def is_update(side: Side, answer: bytes) -> bool:
+    return isinstance(side.body(answer), Update | MaskedInput)
+
+
+def no_update(side: Side, answer: bytes) -> bool:
+    return side.body(answer) == Refusal(Reason.NO_UPDATE)
