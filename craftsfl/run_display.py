@@ -122,6 +122,8 @@ class RunDisplay:
         elif name in ("site-missing", "site-refused", "site-dropped"):
             self._sites[site] = "out"
             self.note(f"{site} {_how(event)}: {event.get('reason', '')}")
+        elif name == "node-refused":
+            self.note(f"node {event['node']} is refused: {event['reason']}")
         elif name == "site-joined":
             self._sites[site] = "joined"
             self.note(f"{site} joined")

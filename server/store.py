@@ -98,6 +98,13 @@ class Store:
         """The server refuses a site: what it says contradicts the study."""
         self._put_site(facts, node, SiteState.REFUSED, reason)
 
+    def node_refused(self, node: int, reason: str) -> None:
+        """A node may not speak for the site that it names; no site's name has a space in it."""
+        row = SiteRow(run=self._run, name=f"node {node}", node=str(node), declared_patients=0)
+        row.state, row.reason = SiteState.REFUSED, reason
+        with self._transaction() as session:
+            session.merge(row)
+
     def site_missing(self, name: str, reason: str) -> None:
         """A site has not answered in time."""
         with self._transaction() as session:

@@ -15,13 +15,14 @@ from client.policy import SiteRules
 from privacy.errors import ConfigError, ModelError
 from privacy.identity import Identity, fingerprint
 from privacy.ledger import AttemptKey
+from privacy.secagg import transcript
 from privacy.secagg.agreement import model_digest, policy_of, shares_of
 from privacy.secagg.client import Effects, SecAggClient
 from privacy.secagg.encoding import Encoding
 from privacy.secagg.offer import Expected, SecAggPolicy
 from privacy.secagg.refusals import Refused
 from privacy.secagg.roster import Roster
-from privacy.wire.bodies import StartTraining
+from privacy.wire.bodies import SignedFacts, SiteFacts, StartTraining
 from privacy.wire.checks import Check
 from privacy.wire.codec import Vector
 from privacy.wire.offer import Mechanism, Offer
@@ -58,6 +59,11 @@ class Membership:
                 "needed.",
                 "Take the roster that the consortium has signed for this study.",
             )
+
+    def signed(self, run: int, node: int, facts: SiteFacts) -> SignedFacts:
+        """`facts` as this site's own, for the node that a server knows it by in `run`."""
+        text = transcript.site_facts(run, node, facts)
+        return SignedFacts(facts, self.identity.sign(text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,7 +180,7 @@ class SiteAgent:
             return Refusal(Reason.STOPPED)
         match body:
             case Hello():
-                return self._hello(body)
+                return self._hello(key.run, body)
             case StartTraining() if self._masking is None:
                 return self._start(key, body, hashlib.sha256(data).digest())
             case Collect() if self._masking is None:
@@ -193,11 +193,11 @@ class SiteAgent:
                 return self._exchange(key, body, self._masking)
         return Refusal(Reason.UNKNOWN_KIND)
 
-    def _hello(self, hello: Hello) -> Body:
+    def _hello(self, run: int, hello: Hello) -> Body:
         if hello.study_digest != self._charge.study_digest:
             return Refusal(Reason.WRONG_STUDY)
         rules = self._rules
-        return SiteFacts(
+        facts = SiteFacts(
             name=rules.name,
             declared_patients=rules.declared_patients,
             study_digest=self._charge.study_digest,
@@ -211,6 +211,9 @@ class SiteAgent:
             delta=rules.study.privacy.delta,
             masked=self._masking is not None,
         )
+        if self._masking is None:
+            return facts
+        return self._masking.membership.signed(run, hello.node, facts)
 
     def _start(self, key: AttemptKey, start: StartTraining, request: bytes) -> Body:
         refusal = self._mismatch(start)
