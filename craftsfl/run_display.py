@@ -119,7 +119,7 @@ class RunDisplay:
             )
         elif name == "round-failed":
             self.note(f"round {event['round']} failed: {event['reason']}")
-        elif name in ("site-missing", "site-refused", "site-dropped"):
+        elif name in ("site-missing", "site-refused", "site-dropped", "site-left-out"):
             self._sites[site] = "out"
             self.note(f"{site} {_how(event)}: {event.get('reason', '')}")
         elif name == "node-refused":

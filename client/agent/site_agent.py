@@ -246,6 +246,7 @@ class SiteAgent:
         client = masking.client(key, body.start, self._newest)
         masking.check_cohort(body.offer)
         advertise = client.receive(body.offer)
+        masking.note_offer(body.offer)
         self._ledger.intent(key, self._charge)
         training = masking.training(self._trainer, client.encoding)
         work = self._work(key, body.start.adapter, training)
@@ -265,7 +266,7 @@ class SiteAgent:
             if result is not None and self._in_slot(attempt):
                 return self._masked(attempt, attempt.client, body, result)
         if isinstance(answer, Consistency):
-            masking.note_signed(attempt.client)
+            masking.note_signed(key.round, attempt.client)
         return answer
 
     def _masked(

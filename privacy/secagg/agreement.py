@@ -14,7 +14,7 @@ from privacy.errors import ConfigError, SecAggError
 from privacy.manifest import SecureAggregation, Study
 from privacy.secagg import transcript
 from privacy.secagg.chain import in_force, read_chain
-from privacy.secagg.offer import SecAggPolicy
+from privacy.secagg.offer import SecAggPolicy, withstood
 from privacy.secagg.roster import Roster
 from privacy.secagg.width import check_width
 from privacy.wire.bodies import StartTraining
@@ -81,12 +81,17 @@ def offer_seconds(study: Study) -> int:
 
 
 def policy_of(study: Study, roster: Roster, parameters: int, colluders: int = 0) -> SecAggPolicy:
-    """The rules of a site in `study`; `colluders` is what its own policy asks for beside."""
+    """The rules of a site in `study`; `colluders` is what its own policy asks for at least.
+
+    Unless more is asked for, n_c is the most that every cohort of the study withstands: the
+    threshold follows from the cohort's size alone, so that costs nothing.
+    """
+    settings, sites = settings_of(study), len(study.sites)
     return SecAggPolicy(
         roster_digest=roster.digest(),
         terms=terms_of(study, parameters),
         n_min=study.smallest_cohort,
-        n_c=max(colluders, settings_of(study).colluders),
+        n_c=max(colluders, settings.colluders, withstood(study.smallest_cohort, sites)),
         longest_offer=offer_seconds(study) + CLOCK_SKEW,
     )
 
