@@ -9,6 +9,7 @@ from rich.console import Console
 
 from craftsfl.cli import demo, model, rounds, site
 from privacy.errors import CraftsflError
+from privacy.shown import printable
 
 INTERRUPTED = 130
 FAILED = 1
@@ -57,5 +58,5 @@ def main() -> None:
 
 
 def _plain(text: str) -> str:
-    """Keep rich from reading brackets in `text` as markup."""
-    return text.replace("[", "\\[")
+    """Keep rich from reading brackets in `text` as markup, and a terminal from obeying it."""
+    return printable(text).replace("[", "\\[")

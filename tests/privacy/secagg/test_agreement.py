@@ -133,6 +133,28 @@ def test_the_newest_roster_is_in_force(tmp_path: Path, study: Study) -> None:
     assert in_force([SIGNED, later], later.roster.digest()) == later.roster
 
 
+def test_a_study_of_more_than_three_sites_has_a_signed_membership(
+    tmp_path: Path, study: Study
+) -> None:
+    """{1,2,3,4} and {1,2,3,5} of one large consortium: each needs its own members' signatures."""
+    names = (*NAMES, "valley", "moor")
+    large, file = signed_roster(names), tmp_path / "roster.cfl"
+    write_chain(file, [large])
+    pin = {"roster": large.roster.digest().hex()}
+
+    def over(*chosen: str) -> Study:
+        sites = [{"name": name, "declared_patients": 10} for name in chosen]
+        values = {**study.model_dump(mode="json"), "sites": sites}
+        return changed(Study.model_validate(values), secure_aggregation=pin)
+
+    assert roster_in_force(over(*names), file) == large.roster
+    with pytest.raises(ConfigError, match="do not list the same sites: moor"):
+        roster_in_force(over(*names[:4]), file)
+    with pytest.raises(ConfigError, match="do not list the same sites: moor, west"):
+        roster_in_force(over(*names[:4], "west"), file)
+    assert roster_in_force(over(*names[:3]), file) == large.roster  # three have one cohort only
+
+
 def test_a_chain_without_the_pinned_roster_is_refused(study: Study) -> None:
     other = signed_roster(("north", "harbour", "west"))
     for chain in ([other], []):
