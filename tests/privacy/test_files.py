@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -90,3 +91,22 @@ def test_where_it_fails_the_old_file_stays_and_nothing_is_left(tmp_path: Path) -
 def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_private(tmp_path / "gone" / "kept", b"")
+
+
+def test_nobody_writes_a_file_under_a_temporary_name_of_their_own() -> None:
+    """One function does, so that no writer forgets what a planted link could do to it."""
+    root = Path(files.__file__).parent.parent
+    packages = ("craftsfl", "client", "server", "strategies", "model", "privacy")
+    sources = [file for name in packages for file in (root / name).rglob("*.py")]
+    allowed = {
+        "privacy/files.py",
+        "model/cache.py",  # from a folder that tempfile has made, random and of mode 0700
+        "client/training/encoding.py",  # the same
+        "model/stage_one/checkpoints.py",  # a folder, made anew with mode 0700
+        "model/stage_one/export.py",  # within the run's own folder, whose files exist already
+        "privacy/ledger/files.py",  # made exclusively, linked to its name: never replaces
+    }
+    moves = re.compile(r"\b\w*\.(rename|replace)\((?:path|target|out|file|record|self\.file)\b")
+    found = {str(file.relative_to(root)) for file in sources if moves.search(file.read_text())}
+    assert found <= allowed
+    assert "model/cache.py" in found  # the pattern still finds something
