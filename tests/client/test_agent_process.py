@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -54,6 +55,8 @@ def test_a_site_serves_a_round_and_logs_no_health_data(hospital: Hospital) -> No
     attempt.to(Stage.DONE, hospital)
     assert np.allclose(attempt.total(), (1 + 2 * 2 + 3 * 3) / 6, atol=5e-3)
     assert hospital.terminate() == 0
+    journal = json.loads((hospital.state / "cohorts.json").read_text())
+    assert journal == {attempt.study.digest().hex(): {"1": [1, 2, 3]}}
     assert "that are not used: 1; " in hospital.log
     assert "canary" not in hospital.log
     assert "canary-file-3-1.png" in (hospital.state / "quarantine.csv").read_text()

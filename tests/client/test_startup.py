@@ -277,6 +277,17 @@ def test_ids_of_examinations_are_refused_and_overruled_loudly(
     assert "S21" not in caplog.text
 
 
+@pytest.mark.parametrize(("planned", "told"), [(0, False), (1, True)])
+def test_how_many_may_collude_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, planned: int, told: bool
+) -> None:
+    study = masked_study(4, privacy={"noise_colluders": planned})
+    with caplog.at_level("INFO", "craftsfl.agent"):
+        load(write_hospital(tmp_path, study=study))
+    assert "A sum is of 3 to 4 sites. Of the others 1 may side with the coordinator" in caplog.text
+    assert ("noise_colluders = 1" in caplog.text) is told
+
+
 def with_passphrase(folder: Path, line: bytes) -> Path:
     """A hospital whose key has the passphrase "correct horse"."""
     settings = write_hospital(folder, study=masked_study())
