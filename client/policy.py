@@ -9,7 +9,7 @@ from client.settings import ANY, Policy
 from privacy.accounting.bounds import largest_delta
 from privacy.errors import ConfigError, PolicyError
 from privacy.manifest import Study
-from privacy.secagg.offer import most_colluders
+from privacy.secagg.offer import most_absent, most_colluders
 
 _DECLARED_FACTOR = 2  # how far rounding may take the declared from the true cohort size
 
@@ -121,6 +121,13 @@ class SiteRules:
         sites = len(study.sites)
         if policy.max_colluders > most_colluders(sites):
             yield f"{sites} sites do not withstand max_colluders {policy.max_colluders}"
+        absent = most_absent(sites) if policy.max_absent is None else policy.max_absent
+        if sites - study.smallest_cohort > absent:
+            yield (
+                f"a sum may lack {sites - study.smallest_cohort} of {sites} sites "
+                f"(cohort.min_sites), and max_absent is {absent}: the more may be left out, the "
+                "more sums the coordinator can compare"
+            )
         if study.smallest_cohort < policy.min_cohort:
             yield (
                 f"a sum may be of {study.smallest_cohort} sites (cohort.min_sites), which is below "

@@ -94,7 +94,11 @@ class Policy(Strict):
     # "plain": for studies in one process; no site agent is served with it.
     secure_aggregation: Literal["required", "plain"] = "required"
     roster: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # with "required"
-    max_colluders: Annotated[int, Field(ge=0)] = 0  # so many sites may side with the coordinator
+    # So many sites at least may side with the coordinator, and the masks hold; 0: no demand beside
+    # what they withstand anyway, which is the most that the cohort's size allows.
+    max_colluders: Annotated[int, Field(ge=0)] = 0
+    # So many of the study's sites may a sum lack; None: `privacy.secagg.offer.most_absent`.
+    max_absent: Annotated[int, Field(ge=0)] | None = None
     min_cohort: Annotated[int, Field(ge=SMALLEST_COHORT)] = SMALLEST_COHORT  # sites in a sum
     # How the studies add up: (epsilon, delta) summed, or a Renyi filter of a fixed order.
     across_studies: Literal["sum", "rdp-filter"] = "sum"

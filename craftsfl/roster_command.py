@@ -26,8 +26,10 @@ from privacy.errors import ConfigError, SecAggError
 from privacy.identity import Identity, fingerprint, load_identity
 from privacy.secagg.card import SiteCard, read_card
 from privacy.secagg.chain import in_force, read_chain, write_chain
+from privacy.secagg.history import check_history, ids_given
 from privacy.secagg.roster import Member, Roster, SignedRoster, merge, sign
 from privacy.secagg.roster import propose as propose_roster
+from privacy.visible import marked
 
 PASSPHRASE = "CRAFTSFL_IDENTITY_PASSPHRASE"  # in the environment, where nobody can be asked
 
@@ -52,13 +54,15 @@ def propose(out: Path, proposal: Proposal) -> None:
         write_chain(out, [_first(proposal, cards)])
     else:
         chain = read_chain(proposal.after)
-        write_chain(out, [*chain, _successor(proposal, cards, _newest(chain))])
+        _newest(chain)
+        write_chain(out, [*chain, _successor(proposal, cards, [one.roster for one in chain])])
     show(out)
 
 
 def sign_roster(file: Path, key: Path, others: Sequence[Path]) -> None:
     """Add this site's signature, and those of `others`, to the last roster of `file`."""
     chain = read_chain(file)
+    check_history(one.roster for one in chain)
     last = reduce(merge, [read_chain(other)[-1] for other in others], chain[-1])
     before = _newest(chain[:-1]) if len(chain) > 1 else None
     Console().print(
@@ -71,11 +75,14 @@ def sign_roster(file: Path, key: Path, others: Sequence[Path]) -> None:
 
 
 def show(file: Path, *, as_json: bool = False) -> None:
-    """Print the newest roster of `file`, its signatures and its fingerprint."""
+    """Print the newest roster of `file`, its signatures and its fingerprint.
+
+    Letters beyond ASCII are marked with their code points: names are what others have written.
+    """
     chain = read_chain(file)
     signed, state = chain[-1], _state(chain)
     if as_json:
-        print(json.dumps(_facts(chain, state), ensure_ascii=False))  # noqa: T201 - the output
+        print(json.dumps(_facts(chain, state)))  # noqa: T201 - the output
         return
     console = Console()
     roster = signed.roster
@@ -108,20 +115,26 @@ def _first(proposal: Proposal, cards: Sequence[SiteCard]) -> SignedRoster:
     return propose_roster(members, quorum, consortium=proposal.consortium)
 
 
-def _successor(proposal: Proposal, cards: Sequence[SiteCard], before: Roster) -> SignedRoster:
-    """Known names keep their ids, with a new key where a card brings one; ids are never reused."""
+def _successor(
+    proposal: Proposal, cards: Sequence[SiteCard], rosters: Sequence[Roster]
+) -> SignedRoster:
+    """Names keep their ids, with a new key where a card brings one; so does who comes back.
+
+    Ids are never reused, also not those of members that left long ago.
+    """
+    before, given = rosters[-1], ids_given(rosters)
     members = {member.name: member for member in before.members}
     strangers = [name for name in proposal.without if name not in members]
     if strangers:
         raise ConfigError(f"The roster does not list {strangers[0]}.", "See it: roster show FILE")
-    following = max(member.site for member in before.members) + 1
     for card in cards:
-        known = members.get(card.name)
-        members[card.name] = _member(known.site if known else following, card)
-        following += known is None
+        site = given.setdefault(card.name, max(given.values()) + 1)
+        members[card.name] = _member(site, card)
     kept = [member for name, member in members.items() if name not in proposal.without]
     quorum = proposal.quorum or len(kept) // 2 + 1
-    return propose_roster(kept, quorum, predecessor=before)
+    signed = propose_roster(kept, quorum, predecessor=before)
+    check_history([*rosters, signed.roster])
+    return signed
 
 
 def _member(site: int, card: SiteCard) -> Member:
@@ -158,7 +171,7 @@ def _members(signed: SignedRoster) -> Table:
     table = Table("id", "name", "organisation", "key's fingerprint")
     for member in signed.roster.members:
         key = fingerprint(member.public_key)
-        table.add_row(str(member.site), member.name, escape(member.organisation), key)
+        table.add_row(str(member.site), member.name, escape(marked(member.organisation)), key)
     return table
 
 

@@ -119,9 +119,11 @@ class RunDisplay:
             )
         elif name == "round-failed":
             self.note(f"round {event['round']} failed: {event['reason']}")
-        elif name in ("site-missing", "site-refused", "site-dropped"):
+        elif name in ("site-missing", "site-refused", "site-dropped", "site-left-out"):
             self._sites[site] = "out"
             self.note(f"{site} {_how(event)}: {event.get('reason', '')}")
+        elif name == "node-refused":
+            self.note(f"node {event['node']} is refused: {event['reason']}")
         elif name == "site-joined":
             self._sites[site] = "joined"
             self.note(f"{site} joined")

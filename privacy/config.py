@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from privacy.errors import ConfigError
+from privacy.visible import marked
 
 
 class Strict(BaseModel):
@@ -58,7 +59,7 @@ def check(values: object, model: type[Settings], *, where: str) -> Settings:
 
 
 def _explain(detail: ErrorDetails, model: type[BaseModel]) -> str:
-    name = ".".join(str(part) for part in detail["loc"]) or "(the whole file)"
+    name = marked(".".join(str(part) for part in detail["loc"])) or "(the whole file)"
     if detail["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(detail["loc"][-1]), _known_names(model), n=1)
         return f"unknown key {name}" + (f" (did you mean {near[0]}?)" if near else "")

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from privacy.config import Strict, load_toml
 from privacy.losses import LossName
-from privacy.secagg.offer import SMALLEST_COHORT, most_colluders
+from privacy.secagg.offer import SMALLEST_COHORT, most_colluders, withstood
 from privacy.secagg.width import MAX_BITS, MIN_BITS, relative_error
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -128,6 +128,9 @@ class Privacy(Strict):
 
     delta: Annotated[float, Field(gt=0, lt=1e-3)]
     attempts: Count = 1  # cap on attempts a round; every attempt is an event of its own
+    # So many colluding sites the noise has to survive, where sites add shares of it. Where each
+    # adds all of its own ("local") that is so whoever colludes, and this changes nothing.
+    noise_colluders: Annotated[int, Field(ge=0)] = 0
 
 
 class Aggregation(Strict):
@@ -235,6 +238,7 @@ class Study(Strict):
             )
         if self.secure_aggregation is not None:
             _check_masking(self.secure_aggregation, len(self.sites))
+        _check_noise_colluders(self)
         if (self.training.loss == "stage-two") != (self.stage_two is not None):
             raise ValueError(
                 'the table [stage_two] is needed exactly where training.loss is "stage-two"'
@@ -253,11 +257,13 @@ class Study(Strict):
     def digest(self) -> bytes:
         """SHA-256 (32 bytes) of the manifest's canonical JSON: layout and comments do not count."""
         values = self.model_dump(mode="json")
-        # Studies that use neither keep the digest that they had before there were such fields.
+        # Studies that use none of these keep the digest that they had before there were any.
         if self.stage_two is None:
             del values["stage_two"]
         if not self.adapter.frozen_a:
             del values["adapter"]["frozen_a"]
+        if not self.privacy.noise_colluders:
+            del values["privacy"]["noise_colluders"]
         text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(b"craftsfl/study/v1\0" + text.encode("ascii")).digest()
 
@@ -278,6 +284,16 @@ def _check_masking(settings: SecureAggregation, sites: int) -> None:
         raise ValueError(
             f"secure_aggregation.bits = {settings.bits} cannot keep the mean of {sites} sites "
             f"within tolerated_error = {settings.tolerated_error:g}, however small the adapter"
+        )
+
+
+def _check_noise_colluders(study: Study) -> None:
+    """Whom the masks do not withstand has the single shares of noise, however many there are."""
+    most = withstood(study.smallest_cohort, len(study.sites)) if study.masked else 0
+    if study.privacy.noise_colluders > most:
+        raise ValueError(
+            f"privacy.noise_colluders is {study.privacy.noise_colluders}, but the masks of this "
+            f"study withstand {most}"
         )
 
 

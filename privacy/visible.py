@@ -1,10 +1,15 @@
 """Texts of others, for a terminal: what cannot be seen is written out, so that it cannot act.
 
 A picture's prompt, a tensor's name or a file's name may hold terminal escapes (ECMA-48), signs
-that turn the direction of a line (UAX 9) or signs without any width.
+that turn the direction of a line (UAX 9) or signs without any width: `visible` writes them out.
+A name, by which somebody is recognised, is shown by `marked`: there a Cyrillic letter that looks
+like a Latin one carries its code point as well.
 """
 
 from __future__ import annotations
+
+import unicodedata
+from typing import Final
 
 # Printable for Python, and yet nothing is seen: fillers, joiners, variation selectors, blanks
 # (Unicode's Default_Ignorable_Code_Point where `isprintable` does not refuse it, and U+2800).
@@ -42,3 +47,20 @@ def _written(sign: str) -> str:
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+_OPEN: Final = "{"  # those of a name itself are marked too, so that no mark can be forged
+_CLOSE: Final = "}"
+
+
+def marked(name: str) -> str:
+    """A name as it is shown: "Köln" becomes "Kö{U+00F6}ln"; a plain ASCII one stays as it is."""
+    return "".join(map(_marked, name))
+
+
+def _marked(char: str) -> str:
+    if char.isascii() and char.isprintable() and char not in (_OPEN, _CLOSE):
+        return char
+    # A letter from right to left would take the mark behind it along to its own side.
+    letter = char.isalpha() and unicodedata.bidirectional(char) == "L" and not char.isascii()
+    return (char if letter else "") + f"{_OPEN}U+{ord(char):04X}{_CLOSE}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.errors import DeploymentError, FederationError
+from privacy.files import write_public
 
 Vector = NDArray[np.float32]
 _ADAPTER = "adapter"
@@ -60,19 +60,9 @@ def write_durably(path: Path, data: bytes) -> None:
 
     Raises `DeploymentError` where the disk is full or the folder cannot be written.
     """
-    temporary = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_public(path, data)
     except OSError as error:
         raise DeploymentError(
             f"{path} cannot be written: {error.strerror}.",

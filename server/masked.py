@@ -131,6 +131,9 @@ class MaskedAttempt:
 
     def _open(self, now: float) -> None:
         requests = dict(self._server.requests())
+        if self._server.stage in (Stage.ADVERTISE, Stage.CONSISTENCY):  # it names the cohort, or U3
+            names = [self._sites[site].name for site in requests]
+            self._post.store.narrow_cohort(self._post.study, self._order.round, names)
         if self._server.stage is Stage.ADVERTISE:
             requests = dict.fromkeys(requests, TrainMasked(self._server.offer(), self._start))
         for site in requests:

@@ -1,4 +1,10 @@
-"""Who takes part: every node is greeted, and what a site says of itself must fit the study."""
+"""Who takes part: every node is greeted, and what a site says of itself must fit the study.
+
+Anybody whose node is registered may say anything. With a signed roster a node speaks for a site
+only once the site's key has signed what it says, for this run and this very node; one that fails
+is turned away by its node id, and nothing that it says keeps the site itself, or the run, waiting
+or away. Without a roster (a plain study, in one process) nodes are taken at their word.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +15,11 @@ from flwr.serverapp import Grid
 
 from model.layout import Layout
 from privacy.errors import FederationError
+from privacy.identity import verify
 from privacy.manifest import Study
+from privacy.secagg import transcript
 from privacy.secagg.roster import Roster as Consortium
-from privacy.wire.bodies import Hello, Refusal, SiteFacts
+from privacy.wire.bodies import Hello, Refusal, SignedFacts, SiteFacts
 from privacy.wire.envelope import Envelope
 from privacy.wire.reasons import Reason, explain
 from server.clock import Clock, Timing
@@ -60,8 +68,8 @@ class Desk:
 class Roster:
     """The nodes of a run, and which site each of them speaks for.
 
-    Two nodes that claim one name end the run with a `FederationError`: one of the two is not what
-    it says, and nobody but a person can tell which.
+    Without a signed roster two nodes that claim one name end the run with a `FederationError`:
+    one of the two is not what it says, and nobody but a person can tell which.
     """
 
     def __init__(self, desk: Desk) -> None:
@@ -139,19 +147,60 @@ class Roster:
         if entry.facts is not None:
             return  # the answer to a greeting that was sent twice
         match reply.answer:
-            case SiteFacts() as facts:
+            case SignedFacts() as signed if self._desk.consortium is not None:
+                self._hear(reply.request.node, entry, signed, self._desk.consortium)
+            case SiteFacts() as facts if self._desk.consortium is None:
                 self._admit(reply.request.node, entry, facts)
+            case SiteFacts(name=name) if self._desk.consortium is not None:
+                self._turn_away(reply.request.node, entry, _unproved(name))
             case Refusal(reason=reason):
                 entry.trouble = explain(reason)
                 entry.settled = reason not in TRY_AGAIN
+                if entry.settled:
+                    self._tell_node(reply.request.node, entry.trouble)
             case Failure() as failure:
                 entry.trouble = failure.explain() + "."
             case _:
                 entry.trouble, entry.settled = "It answered a greeting with something else.", True
         self._ask_later(entry)
 
+    def _hear(self, node: int, entry: _Node, signed: SignedFacts, consortium: Consortium) -> None:
+        """Admit the node if the site that it names has signed what it says, for this node."""
+        facts, member = signed.facts, consortium.member_named(signed.facts.name)
+        if member is None:
+            if self._desk.study.site(facts.name) is None:
+                self._turn_away(node, entry, f"It calls itself {facts.name}, which is no member.")
+            else:
+                self._admit(node, entry, facts)  # only to be refused by name
+            return
+        text = transcript.site_facts(self._desk.run, node, facts)
+        if not verify(member.public_key, signed.signature, text):
+            self._turn_away(node, entry, _unproved(facts.name))
+            return
+        other = self._other_node(node, facts.name)
+        if other is None:
+            self._admit(node, entry, facts)
+            return
+        # Whoever came first stays, so nothing under way changes; this one is asked again later.
+        reason = (
+            f"Node {other} speaks for {facts.name} already, with the same key. Stop one of them."
+        )
+        self._turn_away(node, entry, reason, settled=False)
+
+    def _turn_away(self, node: int, entry: _Node, reason: str, *, settled: bool = True) -> None:
+        """A node that may not speak for the site that it names; the site's own record is kept."""
+        told = entry.trouble == reason
+        entry.trouble, entry.settled = reason, settled
+        if not told:
+            self._desk.store.node_refused(node, reason)
+            self._tell_node(node, reason)
+
+    def _tell_node(self, node: int, reason: str) -> None:
+        self._desk.events.emit("node-refused", node=str(node), reason=reason)
+
     def _admit(self, node: int, entry: _Node, facts: SiteFacts) -> None:
-        self._check_unique(node, facts.name)
+        if self._desk.consortium is None:
+            self._check_unique(node, facts.name)
         entry.facts, entry.trouble, entry.settled = facts, "", True
         reason = _contradiction(facts, self._desk.study) or self._stranger(facts.name)
         if reason:
@@ -178,14 +227,20 @@ class Roster:
         self._desk.store.site_refused(facts, node, reason)
         self._desk.events.emit("site-refused", site=facts.name, reason=reason)
 
-    def _check_unique(self, node: int, name: str) -> None:
+    def _other_node(self, node: int, name: str) -> int | None:
+        """The node that speaks for `name` now; one that has left is forgotten."""
         online = set(self._desk.grid.get_node_ids())
         for other, entry in list(self._nodes.items()):
             if other == node or entry.facts is None or entry.facts.name != name:
                 continue
-            if other not in online:  # the same site under a new registration
-                del self._nodes[other]
-                continue
+            if other in online:
+                return other
+            del self._nodes[other]  # the same site under a new registration
+        return None
+
+    def _check_unique(self, node: int, name: str) -> None:
+        other = self._other_node(node, name)
+        if other is not None:
             raise FederationError(
                 f"Two nodes, {other} and {node}, both call themselves {name!r}.",
                 "Give each hospital the name it has in the study file (site.toml, `name`), "
@@ -201,7 +256,7 @@ class Roster:
                 self._greet(node, entry)
 
     def _greet(self, node: int, entry: _Node) -> None:
-        hello = Hello(self._desk.study.digest())
+        hello = Hello(self._desk.study.digest(), node)
         timing = self._desk.timing
         # Short enough that a lost greeting does not cost the site the whole run.
         entry.due = self._desk.clock.monotonic() + min(timing.silence, timing.join / 3)
@@ -212,20 +267,32 @@ class Roster:
         entry.pause = min(entry.pause * 2, self._desk.timing.longest_pause)
 
     def _complete(self) -> bool:
-        """Every site has answered, or every node that could speak for a missing one has refused."""
+        """Every site has answered, or every node that could speak for a missing one has refused.
+
+        With a roster a refusal counts for nothing: any node can say no, and nobody has signed it.
+        """
         named = {entry.facts.name for entry in self._nodes.values() if entry.facts}
         silent = sum(site.name not in named for site in self._desk.study.sites)
+        if self._desk.consortium is not None:
+            return silent == 0
         refused = sum(entry.settled and entry.facts is None for entry in self._nodes.values())
         return silent <= refused
 
     def _why_missing(self) -> str:
-        """No name came with it, so it can only be said what the unnamed nodes answered."""
+        """No name came, or a false one: say what was found of the nodes that have no site."""
         troubles = sorted(
             {entry.trouble for entry in self._nodes.values() if entry.trouble and not entry.facts}
         )
         if not troubles:
             return "It did not connect in time. Ask the site to start its SuperNode and agent."
-        return "It did not join. A node that gave no name said: " + " / ".join(troubles)
+        return "It did not join. Of nodes that speak for no site: " + " / ".join(troubles)
+
+
+def _unproved(name: str) -> str:
+    return (
+        f"It calls itself {name}, but that name's key in the roster has not signed it for this run "
+        "and node. Compare the site's key with the roster; if the node is not its, remove it."
+    )
 
 
 def _contradiction(facts: SiteFacts, study: Study) -> str:

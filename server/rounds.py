@@ -224,7 +224,7 @@ class _Run:
     def _attempt(self, order: Order, layout: Layout) -> Outcome:
         it = self._it
         self._roster.check_layout(layout)
-        members = self._members()
+        members = self._members(order.round)
         post = Post(
             study=it.study,
             run=it.run,
@@ -247,20 +247,32 @@ class _Run:
         self._roster.greet_newcomers()
         return run_attempt(post, order, members, it.consortium)
 
-    def _members(self) -> list[Member]:
-        """Who is asked to train; a masked attempt waits until its smallest cohort is there."""
+    def _members(self, round: int) -> list[Member]:
+        """Who is asked to train; a masked attempt waits until its smallest cohort is there.
+
+        Masked cohorts of one round only shrink, so that no two sums differ by whom one chooses: a
+        site that was left out once stays out of the round, and would be refused by the others.
+        """
         clock, study = self._it.clock, self._it.study
+        if not study.masked:
+            return self._roster.members()
+        allowed = self._it.store.cohort(study, round)
         end = clock.monotonic() + self._it.timing.patience
         while (
-            study.masked
-            and len(self._roster.present()) < study.smallest_cohort
+            len(_within(self._roster.present(), allowed)) < study.smallest_cohort
             and clock.monotonic() < end
         ):
             self._roster.greet_newcomers()
             for reply in self._exchange.receive():
                 self._roster.note(reply)
             clock.sleep(self._it.timing.poll)
-        return self._roster.members()
+        members = self._roster.members()
+        chosen = _within(members, allowed)
+        for member in members:
+            if member not in chosen:
+                reason = f"It was not in the first cohort of round {round}, which may only shrink."
+                self._it.events.emit("site-left-out", site=member.name, round=round, reason=reason)
+        return chosen
 
     def _check_quorum(self, layout: Layout) -> None:
         self._roster.check_layout(layout)
@@ -274,6 +286,11 @@ class _Run:
 
     def _file(self, number: int) -> Path:
         return self._it.folder / str(self._it.run) / f"round-{number:03d}.npz"
+
+
+def _within(members: list[Member], allowed: frozenset[str] | None) -> list[Member]:
+    """Those of `members` whose names are `allowed`; all of them where there is no list yet."""
+    return [member for member in members if allowed is None or member.name in allowed]
 
 
 def _why(outcome: Outcome, needed: int) -> str:

@@ -6,7 +6,7 @@ the same attempt and the same adapter; sites recognise the repeated message by i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from sqlalchemy import select
@@ -22,6 +22,7 @@ from server.tables import (
     AdapterRow,
     AttemptRow,
     AttemptState,
+    CohortRow,
     PartRow,
     PartState,
     PhaseRow,
@@ -98,6 +99,13 @@ class Store:
         """The server refuses a site: what it says contradicts the study."""
         self._put_site(facts, node, SiteState.REFUSED, reason)
 
+    def node_refused(self, node: int, reason: str) -> None:
+        """A node may not speak for the site that it names; no site's name has a space in it."""
+        row = SiteRow(run=self._run, name=f"node {node}", node=str(node), declared_patients=0)
+        row.state, row.reason = SiteState.REFUSED, reason
+        with self._transaction() as session:
+            session.merge(row)
+
     def site_missing(self, name: str, reason: str) -> None:
         """A site has not answered in time."""
         with self._transaction() as session:
@@ -127,6 +135,20 @@ class Store:
         with self._transaction() as session:
             rows = session.scalars(query.order_by(AttemptRow.attempt))
             return [(row.attempt, AttemptState(row.state)) for row in rows]
+
+    def cohort(self, study: Study, round: int) -> frozenset[str] | None:
+        """Who may still be in a sum of `round`, in whichever run; None before its first offer."""
+        with self._transaction() as session:
+            row = session.get(CohortRow, (study.digest().hex(), round))
+            return None if row is None else frozenset(row.sites.split(","))
+
+    def narrow_cohort(self, study: Study, round: int, sites: Iterable[str]) -> None:
+        """`sites` are about to be told that they make up a sum of `round`, and nobody else."""
+        key = (study.digest().hex(), round)
+        with self._transaction() as session:
+            row = session.get(CohortRow, key)
+            kept = set(sites) if row is None else set(sites) & set(row.sites.split(","))
+            session.merge(CohortRow(study_digest=key[0], round=round, sites=",".join(sorted(kept))))
 
     def part(
         self,

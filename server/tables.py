@@ -114,6 +114,19 @@ class PartRow(Table):
     epsilon: Mapped[float | None]  # the site's total after this round
 
 
+class CohortRow(Table):
+    """The sites that may still be in a sum of a round, over all runs of a study.
+
+    The sites keep the same list each and refuse a cohort that has grown.
+    """
+
+    __tablename__ = "cohorts"
+
+    study_digest: Mapped[str] = mapped_column(String(64), primary_key=True)  # hex
+    round: Mapped[int] = mapped_column(primary_key=True)
+    sites: Mapped[str] = mapped_column(Text)  # their names, with a comma between two
+
+
 class AdapterRow(Table):
     """The adapter after a round (0: where the study starts), and the strategy's state with it."""
 

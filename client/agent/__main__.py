@@ -143,7 +143,9 @@ def _serve(site_toml: Path, trainer: TrainerFactory, told: _Told) -> None:
         )
         resident.apply()  # who withdrew while the tiles were encoded is still in the cache
         parameters = resident.layout.parameters
-        masking = masking_of(site.rules, site.membership, parameters, state.survivors)
+        masking = masking_of(
+            site.rules, site.membership, parameters, state.survivors, state.cohorts
+        )
         agent = SiteAgent(site.rules, ledger, resident, progress, masking=masking)
         service.set_limit(agent.limit)
         stack.callback(agent.stop, STOP_SECONDS)

@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from client.agent.cohorts import Cohorts
 from client.agent.survivors import SignedSets
 from client.agent.work import Training, checked
 from client.policy import SiteRules
 from privacy.errors import ConfigError
 from privacy.identity import Identity, fingerprint
 from privacy.ledger import AttemptKey
+from privacy.secagg import transcript
 from privacy.secagg.agreement import model_digest, policy_of, shares_of
 from privacy.secagg.client import Effects, SecAggClient
 from privacy.secagg.encoding import Encoding
 from privacy.secagg.offer import Expected, SecAggPolicy
 from privacy.secagg.refusals import Refused
 from privacy.secagg.roster import Roster
-from privacy.wire.bodies import StartTraining
+from privacy.wire.bodies import SignedFacts, SiteFacts, StartTraining
 from privacy.wire.checks import Check
 from privacy.wire.codec import Vector
 from privacy.wire.offer import Mechanism, Offer
@@ -59,6 +61,11 @@ class Membership:
                 "Take the roster that the consortium has signed for this study.",
             )
 
+    def signed(self, run: int, node: int, facts: SiteFacts) -> SignedFacts:
+        """`facts` as this site's own, for the node that a server knows it by in `run`."""
+        text = transcript.site_facts(run, node, facts)
+        return SignedFacts(facts, self.identity.sign(text))
+
 
 @dataclass(frozen=True, slots=True)
 class Masking:
@@ -70,6 +77,7 @@ class Masking:
     weight: float
     effects: Effects = field(default_factory=Effects)
     signed: SignedSets = field(default_factory=SignedSets)
+    cohorts: Cohorts = field(default_factory=Cohorts)
 
     def client(
         self, key: AttemptKey, start: StartTraining, newest: Mapping[int, AttemptKey]
@@ -88,18 +96,31 @@ class Masking:
         client.remember(self.signed.earlier())
         return client
 
-    def note_signed(self, client: SecAggClient) -> None:
-        """Remember the survivors that `client` has signed, where no noise covers differences."""
+    def note_offer(self, offer: Offer) -> None:
+        """Remember with whom the site takes part in the round; on disk when this returns."""
+        self.cohorts.narrow(offer.round, offer.cohort)
+
+    def note_signed(self, round: int, client: SecAggClient) -> None:
+        """Remember the survivors that `client` has signed; on disk when this returns."""
+        self.cohorts.narrow(round, client.survivors)
         if self.policy.terms.mechanism is Mechanism.PLAIN:
             self.signed.add(client.survivors)
 
     def check_cohort(self, offer: Offer) -> None:
-        """Raise `Refused` for a cohort with a member of the roster that is not in the study."""
+        """Raise `Refused` for a member of the roster that is not in the study, or not any more
+        in the sums of this round.
+
+        That the cohort is the whole membership, less at most the absent ones that study and policy
+        allow, is the machine's own check: it has at least `n_min` sites.
+        """
         roster = self.membership.roster
         for site in offer.cohort:
             member = roster.member(site)
             if member is not None and self.rules.study.site(member.name) is None:
                 raise Refused(Check.COHORT, site)
+        strangers = self.cohorts.strangers(offer.round, offer.cohort)
+        if strangers:
+            raise Refused(Check.COHORT_GREW, min(strangers))
 
     def training(self, trainer: Trainer, encoding: Encoding) -> Training:
         """Train, then weight and encode: all that takes time happens before the time slot."""
@@ -112,12 +133,17 @@ class Masking:
 
 
 def masking_of(
-    rules: SiteRules, membership: Membership, parameters: int, survivors: Path | None = None
+    rules: SiteRules,
+    membership: Membership,
+    parameters: int,
+    survivors: Path | None = None,
+    cohorts: Path | None = None,
 ) -> Masking:
     """How a site of `rules` masks adapters of `parameters` numbers.
 
-    `survivors`: the file of the sets that it has signed without noise. Raises `ConfigError` where
-    the study's bits cannot hold the error that it tolerates, or where that file is damaged.
+    `survivors`: the file of the sets that it has signed without noise; `cohorts`: that of the
+    sites that each round may still have. Raises `ConfigError` where the study's bits cannot hold
+    the error that it tolerates, or where one of the files is damaged.
     """
     membership.check(rules)
     policy = policy_of(
@@ -125,4 +151,5 @@ def masking_of(
     )
     weight = shares_of(rules.study)[rules.name]
     signed = SignedSets(survivors, rules.study.digest())
-    return Masking(rules, membership, policy, weight, signed=signed)
+    journal = Cohorts(cohorts, rules.study.digest())
+    return Masking(rules, membership, policy, weight, signed=signed, cohorts=journal)

@@ -181,7 +181,7 @@ class SiteAgent:
             return Refusal(Reason.STOPPED)
         match body:
             case Hello():
-                return self._hello(body)
+                return self._hello(key.run, body)
             case StartTraining() if self._masking is None:
                 return self._start(key, body, hashlib.sha256(data).digest())
             case Collect() if self._masking is None:
@@ -194,11 +194,11 @@ class SiteAgent:
                 return self._exchange(key, body, self._masking)
         return Refusal(Reason.UNKNOWN_KIND)
 
-    def _hello(self, hello: Hello) -> Body:
+    def _hello(self, run: int, hello: Hello) -> Body:
         if hello.study_digest != self._digest:
             return Refusal(Reason.WRONG_STUDY)
         rules = self._rules
-        return SiteFacts(
+        facts = SiteFacts(
             name=rules.name,
             declared_patients=rules.declared_patients,
             study_digest=self._digest,
@@ -210,6 +210,9 @@ class SiteAgent:
             delta=rules.study.privacy.delta,
             masked=self._masking is not None,
         )
+        if self._masking is None:
+            return facts
+        return self._masking.membership.signed(run, hello.node, facts)
 
     def _start(self, key: AttemptKey, start: StartTraining, request: bytes) -> Body:
         refusal = self._mismatch(start)
@@ -243,6 +246,7 @@ class SiteAgent:
         client = masking.client(key, body.start, self._newest)
         masking.check_cohort(body.offer)
         advertise = client.receive(body.offer)
+        masking.note_offer(body.offer)
         self._account.intent(key)
         training = masking.training(self._trainer, client.encoding)
         work = self._work(key, body.start.adapter, training)
@@ -260,7 +264,7 @@ class SiteAgent:
         if isinstance(answer, Running) and self._clock() >= attempt.slot:
             return self._masked(attempt, attempt.client, body)
         if isinstance(answer, Consistency):
-            masking.note_signed(attempt.client)
+            masking.note_signed(key.round, attempt.client)
         return answer
 
     def _masked(self, attempt: _Attempt, client: SecAggClient, deliver: Body) -> Body | bytes:

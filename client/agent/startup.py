@@ -25,6 +25,7 @@ from privacy.identity import load_identity, read_private
 from privacy.ledger import Ledger, SqliteLedger, load_or_make_key
 from privacy.manifest import Study, load_study
 from privacy.secagg.agreement import roster_in_force
+from privacy.secagg.offer import withstood
 
 if TYPE_CHECKING:
     from client.training import ResidentTrainer
@@ -95,6 +96,14 @@ def _membership(settings: SiteSettings, rules: SiteRules) -> Membership:
     identity = load_identity(own.key, _passphrase(own.passphrase_file))
     membership = Membership(identity, roster_in_force(rules.study, own.roster))
     membership.check(rules)
+    study = rules.study
+    sites, planned = len(study.sites), study.privacy.noise_colluders
+    _log.info(
+        "A sum is of %d to %d sites. Of the others %d may side with the coordinator and the masks "
+        "hold; this site adds all of its own noise, so its noise holds against any number%s.",
+        *(study.smallest_cohort, sites, withstood(study.smallest_cohort, sites)),
+        f" (noise_colluders = {planned})" if planned else "",
+    )
     return membership
 
 

@@ -40,6 +40,11 @@ class StateFolder:
         return self.path / "survivors.json"
 
     @property
+    def cohorts(self) -> Path:
+        """Who may still be in the sum of each round."""
+        return self.path / "cohorts.json"
+
+    @property
     def quarantine(self) -> Path:
         """The list of files that are not used, and why."""
         return self.path / "quarantine.csv"

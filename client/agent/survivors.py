@@ -8,12 +8,11 @@ forget the earlier ones, a set is on disk before the signature leaves.
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
 from privacy.errors import ConfigError, DeploymentError
+from privacy.files import write_private
 
 
 class SignedSets:
@@ -56,22 +55,9 @@ def _read(file: Path) -> dict[str, list[list[int]]]:
 
 
 def _write(file: Path, data: bytes) -> None:
-    part = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
     try:
-        made = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(made, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(file)
-        folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_private(file, data)
     except OSError as error:
         raise DeploymentError(
             f"{file} cannot be written: {error.strerror}.", "Check the disk and its free space."
         ) from None
-    finally:
-        part.unlink(missing_ok=True)

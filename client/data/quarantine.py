@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 from collections.abc import Iterable
 from pathlib import Path
 
 from client.data.imagefolder import Quarantined
 from privacy.errors import DataError
+from privacy.files import write_private
 
 
 def write_quarantine(path: Path, quarantined: Iterable[Quarantined]) -> None:
@@ -26,11 +27,8 @@ def write_quarantine(path: Path, quarantined: Iterable[Quarantined]) -> None:
 
 
 def _write(path: Path, quarantined: Iterable[Quarantined]) -> None:
-    fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
-        writer = csv.writer(file)
-        writer.writerow(("file", "reason"))
-        writer.writerows((entry.file, entry.reason) for entry in quarantined)
-    fresh.replace(path)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(("file", "reason"))
+    writer.writerows((entry.file, entry.reason) for entry in quarantined)
+    write_private(path, text.getvalue().encode("utf-8", "backslashreplace"))

@@ -18,6 +18,7 @@ from privacy.accounting import calibrate_noise_multiplier
 from privacy.errors import ConfigError
 from privacy.manifest import Study, load_study
 from privacy.secagg.agreement import settings_of
+from privacy.secagg.offer import most_absent
 from privacy.secagg.roster import SignedRoster
 from privacy.secagg.width import coordinate_bound
 
@@ -71,7 +72,7 @@ bits = 16                  # of a packed coordinate
 exchange_deadline = 120.0  # seconds; everybody shares one machine here
 
 [cohort]
-min_sites = 3
+min_sites = {min_sites}              # of all hospitals, few may be missing from a sum
 round_deadline = 600.0
 reply_slot = {reply_slot}        # seconds: an update leaves then or never; longer than training
 
@@ -309,6 +310,7 @@ def _study_text(
         roster=signed.roster.digest().hex(),
         bound=_bound(members),
         reply_slot=reply_slot,
+        min_sites=len(members) - most_absent(len(members)),
         sites=sites,
         prompts=json.dumps(PROMPTS),
     )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import os
 import secrets
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from privacy.files import write_private, write_public
 
 VALID_DAYS = 30
 CLOCK_SKEW = datetime.timedelta(minutes=5)
@@ -41,8 +42,8 @@ def make_authority(folder: Path) -> ServerCredentials:
     authority = _certificate(authority_name, authority_name, authority_key, authority_key, ca=True)
     server = _certificate(_name("localhost"), authority_name, server_key, authority_key, ca=False)
     files = ServerCredentials(folder / "ca.pem", folder / "server.pem", folder / "server.key")
-    files.authority.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
-    files.certificate.write_bytes(server.public_bytes(serialization.Encoding.PEM))
+    write_public(files.authority, authority.public_bytes(serialization.Encoding.PEM))
+    write_public(files.certificate, server.public_bytes(serialization.Encoding.PEM))
     _write_private(
         files.key,
         server_key.private_bytes(
@@ -66,10 +67,11 @@ def make_supernode_key(path: Path) -> Path:
         ),
     )
     public = path.with_suffix(".pub")
-    public.write_bytes(
+    write_public(
+        public,
         key.public_key().public_bytes(
             serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
-        )
+        ),
     )
     return public
 
@@ -82,10 +84,7 @@ def make_secret(path: Path) -> Path:
 
 def _write_private(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
+    write_private(path, data)
 
 
 def _name(common: str) -> x509.Name:

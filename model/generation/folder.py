@@ -37,6 +37,7 @@ from model.generation.shots import Shot, preview, stacked
 from model.pictures import UnreadablePicture, open_picture
 from model.sampling import Settings, sample_each
 from privacy.errors import ModelError
+from privacy.files import write_public
 
 MANIFEST, METADATA, GRID = "manifest.json", "metadata.csv", "grid.png"
 PATIENT = "synthetic-not-a-patient-{:04d}"
@@ -277,6 +278,4 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _write_text(path: Path, text: str) -> None:
-    fresh = path.with_name(f".new-{path.name}")
-    fresh.write_text(text, "utf-8", newline="")
-    fresh.replace(path)
+    write_public(path, text.encode("utf-8"))

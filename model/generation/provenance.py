@@ -20,6 +20,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from model.origin import Origin, read_origin
 from model.pictures import UnreadablePicture, open_picture
 from privacy.errors import ModelError
+from privacy.files import PUBLIC, replacing
 from privacy.strict_json import read_json
 from privacy.visible import visible
 
@@ -123,12 +124,8 @@ def write_png(image: Image.Image, path: Path, provenance: Provenance) -> None:
 
     Raises OSError where it cannot be written.
     """
-    fresh = path.with_name(f".new-{path.name}")
-    try:
-        image.save(fresh, "PNG", pnginfo=_chunks(provenance))
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
+    with replacing(path, PUBLIC) as stream:
+        image.save(stream, "PNG", pnginfo=_chunks(provenance))
 
 
 def read_provenance(path: Path) -> Provenance:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from model.pretraining.recipe import Progress
+from privacy.files import PUBLIC, replacing
 
 log = logging.getLogger(__name__)
 Batch = tuple[torch.Tensor, ...]
@@ -135,9 +136,8 @@ class Trainer:
             "optimiser": self.optimiser.state_dict(),
             "averages": self.averages,
         }
-        partial = self.file.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.replace(self.file)
+        with replacing(self.file, PUBLIC) as stream:
+            torch.save(state, stream)
 
     def _resume(self) -> None:
         state = torch.load(self.file, self.parameters[0].device, weights_only=True)

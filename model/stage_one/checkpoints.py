@@ -56,7 +56,8 @@ class Checkpoints:
         """
         partial = self._folder / _PARTIAL
         if self._accelerator.is_main_process:
-            shutil.rmtree(partial, ignore_errors=True)
+            _remove(partial)
+            partial.mkdir(mode=0o700, parents=True)  # no link that was planted here is followed
             require_space(self._folder, self._ema.shadow_params)
         self._accelerator.wait_for_everyone()
         try:
@@ -101,6 +102,13 @@ def require_space(folder: Path, parameters: Iterable[Tensor]) -> None:
 
 def _free(folder: Path) -> str:
     return f"{shutil.disk_usage(folder).free >> 20:,} MiB"
+
+
+def _remove(folder: Path) -> None:
+    """Remove what a run that was killed has left, and never what a link points to."""
+    if folder.is_symlink():
+        folder.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _make_durable(folder: Path) -> None:

@@ -20,6 +20,7 @@ from model.stage_one.pictures import Unusable
 from model.stage_one.quarantine import Quarantine
 from model.stage_one.settings import Settings
 from privacy.errors import ModelError
+from privacy.files import PUBLIC, replacing
 
 Autoencoder = Any  # diffusers' AutoencoderKL, which is untyped
 
@@ -140,13 +141,10 @@ def _file(folder: Path, chunk: int) -> Path:
 
 
 def _write(path: Path, rows: npt.NDArray[np.float16]) -> None:
-    partial = path.with_suffix(".partial")
     try:
-        with partial.open("wb") as file:
+        with replacing(path, PUBLIC) as file:
             np.save(file, rows)
-        partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise ModelError(
             f"The cached latents cannot be written to {path.parent}: {error.strerror or error}.",
             'Free some disk space and call again, or encode each time (latents = "encoded").',

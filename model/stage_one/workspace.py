@@ -9,6 +9,7 @@ from typing import Final
 
 from model.digest import INDEX
 from privacy.errors import ModelError
+from privacy.files import write_public
 
 WORKSPACE: Final = ".checkpoints"
 _RECORD: Final = "run.json"
@@ -25,9 +26,7 @@ def claim(folder: Path, run: Mapping[str, object]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not record.exists():
-            partial = record.with_suffix(".partial")
-            partial.write_text(json.dumps(run, indent=1) + "\n", "utf-8")
-            partial.replace(record)
+            write_public(record, (json.dumps(run, indent=1) + "\n").encode("utf-8"))
             return
         before = json.loads(record.read_text("utf-8"))
     except OSError as error:

@@ -13,8 +13,8 @@ from typing import Final
 from privacy.errors import ConfigError, SecAggError
 from privacy.manifest import SecureAggregation, Study
 from privacy.secagg import transcript
-from privacy.secagg.chain import in_force, read_chain
-from privacy.secagg.offer import SecAggPolicy
+from privacy.secagg.chain import in_force, read_chain, roster_with
+from privacy.secagg.offer import SMALLEST_COHORT, SecAggPolicy, withstood
 from privacy.secagg.roster import Roster
 from privacy.secagg.width import check_width
 from privacy.wire.bodies import StartTraining
@@ -69,9 +69,32 @@ def roster_in_force(study: Study, file: Path) -> Roster:
     """The newest roster in `file`, verified from its first; the study's has to be among them.
 
     A successor needs no new study: the members of the pinned roster have signed it. Raises
-    `ConfigError` for what is no such file, `SecAggError` for signatures that do not hold.
+    `ConfigError` for what is no such file and for a study whose sites nobody has signed,
+    `SecAggError` for signatures that do not hold.
     """
-    return in_force(read_chain(file), bytes.fromhex(settings_of(study).roster))
+    chain, pinned = read_chain(file), bytes.fromhex(settings_of(study).roster)
+    roster = in_force(chain, pinned)
+    check_membership(study, roster_with(chain, pinned))
+    return roster
+
+
+def check_membership(study: Study, pinned: Roster) -> None:
+    """Raise `ConfigError` unless the members of a study of more than three sites have signed it.
+
+    The pinned roster then lists exactly the study's sites: a coordinator who writes studies over
+    {1,2,3,4}, {1,2,3,5}, ... needs the signatures of more than half of each. With three sites
+    there is one cohort only, and the roster may be a larger consortium's.
+    """
+    if len(study.sites) <= SMALLEST_COHORT:
+        return
+    odd = {site.name for site in study.sites} ^ {member.name for member in pinned.members}
+    if odd:
+        raise ConfigError(
+            f"The study {study.name} and the roster that it pins do not list the same sites: "
+            f"{', '.join(sorted(odd))}.",
+            "Have the sites of the study sign a roster of their own (craftsfl rounds roster "
+            "propose), and pin that in study.toml and policy.toml.",
+        )
 
 
 def offer_seconds(study: Study) -> int:
@@ -81,12 +104,17 @@ def offer_seconds(study: Study) -> int:
 
 
 def policy_of(study: Study, roster: Roster, parameters: int, colluders: int = 0) -> SecAggPolicy:
-    """The rules of a site in `study`; `colluders` is what its own policy asks for beside."""
+    """The rules of a site in `study`; `colluders` is what its own policy asks for at least.
+
+    Unless more is asked for, n_c is the most that every cohort of the study withstands: the
+    threshold follows from the cohort's size alone, so that costs nothing.
+    """
+    settings, sites = settings_of(study), len(study.sites)
     return SecAggPolicy(
         roster_digest=roster.digest(),
         terms=terms_of(study, parameters),
         n_min=study.smallest_cohort,
-        n_c=max(colluders, settings_of(study).colluders),
+        n_c=max(colluders, settings.colluders, withstood(study.smallest_cohort, sites)),
         longest_offer=offer_seconds(study) + CLOCK_SKEW,
     )
 

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from privacy.config import Strict, load_toml
 from privacy.errors import ConfigError
+from privacy.files import write_public
 from privacy.identity import fingerprint
 from privacy.manifest import SiteName
 
@@ -48,7 +49,7 @@ def write_card(path: Path, card: SiteCard) -> None:
         public_key=card.public_key,
     )
     try:
-        path.write_text(text, "utf-8")
+        write_public(path, text.encode("utf-8"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}.", "Check it.") from None
 

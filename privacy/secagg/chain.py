@@ -9,12 +9,13 @@ still being signed is in a file of its own.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from privacy.errors import ConfigError, SecAggError
+from privacy.files import write_public
+from privacy.secagg.history import check_history
 from privacy.secagg.roster import Roster, SignedRoster, verify_roster
 from privacy.wire.codec import Reader, Writer
 from privacy.wire.reasons import RefusedMessage
@@ -46,10 +47,8 @@ def write_chain(path: Path, chain: Sequence[SignedRoster]) -> None:
     for signed in chain:
         data = signed.encode()
         writer.u32(len(data)).fixed(data, len(data))
-    part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        part.write_bytes(writer.done())
-        part.replace(path)  # one call, so that no reader sees half a file
+        write_public(path, writer.done())
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}.", "Check it.") from None
 
@@ -58,7 +57,8 @@ def in_force(chain: Sequence[SignedRoster], pinned: bytes) -> Roster:
     """The newest roster of `chain`, verified from its first; one of them has the digest `pinned`.
 
     `pinned` (32 bytes) is what people compared by phone. Successors need no new pin: the members
-    of the pinned roster have signed them. Raises `SecAggError` at the first fault.
+    of the pinned roster have signed them. Over the whole chain no id and no key may come back as
+    another site's. Raises `SecAggError` at the first fault.
     """
     roster: Roster | None = None
     known = False
@@ -70,7 +70,16 @@ def in_force(chain: Sequence[SignedRoster], pinned: bytes) -> Roster:
             "The file does not hold the roster that study and policy pin.",
             "Compare the fingerprints by phone: craftsfl rounds roster show FILE",
         )
+    check_history(signed.roster for signed in chain)
     return roster
+
+
+def roster_with(chain: Sequence[SignedRoster], digest: bytes) -> Roster:
+    """The roster of `chain` with this digest (32 bytes), unverified; `SecAggError` if none has."""
+    for signed in chain:
+        if signed.roster.digest() == digest:
+            return signed.roster
+    raise SecAggError("The file does not hold the roster that is asked for.", "Take another file.")
 
 
 def _decoded(data: bytes) -> tuple[SignedRoster, ...]:

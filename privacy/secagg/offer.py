@@ -38,6 +38,20 @@ def most_colluders(sites: int) -> int:
     return min(2 * t - sites - 1, t - 2)
 
 
+def withstood(smallest: int, sites: int) -> int:
+    """How many colluders every cohort of `smallest` to `sites` sites withstands."""
+    return min(most_colluders(cohort) for cohort in range(smallest, sites + 1))
+
+
+def most_absent(sites: int) -> int:
+    """How many of a study's sites a sum may lack, where a policy does not say: few.
+
+    None of three; of more, one in ten and at least one. The cohorts that a coordinator can choose
+    among are then n + 1 up to 19 sites.
+    """
+    return 0 if sites <= SMALLEST_COHORT else max(1, sites // 10)
+
+
 def encoding_of(offer: Offer) -> Encoding:
     """How the updates of the offered attempt are encoded; `SecAggError` if they cannot be."""
     terms, od = offer.terms, transcript.offer_digest(offer)

@@ -7,10 +7,12 @@ domain's tag and length-prefixed parts; sets of sites are ascending u16, after t
     input       : H("masked-input", th, U2, SHA-256(lanes))
     consistency : H("consistency", th, U2, U3)
     roster      : H("roster", Roster)
+    facts       : H("site-facts", run and node as u64, SiteFacts)
 
 Lines with a colon are the 32 bytes that an Ed25519 signature (RFC 8032) covers. `od` holds run,
 round, attempt, model and recipe, and is in every other line, so nothing of one attempt has a
-meaning in another.
+meaning in another. Facts hold the study's digest; what one node relays of another site's facts
+names the wrong node, and what was said in another run the wrong run.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import Final
 import numpy as np
 
 from privacy.secagg.keys import digest
+from privacy.wire.bodies import SiteFacts
 from privacy.wire.codec import Vector, Writer
 from privacy.wire.offer import Offer
 from privacy.wire.secagg import Advertise, Advertisements, Lanes, lane_bytes
@@ -33,6 +36,7 @@ _MASKED_INPUT: Final = b"masked-input"
 _CONSISTENCY: Final = b"consistency"
 _ROSTER: Final = b"roster"
 _MODEL: Final = b"model"
+_FACTS: Final = b"site-facts"
 
 
 def offer_digest(offer: Offer) -> bytes:
@@ -69,6 +73,11 @@ def roster_digest(canonical: bytes) -> bytes:
 def model_digest(base: bytes, layout: bytes, adapter: Vector) -> bytes:
     """The digest of a round's model: base and layout (32 bytes each), adapter float32 [P]."""
     return digest(_MODEL, base, layout, np.ascontiguousarray(adapter, dtype="<f4").tobytes())
+
+
+def site_facts(run: int, node: int, facts: SiteFacts) -> bytes:
+    """What a site signs of itself when a server greets it as `node` (u64) of `run` (u64)."""
+    return digest(_FACTS, Writer().u64(run).u64(node).done(), facts.encode())
 
 
 def _ids(sites: Sequence[int]) -> bytes:

@@ -1,8 +1,9 @@
 """The bodies of all messages: frozen values with one fixed byte layout each (see `codec`).
 
-Server to site: Hello, StartTraining, Collect. Site to server: SiteFacts, Started, Running,
-Update, Refusal. The fields stand in the order of their bytes. What a site sends is a function of
-public facts and of noised results: no loss, no count of drawn patients, no time, no free text.
+Server to site: Hello, StartTraining, Collect. Site to server: SiteFacts or SignedFacts, Started,
+Running, Update, Refusal. The fields stand in the order of their bytes. What a site sends is a
+function of public facts and of noised results: no loss, no count of drawn patients, no time, no
+free text.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from privacy.wire.codec import Reader, Vector, Writer, malformed
 from privacy.wire.reasons import Reason
 
 DIGEST_BYTES = 32
+SIGNATURE_BYTES = 64  # Ed25519
 MAX_NAME_BYTES = 32
 SITE_NAME = r"^[a-z0-9][a-z0-9-]{0,31}$"  # as in privacy.manifest, which would import pydantic
 
@@ -34,6 +36,7 @@ class Kind(IntEnum):
     RUNNING = 6
     UPDATE = 7
     REFUSAL = 8
+    SIGNED_FACTS = 9
     # Secure aggregation: privacy/wire/secagg.py
     OFFER = 16
     ADVERTISE = 17
@@ -93,17 +96,21 @@ class Body(ABC):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hello(Body):
-    """The server asks a site who it is and whether it has the same study (32-byte digest)."""
+    """The server asks a site who it is and whether it has the same study (32-byte digest).
+
+    `node` is Flower's id of the node that is asked: the site signs what it says for that node.
+    """
 
     KIND: ClassVar[Kind] = Kind.HELLO
     study_digest: bytes
+    node: int = 0
 
     def _write(self, writer: Writer) -> None:
-        writer.fixed(self.study_digest, DIGEST_BYTES)
+        writer.fixed(self.study_digest, DIGEST_BYTES).u64(self.node)
 
     @classmethod
     def _read(cls, reader: Reader) -> Self:
-        return cls(study_digest=reader.fixed(DIGEST_BYTES))
+        return cls(study_digest=reader.fixed(DIGEST_BYTES), node=reader.u64())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,6 +158,27 @@ class SiteFacts(Body):
             delta=reader.f64(),
             masked=_flag(reader.u8()),
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SignedFacts(Body):
+    """SiteFacts with the signature of the site's identity, 64 bytes, over run, node and facts.
+
+    What exactly is signed: `privacy.secagg.transcript.site_facts`. Without secure aggregation there
+    are no identities, and SiteFacts come as they are.
+    """
+
+    KIND: ClassVar[Kind] = Kind.SIGNED_FACTS
+    facts: SiteFacts
+    signature: bytes
+
+    def _write(self, writer: Writer) -> None:
+        self.facts._write(writer)
+        writer.fixed(self.signature, SIGNATURE_BYTES)
+
+    @classmethod
+    def _read(cls, reader: Reader) -> Self:
+        return cls(SiteFacts._read(reader), reader.fixed(SIGNATURE_BYTES))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -255,7 +283,17 @@ class Refusal(Body):
 
 BODIES: dict[int, type[Body]] = {
     body.KIND: body
-    for body in (Hello, SiteFacts, StartTraining, Started, Collect, Running, Update, Refusal)
+    for body in (
+        Hello,
+        SiteFacts,
+        StartTraining,
+        Started,
+        Collect,
+        Running,
+        Update,
+        Refusal,
+        SignedFacts,
+    )
 }
 
 

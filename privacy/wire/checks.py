@@ -22,6 +22,7 @@ class Check(IntEnum):
     THRESHOLD = 12
     COLLUDERS = 13
     SECOND_OFFER = 14
+    COHORT_GREW = 15
     OUT_OF_ORDER = 20
     ANSWERED = 21
     SENDER = 22
@@ -71,6 +72,9 @@ _EXPLANATIONS = {
     "Take a larger cohort, or agree on a smaller n_c.",
     Check.SECOND_OFFER: "A second, different offer came for one attempt. "
     "Start a new attempt; if it happens again, distrust the server.",
+    Check.COHORT_GREW: "The offered cohort has a site that an earlier one of this round had not; "
+    "they may only shrink, over all attempts and runs. Leave the site named out of this round, "
+    "or agree on a new study.",
     Check.OUT_OF_ORDER: "The message does not belong to the current stage of the round. "
     "Start a new attempt.",
     Check.ANSWERED: "The stage was already answered, for another message. "

@@ -20,7 +20,7 @@ from privacy.wire.secagg import SECAGG_BODIES
 
 _KINDS = {**BODIES, **SECAGG_BODIES}
 
-VERSION = 1
+VERSION = 2  # 1 had no node in Hello and no SignedFacts
 OVERHEAD = 1024  # bytes: more than every field of an envelope and its body besides the vector
 
 # How an envelope travels in a Flower message: see client/app.py for the reasons.

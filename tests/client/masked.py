@@ -90,10 +90,11 @@ def make_masked_agent(
     rules: SiteRules | None = None,
     effects: Effects | None = None,
     survivors: Path | None = None,
+    cohorts: Path | None = None,
     clock: Clock | None = None,
 ) -> SiteAgent:
     rules = rules or masked_rules(masked_study())
-    made = masking_of(rules, Membership(IDENTITIES["north"], ROSTER), P, survivors)
+    made = masking_of(rules, Membership(IDENTITIES["north"], ROSTER), P, survivors, cohorts)
     masking = replace(made, effects=effects or Effects())
     clock = clock or PausingClock()
     return SiteAgent(rules, ledger, trainer, ProgressSource(), clock, masking=masking)
@@ -102,8 +103,8 @@ def make_masked_agent(
 class MaskedAttempt:
     """One attempt with the agent of north and honest peers; every exchange is one `advance`.
 
-    `updates` are the peers'. `ask` sends the agent what is due, whoever the agent is: a function
-    from envelope to envelope.
+    `cohort`: ids, those of the study's sites unless given. `updates` are the peers'. `ask` sends
+    the agent what is due, whoever the agent is: a function from envelope to envelope.
     """
 
     def __init__(
@@ -115,13 +116,14 @@ class MaskedAttempt:
         run: int = RUN,
         adapter: Vector = ADAPTER,
         layout: Layout = LAYOUT,
+        cohort: tuple[int, ...] | None = None,
     ) -> None:
         self.study = study or masked_study()
         self.parameters = layout.parameters
         self.key = (run, round, attempt)
         self.start = StartTraining(self.study.digest(), layout.fingerprint(), adapter)
         names = [site.name for site in self.study.sites]
-        self.cohort = tuple(NAMES.index(name) + 1 for name in names)
+        self.cohort = cohort or tuple(NAMES.index(name) + 1 for name in names)
         self.offer = Offer(
             version=VERSION,
             run=run,
@@ -130,7 +132,7 @@ class MaskedAttempt:
             roster_digest=ROSTER.digest(),
             model_digest=model_digest(self.study, self.start),
             terms=terms_of(self.study, self.parameters),
-            threshold=threshold(len(names)),
+            threshold=threshold(len(self.cohort)),
             expiry=int(time.time()) + 60,
             cohort=self.cohort,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from privacy.ledger import State, read_ledger
 from privacy.secagg.chain import write_chain
 from privacy.secagg.roster import SignedRoster
 from privacy.secagg.server import Stage
-from privacy.wire.bodies import Hello, Refusal, SiteFacts
+from privacy.wire.bodies import Hello, Refusal, SignedFacts
 from privacy.wire.reasons import Reason
 from privacy.wire.secagg import Advertise
 
@@ -50,11 +51,13 @@ def test_a_site_serves_a_round_and_logs_no_health_data(hospital: Hospital) -> No
     assert not hospital.is_serving()
     (hospital.state / "HOLD-LOADING").unlink()
     hospital.wait_for(hospital.is_serving)
-    assert isinstance(hospital.ask(hello), SiteFacts)
+    assert isinstance(hospital.ask(hello), SignedFacts)
     attempt = MaskedAttempt()
     attempt.to(Stage.DONE, hospital)
     assert np.allclose(attempt.total(), (1 + 2 * 2 + 3 * 3) / 6, atol=5e-3)
     assert hospital.terminate() == 0
+    journal = json.loads((hospital.state / "cohorts.json").read_text())
+    assert journal == {attempt.study.digest().hex(): {"1": [1, 2, 3]}}
     assert "that are not used: 1; " in hospital.log
     assert "canary" not in hospital.log
     assert "canary-file-3-1.png" in (hospital.state / "quarantine.csv").read_text()

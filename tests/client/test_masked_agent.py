@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +14,12 @@ import pytest
 
 from client.agent.site_agent import SiteAgent
 from privacy.errors import PolicyError
+from privacy.identity import verify
 from privacy.ledger import SqliteLedger, State
 from privacy.secagg.client import Effects
 from privacy.secagg.client import Stage as ClientStage
 from privacy.secagg.server import Stage
-from privacy.wire.bodies import Collect, Hello, Running, SiteFacts
+from privacy.wire.bodies import Collect, Hello, Running, SignedFacts
 from privacy.wire.checks import Check
 from privacy.wire.offer import TrainMasked
 from privacy.wire.reasons import Reason
@@ -51,10 +54,18 @@ def agent(masked_agent: SiteAgent) -> SiteAgent:
     return masked_agent
 
 
-def test_hello_says_that_updates_are_masked(agent: SiteAgent) -> None:
-    facts = MaskedAttempt().ask(agent, Hello(masked_study().digest()))
-    assert isinstance(facts, SiteFacts)
-    assert facts.masked is True
+def test_what_a_site_says_of_itself_is_signed_for_one_run_and_node(agent: SiteAgent) -> None:
+    attempt = MaskedAttempt()
+    said = attempt.ask(agent, Hello(masked_study().digest(), 77))
+    assert isinstance(said, SignedFacts)
+    assert said.facts.masked is True
+    # Written out once more, so that no helper is wrong on both sides.
+    tag, place = b"craftsfl secure aggregation 1 site-facts", struct.pack(">QQ", attempt.key[0], 77)
+    parts = (tag, place, said.facts.encode())
+    whole = b"".join(struct.pack(">Q", len(part)) + part for part in parts)
+    text = hashlib.sha256(whole).digest()
+    assert verify(IDENTITIES["north"].public, said.signature, text)
+    assert attempt.ask(agent, Hello(masked_study().digest(), 78)) != said
 
 
 def test_an_attempt_from_the_offer_to_the_sum(agent: SiteAgent, ledger: SqliteLedger) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from client.policy import SiteRules
 from privacy.errors import ConfigError, PolicyError
+from privacy.secagg.offer import most_absent
 
 from .masked import ROSTER, masked_study
 from .studies import make_policy, make_study
@@ -65,6 +66,23 @@ def test_the_studys_roster_is_the_policys() -> None:
     other = make_policy(**{**MASKED, "roster": "0" * 64})
     with pytest.raises(PolicyError, match="is not the policy's `roster`"):
         SiteRules("north", masked_study(), other).check()
+
+
+def test_few_of_a_studys_sites_may_be_left_out_of_a_sum() -> None:
+    """The more cohorts there are to choose from, the more sums can be compared."""
+    SiteRules("north", masked_study(4), make_policy(**MASKED)).check()
+    sites = [{"name": f"s{n}", "declared_patients": 10} for n in range(5)]
+    wide = make_study(**{**masked_study(4).model_dump(mode="json"), "sites": sites})
+    with pytest.raises(PolicyError, match=r"may lack 2 of 5 sites.*max_absent is 1"):
+        SiteRules("s0", wide, make_policy(**MASKED)).check()
+    SiteRules("s0", wide, make_policy(**MASKED, max_absent=2)).check()
+    with pytest.raises(PolicyError, match=r"may lack 1 of 4 sites.*max_absent is 0"):
+        SiteRules("north", masked_study(4), make_policy(**MASKED, max_absent=0)).check()
+
+
+@pytest.mark.parametrize(("sites", "absent"), [(3, 0), (4, 1), (19, 1), (20, 2), (100, 10)])
+def test_how_many_may_be_absent_by_default(sites: int, absent: int) -> None:
+    assert most_absent(sites) == absent
 
 
 def test_more_colluders_than_a_cohort_withstands_are_refused() -> None:

@@ -313,6 +313,17 @@ def test_another_cohort_than_declared_is_warned_of_and_stops_nothing(
     assert ("NO TILE CAN BE USED" in caplog.text) == (patients == 0)
 
 
+@pytest.mark.parametrize(("planned", "told"), [(0, False), (1, True)])
+def test_how_many_may_collude_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, planned: int, told: bool
+) -> None:
+    study = masked_study(4, privacy={"noise_colluders": planned})
+    with caplog.at_level("INFO", "craftsfl.agent"):
+        load(write_hospital(tmp_path, study=study))
+    assert "A sum is of 3 to 4 sites. Of the others 1 may side with the coordinator" in caplog.text
+    assert ("noise_colluders = 1" in caplog.text) is told
+
+
 def with_passphrase(folder: Path, line: bytes) -> Path:
     """A hospital whose key has the passphrase "correct horse"."""
     settings = write_hospital(folder, study=masked_study())

@@ -77,7 +77,7 @@ def test_a_first_roster_is_proposed_signed_and_shown(tmp_path: Path) -> None:
         member = roster.member_named(name)
         assert member is not None
         assert fingerprint(member.public_key) in shown
-        assert member.organisation in shown
+        assert f"Hospital [{name}] Ü{{U+00DC}}" in shown
     assert in_force(read_chain(file), roster.digest()) == roster
     assert facts(file)["signed"] in (["north", "hillside"], ["hillside", "north"])
 
@@ -108,6 +108,53 @@ def test_a_successor_names_its_predecessor_and_keeps_ids(first: Path, tmp_path: 
         (4, "valley"),
     ]
     assert (roster.sequence, roster.predecessor) == (2, pinned.digest())
+
+
+def test_a_cyrillic_look_alike_is_marked_where_it_is_shown(tmp_path: Path) -> None:
+    """An organisation that reads like a trusted one; sites' names are small ASCII letters only."""
+    keys = [make_identity(tmp_path / f"{number}.key") for number in range(3)]
+    cards = []
+    for number, organisation in enumerate(("North Hospital", "Nоrth Hospital", "xаy")):
+        card = SiteCard(
+            name=f"s{number}", organisation=organisation, public_key=keys[number].public.hex()
+        )
+        cards.append(tmp_path / f"{number}.card")
+        write_card(cards[-1], card)
+    file = tmp_path / "roster.cfl"
+    shown = run("propose", file, *cards, "--consortium", "lung")
+    assert "North Hospital" in shown
+    assert "Nо{U+043E}rth Hospital" in shown
+    assert "xа{U+0430}y" in shown
+    assert "N\\u043erth Hospital" in run("show", file, "--json")
+    with pytest.raises(ConfigError, match="name"):
+        read_card(_renamed(cards[0], "nоrth"))
+
+
+def _renamed(card: Path, name: str) -> Path:
+    card.write_text(card.read_text("utf-8").replace('"s0"', f'"{name}"'), "utf-8")
+    return card
+
+
+def test_an_id_is_not_given_twice_even_to_who_comes_years_later(
+    first: Path, tmp_path: Path
+) -> None:
+    """The site with the highest id leaves; who joins next, and who comes back, is told apart."""
+    file, signers = first, ("north", "harbour")
+    for step, (cards, without) in enumerate(
+        [([], "hillside"), (["valley"], None), ([], "valley"), (["moor", "hillside"], None)]
+    ):
+        after = tmp_path / f"{step}.cfl"
+        new = [
+            tmp_path / f"{name}.card" if name == "hillside" else site(tmp_path, name)
+            for name in cards
+        ]
+        run("propose", after, *new, "--after", file, *(["--without", without] if without else []))
+        for name in signers:
+            run("sign", after, "--key", tmp_path / f"{name}.key")
+        file = after
+    members = facts(file)["members"]
+    named = {member["name"]: member["id"] for member in members}  # type: ignore[attr-defined]
+    assert named == {"north": 1, "harbour": 2, "hillside": 3, "moor": 5}
 
 
 def test_a_site_changes_its_key_by_a_new_card(first: Path, tmp_path: Path) -> None:

@@ -47,6 +47,26 @@ def test_the_digest_covers_the_agreement(masked: dict[str, Any]) -> None:
         assert load(changed).digest() != before
 
 
+def test_how_many_colluders_the_noise_survives_is_a_setting_of_its_own(
+    masked: dict[str, Any],
+) -> None:
+    before = load(masked)
+    masked["privacy"]["noise_colluders"] = 0
+    assert load(masked).digest() == before.digest()  # studies from before there was such a key
+    masked["privacy"]["noise_colluders"] = 1
+    after = load(masked)
+    assert after.digest() != before.digest()
+    masked["privacy"]["noise_colluders"] = 2
+    with pytest.raises(ConfigError, match=r"noise_colluders is 2, but the masks.*withstand 1"):
+        load(masked)
+
+
+def test_a_plain_study_has_no_noise_that_colluders_share(study_values: dict[str, Any]) -> None:
+    study_values["privacy"]["noise_colluders"] = 1
+    with pytest.raises(ConfigError, match="withstand 0"):
+        load(study_values)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

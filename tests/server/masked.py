@@ -13,12 +13,13 @@ import numpy as np
 from model.layout import Layout
 from privacy.identity import Identity
 from privacy.manifest import Study
+from privacy.secagg import transcript
 from privacy.secagg.agreement import model_digest, policy_of, shares_of
 from privacy.secagg.client import Effects, SecAggClient
 from privacy.secagg.offer import Expected
 from privacy.secagg.refusals import Refused
 from privacy.secagg.roster import Member, Roster, propose
-from privacy.wire.bodies import Body, Hello, Refusal
+from privacy.wire.bodies import Body, Hello, Refusal, SignedFacts
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.offer import TrainMasked
 from privacy.wire.reasons import Reason
@@ -85,7 +86,7 @@ class MaskedSite(FakeSite):
         key = (envelope.run, envelope.round, envelope.attempt)
         match envelope.body:
             case Hello():
-                return replace(self.site_facts(), masked=True)
+                return self.signed(envelope.run, envelope.body.node)
             case TrainMasked() as train:
                 return self.start_refusal or self.begin(key, train)
         if self.client is None or key != self.key:
@@ -96,6 +97,12 @@ class MaskedSite(FakeSite):
             return self.client.receive(envelope.body)
         except Refused as refused:
             return refused.body()
+
+    def signed(self, run: int, node: int) -> Body:
+        """What an agent says of itself to the server that knows it as `node`."""
+        facts = replace(self.site_facts(), masked=True, **self.facts)
+        text = transcript.site_facts(run, node, facts)
+        return SignedFacts(facts, identity_of(self.name).sign(text))
 
     def begin(self, key: tuple[int, int, int], train: TrainMasked) -> Body:
         if key != self.key:

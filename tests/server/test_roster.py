@@ -58,9 +58,9 @@ def test_masking_is_demanded_where_the_study_requires_it(
 ) -> None:
     table = {"roster": roster_of(sorted(NODES)).digest().hex(), "bound": 1.0}
     world = make_world(aggregation={"secure_aggregation": "required"}, secure_aggregation=table)
-    with pytest.raises(FederationError, match="does not mask its updates"):
+    with pytest.raises(FederationError, match="has not signed it"):  # who masks has a key to sign
         run_federation(replace(world.federation(), consortium=roster_of(sorted(NODES))))
-    assert len(events("site-refused")) == 3
+    assert len(events("node-refused")) == 3
 
 
 def test_two_nodes_with_one_name_end_the_run(world: World) -> None:

@@ -31,7 +31,7 @@ from server.rounds import run_federation
 from server.status import read_status
 from tests.client.fakes import PausingClock
 from tests.privacy.ledger.ledgers import open_test_ledger
-from tests.server.fakes import LAYOUT, NODES, World, make_study
+from tests.server.fakes import LAYOUT, NODES, RUN, World, make_study
 from tests.server.masked import LARGE, MaskedWorld, identity_of
 
 POLICY = Policy(
@@ -172,6 +172,40 @@ def test_lost_replies_and_a_killed_server_cost_an_attempt_and_no_more(
     ]
     # The burned update is charged, as every update that has left.
     assert {len(ledger.entries()) for ledger in ledgers.values()} == {3}
+
+
+def test_a_site_that_was_away_stays_out_of_the_round_and_not_of_the_study(
+    masked: tuple[MaskedWorld, dict[str, SqliteLedger]], events: Callable[..., Any]
+) -> None:
+    """In a later run too: the agents would refuse it, so the coordinator does not ask."""
+    world, ledgers = masked
+    away = world.handlers.pop(world.nodes["site-003"])
+
+    def faults(node: int, number: int, request: bytes) -> Fault | None:
+        if isinstance(open_envelope(request, limit=LARGE).body, Survivors):
+            raise Killed
+        return None
+
+    world.faults = faults
+    with pytest.raises(Killed):
+        run_federation(world.federation())
+    world.faults = None
+    world.handlers[world.nodes["site-003"]] = away
+    run_federation(world.federation(run=RUN + 1))
+    history = read_status(world.url, RUN + 1).history
+    names = [[part.name for part in item.sites] for item in history]
+    assert [item.state.value for item in history] == ["finished", "finished"]
+    assert [len(sites) for sites in names] == [3, 4]
+    (left_out,) = events("site-left-out")
+    assert (left_out["site"], left_out["round"]) == ("site-003", 1)
+    assert {
+        name: len(ledger.entries()) for name, ledger in ledgers.items() if ledger.entries()
+    } == {
+        "site-000": 3,
+        "site-001": 3,
+        "site-002": 3,
+        "site-003": 1,
+    }
 
 
 def test_rounds_with_real_agents_and_ledgers(world: World) -> None:

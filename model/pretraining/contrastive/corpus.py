@@ -18,6 +18,7 @@ from model.pretraining.corpus import draw_caption
 from model.pretraining.recipe import Progress
 from model.tissue.domain import RARE_TYPES, STAINS, DomainTiles, domain_caption, draw_domain
 from model.tissue.tile import MORPHOLOGIES, draw_series
+from privacy.files import PUBLIC, replacing
 
 CONTENTS = len(MORPHOLOGIES) + len(RARE_TYPES) * len(STAINS)
 _FIRST_OF_DOMAIN = len(MORPHOLOGIES)
@@ -74,13 +75,12 @@ def draw_training(
         on_progress("reconstructions", 0, 1)
         again = reconstruct(tiles.images[few])
         on_progress("reconstructions", 1, 1)
-        partial = file.with_name("partial.npz")
-        np.savez(
-            partial,
-            images=np.concatenate([tiles.images, again]),
-            contents=np.concatenate([tiles.contents, tiles.contents[few]]),
-        )
-        partial.replace(file)
+        with replacing(file, PUBLIC) as stream:
+            np.savez(
+                stream,
+                images=np.concatenate([tiles.images, again]),
+                contents=np.concatenate([tiles.contents, tiles.contents[few]]),
+            )
     with np.load(file) as kept:
         return Captioned(kept["images"], kept["contents"], 2 * recipe.tiles)
 

@@ -21,6 +21,7 @@ from privacy.secagg.agreement import (
     terms_of,
 )
 from privacy.secagg.chain import in_force, read_chain, write_chain
+from privacy.secagg.offer import most_colluders
 from privacy.secagg.roster import Member, SignedRoster, propose, sign
 from privacy.wire.offer import Mechanism
 
@@ -81,9 +82,18 @@ def test_too_few_bits_for_the_adapter_are_refused(study: Study) -> None:
         terms_of(narrow, 50_000_000)
 
 
+def test_the_masks_withstand_the_most_that_every_cohort_can(study: Study) -> None:
+    """It costs nothing: the threshold follows from the cohort's size alone."""
+    policy = policy_of(study, ROSTER, 1000)
+    assert (policy.n_min, policy.n_c, policy.roster_digest) == (3, 1, ROSTER.digest())
+    sites = [{"name": f"s{n}", "declared_patients": 10} for n in range(12)]
+    values = {**study.model_dump(mode="json"), "sites": sites}
+    larger = changed(Study.model_validate(values), cohort={"min_sites": 11})
+    assert policy_of(larger, ROSTER, 1000).n_c == min(most_colluders(11), most_colluders(12)) == 4
+
+
 def test_a_site_follows_the_stricter_of_study_and_policy(study: Study) -> None:
     policy = policy_of(study, ROSTER, 1000)
-    assert (policy.n_min, policy.n_c, policy.roster_digest) == (3, 0, ROSTER.digest())
     assert policy.longest_offer == offer_seconds(study) + CLOCK_SKEW
     assert policy_of(study, ROSTER, 1000, colluders=2).n_c == 2
     assert policy_of(changed(study, secure_aggregation={"colluders": 1}), ROSTER, 1000).n_c == 1
@@ -121,6 +131,28 @@ def test_the_newest_roster_is_in_force(tmp_path: Path, study: Study) -> None:
     assert read_chain(file) == (SIGNED, later)
     assert roster_in_force(study, file) == later.roster
     assert in_force([SIGNED, later], later.roster.digest()) == later.roster
+
+
+def test_a_study_of_more_than_three_sites_has_a_signed_membership(
+    tmp_path: Path, study: Study
+) -> None:
+    """{1,2,3,4} and {1,2,3,5} of one large consortium: each needs its own members' signatures."""
+    names = (*NAMES, "valley", "moor")
+    large, file = signed_roster(names), tmp_path / "roster.cfl"
+    write_chain(file, [large])
+    pin = {"roster": large.roster.digest().hex()}
+
+    def over(*chosen: str) -> Study:
+        sites = [{"name": name, "declared_patients": 10} for name in chosen]
+        values = {**study.model_dump(mode="json"), "sites": sites}
+        return changed(Study.model_validate(values), secure_aggregation=pin)
+
+    assert roster_in_force(over(*names), file) == large.roster
+    with pytest.raises(ConfigError, match="do not list the same sites: moor"):
+        roster_in_force(over(*names[:4]), file)
+    with pytest.raises(ConfigError, match="do not list the same sites: moor, west"):
+        roster_in_force(over(*names[:4], "west"), file)
+    assert roster_in_force(over(*names[:3]), file) == large.roster  # three have one cohort only
 
 
 def test_a_chain_without_the_pinned_roster_is_refused(study: Study) -> None:

@@ -8,6 +8,7 @@ from privacy.wire.bodies import (
     Hello,
     Refusal,
     Running,
+    SignedFacts,
     SiteFacts,
     Started,
     StartTraining,
@@ -38,7 +39,7 @@ def facts(**changes) -> SiteFacts:
 
 
 KNOWN: list[tuple[Body, list[tuple[str, str]]]] = [
-    (Hello(STUDY), [("study digest", "11" * 32)]),
+    (Hello(STUDY, 2**64 - 2), [("study digest", "11" * 32), ("node", "fffffffffffffffe")]),
     (
         facts(),
         [
@@ -53,6 +54,23 @@ KNOWN: list[tuple[Body, list[tuple[str, str]]]] = [
             ("epsilon budget", "4020000000000000"),
             ("delta", "3fc0000000000000"),
             ("masked", "01"),
+        ],
+    ),
+    (
+        SignedFacts(facts(masked=False), bytes([0x77]) * 64),
+        [
+            ("name: length", "0007"),
+            ("name", "6e6f7274682d31"),
+            ("declared patients", "000001f4"),
+            ("study digest", "11" * 32),
+            ("base digest", "22" * 32),
+            ("layout fingerprint", "33" * 32),
+            ("parameters", "00001200"),
+            ("epsilon spent", "3ff8000000000000"),
+            ("epsilon budget", "4020000000000000"),
+            ("delta", "3fc0000000000000"),
+            ("masked", "00"),
+            ("signature", "77" * 64),
         ],
     ),
     (

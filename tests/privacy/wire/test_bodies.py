@@ -17,6 +17,7 @@ from privacy.wire.bodies import (
     Kind,
     Refusal,
     Running,
+    SignedFacts,
     SiteFacts,
     Started,
     StartTraining,
@@ -36,21 +37,23 @@ vectors = hnp.arrays(
     st.integers(0, 30),
     elements=st.floats(width=32, allow_nan=False, allow_infinity=False),
 )
+site_facts = st.builds(
+    SiteFacts,
+    st.from_regex(SITE_NAME, fullmatch=True),
+    words,
+    digests,
+    digests,
+    digests,
+    words,
+    numbers,
+    numbers,
+    numbers,
+    st.booleans(),
+)
 bodies = st.one_of(
-    st.builds(Hello, digests),
-    st.builds(
-        SiteFacts,
-        st.from_regex(SITE_NAME, fullmatch=True),
-        words,
-        digests,
-        digests,
-        digests,
-        words,
-        numbers,
-        numbers,
-        numbers,
-        st.booleans(),
-    ),
+    st.builds(Hello, digests, st.integers(0, 2**64 - 1)),
+    site_facts,
+    st.builds(SignedFacts, site_facts, st.binary(min_size=64, max_size=64)),
     st.builds(StartTraining, digests, digests, vectors),
     st.just(Started()),
     st.just(Collect()),
@@ -165,6 +168,19 @@ def test_a_flag_is_0_or_1():
     data = facts().encode()
     with pytest.raises(RefusedMessage):
         SiteFacts.decode(data[:-1] + b"\x02")
+
+
+@pytest.mark.parametrize("length", [0, 63, 65])
+def test_a_signature_has_64_bytes(length):
+    with pytest.raises(RefusedMessage):
+        SignedFacts(facts(), bytes(length)).encode()
+
+
+def test_signed_facts_are_refused_where_the_facts_would_be():
+    whole = bytearray(SignedFacts(facts(), bytes(64)).encode())
+    whole[2:3] = b"N"  # a capital letter in the name
+    with pytest.raises(RefusedMessage):
+        SignedFacts.decode(bytes(whole))
 
 
 @pytest.mark.parametrize("number", [0, 17, 255])

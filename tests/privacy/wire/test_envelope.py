@@ -15,7 +15,7 @@ from tests.privacy.wire.messages import KNOWN, LAYOUT, STUDY, facts
 LIMIT = size_limit(10)
 
 # The envelope of Refusal(STOPPED) in run 300, round 2, attempt 1, field by field.
-VERSION = "0801"
+VERSION = "0802"
 RUN = "10ac02"
 ROUND = "1802"
 ATTEMPT = "2001"
@@ -71,10 +71,10 @@ def test_open_reverses_seal(run, number, attempt):
         GOOD + VERSION,  # a field twice, same value
         VERSION + "1001" + GOOD[4:],  # a field twice, the last one wins
         RUN + VERSION + ROUND + ATTEMPT + KIND + BODY,  # another order
-        "088100" + GOOD[4:],  # the version as a varint that is longer than needed
+        "088200" + GOOD[4:],  # the version as a varint that is longer than needed
         VERSION + RUN + "1882808080" + "1000" + ATTEMPT + KIND + BODY,  # 2 + 2**32: protobuf cuts
         VERSION + "1000" + ROUND + ATTEMPT + KIND + BODY,  # a zero, written out
-        "0802" + GOOD[4:],  # version 2
+        "0801" + GOOD[4:],  # version 1
         GOOD[4:],  # version 0
         VERSION
         + RUN
@@ -101,7 +101,7 @@ def test_malformed_envelopes_are_refused(data):
     assert refusal(bytes.fromhex(data)) is Reason.MALFORMED
 
 
-@pytest.mark.parametrize("kind", ["00", "09", "7f"])
+@pytest.mark.parametrize("kind", ["00", "0a", "7f"])
 def test_unknown_kinds_are_refused(kind):
     data = VERSION + RUN + ROUND + ATTEMPT + ("" if kind == "00" else "28" + kind) + BODY
     assert refusal(bytes.fromhex(data)) is Reason.UNKNOWN_KIND
@@ -173,7 +173,7 @@ def test_nonsense_is_refused_without_an_address(request_bytes):
 
 
 def test_kinds_keep_their_numbers():
-    assert [kind.value for kind in Kind] == [*range(1, 9), *range(16, 28)]
+    assert [kind.value for kind in Kind] == [*range(1, 10), *range(16, 28)]
     assert [reason.value for reason in Reason] == list(range(1, 17))
 
 
