@@ -1,7 +1,9 @@
 """What a site's policy leaves to spend: on one study, and on all of them for ever.
 
-Pure: from the policy and the ledger's entries. The figures are charged against the worst of the
-policy's observers; with all the noise added at the site ("local") they all learn the same.
+Pure: from the policy and the ledger's entries. The figures are charged against the worst of server,
+peer, coalition and public; with all the noise added at the site ("local") they all learn the same.
+What was used of a budget is no claim about what left: rounds go on or end with what was seen. The
+claims are the budget itself, and a study's whole schedule.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Final
 from client.settings import Policy
 from privacy.accounting.across import RenyiFilter
 from privacy.accounting.fitting import rounds_that_fit
-from privacy.accounting.observers import Observer, worst_of
+from privacy.accounting.observers import worst_of
 from privacy.errors import PolicyError
 from privacy.events import MIN_SAMPLING_RATE
 from privacy.ledger import Charge, Entry, State
@@ -61,8 +63,8 @@ def budgets(policy: Policy, entries: Iterable[Entry], charge: Charge) -> Budgets
     after = [*before, charge]
     return Budgets(
         Outlook(
-            study_epsilon(policy, before, charge.study_digest),
-            study_epsilon(policy, after, charge.study_digest),
+            study_epsilon(before, charge.study_digest),
+            study_epsilon(after, charge.study_digest),
             policy.study_epsilon,
         ),
         Outlook(lifetime_epsilon(policy, before), lifetime_epsilon(policy, after), policy.epsilon),
@@ -74,23 +76,23 @@ def charged(entries: Iterable[Entry]) -> list[Charge]:
     return [entry.charge for entry in entries if entry.state is State.COMMITTED]
 
 
-def study_epsilon(policy: Policy, charges: Iterable[Charge], study: bytes) -> float:
-    """Epsilon of one study, by its digest, against the worst of the policy's observers.
+def study_epsilon(charges: Iterable[Charge], study: bytes) -> float:
+    """What one study, by its digest, has used of its budget, against the worst of all observers.
 
     Composed by PLD: the study's schedule is frozen. Infinite if anything had no noise.
     """
-    return _worst(policy, [charge for charge in charges if charge.study_digest == study])
+    return _worst([charge for charge in charges if charge.study_digest == study])
 
 
 def lifetime_epsilon(policy: Policy, charges: Iterable[Charge]) -> float:
-    """Epsilon of everything together, as the policy's `across_studies` composes it."""
+    """What is used of the budget for ever, as the policy's `across_studies` composes it."""
     known = list(charges)
     if policy.across_studies == "rdp-filter":
         return lifetime_filter(policy).epsilon(charge.event for charge in known)
     studies: dict[bytes, list[Charge]] = defaultdict(list)
     for charge in known:
         studies[charge.study_digest].append(charge)
-    return math.fsum(_worst(policy, group) for group in studies.values())
+    return math.fsum(map(_worst, studies.values()))
 
 
 def lifetime_filter(policy: Policy) -> RenyiFilter:
@@ -104,24 +106,23 @@ def lifetime_filter(policy: Policy) -> RenyiFilter:
 
 
 def why_refused(policy: Policy, found: Budgets, entries: Iterable[Entry], charge: Charge) -> str:
-    """The figures of a refusal, for the site's own log: what was spent, and what would fit."""
+    """The figures of a refusal, for the site's own log: what was used, and what would fit."""
     over = found.for_ever if found.study.fits else found.study
     whose = "all studies together: " if over is found.for_ever else ""
     return (
-        f"{whose}spent {over.spent:.2f}, this round would make {over.after:.2f}, budget "
+        f"{whose}used {over.spent:.2f}, this round would make {over.after:.2f}, budget "
         f"{over.budget:.2f}; {_what_fits(policy, found, charged(entries), charge)}"
     )
 
 
-def _worst(policy: Policy, charges: Sequence[Charge]) -> float:
+def _worst(charges: Sequence[Charge]) -> float:
     if any(charge.event.no_privacy for charge in charges):
         return math.inf
     if not charges:
         return 0.0
-    observers = [Observer(name) for name in policy.observers]
     # The digest fixes delta; should they differ all the same, the smallest overstates epsilon.
     delta = min(charge.delta for charge in charges)
-    return worst_of(observers, [charge.event for charge in charges], delta)[1]
+    return worst_of([charge.event for charge in charges], delta)[1]
 
 
 def _what_fits(policy: Policy, found: Budgets, charges: Sequence[Charge], charge: Charge) -> str:

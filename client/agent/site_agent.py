@@ -204,9 +204,7 @@ class SiteAgent:
             base_digest=bytes.fromhex(rules.study.base.digest.removeprefix("sha256:")),
             layout_fingerprint=self._layout,
             parameters=self._parameters,
-            epsilon_spent=study_epsilon(
-                rules.policy, charged(self._ledger.entries()), self._charge.study_digest
-            ),
+            epsilon_spent=study_epsilon(charged(self._ledger.entries()), self._charge.study_digest),
             epsilon_budget=rules.policy.study_epsilon,
             delta=rules.study.privacy.delta,
             masked=self._masking is not None,
@@ -343,7 +341,7 @@ class SiteAgent:
         self._ledger.commit(attempt.key)  # durable before the first byte leaves
         found = attempt.budgets
         _log.info(
-            "Round %d %s; epsilon of this study is now %.4g of %.4g, of all %.4g of %.4g.",
+            "Round %d %s; used of the study's budget: epsilon %.4g of %.4g, of all %.4g of %.4g.",
             *(attempt.key.round, how),
             *(found.study.after, found.study.budget),
             *(found.for_ever.after, found.for_ever.budget),

@@ -45,7 +45,7 @@ def test_a_refusal_is_logged_with_the_figures_of_a_way_on(
     collect(agent)
     with caplog.at_level(logging.WARNING):
         assert refused(start(agent, round=2)) == Reason.BUDGET
-    figures = rf"Round 2 refused: spent {ledger.spent():.2f}, this round would make "
+    figures = rf"Round 2 refused: used {ledger.spent():.2f}, this round would make "
     assert figures + rf"{ledger.spent(CHARGE):.2f}, budget {budget:.2f}; " in caplog.text
     assert re.search(r"\d+ rounds? at q = 0\.\d+ would fit\.", caplog.text)
 
@@ -72,7 +72,7 @@ def test_what_other_studies_spent_counts_and_is_not_told(
     refusal = start(agent, round=2)
     after = ledger.spent_in(STUDY.digest(), CHARGE)
     assert refusal == Refusal(Reason.BUDGET, own, after, 2.0 * own)
-    assert "all studies together: spent" in caplog.text
+    assert "all studies together: used" in caplog.text
 
 
 def test_a_study_has_its_rounds_and_attempts_once_whatever_the_run(

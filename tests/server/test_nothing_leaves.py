@@ -69,7 +69,6 @@ delta = 1e-5
 studies = ["any"]
 bases = ["any"]
 mechanisms = ["local"]
-observers = ["server"]
 secure_aggregation = "required"
 roster = "{roster}"
 """
