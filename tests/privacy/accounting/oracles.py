@@ -60,7 +60,7 @@ def tilted_delta(eps: float, q: float, sigma: float, steps: int) -> float:
     one += np.bincount(index - low + 1, mass * part, count)
     places = (low + np.arange(count)) * cell
     tilts = np.geomspace(0.1, 300, 60)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         logs = np.array([steps * np.log(np.exp(tilt * places) @ one) for tilt in tilts])
     tilt = float(tilts[np.nanargmin(logs - tilts * eps)])
     log_mgf = math.log(float(np.exp(tilt * places) @ one))
