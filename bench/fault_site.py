@@ -70,7 +70,6 @@ _POLICY: Final = Policy(
     studies=("any",),
     bases=("any",),
     mechanisms=("local",),
-    observers=("server",),
     secure_aggregation="plain",
     max_attempts=ATTEMPTS,
 )

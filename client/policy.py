@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from client.settings import ANY, Policy
+from privacy.accounting.across import FILTER_SHARE
 from privacy.accounting.bounds import largest_delta
+from privacy.accounting.capacity import DECLARED_FACTOR, OVERFLOW_SHARE
 from privacy.errors import ConfigError, PolicyError
 from privacy.manifest import Study
 from privacy.secagg.offer import most_absent, most_colluders
-
-_DECLARED_FACTOR = 2  # how far rounding may take the declared from the true cohort size
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +74,16 @@ class SiteRules:
 
         `other_studies` is the sum over the studies that this site's patients were already in;
         (epsilon, delta) of separate studies add up (Dwork and Roth 2014, Theorem 3.16). A Renyi
-        filter holds at the policy's own delta, whatever those of the studies.
+        filter holds at the policy's own delta, of which it leaves what draws beyond a step's
+        capacity cost in studies whose deltas add up to ten times as much.
         """
-        if self.policy.across_studies == "rdp-filter":
-            return
+        filtered = self.policy.across_studies == "rdp-filter"
+        allowed = self.policy.delta * (FILTER_SHARE / OVERFLOW_SHARE if filtered else 1)
         total = other_studies + self.study.privacy.delta
-        if total > self.policy.delta * (1 + 1e-9):
+        if total > allowed * (1 + 1e-9):
             raise PolicyError(
                 f"With this study the deltas of all studies sum to {total:g}; the policy allows "
-                f"{self.policy.delta:g}.",
+                f"{allowed:g}.",
                 "Ask for a study with a smaller delta.",
             )
 
@@ -102,7 +103,7 @@ class SiteRules:
         or less would decide, and everybody would see it. The noise, q and delta rest on N alone.
         """
         declared = self.declared_patients
-        if declared / _DECLARED_FACTOR <= patients <= declared * _DECLARED_FACTOR:
+        if declared / DECLARED_FACTOR <= patients <= declared * DECLARED_FACTOR:
             return ""
         return (
             f"The study declares {declared} patients for {self.name}, but the data folder has "

@@ -6,7 +6,7 @@ import os
 import stat
 import tempfile
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -20,6 +20,7 @@ _LONGEST_FOLDER = 60  # a Unix socket's whole path must stay below about 104 byt
 
 
 Observer = Literal["server", "site", "coalition", "public"]
+OBSERVERS: Final[tuple[Observer, ...]] = ("server", "site", "coalition", "public")
 
 
 class DataSettings(Strict):
@@ -78,7 +79,7 @@ class Policy(Strict):
 
     `epsilon` and `delta` bound everything that ever leaves this site, over all studies, for
     patients as the unit; `study_epsilon` bounds each study. What is not allowed is forbidden: no
-    budget, study, base model, mechanism or observer has a default.
+    budget, study, base model or mechanism has a default.
     """
 
     epsilon: Positive
@@ -89,8 +90,9 @@ class Policy(Strict):
     # Frozen encoders that may look at the tiles, for the loss of stage two; none unless named.
     encoders: tuple[str, ...] = ()
     mechanisms: tuple[Literal["local", "pooled"], ...] = Field(min_length=1)
-    # Those against whom the budget holds: each charge is the worst of what they would learn.
-    observers: tuple[Observer, ...] = Field(min_length=1)
+    # Against whom the budget holds: each charge is the worst of what they would learn. All of them
+    # are there in every study, so that none can be left out; the key is for older policies.
+    observers: tuple[Observer, ...] = OBSERVERS
     # "plain": for studies in one process; no site agent is served with it.
     secure_aggregation: Literal["required", "plain"] = "required"
     roster: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # with "required"
@@ -132,6 +134,16 @@ class Policy(Strict):
                     'each entry is the 64 hex digits of a study\'s digest, or "any" spelled out'
                 )
         return studies
+
+    @field_validator("observers")
+    @classmethod
+    def _are_all(cls, observers: tuple[Observer, ...]) -> tuple[Observer, ...]:
+        if set(observers) != set(OBSERVERS):
+            raise ValueError(
+                "the budget always holds against all of server, site, coalition and public; "
+                "remove the line"
+            )
+        return OBSERVERS
 
     @field_validator("bases", "encoders")
     @classmethod

@@ -37,7 +37,7 @@ class Withdrawn:
     name: str  # the line's, in this site's logs
     already: bool
     files: int  # of encoded tiles that were deleted
-    epsilon: float | None  # of this patient, so far: spent, and staying spent; None: see `unsaid`
+    epsilon: float | None  # used of this patient's budget, and staying so; None: see `unsaid`
     sharing: tuple[str, ...] = ()  # others with pictures of this patient, who still take part
     unsaid: str = ""  # why what was done beyond the register is not complete; names no patient
 

@@ -110,7 +110,7 @@ def show_status(settings: Path, run: int | None, *, as_json: bool) -> None:
 
 
 def _sites(status: RunStatus) -> Table:
-    table = Table("site", "declared patients", "state", "rounds", "ε spent", "budget", "masked")
+    table = Table("site", "declared patients", "state", "rounds", "ε used", "of budget", "masked")
     for site in status.sites:
         state = f"{site.state}: {site.reason}" if site.reason else site.state
         table.add_row(

@@ -25,6 +25,10 @@ MAX_NOISE_MULTIPLIER: Final = 1e4
 MAX_CLIPPING_NORM: Final = 1e6
 MAX_STEPS: Final = 1_000_000
 
+# A clipping engine promises a sensitivity of C (1 + this), for float32 rounds what it clips. The
+# accountant divides every noise multiplier by 1 + this, so that what is charged covers it.
+SENSITIVITY_TOLERANCE: Final = 1e-6
+
 
 @dataclass(frozen=True, slots=True)
 class PoissonGaussian:
@@ -64,6 +68,11 @@ class PoissonGaussian:
             raise _wrong("unit", self.unit, "'patient'")
         if self.neighbouring != "zero-out":
             raise _wrong("neighbouring", self.neighbouring, "'zero-out'")
+
+    @property
+    def charged_multiplier(self) -> float:
+        """The noise over the sensitivity that the engine really keeps: what is accounted for."""
+        return self.noise_multiplier / (1 + SENSITIVITY_TOLERANCE)
 
     @property
     def no_privacy(self) -> bool:

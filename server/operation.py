@@ -59,6 +59,7 @@ def operate(operation: Operation) -> None:
     try:
         with _failures_written_down(store, events, settings.log_file()):
             study = load_study(settings.study)
+            _check_schedule(study)
             consortium = load_roster(settings, study)
             if not (study.masked or operation.plain):
                 raise ConfigError(
@@ -70,6 +71,12 @@ def operate(operation: Operation) -> None:
                 _Run(operation, study, consortium, store, events, tracking).run()
     finally:
         store.close()
+
+
+def _check_schedule(study: Study) -> None:
+    from privacy.accounting.schedule import check_schedule  # it imports scipy
+
+    check_schedule(study)
 
 
 def load_roster(settings: ConsortiumSettings, study: Study) -> Roster | None:

@@ -224,6 +224,6 @@ def _words(refusal: Refusal) -> str:
     if refusal.reason is not Reason.BUDGET:
         return explain(refusal.reason)
     return (
-        f"It has spent epsilon {refusal.spent:.3g} of {refusal.budget:.3g}; this round would make "
+        f"It has used epsilon {refusal.spent:.3g} of {refusal.budget:.3g}; this round would make "
         f"it {refusal.would_be:.3g}. " + explain(Reason.BUDGET)
     )

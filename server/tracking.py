@@ -184,7 +184,7 @@ def _metrics(item: RoundStatus, status: RunStatus) -> list[Metric]:
     for part in item.sites:
         # MLflow turns infinity into 1.8e308, so no privacy is a tag and never a number.
         if part.epsilon is not None and math.isfinite(part.epsilon):
-            values[f"epsilon.{part.name}"] = part.epsilon
+            values[f"epsilon_used.{part.name}"] = part.epsilon
     when = _milliseconds(status.started)
     return [Metric(name, value, when, item.round) for name, value in values.items()]
 

@@ -60,9 +60,9 @@ class Account:
 
     @property
     def spent(self) -> float:
-        """Epsilon of the study so far."""
+        """Epsilon used of the study's budget."""
         charges = self._charged.values()
-        return study_epsilon(self._rules.policy, charges, self._charge.study_digest)
+        return study_epsilon(charges, self._charge.study_digest)
 
     def intent(self, key: AttemptKey) -> None:
         """Write down that `key` begins; on disk when this returns."""

@@ -1,7 +1,9 @@
 """What a site's policy leaves to spend: on one study, and on all of them for ever.
 
-Pure: from the policy and the ledger's charges. The figures are charged against the worst of the
-policy's observers; with all the noise added at the site ("local") they all learn the same.
+Pure: from the policy and the ledger's charges. The figures are charged against the worst of server,
+peer, coalition and public; with all the noise added at the site ("local") they all learn the same.
+What was used of a budget is no claim about what left: rounds go on or end with what was seen. The
+claims are the budget itself, and a study's whole schedule.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Final
 from client.settings import Policy
 from privacy.accounting.across import RenyiFilter
 from privacy.accounting.fitting import rounds_that_fit
-from privacy.accounting.observers import Observer, worst_of
+from privacy.accounting.observers import worst_of
 from privacy.errors import PolicyError
 from privacy.events import MIN_SAMPLING_RATE
 from privacy.ledger import Charge, Entry, State
@@ -62,7 +64,7 @@ def budgets(policy: Policy, others: float, own: Sequence[Charge], charge: Charge
     """
     before, after = list(own), [*own, charge]
     return Budgets(
-        Outlook(_worst(policy, before), _worst(policy, after), policy.study_epsilon),
+        Outlook(_worst(before), _worst(after), policy.study_epsilon),
         Outlook(_beside(policy, others, before), _beside(policy, others, after), policy.epsilon),
     )
 
@@ -82,7 +84,7 @@ def _beside(policy: Policy, others: float, own: Sequence[Charge]) -> float:
     """`lifetime_epsilon` of the charges behind `others` together with `own`."""
     if policy.across_studies == "rdp-filter":
         return lifetime_filter(policy).epsilon((charge.event for charge in own), others)
-    return others + _worst(policy, own)
+    return others + _worst(own)
 
 
 def charged(entries: Iterable[Entry]) -> list[Charge]:
@@ -90,23 +92,23 @@ def charged(entries: Iterable[Entry]) -> list[Charge]:
     return [entry.charge for entry in entries if entry.state is State.COMMITTED]
 
 
-def study_epsilon(policy: Policy, charges: Iterable[Charge], study: bytes) -> float:
-    """Epsilon of one study, by its digest, against the worst of the policy's observers.
+def study_epsilon(charges: Iterable[Charge], study: bytes) -> float:
+    """What one study, by its digest, has used of its budget, against the worst of all observers.
 
     Composed by PLD: the study's schedule is frozen. Infinite if anything had no noise.
     """
-    return _worst(policy, [charge for charge in charges if charge.study_digest == study])
+    return _worst([charge for charge in charges if charge.study_digest == study])
 
 
 def lifetime_epsilon(policy: Policy, charges: Iterable[Charge]) -> float:
-    """Epsilon of everything together, as the policy's `across_studies` composes it."""
+    """What is used of the budget for ever, as the policy's `across_studies` composes it."""
     known = list(charges)
     if policy.across_studies == "rdp-filter":
         return lifetime_filter(policy).epsilon(charge.event for charge in known)
     studies: dict[bytes, list[Charge]] = defaultdict(list)
     for charge in known:
         studies[charge.study_digest].append(charge)
-    return math.fsum(_worst(policy, group) for group in studies.values())
+    return math.fsum(map(_worst, studies.values()))
 
 
 def lifetime_filter(policy: Policy) -> RenyiFilter:
@@ -124,20 +126,19 @@ def why_refused(found: Budgets) -> str:
     over = found.for_ever if found.study.fits else found.study
     whose = "all studies together: " if over is found.for_ever else ""
     return (
-        f"{whose}spent {over.spent:.2f}, this round would make {over.after:.2f}, budget "
+        f"{whose}used {over.spent:.2f}, this round would make {over.after:.2f}, budget "
         f"{over.budget:.2f}"
     )
 
 
-def _worst(policy: Policy, charges: Sequence[Charge]) -> float:
+def _worst(charges: Sequence[Charge]) -> float:
     if any(charge.event.no_privacy for charge in charges):
         return math.inf
     if not charges:
         return 0.0
-    observers = [Observer(name) for name in policy.observers]
     # The digest fixes delta; should they differ all the same, the smallest overstates epsilon.
     delta = min(charge.delta for charge in charges)
-    return worst_of(observers, [charge.event for charge in charges], delta)[1]
+    return worst_of([charge.event for charge in charges], delta)[1]
 
 
 def what_fits(policy: Policy, found: Budgets, charges: Sequence[Charge], charge: Charge) -> str:

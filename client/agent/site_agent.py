@@ -327,7 +327,7 @@ class SiteAgent:
         self._account.commit(attempt.key)  # durable before the first byte leaves
         key, found = attempt.key, attempt.budgets
         _log.info(
-            "Round %d charged; epsilon of this study is now %.4g of %.4g, of all %.4g of %.4g.",
+            "Round %d charged; epsilon used of this study: %.4g of %.4g, of all: %.4g of %.4g.",
             *(key.round, found.study.after, found.study.budget),
             *(found.for_ever.after, found.for_ever.budget),
         )

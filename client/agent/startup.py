@@ -17,13 +17,11 @@ from client.patients import Patients
 from client.policy import SiteRules
 from client.settings import SiteSettings, load_policy, load_site
 from model.importing import quick_imports
-from privacy.accounting import check_delta
-from privacy.accounting.composition import MAX_COMPOSED_STEPS
-from privacy.errors import AccountingError, ConfigError, LedgerError, PolicyError
-from privacy.events import event_of
+from privacy.accounting import check_delta, check_schedule
+from privacy.errors import ConfigError, LedgerError, PolicyError
 from privacy.identity import load_identity, read_private
 from privacy.ledger import Ledger, SqliteLedger, load_or_make_key
-from privacy.manifest import Study, load_study
+from privacy.manifest import load_study
 from privacy.secagg.agreement import roster_in_force
 from privacy.secagg.offer import withstood
 
@@ -110,17 +108,6 @@ def _membership(settings: SiteSettings, rules: SiteRules) -> Membership:
 def _passphrase(file: Path | None) -> bytes | None:
     """The first line of `file`, where there is one."""
     return None if file is None else read_private(file).split(b"\n", 1)[0].rstrip(b"\r")
-
-
-def check_schedule(study: Study) -> None:
-    """Raise `AccountingError` for a schedule that nobody could account for to its end."""
-    steps = event_of(study).steps * study.rounds * study.privacy.attempts
-    if steps > MAX_COMPOSED_STEPS:
-        raise AccountingError(
-            f"The study has {steps} steps, all rounds and attempts together; more than "
-            f"{MAX_COMPOSED_STEPS} cannot be accounted for.",
-            "Correct the study.",
-        )
 
 
 def open_ledger(state: StateFolder, site: str) -> SqliteLedger:

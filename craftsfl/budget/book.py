@@ -13,6 +13,7 @@ from client.agent.budget import charged, lifetime_epsilon, study_epsilon
 from client.policy import SiteRules
 from client.settings import Policy
 from craftsfl.budget.sums import events_of, rounds_left, smallest_delta, times, total_delta
+from privacy.accounting.schedule import whole_schedule
 from privacy.events import Event, event_of
 from privacy.ledger import Charge, Entry, State
 
@@ -28,7 +29,7 @@ class Line:
     rounds: int  # with at least one charged attempt
     attempts: int  # charged
     lost: int  # begun, not charged: under way, superseded or cut off
-    epsilon: float
+    epsilon: float  # used of the budget; no claim of its own
     delta: float
     budget: float
     rounds_left: int  # more attempts like its last that budgets and manifest admit
@@ -42,7 +43,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Where epsilon stood after a charge, of its study and of all studies together."""
+    """What was used of the budgets after a charge, of its study and of all studies together."""
 
     time: float  # seconds since 1970; never before the previous point's
     study: str
@@ -63,7 +64,10 @@ class Book:
     began: float | None  # when the first attempt was begun, seconds since 1970
     lines: tuple[Line, ...]  # the present study first, charged or not
     points: tuple[Point, ...]
-    planned: tuple[Event, ...] = field(repr=False)  # of the present study, used to its end
+    # Of the present study, whatever was seen: the most that budgets and manifest admit, and all
+    # that its manifest has. Claims are made of these; of what was used, none is valid.
+    planned: tuple[Event, ...] = field(repr=False)
+    schedule: tuple[Event, ...] = field(repr=False)
 
     @property
     def present(self) -> Line:
@@ -75,8 +79,11 @@ def open_book(rules: SiteRules, entries: Sequence[Entry]) -> Book:
     """Everything from the ledger's `entries`; raises `AccountingError` for unknown events."""
     policy, charges = rules.policy, charged(entries)
     lines = tuple(_lines(rules, entries))
-    present, one = lines[0], event_of(rules.study)
-    more = (times(one, present.rounds_left),) if present.rounds_left else ()
+    schedule = whole_schedule(rules.study)
+    own = Charge(rules.study.digest(), schedule[0], rules.study.privacy.delta)
+    # Counted from an empty ledger: how far a study may go does not depend on how far it went.
+    admitted = min(len(schedule), rounds_left(policy, (), own)) - lines[0].attempts
+    more = (times(schedule[0], admitted),) if admitted > 0 else ()
     return Book(
         site=rules.name,
         epsilon=lifetime_epsilon(policy, charges),
@@ -87,7 +94,8 @@ def open_book(rules: SiteRules, entries: Sequence[Entry]) -> Book:
         began=min((entry.intent_time for entry in entries), default=None),
         lines=lines,
         points=tuple(_points(policy, entries, {line.digest: line.label for line in lines})),
-        planned=(*present.events, *more),
+        planned=(*lines[0].events, *more),
+        schedule=schedule,
     )
 
 
@@ -110,7 +118,7 @@ def _lines(rules: SiteRules, entries: Sequence[Entry]) -> Iterator[Line]:
             rounds=len({(key.run, key.round) for key in keys}),
             attempts=len(charges),
             lost=len(mine) - len(charges),
-            epsilon=study_epsilon(policy, charges, digest),
+            epsilon=study_epsilon(charges, digest),
             delta=smallest_delta(charges) if charges else like.delta,
             budget=policy.study_epsilon,
             rounds_left=left,
@@ -130,10 +138,10 @@ def _points(
         now = max(now, entry.intent_time if entry.charge_time is None else entry.charge_time)
         if (len(paid) - count) % stride:
             continue
-        so_far, study = charged(paid[:count]), entry.charge.study_digest
+        used, study = charged(paid[:count]), entry.charge.study_digest
         yield Point(
             time=now,
             study=labels[study],
-            epsilon=study_epsilon(policy, so_far, study),
-            lifetime=lifetime_epsilon(policy, so_far),
+            epsilon=study_epsilon(used, study),
+            lifetime=lifetime_epsilon(policy, used),
         )

@@ -55,7 +55,7 @@ def show_budget(site_toml: Path, options: BudgetOptions) -> None:
         show_table(book, console)
         _show_ledger(view, console)
         if figures is not None:
-            show_published(figures, console)
+            show_published(book, figures, console)
         if explained is not None:
             show_explanation(book, explained, console)
     if options.picture is not None:
@@ -99,7 +99,8 @@ def as_values(
         "unit": "patient",
         "ledger": _head(view),
         "lifetime": {
-            "epsilon": _finite(book.epsilon),
+            "epsilon": _finite(book.epsilon),  # used of the budget
+            "epsilon_used": _finite(book.epsilon),
             "delta": book.delta,
             "budget": book.budget,
             "budget_delta": book.budget_delta,
@@ -123,11 +124,13 @@ def as_values(
             for attack in case.attacks
         ]
         values["known_to"] = {str(sites): value for sites, value in explained.known_to.items()}
+        values["known_under"] = {str(ids): value for ids, value in explained.known_under.items()}
     return values
 
 
 def _figure(item: Published) -> dict[str, object]:
-    return {"study": item.study, "delta": item.delta, **asdict(item.figure)}
+    about = {"study": item.study, "delta": item.delta, "attempts": item.attempts}
+    return {**about, **asdict(item.figure)}
 
 
 def _line(line: Line) -> dict[str, object]:
@@ -137,7 +140,8 @@ def _line(line: Line) -> dict[str, object]:
         "rounds": line.rounds,
         "attempts": line.attempts,
         "not_charged": line.lost,
-        "epsilon": _finite(line.epsilon),
+        "epsilon": _finite(line.epsilon),  # used of the budget
+        "epsilon_used": _finite(line.epsilon),
         "delta": line.delta,
         "budget": line.budget,
         "rounds_left": line.rounds_left,

@@ -17,12 +17,13 @@ from rich.table import Table
 
 from craftsfl.budget.book import Book
 from craftsfl.privacy_words import epsilon_text
-from privacy.accounting import Attack, epsilon, tradeoff, tradeoff_at
+from privacy.accounting import Attack, Mode, epsilon, tradeoff, tradeoff_at
 from privacy.accounting.known_to_sites import epsilon_known_to
 from privacy.events import Event
 
 FALSE_POSITIVES: Final = (0.001, 0.01, 0.05, 0.10)
-HOSPITALS: Final = (2, 3)
+SEVERAL: Final = (2, 3)  # hospitals, or ids at one; the capacity of a step allows for as many
+_COARSE = 1e-2  # of the figures for several records: to two decimals, in a second each
 _WIDTH = 96  # characters: longer lines are hard to read
 
 SCENE: Final = """\
@@ -34,8 +35,10 @@ most, for each share of the others whom they are willing to accuse wrongly. By g
 without anything that left, they would recognise the same share as they accuse wrongly."""
 
 ROUGH: Final = """\
-Of the whole budget, and of several studies together, only ε and δ are known. Those columns hold \
-for the worst releases that these two figures admit; what this software releases stays below."""
+Of the whole budget only ε and δ are known. That column holds for the worst releases that these \
+two figures admit; what this software releases stays below. What was used of the budget has no \
+column: whether rounds go on may depend on what was seen, and then only the whole study, and the \
+budget, bound what left."""
 
 CLAIMS: Final = """\
 One person means all tiles and slides of one patient at this hospital, not one picture. The \
@@ -69,15 +72,19 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What `--explain` shows. `known_to` maps a number of hospitals to epsilon."""
+    """What `--explain` shows.
+
+    `known_to` maps a number of hospitals to epsilon, `known_under` a number of ids at this one.
+    """
 
     cases: tuple[Case, ...]
     known_to: dict[int, float]
+    known_under: dict[int, float]
 
 
 def explanation(book: Book) -> Explanation:
     """All figures of `--explain`; takes the accountant about a second."""
-    return Explanation(tuple(_cases(book)), _known_to(book))
+    return Explanation(tuple(_cases(book)), _several(book, "local"), _several(book, "pooled"))
 
 
 def show_explanation(book: Book, explained: Explanation, console: Console) -> None:
@@ -89,14 +96,18 @@ def show_explanation(book: Book, explained: Explanation, console: Console) -> No
     _paragraph(console, ROUGH)
     _paragraph(console, CLAIMS)
     if explained.known_to:
-        figures = ", ".join(
-            f"ε {value:.2f} for a patient known to {sites}"
-            for sites, value in explained.known_to.items()
-        )
         _paragraph(
             console,
             "A patient who was treated at several hospitals of the study is in the data of each, "
-            f"and each of them releases. If this study is used to its end: {figures} hospitals.",
+            "and each of them releases, with noise of its own. If this study is used to its end: "
+            f"{_figures(explained.known_to, 'known to')} hospitals.",
+        )
+        _paragraph(
+            console,
+            "A person whom this hospital knows under several patient ids is drawn and clipped once "
+            "for each of them, and one noise covers them all: that costs more than several "
+            "hospitals do. If this study is used to its end: "
+            f"{_figures(explained.known_under, 'known here under')} ids.",
         )
     console.print("[bold]What is not claimed[/]", highlight=False)
     for text in NOT_CLAIMED:
@@ -104,14 +115,13 @@ def show_explanation(book: Book, explained: Explanation, console: Console) -> No
 
 
 def _cases(book: Book) -> Iterator[Case]:
+    """What can be claimed: a whole study, the whole budget. Of what was used, nothing can."""
     present, budget = book.present, book.budget
-    if present.events and math.isfinite(present.epsilon):
-        yield Case(f"{present.label} so far", present.epsilon, _attacks(present.events))
-    if present.rounds_left:
+    if book.planned and not any(event.no_privacy for event in book.planned):
         at_its_end = epsilon(book.planned, present.delta)
         yield Case(f"{present.label} to its end", at_its_end, _attacks(book.planned))
-    if any(line.attempts for line in book.lines[1:]) or math.isinf(book.epsilon):
-        yield Case("all studies so far", book.epsilon, _at(book.epsilon, book.delta))
+    if math.isinf(book.epsilon):
+        yield Case("what left without noise", book.epsilon, _at(book.epsilon, book.delta))
     yield Case("the whole budget", budget, _at(budget, book.budget_delta))
 
 
@@ -123,14 +133,26 @@ def _at(epsilon: float, delta: float) -> tuple[Attack, ...]:
     return tuple(tradeoff_at(epsilon, delta, FALSE_POSITIVES))
 
 
-def _known_to(book: Book) -> dict[int, float]:
-    """Epsilon of the present study, used to its end, for a patient of several of its hospitals."""
+def _several(book: Book, mode: Mode) -> dict[int, float]:
+    """Epsilon of the present study, used to its end, for a person with several records.
+
+    "local": at as many hospitals, each with its noise. "pooled": in one sum, under one noise.
+    """
     kinds = {(event.sampling_rate, event.noise_multiplier) for event in book.planned}
     if len(kinds) != 1 or book.planned[0].no_privacy:
         return {}
     whole = replace(book.planned[0], steps=sum(event.steps for event in book.planned))
     delta = book.present.delta
-    return {sites: epsilon_known_to(sites, whole, delta, "local") for sites in HOSPITALS}
+    return {
+        records: epsilon_known_to(records, whole, delta, mode, discretization=_COARSE)
+        for records in SEVERAL
+    }
+
+
+def _figures(of: dict[int, float], known: str) -> str:
+    return ", ".join(
+        f"ε {value:.2f} for a patient {known} {number}" for number, value in of.items()
+    )
 
 
 def _table(cases: Sequence[Case], width: int) -> Table:

@@ -60,8 +60,8 @@ def draw_picture(book: Book, path: Path) -> None:
 
 
 def _draw(book: Book, axes: Axes) -> None:
-    axes.set_title(f"Privacy spent of one patient at {book.site}", loc="left", weight="bold")
-    axes.set_ylabel("ε")
+    axes.set_title(f"Privacy budget used, of one patient at {book.site}", loc="left", weight="bold")
+    axes.set_ylabel("ε used of the budget")
     _limit(axes, book.budget, " budget for ever", "--")
     axes.set_ylim(0, 1.12 * max([book.budget, *(p.lifetime for p in _finite(book))]))
     if book.present.budget < book.budget:

@@ -29,7 +29,7 @@ def rounds_left(policy: Policy, charges: Sequence[Charge], like: Charge) -> int:
     own = of_study(charges, like.study_digest)
     room = policy.study_epsilon
     if policy.across_studies == "sum":
-        study = study_epsilon(policy, own, like.study_digest)
+        study = study_epsilon(own, like.study_digest)
         room = min(room, policy.epsilon - (lifetime_epsilon(policy, charges) - study))
     most = rounds_that_fit(events_of(own), like.event, like.delta, room)
     if policy.across_studies == "sum":

@@ -34,7 +34,7 @@ def _table(book: Book) -> Table:
     table = Table(title=f"Privacy budget of one patient at {book.site}", title_justify="left")
     table.box, table.padding, table.pad_edge = SIMPLE_HEAD, (0, 1, 0, 0), False
     table.add_column("Study", overflow="fold")
-    for name in ("Rounds", "Charged", "Lost", "ε spent", "Budget"):
+    for name in ("Rounds", "Charged", "Lost", "ε used", "of budget"):
         table.add_column(name, justify="right")
     table.add_column("", no_wrap=True)
     table.add_column("Left", justify="right")
@@ -108,8 +108,11 @@ def _words(book: Book) -> str:
         else "studies are composed by the policy's Rényi filter"
     )
     return (
-        "ε bounds what everything that left this hospital says about one patient, with all of "
-        f"their tiles, at δ = {book.delta or book.budget_delta:.3g}; {over}. Charged: attempts "
-        "of which something may have left; this never comes back. Lost: attempts under way or "
-        "cut off, of which nothing left. That the noise was really added rests on this hospital."
+        "The budget bounds what everything that ever leaves this hospital says about one patient, "
+        f"with all of their tiles; {over}. ε used is how much of it is gone, at δ = "
+        f"{book.delta or book.budget_delta:.3g}: it never comes back, and it is no claim of its "
+        "own, for whether rounds go on may depend on what was seen. A study's own claim is its "
+        "whole schedule's ε (--publish). Charged: attempts of which something may have left. "
+        "Lost: attempts under way or cut off, of which nothing left. That the noise was really "
+        "added rests on this hospital."
     )

@@ -114,8 +114,8 @@ def withdraw(
         "of every draw from the next one on.\n"
         f"Encoded tiles were deleted ({done.files} files); the next start encodes the others anew. "
         "The tiles in the data folder are yours to delete.\n"
-        f"What was spent stays spent: {known} of this patient. What the model "
-        "has learnt so far stays in it, bounded by that. Nothing of this shows outside."
+        f"What was used of this patient's budget stays used: {known}. What the model has learnt "
+        "stays in it, bounded by the budget. Nothing of this shows outside."
     )
     if done.sharing:
         typer.echo(
@@ -152,17 +152,19 @@ def _asked() -> str:
 def budget(
     settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
     picture: Annotated[
-        Path | None, typer.Option(help="Draw the spending over time into this SVG or PNG file.")
+        Path | None,
+        typer.Option(help="Draw the budget's use over time into this SVG or PNG file."),
     ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say what epsilon means, for an ethics board.")
     ] = False,
     publish: Annotated[
-        bool, typer.Option("--publish", help="Add epsilon as two accountants agree on it.")
+        bool,
+        typer.Option("--publish", help="Add the whole study's epsilon, if two accountants agree."),
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Show what was spent of the patients' privacy and what is left; the agent may be running."""
+    """Show what is used of the patients' privacy budget and what is left; the agent may run."""
     from craftsfl.budget.command import BudgetOptions, show_budget
 
     options = BudgetOptions(picture=picture, explain=explain, publish=publish, as_json=json)

@@ -27,7 +27,7 @@ LEARNABLE_RATIO = 2.0
 
 @dataclass(frozen=True)
 class SiteResult:
-    """One row of the table; epsilon is None where there was no noise."""
+    """One row of the table; epsilon, used of `budget`, is None where there was no noise."""
 
     name: str
     patients: int
@@ -47,6 +47,7 @@ class Outcome:
     mlflow: str
     seconds: Mapping[str, float]
     parameters: int
+    whole_study: float | None = None  # epsilon of all rounds and attempts; None: no noise
     rounds: Sequence[RoundTiming] = ()
     learning: Comparison | None = None
 
@@ -59,6 +60,7 @@ def write_summary(folder: Path, outcome: Outcome) -> Path:
         "adapter": str(outcome.adapter),
         "samples": str(outcome.samples),
         "mlflow": outcome.mlflow,
+        "epsilon_whole_study": outcome.whole_study,
         "seconds": {name: round(value, 2) for name, value in outcome.seconds.items()},
         "learning": asdict(outcome.learning) if outcome.learning else None,
     }
@@ -70,7 +72,8 @@ def show(workspace: Workspace, outcome: Outcome, console: Console) -> None:
     """Print the table, the learning result, where things are and what to type next."""
     console.print(_table(outcome.sites))
     console.print(
-        "ε is what each hospital's own ledger charged, per patient, at "
+        "ε used is what each hospital's own ledger charged, per patient, of the budget that it "
+        f"set; what can be claimed is the whole study: ε = {epsilon_text(outcome.whole_study)} at "
         f"δ = {workspace.study.privacy.delta:g}. Updates were [bold]masked[/]: the coordinator "
         "saw the sum over the hospitals, and no hospital's own update."
     )
@@ -90,7 +93,7 @@ def show(workspace: Workspace, outcome: Outcome, console: Console) -> None:
 
 
 def _table(sites: Sequence[SiteResult]) -> Table:
-    table = Table("site", "declared patients", "rounds", "ε spent", "budget", "masked")
+    table = Table("site", "declared patients", "rounds", "ε used", "of budget", "masked")
     for site in sites:
         table.add_row(
             site.name,

@@ -34,6 +34,7 @@ from craftsfl.run_display import RunDisplay
 from craftsfl.serving import agent_command
 from craftsfl.timeline import RoundTiming
 from model.cache import install_base, shipped_base
+from model.origin import origin_of
 from privacy.errors import FederationError, ModelError
 from server.settings import load_consortium
 
@@ -85,6 +86,7 @@ def run_demo(options: DemoOptions) -> Outcome:
         mlflow=str(result["mlflow"]),
         seconds=stopwatch.seconds,
         parameters=int(str(result["parameters"])),
+        whole_study=origin_of(workspace.study, run=0).epsilon,
         rounds=rounds,
         learning=learning,
     )

@@ -90,7 +90,6 @@ study_epsilon = {epsilon}   # of this study
 studies = ["{study}"]
 bases = ["{base}"]
 mechanisms = ["local"]      # this site adds all of the noise itself
-observers = ["server", "site", "coalition", "public"]
 secure_aggregation = "required" # the coordinator sees the sum over the hospitals alone
 roster = "{roster}"
 # THIS IS A DEMO. No hospital should allow a slot as short as this one: the time that training takes

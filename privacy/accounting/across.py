@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
 from privacy.accounting.bounds import check_epsilon, check_probability
+from privacy.accounting.capacity import OVERFLOW_SHARE
 from privacy.accounting.composition import epsilon, merge, noiseless
 from privacy.errors import AccountingError
 from privacy.events import Event
@@ -23,6 +24,9 @@ from privacy.events import Event
 Composition: TypeAlias = Literal["sum", "rdp-filter"]
 MIN_ORDER: Final = 2
 MAX_ORDER: Final = 1024
+# Of a filter's delta, for draws beyond the capacity in all studies: each may take `OVERFLOW_SHARE`
+# of its own delta, so the deltas of the studies may add up to ten times the filter's.
+FILTER_SHARE: Final = 10 * OVERFLOW_SHARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +148,12 @@ def renyi(order: int, sampling_rate: float, noise_multiplier: float) -> float:
 
 
 def _overhead(order: int, delta: float) -> float:
-    """epsilon - divergence at `order` (Canonne, Kamath, Steinke 2020, Proposition 12)."""
-    return math.log1p(-1 / order) - (math.log(delta) + math.log(order)) / (order - 1)
+    """epsilon - divergence at `order` (Canonne, Kamath, Steinke 2020, Proposition 12).
+
+    At what is left of `delta` beside the overflows of all studies that are filtered.
+    """
+    left = delta * (1 - FILTER_SHARE)
+    return math.log1p(-1 / order) - (math.log(left) + math.log(order)) / (order - 1)
 
 
 def _check_order(order: int) -> None:

@@ -17,6 +17,7 @@ from dp_accounting import NeighboringRelation
 from dp_accounting.pld import privacy_loss_distribution as pld
 
 from privacy.accounting.bounds import check_probability
+from privacy.accounting.capacity import reserved
 from privacy.errors import AccountingError
 from privacy.events import MAX_STEPS, Event, PoissonGaussian
 
@@ -26,10 +27,19 @@ MAX_COMPOSED_STEPS: Final = 10 * MAX_STEPS
 # Where losses spread wider than this, the grid gets coarser in proportion: still pessimistic, and
 # no study, however little its noise, can keep the accountant busy for minutes.
 _WIDE: Final = 1e3
+# Rare draws: a step's loss is of the order of q, and a grid that is coarse against it adds its own
+# width to the loss of every step. So the running grid is no wider than this share of one step's
+# standard deviation (epsilon is then less than 1 % too high), but has no more than so many points
+# for one step, which take half a second. Both change with the root of the discretization.
+_FINE: Final = 0.3
+_STEP_POINTS: Final = 1e5
 # What rounding in the Fourier transforms may take from the mass of a tail, for each step. Seen,
 # against extended precision on grids of 1e4 to 1e6 points: at most 1.9e-16.
 _ROUNDING: Final = 5e-16
 _FEW_STEPS: Final = 100  # a single transform rounds too
+LARGEST_EXPONENT: Final = (
+    500.0  # an exponent whose power, squared, is still a floating-point number
+)
 
 # (sampling rate, noise multiplier, total steps), one for each pair of the first two, sorted
 Mechanisms: TypeAlias = tuple[tuple[float, float, int], ...]
@@ -41,7 +51,9 @@ def epsilon(events: Iterable[Event], delta: float, *, discretization: float = RU
 
     Composition assumes that the schedule was fixed before its first event. Direction of the
     error: upwards (Doroshenko et al. 2022; Koskela et al. 2020 for the convolution); rounding in
-    the convolution counts against `delta`, so that a tiny one can be out of reach (inf). Raises
+    the convolution counts against `delta`, so that a tiny one can be out of reach (inf), and so
+    does what is reserved for draws beyond a step's capacity (`capacity`). `discretization` is the
+    widest grid: it is finer where a step's loss is small, and coarser where losses are huge. Raises
     `AccountingError` for events without noise (say "no privacy" instead of a figure), for events
     of an unknown kind, and for a delta outside [1e-12, 1).
     """
@@ -54,6 +66,8 @@ def epsilon(events: Iterable[Event], delta: float, *, discretization: float = RU
 def merge(events: Iterable[Event]) -> Mechanisms:
     """Equal mechanisms with their steps added; the clipping norm does not matter to epsilon.
 
+    Noise multipliers are the charged ones, over the sensitivity that an engine really keeps: all
+    that is accounted for passes through here, once.
     Raises `AccountingError` for what has no finite epsilon or no known one.
     """
     steps: Counter[tuple[float, float]] = Counter()
@@ -64,7 +78,7 @@ def merge(events: Iterable[Event]) -> Mechanisms:
             raise AccountingError(
                 "A mechanism without noise has no finite epsilon.", "Report it as no privacy."
             )
-        steps[float(event.sampling_rate), float(event.noise_multiplier)] += event.steps
+        steps[float(event.sampling_rate), float(event.charged_multiplier)] += event.steps
     if sum(steps.values()) > MAX_COMPOSED_STEPS:
         raise AccountingError(f"More than {MAX_COMPOSED_STEPS} steps cannot be accounted for.")
     return tuple(sorted((q, sigma, count) for (q, sigma), count in steps.items()))
@@ -76,12 +90,18 @@ def noiseless(event: Event) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def epsilon_of(mechanisms: Mechanisms, delta: float, discretization: float) -> float:
-    """`epsilon` of merged events; remembers what it computed. Direction of the error: upwards."""
+def epsilon_of(
+    mechanisms: Mechanisms, delta: float, discretization: float, *, sites: int = 1
+) -> float:
+    """`epsilon` of merged events; remembers what it computed. Direction of the error: upwards.
+
+    `sites`: at so many the patient is drawn, and a draw may be larger than there is room.
+    """
     if not mechanisms:
         return 0.0
     steps = sum(count for _, _, count in mechanisms)
-    return epsilon_at(loss_distribution(mechanisms, discretization), delta, steps)
+    composed = loss_distribution(mechanisms, discretization)
+    return epsilon_at(composed, delta - sites * reserved(delta), steps)
 
 
 def forget() -> None:
@@ -111,7 +131,8 @@ def loss_distribution(mechanisms: Mechanisms, discretization: float) -> LossDist
 
     Direction of the error: its hockey-stick divergences are never below the true ones.
     """
-    width = grid_width(discretization, _spread(mechanisms))
+    one = max(_largest_loss(q, sigma) for q, sigma, _ in mechanisms)
+    width = grid_width(discretization, _spread(mechanisms) + one, _deviation(mechanisms), one)
     composed = None
     for sampling_rate, noise_multiplier, steps in mechanisms:
         try:
@@ -137,13 +158,40 @@ def _one_step(sampling_rate: float, noise_multiplier: float, width: float) -> Lo
 
 
 def _spread(mechanisms: Mechanisms) -> float:
-    """Rough width of the composed privacy loss: twice a bound on its mean, tails, one step's."""
-    mean = sum(steps * q / sigma**2 for q, sigma, steps in mechanisms)
-    square = sum(steps * q * (sigma**-2 + sigma**-4 / 4) for q, sigma, steps in mechanisms)
-    step = max(sigma**-2 / 2 + 12 / sigma for _, sigma, _ in mechanisms)
-    return mean + 20 * math.sqrt(square) + step
+    """Rough width of the composed privacy loss: twice a bound on its mean, and tails."""
+    mean = square = 0.0
+    for q, sigma, steps in mechanisms:
+        rare = 4 * chi_square(q, sigma)  # a fair guess for small ones; the others hold for any
+        mean += steps * min(q / sigma**2, rare)
+        square += steps * min(q * (sigma**-2 + sigma**-4 / 4), rare)
+    return mean + 20 * math.sqrt(square)
 
 
-def grid_width(discretization: float, spread: float) -> float:
-    """`discretization`, or more where losses spread beyond 1,000: any width is pessimistic."""
-    return discretization * max(1.0, spread / _WIDE)
+def _largest_loss(q: float, sigma: float) -> float:
+    """ln(1 - q + q e^a), a the loss of a Gaussian step 10 standard deviations out.
+
+    There the library cuts a step's loss off, at a mass of e^-50 (which counts as infinite loss).
+    """
+    full = sigma**-2 / 2 + 10 / sigma
+    return full if full > LARGEST_EXPONENT else math.log1p(q * math.expm1(full))
+
+
+def _deviation(mechanisms: Mechanisms) -> float:
+    """Standard deviation of one step's loss, the mean over all steps, for small losses."""
+    squares = math.fsum(steps * chi_square(q, sigma) for q, sigma, steps in mechanisms)
+    return math.sqrt(squares / sum(steps for _, _, steps in mechanisms))
+
+
+def chi_square(q: float, sigma: float) -> float:
+    """q^2 (e^(1 / sigma^2) - 1): of one step against none; the variance of its loss, if small."""
+    return q * q * math.expm1(min(sigma**-2, LARGEST_EXPONENT))
+
+
+def grid_width(discretization: float, spread: float, deviation: float, largest: float) -> float:
+    """The grid of a composed loss that is `spread` wide; of one step: `deviation`, and `largest`.
+
+    `discretization`, less where a step's loss is small against it, more where losses spread beyond
+    1,000. Any width is pessimistic; at most 1,000 / `discretization` points cover the spread.
+    """
+    fine = math.sqrt(discretization / RUNNING) * max(_FINE * deviation, largest / _STEP_POINTS)
+    return max(min(discretization, fine), discretization * spread / _WIDE)

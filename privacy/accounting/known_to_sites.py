@@ -14,7 +14,15 @@ from dp_accounting.pld import privacy_loss_distribution as pld
 from numpy.typing import NDArray
 
 from privacy.accounting.bounds import check_probability
-from privacy.accounting.composition import RUNNING, epsilon_at, epsilon_of, grid_width, merge
+from privacy.accounting.capacity import reserved
+from privacy.accounting.composition import (
+    LARGEST_EXPONENT,
+    RUNNING,
+    epsilon_at,
+    epsilon_of,
+    grid_width,
+    merge,
+)
 from privacy.accounting.observers import Mode
 from privacy.errors import AccountingError
 from privacy.events import Event
@@ -39,7 +47,7 @@ def epsilon_known_to(
     if type(sites) is not int or not 1 <= sites <= MAX_SITES:
         raise AccountingError(f"{sites!r} sites; it must be a whole number from 1 to {MAX_SITES}.")
     if mode == "local":
-        return epsilon_of(merge([event] * sites), delta, discretization)
+        return epsilon_of(merge([event] * sites), delta, discretization, sites=sites)
     if mode != "pooled":
         raise AccountingError(f"Mode {mode!r} is unknown.", "Use 'local' or 'pooled'.")
     (merged,) = merge([event])
@@ -53,7 +61,10 @@ def _mixture(
     q, sigma, steps = event
     drawn = np.arange(sites + 1)
     chances = np.array([comb(sites, j) * q**j * (1 - q) ** (sites - j) for j in drawn.tolist()])
-    width = grid_width(discretization, _spread(drawn / sigma, chances, steps))
+    shifts = drawn / sigma
+    one = _largest_loss(shifts, chances)
+    spread, deviation = _spread(shifts, chances, steps) + one, _deviation(shifts, chances)
+    width = grid_width(discretization, spread, deviation, one)
     try:
         composed = pld.from_mixture_gaussian_mechanism(
             sigma,
@@ -66,11 +77,27 @@ def _mixture(
             f"{steps} steps at noise multiplier {sigma:g} cost more than can be computed.",
             "Raise the noise multiplier.",
         ) from None
-    return epsilon_at(composed, delta, steps)
+    return epsilon_at(composed, delta - reserved(delta), steps)
 
 
 def _spread(shifts: NDArray[np.float64], chances: NDArray[np.float64], steps: int) -> float:
     """Rough width of the composed loss; `shifts` are sensitivities over the noise."""
     mean = steps * np.dot(chances, shifts**2)
     square = steps * np.dot(chances, shifts**2 + shifts**4 / 4)
-    return float(mean + 20 * np.sqrt(square) + shifts[-1] ** 2 / 2 + 12 * shifts[-1])
+    return float(mean + 20 * np.sqrt(square))
+
+
+def _deviation(shifts: NDArray[np.float64], chances: NDArray[np.float64]) -> float:
+    """Root of a step's chi-square against none, where small: the deviation of its loss.
+
+    Sum over j, k of p_j p_k (e^(shift_j shift_k) - 1).
+    """
+    excess = np.expm1(np.minimum(np.outer(shifts, shifts), LARGEST_EXPONENT))
+    return float(np.sqrt(chances @ excess @ chances))
+
+
+def _largest_loss(shifts: NDArray[np.float64], chances: NDArray[np.float64]) -> float:
+    """The loss 10 standard deviations beyond the largest shift, where the library cuts it off."""
+    with np.errstate(divide="ignore"):  # a chance of 0 has a logarithm too
+        terms = np.log(chances) + shifts * (shifts[-1] + 10) - shifts**2 / 2
+    return float(np.logaddexp.reduce(terms))

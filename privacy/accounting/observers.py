@@ -9,7 +9,7 @@ only against those who do not see who was drawn, which is everyone outside the p
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal, TypeAlias
@@ -119,7 +119,6 @@ def _seen(events: Iterable[Event], factor: float) -> list[Event]:
 
 
 def worst_of(
-    observers: Sequence[Observer],
     events: Iterable[Event],
     delta: float,
     *,
@@ -128,14 +127,13 @@ def worst_of(
 ) -> tuple[Observer, float]:
     """The observer with the largest epsilon, and that epsilon: what the budget is charged.
 
-    Of equal ones the first. Raises `AccountingError` as `epsilon_for`, and for no observers.
+    Always of all observers: nobody can be left out, for each of them is there. Of equal ones the
+    first. Raises `AccountingError` as `epsilon_for`.
     """
-    if not observers:
-        raise AccountingError("No observer is named.", "Name at least one in the site's policy.")
     known = list(events)
-    figures = [epsilon_for(o, known, delta, mode=mode, shares=shares) for o in observers]
-    worst = max(range(len(figures)), key=figures.__getitem__)
-    return _known(observers[worst]), figures[worst]
+    figures = {o: epsilon_for(o, known, delta, mode=mode, shares=shares) for o in Observer}
+    worst = max(figures, key=figures.__getitem__)
+    return worst, figures[worst]
 
 
 def _known(observer: Observer) -> Observer:

@@ -18,6 +18,7 @@ from typing import Final
 import numpy as np
 
 from privacy.accounting.bounds import check_probability
+from privacy.accounting.capacity import reserved
 from privacy.accounting.composition import Mechanisms, merge
 from privacy.errors import AccountingError
 from privacy.events import Event
@@ -32,14 +33,16 @@ def prv_epsilon(events: Iterable[Event], delta: float) -> tuple[float, float, fl
     """(lower bound, estimate, upper bound) of epsilon at `delta`; zeros for no events.
 
     Gopi et al. 2021, section 5, as opacus implements it: the bounds hold up to floating point and
-    to a truncation that opacus takes from Remark 5.6 with changes of its own.
+    to a truncation that opacus takes from Remark 5.6 with changes of its own. Noise and delta are
+    those that the first accountant charges (`merge`, `reserved`).
     It looks at the removal of a unit only; that is the costlier direction for a Poisson-sampled
     Gaussian step. Raises `AccountingError` as `epsilon` does, if opacus is not installed, and
     if it fails to compute.
     """
     check_probability(delta)
     mechanisms = merge(events)
-    return _prv_epsilon(mechanisms, delta) if mechanisms else (0.0, 0.0, 0.0)
+    left = delta - reserved(delta)
+    return _prv_epsilon(mechanisms, left) if mechanisms else (0.0, 0.0, 0.0)
 
 
 @lru_cache(maxsize=256)

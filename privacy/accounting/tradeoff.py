@@ -14,12 +14,15 @@ from typing import Final
 
 import numpy as np
 
-from privacy.accounting.bounds import check_probability
+from privacy.accounting.bounds import check_probability, largest_delta
+from privacy.accounting.capacity import reserved
 from privacy.accounting.composition import RUNNING, loss_distribution, merge, rounding
 from privacy.errors import AccountingError
 from privacy.events import Event
 
 _SMALLEST_RATE: Final = 1e-9
+# What draws beyond a step's capacity may add, at the largest delta that any study may have.
+_OVERFLOW: Final = reserved(largest_delta(1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ def tradeoff(
     # Beyond e = ln(1/FPR) the first bound is above 1; the second is tight well before.
     epsilons = np.arange(0.0, max(math.log(1 / min(rates)), 1.0) + discretization, discretization)
     losses = loss_distribution(mechanisms, discretization)
-    slack = rounding(sum(steps for _, _, steps in mechanisms))
+    slack = rounding(sum(steps for _, _, steps in mechanisms)) + _OVERFLOW
     deltas = np.clip(losses.get_delta_for_epsilon(epsilons) + slack, 0.0, 1.0)
     return [Attack(rate, _best(epsilons, deltas, rate)) for rate in rates]
 

@@ -39,7 +39,6 @@ POLICY: dict[str, Any] = {
     "studies": ("any",),
     "bases": ("any",),
     "mechanisms": ("local",),
-    "observers": ("server", "site", "coalition", "public"),
     "secure_aggregation": "plain",
     "min_reply_slot": 0.001,
 }

@@ -46,7 +46,7 @@ def test_a_refusal_is_logged_with_the_figures_and_the_next_start_with_a_way_on(
     collect(agent)
     with caplog.at_level(logging.WARNING):
         assert refused(start(agent, round=2)) == Reason.BUDGET
-    figures = f"spent {ledger.spent():.2f}, this round would make {ledger.spent(CHARGE):.2f}"
+    figures = f"used {ledger.spent():.2f}, this round would make {ledger.spent(CHARGE):.2f}"
     assert f"Round 2 refused: {figures}, budget {budget:.2f}." in caplog.text
     assert "would fit" not in caplog.text  # it takes as long as all studies' charges do
     make_agent(ledger, trainer, rules)
@@ -74,7 +74,7 @@ def test_what_other_studies_spent_counts_and_is_not_told(
     assert update.epsilon_spent == own
     assert ledger.spent() == pytest.approx(2 * own)
     assert start(agent, round=2) == Refusal(Reason.POLICY)
-    assert "all studies together: spent" in caplog.text
+    assert "all studies together: used" in caplog.text
 
 
 def test_a_study_has_its_rounds_and_attempts_once_whatever_the_run(

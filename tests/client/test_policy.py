@@ -113,7 +113,13 @@ def test_the_bases_that_are_named_are_allowed(base: str) -> None:
 def test_a_renyi_filter_has_its_own_delta() -> None:
     with pytest.raises(PolicyError, match="deltas of all studies"):
         rules().check_delta(1e-6)
-    rules({"across_studies": "rdp-filter", "rdp_order": 8}).check_delta(1e-6)
+    filtered = rules({"across_studies": "rdp-filter", "rdp_order": 8})
+    filtered.check_delta(1e-6)
+    # What it leaves for draws beyond a step's capacity is enough for ten times its delta.
+    ten_times = 10 * filtered.policy.delta - filtered.study.privacy.delta
+    filtered.check_delta(ten_times)
+    with pytest.raises(PolicyError, match="deltas of all studies"):
+        filtered.check_delta(ten_times * 1.01)
 
 
 def test_a_site_outside_of_the_study_is_refused() -> None:

@@ -27,7 +27,6 @@ study_epsilon = 4.0
 studies = ["any"]
 bases = ["any"]
 mechanisms = ["local"]
-observers = ["public"]
 roster = "{roster}"
 """.replace("{roster}", "ab" * 32)
 
@@ -89,7 +88,7 @@ def test_unknown_key_names_the_nearest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["epsilon", "delta", "study_epsilon", "studies", "bases", "mechanisms", "observers"]
+    "key", ["epsilon", "delta", "study_epsilon", "studies", "bases", "mechanisms"]
 )
 def test_budget_and_studies_have_no_default(tmp_path: Path, key: str) -> None:
     text = "".join(line + "\n" for line in POLICY.splitlines() if not line.startswith(f"{key} "))
@@ -113,7 +112,9 @@ def test_budget_and_studies_have_no_default(tmp_path: Path, key: str) -> None:
         ('bases = ["sha256:abc"]', "64 hex"),
         ('bases = ["any", "any"]', "keep one"),
         ('observers = ["everybody"]', "observers"),
-        ("observers = []", "observers"),
+        ("observers = []", "always holds against all of server, site, coalition and public"),
+        ('observers = ["server"]', "remove the line"),
+        ('observers = ["site", "coalition", "public"]', "remove the line"),
         ("study_epsilon = 4.5", "above epsilon 4"),
         ('across_studies = "pld"', "across_studies"),
         ('across_studies = "rdp-filter"', "rdp_order is set exactly where"),

@@ -47,7 +47,6 @@ POLICY = {
     "studies": ["any"],
     "bases": ["any"],
     "mechanisms": ["local"],
-    "observers": ["server", "site", "coalition", "public"],
     "secure_aggregation": "plain",
 }
 
@@ -153,7 +152,7 @@ def test_a_charge_without_noise_is_no_privacy_for_ever(tmp_path: Path) -> None:
     assert [line.rounds_left for line in book.lines] == [0, 0]
     text = printed(lambda console: show_table(book, console))
     assert "none (no noise)" in text
-    whole = next(case for case in explanation(book).cases if case.name == "all studies so far")
+    whole = next(case for case in explanation(book).cases if case.name == "what left without noise")
     assert {attack.tpr for attack in whole.attacks} == {1.0}
     draw_picture(book, tmp_path / "budget.svg")
     assert "no noise" in "".join(ElementTree.parse(tmp_path / "budget.svg").getroot().itertext())
@@ -171,6 +170,29 @@ def test_the_curve_has_few_points_ends_with_the_last_charge_and_never_goes_back(
     spent = [point.lifetime for point in book.points]
     assert times == sorted(times)
     assert spent == sorted(spent)
+
+
+def test_what_is_claimed_does_not_depend_on_how_far_the_study_went(tmp_path: Path) -> None:
+    # Stopping is adaptive: a figure of what was run until now bounds nothing.
+    rules = rules_of(tmp_path, epsilon=6.0, study_epsilon=4.0)
+    books = [open_book(rules, entries(*[charge()] * count)) for count in (0, 1, 3)]
+    claims = [[(c.name, c.epsilon, c.attacks) for c in explanation(b).cases] for b in books]
+    assert claims[0] == claims[1] == claims[2]
+    assert {case[0] for case in claims[0]} == {"demo to its end", "the whole budget"}
+    assert books[1].epsilon < books[2].epsilon < claims[0][0][1] <= 4.0
+
+
+def test_nothing_that_is_shown_speaks_of_epsilon_so_far(tmp_path: Path) -> None:
+    book = open_book(rules_of(tmp_path), entries(*[charge()] * 3))
+    draw_picture(book, tmp_path / "budget.svg")
+    picture = "".join(ElementTree.parse(tmp_path / "budget.svg").getroot().itertext())
+    table = printed(lambda console: show_table(book, console))
+    words = printed(lambda console: show_explanation(book, explanation(book), console))
+    for text in (picture, table, words):
+        assert "so far" not in text and "spent" not in text
+    assert "used of the budget" in picture
+    assert "ε used" in table and "of budget" in table
+    assert "no claim of its own" in " ".join(table.split())
 
 
 def test_the_table_shows_what_is_spent_and_left(tmp_path: Path) -> None:
@@ -202,18 +224,21 @@ def test_a_bar_shows_the_share(spent: float, filled: int) -> None:
 def test_the_words_carry_the_figures_of_the_loss_distribution(tmp_path: Path) -> None:
     book = open_book(rules_of(tmp_path), entries(*[charge()] * 3))
     explained = explanation(book)
-    so_far, at_its_end, whole = explained.cases
-    assert list(so_far.attacks) == tradeoff([event_of(STUDY)] * 3, [0.001, 0.01, 0.05, 0.1])
+    at_its_end, whole = explained.cases
+    assert list(at_its_end.attacks) == tradeoff(book.planned, [0.001, 0.01, 0.05, 0.1])
     for case in explained.cases:
         assert all(attack.fpr <= attack.tpr <= 1 for attack in case.attacks)
-    pairs = zip(so_far.attacks, at_its_end.attacks, whole.attacks, strict=True)
-    assert all(a.tpr < b.tpr <= c.tpr for a, b, c in pairs)
+    pairs = zip(at_its_end.attacks, whole.attacks, strict=True)
+    assert all(a.tpr <= b.tpr for a, b in pairs)
+    assert explained.known_under[2] > explained.known_to[2]
+    assert explained.known_under[3] > explained.known_to[3]
     assert at_its_end.epsilon < explained.known_to[2] < explained.known_to[3]
     text = printed(lambda console: show_explanation(book, explained, console), width=80)
     flat = " ".join(text.replace("- ", "").split())
     assert all(percent(case.attacks[1].tpr) in flat for case in explained.cases)
     assert max(map(len, text.splitlines())) <= 80
-    assert f"{math.ceil(100 * so_far.attacks[1].tpr)} of 100 people" in flat
+    assert f"{math.ceil(100 * at_its_end.attacks[1].tpr)} of 100 people" in flat
+    assert f"ε {explained.known_under[2]:.2f} for a patient known here under 2" in flat
     for claim in NOT_CLAIMED:
         assert " ".join(claim.split()) in flat
 

@@ -38,7 +38,6 @@ POLICY = {
     "studies": ("any",),
     "bases": ("any",),
     "mechanisms": ("local",),
-    "observers": ("server",),
     "min_noise_multiplier": 0.5,
 }
 

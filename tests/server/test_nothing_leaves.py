@@ -70,7 +70,6 @@ delta = 1e-5
 studies = ["any"]
 bases = ["any"]
 mechanisms = ["local"]
-observers = ["server"]
 min_reply_slot = 0.01
 secure_aggregation = "required"
 roster = "{roster}"

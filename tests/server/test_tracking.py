@@ -81,7 +81,7 @@ def test_a_study_is_an_experiment_and_rounds_are_steps(
     assert experiment is not None
     assert found.info.experiment_id == experiment.experiment_id
     assert history(client, run, "updates") == [(1, 1.0), (2, 1.0)]
-    assert history(client, run, "epsilon.north") == [(1, 0.5), (2, 1.0)]
+    assert history(client, run, "epsilon_used.north") == [(1, 0.5), (2, 1.0)]
     assert history(client, run, "adapter_norm") == [(1, 2.0), (2, 2.0)]
     assert history(client, run, "seconds") == [(1, 9.0), (2, 9.0)]
 
@@ -90,7 +90,7 @@ def test_only_public_or_accounted_figures_are_logged(
     tracking: Tracking, client: MlflowClient
 ) -> None:
     found = client.get_run(tracking.sync(status_with(finished(1))))
-    allowed = {"updates", "attempts", "adapter_norm", "seconds", "epsilon.north"}
+    allowed = {"updates", "attempts", "adapter_norm", "seconds", "epsilon_used.north"}
     assert set(found.data.metrics) == allowed
     assert not any("glands" in value for value in found.data.params.values())
 
@@ -124,7 +124,7 @@ def test_no_privacy_is_a_tag_and_never_a_number(
     study = make_study(study_values, training={"noise_multiplier": 0.0})
     found = client.get_run(Tracking(place, study).sync(status_with(finished(1, math.inf))))
     assert found.data.tags["craftsfl.privacy"].startswith("none")
-    assert "epsilon.north" not in found.data.metrics
+    assert "epsilon_used.north" not in found.data.metrics
 
 
 def test_the_adapter_is_registered_once_as_challenger(

@@ -41,7 +41,6 @@ POLICY = Policy(
     studies=("any",),
     bases=("any",),
     mechanisms=("local",),
-    observers=("server",),
     secure_aggregation="plain",
     min_noise_multiplier=0.5,
 )

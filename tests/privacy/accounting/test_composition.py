@@ -9,9 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from privacy.accounting import RELEASE, check_delta, epsilon
+from privacy.accounting.composition import merge
 from privacy.errors import AccountingError
 from privacy.events import PoissonGaussian
-from tests.privacy.accounting.oracles import REFERENCE, gaussian_delta, one_sampled_step_delta
+from tests.privacy.accounting.oracles import (
+    REFERENCE,
+    gaussian_delta,
+    one_sampled_step_delta,
+    tilted_delta,
+)
 
 
 def test_reference_figure() -> None:
@@ -47,7 +53,37 @@ def test_one_sampled_step_is_never_understated_and_tight(
 ) -> None:
     eps = epsilon([PoissonGaussian(q, sigma, 1.0, 1)], 1e-5, discretization=width)
     assert one_sampled_step_delta(eps, q, sigma) <= 1e-5 * (1 + 1e-9)
-    assert one_sampled_step_delta(eps - 2 * width, q, sigma) > 1e-5
+    assert one_sampled_step_delta(eps - 2 * width, q, sigma) > 1e-5 * (1 - 1e-3)
+
+
+@pytest.mark.parametrize("delta", [1e-5, 1e-9, 1e-12])
+@pytest.mark.parametrize(
+    ("q", "sigma", "steps"), [(0.01, 1.0, 1000), (0.25, 2.0, 60), (0.5, 3.0, 500)]
+)
+def test_sampled_steps_are_never_below_the_truth(
+    q: float, sigma: float, steps: int, delta: float
+) -> None:
+    eps = epsilon([PoissonGaussian(q, sigma, 1.0, steps)], delta)
+    assert tilted_delta(eps, q, sigma, steps) <= delta
+    assert tilted_delta(0.96 * eps, q, sigma, steps) > delta
+
+
+@pytest.mark.parametrize(
+    ("q", "sigma", "steps"), [(1e-4, 1.0, 100_000), (1e-4, 1.5, 40_000), (1e-3, 0.8, 10_000)]
+)
+def test_rare_draws_are_tight_while_a_study_runs(q: float, sigma: float, steps: int) -> None:
+    eps = epsilon([PoissonGaussian(q, sigma, 1.0, steps)], 1e-5)
+    assert tilted_delta(eps, q, sigma, steps) <= 1e-5
+    assert tilted_delta(eps / 1.02, q, sigma, steps) > 1e-5
+
+
+@pytest.mark.parametrize(("sigma", "steps"), [(0.5, 1), (1.0, 1), (5.0, 30), (0.7, 2)])
+def test_the_tolerance_of_an_engine_is_charged(sigma: float, steps: int) -> None:
+    # An engine keeps a patient's contribution to C (1 + 1e-6), not to C.
+    eps = epsilon([PoissonGaussian(1.0, sigma, 1.0, steps)], 1e-5, discretization=RELEASE)
+    assert gaussian_delta(eps, math.sqrt(steps) * (1 + 1e-6) / sigma) <= (1 - 1e-3) * 1e-5
+    merged = merge([PoissonGaussian(1.0, sigma, 1.0, steps)])
+    assert merged == ((1.0, pytest.approx(sigma / (1 + 1e-6), rel=1e-15), steps),)
 
 
 def test_moments_accountant_of_2016_is_an_upper_bound() -> None:
@@ -136,7 +172,7 @@ def test_the_auditors_imports_need_no_torch() -> None:
         "import sys, privacy.accounting, privacy.events, privacy.ledger, privacy.dpsgd.sampling;"
         "from privacy.accounting import *;"
         "from privacy.events import PoissonGaussian as P;"
-        "e = [P(.5, 5., 1., 10)]; tradeoff(e, [.01]); worst_of(['server'], e, 1e-5);"
+        "e = [P(.5, 5., 1., 10)]; tradeoff(e, [.01]); worst_of(e, 1e-5);"
         "RenyiFilter(8, 8., 1e-5).admits(e); rounds_that_fit(e, e[0], 1e-5, 3.);"
         "heavy = {'torch', 'opacus', 'flwr', 'mlflow', 'diffusers', 'peft'} & set(sys.modules);"
         "sys.exit(f'imported {sorted(heavy)}' if heavy else 0)"

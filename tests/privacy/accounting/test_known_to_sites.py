@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 
 from privacy.accounting import epsilon, epsilon_known_to
+from privacy.accounting.capacity import OVERFLOW_SHARE
 from privacy.errors import AccountingError
 from privacy.events import PoissonGaussian
-from tests.privacy.accounting.oracles import DEMO, gaussian_delta
+from tests.privacy.accounting.oracles import DEMO, NORMAL, gaussian_delta
 
 WORKED = PoissonGaussian(0.25, 2.51, 1.0, 60)  # a case in which one site costs 3.6
 
@@ -34,7 +36,37 @@ def test_at_one_site_it_is_the_plain_figure() -> None:
 
 
 def test_local_sites_compose() -> None:
-    assert epsilon_known_to(3, DEMO, 1e-5, "local") == epsilon([DEMO] * 3, 1e-5)
+    # A draw may be larger than there is room at each of them.
+    left = 1e-5 * (1 - 3 * OVERFLOW_SHARE) / (1 - OVERFLOW_SHARE)
+    assert epsilon_known_to(3, DEMO, 1e-5, "local") == pytest.approx(epsilon([DEMO] * 3, left))
+
+
+def test_two_ids_at_one_site_cost_more_than_two_sites() -> None:
+    # Both records add to one sum under one noise: for q = 1 exactly twice the sensitivity.
+    one, double = PoissonGaussian(1.0, 8.0, 1.0, 9), PoissonGaussian(1.0, 4.0, 1.0, 9)
+    two = epsilon_known_to(2, one, 1e-5, "pooled", discretization=1e-2)
+    assert two == pytest.approx(epsilon([double], 1e-5), abs=1e-2)
+    assert two > epsilon_known_to(2, one, 1e-5, "local")
+
+
+@pytest.mark.parametrize("records", [2, 3])
+@pytest.mark.parametrize("eps", [0.5, 2.0])
+def test_a_step_with_several_records_is_the_exact_mixture(records: int, eps: float) -> None:
+    q, sigma = 0.25, 1.6
+    chances = [math.comb(records, j) * q**j * (1 - q) ** (records - j) for j in range(records + 1)]
+    edges = [-12 + 30 * i / 20_000 for i in range(20_001)]
+
+    def below(x: float) -> float:
+        return sum(p * NORMAL.cdf((x - j) / sigma) for j, p in enumerate(chances))
+
+    cells = [
+        (below(b) - below(a), NORMAL.cdf(b / sigma) - NORMAL.cdf(a / sigma))
+        for a, b in itertools.pairwise(edges)
+    ]
+    delta = sum(max(0.0, p - math.exp(eps) * r) for p, r in cells)
+    event = PoissonGaussian(q, sigma, 1.0, 1)
+    found = epsilon_known_to(records, event, delta, "pooled", discretization=1e-2)
+    assert eps - 1e-4 <= found <= eps + 2e-2
 
 
 def test_if_everybody_is_drawn_it_is_the_exact_gaussian() -> None:

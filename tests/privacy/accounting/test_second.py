@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import sys
 
 import pytest
@@ -9,7 +10,7 @@ from privacy.accounting import release as release_module
 from privacy.accounting import second as second_module
 from privacy.errors import AccountingError
 from privacy.events import PoissonGaussian
-from tests.privacy.accounting.oracles import REFERENCE, gaussian_delta
+from tests.privacy.accounting.oracles import CHARGED, REFERENCE, gaussian_delta, tilted_delta
 
 SCHEDULES = [
     [REFERENCE],
@@ -40,9 +41,9 @@ def test_reference_figures_of_both_libraries() -> None:
 def test_it_is_the_accountant_of_the_library_with_a_narrower_interval() -> None:
     accountants = pytest.importorskip("opacus.accountants")
     prv = accountants.PRVAccountant()
-    prv.history = [(1.0, 0.01, 1000)]
+    prv.history = [(CHARGED, 0.01, 1000)]
     low, estimate, high = prv_epsilon([REFERENCE], 1e-5)
-    assert high == pytest.approx(prv.get_epsilon(1e-5, eps_error=2e-3), abs=1e-9)
+    assert high == pytest.approx(prv.get_epsilon(0.999e-5, eps_error=2e-3), abs=1e-9)
     assert low < estimate < high < low + 0.005
 
 
@@ -64,14 +65,28 @@ def test_the_interval_holds_the_exact_gaussian() -> None:
 
 def test_a_small_sampling_rate_is_computed_on_a_finer_grid() -> None:
     rare = [PoissonGaussian(1e-4, 1.5, 1.0, 40_000)]
-    coarse, finer = epsilon(rare, 1e-5, discretization=RELEASE), released_epsilon(rare, 1e-5)
-    assert coarse > finer.second + finer.tolerance
-    assert finer.epsilon == pytest.approx(finer.second, abs=1e-3)
+    released = released_epsilon(rare, 1e-5)
+    assert released.epsilon == pytest.approx(released.second, abs=1e-4)
+    running = epsilon(rare, 1e-5)
+    assert released.epsilon <= running <= 1.01 * released.second
+
+
+@pytest.mark.parametrize(("q", "sigma", "steps"), [(0.01, 1.0, 1000), (0.25, 2.0, 60)])
+def test_the_smallest_delta_is_released_where_it_can_be(q: float, sigma: float, steps: int) -> None:
+    released = released_epsilon([PoissonGaussian(q, sigma, 1.0, steps)], 1e-12)
+    assert tilted_delta(released.epsilon, q, sigma, steps) <= 1e-12
+    assert abs(released.first - released.second) <= released.tolerance
+    assert released.first < released.epsilon < 1.04 * released.first
+
+
+def test_a_delta_below_rounding_is_refused_in_words() -> None:
+    with pytest.raises(AccountingError, match="too small for 100000 steps"):
+        released_epsilon([PoissonGaussian(0.01, 5.0, 1.0, 100_000)], 1e-12)
 
 
 def test_nothing_costs_nothing() -> None:
     assert prv_epsilon([], 1e-5) == (0.0, 0.0, 0.0)
-    assert released_epsilon([], 1e-5) == Released(0.0, 0.0, 0.005)
+    assert released_epsilon([], 1e-5) == Released(0.0, 0.0, 0.0, 0.005)
 
 
 @pytest.mark.parametrize("second", [(0.05, 0.06, 0.07), (0.09, 0.10, 0.11)])
@@ -84,8 +99,10 @@ def test_nothing_is_released_if_they_disagree(
 
 
 def test_a_first_accountant_gone_wrong_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = release_module.epsilon_of
-    monkeypatch.setattr(release_module, "epsilon_of", lambda *given: 0.99 * right(*given))
+    for name in ("_estimate", "epsilon_of"):
+        right = getattr(release_module, name)
+        wrong = functools.partial(lambda right, *given: 0.99 * right(*given), right)
+        monkeypatch.setattr(release_module, name, wrong)
     with pytest.raises(AccountingError, match="disagree"):
         released_epsilon([REFERENCE], 1e-5)
 

@@ -1,0 +1,53 @@
+"""A study's whole schedule, all rounds and attempts: what can be claimed however it ends."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from privacy.accounting.composition import MAX_COMPOSED_STEPS, RUNNING, epsilon_of, merge
+from privacy.accounting.release import check_releasable, check_within_reach
+from privacy.errors import AccountingError
+from privacy.events import Event, event_of
+from privacy.manifest import Study
+
+
+def whole_schedule(study: Study) -> tuple[Event, ...]:
+    """All that `study` may ever charge a site for: rounds x attempts events."""
+    return (event_of(study),) * (study.rounds * study.privacy.attempts)
+
+
+def check_schedule(study: Study) -> None:
+    """Raise `AccountingError` for a study whose epsilon could not be released at its end.
+
+    Asked when a study is loaded, before anything is spent. Ordinary schedules take milliseconds:
+    there the two accountants were seen to agree, everywhere. Of others both are asked, which takes
+    seconds; where the second is not installed, the first alone is (the other side of the study asks
+    the second). A study without noise has no epsilon, and passes.
+    """
+    event, delta = event_of(study), study.privacy.delta
+    steps = event.steps * study.rounds * study.privacy.attempts
+    if steps > MAX_COMPOSED_STEPS:
+        raise AccountingError(
+            f"The study has {steps} steps, all rounds and attempts together; more than "
+            f"{MAX_COMPOSED_STEPS} cannot be accounted for.",
+            "Correct the study.",
+        )
+    if event.no_privacy:
+        return
+    mechanisms = merge(whole_schedule(study))
+    check_within_reach(mechanisms, delta)
+    running = epsilon_of(mechanisms, delta, RUNNING)
+    if _ordinary(event, steps, delta, running) or importlib.util.find_spec("opacus") is None:
+        return
+    check_releasable(whole_schedule(study), delta)
+
+
+def _ordinary(event: Event, steps: int, delta: float, epsilon: float) -> bool:
+    """Whether the schedule is of those of which a random sample agreed without an exception."""
+    return (
+        event.sampling_rate >= 1e-3
+        and 0.4 <= event.noise_multiplier <= 100
+        and steps <= 100_000
+        and delta >= 1e-9
+        and epsilon <= 60
+    )
