@@ -72,7 +72,7 @@ def test_a_budget_that_other_studies_have_used_up_is_refused_without_figures(
     ledger.commit(key)
     side = make(policy=ACROSS[across])
     assert side.begin() == Refusal(Reason.POLICY)
-    assert "all studies together: spent" in caplog.text
+    assert "all studies together: used" in caplog.text
 
 
 @pytest.mark.parametrize("budget", [40.0, 4.0])
