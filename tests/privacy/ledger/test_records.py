@@ -75,7 +75,7 @@ def test_cut_and_lengthened_bytes_are_refused(content: Content, data: str) -> No
     [
         ("0102", "0202", "version 2"),
         ("0102", "0002", "no record"),
-        ("0102", "0104", "unknown kind 4"),
+        ("0102", "0105", "unknown kind 5"),
         ("3ee4f8b588e368f1", "3ff0000000000000", "no record"),  # delta 1
         ("3ee4f8b588e368f1", "7ff8000000000000", "no record"),  # delta NaN
         (b'"steps":10'.hex(), b'"steps":00'.hex(), "no record"),
