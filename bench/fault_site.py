@@ -25,9 +25,9 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from client.agent.own_ledger import open_ledger
 from client.agent.progress import ProgressSource
 from client.agent.site_agent import SiteAgent
-from client.agent.startup import open_ledger
 from client.agent.state import state_folder
 from client.policy import SiteRules
 from client.settings import Policy

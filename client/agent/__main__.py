@@ -21,6 +21,7 @@ from types import FrameType
 
 from client.agent.boundary import Failure, configure_logs, contained
 from client.agent.masking import masking_of
+from client.agent.own_ledger import note_in_register, open_ledger
 from client.agent.progress import ENCODING, LOADING, READY, ProgressEvent, ProgressSource
 from client.agent.service import serve
 from client.agent.site_agent import SiteAgent
@@ -30,10 +31,10 @@ from client.agent.startup import (
     load,
     load_data,
     load_trainer,
-    open_ledger,
 )
 from client.agent.state import state_folder
 from client.agent.withdrawals import ConsentingTrainer
+from client.agent.witness import WitnessFile
 from client.agent.work import still_training
 from client.patients import open_patients
 from privacy.errors import CraftsflError
@@ -122,7 +123,7 @@ def _serve(site_toml: Path, trainer: TrainerFactory, told: _Told) -> None:
     own, policy = site.settings.agent, site.rules.policy
     with ExitStack() as stack:
         state = stack.enter_context(state_folder(own.state))
-        ledger = stack.enter_context(open_ledger(state, site.rules.name))
+        ledger = stack.enter_context(open_ledger(state, site.rules.name, site.own, site.charge))
         check_other_studies(site.rules, ledger)
         gate, progress = Gate(), ProgressSource()
         most = size_limit(len(site.rules.study.sites), 0, policy.max_parameters)
@@ -137,13 +138,16 @@ def _serve(site_toml: Path, trainer: TrainerFactory, told: _Told) -> None:
             progress.publish(_before_rounds(ENCODING, done, total))
 
         patients = stack.enter_context(open_patients(state.path))
+        note_in_register(state, ledger, site.charge)
         data = load_data(site, state, patients)
         resident = ConsentingTrainer(
             trainer(site, data, state, on_encoded), data, patients, state.cache
         )
         resident.apply()  # who withdrew while the tiles were encoded is still in the cache
         parameters = resident.layout.parameters
-        masking = masking_of(site.rules, site.membership, parameters, state.survivors)
+        masking = masking_of(
+            site.rules, site.membership, parameters, state.survivors, WitnessFile(state.witness)
+        )
         agent = SiteAgent(site.rules, ledger, resident, progress, masking=masking)
         service.set_limit(agent.limit)
         stack.callback(agent.stop, STOP_SECONDS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,12 +16,14 @@ from privacy.errors import ConfigError, ModelError
 from privacy.identity import Identity, fingerprint
 from privacy.ledger import AttemptKey
 from privacy.secagg.agreement import model_digest, policy_of, shares_of
-from privacy.secagg.client import Effects, SecAggClient
+from privacy.secagg.client import Effects, Ledgers, SecAggClient
 from privacy.secagg.encoding import Encoding
 from privacy.secagg.offer import Expected, SecAggPolicy
 from privacy.secagg.refusals import Refused
 from privacy.secagg.roster import Roster
+from privacy.secagg.witness import MemoryWitness, Witness
 from privacy.wire.bodies import StartTraining
+from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.checks import Check
 from privacy.wire.codec import Vector
 from privacy.wire.offer import Mechanism, Offer
@@ -70,11 +72,19 @@ class Masking:
     weight: float
     effects: Effects = field(default_factory=Effects)
     signed: SignedSets = field(default_factory=SignedSets)
+    witness: Witness = field(default_factory=MemoryWitness)
 
     def client(
-        self, key: AttemptKey, start: StartTraining, newest: Mapping[int, AttemptKey]
+        self,
+        key: AttemptKey,
+        start: StartTraining,
+        newest: Mapping[int, AttemptKey],
+        journal: Callable[[], Checkpoint],
     ) -> SecAggClient:
-        """The machine of one attempt; nothing of it is ever written down."""
+        """The machine of one attempt; nothing of it is ever written down.
+
+        `journal` records the attempt and says where the ledger stands then.
+        """
         last = newest.get(key.run)
         expected = Expected(
             run=key.run,
@@ -84,7 +94,10 @@ class Masking:
             newest=None if last is None else (last.round, last.attempt),
         )
         own = self.membership
-        client = SecAggClient(own.identity, own.roster, self.policy, expected, self.effects)
+        ledgers = Ledgers(journal, self.witness)
+        client = SecAggClient(
+            own.identity, own.roster, self.policy, expected, ledgers, self.effects
+        )
         client.remember(self.signed.earlier())
         return client
 
@@ -114,12 +127,17 @@ class Masking:
 
 
 def masking_of(
-    rules: SiteRules, membership: Membership, parameters: int, survivors: Path | None = None
+    rules: SiteRules,
+    membership: Membership,
+    parameters: int,
+    survivors: Path | None = None,
+    witness: Witness | None = None,
 ) -> Masking:
     """How a site of `rules` masks adapters of `parameters` numbers.
 
-    `survivors`: the file of the sets that it has signed without noise. Raises `ConfigError` where
-    the study's bits cannot hold the error that it tolerates, or where that file is damaged.
+    `survivors`: the file of the sets that it has signed without noise; `witness`: what it knows of
+    the others' ledgers. Raises `ConfigError` where the study's bits cannot hold the error that it
+    tolerates, or where that file is damaged.
     """
     membership.check(rules)
     policy = policy_of(
@@ -127,4 +145,5 @@ def masking_of(
     )
     weight = shares_of(rules.study)[rules.name]
     signed = SignedSets(survivors, rules.study.digest())
-    return Masking(rules, membership, policy, weight, signed=signed)
+    witness = witness or MemoryWitness()
+    return Masking(rules, membership, policy, weight, signed=signed, witness=witness)

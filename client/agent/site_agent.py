@@ -60,6 +60,7 @@ from privacy.wire.bodies import (
     StartTraining,
     Update,
 )
+from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.codec import Vector
 from privacy.wire.envelope import Envelope, open_envelope, refuse, seal, size_limit
 from privacy.wire.offer import TrainMasked
@@ -240,10 +241,9 @@ class SiteAgent:
         found = self._admitted(key)
         if isinstance(found, Refusal):
             return found
-        client = masking.client(key, body.start, self._newest)
+        client = masking.client(key, body.start, self._newest, lambda: self._journalled(key))
         masking.check_cohort(body.offer)
         advertise = client.receive(body.offer)
-        self._ledger.intent(key, self._charge)
         training = masking.training(self._trainer, client.encoding)
         work = self._work(key, body.start.adapter, training)
         self._begin(_Attempt(key, request, found, work, self._clock(), client))
@@ -292,6 +292,11 @@ class SiteAgent:
         if key.run in self._newest and key <= self._newest[key.run]:
             return Refusal(Reason.NOT_NEWER)
         return admitted(self._rules, self._ledger.entries(), self._charge, key)
+
+    def _journalled(self, key: AttemptKey) -> Checkpoint:
+        """Where the ledger stands once the attempt's intent is in it."""
+        self._ledger.intent(key, self._charge)
+        return self._ledger.head().checkpoint
 
     def _work(self, key: AttemptKey, adapter: Vector, training: Training | None = None) -> Work:
         training = training or self._trainer.train

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,6 +15,10 @@ from privacy.ledger.records import NO_LEDGER, Charged, Content, Genesis, Intent
 from privacy.wire.checkpoint import Checkpoint
 
 INHERITED_RUN: Final = 2**64 - 1  # in place of a run's id: what a lost ledger had charged
+
+
+def _nothing() -> None:
+    """Nothing is held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,7 @@ class Anchors:
     seen: Mapping[str, Head] = field(default_factory=dict)
     marks: tuple[HeadFile, ...] = ()
     rebind: bool = False
+    release: Callable[[], None] = _nothing  # when the ledger is closed
     replaced: Checkpoint = NO_LEDGER
     inherited: tuple[Charge, ...] = ()
 

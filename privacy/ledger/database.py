@@ -70,9 +70,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         )
 
 
-def is_fresh(
-    database: sqlite3.Connection, path: Path, *, may_be_unbound: bool = False
-) -> bool:
+def is_fresh(database: sqlite3.Connection, path: Path, *, may_be_unbound: bool = False) -> bool:
     """True for an empty file, False for a ledger of this version; `LedgerError` otherwise."""
     (application,) = database.execute("PRAGMA application_id").fetchone()
     (version,) = database.execute("PRAGMA user_version").fetchone()

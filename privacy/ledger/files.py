@@ -16,7 +16,8 @@ import fcntl
 import logging
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -149,21 +150,34 @@ def remove_parts(path: Path) -> None:
 
 def take_lock(path: Path, ledger: Path) -> int:
     """Lock the file `path` until the returned descriptor is closed; `LedgerError` if it is held."""
+    held = f"{ledger} is in use by another process."
+    return _lock(path, held, "Stop the other site agent, then try again.")
+
+
+@contextmanager
+def locked(path: Path, held: str, hint: str) -> Iterator[None]:
+    """Lock the file `path` in this block; `LedgerError`(held, hint) if somebody else has it."""
+    file = _lock(path, held, hint)
     try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        yield
+    finally:
+        os.close(file)
+
+
+def _lock(path: Path, held: str, hint: str) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        file = os.open(path, flags, 0o600)
     except OSError as error:
         raise LedgerError(
-            f"{ledger} cannot be opened for writing: {error.strerror}.",
+            f"{path} cannot be opened for writing: {error.strerror}.",
             "Check that its folder exists and its owner.",
         ) from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(file)
-        raise LedgerError(
-            f"{ledger} is in use by another process.",
-            "Stop the other site agent, then try again.",
-        ) from None
+        raise LedgerError(held, hint) from None
     return file
 
 

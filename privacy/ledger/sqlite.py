@@ -138,6 +138,7 @@ class SqliteLedger(Spending):
                 database.close()
             if lock >= 0:
                 os.close(lock)
+                self._anchors.release()
 
     def _begin(self, site: str) -> None:
         """Write the first record if the file is empty."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -11,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from client.agent.masking import Membership, masking_of
+from client.agent.own_ledger import KeyedIdentity
 from client.agent.progress import ProgressSource
 from client.agent.site_agent import SiteAgent
 from client.policy import SiteRules
 from model.layout import Layout
+from privacy.identity import MARKER_BYTES, marker_path
 from privacy.ledger import Ledger
 from privacy.manifest import Study
 from privacy.secagg.agreement import model_digest, policy_of, shares_of, terms_of
@@ -28,7 +31,7 @@ from privacy.wire.codec import Vector
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.offer import VERSION, Offer, TrainMasked
 from privacy.wire.secagg import size_limit
-from tests.privacy.secagg.consortium import identity_of
+from tests.privacy.secagg.consortium import identity_of, ledgers_of
 
 from .fakes import ADAPTER, LAYOUT, RUN, FakeTrainer, P
 from .studies import make_policy, make_study
@@ -36,6 +39,7 @@ from .studies import make_policy, make_study
 NAMES = ("north", "south", "east", "west")
 IDENTITIES = {name: identity_of(site) for site, name in enumerate(NAMES, start=1)}
 BOUND = 8.0
+_LENGTHS = itertools.count(1)  # of the peers' ledgers, which only grow
 
 
 def make_roster(names: Iterable[str] = NAMES) -> SignedRoster:
@@ -80,7 +84,13 @@ def write_identity(folder: Path) -> None:
     key = folder / "site.key"
     key.write_bytes(IDENTITIES["north"].pem(None))
     key.chmod(0o600)
+    marker_path(key).write_bytes(bytes(MARKER_BYTES))
     write_chain(folder / "roster.cfl", [SIGNED])
+
+
+def keyed(folder: Path) -> KeyedIdentity:
+    """The identity of `write_identity`."""
+    return KeyedIdentity(IDENTITIES["north"], folder / "site.key")
 
 
 def make_masked_agent(
@@ -141,7 +151,9 @@ class MaskedAttempt:
     def _peer(self, name: str) -> SecAggClient:
         digest = model_digest(self.study, self.start)
         policy = policy_of(self.study, ROSTER, self.parameters)
-        return SecAggClient(IDENTITIES[name], ROSTER, policy, Expected(*self.key, digest))
+        site = NAMES.index(name) + 1
+        ledgers = ledgers_of(site, next(_LENGTHS))
+        return SecAggClient(IDENTITIES[name], ROSTER, policy, Expected(*self.key, digest), ledgers)
 
     @property
     def stage(self) -> Stage:
