@@ -38,6 +38,7 @@ from client.agent.witness import WitnessFile
 from client.agent.work import still_training
 from client.patients import open_patients
 from privacy.errors import CraftsflError
+from privacy.ledger.notes import Note
 from privacy.wire.envelope import refuse
 from privacy.wire.reasons import Reason
 from privacy.wire.secagg import size_limit
@@ -138,7 +139,7 @@ def _serve(site_toml: Path, trainer: TrainerFactory, told: _Told) -> None:
             progress.publish(_before_rounds(ENCODING, done, total))
 
         patients = stack.enter_context(open_patients(state.path))
-        note_in_register(state, ledger, site.charge)
+        note_in_register(state, Note.of(ledger.head(), ledger.entries(), site.charge))
         data = load_data(site, state, patients)
         resident = ConsentingTrainer(
             trainer(site, data, state, on_encoded), data, patients, state.cache

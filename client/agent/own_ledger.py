@@ -22,6 +22,7 @@ from privacy.errors import LedgerError
 from privacy.identity import Identity, load_identity, read_private
 from privacy.ledger import Charge, LedgerView, SqliteLedger, load_or_make_key, read_ledger
 from privacy.ledger.anchors import Anchors
+from privacy.ledger.database import holds_nothing
 from privacy.ledger.files import locked
 from privacy.ledger.head import Head
 from privacy.ledger.key import public_bytes
@@ -76,6 +77,9 @@ def open_ledger(
         kept = kept_of(state, own)
         if is_lost(state):
             kept.refuse_a_new_one(state)
+        elif own is not None and kept.marked.head is None:
+            # Before anything is written: opening brings the marker up to the ledger.
+            kept.refuse_an_empty_marker(read_ledger(state.ledger), own.marker)
         key = load_or_make_key(state.ledger_key, ledger=state.ledger)
         anchors = Anchors()
         if own is not None:
@@ -84,16 +88,15 @@ def open_ledger(
         ledger = SqliteLedger(state.ledger, key, site=site, anchors=anchors)
         undo.callback(ledger.close)
         if own is not None:
-            kept.refuse_an_empty_marker(bool(ledger.entries()), own.marker)
             own.marker.write(Note.of(ledger.head(), ledger.entries(), running))
         undo.pop_all()
         return ledger
 
 
-def note_in_register(state: StateFolder, ledger: SqliteLedger, running: Charge | None) -> None:
-    """Let the patients' register, once it is there, know the ledger too. Raises `LedgerError`."""
-    if ledger.bound is not None:
-        write_note(state.patients, Note.of(ledger.head(), ledger.entries(), running))
+def note_in_register(state: StateFolder, note: Note) -> None:
+    """Let the patients' register, where it is there, know the ledger too. Raises `LedgerError`."""
+    if state.patients.is_file() and state.patients.stat().st_size > 0:
+        write_note(state.patients, note)
 
 
 def read_own_ledger(state: StateFolder, settings: SiteSettings) -> LedgerView | None:
@@ -105,13 +108,13 @@ def read_own_ledger(state: StateFolder, settings: SiteSettings) -> LedgerView | 
         return None
     owner = Owner(
         settings.name,
-        _public_key(state),
+        ledger_key(state),
         None if own is None else own.identity.public,
         kept.heads(),
     )
     view = read_ledger(state.ledger, owner)
     if own is not None:
-        kept.refuse_an_empty_marker(bool(view.entries()), own.marker)
+        kept.refuse_an_empty_marker(view, own.marker)
     return view
 
 
@@ -149,9 +152,9 @@ class Kept:
             "craftsfl site recover-ledger site.toml, which counts what is known to be spent.",
         )
 
-    def refuse_an_empty_marker(self, has_entries: bool, marker: Marker) -> None:
+    def refuse_an_empty_marker(self, view: LedgerView, marker: Marker) -> None:
         """Raise `LedgerError` for a marker that knows no ledger beside one that was used."""
-        if has_entries and self.marked.head is None:
+        if view.entries() and self.marked.head is None:
             raise LedgerError(
                 f"{marker.path} names no ledger, but this site's ledger has been used: an older "
                 "copy of the marker was put there, or the key's folder was restored.",
@@ -160,16 +163,20 @@ class Kept:
             )
 
 
-def kept_of(state: StateFolder, own: KeyedIdentity | None) -> Kept:
+def kept_of(
+    state: StateFolder, own: KeyedIdentity | None, *, marker_may_be_missing: bool = False
+) -> Kept:
     """What marker and register say; raises `LedgerError` for what is missing or damaged."""
     marker = None if own is None else own.marker
-    marked = Marked() if marker is None else marker.read()
+    marked = Marked()
+    if marker is not None and not (marker_may_be_missing and not marker.exists()):
+        marked = marker.read()
     return Kept(marker, marked, state.patients, read_note(state.patients))
 
 
 def is_lost(state: StateFolder) -> bool:
-    """Whether there is no ledger in the state folder."""
-    return not state.ledger.exists() or state.ledger.stat().st_size == 0
+    """Whether there is no ledger in the state folder, or one that was never begun."""
+    return not state.ledger.exists() or holds_nothing(state.ledger)
 
 
 @contextmanager
@@ -184,7 +191,7 @@ def identity_held(own: KeyedIdentity) -> Iterator[None]:
         yield
 
 
-def _public_key(state: StateFolder) -> bytes | None:
+def ledger_key(state: StateFolder) -> bytes | None:
     """The ledger key's public half; None where the key is lost: then nobody can tell."""
     if not state.ledger_key.exists():
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -94,6 +94,24 @@ def is_fresh(database: sqlite3.Connection, path: Path, *, may_be_unbound: bool =
     if schema != SCHEMA:
         raise LedgerError(f"{path} is damaged or was changed: its tables differ.", _RESTORE)
     return False
+
+
+def holds_nothing(path: Path) -> bool:
+    """Whether the file is empty, as an agent leaves it that dies at its very first start.
+
+    False for whatever opening it has to explain. Raises `LedgerError` for a file out of reach.
+    """
+    try:
+        if path.stat().st_size == 0:
+            return True
+        with closing(open_to_read(path)) as database, clear_errors(path):
+            return is_fresh(database, path, may_be_unbound=True)
+    except OSError as error:
+        raise LedgerError(
+            f"{path} cannot be read: {error.strerror}.", "Check the state folder's owner."
+        ) from None
+    except LedgerError:
+        return False
 
 
 def create(database: sqlite3.Connection, records: Iterable[tuple[bytes, bytes]]) -> None:

@@ -35,7 +35,9 @@ class LedgerView(Spending):
         return self.newest
 
 
-def read_ledger(path: Path, owner: Owner | None = None) -> LedgerView:
+def read_ledger(
+    path: Path, owner: Owner | None = None, *, may_be_unbound: bool = False
+) -> LedgerView:
     """The ledger in `path`. Raises `LedgerError` as opening it to write does.
 
     Without an `owner` it is only whole and signed: whose it is has not been looked at. `owner` was
@@ -44,12 +46,12 @@ def read_ledger(path: Path, owner: Owner | None = None) -> LedgerView:
     kept = HeadFile(head_path(path)).read()  # first: the ledger may grow before it is read
     with closing(db.open_to_read(path)) as database:
         with db.clear_errors(path):
-            if db.is_fresh(database, path):
+            if db.is_fresh(database, path, may_be_unbound=may_be_unbound):
                 raise LedgerError(f"The ledger {path} is empty.", "Start the agent first.")
         chain = db.read_chain(database, path)
     check_kept(chain, kept, head_path(path))
     if owner is not None:
-        owner.check(chain, path)
+        owner.check(chain, path, may_be_unbound=may_be_unbound)
     return LedgerView(chain.genesis.site, chain.bound, chain.head, chain.entries)
 
 
