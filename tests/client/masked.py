@@ -26,6 +26,7 @@ from privacy.secagg.client import Effects, SecAggClient
 from privacy.secagg.offer import Expected, encoding_of, threshold
 from privacy.secagg.roster import Member, Roster, SignedRoster, propose, sign
 from privacy.secagg.server import SecAggServer, Stage
+from privacy.secagg.witness import Witness
 from privacy.wire.bodies import Body, Running, StartTraining
 from privacy.wire.codec import Vector
 from privacy.wire.envelope import Envelope, open_envelope, seal
@@ -99,10 +100,11 @@ def make_masked_agent(
     rules: SiteRules | None = None,
     effects: Effects | None = None,
     survivors: Path | None = None,
+    witness: Witness | None = None,
     **clock: Any,
 ) -> SiteAgent:
     rules = rules or masked_rules(masked_study())
-    made = masking_of(rules, Membership(IDENTITIES["north"], ROSTER), P, survivors)
+    made = masking_of(rules, Membership(IDENTITIES["north"], ROSTER), P, survivors, witness)
     masking = replace(made, effects=effects or Effects())
     return SiteAgent(rules, ledger, trainer, ProgressSource(), masking=masking, **clock)
 
