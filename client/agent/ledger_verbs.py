@@ -89,11 +89,12 @@ def recover_ledger(settings: SiteSettings) -> Recovered:
     """
     with _alone(settings) as (state, own):
         kept = kept_of(state, own, marker_may_be_missing=True)
-        _refuse_a_whole_one(state, settings)
+        readable = _without_its_key(state, settings)
         view = _begun_before(state, settings.name, own, kept.marked)
         if view is None:
-            inherited = _known_to_be_spent([kept.marked.note, kept.noted], kept.heads().values())
-            newest = _newest(kept.heads().values())
+            notes = [note for note in (kept.marked.note, kept.noted, readable) if note]
+            heads = [*kept.heads().values(), *(note.head for note in notes)]
+            newest, inherited = _newest(heads), _known_to_be_spent(notes, heads)
             _set_aside(state)
             key = load_or_make_key(state.ledger_key, ledger=state.ledger)
             anchors = Anchors(own.identity, replaced=newest.checkpoint, inherited=inherited)
@@ -151,11 +152,17 @@ def _copy(ledger: Path, backup: Path, head: Head) -> None:
         ) from None
 
 
-def _refuse_a_whole_one(state: StateFolder, settings: SiteSettings) -> None:
+def _without_its_key(state: StateFolder, settings: SiteSettings) -> Note | None:
+    """A note on a ledger that is whole and cannot be continued; None for one that is not whole.
+
+    Raises `LedgerError` where there is nothing to recover.
+    """
     try:
         view = read_own_ledger(state, settings)
     except CraftsflError:
-        return  # that is why somebody is here
+        return None  # that is why somebody is here
+    if view is not None and not state.ledger_key.exists():
+        return Note.of(view.head(), view.entries(), None)
     raise LedgerError(
         f"There is nothing to recover: {'no ledger was lost' if view is None else view.head()}.",
         "Start the agent; what the ledger says is spent stays spent.",
@@ -178,14 +185,13 @@ def _begun_before(
     return view if mine and replaced == marked.head.checkpoint else None
 
 
-def _known_to_be_spent(notes: Iterable[Note | None], heads: Iterable[Head]) -> tuple[Charge, ...]:
+def _known_to_be_spent(notes: Iterable[Note], heads: Iterable[Head]) -> tuple[Charge, ...]:
     """Everything that the ledgers with these heads can have charged, by the newest note of each."""
     best: dict[bytes, Note] = {}
     for note in notes:
-        if note is not None:
-            known = best.get(note.head.ledger)
-            if known is None or known.head.sequence < note.head.sequence:
-                best[note.head.ledger] = note
+        known = best.get(note.head.ledger)
+        if known is None or known.head.sequence < note.head.sequence:
+            best[note.head.ledger] = note
     ends: dict[bytes, Head] = {}
     for head in heads:
         ends[head.ledger] = _newest([head, *filter(None, [ends.get(head.ledger)])])

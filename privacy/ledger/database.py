@@ -25,6 +25,8 @@ SCHEMA: Final = (
     "CREATE TRIGGER entry_is_never_removed BEFORE DELETE ON entry "
     "BEGIN SELECT RAISE(ABORT, 'the ledger only grows'); END",
 )
+_HEADER_BYTES: Final = 100  # of SQLite's file format, with the application's number in it
+_APPLICATION_AT: Final = 68
 _RESTORE: Final = (
     "Restore the newest backup of the whole state folder; never start over with an empty ledger: "
     "the budget is spent."
@@ -102,8 +104,13 @@ def holds_nothing(path: Path) -> bool:
     False for whatever opening it has to explain. Raises `LedgerError` for a file out of reach.
     """
     try:
-        if path.stat().st_size == 0:
+        with path.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+        if len(header) == _HEADER_BYTES and header[_APPLICATION_AT:][:4] != bytes(4):
+            return False
+        if not header:
             return True
+        # The first records may stand in the write-ahead log alone.
         with closing(open_to_read(path)) as database, clear_errors(path):
             return is_fresh(database, path, may_be_unbound=True)
     except OSError as error:

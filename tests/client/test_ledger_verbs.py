@@ -103,6 +103,19 @@ def test_a_successor_of_a_rolled_back_ledger(tmp_path: Path) -> None:
     assert (hospital.state.path / "lost-1" / "ledger.sqlite").exists()
 
 
+def test_a_ledger_whose_key_is_lost_is_counted_exactly(tmp_path: Path) -> None:
+    hospital = Hospital(tmp_path / "north")
+    hospital.spend(1, 2)
+    spent = read_ledger(hospital.state.ledger).spent()
+    hospital.state.ledger_key.unlink()
+    done = recover_ledger(load_site(hospital.settings))
+    assert len(done.inherited) == 2
+    view = read_own_ledger(hospital.state, load_site(hospital.settings))
+    assert view is not None
+    assert view.spent() == spent
+    hospital.spend(3)
+
+
 def test_the_command_asks_twice_and_prints_what_others_need(tmp_path: Path) -> None:
     hospital = Hospital(tmp_path / "north")
     hospital.spend(1)
