@@ -14,13 +14,13 @@ from bench.secagg_timing import CPU, Cell, Cost, Watch
 from privacy.errors import SecAggError
 from privacy.identity import Identity
 from privacy.secagg import width
-from privacy.secagg.client import Ledgers, SecAggClient
+from privacy.secagg.client import SecAggClient
 from privacy.secagg.encoding import Encoding
 from privacy.secagg.offer import Expected, SecAggPolicy, threshold
 from privacy.secagg.roster import Member, Roster, propose
 from privacy.secagg.server import SecAggServer, Stage
 from privacy.secagg.stream import CHUNK_LANES, Keystream, apply_masks
-from privacy.secagg.witness import MemoryWitness
+from privacy.secagg.witness import Ledgers, MemoryWitness
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.offer import VERSION, Mechanism, Offer, Terms
 

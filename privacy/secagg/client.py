@@ -56,9 +56,8 @@ from privacy.secagg.refusals import Refused
 from privacy.secagg.roster import Roster
 from privacy.secagg.shamir import SHARE_BYTES, check_share, split
 from privacy.secagg.stream import apply_masks
-from privacy.secagg.witness import Witness
+from privacy.secagg.witness import Ledgers
 from privacy.wire.bodies import Body, Running
-from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.checks import Check
 from privacy.wire.offer import Offer
 from privacy.wire.secagg import (
@@ -96,18 +95,6 @@ class Effects:
 
     clock: Callable[[], float] = time.time
     random: Callable[[int], bytes] = os.urandom
-
-
-@dataclass(frozen=True, slots=True)
-class Ledgers:
-    """The site's own ledger, and what it knows of the others'.
-
-    `journal` records the attempt, durably, and says where the ledger stands with it. Called once,
-    for an offer that has passed every check; what it raises goes through, and nothing is changed.
-    """
-
-    journal: Callable[[], Checkpoint]
-    witness: Witness
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -17,7 +17,7 @@ What an adversary makes of it, each with a test:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from privacy.secagg.refusals import Refused
@@ -74,6 +74,18 @@ class MemoryWitness(Witness):
     def keep(self, newer: Mapping[bytes, Checkpoint]) -> None:
         """See `Witness.keep`."""
         self.held.update(newer)
+
+
+@dataclass(frozen=True, slots=True)
+class Ledgers:
+    """The site's own ledger, and what it knows of the others'.
+
+    `journal` records the attempt, durably, and says where the ledger stands with it. Called once,
+    for an offer that has passed every check; what it raises goes through, and nothing is changed.
+    """
+
+    journal: Callable[[], Checkpoint]
+    witness: Witness
 
 
 def contradiction(known: Checkpoint | None, shown: Checkpoint) -> Check | None:

@@ -14,11 +14,11 @@ from model.layout import Layout
 from privacy.identity import Identity
 from privacy.manifest import Study
 from privacy.secagg.agreement import model_digest, policy_of, shares_of
-from privacy.secagg.client import Effects, Ledgers, SecAggClient
+from privacy.secagg.client import Effects, SecAggClient
 from privacy.secagg.offer import Expected
 from privacy.secagg.refusals import Refused
 from privacy.secagg.roster import Member, Roster, propose
-from privacy.secagg.witness import MemoryWitness, Witness
+from privacy.secagg.witness import Ledgers, MemoryWitness, Witness
 from privacy.wire.bodies import Body, Hello, Refusal
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.envelope import Envelope, open_envelope, seal

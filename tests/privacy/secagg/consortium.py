@@ -9,12 +9,12 @@ from hashlib import shake_256
 import numpy as np
 
 from privacy.identity import Identity
-from privacy.secagg.client import Effects, Ledgers, SecAggClient
+from privacy.secagg.client import Effects, SecAggClient
 from privacy.secagg.offer import Expected, SecAggPolicy, encoding_of, threshold
 from privacy.secagg.roster import Member, Roster, propose
 from privacy.secagg.server import SecAggServer
 from privacy.secagg.server import Stage as ServerStage
-from privacy.secagg.witness import MemoryWitness
+from privacy.secagg.witness import Ledgers, MemoryWitness
 from privacy.wire.bodies import Body
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.offer import VERSION, Mechanism, Offer, Terms

@@ -7,10 +7,9 @@ from dataclasses import replace
 import pytest
 
 from privacy.errors import LedgerError
-from privacy.secagg.client import Ledgers
 from privacy.secagg.refusals import Refused
 from privacy.secagg.server import SecAggServer, Stage
-from privacy.secagg.witness import MemoryWitness, Shown, accepted, contradiction
+from privacy.secagg.witness import Ledgers, MemoryWitness, Shown, accepted, contradiction
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.checks import Check
 from privacy.wire.secagg import Advertise, Advertisements
