@@ -25,9 +25,9 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from client.agent.own_ledger import open_ledger
 from client.agent.progress import ProgressSource
 from client.agent.site_agent import SiteAgent
-from client.agent.startup import open_ledger
 from client.agent.state import state_folder
 from client.agent.work import still_training
 from client.policy import SiteRules

@@ -1,7 +1,8 @@
 """How long a site's ledger takes to open, to read and to grow.
 
-Rows: `what`, `value`, `unit`. An append is one signed record on disk, ledger and head file; it is
-timed in turn with a plain write and fsync of the same bytes in the same folder (medians).
+Rows: `what`, `value`, `unit`. An append is one signed record on disk, ledger, head file and the
+marker beside the identity; it is timed in turn with a plain write and fsync of the same bytes in
+the same folder (medians).
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bench.output import Row, parser, report
 from privacy.events import PoissonGaussian
+from privacy.identity import make_identity
 from privacy.ledger import AttemptKey, Charge, SqliteLedger, read_ledger
+from privacy.ledger.anchors import Anchors
 from privacy.ledger.head import sign
 from privacy.ledger.key import load_or_make_key, public_bytes
+from privacy.ledger.marker import Marker
 from privacy.ledger.records import Intent, Record, hash_of
 
 CHARGE = Charge(b"\1" * 32, PoissonGaussian(0.5, 6.0, 0.1, 10), 1e-5)
@@ -34,14 +38,14 @@ class _Growth:
     """Appends to a ledger, one after the other: intent, charge, intent, charge, ..."""
 
     ledger: SqliteLedger
-    records: int = 1  # with the genesis
+    records: int = 2  # with genesis and binding
     seconds: list[float] = field(default_factory=list)
 
     def append(self) -> None:
         """One more record."""
-        key = AttemptKey(1, 1, (self.records - 1) // 2)
+        key = AttemptKey(1, 1, self.records // 2)
         start = time.perf_counter()
-        if self.records % 2:
+        if self.records % 2 == 0:
             self.ledger.intent(key, CHARGE)
         else:
             self.ledger.commit(key)
@@ -52,13 +56,15 @@ class _Growth:
 def measure(folder: Path, records: int) -> list[Row]:
     """Fill a ledger in `folder` with `records` records, then time it."""
     path, key = folder / "ledger.sqlite", load_or_make_key(folder / "ledger.key")
-    with SqliteLedger(path, key, site=SITE) as ledger:
+    identity = make_identity(folder / "site.key")
+    anchors = Anchors(identity, marks=(Marker(folder / "site.key").heads,))
+    with SqliteLedger(path, key, site=SITE, anchors=anchors) as ledger:
         growth = _Growth(ledger)
         while growth.records < records:
             growth.append()
-    opened = [_seconds_to_open(path, key) for _ in range(OPENINGS)]
+    opened = [_seconds_to_open(path, key, anchors) for _ in range(OPENINGS)]
     read = [_seconds_to_read(path) for _ in range(OPENINGS)]
-    with SqliteLedger(path, key, site=SITE) as ledger:
+    with SqliteLedger(path, key, site=SITE, anchors=anchors) as ledger:
         growth = _Growth(ledger, records)
         plain = [_append_and_write(growth, folder / "plain", key) for _ in range(APPENDS)]
     append_ms = 1e3 * statistics.median(growth.seconds)
@@ -74,9 +80,9 @@ def measure(folder: Path, records: int) -> list[Row]:
     return [{"what": what, "value": value, "unit": unit} for what, (value, unit) in values.items()]
 
 
-def _seconds_to_open(path: Path, key: Ed25519PrivateKey) -> float:
+def _seconds_to_open(path: Path, key: Ed25519PrivateKey, anchors: Anchors) -> float:
     start = time.perf_counter()
-    with SqliteLedger(path, key, site=SITE):
+    with SqliteLedger(path, key, site=SITE, anchors=anchors):
         return time.perf_counter() - start
 
 

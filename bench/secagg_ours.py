@@ -20,6 +20,8 @@ from privacy.secagg.offer import Expected, SecAggPolicy, threshold
 from privacy.secagg.roster import Member, Roster, propose
 from privacy.secagg.server import SecAggServer, Stage
 from privacy.secagg.stream import CHUNK_LANES, Keystream, apply_masks
+from privacy.secagg.witness import Ledgers, MemoryWitness
+from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.offer import VERSION, Mechanism, Offer, Terms
 
 RUN, ROUND, ATTEMPT = 1, 1, 1
@@ -75,6 +77,11 @@ def _floor(lanes: int) -> None:
         total[:count] += stream.lanes(chunk, count)
 
 
+def _ledgers(site: int) -> Ledgers:
+    checkpoint = Checkpoint(site.to_bytes(16, "big"), 1, bytes(32))
+    return Ledgers(lambda: checkpoint, MemoryWitness())
+
+
 class Attempt:
     """All sites and the server of one attempt. Only the first site's costs are counted."""
 
@@ -87,7 +94,7 @@ class Attempt:
         expected = Expected(RUN, ROUND, ATTEMPT, MODEL)
         self._server = SecAggServer(roster, offer)
         self._clients = {
-            site: SecAggClient(identity, roster, policy, expected)
+            site: SecAggClient(identity, roster, policy, expected, _ledgers(site))
             for site, identity in self._identities.items()
         }
         self._client_watch, self._server_watch = Watch(), Watch()

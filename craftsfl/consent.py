@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from client.agent.budget import lifetime_epsilon
+from client.agent.own_ledger import read_own_ledger
 from client.agent.state import StateFolder
 from client.agent.withdrawals import purge
 from client.data import patient_key
@@ -20,7 +21,6 @@ from client.patients import Patients, open_patients, sharing_with
 from client.patients.figures import charges_during
 from client.settings import SiteSettings, load_policy, load_site
 from privacy.errors import ConfigError, CraftsflError, DeploymentError
-from privacy.ledger import read_ledger
 
 _Result = TypeVar("_Result")
 
@@ -110,9 +110,10 @@ def _line_of(patients: Patients, patient: str) -> bytes:
 
 def _epsilon(site: SiteSettings, state: StateFolder, patients: Patients, line: bytes) -> float:
     """Of all charges in which the line could be drawn; 0 where nothing was ever charged."""
-    if not state.ledger.exists():
+    view = read_own_ledger(state, site)
+    if view is None:
         return 0.0
-    charges = charges_during(patients.register.stays(line), read_ledger(state.ledger).entries())
+    charges = charges_during(patients.register.stays(line), view.entries())
     return lifetime_epsilon(load_policy(site.policy), charges)
 
 

@@ -1,5 +1,7 @@
 """A site's identity: an Ed25519 key (RFC 8032) that is made at the site and never leaves it.
 
+With the key is made the marker of its ledger (`privacy.ledger.marker`), which stays beside it.
+
 Guarantees, each with a test: the file is created with mode 0600 and never overwrites another; a
 file that others may read is refused; with a passphrase it is encrypted; no text or error shows
 the private half.
@@ -21,6 +23,7 @@ from privacy.errors import ConfigError
 
 PUBLIC_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
+MARKER_BYTES: Final = 1024  # of a marker that names no ledger: zeros
 
 _GROUPS: Final = 6  # of five digits: 30 digits are 99 bits, too many to find a look-alike
 _GROUP_BYTES: Final = 5  # each group is 40 bits modulo 100,000
@@ -65,14 +68,14 @@ class Identity:
 def make_identity(path: Path, passphrase: bytes | None = None) -> Identity:
     """Make a new identity in the file `path` (mode 0600); `ConfigError` if there is one already."""
     identity = Identity.generate()
+    if os.path.lexists(path):
+        raise _there(path)
+    _make_marker(marker_path(path))  # first: a key without its marker would be refused
     try:
         # Exclusive, and private from its first moment: no window in which others can open it.
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except FileExistsError:
-        raise ConfigError(
-            f"{path} exists already.",
-            "Keep it if it is the site's key: rosters name it. Else move it away first.",
-        ) from None
+        raise _there(path) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be made: {error.strerror}.", "Check the path.") from None
     with os.fdopen(file, "wb") as stream:
@@ -81,6 +84,36 @@ def make_identity(path: Path, passphrase: bytes | None = None) -> Identity:
         stream.flush()
         os.fsync(stream.fileno())
     return identity
+
+
+def marker_path(key: Path) -> Path:
+    """Where the marker of the identity in the file `key` lies."""
+    return key.with_name(f"{key.name}.ledger")
+
+
+def _there(path: Path) -> ConfigError:
+    return ConfigError(
+        f"{path} exists already.",
+        "Keep it if it is the site's key: rosters name it. Else move it away first.",
+    )
+
+
+def _make_marker(path: Path) -> None:
+    """A marker that names no ledger; `ConfigError` where one names the ledger of a lost key."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(path, flags, 0o600), "wb") as stream:
+            stream.write(bytes(MARKER_BYTES))
+            stream.flush()
+            os.fsync(stream.fileno())
+    except FileExistsError:
+        if not path.is_file() or any(path.read_bytes()):
+            raise ConfigError(
+                f"{path} exists already: it names the ledger of a key that is gone.",
+                "Restore that key; for another identity choose another folder.",
+            ) from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be made: {error.strerror}.", "Check the path.") from None
 
 
 def load_identity(path: Path, passphrase: bytes | None = None) -> Identity:

@@ -47,6 +47,7 @@ from server.messages import Failure, Reply
 from server.parts import NO_ANSWER, Mean, Order, Outcome, Part, Parts, Post
 from server.roster import Member
 from server.tables import PartState
+from server.witness import StoredWitness
 
 FALSE_SHARES = (
     "Its shares contradict the others'. Ask the site whether its key is in other hands, and leave "
@@ -108,7 +109,8 @@ class MaskedAttempt:
             expiry=math.floor(post.clock.time()) + offer_seconds(post.study),
             cohort=cohort,
         )
-        return SecAggServer(self._roster, offer, post.study.smallest_cohort)
+        witness = StoredWitness(post.store)
+        return SecAggServer(self._roster, offer, post.study.smallest_cohort, witness)
 
     def _exchange(self) -> None:
         """One exchange with everybody of whom the machine waits, and on to the next one."""

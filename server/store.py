@@ -6,7 +6,7 @@ the same attempt and the same adapter; sites recognise the repeated message by i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from sqlalchemy import select
@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from privacy.errors import FederationError
 from privacy.manifest import Study
 from privacy.wire.bodies import SiteFacts
+from privacy.wire.checkpoint import Checkpoint
 from server.clock import Clock
 from server.database import database_errors, open_database
 from server.status import RunStatus, status_of
@@ -23,6 +24,7 @@ from server.tables import (
     AttemptRow,
     AttemptState,
     CohortRow,
+    LedgerRow,
     PartRow,
     PartState,
     PhaseRow,
@@ -111,6 +113,24 @@ class Store:
         with self._transaction() as session:
             row = session.get_one(SiteRow, (self._run, name))
             row.state, row.reason = SiteState.MISSING, reason
+
+    def ledgers(self) -> dict[bytes, Checkpoint]:
+        """The newest checkpoint of every site's ledger, by the identity's public key."""
+        with self._transaction() as session:
+            return {
+                bytes.fromhex(row.public_key): Checkpoint(
+                    bytes.fromhex(row.ledger), int(row.length), bytes.fromhex(row.hash)
+                )
+                for row in session.scalars(select(LedgerRow))
+            }
+
+    def keep_ledgers(self, newer: Mapping[bytes, Checkpoint]) -> None:
+        """Put these checkpoints in the place of older ones."""
+        with self._transaction() as session:
+            for key, checkpoint in newer.items():
+                row = LedgerRow(public_key=key.hex(), ledger=checkpoint.ledger.hex())
+                row.length, row.hash = str(checkpoint.length), checkpoint.hash.hex()
+                session.merge(row)
 
     def open_attempt(self, round: int, attempt: int, sites: Sequence[str]) -> None:
         """`sites` are about to be asked to train; an attempt that was interrupted opens again."""

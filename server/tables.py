@@ -83,6 +83,17 @@ class SiteRow(Table):
     masked: Mapped[bool] = mapped_column(default=False)
 
 
+class LedgerRow(Table):
+    """The newest checkpoint of a site's ledger, over all runs, by the identity's public key."""
+
+    __tablename__ = "ledgers"
+
+    public_key: Mapped[str] = mapped_column(String(64), primary_key=True)  # hex
+    ledger: Mapped[str] = mapped_column(String(32))  # hex
+    length: Mapped[str] = mapped_column(String(20))
+    hash: Mapped[str] = mapped_column(String(64))  # hex
+
+
 class AttemptRow(Table):
     """One attempt at a round; written before its first message is sent."""
 

@@ -37,7 +37,7 @@ def test_the_agent_has_no_network_and_the_supernode_no_data() -> None:
         "/run/craftsfl",
     }
     assert "/etc/craftsfl/supernode.key" not in mounts(site["agent"])
-    assert "/etc/craftsfl/site.key" in mounts(site["agent"])  # and, above, not in the SuperNode
+    assert "/etc/craftsfl/identity" in mounts(site["agent"])  # and, above, not in the SuperNode
     assert site["agent"]["user"].split(":")[0] != site["supernode"]["user"].split(":")[0]
 
 

@@ -21,6 +21,7 @@ from types import FrameType
 
 from client.agent.boundary import Failure, configure_logs, contained
 from client.agent.masking import masking_of
+from client.agent.own_ledger import note_in_register, open_ledger
 from client.agent.progress import ENCODING, LOADING, READY, ProgressEvent, ProgressSource
 from client.agent.service import serve
 from client.agent.site_agent import SiteAgent
@@ -30,13 +31,14 @@ from client.agent.startup import (
     load,
     load_data,
     load_trainer,
-    open_ledger,
 )
 from client.agent.state import state_folder
 from client.agent.withdrawals import ConsentingTrainer
+from client.agent.witness import WitnessFile
 from client.agent.work import still_training
 from client.patients import open_patients
 from privacy.errors import CraftsflError
+from privacy.ledger.notes import Note
 from privacy.wire.envelope import refuse
 from privacy.wire.reasons import Reason
 from privacy.wire.secagg import size_limit
@@ -122,7 +124,7 @@ def _serve(site_toml: Path, trainer: TrainerFactory, told: _Told) -> None:
     own, policy = site.settings.agent, site.rules.policy
     with ExitStack() as stack:
         state = stack.enter_context(state_folder(own.state))
-        ledger = stack.enter_context(open_ledger(state, site.rules.name))
+        ledger = stack.enter_context(open_ledger(state, site.rules.name, site.own, site.charge))
         check_other_studies(site.rules, ledger)
         gate, progress = Gate(), ProgressSource()
         most = size_limit(len(site.rules.study.sites), 0, policy.max_parameters)
@@ -137,6 +139,7 @@ def _serve(site_toml: Path, trainer: TrainerFactory, told: _Told) -> None:
             progress.publish(_before_rounds(ENCODING, done, total))
 
         patients = stack.enter_context(open_patients(state.path))
+        note_in_register(state, Note.of(ledger.head(), ledger.entries(), site.charge))
         data = load_data(site, state, patients)
         resident = ConsentingTrainer(
             trainer(site, data, state, on_encoded), data, patients, state.cache
@@ -144,7 +147,12 @@ def _serve(site_toml: Path, trainer: TrainerFactory, told: _Told) -> None:
         resident.apply()  # who withdrew while the tiles were encoded is still in the cache
         parameters = resident.layout.parameters
         masking = masking_of(
-            site.rules, site.membership, parameters, state.survivors, state.cohorts
+            site.rules,
+            site.membership,
+            parameters,
+            state.survivors,
+            state.cohorts,
+            WitnessFile(state.witness),
         )
         agent = SiteAgent(site.rules, ledger, resident, progress, masking=masking)
         service.set_limit(agent.limit)

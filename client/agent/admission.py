@@ -31,6 +31,7 @@ from client.policy import SiteRules
 from privacy.accounting.composition import forget
 from privacy.ledger import AttemptKey, Charge, Ledger, State
 from privacy.wire.bodies import Refusal
+from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.reasons import Reason
 
 _log = logging.getLogger("craftsfl.agent")
@@ -64,10 +65,11 @@ class Account:
         charges = self._charged.values()
         return study_epsilon(charges, self._charge.study_digest)
 
-    def intent(self, key: AttemptKey) -> None:
-        """Write down that `key` begins; on disk when this returns."""
+    def intent(self, key: AttemptKey) -> Checkpoint:
+        """Write down that `key` begins; on disk when this returns where the ledger stands then."""
         self._ledger.intent(key, self._charge)
         self._lost.add(key)  # until it is charged
+        return self._ledger.head().checkpoint
 
     def commit(self, key: AttemptKey) -> None:
         """Charge `key`; on disk when this returns, and for ever."""

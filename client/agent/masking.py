@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -23,7 +23,9 @@ from privacy.secagg.encoding import Encoding
 from privacy.secagg.offer import Expected, SecAggPolicy
 from privacy.secagg.refusals import Refused
 from privacy.secagg.roster import Roster
+from privacy.secagg.witness import Ledgers, MemoryWitness, Witness
 from privacy.wire.bodies import SignedFacts, SiteFacts, StartTraining
+from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.checks import Check
 from privacy.wire.codec import Vector
 from privacy.wire.offer import Mechanism, Offer
@@ -78,11 +80,19 @@ class Masking:
     effects: Effects = field(default_factory=Effects)
     signed: SignedSets = field(default_factory=SignedSets)
     cohorts: Cohorts = field(default_factory=Cohorts)
+    witness: Witness = field(default_factory=MemoryWitness)
 
     def client(
-        self, key: AttemptKey, start: StartTraining, newest: Mapping[int, AttemptKey]
+        self,
+        key: AttemptKey,
+        start: StartTraining,
+        newest: Mapping[int, AttemptKey],
+        journal: Callable[[], Checkpoint],
     ) -> SecAggClient:
-        """The machine of one attempt; nothing of it is ever written down."""
+        """The machine of one attempt; nothing of it is ever written down.
+
+        `journal` records the attempt and says where the ledger stands then.
+        """
         last = newest.get(key.run)
         expected = Expected(
             run=key.run,
@@ -92,7 +102,10 @@ class Masking:
             newest=None if last is None else (last.round, last.attempt),
         )
         own = self.membership
-        client = SecAggClient(own.identity, own.roster, self.policy, expected, self.effects)
+        ledgers = Ledgers(journal, self.witness)
+        client = SecAggClient(
+            own.identity, own.roster, self.policy, expected, ledgers, self.effects
+        )
         client.remember(self.signed.earlier())
         return client
 
@@ -138,12 +151,14 @@ def masking_of(
     parameters: int,
     survivors: Path | None = None,
     cohorts: Path | None = None,
+    witness: Witness | None = None,
 ) -> Masking:
     """How a site of `rules` masks adapters of `parameters` numbers.
 
     `survivors`: the file of the sets that it has signed without noise; `cohorts`: that of the
-    sites that each round may still have. Raises `ConfigError` where the study's bits cannot hold
-    the error that it tolerates, or where one of the files is damaged.
+    sites that each round may still have; `witness`: what it knows of the others' ledgers. Raises
+    `ConfigError` where the study's bits cannot hold the error that it tolerates, or where one of
+    the files is damaged.
     """
     membership.check(rules)
     policy = policy_of(
@@ -151,5 +166,12 @@ def masking_of(
     )
     weight = shares_of(rules.study)[rules.name]
     signed = SignedSets(survivors, rules.study.digest())
-    journal = Cohorts(cohorts, rules.study.digest())
-    return Masking(rules, membership, policy, weight, signed=signed, cohorts=journal)
+    return Masking(
+        rules,
+        membership,
+        policy,
+        weight,
+        signed=signed,
+        cohorts=Cohorts(cohorts, rules.study.digest()),
+        witness=witness or MemoryWitness(),
+    )

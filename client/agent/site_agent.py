@@ -60,9 +60,10 @@ from privacy.wire.bodies import (
     StartTraining,
     Update,
 )
+from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.codec import Vector
 from privacy.wire.envelope import Envelope, open_envelope, refuse, seal, size_limit
-from privacy.wire.offer import TrainMasked
+from privacy.wire.offer import Offer, TrainMasked
 from privacy.wire.reasons import Reason, RefusedMessage
 from privacy.wire.secagg import (
     Advertisements,
@@ -243,11 +244,11 @@ class SiteAgent:
         found = self._admitted(key)
         if isinstance(found, Refusal):
             return found
-        client = masking.client(key, body.start, self._newest)
+        client = masking.client(
+            key, body.start, self._newest, lambda: self._journalled(key, body.offer, masking)
+        )
         masking.check_cohort(body.offer)
         advertise = client.receive(body.offer)
-        masking.note_offer(body.offer)
-        self._account.intent(key)
         training = masking.training(self._trainer, client.encoding)
         work = self._work(key, body.start.adapter, training)
         self._begin(_Attempt(key, request, found, work, self._next_slot(), client))
@@ -292,6 +293,11 @@ class SiteAgent:
     def _next_slot(self) -> float:
         """The time slot of an attempt that begins now."""
         return self._clock() + self._rules.study.cohort.reply_slot
+
+    def _journalled(self, key: AttemptKey, offer: Offer, masking: Masking) -> Checkpoint:
+        """Where the ledger stands once the attempt's cohort and its intent are on disk."""
+        masking.note_offer(offer)
+        return self._account.intent(key)
 
     def _work(self, key: AttemptKey, adapter: Vector, training: Training) -> Work:
         return Work(training, adapter, key, self._progress, self._turn, self._clock)

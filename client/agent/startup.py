@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from client.agent.boundary import silence_libraries
 from client.agent.budget import lifetime_filter
 from client.agent.masking import Membership
+from client.agent.own_ledger import KeyedIdentity, passphrase
 from client.agent.state import StateFolder
 from client.data import SiteData, commonest, load_site_data, write_quarantine
 from client.patients import Patients
@@ -18,9 +19,10 @@ from client.policy import SiteRules
 from client.settings import SiteSettings, load_policy, load_site
 from model.importing import quick_imports
 from privacy.accounting import check_delta, check_schedule
-from privacy.errors import ConfigError, LedgerError, PolicyError
-from privacy.identity import load_identity, read_private
-from privacy.ledger import Ledger, SqliteLedger, load_or_make_key
+from privacy.errors import ConfigError, PolicyError
+from privacy.events import event_of
+from privacy.identity import load_identity
+from privacy.ledger import Charge, Ledger
 from privacy.manifest import load_study
 from privacy.secagg.agreement import roster_in_force
 from privacy.secagg.offer import withstood
@@ -38,6 +40,18 @@ class Site:
     settings: SiteSettings
     rules: SiteRules
     membership: Membership
+
+    @property
+    def own(self) -> KeyedIdentity | None:
+        """The identity to which the site's ledger is bound."""
+        named = self.settings.identity
+        return None if named is None else KeyedIdentity(self.membership.identity, named.key)
+
+    @property
+    def charge(self) -> Charge:
+        """What every attempt of the study costs."""
+        study = self.rules.study
+        return Charge(study.digest(), event_of(study), study.privacy.delta)
 
 
 OnProgress = Callable[[int, int], None]  # tiles done, of all
@@ -91,7 +105,7 @@ def _membership(settings: SiteSettings, rules: SiteRules) -> Membership:
             "The study needs secure aggregation, and site.toml has no [identity] table.",
             "Make a key with craftsfl site init, and name it and the signed roster there.",
         )
-    identity = load_identity(own.key, _passphrase(own.passphrase_file))
+    identity = load_identity(own.key, passphrase(own.passphrase_file))
     membership = Membership(identity, roster_in_force(rules.study, own.roster))
     membership.check(rules)
     study = rules.study
@@ -103,29 +117,6 @@ def _membership(settings: SiteSettings, rules: SiteRules) -> Membership:
         f" (noise_colluders = {planned})" if planned else "",
     )
     return membership
-
-
-def _passphrase(file: Path | None) -> bytes | None:
-    """The first line of `file`, where there is one."""
-    return None if file is None else read_private(file).split(b"\n", 1)[0].rstrip(b"\r")
-
-
-def open_ledger(state: StateFolder, site: str) -> SqliteLedger:
-    """The ledger of `site`, with its key; new ones only where the state folder is new as well.
-
-    Raises `LedgerError`, also where an agent has worked here before and its ledger or key is
-    gone: to begin anew would give the patients' budget out a second time.
-    """
-    path = state.ledger
-    lost = not path.exists() or path.stat().st_size == 0
-    if lost and (state.quarantine.exists() or state.cache.exists()):
-        raise LedgerError(
-            f"The ledger {path} is missing, but an agent has worked with this state folder.",
-            "Restore it from the newest backup: the budget that it records is spent. Only if no "
-            "update ever left this site, remove the whole state folder instead.",
-        )
-    key = load_or_make_key(state.ledger_key, ledger=path)
-    return SqliteLedger(path, key, site=site)
 
 
 def check_other_studies(rules: SiteRules, ledger: Ledger) -> None:

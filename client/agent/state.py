@@ -45,6 +45,11 @@ class StateFolder:
         return self.path / "cohorts.json"
 
     @property
+    def witness(self) -> Path:
+        """The newest checkpoint of every other site's ledger."""
+        return self.path / "peers.json"
+
+    @property
     def quarantine(self) -> Path:
         """The list of files that are not used, and why."""
         return self.path / "quarantine.csv"

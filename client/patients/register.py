@@ -251,7 +251,7 @@ class Register:
     def _clear_errors(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # SQLite quotes what is damaged
             raise _explain(error, self._path) from error
 
 
@@ -325,7 +325,7 @@ def _end_stays(database: sqlite3.Connection, lines: Iterable[int], now: float) -
     )
 
 
-def _explain(error: sqlite3.Error, path: Path) -> LedgerError:
+def _explain(error: Exception, path: Path) -> LedgerError:
     name = getattr(error, "sqlite_errorname", "")
     words: Mapping[str, tuple[str, str]] = {
         "SQLITE_BUSY": ("is in use by another process", "Try again in a moment."),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from client.agent.own_ledger import read_own_ledger
 from client.agent.state import StateFolder
 from client.policy import SiteRules
 from client.settings import load_policy, load_site
@@ -17,8 +18,7 @@ from craftsfl.budget.explain import Explanation, explanation, show_explanation
 from craftsfl.budget.picture import check_picture, draw_picture
 from craftsfl.budget.published import Published, published, show_published
 from craftsfl.budget.table import show_table
-from privacy.errors import LedgerError
-from privacy.ledger import LedgerView, load_or_make_key, read_ledger
+from privacy.ledger import LedgerView
 from privacy.manifest import load_study
 
 
@@ -41,7 +41,7 @@ def show_budget(site_toml: Path, options: BudgetOptions) -> None:
         check_picture(options.picture)
     settings = load_site(site_toml)
     rules = SiteRules(settings.name, load_study(settings.study), load_policy(settings.policy))
-    view = read_own_ledger(StateFolder(settings.agent.state), settings.name)
+    view = read_own_ledger(StateFolder(settings.agent.state), settings)
     book = open_book(rules, view.entries() if view is not None else ())
     explained = explanation(book) if options.explain else None
     figures = published(book) if options.publish else None
@@ -62,32 +62,6 @@ def show_budget(site_toml: Path, options: BudgetOptions) -> None:
         draw_picture(book, options.picture)
         if not options.as_json:
             console.print(f"Picture: {options.picture}", highlight=False, markup=False)
-
-
-def read_own_ledger(state: StateFolder, site: str) -> LedgerView | None:
-    """The verified ledger of `site`; None where no agent has worked yet. Raises `LedgerError`."""
-    if not state.ledger.exists():
-        if state.quarantine.exists() or state.cache.exists():
-            raise LedgerError(
-                f"The ledger {state.ledger} is missing, but an agent has worked with this folder.",
-                "Restore the state folder from its newest backup: the ledger says what is spent.",
-            )
-        return None
-    view = read_ledger(state.ledger)
-    if view.site != site or not _signed_here(view, state):
-        raise LedgerError(
-            f"The ledger {state.ledger} is another one's: {view.site}, {view.head()}.",
-            f"Restore the state folder of {site}, or correct agent.state in site.toml.",
-        )
-    return view
-
-
-def _signed_here(view: LedgerView, state: StateFolder) -> bool:
-    """Whether this site's key signed the ledger; where the key is lost, nobody can tell."""
-    if not state.ledger_key.exists():
-        return True
-    own = load_or_make_key(state.ledger_key, ledger=state.ledger)
-    return view.head().public_key == own.public_key().public_bytes_raw()
 
 
 def as_values(

@@ -45,6 +45,18 @@ def register(
     typer.echo(f"Admitted as node {register_site(settings, public_key)}.")
 
 
+@app.command(name="accept-ledger")
+def accept_ledger(
+    settings: Settings,
+    site: Annotated[str, typer.Argument(help="The site's name in studies.")],
+    ledger: Annotated[str, typer.Argument(help="Its new ledger's id, read out on the phone.")],
+) -> None:
+    """Take a site's new ledger, which it began in the place of a lost one."""
+    from craftsfl.ledger_command import accept_at_server
+
+    typer.echo(accept_at_server(settings, site, ledger))
+
+
 @app.command()
 def start(
     settings: Settings,

@@ -148,6 +148,54 @@ def _asked() -> str:
     return str(typer.prompt("patient_id", hide_input=True))
 
 
+@app.command(name="migrate-ledger")
+def migrate_ledger(
+    settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
+    first: Annotated[
+        bool, typer.Option("--first", help="This identity never had a ledger anywhere.")
+    ] = False,
+) -> None:
+    """Bind the ledger to this site's identity, once; a copy of the file as it was is kept."""
+    from craftsfl.ledger_command import migrate
+
+    typer.echo(migrate(settings, first=first))
+
+
+@app.command(name="recover-ledger")
+def recover_ledger(
+    settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
+    lost: Annotated[
+        bool,
+        typer.Option(
+            "--no-copy-of-the-ledger-is-left", help="What this command is for; never to save work."
+        ),
+    ] = False,
+) -> None:
+    """Begin a ledger in the place of a lost one; what is known to be spent stays spent."""
+    from craftsfl.ledger_command import recover
+
+    if not lost:
+        typer.echo(
+            "Restore the newest backup of the whole state folder instead. Only if there is none, "
+            "once more with --no-copy-of-the-ledger-is-left.",
+            err=True,
+        )
+        raise typer.Exit(1)
+    typer.echo(recover(settings))
+
+
+@app.command(name="accept-ledger")
+def accept_ledger(
+    settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
+    site: Annotated[str, typer.Argument(help="The other site's name in studies.")],
+    ledger: Annotated[str, typer.Argument(help="Its new ledger's id, read out on the phone.")],
+) -> None:
+    """Take another site's new ledger, which it began in the place of a lost one."""
+    from craftsfl.ledger_command import accept_at_site
+
+    typer.echo(accept_at_site(settings, site, ledger))
+
+
 @app.command()
 def budget(
     settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],

@@ -2,7 +2,9 @@
 
 Guarantees, each with a test: an illegal record raises `LedgerError` and changes nothing;
 records count up from 0 without a gap; each holds the hash of the one before and is signed by the
-key of the first; the first alone is a genesis; an attempt has one intent and at most one charge.
+key of the first; the first alone is a genesis; an attempt has one intent and at most one charge; a
+binding is signed by the identity that it names, and the newest counts. A record that is signed and
+cannot be read was written by a newer craftsfl: the ledger is refused with these words.
 """
 
 from __future__ import annotations
@@ -12,9 +14,11 @@ from typing import Final
 
 from privacy.errors import LedgerError
 from privacy.ledger.base import AttemptKey, Entry, State
+from privacy.ledger.binding import check_binding
 from privacy.ledger.head import Head
 from privacy.ledger.records import (
     NO_PREVIOUS,
+    Bound,
     Charged,
     Content,
     Genesis,
@@ -31,6 +35,10 @@ _RESTORE: Final = (
 )
 
 
+class _Newer(LedgerError):
+    """A record that is signed and of an unknown kind."""
+
+
 class Chain:
     """The verified records of one ledger, in memory."""
 
@@ -38,6 +46,7 @@ class Chain:
         self.ledger = ledger  # 16 bytes
         self.time = 0  # of the newest record, microseconds since 1970
         self.steps_back = 0  # how often a record is older by the clock than the one before
+        self.bound: Bound | None = None  # the newest binding
         self._genesis: Genesis | None = None
         self._heads: list[tuple[bytes, bytes]] = []  # hash and signature of each record
         self._entries: list[Entry] = []
@@ -78,14 +87,16 @@ class Chain:
 
     def apply(self, body: bytes, signature: bytes) -> None:
         """Add the record `body`, after all checks."""
+        digest = hash_of(body)
         try:
-            record = decode(body)
+            record = self._decoded(body, digest, signature)
             self._check(record)
-            digest = hash_of(body)
             key = self._key(record.content)
             if not Head(self.ledger, record.sequence, digest, key, signature).is_signed():
                 raise LedgerError("its signature is wrong.")
             self._take(record)
+        except _Newer:
+            raise
         except LedgerError as error:
             raise LedgerError(
                 f"Record {len(self)} of the ledger is damaged or was changed: {error.message}",
@@ -117,6 +128,21 @@ class Chain:
                 _RESTORE,
             )
 
+    def _decoded(self, body: bytes, digest: bytes, signature: bytes) -> Record:
+        try:
+            return decode(body)
+        except LedgerError as error:
+            if self._genesis is None:
+                raise
+            key = self._genesis.public_key
+            if not Head(self.ledger, len(self), digest, key, signature).is_signed():
+                raise LedgerError(error.message, _RESTORE) from error
+            raise _Newer(
+                f"Record {len(self)} of the ledger is signed and whole, and this craftsfl cannot "
+                f"read it: a newer version wrote it. {error.message}",
+                "Install the newest craftsfl that this site has used; nothing was changed.",
+            ) from error
+
     def _check(self, record: Record) -> None:
         expected = self.next(record.content, record.time)
         if record.sequence != expected.sequence:
@@ -136,6 +162,10 @@ class Chain:
         content, seconds = record.content, record.time / _MICROSECONDS
         if isinstance(content, Genesis):
             self._genesis = content
+        elif isinstance(content, Bound):
+            genesis = self.genesis
+            check_binding(content, self.ledger, genesis.public_key, genesis.site)
+            self.bound = content
         elif isinstance(content, Intent):
             if content.key in self._places:
                 raise LedgerError("it repeats an attempt.")

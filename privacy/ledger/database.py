@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +13,8 @@ from privacy.ledger.chain import Chain
 from privacy.ledger.records import decode
 
 APPLICATION: Final = 0x43464C31  # "CFL1": marks the file as a ledger
-VERSION: Final = 2  # 1 had neither hashes nor signatures
+VERSION: Final = 3  # 1 had neither hashes nor signatures, 2 was bound to no identity
+UNBOUND: Final = 2
 
 # The triggers keep mistakes out; what somebody does on purpose is found by hash and signature.
 SCHEMA: Final = (
@@ -24,17 +25,22 @@ SCHEMA: Final = (
     "CREATE TRIGGER entry_is_never_removed BEFORE DELETE ON entry "
     "BEGIN SELECT RAISE(ABORT, 'the ledger only grows'); END",
 )
+_HEADER_BYTES: Final = 100  # of SQLite's file format, with the application's number in it
+_APPLICATION_AT: Final = 68
 _RESTORE: Final = (
     "Restore the newest backup of the whole state folder; never start over with an empty ledger: "
     "the budget is spent."
 )
 
 
-def open_to_write(path: Path, *, may_be_new: bool) -> sqlite3.Connection:
+def open_to_write(
+    path: Path, *, may_be_new: bool, may_be_unbound: bool = False
+) -> sqlite3.Connection:
     """A connection whose every commit is on disk when it returns; makes an empty file if absent.
 
     Who calls holds the ledger's lock. Checks the file before changing it. Raises `LedgerError`,
-    also for a new or empty file unless it `may_be_new`.
+    also for a new or empty file unless it `may_be_new`, and for one of the version before unless it
+    `may_be_unbound`.
     """
     if not may_be_new and not path.exists():
         raise _lost(path)
@@ -42,7 +48,7 @@ def open_to_write(path: Path, *, may_be_new: bool) -> sqlite3.Connection:
         database = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
     try:
         with clear_errors(path):
-            fresh = is_fresh(database, path)
+            fresh = is_fresh(database, path, may_be_unbound=may_be_unbound)
             if fresh and not may_be_new:
                 raise _lost(path)
             database.execute("PRAGMA journal_mode = WAL")
@@ -66,7 +72,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         )
 
 
-def is_fresh(database: sqlite3.Connection, path: Path) -> bool:
+def is_fresh(database: sqlite3.Connection, path: Path, *, may_be_unbound: bool = False) -> bool:
     """True for an empty file, False for a ledger of this version; `LedgerError` otherwise."""
     (application,) = database.execute("PRAGMA application_id").fetchone()
     (version,) = database.execute("PRAGMA user_version").fetchone()
@@ -75,7 +81,14 @@ def is_fresh(database: sqlite3.Connection, path: Path) -> bool:
         return True
     if application != APPLICATION:
         raise LedgerError(f"{path} is no ledger.", "Point agent.state at the right folder.")
-    if version != VERSION:
+    if version == UNBOUND and not may_be_unbound:
+        raise LedgerError(
+            f"{path} has ledger version {UNBOUND}, from before ledgers were bound to their site's "
+            "identity.",
+            "Bind it once, with the agent stopped; a copy of the file is kept: craftsfl site "
+            "migrate-ledger site.toml",
+        )
+    if version not in (UNBOUND, VERSION):
         raise LedgerError(
             f"{path} has ledger version {version}; this craftsfl reads version {VERSION}.",
             "Install the craftsfl that wrote it, or a newer one.",
@@ -85,19 +98,51 @@ def is_fresh(database: sqlite3.Connection, path: Path) -> bool:
     return False
 
 
-def create(database: sqlite3.Connection, body: bytes, signature: bytes) -> None:
-    """Make the schema and the first record in one transaction; the caller clears errors."""
+def holds_nothing(path: Path) -> bool:
+    """Whether the file is empty, as an agent leaves it that dies at its very first start.
+
+    False for whatever opening it has to explain. Raises `LedgerError` for a file out of reach.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+        if len(header) == _HEADER_BYTES and header[_APPLICATION_AT:][:4] != bytes(4):
+            return False
+        if not header:
+            return True
+        # The first records may stand in the write-ahead log alone.
+        with closing(open_to_read(path)) as database, clear_errors(path):
+            return is_fresh(database, path, may_be_unbound=True)
+    except OSError as error:
+        raise LedgerError(
+            f"{path} cannot be read: {error.strerror}.", "Check the state folder's owner."
+        ) from None
+    except LedgerError:
+        return False
+
+
+def create(database: sqlite3.Connection, records: Iterable[tuple[bytes, bytes]]) -> None:
+    """Make the schema and the first records, (body, signature) each, in one transaction.
+
+    The caller clears errors.
+    """
     with transaction(database):
         for statement in SCHEMA:
             database.execute(statement)
         database.execute(f"PRAGMA application_id = {APPLICATION}")
         database.execute(f"PRAGMA user_version = {VERSION}")
-        insert(database, 0, body, signature)
+        for sequence, (body, signature) in enumerate(records):
+            insert(database, sequence, body, signature)
 
 
 def insert(database: sqlite3.Connection, sequence: int, body: bytes, signature: bytes) -> None:
     """Append one record; part of a transaction."""
     database.execute("INSERT INTO entry VALUES (?, ?, ?)", (sequence, body, signature))
+
+
+def mark_bound(database: sqlite3.Connection) -> None:
+    """The file is of the present version now; part of the transaction that binds it."""
+    database.execute(f"PRAGMA user_version = {VERSION}")
 
 
 def newest(database: sqlite3.Connection) -> int | None:
@@ -141,6 +186,9 @@ def clear_errors(path: Path) -> Iterator[None]:
     """Turn SQLite's errors into `LedgerError` with the fix."""
     try:
         yield
+    except (UnicodeDecodeError, OverflowError, MemoryError) as error:
+        # A damaged page: SQLite quotes it in its own message, or believes a length that it names.
+        raise LedgerError(f"{path} is damaged or no ledger.", _RESTORE) from error
     except sqlite3.Error as error:
         raise _explain(error, path) from error
 

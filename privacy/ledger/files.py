@@ -16,7 +16,8 @@ import fcntl
 import logging
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -61,9 +62,7 @@ class HeadFile:
         slot = _SECTOR * (head.sequence % _SLOTS)
         try:
             if not self.path.exists():
-                data = bytearray(_SLOTS * _SECTOR)
-                data[slot : slot + SIZE] = head.to_bytes()
-                create_whole(self.path, bytes(data))
+                create_whole(self.path, slots_of(head))
                 return
             file = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
             try:
@@ -92,6 +91,14 @@ class HeadFile:
         )
 
 
+def slots_of(head: Head) -> bytes:
+    """The two slots with `head` in its own."""
+    data = bytearray(_SLOTS * _SECTOR)
+    slot = _SECTOR * (head.sequence % _SLOTS)
+    data[slot : slot + SIZE] = head.to_bytes()
+    return bytes(data)
+
+
 def create_whole(path: Path, data: bytes) -> None:
     """Make `path` (mode 0600) with `data`, wholly or not at all, on disk when this returns.
 
@@ -100,15 +107,35 @@ def create_whole(path: Path, data: bytes) -> None:
     remove_parts(path)
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(file, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+        _write_new(part, data)
         os.link(part, path)
     finally:
         part.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _sync_folder(path.parent)
+
+
+def replace_whole(path: Path, data: bytes) -> None:
+    """Put `data` in the place of the file `path` (mode 0600), wholly or not at all, on disk."""
+    remove_parts(path)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        _write_new(part, data)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, 0o600), "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)
     finally:
@@ -123,21 +150,34 @@ def remove_parts(path: Path) -> None:
 
 def take_lock(path: Path, ledger: Path) -> int:
     """Lock the file `path` until the returned descriptor is closed; `LedgerError` if it is held."""
+    held = f"{ledger} is in use by another process."
+    return _lock(path, held, "Stop the other site agent, then try again.")
+
+
+@contextmanager
+def locked(path: Path, held: str, hint: str) -> Iterator[None]:
+    """Lock the file `path` in this block; `LedgerError`(held, hint) if somebody else has it."""
+    file = _lock(path, held, hint)
     try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        yield
+    finally:
+        os.close(file)
+
+
+def _lock(path: Path, held: str, hint: str) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        file = os.open(path, flags, 0o600)
     except OSError as error:
         raise LedgerError(
-            f"{ledger} cannot be opened for writing: {error.strerror}.",
+            f"{path} cannot be opened for writing: {error.strerror}.",
             "Check that its folder exists and its owner.",
         ) from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(file)
-        raise LedgerError(
-            f"{ledger} is in use by another process.",
-            "Stop the other site agent, then try again.",
-        ) from None
+        raise LedgerError(held, hint) from None
     return file
 
 

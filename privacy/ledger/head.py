@@ -14,6 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from privacy.errors import LedgerError
+from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.codec import Reader, Writer
 from privacy.wire.reasons import RefusedMessage
 
@@ -34,6 +35,11 @@ class Head:
 
     def __str__(self) -> str:
         return f"record {self.sequence} of ledger {self.ledger.hex()[:8]}, {self.hash.hex()[:16]}"
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """What others keep of it."""
+        return Checkpoint(self.ledger, self.sequence + 1, self.hash)
 
     def is_signed(self) -> bool:
         """Whether the key that the head names has signed it."""

@@ -29,8 +29,8 @@ def load_or_make_key(path: Path, *, ledger: Path | None = None) -> Ed25519Privat
             raise LedgerError(
                 f"The key {path} of the ledger {ledger} is missing.",
                 "Restore it from the newest backup of the state folder. Without it the ledger can "
-                "be read but not continued: tell the consortium, and enrol again with a new state "
-                "folder and a budget that is lower by what was spent.",
+                "be read but not continued. Only if no copy of the key is left: craftsfl site "
+                "recover-ledger site.toml begins another one that counts what this one holds.",
             ) from None
     except OSError as error:
         raise _unusable(path, error) from None

@@ -8,9 +8,12 @@ since 1970. A record's hash is SHA-256 over `TAG` and these bytes. The content b
     1 genesis  public key 32 | site, text of at most 64 bytes
     2 intent   run u64 | round u32 | attempt u32 | study digest 32 | delta f64 | event, text
     3 charge   sequence u64 of the intent that is charged
+    4 bound    identity's public key 32 | its signature 64 (see `binding`) | replaced 56
 
 Integers and floats are big-endian; a text is its length (u16) and UTF-8; an event is the
-canonical JSON of `privacy.events`. A record's meaning never changes; a new one gets a new kind.
+canonical JSON of `privacy.events`. A record's meaning never changes; a new one gets a new kind, and
+so does every new event. Whoever meets a kind that it does not know refuses the whole ledger
+(`Chain.apply`): to skip a record could be to skip a charge.
 """
 
 from __future__ import annotations
@@ -23,13 +26,15 @@ from typing import Final
 from privacy.errors import AccountingError, LedgerError
 from privacy.events import Event, from_json
 from privacy.ledger.base import AttemptKey, Charge
+from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.codec import Reader, Writer, malformed
 from privacy.wire.reasons import RefusedMessage
 
 TAG: Final = b"craftsfl/ledger/record/v1\0"
 VERSION: Final = 1
 NO_PREVIOUS: Final = bytes(32)
-_GENESIS, _INTENT, _CHARGE = 1, 2, 3
+NO_LEDGER: Final = Checkpoint(bytes(16), 0, bytes(32))
+_GENESIS, _INTENT, _CHARGE, _BOUND = 1, 2, 3, 4
 _LONGEST_SITE: Final = 64
 _LONGEST_EVENT: Final = 4096
 
@@ -57,7 +62,16 @@ class Charged:
     intent: int  # sequence of its intent
 
 
-Content = Genesis | Intent | Charged
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The site's identity, the one that the roster lists, signs for this ledger."""
+
+    identity: bytes  # Ed25519, 32 bytes: the public half of site.key
+    signature: bytes  # 64 bytes, see `privacy.ledger.binding`
+    replaced: Checkpoint = NO_LEDGER  # of the lost ledger in whose place this one stands
+
+
+Content = Genesis | Intent | Charged | Bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +124,8 @@ def hash_of(data: bytes) -> bytes:
 def _kind(content: Content) -> int:
     if isinstance(content, Genesis):
         return _GENESIS
+    if isinstance(content, Bound):
+        return _BOUND
     return _INTENT if isinstance(content, Intent) else _CHARGE
 
 
@@ -121,6 +137,9 @@ def _write(writer: Writer, content: Content) -> None:
         writer.u64(key.run).u32(key.round).u32(key.attempt)
         writer.fixed(charge.study_digest, 32).f64(charge.delta)
         writer.text(charge.event.to_json(), _LONGEST_EVENT)
+    elif isinstance(content, Bound):
+        writer.fixed(content.identity, 32).fixed(content.signature, 64)
+        content.replaced.write(writer)
     else:
         writer.u64(content.intent)
 
@@ -134,6 +153,8 @@ def _read(reader: Reader, kind: int) -> Content:
         return Intent(key, Charge(study, _event(reader.text(_LONGEST_EVENT)), delta))
     if kind == _CHARGE:
         return Charged(reader.u64())
+    if kind == _BOUND:
+        return Bound(reader.fixed(32), reader.fixed(64), Checkpoint.read(reader))
     raise LedgerError(f"A ledger record of the unknown kind {kind}.", "Install a newer craftsfl.")
 
 

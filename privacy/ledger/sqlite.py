@@ -17,12 +17,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from privacy.errors import LedgerError
 from privacy.ledger import database as db
+from privacy.ledger.anchors import Anchors
 from privacy.ledger.base import AttemptKey, Charge, Entry, Spending, State
+from privacy.ledger.binding import bind
 from privacy.ledger.chain import Chain
 from privacy.ledger.files import HeadFile, take_lock
 from privacy.ledger.head import Head, sign
 from privacy.ledger.key import public_bytes
-from privacy.ledger.records import Charged, Content, Genesis, Intent, hash_of
+from privacy.ledger.owner import Owner
+from privacy.ledger.records import Bound, Charged, Content, Intent, hash_of
 from privacy.ledger.view import check_kept, head_path
 
 _log = logging.getLogger("craftsfl.ledger")
@@ -31,11 +34,12 @@ _log = logging.getLogger("craftsfl.ledger")
 class SqliteLedger(Spending):
     """`Ledger` of `site` in the file `path`, made if absent; its folder must exist. Thread-safe.
 
-    `key` signs; `clock` gives seconds since 1970; `seen` are heads that others have kept. Opening
-    verifies every record. Raises `LedgerError` if the file is no ledger, of another version,
-    unreadable, or held by another process; if a record was damaged, changed, cut off, moved or
-    comes from elsewhere; if it is another key's or site's; and if a head in `seen` is newer than
-    this ledger or no part of it. A clock that goes backwards is only warned of.
+    `key` signs; `clock` gives seconds since 1970; `seen` are heads that others have kept; `anchors`
+    tie the ledger to the site's identity, without them it is bound to no one. Opening verifies
+    every record. Raises `LedgerError` if the file is no ledger, of another version, unreadable, or
+    held by another process; if a record was damaged, changed, cut off, moved or comes from
+    elsewhere; if it is another key's, site's or identity's; and if a head that was kept is newer
+    than this ledger or no part of it. A clock that goes backwards is only warned of.
     """
 
     def __init__(
@@ -46,7 +50,9 @@ class SqliteLedger(Spending):
         site: str,
         clock: Callable[[], float] = time.time,
         seen: Iterable[Head] = (),
+        anchors: Anchors | None = None,
     ) -> None:
+        self._anchors = anchors or Anchors()
         self._path, self._key, self._clock = path, key, clock
         self._mutex = threading.Lock()
         self._head_file = HeadFile(head_path(path))
@@ -55,15 +61,18 @@ class SqliteLedger(Spending):
         with ExitStack() as undo:
             undo.callback(self.close)
             kept = self._head_file.read()
-            self._database = db.open_to_write(path, may_be_new=kept is None)
+            self._database = db.open_to_write(
+                path, may_be_new=kept is None, may_be_unbound=self._anchors.rebind
+            )
             self._begin(site)
             self._chain = db.read_chain(self._database, path)
             self._check_owner(site)
             self._check_heads(kept, seen)
             self._check_clock()
             self._settled = -1 if kept is None else kept.sequence  # newest head in its file
-            self._settle()
             self._place = _place(path)
+            self._rebind(site)
+            self._settle()
             undo.pop_all()
 
     def __enter__(self) -> SqliteLedger:
@@ -114,6 +123,12 @@ class SqliteLedger(Spending):
         with self._mutex:
             return self._open_chain().head
 
+    @property
+    def bound(self) -> Bound | None:
+        """The newest binding to an identity; None for a ledger that is bound to none."""
+        with self._mutex:
+            return self._open_chain().bound
+
     def close(self) -> None:
         """See `Ledger.close`."""
         with self._mutex:
@@ -123,20 +138,38 @@ class SqliteLedger(Spending):
                 database.close()
             if lock >= 0:
                 os.close(lock)
+                self._anchors.release()
 
     def _begin(self, site: str) -> None:
         """Write the first record if the file is empty."""
-        database = self._open()
+        database, anchors = self._open(), self._anchors
         with db.clear_errors(self._path):
-            if not db.is_fresh(database, self._path):
+            if not db.is_fresh(database, self._path, may_be_unbound=anchors.rebind):
                 return
         chain = Chain(secrets.token_bytes(16))
-        body, signature = self._signed(chain, Genesis(public_bytes(self._key), site))
+        records = []
+        for content in anchors.first_records(chain.ledger, public_bytes(self._key), site):
+            records.append(self._signed(chain, content))
+            chain.apply(*records[-1])
         with db.clear_errors(self._path):
-            db.create(database, body, signature)
+            db.create(database, records)
 
-    def _append(self, content: Content) -> None:
-        """Write one record; on disk when this returns. Fails without any change."""
+    def _rebind(self, site: str) -> None:
+        """Bind the ledger to the identity if that was asked for and is not so yet."""
+        identity, chain = self._anchors.identity, self._chain
+        if not self._anchors.rebind or identity is None:
+            return
+        if chain.bound is None or chain.bound.identity != identity.public:
+            key = public_bytes(self._key)
+            self._append(bind(identity, chain.ledger, key, site), db.mark_bound)
+
+    def _append(
+        self, content: Content, also: Callable[[sqlite3.Connection], None] | None = None
+    ) -> None:
+        """Write one record, and in the same transaction what `also` does; on disk on return.
+
+        Fails without any change.
+        """
         database, chain = self._open(), self._open_chain()
         before, sequence = chain.time, len(chain)
         body, signature = self._signed(chain, content)
@@ -147,6 +180,8 @@ class SqliteLedger(Spending):
                     "Stop the agent, find out who did it, and restore the newest state folder.",
                 )
             db.insert(database, sequence, body, signature)
+            if also is not None:
+                also(database)
         chain.apply(body, signature)
         if chain.time < before:
             _log.warning("The clock went back by %.1f s.", (before - chain.time) / 1e6)
@@ -157,24 +192,18 @@ class SqliteLedger(Spending):
         return body, sign(self._key, chain.ledger, record.sequence, hash_of(body))
 
     def _settle(self) -> None:
-        """Bring the head file up to the ledger; what is acknowledged stands in both."""
+        """Bring head file and marks up to the ledger; what is acknowledged stands in all."""
         head = self._chain.head
         if head.sequence != self._settled:
-            self._head_file.write(head)
+            for file in (self._head_file, *self._anchors.marks):
+                file.write(head)
             self._settled = head.sequence
 
     def _check_owner(self, site: str) -> None:
-        genesis = self._chain.genesis
-        if genesis.public_key != public_bytes(self._key):
-            raise LedgerError(
-                f"The ledger {self._path} was signed with another key than this site's.",
-                "Restore ledger and key from one backup of the state folder.",
-            )
-        if genesis.site != site:
-            raise LedgerError(
-                f"The ledger {self._path} belongs to the site {genesis.site}, not to {site}.",
-                "Point agent.state at this site's folder, or correct `name` in site.toml.",
-            )
+        anchors = self._anchors
+        identity = None if anchors.identity is None else anchors.identity.public
+        owner = Owner(site, public_bytes(self._key), identity, anchors.seen)
+        owner.check(self._chain, self._path, may_be_unbound=anchors.rebind)
 
     def _check_heads(self, kept: Head | None, seen: Iterable[Head]) -> None:
         check_kept(self._chain, kept, self._head_file.path)

@@ -8,10 +8,13 @@ from pathlib import Path
 
 from privacy.errors import LedgerError
 from privacy.ledger import database as db
+from privacy.ledger.anchors import INHERITED_RUN
 from privacy.ledger.base import Entry, Spending
 from privacy.ledger.chain import Chain
 from privacy.ledger.files import HeadFile
 from privacy.ledger.head import Head
+from privacy.ledger.owner import Owner
+from privacy.ledger.records import Bound
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,7 @@ class LedgerView(Spending):
     """A ledger as it was at one moment, wholly verified; the sums are those of `Ledger`."""
 
     site: str
+    bound: Bound | None
     newest: Head
     attempts: tuple[Entry, ...]
 
@@ -31,20 +35,24 @@ class LedgerView(Spending):
         return self.newest
 
 
-def read_ledger(path: Path) -> LedgerView:
+def read_ledger(
+    path: Path, owner: Owner | None = None, *, may_be_unbound: bool = False
+) -> LedgerView:
     """The ledger in `path`. Raises `LedgerError` as opening it to write does.
 
-    Whether the key that signed it is this site's is for the caller to compare, by
-    `head().public_key`.
+    Without an `owner` it is only whole and signed: whose it is has not been looked at. `owner` was
+    made before: the ledger may grow before it is read, never the other way round.
     """
     kept = HeadFile(head_path(path)).read()  # first: the ledger may grow before it is read
     with closing(db.open_to_read(path)) as database:
         with db.clear_errors(path):
-            if db.is_fresh(database, path):
+            if db.is_fresh(database, path, may_be_unbound=may_be_unbound):
                 raise LedgerError(f"The ledger {path} is empty.", "Start the agent first.")
         chain = db.read_chain(database, path)
     check_kept(chain, kept, head_path(path))
-    return LedgerView(chain.genesis.site, chain.head, chain.entries)
+    if owner is not None:
+        owner.check(chain, path, may_be_unbound=may_be_unbound)
+    return LedgerView(chain.genesis.site, chain.bound, chain.head, chain.entries)
 
 
 def head_path(path: Path) -> Path:
@@ -56,10 +64,11 @@ def check_kept(chain: Chain, kept: Head | None, path: Path) -> None:
     """Raise `LedgerError` if the head file `path`, with the head `kept`, is gone or contradicts.
 
     The ledger may be ahead of it: an agent that died between the two writes acknowledged nothing.
+    One that died before it had begun any attempt of its own has left no head file at all.
     """
     if kept is not None:
         chain.check_head(kept, origin=f"stands in {path}")
-    elif len(chain) > 1:
+    elif any(entry.key.run != INHERITED_RUN for entry in chain.entries):
         raise LedgerError(
             f"The file {path} is missing, so nobody can tell whether the ledger's newest records "
             "are there.",

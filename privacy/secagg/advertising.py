@@ -7,6 +7,7 @@ from privacy.identity import verify
 from privacy.secagg import keys, transcript
 from privacy.secagg.refusals import Refused
 from privacy.secagg.roster import Roster
+from privacy.secagg.witness import Shown
 from privacy.wire.checks import Check
 from privacy.wire.offer import Offer
 from privacy.wire.secagg import Advertise, Advertisements
@@ -37,6 +38,11 @@ def check_advertisement(entry: Advertise, od: bytes, roster: Roster) -> None:
         keys.check_public(entry.mask_key)
     except SecAggError:
         raise Refused(Check.KEY, entry.site) from None
+
+
+def shown(entry: Advertise, roster: Roster) -> Shown:
+    """What `entry`, which has been checked, says of its site's ledger."""
+    return Shown(entry.site, public_key(roster, entry.site), entry.ledger)
 
 
 def public_key(roster: Roster, site: int) -> bytes:

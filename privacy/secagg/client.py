@@ -24,6 +24,7 @@ Guarantees, each with a test:
   Flower loses replies; each stage gives one answer, ever. Nothing is answered after the expiry.
 - For no peer do both of its shares leave; none leaves before t sites of the cohort signed the
   same sets U2 and U3, with this site in U3 and |U3| >= max(t, n_min).
+- No peer whose ledger is older than before, or another one, gets this site's shares.
 - The lanes leave once: `provide` takes them over, masks them in place, and forgets them.
 """
 
@@ -41,7 +42,7 @@ import numpy as np
 from privacy.errors import SecAggError
 from privacy.identity import Identity, verify
 from privacy.secagg import keys, transcript
-from privacy.secagg.advertising import check_advertisements, public_key
+from privacy.secagg.advertising import check_advertisements, public_key, shown
 from privacy.secagg.encoding import Encoding
 from privacy.secagg.keys import KeyPair
 from privacy.secagg.offer import (
@@ -55,6 +56,7 @@ from privacy.secagg.refusals import Refused
 from privacy.secagg.roster import Roster
 from privacy.secagg.shamir import SHARE_BYTES, check_share, split
 from privacy.secagg.stream import apply_masks
+from privacy.secagg.witness import Ledgers
 from privacy.wire.bodies import Body, Running
 from privacy.wire.checks import Check
 from privacy.wire.offer import Offer
@@ -138,6 +140,7 @@ class SecAggClient:
         roster: Roster,
         policy: SecAggPolicy,
         expected: Expected,
+        ledgers: Ledgers,
         effects: Effects | None = None,
     ) -> None:
         """Raises `SecAggError` if the roster is not the pinned one or does not list the site."""
@@ -149,6 +152,7 @@ class SecAggClient:
             )
         self._identity = identity
         self._rules = Rules(site, roster, policy, expected)
+        self._ledgers = ledgers
         self._effects = effects or Effects()
         self._earlier: tuple[frozenset[int], ...] = ()
         self._state = _State()
@@ -243,8 +247,9 @@ class SecAggClient:
         return Check.OUT_OF_ORDER
 
     def _on_offer(self, offer: Offer) -> tuple[_State, Body]:
-        """Exchange 0: check the offer, make the attempt's keys, advertise them."""
+        """Exchange 0: check and journal the offer, make the attempt's keys, advertise them."""
         self._rules.check(offer, self._effects.clock())
+        ledger = self._ledgers.journal()
         od = transcript.offer_digest(offer)
         random = self._effects.random
         secrets = _Secrets(KeyPair(random(32)), KeyPair(random(32)), random(32))
@@ -253,6 +258,7 @@ class SecAggClient:
             share_key=secrets.share.public,
             mask_key=secrets.mask.public,
             commitment=keys.commitment(secrets.b, self.site, od),
+            ledger=ledger,
             signature=bytes(SIGNATURE_BYTES),
         )
         own = replace(entry, signature=self._identity.sign(transcript.advertised(od, entry)))
@@ -268,6 +274,8 @@ class SecAggClient:
             raise Refused(Check.OWN_KEY, self.site)
         if len(advertisements.entries) < self._floor(offer):
             raise Refused(Check.TOO_FEW)
+        roster, others = self._rules.roster, advertisements.entries
+        self._ledgers.witness.see([shown(entry, roster) for entry in others if entry != state.own])
         th = transcript.transcript(state.od, advertisements)
         peers = {entry.site: entry for entry in advertisements.entries if entry.site != self.site}
         channels = {site: secrets.share.exchange(peer.share_key) for site, peer in peers.items()}

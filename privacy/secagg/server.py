@@ -35,7 +35,7 @@ import numpy as np
 from privacy.errors import SecAggError
 from privacy.identity import verify
 from privacy.secagg import keys, transcript
-from privacy.secagg.advertising import check_advertisement, public_key
+from privacy.secagg.advertising import check_advertisement, public_key, shown
 from privacy.secagg.keys import KeyPair
 from privacy.secagg.offer import encoding_of, threshold
 from privacy.secagg.recovery import recover
@@ -43,6 +43,7 @@ from privacy.secagg.refusals import Aborted, Refused
 from privacy.secagg.roster import Roster
 from privacy.secagg.shamir import check_share
 from privacy.secagg.stream import apply_masks
+from privacy.secagg.witness import MemoryWitness, Witness
 from privacy.wire.bodies import Body, Running
 from privacy.wire.checks import Check
 from privacy.wire.offer import Offer
@@ -116,8 +117,10 @@ class _Record:
 class SecAggServer:
     """One attempt. Not safe for several threads at once."""
 
-    def __init__(self, roster: Roster, offer: Offer, minimum: int = 3) -> None:
-        """`minimum`: the largest n_min of the sites' policies.
+    def __init__(
+        self, roster: Roster, offer: Offer, minimum: int = 3, witness: Witness | None = None
+    ) -> None:
+        """`minimum`: the largest n_min of the sites' policies; `witness`: of their ledgers.
 
         Raises `SecAggError` for an offer that no site would take: before anything is sent.
         """
@@ -130,6 +133,7 @@ class SecAggServer:
                 f"A cohort of {n} needs the threshold {t} and at least {minimum} sites.",
                 "Wait for more sites.",
             )
+        self._witness = witness or MemoryWitness()
         self._roster = roster
         self._offer = offer
         self._od = transcript.offer_digest(offer)
@@ -256,6 +260,7 @@ class SecAggServer:
         taken = {key for other in known.values() for key in _keys_of(other)}
         if len(_keys_of(entry)) < 3 or taken & _keys_of(entry):
             raise Refused(Check.REPEATED_KEY, site)
+        self._witness.see([shown(entry, self._roster)])
         known[site] = entry
 
     def _on_bundle(self, site: int, bundle: ShareBundle) -> None:

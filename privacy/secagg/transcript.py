@@ -2,7 +2,7 @@
 domain's tag and length-prefixed parts; sets of sites are ascending u16, after their number.
 
     od          = H("offer", Offer)
-    advertise   : H("advertise", od, the first 98 bytes of Advertise)
+    advertise   : H("advertise", od, the first 154 bytes of Advertise)
     th          = H("advertisements", od, Advertisements)
     input       : H("masked-input", th, U2, SHA-256(lanes))
     consistency : H("consistency", th, U2, U3)

@@ -41,6 +41,8 @@ class Check(IntEnum):
     UNMASK_SIGNATURES = 70
     MASK_KEY = 80
     SELF_MASK = 81
+    OLDER_LEDGER = 90
+    OTHER_LEDGER = 91
 
 
 _EXPLANATIONS = {
@@ -108,6 +110,12 @@ _EXPLANATIONS = {
     "Start a new attempt without the site named.",
     Check.SELF_MASK: "The shares of a site's self mask do not open its commitment. "
     "Start a new attempt without the site named.",
+    Check.OLDER_LEDGER: "The site's ledger is older than one that it has shown before: what it has "
+    "spent since would count as unspent. Leave the site out until it has restored its newest "
+    "ledger, or has begun one in its place (craftsfl site recover-ledger) that everybody accepts.",
+    Check.OTHER_LEDGER: "The site shows another ledger than before. Leave it out and ask it: "
+    "either it restores the ledger it had, or it reads the new one's id out on the phone, and it "
+    "is accepted everywhere (craftsfl site accept-ledger, craftsfl rounds accept-ledger).",
 }
 
 

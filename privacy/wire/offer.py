@@ -11,7 +11,7 @@ from privacy.wire.bodies import DIGEST_BYTES, Body, Kind, StartTraining
 from privacy.wire.codec import Reader, Writer, malformed
 from privacy.wire.sites import check_ids, read_ids, write_ids
 
-VERSION = 1
+VERSION = 2  # 1: the advertisements named no ledger
 
 
 class Mechanism(IntEnum):

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.wire.bodies import Body, Kind
+from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.checks import Check
 from privacy.wire.codec import Reader, Writer, malformed
 from privacy.wire.offer import Offer, TrainMasked
@@ -27,7 +28,7 @@ KEY_BYTES = 32  # an X25519 key, and a commitment
 SIGNATURE_BYTES = 64  # Ed25519
 SHARE_BYTES = 33  # an element of the field of 2**256 + 297, big-endian
 SEALED_BYTES = 82  # two shares and the tag of AES-256-GCM
-ADVERTISE_BYTES = 162
+ADVERTISE_BYTES = 218
 COORDINATOR = 0  # in place of a site's id: the server itself
 
 _LANE = np.dtype("<u8")
@@ -36,10 +37,11 @@ _FRAME = 1024  # bytes: the envelope's and every body's own fields, generously
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Advertise(Body):
-    """Exchange 0, up: 162 bytes. One site's keys for one attempt, signed by its identity.
+    """Exchange 0, up: 218 bytes. One site's keys for one attempt, signed by its identity.
 
     `share_key` (X25519) encrypts shares, `mask_key` (X25519) makes the pairs' masks,
-    `commitment` fixes the seed b of the self mask.
+    `commitment` fixes the seed b of the self mask, `ledger` is where the site's ledger stands once
+    the attempt is journalled.
     """
 
     KIND: ClassVar[Kind] = Kind.ADVERTISE
@@ -47,24 +49,28 @@ class Advertise(Body):
     share_key: bytes
     mask_key: bytes
     commitment: bytes
+    ledger: Checkpoint
     signature: bytes
 
     def __post_init__(self) -> None:
         check_ids((self.site,))
 
     def signed_part(self) -> bytes:
-        """The 98 bytes before the signature."""
+        """The 154 bytes before the signature."""
         return self.encode()[:-SIGNATURE_BYTES]
 
     def _write(self, writer: Writer) -> None:
         writer.u16(self.site).fixed(self.share_key, KEY_BYTES).fixed(self.mask_key, KEY_BYTES)
-        writer.fixed(self.commitment, KEY_BYTES).fixed(self.signature, SIGNATURE_BYTES)
+        writer.fixed(self.commitment, KEY_BYTES)
+        self.ledger.write(writer)
+        writer.fixed(self.signature, SIGNATURE_BYTES)
 
     @classmethod
     def _read(cls, reader: Reader) -> Self:
         site = reader.u16()
         share_key, mask_key, commitment = (reader.fixed(KEY_BYTES) for _ in range(3))
-        return cls(site, share_key, mask_key, commitment, reader.fixed(SIGNATURE_BYTES))
+        ledger = Checkpoint.read(reader)
+        return cls(site, share_key, mask_key, commitment, ledger, reader.fixed(SIGNATURE_BYTES))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

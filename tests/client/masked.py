@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -11,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from client.agent.masking import Membership, masking_of
+from client.agent.own_ledger import KeyedIdentity
 from client.agent.progress import ProgressSource
 from client.agent.site_agent import SiteAgent
 from client.agent.work import Clock
 from client.policy import SiteRules
 from model.layout import Layout
+from privacy.identity import MARKER_BYTES, marker_path
 from privacy.ledger import Ledger
 from privacy.manifest import Study
 from privacy.secagg.agreement import model_digest, policy_of, shares_of, terms_of
@@ -24,12 +27,13 @@ from privacy.secagg.client import Effects, SecAggClient
 from privacy.secagg.offer import Expected, encoding_of, threshold
 from privacy.secagg.roster import Member, Roster, SignedRoster, propose, sign
 from privacy.secagg.server import SecAggServer, Stage
+from privacy.secagg.witness import Witness
 from privacy.wire.bodies import Body, Running, StartTraining
 from privacy.wire.codec import Vector
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.offer import VERSION, Offer, TrainMasked
 from privacy.wire.secagg import size_limit
-from tests.privacy.secagg.consortium import identity_of
+from tests.privacy.secagg.consortium import identity_of, ledgers_of
 
 from .fakes import ADAPTER, LAYOUT, RUN, FakeTrainer, P, PausingClock
 from .studies import make_policy, make_study
@@ -37,6 +41,7 @@ from .studies import make_policy, make_study
 NAMES = ("north", "south", "east", "west")
 IDENTITIES = {name: identity_of(site) for site, name in enumerate(NAMES, start=1)}
 BOUND = 8.0
+_LENGTHS = itertools.count(1)  # of the peers' ledgers, which only grow
 
 
 def make_roster(names: Iterable[str] = NAMES) -> SignedRoster:
@@ -81,7 +86,13 @@ def write_identity(folder: Path) -> None:
     key = folder / "site.key"
     key.write_bytes(IDENTITIES["north"].pem(None))
     key.chmod(0o600)
+    marker_path(key).write_bytes(bytes(MARKER_BYTES))
     write_chain(folder / "roster.cfl", [SIGNED])
+
+
+def keyed(folder: Path) -> KeyedIdentity:
+    """The identity of `write_identity`."""
+    return KeyedIdentity(IDENTITIES["north"], folder / "site.key")
 
 
 def make_masked_agent(
@@ -91,10 +102,12 @@ def make_masked_agent(
     effects: Effects | None = None,
     survivors: Path | None = None,
     cohorts: Path | None = None,
+    witness: Witness | None = None,
     clock: Clock | None = None,
 ) -> SiteAgent:
     rules = rules or masked_rules(masked_study())
-    made = masking_of(rules, Membership(IDENTITIES["north"], ROSTER), P, survivors, cohorts)
+    member = Membership(IDENTITIES["north"], ROSTER)
+    made = masking_of(rules, member, P, survivors, cohorts, witness)
     masking = replace(made, effects=effects or Effects())
     clock = clock or PausingClock()
     return SiteAgent(rules, ledger, trainer, ProgressSource(), clock, masking=masking)
@@ -145,7 +158,9 @@ class MaskedAttempt:
     def _peer(self, name: str) -> SecAggClient:
         digest = model_digest(self.study, self.start)
         policy = policy_of(self.study, ROSTER, self.parameters)
-        return SecAggClient(IDENTITIES[name], ROSTER, policy, Expected(*self.key, digest))
+        site = NAMES.index(name) + 1
+        ledgers = ledgers_of(site, next(_LENGTHS))
+        return SecAggClient(IDENTITIES[name], ROSTER, policy, Expected(*self.key, digest), ledgers)
 
     @property
     def stage(self) -> Stage:

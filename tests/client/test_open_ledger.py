@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from client.agent.startup import open_ledger
+from client.agent.own_ledger import open_ledger
 from client.agent.state import StateFolder
 from privacy.errors import LedgerError
 from privacy.events import PoissonGaussian

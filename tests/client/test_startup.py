@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from client.agent.masking import masking_of
+from client.agent.own_ledger import open_ledger
 from client.agent.progress import ProgressSource
 from client.agent.site_agent import SiteAgent
 from client.agent.startup import (
@@ -16,7 +17,6 @@ from client.agent.startup import (
     load,
     load_data,
     load_trainer,
-    open_ledger,
 )
 from client.agent.state import StateFolder, state_folder
 from client.data import SiteData

@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from client.agent.startup import open_ledger
+from client.agent.own_ledger import open_ledger
 from client.agent.state import StateFolder
 from client.policy import SiteRules
 from client.settings import load_policy, load_site
@@ -33,6 +33,7 @@ from privacy.events import event_of
 from privacy.ledger import AttemptKey, Charge, Entry, State
 from privacy.manifest import Study, load_study
 from tests.client.hospital import write_hospital
+from tests.client.masked import keyed
 from tests.client.studies import make_study
 
 STUDY = make_study(rounds=6, training={"noise_multiplier": 2.0, "sampling_rate": 0.25})
@@ -277,7 +278,7 @@ class Hospital:
 
     def spend(self, rounds: int) -> Any:
         """The open ledger, with that many charged rounds and one that is under way."""
-        ledger = open_ledger(self.state, self.rules.name)
+        ledger = open_ledger(self.state, self.rules.name, keyed(self.settings.parent))
         for number in range(1, rounds + 2):
             ledger.intent(AttemptKey(7, number, 1), charge())
             if number <= rounds:
@@ -351,7 +352,7 @@ def another_key(state: StateFolder) -> None:
 
 @pytest.mark.parametrize(
     ("damage", "says"),
-    [(lost, "is missing"), (foreign, "another one's"), (another_key, "another one's")],
+    [(lost, "is missing"), (foreign, "the site south"), (another_key, "another key")],
 )
 def test_a_ledger_that_is_lost_or_foreign_is_named(
     tmp_path: Path, damage: Callable[[StateFolder], None], says: str

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from client.agent.startup import load, load_data, open_ledger
+from client.agent.own_ledger import open_ledger
+from client.agent.startup import load, load_data
 from client.agent.state import StateFolder
 from client.patients import open_patients
 from craftsfl.cli import app
@@ -16,7 +17,7 @@ from privacy.errors import ConfigError, DeploymentError
 from privacy.events import event_of
 from privacy.ledger import AttemptKey, Charge, read_ledger
 from tests.client.hospital import write_hospital
-from tests.client.masked import masked_study
+from tests.client.masked import keyed, masked_study
 
 
 @pytest.fixture
@@ -26,7 +27,10 @@ def settings(tmp_path: Path) -> Path:
     state = StateFolder(tmp_path / "state")
     state.path.mkdir()
     study = masked_study()
-    with open_ledger(state, "north") as ledger, open_patients(state.path) as patients:
+    with (
+        open_ledger(state, "north", keyed(tmp_path)) as ledger,
+        open_patients(state.path) as patients,
+    ):
         load_data(load(path), state, patients)
         ledger.intent(AttemptKey(1, 1, 1), Charge(study.digest(), event_of(study), 1e-5))
         ledger.commit(AttemptKey(1, 1, 1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from hashlib import shake_256
+from hashlib import sha256, shake_256
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from privacy.secagg.client import Effects, SecAggClient
 from privacy.secagg.offer import Expected
 from privacy.secagg.refusals import Refused
 from privacy.secagg.roster import Member, Roster, propose
+from privacy.secagg.witness import Ledgers, MemoryWitness, Witness
 from privacy.wire.bodies import Body, Hello, Refusal, SignedFacts
+from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.offer import TrainMasked
 from privacy.wire.reasons import Reason
@@ -72,6 +74,8 @@ class MaskedSite(FakeSite):
     layout: Layout = LAYOUT
     client: SecAggClient | None = None
     key: tuple[int, int, int] = (0, 0, 0)
+    records: int = 0  # of its ledger
+    witness: Witness = field(default_factory=MemoryWitness)
     delta: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
     trained: list[tuple[int, int]] = field(default_factory=list)
 
@@ -111,7 +115,7 @@ class MaskedSite(FakeSite):
             expected = Expected(*key, model_digest(self.study, train.start))
             effects = Effects(clock=self.clock)
             self.client = SecAggClient(
-                identity_of(self.name), self.roster, policy, expected, effects
+                identity_of(self.name), self.roster, policy, expected, self.ledgers(), effects
             )
             self.key, self.left[key] = key, self.running
         assert self.client is not None
@@ -119,6 +123,14 @@ class MaskedSite(FakeSite):
             return self.client.receive(train.offer)
         except Refused as refused:
             return refused.body()
+
+    def ledgers(self) -> Ledgers:
+        """A ledger that grows by one record at every attempt."""
+        self.records += 1
+        records = self.records
+        ledger = sha256(self.name.encode()).digest()[:16]
+        hash_ = sha256(ledger + bytes([records % 256])).digest()
+        return Ledgers(lambda: Checkpoint(ledger, records, hash_), self.witness)
 
     def train(self, key: tuple[int, int, int]) -> None:
         assert self.client is not None

@@ -27,9 +27,10 @@ import tomli_w
 from client.agent import boundary
 from client.agent.boundary import Failure
 from client.agent.masking import masking_of
+from client.agent.own_ledger import open_ledger
 from client.agent.progress import ProgressSource
 from client.agent.site_agent import SiteAgent
-from client.agent.startup import load, load_data, load_trainer, open_ledger
+from client.agent.startup import load, load_data, load_trainer
 from client.agent.state import StateFolder, state_folder
 from client.agent.withdrawals import ConsentingTrainer
 from client.data import SiteData
@@ -40,6 +41,7 @@ from craftsfl.consent import withdraw
 from model.digest import folder_digest
 from model.layout import Layout
 from privacy.errors import FederationError
+from privacy.identity import MARKER_BYTES, marker_path
 from privacy.manifest import load_study
 from privacy.secagg import client as secagg_client
 from privacy.secagg import server as secagg_server
@@ -85,7 +87,7 @@ patient_ids_confirmed = true
 state = "state"
 device = "cpu"
 [identity]
-key = "site.key"
+key = "{name}.key"
 roster = "../roster.cfl"
 """
 
@@ -216,8 +218,9 @@ def _write_site(folder: Path, name: str) -> set[str | bytes]:
     (folder / "policy.toml").write_text(policy, "utf-8")
     (folder / "site.toml").write_text(SITE.format(name=name), "utf-8")
     pem = identity_of(name).pem(None)
-    (folder / "site.key").write_bytes(pem)
-    (folder / "site.key").chmod(0o600)
+    (folder / f"{name}.key").write_bytes(pem)
+    (folder / f"{name}.key").chmod(0o600)
+    marker_path(folder / f"{name}.key").write_bytes(bytes(MARKER_BYTES))
     private = base64.b64decode(pem.splitlines()[1])[-32:]
     return plant(folder / f"tiles-{name}") | {private, pem.splitlines()[1]}
 
@@ -226,7 +229,7 @@ def _agent(folder: Path, name: str, outside: Outside, stack: ExitStack) -> SiteA
     """As `client.agent.__main__` puts it together, without the socket."""
     site = load(folder / "site.toml")
     state: StateFolder = stack.enter_context(state_folder(site.settings.agent.state))
-    ledger = stack.enter_context(open_ledger(state, name))
+    ledger = stack.enter_context(open_ledger(state, name, site.own, site.charge))
     patients = stack.enter_context(open_patients(state.path))
     data = load_data(site, state, patients)
     trainer: Any = load_trainer(site, data, state, lambda done, total: None)

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from privacy.errors import LedgerError
 from privacy.events import PoissonGaussian
 from privacy.ledger import AttemptKey, Charge
-from privacy.ledger.records import Charged, Content, Genesis, Intent, Record, decode, hash_of
+from privacy.ledger.records import Bound, Charged, Content, Genesis, Intent, Record, decode, hash_of
+from privacy.wire.checkpoint import Checkpoint
 
 EVENT = PoissonGaussian(0.5, 6.0, 0.1, 10)
 CHARGE = Charge(b"\x44" * 32, EVENT, 1e-5)
@@ -40,6 +41,16 @@ KNOWN: list[tuple[Content, str]] = [
         + EVENT_TEXT.hex(),
     ),
     (Charged(6), "0103" + HEADER + "0000000000000006"),
+    (
+        Bound(b"\x55" * 32, b"\x66" * 64, Checkpoint(b"\x77" * 16, 9, b"\x88" * 32)),
+        "0104"
+        + HEADER
+        + "55" * 32  # identity
+        + "66" * 64  # its signature
+        + "77" * 16  # the ledger in whose place this one stands
+        + "0000000000000009"  # its records
+        + "88" * 32,  # the hash of the newest
+    ),
 ]
 
 
@@ -75,7 +86,7 @@ def test_cut_and_lengthened_bytes_are_refused(content: Content, data: str) -> No
     [
         ("0102", "0202", "version 2"),
         ("0102", "0002", "no record"),
-        ("0102", "0104", "unknown kind 4"),
+        ("0102", "0105", "unknown kind 5"),
         ("3ee4f8b588e368f1", "3ff0000000000000", "no record"),  # delta 1
         ("3ee4f8b588e368f1", "7ff8000000000000", "no record"),  # delta NaN
         (b'"steps":10'.hex(), b'"steps":00'.hex(), "no record"),

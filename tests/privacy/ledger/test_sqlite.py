@@ -140,9 +140,9 @@ def test_a_closed_ledger_says_so(path: Path) -> None:
 def test_a_newer_version_is_refused_and_left_alone(path: Path) -> None:
     open_test_ledger(path).close()
     with closing(sqlite3.connect(path)) as database, database:
-        database.execute("PRAGMA user_version = 3")
+        database.execute("PRAGMA user_version = 4")
     before = path.read_bytes()
-    with pytest.raises(LedgerError, match="version 3"):
+    with pytest.raises(LedgerError, match="version 4"):
         open_test_ledger(path)
     assert path.read_bytes() == before
 

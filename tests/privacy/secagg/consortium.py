@@ -14,7 +14,9 @@ from privacy.secagg.offer import Expected, SecAggPolicy, encoding_of, threshold
 from privacy.secagg.roster import Member, Roster, propose
 from privacy.secagg.server import SecAggServer
 from privacy.secagg.server import Stage as ServerStage
+from privacy.secagg.witness import Ledgers, MemoryWitness
 from privacy.wire.bodies import Body
+from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.offer import VERSION, Mechanism, Offer, Terms
 
 NOW = 1_800_000_000.0
@@ -49,6 +51,12 @@ def roster_of(sites: Iterable[int]) -> Roster:
     ]
     quorum = len(members) // 2 + 1
     return propose(members, quorum, consortium="test-consortium").roster
+
+
+def ledgers_of(site: int, length: int = 1) -> Ledgers:
+    """A ledger of a site with that many records, and a table that knows nobody yet."""
+    checkpoint = Checkpoint(bytes([site % 256]) * 16, length, bytes([length % 256]) * 32)
+    return Ledgers(lambda: checkpoint, MemoryWitness())
 
 
 @dataclass
@@ -90,8 +98,9 @@ class World:
         label = f"site {site} attempt {self.attempt}"
         effects = Effects(lambda: self.clock[0], changes.pop("random", counting(label)))
         policy = changes.pop("policy", self.policy)
+        ledgers = changes.pop("ledgers", ledgers_of(site, self.attempt))
         return SecAggClient(
-            identity_of(site), self.roster, policy, self.expected(**changes), effects
+            identity_of(site), self.roster, policy, self.expected(**changes), ledgers, effects
         )
 
     def clients(self) -> dict[int, SecAggClient]:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from privacy.wire.bodies import Body, StartTraining
+from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.checks import Check
 from privacy.wire.offer import Mechanism, Offer, Terms, TrainMasked
 from privacy.wire.secagg import (
@@ -22,7 +23,7 @@ Fields = list[tuple[str, str]]
 
 TERMS = Terms(bytes([0x11]) * 32, 4608, 16, 1.0, 0.5, 2.0, Mechanism.LOCAL, 1.5)
 OFFER = Offer(
-    version=1,
+    version=2,
     run=300,
     round=2,
     attempt=1,
@@ -35,15 +36,16 @@ OFFER = Offer(
 )
 START = StartTraining(bytes([0x77]) * 32, bytes([0x88]) * 32, np.array([1.0], np.float32))
 SIGNATURE = bytes([0xAA]) * 64
+CHECKPOINT = Checkpoint(bytes([0x99]) * 16, 7, bytes([0xBB]) * 32)
 
 
 def entry(site: int, fill: int = 0x44) -> Advertise:
     keys = (bytes([fill + step]) * 32 for step in range(3))
-    return Advertise(site, *keys, SIGNATURE)
+    return Advertise(site, *keys, CHECKPOINT, SIGNATURE)
 
 
 _OFFER_FIELDS: Fields = [
-    ("version", "0001"),
+    ("version", "0002"),
     ("run", "000000000000012c"),
     ("round", "00000002"),
     ("attempt", "00000001"),
@@ -69,6 +71,9 @@ _ENTRY_FIELDS: Fields = [
     ("share key", "44" * 32),
     ("mask key", "45" * 32),
     ("commitment", "46" * 32),
+    ("ledger", "99" * 16),
+    ("records", "0000000000000007"),
+    ("hash of the newest", "bb" * 32),
     ("signature", "aa" * 64),
 ]
 
@@ -94,6 +99,9 @@ KNOWN: list[tuple[Body, Fields]] = [
             ("share key", "47" * 32),
             ("mask key", "48" * 32),
             ("commitment", "49" * 32),
+            ("ledger", "99" * 16),
+            ("records", "0000000000000007"),
+            ("hash of the newest", "bb" * 32),
             ("signature", "aa" * 64),
         ],
     ),

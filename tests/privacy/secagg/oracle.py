@@ -52,9 +52,10 @@ def sign(seed: bytes, message: bytes) -> bytes:
 
 
 def advertise(site: int, od: bytes, secrets: tuple[bytes, bytes, bytes], seed: bytes) -> bytes:
-    """162 bytes from the private share key, the private mask key and b."""
+    """218 bytes from the private share key, the private mask key and b; a ledger of one record."""
     share, mask, b = secrets
     body = u16(site) + public(share) + public(mask) + h("commitment", b, u16(site), od)
+    body += bytes([site]) * 16 + (1).to_bytes(8, "big") + b"\1" * 32
     return body + sign(seed, h("advertise", od, body))
 
 

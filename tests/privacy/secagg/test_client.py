@@ -25,6 +25,7 @@ from tests.privacy.secagg.consortium import (
     exchange,
     frozen,
     identity_of,
+    ledgers_of,
     reach,
     roster_of,
     run_all,
@@ -233,7 +234,7 @@ def test_only_what_is_newer_than_the_journal_is_taken(newest, taken):
 @pytest.mark.parametrize(
     ("change", "check"),
     [
-        ({"version": 2}, Check.VERSION),
+        ({"version": 1}, Check.VERSION),
         ({"run": RUN + 1}, Check.RUN),
         ({"round": 2}, Check.RUN),
         ({"attempt": 2}, Check.RUN),
@@ -327,7 +328,7 @@ def test_a_roster_that_is_not_pinned_is_refused():
         (world.policy, Identity.generate()),
     ]:
         with pytest.raises(SecAggError, match="roster"):
-            SecAggClient(identity, roster_of(SITES), policy, world.expected())
+            SecAggClient(identity, roster_of(SITES), policy, world.expected(), ledgers_of(1))
 
 
 def plain_world() -> World:
@@ -400,7 +401,9 @@ def test_two_attempts_share_no_byte_of_keys_or_masks():
     policy = SecAggPolicy(world.roster.digest(), TERMS)
     fresh = world.offer(expiry=int(time.time()) + 60)
     entries = [
-        SecAggClient(identity_of(FIRST), world.roster, policy, world.expected()).receive(fresh)
+        SecAggClient(
+            identity_of(FIRST), world.roster, policy, world.expected(), ledgers_of(FIRST)
+        ).receive(fresh)
         for _ in range(2)
     ]
     parts = [{entry.share_key, entry.mask_key, entry.commitment} for entry in entries]

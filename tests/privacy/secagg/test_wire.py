@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 from privacy.secagg import keys, shamir
 from privacy.wire import secagg as wire
 from privacy.wire.bodies import BODIES, Kind
+from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.checks import Check, explain_check
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.offer import Mechanism, Offer, Terms, TrainMasked
@@ -58,7 +59,10 @@ offers = st.builds(
     expiry=st.integers(0, 2**64 - 1),
     cohort=sites,
 )
-entries = st.builds(wire.Advertise, site, digest, digest, digest, signature)
+checkpoints = st.builds(
+    Checkpoint, st.binary(min_size=16, max_size=16), st.integers(0, 2**64 - 1), digest
+)
+entries = st.builds(wire.Advertise, site, digest, digest, digest, checkpoints, signature)
 
 
 def pairs(length: int):
@@ -100,8 +104,8 @@ def test_there_is_a_known_answer_for_every_kind():
 
 
 def test_lengths_are_those_of_the_design():
-    assert len(entry(5).encode()) == wire.ADVERTISE_BYTES == 162
-    assert len(entry(5).signed_part()) == 98
+    assert len(entry(5).encode()) == wire.ADVERTISE_BYTES == 218
+    assert len(entry(5).signed_part()) == 154
     assert wire.SEALED_BYTES == keys.SEALED_BYTES == 82
     assert wire.SHARE_BYTES == shamir.SHARE_BYTES == 33
     assert (wire.KEY_BYTES, wire.SIGNATURE_BYTES) == (32, 64)
@@ -141,7 +145,7 @@ def test_a_list_of_sites_has_one_form(ids):
         wire.Survivors: f"0002{first}{second}",
         wire.Deliver: f"0002{first}{'b1' * 82}{second}{'b2' * 82}",
         wire.UnmaskRequest: f"0002{first}{'aa' * 64}{second}{'ab' * 64}",
-        wire.Advertisements: f"0002{first}{'44' * 160}{second}{'45' * 160}",
+        wire.Advertisements: f"0002{first}{'44' * 216}{second}{'45' * 216}",
         Offer: OFFER.encode()[:-8].hex() + f"0002{first}{second}",
     }
     for kind, data in corrupt.items():

@@ -15,6 +15,7 @@ from privacy.secagg.client import SecAggClient
 from privacy.secagg.keys import commitment
 from privacy.secagg.server import SecAggServer
 from privacy.wire.bodies import Body
+from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.checks import Check
 from privacy.wire.secagg import Advertise, Advertisements
 from tests.privacy.secagg.consortium import World, identity_of, site_ids
@@ -48,7 +49,8 @@ def entries_of(server: SecAggServer) -> list[Advertise]:
 
 def signed_entry(site: int, od: bytes, share: bytes, mask: bytes) -> Advertise:
     """An advertisement of a colluding site, with whatever keys and a good signature."""
-    entry = Advertise(site, share, mask, commitment(bytes(32), site, od), bytes(64))
+    ledger = Checkpoint(bytes(16), 1, bytes(32))
+    entry = Advertise(site, share, mask, commitment(bytes(32), site, od), ledger, bytes(64))
     return replace(entry, signature=identity_of(site).sign(transcript.advertised(od, entry)))
 
 

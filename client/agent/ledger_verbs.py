@@ -1,0 +1,236 @@
+"""What a person decides about a site's ledger: to bind it to the identity, or to begin another one
+in the place of a lost one.
+
+Both are done with the agent stopped, and may be repeated after a crash at any point: until their
+last step the agent refuses as before, and a second call goes on.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from client.agent.own_ledger import (
+    KeyedIdentity,
+    identity_held,
+    identity_of,
+    is_lost,
+    kept_of,
+    ledger_key,
+    note_in_register,
+    read_own_ledger,
+)
+from client.agent.state import StateFolder, state_folder
+from client.settings import SiteSettings
+from privacy.errors import ConfigError, CraftsflError, LedgerError
+from privacy.ledger import Charge, LedgerView, SqliteLedger, load_or_make_key, read_ledger
+from privacy.ledger.anchors import INHERITED_RUN, Anchors
+from privacy.ledger.database import clear_errors
+from privacy.ledger.files import replace_whole, slots_of
+from privacy.ledger.head import Head
+from privacy.ledger.marker import Marked
+from privacy.ledger.notes import Note
+from privacy.ledger.owner import Owner
+from privacy.ledger.view import head_path
+
+_LEDGER_FILES: Final = ("", "-wal", "-shm", ".head")
+
+
+@dataclass(frozen=True, slots=True)
+class Migrated:
+    """The head of the ledger, which is bound now, and the copy of the file as it was."""
+
+    head: Head | None  # None: there is no ledger yet, and the identity is marked so
+    backup: Path | None  # None: it was bound already
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """The new ledger; `inherited` is what it counts as spent of the lost one."""
+
+    head: Head
+    inherited: tuple[Charge, ...]
+
+
+def migrate_ledger(settings: SiteSettings, *, first: bool = False) -> Migrated:
+    """Bind the ledger in the state folder to the site's identity, and mark it beside the key.
+
+    For a ledger from before there were bindings, for a new identity, and for a marker that is
+    lost. `first`: this identity never had a ledger anywhere. Raises `LedgerError` where marker or
+    register name another ledger, or a newer state of this one.
+    """
+    with _alone(settings) as (state, own):
+        missing = not own.marker.exists()
+        kept = kept_of(state, own, marker_may_be_missing=True)
+        if not is_lost(state):
+            return _bound(state, settings.name, own, kept.heads())
+        kept.refuse_a_new_one(state)
+        if missing and not first:
+            raise LedgerError(
+                f"There is no ledger in {state.path}, and {own.marker.path} is missing.",
+                "Put both back where they were. Only if this identity never had a ledger "
+                "anywhere: once more with --first.",
+            )
+        if missing:
+            own.marker.create()
+        return Migrated(None, None)
+
+
+def recover_ledger(settings: SiteSettings) -> Recovered:
+    """Begin a ledger in the place of one that is lost, with all that is known to be spent.
+
+    What marker and patients' register say that the lost one had charged is charged in the new one,
+    and every record that came after as if it were a charge too. The old files are kept in a folder
+    `lost-N`. Raises `LedgerError` where the ledger is whole, and where nothing is known.
+    """
+    with _alone(settings) as (state, own):
+        kept = kept_of(state, own, marker_may_be_missing=True)
+        readable = _without_its_key(state, settings)
+        view = _begun_before(state, settings.name, own, kept.marked)
+        if view is None:
+            notes = [note for note in (kept.marked.note, kept.noted, readable) if note]
+            heads = [*kept.heads().values(), *(note.head for note in notes)]
+            newest, inherited = _newest(heads), _known_to_be_spent(notes, heads)
+            _set_aside(state)
+            key = load_or_make_key(state.ledger_key, ledger=state.ledger)
+            anchors = Anchors(own.identity, replaced=newest.checkpoint, inherited=inherited)
+            SqliteLedger(state.ledger, key, site=settings.name, anchors=anchors).close()
+            view = read_ledger(state.ledger)
+        note = Note.of(view.head(), view.entries(), None)
+        note_in_register(state, note)  # before the marker: whose head says that all is done
+        own.marker.write(note)
+        return Recovered(view.head(), tuple(entry.charge for entry in view.entries()))
+
+
+@contextmanager
+def _alone(settings: SiteSettings) -> Iterator[tuple[StateFolder, KeyedIdentity]]:
+    own = identity_of(settings)
+    if own is None:
+        raise ConfigError(
+            "site.toml has no [identity] table: the ledger is bound to no one.",
+            "Make a key with craftsfl site init, and name it and the signed roster there.",
+        )
+    with ExitStack() as stack:
+        state = stack.enter_context(state_folder(settings.agent.state))
+        stack.enter_context(identity_held(own))
+        yield state, own
+
+
+def _bound(state: StateFolder, site: str, own: KeyedIdentity, heads: dict[str, Head]) -> Migrated:
+    key = load_or_make_key(state.ledger_key, ledger=state.ledger)
+    owner = Owner(site, ledger_key(state), own.identity.public, heads)
+    view = read_ledger(state.ledger, owner, may_be_unbound=True)
+    backup = None
+    if view.bound is None or view.bound.identity != own.identity.public:
+        backup = state.ledger.with_name(f"{state.ledger.name}.unbound-{view.head().sequence}")
+        _copy(state.ledger, backup, view.head())
+    # Before the ledger is bound: once it is, the agent wants a marker.
+    own.marker.write(Note.of(view.head(), view.entries(), None))
+    anchors = Anchors(own.identity, heads, rebind=True)
+    with SqliteLedger(state.ledger, key, site=site, anchors=anchors) as ledger:
+        note = Note.of(ledger.head(), ledger.entries(), None)
+    own.marker.write(note)
+    note_in_register(state, note)
+    return Migrated(note.head, backup)
+
+
+def _copy(ledger: Path, backup: Path, head: Head) -> None:
+    """A copy of ledger, write-ahead log and head file, on disk when this returns."""
+    with clear_errors(ledger), closing(sqlite3.connect(ledger)) as database:
+        data = database.serialize()
+    try:
+        replace_whole(head_path(backup), slots_of(head))
+        replace_whole(backup, data)
+    except OSError as error:
+        raise LedgerError(
+            f"{backup} cannot be written: {error.strerror}.",
+            "Free some space; nothing was changed.",
+        ) from None
+
+
+def _without_its_key(state: StateFolder, settings: SiteSettings) -> Note | None:
+    """A note on a ledger that is whole and cannot be continued; None for one that is not whole.
+
+    Raises `LedgerError` where there is nothing to recover.
+    """
+    try:
+        view = read_own_ledger(state, settings)
+    except CraftsflError:
+        return None  # that is why somebody is here
+    if view is not None and not state.ledger_key.exists():
+        return Note.of(view.head(), view.entries(), None)
+    raise LedgerError(
+        f"There is nothing to recover: {'no ledger was lost' if view is None else view.head()}.",
+        "Start the agent; what the ledger says is spent stays spent.",
+    )
+
+
+def _begun_before(
+    state: StateFolder, site: str, own: KeyedIdentity, marked: Marked
+) -> LedgerView | None:
+    """The new ledger, if a call that was cut off has made it already."""
+    if is_lost(state) or marked.head is None:
+        return None
+    try:
+        owner = Owner(site, ledger_key(state), own.identity.public)
+        view = read_ledger(state.ledger, owner)
+    except LedgerError:
+        return None
+    replaced = None if view.bound is None else view.bound.replaced
+    mine = all(entry.key.run == INHERITED_RUN for entry in view.entries())
+    return view if mine and replaced == marked.head.checkpoint else None
+
+
+def _known_to_be_spent(notes: Iterable[Note], heads: Iterable[Head]) -> tuple[Charge, ...]:
+    """Everything that the ledgers with these heads can have charged, by the newest note of each."""
+    best: dict[bytes, Note] = {}
+    for note in notes:
+        known = best.get(note.head.ledger)
+        if known is None or known.head.sequence < note.head.sequence:
+            best[note.head.ledger] = note
+    ends: dict[bytes, Head] = {}
+    for head in heads:
+        ends[head.ledger] = _newest([head, *filter(None, [ends.get(head.ledger)])])
+    charges: list[Charge] = []
+    for ledger, head in ends.items():
+        if ledger not in best:
+            raise LedgerError(
+                f"Nothing is known of what the ledger {ledger.hex()} has charged.",
+                "Restore the newest backup of the whole state folder, or of the marker's folder.",
+            )
+        charges += best[ledger].charges_until(head)
+    return tuple(charges)
+
+
+def _newest(heads: Iterable[Head]) -> Head:
+    found = max(heads, key=lambda head: head.sequence, default=None)
+    if found is None:
+        raise LedgerError(
+            "Neither the identity's marker nor the patients' register knows a lost ledger.",
+            "Restore the newest backup of the whole state folder; an identity that never had a "
+            "ledger needs craftsfl site migrate-ledger --first.",
+        )
+    return found
+
+
+def _set_aside(state: StateFolder) -> None:
+    """Move what is left of the lost ledger into a folder of its own."""
+    try:
+        numbers = (number for number in range(1, 1_000_000))
+        folder = next(
+            aside for number in numbers if not (aside := state.path / f"lost-{number}").exists()
+        )
+        folder.mkdir(mode=0o700)
+        files = [state.ledger.with_name(state.ledger.name + end) for end in _LEDGER_FILES]
+        for file in (*files, state.ledger_key):
+            if file.exists():
+                file.rename(folder / file.name)
+    except OSError as error:
+        raise LedgerError(
+            f"The files of the lost ledger in {state.path} cannot be moved: {error.strerror}.",
+            "Check the folder's owner and the free space, then repeat the command.",
+        ) from None

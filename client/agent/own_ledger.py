@@ -1,0 +1,198 @@
+"""The one way to open a site's ledger, for the agent, `site budget` and `site withdraw` alike.
+
+What has to agree, whoever asks: ledger, its key and its head file; the site's name and identity;
+the marker beside the identity; the note in the patients' register. Each is written after the
+ledger, never before, so that a start after a crash at any point finds them behind or equal:
+
+    ledger.key -> ledger -> its head file -> marker -> register      a first start
+    ledger -> its head file -> marker                                 every append
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.agent.state import StateFolder
+from client.patients.ledger_note import read_note, write_note
+from client.settings import SiteSettings
+from privacy.errors import LedgerError
+from privacy.identity import Identity, load_identity, read_private
+from privacy.ledger import Charge, LedgerView, SqliteLedger, load_or_make_key, read_ledger
+from privacy.ledger.anchors import Anchors
+from privacy.ledger.database import holds_nothing
+from privacy.ledger.files import locked
+from privacy.ledger.head import Head
+from privacy.ledger.key import public_bytes
+from privacy.ledger.marker import Marked, Marker
+from privacy.ledger.notes import Note
+from privacy.ledger.owner import Owner
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedIdentity:
+    """A site's identity, and the file of its key."""
+
+    identity: Identity
+    key: Path
+
+    @property
+    def marker(self) -> Marker:
+        """Which ledger the identity has."""
+        return Marker(self.key)
+
+
+def identity_of(settings: SiteSettings) -> KeyedIdentity | None:
+    """The identity that `site.toml` names, if any. Raises `ConfigError`."""
+    own = settings.identity
+    if own is None:
+        return None
+    return KeyedIdentity(load_identity(own.key, passphrase(own.passphrase_file)), own.key)
+
+
+def passphrase(file: Path | None) -> bytes | None:
+    """The first line of `file`, where there is one."""
+    return None if file is None else read_private(file).split(b"\n", 1)[0].rstrip(b"\r")
+
+
+def open_ledger(
+    state: StateFolder,
+    site: str,
+    own: KeyedIdentity | None = None,
+    running: Charge | None = None,
+) -> SqliteLedger:
+    """The ledger of `site`, to write, until it is closed; a new one at a first start only.
+
+    `own` None: the ledger is bound to no one. `running` is the charge of the study under way.
+    Raises `LedgerError`, also where there has been a ledger and it, its key or the marker is gone
+    or an older one: to begin anew would give the patients' budget out a second time.
+    """
+    held = ExitStack()
+    with ExitStack() as undo:
+        undo.callback(held.close)
+        if own is not None:
+            held.enter_context(identity_held(own))
+        kept = kept_of(state, own)
+        if is_lost(state):
+            kept.refuse_a_new_one(state)
+        elif own is not None and kept.marked.head is None:
+            # Before anything is written: opening brings the marker up to the ledger.
+            kept.refuse_an_empty_marker(read_ledger(state.ledger), own.marker)
+        key = load_or_make_key(state.ledger_key, ledger=state.ledger)
+        anchors = Anchors()
+        if own is not None:
+            marks = (own.marker.heads,)
+            anchors = Anchors(own.identity, kept.heads(), marks, release=held.close)
+        ledger = SqliteLedger(state.ledger, key, site=site, anchors=anchors)
+        undo.callback(ledger.close)
+        if own is not None:
+            own.marker.write(Note.of(ledger.head(), ledger.entries(), running))
+        undo.pop_all()
+        return ledger
+
+
+def note_in_register(state: StateFolder, note: Note) -> None:
+    """Let the patients' register, where it is there, know the ledger too. Raises `LedgerError`."""
+    if state.patients.is_file() and state.patients.stat().st_size > 0:
+        write_note(state.patients, note)
+
+
+def read_own_ledger(state: StateFolder, settings: SiteSettings) -> LedgerView | None:
+    """The same ledger, to read, beside whoever writes it; None before the first start."""
+    own = identity_of(settings)
+    kept = kept_of(state, own)  # before the ledger, which may grow meanwhile
+    if is_lost(state):
+        kept.refuse_a_new_one(state)
+        return None
+    owner = Owner(
+        settings.name,
+        ledger_key(state),
+        None if own is None else own.identity.public,
+        kept.heads(),
+    )
+    view = read_ledger(state.ledger, owner)
+    if own is not None:
+        kept.refuse_an_empty_marker(view, own.marker)
+    return view
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is known of the ledger beside itself."""
+
+    marker: Marker | None
+    marked: Marked
+    register: Path
+    noted: Note | None
+
+    def heads(self) -> dict[str, Head]:
+        """The heads, by where each stands."""
+        heads = {}
+        if self.marker is not None and self.marked.head is not None:
+            heads[f"stands in {self.marker.path}"] = self.marked.head
+        if self.noted is not None:
+            heads[f"stands in {self.register}"] = self.noted.head
+        return heads
+
+    def refuse_a_new_one(self, state: StateFolder) -> None:
+        """Raise `LedgerError` if there has been a ledger, which is missing now."""
+        heads = [f"{head} {origin}" for origin, head in self.heads().items()]
+        worked = state.quarantine.exists() or state.cache.exists()
+        if not heads and not worked:
+            return
+        why = "an agent has worked with this state folder"
+        if heads:
+            why = f"this site has one: {'; '.join(heads)}"
+        raise LedgerError(
+            f"The ledger {state.ledger} is missing, but {why}.",
+            "Restore it from the newest backup of the whole state folder, or point agent.state at "
+            "the right one: the budget that it records is spent. Only if no copy is left: "
+            "craftsfl site recover-ledger site.toml, which counts what is known to be spent.",
+        )
+
+    def refuse_an_empty_marker(self, view: LedgerView, marker: Marker) -> None:
+        """Raise `LedgerError` for a marker that knows no ledger beside one that was used."""
+        if view.entries() and self.marked.head is None:
+            raise LedgerError(
+                f"{marker.path} names no ledger, but this site's ledger has been used: an older "
+                "copy of the marker was put there, or the key's folder was restored.",
+                "Put the newest marker back. If this ledger is the one that this identity last "
+                "used, say so: craftsfl site migrate-ledger site.toml.",
+            )
+
+
+def kept_of(
+    state: StateFolder, own: KeyedIdentity | None, *, marker_may_be_missing: bool = False
+) -> Kept:
+    """What marker and register say; raises `LedgerError` for what is missing or damaged."""
+    marker = None if own is None else own.marker
+    marked = Marked()
+    if marker is not None and not (marker_may_be_missing and not marker.exists()):
+        marked = marker.read()
+    return Kept(marker, marked, state.patients, read_note(state.patients))
+
+
+def is_lost(state: StateFolder) -> bool:
+    """Whether there is no ledger in the state folder, or one that was never begun."""
+    return not state.ledger.exists() or holds_nothing(state.ledger)
+
+
+@contextmanager
+def identity_held(own: KeyedIdentity) -> Iterator[None]:
+    """Hold the identity for one agent; `LedgerError` if another one has it."""
+    lock = own.key.with_name(f"{own.key.name}.lock")
+    with locked(
+        lock,
+        f"Another agent, or a command on its ledger, uses the identity {own.key}.",
+        "Stop it first: two state folders on one identity would spend one budget twice.",
+    ):
+        yield
+
+
+def ledger_key(state: StateFolder) -> bytes | None:
+    """The ledger key's public half; None where the key is lost: then nobody can tell."""
+    if not state.ledger_key.exists():
+        return None
+    return public_bytes(load_or_make_key(state.ledger_key, ledger=state.ledger))

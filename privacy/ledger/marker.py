@@ -1,0 +1,107 @@
+"""The marker beside a site's identity: which ledger the identity has, and how far it was.
+
+It lies beside `site.key` as `site.key.ledger`, is made with the key, and goes wherever the key
+goes. Without it a second state folder, or a fresh one, would open at epsilon 0 under the same
+identity. Layout: the two slots of a `HeadFile`, written at every append, then a `Note`, written
+at every start; all zeros while the identity has no ledger yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from privacy.errors import LedgerError
+from privacy.identity import MARKER_BYTES, marker_path
+from privacy.ledger.files import HeadFile, create_whole, replace_whole, slots_of
+from privacy.ledger.head import Head
+from privacy.ledger.notes import Note
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """What a marker says; both None while the identity has no ledger yet."""
+
+    head: Head | None = None  # the newest
+    note: Note | None = None  # of the last start
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """The marker of the identity in the file `key`."""
+
+    key: Path
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return marker_path(self.key)
+
+    @property
+    def heads(self) -> HeadFile:
+        """What is written at every append."""
+        return HeadFile(self.path)
+
+    def exists(self) -> bool:
+        """Whether there is one."""
+        return self.path.exists()
+
+    def read(self) -> Marked:
+        """What it says. Raises `LedgerError` if it is missing or damaged."""
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            raise self._missing() from None
+        except OSError as error:
+            raise self._unusable(error) from None
+        if not any(data):
+            return Marked()
+        head = self.heads.read()
+        note = self._note(data[MARKER_BYTES:])
+        if head is None or (note is not None and note.head.ledger != head.ledger):
+            raise self._damaged("its parts belong to two ledgers.")
+        return Marked(head, note)
+
+    def create(self) -> None:
+        """Say that the identity has no ledger yet. Raises `LedgerError` if there is a marker."""
+        try:
+            create_whole(self.path, bytes(MARKER_BYTES))
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    def write(self, note: Note) -> None:
+        """Say that the identity's ledger is that of `note`; on disk when this returns."""
+        try:
+            replace_whole(self.path, slots_of(note.head) + note.encode())
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    def _note(self, data: bytes) -> Note | None:
+        if not data:
+            return None
+        try:
+            return Note.decode(data)
+        except LedgerError as error:
+            raise self._damaged(error.message, error.hint) from error
+
+    def _missing(self) -> LedgerError:
+        return LedgerError(
+            f"{self.path} is missing: it says which ledger the identity {self.key} has.",
+            "Put it beside the key, from wherever the key came or from its backup. If it is lost, "
+            "or the key is older than such files: craftsfl site migrate-ledger site.toml.",
+        )
+
+    def _damaged(self, why: str, hint: str = "") -> LedgerError:
+        return LedgerError(
+            f"The file {self.path} is damaged: {why}",
+            hint
+            or "Restore it from its backup. If there is none, and the ledger is whole: remove it, "
+            "then craftsfl site migrate-ledger site.toml.",
+        )
+
+    def _unusable(self, error: OSError) -> LedgerError:
+        return LedgerError(
+            f"{self.path} cannot be read or written: {error.strerror}.",
+            "The agent's user writes it at every round: check the owner of the key's folder, and "
+            "the disk.",
+        )

@@ -1,0 +1,108 @@
+"""A note on a ledger for whoever keeps one elsewhere: its newest head, and what it had charged.
+
+The head shows a later copy to be older, or another ledger; the charges are for the day on which
+the ledger is lost, so that its successor counts them as spent. Bytes: SHA-256 of the rest | JSON,
+so that a damaged note is told from a whole one. The note is not secret and not signed: it lies
+where the keys lie, and its head is signed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Final
+
+from privacy.errors import AccountingError, LedgerError
+from privacy.events import from_json
+from privacy.ledger.base import Charge, Entry, State
+from privacy.ledger.head import Head
+
+VERSION: Final = 1
+_DIGEST_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """`spent`: each kind of charge and how often it was charged, up to `head`.
+
+    `running` is the only charge that can have come after `head` until the next note.
+    """
+
+    head: Head
+    spent: tuple[tuple[Charge, int], ...]
+    running: Charge | None
+
+    @classmethod
+    def of(cls, head: Head, entries: tuple[Entry, ...], running: Charge | None) -> Note:
+        """The note on a ledger as it is."""
+        charged = (entry.charge for entry in entries if entry.state is State.COMMITTED)
+        return cls(head, tuple(Counter(charged).items()), running)
+
+    def charges_until(self, newest: Head) -> tuple[Charge, ...]:
+        """All that can have been charged up to record `newest` of the same ledger, or more.
+
+        Every record after the note's head may be a charge. Raises `LedgerError` where it is not
+        known of what.
+        """
+        later = max(0, newest.sequence - self.head.sequence)
+        if later and self.running is None:
+            raise LedgerError(
+                f"What the ledger {newest.ledger.hex()} charged after record {self.head.sequence} "
+                "is not known.",
+                "Restore the newest backup of the whole state folder.",
+            )
+        known = [charge for charge, count in self.spent for _ in range(count)]
+        return (*known, *([self.running] * later if self.running is not None else []))
+
+    def encode(self) -> bytes:
+        """The note's bytes."""
+        text = json.dumps(
+            {
+                "version": VERSION,
+                "head": self.head.to_bytes().hex(),
+                "spent": [[_values(charge), count] for charge, count in self.spent],
+                "running": None if self.running is None else _values(self.running),
+            }
+        ).encode()
+        return hashlib.sha256(text).digest() + text
+
+    @classmethod
+    def decode(cls, data: bytes) -> Note:
+        """The inverse of `encode`; `LedgerError` for anything else."""
+        digest, text = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
+        if hashlib.sha256(text).digest() != digest:
+            raise LedgerError("It is damaged.")
+        try:
+            held = json.loads(text)
+            if held["version"] != VERSION:
+                raise LedgerError(
+                    f"It is of version {held['version']}; this craftsfl reads version {VERSION}.",
+                    "Install the newest craftsfl that this site has used.",
+                )
+            running = held["running"]
+            return cls(
+                head=_signed(Head.from_bytes(bytes.fromhex(held["head"]))),
+                spent=tuple((_charge(charge), int(count)) for charge, count in held["spent"]),
+                running=None if running is None else _charge(running),
+            )
+        except (ValueError, KeyError, TypeError, AccountingError) as error:
+            raise LedgerError("It is no note on a ledger.") from error
+
+
+def _values(charge: Charge) -> dict[str, object]:
+    return {
+        "study": charge.study_digest.hex(),
+        "event": charge.event.to_json(),
+        "delta": charge.delta,
+    }
+
+
+def _charge(held: dict[str, Any]) -> Charge:
+    return Charge(bytes.fromhex(held["study"]), from_json(held["event"]), held["delta"])
+
+
+def _signed(head: Head) -> Head:
+    head.verify()
+    return head

@@ -1,0 +1,35 @@
+"""A ledger's checkpoint: which ledger, how many records, and the hash of the newest.
+
+Bytes: ledger 16 | length u64 | hash 32. It carries no signature of its own: what it travels in is
+signed, by the site's identity in an `Advertise` and in a ledger's binding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+from privacy.wire.codec import Reader, Writer
+
+CHECKPOINT_BYTES: Final = 56
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The first `length` records of the ledger `ledger`; `hash` is the newest one's."""
+
+    ledger: bytes  # 16 bytes
+    length: int  # 64 bits
+    hash: bytes  # 32 bytes
+
+    def __str__(self) -> str:
+        return f"{self.length} records of ledger {self.ledger.hex()}"
+
+    def write(self, writer: Writer) -> None:
+        """Append all fields."""
+        writer.fixed(self.ledger, 16).u64(self.length).fixed(self.hash, 32)
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        """Take all fields."""
+        return cls(reader.fixed(16), reader.u64(), reader.fixed(32))
