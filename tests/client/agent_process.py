@@ -1,10 +1,17 @@
 """An agent process with a fake trainer: `python -m tests.client.agent_process --site site.toml`.
 
+With `--one-user-no-airlock` behind it for tests that speak to it as its own user.
+
 Loading waits while the file HOLD-LOADING is in the state folder, training while HOLD-TRAINING is;
 STUCK makes training ignore that it should stop.
 """
 
 from __future__ import annotations
+
+if __name__ == "__main__":
+    from client.agent.isolation import isolate
+
+    isolate()
 
 import logging
 import sys
@@ -12,6 +19,7 @@ import time
 from pathlib import Path
 
 import client.agent.__main__ as agent_main
+from client.agent.apart import ONE_USER
 from client.agent.startup import OnProgress, Site
 from client.agent.state import StateFolder
 from client.data import SiteData
@@ -43,4 +51,5 @@ def make_trainer(
 
 if __name__ == "__main__":
     agent_main.PATIENCE_SECONDS = 1.0
-    sys.exit(agent_main.run_agent(Path(sys.argv[2]), trainer=make_trainer))
+    one_user = ONE_USER in sys.argv[3:]
+    sys.exit(agent_main.run_agent(Path(sys.argv[2]), trainer=make_trainer, one_user=one_user))
