@@ -6,6 +6,7 @@ it, to read its memory; and what runs inside the agent may try to reach any netw
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import encodings.idna  # noqa: F401 - a child that became another user may not find it
 import os
@@ -51,8 +52,9 @@ class Watcher(threading.Thread):
     def run(self) -> None:
         while not self.over.wait(0.01):
             for pid in family(self.pid):
-                self.look(Path(f"/proc/{pid}"))
-            self.looks += 1
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    self.look(Path(f"/proc/{pid}"))
+                    self.looks += 1
 
     def look(self, process: Path) -> None:
         interfaces = [
@@ -72,8 +74,9 @@ def family(pid: int) -> Iterator[int]:
     """A process and all that came of it."""
     yield pid
     for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            yield from family(int(child))
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that ended
+            for child in (task / "children").read_text().split():
+                yield from family(int(child))
 
 
 def sockets_of(process: Path) -> set[str]:
