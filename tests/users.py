@@ -36,14 +36,17 @@ exec "$@"
 """
 
 
-def command_as(uid: int, argv: Sequence[str], *, group: int | None = None) -> list[str]:
-    """`argv`, to be started by root, as it runs as the user `uid`."""
-    gid = group or uid
-    become = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", *argv]
+def visible(argv: Sequence[str]) -> list[str]:
+    """`argv`, to be started by root, with the interpreter where every user may run it."""
     closed, prefix = _closed_above(Path(sys.base_prefix)), sys.base_prefix
     if closed is None:
-        return become
-    return ["unshare", "--mount", "sh", "-c", _SHOW, "sh", str(closed), prefix, *become]
+        return list(argv)
+    return ["unshare", "--mount", "sh", "-c", _SHOW, "sh", str(closed), prefix, *argv]
+
+
+def command_as(uid: int, argv: Sequence[str]) -> list[str]:
+    """`argv`, to be started by root, as it runs as the user `uid`."""
+    return visible(["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", *argv])
 
 
 def attempt(uid: int, action: Callable[[], Any]) -> Any:
