@@ -46,3 +46,9 @@ def find_account(name: str) -> Account:
     if found.pw_uid == ROOT:
         raise ConfigError(f"{name} is root.", "Name a user who owns nothing else.")
     return Account(name, found.pw_uid, found.pw_gid, found.pw_dir)
+
+
+def become(user: str | None) -> None:
+    """Turn this process into one of `user`, where it is root's and a user is named."""
+    if user is not None and os.geteuid() == ROOT:
+        find_account(user).become()

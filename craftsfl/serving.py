@@ -7,8 +7,6 @@ words: a restart would not help.
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,10 +16,11 @@ from rich.console import Console
 
 from client.agent.apart import ONE_USER
 from client.settings import SiteSettings, load_site
-from craftsfl.accounts import ROOT, Account, find_account
+from craftsfl.accounts import become
+from craftsfl.agent_command import agent_command
 from craftsfl.agent_watch import AgentState, AgentWatch
 from craftsfl.airlock import Users, check_supernode, two_users
-from craftsfl.environment import MODELS, environment, keep_files_private
+from craftsfl.environment import keep_files_private
 from craftsfl.flower.commands import SuperNode
 from craftsfl.processes import Command, Running, Supervisor, claim_port, ended_by_signals
 from privacy.errors import ConfigError
@@ -93,7 +92,7 @@ def serve_site(
     if one_user:
         _say(f"{ONE_USER}: the coordinator's code can read the data and every key of this site.")
     elif supernode_only:
-        _become(site.supernode.user)
+        become(site.supernode.user)
         check_supernode(site)
     users = None if one_user or supernode_only else two_users(site)
     logs = site.supernode.flwr_home / "logs"
@@ -112,20 +111,6 @@ def serve_site(
             watch.close()
 
 
-def serve_agent(settings_file: Path, *, one_user: bool = False) -> None:
-    """Turn this process into the site agent, as the user whom site.toml names if it is root's."""
-    site = load_site(settings_file)
-    _become(site.agent.user)
-    log = Path("/dev/null")  # it keeps this process's output
-    command = agent_command(settings_file, site, log, one_user=one_user)
-    os.execve(command.argv[0], command.argv, dict(command.env))
-
-
-def _become(user: str | None) -> None:
-    if user is not None and os.geteuid() == ROOT:
-        find_account(user).become()
-
-
 def _supernode(site: SiteSettings, users: Users | None) -> SuperNode:
     own = site.supernode
     if own is None:
@@ -141,30 +126,6 @@ def _supernode(site: SiteSettings, users: Users | None) -> SuperNode:
         variables=own.environment,
         account=users.supernode if users else None,
     )
-
-
-def agent_command(
-    settings_file: Path,
-    site: SiteSettings,
-    log: Path,
-    *,
-    one_user: bool = False,
-    user: Account | None = None,
-    threads: int | None = None,
-) -> Command:
-    """The site agent: no Flower home, no network; `user`: as whom root starts it.
-
-    `threads` bounds torch's (None: all cores).
-    """
-    argv = [sys.executable, "-P", "-m", "client.agent", "--site", str(settings_file.resolve())]
-    if one_user:
-        argv.append(ONE_USER)
-    extra = dict(user.variables) if user else {}
-    if threads is not None:
-        extra["OMP_NUM_THREADS"] = str(threads)
-    own = {name for name in MODELS if user is None or not name.startswith("XDG_")}  # root's folders
-    env = environment(Path("/nonexistent"), extra, allowed={*own, *site.agent.environment})
-    return Command(f"{site.name} agent", tuple(argv), env, log, user.name if user else None)
 
 
 def serve_consortium(settings_file: Path, *, only: str | None = None) -> None:

@@ -85,10 +85,12 @@ def serve(
     As two users: started by root, who gives them to the parts as site.toml says, or one part each
     with --only. The agent has no network; the SuperNode sees no data. Both end on Ctrl-C.
     """
-    from craftsfl.serving import serve_agent, serve_site
-
     if only is Part.AGENT:
+        from craftsfl.agent_command import serve_agent
+
         serve_agent(settings, one_user=one_user)
+    from craftsfl.serving import serve_site
+
     serve_site(settings, supernode_only=only is Part.SUPERNODE, one_user=one_user)
 
 

@@ -16,6 +16,7 @@ import psutil
 from rich.console import Console
 
 from client.settings import load_site
+from craftsfl.agent_command import agent_command
 from craftsfl.agent_watch import AgentWatch
 from craftsfl.demo.hospitals import real_members, synthetic_members
 from craftsfl.demo.report import Outcome, show, site_results, write_summary
@@ -33,7 +34,6 @@ from craftsfl.processes import (
     wait_until,
 )
 from craftsfl.run_display import RunDisplay
-from craftsfl.serving import agent_command
 from craftsfl.timeline import RoundTiming
 from model.cache import install_base, shipped_base
 from privacy.errors import FederationError, ModelError

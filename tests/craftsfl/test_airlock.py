@@ -21,11 +21,12 @@ import pytest
 from client.agent.apart import ONE_USER
 from client.settings import SiteSettings, load_site
 from craftsfl.accounts import Account, find_account
+from craftsfl.agent_command import agent_command
 from craftsfl.airlock import check_supernode, two_users
 from craftsfl.cli import site as site_command
 from craftsfl.environment import environment
 from craftsfl.flower.commands import SuperNode
-from craftsfl.serving import agent_command
+from craftsfl.serving import serve_site
 from privacy.errors import ConfigError, CraftsflError, PolicyError
 from tests.client.hospital import ROOT, Hospital, write_hospital
 from tests.client.masked import masked_study
@@ -69,12 +70,14 @@ def two_user_site(folder: Path) -> Path:
 
 
 def test_one_user_is_refused_and_told_what_to_do(tmp_path: Path) -> None:
-    done = craftsfl("site", "serve", str(write_site(tmp_path)))
-    told = " ".join(done.stderr.split())
-    assert done.returncode == 1
-    assert "would run as one user" in told
-    assert "two users (docs/hospital.md" in told
-    assert ONE_USER in told
+    path, before = write_site(tmp_path), os.umask(0)
+    try:
+        with pytest.raises(PolicyError, match="would run as one user") as caught:
+            serve_site(path)
+    finally:
+        os.umask(before)
+    assert "two users (docs/hospital.md" in caught.value.hint
+    assert ONE_USER in caught.value.hint
     assert not (tmp_path / "flwr").exists()
 
 

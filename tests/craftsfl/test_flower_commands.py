@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from client.settings import load_site
+from craftsfl.agent_command import agent_command
 from craftsfl.flower.commands import SuperLink, SuperNode, flwr, tool
 from craftsfl.flower.credentials import make_authority, make_secret
-from craftsfl.serving import agent_command
 from privacy.errors import DeploymentError
 from tests.client.hospital import write_hospital
 
