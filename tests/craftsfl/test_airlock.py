@@ -26,6 +26,7 @@ from craftsfl.airlock import check_supernode, two_users
 from craftsfl.cli import site as site_command
 from craftsfl.environment import environment
 from craftsfl.flower.commands import SuperNode
+from craftsfl.flower.credentials import make_supernode_key
 from craftsfl.serving import serve_site
 from privacy.errors import ConfigError, CraftsflError, PolicyError
 from tests.client.hospital import ROOT, Hospital, write_hospital
@@ -223,6 +224,32 @@ def check_report(report: dict[str, Any]) -> None:
     assert report["reached"] == 0  # the one door, with the typed messages behind it
     assert set(report["variables"]) <= {*ALLOWED, "PWD"}  # of the shell that `visible` may need
     assert report["safe"] is True
+
+
+@needs_users
+@pytest.mark.slow
+def test_site_serve_by_root_gives_each_part_its_user() -> None:
+    """The agent ends because its study's base is another; what both made is each one's own."""
+    with open_folder() as folder:
+        path, node, agent = two_user_site(folder), find_account(NODE), find_account(AGENT)
+        (folder / "flwr").mkdir()
+        make_supernode_key(folder / "supernode.key")
+        for own in (folder / "flwr", folder / "supernode.key"):
+            os.chown(own, node.uid, node.gid)
+        code = "from craftsfl.cli import main; main()"
+        argv = [sys.executable, "-c", code, "site", "serve", str(path)]
+        done = subprocess.run(visible(argv), capture_output=True, text=True, check=False)
+        told = " ".join(done.stderr.split())
+        assert done.returncode == 1, told
+        assert "north agent ended with status 1" in told
+        assert "a network namespace with nothing but lo" in told
+        for log, account in (("state/logs/agent.log", agent), ("flwr/logs/supernode.log", node)):
+            facts = (folder / log).stat()
+            assert (facts.st_uid, facts.st_mode & 0o777) == (account.uid, 0o600)
+        assert (folder / "state/ledger.sqlite").stat().st_uid == agent.uid
+        meeting = (folder / "run").stat()
+        assert (meeting.st_uid, meeting.st_gid) == (agent.uid, node.gid)
+        assert meeting.st_mode & 0o7777 == 0o2750
 
 
 ALLOWED = {
