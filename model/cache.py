@@ -70,7 +70,7 @@ def find_base(base: Base, *, root: Path | None = None, verify: bool = True) -> P
     Raises `ModelError` where no such base is to be had, or where its digest is another.
     """
     cached = _cached(base.digest)
-    folder = cached if cached.is_dir() else _local_folder(base.source, root)
+    folder = cached if _is_there(cached) else _local_folder(base.source, root)
     if folder is None:
         raise ModelError(
             f"The base {base.digest} ({printable(base.source)}) is not on this machine.",
@@ -92,6 +92,16 @@ def locate_base(source: str, *, root: Path | None = None) -> Path:
 
 def _cached(digest: str) -> Path:
     return base_cache() / digest.removeprefix("sha256:")
+
+
+def _is_there(cached: Path) -> bool:
+    try:
+        return cached.is_dir()
+    except PermissionError:
+        raise ModelError(
+            f"This user may not open the model cache {cached.parent}.",
+            "Set CRAFTSFL_CACHE to a folder of this user, or unset it.",
+        ) from None
 
 
 def _copy_files(folder: Path, target: Path) -> None:

@@ -228,8 +228,9 @@ def check_report(report: dict[str, Any]) -> None:
 
 @needs_users
 @pytest.mark.slow
-def test_site_serve_by_root_gives_each_part_its_user() -> None:
+def test_site_serve_by_root_gives_each_part_its_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """The agent ends because its study's base is another; what both made is each one's own."""
+    monkeypatch.delenv("CRAFTSFL_CACHE")  # the test's own, which the agent's user may not enter
     with open_folder() as folder:
         path, node, agent = two_user_site(folder), find_account(NODE), find_account(AGENT)
         (folder / "flwr").mkdir()

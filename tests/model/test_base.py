@@ -16,6 +16,7 @@ from model.cache import base_cache, find_base, install_base, shipped_base
 from model.digest import folder_digest, pipeline_files
 from privacy.errors import ModelError
 from privacy.manifest import Base
+from tests.users import AGENT, attempt, needs_users
 
 
 @pytest.fixture
@@ -130,6 +131,15 @@ def test_a_base_that_a_study_names_is_never_asked_of_a_hub(
         find_base(Base(digest="sha256:" + "0" * 64, source=source))
     assert caught.value.hint.endswith(f": {command}")
     assert str(caught.value).isprintable()
+
+
+@needs_users
+def test_a_cache_of_another_user_is_told_in_words(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    base = Base(digest="sha256:" + "0" * 64, source="tiny")
+    refused = attempt(AGENT, lambda: find_base(base))
+    assert isinstance(refused, ModelError)
+    assert "may not open the model cache" in refused.message
 
 
 def test_a_person_installs_what_the_hub_has(
