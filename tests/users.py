@@ -24,7 +24,7 @@ AGENT, SUPERNODE = 61001, 61002  # uid and gid
 # $1: the closed folder, $2: the folder in it that is to be seen, then uid, gid and the command.
 _SHOW = """
 set -e
-top=$1 seen=$2; shift 2
+top=$1 seen=$2; shift 2; umask 022
 mount --make-rprivate /
 stage=$(mktemp -d)
 mount -t tmpfs -o mode=0755 none "$stage"

@@ -222,7 +222,9 @@ def check_report(report: dict[str, Any]) -> None:
     assert report["root"] is False
     assert report["privileges"] == "1"
     assert report["reached"] == 0  # the one door, with the typed messages behind it
-    assert set(report["variables"]) <= {*ALLOWED, "PWD"}  # of the shell that `visible` may need
+    # PWD is of the shell that `visible` may need, the others Flower itself sets in a ClientApp
+    flowers = {"PWD", "GRPC_VERBOSITY", "BROWSER_USE_SETUP_LOGGING"}
+    assert set(report["variables"]) <= ALLOWED | flowers
     assert report["safe"] is True
 
 

@@ -49,7 +49,8 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 from hostile.report import report
 
-client, server = ClientApp(), ServerApp()
+client = ClientApp()
+server = ServerApp()
 
 @client.query()
 def query(message, context):
