@@ -21,6 +21,8 @@ _LONGEST_FOLDER = 60  # a Unix socket's whole path must stay below about 104 byt
 
 Observer = Literal["server", "site", "coalition", "public"]
 OBSERVERS: Final[tuple[Observer, ...]] = ("server", "site", "coalition", "public")
+SystemUser = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 class DataSettings(Strict):
@@ -39,6 +41,8 @@ class AgentSettings(Strict):
     socket: Path | None = None
     socket_mode: Literal["0600", "0660"] = "0600"  # 0660: the SuperNode runs as another user
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    user: SystemUser | None = None  # as whom root starts it; None: as whoever types the command
+    environment: tuple[VariableName, ...] = ()  # what else of the environment it gets
 
 
 class IdentitySettings(Strict):
@@ -56,6 +60,8 @@ class SuperNodeSettings(Strict):
     root_certificates: Path | None = None  # PEM; None: the system's own authorities
     key: Path  # OpenSSH NIST-EC private key that the operator registered
     flwr_home: Path
+    user: SystemUser | None = None  # another one than the agent's
+    environment: tuple[VariableName, ...] = ()  # what else the coordinator's code may read
 
 
 class SiteSettings(Strict):
@@ -123,6 +129,7 @@ class Policy(Strict):
     max_rank: Count = 64
     min_noise_multiplier: Positive = 0.3
     allow_no_privacy: bool = False
+    allow_agent_network: bool = False  # start even where the system cannot cut the agent off
     max_parameters: Count = 50_000_000
 
     @field_validator("studies")

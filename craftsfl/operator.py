@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from craftsfl.environment import keep_files_private
 from craftsfl.fab import stage
 from craftsfl.flower.commands import PROFILE, SuperLink, flwr
 from craftsfl.flower.credentials import ServerCredentials
@@ -38,6 +39,7 @@ def superlink_of(consortium: ConsortiumSettings) -> SuperLink:
         folder=link.folder,
         credentials=ServerCredentials(link.authority, link.certificate, link.key),
         secret=link.secret,
+        variables=link.environment,
     )
 
 
@@ -46,6 +48,7 @@ def register_site(settings: Path, public_key: Path) -> str:
     if not public_key.exists():
         raise ConfigError(f"{public_key} does not exist.", "Give the .pub file of a SuperNode key.")
     link = superlink_of(load_consortium(settings))
+    keep_files_private(link.folder)
     link.write_profile()
     answer = flwr(link.home, "supernode", "register", str(public_key.resolve()), PROFILE)
     return str(answer["node-id"])
@@ -54,6 +57,7 @@ def register_site(settings: Path, public_key: Path) -> str:
 def start_run(settings: Path) -> int:
     """Build the bundle from the installed code and start a run; gives the run id."""
     link = superlink_of(load_consortium(settings))
+    keep_files_private(link.folder)
     link.write_profile()
     with tempfile.TemporaryDirectory(prefix="craftsfl-") as folder:
         app = stage(Path(folder))

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,9 +18,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 import psutil
 
+from craftsfl.environment import UMASK
 from privacy.errors import DeploymentError
 
 GRACE_SECONDS = 12.0
@@ -29,12 +32,16 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True)
 class Command:
-    """A program to run: its name for people, argument vector, environment and log file."""
+    """A program to run: its name for people, argument vector, environment and log file.
+
+    `user`: as whom, where this process is root's; None: as this process's own user.
+    """
 
     name: str
     argv: tuple[str, ...]
     env: Mapping[str, str]
     log: Path
+    user: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,8 +62,11 @@ class Running:
 
     def log_tail(self) -> str:
         """The last lines of its log."""
+        log = self.command.log
         try:
-            lines = self.command.log.read_text("utf-8", errors="replace").splitlines()
+            if log.is_symlink() or not log.is_file():  # another user may have put it there
+                return ""
+            lines = log.read_text("utf-8", errors="replace").splitlines()
         except OSError:
             return ""
         return "\n".join(lines[-TAIL_LINES:])
@@ -76,7 +86,6 @@ class Supervisor:
 
     def start(self, command: Command) -> Running:
         """Start `command`, its output appended to its log."""
-        command.log.parent.mkdir(parents=True, exist_ok=True)
         with _interrupts_held():  # a process that is there is also known
             running = Running(command, _process(command))
             self._running.append(running)
@@ -108,19 +117,35 @@ class Supervisor:
 
 def _process(command: Command) -> subprocess.Popen[bytes]:
     try:
-        with command.log.open("ab") as log:
+        with _output(command) as log:
             return subprocess.Popen(
-                command.argv,
+                _argv(command),
                 env=dict(command.env),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                umask=UMASK,
             )
     except OSError as error:
         raise DeploymentError(
             f"{command.name} cannot be started: {error.strerror}.", f"Check {command.argv[0]}."
         ) from None
+
+
+def _argv(command: Command) -> tuple[str, ...]:
+    if command.user is None:
+        return command.argv
+    become = (sys.executable, "-P", "-m", "craftsfl.as_user", command.user, str(command.log))
+    return (*become, *command.argv)
+
+
+def _output(command: Command) -> IO[bytes]:
+    """Its log; another user's is opened by that user, and here goes what hinders it."""
+    if command.user is not None:
+        return os.fdopen(os.dup(2), "wb")
+    command.log.parent.mkdir(parents=True, exist_ok=True)
+    return command.log.open("ab")
 
 
 @contextmanager

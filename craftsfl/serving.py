@@ -7,7 +7,6 @@ words: a restart would not help.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,8 +14,14 @@ from pathlib import Path
 
 from rich.console import Console
 
+from client.agent.apart import ONE_USER
+from client.settings import SiteSettings, load_site
+from craftsfl.accounts import become
+from craftsfl.agent_command import agent_command
 from craftsfl.agent_watch import AgentState, AgentWatch
-from craftsfl.flower.commands import SuperNode, environment
+from craftsfl.airlock import Users, check_supernode, two_users
+from craftsfl.environment import keep_files_private
+from craftsfl.flower.commands import SuperNode
 from craftsfl.processes import Command, Running, Supervisor, claim_port, ended_by_signals
 from privacy.errors import ConfigError
 
@@ -69,34 +74,36 @@ def _revive(item: _Watched, supervisor: Supervisor) -> None:
     _say(f"{item.running.name} ended with status {code}; starting it again in {pause:.0f} s.")
 
 
-def serve_site(settings_file: Path, *, supernode_only: bool = False) -> None:
-    """Run a hospital's agent and SuperNode (or the SuperNode alone) until interrupted."""
-    from client.settings import load_site
+def serve_site(
+    settings_file: Path, *, supernode_only: bool = False, one_user: bool = False
+) -> None:
+    """Run a hospital's agent and SuperNode (or the SuperNode alone) until interrupted.
 
+    As two users, which this process can only give them where it is root's. Raises `PolicyError`
+    where the SuperNode's user could reach what is the agent's, unless `one_user` is asked for.
+    """
+    keep_files_private()
     site = load_site(settings_file)
     if site.supernode is None:
         raise ConfigError(
             f"{settings_file} has no [supernode] table.",
             "Add it, or run the agent alone: craftsfl site serve FILE --only agent",
         )
-    logs = site.agent.state / "logs"
-    supernode = SuperNode(
-        name=site.name,
-        superlink=site.supernode.superlink,
-        authority=site.supernode.root_certificates,
-        key=site.supernode.key,
-        agent_socket=site.socket_path(),
-        home=site.supernode.flwr_home,
-        port=claim_port("127.0.0.1", None),
-    )
-    if supernode_only:
-        logs = site.supernode.flwr_home / "logs"
-    commands = [supernode.command(logs / "supernode.log")]
+    if one_user:
+        _say(f"{ONE_USER}: the coordinator's code can read the data and every key of this site.")
+    elif supernode_only:
+        become(site.supernode.user)
+        check_supernode(site)
+    users = None if one_user or supernode_only else two_users(site)
+    logs = site.supernode.flwr_home / "logs"
+    commands = [_supernode(site, users).command(logs / "supernode.log")]
     if not supernode_only:
-        commands.insert(0, agent_command(settings_file, site.name, logs / "agent.log"))
+        log = site.agent.state / "logs" / "agent.log"
+        agent = users.agent if users else None
+        commands.insert(0, agent_command(settings_file, site, log, one_user=one_user, user=agent))
     console = _Console(site.name)
     watch = AgentWatch(site.socket_path())
-    _say(f"Serving {site.name}. Logs: {logs}. Ctrl-C ends it.")
+    _say(f"Serving {site.name}. Logs: {', '.join(str(c.log) for c in commands)}. Ctrl-C ends it.")
     with ended_by_signals(), Supervisor() as supervisor:
         try:
             keep_running(commands, supervisor, lambda: console.show(watch.state))
@@ -104,13 +111,21 @@ def serve_site(settings_file: Path, *, supernode_only: bool = False) -> None:
             watch.close()
 
 
-def agent_command(
-    settings_file: Path, name: str, log: Path, *, threads: int | None = None
-) -> Command:
-    """The site agent: no Flower home, no network. `threads` bounds torch's (None: all cores)."""
-    argv = (sys.executable, "-m", "client.agent", "--site", str(settings_file.resolve()))
-    limits = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
-    return Command(f"{name} agent", argv, environment(Path("/nonexistent"), limits), log)
+def _supernode(site: SiteSettings, users: Users | None) -> SuperNode:
+    own = site.supernode
+    if own is None:
+        raise ConfigError("site.toml has no [supernode] table.", "Add it.")
+    return SuperNode(
+        name=site.name,
+        superlink=own.superlink,
+        authority=own.root_certificates,
+        key=own.key,
+        agent_socket=site.socket_path(),
+        home=own.flwr_home,
+        port=claim_port("127.0.0.1", None),
+        variables=own.environment,
+        account=users.supernode if users else None,
+    )
 
 
 def serve_consortium(settings_file: Path, *, only: str | None = None) -> None:
@@ -118,7 +133,9 @@ def serve_consortium(settings_file: Path, *, only: str | None = None) -> None:
     from craftsfl.operator import superlink_of
     from server.settings import load_consortium
 
-    link = superlink_of(load_consortium(settings_file))
+    consortium = load_consortium(settings_file)
+    link = superlink_of(consortium)
+    keep_files_private(link.folder, consortium.state)
     logs = link.folder / "logs"
     if only != "superexec":
         claim_port(link.host, link.port)

@@ -1,4 +1,4 @@
-"""Where a base pipeline's files are: pinned by digest, in a cache, a folder or on the hub.
+"""Where a base pipeline's files are: pinned by digest, in a cache or a folder; people ask the hub.
 
 Weights are never package resources: the app bundle that Flower ships holds code only. Nothing here
 imports torch, so that a command can say at once that a base is missing.
@@ -14,8 +14,10 @@ from pathlib import Path
 
 from model.digest import INDEX, SUFFIXES, UNUSED, folder_digest, pipeline_files
 from model.fitness import check_base
+from model.names import quoted
 from privacy.errors import ModelError
 from privacy.manifest import Base
+from privacy.visible import marked
 
 SHIPPED = "tiny"  # the `source` that names the weights which come with craftsfl
 
@@ -64,21 +66,28 @@ def shipped_base() -> Path | None:
 
 
 def find_base(base: Base, *, root: Path | None = None, verify: bool = True) -> Path:
-    """Folder of the base that a study pins: from the cache, a local folder, or the hub.
+    """Folder of the base that a study pins: from the cache or a local folder, never from the hub.
 
-    A relative `base.source` starts from `root` (the folder of study.toml) or the working folder.
+    The study's author chose its name, and whoever asks a hub for it is seen there. A relative
+    `base.source` starts from `root` (the folder of study.toml) or the working folder.
     With `verify` every file is hashed; only a caller that did so before may skip it.
     Raises `ModelError` where no such base is to be had, or where its digest is another.
     """
     cached = _cached(base.digest)
-    folder = cached if cached.is_dir() else locate_base(base.source, root=root)
+    folder = cached if _is_there(cached) else _local_folder(base.source, root)
+    if folder is None:
+        raise ModelError(
+            f"The base {base.digest} ({marked(base.source)}) is not on this machine.",
+            "Nothing is fetched unasked. Get it once, as the user who needs it: "
+            f"craftsfl model install {quoted(base.source)}",
+        )
     if verify:
         _check_digest(folder, base.digest, in_cache=folder == cached)
     return folder
 
 
 def locate_base(source: str, *, root: Path | None = None) -> Path:
-    """Folder of a base that nothing pins yet: "tiny", a local folder, or a name on the hub.
+    """Folder of a base that a person names: "tiny", a local folder, or a name on the hub.
 
     Raises `ModelError` where no such base is to be had.
     """
@@ -87,6 +96,16 @@ def locate_base(source: str, *, root: Path | None = None) -> Path:
 
 def _cached(digest: str) -> Path:
     return base_cache() / digest.removeprefix("sha256:")
+
+
+def _is_there(cached: Path) -> bool:
+    try:
+        return cached.is_dir()
+    except PermissionError:
+        raise ModelError(
+            f"This user may not open the model cache {cached.parent}.",
+            "Set CRAFTSFL_CACHE to a folder of this user, or unset it.",
+        ) from None
 
 
 def _copy_files(folder: Path, target: Path) -> None:
@@ -123,8 +142,7 @@ def _from_hub(source: str) -> Path:
         message = f"The base {source!r} is no folder here and cannot be fetched from the hub."
     raise ModelError(
         message,
-        "Copy the pipeline's folder to this machine and name it as base.source in study.toml, "
-        "or install it in the model cache of a machine that is online and copy the cache.",
+        "Copy the pipeline's folder to this machine: craftsfl model install FOLDER",
     )
 
 

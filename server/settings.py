@@ -11,6 +11,8 @@ from pydantic import Field
 from privacy.config import Strict, load_toml
 from privacy.manifest import Positive
 
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
 
 class TrackingSettings(Strict):
     """`[tracking]`: MLflow, a view of the rounds for people; never evidence."""
@@ -29,6 +31,7 @@ class SuperLinkSettings(Strict):
     certificate: Path
     key: Path
     secret: Path  # what the SuperExec proves itself with
+    environment: tuple[VariableName, ...] = ()  # what else of the environment its processes get
 
 
 class ConsortiumSettings(Strict):

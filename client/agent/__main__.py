@@ -1,10 +1,15 @@
-"""The site agent's process: `python -m client.agent --site site.toml`.
+"""The site agent's process: `python -P -m client.agent --site site.toml`.
 
 Exit status: 0 after SIGTERM or SIGINT, 1 where a person has to change something (the text on
 standard error says what), 3 after an unexpected error.
 """
 
 from __future__ import annotations
+
+if __name__ == "__main__":  # before an import starts threads or looks at the environment
+    from client.agent.isolation import isolate
+
+    isolate()
 
 import argparse
 import logging
@@ -19,13 +24,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from client.agent.apart import ONE_USER, ONE_USER_HELP, check_alone, check_apart
 from client.agent.boundary import Failure, configure_logs, contained
+from client.agent.isolation import confinement
 from client.agent.masking import masking_of
 from client.agent.own_ledger import note_in_register, open_ledger
 from client.agent.progress import ENCODING, LOADING, READY, ProgressEvent, ProgressSource
 from client.agent.service import serve
 from client.agent.site_agent import SiteAgent
 from client.agent.startup import (
+    Site,
     TrainerFactory,
     check_other_studies,
     load,
@@ -74,16 +82,20 @@ class Gate:
         return refuse(data, Reason.NOT_READY) if agent is None else agent.handle(data)
 
 
-def run_agent(site_toml: Path, *, trainer: TrainerFactory = load_trainer) -> int:
+def run_agent(
+    site_toml: Path, *, trainer: TrainerFactory = load_trainer, one_user: bool = False
+) -> int:
     """Serve the site of `site_toml` until SIGTERM or SIGINT; returns the exit status.
 
-    `trainer` makes the resident trainer from settings and data. Ends the process itself where a
-    physical batch takes longer than the time to stop: nothing of it can leave any more.
+    `one_user`: the SuperNode may run as this very user, and nothing then keeps the coordinator's
+    code from data and keys. `trainer` makes the resident trainer from settings and data. Ends
+    the process itself where a physical batch takes longer than the time to stop: nothing of it
+    can leave any more.
     """
     configure_logs()
     try:
         with _interrupted_by_signals() as told:
-            status = contained(lambda: _serve_or_explain(site_toml, trainer, told))
+            status = contained(lambda: _serve_or_explain(site_toml, trainer, told, one_user))
     except KeyboardInterrupt:
         status = 0
     if isinstance(status, Failure):
@@ -110,17 +122,19 @@ def _before_rounds(phase: str, done: int = 0, total: int = 0) -> ProgressEvent:
     return ProgressEvent(0, 0, 0, phase, done, total)
 
 
-def _serve_or_explain(site_toml: Path, trainer: TrainerFactory, told: _Told) -> int:
+def _serve_or_explain(site_toml: Path, trainer: TrainerFactory, told: _Told, one_user: bool) -> int:
     try:
-        _serve(site_toml, trainer, told)
+        site = load(site_toml)
+        check_alone(confinement(), site.rules.policy)
+        check_apart(site.settings, one_user=one_user)
+        _serve(site, trainer, told)
     except CraftsflError as error:
         sys.stderr.write(f"{error.message}\n{error.hint}\n")
         return 1
     return 0
 
 
-def _serve(site_toml: Path, trainer: TrainerFactory, told: _Told) -> None:
-    site = load(site_toml)
+def _serve(site: Site, trainer: TrainerFactory, told: _Told) -> None:
     own, policy = site.settings.agent, site.rules.policy
     with ExitStack() as stack:
         state = stack.enter_context(state_folder(own.state))
@@ -205,7 +219,9 @@ def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m client.agent", description="The site agent.")
     parser.add_argument("--site", type=Path, required=True, help="the site's settings, site.toml")
-    return run_agent(parser.parse_args().site)
+    parser.add_argument(ONE_USER, action="store_true", dest="one_user", help=ONE_USER_HELP)
+    asked = parser.parse_args()
+    return run_agent(asked.site, one_user=asked.one_user)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,8 @@ def reference_of(study: Study, pipeline: Pipeline, root: Path | None = None) -> 
 
     def load() -> ImageEncoder:
         source = _source(asked.encoder, root)
-        return load_encoder(source, pipeline.device, digest=asked.encoder.digest)
+        # Offline: the study's author chose the name.
+        return load_encoder(source, pipeline.device, digest=asked.encoder.digest, online=False)
 
     return Reference(asked.encoder.digest, side, load)
 

@@ -11,6 +11,7 @@ import typer
 
 from craftsfl.cli import persons
 
+ONE_USER = "--one-user-no-airlock"
 app = typer.Typer(help="A hospital: run its site agent and SuperNode.", no_args_is_help=True)
 
 
@@ -72,18 +73,27 @@ def serve(
     only: Annotated[
         Part | None, typer.Option(help="Run one of the two processes (two users, two containers).")
     ] = None,
+    one_user: Annotated[
+        bool,
+        typer.Option(
+            ONE_USER,
+            help="Both as this user: the coordinator's code can then read data and keys. For "
+            "synthetic or public data only.",
+        ),
+    ] = False,
 ) -> None:
     """Serve this hospital: the agent with data and keys, the SuperNode with the network.
 
-    The agent opens no network connection; the SuperNode sees no data. Both end on Ctrl-C.
+    As two users: started by root, who gives them to the parts as site.toml says, or one part each
+    with --only. The agent has no network; the SuperNode sees no data. Both end on Ctrl-C.
     """
     if only is Part.AGENT:
-        from client.agent.__main__ import run_agent
+        from craftsfl.agent_command import serve_agent
 
-        raise typer.Exit(run_agent(settings))
+        serve_agent(settings, one_user=one_user)
     from craftsfl.serving import serve_site
 
-    serve_site(settings, supernode_only=only is Part.SUPERNODE)
+    serve_site(settings, supernode_only=only is Part.SUPERNODE, one_user=one_user)
 
 
 _Patient = Annotated[

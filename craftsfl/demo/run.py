@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING
 import psutil
 from rich.console import Console
 
+from client.settings import load_site
+from craftsfl.agent_command import agent_command
 from craftsfl.agent_watch import AgentWatch
 from craftsfl.demo.hospitals import real_members, synthetic_members
 from craftsfl.demo.report import Outcome, show, site_results, write_summary
 from craftsfl.demo.tiles import TileMaker
 from craftsfl.demo.workspace import LOGS, DemoOptions, Hospital, Workspace, check_ours, clear, write
+from craftsfl.environment import keep_files_private
 from craftsfl.flower.commands import SuperLink, SuperNode
 from craftsfl.operator import register_site, start_run, superlink_of
 from craftsfl.processes import (
@@ -31,7 +34,6 @@ from craftsfl.processes import (
     wait_until,
 )
 from craftsfl.run_display import RunDisplay
-from craftsfl.serving import agent_command
 from craftsfl.timeline import RoundTiming
 from model.cache import install_base, shipped_base
 from model.origin import origin_of
@@ -41,6 +43,11 @@ from server.settings import load_consortium
 if TYPE_CHECKING:
     from craftsfl.demo.learning import Comparison
 
+NO_AIRLOCK = (
+    "ONE USER, NO AIRLOCK: in this demo, agents and SuperNodes of all hospitals run as you, so "
+    "nothing keeps the coordinator's code from the tiles and the keys. A hospital runs them as two "
+    "users: docs/hospital.md."
+)
 SUPERLINK_SECONDS = 60.0
 READY_SECONDS = 90.0
 POLL_SECONDS = 0.25
@@ -70,6 +77,8 @@ def run_demo(options: DemoOptions) -> Outcome:
     """
     stopwatch = Stopwatch()
     console = Console()
+    keep_files_private()
+    console.print(f"[bold yellow]{NO_AIRLOCK}[/]", highlight=False)
     with ended_by_signals(), contextlib.ExitStack() as stack:
         with stopwatch.phase("prepare"):
             workspace, maker = _prepare(options, stack)
@@ -173,7 +182,9 @@ def _serve(
     threads = max(1, (os.cpu_count() or 1) // len(workspace.hospitals))
     for hospital in workspace.hospitals:
         log = workspace.logs / f"{hospital.name}-agent.log"
-        supervisor.start(agent_command(hospital.settings, hospital.name, log, threads=threads))
+        site = load_site(hospital.settings)
+        agent = agent_command(hospital.settings, site, log, one_user=True, threads=threads)
+        supervisor.start(agent)
     wait_until(
         lambda: port_open(link.host, link.port),
         what="The SuperLink",

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from craftsfl.flower.commands import environment
+from craftsfl.environment import environment
 from craftsfl.processes import Command, Supervisor
 from privacy.errors import DeploymentError
 
@@ -86,7 +86,7 @@ class TileMaker:
             self._supervisor.start(
                 Command(
                     f"{name} tiles",
-                    (sys.executable, "-m", "craftsfl.demo.tiles", str(folder), name),
+                    (sys.executable, "-P", "-m", "craftsfl.demo.tiles", str(folder), name),
                     env,
                     logs / f"{name}-tiles.log",
                 )

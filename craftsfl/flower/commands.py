@@ -8,19 +8,18 @@ and telemetry would call home at every start; dependencies of a bundle must neve
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from craftsfl.accounts import Account
+from craftsfl.environment import CERTIFICATES, MODELS, environment
 from craftsfl.flower.credentials import ServerCredentials
 from craftsfl.processes import Command
 from privacy.errors import DeploymentError
 
 LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
-TASK_POLL_SECONDS = "0.2"
 PROFILE = "consortium"
 
 
@@ -35,21 +34,6 @@ def tool(name: str) -> str:
     return str(path)
 
 
-def environment(home: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment, with Flower silent, offline and at home in `home`."""
-    return {
-        **os.environ,
-        "FLWR_HOME": str(home),
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": TASK_POLL_SECONDS,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-        "PYTHONUNBUFFERED": "1",
-        **(extra or {}),
-    }
-
-
 @dataclass(frozen=True)
 class SuperLink:
     """Where the coordinator listens and keeps its state."""
@@ -59,6 +43,7 @@ class SuperLink:
     folder: Path  # database, Flower's home
     credentials: ServerCredentials
     secret: Path
+    variables: tuple[str, ...] = ()  # what else of the environment the ServerApp gets
 
     @property
     def address(self) -> str:
@@ -85,7 +70,7 @@ class SuperLink:
             *("--database", str(self.folder / "superlink.db")),
             "--disable-runtime-dependency-installation",
         )
-        return Command("superlink", argv, environment(self.home), log)
+        return Command("superlink", argv, self._environment(), log)
 
     def superexec(self, log: Path) -> Command:
         """The SuperExec that starts the ServerApp's process for each run."""
@@ -95,7 +80,10 @@ class SuperLink:
             *("--root-certificates", str(self.credentials.authority)),
             *("--superexec-auth-secret-file", str(self.secret)),
         )
-        return Command("superexec", argv, environment(self.home), log)
+        return Command("superexec", argv, self._environment(), log)
+
+    def _environment(self) -> dict[str, str]:
+        return environment(self.home, allowed=(*MODELS, *CERTIFICATES, *self.variables))
 
     def write_profile(self) -> None:
         """Tell the `flwr` command where this SuperLink is."""
@@ -124,6 +112,8 @@ class SuperNode:
     agent_socket: Path
     home: Path
     port: int  # of its local Runtime API, on loopback
+    variables: tuple[str, ...] = ()  # what else of the environment the coordinator's code may read
+    account: Account | None = None  # as whom root starts it
 
     def command(self, log: Path) -> Command:
         """The SuperNode, which starts one thin ClientApp process for each message."""
@@ -135,7 +125,10 @@ class SuperNode:
             *("--host", "127.0.0.1", "--port", str(self.port)),
             *("--node-config", f"agent-socket={json.dumps(str(self.agent_socket))}"),
         )
-        return Command(f"{self.name} supernode", argv, environment(self.home), log)
+        own = self.account.variables if self.account else {}
+        env = environment(self.home, own, allowed=(*CERTIFICATES, *self.variables))
+        user = self.account.name if self.account else None
+        return Command(f"{self.name} supernode", argv, env, log, user)
 
 
 def flwr(home: Path, *arguments: str, timeout: float = 60.0) -> dict[str, object]:
@@ -143,7 +136,7 @@ def flwr(home: Path, *arguments: str, timeout: float = 60.0) -> dict[str, object
     try:
         done = subprocess.run(
             [tool("flwr"), *arguments, "--format", "json"],
-            env=environment(home),
+            env=environment(home, allowed=CERTIFICATES),
             capture_output=True,
             text=True,
             timeout=timeout,

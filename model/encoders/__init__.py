@@ -22,19 +22,24 @@ __all__ = [
 
 
 def load_encoder(
-    source: str, device: torch.device | str = "cpu", *, digest: str | None = None
+    source: str,
+    device: torch.device | str = "cpu",
+    *,
+    digest: str | None = None,
+    online: bool = True,
 ) -> ImageEncoder:
     """The frozen encoder `source`: "tiny", "tiny-evaluator", a local folder or a hub id.
 
-    With `digest` its files must hash to it. Raises `ModelError` where there is no such encoder,
-    where its digest is another, and where its kind is unknown.
+    `online`: whether the hub may be asked for it. With `digest` its files must hash to it. Raises
+    `ModelError` where there is no such encoder, where its digest is another, and where its kind is
+    unknown.
     """
     import torch
 
     from model.encoders.image_text import IMAGE_TEXT_KINDS, ClipEncoder
     from model.encoders.vision import CNN_KINDS, VIT_KINDS, CnnEncoder, VitEncoder
 
-    files = _checked(source, digest)
+    files = _checked(source, digest, online)
     place = torch.device(device)
     if files.kind in IMAGE_TEXT_KINDS:
         return ClipEncoder(files, place)
@@ -66,8 +71,8 @@ def load_image_text_encoder(
     return encoder
 
 
-def _checked(source: str, digest: str | None) -> EncoderFiles:
-    files = find_encoder(source)
+def _checked(source: str, digest: str | None, online: bool) -> EncoderFiles:
+    files = find_encoder(source, online=online)
     if digest is not None and (found := files.digest()) != digest:
         raise ModelError(
             f"The encoder {source!r} is {found}; {digest} was asked for.",

@@ -10,7 +10,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from model.names import quoted
 from privacy.errors import ModelError
+from privacy.visible import marked
 
 # The `source`s that name what comes with craftsfl, and their folders under weights/.
 SHIPPED = MappingProxyType({"tiny": "tiny-encoder", "tiny-evaluator": "tiny-evaluator"})
@@ -57,14 +59,15 @@ class EncoderFiles:
         return "sha256:" + hashlib.sha256(_TAG + text.encode("ascii")).hexdigest()
 
 
-def find_encoder(source: str) -> EncoderFiles:
+def find_encoder(source: str, *, online: bool = True) -> EncoderFiles:
     """The files of "tiny", "tiny-evaluator", a local folder or a model on the hub.
 
-    What is on this machine is preferred to the network. Raises `ModelError` where there is no such
+    What is on this machine is preferred to the network, which is not asked unless `online`: not
+    for a name that somebody else chose. Raises `ModelError` where there is no such
     encoder, where it has no safetensors weights (pickled ones are programs and never opened), and
     where weights would be loaded that its digest does not cover.
     """
-    folder = _locate(source)
+    folder = _locate(source, online)
     if not any(folder.glob("model*.safetensors")):
         raise ModelError(
             f"The encoder {source!r} has no safetensors weights.",
@@ -109,7 +112,7 @@ def _check_pinned(source: str, folder: Path) -> None:
         )
 
 
-def _locate(source: str) -> Path:
+def _locate(source: str, online: bool) -> Path:
     if source in SHIPPED:
         shipped = shipped_encoder(source)
         if shipped is None:
@@ -119,11 +122,11 @@ def _locate(source: str) -> Path:
             )
         return shipped
     folder = Path(source).expanduser()
-    return folder if folder.is_dir() else _from_hub(source)
+    return folder if folder.is_dir() else _from_hub(source, online)
 
 
-def _from_hub(source: str) -> Path:
-    """The snapshot in the hub's own cache; downloaded only where there is none."""
+def _from_hub(source: str, online: bool) -> Path:
+    """The snapshot in the hub's own cache; downloaded where there is none, and only if `online`."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -132,12 +135,24 @@ def _from_hub(source: str) -> Path:
         try:
             return Path(snapshot_download(source, allow_patterns=patterns, local_files_only=True))
         except LocalEntryNotFoundError:
+            if not online:
+                raise _not_here(source) from None
             return Path(snapshot_download(source, allow_patterns=patterns))
     except HFValidationError:
+        if not online:
+            raise _not_here(source) from None
         message = f"The encoder {source!r} is neither a folder here nor the name of one on the hub."
     except OSError:  # the root of the hub's errors: offline, unknown name, no permission
         message = f"The encoder {source!r} is no folder here and cannot be fetched from the hub."
     raise ModelError(message, _HINT)
+
+
+def _not_here(source: str) -> ModelError:
+    return ModelError(
+        f"The encoder {marked(source)} is not on this machine.",
+        "Nothing is fetched unasked. Get it once, as the user who needs it: "
+        f"craftsfl model install --encoder {quoted(source)}",
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

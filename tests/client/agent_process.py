@@ -1,10 +1,17 @@
 """An agent process with a fake trainer: `python -m tests.client.agent_process --site site.toml`.
 
+With `--one-user-no-airlock` behind it for tests that speak to it as its own user.
+
 Loading waits while the file HOLD-LOADING is in the state folder, training while HOLD-TRAINING is;
 STUCK makes training ignore that it should stop. No update is late, however slow the machine is.
 """
 
 from __future__ import annotations
+
+if __name__ == "__main__":
+    from client.agent.isolation import isolate
+
+    isolate()
 
 import functools
 import logging
@@ -13,6 +20,7 @@ import time
 from pathlib import Path
 
 import client.agent.__main__ as agent_main
+from client.agent.apart import ONE_USER
 from client.agent.site_agent import SiteAgent
 from client.agent.startup import OnProgress, Site
 from client.agent.state import StateFolder
@@ -46,4 +54,5 @@ def make_trainer(
 if __name__ == "__main__":
     agent_main.PATIENCE_SECONDS = 1.0
     agent_main.SiteAgent = functools.partial(SiteAgent, clock=PausingClock())  # type: ignore[misc,assignment]
-    sys.exit(agent_main.run_agent(Path(sys.argv[2]), trainer=make_trainer))
+    one_user = ONE_USER in sys.argv[3:]
+    sys.exit(agent_main.run_agent(Path(sys.argv[2]), trainer=make_trainer, one_user=one_user))

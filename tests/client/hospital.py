@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from client.agent.apart import ONE_USER
 from client.app import forward
 from privacy.manifest import Study
 from privacy.wire.bodies import Body
@@ -78,12 +79,13 @@ class Hospital:
         self.state = folder / "state"
         self.state.mkdir()
         self.arguments = ["-m", module]
+        self.become: Callable[[list[str]], list[str]] = list  # another user
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        argv = [sys.executable, *self.arguments, "--site", str(self.site)]
+        argv = [sys.executable, *self.arguments, "--site", str(self.site), ONE_USER]
         with (self.folder / "agent.log").open("wb") as log:
-            self.process = subprocess.Popen(argv, cwd=ROOT, stdout=log, stderr=log)
+            self.process = subprocess.Popen(self.become(argv), cwd=ROOT, stdout=log, stderr=log)
 
     def terminate(self) -> int:
         assert self.process is not None

@@ -14,6 +14,7 @@ import pytest
 
 import client.agent.__main__ as agent_main
 from client.agent.__main__ import run_agent
+from client.agent.isolation import Confinement, Network
 from client.agent.state import state_folder
 from privacy.errors import PolicyError
 from privacy.ledger import State, read_ledger
@@ -120,6 +121,13 @@ def test_heavy_libraries_are_loaded_after_the_settings() -> None:
     assert done.stdout.decode().strip() == "[]"
 
 
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if this process were the agent's, which has no network and its own logs."""
+    alone = Confinement(Network.NAMESPACE, undumpable=True)
+    monkeypatch.setattr(agent_main, "confinement", lambda: alone)
+    monkeypatch.setattr(agent_main, "configure_logs", lambda: None)
+
+
 def replace(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
@@ -196,11 +204,11 @@ def test_mistakes_are_told_in_words(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(agent_main, "configure_logs", lambda: None)
+    in_this_process(monkeypatch)
     site = write_hospital(tmp_path, study=masked_study())
     make, words = MISTAKES[mistake]
     make(tmp_path)
-    assert run_agent(site, trainer=make_trainer) == 1
+    assert run_agent(site, trainer=make_trainer, one_user=True) == 1
     told = capsys.readouterr().err
     assert words in told
     assert "Traceback" not in told
@@ -218,34 +226,35 @@ def test_another_cohort_than_declared_is_served_and_warned_of(hospital: Hospital
 def test_a_second_agent_on_the_same_state_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent_main, "configure_logs", lambda: None)
+    in_this_process(monkeypatch)
     site = write_hospital(tmp_path, study=masked_study())
     with state_folder(tmp_path / "state"):
-        assert run_agent(site, trainer=make_trainer) == 1
+        assert run_agent(site, trainer=make_trainer, one_user=True) == 1
     assert "Another agent uses the state folder" in capsys.readouterr().err
 
 
 def test_a_socket_in_use_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent_main, "configure_logs", lambda: None)
+    in_this_process(monkeypatch)
     site = write_hospital(tmp_path, study=masked_study())
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(tmp_path / "a.sock"))
         other.listen()
-        assert run_agent(site, trainer=make_trainer) == 1
+        assert run_agent(site, trainer=make_trainer, one_user=True) == 1
     assert "Another agent listens" in capsys.readouterr().err
 
 
 def test_an_unexpected_error_is_told_without_its_text(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent_main, "configure_logs", lambda: None)
+    in_this_process(monkeypatch)
 
     def broken(*_: object) -> None:
         raise KeyError("canary caption 1")
 
-    assert run_agent(write_hospital(tmp_path, study=masked_study()), trainer=broken) == 3  # type: ignore[arg-type]
+    site = write_hospital(tmp_path, study=masked_study())
+    assert run_agent(site, trainer=broken, one_user=True) == 3  # type: ignore[arg-type]
     assert "KeyError at test_agent_process.py" in caplog.text
     assert "canary" not in caplog.text
 

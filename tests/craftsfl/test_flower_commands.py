@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from client.settings import load_site
+from craftsfl.agent_command import agent_command
 from craftsfl.flower.commands import SuperLink, SuperNode, flwr, tool
 from craftsfl.flower.credentials import make_authority, make_secret
-from craftsfl.serving import agent_command
 from privacy.errors import DeploymentError
+from tests.client.hospital import write_hospital
 
 
 def link(tmp_path: Path, host: str = "127.0.0.1") -> SuperLink:
@@ -55,7 +57,8 @@ def test_a_supernode_knows_the_socket_and_no_data(tmp_path: Path) -> None:
 
 
 def test_an_agent_gets_no_home_of_flowers(tmp_path: Path) -> None:
-    command = agent_command(tmp_path / "site.toml", "north", tmp_path / "log", threads=1)
+    site = load_site(write_hospital(tmp_path))
+    command = agent_command(tmp_path / "site.toml", site, tmp_path / "log", threads=1)
     assert command.env["FLWR_HOME"] == "/nonexistent"
     assert command.env["OMP_NUM_THREADS"] == "1"
     assert command.argv[0] == sys.executable

@@ -76,7 +76,9 @@ class Demo:
             if process.pid in (os.getpid(), self.process.pid):
                 continue
             with contextlib.suppress(psutil.Error):
-                words = [*process.cmdline(), process.environ().get("FLWR_HOME", "")]
+                words = process.cmdline()
+                with contextlib.suppress(psutil.AccessDenied):  # an agent shows it to nobody
+                    words.append(process.environ().get("FLWR_HOME", ""))
                 if process.status() != psutil.STATUS_ZOMBIE and any(
                     mark in word for mark in marks for word in words
                 ):

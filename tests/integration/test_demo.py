@@ -12,6 +12,7 @@ import pytest
 
 from craftsfl.processes import port_open
 from tests.canaries import Search, plant
+from tests.craftsfl.test_private_files import shared
 from tests.integration.consortium import (
     REAL_SITES,
     ROOT,
@@ -49,6 +50,8 @@ def test_three_hospitals_with_real_tiles(tmp_path: Path) -> None:
         assert running.family() == []
         assert not port_open("127.0.0.1", running.port())
         assert "No learning expected" in running.text
+        assert "ONE USER, NO AIRLOCK" in running.text
+    assert shared(folder) == {}
 
     summary = json.loads((folder / "summary.json").read_text())
     assert [site["name"] for site in summary["sites"]] == ["site-1", "site-2", "site-3"]

@@ -22,7 +22,8 @@ import numpy as np
 import pytest
 import tomli_w
 
-from craftsfl.flower.commands import SuperNode, environment
+from craftsfl.environment import environment
+from craftsfl.flower.commands import SuperNode
 from craftsfl.flower.credentials import make_authority, make_secret, make_supernode_key
 from craftsfl.operator import register_site, start_run, superlink_of
 from craftsfl.processes import Command, Running, Supervisor, claim_port, port_open, wait_until

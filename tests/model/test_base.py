@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from typer.testing import CliRunner
 
+from craftsfl.cli import app
 from model.base import image_size, load_base, save_base
 from model.cache import base_cache, find_base, install_base, shipped_base
 from model.digest import folder_digest, pipeline_files
 from privacy.errors import ModelError
 from privacy.manifest import Base
+from tests.users import AGENT, attempt, needs_users
 
 
 @pytest.fixture
@@ -109,10 +112,44 @@ def test_a_wrong_digest_is_refused_with_both_digests(tiny_base: Path) -> None:
     assert "study.toml" in caught.value.hint
 
 
-@pytest.mark.parametrize("source", ["somebody/some-model", "no/such/folder/at-all"])
-def test_a_source_that_is_not_to_be_had_offline_is_a_clear_error(source: str) -> None:
-    with pytest.raises(ModelError, match=r"study\.toml"):
+@pytest.mark.parametrize(
+    "source, command",
+    [
+        ("somebody/some-model", "craftsfl model install somebody/some-model"),
+        ("no/such/folder/at-all", "craftsfl model install no/such/folder/at-all"),
+        ("x; rm -rf ~", "craftsfl model install 'x; rm -rf ~'"),
+        ("a\x1b[2Jb\u202ec", "craftsfl model install 'a\\x1b[2Jb\\u202ec'"),
+    ],
+)
+def test_a_base_that_a_study_names_is_never_asked_of_a_hub(
+    source: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: object, **__: object) -> None:
+        pytest.fail("the hub was asked")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", asked)
+    with pytest.raises(ModelError, match="is not on this machine") as caught:
         find_base(Base(digest="sha256:" + "0" * 64, source=source))
+    assert caught.value.hint.endswith(f": {command}")
+    assert str(caught.value).isprintable()
+
+
+@needs_users
+def test_a_cache_of_another_user_is_told_in_words(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    base = Base(digest="sha256:" + "0" * 64, source="tiny")
+    refused = attempt(AGENT, lambda: find_base(base))
+    assert isinstance(refused, ModelError)
+    assert "may not open the model cache" in refused.message
+
+
+def test_a_person_installs_what_the_hub_has(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tiny_base))
+    shown = CliRunner().invoke(app, ["model", "install", "somebody/some-model"])
+    assert shown.output.strip() == folder_digest(tiny_base)
+    assert find_base(Base(digest=shown.output.strip(), source="somebody/some-model")).is_dir()
 
 
 def test_a_full_disk_is_a_clear_error(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:

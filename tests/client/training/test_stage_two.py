@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
 from transformers import ViTConfig, ViTModel
 
@@ -80,6 +81,21 @@ def test_references_are_those_of_the_clean_images(
     image = read_image(site.tiles[2].path, 64)[None]
     wanted = reference_correlations(load_encoder(str(encoder)), image, 8)
     torch.testing.assert_close(tiles.reference[2:3], wanted, atol=1e-3, rtol=0)
+
+
+def test_an_encoder_of_the_hub_is_not_fetched_by_the_agent(
+    tiny_pipeline: Any, site: SiteData, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: object, local_files_only: bool = False, **__: object) -> str:
+        if not local_files_only:
+            pytest.fail("the hub was asked")
+        raise LocalEntryNotFoundError("no snapshot")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", asked)
+    values = study.model_dump(mode="json")
+    values["stage_two"]["correlation"]["encoder"]["source"] = "someone/encoder"
+    with pytest.raises(ModelError, match="craftsfl model install --encoder someone/encoder"):
+        encode(tiny_pipeline, site, check(values, Study, where="test"))
 
 
 def test_rows_carry_the_reference_of_their_tile(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -237,6 +238,22 @@ def test_what_is_on_this_machine_is_preferred_to_the_network(
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     assert find_encoder("someone/encoder").kind == "vit" and asked == [True]
+
+
+@pytest.mark.parametrize("source", ["someone/encoder", "not a name!"])
+def test_an_encoder_that_a_study_names_is_looked_for_on_this_machine_only(
+    source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        pytest.fail("a connection was tried")
+
+    monkeypatch.setattr(socket, "getaddrinfo", never)
+    monkeypatch.setattr(socket.socket, "connect", never)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with pytest.raises(ModelError, match="is not on this machine") as caught:
+        load_encoder(source, online=False)
+    assert "craftsfl model install --encoder" in caught.value.hint
 
 
 def test_shipped_encoders_are_found_installed_too(

@@ -1,0 +1,165 @@
+"""The Linux calls that keep a process to itself and that Python has no names for.
+
+Each raises `OSError` where the kernel refuses, and on systems that have no such call. The filter
+is a classic BPF program of a dozen instructions (seccomp(2)), written out here instead of a
+dependency on libseccomp, which is no Python package but a library of the system.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import platform
+import socket
+import struct
+import sys
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
+
+_PR_GET_DUMPABLE, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 3, 4, 24, 38
+_CAPABILITY_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3: two words of 32 bits a set
+_SIOCSIFFLAGS, _IFF_UP, _IFF_RUNNING = 0x8914, 0x1, 0x40
+
+_SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC = 1, 1
+_LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
+_ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
+_NUMBER_AT, _ARCHITECTURE_AT, _FIRST_ARGUMENT_AT = 0, 4, 16  # in struct seccomp_data
+_X32 = 0x40000000  # of a call number: the third ABI of x86-64
+_IO_URING_SETUP = 425  # makes sockets without the system call of that name
+# machine: AUDIT_ARCH, number of socket(2), number of seccomp(2)
+_MACHINES = {"x86_64": (0xC000003E, 41, 317), "aarch64": (0xC00000B7, 198, 277)}
+
+
+class _Filter(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("program", ctypes.c_char_p))
+
+
+def set_dumpable(dumpable: bool) -> None:
+    """Whether others of this user may trace this process, read its memory, get its core file.
+
+    Undone by execve: a program that is started has to ask for it again.
+    """
+    _prctl(_PR_SET_DUMPABLE, int(dumpable))
+
+
+def is_dumpable() -> bool:
+    """What `set_dumpable` set; True where the system knows no such thing."""
+    try:
+        return _prctl(_PR_GET_DUMPABLE) != 0
+    except OSError:
+        return True
+
+
+def forbid_new_privileges() -> None:
+    """From now on no program that is started gains rights by its set-user-id bit."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def leave_network(*, as_root: bool) -> None:
+    """Move this process, of one thread, into a network namespace with nothing but `lo`, up.
+
+    Without `as_root` by a user namespace in which user and group keep their numbers. The
+    supplementary groups still count for files and devices: nothing calls setgroups.
+    """
+    user, group = os.geteuid(), os.getegid()
+    _check(_libc().unshare(CLONE_NEWNET if as_root else CLONE_NEWUSER | CLONE_NEWNET))
+    if not as_root:
+        set_dumpable(True)  # else /proc/self belongs to root
+        Path("/proc/self/setgroups").write_bytes(b"deny")
+        Path("/proc/self/uid_map").write_bytes(b"%d %d 1" % (user, user))
+        Path("/proc/self/gid_map").write_bytes(b"%d %d 1" % (group, group))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        flags = struct.pack("16sh14x", b"lo", _IFF_UP | _IFF_RUNNING)
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, flags)
+
+
+def keep_capabilities(kept: Collection[int]) -> None:
+    """Give up every capability but those of the numbers `kept`, also for what is started."""
+    last = int(Path("/proc/sys/kernel/cap_last_cap").read_bytes())
+    held = _capabilities()
+    for number in range(last + 1):
+        if number not in kept and held >> 8 & 1:  # CAP_SETPCAP, which dropping asks for
+            _prctl(_PR_CAPBSET_DROP, number)
+    left = held & sum(1 << number for number in kept)
+    low, high = left & 0xFFFFFFFF, left >> 32
+    header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
+    _check(_libc().capset(header, struct.pack("=6I", low, low, 0, high, high, 0)))
+
+
+def has_capability(number: int) -> bool:
+    """Whether this process holds the capability in force."""
+    return bool(_capabilities() >> number & 1)
+
+
+def allow_socket_families(families: Sequence[int]) -> None:
+    """Refuse, in all threads and for ever, sockets of any other family, and io_uring.
+
+    A refused one fails with EAFNOSUPPORT. Asks for `forbid_new_privileges` before.
+    """
+    if sys.platform != "linux" or platform.machine() not in _MACHINES:
+        raise OSError(errno.ENOSYS, "no system call filter for this machine")
+    architecture, socket_call, seccomp_call = _MACHINES[platform.machine()]
+    program = b"".join(
+        struct.pack("=HBBI", *step) for step in _program(architecture, socket_call, families)
+    )
+    asked = _Filter(len(program) // 8, program)
+    _check(
+        _libc().syscall(
+            ctypes.c_long(seccomp_call),
+            ctypes.c_long(_SECCOMP_SET_MODE_FILTER),
+            ctypes.c_long(_SECCOMP_FILTER_FLAG_TSYNC),
+            ctypes.byref(asked),
+        )
+    )
+
+
+def _program(
+    architecture: int, socket_call: int, families: Sequence[int]
+) -> list[tuple[int, int, int, int]]:
+    """The filter's steps: (code, steps to skip if true, if false, operand)."""
+    first = 7  # the step at which the families begin
+    other = first + len(families)  # the three returns: another family, allowed, unknown call
+    allow, unknown = other + 1, other + 2
+    return [
+        (_LOAD, 0, 0, _ARCHITECTURE_AT),
+        (_JUMP_EQUAL, 0, unknown - 2, architecture),
+        (_LOAD, 0, 0, _NUMBER_AT),
+        (_JUMP_AT_LEAST, unknown - 4, 0, _X32),
+        (_JUMP_EQUAL, unknown - 5, 0, _IO_URING_SETUP),
+        (_JUMP_EQUAL, 0, allow - 6, socket_call),
+        (_LOAD, 0, 0, _FIRST_ARGUMENT_AT),
+        *((_JUMP_EQUAL, allow - place - 1, 0, f) for place, f in enumerate(families, first)),
+        (_RETURN, 0, 0, _ERRNO | errno.EAFNOSUPPORT),
+        (_RETURN, 0, 0, _ALLOW),
+        (_RETURN, 0, 0, _ERRNO | errno.ENOSYS),
+    ]
+
+
+def _capabilities() -> int:
+    """The effective set as a number, bit i for capability i."""
+    for line in Path("/proc/self/status").read_bytes().splitlines():
+        if line.startswith(b"CapEff:"):
+            return int(line.split()[1], 16)
+    raise OSError(errno.ENOSYS, "no capabilities")
+
+
+def _prctl(option: int, value: int = 0) -> int:
+    arguments = [ctypes.c_ulong(number) for number in (value, 0, 0, 0)]
+    return _check(_libc().prctl(option, *arguments))
+
+
+def _libc() -> ctypes.CDLL:
+    if sys.platform != "linux":
+        raise OSError(errno.ENOSYS, "no Linux")
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result

@@ -1,0 +1,105 @@
+"""Running things as other users of this machine: what only root can arrange.
+
+The users have numbers and no names, homes or groups. Where the interpreter lies below a folder
+that only root may enter, a private mount namespace shows it to them; nothing of the machine is
+changed.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+AGENT, SUPERNODE = 61001, 61002  # uid and gid
+# $1: the closed folder, $2: the folder in it that is to be seen, then uid, gid and the command.
+_SHOW = """
+set -e
+top=$1 seen=$2; shift 2; umask 022
+mount --make-rprivate /
+stage=$(mktemp -d)
+mount -t tmpfs -o mode=0755 none "$stage"
+mkdir -p "$stage/${seen#"$top"/}"
+mount --bind "$seen" "$stage/${seen#"$top"/}"
+mount --move "$stage" "$top"
+rmdir "$stage"
+exec "$@"
+"""
+
+
+def visible(argv: Sequence[str]) -> list[str]:
+    """`argv`, to be started by root, with the interpreter where every user may run it."""
+    closed, prefix = _closed_above(Path(sys.base_prefix)), sys.base_prefix
+    if closed is None:
+        return list(argv)
+    return ["unshare", "--mount", "sh", "-c", _SHOW, "sh", str(closed), prefix, *argv]
+
+
+def command_as(uid: int, argv: Sequence[str]) -> list[str]:
+    """`argv`, to be started by root, as it runs as the user `uid`."""
+    return visible(["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", *argv])
+
+
+def attempt(uid: int, action: Callable[[], Any]) -> Any:
+    """What `action` returns as the user `uid`, or the exception it ends with, in a child."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(uid)
+            os.setuid(uid)
+            try:
+                result = action()
+            except Exception as error:  # noqa: BLE001 - raised or not is for the test to say
+                result = error
+            os.write(write, pickle.dumps(result))
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as stream:
+        data = stream.read()
+    os.waitpid(child, 0)
+    return pickle.loads(data)
+
+
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A temporary folder that every user may enter (pytest's are root's alone)."""
+    folder = Path(tempfile.mkdtemp(prefix="craftsfl-users-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def give(folder: Path, uid: int) -> None:
+    """Make the user `uid` the owner of `folder` and all in it."""
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, uid, uid, follow_symlinks=False)
+
+
+def _closed_above(path: Path) -> Path | None:
+    """The highest folder above `path` that others may not enter."""
+    folders = reversed([path, *path.parents])
+    return next((folder for folder in folders if not folder.stat().st_mode & 0o001), None)
+
+
+def _possible() -> bool:
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        return False
+    try_it = command_as(AGENT, [sys.executable, "-c", ""])
+    return subprocess.run(try_it, capture_output=True, check=False).returncode == 0
+
+
+needs_users = pytest.mark.skipif(not _possible(), reason="only root can become other users")
