@@ -118,7 +118,7 @@ def test_a_wrong_digest_is_refused_with_both_digests(tiny_base: Path) -> None:
         ("somebody/some-model", "craftsfl model install somebody/some-model"),
         ("no/such/folder/at-all", "craftsfl model install no/such/folder/at-all"),
         ("x; rm -rf ~", "craftsfl model install 'x; rm -rf ~'"),
-        ("a\x1b[2Jb\u202ec", "craftsfl model install 'a\\x1b[2Jb\\u202ec'"),
+        ("a\x1b[2Jb\u202ec", "craftsfl model install 'a{U+001B}[2Jb{U+202E}c'"),
     ],
 )
 def test_a_base_that_a_study_names_is_never_asked_of_a_hub(
