@@ -127,6 +127,9 @@ class Policy(Strict):
     max_clipping_norm: Positive = 10.0
     max_learning_rate: Positive = 1.0
     max_rank: Count = 64
+    # L2 norm of an adapter that the coordinator sends. What a patient can tell is bounded for any;
+    # one that is much larger than training makes it is no honest one.
+    max_adapter_norm: Positive = 300.0
     min_noise_multiplier: Positive = 0.3
     allow_no_privacy: bool = False
     allow_agent_network: bool = False  # start even where the system cannot cut the agent off

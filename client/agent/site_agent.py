@@ -37,6 +37,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
+
 from client.agent.admission import Account
 from client.agent.boundary import Failure, contained
 from client.agent.budget import Budgets
@@ -282,6 +284,14 @@ class SiteAgent:
             return Refusal(Reason.WRONG_STUDY)
         if start.layout_fingerprint != self._layout or start.adapter.size != self._parameters:
             return Refusal(Reason.WRONG_LAYOUT)
+        norm, most = float(np.linalg.norm(start.adapter)), self._rules.policy.max_adapter_norm
+        if not norm <= most:
+            _log.warning(
+                "Refused an adapter of norm %.4g: max_adapter_norm in policy.toml is %g.",
+                norm,
+                most,
+            )
+            return Refusal(Reason.POLICY)
         return None
 
     def _admitted(self, key: AttemptKey) -> Budgets | Refusal:

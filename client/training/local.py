@@ -1,9 +1,9 @@
 """Patient-level DP-SGD on the site's tiles, with a resident model.
 
-A step draws patients (Poisson), k tiles of each and m (t, noise) draws of every tile, gives each
-patient a place in a physical batch of one public shape, clips each patient's mean gradient, adds
-noise from a cryptographic source and divides by q N with the declared N. The optimiser sees noised
-gradients only: what it makes of them costs no budget.
+A step draws patients (Poisson; no more than its public capacity), k tiles of each and m (t, noise)
+draws of every tile, gives each patient a place in a physical batch of one public shape, clips each
+patient's mean gradient, adds noise from a cryptographic source and divides by q N with the declared
+N. The optimiser sees noised gradients only: what it makes of them costs no budget.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from model.adapters import Unet, attach, parameters, read_vector, write_vector
 from model.base import Pipeline
 from model.layout import Layout
 from model.losses import NoiseSchedule, Rows, check_adapted, loss_of
-from privacy.dpsgd.assignment import Assign, fixed, packed
+from privacy.accounting.capacity import capacity_of
+from privacy.dpsgd.assignment import Assign, at_most, fixed, packed
 from privacy.dpsgd.choice import choose_engine
 from privacy.dpsgd.engine import BLANK, ClippingEngine, PhysicalBatch
 from privacy.dpsgd.isolation import Isolation, finite_share, isolation_of
@@ -101,7 +102,8 @@ class LocalTrainer:
         self._noise = noise or SystemNoise()
         self._rows_each = study.training.tiles_per_patient * study.training.draws_per_tile
         rows = physical_rows or default_rows(tiles, pipeline.device)
-        self._places = max(1, min(rows // self._rows_each, member.declared_patients))
+        self._capacity = capacity_of(study, member.declared_patients)
+        self._places = max(1, min(rows // self._rows_each, self._capacity))
         self._engine = engine
         self._assign = assign
 
@@ -180,6 +182,7 @@ class LocalTrainer:
         streams = Substreams.fresh(self._noise)
         resident = self._resident  # the whole step sees one state, whoever withdraws meanwhile
         drawn = poisson_draw(resident.numbers, self._training.sampling_rate, streams)
+        drawn = at_most(drawn, self._capacity, streams)
         if should_stop():  # also where nobody was drawn
             raise TrainingStopped
         for patients in self._assign(drawn, self._places, streams).batches:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from client.agent.site_agent import SiteAgent
@@ -16,7 +17,7 @@ from privacy.wire.offer import Mechanism, TrainMasked
 from privacy.wire.reasons import Reason
 from privacy.wire.secagg import Advertise, SecAggRefusal, Survivors
 
-from .fakes import ADAPTER, LAYOUT, FakeTrainer, refused, snapshot
+from .fakes import ADAPTER, LAYOUT, FakeTrainer, P, refused, snapshot
 from .masked import MaskedAttempt, make_masked_agent, masked_rules, masked_study
 
 
@@ -106,9 +107,11 @@ def test_what_the_plain_checks_refuse_is_refused_before_any_key_is_made(
     attempt = MaskedAttempt(study)
     wrong_study = StartTraining(bytes(32), LAYOUT.fingerprint(), ADAPTER)
     wrong_layout = StartTraining(study.digest(), bytes(32), ADAPTER)
+    too_large = StartTraining(study.digest(), LAYOUT.fingerprint(), np.full(P, 1e9, np.float32))
     cases = [
         (TrainMasked(attempt.offer, wrong_study), Reason.WRONG_STUDY),
         (TrainMasked(attempt.offer, wrong_layout), Reason.WRONG_LAYOUT),
+        (TrainMasked(attempt.offer, too_large), Reason.POLICY),
         (TrainMasked(attempt.offer, attempt.start), Reason.BUDGET),
     ]
     for body, expected in cases:

@@ -65,7 +65,7 @@ def test_commented_defaults_of_the_sample_policy_are_the_real_ones() -> None:
         for line in lines
         if line.startswith(("# max_", "# min_"))
     )
-    assert len(shown) == 15
+    assert len(shown) == 16
     rounds = load_study(EXAMPLES / "study.toml").rounds
     assert policy.max_lost_attempts is None
     assert int(shown.pop("max_lost_attempts")) == 2 * rounds

@@ -237,12 +237,15 @@ def test_a_restarted_agent_never_resumes(
     assert isinstance(collect(again, round=2, attempt=2), Update)
 
 
+UNIT = np.eye(1, P, dtype=np.float32)[0]
 OTHER_LAYOUT = message(StartTraining(STUDY.digest(), bytes(32), ADAPTER))
 REFUSED = {
     "another study": (start_message(make_study(rounds=2)), Reason.WRONG_STUDY),
     "hello, other study": (message(Hello(bytes(32))), Reason.WRONG_STUDY),
     "another layout": (OTHER_LAYOUT, Reason.WRONG_LAYOUT),
     "too short": (start_message(adapter=ADAPTER[:-1]), Reason.WRONG_LAYOUT),
+    "huge": (start_message(adapter=np.full(P, 1e38, np.float32)), Reason.POLICY),
+    "above max_adapter_norm": (start_message(adapter=301 * UNIT), Reason.POLICY),
     "never started": (message(Collect(), round=3), Reason.NOT_STARTED),
     "not for a site": (message(Started()), Reason.UNKNOWN_KIND),
     "an update": (message(Update(LAYOUT.fingerprint(), ADAPTER, 1.0)), Reason.UNKNOWN_KIND),

@@ -16,12 +16,19 @@ from client.training.rows import draw_rows
 from model.adapters import initial_vector
 from model.layout import Layout
 from model.losses import Rows
+from privacy.accounting.capacity import capacity_of
 from privacy.dpsgd.engine import BLANK, PhysicalBatch
 from privacy.dpsgd.opacus_engine import OpacusEngine
 from privacy.dpsgd.sampling import poisson_draw
 from privacy.errors import ConfigError, ModelError
 from privacy.manifest import Study
 from tests.client.training.conftest import SeededNoise, changed, make_tiles
+
+
+def declaring(study: Study, patients: int) -> Study:
+    values = study.model_dump(mode="json")
+    values["sites"][0]["declared_patients"] = patients
+    return Study.model_validate(values)
 
 
 def train(trainer: LocalTrainer, adapter: np.ndarray | None = None) -> np.ndarray:
@@ -100,12 +107,12 @@ def test_one_sgd_step_is_clipped_and_divided_by_the_declared_patients(
 def test_an_update_of_noise_alone_has_the_promised_size(
     tiny_pipeline: Any, quiet_study: Study
 ) -> None:
-    """q = 1e-9: nobody is drawn, the step is released all the same."""
-    settings = {"steps": 1, "noise_multiplier": 2.0, "clipping_norm": 0.5, "sampling_rate": 1e-9}
+    """q = 1e-6: nobody is drawn, the step is released all the same."""
+    settings = {"steps": 1, "noise_multiplier": 2.0, "clipping_norm": 0.5, "sampling_rate": 1e-6}
     study = changed(quiet_study, **settings, learning_rate=1e-6)
     trainer = LocalTrainer(study, "north", tiny_pipeline, make_tiles(4))
     zero = np.zeros(trainer.layout.parameters, np.float32)
-    std = train(trainer, zero).std() / (1e-6 * 2.0 * 0.5 / (1e-9 * 12))
+    std = train(trainer, zero).std() / (1e-6 * 2.0 * 0.5 / (1e-6 * 12))
     assert std == pytest.approx(1, abs=6 / np.sqrt(2 * trainer.layout.parameters))
 
 
@@ -139,9 +146,30 @@ def test_poisson_sampling_follows_the_public_rate(tiny_pipeline: Any, quiet_stud
         return engines[-1]
 
     study = changed(quiet_study, steps=1, sampling_rate=0.3, draws_per_tile=1, tiles_per_patient=1)
+    study = declaring(study, 400)
     train(LocalTrainer(study, "north", tiny_pipeline, make_tiles(400, most=1), engine=engine))
     drawn = len(set().union(*engines[0].batches) - {BLANK})
     assert abs(drawn - 120) < 6 * np.sqrt(400 * 0.3 * 0.7)
+
+
+def test_a_step_has_room_for_a_public_number_of_patients(
+    tiny_pipeline: Any, quiet_study: Study
+) -> None:
+    """300 patients where 12 were declared: no step takes more than its room."""
+    engines: list[Recorder] = []
+
+    def engine(*arguments: Any) -> Recorder:
+        engines.append(Recorder(*arguments))
+        return engines[-1]
+
+    study = changed(quiet_study, steps=2, sampling_rate=0.5, draws_per_tile=1, tiles_per_patient=1)
+    train(LocalTrainer(study, "north", tiny_pipeline, make_tiles(300, most=1), engine=engine))
+    room = capacity_of(study, 12)
+    places = np.array(engines[0].batches)
+    assert (places != BLANK).sum() == 2 * room
+    first, second = (set(half[half != BLANK].tolist()) for half in np.split(places, 2))
+    assert len(first) == len(second) == room
+    assert first != second  # by an order of each step's own
 
 
 def test_stopping_ends_within_one_physical_batch(tiny_pipeline: Any, quiet_study: Study) -> None:
@@ -167,7 +195,7 @@ def test_stopping_ends_within_one_physical_batch(tiny_pipeline: Any, quiet_study
 
 
 def test_stopping_works_where_nobody_is_drawn(tiny_pipeline: Any, quiet_study: Study) -> None:
-    study = changed(quiet_study, sampling_rate=1e-9)
+    study = changed(quiet_study, sampling_rate=1e-6)
     trainer = LocalTrainer(study, "north", tiny_pipeline, make_tiles(2))
     with pytest.raises(TrainingStopped):
         trainer.train(
