@@ -55,7 +55,7 @@ class Training(Strict):
 
     sampling_rate: Fraction  # q: chance of each patient to enter a step
     steps: Count  # local steps a round
-    tiles_per_patient: Count  # k: at most so many tiles of a drawn patient
+    tiles_per_patient: Count  # k: tiles of a drawn patient; one with fewer has some again
     draws_per_tile: Count  # m: (t, noise) draws averaged before the clip
     clipping_norm: Positive  # C: L2 bound of one patient's gradient
     noise_multiplier: Annotated[float, Field(ge=0)]  # sigma: noise std is sigma * C
