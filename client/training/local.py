@@ -40,7 +40,7 @@ EngineFactory = Callable[
     [Unet, Sequence[torch.nn.Parameter]], AbstractContextManager[ClippingEngine]
 ]
 
-_MOST_ROWS_CPU = 32  # more are no faster there, and take memory
+_MOST_ROWS_CPU = 16  # more are no faster there, and leave more blanks to compute
 _MOST_ROWS_GPU = 256
 _TELLING = 0.5  # share of finite gradients with which a trial of the device says something
 _MOST_NUMBERS = 2**17  # of latents in a physical batch: 128 rows at 16x16x4, 8 at 64x64x4

@@ -171,7 +171,7 @@ def test_all_batches_have_one_shape_that_follows_from_public_numbers(
             )
             start = initial_vector(trainer.layout, b"s")
             trainer.train(start, progress=lambda *_: None, should_stop=lambda: False)
-    assert shapes == {((16, 2), (32,))}  # two rows for each of as many as go through at once
+    assert shapes == {((8, 2), (16,))}  # two rows for each of as many as go through at once
 
 
 def test_a_site_without_tiles_can_be_tried(tiny_pipeline: Any, study: Study) -> None:
