@@ -66,7 +66,7 @@ def write_durably(path: Path, data: bytes) -> None:
     except OSError as error:
         raise DeploymentError(
             f"{path} cannot be written: {error.strerror}.",
-            "Free some space or correct the permissions; the run resumes at the last stored round.",
+            "Free some space or correct the permissions, then: craftsfl rounds start",
         ) from None
 
 

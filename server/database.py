@@ -47,7 +47,7 @@ def database_errors(url: str) -> Iterator[None]:
         where = make_url(url).render_as_string(hide_password=True)
         raise DeploymentError(
             f"The round state {where} cannot be used: {cause}.",
-            "Check disk space and permissions; the run resumes at the last stored round.",
+            "Check disk space and permissions, then start the run again: craftsfl rounds start",
         ) from None
 
 

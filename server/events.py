@@ -38,7 +38,7 @@ class EventLog:
         except OSError as error:
             raise DeploymentError(
                 f"{self._path} cannot be written: {os.strerror(error.errno or 0)}.",
-                "Free some space or correct the permissions; the run resumes where it stopped.",
+                "Free some space or correct the permissions, then: craftsfl rounds start",
             ) from None
 
 
