@@ -268,10 +268,11 @@ def test_a_study_for_which_others_left_no_room_is_refused_at_the_site_alone(
         raise PolicyError("With this study the deltas of all studies are too large.", "")
 
     served: list[object] = []
-    monkeypatch.setattr(agent_main, "configure_logs", lambda: None)
+    in_this_process(monkeypatch)
     monkeypatch.setattr(agent_main, "check_other_studies", no_room)
     monkeypatch.setattr(agent_main, "serve", lambda *arguments, **_: served.append(arguments))
-    assert run_agent(write_hospital(tmp_path, study=masked_study()), trainer=make_trainer) == 1
+    site = write_hospital(tmp_path, study=masked_study())
+    assert run_agent(site, trainer=make_trainer, one_user=True) == 1
     assert "deltas of all studies" in capsys.readouterr().err
     assert served == []
     assert not (tmp_path / "a.sock").exists()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from client.agent.own_ledger import open_ledger
 from client.agent.startup import load, load_data
 from client.agent.state import StateFolder
 from client.data import SiteData
@@ -37,9 +38,12 @@ def settings(tmp_path: Path) -> Path:
 
 
 def start(settings: Path) -> SiteData:
-    state = StateFolder(settings.parent / "state")
-    with open_patients(state.path) as patients:
-        return load_data(load(settings), state, patients)
+    state, site = StateFolder(settings.parent / "state"), load(settings)
+    with (
+        open_ledger(state, site.rules.name, site.own, site.charge),
+        open_patients(state.path) as patients,
+    ):
+        return load_data(site, state, patients)
 
 
 def patient(number: int) -> str:
