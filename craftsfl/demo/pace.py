@@ -17,7 +17,7 @@ import numpy as np
 # Measured where three hospitals share two idle cores: 1,950 such patients train for about 20 s
 # beside a probe of 0.23 s; twice that, for the machine may get busier than it was.
 PROBES_A_PATIENT: Final = 2 * 20.0 / (1950 * 0.23)
-SHORTEST: Final = 30.0  # seconds
+SHORTEST: Final = 20.0  # seconds
 LONGEST: Final = 300.0  # the round's deadline leaves as much again
 _SIDE: Final = 768  # the probe multiplies square float32 matrices of this side,
 _TIMES: Final = 20  # so many times

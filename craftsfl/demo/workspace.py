@@ -27,9 +27,9 @@ LOGS = "logs"
 EPSILON_BUDGET = 8.0
 EPSILON_PLANNED = 7.5  # of the whole study: what is left shows that a budget is not used up
 SAMPLING_RATE = 0.25
-STEPS_PER_ROUND = 5
+STEPS_PER_ROUND = 6
 DELTA = 1e-5
-ROUNDS = 3  # each costs five exchanges, of some seconds each, beside its training
+ROUNDS = 2  # each costs five exchanges of some seconds each, and waits for its reply slot
 LEARNING_RATE = 0.03
 LARGEST_ADAPTER = 1_000_000  # parameters; the bound grows with the root of its logarithm only
 
