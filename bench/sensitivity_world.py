@@ -18,6 +18,7 @@ from model.layout import Layout
 from model.text import encode_captions
 from privacy.dpsgd.assignment import Assign, Assignment
 from privacy.dpsgd.engine import ClippedSum, Closing, PatientGradients, PhysicalBatch
+from privacy.dpsgd.isolation import Isolation
 from privacy.dpsgd.lora_engine import LoraEngine
 from privacy.dpsgd.opacus_engine import OpacusEngine
 from privacy.dpsgd.substreams import Substreams
@@ -74,6 +75,10 @@ class World:
         trainer = self._trainer(seed, tiles, sums)
         trainer.train(vector, progress=lambda *_: None, should_stop=lambda: False)
         return sums[0]
+
+    def isolation(self) -> Isolation:
+        """What the trainer's trial of the device finds."""
+        return self._trainer(0, self._tiles, []).isolation()
 
     def _trainer(self, seed: int, tiles: EncodedTiles, sums: list[torch.Tensor]) -> LocalTrainer:
         def watched(module: nn.Module, parameters: Sequence[nn.Parameter]) -> _Watched:
