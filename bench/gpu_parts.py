@@ -78,12 +78,6 @@ def tf32(allowed: bool) -> Iterator[None]:
         matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
-@contextmanager
-def _cast(device: str, precision: str) -> Iterator[None]:
-    with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
-        yield
-
-
 @lru_cache(maxsize=8)
 def _world(engine: str, loss: str, device: str, protected: bool) -> World:
     return World(engine, loss, device, assign=packed if protected else unpadded)
@@ -94,14 +88,14 @@ def isolation(plan: Plan) -> Iterator[Case]:
     for precision, engine, loss, allowed in product(
         plan.precisions, plan.engines, plan.losses, (False, True)
     ):
-        what = {"engine": engine, "loss": loss, "precision": precision, "tf32": allowed}
+        what: Row = {"engine": engine, "loss": loss, "precision": precision, "tf32": allowed}
         look = partial(_isolation, plan.device, engine, loss, precision, allowed)
         yield Case("isolation", what, look)
 
 
 def _isolation(device: str, engine: str, loss: str, precision: str, allowed: bool) -> Row:
-    with tf32(allowed), _cast(device, precision):
-        found = _world(engine, loss, device, True).isolation()
+    with tf32(allowed):
+        found = _world(engine, loss, device, True).isolation(autocast=precision == "bf16")
     return {"in_place": found.in_place, "permuted": found.permuted}
 
 
@@ -112,7 +106,7 @@ def moved(plan: Plan) -> Iterator[Case]:
         scales = plan.scales if protected else sharpest
         for scale, engine, loss in product(scales, plan.engines, plan.losses):
             look = partial(_moved, plan, engine, loss, scale, protected)
-            what = {"engine": engine, "loss": loss, "scale": scale, "protected": protected}
+            what: Row = {"engine": engine, "loss": loss, "scale": scale, "protected": protected}
             yield Case("sensitivity", what, look)
 
 
@@ -122,20 +116,15 @@ def _moved(plan: Plan, engine: str, loss: str, scale: str, protected: bool) -> R
     )
     ratio = float(found.values.max())
     small = not protected and ratio <= sensitivity.LEAST_CONTROL
-    note = {"note": "control too small"} if small else {}
-    return {
-        "leave_one_outs": len(found.values),
-        "clipped": found.clipped,
-        "ratio": ratio,
-        **note,
-    }
+    row = {"leave_one_outs": len(found.values), "clipped": found.clipped, "ratio": ratio}
+    return {**row, "note": "control too small"} if small else row
 
 
 def clipping(plan: Plan) -> Iterator[Case]:
     """Time and memory of a private step over an ordinary one, both in this process."""
     for batch, precision, allowed in product(plan.batches, plan.precisions, (False, True)):
         setting = Setting(plan.shape, "attn", batch=batch, device=plan.device, precision=precision)
-        what = {"shape": plan.shape, "batch": batch, "precision": precision, "tf32": allowed}
+        what: Row = {"shape": plan.shape, "batch": batch, "precision": precision, "tf32": allowed}
         yield Case("clip", what, partial(_clip, setting, plan.pairs, allowed))
 
 
@@ -143,7 +132,8 @@ def _clip(setting: Setting, pairs: int, allowed: bool) -> Row:
     with tf32(allowed):
         plain, private = make_step("plain", setting), make_step("lora", setting)
         timing = time_pairs(plain, private, pairs, setting.device)
-        base, peak = (peak_of(lambda step=step: step, setting.device) for step in (plain, private))
+        base = peak_of(lambda: plain, setting.device)
+        peak = peak_of(lambda: private, setting.device)
     return {
         "time_ratio": timing.ratio,
         "memory_ratio": peak / base if base > 0 else None,

@@ -20,7 +20,6 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_every_part_gives_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    torch.set_num_threads(1)
     written = tmp_path / "new" / "gpu-check.json"
     code = gpu_check.main(["--cpu", "--quick", "--output", str(written)])
     printed = capsys.readouterr()
@@ -35,8 +34,7 @@ def test_every_part_gives_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert [row["tf32"] for row in answer["rows"] if "tf32" in row] == [False, True] * 2
     protected, control = answer["rows"][3:5]
     assert protected["ratio"] <= sensitivity.TOLERANCE
-    assert control["ratio"] > sensitivity.LEAST_CONTROL
-    assert "note" not in control
+    assert ("note" in control) == (control["ratio"] <= sensitivity.LEAST_CONTROL)
 
 
 ISOLATED: Row = {"check": "isolation", "precision": "float32", "in_place": True}
@@ -116,6 +114,12 @@ def test_the_device_has_to_work_in_the_agents_confinement() -> None:
     row = gpu_check.tried(case, 60)
     assert row["error"] == "RuntimeError"
     assert gpu_check.faults([row])
+
+
+def test_losses_in_the_lower_precision_are_tried_too() -> None:
+    plan = Plan("cpu", engines=("lora",), losses=("denoising",), precisions=("bf16",))
+    case = next(gpu_parts.isolation(plan))
+    assert gpu_check.tried(case, 60)["in_place"] in (True, False)
 
 
 def test_tf32_is_as_before_afterwards() -> None:
