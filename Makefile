@@ -6,7 +6,15 @@ DIR    ?= demo
 STAMP  := $(VENV)/.installed
 BIN    := $(VENV)/bin
 
-.PHONY: setup demo test test-all check proto clean
+# The machine with the GPU may have no network: its own python3, and wheels brought along.
+GPU_WHEELS  ?= .gpu-wheels
+GPU_PYTHON  ?= 3.12
+GPU_WITHOUT ?= none
+GPU_SITE    := build/gpu-site
+GPU_OUT     ?= build/gpu-check.json
+_SYSTEMS    := 2_34 2_31 2_28 2_27 2_24 2_17 2_12 2_5
+
+.PHONY: setup demo test test-all check proto gpu-wheels gpu-check clean
 
 setup: $(STAMP)
 
@@ -36,6 +44,22 @@ proto: setup
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. \
 	  privacy/wire/envelope.proto privacy/wire/agent.proto
 	$(BIN)/python -m grpc_tools.protoc -I. --grpc_python_out=. privacy/wire/agent.proto
+
+gpu-wheels:
+	rm -rf $(GPU_WHEELS)
+	mkdir -p $(GPU_WHEELS)
+	grep -vxF "$(GPU_WITHOUT)" bench/gpu_wheels.txt > $(GPU_WHEELS)/wanted.txt
+	$(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
+	  --implementation cp --python-version $(GPU_PYTHON) \
+	  $(foreach system,$(_SYSTEMS),--platform manylinux_$(system)_x86_64) \
+	  --constraint constraints.txt --requirement $(GPU_WHEELS)/wanted.txt --dest $(GPU_WHEELS)
+	du -sh $(GPU_WHEELS)
+
+gpu-check:
+	@if [ -d $(GPU_WHEELS) ]; then rm -rf $(GPU_SITE); \
+	  $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-compile \
+	    --no-cache-dir --target $(GPU_SITE) $(GPU_WHEELS)/*.whl; fi
+	@PYTHONPATH="$(CURDIR)/$(GPU_SITE):$$PYTHONPATH" $(PYTHON) -m bench.gpu_check --output $(GPU_OUT) $(GPU_ARGUMENTS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -72,7 +72,8 @@ class Task:
     def __init__(self, setting: Setting) -> None:
         shape = SHAPES[setting.shape]
         torch.manual_seed(0)
-        self.unet = unet_of(shape).to(setting.device).train()
+        with torch.device(setting.device):  # made there: a GPU fills it in no time
+            self.unet = unet_of(shape).train()
         targets = TARGETS[setting.targets]
         layout = attach(self.unet, Adapter(rank=setting.rank, alpha=setting.rank, targets=targets))
         self.parameters = parameters(self.unet, layout)

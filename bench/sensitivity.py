@@ -57,13 +57,13 @@ class Moved:
         return float((self.values >= 1 - 1e-6).mean())
 
 
-def leave_one_out(world: World, scale: str, seeds: int) -> Moved:
-    """Every patient of the world left out once for each of `seeds` adapters and draws."""
+def leave_one_out(world: World, scale: str, seeds: int, patients: int | None = None) -> Moved:
+    """Every patient of the world, or the first of them, left out for each adapter and draw."""
     moved = []
     for seed in range(seeds):
         vector = adapter(world.layout, scale, seed)
         everyone = world.clipped_sum(vector, seed)
-        for patient in range(world.patients):
+        for patient in range(patients or world.patients):
             rest = world.clipped_sum(vector, seed, without=patient)
             moved.append(float((everyone - rest).norm()) / world.clipping_norm)
     return Moved(np.array(moved))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -18,6 +20,7 @@ from model.layout import Layout
 from model.text import encode_captions
 from privacy.dpsgd.assignment import Assign, Assignment
 from privacy.dpsgd.engine import ClippedSum, Closing, PatientGradients, PhysicalBatch
+from privacy.dpsgd.isolation import Isolation
 from privacy.dpsgd.lora_engine import LoraEngine
 from privacy.dpsgd.opacus_engine import OpacusEngine
 from privacy.dpsgd.substreams import Substreams
@@ -75,9 +78,17 @@ class World:
         trainer.train(vector, progress=lambda *_: None, should_stop=lambda: False)
         return sums[0]
 
-    def _trainer(self, seed: int, tiles: EncodedTiles, sums: list[torch.Tensor]) -> LocalTrainer:
+    def isolation(self, *, autocast: bool = False) -> Isolation:
+        """What the trainer's trial of the device finds; with losses in bfloat16 if asked for."""
+        return self._trainer(0, self._tiles, [], autocast=autocast).isolation()
+
+    def _trainer(
+        self, seed: int, tiles: EncodedTiles, sums: list[torch.Tensor], *, autocast: bool = False
+    ) -> LocalTrainer:
+        kind = self._pipeline.device.type if autocast else None
+
         def watched(module: nn.Module, parameters: Sequence[nn.Parameter]) -> _Watched:
-            return _Watched(self._engine(module, parameters), sums)
+            return _Watched(self._engine(module, parameters), sums, kind)
 
         return LocalTrainer(
             self._study,
@@ -92,17 +103,29 @@ class World:
 
 
 class _Watched(Closing):
-    """The real engine; its sums are written down."""
+    """The real engine; its sums are written down.
 
-    def __init__(self, engine: LoraEngine | OpacusEngine, sums: list[torch.Tensor]) -> None:
-        self._engine, self._sums = engine, sums
+    `autocast`: the kind of device on which the losses are taken in bfloat16. The losses alone:
+    a backward pass inside would run in a thread that has another type in its place.
+    """
+
+    def __init__(
+        self, engine: LoraEngine | OpacusEngine, sums: list[torch.Tensor], autocast: str | None
+    ) -> None:
+        self._engine, self._sums, self._autocast = engine, sums, autocast
 
     @property
     def size(self) -> int:
         return self._engine.size
 
     def gradients(self, batch: PhysicalBatch) -> PatientGradients:
-        return self._engine.gradients(batch)
+        return self._engine.gradients(replace(batch, losses=partial(self._losses, batch)))
+
+    def _losses(self, batch: PhysicalBatch) -> torch.Tensor:
+        if self._autocast is None:
+            return batch.losses()
+        with torch.autocast(self._autocast, torch.bfloat16):
+            return batch.losses()
 
     def clipped_sum(self, batches: Iterable[PhysicalBatch], clipping_norm: float) -> ClippedSum:
         found = self._engine.clipped_sum(batches, clipping_norm)

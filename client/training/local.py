@@ -143,8 +143,7 @@ class LocalTrainer:
         gradient depends on its place alone, patients get fixed places from now on. Raises
         `ModelError` where it depends on what other places hold: clipping would bound nothing.
         """
-        with self._engine(self._unet, parameters(self._unet, self._layout)) as engine:
-            found = self._isolation(engine)
+        found = self.isolation()
         if not found.in_place:
             raise ModelError(
                 f"On the device {self._unet.device}, what one patient's rows hold changes the "
@@ -154,6 +153,11 @@ class LocalTrainer:
             )
         if not found.permuted:
             self._assign = fixed
+
+    def isolation(self) -> Isolation:
+        """What such a trial finds on this device. The adapter is as before afterwards."""
+        with self._engine(self._unet, parameters(self._unet, self._layout)) as engine:
+            return self._isolation(engine)
 
     def _isolation(self, engine: ClippingEngine) -> Isolation:
         before = read_vector(self._unet, self._layout)

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from model.adapters import Unet
 from privacy.errors import ModelError
@@ -73,7 +72,18 @@ def pooled(features: Tensor, tokens: int) -> Tensor:
         )
     if features.shape[2:] == (side, side):
         return features
-    return functional.adaptive_avg_pool2d(features, side)
+    return _averaged(_averaged(features, side, 2), side, 3)
+
+
+def _averaged(features: Tensor, parts: int, dim: int) -> Tensor:
+    """Means over `parts` pieces of `dim`, cut as `adaptive_avg_pool2d` cuts.
+
+    That function's gradient has no deterministic kernel on a GPU; a sum over a slice has one.
+    """
+    size = features.shape[dim]
+    cuts = [(i * size // parts, -(-(i + 1) * size // parts)) for i in range(parts)]
+    pieces = [features.narrow(dim, low, high - low).mean(dim, keepdim=True) for low, high in cuts]
+    return torch.cat(pieces, dim)
 
 
 @torch.no_grad()

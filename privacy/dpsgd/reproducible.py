@@ -4,6 +4,9 @@ A device may choose among kernels that round differently: by timing them (autotu
 free at the moment (workspace), by the order in which threads arrive (atomics), at a precision that
 was switched on elsewhere (TF32). Inside `reproducible` none of that is left to it. What remains,
 how a kernel treats a *place* in a batch, is looked at by `privacy.dpsgd.isolation`.
+
+All these settings are the process's, not a thread's: they hold in autograd's threads too, in which
+a GPU's backward pass runs. An exception is the processor's way with denormal numbers.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -21,6 +24,15 @@ from privacy.errors import ModelError
 _DENORMAL: Final = 71362  # the bits of 1e-40: as a number it would be flushed when it is written
 _EACH: Final = 1 << 16  # numbers for every thread: torch gives none fewer than 2^15
 _WORKSPACE: Final = "CUBLAS_WORKSPACE_CONFIG"
+_SUMS: Final = (
+    "allow_bf16_reduced_precision_reduction",
+    "allow_fp16_reduced_precision_reduction",
+)
+_T = TypeVar("_T")
+
+# torch reads it once, at the process's first matrix product on a GPU, and remembers: the agent has
+# encoded tiles there by the time the first gradient is taken. Hence at the import, not inside.
+os.environ.setdefault(_WORKSPACE, ":4096:8")
 
 
 @contextmanager
@@ -33,18 +45,11 @@ def reproducible(device: torch.device) -> Iterator[None]:
     """
     with ExitStack() as stack:
         if device.type == "cuda":
-            _fix_workspace()
-            stack.enter_context(_switched(_deterministic, torch.use_deterministic_algorithms, True))
-            cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-            for place, name, value in (
-                (cudnn, "benchmark", False),
-                (cudnn, "deterministic", True),
-                (cudnn, "allow_tf32", False),
-                (matmul, "allow_tf32", False),
-                (matmul, "allow_bf16_reduced_precision_reduction", False),
-                (matmul, "allow_fp16_reduced_precision_reduction", False),
-            ):
-                stack.enter_context(_attribute(place, name, value))
+            _check_workspace()
+            stack.enter_context(_deterministic_algorithms())
+            stack.enter_context(_attribute(torch.backends.cudnn, "benchmark", False))
+            stack.enter_context(_attribute(torch.backends.cudnn, "deterministic", True))
+            stack.enter_context(_full_precision())
             # The memory-efficient kernels add up the gradients of keys and values atomically.
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         elif device.type == "cpu":
@@ -85,8 +90,8 @@ def _flushed(count: int) -> float:
     return float(((tiny * 1.0).view(torch.int32) == 0).double().mean())
 
 
-def _fix_workspace() -> None:
-    found = os.environ.setdefault(_WORKSPACE, ":4096:8")
+def _check_workspace() -> None:
+    found = os.environ.get(_WORKSPACE)
     if found not in (":4096:8", ":16:8"):
         raise ModelError(
             f"{_WORKSPACE} is {found!r}: cuBLAS may sum in another order each time.",
@@ -94,20 +99,64 @@ def _fix_workspace() -> None:
         )
 
 
-def _deterministic() -> bool:
-    return torch.are_deterministic_algorithms_enabled()
-
-
 @contextmanager
-def _switched(
-    read: Callable[[], bool], write: Callable[[bool], None], value: bool
-) -> Iterator[None]:
-    before = read()
-    write(value)
+def _deterministic_algorithms() -> Iterator[None]:
+    before = torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:
-        write(before)
+        torch.use_deterministic_algorithms(before, warn_only=warned)
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """No TF32, no sums in half precision, whatever was switched on and by which of torch's ways.
+
+    There are two, which exclude each other: `allow_tf32`, and `fp32_precision` with one value for
+    each kind of operation that is inherited where it is "none". To *read* the first where the
+    second was used raises `RuntimeError`; and `allow_tf32 = False` on cuDNN leaves "none", which
+    is TF32 again where that is inherited. So both are written, the older first.
+    """
+    backends: Any = torch.backends  # torch's types lack the newer way
+    matmul, cudnn, onednn = backends.cuda.matmul, backends.cudnn, backends.mkldnn
+    older, on_cudnn = _older_precision(), _readable(lambda: cudnn.allow_tf32)
+    kinds = (matmul, cudnn.conv, cudnn.rnn)
+    # set_float32_matmul_precision changes onednn's as well.
+    before = [(kind, kind.fp32_precision) for kind in (*kinds, onednn.matmul)]
+    sums = [(name, (getattr(matmul, name), getattr(matmul, f"{name}_split_k"))) for name in _SUMS]
+    try:
+        for name in _SUMS:
+            setattr(matmul, name, False)
+        matmul.allow_tf32 = cudnn.allow_tf32 = False
+        for kind in kinds:
+            kind.fp32_precision = "ieee"
+        yield
+    finally:
+        torch.set_float32_matmul_precision(older)
+        if on_cudnn is not None:
+            cudnn.allow_tf32 = on_cudnn
+        for kind, precision in before:
+            kind.fp32_precision = precision
+        for name, setting in sums:
+            setattr(matmul, name, setting)
+
+
+def _older_precision() -> str:
+    """What `torch.get_float32_matmul_precision` says, or would if it did not refuse."""
+    matmul = torch.backends.cuda.matmul
+    found = _readable(torch.get_float32_matmul_precision)
+    if isinstance(found, str):
+        return found
+    return "high" if _readable(lambda: matmul.allow_tf32) else "highest"
+
+
+def _readable(read: Callable[[], _T]) -> _T | None:
+    try:
+        return read()
+    except RuntimeError:  # the two ways contradict each other
+        return None
 
 
 @contextmanager

@@ -108,3 +108,18 @@ def test_the_first_self_attention_runs_once(world: World) -> None:
         for _ in range(3):
             world.unet(rows.latents, rows.timesteps, rows.text)
     assert calls == {"attn1": 1, "attn2": 3}
+
+
+@pytest.mark.parametrize(("height", "width", "side"), [(8, 8, 4), (7, 5, 3), (6, 9, 1)])
+def test_areas_are_those_of_torch_without_its_gradient(height: int, width: int, side: int) -> None:
+    """A GPU has no deterministic kernel for it, and the engine takes no other."""
+    features = torch.randn(2, 3, height, width, requires_grad=True)
+    found = pooled(features, side * side)
+    wanted = torch.nn.functional.adaptive_avg_pool2d(features, side)
+    torch.testing.assert_close(found, wanted)
+    assert "adaptive" in wanted.grad_fn.name().lower() or side == 1
+    assert "adaptive" not in str(_graph(found.grad_fn)).lower()
+
+
+def _graph(node: Any) -> list[str]:
+    return [node.name(), *(name for n, _ in node.next_functions if n for name in _graph(n))]
