@@ -17,6 +17,9 @@ the time that it takes. Guarantees, each with a test:
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import takewhile
 
 from client.agent.budget import (
     Budgets,
@@ -29,7 +32,8 @@ from client.agent.budget import (
 )
 from client.policy import SiteRules
 from privacy.accounting.composition import forget
-from privacy.ledger import AttemptKey, Charge, Ledger, State
+from privacy.errors import LedgerError
+from privacy.ledger import AttemptKey, Charge, Entry, Ledger, State
 from privacy.wire.bodies import Refusal
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.reasons import Reason
@@ -40,7 +44,8 @@ _log = logging.getLogger("craftsfl.agent")
 class Account:
     """The line of one study in the site's ledger; only the agent of that study writes to it.
 
-    Not thread-safe. Raises `LedgerError` as the ledger does, and is unchanged then.
+    Not thread-safe. Raises `LedgerError` as the ledger does; then it holds what the ledger holds,
+    in which the record may stand all the same.
     """
 
     def __init__(self, rules: SiteRules, ledger: Ledger, charge: Charge) -> None:
@@ -48,9 +53,7 @@ class Account:
         self._rules, self._ledger, self._charge = rules, ledger, charge
         _charge_newest(ledger)
         entries = ledger.entries()
-        own = [entry for entry in entries if entry.charge.study_digest == charge.study_digest]
-        self._charged = {e.key: e.charge for e in own if e.state is State.COMMITTED}
-        self._lost = {entry.key for entry in own} - self._charged.keys()
+        own = self._read(entries)
         self._others = cost_of_others(rules.policy, charged(entries), charge.study_digest)
         if len(own) < len(entries):
             forget()  # else figures that others have in common with this study would come sooner
@@ -59,21 +62,43 @@ class Account:
             fits = what_fits(rules.policy, found, charged(entries), charge)
             _log.warning("No round of this study is left: %s; %s.", why_refused(found), fits)
 
+    def _read(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Take the study's own attempts from the ledger, and return them."""
+        own = [entry for entry in entries if entry.charge.study_digest == self._charge.study_digest]
+        self._charged = {e.key: e.charge for e in own if e.state is State.COMMITTED}
+        self._lost = {entry.key for entry in own} - self._charged.keys()
+        return own
+
+    @contextmanager
+    def _in_step(self) -> Iterator[None]:
+        """What the ledger raises goes on; a record that it has written counts nevertheless."""
+        try:
+            yield
+        except LedgerError:
+            self._read(self._ledger.entries())
+            raise
+
     @property
     def spent(self) -> float:
         """Epsilon used of the study's budget."""
         charges = self._charged.values()
         return study_epsilon(charges, self._charge.study_digest)
 
+    def knows(self, key: AttemptKey) -> bool:
+        """Whether the ledger has a record of `key`."""
+        return key in self._lost or key in self._charged
+
     def intent(self, key: AttemptKey) -> Checkpoint:
         """Write down that `key` begins; on disk when this returns where the ledger stands then."""
-        self._ledger.intent(key, self._charge)
+        with self._in_step():
+            self._ledger.intent(key, self._charge)
         self._lost.add(key)  # until it is charged
         return self._ledger.head().checkpoint
 
     def commit(self, key: AttemptKey) -> None:
         """Charge `key`; on disk when this returns, and for ever."""
-        self._ledger.commit(key)
+        with self._in_step():
+            self._ledger.commit(key)
         self._lost.discard(key)
         self._charged[key] = self._charge
 
@@ -122,11 +147,21 @@ class Account:
 
 
 def _charge_newest(ledger: Ledger) -> None:
-    """Charge the attempt that was under way when the last agent ended, if there was one."""
-    for entry in ledger.entries()[-1:]:
-        if entry.state is State.INTENT:
-            ledger.commit(entry.key)
-            _log.warning(
-                "Round %d was under way when the agent ended; it is charged and lost.",
-                entry.key.round,
-            )
+    """Charge what may have been under way when the last agent ended.
+
+    The newest attempt, if it is open; and the open ones before it of the same round: one that was
+    superseded holds the device until its physical batch is through.
+    """
+    entries = ledger.entries()
+    if not entries:
+        return
+    of = (entries[-1].key.run, entries[-1].key.round)
+    under_way = takewhile(
+        lambda e: e.state is State.INTENT and (e.key.run, e.key.round) == of, reversed(entries)
+    )
+    for entry in reversed(list(under_way)):
+        ledger.commit(entry.key)
+        _log.warning(
+            "Round %d was under way when the agent ended; it is charged and lost.",
+            entry.key.round,
+        )

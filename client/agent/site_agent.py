@@ -227,7 +227,7 @@ class SiteAgent:
         found = self._admitted(key)
         if isinstance(found, Refusal):
             return found
-        self._account.intent(key)
+        self._intent(key)
         work = self._work(key, start.adapter, checked(self._trainer.train))
         self._begin(_Attempt(key, request, found, work, self._next_slot()))
         return Started()
@@ -284,7 +284,8 @@ class SiteAgent:
             return Refusal(Reason.WRONG_STUDY)
         if start.layout_fingerprint != self._layout or start.adapter.size != self._parameters:
             return Refusal(Reason.WRONG_LAYOUT)
-        norm, most = float(np.linalg.norm(start.adapter)), self._rules.policy.max_adapter_norm
+        norm = float(np.linalg.norm(start.adapter.astype(np.float64)))
+        most = self._rules.policy.max_adapter_norm
         if not norm <= most:
             _log.warning(
                 "Refused an adapter of norm %.4g: max_adapter_norm in policy.toml is %g.",
@@ -307,7 +308,14 @@ class SiteAgent:
     def _journalled(self, key: AttemptKey, offer: Offer, masking: Masking) -> Checkpoint:
         """Where the ledger stands once the attempt's cohort and its intent are on disk."""
         masking.note_offer(offer)
-        return self._account.intent(key)
+        return self._intent(key)
+
+    def _intent(self, key: AttemptKey) -> Checkpoint:
+        try:
+            return self._account.intent(key)
+        finally:
+            if self._account.knows(key):  # also where the ledger failed behind its record
+                self._remember(key)
 
     def _work(self, key: AttemptKey, adapter: Vector, training: Training) -> Work:
         return Work(training, adapter, key, self._progress, self._turn, self._clock)

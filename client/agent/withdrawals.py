@@ -42,6 +42,7 @@ class ConsentingTrainer:
         self._left = {tile.patient for tile in data.tiles}  # numbers of those who can be drawn
         self._patients = patients
         self._cache = cache
+        self._due = False  # somebody may have withdrawn who is not taken out yet
         self._lock = threading.Lock()
 
     @property
@@ -62,14 +63,18 @@ class ConsentingTrainer:
     def apply(self) -> None:
         """Take out whoever withdrew since the last time; raises `LedgerError`."""
         with self._lock:
-            if not self._patients.register.changed_elsewhere():
+            # Kept until it is done: the register says so once, and what follows may fail.
+            self._due |= self._patients.register.changed_elsewhere()
+            if not self._due:
                 return
             lines = self._numbers.keys() & self._patients.register.withdrawn()
             gone = {self._numbers[line] for line in lines} & self._left
+            if gone:
+                self._trainer.withdraw(gone)
+                self._left -= gone
+            self._due = False
             if not gone:
                 return
-            self._trainer.withdraw(gone)
-            self._left -= gone
         try:
             purge(self._cache)
         except LedgerError as error:

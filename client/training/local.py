@@ -42,6 +42,9 @@ EngineFactory = Callable[
 
 _MOST_ROWS_CPU = 16  # more are no faster there, and leave more blanks to compute
 _MOST_ROWS_GPU = 256
+_OTHER_DEVICE = (
+    'Set agent.device = "cpu" in site.toml, or try another version of torch or of the driver.'
+)
 _TELLING = 0.5  # share of finite gradients with which a trial of the device says something
 _MOST_NUMBERS = 2**17  # of latents in a physical batch: 128 rows at 16x16x4, 8 at 64x64x4
 
@@ -139,17 +142,17 @@ class LocalTrainer:
     def prove_isolation(self) -> None:
         """Try on this device, before any patient's row is used, that rows keep to themselves.
 
-        Sixteen batches of made-up rows at a large adapter (`privacy.dpsgd.isolation`). Where a
-        gradient depends on its place alone, patients get fixed places from now on. Raises
-        `ModelError` where it depends on what other places hold: clipping would bound nothing.
+        Some ten batches of made-up rows at a large adapter (`privacy.dpsgd.isolation`). Where a
+        gradient depends on its place too, patients get fixed places from now on. Raises
+        `ModelError` where it depends on what other places hold, for clipping would bound nothing,
+        and where the trial cannot tell.
         """
         found = self.isolation()
         if not found.in_place:
             raise ModelError(
                 f"On the device {self._unet.device}, what one patient's rows hold changes the "
                 "gradients of others: clipping would not bound what a patient can tell.",
-                'Set agent.device = "cpu" in site.toml, or try another version of torch or of '
-                "the driver.",
+                _OTHER_DEVICE,
             )
         if not found.permuted:
             self._assign = fixed
@@ -172,8 +175,18 @@ class LocalTrainer:
                 vector = large_vector(self._layout, sharpened=sharpened)
                 write_vector(self._unet, self._layout, vector)
                 if finite_share(engine, deal, self._places) >= _TELLING:
-                    break
-            return isolation_of(engine, deal, self._places)
+                    return isolation_of(engine, deal, self._places)
+            raise ModelError(
+                f"On the device {self._unet.device}, the model gives hardly a finite gradient for "
+                "made-up rows: nothing can be said of what patients' rows would do there.",
+                _OTHER_DEVICE,
+            )
+        except RuntimeError as error:  # torch's, for instance of an operation that may vary
+            raise ModelError(
+                f"On the device {self._unet.device}, a gradient cannot be taken in one fixed "
+                f"order: {error}",
+                _OTHER_DEVICE,
+            ) from None
         finally:
             write_vector(self._unet, self._layout, before)
 

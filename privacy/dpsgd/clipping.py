@@ -16,6 +16,9 @@ from privacy.errors import AccountingError, ModelError
 GRID_BITS: Final = 40
 """Contributions are integers in units of C 2^-40: 2^23 patients fit into 64 bits."""
 
+SMALLEST_NORM: Final = 1e-12
+"""Of C. Far below it, 2^40 / C overflows, and a gradient of zeros would become NaN."""
+
 # Columns of the flat buffer that are held in float64 at once: on a CPU they stay in its cache.
 _COLUMNS_CPU: Final = 1 << 14
 _COLUMNS_GPU: Final = 1 << 18
@@ -126,9 +129,11 @@ class OneShape:
 
 
 def check_clipping_norm(clipping_norm: float) -> None:
-    """Raise `AccountingError` unless it is positive and finite."""
-    if not (math.isfinite(clipping_norm) and clipping_norm > 0):
-        raise AccountingError(f"The clipping norm is {clipping_norm!r}; it must be positive.")
+    """Raise `AccountingError` unless it is finite and at least `SMALLEST_NORM`."""
+    if not (math.isfinite(clipping_norm) and clipping_norm >= SMALLEST_NORM):
+        raise AccountingError(
+            f"The clipping norm is {clipping_norm!r}; it must be at least {SMALLEST_NORM:g}."
+        )
 
 
 def check_trainable(module: nn.Module, parameters: tuple[nn.Parameter, ...]) -> None:

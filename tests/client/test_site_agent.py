@@ -118,6 +118,38 @@ def test_no_update_leaves_without_a_durable_commit(
     assert ledger.spent() > 0
 
 
+def behind(method: Any) -> Any:
+    """The ledger's `method`, which fails when its record is written: at its head file, say."""
+
+    def fails(*arguments: Any) -> None:
+        method(*arguments)
+        full_disk()
+
+    return fails
+
+
+def test_a_charge_that_fails_behind_its_record_counts(
+    agent: SiteAgent, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(agent)
+    with monkeypatch.context() as patch:
+        patch.setattr(SqliteLedger, "commit", behind(SqliteLedger.commit))
+        assert refused(collect(agent)) == Reason.INTERNAL
+    facts = ask(agent, Hello(STUDY.digest()), round=0)
+    assert isinstance(facts, SiteFacts)
+    assert facts.epsilon_spent == ledger.spent() > 0
+
+
+def test_an_intent_that_fails_behind_its_record_is_the_newest(
+    agent: SiteAgent, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(SqliteLedger, "intent", behind(SqliteLedger.intent))
+        assert refused(start(agent, attempt=2)) == Reason.INTERNAL
+    assert [entry.state for entry in ledger.entries()] == [State.INTENT]
+    assert refused(start(agent, attempt=1)) == Reason.NOT_NEWER
+
+
 def test_no_training_without_a_durable_intent(
     agent: SiteAgent, trainer: FakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

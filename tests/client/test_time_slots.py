@@ -248,14 +248,26 @@ def test_the_end_of_an_agent_under_way_is_charged_at_the_next_start(
     """A draw that is too large for the machine may end the agent, and everybody sees that."""
     side.trains("never done")
     side.begin()
-    side.begin(attempt=2)  # the one that it supersedes told nothing
+    side.begin(attempt=2)  # it waits; the one that it supersedes may still have the device
     assert side.states == [State.INTENT, State.INTENT]
     again = make()
-    assert again.states == [State.INTENT, State.COMMITTED]
+    assert again.states == [State.COMMITTED, State.COMMITTED]
     assert "Round 1 was under way when the agent ended" in caplog.text
     assert not isinstance(again.begin(round=2), Refusal)
     make()
-    assert make().states == [State.INTENT, State.COMMITTED, State.COMMITTED]
+    assert make().states == [State.COMMITTED, State.COMMITTED, State.COMMITTED]
+
+
+def test_what_was_superseded_before_the_last_charge_stays_free(
+    make: Callable[..., Side], side: Side
+) -> None:
+    side.begin()
+    side.begin(attempt=2)
+    side.settled()
+    side.now.at = BEGAN + SLOT
+    side.look(attempt=2)
+    assert side.states == [State.INTENT, State.COMMITTED]
+    assert make().states == [State.INTENT, State.COMMITTED]
 
 
 def test_the_agents_clock_stops_where_the_machine_sleeps() -> None:

@@ -80,6 +80,32 @@ def test_a_withdrawal_takes_effect_once(
     assert patients.key.short(line) in caplog.text
 
 
+@pytest.mark.parametrize("error", [LedgerError("The register is busy."), MemoryError()])
+def test_a_withdrawal_that_failed_half_way_is_made_good(
+    data: SiteData,
+    patients: Patients,
+    state: StateFolder,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    """The register says once that it changed; whoever could not act on it acts the next time."""
+
+    def fails(*_: object) -> None:
+        raise error
+
+    trainer = consenting(data, patients, state)
+    withdraw(state, 3)
+    with monkeypatch.context() as patch:
+        if isinstance(error, LedgerError):
+            patch.setattr("client.patients.Register.withdrawn", fails)
+        else:
+            patch.setattr(inner(trainer), "withdraw", fails)
+        with pytest.raises(type(error)):
+            trainer.apply()
+    trainer.apply()
+    assert inner(trainer).withdrawn == {3}
+
+
 def test_training_looks_before_it_begins(
     data: SiteData, patients: Patients, state: StateFolder
 ) -> None:

@@ -136,6 +136,33 @@ def test_a_device_on_which_rows_touch_is_refused(
         trainer.prove_isolation()
 
 
+def test_a_trial_that_can_tell_nothing_is_no_proof(tiny_pipeline: Any, study: Study) -> None:
+    class Nothing(LoraEngine):
+        def gradients(self, batch: PhysicalBatch) -> PatientGradients:
+            found = super().gradients(batch)
+            return PatientGradients(torch.full_like(found.values, torch.nan), found.usable)
+
+    trainer = LocalTrainer(
+        study, "north", tiny_pipeline, make_tiles(4), physical_rows=8, engine=Nothing
+    )
+    with pytest.raises(ModelError, match="hardly a finite gradient"):
+        trainer.prove_isolation()
+
+
+def test_a_device_without_a_fixed_order_is_refused_in_words(
+    tiny_pipeline: Any, study: Study
+) -> None:
+    class Varying(LoraEngine):
+        def gradients(self, batch: PhysicalBatch) -> PatientGradients:
+            raise RuntimeError("scatter_add_cuda does not have a deterministic implementation")
+
+    trainer = LocalTrainer(
+        study, "north", tiny_pipeline, make_tiles(4), physical_rows=8, engine=Varying
+    )
+    with pytest.raises(ModelError, match="one fixed order: scatter_add"):
+        trainer.prove_isolation()
+
+
 def test_where_places_matter_everybody_keeps_one(tiny_pipeline: Any, study: Study) -> None:
     class ByPlace(LoraEngine):
         def gradients(self, batch: PhysicalBatch) -> PatientGradients:
