@@ -28,11 +28,14 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/craftsfl demo --dir $(DIR)
 
+# Two at a time; then, one by one, those that start real Flower processes and train against a clock.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow and not integration"
+	$(BIN)/python -m pytest -m "integration and not slow"
 
 test-all: setup
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not integration"
+	$(BIN)/python -m pytest -m integration
 
 check: setup
 	$(BIN)/ruff check .

@@ -100,9 +100,8 @@ def encode_site(
     `reference`: the frozen encoder that the study's loss compares with. With `cache` (a folder of
     the site's) the result is kept there under a digest of tiles, captions, patients, base and
     reference; older entries are deleted, so that no withdrawn patient stays. A file that can no
-    longer be read is a blank tile, with a warning in the log, and nothing is kept of it.
-    Raises `DataError` for a cache that cannot be written, and `ModelError` where the encoder is not
-    the one pinned.
+    longer be read is a blank tile, with a warning in the log, and nothing is kept of it; so it is
+    where the cache cannot be written. Raises `ModelError` where the encoder is not the one pinned.
     """
     made_by = [base_digest, image_size(pipeline)]
     path = None if cache is None else _entry(cache, data, made_by, reference)
@@ -224,7 +223,9 @@ def _save(path: Path, tiles: EncodedTiles) -> None:
     except FileNotFoundError:
         return  # purged this very moment, because somebody withdrew: the next start encodes again
     except (OSError, SafetensorError) as error:
-        raise DataError(
-            f"Encoded tiles cannot be kept in {path.parent}: {error}.",
-            "Free some disk space there, or name another state folder in site.toml.",
-        ) from None
+        # One patient's many files must not decide whether the agent starts.
+        _log.warning(
+            "Encoded tiles cannot be kept in %s (%s): the next start encodes them again. Free some "
+            "disk space there, or name another state folder in site.toml.",
+            *(path.parent, type(error).__name__),
+        )

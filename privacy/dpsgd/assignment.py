@@ -5,8 +5,8 @@ anybody's rows hold. Two ways have that property:
 
 - *packed*: the drawn patients in the order of a secret permutation, one beside the other. Where one
   leaves, another moves up; it takes a device on which places do not matter.
-- *fixed*: every patient has a place of its own, by its number, whoever else is drawn. Where one
-  leaves, nobody moves; the batches that hold nobody who was drawn are left out.
+- *fixed*: every patient has a place of its own, by its number, whoever else is drawn. Where the
+  rows of one are replaced by nothing, nobody moves; the batches without anybody are left out.
 """
 
 from __future__ import annotations

@@ -21,7 +21,6 @@ from model.base import load_base
 from model.encoders import load_encoder
 from model.encoders.files import shipped_encoder
 from model.text import encode_captions
-from privacy.errors import DataError
 
 DIGEST = "sha256:" + "1" * 64
 LONG = "a secret caption about a rare tumour " * 9
@@ -157,12 +156,19 @@ class TestCache:
         assert len(tiles) == len(site.tiles)
         assert not list(tmp_path.rglob("encoded-*"))
 
-    def test_a_cache_that_cannot_be_written_is_a_clear_error(
-        self, tiny_pipeline: Any, site: SiteData, tmp_path: Path
+    def test_a_cache_that_cannot_be_written_is_a_warning(
+        self,
+        tiny_pipeline: Any,
+        site: SiteData,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
+        """A full disk may be one patient's many tiles: it must not decide about the start."""
         (tmp_path / "file").write_text("")
-        with pytest.raises(DataError, match="disk space"):
-            encode_site(tiny_pipeline, site, base_digest=DIGEST, cache=tmp_path / "file" / "x")
+        cache = tmp_path / "file" / "x"
+        tiles = encode_site(tiny_pipeline, site, base_digest=DIGEST, cache=cache)
+        assert len(tiles) == len(site.tiles)
+        assert "disk space" in caplog.text
 
     @pytest.mark.parametrize("when", ["before", "meanwhile"])
     def test_a_vanished_file_costs_its_tile_and_nothing_of_it_is_kept(
