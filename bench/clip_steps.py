@@ -14,7 +14,7 @@ from torch import Tensor
 from model.adapters import attach, parameters
 from privacy.dpsgd.engine import PhysicalBatch
 from privacy.dpsgd.lora_engine import LoraEngine
-from privacy.manifest import Adapter
+from privacy.study.manifest import Adapter
 
 CLIPPING_NORM: Final = 1e-3  # below most rows' norms: the clip has something to do
 LEARNING_RATE: Final = 1e-4

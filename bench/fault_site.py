@@ -34,7 +34,7 @@ from client.policy import SiteRules
 from client.settings import Policy
 from model.layout import Entry, Layout
 from privacy.errors import CraftsflError
-from privacy.manifest import Study
+from privacy.study.manifest import Study
 from privacy.wire.codec import Vector
 
 SITE: Final = "north"

@@ -27,7 +27,7 @@ from privacy.dpsgd.engine import ClippingEngine, PhysicalBatch
 from privacy.dpsgd.lora_engine import LoraEngine
 from privacy.dpsgd.opacus_engine import OpacusEngine
 from privacy.errors import ModelError
-from privacy.manifest import Adapter, Correlation, DriftSuppressor, Encoder, Grounding
+from privacy.study.manifest import Adapter, Correlation, DriftSuppressor, Encoder, Grounding
 
 TARGETS: Final = ("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0")
 RANK: Final = 4

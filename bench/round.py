@@ -29,7 +29,7 @@ from client.agent.service import serve
 from client.app import forward
 from craftsfl.demo.run import run_demo
 from craftsfl.demo.workspace import DemoOptions
-from craftsfl.timeline import RoundTiming
+from craftsfl.rounds.timeline import RoundTiming
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.secagg import SIGNATURE_BYTES, MaskedInput, size_limit
 from server.messages import pack, unpack

@@ -24,7 +24,7 @@ from model.base import Pipeline, load_base
 from model.cache import SHIPPED, locate_base
 from model.devices import pick_device
 from model.sampling import Settings, sample_each
-from privacy.manifest import Adapter
+from privacy.study.manifest import Adapter
 
 PROMPT = "colon adenocarcinoma, colon: round glands with open lumens."
 ADAPTER = Adapter(targets=("to_q", "to_k", "to_v", "to_out.0"), rank=4, alpha=4.0)

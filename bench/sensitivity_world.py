@@ -24,7 +24,7 @@ from privacy.dpsgd.isolation import Isolation
 from privacy.dpsgd.lora_engine import LoraEngine
 from privacy.dpsgd.opacus_engine import OpacusEngine
 from privacy.dpsgd.substreams import Substreams
-from privacy.manifest import Study
+from privacy.study.manifest import Study
 
 PATIENTS: Final = 16
 PLACES: Final = 8  # two batches: who leaves moves others from one to the other

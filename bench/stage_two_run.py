@@ -30,12 +30,12 @@ from client.training.references import reference_of
 from model.adapters import attach, initial_vector, without_adapter, write_vector
 from model.base import Pipeline
 from model.encoders import ImageTextEncoder, prepare
-from model.evaluation.frechet import weighted_frechet
+from model.lab.evaluation.frechet import weighted_frechet
+from model.lab.tissue.domain import DomainTiles, draw_domain
+from model.lab.tissue.tile import draw_series
 from model.losses import NoiseSchedule, Rows, squared_error
 from model.sampling import Settings, sample_each
 from model.text import encode_captions
-from model.tissue.domain import DomainTiles, draw_domain
-from model.tissue.tile import draw_series
 
 Doubles = NDArray[np.float64]
 OnStep = Callable[[int, int], None]

@@ -11,12 +11,12 @@ from typing import Final
 import numpy as np
 
 from model.encoders.files import find_encoder
-from model.pretraining.corpus import draw_caption
-from model.tissue.domain import RARE_TYPES, STAINS, domain_caption
-from model.tissue.tile import MORPHOLOGIES
+from model.lab.pretraining.corpus import draw_caption
+from model.lab.tissue.domain import RARE_TYPES, STAINS, domain_caption
+from model.lab.tissue.tile import MORPHOLOGIES
 from privacy.accounting import epsilon
 from privacy.events import MAX_CLIPPING_NORM, event_of
-from privacy.manifest import (
+from privacy.study.manifest import (
     Correlation,
     DriftSuppressor,
     Encoder,

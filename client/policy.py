@@ -10,8 +10,8 @@ from privacy.accounting.across import FILTER_SHARE
 from privacy.accounting.bounds import largest_delta
 from privacy.accounting.capacity import DECLARED_FACTOR, OVERFLOW_SHARE
 from privacy.errors import ConfigError, PolicyError
-from privacy.manifest import Study
 from privacy.secagg.offer import most_absent, most_colluders
+from privacy.study.manifest import Study
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,8 @@ from model.layout import Entry, Layout, frozen_values
 from model.origin import Origin, read_origin
 from privacy.config import check
 from privacy.errors import ConfigError, ModelError
-from privacy.manifest import Adapter
 from privacy.strict_json import read_json
+from privacy.study.manifest import Adapter
 from privacy.visible import visible
 
 _Opened: TypeAlias = Any  # what safe_open gives: the library has no types

@@ -21,7 +21,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from model.adapter_file import SavedAdapter, load_adapter, save_adapter
 from model.layout import Entry, Layout, frozen_values, initial_vector
 from privacy.errors import ModelError
-from privacy.manifest import Adapter
+from privacy.study.manifest import Adapter
 
 __all__ = [
     "Entry",

@@ -16,7 +16,7 @@ from model.digest import INDEX, SUFFIXES, UNUSED, folder_digest, pipeline_files
 from model.fitness import check_base
 from model.names import quoted
 from privacy.errors import ModelError
-from privacy.manifest import Base
+from privacy.study.manifest import Base
 from privacy.visible import marked
 
 SHIPPED = "tiny"  # the `source` that names the weights which come with craftsfl

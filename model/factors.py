@@ -8,7 +8,7 @@ from typing import Final
 
 from model.layout import Entry, Layout
 from privacy.errors import ModelError
-from privacy.manifest import Adapter
+from privacy.study.manifest import Adapter
 from privacy.visible import visible
 
 _NAME: Final = re.compile(

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Final, Literal
 
 from privacy.errors import AccountingError
-from privacy.manifest import Study
+from privacy.study.manifest import Study
 
 NAME: Final = "poisson-gaussian"
 VERSION: Final = 1

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from model.importing import quick_imports
 from model.layout import Layout, initial_vector
 from privacy.errors import ConfigError, CraftsflError
-from privacy.manifest import Study, load_study
 from privacy.secagg.agreement import roster_in_force
 from privacy.secagg.roster import Roster
+from privacy.study.manifest import Study, load_study
 from server.attempt import known
 from server.background import BackgroundTracking
 from server.clock import Clock, SystemClock, Timing

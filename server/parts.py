@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.layout import Layout
-from privacy.manifest import Study
+from privacy.study.manifest import Study
 from privacy.wire.bodies import Body, Refusal
 from privacy.wire.envelope import Envelope
 from privacy.wire.reasons import Reason, explain

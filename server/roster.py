@@ -16,9 +16,9 @@ from flwr.serverapp import Grid
 from model.layout import Layout
 from privacy.errors import FederationError
 from privacy.identity import verify
-from privacy.manifest import Study
 from privacy.secagg import transcript
 from privacy.secagg.roster import Roster as Consortium
+from privacy.study.manifest import Study
 from privacy.wire.bodies import Hello, Refusal, SignedFacts, SiteFacts
 from privacy.wire.envelope import Envelope
 from privacy.wire.reasons import Reason, explain

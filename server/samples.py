@@ -13,7 +13,7 @@ from model.generation.adapter import file_digest
 from model.generation.compare import Pictures, compare_adapter
 from model.generation.provenance import Drawing, Provenance, software, write_png
 from privacy.errors import DeploymentError
-from privacy.manifest import Samples
+from privacy.study.manifest import Samples
 
 
 def draw_samples(

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from privacy.config import Strict, load_toml
-from privacy.manifest import Positive
+from privacy.study.manifest import Positive
 
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 

@@ -12,7 +12,7 @@ import math
 from bisect import bisect_left
 
 from privacy.events import event_of
-from privacy.manifest import Study
+from privacy.study.manifest import Study
 
 _TOLERANCE = 1e-6
 

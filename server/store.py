@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from privacy.errors import FederationError
-from privacy.manifest import Study
+from privacy.study.manifest import Study
 from privacy.wire.bodies import SiteFacts
 from privacy.wire.checkpoint import Checkpoint
 from server.clock import Clock

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from model.origin import DIGEST_TAG
 from privacy.errors import DeploymentError
-from privacy.manifest import Study
+from privacy.study.manifest import Study
 from server.status import RoundStatus, RunStatus
 from server.tables import AttemptState
 

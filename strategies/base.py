@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.errors import ConfigError, FederationError
-from privacy.manifest import Aggregation
+from privacy.study.manifest import Aggregation
 
 Vector = NDArray[np.float32]
 Mean = NDArray[np.float64]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.errors import FederationError
-from privacy.manifest import Study
+from privacy.study.manifest import Study
 
 
 def weights(study: Study, names: Iterable[str]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from client.settings import load_policy, load_site
-from privacy.manifest import load_study
+from privacy.study.manifest import load_study
 from server.settings import load_consortium
 
 ROOT = Path(__file__).parents[1]

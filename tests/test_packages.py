@@ -33,7 +33,7 @@ def test_an_auditor_needs_neither_torch_nor_flower() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["privacy.accounting", "privacy.ledger", "privacy.manifest", "privacy.wire.envelope"],
+    ["privacy.accounting", "privacy.ledger", "privacy.study.manifest", "privacy.wire.envelope"],
 )
 def test_the_auditors_modules_import_no_heavy_package(module: str) -> None:
     code = (

@@ -13,8 +13,8 @@ from client.agent.cohorts import Cohorts
 from client.agent.survivors import SignedSets
 from client.data.imagefolder import Quarantined
 from client.data.quarantine import write_quarantine
-from craftsfl.flower.credentials import make_authority, make_secret, make_supernode_key
-from model.stage_one.workspace import claim
+from craftsfl.processes.flower.credentials import make_authority, make_secret, make_supernode_key
+from model.lab.stage_one.workspace import claim
 from privacy.identity import Identity
 from privacy.secagg.card import SiteCard, write_card
 from privacy.secagg.chain import write_chain

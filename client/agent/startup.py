@@ -23,9 +23,9 @@ from privacy.errors import ConfigError, PolicyError
 from privacy.events import event_of
 from privacy.identity import load_identity
 from privacy.ledger import Charge, Ledger
-from privacy.manifest import load_study
 from privacy.secagg.agreement import roster_in_force
 from privacy.secagg.offer import withstood
+from privacy.study.manifest import load_study
 
 if TYPE_CHECKING:
     from client.training import ResidentTrainer

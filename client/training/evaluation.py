@@ -17,7 +17,7 @@ from client.training.rows import draw_rows
 from model.adapters import attach, read_vector, write_vector
 from model.base import Pipeline
 from model.losses import NoiseSchedule, denoising
-from privacy.manifest import Adapter
+from privacy.study.manifest import Adapter
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from privacy.dpsgd.sampling import choose_tiles, poisson_draw
 from privacy.dpsgd.step import private_gradient, release_of
 from privacy.dpsgd.substreams import Substreams
 from privacy.errors import ConfigError, ModelError
-from privacy.manifest import Study, Training
+from privacy.study.manifest import Study, Training
 
 EngineFactory = Callable[
     [Unet, Sequence[torch.nn.Parameter]], AbstractContextManager[ClippingEngine]

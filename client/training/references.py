@@ -9,7 +9,7 @@ from pathlib import Path
 from model.base import Pipeline
 from model.encoders import ImageEncoder, load_encoder
 from model.losses import feature_side
-from privacy.manifest import Encoder, Study
+from privacy.study.manifest import Encoder, Study
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,8 @@ from model.base import Pipeline, load_base
 from model.cache import find_base
 from model.devices import pick_device
 from model.layout import initial_vector
-from privacy.manifest import Study
 from privacy.secagg.agreement import shares_of
+from privacy.study.manifest import Study
 from strategies.base import make_strategy
 from strategies.cohort import weighted_mean
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from craftsfl.demo.workspace import Workspace
 from craftsfl.privacy_words import epsilon_text
-from craftsfl.timeline import RoundTiming
+from craftsfl.rounds.timeline import RoundTiming
 
 if TYPE_CHECKING:
     from client.training import LossChange

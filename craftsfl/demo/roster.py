@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from craftsfl.site_init import SiteKeys, init_site
+from craftsfl.site.init import SiteKeys, init_site
 from privacy.identity import load_identity
 from privacy.secagg.card import read_card
 from privacy.secagg.chain import write_chain

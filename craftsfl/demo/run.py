@@ -16,16 +16,15 @@ import psutil
 from rich.console import Console
 
 from client.settings import load_site
-from craftsfl.agent_command import agent_command
-from craftsfl.agent_watch import AgentWatch
 from craftsfl.demo.hospitals import real_members, synthetic_members
 from craftsfl.demo.report import Outcome, show, site_results, write_summary
 from craftsfl.demo.tiles import TileMaker
 from craftsfl.demo.workspace import LOGS, DemoOptions, Hospital, Workspace, check_ours, clear, write
-from craftsfl.environment import keep_files_private
-from craftsfl.flower.commands import SuperLink, SuperNode
-from craftsfl.operator import register_site, start_run, superlink_of
-from craftsfl.processes import (
+from craftsfl.processes.agent_command import agent_command
+from craftsfl.processes.agent_watch import AgentWatch
+from craftsfl.processes.environment import keep_files_private
+from craftsfl.processes.flower.commands import SuperLink, SuperNode
+from craftsfl.processes.supervisor import (
     Running,
     Supervisor,
     claim_port,
@@ -33,8 +32,9 @@ from craftsfl.processes import (
     port_open,
     wait_until,
 )
-from craftsfl.run_display import RunDisplay
-from craftsfl.timeline import RoundTiming
+from craftsfl.rounds.operator import register_site, start_run, superlink_of
+from craftsfl.rounds.run_display import RunDisplay
+from craftsfl.rounds.timeline import RoundTiming
 from model.cache import install_base, shipped_base
 from model.origin import origin_of
 from privacy.errors import FederationError, ModelError

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from craftsfl.environment import environment
-from craftsfl.processes import Command, Supervisor
+from craftsfl.processes.environment import environment
+from craftsfl.processes.supervisor import Command, Supervisor
 from privacy.errors import DeploymentError
 
 MOST_TILES = 2  # of a patient; every other one has a single tile
@@ -24,7 +24,7 @@ POLL_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Synthetic:
-    """A procedural hospital; `model.tissue.HOSPITALS` has its stain and scanner by name."""
+    """A procedural hospital; `model.lab.tissue.HOSPITALS` has its stain and scanner by name."""
 
     name: str
     patients: int
@@ -62,8 +62,8 @@ def make_tiles(folder: Path, name: str) -> None:
 def _make(target: Path, hospital: Synthetic, patients: int, seed: int) -> None:
     if (target / COMPLETE).exists():
         return
-    from model.tissue import HOSPITALS
-    from model.tissue.imagefolder import write_site
+    from model.lab.tissue import HOSPITALS
+    from model.lab.tissue.imagefolder import write_site
 
     write_site(
         target,

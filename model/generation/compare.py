@@ -11,8 +11,8 @@ from PIL import Image
 from model.base import Pipeline
 from model.generation.adapter import check_adapter, put_adapter
 from model.generation.grid import Column, grid
-from model.generation.prompts import Prompt
-from model.generation.shots import Shot, preview, shots, stacked
+from model.lab.drawing.prompts import Prompt
+from model.lab.drawing.shots import Shot, preview, shots, stacked
 from model.sampling import DEFAULT_GUIDANCE, DEFAULT_STEPS, Settings, sample_each
 
 

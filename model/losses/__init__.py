@@ -2,7 +2,7 @@
 
 Every loss decomposes per row: row i's loss and gradient depend on row i alone, because the clip
 bounds one patient's influence only then. What couples two private rows (in-batch contrast, batch
-statistics) is refused by name (`privacy.losses`); the tests hold every registered loss to it.
+statistics) is refused by name (`privacy.study.losses`); the tests hold every registered loss to it.
 """
 
 from model.losses.features import (

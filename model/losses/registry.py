@@ -12,8 +12,8 @@ from model.base import Pipeline
 from model.losses.stage_two import Loss, StageTwoLoss, denoising
 from model.text import encode_captions
 from privacy.errors import ModelError
-from privacy.losses import UNCOUPLED_HINT, coupled
-from privacy.manifest import StageTwo, Study
+from privacy.study.losses import UNCOUPLED_HINT, coupled
+from privacy.study.manifest import StageTwo, Study
 
 LOSSES: Final[Mapping[str, Loss]] = MappingProxyType({"denoising": denoising})
 """Losses without constants. "stage-two" has some, and is made by `loss_of`."""

@@ -3,7 +3,7 @@
 l = |eps - eps_theta|^2 + lambda w(t) relu(m - rho) + beta |eps_theta - eps_base|^2
     + gamma (-log softmax over the own and K public captions), each term for each row by itself.
 
-All constants are public (`privacy.manifest.StageTwo`). docs/stage-two.md says what each costs.
+All constants are public (`study.manifest.StageTwo`). docs/stage-two.md says what each costs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from model.losses.prefix import computed_once
 from model.losses.rows import NoiseSchedule, Rows
 from model.losses.terms import contrast, correlations, hinge, pearson, squared_error
 from privacy.errors import ModelError
-from privacy.manifest import Correlation, DriftSuppressor, Grounding
+from privacy.study.manifest import Correlation, DriftSuppressor, Grounding
 
 _ALIKE: Final = 1e-3  # embeddings end in a layer norm: their numbers are about 1
 

@@ -43,7 +43,7 @@ from typing import Final
 from privacy.accounting.bounds import check_probability
 from privacy.errors import AccountingError
 from privacy.events import MIN_SAMPLING_RATE
-from privacy.manifest import Study
+from privacy.study.manifest import Study
 
 # Of a study's delta, kept for overflows: a thousandth less of it raises epsilon by 1e-4 or so.
 OVERFLOW_SHARE: Final = 1e-3

@@ -8,7 +8,7 @@ from privacy.accounting.composition import MAX_COMPOSED_STEPS, RUNNING, epsilon_
 from privacy.accounting.release import check_releasable, check_within_reach
 from privacy.errors import AccountingError
 from privacy.events import Event, event_of
-from privacy.manifest import Study
+from privacy.study.manifest import Study
 
 
 def whole_schedule(study: Study) -> tuple[Event, ...]:

@@ -12,7 +12,7 @@ import torch
 from privacy.dpsgd.engine import ClippingEngine, PhysicalBatch
 from privacy.dpsgd.noise import NoiseSource
 from privacy.errors import AccountingError
-from privacy.manifest import Training
+from privacy.study.manifest import Training
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Final
 
 from privacy.errors import ConfigError, SecAggError
-from privacy.manifest import SecureAggregation, Study
 from privacy.secagg import transcript
 from privacy.secagg.chain import in_force, read_chain, roster_with
 from privacy.secagg.offer import SMALLEST_COHORT, SecAggPolicy, withstood
 from privacy.secagg.roster import Roster
 from privacy.secagg.width import check_width
+from privacy.study.manifest import SecureAggregation, Study
 from privacy.wire.bodies import StartTraining
 from privacy.wire.offer import Mechanism, Terms
 

@@ -16,7 +16,7 @@ from privacy.config import Strict, load_toml
 from privacy.errors import ConfigError
 from privacy.files import write_public
 from privacy.identity import fingerprint
-from privacy.manifest import SiteName
+from privacy.study.manifest import SiteName
 
 _TEXT = """\
 # Who we are in the consortium's roster. Public. The key's fingerprint, for the phone:

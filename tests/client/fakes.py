@@ -16,7 +16,7 @@ from client.policy import SiteRules
 from model.layout import Entry, Layout
 from privacy.errors import LedgerError
 from privacy.ledger import Ledger
-from privacy.manifest import Study
+from privacy.study.manifest import Study
 from privacy.wire.bodies import Body, Collect, Refusal, Running, StartTraining
 from privacy.wire.codec import Vector
 from privacy.wire.envelope import Envelope, open_envelope, seal, size_limit

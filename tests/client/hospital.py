@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from client.agent.apart import ONE_USER
 from client.app import forward
-from privacy.manifest import Study
+from privacy.study.manifest import Study
 from privacy.wire.bodies import Body
 from privacy.wire.envelope import open_envelope
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from client.agent.site_agent import SiteAgent
 from privacy.ledger import SqliteLedger, State
-from privacy.manifest import Study
 from privacy.secagg.server import Stage
+from privacy.study.manifest import Study
 from privacy.wire.bodies import Body, Collect, Hello, Refusal, StartTraining, Update
 from privacy.wire.offer import TrainMasked
 from privacy.wire.reasons import Reason

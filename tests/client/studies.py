@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from client.settings import Policy
-from privacy.manifest import Study
+from privacy.study.manifest import Study
 
 VALUES: dict[str, Any] = {
     "name": "demo",

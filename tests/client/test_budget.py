@@ -25,7 +25,7 @@ from privacy.accounting.across import RenyiFilter
 from privacy.errors import AccountingError
 from privacy.events import event_of
 from privacy.ledger import AttemptKey, Charge, Entry, State
-from privacy.manifest import Study
+from privacy.study.manifest import Study
 
 from .studies import make_policy, make_study
 

@@ -19,7 +19,7 @@ from client.agent.own_ledger import (
 from client.agent.state import StateFolder
 from client.patients import open_patients
 from client.settings import load_site
-from craftsfl.consent import withdraw
+from craftsfl.site.consent import withdraw
 from privacy.errors import LedgerError
 from privacy.events import PoissonGaussian
 from privacy.ledger import AttemptKey, Charge, SqliteLedger, read_ledger

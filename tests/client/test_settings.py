@@ -8,7 +8,7 @@ import pytest
 
 from client.settings import load_policy, load_site, runtime_folder
 from privacy.errors import ConfigError, DeploymentError
-from privacy.manifest import load_study
+from privacy.study.manifest import load_study
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 SITE = """

@@ -21,7 +21,7 @@ from client.agent.startup import (
 from client.agent.state import StateFolder, state_folder
 from client.data import SiteData
 from client.patients import open_patients
-from craftsfl.agent_watch import AgentWatch
+from craftsfl.processes.agent_watch import AgentWatch
 from model.encoders.files import find_encoder, shipped_encoder
 from privacy.errors import (
     AccountingError,
@@ -34,10 +34,10 @@ from privacy.errors import (
 )
 from privacy.events import event_of
 from privacy.ledger import AttemptKey, Charge, read_ledger
-from privacy.manifest import Study
 from privacy.secagg.chain import write_chain
 from privacy.secagg.roster import propose, sign
 from privacy.secagg.server import Stage
+from privacy.study.manifest import Study
 from privacy.wire.bodies import Running
 
 from .fakes import PausingClock

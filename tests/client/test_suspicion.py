@@ -121,8 +121,8 @@ def test_the_real_sites_are_not_suspicious(site: str) -> None:
 
 
 def test_the_synthetic_hospitals_are_not_suspicious(tmp_path: Path) -> None:
-    from model.tissue import HOSPITALS
-    from model.tissue.imagefolder import write_site
+    from model.lab.tissue import HOSPITALS
+    from model.lab.tissue.imagefolder import write_site
 
     name, appearance = next(iter(HOSPITALS.items()))
     write_site(tmp_path, site=name, patients=12, most_tiles=2, appearance=appearance, seed=1)

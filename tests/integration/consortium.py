@@ -21,8 +21,8 @@ REAL_SITES = ROOT.parent / "shared" / "data" / "sites"
 
 def write_hospitals(folder: Path, *, patients: int = 12, more: Sequence[str] = ()) -> Path:
     """Three small hospitals of synthetic tissue, and `more`, as a user's own data."""
-    from model.tissue import HOSPITALS
-    from model.tissue.imagefolder import write_site
+    from model.lab.tissue import HOSPITALS
+    from model.lab.tissue.imagefolder import write_site
 
     looks = list(HOSPITALS.values())
     for number, name in enumerate([*HOSPITALS, *more]):

@@ -26,8 +26,8 @@ from client.settings import Policy
 from model.layout import Layout
 from privacy.identity import load_identity
 from privacy.ledger import SqliteLedger, load_or_make_key
-from privacy.manifest import load_study
 from privacy.secagg.agreement import roster_in_force
+from privacy.study.manifest import load_study
 from privacy.wire.envelope import open_envelope
 
 STEP, SITE, KEY, LAYOUT = "step.json", "site.json", "site.key", "layout.pickle"

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from craftsfl.processes import port_open
+from craftsfl.processes.supervisor import port_open
 from tests.canaries import Search, plant
-from tests.craftsfl.test_private_files import shared
+from tests.craftsfl.processes.test_private_files import shared
 from tests.integration.consortium import (
     REAL_SITES,
     ROOT,
@@ -69,7 +69,7 @@ def test_three_hospitals_with_real_tiles(tmp_path: Path) -> None:
 def check_adapter(path: Path) -> None:
     from model.adapters import load_adapter
     from model.layout import initial_vector
-    from privacy.manifest import load_study
+    from privacy.study.manifest import load_study
 
     saved = load_adapter(path)
     study = load_study(path.parents[3] / "study.toml")

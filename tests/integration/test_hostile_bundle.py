@@ -16,13 +16,19 @@ from pathlib import Path
 import pytest
 
 from client.settings import load_site
-from craftsfl.accounts import find_account
-from craftsfl.airlock import two_users
-from craftsfl.flower.commands import PROFILE, SuperLink, SuperNode, flwr
-from craftsfl.flower.credentials import make_authority, make_secret, make_supernode_key
-from craftsfl.processes import Command, Supervisor, claim_port, port_open, wait_until
+from craftsfl.processes.accounts import find_account
+from craftsfl.processes.flower.commands import PROFILE, SuperLink, SuperNode, flwr
+from craftsfl.processes.flower.credentials import make_authority, make_secret, make_supernode_key
+from craftsfl.processes.supervisor import Command, Supervisor, claim_port, port_open, wait_until
+from craftsfl.site.airlock import two_users
 from tests.client.hospital import ROOT
-from tests.craftsfl.test_airlock import NODE, as_user, check_report, running_agent, two_user_site
+from tests.craftsfl.site.test_airlock import (
+    NODE,
+    as_user,
+    check_report,
+    running_agent,
+    two_user_site,
+)
 from tests.users import needs_users, open_folder, visible
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(300), needs_users]

@@ -22,19 +22,26 @@ import numpy as np
 import pytest
 import tomli_w
 
-from craftsfl.environment import environment
-from craftsfl.flower.commands import SuperNode
-from craftsfl.flower.credentials import make_authority, make_secret, make_supernode_key
-from craftsfl.operator import register_site, start_run, superlink_of
-from craftsfl.processes import Command, Running, Supervisor, claim_port, port_open, wait_until
-from craftsfl.run_display import EventTail
+from craftsfl.processes.environment import environment
+from craftsfl.processes.flower.commands import SuperNode
+from craftsfl.processes.flower.credentials import make_authority, make_secret, make_supernode_key
+from craftsfl.processes.supervisor import (
+    Command,
+    Running,
+    Supervisor,
+    claim_port,
+    port_open,
+    wait_until,
+)
+from craftsfl.rounds.operator import register_site, start_run, superlink_of
+from craftsfl.rounds.run_display import EventTail
 from model.digest import folder_digest
 from model.layout import Layout
 from privacy.identity import make_identity
-from privacy.manifest import Study, load_study
 from privacy.secagg.agreement import shares_of
 from privacy.secagg.chain import write_chain
 from privacy.secagg.roster import Member, propose, sign
+from privacy.study.manifest import Study, load_study
 from server.checkpoint import load_checkpoint
 from server.settings import load_consortium
 from server.status import PartStatus, RunStatus, read_status

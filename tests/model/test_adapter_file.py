@@ -20,7 +20,7 @@ from model.generation.adapter import put_adapter
 from model.layout import Entry, Layout
 from model.origin import Origin
 from privacy.errors import ModelError
-from privacy.manifest import Adapter
+from privacy.study.manifest import Adapter
 
 CASES = Path(__file__).parents[3] / "shared" / "cases" / "adapters"
 LORA = Adapter(targets=("attn2.to_q", "attn2.to_v"), rank=2, alpha=7.0)

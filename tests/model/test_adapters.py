@@ -27,7 +27,7 @@ from model.adapters import (
 )
 from model.base import load_base
 from privacy.errors import ModelError
-from privacy.manifest import Adapter
+from privacy.study.manifest import Adapter
 
 # alpha differs from the rank: what loses alpha cannot reproduce an image.
 ADAPTER = Adapter(targets=("attn2.to_q", "attn2.to_v"), rank=2, alpha=7.0)

@@ -16,7 +16,7 @@ from model.base import image_size, load_base, save_base
 from model.cache import base_cache, find_base, install_base, shipped_base
 from model.digest import folder_digest, pipeline_files
 from privacy.errors import ModelError
-from privacy.manifest import Base
+from privacy.study.manifest import Base
 from tests.users import AGENT, attempt, needs_users
 
 

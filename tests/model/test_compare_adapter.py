@@ -12,7 +12,7 @@ from model.adapters import attach, detach, save_adapter
 from model.generation.compare import Pictures, compare_adapter
 from model.layout import Entry, Layout
 from privacy.errors import ModelError
-from privacy.manifest import Adapter
+from privacy.study.manifest import Adapter
 
 ADAPTER = Adapter(targets=("attn2.to_q", "attn2.to_v"), rank=1, alpha=2.0)
 PICTURES = Pictures(("glands",), (1, 2), steps=2)

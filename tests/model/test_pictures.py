@@ -13,13 +13,13 @@ import pytest
 from PIL import EpsImagePlugin, Image
 
 from client.data.images import read_image, read_mask
-from model.control.markers import read_markers
-from model.control.masks import read_mask as read_nuclei
-from model.control.pairs import read_image as read_pair
-from model.generation.folder import _open
 from model.generation.provenance import read_provenance
+from model.lab.control.markers import read_markers
+from model.lab.control.masks import read_mask as read_nuclei
+from model.lab.control.pairs import read_image as read_pair
+from model.lab.drawing.folder import _open
+from model.lab.stage_one.pictures import Unusable, decode
 from model.pictures import UnreadablePicture, open_picture
-from model.stage_one.pictures import Unusable, decode
 from privacy.errors import DataError, ModelError
 
 CASES = Path(__file__).parents[3] / "shared" / "cases" / "images"
@@ -168,7 +168,7 @@ def test_a_pyramids_first_page_is_the_tile(tmp_path: Path) -> None:
 def test_pages_of_any_size_count_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pages = [Image.new("L", (8, 8)), Image.new("L", (64, 64))]
     pages[0].save(tmp_path / "x.tif", save_all=True, append_images=pages[1:])
-    monkeypatch.setattr("model.control.markers._MOST_OF_ALL", 8 * 8 + 64 * 64 - 1)
+    monkeypatch.setattr("model.lab.control.markers._MOST_OF_ALL", 8 * 8 + 64 * 64 - 1)
     with pytest.raises(ModelError, match="4160 pixels on its pages"):
         read_markers(tmp_path / "x.tif")
 

@@ -8,7 +8,7 @@ import pytest
 
 from privacy.config import Strict, load_toml
 from privacy.errors import ConfigError
-from privacy.manifest import Count, Positive
+from privacy.study.manifest import Count, Positive
 
 
 class Settings(Strict):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from privacy.errors import AccountingError
 from privacy.events import PoissonGaussian, event_of, from_json
-from privacy.manifest import Study
+from privacy.study.manifest import Study
 
 GOOD = {"sampling_rate": 0.5, "noise_multiplier": 4.0, "clipping_norm": 0.1, "steps": 10}
 TEXT = (

@@ -102,8 +102,8 @@ def test_nobody_writes_a_file_under_a_temporary_name_of_their_own() -> None:
         "privacy/files.py",
         "model/cache.py",  # from a folder that tempfile has made, random and of mode 0700
         "client/training/encoding.py",  # the same
-        "model/stage_one/checkpoints.py",  # a folder, made anew with mode 0700
-        "model/stage_one/export.py",  # within the run's own folder, whose files exist already
+        "model/lab/stage_one/checkpoints.py",  # a folder, made anew with mode 0700
+        "model/lab/stage_one/export.py",  # within the run's own folder, whose files exist already
         "privacy/ledger/files.py",  # made exclusively, linked to its name: never replaces
     }
     moves = re.compile(r"\b\w*\.(rename|replace)\((?:path|target|out|file|record|self\.file)\b")

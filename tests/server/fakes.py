@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from model.layout import Entry, Layout
-from privacy.manifest import Study
+from privacy.study.manifest import Study
 from privacy.wire.bodies import (
     Body,
     Collect,

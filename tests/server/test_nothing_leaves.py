@@ -37,17 +37,17 @@ from client.data import SiteData
 from client.patients import open_patients
 from client.patients.lines import KEY, REGISTER
 from client.training import LocalTrainer
-from craftsfl.consent import withdraw
+from craftsfl.site.consent import withdraw
 from model.digest import folder_digest
 from model.layout import Layout
 from privacy.errors import FederationError
 from privacy.identity import MARKER_BYTES, marker_path
-from privacy.manifest import load_study
 from privacy.secagg import client as secagg_client
 from privacy.secagg import server as secagg_server
 from privacy.secagg.chain import write_chain
 from privacy.secagg.encoding import Encoding
 from privacy.secagg.roster import Member, SignedRoster, propose, sign
+from privacy.study.manifest import load_study
 from privacy.wire.bodies import Refusal, Update
 from privacy.wire.envelope import open_envelope
 from privacy.wire.reasons import Reason

@@ -19,9 +19,9 @@ from model.adapters import layout_of, load_adapter
 from model.digest import folder_digest
 from model.layout import initial_vector
 from privacy.errors import ConfigError, FederationError, ModelError, SecAggError
-from privacy.manifest import Study, load_study
 from privacy.secagg.chain import write_chain
 from privacy.secagg.roster import SignedRoster, sign
+from privacy.study.manifest import Study, load_study
 from privacy.wire.bodies import Refusal
 from privacy.wire.reasons import Reason
 from server.clock import Timing

@@ -9,7 +9,7 @@ from PIL import Image
 
 from model.adapters import layout_of, save_adapter
 from privacy.errors import DeploymentError
-from privacy.manifest import Adapter, Samples
+from privacy.study.manifest import Adapter, Samples
 
 pytest.importorskip("model.sampling")
 

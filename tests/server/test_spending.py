@@ -5,7 +5,7 @@ from typing import Any
 
 from privacy.accounting import epsilon
 from privacy.events import event_of
-from privacy.manifest import Study
+from privacy.study.manifest import Study
 from server.spending import Spending
 from tests.server.fakes import make_study
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from privacy.config import check
 from privacy.errors import FederationError
-from privacy.manifest import Aggregation, Study
+from privacy.study.manifest import Aggregation, Study
 from strategies import FedAdam, FedAvg, Strategy, make_strategy, weights
 from strategies.cohort import weighted_mean
 from strategies.fedadam import Moments

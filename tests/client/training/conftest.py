@@ -10,7 +10,7 @@ import torch
 
 from client.training import EncodedTiles
 from privacy.config import check
-from privacy.manifest import Study
+from privacy.study.manifest import Study
 
 
 class SeededNoise:

@@ -10,7 +10,7 @@ import pytest
 from client.training import held_out_loss, loss_change
 from model.adapters import attach, initial_vector, read_vector, write_vector
 from model.losses import NoiseSchedule
-from privacy.manifest import Adapter
+from privacy.study.manifest import Adapter
 from tests.client.training.conftest import make_tiles
 
 ADAPTER = Adapter(targets=("attn2.to_v",), rank=1, alpha=2)

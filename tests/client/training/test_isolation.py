@@ -17,7 +17,7 @@ from privacy.dpsgd.assignment import Assign, fixed, packed
 from privacy.dpsgd.engine import PatientGradients, PhysicalBatch
 from privacy.dpsgd.lora_engine import LoraEngine
 from privacy.errors import ModelError
-from privacy.manifest import Study
+from privacy.study.manifest import Study
 from tests.client.training.conftest import SeededNoise, changed, make_tiles
 
 PATIENTS = 7

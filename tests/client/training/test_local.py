@@ -21,7 +21,7 @@ from privacy.dpsgd.engine import BLANK, PhysicalBatch
 from privacy.dpsgd.opacus_engine import OpacusEngine
 from privacy.dpsgd.sampling import poisson_draw
 from privacy.errors import ConfigError, ModelError
-from privacy.manifest import Study
+from privacy.study.manifest import Study
 from tests.client.training.conftest import SeededNoise, changed, make_tiles
 
 

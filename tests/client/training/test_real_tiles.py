@@ -12,7 +12,7 @@ from client.data import load_site_data
 from client.training import LocalTrainer, encode_site
 from model.adapters import initial_vector
 from privacy.dpsgd.step import noise_to_clip, release_of
-from privacy.manifest import Study
+from privacy.study.manifest import Study
 from tests.client.training.conftest import changed
 
 SITE = Path(__file__).parents[4] / "shared" / "data" / "sites" / "site-1"

@@ -25,7 +25,7 @@ from privacy.config import check
 from privacy.dpsgd.lora_engine import LoraEngine
 from privacy.dpsgd.opacus_engine import OpacusEngine
 from privacy.errors import ModelError
-from privacy.manifest import Study
+from privacy.study.manifest import Study
 from tests.client.training.conftest import SeededNoise, make_tiles
 
 DIGEST = "sha256:" + "1" * 64

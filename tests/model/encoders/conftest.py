@@ -18,10 +18,10 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from model.pretraining.contrastive.export import export_encoder
-from model.pretraining.contrastive.networks import make_image_text
-from model.pretraining.contrastive.recipe import RECIPES
-from model.pretraining.tokenizer import train_tokenizer
+from model.lab.pretraining.contrastive.export import export_encoder
+from model.lab.pretraining.contrastive.networks import make_image_text
+from model.lab.pretraining.contrastive.recipe import RECIPES
+from model.lab.pretraining.tokenizer import train_tokenizer
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 TEXTS = ["round glands with open lumens", "chordoma, sacrum; PAS reaction."]

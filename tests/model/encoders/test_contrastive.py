@@ -11,11 +11,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from craftsfl.cli.model import app
+from craftsfl.model.commands import app
 from model.encoders import load_encoder, load_image_text_encoder, prepare
 from model.encoders.files import shipped_encoder
-from model.pretraining.contrastive import RECIPES, EncoderRecipe, find_recipe, pretrain_encoder
-from model.pretraining.contrastive.corpus import (
+from model.lab.pretraining.contrastive import RECIPES, EncoderRecipe, find_recipe, pretrain_encoder
+from model.lab.pretraining.contrastive.corpus import (
     CONTENTS,
     content_of,
     draw_content_caption,
@@ -23,11 +23,11 @@ from model.pretraining.contrastive.corpus import (
     draw_training,
     vocabulary_texts,
 )
-from model.pretraining.contrastive.training import contrastive_loss
-from model.pretraining.contrastive.validation import Figure, validate, validate_layout
-from model.pretraining.tokenizer import MAX_LENGTH, train_tokenizer
-from model.tissue.domain import RARE_TYPES, STAINS, draw_domain
-from model.tissue.tile import MORPHOLOGIES
+from model.lab.pretraining.contrastive.training import contrastive_loss
+from model.lab.pretraining.contrastive.validation import Figure, validate, validate_layout
+from model.lab.pretraining.tokenizer import MAX_LENGTH, train_tokenizer
+from model.lab.tissue.domain import RARE_TYPES, STAINS, draw_domain
+from model.lab.tissue.tile import MORPHOLOGIES
 from privacy.errors import ModelError
 
 TINY_BASE = Path(__file__).parents[3] / "weights" / "tiny"
@@ -186,7 +186,7 @@ def test_an_unknown_recipe_is_an_error_also_on_the_command_line(tmp_path: Path) 
 def test_without_a_base_there_is_no_autoencoder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model.pretraining.contrastive.run.shipped_base", lambda: None)
+    monkeypatch.setattr("model.lab.pretraining.contrastive.run.shipped_base", lambda: None)
     with pytest.raises(ModelError, match="not installed"):
         pretrain_encoder(tmp_path, recipe=SMOKE)
 

@@ -12,7 +12,7 @@ from model.adapters import attach
 from model.losses import block_names, caught, check_adapted, feature_side, find_block, pooled
 from model.losses.prefix import computed_once
 from privacy.errors import ModelError
-from privacy.manifest import Adapter
+from privacy.study.manifest import Adapter
 from tests.model.losses.worlds import World, make_rows
 
 

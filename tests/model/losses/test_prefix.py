@@ -10,7 +10,7 @@ from diffusers import UNet2DConditionModel
 
 from model.adapters import attach
 from model.losses.prefix import computed_once
-from privacy.manifest import Adapter
+from privacy.study.manifest import Adapter
 
 KINDS = {
     "plain": {},

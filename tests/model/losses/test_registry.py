@@ -9,8 +9,8 @@ import pytest
 from model.losses import StageTwoLoss, denoising, find_loss, loss_of
 from privacy.config import check
 from privacy.errors import ConfigError, ModelError
-from privacy.losses import COUPLED, coupled
-from privacy.manifest import Study
+from privacy.study.losses import COUPLED, coupled
+from privacy.study.manifest import Study
 from tests.model.losses.worlds import DRIFT
 
 

@@ -23,7 +23,7 @@ from model.losses import (
 from model.text import encode_captions
 from privacy.dpsgd.engine import PhysicalBatch
 from privacy.errors import AccountingError, ModelError
-from privacy.manifest import StageTwo
+from privacy.study.manifest import StageTwo
 from tests.model.losses.worlds import (
     BLOCK,
     CAPTIONS,

@@ -13,7 +13,7 @@ from model.adapters import attach, parameters
 from model.losses import NoiseSchedule, Rows, StageTwoLoss, above_diagonal, correlations, denoising
 from privacy.dpsgd.lora_engine import LoraEngine
 from privacy.dpsgd.opacus_engine import OpacusEngine
-from privacy.manifest import Adapter, Correlation, DriftSuppressor, Encoder, Grounding
+from privacy.study.manifest import Adapter, Correlation, DriftSuppressor, Encoder, Grounding
 
 BLOCK = "up_blocks.0"  # 8 by 8 places before its upsampler, 64 channels
 LATENTS, TEXT = (4, 16, 16), (16, 32)

@@ -8,7 +8,7 @@ from privacy.accounting import check_schedule, epsilon, whole_schedule
 from privacy.accounting import release as release_module
 from privacy.accounting import schedule as schedule_module
 from privacy.errors import AccountingError
-from privacy.manifest import Study
+from privacy.study.manifest import Study
 from tests.client.studies import make_study
 
 

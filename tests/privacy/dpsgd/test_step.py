@@ -12,7 +12,7 @@ from privacy.dpsgd.lora_engine import LoraEngine
 from privacy.dpsgd.noise import SystemNoise
 from privacy.dpsgd.step import Release, noise_to_clip, private_gradient, release_of
 from privacy.errors import AccountingError
-from privacy.manifest import Training
+from privacy.study.manifest import Training
 from tests.privacy.dpsgd.test_noise import forbid_ordinary_generators
 from tests.privacy.dpsgd.worlds import mixer, unet
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from privacy.errors import ConfigError, SecAggError
-from privacy.manifest import Study
 from privacy.secagg.agreement import (
     CLOCK_SKEW,
     cohort_of,
@@ -23,6 +22,7 @@ from privacy.secagg.agreement import (
 from privacy.secagg.chain import in_force, read_chain, write_chain
 from privacy.secagg.offer import most_colluders
 from privacy.secagg.roster import Member, SignedRoster, propose, sign
+from privacy.study.manifest import Study
 from privacy.wire.offer import Mechanism
 
 from .consortium import identity_of

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from privacy import manifest
+from privacy.study import manifest
 from privacy.wire.bodies import (
     BODIES,
     SITE_NAME,

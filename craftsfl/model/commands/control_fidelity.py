@@ -1,0 +1,43 @@
+"""`craftsfl model control-fidelity`: do samples follow their masks?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def control_fidelity(
+    data: Annotated[
+        Path | None,
+        typer.Option(help="A public folder of images/ and masks/; drawn tissue if left out."),
+    ] = None,
+    fluorescence: Annotated[
+        bool, typer.Option("--fluorescence", help="Condition on the markers, not on the mask.")
+    ] = False,
+    base: Annotated[
+        str | None, typer.Option(help="A base's folder or hub id; the tiny one if left out.")
+    ] = None,
+    control: Annotated[
+        str | None, typer.Option(help="A control's folder; the shipped one if left out.")
+    ] = None,
+    adapter: Annotated[
+        Path | None, typer.Option(help="A trained adapter, .safetensors, put on the base.")
+    ] = None,
+    prompt: Annotated[str, typer.Option(help="The caption of every sample of --data.")] = "",
+    each: Annotated[int, typer.Option(min=2, help="Drawn tiles of each morphology.")] = 8,
+    strength: Annotated[float, typer.Option(min=0.0)] = 1.0,
+    picture: Annotated[Path | None, typer.Option(help="Write some samples to this PNG.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the figures to this file.")] = None,
+) -> None:
+    """Sample under masks, find the nuclei again, and compare them with a shuffled control."""
+    from craftsfl.model.control import Models, Question, trial, write
+    from model.lab.control.reading import Kind
+    from model.lab.control.trial import Setting
+
+    kind: Kind = "fluorescence" if fluorescence else "mask"
+    question = Question(kind, data, prompt, each, Setting(strength=strength))
+    done = trial(question, Models(base, control, adapter))
+    typer.echo(done.fidelity.report())
+    write(done, picture, json)

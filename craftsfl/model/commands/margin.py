@@ -1,0 +1,31 @@
+"""`craftsfl model margin`: the public margin of the correlation regulation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def margin(
+    block: Annotated[str, typer.Option(help="Block of the UNet, e.g. up_blocks.1.")],
+    base: Annotated[
+        str | None, typer.Option(help="Digest, folder or hub id; the embedded tiny one.")
+    ] = None,
+    encoder: Annotated[
+        str, typer.Option(help='Frozen encoder: "tiny", folder or hub id.')
+    ] = "tiny",
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="PUBLIC images with metadata (file_name, text); else drawn tissue."),
+    ] = None,
+    images: Annotated[int, typer.Option(min=8, help="How many of them.")] = 96,
+    seed: Annotated[int, typer.Option(help="Of images, timesteps and noise.")] = 0,
+) -> None:
+    """Measure rho of stage one on public images; print [stage_two.correlation] for study.toml."""
+    from rich.console import Console
+
+    from craftsfl.model.margin import MarginRequest, report_margin
+
+    report_margin(MarginRequest(base, encoder, block, folder, images, seed), Console())

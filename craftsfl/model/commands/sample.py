@@ -1,0 +1,182 @@
+"""`craftsfl model sample`: what a base, or an adapted one, draws."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from craftsfl.model.sampling import Follow, Request
+
+_WHAT, _MODELS, _FOLLOW = "What to draw", "Models", "What to follow"
+
+
+def sample(
+    texts: Annotated[
+        list[str] | None, typer.Argument(metavar="[PROMPT]...", help="Prompts.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="One picture (PNG): a row for each prompt and seed.")
+    ] = None,
+    out_dir: Annotated[
+        Path | None,
+        typer.Option(help="A folder of pictures with metadata.csv, as a training job reads it."),
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="A file of prompts, one a line.", rich_help_panel=_WHAT)
+    ] = None,
+    cancer_type: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='A TCGA code or name, or "all": a prompt for each morphology.',
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    words: Annotated[
+        Literal["tissue", "clinical"] | None,
+        typer.Option(
+            help="Of --cancer-type: what the embedded base knows, or a pathologist's.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    list_types: Annotated[
+        bool, typer.Option("--list-types", help="Show the cancer types and their morphologies.")
+    ] = False,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="Each prompt with each seed.", rich_help_panel=_WHAT)
+    ] = None,
+    count: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Pictures of each prompt, all of different seeds.", rich_help_panel=_WHAT
+        ),
+    ] = 1,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            help="A base's digest or folder; the embedded tiny one if left out.",
+            rich_help_panel=_MODELS,
+        ),
+    ] = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option(
+            help="A .safetensors file, models:/NAME/3 or models:/NAME@champion.",
+            rich_help_panel=_MODELS,
+        ),
+    ] = None,
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(
+            help="MLflow, for models:/; MLFLOW_TRACKING_URI if left out.", rich_help_panel=_MODELS
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    guidance: Annotated[float, typer.Option(min=0.0)] = 3.0,
+    size: Annotated[
+        int | None, typer.Option(min=8, help="Pixels a side; the base's own if left out.")
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            help="Nuclear masks: a file (.png, .npy, .mat) or a folder.", rich_help_panel=_FOLLOW
+        ),
+    ] = None,
+    fluorescence: Annotated[
+        Path | None,
+        typer.Option(help="Fluorescence: a file or a folder.", rich_help_panel=_FOLLOW),
+    ] = None,
+    control: Annotated[
+        str | None,
+        typer.Option(
+            help="A ControlNet's folder; the embedded base's if left out.", rich_help_panel=_FOLLOW
+        ),
+    ] = None,
+    fit: Annotated[
+        Literal["resize", "crop"],
+        typer.Option(help="crop: the centred square of a mask.", rich_help_panel=_FOLLOW),
+    ] = "resize",
+    strength: Annotated[
+        float, typer.Option(min=0.0, help="Of the control.", rich_help_panel=_FOLLOW)
+    ] = 1.0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the --out file.")] = False,
+) -> None:
+    """Draw synthetic pictures: one to look at (--out), or a data set (--out-dir).
+
+    With --adapter, --out shows the base and the adapted model side by side. Each PNG says which
+    model drew it, under which privacy, and that it shows no patient: craftsfl model describe.
+    """
+    from privacy.errors import ConfigError
+
+    if list_types:
+        from rich.console import Console
+
+        from craftsfl.model.provenance import show_types
+
+        show_types(words or "clinical", Console())
+        return
+    if (out is None) == (out_dir is None):
+        raise ConfigError(
+            "Where to?", "Give --out picture.png or --out-dir FOLDER, one of the two."
+        )
+    if out is not None:
+        from craftsfl.model.outputs import check_picture
+
+        check_picture(out, overwrite=overwrite)
+    types = tuple(cancer_type or ())
+    if types:
+        from model.lab.drawing.prompts import type_prompts
+
+        type_prompts(types, "clinical")  # a typing error is told before torch is loaded
+    from craftsfl.model.sampling import Models, Request, Wanted
+    from model.sampling import Settings
+
+    wanted = Wanted(tuple(texts or ()), prompts, types, words, tuple(seed or ()), count)
+    models = Models(base, adapter, tracking_uri)
+    follow = _follow(mask, fluorescence, control, fit, strength)
+    request = Request(wanted, models, Settings(steps, guidance, size), follow)
+    _draw(request, out, out_dir, overwrite)
+
+
+def _follow(
+    mask: Path | None,
+    fluorescence: Path | None,
+    control: str | None,
+    fit: Literal["resize", "crop"],
+    strength: float,
+) -> Follow | None:
+    from craftsfl.model.sampling import Follow
+    from privacy.errors import ConfigError
+
+    if mask is not None and fluorescence is not None:
+        raise ConfigError("Masks and fluorescence do not go together.", "Give one of the two.")
+    if mask is not None:
+        return Follow("mask", mask, control, fit, strength)
+    if fluorescence is not None:
+        return Follow("fluorescence", fluorescence, control, fit, strength)
+    if control is not None:
+        raise ConfigError("A control has nothing to follow.", "Add --mask or --fluorescence.")
+    return None
+
+
+def _draw(request: Request, out: Path | None, out_dir: Path | None, overwrite: bool) -> None:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from craftsfl.model.sampling import draw, draw_into
+
+    if out is not None:
+        draw(request, out, overwrite=overwrite)
+        typer.echo(str(out))
+    if out_dir is not None:
+        columns = ("drawing", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, transient=True) as progress:
+            task = progress.add_task("drawing", total=None)
+            summary = draw_into(
+                request,
+                out_dir,
+                lambda done, every: progress.update(task, completed=done, total=every),
+            )
+        there = f" ({summary.found} were there)" if summary.found else ""
+        typer.echo(f"{out_dir}: {summary.images} synthetic pictures{there}")

@@ -1,0 +1,136 @@
+"""Figures of an evaluation in MLflow: numbers alone, never a file's name or a caption."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from craftsfl.model.evaluation.report import Report
+from privacy.errors import ConfigError, DeploymentError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+EXPERIMENT = "craftsfl-evaluation"
+_LOCAL = ("sqlite:", "file:", "/", "./")
+_NOT_A_NAME = re.compile(r"[^0-9A-Za-z_\-. /]+")
+_SILENT = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where to log: into the run of this id, or a new one of the experiment."""
+
+    uri: str
+    run: str | None = None
+    experiment: str = EXPERIMENT
+
+
+def destination(uri: str | None, run: str | None, experiment: str | None) -> Destination | None:
+    """Of the options; None: nothing is logged. An URI alone only says where adapters are.
+
+    Raises `ConfigError` for a run or an experiment without an URI, or both.
+    """
+    if run is None and experiment is None:
+        return None
+    if uri is None:
+        raise ConfigError("--run and --experiment are MLflow's.", "Name it with --tracking-uri.")
+    if run is not None and experiment is not None:
+        raise ConfigError("--run names a run that is there, --experiment makes one.", "Name one.")
+    return Destination(uri, run, experiment or EXPERIMENT)
+
+
+def check_destination(destination: Destination, *, public: bool) -> None:
+    """Raise `ConfigError` where figures of patients' tiles would go to another machine."""
+    if not public and not destination.uri.startswith(_LOCAL):
+        raise ConfigError(
+            f"Figures computed on patients' tiles may not be sent to {destination.uri}.",
+            "Log to a file of this site (sqlite:///evaluation.db), or evaluate on public tiles "
+            "and say so: --public-data.",
+        )
+
+
+def log(report: Report, destination: Destination) -> str:
+    """Log every figure with interval and references; returns MLflow's run id.
+
+    Raises `DeploymentError` where MLflow cannot be used, `ConfigError` as `check_destination`.
+    """
+    check_destination(destination, public=report.public)
+    with _mlflow_errors(destination.uri):
+        client = _client(destination.uri)
+        own = destination.run is None
+        run = destination.run or _new_run(client, destination.experiment)
+        client.log_batch(run, metrics=_entities(report))
+        client.set_tag(run, "craftsfl.evaluation", "public" if report.public else "stays at site")
+        if own:
+            client.set_terminated(run, "FINISHED")
+    return run
+
+
+def _entities(report: Report) -> list[Metric]:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    return [Metric(name, value, now, 0) for name, value in metrics(report).items()]
+
+
+def metrics(report: Report) -> dict[str, float]:
+    """Names such as evaluation/frechet/tiny, .../low, .../floor, and their finite values."""
+    found: dict[str, float] = {}
+    for figure in report.answer.figures:
+        stem = f"evaluation/{figure.metric}/{_name(figure.encoder)}"
+        values = {
+            stem: figure.value,
+            f"{stem}/low": figure.low,
+            f"{stem}/high": figure.high,
+            f"{stem}/n_real": float(figure.n_real),
+            f"{stem}/n_generated": float(figure.n_generated),
+        }
+        for reference in figure.beside:
+            values[f"{stem}/{_name(reference.name)}"] = reference.value
+        found |= values
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def _name(text: str) -> str:
+    """Of the letters that MLflow takes in a metric's name; a path's last part."""
+    text = text.replace("ε", "epsilon").replace("'", "").rstrip("/").rsplit("/", 1)[-1]
+    return _NOT_A_NAME.sub("_", text).replace(" ", "_")
+
+
+def _client(uri: str) -> MlflowClient:
+    os.environ.update(_SILENT)
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    from mlflow import MlflowClient
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # the import sets it to INFO
+    return MlflowClient(tracking_uri=uri)
+
+
+def _new_run(client: MlflowClient, experiment: str) -> str:
+    found = client.get_experiment_by_name(experiment)
+    number = found.experiment_id if found else client.create_experiment(experiment)
+    return str(client.create_run(number, run_name="evaluation").info.run_id)
+
+
+@contextmanager
+def _mlflow_errors(uri: str) -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise DeploymentError(
+            f"MLflow at {uri} cannot be used ({type(error).__name__}).",
+            "Correct --tracking-uri and --run; the figures stand above and in --json.",
+        ) from None

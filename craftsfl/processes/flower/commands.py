@@ -1,0 +1,159 @@
+"""Command lines and environment of Flower's processes.
+
+Facts behind the options (Flower 1.41): Control, Fleet and Runtime API share one port; only with
+process isolation and a SuperExec secret can no stranger take the ServerApp's task; an update check
+and telemetry would call home at every start; dependencies of a bundle must never be installed.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from craftsfl.processes.accounts import Account
+from craftsfl.processes.environment import CERTIFICATES, MODELS, environment
+from craftsfl.processes.flower.credentials import ServerCredentials
+from craftsfl.processes.supervisor import Command
+from privacy.errors import DeploymentError
+
+LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
+PROFILE = "consortium"
+
+
+def tool(name: str) -> str:
+    """The path of one of Flower's programs beside this Python; raises `DeploymentError`."""
+    path = Path(sys.executable).parent / name
+    if not path.exists():
+        raise DeploymentError(
+            f"{name} is not installed beside {sys.executable}.",
+            "Install craftsfl with the extra `site` or `operator`.",
+        )
+    return str(path)
+
+
+@dataclass(frozen=True)
+class SuperLink:
+    """Where the coordinator listens and keeps its state."""
+
+    host: str
+    port: int
+    folder: Path  # database, Flower's home
+    credentials: ServerCredentials
+    secret: Path
+    variables: tuple[str, ...] = ()  # what else of the environment the ServerApp gets
+
+    @property
+    def address(self) -> str:
+        """`host:port` as this machine reaches it (and as its certificate names it)."""
+        host = LOOPBACK if self.host == EVERYWHERE else self.host
+        return f"{host}:{self.port}"
+
+    @property
+    def home(self) -> Path:
+        """FLWR_HOME of the coordinator and of the `flwr` commands sent to it."""
+        return self.folder / "flwr"
+
+    def superlink(self, log: Path) -> Command:
+        """The SuperLink: TLS, node authentication, process isolation, SQLite."""
+        argv = (
+            tool("flower-superlink"),
+            *("--host", self.host, "--port", str(self.port)),
+            *("--ssl-ca-certfile", str(self.credentials.authority)),
+            *("--ssl-certfile", str(self.credentials.certificate)),
+            *("--ssl-keyfile", str(self.credentials.key)),
+            "--enable-supernode-auth",
+            *("--isolation", "process"),
+            *("--superexec-auth-secret-file", str(self.secret)),
+            *("--database", str(self.folder / "superlink.db")),
+            "--disable-runtime-dependency-installation",
+        )
+        return Command("superlink", argv, self._environment(), log)
+
+    def superexec(self, log: Path) -> Command:
+        """The SuperExec that starts the ServerApp's process for each run."""
+        argv = (
+            tool("flower-superexec"),
+            *("--runtime-api-address", self.address),
+            *("--root-certificates", str(self.credentials.authority)),
+            *("--superexec-auth-secret-file", str(self.secret)),
+        )
+        return Command("superexec", argv, self._environment(), log)
+
+    def _environment(self) -> dict[str, str]:
+        return environment(self.home, allowed=(*MODELS, *CERTIFICATES, *self.variables))
+
+    def write_profile(self) -> None:
+        """Tell the `flwr` command where this SuperLink is."""
+        write_profile(self.home, self.address, self.credentials.authority)
+
+
+def write_profile(home: Path, address: str, authority: Path) -> None:
+    """Write the connection profile `PROFILE` into `home`/config.toml."""
+    home.mkdir(parents=True, exist_ok=True)
+    text = (
+        f'[superlink]\ndefault = "{PROFILE}"\n\n[superlink.{PROFILE}]\n'
+        f"address = {json.dumps(address)}\n"
+        f"root-certificates = {json.dumps(str(authority.resolve()))}\n"
+    )
+    (home / "config.toml").write_text(text, "utf-8")
+
+
+@dataclass(frozen=True)
+class SuperNode:
+    """A hospital's network-facing process: it sees no data and no key but its own."""
+
+    name: str
+    superlink: str
+    authority: Path | None  # None: the system's own authorities
+    key: Path
+    agent_socket: Path
+    home: Path
+    port: int  # of its local Runtime API, on loopback
+    variables: tuple[str, ...] = ()  # what else of the environment the coordinator's code may read
+    account: Account | None = None  # as whom root starts it
+
+    def command(self, log: Path) -> Command:
+        """The SuperNode, which starts one thin ClientApp process for each message."""
+        argv = (
+            tool("flower-supernode"),
+            *("--superlink", self.superlink),
+            *(("--root-certificates", str(self.authority)) if self.authority else ()),
+            *("--auth-supernode-private-key", str(self.key)),
+            *("--host", "127.0.0.1", "--port", str(self.port)),
+            *("--node-config", f"agent-socket={json.dumps(str(self.agent_socket))}"),
+        )
+        own = self.account.variables if self.account else {}
+        env = environment(self.home, own, allowed=(*CERTIFICATES, *self.variables))
+        user = self.account.name if self.account else None
+        return Command(f"{self.name} supernode", argv, env, log, user)
+
+
+def flwr(home: Path, *arguments: str, timeout: float = 60.0) -> dict[str, object]:
+    """Run `flwr ARGUMENTS --format json`; gives its answer or raises `DeploymentError`."""
+    try:
+        done = subprocess.run(
+            [tool("flwr"), *arguments, "--format", "json"],
+            env=environment(home, allowed=CERTIFICATES),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise DeploymentError(
+            f"`flwr {arguments[0]}` got no answer within {timeout:.0f} s.",
+            "Check that the SuperLink runs and that its address is right.",
+        ) from None
+    try:
+        answer: dict[str, object] = json.loads(done.stdout[done.stdout.index("{") :])
+    except ValueError:
+        answer = {"error-message": (done.stderr or done.stdout).strip()[-300:]}
+    if not answer.get("success"):
+        raise DeploymentError(
+            f"`flwr {' '.join(arguments[:2])}` failed: {answer.get('error-message', answer)}",
+            "Check that the SuperLink runs, its address and its certificate.",
+        )
+    return answer

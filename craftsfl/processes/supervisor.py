@@ -1,0 +1,293 @@
+"""Starting, watching and ending other processes, with all their children.
+
+Every process gets a session of its own, so that Ctrl-C reaches this program alone, which then ends
+them in the reverse order of their start. Nothing that was started here survives `stop`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+import psutil
+
+from craftsfl.processes.environment import UMASK
+from privacy.errors import DeploymentError
+
+GRACE_SECONDS = 12.0
+TAIL_LINES = 12
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A program to run: its name for people, argument vector, environment and log file.
+
+    `user`: as whom, where this process is root's; None: as this process's own user.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    log: Path
+    user: str | None = None
+
+
+@dataclass(frozen=True)
+class Running:
+    """A started command."""
+
+    command: Command
+    process: subprocess.Popen[bytes]
+
+    @property
+    def name(self) -> str:
+        """The command's name."""
+        return self.command.name
+
+    def exit_code(self) -> int | None:
+        """The exit status, or None while it runs."""
+        return self.process.poll()
+
+    def log_tail(self) -> str:
+        """The last lines of its log."""
+        log = self.command.log
+        try:
+            if log.is_symlink() or not log.is_file():  # another user may have put it there
+                return ""
+            lines = log.read_text("utf-8", errors="replace").splitlines()
+        except OSError:
+            return ""
+        return "\n".join(lines[-TAIL_LINES:])
+
+
+class Supervisor:
+    """Owns processes from start to end; a context manager that leaves none behind."""
+
+    def __init__(self) -> None:
+        self._running: list[Running] = []
+
+    def __enter__(self) -> Supervisor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self, command: Command) -> Running:
+        """Start `command`, its output appended to its log."""
+        with _interrupts_held():  # a process that is there is also known
+            running = Running(command, _process(command))
+            self._running.append(running)
+        return running
+
+    def dead(self) -> list[Running]:
+        """Those that ended on their own."""
+        return [running for running in self._running if running.exit_code() is not None]
+
+    def check(self) -> None:
+        """Raise `DeploymentError` with the log's end if one died."""
+        for running in self.dead():
+            raise DeploymentError(
+                f"{running.name} ended with status {running.exit_code()}:\n{running.log_tail()}",
+                f"The whole log is {running.command.log}.",
+            )
+
+    def stop_one(self, running: Running) -> None:
+        """End one process and its children."""
+        if running in self._running:
+            self._running.remove(running)
+        _end([running])
+
+    def stop(self) -> None:
+        """End all: SIGTERM, newest first, then SIGKILL for what is left of the grace time."""
+        running, self._running = self._running[::-1], []
+        _end(running)
+
+
+def _process(command: Command) -> subprocess.Popen[bytes]:
+    try:
+        with _output(command) as log:
+            return subprocess.Popen(
+                _argv(command),
+                env=dict(command.env),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                umask=UMASK,
+            )
+    except OSError as error:
+        raise DeploymentError(
+            f"{command.name} cannot be started: {error.strerror}.", f"Check {command.argv[0]}."
+        ) from None
+
+
+def _argv(command: Command) -> tuple[str, ...]:
+    if command.user is None:
+        return command.argv
+    become = (
+        sys.executable,
+        "-P",
+        "-m",
+        "craftsfl.processes.as_user",
+        command.user,
+        str(command.log),
+    )
+    return (*become, *command.argv)
+
+
+def _output(command: Command) -> IO[bytes]:
+    """Its log; another user's is opened by that user, and here goes what hinders it."""
+    if command.user is not None:
+        return os.fdopen(os.dup(2), "wb")
+    command.log.parent.mkdir(parents=True, exist_ok=True)
+    return command.log.open("ab")
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Let signals that Python handles wait for the end of the block; KeyboardInterrupt then.
+
+    By handlers and not by the signal mask, which a new process would inherit.
+    """
+    held: list[int] = []
+    numbers = [number for number in INTERRUPTS if callable(signal.getsignal(number))]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []  # only the main thread is interrupted
+    before = {n: signal.signal(n, lambda number, frame: held.append(number)) for n in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if held:
+        raise KeyboardInterrupt
+
+
+def _end(group: list[Running]) -> None:
+    family = _families(group)
+    for running in group:
+        if running.exit_code() is None:
+            running.process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + GRACE_SECONDS
+    for running in group:
+        try:
+            running.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            running.process.kill()
+            running.process.wait()
+    # Children are looked up before and after: one may have been born while its parent ended.
+    leftover = [child for child in family + _families(group) if child.is_running()]
+    for child in leftover:
+        _quietly(child.terminate)
+    _, alive = psutil.wait_procs(leftover, timeout=2.0)
+    for child in alive:
+        _quietly(child.kill)
+    psutil.wait_procs(alive, timeout=2.0)
+
+
+def _families(group: list[Running]) -> list[psutil.Process]:
+    """All descendants, and all members of the groups' sessions whose parent is gone already."""
+    sessions = {running.process.pid for running in group}
+    found: dict[int, psutil.Process] = {}
+    for running in group:
+        for child in _children(running.process.pid):
+            found[child.pid] = child
+    for process in psutil.process_iter():
+        if process.pid not in sessions and _session(process.pid) in sessions:
+            found[process.pid] = process
+    return list(found.values())
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    try:
+        return list(psutil.Process(pid).children(recursive=True))
+    except psutil.Error:  # it is gone already
+        return []
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
+
+
+def _quietly(action: Callable[[], object]) -> None:
+    """Do `action`; that the process is gone already is what we want."""
+    try:
+        action()
+    except psutil.Error:
+        return
+
+
+def wait_until(
+    ready: Callable[[], bool],
+    *,
+    what: str,
+    supervisor: Supervisor,
+    timeout: float,
+    tick: Callable[[], None] = lambda: None,
+) -> None:
+    """Poll `ready` (10 times a second) while every supervised process lives.
+
+    Raises `DeploymentError` after `timeout` seconds or when a process dies.
+    """
+    deadline = time.monotonic() + timeout
+    while not ready():
+        supervisor.check()
+        if time.monotonic() > deadline:
+            raise DeploymentError(
+                f"{what} did not come up within {timeout:.0f} s.", "Look at the log files."
+            )
+        tick()
+        time.sleep(0.1)
+
+
+def port_open(host: str, port: int) -> bool:
+    """Whether something accepts TCP connections there."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex((host, port)) == 0
+
+
+def claim_port(host: str, wanted: int | None) -> int:
+    """A free TCP port: `wanted`, or any. Raises `DeploymentError` if `wanted` is taken."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, wanted or 0))
+        except OSError as error:
+            raise DeploymentError(
+                f"Port {wanted} on {host} cannot be used: {error.strerror}.",
+                "End the program that holds it, or choose another with --port.",
+            ) from None
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into KeyboardInterrupt, so that every `finally` runs."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,83 @@
+"""`craftsfl rounds`: what a consortium's operator types."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from craftsfl.rounds import roster_commands as roster
+
+app = typer.Typer(help="The consortium: serve, start and watch rounds.", no_args_is_help=True)
+app.add_typer(roster.app, name="roster")
+
+Settings = Annotated[Path, typer.Argument(help="The consortium's settings, consortium.toml.")]
+
+
+class Part(StrEnum):
+    """The two processes of a coordinator."""
+
+    SUPERLINK = "superlink"
+    SUPEREXEC = "superexec"
+
+
+@app.command()
+def serve(
+    settings: Settings,
+    only: Annotated[Part | None, typer.Option(help="Run one of the two processes.")] = None,
+) -> None:
+    """Serve the coordinator: SuperLink and SuperExec. Both end on Ctrl-C."""
+    from craftsfl.site.serving import serve_consortium
+
+    serve_consortium(settings, only=only.value if only else None)
+
+
+@app.command()
+def register(
+    settings: Settings,
+    public_key: Annotated[Path, typer.Argument(help="A hospital's SuperNode key, NAME.pub.")],
+) -> None:
+    """Admit a hospital's SuperNode by its public key."""
+    from craftsfl.rounds.operator import register_site
+
+    typer.echo(f"Admitted as node {register_site(settings, public_key)}.")
+
+
+@app.command(name="accept-ledger")
+def accept_ledger(
+    settings: Settings,
+    site: Annotated[str, typer.Argument(help="The site's name in studies.")],
+    ledger: Annotated[str, typer.Argument(help="Its new ledger's id, read out on the phone.")],
+) -> None:
+    """Take a site's new ledger, which it began in the place of a lost one."""
+    from craftsfl.site.ledger import accept_at_server
+
+    typer.echo(accept_at_server(settings, site, ledger))
+
+
+@app.command()
+def start(
+    settings: Settings,
+    wait: Annotated[bool, typer.Option(help="Show progress until the run ends.")] = True,
+) -> None:
+    """Start the study's run on the SuperLink; it waits for the sites, then trains."""
+    from craftsfl.rounds.operator import start_run, watch_run
+
+    run = start_run(settings)
+    typer.echo(f"Run {run} started.")
+    if wait:
+        watch_run(settings, run)
+
+
+@app.command()
+def status(
+    settings: Settings,
+    run: Annotated[int | None, typer.Option(help="A run id; the newest if left out.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Show a run: its rounds, who took part, who dropped out and why."""
+    from craftsfl.rounds.operator import show_status
+
+    show_status(settings, run, as_json=json)

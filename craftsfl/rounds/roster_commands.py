@@ -1,0 +1,65 @@
+"""`craftsfl rounds roster`: who belongs to the consortium, agreed on without the coordinator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="The consortium's signed list of sites and keys, made by exchanging small files.",
+    no_args_is_help=True,
+)
+
+File = Annotated[Path, typer.Argument(help="The file of rosters, such as roster.cfl.")]
+
+
+@app.command()
+def propose(
+    out: Annotated[Path, typer.Argument(help="The file to write.")],
+    cards: Annotated[
+        list[Path] | None, typer.Argument(help="The sites' cards, from craftsfl site init.")
+    ] = None,
+    consortium: Annotated[str, typer.Option(help="The consortium's name, in a first roster.")] = "",
+    quorum: Annotated[
+        int | None, typer.Option(help="So many members sign; more than half by default.")
+    ] = None,
+    after: Annotated[
+        Path | None, typer.Option(help="The rosters so far: this one is their successor.")
+    ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option(help="A member that leaves; may be repeated.")
+    ] = None,
+) -> None:
+    """Propose a roster: the first one, or a successor in which sites join, leave or change keys."""
+    from craftsfl.rounds.roster import Proposal
+    from craftsfl.rounds.roster import propose as write
+
+    write(out, Proposal(cards or (), consortium, quorum, after, without or ()))
+
+
+@app.command()
+def sign(
+    file: File,
+    key: Annotated[Path, typer.Option(help="This site's identity key, from site init.")],
+    merge: Annotated[
+        list[Path] | None,
+        typer.Option(help="The same roster with other signatures, to be taken in; repeatable."),
+    ] = None,
+) -> None:
+    """Sign the newest roster of the file, once its fingerprint was compared by phone."""
+    from craftsfl.rounds.roster import sign_roster
+
+    sign_roster(file, key, merge or ())
+
+
+@app.command()
+def show(
+    file: File,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Show the newest roster: members, signatures, fingerprints, and the line for study.toml."""
+    from craftsfl.rounds.roster import show as print_roster
+
+    print_roster(file, as_json=json)

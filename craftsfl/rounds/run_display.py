@@ -1,0 +1,187 @@
+"""The live picture of a run: who trains, round k of n, seconds left.
+
+It reads the coordinator's public events and, where it runs at a site (as in the demo), the site
+agents' own progress.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from craftsfl.processes.agent_watch import AgentWatch
+from craftsfl.rounds.timeline import TRAINING, Timeline
+
+BAR_CELLS = 20
+REFRESH_PER_SECOND = 4
+
+
+class EventTail:
+    """New lines of a growing JSON-lines file; what was there before is skipped."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._offset = file.stat().st_size if file.exists() else 0
+
+    def read(self) -> list[dict[str, object]]:
+        """The events since the last call; an unfinished last line waits for the next."""
+        if not self._file.exists():
+            return []
+        with self._file.open("rb") as stream:
+            stream.seek(self._offset)
+            data = stream.read()
+        complete = data[: data.rfind(b"\n") + 1]
+        self._offset += len(complete)
+        return [json.loads(line) for line in complete.splitlines() if line.strip()]
+
+
+class RunDisplay:
+    """A live table, or plain lines where output is no terminal. A context manager."""
+
+    def __init__(
+        self,
+        events: Path,
+        agents: Mapping[str, AgentWatch] | None = None,
+        since: float | None = None,
+    ) -> None:
+        self._tail = EventTail(events)
+        self._agents = agents or {}
+        self._console = Console()
+        self._since = time.monotonic() if since is None else since
+        self._round_seconds: list[float] = []
+        self._round_began: float | None = None
+        self._round = self._rounds = 0
+        self._sites: dict[str, str] = dict.fromkeys(self._agents, "starting")
+        self._phase = "starting"
+        self.finished: dict[str, object] | None = None
+        self.failed: dict[str, object] | None = None
+        self.first_training: float | None = None
+        self.timeline = Timeline()
+        self._live = Live(
+            console=self._console, refresh_per_second=REFRESH_PER_SECOND, transient=True
+        )
+
+    def __enter__(self) -> RunDisplay:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def say(self, phase: str) -> None:
+        """Name what is being done now, before and after the rounds."""
+        if phase != self._phase:
+            self._phase = phase
+            self.note(phase)
+
+    def all_loaded(self) -> bool:
+        """Whether every agent that is watched has loaded its model and at least encodes tiles."""
+        return all(watch.state.loaded for watch in self._agents.values())
+
+    def refresh(self) -> None:
+        """Take in new events and redraw."""
+        for site, watch in self._agents.items():
+            state = watch.state
+            self.timeline.see_agent(site, state)
+            if self.first_training is None and state.phase == TRAINING:
+                self.first_training = time.monotonic() - self._since
+        for event in self._tail.read():
+            self.timeline.see_event(event)
+            self._take(event)
+        if self._live.is_started:
+            self._live.update(self._picture())
+
+    def _take(self, event: dict[str, object]) -> None:
+        name, site = str(event.get("event")), str(event.get("site", ""))
+        if name == "round-started":
+            self._round, self._rounds = int(str(event["round"])), int(str(event["rounds"]))
+            self._round_began = time.monotonic()
+            self.say(f"round {self._round} of {self._rounds}")
+        elif name == "round-finished":
+            self._round_seconds.append(float(str(event["seconds"])))
+            self.note(
+                f"round {event['round']} of {event['rounds']} done: {event['updates']} updates, "
+                f"{float(str(event['seconds'])):.0f} s{self._left_text()}"
+            )
+        elif name == "round-failed":
+            self.note(f"round {event['round']} failed: {event['reason']}")
+        elif name in ("site-missing", "site-refused", "site-dropped", "site-left-out"):
+            self._sites[site] = "out"
+            self.note(f"{site} {_how(event)}: {event.get('reason', '')}")
+        elif name == "node-refused":
+            self.note(f"node {event['node']} is refused: {event['reason']}")
+        elif name == "site-joined":
+            self._sites[site] = "joined"
+            self.note(f"{site} joined")
+        elif name == "site-started":
+            self._sites[site] = "training"
+        elif name == "site-finished":
+            self._sites[site] = "update sent"
+        elif name == "exchange-finished" and event["exchange"] == "masked input":
+            self._phase = f"round {event['round']} of {event['rounds']}, unmasking the sum"
+        elif name == "run-finished":
+            self.finished = event
+        elif name == "run-failed":
+            self.failed = event
+
+    def note(self, text: str) -> None:
+        """Print a line that stays."""
+        elapsed = time.monotonic() - self._since
+        self._console.print(f"[{elapsed:5.1f} s] {text}", highlight=False, markup=False)
+
+    def seconds_left(self) -> float | None:
+        """An estimate from the rounds so far; None before the first has ended."""
+        if not self._round_seconds or self._round_began is None:
+            return None
+        mean = sum(self._round_seconds) / len(self._round_seconds)
+        left = mean * (self._rounds - len(self._round_seconds))
+        if self._round > len(self._round_seconds):
+            left -= min(mean, time.monotonic() - self._round_began)
+        return max(0.0, left)
+
+    def _left_text(self) -> str:
+        left = self.seconds_left()
+        return "" if left is None else f", about {left:.0f} s left"
+
+    def _picture(self) -> RenderableType:
+        head = f"{self._phase}  ·  {time.monotonic() - self._since:.0f} s{self._left_text()}"
+        table = Table("site", "now", "")
+        for site, state in self._sites.items():
+            table.add_row(site, *self._row(site, state))
+        return Group(Text(head, style="bold"), table)
+
+    def _row(self, site: str, state: str) -> tuple[str, str]:
+        watch = self._agents.get(site)
+        if watch is None:
+            return state, ""
+        now = watch.state
+        if state == "out" or not now.phase:
+            return state, ""
+        if not now.total:
+            return (state if now.ready else now.phase), ""
+        filled = round(BAR_CELLS * now.done / now.total)
+        bar = "█" * filled + "░" * (BAR_CELLS - filled)
+        what = f"{now.phase}, round {now.round}" if now.round else now.phase
+        return what, f"{bar} {now.done}/{now.total}"
+
+
+def _how(event: Mapping[str, object]) -> str:
+    """In what way a site is out: missing, refused, or dropped at an exchange."""
+    how = str(event["event"]).removeprefix("site-")
+    if event.get("exchange"):
+        how += f" at the exchange {event['exchange']!r}"
+    return f"{how}, its update is in the sum" if event.get("in_sum") else how

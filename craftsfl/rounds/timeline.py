@@ -1,0 +1,102 @@
+"""Where a round's time went, from the coordinator's events and the agents' own progress."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from craftsfl.processes.agent_watch import AgentState
+
+TRAINING = "training"
+AFTER_THE_INPUT = ("consistency", "unmask")
+SHARE = "share"
+ADDED = (SHARE, *AFTER_THE_INPUT)
+
+
+@dataclass(frozen=True)
+class RoundTiming:
+    """Seconds of one round. `training` is the slowest site's, until its reply was taken (what it
+    took itself is nobody's business); `waiting` is what is left over: Flower's polling, the start
+    of a client process per message, and the messages themselves.
+
+    `exchanges` are those of secure aggregation, in order; they add up to the round but for what
+    the coordinator does before, between and after them. Training goes on during the first three.
+    """
+
+    round: int
+    total: float
+    training: float
+    aggregation: float
+    exchanges: Mapping[str, float] = field(default_factory=dict)
+    hidden: float = 0.0  # seconds of the exchange of shares in which a site still trained
+
+    @property
+    def masking(self) -> float:
+        """The seconds that secure aggregation adds: nothing would follow the last update without
+        it, and no shares would travel, but those do while the sites train (`hidden`)."""
+        return sum(self.exchanges.get(name, 0.0) for name in ADDED) - self.hidden
+
+    @property
+    def waiting(self) -> float:
+        """Seconds in which no site trained and nothing was aggregated."""
+        return max(0.0, self.total - self.training - self.aggregation)
+
+
+class Timeline:
+    """Collects the facts while a run goes on."""
+
+    def __init__(self) -> None:
+        self._began: dict[int, float] = {}
+        self._last_update: dict[int, float] = {}
+        self._training: dict[tuple[str, int], tuple[float, float]] = {}
+        self._exchanges: dict[int, dict[str, float]] = {}
+        self._shared: dict[int, float] = {}
+        self.rounds: list[RoundTiming] = []
+
+    def see_agent(self, site: str, state: AgentState) -> None:
+        """Take in an agent's newest state (seen a few times a second)."""
+        if state.phase == TRAINING:
+            now = time.time()
+            first, _ = self._training.get((site, state.round), (now, now))
+            self._training[site, state.round] = (first, now)
+
+    def see_event(self, event: Mapping[str, object]) -> None:
+        """Take in one of the coordinator's events."""
+        name = event.get("event")
+        if name not in ("round-started", "exchange-finished", "site-finished", "round-finished"):
+            return
+        number, at = int(str(event["round"])), float(str(event["time"]))
+        if name == "round-started":
+            self._began[number] = at
+            self._exchanges[number] = {}
+        elif name == "exchange-finished":
+            exchanges = self._exchanges.setdefault(number, {})
+            exchanges[str(event["exchange"])] = float(str(event["seconds"]))
+            if event["exchange"] == SHARE:
+                self._shared[number] = at
+        elif name == "site-finished":
+            self._last_update[number] = at
+        else:
+            self._finish(number, at)
+
+    def _finish(self, number: int, at: float) -> None:
+        training = [
+            last - first
+            for (_, round_), (first, last) in self._training.items()
+            if round_ == number
+        ]
+        began = self._began.get(number, at)
+        exchanges = self._exchanges.get(number, {})
+        after = sum(exchanges.get(name, 0.0) for name in AFTER_THE_INPUT)
+        aggregation = max(0.0, at - self._last_update.get(number, at) - after)
+        trained = max(training, default=0.0)
+        hidden = self._hidden(number, exchanges.get(SHARE, 0.0))
+        self.rounds.append(RoundTiming(number, at - began, trained, aggregation, exchanges, hidden))
+
+    def _hidden(self, number: int, share: float) -> float:
+        """Seconds of the exchange of shares before the last site had ended its training."""
+        ends = [last for (_, round_), (_, last) in self._training.items() if round_ == number]
+        if not ends or number not in self._shared:
+            return 0.0
+        return min(share, max(0.0, max(ends) - (self._shared[number] - share)))

@@ -1,0 +1,137 @@
+"""The two users of a hospital, and whether the second can reach what is the first one's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.agent.apart import HOW
+from client.settings import SiteSettings
+from craftsfl.processes.accounts import ROOT, Account, find_account
+from privacy.errors import ConfigError, DeploymentError, PolicyError
+
+
+@dataclass(frozen=True)
+class Users:
+    """As whom root starts the two parts of a site."""
+
+    agent: Account
+    supernode: Account
+
+
+def two_users(site: SiteSettings) -> Users:
+    """The two users of site.toml, for a process of root; makes the folder of their socket.
+
+    Raises `PolicyError` where nothing would lie between the coordinator's code and the patients'
+    data, `ConfigError` for users and sockets that cannot work.
+    """
+    node = site.supernode
+    if os.geteuid() != ROOT or node is None or site.agent.user is None or node.user is None:
+        raise PolicyError(
+            "Agent and SuperNode would run as one user: the code that the coordinator sends could "
+            "read the patients' data, the ledger and every key.",
+            HOW,
+        )
+    users = Users(find_account(site.agent.user), find_account(node.user))
+    if users.agent.uid == users.supernode.uid:
+        raise PolicyError(f"{users.agent.name} is the agent's and the SuperNode's user.", HOW)
+    _check_socket(site)
+    _make_meeting_place(meeting_place(site), users)
+    check_unreachable(_as_user(users.supernode, site), users.supernode.name)
+    return users
+
+
+def check_supernode(site: SiteSettings) -> None:
+    """Raise `PolicyError` where this process's user can reach what is the agent's alone."""
+    if os.geteuid() == ROOT:
+        raise PolicyError(
+            "The SuperNode would run as root, who reads everything.",
+            "Name its user in site.toml ([supernode] user), or start it as that user.",
+        )
+    _check_socket(site)
+    check_unreachable(reachable(site), "this user")
+    if _owner(meeting_place(site)) == os.geteuid():
+        raise PolicyError("The agent's socket is this very user's: one user runs both parts.", HOW)
+
+
+def reachable(site: SiteSettings) -> list[Path]:
+    """What of the agent's data, state and keys this process's user can open, as the system says."""
+    own = site.identity
+    private = [site.data.folder, site.agent.state]
+    if own is not None:
+        private += [own.key, *([own.passphrase_file] if own.passphrase_file else [])]
+    return [path for path in private if os.access(path, os.R_OK) or os.access(path, os.X_OK)]
+
+
+def check_unreachable(found: Sequence[Path | str], user: str) -> None:
+    """Raise `PolicyError` with the names of what the SuperNode's user can reach."""
+    if found:
+        raise PolicyError(
+            f"The SuperNode's user ({user}) can reach what is the agent's alone: "
+            f"{', '.join(map(str, found))}.",
+            f"Take others' rights away (chmod -R o-rwx,g-rwx, or a group without it). {HOW}",
+        )
+
+
+def meeting_place(site: SiteSettings) -> Path:
+    """The agent's socket; `ConfigError` where site.toml names none that two users could share."""
+    if site.agent.socket is None:
+        raise ConfigError(
+            "site.toml names no socket that two users could share.",
+            'Set socket in [agent], for instance "/run/craftsfl/agent.sock".',
+        )
+    return site.agent.socket
+
+
+def _check_socket(site: SiteSettings) -> None:
+    meeting_place(site)
+    if site.agent.socket_mode == "0600":
+        raise ConfigError(
+            'socket_mode = "0600" keeps the SuperNode\'s user out.',
+            'Set socket_mode = "0660" in [agent].',
+        )
+
+
+def _make_meeting_place(socket: Path, users: Users) -> None:
+    """The socket's folder, where it is missing: the agent writes, the SuperNode's group enters.
+
+    By its set-group-id bit the socket will belong to that group.
+    """
+    folder = socket.parent
+    if folder.exists():
+        return
+    try:
+        folder.mkdir(mode=0o700)
+        os.chown(folder, users.agent.uid, users.supernode.gid)
+        folder.chmod(0o2750)
+    except OSError as error:
+        raise DeploymentError(f"{folder} cannot be made: {error.strerror}.", "Make it.") from None
+
+
+def _as_user(account: Account, site: SiteSettings) -> list[str]:
+    """What `reachable` finds as another user, in a child: nobody gets back from being one."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            account.become()
+            os.write(write, b"\0".join(os.fsencode(path) for path in reachable(site)))
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(write)
+    with os.fdopen(read, "rb") as stream:
+        found = stream.read()
+    if os.waitpid(child, 0)[1] != 0:
+        raise DeploymentError(f"This process cannot become {account.name}.", "Start it as root.")
+    return [os.fsdecode(path) for path in found.split(b"\0") if path]
+
+
+def _owner(path: Path) -> int | None:
+    try:
+        return path.stat().st_uid
+    except OSError:
+        return None

@@ -1,0 +1,140 @@
+"""`craftsfl site budget`: reads settings and ledger, shows what was spent. Changes nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from client.agent.own_ledger import read_own_ledger
+from client.agent.state import StateFolder
+from client.policy import SiteRules
+from client.settings import load_policy, load_site
+from craftsfl.site.budget.book import Book, Line, open_book
+from craftsfl.site.budget.explain import Explanation, explanation, show_explanation
+from craftsfl.site.budget.picture import check_picture, draw_picture
+from craftsfl.site.budget.published import Published, published, show_published
+from craftsfl.site.budget.table import show_table
+from privacy.ledger import LedgerView
+from privacy.study.manifest import load_study
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetOptions:
+    """What was asked for on the command line."""
+
+    picture: Path | None = None
+    explain: bool = False
+    publish: bool = False
+    as_json: bool = False
+
+
+def show_budget(site_toml: Path, options: BudgetOptions) -> None:
+    """Print the budget of the site of `site_toml`; may run beside its agent.
+
+    Raises `ConfigError` for wrong settings and `LedgerError` for a ledger that is not sound.
+    """
+    if options.picture is not None:
+        check_picture(options.picture)
+    settings = load_site(site_toml)
+    rules = SiteRules(settings.name, load_study(settings.study), load_policy(settings.policy))
+    view = read_own_ledger(StateFolder(settings.agent.state), settings)
+    book = open_book(rules, view.entries() if view is not None else ())
+    explained = explanation(book) if options.explain else None
+    figures = published(book) if options.publish else None
+    console = Console()
+    if options.as_json:
+        values = as_values(book, view, explained)
+        if figures is not None:
+            values["published"] = [_figure(item) for item in figures]
+        console.print_json(json.dumps(values, allow_nan=False), highlight=False)
+    else:
+        show_table(book, console)
+        _show_ledger(view, console)
+        if figures is not None:
+            show_published(book, figures, console)
+        if explained is not None:
+            show_explanation(book, explained, console)
+    if options.picture is not None:
+        draw_picture(book, options.picture)
+        if not options.as_json:
+            console.print(f"Picture: {options.picture}", highlight=False, markup=False)
+
+
+def as_values(
+    book: Book, view: LedgerView | None, explained: Explanation | None
+) -> dict[str, object]:
+    """What `--json` prints; infinite epsilons are null, times are seconds since 1970."""
+    values: dict[str, object] = {
+        "site": book.site,
+        "unit": "patient",
+        "ledger": _head(view),
+        "lifetime": {
+            "epsilon": _finite(book.epsilon),  # used of the budget
+            "epsilon_used": _finite(book.epsilon),
+            "delta": book.delta,
+            "budget": book.budget,
+            "budget_delta": book.budget_delta,
+            "across_studies": book.composition,
+        },
+        "studies": [_line(line) for line in book.lines],
+        "spending": [
+            {
+                "time": point.time,
+                "study": point.study,
+                "epsilon": _finite(point.epsilon),
+                "lifetime": _finite(point.lifetime),
+            }
+            for point in book.points
+        ],
+    }
+    if explained is not None:
+        values["attacks"] = [
+            {"case": case.name, "false_positives": attack.fpr, "true_positives": attack.tpr}
+            for case in explained.cases
+            for attack in case.attacks
+        ]
+        values["known_to"] = {str(sites): value for sites, value in explained.known_to.items()}
+        values["known_under"] = {str(ids): value for ids, value in explained.known_under.items()}
+    return values
+
+
+def _figure(item: Published) -> dict[str, object]:
+    about = {"study": item.study, "delta": item.delta, "attempts": item.attempts}
+    return {**about, **asdict(item.figure)}
+
+
+def _line(line: Line) -> dict[str, object]:
+    return {
+        "digest": line.digest.hex(),
+        "name": line.name or None,
+        "rounds": line.rounds,
+        "attempts": line.attempts,
+        "not_charged": line.lost,
+        "epsilon": _finite(line.epsilon),  # used of the budget
+        "epsilon_used": _finite(line.epsilon),
+        "delta": line.delta,
+        "budget": line.budget,
+        "rounds_left": line.rounds_left,
+    }
+
+
+def _head(view: LedgerView | None) -> dict[str, object] | None:
+    if view is None:
+        return None
+    head = view.head()
+    return {"id": head.ledger.hex(), "sequence": head.sequence, "hash": head.hash.hex()}
+
+
+def _show_ledger(view: LedgerView | None, console: Console) -> None:
+    text = "No agent has worked here yet: there is no ledger."
+    if view is not None:
+        text = f"The ledger is whole and signed; its head is {view.head()}."
+    console.print(text, highlight=False, markup=False)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

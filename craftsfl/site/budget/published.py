@@ -1,0 +1,75 @@
+"""A study's epsilon as it is published: of its whole schedule, confirmed by a second accountant.
+
+Never of what was charged: whether rounds go on may depend on what was seen, and exact composition
+holds for a schedule that was fixed before. The whole schedule was, and bounds it however it ends.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from craftsfl.site.budget.book import Book
+from privacy.accounting import released_epsilon
+from privacy.accounting.release import Released
+from privacy.errors import AccountingError
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The figure of the present study, of all `attempts` that its manifest allows."""
+
+    study: str
+    delta: float
+    attempts: int
+    figure: Released
+
+
+def published(book: Book) -> tuple[Published, ...]:
+    """The figure of the present study, once something was charged, and all of it with noise.
+
+    Others' schedules stand in their own manifests. Raises `AccountingError` where the two
+    accountants disagree, where the second is not installed, and where more was charged than the
+    manifest allows: then its schedule is no bound.
+    """
+    line = book.present
+    if not line.events or math.isinf(line.epsilon):
+        return ()
+    if line.attempts > len(book.schedule) or set(line.events) != set(book.schedule):
+        raise AccountingError(
+            f"The ledger holds charges of {line.label} that its manifest does not allow.",
+            "No figure can be published; keep the ledger and find out who changed the agent.",
+        )
+    figure = released_epsilon(book.schedule, line.delta)
+    return (Published(line.label, line.delta, len(book.schedule), figure),)
+
+
+def show_published(book: Book, figures: tuple[Published, ...], console: Console) -> None:
+    """The figure with its why, and which studies have none here."""
+    for text in (*map(_words, figures), *_others(book)):
+        console.print(text, highlight=False, markup=False)
+    if not figures:
+        console.print("There is nothing to publish: nothing was charged with noise.")
+
+
+def _words(item: Published) -> str:
+    figure = item.figure
+    return (
+        f"For publication, {item.study}: ε = {figure.epsilon:.4f} at δ = {item.delta:g}, of the "
+        f"whole schedule ({item.attempts} attempts). Privacy-loss distributions give "
+        f"{figure.first:.4f}, opacus' PRV accountant {figure.second:.4f}; they agree within "
+        f"{figure.tolerance:.4f}. It holds however early the study ends. What was used of the "
+        "budget is not published: whether rounds go on may depend on what was seen, and then the "
+        "ε of those that were run bounds nothing."
+    )
+
+
+def _others(book: Book) -> list[str]:
+    return [
+        f"Not published, {line.label}: its schedule stands in its own study.toml; ask with the "
+        "settings of that study."
+        for line in book.lines[1:]
+        if line.events
+    ]

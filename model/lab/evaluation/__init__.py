@@ -1,0 +1,19 @@
+"""How good, how faithful and how original are generated tiles, against real ones by patient."""
+
+from __future__ import annotations
+
+from model.lab.evaluation.figures import Figure, ImageSet, Reference, TooFewError, Unavailable
+from model.lab.evaluation.run import METRICS, Answer, Plan, Question, evaluate
+
+__all__ = [
+    "METRICS",
+    "Answer",
+    "Figure",
+    "ImageSet",
+    "Plan",
+    "Question",
+    "Reference",
+    "TooFewError",
+    "Unavailable",
+    "evaluate",
+]

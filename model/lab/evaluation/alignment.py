@@ -1,0 +1,257 @@
+"""Do images show what their captions say? By an image-text encoder that training never saw.
+
+An encoder that took part in training judges its own work: `check_independent` refuses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from math import comb
+
+import numpy as np
+
+from model.lab.evaluation.figures import (
+    Better,
+    Doubles,
+    Features,
+    Figure,
+    Groups,
+    ImageSet,
+    Reference,
+    TooFewError,
+)
+from model.lab.evaluation.kernels import normalised
+from model.lab.evaluation.patients import mean_interval, other_captions
+from privacy.errors import ModelError
+
+RANKS = (1, 5, 10)
+_CLIPSCORE = "cosine as in Hessel et al. 2021, arXiv 2104.08718, unscaled"
+_RETRIEVAL = "R@k as in Radford et al. 2021, arXiv 2103.00020, over distinct captions"
+_AGREEMENT = "profile agreement: Pearson over public phrases, centred on the real images"
+
+
+def check_independent(name: str, digest: str, training: Collection[str]) -> None:
+    """Raise `ModelError` where the encoder of `digest` is one of those used in training."""
+    if digest in training:
+        raise ModelError(
+            f"The encoder {name} took part in this adapter's training: it cannot judge it.",
+            "Name another image-text encoder with --judge.",
+        )
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """Images in an image-text space with what was asked of them.
+
+    images [n, E]; texts [C, E] of the distinct captions; own int64 [n]: which of them; weights
+    float64 [R, n]: bootstrap multiplicities.
+    """
+
+    images: Features
+    texts: Features
+    own: Groups
+    patients: Groups
+    weights: Doubles
+
+    def similarities(self) -> Doubles:
+        """Cosines [n, C]."""
+        return np.asarray(normalised(self.images) @ normalised(self.texts).T, np.float64)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Who judged whom: the fields that all figures of alignment share."""
+
+    encoder: str
+    real: ImageSet
+    generated: ImageSet
+    seed: int
+
+    def figure(
+        self,
+        metric: str,
+        value: tuple[float, float, float],
+        source: str,
+        beside: tuple[Reference, ...],
+        better: Better = "higher",
+    ) -> Figure:
+        """With this evaluation's encoder, numbers and seed; value is (mean, low, high)."""
+        return Figure(
+            metric,
+            self.encoder,
+            *value,
+            n_real=len(self.real),
+            n_generated=len(self.generated),
+            patients=len(np.unique(self.real.patients)),
+            seed=self.seed,
+            better=better,
+            source=source,
+            beside=beside,
+        )
+
+
+def alignment(judged: Judged, generated: Captioned, real: Captioned) -> list[Figure]:
+    """Mean cosine of image and own caption; and how much that is above a shuffled caption.
+
+    The shuffled caption is another patient's, and another text. Above 0 with its whole interval:
+    images follow captions. Raises `TooFewError` where nothing can be shuffled.
+    """
+    own, shuffled = _own_and_shuffled(judged.generated, generated, judged.seed)
+    real_own, real_shuffled = _own_and_shuffled(judged.real, real, judged.seed)
+    beside = (
+        _reference("shuffled captions", shuffled, generated),
+        _reference("real tiles", real_own, real),
+    )
+    gain = own - shuffled
+    real_gain = _reference("real tiles", real_own - real_shuffled, real)
+    weights = generated.weights
+    return [
+        judged.figure("alignment", mean_interval(own, weights), _CLIPSCORE, beside),
+        judged.figure("alignment_gain", mean_interval(gain, weights), _CLIPSCORE, (real_gain,)),
+    ]
+
+
+def _own_and_shuffled(images: ImageSet, table: Captioned, seed: int) -> tuple[Doubles, Doubles]:
+    rng = np.random.default_rng([seed, 3])
+    other = other_captions(images.captions, images.patients, rng)
+    cosines, rows = table.similarities(), np.arange(len(images))
+    return cosines[rows, table.own], cosines[rows, table.own[other]]
+
+
+def _reference(name: str, values: Doubles, of: Captioned) -> Reference:
+    return Reference(name, *mean_interval(values, of.weights), len(values))
+
+
+def retrieval(judged: Judged, generated: Captioned, real: Captioned) -> list[Figure]:
+    """R@1, 5 and 10 in both directions, beside the real tiles' and chance.
+
+    Only ranks below the number of candidates; raises `TooFewError` where there is none.
+    """
+    ranks = [k for k in RANKS if k < len(generated.texts)]
+    if not ranks:
+        raise TooFewError("Retrieval needs two distinct captions.", "Give more captions.")
+    figures = []
+    for k in ranks:
+        beside = (
+            _reference("real tiles", caption_hits(real, k), real),
+            Reference("chance", k / len(generated.texts)),
+        )
+        value = mean_interval(caption_hits(generated, k), generated.weights)
+        figures.append(judged.figure(f"image_to_text_r{k}", value, _RETRIEVAL, beside))
+    for k in ranks:
+        beside = (
+            Reference("real tiles", *_image_recall(real, k), len(real.texts)),
+            Reference("chance", chance_of_image(generated.own, k)),
+        )
+        value = _image_recall(generated, k)
+        figures.append(judged.figure(f"text_to_image_r{k}", value, _RETRIEVAL, beside))
+    return figures
+
+
+def caption_hits(table: Captioned, k: int) -> Doubles:
+    """[n]: chance that an image's own caption is among the k nearest; ties broken evenly."""
+    cosines = table.similarities()
+    own = cosines[np.arange(len(cosines)), table.own][:, None]
+    nearer, equal = (cosines > own).sum(axis=1), (cosines == own).sum(axis=1)
+    return np.asarray(np.clip((k - nearer) / equal, 0, 1), np.float64)
+
+
+def image_hits(table: Captioned, k: int) -> Doubles:
+    """[C]: whether one of a caption's own images is among the k nearest; NaN without images.
+
+    Ties count as if the own image came last, so that an encoder that says nothing scores 0.
+    """
+    cosines = table.similarities()
+    hits = np.full(len(table.texts), np.nan)
+    for caption in np.unique(table.own):
+        mine = table.own == caption
+        best = cosines[mine, caption].max()
+        others = cosines[~mine, caption]
+        hits[caption] = float((others >= best).sum() < k)
+    return hits
+
+
+def _image_recall(table: Captioned, k: int) -> tuple[float, float, float]:
+    """Captions come and go with their images: weighted by the mean multiplicity of these."""
+    hits = image_hits(table, k)
+    used = np.isfinite(hits)
+    member = (table.own[:, None] == np.flatnonzero(used)).astype(np.float64)
+    return mean_interval(hits[used], table.weights @ (member / member.sum(axis=0)))
+
+
+def chance_of_image(own: Groups, k: int) -> float:
+    """Mean chance that k random images hold one of a caption's own m of n."""
+    _, counts = np.unique(own, return_counts=True)
+    n = len(own)
+    return float(np.mean([1 - comb(n - m, k) / comb(n, k) for m in map(int, counts)]))
+
+
+def agreement(
+    judged: Judged, generated: Captioned, real: Captioned, phrases: Features
+) -> list[Figure]:
+    """Pearson correlation of profiles over P phrases [P, E]: generated against real tiles.
+
+    An image's profile is its cosines with the phrases, z-scored phrase by phrase over the real
+    images (raw cosines of any two images correlate near 1). A generated image is held against
+    the mean profile of the real tiles with its caption; control: with another patient's caption.
+    The real tiles' own figure is against other patients' tiles with the same caption.
+    Raises `TooFewError` for fewer than 3 phrases, or captions that no real tile has.
+    """
+    if len(phrases) < 3:
+        raise TooFewError("A profile needs 3 phrases.", "Give more phrases.")
+    used = np.isin(generated.own, real.own)
+    if not used.any():
+        raise TooFewError(
+            "No generated image has a real tile's caption.", "Sample with the real captions."
+        )
+    real_profiles = _profiles(real, phrases)
+    centre, scale = real_profiles.mean(axis=0), real_profiles.std(axis=0) + 1e-12
+    theirs = (real_profiles - centre) / scale
+    mine = ((_profiles(generated, phrases) - centre) / scale)[used]
+    of = np.stack([theirs[real.own == c].mean(axis=0) for c in generated.own[used]])
+    chosen = judged.generated.chosen(np.flatnonzero(used))
+    other = other_captions(
+        chosen.captions, chosen.patients, np.random.default_rng([judged.seed, 4])
+    )
+    weights = generated.weights[:, used]
+    shuffled = mean_interval(pearson(mine, of[other]), weights)
+    beside = (Reference("shuffled captions", *shuffled, len(mine)), *_real_agreement(theirs, real))
+    value = mean_interval(pearson(mine, of), weights)
+    return [judged.figure("semantic_agreement", value, _AGREEMENT, beside)]
+
+
+def _profiles(images: Captioned, phrases: Features) -> Doubles:
+    return np.asarray(normalised(images.images) @ normalised(phrases).T, np.float64)
+
+
+def _real_agreement(theirs: Doubles, real: Captioned) -> tuple[Reference, ...]:
+    """Of tiles whose caption another patient has too; nothing where there is none."""
+    values, rows = [], []
+    for row in range(len(theirs)):
+        others = (real.own == real.own[row]) & (real.patients != real.patients[row])
+        if others.any():
+            values.append(pearson(theirs[[row]], theirs[others].mean(axis=0)[None])[0])
+            rows.append(row)
+    if not rows:
+        return ()
+    mean = mean_interval(np.array(values), real.weights[:, rows])
+    return (Reference("other real patients", *mean, len(rows)),)
+
+
+def pearson(x: Doubles, y: Doubles) -> Doubles:
+    """Row by row, [n, P] with [n, P] to [n]; 0 where a row is constant."""
+    x, y = x - x.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
+    lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+    return np.asarray(
+        np.divide((x * y).sum(axis=1), lengths, out=np.zeros(len(x)), where=lengths > 0)
+    )
+
+
+def distinct(*sets: Sequence[str]) -> tuple[tuple[str, ...], list[Groups]]:
+    """The distinct captions of all sets, in order, and which of them each image has."""
+    index: dict[str, int] = {}
+    own = [
+        np.array([index.setdefault(text, len(index)) for text in texts], np.int64) for texts in sets
+    ]
+    return tuple(index), own

@@ -1,0 +1,94 @@
+"""All of an encoder's training in order: tiles, tokenizer, contrast, export, validation."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from model.base import load_base
+from model.cache import SHIPPED, shipped_base
+from model.encoders import load_image_text_encoder
+from model.lab.pretraining.autoencoder import reconstruct
+from model.lab.pretraining.contrastive.corpus import (
+    Captioned,
+    Images,
+    Reconstruct,
+    draw_held_out,
+    draw_training,
+    vocabulary_texts,
+)
+from model.lab.pretraining.contrastive.export import export_encoder, write_card
+from model.lab.pretraining.contrastive.recipe import EncoderRecipe, find_recipe
+from model.lab.pretraining.contrastive.training import train_image_text
+from model.lab.pretraining.contrastive.validation import Figure, validate, validate_layout
+from model.lab.pretraining.networks import device, parameter_count
+from model.lab.pretraining.recipe import Progress
+from model.lab.pretraining.run import WORKSPACE
+from model.lab.pretraining.tokenizer import train_tokenizer
+from model.lab.stage_one.workspace import claim
+from privacy.errors import ModelError
+
+
+def _silent(stage: str, step: int, steps: int) -> None:
+    del stage, step, steps
+
+
+def pretrain_encoder(
+    out: Path,
+    role: str = "reference",
+    on_progress: Progress = _silent,
+    *,
+    recipe: EncoderRecipe | None = None,
+    base: Path | None = None,
+) -> dict[str, dict[str, Figure]]:
+    """Make the tiny encoder `role`, "reference" or "evaluator", in `out`; return its figures.
+
+    base: the pipeline whose autoencoder it shall know, the tiny one if None. A run that was killed
+    goes on from its last checkpoint, in out/.checkpoints, when called again with the same
+    arguments. Raises `ModelError` for an unknown role, where there is no base, and where `out`
+    holds another run's checkpoints.
+    """
+    recipe = recipe or find_recipe(role)
+    place = out / WORKSPACE
+    claim(place, {"encoder": role, "base": str(base or SHIPPED), **asdict(recipe)})
+    through = _autoencoder(base)
+    data = draw_training(recipe, through, place, on_progress)
+    tokenizer = train_tokenizer(vocabulary_texts(recipe.seed), recipe.vocabulary)
+    model = train_image_text(data, tokenizer, recipe, place, on_progress)
+    export_encoder(model, tokenizer, out)
+    figures = _figures(out, recipe, through)
+    write_card(out, role, recipe, parameter_count(model), figures)
+    shutil.rmtree(place)
+    return figures
+
+
+def _autoencoder(base: Path | None) -> Reconstruct:
+    folder = base or shipped_base()
+    if folder is None:
+        raise ModelError(
+            "The tiny base that comes with craftsfl is not installed.",
+            "Make it with `craftsfl model pretrain`, or name a base.",
+        )
+    vae = load_base(folder, device()).vae
+
+    def through(images: Images) -> Images:
+        return np.asarray(reconstruct(vae, images))
+
+    return through
+
+
+def _figures(
+    out: Path, recipe: EncoderRecipe, through: Reconstruct
+) -> dict[str, dict[str, Figure]]:
+    """Measured on the weights as written, so that rounding to half precision is in them."""
+    encoder = load_image_text_encoder(str(out), device())
+    drawn = draw_held_out(recipe)
+    again = Captioned(through(drawn.images), drawn.contents, 0)
+    return {
+        "drawn": validate(encoder, drawn, recipe.seed)
+        | validate_layout(encoder, recipe.seed, recipe.layouts),
+        "reconstructed": validate(encoder, again, recipe.seed),
+    }

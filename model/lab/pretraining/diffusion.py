@@ -1,0 +1,121 @@
+"""Stage one, last part: text encoder and UNet learn together to denoise captioned latents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from model.lab.pretraining.corpus import draw_caption
+from model.lab.pretraining.networks import (
+    Scheduler,
+    Unet,
+    device,
+    make_scheduler,
+    make_text_encoder,
+    make_unet,
+)
+from model.lab.pretraining.optimisation import Batch, Schedule, Task, Trainer
+from model.lab.pretraining.recipe import Progress, Recipe
+
+_SNR_CAP = 5.0
+
+
+class Denoiser(nn.Module):
+    """Text encoder and UNet in one module, as they are trained."""
+
+    def __init__(self, text_encoder: CLIPTextModel, unet: Unet) -> None:
+        super().__init__()
+        self.text_encoder = text_encoder
+        self.unet = unet
+
+    def forward(
+        self, noisy: torch.Tensor, timesteps: torch.Tensor, tokens: torch.Tensor
+    ) -> torch.Tensor:
+        """Predicted noise [n, 4, 16, 16] for noisy latents, timesteps [n], tokens [n, length]."""
+        hidden = self.text_encoder(tokens)[0]
+        return torch.as_tensor(self.unet(noisy, timesteps, hidden, return_dict=False)[0])
+
+
+def denoising_loss(denoiser: Denoiser, scheduler: Scheduler, shard: Batch) -> torch.Tensor:
+    """Mean square error of the noise (Ho et al. 2020, eq. 14), weighted by min(SNR, 5) / SNR.
+
+    The weights are those of Hang et al. 2023, "Efficient diffusion training via Min-SNR".
+    """
+    latents, noise, timesteps, tokens = shard
+    predicted = denoiser(scheduler.add_noise(latents, noise, timesteps), timesteps, tokens)
+    kept = scheduler.alphas_cumprod.to(latents.device)[timesteps]
+    snr = kept / (1 - kept)
+    error = (predicted - noise).square().mean(dim=(1, 2, 3))
+    return torch.as_tensor((error * snr.clamp(max=_SNR_CAP) / snr).mean())
+
+
+@dataclass(frozen=True)
+class Latents:
+    """What the diffusion learns from: latents [n, 4, 16, 16] and labels [n]."""
+
+    latents: torch.Tensor
+    labels: NDArray[np.int64]
+
+
+def _batches(data: Latents, tokenizer: CLIPTokenizer, recipe: Recipe) -> Callable[[int], Batch]:
+    on = device()
+
+    @cache
+    def tokens(text: str) -> list[int]:
+        filled = tokenizer(
+            text, padding="max_length", max_length=tokenizer.model_max_length, truncation=True
+        )
+        return list(filled["input_ids"])
+
+    def batch(step: int) -> Batch:
+        rng = np.random.default_rng([recipe.seed, 2, step])
+        chosen = rng.integers(len(data.labels), size=recipe.diffusion_batch)
+        texts = [
+            "" if rng.random() < recipe.caption_dropout else draw_caption(int(label), rng)
+            for label in data.labels[chosen]
+        ]
+        latents = data.latents[chosen].float()
+        noise = torch.from_numpy(rng.standard_normal(latents.shape, np.float32))
+        timesteps = torch.from_numpy(rng.integers(1000, size=len(chosen)))
+        ids = torch.tensor([tokens(text) for text in texts])
+        return latents.to(on), noise.to(on), timesteps.to(on), ids.to(on)
+
+    return batch
+
+
+def train_diffusion(
+    data: Latents,
+    tokenizer: CLIPTokenizer,
+    recipe: Recipe,
+    workspace: Path,
+    on_progress: Progress,
+) -> Denoiser:
+    """Train text encoder and UNet; return them with averaged weights."""
+    torch.manual_seed(recipe.seed + 1)
+    scheduler = make_scheduler()
+    denoiser = Denoiser(make_text_encoder(tokenizer), make_unet())
+    denoiser.to(device())
+    denoiser.unet.to(memory_format=torch.channels_last)
+    schedule = Schedule(
+        recipe.diffusion_steps,
+        recipe.diffusion_rate,
+        warm_up=200,
+        ema_decay=recipe.ema_decay,
+        checkpoint_every=recipe.checkpoint_every,
+    )
+    task = Task(
+        "diffusion",
+        denoiser,
+        _batches(data, tokenizer, recipe),
+        lambda shard: denoising_loss(denoiser, scheduler, shard),
+    )
+    Trainer(task, schedule, workspace, recipe.shards).run(on_progress)
+    return denoiser.eval()

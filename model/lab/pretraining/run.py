@@ -1,0 +1,47 @@
+"""All of stage one in order: tiles, autoencoder, judges, diffusion, export."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from model.lab.pretraining.autoencoder import encode, train_autoencoder
+from model.lab.pretraining.corpus import caption_corpus, draw_corpus
+from model.lab.pretraining.diffusion import Latents, train_diffusion
+from model.lab.pretraining.export import assemble, export
+from model.lab.pretraining.judging import train_judges
+from model.lab.pretraining.recipe import Progress, Recipe
+from model.lab.pretraining.tokenizer import train_tokenizer
+
+WORKSPACE = ".checkpoints"
+
+
+def _silent(stage: str, step: int, steps: int) -> None:
+    del stage, step, steps
+
+
+def pretrain(
+    out: Path,
+    recipe: Recipe | None = None,
+    on_progress: Progress = _silent,
+    *,
+    workspace: Path | None = None,
+) -> None:
+    """Make a tiny base in folder `out`; on_progress(stage, step, steps) after each step.
+
+    A run that was killed goes on from its last checkpoint when called again with the same
+    arguments. Checkpoints lie in out/.checkpoints and are removed at the end; those in a
+    `workspace` of the caller's stay.
+    """
+    recipe = recipe or Recipe()
+    place = workspace or out / WORKSPACE
+    place.mkdir(parents=True, exist_ok=True)
+    corpus = draw_corpus(recipe, place, on_progress)
+    vae = train_autoencoder(corpus, recipe, place, on_progress)
+    train_judges(corpus, vae, recipe, place, on_progress)
+    tokenizer = train_tokenizer(caption_corpus(recipe.seed), recipe.vocabulary)
+    data = Latents(encode(vae, corpus.images[: corpus.train]), corpus.labels[: corpus.train])
+    denoiser = train_diffusion(data, tokenizer, recipe, place, on_progress)
+    export(assemble(vae, tokenizer, denoiser), place / "judges", out, recipe)
+    if workspace is None:
+        shutil.rmtree(place)

@@ -1,6 +1,0 @@
-"""Procedurally made, public tissue: H&E-like tiles with captions, for pretraining and demos."""
-
-from model.tissue.appearance import HOSPITALS, Appearance
-from model.tissue.tile import MORPHOLOGIES, Tile, draw_tile
-
-__all__ = ["HOSPITALS", "MORPHOLOGIES", "Appearance", "Tile", "draw_tile"]

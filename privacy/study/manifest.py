@@ -1,0 +1,302 @@
+"""The study manifest: everything public that is fixed before a study's first round.
+
+Server and sites read the same `study.toml` and compare its digest, so that a coordinator cannot
+change a schedule, a weight or a model under way. Nothing in it is secret.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from privacy.config import Strict, load_toml
+from privacy.secagg.offer import SMALLEST_COHORT, most_colluders, withstood
+from privacy.secagg.width import MAX_BITS, MIN_BITS, relative_error
+from privacy.study.losses import LossName
+
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+SiteName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1, le=2**32 - 1)]  # as the wire counts
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Caption = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+MIN_TEMPERATURE = 1e-3  # of text grounding
+
+
+class Base(Strict):
+    """The frozen base pipeline, found by digest in the model cache."""
+
+    digest: Digest
+    source: str = Field(min_length=1)  # where to get it: "tiny", a local folder, or a hub id
+
+
+class Adapter(Strict):
+    """LoRA: `targets` are suffixes of module names of the UNet, e.g. "attn2.to_q".
+
+    `frozen_a`: only the factors B are trained, over public Gaussian factors A. The noise then falls
+    on about half as many numbers, and on no product of two (FFA-LoRA, arXiv 2403.12313).
+    """
+
+    targets: tuple[str, ...] = Field(min_length=1)
+    rank: Count
+    alpha: Positive
+    frozen_a: bool = False
+
+
+class Training(Strict):
+    """One round of local DP-SGD at a site: `steps` Poisson-subsampled Gaussian steps."""
+
+    sampling_rate: Fraction  # q: chance of each patient to enter a step
+    steps: Count  # local steps a round
+    tiles_per_patient: Count  # k: tiles of a drawn patient; one with fewer has some again
+    draws_per_tile: Count  # m: (t, noise) draws averaged before the clip
+    clipping_norm: Positive  # C: L2 bound of one patient's gradient
+    noise_multiplier: Annotated[float, Field(ge=0)]  # sigma: noise std is sigma * C
+    optimizer: Literal["sgd", "adam"]
+    learning_rate: Positive
+    loss: LossName = "denoising"
+
+
+class Encoder(Strict):
+    """A frozen image encoder, public as the base is, found by its source and pinned by digest."""
+
+    source: str = Field(min_length=1)  # "tiny", a local folder, or a hub id
+    digest: Digest
+
+
+class Correlation(Strict):
+    """Correlation regulation: lambda w(t) relu(m - rho), features against a frozen encoder."""
+
+    weight: Positive  # lambda
+    margin: Annotated[float, Field(ge=-1, le=1)]  # m, from public data: craftsfl model margin
+    block: str = Field(min_length=1)  # of the UNet, e.g. "up_blocks.1"
+    encoder: Encoder
+
+
+class DriftSuppressor(Strict):
+    """beta |eps_theta - eps_base|^2: what the adapter changes costs something.
+
+    With `captions`, both are taken under a public caption instead of the row's own: what shall be
+    learned about the own captions costs nothing then, but one more pass with gradient does.
+    """
+
+    weight: Positive  # beta
+    # Public: written down before anybody saw a patient's. One that is listed twice counts twice.
+    captions: tuple[Caption, ...] = ()
+
+
+class Grounding(Strict):
+    """Text grounding: -log softmax of a row's own caption against `each` of public `captions`."""
+
+    weight: Positive
+    # tau, in units of the denoising loss. Not below a hundredth of what such losses are: the
+    # gradient grows with 1 / tau, and with it what rounding can make of it.
+    temperature: Annotated[float, Field(ge=MIN_TEMPERATURE)]
+    captions: tuple[Caption, ...] = Field(min_length=1)  # public, as above
+    each: Annotated[int, Field(ge=1, le=8)] = 1  # K: so many forward passes more
+
+    @model_validator(mode="after")
+    def _are_enough(self) -> Grounding:
+        if len(set(self.captions)) != len(self.captions):
+            raise ValueError("a public caption is listed twice")
+        if self.each > len(self.captions):
+            raise ValueError(f"each is {self.each} but only {len(self.captions)} are listed")
+        return self
+
+
+class StageTwo(Strict):
+    """The terms of the loss "stage-two" beside denoising; a table that is left out is off.
+
+    All are constants of the study, set on public data: weights that follow private losses would
+    couple patients, and tell about them.
+    """
+
+    correlation: Correlation | None = None
+    drift: DriftSuppressor | None = None
+    grounding: Grounding | None = None
+
+
+class Privacy(Strict):
+    """What the accountant needs beside the training schedule."""
+
+    delta: Annotated[float, Field(gt=0, lt=1e-3)]
+    attempts: Count = 1  # cap on attempts a round; every attempt is an event of its own
+    # So many colluding sites the noise has to survive, where sites add shares of it. Where each
+    # adds all of its own ("local") that is so whoever colludes, and this changes nothing.
+    noise_colluders: Annotated[int, Field(ge=0)] = 0
+
+
+class Aggregation(Strict):
+    """How the sites' updates become the next adapter. FedAdam: Reddi et al. 2021, Algorithm 2."""
+
+    strategy: Literal["fedavg", "fedadam"]
+    learning_rate: Positive = 1.0
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    tau: Positive = 1e-3
+    # "plain": the coordinator sees single updates; in one process only, no site agent serves it.
+    secure_aggregation: Literal["required", "plain"] = "required"
+
+
+class SecureAggregation(Strict):
+    """What all sites agree on beside the schedule, so that only the sum of updates is ever seen.
+
+    `bound` is B: the largest magnitude of a coordinate of a weighted, rotated update; beyond it a
+    coordinate is clipped (`privacy.secagg.width`). `colluders` is how many sites may collude with
+    the coordinator. `exchange_deadline` is in seconds, for each exchange before and after the
+    masked updates; who misses one has dropped out.
+    """
+
+    roster: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # digest: craftsfl rounds roster show
+    bound: Positive
+    bits: Annotated[int, Field(ge=MIN_BITS, le=MAX_BITS)] = 16  # of a packed coordinate
+    tolerated_error: Positive = 0.01  # of the mean, relative to the length of one update
+    colluders: Annotated[int, Field(ge=0)] = 0
+    exchange_deadline: Positive = 60.0
+
+
+class Cohort(Strict):
+    """A round needs `min_sites` updates; a site that misses the deadline is dropped from it.
+
+    `reply_slot` after an attempt began at a site, and never before or later, its update may leave:
+    how long training took depends on who was drawn. A site that is not done by then has dropped
+    out, and pays all the same; so choose it longer than any training.
+    """
+
+    min_sites: Count
+    round_deadline: Positive  # seconds from the start message to the last accepted update
+    reply_slot: Positive = 60.0  # seconds
+
+
+class Site(Strict):
+    """A member of the study with its declared, rounded cohort size N (a public constant)."""
+
+    name: SiteName
+    declared_patients: Annotated[int, Field(ge=1, le=10_000_000)]
+
+
+class Samples(Strict):
+    """Public prompts and seeds of the sample grids; the only prompts that are ever tracked."""
+
+    prompts: tuple[str, ...] = Field(min_length=1)
+    seeds: tuple[Seed, ...] = Field(min_length=1)
+    steps: Count = 20
+    guidance: Positive = 3.0
+
+
+class Study(Strict):
+    """The whole manifest, `study.toml`."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+    rounds: Count
+    base: Base
+    adapter: Adapter
+    training: Training
+    privacy: Privacy
+    aggregation: Aggregation
+    cohort: Cohort
+    sites: tuple[Site, ...] = Field(min_length=1)
+    samples: Samples
+    secure_aggregation: SecureAggregation | None = None
+    stage_two: StageTwo | None = None
+
+    @property
+    def masked(self) -> bool:
+        """Whether the coordinator may see the sum over the sites only."""
+        return self.aggregation.secure_aggregation == "required"
+
+    @property
+    def smallest_cohort(self) -> int:
+        """So many sites are needed, to begin an attempt and to end it (n_min)."""
+        least = self.cohort.min_sites
+        return max(least, SMALLEST_COHORT) if self.masked else least
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Study:
+        names = [site.name for site in self.sites]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two sites are called {twice[0]}; every site needs its own name")
+        if self.cohort.min_sites > len(self.sites):
+            raise ValueError(
+                f"cohort.min_sites is {self.cohort.min_sites} but only {len(self.sites)} sites "
+                "are listed"
+            )
+        if self.cohort.reply_slot > self.cohort.round_deadline:
+            raise ValueError("cohort.reply_slot is longer than cohort.round_deadline")
+        if self.masked != (self.secure_aggregation is not None):
+            raise ValueError(
+                "the table [secure_aggregation] is needed exactly where "
+                'aggregation.secure_aggregation is "required"'
+            )
+        if self.secure_aggregation is not None:
+            _check_masking(self.secure_aggregation, len(self.sites))
+        _check_noise_colluders(self)
+        if (self.training.loss == "stage-two") != (self.stage_two is not None):
+            raise ValueError(
+                'the table [stage_two] is needed exactly where training.loss is "stage-two"'
+            )
+        if self.stage_two == StageTwo():
+            raise ValueError(
+                "[stage_two] has no term: give [stage_two.correlation], [stage_two.drift] or "
+                "[stage_two.grounding]"
+            )
+        return self
+
+    def site(self, name: str) -> Site | None:
+        """The member called `name`, or None."""
+        return next((site for site in self.sites if site.name == name), None)
+
+    def digest(self) -> bytes:
+        """SHA-256 (32 bytes) of the manifest's canonical JSON: layout and comments do not count."""
+        values = self.model_dump(mode="json")
+        # Studies that use none of these keep the digest that they had before there were any.
+        if self.stage_two is None:
+            del values["stage_two"]
+        if not self.adapter.frozen_a:
+            del values["adapter"]["frozen_a"]
+        if not self.privacy.noise_colluders:
+            del values["privacy"]["noise_colluders"]
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(b"craftsfl/study/v1\0" + text.encode("ascii")).digest()
+
+
+def _check_masking(settings: SecureAggregation, sites: int) -> None:
+    """Refuse what no cohort of `sites` can keep; the adapter's size is not known yet."""
+    if sites < SMALLEST_COHORT:
+        raise ValueError(
+            f"{sites} site(s) are listed, but secure aggregation needs {SMALLEST_COHORT}: "
+            "of two, each reads the other's update off the sum"
+        )
+    if settings.colluders > most_colluders(sites):
+        raise ValueError(
+            f"{sites} sites do not withstand {settings.colluders} colluding ones; "
+            f"secure_aggregation.colluders may be {most_colluders(sites)} at most"
+        )
+    if relative_error(settings.bits, 1, sites) > settings.tolerated_error:
+        raise ValueError(
+            f"secure_aggregation.bits = {settings.bits} cannot keep the mean of {sites} sites "
+            f"within tolerated_error = {settings.tolerated_error:g}, however small the adapter"
+        )
+
+
+def _check_noise_colluders(study: Study) -> None:
+    """Whom the masks do not withstand has the single shares of noise, however many there are."""
+    most = withstood(study.smallest_cohort, len(study.sites)) if study.masked else 0
+    if study.privacy.noise_colluders > most:
+        raise ValueError(
+            f"privacy.noise_colluders is {study.privacy.noise_colluders}, but the masks of this "
+            f"study withstand {most}"
+        )
+
+
+def load_study(path: Path) -> Study:
+    """Read `study.toml`; raises `ConfigError`."""
+    return load_toml(path, Study)

@@ -1,0 +1,168 @@
+"""The demo's folder: valid settings for every role, nothing of the user's lost."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from client.agent.startup import load
+from client.policy import SiteRules
+from client.settings import load_policy, load_site
+from craftsfl.demo.hospitals import real_members
+from craftsfl.demo.pace import LONGEST, SHORTEST, slot_for
+from craftsfl.demo.workspace import DemoOptions, Member, check_ours, clear, declare, write
+from craftsfl.rounds.operator import superlink_of
+from privacy.accounting import epsilon
+from privacy.errors import ConfigError, DataError
+from privacy.events import event_of
+from privacy.secagg.agreement import roster_in_force, shares_of, terms_of
+from privacy.secagg.encoding import Encoding
+from server.settings import load_consortium
+
+DIGEST = "sha256:" + "a" * 64
+
+
+def members(tmp_path: Path) -> list[Member]:
+    sizes = {"north": 500, "harbour": 550, "hillside": 600}
+    return [Member(name, tmp_path / name, size) for name, size in sizes.items()]
+
+
+def test_every_role_gets_settings_that_its_own_code_accepts(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    clear(folder)
+    made = write(DemoOptions(folder), members(tmp_path), DIGEST, port=12345)
+    slot = made.study.cohort.reply_slot
+    assert slot >= SHORTEST
+    link = superlink_of(load_consortium(made.consortium))
+    assert link.address == "127.0.0.1:12345"
+    assert load_consortium(made.consortium).study == made.study_file
+    assert stat.S_IMODE(link.secret.stat().st_mode) == 0o600
+    for hospital in made.hospitals:
+        site = load_site(hospital.settings)
+        loaded = load(hospital.settings)
+        assert loaded.membership.roster.member_named(hospital.name) is not None
+        rules = SiteRules(site.name, made.study, load_policy(site.policy))
+        rules.check()
+        assert rules.policy.min_reply_slot == slot
+        assert "THIS IS A DEMO" in site.policy.read_text()
+        assert rules.declared_patients == hospital.declared_patients
+        assert site.socket_path() == hospital.socket
+        assert site.supernode is not None
+        assert site.supernode.root_certificates == link.credentials.authority
+    roster = load_consortium(made.consortium).roster
+    assert roster is not None
+    assert roster_in_force(made.study, roster) == loaded.membership.roster
+    made.runtime.rmdir()
+
+
+@pytest.mark.parametrize("rounds", [None, 1, 20])
+def test_the_whole_study_fits_into_each_hospitals_budget(
+    tmp_path: Path, rounds: int | None
+) -> None:
+    options = DemoOptions(tmp_path / "demo", rounds=rounds)
+    clear(options.folder)
+    made = write(options, members(tmp_path), DIGEST, 12345, SHORTEST)
+    policy = load_policy(load_site(made.hospitals[0].settings).policy)
+    spent = epsilon([event_of(made.study)] * made.study.rounds, made.study.privacy.delta)
+    assert 0.9 * policy.epsilon < spent <= policy.epsilon
+    made.runtime.rmdir()
+
+
+def test_an_earlier_demo_is_kept_and_its_tiles_stay(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    clear(folder)
+    (folder / "data").mkdir()
+    (folder / "summary.json").write_text("{}")
+    clear(folder)
+    assert (folder / "data").is_dir()
+    assert not (folder / "summary.json").exists()
+    (kept,) = (folder / "earlier").glob("*/summary.json")
+    assert kept.read_text() == "{}"
+
+
+@pytest.mark.parametrize("make", [Path.touch, lambda path: (path / "x").mkdir(parents=True)])
+def test_what_is_not_ours_is_refused(tmp_path: Path, make: object) -> None:
+    target = tmp_path / "mine"
+    make(target)  # type: ignore[operator]
+    with pytest.raises(ConfigError, match="--dir"):
+        check_ours(target)
+
+
+def test_declared_sizes_are_rounded_and_never_far_off() -> None:
+    for patients in range(1, 200):
+        declared = declare(patients)
+        assert declared % (10 if patients >= 10 else 2) == 0
+        assert patients <= declared <= 2 * patients
+
+
+def hospital(folder: Path, header: str = "file_name,text,patient_id", rows: int = 3) -> None:
+    from PIL import Image
+
+    folder.mkdir(parents=True)
+    lines = [header]
+    for number in range(rows):
+        Image.new("RGB", (64, 64), (200, 10 * number, 150)).save(folder / f"{number}.png")
+        lines.append(f"{number}.png,a caption,p{number}")
+    (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_sub_folders_become_hospitals(tmp_path: Path) -> None:
+    hospital(tmp_path / "St. Mary")
+    hospital(tmp_path / "north")
+    hospital(tmp_path / "south")
+    found = real_members(tmp_path)
+    assert [(m.name, m.declared_patients) for m in found] == [
+        ("st--mary", 4),
+        ("north", 4),
+        ("south", 4),
+    ]
+
+
+def test_two_hospitals_with_one_name_are_refused(tmp_path: Path) -> None:
+    for name in ("North", "north", "south"):
+        hospital(tmp_path / name)
+    with pytest.raises(ConfigError, match="would both be called north"):
+        real_members(tmp_path)
+
+
+def test_a_folder_without_patient_ids_is_refused_with_the_fix(tmp_path: Path) -> None:
+    hospital(tmp_path / "a", header="file_name,text,who")
+    hospital(tmp_path / "b")
+    hospital(tmp_path / "c")
+    with pytest.raises(DataError, match="patient_id"):
+        real_members(tmp_path)
+
+
+@pytest.mark.parametrize("hospitals", [1, 2])
+def test_two_hospitals_are_no_federation(tmp_path: Path, hospitals: int) -> None:
+    for number in range(hospitals):
+        hospital(tmp_path / f"h{number}")
+    with pytest.raises(ConfigError, match=f"has {hospitals} sub-folders; .* needs 3 hospitals"):
+        real_members(tmp_path)
+
+
+def test_an_update_of_the_demo_fits_its_grid(tmp_path: Path) -> None:
+    """Of noised updates, which move every parameter as far as Adam goes, next to none is cut."""
+    options = DemoOptions(tmp_path / "demo")
+    clear(options.folder)
+    made = write(options, members(tmp_path), DIGEST, 12345, SHORTEST)
+    made.runtime.rmdir()
+    training = made.study.training
+    share = max(shares_of(made.study).values())
+    moved = np.random.default_rng(1).choice([-1.0, 1.0], 20_000)
+    update = (share * training.steps * training.learning_rate * moved).astype(np.float32)
+    terms = terms_of(made.study, update.size)
+    encoding = Encoding(update.size, 3, terms.bits, terms.bound, bytes(32))
+    decoded = encoding.decode_sum(encoding.encode(update), 1)
+    assert np.linalg.norm(decoded - update) < 1e-3 * np.linalg.norm(update)
+
+
+@pytest.mark.parametrize(
+    ("patients", "probe", "slot"),
+    [(1950.0, 0.23, 40.0), (1950.0, 0.01, SHORTEST), (1950.0, 0.5, 90.0), (1e6, 1.0, LONGEST)],
+)
+def test_a_slower_machine_gets_a_longer_slot(patients: float, probe: float, slot: float) -> None:
+    assert slot_for(patients, probe) == slot

@@ -1,0 +1,82 @@
+"""The command lines of Flower's processes keep what the architecture promises."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from client.settings import load_site
+from craftsfl.processes.agent_command import agent_command
+from craftsfl.processes.flower.commands import SuperLink, SuperNode, flwr, tool
+from craftsfl.processes.flower.credentials import make_authority, make_secret
+from privacy.errors import DeploymentError
+from tests.client.hospital import write_hospital
+
+
+def link(tmp_path: Path, host: str = "127.0.0.1") -> SuperLink:
+    authority = make_authority(tmp_path / "tls")
+    return SuperLink(host, 9000, tmp_path / "link", authority, make_secret(tmp_path / "secret"))
+
+
+def test_a_superlink_is_closed_silent_and_offline(tmp_path: Path) -> None:
+    command = link(tmp_path).superlink(tmp_path / "log")
+    text = " ".join(command.argv)
+    assert "--insecure" not in text
+    assert "--enable-supernode-auth" in text
+    assert "--isolation process" in text
+    assert "--superexec-auth-secret-file" in text
+    assert "--disable-runtime-dependency-installation" in text
+    assert command.env["FLWR_TELEMETRY_ENABLED"] == "0"
+    assert command.env["FLWR_DISABLE_UPDATE_CHECK"] == "1"
+
+
+def test_no_secret_stands_on_a_command_line_or_in_the_environment(tmp_path: Path) -> None:
+    made = link(tmp_path)
+    secret = made.secret.read_text()
+    for command in (made.superlink(tmp_path / "a"), made.superexec(tmp_path / "b")):
+        assert secret not in " ".join(command.argv)
+        assert secret not in command.env.values()
+
+
+def test_a_supernode_knows_the_socket_and_no_data(tmp_path: Path) -> None:
+    node = SuperNode(
+        name="north",
+        superlink="localhost:9000",
+        authority=None,
+        key=tmp_path / "key",
+        agent_socket=tmp_path / "a b.sock",
+        home=tmp_path / "home",
+        port=9001,
+    )
+    argv = node.command(tmp_path / "log").argv
+    assert argv[argv.index("--node-config") + 1] == f'agent-socket="{tmp_path / "a b.sock"}"'
+    assert "--root-certificates" not in argv
+    assert "--insecure" not in argv
+
+
+def test_an_agent_gets_no_home_of_flowers(tmp_path: Path) -> None:
+    site = load_site(write_hospital(tmp_path))
+    command = agent_command(tmp_path / "site.toml", site, tmp_path / "log", threads=1)
+    assert command.env["FLWR_HOME"] == "/nonexistent"
+    assert command.env["OMP_NUM_THREADS"] == "1"
+    assert command.argv[0] == sys.executable
+
+
+def test_a_coordinator_in_a_container_is_reached_by_its_certificates_name(tmp_path: Path) -> None:
+    made = link(tmp_path, host="0.0.0.0")
+    assert made.address == "127.0.0.1:9000"
+    assert "0.0.0.0" in made.superlink(tmp_path / "log").argv
+
+
+def test_a_missing_program_is_named() -> None:
+    with pytest.raises(DeploymentError, match="flower-nothing is not installed"):
+        tool("flower-nothing")
+
+
+def test_an_unreachable_superlink_is_answered_in_words(tmp_path: Path) -> None:
+    made = link(tmp_path)
+    made.write_profile()
+    with pytest.raises(DeploymentError, match="`flwr ls consortium` failed"):
+        flwr(made.home, "ls", "consortium", timeout=30)

@@ -1,0 +1,384 @@
+"""`craftsfl site budget`: figures, table, picture and words, from ledgers as agents write them."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import math
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from client.agent.own_ledger import open_ledger
+from client.agent.state import StateFolder
+from client.policy import SiteRules
+from client.settings import load_policy, load_site
+from craftsfl.cli import app
+from craftsfl.site.budget.book import MOST_POINTS, open_book
+from craftsfl.site.budget.explain import NOT_CLAIMED, explanation, percent, show_explanation
+from craftsfl.site.budget.picture import check_picture, draw_picture
+from craftsfl.site.budget.table import bar, curve, show_table
+from privacy.accounting import epsilon, tradeoff
+from privacy.errors import ConfigError
+from privacy.events import event_of
+from privacy.ledger import AttemptKey, Charge, Entry, State
+from privacy.study.manifest import Study, load_study
+from tests.client.hospital import write_hospital
+from tests.client.masked import keyed
+from tests.client.studies import make_study
+
+STUDY = make_study(rounds=6, training={"noise_multiplier": 2.0, "sampling_rate": 0.25})
+OTHER = bytes(range(32))
+DAY = 86_400.0
+
+
+POLICY = {
+    "epsilon": 20.0,
+    "study_epsilon": 12.0,
+    "delta": 1e-4,
+    "studies": ["any"],
+    "bases": ["any"],
+    "mechanisms": ["local"],
+    "secure_aggregation": "plain",
+}
+
+
+def rules_of(folder: Path, study: Study = STUDY, **policy: float | str) -> SiteRules:
+    """The rules of a hospital with `policy` as further or other lines of its policy.toml."""
+    site = load_site(write_hospital(folder, study=study))
+    lines = (f"{name} = {json.dumps(value)}\n" for name, value in (POLICY | policy).items())
+    site.policy.write_text("".join(lines))
+    return SiteRules(site.name, load_study(site.study), load_policy(site.policy))
+
+
+def charge(study: Study = STUDY, digest: bytes | None = None) -> Charge:
+    return Charge(digest or study.digest(), event_of(study), 1e-5)
+
+
+def entries(*charges: Charge, states: Sequence[State] = (State.COMMITTED,)) -> list[Entry]:
+    """One entry a day, a minute each; `states` in turn."""
+    rows = zip(range(len(charges)), charges, itertools.cycle(states), strict=False)
+    return [
+        Entry(
+            key=AttemptKey(7, number + 1, 1),
+            charge=each,
+            state=state,
+            sequence=number + 1,
+            intent_time=1.8e9 + number * DAY,
+            charge_time=1.8e9 + number * DAY + 60 if state is State.COMMITTED else None,
+        )
+        for number, each, state in rows
+    ]
+
+
+def printed(show: Callable[[Console], None], width: int = 100) -> str:
+    stream = io.StringIO()
+    show(Console(file=stream, width=width))
+    return stream.getvalue()
+
+
+def test_one_study_is_composed_and_its_rounds_left_are_those_that_fit(tmp_path: Path) -> None:
+    rules = rules_of(tmp_path, study_epsilon=4.0)
+    book = open_book(rules, entries(*[charge()] * 3))
+    event = event_of(STUDY)
+    assert book.epsilon == book.present.epsilon == epsilon([event] * 3, 1e-5)
+    assert (book.present.rounds, book.present.attempts, book.present.lost) == (3, 3, 0)
+    left = book.present.rounds_left
+    assert 0 < left < 9
+    assert epsilon([event] * (3 + left), 1e-5) <= 4.0 < epsilon([event] * (4 + left), 1e-5)
+    assert sum(each.steps for each in book.planned) == (3 + left) * event.steps
+
+
+def test_the_manifest_caps_the_rounds_left_whatever_the_budget(tmp_path: Path) -> None:
+    study = make_study(rounds=2, training={"noise_multiplier": 50.0})
+    rules = rules_of(tmp_path, study)
+    assert open_book(rules, []).present.rounds_left == 2 * study.privacy.attempts
+    spent = entries(*[charge(study)] * 3)
+    assert open_book(rules, spent).present.rounds_left == 2 * study.privacy.attempts - 3
+
+
+def test_attempts_that_were_not_charged_cost_nothing_and_are_counted(tmp_path: Path) -> None:
+    states = (State.COMMITTED, State.INTENT)
+    book = open_book(rules_of(tmp_path), entries(*[charge()] * 4, states=states))
+    assert (book.present.rounds, book.present.attempts, book.present.lost) == (2, 2, 2)
+    assert book.epsilon == epsilon([event_of(STUDY)] * 2, 1e-5)
+
+
+def test_two_attempts_at_one_round_are_one_round_and_two_charges(tmp_path: Path) -> None:
+    first, second = entries(charge(), charge())
+    again = Entry(AttemptKey(7, 1, 2), charge(), State.COMMITTED, 2, 1.8e9, 1.8e9)
+    book = open_book(rules_of(tmp_path), [first, again])
+    assert (book.present.rounds, book.present.attempts) == (1, 2)
+    assert open_book(rules_of(tmp_path), [first, second]).present.rounds == 2
+
+
+def test_several_studies_are_added_up_and_share_the_lifetime_budget(tmp_path: Path) -> None:
+    rules = rules_of(tmp_path, epsilon=4.0, study_epsilon=3.5)
+    mixed = entries(charge(), charge(digest=OTHER), charge())
+    book = open_book(rules, mixed)
+    own, other = (epsilon([event_of(STUDY)] * count, 1e-5) for count in (2, 1))
+    assert book.epsilon == pytest.approx(own + other)
+    assert book.delta == pytest.approx(2e-5)
+    assert [line.label for line in book.lines] == ["demo", "study 00010203"]
+    left = book.present.rounds_left
+    event = event_of(STUDY)
+    assert epsilon([event] * (2 + left), 1e-5) + other <= 4.0
+    assert epsilon([event] * (3 + left), 1e-5) + other > 4.0
+    assert {point.study for point in book.points} == {"demo", "study 00010203"}
+
+
+def test_a_renyi_filter_composes_several_studies(tmp_path: Path) -> None:
+    lines = {"across_studies": "rdp-filter", "rdp_order": 8}
+    book = open_book(rules_of(tmp_path, **lines), entries(charge(), charge(digest=OTHER)))
+    assert book.composition == "rdp-filter"
+    assert 0 < book.epsilon < math.inf
+    assert book.delta == book.budget_delta
+    assert book.present.rounds_left >= 1
+
+
+def test_a_charge_without_noise_is_no_privacy_for_ever(tmp_path: Path) -> None:
+    bare = make_study(rounds=6, training={"noise_multiplier": 0.0})
+    rules = rules_of(tmp_path)
+    book = open_book(rules, entries(charge(), charge(bare, OTHER)))
+    assert math.isinf(book.epsilon)
+    assert [line.rounds_left for line in book.lines] == [0, 0]
+    text = printed(lambda console: show_table(book, console))
+    assert "none (no noise)" in text
+    whole = next(case for case in explanation(book).cases if case.name == "what left without noise")
+    assert {attack.tpr for attack in whole.attacks} == {1.0}
+    draw_picture(book, tmp_path / "budget.svg")
+    assert "no noise" in "".join(ElementTree.parse(tmp_path / "budget.svg").getroot().itertext())
+
+
+def test_the_curve_has_few_points_ends_with_the_last_charge_and_never_goes_back(
+    tmp_path: Path,
+) -> None:
+    rows = entries(*[charge()] * (2 * MOST_POINTS + 3))
+    rows[-2] = Entry(*(getattr(rows[-2], name) for name in Entry.__slots__[:5]), 1.0)
+    book = open_book(rules_of(tmp_path), rows)
+    assert len(book.points) <= MOST_POINTS
+    assert book.points[-1].lifetime == book.epsilon
+    times = [point.time for point in book.points]
+    spent = [point.lifetime for point in book.points]
+    assert times == sorted(times)
+    assert spent == sorted(spent)
+
+
+def test_what_is_claimed_does_not_depend_on_how_far_the_study_went(tmp_path: Path) -> None:
+    # Stopping is adaptive: a figure of what was run until now bounds nothing.
+    rules = rules_of(tmp_path, epsilon=6.0, study_epsilon=4.0)
+    books = [open_book(rules, entries(*[charge()] * count)) for count in (0, 1, 3)]
+    claims = [[(c.name, c.epsilon, c.attacks) for c in explanation(b).cases] for b in books]
+    assert claims[0] == claims[1] == claims[2]
+    assert {case[0] for case in claims[0]} == {"demo to its end", "the whole budget"}
+    assert books[1].epsilon < books[2].epsilon < claims[0][0][1] <= 4.0
+
+
+def test_nothing_that_is_shown_speaks_of_epsilon_so_far(tmp_path: Path) -> None:
+    book = open_book(rules_of(tmp_path), entries(*[charge()] * 3))
+    draw_picture(book, tmp_path / "budget.svg")
+    picture = "".join(ElementTree.parse(tmp_path / "budget.svg").getroot().itertext())
+    table = printed(lambda console: show_table(book, console))
+    words = printed(lambda console: show_explanation(book, explanation(book), console))
+    for text in (picture, table, words):
+        assert "so far" not in text and "spent" not in text
+    assert "used of the budget" in picture
+    assert "ε used" in table and "of budget" in table
+    assert "no claim of its own" in " ".join(table.split())
+
+
+def test_the_table_shows_what_is_spent_and_left(tmp_path: Path) -> None:
+    book = open_book(rules_of(tmp_path), entries(*[charge()] * 3))
+    text = printed(lambda console: show_table(book, console), width=80)
+    assert f"{book.epsilon:.2f}" in text
+    assert f"{book.present.rounds_left} rounds" in text
+    assert "2027-01-15" in text and "2027-01-17" in text
+    assert "█" in text
+    assert "rests on this hospital" in " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_an_empty_ledger_is_shown_without_a_curve(tmp_path: Path) -> None:
+    book = open_book(rules_of(tmp_path), [])
+    assert list(curve(book)) == []
+    assert "0.00" in printed(lambda console: show_table(book, console))
+    draw_picture(book, tmp_path / "empty.png")
+    assert (tmp_path / "empty.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("spent", "filled"), [(0.0, 0), (1e-6, 1), (5.0, 5), (10.0, 10), (99.0, 10), (math.inf, 10)]
+)
+def test_a_bar_shows_the_share(spent: float, filled: int) -> None:
+    assert bar(spent, 10.0).plain.count("█") == filled
+
+
+def test_the_words_carry_the_figures_of_the_loss_distribution(tmp_path: Path) -> None:
+    book = open_book(rules_of(tmp_path), entries(*[charge()] * 3))
+    explained = explanation(book)
+    at_its_end, whole = explained.cases
+    assert list(at_its_end.attacks) == tradeoff(book.planned, [0.001, 0.01, 0.05, 0.1])
+    for case in explained.cases:
+        assert all(attack.fpr <= attack.tpr <= 1 for attack in case.attacks)
+    pairs = zip(at_its_end.attacks, whole.attacks, strict=True)
+    assert all(a.tpr <= b.tpr for a, b in pairs)
+    assert explained.known_under[2] > explained.known_to[2]
+    assert explained.known_under[3] > explained.known_to[3]
+    assert at_its_end.epsilon < explained.known_to[2] < explained.known_to[3]
+    text = printed(lambda console: show_explanation(book, explained, console), width=80)
+    flat = " ".join(text.replace("- ", "").split())
+    assert all(percent(case.attacks[1].tpr) in flat for case in explained.cases)
+    assert max(map(len, text.splitlines())) <= 80
+    assert f"{math.ceil(100 * at_its_end.attacks[1].tpr)} of 100 people" in flat
+    assert f"ε {explained.known_under[2]:.2f} for a patient known here under 2" in flat
+    for claim in NOT_CLAIMED:
+        assert " ".join(claim.split()) in flat
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.0, "0.0 %"), (0.19101, "19.2 %"), (0.191, "19.1 %"), (1.0, "100.0 %")]
+)
+def test_a_share_is_rounded_up(share: float, text: str) -> None:
+    assert percent(share) == text
+
+
+@pytest.mark.parametrize("name", ["budget.jpg", "budget", "nowhere/budget.svg"])
+def test_a_picture_elsewhere_or_of_another_kind_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="budget"):
+        check_picture(tmp_path / name)
+
+
+def test_a_picture_names_studies_and_budget_and_is_the_same_every_time(tmp_path: Path) -> None:
+    book = open_book(rules_of(tmp_path), entries(charge(), charge(digest=OTHER), charge()))
+    for name in ("a.svg", "b.svg", "a.png"):
+        draw_picture(book, tmp_path / name)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    root = ElementTree.parse(tmp_path / "a.svg").getroot()
+    assert root.tag.endswith("svg")
+    assert (tmp_path / "a.png").stat().st_size > 5_000
+
+
+class Hospital:
+    """A hospital's folder with a ledger that an agent has open."""
+
+    def __init__(self, folder: Path) -> None:
+        self.rules = rules_of(folder)
+        self.settings = folder / "site.toml"
+        self.state = StateFolder(folder / "state")
+        self.state.path.mkdir(mode=0o700)
+
+    def spend(self, rounds: int) -> Any:
+        """The open ledger, with that many charged rounds and one that is under way."""
+        ledger = open_ledger(self.state, self.rules.name, keyed(self.settings.parent))
+        for number in range(1, rounds + 2):
+            ledger.intent(AttemptKey(7, number, 1), charge())
+            if number <= rounds:
+                ledger.commit(AttemptKey(7, number, 1))
+        return ledger
+
+    def budget(self, *options: str) -> Any:
+        done = CliRunner().invoke(app, ["site", "budget", str(self.settings), *options])
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return done.output
+
+
+def test_the_command_reads_beside_an_agent_that_works(tmp_path: Path) -> None:
+    hospital = Hospital(tmp_path)
+    with hospital.spend(2) as ledger:
+        values = json.loads(hospital.budget("--json", "--explain"))
+        stop = threading.Event()
+
+        def work() -> None:
+            for number in itertools.count(10):
+                if stop.is_set():
+                    return
+                ledger.intent(AttemptKey(7, number, 1), charge())
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            text = hospital.budget("--picture", str(tmp_path / "budget.svg"))
+        finally:
+            stop.set()
+            thread.join()
+        head = ledger.head()
+    assert values["lifetime"]["epsilon"] == pytest.approx(epsilon([event_of(STUDY)] * 2, 1e-5))
+    (study,) = values["studies"]
+    assert (study["name"], study["rounds"], study["not_charged"]) == ("demo", 2, 1)
+    assert study["digest"] == STUDY.digest().hex()
+    assert len(values["spending"]) == 2
+    assert {row["false_positives"] for row in values["attacks"]} == {0.001, 0.01, 0.05, 0.1}
+    assert values["ledger"]["id"] == head.ledger.hex()
+    assert "The ledger is whole and signed" in text
+    assert (tmp_path / "budget.svg").exists()
+
+
+def test_a_site_that_never_worked_has_spent_nothing(tmp_path: Path) -> None:
+    hospital = Hospital(tmp_path)
+    values = json.loads(hospital.budget("--json"))
+    assert (values["ledger"], values["lifetime"]["epsilon"], values["spending"]) == (None, 0.0, [])
+    assert list(hospital.state.path.iterdir()) == []  # it only reads
+
+
+def lost(state: StateFolder) -> None:
+    state.ledger.unlink()
+    state.quarantine.write_text("")
+
+
+def foreign(state: StateFolder) -> None:
+    other = StateFolder(state.path.parent / "other")
+    other.path.mkdir()
+    with open_ledger(other, "south"):
+        pass
+    for path in state.path.iterdir():
+        path.unlink()
+    for path in other.path.iterdir():
+        path.rename(state.path / path.name)
+
+
+def another_key(state: StateFolder) -> None:
+    state.ledger_key.write_bytes(bytes(32))
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [(lost, "is missing"), (foreign, "the site south"), (another_key, "another key")],
+)
+def test_a_ledger_that_is_lost_or_foreign_is_named(
+    tmp_path: Path, damage: Callable[[StateFolder], None], says: str
+) -> None:
+    hospital = Hospital(tmp_path)
+    hospital.spend(1).close()
+    damage(hospital.state)
+    code = "from craftsfl.cli import main; main()"
+    command = [sys.executable, "-c", code, "site", "budget", str(hospital.settings)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert says in " ".join(done.stderr.split())
+    assert "Next:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_command_imports_nothing_heavy(tmp_path: Path) -> None:
+    hospital = Hospital(tmp_path)
+    hospital.spend(1).close()
+    code = (
+        "import sys; from pathlib import Path; "
+        "from craftsfl.site.budget.command import BudgetOptions, show_budget; "
+        "show_budget(Path(sys.argv[1]), BudgetOptions(explain=True, as_json=True)); "
+        "heavy = {'torch', 'flwr', 'grpc', 'diffusers', 'opacus', 'mlflow', 'matplotlib'}; "
+        "sys.exit(str(sorted(heavy & set(sys.modules))))"
+    )
+    command = [sys.executable, "-c", code, str(hospital.settings)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr.strip() == "[]"

@@ -1,0 +1,75 @@
+"""`craftsfl site init`: private keys, a card for the roster, and words that say what to do."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from craftsfl.cli import app
+from craftsfl.site.init import init_site
+from privacy.errors import ConfigError
+from privacy.identity import fingerprint, load_identity
+from privacy.secagg.card import read_card
+
+
+def run(*arguments: object, **options: str) -> str:
+    done = CliRunner().invoke(app, ["site", "init", *map(str, arguments)], **options)  # type: ignore[arg-type]
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_keys_are_private_and_the_card_is_the_keys(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "site"
+    text = run(folder, "--name", "north", "--organisation", "St. Mary")
+    identity = load_identity(folder / "site.key")
+    card = read_card(folder / "north.card")
+    assert (card.name, card.organisation, card.key) == ("north", "St. Mary", identity.public)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    for private in ("site.key", "supernode.key"):
+        assert stat.S_IMODE((folder / private).stat().st_mode) == 0o600
+    assert (folder / "supernode.pub").read_text().startswith("ecdsa-sha2-nistp384 ")
+    assert fingerprint(identity.public) in text
+    for sent in ("north.card", "supernode.pub"):
+        assert sent in text
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_passphrase_encrypts_the_identity_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    monkeypatch.delenv("CRAFTSFL_IDENTITY_PASSPHRASE", raising=False)
+    if not asked:
+        monkeypatch.setenv("CRAFTSFL_IDENTITY_PASSPHRASE", "correct horse")
+    given = "correct horse\ncorrect horse\n" if asked else ""
+    text = run(tmp_path, "--name", "north", "--passphrase", input=given)
+    assert "passphrase_file" in text
+    assert "correct horse" not in text
+    with pytest.raises(ConfigError, match="protected by a passphrase"):
+        load_identity(tmp_path / "site.key")
+    load_identity(tmp_path / "site.key", b"correct horse")
+
+
+@pytest.mark.parametrize("file", ["site.key", "supernode.key", "supernode.pub", "north.card"])
+def test_nothing_is_overwritten(tmp_path: Path, file: str) -> None:
+    (tmp_path / file).write_text("mine")
+    with pytest.raises(ConfigError, match="exists already"):
+        init_site(tmp_path, "north")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(file, "mine")]
+
+
+@pytest.mark.parametrize("name", ["North", "", "../north", "a b"])
+def test_a_name_that_studies_do_not_take_makes_no_key(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="name"):
+        init_site(tmp_path / "site", name)
+    assert not (tmp_path / "site").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be made"):
+        init_site(tmp_path / "file" / "site", "north")

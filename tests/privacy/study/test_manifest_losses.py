@@ -1,0 +1,117 @@
+"""The manifest's loss: a table for each term, and the same digest as ever for studies without."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from privacy.config import check
+from privacy.errors import ConfigError
+from privacy.study.manifest import Study
+
+DIGEST = "sha256:" + "ab" * 32
+TERMS: dict[str, Any] = {
+    "correlation": {
+        "weight": 0.5,
+        "margin": 0.64,
+        "block": "up_blocks.1",
+        "encoder": {"source": "tiny", "digest": DIGEST},
+    },
+    "drift": {"weight": 0.5},
+    "grounding": {
+        "weight": 0.1,
+        "temperature": 0.01,
+        "captions": ["glands", "fat, breast"],
+        "each": 2,
+    },
+}
+
+
+@pytest.fixture
+def values(study_values: dict[str, Any]) -> dict[str, Any]:
+    study_values["training"]["loss"] = "stage-two"
+    study_values["stage_two"] = TERMS
+    return study_values
+
+
+def load(values: dict[str, Any]) -> Study:
+    return check(values, Study, where="study.toml")
+
+
+def test_all_terms_or_some(values: dict[str, Any]) -> None:
+    study = load(values)
+    assert study.stage_two is not None
+    assert study.stage_two.correlation is not None
+    assert study.stage_two.correlation.margin == 0.64
+    for name in TERMS:
+        fewer = load({**values, "stage_two": {k: v for k, v in TERMS.items() if k != name}})
+        assert getattr(fewer.stage_two, name) is None
+        assert fewer.digest() != study.digest()
+
+
+def test_studies_of_one_stage_keep_their_digest(study_values: dict[str, Any]) -> None:
+    """Ledgers and policies name studies by it: a table that is not there is not in it."""
+    study = load(study_values)
+    values = study.model_dump(
+        mode="json",
+        exclude={"stage_two": True, "adapter": {"frozen_a"}, "privacy": {"noise_colluders"}},
+    )
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    assert study.digest() == hashlib.sha256(b"craftsfl/study/v1\0" + text.encode()).digest()
+    known = "b3e66baae767bdffaf7ae344148915d2f7d86d4fdbb7e17e370c9f16657a5417"  # before the table
+    assert study.digest().hex() == known
+    frozen = {**study_values, "adapter": {**study_values["adapter"], "frozen_a": True}}
+    assert load(frozen).digest() != study.digest()
+
+
+def changed(table: str, **change: Any) -> dict[str, Any]:
+    return {**TERMS, table: {**TERMS[table], **change}}
+
+
+@pytest.mark.parametrize(
+    ("terms", "words"),
+    [
+        (None, "exactly where"),
+        ({}, "has no term"),
+        ({**TERMS, "adaptive": {}}, "unknown key stage_two.adaptive"),
+        (changed("correlation", weight=0), "weight"),
+        (changed("correlation", margin=1.5), "margin"),
+        (changed("correlation", block=""), "block"),
+        (changed("correlation", encoder={"source": "tiny"}), "digest is missing"),
+        (changed("correlation", wieght=1), r"did you mean weight\?"),
+        (changed("drift", weight=-1.0), "weight"),
+        (changed("grounding", temperature=0), "temperature"),
+        (changed("grounding", temperature=9e-4), "temperature"),
+        (changed("grounding", captions=[]), "captions"),
+        (changed("grounding", captions=["a", "a"]), "listed twice"),
+        (changed("grounding", each=3), "each is 3 but only 2"),
+        (changed("grounding", each=0), "each"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(values: dict[str, Any], terms: Any, words: str) -> None:
+    if terms is None:
+        del values["stage_two"]
+    else:
+        values["stage_two"] = terms
+    with pytest.raises(ConfigError, match=words):
+        load(values)
+
+
+def test_constants_without_the_loss_are_refused(values: dict[str, Any]) -> None:
+    values["training"]["loss"] = "denoising"
+    with pytest.raises(ConfigError, match="exactly where"):
+        load(values)
+
+
+def test_the_sample_in_the_documentation_is_valid(study_values: dict[str, Any]) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "stage-two.md").read_text("utf-8")
+    sample = tomllib.loads(text.split("```toml\n")[1].split("```")[0])
+    study_values["training"] |= sample["training"]
+    study = load({**study_values, "stage_two": sample["stage_two"]})
+    assert study.stage_two is not None
+    assert None not in dict(study.stage_two).values()
