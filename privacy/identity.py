@@ -2,16 +2,14 @@
 
 With the key is made the marker of its ledger (`privacy.ledger.marker`), which stays beside it.
 
-Guarantees, each with a test: the file is created with mode 0600 and never overwrites another; a
-file that others may read is refused; with a passphrase it is encrypted; no text or error shows
-the private half.
+Guarantees, each with a test: the file is a secret of `privacy.files` and never overwrites another;
+with a passphrase it is encrypted; no text or error shows the private half.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from privacy.errors import ConfigError
+from privacy.files import hint_for, read_private, read_secret, write_private_once
 
 PUBLIC_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
@@ -72,17 +71,11 @@ def make_identity(path: Path, passphrase: bytes | None = None) -> Identity:
         raise _there(path)
     _make_marker(marker_path(path))  # first: a key without its marker would be refused
     try:
-        # Exclusive, and private from its first moment: no window in which others can open it.
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        write_private_once(path, identity.pem(passphrase))
     except FileExistsError:
         raise _there(path) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be made: {error.strerror}.", "Check the path.") from None
-    with os.fdopen(file, "wb") as stream:
-        os.fchmod(stream.fileno(), 0o600)  # whatever the umask took away
-        stream.write(identity.pem(passphrase))
-        stream.flush()
-        os.fsync(stream.fileno())
     return identity
 
 
@@ -100,14 +93,10 @@ def _there(path: Path) -> ConfigError:
 
 def _make_marker(path: Path) -> None:
     """A marker that names no ledger; `ConfigError` where one names the ledger of a lost key."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        with os.fdopen(os.open(path, flags, 0o600), "wb") as stream:
-            stream.write(bytes(MARKER_BYTES))
-            stream.flush()
-            os.fsync(stream.fileno())
+        write_private_once(path, bytes(MARKER_BYTES))
     except FileExistsError:
-        if not path.is_file() or any(path.read_bytes()):
+        if not _is_empty(path):
             raise ConfigError(
                 f"{path} exists already: it names the ledger of a key that is gone.",
                 "Restore that key; for another identity choose another folder.",
@@ -116,9 +105,16 @@ def _make_marker(path: Path) -> None:
         raise ConfigError(f"{path} cannot be made: {error.strerror}.", "Check the path.") from None
 
 
+def _is_empty(marker: Path) -> bool:
+    try:
+        return not any(read_private(marker, MARKER_BYTES))
+    except OSError:  # a longer one too: it names a ledger
+        return False
+
+
 def load_identity(path: Path, passphrase: bytes | None = None) -> Identity:
     """The identity in the file `path`; `ConfigError` if it is none or is open to others."""
-    data = read_private(path)
+    data = read_key_file(path)
     try:
         key = serialization.load_pem_private_key(data, passphrase or None)
     except TypeError:  # a passphrase where none is needed, or none where one is
@@ -151,16 +147,11 @@ def fingerprint(data: bytes) -> str:
     return " ".join(f"{int.from_bytes(part, 'big') % 100_000:05d}" for part in parts)
 
 
-def read_private(path: Path) -> bytes:
-    """The bytes of a small secret file; `ConfigError` if others than its owner may open it."""
+def read_key_file(path: Path) -> bytes:
+    """The bytes of a key or a passphrase; `ConfigError` if others than its owner may open it."""
     try:
-        with path.open("rb") as stream:
-            facts = os.fstat(stream.fileno())
-            if not stat.S_ISREG(facts.st_mode) or facts.st_mode & 0o077:
-                raise ConfigError(
-                    f"{path} may be used by other people of this machine.",
-                    "`chmod 600` it, and make a new key if others may have read it.",
-                )
-            return stream.read(_MAX_FILE)
+        return read_secret(path, _MAX_FILE)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
+        raise ConfigError(
+            f"{path} cannot be used: {error.strerror}.", hint_for(error, "Check the path.")
+        ) from None

@@ -172,7 +172,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "key that others may read": (
         lambda f: (f / "site.key").chmod(0o644),
-        "may be used by other people",
+        "others can read or change it",
     ),
     "no roster": (lambda f: (f / "roster.cfl").unlink(), "roster.cfl cannot be read"),
     "no roster file": (lambda f: (f / "roster.cfl").write_bytes(b"x"), "is no file of rosters"),

@@ -342,7 +342,7 @@ def test_a_key_with_a_passphrase_is_opened_by_its_file(tmp_path: Path, line: byt
         stream.write('passphrase_file = "words"\n')
     assert load(settings).membership.identity.public == IDENTITIES["north"].public
     (tmp_path / "words").chmod(0o640)
-    with pytest.raises(ConfigError, match="may be used by other people"):
+    with pytest.raises(ConfigError, match="others can read or change it"):
         load(settings)
 
 
