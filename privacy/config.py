@@ -23,10 +23,10 @@ class Strict(BaseModel):
     )
 
 
-Settings = TypeVar("Settings", bound=Strict)
+_Settings = TypeVar("_Settings", bound=Strict)
 
 
-def load_toml(path: Path, model: type[Settings]) -> Settings:
+def load_toml(path: Path, model: type[_Settings]) -> _Settings:
     """Read `path` and check it against `model`.
 
     Raises `ConfigError` that names the file, each wrong key and, for an unknown key, the nearest
@@ -45,7 +45,7 @@ def load_toml(path: Path, model: type[Settings]) -> Settings:
     return check(values, model, where=str(path))
 
 
-def check(values: object, model: type[Settings], *, where: str) -> Settings:
+def check(values: object, model: type[_Settings], *, where: str) -> _Settings:
     """Validate plain `values` (tables as dicts) against `model`; `where` names them in errors.
 
     Nothing is converted: "8" is no number and 1 is no yes. By way of JSON, because only there

@@ -21,7 +21,6 @@ from privacy.errors import ConfigError
 from privacy.files import hint_for, read_private, read_secret, write_private_once
 
 PUBLIC_BYTES: Final = 32
-SIGNATURE_BYTES: Final = 64
 MARKER_BYTES: Final = 1024  # of a marker that names no ledger: zeros
 
 _GROUPS: Final = 6  # of five digits: 30 digits are 99 bits, too many to find a look-alike

@@ -79,7 +79,7 @@ SECRETS = {
     "site.key": Row(make_identity, load_identity),
     "passphrase": Row(words, passphrase),
     "ledger.key": Row(ledger.load_or_make_key, ledger.load_or_make_key),
-    "patients.key": Row(patients.load_or_make_key, patients.load_or_make_key),
+    "patients.key": Row(patients.load_or_make_patient_key, patients.load_or_make_patient_key),
 }
 STATE = {
     "cohorts.json": Row(

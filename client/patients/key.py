@@ -17,7 +17,7 @@ from typing import Final
 from privacy.errors import LedgerError
 from privacy.files import hint_for, read_secret, write_private_once
 
-KEY_BYTES: Final = 32
+_KEY_BYTES: Final = 32
 LINE_BYTES: Final = 32
 _LARGEST: Final = 4096  # what is read of a file that is no key
 # One domain for each use of the key.
@@ -35,7 +35,7 @@ class PatientKey:
     secret: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
-        if len(self.secret) != KEY_BYTES:
+        if len(self.secret) != _KEY_BYTES:
             raise LedgerError("The patients' key is damaged.", "Restore it from a backup.")
 
     def line(self, patient_id: str) -> bytes:
@@ -58,7 +58,7 @@ class PatientKey:
         return hmac.new(self.secret, domain + data, hashlib.sha256).digest()
 
 
-def load_or_make_key(path: Path) -> PatientKey:
+def load_or_make_patient_key(path: Path) -> PatientKey:
     """Read the key file, or make it from the system's randomness, readable by its owner alone.
 
     Whole or not at all: two processes that make it at once end with the same key. Raises
@@ -67,7 +67,7 @@ def load_or_make_key(path: Path) -> PatientKey:
     try:
         if not path.exists():
             with suppress(FileExistsError):  # another process was first: its key counts
-                write_private_once(path, secrets.token_bytes(KEY_BYTES))
+                write_private_once(path, secrets.token_bytes(_KEY_BYTES))
         return PatientKey(read_secret(path, _LARGEST))
     except OSError as error:
         raise LedgerError(

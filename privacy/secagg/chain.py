@@ -24,7 +24,7 @@ _MAGIC: Final = b"craftsfl/rosters"
 _MAX_FILE: Final = 64 << 20  # bytes
 
 
-def read_chain(path: Path) -> tuple[SignedRoster, ...]:
+def read_rosters(path: Path) -> tuple[SignedRoster, ...]:
     """The rosters in the file, oldest first, unverified; `ConfigError` if it is no such file."""
     try:
         data = path.read_bytes()
@@ -41,7 +41,7 @@ def read_chain(path: Path) -> tuple[SignedRoster, ...]:
         ) from None
 
 
-def write_chain(path: Path, chain: Sequence[SignedRoster]) -> None:
+def write_rosters(path: Path, chain: Sequence[SignedRoster]) -> None:
     """Write all of `chain` to the file, whole or not at all; `ConfigError` if it cannot be."""
     writer = Writer().fixed(_MAGIC, len(_MAGIC)).u16(len(chain))
     for signed in chain:

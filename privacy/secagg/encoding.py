@@ -26,12 +26,13 @@ from numpy.typing import NDArray
 
 from privacy.errors import SecAggError
 from privacy.secagg.rotation import Floats, Rotation
-from privacy.secagg.stream import CHUNK_BYTES, SEED_BYTES, Keystream, Lanes
+from privacy.secagg.stream import SEED_BYTES, STREAM_CHUNK_BYTES, Keystream
 from privacy.secagg.width import MAX_BITS, levels
+from privacy.wire.secagg import Lanes
 
 Levels = NDArray[np.uint32]
 
-_CHUNK: Final = CHUNK_BYTES // 8  # coordinates at once: their float64 stay in the cache
+_CHUNK: Final = STREAM_CHUNK_BYTES // 8  # coordinates at once: their float64 stay in the cache
 _FRACTION_BITS: Final = 32  # of a level, in fixed point; L < 2^31 leaves room in 64 bits
 
 

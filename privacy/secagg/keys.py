@@ -29,12 +29,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from privacy.errors import SecAggError
-from privacy.secagg.shamir import SHARE_BYTES
+from privacy.wire.secagg import KEY_BYTES, SEALED_BYTES, SHARE_BYTES
 
-KEY_BYTES: Final = 32
-DIGEST_BYTES: Final = 32
 SHARE_PAIR_BYTES: Final = 2 * SHARE_BYTES  # share of the mask key | share of b_i
-SEALED_BYTES: Final = SHARE_PAIR_BYTES + 16  # and the tag
 
 _DOMAIN: Final = b"craftsfl secure aggregation 1 "
 _MASK_TAG: Final = _DOMAIN + b"mask"

@@ -16,19 +16,19 @@ MAX_SUBSETS: Final = 500  # each costs about a millisecond
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Recovered:
+class RecoveredSecret:
     """A secret of 32 bytes, and the positions of the shares that contradict it."""
 
     secret: bytes
     false: frozenset[int]
 
 
-def recover(
+def recover_secret(
     shares: Mapping[int, bytes],
     threshold: int,
     accept: Callable[[bytes], bool],
     distrusted: Collection[int] = (),
-) -> Recovered | None:
+) -> RecoveredSecret | None:
     """The secret that `accept` recognises, from `shares` by position x; None if none is found.
 
     Subsets of `threshold` shares are tried until one gives it, those without a `distrusted`
@@ -40,7 +40,7 @@ def recover(
     for subset in islice(_subsets(order, threshold), MAX_SUBSETS):
         secret = _combined({x: shares[x] for x in subset}, threshold)
         if secret is not None and accept(secret):
-            return Recovered(secret, frozenset(_contradicting(shares, subset, secret)))
+            return RecoveredSecret(secret, frozenset(_contradicting(shares, subset, secret)))
     return None
 
 

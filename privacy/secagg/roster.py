@@ -21,13 +21,13 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from privacy.errors import SecAggError
-from privacy.identity import PUBLIC_BYTES, SIGNATURE_BYTES, Identity, fingerprint, verify
+from privacy.identity import PUBLIC_BYTES, Identity, fingerprint, verify
 from privacy.secagg import transcript
-from privacy.wire.bodies import DIGEST_BYTES, MAX_NAME_BYTES, SITE_NAME
+from privacy.wire.bodies import DIGEST_BYTES, MAX_NAME_BYTES, SIGNATURE_BYTES, SITE_NAME
 from privacy.wire.codec import Reader, Writer
 from privacy.wire.sites import MAX_SITES
 
-FORMAT: Final = 1
+_FORMAT: Final = 1
 FIRST: Final = bytes(DIGEST_BYTES)  # the predecessor of a first roster
 MAX_ORGANISATION_BYTES: Final = 64
 
@@ -99,7 +99,7 @@ class Roster:
 
     def write(self, writer: Writer) -> None:
         """Append all fields."""
-        writer.u16(FORMAT).text(self.consortium, MAX_NAME_BYTES).u32(self.sequence)
+        writer.u16(_FORMAT).text(self.consortium, MAX_NAME_BYTES).u32(self.sequence)
         writer.u16(self.quorum).fixed(self.predecessor, DIGEST_BYTES).u16(len(self.members))
         for member in self.members:
             writer.u16(member.site).text(member.name, MAX_NAME_BYTES)
@@ -109,7 +109,7 @@ class Roster:
     @classmethod
     def read(cls, reader: Reader) -> Self:
         """Take all fields; `RefusedMessage` or `SecAggError` for what is no roster."""
-        if reader.u16() != FORMAT:
+        if reader.u16() != _FORMAT:
             raise _wrong("it is of another format; install the same craftsfl version everywhere")
         return cls(
             consortium=reader.text(MAX_NAME_BYTES),
@@ -151,7 +151,7 @@ class SignedRoster:
         return cls(roster, signatures)
 
 
-def propose(
+def propose_roster(
     members: Iterable[Member],
     quorum: int,
     *,
@@ -166,7 +166,9 @@ def propose(
     return SignedRoster(Roster(predecessor.consortium, sequence, quorum, before, ordered))
 
 
-def sign(signed: SignedRoster, identity: Identity, predecessor: Roster | None) -> SignedRoster:
+def add_signature(
+    signed: SignedRoster, identity: Identity, predecessor: Roster | None
+) -> SignedRoster:
     """`signed` with the signature of `identity`; `SecAggError` if it is not asked for its own."""
     voters = signed.roster if predecessor is None else predecessor
     if voters.site_of(identity.public) is None:
@@ -179,7 +181,7 @@ def sign(signed: SignedRoster, identity: Identity, predecessor: Roster | None) -
     return replace(signed, signatures=tuple(sorted(signatures.items())))
 
 
-def merge(first: SignedRoster, second: SignedRoster) -> SignedRoster:
+def merge_signatures(first: SignedRoster, second: SignedRoster) -> SignedRoster:
     """One roster's signatures, collected in two places."""
     if first.roster != second.roster:
         raise _wrong("the two files are of different rosters; compare their fingerprints")

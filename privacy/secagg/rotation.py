@@ -27,13 +27,13 @@ from numpy.typing import NDArray
 
 from privacy.errors import SecAggError
 from privacy.secagg.keys import derive
-from privacy.secagg.stream import CHUNK_BYTES, Keystream
+from privacy.secagg.stream import STREAM_CHUNK_BYTES, Keystream
 
 Floats = NDArray[np.float32]
 
 # 16 coordinates at a time: a small matrix product is the fastest way through memory that numpy has.
 _RADIX_BITS: Final = 4
-_CHUNK: Final = CHUNK_BYTES // 4  # a sign takes the top bit of 32
+_CHUNK: Final = STREAM_CHUNK_BYTES // 4  # a sign takes the top bit of 32
 _SIGN: Final = np.uint32(1 << 31)
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 _HALF_ROOT: Final = np.float32(math.sqrt(0.5))

@@ -38,7 +38,7 @@ from privacy.secagg import keys, transcript
 from privacy.secagg.advertising import check_advertisement, public_key, shown
 from privacy.secagg.keys import KeyPair
 from privacy.secagg.offer import encoding_of, threshold
-from privacy.secagg.recovery import recover
+from privacy.secagg.recovery import recover_secret
 from privacy.secagg.refusals import Aborted, Refused
 from privacy.secagg.roster import Roster
 from privacy.secagg.shamir import check_share
@@ -85,7 +85,7 @@ _ANSWERS: dict[Stage, type[Body]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class UnmaskedSum:
     """The sum of the survivors' lanes (uint64 [L], modulo 2^64).
 
     `lost` names the exchange at which each other site dropped out, `false` the sites whose shares
@@ -203,14 +203,14 @@ class SecAggServer:
         self._asked = answered
         self._stage = _ORDER[_ORDER.index(stage) + 1]
 
-    def result(self) -> Outcome:
+    def result(self) -> UnmaskedSum:
         """The sum; `SecAggError` unless the attempt has come to its end."""
         if self._stage is not Stage.DONE:
             raise SecAggError("There is no sum yet.", "Call deadline until the stage is DONE.")
         false = tuple(sorted(self._false))
         # A survivor that fell silent later is in the sum all the same.
         lost = {site: stage for site, stage in self._lost.items() if site not in self._survivors}
-        return Outcome(self._sum, self._survivors, lost, false)
+        return UnmaskedSum(self._sum, self._survivors, lost, false)
 
     def _request(self, site: int) -> Body:
         match self._stage:
@@ -344,7 +344,7 @@ class SecAggServer:
                 return keys.commitment(secret, owner, self._od) == entry.commitment
             return KeyPair(secret).public == entry.mask_key
 
-        found = recover(shares, self._offer.threshold, accept, distrusted)
+        found = recover_secret(shares, self._offer.threshold, accept, distrusted)
         if found is None:
             self._abort(Check.SELF_MASK if survived else Check.MASK_KEY, [owner])
         self._false |= {cohort[x - 1] for x in found.false}

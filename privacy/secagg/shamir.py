@@ -16,15 +16,15 @@ from functools import lru_cache
 from typing import Final
 
 from privacy.errors import SecAggError
+from privacy.wire.secagg import SHARE_BYTES
 
 PRIME: Final = 2**256 + 297
 SECRET_BYTES: Final = 32
-SHARE_BYTES: Final = 33
 
 _ELEMENT_BITS: Final = (1 << PRIME.bit_length()) - 1
 
 
-def split(
+def split_secret(
     secret: bytes, n: int, threshold: int, random: Callable[[int], bytes] = os.urandom
 ) -> tuple[bytes, ...]:
     """`n` shares of `secret` (32 bytes); the share at position k belongs to x = k + 1.

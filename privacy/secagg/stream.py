@@ -17,19 +17,17 @@ from typing import Final, Protocol
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from numpy.typing import NDArray
 
 from privacy.errors import SecAggError
+from privacy.wire.secagg import Lanes
 
-CHUNK_BYTES: Final = 1 << 18  # accumulator, stream and zeros stay in a core's L2 together
-CHUNK_LANES: Final = CHUNK_BYTES // 8
+STREAM_CHUNK_BYTES: Final = 1 << 18  # accumulator, stream and zeros stay in a core's L2 together
+CHUNK_LANES: Final = STREAM_CHUNK_BYTES // 8
 SEED_BYTES: Final = 32
 
 _TAG_BYTES: Final = 16
-_ZEROS: Final = memoryview(bytes(CHUNK_BYTES))
+_ZEROS: Final = memoryview(bytes(STREAM_CHUNK_BYTES))
 _LANE: Final = np.dtype("<u8")
-
-Lanes = NDArray[np.uint64]
 
 
 class MaskStream(Protocol):
@@ -58,7 +56,7 @@ class Keystream:
 
 def scratch_memory() -> bytearray:
     """Room for one chunk and its tag, to be used by one thread."""
-    return bytearray(CHUNK_BYTES + _TAG_BYTES)
+    return bytearray(STREAM_CHUNK_BYTES + _TAG_BYTES)
 
 
 def apply_masks(

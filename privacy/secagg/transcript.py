@@ -70,7 +70,7 @@ def roster_digest(canonical: bytes) -> bytes:
     return digest(_ROSTER, canonical)
 
 
-def model_digest(base: bytes, layout: bytes, adapter: Vector) -> bytes:
+def round_model(base: bytes, layout: bytes, adapter: Vector) -> bytes:
     """The digest of a round's model: base and layout (32 bytes each), adapter float32 [P]."""
     return digest(_MODEL, base, layout, np.ascontiguousarray(adapter, dtype="<f4").tobytes())
 
