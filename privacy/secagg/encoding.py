@@ -9,8 +9,9 @@
 The sum of n sites is at most n L < 2^b in a field, so none runs over into the next and the sum of
 the lanes is the exact sum of the integers. Decoding: sum * 2B / L - survivors * B, rotated back.
 
-Rounding is unbiased to 2^-32 of a level and its randomness comes from a fresh AES key for every
-vector. Weights are multiplied in before; nothing but the vector is in the lanes.
+Rounding is unbiased to 2^-32 of a level, or to float64's rounding (L 2^-53) where that is more,
+and its randomness comes from a fresh AES key for every vector. Weights are multiplied in before;
+nothing but the vector is in the lanes.
 """
 
 from __future__ import annotations
@@ -93,9 +94,11 @@ class Encoding:
         if not 1 <= survivors <= self.sites:
             raise SecAggError(f"{survivors} of {self.sites} sites cannot have survived.")
         sums = self.unpack(lanes)
+        # What no sum of encoded vectors can hold: as a rule, a mask that was left in.
         if int(sums.max()) > survivors * self.levels or sums[self.dimension :].any():
             raise _no_sum()
         turned = np.empty(self.dimension, np.float32)
+        # q = (x + B) L / 2B for each survivor, so sum x = sum q * 2B / L - survivors * B.
         step = 2 * self.bound / self.levels
         for start in range(0, self.dimension, _CHUNK):
             some = sums[start : min(start + _CHUNK, self.dimension)] * np.float64(step)
@@ -118,10 +121,13 @@ class Encoding:
             some = turned[start : start + _CHUNK]
             if not np.isfinite(some).all():
                 raise SecAggError("An update holds numbers that are not finite.")
-            exact = some * np.float64(scale)
+            exact = some * np.float64(scale)  # float32 could not hold the fraction's 32 bits
             exact += one * self.levels / 2
             np.clip(exact, 0, one * self.levels, out=exact)
             fixed = exact.astype(np.int64)
+            # A uniform number below one level is added and the fraction cut off: that rounds up
+            # with the fraction's probability, so the mean is exact (Suresh et al. 2017, section 2).
+            # L itself has no fraction and stays L: no field can overflow.
             fixed += noise.lanes(chunk, -(-len(some) // 2)).view("<u4")[: len(some)]
             fixed >>= _FRACTION_BITS
             made[start : start + len(some)] = fixed
@@ -130,6 +136,7 @@ class Encoding:
     def pack(self, made: Levels) -> Lanes:
         """The third step: uint64 [lanes] from uint32 [fields * lanes]."""
         lanes = np.empty(self.lanes, np.uint64)
+        # Field by field, not lane by lane: then every slice is contiguous in memory.
         fields = made.reshape(self.fields, self.lanes)
         for start in range(0, self.lanes, _CHUNK):
             part = lanes[start : start + _CHUNK]
@@ -148,6 +155,7 @@ class Encoding:
         fields = np.empty((self.fields, self.lanes), np.uint32)
         for start in range(0, self.lanes, _CHUNK):
             part = lanes[start : start + _CHUNK]
+            # No sum of n L < 2^b carries beyond its field, so the bits above all fields stay 0.
             if used < 64 and (part >> np.uint64(used)).any():
                 raise _no_sum()
             for number in range(self.fields):

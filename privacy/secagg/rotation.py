@@ -61,13 +61,15 @@ class Rotation:
     def forward(self, vector: Floats) -> Floats:
         """The rotated vector, float32 [d], a new array."""
         turned = self._copy(vector)
-        self._flip(turned, 0)
+        self._flip(turned, 0)  # R = H D of Suresh et al. 2017, section 3: D are the signs
         if self.block == self.dimension:
             _transform(turned)
             return turned
         first, last = self._blocks(turned)
         _mix(turned)
         _transform(first)
+        # Fresh signs: H is its own inverse, so without them the second transform could undo part of
+        # the first where the blocks overlap.
         self._flip(last, 1)
         _transform(last)
         _mix(turned)
@@ -104,6 +106,7 @@ class Rotation:
         for chunk, start in enumerate(range(0, len(bits), _CHUNK)):
             some = bits[start : start + _CHUNK]
             words = signs.lanes(chunk, math.ceil(len(some) / 2)).view("<u4")
+            # Turning the sign bit of a float is an exact product with -1.
             some ^= words[: len(some)] & _SIGN
 
 
@@ -117,11 +120,13 @@ def _transform(part: Floats) -> None:
     total = len(part).bit_length() - 1
     for low in range(0, total, _RADIX_BITS):
         bits = min(_RADIX_BITS, total - low)
+        # Each factor is orthonormal by itself, so the norm is the same after every pass.
         matrix = _hadamard(bits)
         if low:
             parts = source.reshape(-1, 1 << bits, 1 << low)
             np.matmul(matrix, parts, out=target.reshape(parts.shape))
         else:
+            # The lowest bits lie side by side in memory; H is symmetric, so x H is H x here.
             rows = source.reshape(-1, 1 << bits)
             np.matmul(rows, matrix, out=target.reshape(rows.shape))
         source, target = target, source
@@ -135,16 +140,20 @@ def _mix(vector: Floats) -> None:
     Partners lie in different halves, shifted by an odd share of a half: partners at a distance
     of few binary digits would meet again in the transform and undo it.
     """
-    half = len(vector) // 2
+    half = len(vector) // 2  # of an odd number, the one in the middle stays as it is
     heads, tails = vector[:half], vector[len(vector) - half :]
+    # No number is harder to approximate by fractions than the golden ratio (Hurwitz 1891), dyadic
+    # ones included; odd, so that partners differ in the lowest bit as well.
     shift = int(half * _GOLDEN) | 1
     _butterfly(heads[: half - shift], tails[shift:])
     _butterfly(heads[half - shift :], tails[:shift])
 
 
 def _butterfly(heads: Floats, tails: Floats) -> None:
+    """(a, b) becomes (a + b, a - b) / sqrt(2), in place; orthonormal, and its own inverse."""
     for start in range(0, len(heads), _CHUNK):
         head, tail = heads[start : start + _CHUNK], tails[start : start + _CHUNK]
+        # Scaled before they are added, so that no sum overflows where the result would not.
         head *= _HALF_ROOT
         tail *= _HALF_ROOT
         total = head + tail

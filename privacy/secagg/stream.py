@@ -66,12 +66,17 @@ def apply_masks(
 ) -> None:
     """Add to `lanes` (uint64 [L], in place) sign * stream(seed) for every (seed, sign = +1 or -1).
 
+    The masked input of Bonawitz et al. 2017, section 4, with R = 2^64:
+
+        y_u = x_u + PRG(b_u) + sum over v > u of PRG(s_uv) - sum over v < u of PRG(s_uv)  mod R
+
     Goes chunk by chunk over all seeds, so that the sum of one chunk never leaves the cache.
     `open_stream` replaces the cipher in tests. Raises `SecAggError` for another type, shape or
     sign, before a lane has changed.
     """
     if lanes.dtype != np.uint64 or lanes.ndim != 1 or not lanes.flags.c_contiguous:
         raise SecAggError("Lanes to be masked are not one row of 64-bit words.")
+    # Before the first stream: a row with half of its masks is neither an update nor masked.
     if any(sign not in (1, -1) for _, sign in seeds):
         raise SecAggError("A mask is neither added nor subtracted: its sign is not +1 or -1.")
     scratch = scratch_memory()
@@ -81,16 +86,20 @@ def apply_masks(
     for chunk, start in enumerate(range(0, len(lanes), CHUNK_LANES)):
         part = lanes[start : start + CHUNK_LANES]
         for stream, into in streams:
+            # uint64 wraps around, which is the reduction modulo 2^64: each s_uv cancels exactly.
             into(part, stream.lanes(chunk, len(part)), out=part)
 
 
 def _fill_by_gcm(seed: bytes, cipher: AESGCM, chunk: int, room: memoryview) -> None:
     """One call into OpenSSL per chunk; `room` takes the stream and 16 bytes of tag."""
+    # A nonce is used once per seed, and a seed is of one attempt: no keystream comes twice. The
+    # tag proves nothing here: who changes a mask changes a signed vector.
     cipher.encrypt_into(chunk.to_bytes(12, "big"), _ZEROS[: len(room) - _TAG_BYTES], None, room)
 
 
 def _fill_by_ctr(seed: bytes, cipher: AESGCM, chunk: int, room: memoryview) -> None:
     """The same bytes with a `cryptography` that has no `encrypt_into`."""
+    # GCM keeps the counter 1 for its tag and starts the text at 2 (SP 800-38D, 7.1, steps 2 and 3).
     counter = chunk.to_bytes(12, "big") + (2).to_bytes(4, "big")
     encryptor = Cipher(algorithms.AES256(seed), modes.CTR(counter)).encryptor()
     encryptor.update_into(_ZEROS[: len(room) - _TAG_BYTES], room)

@@ -28,7 +28,8 @@ from privacy.errors import ConfigError
 
 MIN_BITS: Final = 8
 MAX_BITS: Final = 32
-# For f fields a 64-bit lane the widest: a narrower one would cost as much on the wire.
+# The widest field for each number of fields in a 64-bit lane, floor(64 / f): a narrower one would
+# cost as much on the wire.
 WIDTHS: Final = (8, 9, 10, 12, 16, 21, 32)
 
 _FLOAT32_ERROR: Final = 1e-6  # of the rotations and the decoded sum; no width takes it away
@@ -36,6 +37,7 @@ _FLOAT32_ERROR: Final = 1e-6  # of the rotations and the decoded sum; no width t
 
 def levels(bits: int, sites: int) -> int:
     """L: the largest value of one site such that the sum of all sites still fits into `bits`."""
+    # n L <= 2^b - 1: the sum of all sites does not carry into the next field.
     return ((1 << bits) - 1) // sites
 
 
@@ -50,6 +52,8 @@ def relative_error(bits: int, dimension: int, sites: int) -> float:
     """The largest expected relative L2 error of the mean; infinite when not one level fits."""
     spread = _spread(dimension, sites)
     fitting = levels(bits, sites)
+    # A step of 2B / L rounds with a variance of (2B / L)^2 / 4 at most. Over d coordinates and the
+    # mean of n sites that is d B^2 / (n L^2), against C^2 / n: the root of the ratio is z / L.
     return spread / fitting + _FLOAT32_ERROR if fitting else math.inf
 
 
@@ -82,4 +86,6 @@ def _spread(dimension: int, sites: int) -> float:
     """z, in standard deviations of a rotated coordinate."""
     if dimension < 1 or sites < 2:
         raise ConfigError(f"{sites} sites with {dimension} parameters have nothing to aggregate.")
+    # Sub-Gaussian tail: P(|Z| > z) <= 2 exp(-z^2 / 2), which is 1 / (n d) at this z, so of the n d
+    # coordinates of a round one is expected beyond it at most.
     return math.sqrt(2 * math.log(2 * sites * dimension))
