@@ -50,7 +50,7 @@ def test_an_identity_is_made_once_and_loaded(tmp_path, passphrase):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert load_identity(path, passphrase).public == made.public
     before = path.read_bytes()
-    with pytest.raises(ConfigError, match="exists already"):
+    with pytest.raises(ConfigError, match="already exists"):
         make_identity(path, passphrase)
     assert path.read_bytes() == before
 
