@@ -31,7 +31,7 @@ ADVERTISE_BYTES = 218
 COORDINATOR = 0  # in place of a site's id: the server itself
 
 _LANE = np.dtype("<u8")
-_FRAME = 1024  # bytes: the envelope's and every body's own fields, generously
+_FRAME = 1024  # bytes: a generous bound on the fields of the envelope and of any body
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -225,7 +225,7 @@ class Unmask(Body):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SecAggRefusal(Body):
-    """No: the check that failed, and the site that it failed for (COORDINATOR: the server)."""
+    """A refusal: the check that failed, and the site it failed for (COORDINATOR: the server)."""
 
     KIND: ClassVar[Kind] = Kind.SECAGG_REFUSAL
     check: Check
