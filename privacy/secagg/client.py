@@ -3,7 +3,7 @@
 Bonawitz et al. 2017 (CCS), Figure 4, the variant for a malicious server, on the complete graph.
 One machine serves one attempt and dies with it; its secrets are in memory only.
 
-    stage      takes            gives            then
+    stage      takes            returns          then
     OFFER      Offer            Advertise        KEYS
     KEYS       Advertisements   ShareBundle      DELIVERY
     DELIVERY   Deliver          Running          WAITING    the update is not provided yet
@@ -15,16 +15,16 @@ One machine serves one attempt and dies with it; its secrets are in memory only.
 
 The first two exchanges and the first Deliver run while the site trains. So exactly two messages
 follow the one that collects the masked input, and a round has five with `TrainMasked` (the Offer
-travels with the model), beside repeated Delivers while training lasts.
+travels with the model), plus repeated Delivers while training lasts.
 
 Guarantees, each with a test:
 
 - What is not in the table raises `Refused` and changes nothing; so does whatever fails a check.
 - The last message taken, repeated byte for byte, is answered with the very same bytes, because
-  Flower loses replies; each stage gives one answer, ever. Nothing is answered after the expiry.
-- For no peer do both of its shares leave; none leaves before t sites of the cohort signed the
+  Flower loses replies; each stage has one answer only. Nothing is answered after the expiry.
+- Never do both shares of one peer leave; none leaves before t sites of the cohort signed the
   same sets U2 and U3, with this site in U3 and |U3| >= max(t, n_min).
-- No peer whose ledger is older than before, or another one, gets this site's shares.
+- A peer whose ledger is older than before, or a different one, gets none of this site's shares.
 - The lanes leave once: `provide` takes them over, masks them in place, and forgets them.
 """
 
@@ -116,7 +116,7 @@ class _Shares:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _State:
-    """All that changes, in one value: a transition makes another, or raises and makes none."""
+    """All that changes, in one value: a transition makes a new one, or raises and makes none."""
 
     stage: ClientStage = ClientStage.OFFER
     offer: Offer | None = None
@@ -132,7 +132,7 @@ class _State:
 
 
 class SecAggClient:
-    """One attempt at one site. Not safe for several threads at once; the caller holds a lock."""
+    """One attempt at one site. Not thread-safe; the caller holds a lock."""
 
     def __init__(
         self,
@@ -200,7 +200,9 @@ class SecAggClient:
         if lanes.shape != (wanted,) or lanes.dtype != np.uint64 or not lanes.flags.writeable:
             raise SecAggError(f"An update is not one row of {wanted} writable 64-bit lanes.")
         if self._provided:
-            raise SecAggError("An update was provided already; it is burned.", "Make a new one.")
+            raise SecAggError(
+                "An update has already been provided; it is burned.", "Make a new one."
+            )
         self._lanes, self._provided = lanes, True
 
     def close(self) -> None:
@@ -239,7 +241,7 @@ class SecAggClient:
         raise Refused(self._why_not(body))
 
     def _why_not(self, body: Body) -> Check:
-        """In what way a message comes at the wrong time."""
+        """Why this is the wrong time for the message."""
         if isinstance(body, Offer) and self._state.offer is not None:
             return Check.OUT_OF_ORDER if body == self._state.offer else Check.SECOND_OFFER
         if self._answered is not None and type(self._answered[0]) is type(body):

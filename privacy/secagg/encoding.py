@@ -6,7 +6,7 @@
     pack       f = floor(64 / b) fields a lane: field k of lane l, bits k b to (k + 1) b - 1, is
                coordinate k * lanes + l; fields after the last coordinate are 0
 
-The sum of n sites is at most n L < 2^b in a field, so none runs over into the next and the sum of
+The sum of n sites is at most n L < 2^b in a field, so none carries into the next and the sum of
 the lanes is the exact sum of the integers. Decoding: sum * 2B / L - survivors * B, rotated back.
 
 Rounding is unbiased to 2^-32 of a level, or to float64's rounding (L 2^-53) where that is more,
@@ -57,7 +57,7 @@ class Encoding:
         if not 1 <= self.bits <= MAX_BITS or self.levels < 1:
             raise SecAggError(
                 f"{self.bits} bits do not hold the sum of {self.sites} sites.",
-                f"Choose at most {MAX_BITS} bits, and more than the sites' number needs.",
+                f"Choose at most {MAX_BITS} bits, and more than the number of sites takes.",
             )
         if not (math.isfinite(self.bound) and self.bound > 0):
             raise SecAggError(f"The bound of a coordinate is {self.bound!r}; it has to be above 0.")
@@ -80,7 +80,7 @@ class Encoding:
     def encode(self, vector: Floats, random: Callable[[int], bytes] = os.urandom) -> Lanes:
         """The lanes (uint64 [lanes]) of one site's vector (float32 [d]).
 
-        `random(32)` gives a fresh secret key for the rounding. Raises `SecAggError` for another
+        `random(32)` returns a fresh secret key for the rounding. Raises `SecAggError` for another
         shape and for numbers that are not finite or overflow float32 when rotated.
         """
         return self.pack(self.quantise(self.rotate(vector), random))
@@ -148,7 +148,7 @@ class Encoding:
         return lanes
 
     def unpack(self, lanes: Lanes) -> Levels:
-        """The reverse of `pack`, also for a sum of lanes; `SecAggError` for what is no sum."""
+        """The reverse of `pack`, also for a sum of lanes; `SecAggError` for what cannot be one."""
         if lanes.dtype != np.uint64 or lanes.shape != (self.lanes,):
             raise SecAggError(f"{lanes.size} lanes are not the {self.lanes} of this encoding.")
         used = self.fields * self.bits
@@ -171,6 +171,6 @@ class Encoding:
 
 def _no_sum() -> SecAggError:
     return SecAggError(
-        "The aggregate is no sum of encoded updates.",
-        "A mask was not taken off, or a site did not follow the protocol; start a new attempt.",
+        "The aggregate is not a sum of encoded updates.",
+        "A mask was not removed, or a site did not follow the protocol; start a new attempt.",
     )

@@ -14,7 +14,7 @@ in each and the direction is part of the key, so its nonce may be constant.
 
 Public keys have to be canonical and of large order. X25519 ignores the highest bit and reduces
 modulo 2^255 - 19 (RFC 7748, section 5), so without that rule one key would have several
-spellings and "no key is repeated" could be got round.
+spellings and "no key is repeated" could be circumvented.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class KeyPair:
 
     @classmethod
     def generate(cls) -> KeyPair:
-        """A fresh pair from the system's randomness."""
+        """A new pair from the system's randomness."""
         return cls(os.urandom(KEY_BYTES))
 
     @property
@@ -108,7 +108,7 @@ def digest(tag: bytes, *parts: bytes) -> bytes:
 
 
 def pair_seed(mask: KeyPair, peer_public: bytes, th: bytes, i: int, j: int) -> bytes:
-    """The mask seed that sites i and j both find; see `pair_sign`."""
+    """The mask seed that sites i and j both derive; see `pair_sign`."""
     secret = mask.exchange(peer_public)
     return derive(secret, th, _MASK_TAG + _number(min(i, j)) + _number(max(i, j)))
 
@@ -159,7 +159,7 @@ def _sealing(secret: bytes, th: bytes, context: bytes) -> AESGCM:
 
 def _number(site: int) -> bytes:
     if not 0 <= site < 1 << 16:
-        raise SecAggError(f"{site} is no site number (0 to 65535).")
+        raise SecAggError(f"{site} is not a site number (0 to 65535).")
     return site.to_bytes(2, "big")
 
 

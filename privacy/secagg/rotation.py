@@ -6,13 +6,13 @@ B fits all (Suresh et al. 2017, "Distributed Mean Estimation with Limited Commun
 arXiv 1611.00429, section 3): a coordinate is then sub-Gaussian with the vector's norm over the
 root of the block's size.
 
-Nothing is padded. When d is no power of two, two blocks of s = 2^floor(log2 d) coordinates, the
-first and the last, are rotated one after the other, each after signs of its own. They overlap,
-because 2 s > d. What only one of them reaches would be spread less, so before and after them every
-coordinate of one half is mixed with one of the other. Every step is an orthonormal map from R^d to
-R^d; no coordinate more travels.
+Nothing is padded. If d is not a power of two, two blocks of s = 2^floor(log2 d) coordinates, the
+first and the last, are rotated one after the other, each with signs of its own. They overlap,
+because 2 s > d. Coordinates that only one block covers would be spread less, so before and after
+both every coordinate of one half is mixed with one of the other. Every step is an orthonormal map
+from R^d to R^d; no additional coordinate travels.
 
-The signs are public (they come from the offer's digest); they protect nobody.
+The signs are public (they come from the offer's digest) and protect nobody.
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ class Rotation:
 
     def _copy(self, vector: Floats) -> Floats:
         if vector.shape != (self.dimension,):
-            raise SecAggError(f"A vector of {self.dimension} has the shape {vector.shape}.")
+            raise SecAggError(
+                f"A vector of {self.dimension} coordinates has the shape {vector.shape}."
+            )
         return np.array(vector, dtype=np.float32)
 
     def _blocks(self, vector: Floats) -> tuple[Floats, Floats]:
@@ -137,8 +139,8 @@ def _transform(part: Floats) -> None:
 def _mix(vector: Floats) -> None:
     """Each coordinate and its partner become their sum and difference over sqrt(2), in place.
 
-    Partners lie in different halves, shifted by an odd share of a half: partners at a distance
-    of few binary digits would meet again in the transform and undo it.
+    Partners lie in different halves, shifted by an uneven fraction of a half: partners whose
+    distance has few binary digits would meet again in the transform, which would undo it.
     """
     half = len(vector) // 2  # of an odd number, the one in the middle stays as it is
     heads, tails = vector[:half], vector[len(vector) - half :]

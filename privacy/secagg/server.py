@@ -10,17 +10,17 @@ Bonawitz et al. 2017 (CCS), Figure 4. One machine serves one attempt.
     UNMASK       UnmaskRequest     U4      Unmask        U4          U5
     DONE         -                         -
 
-`deadline` goes on with those that have answered: when nobody is waited for any more, or when the
-time for the exchange is over. U1, U2 and U3 need max(t, minimum) sites, U4 and U5 need t; one
+`deadline` continues with those that have answered: call it when nobody is being waited for, or when
+the time for the exchange is over. U1, U2 and U3 need max(t, minimum) sites, U4 and U5 need t; one
 fewer is a clean end (`Aborted`), after which nothing can be unmasked: the server has at most t - 1
 shares of any secret, or none at all.
 
 Guarantees, each with a test: what is not in the table, or fails a check, raises `Refused` with the
 site and the check and changes nothing; an answer that comes twice counts once; the sum is exact
-for U3, or there is none. A false share is found by its contradiction to the public key or the
-commitment, another t-subset is tried, and the site is named.
+for U3, or there is none. A false share is found because it contradicts the public key or the
+commitment; another t-subset is tried, and the site is named.
 
-This side needs no secret and is trusted with nothing: the sites check all of it.
+This side needs no secret and is trusted with nothing: the sites check everything.
 """
 
 from __future__ import annotations
@@ -115,18 +115,20 @@ class _Record:
 
 
 class SecAggServer:
-    """One attempt. Not safe for several threads at once."""
+    """One attempt. Not thread-safe."""
 
     def __init__(
         self, roster: Roster, offer: Offer, minimum: int = 3, witness: Witness | None = None
     ) -> None:
         """`minimum`: the largest n_min of the sites' policies; `witness`: of their ledgers.
 
-        Raises `SecAggError` for an offer that no site would take: before anything is sent.
+        Raises `SecAggError`, before anything is sent, for an offer that no site would accept.
         """
         strangers = set(offer.cohort) - set(roster.sites)
         if strangers or offer.roster_digest != roster.digest():
-            raise SecAggError("The cohort or its digest is not of this roster.", "Take its sites.")
+            raise SecAggError(
+                "The offer's cohort or digest does not fit this roster.", "Take its sites."
+            )
         n, t = len(offer.cohort), threshold(len(offer.cohort))
         if offer.threshold != t or n < minimum:
             raise SecAggError(
@@ -172,7 +174,7 @@ class SecAggServer:
         return {site: self._request(site) for site in sorted(self.waiting)}
 
     def drop(self, site: int) -> None:
-        """Wait no longer for a site: its SuperNode is gone, or it has refused."""
+        """Stop waiting for a site: its SuperNode is gone, or it has refused."""
         self._gone.add(site)
 
     def receive(self, site: int, body: Body) -> None:
@@ -188,7 +190,7 @@ class SecAggServer:
             self._take(site, body)
 
     def deadline(self) -> None:
-        """Go on with those that have answered; `Aborted` if they are too few."""
+        """Continue with those that have answered; `Aborted` if they are too few."""
         stage = self._stage
         if stage not in _ANSWERS:
             raise SecAggError("The attempt is over.", "Start a new attempt.")
@@ -204,7 +206,7 @@ class SecAggServer:
         self._stage = _ORDER[_ORDER.index(stage) + 1]
 
     def result(self) -> UnmaskedSum:
-        """The sum; `SecAggError` unless the attempt has come to its end."""
+        """The sum; `SecAggError` before the attempt has come to its end."""
         if self._stage is not Stage.DONE:
             raise SecAggError("There is no sum yet.", "Call deadline until the stage is DONE.")
         false = tuple(sorted(self._false))
@@ -274,7 +276,7 @@ class SecAggServer:
             raise Refused(Check.INPUT_LENGTH, site)
         signed = transcript.masked_input(self._th, self._sharers, masked.lanes)
         self._check_signature(site, masked.signature, signed)
-        # Ed25519 signs alike what is alike, so the signature stands for the vector.
+        # Ed25519 is deterministic (RFC 8032), so the signature stands for the vector.
         if not _is_repeated(self._record.inputs.get(site), masked.signature, site):
             self._sum += masked.lanes
             self._record.inputs[site] = masked.signature
@@ -329,7 +331,7 @@ class SecAggServer:
         apply_masks(self._sum, seeds)
 
     def _recovered(self, owner: int) -> bytes:
-        """The secret of `owner` that U3 decides on; `Aborted` if the shares do not give it."""
+        """The secret of `owner` that U3 decides on; `Aborted` if the shares do not yield it."""
         entry, cohort = self._record.advertised[owner], self._offer.cohort
         place = self._sharers.index(owner)
         shares = {
@@ -357,7 +359,7 @@ class SecAggServer:
 
 
 def _is_repeated(known: object, answer: object, site: int) -> bool:
-    """Whether the answer is there already; `Refused` if another one is."""
+    """Whether the same answer is already there; `Refused` if a different one is."""
     if known is not None and known != answer:
         raise Refused(Check.ANSWERED, site)
     return known is not None

@@ -1,11 +1,11 @@
 """Shamir's secret sharing of 32 bytes over a prime field (Shamir 1979).
 
 A secret is the constant term of a random polynomial of degree threshold - 1; share x is its value
-at x. Any `threshold` shares give the secret back; fewer say nothing about it, whatever they are.
+at x. Any `threshold` shares determine the secret; fewer, whichever they are, reveal nothing of it.
 
 The field has p = 2^256 + 297 elements, so every 32-byte secret is an element and a share takes
-33 bytes (big-endian). Shares carry no check of their own: an altered one gives another secret, so
-the caller compares what comes out with a public key or a commitment.
+33 bytes (big-endian). Shares carry no check of their own: an altered one leads to another
+secret, so the caller compares the result with a public key or a commitment.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def split_secret(
 ) -> tuple[bytes, ...]:
     """`n` shares of `secret` (32 bytes); the share at position k belongs to x = k + 1.
 
-    `random(count)` gives `count` secret random bytes. Raises `SecAggError` when the secret is not
+    `random(count)` returns `count` secret random bytes. Raises `SecAggError` when the secret is not
     32 bytes long or not 1 <= threshold <= n.
     """
     if len(secret) != SECRET_BYTES:
@@ -68,7 +68,7 @@ def combine(shares: Mapping[int, bytes], threshold: int) -> bytes:
 
 
 def check_share(share: bytes) -> int:
-    """The field element in a share; `SecAggError` for another length or a value from p on."""
+    """The field element in a share; `SecAggError` for another length or a value not below p."""
     value = int.from_bytes(share, "big")
     if len(share) != SHARE_BYTES or value >= PRIME:
         raise SecAggError("A share is not an element of the field.")

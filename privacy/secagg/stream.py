@@ -4,7 +4,7 @@ Byte k of chunk c is byte k of the AES-256-CTR keystream (NIST SP 800-38A, 6.5) 
 the first counter block c (96 bits, big-endian) | 2 (32 bits, big-endian). That is what AES-GCM
 with nonce c adds to its plaintext (SP 800-38D, 7.1), so zeros sealed with GCM are the same bytes;
 its pipeline is the fastest that OpenSSL has, twice as fast as plain CTR where measured. The tag
-is thrown away. A chunk has 2^14 blocks, far from where a 32-bit counter would wrap.
+is discarded. A chunk has 2^14 blocks, far from where a 32-bit counter would wrap.
 
 Lanes are 64-bit words, little-endian in the stream, and all sums are modulo 2^64.
 """
@@ -55,7 +55,7 @@ class Keystream:
 
 
 def scratch_memory() -> bytearray:
-    """Room for one chunk and its tag, to be used by one thread."""
+    """Room for one chunk and its tag, for use by one thread."""
     return bytearray(STREAM_CHUNK_BYTES + _TAG_BYTES)
 
 
@@ -93,7 +93,7 @@ def apply_masks(
 def _fill_by_gcm(seed: bytes, cipher: AESGCM, chunk: int, room: memoryview) -> None:
     """One call into OpenSSL per chunk; `room` takes the stream and 16 bytes of tag."""
     # A nonce is used once per seed, and a seed is of one attempt: no keystream comes twice. The
-    # tag proves nothing here: who changes a mask changes a signed vector.
+    # tag has no use here: the masked vector is signed.
     cipher.encrypt_into(chunk.to_bytes(12, "big"), _ZEROS[: len(room) - _TAG_BYTES], None, room)
 
 

@@ -1,7 +1,7 @@
 """How many bits a coordinate takes and how far the grid reaches, from n, d and the wanted error.
 
 After the rotation a coordinate of a vector with L2 norm C is sub-Gaussian with about C / sqrt(d)
-(`privacy.secagg.rotation`), so of the n d coordinates of a round about one or none exceeds
+(`privacy.secagg.rotation`), so of the n d coordinates of a round about one at most exceeds
 
     B = z C / sqrt(d),  z = sqrt(2 ln(2 n d)).
 
@@ -14,9 +14,9 @@ the mean of n independent vectors of norm C, relative to the mean's norm C / sqr
 Vectors that point the same way have a larger mean and so a smaller relative error (by up to
 sqrt(n)); vectors shorter than C have a larger one, in proportion.
 
-With d no power of two, a vector whose length lies in few neighbouring coordinates may be spread
+If d is not a power of two, a vector whose length lies in few neighbouring coordinates may be spread
 less evenly and be clipped more often. Measured with all of it in a tenth of the coordinates, of
-which there were 65 thousand to 4 million: an error of 1e-3 at worst, beside z / L, and mostly none.
+which there were 65 thousand to 4 million: an error of 1e-3 at worst on top of z / L, mostly none.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def choose_width(dimension: int, sites: int, wanted_error: float) -> int:
 def check_width(bits: int, dimension: int, sites: int, wanted_error: float) -> None:
     """Refuse (`ConfigError`) a configured width that does not reach the wanted error."""
     if not MIN_BITS <= bits <= MAX_BITS:
-        raise ConfigError(f"{bits} bits a parameter are outside of {MIN_BITS} to {MAX_BITS}.")
+        raise ConfigError(f"{bits} bits a parameter are outside {MIN_BITS} to {MAX_BITS}.")
     error = relative_error(bits, dimension, sites)
     if error > wanted_error:
         raise ConfigError(

@@ -175,7 +175,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], str]] = {
         "others can read or change it",
     ),
     "no roster": (lambda f: (f / "roster.cfl").unlink(), "roster.cfl cannot be read"),
-    "no roster file": (lambda f: (f / "roster.cfl").write_bytes(b"x"), "is no file of rosters"),
+    "no roster file": (lambda f: (f / "roster.cfl").write_bytes(b"x"), "is not a file of rosters"),
     "a roster without quorum": (
         lambda f: write_rosters(f / "roster.cfl", [SignedRoster(ROSTER, SIGNED.signatures[:2])]),
         "2 of 3 signatures",
