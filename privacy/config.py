@@ -23,10 +23,10 @@ class Strict(BaseModel):
     )
 
 
-Settings = TypeVar("Settings", bound=Strict)
+_Settings = TypeVar("_Settings", bound=Strict)
 
 
-def load_toml(path: Path, model: type[Settings]) -> Settings:
+def load_toml(path: Path, model: type[_Settings]) -> _Settings:
     """Read `path` and check it against `model`.
 
     Raises `ConfigError` that names the file, each wrong key and, for an unknown key, the nearest
@@ -45,11 +45,11 @@ def load_toml(path: Path, model: type[Settings]) -> Settings:
     return check(values, model, where=str(path))
 
 
-def check(values: object, model: type[Settings], *, where: str) -> Settings:
+def check(values: object, model: type[_Settings], *, where: str) -> _Settings:
     """Validate plain `values` (tables as dicts) against `model`; `where` names them in errors.
 
-    Nothing is converted: "8" is no number and 1 is no yes. By way of JSON, because only there
-    pydantic's strict mode takes lists for tuples and texts for paths.
+    Nothing is converted: "8" is not a number and 1 is not true. It goes through JSON, because only
+    there does pydantic's strict mode accept lists as tuples and strings as paths.
     """
     try:
         return model.model_validate_json(json.dumps(values, default=str), strict=True)

@@ -42,7 +42,7 @@ from privacy.wire.bodies import Body, Refusal, Running, StartTraining
 from privacy.wire.checks import Check, explain_check
 from privacy.wire.offer import VERSION, Offer, TrainMasked
 from privacy.wire.reasons import Reason
-from privacy.wire.secagg import COORDINATOR, SecAggRefusal, size_limit
+from privacy.wire.secagg import COORDINATOR, SecAggRefusal, masked_size_limit
 from server.messages import Failure, Reply
 from server.parts import NO_ANSWER, Mean, Order, Outcome, Part, Parts, Post
 from server.roster import Member
@@ -176,7 +176,7 @@ class MaskedAttempt:
         if stage in (Stage.ADVERTISE, Stage.INPUT):
             silence += self._order.seconds
         offer = self._server.offer()
-        limit = size_limit(len(offer.cohort), encoding_of(offer).lanes, 0)
+        limit = masked_size_limit(len(offer.cohort), encoding_of(offer).lanes, 0)
         self._parts.send(due, silence, limit)
 
     def _note(self, part: Part, reply: Reply) -> None:

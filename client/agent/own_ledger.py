@@ -19,7 +19,7 @@ from client.agent.state import StateFolder
 from client.patients.ledger_note import read_note, write_note
 from client.settings import SiteSettings
 from privacy.errors import LedgerError
-from privacy.identity import Identity, load_identity, read_private
+from privacy.identity import Identity, load_identity, read_key_file
 from privacy.ledger import Charge, LedgerView, SqliteLedger, load_or_make_key, read_ledger
 from privacy.ledger.anchors import Anchors
 from privacy.ledger.database import holds_nothing
@@ -54,7 +54,7 @@ def identity_of(settings: SiteSettings) -> KeyedIdentity | None:
 
 def passphrase(file: Path | None) -> bytes | None:
     """The first line of `file`, where there is one."""
-    return None if file is None else read_private(file).split(b"\n", 1)[0].rstrip(b"\r")
+    return None if file is None else read_key_file(file).split(b"\n", 1)[0].rstrip(b"\r")
 
 
 def open_ledger(

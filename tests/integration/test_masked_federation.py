@@ -39,8 +39,8 @@ from model.digest import folder_digest
 from model.layout import Layout
 from privacy.identity import make_identity
 from privacy.secagg.agreement import shares_of
-from privacy.secagg.chain import write_chain
-from privacy.secagg.roster import Member, propose, sign
+from privacy.secagg.chain import write_rosters
+from privacy.secagg.roster import Member, add_signature, propose_roster
 from privacy.study.manifest import Study, load_study
 from server.checkpoint import load_checkpoint
 from server.settings import load_consortium
@@ -90,10 +90,10 @@ class Sites:
             Member(number, name, identities[name].public, f"Hospital {name}")
             for number, name in enumerate(NAMES, start=1)
         ]
-        signed = propose(members, 3, consortium="test")
+        signed = propose_roster(members, 3, consortium="test")
         for name in NAMES[:3]:
-            signed = sign(signed, identities[name], None)
-        write_chain(self.folder / "roster.cfl", [signed])
+            signed = add_signature(signed, identities[name], None)
+        write_rosters(self.folder / "roster.cfl", [signed])
         study = {
             **values,
             "rounds": rounds,

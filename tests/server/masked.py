@@ -17,7 +17,7 @@ from privacy.secagg.agreement import model_digest, policy_of, shares_of
 from privacy.secagg.client import Effects, SecAggClient
 from privacy.secagg.offer import Expected
 from privacy.secagg.refusals import Refused
-from privacy.secagg.roster import Member, Roster, propose
+from privacy.secagg.roster import Member, Roster, propose_roster
 from privacy.secagg.witness import Ledgers, MemoryWitness, Witness
 from privacy.study.manifest import Study
 from privacy.wire.bodies import Body, Hello, Refusal, SignedFacts
@@ -47,7 +47,7 @@ def roster_of(names: list[str]) -> Roster:
         Member(3 * number + 2, name, identity_of(name).public, f"Hospital {name}")
         for number, name in enumerate(names)
     ]
-    return propose(members, len(members) // 2 + 1, consortium="test-consortium").roster
+    return propose_roster(members, len(members) // 2 + 1, consortium="test-consortium").roster
 
 
 def masked_study(values: dict[str, Any], count: int, roster: Roster, **changes: Any) -> Study:

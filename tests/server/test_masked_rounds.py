@@ -150,7 +150,7 @@ def test_the_study_caps_the_attempts(consortium: MakeWorld, events: Events) -> N
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (SecAggRefusal(Check.ROSTER, 0), "another roster"),
+        (SecAggRefusal(Check.ROSTER, 0), "a different roster"),
         (Refusal(Reason.BUDGET, 7.5, 8.25, 8.0), "epsilon 7.5 of 8"),
         (ShareBundle(()), "does not answer what it was asked"),
     ],

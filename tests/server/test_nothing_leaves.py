@@ -44,9 +44,9 @@ from privacy.errors import FederationError
 from privacy.identity import MARKER_BYTES, marker_path
 from privacy.secagg import client as secagg_client
 from privacy.secagg import server as secagg_server
-from privacy.secagg.chain import write_chain
+from privacy.secagg.chain import write_rosters
 from privacy.secagg.encoding import Encoding
-from privacy.secagg.roster import Member, SignedRoster, propose, sign
+from privacy.secagg.roster import Member, SignedRoster, add_signature, propose_roster
 from privacy.study.manifest import load_study
 from privacy.wire.bodies import Refusal, Update
 from privacy.wire.envelope import open_envelope
@@ -184,7 +184,7 @@ def coordinator(tmp_path: Path, tiny_base: Path, study_values: dict[str, Any]) -
     study_values["base"] = {"digest": folder_digest(tiny_base), "source": str(tiny_base)}
     study_values["cohort"] = {"min_sites": 3, "round_deadline": 1e6, "reply_slot": 0.05}
     signed = _signed()
-    write_chain(tmp_path / "roster.cfl", [signed])
+    write_rosters(tmp_path / "roster.cfl", [signed])
     study_values["aggregation"]["secure_aggregation"] = "required"
     table = {"roster": signed.roster.digest().hex(), "bound": 1.0, "exchange_deadline": 1e5}
     study_values["secure_aggregation"] = table
@@ -206,9 +206,9 @@ def _signed() -> SignedRoster:
         Member(number, name, identity_of(name).public, f"Hospital {name}")
         for number, name in enumerate(NODES, start=1)
     ]
-    signed = propose(members, 3, consortium="test")
+    signed = propose_roster(members, 3, consortium="test")
     for name in NODES:
-        signed = sign(signed, identity_of(name), None)
+        signed = add_signature(signed, identity_of(name), None)
     return signed
 
 

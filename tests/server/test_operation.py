@@ -19,8 +19,8 @@ from model.adapters import layout_of, load_adapter
 from model.digest import folder_digest
 from model.layout import initial_vector
 from privacy.errors import ConfigError, FederationError, ModelError, SecAggError
-from privacy.secagg.chain import write_chain
-from privacy.secagg.roster import SignedRoster, sign
+from privacy.secagg.chain import write_rosters
+from privacy.secagg.roster import SignedRoster, add_signature
 from privacy.study.manifest import Study, load_study
 from privacy.wire.bodies import Refusal
 from privacy.wire.reasons import Reason
@@ -230,13 +230,13 @@ def test_a_masked_study_needs_its_signed_roster(
         load_roster(settings, study)
     file = tmp_path / "roster.cfl"
     signed = SignedRoster(roster)
-    write_chain(file, [signed])
+    write_rosters(file, [signed])
     named = settings.model_copy(update={"roster": file})
     with pytest.raises(SecAggError, match="0 of 2 signatures"):
         load_roster(named, study)
     for name in names[:2]:
-        signed = sign(signed, identity_of(name), None)
-    write_chain(file, [signed])
+        signed = add_signature(signed, identity_of(name), None)
+    write_rosters(file, [signed])
     assert load_roster(named, study) == roster
     other = masked_study(study_values, 3, roster_of(["north", "harbour", "valley"]))
     with pytest.raises(SecAggError, match="does not hold the roster"):
