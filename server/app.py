@@ -10,7 +10,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.exit import ExitCode, flwr_exit
 
 from privacy.errors import ConfigError, CraftsflError
-from server.operation import operate, system_operation
+from server.operation import operate
 from server.settings import load_consortium
 
 SETTINGS_KEY = "settings"  # in the run configuration: the absolute path of consortium.toml
@@ -31,7 +31,7 @@ def main(grid: Grid, context: Context) -> None:
             )
         settings = load_consortium(Path(path))
         _log_to(settings.log_file())
-        operate(system_operation(settings, context.run_id, grid))
+        operate(settings, context.run_id, grid)
     except CraftsflError as error:
         _log.error("The run has failed: %s", error)
         # To raise would make Flower log a traceback; this marks the run as failed without one.

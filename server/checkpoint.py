@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from privacy.errors import DeploymentError, FederationError
 from privacy.files import write_public
+from strategies.base import Vector
 
-Vector = NDArray[np.float32]
 _ADAPTER = "adapter"
 _STATE = "strategy."
 

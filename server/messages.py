@@ -94,6 +94,10 @@ class Exchange:
         self._pending: dict[str, Request] = {}
         self._failed: list[Reply] = []
 
+    def nodes(self) -> list[int]:
+        """The nodes that are connected now, in the grid's order."""
+        return list(self._grid.get_node_ids())
+
     def send(self, requests: Sequence[Request]) -> None:
         """Push all `requests`; one that is not accepted comes back from `receive` as a failure."""
         # One push each: Flower limits the size of a push, and adapters may be large.

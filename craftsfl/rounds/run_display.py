@@ -6,7 +6,6 @@ agents' own progress.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,25 @@ from rich.text import Text
 
 from craftsfl.processes.agent_watch import AgentWatch
 from craftsfl.rounds.timeline import TRAINING, Timeline
+from server.events import (
+    Event,
+    ExchangeFinished,
+    LoggedEvent,
+    NodeRefused,
+    RoundFailed,
+    RoundFinished,
+    RoundStarted,
+    RunFailed,
+    RunFinished,
+    SiteDropped,
+    SiteFinished,
+    SiteJoined,
+    SiteLeftOut,
+    SiteMissing,
+    SiteRefused,
+    SiteStarted,
+    decode_event,
+)
 
 BAR_CELLS = 20
 REFRESH_PER_SECOND = 4
@@ -31,8 +49,11 @@ class EventTail:
         self._file = file
         self._offset = file.stat().st_size if file.exists() else 0
 
-    def read(self) -> list[dict[str, object]]:
-        """The events since the last call; an unfinished last line waits for the next."""
+    def read(self) -> list[LoggedEvent]:
+        """The events since the last call; an unfinished last line waits for the next.
+
+        Events of a newer version that this one does not know are left out. Raises `WireError`.
+        """
         if not self._file.exists():
             return []
         with self._file.open("rb") as stream:
@@ -40,7 +61,8 @@ class EventTail:
             data = stream.read()
         complete = data[: data.rfind(b"\n") + 1]
         self._offset += len(complete)
-        return [json.loads(line) for line in complete.splitlines() if line.strip()]
+        events = [decode_event(line) for line in complete.splitlines() if line.strip()]
+        return [event for event in events if event is not None]
 
 
 class RunDisplay:
@@ -61,8 +83,8 @@ class RunDisplay:
         self._round = self._rounds = 0
         self._sites: dict[str, str] = dict.fromkeys(self._agents, "starting")
         self._phase = "starting"
-        self.finished: dict[str, object] | None = None
-        self.failed: dict[str, object] | None = None
+        self.finished: RunFinished | None = None
+        self.failed: RunFailed | None = None
         self.first_training: float | None = None
         self.timeline = Timeline()
         self._live = Live(
@@ -99,44 +121,57 @@ class RunDisplay:
             self.timeline.see_agent(site, state)
             if self.first_training is None and state.phase == TRAINING:
                 self.first_training = time.monotonic() - self._since
-        for event in self._tail.read():
-            self.timeline.see_event(event)
-            self._take(event)
+        for logged in self._tail.read():
+            self.timeline.see_event(logged)
+            self._take(logged.event)
         if self._live.is_started:
             self._live.update(self._picture())
 
-    def _take(self, event: dict[str, object]) -> None:
-        name, site = str(event.get("event")), str(event.get("site", ""))
-        if name == "round-started":
-            self._round, self._rounds = int(str(event["round"])), int(str(event["rounds"]))
-            self._round_began = time.monotonic()
-            self.say(f"round {self._round} of {self._rounds}")
-        elif name == "round-finished":
-            self._round_seconds.append(float(str(event["seconds"])))
-            self.note(
-                f"round {event['round']} of {event['rounds']} done: {event['updates']} updates, "
-                f"{float(str(event['seconds'])):.0f} s{self._left_text()}"
-            )
-        elif name == "round-failed":
-            self.note(f"round {event['round']} failed: {event['reason']}")
-        elif name in ("site-missing", "site-refused", "site-dropped", "site-left-out"):
-            self._sites[site] = "out"
-            self.note(f"{site} {_how(event)}: {event.get('reason', '')}")
-        elif name == "node-refused":
-            self.note(f"node {event['node']} is refused: {event['reason']}")
-        elif name == "site-joined":
-            self._sites[site] = "joined"
-            self.note(f"{site} joined")
-        elif name == "site-started":
-            self._sites[site] = "training"
-        elif name == "site-finished":
-            self._sites[site] = "update sent"
-        elif name == "exchange-finished" and event["exchange"] == "masked input":
-            self._phase = f"round {event['round']} of {event['rounds']}, unmasking the sum"
-        elif name == "run-finished":
-            self.finished = event
-        elif name == "run-failed":
-            self.failed = event
+    def _take(self, event: Event) -> None:
+        match event:
+            case RunFinished():
+                self.finished = event
+            case RunFailed():
+                self.failed = event
+            case NodeRefused(node=node, reason=reason):
+                self.note(f"node {node} is refused: {reason}")
+            case RoundStarted() | RoundFinished() | RoundFailed() | ExchangeFinished():
+                self._take_round(event)
+            case _:
+                self._take_site(event)
+
+    def _take_round(
+        self, event: RoundStarted | RoundFinished | RoundFailed | ExchangeFinished
+    ) -> None:
+        match event:
+            case RoundStarted():
+                self._round, self._rounds = event.round, event.rounds
+                self._round_began = time.monotonic()
+                self.say(f"round {event.round} of {event.rounds}")
+            case RoundFinished(seconds=seconds):
+                took = seconds or 0.0
+                self._round_seconds.append(took)
+                self.note(
+                    f"round {event.round} of {event.rounds} done: {event.updates} updates, "
+                    f"{took:.0f} s{self._left_text()}"
+                )
+            case RoundFailed():
+                self.note(f"round {event.round} failed: {event.reason}")
+            case ExchangeFinished(exchange="masked input"):
+                self._phase = f"round {event.round} of {event.rounds}, unmasking the sum"
+
+    def _take_site(self, event: Event) -> None:
+        match event:
+            case SiteJoined(site=site):
+                self._sites[site] = "joined"
+                self.note(f"{site} joined")
+            case SiteStarted(site=site):
+                self._sites[site] = "training"
+            case SiteFinished(site=site):
+                self._sites[site] = "update sent"
+            case SiteMissing() | SiteRefused() | SiteDropped() | SiteLeftOut():
+                self._sites[event.site] = "out"
+                self.note(f"{event.site} {_how(event)}: {event.reason}")
 
     def note(self, text: str) -> None:
         """Print a line that stays."""
@@ -179,9 +214,11 @@ class RunDisplay:
         return what, f"{bar} {now.done}/{now.total}"
 
 
-def _how(event: Mapping[str, object]) -> str:
+def _how(event: SiteMissing | SiteRefused | SiteDropped | SiteLeftOut) -> str:
     """In what way a site is out: missing, refused, or dropped at an exchange."""
-    how = str(event["event"]).removeprefix("site-")
-    if event.get("exchange"):
-        how += f" at the exchange {event['exchange']!r}"
-    return f"{how}, its update is in the sum" if event.get("in_sum") else how
+    how = event.name.removeprefix("site-")
+    if not isinstance(event, SiteDropped):
+        return how
+    if event.exchange:
+        how += f" at the exchange {event.exchange!r}"
+    return f"{how}, its update is in the sum" if event.in_sum else how

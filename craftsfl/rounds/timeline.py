@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from craftsfl.processes.agent_watch import AgentState
+from server.events import ExchangeFinished, LoggedEvent, RoundFinished, RoundStarted, SiteFinished
 
 TRAINING = "training"
 AFTER_THE_INPUT = ("consistency", "unmask")
@@ -61,24 +62,21 @@ class Timeline:
             first, _ = self._training.get((site, state.round), (now, now))
             self._training[site, state.round] = (first, now)
 
-    def see_event(self, event: Mapping[str, object]) -> None:
+    def see_event(self, logged: LoggedEvent) -> None:
         """Take in one of the coordinator's events."""
-        name = event.get("event")
-        if name not in ("round-started", "exchange-finished", "site-finished", "round-finished"):
-            return
-        number, at = int(str(event["round"])), float(str(event["time"]))
-        if name == "round-started":
-            self._began[number] = at
-            self._exchanges[number] = {}
-        elif name == "exchange-finished":
-            exchanges = self._exchanges.setdefault(number, {})
-            exchanges[str(event["exchange"])] = float(str(event["seconds"]))
-            if event["exchange"] == SHARE:
-                self._shared[number] = at
-        elif name == "site-finished":
-            self._last_update[number] = at
-        else:
-            self._finish(number, at)
+        at = logged.time
+        match logged.event:
+            case RoundStarted(round=number):
+                self._began[number] = at
+                self._exchanges[number] = {}
+            case ExchangeFinished(round=number, exchange=exchange, seconds=seconds):
+                self._exchanges.setdefault(number, {})[exchange] = seconds
+                if exchange == SHARE:
+                    self._shared[number] = at
+            case SiteFinished(round=number):
+                self._last_update[number] = at
+            case RoundFinished(round=number):
+                self._finish(number, at)
 
     def _finish(self, number: int, at: float) -> None:
         training = [

@@ -178,7 +178,7 @@ def test_a_late_agent_is_waited_for_before_an_attempt(consortium: MakeWorld) -> 
     world.faults = faults
     world.clock.sleep = sleeping  # type: ignore[method-assign]
     federation = world.federation()
-    store = federation.store
+    store = federation.context.store
     set_state = store.set_state
 
     def leaving(*arguments: Any) -> None:

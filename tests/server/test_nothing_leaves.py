@@ -52,9 +52,8 @@ from privacy.wire.bodies import Refusal, Update
 from privacy.wire.envelope import open_envelope
 from privacy.wire.reasons import Reason
 from privacy.wire.secagg import MaskedInput
-from server.clock import Timing
 from server.inprocess import InProcessGrid
-from server.operation import Operation, operate
+from server.operation import operate
 from server.settings import load_consortium
 from tests.canaries import Find, Search, plant
 from tests.client.fakes import PausingClock
@@ -282,7 +281,7 @@ class Scene:
             _withdraw_one(self.coordinator.parent.parent / "north")
             grid = InProcessGrid(handlers, run_id=RUN, clock=clock.monotonic)
             with suppress(FederationError):  # where nobody masks, there is no sum
-                operate(Operation(settings, RUN, grid, clock, Timing(join=20.0)))
+                operate(settings, RUN, grid, clock=clock)
         return self._leaks(Search(secrets))
 
     def _leaks(self, search: Search) -> list[Find]:

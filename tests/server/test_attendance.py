@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -59,7 +58,8 @@ def test_masking_is_demanded_where_the_study_requires_it(
     table = {"roster": roster_of(sorted(NODES)).digest().hex(), "bound": 1.0}
     world = make_world(aggregation={"secure_aggregation": "required"}, secure_aggregation=table)
     with pytest.raises(FederationError, match="has not signed it"):  # who masks has a key to sign
-        run_federation(replace(world.federation(), consortium=roster_of(sorted(NODES))))
+        world.consortium = roster_of(sorted(NODES))
+        run_federation(world.federation())
     assert len(events("node-refused")) == 3
 
 

@@ -1,0 +1,60 @@
+"""What every part of one run works with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from privacy.errors import ConfigError
+from privacy.secagg.roster import Roster
+from privacy.study.manifest import Study
+from server.clock import Clock, Timing
+from server.event_log import EventLog
+from server.events import Event, PhaseEnded
+from server.messages import Exchange
+from server.store import Store
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """One run, and its means: messages to the sites, the durable state, the events, the time.
+
+    `run` is Flower's run id. `consortium` is the roster in force, None for a plain study.
+    """
+
+    study: Study
+    run: int
+    exchange: Exchange
+    store: Store
+    events: EventLog
+    clock: Clock
+    timing: Timing
+    consortium: Roster | None = None
+
+    def emit(self, event: Event) -> None:
+        """Write one event. Raises `DeploymentError`."""
+        self.events.emit(event)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the seconds that the block takes to phase `name`, if it ends well."""
+        begin = self.clock.monotonic()
+        yield
+        seconds = self.clock.monotonic() - begin
+        self.store.add_seconds(name, seconds)
+        self.emit(PhaseEnded(name, round(seconds, 2)))
+
+    def signed_roster(self) -> Roster:
+        """The consortium's roster. Raises `ConfigError` where there is none."""
+        return require_roster(self.consortium)
+
+
+def require_roster(roster: Roster | None) -> Roster:
+    """`roster`, or a `ConfigError` where the coordinator was given none."""
+    if roster is None:
+        raise ConfigError(
+            "Secure aggregation needs the consortium's roster.",
+            "Set `roster` in consortium.toml to the signed file: craftsfl rounds roster show",
+        )
+    return roster

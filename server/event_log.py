@@ -1,0 +1,33 @@
+"""Writing `events.jsonl`: what happened, for whoever shows a run live."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from privacy.errors import DeploymentError
+from server.clock import Clock
+from server.events import Event, LoggedEvent, encode_event
+
+
+class EventLog:
+    """Appends events; each is one write, so that a reader never sees half a line of a live file."""
+
+    def __init__(self, path: Path, clock: Clock, run: str) -> None:
+        """`run` stands in every line."""
+        self._path = path
+        self._clock = clock
+        self._run = run
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def emit(self, event: Event) -> None:
+        """Append one event. Raises `DeploymentError`."""
+        line = encode_event(LoggedEvent(self._clock.time(), self._run, event))
+        try:
+            with self._path.open("ab", buffering=0) as file:
+                file.write(line)
+        except OSError as error:
+            raise DeploymentError(
+                f"{self._path} cannot be written: {os.strerror(error.errno or 0)}.",
+                "Free some space or correct the permissions, then: craftsfl rounds start",
+            ) from None
