@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from model.layout import Layout
+from privacy.error_ids import ErrorId
 from privacy.errors import FederationError
 from privacy.identity import verify
 from privacy.secagg import transcript
@@ -228,6 +229,7 @@ class Attendance:
                 f"Two nodes, {other} and {node}, both call themselves {name!r}.",
                 "Give each hospital the name it has in the study file (site.toml, `name`), "
                 "then start a new run.",
+                id=ErrorId.NAME_TAKEN,
             )
 
     def _greet_all(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError, FederationError
 from privacy.files import write_public
 from strategies.base import Vector
@@ -67,6 +68,7 @@ def write_durably(path: Path, data: bytes) -> None:
         raise DeploymentError(
             f"{path} cannot be written: {error.strerror}.",
             "Free some space or correct the permissions, then: craftsfl rounds start",
+            id=ErrorId.STATE_NOT_WRITABLE,
         ) from None
 
 
@@ -74,4 +76,5 @@ def _unusable(path: Path, why: str) -> FederationError:
     return FederationError(
         f"The stored adapter {path} cannot be used: {why}.",
         "Restore the file from a backup, or start a new run: craftsfl rounds start",
+        id=ErrorId.ADAPTER_UNUSABLE,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from privacy.error_ids import ErrorId
 from privacy.errors import FederationError
 from server.attendance import Attendance, Attendee
 from server.context import RunContext
@@ -18,6 +19,7 @@ def check_quorum(context: RunContext, attendance: Attendance) -> None:
         raise FederationError(
             too_few(present, needed, attendance.absentees()),
             "Mend these sites, then start a new run: craftsfl rounds start",
+            id=ErrorId.TOO_FEW_SITES,
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError
 from privacy.secagg.roster import Roster
 from privacy.study.manifest import Study
@@ -56,5 +57,6 @@ def require_roster(roster: Roster | None) -> Roster:
         raise ConfigError(
             "Secure aggregation needs the consortium's roster.",
             "Set `roster` in consortium.toml to the signed file: craftsfl rounds roster show",
+            id=ErrorId.ROSTER_MISSING,
         )
     return roster

@@ -12,6 +12,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, DeploymentError
 from server.tables import RunRow, Table
 
@@ -48,6 +49,7 @@ def database_errors(url: str) -> Iterator[None]:
         raise DeploymentError(
             f"The round state {where} cannot be used: {cause}.",
             "Check disk space and permissions, then start the run again: craftsfl rounds start",
+            id=ErrorId.ROUND_STATE_UNUSABLE,
         ) from None
 
 

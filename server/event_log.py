@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError
 from server.clock import Clock
 from server.events import Event, LoggedEvent, encode_event
@@ -30,4 +31,5 @@ class EventLog:
             raise DeploymentError(
                 f"{self._path} cannot be written: {os.strerror(error.errno or 0)}.",
                 "Free some space or correct the permissions, then: craftsfl rounds start",
+                id=ErrorId.STATE_NOT_WRITABLE,
             ) from None

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
+from privacy.error_ids import ErrorId
 from privacy.errors import WireError
 
 _EventT = TypeVar("_EventT", bound="type[Event]")
@@ -302,4 +303,5 @@ def _malformed(why: str) -> WireError:
     return WireError(
         f"A line of events.jsonl cannot be read: {why}.",
         "The run itself does not depend on it. See how it stands: craftsfl rounds status",
+        id=ErrorId.EVENT_UNREADABLE,
     )

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from model.importing import quick_imports
 from model.layout import Layout, initial_vector
+from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, CraftsflError
 from privacy.secagg.agreement import roster_in_force
 from privacy.secagg.roster import Roster
@@ -33,6 +34,7 @@ from server.messages import Exchange
 from server.result import Result, write_result
 from server.rounds import Federation, ServerModel, run_federation
 from server.settings import ConsortiumSettings
+from server.status import RunFailure
 from server.store import Store
 from server.tables import RunState
 from server.tracking import Release, Tracked, Tracking, TrackingPlace
@@ -81,6 +83,7 @@ def _check_masked(study: Study, *, plain: bool) -> None:
             f"The study {study.name} does without secure aggregation.",
             'Set aggregation.secure_aggregation = "required" in study.toml: in a plain '
             "study the coordinator would see every site's own update.",
+            id=ErrorId.PLAIN_STUDY,
         )
 
 
@@ -219,10 +222,13 @@ class _FailuresWrittenDown:
         trace: TracebackType | None,
     ) -> None:
         if isinstance(error, CraftsflError):
-            self._store.fail(str(error))
-            self._events.emit(RunFailed(error.message, error.hint))
+            self._write(RunFailure(error.message, error.hint, error.id))
         elif isinstance(error, Exception):
             # A defect of ours: its text could hold anything, so only the process's own log gets it.
             _log.error("The server met an error of its own.", exc_info=error)
-            self._store.fail(f"The server met an error of its own. See {self._log}.")
-            self._events.emit(RunFailed("The server met an error of its own.", f"See {self._log}."))
+            what = "The server met an error of its own."
+            self._write(RunFailure(what, f"See {self._log}.", ErrorId.INTERNAL))
+
+    def _write(self, failure: RunFailure) -> None:
+        self._store.fail(failure)
+        self._events.emit(RunFailed(failure.message, failure.hint, failure.error))

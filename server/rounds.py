@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from model.layout import Layout
+from privacy.error_ids import ErrorId
 from privacy.errors import FederationError
 from privacy.secagg.agreement import terms_of
 from server.attempt import run_attempt
@@ -176,6 +177,7 @@ class _Rounds:
             f"Round {number} of {study.rounds} failed after {study.privacy.attempts} attempt(s). "
             f"{reason}",
             "Mend the sites named above, then start a new run: craftsfl rounds start",
+            id=ErrorId.ROUND_FAILED,
         )
 
     def _failed(self, key: tuple[int, int], reason: str) -> None:

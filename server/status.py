@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import inspect, select
 from sqlalchemy.orm import Session
 
+from privacy.error_ids import ErrorId
 from privacy.errors import FederationError
 from server.database import database_errors, read_database
 from server.tables import (
     AttemptRow,
     AttemptState,
+    FailureRow,
     PartRow,
     PartState,
     PhaseRow,
@@ -67,8 +69,21 @@ class RoundStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class RunFailure:
+    """How a run failed: what is wrong, what to do next, and the `error`'s id."""
+
+    message: str
+    hint: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunStatus:
-    """A run; `started` and `finished` in Unix seconds, `phases` in seconds."""
+    """A run; `started` and `finished` in Unix seconds, `phases` in seconds.
+
+    `message` says how it failed, in one text; `failure` has the parts of it, and is None for a run
+    that has not failed, or failed before its coordinator kept them.
+    """
 
     run: int
     study: str
@@ -81,6 +96,7 @@ class RunStatus:
     sites: tuple[SiteStatus, ...]
     history: tuple[RoundStatus, ...]
     phases: Mapping[str, float]
+    failure: RunFailure | None = None
 
 
 def read_status(url: str, run: int | None = None) -> RunStatus:
@@ -90,7 +106,9 @@ def read_status(url: str, run: int | None = None) -> RunStatus:
     """
     engine = read_database(url)
     if engine is None:
-        raise FederationError("No run has started yet.", "Start one: craftsfl rounds start")
+        raise FederationError(
+            "No run has started yet.", "Start one: craftsfl rounds start", id=ErrorId.NO_RUN
+        )
     with database_errors(url), Session(engine) as session:
         status = status_of(session, run)
     engine.dispose()
@@ -104,7 +122,9 @@ def status_of(session: Session, run: int | None) -> RunStatus:
         query = select(RunRow).where(RunRow.run == str(run))
     row = session.scalars(query).first()
     if row is None:
-        raise FederationError("There is no such run.", "See the newest: craftsfl rounds status")
+        raise FederationError(
+            "There is no such run.", "See the newest: craftsfl rounds status", id=ErrorId.NO_RUN
+        )
     history = _history(session, row.run)
     return RunStatus(
         run=int(row.run),
@@ -118,6 +138,7 @@ def status_of(session: Session, run: int | None) -> RunStatus:
         sites=_sites(session, row.run, history),
         history=history,
         phases=_phases(session, row.run),
+        failure=_failure(session, row.run),
     )
 
 
@@ -179,3 +200,10 @@ def _attempt(row: AttemptRow, parts: list[PartStatus]) -> RoundStatus:
 def _phases(session: Session, run: str) -> Mapping[str, float]:
     rows = session.scalars(select(PhaseRow).where(PhaseRow.run == run))
     return {row.phase: row.seconds for row in rows}
+
+
+def _failure(session: Session, run: str) -> RunFailure | None:
+    if not inspect(session.connection()).has_table(FailureRow.__tablename__):
+        return None  # written by an older version, and not opened for writing since
+    row = session.get(FailureRow, run)
+    return None if row is None else RunFailure(row.message, row.hint, row.error)

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from privacy.error_ids import ErrorId
 from privacy.errors import FederationError
 from privacy.study.manifest import Study
 from privacy.wire.bodies import SiteFacts
 from privacy.wire.checkpoint import Checkpoint
 from server.clock import Clock
 from server.database import database_errors, open_database
-from server.status import RunStatus, status_of
+from server.status import RunFailure, RunStatus, status_of
 from server.tables import (
     AdapterRow,
     AttemptRow,
     AttemptState,
     CohortRow,
+    FailureRow,
     LedgerRow,
     PartRow,
     PartState,
@@ -81,7 +84,7 @@ class Store:
             row.state, row.message = state, message
             row.finished = self._clock.time() if state in _ENDED else None
 
-    def fail(self, message: str) -> None:
+    def fail(self, failure: RunFailure) -> None:
         """The run has failed, maybe before it began; one that had ended already stays as it was."""
         with self._transaction() as session:
             row = session.get(RunRow, self._run)
@@ -91,7 +94,10 @@ class Store:
                 session.add(row)
             elif row.state in _ENDED:
                 return
-            row.state, row.message, row.finished = RunState.FAILED, message, self._clock.time()
+            row.state, row.finished = RunState.FAILED, self._clock.time()
+            row.message = f"{failure.message} {failure.hint}".strip()
+            session.flush()
+            session.merge(FailureRow(run=self._run, **asdict(failure)))
 
     def site_joined(self, facts: SiteFacts, node: int) -> None:
         """A site takes part."""
@@ -268,8 +274,11 @@ def _check_resumable(row: RunRow, study: Study) -> None:
         raise FederationError(
             "This run was started with another study file.",
             "Restore the study file of the run, or start a new run: craftsfl rounds start",
+            id=ErrorId.STUDY_CHANGED,
         )
     if row.state in _ENDED:
         raise FederationError(
-            f"This run has already {row.state}.", "Start a new run: craftsfl rounds start"
+            f"This run has already {row.state}.",
+            "Start a new run: craftsfl rounds start",
+            id=ErrorId.RUN_ENDED,
         )

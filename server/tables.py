@@ -66,6 +66,17 @@ class RunRow(Table):
     finished: Mapped[float | None]
 
 
+class FailureRow(Table):
+    """How a run failed: `RunRow.message` in its parts. Older databases get it when opened."""
+
+    __tablename__ = "failures"
+
+    run: Mapped[str] = mapped_column(ForeignKey("runs.run"), primary_key=True)
+    message: Mapped[str] = mapped_column(Text)
+    hint: Mapped[str] = mapped_column(Text)
+    error: Mapped[str] = mapped_column(String(64))  # its id
+
+
 class SiteRow(Table):
     """A site in a run: what it says of itself (public facts), and whether it takes part."""
 

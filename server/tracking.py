@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.origin import DIGEST_TAG
+from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError
 from privacy.study.manifest import Study
 from server.status import RoundStatus, RunStatus
@@ -169,6 +170,7 @@ def _mlflow_errors(uri: str) -> Iterator[None]:
         raise DeploymentError(
             f"MLflow at {uri} cannot be used ({type(error).__name__}).",
             "The rounds go on. Correct [tracking] in consortium.toml; the next run logs again.",
+            id=ErrorId.MLFLOW_UNUSABLE,
         ) from None
 
 

@@ -17,6 +17,7 @@ from craftsfl.processes.flower.commands import PROFILE, SuperLink, flwr
 from craftsfl.processes.flower.credentials import ServerCredentials
 from craftsfl.rounds.fab import stage
 from craftsfl.rounds.run_display import RunDisplay
+from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, FederationError
 from server.settings import ConsortiumSettings, load_consortium
 from server.status import PartStatus, RunStatus, read_status
@@ -81,14 +82,25 @@ def watch_run(settings: Path, run: int) -> RunStatus:
                 raise FederationError(
                     f"Run {run} did not begin within {STARTING_SECONDS:.0f} s.",
                     "Is the SuperExec running? See its log: craftsfl rounds serve.",
+                    id=ErrorId.RUN_NOT_BEGUN,
                 )
             if status is not None and status.state in ("finished", "failed"):
                 break
             time.sleep(POLL_SECONDS)
         display.refresh()
     if status.state == "failed":
-        raise FederationError(f"Run {run} failed: {status.message}", "")
+        raise _failed(status)
     return status
+
+
+def _failed(status: RunStatus) -> FederationError:
+    """The run's own failure, with its next step and id."""
+    failure = status.failure
+    if failure is None:  # by a coordinator of an older version, which kept one text only
+        return FederationError(f"Run {status.run} failed: {status.message}", id=ErrorId.RUN_FAILED)
+    return FederationError(
+        f"Run {status.run} failed: {failure.message}", failure.hint, id=failure.error
+    )
 
 
 def _status_or_none(consortium: ConsortiumSettings, run: int) -> RunStatus | None:

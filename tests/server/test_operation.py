@@ -17,6 +17,7 @@ import server.app
 from model.adapters import layout_of, load_adapter
 from model.digest import folder_digest
 from model.layout import initial_vector
+from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, FederationError, ModelError, SecAggError
 from privacy.secagg.chain import write_chain
 from privacy.secagg.roster import SignedRoster, sign
@@ -127,9 +128,15 @@ def test_a_failure_is_written_down_before_it_goes_on(office: Office, events: Eve
     status = read_status(office.settings.database_url())
     assert status.state is RunState.FAILED
     assert "Round 1 of 2 failed" in status.message
+    assert status.failure is not None
+    assert "Round 1 of 2 failed" in status.failure.message
+    assert "craftsfl rounds start" in status.failure.hint
+    assert "craftsfl rounds start" not in status.failure.message
+    assert status.failure.error == ErrorId.ROUND_FAILED
     (failed,) = events("run-failed")
     assert "The site had no update" in failed["reason"]
     assert "craftsfl rounds start" in failed["hint"]
+    assert failed["error"] == "round-failed"
     assert not office.settings.result_file().exists()
 
 
@@ -161,7 +168,8 @@ def test_the_text_of_a_defect_goes_to_no_file(
         office.operate()
     status = read_status(office.settings.database_url())
     assert status.state is RunState.FAILED
-    assert "a secret" not in status.message + str(events("run-failed"))
+    assert "a secret" not in str(status) + str(events("run-failed"))
+    assert status.failure is not None and status.failure.error == ErrorId.INTERNAL
 
 
 def context(settings: str) -> Context:

@@ -1,0 +1,211 @@
+"""What each error id means: what happened, what was lost, what to do. Makes docs/errors.md.
+
+    python -m privacy.error_catalogue > docs/errors.md
+
+A test fails where the file is not what this module writes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+
+from privacy.error_ids import ErrorId
+from privacy.wire.reasons import Explanation, Reason, explanation_of, reason_id
+
+_HEAD = """\
+# Errors, by id
+
+The command line ends an error with its id, a failed run keeps its own in the round state
+(`craftsfl rounds status --json`, `failure.error`) and in `events.jsonl` (`run-failed`, `error`).
+An id never changes its meaning and is never used again. The error's own text names the file, the
+site or the figure; this page says what such an error costs.
+
+`python -m privacy.error_catalogue > docs/errors.md` writes this page; do not edit it.
+"""
+_NOTHING = "Nothing."
+_ROUND = (
+    "The round under way, and what the sites charged for its attempts. Finished rounds are kept."
+)
+
+CLASSES: Mapping[ErrorId, Explanation] = {
+    ErrorId.CRAFTSFL: Explanation(
+        "Something that has no class of its own.", _NOTHING, "Do what the text says."
+    ),
+    ErrorId.CONFIG: Explanation(
+        "A settings file or an option is wrong.",
+        "Usually nothing: settings are checked before anything is done.",
+        "Correct the key or option that the text names, and run the command again.",
+    ),
+    ErrorId.WIRE: Explanation(
+        "Bytes came that are not a message of this protocol.",
+        "Nothing: they were refused and changed no state.",
+        "Install the same craftsfl version at both ends.",
+    ),
+    ErrorId.POLICY: Explanation(
+        "The site's policy.toml forbids what the study asks for.",
+        "Nothing: the site did not train for this request, and charged nothing.",
+        "Agree with the site on the bound that the text names; the policy is the site's to change.",
+    ),
+    ErrorId.ACCOUNTING: Explanation(
+        "A mechanism or a figure cannot be accounted for, so no epsilon could be claimed.",
+        "Nothing: the study is refused before it starts.",
+        "Change the setting of study.toml that the text names.",
+    ),
+    ErrorId.LEDGER: Explanation(
+        "The site's ledger, its key or its mark cannot be used, or contradicts the request.",
+        "Nothing yet. A site that cannot say what it has spent does not train.",
+        "Restore the newest backup of the whole state folder; never mix files of two backups.",
+    ),
+    ErrorId.DATA: Explanation(
+        "The site's data folder cannot be used.",
+        "Nothing; the text may name files, so it stays at the site.",
+        "Mend the file or column that the text names, and start the agent again.",
+    ),
+    ErrorId.MODEL: Explanation(
+        "A base model or an adapter is missing, was altered, or has another layout.",
+        _NOTHING,
+        "Install the model whose digest is in the study file: craftsfl model install.",
+    ),
+    ErrorId.SECAGG: Explanation(
+        "Secure aggregation does not allow a message, a key or a setting.",
+        "At most the attempt under way.",
+        "The text names the check. Compare rosters, study files and versions; then start again.",
+    ),
+    ErrorId.FEDERATION: Explanation(
+        "A round or a run cannot go on.",
+        _ROUND,
+        "Do what the text says, then start a new run: craftsfl rounds start",
+    ),
+    ErrorId.DEPLOYMENT: Explanation(
+        "A process, port, socket or file system that is needed is not available.",
+        "Nothing that was finished: a round is durable before the next one starts.",
+        "Free what the text names, and start the command again.",
+    ),
+}
+
+FAILURES: Mapping[ErrorId, Explanation] = {
+    ErrorId.INTERNAL: Explanation(
+        "The server met a defect of its own.",
+        _ROUND,
+        "The traceback is in server.log, and nowhere else, as it could hold anything. Report it.",
+    ),
+    ErrorId.FILE_UNUSABLE: Explanation(
+        "The operating system refused a file or folder.",
+        _NOTHING,
+        "Check its owner, its permissions and the free space of its disk.",
+    ),
+    ErrorId.EXTRA_MISSING: Explanation(
+        "The command needs a package that this installation does not have.",
+        _NOTHING,
+        "Install craftsfl with the extra that the text names: site, operator or model.",
+    ),
+    ErrorId.NO_RUN: Explanation(
+        "The round state has no run, or not the one asked for.",
+        _NOTHING,
+        "See the newest: craftsfl rounds status; or start one: craftsfl rounds start",
+    ),
+    ErrorId.RUN_NOT_BEGUN: Explanation(
+        "A run was started, and no ServerApp has taken it up within a minute.",
+        "Nothing: no site was asked.",
+        "Look at the SuperExec's log: is `craftsfl rounds serve` running?",
+    ),
+    ErrorId.RUN_FAILED: Explanation(
+        "A run has failed under an older coordinator, which kept no id.",
+        _ROUND,
+        "Do what the text says, then start a new run: craftsfl rounds start",
+    ),
+    ErrorId.RUN_ENDED: Explanation(
+        "Flower asked for a run again that has already finished or failed.",
+        "Nothing: the run's results stay as they are.",
+        "Start a new run: craftsfl rounds start",
+    ),
+    ErrorId.STUDY_CHANGED: Explanation(
+        "The study file is not the one with which the run was started.",
+        "Nothing: the run can still be taken up with its own study file.",
+        "Restore the study file, or start a new run: craftsfl rounds start",
+    ),
+    ErrorId.PLAIN_STUDY: Explanation(
+        "The study does without secure aggregation, so the coordinator would see single updates.",
+        "Nothing: no site was asked.",
+        'Set aggregation.secure_aggregation = "required" in study.toml.',
+    ),
+    ErrorId.ROSTER_MISSING: Explanation(
+        "The study is masked, and consortium.toml names no signed roster.",
+        "Nothing: no site was asked.",
+        "Set `roster` in consortium.toml to the signed file.",
+    ),
+    ErrorId.TOO_FEW_SITES: Explanation(
+        "Fewer sites joined than the study's smallest cohort.",
+        "Nothing new: no site was asked to train. Rounds finished earlier are kept.",
+        "The text gives each absent site's reason. Mend those, then start a new run.",
+    ),
+    ErrorId.ROUND_FAILED: Explanation(
+        "All attempts at a round came to nothing.",
+        _ROUND,
+        "The text gives each site's reason. Mend those, then start a new run.",
+    ),
+    ErrorId.NAME_TAKEN: Explanation(
+        "In a study without a roster, two nodes claim the name of one site.",
+        _ROUND,
+        "Give each hospital its own name in site.toml, then start a new run.",
+    ),
+    ErrorId.ROUND_STATE_UNUSABLE: Explanation(
+        "The coordinator's database cannot be read or written.",
+        "Nothing that was stored; the attempt under way if it was masked.",
+        "Check disk space and permissions, then start the run again.",
+    ),
+    ErrorId.ADAPTER_UNUSABLE: Explanation(
+        "The stored adapter of a finished round is missing or was changed.",
+        "The run cannot be taken up without it.",
+        "Restore the file from a backup, or start a new run.",
+    ),
+    ErrorId.STATE_NOT_WRITABLE: Explanation(
+        "A file in the coordinator's state folder cannot be written.",
+        "The attempt under way if it was masked. Finished rounds are kept.",
+        "Free some space or correct the permissions, then start the run again.",
+    ),
+    ErrorId.MLFLOW_UNUSABLE: Explanation(
+        "MLflow cannot be reached, or refuses what is logged.",
+        "Nothing: MLflow is a view, and the next run logs what is missing.",
+        "Correct [tracking] in consortium.toml.",
+    ),
+    ErrorId.EVENT_UNREADABLE: Explanation(
+        "A line of events.jsonl is not an event.",
+        "Nothing: the display ends, the run goes on.",
+        "See how the run stands: craftsfl rounds status",
+    ),
+}
+
+
+def catalogue() -> dict[str, Explanation]:
+    """Every id that an error can have, with what it means."""
+    own = {str(id): meaning for id, meaning in {**CLASSES, **FAILURES}.items()}
+    return {**own, **_refusals()}
+
+
+def as_markdown() -> str:
+    """The whole of docs/errors.md."""
+    sections = [
+        ("Particular failures", {str(id): meaning for id, meaning in FAILURES.items()}),
+        ("Refusals between server and site", _refusals()),
+        ("All other errors, by class", {str(id): meaning for id, meaning in CLASSES.items()}),
+    ]
+    return _HEAD + "".join(
+        line for title, meanings in sections for line in _section(title, meanings)
+    )
+
+
+def _refusals() -> dict[str, Explanation]:
+    return {reason_id(reason): explanation_of(reason) for reason in Reason}
+
+
+def _section(title: str, meanings: Mapping[str, Explanation]) -> Iterator[str]:
+    yield f"\n## {title}\n"
+    for id, meaning in meanings.items():
+        yield f"\n### `{id}`\n\n{meaning.happened}\n\n"
+        yield f"- **Lost:** {meaning.lost}\n- **Do:** {meaning.next_step}\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(as_markdown())

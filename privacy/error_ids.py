@@ -1,0 +1,48 @@
+"""The permanent ids of errors. `privacy.error_catalogue` says of each what to do about it.
+
+An id is never renamed, reused or removed: scripts and old notes of operators refer to it. Every
+class of errors has one; a failure that a person at a desk meets, and can do something particular
+about, has its own. Refusals between server and site have theirs from `privacy.wire.reasons`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class ErrorId(StrEnum):
+    """All ids, first those of whole classes."""
+
+    CRAFTSFL = "craftsfl"
+    CONFIG = "config"
+    WIRE = "wire"
+    POLICY = "policy"
+    ACCOUNTING = "accounting"
+    LEDGER = "ledger"
+    DATA = "data"
+    MODEL = "model"
+    SECAGG = "secagg"
+    FEDERATION = "federation"
+    DEPLOYMENT = "deployment"
+
+    # At the command line.
+    INTERNAL = "internal"
+    FILE_UNUSABLE = "file-unusable"
+    EXTRA_MISSING = "extra-missing"
+
+    # A run, at its coordinator.
+    NO_RUN = "no-run"
+    RUN_NOT_BEGUN = "run-not-begun"
+    RUN_FAILED = "run-failed"
+    RUN_ENDED = "run-ended"
+    STUDY_CHANGED = "study-changed"
+    PLAIN_STUDY = "plain-study"
+    ROSTER_MISSING = "roster-missing"
+    TOO_FEW_SITES = "too-few-sites"
+    ROUND_FAILED = "round-failed"
+    NAME_TAKEN = "name-taken"
+    ROUND_STATE_UNUSABLE = "round-state-unusable"
+    ADAPTER_UNUSABLE = "adapter-unusable"
+    STATE_NOT_WRITABLE = "state-not-writable"
+    MLFLOW_UNUSABLE = "mlflow-unusable"
+    EVENT_UNREADABLE = "event-unreadable"
