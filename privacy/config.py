@@ -6,9 +6,9 @@ import difflib
 import json
 import tomllib
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from privacy.errors import ConfigError
@@ -24,6 +24,7 @@ class Strict(BaseModel):
 
 
 Settings = TypeVar("Settings", bound=Strict)
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]  # of the environment
 
 
 def load_toml(path: Path, model: type[Settings]) -> Settings:

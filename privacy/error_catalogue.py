@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 
 from privacy.error_ids import ErrorId
-from privacy.wire.reasons import Explanation, Reason, explanation_of, reason_id
+from privacy.wire.reasons import Guidance, Reason, guidance_of, reason_id
 
 _HEAD = """\
 # Errors, by id
@@ -28,149 +28,149 @@ _ROUND = (
     "The round under way, and what the sites charged for its attempts. Finished rounds are kept."
 )
 
-CLASSES: Mapping[ErrorId, Explanation] = {
-    ErrorId.CRAFTSFL: Explanation(
+CLASSES: Mapping[ErrorId, Guidance] = {
+    ErrorId.CRAFTSFL: Guidance(
         "Something that has no class of its own.", _NOTHING, "Do what the text says."
     ),
-    ErrorId.CONFIG: Explanation(
+    ErrorId.CONFIG: Guidance(
         "A settings file or an option is wrong.",
         "Usually nothing: settings are checked before anything is done.",
         "Correct the key or option that the text names, and run the command again.",
     ),
-    ErrorId.WIRE: Explanation(
+    ErrorId.WIRE: Guidance(
         "Bytes came that are not a message of this protocol.",
         "Nothing: they were refused and changed no state.",
         "Install the same craftsfl version at both ends.",
     ),
-    ErrorId.POLICY: Explanation(
+    ErrorId.POLICY: Guidance(
         "The site's policy.toml forbids what the study asks for.",
         "Nothing: the site did not train for this request, and charged nothing.",
         "Agree with the site on the bound that the text names; the policy is the site's to change.",
     ),
-    ErrorId.ACCOUNTING: Explanation(
+    ErrorId.ACCOUNTING: Guidance(
         "A mechanism or a figure cannot be accounted for, so no epsilon could be claimed.",
         "Nothing: the study is refused before it starts.",
         "Change the setting of study.toml that the text names.",
     ),
-    ErrorId.LEDGER: Explanation(
+    ErrorId.LEDGER: Guidance(
         "The site's ledger, its key or its mark cannot be used, or contradicts the request.",
         "Nothing yet. A site that cannot say what it has spent does not train.",
         "Restore the newest backup of the whole state folder; never mix files of two backups.",
     ),
-    ErrorId.DATA: Explanation(
+    ErrorId.DATA: Guidance(
         "The site's data folder cannot be used.",
         "Nothing; the text may name files, so it stays at the site.",
         "Mend the file or column that the text names, and start the agent again.",
     ),
-    ErrorId.MODEL: Explanation(
+    ErrorId.MODEL: Guidance(
         "A base model or an adapter is missing, was altered, or has another layout.",
         _NOTHING,
         "Install the model whose digest is in the study file: craftsfl model install.",
     ),
-    ErrorId.SECAGG: Explanation(
+    ErrorId.SECAGG: Guidance(
         "Secure aggregation does not allow a message, a key or a setting.",
         "At most the attempt under way.",
         "The text names the check. Compare rosters, study files and versions; then start again.",
     ),
-    ErrorId.FEDERATION: Explanation(
+    ErrorId.FEDERATION: Guidance(
         "A round or a run cannot go on.",
         _ROUND,
         "Do what the text says, then start a new run: craftsfl rounds start",
     ),
-    ErrorId.DEPLOYMENT: Explanation(
+    ErrorId.DEPLOYMENT: Guidance(
         "A process, port, socket or file system that is needed is not available.",
         "Nothing that was finished: a round is durable before the next one starts.",
         "Free what the text names, and start the command again.",
     ),
 }
 
-FAILURES: Mapping[ErrorId, Explanation] = {
-    ErrorId.INTERNAL: Explanation(
+FAILURES: Mapping[ErrorId, Guidance] = {
+    ErrorId.INTERNAL: Guidance(
         "The server met a defect of its own.",
         _ROUND,
         "The traceback is in server.log, and nowhere else, as it could hold anything. Report it.",
     ),
-    ErrorId.FILE_UNUSABLE: Explanation(
+    ErrorId.FILE_UNUSABLE: Guidance(
         "The operating system refused a file or folder.",
         _NOTHING,
         "Check its owner, its permissions and the free space of its disk.",
     ),
-    ErrorId.EXTRA_MISSING: Explanation(
+    ErrorId.EXTRA_MISSING: Guidance(
         "The command needs a package that this installation does not have.",
         _NOTHING,
         "Install craftsfl with the extra that the text names: site, operator or model.",
     ),
-    ErrorId.NO_RUN: Explanation(
+    ErrorId.NO_RUN: Guidance(
         "The round state has no run, or not the one asked for.",
         _NOTHING,
         "See the newest: craftsfl rounds status; or start one: craftsfl rounds start",
     ),
-    ErrorId.RUN_NOT_BEGUN: Explanation(
+    ErrorId.RUN_NOT_BEGUN: Guidance(
         "A run was started, and no ServerApp has taken it up within a minute.",
         "Nothing: no site was asked.",
         "Look at the SuperExec's log: is `craftsfl rounds serve` running?",
     ),
-    ErrorId.RUN_FAILED: Explanation(
+    ErrorId.RUN_FAILED: Guidance(
         "A run has failed under an older coordinator, which kept no id.",
         _ROUND,
         "Do what the text says, then start a new run: craftsfl rounds start",
     ),
-    ErrorId.RUN_ENDED: Explanation(
+    ErrorId.RUN_ENDED: Guidance(
         "Flower asked for a run again that has already finished or failed.",
         "Nothing: the run's results stay as they are.",
         "Start a new run: craftsfl rounds start",
     ),
-    ErrorId.STUDY_CHANGED: Explanation(
+    ErrorId.STUDY_CHANGED: Guidance(
         "The study file is not the one with which the run was started.",
         "Nothing: the run can still be taken up with its own study file.",
         "Restore the study file, or start a new run: craftsfl rounds start",
     ),
-    ErrorId.PLAIN_STUDY: Explanation(
+    ErrorId.PLAIN_STUDY: Guidance(
         "The study does without secure aggregation, so the coordinator would see single updates.",
         "Nothing: no site was asked.",
         'Set aggregation.secure_aggregation = "required" in study.toml.',
     ),
-    ErrorId.ROSTER_MISSING: Explanation(
+    ErrorId.ROSTER_MISSING: Guidance(
         "The study is masked, and consortium.toml names no signed roster.",
         "Nothing: no site was asked.",
         "Set `roster` in consortium.toml to the signed file.",
     ),
-    ErrorId.TOO_FEW_SITES: Explanation(
+    ErrorId.TOO_FEW_SITES: Guidance(
         "Fewer sites joined than the study's smallest cohort.",
         "Nothing new: no site was asked to train. Rounds finished earlier are kept.",
         "The text gives each absent site's reason. Mend those, then start a new run.",
     ),
-    ErrorId.ROUND_FAILED: Explanation(
+    ErrorId.ROUND_FAILED: Guidance(
         "All attempts at a round came to nothing.",
         _ROUND,
         "The text gives each site's reason. Mend those, then start a new run.",
     ),
-    ErrorId.NAME_TAKEN: Explanation(
+    ErrorId.NAME_TAKEN: Guidance(
         "In a study without a roster, two nodes claim the name of one site.",
         _ROUND,
         "Give each hospital its own name in site.toml, then start a new run.",
     ),
-    ErrorId.ROUND_STATE_UNUSABLE: Explanation(
+    ErrorId.ROUND_STATE_UNUSABLE: Guidance(
         "The coordinator's database cannot be read or written.",
         "Nothing that was stored; the attempt under way if it was masked.",
         "Check disk space and permissions, then start the run again.",
     ),
-    ErrorId.ADAPTER_UNUSABLE: Explanation(
+    ErrorId.ADAPTER_UNUSABLE: Guidance(
         "The stored adapter of a finished round is missing or was changed.",
         "The run cannot be taken up without it.",
         "Restore the file from a backup, or start a new run.",
     ),
-    ErrorId.STATE_NOT_WRITABLE: Explanation(
+    ErrorId.STATE_NOT_WRITABLE: Guidance(
         "A file in the coordinator's state folder cannot be written.",
         "The attempt under way if it was masked. Finished rounds are kept.",
         "Free some space or correct the permissions, then start the run again.",
     ),
-    ErrorId.MLFLOW_UNUSABLE: Explanation(
+    ErrorId.MLFLOW_UNUSABLE: Guidance(
         "MLflow cannot be reached, or refuses what is logged.",
         "Nothing: MLflow is a view, and the next run logs what is missing.",
         "Correct [tracking] in consortium.toml.",
     ),
-    ErrorId.EVENT_UNREADABLE: Explanation(
+    ErrorId.EVENT_UNREADABLE: Guidance(
         "A line of events.jsonl is not an event.",
         "Nothing: the display ends, the run goes on.",
         "See how the run stands: craftsfl rounds status",
@@ -178,7 +178,7 @@ FAILURES: Mapping[ErrorId, Explanation] = {
 }
 
 
-def catalogue() -> dict[str, Explanation]:
+def catalogue() -> dict[str, Guidance]:
     """Every id that an error can have, with what it means."""
     own = {str(id): meaning for id, meaning in {**CLASSES, **FAILURES}.items()}
     return {**own, **_refusals()}
@@ -196,11 +196,11 @@ def as_markdown() -> str:
     )
 
 
-def _refusals() -> dict[str, Explanation]:
-    return {reason_id(reason): explanation_of(reason) for reason in Reason}
+def _refusals() -> dict[str, Guidance]:
+    return {reason_id(reason): guidance_of(reason) for reason in Reason}
 
 
-def _section(title: str, meanings: Mapping[str, Explanation]) -> Iterator[str]:
+def _section(title: str, meanings: Mapping[str, Guidance]) -> Iterator[str]:
     yield f"\n## {title}\n"
     for id, meaning in meanings.items():
         yield f"\n### `{id}`\n\n{meaning.happened}\n\n"

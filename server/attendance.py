@@ -23,7 +23,7 @@ from privacy.wire.envelope import Envelope
 from privacy.wire.reasons import Reason, explain
 from server.context import RunContext
 from server.events import NodeRefused, SiteJoined, SiteMissing, SiteRefused
-from server.messages import Failure, Reply, Request
+from server.messages import FlowerFailure, Reply, Request
 
 # Answers of a site that is starting up: it is asked again.
 TRY_AGAIN = frozenset({Reason.NOT_READY, Reason.AGENT_UNREACHABLE, Reason.AGENT_SILENT})
@@ -141,7 +141,7 @@ class Attendance:
                 entry.settled = reason not in TRY_AGAIN
                 if entry.settled:
                     self._tell_node(reply.request.node, entry.trouble)
-            case Failure() as failure:
+            case FlowerFailure() as failure:
                 entry.trouble = failure.explain() + "."
             case _:
                 entry.trouble, entry.settled = "It answered a greeting with something else.", True

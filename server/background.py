@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from server.status import RunStatus
-from server.tracking import Release, Tracked, Tracking
+from server.tracking import ReleasedFiles, Tracked, Tracking
 
 
 class BackgroundTracking:
@@ -27,7 +27,7 @@ class BackgroundTracking:
         self._told = True
         self._thread.submit(lambda: self._get().sync(status))
 
-    def publish(self, status: RunStatus, release: Release) -> Tracked:
+    def publish(self, status: RunStatus, release: ReleasedFiles) -> Tracked:
         """Log all the rest and wait for it. Raises `DeploymentError`."""
         return self._thread.submit(lambda: self._get().publish(status, release)).result()
 

@@ -20,7 +20,7 @@ _ADAPTER = "adapter"
 _STATE = "strategy."
 
 
-class Checkpoint(NamedTuple):
+class AdapterCheckpoint(NamedTuple):
     """An adapter float32 [P] and what its strategy has to remember."""
 
     adapter: Vector
@@ -39,7 +39,7 @@ def save_checkpoint(
     return str(path), hashlib.sha256(data).hexdigest()
 
 
-def load_checkpoint(path: Path, sha256: str) -> Checkpoint:
+def load_checkpoint(path: Path, sha256: str) -> AdapterCheckpoint:
     """Read what `save_checkpoint` wrote. Raises `FederationError` if it is gone or was changed."""
     try:
         data = path.read_bytes()
@@ -53,7 +53,7 @@ def load_checkpoint(path: Path, sha256: str) -> Checkpoint:
             for name in arrays
             if name.startswith(_STATE)
         }
-        return Checkpoint(np.asarray(arrays[_ADAPTER], dtype=np.float32), state)
+        return AdapterCheckpoint(np.asarray(arrays[_ADAPTER], dtype=np.float32), state)
 
 
 def write_durably(path: Path, data: bytes) -> None:

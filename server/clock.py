@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
-class Clock(Protocol):
+class RunClock(Protocol):
     """What the rounds need to know of time; all in seconds."""
 
     def time(self) -> float:

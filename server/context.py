@@ -10,9 +10,9 @@ from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError
 from privacy.secagg.roster import Roster
 from privacy.study.manifest import Study
-from server.clock import Clock, Timing
+from server.clock import RunClock, Timing
 from server.event_log import EventLog
-from server.events import Event, PhaseEnded
+from server.events import PhaseEnded, RunEvent
 from server.messages import Exchange
 from server.store import Store
 
@@ -29,11 +29,11 @@ class RunContext:
     exchange: Exchange
     store: Store
     events: EventLog
-    clock: Clock
+    clock: RunClock
     timing: Timing
     consortium: Roster | None = None
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: RunEvent) -> None:
         """Write one event. Raises `DeploymentError`."""
         self.events.emit(event)
 

@@ -7,21 +7,21 @@ from pathlib import Path
 
 from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError
-from server.clock import Clock
-from server.events import Event, LoggedEvent, encode_event
+from server.clock import RunClock
+from server.events import LoggedEvent, RunEvent, encode_event
 
 
 class EventLog:
     """Appends events; each is one write, so that a reader never sees half a line of a live file."""
 
-    def __init__(self, path: Path, clock: Clock, run: str) -> None:
+    def __init__(self, path: Path, clock: RunClock, run: str) -> None:
         """`run` stands in every line."""
         self._path = path
         self._clock = clock
         self._run = run
         path.parent.mkdir(parents=True, exist_ok=True)
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: RunEvent) -> None:
         """Append one event. Raises `DeploymentError`."""
         line = encode_event(LoggedEvent(self._clock.time(), self._run, event))
         try:

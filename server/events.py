@@ -21,12 +21,12 @@ from typing import Any, ClassVar, TypeVar, get_type_hints
 from privacy.error_ids import ErrorId
 from privacy.errors import WireError
 
-_EventT = TypeVar("_EventT", bound="type[Event]")
-_CLASSES: dict[str, type[Event]] = {}
+_EventT = TypeVar("_EventT", bound="type[RunEvent]")
+_CLASSES: dict[str, type[RunEvent]] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class RunEvent:
     """Base of all events; `name` is what stands in the line."""
 
     name: ClassVar[str] = ""
@@ -43,7 +43,7 @@ def _event(name: str) -> Callable[[_EventT], _EventT]:
 
 @_event("run-started")
 @dataclass(frozen=True, slots=True)
-class RunStarted(Event):
+class RunStarted(RunEvent):
     """A coordinator has taken the run up; `resumed`: not for the first time."""
 
     rounds: int
@@ -53,7 +53,7 @@ class RunStarted(Event):
 
 @_event("phase")
 @dataclass(frozen=True, slots=True)
-class PhaseEnded(Event):
+class PhaseEnded(RunEvent):
     """A phase of the coordinator's work took `seconds`."""
 
     phase: str
@@ -62,7 +62,7 @@ class PhaseEnded(Event):
 
 @_event("site-joined")
 @dataclass(frozen=True, slots=True)
-class SiteJoined(Event):
+class SiteJoined(RunEvent):
     """A site takes part; `epsilon` is what it has used of its `budget`."""
 
     site: str
@@ -74,7 +74,7 @@ class SiteJoined(Event):
 
 @_event("site-missing")
 @dataclass(frozen=True, slots=True)
-class SiteMissing(Event):
+class SiteMissing(RunEvent):
     """A site of the study has not answered in time."""
 
     site: str
@@ -83,7 +83,7 @@ class SiteMissing(Event):
 
 @_event("site-refused")
 @dataclass(frozen=True, slots=True)
-class SiteRefused(Event):
+class SiteRefused(RunEvent):
     """The coordinator refuses a site: what it says contradicts the study."""
 
     site: str
@@ -92,7 +92,7 @@ class SiteRefused(Event):
 
 @_event("node-refused")
 @dataclass(frozen=True, slots=True)
-class NodeRefused(Event):
+class NodeRefused(RunEvent):
     """A node may not speak for the site that it names; `node` is Flower's id."""
 
     node: str
@@ -101,7 +101,7 @@ class NodeRefused(Event):
 
 @_event("site-left-out")
 @dataclass(frozen=True, slots=True)
-class SiteLeftOut(Event):
+class SiteLeftOut(RunEvent):
     """A site is there and may not be in this round's cohort."""
 
     site: str
@@ -111,7 +111,7 @@ class SiteLeftOut(Event):
 
 @_event("round-started")
 @dataclass(frozen=True, slots=True)
-class RoundStarted(Event):
+class RoundStarted(RunEvent):
     """An attempt at a round begins with `sites`."""
 
     round: int
@@ -122,7 +122,7 @@ class RoundStarted(Event):
 
 @_event("site-started")
 @dataclass(frozen=True, slots=True)
-class SiteStarted(Event):
+class SiteStarted(RunEvent):
     """A site has begun to train, `seconds` after the attempt began."""
 
     round: int
@@ -134,7 +134,7 @@ class SiteStarted(Event):
 
 @_event("site-finished")
 @dataclass(frozen=True, slots=True)
-class SiteFinished(Event):
+class SiteFinished(RunEvent):
     """A site's update has come; `epsilon` is its total, None if not known or unbounded."""
 
     round: int
@@ -147,7 +147,7 @@ class SiteFinished(Event):
 
 @_event("site-dropped")
 @dataclass(frozen=True, slots=True)
-class SiteDropped(Event):
+class SiteDropped(RunEvent):
     """A site dropped out, at `exchange` if the study is masked; its update may be `in_sum`."""
 
     round: int
@@ -161,7 +161,7 @@ class SiteDropped(Event):
 
 @_event("exchange-finished")
 @dataclass(frozen=True, slots=True)
-class ExchangeFinished(Event):
+class ExchangeFinished(RunEvent):
     """An exchange of secure aggregation is over; so many of the sites asked have answered."""
 
     round: int
@@ -175,7 +175,7 @@ class ExchangeFinished(Event):
 
 @_event("round-finished")
 @dataclass(frozen=True, slots=True)
-class RoundFinished(Event):
+class RoundFinished(RunEvent):
     """A round has a new adapter, of L2 norm `adapter_norm`, from the updates of `sites`."""
 
     round: int
@@ -190,7 +190,7 @@ class RoundFinished(Event):
 
 @_event("round-failed")
 @dataclass(frozen=True, slots=True)
-class RoundFailed(Event):
+class RoundFailed(RunEvent):
     """An attempt at a round came to nothing."""
 
     round: int
@@ -200,7 +200,7 @@ class RoundFailed(Event):
 
 @_event("run-finished")
 @dataclass(frozen=True, slots=True)
-class RunFinished(Event):
+class RunFinished(RunEvent):
     """The run is over; the paths of what it left."""
 
     adapter: str
@@ -210,7 +210,7 @@ class RunFinished(Event):
 
 @_event("run-failed")
 @dataclass(frozen=True, slots=True)
-class RunFailed(Event):
+class RunFailed(RunEvent):
     """The run is over without a result; `error` is the id in docs/errors.md."""
 
     reason: str
@@ -220,7 +220,7 @@ class RunFailed(Event):
 
 @_event("warning")
 @dataclass(frozen=True, slots=True)
-class Warned(Event):
+class Warned(RunEvent):
     """Something went wrong that the run does not need."""
 
     reason: str
@@ -232,7 +232,7 @@ class LoggedEvent:
 
     time: float
     run: str
-    event: Event
+    event: RunEvent
 
 
 def event_names() -> tuple[str, ...]:

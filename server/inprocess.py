@@ -20,9 +20,9 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from privacy.errors import DeploymentError
-from server.messages import pack, unpack
+from server.messages import pack_envelope, unpack_envelope
 
-Handler: TypeAlias = Callable[[bytes], bytes]
+NodeHandler: TypeAlias = Callable[[bytes], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,8 @@ class Duplicate:
     """The reply arrives twice."""
 
 
-Fault: TypeAlias = Drop | Delay | Fail | Duplicate
-FaultHook: TypeAlias = Callable[[int, int, bytes], Fault | None]
+GridFault: TypeAlias = Drop | Delay | Fail | Duplicate
+FaultHook: TypeAlias = Callable[[int, int, bytes], GridFault | None]
 
 
 class InProcessGrid(Grid):
@@ -63,7 +63,7 @@ class InProcessGrid(Grid):
 
     def __init__(
         self,
-        handlers: Mapping[int, Handler],
+        handlers: Mapping[int, NodeHandler],
         *,
         run_id: int = 1,
         faults: FaultHook | None = None,
@@ -132,7 +132,7 @@ class InProcessGrid(Grid):
         message.metadata.__dict__["_message_id"] = message.object_id
         node = message.metadata.dst_node_id
         arrived = _transported(message)
-        request = unpack(arrived.content)
+        request = unpack_envelope(arrived.content)
         number = self._counts.get(node, 0)
         self._counts[node] = number + 1
         fault = self._faults(node, number, request)
@@ -141,11 +141,11 @@ class InProcessGrid(Grid):
             code = fault.code if isinstance(fault, Fail) else ErrorCode.NODE_UNAVAILABLE
             self._keep(_from_superlink(Error(code, "not for anybody's eyes"), arrived))
         else:
-            reply = Message(pack(handler(request)), reply_to=arrived)
+            reply = Message(pack_envelope(handler(request)), reply_to=arrived)
             self._keep(reply, fault)
         return message.metadata.message_id
 
-    def _keep(self, reply: Message, fault: Fault | None = None) -> None:
+    def _keep(self, reply: Message, fault: GridFault | None = None) -> None:
         if isinstance(fault, Drop):
             return
         late = fault.seconds if isinstance(fault, Delay) else 0.0

@@ -45,7 +45,7 @@ from privacy.wire.secagg import COORDINATOR, SecAggRefusal, size_limit
 from server.attendance import Attendance, Attendee
 from server.context import RunContext
 from server.events import ExchangeFinished
-from server.messages import Failure, Reply
+from server.messages import FlowerFailure, Reply
 from server.participants import (
     NO_ANSWER,
     AttemptOutcome,
@@ -209,7 +209,7 @@ class MaskedAttempt:
             case Running() if self._server.stage is Stage.INPUT:
                 self._participants.reached(participant)
                 self._participants.ask_in_its_slot(participant)
-            case Refusal() | Failure() as answer:
+            case Refusal() | FlowerFailure() as answer:
                 if isinstance(answer, Refusal) and answer.reason is Reason.NO_UPDATE:
                     self._charged(participant)
                 reason = self._participants.trouble(participant, answer)

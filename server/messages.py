@@ -60,7 +60,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class FlowerFailure:
     """No answer of the site: Flower's error code, or one of the negative ones above."""
 
     code: int
@@ -75,7 +75,7 @@ class Failure:
         return _CODES.get(self.code, f"Flower reports error {self.code}")
 
 
-Answer: TypeAlias = Body | Failure
+SiteAnswer: TypeAlias = Body | FlowerFailure
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Reply:
     """What came back for `request`."""
 
     request: Request
-    answer: Answer
+    answer: SiteAnswer
 
 
 class Exchange:
@@ -106,7 +106,7 @@ class Exchange:
             if accepted:
                 self._pending[accepted[0]] = request
             else:
-                self._failed.append(Reply(request, Failure(NOT_ACCEPTED)))
+                self._failed.append(Reply(request, FlowerFailure(NOT_ACCEPTED)))
 
     def receive(self) -> list[Reply]:
         """The replies that have come since the last call; duplicates and strangers are dropped."""
@@ -120,13 +120,13 @@ class Exchange:
         return replies
 
 
-def pack(envelope: bytes) -> RecordDict:
+def pack_envelope(envelope: bytes) -> RecordDict:
     """The Flower content that carries `envelope`: a raw array, which Flower sends in pieces."""
     array = Array("uint8", (len(envelope),), ARRAY_TYPE, envelope)
     return RecordDict({RECORD: ArrayRecord({ARRAY: array})})
 
 
-def unpack(content: RecordDict) -> bytes:
+def unpack_envelope(content: RecordDict) -> bytes:
     """The envelope that `content` carries; raises `WireError` where there is not exactly one."""
     record = content.get(RECORD)
     if len(content) != 1 or not isinstance(record, ArrayRecord) or list(record) != [ARRAY]:
@@ -142,7 +142,7 @@ def _message(request: Request) -> Message:
     trains = isinstance(envelope.body, StartTraining | TrainMasked)
     category = "train" if trains else "query"
     return Message(
-        pack(seal(envelope)),
+        pack_envelope(seal(envelope)),
         dst_node_id=request.node,
         message_type=f"{category}.{ACTION}",
         ttl=LIFETIME,
@@ -150,17 +150,17 @@ def _message(request: Request) -> Message:
     )
 
 
-def _answer(message: Message, request: Request) -> Answer:
+def _answer(message: Message, request: Request) -> SiteAnswer:
     if message.has_error():
-        return Failure(message.error.code)
+        return FlowerFailure(message.error.code)
     try:
-        answer = open_envelope(unpack(message.content), limit=request.limit)
+        answer = open_envelope(unpack_envelope(message.content), limit=request.limit)
     except WireError:
-        return Failure(NOT_UNDERSTOOD)
+        return FlowerFailure(NOT_UNDERSTOOD)
     # A forwarder that could not read the request refuses it without knowing the round.
     if isinstance(answer.body, Refusal) or _address(answer) == _address(request.envelope):
         return answer.body
-    return Failure(NOT_UNDERSTOOD)
+    return FlowerFailure(NOT_UNDERSTOOD)
 
 
 def _address(envelope: Envelope) -> tuple[int, int, int]:

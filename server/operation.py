@@ -26,7 +26,7 @@ from privacy.secagg.agreement import roster_in_force
 from privacy.secagg.roster import Roster
 from privacy.study.manifest import Study, load_study
 from server.background import BackgroundTracking
-from server.clock import Clock, SystemClock, Timing
+from server.clock import RunClock, SystemClock, Timing
 from server.context import RunContext, require_roster
 from server.event_log import EventLog
 from server.events import RunFailed, RunFinished, Warned
@@ -37,7 +37,7 @@ from server.settings import ConsortiumSettings
 from server.status import RunFailure
 from server.store import Store
 from server.tables import RunState
-from server.tracking import Release, Tracked, Tracking, TrackingPlace
+from server.tracking import ReleasedFiles, Tracked, Tracking, TrackingPlace
 from strategies.base import Strategy, make_strategy
 
 _log = logging.getLogger("craftsfl.server")
@@ -48,7 +48,7 @@ def operate(
     run: int,
     grid: Grid,
     *,
-    clock: Clock | None = None,
+    clock: RunClock | None = None,
     plain: bool = False,
 ) -> None:
     """Run the study to its end as Flower's run `run`; `plain` allows a study without masks.
@@ -162,7 +162,7 @@ class _Operation:
             layout = layout_of(self._base(), self.context.study.adapter)
         return ServerModel(layout, initial_vector(layout, self.context.study.digest()))
 
-    def _release(self, layout: Layout, vector: NDArray[np.float32]) -> Release:
+    def _release(self, layout: Layout, vector: NDArray[np.float32]) -> ReleasedFiles:
         """Save the final adapter in diffusers' format, and draw with it."""
         from model.adapters import save_adapter
         from model.devices import pick_device
@@ -174,12 +174,12 @@ class _Operation:
         adapter = settings.adapters_folder() / f"{study.name}-{self.context.run}.safetensors"
         with self.context.phase("samples"):
             save_adapter(adapter, layout, vector, study.adapter, origin)
-            release = Release(adapter, settings.samples_file())
+            release = ReleasedFiles(adapter, settings.samples_file())
             device = pick_device(settings.device)
             draw_samples(self._base(), adapter, study.samples, release.samples, device)
         return release
 
-    def _publish(self, release: Release) -> tuple[Tracked | None, list[str]]:
+    def _publish(self, release: ReleasedFiles) -> tuple[Tracked | None, list[str]]:
         """Tell MLflow. It is a view: where it cannot be reached, the run is finished as well."""
         try:
             with self.context.phase("tracking"):

@@ -18,7 +18,7 @@ from privacy.wire.reasons import Reason, explain
 from server.attendance import TRY_AGAIN, Attendance, Attendee
 from server.context import RunContext
 from server.events import SiteDropped, SiteFinished, SiteStarted
-from server.messages import Failure, Reply, Request
+from server.messages import FlowerFailure, Reply, Request
 from server.tables import PartState
 from strategies.base import Mean, Vector
 
@@ -170,9 +170,9 @@ class Participants:
         """To ask before is in vain; a site whose clock stood still meanwhile is asked again."""
         participant.due = max(participant.slot, self._context.clock.monotonic() + participant.pause)
 
-    def trouble(self, participant: Participant, answer: Refusal | Failure) -> str:
+    def trouble(self, participant: Participant, answer: Refusal | FlowerFailure) -> str:
         """Why the site has to be dropped for its answer; "" where it is asked again later."""
-        if isinstance(answer, Failure):
+        if isinstance(answer, FlowerFailure):
             participant.failures += 1
             passes = not answer.final and participant.failures <= RESENDS
             text = answer.explain()

@@ -13,7 +13,7 @@ from privacy.wire.envelope import size_limit
 from privacy.wire.reasons import Reason, explain
 from server.attendance import Attendance, Attendee
 from server.context import RunContext
-from server.messages import SMALL, Failure, Reply
+from server.messages import SMALL, FlowerFailure, Reply
 from server.participants import (
     NO_ANSWER,
     AttemptOutcome,
@@ -94,7 +94,7 @@ class PlainAttempt:
                 self._participants.ask_in_its_slot(participant)
             case Update() as update if isinstance(asked, Collect):
                 self._on_update(participant, update)
-            case Refusal() | Failure() as answer:
+            case Refusal() | FlowerFailure() as answer:
                 reason = self._participants.trouble(participant, answer)
                 if reason:
                     self._participants.drop(participant, reason)

@@ -11,7 +11,7 @@ from server.checkpoint import write_durably
 from server.events import finite
 from server.status import RunStatus, SiteStatus
 from server.tables import RunState
-from server.tracking import Release, Tracked
+from server.tracking import ReleasedFiles, Tracked
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Result:
 
     status: RunStatus
     parameters: int  # P, of the adapter
-    release: Release
+    release: ReleasedFiles
     mlflow_uri: str
     tracked: Tracked | None
     warnings: Sequence[str]

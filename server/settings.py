@@ -8,10 +8,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from privacy.config import Strict, load_toml
+from privacy.config import Strict, VariableName, load_toml
 from privacy.study.manifest import Positive
-
-VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 class TrackingSettings(Strict):

@@ -18,7 +18,7 @@ from privacy.errors import FederationError
 from privacy.study.manifest import Study
 from privacy.wire.bodies import SiteFacts
 from privacy.wire.checkpoint import Checkpoint
-from server.clock import Clock
+from server.clock import RunClock
 from server.database import database_errors, open_database
 from server.status import RunFailure, RunStatus, status_of
 from server.tables import (
@@ -43,7 +43,7 @@ _ENDED = (RunState.FINISHED, RunState.FAILED)
 class Store:
     """The state of one run. Every method is one transaction; raises `DeploymentError`."""
 
-    def __init__(self, url: str, run: int, clock: Clock) -> None:
+    def __init__(self, url: str, run: int, clock: RunClock) -> None:
         self._url = url
         self._run = str(run)
         self._clock = clock

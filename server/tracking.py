@@ -44,7 +44,7 @@ class TrackingPlace:
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
+class ReleasedFiles:
     """What a finished run gives away: the final adapter and the picture of samples."""
 
     adapter: Path
@@ -80,7 +80,7 @@ class Tracking:
                     self._client.log_batch(run, metrics=_metrics(item, status))
         return run
 
-    def publish(self, status: RunStatus, release: Release) -> Tracked:
+    def publish(self, status: RunStatus, release: ReleasedFiles) -> Tracked:
         """Log the adapter and the picture, register the adapter as a model's newest version."""
         run = self.sync(status)
         with _mlflow_errors(self._uri):

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import grpc
 
+from client.agent.progress import ENCODING, LOADING
 from privacy.wire import agent_pb2, agent_pb2_grpc
 from privacy.wire.chunks import target
 
-RETRY_SECONDS = 0.5
+_RETRY_SECONDS = 0.5
 # A proxy of the environment is for the way to the coordinator, never for this socket.
-NO_PROXY = [("grpc.enable_http_proxy", 0)]
-ENCODING = "encoding"
-NOT_READY = ("", "loading", ENCODING)
+_NO_PROXY = [("grpc.enable_http_proxy", 0)]
+_NOT_READY = ("", LOADING, ENCODING)
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class AgentState:
     @property
     def ready(self) -> bool:
         """Whether the model is resident and the data is encoded."""
-        return self.phase not in NOT_READY
+        return self.phase not in _NOT_READY
 
     @property
     def loaded(self) -> bool:
@@ -56,12 +56,12 @@ class AgentWatch:
     def close(self) -> None:
         """Stop watching; the agent does not notice."""
         self._closed.set()
-        self._thread.join(2 * RETRY_SECONDS)
+        self._thread.join(2 * _RETRY_SECONDS)
 
     def _follow(self) -> None:
-        while not self._closed.wait(RETRY_SECONDS):
+        while not self._closed.wait(_RETRY_SECONDS):
             try:
-                with grpc.insecure_channel(target(self._socket), options=NO_PROXY) as channel:
+                with grpc.insecure_channel(target(self._socket), options=_NO_PROXY) as channel:
                     self._listen(channel)
             except grpc.RpcError:
                 pass  # it is not there (any more): try again

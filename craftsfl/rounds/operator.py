@@ -22,8 +22,8 @@ from privacy.errors import ConfigError, FederationError
 from server.settings import ConsortiumSettings, load_consortium
 from server.status import PartStatus, RunStatus, read_status
 
-POLL_SECONDS = 0.5
-STARTING_SECONDS = 60.0
+_POLL_SECONDS = 0.5
+_STARTING_SECONDS = 60.0
 
 
 def superlink_of(consortium: ConsortiumSettings) -> SuperLink:
@@ -78,15 +78,15 @@ def watch_run(settings: Path, run: int) -> RunStatus:
         while True:
             display.refresh()
             status = _status_or_none(consortium, run)
-            if status is None and time.monotonic() - started > STARTING_SECONDS:
+            if status is None and time.monotonic() - started > _STARTING_SECONDS:
                 raise FederationError(
-                    f"Run {run} did not begin within {STARTING_SECONDS:.0f} s.",
+                    f"Run {run} did not begin within {_STARTING_SECONDS:.0f} s.",
                     "Is the SuperExec running? See its log: craftsfl rounds serve.",
                     id=ErrorId.RUN_NOT_BEGUN,
                 )
             if status is not None and status.state in ("finished", "failed"):
                 break
-            time.sleep(POLL_SECONDS)
+            time.sleep(_POLL_SECONDS)
         display.refresh()
     if status.state == "failed":
         raise _failed(status)

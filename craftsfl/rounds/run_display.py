@@ -16,16 +16,17 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from client.agent.progress import TRAINING
 from craftsfl.processes.agent_watch import AgentWatch
-from craftsfl.rounds.timeline import TRAINING, Timeline
+from craftsfl.rounds.timeline import Timeline
 from server.events import (
-    Event,
     ExchangeFinished,
     LoggedEvent,
     NodeRefused,
     RoundFailed,
     RoundFinished,
     RoundStarted,
+    RunEvent,
     RunFailed,
     RunFinished,
     SiteDropped,
@@ -38,8 +39,8 @@ from server.events import (
     decode_event,
 )
 
-BAR_CELLS = 20
-REFRESH_PER_SECOND = 4
+_BAR_CELLS = 20
+_REFRESH_PER_SECOND = 4
 
 
 class EventTail:
@@ -88,7 +89,7 @@ class RunDisplay:
         self.first_training: float | None = None
         self.timeline = Timeline()
         self._live = Live(
-            console=self._console, refresh_per_second=REFRESH_PER_SECOND, transient=True
+            console=self._console, refresh_per_second=_REFRESH_PER_SECOND, transient=True
         )
 
     def __enter__(self) -> RunDisplay:
@@ -127,7 +128,7 @@ class RunDisplay:
         if self._live.is_started:
             self._live.update(self._picture())
 
-    def _take(self, event: Event) -> None:
+    def _take(self, event: RunEvent) -> None:
         match event:
             case RunFinished():
                 self.finished = event
@@ -160,7 +161,7 @@ class RunDisplay:
             case ExchangeFinished(exchange="masked input"):
                 self._phase = f"round {event.round} of {event.rounds}, unmasking the sum"
 
-    def _take_site(self, event: Event) -> None:
+    def _take_site(self, event: RunEvent) -> None:
         match event:
             case SiteJoined(site=site):
                 self._sites[site] = "joined"
@@ -208,8 +209,8 @@ class RunDisplay:
             return state, ""
         if not now.total:
             return (state if now.ready else now.phase), ""
-        filled = round(BAR_CELLS * now.done / now.total)
-        bar = "█" * filled + "░" * (BAR_CELLS - filled)
+        filled = round(_BAR_CELLS * now.done / now.total)
+        bar = "█" * filled + "░" * (_BAR_CELLS - filled)
         what = f"{now.phase}, round {now.round}" if now.round else now.phase
         return what, f"{bar} {now.done}/{now.total}"
 

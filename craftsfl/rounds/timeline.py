@@ -6,13 +6,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from client.agent.progress import TRAINING
 from craftsfl.processes.agent_watch import AgentState
 from server.events import ExchangeFinished, LoggedEvent, RoundFinished, RoundStarted, SiteFinished
 
-TRAINING = "training"
-AFTER_THE_INPUT = ("consistency", "unmask")
-SHARE = "share"
-ADDED = (SHARE, *AFTER_THE_INPUT)
+_AFTER_THE_INPUT = ("consistency", "unmask")
+_SHARE = "share"
+_ADDED = (_SHARE, *_AFTER_THE_INPUT)
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class RoundTiming:
     def masking(self) -> float:
         """The seconds that secure aggregation adds: nothing would follow the last update without
         it, and no shares would travel, but those do while the sites train (`hidden`)."""
-        return sum(self.exchanges.get(name, 0.0) for name in ADDED) - self.hidden
+        return sum(self.exchanges.get(name, 0.0) for name in _ADDED) - self.hidden
 
     @property
     def waiting(self) -> float:
@@ -71,7 +71,7 @@ class Timeline:
                 self._exchanges[number] = {}
             case ExchangeFinished(round=number, exchange=exchange, seconds=seconds):
                 self._exchanges.setdefault(number, {})[exchange] = seconds
-                if exchange == SHARE:
+                if exchange == _SHARE:
                     self._shared[number] = at
             case SiteFinished(round=number):
                 self._last_update[number] = at
@@ -86,10 +86,10 @@ class Timeline:
         ]
         began = self._began.get(number, at)
         exchanges = self._exchanges.get(number, {})
-        after = sum(exchanges.get(name, 0.0) for name in AFTER_THE_INPUT)
+        after = sum(exchanges.get(name, 0.0) for name in _AFTER_THE_INPUT)
         aggregation = max(0.0, at - self._last_update.get(number, at) - after)
         trained = max(training, default=0.0)
-        hidden = self._hidden(number, exchanges.get(SHARE, 0.0))
+        hidden = self._hidden(number, exchanges.get(_SHARE, 0.0))
         self.rounds.append(RoundTiming(number, at - began, trained, aggregation, exchanges, hidden))
 
     def _hidden(self, number: int, share: float) -> float:

@@ -42,7 +42,7 @@ class RefusedMessage(WireError):
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
+class Guidance:
     """What a reason means to an operator: what happened, what was lost, what to do next."""
 
     happened: str
@@ -55,83 +55,83 @@ _UPDATE = "This site's update of the attempt; the round goes on while enough oth
 _PART = "This site's part in the run until it is mended."
 
 _EXPLANATIONS = {
-    Reason.MALFORMED: Explanation(
+    Reason.MALFORMED: Guidance(
         "The message was not one of this protocol.",
         _NOTHING,
         "Install the same craftsfl version at the server and the site.",
     ),
-    Reason.TOO_LARGE: Explanation(
+    Reason.TOO_LARGE: Guidance(
         "The message was larger than the study's adapter allows.",
         _NOTHING,
         "Compare the study files of the server and the site.",
     ),
-    Reason.UNKNOWN_KIND: Explanation(
+    Reason.UNKNOWN_KIND: Guidance(
         "The receiver does not know or expect this kind of message.",
         _NOTHING,
         "Install the same craftsfl version at the server and the site.",
     ),
-    Reason.WRONG_STUDY: Explanation(
+    Reason.WRONG_STUDY: Guidance(
         "The site takes part in another study, or in another edition of this one.",
         _PART,
         "Give every site the study file that the server reads.",
     ),
-    Reason.WRONG_LAYOUT: Explanation(
+    Reason.WRONG_LAYOUT: Guidance(
         "The site's model gives another adapter layout.",
         _PART,
         "Compare the base model's digest and the adapter settings of the study.",
     ),
-    Reason.NOT_NEWER: Explanation(
+    Reason.NOT_NEWER: Guidance(
         "The site has already seen a later round or attempt.",
         _UPDATE,
         "Start a new run, or let the newer attempt finish.",
     ),
-    Reason.CONFLICT: Explanation(
+    Reason.CONFLICT: Guidance(
         "The site has already been asked for this attempt with other contents.",
         _UPDATE,
         "Start a new attempt or a new run.",
     ),
-    Reason.NOT_STARTED: Explanation(
+    Reason.NOT_STARTED: Guidance(
         "The site does not know of this attempt, for instance after a restart.",
         "This site's update of the attempt, and the budget that it may have charged for it.",
         "The server starts a new attempt if the study allows one.",
     ),
-    Reason.BUDGET: Explanation(
+    Reason.BUDGET: Guidance(
         "The round would exceed the site's privacy budget, so the site did not train.",
         "This site's part in the rest of the study. Nothing was charged.",
         "Shorten the study, or agree on its end with the site.",
     ),
-    Reason.POLICY: Explanation(
+    Reason.POLICY: Guidance(
         "The site's policy does not allow this.",
         _PART,
         "Ask the site; its own log says which bound it is.",
     ),
-    Reason.STOPPED: Explanation(
+    Reason.STOPPED: Guidance(
         "The site stopped the work, for instance because its agent was shut down.",
         "This site's update of the attempt, and the budget that it may have charged for it.",
         "Go on with the other sites, or start it again.",
     ),
-    Reason.NO_UPDATE: Explanation(
+    Reason.NO_UPDATE: Guidance(
         "The site had no update when its reply slot came: it was late, or training "
         "failed; which of them never leaves it.",
         "This site's update of the attempt, and the budget that it charged for it.",
         "Ask the site to look at its own log.",
     ),
-    Reason.AGENT_UNREACHABLE: Explanation(
+    Reason.AGENT_UNREACHABLE: Guidance(
         "The site's agent does not answer on its socket.",
         _UPDATE,
         "Ask the site to start the agent and to check the socket's path and permissions.",
     ),
-    Reason.AGENT_SILENT: Explanation(
+    Reason.AGENT_SILENT: Guidance(
         "The site's agent took the message but did not answer in time.",
         _UPDATE,
         "Ask the site to look at its agent.",
     ),
-    Reason.NOT_READY: Explanation(
+    Reason.NOT_READY: Guidance(
         "The site's agent is still loading its model.",
         "Nothing: the server asks again.",
         "Try again shortly.",
     ),
-    Reason.INTERNAL: Explanation(
+    Reason.INTERNAL: Guidance(
         "The site met an error of its own.",
         _UPDATE,
         "Ask the site; the cause is in its own log and never leaves it.",
@@ -145,7 +145,7 @@ def explain(reason: Reason) -> str:
     return f"{explanation.happened} {explanation.next_step}"
 
 
-def explanation_of(reason: Reason) -> Explanation:
+def guidance_of(reason: Reason) -> Guidance:
     """The parts of what `reason` means."""
     return _EXPLANATIONS[reason]
 

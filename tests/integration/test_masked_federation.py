@@ -43,7 +43,7 @@ from privacy.secagg.chain import write_chain
 from privacy.secagg.roster import Member, propose, sign
 from privacy.study.manifest import Study, load_study
 from server.checkpoint import load_checkpoint
-from server.events import Event, RunFinished, SiteDropped
+from server.events import RunEvent, RunFinished, SiteDropped
 from server.settings import load_consortium
 from server.status import PartStatus, RunStatus, read_status
 from server.tables import PartState
@@ -185,7 +185,7 @@ class Sites:
     def wait(self, ready: Callable[[], bool], what: str) -> None:
         wait_until(ready, what=what, supervisor=self.supervisor, timeout=90.0)
 
-    def follow(self, keep_down: str = "") -> list[Event]:
+    def follow(self, keep_down: str = "") -> list[RunEvent]:
         """All events to the run's end. A killed agent is started again without its trap: at once,
         or, that of the site `keep_down`, after the round."""
         tail, seen = EventTail(load_consortium(self.consortium).events_file()), []

@@ -22,7 +22,7 @@ from privacy.errors import (
     SecAggError,
     WireError,
 )
-from privacy.wire.reasons import Reason, RefusedMessage, explain, explanation_of
+from privacy.wire.reasons import Reason, RefusedMessage, explain, guidance_of
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("server", "client", "strategies", "model", "privacy", "craftsfl")
@@ -137,5 +137,5 @@ def test_a_refused_message_has_the_id_of_its_reason() -> None:
 
 @pytest.mark.parametrize("reason", Reason)
 def test_a_reason_is_explained_in_one_text_and_in_parts(reason: Reason) -> None:
-    parts = explanation_of(reason)
+    parts = guidance_of(reason)
     assert explain(reason) == f"{parts.happened} {parts.next_step}"

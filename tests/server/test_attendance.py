@@ -7,7 +7,7 @@ import pytest
 
 from privacy.errors import FederationError
 from privacy.wire.reasons import Reason
-from server.inprocess import Fail, Fault
+from server.inprocess import Fail, GridFault
 from server.rounds import run_federation
 from server.status import read_status
 from server.tables import SiteState
@@ -75,7 +75,7 @@ def test_a_site_under_a_new_registration_replaces_its_old_node(world: World) -> 
     old = world.handlers.pop(22)
     world.handlers[55] = old
 
-    def faults(node: int, number: int, request: bytes) -> Fault | None:
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
         if node == 55 and number == 0:
             world.handlers[22] = world.handlers.pop(55)
         return None

@@ -10,7 +10,6 @@ import pytest
 
 from privacy.errors import WireError
 from server.events import (
-    Event,
     ExchangeFinished,
     LoggedEvent,
     NodeRefused,
@@ -18,6 +17,7 @@ from server.events import (
     RoundFailed,
     RoundFinished,
     RoundStarted,
+    RunEvent,
     RunFailed,
     RunFinished,
     RunStarted,
@@ -112,7 +112,7 @@ def line(rest: str) -> bytes:
 
 
 @pytest.mark.parametrize(("event", "rest"), ANSWERS, ids=lambda value: getattr(value, "name", ""))
-def test_every_event_has_its_line(event: Event, rest: str) -> None:
+def test_every_event_has_its_line(event: RunEvent, rest: str) -> None:
     logged = LoggedEvent(1764000000.125, "7", event)
     assert encode_event(LoggedEvent(1764000000.12501, "7", event)) == line(rest)
     assert decode_event(line(rest)) == logged
@@ -136,7 +136,7 @@ def test_an_event_of_a_newer_version_is_passed_over() -> None:
 
 
 @pytest.mark.parametrize(("event", "rest"), ANSWERS, ids=lambda value: getattr(value, "name", ""))
-def test_a_field_of_a_newer_version_is_ignored(event: Event, rest: str) -> None:
+def test_a_field_of_a_newer_version_is_ignored(event: RunEvent, rest: str) -> None:
     decoded = decode_event(line(rest + ',"colour":{"of":"moon"}'))
     assert decoded is not None and decoded.event == event
 
@@ -147,7 +147,7 @@ def test_a_line_of_an_older_version_lacks_newer_fields() -> None:
 
 
 @pytest.mark.parametrize(("event", "rest"), ANSWERS, ids=lambda value: getattr(value, "name", ""))
-def test_a_missing_or_mistyped_field_is_refused(event: Event, rest: str) -> None:
+def test_a_missing_or_mistyped_field_is_refused(event: RunEvent, rest: str) -> None:
     values = json.loads(line(rest))
     for name in ["time", "run", *(field.name for field in fields(event))]:
         if name != "error":

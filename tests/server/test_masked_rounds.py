@@ -24,7 +24,7 @@ from privacy.wire.secagg import (
     Survivors,
     Unmask,
 )
-from server.inprocess import Drop, Fault
+from server.inprocess import Drop, GridFault
 from server.rounds import run_federation
 from server.status import read_status
 from server.tables import AttemptState, PartState
@@ -39,7 +39,7 @@ def silent_from(world: MaskedWorld, exchange: str, *names: str, attempt: int = 1
     kinds = tuple(ASKED[name] for name in EXCHANGES[EXCHANGES.index(exchange) :])
     nodes = {world.nodes[name] for name in names}
 
-    def faults(node: int, number: int, request: bytes) -> Fault | None:
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
         asked = open_envelope(request, limit=LARGE)
         early = (asked.round, asked.attempt) != (1, attempt)
         return None if early or node not in nodes or not isinstance(asked.body, kinds) else Drop()

@@ -11,11 +11,11 @@ from craftsfl.rounds.run_display import EventTail, RunDisplay
 from craftsfl.rounds.timeline import Timeline
 from privacy.errors import WireError
 from server.events import (
-    Event,
     ExchangeFinished,
     LoggedEvent,
     RoundFinished,
     RoundStarted,
+    RunEvent,
     RunFailed,
     SiteDropped,
     SiteFinished,
@@ -26,7 +26,7 @@ from server.events import (
 IN_ROUND_1 = (1, 3, 1)  # round, of how many, attempt
 
 
-def line(event: Event, time: float = 0.0) -> bytes:
+def line(event: RunEvent, time: float = 0.0) -> bytes:
     return encode_event(LoggedEvent(time, "7", event))
 
 
@@ -66,7 +66,7 @@ def test_a_line_that_is_not_an_event_is_refused_in_words(tmp_path: Path) -> None
         tail.read()
 
 
-def see(timeline: Timeline, at: float, event: Event) -> None:
+def see(timeline: Timeline, at: float, event: RunEvent) -> None:
     timeline.see_event(LoggedEvent(at, "7", event))
 
 
