@@ -2,7 +2,7 @@
 
     python -m privacy.error_catalogue > docs/errors.md
 
-A test fails where the file is not what this module writes.
+A test fails if the file differs from what this module writes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ _ROUND = (
 
 CLASSES: Mapping[ErrorId, Guidance] = {
     ErrorId.CRAFTSFL: Guidance(
-        "Something that has no class of its own.", _NOTHING, "Do what the text says."
+        "Something that does not belong to any of the other classes.",
+        _NOTHING,
+        "Do what the text says.",
     ),
     ErrorId.CONFIG: Guidance(
         "A settings file or an option is wrong.",
@@ -60,7 +62,7 @@ CLASSES: Mapping[ErrorId, Guidance] = {
     ErrorId.DATA: Guidance(
         "The site's data folder cannot be used.",
         "Nothing; the text may name files, so it stays at the site.",
-        "Mend the file or column that the text names, and start the agent again.",
+        "Fix the file or column that the text names, and start the agent again.",
     ),
     ErrorId.MODEL: Guidance(
         "A base model or an adapter is missing, was altered, or has another layout.",
@@ -73,7 +75,7 @@ CLASSES: Mapping[ErrorId, Guidance] = {
         "The text names the check. Compare rosters, study files and versions; then start again.",
     ),
     ErrorId.FEDERATION: Guidance(
-        "A round or a run cannot go on.",
+        "A round or a run cannot continue.",
         _ROUND,
         "Do what the text says, then start a new run: craftsfl rounds start",
     ),
@@ -86,7 +88,7 @@ CLASSES: Mapping[ErrorId, Guidance] = {
 
 FAILURES: Mapping[ErrorId, Guidance] = {
     ErrorId.INTERNAL: Guidance(
-        "The server met a defect of its own.",
+        "The server ran into a bug of its own.",
         _ROUND,
         "The traceback is in server.log, and nowhere else, as it could hold anything. Report it.",
     ),
@@ -106,7 +108,7 @@ FAILURES: Mapping[ErrorId, Guidance] = {
         "See the newest: craftsfl rounds status; or start one: craftsfl rounds start",
     ),
     ErrorId.RUN_NOT_BEGUN: Guidance(
-        "A run was started, and no ServerApp has taken it up within a minute.",
+        "A run was started, but no ServerApp took it up within a minute.",
         "Nothing: no site was asked.",
         "Look at the SuperExec's log: is `craftsfl rounds serve` running?",
     ),
@@ -116,17 +118,17 @@ FAILURES: Mapping[ErrorId, Guidance] = {
         "Do what the text says, then start a new run: craftsfl rounds start",
     ),
     ErrorId.RUN_ENDED: Guidance(
-        "Flower asked for a run again that has already finished or failed.",
+        "Flower restarted a run that has already finished or failed.",
         "Nothing: the run's results stay as they are.",
         "Start a new run: craftsfl rounds start",
     ),
     ErrorId.STUDY_CHANGED: Guidance(
         "The study file is not the one with which the run was started.",
-        "Nothing: the run can still be taken up with its own study file.",
+        "Nothing: the run can still be resumed with its own study file.",
         "Restore the study file, or start a new run: craftsfl rounds start",
     ),
     ErrorId.PLAIN_STUDY: Guidance(
-        "The study does without secure aggregation, so the coordinator would see single updates.",
+        "The study does not use secure aggregation, so the coordinator would see single updates.",
         "Nothing: no site was asked.",
         'Set aggregation.secure_aggregation = "required" in study.toml.',
     ),
@@ -138,12 +140,12 @@ FAILURES: Mapping[ErrorId, Guidance] = {
     ErrorId.TOO_FEW_SITES: Guidance(
         "Fewer sites joined than the study's smallest cohort.",
         "Nothing new: no site was asked to train. Rounds finished earlier are kept.",
-        "The text gives each absent site's reason. Mend those, then start a new run.",
+        "The text gives each absent site's reason. Fix those, then start a new run.",
     ),
     ErrorId.ROUND_FAILED: Guidance(
-        "All attempts at a round came to nothing.",
+        "All attempts at a round failed.",
         _ROUND,
-        "The text gives each site's reason. Mend those, then start a new run.",
+        "The text gives each site's reason. Fix those, then start a new run.",
     ),
     ErrorId.NAME_TAKEN: Guidance(
         "In a study without a roster, two nodes claim the name of one site.",
@@ -157,7 +159,7 @@ FAILURES: Mapping[ErrorId, Guidance] = {
     ),
     ErrorId.ADAPTER_UNUSABLE: Guidance(
         "The stored adapter of a finished round is missing or was changed.",
-        "The run cannot be taken up without it.",
+        "The run cannot be resumed without it.",
         "Restore the file from a backup, or start a new run.",
     ),
     ErrorId.STATE_NOT_WRITABLE: Guidance(
@@ -172,7 +174,7 @@ FAILURES: Mapping[ErrorId, Guidance] = {
     ),
     ErrorId.EVENT_UNREADABLE: Guidance(
         "A line of events.jsonl is not an event.",
-        "Nothing: the display ends, the run goes on.",
+        "Nothing: the display ends, the run continues.",
         "See how the run stands: craftsfl rounds status",
     ),
 }

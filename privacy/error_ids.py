@@ -1,8 +1,8 @@
-"""The permanent ids of errors. `privacy.error_catalogue` says of each what to do about it.
+"""The permanent ids of errors; `privacy.error_catalogue` explains them.
 
-An id is never renamed, reused or removed: scripts and old notes of operators refer to it. Every
-class of errors has one; a failure that a person at a desk meets, and can do something particular
-about, has its own. Refusals between server and site have theirs from `privacy.wire.reasons`.
+An id is never renamed, reused or removed: scripts and operators' notes refer to it. Every class of
+errors has one, and so has each failure about which a person can do something in particular.
+Refusals between server and site have theirs from `privacy.wire.reasons` (ADR 25).
 """
 
 from __future__ import annotations

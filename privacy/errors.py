@@ -14,8 +14,8 @@ class CraftsflError(Exception):
     without a traceback. Neither may hold patients' data, captions, file names or keys, except
     in `DataError`, which never leaves the site.
 
-    `id` names the kind of failure, for scripts and for docs/errors.md. It is the class's own
-    unless the place that raises knows better.
+    `id` names the kind of failure, for scripts and docs/errors.md: the class's default, unless the
+    place that raises gives a more specific one.
     """
 
     default_id: ClassVar[ErrorId] = ErrorId.CRAFTSFL
@@ -40,7 +40,7 @@ class WireError(CraftsflError):
 
 
 class PolicyError(CraftsflError):
-    """The site's policy forbids what was asked."""
+    """The site's policy forbids what was asked for."""
 
     default_id = ErrorId.POLICY
 
@@ -76,7 +76,7 @@ class SecAggError(CraftsflError):
 
 
 class FederationError(CraftsflError):
-    """A round or a run cannot go on."""
+    """A round or a run cannot continue."""
 
     default_id = ErrorId.FEDERATION
 

@@ -1,4 +1,4 @@
-"""Why a message or a request is refused: a closed set, because free text could carry anything."""
+"""Why a message or a request is refused: a closed set, because free text could hold anything."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from privacy.errors import WireError
 
 
 class Reason(IntEnum):
-    """The only words in which a site, or its forwarder, says no. Numbers never change."""
+    """All that a site, or its forwarder, can say in a refusal. Numbers never change."""
 
     MALFORMED = 1
     TOO_LARGE = 2
@@ -51,12 +51,12 @@ class Guidance:
 
 
 _NOTHING = "Nothing: the message changed no state."
-_UPDATE = "This site's update of the attempt; the round goes on while enough other sites remain."
-_PART = "This site's part in the run until it is mended."
+_UPDATE = "This site's update of the attempt; the round continues if enough other sites remain."
+_PART = "This site's part in the run until that is fixed."
 
 _EXPLANATIONS = {
     Reason.MALFORMED: Guidance(
-        "The message was not one of this protocol.",
+        "What arrived was not a message of this protocol.",
         _NOTHING,
         "Install the same craftsfl version at the server and the site.",
     ),
@@ -71,12 +71,12 @@ _EXPLANATIONS = {
         "Install the same craftsfl version at the server and the site.",
     ),
     Reason.WRONG_STUDY: Guidance(
-        "The site takes part in another study, or in another edition of this one.",
+        "The site takes part in another study, or in another version of this one.",
         _PART,
         "Give every site the study file that the server reads.",
     ),
     Reason.WRONG_LAYOUT: Guidance(
-        "The site's model gives another adapter layout.",
+        "The site's model has another adapter layout.",
         _PART,
         "Compare the base model's digest and the adapter settings of the study.",
     ),
@@ -86,34 +86,34 @@ _EXPLANATIONS = {
         "Start a new run, or let the newer attempt finish.",
     ),
     Reason.CONFLICT: Guidance(
-        "The site has already been asked for this attempt with other contents.",
+        "The site was already asked for this attempt, with other contents.",
         _UPDATE,
         "Start a new attempt or a new run.",
     ),
     Reason.NOT_STARTED: Guidance(
-        "The site does not know of this attempt, for instance after a restart.",
-        "This site's update of the attempt, and the budget that it may have charged for it.",
+        "The site does not know this attempt, for instance because its agent was restarted.",
+        "This site's update of the attempt, and any budget charged for it.",
         "The server starts a new attempt if the study allows one.",
     ),
     Reason.BUDGET: Guidance(
         "The round would exceed the site's privacy budget, so the site did not train.",
         "This site's part in the rest of the study. Nothing was charged.",
-        "Shorten the study, or agree on its end with the site.",
+        "Shorten the study, or agree with the site on when it ends.",
     ),
     Reason.POLICY: Guidance(
         "The site's policy does not allow this.",
         _PART,
-        "Ask the site; its own log says which bound it is.",
+        "Ask the site; its own log says which limit.",
     ),
     Reason.STOPPED: Guidance(
         "The site stopped the work, for instance because its agent was shut down.",
-        "This site's update of the attempt, and the budget that it may have charged for it.",
-        "Go on with the other sites, or start it again.",
+        "This site's update of the attempt, and any budget charged for it.",
+        "Continue with the other sites, or start it again.",
     ),
     Reason.NO_UPDATE: Guidance(
         "The site had no update when its reply slot came: it was late, or training "
-        "failed; which of them never leaves it.",
-        "This site's update of the attempt, and the budget that it charged for it.",
+        "failed; only the site knows which.",
+        "This site's update of the attempt, and the budget charged for it.",
         "Ask the site to look at its own log.",
     ),
     Reason.AGENT_UNREACHABLE: Guidance(
@@ -124,7 +124,7 @@ _EXPLANATIONS = {
     Reason.AGENT_SILENT: Guidance(
         "The site's agent took the message but did not answer in time.",
         _UPDATE,
-        "Ask the site to look at its agent.",
+        "Ask the site to check its agent.",
     ),
     Reason.NOT_READY: Guidance(
         "The site's agent is still loading its model.",
@@ -132,7 +132,7 @@ _EXPLANATIONS = {
         "Try again shortly.",
     ),
     Reason.INTERNAL: Guidance(
-        "The site met an error of its own.",
+        "The site had an internal error.",
         _UPDATE,
         "Ask the site; the cause is in its own log and never leaves it.",
     ),

@@ -61,7 +61,7 @@ def test_an_agent_that_restarts_has_dropped_out(consortium: MakeWorld, events: E
     run_federation(world.federation())
     (dropped,) = events("site-dropped")
     assert (dropped["site"], dropped["exchange"]) == (site.name, "masked input")
-    assert "does not know of this attempt" in dropped["reason"]
+    assert "does not know this attempt" in dropped["reason"]
     assert [item.updates for item in read_status(world.url).history] == [4, 5]
 
 
@@ -81,7 +81,7 @@ def test_a_site_without_an_update_has_dropped_out_and_its_charge_counts(
     run_federation(world.federation())
     (dropped,) = events("site-dropped")
     assert (dropped["site"], dropped["exchange"]) == (site.name, "masked input")
-    assert "late, or training failed; which of them never leaves it" in dropped["reason"]
+    assert "late, or training failed; only the site knows which" in dropped["reason"]
     (finished,) = (event for event in events("site-finished") if event["site"] == site.name)
     two = epsilon([event_of(world.study)] * 2, world.study.privacy.delta)
     assert (finished["round"], finished["epsilon"]) == (2, two)
@@ -192,7 +192,7 @@ def test_a_late_agent_is_waited_for_before_an_attempt(consortium: MakeWorld) -> 
     assert [item.attempt for item in read_status(world.url).history] == [1]
 
 
-def test_a_site_that_registers_anew_in_a_round_may_still_be_in_the_sum(
+def test_a_site_that_registers_again_in_a_round_may_still_be_in_the_sum(
     consortium: MakeWorld, events: Events
 ) -> None:
     """Its masked update is on its way when its SuperNode comes back as another node."""
