@@ -1,4 +1,4 @@
-"""`craftsfl rounds`: admitting sites, starting a run, watching it."""
+"""`craftsfl rounds`: admit sites, start a run, watch it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def superlink_of(consortium: ConsortiumSettings) -> SuperLink:
 
 
 def register_site(settings: Path, public_key: Path) -> str:
-    """Admit a SuperNode by its public key; gives its node id."""
+    """Admit a SuperNode by its public key; returns its node id."""
     if not public_key.exists():
         raise ConfigError(f"{public_key} does not exist.", "Give the .pub file of a SuperNode key.")
     link = superlink_of(load_consortium(settings))
@@ -56,7 +56,7 @@ def register_site(settings: Path, public_key: Path) -> str:
 
 
 def start_run(settings: Path) -> int:
-    """Build the bundle from the installed code and start a run; gives the run id."""
+    """Build the bundle from the installed code and start a run; returns the run id."""
     link = superlink_of(load_consortium(settings))
     keep_files_private(link.folder)
     link.write_profile()
@@ -71,7 +71,7 @@ def start_run(settings: Path) -> int:
 
 
 def watch_run(settings: Path, run: int) -> RunStatus:
-    """Show progress until `run` ends; raises `FederationError` if it failed."""
+    """Show progress until `run` ends. Raises `FederationError` if it failed."""
     consortium = load_consortium(settings)
     with RunDisplay(consortium.events_file()) as display:
         started = time.monotonic()
@@ -94,9 +94,9 @@ def watch_run(settings: Path, run: int) -> RunStatus:
 
 
 def _failed(status: RunStatus) -> FederationError:
-    """The run's own failure, with its next step and id."""
+    """The failure that the run recorded, with its next step and id."""
     failure = status.failure
-    if failure is None:  # by a coordinator of an older version, which kept one text only
+    if failure is None:  # under an older coordinator, which kept a single text
         return FederationError(f"Run {status.run} failed: {status.message}", id=ErrorId.RUN_FAILED)
     return FederationError(
         f"Run {status.run} failed: {failure.message}", failure.hint, id=failure.error
@@ -111,7 +111,7 @@ def _status_or_none(consortium: ConsortiumSettings, run: int) -> RunStatus | Non
 
 
 def show_status(settings: Path, run: int | None, *, as_json: bool) -> None:
-    """Print a run's state from the rounds' database, as tables or JSON."""
+    """Print a run's state from the round state, as tables or JSON."""
     status = read_status(load_consortium(settings).database_url(), run)
     if as_json:
         print(json.dumps(asdict(status), allow_nan=True))  # noqa: T201 - this is the output

@@ -1,6 +1,6 @@
 """The live picture of a run: who trains, round k of n, seconds left.
 
-It reads the coordinator's public events and, where it runs at a site (as in the demo), the site
+It reads the coordinator's public events and, when running at a site (as in the demo), the site
 agents' own progress.
 """
 
@@ -44,16 +44,16 @@ _REFRESH_PER_SECOND = 4
 
 
 class EventTail:
-    """New lines of a growing JSON-lines file; what was there before is skipped."""
+    """Events added to `events.jsonl` from now on."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._offset = file.stat().st_size if file.exists() else 0
 
     def read(self) -> list[LoggedEvent]:
-        """The events since the last call; an unfinished last line waits for the next.
+        """The events since the last call; an unfinished last line waits for the next call.
 
-        Events of a newer version that this one does not know are left out. Raises `WireError`.
+        Skips events that only a newer version knows. Raises `WireError`.
         """
         if not self._file.exists():
             return []
@@ -67,7 +67,7 @@ class EventTail:
 
 
 class RunDisplay:
-    """A live table, or plain lines where output is no terminal. A context manager."""
+    """A live table, or plain lines if the output is not a terminal. A context manager."""
 
     def __init__(
         self,
@@ -106,13 +106,13 @@ class RunDisplay:
         self._live.stop()
 
     def say(self, phase: str) -> None:
-        """Name what is being done now, before and after the rounds."""
+        """Say what is being done now, before and after the rounds."""
         if phase != self._phase:
             self._phase = phase
             self.note(phase)
 
     def all_loaded(self) -> bool:
-        """Whether every agent that is watched has loaded its model and at least encodes tiles."""
+        """Whether every watched agent has loaded its model; it may still be encoding tiles."""
         return all(watch.state.loaded for watch in self._agents.values())
 
     def refresh(self) -> None:
@@ -180,7 +180,7 @@ class RunDisplay:
         self._console.print(f"[{elapsed:5.1f} s] {text}", highlight=False, markup=False)
 
     def seconds_left(self) -> float | None:
-        """An estimate from the rounds so far; None before the first has ended."""
+        """An estimate from the rounds so far; None until the first has ended."""
         if not self._round_seconds or self._round_began is None:
             return None
         mean = sum(self._round_seconds) / len(self._round_seconds)
@@ -216,7 +216,7 @@ class RunDisplay:
 
 
 def _how(event: SiteMissing | SiteRefused | SiteDropped | SiteLeftOut) -> str:
-    """In what way a site is out: missing, refused, or dropped at an exchange."""
+    """How a site is out: missing, refused, left out, or dropped at an exchange."""
     how = event.name.removeprefix("site-")
     if not isinstance(event, SiteDropped):
         return how

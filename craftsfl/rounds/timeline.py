@@ -17,12 +17,13 @@ _ADDED = (_SHARE, *_AFTER_THE_INPUT)
 
 @dataclass(frozen=True)
 class RoundTiming:
-    """Seconds of one round. `training` is the slowest site's, until its reply was taken (what it
-    took itself is nobody's business); `waiting` is what is left over: Flower's polling, the start
-    of a client process per message, and the messages themselves.
+    """Seconds of one round. `training` is the slowest site's, until its reply was taken (how long
+    it really took is the site's secret); `waiting` is the remainder: Flower's polling, starting a
+    client process per message, and the messages themselves.
 
-    `exchanges` are those of secure aggregation, in order; they add up to the round but for what
-    the coordinator does before, between and after them. Training goes on during the first three.
+    `exchanges` are those of secure aggregation, in order; together they make up the round except
+    for what the coordinator does before, between and after them. The sites train during the first
+    three.
     """
 
     round: int
@@ -34,8 +35,8 @@ class RoundTiming:
 
     @property
     def masking(self) -> float:
-        """The seconds that secure aggregation adds: nothing would follow the last update without
-        it, and no shares would travel, but those do while the sites train (`hidden`)."""
+        """The seconds that secure aggregation adds: what follows the last update, and the exchange
+        of shares except for the part in which sites still train (`hidden`)."""
         return sum(self.exchanges.get(name, 0.0) for name in _ADDED) - self.hidden
 
     @property
@@ -45,7 +46,7 @@ class RoundTiming:
 
 
 class Timeline:
-    """Collects the facts while a run goes on."""
+    """Collects the facts during a run."""
 
     def __init__(self) -> None:
         self._began: dict[int, float] = {}
@@ -56,7 +57,7 @@ class Timeline:
         self.rounds: list[RoundTiming] = []
 
     def see_agent(self, site: str, state: AgentState) -> None:
-        """Take in an agent's newest state (seen a few times a second)."""
+        """Take in an agent's newest state (several times a second)."""
         if state.phase == TRAINING:
             now = time.time()
             first, _ = self._training.get((site, state.round), (now, now))
@@ -93,7 +94,7 @@ class Timeline:
         self.rounds.append(RoundTiming(number, at - began, trained, aggregation, exchanges, hidden))
 
     def _hidden(self, number: int, share: float) -> float:
-        """Seconds of the exchange of shares before the last site had ended its training."""
+        """Seconds of the exchange of shares during which a site still trained."""
         ends = [last for (_, round_), (_, last) in self._training.items() if round_ == number]
         if not ends or number not in self._shared:
             return 0.0
