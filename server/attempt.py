@@ -19,7 +19,7 @@ def run_attempt(
     attendees: Sequence[Attendee],
     spending: Spending,
 ) -> AttemptOutcome:
-    """Ask `attendees` to train, and return their mean update, or why there is none.
+    """Ask `attendees` to train; returns their mean update, or why there is none.
 
     `spending` counts what a masked attempt makes the sites charge.
     """

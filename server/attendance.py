@@ -1,9 +1,9 @@
 """Who takes part: every node is greeted, and what a site says of itself must fit the study.
 
-Anybody whose node is registered may say anything. With a signed roster a node speaks for a site
-only once the site's key has signed what it says, for this run and this very node; one that fails
-is turned away by its node id, and nothing that it says keeps the site itself, or the run, waiting
-or away. Without a roster (a plain study, in one process) nodes are taken at their word.
+Whoever has a registered node can claim anything. With a signed roster, a node speaks for a site
+only if the site's key has signed its statement, for this run and this very node. A node that fails
+is turned away by its node id, and nothing that it says can keep the site itself out or hold up the
+run. Without a roster (a plain study, in one process) nodes are taken at their word.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from server.context import RunContext
 from server.events import NodeRefused, SiteJoined, SiteMissing, SiteRefused
 from server.messages import FlowerFailure, Reply, Request
 
-# Answers of a site that is starting up: it is asked again.
+# Answers of a site that is still starting up; it is asked again.
 TRY_AGAIN = frozenset({Reason.NOT_READY, Reason.AGENT_UNREACHABLE, Reason.AGENT_SILENT})
 
 
@@ -39,7 +39,7 @@ class Attendee:
 
 @dataclass(slots=True)
 class _Node:
-    """What the server knows of a node. Changes as answers come."""
+    """What the server knows about a node. Changes as answers arrive."""
 
     due: float  # when to greet it (again), monotonic
     pause: float
@@ -51,8 +51,8 @@ class _Node:
 class Attendance:
     """The nodes of a run, and which site each of them speaks for.
 
-    Without a signed roster two nodes that claim one name end the run with a `FederationError`:
-    one of the two is not what it says, and nobody but a person can tell which.
+    Without a signed roster, two nodes that claim the same name end the run with a
+    `FederationError`: one of them is not what it claims, and only a person can tell which.
     """
 
     def __init__(self, context: RunContext) -> None:
@@ -60,7 +60,7 @@ class Attendance:
         self._nodes: dict[int, _Node] = {}
 
     def gather(self, while_waiting: Callable[[], None] = lambda: None) -> None:
-        """Greet nodes until every site of the study has answered, or the join deadline passes."""
+        """Greet nodes until every site of the study has answered or the join deadline passes."""
         clock, timing = self._context.clock, self._context.timing
         deadline = clock.monotonic() + timing.join
         while not self._complete() and clock.monotonic() < deadline:
@@ -71,7 +71,7 @@ class Attendance:
             clock.sleep(timing.poll)
 
     def greet_newcomers(self) -> None:
-        """Greet nodes that appeared since, without waiting for their answers."""
+        """Greet nodes that have appeared since, without waiting for their answers."""
         if len(self.attendees()) < len(self._context.study.sites):
             self._greet_all()
 
@@ -90,12 +90,12 @@ class Attendance:
         return [attendee for attendee in self.attendees() if attendee.node in online]
 
     def spent(self, name: str) -> float:
-        """What the site `name` had spent on the study when it joined, whichever its node is now."""
+        """What the site `name` had spent on the study when it joined, whatever its node is now."""
         known = [entry.facts for entry in self._nodes.values() if entry.facts is not None]
         return next((facts.epsilon_spent for facts in known if facts.name == name), 0.0)
 
     def check_layout(self, layout: Layout) -> None:
-        """Refuse the accepted sites whose adapter is laid out differently from the server's."""
+        """Refuse accepted sites whose adapter layout differs from the server's."""
         for node, entry in self._nodes.items():
             if entry.facts is not None and not entry.trouble:
                 reason = _layout_trouble(entry.facts, layout)
@@ -103,7 +103,7 @@ class Attendance:
                     self._refuse(node, entry, entry.facts, reason)
 
     def report_missing(self) -> None:
-        """Write down which sites of the study have not answered."""
+        """Record which sites of the study have not answered."""
         answered = {entry.facts.name for entry in self._nodes.values() if entry.facts}
         for site in self._context.study.sites:
             if site.name not in answered:
@@ -112,7 +112,7 @@ class Attendance:
                 self._context.emit(SiteMissing(site.name, reason))
 
     def absentees(self) -> Mapping[str, str]:
-        """The sites of the study that do not take part, with the reason of each."""
+        """The sites of the study that do not take part, each with its reason."""
         refused = {
             entry.facts.name: entry.trouble
             for entry in self._nodes.values()
@@ -123,7 +123,7 @@ class Attendance:
         return {name: refused.get(name) or self._why_missing() for name in names}
 
     def note(self, reply: Reply) -> None:
-        """Take an answer to a greeting; other replies are not for this."""
+        """Take in the answer to a greeting; other replies are ignored."""
         entry = self._nodes.get(reply.request.node)
         if entry is None or not isinstance(reply.request.envelope.body, Hello):
             return
@@ -152,7 +152,9 @@ class Attendance:
         facts, member = signed.facts, consortium.member_named(signed.facts.name)
         if member is None:
             if self._context.study.site(facts.name) is None:
-                self._turn_away(node, entry, f"It calls itself {facts.name}, which is no member.")
+                self._turn_away(
+                    node, entry, f"It calls itself {facts.name}, which is not a member."
+                )
             else:
                 self._admit(node, entry, facts)  # only to be refused by name
             return
@@ -164,14 +166,14 @@ class Attendance:
         if other is None:
             self._admit(node, entry, facts)
             return
-        # Whoever came first stays, so nothing under way changes; this one is asked again later.
+        # The first one stays, so nothing under way changes; this one is asked again later.
         reason = (
             f"Node {other} speaks for {facts.name} already, with the same key. Stop one of them."
         )
         self._turn_away(node, entry, reason, settled=False)
 
     def _turn_away(self, node: int, entry: _Node, reason: str, *, settled: bool = True) -> None:
-        """A node that may not speak for the site that it names; the site's own record is kept."""
+        """The node may not speak for the site that it names; the site's own record is kept."""
         told = entry.trouble == reason
         entry.trouble, entry.settled = reason, settled
         if not told:
@@ -212,7 +214,7 @@ class Attendance:
         self._context.emit(SiteRefused(facts.name, reason))
 
     def _other_node(self, node: int, name: str) -> int | None:
-        """The node that speaks for `name` now; one that has left is forgotten."""
+        """The other node that speaks for `name` now; nodes that have left are forgotten."""
         online = self._context.exchange.nodes()
         for other, entry in list(self._nodes.items()):
             if other == node or entry.facts is None or entry.facts.name != name:
@@ -243,7 +245,7 @@ class Attendance:
     def _greet(self, node: int, entry: _Node) -> None:
         hello = Hello(self._context.study.digest(), node)
         timing = self._context.timing
-        # Short enough that a lost greeting does not cost the site the whole run.
+        # Short enough for a site to survive the loss of a greeting.
         entry.due = self._context.clock.monotonic() + min(timing.silence, timing.join / 3)
         self._context.exchange.send([Request(node, Envelope(self._context.run, 0, 0, hello))])
 
@@ -254,7 +256,7 @@ class Attendance:
     def _complete(self) -> bool:
         """Every site has answered, or every node that could speak for a missing one has refused.
 
-        With a roster a refusal counts for nothing: any node can say no, and nobody has signed it.
+        With a roster, refusals do not count: any node can refuse, as nobody signs a refusal.
         """
         named = {entry.facts.name for entry in self._nodes.values() if entry.facts}
         silent = sum(site.name not in named for site in self._context.study.sites)
@@ -264,31 +266,31 @@ class Attendance:
         return silent <= refused
 
     def _why_missing(self) -> str:
-        """No name came, or a false one: say what was found of the nodes that have no site."""
+        """Nobody proved that name: say what is known about the nodes that speak for no site."""
         troubles = sorted(
             {entry.trouble for entry in self._nodes.values() if entry.trouble and not entry.facts}
         )
         if not troubles:
             return "It did not connect in time. Ask the site to start its SuperNode and agent."
-        return "It did not join. Of nodes that speak for no site: " + " / ".join(troubles)
+        return "It did not join. Nodes that speak for no site report: " + " / ".join(troubles)
 
 
 def _unproved(name: str) -> str:
     return (
-        f"It calls itself {name}, but that name's key in the roster has not signed it for this run "
-        "and node. Compare the site's key with the roster; if the node is not its, remove it."
+        f"It calls itself {name}, but {name}'s key in the roster has not signed that for this run "
+        "and node. Compare the site's key with the roster; if the node is not its own, remove it."
     )
 
 
 def _contradiction(facts: SiteFacts, study: Study) -> str:
-    """Why a site that says `facts` cannot take part in `study`; "" if it can."""
+    """Why a site with these `facts` cannot take part in `study`; "" if it can."""
     site = study.site(facts.name)
     if site is None:
         return "The study has no site of this name."
     if facts.study_digest != study.digest():
         return explain(Reason.WRONG_STUDY)
     if facts.base_digest.hex() != study.base.digest.removeprefix("sha256:"):
-        return "It has another base model. Install the one whose digest stands in the study file."
+        return "It has another base model. Install the one whose digest is in the study file."
     if facts.declared_patients != site.declared_patients:
         return (
             f"It declares {facts.declared_patients} patients, the study says "

@@ -1,4 +1,4 @@
-"""The adapter and the strategy's state after each round: files, whose digests the store holds."""
+"""The adapter and the strategy's state after each round: files whose digests are in the store."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _STATE = "strategy."
 
 
 class AdapterCheckpoint(NamedTuple):
-    """An adapter float32 [P] and what its strategy has to remember."""
+    """An adapter, float32 [P], and what its strategy has to remember."""
 
     adapter: Vector
     state: dict[str, NDArray[np.float64]]
@@ -30,7 +30,7 @@ class AdapterCheckpoint(NamedTuple):
 def save_checkpoint(
     path: Path, adapter: Vector, state: Mapping[str, NDArray[np.float64]]
 ) -> tuple[str, str]:
-    """Write both to `path`, all or nothing and durable; returns (path, sha256 in hex)."""
+    """Write both to `path`, durably and all or nothing; returns (path, sha256 in hex)."""
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {_STATE + name: values for name, values in state.items()}
     np.savez(buffer, allow_pickle=False, **{_ADAPTER: adapter, **arrays})
@@ -40,7 +40,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path, sha256: str) -> AdapterCheckpoint:
-    """Read what `save_checkpoint` wrote. Raises `FederationError` if it is gone or was changed."""
+    """Read what `save_checkpoint` wrote. Raises `FederationError` if it is missing or altered."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -57,9 +57,9 @@ def load_checkpoint(path: Path, sha256: str) -> AdapterCheckpoint:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`: whole or not at all, also across a power cut.
+    """Replace the contents of `path` by `data`: entirely or not at all, even across a power cut.
 
-    Raises `DeploymentError` where the disk is full or the folder cannot be written.
+    Raises `DeploymentError` if the disk is full or the folder is not writable.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

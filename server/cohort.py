@@ -1,4 +1,4 @@
-"""Which of the sites that are there take part in a round, and whether they are enough."""
+"""Which of the sites present take part in a round, and whether there are enough of them."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from server.events import SiteLeftOut
 
 
 def check_quorum(context: RunContext, attendance: Attendance) -> None:
-    """Write down who is missing. Raises `FederationError` where too few sites take part."""
+    """Record who is missing. Raises `FederationError` if too few sites take part."""
     attendance.report_missing()
     present, needed = len(attendance.attendees()), context.study.smallest_cohort
     if present < needed:
         raise FederationError(
             too_few(present, needed, attendance.absentees()),
-            "Mend these sites, then start a new run: craftsfl rounds start",
+            "Fix these sites, then start a new run: craftsfl rounds start",
             id=ErrorId.TOO_FEW_SITES,
         )
 
 
 def choose_cohort(context: RunContext, attendance: Attendance, round: int) -> list[Attendee]:
-    """Who is asked to train; a masked attempt waits until its smallest cohort is there.
+    """Who is asked to train; a masked attempt waits until its smallest cohort is present.
 
-    Masked cohorts of one round only shrink, so that no two sums differ by whom one chooses: a
-    site that was left out once stays out of the round, and would be refused by the others.
+    The masked cohorts of a round may only shrink, so that nobody can choose by whom two sums
+    differ: a site that was left out once stays out of the round, and the others would refuse it.
     """
     if not context.study.masked:
         return attendance.attendees()
@@ -43,7 +43,7 @@ def choose_cohort(context: RunContext, attendance: Attendance, round: int) -> li
 
 
 def too_few(have: int, needed: int, without: Mapping[str, str]) -> str:
-    """`have` sites are fewer than the `needed` ones; `without`: why each other one is out."""
+    """Says that `have` sites are fewer than `needed`, and why each site of `without` is out."""
     reasons = " ".join(f"{name}: {reason}" for name, reason in sorted(without.items()))
     return f"{have} site(s) of the {needed} that are needed. {reasons}".strip()
 
@@ -51,7 +51,7 @@ def too_few(have: int, needed: int, without: Mapping[str, str]) -> str:
 def _wait_for_cohort(
     context: RunContext, attendance: Attendance, allowed: frozenset[str] | None
 ) -> None:
-    """Greet nodes until enough sites are connected, or patience is over."""
+    """Greet nodes until enough sites are connected, or patience runs out."""
     clock, timing = context.clock, context.timing
     end = clock.monotonic() + timing.patience
     while (
@@ -65,5 +65,5 @@ def _wait_for_cohort(
 
 
 def _within(attendees: list[Attendee], allowed: frozenset[str] | None) -> list[Attendee]:
-    """Those of `attendees` whose names are `allowed`; all of them where there is no list yet."""
+    """Those of `attendees` whose names are `allowed`; all of them while there is no list yet."""
     return [attendee for attendee in attendees if allowed is None or attendee.name in allowed]

@@ -1,4 +1,4 @@
-"""What every part of one run works with."""
+"""What every part of a run works with."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from server.store import Store
 
 @dataclass(frozen=True)
 class RunContext:
-    """One run, and its means: messages to the sites, the durable state, the events, the time.
+    """One run and its surroundings: messages to the sites, durable state, events, time.
 
     `run` is Flower's run id. `consortium` is the roster in force, None for a plain study.
     """
@@ -34,12 +34,12 @@ class RunContext:
     consortium: Roster | None = None
 
     def emit(self, event: RunEvent) -> None:
-        """Write one event. Raises `DeploymentError`."""
+        """Append an event to `events.jsonl`. Raises `DeploymentError`."""
         self.events.emit(event)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Add the seconds that the block takes to phase `name`, if it ends well."""
+        """Add the seconds that the block takes to the phase `name`, unless it raises."""
         begin = self.clock.monotonic()
         yield
         seconds = self.clock.monotonic() - begin
@@ -47,12 +47,12 @@ class RunContext:
         self.emit(PhaseEnded(name, round(seconds, 2)))
 
     def signed_roster(self) -> Roster:
-        """The consortium's roster. Raises `ConfigError` where there is none."""
+        """The consortium's roster. Raises `ConfigError` if there is none."""
         return require_roster(self.consortium)
 
 
 def require_roster(roster: Roster | None) -> Roster:
-    """`roster`, or a `ConfigError` where the coordinator was given none."""
+    """Returns `roster`. Raises `ConfigError` if the coordinator has none."""
     if roster is None:
         raise ConfigError(
             "Secure aggregation needs the consortium's roster.",

@@ -18,7 +18,7 @@ from server.tables import RunRow, Table
 
 
 def open_database(url: str) -> Engine:
-    """The engine for `url`, with all tables made. Raises `ConfigError` or `DeploymentError`."""
+    """The engine for `url`, all tables created. Raises `ConfigError` or `DeploymentError`."""
     engine = _engine(url)
     path = _sqlite_path(engine)
     if path is not None:
@@ -29,7 +29,7 @@ def open_database(url: str) -> Engine:
 
 
 def read_database(url: str) -> Engine | None:
-    """The engine for `url` to read from, or None where there is no round state yet."""
+    """The engine to read `url` with, or None if there is no round state yet."""
     engine = _engine(url)
     path = _sqlite_path(engine)
     if path is not None and not path.exists():
@@ -40,7 +40,7 @@ def read_database(url: str) -> Engine | None:
 
 @contextmanager
 def database_errors(url: str) -> Iterator[None]:
-    """Turn the database's errors into `DeploymentError`, without its statements and values."""
+    """Turn database errors into `DeploymentError`, without statements and values."""
     try:
         yield
     except SQLAlchemyError as error:

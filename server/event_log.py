@@ -1,4 +1,4 @@
-"""Writing `events.jsonl`: what happened, for whoever shows a run live."""
+"""Writing `events.jsonl`, from which a run is shown live."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from server.events import LoggedEvent, RunEvent, encode_event
 
 
 class EventLog:
-    """Appends events; each is one write, so that a reader never sees half a line of a live file."""
+    """Appends events, each in a single write, so that readers of a live file see whole lines."""
 
     def __init__(self, path: Path, clock: RunClock, run: str) -> None:
         """`run` stands in every line."""

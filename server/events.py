@@ -4,10 +4,10 @@ Public facts only: names of sites, rounds, reasons out of a closed set, epsilons
 
     {"time": Unix seconds, "event": name, "run": Flower's run id, ... the class's fields in order}
 
-JSON has no infinity: an epsilon without a bound (no noise, no privacy) is written as null, and read
-back as None. A lasting promise to readers of any version, each with a test: an event never loses
-or renames a field; a new field comes last, with a default; so `decode` ignores fields that it does
-not know, returns None for an event that it does not know, and refuses everything else.
+JSON has no infinity: an epsilon without a bound (no noise, no privacy) is written as null and read
+back as None. Promises to readers of any version, each with a test: an event never loses or renames
+a field; a new field comes last and has a default; `decode_event` ignores unknown fields, returns
+None for an unknown event, and refuses everything else.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CLASSES: dict[str, type[RunEvent]] = {}
 
 @dataclass(frozen=True, slots=True)
 class RunEvent:
-    """Base of all events; `name` is what stands in the line."""
+    """Base of all events; `name` identifies the event in its line."""
 
     name: ClassVar[str] = ""
 
@@ -44,7 +44,7 @@ def _event(name: str) -> Callable[[_EventT], _EventT]:
 @_event("run-started")
 @dataclass(frozen=True, slots=True)
 class RunStarted(RunEvent):
-    """A coordinator has taken the run up; `resumed`: not for the first time."""
+    """A coordinator has begun the run, or taken it up again (`resumed`)."""
 
     rounds: int
     sites: tuple[str, ...]
@@ -63,7 +63,7 @@ class PhaseEnded(RunEvent):
 @_event("site-joined")
 @dataclass(frozen=True, slots=True)
 class SiteJoined(RunEvent):
-    """A site takes part; `epsilon` is what it has used of its `budget`."""
+    """A site takes part; it has used `epsilon` of its `budget`."""
 
     site: str
     patients: int
@@ -102,7 +102,7 @@ class NodeRefused(RunEvent):
 @_event("site-left-out")
 @dataclass(frozen=True, slots=True)
 class SiteLeftOut(RunEvent):
-    """A site is there and may not be in this round's cohort."""
+    """A site is present, but may not be in this round's cohort."""
 
     site: str
     round: int
@@ -135,7 +135,7 @@ class SiteStarted(RunEvent):
 @_event("site-finished")
 @dataclass(frozen=True, slots=True)
 class SiteFinished(RunEvent):
-    """A site's update has come; `epsilon` is its total, None if not known or unbounded."""
+    """A site's update has arrived; `epsilon` is its total, None if unknown or unbounded."""
 
     round: int
     rounds: int
@@ -148,7 +148,7 @@ class SiteFinished(RunEvent):
 @_event("site-dropped")
 @dataclass(frozen=True, slots=True)
 class SiteDropped(RunEvent):
-    """A site dropped out, at `exchange` if the study is masked; its update may be `in_sum`."""
+    """A site dropped out, at `exchange` in a masked study; `in_sum`: its update still counts."""
 
     round: int
     rounds: int
@@ -162,7 +162,7 @@ class SiteDropped(RunEvent):
 @_event("exchange-finished")
 @dataclass(frozen=True, slots=True)
 class ExchangeFinished(RunEvent):
-    """An exchange of secure aggregation is over; so many of the sites asked have answered."""
+    """An exchange of secure aggregation is over: `answered` of the `asked` sites replied."""
 
     round: int
     rounds: int
@@ -191,7 +191,7 @@ class RoundFinished(RunEvent):
 @_event("round-failed")
 @dataclass(frozen=True, slots=True)
 class RoundFailed(RunEvent):
-    """An attempt at a round came to nothing."""
+    """An attempt at a round failed."""
 
     round: int
     attempt: int
@@ -201,7 +201,7 @@ class RoundFailed(RunEvent):
 @_event("run-finished")
 @dataclass(frozen=True, slots=True)
 class RunFinished(RunEvent):
-    """The run is over; the paths of what it left."""
+    """The run is complete; the paths of its results."""
 
     adapter: str
     samples: str
@@ -211,7 +211,7 @@ class RunFinished(RunEvent):
 @_event("run-failed")
 @dataclass(frozen=True, slots=True)
 class RunFailed(RunEvent):
-    """The run is over without a result; `error` is the id in docs/errors.md."""
+    """The run has failed; `error` is the error's id in docs/errors.md."""
 
     reason: str
     hint: str
@@ -221,14 +221,14 @@ class RunFailed(RunEvent):
 @_event("warning")
 @dataclass(frozen=True, slots=True)
 class Warned(RunEvent):
-    """Something went wrong that the run does not need."""
+    """Something that the run can do without went wrong."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedEvent:
-    """A line of `events.jsonl`: what happened in which run, and when (Unix seconds)."""
+    """A line of `events.jsonl`: what happened, in which run, and when (Unix seconds)."""
 
     time: float
     run: str
@@ -236,12 +236,12 @@ class LoggedEvent:
 
 
 def event_names() -> tuple[str, ...]:
-    """The names of all events, in no order that means anything."""
+    """The names of all events, in no particular order."""
     return tuple(_CLASSES)
 
 
 def encode_event(logged: LoggedEvent) -> bytes:
-    """The line, with its end of line."""
+    """The line of `events.jsonl`, including the line feed."""
     event = logged.event
     facts = {field.name: getattr(event, field.name) for field in fields(event)}
     values = {"time": round(logged.time, 3), "event": event.name, "run": logged.run, **facts}
@@ -249,7 +249,7 @@ def encode_event(logged: LoggedEvent) -> bytes:
 
 
 def decode_event(line: bytes) -> LoggedEvent | None:
-    """The event in `line`; None for one of a newer version. Raises `WireError`."""
+    """The event in `line`; None if only a newer version knows it. Raises `WireError`."""
     try:
         values = json.loads(line)
     except ValueError:  # not JSON, or not UTF-8
@@ -270,7 +270,7 @@ def decode_event(line: bytes) -> LoggedEvent | None:
 
 
 def finite(values: Mapping[str, object]) -> dict[str, object]:
-    """`values` with None for infinite numbers, which JSON does not have (no privacy, no budget)."""
+    """`values` with None for infinite numbers, which JSON lacks (no privacy, no limit)."""
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in values.items()

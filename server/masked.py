@@ -1,7 +1,7 @@
 """A masked attempt: the server learns the sum of the sites' updates and nothing else.
 
-The exchanges are those of `privacy.secagg.server`, whose table names who is asked what. Five
-messages go to each site, and `Deliver` once more when its reply slot has come:
+The exchanges are those of `privacy.secagg.server`, whose table says who is asked what. Each site
+is sent five messages, and `Deliver` once more when its reply slot has come:
 
     advertise      TrainMasked      keys, and training begins
     share          Advertisements   shares, while the site trains
@@ -9,13 +9,13 @@ messages go to each site, and `Deliver` once more when its reply slot has come:
     consistency    Survivors        a signature over who is in the sum
     unmask         UnmaskRequest    one share for each site
 
-An exchange ends when everybody has answered, when too few are left, or at its deadline: that of
-the round for the masked input, `exchange_deadline` for the others. Who has not answered by then
-has dropped out, and is named with the exchange. A site that falls silent after its masked input
-has arrived is in the sum all the same.
+An exchange ends when everybody has answered, when too few are left, or at its deadline: the
+round's for the masked input, `exchange_deadline` for the others. A site that has not answered by
+then has dropped out, and is named together with the exchange. A site that falls silent after its
+masked input has arrived is still in the sum.
 
-The machine is in memory only. So an attempt that the server did not live to finish is lost, and
-the next one has new keys; what the sites masked for it is burned.
+The state machine is in memory only. An attempt during which the server ends is therefore lost, and
+the next one has new keys; what the sites masked for it is never used.
 """
 
 from __future__ import annotations
@@ -59,17 +59,17 @@ from server.witness import StoredWitness
 from strategies.base import Mean
 
 FALSE_SHARES = (
-    "Its shares contradict the others'. Ask the site whether its key is in other hands, and leave "
-    "it out."
+    "Its shares contradict the others'. Ask the site whether somebody else has its key, and leave "
+    "the site out."
 )
-_LATE = ("consistency", "unmask")  # exchanges whose answers only t sites have to give
-# A message without an answer is sent again after half an exchange's time: each costs the site a
-# client process, and a site that is slow gets slower by it.
+_LATE = ("consistency", "unmask")  # exchanges that only t sites have to answer
+# A message without an answer is sent again after half the time of the exchange, no sooner: each
+# costs the site a client process, which slows a slow site down further.
 _SENT_IN_TIME = 2
 
 
 class MaskedAttempt:
-    """Runs one order with the sites that are connected. `run` once."""
+    """Runs one order with the sites that are connected. Call `run` once."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class MaskedAttempt:
         self._answered = 0
 
     def run(self) -> AttemptOutcome:
-        """Go through the exchanges, and say what came of them."""
+        """Go through the exchanges, and return the outcome."""
         self._participants.open()
         names = [participant.name for participant in self._participants.active()]
         if len(names) < self._context.study.smallest_cohort:
@@ -103,7 +103,7 @@ class MaskedAttempt:
             return self._mean()
         except Aborted as aborted:
             return self._failed(self._explained(aborted))
-        except SecAggError as error:  # no sum, or an offer that nobody would take
+        except SecAggError as error:  # no sum, or an offer that nobody would accept
             return self._failed(f"{error.message} {error.hint}".strip())
 
     def _machine(self, names: Sequence[str]) -> SecAggServer:
@@ -130,7 +130,7 @@ class MaskedAttempt:
         return SecAggServer(self._roster, offer, context.study.smallest_cohort, witness)
 
     def _exchange(self) -> None:
-        """One exchange with everybody of whom the machine waits, and on to the next one."""
+        """One exchange with every site that the machine waits for; then advance to the next one."""
         server, clock = self._server, self._context.clock
         stage, began, asked = server.stage, clock.monotonic(), len(server.waiting)
         self._open(began)
@@ -236,7 +236,7 @@ class MaskedAttempt:
             self._participants.move(participant, PartState.FINISHED, self._charged(participant))
 
     def _charged(self, participant: Participant) -> float | None:
-        """Its site has told something of its training, and has charged it: its epsilon now."""
+        """The site has reported on its training, so it has charged it; its epsilon now."""
         joined = self._attendance.spent(participant.name)
         return self._spending.released(participant.name, joined)
 
@@ -285,7 +285,7 @@ class MaskedAttempt:
 
     def _explained(self, aborted: Aborted) -> str:
         sites = [self._sites[site] for site in aborted.sites]
-        # An exchange that is lost ends at once: who had not answered yet is not at fault.
+        # A lost exchange ends at once: a site that had not answered yet is not at fault.
         named = [
             participant.name
             for participant in sites

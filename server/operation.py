@@ -1,7 +1,7 @@
 """One run from its settings to `result.json`: rounds, final adapter, samples, tracking.
 
-The one place that knows how a run ends. `CraftsflError`s are written to the store and to the
-events before they go on; a killed process writes nothing, and its run can be taken up again.
+The only place that knows how a run ends. A failure is recorded in the store and in the events
+before it propagates; a killed process records nothing, so its run can be taken up again.
 """
 
 from __future__ import annotations
@@ -53,13 +53,12 @@ def operate(
 ) -> None:
     """Run the study to its end as Flower's run `run`; `plain` allows a study without masks.
 
-    `clock` is the machine's unless one is given. Raises `CraftsflError` after writing down why
-    the run failed.
+    `clock` defaults to the machine's. Raises `CraftsflError` once the failure is recorded.
     """
     clock = clock or SystemClock()
     events = EventLog(settings.events_file(), clock, run=str(run))
     store = Store(settings.database_url(), run, clock)
-    with closing(store), _FailuresWrittenDown(store, events, settings.log_file()):
+    with closing(store), _FailuresRecorded(store, events, settings.log_file()):
         study = load_study(settings.study)
         _check_schedule(study)
         context = RunContext(
@@ -80,7 +79,7 @@ def operate(
 def _check_masked(study: Study, *, plain: bool) -> None:
     if not (study.masked or plain):
         raise ConfigError(
-            f"The study {study.name} does without secure aggregation.",
+            f"The study {study.name} does not use secure aggregation.",
             'Set aggregation.secure_aggregation = "required" in study.toml: in a plain '
             "study the coordinator would see every site's own update.",
             id=ErrorId.PLAIN_STUDY,
@@ -113,7 +112,7 @@ class _Operation:
 
     def run(self) -> None:
         with ThreadPoolExecutor(max_workers=1) as threads:
-            # torch and diffusers take seconds to import; the sites take as long to answer.
+            # Importing torch and diffusers takes seconds; meanwhile the sites are greeted.
             model = threads.submit(self._load)
             vector = run_federation(self._federation(model))
         layout = model.result().layout
@@ -163,7 +162,7 @@ class _Operation:
         return ServerModel(layout, initial_vector(layout, self.context.study.digest()))
 
     def _release(self, layout: Layout, vector: NDArray[np.float32]) -> ReleasedFiles:
-        """Save the final adapter in diffusers' format, and draw with it."""
+        """Save the final adapter in diffusers' format, and draw samples with it."""
         from model.adapters import save_adapter
         from model.devices import pick_device
         from model.origin import origin_of
@@ -180,7 +179,7 @@ class _Operation:
         return release
 
     def _publish(self, release: ReleasedFiles) -> tuple[Tracked | None, list[str]]:
-        """Tell MLflow. It is a view: where it cannot be reached, the run is finished as well."""
+        """Publish to MLflow. It is only a view: the run succeeds even if it cannot be reached."""
         try:
             with self.context.phase("tracking"):
                 return self.tracking.publish(self.context.store.status(), release), []
@@ -204,8 +203,8 @@ def _tracking(
         tracking.close()
 
 
-class _FailuresWrittenDown:
-    """Writes down how the block failed, and catches nothing: every exception goes on."""
+class _FailuresRecorded:
+    """Records how the block failed; catches nothing, every exception propagates."""
 
     def __init__(self, store: Store, events: EventLog, log: Path) -> None:
         self._store = store
@@ -224,9 +223,9 @@ class _FailuresWrittenDown:
         if isinstance(error, CraftsflError):
             self._write(RunFailure(error.message, error.hint, error.id))
         elif isinstance(error, Exception):
-            # A defect of ours: its text could hold anything, so only the process's own log gets it.
-            _log.error("The server met an error of its own.", exc_info=error)
-            what = "The server met an error of its own."
+            # A bug: its text could hold anything, so it goes to this process's own log only.
+            _log.error("The server ran into a bug of its own.", exc_info=error)
+            what = "The server ran into a bug of its own."
             self._write(RunFailure(what, f"See {self._log}.", ErrorId.INTERNAL))
 
     def _write(self, failure: RunFailure) -> None:

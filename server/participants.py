@@ -1,7 +1,7 @@
-"""The sites on their way through one attempt: who is asked what, who failed, who dropped out.
+"""The sites in one attempt: who is asked what, who failed, who dropped out.
 
-Both kinds of attempt (`server.masked`, `server.plain`) rest on this: messages are idempotent, so
-whatever got lost is sent again; a site that is out of reach for long, or says no, is dropped, and
+Both kinds of attempt (`server.masked`, `server.plain`) build on this. Messages are idempotent, so
+whatever is lost is sent again. A site that refuses, or stays unreachable for long, is dropped, and
 that is stored before anything follows from it.
 """
 
@@ -22,17 +22,14 @@ from server.messages import FlowerFailure, Reply, Request
 from server.tables import PartState
 from strategies.base import Mean, Vector
 
-RESENDS = 2  # after failures of Flower's that may pass
-BYTES_A_SECOND = 1_000_000  # slowest line that a large adapter is expected to take
+RESENDS = 2  # after transient failures of Flower's
+BYTES_A_SECOND = 1_000_000  # of the slowest connection that an adapter is expected to cross
 NO_ANSWER = "Its reply does not answer what it was asked."
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingOrder:
-    """What the sites are asked: to train from `adapter` [P] in this round and attempt.
-
-    `layout` is the adapter's.
-    """
+    """What the sites are asked: to train from `adapter` [P], of this `layout`, in this attempt."""
 
     round: int
     attempt: int
@@ -46,7 +43,7 @@ class TrainingOrder:
 
     @property
     def seconds(self) -> float:
-        """For a vector of the adapter's size to travel over a slow line."""
+        """How long a vector of the adapter's size takes over a slow connection."""
         return 4 * self.adapter.size / BYTES_A_SECOND
 
     def message(self, study: Study) -> StartTraining:
@@ -56,7 +53,7 @@ class TrainingOrder:
 
 @dataclass(frozen=True, slots=True)
 class AttemptOutcome:
-    """What came of an attempt: the mean update of `sites`, float64 [P], or why there is none."""
+    """The result of an attempt: the mean update of `sites`, float64 [P], or why there is none."""
 
     mean: Mean | None = None
     sites: tuple[str, ...] = ()
@@ -66,13 +63,13 @@ class AttemptOutcome:
 
 @dataclass(slots=True)
 class Participant:
-    """A site on its way through the attempt. Times are monotonic."""
+    """A site in the attempt. Times are monotonic."""
 
     attendee: Attendee
     pause: float
     state: PartState = PartState.STARTING
     due: float = 0.0  # when to send its next message
-    slot: float = 0.0  # from when on its update may leave: asked before, it says Running
+    slot: float = 0.0  # when its update may leave; asked earlier, it answers Running
     failures: int = 0
     unreachable_since: float | None = None
     dropped: str = ""
@@ -106,7 +103,7 @@ class Participants:
         self._begin = context.clock.monotonic()
 
     def open(self) -> None:
-        """Store who is asked, and drop those whose SuperNode is away."""
+        """Store who is asked, and drop those whose SuperNode is not connected."""
         self._context.store.open_attempt(
             *self._order.key, [participant.name for participant in self]
         )
@@ -123,7 +120,7 @@ class Participants:
         return [participant for participant in self if participant.active]
 
     def dropped(self) -> dict[str, str]:
-        """Why each site that dropped out did, by name."""
+        """Why each site that dropped out did so, by name."""
         return {
             participant.name: participant.dropped for participant in self if participant.dropped
         }
@@ -135,7 +132,7 @@ class Participants:
     def send(
         self, requests: Sequence[tuple[Participant, Body]], silence: float, limit: int
     ) -> None:
-        """Send what is due; without a reply within `silence` seconds it is due again."""
+        """Send `requests`; without a reply within `silence` seconds each is due again."""
         if not requests:
             return
         now = self._context.clock.monotonic()
@@ -153,7 +150,7 @@ class Participants:
         )
 
     def replies(self) -> Iterator[tuple[Participant, Reply]]:
-        """What has come for this attempt; the roster gets all else."""
+        """The replies to this attempt; all others are for the attendance."""
         for reply in self._context.exchange.receive():
             envelope = reply.request.envelope
             participant = self._by_node.get(reply.request.node)
@@ -167,11 +164,11 @@ class Participants:
         participant.failures, participant.unreachable_since = 0, None
 
     def ask_in_its_slot(self, participant: Participant) -> None:
-        """To ask before is in vain; a site whose clock stood still meanwhile is asked again."""
+        """Asking earlier is pointless; if its clock stood still, ask again after a pause."""
         participant.due = max(participant.slot, self._context.clock.monotonic() + participant.pause)
 
     def trouble(self, participant: Participant, answer: Refusal | FlowerFailure) -> str:
-        """Why the site has to be dropped for its answer; "" where it is asked again later."""
+        """Why the site has to be dropped for its answer; "" if it is asked again later."""
         if isinstance(answer, FlowerFailure):
             participant.failures += 1
             passes = not answer.final and participant.failures <= RESENDS
@@ -188,7 +185,7 @@ class Participants:
     def move(
         self, participant: Participant, state: PartState, epsilon: float | None = None
     ) -> None:
-        """Store that a site trains, or that its update has come."""
+        """Store that a site trains, or that its update has arrived."""
         context, key, site = self._context, self._order.key, participant.name
         seconds = round(self.elapsed(), 2)
         if state is PartState.FINISHED:
@@ -197,12 +194,12 @@ class Participants:
         else:
             context.store.part(key, site, state)
             context.emit(SiteStarted(*self.place(), site, seconds))
-            # By the site's clock it began before its answer came, so its slot has come by then.
+            # The site began before its answer arrived here, so its slot comes no later than this.
             participant.slot = context.clock.monotonic() + context.study.cohort.reply_slot
         participant.state = state
 
     def drop(self, participant: Participant, reason: str, exchange: str = "") -> None:
-        """Store that a site dropped out, and at which exchange; one that has finished stays so."""
+        """Store that a site dropped out, and at which exchange; a finished one stays finished."""
         if participant.state is not PartState.FINISHED:
             participant.state = PartState.DROPPED
         participant.dropped = reason
@@ -221,7 +218,7 @@ class Participants:
         )
 
     def place(self) -> tuple[int, int, int]:
-        """(round, of how many, attempt), with which every event of an attempt begins."""
+        """(round, number of rounds, attempt): the first fields of every event of an attempt."""
         return self._order.round, self._context.study.rounds, self._order.attempt
 
     def _patient(self, participant: Participant) -> bool:

@@ -1,6 +1,6 @@
-"""A plain attempt: the server sees every site's update. In one process only, for tests.
+"""A plain attempt: the server sees every site's update. Only within one process, for tests.
 
-Each site goes its own way through `starting -> training -> finished | dropped`; all transitions
+Each site moves through `starting -> training -> finished | dropped` on its own; all transitions
 are in this file.
 """
 
@@ -27,7 +27,7 @@ from strategies.cohort import weighted_mean, weights
 
 
 class PlainAttempt:
-    """Runs one order: to the deadline, until all sites have ended, or until too few remain."""
+    """Runs one order until all sites have ended, too few remain, or the deadline passes."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class PlainAttempt:
         self._start = order.message(context.study)
 
     def run(self) -> AttemptOutcome:
-        """Ask, collect, and say what came of it."""
+        """Ask, collect, and return the outcome."""
         context, participants = self._context, self._participants
         participants.open()
         while self._worth_waiting():

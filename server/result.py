@@ -1,4 +1,4 @@
-"""`result.json`: what a finished run came to, public facts only, for whoever started it."""
+"""`result.json`: the outcome of a finished run, for whoever started it; public facts only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from server.tracking import ReleasedFiles, Tracked
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A finished run; `tracked` is None where MLflow could not be reached (see `warnings`)."""
+    """A finished run; `tracked` is None if MLflow could not be reached (see `warnings`)."""
 
     status: RunStatus
     parameters: int  # P, of the adapter

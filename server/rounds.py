@@ -1,9 +1,9 @@
 """A federation run from the first greeting to the last adapter, on any Flower `Grid`.
 
 Guarantees, each with a test: every round's adapter is durable before the next round starts; a
-run that was killed goes on at its round with its last adapter; an attempt that was interrupted
-counts: a plain one is taken up again, a masked one is lost, because the next one needs new keys;
-a site that fails costs its own update only, while enough others remain.
+run that was killed continues at its round with its last adapter; an interrupted attempt counts: a
+plain one is resumed, a masked one is lost, because the next one needs new keys; a site that fails
+costs only its own update, as long as enough others remain.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ from strategies.base import Mean, Strategy, Vector
 
 @dataclass(frozen=True)
 class ServerModel:
-    """What the server has to know of the model: the adapter's layout and where it starts, [P]."""
+    """What the server needs to know about the model: the adapter's layout and start, [P]."""
 
     layout: Layout
     initial: Vector
 
 
 class Tracker(Protocol):
-    """Somebody who is told after each round; must not raise, must not wait."""
+    """Follows a run, round by round."""
 
     def round_finished(self, status: RunStatus) -> None:
-        """`status` holds everything up to this round."""
+        """`status` holds everything up to this round. Must neither raise nor block."""
 
 
 class NoTracker:
-    """Nobody."""
+    """Follows nothing."""
 
     def round_finished(self, status: RunStatus) -> None:
         """Does nothing."""
@@ -57,10 +57,10 @@ class NoTracker:
 
 @dataclass(frozen=True)
 class Federation:
-    """A run's rounds, and what they need besides its context.
+    """The rounds of a run, and what they need in addition to its context.
 
-    `model` may still be loading while the sites are greeted.
-    `strategy` makes the strategy for P parameters. `folder` takes one file a round.
+    `model` may still be loading while the sites are greeted. `strategy` makes the strategy for P
+    parameters. `folder` receives one file per round.
     """
 
     context: RunContext
@@ -71,10 +71,10 @@ class Federation:
 
 
 def run_federation(federation: Federation) -> Vector:
-    """Run all rounds that are left; returns the last adapter, float32 [P].
+    """Run all remaining rounds; returns the last adapter, float32 [P].
 
-    Raises `FederationError` when a round cannot be finished. The store then still says "running":
-    whoever catches the error decides whether that was the end.
+    Raises `FederationError` if a round cannot be finished. The store then still says "running":
+    the caller decides whether the run has failed.
     """
     return _Rounds(federation).run()
 
@@ -114,12 +114,12 @@ class _Rounds:
         return adapter
 
     def _check_model(self) -> None:
-        """Raise what went wrong with the model at once, not after all sites have answered."""
+        """Raise an error of loading the model at once, not only after all sites have answered."""
         if self._federation.model.done():
             self._federation.model.result()
 
     def _last(self, model: ServerModel, strategy: Strategy) -> tuple[int, Vector]:
-        """The last finished round and its adapter; brings `strategy` to where it was then."""
+        """The last finished round and its adapter; restores `strategy` to its state after it."""
         stored = self._context.store.last_adapter()
         if stored is None:
             kept = save_checkpoint(self._file(0), model.initial, strategy.state())
@@ -159,9 +159,9 @@ class _Rounds:
     def _attempts(
         self, number: int, adapter: Vector, layout: Layout
     ) -> tuple[tuple[int, int], Mean, tuple[str, ...]]:
-        """Try round `number` until it has a mean update, or the study's attempts are used up.
+        """Attempt round `number` until there is a mean update, or no attempt is left.
 
-        Gives the attempt that had one, the mean, and the sites that are in it.
+        Returns the key of the successful attempt, the mean, and the sites in it.
         """
         context, study = self._context, self._context.study
         reason = "It was interrupted."
@@ -176,7 +176,7 @@ class _Rounds:
         raise FederationError(
             f"Round {number} of {study.rounds} failed after {study.privacy.attempts} attempt(s). "
             f"{reason}",
-            "Mend the sites named above, then start a new run: craftsfl rounds start",
+            "Fix the sites named above, then start a new run: craftsfl rounds start",
             id=ErrorId.ROUND_FAILED,
         )
 
@@ -185,18 +185,18 @@ class _Rounds:
         self._context.emit(RoundFailed(*key, reason))
 
     def _attempt_numbers(self, number: int) -> Iterator[int]:
-        """The attempts that are left: first a plain one that was interrupted, if any.
+        """The remaining attempts, beginning with an interrupted plain one, if there is one.
 
-        Taking that up again costs the sites nothing: they know the message, and either still
-        train or have the update ready. A masked one cannot be taken up: what the sites sent for
-        it was in this process's memory, and no site masks an update twice.
+        Resuming that costs the sites nothing: they recognise the message, and are still training
+        or have the update ready. A masked attempt cannot be resumed: what the sites had sent was
+        in the memory of the process that ended, and no site masks an update twice.
         """
         before = self._context.store.attempts(number)
         last, state = before[-1] if before else (0, AttemptState.FAILED)
-        taken_up = state is AttemptState.OPEN and not self._context.study.masked
-        if state is AttemptState.OPEN and not taken_up:
+        resumed = state is AttemptState.OPEN and not self._context.study.masked
+        if state is AttemptState.OPEN and not resumed:
             self._failed((number, last), "The coordinator was interrupted.")
-        yield from range(last if taken_up else last + 1, self._context.study.privacy.attempts + 1)
+        yield from range(last if resumed else last + 1, self._context.study.privacy.attempts + 1)
 
     def _attempt(self, order: TrainingOrder) -> AttemptOutcome:
         context = self._context

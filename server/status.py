@@ -1,4 +1,4 @@
-"""Reading the round state, from any process and at any time, also while a run writes it."""
+"""Reading the round state, from any process and at any time, even while a run writes it."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from server.tables import (
 
 @dataclass(frozen=True, slots=True)
 class SiteStatus:
-    """A site in a run. `epsilon` is what it has spent in all; +inf: no noise, no privacy."""
+    """A site in a run. `epsilon` is what it has spent in total; +inf: no noise, no privacy."""
 
     name: str
     declared_patients: int
     state: SiteState
     reason: str
-    rounds: int  # that its updates entered
+    rounds: int  # that include its update
     epsilon: float
     budget: float
     delta: float
@@ -44,7 +44,7 @@ class SiteStatus:
 class PartStatus:
     """A site's part in an attempt; `epsilon` is its total after this round.
 
-    `exchange` is where it dropped out. One that had FINISHED by then is in the sum all the same.
+    `exchange` is where it dropped out. A site that had FINISHED by then is still in the sum.
     """
 
     name: str
@@ -56,7 +56,7 @@ class PartStatus:
 
 @dataclass(frozen=True, slots=True)
 class RoundStatus:
-    """An attempt at a round; `seconds` of a finished one, wall clock."""
+    """An attempt at a round; `seconds` of wall clock if it has ended."""
 
     round: int
     attempt: int
@@ -81,8 +81,8 @@ class RunFailure:
 class RunStatus:
     """A run; `started` and `finished` in Unix seconds, `phases` in seconds.
 
-    `message` says how it failed, in one text; `failure` has the parts of it, and is None for a run
-    that has not failed, or failed before its coordinator kept them.
+    `message` says in one text how it failed; `failure` has the parts of that text. It is None if
+    the run has not failed, or failed under a coordinator that did not keep them yet.
     """
 
     run: int
@@ -102,7 +102,7 @@ class RunStatus:
 def read_status(url: str, run: int | None = None) -> RunStatus:
     """The state of `run`, or of the newest run. `url`: ConsortiumSettings.database_url().
 
-    Raises `FederationError` where there is none.
+    Raises `FederationError` if there is no such run.
     """
     engine = read_database(url)
     if engine is None:

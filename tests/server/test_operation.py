@@ -206,7 +206,7 @@ def test_the_app_ends_with_words_and_no_traceback(
 def test_the_app_needs_a_settings_file(office: Office, exits: list[str]) -> None:
     with pytest.raises(Exited):
         server.app.app(office.grid(), context(""))
-    assert "names no settings file" in exits[0]
+    assert "does not name a settings file" in exits[0]
 
 
 def test_the_app_passes_flowers_run_id_on(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,10 +228,10 @@ def test_the_settings_say_how_long_sites_may_take_to_join(office: Office) -> Non
 
 
 def test_a_plain_study_runs_in_one_process_only(office: Office, events: Events) -> None:
-    with pytest.raises(ConfigError, match="does without secure aggregation"):
+    with pytest.raises(ConfigError, match="does not use secure aggregation"):
         office.operate(plain=False)
     assert [event["reason"] for event in events("run-failed")] == [
-        "The study test-study does without secure aggregation."
+        "The study test-study does not use secure aggregation."
     ]
     assert office.sites["north"].asked == []
 

@@ -178,7 +178,7 @@ def test_bytes_that_are_no_envelope_keep_the_site_out(world: World, events: Even
     run_federation(world.federation())
     (missing,) = events("site-missing")
     assert missing["site"] == "harbour"
-    assert "no message of this protocol" in missing["reason"]
+    assert "not a message of this protocol" in missing["reason"]
 
 
 def test_kill_in_a_round_then_resume_with_the_last_adapter(world: World, events: Events) -> None:

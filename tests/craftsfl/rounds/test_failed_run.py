@@ -16,7 +16,7 @@ from server.status import RunFailure
 from server.store import Store
 from server.tables import FailureRow
 
-FAILURE = RunFailure("1 site(s) of the 3 that are needed.", "Mend these sites.", "too-few-sites")
+FAILURE = RunFailure("1 site(s) of the 3 that are needed.", "Fix these sites.", "too-few-sites")
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_of_a_run_under_an_older_coordinator_the_text_arrives(settings: Path) ->
     with engine.begin() as connection:
         connection.execute(delete(FailureRow))
     engine.dispose()
-    with pytest.raises(FederationError, match=r"are needed\. Mend these sites\.") as caught:
+    with pytest.raises(FederationError, match=r"are needed\. Fix these sites\.") as caught:
         watch_run(settings, 7)
     assert (caught.value.hint, caught.value.id) == ("", "run-failed")
 
