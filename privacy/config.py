@@ -11,6 +11,7 @@ from typing import Annotated, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError
 from privacy.visible import marked
 
@@ -36,7 +37,9 @@ def load_toml(path: Path, model: type[Settings]) -> Settings:
     try:
         values = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist.", "Check the path.") from None
+        raise ConfigError(
+            f"{path} does not exist.", "Check the path.", id=ErrorId.SETTINGS_MISSING
+        ) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
     except RecursionError:

@@ -177,6 +177,83 @@ FAILURES: Mapping[ErrorId, Guidance] = {
         "Nothing: the display ends, the run continues.",
         "See how the run stands: craftsfl rounds status",
     ),
+    ErrorId.SETTINGS_MISSING: Guidance(
+        "There is no settings file at the path that was given.",
+        _NOTHING,
+        "Check the path. A site's first files are written by craftsfl site init.",
+    ),
+    ErrorId.BASE_MISSING: Guidance(
+        "The base model that the study names is not on this machine.",
+        "Nothing: models are never fetched unasked.",
+        "Install it as the user who needs it: craftsfl model install NAME",
+    ),
+    ErrorId.BASE_ALTERED: Guidance(
+        "The base model on this machine does not have the digest that the study pins.",
+        "Nothing: the site does not train on another model.",
+        "Install the base whose digest is in the study file.",
+    ),
+    ErrorId.LEDGER_MISSING: Guidance(
+        "The site's ledger is gone, but the site has spent budget.",
+        "Nothing yet. The site does not train, because it cannot say what it has spent.",
+        "Restore the newest backup of the whole state folder. Only if no copy is left: "
+        "craftsfl site recover-ledger, which counts everything that is known to be spent.",
+    ),
+    ErrorId.LEDGER_KEY_MISSING: Guidance(
+        "The key that signs the site's ledger is gone.",
+        "The ledger can be read, but not continued.",
+        "Restore the key from the newest backup of the state folder. Only if no copy is left: "
+        "craftsfl site recover-ledger",
+    ),
+    ErrorId.LEDGER_OLDER: Guidance(
+        "The ledger lacks records that it once had: it is an older copy, or was cut off.",
+        "Nothing yet. Budget spent since then would count as unspent, so the site does not train.",
+        "Restore the newest backup of the whole state folder; never mix files of two backups.",
+    ),
+    ErrorId.LEDGER_FOREIGN: Guidance(
+        "The ledger belongs to another site, key or identity than the one in site.toml.",
+        "Nothing: the ledger was not touched.",
+        "Point agent.state at this site's own folder, or restore ledger and keys from one backup.",
+    ),
+    ErrorId.LEDGER_DAMAGED: Guidance(
+        "A record of the ledger was changed or cannot be read.",
+        "Nothing yet. The site does not train on a ledger that it cannot trust.",
+        "Restore the newest backup of the whole state folder, and find out who could change it.",
+    ),
+    ErrorId.AGENT_RUNNING: Guidance(
+        "Another agent uses the same state folder or socket.",
+        "Nothing: two agents would spend one budget twice, so the second does not start.",
+        "Stop the other agent, or give this one its own folder and socket.",
+    ),
+    ErrorId.AGENT_NETWORK: Guidance(
+        "The agent cannot cut itself off from the network on this system.",
+        "Nothing: the agent did not start.",
+        "Run it in a container without a network, or allow unprivileged user namespaces.",
+    ),
+    ErrorId.ONE_USER: Guidance(
+        "Agent and SuperNode would run as one user, so the coordinator's code could read the data.",
+        "Nothing: neither was started.",
+        "Name two users in site.toml and start as root: docs/hospital.md.",
+    ),
+    ErrorId.PERSONS_UNCONFIRMED: Guidance(
+        "Nobody at the site has confirmed that each patient_id is one person.",
+        "Nothing: the agent did not start.",
+        "Look at what craftsfl site suspicions finds, then set patient_ids_confirmed = true.",
+    ),
+    ErrorId.PORT_TAKEN: Guidance(
+        "Another program uses the TCP port.",
+        _NOTHING,
+        "End that program, or choose another port.",
+    ),
+    ErrorId.PROCESS_ENDED: Guidance(
+        "A process that was started ended by itself, or did not become ready in time.",
+        "What depends on that process; finished rounds are kept.",
+        "Read the end of its log, which the text shows or names.",
+    ),
+    ErrorId.SUPERLINK_SILENT: Guidance(
+        "Flower's command line got no answer, or a refusal, from the SuperLink.",
+        "Nothing; a run may have started all the same, so look at craftsfl rounds status first.",
+        "Check that `craftsfl rounds serve` is running, its address and its certificate.",
+    ),
 }
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.patients.lines import REGISTER
+from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError
 
 
@@ -89,4 +90,5 @@ def _take(lock: int, path: Path) -> None:
         raise DeploymentError(
             f"Another agent uses the state folder {path}.",
             "Stop it first: two agents would spend one budget twice.",
+            id=ErrorId.AGENT_RUNNING,
         ) from None
