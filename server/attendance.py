@@ -17,11 +17,11 @@ from privacy.errors import FederationError
 from privacy.identity import verify
 from privacy.secagg import transcript
 from privacy.secagg.roster import Roster
-from privacy.study.manifest import Study
 from privacy.wire.bodies import Hello, Refusal, SignedFacts, SiteFacts
 from privacy.wire.envelope import Envelope
 from privacy.wire.reasons import Reason, explain
 from server.context import RunContext
+from server.contradictions import contradiction, layout_contradiction
 from server.events import NodeRefused, SiteJoined, SiteMissing, SiteRefused
 from server.messages import FlowerFailure, Reply, Request
 
@@ -98,7 +98,7 @@ class Attendance:
         """Refuse accepted sites whose adapter layout differs from the server's."""
         for node, entry in self._nodes.items():
             if entry.facts is not None and not entry.trouble:
-                reason = _layout_trouble(entry.facts, layout)
+                reason = layout_contradiction(entry.facts, layout)
                 if reason:
                     self._refuse(node, entry, entry.facts, reason)
 
@@ -187,7 +187,7 @@ class Attendance:
         if self._context.consortium is None:
             self._check_unique(node, facts.name)
         entry.facts, entry.trouble, entry.settled = facts, "", True
-        reason = _contradiction(facts, self._context.study) or self._stranger(facts.name)
+        reason = contradiction(facts, self._context.study) or self._stranger(facts.name)
         if reason:
             self._refuse(node, entry, facts, reason)
             return
@@ -280,27 +280,3 @@ def _unproved(name: str) -> str:
         f"It calls itself {name}, but {name}'s key in the roster has not signed that for this run "
         "and node. Compare the site's key with the roster; if the node is not its own, remove it."
     )
-
-
-def _contradiction(facts: SiteFacts, study: Study) -> str:
-    """Why a site with these `facts` cannot take part in `study`; "" if it can."""
-    site = study.site(facts.name)
-    if site is None:
-        return "The study has no site of this name."
-    if facts.study_digest != study.digest():
-        return explain(Reason.WRONG_STUDY)
-    if facts.base_digest.hex() != study.base.digest.removeprefix("sha256:"):
-        return "It has another base model. Install the one whose digest is in the study file."
-    if facts.declared_patients != site.declared_patients:
-        return (
-            f"It declares {facts.declared_patients} patients, the study says "
-            f"{site.declared_patients}. Agree on one number; the weights follow from it."
-        )
-    if study.masked and not facts.masked:
-        return "The study requires secure aggregation, and the site does not mask its updates."
-    return ""
-
-
-def _layout_trouble(facts: SiteFacts, layout: Layout) -> str:
-    same = facts.layout_fingerprint == layout.fingerprint()
-    return "" if same and facts.parameters == layout.parameters else explain(Reason.WRONG_LAYOUT)
