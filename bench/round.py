@@ -32,7 +32,7 @@ from craftsfl.demo.workspace import DemoOptions
 from craftsfl.rounds.timeline import RoundTiming
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.secagg import SIGNATURE_BYTES, MaskedInput, size_limit
-from server.messages import pack, unpack
+from server.messages import pack_envelope, unpack_envelope
 
 REPEATS = 7
 
@@ -49,8 +49,8 @@ def transfer_seconds(parameters: int) -> float:
         try:
             for _ in range(REPEATS):
                 start = time.perf_counter()
-                answer = forward(unpack(pack(message)), str(socket))
-                open_envelope(unpack(pack(answer)), limit=limit)
+                answer = forward(unpack_envelope(pack_envelope(message)), str(socket))
+                open_envelope(unpack_envelope(pack_envelope(answer)), limit=limit)
                 samples.append(time.perf_counter() - start)
         finally:
             service.stop()

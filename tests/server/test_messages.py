@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
-from client.app import pack_envelope as site_pack
-from client.app import unpack_envelope as site_unpack
+from client.app import pack as site_pack
+from client.app import unpack as site_unpack
 from privacy.errors import DeploymentError, WireError
 from privacy.wire.bodies import Body, Collect, Hello, Refusal, Running, Started, StartTraining
 from privacy.wire.envelope import Envelope, open_envelope, seal
