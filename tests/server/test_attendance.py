@@ -57,7 +57,7 @@ def test_masking_is_demanded_where_the_study_requires_it(
 ) -> None:
     table = {"roster": roster_of(sorted(NODES)).digest().hex(), "bound": 1.0}
     world = make_world(aggregation={"secure_aggregation": "required"}, secure_aggregation=table)
-    with pytest.raises(FederationError, match="has not signed it"):  # who masks has a key to sign
+    with pytest.raises(FederationError, match="has not signed that"):  # who masks has a key to sign
         world.consortium = roster_of(sorted(NODES))
         run_federation(world.federation())
     assert len(events("node-refused")) == 3

@@ -145,7 +145,7 @@ class Outside:
         return handle
 
     def logged(self) -> str:
-        """Every record as text: message, arguments, tracebacks and all else it carries."""
+        """Every record as text: message, arguments, tracebacks and everything else it carries."""
         stream = io.StringIO()
         formatter = logging.Formatter()
         for record in self.records:
@@ -179,7 +179,7 @@ def _loggers() -> list[tuple[str, logging.Logger]]:
 
 @pytest.fixture
 def coordinator(tmp_path: Path, tiny_base: Path, study_values: dict[str, Any]) -> Path:
-    """The study and the consortium's settings; gives consortium.toml."""
+    """The study and the consortium's settings; returns consortium.toml."""
     study_values["base"] = {"digest": folder_digest(tiny_base), "source": str(tiny_base)}
     study_values["cohort"] = {"min_sites": 3, "round_deadline": 1e6, "reply_slot": 0.05}
     signed = _signed()
@@ -245,7 +245,7 @@ def _agent(folder: Path, name: str, outside: Outside, stack: ExitStack) -> SiteA
 
 
 def _withdraw_one(folder: Path) -> None:
-    """A patient withdraws while the agent is there; its log will name the line."""
+    """A patient withdraws while the agent runs; its log will name the line."""
     with (folder / "tiles-north" / "metadata.csv").open(newline="", encoding="utf-8") as stream:
         patient = next(csv.DictReader(stream))["patient_id"]
     withdraw(folder / "site.toml", patient)
@@ -260,14 +260,14 @@ def _site_lines(folder: Path) -> set[bytes]:
 
 @dataclass(frozen=True)
 class Scene:
-    """The coordinator's settings, a place beside it for the hospitals, and what is seen."""
+    """The coordinator's settings, a place next to it for the hospitals, and what is seen."""
 
     coordinator: Path
     outside: Outside
     capture: pytest.CaptureFixture[str]
 
     def run(self) -> list[Find]:
-        """A whole run; gives every secret that was met outside of the hospitals."""
+        """A whole run; returns every secret that was found outside the hospitals."""
         secrets: set[str | bytes] = set()
         settings, clock = load_consortium(self.coordinator), HurriedClock(time.time())
         with ExitStack() as stack:
