@@ -33,6 +33,7 @@ from privacy.secagg.roster import (
     SignedRoster,
     add_signature,
     merge_signatures,
+    propose_roster,
 )
 from privacy.visible import marked
 
