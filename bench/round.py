@@ -33,7 +33,7 @@ from craftsfl.rounds.timeline import RoundTiming
 from privacy.wire.bodies import SIGNATURE_BYTES
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.secagg import MaskedInput, masked_size_limit
-from server.messages import pack, unpack
+from server.messages import pack_envelope, unpack_envelope
 
 REPEATS = 7
 
@@ -50,8 +50,8 @@ def transfer_seconds(parameters: int) -> float:
         try:
             for _ in range(REPEATS):
                 start = time.perf_counter()
-                answer = forward(unpack(pack(message)), str(socket))
-                open_envelope(unpack(pack(answer)), limit=limit)
+                answer = forward(unpack_envelope(pack_envelope(message)), str(socket))
+                open_envelope(unpack_envelope(pack_envelope(answer)), limit=limit)
                 samples.append(time.perf_counter() - start)
         finally:
             service.stop()

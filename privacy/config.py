@@ -6,11 +6,12 @@ import difflib
 import json
 import tomllib
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError
 from privacy.visible import marked
 
@@ -24,6 +25,7 @@ class Strict(BaseModel):
 
 
 _Settings = TypeVar("_Settings", bound=Strict)
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]  # of the environment
 
 
 def load_toml(path: Path, model: type[_Settings]) -> _Settings:
@@ -35,7 +37,9 @@ def load_toml(path: Path, model: type[_Settings]) -> _Settings:
     try:
         values = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist.", "Check the path.") from None
+        raise ConfigError(
+            f"{path} does not exist.", "Check the path.", id=ErrorId.SETTINGS_MISSING
+        ) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
     except RecursionError:

@@ -18,6 +18,7 @@ from pathlib import Path
 from client.agent.state import StateFolder
 from client.patients.ledger_note import read_note, write_note
 from client.settings import SiteSettings
+from privacy.error_ids import ErrorId
 from privacy.errors import LedgerError
 from privacy.identity import Identity, load_identity, read_key_file
 from privacy.ledger import Charge, LedgerView, SqliteLedger, load_or_make_key, read_ledger
@@ -150,6 +151,7 @@ class Kept:
             "Restore it from the newest backup of the whole state folder, or point agent.state at "
             "the right one: the budget that it records is spent. Only if no copy is left: "
             "craftsfl site recover-ledger site.toml, which counts what is known to be spent.",
+            id=ErrorId.LEDGER_MISSING,
         )
 
     def refuse_an_empty_marker(self, view: LedgerView, marker: Marker) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.patients.lines import REGISTER
+from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError
 from privacy.files import hint_for, lock
 
@@ -74,6 +75,7 @@ def state_folder(path: Path) -> Iterator[StateFolder]:
         raise DeploymentError(
             f"Another agent uses the state folder {path}.",
             "Stop it first: two agents would spend one budget twice.",
+            id=ErrorId.AGENT_RUNNING,
         ) from None
     except OSError as error:
         raise DeploymentError(

@@ -51,7 +51,7 @@ class Proposal:
     without: Sequence[str] = field(default_factory=tuple)
 
 
-def propose(out: Path, proposal: Proposal) -> None:
+def write_proposal(out: Path, proposal: Proposal) -> None:
     """Write an unsigned roster, after its predecessors if it has any, and show it."""
     if out.exists() and out != proposal.after:
         raise ConfigError(f"{out} exists already.", "Choose another file; rosters are kept.")
@@ -62,7 +62,7 @@ def propose(out: Path, proposal: Proposal) -> None:
         chain = read_rosters(proposal.after)
         _newest(chain)
         write_rosters(out, [*chain, _successor(proposal, cards, [one.roster for one in chain])])
-    show(out)
+    show_roster(out)
 
 
 def sign_roster(file: Path, key: Path, others: Sequence[Path]) -> None:
@@ -77,10 +77,10 @@ def sign_roster(file: Path, key: Path, others: Sequence[Path]) -> None:
         highlight=False,
     )
     write_rosters(file, [*chain[:-1], add_signature(last, identity_in(key), before)])
-    show(file)
+    show_roster(file)
 
 
-def show(file: Path, *, as_json: bool = False) -> None:
+def show_roster(file: Path, *, as_json: bool = False) -> None:
     """Print the newest roster of `file`, its signatures and its fingerprint.
 
     Letters beyond ASCII are marked with their code points: names are what others have written.

@@ -8,6 +8,7 @@ from typing import Final
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from privacy.error_ids import ErrorId
 from privacy.errors import LedgerError
 from privacy.files import hint_for, read_secret, remove_parts, write_private_once
 
@@ -31,6 +32,7 @@ def load_or_make_key(path: Path, *, ledger: Path | None = None) -> Ed25519Privat
                 "Restore it from the newest backup of the state folder. Without it the ledger can "
                 "be read but not continued. Only if no copy of the key is left: craftsfl site "
                 "recover-ledger site.toml begins another one that counts what this one holds.",
+                id=ErrorId.LEDGER_KEY_MISSING,
             ) from None
     except OSError as error:
         raise _unusable(path, error) from None
