@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from craftsfl.demo.command import demo
 from craftsfl.model import commands as model
 from craftsfl.rounds import commands as rounds
 from craftsfl.site import commands as site
+from craftsfl.terminal import errors
 from privacy.errors import CraftsflError
 from privacy.visible import visible
 
@@ -57,7 +57,7 @@ def main() -> None:
 
 def _say(message: str, hint: str) -> None:
     """What is wrong and what to do next: without markup, and nothing in it acts on a terminal."""
-    console = Console(stderr=True)
+    console = errors()
     for title, style, text in (("Error:", "bold red", message), ("Next:", "bold", hint)):
         if text:
             console.print(Text.assemble((title, style), " ", visible(text, keep="\n")))

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
-from rich.console import Console
 
 from client.settings import load_site
 from craftsfl.demo.hospitals import real_members, synthetic_members
@@ -35,6 +34,7 @@ from craftsfl.processes.supervisor import (
 from craftsfl.rounds.operator import register_site, start_run, superlink_of
 from craftsfl.rounds.run_display import RunDisplay
 from craftsfl.rounds.timeline import RoundTiming
+from craftsfl.terminal import output, progress
 from model.cache import install_base, shipped_base
 from model.origin import origin_of
 from privacy.errors import FederationError, ModelError
@@ -76,7 +76,7 @@ def run_demo(options: DemoOptions) -> Outcome:
     Raises `CraftsflError` with what to do next; KeyboardInterrupt after everything has ended.
     """
     stopwatch = Stopwatch()
-    console = Console()
+    console = output()
     keep_files_private()
     console.print(f"[bold yellow]{NO_AIRLOCK}[/]", highlight=False)
     with ended_by_signals(), contextlib.ExitStack() as stack:
@@ -86,7 +86,7 @@ def run_demo(options: DemoOptions) -> Outcome:
         learning = None
         if maker is not None:
             with stopwatch.phase("comparison"):
-                learning = _compare(workspace, Path(str(result["adapter"])), console)
+                learning = _compare(workspace, Path(str(result["adapter"])))
     stopwatch.seconds["total"] = time.monotonic() - stopwatch.began
     outcome = Outcome(
         sites=site_results(result),
@@ -135,10 +135,10 @@ def _install_tiny_base() -> str:
     return install_base(folder)
 
 
-def _compare(workspace: Workspace, adapter: Path, console: Console) -> Comparison:
+def _compare(workspace: Workspace, adapter: Path) -> Comparison:
     from craftsfl.demo.learning import compare  # torch and diffusers: not before the run
 
-    with console.status("comparing with a noise-off reference") as status:
+    with progress().status("comparing with a noise-off reference") as status:
         return compare(workspace, adapter, status.update)
 
 

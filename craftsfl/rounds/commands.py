@@ -29,7 +29,7 @@ def serve(
     only: Annotated[Part | None, typer.Option(help="Run one of the two processes.")] = None,
 ) -> None:
     """Serve the coordinator: SuperLink and SuperExec. Both end on Ctrl-C."""
-    from craftsfl.site.serving import serve_consortium
+    from craftsfl.rounds.serving import serve_consortium
 
     serve_consortium(settings, only=only.value if only else None)
 

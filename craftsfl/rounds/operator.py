@@ -8,7 +8,6 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from craftsfl.privacy_words import epsilon_text
@@ -17,6 +16,7 @@ from craftsfl.processes.flower.commands import PROFILE, SuperLink, flwr
 from craftsfl.processes.flower.credentials import ServerCredentials
 from craftsfl.rounds.fab import stage
 from craftsfl.rounds.run_display import RunDisplay
+from craftsfl.terminal import output
 from privacy.errors import ConfigError, FederationError
 from server.settings import ConsortiumSettings, load_consortium
 from server.status import PartStatus, RunStatus, read_status
@@ -104,7 +104,7 @@ def show_status(settings: Path, run: int | None, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(asdict(status), allow_nan=True))  # noqa: T201 - this is the output
         return
-    console = Console()
+    console = output()
     console.print(
         f"[bold]{status.study}[/] run {status.run}: {status.state}, "
         f"round {status.rounds_done} of {status.rounds}. {status.message}"

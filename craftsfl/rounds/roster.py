@@ -11,27 +11,24 @@ counts is that people compare the fingerprint by phone before they sign.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 
-import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from craftsfl.passphrase import identity_in
+from craftsfl.terminal import output
 from privacy.errors import ConfigError, SecAggError
-from privacy.identity import Identity, fingerprint, load_identity
+from privacy.identity import fingerprint
 from privacy.secagg.card import SiteCard, read_card
 from privacy.secagg.chain import in_force, read_chain, write_chain
 from privacy.secagg.history import check_history, ids_given
 from privacy.secagg.roster import Member, Roster, SignedRoster, merge, sign
 from privacy.secagg.roster import propose as propose_roster
 from privacy.visible import marked
-
-PASSPHRASE = "CRAFTSFL_IDENTITY_PASSPHRASE"  # in the environment, where nobody can be asked
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ def sign_roster(file: Path, key: Path, others: Sequence[Path]) -> None:
     check_history(one.roster for one in chain)
     last = reduce(merge, [read_chain(other)[-1] for other in others], chain[-1])
     before = _newest(chain[:-1]) if len(chain) > 1 else None
-    Console().print(
+    output().print(
         f"You sign roster {last.roster.sequence} of {last.roster.consortium}. Everybody has to "
         f"see the same fingerprint:\n[bold]{last.roster.fingerprint()}[/]",
         highlight=False,
@@ -84,7 +81,7 @@ def show(file: Path, *, as_json: bool = False) -> None:
     if as_json:
         print(json.dumps(_facts(chain, state)))  # noqa: T201 - the output
         return
-    console = Console()
+    console = output()
     roster = signed.roster
     console.print(f"[bold]{roster.consortium}[/], roster {roster.sequence}: {state}")
     console.print(_members(signed))
@@ -94,14 +91,6 @@ def show(file: Path, *, as_json: bool = False) -> None:
     console.print(
         f'For study.toml: roster = "{roster.digest().hex()}"', highlight=False, soft_wrap=True
     )
-
-
-def identity_in(key: Path) -> Identity:
-    """The identity in the file, its passphrase from the environment or asked for."""
-    passphrase = os.environ.get(PASSPHRASE, "")
-    if not passphrase and b"ENCRYPTED" in _head(key):
-        passphrase = str(typer.prompt("Passphrase of the identity key", hide_input=True))
-    return load_identity(key, passphrase.encode() or None)
 
 
 def _first(proposal: Proposal, cards: Sequence[SiteCard]) -> SignedRoster:
@@ -195,11 +184,3 @@ def _facts(chain: Sequence[SignedRoster], state: str) -> dict[str, object]:
             for member in roster.members
         ],
     }
-
-
-def _head(key: Path) -> bytes:
-    try:
-        with key.open("rb") as stream:
-            return stream.readline()
-    except OSError as error:
-        raise ConfigError(f"{key} cannot be read: {error.strerror}.", "Check the path.") from None

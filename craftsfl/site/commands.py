@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -42,9 +41,10 @@ def init(
     ] = False,
 ) -> None:
     """Make this hospital's keys: its identity among the others, and its SuperNode's."""
+    from craftsfl.passphrase import new_passphrase
     from craftsfl.site.init import init_site
 
-    secret = _new_passphrase() if passphrase else None
+    secret = new_passphrase() if passphrase else None
     keys = init_site(folder, name, organisation, secret)
     typer.echo(
         f"Private, mode 0600, never to be sent: {keys.identity} (who you are; keep a backup) and "
@@ -56,15 +56,6 @@ def init(
         "Next: sign the roster (craftsfl rounds roster sign), then name key and roster in the "
         "[identity] table of site.toml" + (", with passphrase_file." if secret else ".")
     )
-
-
-def _new_passphrase() -> bytes:
-    from craftsfl.rounds.roster import PASSPHRASE
-
-    given = os.environ.get(PASSPHRASE, "")
-    if not given:
-        given = typer.prompt("New passphrase", hide_input=True, confirmation_prompt=True)
-    return str(given).encode()
 
 
 @app.command()
