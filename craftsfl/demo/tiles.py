@@ -76,22 +76,23 @@ def _make(target: Path, hospital: Synthetic, patients: int, seed: int) -> None:
     (target / COMPLETE).touch()
 
 
+def tiles_command(folder: Path, name: str, logs: Path) -> Command:
+    """The process that makes the tiles of the hospital `name` below `folder`."""
+    return Command(
+        f"{name} tiles",
+        (sys.executable, "-P", "-m", "craftsfl.demo.tiles", str(folder), name),
+        environment(Path("/nonexistent"), {"OMP_NUM_THREADS": "1"}),
+        logs / f"{name}-tiles.log",
+    )
+
+
 class TileMaker:
     """Makes all hospitals' tiles in the background, from the start; a context manager."""
 
     def __init__(self, folder: Path, logs: Path) -> None:
         self._supervisor = Supervisor()
-        env = environment(Path("/nonexistent"), {"OMP_NUM_THREADS": "1"})
         self._running = [
-            self._supervisor.start(
-                Command(
-                    f"{name} tiles",
-                    (sys.executable, "-P", "-m", "craftsfl.demo.tiles", str(folder), name),
-                    env,
-                    logs / f"{name}-tiles.log",
-                )
-            )
-            for name in SYNTHETIC
+            self._supervisor.start(tiles_command(folder, name, logs)) for name in SYNTHETIC
         ]
 
     def wait(self, tick: Callable[[], None]) -> None:

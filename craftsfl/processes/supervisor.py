@@ -43,6 +43,14 @@ class Command:
     log: Path
     user: str | None = None
 
+    @property
+    def full_argv(self) -> tuple[str, ...]:
+        """`argv`, behind the program that becomes another user where one is named."""
+        if self.user is None:
+            return self.argv
+        become = (sys.executable, "-P", "-m", "craftsfl.processes.as_user")
+        return (*become, self.user, str(self.log), *self.argv)
+
 
 @dataclass(frozen=True)
 class Running:
@@ -119,7 +127,7 @@ def _process(command: Command) -> subprocess.Popen[bytes]:
     try:
         with _output(command) as log:
             return subprocess.Popen(
-                _argv(command),
+                command.full_argv,
                 env=dict(command.env),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -131,20 +139,6 @@ def _process(command: Command) -> subprocess.Popen[bytes]:
         raise DeploymentError(
             f"{command.name} cannot be started: {error.strerror}.", f"Check {command.argv[0]}."
         ) from None
-
-
-def _argv(command: Command) -> tuple[str, ...]:
-    if command.user is None:
-        return command.argv
-    become = (
-        sys.executable,
-        "-P",
-        "-m",
-        "craftsfl.processes.as_user",
-        command.user,
-        str(command.log),
-    )
-    return (*become, *command.argv)
 
 
 def _output(command: Command) -> IO[bytes]:

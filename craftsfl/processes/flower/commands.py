@@ -23,15 +23,19 @@ LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
 PROFILE = "consortium"
 
 
-def tool(name: str) -> str:
-    """The path of one of Flower's programs beside this Python; raises `DeploymentError`."""
+def program(name: str) -> tuple[str, ...]:
+    """How one of Flower's programs is started with this Python; raises `DeploymentError`.
+
+    With -P, though their folder would come first on the path and not the working folder: nothing
+    that we start finds a module where it was not installed.
+    """
     path = Path(sys.executable).parent / name
     if not path.exists():
         raise DeploymentError(
             f"{name} is not installed beside {sys.executable}.",
             "Install craftsfl with the extra `site` or `operator`.",
         )
-    return str(path)
+    return (sys.executable, "-P", str(path))
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class SuperLink:
     def superlink(self, log: Path) -> Command:
         """The SuperLink: TLS, node authentication, process isolation, SQLite."""
         argv = (
-            tool("flower-superlink"),
+            *program("flower-superlink"),
             *("--host", self.host, "--port", str(self.port)),
             *("--ssl-ca-certfile", str(self.credentials.authority)),
             *("--ssl-certfile", str(self.credentials.certificate)),
@@ -75,7 +79,7 @@ class SuperLink:
     def superexec(self, log: Path) -> Command:
         """The SuperExec that starts the ServerApp's process for each run."""
         argv = (
-            tool("flower-superexec"),
+            *program("flower-superexec"),
             *("--runtime-api-address", self.address),
             *("--root-certificates", str(self.credentials.authority)),
             *("--superexec-auth-secret-file", str(self.secret)),
@@ -118,7 +122,7 @@ class SuperNode:
     def command(self, log: Path) -> Command:
         """The SuperNode, which starts one thin ClientApp process for each message."""
         argv = (
-            tool("flower-supernode"),
+            *program("flower-supernode"),
             *("--superlink", self.superlink),
             *(("--root-certificates", str(self.authority)) if self.authority else ()),
             *("--auth-supernode-private-key", str(self.key)),
@@ -135,7 +139,7 @@ def flwr(home: Path, *arguments: str, timeout: float = 60.0) -> dict[str, object
     """Run `flwr ARGUMENTS --format json`; gives its answer or raises `DeploymentError`."""
     try:
         done = subprocess.run(
-            [tool("flwr"), *arguments, "--format", "json"],
+            [*program("flwr"), *arguments, "--format", "json"],
             env=environment(home, allowed=CERTIFICATES),
             capture_output=True,
             text=True,
