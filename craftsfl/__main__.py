@@ -1,0 +1,22 @@
+"""The program `craftsfl`, and `python -m craftsfl`."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    """Run the command line, once it is certain that Python finds our packages and no others."""
+    shadows = Path(__file__).resolve().parents[1] / "privacy" / "shadows.py"
+    words = runpy.run_path(str(shadows))["explain_shadow"]()
+    if words:
+        sys.exit(words)
+    from craftsfl.cli import main as command_line
+
+    command_line()
+
+
+if __name__ == "__main__":
+    main()
