@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+from enum import StrEnum
+from typing import Annotated
 
 import typer
 from rich.text import Text
 
 from craftsfl.demo.command import demo
+from craftsfl.extras import explain_missing
 from craftsfl.model import commands as model
 from craftsfl.rounds import commands as rounds
 from craftsfl.site import commands as site
-from craftsfl.terminal import errors
+from craftsfl.terminal import errors, show_from
+from craftsfl.version import installed_version
 from privacy.errors import CraftsflError
 from privacy.visible import visible
 
@@ -23,12 +28,60 @@ app = typer.Typer(
     help="Hospitals fine-tune one pathology image generator together; no patient leaves a site.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("demo")(demo)
 app.add_typer(site.app, name="site")
 app.add_typer(rounds.app, name="rounds")
 app.add_typer(model.app, name="model")
+
+
+class LogLevel(StrEnum):
+    """From which level on messages are shown."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"craftsfl {installed_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    verbose: Annotated[
+        bool,
+        typer.Option("-v", "--verbose", help="Say more: --log-level debug."),
+    ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "-q", "--quiet", help="No progress, no messages below warnings: --log-level warning."
+        ),
+    ] = False,
+    log_level: Annotated[
+        LogLevel | None,
+        typer.Option(
+            help="The least that is shown: progress and messages are info, the default; debug adds "
+            "command lines and what libraries report. Processes that serve and demo start write "
+            "the same logs at every level."
+        ),
+    ] = None,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Set how much is shown, for all commands."""
+    if verbose + quiet + (log_level is not None) > 1:
+        raise typer.BadParameter("Give one of --verbose, --quiet and --log-level.")
+    level = LogLevel.DEBUG if verbose else LogLevel.WARNING if quiet else log_level
+    if level is not None:
+        show_from(getattr(logging, level.name))
 
 
 def main() -> None:
@@ -47,11 +100,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except ModuleNotFoundError as error:
-        _say(
-            f"{error.name} is not installed.",
-            "install craftsfl with the extra that this command needs: craftsfl[site], "
-            "craftsfl[operator] or craftsfl[model].",
-        )
+        _say(*explain_missing(error.name or str(error)))
         sys.exit(FAILED)
 
 

@@ -24,7 +24,10 @@ def demo(
         typer.Option(min=1, max=65535, help="The SuperLink's port; any free one if left out."),
     ] = None,
 ) -> None:
-    """Train one shared model at three hospitals, each with a privacy budget of its own."""
+    """Train one shared model at three hospitals, each with a privacy budget of its own.
+
+    craftsfl -q demo shows the results alone; what every process says is in DIR/logs.
+    """
     from craftsfl.demo.run import run_demo
     from craftsfl.demo.workspace import DemoOptions
 

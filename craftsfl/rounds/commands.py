@@ -28,7 +28,11 @@ def serve(
     settings: Settings,
     only: Annotated[Part | None, typer.Option(help="Run one of the two processes.")] = None,
 ) -> None:
-    """Serve the coordinator: SuperLink and SuperExec. Both end on Ctrl-C."""
+    """Serve the coordinator: SuperLink and SuperExec. Both end on Ctrl-C.
+
+    craftsfl -q rounds serve reports restarts alone; craftsfl -v rounds serve also each process's
+    command line. Their logs stay the same.
+    """
     from craftsfl.rounds.serving import serve_consortium
 
     serve_consortium(settings, only=only.value if only else None)
@@ -62,7 +66,10 @@ def start(
     settings: Settings,
     wait: Annotated[bool, typer.Option(help="Show progress until the run ends.")] = True,
 ) -> None:
-    """Start the study's run on the SuperLink; it waits for the sites, then trains."""
+    """Start the study's run on the SuperLink; it waits for the sites, then trains.
+
+    craftsfl -q rounds start waits for the end without showing progress.
+    """
     from craftsfl.rounds.operator import start_run, watch_run
 
     run = start_run(settings)

@@ -8,12 +8,12 @@ else is in it: no data, no weights, no settings, no secrets.
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import json
 import shutil
 from pathlib import Path
 
+from craftsfl.version import installed_version
 from privacy.errors import DeploymentError
 
 NAME = "craftsfl"  # of the staged folder too: Flower takes letters, digits and hyphens only
@@ -79,15 +79,8 @@ def build(folder: Path) -> bytes:
 def _project() -> str:
     include = [f"{package}/**/*.py" for package in (*PACKAGES, "client")]
     return _PROJECT.format(
-        name=NAME, publisher=PUBLISHER, version=_version(), include=json.dumps(include)
+        name=NAME, publisher=PUBLISHER, version=installed_version(), include=json.dumps(include)
     )
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("craftsfl")
-    except importlib.metadata.PackageNotFoundError:  # a checkout that is not installed
-        return "0.0.0"
 
 
 def _location(package: str) -> Path:

@@ -77,6 +77,9 @@ def serve(
 
     As two users: started by root, who gives them to the parts as site.toml says, or one part each
     with --only. The agent has no network; the SuperNode sees no data. Both end on Ctrl-C.
+
+    craftsfl -q site serve reports restarts alone, no phases of the agent; craftsfl -v site serve
+    also each process's command line. Their logs stay the same.
     """
     if only is Part.AGENT:
         from craftsfl.processes.agent_command import serve_agent
