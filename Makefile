@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 DIR    ?= demo
+BASE   := $(VENV)/.base
 STAMP  := $(VENV)/.installed
 BIN    := $(VENV)/bin
 
@@ -14,16 +15,22 @@ GPU_SITE    := build/gpu-site
 GPU_OUT     ?= build/gpu-check.json
 _SYSTEMS    := 2_34 2_31 2_28 2_27 2_24 2_17 2_12 2_5
 
-.PHONY: setup demo test test-all check proto gpu-wheels gpu-check clean
+.PHONY: setup setup-base demo test test-all check proto gpu-wheels gpu-check clean
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+# Seconds, without torch: what an auditor needs. `make setup` goes on from it.
+setup-base: $(BASE)
+
+$(BASE): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "craftsfl needs Python 3.11 or newer; name one: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
-	touch $(STAMP)
+	@$(PYTHON) scripts/install.py $(VENV) --base
+	@touch $(BASE)
+
+$(STAMP): $(BASE)
+	@$(PYTHON) scripts/install.py $(VENV)
+	@touch $(STAMP)
 
 demo: setup
 	$(BIN)/craftsfl demo --dir $(DIR)
