@@ -33,6 +33,11 @@ def test_an_auditor_needs_neither_torch_nor_flower() -> None:
     assert names(PROJECT["optional-dependencies"]["site"]) >= {"torch", "flwr", "opacus"}
 
 
+def test_the_program_is_the_module() -> None:
+    """Both look first whose packages Python finds."""
+    assert PROJECT["scripts"] == {"craftsfl": "craftsfl.__main__:main"}
+
+
 # Packages whose modules have other names.
 MODULES = {
     "grpcio": "grpc",

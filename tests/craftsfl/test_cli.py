@@ -107,12 +107,6 @@ def test_the_version_is_the_installed_one() -> None:
     assert craftsfl("--version").stdout == f"craftsfl {importlib.metadata.version('craftsfl')}\n"
 
 
-def test_the_program_is_the_module() -> None:
-    """The check whose packages these are runs for both."""
-    (entry,) = importlib.metadata.entry_points(group="console_scripts", name="craftsfl")
-    assert entry.value == "craftsfl.__main__:main"
-
-
 @pytest.mark.parametrize(
     "typed, offered",
     [

@@ -1,6 +1,7 @@
 """What lies in the working folder is never run: every process we start, in a folder full of traps.
 
-Each trap has the name of a package of ours or of a library, and leaves a mark when it is imported.
+Each trap has the name of a package, of ours or of a library. The demo of the integration tests runs
+in such a folder too, with all the processes that Flower starts.
 """
 
 from __future__ import annotations
@@ -22,22 +23,12 @@ from craftsfl.processes.flower.credentials import ServerCredentials
 from craftsfl.processes.supervisor import Command
 from tests.client.hospital import write_hospital
 from tests.client.masked import masked_study
-
-NAMES = ("client", "server", "model", "privacy", "strategies", "craftsfl", "flwr", "torch", "numpy")
-TRAP = 'import pathlib\npathlib.Path(__file__).with_suffix(".sprung").touch()\n'
+from tests.traps import NAMES, set_traps, sprung
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    trap = tmp_path / "trap"
-    trap.mkdir()
-    for name in NAMES:
-        (trap / f"{name}.py").write_text(TRAP)
-    return trap
-
-
-def sprung(folder: Path) -> list[str]:
-    return sorted(path.stem for path in folder.glob("*.sprung"))
+    return set_traps(tmp_path / "trap")
 
 
 def run(
