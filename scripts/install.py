@@ -106,7 +106,7 @@ def pip_arguments(what: str) -> list[str]:
     ]
 
 
-def install(python: Path, what: str, clock: Clock) -> None:
+def run_pip(python: Path, what: str, clock: Clock) -> None:
     """Run pip to its end; ends this program with pip's status and last lines where it fails."""
     (packages,) = python.parents[1].glob("lib/python*/site-packages")
     watched, last = Pip(packages), deque[str](maxlen=KEPT_LINES)
@@ -163,11 +163,11 @@ def main() -> None:
         clock.say(f"making {asked.venv}")
         subprocess.run([sys.executable, "-m", "venv", str(asked.venv)], check=True)
         clock.say("the base install: seconds, without torch")
-        install(python, BASE, clock)
+        run_pip(python, BASE, clock)
         clock.say(WORKS_NOW.format(bin=asked.venv / "bin"))
     else:
         clock.say(TORCH)
-        install(python, EVERYTHING, clock)
+        run_pip(python, EVERYTHING, clock)
         clock.say("Everything is installed.")
 
 

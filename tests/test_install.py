@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "install.py"))
-Pip, install, Clock = SCRIPT["Pip"], SCRIPT["install"], SCRIPT["Clock"]
+Pip, run_pip, Clock = SCRIPT["Pip"], SCRIPT["run_pip"], SCRIPT["Clock"]
 
 
 def test_large_files_and_the_last_step_are_told_at_once(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ time.sleep(2)
     clock = Clock()
     clock.say.__globals__["QUIET_SECONDS"] = 0.9
     began = time.monotonic()
-    install(fake_python(tmp_path, code), ".", clock)
+    run_pip(fake_python(tmp_path, code), ".", clock)
     assert len(capsys.readouterr().out.splitlines()) >= int(time.monotonic() - began) - 1 >= 2
 
 
@@ -58,7 +58,7 @@ def test_what_pip_says_of_a_failure_is_shown(
 ) -> None:
     code = "import sys; print('ERROR: no matching distribution'); sys.exit(7)"
     with pytest.raises(SystemExit, match="7"):
-        install(fake_python(tmp_path, code), ".", Clock())
+        run_pip(fake_python(tmp_path, code), ".", Clock())
     assert "no matching distribution" in capsys.readouterr().err
 
 

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from craftsfl.demo.tiles import SYNTHETIC, data_folder
-from craftsfl.demo.workspace import Member, declare
+from craftsfl.demo.tiles import SYNTHETIC_HOSPITALS, data_folder
+from craftsfl.demo.workspace import HospitalDraft, declare
 from privacy.errors import ConfigError
 from privacy.secagg.offer import SMALLEST_COHORT
 
 LONGEST_NAME = 32
 
 
-def synthetic_members(folder: Path) -> list[Member]:
+def synthetic_members(folder: Path) -> list[HospitalDraft]:
     """The synthetic hospitals; `craftsfl.demo.tiles` makes their data below `folder`."""
     return [
-        Member(hospital.name, data_folder(folder, hospital.name), hospital.patients)
-        for hospital in SYNTHETIC.values()
+        HospitalDraft(hospital.name, data_folder(folder, hospital.name), hospital.patients)
+        for hospital in SYNTHETIC_HOSPITALS.values()
     ]
 
 
-def real_members(folder: Path) -> list[Member]:
+def real_members(folder: Path) -> list[HospitalDraft]:
     """One hospital for each sub-folder of `folder`; cohort sizes are counted and rounded up.
 
     Raises `ConfigError` for a folder without hospitals, `DataError` for an unusable hospital.
@@ -41,7 +41,7 @@ def real_members(folder: Path) -> list[Member]:
         data = load_site_data(path)
         check_usable(data, path)
         check_believable(data.doubt, confirm="serve the folder with a site agent of its own")
-        members.append(Member(_site_name(path), path, declare(data.patients)))
+        members.append(HospitalDraft(_site_name(path), path, declare(data.patients)))
     names = [member.name for member in members]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

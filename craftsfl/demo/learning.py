@@ -31,10 +31,9 @@ from model.devices import pick_device
 from model.layout import initial_vector
 from privacy.secagg.agreement import shares_of
 from privacy.study.manifest import Study
+from privacy.wire.codec import Vector
 from strategies.base import make_strategy
 from strategies.cohort import weighted_mean
-
-Vector = NDArray[np.float32]
 
 EVALUATION_SEED = 7
 
@@ -54,7 +53,9 @@ def without_noise(study: Study) -> Study:
     return study.model_copy(update={"training": training})
 
 
-def compare(workspace: Workspace, adapter: Path, say: Callable[[str], None]) -> Comparison:
+def compare_with_noise_off(
+    workspace: Workspace, adapter: Path, say: Callable[[str], None]
+) -> Comparison:
     """Train the noise-off reference on the same tiles, then compare both on other patients."""
     study = workspace.study
     pipeline = load_base(find_base(study.base), pick_device("auto"))

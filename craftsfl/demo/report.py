@@ -38,7 +38,7 @@ class SiteResult:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DemoOutcome:
     """Everything that the report shows."""
 
     sites: tuple[SiteResult, ...]
@@ -52,7 +52,7 @@ class Outcome:
     learning: Comparison | None = None
 
 
-def write_summary(folder: Path, outcome: Outcome) -> Path:
+def write_summary(folder: Path, outcome: DemoOutcome) -> Path:
     """Write `folder`/summary.json."""
     path = folder / "summary.json"
     content = {
@@ -68,7 +68,7 @@ def write_summary(folder: Path, outcome: Outcome) -> Path:
     return path
 
 
-def show(workspace: Workspace, outcome: Outcome, console: Console) -> None:
+def show_outcome(workspace: Workspace, outcome: DemoOutcome, console: Console) -> None:
     """Print the table, the learning result, where things are and what to type next."""
     console.print(_table(outcome.sites))
     console.print(
@@ -106,7 +106,7 @@ def _table(sites: Sequence[SiteResult]) -> Table:
     return table
 
 
-def _show_learning(workspace: Workspace, outcome: Outcome, console: Console) -> None:
+def _show_learning(workspace: Workspace, outcome: DemoOutcome, console: Console) -> None:
     from privacy.dpsgd.step import noise_to_clip, release_of  # imports torch
 
     study = workspace.study
@@ -135,7 +135,7 @@ def _show_learning(workspace: Workspace, outcome: Outcome, console: Console) -> 
         )
 
 
-def _show_next(workspace: Workspace, outcome: Outcome, console: Console) -> None:
+def _show_next(workspace: Workspace, outcome: DemoOutcome, console: Console) -> None:
     consortium = workspace.consortium
     prompt = workspace.study.samples.prompts[0]
     console.print("\n[bold]What to type next[/]")

@@ -16,7 +16,7 @@ from privacy.secagg.card import read_card
 from privacy.secagg.chain import write_chain
 from privacy.secagg.roster import Member, SignedRoster, propose, sign
 
-CONSORTIUM: Final = "demo"
+_CONSORTIUM: Final = "demo"
 ROSTER: Final = "roster.cfl"
 
 
@@ -32,7 +32,7 @@ def make_roster(keys: Mapping[str, SiteKeys]) -> SignedRoster:
         Member(site, card.name, card.key, card.organisation)
         for site, card in enumerate(cards, start=1)
     ]
-    signed = propose(members, len(members) // 2 + 1, consortium=CONSORTIUM)
+    signed = propose(members, len(members) // 2 + 1, consortium=_CONSORTIUM)
     for own in keys.values():
         signed = sign(signed, load_identity(own.identity), None)
     return signed

@@ -16,15 +16,23 @@ import psutil
 
 from client.settings import load_site
 from craftsfl.demo.hospitals import real_members, synthetic_members
-from craftsfl.demo.report import Outcome, show, site_results, write_summary
+from craftsfl.demo.report import DemoOutcome, show_outcome, site_results, write_summary
 from craftsfl.demo.tiles import TileMaker
-from craftsfl.demo.workspace import LOGS, DemoOptions, Hospital, Workspace, check_ours, clear, write
+from craftsfl.demo.workspace import (
+    LOGS,
+    DemoOptions,
+    Hospital,
+    Workspace,
+    check_ours,
+    clear_folder,
+    write_workspace,
+)
 from craftsfl.processes.agent_command import agent_command
 from craftsfl.processes.agent_watch import AgentWatch
 from craftsfl.processes.environment import keep_files_private
 from craftsfl.processes.flower.commands import SuperLink, SuperNode
 from craftsfl.processes.supervisor import (
-    Running,
+    StartedProcess,
     Supervisor,
     claim_port,
     ended_by_signals,
@@ -50,7 +58,7 @@ NO_AIRLOCK = (
 )
 SUPERLINK_SECONDS = 60.0
 READY_SECONDS = 90.0
-POLL_SECONDS = 0.25
+_POLL_SECONDS = 0.25
 
 
 class Stopwatch:
@@ -70,7 +78,7 @@ class Stopwatch:
             self.seconds[name] = time.monotonic() - start
 
 
-def run_demo(options: DemoOptions) -> Outcome:
+def run_demo(options: DemoOptions) -> DemoOutcome:
     """Run the whole demo; nothing that it started survives it, however it ends.
 
     Raises `CraftsflError` with what to do next; KeyboardInterrupt after everything has ended.
@@ -88,7 +96,7 @@ def run_demo(options: DemoOptions) -> Outcome:
             with stopwatch.phase("comparison"):
                 learning = _compare(workspace, Path(str(result["adapter"])))
     stopwatch.seconds["total"] = time.monotonic() - stopwatch.began
-    outcome = Outcome(
+    outcome = DemoOutcome(
         sites=site_results(result),
         adapter=Path(str(result["adapter"])),
         samples=Path(str(result["samples"])),
@@ -100,7 +108,7 @@ def run_demo(options: DemoOptions) -> Outcome:
         learning=learning,
     )
     write_summary(workspace.folder, outcome)
-    show(workspace, outcome, console)
+    show_outcome(workspace, outcome, console)
     return outcome
 
 
@@ -112,14 +120,14 @@ def _prepare(
     members = real_members(options.data) if options.data else None
     port = claim_port("127.0.0.1", options.port)
     digest = _install_tiny_base()
-    clear(options.folder)
+    clear_folder(options.folder)
     folder = options.folder.resolve()
     maker = None
     if members is None:
         members = synthetic_members(folder)
         maker = TileMaker(folder, folder / LOGS)
         stack.callback(maker.close)
-    workspace = write(options, members, digest, port)
+    workspace = write_workspace(options, members, digest, port)
     stack.callback(shutil.rmtree, workspace.runtime, ignore_errors=True)
     return workspace, maker
 
@@ -136,10 +144,12 @@ def _install_tiny_base() -> str:
 
 
 def _compare(workspace: Workspace, adapter: Path) -> Comparison:
-    from craftsfl.demo.learning import compare  # torch and diffusers: not before the run
+    from craftsfl.demo.learning import (
+        compare_with_noise_off,  # torch and diffusers: not before the run
+    )
 
     with progress().status("comparing with a noise-off reference") as status:
-        return compare(workspace, adapter, status.update)
+        return compare_with_noise_off(workspace, adapter, status.update)
 
 
 def _federate(
@@ -168,7 +178,7 @@ def _federate(
 
 def _serve(
     workspace: Workspace, maker: TileMaker | None, supervisor: Supervisor, display: RunDisplay
-) -> list[Running]:
+) -> list[StartedProcess]:
     """Start all processes and the run; gives those without which no run can go on."""
     link = superlink_of(load_consortium(workspace.consortium))
     display.say("starting the coordinator (SuperLink, SuperExec)")
@@ -215,7 +225,7 @@ def _wait_for_agents(display: RunDisplay, supervisor: Supervisor) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while not display.all_loaded() and not supervisor.dead() and time.monotonic() < deadline:
         display.refresh()
-        time.sleep(POLL_SECONDS)
+        time.sleep(_POLL_SECONDS)
 
 
 def _supernode(hospital: Hospital, link: SuperLink) -> SuperNode:
@@ -230,9 +240,11 @@ def _supernode(hospital: Hospital, link: SuperLink) -> SuperNode:
     )
 
 
-def _follow(display: RunDisplay, supervisor: Supervisor, essential: Sequence[Running]) -> None:
+def _follow(
+    display: RunDisplay, supervisor: Supervisor, essential: Sequence[StartedProcess]
+) -> None:
     """Wait for the run's end. A hospital may drop out; the coordinator may not."""
-    known: list[Running] = []
+    known: list[StartedProcess] = []
     while display.finished is None:
         display.refresh()
         if display.failed is not None:
@@ -244,4 +256,4 @@ def _follow(display: RunDisplay, supervisor: Supervisor, essential: Sequence[Run
                 known.append(running)
                 display.note(f"{running.name} ended with status {running.exit_code()}")
                 display.note(running.log_tail())
-        time.sleep(POLL_SECONDS)
+        time.sleep(_POLL_SECONDS)

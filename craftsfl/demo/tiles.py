@@ -19,7 +19,7 @@ MOST_TILES = 2  # of a patient; every other one has a single tile
 HELD_OUT_PATIENTS = 40
 HELD_OUT_SEED = 1000
 COMPLETE = ".complete-2"  # the number of this way to draw them
-POLL_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Synthetic:
     seed: int
 
 
-SYNTHETIC = {
+SYNTHETIC_HOSPITALS = {
     hospital.name: hospital
     for hospital in (
         Synthetic("north", 500, 1),
@@ -53,7 +53,7 @@ def held_out_folder(folder: Path, name: str) -> Path:
 
 def make_tiles(folder: Path, name: str) -> None:
     """Write both sets of a hospital; a complete one of an earlier demo is used again."""
-    hospital = SYNTHETIC[name]
+    hospital = SYNTHETIC_HOSPITALS[name]
     _make(data_folder(folder, name), hospital, hospital.patients, hospital.seed)
     held_out_seed = hospital.seed + HELD_OUT_SEED
     _make(held_out_folder(folder, name), hospital, HELD_OUT_PATIENTS, held_out_seed)
@@ -92,7 +92,8 @@ class TileMaker:
     def __init__(self, folder: Path, logs: Path) -> None:
         self._supervisor = Supervisor()
         self._running = [
-            self._supervisor.start(tiles_command(folder, name, logs)) for name in SYNTHETIC
+            self._supervisor.start(tiles_command(folder, name, logs))
+            for name in SYNTHETIC_HOSPITALS
         ]
 
     def wait(self, tick: Callable[[], None]) -> None:
@@ -100,7 +101,7 @@ class TileMaker:
         for running in self._running:
             while running.exit_code() is None:
                 tick()
-                time.sleep(POLL_SECONDS)
+                time.sleep(_POLL_SECONDS)
             if running.exit_code() != 0:
                 raise DeploymentError(
                     f"{running.name} could not be made:\n{running.log_tail()}",

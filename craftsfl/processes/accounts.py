@@ -12,7 +12,7 @@ ROOT = 0
 
 
 @dataclass(frozen=True)
-class Account:
+class SystemAccount:
     """A user of this machine."""
 
     name: str
@@ -35,7 +35,7 @@ class Account:
             os.environ.pop(folder, None)
 
 
-def find_account(name: str) -> Account:
+def find_account(name: str) -> SystemAccount:
     """The user `name`; raises `ConfigError` where this machine has none, and for root."""
     try:
         found = pwd.getpwnam(name)
@@ -45,7 +45,7 @@ def find_account(name: str) -> Account:
         ) from None
     if found.pw_uid == ROOT:
         raise ConfigError(f"{name} is root.", "Name a user who owns nothing else.")
-    return Account(name, found.pw_uid, found.pw_gid, found.pw_dir)
+    return SystemAccount(name, found.pw_uid, found.pw_gid, found.pw_dir)
 
 
 def become(user: str | None) -> None:

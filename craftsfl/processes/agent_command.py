@@ -8,7 +8,7 @@ from pathlib import Path
 
 from client.agent.apart import ONE_USER
 from client.settings import SiteSettings, load_site
-from craftsfl.processes.accounts import Account, become
+from craftsfl.processes.accounts import SystemAccount, become
 from craftsfl.processes.environment import MODELS, environment
 from craftsfl.processes.supervisor import Command
 
@@ -28,7 +28,7 @@ def agent_command(
     log: Path,
     *,
     one_user: bool = False,
-    user: Account | None = None,
+    user: SystemAccount | None = None,
     threads: int | None = None,
 ) -> Command:
     """The site agent: no Flower home, no network; `user`: as whom root starts it.

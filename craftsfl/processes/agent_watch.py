@@ -8,14 +8,14 @@ from pathlib import Path
 
 import grpc
 
+from client.agent.progress import ENCODING, LOADING
 from privacy.wire import agent_pb2, agent_pb2_grpc
 from privacy.wire.chunks import target
 
 RETRY_SECONDS = 0.5
 # A proxy of the environment is for the way to the coordinator, never for this socket.
 NO_PROXY = [("grpc.enable_http_proxy", 0)]
-ENCODING = "encoding"
-NOT_READY = ("", "loading", ENCODING)
+NOT_READY = ("", LOADING, ENCODING)
 
 
 @dataclass(frozen=True)

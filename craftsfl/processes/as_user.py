@@ -14,9 +14,9 @@ import resource
 import sys
 from pathlib import Path
 
+from client.agent.isolation import UMASK
 from client.agent.kernel import forbid_new_privileges
 from craftsfl.processes.accounts import find_account
-from craftsfl.processes.environment import UMASK
 
 
 def run_as(user: str, log: Path, argv: list[str]) -> None:

@@ -12,9 +12,8 @@ import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from client.agent.isolation import OFFLINE
+from client.agent.isolation import OFFLINE, UMASK
 
-UMASK = 0o077
 TASK_POLL_SECONDS = "0.2"
 
 _ALWAYS = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TZ", "LANG", "LANGUAGE")

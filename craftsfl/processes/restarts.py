@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from craftsfl.processes.supervisor import Command, Running, Supervisor
+from craftsfl.processes.supervisor import Command, StartedProcess, Supervisor
 from craftsfl.terminal import say
 
 # A SuperLink refuses a SuperNode that comes back within 60 s of being killed.
@@ -21,13 +21,13 @@ FIRST_PAUSE_SECONDS = {"supernode": 65.0}
 DEFAULT_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 300.0
 SETTLED_SECONDS = 60.0
-POLL_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 REFUSED_SETTINGS = (1, 2)
 
 
 @dataclass
 class _Watched:
-    running: Running
+    running: StartedProcess
     since: float
     failures: int = 0
     restart_at: float | None = None
@@ -45,10 +45,10 @@ def keep_running(
         for item in watched:
             _revive(item, supervisor)
         tick()
-        time.sleep(POLL_SECONDS)
+        time.sleep(_POLL_SECONDS)
 
 
-def _started(command: Command, supervisor: Supervisor) -> Running:
+def _started(command: Command, supervisor: Supervisor) -> StartedProcess:
     say(f"{command.name}: {shlex.join(command.argv)}", logging.DEBUG)
     return supervisor.start(command)
 

@@ -22,10 +22,10 @@ from typing import IO
 
 import psutil
 
-from craftsfl.processes.environment import UMASK
+from client.agent.isolation import UMASK
 from privacy.errors import DeploymentError
 
-GRACE_SECONDS = 12.0
+TERMINATION_SECONDS = 12.0
 TAIL_LINES = 12
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -53,7 +53,7 @@ class Command:
 
 
 @dataclass(frozen=True)
-class Running:
+class StartedProcess:
     """A started command."""
 
     command: Command
@@ -84,7 +84,7 @@ class Supervisor:
     """Owns processes from start to end; a context manager that leaves none behind."""
 
     def __init__(self) -> None:
-        self._running: list[Running] = []
+        self._running: list[StartedProcess] = []
 
     def __enter__(self) -> Supervisor:
         return self
@@ -92,14 +92,14 @@ class Supervisor:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def start(self, command: Command) -> Running:
+    def start(self, command: Command) -> StartedProcess:
         """Start `command`, its output appended to its log."""
         with _interrupts_held():  # a process that is there is also known
-            running = Running(command, _process(command))
+            running = StartedProcess(command, _process(command))
             self._running.append(running)
         return running
 
-    def dead(self) -> list[Running]:
+    def dead(self) -> list[StartedProcess]:
         """Those that ended on their own."""
         return [running for running in self._running if running.exit_code() is not None]
 
@@ -111,7 +111,7 @@ class Supervisor:
                 f"The whole log is {running.command.log}.",
             )
 
-    def stop_one(self, running: Running) -> None:
+    def stop_one(self, running: StartedProcess) -> None:
         """End one process and its children."""
         if running in self._running:
             self._running.remove(running)
@@ -169,12 +169,12 @@ def _interrupts_held() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _end(group: list[Running]) -> None:
+def _end(group: list[StartedProcess]) -> None:
     family = _families(group)
     for running in group:
         if running.exit_code() is None:
             running.process.send_signal(signal.SIGTERM)
-    deadline = time.monotonic() + GRACE_SECONDS
+    deadline = time.monotonic() + TERMINATION_SECONDS
     for running in group:
         try:
             running.process.wait(max(0.0, deadline - time.monotonic()))
@@ -191,7 +191,7 @@ def _end(group: list[Running]) -> None:
     psutil.wait_procs(alive, timeout=2.0)
 
 
-def _families(group: list[Running]) -> list[psutil.Process]:
+def _families(group: list[StartedProcess]) -> list[psutil.Process]:
     """All descendants, and all members of the groups' sessions whose parent is gone already."""
     sessions = {running.process.pid for running in group}
     found: dict[int, psutil.Process] = {}

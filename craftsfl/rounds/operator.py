@@ -12,7 +12,7 @@ from rich.table import Table
 
 from craftsfl.privacy_words import epsilon_text
 from craftsfl.processes.environment import keep_files_private
-from craftsfl.processes.flower.commands import PROFILE, SuperLink, flwr
+from craftsfl.processes.flower.commands import PROFILE, SuperLink, run_flwr
 from craftsfl.processes.flower.credentials import ServerCredentials
 from craftsfl.rounds.fab import stage
 from craftsfl.rounds.run_display import RunDisplay
@@ -50,7 +50,7 @@ def register_site(settings: Path, public_key: Path) -> str:
     link = superlink_of(load_consortium(settings))
     keep_files_private(link.folder)
     link.write_profile()
-    answer = flwr(link.home, "supernode", "register", str(public_key.resolve()), PROFILE)
+    answer = run_flwr(link.home, "supernode", "register", str(public_key.resolve()), PROFILE)
     return str(answer["node-id"])
 
 
@@ -61,7 +61,7 @@ def start_run(settings: Path) -> int:
     link.write_profile()
     with tempfile.TemporaryDirectory(prefix="craftsfl-") as folder:
         app = stage(Path(folder))
-        answer = flwr(
+        answer = run_flwr(
             link.home,
             *("run", str(app), PROFILE),
             *("--run-config", f"settings={json.dumps(str(settings.resolve()))}"),

@@ -26,8 +26,7 @@ from privacy.identity import fingerprint
 from privacy.secagg.card import SiteCard, read_card
 from privacy.secagg.chain import in_force, read_chain, write_chain
 from privacy.secagg.history import check_history, ids_given
-from privacy.secagg.roster import Member, Roster, SignedRoster, merge, sign
-from privacy.secagg.roster import propose as propose_roster
+from privacy.secagg.roster import Member, Roster, SignedRoster, merge, propose, sign
 from privacy.visible import marked
 
 
@@ -42,7 +41,7 @@ class Proposal:
     without: Sequence[str] = field(default_factory=tuple)
 
 
-def propose(out: Path, proposal: Proposal) -> None:
+def propose_next(out: Path, proposal: Proposal) -> None:
     """Write an unsigned roster, after its predecessors if it has any, and show it."""
     if out.exists() and out != proposal.after:
         raise ConfigError(f"{out} exists already.", "Choose another file; rosters are kept.")
@@ -53,7 +52,7 @@ def propose(out: Path, proposal: Proposal) -> None:
         chain = read_chain(proposal.after)
         _newest(chain)
         write_chain(out, [*chain, _successor(proposal, cards, [one.roster for one in chain])])
-    show(out)
+    show_newest(out)
 
 
 def sign_roster(file: Path, key: Path, others: Sequence[Path]) -> None:
@@ -68,10 +67,10 @@ def sign_roster(file: Path, key: Path, others: Sequence[Path]) -> None:
         highlight=False,
     )
     write_chain(file, [*chain[:-1], sign(last, identity_in(key), before)])
-    show(file)
+    show_newest(file)
 
 
-def show(file: Path, *, as_json: bool = False) -> None:
+def show_newest(file: Path, *, as_json: bool = False) -> None:
     """Print the newest roster of `file`, its signatures and its fingerprint.
 
     Letters beyond ASCII are marked with their code points: names are what others have written.
@@ -101,7 +100,7 @@ def _first(proposal: Proposal, cards: Sequence[SiteCard]) -> SignedRoster:
         )
     members = [_member(site, card) for site, card in enumerate(cards, start=1)]
     quorum = proposal.quorum or len(members) // 2 + 1
-    return propose_roster(members, quorum, consortium=proposal.consortium)
+    return propose(members, quorum, consortium=proposal.consortium)
 
 
 def _successor(
@@ -121,7 +120,7 @@ def _successor(
         members[card.name] = _member(site, card)
     kept = [member for name, member in members.items() if name not in proposal.without]
     quorum = proposal.quorum or len(kept) // 2 + 1
-    signed = propose_roster(kept, quorum, predecessor=before)
+    signed = propose(kept, quorum, predecessor=before)
     check_history([*rosters, signed.roster])
     return signed
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from client.agent.apart import HOW
 from client.settings import SiteSettings
-from craftsfl.processes.accounts import ROOT, Account, find_account
+from craftsfl.processes.accounts import ROOT, SystemAccount, find_account
 from privacy.errors import ConfigError, DeploymentError, PolicyError
 
 
@@ -17,8 +17,8 @@ from privacy.errors import ConfigError, DeploymentError, PolicyError
 class Users:
     """As whom root starts the two parts of a site."""
 
-    agent: Account
-    supernode: Account
+    agent: SystemAccount
+    supernode: SystemAccount
 
 
 def two_users(site: SiteSettings) -> Users:
@@ -110,7 +110,7 @@ def _make_meeting_place(socket: Path, users: Users) -> None:
         raise DeploymentError(f"{folder} cannot be made: {error.strerror}.", "Make it.") from None
 
 
-def _as_user(account: Account, site: SiteSettings) -> list[str]:
+def _as_user(account: SystemAccount, site: SiteSettings) -> list[str]:
     """What `reachable` finds as another user, in a child: nobody gets back from being one."""
     read, write = os.pipe()
     child = os.fork()

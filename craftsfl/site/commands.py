@@ -8,26 +8,21 @@ from typing import Annotated
 
 import typer
 
-from craftsfl.site import person_commands as persons
+from craftsfl.site.person_commands import site_merge, site_separate, site_suspicions
 
-ONE_USER = "--one-user-no-airlock"
+_ONE_USER = "--one-user-no-airlock"
 app = typer.Typer(help="A hospital: run its site agent and SuperNode.", no_args_is_help=True)
 
 
-class Part(StrEnum):
+class SitePart(StrEnum):
     """The two processes of a site, for two users or two containers."""
 
     AGENT = "agent"
     SUPERNODE = "supernode"
 
 
-@app.callback()
-def group() -> None:
-    """A hospital: run its site agent and SuperNode."""
-
-
-@app.command()
-def init(
+@app.command("init")
+def site_init(
     folder: Annotated[Path, typer.Argument(help="Where the keys go and stay.")],
     name: Annotated[
         str, typer.Option(help="The site's name in studies: small letters, digits, hyphens.")
@@ -58,16 +53,17 @@ def init(
     )
 
 
-@app.command()
-def serve(
+@app.command("serve")
+def site_serve(
     settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
     only: Annotated[
-        Part | None, typer.Option(help="Run one of the two processes (two users, two containers).")
+        SitePart | None,
+        typer.Option(help="Run one of the two processes (two users, two containers)."),
     ] = None,
     one_user: Annotated[
         bool,
         typer.Option(
-            ONE_USER,
+            _ONE_USER,
             help="Both as this user: the coordinator's code can then read data and keys. For "
             "synthetic or public data only.",
         ),
@@ -81,13 +77,13 @@ def serve(
     craftsfl -q site serve reports restarts alone, no phases of the agent; craftsfl -v site serve
     also each process's command line. Their logs stay the same.
     """
-    if only is Part.AGENT:
+    if only is SitePart.AGENT:
         from craftsfl.processes.agent_command import serve_agent
 
         serve_agent(settings, one_user=one_user)
     from craftsfl.site.serving import serve_site
 
-    serve_site(settings, supernode_only=only is Part.SUPERNODE, one_user=one_user)
+    serve_site(settings, supernode_only=only is SitePart.SUPERNODE, one_user=one_user)
 
 
 _Patient = Annotated[
@@ -100,8 +96,8 @@ _Patient = Annotated[
 ]
 
 
-@app.command()
-def withdraw(
+@app.command("withdraw")
+def site_withdraw(
     settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
     patient: _Patient = None,
     ahead: Annotated[
@@ -132,8 +128,8 @@ def withdraw(
         raise typer.Exit(1)
 
 
-@app.command()
-def restore(
+@app.command("restore")
+def site_restore(
     settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
     patient: _Patient = None,
 ) -> None:
@@ -152,8 +148,8 @@ def _asked() -> str:
     return str(typer.prompt("patient_id", hide_input=True))
 
 
-@app.command(name="migrate-ledger")
-def migrate_ledger(
+@app.command("migrate-ledger")
+def site_migrate_ledger(
     settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
     first: Annotated[
         bool, typer.Option("--first", help="This identity never had a ledger anywhere.")
@@ -165,8 +161,8 @@ def migrate_ledger(
     typer.echo(migrate(settings, first=first))
 
 
-@app.command(name="recover-ledger")
-def recover_ledger(
+@app.command("recover-ledger")
+def site_recover_ledger(
     settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
     lost: Annotated[
         bool,
@@ -188,8 +184,8 @@ def recover_ledger(
     typer.echo(recover(settings))
 
 
-@app.command(name="accept-ledger")
-def accept_ledger(
+@app.command("accept-ledger")
+def site_accept_ledger(
     settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
     site: Annotated[str, typer.Argument(help="The other site's name in studies.")],
     ledger: Annotated[str, typer.Argument(help="Its new ledger's id, read out on the phone.")],
@@ -200,8 +196,8 @@ def accept_ledger(
     typer.echo(accept_at_site(settings, site, ledger))
 
 
-@app.command()
-def budget(
+@app.command("budget")
+def site_budget(
     settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
     picture: Annotated[
         Path | None,
@@ -223,6 +219,6 @@ def budget(
     show_budget(settings, options)
 
 
-app.command()(persons.suspicions)
-app.command()(persons.merge)
-app.command()(persons.separate)
+app.command("suspicions")(site_suspicions)
+app.command("merge")(site_merge)
+app.command("separate")(site_separate)

@@ -20,7 +20,7 @@ _Id = Annotated[
 ]
 
 
-def suspicions(
+def site_suspicions(
     settings: _Settings,
     list_ids: Annotated[
         Path | None,
@@ -53,7 +53,7 @@ def suspicions(
         )
 
 
-def merge(
+def site_merge(
     settings: _Settings,
     first: _Id = None,
     second: _Id = None,
@@ -79,7 +79,7 @@ def merge(
         )
 
 
-def separate(settings: _Settings, patient: _Id = None) -> None:
+def site_separate(settings: _Settings, patient: _Id = None) -> None:
     """Undo every merging of an id, from the agent's next start on."""
     from craftsfl.site.persons import separate as part
 

@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from craftsfl.processes.accounts import Account
+from craftsfl.processes.accounts import SystemAccount
 from craftsfl.processes.environment import CERTIFICATES, MODELS, environment
 from craftsfl.processes.flower.credentials import ServerCredentials
 from craftsfl.processes.supervisor import Command
@@ -117,7 +117,7 @@ class SuperNode:
     home: Path
     port: int  # of its local Runtime API, on loopback
     variables: tuple[str, ...] = ()  # what else of the environment the coordinator's code may read
-    account: Account | None = None  # as whom root starts it
+    account: SystemAccount | None = None  # as whom root starts it
 
     def command(self, log: Path) -> Command:
         """The SuperNode, which starts one thin ClientApp process for each message."""
@@ -135,7 +135,7 @@ class SuperNode:
         return Command(f"{self.name} supernode", argv, env, log, user)
 
 
-def flwr(home: Path, *arguments: str, timeout: float = 60.0) -> dict[str, object]:
+def run_flwr(home: Path, *arguments: str, timeout: float = 60.0) -> dict[str, object]:
     """Run `flwr ARGUMENTS --format json`; gives its answer or raises `DeploymentError`."""
     try:
         done = subprocess.run(

@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 from privacy.files import write_private, write_public
 
 VALID_DAYS = 30
-CLOCK_SKEW = datetime.timedelta(minutes=5)
+_CLOCK_SKEW = datetime.timedelta(minutes=5)
 
 
 class ServerCredentials(NamedTuple):
@@ -106,7 +106,7 @@ def _certificate(
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - CLOCK_SKEW)
+        .not_valid_before(now - _CLOCK_SKEW)
         .not_valid_after(now + datetime.timedelta(days=VALID_DAYS))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=0 if ca else None), critical=True)
         .add_extension(

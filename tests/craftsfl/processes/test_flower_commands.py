@@ -9,7 +9,7 @@ import pytest
 
 from client.settings import load_site
 from craftsfl.processes.agent_command import agent_command
-from craftsfl.processes.flower.commands import SuperLink, SuperNode, flwr, program
+from craftsfl.processes.flower.commands import SuperLink, SuperNode, program, run_flwr
 from craftsfl.processes.flower.credentials import make_authority, make_secret
 from privacy.errors import DeploymentError
 from tests.client.hospital import write_hospital
@@ -79,4 +79,4 @@ def test_an_unreachable_superlink_is_answered_in_words(tmp_path: Path) -> None:
     made = link(tmp_path)
     made.write_profile()
     with pytest.raises(DeploymentError, match="`flwr ls consortium` failed"):
-        flwr(made.home, "ls", "consortium", timeout=30)
+        run_flwr(made.home, "ls", "consortium", timeout=30)

@@ -20,7 +20,7 @@ import pytest
 
 from client.agent.apart import ONE_USER
 from client.settings import SiteSettings, load_site
-from craftsfl.processes.accounts import Account, find_account
+from craftsfl.processes.accounts import SystemAccount, find_account
 from craftsfl.processes.agent_command import agent_command
 from craftsfl.processes.environment import environment
 from craftsfl.processes.flower.commands import SuperNode
@@ -322,4 +322,4 @@ def test_root_writes_no_log_where_the_supernodes_user_points_to() -> None:
 def test_a_user_that_is_not_there_is_told_in_words() -> None:
     with pytest.raises(ConfigError, match="useradd --system nosuchuser"):
         find_account("nosuchuser")
-    assert isinstance(find_account(NODE), Account)
+    assert isinstance(find_account(NODE), SystemAccount)
