@@ -53,11 +53,11 @@ class Pip:
         """Take one line in; returns what to show at once, if anything."""
         file = _FILE.match(line)
         if file:
-            return self._see_file(Path(file[2]).name.split("-")[0], float(file[3]), file[4])
+            return self._see_file(_name(file[2]), float(file[3]), file[4])
         package = _PACKAGE.match(line)
         if package:
-            self.found.add(package[1].lower())
-            self.step = f"{len(self.found)} packages found, {package[1]} the last"
+            self.found.add(_name(package[1]).lower())
+            self.step = f"{len(self.found)} packages found, the last one {_name(package[1])}"
             return None
         if line.startswith(_LAST_STEP):
             self._wanted = line.removeprefix(_LAST_STEP).count(",") + 1
@@ -74,11 +74,19 @@ class Pip:
 
     def _see_file(self, name: str, size: float, unit: str) -> str | None:
         megabytes = size * _IN_MB[unit]
+        if megabytes < LARGE_MB:
+            return None
         self.step = f"getting {name} ({megabytes:.0f} MB)"
-        return self.step if megabytes >= LARGE_MB else None
+        return self.step
 
     def _installed(self) -> int:
         return sum(1 for _ in self.packages.glob("*.dist-info"))
+
+
+def _name(package: str) -> str:
+    """The name of a package, also of a file that holds it."""
+    file = Path(package).name
+    return file.split("-")[0] if file.endswith((".whl", ".gz", ".zip")) else file
 
 
 class Clock:

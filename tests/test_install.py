@@ -17,7 +17,9 @@ Pip, run_pip, Clock = SCRIPT["Pip"], SCRIPT["run_pip"], SCRIPT["Clock"]
 def test_large_files_and_the_last_step_are_told_at_once(tmp_path: Path) -> None:
     watched = Pip(tmp_path)
     assert watched.read("Collecting torch==2.13.0 (from craftsfl==0.1.0)\n") is None
-    assert watched.now() == "1 packages found, torch the last"
+    assert watched.now() == "1 packages found, the last one torch"
+    assert watched.read("Processing /files/rich-14.3.4-py3-none-any.whl (from craftsfl)\n") is None
+    assert watched.now() == "2 packages found, the last one rich"
     wheel = "torch-2.13.0-cp311-cp311-manylinux_2_28_x86_64.whl"
     assert watched.read(f"  Downloading {wheel} (821.3 MB)\n") == "getting torch (821 MB)"
     assert watched.read("  Using cached rich-14.3.4-py3-none-any.whl (243 kB)\n") is None

@@ -91,7 +91,7 @@ def test_an_agent_alone_with_its_own_users_socket_is_refused(tmp_path: Path) -> 
 
 
 def test_the_command_line_and_the_agent_agree_on_the_option() -> None:
-    assert site_command.ONE_USER == ONE_USER
+    assert site_command._ONE_USER == ONE_USER
 
 
 @needs_users
