@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Run the command line, once it is certain that Python finds our packages and no others."""
+    """Check that Python finds our packages and nobody else's, then run the command line."""
     shadows = Path(__file__).resolve().parents[1] / "privacy" / "shadows.py"
     words = runpy.run_path(str(shadows))["explain_shadow"]()
     if words:

@@ -1,4 +1,4 @@
-"""`craftsfl`: one command with a group for each user. Heavy imports wait until a command runs."""
+"""`craftsfl`: a group of commands for each user. Heavy imports wait until a command runs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ app.add_typer(model.app, name="model")
 
 
 class LogLevel(StrEnum):
-    """From which level on messages are shown."""
+    """The least severe level that is shown."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -76,7 +76,7 @@ def options(
         typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True),
     ] = False,
 ) -> None:
-    """Set how much is shown, for all commands."""
+    """Set how much every command shows."""
     if verbose + quiet + (log_level is not None) > 1:
         raise typer.BadParameter("Give one of --verbose, --quiet and --log-level.")
     level = LogLevel.DEBUG if verbose else LogLevel.WARNING if quiet else log_level
@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def _say(message: str, hint: str) -> None:
-    """What is wrong and what to do next: without markup, and nothing in it acts on a terminal."""
+    """Print what is wrong and what to do next, as text that cannot act on the terminal."""
     console = errors()
     for title, style, text in (("Error:", "bold red", message), ("Next:", "bold", hint)):
         if text:

@@ -1,11 +1,11 @@
-"""Which of craftsfl's extras brings a module, for whoever runs a command without it."""
+"""Which extra of craftsfl installs a module: named when a command cannot import it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
-# The names are those of imports; tests/test_packages.py compares them with pyproject.toml.
+# By import name. tests/test_packages.py compares the table with pyproject.toml.
 EXTRA_OF: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys(
@@ -26,11 +26,11 @@ _INCLUDED_IN = {"site": ", which operator and model include"}
 
 
 def explain_missing(module: str) -> tuple[str, str]:
-    """What is wrong and what to do where `module` cannot be imported."""
+    """What to tell a person when `module` cannot be imported: the error and the next step."""
     package = module.partition(".")[0]
     extra = EXTRA_OF.get(package)
     if extra is None:
-        return f"{module} is not installed.", "Install craftsfl again."
+        return f"{module} is not installed.", "Reinstall craftsfl."
     included = _INCLUDED_IN.get(extra, "")
     return (
         f"{package} is not installed. It comes with the extra {extra}{included}.",

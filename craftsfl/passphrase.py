@@ -1,4 +1,4 @@
-"""The passphrase of an identity key: from the environment, or asked for."""
+"""The passphrase of an identity key: from the environment, or from a prompt."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import typer
 from privacy.errors import ConfigError
 from privacy.identity import Identity, load_identity
 
-PASSPHRASE = "CRAFTSFL_IDENTITY_PASSPHRASE"  # in the environment, where nobody can be asked
+PASSPHRASE = "CRAFTSFL_IDENTITY_PASSPHRASE"  # environment variable, for when nobody can be prompted
 
 
 def new_passphrase() -> bytes:
-    """The passphrase of a key that is about to be made, asked for twice."""
+    """The passphrase for a new key; the prompt asks for it twice."""
     given = os.environ.get(PASSPHRASE, "")
     if not given:
         given = typer.prompt("New passphrase", hide_input=True, confirmation_prompt=True)
@@ -22,7 +22,7 @@ def new_passphrase() -> bytes:
 
 
 def identity_in(key: Path) -> Identity:
-    """The identity in the file `key`; the passphrase is asked for where it has one."""
+    """The identity in the file `key`; prompts for a passphrase if the key is encrypted."""
     passphrase = os.environ.get(PASSPHRASE, "")
     if not passphrase and b"ENCRYPTED" in _head(key):
         passphrase = str(typer.prompt("Passphrase of the identity key", hide_input=True))

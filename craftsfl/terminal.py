@@ -1,7 +1,7 @@
-"""What a person sees: results on standard output, messages on standard error, and how much of both.
+"""What a person sees: results on standard output, messages on standard error, and how many of them.
 
-A terminal folds long lines at its width. A pipe or a file gets every message as one line and every
-row of a table as one row, so that `grep` finds what was printed.
+Long lines wrap at the width of a terminal. In a pipe or a file every message stays on one line, and
+so does every row of a table, so that `grep` finds what was printed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 
 from rich.console import Console
 
-UNFOLDED = 10_000  # columns of a table that nobody's screen has to hold
+UNWRAPPED_WIDTH = 10_000  # columns; wide enough for any table, since no screen has to hold it
 DEFAULT_LEVEL = logging.INFO
 
 _messages = logging.getLogger("craftsfl.terminal")
@@ -18,42 +18,42 @@ _messages = logging.getLogger("craftsfl.terminal")
 
 def output() -> Console:
     """Where a command's results go: standard output."""
-    return _unfolded(Console())
+    return _unwrapped(Console())
 
 
 def progress() -> Console:
-    """Where a command shows that it goes on: standard output too, nothing below `info`."""
-    return _unfolded(Console(quiet=_messages.getEffectiveLevel() > logging.INFO))
+    """Where a command shows progress: also standard output, but silent above the level `info`."""
+    return _unwrapped(Console(quiet=_messages.getEffectiveLevel() > logging.INFO))
 
 
 def errors() -> Console:
     """Where errors and warnings go: standard error."""
-    return _unfolded(Console(stderr=True))
+    return _unwrapped(Console(stderr=True))
 
 
 def say(text: str, level: int = logging.INFO) -> None:
-    """One message of a command on standard error, without markup, from `level` on."""
+    """Print one message on standard error, as plain text, if messages of `level` are shown."""
     _messages.log(level, "%s", text)
 
 
 def show_from(level: int) -> None:
-    """Show messages from `level` on; at `logging.DEBUG` also what the libraries report."""
+    """Show messages of `level` and above; at `logging.DEBUG` also what libraries log."""
     _messages.setLevel(level)
     if level <= logging.DEBUG:
         logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
 
 
 class _ToTerminal(logging.Handler):
-    """Looks for standard error at each message: the stream may have been replaced since."""
+    """Looks up standard error for each message: the stream may have been replaced since."""
 
     def emit(self, record: logging.LogRecord) -> None:
         errors().print(record.getMessage(), highlight=False, markup=False)
 
 
-def _unfolded(console: Console) -> Console:
+def _unwrapped(console: Console) -> Console:
     if not console.is_terminal:
         console.soft_wrap = True
-        console.width = UNFOLDED
+        console.width = UNWRAPPED_WIDTH
     return console
 
 

@@ -1,14 +1,14 @@
-"""The version of the craftsfl that is installed."""
+"""The installed version of craftsfl."""
 
 from __future__ import annotations
 
 import importlib.metadata
 
-NOT_INSTALLED = "0.0.0"  # a checkout on the path
+NOT_INSTALLED = "0.0.0"  # a checkout that is merely on the path
 
 
 def installed_version() -> str:
-    """The version as pip knows it."""
+    """The version in the installed package's metadata."""
     try:
         return importlib.metadata.version("craftsfl")
     except importlib.metadata.PackageNotFoundError:

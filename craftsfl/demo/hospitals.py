@@ -1,4 +1,4 @@
-"""The demo's hospitals: synthetic ones with patients enough to learn from, or a folder's own."""
+"""The demo's hospitals: synthetic ones with enough patients to learn from, or real ones."""
 
 from __future__ import annotations
 
@@ -21,19 +21,21 @@ def synthetic_members(folder: Path) -> list[HospitalDraft]:
 
 
 def real_members(folder: Path) -> list[HospitalDraft]:
-    """One hospital for each sub-folder of `folder`; cohort sizes are counted and rounded up.
+    """One hospital for each sub-folder of `folder`; patients are counted and rounded up.
 
     Raises `ConfigError` for a folder without hospitals, `DataError` for an unusable hospital.
     """
     from client.data import check_believable, check_usable, load_site_data
 
     if not folder.is_dir():
-        raise ConfigError(f"{folder} is not a folder.", "Give a folder with one per hospital.")
+        raise ConfigError(
+            f"{folder} is not a folder.", "Give a folder with one sub-folder per hospital."
+        )
     folders = sorted(path for path in folder.iterdir() if path.is_dir())
     if len(folders) < SMALLEST_COHORT:
         raise ConfigError(
             f"{folder} has {len(folders)} sub-folders; a federation needs {SMALLEST_COHORT} "
-            "hospitals or more: of two, each would read the other's update off the sum.",
+            "hospitals or more: with two, each could read the other's update off the sum.",
             "Make one sub-folder per hospital, each with images and a metadata.csv.",
         )
     members = []
@@ -47,7 +49,7 @@ def real_members(folder: Path) -> list[HospitalDraft]:
     if twice:
         raise ConfigError(
             f"Two sub-folders of {folder} would both be called {twice[0]}.",
-            "Rename one: site names are lower-case letters, digits and hyphens.",
+            "Rename one: site names consist of lower-case letters, digits and hyphens.",
         )
     return members
 
@@ -56,5 +58,5 @@ def _site_name(folder: Path) -> str:
     text = "".join(c if c.isascii() and c.isalnum() else "-" for c in folder.name.lower())
     name = text.strip("-")[:LONGEST_NAME].strip("-")
     if not name:
-        raise ConfigError(f"{folder} has no usable name.", "Name it in letters and digits.")
+        raise ConfigError(f"{folder} has no usable name.", "Rename it, using letters and digits.")
     return name

@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     from craftsfl.demo.learning import Comparison
 
 NO_AIRLOCK = (
-    "ONE USER, NO AIRLOCK: in this demo, agents and SuperNodes of all hospitals run as you, so "
-    "nothing keeps the coordinator's code from the tiles and the keys. A hospital runs them as two "
+    "ONE USER, NO AIRLOCK: in this demo, the agents and SuperNodes of all hospitals run as you, so "
+    "nothing keeps the coordinator's code away from the tiles and keys. A hospital runs them as two "
     "users: docs/hospital.md."
 )
 SUPERLINK_SECONDS = 60.0
@@ -62,7 +62,7 @@ _POLL_SECONDS = 0.25
 
 
 class Stopwatch:
-    """Seconds of each phase, by name, in order; `began` is when the command was typed."""
+    """Seconds of each phase, by name and in order; `began`: when the command started."""
 
     def __init__(self) -> None:
         self.began = time.monotonic() - (time.time() - psutil.Process().create_time())
@@ -70,7 +70,7 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Measure what happens inside."""
+        """Time what happens inside."""
         start = time.monotonic()
         try:
             yield
@@ -79,9 +79,9 @@ class Stopwatch:
 
 
 def run_demo(options: DemoOptions) -> DemoOutcome:
-    """Run the whole demo; nothing that it started survives it, however it ends.
+    """Run the whole demo. However it ends, nothing that it started survives it.
 
-    Raises `CraftsflError` with what to do next; KeyboardInterrupt after everything has ended.
+    Raises `CraftsflError` with what to do next, and KeyboardInterrupt once everything has ended.
     """
     stopwatch = Stopwatch()
     console = output()
@@ -115,7 +115,7 @@ def run_demo(options: DemoOptions) -> DemoOutcome:
 def _prepare(
     options: DemoOptions, stack: contextlib.ExitStack
 ) -> tuple[Workspace, TileMaker | None]:
-    """Check everything that can be wrong, then write the demo's folder; `stack` clears up."""
+    """Check everything that could be wrong, then write the demo's folder; `stack` cleans up."""
     check_ours(options.folder)
     members = real_members(options.data) if options.data else None
     port = claim_port("127.0.0.1", options.port)
@@ -133,11 +133,11 @@ def _prepare(
 
 
 def _install_tiny_base() -> str:
-    """Put the embedded base into the model cache; gives its digest."""
+    """Put the embedded base into the model cache; returns its digest."""
     folder = shipped_base()
     if folder is None:
         raise ModelError(
-            "The embedded tiny base is not beside this installation.",
+            "The embedded tiny base does not come with this installation.",
             "Make it: craftsfl model pretrain weights/tiny (about an hour on two cores).",
         )
     return install_base(folder)
@@ -145,7 +145,7 @@ def _install_tiny_base() -> str:
 
 def _compare(workspace: Workspace, adapter: Path) -> Comparison:
     from craftsfl.demo.learning import (
-        compare_with_noise_off,  # torch and diffusers: not before the run
+        compare_with_noise_off,  # imports torch and diffusers: not before the run
     )
 
     with progress().status("comparing with a noise-off reference") as status:
@@ -155,7 +155,7 @@ def _compare(workspace: Workspace, adapter: Path) -> Comparison:
 def _federate(
     workspace: Workspace, maker: TileMaker | None, stopwatch: Stopwatch
 ) -> tuple[Mapping[str, object], Sequence[RoundTiming]]:
-    """Serve coordinator and hospitals, run the study; gives result.json and the rounds' times."""
+    """Serve everything and run the study; returns result.json and the rounds' times."""
     consortium = load_consortium(workspace.consortium)
     agents = {hospital.name: AgentWatch(hospital.socket) for hospital in workspace.hospitals}
     try:
@@ -179,7 +179,7 @@ def _federate(
 def _serve(
     workspace: Workspace, maker: TileMaker | None, supervisor: Supervisor, display: RunDisplay
 ) -> list[StartedProcess]:
-    """Start all processes and the run; gives those without which no run can go on."""
+    """Start all processes and the run; returns those that no run can do without."""
     link = superlink_of(load_consortium(workspace.consortium))
     display.say("starting the coordinator (SuperLink, SuperExec)")
     essential = [supervisor.start(link.superlink(workspace.logs / "superlink.log"))]
@@ -188,7 +188,7 @@ def _serve(
         display.say("making the hospitals' synthetic tiles")
         maker.wait(display.refresh)
     display.say("starting the hospitals: a site agent and a SuperNode each")
-    # The hospitals share this machine: threads that wait for a core cost a factor of ten.
+    # The hospitals share this machine: threads that compete for cores cost a factor of ten.
     threads = max(1, (os.cpu_count() or 1) // len(workspace.hospitals))
     for hospital in workspace.hospitals:
         log = workspace.logs / f"{hospital.name}-agent.log"
@@ -216,11 +216,11 @@ def _serve(
 
 
 def _wait_for_agents(display: RunDisplay, supervisor: Supervisor) -> None:
-    """Wait until every agent encodes its tiles, one has died, or `READY_SECONDS` are over.
+    """Wait until every agent encodes its tiles, one has died, or `READY_SECONDS` have passed.
 
-    The run takes as long to start as the tiles. A server that is there earlier keeps asking, and
-    each question starts a client process at every site, on the cores that load the model. What is
-    wrong is for the run to say.
+    Starting the run takes as long as encoding the tiles. A server that is up earlier would keep
+    asking, and each question starts a client process at every site, on the cores that are loading
+    the model. If something is wrong, the run will say so.
     """
     deadline = time.monotonic() + READY_SECONDS
     while not display.all_loaded() and not supervisor.dead() and time.monotonic() < deadline:
@@ -243,7 +243,7 @@ def _supernode(hospital: Hospital, link: SuperLink) -> SuperNode:
 def _follow(
     display: RunDisplay, supervisor: Supervisor, essential: Sequence[StartedProcess]
 ) -> None:
-    """Wait for the run's end. A hospital may drop out; the coordinator may not."""
+    """Wait for the run to end. A hospital may drop out; the coordinator may not."""
     known: list[StartedProcess] = []
     while display.finished is None:
         display.refresh()

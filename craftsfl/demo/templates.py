@@ -1,4 +1,4 @@
-"""The settings files that the demo writes, as people would write them for a real consortium."""
+"""The settings files that the demo writes, like those people write for a real consortium."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ alpha = 1.0
 
 [training]
 sampling_rate = {sampling_rate}       # q: each patient enters a step with this probability
-steps = {steps}                  # local DP-SGD steps a round
+steps = {steps}                  # local DP-SGD steps per round
 tiles_per_patient = 1      # k
-draws_per_tile = 1         # m: (t, noise) draws a tile, averaged before the clip
+draws_per_tile = 1         # m: (t, noise) draws per tile, averaged before clipping
 clipping_norm = {clipping_norm}
 noise_multiplier = {noise_multiplier}
 optimizer = "adam"
@@ -34,18 +34,18 @@ attempts = 2               # a round in which a hospital drops out is tried once
 
 [aggregation]
 strategy = "fedavg"
-secure_aggregation = "required" # the coordinator sees the sum over the hospitals alone
+secure_aggregation = "required" # the coordinator sees only the sum over the hospitals
 
 [secure_aggregation]
 roster = "{roster}"
 bound = {bound}             # the largest coordinate of a weighted, rotated update
 bits = 16                  # of a packed coordinate
-exchange_deadline = 120.0  # seconds; everybody shares one machine here
+exchange_deadline = 120.0  # seconds; here, everybody shares one machine
 
 [cohort]
-min_sites = {min_sites}              # of all hospitals, few may be missing from a sum
+min_sites = {min_sites}              # only a few hospitals may be missing from a sum
 round_deadline = 600.0
-reply_slot = {reply_slot}        # seconds: an update leaves then or never; longer than training
+reply_slot = {reply_slot}        # seconds: an update leaves then or never, so longer than training
 
 {sites}
 [samples]
@@ -55,17 +55,17 @@ seeds = [11, 12]
 
 POLICY_TEMPLATE: Final = """\
 # What this hospital allows. There is no default budget.
-epsilon = {epsilon}         # of its patients, for ever
+epsilon = {epsilon}         # of its patients, for their lifetime
 delta = {delta}
 study_epsilon = {epsilon}   # of this study
 studies = ["{study}"]
 bases = ["{base}"]
 mechanisms = ["local"]      # this site adds all of the noise itself
-secure_aggregation = "required" # the coordinator sees the sum over the hospitals alone
+secure_aggregation = "required" # the coordinator sees only the sum over the hospitals
 roster = "{roster}"
-# THIS IS A DEMO. No hospital should allow a slot as short as this one: the time that training takes
-# tells who was drawn, and only a slot that is longer than any training hides it. On this machine,
-# with synthetic patients or few of them, nobody wants to wait for the 60 s and more of the default.
+# THIS IS A DEMO. No hospital should allow a slot as short as this one: the duration of training
+# reveals who was drawn, and only a slot longer than any training hides it. On this machine, with
+# synthetic patients or few of them, nobody wants to wait for the default of 60 s and more.
 min_reply_slot = {reply_slot}
 """
 

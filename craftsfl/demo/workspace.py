@@ -31,13 +31,13 @@ from privacy.study.manifest import Study, load_study
 MARK = "craftsfl-demo"
 LOGS = "logs"
 _EPSILON_BUDGET = 8.0
-_EPSILON_PLANNED = 7.5  # of the whole study: what is left shows that a budget is not used up
+_EPSILON_PLANNED = 7.5  # of the whole study; what is left shows that a budget need not be used up
 _SAMPLING_RATE = 0.25
 _STEPS_PER_ROUND = 6
 _DELTA = 1e-5
-_ROUNDS = 2  # each costs five exchanges of some seconds each, and waits for its reply slot
+_ROUNDS = 2  # each takes five exchanges of a few seconds, and waits for its reply slot
 _LEARNING_RATE = 0.03
-_LARGEST_ADAPTER = 1_000_000  # parameters; the bound grows with the root of its logarithm only
+_LARGEST_ADAPTER = 1_000_000  # parameters; the bound grows only with the root of its logarithm
 
 _PROMPTS = (
     "colon adenocarcinoma, colon: round glands with open lumens.",
@@ -86,7 +86,7 @@ class Workspace:
     folder: Path
     study: Study
     hospitals: tuple[Hospital, ...]
-    runtime: Path  # short: sockets only
+    runtime: Path  # a short path, for sockets only
 
     @property
     def consortium(self) -> Path:
@@ -100,7 +100,7 @@ class Workspace:
 
     @property
     def logs(self) -> Path:
-        """Where every process's output goes."""
+        """Where every process writes its output."""
         return self.folder / LOGS
 
 
@@ -114,17 +114,17 @@ class HospitalDraft:
 
 
 def declare(patients: int) -> int:
-    """A rounded cohort size to declare: up to the next ten (two, below ten).
+    """A rounded cohort size to declare: up to the next ten (below ten, to the next even number).
 
-    So that one patient more or less does not show, and the true count stays within the factor of
-    two of the declared one that a site agent asks for.
+    So one patient more or less does not show, and the true count stays within a factor of two of
+    the declared one, as a site agent demands.
     """
     step = 10 if patients >= 10 else 2
     return math.ceil(patients / step) * step
 
 
 def check_ours(folder: Path) -> None:
-    """Raise `ConfigError` unless `folder` is new, empty or an earlier demo's."""
+    """Raise `ConfigError` unless `folder` is new, empty or from an earlier demo."""
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file.", "Choose another folder with --dir.")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).exists():
@@ -137,7 +137,7 @@ def check_ours(folder: Path) -> None:
 def clear_folder(folder: Path) -> None:
     """Make room for a new demo in `folder`: results of an earlier one move to `folder`/earlier.
 
-    Hospitals' data stays where it is. Raises `ConfigError` where the folder cannot be written.
+    The hospitals' data stay where they are. Raises `ConfigError` if the folder is not writable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -164,7 +164,7 @@ def write_workspace(
 ) -> Workspace:
     """Write every settings file and key of the demo into `options.folder`.
 
-    The study's `reply_slot` is what this machine needs, unless it is given.
+    Unless given, the study's `reply_slot` is what this machine needs.
     """
     slot = reply_slot or slot_for(_drawn(members), probe())
     folder = options.folder.resolve()
@@ -223,7 +223,7 @@ def _drawn(members: Sequence[HospitalDraft]) -> float:
 
 
 def _bound(members: Sequence[HospitalDraft]) -> float:
-    """B of a round: Adam moves a parameter by about the learning rate a step, whatever the noise.
+    """B of a round: Adam moves a parameter by about the learning rate per step, whatever the noise.
 
     Rotated, such an update of length r has coordinates of about r / sqrt(d).
     """
@@ -234,7 +234,7 @@ def _bound(members: Sequence[HospitalDraft]) -> float:
 
 
 def _noise_multiplier(rounds: int) -> float:
-    """Sigma for which `rounds` rounds cost a patient `_EPSILON_PLANNED`."""
+    """The sigma for which `rounds` rounds cost a patient `_EPSILON_PLANNED`."""
     sigma = calibrate_noise_multiplier(
         epsilon=_EPSILON_PLANNED,
         delta=_DELTA,

@@ -1,4 +1,4 @@
-"""Watching a site agent through its own socket: as much of it as anybody may know."""
+"""Watching a site agent through its socket, which shows only what anybody may know."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from privacy.wire import agent_pb2, agent_pb2_grpc
 from privacy.wire.chunks import target
 
 RETRY_SECONDS = 0.5
-# A proxy of the environment is for the way to the coordinator, never for this socket.
+# A proxy named in the environment is for reaching the coordinator, never for this socket.
 NO_PROXY = [("grpc.enable_http_proxy", 0)]
 NOT_READY = ("", LOADING, ENCODING)
 
 
 @dataclass(frozen=True)
 class AgentState:
-    """What a site's own console shows; an empty phase: there is no agent."""
+    """What a site's own terminal shows. An empty phase means that no agent is running."""
 
     phase: str = ""
     round: int = 0
@@ -29,17 +29,17 @@ class AgentState:
 
     @property
     def ready(self) -> bool:
-        """Whether the model is resident and the data is encoded."""
+        """Whether the model is in memory and the data is encoded."""
         return self.phase not in NOT_READY
 
     @property
     def loaded(self) -> bool:
-        """Whether the model is resident; its tiles may still be encoded."""
+        """Whether the model is in memory; tiles may still be being encoded."""
         return self.ready or self.phase == ENCODING
 
 
 class AgentWatch:
-    """Keeps the newest `AgentState` of the agent behind `socket` until `close`."""
+    """Keeps the latest `AgentState` of the agent behind `socket`, until `close`."""
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
@@ -50,7 +50,7 @@ class AgentWatch:
 
     @property
     def state(self) -> AgentState:
-        """The newest state."""
+        """The latest state."""
         return self._state
 
     def close(self) -> None:
@@ -64,7 +64,7 @@ class AgentWatch:
                 with grpc.insecure_channel(target(self._socket), options=NO_PROXY) as channel:
                     self._listen(channel)
             except grpc.RpcError:
-                pass  # it is not there (any more): try again
+                pass  # not there yet, or gone: try again
             self._state = AgentState()
 
     def _listen(self, channel: grpc.Channel) -> None:

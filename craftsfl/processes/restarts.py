@@ -1,8 +1,8 @@
 """Keeping processes running: the loop of `craftsfl site serve` and `craftsfl rounds serve`.
 
-A process that dies is started again after a pause, the pause doubling while it keeps dying. One
-that refuses its settings (exit status 1 or 2 before it ever served) ends the command with its
-words: a restart would not help.
+A process that dies is restarted after a pause, which doubles for as long as it keeps dying. If one
+rejects its settings (exit status 1 or 2 before it has served), the command ends with that process's
+own message: a restart would not help.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from craftsfl.processes.supervisor import Command, StartedProcess, Supervisor
 from craftsfl.terminal import say
 
-# A SuperLink refuses a SuperNode that comes back within 60 s of being killed.
+# A SuperLink rejects a SuperNode that returns within 60 s of being killed.
 FIRST_PAUSE_SECONDS = {"supernode": 65.0}
 DEFAULT_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 300.0
@@ -36,9 +36,9 @@ class _Watched:
 def keep_running(
     commands: Sequence[Command], supervisor: Supervisor, tick: Callable[[], None]
 ) -> None:
-    """Run `commands` until interrupted, restarting what dies; `tick` is called twice a second.
+    """Run `commands` until interrupted, restarting what dies; calls `tick` twice a second.
 
-    Raises `DeploymentError` with the end of its log where one refuses its settings.
+    Raises `DeploymentError`, with the end of the log, if one of them rejects its settings.
     """
     watched = [_Watched(_started(command, supervisor), time.monotonic()) for command in commands]
     while True:
@@ -72,6 +72,6 @@ def _revive(item: _Watched, supervisor: Supervisor) -> None:
     supervisor.stop_one(item.running)
     item.restart_at = now + pause
     say(
-        f"{item.running.name} ended with status {code}; starting it again in {pause:.0f} s.",
+        f"{item.running.name} ended with status {code}; restarting it in {pause:.0f} s.",
         logging.WARNING,
     )

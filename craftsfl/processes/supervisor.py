@@ -1,7 +1,7 @@
 """Starting, watching and ending other processes, with all their children.
 
-Every process gets a session of its own, so that Ctrl-C reaches this program alone, which then ends
-them in the reverse order of their start. Nothing that was started here survives `stop`.
+Every process gets its own session, so that Ctrl-C reaches only this program, which then ends them
+in reverse order. Nothing that was started here survives `stop`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Command:
     """A program to run: its name for people, argument vector, environment and log file.
 
-    `user`: as whom, where this process is root's; None: as this process's own user.
+    `user`: whom it runs as, if this process is root's; None: the same user as this process.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Command:
 
     @property
     def full_argv(self) -> tuple[str, ...]:
-        """`argv`, behind the program that becomes another user where one is named."""
+        """`argv`, preceded by the program that changes the user if one is named."""
         if self.user is None:
             return self.argv
         become = (sys.executable, "-P", "-m", "craftsfl.processes.as_user")
@@ -93,8 +93,8 @@ class Supervisor:
         self.stop()
 
     def start(self, command: Command) -> StartedProcess:
-        """Start `command`, its output appended to its log."""
-        with _interrupts_held():  # a process that is there is also known
+        """Start `command`; its output is appended to its log."""
+        with _interrupts_held():  # once a process exists, it is on the list
             running = StartedProcess(command, _process(command))
             self._running.append(running)
         return running
@@ -104,7 +104,7 @@ class Supervisor:
         return [running for running in self._running if running.exit_code() is not None]
 
     def check(self) -> None:
-        """Raise `DeploymentError` with the log's end if one died."""
+        """Raise `DeploymentError`, with the end of its log, if a process has died."""
         for running in self.dead():
             raise DeploymentError(
                 f"{running.name} ended with status {running.exit_code()}:\n{running.log_tail()}",
@@ -118,7 +118,7 @@ class Supervisor:
         _end([running])
 
     def stop(self) -> None:
-        """End all: SIGTERM, newest first, then SIGKILL for what is left of the grace time."""
+        """End all: SIGTERM, newest first, then SIGKILL for whatever outlives the grace period."""
         running, self._running = self._running[::-1], []
         _end(running)
 
@@ -142,7 +142,7 @@ def _process(command: Command) -> subprocess.Popen[bytes]:
 
 
 def _output(command: Command) -> IO[bytes]:
-    """Its log; another user's is opened by that user, and here goes what hinders it."""
+    """Its log. That of another user is opened by that user; this shows what goes wrong before."""
     if command.user is not None:
         return os.fdopen(os.dup(2), "wb")
     command.log.parent.mkdir(parents=True, exist_ok=True)
@@ -151,9 +151,9 @@ def _output(command: Command) -> IO[bytes]:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Let signals that Python handles wait for the end of the block; KeyboardInterrupt then.
+    """Hold back signals that Python handles until the block ends, then raise KeyboardInterrupt.
 
-    By handlers and not by the signal mask, which a new process would inherit.
+    Uses handlers rather than the signal mask, which a new process would inherit.
     """
     held: list[int] = []
     numbers = [number for number in INTERRUPTS if callable(signal.getsignal(number))]
@@ -181,7 +181,7 @@ def _end(group: list[StartedProcess]) -> None:
         except subprocess.TimeoutExpired:
             running.process.kill()
             running.process.wait()
-    # Children are looked up before and after: one may have been born while its parent ended.
+    # Children are looked up before and after: one may have started while its parent was ending.
     leftover = [child for child in family + _families(group) if child.is_running()]
     for child in leftover:
         _quietly(child.terminate)
@@ -192,7 +192,7 @@ def _end(group: list[StartedProcess]) -> None:
 
 
 def _families(group: list[StartedProcess]) -> list[psutil.Process]:
-    """All descendants, and all members of the groups' sessions whose parent is gone already."""
+    """All descendants, and all members of the processes' sessions whose parents are gone."""
     sessions = {running.process.pid for running in group}
     found: dict[int, psutil.Process] = {}
     for running in group:
@@ -207,7 +207,7 @@ def _families(group: list[StartedProcess]) -> list[psutil.Process]:
 def _children(pid: int) -> list[psutil.Process]:
     try:
         return list(psutil.Process(pid).children(recursive=True))
-    except psutil.Error:  # it is gone already
+    except psutil.Error:  # already gone
         return []
 
 
@@ -219,7 +219,7 @@ def _session(pid: int) -> int | None:
 
 
 def _quietly(action: Callable[[], object]) -> None:
-    """Do `action`; that the process is gone already is what we want."""
+    """Run `action`; if the process is already gone, that is what we want."""
     try:
         action()
     except psutil.Error:
@@ -265,7 +265,7 @@ def claim_port(host: str, wanted: int | None) -> int:
         except OSError as error:
             raise DeploymentError(
                 f"Port {wanted} on {host} cannot be used: {error.strerror}.",
-                "End the program that holds it, or choose another with --port.",
+                "Stop the program that uses it, or choose another port with --port.",
             ) from None
         return int(probe.getsockname()[1])
 

@@ -1,4 +1,4 @@
-"""`craftsfl rounds`: what a consortium's operator types."""
+"""`craftsfl rounds`: the commands of a consortium's operator."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class CoordinatorPart(StrEnum):
 def rounds_serve(
     settings: _Settings,
     only: Annotated[
-        CoordinatorPart | None, typer.Option(help="Run one of the two processes.")
+        CoordinatorPart | None, typer.Option(help="Run only one of the two processes.")
     ] = None,
 ) -> None:
     """Serve the coordinator: SuperLink and SuperExec. Both end on Ctrl-C.
 
-    craftsfl -q rounds serve reports restarts alone; craftsfl -v rounds serve also each process's
-    command line. Their logs stay the same.
+    craftsfl -q rounds serve reports only restarts; craftsfl -v rounds serve also shows each
+    process's command line. Their log files are the same either way.
     """
     from craftsfl.rounds.serving import serve_consortium
 
@@ -55,9 +55,11 @@ def rounds_register(
 def rounds_accept_ledger(
     settings: _Settings,
     site: Annotated[str, typer.Argument(help="The site's name in studies.")],
-    ledger: Annotated[str, typer.Argument(help="Its new ledger's id, read out on the phone.")],
+    ledger: Annotated[
+        str, typer.Argument(help="The id of its new ledger, read out over the phone.")
+    ],
 ) -> None:
-    """Take a site's new ledger, which it began in the place of a lost one."""
+    """Accept a new ledger from a site that has lost its old one."""
     from craftsfl.site.ledger import accept_at_server
 
     typer.echo(accept_at_server(settings, site, ledger))
@@ -83,7 +85,7 @@ def rounds_start(
 @app.command("status")
 def rounds_status(
     settings: _Settings,
-    run: Annotated[int | None, typer.Option(help="A run id; the newest if left out.")] = None,
+    run: Annotated[int | None, typer.Option(help="A run id; the latest run if left out.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Show a run: its rounds, who took part, who dropped out and why."""

@@ -22,17 +22,17 @@ from privacy.errors import ConfigError
 def serve_site(
     settings_file: Path, *, supernode_only: bool = False, one_user: bool = False
 ) -> None:
-    """Run a hospital's agent and SuperNode (or the SuperNode alone) until interrupted.
+    """Run a hospital's agent and SuperNode (or only the SuperNode) until interrupted.
 
-    As two users, which this process can only give them where it is root's. Raises `PolicyError`
-    where the SuperNode's user could reach what is the agent's, unless `one_user` is asked for.
+    They run as two users, which takes root. Raises `PolicyError` if the SuperNode's user could
+    reach what belongs to the agent, unless `one_user` is set.
     """
     keep_files_private()
     site = load_site(settings_file)
     if site.supernode is None:
         raise ConfigError(
             f"{settings_file} has no [supernode] table.",
-            "Add it, or run the agent alone: craftsfl site serve FILE --only agent",
+            "Add it, or run only the agent: craftsfl site serve FILE --only agent",
         )
     if one_user:
         say(
@@ -77,14 +77,14 @@ def _supernode(site: SiteSettings, users: Users | None) -> SuperNode:
 
 
 class _StateLines:
-    """Prints a line when a site's state changes in a way that a person cares about."""
+    """Prints a line whenever a site's state changes in a way that people care about."""
 
     def __init__(self, site: str) -> None:
         self._site = site
         self._last = AgentState()
 
     def show(self, state: AgentState) -> None:
-        """Print what changed since the last call."""
+        """Print what has changed since the last call."""
         last, self._last = self._last, state
         if state == last:
             return

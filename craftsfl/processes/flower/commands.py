@@ -1,8 +1,8 @@
 """Command lines and environment of Flower's processes.
 
-Facts behind the options (Flower 1.41): Control, Fleet and Runtime API share one port; only with
-process isolation and a SuperExec secret can no stranger take the ServerApp's task; an update check
-and telemetry would call home at every start; dependencies of a bundle must never be installed.
+Why these options (Flower 1.41): the Control, Fleet and Runtime APIs share one port; only process
+isolation and a SuperExec secret keep a stranger from taking the ServerApp's task; the update check
+and telemetry would call home at every start; a bundle's dependencies must never be installed.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ PROFILE = "consortium"
 
 
 def program(name: str) -> tuple[str, ...]:
-    """How one of Flower's programs is started with this Python; raises `DeploymentError`.
+    """How to start one of Flower's programs with this Python; raises `DeploymentError`.
 
-    With -P, though their folder would come first on the path and not the working folder: nothing
-    that we start finds a module where it was not installed.
+    With -P, although for a script the first folder on the path would be its own and not the working
+    folder: nothing that we start may find modules where they were not installed.
     """
     path = Path(sys.executable).parent / name
     if not path.exists():
         raise DeploymentError(
-            f"{name} is not installed beside {sys.executable}.",
+            f"{name} is not installed next to {sys.executable}.",
             "Install craftsfl with the extra `site` or `operator`.",
         )
     return (sys.executable, "-P", str(path))
@@ -47,17 +47,17 @@ class SuperLink:
     folder: Path  # database, Flower's home
     credentials: ServerCredentials
     secret: Path
-    variables: tuple[str, ...] = ()  # what else of the environment the ServerApp gets
+    variables: tuple[str, ...] = ()  # further variables of the environment for the ServerApp
 
     @property
     def address(self) -> str:
-        """`host:port` as this machine reaches it (and as its certificate names it)."""
+        """`host:port` under which this machine reaches it (and which its certificate names)."""
         host = LOOPBACK if self.host == EVERYWHERE else self.host
         return f"{host}:{self.port}"
 
     @property
     def home(self) -> Path:
-        """FLWR_HOME of the coordinator and of the `flwr` commands sent to it."""
+        """FLWR_HOME for the coordinator and for the `flwr` commands sent to it."""
         return self.folder / "flwr"
 
     def superlink(self, log: Path) -> Command:
@@ -107,7 +107,7 @@ def write_profile(home: Path, address: str, authority: Path) -> None:
 
 @dataclass(frozen=True)
 class SuperNode:
-    """A hospital's network-facing process: it sees no data and no key but its own."""
+    """A hospital's network-facing process: it sees no data, and no key but its own."""
 
     name: str
     superlink: str
@@ -116,8 +116,8 @@ class SuperNode:
     agent_socket: Path
     home: Path
     port: int  # of its local Runtime API, on loopback
-    variables: tuple[str, ...] = ()  # what else of the environment the coordinator's code may read
-    account: SystemAccount | None = None  # as whom root starts it
+    variables: tuple[str, ...] = ()  # further variables that the coordinator's code may read
+    account: SystemAccount | None = None  # whom root starts it as
 
     def command(self, log: Path) -> Command:
         """The SuperNode, which starts one thin ClientApp process for each message."""
@@ -136,7 +136,7 @@ class SuperNode:
 
 
 def run_flwr(home: Path, *arguments: str, timeout: float = 60.0) -> dict[str, object]:
-    """Run `flwr ARGUMENTS --format json`; gives its answer or raises `DeploymentError`."""
+    """Run `flwr ARGUMENTS --format json` and return its answer; raises `DeploymentError`."""
     try:
         done = subprocess.run(
             [*program("flwr"), *arguments, "--format", "json"],
@@ -149,7 +149,7 @@ def run_flwr(home: Path, *arguments: str, timeout: float = 60.0) -> dict[str, ob
     except subprocess.TimeoutExpired:
         raise DeploymentError(
             f"`flwr {arguments[0]}` got no answer within {timeout:.0f} s.",
-            "Check that the SuperLink runs and that its address is right.",
+            "Check that the SuperLink is running and that its address is right.",
         ) from None
     try:
         answer: dict[str, object] = json.loads(done.stdout[done.stdout.index("{") :])
@@ -158,6 +158,6 @@ def run_flwr(home: Path, *arguments: str, timeout: float = 60.0) -> dict[str, ob
     if not answer.get("success"):
         raise DeploymentError(
             f"`flwr {' '.join(arguments[:2])}` failed: {answer.get('error-message', answer)}",
-            "Check that the SuperLink runs, its address and its certificate.",
+            "Check that the SuperLink is running, its address and its certificate.",
         )
     return answer
