@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from craftsfl.demo.learning import Comparison
 
 NO_AIRLOCK = (
-    "ONE USER, NO AIRLOCK: in this demo, the agents and SuperNodes of all hospitals run as you, so "
+    "ONE USER, NO AIRLOCK: in this demo, agents and SuperNodes of all hospitals run as you, so "
     "nothing keeps the coordinator's code away from the tiles and keys. A hospital runs them as two "
     "users: docs/hospital.md."
 )

@@ -114,8 +114,8 @@ def test_the_command_line_names_no_patient(settings: Path, asked: bool) -> None:
     """The id may be typed when asked for: then no shell history and no process list has it."""
     for command, words in (
         ("withdraw", "has withdrawn"),
-        ("withdraw", "had withdrawn already"),
-        ("restore", "once the agent was started anew"),
+        ("withdraw", "had already withdrawn"),
+        ("restore", "once the agent has been restarted"),
         ("restore", "had not withdrawn"),
     ):
         arguments = ["site", command, str(settings), *([] if asked else ["canary-patient-4"])]
