@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 NO_AIRLOCK = (
     "ONE USER, NO AIRLOCK: in this demo, agents and SuperNodes of all hospitals run as you, so "
-    "nothing keeps the coordinator's code away from the tiles and keys. A hospital runs them as two "
+    "nothing keeps the coordinator's code away from tiles and keys. A hospital runs them as two "
     "users: docs/hospital.md."
 )
 SUPERLINK_SECONDS = 60.0

@@ -79,7 +79,7 @@ def test_what_else_is_wrong_does_not_pass_for_a_failed_withdrawal(
         (state / "cache" / "encoded-folder").mkdir()
     done = CliRunner().invoke(app, ["site", "withdraw", str(settings), "canary-patient-4"])
     assert done.exit_code == 1
-    assert "has withdrawn: out of every draw" in done.output
+    assert "has withdrawn: out of all draws" in done.output
     assert "The patient is out, but something else needs you" in done.output
     assert "canary" not in done.output
     with open_patients(state) as patients:
