@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ def main() -> None:
     words = runpy.run_path(str(shadows))["explain_shadow"]()
     if words:
         sys.exit(words)
+    os.environ["PYTHONSAFEPATH"] = "1"  # -P for whatever this starts, workers of a pool included
     from craftsfl.cli import main as command_line
 
     command_line()

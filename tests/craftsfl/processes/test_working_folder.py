@@ -116,6 +116,20 @@ def test_the_program_itself_finds_nothing_there(folder: Path) -> None:
     assert sprung(folder) == []
 
 
+def test_what_a_library_starts_finds_nothing_there(folder: Path) -> None:
+    """Workers of a pool, for instance, which are new Pythons with the same environment."""
+    code = (
+        "import runpy, subprocess, sys\n"
+        "sys.argv = ['craftsfl', '--version']\n"
+        "try:\n    runpy.run_module('craftsfl', run_name='__main__')\n"
+        "except SystemExit:\n    subprocess.run([sys.executable, '-c', 'import client'])\n"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    done = run(folder, [sys.executable, "-P", "-c", code], env)
+    assert done.stdout.startswith("craftsfl "), done.stderr
+    assert sprung(folder) == []
+
+
 def test_the_traps_work(folder: Path) -> None:
     """The control: without -P each of them is what Python finds."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
