@@ -1,5 +1,5 @@
-# `make demo` and `make test` set themselves up; nothing outside this folder is changed but pip's cache
-# and the model cache (CRAFTSFL_CACHE, default ~/.cache/craftsfl).
+# `make demo` and `make test` set themselves up. Outside this folder they change only pip's cache and
+# the model cache (CRAFTSFL_CACHE, default ~/.cache/craftsfl).
 PYTHON ?= python3
 VENV   ?= .venv
 DIR    ?= demo
@@ -7,7 +7,7 @@ BASE   := $(VENV)/.base
 STAMP  := $(VENV)/.installed
 BIN    := $(VENV)/bin
 
-# The machine with the GPU may have no network: its own python3, and wheels brought along.
+# The machine with the GPU may have no network: it uses its own python3, and wheels brought along.
 GPU_WHEELS  ?= .gpu-wheels
 GPU_PYTHON  ?= 3.12
 GPU_WITHOUT ?= none
@@ -19,7 +19,7 @@ _SYSTEMS    := 2_34 2_31 2_28 2_27 2_24 2_17 2_12 2_5
 
 setup: $(STAMP)
 
-# Seconds, without torch: what an auditor needs. `make setup` goes on from it.
+# What an auditor needs: takes seconds, without torch. `make setup` continues from there.
 setup-base: $(BASE)
 
 $(BASE): pyproject.toml constraints.txt
@@ -35,7 +35,7 @@ $(STAMP): $(BASE)
 demo: setup
 	$(BIN)/craftsfl demo --dir $(DIR)
 
-# Two at a time; then, one by one, those that start real Flower processes and train against a clock.
+# Two at a time; then, one by one, those that start real Flower processes and train against the clock.
 test: setup
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow and not integration"
 	$(BIN)/python -m pytest -m "integration and not slow"

@@ -1,12 +1,11 @@
-"""What `make setup` does: a virtual environment with craftsfl in it, telling how far it is.
+"""What `make setup` runs: installs craftsfl into a virtual environment and reports the progress.
 
     python3 scripts/install.py .venv --base    what an auditor needs, in seconds and without torch
     python3 scripts/install.py .venv           everything else
 
-pip is silent for minutes while it unpacks torch, and before that it prints hundreds of lines. Here
-each step is one line with the seconds since the start, and there is one at least every ten seconds,
-whether somebody looks at a terminal or a file collects the output. Only the standard library is
-there yet.
+pip prints hundreds of lines and is then silent for minutes while it unpacks torch. This prints one
+line for each step, with the seconds since the start, and at least one every ten seconds, whether the
+output goes to a terminal or to a file. It uses only the standard library: nothing else is there yet.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ WORKS_NOW = (
     "Works already, in another terminal: {bin}/craftsfl --help, site init, rounds roster, "
     "site budget (README, First five minutes)."
 )
-TORCH = "Now the rest: 2 to 8 minutes, most of them for torch, which is the big one."
+TORCH = "Now the rest: 2 to 8 minutes, most of it for torch, by far the largest package."
 LARGE_MB = 20.0
 QUIET_SECONDS = 10.0
 KEPT_LINES = 30
@@ -41,16 +40,16 @@ _IN_MB = {"k": 1e-3, "M": 1.0, "G": 1e3}
 
 @dataclass
 class Pip:
-    """What pip's output tells: `step` is what it does now, for whoever waits."""
+    """Follows pip's output. `step`: what it is doing now, for whoever is waiting."""
 
     packages: Path  # where it installs
     step: str = "starting pip"
     found: set[str] = field(default_factory=set)
     _wanted: int = 0  # packages of the last step
-    _before: int = 0  # packages that were there
+    _before: int = 0  # packages that were there before it
 
     def read(self, line: str) -> str | None:
-        """Take one line in; returns what to show at once, if anything."""
+        """Take in one line; returns what to show at once, if anything."""
         file = _FILE.match(line)
         if file:
             return self._see_file(_name(file[2]), float(file[3]), file[4])
@@ -66,7 +65,7 @@ class Pip:
         return None
 
     def now(self) -> str:
-        """What it does now, for a line after some time without one."""
+        """What it is doing now, for a line after a silence."""
         if not self._wanted:
             return self.step
         done = min(self._wanted, self._installed() - self._before)
@@ -84,7 +83,7 @@ class Pip:
 
 
 def _name(package: str) -> str:
-    """The name of a package, also of a file that holds it."""
+    """The name of a package, or of the package in a file."""
     file = Path(package).name
     return file.split("-")[0] if file.endswith((".whl", ".gz", ".zip")) else file
 
@@ -96,13 +95,13 @@ class Clock:
         self._began = self._last = time.monotonic()
 
     def say(self, text: str) -> None:
-        """One line, at once also where a file collects it."""
+        """Print one line, at once even into a file."""
         self._last = time.monotonic()
         sys.stdout.write(f"[{self._last - self._began:4.0f} s] {text}\n")
         sys.stdout.flush()
 
     def silent(self) -> bool:
-        """Whether it is time for a line."""
+        """Whether it is time for another line."""
         return time.monotonic() - self._last >= QUIET_SECONDS
 
 
@@ -115,7 +114,7 @@ def pip_arguments(what: str) -> list[str]:
 
 
 def run_pip(python: Path, what: str, clock: Clock) -> None:
-    """Run pip to its end; ends this program with pip's status and last lines where it fails."""
+    """Run pip to its end; if it fails, end this program with pip's status and last lines."""
     (packages,) = python.parents[1].glob("lib/python*/site-packages")
     watched, last = Pip(packages), deque[str](maxlen=KEPT_LINES)
     process = subprocess.Popen(
@@ -170,7 +169,7 @@ def main() -> None:
     if asked.base:
         clock.say(f"making {asked.venv}")
         subprocess.run([sys.executable, "-m", "venv", str(asked.venv)], check=True)
-        clock.say("the base install: seconds, without torch")
+        clock.say("installing the base: seconds, without torch")
         run_pip(python, BASE, clock)
         clock.say(WORKS_NOW.format(bin=asked.venv / "bin"))
     else:

@@ -22,7 +22,7 @@ def names(requirements: list[str]) -> set[str]:
 
 
 def test_torchvision_is_absent() -> None:
-    """Its CUDA build beside a CPU torch breaks every diffusers import."""
+    """Its CUDA build together with a CPU torch breaks every diffusers import."""
     for package in ("torchvision", "torch_fidelity", "timm"):
         assert importlib.util.find_spec(package) is None, package
 

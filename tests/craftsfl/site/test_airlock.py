@@ -65,7 +65,7 @@ def two_user_site(folder: Path) -> Path:
     (folder / "tiles").chmod(0o700)
     for path in (folder / "state", *folder.glob("state/*"), *folder.rglob("tiles*")):
         os.chown(path, agent.uid, agent.gid)
-    # The key's folder too: the agent keeps a marker and a lock beside the key.
+    # The key's folder too: the agent keeps a marker and a lock next to the key.
     for path in (*folder.glob("tiles/*"), *folder.glob("site.key*"), folder):
         os.chown(path, agent.uid, agent.gid)
     return site
