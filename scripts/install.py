@@ -4,8 +4,8 @@
     python3 scripts/install.py .venv           everything else
 
 pip prints hundreds of lines and is then silent for minutes while it unpacks torch. This prints one
-line for each step, with the seconds since the start, and at least one every ten seconds, whether the
-output goes to a terminal or to a file. It uses only the standard library: nothing else is there yet.
+line for each step, with the seconds since the start, and at least one every ten seconds, whether
+the output goes to a terminal or a file. It needs only the standard library: nothing else is there.
 """
 
 from __future__ import annotations
