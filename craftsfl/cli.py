@@ -17,6 +17,7 @@ from craftsfl.rounds import commands as rounds
 from craftsfl.site import commands as site
 from craftsfl.terminal import errors, show_from
 from craftsfl.version import installed_version
+from privacy.error_ids import ErrorId
 from privacy.errors import CraftsflError
 from privacy.visible import visible
 
@@ -89,24 +90,30 @@ def main() -> None:
     try:
         app()
     except CraftsflError as error:
-        _say(error.message, error.hint)
+        _say(error.message, error.hint, error.id)
         sys.exit(FAILED)
     except OSError as error:
         if error.filename is None or error.strerror is None:
             raise
         what = f"{error.filename} cannot be used: {error.strerror}."
-        _say(what, "Check its owner, and the disk's free space.")
+        _say(what, "Check its owner, and the disk's free space.", ErrorId.FILE_UNUSABLE)
         sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except ModuleNotFoundError as error:
-        _say(*explain_missing(error.name or str(error)))
+        message, hint = explain_missing(error.name or str(error))
+        _say(message, hint, ErrorId.EXTRA_MISSING)
         sys.exit(FAILED)
 
 
-def _say(message: str, hint: str) -> None:
+def _say(message: str, hint: str, id: str) -> None:
     """Print what is wrong and what to do next, as text that cannot act on the terminal."""
     console = errors()
-    for title, style, text in (("Error:", "bold red", message), ("Next:", "bold", hint)):
+    lines = (
+        ("Error:", "bold red", message),
+        ("Next:", "bold", hint),
+        ("Id:", "dim", f"{id} (docs/errors.md)"),
+    )
+    for title, style, text in lines:
         if text:
             console.print(Text.assemble((title, style), " ", visible(text, keep="\n")))

@@ -1,4 +1,4 @@
-"""Watching a site agent through its socket, which shows only what anybody may know."""
+"""Watching a site agent through its own socket, as far as anybody may."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from client.agent.progress import ENCODING, LOADING
 from privacy.wire import agent_pb2, agent_pb2_grpc
 from privacy.wire.chunks import target
 
-RETRY_SECONDS = 0.5
+_RETRY_SECONDS = 0.5
 # A proxy named in the environment is for reaching the coordinator, never for this socket.
-NO_PROXY = [("grpc.enable_http_proxy", 0)]
-NOT_READY = ("", LOADING, ENCODING)
+_NO_PROXY = [("grpc.enable_http_proxy", 0)]
+_NOT_READY = ("", LOADING, ENCODING)
 
 
 @dataclass(frozen=True)
 class AgentState:
-    """What a site's own terminal shows. An empty phase means that no agent is running."""
+    """What a site's own console shows; an empty phase means that no agent answers."""
 
     phase: str = ""
     round: int = 0
@@ -29,17 +29,17 @@ class AgentState:
 
     @property
     def ready(self) -> bool:
-        """Whether the model is in memory and the data is encoded."""
-        return self.phase not in NOT_READY
+        """Whether the model is resident and the data is encoded."""
+        return self.phase not in _NOT_READY
 
     @property
     def loaded(self) -> bool:
-        """Whether the model is in memory; tiles may still be being encoded."""
+        """Whether the model is resident; tiles may still be being encoded."""
         return self.ready or self.phase == ENCODING
 
 
 class AgentWatch:
-    """Keeps the latest `AgentState` of the agent behind `socket`, until `close`."""
+    """Keeps the newest `AgentState` of the agent behind `socket` until `close`."""
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
@@ -50,21 +50,21 @@ class AgentWatch:
 
     @property
     def state(self) -> AgentState:
-        """The latest state."""
+        """The newest state."""
         return self._state
 
     def close(self) -> None:
-        """Stop watching; the agent does not notice."""
+        """Stop watching, unnoticed by the agent."""
         self._closed.set()
-        self._thread.join(2 * RETRY_SECONDS)
+        self._thread.join(2 * _RETRY_SECONDS)
 
     def _follow(self) -> None:
-        while not self._closed.wait(RETRY_SECONDS):
+        while not self._closed.wait(_RETRY_SECONDS):
             try:
-                with grpc.insecure_channel(target(self._socket), options=NO_PROXY) as channel:
+                with grpc.insecure_channel(target(self._socket), options=_NO_PROXY) as channel:
                     self._listen(channel)
             except grpc.RpcError:
-                pass  # not there yet, or gone: try again
+                pass  # there is no agent (any more): try again
             self._state = AgentState()
 
     def _listen(self, channel: grpc.Channel) -> None:

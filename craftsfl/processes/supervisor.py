@@ -23,6 +23,7 @@ from typing import IO
 import psutil
 
 from client.agent.isolation import UMASK
+from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError
 
 TERMINATION_SECONDS = 12.0
@@ -109,6 +110,7 @@ class Supervisor:
             raise DeploymentError(
                 f"{running.name} ended with status {running.exit_code()}:\n{running.log_tail()}",
                 f"The whole log is {running.command.log}.",
+                id=ErrorId.PROCESS_ENDED,
             )
 
     def stop_one(self, running: StartedProcess) -> None:
@@ -243,7 +245,9 @@ def wait_until(
         supervisor.check()
         if time.monotonic() > deadline:
             raise DeploymentError(
-                f"{what} did not come up within {timeout:.0f} s.", "Look at the log files."
+                f"{what} did not come up within {timeout:.0f} s.",
+                "Look at the log files.",
+                id=ErrorId.PROCESS_ENDED,
             )
         tick()
         time.sleep(0.1)
@@ -266,6 +270,7 @@ def claim_port(host: str, wanted: int | None) -> int:
             raise DeploymentError(
                 f"Port {wanted} on {host} cannot be used: {error.strerror}.",
                 "Stop the program that uses it, or choose another port with --port.",
+                id=ErrorId.PORT_TAKEN,
             ) from None
         return int(probe.getsockname()[1])
 

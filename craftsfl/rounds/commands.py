@@ -16,7 +16,7 @@ app.add_typer(roster.app, name="roster")
 _Settings = Annotated[Path, typer.Argument(help="The consortium's settings, consortium.toml.")]
 
 
-class CoordinatorPart(StrEnum):
+class CoordinatorProcess(StrEnum):
     """The two processes of a coordinator."""
 
     SUPERLINK = "superlink"
@@ -27,7 +27,7 @@ class CoordinatorPart(StrEnum):
 def rounds_serve(
     settings: _Settings,
     only: Annotated[
-        CoordinatorPart | None, typer.Option(help="Run only one of the two processes.")
+        CoordinatorProcess | None, typer.Option(help="Run only one of the two processes.")
     ] = None,
 ) -> None:
     """Serve the coordinator: SuperLink and SuperExec. Both end on Ctrl-C.

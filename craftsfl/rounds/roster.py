@@ -4,8 +4,8 @@
     sign      that file           -> the same with one more signature; two such files can be merged
     show      any of these files  -> who is in it, who has signed, and the fingerprints
 
-Nothing here needs the coordinator, and whoever carries the files need not be trusted: what counts
-is that people compare the fingerprint by phone before they sign.
+Nothing here needs the coordinator, and nothing asks for trust in whoever carries the files: what
+counts is that people compare the fingerprint by phone before they sign.
 """
 
 from __future__ import annotations
@@ -24,9 +24,16 @@ from craftsfl.terminal import output
 from privacy.errors import ConfigError, SecAggError
 from privacy.identity import fingerprint
 from privacy.secagg.card import SiteCard, read_card
-from privacy.secagg.chain import in_force, read_chain, write_chain
+from privacy.secagg.chain import in_force, read_rosters, write_rosters
 from privacy.secagg.history import check_history, ids_given
-from privacy.secagg.roster import Member, Roster, SignedRoster, merge, propose, sign
+from privacy.secagg.roster import (
+    Member,
+    Roster,
+    SignedRoster,
+    add_signature,
+    merge_signatures,
+    propose_roster,
+)
 from privacy.visible import marked
 
 
@@ -41,43 +48,41 @@ class Proposal:
     without: Sequence[str] = field(default_factory=tuple)
 
 
-def propose_next(out: Path, proposal: Proposal) -> None:
+def write_proposal(out: Path, proposal: Proposal) -> None:
     """Write an unsigned roster, after its predecessors if it has any, and show it."""
     if out.exists() and out != proposal.after:
-        raise ConfigError(
-            f"{out} exists already.", "Choose another file: rosters are never overwritten."
-        )
+        raise ConfigError(f"{out} exists already.", "Choose another file; rosters are kept.")
     cards = [read_card(path) for path in proposal.cards]
     if proposal.after is None:
-        write_chain(out, [_first(proposal, cards)])
+        write_rosters(out, [_first(proposal, cards)])
     else:
-        chain = read_chain(proposal.after)
+        chain = read_rosters(proposal.after)
         _newest(chain)
-        write_chain(out, [*chain, _successor(proposal, cards, [one.roster for one in chain])])
-    show_newest(out)
+        write_rosters(out, [*chain, _successor(proposal, cards, [one.roster for one in chain])])
+    show_roster(out)
 
 
 def sign_roster(file: Path, key: Path, others: Sequence[Path]) -> None:
     """Add this site's signature, and those of `others`, to the last roster of `file`."""
-    chain = read_chain(file)
+    chain = read_rosters(file)
     check_history(one.roster for one in chain)
-    last = reduce(merge, [read_chain(other)[-1] for other in others], chain[-1])
+    last = reduce(merge_signatures, [read_rosters(other)[-1] for other in others], chain[-1])
     before = _newest(chain[:-1]) if len(chain) > 1 else None
     output().print(
-        f"You are signing roster {last.roster.sequence} of {last.roster.consortium}. Everybody "
-        f"must see the same fingerprint:\n[bold]{last.roster.fingerprint()}[/]",
+        f"You sign roster {last.roster.sequence} of {last.roster.consortium}. Everybody has to "
+        f"see the same fingerprint:\n[bold]{last.roster.fingerprint()}[/]",
         highlight=False,
     )
-    write_chain(file, [*chain[:-1], sign(last, identity_in(key), before)])
-    show_newest(file)
+    write_rosters(file, [*chain[:-1], add_signature(last, identity_in(key), before)])
+    show_roster(file)
 
 
-def show_newest(file: Path, *, as_json: bool = False) -> None:
+def show_roster(file: Path, *, as_json: bool = False) -> None:
     """Print the newest roster of `file`, its signatures and its fingerprint.
 
-    Letters outside ASCII are marked with their code points, since others have chosen the names.
+    Letters beyond ASCII are marked with their code points: names are what others have written.
     """
-    chain = read_chain(file)
+    chain = read_rosters(file)
     signed, state = chain[-1], _state(chain)
     if as_json:
         print(json.dumps(_facts(chain, state)))  # noqa: T201 - the output
@@ -97,35 +102,32 @@ def show_newest(file: Path, *, as_json: bool = False) -> None:
 def _first(proposal: Proposal, cards: Sequence[SiteCard]) -> SignedRoster:
     if not proposal.consortium or proposal.without:
         raise ConfigError(
-            "A first roster needs the consortium's name, and nobody can leave it yet.",
+            "A first roster needs the consortium's name, and nobody can leave it.",
             "Give --consortium NAME, or --after FILE for a successor.",
         )
     members = [_member(site, card) for site, card in enumerate(cards, start=1)]
     quorum = proposal.quorum or len(members) // 2 + 1
-    return propose(members, quorum, consortium=proposal.consortium)
+    return propose_roster(members, quorum, consortium=proposal.consortium)
 
 
 def _successor(
     proposal: Proposal, cards: Sequence[SiteCard], rosters: Sequence[Roster]
 ) -> SignedRoster:
-    """Names keep their ids, with a new key if a card has one; so do members who come back.
+    """Names keep their ids, with a new key where a card brings one; so does who comes back.
 
-    Ids are never reused, not even those of members who left long ago.
+    Ids are never reused, also not those of members that left long ago.
     """
     before, given = rosters[-1], ids_given(rosters)
     members = {member.name: member for member in before.members}
     strangers = [name for name in proposal.without if name not in members]
     if strangers:
-        raise ConfigError(
-            f"The roster does not list {strangers[0]}.",
-            "See who is in it: craftsfl rounds roster show FILE",
-        )
+        raise ConfigError(f"The roster does not list {strangers[0]}.", "See it: roster show FILE")
     for card in cards:
         site = given.setdefault(card.name, max(given.values()) + 1)
         members[card.name] = _member(site, card)
     kept = [member for name, member in members.items() if name not in proposal.without]
     quorum = proposal.quorum or len(kept) // 2 + 1
-    signed = propose(kept, quorum, predecessor=before)
+    signed = propose_roster(kept, quorum, predecessor=before)
     check_history([*rosters, signed.roster])
     return signed
 
@@ -135,7 +137,7 @@ def _member(site: int, card: SiteCard) -> Member:
 
 
 def _newest(chain: Sequence[SignedRoster]) -> Roster:
-    """The last roster of a chain; raises `SecAggError` unless all signatures are there."""
+    """The last roster of a chain whose signatures are all there; `SecAggError` otherwise."""
     return in_force(chain, chain[-1].roster.digest())
 
 

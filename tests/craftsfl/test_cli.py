@@ -148,7 +148,7 @@ def test_a_message_that_is_piped_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 100) / ("y" * 100) / "site.toml"
     done = craftsfl("site", "serve", str(path), COLUMNS="40")
     assert f"{path} does not exist." in done.stderr
-    assert len(done.stderr.splitlines()) == 2
+    assert len(done.stderr.splitlines()) == 3  # what, what next, and its id
 
 
 def test_a_terminal_folds(monkeypatch: pytest.MonkeyPatch) -> None:

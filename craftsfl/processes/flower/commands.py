@@ -17,6 +17,7 @@ from craftsfl.processes.accounts import SystemAccount
 from craftsfl.processes.environment import CERTIFICATES, MODELS, environment
 from craftsfl.processes.flower.credentials import ServerCredentials
 from craftsfl.processes.supervisor import Command
+from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError
 
 LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
@@ -150,6 +151,7 @@ def run_flwr(home: Path, *arguments: str, timeout: float = 60.0) -> dict[str, ob
         raise DeploymentError(
             f"`flwr {arguments[0]}` got no answer within {timeout:.0f} s.",
             "Check that the SuperLink is running and that its address is right.",
+            id=ErrorId.SUPERLINK_SILENT,
         ) from None
     try:
         answer: dict[str, object] = json.loads(done.stdout[done.stdout.index("{") :])
@@ -159,5 +161,6 @@ def run_flwr(home: Path, *arguments: str, timeout: float = 60.0) -> dict[str, ob
         raise DeploymentError(
             f"`flwr {' '.join(arguments[:2])}` failed: {answer.get('error-message', answer)}",
             "Check that the SuperLink is running, its address and its certificate.",
+            id=ErrorId.SUPERLINK_SILENT,
         )
     return answer
