@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from privacy.error_ids import ErrorId
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -29,6 +31,7 @@ def test_another_package_of_a_name_of_ours_is_named(tmp_path: Path, module: str,
     assert done.returncode == 1
     assert f"another `{name}` than craftsfl's: {tmp_path / name}.py" in done.stderr
     assert "Next: " in done.stderr
+    assert f"Id: {ErrorId.PACKAGE_HIDDEN} " in done.stderr
     assert "Traceback" not in done.stderr
 
 
