@@ -4,8 +4,8 @@
     sign      that file           -> the same with one more signature; two such files can be merged
     show      any of these files  -> who is in it, who has signed, and the fingerprints
 
-Nothing here needs the coordinator, and nothing asks for trust in whoever carries the files: what
-counts is that people compare the fingerprint by phone before they sign.
+Nothing here needs the coordinator, and whoever carries the files need not be trusted: what counts
+is that people compare the fingerprint by phone before they sign.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ class Proposal:
 def write_proposal(out: Path, proposal: Proposal) -> None:
     """Write an unsigned roster, after its predecessors if it has any, and show it."""
     if out.exists() and out != proposal.after:
-        raise ConfigError(f"{out} exists already.", "Choose another file; rosters are kept.")
+        raise ConfigError(
+            f"{out} exists already.", "Choose another file: rosters are never overwritten."
+        )
     cards = [read_card(path) for path in proposal.cards]
     if proposal.after is None:
         write_rosters(out, [_first(proposal, cards)])
@@ -69,8 +71,8 @@ def sign_roster(file: Path, key: Path, others: Sequence[Path]) -> None:
     last = reduce(merge_signatures, [read_rosters(other)[-1] for other in others], chain[-1])
     before = _newest(chain[:-1]) if len(chain) > 1 else None
     output().print(
-        f"You sign roster {last.roster.sequence} of {last.roster.consortium}. Everybody has to "
-        f"see the same fingerprint:\n[bold]{last.roster.fingerprint()}[/]",
+        f"You are signing roster {last.roster.sequence} of {last.roster.consortium}. Everybody "
+        f"must see the same fingerprint:\n[bold]{last.roster.fingerprint()}[/]",
         highlight=False,
     )
     write_rosters(file, [*chain[:-1], add_signature(last, identity_in(key), before)])
@@ -80,7 +82,7 @@ def sign_roster(file: Path, key: Path, others: Sequence[Path]) -> None:
 def show_roster(file: Path, *, as_json: bool = False) -> None:
     """Print the newest roster of `file`, its signatures and its fingerprint.
 
-    Letters beyond ASCII are marked with their code points: names are what others have written.
+    Letters outside ASCII are marked with their code points, since others have chosen the names.
     """
     chain = read_rosters(file)
     signed, state = chain[-1], _state(chain)
@@ -102,7 +104,7 @@ def show_roster(file: Path, *, as_json: bool = False) -> None:
 def _first(proposal: Proposal, cards: Sequence[SiteCard]) -> SignedRoster:
     if not proposal.consortium or proposal.without:
         raise ConfigError(
-            "A first roster needs the consortium's name, and nobody can leave it.",
+            "A first roster needs the consortium's name, and nobody can leave it yet.",
             "Give --consortium NAME, or --after FILE for a successor.",
         )
     members = [_member(site, card) for site, card in enumerate(cards, start=1)]
@@ -113,15 +115,18 @@ def _first(proposal: Proposal, cards: Sequence[SiteCard]) -> SignedRoster:
 def _successor(
     proposal: Proposal, cards: Sequence[SiteCard], rosters: Sequence[Roster]
 ) -> SignedRoster:
-    """Names keep their ids, with a new key where a card brings one; so does who comes back.
+    """Names keep their ids, with a new key if a card has one; so do members who come back.
 
-    Ids are never reused, also not those of members that left long ago.
+    Ids are never reused, not even those of members who left long ago.
     """
     before, given = rosters[-1], ids_given(rosters)
     members = {member.name: member for member in before.members}
     strangers = [name for name in proposal.without if name not in members]
     if strangers:
-        raise ConfigError(f"The roster does not list {strangers[0]}.", "See it: roster show FILE")
+        raise ConfigError(
+            f"The roster does not list {strangers[0]}.",
+            "See who is in it: craftsfl rounds roster show FILE",
+        )
     for card in cards:
         site = given.setdefault(card.name, max(given.values()) + 1)
         members[card.name] = _member(site, card)
@@ -137,7 +142,7 @@ def _member(site: int, card: SiteCard) -> Member:
 
 
 def _newest(chain: Sequence[SignedRoster]) -> Roster:
-    """The last roster of a chain whose signatures are all there; `SecAggError` otherwise."""
+    """The last roster of a chain; raises `SecAggError` unless all signatures are there."""
     return in_force(chain, chain[-1].roster.digest())
 
 
