@@ -8,6 +8,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from rich.markup import escape
 from rich.table import Table
 
 from craftsfl.privacy_words import epsilon_text
@@ -119,7 +120,7 @@ def show_status(settings: Path, run: int | None, *, as_json: bool) -> None:
     console = output()
     console.print(
         f"[bold]{status.study}[/] run {status.run}: {status.state}, "
-        f"round {status.rounds_done} of {status.rounds}. {status.message}"
+        f"round {status.rounds_done} of {status.rounds}. {escape(status.message)}"
     )
     console.print(_sites(status))
     console.print(_history(status))
@@ -132,7 +133,7 @@ def _sites(status: RunStatus) -> Table:
         table.add_row(
             site.name,
             str(site.declared_patients),
-            state,
+            escape(state),
             str(site.rounds),
             epsilon_text(site.epsilon),
             epsilon_text(site.budget),
@@ -149,10 +150,10 @@ def _history(status: RunStatus) -> Table:
         table.add_row(
             str(item.round),
             str(item.attempt),
-            state,
+            escape(state),
             str(item.updates),
             f"{item.seconds:.0f}" if item.seconds is not None else "",
-            ", ".join(dropped) or "nobody",
+            escape(", ".join(dropped)) or "nobody",
         )
     return table
 
