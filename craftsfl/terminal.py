@@ -21,9 +21,9 @@ def output() -> Console:
     return _unwrapped(Console())
 
 
-def progress() -> Console:
-    """Where a command shows progress: also standard output, but silent above the level `info`."""
-    return _unwrapped(Console(quiet=_messages.getEffectiveLevel() > logging.INFO))
+def progress(*, stderr: bool = False) -> Console:
+    """Where a command shows progress: standard output or error, but silent above `info`."""
+    return _unwrapped(Console(stderr=stderr, quiet=_messages.level > logging.INFO))
 
 
 def errors() -> Console:

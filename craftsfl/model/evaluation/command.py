@@ -7,7 +7,7 @@ import sys
 from craftsfl.model.evaluation.options import EvaluationOptions
 from craftsfl.model.evaluation.report import PRIVATE, as_json, show
 from craftsfl.model.evaluation.tracking import log
-from craftsfl.terminal import errors, output
+from craftsfl.terminal import errors, output, progress
 
 
 def run_evaluation(options: EvaluationOptions) -> None:
@@ -21,7 +21,7 @@ def run_evaluation(options: EvaluationOptions) -> None:
         told.print(f"[bold red]STAYS AT THE SITE.[/] {PRIVATE}", highlight=False)
     from craftsfl.model.evaluation.examine import examine  # loads torch
 
-    with told.status("…") as status:
+    with progress(stderr=True).status("…") as status:
         examined = examine(options, lambda text: status.update(text))
     if options.as_json:
         sys.stdout.write(as_json(examined.report) + "\n")
