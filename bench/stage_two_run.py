@@ -227,5 +227,6 @@ def _written(folder: Path, tiles: DomainTiles) -> SiteData:
     ):
         path = folder / f"{number:05d}.png"
         Image.fromarray(image).save(path, compress_level=0)
-        found.append(Tile(path, caption, int(patient)))
+        digest = hashlib.sha256(path.read_bytes()).digest()
+        found.append(Tile(path, caption, int(patient), digest))
     return SiteData(tuple(found), int(patients.max()) + 1, ())

@@ -1,6 +1,6 @@
 """One file of the data folder: where it leads, what it holds, whether it is a tile.
 
-All of it depends on the file alone, so that it is looked at once, whoever lists it.
+All of it depends on the file alone, so that it is read, hashed and decoded once, whoever lists it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from client.data.images import image_size, mask_size
 from privacy.errors import DataError
@@ -19,6 +19,10 @@ MAX_BYTES: Final = 2**28
 # What a decoder may raise beside its own errors on a file that somebody has made up: one file costs
 # its tile, never the start of the agent.
 _UNFORESEEN: Final = (AssertionError, AttributeError, MemoryError, RuntimeError)
+
+
+_Size = tuple[int, int]  # width, height in pixels
+_Found = TypeVar("_Found")
 
 
 class Unusable(Exception):
@@ -31,7 +35,7 @@ class TileFile:
 
     path: Path = field(repr=False)
     digest: bytes = field(repr=False)  # SHA-256 of its bytes
-    size: tuple[int, int]  # width, height in pixels
+    size: _Size
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +43,20 @@ class Files:
     """The files below `root`, a resolved folder; one that is asked for twice is read once."""
 
     root: Path
-    _seen: dict[Path, TileFile | str] = field(default_factory=dict, repr=False)
+    _tiles: dict[Path, TileFile | str] = field(default_factory=dict, repr=False)
+    _masks: dict[Path, _Size | str] = field(default_factory=dict, repr=False)
 
     def tile(self, name: str) -> TileFile:
         """The tile that `name` leads to; raises `Unusable` with the reason."""
         path = self._inside(name)
-        if path not in self._seen:
-            self._seen[path] = _looked_at(path)
-        found = self._seen[path]
-        if isinstance(found, str):
-            raise Unusable(found)
-        return found
+        return _once(self._tiles, path, _tile_file)
 
     def mask(self, name: str, tile: TileFile) -> Path | None:
         """The mask of `tile` that `name` leads to, None for no name; raises `Unusable`."""
         if not name:
             return None
         path = self._inside(name)
-        size = _size(path, mask_size)
-        if size != tile.size:
+        if _once(self._masks, path, _mask_size) != tile.size:
             raise Unusable("its size is not the tile's")
         return path
 
@@ -78,21 +77,40 @@ class Files:
         return path
 
 
-def _looked_at(path: Path) -> TileFile | str:
-    """The tile, or why it is none."""
-    try:
-        size = _size(path, image_size)
-        with path.open("rb") as file:
-            return TileFile(path, hashlib.file_digest(file, "sha256").digest(), size)
-    except Unusable as fault:
-        return str(fault)
-    except OSError:
-        return "the file cannot be read"
+def _once(seen: dict[Path, _Found | str], path: Path, look: Callable[[Path], _Found]) -> _Found:
+    """What `look` finds in the file, or the `Unusable` that it raises; each file once."""
+    if path not in seen:
+        try:
+            seen[path] = look(path)
+        except Unusable as fault:
+            seen[path] = str(fault)
+    found = seen[path]
+    if isinstance(found, str):
+        raise Unusable(found)
+    return found
 
 
-def _size(path: Path, decode: Callable[[Path], tuple[int, int]]) -> tuple[int, int]:
+def _tile_file(path: Path) -> TileFile:
+    data = _content(path)
+    return TileFile(path, hashlib.sha256(data).digest(), _size(data, image_size))
+
+
+def _mask_size(path: Path) -> _Size:
+    return _size(_content(path), mask_size)
+
+
+def _content(path: Path) -> bytes:
     try:
-        return decode(path)
+        return path.read_bytes()
+    except OSError as error:
+        raise Unusable(f"it cannot be read: {error.strerror}") from None
+    except MemoryError:
+        raise Unusable("it does not fit into memory") from None
+
+
+def _size(data: bytes, decode: Callable[[bytes], _Size]) -> _Size:
+    try:
+        return decode(data)
     except DataError as fault:
         raise Unusable(fault.message) from None
     except _UNFORESEEN as error:

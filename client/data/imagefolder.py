@@ -26,6 +26,7 @@ class Tile:
     path: Path = field(repr=False)
     caption: str = field(repr=False)
     patient: int = field(repr=False)
+    digest: bytes = field(repr=False)  # SHA-256 of the file's bytes when it was loaded
     slide: str = field(default="", repr=False)
     organ: str = field(default="", repr=False)
     diagnosis: str = field(default="", repr=False)
@@ -192,6 +193,7 @@ def _tile(found: _Usable, patient: int, mask: Path | None) -> Tile:
         path=found.file.path,
         caption=values["text"],
         patient=patient,
+        digest=found.file.digest,
         slide=values["slide_id"],
         organ=values["organ"],
         diagnosis=values["diagnosis"],

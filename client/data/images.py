@@ -41,20 +41,20 @@ def read_mask(path: Path, size: int) -> npt.NDArray[np.uint16]:
     return np.asarray(square).astype(np.uint16)
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def image_size(source: Path | bytes) -> tuple[int, int]:
     """(width, height) of a tile after decoding it completely; raises `DataError`."""
-    return _decode(path, to_rgb).size
+    return _decode(source, to_rgb).size
 
 
-def mask_size(path: Path) -> tuple[int, int]:
+def mask_size(source: Path | bytes) -> tuple[int, int]:
     """(width, height) of a mask after decoding it completely; raises `DataError`."""
-    height, width = _decode(path, _to_labels).shape
+    height, width = _decode(source, _to_labels).shape
     return width, height
 
 
-def _decode(path: Path, convert: Callable[[Image.Image], _Decoded]) -> _Decoded:
+def _decode(source: Path | bytes, convert: Callable[[Image.Image], _Decoded]) -> _Decoded:
     try:
-        with open_picture(path, most=MAX_PIXELS) as image:
+        with open_picture(source, most=MAX_PIXELS) as image:
             width, height = image.size
             if min(width, height) < MIN_SIDE:
                 raise DataError(f"{width}x{height} pixels: smaller than {MIN_SIDE}x{MIN_SIDE}")

@@ -177,17 +177,13 @@ def _encode_images(
 
 def _entry(
     cache: Path, data: SiteData, base: Sequence[object], reference: Reference | None
-) -> Path | None:
-    """The cache's entry for all that the encoded tiles depend on; None where a file is gone."""
+) -> Path:
+    """The cache's entry for all that the encoded tiles depend on."""
     made_by = [*base] if reference is None else [*base, reference.digest, reference.side]
     digest = hashlib.sha256(_TAG + json.dumps(made_by).encode())
-    try:
-        for tile in data.tiles:
-            content = hashlib.sha256(tile.path.read_bytes()).hexdigest()
-            record = [content, tile.caption, tile.patient]
-            digest.update(json.dumps(record).encode() + b"\n")
-    except OSError:
-        return None
+    for tile in data.tiles:
+        record = [tile.digest.hex(), tile.caption, tile.patient]
+        digest.update(json.dumps(record).encode() + b"\n")
     return cache / f"{_PREFIX}{digest.hexdigest()}.safetensors"
 
 

@@ -375,10 +375,12 @@ def test_whatever_a_decoder_raises_costs_one_tile(
 ) -> None:
     write_folder(tmp_path, patients=2, tiles=1)
 
-    def size(path: Path) -> tuple[int, int]:
-        if "file-0" in path.name:
+    broken = (tmp_path / "canary-file-0-0.png").read_bytes()
+
+    def size(data: bytes) -> tuple[int, int]:
+        if data == broken:
             raise error
-        return image_size(path)
+        return image_size(data)
 
     monkeypatch.setattr("client.data.files.image_size", size)
     data = load_site_data(tmp_path)
