@@ -11,9 +11,14 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from privacy.errors import LedgerError
+from client.agent.state import StateFolder
+from client.settings import load_site
+from privacy.errors import ConfigError, LedgerError
 from privacy.ledger.files import replace_whole
+from privacy.secagg.acceptance import accept_successor
+from privacy.secagg.agreement import roster_in_force
 from privacy.secagg.witness import Witness
+from privacy.study.manifest import load_study
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.codec import Reader, Writer
 from privacy.wire.reasons import RefusedMessage
@@ -58,6 +63,16 @@ class WitnessFile(Witness):
             f"{self._path} cannot be read or written: {error.strerror}.",
             "Check the disk, its free space and the file's owner.",
         )
+
+
+def accept_at_site(site_toml: Path, site: str, ledger: str) -> str:
+    """Let this site take the other ledger of the site called `site` from now on; in words."""
+    settings = load_site(site_toml)
+    if settings.identity is None:
+        raise ConfigError("site.toml has no [identity] table.", "Name key and roster there.")
+    roster = roster_in_force(load_study(settings.study), settings.identity.roster)
+    witness = WitnessFile(StateFolder(settings.agent.state).witness)
+    return accept_successor(witness, roster, site, ledger)
 
 
 def _key(text: str) -> bytes:

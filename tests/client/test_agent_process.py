@@ -83,7 +83,7 @@ def test_sigterm_while_training_ends_cleanly(hospital: Hospital, hold: str) -> N
 
 def test_a_patient_withdraws_while_the_agent_trains(hospital: Hospital) -> None:
     """What a person types in another process takes effect at once, and is not seen outside."""
-    from craftsfl.site.consent import withdraw
+    from client.consent import withdraw
 
     (hospital.state / "HOLD-TRAINING").touch()
     hospital.start()

@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 from client.agent.own_ledger import open_ledger
 from client.agent.startup import load, load_data
 from client.agent.state import StateFolder
+from client.consent import withdraw
 from client.data import SiteData
 from client.patients import open_patients
+from client.persons import COLUMNS, merge, read_pairs, separate, suspicions
 from craftsfl.cli import app
-from craftsfl.site.consent import withdraw
-from craftsfl.site.persons import COLUMNS, merge, read_pairs, separate, suspicions
 from privacy.errors import ConfigError, DeploymentError
 from tests.client.hospital import write_hospital
 from tests.client.masked import masked_study

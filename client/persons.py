@@ -1,4 +1,4 @@
-"""`craftsfl site suspicions`, `merge` and `separate`: a person decides which ids are one person.
+"""Suspicions, merging and separating: a person decides which ids are one person.
 
 Data cannot tell one person with two ids from two who share a picture, and whoever could make ids
 one by a picture could take others out of a study. So data only raise suspicions, at this desk.

@@ -1,4 +1,4 @@
-"""`craftsfl site withdraw` and `restore`: one patient out of the next draw, or back into it.
+"""A patient withdraws or is restored: one patient out of the next draw, or back into it.
 
 Both work while the site's agent runs, and beside one that does not. Neither prints the patient's
 id: the answer names the line as the site's logs do.
@@ -113,8 +113,8 @@ def _epsilon(site: SiteSettings, state: StateFolder, patients: Patients, line: b
     view = read_own_ledger(state, site)
     if view is None:
         return 0.0
-    charges = charges_during(patients.register.stays(line), view.entries())
-    return lifetime_epsilon(load_policy(site.policy), charges)
+    paid = charges_during(patients.register.stays(line), view.entries())
+    return lifetime_epsilon(load_policy(site.policy), paid)
 
 
 def _state_folder(site: SiteSettings, *, make: bool) -> StateFolder:

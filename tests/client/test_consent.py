@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 from client.agent.own_ledger import open_ledger
 from client.agent.startup import load, load_data
 from client.agent.state import StateFolder
+from client.consent import restore, withdraw
 from client.patients import open_patients
 from craftsfl.cli import app
-from craftsfl.site.consent import restore, withdraw
 from privacy.errors import ConfigError, DeploymentError
 from privacy.events import event_of
 from privacy.ledger import AttemptKey, Charge, read_ledger
