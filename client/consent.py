@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from client.agent.budget import lifetime_epsilon
 from client.agent.own_ledger import read_own_ledger
 from client.agent.state import StateFolder
 from client.agent.withdrawals import purge
 from client.data import patient_key
 from client.patients import Patients, open_patients, sharing_with
 from client.patients.figures import charges_during
+from client.policy import limits_of
 from client.settings import SiteSettings, load_policy, load_site
+from privacy.budget import Book
 from privacy.errors import ConfigError, CraftsflError, DeploymentError
 
 _Result = TypeVar("_Result")
@@ -114,7 +115,7 @@ def _epsilon(site: SiteSettings, state: StateFolder, patients: Patients, line: b
     if view is None:
         return 0.0
     paid = charges_during(patients.register.stays(line), view.entries())
-    return lifetime_epsilon(load_policy(site.policy), paid)
+    return Book(tuple(paid)).lifetime_epsilon(limits_of(load_policy(site.policy)))
 
 
 def _state_folder(site: SiteSettings, *, make: bool) -> StateFolder:

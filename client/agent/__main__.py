@@ -32,14 +32,7 @@ from client.agent.own_ledger import note_in_register, open_ledger
 from client.agent.progress import ENCODING, LOADING, READY, ProgressEvent, ProgressSource
 from client.agent.service import serve
 from client.agent.site_agent import SiteAgent
-from client.agent.startup import (
-    Site,
-    TrainerFactory,
-    check_other_studies,
-    load,
-    load_data,
-    load_trainer,
-)
+from client.agent.startup import Site, TrainerFactory, load, load_data, load_trainer
 from client.agent.state import state_folder
 from client.agent.withdrawals import ConsentingTrainer
 from client.agent.witness import WitnessFile
@@ -139,7 +132,7 @@ def _serve(site: Site, trainer: TrainerFactory, told: _Told) -> None:
     with ExitStack() as stack:
         state = stack.enter_context(state_folder(own.state))
         ledger = stack.enter_context(open_ledger(state, site.rules.name, site.own, site.charge))
-        check_other_studies(site.rules, ledger)
+        site.rules.check_other_studies(ledger.entries())
         gate, progress = Gate(), ProgressSource()
         most = size_limit(len(site.rules.study.sites), 0, policy.max_parameters)
         mode = int(own.socket_mode, 8)

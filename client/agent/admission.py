@@ -19,21 +19,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import takewhile
 
-from client.agent.budget import (
-    Budgets,
-    budgets,
-    charged,
-    cost_of_others,
-    study_epsilon,
-    what_fits,
-    why_refused,
-)
 from client.policy import SiteRules
 from privacy.accounting.composition import forget
+from privacy.budget import Allowance, Book, Budgets, Objection, may_begin
 from privacy.errors import LedgerError
-from privacy.ledger import AttemptKey, Charge, Entry, Ledger, State
+from privacy.ledger import AttemptKey, Entry, Ledger, State
 from privacy.wire.bodies import Refusal
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.reasons import Reason
@@ -48,19 +41,23 @@ class Account:
     in which the record may stand all the same.
     """
 
-    def __init__(self, rules: SiteRules, ledger: Ledger, charge: Charge) -> None:
-        """`charge` is what every attempt of the study costs."""
-        self._rules, self._ledger, self._charge = rules, ledger, charge
+    def __init__(self, rules: SiteRules, ledger: Ledger) -> None:
+        """The line of the study of `rules`, which is what every attempt is charged to."""
+        self._charges, self._ledger = rules.charges, ledger
+        self._charge = self._charges.charge
         _charge_newest(ledger)
         entries = ledger.entries()
         own = self._read(entries)
-        self._others = cost_of_others(rules.policy, charged(entries), charge.study_digest)
+        book = Book.of(entries)
+        # The only look at other studies' charges: from here on they are one number.
+        self._none_charged = replace(book.allowance(rules.limits, self._charge), own=())
         if len(own) < len(entries):
             forget()  # else figures that others have in common with this study would come sooner
-        found = self._look()  # now, so that the first request is answered as soon as the next one
-        if not found.fit and not charge.event.no_privacy:
-            fits = what_fits(rules.policy, found, charged(entries), charge)
-            _log.warning("No round of this study is left: %s; %s.", why_refused(found), fits)
+        allowance = self._allowance()
+        found = allowance.next()  # now: the first request is answered as soon as the next one
+        if not found.fit and not self._charge.event.no_privacy:
+            fits = allowance.what_would_fit()
+            _log.warning("No round of this study is left: %s; %s.", found.figures(), fits)
 
     def _read(self, entries: Sequence[Entry]) -> list[Entry]:
         """Take the study's own attempts from the ledger, and return them."""
@@ -81,8 +78,7 @@ class Account:
     @property
     def spent(self) -> float:
         """Epsilon used of the study's budget."""
-        charges = self._charged.values()
-        return study_epsilon(charges, self._charge.study_digest)
+        return self._allowance().spent
 
     def knows(self, key: AttemptKey) -> bool:
         """Whether the ledger has a record of `key`."""
@@ -104,46 +100,17 @@ class Account:
 
     def admitted(self, key: AttemptKey) -> Budgets | Refusal:
         """What the budgets will be once the attempt `key` is charged, or why there may be none."""
-        study, policy = self._rules.study, self._rules.policy
-        if not 1 <= key.round <= study.rounds or not 1 <= key.attempt <= study.privacy.attempts:
+        found = may_begin(key, self._charges, len(self._lost), self._allowance())
+        if not isinstance(found, Objection):
+            return found
+        if found.words:
+            _log.warning("Round %d refused: %s.", key.round, found.words)
+        if found.over is None:
             return Refusal(Reason.POLICY)
-        too_many = self._too_many()
-        if too_many:
-            _log.warning("Round %d refused: %s.", key.round, too_many)
-            return Refusal(Reason.POLICY)
-        found = self._look()
-        if self._charge.event.no_privacy:
-            return found if policy.allow_no_privacy else Refusal(Reason.POLICY)
-        return found if found.fit else self._refused(key, found)
+        return Refusal(Reason.BUDGET, found.over.spent, found.over.after, found.over.budget)
 
-    def _look(self) -> Budgets:
-        own = list(self._charged.values())
-        return budgets(self._rules.policy, self._others, own, self._charge)
-
-    def _refused(self, key: AttemptKey, found: Budgets) -> Refusal:
-        _log.warning("Round %d refused: %s.", key.round, why_refused(found))
-        line = found.study
-        if line.fits:
-            return Refusal(Reason.POLICY)
-        return Refusal(Reason.BUDGET, line.spent, line.after, line.budget)
-
-    def _too_many(self) -> str:
-        """Why there may be no further attempt, whatever it costs; "" if there may.
-
-        A coordinator that begins a study anew, with new run numbers, gains nothing by it.
-        """
-        study, most = self._rules.study, self._rules.max_lost_attempts
-        if len(self._charged) + len(self._lost) >= study.rounds * study.privacy.attempts:
-            return (
-                f"the study has had all of its {study.rounds} rounds x "
-                f"{study.privacy.attempts} attempts, over all runs"
-            )
-        if len(self._lost) >= most:
-            return (
-                f"{len(self._lost)} attempts of this study were begun and superseded; "
-                f"max_lost_attempts in policy.toml allows {most}"
-            )
-        return ""
+    def _allowance(self) -> Allowance:
+        return replace(self._none_charged, own=tuple(self._charged.values()))
 
 
 def _charge_newest(ledger: Ledger) -> None:

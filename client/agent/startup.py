@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from client.agent.boundary import silence_libraries
-from client.agent.budget import lifetime_filter
 from client.agent.masking import Membership
 from client.agent.own_ledger import KeyedIdentity, passphrase
 from client.agent.state import StateFolder
@@ -18,11 +17,9 @@ from client.patients import Patients
 from client.policy import SiteRules
 from client.settings import SiteSettings, load_policy, load_site
 from model.importing import quick_imports
-from privacy.accounting import check_delta, check_schedule
 from privacy.errors import ConfigError, PolicyError
-from privacy.events import event_of
 from privacy.identity import load_identity
-from privacy.ledger import Charge, Ledger
+from privacy.ledger import Charge
 from privacy.secagg.agreement import roster_in_force
 from privacy.secagg.offer import withstood
 from privacy.study.manifest import load_study
@@ -50,8 +47,7 @@ class Site:
     @property
     def charge(self) -> Charge:
         """What every attempt of the study costs."""
-        study = self.rules.study
-        return Charge(study.digest(), event_of(study), study.privacy.delta)
+        return self.rules.charges.charge
 
 
 OnProgress = Callable[[int, int], None]  # tiles done, of all
@@ -67,11 +63,7 @@ def load(site_toml: Path) -> Site:
     _check_confirmed(settings)
     rules = SiteRules(settings.name, load_study(settings.study), load_policy(settings.policy))
     rules.check()
-    check_delta(rules.study.privacy.delta, rules.declared_patients)
-    rules.check_lifetime_delta()
-    check_schedule(rules.study)
-    if rules.policy.across_studies == "rdp-filter":
-        lifetime_filter(rules.policy)  # refuses an order at which nothing fits
+    rules.check_budget()
     if rules.study.training.noise_multiplier == 0:
         _log.warning("NO PRIVACY: this study adds no noise, and the policy allows it.")
     return Site(settings, rules, _membership(settings, rules))
@@ -117,15 +109,6 @@ def _membership(settings: SiteSettings, rules: SiteRules) -> Membership:
         f" (noise_colluders = {planned})" if planned else "",
     )
     return membership
-
-
-def check_other_studies(rules: SiteRules, ledger: Ledger) -> None:
-    """Raise `PolicyError` if this study's delta no longer fits beside those already journalled."""
-    own = rules.study.digest()
-    charges = (entry.charge for entry in ledger.entries())
-    others = {charge.study_digest: charge.delta for charge in charges}
-    others.pop(own, None)
-    rules.check_delta(sum(others.values()))
 
 
 def load_data(site: Site, state: StateFolder, patients: Patients) -> SiteData:

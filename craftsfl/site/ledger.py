@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from client.agent.budget import lifetime_epsilon
 from client.agent.ledger_verbs import migrate_ledger, recover_ledger
+from client.policy import limits_of
 from client.settings import load_policy, load_site
 from craftsfl.privacy_words import epsilon_text
+from privacy.budget import Book
 
 
 def migrate(site_toml: Path, *, first: bool) -> str:
@@ -23,7 +24,7 @@ def recover(site_toml: Path) -> str:
     """Begin a ledger in the place of the lost one; what was done, in words."""
     settings = load_site(site_toml)
     done = recover_ledger(settings)
-    spent = lifetime_epsilon(load_policy(settings.policy), done.inherited)
+    spent = Book(done.inherited).lifetime_epsilon(limits_of(load_policy(settings.policy)))
     return (
         f"A new ledger counts {len(done.inherited)} charges of the lost one, epsilon "
         f"{epsilon_text(spent)}, as spent.\nIts id, to be read out on the phone to the operator "

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from privacy.errors import AccountingError, LedgerError
 from privacy.events import from_json
-from privacy.ledger.base import Charge, Entry, State
+from privacy.ledger.base import Charge, Entry, charged
 from privacy.ledger.head import Head
 
 VERSION: Final = 1
@@ -37,8 +37,7 @@ class Note:
     @classmethod
     def of(cls, head: Head, entries: tuple[Entry, ...], running: Charge | None) -> Note:
         """The note on a ledger as it is."""
-        charged = (entry.charge for entry in entries if entry.state is State.COMMITTED)
-        return cls(head, tuple(Counter(charged).items()), running)
+        return cls(head, tuple(Counter(charged(entries)).items()), running)
 
     def charges_until(self, newest: Head) -> tuple[Charge, ...]:
         """All that can have been charged up to record `newest` of the same ledger, or more.

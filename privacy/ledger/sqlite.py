@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from privacy.errors import LedgerError
 from privacy.ledger import database as db
 from privacy.ledger.anchors import Anchors
-from privacy.ledger.base import AttemptKey, Charge, Entry, Spending, State
+from privacy.ledger.base import AttemptKey, Charge, Entry, State
 from privacy.ledger.binding import bind
 from privacy.ledger.chain import Chain
 from privacy.ledger.files import HeadFile, take_lock
@@ -31,7 +31,7 @@ from privacy.ledger.view import check_kept, head_path
 _log = logging.getLogger("craftsfl.ledger")
 
 
-class SqliteLedger(Spending):
+class SqliteLedger:
     """`Ledger` of `site` in the file `path`, made if absent; its folder must exist. Thread-safe.
 
     `key` signs; `clock` gives seconds since 1970; `seen` are heads that others have kept; `anchors`

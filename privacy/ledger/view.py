@@ -9,7 +9,7 @@ from pathlib import Path
 from privacy.errors import LedgerError
 from privacy.ledger import database as db
 from privacy.ledger.anchors import INHERITED_RUN
-from privacy.ledger.base import Entry, Spending
+from privacy.ledger.base import Entry
 from privacy.ledger.chain import Chain
 from privacy.ledger.files import HeadFile
 from privacy.ledger.head import Head
@@ -18,8 +18,8 @@ from privacy.ledger.records import Bound
 
 
 @dataclass(frozen=True)
-class LedgerView(Spending):
-    """A ledger as it was at one moment, wholly verified; the sums are those of `Ledger`."""
+class LedgerView:
+    """A ledger as it was at one moment, wholly verified."""
 
     site: str
     bound: Bound | None
