@@ -21,7 +21,7 @@ from client.patients import Patients, Shared, open_patients, shared_by
 from client.settings import SiteSettings, load_site
 from privacy.errors import ConfigError, DeploymentError
 
-COLUMNS = ("group", "pictures", "patient_id", "name_in_logs", "withdrawn")
+LISTED_COLUMNS = ("group", "pictures", "patient_id", "name_in_logs", "withdrawn")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Suspicions:
     sharing: int  # patients in them
     withdrawn: int  # of those, who withdrew
     automatic: int  # merged by an earlier version, because of a shared picture
-    listed: tuple[tuple[str, ...], ...] = field(repr=False)  # under `COLUMNS`
+    listed: tuple[tuple[str, ...], ...] = field(repr=False)  # under `LISTED_COLUMNS`
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,14 @@ def write_list(path: Path, found: Suspicions) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows([COLUMNS, *found.listed])
+            csv.writer(file).writerows([LISTED_COLUMNS, *found.listed])
     except OSError as error:
         raise DeploymentError(
             f"{path} cannot be written: {error.strerror}.", "Name a new file with --list."
         ) from None
 
 
-def merge(settings: Path, pairs: Sequence[tuple[str, str]]) -> tuple[int, int]:
+def merge_ids(settings: Path, pairs: Sequence[tuple[str, str]]) -> tuple[int, int]:
     """Make the two ids of each pair one person from the agent's next start on.
 
     Returns how many pairs were made one, and how many of those are out because one of the two had
@@ -110,7 +110,7 @@ def separate(settings: Path, patient: str) -> int:
         return patients.register.separate(line)
 
 
-def read_pairs(path: Path) -> list[tuple[str, str]]:
+def read_id_pairs(path: Path) -> list[tuple[str, str]]:
     """Pairs of ids, two cells a line and no header; raises `ConfigError`."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

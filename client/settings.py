@@ -19,8 +19,8 @@ ANY = "any"
 _LONGEST_FOLDER = 60  # a Unix socket's whole path must stay below about 104 bytes
 
 
-Observer = Literal["server", "site", "coalition", "public"]
-OBSERVERS: Final[tuple[Observer, ...]] = ("server", "site", "coalition", "public")
+ObserverName = Literal["server", "site", "coalition", "public"]
+OBSERVERS: Final[tuple[ObserverName, ...]] = ("server", "site", "coalition", "public")
 SystemUser = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
@@ -98,7 +98,7 @@ class Policy(Strict):
     mechanisms: tuple[Literal["local", "pooled"], ...] = Field(min_length=1)
     # Against whom the budget holds: each charge is the worst of what they would learn. All of them
     # are there in every study, so that none can be left out; the key is for older policies.
-    observers: tuple[Observer, ...] = OBSERVERS
+    observers: tuple[ObserverName, ...] = OBSERVERS
     # "plain": for studies in one process; no site agent is served with it.
     secure_aggregation: Literal["required", "plain"] = "required"
     roster: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # with "required"
@@ -147,7 +147,7 @@ class Policy(Strict):
 
     @field_validator("observers")
     @classmethod
-    def _are_all(cls, observers: tuple[Observer, ...]) -> tuple[Observer, ...]:
+    def _are_all(cls, observers: tuple[ObserverName, ...]) -> tuple[ObserverName, ...]:
         if set(observers) != set(OBSERVERS):
             raise ValueError(
                 "the budget always holds against all of server, site, coalition and public; "

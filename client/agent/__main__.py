@@ -32,7 +32,7 @@ from client.agent.own_ledger import note_in_register, open_ledger
 from client.agent.progress import ENCODING, LOADING, READY, ProgressEvent, ProgressSource
 from client.agent.service import serve
 from client.agent.site_agent import SiteAgent
-from client.agent.startup import Site, TrainerFactory, load, load_data, load_trainer
+from client.agent.startup import LoadedSite, TrainerFactory, load, load_data, load_trainer
 from client.agent.state import state_folder
 from client.agent.withdrawals import ConsentingTrainer
 from client.agent.witness import WitnessFile
@@ -127,7 +127,7 @@ def _serve_or_explain(site_toml: Path, trainer: TrainerFactory, told: _Told, one
     return 0
 
 
-def _serve(site: Site, trainer: TrainerFactory, told: _Told) -> None:
+def _serve(site: LoadedSite, trainer: TrainerFactory, told: _Told) -> None:
     own, policy = site.settings.agent, site.rules.policy
     with ExitStack() as stack:
         state = stack.enter_context(state_folder(own.state))

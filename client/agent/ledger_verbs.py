@@ -41,7 +41,7 @@ _LEDGER_FILES: Final = ("", "-wal", "-shm", ".head")
 
 
 @dataclass(frozen=True, slots=True)
-class Migrated:
+class MigratedLedger:
     """The head of the ledger, which is bound now, and the copy of the file as it was."""
 
     head: Head | None  # None: there is no ledger yet, and the identity is marked so
@@ -49,14 +49,14 @@ class Migrated:
 
 
 @dataclass(frozen=True, slots=True)
-class Recovered:
+class RecoveredLedger:
     """The new ledger; `inherited` is what it counts as spent of the lost one."""
 
     head: Head
     inherited: tuple[Charge, ...]
 
 
-def migrate_ledger(settings: SiteSettings, *, first: bool = False) -> Migrated:
+def migrate_ledger(settings: SiteSettings, *, first: bool = False) -> MigratedLedger:
     """Bind the ledger in the state folder to the site's identity, and mark it beside the key.
 
     For a ledger from before there were bindings, for a new identity, and for a marker that is
@@ -77,10 +77,10 @@ def migrate_ledger(settings: SiteSettings, *, first: bool = False) -> Migrated:
             )
         if missing:
             own.marker.create()
-        return Migrated(None, None)
+        return MigratedLedger(None, None)
 
 
-def recover_ledger(settings: SiteSettings) -> Recovered:
+def recover_ledger(settings: SiteSettings) -> RecoveredLedger:
     """Begin a ledger in the place of one that is lost, with all that is known to be spent.
 
     What marker and patients' register say that the lost one had charged is charged in the new one,
@@ -103,7 +103,7 @@ def recover_ledger(settings: SiteSettings) -> Recovered:
         note = Note.of(view.head(), view.entries(), None)
         note_in_register(state, note)  # before the marker: whose head says that all is done
         own.marker.write(note)
-        return Recovered(view.head(), tuple(entry.charge for entry in view.entries()))
+        return RecoveredLedger(view.head(), tuple(entry.charge for entry in view.entries()))
 
 
 @contextmanager
@@ -120,7 +120,9 @@ def _alone(settings: SiteSettings) -> Iterator[tuple[StateFolder, KeyedIdentity]
         yield state, own
 
 
-def _bound(state: StateFolder, site: str, own: KeyedIdentity, heads: dict[str, Head]) -> Migrated:
+def _bound(
+    state: StateFolder, site: str, own: KeyedIdentity, heads: dict[str, Head]
+) -> MigratedLedger:
     key = load_or_make_key(state.ledger_key, ledger=state.ledger)
     owner = Owner(site, ledger_key(state), own.identity.public, heads)
     view = read_ledger(state.ledger, owner, may_be_unbound=True)
@@ -135,7 +137,7 @@ def _bound(state: StateFolder, site: str, own: KeyedIdentity, heads: dict[str, H
         note = Note.of(ledger.head(), ledger.entries(), None)
     own.marker.write(note)
     note_in_register(state, note)
-    return Migrated(note.head, backup)
+    return MigratedLedger(note.head, backup)
 
 
 def _copy(ledger: Path, backup: Path, head: Head) -> None:

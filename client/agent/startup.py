@@ -31,7 +31,7 @@ _log = logging.getLogger("craftsfl.agent")
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class LoadedSite:
     """The hospital's settings, and the rules that study and policy make for it."""
 
     settings: SiteSettings
@@ -50,11 +50,11 @@ class Site:
         return self.rules.charges.charge
 
 
-OnProgress = Callable[[int, int], None]  # tiles done, of all
-TrainerFactory = Callable[[Site, SiteData, StateFolder, OnProgress], "ResidentTrainer"]
+OnEncoded = Callable[[int, int], None]  # tiles done, of all
+TrainerFactory = Callable[[LoadedSite, SiteData, StateFolder, OnEncoded], "ResidentTrainer"]
 
 
-def load(site_toml: Path) -> Site:
+def load(site_toml: Path) -> LoadedSite:
     """Read and check settings, study, policy, key and roster: all that is cheap.
 
     Raises `ConfigError`, `PolicyError`, `SecAggError` or `AccountingError`.
@@ -66,7 +66,7 @@ def load(site_toml: Path) -> Site:
     rules.check_budget()
     if rules.study.training.noise_multiplier == 0:
         _log.warning("NO PRIVACY: this study adds no noise, and the policy allows it.")
-    return Site(settings, rules, _membership(settings, rules))
+    return LoadedSite(settings, rules, _membership(settings, rules))
 
 
 def _check_confirmed(settings: SiteSettings) -> None:
@@ -111,7 +111,7 @@ def _membership(settings: SiteSettings, rules: SiteRules) -> Membership:
     return membership
 
 
-def load_data(site: Site, state: StateFolder, patients: Patients) -> SiteData:
+def load_data(site: LoadedSite, state: StateFolder, patients: Patients) -> SiteData:
     """The usable tiles of those who did not withdraw; `lines` and `patients` tell of all.
 
     Lists the other tiles in the state folder, and warns at the site of whatever a person there
@@ -131,7 +131,9 @@ def load_data(site: Site, state: StateFolder, patients: Patients) -> SiteData:
     return left
 
 
-def _warnings(site: Site, data: SiteData, state: StateFolder, patients: Patients) -> Iterator[str]:
+def _warnings(
+    site: LoadedSite, data: SiteData, state: StateFolder, patients: Patients
+) -> Iterator[str]:
     """What a person at this site should look at; names no patient, and is logged here alone."""
     if not data.tiles:
         reason = commonest(data.quarantined).rstrip(".")
@@ -170,7 +172,7 @@ def _about_sharing(data: SiteData, patients: Patients) -> Iterator[str]:
 
 
 def load_trainer(
-    site: Site, data: SiteData, state: StateFolder, on_encoded: OnProgress
+    site: LoadedSite, data: SiteData, state: StateFolder, on_encoded: OnEncoded
 ) -> ResidentTrainer:
     """The base model by its digest, the encoded tiles, and the trainer over both, all resident.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
-from client.data.images import image_size, mask_size
+from client.data.images import mask_size, tile_size
 from privacy.errors import DataError
 
 MAX_BYTES: Final = 2**28
@@ -25,7 +25,7 @@ _Size = tuple[int, int]  # width, height in pixels
 _Found = TypeVar("_Found")
 
 
-class Unusable(Exception):
+class UnusableFile(Exception):
     """The reason why one row, or one mask, is not used. Names no file."""
 
 
@@ -47,17 +47,17 @@ class Files:
     _masks: dict[Path, _Size | str] = field(default_factory=dict, repr=False)
 
     def tile(self, name: str) -> TileFile:
-        """The tile that `name` leads to; raises `Unusable` with the reason."""
+        """The tile that `name` leads to; raises `UnusableFile` with the reason."""
         path = self._inside(name)
         return _once(self._tiles, path, _tile_file)
 
     def mask(self, name: str, tile: TileFile) -> Path | None:
-        """The mask of `tile` that `name` leads to, None for no name; raises `Unusable`."""
+        """The mask of `tile` that `name` leads to, None for no name; raises `UnusableFile`."""
         if not name:
             return None
         path = self._inside(name)
         if _once(self._masks, path, _mask_size) != tile.size:
-            raise Unusable("its size is not the tile's")
+            raise UnusableFile("its size is not the tile's")
         return path
 
     def _inside(self, name: str) -> Path:
@@ -65,34 +65,34 @@ class Files:
         try:
             path = (self.root / name).resolve()
             if not path.is_relative_to(self.root):
-                raise Unusable("leads outside of the data folder")
+                raise UnusableFile("leads outside of the data folder")
             if not path.exists():
-                raise Unusable("the file is missing")
+                raise UnusableFile("the file is missing")
             if not path.is_file():  # a folder, or a pipe that would block for ever
-                raise Unusable("not a regular file")
+                raise UnusableFile("not a regular file")
             if path.stat().st_size > MAX_BYTES:
-                raise Unusable(f"larger than {MAX_BYTES} bytes")
+                raise UnusableFile(f"larger than {MAX_BYTES} bytes")
         except (OSError, ValueError, RuntimeError):
-            raise Unusable("not a usable file name") from None
+            raise UnusableFile("not a usable file name") from None
         return path
 
 
 def _once(seen: dict[Path, _Found | str], path: Path, look: Callable[[Path], _Found]) -> _Found:
-    """What `look` finds in the file, or the `Unusable` that it raises; each file once."""
+    """What `look` finds in the file, or the `UnusableFile` that it raises; each file once."""
     if path not in seen:
         try:
             seen[path] = look(path)
-        except Unusable as fault:
+        except UnusableFile as fault:
             seen[path] = str(fault)
     found = seen[path]
     if isinstance(found, str):
-        raise Unusable(found)
+        raise UnusableFile(found)
     return found
 
 
 def _tile_file(path: Path) -> TileFile:
     data = _content(path)
-    return TileFile(path, hashlib.sha256(data).digest(), _size(data, image_size))
+    return TileFile(path, hashlib.sha256(data).digest(), _size(data, tile_size))
 
 
 def _mask_size(path: Path) -> _Size:
@@ -103,15 +103,15 @@ def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise Unusable(f"it cannot be read: {error.strerror}") from None
+        raise UnusableFile(f"it cannot be read: {error.strerror}") from None
     except MemoryError:
-        raise Unusable("it does not fit into memory") from None
+        raise UnusableFile("it does not fit into memory") from None
 
 
 def _size(data: bytes, decode: Callable[[bytes], _Size]) -> _Size:
     try:
         return decode(data)
     except DataError as fault:
-        raise Unusable(fault.message) from None
+        raise UnusableFile(fault.message) from None
     except _UNFORESEEN as error:
-        raise Unusable(f"damaged image ({type(error).__name__})") from None
+        raise UnusableFile(f"damaged image ({type(error).__name__})") from None

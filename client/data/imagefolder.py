@@ -13,14 +13,14 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from client.data.files import Files, TileFile, Unusable
+from client.data.files import Files, TileFile, UnusableFile
 from client.data.metadata import Row, read_rows
-from client.data.suspicion import Appearance, doubt
+from client.data.suspicion import IdAppearance, doubt
 from privacy.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class SiteTile:
     """One usable tile. `patient` is an index 0..patients-1; the id itself is not kept."""
 
     path: Path = field(repr=False)
@@ -48,7 +48,7 @@ class SiteData:
     A patient's number follows the table and may be another one tomorrow; the line stays.
     """
 
-    tiles: tuple[Tile, ...] = field(repr=False)
+    tiles: tuple[SiteTile, ...] = field(repr=False)
     patients: int = field(repr=False)
     quarantined: tuple[Quarantined, ...] = field(repr=False)
     # Of each patient, by number, where asked for: who it is, whoever else is in the table.
@@ -122,7 +122,7 @@ def _usable(files: Files, rows: Iterable[Row]) -> tuple[list[_Usable], list[Quar
     for row in rows:
         try:
             usable.append(_Usable(row, _file(files, row)))
-        except Unusable as fault:
+        except UnusableFile as fault:
             name = row.values.get("file_name") or f"(row {row.number})"
             quarantined.append(Quarantined(name, str(fault)))
     return usable, quarantined
@@ -130,10 +130,10 @@ def _usable(files: Files, rows: Iterable[Row]) -> tuple[list[_Usable], list[Quar
 
 def _file(files: Files, row: Row) -> TileFile:
     if row.fault:
-        raise Unusable(row.fault)
+        raise UnusableFile(row.fault)
     for column in ("file_name", "text", "patient_id"):
         if not row.values[column]:
-            raise Unusable(f"{column} is empty")
+            raise UnusableFile(f"{column} is empty")
     return files.tile(row.values["file_name"])
 
 
@@ -160,20 +160,20 @@ def _without_repeated(owned: Iterable[_Owned]) -> tuple[list[_Owned], list[Quara
     return kept, repeated
 
 
-def _appearances(usable: Iterable[_Usable]) -> dict[str, Appearance]:
+def _appearances(usable: Iterable[_Usable]) -> dict[str, IdAppearance]:
     tiles: Counter[str] = Counter()
     slides: dict[str, set[str]] = defaultdict(set)
     for found in usable:
         tiles[found.patient_id] += 1
         slides[found.patient_id].add(found.row.values["slide_id"])
     return {
-        name: Appearance(count, frozenset(slides[name] - {""})) for name, count in tiles.items()
+        name: IdAppearance(count, frozenset(slides[name] - {""})) for name, count in tiles.items()
     }
 
 
 def _tiles(
     files: Files, owned: Iterable[tuple[_Usable, int]]
-) -> tuple[list[Tile], list[Quarantined]]:
+) -> tuple[list[SiteTile], list[Quarantined]]:
     """The tiles, and the masks that cannot be used: the tiles themselves are fine."""
     tiles, quarantined = [], []
     for found, patient in owned:
@@ -181,15 +181,15 @@ def _tiles(
         mask = None
         try:
             mask = files.mask(name, found.file)
-        except Unusable as fault:
+        except UnusableFile as fault:
             quarantined.append(Quarantined(name, f"mask: {fault}"))
         tiles.append(_tile(found, patient, mask))
     return tiles, quarantined
 
 
-def _tile(found: _Usable, patient: int, mask: Path | None) -> Tile:
+def _tile(found: _Usable, patient: int, mask: Path | None) -> SiteTile:
     values = found.row.values
-    return Tile(
+    return SiteTile(
         path=found.file.path,
         caption=values["text"],
         patient=patient,

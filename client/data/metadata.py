@@ -21,7 +21,7 @@ from privacy.errors import DataError
 if TYPE_CHECKING:
     from pyarrow import ChunkedArray
 
-NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+_TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 REQUIRED = ("file_name", "text", "patient_id")
 OPTIONAL = ("slide_id", "organ", "diagnosis", "mask")
 _COLUMNS = REQUIRED + OPTIONAL
@@ -49,7 +49,7 @@ class Row:
     fault: str = ""  # why the row cannot be read at all
 
 
-Record = Mapping[str, object] | str  # cells by column, or why there are none
+_Record = Mapping[str, object] | str  # cells by column, or why there are none
 
 
 def read_rows(folder: Path) -> list[Row]:
@@ -80,11 +80,11 @@ def patient_key(text: str) -> str:
 def _metadata_file(folder: Path) -> Path:
     if not folder.is_dir():
         raise DataError(f"The data folder {folder} does not exist.", "Correct data.folder.")
-    found = [folder / name for name in NAMES if (folder / name).is_file()]
+    found = [folder / name for name in _TABLES if (folder / name).is_file()]
     if not found:
         raise DataError(
             f"{folder} holds no metadata file.",
-            f"Put one of {', '.join(NAMES)} there, with a row for each tile and the columns "
+            f"Put one of {', '.join(_TABLES)} there, with a row for each tile and the columns "
             f"{', '.join(REQUIRED)} (optional: {', '.join(OPTIONAL)}).",
         )
     if len(found) > 1:
@@ -93,7 +93,7 @@ def _metadata_file(folder: Path) -> Path:
     return found[0]
 
 
-def _read_csv(path: Path) -> Iterator[Record]:
+def _read_csv(path: Path) -> Iterator[_Record]:
     text = _text(path)
     header = next(records(text), None)
     if header is None:
@@ -104,7 +104,7 @@ def _read_csv(path: Path) -> Iterator[Record]:
     return _csv_records(text, header)
 
 
-def _csv_records(text: str, header: list[str]) -> Iterator[Record]:
+def _csv_records(text: str, header: list[str]) -> Iterator[_Record]:
     rows = records(text, cells=len(header))
     next(rows)
     for cells in rows:
@@ -116,12 +116,12 @@ def _csv_records(text: str, header: list[str]) -> Iterator[Record]:
             yield dict(zip(header, cells, strict=False))
 
 
-def _read_jsonl(path: Path) -> Iterator[Record]:
+def _read_jsonl(path: Path) -> Iterator[_Record]:
     """Here every line names its own columns: one that is missing is missing in that line."""
     return map(_json, filter(str.strip, _text(path).split("\n")))
 
 
-def _json(line: str) -> Record:
+def _json(line: str) -> _Record:
     try:
         record = json.loads(line, object_pairs_hook=_without_repetition)
     except (ValueError, RecursionError):
@@ -136,7 +136,7 @@ def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return values
 
 
-def _read_parquet(path: Path) -> Iterator[Record]:
+def _read_parquet(path: Path) -> Iterator[_Record]:
     # Imported late: only a site with parquet files pays for it.
     from pyarrow import ArrowException, parquet
 
@@ -204,7 +204,7 @@ def _check_columns(path: Path, columns: list[str]) -> None:
     )
 
 
-def _row(number: int, record: Record) -> Row:
+def _row(number: int, record: _Record) -> Row:
     if isinstance(record, str):
         return Row(number, {}, record)
     try:

@@ -41,14 +41,14 @@ _PART: Final = re.compile(r"(.*[0-9]{4,})([-/._]?[a-z]{1,2}[0-9]{0,2}([-/._][0-9
 
 
 @dataclass(frozen=True, slots=True)
-class Appearance:
+class IdAppearance:
     """What the table says under one patient id."""
 
     tiles: int
     slides: frozenset[str] = field(repr=False)  # without the empty one
 
 
-def doubt(patients: Mapping[str, Appearance]) -> str:
+def doubt(patients: Mapping[str, IdAppearance]) -> str:
     """Why these ids are likely no patients'; "" where nothing speaks against them.
 
     Keys are ids in the form of `patient_key`. The text names none of them.
@@ -83,7 +83,7 @@ def _about_shapes(ids: Collection[str]) -> str:
     return ""
 
 
-def _about_counts(patients: Collection[Appearance]) -> str:
+def _about_counts(patients: Collection[IdAppearance]) -> str:
     if len(patients) < _ENOUGH:
         return ""
     if all(patient.tiles == 1 for patient in patients):

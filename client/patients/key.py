@@ -18,7 +18,7 @@ from typing import Final
 
 from privacy.errors import LedgerError
 
-KEY_BYTES: Final = 32
+_KEY_BYTES: Final = 32
 LINE_BYTES: Final = 32
 # One domain for each use of the key.
 _LINE: Final = b"craftsfl/patient-line/v1\0"
@@ -35,7 +35,7 @@ class PatientKey:
     secret: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
-        if len(self.secret) != KEY_BYTES:
+        if len(self.secret) != _KEY_BYTES:
             raise LedgerError("The patients' key is damaged.", "Restore it from a backup.")
 
     def line(self, patient_id: str) -> bytes:
@@ -58,7 +58,7 @@ class PatientKey:
         return hmac.new(self.secret, domain + data, hashlib.sha256).digest()
 
 
-def load_or_make_key(path: Path) -> PatientKey:
+def load_or_make_patient_key(path: Path) -> PatientKey:
     """Read the key file, or make it from the system's randomness, readable by its owner alone.
 
     Whole or not at all: two processes that make it at once end with the same key. Raises
@@ -80,7 +80,7 @@ def _make(path: Path) -> None:
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(KEY_BYTES))
+            file.write(secrets.token_bytes(_KEY_BYTES))
             file.flush()
             os.fsync(file.fileno())
         with suppress(FileExistsError):  # another process was first: its key counts

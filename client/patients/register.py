@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from client.patients.schema import prepare
+from client.patients.schema import prepare_register
 from client.patients.sharing import Shared, shared_by
 from privacy.errors import LedgerError
 
@@ -78,7 +78,7 @@ class Register:
             ) from None
         try:
             with self._clear_errors():
-                prepare(self._database, path, clock())
+                prepare_register(self._database, path, clock())
         except LedgerError:
             self.close()
             raise

@@ -12,7 +12,7 @@ from typing import Final
 
 from privacy.errors import LedgerError
 
-APPLICATION: Final = 0x43465031  # "CFP1": marks the file as a register
+_APPLICATION: Final = 0x43465031  # "CFP1": marks the file as a register
 VERSION: Final = 2
 
 TILE: Final = """CREATE TABLE tile (
@@ -47,12 +47,12 @@ CREATE TABLE stay (
 ) STRICT;
 CREATE INDEX stay_line ON stay (line);
 CREATE TABLE key (one INTEGER PRIMARY KEY CHECK (one = 1), name BLOB NOT NULL) STRICT;
-PRAGMA application_id = {APPLICATION};
+PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {VERSION};
 """
 
 
-def prepare(database: sqlite3.Connection, path: Path, now: float) -> None:
+def prepare_register(database: sqlite3.Connection, path: Path, now: float) -> None:
     """Check the file before changing it, then make its schema, or bring an older one up to it.
 
     `now`, unix seconds, dates what an older version decided. Raises `LedgerError`, and
@@ -82,7 +82,7 @@ def _version(database: sqlite3.Connection, path: Path) -> int:
     (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if (application, version, tables) == (0, 0, 0):
         return 0
-    if application != APPLICATION:
+    if application != _APPLICATION:
         raise LedgerError(
             f"{path} is no register of patients.", "Point agent.state at the right folder."
         )

@@ -167,9 +167,9 @@ def migrate_ledger(
     ] = False,
 ) -> None:
     """Bind the ledger to this site's identity, once; a copy of the file as it was is kept."""
-    from craftsfl.site.ledger import migrate
+    from craftsfl.site.ledger import migration_report
 
-    typer.echo(migrate(settings, first=first))
+    typer.echo(migration_report(settings, first=first))
 
 
 @app.command(name="recover-ledger")
@@ -183,7 +183,7 @@ def recover_ledger(
     ] = False,
 ) -> None:
     """Begin a ledger in the place of a lost one; what is known to be spent stays spent."""
-    from craftsfl.site.ledger import recover
+    from craftsfl.site.ledger import recovery_report
 
     if not lost:
         typer.echo(
@@ -192,7 +192,7 @@ def recover_ledger(
             err=True,
         )
         raise typer.Exit(1)
-    typer.echo(recover(settings))
+    typer.echo(recovery_report(settings))
 
 
 @app.command(name="accept-ledger")

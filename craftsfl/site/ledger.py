@@ -11,7 +11,7 @@ from craftsfl.privacy_words import epsilon_text
 from privacy.budget import Book
 
 
-def migrate(site_toml: Path, *, first: bool) -> str:
+def migration_report(site_toml: Path, *, first: bool) -> str:
     """Bind the site's ledger to its identity; what was done, in words."""
     done = migrate_ledger(load_site(site_toml), first=first)
     if done.head is None:
@@ -20,7 +20,7 @@ def migrate(site_toml: Path, *, first: bool) -> str:
     return f"The ledger is bound to this site's identity; its head is {done.head}.{kept}"
 
 
-def recover(site_toml: Path) -> str:
+def recovery_report(site_toml: Path) -> str:
     """Begin a ledger in the place of the lost one; what was done, in words."""
     settings = load_site(site_toml)
     done = recover_ledger(settings)

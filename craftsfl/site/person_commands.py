@@ -62,12 +62,12 @@ def merge(
     ] = None,
 ) -> None:
     """Make two ids one person from the agent's next start on; the register keeps it."""
-    from client.persons import merge as join
-    from client.persons import read_pairs
+    from client.persons import merge_ids as join
+    from client.persons import read_id_pairs
 
     if pairs is not None and first is not None:
         raise ConfigError("Ids and a file of pairs were given.", "Give one of the two.")
-    wanted = read_pairs(pairs) if pairs else [(first or _asked(), second or _asked())]
+    wanted = read_id_pairs(pairs) if pairs else [(first or _asked(), second or _asked())]
     made, out = join(settings, wanted)
     typer.echo(
         f"{made} of {len(wanted)} pairs were made one person each, from the next start of the "

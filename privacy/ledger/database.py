@@ -12,7 +12,7 @@ from privacy.errors import LedgerError
 from privacy.ledger.chain import Chain
 from privacy.ledger.records import decode
 
-APPLICATION: Final = 0x43464C31  # "CFL1": marks the file as a ledger
+_APPLICATION: Final = 0x43464C31  # "CFL1": marks the file as a ledger
 VERSION: Final = 3  # 1 had neither hashes nor signatures, 2 was bound to no identity
 UNBOUND: Final = 2
 
@@ -79,7 +79,7 @@ def is_fresh(database: sqlite3.Connection, path: Path, *, may_be_unbound: bool =
     schema = tuple(sql for (sql,) in database.execute("SELECT sql FROM sqlite_master"))
     if (application, version, schema) == (0, 0, ()):
         return True
-    if application != APPLICATION:
+    if application != _APPLICATION:
         raise LedgerError(f"{path} is no ledger.", "Point agent.state at the right folder.")
     if version == UNBOUND and not may_be_unbound:
         raise LedgerError(
@@ -129,7 +129,7 @@ def create(database: sqlite3.Connection, records: Iterable[tuple[bytes, bytes]])
     with transaction(database):
         for statement in SCHEMA:
             database.execute(statement)
-        database.execute(f"PRAGMA application_id = {APPLICATION}")
+        database.execute(f"PRAGMA application_id = {_APPLICATION}")
         database.execute(f"PRAGMA user_version = {VERSION}")
         for sequence, (body, signature) in enumerate(records):
             insert(database, sequence, body, signature)
@@ -151,7 +151,7 @@ def newest(database: sqlite3.Connection) -> int | None:
     return None if sequence is None else int(sequence)
 
 
-def read_chain(database: sqlite3.Connection, path: Path) -> Chain:
+def read_records(database: sqlite3.Connection, path: Path) -> Chain:
     """All records, verified one after the other. Raises `LedgerError`."""
     chain: Chain | None = None
     with clear_errors(path):

@@ -2,7 +2,7 @@
 
 Whoever keeps a head can later tell whether a ledger still holds everything that it held then.
 Bytes: version u8 (1) | ledger 16 | sequence u64 | hash 32 | public key 32 | signature 64; signed
-is `TAG | ledger | sequence | hash`. The signature of a ledger's record is that of its head.
+is `_TAG | ledger | sequence | hash`. The signature of a ledger's record is that of its head.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.codec import Reader, Writer
 from privacy.wire.reasons import RefusedMessage
 
-TAG: Final = b"craftsfl/ledger/head/v1\0"
+_TAG: Final = b"craftsfl/ledger/head/v1\0"
 VERSION: Final = 1
-SIZE: Final = 153  # bytes
+HEAD_BYTES: Final = 153  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +90,9 @@ class Head:
 
 def signed_bytes(ledger: bytes, sequence: int, digest: bytes) -> bytes:
     """What the signature of a head covers."""
-    return TAG + ledger + sequence.to_bytes(8, "big") + digest
+    return _TAG + ledger + sequence.to_bytes(8, "big") + digest
 
 
-def sign(key: Ed25519PrivateKey, ledger: bytes, sequence: int, digest: bytes) -> bytes:
+def sign_head(key: Ed25519PrivateKey, ledger: bytes, sequence: int, digest: bytes) -> bytes:
     """The 64-byte signature of a head."""
     return key.sign(signed_bytes(ledger, sequence, digest))

@@ -3,7 +3,7 @@
     version u8 (1) | kind u8 | ledger 16 | sequence u64 | previous 32 | time u64 | content
 
 `previous` is the hash of the record before (zeros for the first), `time` counts microseconds
-since 1970. A record's hash is SHA-256 over `TAG` and these bytes. The content by kind:
+since 1970. A record's hash is SHA-256 over `_TAG` and these bytes. The content by kind:
 
     1 genesis  public key 32 | site, text of at most 64 bytes
     2 intent   run u64 | round u32 | attempt u32 | study digest 32 | delta f64 | event, text
@@ -30,7 +30,7 @@ from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.codec import Reader, Writer, malformed
 from privacy.wire.reasons import RefusedMessage
 
-TAG: Final = b"craftsfl/ledger/record/v1\0"
+_TAG: Final = b"craftsfl/ledger/record/v1\0"
 VERSION: Final = 1
 NO_PREVIOUS: Final = bytes(32)
 NO_LEDGER: Final = Checkpoint(bytes(16), 0, bytes(32))
@@ -118,7 +118,7 @@ def decode(data: bytes) -> Record:
 
 def hash_of(data: bytes) -> bytes:
     """SHA-256 (32 bytes) of a record's bytes."""
-    return hashlib.sha256(TAG + data).digest()
+    return hashlib.sha256(_TAG + data).digest()
 
 
 def _kind(content: Content) -> int:

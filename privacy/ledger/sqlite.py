@@ -22,7 +22,7 @@ from privacy.ledger.base import AttemptKey, Charge, Entry, State
 from privacy.ledger.binding import bind
 from privacy.ledger.chain import Chain
 from privacy.ledger.files import HeadFile, take_lock
-from privacy.ledger.head import Head, sign
+from privacy.ledger.head import Head, sign_head
 from privacy.ledger.key import public_bytes
 from privacy.ledger.owner import Owner
 from privacy.ledger.records import Bound, Charged, Content, Intent, hash_of
@@ -65,7 +65,7 @@ class SqliteLedger:
                 path, may_be_new=kept is None, may_be_unbound=self._anchors.rebind
             )
             self._begin(site)
-            self._chain = db.read_chain(self._database, path)
+            self._chain = db.read_records(self._database, path)
             self._check_owner(site)
             self._check_heads(kept, seen)
             self._check_clock()
@@ -189,7 +189,7 @@ class SqliteLedger:
     def _signed(self, chain: Chain, content: Content) -> tuple[bytes, bytes]:
         record = chain.next(content, max(0, round(self._clock() * 1e6)))
         body = record.encode()
-        return body, sign(self._key, chain.ledger, record.sequence, hash_of(body))
+        return body, sign_head(self._key, chain.ledger, record.sequence, hash_of(body))
 
     def _settle(self) -> None:
         """Bring head file and marks up to the ledger; what is acknowledged stands in all."""

@@ -48,7 +48,7 @@ def read_ledger(
         with db.clear_errors(path):
             if db.is_fresh(database, path, may_be_unbound=may_be_unbound):
                 raise LedgerError(f"The ledger {path} is empty.", "Start the agent first.")
-        chain = db.read_chain(database, path)
+        chain = db.read_records(database, path)
     check_kept(chain, kept, head_path(path))
     if owner is not None:
         owner.check(chain, path, may_be_unbound=may_be_unbound)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from client.data import Tile
+from client.data import SiteTile
 
 HEADER = ("file_name", "text", "patient_id")
 
@@ -49,6 +49,6 @@ def write_folder(folder: Path, *, patients: int = 10, tiles: int = 2) -> Path:
     return folder
 
 
-def tile_of(path: Path, caption: str, patient: int) -> Tile:
+def tile_of(path: Path, caption: str, patient: int) -> SiteTile:
     """The tile in the file `path`, as loading the folder makes it."""
-    return Tile(path, caption, patient, hashlib.sha256(path.read_bytes()).digest())
+    return SiteTile(path, caption, patient, hashlib.sha256(path.read_bytes()).digest())

@@ -14,7 +14,7 @@ import pytest
 
 import client.agent.__main__ as agent_main
 from client.agent.__main__ import run_agent
-from client.agent.isolation import Confinement, Network
+from client.agent.isolation import Confinement, NetworkAccess
 from client.agent.state import state_folder
 from client.policy import SiteRules
 from privacy.errors import PolicyError
@@ -125,7 +125,7 @@ def test_heavy_libraries_are_loaded_after_the_settings() -> None:
 
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if this process were the agent's, which has no network and its own logs."""
-    alone = Confinement(Network.NAMESPACE, undumpable=True)
+    alone = Confinement(NetworkAccess.NAMESPACE, undumpable=True)
     monkeypatch.setattr(agent_main, "confinement", lambda: alone)
     monkeypatch.setattr(agent_main, "configure_logs", lambda: None)
 

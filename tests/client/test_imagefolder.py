@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from client.data import SiteData, check_usable, load_site_data, read_image, write_quarantine
-from client.data.images import image_size
+from client.data import SiteData, check_usable, load_site_data, read_tile, write_quarantine
+from client.data.images import tile_size
 from privacy.errors import DataError
 
 from .pictures import HEADER, noise, write_csv, write_folder, write_jsonl
@@ -277,7 +277,7 @@ def test_the_438_real_tiles_are_all_usable() -> None:
     assert [data.quarantined for data in sites] == [(), (), ()]
     assert sum(tile.mask is not None for tile in sites[2].tiles) == 36
     assert max(Counter(tile.patient for data in sites[:2] for tile in data.tiles).values()) > 20
-    assert read_image(sites[2].tiles[0].path, 64).shape == (64, 64, 3)
+    assert read_tile(sites[2].tiles[0].path, 64).shape == (64, 64, 3)
 
 
 @pytest.mark.parametrize(
@@ -380,9 +380,9 @@ def test_whatever_a_decoder_raises_costs_one_tile(
     def size(data: bytes) -> tuple[int, int]:
         if data == broken:
             raise error
-        return image_size(data)
+        return tile_size(data)
 
-    monkeypatch.setattr("client.data.files.image_size", size)
+    monkeypatch.setattr("client.data.files.tile_size", size)
     data = load_site_data(tmp_path)
     assert reasons(data) == {"canary-file-0-0.png": f"damaged image ({error.__name__})"}
     assert data.patients == 1

@@ -12,7 +12,7 @@ from client.agent.own_ledger import open_ledger
 from client.agent.progress import ProgressSource
 from client.agent.site_agent import SiteAgent
 from client.agent.startup import (
-    Site,
+    LoadedSite,
     load,
     load_data,
     load_trainer,
@@ -58,7 +58,7 @@ def nothing(done: int, total: int) -> None:
     """Nobody watches."""
 
 
-def read(site: Site, state: StateFolder) -> SiteData:
+def read(site: LoadedSite, state: StateFolder) -> SiteData:
     with open_patients(state.path) as patients:
         return load_data(site, state, patients)
 

@@ -14,7 +14,7 @@ from client.agent.state import StateFolder
 from client.policy import SiteRules
 from client.settings import load_policy, load_site
 from craftsfl.site.budget.explain import Explanation, explanation, show_explanation
-from craftsfl.site.budget.picture import check_picture, draw_picture
+from craftsfl.site.budget.picture import check_picture_path, draw_picture
 from craftsfl.site.budget.published import Published, published, show_published
 from craftsfl.site.budget.statement import Line, Statement, statement_of
 from craftsfl.site.budget.table import show_table
@@ -38,7 +38,7 @@ def show_budget(site_toml: Path, options: BudgetOptions) -> None:
     Raises `ConfigError` for wrong settings and `LedgerError` for a ledger that is not sound.
     """
     if options.picture is not None:
-        check_picture(options.picture)
+        check_picture_path(options.picture)
     settings = load_site(site_toml)
     rules = SiteRules(settings.name, load_study(settings.study), load_policy(settings.policy))
     view = read_own_ledger(StateFolder(settings.agent.state), settings)

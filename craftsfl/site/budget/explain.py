@@ -64,7 +64,7 @@ NOT_CLAIMED: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class AttackCase:
     """One column: a state of the budget, and the best attack on it at each false-positive rate."""
 
     name: str
@@ -79,7 +79,7 @@ class Explanation:
     `known_to` maps a number of hospitals to epsilon, `known_under` a number of ids at this one.
     """
 
-    cases: tuple[Case, ...]
+    cases: tuple[AttackCase, ...]
     known_to: dict[int, float]
     known_under: dict[int, float]
 
@@ -120,18 +120,18 @@ def show_explanation(statement: Statement, explained: Explanation, console: Cons
         console.print(Padding(f"- {text}", (0, 0, 0, 2)), width=_width(console), highlight=False)
 
 
-def _cases(statement: Statement) -> Iterator[Case]:
+def _cases(statement: Statement) -> Iterator[AttackCase]:
     """What can be claimed: a whole study, the whole budget. Of what was used, nothing can."""
     present, budget = statement.present, statement.budget
     if statement.planned and not any(event.no_privacy for event in statement.planned):
         planned = [Charge(present.digest, event, present.delta) for event in statement.planned]
         at_its_end = study_cost(planned)
-        yield Case(f"{present.label} to its end", at_its_end, _attacks(statement.planned))
+        yield AttackCase(f"{present.label} to its end", at_its_end, _attacks(statement.planned))
     if math.isinf(statement.epsilon):
-        yield Case(
+        yield AttackCase(
             "what left without noise", statement.epsilon, _at(statement.epsilon, statement.delta)
         )
-    yield Case("the whole budget", budget, _at(budget, statement.budget_delta))
+    yield AttackCase("the whole budget", budget, _at(budget, statement.budget_delta))
 
 
 def _attacks(events: Sequence[Event]) -> tuple[Attack, ...]:
@@ -164,7 +164,7 @@ def _figures(of: dict[int, float], known: str) -> str:
     )
 
 
-def _table(cases: Sequence[Case], width: int) -> Table:
+def _table(cases: Sequence[AttackCase], width: int) -> Table:
     table = Table(title="Recognised at most, of those whose tiles were used", width=width)
     table.add_column("wrongly accused,\nof the others", justify="right")
     for case in cases:
@@ -174,7 +174,7 @@ def _table(cases: Sequence[Case], width: int) -> Table:
     return table
 
 
-def _example(case: Case) -> str:
+def _example(case: AttackCase) -> str:
     attack = case.attacks[FALSE_POSITIVES.index(0.01)]
     found = min(100.0, 100 * attack.tpr)
     return (

@@ -15,7 +15,7 @@ from privacy.errors import ConfigError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SUFFIXES: Final = (".svg", ".png")
+_SUFFIXES: Final = (".svg", ".png")
 # Okabe and Ito's palette, told apart by colour-blind people too.
 COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 _SIZE = (8.0, 4.5)  # inches
@@ -28,9 +28,9 @@ _STYLE: Any = {
 }
 
 
-def check_picture(path: Path) -> None:
+def check_picture_path(path: Path) -> None:
     """Raise `ConfigError` unless `path` names an SVG or PNG file in a folder that exists."""
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in _SUFFIXES:
         raise ConfigError(
             f"{path} is neither SVG nor PNG.", "Name a file such as budget.svg or budget.png."
         )
@@ -40,7 +40,7 @@ def check_picture(path: Path) -> None:
 
 def draw_picture(statement: Statement, path: Path) -> None:
     """Write the picture to `path`. Raises `ConfigError` where it cannot be written."""
-    check_picture(path)
+    check_picture_path(path)
     import matplotlib  # half a second: only for those who ask for a picture
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

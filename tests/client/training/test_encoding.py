@@ -18,7 +18,7 @@ from PIL import Image, ImageFile
 from safetensors.torch import save_file
 
 from client.agent.withdrawals import purge
-from client.data import SiteData, load_site_data, read_image
+from client.data import SiteData, load_site_data, read_tile
 from client.training import EncodedTiles, encode_site
 from client.training.references import Reference
 from model.base import load_base
@@ -50,7 +50,7 @@ def test_tiles_are_encoded_as_the_pipeline_does(tiny_pipeline: Any, site: SiteDa
     assert tiles.text.shape == (2, 16, 32)
     assert tiles.patient_of.tolist() == [0, 0, 2, 1]
     assert [owned.tolist() for owned in tiles.by_patient()] == [[0, 1], [3], [2]]
-    pixels = torch.tensor(read_image(site.tiles[2].path, 64)).permute(2, 0, 1)[None]
+    pixels = torch.tensor(read_tile(site.tiles[2].path, 64)).permute(2, 0, 1)[None]
     with torch.no_grad():
         posterior = tiny_pipeline.vae.encode(pixels / 127.5 - 1).latent_dist
         wanted = posterior.mode()[0] * tiny_pipeline.vae.config.scaling_factor

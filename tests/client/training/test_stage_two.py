@@ -15,7 +15,7 @@ from PIL import Image
 from transformers import ViTConfig, ViTModel
 
 from client.agent.withdrawals import purge
-from client.data import SiteData, read_image
+from client.data import SiteData, read_tile
 from client.training import EncodedTiles, LocalTrainer, encode_site, reference_of
 from client.training.rows import draw_rows
 from model.adapters import initial_vector
@@ -79,7 +79,7 @@ def test_references_are_those_of_the_clean_images(
     tiles = encode(tiny_pipeline, site, study)
     assert tiles.reference is not None
     assert (tiles.reference.shape, tiles.reference.dtype) == ((4, 120), torch.float16)  # 16 places
-    image = read_image(site.tiles[2].path, 64)[None]
+    image = read_tile(site.tiles[2].path, 64)[None]
     wanted = reference_correlations(load_encoder(str(encoder)), image, 8)
     torch.testing.assert_close(tiles.reference[2:3], wanted, atol=1e-3, rtol=0)
 

@@ -24,7 +24,7 @@ from client.policy import SiteRules
 from client.settings import load_policy, load_site
 from craftsfl.cli import app
 from craftsfl.site.budget.explain import NOT_CLAIMED, explanation, percent, show_explanation
-from craftsfl.site.budget.picture import check_picture, draw_picture
+from craftsfl.site.budget.picture import check_picture_path, draw_picture
 from craftsfl.site.budget.statement import MOST_POINTS, statement_of
 from craftsfl.site.budget.table import bar, curve, show_table
 from privacy.accounting import epsilon, tradeoff
@@ -264,7 +264,7 @@ def test_a_share_is_rounded_up(share: float, text: str) -> None:
 @pytest.mark.parametrize("name", ["budget.jpg", "budget", "nowhere/budget.svg"])
 def test_a_picture_elsewhere_or_of_another_kind_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="budget"):
-        check_picture(tmp_path / name)
+        check_picture_path(tmp_path / name)
 
 
 def test_a_picture_names_studies_and_budget_and_is_the_same_every_time(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from privacy.errors import LedgerError
 from privacy.events import PoissonGaussian
 from privacy.ledger import AttemptKey, Charge, State
 from privacy.ledger.chain import Chain
-from privacy.ledger.head import sign
+from privacy.ledger.head import sign_head
 from privacy.ledger.key import public_bytes
 from privacy.ledger.records import Charged, Content, Genesis, Intent, Record, hash_of
 
@@ -27,7 +27,7 @@ def intent(attempt: int) -> Intent:
 
 def signed(record: Record, key: Ed25519PrivateKey = SIGNING_KEY) -> tuple[bytes, bytes]:
     body = record.encode()
-    return body, sign(key, record.ledger, record.sequence, hash_of(body))
+    return body, sign_head(key, record.ledger, record.sequence, hash_of(body))
 
 
 def chain_of(*contents: Content) -> Chain:

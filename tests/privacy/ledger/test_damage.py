@@ -17,8 +17,8 @@ from privacy.errors import LedgerError
 from privacy.events import PoissonGaussian
 from privacy.ledger import AttemptKey, Charge, Head, SqliteLedger, read_ledger
 from privacy.ledger.chain import Chain
-from privacy.ledger.database import read_chain
-from privacy.ledger.head import sign
+from privacy.ledger.database import read_records
+from privacy.ledger.head import sign_head
 from privacy.ledger.records import Charged, hash_of
 
 from .ledgers import SIGNING_KEY, book_of, open_test_ledger
@@ -65,10 +65,10 @@ def tamper(path: Path, *statements: str) -> None:
 def forge_charge(path: Path, key: Ed25519PrivateKey) -> None:
     """Append a well-formed record that `key` signed."""
     with closing(sqlite3.connect(path)) as database, database:
-        chain: Chain = read_chain(database, path)
+        chain: Chain = read_records(database, path)
         record = chain.next(Charged(1), 0)
         body = record.encode()
-        values = len(chain), body, sign(key, chain.ledger, len(chain), hash_of(body))
+        values = len(chain), body, sign_head(key, chain.ledger, len(chain), hash_of(body))
         database.execute("INSERT INTO entry VALUES (?, ?, ?)", values)
 
 
