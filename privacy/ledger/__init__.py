@@ -1,4 +1,4 @@
-"""A site's durable record of what it has spent."""
+"""A site's durable record of what was charged."""
 
 from privacy.ledger.base import AttemptKey, Charge, Entry, Ledger, State, charged
 from privacy.ledger.head import Head

@@ -1,9 +1,9 @@
-"""What a site's record of spending promises, whatever keeps it.
+"""The contract of a site's record of spending, whatever stores it.
 
-An attempt at a round is written twice: `intent` before any data is touched, `commit` before the
+An attempt at a round is recorded twice: `intent` before any data is touched, `commit` before the
 update leaves. Both have reached the disk when they return. An update may leave only after an
-acknowledged commit, so the ledger's epsilon is never below what left; an attempt that died in
-between stays an intent, cost nothing, and is never resumed.
+acknowledged commit, so the ledger's charges never fall short of what left; an attempt that died in
+between remains an intent, cost nothing, and is never resumed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class AttemptKey:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What one attempt costs, and which study's line pays."""
+    """What one attempt costs, and which study pays."""
 
     study_digest: bytes  # 32 bytes
     event: Event
@@ -65,7 +65,7 @@ class Entry:
     charge: Charge
     state: State
     sequence: int  # of its intent, counted from the ledger's beginning
-    intent_time: float  # seconds since 1970 by the site's clock, which orders nothing
+    intent_time: float  # seconds since 1970 by the site's clock; not what orders entries
     charge_time: float | None = None  # None: never charged
 
 
@@ -73,28 +73,28 @@ class Ledger(Protocol):
     """A site's record of spending. Every method raises `LedgerError` if the record is unusable."""
 
     def intent(self, key: AttemptKey, charge: Charge) -> None:
-        """Record that `key` is about to be worked on; on disk when this returns.
+        """Record that work on `key` is about to begin; on disk when this returns.
 
-        The same key and charge again change nothing. Raises `LedgerError` if `key` is known with
-        another charge.
+        Recording the same key and charge again changes nothing. Raises `LedgerError` if `key` is
+        known with another charge.
         """
 
     def commit(self, key: AttemptKey) -> None:
-        """Charge `key`; on disk when this returns, and for ever.
+        """Charge `key`, permanently; on disk when this returns.
 
-        Again: no change. Raises `LedgerError` for a key without an intent.
+        Charging it again changes nothing. Raises `LedgerError` for a key without an intent.
         """
 
     def entries(self) -> tuple[Entry, ...]:
         """All attempts, in the order of their intents."""
 
     def head(self) -> Head:
-        """The signed newest state, for others to keep: it proves a later copy older or foreign."""
+        """The signed newest state, for others to keep: it exposes an older or a foreign copy."""
 
     def close(self) -> None:
         """Let another process open the ledger. Calling it again changes nothing."""
 
 
 def charged(entries: Iterable[Entry]) -> list[Charge]:
-    """The charges of those attempts of which something may have left."""
+    """The charges of all attempts from which something may have left."""
     return [entry.charge for entry in entries if entry.state is State.COMMITTED]

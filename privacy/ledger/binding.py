@@ -4,9 +4,9 @@ The identity's key (`site.key`, whose public half the roster lists) signs
 
     _TAG | format u8 | ledger 16 | ledger's public key 32 | site (u16 length, UTF-8) | replaced 56
 
-where `replaced` is the checkpoint of the ledger in whose place this one stands, zeros for none.
-From there on the ledger's own key signs, record by record: the identity may have a passphrase,
-and is needed by people; the ledger's key is used at every append.
+where `replaced` is the checkpoint of the ledger that this one replaces, zeros for none. From then
+on the ledger's own key signs, record by record: the identity may have a passphrase, and people
+need it; the ledger's key is used at every append.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ since 1970. A record's hash is SHA-256 over `_TAG` and these bytes. The content 
     4 bound    identity's public key 32 | its signature 64 (see `binding`) | replaced 56
 
 Integers and floats are big-endian; a text is its length (u16) and UTF-8; an event is the
-canonical JSON of `privacy.events`. A record's meaning never changes; a new one gets a new kind, and
-so does every new event. Whoever meets a kind that it does not know refuses the whole ledger
-(`Chain.apply`): to skip a record could be to skip a charge.
+canonical JSON of `privacy.events`. A record's meaning never changes; a new record gets a new kind,
+and so does every new event. A reader that meets an unknown kind refuses the whole ledger
+(`Chain.apply`): skipping a record could mean skipping a charge.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Genesis:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """An attempt is about to be worked on, at this price if anything of it may leave."""
+    """Work on an attempt is about to begin, at this price if anything of it may leave."""
 
     key: AttemptKey
     charge: Charge
@@ -68,7 +68,7 @@ class Bound:
 
     identity: bytes  # Ed25519, 32 bytes: the public half of site.key
     signature: bytes  # 64 bytes, see `privacy.ledger.binding`
-    replaced: Checkpoint = NO_LEDGER  # of the lost ledger in whose place this one stands
+    replaced: Checkpoint = NO_LEDGER  # of the lost ledger that this one replaces
 
 
 Content = Genesis | Intent | Charged | Bound
@@ -112,7 +112,7 @@ def decode(data: bytes) -> Record:
         record = Record(*head, _read(reader, kind))
         reader.end()
     except (RefusedMessage, AccountingError) as error:
-        raise LedgerError("It is no record of this version.") from error
+        raise LedgerError("It is not a record of this version.") from error
     return record
 
 

@@ -19,7 +19,7 @@ from privacy.ledger.records import Bound
 
 @dataclass(frozen=True)
 class LedgerView:
-    """A ledger as it was at one moment, wholly verified."""
+    """A ledger as it was at one moment, fully verified."""
 
     site: str
     bound: Bound | None
@@ -40,8 +40,8 @@ def read_ledger(
 ) -> LedgerView:
     """The ledger in `path`. Raises `LedgerError` as opening it to write does.
 
-    Without an `owner` it is only whole and signed: whose it is has not been looked at. `owner` was
-    made before: the ledger may grow before it is read, never the other way round.
+    Without an `owner`, it is known to be whole and signed, but not whose it is. Make `owner` first:
+    the ledger may grow between the two, and must not appear to have shrunk.
     """
     kept = HeadFile(head_path(path)).read()  # first: the ledger may grow before it is read
     with closing(db.open_to_read(path)) as database:
@@ -56,7 +56,7 @@ def read_ledger(
 
 
 def head_path(path: Path) -> Path:
-    """The head file beside the ledger `path`."""
+    """The head file next to the ledger `path`."""
     return path.with_name(path.name + ".head")
 
 
@@ -64,13 +64,13 @@ def check_kept(chain: Chain, kept: Head | None, path: Path) -> None:
     """Raise `LedgerError` if the head file `path`, with the head `kept`, is gone or contradicts.
 
     The ledger may be ahead of it: an agent that died between the two writes acknowledged nothing.
-    One that died before it had begun any attempt of its own has left no head file at all.
+    One that died before it began any attempt of its own left no head file at all.
     """
     if kept is not None:
-        chain.check_head(kept, origin=f"stands in {path}")
+        chain.check_head(kept, origin=f"is kept in {path}")
     elif any(entry.key.run != INHERITED_RUN for entry in chain.entries):
         raise LedgerError(
             f"The file {path} is missing, so nobody can tell whether the ledger's newest records "
-            "are there.",
+            "are still there.",
             "Restore the newest backup of the whole state folder.",
         )

@@ -59,7 +59,7 @@ WRONG = {
     "leaves one out": (lambda r: replace(r, sequence=r.sequence + 1), "calls itself record 5"),
     "from elsewhere": (lambda r: replace(r, ledger=bytes(16)), "belongs to another ledger"),
     "other past": (lambda r: replace(r, previous=bytes(32)), "does not follow"),
-    "second genesis": (lambda r: replace(r, content=GENESIS), "stands first, and only there"),
+    "second genesis": (lambda r: replace(r, content=GENESIS), "comes first, and nowhere else"),
     "attempt repeated": (lambda r: replace(r, content=intent(1)), "repeats an attempt"),
     "charged twice": (lambda r: replace(r, content=Charged(1)), "twice"),
     "charged unbegun": (lambda r: replace(r, content=Charged(3)), "never begun"),
@@ -85,7 +85,7 @@ def test_a_record_of_another_key_or_unsigned_is_refused(chain: Chain) -> None:
 
 
 def test_a_ledger_begins_with_its_genesis() -> None:
-    with pytest.raises(LedgerError, match="stands first"):
+    with pytest.raises(LedgerError, match="comes first"):
         chain_of(intent(1))
     with pytest.raises(LedgerError, match="no records"):
         _ = Chain(LEDGER).head

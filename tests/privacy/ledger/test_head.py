@@ -50,7 +50,7 @@ def test_every_field_is_signed(change: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("data", [b"", BYTES, HEAD.to_bytes() + b"\0"])
 def test_bytes_of_another_length_are_refused(data: bytes) -> None:
-    with pytest.raises(LedgerError, match="no ledger head"):
+    with pytest.raises(LedgerError, match="not a ledger head"):
         Head.from_bytes(data)
 
 

@@ -129,7 +129,7 @@ def test_another_database_is_refused(path: Path) -> None:
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("CREATE TABLE other (x)")
     before = path.read_bytes()
-    with pytest.raises(LedgerError, match="no ledger"):
+    with pytest.raises(LedgerError, match="not a ledger"):
         open_test_ledger(path)
     assert path.read_bytes() == before
 
