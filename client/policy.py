@@ -103,8 +103,8 @@ class SiteRules:
 
         `entries` of the ledger say which studies this site's patients were already in; (epsilon,
         delta) of separate studies add up (Dwork and Roth 2014, Theorem 3.16). A Renyi filter holds
-        at the policy's own delta, of which it leaves what draws beyond a step's capacity cost in
-        studies whose deltas add up to ten times as much.
+        at the policy's own delta; what it reserves of that for draws beyond a step's capacity is
+        enough for studies whose deltas add up to ten times as much.
         """
         others = {entry.charge.study_digest: entry.charge.delta for entry in entries}
         others.pop(self.study.digest(), None)
@@ -135,10 +135,10 @@ class SiteRules:
         return f"an adapter of norm {norm:.4g}: max_adapter_norm in policy.toml is {most:g}"
 
     def cohort_doubt(self, patients: int) -> str:
-        """Why `patients` is no cohort that would be rounded to the declared N; "" where it is.
+        """Why a cohort of `patients` would not be rounded to the declared N; "" if it would.
 
-        For the site's own desk, and no reason to refuse anything: at the bounds, one patient more
-        or less would decide, and everybody would see it. The noise, q and delta rest on N alone.
+        For the site itself, and not a reason to refuse anything: at the bounds, one patient more
+        or less would decide, and everyone would see it. Noise, q and delta depend on N alone.
         """
         declared = self.declared_patients
         if declared / DECLARED_FACTOR <= patients <= declared * DECLARED_FACTOR:

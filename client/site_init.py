@@ -21,7 +21,7 @@ class SiteKeys:
 
     identity: Path  # private, Ed25519
     supernode: Path  # private, NIST P-384
-    card: Path  # for whoever proposes the roster
+    card: Path  # for the person who proposes the roster
     supernode_public: Path  # for the operator
     fingerprint: str
 

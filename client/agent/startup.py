@@ -72,7 +72,7 @@ def load(site_toml: Path) -> LoadedSite:
 def _check_confirmed(settings: SiteSettings) -> None:
     """Raise `ConfigError` unless a person has confirmed the patient ids, whatever they are.
 
-    A refusal that depended on the ids would let one patient's decide, before all eyes.
+    A refusal that depended on the ids would let one patient's id decide, for everyone to see.
     """
     if not settings.data.patient_ids_confirmed:
         raise ConfigError(
@@ -112,11 +112,11 @@ def _membership(settings: SiteSettings, rules: SiteRules) -> Membership:
 
 
 def load_data(site: LoadedSite, state: StateFolder, patients: Patients) -> SiteData:
-    """The usable tiles of those who did not withdraw; `lines` and `patients` tell of all.
+    """The usable tiles of those who did not withdraw; `lines` and `patients` cover everyone.
 
     Lists the other tiles in the state folder, and warns at the site of whatever a person there
-    should look at. Nothing that rows or files hold stops the start, not even that there are none:
-    others would see it. Raises `DataError` where the folder or its table as a whole cannot be read.
+    should look at. Nothing in rows or files stops the start, not even their absence: others would
+    see it. Raises `DataError` where the folder or its table as a whole cannot be read.
     """
     data = load_site_data(site.settings.data.folder, lines_of=patients.lines_of)
     write_quarantine(state.quarantine, data.quarantined)
@@ -134,7 +134,7 @@ def load_data(site: LoadedSite, state: StateFolder, patients: Patients) -> SiteD
 def _warnings(
     site: LoadedSite, data: SiteData, state: StateFolder, patients: Patients
 ) -> Iterator[str]:
-    """What a person at this site should look at; names no patient, and is logged here alone."""
+    """What a person at this site should look at; names no patient, and is logged only here."""
     if not data.tiles:
         reason = commonest(data.quarantined).rstrip(".")
         yield f"NO TILE CAN BE USED; this site adds noise alone. {reason}"
@@ -157,7 +157,7 @@ def _warnings(
 
 
 def _about_sharing(data: SiteData, patients: Patients) -> Iterator[str]:
-    """Of those who can be drawn: who shares pictures with others, and with who withdrew."""
+    """Of those who can be drawn: who shares pictures with others, and with people who withdrew."""
     out = patients.register.withdrawn()
     drawn = set(data.lines) - out
     sets = [each.patients for each in patients.register.shared() if each.patients & drawn]
@@ -179,7 +179,7 @@ def load_trainer(
     Raises `ModelError` for a missing or altered base or encoder, or a device on which one
     patient's rows change another's gradient, and `PolicyError` for too large an adapter.
     """
-    # Imported late: they take seconds, and a mistake in a file is told before.
+    # Imported late: they take seconds, and a mistake in a file is reported first.
     with quick_imports():
         from client.training import LocalTrainer, encode_site, reference_of
         from model.base import load_base

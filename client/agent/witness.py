@@ -1,8 +1,8 @@
-"""What this site knows of the other sites' ledgers, in a file of its state folder.
+"""What this site knows about the other sites' ledgers, in a file of its state folder.
 
-JSON: the newest checkpoint by the public key of the site's identity, so that it holds over
+JSON: the newest checkpoint by the public key of the site's identity, so that it holds across
 studies, runs and rosters. The file is read at each look, so a person may accept another ledger
-beside a running agent.
+while the agent runs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class WitnessFile(Witness):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.known()  # what is damaged is told at the start
+        self.known()  # damage is reported at the start
 
     def known(self) -> Mapping[bytes, Checkpoint]:
         """See `Witness.known`."""
@@ -66,7 +66,7 @@ class WitnessFile(Witness):
 
 
 def accept_at_site(site_toml: Path, site: str, ledger: str) -> str:
-    """Let this site take the other ledger of the site called `site` from now on; in words."""
+    """Let this site accept the other ledger of `site` from now on; what was done, in words."""
     settings = load_site(site_toml)
     if settings.identity is None:
         raise ConfigError("site.toml has no [identity] table.", "Name key and roster there.")

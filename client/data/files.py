@@ -16,8 +16,8 @@ from privacy.errors import DataError
 
 MAX_BYTES: Final = 2**28
 
-# What a decoder may raise beside its own errors on a file that somebody has made up: one file costs
-# its tile, never the start of the agent.
+# What a decoder may raise besides its own errors on a crafted file: one file costs its tile, never
+# the start of the agent.
 _UNFORESEEN: Final = (AssertionError, AttributeError, MemoryError, RuntimeError)
 
 
@@ -40,7 +40,7 @@ class TileFile:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The files below `root`, a resolved folder; one that is asked for twice is read once."""
+    """The files below `root`, a resolved folder; each is read once, however often it is listed."""
 
     root: Path
     _tiles: dict[Path, TileFile | str] = field(default_factory=dict, repr=False)
@@ -61,14 +61,14 @@ class Files:
         return path
 
     def _inside(self, name: str) -> Path:
-        """The file that `name` leads to, links followed; refuses what lies outside of `root`."""
+        """The file that `name` leads to, links followed; refuses anything outside `root`."""
         try:
             path = (self.root / name).resolve()
             if not path.is_relative_to(self.root):
                 raise UnusableFile("leads outside of the data folder")
             if not path.exists():
                 raise UnusableFile("the file is missing")
-            if not path.is_file():  # a folder, or a pipe that would block for ever
+            if not path.is_file():  # a folder, or a pipe that would block forever
                 raise UnusableFile("not a regular file")
             if path.stat().st_size > MAX_BYTES:
                 raise UnusableFile(f"larger than {MAX_BYTES} bytes")

@@ -1,9 +1,9 @@
 """From a folder to `SiteData`: every row is either a tile that can be trained on or in quarantine.
 
-A row never crashes the agent, and what becomes of it depends on the rows of its own patient and
-the files that these name, on nothing else: whoever adds or removes another patient, with whatever
-rows and files, changes no tile, no caption and no order among the tiles of this one (ADR 15). A
-picture that several patients list stays with each of them.
+A row never crashes the agent, and what happens to it depends only on the rows of its own patient
+and the files that they name: adding or removing another patient, with any rows and files, changes
+no tile, no caption and no order among the tiles of this one (ADR 15). A picture that several
+patients list stays with each of them.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ class Quarantined:
 class SiteData:
     """Everything usable, in the order of the metadata.
 
-    A patient's number follows the table and may be another one tomorrow; the line stays.
+    A patient's number follows from the table and may change tomorrow; the line stays.
     """
 
     tiles: tuple[SiteTile, ...] = field(repr=False)
     patients: int = field(repr=False)
     quarantined: tuple[Quarantined, ...] = field(repr=False)
-    # Of each patient, by number, where asked for: who it is, whoever else is in the table.
+    # Of each patient, by number, on request: who it is, whoever else is in the table.
     lines: tuple[bytes, ...] = field(default=(), repr=False)
-    doubt: str = field(default="", repr=False)  # why the ids may be no patients'; names none
+    doubt: str = field(default="", repr=False)  # why the ids may not be patients'; names none
 
     def without(self, withdrawn: Collection[bytes]) -> SiteData:
         """The same without the tiles of these lines; numbers and count of patients stay."""
@@ -80,10 +80,11 @@ class _Usable:
 def load_site_data(folder: Path, *, lines_of: LinesOf | None = None) -> SiteData:
     """Read the folder's metadata and decode every file that it names once.
 
-    With `lines_of`, tiles of one line are one patient's, whatever their ids; else those of one id.
-    Raises `DataError` only for what no row can cause: no folder, no metadata or several, a header
-    without a needed column, a table that cannot be read. There may be nothing usable in it, and
-    `doubt` says why the ids may be no patients' (see `check_believable`).
+    With `lines_of`, tiles with the same line belong to one patient, whatever their ids; otherwise
+    those with the same id do. Raises `DataError` only for what no row can cause: no folder, no
+    metadata file or several, a header without a required column, a table that cannot be read. There
+    may be nothing usable in it, and `doubt` says why the ids may not be patients' (see
+    `check_believable`).
     """
     root = folder.resolve()
     files = Files(root)
@@ -102,13 +103,13 @@ def load_site_data(folder: Path, *, lines_of: LinesOf | None = None) -> SiteData
 
 
 def check_usable(data: SiteData, folder: Path) -> None:
-    """Raise `DataError` where not one tile can be used, with the commonest reason."""
+    """Raise `DataError` with the most common reason if no tile can be used."""
     if not data.tiles:
-        raise DataError(f"{folder} holds no tile that can be used.", commonest(data.quarantined))
+        raise DataError(f"{folder} holds no usable tile.", commonest(data.quarantined))
 
 
 def commonest(quarantined: Iterable[Quarantined]) -> str:
-    """The reason that most entries have, as a sentence that names none of them."""
+    """The most common reason, as a sentence that names none of the entries."""
     reasons = Counter(entry.reason for entry in quarantined)
     if not reasons:
         return "The metadata file has no rows: list every tile there."
@@ -138,7 +139,7 @@ def _file(files: Files, row: Row) -> TileFile:
 
 
 def _owners(usable: Sequence[_Usable], lines_of: LinesOf | None) -> Sequence[bytes | str]:
-    """Whose each tile is: the line, or the id where nobody keeps lines."""
+    """The owner of each tile: the line, or the id where no lines are kept."""
     if lines_of is None:
         return [found.patient_id for found in usable]
     return lines_of([(found.patient_id, found.file.digest) for found in usable])

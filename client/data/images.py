@@ -23,7 +23,7 @@ _Decoded = TypeVar("_Decoded")
 def read_tile(path: Path, size: int) -> npt.NDArray[np.uint8]:
     """The tile as uint8 RGB [size, size, 3]: the central square, scaled.
 
-    See `model.pictures.to_rgb`. Raises `DataError` whose message is a reason that does not name the
+    See `model.pictures.to_rgb`. Raises `DataError`; its message is a reason that does not name the
     file.
     """
     image = _decode(path, to_rgb)
@@ -32,7 +32,7 @@ def read_tile(path: Path, size: int) -> npt.NDArray[np.uint8]:
 
 
 def read_tile_mask(path: Path, size: int) -> npt.NDArray[np.uint16]:
-    """The instance mask as uint16 [size, size], 0 = background; cut as the tile, nearest label.
+    """The instance mask as uint16 [size, size], 0 = background; cropped like the tile, nearest.
 
     Raises `DataError`, also for masks of several channels or pages.
     """

@@ -1,7 +1,7 @@
 """One patient's own figure: of what was charged, that in which the patient could be drawn.
 
-For the site's eyes alone, and never for enforcement: the site's line pays for everybody, because
-who was there when is nobody else's business, and nothing may depend on it.
+For the site's eyes only, and never for enforcement: the site is charged for everyone, because who
+was there when is nobody else's business, and nothing may depend on it.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""The patients' register: one SQLite file beside the ledger, which a person may change while the
+"""The patients' register: one SQLite file next to the ledger, which people may change while the
 agent runs.
 
 Guarantees, each with a test:
 
 - It holds no patient's id and no file's bytes, only lines and tile names (see `key`).
-- An id stands for itself, whatever tiles are seen under it, unless a person has merged it with
-  another: then the older stands for both. Every such decision is kept, with its time.
-- A line of which any part was withdrawn is withdrawn whole, whatever is merged with it later.
+- An id represents itself, whatever tiles are seen under it, unless a person has merged it with
+  another: then the older represents both. Every such decision is kept, with its time.
+- If any part of a line was withdrawn, all of it is, whatever is merged with it later.
 - Every change has reached the disk when the call returns.
 
-It charges nothing: the site's ledger charges one line for all patients together. The `stays` tell
-a patient's own figure, at the site alone.
+It charges nothing: the site's ledger charges all patients together. The `stays` yield a patient's
+own figure, at the site only.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BUSY_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Stay:
-    """A time, unix seconds, in which a line's tiles could be drawn; `until` None: still."""
+    """A period, in unix seconds, in which a line's tiles could be drawn; `until` None: still."""
 
     since: float
     until: float | None
@@ -45,8 +45,8 @@ class Stay:
 class Decision:
     """A person's decision about two lines, at `time` in unix seconds.
 
-    "merge", "separate", or "automatic": merged by an earlier version because of a shared tile,
-    which that version did by itself.
+    "merge", "separate", or "automatic": merged by an earlier version, which did that by itself
+    because of a shared tile.
     """
 
     time: float
@@ -58,7 +58,7 @@ class Decision:
 class Register:
     """The register in `path`, made if absent. Thread-safe; several processes may have it open.
 
-    Raises `LedgerError` if the file is no register, damaged, of a newer version or unreadable.
+    Raises `LedgerError` if the file is not a register, damaged, of a newer version or unreadable.
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
@@ -100,7 +100,7 @@ class Register:
             self._database.close()
 
     def claim(self, key_name: bytes) -> None:
-        """Bind a new register to its key's name; raises `LedgerError` for the name of another."""
+        """Bind a new register to its key's name; raises `LedgerError` for another key's name."""
         with self._transaction() as database:
             database.execute("INSERT OR IGNORE INTO key VALUES (1, ?)", (key_name,))
             (known,) = database.execute("SELECT name FROM key").fetchone()
@@ -116,10 +116,10 @@ class Register:
             return database.execute("SELECT 1 FROM key").fetchone() is not None
 
     def observe(self, sightings: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-        """Take in all usable tiles of the data folder, (line of the id, name of the tile) each.
+        """Record all usable tiles of the data folder, each as (line of the id, name of the tile).
 
-        Returns for each of these lines the one that stands for it: itself, or the one with which a
-        person merged it; what else is observed plays no part. Opens the stays of those that are
+        Returns for each of these lines the one that represents it: itself, or the one with which a
+        person merged it, regardless of what else is observed. Begins the stays of those that are
         present and not withdrawn, and ends those of the absent.
         """
         with self._transaction() as database:
@@ -129,7 +129,7 @@ class Register:
             return {line: _id(database, number) for line, number in numbers.items()}
 
     def find(self, line: bytes) -> bytes | None:
-        """The line that stands for `line`; None if it was never seen."""
+        """The line that represents `line`; None if it was never seen."""
         with self._reading() as database:
             row = database.execute(
                 "SELECT r.id FROM line l JOIN line r ON r.number = l.root WHERE l.id = ?", (line,)
@@ -137,10 +137,10 @@ class Register:
         return None if row is None else bytes(row[0])
 
     def merge(self, first: bytes, second: bytes) -> bool:
-        """Make two lines one person's, known or not; False if they were already.
+        """Make two lines one person's, known or not; False if they already were.
 
-        Somebody's decision, never drawn from data: whoever could cause it could put others together
-        and take their part away.
+        A person's decision, never inferred from data: anyone able to trigger it could merge other
+        people and take them out of the study.
         """
         with self._transaction() as database:
             numbers = _root(database, first), _root(database, second)
@@ -151,9 +151,9 @@ class Register:
         return True
 
     def separate(self, line: bytes) -> int:
-        """Undo every merging of `line`: each of its lines stands for itself; returns how many.
+        """Undo every merging of `line`: each of its lines represents itself; returns how many.
 
-        Whether they withdrew, and when they could be drawn, goes to each of them.
+        Each of them keeps whether they withdrew, and when they could be drawn.
         """
         with self._transaction() as database:
             root = _root(database, line)
@@ -174,11 +174,11 @@ class Register:
             return tuple(Decision(time, kind, bytes(a), bytes(b)) for time, kind, a, b in rows)
 
     def shared(self) -> tuple[Shared, ...]:
-        """The sets of lines, none of them another's, that tiles were seen under together."""
+        """The sets of distinct persons' lines under which the same tiles were seen."""
         return shared_by(self.sightings())
 
     def sightings(self) -> tuple[tuple[bytes, bytes], ...]:
-        """Every (line that stands for itself, name of a tile) that was ever observed."""
+        """Every (line that represents itself, name of a tile) that was ever observed."""
         with self._reading() as database:
             rows = database.execute(
                 "SELECT DISTINCT r.id, t.name FROM tile t JOIN line l ON l.number = t.line "
@@ -195,7 +195,7 @@ class Register:
         return self._mark(line, withdrawn=False)
 
     def withdrawn(self) -> frozenset[bytes]:
-        """Every line that is withdrawn, those that another stands for included."""
+        """Every line that is withdrawn, including those that another one represents."""
         with self._reading() as database:
             rows = database.execute(
                 "SELECT l.id FROM line l JOIN line r ON r.number = l.root WHERE r.withdrawn"
@@ -203,7 +203,7 @@ class Register:
             return frozenset(bytes(row[0]) for row in rows)
 
     def changed_elsewhere(self) -> bool:
-        """True at the first call, and where another process changed the file since the last."""
+        """True at the first call, and if another process changed the file since the last call."""
         with self._reading() as database:
             (version,) = database.execute("PRAGMA data_version").fetchone()
             seen, self._seen = self._seen, int(version)
@@ -295,7 +295,7 @@ def _merge(database: sqlite3.Connection, older: int, newer: int) -> None:
 
 
 def _root(database: sqlite3.Connection, line: bytes) -> int:
-    """The number of the line that stands for `line`; a new one for a new line."""
+    """The number of the line that represents `line`; a new one for a new line."""
     row = database.execute("SELECT root FROM line WHERE id = ?", (line,)).fetchone()
     if row is not None:
         return int(row[0])
@@ -318,7 +318,7 @@ def _keep_stays(database: sqlite3.Connection, present: set[int], now: float) -> 
 
 
 def _end_stays(database: sqlite3.Connection, lines: Iterable[int], now: float) -> None:
-    """A clock that went back ends a stay where it began, not before."""
+    """If the clock went back, a stay ends when it began, not earlier."""
     database.executemany(
         "UPDATE stay SET until = max(since, ?) WHERE line = ? AND until IS NULL",
         [(now, line) for line in lines],
@@ -338,6 +338,6 @@ def _explain(error: Exception, path: Path) -> LedgerError:
         if name.startswith(start):
             return LedgerError(f"The patients' register {path} {what}.", then)
     return LedgerError(
-        f"The patients' register {path} is damaged or no register.",
+        f"The patients' register {path} is damaged or not a register.",
         "Restore it and its key from a backup: it knows who withdrew.",
     )

@@ -1,7 +1,7 @@
-"""The register's tables: made in a new file, brought up from the first version, checked in any.
+"""The register's tables: made in a new file, upgraded from the first version, checked in any case.
 
 The first version merged lines by itself; what it merged stays merged, each as a decision that a
-person can look at and undo.
+person can review and undo.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ DECISION: Final = """CREATE TABLE decision (
     other INTEGER NOT NULL
 ) STRICT"""
 
-# `root` is the number of the line that stands for this one, its own where nothing was merged; a
-# root's root is itself. `withdrawn` and stays count at the root. A tile stands under every line
-# that it was seen under.
+# `root` is the number of the line that represents this one, its own if nothing was merged; a root's
+# root is itself. `withdrawn` and stays count at the root. A tile is kept under every line that it
+# was seen under.
 _SCHEMA: Final = f"""
 CREATE TABLE line (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -53,7 +53,7 @@ PRAGMA user_version = {VERSION};
 
 
 def prepare_register(database: sqlite3.Connection, path: Path, now: float) -> None:
-    """Check the file before changing it, then make its schema, or bring an older one up to it.
+    """Check the file before changing it, then make its schema, or upgrade an older one.
 
     `now`, unix seconds, dates what an older version decided. Raises `LedgerError`, and
     `sqlite3.DatabaseError` where the file is damaged.
@@ -84,7 +84,7 @@ def _version(database: sqlite3.Connection, path: Path) -> int:
         return 0
     if application != _APPLICATION:
         raise LedgerError(
-            f"{path} is no register of patients.", "Point agent.state at the right folder."
+            f"{path} is not a register of patients.", "Point agent.state at the right folder."
         )
     if not 1 <= version <= VERSION:
         raise LedgerError(
@@ -95,7 +95,7 @@ def _version(database: sqlite3.Connection, path: Path) -> int:
 
 
 def _migrate(database: sqlite3.Connection, now: float) -> None:
-    """Bring a register of version 1 up to version 2, inside the caller's transaction."""
+    """Upgrade a register from version 1 to version 2, inside the caller's transaction."""
     database.execute("ALTER TABLE tile RENAME TO earlier")
     database.execute(TILE)
     database.execute("INSERT INTO tile SELECT name, line FROM earlier")

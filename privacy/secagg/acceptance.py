@@ -20,7 +20,7 @@ def accept_successor(witness: Witness, roster: Roster, site: str, ledger: str) -
         raise ConfigError(f"The roster of {roster.consortium} does not list {site}.", "Check it.")
     if re.fullmatch(r"[0-9a-f]{32}", ledger) is None:
         raise ConfigError(
-            f"{ledger!r} is no ledger's id.", "It has 32 hex digits; the site reads them out."
+            f"{ledger!r} is not a ledger's id.", "It has 32 hex digits; the site reads them out."
         )
     known = witness.known().get(member.public_key)
     if known is not None and known.ledger.hex() == ledger:

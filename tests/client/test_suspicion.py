@@ -102,7 +102,7 @@ def test_a_doubt_is_told_and_refused_at_a_desk_with_both_ways_out(folder: Path) 
         check_believable(data.doubt, confirm="say so")
     assert "4 of 4 ids look like accession numbers" in caught.value.message
     assert "the id of its patient" in caught.value.hint
-    assert "all the same: say so" in caught.value.hint
+    assert "nevertheless: say so" in caught.value.hint
     assert "1234" not in str(caught.value)
     check_believable("", confirm="say so")
 
