@@ -15,8 +15,8 @@ def migration_report(site_toml: Path, *, first: bool) -> str:
     """Bind the site's ledger to its identity; what was done, in words."""
     done = migrate_ledger(load_site(site_toml), first=first)
     if done.head is None:
-        return "This identity is marked to have no ledger yet; the first start makes one."
-    kept = f" The file as it was: {done.backup}." if done.backup else " It was bound already."
+        return "This identity is marked as having no ledger yet; the first start makes one."
+    kept = f" The file as it was: {done.backup}." if done.backup else " It was already bound."
     return f"The ledger is bound to this site's identity; its head is {done.head}.{kept}"
 
 

@@ -33,7 +33,7 @@ class BudgetOptions:
 
 
 def show_budget(site_toml: Path, options: BudgetOptions) -> None:
-    """Print the budget of the site of `site_toml`; may run beside its agent.
+    """Print the budget of the site of `site_toml`; its agent may be running.
 
     Raises `ConfigError` for wrong settings and `LedgerError` for a ledger that is not sound.
     """

@@ -1,7 +1,7 @@
-"""The same epsilon in words for an ethics board: what an attacker can and cannot tell.
+"""The same epsilon in words for an ethics board: what an attacker can and cannot find out.
 
 The figures come from the composed privacy loss, not from epsilon alone; several studies together
-have only (epsilon, delta), which says less, so that their figures are higher.
+have only (epsilon, delta), which says less, so their figures are higher.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from privacy.events import Event
 from privacy.ledger import Charge
 
 FALSE_POSITIVES: Final = (0.001, 0.01, 0.05, 0.10)
-SEVERAL: Final = (2, 3)  # hospitals, or ids at one; the capacity of a step allows for as many
+SEVERAL: Final = (2, 3)  # hospitals, or ids at one; a step's capacity allows for this many
 _COARSE = 1e-2  # of the figures for several records: to two decimals, in a second each
 _WIDTH = 96  # characters: longer lines are hard to read
 
@@ -44,8 +44,8 @@ budget, bound what left."""
 
 CLAIMS: Final = """\
 One person means all tiles and slides of one patient at this hospital, not one picture. The \
-figures bound every attack on what left, also attacks that nobody knows yet, and they stay as \
-they are whatever else becomes known later. They are calculated so that errors of the \
+figures bound every attack on what left, including attacks that nobody knows yet, and they stay \
+the same whatever else becomes known later. They are calculated so that errors of the \
 calculation make them too high, never too low."""
 
 NOT_CLAIMED: Final = (
@@ -178,7 +178,7 @@ def _example(case: AttackCase) -> str:
     attack = case.attacks[FALSE_POSITIVES.index(0.01)]
     found = min(100.0, 100 * attack.tpr)
     return (
-        f"For instance ({case.name}): if they accept to accuse 1 of 100 people wrongly, they "
+        f"For instance ({case.name}): if they accept accusing 1 of 100 people wrongly, they "
         f"recognise at most {math.ceil(found)} of 100 people whose tiles were used; the others "
         "stay unrecognised."
     )

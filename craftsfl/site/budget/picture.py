@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _SUFFIXES: Final = (".svg", ".png")
-# Okabe and Ito's palette, told apart by colour-blind people too.
+# Okabe and Ito's palette, which colour-blind people can tell apart too.
 COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 _SIZE = (8.0, 4.5)  # inches
 _STYLE: Any = {
@@ -64,7 +64,7 @@ def _draw(statement: Statement, axes: Axes) -> None:
         f"Privacy budget used, of one patient at {statement.site}", loc="left", weight="bold"
     )
     axes.set_ylabel("ε used of the budget")
-    _limit(axes, statement.budget, " budget for ever", "--")
+    _limit(axes, statement.budget, " lifetime budget", "--")
     axes.set_ylim(0, 1.12 * max([statement.budget, *(p.lifetime for p in _finite(statement))]))
     if statement.present.budget < statement.budget:
         _limit(axes, statement.present.budget, " of a study", ":")

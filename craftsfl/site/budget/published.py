@@ -1,7 +1,8 @@
 """A study's epsilon as it is published: of its whole schedule, confirmed by a second accountant.
 
 Never of what was charged: whether rounds go on may depend on what was seen, and exact composition
-holds for a schedule that was fixed before. The whole schedule was, and bounds it however it ends.
+holds for a schedule that was fixed in advance. The whole schedule was, and is a bound however the
+study ends.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ class Published:
 def published(statement: Statement) -> tuple[Published, ...]:
     """The figure of the present study, once something was charged, and all of it with noise.
 
-    Others' schedules stand in their own manifests. Raises `AccountingError` where the two
-    accountants disagree, where the second is not installed, and where more was charged than the
-    manifest allows: then its schedule is no bound.
+    Others' schedules are in their own manifests. Raises `AccountingError` if the two accountants
+    disagree, if the second is not installed, and if more was charged than the manifest allows: then
+    its schedule is not a bound.
     """
     line = statement.present
     if not line.events or math.isinf(line.epsilon):
@@ -47,7 +48,7 @@ def published(statement: Statement) -> tuple[Published, ...]:
 
 
 def show_published(statement: Statement, figures: tuple[Published, ...], console: Console) -> None:
-    """The figure with its why, and which studies have none here."""
+    """The figure with its explanation, and which studies have none here."""
     for text in (*map(_words, figures), *_others(statement)):
         console.print(text, highlight=False, markup=False)
     if not figures:
@@ -68,7 +69,7 @@ def _words(item: Published) -> str:
 
 def _others(statement: Statement) -> list[str]:
     return [
-        f"Not published, {line.label}: its schedule stands in its own study.toml; ask with the "
+        f"Not published, {line.label}: its schedule is in its own study.toml; ask with the "
         "settings of that study."
         for line in statement.lines[1:]
         if line.events

@@ -27,7 +27,7 @@ class Line:
     rounds: int  # with at least one charged attempt
     attempts: int  # charged
     lost: int  # begun, not charged: under way, superseded or cut off
-    epsilon: float  # used of the budget; no claim of its own
+    epsilon: float  # used of the budget; not a claim by itself
     delta: float
     budget: float
     rounds_left: int  # more attempts like its last that budgets and manifest admit
@@ -78,7 +78,7 @@ def statement_of(rules: SiteRules, entries: Sequence[Entry]) -> Statement:
     policy, limits, book = rules.policy, rules.limits, Book.of(entries)
     lines = tuple(_lines(rules, entries))
     schedule = whole_schedule(rules.study)
-    # Counted from an empty ledger: how far a study may go does not depend on how far it went.
+    # Counted from an empty ledger: how far a study may go does not depend on how far it has gone.
     within = Book().allowance(limits, rules.charges.charge).rounds_left()
     more = max(0, min(len(schedule), within) - lines[0].attempts)
     return Statement(

@@ -49,7 +49,7 @@ def _table(statement: Statement) -> Table:
     sums = zip(*((line.rounds, line.attempts, line.lost) for line in statement.lines), strict=True)
     left = f"ε {max(0.0, statement.budget - statement.epsilon):.2f}"
     table.add_row(
-        "for ever", *map(str, map(sum, sums)), *_spent(statement.epsilon, statement.budget), left
+        "lifetime", *map(str, map(sum, sums)), *_spent(statement.epsilon, statement.budget), left
     )
     return table
 
@@ -66,9 +66,9 @@ def rounds_text(line: Line) -> str:
 
 
 def bar(spent: float, budget: float) -> Text:
-    """How much of `budget` is spent, as `BAR` characters; full where nothing bounds it."""
+    """How much of `budget` is spent, as `BAR` characters; full if nothing bounds it."""
     share = 1.0 if math.isinf(spent) else min(1.0, spent / budget)
-    filled = math.ceil(share * BAR)  # a little is seen
+    filled = math.ceil(share * BAR)  # even a little is visible
     colour = "red" if share > 0.9 else "green"
     return Text.assemble(("█" * filled, colour), ("░" * (BAR - filled), "dim"))
 
@@ -112,9 +112,9 @@ def _words(statement: Statement) -> str:
     return (
         "The budget bounds what everything that ever leaves this hospital says about one patient, "
         f"with all of their tiles; {over}. ε used is how much of it is gone, at δ = "
-        f"{statement.delta or statement.budget_delta:.3g}: it never comes back, and it is no claim "
-        "of its own, for whether rounds go on may depend on what was seen. A study's own claim is "
-        "its whole schedule's ε (--publish). Charged: attempts of which something may have left. "
-        "Lost: attempts under way or cut off, of which nothing left. That the noise was really "
-        "added rests on this hospital."
+        f"{statement.delta or statement.budget_delta:.3g}: it never comes back, and it is not a "
+        "claim by itself, since whether rounds go on may depend on what was seen. A study's own "
+        "claim is its whole schedule's ε (--publish). Charged: attempts from which something may "
+        "have left. Lost: attempts under way or cut off, from which nothing left. That the noise "
+        "was really added rests on this hospital."
     )

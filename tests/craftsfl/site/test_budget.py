@@ -203,7 +203,7 @@ def test_nothing_that_is_shown_speaks_of_epsilon_so_far(tmp_path: Path) -> None:
         assert "so far" not in text and "spent" not in text
     assert "used of the budget" in picture
     assert "ε used" in table and "of budget" in table
-    assert "no claim of its own" in " ".join(table.split())
+    assert "not a claim by itself" in " ".join(table.split())
 
 
 def test_the_table_shows_what_is_spent_and_left(tmp_path: Path) -> None:

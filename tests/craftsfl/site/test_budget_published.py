@@ -41,7 +41,7 @@ def test_the_whole_schedule_is_published_however_much_of_it_was_run(tmp_path: Pa
 def test_another_study_is_published_from_its_own_settings(tmp_path: Path) -> None:
     statement = statement_of(rules_of(tmp_path), entries(charge(), charge(digest=OTHER)))
     assert [item.study for item in published(statement)] == ["demo"]
-    assert "Not published, study 00010203: its schedule stands in its own study.toml" in shown(
+    assert "Not published, study 00010203: its schedule is in its own study.toml" in shown(
         statement
     )
 

@@ -170,7 +170,7 @@ def test_a_typing_error_merges_nobody(settings: Path) -> None:
 @pytest.mark.parametrize("text", ["", "one\n", "a,b,c\n"])
 def test_a_file_that_holds_no_pairs_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "pairs.csv").write_text(text)
-    with pytest.raises(ConfigError, match="no list of pairs"):
+    with pytest.raises(ConfigError, match="not a list of pairs"):
         read_id_pairs(tmp_path / "pairs.csv")
     with pytest.raises(ConfigError, match="cannot be read"):
         read_id_pairs(tmp_path / "nothing.csv")
