@@ -20,7 +20,7 @@ class Book:
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> Book:
-        """The book of a ledger with these `entries`: of those from which something may have left."""
+        """The charges of a ledger with these `entries`, from which something may have left."""
         return cls(tuple(charged(entries)))
 
     def studies(self) -> tuple[bytes, ...]:

@@ -31,6 +31,7 @@ def test_many_that_make_it_at_once_end_with_one_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize("length", [0, 31, 33])
 def test_a_damaged_key_is_refused(tmp_path: Path, length: int) -> None:
     (tmp_path / "patients.key").write_bytes(bytes(length))
+    (tmp_path / "patients.key").chmod(0o600)
     with pytest.raises(LedgerError, match=r"key is damaged.*Restore"):
         load_or_make_patient_key(tmp_path / "patients.key")
 
