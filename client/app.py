@@ -3,13 +3,13 @@
 Flower starts a new process for every message and runs whatever code the coordinator's bundle
 carries, so this process sees no data, no key and no model, and imports nothing heavy. It passes
 the bytes of one envelope to the agent and the bytes of one envelope back. It always answers, at
-the latest after `DEADLINE` seconds: if the agent does not, with a `Refusal` of its own.
+the latest after `DEADLINE` seconds: where the agent does not, with a `Refusal` of its own.
 
 The envelope travels as one raw `Array` in an `ArrayRecord`, because Flower cuts arrays, and only
-arrays, into objects of 5 MB. Measured with 200 MB on two cores (Flower 1.41): deflating a
-`ConfigRecord` with the bytes took 18 s and 1.2 GB of memory, and made one object of 200 MB, which
+arrays, into objects of 5 MB. Measured with 200 MB on two cores (Flower 1.41): to deflate a
+`ConfigRecord` with the bytes took 18 s and 1.2 GB of memory, and gave one object of 200 MB, which
 one HTTP request has to carry, whatever a proxy on the way allows; the raw array took 0.7 s and
-0.8 GB, and made 40 objects, each pushed and retried separately. A NumPy array costs more copies.
+0.8 GB, and gave 40 objects, each pushed and retried by itself. A NumPy array costs more copies.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def forward(request: bytes, socket: str, *, deadline: float = DEADLINE) -> bytes
         return _exchange(request, socket, deadline)
     except grpc.RpcError as error:
         reason = _REASONS.get(error.code(), Reason.AGENT_UNREACHABLE)
-    _log.warning("The site agent did not answer: %s", explain(reason))
+    _log.warning("The site agent gave no answer: %s", explain(reason))
     return refuse(request, reason)
 
 
@@ -102,7 +102,7 @@ def _socket(context: Context) -> str:
 
 
 def _exchange(request: bytes, socket: str, deadline: float) -> bytes:
-    # A proxy from the environment is for the connection to the server, never for this socket.
+    # A proxy of the environment is for the way to the server, never for this socket.
     options = [("grpc.enable_http_proxy", 0)]
     with grpc.insecure_channel(target(Path(socket)), options=options) as channel:
         replies = AgentStub(channel).Exchange(split(request), timeout=deadline)

@@ -1,6 +1,6 @@
-"""What must separate the agent before it opens any data: from the network and the SuperNode's user.
+"""What has to keep the agent apart before it opens any data: the network, and the SuperNode's user.
 
-Both are refusals, not warnings, and overruling them has to be explicit: `allow_agent_network` in
+Both are refusals, not warnings, and what overrules them is spelled out: `allow_agent_network` in
 policy.toml, `--one-user-no-airlock` on the command line.
 """
 
@@ -29,23 +29,23 @@ _log = logging.getLogger("craftsfl.agent")
 
 
 def check_alone(found: Confinement, policy: Policy) -> None:
-    """Log how confined the process is; `PolicyError` if it has a network without leave."""
+    """Log what the process is left with; `PolicyError` where it has a network unasked."""
     _log.info("%s", found.text)
     if found.network is not NetworkAccess.OPEN:
         return
     if not policy.allow_agent_network:
         raise PolicyError(
-            "The agent could not be cut off from the network: this system offers neither a "
+            "The agent could not be cut off from the network: this system gives it neither a "
             "network namespace nor a system call filter.",
             "Run it on Linux, in a container without a network, or allow unprivileged user "
-            "namespaces. If neither is available: allow_agent_network = true in policy.toml.",
+            "namespaces. Where neither is to be had, allow_agent_network = true in policy.toml.",
             id=ErrorId.AGENT_NETWORK,
         )
     _log.warning("THE AGENT HAS THE MACHINE'S NETWORK: allow_agent_network is set.")
 
 
 def check_apart(settings: SiteSettings, *, one_user: bool) -> None:
-    """Raise `PolicyError` if only this same user could run the SuperNode, unless `one_user`."""
+    """Raise `PolicyError` where only this very user could be the SuperNode's, unless `one_user`."""
     if one_user:
         _log.warning(
             "ONE USER, NO AIRLOCK (%s): the coordinator's code runs as the user who owns data, "
@@ -55,7 +55,7 @@ def check_apart(settings: SiteSettings, *, one_user: bool) -> None:
         return
     if settings.agent.socket_mode == "0600":
         raise PolicyError(
-            'With socket_mode = "0600" only the agent\'s own user can open the socket, so that the '
+            'With socket_mode = "0600" only the agent\'s own user gets at the socket, so that the '
             "coordinator's code would run as the user who owns data, ledger and keys.",
             f'{HOW}; the socket is theirs with socket_mode = "0660".',
             id=ErrorId.ONE_USER,
@@ -70,7 +70,7 @@ def check_apart(settings: SiteSettings, *, one_user: bool) -> None:
 
 
 def user_id(name: str) -> int | None:
-    """The id of a user of this machine; None if there is none of that name."""
+    """The number of a user of this machine; None where there is none of that name."""
     try:
         return pwd.getpwnam(name).pw_uid
     except KeyError:

@@ -1,7 +1,7 @@
-"""The agent isolates itself: no network, no debugger, no core file, files for its user only.
+"""The agent keeps to itself: no network, no debugger, no core file, files for its user alone.
 
-`isolate` runs before anything else is imported: a namespace is entered by a single thread, and
-numpy starts several. `confinement` then checks what the process really has, and reports it.
+`isolate` runs before anything else is imported: a namespace is entered by one thread, and numpy
+starts several. `confinement` then looks at what the process really has, and says so.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ UMASK = 0o077
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 _LOOPBACK = "lo"
 _CAP_SYS_ADMIN = 21
-# What root keeps: access to files, whoever owns them. Not: a way back into the host's network.
+# What root keeps: to get at files whoever owns them. Not: to go back into the host's network.
 _FILE_CAPABILITIES = frozenset({0, 1, 2, 3, 4})  # CHOWN, DAC_*, FOWNER, FSETID
 _WITH_LOOPBACK = ("AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK")
 
@@ -45,7 +45,7 @@ class NetworkAccess(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Confinement:
-    """What this process can do to others, and what others of its user can do to it."""
+    """What this process can do to others, and others of its user to it."""
 
     network: NetworkAccess
     undumpable: bool
@@ -58,11 +58,11 @@ class Confinement:
 
 
 def isolate() -> None:
-    """Take from this process, and from all that it starts, what they do not need; never raises.
+    """Take from this process and all that it starts what it does not need; never raises.
 
-    The first of these that the system permits: nothing, if there is only `lo` (a container without
-    a network); a network namespace as root; one in a user namespace; only a filter. With a
-    namespace, the filter remains in force for families that ignore namespaces (AF_VSOCK).
+    The first of these that the system lets us do: nothing, where there is only `lo` (a container
+    without a network); a network namespace by root's right; one in a user namespace; a filter
+    alone. Beside a namespace the filter stays, for families that know no namespaces (AF_VSOCK).
     """
     os.umask(UMASK)
     os.environ.update(OFFLINE)
@@ -81,7 +81,7 @@ def isolate() -> None:
 
 
 def confinement() -> Confinement:
-    """What this process has, found by trying: nothing is remembered or assumed."""
+    """What this process has, by trying: nothing is remembered or believed."""
     if _only_loopback():
         network = NetworkAccess.NAMESPACE
     else:
@@ -110,8 +110,8 @@ def _only_loopback() -> bool:
 def _left_network() -> bool:
     """Whether this process is in a network namespace of its own now.
 
-    A child tries each way first: some systems admit a process to a user namespace and then refuse
-    the rest, and there is no way out of one.
+    A child tries each way first: some systems let one into a user namespace and then refuse the
+    rest, and nobody gets out of one again.
     """
     if sys.platform != "linux" or len(list(Path("/proc/self/task").iterdir())) > 1:
         return False

@@ -1,8 +1,8 @@
-"""The Linux calls that isolate a process and that Python does not expose.
+"""The Linux calls that keep a process to itself and that Python has no names for.
 
 Each raises `OSError` where the kernel refuses, and on systems that have no such call. The filter
-is a classic BPF program of a dozen instructions (seccomp(2)), written out here instead of
-depending on libseccomp, which is a system library and not a Python package.
+is a classic BPF program of a dozen instructions (seccomp(2)), written out here instead of a
+dependency on libseccomp, which is no Python package but a library of the system.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ class _Filter(ctypes.Structure):
 
 
 def set_dumpable(dumpable: bool) -> None:
-    """Whether other processes of this user may trace this one, read its memory, get its core file.
+    """Whether others of this user may trace this process, read its memory, get its core file.
 
-    Undone by execve: a program that is started must call it again.
+    Undone by execve: a program that is started has to ask for it again.
     """
     _prctl(_PR_SET_DUMPABLE, int(dumpable))
 
 
 def is_dumpable() -> bool:
-    """What `set_dumpable` set; True where the system has no such setting."""
+    """What `set_dumpable` set; True where the system knows no such thing."""
     try:
         return _prctl(_PR_GET_DUMPABLE) != 0
     except OSError:
@@ -55,15 +55,15 @@ def is_dumpable() -> bool:
 
 
 def forbid_new_privileges() -> None:
-    """From now on no program that is started gains privileges by its set-user-id bit."""
+    """From now on no program that is started gains rights by its set-user-id bit."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def leave_network(*, as_root: bool) -> None:
     """Move this process, of one thread, into a network namespace with nothing but `lo`, up.
 
-    Without `as_root`, through a user namespace in which user and group keep their ids. The
-    supplementary groups still apply to files and devices: nothing calls setgroups.
+    Without `as_root` by a user namespace in which user and group keep their numbers. The
+    supplementary groups still count for files and devices: nothing calls setgroups.
     """
     user, group = os.geteuid(), os.getegid()
     _check(_libc().unshare(CLONE_NEWNET if as_root else CLONE_NEWUSER | CLONE_NEWNET))
@@ -78,11 +78,11 @@ def leave_network(*, as_root: bool) -> None:
 
 
 def keep_capabilities(kept: Collection[int]) -> None:
-    """Give up every capability except the numbers in `kept`, also for programs that are started."""
+    """Give up every capability but those of the numbers `kept`, also for what is started."""
     last = int(Path("/proc/sys/kernel/cap_last_cap").read_bytes())
     held = _capabilities()
     for number in range(last + 1):
-        if number not in kept and held >> 8 & 1:  # CAP_SETPCAP, which dropping requires
+        if number not in kept and held >> 8 & 1:  # CAP_SETPCAP, which dropping asks for
             _prctl(_PR_CAPBSET_DROP, number)
     left = held & sum(1 << number for number in kept)
     low, high = left & 0xFFFFFFFF, left >> 32
@@ -91,14 +91,14 @@ def keep_capabilities(kept: Collection[int]) -> None:
 
 
 def has_capability(number: int) -> bool:
-    """Whether the capability is in effect for this process."""
+    """Whether this process holds the capability in force."""
     return bool(_capabilities() >> number & 1)
 
 
 def allow_socket_families(families: Sequence[int]) -> None:
-    """Refuse, permanently and in all threads, sockets of any other family, and io_uring.
+    """Refuse, in all threads and for ever, sockets of any other family, and io_uring.
 
-    A refused call fails with EAFNOSUPPORT. Requires `forbid_new_privileges` first.
+    A refused one fails with EAFNOSUPPORT. Asks for `forbid_new_privileges` before.
     """
     if sys.platform != "linux" or platform.machine() not in _MACHINES:
         raise OSError(errno.ENOSYS, "no system call filter for this machine")
