@@ -27,6 +27,16 @@ from typing import Final
 
 from client.patients.schema import prepare_register
 from client.patients.sharing import Shared, shared_by
+from client.patients.tables import (
+    end_stays,
+    id_of,
+    join_lines,
+    keep_stays,
+    note_decision,
+    note_sightings,
+    root_of,
+    split_line,
+)
 from privacy.errors import LedgerError
 from privacy.files import hint_for, make_private
 
@@ -123,10 +133,10 @@ class Register:
         present and not withdrawn, and ends those of the absent.
         """
         with self._transaction() as database:
-            lines = dict.fromkeys(_noted(database, sightings))
-            numbers = {line: _root(database, line) for line in lines}
-            _keep_stays(database, set(numbers.values()), self._clock())
-            return {line: _id(database, number) for line, number in numbers.items()}
+            lines = dict.fromkeys(note_sightings(database, sightings))
+            numbers = {line: root_of(database, line) for line in lines}
+            keep_stays(database, set(numbers.values()), self._clock())
+            return {line: id_of(database, number) for line, number in numbers.items()}
 
     def find(self, line: bytes) -> bytes | None:
         """The line that represents `line`; None if it was never seen."""
@@ -143,11 +153,11 @@ class Register:
         people and take them out of the study.
         """
         with self._transaction() as database:
-            numbers = _root(database, first), _root(database, second)
+            numbers = root_of(database, first), root_of(database, second)
             if numbers[0] == numbers[1]:
                 return False
-            _merge(database, min(numbers), max(numbers))
-            _decide(database, "merge", numbers, self._clock())
+            join_lines(database, min(numbers), max(numbers))
+            note_decision(database, "merge", numbers, self._clock())
         return True
 
     def separate(self, line: bytes) -> int:
@@ -156,12 +166,12 @@ class Register:
         Each of them keeps whether they withdrew, and when they could be drawn.
         """
         with self._transaction() as database:
-            root = _root(database, line)
+            root = root_of(database, line)
             rows = database.execute("SELECT number FROM line WHERE root = ?", (root,))
             parts = [number for (number,) in rows if number != root]
             for number in parts:
-                _separate(database, root, number)
-                _decide(database, "separate", (root, number), self._clock())
+                split_line(database, root, number)
+                note_decision(database, "separate", (root, number), self._clock())
         return len(parts) + 1
 
     def decisions(self) -> tuple[Decision, ...]:
@@ -221,13 +231,13 @@ class Register:
 
     def _mark(self, line: bytes, *, withdrawn: bool) -> bool:
         with self._transaction() as database:
-            root = _root(database, line)
+            root = root_of(database, line)
             changed = database.execute(
                 "UPDATE line SET withdrawn = ? WHERE number = ? AND withdrawn != ?",
                 (withdrawn, root, withdrawn),
             ).rowcount
             if withdrawn:
-                _end_stays(database, [root], self._clock())
+                end_stays(database, [root], self._clock())
         return changed > 0
 
     @contextmanager
@@ -253,76 +263,6 @@ class Register:
             yield
         except (sqlite3.Error, UnicodeDecodeError) as error:  # SQLite quotes what is damaged
             raise _explain(error, self._path) from error
-
-
-def _noted(
-    database: sqlite3.Connection, sightings: Iterable[tuple[bytes, bytes]]
-) -> Iterator[bytes]:
-    for line, tile in sightings:
-        _root(database, line)
-        database.execute(
-            "INSERT OR IGNORE INTO tile SELECT ?, number FROM line WHERE id = ?", (tile, line)
-        )
-        yield line
-
-
-def _decide(database: sqlite3.Connection, kind: str, lines: tuple[int, int], now: float) -> None:
-    database.execute(
-        "INSERT INTO decision (time, kind, line, other) VALUES (?, ?, ?, ?)", (now, kind, *lines)
-    )
-
-
-def _separate(database: sqlite3.Connection, root: int, number: int) -> None:
-    database.execute(
-        "UPDATE line SET root = number, withdrawn = (SELECT withdrawn FROM line WHERE number = ?) "
-        "WHERE number = ?",
-        (root, number),
-    )
-    database.execute(
-        "INSERT INTO stay (line, since, until) SELECT ?, since, until FROM stay WHERE line = ?",
-        (number, root),
-    )
-
-
-def _merge(database: sqlite3.Connection, older: int, newer: int) -> None:
-    database.execute(
-        "UPDATE line SET withdrawn = (SELECT max(withdrawn) FROM line WHERE number IN (?1, ?2)) "
-        "WHERE number = ?1",
-        (older, newer),
-    )
-    database.execute("UPDATE line SET root = ? WHERE root = ?", (older, newer))
-    database.execute("UPDATE stay SET line = ? WHERE line = ?", (older, newer))
-
-
-def _root(database: sqlite3.Connection, line: bytes) -> int:
-    """The number of the line that represents `line`; a new one for a new line."""
-    row = database.execute("SELECT root FROM line WHERE id = ?", (line,)).fetchone()
-    if row is not None:
-        return int(row[0])
-    number = database.execute("INSERT INTO line (id, root) VALUES (?, 0)", (line,)).lastrowid
-    database.execute("UPDATE line SET root = number WHERE number = ?", (number,))
-    return int(number or 0)
-
-
-def _id(database: sqlite3.Connection, number: int) -> bytes:
-    row = database.execute("SELECT id FROM line WHERE number = ?", (number,)).fetchone()
-    return bytes(row[0])
-
-
-def _keep_stays(database: sqlite3.Connection, present: set[int], now: float) -> None:
-    staying = {n for (n,) in database.execute("SELECT line FROM stay WHERE until IS NULL")}
-    out = {n for (n,) in database.execute("SELECT number FROM line WHERE withdrawn")}
-    _end_stays(database, staying - (present - out), now)
-    fresh = [(number, now) for number in sorted(present - out - staying)]
-    database.executemany("INSERT INTO stay (line, since) VALUES (?, ?)", fresh)
-
-
-def _end_stays(database: sqlite3.Connection, lines: Iterable[int], now: float) -> None:
-    """If the clock went back, a stay ends when it began, not earlier."""
-    database.executemany(
-        "UPDATE stay SET until = max(since, ?) WHERE line = ? AND until IS NULL",
-        [(now, line) for line in lines],
-    )
 
 
 def _explain(error: Exception, path: Path) -> LedgerError:
