@@ -1,6 +1,6 @@
 """What charges cost, what a site's limits leave, and whether one more attempt may be made.
 
-The only place that composes the epsilon of charges. Pure: from frozen values, without files.
+The only place that composes the epsilon of charges (ADR 24). Pure: frozen values, no files.
 """
 
 from privacy.budget.allowance import Allowance, Budgets, Outlook
