@@ -1,31 +1,32 @@
 """The site agent's state machine: what it answers to each message, and what that changes.
 
-Every transition is in this file; those of one masked attempt are `privacy.secagg.client`'s. With
-`TrainMasked` begins a masked attempt, of which the exchanges follow; `StartTraining` and `Collect`
-are the same without masks, and only an agent that was made `plain` (in one process) knows them.
+Every transition is in this file; those of one masked attempt are `privacy.secagg.client`'s. A
+masked attempt begins with `TrainMasked`, and its exchanges follow; `StartTraining` and `Collect`
+are the same without masks, and only an agent made `plain` (in one process) accepts them.
 Guarantees, each with a test:
 
-- What begins an attempt is checked in this order, and refused without any change of state: study,
-  layout, repetition (same bytes: the same answer; others: CONFLICT), newer than everything
-  journalled for its run, rounds and attempts of the study, also summed over all its runs,
-  attempts lost so far, noise, the budgets of the study and of all studies together, the offer.
+- A message that begins an attempt is checked in this order, and refused without any change of
+  state: study, layout, repetition (same bytes: the same answer; others: CONFLICT), newer than
+  everything journalled for its run, rounds and attempts of the study, also summed over all its
+  runs, attempts lost so far, noise, the budgets of the study and of all studies together, offer.
   Then the intent is journalled durably, and only then do keys leave and training touch the data.
 - An attempt has one time slot, `reply_slot` after it began. Before it every look is answered
-  `Running`, whatever training does. The first look after it is charged, durably, before it is even
-  asked what training gave; then the update leaves, if it was there when the slot came, or the word
-  that there is none, and the same bytes leave again when it is looked at again. A late update
-  never leaves; that training failed and that it was late are told by the same bytes.
-- An attempt that is superseded before it was looked at after its slot costs nothing, because
-  nothing was told of it; the policy bounds how many of them there may be. One that has to wait
-  until an older one lets go of the model has its own slot all the same. One that was under way
-  when the agent ended is charged when the next agent starts.
-- A newer attempt cancels an older one and forgets its secrets, which are in memory only: an agent
-  that was started anew knows nothing of an open attempt, and the site has dropped out of it.
+  `Running`, whatever training does. The first look after it is charged, durably, before the result
+  of training is even read; then the update leaves, if it was ready when the slot came, or the
+  notice that there is none, and every later look gets the same bytes. A late update never leaves;
+  failed training and late training produce the same bytes.
+- An attempt that is superseded before anyone looked at it after its slot costs nothing, because
+  nothing about it was revealed; the policy bounds the number of these. One that has to wait until
+  an older one releases the model still has its own slot. One that was under way when the agent
+  ended is charged when the next agent starts.
+- A newer attempt cancels an older one and forgets its secrets, which are in memory only: a
+  restarted agent knows nothing about an open attempt, and the site has dropped out of it.
 - `handle` never raises and never waits for training.
 - Epsilon figures that leave are those of this study alone, and no answer waits for what other
   studies spent to be added up (`client.agent.admission`).
-- What it returns holds public facts, epsilon figures, keys, shares and noised vectors. Of the draw
-  it tells whether training was done when the slot came, in exchange for a charge, and no more.
+- What it returns holds public facts, epsilon figures, keys, shares and noised vectors. About the
+  draw it reveals whether training was done when the slot came, in exchange for a charge, and no
+  more.
 """
 
 from __future__ import annotations
@@ -41,14 +42,13 @@ import numpy as np
 
 from client.agent.admission import Account
 from client.agent.boundary import Failure, contained
-from client.agent.budget import Budgets
 from client.agent.masking import Masking
 from client.agent.progress import ANSWERED, ProgressEvent, ProgressSource
 from client.agent.work import Clock, Trained, Training, Turn, Work, checked
 from client.policy import SiteRules
+from privacy.budget import Budgets
 from privacy.errors import PolicyError
-from privacy.events import event_of
-from privacy.ledger import AttemptKey, Charge, Ledger
+from privacy.ledger import AttemptKey, Ledger
 from privacy.secagg.client import SecAggClient
 from privacy.secagg.refusals import Refused
 from privacy.wire.bodies import (
@@ -93,10 +93,10 @@ class _Attempt:
     work: Work
     slot: float  # by the clock: until then it is running, whatever it does
     client: SecAggClient | None = None  # of a masked attempt
-    reply: bytes | None = None  # the sealed Update, or the word that there is none, once charged
+    reply: bytes | None = None  # the sealed Update, or the notice that there is none, once charged
 
     def end(self) -> None:
-        """Let nothing of it leave any more."""
+        """Make sure that nothing of it leaves any more."""
         self.work.cancel()
         if self.client is not None:
             self.client.close()
@@ -132,12 +132,11 @@ class SiteAgent:
         self._progress = progress
         self._clock = clock
         self._digest = study.digest()
-        charge = Charge(self._digest, event_of(study), study.privacy.delta)
         self._layout = trainer.layout.fingerprint()
         self._parameters = trainer.layout.parameters
         self.limit = _limit(rules, self._parameters, masked=masking is not None)
         self._lock = threading.Lock()  # guards all that follows, and the ledger
-        self._account = Account(rules, ledger, charge)
+        self._account = Account(rules, ledger)
         self._newest: dict[int, AttemptKey] = {}
         for entry in ledger.entries():
             self._remember(entry.key)
@@ -242,7 +241,7 @@ class SiteAgent:
         if last is not None and last.key == key and last.client is not None:
             if last.request != request and body.offer == last.client.offer:
                 return Refusal(Reason.CONFLICT)
-            return last.client.receive(body.offer)  # once more, or a second offer: refused
+            return last.client.receive(body.offer)  # a repetition, or a second offer: refused
         found = self._admitted(key)
         if isinstance(found, Refusal):
             return found
@@ -271,7 +270,7 @@ class SiteAgent:
         return answer
 
     def _masked(self, attempt: _Attempt, client: SecAggClient, deliver: Body) -> Body | bytes:
-        """The masked update, or the word that there is none; charged before either leaves."""
+        """The masked update, or the notice that there is none; charged before either leaves."""
         result = self._looked(attempt)
         if result is None:
             return self._without_update(attempt)
@@ -285,13 +284,9 @@ class SiteAgent:
         if start.layout_fingerprint != self._layout or start.adapter.size != self._parameters:
             return Refusal(Reason.WRONG_LAYOUT)
         norm = float(np.linalg.norm(start.adapter.astype(np.float64)))
-        most = self._rules.policy.max_adapter_norm
-        if not norm <= most:
-            _log.warning(
-                "Refused an adapter of norm %.4g: max_adapter_norm in policy.toml is %g.",
-                norm,
-                most,
-            )
+        fault = self._rules.adapter_fault(norm)
+        if fault:
+            _log.warning("Refused %s.", fault)
             return Refusal(Reason.POLICY)
         return None
 
@@ -314,7 +309,7 @@ class SiteAgent:
         try:
             return self._account.intent(key)
         finally:
-            if self._account.knows(key):  # also where the ledger failed behind its record
+            if self._account.knows(key):  # also if the ledger failed after writing its record
                 self._remember(key)
 
     def _work(self, key: AttemptKey, adapter: Vector, training: Training) -> Work:
@@ -344,22 +339,22 @@ class SiteAgent:
         return attempt.reply
 
     def _looked(self, attempt: _Attempt) -> Trained | None:
-        """What the first look after the slot gets; None if training was late or failed.
+        """What the first look after the slot finds; None if training was late or failed.
 
-        Charged before either is looked at: a look that the ledger cannot take is told neither.
+        Charged before either is known: a look that the ledger cannot record learns neither.
         """
         self._account.commit(attempt.key)  # durable before the first byte leaves
         key, found = attempt.key, attempt.budgets
         _log.info(
             "Round %d charged; epsilon used of this study: %.4g of %.4g, of all: %.4g of %.4g.",
             *(key.round, found.study.after, found.study.budget),
-            *(found.for_ever.after, found.for_ever.budget),
+            *(found.lifetime.after, found.lifetime.budget),
         )
         self._progress.publish(ProgressEvent(key.run, key.round, key.attempt, ANSWERED, 0, 0))
         return attempt.work.result_by(attempt.slot)
 
     def _without_update(self, attempt: _Attempt) -> bytes:
-        """The end of an attempt that has dropped out: why, only the site's own log says."""
+        """The end of an attempt that has dropped out; only the site's own log says why."""
         failed = isinstance(attempt.work.result, Failure)
         _log.error(
             "Round %d: no update leaves; %s.",

@@ -36,17 +36,17 @@ class Training(Protocol):
 
 
 def checked(training: Training) -> Training:
-    """`training`, failing where it gives anything but a finite float32 vector like the adapter.
+    """`training`, failing if it returns anything but a finite float32 vector like the adapter.
 
-    It is found out while the attempt trains: at its time slot nothing depends on the numbers.
+    This is checked while the attempt trains: at its time slot nothing depends on the numbers.
     """
 
     def train(adapter: Vector, *, progress: Progress, should_stop: ShouldStop) -> Trained:
         delta = training(adapter, progress=progress, should_stop=should_stop)
         if delta.shape != adapter.shape or delta.dtype != np.float32:
-            raise ModelError("The trainer gave no update of the adapter's shape.")
+            raise ModelError("The trainer returned no update of the adapter's shape.")
         if not np.isfinite(delta).all():
-            raise ModelError("The trainer gave an update that is not finite.")
+            raise ModelError("The trainer returned an update that is not finite.")
         return delta
 
     return train
@@ -56,7 +56,7 @@ class Turn:
     """Who may use the model: one work at a time.
 
     A work that is cancelled while it waits leaves at once. So however many attempts a coordinator
-    starts within one physical batch, one trains and one waits; the others hold nothing.
+    starts within one physical batch, one trains and one waits; the others occupy nothing.
     """
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ class Turn:
             self._changed.notify_all()
 
     def wait_free(self, timeout: float) -> bool:
-        """Wait until nobody has the turn, at most `timeout` seconds; True if nobody has."""
+        """Wait until no one has the turn, at most `timeout` seconds; True if no one has."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._taken, timeout)
 
@@ -119,15 +119,15 @@ class Work:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin as soon as the turn comes. That it was asked for is told at once, for when the
-        turn comes tells of the physical batch of another attempt."""
+        """Begin as soon as the turn comes. Published at once: the moment the turn comes would
+        reveal the timing of another attempt's batch."""
         self._publish(TRAINING)
         thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # the system gives no more threads
+        except RuntimeError:  # the system is out of threads
             self._conclude(Failure("no thread to train in"))
-            _log.error("Round %d failed: the system gives no more threads.", self._key.round)
+            _log.error("Round %d failed: the system is out of threads.", self._key.round)
         else:
             self._thread = thread
 
@@ -144,11 +144,11 @@ class Work:
 
     @property
     def result(self) -> Trained | Failure | None:
-        """What training gave, a failure, or None while it trains."""
+        """The result of training, a failure, or None while it trains."""
         return self._result
 
     def result_by(self, moment: float) -> Trained | None:
-        """What training gave if it was there by `moment`, by the clock; None if late or failed."""
+        """The result of training if ready by `moment` of the clock; None if late or failed."""
         at, result = self._finished_at, self._result
         if at is None or at > moment or isinstance(result, Failure):
             return None
@@ -166,7 +166,7 @@ class Work:
 
     def _conclude(self, result: Trained | Failure) -> None:
         self._result = result
-        self._finished_at = self._clock()  # last: whoever sees it finds the result
+        self._finished_at = self._clock()  # last: anyone who sees it finds the result
 
     def _outcome(self) -> Trained | Failure:
         result = contained(self._train)

@@ -60,7 +60,7 @@ def rounds_accept_ledger(
     ],
 ) -> None:
     """Accept a new ledger from a site that has lost its old one."""
-    from craftsfl.site.ledger import accept_at_server
+    from server.acceptance import accept_at_server
 
     typer.echo(accept_at_server(settings, site, ledger))
 

@@ -38,11 +38,12 @@ def site_init(
     ] = False,
 ) -> None:
     """Make this hospital's keys: its identity in the consortium, and its SuperNode's key."""
+    from client.site_init import init_site
     from craftsfl.passphrase import new_passphrase
-    from craftsfl.site.init import init_site
+    from craftsfl.processes.flower.credentials import make_supernode_key
 
     secret = new_passphrase() if passphrase else None
-    keys = init_site(folder, name, organisation, secret)
+    keys = init_site(folder, name, make_supernode_key, organisation=organisation, passphrase=secret)
     typer.echo(
         f"Private (mode 0600), never send them: {keys.identity} (who you are; keep a backup) and "
         f"{keys.supernode} (the way to the coordinator).\n\n"
@@ -108,7 +109,7 @@ def site_withdraw(
     ] = False,
 ) -> None:
     """Take a patient out of all draws, starting with the next; the agent may be running."""
-    from craftsfl.site.consent import withdraw as take_out
+    from client.consent import withdraw as take_out
 
     done = take_out(settings, patient or _asked(), ahead=ahead)
     known = "what the agent has charged" if done.epsilon is None else f"epsilon {done.epsilon:.3g}"
@@ -140,7 +141,7 @@ def site_restore(
     patient: _Patient = None,
 ) -> None:
     """Undo `withdraw`: the patient takes part again once the agent has been restarted."""
-    from craftsfl.site.consent import restore as take_in
+    from client.consent import restore as take_in
 
     name, changed = take_in(settings, patient or _asked())
     typer.echo(
@@ -162,9 +163,9 @@ def site_migrate_ledger(
     ] = False,
 ) -> None:
     """Bind the ledger to this site's identity, once; keeps a copy of the file as it was."""
-    from craftsfl.site.ledger import migrate
+    from craftsfl.site.ledger import migration_report
 
-    typer.echo(migrate(settings, first=first))
+    typer.echo(migration_report(settings, first=first))
 
 
 @app.command("recover-ledger")
@@ -179,7 +180,7 @@ def site_recover_ledger(
     ] = False,
 ) -> None:
     """Start a new ledger to replace a lost one; whatever is known to be spent stays spent."""
-    from craftsfl.site.ledger import recover
+    from craftsfl.site.ledger import recovery_report
 
     if not lost:
         typer.echo(
@@ -188,7 +189,7 @@ def site_recover_ledger(
             err=True,
         )
         raise typer.Exit(1)
-    typer.echo(recover(settings))
+    typer.echo(recovery_report(settings))
 
 
 @app.command("accept-ledger")
@@ -200,7 +201,7 @@ def site_accept_ledger(
     ],
 ) -> None:
     """Accept a new ledger from another site that has lost its old one."""
-    from craftsfl.site.ledger import accept_at_site
+    from client.agent.witness import accept_at_site
 
     typer.echo(accept_at_site(settings, site, ledger))
 
