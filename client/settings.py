@@ -10,10 +10,9 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from privacy.config import Strict, load_toml
+from privacy.config import Count, Fraction, Positive, SiteName, Strict, load_toml
 from privacy.errors import DeploymentError
 from privacy.secagg.offer import SMALLEST_COHORT
-from privacy.study.manifest import Count, Fraction, Positive, SiteName
 
 ANY = "any"
 _LONGEST_FOLDER = 60  # a Unix socket's whole path must stay below about 104 bytes

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, fields
 from typing import Final, Literal
 
 from privacy.errors import AccountingError
-from privacy.study.manifest import Study
 
 NAME: Final = "poisson-gaussian"
 VERSION: Final = 1
@@ -105,17 +104,6 @@ def from_json(text: str) -> Event:
             "It cannot be accounted for; a newer craftsfl may know it.",
         )
     return _build(values)
-
-
-def event_of(study: Study) -> Event:
-    """What one attempt at one round of `study` costs every site."""
-    training = study.training
-    return PoissonGaussian(
-        sampling_rate=training.sampling_rate,
-        noise_multiplier=training.noise_multiplier,
-        clipping_norm=training.clipping_norm,
-        steps=training.steps,
-    )
 
 
 def _build(values: dict[str, object]) -> Event:

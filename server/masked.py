@@ -26,7 +26,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from privacy.errors import SecAggError
-from privacy.secagg.agreement import (
+from privacy.secagg.offer import encoding_of, threshold
+from privacy.secagg.refusals import Aborted, Refused
+from privacy.secagg.roster import Roster
+from privacy.secagg.server import SecAggServer, Stage
+from privacy.study.agreement import (
     cohort_of,
     model_digest,
     offer_seconds,
@@ -34,10 +38,6 @@ from privacy.secagg.agreement import (
     shares_of,
     terms_of,
 )
-from privacy.secagg.offer import encoding_of, threshold
-from privacy.secagg.refusals import Aborted, Refused
-from privacy.secagg.roster import Roster
-from privacy.secagg.server import SecAggServer, Stage
 from privacy.wire.bodies import Body, Refusal, Running, StartTraining
 from privacy.wire.checks import Check, explain_check
 from privacy.wire.offer import VERSION, Offer, TrainMasked

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from model.importing import quick_imports
 from model.layout import Layout, initial_vector
 from privacy.errors import ConfigError, CraftsflError
-from privacy.secagg.agreement import roster_in_force
 from privacy.secagg.roster import Roster
+from privacy.study.agreement import roster_in_force
 from privacy.study.manifest import Study, load_study
 from server.attempt import known
 from server.background import BackgroundTracking
@@ -34,7 +34,7 @@ from server.settings import ConsortiumSettings
 from server.store import Store
 from server.tables import RunState
 from server.tracking import Release, Tracked, Tracking, TrackingPlace
-from strategies.base import Strategy, make_strategy
+from strategies import Strategy, make_strategy
 
 _log = logging.getLogger("craftsfl.server")
 
@@ -74,7 +74,7 @@ def operate(operation: Operation) -> None:
 
 
 def _check_schedule(study: Study) -> None:
-    from privacy.accounting.schedule import check_schedule  # it imports scipy
+    from privacy.study.schedule import check_schedule  # it imports scipy
 
     check_schedule(study)
 

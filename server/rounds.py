@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from model.layout import Layout
 from privacy.errors import FederationError
-from privacy.secagg.agreement import terms_of
 from privacy.secagg.roster import Roster as Consortium
+from privacy.study.agreement import terms_of
 from privacy.study.manifest import Study
 from server.attempt import known, run_attempt
 from server.checkpoint import load_checkpoint, save_checkpoint

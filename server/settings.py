@@ -8,8 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from privacy.config import Strict, load_toml
-from privacy.study.manifest import Positive
+from privacy.config import Positive, Strict, load_toml
 
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 

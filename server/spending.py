@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 
-from privacy.events import event_of
 from privacy.study.manifest import Study
+from privacy.study.terms import event_of
 
 _TOLERANCE = 1e-6
 

@@ -17,13 +17,13 @@ from privacy.errors import ConfigError
 from privacy.identity import Identity, fingerprint
 from privacy.ledger import AttemptKey
 from privacy.secagg import transcript
-from privacy.secagg.agreement import model_digest, policy_of, shares_of
 from privacy.secagg.client import Effects, SecAggClient
 from privacy.secagg.encoding import Encoding
 from privacy.secagg.offer import Expected, SecAggPolicy
 from privacy.secagg.refusals import Refused
 from privacy.secagg.roster import Roster
 from privacy.secagg.witness import Ledgers, MemoryWitness, Witness
+from privacy.study.agreement import model_digest, policy_of, shares_of
 from privacy.wire.bodies import SignedFacts, SiteFacts, StartTraining
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.checks import Check

@@ -47,10 +47,10 @@ from client.agent.progress import ANSWERED, ProgressEvent, ProgressSource
 from client.agent.work import Clock, Trained, Training, Turn, Work, checked
 from client.policy import SiteRules
 from privacy.errors import PolicyError
-from privacy.events import event_of
 from privacy.ledger import AttemptKey, Charge, Ledger
 from privacy.secagg.client import SecAggClient
 from privacy.secagg.refusals import Refused
+from privacy.study.terms import event_of
 from privacy.wire.bodies import (
     Body,
     Collect,

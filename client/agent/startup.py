@@ -18,14 +18,15 @@ from client.patients import Patients
 from client.policy import SiteRules
 from client.settings import SiteSettings, load_policy, load_site
 from model.importing import quick_imports
-from privacy.accounting import check_delta, check_schedule
+from privacy.accounting import check_delta
 from privacy.errors import ConfigError, PolicyError
-from privacy.events import event_of
 from privacy.identity import load_identity
 from privacy.ledger import Charge, Ledger
-from privacy.secagg.agreement import roster_in_force
 from privacy.secagg.offer import withstood
+from privacy.study.agreement import roster_in_force
 from privacy.study.manifest import load_study
+from privacy.study.schedule import check_schedule
+from privacy.study.terms import event_of
 
 if TYPE_CHECKING:
     from client.training import ResidentTrainer

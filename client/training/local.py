@@ -24,17 +24,18 @@ from model.adapters import Unet, attach, parameters, read_vector, write_vector
 from model.base import Pipeline
 from model.layout import Layout
 from model.losses import NoiseSchedule, Rows, check_adapted, loss_of
-from privacy.accounting.capacity import capacity_of
 from privacy.dpsgd.assignment import Assign, at_most, fixed, packed
 from privacy.dpsgd.choice import choose_engine
 from privacy.dpsgd.engine import BLANK, ClippingEngine, PhysicalBatch
 from privacy.dpsgd.isolation import Isolation, finite_share, isolation_of
 from privacy.dpsgd.noise import NoiseSource, SystemNoise
 from privacy.dpsgd.sampling import choose_tiles, poisson_draw
-from privacy.dpsgd.step import private_gradient, release_of
+from privacy.dpsgd.step import private_gradient
 from privacy.dpsgd.substreams import Substreams
 from privacy.errors import ConfigError, ModelError
 from privacy.study.manifest import Study, Training
+from privacy.study.schedule import capacity_of
+from privacy.study.terms import release_of
 
 EngineFactory = Callable[
     [Unet, Sequence[torch.nn.Parameter]], AbstractContextManager[ClippingEngine]
@@ -95,7 +96,7 @@ class LocalTrainer:
                 f"Study {study.name!r} has no site {site!r}.", "Use the name in its study.toml."
             )
         self._training = study.training
-        self._release = release_of(study.training, member.declared_patients)
+        self._release = release_of(study, member.declared_patients)
         self._unet: Unet = pipeline.unet
         self._layout = attach(pipeline.unet, study.adapter)
         _check_loss(study, pipeline, tiles)

@@ -16,10 +16,10 @@ from craftsfl.demo.roster import hand_out, make_hospitals, make_roster
 from craftsfl.processes.flower.credentials import make_authority, make_secret
 from privacy.accounting import calibrate_noise_multiplier
 from privacy.errors import ConfigError
-from privacy.secagg.agreement import settings_of
 from privacy.secagg.offer import most_absent
 from privacy.secagg.roster import SignedRoster
 from privacy.secagg.width import coordinate_bound
+from privacy.study.agreement import settings_of
 from privacy.study.manifest import Study, load_study
 
 MARK = "craftsfl-demo"

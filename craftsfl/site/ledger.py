@@ -14,9 +14,9 @@ from client.agent.witness import WitnessFile
 from client.settings import load_policy, load_site
 from craftsfl.privacy_words import epsilon_text
 from privacy.errors import ConfigError
-from privacy.secagg.agreement import roster_in_force
 from privacy.secagg.roster import Roster
 from privacy.secagg.witness import Witness, accepted
+from privacy.study.agreement import roster_in_force
 from privacy.study.manifest import load_study
 from server.clock import SystemClock
 from server.settings import load_consortium

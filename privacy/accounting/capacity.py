@@ -30,8 +30,9 @@ who were drawn and not dropped.
    depends on draw and order alone, so that given these the sum shifts by at most 2 C, with
    probability at most q. The claim is then that of half the noise multiplier, at the same delta.
 
-`reserved` is the share of a study's delta that every epsilon leaves for P[not A]; `capacity_of` is
-the least capacity that needs no more. Direction of the error: probabilities are never understated.
+`reserved` is the share of a study's delta that every epsilon leaves for P[not A];
+`public_capacity` is the least capacity that needs no more. Direction of the error: probabilities
+are never understated.
 """
 
 from __future__ import annotations
@@ -43,7 +44,6 @@ from typing import Final
 from privacy.accounting.bounds import check_probability
 from privacy.errors import AccountingError
 from privacy.events import MIN_SAMPLING_RATE
-from privacy.study.manifest import Study
 
 # Of a study's delta, kept for overflows: a thousandth less of it raises epsilon by 1e-4 or so.
 OVERFLOW_SHARE: Final = 1e-3
@@ -58,20 +58,19 @@ def reserved(delta: float) -> float:
     return OVERFLOW_SHARE * delta
 
 
-def capacity_of(study: Study, declared_patients: int) -> int:
+def public_capacity(declared_patients: int, sampling_rate: float, steps: int, delta: float) -> int:
     """Patients that a step at a site with `declared_patients` has room for.
 
-    From public numbers: the manifest's rate, its steps over all rounds and attempts, its delta,
+    From public numbers: the study's rate, its `steps` over all rounds and attempts, its delta,
     and twice the declared number of patients, which is what a site may hold. Over the whole
     study more are drawn, for anybody with up to three ids, with a probability of at most
     `reserved(delta)`. Raises `AccountingError` for a delta outside [1e-12, 1).
     """
-    delta, training = study.privacy.delta, study.training
     check_probability(delta)
     return capacity_for(
         DECLARED_FACTOR * declared_patients,
-        training.sampling_rate,
-        training.steps * study.rounds * study.privacy.attempts,
+        sampling_rate,
+        steps,
         reserved(delta),
         records=MOST_RECORDS,
     )

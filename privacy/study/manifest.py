@@ -13,16 +13,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from privacy.config import Strict, load_toml
+from privacy.config import Count, Fraction, Positive, SiteName, Strict, load_toml
 from privacy.secagg.offer import SMALLEST_COHORT, most_colluders, withstood
 from privacy.secagg.width import MAX_BITS, MIN_BITS, relative_error
 from privacy.study.losses import LossName
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
-SiteName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
-Positive = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(gt=0, le=1)]
-Count = Annotated[int, Field(ge=1, le=2**32 - 1)]  # as the wire counts
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Caption = Annotated[str, Field(min_length=1, max_length=1000)]
 

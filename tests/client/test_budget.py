@@ -23,9 +23,9 @@ from client.settings import Policy
 from privacy.accounting import epsilon
 from privacy.accounting.across import RenyiFilter
 from privacy.errors import AccountingError
-from privacy.events import event_of
 from privacy.ledger import AttemptKey, Charge, Entry, State
 from privacy.study.manifest import Study
+from privacy.study.terms import event_of
 
 from .studies import make_policy, make_study
 

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy.errors import AccountingError
-from privacy.events import PoissonGaussian, event_of, from_json
-from privacy.study.manifest import Study
+from privacy.events import PoissonGaussian, from_json
 
 GOOD = {"sampling_rate": 0.5, "noise_multiplier": 4.0, "clipping_norm": 0.1, "steps": 10}
 TEXT = (
@@ -99,27 +98,3 @@ def test_damaged_records_are_refused(text: str) -> None:
 def test_records_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         PoissonGaussian(**GOOD).steps = 1  # type: ignore[misc]
-
-
-def test_event_of_a_study_is_one_round() -> None:
-    study = Study.model_validate(
-        {
-            "name": "s",
-            "rounds": 3,
-            "base": {"digest": "sha256:" + "0" * 64, "source": "tiny"},
-            "adapter": {"targets": ("attn2.to_q",), "rank": 1, "alpha": 1.0},
-            "training": {
-                **GOOD,
-                "tiles_per_patient": 2,
-                "draws_per_tile": 1,
-                "optimizer": "sgd",
-                "learning_rate": 1.0,
-            },
-            "privacy": {"delta": 1e-5},
-            "aggregation": {"strategy": "fedavg", "secure_aggregation": "plain"},
-            "cohort": {"min_sites": 1, "round_deadline": 60.0},
-            "sites": ({"name": "a", "declared_patients": 500},),
-            "samples": {"prompts": ("p",), "seeds": (1,)},
-        }
-    )
-    assert event_of(study) == PoissonGaussian(**GOOD)

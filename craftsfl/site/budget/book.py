@@ -13,9 +13,9 @@ from client.agent.budget import charged, lifetime_epsilon, study_epsilon
 from client.policy import SiteRules
 from client.settings import Policy
 from craftsfl.site.budget.sums import events_of, rounds_left, smallest_delta, times, total_delta
-from privacy.accounting.schedule import whole_schedule
-from privacy.events import Event, event_of
+from privacy.events import Event
 from privacy.ledger import Charge, Entry, State
+from privacy.study.terms import event_of, whole_schedule
 
 MOST_POINTS: Final = 40  # of the curve: each takes the accountant some milliseconds
 

@@ -16,12 +16,12 @@ from client.training.rows import draw_rows
 from model.adapters import initial_vector
 from model.layout import Layout
 from model.losses import Rows
-from privacy.accounting.capacity import capacity_of
 from privacy.dpsgd.engine import BLANK, PhysicalBatch
 from privacy.dpsgd.opacus_engine import OpacusEngine
 from privacy.dpsgd.sampling import poisson_draw
 from privacy.errors import ConfigError, ModelError
 from privacy.study.manifest import Study
+from privacy.study.schedule import capacity_of
 from tests.client.training.conftest import SeededNoise, changed, make_tiles
 
 

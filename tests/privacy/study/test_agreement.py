@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from privacy.errors import ConfigError, SecAggError
-from privacy.secagg.agreement import (
+from privacy.secagg.chain import in_force, read_chain, write_chain
+from privacy.secagg.offer import most_colluders
+from privacy.secagg.roster import Member, SignedRoster, propose, sign
+from privacy.study.agreement import (
     CLOCK_SKEW,
     cohort_of,
     offer_seconds,
@@ -19,13 +22,9 @@ from privacy.secagg.agreement import (
     shares_of,
     terms_of,
 )
-from privacy.secagg.chain import in_force, read_chain, write_chain
-from privacy.secagg.offer import most_colluders
-from privacy.secagg.roster import Member, SignedRoster, propose, sign
 from privacy.study.manifest import Study
 from privacy.wire.offer import Mechanism
-
-from .consortium import identity_of
+from tests.privacy.secagg.consortium import identity_of
 
 NAMES = ("north", "harbour", "hillside")
 
