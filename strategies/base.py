@@ -1,4 +1,4 @@
-"""The interface of an aggregation strategy, and the choice of one by the study."""
+"""The interface of an aggregation strategy."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.errors import ConfigError, FederationError
-from privacy.study.manifest import Aggregation
+from privacy.errors import FederationError
 
 Vector = NDArray[np.float32]
 Mean = NDArray[np.float64]
@@ -51,17 +50,3 @@ def check_mean(current: Vector, mean: Mean) -> None:
             "The mean update holds numbers that are not finite.",
             "Start a new attempt; if it happens again, lower the sites' learning rate.",
         )
-
-
-def make_strategy(aggregation: Aggregation, parameters: int) -> Strategy:
-    """The strategy that the study's `[aggregation]` names, for adapters of `parameters` numbers."""
-    from strategies.fedadam import FedAdam, Moments
-    from strategies.fedavg import FedAvg
-
-    match aggregation.strategy:
-        case "fedavg":
-            return FedAvg(aggregation.learning_rate)
-        case "fedadam":
-            moments = Moments(aggregation.beta1, aggregation.beta2, aggregation.tau)
-            return FedAdam(parameters, aggregation.learning_rate, moments)
-    raise ConfigError(f"There is no strategy {aggregation.strategy!r}.", "Use fedavg or fedadam.")
