@@ -10,8 +10,10 @@ from privacy.accounting.across import FILTER_SHARE
 from privacy.accounting.bounds import largest_delta
 from privacy.accounting.capacity import DECLARED_FACTOR, OVERFLOW_SHARE
 from privacy.errors import ConfigError, PolicyError
+from privacy.mechanisms.base import Mechanism
 from privacy.secagg.offer import most_absent, most_colluders
 from privacy.study.manifest import Study
+from privacy.study.terms import mechanism_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,11 @@ class SiteRules:
                 "Correct `name` in site.toml, or ask the consortium for a study that lists you.",
             )
         return member.declared_patients
+
+    @property
+    def mechanism(self) -> Mechanism:
+        """How the study's attempts are made private at this site."""
+        return mechanism_of(self.study)
 
     @property
     def max_lost_attempts(self) -> int:
@@ -160,8 +167,8 @@ class SiteRules:
 
     def _mechanism_faults(self) -> Iterator[str]:
         training, policy = self.study.training, self.policy
-        if "local" not in policy.mechanisms:
-            yield 'the mechanism "local" is not among `mechanisms`'
+        if self.mechanism.NAME not in policy.mechanisms:
+            yield f'the mechanism "{self.mechanism.NAME}" is not among `mechanisms`'
         yield from _above("steps a round", training.steps, policy.max_steps_per_round)
         yield from _above("sampling_rate", training.sampling_rate, policy.max_sampling_rate)
         yield from _above(

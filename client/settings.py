@@ -8,18 +8,28 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from privacy.config import Count, Fraction, Positive, SiteName, Strict, load_toml
 from privacy.errors import DeploymentError
+from privacy.events import Observer
+from privacy.mechanisms.registry import mechanism_names
 from privacy.secagg.offer import SMALLEST_COHORT
 
 ANY = "any"
 _LONGEST_FOLDER = 60  # a Unix socket's whole path must stay below about 104 bytes
 
 
-Observer = Literal["server", "site", "coalition", "public"]
-OBSERVERS: Final[tuple[Observer, ...]] = ("server", "site", "coalition", "public")
+OBSERVERS: Final = tuple(Observer)
+
+
+def _mechanism_name(name: str) -> str:
+    if name not in mechanism_names():
+        raise ValueError(f"{name!r} is not a mechanism; use {' or '.join(mechanism_names())}")
+    return name
+
+
+MechanismName = Annotated[str, AfterValidator(_mechanism_name)]
 SystemUser = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
@@ -94,7 +104,7 @@ class Policy(Strict):
     bases: tuple[str, ...] = Field(min_length=1)
     # Frozen encoders that may look at the tiles, for the loss of stage two; none unless named.
     encoders: tuple[str, ...] = ()
-    mechanisms: tuple[Literal["local", "pooled"], ...] = Field(min_length=1)
+    mechanisms: tuple[MechanismName, ...] = Field(min_length=1)
     # Against whom the budget holds: each charge is the worst of what they would learn. All of them
     # are there in every study, so that none can be left out; the key is for older policies.
     observers: tuple[Observer, ...] = OBSERVERS

@@ -1,7 +1,7 @@
 """What a site's policy leaves to spend: on one study, and on all of them for ever.
 
 Pure: from the policy and the ledger's charges. The figures are charged against the worst of server,
-peer, coalition and public; with all the noise added at the site ("local") they all learn the same.
+peer, coalition and public; what each of them sees of the noise is the event's own knowledge.
 What was used of a budget is no claim about what left: rounds go on or end with what was seen. The
 claims are the budget itself, and a study's whole schedule.
 """
@@ -20,7 +20,6 @@ from privacy.accounting.across import RenyiFilter
 from privacy.accounting.fitting import rounds_that_fit
 from privacy.accounting.observers import worst_of
 from privacy.errors import PolicyError
-from privacy.events import MIN_SAMPLING_RATE
 from privacy.ledger import Charge, Entry, State
 
 # A refusal tells what would have fitted at the study's sampling rate divided by these.
@@ -148,15 +147,14 @@ def what_fits(policy: Policy, found: Budgets, charges: Sequence[Charge], charge:
     """
     if not math.isfinite(found.for_ever.spent):
         return "nothing fits any more: something without noise has left"
-    rate = charge.event.sampling_rate
-    factors = [factor for factor in _SMALLER if rate / factor >= MIN_SAMPLING_RATE] or [1]
-    for factor in factors:
-        event = replace(charge.event, sampling_rate=rate / factor)
+    rarer = [event for factor in _SMALLER if (event := charge.event.rarer(factor)) is not None]
+    for event in rarer or [charge.event]:
+        rate = max(part.sampling_rate for part in event.charged)
         rounds = _rounds(policy, found, charges, replace(charge, event=event))
         if rounds:
             plural = "s" if rounds > 1 else ""
-            return f"{rounds} round{plural} at q = {rate / factor:.3g} would fit"
-    return f"not one round at q = {rate / factors[-1]:.3g} would fit"
+            return f"{rounds} round{plural} at q = {rate:.3g} would fit"
+    return f"not one round at q = {rate:.3g} would fit"
 
 
 def _rounds(policy: Policy, found: Budgets, charges: Sequence[Charge], one: Charge) -> int:

@@ -50,7 +50,6 @@ from privacy.errors import PolicyError
 from privacy.ledger import AttemptKey, Charge, Ledger
 from privacy.secagg.client import SecAggClient
 from privacy.secagg.refusals import Refused
-from privacy.study.terms import event_of
 from privacy.wire.bodies import (
     Body,
     Collect,
@@ -132,7 +131,7 @@ class SiteAgent:
         self._progress = progress
         self._clock = clock
         self._digest = study.digest()
-        charge = Charge(self._digest, event_of(study), study.privacy.delta)
+        charge = Charge(self._digest, rules.mechanism.event, study.privacy.delta)
         self._layout = trainer.layout.fingerprint()
         self._parameters = trainer.layout.parameters
         self.limit = _limit(rules, self._parameters, masked=masking is not None)

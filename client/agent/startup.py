@@ -26,7 +26,6 @@ from privacy.secagg.offer import withstood
 from privacy.study.agreement import roster_in_force
 from privacy.study.manifest import load_study
 from privacy.study.schedule import check_schedule
-from privacy.study.terms import event_of
 
 if TYPE_CHECKING:
     from client.training import ResidentTrainer
@@ -52,7 +51,7 @@ class Site:
     def charge(self) -> Charge:
         """What every attempt of the study costs."""
         study = self.rules.study
-        return Charge(study.digest(), event_of(study), study.privacy.delta)
+        return Charge(study.digest(), self.rules.mechanism.event, study.privacy.delta)
 
 
 OnProgress = Callable[[int, int], None]  # tiles done, of all
@@ -73,7 +72,7 @@ def load(site_toml: Path) -> Site:
     check_schedule(rules.study)
     if rules.policy.across_studies == "rdp-filter":
         lifetime_filter(rules.policy)  # refuses an order at which nothing fits
-    if rules.study.training.noise_multiplier == 0:
+    if rules.mechanism.event.no_privacy:
         _log.warning("NO PRIVACY: this study adds no noise, and the policy allows it.")
     return Site(settings, rules, _membership(settings, rules))
 

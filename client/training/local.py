@@ -24,18 +24,17 @@ from model.adapters import Unet, attach, parameters, read_vector, write_vector
 from model.base import Pipeline
 from model.layout import Layout
 from model.losses import NoiseSchedule, Rows, check_adapted, loss_of
-from privacy.dpsgd.assignment import Assign, at_most, fixed, packed
+from privacy.dpsgd.assignment import Assign, fixed, packed
 from privacy.dpsgd.choice import choose_engine
 from privacy.dpsgd.engine import BLANK, ClippingEngine, PhysicalBatch
 from privacy.dpsgd.isolation import Isolation, finite_share, isolation_of
 from privacy.dpsgd.noise import NoiseSource, SystemNoise
-from privacy.dpsgd.sampling import choose_tiles, poisson_draw
-from privacy.dpsgd.step import private_gradient
+from privacy.dpsgd.sampling import choose_tiles
 from privacy.dpsgd.substreams import Substreams
 from privacy.errors import ConfigError, ModelError
+from privacy.mechanisms.base import Mechanism
 from privacy.study.manifest import Study, Training
-from privacy.study.schedule import capacity_of
-from privacy.study.terms import release_of
+from privacy.study.terms import mechanism_of
 
 EngineFactory = Callable[
     [Unet, Sequence[torch.nn.Parameter]], AbstractContextManager[ClippingEngine]
@@ -81,13 +80,15 @@ class LocalTrainer:
         physical_rows: int | None = None,
         engine: EngineFactory = choose_engine,
         assign: Assign = packed,
+        mechanism: Mechanism | None = None,
     ) -> None:
         """Attach the study's adapter to `pipeline`.
 
         `physical_rows` bounds the rows that go through the UNet at once, if one patient has no
         more (memory and speed; beyond rounding the result does not depend on it). `assign` says
         where patients stand: `packed` takes a device on which `prove_isolation` finds that places
-        do not matter. Raises `ConfigError` where `site` is no member, and
+        do not matter. `mechanism` makes the steps; it is the study's own unless one is given.
+        Raises `ConfigError` where `site` is no member, and
         `ModelError` where the study's loss does not fit to model or tiles.
         """
         member = study.site(site)
@@ -96,7 +97,7 @@ class LocalTrainer:
                 f"Study {study.name!r} has no site {site!r}.", "Use the name in its study.toml."
             )
         self._training = study.training
-        self._release = release_of(study, member.declared_patients)
+        self._step = (mechanism or mechanism_of(study)).at_site(member.declared_patients)
         self._unet: Unet = pipeline.unet
         self._layout = attach(pipeline.unet, study.adapter)
         _check_loss(study, pipeline, tiles)
@@ -106,8 +107,7 @@ class LocalTrainer:
         self._noise = noise or SystemNoise()
         self._rows_each = study.training.tiles_per_patient * study.training.draws_per_tile
         rows = physical_rows or default_rows(tiles, pipeline.device)
-        self._capacity = capacity_of(study, member.declared_patients)
-        self._places = max(1, min(rows // self._rows_each, self._capacity))
+        self._places = max(1, min(rows // self._rows_each, self._step.capacity))
         self._engine = engine
         self._assign = assign
 
@@ -132,7 +132,7 @@ class LocalTrainer:
         with self._engine(self._unet, parameters(self._unet, self._layout)) as engine:
             for step in range(steps):
                 batches = self._batches(should_stop)
-                gradient = private_gradient(engine, batches, self._release, self._noise)
+                gradient = self._step.release(engine, batches, self._noise)
                 flat.grad = gradient.cpu()
                 optimizer.step()
                 write_vector(self._unet, self._layout, flat.detach().numpy())
@@ -199,8 +199,7 @@ class LocalTrainer:
         """The physical batches of one step, of fresh draws."""
         streams = Substreams.fresh(self._noise)
         resident = self._resident  # the whole step sees one state, whoever withdraws meanwhile
-        drawn = poisson_draw(resident.numbers, self._training.sampling_rate, streams)
-        drawn = at_most(drawn, self._capacity, streams)
+        drawn = self._step.draw(resident.numbers, streams)
         if should_stop():  # also where nobody was drawn
             raise TrainingStopped
         for patients in self._assign(drawn, self._places, streams).batches:

@@ -16,7 +16,7 @@ from craftsfl.demo.workspace import Workspace
 from craftsfl.privacy_words import epsilon_text
 from craftsfl.rounds.timeline import RoundTiming
 from privacy.dpsgd.release import noise_to_clip
-from privacy.study.terms import release_of
+from privacy.study.terms import mechanism_of
 
 if TYPE_CHECKING:
     from client.training import LossChange
@@ -111,7 +111,7 @@ def _table(sites: Sequence[SiteResult]) -> Table:
 def _show_learning(workspace: Workspace, outcome: Outcome, console: Console) -> None:
     study = workspace.study
     ratios = {
-        site.name: noise_to_clip(release_of(study, site.patients), outcome.parameters)
+        site.name: noise_to_clip(mechanism_of(study).constants(site.patients), outcome.parameters)
         for site in outcome.sites
     }
     text = ", ".join(f"{name} {ratio:.2g}" for name, ratio in ratios.items())

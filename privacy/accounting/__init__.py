@@ -6,12 +6,13 @@ from privacy.accounting.calibration import calibrate_noise_multiplier
 from privacy.accounting.capacity import capacity_for, overflow_probability, public_capacity
 from privacy.accounting.composition import RELEASE, RUNNING, epsilon
 from privacy.accounting.fitting import rounds_that_fit
-from privacy.accounting.known_to_sites import epsilon_known_to
-from privacy.accounting.observers import Mode, Observer, Shares, epsilon_for, worst_of
+from privacy.accounting.known_to_sites import Mode, epsilon_known_to
+from privacy.accounting.observers import Shares, epsilon_for, worst_of
 from privacy.accounting.release import Released, check_releasable, released_epsilon
 from privacy.accounting.schedule import check_claimable
 from privacy.accounting.second import prv_epsilon
 from privacy.accounting.tradeoff import Attack, tradeoff, tradeoff_at, true_positive_rate
+from privacy.events import Observer
 
 __all__ = [
     "RELEASE",

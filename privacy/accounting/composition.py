@@ -19,7 +19,7 @@ from dp_accounting.pld import privacy_loss_distribution as pld
 from privacy.accounting.bounds import check_probability
 from privacy.accounting.capacity import reserved
 from privacy.errors import AccountingError
-from privacy.events import MAX_STEPS, Event, PoissonGaussian
+from privacy.events import MAX_STEPS, Event, GaussianSteps, check_event
 
 RUNNING: Final = 1e-3  # discretisation of the privacy loss while a study runs
 RELEASE: Final = 1e-4  # and for a figure that is published
@@ -41,8 +41,8 @@ LARGEST_EXPONENT: Final = (
     500.0  # an exponent whose power, squared, is still a floating-point number
 )
 
-# (sampling rate, noise multiplier, total steps), one for each pair of the first two, sorted
-Mechanisms: TypeAlias = tuple[tuple[float, float, int], ...]
+# One for each pair of sampling rate and noise multiplier, with all of its steps; sorted.
+MergedSteps: TypeAlias = tuple[GaussianSteps, ...]
 LossDistribution: TypeAlias = Any  # dp_accounting's PrivacyLossDistribution, which has no stubs
 
 
@@ -63,35 +63,40 @@ def epsilon(events: Iterable[Event], delta: float, *, discretization: float = RU
     return epsilon_of(merge(events), delta, discretization)
 
 
-def merge(events: Iterable[Event]) -> Mechanisms:
-    """Equal mechanisms with their steps added; the clipping norm does not matter to epsilon.
+def merge(events: Iterable[Event]) -> MergedSteps:
+    """What `events` are charged as, equal steps added up: all that is composed passes here, once.
 
-    Noise multipliers are the charged ones, over the sensitivity that an engine really keeps: all
-    that is accounted for passes through here, once.
-    Raises `AccountingError` for what has no finite epsilon or no known one.
+    Raises `AccountingError` for what has no finite epsilon, and for what is not an event.
     """
-    steps: Counter[tuple[float, float]] = Counter()
+    charged: list[GaussianSteps] = []
     for event in events:
-        if type(event) is not PoissonGaussian:
-            raise AccountingError(f"{type(event).__name__} cannot be accounted for.")
         if noiseless(event):
             raise AccountingError(
                 "A mechanism without noise has no finite epsilon.", "Report it as no privacy."
             )
-        steps[float(event.sampling_rate), float(event.charged_multiplier)] += event.steps
-    if sum(steps.values()) > MAX_COMPOSED_STEPS:
+        charged += event.charged
+    return merge_steps(charged)
+
+
+def merge_steps(charged: Iterable[GaussianSteps]) -> MergedSteps:
+    """Equal steps added up. Raises `AccountingError` for more than can be composed."""
+    counts: Counter[tuple[float, float]] = Counter()
+    for q, sigma, count in charged:
+        counts[q, sigma] += count
+    if sum(counts.values()) > MAX_COMPOSED_STEPS:
         raise AccountingError(f"More than {MAX_COMPOSED_STEPS} steps cannot be accounted for.")
-    return tuple(sorted((q, sigma, count) for (q, sigma), count in steps.items()))
+    return tuple(sorted(GaussianSteps(q, sigma, count) for (q, sigma), count in counts.items()))
 
 
 def noiseless(event: Event) -> bool:
-    """True for a known event without noise: its epsilon is infinite."""
-    return type(event) is PoissonGaussian and event.no_privacy
+    """True for an event without noise: its epsilon is infinite. `AccountingError` for no event."""
+    check_event(event)
+    return event.no_privacy
 
 
 @lru_cache(maxsize=4096)
 def epsilon_of(
-    mechanisms: Mechanisms, delta: float, discretization: float, *, sites: int = 1
+    mechanisms: MergedSteps, delta: float, discretization: float, *, sites: int = 1
 ) -> float:
     """`epsilon` of merged events; remembers what it computed. Direction of the error: upwards.
 
@@ -116,6 +121,7 @@ def epsilon_at(composed: LossDistribution, delta: float, steps: int) -> float:
     Infinite where `delta` is so small, or the steps are so many, that nothing is left of it.
     Direction of the error: upwards.
     """
+    # delta(epsilon) is computed a little too low at most: ask for less, and epsilon errs upwards.
     left = delta - rounding(steps)
     return float(composed.get_epsilon_for_delta(left)) if left > 0 else math.inf
 
@@ -126,7 +132,7 @@ def rounding(steps: int) -> float:
 
 
 @lru_cache(maxsize=4)  # a distribution may hold up to 1e7 numbers
-def loss_distribution(mechanisms: Mechanisms, discretization: float) -> LossDistribution:
+def loss_distribution(mechanisms: MergedSteps, discretization: float) -> LossDistribution:
     """The composed privacy loss of at least one mechanism, in both directions of zero-out.
 
     Direction of the error: its hockey-stick divergences are never below the true ones.
@@ -157,14 +163,15 @@ def _one_step(sampling_rate: float, noise_multiplier: float, width: float) -> Lo
     )
 
 
-def _spread(mechanisms: Mechanisms) -> float:
+def _spread(mechanisms: MergedSteps) -> float:
     """Rough width of the composed privacy loss: twice a bound on its mean, and tails."""
     mean = square = 0.0
     for q, sigma, steps in mechanisms:
         rare = 4 * chi_square(q, sigma)  # a fair guess for small ones; the others hold for any
+        # Mean and variance of a step's loss add up over steps.
         mean += steps * min(q / sigma**2, rare)
         square += steps * min(q * (sigma**-2 + sigma**-4 / 4), rare)
-    return mean + 20 * math.sqrt(square)
+    return mean + 20 * math.sqrt(square)  # 10 deviations on either side
 
 
 def _largest_loss(q: float, sigma: float) -> float:
@@ -172,13 +179,15 @@ def _largest_loss(q: float, sigma: float) -> float:
 
     There the library cuts a step's loss off, at a mass of e^-50 (which counts as infinite loss).
     """
-    full = sigma**-2 / 2 + 10 / sigma
+    full = sigma**-2 / 2 + 10 / sigma  # ln of the densities' ratio at 1 + 10 sigma
+    # ln(1 - q + q e^x) = ln(1 + q (e^x - 1)), exact for small q; x itself bounds it for huge x.
     return full if full > LARGEST_EXPONENT else math.log1p(q * math.expm1(full))
 
 
-def _deviation(mechanisms: Mechanisms) -> float:
+def _deviation(mechanisms: MergedSteps) -> float:
     """Standard deviation of one step's loss, the mean over all steps, for small losses."""
     squares = math.fsum(steps * chi_square(q, sigma) for q, sigma, steps in mechanisms)
+    # The mean over steps: one grid serves all of them.
     return math.sqrt(squares / sum(steps for _, _, steps in mechanisms))
 
 

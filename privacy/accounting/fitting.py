@@ -11,9 +11,10 @@ from privacy.accounting.bounds import check_probability
 from privacy.accounting.composition import (
     MAX_COMPOSED_STEPS,
     RUNNING,
-    Mechanisms,
+    MergedSteps,
     epsilon_of,
     merge,
+    merge_steps,
     noiseless,
 )
 from privacy.errors import AccountingError
@@ -39,19 +40,20 @@ def rounds_that_fit(spent: Sequence[Event], one: Event, delta: float, budget: fl
     paid, step = merge(noisy), merge([] if noiseless(one) else [one])  # refuse unknown kinds
     if len(noisy) < len(spent) or not step or budget <= 0:
         return 0
-    return _fit(paid, step[0], delta, float(budget))
+    return _fit(paid, step, delta, float(budget))
 
 
 @lru_cache(maxsize=256)
-def _fit(spent: Mechanisms, one: tuple[float, float, int], delta: float, budget: float) -> int:
-    room = MAX_COMPOSED_STEPS - sum(steps for _, _, steps in spent)
-    most = min(room // one[2], MOST_ROUNDS)
+def _fit(spent: MergedSteps, one: MergedSteps, delta: float, budget: float) -> int:
+    room = MAX_COMPOSED_STEPS - sum(part.steps for part in spent)
+    most = min(room // sum(part.steps for part in one), MOST_ROUNDS)
 
     def fits(rounds: int) -> bool:
         return epsilon_of(_with(spent, one, rounds), delta, RUNNING) <= budget
 
     if most < 1 or not fits(1):
         return 0
+    # Epsilon grows with the rounds: double until too many, then halve the interval.
     enough, too_many = 1, 2
     while too_many <= most and fits(too_many):
         enough, too_many = too_many, 2 * too_many
@@ -62,7 +64,5 @@ def _fit(spent: Mechanisms, one: tuple[float, float, int], delta: float, budget:
     return enough
 
 
-def _with(spent: Mechanisms, one: tuple[float, float, int], rounds: int) -> Mechanisms:
-    steps = {(q, sigma): count for q, sigma, count in spent}
-    steps[one[:2]] = steps.get(one[:2], 0) + rounds * one[2]
-    return tuple(sorted((q, sigma, count) for (q, sigma), count in steps.items()))
+def _with(spent: MergedSteps, one: MergedSteps, rounds: int) -> MergedSteps:
+    return merge_steps([*spent, *(part._replace(steps=rounds * part.steps) for part in one)])

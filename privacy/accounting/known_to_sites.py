@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from math import comb
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 from dp_accounting.pld import privacy_loss_distribution as pld
@@ -23,11 +23,13 @@ from privacy.accounting.composition import (
     grid_width,
     merge,
 )
-from privacy.accounting.observers import Mode
 from privacy.errors import AccountingError
-from privacy.events import Event
+from privacy.events import Event, GaussianSteps
 
 MAX_SITES: Final = 64
+
+Mode: TypeAlias = Literal["local", "pooled"]
+"""Whether each of the sums that hold the patient has noise of its own, or one sum holds all."""
 
 
 def epsilon_known_to(
@@ -55,10 +57,9 @@ def epsilon_known_to(
 
 
 @lru_cache(maxsize=128)
-def _mixture(
-    sites: int, event: tuple[float, float, int], delta: float, discretization: float
-) -> float:
+def _mixture(sites: int, event: GaussianSteps, delta: float, discretization: float) -> float:
     q, sigma, steps = event
+    # j of the records are drawn, j ~ Binomial(sites, q), and shift the sum by up to j C.
     drawn = np.arange(sites + 1)
     chances = np.array([comb(sites, j) * q**j * (1 - q) ** (sites - j) for j in drawn.tolist()])
     shifts = drawn / sigma

@@ -12,7 +12,7 @@ from privacy.accounting.capacity import reserved
 from privacy.accounting.composition import (
     RELEASE,
     RUNNING,
-    Mechanisms,
+    MergedSteps,
     epsilon_of,
     loss_distribution,
     merge,
@@ -89,12 +89,12 @@ def _agreed(events: list[Event], delta: float, grids: tuple[float, ...]) -> Rele
     )
 
 
-def _estimate(mechanisms: Mechanisms, delta: float, grid: float) -> float:
+def _estimate(mechanisms: MergedSteps, delta: float, grid: float) -> float:
     """Epsilon where the second accountant reads it: without an allowance for rounding."""
     return float(loss_distribution(mechanisms, grid).get_epsilon_for_delta(delta - reserved(delta)))
 
 
-def check_within_reach(mechanisms: Mechanisms, delta: float) -> None:
+def check_within_reach(mechanisms: MergedSteps, delta: float) -> None:
     """Raise `AccountingError` where rounding leaves nothing of `delta` to read epsilon at."""
     steps = sum(count for _, _, count in mechanisms)
     least = rounding(steps)

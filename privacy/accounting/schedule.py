@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 
-from privacy.accounting.composition import MAX_COMPOSED_STEPS, RUNNING, epsilon_of, merge
+from privacy.accounting.composition import (
+    MAX_COMPOSED_STEPS,
+    RUNNING,
+    MergedSteps,
+    epsilon_of,
+    merge,
+)
 from privacy.accounting.release import check_releasable, check_within_reach
 from privacy.errors import AccountingError
-from privacy.events import Event
+from privacy.events import SENSITIVITY_TOLERANCE, Event
 
 
 def check_claimable(event: Event, attempts: int, delta: float) -> None:
@@ -18,7 +24,7 @@ def check_claimable(event: Event, attempts: int, delta: float) -> None:
     alone is (the other side of a study asks the second). An event without noise has no epsilon,
     and passes.
     """
-    steps = event.steps * attempts
+    steps = attempts * sum(part.steps for part in event.charged)
     if steps > MAX_COMPOSED_STEPS:
         raise AccountingError(
             f"The study has {steps} steps, all rounds and attempts together; more than "
@@ -31,17 +37,17 @@ def check_claimable(event: Event, attempts: int, delta: float) -> None:
     mechanisms = merge(events)
     check_within_reach(mechanisms, delta)
     running = epsilon_of(mechanisms, delta, RUNNING)
-    if _ordinary(event, steps, delta, running) or importlib.util.find_spec("opacus") is None:
+    if _ordinary(mechanisms, delta, running) or importlib.util.find_spec("opacus") is None:
         return
     check_releasable(events, delta)
 
 
-def _ordinary(event: Event, steps: int, delta: float, epsilon: float) -> bool:
+def _ordinary(charged: MergedSteps, delta: float, epsilon: float) -> bool:
     """Whether the schedule is of those of which a random sample agreed without an exception."""
+    least, most = (sigma / (1 + SENSITIVITY_TOLERANCE) for sigma in (0.4, 100))
     return (
-        event.sampling_rate >= 1e-3
-        and 0.4 <= event.noise_multiplier <= 100
-        and steps <= 100_000
+        all(q >= 1e-3 and least <= sigma <= most for q, sigma, _ in charged)
+        and sum(part.steps for part in charged) <= 100_000
         and delta >= 1e-9
         and epsilon <= 60
     )

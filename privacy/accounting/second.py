@@ -19,7 +19,7 @@ import numpy as np
 
 from privacy.accounting.bounds import check_probability
 from privacy.accounting.capacity import reserved
-from privacy.accounting.composition import Mechanisms, merge
+from privacy.accounting.composition import MergedSteps, merge
 from privacy.errors import AccountingError
 from privacy.events import Event
 
@@ -46,7 +46,7 @@ def prv_epsilon(events: Iterable[Event], delta: float) -> tuple[float, float, fl
 
 
 @lru_cache(maxsize=256)
-def _prv_epsilon(mechanisms: Mechanisms, delta: float) -> tuple[float, float, float]:
+def _prv_epsilon(mechanisms: MergedSteps, delta: float) -> tuple[float, float, float]:
     prv = _opacus()
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -66,14 +66,16 @@ def _prv_epsilon(mechanisms: Mechanisms, delta: float) -> tuple[float, float, fl
     return max(low, 0.0), max(estimate, 0.0), max(high, 0.0)
 
 
-def _compose(prv: ModuleType, mechanisms: Mechanisms, delta: float) -> tuple[float, float, float]:
+def _compose(prv: ModuleType, mechanisms: MergedSteps, delta: float) -> tuple[float, float, float]:
     """`PRVAccountant.get_epsilon` with its three figures instead of the last one."""
     delta_error = delta * _RELATIVE_DELTA_ERROR
     steps = [count for _, _, count in mechanisms]
     variables = [prv.PoissonSubsampledGaussianPRV(q, sigma) for q, sigma, _ in mechanisms]
+    # Beyond it lies less probability than the error of delta that is allowed.
     reach = float(prv.compute_safe_domain_size(variables, steps, _EPSILON_ERROR, delta_error))
     # Mesh as in section 5: the error of epsilon over sqrt(steps ln(12 / error of delta) / 2).
     walk = math.sqrt(sum(steps) * math.log(12 / delta_error) / 2)
+    # A mesh that would have too many points is widened, and the interval with it.
     error = max(_EPSILON_ERROR, 2 * reach * walk / _MAX_POINTS)
     if error > _WIDEST:
         raise ValueError("its grid would be too long")

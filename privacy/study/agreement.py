@@ -17,6 +17,7 @@ from privacy.secagg.offer import SMALLEST_COHORT, SecAggPolicy, withstood
 from privacy.secagg.roster import Roster
 from privacy.secagg.width import check_width
 from privacy.study.manifest import SecureAggregation, Study
+from privacy.study.terms import mechanism_of
 from privacy.wire.bodies import StartTraining
 from privacy.wire.offer import Mechanism, Terms
 
@@ -52,7 +53,7 @@ def terms_of(study: Study, parameters: int) -> Terms:
     """
     settings, training = settings_of(study), study.training
     check_width(settings.bits, parameters, len(study.sites), settings.tolerated_error)
-    noise = training.noise_multiplier
+    mechanism, noise = mechanism_of(study), training.noise_multiplier
     return Terms(
         recipe_digest=study.digest(),
         dimension=parameters,
@@ -60,7 +61,7 @@ def terms_of(study: Study, parameters: int) -> Terms:
         bound=settings.bound,
         clipping_norm=training.clipping_norm,
         weight_cap=max(shares_of(study).values()),
-        mechanism=Mechanism.LOCAL if noise > 0 else Mechanism.PLAIN,
+        mechanism=Mechanism(mechanism.NUMBER) if noise > 0 else Mechanism.PLAIN,
         noise_multiplier=noise,
     )
 

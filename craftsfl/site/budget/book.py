@@ -12,7 +12,7 @@ from typing import Final
 from client.agent.budget import charged, lifetime_epsilon, study_epsilon
 from client.policy import SiteRules
 from client.settings import Policy
-from craftsfl.site.budget.sums import events_of, rounds_left, smallest_delta, times, total_delta
+from craftsfl.site.budget.sums import events_of, rounds_left, smallest_delta, total_delta
 from privacy.events import Event
 from privacy.ledger import Charge, Entry, State
 from privacy.study.terms import event_of, whole_schedule
@@ -83,7 +83,7 @@ def open_book(rules: SiteRules, entries: Sequence[Entry]) -> Book:
     own = Charge(rules.study.digest(), schedule[0], rules.study.privacy.delta)
     # Counted from an empty ledger: how far a study may go does not depend on how far it went.
     admitted = min(len(schedule), rounds_left(policy, (), own)) - lines[0].attempts
-    more = (times(schedule[0], admitted),) if admitted > 0 else ()
+    more = (schedule[0].times(admitted),) if admitted > 0 else ()
     return Book(
         site=rules.name,
         epsilon=lifetime_epsilon(policy, charges),

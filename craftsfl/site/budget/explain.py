@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from rich.console import Console
@@ -18,6 +18,7 @@ from rich.table import Table
 from craftsfl.privacy_words import epsilon_text
 from craftsfl.site.budget.book import Book
 from privacy.accounting import Attack, Mode, epsilon, tradeoff, tradeoff_at
+from privacy.accounting.composition import merge
 from privacy.accounting.known_to_sites import epsilon_known_to
 from privacy.events import Event
 
@@ -138,10 +139,12 @@ def _several(book: Book, mode: Mode) -> dict[int, float]:
 
     "local": at as many hospitals, each with its noise. "pooled": in one sum, under one noise.
     """
-    kinds = {(event.sampling_rate, event.noise_multiplier) for event in book.planned}
-    if len(kinds) != 1 or book.planned[0].no_privacy:
+    if not book.planned or any(event.no_privacy for event in book.planned):
         return {}
-    whole = replace(book.planned[0], steps=sum(event.steps for event in book.planned))
+    steps = [sum(part.steps for part in event.charged) for event in book.planned]
+    whole = book.planned[0].times(sum(steps) // steps[0])
+    if merge([whole]) != merge(book.planned):  # more than one mechanism
+        return {}
     delta = book.present.delta
     return {
         records: epsilon_known_to(records, whole, delta, mode, discretization=_COARSE)

@@ -37,7 +37,7 @@ def rounds_left(policy: Policy, charges: Sequence[Charge], like: Charge) -> int:
 
     def passes(more: int) -> bool:
         """Whether the filter refuses `more` rounds; if so, it refuses any larger number."""
-        whole = replace(like, event=times(like.event, more))
+        whole = replace(like, event=like.event.times(more))
         return lifetime_epsilon(policy, [*charges, whole]) > policy.epsilon
 
     return bisect_left(range(1, most + 1), True, key=passes)
@@ -51,11 +51,6 @@ def of_study(charges: Iterable[Charge], study: bytes) -> list[Charge]:
 def events_of(charges: Iterable[Charge]) -> tuple[Event, ...]:
     """The mechanisms that were charged."""
     return tuple(charge.event for charge in charges)
-
-
-def times(event: Event, rounds: int) -> Event:
-    """`rounds` >= 1 events as one: steps of one mechanism add up."""
-    return replace(event, steps=event.steps * rounds)
 
 
 def smallest_delta(charges: Iterable[Charge]) -> float:

@@ -19,7 +19,7 @@ from privacy.accounting import (
 )
 from privacy.accounting.capacity import MOST_RECORDS, reserved
 from privacy.errors import AccountingError
-from privacy.events import PoissonGaussian
+from privacy.mechanisms.local import PoissonGaussian
 from tests.privacy.accounting.oracles import NORMAL, gaussian_delta
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from privacy.accounting import RELEASE, check_delta, epsilon
 from privacy.accounting.composition import merge
 from privacy.errors import AccountingError
-from privacy.events import PoissonGaussian
+from privacy.mechanisms.local import PoissonGaussian
 from tests.privacy.accounting.oracles import (
     REFERENCE,
     gaussian_delta,

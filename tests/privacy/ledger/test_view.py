@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from privacy.errors import LedgerError
-from privacy.events import PoissonGaussian
 from privacy.ledger import AttemptKey, Charge, State, read_ledger
 from privacy.ledger.key import public_bytes
+from privacy.mechanisms.local import PoissonGaussian
 
 from .ledgers import SIGNING_KEY, open_test_ledger
 from .test_sqlite import WRITER

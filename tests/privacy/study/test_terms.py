@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from privacy.accounting import epsilon, public_capacity
 from privacy.dpsgd.release import Release
-from privacy.events import PoissonGaussian
+from privacy.mechanisms.local import PoissonGaussian
 from privacy.study.manifest import Study
-from privacy.study.schedule import capacity_of
-from privacy.study.terms import event_of, release_of, whole_schedule
+from privacy.study.terms import event_of, mechanism_of, whole_schedule
 from tests.client.studies import make_study
 
 TRAINING = {"sampling_rate": 0.5, "noise_multiplier": 8.0, "clipping_norm": 0.2, "steps": 3}
@@ -29,9 +28,9 @@ def test_the_whole_schedule_is_rounds_times_attempts() -> None:
 
 
 def test_the_constants_of_a_step_come_from_the_study() -> None:
-    assert release_of(study_of(**TRAINING), 500) == Release(0.2, 8.0, 250.0)
+    assert mechanism_of(study_of(**TRAINING)).constants(500) == Release(0.2, 8.0, 250.0)
 
 
 def test_the_capacity_of_a_step_comes_from_the_whole_schedule() -> None:
-    found = capacity_of(study_of(**TRAINING), 500)
+    found = mechanism_of(study_of(**TRAINING)).capacity(500)
     assert found == public_capacity(500, 0.5, 60, study_of().privacy.delta)
