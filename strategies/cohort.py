@@ -42,6 +42,7 @@ def weighted_mean(
     shape = next(iter(updates.values())).shape
     for name, update in updates.items():
         _check(name, update, shape, weights.get(name, 0.0))
+    # Over those who sent something: else a missing site would count as an update of zero.
     total = sum(weights[name] for name in updates)
     mean = np.zeros(shape, dtype=np.float64)
     for name in sorted(updates):

@@ -131,19 +131,23 @@ def renyi(order: int, sampling_rate: float, noise_multiplier: float) -> float:
     A - 1 is the sum from k = 2 with exp(x) - 1 for exp(x): nothing cancels, however small q is.
     Direction of the error: none; only rounding in floating point.
     """
-    if sampling_rate == 1:
+    if sampling_rate == 1:  # no sampling: the Gaussian's own, order / (2 sigma^2)
         return order / (2 * noise_multiplier**2)
     log_q, log_rest = math.log(sampling_rate), math.log1p(-sampling_rate)
     terms = []
     for k in range(2, order + 1):
+        # ln of C(order, k) q^k (1-q)^(order-k) (e^exponent - 1): the factors themselves leave the
+        # floating-point numbers in both directions.
         exponent = k * (k - 1) / (2 * noise_multiplier**2)
         choose = math.lgamma(order + 1) - math.lgamma(k + 1) - math.lgamma(order - k + 1)
+        # ln(e^x - 1) = x + ln(1 - e^-x): neither overflows for large x nor cancels for small.
         log_expm1 = exponent + math.log(-math.expm1(-exponent))
         terms.append(choose + k * log_q + (order - k) * log_rest + log_expm1)
-    top = max(terms)
+    top = max(terms)  # taken out of the sum, so that its largest summand is 1
     log_excess = top + math.log(math.fsum(math.exp(term - top) for term in terms))
     # ln(1 + e^x) without overflow
     log_a = max(log_excess, 0.0) + math.log1p(math.exp(-abs(log_excess)))
+    # From the moment A to the divergence: ln(A) / (order - 1).
     return log_a / (order - 1)
 
 

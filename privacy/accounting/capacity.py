@@ -116,6 +116,7 @@ def capacity_for(
 
 
 def _log_overflow(patients: int, rate: float, capacity: int, steps: int, records: int) -> float:
+    # The lemma's event: among the N - m others, K - m + 1 or more are drawn in some step.
     own = min(records, patients)
     tail = _log_tail(patients - own, rate, capacity - own + 1)
     return min(0.0, tail + math.log(steps))
@@ -139,7 +140,9 @@ def _log_tail(trials: int, rate: float, least: int) -> float:
         least * math.log(rate),
         rest * math.log1p(-rate),
     )
+    # lgamma is right to a few last places of its value; the differences of large ones are not.
     rounding = 16 * sys.float_info.epsilon * math.fsum(map(abs, parts))
+    # P[k + 1] / P[k] at k = least; the ratio falls with k, so 1 / (1 - ratio) bounds the series.
     ratio = rest * rate / ((least + 1) * (1 - rate))
     if ratio >= 1 - 1e-9:
         return 0.0

@@ -86,6 +86,7 @@ def tradeoff_at(
 
 def _best(epsilons: np.ndarray, deltas: np.ndarray, rate: float) -> float:
     """The smallest of the bounds that the pairs (epsilons[i], deltas[i]) give at `rate`."""
+    # Both sides of (epsilon, delta): the outputs that accuse, and those that acquit.
     low = np.exp(epsilons) * rate + deltas
     high = 1 - np.exp(-epsilons) * (1 - deltas - rate)
     return float(min(1.0, low.min(), high.min()))

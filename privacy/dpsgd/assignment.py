@@ -42,6 +42,7 @@ Assign: TypeAlias = Callable[[NDArray[np.int64], int, Substreams], Assignment]
 def packed(drawn: NDArray[np.int64], places: int, streams: Substreams) -> Assignment:
     """As many batches as it takes, in the order of a secret permutation of the drawn patients."""
     order = permuted(drawn, streams)
+    # -(-a // b) is a / b rounded up: the last batch is filled with blanks to the public shape.
     batches = np.full((-(-len(drawn) // places), places), BLANK, dtype=np.int64)
     batches.reshape(-1)[: len(order)] = order
     return Assignment(batches)
@@ -65,4 +66,6 @@ def at_most(drawn: NDArray[np.int64], capacity: int, streams: Substreams) -> NDA
 
 def permuted(drawn: NDArray[np.int64], streams: Substreams) -> NDArray[np.int64]:
     """`drawn` in a uniform order, in which those who stay keep theirs when one is left out."""
+    # Sorted by a random word of each one's own: with a patient left out, the others' words, and
+    # with them their order, stay.
     return drawn[np.argsort(streams.words(Purpose.PLACE, drawn)[:, 0], kind="stable")]

@@ -34,6 +34,7 @@ def sum_clipped(
     `like` is a tensor of P elements on the device of the model.
     """
     check_clipping_norm(clipping_norm)
+    # `seen` over all batches: a patient who stood in two of them would contribute up to 2 C.
     total: Tensor | None = None  # made once the first activations are gone: no part of the peak
     seen: set[int] = set()
     dropped = 0
@@ -63,11 +64,15 @@ def add_clipped(total: Tensor, found: PatientGradients, clipping_norm: float) ->
     """
     gradients = found.values
     norms = _norms(gradients)
+    # float64 holds the square of every float32: a norm is finite exactly where all numbers are.
     kept = found.usable & norms.isfinite()
     gradients.masked_fill_(~kept[:, None], 0.0)
+    # min(1, C / |g|) in units of C 2^-40: the clamp is the clip, and C cancels where it binds.
     scales = torch.where(kept, 2.0**GRID_BITS / norms.clamp(min=clipping_norm), 0.0)
     for part in _parts(gradients):
         scaled = gradients[:, part].double() * scales[:, None]  # g min(1, C / |g|) / (C 2^-40)
+        # Truncated towards zero before the sum: |.| only shrinks, so that the sensitivity stays C;
+        # integers then add up the same in every order.
         total[part] += scaled.to(torch.int64).sum(dim=0)
     return int(kept.sum())
 
@@ -77,6 +82,8 @@ def _norms(gradients: Tensor) -> Tensor:
     parts = [
         torch.linalg.vector_norm(gradients[:, part].double(), dim=1) for part in _parts(gradients)
     ]
+    # The root of summed squares of the parts' norms: the same L2 norm, within the tolerance that
+    # accounting charges for (`SENSITIVITY_TOLERANCE`).
     norms: Tensor = torch.linalg.vector_norm(torch.stack(parts), dim=0)
     return norms
 
@@ -99,6 +106,7 @@ def mean_losses(losses: Tensor, batch: PhysicalBatch) -> Tensor:
         )
     if not losses.requires_grad:
         raise unfollowed()
+    # A sum over places, whose gradients stay apart, of the mean over each one's rows.
     return losses.float().sum() / rows_each
 
 

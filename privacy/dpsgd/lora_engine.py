@@ -64,8 +64,10 @@ class LoraEngine(Closing):
             found.open = True  # not before: a loss may take gradients of its own
             total.backward()  # type: ignore[no-untyped-call]
             found.open = False
+            # The leaves return no gradient for a weight. One that has arrived all the same took
+            # another way, is summed over patients, and cannot be clipped.
             if any(parameter.grad is not None for parameter in self._parameters):
-                raise unfollowed()  # a weight was used past its layer's forward
+                raise unfollowed()
         return PatientGradients(found.finished(self._places), usable_places(losses, batch))
 
     def clipped_sum(self, batches: Iterable[PhysicalBatch], clipping_norm: float) -> ClippedSum:

@@ -56,6 +56,8 @@ class GradientBuffer:
     def add(self, columns: slice, found: Tensor) -> None:
         """Add a parameter's gradients [places, ...] to those of the places."""
         mine = self._flat[:, columns].view(found.shape)
+        # A layer that is called twice in one pass has the sum of both gradients. Only the first
+        # one overwrites: the memory is not zeroed.
         again = columns.start in self._written
         self._written.add(columns.start)
         mine.add_(found) if again else mine.copy_(found)
@@ -63,6 +65,7 @@ class GradientBuffer:
     def by_place(self, rows: Tensor) -> Tensor:
         """Sum over each place's rows, one after the other: [rows, ...] to [places, ...]."""
         apart = rows.view(self.places, self.rows_each, *rows.shape[1:])
+        # One row after the other: every place adds in the same order, which no kernel chooses.
         found = apart[:, 0]
         for j in range(1, self.rows_each):
             found = found + apart[:, j]
@@ -71,6 +74,7 @@ class GradientBuffer:
     def finished(self, columns: Iterable[slice]) -> Tensor:
         """The buffer; zeros in those of `columns` (together: P) that no pass has reached."""
         for part in columns:
+            # Unwritten columns hold what the memory held before, which may be another patient's.
             if part.start not in self._written:
                 self._flat[:, part] = 0.0
         return self._flat
@@ -89,9 +93,11 @@ def replacement(leaf: Leaf, places: Places, into: GradientBuffer) -> Callable[[T
         function, constants = _conv_rows, (places, into, _geometry(leaf))
 
     def forward(input: Tensor) -> Tensor:
+        # A pass of the loss that gets no gradient, or checkpointing's first: nothing to clip yet.
         if not torch.is_grad_enabled():
             return original(input)
         shape = input.shape
+        # The first axis has to be the batch's rows, or a row could not be traced to its patient.
         if len(shape) < 2 or shape[0] != rows:
             raise unfollowed()
         if torch.is_autocast_enabled(input.device.type):
@@ -147,7 +153,9 @@ class _LinearRows(torch.autograd.Function):
     def backward(ctx: _Context, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         places, into = ctx.places, ctx.into
-        if into.open:
+        if into.open:  # closed while a loss takes gradients of its own
+            # dW = sum over rows and positions of dy x^T. Each place contracts its own rows only, so
+            # the sum over the batch, in which patients would meet, is never formed.
             count, (d_out, d_in) = into.places, weight.shape
             flat_dy = dy.reshape(count, -1, d_out)  # a place's rows lie one after the other
             if places.weight is not None:
@@ -155,6 +163,7 @@ class _LinearRows(torch.autograd.Function):
                 into.add(places.weight, _product(flat_dy.transpose(1, 2), flat_x))
             if places.bias is not None:
                 into.add(places.bias, flat_dy.sum(dim=1))
+        # No gradient for weight and bias: autograd would sum it over all patients.
         dx = dy.matmul(weight) if ctx.needs_input_grad[0] else None
         return dx, None, None, None, None
 
@@ -218,7 +227,7 @@ class _ConvRows(torch.autograd.Function):
     def backward(ctx: _Context, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         places, into, geometry = ctx.places, ctx.into, ctx.geometry
-        if into.open:
+        if into.open:  # see _LinearRows.backward
             if places.weight is not None:
                 into.add(places.weight, into.by_place(_conv_weight(dy, x, geometry)))
             if places.bias is not None:
@@ -229,9 +238,11 @@ class _ConvRows(torch.autograd.Function):
 
 def _conv_input(dy: Tensor, x: Tensor, weight: Tensor, geometry: _Geometry) -> Tensor:
     """dx, as autograd has it; the rules for stride 1 are two to four times faster on a CPU."""
-    if geometry.pointwise:
+    if geometry.pointwise:  # dx[c, p] = sum_o W[o, c] dy[o, p]: no neighbours to gather
         return weight.flatten(1).t().matmul(dy.flatten(2)).reshape(x.shape)
     if geometry.shifts:
+        # y[p] = sum_t W[t] x[p + t - padding], so dx[p] = sum_t W[t]^T dy[p - t + padding]: a
+        # convolution with the mirrored kernel, input and output channels exchanged.
         margin = _margin(geometry)
         return functional.conv2d(dy, weight.flip(2, 3).transpose(0, 1), padding=margin)
     found: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
@@ -255,6 +266,7 @@ def _conv_weight(dy: Tensor, x: Tensor, geometry: _Geometry) -> Tensor:
         return rows[..., None, None]
     taps, (height, width) = geometry.kernel[0] * geometry.kernel[1], dy.shape[2:]
     channels = dy.shape[1] if geometry.shifts else x.shape[1]
+    # Rows at once, from shapes alone: how the work is cut may not depend on what rows hold.
     step = max(1, _UNFOLDED // (channels * taps * height * width))
     rule = _conv_weight_by_shifts if geometry.shifts else _conv_weight_by_patches
     starts = range(0, len(dy), step)
@@ -270,6 +282,8 @@ def _conv_weight_by_shifts(dy: Tensor, x: Tensor, geometry: _Geometry) -> Tensor
     (k_h, k_w), (rows, c_out) = geometry.kernel, dy.shape[:2]
     unfolded = functional.unfold(dy, (k_h, k_w), padding=_margin(geometry))  # [rows, o k_h k_w, p]
     products = _product(unfolded, x.flatten(2).transpose(1, 2))  # [rows, o k_h k_w, c]
+    # Tap a of the unfolded dy holds dy[p + a - margin] = dy[p - (k - 1 - a) + padding], so it
+    # belongs to the weight's tap k - 1 - a: mirrored.
     mirrored = products.reshape(rows, c_out, k_h, k_w, -1).flip(2, 3)
     return mirrored.permute(0, 1, 4, 2, 3)
 

@@ -19,6 +19,8 @@ def poisson_draw(
     """
     if not 0 < rate <= 1:
         raise AccountingError(f"Cannot draw patients at rate {rate!r}.")
+    # u < q for u uniform on the multiples of 2^-53: for a q between two of them, the chance is at
+    # most 2^-53 above q.
     drawn: NDArray[np.int64] = patients[streams.uniform(Purpose.ENTER, patients) < rate]
     return drawn
 
@@ -34,4 +36,5 @@ def choose_tiles(patient: int, tiles: int, places: int, streams: Substreams) -> 
         raise AccountingError(f"Cannot fill {places} places with {tiles} tiles.")
     one = np.array([patient], dtype=np.int64)
     words = streams.words(Purpose.TILES, one, np.arange(tiles))[:, 0]
+    # A secret order of the tiles, cut off where there are too many, repeated where too few.
     return np.argsort(words, kind="stable")[np.arange(places) % tiles]

@@ -27,4 +27,5 @@ def private_gradient(
     samples = torch.from_numpy(noise.gaussian(engine.size, std, np.float64))
     total = engine.clipped_sum(batches, release.clipping_norm).total
     noisy = total + samples.to(total.device)
+    # From here on all is post-processing: a public denominator, and one rounding of a private sum.
     return (noisy / release.denominator).float()
