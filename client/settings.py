@@ -10,7 +10,15 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from privacy.config import Count, Fraction, Positive, SiteName, Strict, load_toml
+from privacy.config import (
+    Count,
+    Fraction,
+    Positive,
+    SiteName,
+    Strict,
+    VariableName,
+    load_toml,
+)
 from privacy.errors import DeploymentError
 from privacy.events import Observer
 from privacy.mechanisms.registry import mechanism_names
@@ -31,7 +39,6 @@ def _mechanism_name(name: str) -> str:
 
 MechanismName = Annotated[str, AfterValidator(_mechanism_name)]
 SystemUser = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
-VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 class DataSettings(Strict):

@@ -91,8 +91,11 @@ class Event(Protocol):
 
 
 def check_event(event: object) -> None:
-    """Raise `AccountingError` for what cannot be accounted for because it is not an event."""
-    if not isinstance(event, Event):
+    """Raise `AccountingError` for what cannot be accounted for because it is not an event.
+
+    Nor is what only inherits its name from an event: a subclass may mean something else.
+    """
+    if not (isinstance(event, Event) and "NAME" in vars(type(event))):
         raise AccountingError(f"{type(event).__name__} cannot be accounted for.")
 
 

@@ -171,7 +171,7 @@ def test_the_auditors_imports_need_no_torch() -> None:
     code = (
         "import sys, privacy.accounting, privacy.events, privacy.ledger, privacy.dpsgd.sampling;"
         "from privacy.accounting import *;"
-        "from privacy.events import PoissonGaussian as P;"
+        "from privacy.mechanisms.local import PoissonGaussian as P;"
         "e = [P(.5, 5., 1., 10)]; tradeoff(e, [.01]); worst_of(e, 1e-5);"
         "RenyiFilter(8, 8., 1e-5).admits(e); rounds_that_fit(e, e[0], 1e-5, 3.);"
         "heavy = {'torch', 'opacus', 'flwr', 'mlflow', 'diffusers', 'peft'} & set(sys.modules);"
