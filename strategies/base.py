@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.errors import FederationError
+from privacy.wire.codec import Vector
 
-Vector = NDArray[np.float32]
 Mean = NDArray[np.float64]
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.errors import FederationError
-from strategies.base import Mean, Vector, check_mean
+from privacy.wire.codec import Vector
+from strategies.base import Mean, check_mean
 
 
 class FedAvg:

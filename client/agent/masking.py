@@ -11,7 +11,7 @@ import numpy as np
 
 from client.agent.cohorts import Cohorts
 from client.agent.survivors import SignedSets
-from client.agent.work import Training, checked
+from client.agent.work import AttemptTraining, checked
 from client.policy import SiteRules
 from privacy.errors import ConfigError
 from privacy.identity import Identity, fingerprint
@@ -28,12 +28,12 @@ from privacy.wire.bodies import SignedFacts, SiteFacts, StartTraining
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.checks import Check
 from privacy.wire.codec import Vector
-from privacy.wire.offer import Mechanism, Offer
+from privacy.wire.offer import MechanismNumber, Offer
 from privacy.wire.secagg import Lanes
 
 if TYPE_CHECKING:
-    from client.training import Trainer
-    from client.training.trainer import Progress, ShouldStop
+    from client.training import RoundTrainer
+    from client.training.trainer import ShouldStop, StepProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class Masking:
     def note_signed(self, round: int, client: SecAggClient) -> None:
         """Remember the survivors that `client` has signed; on disk when this returns."""
         self.cohorts.narrow(round, client.survivors)
-        if self.policy.terms.mechanism is Mechanism.PLAIN:
+        if self.policy.terms.mechanism is MechanismNumber.PLAIN:
             self.signed.add(client.survivors)
 
     def check_cohort(self, offer: Offer) -> None:
@@ -135,10 +135,10 @@ class Masking:
         if strangers:
             raise Refused(Check.COHORT_GREW, min(strangers))
 
-    def training(self, trainer: Trainer, encoding: Encoding) -> Training:
+    def training(self, trainer: RoundTrainer, encoding: Encoding) -> AttemptTraining:
         """Train, then weight and encode: all that takes time happens before the time slot."""
 
-        def train(adapter: Vector, *, progress: Progress, should_stop: ShouldStop) -> Lanes:
+        def train(adapter: Vector, *, progress: StepProgress, should_stop: ShouldStop) -> Lanes:
             delta = checked(trainer.train)(adapter, progress=progress, should_stop=should_stop)
             return encoding.encode(cast(Vector, delta) * np.float32(self.weight))
 

@@ -44,7 +44,7 @@ from client.agent.boundary import Failure, contained
 from client.agent.budget import Budgets
 from client.agent.masking import Masking
 from client.agent.progress import ANSWERED, ProgressEvent, ProgressSource
-from client.agent.work import Clock, Trained, Training, Turn, Work, checked
+from client.agent.work import AttemptTraining, AttemptWork, Clock, Trained, Turn, checked
 from client.policy import SiteRules
 from privacy.errors import PolicyError
 from privacy.ledger import AttemptKey, Charge, Ledger
@@ -77,7 +77,7 @@ from privacy.wire.secagg import (
 )
 
 if TYPE_CHECKING:
-    from client.training import Trainer
+    from client.training import RoundTrainer
 
 _log = logging.getLogger("craftsfl.agent")
 
@@ -89,7 +89,7 @@ class _Attempt:
     key: AttemptKey
     request: bytes  # SHA-256 of the whole message that began it
     budgets: Budgets  # as they are once it is charged
-    work: Work
+    work: AttemptWork
     slot: float  # by the clock: until then it is running, whatever it does
     client: SecAggClient | None = None  # of a masked attempt
     reply: bytes | None = None  # the sealed Update, or the word that there is none, once charged
@@ -108,7 +108,7 @@ class SiteAgent:
         self,
         rules: SiteRules,
         ledger: Ledger,
-        trainer: Trainer,
+        trainer: RoundTrainer,
         progress: ProgressSource,
         clock: Clock = time.monotonic,
         *,
@@ -316,8 +316,8 @@ class SiteAgent:
             if self._account.knows(key):  # also where the ledger failed behind its record
                 self._remember(key)
 
-    def _work(self, key: AttemptKey, adapter: Vector, training: Training) -> Work:
-        return Work(training, adapter, key, self._progress, self._turn, self._clock)
+    def _work(self, key: AttemptKey, adapter: Vector, training: AttemptTraining) -> AttemptWork:
+        return AttemptWork(training, adapter, key, self._progress, self._turn, self._clock)
 
     def _begin(self, attempt: _Attempt) -> None:
         """Make a journalled attempt the agent's own."""

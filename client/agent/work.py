@@ -17,7 +17,7 @@ from privacy.wire.codec import Vector
 from privacy.wire.secagg import Lanes
 
 if TYPE_CHECKING:
-    from client.training.trainer import Progress, ShouldStop
+    from client.training.trainer import ShouldStop, StepProgress
 
 Clock = Callable[[], float]  # seconds that never jump
 THREAD_NAME = "training"
@@ -27,21 +27,23 @@ _log = logging.getLogger("craftsfl.agent")
 Trained: TypeAlias = Vector | Lanes  # the adapter's change [P], as it is or weighted and encoded
 
 
-class Training(Protocol):
-    """`Trainer.train`, or the same and what is done with its result before it may leave."""
+class AttemptTraining(Protocol):
+    """`RoundTrainer.train`, or the same and what is done with its result before it may leave."""
 
-    def __call__(self, adapter: Vector, *, progress: Progress, should_stop: ShouldStop) -> Trained:
-        """See `Trainer.train`."""
+    def __call__(
+        self, adapter: Vector, *, progress: StepProgress, should_stop: ShouldStop
+    ) -> Trained:
+        """See `RoundTrainer.train`."""
         ...
 
 
-def checked(training: Training) -> Training:
+def checked(training: AttemptTraining) -> AttemptTraining:
     """`training`, failing where it gives anything but a finite float32 vector like the adapter.
 
     It is found out while the attempt trains: at its time slot nothing depends on the numbers.
     """
 
-    def train(adapter: Vector, *, progress: Progress, should_stop: ShouldStop) -> Trained:
+    def train(adapter: Vector, *, progress: StepProgress, should_stop: ShouldStop) -> Trained:
         delta = training(adapter, progress=progress, should_stop=should_stop)
         if delta.shape != adapter.shape or delta.dtype != np.float32:
             raise ModelError("The trainer gave no update of the adapter's shape.")
@@ -90,7 +92,7 @@ class Turn:
             return self._changed.wait_for(lambda: not self._taken, timeout)
 
 
-class Work:
+class AttemptWork:
     """Trains once, when the turn comes; can be cancelled; never raises.
 
     Training starts with `start` and stops at the next physical batch after `cancel`.
@@ -98,7 +100,7 @@ class Work:
 
     def __init__(
         self,
-        training: Training,
+        training: AttemptTraining,
         adapter: Vector,
         key: AttemptKey,
         progress: ProgressSource,

@@ -25,14 +25,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from client.data import SiteData, Tile, read_image
-from client.training.references import Reference
+from client.training.references import TileReference
 from model.base import Pipeline, image_size
 from model.latents import latents_of
 from model.losses import reference_correlations
 from model.text import encode_captions
 from privacy.errors import DataError
 
-OnProgress = Callable[[int, int], None]
+_OnProgress = Callable[[int, int], None]
 
 _log = logging.getLogger("craftsfl.agent")
 
@@ -91,9 +91,9 @@ def encode_site(
     data: SiteData,
     *,
     base_digest: str,
-    reference: Reference | None = None,
+    reference: TileReference | None = None,
     cache: Path | None = None,
-    on_progress: OnProgress | None = None,
+    on_progress: _OnProgress | None = None,
 ) -> EncodedTiles:
     """Encode every tile and caption of `data` with the pipeline's own encoders.
 
@@ -133,7 +133,7 @@ class _Pictures:
     Everybody may have withdrawn: the rounds go on, with noise alone, and want the right shapes.
     """
 
-    def __init__(self, tiles: Sequence[Tile], size: int, on_progress: OnProgress | None) -> None:
+    def __init__(self, tiles: Sequence[Tile], size: int, on_progress: _OnProgress | None) -> None:
         self._tiles = tiles
         self._blank = np.zeros((size, size, 3), np.uint8)
         self._on_progress = on_progress
@@ -161,7 +161,7 @@ class _Pictures:
 
 
 def _encode_images(
-    pipeline: Pipeline, pictures: _Pictures, reference: Reference | None
+    pipeline: Pipeline, pictures: _Pictures, reference: TileReference | None
 ) -> tuple[Tensor, Tensor | None]:
     """Latents [tiles, c, h, w] and reference correlations [tiles, pairs], both on the CPU."""
     encoder = None if reference is None else reference.load()
@@ -176,7 +176,7 @@ def _encode_images(
 
 
 def _entry(
-    cache: Path, data: SiteData, base: Sequence[object], reference: Reference | None
+    cache: Path, data: SiteData, base: Sequence[object], reference: TileReference | None
 ) -> Path | None:
     """The cache's entry for all that the encoded tiles depend on; None where a file is gone."""
     made_by = [*base] if reference is None else [*base, reference.digest, reference.side]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from client.training.encoding import EncodedTiles
 from client.training.proof import SHARPENINGS, Cards, large_vector
 from client.training.rows import by_place, draw_rows, generators_of, no_rows
-from client.training.trainer import Progress, ShouldStop, TrainingStopped
+from client.training.trainer import ShouldStop, StepProgress, TrainingStopped
 from model.adapters import Unet, attach, parameters, read_vector, write_vector
 from model.base import Pipeline
 from model.layout import Layout
@@ -113,7 +113,7 @@ class LocalTrainer:
 
     @property
     def layout(self) -> Layout:
-        """See `Trainer.layout`."""
+        """See `RoundTrainer.layout`."""
         return self._layout
 
     @property
@@ -122,9 +122,9 @@ class LocalTrainer:
         return self._assign
 
     def train(
-        self, adapter: NDArray[np.float32], *, progress: Progress, should_stop: ShouldStop
+        self, adapter: NDArray[np.float32], *, progress: StepProgress, should_stop: ShouldStop
     ) -> NDArray[np.float32]:
-        """See `Trainer.train`."""
+        """See `RoundTrainer.train`."""
         write_vector(self._unet, self._layout, adapter)
         flat = torch.nn.Parameter(torch.tensor(adapter))
         optimizer = make_optimizer(self._training, flat)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from model.layout import Layout
 from privacy.errors import CraftsflError
 
-Progress = Callable[[int, int], None]  # (steps done, steps in all)
+StepProgress = Callable[[int, int], None]  # (steps done, steps in all)
 ShouldStop = Callable[[], bool]
 
 
@@ -22,7 +22,7 @@ class TrainingStopped(CraftsflError):
         super().__init__("Training was stopped.", "Nothing left the site.")
 
 
-class Trainer(Protocol):
+class RoundTrainer(Protocol):
     """One round's local training; one call at a time."""
 
     @property
@@ -31,7 +31,7 @@ class Trainer(Protocol):
         ...
 
     def train(
-        self, adapter: NDArray[np.float32], *, progress: Progress, should_stop: ShouldStop
+        self, adapter: NDArray[np.float32], *, progress: StepProgress, should_stop: ShouldStop
     ) -> NDArray[np.float32]:
         """The round's private update [P] from `adapter` [P]: the trained adapter less the old one.
 
@@ -42,7 +42,7 @@ class Trainer(Protocol):
         ...
 
 
-class ResidentTrainer(Trainer, Protocol):
+class ResidentTrainer(RoundTrainer, Protocol):
     """A trainer that keeps the patients' tiles, and lets go of them."""
 
     def withdraw(self, patients: Collection[int]) -> None:

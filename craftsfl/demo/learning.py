@@ -31,10 +31,9 @@ from model.devices import pick_device
 from model.layout import initial_vector
 from privacy.study.agreement import shares_of
 from privacy.study.manifest import Study
+from privacy.wire.codec import Vector
 from strategies import make_strategy
 from strategies.cohort import weighted_mean
-
-Vector = NDArray[np.float32]
 
 EVALUATION_SEED = 7
 

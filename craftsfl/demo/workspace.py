@@ -19,7 +19,7 @@ from privacy.errors import ConfigError
 from privacy.secagg.offer import most_absent
 from privacy.secagg.roster import SignedRoster
 from privacy.secagg.width import coordinate_bound
-from privacy.study.agreement import settings_of
+from privacy.study.agreement import masking_settings
 from privacy.study.manifest import Study, load_study
 
 MARK = "craftsfl-demo"
@@ -366,7 +366,7 @@ def _write_hospital(
         delta=DELTA,
         study=study.digest().hex(),
         base=study.base.digest,
-        roster=settings_of(study).roster,
+        roster=masking_settings(study).roster,
         reply_slot=study.cohort.reply_slot,
     )
     (folder / "policy.toml").write_text(policy, "utf-8")

@@ -17,7 +17,7 @@ from typing import Final, Literal, TypeAlias
 
 from privacy.accounting.bounds import check_epsilon, check_probability
 from privacy.accounting.capacity import OVERFLOW_SHARE
-from privacy.accounting.composition import epsilon, merge, noiseless
+from privacy.accounting.composition import epsilon, merge_events, noiseless
 from privacy.errors import AccountingError
 from privacy.events import Event
 
@@ -102,7 +102,7 @@ class RenyiFilter:
         known = list(events)
         if any(map(noiseless, known)):
             return math.inf
-        return math.fsum(n * renyi(self.order, q, sigma) for q, sigma, n in merge(known))
+        return math.fsum(n * renyi(self.order, q, sigma) for q, sigma, n in merge_events(known))
 
     def admits(self, events: Iterable[Event]) -> bool:
         """True if `events`, all that were run and the next one, stay within the budget."""

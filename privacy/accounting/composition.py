@@ -60,10 +60,10 @@ def epsilon(events: Iterable[Event], delta: float, *, discretization: float = RU
     check_probability(delta)
     if not (isinstance(discretization, float) and 1e-6 <= discretization <= 1e-1):
         raise AccountingError(f"discretization is {discretization!r}; use 1e-6 to 0.1.")
-    return epsilon_of(merge(events), delta, discretization)
+    return epsilon_of(merge_events(events), delta, discretization)
 
 
-def merge(events: Iterable[Event]) -> MergedSteps:
+def merge_events(events: Iterable[Event]) -> MergedSteps:
     """What `events` are charged as, equal steps added up: all that is composed passes here, once.
 
     Raises `AccountingError` for what has no finite epsilon, and for what is not an event.

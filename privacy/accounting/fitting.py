@@ -13,7 +13,7 @@ from privacy.accounting.composition import (
     RUNNING,
     MergedSteps,
     epsilon_of,
-    merge,
+    merge_events,
     merge_steps,
     noiseless,
 )
@@ -37,7 +37,8 @@ def rounds_that_fit(spent: Sequence[Event], one: Event, delta: float, budget: fl
     if not (real and math.isfinite(budget)):
         raise AccountingError(f"The budget is {budget!r}; it must be a finite number.")
     noisy = [event for event in spent if not noiseless(event)]
-    paid, step = merge(noisy), merge([] if noiseless(one) else [one])  # refuse unknown kinds
+    paid = merge_events(noisy)
+    step = merge_events([] if noiseless(one) else [one])
     if len(noisy) < len(spent) or not step or budget <= 0:
         return 0
     return _fit(paid, step, delta, float(budget))

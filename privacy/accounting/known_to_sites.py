@@ -21,12 +21,12 @@ from privacy.accounting.composition import (
     epsilon_at,
     epsilon_of,
     grid_width,
-    merge,
+    merge_events,
 )
 from privacy.errors import AccountingError
 from privacy.events import Event, GaussianSteps
 
-MAX_SITES: Final = 64
+_MAX_SITES: Final = 64
 
 Mode: TypeAlias = Literal["local", "pooled"]
 """Whether each of the sums that hold the patient has noise of its own, or one sum holds all."""
@@ -46,13 +46,13 @@ def epsilon_known_to(
     `epsilon`, and for a number of sites outside 1 to 64.
     """
     check_probability(delta)
-    if type(sites) is not int or not 1 <= sites <= MAX_SITES:
-        raise AccountingError(f"{sites!r} sites; it must be a whole number from 1 to {MAX_SITES}.")
+    if type(sites) is not int or not 1 <= sites <= _MAX_SITES:
+        raise AccountingError(f"{sites!r} sites; it must be a whole number from 1 to {_MAX_SITES}.")
     if mode == "local":
-        return epsilon_of(merge([event] * sites), delta, discretization, sites=sites)
+        return epsilon_of(merge_events([event] * sites), delta, discretization, sites=sites)
     if mode != "pooled":
         raise AccountingError(f"Mode {mode!r} is unknown.", "Use 'local' or 'pooled'.")
-    (merged,) = merge([event])
+    (merged,) = merge_events([event])
     return _mixture(sites, merged, delta, discretization)
 
 

@@ -15,7 +15,7 @@ from privacy.accounting.composition import (
     MergedSteps,
     epsilon_of,
     loss_distribution,
-    merge,
+    merge_events,
     rounding,
 )
 from privacy.accounting.second import prv_epsilon
@@ -69,7 +69,7 @@ def check_releasable(events: Iterable[Event], delta: float) -> None:
 
 def _agreed(events: list[Event], delta: float, grids: tuple[float, ...]) -> Released:
     check_probability(delta)
-    mechanisms = merge(events)
+    mechanisms = merge_events(events)
     if not mechanisms:
         return Released(0.0, 0.0, 0.0, ABSOLUTE_TOLERANCE)
     check_within_reach(mechanisms, delta)

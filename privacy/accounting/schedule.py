@@ -9,7 +9,7 @@ from privacy.accounting.composition import (
     RUNNING,
     MergedSteps,
     epsilon_of,
-    merge,
+    merge_events,
 )
 from privacy.accounting.release import check_releasable, check_within_reach
 from privacy.errors import AccountingError
@@ -34,7 +34,7 @@ def check_claimable(event: Event, attempts: int, delta: float) -> None:
     if event.no_privacy:
         return
     events = (event,) * attempts
-    mechanisms = merge(events)
+    mechanisms = merge_events(events)
     check_within_reach(mechanisms, delta)
     running = epsilon_of(mechanisms, delta, RUNNING)
     if _ordinary(mechanisms, delta, running) or importlib.util.find_spec("opacus") is None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from privacy.accounting.bounds import check_probability
 from privacy.accounting.capacity import reserved
-from privacy.accounting.composition import MergedSteps, merge
+from privacy.accounting.composition import MergedSteps, merge_events
 from privacy.errors import AccountingError
 from privacy.events import Event
 
@@ -34,13 +34,13 @@ def prv_epsilon(events: Iterable[Event], delta: float) -> tuple[float, float, fl
 
     Gopi et al. 2021, section 5, as opacus implements it: the bounds hold up to floating point and
     to a truncation that opacus takes from Remark 5.6 with changes of its own. Noise and delta are
-    those that the first accountant charges (`merge`, `reserved`).
+    those that the first accountant charges (`merge_events`, `reserved`).
     It looks at the removal of a unit only; that is the costlier direction for a Poisson-sampled
     Gaussian step. Raises `AccountingError` as `epsilon` does, if opacus is not installed, and
     if it fails to compute.
     """
     check_probability(delta)
-    mechanisms = merge(events)
+    mechanisms = merge_events(events)
     left = delta - reserved(delta)
     return _prv_epsilon(mechanisms, left) if mechanisms else (0.0, 0.0, 0.0)
 

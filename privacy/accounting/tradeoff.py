@@ -16,7 +16,7 @@ import numpy as np
 
 from privacy.accounting.bounds import check_probability, largest_delta
 from privacy.accounting.capacity import reserved
-from privacy.accounting.composition import RUNNING, loss_distribution, merge, rounding
+from privacy.accounting.composition import RUNNING, loss_distribution, merge_events, rounding
 from privacy.errors import AccountingError
 from privacy.events import Event
 
@@ -50,7 +50,7 @@ def tradeoff(
     [1e-9, 1].
     """
     rates = _checked(false_positive_rates)
-    mechanisms = merge(events)
+    mechanisms = merge_events(events)
     if not mechanisms or not rates:
         return [Attack(rate, rate) for rate in rates]
     # Beyond e = ln(1/FPR) the first bound is above 1; the second is tight well before.

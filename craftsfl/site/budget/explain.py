@@ -18,7 +18,7 @@ from rich.table import Table
 from craftsfl.privacy_words import epsilon_text
 from craftsfl.site.budget.book import Book
 from privacy.accounting import Attack, Mode, epsilon, tradeoff, tradeoff_at
-from privacy.accounting.composition import merge
+from privacy.accounting.composition import merge_events
 from privacy.accounting.known_to_sites import epsilon_known_to
 from privacy.events import Event
 
@@ -143,7 +143,7 @@ def _several(book: Book, mode: Mode) -> dict[int, float]:
         return {}
     steps = [sum(part.steps for part in event.charged) for event in book.planned]
     whole = book.planned[0].times(sum(steps) // steps[0])
-    if merge([whole]) != merge(book.planned):  # more than one mechanism
+    if merge_events([whole]) != merge_events(book.planned):  # more than one mechanism
         return {}
     delta = book.present.delta
     return {

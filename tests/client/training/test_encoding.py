@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from client.agent.withdrawals import purge
 from client.data import SiteData, Tile, read_image
 from client.training import EncodedTiles, encode_site
-from client.training.references import Reference
+from client.training.references import TileReference
 from model.base import load_base
 from model.encoders import load_encoder
 from model.encoders.files import shipped_encoder
@@ -268,7 +268,7 @@ def test_what_becomes_of_a_tile_depends_on_itself_alone(
         pytest.skip("no tiny encoder here")
     pipeline = load_base(tiny_base, torch.device("cpu"))
     encoder = load_encoder("tiny", torch.device("cpu")) if referenced else None
-    reference = None if encoder is None else Reference(encoder.digest, 8, lambda: encoder)
+    reference = None if encoder is None else TileReference(encoder.digest, 8, lambda: encoder)
 
     def encoded(data: SiteData) -> dict[bytes, tuple[bytes, ...]]:
         tiles = encode_site(pipeline, data, base_digest=DIGEST, reference=reference)

@@ -21,7 +21,7 @@ from privacy.mechanisms.registry import event_from_json, mechanism_named, mechan
 from privacy.study import terms
 from privacy.study.agreement import terms_of
 from privacy.study.manifest import Study
-from privacy.wire.offer import Mechanism
+from privacy.wire.offer import MechanismNumber
 from tests.client.masked import masked_study
 from tests.client.studies import make_policy
 from tests.client.training.conftest import SeededNoise, changed, make_tiles
@@ -86,7 +86,7 @@ def test_site_rules_and_offers_follow_it(monkeypatch: pytest.MonkeyPatch) -> Non
     assert rules.mechanism.event == ToyShared(1.0, 1.0, 4, 3, 1)
     with pytest.raises(PolicyError, match='the mechanism "toy" is not among `mechanisms`'):
         rules.check()
-    assert terms_of(study, 100).mechanism is Mechanism.POOLED
+    assert terms_of(study, 100).mechanism is MechanismNumber.POOLED
 
 
 def test_a_site_makes_its_steps(

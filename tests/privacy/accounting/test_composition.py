@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from privacy.accounting import RELEASE, check_delta, epsilon
-from privacy.accounting.composition import merge
+from privacy.accounting.composition import merge_events
 from privacy.errors import AccountingError
 from privacy.mechanisms.local import PoissonGaussian
 from tests.privacy.accounting.oracles import (
@@ -82,7 +82,7 @@ def test_the_tolerance_of_an_engine_is_charged(sigma: float, steps: int) -> None
     # An engine keeps a patient's contribution to C (1 + 1e-6), not to C.
     eps = epsilon([PoissonGaussian(1.0, sigma, 1.0, steps)], 1e-5, discretization=RELEASE)
     assert gaussian_delta(eps, math.sqrt(steps) * (1 + 1e-6) / sigma) <= (1 - 1e-3) * 1e-5
-    merged = merge([PoissonGaussian(1.0, sigma, 1.0, steps)])
+    merged = merge_events([PoissonGaussian(1.0, sigma, 1.0, steps)])
     assert merged == ((1.0, pytest.approx(sigma / (1 + 1e-6), rel=1e-15), steps),)
 
 
