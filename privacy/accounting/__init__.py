@@ -1,4 +1,4 @@
-"""Exact accounting: events in, epsilon out, never too low; two accountants before a release."""
+"""Exact accounting: events in, epsilon out and never too low; a release takes two accountants."""
 
 from privacy.accounting.across import Composition, RenyiFilter, Total, suggested_order, total_sum
 from privacy.accounting.bounds import check_delta, largest_delta

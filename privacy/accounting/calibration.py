@@ -19,8 +19,8 @@ def calibrate_noise_multiplier(
 ) -> float:
     """Smallest noise multiplier, to 0.1 % and rounded up, whose cost is at most `epsilon`.
 
-    `steps` x `attempts` are all steps that may ever be charged, each attempt with a fresh draw
-    and fresh noise. By bisection on the pessimistic PLD, so the error is towards more noise.
+    `steps` x `attempts` are all the steps that may ever be charged; each attempt has a fresh draw
+    and fresh noise. By bisection on the pessimistic PLD, so it errs towards more noise.
     Raises `AccountingError` if no noise multiplier up to 1e4 is enough.
     """
     check_epsilon(epsilon)
@@ -40,7 +40,7 @@ def calibrate_noise_multiplier(
 
 
 def _bracket(enough: Callable[[float], bool]) -> tuple[float, float]:
-    """(too little, enough) noise, a factor of 2 apart, searched from 1 outwards."""
+    """(too little, enough) noise, a factor of 2 apart; the search starts from 1."""
     sigma = 1.0
     if enough(sigma):
         while sigma / 2 >= MIN_NOISE_MULTIPLIER and enough(sigma / 2):

@@ -1,6 +1,6 @@
 """How many patients a step has room for, and what it costs that a draw may be larger.
 
-Memory and shapes of a step must not tell how many patients were drawn. So a step has a fixed
+The memory and shapes of a step must not reveal how many patients were drawn. So a step has a fixed
 capacity K, from public numbers alone, and a larger draw loses patients by a rule that does not
 look at data: those who come last in a secret random order of the drawn, fresh for each step.
 
@@ -45,16 +45,16 @@ from privacy.accounting.bounds import check_probability
 from privacy.errors import AccountingError
 from privacy.events import MIN_SAMPLING_RATE
 
-# Of a study's delta, kept for overflows: a thousandth less of it raises epsilon by 1e-4 or so.
+# Share of a study's delta that is kept for overflows; it raises epsilon by 1e-4 or so.
 OVERFLOW_SHARE: Final = 1e-3
-# A site may hold up to so many times its declared patients: the draw is made among those it has.
+# A site may hold up to this many times its declared patients; it draws from those it has.
 DECLARED_FACTOR: Final = 2
-# Records of one person at one site for which the reserve is enough: the most that are explained.
+# Records of one person at one site that the reserve covers: the most that are explained.
 MOST_RECORDS: Final = 3
 
 
 def reserved(delta: float) -> float:
-    """The part of `delta` that is kept for steps with more patients drawn than there is room."""
+    """The part of `delta` kept for steps that draw more patients than they have room for."""
     return OVERFLOW_SHARE * delta
 
 
@@ -62,9 +62,9 @@ def public_capacity(declared_patients: int, sampling_rate: float, steps: int, de
     """Patients that a step at a site with `declared_patients` has room for.
 
     From public numbers: the study's rate, its `steps` over all rounds and attempts, its delta,
-    and twice the declared number of patients, which is what a site may hold. Over the whole
-    study more are drawn, for anybody with up to three ids, with a probability of at most
-    `reserved(delta)`. Raises `AccountingError` for a delta outside [1e-12, 1).
+    and twice the declared number of patients, which is what a site may hold. The probability that
+    more are drawn at any time during the study is at most `reserved(delta)`, for anybody with up
+    to three ids. Raises `AccountingError` for a delta outside [1e-12, 1).
     """
     check_probability(delta)
     return capacity_for(
@@ -98,7 +98,7 @@ def capacity_for(
 ) -> int:
     """The least capacity, at most `patients`, with an overflow probability up to `probability`.
 
-    With room for everybody nothing overflows, so there always is one: `patients` itself for a rate
+    With room for everybody nothing overflows, so there is always one: `patients` itself for a rate
     of 1 or a probability of 0. Raises `AccountingError` as `overflow_probability`.
     """
     _check(patients, sampling_rate, steps, records)

@@ -24,17 +24,17 @@ from privacy.events import MAX_STEPS, Event, GaussianSteps, check_event
 RUNNING: Final = 1e-3  # discretisation of the privacy loss while a study runs
 RELEASE: Final = 1e-4  # and for a figure that is published
 MAX_COMPOSED_STEPS: Final = 10 * MAX_STEPS
-# Where losses spread wider than this, the grid gets coarser in proportion: still pessimistic, and
-# no study, however little its noise, can keep the accountant busy for minutes.
+# Where losses spread wider than this, the grid gets coarser in proportion. It stays pessimistic,
+# and no study, however little noise it has, can keep the accountant busy for minutes.
 _WIDE: Final = 1e3
-# Rare draws: a step's loss is of the order of q, and a grid that is coarse against it adds its own
-# width to the loss of every step. So the running grid is no wider than this share of one step's
-# standard deviation (epsilon is then less than 1 % too high), but has no more than so many points
-# for one step, which take half a second. Both change with the root of the discretization.
+# Rare draws: a step's loss is of the order of q, and a grid that is coarse by comparison adds its
+# own width to the loss of every step. So the running grid is at most this share of one step's
+# standard deviation (epsilon is then less than 1 % too high), but has at most this many points
+# for one step, which take half a second. Both scale with the root of the discretization.
 _FINE: Final = 0.3
 _STEP_POINTS: Final = 1e5
-# What rounding in the Fourier transforms may take from the mass of a tail, for each step. Seen,
-# against extended precision on grids of 1e4 to 1e6 points: at most 1.9e-16.
+# What rounding in the Fourier transforms may take from the mass of a tail, for each step. At most
+# 1.9e-16 was observed against extended precision, on grids of 1e4 to 1e6 points.
 _ROUNDING: Final = 5e-16
 _FEW_STEPS: Final = 100  # a single transform rounds too
 LARGEST_EXPONENT: Final = (
@@ -98,9 +98,9 @@ def noiseless(event: Event) -> bool:
 def epsilon_of(
     mechanisms: MergedSteps, delta: float, discretization: float, *, sites: int = 1
 ) -> float:
-    """`epsilon` of merged events; remembers what it computed. Direction of the error: upwards.
+    """`epsilon` of merged events, cached. Direction of the error: upwards.
 
-    `sites`: at so many the patient is drawn, and a draw may be larger than there is room.
+    `sites`: how many sites draw the patient, each of which may draw more than it has room for.
     """
     if not mechanisms:
         return 0.0
@@ -110,7 +110,7 @@ def epsilon_of(
 
 
 def forget() -> None:
-    """Drop what was remembered: how long a figure takes then tells nothing of earlier ones."""
+    """Clear the caches: how long a figure takes then reveals nothing about earlier ones."""
     for remembered in (epsilon_of, loss_distribution, _one_step):
         remembered.cache_clear()
 
@@ -118,7 +118,7 @@ def forget() -> None:
 def epsilon_at(composed: LossDistribution, delta: float, steps: int) -> float:
     """Epsilon of a composition of `steps` steps at `delta`, less what rounding may have hidden.
 
-    Infinite where `delta` is so small, or the steps are so many, that nothing is left of it.
+    Infinite where `delta` is so small, or there are so many steps, that nothing of it is left.
     Direction of the error: upwards.
     """
     # delta(epsilon) is computed a little too low at most: ask for less, and epsilon errs upwards.
@@ -127,7 +127,7 @@ def epsilon_at(composed: LossDistribution, delta: float, steps: int) -> float:
 
 
 def rounding(steps: int) -> float:
-    """How far delta of `steps` composed steps may be too low by floating point; see `_ROUNDING`."""
+    """How much too low floating point may make delta after `steps` steps; see `_ROUNDING`."""
     return _ROUNDING * (steps + _FEW_STEPS)
 
 
@@ -177,7 +177,7 @@ def _spread(mechanisms: MergedSteps) -> float:
 def _largest_loss(q: float, sigma: float) -> float:
     """ln(1 - q + q e^a), a the loss of a Gaussian step 10 standard deviations out.
 
-    There the library cuts a step's loss off, at a mass of e^-50 (which counts as infinite loss).
+    The library truncates a step's loss there; the mass beyond, e^-50, counts as infinite loss.
     """
     full = sigma**-2 / 2 + 10 / sigma  # ln of the densities' ratio at 1 + 10 sigma
     # ln(1 - q + q e^x) = ln(1 + q (e^x - 1)), exact for small q; x itself bounds it for huge x.
@@ -192,15 +192,16 @@ def _deviation(mechanisms: MergedSteps) -> float:
 
 
 def chi_square(q: float, sigma: float) -> float:
-    """q^2 (e^(1 / sigma^2) - 1): of one step against none; the variance of its loss, if small."""
+    """q^2 (e^(1 / sigma^2) - 1): chi-square of a step; the variance of its loss where small."""
     return q * q * math.expm1(min(sigma**-2, LARGEST_EXPONENT))
 
 
 def grid_width(discretization: float, spread: float, deviation: float, largest: float) -> float:
-    """The grid of a composed loss that is `spread` wide; of one step: `deviation`, and `largest`.
+    """Grid width for a composed loss `spread` wide; `deviation` and `largest` are of one step.
 
-    `discretization`, less where a step's loss is small against it, more where losses spread beyond
-    1,000. Any width is pessimistic; at most 1,000 / `discretization` points cover the spread.
+    It is `discretization`, less where a step's loss is small in comparison, more where losses
+    spread beyond 1,000. Any width is pessimistic; at most 1,000 / `discretization` points cover
+    the spread.
     """
     fine = math.sqrt(discretization / RUNNING) * max(_FINE * deviation, largest / _STEP_POINTS)
     return max(min(discretization, fine), discretization * spread / _WIDE)

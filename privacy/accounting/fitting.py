@@ -20,17 +20,17 @@ from privacy.accounting.composition import (
 from privacy.errors import AccountingError
 from privacy.events import Event
 
-MOST_ROUNDS: Final = 10_000  # the search ends there: nobody asks for more, and it takes time
+MOST_ROUNDS: Final = 10_000  # the search stops here: nobody needs more, and it takes time
 
 
 def rounds_that_fit(spent: Sequence[Event], one: Event, delta: float, budget: float) -> int:
     """How many more attempts like `one` keep epsilon at `delta` within `budget` after `spent`.
 
-    `spent` and `one` belong to one frozen schedule; with several studies summed, hand in what
-    their sum leaves of the budget (0 or less fits nothing). 0 if anything has no noise. By
-    bisection on the pessimistic PLD (`epsilon`), so the error is towards fewer rounds; 10,000
-    stands for that many or more. Raises `AccountingError` for figures that are none, and for
-    events of an unknown kind.
+    `spent` and `one` belong to one frozen schedule; with several studies summed, pass what their
+    sum leaves of the budget (nothing fits into 0 or less). 0 if anything has no noise. By
+    bisection on the pessimistic PLD (`epsilon`), so it errs towards fewer rounds; 10,000
+    stands for that many or more. Raises `AccountingError` for figures that are not numbers, and
+    for what is not an event.
     """
     check_probability(delta)
     real = isinstance(budget, (int, float)) and not isinstance(budget, bool)

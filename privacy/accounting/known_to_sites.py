@@ -1,6 +1,6 @@
 """What a patient pays who is known to several sites of one study.
 
-No site can see it, so the report states it on its first page for 2 and 3 sites.
+No site can see that, so the report states the figures for 2 and 3 sites on its first page.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _deviation(shifts: NDArray[np.float64], chances: NDArray[np.float64]) -> flo
 
 
 def _largest_loss(shifts: NDArray[np.float64], chances: NDArray[np.float64]) -> float:
-    """The loss 10 standard deviations beyond the largest shift, where the library cuts it off."""
+    """The loss 10 standard deviations beyond the largest shift, where the library truncates it."""
     with np.errstate(divide="ignore"):  # a chance of 0 has a logarithm too
         terms = np.log(chances) + shifts * (shifts[-1] + 10) - shifts**2 / 2
     return float(np.logaddexp.reduce(terms))

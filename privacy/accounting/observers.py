@@ -21,14 +21,14 @@ from privacy.events import Event, Observer, check_event
 class Shares:
     """How the noise of a pooled round is shared out.
 
-    A round opens only with at least `threshold` and at least `min_sites` survivors, so that
-    max(threshold, min_sites) = `floor` shares of noise are in it. Up to `colluders` sites may
-    pool what they know with the server. Each site adds a share of variance
+    A round opens only with at least `threshold` and at least `min_sites` survivors, so that it
+    contains at least max(threshold, min_sites) = `floor` shares of noise. Up to `colluders` sites
+    may pool what they know with the server. Each site adds a share of variance
     (noise_multiplier * clipping_norm)^2 / (floor - colluders): against the coalition, the noise
     at the floor is exactly the one that the event states.
 
-    Raises `AccountingError` unless the floor is at least 2 and above the colluders: some share
-    has to be left that no observer knows.
+    Raises `AccountingError` unless the floor is at least 2 and above the number of colluders: at
+    least one share must remain that no observer knows.
     """
 
     threshold: int
@@ -49,7 +49,7 @@ class Shares:
 
     @property
     def floor(self) -> int:
-        """Fewest sites whose noise is in a sum that opens."""
+        """The fewest sites whose noise is in a sum that opens."""
         return max(self.threshold, self.min_sites)
 
     def known_to(self, observer: Observer) -> int:
@@ -61,7 +61,7 @@ class Shares:
         """What `observer` sees of the noise, over the event's noise_multiplier.
 
         sqrt((survivors - known) / (floor - colluders)); at the floor unless `survivors` are
-        given. Exact for continuous Gaussian shares; what discrete ones cost beyond that belongs
+        given. Exact for continuous Gaussian shares; whatever discrete ones cost on top belongs
         to their mechanism.
         """
         present = self.floor if survivors is None else survivors
@@ -89,8 +89,8 @@ def epsilon_for(observer: Observer, events: Iterable[Event], delta: float) -> fl
 def worst_of(events: Iterable[Event], delta: float) -> tuple[Observer, float]:
     """The observer with the largest epsilon, and that epsilon: what the budget is charged.
 
-    Always of all observers: nobody can be left out, for each of them is there. Of equal ones the
-    first. Raises `AccountingError` as `epsilon_for`.
+    Always over all observers: each of them exists, so none can be left out. Ties go to the first
+    one. Raises `AccountingError` as `epsilon_for`.
     """
     known = list(events)
     figures = {observer: epsilon_for(observer, known, delta) for observer in Observer}

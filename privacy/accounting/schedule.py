@@ -1,4 +1,4 @@
-"""Whether a whole schedule, all rounds and attempts, can be claimed however it ends."""
+"""Whether the epsilon of a whole schedule, all rounds and attempts, can be claimed at its end."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from privacy.events import SENSITIVITY_TOLERANCE, Event
 
 
 def check_claimable(event: Event, attempts: int, delta: float) -> None:
-    """Raise `AccountingError` where no epsilon at `delta` could be released of all `attempts`.
+    """Raise `AccountingError` where no epsilon at `delta` could be released for all `attempts`.
 
-    Ordinary schedules take milliseconds: there the two accountants were seen to agree, everywhere.
-    Of others both are asked, which takes seconds; where the second is not installed, the first
-    alone is (the other side of a study asks the second). An event without noise has no epsilon,
-    and passes.
+    Ordinary schedules take milliseconds: a random sample of them showed the two accountants to
+    agree everywhere. For others both are asked, which takes seconds; where the second is not
+    installed, the first alone is (the other side of a study asks the second). An event without
+    noise has no epsilon, and passes.
     """
     steps = attempts * sum(part.steps for part in event.charged)
     if steps > MAX_COMPOSED_STEPS:
@@ -43,7 +43,7 @@ def check_claimable(event: Event, attempts: int, delta: float) -> None:
 
 
 def _ordinary(charged: MergedSteps, delta: float, epsilon: float) -> bool:
-    """Whether the schedule is of those of which a random sample agreed without an exception."""
+    """Whether the schedule is of the kind on which the two agreed without exception."""
     least, most = (sigma / (1 + SENSITIVITY_TOLERANCE) for sigma in (0.4, 100))
     return (
         all(q >= 1e-3 and least <= sigma <= most for q, sigma, _ in charged)

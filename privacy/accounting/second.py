@@ -1,8 +1,8 @@
 """A second, independent accountant: opacus' numerical composition of privacy random variables.
 
-Gopi, Lee, Wutschitz 2021 (arXiv 2106.02848). Other code and another method than the first one,
+Gopi, Lee, Wutschitz 2021 (arXiv 2106.02848). Its code and its method differ from the first one's,
 so that a mistake in either shows up as a disagreement. opacus imports torch, so it is imported
-only when a figure is asked for.
+only when a figure is needed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from privacy.events import Event
 
 _EPSILON_ERROR: Final = 2e-3  # half the width of the interval, before that of delta
 _RELATIVE_DELTA_ERROR: Final = 1e-3
-_MAX_POINTS: Final = 2**23  # of the grid: beyond it the interval gets wider, still true
+_MAX_POINTS: Final = 2**23  # of the grid: beyond it the interval gets wider, and stays valid
 _WIDEST: Final = 0.1
 
 
@@ -35,7 +35,7 @@ def prv_epsilon(events: Iterable[Event], delta: float) -> tuple[float, float, fl
     Gopi et al. 2021, section 5, as opacus implements it: the bounds hold up to floating point and
     to a truncation that opacus takes from Remark 5.6 with changes of its own. Noise and delta are
     those that the first accountant charges (`merge_events`, `reserved`).
-    It looks at the removal of a unit only; that is the costlier direction for a Poisson-sampled
+    It considers only the removal of a unit, which is the costlier direction for a Poisson-sampled
     Gaussian step. Raises `AccountingError` as `epsilon` does, if opacus is not installed, and
     if it fails to compute.
     """
@@ -59,7 +59,7 @@ def _prv_epsilon(mechanisms: MergedSteps, delta: float) -> tuple[float, float, f
         ) from error
     if not all(math.isfinite(value) for value in found):
         raise AccountingError(
-            "The second accountant gives no finite figure for this schedule.",
+            "The second accountant returns no finite figure for this schedule.",
             "Nothing is released on one accountant's word; choose a more usual schedule.",
         )
     low, estimate, high = found
