@@ -1,4 +1,4 @@
-"""What server and sites derive, each by itself, from the study: so they can compare it.
+"""What server and sites derive from the study, each on its own, so that they can compare it.
 
 Everything here is a function of public constants.
 """
@@ -21,12 +21,12 @@ from privacy.study.terms import mechanism_of
 from privacy.wire.bodies import StartTraining
 from privacy.wire.offer import MechanismNumber, Terms
 
-EXCHANGES: Final = 4  # beside the one that collects the masked updates
+EXCHANGES: Final = 4  # in addition to the one that collects the masked updates
 CLOCK_SKEW: Final = 300  # seconds by which the clocks of server and site may differ
 
 
 def masking_settings(study: Study) -> SecureAggregation:
-    """The study's agreement on masking; `ConfigError` where it is a plain one."""
+    """The study's agreement on masking; raises `ConfigError` for a plain study."""
     if study.secure_aggregation is None:
         raise ConfigError(
             f"The study {study.name} does without secure aggregation.",
@@ -37,17 +37,17 @@ def masking_settings(study: Study) -> SecureAggregation:
 
 
 def shares_of(study: Study) -> dict[str, float]:
-    """The weight of every site of the study: its declared patients, of all declared ones.
+    """The weight of every site of the study: its share of all declared patients.
 
-    They sum to 1. A site multiplies its update by its own before masking; the server divides the
-    sum by the sum over those that survived. Never true, never drawn counts.
+    They sum to 1. A site multiplies its update by its own weight before masking; the server divides
+    the sum by the weights of the survivors. Neither true nor drawn counts are ever used.
     """
     total = sum(site.declared_patients for site in study.sites)
     return {site.name: site.declared_patients / total for site in study.sites}
 
 
 def terms_of(study: Study, parameters: int) -> Terms:
-    """What an offer has to say for `study` and adapters of `parameters` numbers.
+    """What an offer has to state for `study` and adapters of `parameters` numbers.
 
     Raises `ConfigError` where the bits cannot hold the tolerated error.
     """
