@@ -3,10 +3,10 @@
 A leaf's forward is replaced by an autograd function that computes the same output. Its backward
 contracts the output's gradient with the input, place by place (Goodfellow 2015, arXiv 1510.01799),
 writes the result into the place's row of one flat buffer, and returns no gradient for the weight.
-Shapes and order of all this follow from the batch's shape alone, and nothing is scattered: there
-is no atomic addition whose order could vary.
-The factors of LoRA are small, r (d_in + d_out) numbers a layer, so nothing is gained by never
-forming their gradients ("ghost" norms), which need a second backward pass.
+The shapes and the order of all this follow from the batch's shape alone. Nothing is scattered, so
+there are no atomic additions whose order could vary.
+The factors of LoRA are small, r (d_in + d_out) numbers a layer, so avoiding their gradients
+("ghost" norms) would gain nothing, and would take a second backward pass.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from torch.nn import functional
 from privacy.dpsgd.clipping import unfollowed
 from privacy.errors import ModelError
 
-_UNFOLDED: Final = 1 << 22  # numbers that an unfolded convolution may take at once: 16 MiB
+_UNFOLDED: Final = 1 << 22  # most numbers in an unfolded convolution at once: 16 MiB
 
 Leaf: TypeAlias = nn.Linear | nn.Conv2d
-_Context: TypeAlias = Any  # autograd's own, on which a function keeps what it likes
+_Context: TypeAlias = Any  # autograd's own, on which a function may store anything
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where a leaf's weight and bias stand in the flat vector; None: frozen, or there is none."""
+    """Where a leaf's weight and bias stand in the flat vector; None if frozen or missing."""
 
     weight: slice | None
     bias: slice | None
@@ -42,12 +42,12 @@ class GradientBuffer:
 
     def __init__(self, shape: tuple[int, int], parameters: int, device: torch.device) -> None:
         """`shape`: (places, rows of each)."""
-        # Not zeros: its memory is first touched late in the backward pass, when the activations of
-        # the later layers are gone already, and the peak of a step stays where it is.
+        # Not zeros: the memory is first touched late in the backward pass, when the activations of
+        # the later layers have been freed, and so does not raise the peak of a step.
         self._flat = torch.empty((shape[0], parameters), device=device)
         self.open = False
         self.places, self.rows_each = shape
-        self._written: set[int] = set()  # where the written columns start
+        self._written: set[int] = set()  # first columns of the parts that were written
 
     def __len__(self) -> int:
         """Number of rows in the physical batch."""
@@ -72,7 +72,7 @@ class GradientBuffer:
         return found
 
     def finished(self, columns: Iterable[slice]) -> Tensor:
-        """The buffer; zeros in those of `columns` (together: P) that no pass has reached."""
+        """The buffer, with zeros in those of `columns` (together: P) that no pass has reached."""
         for part in columns:
             # Unwritten columns hold what the memory held before, which may be another patient's.
             if part.start not in self._written:
@@ -81,9 +81,9 @@ class GradientBuffer:
 
 
 def replacement(leaf: Leaf, places: Places, into: GradientBuffer) -> Callable[[Tensor], Tensor]:
-    """A forward for `leaf`: the same output, but the gradients of places go to `into`.
+    """A forward for `leaf` with the same output, whose places' gradients go to `into`.
 
-    It raises `AccountingError` where a pass with gradient has other rows than the batch.
+    It raises `AccountingError` where a pass with gradient does not have the batch's rows.
     """
     # Looked up once: a layer's attributes cost as much as its small matrix products.
     original, weight, bias, rows = leaf.forward, leaf.weight, leaf.bias, len(into)
@@ -125,7 +125,7 @@ def _is_plain(leaf: nn.Conv2d) -> bool:
 
 
 def _autocast(x: Tensor, *others: Tensor | None) -> tuple[Tensor | None, ...]:
-    """What autocast does to the arguments of a matrix product; its own cast comes too late here."""
+    """Casts the arguments of a matrix product as autocast would, whose own cast comes too late."""
     if x.dtype == torch.float64:
         return (x, *others)
     dtype = torch.get_autocast_dtype(x.device.type)
@@ -237,7 +237,7 @@ class _ConvRows(torch.autograd.Function):
 
 
 def _conv_input(dy: Tensor, x: Tensor, weight: Tensor, geometry: _Geometry) -> Tensor:
-    """dx, as autograd has it; the rules for stride 1 are two to four times faster on a CPU."""
+    """dx, as in autograd; the rules for stride 1 are two to four times faster on a CPU."""
     if geometry.pointwise:  # dx[c, p] = sum_o W[o, c] dy[o, p]: no neighbours to gather
         return weight.flatten(1).t().matmul(dy.flatten(2)).reshape(x.shape)
     if geometry.shifts:

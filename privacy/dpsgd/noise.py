@@ -1,4 +1,4 @@
-"""Randomness that protects someone: a cryptographic stream, never torch's or numpy's generator.
+"""Randomness that protects people: a cryptographic stream, never torch's or numpy's generator.
 
 The noise is continuous: its floating-point representation can leak in principle (Mironov 2012;
 Jin et al. 2021, arXiv 2112.05307). Summing Box-Muller draws makes that impractical
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from privacy.errors import AccountingError
 
 _SUMMED: Final = 4  # Gaussians in one sample: 2n with n = 2 in Holohan and Braghin
-_CHUNK: Final = 1 << 18  # samples made at once: bounds the memory
+_CHUNK: Final = 1 << 18  # samples at once: bounds the memory
 
 
 class NoiseSource(Protocol):
@@ -34,9 +34,9 @@ class NoiseSource(Protocol):
 
 
 class SystemNoise:
-    """AES-256 in counter mode; key and starting counter fresh from the system for every call.
+    """AES-256 in counter mode; every call takes a fresh key and counter from the system.
 
-    Nothing is kept between calls, so no two calls, threads or forked processes share a stream.
+    Nothing is kept between calls, so that no two calls, threads or forked processes share a stream.
     """
 
     def gaussian(

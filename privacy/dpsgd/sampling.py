@@ -14,8 +14,8 @@ def poisson_draw(
 ) -> NDArray[np.int64]:
     """Those of `patients` (their numbers) who are in one step, each with probability `rate`.
 
-    Patients enter independently of each other and of other steps; the draw may be empty, which is
-    a release of noise all the same. Raises `AccountingError` unless 0 < rate <= 1.
+    Patients enter independently of each other and of other steps. The draw may be empty: the step
+    then releases noise alone. Raises `AccountingError` unless 0 < rate <= 1.
     """
     if not 0 < rate <= 1:
         raise AccountingError(f"Cannot draw patients at rate {rate!r}.")
@@ -28,9 +28,9 @@ def poisson_draw(
 def choose_tiles(patient: int, tiles: int, places: int, streams: Substreams) -> NDArray[np.int64]:
     """Which of a patient's `tiles` fill its `places`: int64 [places].
 
-    Uniform and without repetition where there are enough; else all of them, again and again, each
-    as often as the others or once more. Every patient has the same number of rows that way, and
-    one with few tiles gets more draws of (t, noise) of them instead of blanks.
+    Uniform and without repetition where there are enough; else all of them in turn, each as often
+    as the others or once more. So every patient has the same number of rows, and one with few
+    tiles gets more draws of (t, noise) for each instead of blanks.
     """
     if tiles < 1 or places < 1:
         raise AccountingError(f"Cannot fill {places} places with {tiles} tiles.")

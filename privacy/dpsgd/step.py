@@ -20,8 +20,8 @@ def private_gradient(
 ) -> torch.Tensor:
     """(sum of clipped gradients + N(0, (sigma C)^2)) / (q N): float32 [P].
 
-    Abadi et al. 2016, Algorithm 1. An empty draw releases noise alone: it is accounted like any
-    other. Sum and noise meet in float64; only their sum is rounded.
+    Abadi et al. 2016, Algorithm 1. An empty draw releases noise alone, and is accounted for like
+    any other. Sum and noise are added in float64; only the result is rounded.
     """
     std = release.noise_multiplier * release.clipping_norm
     samples = torch.from_numpy(noise.gaussian(engine.size, std, np.float64))
