@@ -17,20 +17,20 @@ Mean = NDArray[np.float64]
 class Strategy(Protocol):
     """A server optimiser over adapters: pure post-processing of what the sites released.
 
-    `state` and `restore` carry everything that the next call depends on, so that a run which is
-    resumed aggregates as one that never stopped.
+    `state` and `restore` carry everything that the next call depends on, so that a resumed run
+    aggregates like one that never stopped.
     """
 
     def aggregate(self, current: Vector, mean: Mean) -> Vector:
         """The next adapter [P] from `current` [P] and the surviving sites' mean update [P].
 
-        No single site's update is needed, so under secure aggregation there is none to be had.
+        It needs no individual site's update; under secure aggregation none is available.
         Raises `FederationError` and changes no state where the input does not fit.
         """
         ...
 
     def state(self) -> dict[str, NDArray[np.float64]]:
-        """Arrays to be stored with the round."""
+        """The arrays to be stored with the round."""
         ...
 
     def restore(self, state: Mapping[str, NDArray[np.float64]]) -> None:

@@ -1,4 +1,4 @@
-"""Which strategy a study gets: one line for each that there is."""
+"""The strategies that a study may name."""
 
 from __future__ import annotations
 
