@@ -1,4 +1,4 @@
-"""What the tiles' features are compared with: a study's frozen encoder, loaded if needed."""
+"""What the tiles' features are compared with: a study's frozen encoder, loaded when needed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class TileReference:
     """How to make the tiles' reference correlations R^Y; `digest` and `side` name the result."""
 
     digest: str  # of the encoder, as the study pins it
-    side: int  # of the grid on which the block has its features
+    side: int  # of the grid of the block's features
     load: Callable[[], ImageEncoder] = field(
         repr=False
-    )  # takes seconds; not where tiles are cached
+    )  # takes seconds; not needed where tiles are cached
 
 
 def reference_of(

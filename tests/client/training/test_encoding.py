@@ -194,7 +194,7 @@ class TestCache:
         assert torch.equal(tiles.latents[[0, 2, 3]], whole.latents[[0, 2, 3]])
         assert not torch.equal(tiles.latents[1], whole.latents[1])
         assert not list(tmp_path.rglob("encoded-*"))
-        assert "could be read no longer, and are blank: 1." in caplog.text
+        assert "can no longer be read, and are blank: 1." in caplog.text
 
 
 def test_without_a_patient_neither_tiles_nor_own_captions_are_kept(
