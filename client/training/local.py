@@ -178,8 +178,8 @@ class LocalTrainer:
                 if finite_share(engine, deal, self._places) >= _TELLING:
                     return isolation_of(engine, deal, self._places)
             raise ModelError(
-                f"On the device {self._unet.device}, hardly any gradient of made-up rows is finite, "
-                "so nothing can be said about what patients' rows would do there.",
+                f"On the device {self._unet.device}, hardly any gradient of made-up rows is finite"
+                ": nothing can be said about what patients' rows would do there.",
                 _OTHER_DEVICE,
             )
         except RuntimeError as error:  # torch's, for instance for an operation that may vary
