@@ -39,8 +39,8 @@ class Observer(StrEnum):
 class GaussianSteps(NamedTuple):
     """`steps` Poisson-subsampled Gaussian steps of sensitivity 1: the form that all is charged in.
 
-    Both accountants compose them, and their Renyi divergences add up. A mechanism states the steps
-    that dominate its own; one that no such steps dominate needs an accountant first.
+    Both accountants compose them, and their Renyi divergences add up. A mechanism states steps
+    that dominate its own; where no such steps do, it needs an accountant of its own first.
     """
 
     sampling_rate: float
@@ -52,7 +52,7 @@ class GaussianSteps(NamedTuple):
 class Event(Protocol):
     """One attempt at a round, or several, as it is charged: frozen, hashable, equal by value."""
 
-    NAME: ClassVar[str]  # name and version of its JSON; neither is ever used again
+    NAME: ClassVar[str]  # of its JSON, with the version; a pair is never given another meaning
     VERSION: ClassVar[int]
 
     @property
@@ -62,7 +62,7 @@ class Event(Protocol):
 
     @property
     def charged(self) -> tuple[GaussianSteps, ...]:
-        """What it costs whoever can subtract no noise. Not asked where there is no privacy."""
+        """What it costs against those who can subtract none of its noise."""
         ...
 
     def times(self, count: int) -> Event:
@@ -70,11 +70,11 @@ class Event(Protocol):
         ...
 
     def seen_by(self, observer: Observer) -> Event:
-        """The same without the noise that `observer` can subtract."""
+        """The same event without the noise that `observer` can subtract."""
         ...
 
     def rarer(self, factor: int) -> Event | None:
-        """The same with each patient's chance to enter a step divided; None if it cannot be."""
+        """The same with the chance of entering a step over `factor`; None if impossible."""
         ...
 
     def to_json(self) -> str:

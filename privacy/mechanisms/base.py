@@ -22,31 +22,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PublicTerms:
-    """Constants of a study that a mechanism may be made of; nothing here depends on data."""
+    """Constants of a study from which a mechanism is made; nothing here depends on data."""
 
-    sampling_rate: float  # q: chance of each patient to enter a step
-    noise_multiplier: float  # sigma: over C, what is left for the worst observer
+    sampling_rate: float  # q: each patient's chance of entering a step
+    noise_multiplier: float  # sigma: over C, as the worst observer sees it
     clipping_norm: float  # C
     steps: int  # of one attempt
     attempts: int  # of all rounds together
     delta: float
     smallest_cohort: int  # sites in a sum, at least
-    noise_colluders: int  # sites whose share of the noise may be known
+    noise_colluders: int  # sites whose shares of the noise may be known
 
 
 class SiteStep(Protocol):
-    """How one site makes a step. The draw and the engine's sum stay secret; the release does not.
+    """How a site makes its steps. The draw and the engine's sum are secret; the release is not.
 
     Used by one thread at a time; keeps no state from one step to the next.
     """
 
     @property
     def capacity(self) -> int:
-        """Most patients that a step takes: public, so that shapes and time tell no draw."""
+        """The most patients in a step: public, so that shapes and time do not reveal the draw."""
         ...
 
     def draw(self, patients: NDArray[np.int64], streams: Substreams) -> NDArray[np.int64]:
-        """Who of `patients` (their numbers) is in a step: at most `capacity` of them."""
+        """Which of `patients` (their numbers) are in a step: at most `capacity` of them."""
         ...
 
     def release(
@@ -57,9 +57,9 @@ class SiteStep(Protocol):
 
 
 class Mechanism(Protocol):
-    """A mechanism knows its event, its share of the noise, its room a step, and how it is made.
+    """Knows its event, a site's share of the noise, the capacity of a step, and how to make one.
 
-    What an observer sees is the event's own knowledge (`Event.seen_by`).
+    What an observer sees of the noise is up to the event (`Event.seen_by`).
     """
 
     NAME: ClassVar[str]  # as policies list it
@@ -85,7 +85,7 @@ class Mechanism(Protocol):
         ...
 
     def capacity(self, declared_patients: int) -> int:
-        """Patients that a step there has room for.
+        """How many patients a step at a site with `declared_patients` has room for.
 
         Raises `AccountingError` for a delta outside [1e-12, 1).
         """

@@ -1,4 +1,4 @@
-"""All mechanisms that there are, one line each; whoever meets another one refuses it."""
+"""All mechanisms, one line each; anything else is refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from privacy.mechanisms.local import LocalGaussian
 
 MECHANISMS: tuple[type[Mechanism], ...] = (LocalGaussian,)
 
-# Names that policies may list already, so that one policy.toml holds for a later version as well.
+# Names that a policy may already list, so that its file also fits a later version.
 _RESERVED: Final = ("pooled",)
 
 
@@ -31,9 +31,9 @@ def mechanism_named(name: str) -> type[Mechanism]:
 
 
 def check_registered(event: object) -> None:
-    """Raise `AccountingError` for what no ledger may hold: of no mechanism that is listed here.
+    """Raise `AccountingError` unless `event` belongs to a mechanism above: no ledger holds others.
 
-    A subclass of an event may mean something else, so it does not pass for the event.
+    By exact type: a subclass may mean something else.
     """
     if type(event) not in {mechanism.EVENT for mechanism in MECHANISMS}:
         raise AccountingError(f"{type(event).__name__} cannot be accounted for.")
@@ -52,7 +52,7 @@ def event_from_json(text: str) -> Event:
             "An event record is not valid JSON.", "The ledger or bundle holding it is damaged."
         ) from error
     if not isinstance(values, dict):
-        raise AccountingError("An event record is no JSON object.", "See privacy/events.py.")
+        raise AccountingError("An event record is not a JSON object.", "See privacy/events.py.")
     name, version = values.pop("event", None), values.pop("version", None)
     for mechanism in MECHANISMS:
         if (name, version) == (mechanism.EVENT.NAME, mechanism.EVENT.VERSION):

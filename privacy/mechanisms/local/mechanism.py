@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LocalGaussian:
-    """Poisson-subsampled DP-SGD whose noise is whole at every site, whoever colludes."""
+    """Poisson-subsampled DP-SGD with all the noise at every site: it holds whoever colludes."""
 
     NAME: ClassVar[str] = "local"
     NUMBER: ClassVar[int] = 1
