@@ -27,7 +27,7 @@ class PoissonStep:
     constants: Release
 
     def draw(self, patients: NDArray[np.int64], streams: Substreams) -> NDArray[np.int64]:
-        """See `SiteStep.draw`: each at `sampling_rate`; of too many, the first in a secret order."""
+        """See `SiteStep.draw`: each at `sampling_rate`; of too many, some in a secret order."""
         drawn = poisson_draw(patients, self.sampling_rate, streams)
         return at_most(drawn, self.capacity, streams)
 

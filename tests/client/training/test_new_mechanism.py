@@ -82,7 +82,8 @@ def test_a_budget_refuses_what_would_exceed_it(charge: Charge) -> None:
 def test_site_rules_and_offers_follow_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(terms, "_MECHANISM", "toy")
     study = masked_study(privacy={"noise_colluders": 1})
-    rules = SiteRules("north", study, make_policy(secure_aggregation="required"))
+    policy = make_policy(secure_aggregation="required", roster="ab" * 32)
+    rules = SiteRules("north", study, policy)
     assert rules.mechanism.event == ToyShared(1.0, 1.0, 4, 3, 1)
     with pytest.raises(PolicyError, match='the mechanism "toy" is not among `mechanisms`'):
         rules.check()
