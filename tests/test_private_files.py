@@ -25,13 +25,13 @@ from client.agent.witness import WitnessFile
 from client.data.imagefolder import Quarantined
 from client.data.quarantine import write_quarantine
 from client.patients.register import Register
+from client.persons import Suspicions, write_list
 from craftsfl.processes.flower.credentials import make_secret, make_supernode_key
-from craftsfl.site.persons import Suspicions, write_list
 from privacy import files, ledger
 from privacy.errors import CraftsflError
 from privacy.identity import Identity, load_identity, make_identity
 from privacy.ledger.files import HeadFile, take_lock
-from privacy.ledger.head import Head, sign
+from privacy.ledger.head import Head, sign_head
 from privacy.ledger.key import public_bytes
 from privacy.ledger.marker import Marker
 from privacy.ledger.notes import Note
@@ -43,7 +43,7 @@ HEAD = Head(
     sequence=0,
     hash=bytes(32),
     public_key=public_bytes(KEY),
-    signature=sign(KEY, bytes(16), 0, bytes(32)),
+    signature=sign_head(KEY, bytes(16), 0, bytes(32)),
 )
 SUSPICIONS = Suspicions(1, 0, "", 0, 0, 0, 0, ())
 

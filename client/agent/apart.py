@@ -10,7 +10,7 @@ import logging
 import os
 import pwd
 
-from client.agent.isolation import Confinement, Network
+from client.agent.isolation import Confinement, NetworkAccess
 from client.settings import Policy, SiteSettings
 from privacy.error_ids import ErrorId
 from privacy.errors import PolicyError
@@ -31,7 +31,7 @@ _log = logging.getLogger("craftsfl.agent")
 def check_alone(found: Confinement, policy: Policy) -> None:
     """Log what the process is left with; `PolicyError` where it has a network unasked."""
     _log.info("%s", found.text)
-    if found.network is not Network.OPEN:
+    if found.network is not NetworkAccess.OPEN:
         return
     if not policy.allow_agent_network:
         raise PolicyError(

@@ -35,7 +35,7 @@ _FILE_CAPABILITIES = frozenset({0, 1, 2, 3, 4})  # CHOWN, DAC_*, FOWNER, FSETID
 _WITH_LOOPBACK = ("AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK")
 
 
-class Network(Enum):
+class NetworkAccess(Enum):
     """What is left of the network; the value is for people."""
 
     NAMESPACE = "a network namespace with nothing but lo"
@@ -47,7 +47,7 @@ class Network(Enum):
 class Confinement:
     """What this process can do to others, and others of its user to it."""
 
-    network: Network
+    network: NetworkAccess
     undumpable: bool
 
     @property
@@ -83,10 +83,10 @@ def isolate() -> None:
 def confinement() -> Confinement:
     """What this process has, by trying: nothing is remembered or believed."""
     if _only_loopback():
-        network = Network.NAMESPACE
+        network = NetworkAccess.NAMESPACE
     else:
         refused = sys.platform == "linux" and all(map(_refused, _WITH_LOOPBACK[1:]))
-        network = Network.FILTER if refused else Network.OPEN
+        network = NetworkAccess.FILTER if refused else NetworkAccess.OPEN
     return Confinement(network, not is_dumpable())
 
 

@@ -41,13 +41,13 @@ import numpy as np
 
 from client.agent.admission import Account
 from client.agent.boundary import Failure, contained
-from client.agent.budget import Budgets
 from client.agent.masking import Masking
 from client.agent.progress import ANSWERED, ProgressEvent, ProgressSource
 from client.agent.work import AttemptTraining, AttemptWork, Clock, Trained, Turn, checked
 from client.policy import SiteRules
+from privacy.budget import Budgets
 from privacy.errors import PolicyError
-from privacy.ledger import AttemptKey, Charge, Ledger
+from privacy.ledger import AttemptKey, Ledger
 from privacy.secagg.client import SecAggClient
 from privacy.secagg.refusals import Refused
 from privacy.wire.bodies import (
@@ -131,12 +131,11 @@ class SiteAgent:
         self._progress = progress
         self._clock = clock
         self._digest = study.digest()
-        charge = Charge(self._digest, rules.mechanism.event, study.privacy.delta)
         self._layout = trainer.layout.fingerprint()
         self._parameters = trainer.layout.parameters
         self.limit = _limit(rules, self._parameters, masked=masking is not None)
         self._lock = threading.Lock()  # guards all that follows, and the ledger
-        self._account = Account(rules, ledger, charge)
+        self._account = Account(rules, ledger)
         self._newest: dict[int, AttemptKey] = {}
         for entry in ledger.entries():
             self._remember(entry.key)
@@ -241,7 +240,7 @@ class SiteAgent:
         if last is not None and last.key == key and last.client is not None:
             if last.request != request and body.offer == last.client.offer:
                 return Refusal(Reason.CONFLICT)
-            return last.client.receive(body.offer)  # once more, or a second offer: refused
+            return last.client.receive(body.offer)  # a repetition, or a second offer: refused
         found = self._admitted(key)
         if isinstance(found, Refusal):
             return found
@@ -284,13 +283,9 @@ class SiteAgent:
         if start.layout_fingerprint != self._layout or start.adapter.size != self._parameters:
             return Refusal(Reason.WRONG_LAYOUT)
         norm = float(np.linalg.norm(start.adapter.astype(np.float64)))
-        most = self._rules.policy.max_adapter_norm
-        if not norm <= most:
-            _log.warning(
-                "Refused an adapter of norm %.4g: max_adapter_norm in policy.toml is %g.",
-                norm,
-                most,
-            )
+        fault = self._rules.adapter_fault(norm)
+        if fault:
+            _log.warning("Refused %s.", fault)
             return Refusal(Reason.POLICY)
         return None
 
@@ -352,7 +347,7 @@ class SiteAgent:
         _log.info(
             "Round %d charged; epsilon used of this study: %.4g of %.4g, of all: %.4g of %.4g.",
             *(key.round, found.study.after, found.study.budget),
-            *(found.for_ever.after, found.for_ever.budget),
+            *(found.lifetime.after, found.lifetime.budget),
         )
         self._progress.publish(ProgressEvent(key.run, key.round, key.attempt, ANSWERED, 0, 0))
         return attempt.work.result_by(attempt.slot)

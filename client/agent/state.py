@@ -22,17 +22,17 @@ class StateFolder:
 
     @property
     def ledger(self) -> Path:
-        """The record of what was spent; never restore an older copy of it."""
+        """The record of what was charged; never restore an older copy of it."""
         return self.path / "ledger.sqlite"
 
     @property
     def ledger_key(self) -> Path:
-        """The key that signs the ledger; whoever has it can write another one."""
+        """The key that signs the ledger; anyone who has it can write another one."""
         return self.path / "ledger.key"
 
     @property
     def patients(self) -> Path:
-        """The patients' register; its key lies beside it."""
+        """The patients' register; its key is next to it."""
         return self.path / REGISTER
 
     @property
@@ -65,7 +65,7 @@ class StateFolder:
 def state_folder(path: Path) -> Iterator[StateFolder]:
     """Make the folder (mode 0700) and hold its lock until the end of the block.
 
-    Raises `DeploymentError` if another agent holds it, or if it cannot be written.
+    Raises `DeploymentError` if another agent holds it or it cannot be written.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)

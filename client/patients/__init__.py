@@ -1,7 +1,7 @@
 """A site's patients as lines: who is known, who withdrew, which ids are one person.
 
-Neither a patient's id nor a file's bytes are kept: only HMAC-SHA256 of them under a key of this
-site, which no one outside can undo or compare with another site's.
+Neither a patient's id nor a file's bytes are kept: only their HMAC-SHA256 under a key of this site,
+which no one outside can invert or compare with another site's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The site's key for patients: what a line is made of, and how a patient is named in a log.
 
-Patient ids are few and guessable, so a plain hash of one could be undone by trying; a keyed one
-(HMAC-SHA256, RFC 2104) can not, without the key. The key never leaves the state folder.
+Patient ids are few and guessable, so a plain hash could be inverted by trying them; a keyed one
+(HMAC-SHA256, RFC 2104) cannot be without the key. The key never leaves the state folder.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ class PatientKey:
         return self._mac(_CONTENT, digest)
 
     def short(self, line: bytes) -> str:
-        """How a log at the site names a line: 8 hex digits, unlike those of any other site."""
+        """What a log at the site calls a line: 8 hex digits, unlike those at any other site."""
         return self._mac(_SHORT, line).hex()[:_SHORT_DIGITS]
 
     def check(self) -> bytes:
-        """A register remembers this of its key, to know another one."""
+        """What a register remembers of its key, to recognise a wrong one."""
         return self._mac(_CHECK, b"")
 
     def _mac(self, domain: bytes, data: bytes) -> bytes:

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from client.data import SiteData, Tile, read_image
+from client.data import SiteData, SiteTile, read_tile
 from client.training.references import TileReference
 from model.base import Pipeline, image_size
 from model.latents import latents_of
@@ -134,7 +134,9 @@ class _Pictures:
     Everybody may have withdrawn: the rounds then go on with noise alone, and need the right shapes.
     """
 
-    def __init__(self, tiles: Sequence[Tile], size: int, on_progress: _OnProgress | None) -> None:
+    def __init__(
+        self, tiles: Sequence[SiteTile], size: int, on_progress: _OnProgress | None
+    ) -> None:
         self._tiles = tiles
         self._blank = np.zeros((size, size, 3), np.uint8)
         self._on_progress = on_progress
@@ -155,7 +157,7 @@ class _Pictures:
     def _read(self, path: Path) -> NDArray[np.uint8]:
         """A missing file costs its tile only: others would notice a start that failed."""
         try:
-            return read_image(path, len(self._blank))
+            return read_tile(path, len(self._blank))
         except DataError:
             self.lost += 1
             return self._blank
@@ -178,17 +180,13 @@ def _encode_images(
 
 def _entry(
     cache: Path, data: SiteData, base: Sequence[object], reference: TileReference | None
-) -> Path | None:
-    """The cache's entry for everything the tiles depend on; None where a file is missing."""
+) -> Path:
+    """The cache's entry for everything that the encoded tiles depend on."""
     made_by = [*base] if reference is None else [*base, reference.digest, reference.side]
     digest = hashlib.sha256(_TAG + json.dumps(made_by).encode())
-    try:
-        for tile in data.tiles:
-            content = hashlib.sha256(tile.path.read_bytes()).hexdigest()
-            record = [content, tile.caption, tile.patient]
-            digest.update(json.dumps(record).encode() + b"\n")
-    except OSError:
-        return None
+    for tile in data.tiles:
+        record = [tile.digest.hex(), tile.caption, tile.patient]
+        digest.update(json.dumps(record).encode() + b"\n")
     return cache / f"{_PREFIX}{digest.hexdigest()}.safetensors"
 
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from craftsfl.site.init import SiteKeys, init_site
+from client.site_init import SiteKeys, init_site
+from craftsfl.processes.flower.credentials import make_supernode_key
 from privacy.identity import load_identity
 from privacy.secagg.card import read_card
 from privacy.secagg.chain import write_rosters
@@ -22,7 +23,7 @@ ROSTER: Final = "roster.cfl"
 
 def make_hospitals(folders: Mapping[str, Path]) -> dict[str, SiteKeys]:
     """Keys for every hospital, by its name, in its own folder."""
-    return {name: init_site(folder, name) for name, folder in folders.items()}
+    return {name: init_site(folder, name, make_supernode_key) for name, folder in folders.items()}
 
 
 def make_roster(keys: Mapping[str, SiteKeys]) -> SignedRoster:

@@ -54,7 +54,7 @@ def rounds_accept_ledger(
     ledger: Annotated[str, typer.Argument(help="Its new ledger's id, read out on the phone.")],
 ) -> None:
     """Take a site's new ledger, which it began in the place of a lost one."""
-    from craftsfl.site.ledger import accept_at_server
+    from server.acceptance import accept_at_server
 
     typer.echo(accept_at_server(settings, site, ledger))
 

@@ -42,10 +42,11 @@ def init(
     ] = False,
 ) -> None:
     """Make this hospital's keys: its identity among the others, and its SuperNode's."""
-    from craftsfl.site.init import init_site
+    from client.site_init import init_site
+    from craftsfl.processes.flower.credentials import make_supernode_key
 
     secret = _new_passphrase() if passphrase else None
-    keys = init_site(folder, name, organisation, secret)
+    keys = init_site(folder, name, make_supernode_key, organisation=organisation, passphrase=secret)
     typer.echo(
         f"Private, mode 0600, never to be sent: {keys.identity} (who you are; keep a backup) and "
         f"{keys.supernode} (the way to the coordinator).\n\n"
@@ -115,7 +116,7 @@ def withdraw(
     ] = False,
 ) -> None:
     """Take a patient out of every draw from the next one on; the agent may be running."""
-    from craftsfl.site.consent import withdraw as take_out
+    from client.consent import withdraw as take_out
 
     done = take_out(settings, patient or _asked(), ahead=ahead)
     known = "what the agent has charged" if done.epsilon is None else f"epsilon {done.epsilon:.3g}"
@@ -144,7 +145,7 @@ def restore(
     patient: _Patient = None,
 ) -> None:
     """Undo `withdraw`: the patient takes part again once the agent was started anew."""
-    from craftsfl.site.consent import restore as take_in
+    from client.consent import restore as take_in
 
     name, changed = take_in(settings, patient or _asked())
     typer.echo(
@@ -166,9 +167,9 @@ def migrate_ledger(
     ] = False,
 ) -> None:
     """Bind the ledger to this site's identity, once; a copy of the file as it was is kept."""
-    from craftsfl.site.ledger import migrate
+    from craftsfl.site.ledger import migration_report
 
-    typer.echo(migrate(settings, first=first))
+    typer.echo(migration_report(settings, first=first))
 
 
 @app.command(name="recover-ledger")
@@ -182,7 +183,7 @@ def recover_ledger(
     ] = False,
 ) -> None:
     """Begin a ledger in the place of a lost one; what is known to be spent stays spent."""
-    from craftsfl.site.ledger import recover
+    from craftsfl.site.ledger import recovery_report
 
     if not lost:
         typer.echo(
@@ -191,7 +192,7 @@ def recover_ledger(
             err=True,
         )
         raise typer.Exit(1)
-    typer.echo(recover(settings))
+    typer.echo(recovery_report(settings))
 
 
 @app.command(name="accept-ledger")
@@ -201,7 +202,7 @@ def accept_ledger(
     ledger: Annotated[str, typer.Argument(help="Its new ledger's id, read out on the phone.")],
 ) -> None:
     """Take another site's new ledger, which it began in the place of a lost one."""
-    from craftsfl.site.ledger import accept_at_site
+    from client.agent.witness import accept_at_site
 
     typer.echo(accept_at_site(settings, site, ledger))
 

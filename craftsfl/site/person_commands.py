@@ -28,8 +28,8 @@ def suspicions(
     ] = None,
 ) -> None:
     """Say what speaks against the patient ids, and who shares pictures; changes nothing."""
-    from craftsfl.site.persons import suspicions as look
-    from craftsfl.site.persons import write_list
+    from client.persons import suspicions as look
+    from client.persons import write_list
 
     found = look(settings)
     if list_ids is not None:
@@ -62,12 +62,12 @@ def merge(
     ] = None,
 ) -> None:
     """Make two ids one person from the agent's next start on; the register keeps it."""
-    from craftsfl.site.persons import merge as join
-    from craftsfl.site.persons import read_pairs
+    from client.persons import merge_ids as join
+    from client.persons import read_id_pairs
 
     if pairs is not None and first is not None:
         raise ConfigError("Ids and a file of pairs were given.", "Give one of the two.")
-    wanted = read_pairs(pairs) if pairs else [(first or _asked(), second or _asked())]
+    wanted = read_id_pairs(pairs) if pairs else [(first or _asked(), second or _asked())]
     made, out = join(settings, wanted)
     typer.echo(
         f"{made} of {len(wanted)} pairs were made one person each, from the next start of the "
@@ -81,7 +81,7 @@ def merge(
 
 def separate(settings: _Settings, patient: _Id = None) -> None:
     """Undo every merging of an id, from the agent's next start on."""
-    from craftsfl.site.persons import separate as part
+    from client.persons import separate as part
 
     count = part(settings, patient or _asked())
     typer.echo(

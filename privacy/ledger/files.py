@@ -21,7 +21,7 @@ from typing import Final
 
 from privacy.errors import LedgerError
 from privacy.files import hint_for, lock, read_private, remove_parts, write_at, write_private_once
-from privacy.ledger.head import SIZE, VERSION, Head
+from privacy.ledger.head import HEAD_BYTES, VERSION, Head
 
 _SECTOR: Final = 512
 _SLOTS: Final = 2
@@ -44,7 +44,7 @@ class HeadFile:
             return None
         except OSError as error:
             raise self._unusable(error) from None
-        slots = [data[at : at + SIZE] for at in range(0, _SLOTS * _SECTOR, _SECTOR)]
+        slots = [data[at : at + HEAD_BYTES] for at in range(0, _SLOTS * _SECTOR, _SECTOR)]
         heads = [head for head in map(_whole, slots) if head is not None]
         if not heads:
             self._refuse_newer(slots)
@@ -71,7 +71,7 @@ class HeadFile:
     def _refuse_newer(self, slots: Iterable[bytes]) -> None:
         """A head of a later version may be no damage, and then a backup would not help."""
         for slot in slots:
-            if len(slot) == SIZE and slot[0] > VERSION:
+            if len(slot) == HEAD_BYTES and slot[0] > VERSION:
                 raise LedgerError(
                     f"The file {self.path} is damaged, or of version {slot[0]}; this craftsfl "
                     f"reads version {VERSION}.",
@@ -92,7 +92,7 @@ def slots_of(head: Head) -> bytes:
     """The two slots with `head` in its own."""
     data = bytearray(_SLOTS * _SECTOR)
     slot = _SECTOR * (head.sequence % _SLOTS)
-    data[slot : slot + SIZE] = head.to_bytes()
+    data[slot : slot + HEAD_BYTES] = head.to_bytes()
     return bytes(data)
 
 

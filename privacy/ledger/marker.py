@@ -1,6 +1,6 @@
-"""The marker beside a site's identity: which ledger the identity has, and how far it was.
+"""The marker next to a site's identity: which ledger the identity has, and how long it was.
 
-It lies beside `site.key` as `site.key.ledger`, is made with the key, and goes wherever the key
+It is kept next to `site.key` as `site.key.ledger`, is made with the key, and goes wherever the key
 goes. Without it a second state folder, or a fresh one, would open at epsilon 0 under the same
 identity. Layout: the two slots of a `HeadFile`, written at every append, then a `Note`, written
 at every start; all zeros while the identity has no ledger yet.
@@ -35,12 +35,12 @@ class Marker:
 
     @property
     def path(self) -> Path:
-        """Where it lies."""
+        """The marker's file."""
         return marker_path(self.key)
 
     @property
     def heads(self) -> HeadFile:
-        """What is written at every append."""
+        """The part that is written at every append."""
         return HeadFile(self.path)
 
     def exists(self) -> bool:
@@ -64,14 +64,14 @@ class Marker:
         return Marked(head, note)
 
     def create(self) -> None:
-        """Say that the identity has no ledger yet. Raises `LedgerError` if there is a marker."""
+        """Record that the identity has no ledger yet. Raises `LedgerError` if there is a marker."""
         try:
             write_private_once(self.path, bytes(MARKER_BYTES))
         except OSError as error:
             raise self._unusable(error) from None
 
     def write(self, note: Note) -> None:
-        """Say that the identity's ledger is that of `note`; on disk when this returns."""
+        """Record that the identity's ledger is that of `note`; on disk when this returns."""
         try:
             remove_parts(self.path)  # the identity is held: nobody else writes it
             write_private(self.path, slots_of(note.head) + note.encode())
@@ -89,7 +89,7 @@ class Marker:
     def _missing(self) -> LedgerError:
         return LedgerError(
             f"{self.path} is missing: it says which ledger the identity {self.key} has.",
-            "Put it beside the key, from wherever the key came or from its backup. If it is lost, "
+            "Put it next to the key, from wherever the key came or from its backup. If it is lost, "
             "or the key is older than such files: craftsfl site migrate-ledger site.toml.",
         )
 

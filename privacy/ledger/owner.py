@@ -1,4 +1,4 @@
-"""Whose ledger it has to be: the same check for the agent, `site budget` and `site withdraw`."""
+"""Whose ledger it must be: the same check for the agent, `site budget` and `site withdraw`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from privacy.ledger.head import Head
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The site, the public halves of its two keys, and heads of its ledger that were kept.
+    """The site, the public halves of its two keys, and known heads of its ledger.
 
-    `key` None: whether the ledger's key is this site's cannot be told. `identity` None: the site
-    has none, as in a plain study. `seen` holds each head by where it is kept ("stands in ...").
+    `key` None: it cannot be checked whether the ledger's key is this site's. `identity` None: the
+    site has none, as in a plain study. `seen` maps where each head is ("is kept in ...") to it.
     """
 
     site: str
@@ -26,7 +26,7 @@ class Owner:
     seen: Mapping[str, Head] = field(default_factory=dict)
 
     def check(self, chain: Chain, path: Path, *, may_be_unbound: bool = False) -> None:
-        """Raise `LedgerError` if the ledger in `path` is another one's, or older than a head."""
+        """Raise `LedgerError` if the ledger in `path` is someone else's, or older than a head."""
         genesis = chain.genesis
         if genesis.site != self.site:
             raise LedgerError(
@@ -51,7 +51,7 @@ class Owner:
             return
         if bound is None:
             raise LedgerError(
-                f"The ledger {path} is bound to no identity: anybody could have made it.",
+                f"The ledger {path} is bound to no identity: anyone could have made it.",
                 "If it is this site's own from before it had an identity, bind it once: craftsfl "
                 "site migrate-ledger site.toml. Otherwise restore the newest backup of the whole "
                 "state folder.",

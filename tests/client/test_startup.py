@@ -12,8 +12,7 @@ from client.agent.own_ledger import open_ledger
 from client.agent.progress import ProgressSource
 from client.agent.site_agent import SiteAgent
 from client.agent.startup import (
-    Site,
-    check_other_studies,
+    LoadedSite,
     load,
     load_data,
     load_trainer,
@@ -39,6 +38,7 @@ from privacy.secagg.server import Stage
 from privacy.study.manifest import Study
 from privacy.study.terms import event_of
 from privacy.wire.bodies import Running
+from tests.privacy.ledger.ledgers import spent_by
 
 from .fakes import PausingClock
 from .hospital import Hospital, write_hospital, write_study
@@ -58,7 +58,7 @@ def nothing(done: int, total: int) -> None:
     """Nobody watches."""
 
 
-def read(site: Site, state: StateFolder) -> SiteData:
+def read(site: LoadedSite, state: StateFolder) -> SiteData:
     with open_patients(state.path) as patients:
         return load_data(site, state, patients)
 
@@ -172,7 +172,7 @@ def test_the_real_process_trains_silently_and_ends_on_sigterm(
     assert "canary" not in hospital.log
     assert "Traceback" not in hospital.log
     ledger = read_ledger(hospital.state / "ledger.sqlite")
-    assert (ledger.spent(), len(ledger.entries())) == (0, 1)
+    assert (spent_by(ledger), len(ledger.entries())) == (0, 1)
 
 
 def test_the_deltas_of_all_studies_are_summed(tmp_path: Path) -> None:
@@ -181,10 +181,10 @@ def test_the_deltas_of_all_studies_are_summed(tmp_path: Path) -> None:
     with open_ledger(StateFolder(tmp_path), "north") as ledger:
         own = Charge(site.rules.study.digest(), event_of(other), 1e-5)
         ledger.intent(AttemptKey(1, 1, 1), own)
-        check_other_studies(site.rules, ledger)
+        site.rules.check_other_studies(ledger.entries())
         ledger.intent(AttemptKey(2, 1, 1), Charge(other.digest(), event_of(other), 1e-6))
         with pytest.raises(PolicyError, match=r"deltas of all studies sum to 1\.1e-05"):
-            check_other_studies(site.rules, ledger)
+            site.rules.check_other_studies(ledger.entries())
 
 
 def test_delta_is_held_against_the_declared_cohort(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from privacy.ledger import AttemptKey, SqliteLedger, State
 from privacy.wire.bodies import Collect, Refusal, Running
 from privacy.wire.envelope import refuse
 from privacy.wire.reasons import Reason
-from tests.privacy.ledger.ledgers import open_test_ledger
+from tests.privacy.ledger.ledgers import open_test_ledger, spent_by
 
 from .fakes import full_disk, make_rules, message
 from .masked import masked_rules, masked_study
@@ -205,7 +205,7 @@ def test_superseded_attempts_are_bounded_and_were_told_nothing(make: Callable[..
     assert answers == {Running}
     assert side.begin(run=5) == Refusal(Reason.POLICY)
     assert side.states == [State.INTENT] * 4
-    assert side.ledger.spent() == 0.0
+    assert spent_by(side.ledger) == 0.0
 
 
 def test_an_attempt_that_waits_for_an_older_one_has_a_slot_of_its_own(side: Side) -> None:

@@ -33,11 +33,11 @@ from client.agent.site_agent import SiteAgent
 from client.agent.startup import load, load_data, load_trainer
 from client.agent.state import StateFolder, state_folder
 from client.agent.withdrawals import ConsentingTrainer
+from client.consent import withdraw
 from client.data import SiteData
 from client.patients import open_patients
 from client.patients.lines import KEY, REGISTER
 from client.training import LocalTrainer
-from craftsfl.site.consent import withdraw
 from model.digest import folder_digest
 from model.layout import Layout
 from privacy.errors import FederationError

@@ -30,7 +30,7 @@ from server.inprocess import Drop, GridFault
 from server.rounds import run_federation
 from server.status import read_status
 from tests.client.fakes import PausingClock
-from tests.privacy.ledger.ledgers import open_test_ledger
+from tests.privacy.ledger.ledgers import open_test_ledger, spent_by
 from tests.server.fakes import LAYOUT, NODES, RUN, World, make_study
 from tests.server.masked import LARGE, MaskedWorld, identity_of
 
@@ -142,7 +142,7 @@ def test_masked_rounds_with_real_agents_and_ledgers(
     assert {len(ledger.entries()) for ledger in ledgers.values()} == {2}
     # What the server works out is what the sites' ledgers say.
     assert {site.epsilon for site in status.sites} == {
-        ledger.spent() for ledger in ledgers.values()
+        spent_by(ledger) for ledger in ledgers.values()
     }
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.agent.budget import budgets, what_fits
 from client.policy import SiteRules
 from client.training import LocalTrainer
 from model.adapters import initial_vector
 from privacy.accounting import Observer, RenyiFilter, epsilon, rounds_that_fit, worst_of
+from privacy.budget import Book, Limits
 from privacy.errors import AccountingError, ConfigError, PolicyError
 from privacy.ledger import AttemptKey, Charge, State
 from privacy.mechanisms import registry
@@ -71,12 +71,11 @@ def test_a_ledger_holds_it_and_reads_it_back(tmp_path: Path, charge: Charge) -> 
 def test_a_budget_refuses_what_would_exceed_it(charge: Charge) -> None:
     """Noise that is known in part: the budget is charged what the coalition sees."""
     two = epsilon([EVENT.seen_by(Observer.COALITION)] * 2, 1e-5)
-    policy = make_policy(epsilon=1.01 * two, study_epsilon=1.01 * two)
-    assert budgets(policy, 0.0, [charge], charge).fit
-    assert not budgets(policy, 0.0, [charge, charge], charge).fit
-    assert "not one round" in what_fits(
-        policy, budgets(policy, 0.0, [charge], charge), [charge, charge], charge
-    )
+    limits = Limits(1.01 * two, 1e-5, study_epsilon=1.01 * two)
+    assert Book((charge,)).allowance(limits, charge).next().fit
+    spent = Book((charge, charge)).allowance(limits, charge)
+    assert not spent.next().fit
+    assert (spent.rounds_left(), spent.what_would_fit()) == (0, "not one round at q = 1 would fit")
 
 
 def test_site_rules_and_offers_follow_it(monkeypatch: pytest.MonkeyPatch) -> None:

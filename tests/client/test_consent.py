@@ -10,14 +10,15 @@ from typer.testing import CliRunner
 from client.agent.own_ledger import open_ledger
 from client.agent.startup import load, load_data
 from client.agent.state import StateFolder
+from client.consent import restore, withdraw
 from client.patients import open_patients
 from craftsfl.cli import app
-from craftsfl.site.consent import restore, withdraw
 from privacy.errors import ConfigError, DeploymentError
 from privacy.ledger import AttemptKey, Charge, read_ledger
 from privacy.study.terms import event_of
 from tests.client.hospital import write_hospital
 from tests.client.masked import keyed, masked_study
+from tests.privacy.ledger.ledgers import spent_by
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_a_patient_goes_and_comes_back_and_epsilon_stays(settings: Path) -> None
     before = read_ledger(ledger)
     done = withdraw(settings, "canary-patient-4")
     assert (done.already, done.files) == (False, 1)
-    assert done.epsilon == before.spent() > 0
+    assert done.epsilon == spent_by(before) > 0
     assert withdrawn(settings) == 1
     again = withdraw(settings, " Canary-patient-4 ")
     assert (again.already, again.files, again.name) == (True, 0, done.name)
@@ -59,8 +60,8 @@ def test_a_patient_goes_and_comes_back_and_epsilon_stays(settings: Path) -> None
     assert restore(settings, "canary-patient-4") == (done.name, False)
     assert withdrawn(settings) == 0
     after = read_ledger(ledger)
-    assert (after.spent(), after.entries(), after.head()) == (
-        before.spent(),
+    assert (spent_by(after), after.entries(), after.head()) == (
+        spent_by(before),
         before.entries(),
         before.head(),
     )

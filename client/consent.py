@@ -1,7 +1,7 @@
-"""`craftsfl site withdraw` and `restore`: one patient out of the next draw, or back into it.
+"""A patient withdraws or is restored: one patient out of the next draw, or back into it.
 
-Both work while the site's agent runs, and beside one that does not. Neither prints the patient's
-id: the answer names the line as the site's logs do.
+Both work whether or not the site's agent is running. Neither prints the patient's id: the answer
+names the line as the site's logs do.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from client.agent.budget import lifetime_epsilon
 from client.agent.own_ledger import read_own_ledger
 from client.agent.state import StateFolder
 from client.agent.withdrawals import purge
 from client.data import patient_key
 from client.patients import Patients, open_patients, sharing_with
 from client.patients.figures import charges_during
+from client.policy import limits_of
 from client.settings import SiteSettings, load_policy, load_site
+from privacy.budget import Book
 from privacy.errors import ConfigError, CraftsflError, DeploymentError
 
 _Result = TypeVar("_Result")
@@ -37,17 +38,17 @@ class Withdrawn:
     name: str  # the line's, in this site's logs
     already: bool
     files: int  # of encoded tiles that were deleted
-    epsilon: float | None  # used of this patient's budget, and staying so; None: see `unsaid`
-    sharing: tuple[str, ...] = ()  # others with pictures of this patient, who still take part
-    unsaid: str = ""  # why what was done beyond the register is not complete; names no patient
+    epsilon: float | None  # used of this patient's budget, permanently; None: see `unsaid`
+    sharing: tuple[str, ...] = ()  # others with this patient's pictures who still take part
+    unsaid: str = ""  # why steps beyond the register are incomplete; names no patient
 
 
 def withdraw(settings: Path, patient: str, *, ahead: bool = False) -> Withdrawn:
     """Take `patient`, an id as in the metadata, out of every draw from the next one on.
 
-    Deletes what was encoded of all patients (the next start encodes the others anew). Changes
-    neither the ledger nor the declared N. Raises `ConfigError` for an id that was never seen
-    here, unless `ahead`; never once the patient is out: what else went wrong is in `unsaid`.
+    Deletes the encoded tiles of all patients (the next start encodes the others again). Changes
+    neither the ledger nor the declared N. Raises `ConfigError` for an id that was never seen here,
+    unless `ahead`; raises nothing once the patient is out: what else went wrong is in `unsaid`.
     """
     site = load_site(settings)
     with ExitStack() as stack:
@@ -73,14 +74,14 @@ def withdraw(settings: Path, patient: str, *, ahead: bool = False) -> Withdrawn:
 
 
 def _sharing(patients: Patients, line: bytes) -> tuple[str, ...]:
-    """The names in logs of all who have a picture of `line` and did not withdraw; for this desk."""
+    """The log names of all who share a picture with `line` and have not withdrawn."""
     register = patients.register
     found = sharing_with(register.find(line) or line, register.shared()) - register.withdrawn()
     return tuple(sorted(map(patients.key.short, found)))
 
 
 def restore(settings: Path, patient: str) -> tuple[str, bool]:
-    """Let `patient` be drawn again once the agent was started anew; (the line's name, changed).
+    """Let `patient` be drawn again after the agent's next start; (the line's name, changed).
 
     Raises `ConfigError` for an id that was never seen here.
     """
@@ -93,7 +94,7 @@ def restore(settings: Path, patient: str) -> tuple[str, bool]:
 
 
 def _tried(action: Callable[[], _Result], faults: list[CraftsflError]) -> _Result | None:
-    """`action()`; None where it fails, and its error is added to `faults`."""
+    """`action()`; None if it fails, and its error is added to `faults`."""
     try:
         return action()
     except CraftsflError as error:
@@ -109,12 +110,12 @@ def _line_of(patients: Patients, patient: str) -> bytes:
 
 
 def _epsilon(site: SiteSettings, state: StateFolder, patients: Patients, line: bytes) -> float:
-    """Of all charges in which the line could be drawn; 0 where nothing was ever charged."""
+    """Of all charges in which the line could be drawn; 0 if nothing was ever charged."""
     view = read_own_ledger(state, site)
     if view is None:
         return 0.0
-    charges = charges_during(patients.register.stays(line), view.entries())
-    return lifetime_epsilon(load_policy(site.policy), charges)
+    paid = charges_during(patients.register.stays(line), view.entries())
+    return Book(tuple(paid)).lifetime_epsilon(limits_of(load_policy(site.policy)))
 
 
 def _state_folder(site: SiteSettings, *, make: bool) -> StateFolder:

@@ -1,11 +1,11 @@
-"""`craftsfl site init`: the keys of a hospital, made where they stay, and what to send to whom."""
+"""The keys of a new hospital, made where they stay, and what to send to whom."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from craftsfl.processes.flower.credentials import make_supernode_key
 from privacy.config import check
 from privacy.errors import ConfigError
 from privacy.identity import fingerprint, make_identity
@@ -21,18 +21,24 @@ class SiteKeys:
 
     identity: Path  # private, Ed25519
     supernode: Path  # private, NIST P-384
-    card: Path  # for whoever proposes the roster
+    card: Path  # for the person who proposes the roster
     supernode_public: Path  # for the operator
     fingerprint: str
 
 
 def init_site(
-    folder: Path, name: str, organisation: str = "", passphrase: bytes | None = None
+    folder: Path,
+    name: str,
+    make_supernode_key: Callable[[Path], Path],
+    *,
+    organisation: str = "",
+    passphrase: bytes | None = None,
 ) -> SiteKeys:
     """Make both keys of the site `name` in `folder`, private files with mode 0600.
 
-    `organisation` is how people call it. Raises `ConfigError`, and makes nothing, for a name that
-    studies do not take and where any of the files is there already.
+    `make_supernode_key` writes the key pair of the network's side (a private file, and its public
+    half, which it returns). `organisation` is how people call the site. Raises `ConfigError`, and
+    makes nothing, for a name that studies do not take and where any of the files is there already.
     """
     files = [folder / file for file in (IDENTITY, SUPERNODE, "supernode.pub", f"{name}.card")]
     draft = {"name": name, "organisation": organisation or name, "public_key": "0" * 64}

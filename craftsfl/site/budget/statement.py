@@ -9,13 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from client.agent.budget import charged, lifetime_epsilon, study_epsilon
 from client.policy import SiteRules
-from client.settings import Policy
-from craftsfl.site.budget.sums import events_of, rounds_left, smallest_delta, total_delta
+from privacy.budget import Book, Limits
 from privacy.events import Event
-from privacy.ledger import Charge, Entry, State
-from privacy.study.terms import event_of, whole_schedule
+from privacy.ledger import Entry, State, charged
+from privacy.study.terms import whole_schedule
 
 MOST_POINTS: Final = 40  # of the curve: each takes the accountant some milliseconds
 
@@ -29,7 +27,7 @@ class Line:
     rounds: int  # with at least one charged attempt
     attempts: int  # charged
     lost: int  # begun, not charged: under way, superseded or cut off
-    epsilon: float  # used of the budget; no claim of its own
+    epsilon: float  # used of the budget; not a claim by itself
     delta: float
     budget: float
     rounds_left: int  # more attempts like its last that budgets and manifest admit
@@ -52,7 +50,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Book:
+class Statement:
     """All that is shown of a site's budget, for one patient of its."""
 
     site: str
@@ -75,59 +73,57 @@ class Book:
         return self.lines[0]
 
 
-def open_book(rules: SiteRules, entries: Sequence[Entry]) -> Book:
+def statement_of(rules: SiteRules, entries: Sequence[Entry]) -> Statement:
     """Everything from the ledger's `entries`; raises `AccountingError` for unknown events."""
-    policy, charges = rules.policy, charged(entries)
+    policy, limits, book = rules.policy, rules.limits, Book.of(entries)
     lines = tuple(_lines(rules, entries))
     schedule = whole_schedule(rules.study)
-    own = Charge(rules.study.digest(), schedule[0], rules.study.privacy.delta)
-    # Counted from an empty ledger: how far a study may go does not depend on how far it went.
-    admitted = min(len(schedule), rounds_left(policy, (), own)) - lines[0].attempts
-    more = (schedule[0].times(admitted),) if admitted > 0 else ()
-    return Book(
+    # Counted from an empty ledger: how far a study may go does not depend on how far it has gone.
+    within = Book().allowance(limits, rules.charges.charge).rounds_left()
+    more = max(0, min(len(schedule), within) - lines[0].attempts)
+    return Statement(
         site=rules.name,
-        epsilon=lifetime_epsilon(policy, charges),
-        delta=total_delta(policy, charges),
+        epsilon=book.lifetime_epsilon(limits),
+        delta=book.lifetime_delta(limits),
         budget=policy.epsilon,
         budget_delta=policy.delta,
         composition=policy.across_studies,
         began=min((entry.intent_time for entry in entries), default=None),
         lines=lines,
-        points=tuple(_points(policy, entries, {line.digest: line.label for line in lines})),
-        planned=(*lines[0].events, *more),
+        points=tuple(_points(limits, entries, {line.digest: line.label for line in lines})),
+        planned=(*lines[0].events, *schedule[:more]),
         schedule=schedule,
     )
 
 
 def _lines(rules: SiteRules, entries: Sequence[Entry]) -> Iterator[Line]:
     """The present study's line, then those of other studies as they came."""
-    policy, study, all_charges = rules.policy, rules.study, charged(entries)
-    own = Charge(study.digest(), event_of(study), study.privacy.delta)
-    last = {own.study_digest: own} | {e.charge.study_digest: e.charge for e in entries}
+    study, book, present = rules.study, Book.of(entries), rules.charges
+    own = present.charge.study_digest
+    last = {own: present.charge} | {e.charge.study_digest: e.charge for e in entries}
     for digest, like in last.items():
-        present = digest == own.study_digest
         mine = [entry for entry in entries if entry.charge.study_digest == digest]
-        charges = charged(mine)
-        left = rounds_left(policy, all_charges, like)
-        if present:  # the manifest caps attempts, whatever the budget admits
-            left = min(left, max(0, study.rounds * study.privacy.attempts - len(charges)))
+        charges = book.of_study(digest)
+        left = book.allowance(rules.limits, like).rounds_left()
+        if digest == own:  # the manifest caps attempts, whatever the budget admits
+            left = min(left, max(0, present.most - len(charges)))
         keys = [entry.key for entry in mine if entry.state is State.COMMITTED]
         yield Line(
             digest=digest,
-            name=study.name if present else "",
+            name=study.name if digest == own else "",
             rounds=len({(key.run, key.round) for key in keys}),
             attempts=len(charges),
             lost=len(mine) - len(charges),
-            epsilon=study_epsilon(charges, digest),
-            delta=smallest_delta(charges) if charges else like.delta,
-            budget=policy.study_epsilon,
+            epsilon=book.study_epsilon(digest),
+            delta=min((charge.delta for charge in charges), default=like.delta),
+            budget=rules.limits.study_epsilon,
             rounds_left=left,
-            events=events_of(charges),
+            events=tuple(charge.event for charge in charges),
         )
 
 
 def _points(
-    policy: Policy, entries: Sequence[Entry], labels: Mapping[bytes, str]
+    limits: Limits, entries: Sequence[Entry], labels: Mapping[bytes, str]
 ) -> Iterator[Point]:
     """The curve at no more than `MOST_POINTS` charges, evenly chosen, the last one included."""
     paid = [entry for entry in entries if entry.state is State.COMMITTED]
@@ -138,10 +134,10 @@ def _points(
         now = max(now, entry.intent_time if entry.charge_time is None else entry.charge_time)
         if (len(paid) - count) % stride:
             continue
-        used, study = charged(paid[:count]), entry.charge.study_digest
+        used, study = Book(tuple(charged(paid[:count]))), entry.charge.study_digest
         yield Point(
             time=now,
             study=labels[study],
-            epsilon=study_epsilon(used, study),
-            lifetime=lifetime_epsilon(policy, used),
+            epsilon=used.study_epsilon(study),
+            lifetime=used.lifetime_epsilon(limits),
         )

@@ -1,7 +1,7 @@
-"""`craftsfl site suspicions`, `merge` and `separate`: a person decides which ids are one person.
+"""Suspicions, merging and separating: a person decides which ids are one person.
 
-Data cannot tell one person with two ids from two who share a picture, and whoever could make ids
-one by a picture could take others out of a study. So data only raise suspicions, at this desk.
+Data cannot tell one person with two ids from two who share a picture, and anyone able to merge ids
+by means of a picture could take others out of a study. So data only raise suspicions, at the site.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from client.settings import SiteSettings, load_site
 from privacy.errors import ConfigError, DeploymentError
 from privacy.files import write_private_once
 
-COLUMNS = ("group", "pictures", "patient_id", "name_in_logs", "withdrawn")
+LISTED_COLUMNS = ("group", "pictures", "patient_id", "name_in_logs", "withdrawn")
 
 
 @dataclass(frozen=True)
 class Suspicions:
-    """What a person should look at before confirming the ids; only `listed` names any."""
+    """What a person should review before confirming the ids; only `listed` names any."""
 
     patients: int
     left_out: int  # entries of the table
-    doubt: str  # why the ids may be no patients'; "" for no reason
+    doubt: str  # why the ids may not be patients'; "" for no reason
     groups: int  # sets of patients that share pictures
     sharing: int  # patients in them
     withdrawn: int  # of those, who withdrew
     automatic: int  # merged by an earlier version, because of a shared picture
-    listed: tuple[tuple[str, ...], ...] = field(repr=False)  # under `COLUMNS`
+    listed: tuple[tuple[str, ...], ...] = field(repr=False)  # under `LISTED_COLUMNS`
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class _Table:
 
 
 def suspicions(settings: Path) -> Suspicions:
-    """Look at the data folder and at what the register remembers; changes nothing.
+    """Compare the data folder with what the register remembers; changes nothing.
 
     Raises `ConfigError`, `DataError` and `LedgerError`.
     """
@@ -74,10 +74,10 @@ def suspicions(settings: Path) -> Suspicions:
 
 
 def write_list(path: Path, found: Suspicions) -> None:
-    """Write the ids to a new file that its owner alone can read. Raises `DeploymentError`."""
+    """Write the ids to a new file that only its owner can read. Raises `DeploymentError`."""
     try:
         text = io.StringIO(newline="")
-        csv.writer(text).writerows([COLUMNS, *found.listed])
+        csv.writer(text).writerows([LISTED_COLUMNS, *found.listed])
         write_private_once(path, text.getvalue().encode("utf-8"))
     except OSError as error:
         raise DeploymentError(
@@ -85,11 +85,11 @@ def write_list(path: Path, found: Suspicions) -> None:
         ) from None
 
 
-def merge(settings: Path, pairs: Sequence[tuple[str, str]]) -> tuple[int, int]:
+def merge_ids(settings: Path, pairs: Sequence[tuple[str, str]]) -> tuple[int, int]:
     """Make the two ids of each pair one person from the agent's next start on.
 
-    Returns how many pairs were made one, and how many of those are out because one of the two had
-    withdrawn: then at once. Raises `ConfigError`, before anything is changed, for an id that is
+    Returns how many pairs were merged, and how many of those are out because one of the two had
+    withdrawn: these at once. Raises `ConfigError`, before anything is changed, for an id that is
     neither known nor in the table.
     """
     site = load_site(settings)
@@ -104,22 +104,24 @@ def merge(settings: Path, pairs: Sequence[tuple[str, str]]) -> tuple[int, int]:
 
 
 def separate(settings: Path, patient: str) -> int:
-    """Undo every merging of this id; returns how many ids stand for themselves by that."""
+    """Undo every merging of this id; returns how many ids represent themselves as a result."""
     site = load_site(settings)
     with open_patients(_state(site).path) as patients:
         ((line, _),) = [_known(site, patients, (patient, patient))]
         return patients.register.separate(line)
 
 
-def read_pairs(path: Path) -> list[tuple[str, str]]:
-    """Pairs of ids, two cells a line and no header; raises `ConfigError`."""
+def read_id_pairs(path: Path) -> list[tuple[str, str]]:
+    """Pairs of ids, two cells per line and no header; raises `ConfigError`."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [row for row in csv.reader(file) if row]
     except (OSError, ValueError, csv.Error):
-        raise ConfigError(f"{path} cannot be read as CSV.", "Write two ids a line.") from None
+        raise ConfigError(f"{path} cannot be read as CSV.", "Write two ids per line.") from None
     if not rows or any(len(row) != 2 for row in rows):
-        raise ConfigError(f"{path} is no list of pairs.", "Write two ids a line, with a comma.")
+        raise ConfigError(
+            f"{path} is not a list of pairs.", "Write two ids per line, with a comma."
+        )
     return [(first, second) for first, second in rows]
 
 
