@@ -96,16 +96,16 @@ def noiseless(event: Event) -> bool:
 
 @lru_cache(maxsize=4096)
 def epsilon_of(
-    mechanisms: MergedSteps, delta: float, discretization: float, *, sites: int = 1
+    merged: MergedSteps, delta: float, discretization: float, *, sites: int = 1
 ) -> float:
     """`epsilon` of merged events, cached. Direction of the error: upwards.
 
     `sites`: how many sites draw the patient, each of which may draw more than it has room for.
     """
-    if not mechanisms:
+    if not merged:
         return 0.0
-    steps = sum(count for _, _, count in mechanisms)
-    composed = loss_distribution(mechanisms, discretization)
+    steps = sum(count for _, _, count in merged)
+    composed = loss_distribution(merged, discretization)
     return epsilon_at(composed, delta - sites * reserved(delta), steps)
 
 
@@ -132,15 +132,15 @@ def rounding(steps: int) -> float:
 
 
 @lru_cache(maxsize=4)  # a distribution may hold up to 1e7 numbers
-def loss_distribution(mechanisms: MergedSteps, discretization: float) -> LossDistribution:
+def loss_distribution(merged: MergedSteps, discretization: float) -> LossDistribution:
     """The composed privacy loss of at least one mechanism, in both directions of zero-out.
 
     Direction of the error: its hockey-stick divergences are never below the true ones.
     """
-    one = max(_largest_loss(q, sigma) for q, sigma, _ in mechanisms)
-    width = grid_width(discretization, _spread(mechanisms) + one, _deviation(mechanisms), one)
+    one = max(_largest_loss(q, sigma) for q, sigma, _ in merged)
+    width = grid_width(discretization, _spread(merged) + one, _deviation(merged), one)
     composed = None
-    for sampling_rate, noise_multiplier, steps in mechanisms:
+    for sampling_rate, noise_multiplier, steps in merged:
         try:
             part = _one_step(sampling_rate, noise_multiplier, width).self_compose(steps)
         except OverflowError:
@@ -163,10 +163,10 @@ def _one_step(sampling_rate: float, noise_multiplier: float, width: float) -> Lo
     )
 
 
-def _spread(mechanisms: MergedSteps) -> float:
+def _spread(merged: MergedSteps) -> float:
     """Rough width of the composed privacy loss: twice a bound on its mean, and tails."""
     mean = square = 0.0
-    for q, sigma, steps in mechanisms:
+    for q, sigma, steps in merged:
         rare = 4 * chi_square(q, sigma)  # a fair guess for small ones; the others hold for any
         # Mean and variance of a step's loss add up over steps.
         mean += steps * min(q / sigma**2, rare)
@@ -184,11 +184,11 @@ def _largest_loss(q: float, sigma: float) -> float:
     return full if full > LARGEST_EXPONENT else math.log1p(q * math.expm1(full))
 
 
-def _deviation(mechanisms: MergedSteps) -> float:
+def _deviation(merged: MergedSteps) -> float:
     """Standard deviation of one step's loss, the mean over all steps, for small losses."""
-    squares = math.fsum(steps * chi_square(q, sigma) for q, sigma, steps in mechanisms)
+    squares = math.fsum(steps * chi_square(q, sigma) for q, sigma, steps in merged)
     # The mean over steps: one grid serves all of them.
-    return math.sqrt(squares / sum(steps for _, _, steps in mechanisms))
+    return math.sqrt(squares / sum(steps for _, _, steps in merged))
 
 
 def chi_square(q: float, sigma: float) -> float:

@@ -52,8 +52,10 @@ def epsilon_known_to(
         return epsilon_of(merge_events([event] * sites), delta, discretization, sites=sites)
     if mode != "pooled":
         raise AccountingError(f"Mode {mode!r} is unknown.", "Use 'local' or 'pooled'.")
-    (merged,) = merge_events([event])
-    return _mixture(sites, merged, delta, discretization)
+    merged = merge_events([event])
+    if len(merged) != 1:
+        raise AccountingError(f"{type(event).__name__} cannot be summed over sites.")
+    return _mixture(sites, merged[0], delta, discretization)
 
 
 @lru_cache(maxsize=128)

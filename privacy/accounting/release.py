@@ -70,13 +70,13 @@ def check_releasable(events: Iterable[Event], delta: float) -> None:
 
 def _agreed(events: list[Event], delta: float, grids: tuple[float, ...]) -> Released:
     check_probability(delta)
-    mechanisms = merge_events(events)
-    if not mechanisms:
+    merged = merge_events(events)
+    if not merged:
         return Released(0.0, 0.0, 0.0, ABSOLUTE_TOLERANCE)
-    check_within_reach(mechanisms, delta)
+    check_within_reach(merged, delta)
     low, second, _ = prv_epsilon(events, delta)
     for grid in grids:
-        first, figure = _estimate(mechanisms, delta, grid), epsilon_of(mechanisms, delta, grid)
+        first, figure = _estimate(merged, delta, grid), epsilon_of(merged, delta, grid)
         rounded = figure - first  # what rounding may do to either accountant
         tolerance = ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * second + rounded
         if first < low - rounded or math.isinf(figure):
@@ -90,14 +90,14 @@ def _agreed(events: list[Event], delta: float, grids: tuple[float, ...]) -> Rele
     )
 
 
-def _estimate(mechanisms: MergedSteps, delta: float, grid: float) -> float:
+def _estimate(merged: MergedSteps, delta: float, grid: float) -> float:
     """Epsilon at the delta of the second accountant: without an allowance for rounding."""
-    return float(loss_distribution(mechanisms, grid).get_epsilon_for_delta(delta - reserved(delta)))
+    return float(loss_distribution(merged, grid).get_epsilon_for_delta(delta - reserved(delta)))
 
 
-def check_within_reach(mechanisms: MergedSteps, delta: float) -> None:
+def check_within_reach(merged: MergedSteps, delta: float) -> None:
     """Raise `AccountingError` where rounding leaves nothing of `delta` for an epsilon."""
-    steps = sum(count for _, _, count in mechanisms)
+    steps = sum(count for _, _, count in merged)
     least = rounding(steps)
     if delta - reserved(delta) <= least:
         raise AccountingError(

@@ -34,10 +34,10 @@ def check_claimable(event: Event, attempts: int, delta: float) -> None:
     if event.no_privacy:
         return
     events = (event,) * attempts
-    mechanisms = merge_events(events)
-    check_within_reach(mechanisms, delta)
-    running = epsilon_of(mechanisms, delta, RUNNING)
-    if _ordinary(mechanisms, delta, running) or importlib.util.find_spec("opacus") is None:
+    merged = merge_events(events)
+    check_within_reach(merged, delta)
+    running = epsilon_of(merged, delta, RUNNING)
+    if _ordinary(merged, delta, running) or importlib.util.find_spec("opacus") is None:
         return
     check_releasable(events, delta)
 

@@ -40,18 +40,18 @@ def prv_epsilon(events: Iterable[Event], delta: float) -> tuple[float, float, fl
     if it fails to compute.
     """
     check_probability(delta)
-    mechanisms = merge_events(events)
+    merged = merge_events(events)
     left = delta - reserved(delta)
-    return _prv_epsilon(mechanisms, left) if mechanisms else (0.0, 0.0, 0.0)
+    return _prv_epsilon(merged, left) if merged else (0.0, 0.0, 0.0)
 
 
 @lru_cache(maxsize=256)
-def _prv_epsilon(mechanisms: MergedSteps, delta: float) -> tuple[float, float, float]:
+def _prv_epsilon(merged: MergedSteps, delta: float) -> tuple[float, float, float]:
     prv = _opacus()
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            found = _compose(prv, mechanisms, delta)
+            found = _compose(prv, merged, delta)
     except (ArithmeticError, RuntimeError, ValueError) as error:  # what its numerics raise
         raise AccountingError(
             f"The second accountant cannot compute this schedule: {error}",
@@ -66,11 +66,11 @@ def _prv_epsilon(mechanisms: MergedSteps, delta: float) -> tuple[float, float, f
     return max(low, 0.0), max(estimate, 0.0), max(high, 0.0)
 
 
-def _compose(prv: ModuleType, mechanisms: MergedSteps, delta: float) -> tuple[float, float, float]:
+def _compose(prv: ModuleType, merged: MergedSteps, delta: float) -> tuple[float, float, float]:
     """`PRVAccountant.get_epsilon` with its three figures instead of the last one."""
     delta_error = delta * _RELATIVE_DELTA_ERROR
-    steps = [count for _, _, count in mechanisms]
-    variables = [prv.PoissonSubsampledGaussianPRV(q, sigma) for q, sigma, _ in mechanisms]
+    steps = [count for _, _, count in merged]
+    variables = [prv.PoissonSubsampledGaussianPRV(q, sigma) for q, sigma, _ in merged]
     # Beyond it lies less probability than the error of delta that is allowed.
     reach = float(prv.compute_safe_domain_size(variables, steps, _EPSILON_ERROR, delta_error))
     # Mesh as in section 5: the error of epsilon over sqrt(steps ln(12 / error of delta) / 2).

@@ -51,13 +51,13 @@ def tradeoff(
     [1e-9, 1].
     """
     rates = _checked(false_positive_rates)
-    mechanisms = merge_events(events)
-    if not mechanisms or not rates:
+    merged = merge_events(events)
+    if not merged or not rates:
         return [Attack(rate, rate) for rate in rates]
     # Beyond e = ln(1/FPR) the first bound is above 1; the second is tight well before.
     epsilons = np.arange(0.0, max(math.log(1 / min(rates)), 1.0) + discretization, discretization)
-    losses = loss_distribution(mechanisms, discretization)
-    slack = rounding(sum(steps for _, _, steps in mechanisms)) + _OVERFLOW
+    losses = loss_distribution(merged, discretization)
+    slack = rounding(sum(steps for _, _, steps in merged)) + _OVERFLOW
     deltas = np.clip(losses.get_delta_for_epsilon(epsilons) + slack, 0.0, 1.0)
     return [Attack(rate, _best(epsilons, deltas, rate)) for rate in rates]
 
