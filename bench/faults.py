@@ -41,8 +41,8 @@ from bench.fault_site import (
 from bench.output import Row, parser, report
 from privacy.accounting import epsilon
 from privacy.budget import Book
-from privacy.events import event_of
 from privacy.ledger import AttemptKey, LedgerView, State, read_ledger
+from privacy.study.terms import event_of
 from privacy.wire.bodies import Body, Collect, Refusal, Running, Started, StartTraining, Update
 from privacy.wire.envelope import Envelope, open_envelope, seal, size_limit
 from privacy.wire.reasons import Reason

@@ -17,7 +17,6 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bench.output import Row, parser, report
-from privacy.events import PoissonGaussian
 from privacy.identity import make_identity
 from privacy.ledger import AttemptKey, Charge, SqliteLedger, read_ledger
 from privacy.ledger.anchors import Anchors
@@ -25,6 +24,7 @@ from privacy.ledger.head import sign_head
 from privacy.ledger.key import load_or_make_key, public_bytes
 from privacy.ledger.marker import Marker
 from privacy.ledger.records import Intent, Record, hash_of
+from privacy.mechanisms.local import PoissonGaussian
 
 CHARGE = Charge(b"\1" * 32, PoissonGaussian(0.5, 6.0, 0.1, 10), 1e-5)
 SITE = "north"

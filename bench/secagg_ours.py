@@ -22,7 +22,7 @@ from privacy.secagg.server import SecAggServer, Stage
 from privacy.secagg.stream import CHUNK_LANES, Keystream, apply_masks
 from privacy.secagg.witness import Ledgers, MemoryWitness
 from privacy.wire.checkpoint import Checkpoint
-from privacy.wire.offer import VERSION, Mechanism, Offer, Terms
+from privacy.wire.offer import VERSION, MechanismNumber, Offer, Terms
 
 RUN, ROUND, ATTEMPT = 1, 1, 1
 MODEL = bytes(32)
@@ -170,7 +170,7 @@ def _offer(cell: Cell, roster: Roster) -> Offer:
         bound=width.coordinate_bound(1.0, cell.d, cell.n),
         clipping_norm=1.0,
         weight_cap=1.0,
-        mechanism=Mechanism.LOCAL,
+        mechanism=MechanismNumber.LOCAL,
         noise_multiplier=1.0,
     )
     return Offer(

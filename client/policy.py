@@ -12,13 +12,14 @@ from client.settings import ANY, Policy
 from privacy.accounting.across import FILTER_SHARE
 from privacy.accounting.bounds import check_delta, largest_delta
 from privacy.accounting.capacity import DECLARED_FACTOR, OVERFLOW_SHARE
-from privacy.accounting.schedule import check_schedule
 from privacy.budget import Limits, StudyCharges
 from privacy.errors import ConfigError, PolicyError
-from privacy.events import event_of
 from privacy.ledger import Charge, Entry
+from privacy.mechanisms.base import Mechanism
 from privacy.secagg.offer import most_absent, most_colluders
 from privacy.study.manifest import Study
+from privacy.study.schedule import check_schedule
+from privacy.study.terms import mechanism_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,11 @@ class SiteRules:
         return member.declared_patients
 
     @property
+    def mechanism(self) -> Mechanism:
+        """How the study's attempts are made private at this site."""
+        return mechanism_of(self.study)
+
+    @property
     def limits(self) -> Limits:
         """What may be charged, over all studies."""
         return limits_of(self.policy)
@@ -55,7 +61,7 @@ class SiteRules:
         """
         study, lost = self.study, self.policy.max_lost_attempts
         return StudyCharges(
-            charge=Charge(study.digest(), event_of(study), study.privacy.delta),
+            charge=Charge(study.digest(), self.mechanism.event, study.privacy.delta),
             rounds=study.rounds,
             attempts=study.privacy.attempts,
             most_lost=2 * study.rounds if lost is None else lost,
@@ -198,8 +204,8 @@ class SiteRules:
 
     def _mechanism_faults(self) -> Iterator[str]:
         training, policy = self.study.training, self.policy
-        if "local" not in policy.mechanisms:
-            yield 'the mechanism "local" is not among `mechanisms`'
+        if self.mechanism.NAME not in policy.mechanisms:
+            yield f'the mechanism "{self.mechanism.NAME}" is not among `mechanisms`'
         yield from _above("steps a round", training.steps, policy.max_steps_per_round)
         yield from _above("sampling_rate", training.sampling_rate, policy.max_sampling_rate)
         yield from _above(

@@ -8,19 +8,36 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from privacy.config import Strict, VariableName, load_toml
+from privacy.config import (
+    Count,
+    Fraction,
+    Positive,
+    SiteName,
+    Strict,
+    VariableName,
+    load_toml,
+)
 from privacy.errors import DeploymentError
+from privacy.events import Observer
+from privacy.mechanisms.registry import mechanism_names
 from privacy.secagg.offer import SMALLEST_COHORT
-from privacy.study.manifest import Count, Fraction, Positive, SiteName
 
 ANY = "any"
 _LONGEST_FOLDER = 60  # a Unix socket's whole path must stay below about 104 bytes
 
 
-ObserverName = Literal["server", "site", "coalition", "public"]
-OBSERVERS: Final[tuple[ObserverName, ...]] = ("server", "site", "coalition", "public")
+OBSERVERS: Final = tuple(Observer)
+
+
+def _mechanism_name(name: str) -> str:
+    if name not in mechanism_names():
+        raise ValueError(f"{name!r} is not a mechanism; use {' or '.join(mechanism_names())}")
+    return name
+
+
+MechanismName = Annotated[str, AfterValidator(_mechanism_name)]
 SystemUser = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
 
 
@@ -94,10 +111,10 @@ class Policy(Strict):
     bases: tuple[str, ...] = Field(min_length=1)
     # Frozen encoders that may look at the tiles, for the loss of stage two; none unless named.
     encoders: tuple[str, ...] = ()
-    mechanisms: tuple[Literal["local", "pooled"], ...] = Field(min_length=1)
+    mechanisms: tuple[MechanismName, ...] = Field(min_length=1)
     # Against whom the budget holds: each charge is the worst of what they would learn. All of them
     # exist in every study, so none can be left out; the key is for older policies.
-    observers: tuple[ObserverName, ...] = OBSERVERS
+    observers: tuple[Observer, ...] = OBSERVERS
     # "plain": for studies in one process; no site agent is served with it.
     secure_aggregation: Literal["required", "plain"] = "required"
     roster: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # with "required"
@@ -146,7 +163,7 @@ class Policy(Strict):
 
     @field_validator("observers")
     @classmethod
-    def _are_all(cls, observers: tuple[ObserverName, ...]) -> tuple[ObserverName, ...]:
+    def _are_all(cls, observers: tuple[Observer, ...]) -> tuple[Observer, ...]:
         if set(observers) != set(OBSERVERS):
             raise ValueError(
                 "the budget always holds against all of server, site, coalition and public; "

@@ -15,6 +15,11 @@ from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError
 from privacy.visible import marked
 
+SiteName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1, le=2**32 - 1)]  # as the wire counts
+
 
 class Strict(BaseModel):
     """Base of all settings: frozen, no unknown keys, no NaN or infinity, no silent coercion."""

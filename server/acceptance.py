@@ -6,7 +6,7 @@ from pathlib import Path
 
 from privacy.errors import ConfigError
 from privacy.secagg.acceptance import accept_successor
-from privacy.secagg.agreement import roster_in_force
+from privacy.study.agreement import roster_in_force
 from privacy.study.manifest import load_study
 from server.clock import SystemClock
 from server.settings import load_consortium

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError, FederationError
 from privacy.files import write_public
-from strategies.base import Vector
+from privacy.wire.codec import Vector
 
 _ADAPTER = "adapter"
 _STATE = "strategy."

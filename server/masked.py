@@ -26,17 +26,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from privacy.errors import SecAggError
-from privacy.secagg.agreement import (
-    cohort_of,
-    model_digest,
-    offer_seconds,
-    settings_of,
-    shares_of,
-    terms_of,
-)
 from privacy.secagg.offer import encoding_of, threshold
 from privacy.secagg.refusals import Aborted, Refused
 from privacy.secagg.server import SecAggServer, Stage
+from privacy.study.agreement import (
+    cohort_of,
+    masking_settings,
+    model_digest,
+    offer_seconds,
+    shares_of,
+    terms_of,
+)
 from privacy.wire.bodies import Body, Refusal, Running
 from privacy.wire.checks import Check, explain_check
 from privacy.wire.offer import VERSION, Offer, TrainMasked
@@ -164,7 +164,7 @@ class MaskedAttempt:
     def _seconds(self, stage: Stage) -> float:
         """How long the exchange may take."""
         left = self._context.study.cohort.round_deadline - self._participants.elapsed()
-        alone = settings_of(self._context.study).exchange_deadline
+        alone = masking_settings(self._context.study).exchange_deadline
         match stage:
             case Stage.INPUT:
                 return left
@@ -192,7 +192,7 @@ class MaskedAttempt:
         ]
         silence = self._context.timing.silence
         if stage is not Stage.INPUT:
-            alone = settings_of(self._context.study).exchange_deadline
+            alone = masking_settings(self._context.study).exchange_deadline
             silence = min(silence, alone / _SENT_IN_TIME)
         if stage in (Stage.ADVERTISE, Stage.INPUT):
             silence += self._order.seconds

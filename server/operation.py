@@ -22,8 +22,8 @@ from model.importing import quick_imports
 from model.layout import Layout, initial_vector
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, CraftsflError
-from privacy.secagg.agreement import roster_in_force
 from privacy.secagg.roster import Roster
+from privacy.study.agreement import roster_in_force
 from privacy.study.manifest import Study, load_study
 from server.background import BackgroundTracking
 from server.clock import RunClock, SystemClock, Timing
@@ -38,7 +38,7 @@ from server.status import RunFailure
 from server.store import Store
 from server.tables import RunState
 from server.tracking import ReleasedFiles, Tracked, Tracking, TrackingPlace
-from strategies.base import Strategy, make_strategy
+from strategies import Strategy, make_strategy
 
 _log = logging.getLogger("craftsfl.server")
 
@@ -87,7 +87,7 @@ def _check_masked(study: Study, *, plain: bool) -> None:
 
 
 def _check_schedule(study: Study) -> None:
-    from privacy.accounting.schedule import check_schedule  # it imports scipy
+    from privacy.study.schedule import check_schedule  # it imports scipy
 
     check_schedule(study)
 

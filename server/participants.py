@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from model.layout import Layout
 from privacy.study.manifest import Study
 from privacy.wire.bodies import Body, Refusal, StartTraining
+from privacy.wire.codec import Vector
 from privacy.wire.envelope import Envelope
 from privacy.wire.reasons import Reason, explain
 from server.attendance import TRY_AGAIN, Attendance, Attendee
@@ -20,7 +21,7 @@ from server.context import RunContext
 from server.events import SiteDropped, SiteFinished, SiteStarted
 from server.messages import FlowerFailure, Reply, Request
 from server.tables import PartState
-from strategies.base import Mean, Vector
+from strategies.base import Mean
 
 RESENDS = 2  # after transient failures of Flower's
 BYTES_A_SECOND = 1_000_000  # of the slowest connection that an adapter is expected to cross

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from privacy.wire.bodies import Collect, Refusal, Running, Started, StartTraining, Update
+from privacy.wire.codec import Vector
 from privacy.wire.envelope import size_limit
 from privacy.wire.reasons import Reason, explain
 from server.attendance import Attendance, Attendee
@@ -22,7 +23,6 @@ from server.participants import (
     TrainingOrder,
 )
 from server.tables import PartState
-from strategies.base import Vector
 from strategies.cohort import weighted_mean, weights
 
 

@@ -19,7 +19,8 @@ import numpy as np
 from model.layout import Layout
 from privacy.error_ids import ErrorId
 from privacy.errors import FederationError
-from privacy.secagg.agreement import terms_of
+from privacy.study.agreement import terms_of
+from privacy.wire.codec import Vector
 from server.attempt import run_attempt
 from server.attendance import Attendance
 from server.checkpoint import load_checkpoint, save_checkpoint
@@ -30,7 +31,7 @@ from server.participants import AttemptOutcome, TrainingOrder
 from server.spending import Spending
 from server.status import RunStatus
 from server.tables import AttemptState, RunState
-from strategies.base import Mean, Strategy, Vector
+from strategies.base import Mean, Strategy
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from privacy.config import Strict, VariableName, load_toml
-from privacy.study.manifest import Positive
+from privacy.config import Positive, Strict, VariableName, load_toml
 
 
 class TrackingSettings(Strict):

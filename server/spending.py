@@ -8,9 +8,9 @@ so that no count of the server's own could stand for it (ADR 24).
 
 from __future__ import annotations
 
-from privacy.events import event_of
 from privacy.ledger import Charge
 from privacy.study.manifest import Study
+from privacy.study.terms import event_of
 
 
 class Spending:

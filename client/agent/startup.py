@@ -21,8 +21,8 @@ from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, PolicyError
 from privacy.identity import load_identity
 from privacy.ledger import Charge
-from privacy.secagg.agreement import roster_in_force
 from privacy.secagg.offer import withstood
+from privacy.study.agreement import roster_in_force
 from privacy.study.manifest import load_study
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def load(site_toml: Path) -> LoadedSite:
     rules = SiteRules(settings.name, load_study(settings.study), load_policy(settings.policy))
     rules.check()
     rules.check_budget()
-    if rules.study.training.noise_multiplier == 0:
+    if rules.mechanism.event.no_privacy:
         _log.warning("NO PRIVACY: this study adds no noise, and the policy allows it.")
     return LoadedSite(settings, rules, _membership(settings, rules))
 

@@ -20,7 +20,7 @@ from model.layout import Layout
 from privacy.errors import LedgerError
 
 if TYPE_CHECKING:
-    from client.training.trainer import Progress, ResidentTrainer, ShouldStop
+    from client.training.trainer import ResidentTrainer, ShouldStop, StepProgress
 
 # What `client.training.encoding` keeps in the cache folder, or was writing when it was killed.
 _ENCODED = ("encoded-*", ".new-*/encoded-*")
@@ -28,7 +28,7 @@ _log = logging.getLogger("craftsfl.agent")
 
 
 class ConsentingTrainer:
-    """A `Trainer` that consults the patients' register before every training.
+    """A `RoundTrainer` that consults the patients' register before every training.
 
     `apply` may be called from any thread at any time, and takes effect with the next step.
     """
@@ -47,13 +47,13 @@ class ConsentingTrainer:
 
     @property
     def layout(self) -> Layout:
-        """See `Trainer.layout`."""
+        """See `RoundTrainer.layout`."""
         return self._trainer.layout
 
     def train(
-        self, adapter: NDArray[np.float32], *, progress: Progress, should_stop: ShouldStop
+        self, adapter: NDArray[np.float32], *, progress: StepProgress, should_stop: ShouldStop
     ) -> NDArray[np.float32]:
-        """See `Trainer.train`; without those who have withdrawn by now.
+        """See `RoundTrainer.train`; without those who have withdrawn by now.
 
         Raises `LedgerError`, and touches no data, where the register cannot tell.
         """

@@ -16,8 +16,8 @@ from client.settings import load_site
 from privacy.errors import ConfigError, LedgerError
 from privacy.files import hint_for, read_private, write_private
 from privacy.secagg.acceptance import accept_successor
-from privacy.secagg.agreement import roster_in_force
 from privacy.secagg.witness import Witness
+from privacy.study.agreement import roster_in_force
 from privacy.study.manifest import load_study
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.codec import Reader, Writer

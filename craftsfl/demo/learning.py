@@ -29,10 +29,10 @@ from model.base import Pipeline, load_base
 from model.cache import find_base
 from model.devices import pick_device
 from model.layout import initial_vector
-from privacy.secagg.agreement import shares_of
+from privacy.study.agreement import shares_of
 from privacy.study.manifest import Study
 from privacy.wire.codec import Vector
-from strategies.base import make_strategy
+from strategies import make_strategy
 from strategies.cohort import weighted_mean
 
 EVALUATION_SEED = 7

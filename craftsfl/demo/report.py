@@ -15,6 +15,8 @@ from rich.table import Table
 from craftsfl.demo.workspace import Workspace
 from craftsfl.privacy_words import epsilon_text
 from craftsfl.rounds.timeline import RoundTiming
+from privacy.dpsgd.release import noise_to_clip
+from privacy.study.terms import mechanism_of
 
 if TYPE_CHECKING:
     from client.training import LossChange
@@ -107,11 +109,9 @@ def _table(sites: Sequence[SiteResult]) -> Table:
 
 
 def _show_learning(workspace: Workspace, outcome: DemoOutcome, console: Console) -> None:
-    from privacy.dpsgd.step import noise_to_clip, release_of  # imports torch
-
     study = workspace.study
     ratios = {
-        site.name: noise_to_clip(release_of(study.training, site.patients), outcome.parameters)
+        site.name: noise_to_clip(mechanism_of(study).constants(site.patients), outcome.parameters)
         for site in outcome.sites
     }
     text = ", ".join(f"{name} {ratio:.2g}" for name, ratio in ratios.items())

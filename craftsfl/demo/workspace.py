@@ -22,10 +22,10 @@ from craftsfl.demo.templates import (
 from craftsfl.processes.flower.credentials import make_authority, make_secret
 from privacy.accounting import calibrate_noise_multiplier
 from privacy.errors import ConfigError
-from privacy.secagg.agreement import settings_of
 from privacy.secagg.offer import most_absent
 from privacy.secagg.roster import SignedRoster
 from privacy.secagg.width import coordinate_bound
+from privacy.study.agreement import masking_settings
 from privacy.study.manifest import Study, load_study
 
 MARK = "craftsfl-demo"
@@ -267,7 +267,7 @@ def _write_hospital(
         delta=_DELTA,
         study=study.digest().hex(),
         base=study.base.digest,
-        roster=settings_of(study).roster,
+        roster=masking_settings(study).roster,
         reply_slot=study.cohort.reply_slot,
     )
     (folder / "policy.toml").write_text(policy, "utf-8")

@@ -15,7 +15,6 @@ from typing import Final
 from privacy.accounting.fitting import rounds_that_fit
 from privacy.budget.cost import study_cost
 from privacy.budget.limits import Limits
-from privacy.events import MIN_SAMPLING_RATE, Event
 from privacy.ledger import Charge
 
 # A refusal names what would have fitted at the study's sampling rate divided by these.
@@ -104,7 +103,7 @@ class Allowance:
 
         def exceeds(more: int) -> bool:
             """Whether the filter refuses `more` attempts; if so, also any larger number."""
-            whole = replace(self.charge, event=_times(self.charge.event, more))
+            whole = replace(self.charge, event=self.charge.event.times(more))
             return self._lifetime((*self.own, whole)) > limits.epsilon
 
         return bisect_left(range(1, most + 1), True, key=exceeds)
@@ -113,15 +112,15 @@ class Allowance:
         """How many rounds with fewer patients a step there would still be room for, in words."""
         if not math.isfinite(self._lifetime(self.own)):
             return "nothing fits any more: something without noise has left"
-        rate = self.charge.event.sampling_rate
-        factors = [factor for factor in _SMALLER if rate / factor >= MIN_SAMPLING_RATE] or [1]
-        for factor in factors:
-            event = replace(self.charge.event, sampling_rate=rate / factor)
+        one = self.charge.event
+        rarer = [event for factor in _SMALLER if (event := one.rarer(factor)) is not None]
+        for event in rarer or [one]:
+            rate = max(part.sampling_rate for part in event.charged)
             rounds = replace(self, charge=replace(self.charge, event=event)).rounds_left()
             if rounds:
                 plural = "s" if rounds > 1 else ""
-                return f"{rounds} round{plural} at q = {rate / factor:.3g} would fit"
-        return f"not one round at q = {rate / factors[-1]:.3g} would fit"
+                return f"{rounds} round{plural} at q = {rate:.3g} would fit"
+        return f"not one round at q = {rate:.3g} would fit"
 
     def _lifetime(self, own: Sequence[Charge]) -> float:
         """The lifetime epsilon with `own` as the study's charges."""
@@ -129,8 +128,3 @@ class Allowance:
         if over_studies is not None:
             return over_studies.epsilon((charge.event for charge in own), self.others)
         return self.others + study_cost(own)
-
-
-def _times(event: Event, count: int) -> Event:
-    """`count` >= 1 events as one: steps of one mechanism add up."""
-    return replace(event, steps=event.steps * count)

@@ -14,8 +14,9 @@ from enum import StrEnum
 from typing import Protocol
 
 from privacy.errors import AccountingError, LedgerError
-from privacy.events import Event, PoissonGaussian
+from privacy.events import Event
 from privacy.ledger.head import Head
+from privacy.mechanisms.registry import check_registered
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -44,8 +45,7 @@ class Charge:
     def __post_init__(self) -> None:
         if not isinstance(self.study_digest, bytes) or len(self.study_digest) != 32:
             raise LedgerError("A study digest has 32 bytes.")
-        if not isinstance(self.event, PoissonGaussian):
-            raise AccountingError(f"{type(self.event).__name__} cannot be accounted for.")
+        check_registered(self.event)
         if not (isinstance(self.delta, float) and 0 < self.delta < 1):
             raise AccountingError(f"delta is {self.delta!r}; it must lie between 0 and 1.")
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from privacy.errors import AccountingError, LedgerError
-from privacy.events import from_json
 from privacy.ledger.base import Charge, Entry, charged
 from privacy.ledger.head import Head
+from privacy.mechanisms.registry import event_from_json
 
 VERSION: Final = 1
 _DIGEST_BYTES: Final = 32
@@ -99,7 +99,7 @@ def _values(charge: Charge) -> dict[str, object]:
 
 
 def _charge(held: dict[str, Any]) -> Charge:
-    return Charge(bytes.fromhex(held["study"]), from_json(held["event"]), held["delta"])
+    return Charge(bytes.fromhex(held["study"]), event_from_json(held["event"]), held["delta"])
 
 
 def _signed(head: Head) -> Head:

@@ -24,8 +24,9 @@ from functools import lru_cache
 from typing import Final
 
 from privacy.errors import AccountingError, LedgerError
-from privacy.events import Event, from_json
+from privacy.events import Event
 from privacy.ledger.base import AttemptKey, Charge
+from privacy.mechanisms.registry import event_from_json
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.codec import Reader, Writer, malformed
 from privacy.wire.reasons import RefusedMessage
@@ -160,7 +161,7 @@ def _read(reader: Reader, kind: int) -> Content:
 
 @lru_cache(maxsize=256)  # a study has one event, repeated in every intent
 def _event(text: str) -> Event:
-    event = from_json(text)
+    event = event_from_json(text)
     if event.to_json() != text:
         raise AccountingError("An event record is not in its canonical form.")
     return event

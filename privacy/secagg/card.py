@@ -12,11 +12,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from privacy.config import Strict, load_toml
+from privacy.config import SiteName, Strict, load_toml
 from privacy.errors import ConfigError
 from privacy.files import write_public
 from privacy.identity import fingerprint
-from privacy.study.manifest import SiteName
 
 _TEXT = """\
 # Who we are in the consortium's roster. Public. The key's fingerprint, for the phone:

@@ -21,7 +21,7 @@ from privacy.secagg.encoding import Encoding
 from privacy.secagg.refusals import Refused
 from privacy.secagg.roster import Roster
 from privacy.wire.checks import Check
-from privacy.wire.offer import VERSION, Mechanism, Offer, Terms
+from privacy.wire.offer import VERSION, MechanismNumber, Offer, Terms
 
 SMALLEST_COHORT: Final = 3  # of two, each would read the other's vector off the sum
 LONGEST_OFFER: Final = 24 * 3600  # seconds
@@ -165,6 +165,6 @@ def survivors_differ_too_little(
 
     Identical sets reveal nothing new.
     """
-    if policy.terms.mechanism is not Mechanism.PLAIN:
+    if policy.terms.mechanism is not MechanismNumber.PLAIN:
         return False
     return any(0 < len(survivors ^ before) < policy.difference for before in earlier)

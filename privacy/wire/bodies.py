@@ -22,7 +22,7 @@ from privacy.wire.reasons import Reason
 DIGEST_BYTES = 32
 SIGNATURE_BYTES = 64  # Ed25519
 MAX_NAME_BYTES = 32
-SITE_NAME = r"^[a-z0-9][a-z0-9-]{0,31}$"  # as in the manifest, which would import pydantic
+SITE_NAME = r"^[a-z0-9][a-z0-9-]{0,31}$"  # as in `privacy.config`, which would import pydantic
 
 
 class Kind(IntEnum):

@@ -14,7 +14,7 @@ from privacy.wire.sites import check_ids, read_ids, write_ids
 VERSION = 2  # 1: the advertisements named no ledger
 
 
-class Mechanism(IntEnum):
+class MechanismNumber(IntEnum):
     """Who adds the noise. Numbers never change."""
 
     PLAIN = 0  # nobody: the sum itself is published
@@ -37,7 +37,7 @@ class Terms:
     bound: float
     clipping_norm: float
     weight_cap: float
-    mechanism: Mechanism
+    mechanism: MechanismNumber
     noise_multiplier: float
 
     def __post_init__(self) -> None:
@@ -48,7 +48,7 @@ class Terms:
                 raise malformed("A bound of an offer is not a positive number.")
         if not (math.isfinite(self.noise_multiplier) and self.noise_multiplier >= 0):
             raise malformed("An offer's noise multiplier is negative or infinite.")
-        if (self.mechanism is Mechanism.PLAIN) != (self.noise_multiplier == 0):
+        if (self.mechanism is MechanismNumber.PLAIN) != (self.noise_multiplier == 0):
             raise malformed("An offer's noise contradicts its mechanism.")
 
     def write(self, writer: Writer) -> None:
@@ -138,8 +138,8 @@ class TrainMasked(Body):
         return cls(Offer._read(reader), StartTraining._read(reader))
 
 
-def _mechanism(value: int) -> Mechanism:
+def _mechanism(value: int) -> MechanismNumber:
     try:
-        return Mechanism(value)
+        return MechanismNumber(value)
     except ValueError:
         raise malformed("An offer names a mechanism that does not exist.") from None

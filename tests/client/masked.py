@@ -20,13 +20,13 @@ from client.policy import SiteRules
 from model.layout import Layout
 from privacy.identity import MARKER_BYTES, marker_path
 from privacy.ledger import Ledger
-from privacy.secagg.agreement import model_digest, policy_of, shares_of, terms_of
 from privacy.secagg.chain import write_rosters
 from privacy.secagg.client import Effects, SecAggClient
 from privacy.secagg.offer import Expected, encoding_of, threshold
 from privacy.secagg.roster import Member, Roster, SignedRoster, add_signature, propose_roster
 from privacy.secagg.server import SecAggServer, Stage
 from privacy.secagg.witness import Witness
+from privacy.study.agreement import model_digest, policy_of, shares_of, terms_of
 from privacy.study.manifest import Study
 from privacy.wire.bodies import Body, Running, StartTraining
 from privacy.wire.codec import Vector

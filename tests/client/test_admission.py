@@ -9,8 +9,8 @@ import re
 import pytest
 
 from client.agent.site_agent import SiteAgent
-from privacy.events import event_of
 from privacy.ledger import AttemptKey, Charge, SqliteLedger
+from privacy.study.terms import event_of
 from privacy.wire.bodies import Hello, Refusal, SiteFacts, Started, Update
 from privacy.wire.reasons import Reason
 from tests.privacy.ledger.ledgers import book_of, spent_by

@@ -14,8 +14,8 @@ from client.consent import restore, withdraw
 from client.patients import open_patients
 from craftsfl.cli import app
 from privacy.errors import ConfigError, DeploymentError
-from privacy.events import event_of
 from privacy.ledger import AttemptKey, Charge, read_ledger
+from privacy.study.terms import event_of
 from tests.client.hospital import write_hospital
 from tests.client.masked import keyed, masked_study
 from tests.privacy.ledger.ledgers import spent_by

@@ -23,11 +23,11 @@ from client.patients import open_patients
 from client.settings import load_site
 from craftsfl.cli import app
 from privacy.errors import LedgerError
-from privacy.events import PoissonGaussian
 from privacy.ledger import AttemptKey, Charge, SqliteLedger, read_ledger
 from privacy.ledger.anchors import Anchors
 from privacy.ledger.key import load_or_make_key
 from privacy.ledger.notes import Note
+from privacy.mechanisms.local import PoissonGaussian
 from tests.client.hospital import write_hospital
 from tests.client.masked import IDENTITIES, keyed, masked_study
 

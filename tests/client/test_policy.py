@@ -6,9 +6,9 @@ import pytest
 
 from client.policy import SiteRules
 from privacy.errors import ConfigError, PolicyError
-from privacy.events import event_of
 from privacy.ledger import AttemptKey, Charge, Entry, State
 from privacy.secagg.offer import most_absent
+from privacy.study.terms import event_of
 
 from .masked import ROSTER, masked_study
 from .studies import make_policy, make_study

@@ -13,8 +13,8 @@ from client.agent.service import _coarse
 from client.agent.site_agent import SiteAgent
 from client.data import load_site_data
 from privacy.errors import DataError
-from privacy.events import event_of
 from privacy.ledger import AttemptKey, Charge, SqliteLedger, State
+from privacy.study.terms import event_of
 from privacy.wire.bodies import (
     Collect,
     Hello,

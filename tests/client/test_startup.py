@@ -31,12 +31,12 @@ from privacy.errors import (
     PolicyError,
     SecAggError,
 )
-from privacy.events import event_of
 from privacy.ledger import AttemptKey, Charge, read_ledger
 from privacy.secagg.chain import write_rosters
 from privacy.secagg.roster import add_signature, propose_roster
 from privacy.secagg.server import Stage
 from privacy.study.manifest import Study
+from privacy.study.terms import event_of
 from privacy.wire.bodies import Running
 from tests.privacy.ledger.ledgers import spent_by
 

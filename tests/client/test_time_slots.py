@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from client.agent.site_agent import SiteAgent
-from client.agent.work import Work
+from client.agent.work import AttemptWork
 from client.policy import SiteRules
 from privacy.errors import PolicyError
 from privacy.ledger import AttemptKey, SqliteLedger, State
@@ -154,18 +154,18 @@ def test_what_training_gave_is_not_even_asked_before_the_charge(
 ) -> None:
     """The ledger is written once, whatever it was: no answer comes sooner for a failure."""
     seen: list[str] = []
-    commit, result_by = SqliteLedger.commit, Work.result_by
+    commit, result_by = SqliteLedger.commit, AttemptWork.result_by
 
     def watched(self: SqliteLedger, key: AttemptKey) -> None:
         seen.append("charged")
         commit(self, key)
 
-    def asked(self: Work, moment: float) -> Any:
+    def asked(self: AttemptWork, moment: float) -> Any:
         seen.append("asked")
         return result_by(self, moment)
 
     monkeypatch.setattr(SqliteLedger, "commit", watched)
-    monkeypatch.setattr(Work, "result_by", asked)
+    monkeypatch.setattr(AttemptWork, "result_by", asked)
     side.trains(outcome)
     side.begin()
     side.settled()

@@ -38,9 +38,9 @@ from craftsfl.rounds.run_display import EventTail
 from model.digest import folder_digest
 from model.layout import Layout
 from privacy.identity import make_identity
-from privacy.secagg.agreement import shares_of
 from privacy.secagg.chain import write_rosters
 from privacy.secagg.roster import Member, add_signature, propose_roster
+from privacy.study.agreement import shares_of
 from privacy.study.manifest import Study, load_study
 from server.checkpoint import load_checkpoint
 from server.events import RunEvent, RunFinished, SiteDropped

@@ -33,7 +33,7 @@ from server.inprocess import FaultHook, InProcessGrid
 from server.messages import Exchange
 from server.rounds import Federation, NoTracker, ServerModel, Tracker
 from server.store import Store
-from strategies.base import make_strategy
+from strategies import make_strategy
 
 LAYOUT = Layout((Entry("block.lora_A.weight", (1, 4), "float32"),))
 RUN = 2**63 + 5  # Flower's ids do not fit into signed 64 bits

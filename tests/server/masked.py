@@ -13,12 +13,12 @@ import numpy as np
 from model.layout import Layout
 from privacy.identity import Identity
 from privacy.secagg import transcript
-from privacy.secagg.agreement import model_digest, policy_of, shares_of
 from privacy.secagg.client import Effects, SecAggClient
 from privacy.secagg.offer import Expected
 from privacy.secagg.refusals import Refused
 from privacy.secagg.roster import Member, Roster, propose_roster
 from privacy.secagg.witness import Ledgers, MemoryWitness, Witness
+from privacy.study.agreement import model_digest, policy_of, shares_of
 from privacy.study.manifest import Study
 from privacy.wire.bodies import Body, Hello, Refusal, SignedFacts
 from privacy.wire.checkpoint import Checkpoint

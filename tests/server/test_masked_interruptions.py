@@ -10,7 +10,7 @@ import pytest
 
 from privacy.accounting import epsilon
 from privacy.errors import FederationError
-from privacy.events import event_of
+from privacy.study.terms import event_of
 from privacy.wire.envelope import open_envelope
 from privacy.wire.offer import TrainMasked
 from privacy.wire.reasons import Reason

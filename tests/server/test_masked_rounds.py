@@ -237,7 +237,7 @@ def test_without_a_roster_nothing_begins(consortium: MakeWorld) -> None:
 
 def test_epsilon_is_worked_out_from_the_schedule(consortium: MakeWorld, events: Events) -> None:
     from privacy.accounting import epsilon
-    from privacy.events import event_of
+    from privacy.study.terms import event_of
 
     world = consortium(3)
     event, delta = event_of(world.study), world.study.privacy.delta

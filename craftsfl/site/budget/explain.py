@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from rich.console import Console
@@ -147,10 +147,10 @@ def _several(statement: Statement, mode: Mode) -> dict[int, float]:
 
     "local": at as many hospitals, each with its noise. "pooled": in one sum, under one noise.
     """
-    kinds = {(event.sampling_rate, event.noise_multiplier) for event in statement.planned}
-    if len(kinds) != 1 or statement.planned[0].no_privacy:
+    planned = statement.planned
+    if len(set(planned)) != 1 or planned[0].no_privacy:
         return {}
-    whole = replace(statement.planned[0], steps=sum(event.steps for event in statement.planned))
+    whole = planned[0].times(len(planned))
     delta = statement.present.delta
     return {
         records: epsilon_known_to(records, whole, delta, mode, discretization=_COARSE)

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from client.policy import SiteRules
-from privacy.accounting.schedule import whole_schedule
 from privacy.budget import Book, Limits
 from privacy.events import Event
 from privacy.ledger import Entry, State, charged
+from privacy.study.terms import whole_schedule
 
 MOST_POINTS: Final = 40  # of the curve: each takes the accountant some milliseconds
 

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from client.agent.withdrawals import purge
 from client.data import SiteData, load_site_data, read_tile
 from client.training import EncodedTiles, encode_site
-from client.training.references import Reference
+from client.training.references import TileReference
 from model.base import load_base
 from model.encoders import load_encoder
 from model.encoders.files import shipped_encoder
@@ -240,7 +240,7 @@ class TestCache:
         assert torch.equal(tiles.latents[[0, 2, 3]], whole.latents[[0, 2, 3]])
         assert not torch.equal(tiles.latents[1], whole.latents[1])
         assert not list(tmp_path.rglob("encoded-*"))
-        assert "could be read no longer, and are blank: 1." in caplog.text
+        assert "can no longer be read, and are blank: 1." in caplog.text
 
 
 def test_without_a_patient_neither_tiles_nor_own_captions_are_kept(
@@ -314,7 +314,7 @@ def test_what_becomes_of_a_tile_depends_on_itself_alone(
         pytest.skip("no tiny encoder here")
     pipeline = load_base(tiny_base, torch.device("cpu"))
     encoder = load_encoder("tiny", torch.device("cpu")) if referenced else None
-    reference = None if encoder is None else Reference(encoder.digest, 8, lambda: encoder)
+    reference = None if encoder is None else TileReference(encoder.digest, 8, lambda: encoder)
 
     def encoded(data: SiteData) -> dict[bytes, tuple[bytes, ...]]:
         tiles = encode_site(pipeline, data, base_digest=DIGEST, reference=reference)

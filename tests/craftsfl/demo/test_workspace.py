@@ -24,9 +24,9 @@ from craftsfl.demo.workspace import (
 from craftsfl.rounds.operator import superlink_of
 from privacy.accounting import epsilon
 from privacy.errors import ConfigError, DataError
-from privacy.events import event_of
-from privacy.secagg.agreement import roster_in_force, shares_of, terms_of
 from privacy.secagg.encoding import Encoding
+from privacy.study.agreement import roster_in_force, shares_of, terms_of
+from privacy.study.terms import event_of
 from server.settings import load_consortium
 
 DIGEST = "sha256:" + "a" * 64

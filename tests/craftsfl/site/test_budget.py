@@ -29,9 +29,9 @@ from craftsfl.site.budget.statement import MOST_POINTS, statement_of
 from craftsfl.site.budget.table import bar, curve, show_table
 from privacy.accounting import epsilon, tradeoff
 from privacy.errors import ConfigError
-from privacy.events import event_of
 from privacy.ledger import AttemptKey, Charge, Entry, State
 from privacy.study.manifest import Study, load_study
+from privacy.study.terms import event_of
 from tests.client.hospital import write_hospital
 from tests.client.masked import keyed
 from tests.client.studies import make_study

@@ -9,8 +9,9 @@ import pytest
 import privacy.accounting.release as release
 from craftsfl.site.budget.published import published, show_published
 from craftsfl.site.budget.statement import Statement, statement_of
-from privacy.accounting import epsilon, whole_schedule
+from privacy.accounting import epsilon
 from privacy.errors import AccountingError
+from privacy.study.terms import whole_schedule
 from tests.client.studies import make_study
 
 from .test_budget import OTHER, STUDY, charge, entries, printed, rules_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from privacy.budget import Limits
-from privacy.events import PoissonGaussian
 from privacy.ledger import AttemptKey, Charge, Entry, State
+from privacy.mechanisms.local import PoissonGaussian
 
 STUDY, OTHER = b"\1" * 32, b"\2" * 32
 EVENT = PoissonGaussian(0.5, 4.0, 1.0, 4)

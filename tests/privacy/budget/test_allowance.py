@@ -11,8 +11,8 @@ import pytest
 from privacy.accounting import epsilon
 from privacy.accounting.across import RenyiFilter
 from privacy.budget import Allowance, Book, Limits
-from privacy.events import PoissonGaussian
 from privacy.ledger import Charge, State
+from privacy.mechanisms.local import PoissonGaussian
 
 from .charges import BARE, CHARGE, ELSEWHERE, EVENT, FILTERED, LIMITS, entries
 

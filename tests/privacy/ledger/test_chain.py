@@ -6,12 +6,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from privacy.errors import LedgerError
-from privacy.events import PoissonGaussian
 from privacy.ledger import AttemptKey, Charge, State
 from privacy.ledger.chain import Chain
 from privacy.ledger.head import sign_head
 from privacy.ledger.key import public_bytes
 from privacy.ledger.records import Charged, Content, Genesis, Intent, Record, hash_of
+from privacy.mechanisms.local import PoissonGaussian
 
 from .ledgers import SIGNING_KEY
 

@@ -14,12 +14,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from privacy.errors import LedgerError
-from privacy.events import PoissonGaussian
 from privacy.ledger import AttemptKey, Charge, Head, SqliteLedger, read_ledger
 from privacy.ledger.chain import Chain
 from privacy.ledger.database import read_records
 from privacy.ledger.head import sign_head
 from privacy.ledger.records import Charged, hash_of
+from privacy.mechanisms.local import PoissonGaussian
 
 from .ledgers import SIGNING_KEY, book_of, open_test_ledger
 

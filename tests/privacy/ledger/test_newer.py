@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from privacy.errors import LedgerError
-from privacy.events import PoissonGaussian
 from privacy.ledger import AttemptKey, Charge
 from privacy.ledger.chain import Chain
 from privacy.ledger.head import sign_head
 from privacy.ledger.key import public_bytes
 from privacy.ledger.records import Charged, Genesis, Intent, hash_of
+from privacy.mechanisms.local import PoissonGaussian
 
 from .ledgers import SIGNING_KEY
 

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy.errors import LedgerError
-from privacy.events import PoissonGaussian
 from privacy.ledger import AttemptKey, Charge
 from privacy.ledger.records import Bound, Charged, Content, Genesis, Intent, Record, decode, hash_of
+from privacy.mechanisms.local import PoissonGaussian
 from privacy.wire.checkpoint import Checkpoint
 
 EVENT = PoissonGaussian(0.5, 6.0, 0.1, 10)

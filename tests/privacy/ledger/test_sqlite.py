@@ -13,8 +13,8 @@ import pytest
 
 from privacy.accounting import epsilon
 from privacy.errors import AccountingError, LedgerError
-from privacy.events import PoissonGaussian
 from privacy.ledger import AttemptKey, Charge, Ledger, State
+from privacy.mechanisms.local import PoissonGaussian
 
 from .ledgers import book_of, open_test_ledger, spent_by
 
@@ -194,7 +194,7 @@ def test_threads_share_one_ledger(path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from privacy.events import PoissonGaussian
+from privacy.mechanisms.local import PoissonGaussian
 from privacy.ledger import AttemptKey, Charge
 from tests.privacy.ledger.ledgers import open_test_ledger
 charge = Charge(bytes([1]) * 32, PoissonGaussian(0.5, 6.0, 0.1, 10), 1e-5)

@@ -9,9 +9,9 @@ import pytest
 
 from privacy.budget import Book
 from privacy.errors import LedgerError
-from privacy.events import PoissonGaussian
 from privacy.ledger import AttemptKey, Charge, State, read_ledger
 from privacy.ledger.key import public_bytes
+from privacy.mechanisms.local import PoissonGaussian
 
 from .ledgers import SIGNING_KEY, book_of, open_test_ledger
 from .test_sqlite import WRITER

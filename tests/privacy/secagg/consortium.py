@@ -17,7 +17,7 @@ from privacy.secagg.server import Stage as ServerStage
 from privacy.secagg.witness import Ledgers, MemoryWitness
 from privacy.wire.bodies import Body
 from privacy.wire.checkpoint import Checkpoint
-from privacy.wire.offer import VERSION, Mechanism, Offer, Terms
+from privacy.wire.offer import VERSION, MechanismNumber, Offer, Terms
 
 NOW = 1_800_000_000.0
 RUN = 7
@@ -30,7 +30,7 @@ TERMS = Terms(
     bound=1.0,
     clipping_norm=1.0,
     weight_cap=2.0,
-    mechanism=Mechanism.LOCAL,
+    mechanism=MechanismNumber.LOCAL,
     noise_multiplier=1.0,
 )
 

@@ -14,7 +14,7 @@ from privacy.secagg.server import Stage as ServerStage
 from privacy.secagg.transcript import offer_digest
 from privacy.wire.bodies import Body, Running
 from privacy.wire.checks import Check
-from privacy.wire.offer import Mechanism
+from privacy.wire.offer import MechanismNumber
 from privacy.wire.reasons import RefusedMessage
 from privacy.wire.secagg import Advertise, Deliver, MaskedInput, Survivors
 from tests.privacy.secagg.consortium import (
@@ -267,7 +267,7 @@ def test_an_offer_that_is_not_the_expected_one_is_refused(change, check):
         ("clipping_norm", 2.0, Check.PRIVACY),
         ("weight_cap", 3.0, Check.PRIVACY),
         ("noise_multiplier", 0.5, Check.PRIVACY),
-        ("mechanism", Mechanism.POOLED, Check.PRIVACY),
+        ("mechanism", MechanismNumber.POOLED, Check.PRIVACY),
     ],
 )
 def test_terms_come_from_the_policy(field, value, check):
@@ -332,7 +332,7 @@ def test_a_roster_that_is_not_pinned_is_refused():
 
 
 def plain_world() -> World:
-    terms = replace(TERMS, mechanism=Mechanism.PLAIN, noise_multiplier=0.0)
+    terms = replace(TERMS, mechanism=MechanismNumber.PLAIN, noise_multiplier=0.0)
     return World(site_ids(8), terms)
 
 

@@ -16,7 +16,7 @@ from privacy.wire.bodies import BODIES, SIGNATURE_BYTES, Kind
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.checks import Check, explain_check
 from privacy.wire.envelope import Envelope, open_envelope, seal
-from privacy.wire.offer import Mechanism, Offer, Terms, TrainMasked
+from privacy.wire.offer import MechanismNumber, Offer, Terms, TrainMasked
 from privacy.wire.reasons import RefusedMessage
 from privacy.wire.sites import MAX_SITES
 from tests.privacy.secagg.messages import (
@@ -43,7 +43,7 @@ terms = st.builds(
     st.integers(1, 2**32 - 1),
     st.integers(2, 32),
     *(positive, positive, positive),
-    st.sampled_from([Mechanism.LOCAL, Mechanism.POOLED]),
+    st.sampled_from([MechanismNumber.LOCAL, MechanismNumber.POOLED]),
     positive,
 )
 offers = st.builds(
@@ -178,7 +178,7 @@ def test_lists_are_bounded():
         {"noise_multiplier": -1.0},
         {"noise_multiplier": math.inf},
         {"noise_multiplier": 0.0},
-        {"mechanism": Mechanism.PLAIN},
+        {"mechanism": MechanismNumber.PLAIN},
     ],
     ids=str,
 )

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from privacy.accounting import check_schedule, epsilon, whole_schedule
 from privacy.accounting import release as release_module
 from privacy.accounting import schedule as schedule_module
 from privacy.errors import AccountingError
 from privacy.study.manifest import Study
+from privacy.study.schedule import check_schedule
 from tests.client.studies import make_study
 
 
 def study_of(delta: float = 1e-5, **training: object) -> Study:
     return make_study(rounds=10, training=training, privacy={"delta": delta, "attempts": 2})
-
-
-def test_the_whole_schedule_is_rounds_times_attempts() -> None:
-    study = study_of(sampling_rate=0.25, noise_multiplier=2.0, steps=3)
-    (total,) = {sum(event.steps for event in whole_schedule(study))}
-    assert total == 60
-    assert epsilon(whole_schedule(study), 1e-5) > 0
 
 
 def test_an_ordinary_study_does_not_ask_the_second_accountant(

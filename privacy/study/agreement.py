@@ -1,4 +1,4 @@
-"""What server and sites derive, each by itself, from the study: so they can compare it.
+"""What server and sites derive from the study, each on its own, so that they can compare it.
 
 Everything here is a function of public constants.
 """
@@ -17,15 +17,16 @@ from privacy.secagg.offer import SMALLEST_COHORT, SecAggPolicy, withstood
 from privacy.secagg.roster import Roster
 from privacy.secagg.width import check_width
 from privacy.study.manifest import SecureAggregation, Study
+from privacy.study.terms import mechanism_of
 from privacy.wire.bodies import StartTraining
-from privacy.wire.offer import Mechanism, Terms
+from privacy.wire.offer import MechanismNumber, Terms
 
-EXCHANGES: Final = 4  # beside the one that collects the masked updates
+EXCHANGES: Final = 4  # in addition to the one that collects the masked updates
 CLOCK_SKEW: Final = 300  # seconds by which the clocks of server and site may differ
 
 
-def settings_of(study: Study) -> SecureAggregation:
-    """The study's agreement on masking; `ConfigError` where it is a plain one."""
+def masking_settings(study: Study) -> SecureAggregation:
+    """The study's agreement on masking; raises `ConfigError` for a plain study."""
     if study.secure_aggregation is None:
         raise ConfigError(
             f"The study {study.name} does without secure aggregation.",
@@ -36,23 +37,23 @@ def settings_of(study: Study) -> SecureAggregation:
 
 
 def shares_of(study: Study) -> dict[str, float]:
-    """The weight of every site of the study: its declared patients, of all declared ones.
+    """The weight of every site of the study: its share of all declared patients.
 
-    They sum to 1. A site multiplies its update by its own before masking; the server divides the
-    sum by the sum over those that survived. Never true, never drawn counts.
+    They sum to 1. A site multiplies its update by its own weight before masking; the server divides
+    the sum by the weights of the survivors. Neither true nor drawn counts are ever used.
     """
     total = sum(site.declared_patients for site in study.sites)
     return {site.name: site.declared_patients / total for site in study.sites}
 
 
 def terms_of(study: Study, parameters: int) -> Terms:
-    """What an offer has to say for `study` and adapters of `parameters` numbers.
+    """What an offer has to state for `study` and adapters of `parameters` numbers.
 
     Raises `ConfigError` where the bits cannot hold the tolerated error.
     """
-    settings, training = settings_of(study), study.training
+    settings, training = masking_settings(study), study.training
     check_width(settings.bits, parameters, len(study.sites), settings.tolerated_error)
-    noise = training.noise_multiplier
+    mechanism, noise = mechanism_of(study), training.noise_multiplier
     return Terms(
         recipe_digest=study.digest(),
         dimension=parameters,
@@ -60,7 +61,7 @@ def terms_of(study: Study, parameters: int) -> Terms:
         bound=settings.bound,
         clipping_norm=training.clipping_norm,
         weight_cap=max(shares_of(study).values()),
-        mechanism=Mechanism.LOCAL if noise > 0 else Mechanism.PLAIN,
+        mechanism=MechanismNumber(mechanism.NUMBER) if noise > 0 else MechanismNumber.PLAIN,
         noise_multiplier=noise,
     )
 
@@ -72,7 +73,7 @@ def roster_in_force(study: Study, file: Path) -> Roster:
     `ConfigError` for what is no such file and for a study whose sites nobody has signed,
     `SecAggError` for signatures that do not hold.
     """
-    chain, pinned = read_rosters(file), bytes.fromhex(settings_of(study).roster)
+    chain, pinned = read_rosters(file), bytes.fromhex(masking_settings(study).roster)
     roster = in_force(chain, pinned)
     check_membership(study, roster_with(chain, pinned))
     return roster
@@ -99,7 +100,7 @@ def check_membership(study: Study, pinned: Roster) -> None:
 
 def offer_seconds(study: Study) -> int:
     """For how long an offer of this study is valid: every exchange up to its deadline."""
-    exchanges = EXCHANGES * settings_of(study).exchange_deadline
+    exchanges = EXCHANGES * masking_settings(study).exchange_deadline
     return math.ceil(study.cohort.round_deadline + exchanges)
 
 
@@ -109,7 +110,7 @@ def policy_of(study: Study, roster: Roster, parameters: int, colluders: int = 0)
     Unless more is asked for, n_c is the most that every cohort of the study withstands: the
     threshold follows from the cohort's size alone, so that costs nothing.
     """
-    settings, sites = settings_of(study), len(study.sites)
+    settings, sites = masking_settings(study), len(study.sites)
     return SecAggPolicy(
         roster_digest=roster.digest(),
         terms=terms_of(study, parameters),

@@ -9,23 +9,22 @@ from typing import Any
 import pytest
 
 from privacy.errors import ConfigError, SecAggError
-from privacy.secagg.agreement import (
-    CLOCK_SKEW,
-    cohort_of,
-    offer_seconds,
-    policy_of,
-    roster_in_force,
-    settings_of,
-    shares_of,
-    terms_of,
-)
 from privacy.secagg.chain import in_force, read_rosters, write_rosters
 from privacy.secagg.offer import most_colluders
 from privacy.secagg.roster import Member, SignedRoster, add_signature, propose_roster
+from privacy.study.agreement import (
+    CLOCK_SKEW,
+    cohort_of,
+    masking_settings,
+    offer_seconds,
+    policy_of,
+    roster_in_force,
+    shares_of,
+    terms_of,
+)
 from privacy.study.manifest import Study
-from privacy.wire.offer import Mechanism
-
-from .consortium import identity_of
+from privacy.wire.offer import MechanismNumber
+from tests.privacy.secagg.consortium import identity_of
 
 NAMES = ("north", "harbour", "hillside")
 
@@ -69,9 +68,9 @@ def test_terms_are_the_studys(study: Study) -> None:
     assert terms.recipe_digest == study.digest()
     assert (terms.dimension, terms.bits, terms.bound) == (1000, 16, 1.5)
     assert (terms.clipping_norm, terms.weight_cap, terms.noise_multiplier) == (1.0, 0.48, 1.0)
-    assert terms.mechanism is Mechanism.LOCAL
+    assert terms.mechanism is MechanismNumber.LOCAL
     silent = changed(study, training={"noise_multiplier": 0.0})
-    assert terms_of(silent, 1000).mechanism is Mechanism.PLAIN
+    assert terms_of(silent, 1000).mechanism is MechanismNumber.PLAIN
 
 
 def test_too_few_bits_for_the_adapter_are_refused(study: Study) -> None:
@@ -111,7 +110,7 @@ def test_a_cohort_is_ids_of_the_roster(study: Study) -> None:
 
 def test_a_plain_study_has_no_agreement(study_values: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="does without secure aggregation"):
-        settings_of(Study.model_validate(study_values))
+        masking_settings(Study.model_validate(study_values))
 
 
 def successor(before: SignedRoster, signers: int = 2) -> SignedRoster:
