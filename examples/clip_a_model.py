@@ -34,12 +34,14 @@ def rows_of(drawn: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def batches(model: torch.nn.Module, noise: SystemNoise) -> Iterator[PhysicalBatch]:
     """One Poisson draw, in batches of one shape: places that nobody fills are blank."""
     drawn = torch.from_numpy(noise.uniform(PATIENTS) < SAMPLING_RATE).nonzero().flatten()
-    for part in drawn.split(PLACES):
+    for start in range(0, len(drawn), PLACES):
+        part = drawn[start : start + PLACES]
         patients = torch.cat([part, torch.full((PLACES - len(part),), BLANK)])
         inputs, targets = rows_of(patients.clamp(min=0))  # a blank place may hold anything
 
         def losses(inputs: torch.Tensor = inputs, targets: torch.Tensor = targets) -> torch.Tensor:
-            return (model(inputs) - targets).square().flatten()
+            errors: torch.Tensor = model(inputs) - targets
+            return errors.square().flatten()
 
         yield PhysicalBatch(patients, losses, ROWS_EACH)
 
@@ -48,7 +50,7 @@ def main() -> None:
     """Train, and say what it cost a patient."""
     model, noise = torch.nn.Linear(3, 1, bias=False), SystemNoise()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
-    with choose_engine(model, [model.weight]) as engine:
+    with choose_engine(model, list(model.parameters())) as engine:
         for _ in range(STEPS):
             gradient = private_gradient(engine, batches(model, noise), RELEASE, noise)
             model.weight.grad = gradient.view_as(model.weight)
