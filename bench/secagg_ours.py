@@ -17,7 +17,7 @@ from privacy.secagg import width
 from privacy.secagg.client import SecAggClient
 from privacy.secagg.encoding import Encoding
 from privacy.secagg.offer import Expected, SecAggPolicy, threshold
-from privacy.secagg.roster import Member, Roster, propose
+from privacy.secagg.roster import Member, Roster, propose_roster
 from privacy.secagg.server import SecAggServer, Stage
 from privacy.secagg.stream import CHUNK_LANES, Keystream, apply_masks
 from privacy.secagg.witness import Ledgers, MemoryWitness
@@ -159,7 +159,7 @@ def _roster(identities: dict[int, Identity]) -> Roster:
         Member(site, f"site-{site}", identity.public, f"Hospital {site}")
         for site, identity in identities.items()
     ]
-    return propose(members, len(members) // 2 + 1, consortium="benchmark").roster
+    return propose_roster(members, len(members) // 2 + 1, consortium="benchmark").roster
 
 
 def _offer(cell: Cell, roster: Roster) -> Offer:

@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from privacy.config import Strict, load_toml
+from privacy.config import Strict, VariableName, load_toml
 from privacy.errors import DeploymentError
 from privacy.secagg.offer import SMALLEST_COHORT
 from privacy.study.manifest import Count, Fraction, Positive, SiteName
@@ -22,7 +22,6 @@ _LONGEST_FOLDER = 60  # a Unix socket's whole path must stay below about 104 byt
 Observer = Literal["server", "site", "coalition", "public"]
 OBSERVERS: Final[tuple[Observer, ...]] = ("server", "site", "coalition", "public")
 SystemUser = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
-VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 class DataSettings(Strict):

@@ -12,6 +12,7 @@ from craftsfl.demo.command import demo
 from craftsfl.model import commands as model
 from craftsfl.rounds import commands as rounds
 from craftsfl.site import commands as site
+from privacy.error_ids import ErrorId
 from privacy.errors import CraftsflError
 from privacy.visible import visible
 
@@ -36,13 +37,13 @@ def main() -> None:
     try:
         app()
     except CraftsflError as error:
-        _say(error.message, error.hint)
+        _say(error.message, error.hint, error.id)
         sys.exit(FAILED)
     except OSError as error:
         if error.filename is None or error.strerror is None:
             raise
         what = f"{error.filename} cannot be used: {error.strerror}."
-        _say(what, "Check its owner, and the disk's free space.")
+        _say(what, "Check its owner, and the disk's free space.", ErrorId.FILE_UNUSABLE)
         sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
@@ -51,13 +52,19 @@ def main() -> None:
             f"{error.name} is not installed.",
             "install craftsfl with the extra that this command needs: craftsfl[site], "
             "craftsfl[operator] or craftsfl[model].",
+            ErrorId.EXTRA_MISSING,
         )
         sys.exit(FAILED)
 
 
-def _say(message: str, hint: str) -> None:
+def _say(message: str, hint: str, id: str) -> None:
     """What is wrong and what to do next: without markup, and nothing in it acts on a terminal."""
     console = Console(stderr=True)
-    for title, style, text in (("Error:", "bold red", message), ("Next:", "bold", hint)):
+    lines = (
+        ("Error:", "bold red", message),
+        ("Next:", "bold", hint),
+        ("Id:", "dim", f"{id} (docs/errors.md)"),
+    )
+    for title, style, text in lines:
         if text:
             console.print(Text.assemble((title, style), " ", visible(text, keep="\n")))

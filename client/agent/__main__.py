@@ -49,7 +49,7 @@ from privacy.errors import CraftsflError
 from privacy.ledger.notes import Note
 from privacy.wire.envelope import refuse
 from privacy.wire.reasons import Reason
-from privacy.wire.secagg import size_limit
+from privacy.wire.secagg import masked_size_limit
 
 PATIENCE_SECONDS = 8.0  # of a message for an agent that still loads; the forwarder waits for 15
 STOP_SECONDS = 4.0  # for training to reach the end of a physical batch; the whole exit takes < 10 s
@@ -141,7 +141,7 @@ def _serve(site: Site, trainer: TrainerFactory, told: _Told) -> None:
         ledger = stack.enter_context(open_ledger(state, site.rules.name, site.own, site.charge))
         check_other_studies(site.rules, ledger)
         gate, progress = Gate(), ProgressSource()
-        most = size_limit(len(site.rules.study.sites), 0, policy.max_parameters)
+        most = masked_size_limit(len(site.rules.study.sites), 0, policy.max_parameters)
         mode = int(own.socket_mode, 8)
         socket = site.settings.socket_path()
         with _signals_held():  # a socket that is bound is also taken away again

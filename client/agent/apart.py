@@ -12,6 +12,7 @@ import pwd
 
 from client.agent.isolation import Confinement, Network
 from client.settings import Policy, SiteSettings
+from privacy.error_ids import ErrorId
 from privacy.errors import PolicyError
 
 ONE_USER = "--one-user-no-airlock"
@@ -38,6 +39,7 @@ def check_alone(found: Confinement, policy: Policy) -> None:
             "network namespace nor a system call filter.",
             "Run it on Linux, in a container without a network, or allow unprivileged user "
             "namespaces. Where neither is to be had, allow_agent_network = true in policy.toml.",
+            id=ErrorId.AGENT_NETWORK,
         )
     _log.warning("THE AGENT HAS THE MACHINE'S NETWORK: allow_agent_network is set.")
 
@@ -56,11 +58,14 @@ def check_apart(settings: SiteSettings, *, one_user: bool) -> None:
             'With socket_mode = "0600" only the agent\'s own user gets at the socket, so that the '
             "coordinator's code would run as the user who owns data, ledger and keys.",
             f'{HOW}; the socket is theirs with socket_mode = "0660".',
+            id=ErrorId.ONE_USER,
         )
     node = settings.supernode
     if node is not None and node.user is not None and user_id(node.user) == os.geteuid():
         raise PolicyError(
-            f"The agent runs as {node.user}, which site.toml names as the SuperNode's user.", HOW
+            f"The agent runs as {node.user}, which site.toml names as the SuperNode's user.",
+            HOW,
+            id=ErrorId.ONE_USER,
         )
 
 

@@ -15,7 +15,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from privacy.errors import ConfigError, DeploymentError
-from privacy.files import write_private
+from privacy.files import RefusedFile, read_private, write_private
+
+_LARGEST = 64 << 20  # bytes
 
 
 class Cohorts:
@@ -52,13 +54,15 @@ class Cohorts:
 
 def _read(file: Path) -> dict[str, dict[int, list[int]]]:
     try:
-        held = json.loads(file.read_bytes())
+        held = json.loads(read_private(file, _LARGEST))
         return {
             str(study): {int(number): sorted(map(int, sites)) for number, sites in rounds.items()}
             for study, rounds in held.items()
         }
     except FileNotFoundError:
         return {}
+    except RefusedFile as error:
+        raise ConfigError(f"{file} cannot be used: {error.strerror}.", error.hint) from None
     except (OSError, ValueError, TypeError, AttributeError):
         raise ConfigError(
             f"{file} is damaged: it lists who may be in the sum of each round.",

@@ -27,10 +27,11 @@ from client.agent.own_ledger import (
 from client.agent.state import StateFolder, state_folder
 from client.settings import SiteSettings
 from privacy.errors import ConfigError, CraftsflError, LedgerError
+from privacy.files import write_private
 from privacy.ledger import Charge, LedgerView, SqliteLedger, load_or_make_key, read_ledger
 from privacy.ledger.anchors import INHERITED_RUN, Anchors
 from privacy.ledger.database import clear_errors
-from privacy.ledger.files import replace_whole, slots_of
+from privacy.ledger.files import slots_of
 from privacy.ledger.head import Head
 from privacy.ledger.marker import Marked
 from privacy.ledger.notes import Note
@@ -143,8 +144,8 @@ def _copy(ledger: Path, backup: Path, head: Head) -> None:
     with clear_errors(ledger), closing(sqlite3.connect(ledger)) as database:
         data = database.serialize()
     try:
-        replace_whole(head_path(backup), slots_of(head))
-        replace_whole(backup, data)
+        write_private(head_path(backup), slots_of(head))
+        write_private(backup, data)
     except OSError as error:
         raise LedgerError(
             f"{backup} cannot be written: {error.strerror}.",

@@ -18,8 +18,9 @@ from pathlib import Path
 from client.agent.state import StateFolder
 from client.patients.ledger_note import read_note, write_note
 from client.settings import SiteSettings
+from privacy.error_ids import ErrorId
 from privacy.errors import LedgerError
-from privacy.identity import Identity, load_identity, read_private
+from privacy.identity import Identity, load_identity, read_key_file
 from privacy.ledger import Charge, LedgerView, SqliteLedger, load_or_make_key, read_ledger
 from privacy.ledger.anchors import Anchors
 from privacy.ledger.database import holds_nothing
@@ -54,7 +55,7 @@ def identity_of(settings: SiteSettings) -> KeyedIdentity | None:
 
 def passphrase(file: Path | None) -> bytes | None:
     """The first line of `file`, where there is one."""
-    return None if file is None else read_private(file).split(b"\n", 1)[0].rstrip(b"\r")
+    return None if file is None else read_key_file(file).split(b"\n", 1)[0].rstrip(b"\r")
 
 
 def open_ledger(
@@ -150,6 +151,7 @@ class Kept:
             "Restore it from the newest backup of the whole state folder, or point agent.state at "
             "the right one: the budget that it records is spent. Only if no copy is left: "
             "craftsfl site recover-ledger site.toml, which counts what is known to be spent.",
+            id=ErrorId.LEDGER_MISSING,
         )
 
     def refuse_an_empty_marker(self, view: LedgerView, marker: Marker) -> None:

@@ -41,6 +41,7 @@ from client.agent.progress import (
     ProgressEvent,
     ProgressSource,
 )
+from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, DeploymentError
 from privacy.wire import agent_pb2, agent_pb2_grpc
 from privacy.wire.chunks import MAX_CHUNK_MESSAGE, gather, split, target
@@ -231,7 +232,9 @@ def _clear(path: Path) -> None:
             raise DeploymentError(f"{path} is not a socket.", "Choose another socket path.")
         if _listening(path):
             raise DeploymentError(
-                f"Another agent listens on {path}.", "Stop it, or choose another socket path."
+                f"Another agent listens on {path}.",
+                "Stop it, or choose another socket path.",
+                id=ErrorId.AGENT_RUNNING,
             )
         path.unlink()
     except OSError as error:

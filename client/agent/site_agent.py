@@ -74,8 +74,8 @@ from privacy.wire.secagg import (
     Lanes,
     Survivors,
     UnmaskRequest,
+    masked_size_limit,
 )
-from privacy.wire.secagg import size_limit as masked_size_limit
 
 if TYPE_CHECKING:
     from client.training import Trainer

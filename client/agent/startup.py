@@ -19,6 +19,7 @@ from client.policy import SiteRules
 from client.settings import SiteSettings, load_policy, load_site
 from model.importing import quick_imports
 from privacy.accounting import check_delta, check_schedule
+from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, PolicyError
 from privacy.events import event_of
 from privacy.identity import load_identity
@@ -88,6 +89,7 @@ def _check_confirmed(settings: SiteSettings) -> None:
             "Privacy is promised per patient_id, not per person. Look at what "
             "`craftsfl site suspicions site.toml` finds; then set patient_ids_confirmed = true in "
             "the [data] table of site.toml.",
+            id=ErrorId.PERSONS_UNCONFIRMED,
         )
 
 

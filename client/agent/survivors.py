@@ -12,7 +12,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from privacy.errors import ConfigError, DeploymentError
-from privacy.files import write_private
+from privacy.files import RefusedFile, read_private, write_private
+
+_LARGEST = 64 << 20  # bytes
 
 
 class SignedSets:
@@ -43,10 +45,12 @@ class SignedSets:
 
 def _read(file: Path) -> dict[str, list[list[int]]]:
     try:
-        held = json.loads(file.read_bytes())
+        held = json.loads(read_private(file, _LARGEST))
         return {str(study): [sorted(map(int, one)) for one in sets] for study, sets in held.items()}
     except FileNotFoundError:
         return {}
+    except RefusedFile as error:
+        raise ConfigError(f"{file} cannot be used: {error.strerror}.", error.hint) from None
     except (OSError, ValueError, TypeError, AttributeError):
         raise ConfigError(
             f"{file} is damaged: it lists who was in the sums of studies without noise.",

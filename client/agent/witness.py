@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from privacy.errors import LedgerError
-from privacy.ledger.files import replace_whole
+from privacy.files import hint_for, read_private, write_private
 from privacy.secagg.witness import Witness
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.codec import Reader, Writer
 from privacy.wire.reasons import RefusedMessage
 
 _KEY_BYTES = 32
+_LARGEST = 16 << 20  # bytes
 
 
 class WitnessFile(Witness):
@@ -31,7 +32,7 @@ class WitnessFile(Witness):
     def known(self) -> Mapping[bytes, Checkpoint]:
         """See `Witness.known`."""
         try:
-            held = json.loads(self._path.read_bytes())
+            held = json.loads(read_private(self._path, _LARGEST))
             return {_key(key): _checkpoint(value) for key, value in held.items()}
         except FileNotFoundError:
             return {}
@@ -49,14 +50,14 @@ class WitnessFile(Witness):
         after = {**self.known(), **newer}
         data = {key.hex(): _hex(checkpoint) for key, checkpoint in sorted(after.items())}
         try:
-            replace_whole(self._path, json.dumps(data, indent=1).encode())
+            write_private(self._path, json.dumps(data, indent=1).encode())
         except OSError as error:
             raise self._unusable(error) from None
 
     def _unusable(self, error: OSError) -> LedgerError:
         return LedgerError(
             f"{self._path} cannot be read or written: {error.strerror}.",
-            "Check the disk, its free space and the file's owner.",
+            hint_for(error, "Check the disk, its free space and the file's owner."),
         )
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.patients.key import PatientKey, load_or_make_key
+from client.patients.key import PatientKey, load_or_make_patient_key
 from client.patients.register import Register
 from privacy.errors import LedgerError
 
@@ -65,7 +65,8 @@ def open_patients(state: Path) -> Iterator[Patients]:
     with Register(register) as opened:
         if opened.is_claimed() and not key.exists():
             raise _missing(key, "Without it, nobody in the register can be found.")
-        secret = load_or_make_key(key)  # after the register: a crash in between leaves no orphan
+        # After the register: a crash in between leaves no orphan.
+        secret = load_or_make_patient_key(key)
         opened.claim(secret.check())
         yield Patients(secret, opened)
 

@@ -15,7 +15,6 @@ a patient's own figure, at the site alone.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 import time
@@ -29,6 +28,7 @@ from typing import Final
 from client.patients.schema import prepare
 from client.patients.sharing import Shared, shared_by
 from privacy.errors import LedgerError
+from privacy.files import hint_for, make_private
 
 BUSY_SECONDS: Final = 5.0
 
@@ -67,14 +67,14 @@ class Register:
         self._lock = threading.Lock()
         self._seen: int | None = None
         try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            make_private(path)
             self._database = sqlite3.connect(
                 path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
         except OSError as error:
             raise LedgerError(
                 f"The patients' register {path} cannot be opened: {error.strerror}.",
-                "Check that the state folder exists, and its owner.",
+                hint_for(error, "Check that the state folder exists, and its owner."),
             ) from None
         try:
             with self._clear_errors():

@@ -13,8 +13,8 @@ from typing import Final
 from craftsfl.site.init import SiteKeys, init_site
 from privacy.identity import load_identity
 from privacy.secagg.card import read_card
-from privacy.secagg.chain import write_chain
-from privacy.secagg.roster import Member, SignedRoster, propose, sign
+from privacy.secagg.chain import write_rosters
+from privacy.secagg.roster import Member, SignedRoster, add_signature, propose_roster
 
 CONSORTIUM: Final = "demo"
 ROSTER: Final = "roster.cfl"
@@ -32,13 +32,13 @@ def make_roster(keys: Mapping[str, SiteKeys]) -> SignedRoster:
         Member(site, card.name, card.key, card.organisation)
         for site, card in enumerate(cards, start=1)
     ]
-    signed = propose(members, len(members) // 2 + 1, consortium=CONSORTIUM)
+    signed = propose_roster(members, len(members) // 2 + 1, consortium=CONSORTIUM)
     for own in keys.values():
-        signed = sign(signed, load_identity(own.identity), None)
+        signed = add_signature(signed, load_identity(own.identity), None)
     return signed
 
 
 def hand_out(signed: SignedRoster, folders: list[Path]) -> None:
     """A copy of the file of rosters into every folder."""
     for folder in folders:
-        write_chain(folder / ROSTER, [signed])
+        write_rosters(folder / ROSTER, [signed])

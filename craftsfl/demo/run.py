@@ -236,7 +236,9 @@ def _follow(display: RunDisplay, supervisor: Supervisor, essential: Sequence[Run
     while display.finished is None:
         display.refresh()
         if display.failed is not None:
-            raise FederationError(str(display.failed["reason"]), str(display.failed["hint"]))
+            raise FederationError(
+                display.failed.reason, display.failed.hint, id=display.failed.error
+            )
         for running in supervisor.dead():
             if running in essential:
                 supervisor.check()

@@ -17,6 +17,7 @@ from pathlib import Path
 from client.agent.kernel import forbid_new_privileges
 from craftsfl.processes.accounts import find_account
 from craftsfl.processes.environment import UMASK
+from privacy.files import open_to_append
 
 
 def run_as(user: str, log: Path, argv: list[str]) -> None:
@@ -28,7 +29,7 @@ def run_as(user: str, log: Path, argv: list[str]) -> None:
         forbid_new_privileges()
     os.chdir("/")
     log.parent.mkdir(parents=True, exist_ok=True)
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    output = open_to_append(log)
     for stream in (1, 2):
         os.dup2(output, stream)
     os.close(output)

@@ -23,6 +23,7 @@ from typing import IO
 import psutil
 
 from craftsfl.processes.environment import UMASK
+from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError
 
 GRACE_SECONDS = 12.0
@@ -101,6 +102,7 @@ class Supervisor:
             raise DeploymentError(
                 f"{running.name} ended with status {running.exit_code()}:\n{running.log_tail()}",
                 f"The whole log is {running.command.log}.",
+                id=ErrorId.PROCESS_ENDED,
             )
 
     def stop_one(self, running: Running) -> None:
@@ -249,7 +251,9 @@ def wait_until(
         supervisor.check()
         if time.monotonic() > deadline:
             raise DeploymentError(
-                f"{what} did not come up within {timeout:.0f} s.", "Look at the log files."
+                f"{what} did not come up within {timeout:.0f} s.",
+                "Look at the log files.",
+                id=ErrorId.PROCESS_ENDED,
             )
         tick()
         time.sleep(0.1)
@@ -272,6 +276,7 @@ def claim_port(host: str, wanted: int | None) -> int:
             raise DeploymentError(
                 f"Port {wanted} on {host} cannot be used: {error.strerror}.",
                 "End the program that holds it, or choose another with --port.",
+                id=ErrorId.PORT_TAKEN,
             ) from None
         return int(probe.getsockname()[1])
 

@@ -13,20 +13,22 @@ from craftsfl.rounds import roster_commands as roster
 app = typer.Typer(help="The consortium: serve, start and watch rounds.", no_args_is_help=True)
 app.add_typer(roster.app, name="roster")
 
-Settings = Annotated[Path, typer.Argument(help="The consortium's settings, consortium.toml.")]
+_Settings = Annotated[Path, typer.Argument(help="The consortium's settings, consortium.toml.")]
 
 
-class Part(StrEnum):
+class CoordinatorProcess(StrEnum):
     """The two processes of a coordinator."""
 
     SUPERLINK = "superlink"
     SUPEREXEC = "superexec"
 
 
-@app.command()
-def serve(
-    settings: Settings,
-    only: Annotated[Part | None, typer.Option(help="Run one of the two processes.")] = None,
+@app.command("serve")
+def rounds_serve(
+    settings: _Settings,
+    only: Annotated[
+        CoordinatorProcess | None, typer.Option(help="Run one of the two processes.")
+    ] = None,
 ) -> None:
     """Serve the coordinator: SuperLink and SuperExec. Both end on Ctrl-C."""
     from craftsfl.site.serving import serve_consortium
@@ -34,9 +36,9 @@ def serve(
     serve_consortium(settings, only=only.value if only else None)
 
 
-@app.command()
-def register(
-    settings: Settings,
+@app.command("register")
+def rounds_register(
+    settings: _Settings,
     public_key: Annotated[Path, typer.Argument(help="A hospital's SuperNode key, NAME.pub.")],
 ) -> None:
     """Admit a hospital's SuperNode by its public key."""
@@ -45,9 +47,9 @@ def register(
     typer.echo(f"Admitted as node {register_site(settings, public_key)}.")
 
 
-@app.command(name="accept-ledger")
-def accept_ledger(
-    settings: Settings,
+@app.command("accept-ledger")
+def rounds_accept_ledger(
+    settings: _Settings,
     site: Annotated[str, typer.Argument(help="The site's name in studies.")],
     ledger: Annotated[str, typer.Argument(help="Its new ledger's id, read out on the phone.")],
 ) -> None:
@@ -57,9 +59,9 @@ def accept_ledger(
     typer.echo(accept_at_server(settings, site, ledger))
 
 
-@app.command()
-def start(
-    settings: Settings,
+@app.command("start")
+def rounds_start(
+    settings: _Settings,
     wait: Annotated[bool, typer.Option(help="Show progress until the run ends.")] = True,
 ) -> None:
     """Start the study's run on the SuperLink; it waits for the sites, then trains."""
@@ -71,9 +73,9 @@ def start(
         watch_run(settings, run)
 
 
-@app.command()
-def status(
-    settings: Settings,
+@app.command("status")
+def rounds_status(
+    settings: _Settings,
     run: Annotated[int | None, typer.Option(help="A run id; the newest if left out.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from privacy.errors import DeploymentError
 
-NAME = "craftsfl"  # of the staged folder too: Flower takes letters, digits and hyphens only
+_NAME = "craftsfl"  # of the staged folder too: Flower takes letters, digits and hyphens only
 PUBLISHER = "craftsfl"
 PACKAGES = ("server", "strategies", "model", "privacy")
 FORWARDER = "app.py"  # of the package `client`
@@ -48,7 +48,7 @@ def stage(destination: Path) -> Path:
     The packages are taken from where this Python finds them. `flwr run FOLDER` builds and
     submits the bundle. Raises `DeploymentError` where a package or the space is missing.
     """
-    folder = destination / NAME
+    folder = destination / _NAME
     try:
         for package in PACKAGES:
             _copy_modules(_location(package), folder / package)
@@ -79,7 +79,7 @@ def build(folder: Path) -> bytes:
 def _project() -> str:
     include = [f"{package}/**/*.py" for package in (*PACKAGES, "client")]
     return _PROJECT.format(
-        name=NAME, publisher=PUBLISHER, version=_version(), include=json.dumps(include)
+        name=_NAME, publisher=PUBLISHER, version=_version(), include=json.dumps(include)
     )
 
 

@@ -1,4 +1,4 @@
-"""`craftsfl rounds`: admitting sites, starting a run, watching it."""
+"""`craftsfl rounds`: admit sites, start a run, watch it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from craftsfl.processes.flower.commands import PROFILE, SuperLink, flwr
 from craftsfl.processes.flower.credentials import ServerCredentials
 from craftsfl.rounds.fab import stage
 from craftsfl.rounds.run_display import RunDisplay
+from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, FederationError
 from server.settings import ConsortiumSettings, load_consortium
 from server.status import PartStatus, RunStatus, read_status
 
-POLL_SECONDS = 0.5
-STARTING_SECONDS = 60.0
+_POLL_SECONDS = 0.5
+_STARTING_SECONDS = 60.0
 
 
 def superlink_of(consortium: ConsortiumSettings) -> SuperLink:
@@ -44,7 +45,7 @@ def superlink_of(consortium: ConsortiumSettings) -> SuperLink:
 
 
 def register_site(settings: Path, public_key: Path) -> str:
-    """Admit a SuperNode by its public key; gives its node id."""
+    """Admit a SuperNode by its public key; returns its node id."""
     if not public_key.exists():
         raise ConfigError(f"{public_key} does not exist.", "Give the .pub file of a SuperNode key.")
     link = superlink_of(load_consortium(settings))
@@ -55,7 +56,7 @@ def register_site(settings: Path, public_key: Path) -> str:
 
 
 def start_run(settings: Path) -> int:
-    """Build the bundle from the installed code and start a run; gives the run id."""
+    """Build the bundle from the installed code and start a run; returns the run id."""
     link = superlink_of(load_consortium(settings))
     keep_files_private(link.folder)
     link.write_profile()
@@ -70,25 +71,36 @@ def start_run(settings: Path) -> int:
 
 
 def watch_run(settings: Path, run: int) -> RunStatus:
-    """Show progress until `run` ends; raises `FederationError` if it failed."""
+    """Show progress until `run` ends. Raises `FederationError` if it failed."""
     consortium = load_consortium(settings)
     with RunDisplay(consortium.events_file()) as display:
         started = time.monotonic()
         while True:
             display.refresh()
             status = _status_or_none(consortium, run)
-            if status is None and time.monotonic() - started > STARTING_SECONDS:
+            if status is None and time.monotonic() - started > _STARTING_SECONDS:
                 raise FederationError(
-                    f"Run {run} did not begin within {STARTING_SECONDS:.0f} s.",
+                    f"Run {run} did not begin within {_STARTING_SECONDS:.0f} s.",
                     "Is the SuperExec running? See its log: craftsfl rounds serve.",
+                    id=ErrorId.RUN_NOT_BEGUN,
                 )
             if status is not None and status.state in ("finished", "failed"):
                 break
-            time.sleep(POLL_SECONDS)
+            time.sleep(_POLL_SECONDS)
         display.refresh()
     if status.state == "failed":
-        raise FederationError(f"Run {run} failed: {status.message}", "")
+        raise _failed(status)
     return status
+
+
+def _failed(status: RunStatus) -> FederationError:
+    """The failure that the run recorded, with its next step and id."""
+    failure = status.failure
+    if failure is None:  # under an older coordinator, which kept a single text
+        return FederationError(f"Run {status.run} failed: {status.message}", id=ErrorId.RUN_FAILED)
+    return FederationError(
+        f"Run {status.run} failed: {failure.message}", failure.hint, id=failure.error
+    )
 
 
 def _status_or_none(consortium: ConsortiumSettings, run: int) -> RunStatus | None:
@@ -99,7 +111,7 @@ def _status_or_none(consortium: ConsortiumSettings, run: int) -> RunStatus | Non
 
 
 def show_status(settings: Path, run: int | None, *, as_json: bool) -> None:
-    """Print a run's state from the rounds' database, as tables or JSON."""
+    """Print a run's state from the round state, as tables or JSON."""
     status = read_status(load_consortium(settings).database_url(), run)
     if as_json:
         print(json.dumps(asdict(status), allow_nan=True))  # noqa: T201 - this is the output

@@ -25,10 +25,16 @@ from rich.table import Table
 from privacy.errors import ConfigError, SecAggError
 from privacy.identity import Identity, fingerprint, load_identity
 from privacy.secagg.card import SiteCard, read_card
-from privacy.secagg.chain import in_force, read_chain, write_chain
+from privacy.secagg.chain import in_force, read_rosters, write_rosters
 from privacy.secagg.history import check_history, ids_given
-from privacy.secagg.roster import Member, Roster, SignedRoster, merge, sign
-from privacy.secagg.roster import propose as propose_roster
+from privacy.secagg.roster import (
+    Member,
+    Roster,
+    SignedRoster,
+    add_signature,
+    merge_signatures,
+    propose_roster,
+)
 from privacy.visible import marked
 
 PASSPHRASE = "CRAFTSFL_IDENTITY_PASSPHRASE"  # in the environment, where nobody can be asked
@@ -45,41 +51,41 @@ class Proposal:
     without: Sequence[str] = field(default_factory=tuple)
 
 
-def propose(out: Path, proposal: Proposal) -> None:
+def write_proposal(out: Path, proposal: Proposal) -> None:
     """Write an unsigned roster, after its predecessors if it has any, and show it."""
     if out.exists() and out != proposal.after:
         raise ConfigError(f"{out} exists already.", "Choose another file; rosters are kept.")
     cards = [read_card(path) for path in proposal.cards]
     if proposal.after is None:
-        write_chain(out, [_first(proposal, cards)])
+        write_rosters(out, [_first(proposal, cards)])
     else:
-        chain = read_chain(proposal.after)
+        chain = read_rosters(proposal.after)
         _newest(chain)
-        write_chain(out, [*chain, _successor(proposal, cards, [one.roster for one in chain])])
-    show(out)
+        write_rosters(out, [*chain, _successor(proposal, cards, [one.roster for one in chain])])
+    show_roster(out)
 
 
 def sign_roster(file: Path, key: Path, others: Sequence[Path]) -> None:
     """Add this site's signature, and those of `others`, to the last roster of `file`."""
-    chain = read_chain(file)
+    chain = read_rosters(file)
     check_history(one.roster for one in chain)
-    last = reduce(merge, [read_chain(other)[-1] for other in others], chain[-1])
+    last = reduce(merge_signatures, [read_rosters(other)[-1] for other in others], chain[-1])
     before = _newest(chain[:-1]) if len(chain) > 1 else None
     Console().print(
         f"You sign roster {last.roster.sequence} of {last.roster.consortium}. Everybody has to "
         f"see the same fingerprint:\n[bold]{last.roster.fingerprint()}[/]",
         highlight=False,
     )
-    write_chain(file, [*chain[:-1], sign(last, identity_in(key), before)])
-    show(file)
+    write_rosters(file, [*chain[:-1], add_signature(last, identity_in(key), before)])
+    show_roster(file)
 
 
-def show(file: Path, *, as_json: bool = False) -> None:
+def show_roster(file: Path, *, as_json: bool = False) -> None:
     """Print the newest roster of `file`, its signatures and its fingerprint.
 
     Letters beyond ASCII are marked with their code points: names are what others have written.
     """
-    chain = read_chain(file)
+    chain = read_rosters(file)
     signed, state = chain[-1], _state(chain)
     if as_json:
         print(json.dumps(_facts(chain, state)))  # noqa: T201 - the output

@@ -7,7 +7,7 @@ one by a picture could take others out of a study. So data only raise suspicions
 from __future__ import annotations
 
 import csv
-import os
+import io
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ from client.data.metadata import read_rows
 from client.patients import Patients, Shared, open_patients, shared_by
 from client.settings import SiteSettings, load_site
 from privacy.errors import ConfigError, DeploymentError
+from privacy.files import write_private_once
 
 COLUMNS = ("group", "pictures", "patient_id", "name_in_logs", "withdrawn")
 
@@ -75,9 +76,9 @@ def suspicions(settings: Path) -> Suspicions:
 def write_list(path: Path, found: Suspicions) -> None:
     """Write the ids to a new file that its owner alone can read. Raises `DeploymentError`."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows([COLUMNS, *found.listed])
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([COLUMNS, *found.listed])
+        write_private_once(path, text.getvalue().encode("utf-8"))
     except OSError as error:
         raise DeploymentError(
             f"{path} cannot be written: {error.strerror}.", "Name a new file with --list."

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
+from privacy.error_ids import ErrorId
 from privacy.errors import LedgerError
 from privacy.ledger.base import AttemptKey, Entry, State
 from privacy.ledger.binding import check_binding
@@ -101,6 +102,7 @@ class Chain:
             raise LedgerError(
                 f"Record {len(self)} of the ledger is damaged or was changed: {error.message}",
                 error.hint or _RESTORE,
+                id=ErrorId.LEDGER_DAMAGED,
             ) from error
         self._heads.append((digest, signature))
         self.steps_back += record.time < self.time
@@ -114,18 +116,21 @@ class Chain:
                 f"The head that {origin} ({head}) belongs to another ledger than this one, "
                 f"{self.ledger.hex()[:8]}.",
                 "Find the ledger that it belongs to; this one may be a new one in its place.",
+                id=ErrorId.LEDGER_FOREIGN,
             )
         if head.sequence >= len(self):
             raise LedgerError(
                 f"The head that {origin} ({head}) is newer than this ledger, which ends at record "
                 f"{len(self) - 1}: its newest records were cut off, or it is an older copy.",
                 _RESTORE,
+                id=ErrorId.LEDGER_OLDER,
             )
         if head.hash != self._heads[head.sequence][0]:
             raise LedgerError(
                 f"The head that {origin} ({head}) is not part of this ledger: it went on from an "
                 "older copy.",
                 _RESTORE,
+                id=ErrorId.LEDGER_OLDER,
             )
 
     def _decoded(self, body: bytes, digest: bytes, signature: bytes) -> Record:

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
+from privacy.error_ids import ErrorId
 from privacy.errors import LedgerError
 from privacy.ledger.chain import Chain
 from privacy.ledger.records import decode
@@ -214,6 +215,7 @@ def _ledger_of(body: bytes) -> bytes:
         raise LedgerError(
             f"Record 0 of the ledger is damaged or was changed: {error.message}",
             error.hint or _RESTORE,
+            id=ErrorId.LEDGER_DAMAGED,
         ) from error
 
 

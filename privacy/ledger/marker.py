@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from privacy.errors import LedgerError
+from privacy.files import hint_for, read_private, remove_parts, write_private, write_private_once
 from privacy.identity import MARKER_BYTES, marker_path
-from privacy.ledger.files import HeadFile, create_whole, replace_whole, slots_of
+from privacy.ledger.files import LARGEST, HeadFile, slots_of
 from privacy.ledger.head import Head
 from privacy.ledger.notes import Note
 
@@ -49,7 +50,7 @@ class Marker:
     def read(self) -> Marked:
         """What it says. Raises `LedgerError` if it is missing or damaged."""
         try:
-            data = self.path.read_bytes()
+            data = read_private(self.path, LARGEST)
         except FileNotFoundError:
             raise self._missing() from None
         except OSError as error:
@@ -65,14 +66,15 @@ class Marker:
     def create(self) -> None:
         """Say that the identity has no ledger yet. Raises `LedgerError` if there is a marker."""
         try:
-            create_whole(self.path, bytes(MARKER_BYTES))
+            write_private_once(self.path, bytes(MARKER_BYTES))
         except OSError as error:
             raise self._unusable(error) from None
 
     def write(self, note: Note) -> None:
         """Say that the identity's ledger is that of `note`; on disk when this returns."""
         try:
-            replace_whole(self.path, slots_of(note.head) + note.encode())
+            remove_parts(self.path)  # the identity is held: nobody else writes it
+            write_private(self.path, slots_of(note.head) + note.encode())
         except OSError as error:
             raise self._unusable(error) from None
 
@@ -102,6 +104,9 @@ class Marker:
     def _unusable(self, error: OSError) -> LedgerError:
         return LedgerError(
             f"{self.path} cannot be read or written: {error.strerror}.",
-            "The agent's user writes it at every round: check the owner of the key's folder, and "
-            "the disk.",
+            hint_for(
+                error,
+                "The agent's user writes it at every round: check the owner of the key's folder, "
+                "and the disk.",
+            ),
         )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from privacy.error_ids import ErrorId
 from privacy.errors import LedgerError
 from privacy.ledger.chain import Chain
 from privacy.ledger.head import Head
@@ -31,11 +32,13 @@ class Owner:
             raise LedgerError(
                 f"The ledger {path} belongs to the site {genesis.site}, not to {self.site}.",
                 "Point agent.state at this site's folder, or correct `name` in site.toml.",
+                id=ErrorId.LEDGER_FOREIGN,
             )
         if self.key is not None and genesis.public_key != self.key:
             raise LedgerError(
                 f"The ledger {path} was signed with another key than this site's.",
                 "Restore ledger and key from one backup of the state folder.",
+                id=ErrorId.LEDGER_FOREIGN,
             )
         if not may_be_unbound:
             self._check_binding(chain, path)
@@ -62,4 +65,5 @@ class Owner:
             f"The ledger {path} is bound to another identity than this site's.",
             "Restore ledger and site.key from one backup. If the consortium has signed a new key "
             "for this site: craftsfl site migrate-ledger site.toml.",
+            id=ErrorId.LEDGER_FOREIGN,
         )

@@ -12,7 +12,7 @@ from typing import Final
 
 from privacy.errors import ConfigError, SecAggError
 from privacy.secagg import transcript
-from privacy.secagg.chain import in_force, read_chain, roster_with
+from privacy.secagg.chain import in_force, read_rosters, roster_with
 from privacy.secagg.offer import SMALLEST_COHORT, SecAggPolicy, withstood
 from privacy.secagg.roster import Roster
 from privacy.secagg.width import check_width
@@ -72,7 +72,7 @@ def roster_in_force(study: Study, file: Path) -> Roster:
     `ConfigError` for what is no such file and for a study whose sites nobody has signed,
     `SecAggError` for signatures that do not hold.
     """
-    chain, pinned = read_chain(file), bytes.fromhex(settings_of(study).roster)
+    chain, pinned = read_rosters(file), bytes.fromhex(settings_of(study).roster)
     roster = in_force(chain, pinned)
     check_membership(study, roster_with(chain, pinned))
     return roster
@@ -136,4 +136,4 @@ def cohort_of(roster: Roster, names: Iterable[str]) -> tuple[int, ...]:
 def model_digest(study: Study, start: StartTraining) -> bytes:
     """What an offer calls the model that travels with it: base, layout and adapter; 32 bytes."""
     base = bytes.fromhex(study.base.digest.removeprefix("sha256:"))
-    return transcript.model_digest(base, start.layout_fingerprint, start.adapter)
+    return transcript.round_model(base, start.layout_fingerprint, start.adapter)

@@ -1,4 +1,4 @@
-"""The offer that opens an attempt of secure aggregation, alone and with the model to train."""
+"""The offer that opens an attempt of secure aggregation, alone or with the model to train."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Mechanism(IntEnum):
 
     PLAIN = 0  # nobody: the sum itself is published
     LOCAL = 1  # every site, enough for its own patients
-    POOLED = 2  # every site a share
+    POOLED = 2  # every site, a share of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Offer(Body):
     """Exchange 0, down: the attempt that is offered. `od` is the digest of exactly these bytes.
 
     `cohort` is a strictly ascending tuple of site ids, `threshold` is t, `expiry` is in Unix
-    seconds: after it no site takes a further message of this attempt.
+    seconds: after it no site accepts another message of this attempt.
     """
 
     KIND: ClassVar[Kind] = Kind.OFFER
@@ -122,7 +122,7 @@ class Offer(Body):
 class TrainMasked(Body):
     """Exchange 0 with the round's model in one message: an offer, and what to train from.
 
-    The answer is the Advertise; it says that training has begun, too.
+    The answer is the Advertise, which also says that training has begun.
     """
 
     KIND: ClassVar[Kind] = Kind.TRAIN_MASKED

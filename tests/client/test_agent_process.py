@@ -18,7 +18,7 @@ from client.agent.isolation import Confinement, Network
 from client.agent.state import state_folder
 from privacy.errors import PolicyError
 from privacy.ledger import State, read_ledger
-from privacy.secagg.chain import write_chain
+from privacy.secagg.chain import write_rosters
 from privacy.secagg.roster import SignedRoster
 from privacy.secagg.server import Stage
 from privacy.wire.bodies import Hello, Refusal, SignedFacts
@@ -172,12 +172,12 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "key that others may read": (
         lambda f: (f / "site.key").chmod(0o644),
-        "may be used by other people",
+        "others can read or change it",
     ),
     "no roster": (lambda f: (f / "roster.cfl").unlink(), "roster.cfl cannot be read"),
-    "no roster file": (lambda f: (f / "roster.cfl").write_bytes(b"x"), "is no file of rosters"),
+    "no roster file": (lambda f: (f / "roster.cfl").write_bytes(b"x"), "is not a file of rosters"),
     "a roster without quorum": (
-        lambda f: write_chain(f / "roster.cfl", [SignedRoster(ROSTER, SIGNED.signatures[:2])]),
+        lambda f: write_rosters(f / "roster.cfl", [SignedRoster(ROSTER, SIGNED.signatures[:2])]),
         "2 of 3 signatures",
     ),
     "bound exceeded": (

@@ -16,8 +16,7 @@ from client.agent.site_agent import SiteAgent
 from privacy.errors import PolicyError
 from privacy.identity import verify
 from privacy.ledger import SqliteLedger, State
-from privacy.secagg.client import Effects
-from privacy.secagg.client import Stage as ClientStage
+from privacy.secagg.client import ClientStage, Effects
 from privacy.secagg.server import Stage
 from privacy.wire.bodies import Collect, Hello, Running, SignedFacts
 from privacy.wire.checks import Check

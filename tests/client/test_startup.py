@@ -34,8 +34,8 @@ from privacy.errors import (
 )
 from privacy.events import event_of
 from privacy.ledger import AttemptKey, Charge, read_ledger
-from privacy.secagg.chain import write_chain
-from privacy.secagg.roster import propose, sign
+from privacy.secagg.chain import write_rosters
+from privacy.secagg.roster import add_signature, propose_roster
 from privacy.secagg.server import Stage
 from privacy.study.manifest import Study
 from privacy.wire.bodies import Running
@@ -342,7 +342,7 @@ def test_a_key_with_a_passphrase_is_opened_by_its_file(tmp_path: Path, line: byt
         stream.write('passphrase_file = "words"\n')
     assert load(settings).membership.identity.public == IDENTITIES["north"].public
     (tmp_path / "words").chmod(0o640)
-    with pytest.raises(ConfigError, match="may be used by other people"):
+    with pytest.raises(ConfigError, match="others can read or change it"):
         load(settings)
 
 
@@ -358,13 +358,14 @@ def test_a_wrong_passphrase_is_not_quoted(tmp_path: Path) -> None:
 def test_a_successor_needs_no_new_pin(tmp_path: Path) -> None:
     """West leaves; the others have signed that, and study and policy stay as they are."""
     settings = write_hospital(tmp_path, study=masked_study())
-    later = propose([m for m in ROSTER.members if m.name != "west"], 2, predecessor=ROSTER)
+    later = propose_roster([m for m in ROSTER.members if m.name != "west"], 2, predecessor=ROSTER)
     for name in NAMES[:3]:
-        later = sign(later, IDENTITIES[name], ROSTER)
-    write_chain(tmp_path / "roster.cfl", [SIGNED, later])
+        later = add_signature(later, IDENTITIES[name], ROSTER)
+    write_rosters(tmp_path / "roster.cfl", [SIGNED, later])
     assert load(settings).membership.roster == later.roster
-    write_chain(
-        tmp_path / "roster.cfl", [SIGNED, propose(later.roster.members, 2, predecessor=ROSTER)]
+    write_rosters(
+        tmp_path / "roster.cfl",
+        [SIGNED, propose_roster(later.roster.members, 2, predecessor=ROSTER)],
     )
     with pytest.raises(SecAggError, match="0 of 3 signatures"):
         load(settings)
@@ -372,9 +373,9 @@ def test_a_successor_needs_no_new_pin(tmp_path: Path) -> None:
 
 def test_a_site_that_left_is_told(tmp_path: Path) -> None:
     settings = write_hospital(tmp_path, study=masked_study())
-    later = propose([m for m in ROSTER.members if m.name != "north"], 2, predecessor=ROSTER)
+    later = propose_roster([m for m in ROSTER.members if m.name != "north"], 2, predecessor=ROSTER)
     for name in NAMES[1:]:
-        later = sign(later, IDENTITIES[name], ROSTER)
-    write_chain(tmp_path / "roster.cfl", [SIGNED, later])
+        later = add_signature(later, IDENTITIES[name], ROSTER)
+    write_rosters(tmp_path / "roster.cfl", [SIGNED, later])
     with pytest.raises(ConfigError, match="lists no key for north"):
         load(settings)

@@ -17,6 +17,7 @@ from craftsfl.processes.accounts import Account
 from craftsfl.processes.environment import CERTIFICATES, MODELS, environment
 from craftsfl.processes.flower.credentials import ServerCredentials
 from craftsfl.processes.supervisor import Command
+from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError
 
 LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
@@ -146,6 +147,7 @@ def flwr(home: Path, *arguments: str, timeout: float = 60.0) -> dict[str, object
         raise DeploymentError(
             f"`flwr {arguments[0]}` got no answer within {timeout:.0f} s.",
             "Check that the SuperLink runs and that its address is right.",
+            id=ErrorId.SUPERLINK_SILENT,
         ) from None
     try:
         answer: dict[str, object] = json.loads(done.stdout[done.stdout.index("{") :])
@@ -155,5 +157,6 @@ def flwr(home: Path, *arguments: str, timeout: float = 60.0) -> dict[str, object
         raise DeploymentError(
             f"`flwr {' '.join(arguments[:2])}` failed: {answer.get('error-message', answer)}",
             "Check that the SuperLink runs, its address and its certificate.",
+            id=ErrorId.SUPERLINK_SILENT,
         )
     return answer

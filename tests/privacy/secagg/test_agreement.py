@@ -19,9 +19,9 @@ from privacy.secagg.agreement import (
     shares_of,
     terms_of,
 )
-from privacy.secagg.chain import in_force, read_chain, write_chain
+from privacy.secagg.chain import in_force, read_rosters, write_rosters
 from privacy.secagg.offer import most_colluders
-from privacy.secagg.roster import Member, SignedRoster, propose, sign
+from privacy.secagg.roster import Member, SignedRoster, add_signature, propose_roster
 from privacy.study.manifest import Study
 from privacy.wire.offer import Mechanism
 
@@ -35,9 +35,9 @@ def signed_roster(names: tuple[str, ...] = NAMES) -> SignedRoster:
         Member(3 * place + 2, name, identity_of(place).public, name)
         for place, name in enumerate(names)
     ]
-    signed = propose(members, len(names) // 2 + 1, consortium="test")
+    signed = propose_roster(members, len(names) // 2 + 1, consortium="test")
     for place in range(len(names)):
-        signed = sign(signed, identity_of(place), None)
+        signed = add_signature(signed, identity_of(place), None)
     return signed
 
 
@@ -116,19 +116,19 @@ def test_a_plain_study_has_no_agreement(study_values: dict[str, Any]) -> None:
 
 def successor(before: SignedRoster, signers: int = 2) -> SignedRoster:
     """Without the last member."""
-    later = propose(before.roster.members[:-1], 2, predecessor=before.roster)
+    later = propose_roster(before.roster.members[:-1], 2, predecessor=before.roster)
     for place in range(signers):
-        later = sign(later, identity_of(place), before.roster)
+        later = add_signature(later, identity_of(place), before.roster)
     return later
 
 
 def test_the_newest_roster_is_in_force(tmp_path: Path, study: Study) -> None:
     file = tmp_path / "roster.cfl"
-    write_chain(file, [SIGNED])
+    write_rosters(file, [SIGNED])
     assert roster_in_force(study, file) == ROSTER
     later = successor(SIGNED)
-    write_chain(file, [SIGNED, later])
-    assert read_chain(file) == (SIGNED, later)
+    write_rosters(file, [SIGNED, later])
+    assert read_rosters(file) == (SIGNED, later)
     assert roster_in_force(study, file) == later.roster
     assert in_force([SIGNED, later], later.roster.digest()) == later.roster
 
@@ -139,7 +139,7 @@ def test_a_study_of_more_than_three_sites_has_a_signed_membership(
     """{1,2,3,4} and {1,2,3,5} of one large consortium: each needs its own members' signatures."""
     names = (*NAMES, "valley", "moor")
     large, file = signed_roster(names), tmp_path / "roster.cfl"
-    write_chain(file, [large])
+    write_rosters(file, [large])
     pin = {"roster": large.roster.digest().hex()}
 
     def over(*chosen: str) -> Study:
@@ -172,13 +172,13 @@ def test_a_chain_with_a_fault_is_refused_wherever_it_is() -> None:
 
 def test_what_is_no_file_of_rosters_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "roster.cfl"
-    write_chain(file, [SIGNED])
+    write_rosters(file, [SIGNED])
     good = file.read_bytes()
     for bad in (b"", good[:-1], good + b"\0", b"x" + good[1:], good[:16] + b"\0\0"):
         file.write_bytes(bad)
         with pytest.raises(ConfigError, match="no file of rosters"):
-            read_chain(file)
+            read_rosters(file)
     with pytest.raises(ConfigError, match="cannot be read"):
-        read_chain(tmp_path / "nowhere")
+        read_rosters(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match="cannot be written"):
-        write_chain(tmp_path / "nowhere" / "roster.cfl", [SIGNED])
+        write_rosters(tmp_path / "nowhere" / "roster.cfl", [SIGNED])

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from privacy.errors import FederationError
 from privacy.wire.reasons import Reason
-from server.inprocess import Fail, Fault
+from server.inprocess import Fail, GridFault
 from server.rounds import run_federation
 from server.status import read_status
 from server.tables import SiteState
@@ -58,8 +57,9 @@ def test_masking_is_demanded_where_the_study_requires_it(
 ) -> None:
     table = {"roster": roster_of(sorted(NODES)).digest().hex(), "bound": 1.0}
     world = make_world(aggregation={"secure_aggregation": "required"}, secure_aggregation=table)
-    with pytest.raises(FederationError, match="has not signed it"):  # who masks has a key to sign
-        run_federation(replace(world.federation(), consortium=roster_of(sorted(NODES))))
+    with pytest.raises(FederationError, match="has not signed that"):  # who masks has a key to sign
+        world.consortium = roster_of(sorted(NODES))
+        run_federation(world.federation())
     assert len(events("node-refused")) == 3
 
 
@@ -75,7 +75,7 @@ def test_a_site_under_a_new_registration_replaces_its_old_node(world: World) -> 
     old = world.handlers.pop(22)
     world.handlers[55] = old
 
-    def faults(node: int, number: int, request: bytes) -> Fault | None:
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
         if node == 55 and number == 0:
             world.handlers[22] = world.handlers.pop(55)
         return None
