@@ -10,7 +10,7 @@ import time
 import numpy as np
 
 from craftsfl.api.secagg import (
-    VERSION,
+    OFFER_VERSION,
     Checkpoint,
     Expected,
     Identity,
@@ -26,7 +26,7 @@ from craftsfl.api.secagg import (
     Terms,
     coordinate_bound,
     encoding_of,
-    propose,
+    propose_roster,
     threshold,
 )
 
@@ -42,7 +42,7 @@ def members(identities: dict[int, Identity]) -> Roster:
         Member(site, f"site-{site}", identity.public, f"Hospital {site}")
         for site, identity in identities.items()
     ]
-    return propose(listed, quorum=2, consortium="example").roster
+    return propose_roster(listed, quorum=2, consortium="example").roster
 
 
 def terms(sites: int) -> Terms:
@@ -76,7 +76,7 @@ def main() -> None:
     identities = {site: Identity.generate() for site in (1, 2, 3)}
     roster, agreed = members(identities), terms(len(identities))
     offer = Offer(
-        version=VERSION,
+        version=OFFER_VERSION,
         run=RUN,
         round=ROUND,
         attempt=ATTEMPT,

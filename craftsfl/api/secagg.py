@@ -33,15 +33,23 @@ from privacy.secagg.offer import (
     threshold,
 )
 from privacy.secagg.refusals import Aborted, Refused
-from privacy.secagg.roster import Member, Roster, SignedRoster, propose, sign, verify_roster
-from privacy.secagg.server import Outcome, SecAggServer
+from privacy.secagg.roster import (
+    Member,
+    Roster,
+    SignedRoster,
+    add_signature,
+    propose_roster,
+    verify_roster,
+)
+from privacy.secagg.server import SecAggServer, UnmaskedSum
 from privacy.secagg.width import choose_width, coordinate_bound, relative_error
 from privacy.secagg.witness import Ledgers, MemoryWitness, Witness
 from privacy.wire.checkpoint import Checkpoint
-from privacy.wire.offer import VERSION, Mechanism, Offer, Terms
+from privacy.wire.offer import VERSION as OFFER_VERSION
+from privacy.wire.offer import Mechanism, Offer, Terms
 
 __all__ = [
-    "VERSION",
+    "OFFER_VERSION",
     "Aborted",
     "Checkpoint",
     "CraftsflError",
@@ -54,7 +62,6 @@ __all__ = [
     "Member",
     "MemoryWitness",
     "Offer",
-    "Outcome",
     "Refused",
     "Roster",
     "SecAggClient",
@@ -63,14 +70,15 @@ __all__ = [
     "SecAggServer",
     "SignedRoster",
     "Terms",
+    "UnmaskedSum",
     "Witness",
+    "add_signature",
     "choose_width",
     "coordinate_bound",
     "encoding_of",
     "most_colluders",
-    "propose",
+    "propose_roster",
     "relative_error",
-    "sign",
     "threshold",
     "verify_roster",
 ]

@@ -34,12 +34,12 @@ PROMISED = {
         *("LedgerView", "State", "read_ledger"),
     },
     "secagg": {
-        *("VERSION", "Aborted", "Checkpoint", "CraftsflError", "Effects", "Encoding"),
+        *("OFFER_VERSION", "Aborted", "Checkpoint", "CraftsflError", "Effects", "Encoding"),
         *("Expected", "Identity", "Ledgers", "Mechanism", "Member", "MemoryWitness", "Offer"),
-        *("Outcome", "Refused", "Roster", "SecAggClient", "SecAggError", "SecAggPolicy"),
+        *("UnmaskedSum", "Refused", "Roster", "SecAggClient", "SecAggError", "SecAggPolicy"),
         *("SecAggServer", "SignedRoster", "Terms", "Witness", "choose_width"),
-        *("coordinate_bound", "encoding_of", "most_colluders", "propose", "relative_error"),
-        *("sign", "threshold", "verify_roster"),
+        *("coordinate_bound", "encoding_of", "most_colluders", "propose_roster", "relative_error"),
+        *("add_signature", "threshold", "verify_roster"),
     },
 }
 
