@@ -12,6 +12,8 @@ one HTTP request has to carry, whatever a proxy on the way allows; the raw array
 0.8 GB, and gave 40 objects, each pushed and retried by itself. A NumPy array costs more copies.
 """
 
+# Why: docs/adr/0001-airlock.md
+
 from __future__ import annotations
 
 import logging

@@ -14,6 +14,8 @@ the time that it takes. Guarantees, each with a test:
   when the one before it ended. Everybody saw that end, and it may have been for want of memory.
 """
 
+# Why: docs/adr/0005-what-is-charged.md
+
 from __future__ import annotations
 
 import logging

@@ -4,6 +4,8 @@
 starts several. `confinement` then looks at what the process really has, and says so.
 """
 
+# Why: docs/adr/0018-two-users-no-network.md
+
 from __future__ import annotations
 
 import contextlib

@@ -13,6 +13,8 @@ It charges nothing: the site's ledger charges one line for all patients together
 a patient's own figure, at the site alone.
 """
 
+# Why: docs/adr/0009-patients.md
+
 from __future__ import annotations
 
 import sqlite3

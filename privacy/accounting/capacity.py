@@ -34,6 +34,8 @@ who were drawn and not dropped.
 the least capacity that needs no more. Direction of the error: probabilities are never understated.
 """
 
+# Why: docs/adr/0017-what-epsilon-covers.md
+
 from __future__ import annotations
 
 import math

@@ -9,6 +9,8 @@ From there on the ledger's own key signs, record by record: the identity may hav
 and is needed by people; the ledger's key is used at every append.
 """
 
+# Why: docs/adr/0019-one-ledger-for-one-identity.md
+
 from __future__ import annotations
 
 from typing import Final

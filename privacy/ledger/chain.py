@@ -7,6 +7,8 @@ binding is signed by the identity that it names, and the newest counts. A record
 cannot be read was written by a newer craftsfl: the ledger is refused with these words.
 """
 
+# Why: docs/adr/0008-ledger.md
+
 from __future__ import annotations
 
 import dataclasses
