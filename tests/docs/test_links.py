@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
+import yaml
 
 ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = sorted(
@@ -17,6 +19,7 @@ PAGES: Final = sorted(
         *(ROOT / "examples").glob("*.md"),
     ]
 )
+FORMS: Final = sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("[!c]*.yml"))
 DECISIONS: Final = sorted((ROOT / "docs/adr").glob("[0-9]*.md"))
 
 
@@ -67,6 +70,31 @@ def test_a_decision_has_a_date_and_a_status_and_is_listed(page: Path) -> None:
     assert re.search(r"Date: \d{4}-\d{2}-\d{2}", top)
     assert "Status: " in top
     assert f"({page.name})" in (ROOT / "docs/adr/README.md").read_text()
+
+
+PACKAGES: Final = ("server", "client", "strategies", "model", "privacy", "craftsfl")
+
+
+def test_the_code_names_the_decisions_that_explain_it() -> None:
+    sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    code = "".join(path.read_text() for path in [*sources, ROOT / "pyproject.toml"])
+    assert [page.name for page in DECISIONS if f"docs/adr/{page.name}" not in code] == []
+    for name in set(re.findall(r"docs/adr/([0-9][\w-]*\.md)", code)):
+        assert (ROOT / "docs/adr" / name).exists(), name
+
+
+def test_the_citation_names_the_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == version
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
+def test_an_issue_form_is_complete(form: Path) -> None:
+    found = yaml.safe_load(form.read_text())
+    assert found["name"]
+    assert found["description"]
+    assert {"id", "type", "attributes"} <= set(found["body"][-1])
 
 
 def test_every_page_is_in_the_index() -> None:
