@@ -199,7 +199,7 @@ def test_what_cannot_be_proposed_is_refused_in_words(first: Path, tmp_path: Path
         run("propose", tmp_path / "x.cfl", card)
     with pytest.raises(ConfigError, match="does not list nobody"):
         run("propose", tmp_path / "x.cfl", "--after", first, "--without", "nobody")
-    with pytest.raises(ConfigError, match=r"no file of rosters"):
+    with pytest.raises(ConfigError, match=r"not a file of rosters"):
         run("show", card)
     with pytest.raises(ConfigError, match=r"unknown key|missing"):
         file = tmp_path / "bad.card"
