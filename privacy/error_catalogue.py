@@ -102,6 +102,13 @@ FAILURES: Mapping[ErrorId, Guidance] = {
         _NOTHING,
         "Install craftsfl with the extra that the text names: site, operator or model.",
     ),
+    ErrorId.PACKAGE_HIDDEN: Guidance(
+        "Python finds another file or package called client, model, privacy, server or strategies "
+        "before craftsfl's own.",
+        "Nothing: the other one was not run.",
+        "Start craftsfl in another folder, or as python -P -m craftsfl; remove what hides the "
+        "package from PYTHONPATH.",
+    ),
     ErrorId.NO_RUN: Guidance(
         "The round state has no run, or not the one asked for.",
         _NOTHING,

@@ -29,6 +29,7 @@ class ErrorId(StrEnum):
     INTERNAL = "internal"
     FILE_UNUSABLE = "file-unusable"
     EXTRA_MISSING = "extra-missing"
+    PACKAGE_HIDDEN = "package-hidden"  # privacy/shadows.py, which can import nothing, spells it out
 
     # A run, at its coordinator.
     NO_RUN = "no-run"

@@ -21,7 +21,7 @@ from privacy.wire.bodies import Hello, Refusal, SignedFacts, SiteFacts
 from privacy.wire.envelope import Envelope
 from privacy.wire.reasons import Reason, explain
 from server.context import RunContext
-from server.contradictions import contradiction, layout_contradiction
+from server.contradictions import layout_contradiction, study_contradiction
 from server.events import NodeRefused, SiteJoined, SiteMissing, SiteRefused
 from server.messages import FlowerFailure, Reply, Request
 
@@ -187,7 +187,7 @@ class Attendance:
         if self._context.consortium is None:
             self._check_unique(node, facts.name)
         entry.facts, entry.trouble, entry.settled = facts, "", True
-        reason = contradiction(facts, self._context.study) or self._stranger(facts.name)
+        reason = study_contradiction(facts, self._context.study) or self._stranger(facts.name)
         if reason:
             self._refuse(node, entry, facts, reason)
             return

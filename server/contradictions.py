@@ -8,7 +8,7 @@ from privacy.wire.bodies import SiteFacts
 from privacy.wire.reasons import Reason, explain
 
 
-def contradiction(facts: SiteFacts, study: Study) -> str:
+def study_contradiction(facts: SiteFacts, study: Study) -> str:
     """Why a site with these `facts` cannot take part in `study`; "" if it can."""
     site = study.site(facts.name)
     if site is None:

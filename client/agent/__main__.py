@@ -7,9 +7,16 @@ standard error says what), 3 after an unexpected error.
 from __future__ import annotations
 
 if __name__ == "__main__":  # before an import starts threads or looks at the environment
+    import runpy
+    import sys
+    from pathlib import Path
+
     from client.agent.isolation import isolate
 
     isolate()
+    shadows = Path(__file__).resolve().parents[2] / "privacy" / "shadows.py"
+    if words := runpy.run_path(str(shadows))["explain_shadow"]():
+        sys.exit(words)
 
 import argparse
 import logging

@@ -1,4 +1,4 @@
-"""`craftsfl rounds`: what a consortium's operator types."""
+"""`craftsfl rounds`: the commands of a consortium's operator."""
 
 from __future__ import annotations
 
@@ -27,11 +27,15 @@ class CoordinatorProcess(StrEnum):
 def rounds_serve(
     settings: _Settings,
     only: Annotated[
-        CoordinatorProcess | None, typer.Option(help="Run one of the two processes.")
+        CoordinatorProcess | None, typer.Option(help="Run only one of the two processes.")
     ] = None,
 ) -> None:
-    """Serve the coordinator: SuperLink and SuperExec. Both end on Ctrl-C."""
-    from craftsfl.site.serving import serve_consortium
+    """Serve the coordinator: SuperLink and SuperExec. Both end on Ctrl-C.
+
+    craftsfl -q rounds serve reports only restarts; craftsfl -v rounds serve also shows each
+    process's command line. Their log files are the same either way.
+    """
+    from craftsfl.rounds.serving import serve_consortium
 
     serve_consortium(settings, only=only.value if only else None)
 
@@ -51,9 +55,11 @@ def rounds_register(
 def rounds_accept_ledger(
     settings: _Settings,
     site: Annotated[str, typer.Argument(help="The site's name in studies.")],
-    ledger: Annotated[str, typer.Argument(help="Its new ledger's id, read out on the phone.")],
+    ledger: Annotated[
+        str, typer.Argument(help="The id of its new ledger, read out over the phone.")
+    ],
 ) -> None:
-    """Take a site's new ledger, which it began in the place of a lost one."""
+    """Accept a new ledger from a site that has lost its old one."""
     from craftsfl.site.ledger import accept_at_server
 
     typer.echo(accept_at_server(settings, site, ledger))
@@ -64,7 +70,10 @@ def rounds_start(
     settings: _Settings,
     wait: Annotated[bool, typer.Option(help="Show progress until the run ends.")] = True,
 ) -> None:
-    """Start the study's run on the SuperLink; it waits for the sites, then trains."""
+    """Start the study's run on the SuperLink; it waits for the sites, then trains.
+
+    craftsfl -q rounds start waits for the end without showing progress.
+    """
     from craftsfl.rounds.operator import start_run, watch_run
 
     run = start_run(settings)
@@ -76,7 +85,7 @@ def rounds_start(
 @app.command("status")
 def rounds_status(
     settings: _Settings,
-    run: Annotated[int | None, typer.Option(help="A run id; the newest if left out.")] = None,
+    run: Annotated[int | None, typer.Option(help="A run id; the latest run if left out.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Show a run: its rounds, who took part, who dropped out and why."""

@@ -8,15 +8,16 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from craftsfl.privacy_words import epsilon_text
 from craftsfl.processes.environment import keep_files_private
-from craftsfl.processes.flower.commands import PROFILE, SuperLink, flwr
+from craftsfl.processes.flower.commands import PROFILE, SuperLink, run_flwr
 from craftsfl.processes.flower.credentials import ServerCredentials
 from craftsfl.rounds.fab import stage
 from craftsfl.rounds.run_display import RunDisplay
+from craftsfl.terminal import output
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, FederationError
 from server.settings import ConsortiumSettings, load_consortium
@@ -51,7 +52,7 @@ def register_site(settings: Path, public_key: Path) -> str:
     link = superlink_of(load_consortium(settings))
     keep_files_private(link.folder)
     link.write_profile()
-    answer = flwr(link.home, "supernode", "register", str(public_key.resolve()), PROFILE)
+    answer = run_flwr(link.home, "supernode", "register", str(public_key.resolve()), PROFILE)
     return str(answer["node-id"])
 
 
@@ -62,7 +63,7 @@ def start_run(settings: Path) -> int:
     link.write_profile()
     with tempfile.TemporaryDirectory(prefix="craftsfl-") as folder:
         app = stage(Path(folder))
-        answer = flwr(
+        answer = run_flwr(
             link.home,
             *("run", str(app), PROFILE),
             *("--run-config", f"settings={json.dumps(str(settings.resolve()))}"),
@@ -116,10 +117,10 @@ def show_status(settings: Path, run: int | None, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(asdict(status), allow_nan=True))  # noqa: T201 - this is the output
         return
-    console = Console()
+    console = output()
     console.print(
         f"[bold]{status.study}[/] run {status.run}: {status.state}, "
-        f"round {status.rounds_done} of {status.rounds}. {status.message}"
+        f"round {status.rounds_done} of {status.rounds}. {escape(status.message)}"
     )
     console.print(_sites(status))
     console.print(_history(status))
@@ -132,7 +133,7 @@ def _sites(status: RunStatus) -> Table:
         table.add_row(
             site.name,
             str(site.declared_patients),
-            state,
+            escape(state),
             str(site.rounds),
             epsilon_text(site.epsilon),
             epsilon_text(site.budget),
@@ -149,10 +150,10 @@ def _history(status: RunStatus) -> Table:
         table.add_row(
             str(item.round),
             str(item.attempt),
-            state,
+            escape(state),
             str(item.updates),
             f"{item.seconds:.0f}" if item.seconds is not None else "",
-            ", ".join(dropped) or "nobody",
+            escape(", ".join(dropped)) or "nobody",
         )
     return table
 

@@ -12,7 +12,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-_File = Annotated[Path, typer.Argument(help="The file of rosters, such as roster.cfl.")]
+_File = Annotated[Path, typer.Argument(help="The roster file, such as roster.cfl.")]
 
 
 @app.command("propose")
@@ -21,15 +21,18 @@ def roster_propose(
     cards: Annotated[
         list[Path] | None, typer.Argument(help="The sites' cards, from craftsfl site init.")
     ] = None,
-    consortium: Annotated[str, typer.Option(help="The consortium's name, in a first roster.")] = "",
+    consortium: Annotated[
+        str, typer.Option(help="The consortium's name: for a first roster.")
+    ] = "",
     quorum: Annotated[
-        int | None, typer.Option(help="So many members sign; more than half by default.")
+        int | None, typer.Option(help="How many members have to sign; by default, more than half.")
     ] = None,
     after: Annotated[
-        Path | None, typer.Option(help="The rosters so far: this one is their successor.")
+        Path | None,
+        typer.Option(help="The file of the rosters so far, which this one succeeds."),
     ] = None,
     without: Annotated[
-        list[str] | None, typer.Option(help="A member that leaves; may be repeated.")
+        list[str] | None, typer.Option(help="A member that leaves; repeatable.")
     ] = None,
 ) -> None:
     """Propose a roster: the first one, or a successor in which sites join, leave or change keys."""
@@ -44,10 +47,10 @@ def roster_sign(
     key: Annotated[Path, typer.Option(help="This site's identity key, from site init.")],
     merge: Annotated[
         list[Path] | None,
-        typer.Option(help="The same roster with other signatures, to be taken in; repeatable."),
+        typer.Option(help="A copy of this roster with other signatures to include; repeatable."),
     ] = None,
 ) -> None:
-    """Sign the newest roster of the file, once its fingerprint was compared by phone."""
+    """Sign the newest roster of the file, after comparing its fingerprint by phone."""
     from craftsfl.rounds.roster import sign_roster
 
     sign_roster(file, key, merge or ())

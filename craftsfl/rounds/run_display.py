@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -19,6 +19,7 @@ from rich.text import Text
 from client.agent.progress import TRAINING
 from craftsfl.processes.agent_watch import AgentWatch
 from craftsfl.rounds.timeline import Timeline
+from craftsfl.terminal import progress
 from server.events import (
     ExchangeFinished,
     LoggedEvent,
@@ -77,7 +78,7 @@ class RunDisplay:
     ) -> None:
         self._tail = EventTail(events)
         self._agents = agents or {}
-        self._console = Console()
+        self._console = progress()
         self._since = time.monotonic() if since is None else since
         self._round_seconds: list[float] = []
         self._round_began: float | None = None

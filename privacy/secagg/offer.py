@@ -1,6 +1,6 @@
 """What a site accepts: its policy, and the check of an Offer against it.
 
-The threshold is t = floor(2n/3) + 1 for a cohort of n. With n_c colluding sites beside the server
+The threshold is t = floor(2n/3) + 1 for a cohort of n. With n_c sites that collude with the server
 2t > n + n_c has to hold, because then two survivor sets cannot both gather t signatures: each would
 need t - n_c honest ones, an honest site signs once, and 2 (t - n_c) > n - n_c. The n here is the
 cohort's, not that of the sites that advertised, so the argument also covers a server that shows

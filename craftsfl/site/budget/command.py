@@ -18,6 +18,7 @@ from craftsfl.site.budget.explain import Explanation, explanation, show_explanat
 from craftsfl.site.budget.picture import check_picture, draw_picture
 from craftsfl.site.budget.published import Published, published, show_published
 from craftsfl.site.budget.table import show_table
+from craftsfl.terminal import output
 from privacy.ledger import LedgerView
 from privacy.study.manifest import load_study
 
@@ -45,7 +46,7 @@ def show_budget(site_toml: Path, options: BudgetOptions) -> None:
     book = open_book(rules, view.entries() if view is not None else ())
     explained = explanation(book) if options.explain else None
     figures = published(book) if options.publish else None
-    console = Console()
+    console = output()
     if options.as_json:
         values = as_values(book, view, explained)
         if figures is not None:

@@ -61,6 +61,16 @@ def test_the_status_in_json_has_the_failure_in_its_parts(
     }
 
 
+def test_words_in_square_brackets_are_shown(
+    settings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(load_consortium(settings).database_url(), 8, SystemClock())
+    store.fail(RunFailure("study.toml has no [cohort] table.", "Add it.", "config"))
+    store.close()
+    show_status(settings, 8, as_json=False)
+    assert "has no [cohort] table. Add it." in capsys.readouterr().out
+
+
 def test_the_command_line_shows_text_next_step_and_id(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -138,7 +138,7 @@ def _renamed(card: Path, name: str) -> Path:
 def test_an_id_is_not_given_twice_even_to_who_comes_years_later(
     first: Path, tmp_path: Path
 ) -> None:
-    """The site with the highest id leaves; who joins next, and who comes back, is told apart."""
+    """The site with the highest id leaves; a newcomer and a returning member are told apart."""
     file, signers = first, ("north", "harbour")
     for step, (cards, without) in enumerate(
         [([], "hillside"), (["valley"], None), ([], "valley"), (["moor", "hillside"], None)]

@@ -79,7 +79,7 @@ def test_what_else_is_wrong_does_not_pass_for_a_failed_withdrawal(
         (state / "cache" / "encoded-folder").mkdir()
     done = CliRunner().invoke(app, ["site", "withdraw", str(settings), "canary-patient-4"])
     assert done.exit_code == 1
-    assert "has withdrawn: out of every draw" in done.output
+    assert "has withdrawn: out of all draws" in done.output
     assert "The patient is out, but something else needs you" in done.output
     assert "canary" not in done.output
     with open_patients(state) as patients:
@@ -114,8 +114,8 @@ def test_the_command_line_names_no_patient(settings: Path, asked: bool) -> None:
     """The id may be typed when asked for: then no shell history and no process list has it."""
     for command, words in (
         ("withdraw", "has withdrawn"),
-        ("withdraw", "had withdrawn already"),
-        ("restore", "once the agent was started anew"),
+        ("withdraw", "had already withdrawn"),
+        ("restore", "once the agent has been restarted"),
         ("restore", "had not withdrawn"),
     ):
         arguments = ["site", command, str(settings), *([] if asked else ["canary-patient-4"])]

@@ -60,7 +60,7 @@ def test_suspicions_are_told_and_listed_for_the_owner_alone(settings: Path, tmp_
     file = tmp_path / "ids.csv"
     told = run("suspicions", settings, "--list", file)
     assert "10 patients in the table; 0 entries cannot be used." in told
-    assert "2 sets of patients, 4 patients in them, 0 of those withdrew" in told
+    assert "2 sets of patients, 4 patients in them, 0 of whom have withdrawn" in told
     assert "canary" not in told
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     rows = list(csv.reader(file.open()))
@@ -100,7 +100,7 @@ def test_merging_is_a_persons_decision_that_takes_effect_at_the_next_start(
 ) -> None:
     assert start(settings).patients == 10
     told = run("merge", settings, patient(3), typed=f"{patient(2)}\n")
-    assert "1 of 1 pairs were made one person each" in told
+    assert "1 of 1 pairs now count as one person each" in told
     assert "canary" not in told
     assert start(settings).patients == 9
     assert "0 of 1 pairs" in run("merge", settings, patient(2), patient(3))
@@ -123,7 +123,7 @@ def test_a_renamed_export_is_merged_with_the_old_one_by_a_file(settings: Path) -
     pairs.write_text("".join(f"{patient(n)},renamed-{n}\n" for n in range(10)))
     told = run("merge", settings, "--pairs", pairs)
     assert "10 of 10 pairs" in told
-    assert "In 1 of them one of the two had withdrawn: both are out" in told
+    assert "In 1 of them, one of the two had withdrawn: both are out" in told
     data = start(settings)
     assert data.patients == 10
     assert len({tile.patient for tile in data.tiles}) == 9
@@ -135,7 +135,7 @@ def test_pictures_of_who_withdrew_under_other_ids_are_told_and_stay(
     told = run("withdraw", settings, patient(2))
     with open_patients(settings.parent / "state") as patients:
         name = patients.key.short(patients.key.line(patient(3)))
-    assert f"stand under 1 other ids too, which go on taking part: {name}." in told
+    assert f"also appear under 1 other ids, which still take part: {name}." in told
     assert "canary" not in told
     assert "stand under" not in run("withdraw", settings, patient(9))
     data = start(settings)

@@ -176,7 +176,7 @@ def test_what_is_no_file_of_rosters_is_refused(tmp_path: Path) -> None:
     good = file.read_bytes()
     for bad in (b"", good[:-1], good + b"\0", b"x" + good[1:], good[:16] + b"\0\0"):
         file.write_bytes(bad)
-        with pytest.raises(ConfigError, match="no file of rosters"):
+        with pytest.raises(ConfigError, match="not a file of rosters"):
             read_rosters(file)
     with pytest.raises(ConfigError, match="cannot be read"):
         read_rosters(tmp_path / "nowhere")
