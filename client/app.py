@@ -13,6 +13,8 @@ which has to fit into one HTTP request, whatever a proxy on the way permits; the
 cost more copies.
 """
 
+# Why: docs/adr/0001-airlock.md
+
 from __future__ import annotations
 
 import logging

@@ -1,5 +1,7 @@
 """`craftsfl`: a group of commands for each user. Heavy imports wait until a command runs."""
 
+# Why: docs/adr/0029-command-line-and-processes.md
+
 from __future__ import annotations
 
 import logging

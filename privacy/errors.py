@@ -1,5 +1,7 @@
 """The one error root: every error that a user can meet derives from `CraftsflError`."""
 
+# Why: docs/adr/0025-typed-events-and-errors.md
+
 from __future__ import annotations
 
 from typing import ClassVar

@@ -14,6 +14,8 @@ Guarantees, each with a test:
   by others either.
 """
 
+# Why: docs/adr/0028-private-files.md
+
 from __future__ import annotations
 
 import errno

@@ -10,6 +10,8 @@ a field; a new field comes last and has a default; `decode_event` ignores unknow
 None for an unknown event, and refuses everything else.
 """
 
+# Why: docs/adr/0025-typed-events-and-errors.md
+
 from __future__ import annotations
 
 import json

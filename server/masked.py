@@ -18,6 +18,8 @@ The state machine is in memory only. An attempt during which the server ends is 
 the next one has new keys; what the sites masked for it is never used.
 """
 
+# Why: docs/adr/0012-masked-rounds.md
+
 from __future__ import annotations
 
 import math

@@ -14,6 +14,8 @@ other studies did here. Guarantees, each with a test:
   when the previous agent ended. Everyone saw it end, and it may have run out of memory.
 """
 
+# Why: docs/adr/0005-what-is-charged.md
+
 from __future__ import annotations
 
 import logging

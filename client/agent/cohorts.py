@@ -8,6 +8,8 @@ survivors that it signs narrow them. Both are on disk before the answer leaves, 
 forgets nothing. Ids of the roster are never reused, so their meaning is permanent.
 """
 
+# Why: docs/adr/0020-members-and-cohorts.md
+
 from __future__ import annotations
 
 import json

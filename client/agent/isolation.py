@@ -4,6 +4,8 @@
 numpy starts several. `confinement` then finds out what the process really has left, and says so.
 """
 
+# Why: docs/adr/0018-two-users-no-network.md
+
 from __future__ import annotations
 
 import contextlib

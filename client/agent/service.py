@@ -16,6 +16,8 @@ carries. Guarantees, each with a test:
   reveal how many patients were drawn, and whether it failed may depend on the data.
 """
 
+# Why: docs/adr/0001-airlock.md
+
 from __future__ import annotations
 
 import logging

@@ -1,5 +1,7 @@
 """One attempt's training in a thread of its own, one thread at the model at a time."""
 
+# Why: docs/adr/0016-one-slot.md
+
 from __future__ import annotations
 
 import logging

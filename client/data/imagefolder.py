@@ -6,6 +6,8 @@ no tile, no caption and no order among the tiles of this one (ADR 15). A picture
 patients list stays with each of them.
 """
 
+# Why: docs/adr/0015-one-patients-rows.md
+
 from __future__ import annotations
 
 from collections import Counter, defaultdict

@@ -13,6 +13,8 @@ It charges nothing: the site's ledger charges all patients together. The `stays`
 own figure, at the site only.
 """
 
+# Why: docs/adr/0009-patients.md
+
 from __future__ import annotations
 
 import sqlite3

@@ -4,6 +4,8 @@ A person's environment holds secrets: tokens, passwords, sockets of authenticati
 process gets only the variables listed here and those that a settings file names for it.
 """
 
+# Why: docs/adr/0029-command-line-and-processes.md
+
 from __future__ import annotations
 
 import os

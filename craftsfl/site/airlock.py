@@ -1,5 +1,7 @@
 """The two users of a hospital, and whether the second can reach what belongs to the first."""
 
+# Why: docs/adr/0018-two-users-no-network.md
+
 from __future__ import annotations
 
 import os

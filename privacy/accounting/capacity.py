@@ -35,6 +35,8 @@ who were drawn and not dropped.
 are never understated.
 """
 
+# Why: docs/adr/0017-what-epsilon-covers.md
+
 from __future__ import annotations
 
 import math

@@ -5,6 +5,8 @@ The estimate is pessimistic: discretisation rounds losses so that epsilon is nev
 composition is exact up to that rounding. There is no default epsilon or delta anywhere.
 """
 
+# Why: docs/adr/0007-accounting.md
+
 from __future__ import annotations
 
 import math

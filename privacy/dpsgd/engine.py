@@ -1,5 +1,7 @@
 """What a clipping engine promises; every engine passes the same contract suite."""
 
+# Why: docs/adr/0014-one-shape-for-all-batches.md
+
 from __future__ import annotations
 
 from abc import ABC, abstractmethod

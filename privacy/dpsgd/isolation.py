@@ -5,6 +5,8 @@ and shapes. So it is tested before any patient's row is used: on the device itse
 rows, at an adapter as large as a hostile coordinator might send.
 """
 
+# Why: docs/adr/0014-one-shape-for-all-batches.md
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator

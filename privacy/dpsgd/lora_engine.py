@@ -1,5 +1,7 @@
 """The clipping engine for LoRA: one backward pass, one flat buffer, one norm a patient."""
 
+# Why: docs/adr/0006-lora-clipping-engine.md
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -9,6 +9,8 @@ on the ledger's own key signs, record by record: the identity may have a passphr
 need it; the ledger's key is used at every append.
 """
 
+# Why: docs/adr/0019-one-ledger-for-one-identity.md
+
 from __future__ import annotations
 
 from typing import Final

@@ -7,6 +7,8 @@ a binding is signed by the identity that it names, and the newest one counts. A 
 signed but cannot be read was written by a newer craftsfl: the refusal of the ledger says so.
 """
 
+# Why: docs/adr/0008-ledger.md
+
 from __future__ import annotations
 
 import dataclasses

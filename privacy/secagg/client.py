@@ -28,6 +28,8 @@ Guarantees, each with a test:
 - The lanes leave once: `provide` takes them over, masks them in place, and forgets them.
 """
 
+# Why: docs/adr/0011-secure-aggregation-protocol.md
+
 from __future__ import annotations
 
 import os

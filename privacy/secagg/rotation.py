@@ -15,6 +15,8 @@ from R^d to R^d; no additional coordinate travels.
 The signs are public (they come from the offer's digest) and protect nobody.
 """
 
+# Why: docs/adr/0010-secure-aggregation-kernel.md
+
 from __future__ import annotations
 
 import math

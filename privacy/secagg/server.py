@@ -23,6 +23,8 @@ commitment; another t-subset is tried, and the site is named.
 This side needs no secret and is trusted with nothing: the sites check everything.
 """
 
+# Why: docs/adr/0011-secure-aggregation-protocol.md
+
 from __future__ import annotations
 
 from collections.abc import Mapping

@@ -9,6 +9,8 @@ is discarded. A chunk has 2^14 blocks, far from where a 32-bit counter would wra
 Lanes are 64-bit words, little-endian in the stream, and all sums are modulo 2^64.
 """
 
+# Why: docs/adr/0010-secure-aggregation-kernel.md
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

@@ -15,6 +15,8 @@ What an adversary can do with it, each with a test:
 - Nobody but the holder of the identity's key changes its entry.
 """
 
+# Why: docs/adr/0019-one-ledger-for-one-identity.md
+
 from __future__ import annotations
 
 from abc import ABC, abstractmethod

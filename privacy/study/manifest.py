@@ -4,6 +4,8 @@ Server and sites read the same `study.toml` and compare its digest, so that a co
 change a schedule, a weight or a model during the study. Nothing in it is secret.
 """
 
+# Why: docs/adr/0002-frozen-study.md
+
 from __future__ import annotations
 
 import hashlib
