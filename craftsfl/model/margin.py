@@ -12,11 +12,11 @@ from craftsfl.model import bases
 from model.base import image_size, load_base
 from model.devices import pick_device
 from model.encoders import load_encoder
+from model.lab.margin import Margin, PublicImages, public_margin
 from model.lab.pretraining.corpus import draw_caption
 from model.lab.stage_one.folder import open_folder
 from model.lab.stage_one.pictures import Unusable, decode
 from model.lab.tissue.tile import MORPHOLOGIES, draw_series
-from model.losses.margin import Margin, PublicImages, public_margin
 from privacy.errors import ModelError
 
 

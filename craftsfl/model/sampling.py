@@ -14,12 +14,12 @@ from craftsfl.model.outputs import check_picture, unwritable
 from model.base import Pipeline, load_base
 from model.devices import pick_device
 from model.generation.adapter import check_adapter, put_adapter
-from model.generation.compare import Guide, compare
 from model.generation.provenance import Drawing, software, write_png
 from model.lab.control.conditions import Fit
 from model.lab.control.network import Control, find_control, load_control
 from model.lab.control.reading import Condition, Kind, read_conditions
 from model.lab.control.sampling import control_pipeline
+from model.lab.drawing.comparison import Guide, compare_shots
 from model.lab.drawing.folder import Order, draw_folder, open_folder, provenance_of_all
 from model.lab.drawing.prompts import Prompt, Words, plain_prompts, read_prompts, type_prompts
 from model.lab.drawing.shots import Shot, shots
@@ -89,7 +89,7 @@ def draw(request: Request, out: Path, *, overwrite: bool = False) -> None:
     check_picture(out, overwrite=overwrite)
     with _studio(request) as studio:
         adapter = studio.adapter.path if studio.adapter is not None else None
-        picture = compare(
+        picture = compare_shots(
             studio.pipeline, adapter, studio.shots, request.settings, studio.guide(request)
         )
         try:

@@ -63,14 +63,3 @@ def grid(columns: Sequence[Column], prompts: Sequence[str]) -> Image.Image:
         for row, image in enumerate(column.images):
             picture.paste(_enlarged(image), (left, _HEAD + row * (_CELL + _MARGIN)))
     return picture
-
-
-def before_after_grid(
-    prompts: Sequence[str],
-    before: Sequence[Image.Image],
-    after: Sequence[Image.Image],
-    *,
-    labels: tuple[str, str] = ("before", "after"),
-) -> Image.Image:
-    """Samples of the same prompts and seeds side by side, without and with the adapter."""
-    return grid([Column(labels[0], before), Column(labels[1], after)], prompts)

@@ -13,7 +13,7 @@ from diffusers import DPMSolverMultistepScheduler
 from PIL import Image
 
 from model.base import load_base
-from model.generation.grid import Column, before_after_grid, grid
+from model.generation.grid import Column, grid
 from model.sampling import Conditions, Settings, sample, sample_each
 from privacy.errors import ModelError
 
@@ -100,7 +100,8 @@ def plain(colour: tuple[int, int, int], size: int = 64) -> Image.Image:
 
 def test_before_and_after_stand_side_by_side_enlarged() -> None:
     red, blue = (200, 0, 0), (0, 0, 200)
-    picture = before_after_grid(PROMPTS, [plain(red)] * 2, [plain(blue)] * 2)
+    columns = [Column("before", [plain(red)] * 2), Column("after", [plain(blue)] * 2)]
+    picture = grid(columns, PROMPTS)
     colours = picture.getcolors(1 << 20) or []
     counts = {colour: count for count, colour in colours}
     assert counts[red] == counts[blue] == 2 * 192 * 192
