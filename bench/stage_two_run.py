@@ -25,7 +25,6 @@ from bench.stage_two_setting import (
 )
 from client.data import SiteData, Tile
 from client.training import EncodedTiles, LocalTrainer, encode_site
-from client.training.evaluation import held_out_loss
 from client.training.references import reference_of
 from model.adapters import attach, initial_vector, without_adapter, write_vector
 from model.base import Pipeline
@@ -34,6 +33,7 @@ from model.lab.evaluation.frechet import weighted_frechet
 from model.lab.tissue.domain import DomainTiles, draw_domain
 from model.lab.tissue.tile import draw_series
 from model.losses import NoiseSchedule, Rows, squared_error
+from model.quality.denoising import held_out_loss
 from model.sampling import Settings, sample_each
 from model.text import encode_captions
 

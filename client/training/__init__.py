@@ -1,7 +1,6 @@
-"""Local training at a site: encoded tiles, patient-level DP-SGD, held-out loss."""
+"""Local training at a site: encoded tiles, patient-level DP-SGD."""
 
 from client.training.encoding import EncodedTiles, encode_site
-from client.training.evaluation import LossChange, held_out_loss, loss_change
 from client.training.local import LocalTrainer
 from client.training.references import Reference, reference_of
 from client.training.trainer import Progress, ResidentTrainer, ShouldStop, Trainer, TrainingStopped
@@ -9,7 +8,6 @@ from client.training.trainer import Progress, ResidentTrainer, ShouldStop, Train
 __all__ = [
     "EncodedTiles",
     "LocalTrainer",
-    "LossChange",
     "Progress",
     "Reference",
     "ResidentTrainer",
@@ -17,7 +15,5 @@ __all__ = [
     "Trainer",
     "TrainingStopped",
     "encode_site",
-    "held_out_loss",
-    "loss_change",
     "reference_of",
 ]

@@ -17,8 +17,8 @@ from craftsfl.privacy_words import epsilon_text
 from craftsfl.rounds.timeline import RoundTiming
 
 if TYPE_CHECKING:
-    from client.training import LossChange
     from craftsfl.demo.learning import Comparison
+    from model.quality.denoising import LossChange
 
 # Above this the noise of one step outweighs every patient's gradient together; DP-SGD may average
 # a little of it away over steps, but nobody should expect a better picture.
