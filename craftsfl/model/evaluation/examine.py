@@ -27,12 +27,12 @@ from model.encoders import SHIPPED, load_encoder, load_image_text_encoder
 from model.lab.drawing.morphology import CLINICAL
 from model.lab.drawing.prompts import read_prompts
 from model.lab.evaluation import Answer, ImageSet, Plan, Question, TooFewError, evaluate
-from model.lab.evaluation.alignment import check_independent
 from model.lab.evaluation.encode import EncoderSpace
 from model.lab.evaluation.mask import mask_figures
 from model.lab.evaluation.run import attempt
 from model.lab.evaluation.subject import drift_figures
 from model.lab.tissue.captions import PHRASES
+from model.quality.alignment import check_independent
 from privacy.errors import ConfigError
 from privacy.study.manifest import load_study
 

@@ -10,8 +10,10 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
-from model.lab.evaluation.figures import Better, Doubles, Features
+from model.arrays import Doubles, Features
+from model.lab.evaluation.figures import Better
 from model.lab.evaluation.frechet import AlreadyEncoded
+from model.quality.alignment import unit_rows
 
 Kernel: TypeAlias = Callable[[Doubles, Doubles], Doubles]  # [n, E], [m, E] -> [n, m]
 
@@ -95,16 +97,10 @@ class ClipDiscrepancy:
         self, real: Features, generated: Features, weights: tuple[Doubles, Doubles]
     ) -> Doubles:
         """[R, 1] under bootstrap multiplicities [R, n] of each kind."""
-        x, y = normalised(real), normalised(generated)
+        x, y = unit_rows(real), unit_rows(generated)
         return np.asarray(
             CMMD_SCALE * discrepancies(gaussian, x, y, weights, unbiased=False)[:, None]
         )
-
-
-def normalised(features: Features) -> Features:
-    """Rows of length 1."""
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    return np.asarray(features / np.maximum(lengths, 1e-12), np.float32)
 
 
 def discrepancies(

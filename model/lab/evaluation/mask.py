@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.lab.control.fidelity import mask_fidelity
-from model.lab.evaluation.figures import Figure, ImageSet, Reference, TooFewError
+from model.lab.evaluation.figures import Figure, ImageSet, Reference
+from model.quality.alignment import TooFewError
 
 _SOURCE = "segmented without a network; bootstrap over images"
 FEWEST = 2

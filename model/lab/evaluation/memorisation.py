@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from model.lab.evaluation.figures import Doubles, Features, Figure, Groups, Reference, TooFewError
+from model.arrays import Doubles, Features, Groups
+from model.lab.evaluation.figures import Figure, Reference
 from model.lab.evaluation.neighbours import distances
 from model.lab.evaluation.patients import halves, interval, mean_interval, percentiles
+from model.quality.alignment import TooFewError
 
 SYMMETRIES = 8
 FEWEST = 20  # images of each kind
