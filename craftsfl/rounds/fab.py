@@ -1,9 +1,10 @@
 """The app bundle (FAB) that Flower hands to the ServerApp's and every ClientApp's process.
 
 The bundle's folder comes first on `sys.path`, where a package hides the installed one of that
-name, also a package that is only partly there. So the bundle holds every module of the packages
-that the server needs, and of `client`, which the server does not, the forwarder alone. Nothing
-else is in it: no data, no weights, no settings, no secrets.
+name, also a package that is only partly there. So the bundle holds every module that the ServerApp
+imports, now or later: `server` and `strategies` whole, of `model` and `privacy` what these need,
+and of `client` the forwarder alone. Nothing else is in it: no laboratory (`model.lab`), nothing
+that only a site runs, no data, no weights, no settings, no secrets.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import json
 import shutil
 from pathlib import Path
 
+from craftsfl.rounds.imported import modules_of, needed
 from privacy.errors import DeploymentError
 
 NAME = "craftsfl"  # of the staged folder too: Flower takes letters, digits and hyphens only
 PUBLISHER = "craftsfl"
-PACKAGES = ("server", "strategies", "model", "privacy")
+WHOLE = ("server", "strategies")
+PARTLY = ("model", "privacy")  # what the whole ones import of them
 FORWARDER = "app.py"  # of the package `client`
 
 _PROJECT = """\
@@ -43,15 +46,15 @@ settings = ""
 
 
 def stage(destination: Path) -> Path:
-    """Write what belongs into the bundle to a new folder in `destination`; gives that folder.
+    """Write what belongs into the bundle to a new folder in `destination`; returns that folder.
 
-    The packages are taken from where this Python finds them. `flwr run FOLDER` builds and
+    The modules are taken from where this Python finds them. `flwr run FOLDER` builds and
     submits the bundle. Raises `DeploymentError` where a package or the space is missing.
     """
     folder = destination / NAME
     try:
-        for package in PACKAGES:
-            _copy_modules(_location(package), folder / package)
+        for name, file in _modules().items():
+            _copy(file, folder.joinpath(*name.split(".")))
         (folder / "client").mkdir()
         (folder / "client" / "__init__.py").touch()
         shutil.copyfile(_location("client") / FORWARDER, folder / "client" / FORWARDER)
@@ -77,7 +80,7 @@ def build(folder: Path) -> bytes:
 
 
 def _project() -> str:
-    include = [f"{package}/**/*.py" for package in (*PACKAGES, "client")]
+    include = [f"{package}/**/*.py" for package in (*WHOLE, *PARTLY, "client")]
     return _PROJECT.format(
         name=NAME, publisher=PUBLISHER, version=_version(), include=json.dumps(include)
     )
@@ -98,8 +101,17 @@ def _location(package: str) -> Path:
     return Path(spec.origin).parent
 
 
-def _copy_modules(source: Path, target: Path) -> None:
-    for module in sorted(source.rglob("*.py")):
-        copy = target / module.relative_to(source)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(module, copy)
+def _modules() -> dict[str, Path]:
+    """Dotted name -> file of each module in the bundle, the forwarder aside."""
+    every: dict[str, Path] = {}
+    for package in (*WHOLE, *PARTLY):
+        every |= modules_of(package, _location(package))
+    start = [name for name in every if name.partition(".")[0] in WHOLE]
+    return {name: every[name] for name in sorted(needed(start, every))}
+
+
+def _copy(file: Path, target: Path) -> None:
+    """Copy a module's file; `target` is its path without a suffix."""
+    copy = target / file.name if file.name == "__init__.py" else target.with_suffix(".py")
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, copy)
