@@ -1,9 +1,9 @@
 """The app bundle (FAB) that Flower hands to the ServerApp's and every ClientApp's process.
 
 The bundle's folder comes first on `sys.path`, where a package hides the installed one of that
-name, also a package that is only partly there. So the bundle holds every module that the ServerApp
-imports, now or later: `server` and `strategies` whole, of `model` and `privacy` what these need,
-and of `client` the forwarder alone. Nothing else is in it: no laboratory (`model.lab`), nothing
+name, also a package that is only partly there. So the bundle holds every module that the two
+apps import, now or later: `server` and `strategies` whole, of `client` the forwarder alone, of
+`model` and `privacy` what these need. Nothing else is in it: no laboratory (`model.lab`), nothing
 that only a site runs, no data, no weights, no settings, no secrets.
 """
 
@@ -22,7 +22,7 @@ NAME = "craftsfl"  # of the staged folder too: Flower takes letters, digits and 
 PUBLISHER = "craftsfl"
 WHOLE = ("server", "strategies")
 PARTLY = ("model", "privacy")  # what the whole ones import of them
-FORWARDER = "app.py"  # of the package `client`
+FORWARDER = "client.app"
 
 _PROJECT = """\
 [project]
@@ -55,9 +55,7 @@ def stage(destination: Path) -> Path:
     try:
         for name, file in _modules().items():
             _copy(file, folder.joinpath(*name.split(".")))
-        (folder / "client").mkdir()
         (folder / "client" / "__init__.py").touch()
-        shutil.copyfile(_location("client") / FORWARDER, folder / "client" / FORWARDER)
         (folder / "pyproject.toml").write_text(_project(), "utf-8")
     except OSError as error:
         raise DeploymentError(
@@ -102,11 +100,11 @@ def _location(package: str) -> Path:
 
 
 def _modules() -> dict[str, Path]:
-    """Dotted name -> file of each module in the bundle, the forwarder aside."""
-    every: dict[str, Path] = {}
+    """Dotted name -> file of each module in the bundle."""
+    every = {FORWARDER: _location("client") / "app.py"}
     for package in (*WHOLE, *PARTLY):
         every |= modules_of(package, _location(package))
-    start = [name for name in every if name.partition(".")[0] in WHOLE]
+    start = [name for name in every if name.partition(".")[0] in (*WHOLE, "client")]
     return {name: every[name] for name in sorted(needed(start, every))}
 
 
