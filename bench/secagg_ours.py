@@ -17,12 +17,12 @@ from privacy.secagg import width
 from privacy.secagg.client import SecAggClient
 from privacy.secagg.encoding import Encoding
 from privacy.secagg.offer import Expected, SecAggPolicy, threshold
-from privacy.secagg.roster import Member, Roster, propose
+from privacy.secagg.roster import Member, Roster, propose_roster
 from privacy.secagg.server import SecAggServer, Stage
 from privacy.secagg.stream import CHUNK_LANES, Keystream, apply_masks
 from privacy.secagg.witness import Ledgers, MemoryWitness
 from privacy.wire.checkpoint import Checkpoint
-from privacy.wire.offer import VERSION, Mechanism, Offer, Terms
+from privacy.wire.offer import VERSION, MechanismNumber, Offer, Terms
 
 RUN, ROUND, ATTEMPT = 1, 1, 1
 MODEL = bytes(32)
@@ -159,7 +159,7 @@ def _roster(identities: dict[int, Identity]) -> Roster:
         Member(site, f"site-{site}", identity.public, f"Hospital {site}")
         for site, identity in identities.items()
     ]
-    return propose(members, len(members) // 2 + 1, consortium="benchmark").roster
+    return propose_roster(members, len(members) // 2 + 1, consortium="benchmark").roster
 
 
 def _offer(cell: Cell, roster: Roster) -> Offer:
@@ -170,7 +170,7 @@ def _offer(cell: Cell, roster: Roster) -> Offer:
         bound=width.coordinate_bound(1.0, cell.d, cell.n),
         clipping_norm=1.0,
         weight_cap=1.0,
-        mechanism=Mechanism.LOCAL,
+        mechanism=MechanismNumber.LOCAL,
         noise_multiplier=1.0,
     )
     return Offer(

@@ -15,7 +15,7 @@ from model.lab.pretraining.corpus import draw_caption
 from model.lab.tissue.domain import RARE_TYPES, STAINS, domain_caption
 from model.lab.tissue.tile import MORPHOLOGIES
 from privacy.accounting import epsilon
-from privacy.events import MAX_CLIPPING_NORM, event_of
+from privacy.events import MAX_CLIPPING_NORM
 from privacy.study.manifest import (
     Correlation,
     DriftSuppressor,
@@ -24,6 +24,7 @@ from privacy.study.manifest import (
     StageTwo,
     Study,
 )
+from privacy.study.terms import event_of
 
 SITE: Final = "bench"
 REFERENCE: Final = "tiny"

@@ -2,17 +2,23 @@
 
 from client.training.encoding import EncodedTiles, encode_site
 from client.training.local import LocalTrainer
-from client.training.references import Reference, reference_of
-from client.training.trainer import Progress, ResidentTrainer, ShouldStop, Trainer, TrainingStopped
+from client.training.references import TileReference, reference_of
+from client.training.trainer import (
+    ResidentTrainer,
+    RoundTrainer,
+    ShouldStop,
+    StepProgress,
+    TrainingStopped,
+)
 
 __all__ = [
     "EncodedTiles",
     "LocalTrainer",
-    "Progress",
-    "Reference",
     "ResidentTrainer",
+    "RoundTrainer",
     "ShouldStop",
-    "Trainer",
+    "StepProgress",
+    "TileReference",
     "TrainingStopped",
     "encode_site",
     "reference_of",

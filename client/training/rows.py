@@ -1,7 +1,7 @@
 """From drawn tiles to the rows of a physical batch: (tile, t, noise), m of each tile.
 
-The diffusion's own t and noise protect no one. They come from ordinary generators; each patient's
-is seeded with 128 bits of the step's secret randomness, and so no patient's depend on another's.
+The diffusion's own t and noise protect nobody. They come from ordinary generators. Each patient's
+is seeded with 128 bits of the step's secret randomness, so that none depends on another patient.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def generators_of(patients: NDArray[np.int64], streams: Substreams) -> list[np.r
 
 
 def by_place(rows: Rows, filled: Tensor, rows_each: int) -> Rows:
-    """`rows`, of one patient after the other, brought to the `filled` places: bool [places].
+    """`rows`, patient after patient, moved to the `filled` places: bool [places].
 
     The rows of the other places are blank.
     """
@@ -32,7 +32,7 @@ def by_place(rows: Rows, filled: Tensor, rows_each: int) -> Rows:
 
 
 def no_rows(tiles: EncodedTiles) -> Rows:
-    """No rows, of the shapes and types that `draw_rows` returns."""
+    """No rows, in the shapes and types of those that `draw_rows` returns."""
     return Rows(
         latents=tiles.latents[:0],
         timesteps=torch.empty(0, dtype=torch.int64),

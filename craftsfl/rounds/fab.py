@@ -1,27 +1,27 @@
 """The app bundle (FAB) that Flower hands to the ServerApp's and every ClientApp's process.
 
-The bundle's folder comes first on `sys.path`, where a package hides the installed one of that
-name, also a package that is only partly there. So the bundle holds every module that the two
-apps import, now or later: `server` and `strategies` whole, of `client` the forwarder alone, of
-`model` and `privacy` what these need. Nothing else is in it: no laboratory (`model.lab`), nothing
-that only a site runs, no data, no weights, no settings, no secrets.
+The bundle's folder comes first on `sys.path`, where a package hides the installed one of the same
+name, even if only part of it is there. So the bundle holds every module that the two apps import,
+now or later: all of `server` and `strategies`, only the forwarder of `client`, and what these need
+of `model` and `privacy`. It holds nothing else: no laboratory (`model.lab`), nothing that only a
+site runs, no data, no weights, no settings, no secrets.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import json
 import shutil
 from pathlib import Path
 
 from craftsfl.rounds.imported import modules_of, needed
+from craftsfl.version import installed_version
 from privacy.errors import DeploymentError
 
-NAME = "craftsfl"  # of the staged folder too: Flower takes letters, digits and hyphens only
+_NAME = "craftsfl"  # of the staged folder too: Flower accepts letters, digits and hyphens only
 PUBLISHER = "craftsfl"
 WHOLE = ("server", "strategies")
-PARTLY = ("model", "privacy")  # what the whole ones import of them
+PARTLY = ("model", "privacy")  # what the others import of them
 FORWARDER = "client.app"
 
 _PROJECT = """\
@@ -46,12 +46,12 @@ settings = ""
 
 
 def stage(destination: Path) -> Path:
-    """Write what belongs into the bundle to a new folder in `destination`; returns that folder.
+    """Write what belongs in the bundle to a new folder in `destination`; returns that folder.
 
     The modules are taken from where this Python finds them. `flwr run FOLDER` builds and
-    submits the bundle. Raises `DeploymentError` where a package or the space is missing.
+    submits the bundle. Raises `DeploymentError` if a package or free space is missing.
     """
-    folder = destination / NAME
+    folder = destination / _NAME
     try:
         for name, file in _modules().items():
             _copy(file, folder.joinpath(*name.split(".")))
@@ -80,15 +80,8 @@ def build(folder: Path) -> bytes:
 def _project() -> str:
     include = [f"{package}/**/*.py" for package in (*WHOLE, *PARTLY, "client")]
     return _PROJECT.format(
-        name=NAME, publisher=PUBLISHER, version=_version(), include=json.dumps(include)
+        name=_NAME, publisher=PUBLISHER, version=installed_version(), include=json.dumps(include)
     )
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("craftsfl")
-    except importlib.metadata.PackageNotFoundError:  # a checkout that is not installed
-        return "0.0.0"
 
 
 def _location(package: str) -> Path:

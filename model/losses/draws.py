@@ -12,7 +12,7 @@ from torch import Tensor
 
 from model.losses.rows import Rows
 
-_MOST_ROWS_CPU: Final = 16  # more are no faster there, and leave more blanks to compute
+_MOST_ROWS_CPU: Final = 16  # more are not faster there, and mean more blanks to compute
 _MOST_ROWS_GPU: Final = 256
 _MOST_NUMBERS: Final = 2**17  # of latents in a batch: 128 rows at 16x16x4, 8 at 64x64x4
 
@@ -40,9 +40,9 @@ class EncodedImages(Protocol):
 def draw_timesteps(
     images: int, draws: int, steps: int, generator: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Timesteps [images * draws] in 0..steps-1, uniform, those of one image spread out evenly.
+    """Timesteps [images * draws] in 0..steps-1, uniform, those of one image evenly spread.
 
-    Draw j of an image falls into the j-th of `draws` equal parts (stratified sampling): the mean
+    Draw j of an image falls into the j-th of `draws` equal parts (stratified sampling), so the mean
     over the draws stays unbiased and varies less.
     """
     spread = (generator.random((images, draws)) + np.arange(draws)) / draws
@@ -58,8 +58,8 @@ def draw_rows(
 ) -> Rows:
     """Rows of the groups whose image indices are `chosen`, group after group; on the CPU.
 
-    Each group (a patient, at a site) takes its numbers from its own of `generators`, so that they
-    are the same whichever other groups there are, and in whatever batch.
+    The numbers of each group (at a site: a patient) come from its own one of `generators`, so that
+    they do not depend on the other groups, or on the batch.
     """
     times, noises = [], []
     shape = images.latents.shape[1:]

@@ -20,19 +20,19 @@ from client.policy import SiteRules
 from model.layout import Layout
 from privacy.identity import MARKER_BYTES, marker_path
 from privacy.ledger import Ledger
-from privacy.secagg.agreement import model_digest, policy_of, shares_of, terms_of
-from privacy.secagg.chain import write_chain
+from privacy.secagg.chain import write_rosters
 from privacy.secagg.client import Effects, SecAggClient
 from privacy.secagg.offer import Expected, encoding_of, threshold
-from privacy.secagg.roster import Member, Roster, SignedRoster, propose, sign
+from privacy.secagg.roster import Member, Roster, SignedRoster, add_signature, propose_roster
 from privacy.secagg.server import SecAggServer, Stage
 from privacy.secagg.witness import Witness
+from privacy.study.agreement import model_digest, policy_of, shares_of, terms_of
 from privacy.study.manifest import Study
 from privacy.wire.bodies import Body, Running, StartTraining
 from privacy.wire.codec import Vector
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.offer import VERSION, Offer, TrainMasked
-from privacy.wire.secagg import size_limit
+from privacy.wire.secagg import masked_size_limit
 from tests.privacy.secagg.consortium import identity_of, ledgers_of
 
 from .fakes import ADAPTER, LAYOUT, RUN, FakeTrainer, P, PausingClock
@@ -50,9 +50,9 @@ def make_roster(names: Iterable[str] = NAMES) -> SignedRoster:
         Member(NAMES.index(name) + 1, name, IDENTITIES[name].public, f"Hospital {name}")
         for name in names
     ]
-    signed = propose(members, len(members) // 2 + 1, consortium="test")
+    signed = propose_roster(members, len(members) // 2 + 1, consortium="test")
     for name in names:
-        signed = sign(signed, IDENTITIES[name], None)
+        signed = add_signature(signed, IDENTITIES[name], None)
     return signed
 
 
@@ -87,7 +87,7 @@ def write_identity(folder: Path) -> None:
     key.write_bytes(IDENTITIES["north"].pem(None))
     key.chmod(0o600)
     marker_path(key).write_bytes(bytes(MARKER_BYTES))
-    write_chain(folder / "roster.cfl", [SIGNED])
+    write_rosters(folder / "roster.cfl", [SIGNED])
 
 
 def keyed(folder: Path) -> KeyedIdentity:
@@ -182,7 +182,7 @@ class MaskedAttempt:
 
     def opened(self, reply: bytes) -> Body:
         """What an answer of the agent says."""
-        limit = size_limit(4, encoding_of(self.offer).lanes, self.parameters)
+        limit = masked_size_limit(4, encoding_of(self.offer).lanes, self.parameters)
         return open_envelope(reply, limit=limit).body
 
     def patiently(self, agent: Any) -> Body:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from model.layout import Entry, Layout
+from privacy.secagg.roster import Roster
 from privacy.study.manifest import Study
 from privacy.wire.bodies import (
     Body,
@@ -26,11 +27,13 @@ from privacy.wire.bodies import (
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.reasons import Reason
 from server.clock import Timing
-from server.events import EventLog
+from server.context import RunContext
+from server.event_log import EventLog
 from server.inprocess import FaultHook, InProcessGrid
+from server.messages import Exchange
 from server.rounds import Federation, NoTracker, ServerModel, Tracker
 from server.store import Store
-from strategies.base import make_strategy
+from strategies import make_strategy
 
 LAYOUT = Layout((Entry("block.lora_A.weight", (1, 4), "float32"),))
 RUN = 2**63 + 5  # Flower's ids do not fit into signed 64 bits
@@ -144,6 +147,7 @@ class World:
             NODES[name]: site.handle for name, site in self.sites.items()
         }
         self.faults: FaultHook | None = None
+        self.consortium: Roster | None = None
 
     def store(self, run: int = RUN) -> Store:
         return Store(self.url, run, self.clock)
@@ -151,18 +155,22 @@ class World:
     def federation(self, tracker: Tracker | None = None, run: int = RUN) -> Federation:
         model: Future[ServerModel] = Future()
         model.set_result(ServerModel(LAYOUT, np.zeros(LAYOUT.parameters, np.float32)))
+        grid = InProcessGrid(
+            self.handlers, run_id=run, faults=self.faults, clock=self.clock.monotonic
+        )
         return Federation(
-            study=self.study,
-            run=run,
-            grid=InProcessGrid(
-                self.handlers, run_id=run, faults=self.faults, clock=self.clock.monotonic
+            context=RunContext(
+                study=self.study,
+                run=run,
+                exchange=Exchange(grid),
+                store=self.store(run),
+                events=EventLog(self.folder / "events.jsonl", self.clock, run=str(run)),
+                clock=self.clock,
+                timing=Timing(join=30.0),
+                consortium=self.consortium,
             ),
-            store=self.store(run),
-            events=EventLog(self.folder / "events.jsonl", self.clock, run=str(run)),
             model=model,
             strategy=lambda parameters: make_strategy(self.study.aggregation, parameters),
             folder=self.folder / "adapters",
             tracker=tracker or NoTracker(),
-            clock=self.clock,
-            timing=Timing(join=30.0),
         )

@@ -13,12 +13,12 @@ import numpy as np
 from model.layout import Layout
 from privacy.identity import Identity
 from privacy.secagg import transcript
-from privacy.secagg.agreement import model_digest, policy_of, shares_of
 from privacy.secagg.client import Effects, SecAggClient
 from privacy.secagg.offer import Expected
 from privacy.secagg.refusals import Refused
-from privacy.secagg.roster import Member, Roster, propose
+from privacy.secagg.roster import Member, Roster, propose_roster
 from privacy.secagg.witness import Ledgers, MemoryWitness, Witness
+from privacy.study.agreement import model_digest, policy_of, shares_of
 from privacy.study.manifest import Study
 from privacy.wire.bodies import Body, Hello, Refusal, SignedFacts
 from privacy.wire.checkpoint import Checkpoint
@@ -26,7 +26,6 @@ from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.offer import TrainMasked
 from privacy.wire.reasons import Reason
 from privacy.wire.secagg import Advertisements, Deliver, Survivors, UnmaskRequest
-from server.rounds import Federation
 from tests.server.fakes import LAYOUT, FakeClock, FakeSite, World, make_study
 
 BOUND = 1.0  # the longest weighted update of these sites is 0.8
@@ -47,7 +46,7 @@ def roster_of(names: list[str]) -> Roster:
         Member(3 * number + 2, name, identity_of(name).public, f"Hospital {name}")
         for number, name in enumerate(names)
     ]
-    return propose(members, len(members) // 2 + 1, consortium="test-consortium").roster
+    return propose_roster(members, len(members) // 2 + 1, consortium="test-consortium").roster
 
 
 def masked_study(values: dict[str, Any], count: int, roster: Roster, **changes: Any) -> Study:
@@ -154,13 +153,14 @@ class MaskedWorld(World):
 
     def __init__(self, folder: Path, values: dict[str, Any], count: int, **changes: Any) -> None:
         names = [f"site-{number:03d}" for number in range(count)]
-        self.consortium = roster_of(names)
+        roster = roster_of(names)
+        self.consortium = roster
         self.folder = folder
-        self.study = masked_study(values, count, self.consortium, **changes)
+        self.study = masked_study(values, count, roster, **changes)
         self.clock = FakeClock()
         self.url = f"sqlite:///{folder / 'rounds.db'}"
         self.sites: dict[str, MaskedSite] = {  # type: ignore[assignment]
-            name: MaskedSite(name, self.study, roster=self.consortium, clock=self.clock.time)
+            name: MaskedSite(name, self.study, roster=roster, clock=self.clock.time)
             for name in names
         }
         for number, site in enumerate(self.sites.values()):
@@ -168,10 +168,6 @@ class MaskedWorld(World):
         self.nodes = {name: 1001 + number for number, name in enumerate(names)}
         self.handlers = {self.nodes[name]: site.handle for name, site in self.sites.items()}
         self.faults = None
-
-    def federation(self, *arguments: Any, **options: Any) -> Federation:
-        made = super().federation(*arguments, **options)
-        return replace(made, consortium=self.consortium)
 
     def mean(self, names: list[str] | None = None) -> float:
         """What one round moves each number of the adapter by, if `names` survive."""

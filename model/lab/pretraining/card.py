@@ -18,8 +18,8 @@ pipeline_tag: text-to-image
 
 A Stable-Diffusion-shaped text-to-image model of 64 x 64 px, H&E-like tissue. It is for
 demonstrations and tests of federated fine-tuning, **not for any medical use**: it has never seen
-a real slide. Every training tile was drawn by a program (`model/lab/tissue`), every caption comes from
-a table, so nobody's data is in it.
+a real slide. Every training tile was drawn by a program (`model/lab/tissue`), every caption
+comes from a table, so nobody's data is in it.
 
 Made by `craftsfl model pretrain` with seed {seed}:
 
