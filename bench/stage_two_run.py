@@ -34,7 +34,7 @@ from model.lab.tissue.domain import DomainTiles, draw_domain
 from model.lab.tissue.tile import draw_series
 from model.losses import NoiseSchedule, Rows, squared_error
 from model.quality.denoising import held_out_loss
-from model.sampling import Settings, sample_each
+from model.sampling import SamplerSettings, sample_each
 from model.text import encode_captions
 
 Doubles = NDArray[np.float64]
@@ -170,7 +170,7 @@ class Laboratory:
         """One image for every held-out patient's caption; every loss begins with the same noise."""
         setting = self.setting
         seeds = [seed * 10_000 + number for number in range(len(site.captions))]
-        settings = Settings(setting.sampling_steps, setting.guidance, workers=1)
+        settings = SamplerSettings(setting.sampling_steps, setting.guidance, workers=1)
         images = dict(sample_each(self._pipeline, site.captions, seeds, settings))
         return np.stack([np.asarray(images[i].convert("RGB")) for i in range(len(seeds))])
 

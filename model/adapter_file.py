@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from model.factors import check_factors
-from model.layout import Entry, Layout, frozen_values
+from model.layout import Layout, LayoutEntry, frozen_values
 from model.origin import Origin, read_origin
 from privacy.config import check
 from privacy.errors import ConfigError, ModelError
@@ -141,7 +141,7 @@ def _check_header(path: Path, header: Mapping[str, str]) -> None:
 
 
 def _described(
-    path: Path, header: Mapping[str, str], found: Mapping[str, Entry]
+    path: Path, header: Mapping[str, str], found: Mapping[str, LayoutEntry]
 ) -> tuple[Adapter, Layout]:
     """The adapter and the layout that the metadata describes: of exactly the tensors `found`."""
     order, frozen = (_names(path, header, key) for key in (_ORDER, _FROZEN))
@@ -163,7 +163,7 @@ def _described(
     return adapter, layout
 
 
-def _entries(path: Path, file: _Opened) -> dict[str, Entry]:
+def _entries(path: Path, file: _Opened) -> dict[str, LayoutEntry]:
     """Every tensor of the file by its name there; no value is read."""
     entries = {}
     for name in file.keys():  # noqa: SIM118 (it is no mapping)
@@ -175,7 +175,7 @@ def _entries(path: Path, file: _Opened) -> dict[str, Entry]:
                 "Take the file as the run released it; a rounded copy is another adapter.",
             )
         kind, shape = _TYPES[part.get_dtype()], tuple(part.get_shape())
-        entries[name] = Entry(name.removeprefix("unet."), shape, kind)
+        entries[name] = LayoutEntry(name.removeprefix("unet."), shape, kind)
     return entries
 
 

@@ -19,13 +19,13 @@ from peft import LoraConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from model.adapter_file import SavedAdapter, load_adapter, save_adapter
-from model.layout import Entry, Layout, frozen_values, initial_vector
+from model.layout import Layout, LayoutEntry, frozen_values, initial_vector
 from privacy.errors import ModelError
 from privacy.study.manifest import Adapter
 
 __all__ = [
-    "Entry",
     "Layout",
+    "LayoutEntry",
     "SavedAdapter",
     "Unet",
     "attach",
@@ -151,8 +151,8 @@ def _layout(unet: Unet, adapter: Adapter) -> Layout:
     return Layout(tuple(entry for entry in entries if entry not in frozen), frozen)
 
 
-def _entries(unet: Unet) -> tuple[Entry, ...]:
-    return tuple(Entry(k, tuple(p.shape), "float32") for k, p in _adapter_parameters(unet))
+def _entries(unet: Unet) -> tuple[LayoutEntry, ...]:
+    return tuple(LayoutEntry(k, tuple(p.shape), "float32") for k, p in _adapter_parameters(unet))
 
 
 def _freeze(unet: Unet, layout: Layout) -> None:

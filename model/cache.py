@@ -20,7 +20,7 @@ from privacy.errors import ModelError
 from privacy.study.manifest import Base
 from privacy.visible import marked
 
-SHIPPED = "tiny"  # the `source` that names the weights which come with craftsfl
+SHIPPED_BASE = "tiny"  # the `source` that names the weights which come with craftsfl
 
 
 def base_cache() -> Path:
@@ -61,8 +61,8 @@ def install_base(folder: Path) -> str:
 
 def shipped_base() -> Path | None:
     """The tiny weights that come with craftsfl: beside the checkout, or under sys.prefix."""
-    checkout = Path(__file__).resolve().parent.parent / "weights" / SHIPPED
-    installed = Path(sys.prefix) / "share" / "craftsfl" / SHIPPED
+    checkout = Path(__file__).resolve().parent.parent / "weights" / SHIPPED_BASE
+    installed = Path(sys.prefix) / "share" / "craftsfl" / SHIPPED_BASE
     return next((path for path in (checkout, installed) if path.is_dir()), None)
 
 
@@ -117,7 +117,7 @@ def _copy_files(folder: Path, target: Path) -> None:
 
 
 def _local_folder(source: str, root: Path | None) -> Path | None:
-    if source == SHIPPED:
+    if source == SHIPPED_BASE:
         shipped = shipped_base()
         if shipped is None:
             raise ModelError(

@@ -23,7 +23,7 @@ _FROZEN_TAG = b"craftsfl/frozen-factors/v1\0"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LayoutEntry:
     """One tensor of an adapter."""
 
     name: str  # of the UNet's parameter, without the adapter's name: "….to_q.lora_A.weight"
@@ -43,8 +43,8 @@ class Layout:
     `frozen` ones belong to the adapter but to no vector: they are public, and stay as they begin.
     """
 
-    entries: tuple[Entry, ...]
-    frozen: tuple[Entry, ...] = ()
+    entries: tuple[LayoutEntry, ...]
+    frozen: tuple[LayoutEntry, ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -59,7 +59,9 @@ class Layout:
         text = json.dumps(rows, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(_FINGERPRINT_TAG + text.encode("ascii")).digest()
 
-    def split(self, vector: NDArray[np.float32]) -> Iterator[tuple[Entry, NDArray[np.float32]]]:
+    def split(
+        self, vector: NDArray[np.float32]
+    ) -> Iterator[tuple[LayoutEntry, NDArray[np.float32]]]:
         """The tensors of `vector` [P], as views. Raises `ModelError` where it does not fit."""
         self.check(vector)
         start = 0
@@ -102,7 +104,7 @@ def frozen_values(layout: Layout) -> dict[str, NDArray[np.float32]]:
     return {entry.name: _gaussian(entry, random) for entry in layout.frozen}
 
 
-def _row(entry: Entry) -> list[object]:
+def _row(entry: LayoutEntry) -> list[object]:
     return [entry.name, list(entry.shape), entry.dtype]
 
 
@@ -110,7 +112,7 @@ def _generator(tag: bytes) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(int.from_bytes(hashlib.sha256(tag).digest(), "big")))
 
 
-def _gaussian(entry: Entry, random: np.random.Generator) -> NDArray[np.float32]:
+def _gaussian(entry: LayoutEntry, random: np.random.Generator) -> NDArray[np.float32]:
     """Variance 1/fan-in."""
     values = random.standard_normal(entry.shape) / math.sqrt(math.prod(entry.shape[1:]))
     return values.astype(np.float32)

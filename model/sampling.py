@@ -27,7 +27,7 @@ _Drawn = list[tuple[int, Image.Image]]
 
 
 @dataclass(frozen=True)
-class Settings:
+class SamplerSettings:
     """How to draw. size: pixels, the pipeline's own if None.
 
     workers: threads that draw batches beside each other, each computing alone; None: as many as
@@ -59,7 +59,7 @@ def sample(
     size: int | None = None,
 ) -> list[Image.Image]:
     """One image per prompt and seed, in their order; see `sample_each`."""
-    settings = Settings(steps, guidance, size)
+    settings = SamplerSettings(steps, guidance, size)
     found = dict(sample_each(pipeline, prompts, seeds, settings))
     return [found[index] for index in range(len(prompts))]
 
@@ -68,7 +68,7 @@ def sample_each(
     pipeline: Pipeline,
     prompts: Sequence[str],
     seeds: Sequence[int],
-    settings: Settings,
+    settings: SamplerSettings,
     conditions: Conditions | None = None,
 ) -> Iterator[tuple[int, Image.Image]]:
     """(index, image) for each prompt and seed, as they get ready: batch by batch.

@@ -14,8 +14,8 @@ from model.devices import pick_device
 from model.encoders import load_encoder
 from model.lab.margin import Margin, PublicImages, public_margin
 from model.lab.pretraining.corpus import draw_caption
-from model.lab.stage_one.folder import open_folder
-from model.lab.stage_one.pictures import Unusable, decode
+from model.lab.stage_one.folder import open_picture_folder
+from model.lab.stage_one.pictures import Unusable, decode_square
 from model.lab.tissue.tile import MORPHOLOGIES, draw_series
 from privacy.errors import ModelError
 
@@ -73,12 +73,12 @@ def _drawn(request: MarginRequest) -> PublicImages:
 
 def read_public(folder: Path, request: MarginRequest, size: int) -> PublicImages:
     """Images of the folder, drawn evenly by the seed; their central squares, scaled."""
-    opened = open_folder(folder, "text", public=True)
+    opened = open_picture_folder(folder, "text", public=True)
     order = np.random.default_rng(request.seed).permutation(len(opened))[: request.images]
     pictures, captions = [], []
     for index in order.tolist():
         try:
-            pictures.append(decode(opened.picture(index), size))
+            pictures.append(decode_square(opened.picture(index), size))
             captions.append(opened.caption(index))
         except Unusable as error:
             raise ModelError(

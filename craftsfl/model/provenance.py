@@ -21,7 +21,7 @@ CLAIMED = "as the file claims"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class DescriptionRow:
     """A line on a file; `claimed`: the file says so itself, and nothing proves it."""
 
     name: str
@@ -29,14 +29,14 @@ class Row:
     claimed: bool
 
 
-def describe(path: Path) -> Iterator[Row]:
+def describe_file(path: Path) -> Iterator[DescriptionRow]:
     """What a PNG that craftsfl drew, or an adapter that it trained, is and says of itself.
 
     Raises `ModelError` for anything else.
     """
     rows = _of_adapter(path) if path.suffix.lower() == ".safetensors" else _of_picture(path)
     for name, text, claimed in rows:
-        yield Row(name, visible(text), claimed)
+        yield DescriptionRow(name, visible(text), claimed)
 
 
 def _of_picture(path: Path) -> Iterator[tuple[str, str, bool]]:
@@ -61,23 +61,23 @@ def _of_adapter(path: Path) -> Iterator[tuple[str, str, bool]]:
         yield "Run", f"{origin.run}, {origin.rounds} rounds", True
 
 
-def as_json(paths: Sequence[Path]) -> str:
+def descriptions_json(paths: Sequence[Path]) -> str:
     """One object in ASCII: for each file its rows, and the names of those that it only claims.
 
     Raises `ModelError` at the first that says nothing.
     """
     said: dict[str, dict[str, str | list[str]]] = {}
     for path in paths:
-        rows = list(describe(path))
+        rows = list(describe_file(path))
         claims = [row.name for row in rows if row.claimed]
         said[visible(str(path))] = {row.name: row.text for row in rows} | {CLAIMED: claims}
     return json.dumps(said, indent=1)
 
 
-def show(paths: Sequence[Path], console: Console) -> None:
+def show_descriptions(paths: Sequence[Path], console: Console) -> None:
     """A table for each file. Raises `ModelError` at the first that says nothing."""
     for path in paths:
-        rows = list(describe(path))
+        rows = list(describe_file(path))
         name = visible(str(path))
         table = Table(title=Text(name), show_header=False, title_justify="left")
         table.add_column()

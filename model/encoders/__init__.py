@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.encoders.files import SHIPPED, EncoderFiles, find_encoder
+from model.encoders.files import SHIPPED_ENCODERS, EncoderFiles, find_encoder
 from model.encoders.interface import ImageEncoder, ImageTextEncoder, prepare
 from privacy.errors import ModelError
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
-    "SHIPPED",
+    "SHIPPED_ENCODERS",
     "ImageEncoder",
     "ImageTextEncoder",
     "load_encoder",

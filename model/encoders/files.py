@@ -15,7 +15,7 @@ from privacy.errors import ModelError
 from privacy.visible import marked
 
 # The `source`s that name what comes with craftsfl, and their folders under weights/.
-SHIPPED = MappingProxyType({"tiny": "tiny-encoder", "tiny-evaluator": "tiny-evaluator"})
+SHIPPED_ENCODERS = MappingProxyType({"tiny": "tiny-encoder", "tiny-evaluator": "tiny-evaluator"})
 
 _INDEX = "model.safetensors.index.json"
 _ADAPTER = "adapter_config.json"
@@ -90,7 +90,7 @@ def loaded_files(folder: Path) -> list[Path]:
 
 def shipped_encoder(source: str) -> Path | None:
     """Folder of "tiny" or "tiny-evaluator": beside the checkout, or under sys.prefix."""
-    name = SHIPPED[source]
+    name = SHIPPED_ENCODERS[source]
     checkout = Path(__file__).resolve().parents[2] / "weights" / name
     installed = Path(sys.prefix) / "share" / "craftsfl" / name
     return next((path for path in (checkout, installed) if path.is_dir()), None)
@@ -113,7 +113,7 @@ def _check_pinned(source: str, folder: Path) -> None:
 
 
 def _locate(source: str, online: bool) -> Path:
-    if source in SHIPPED:
+    if source in SHIPPED_ENCODERS:
         shipped = shipped_encoder(source)
         if shipped is None:
             raise ModelError(

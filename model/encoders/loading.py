@@ -20,7 +20,7 @@ from model.encoders.files import EncoderFiles
 from privacy.errors import ModelError
 
 # transformers is untyped where it matters: its models carry methods no type checker sees.
-Network: TypeAlias = Any
+EncoderNetwork: TypeAlias = Any
 Tokenizer: TypeAlias = Any
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ _DAMAGED = (
 )
 
 
-def load_network(files: EncoderFiles) -> Network:
+def load_network(files: EncoderFiles) -> EncoderNetwork:
     """The model in `files`, float32, frozen, in eval mode.
 
     Raises `ModelError` where it cannot be read, and where weights are missing: transformers would

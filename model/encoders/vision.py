@@ -6,7 +6,7 @@ import torch
 
 from model.encoders.files import EncoderFiles
 from model.encoders.interface import check_images
-from model.encoders.loading import Network, crop_size, load_network, normalisation
+from model.encoders.loading import EncoderNetwork, crop_size, load_network, normalisation
 from privacy.errors import ModelError
 
 VIT_KINDS = frozenset({"vit", "deit", "dinov2", "dinov2_with_registers", "dinov3_vit"})
@@ -17,7 +17,7 @@ _BATCH = 64
 _CNN_SIZE = 224
 
 
-def grid(sequence: torch.Tensor, side: int) -> torch.Tensor:
+def token_grid(sequence: torch.Tensor, side: int) -> torch.Tensor:
     """Tokens [n, k + side², D] to [n, D, side, side]; the first k are class and register tokens.
 
     Raises ModelError where there are fewer than side² tokens.
@@ -37,7 +37,7 @@ class FrozenNetwork:
     size: int
 
     def __init__(self, files: EncoderFiles, device: torch.device) -> None:
-        self.network: Network = load_network(files).to(device)
+        self.network: EncoderNetwork = load_network(files).to(device)
         self.name, self.digest = files.source, files.digest()
         self.device = device
         mean, std = normalisation(files)
@@ -65,7 +65,7 @@ class VitEncoder(FrozenNetwork):
 
     def tokens(self, images: torch.Tensor) -> torch.Tensor:
         """See ImageEncoder."""
-        return grid(self._sequence(images), self._grid)
+        return token_grid(self._sequence(images), self._grid)
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """See ImageEncoder."""

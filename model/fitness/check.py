@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from model.fitness.fault import Fault
+from model.fitness.fault import BaseFault
 from model.fitness.parts import of_index, of_scheduler, of_unet, read_parts
 from model.fitness.weights import of_texts, of_weights
 from privacy.errors import ModelError
@@ -34,7 +34,7 @@ def check_base(folder: Path) -> None:
     _refuse(folder, [*of_tensors(folder, settings, shapes), *tokens])
 
 
-def _refuse(folder: Path, faults: Iterable[Fault]) -> None:
+def _refuse(folder: Path, faults: Iterable[BaseFault]) -> None:
     found = list(faults)
     if not found:
         return

@@ -9,7 +9,7 @@ from privacy.strict_json import read_json
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class BaseFault:
     """One reason why a base cannot be used, and what to do about it."""
 
     what: str

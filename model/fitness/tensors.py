@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from model.fitness.fault import Fault
+from model.fitness.fault import BaseFault
 from model.fitness.weights import Shapes
 from privacy.visible import visible
 
@@ -35,7 +35,7 @@ _Kind = Any  # a model's class: diffusers and transformers have no types
 
 def of_tensors(
     folder: Path, settings: Mapping[str, Mapping[str, object]], found: Mapping[str, Shapes]
-) -> Iterator[Fault]:
+) -> Iterator[BaseFault]:
     """Of each part: tensors that are not in its files, or of another shape.
 
     settings: of "unet", "vae" and "text_encoder". What the files hold beyond is not loaded.
@@ -53,7 +53,9 @@ def of_tensors(
             with torch.device("meta"):
                 wanted = {k: tuple(v.shape) for k, v in make().state_dict().items()}
         except _UNBUILDABLE as error:
-            yield Fault(f"{part}/config.json describes no model ({type(error).__name__})", _CURE)
+            yield BaseFault(
+                f"{part}/config.json describes no model ({type(error).__name__})", _CURE
+            )
             continue
         yield from _compared(part, _renamed(wanted), _renamed(found[part]))
 
@@ -63,15 +65,15 @@ def _text_config(folder: Path) -> _Kind:
     return kind.from_pretrained(folder / "text_encoder", local_files_only=True)
 
 
-def _compared(part: str, wanted: Shapes, found: Shapes) -> Iterator[Fault]:
+def _compared(part: str, wanted: Shapes, found: Shapes) -> Iterator[BaseFault]:
     if missing := sorted(wanted.keys() - found.keys()):
         name = visible(missing[0], most=100)
-        yield Fault(f"{part} lacks {len(missing)} of its tensors ({name})", _CURE)
+        yield BaseFault(f"{part} lacks {len(missing)} of its tensors ({name})", _CURE)
     odd = sorted(name for name in wanted.keys() & found.keys() if wanted[name] != found[name])
     if odd:
         name = visible(odd[0], most=100)
         sizes = f"{list(found[odd[0]])}, not {list(wanted[odd[0]])}"
-        yield Fault(f"{part} has {len(odd)} tensors of another shape ({name}: {sizes})", _CURE)
+        yield BaseFault(f"{part} has {len(odd)} tensors of another shape ({name}: {sizes})", _CURE)
 
 
 def _renamed(shapes: Shapes) -> Shapes:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from model.fitness.fault import AGAIN, Fault, settings_of
+from model.fitness.fault import AGAIN, BaseFault, settings_of
 from privacy.strict_json import read_json
 from privacy.visible import visible
 
@@ -25,10 +25,10 @@ _BYTES: Final = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "U
 _FLOATS: Final = {"F64", "F32", "F16", "BF16"}
 
 
-def of_weights(folder: Path) -> tuple[dict[str, Shapes], list[Fault]]:
+def of_weights(folder: Path) -> tuple[dict[str, Shapes], list[BaseFault]]:
     """The tensors of each part, and what is wrong with the files that hold them."""
     shapes: dict[str, Shapes] = {}
-    faults: list[Fault] = []
+    faults: list[BaseFault] = []
     for part, stem in _FILES.items():
         try:
             files = _files(folder, part, stem)
@@ -40,21 +40,23 @@ def of_weights(folder: Path) -> tuple[dict[str, Shapes], list[Fault]]:
     return shapes, faults
 
 
-def of_texts(folder: Path) -> Iterator[Fault]:
+def of_texts(folder: Path) -> Iterator[BaseFault]:
     """Of the tokenizer's files: there, and themselves."""
     names = ("tokenizer.json", "vocab.json", "merges.txt")
     there = [name for name in names if (folder / "tokenizer" / name).is_file()]
     if "tokenizer.json" not in there and not {"vocab.json", "merges.txt"} <= set(there):
-        yield Fault("its tokenizer has no tokenizer.json, nor vocab.json with merges.txt", AGAIN)
+        yield BaseFault(
+            "its tokenizer has no tokenizer.json, nor vocab.json with merges.txt", AGAIN
+        )
     for name in there:
         if _starts(folder / "tokenizer" / name).startswith(_LFS):
-            yield Fault(f"tokenizer/{name} is a git-lfs pointer, not the file", AGAIN)
+            yield BaseFault(f"tokenizer/{name} is a git-lfs pointer, not the file", AGAIN)
 
 
 class _Refused(Exception):
     def __init__(self, what: str, cure: str) -> None:
         super().__init__(what)
-        self.fault = Fault(what, cure)
+        self.fault = BaseFault(what, cure)
 
 
 def _files(folder: Path, part: str, stem: str) -> list[str]:

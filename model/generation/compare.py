@@ -15,7 +15,7 @@ from model.sampling import DEFAULT_GUIDANCE, DEFAULT_STEPS, sample
 
 
 @dataclass(frozen=True)
-class Comparison:
+class GridRequest:
     """What to draw: every prompt with every seed."""
 
     prompts: tuple[str, ...]
@@ -25,7 +25,7 @@ class Comparison:
 
 
 def compare_adapter(
-    pipeline: Pipeline, adapter: Path | None, comparison: Comparison, base: str | None = None
+    pipeline: Pipeline, adapter: Path | None, comparison: GridRequest, base: str | None = None
 ) -> Image.Image:
     """A grid with a row for every prompt and seed: of the base alone, or before and after.
 

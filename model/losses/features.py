@@ -25,6 +25,8 @@ def caught(unet: Unet, block: str) -> Iterator[list[Tensor]]:
     found: list[Tensor] = []
     module = find_block(unet, block)
     sampler = _sampler(module)
+    # Behind the sampler the features have another resolution, and those of a downsampler have lost
+    # places; its input is what the block has computed.
     if sampler is None:
         handle = module.register_forward_hook(lambda _, __, output: found.append(_main(output)))
     else:
@@ -81,6 +83,7 @@ def _averaged(features: Tensor, parts: int, dim: int) -> Tensor:
     That function's gradient has no deterministic kernel on a GPU; a sum over a slice has one.
     """
     size = features.shape[dim]
+    # floor(i s / p) to ceil((i + 1) s / p): pieces overlap by one place where p does not divide s.
     cuts = [(i * size // parts, -(-(i + 1) * size // parts)) for i in range(parts)]
     pieces = [features.narrow(dim, low, high - low).mean(dim, keepdim=True) for low, high in cuts]
     return torch.cat(pieces, dim)

@@ -20,5 +20,5 @@ def reference_correlations(encoder: ImageEncoder, images: Pictures, side: int) -
     Half precision keeps a correlation to 5e-4.
     """
     tokens = encoder.tokens(prepare(images, encoder))
-    grid = min(side, *tokens.shape[2:])
+    grid = min(side, *tokens.shape[2:])  # never finer than the encoder: that would invent places
     return above_diagonal(correlations(pooled(tokens, grid * grid))).half().cpu()

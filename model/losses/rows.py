@@ -76,6 +76,7 @@ class NoiseSchedule:
 
     def noised(self, rows: Rows) -> Tensor:
         """z_t = sqrt(alpha-bar) z + sqrt(1 - alpha-bar) eps (Ho et al. 2020, eq. 4)."""
+        # Not the scheduler's `add_noise`: some define it by their own sigmas, without the signal's.
         signal, sigma = self._scales(rows)
         return signal * rows.latents + sigma * rows.noise
 

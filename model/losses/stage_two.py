@@ -66,12 +66,14 @@ class StageTwoLoss:
 
     def _losses(self, unet: Unet, rows: Rows, schedule: NoiseSchedule) -> Tensor:
         noised, target = schedule.noised(rows), schedule.target(rows)
-        # First, before there are activations to be kept: it takes no memory then.
+        # First, while no activations are kept for the backward pass: the memory peak stays lower.
         base = None if self.drift is None else _base_predicted(unet, noised, rows, self._kept(rows))
         predicted, regulation = self._own_pass(unet, noised, rows)
         own = squared_error(predicted, target)
         loss = own
         if self.correlation is not None and regulation is not None:
+            # w(t): in a row of noise the features say nothing about the image, and must not be
+            # taught to.
             loss = loss + self.correlation.weight * schedule.signal(rows) * regulation
         if self.drift is not None and base is not None:
             drifted = predicted
@@ -97,7 +99,8 @@ class StageTwoLoss:
         if self.drift_captions is None:
             return rows.text
         count = len(self.drift_captions)
-        # By strides: neighbouring timesteps shall not meet neighbours of a sorted list.
+        # Chosen by the row's own t, so that no row depends on another. In strides, because the list
+        # is sorted: neighbouring timesteps should not always see neighbouring captions.
         return self.drift_captions[_stride(count) * rows.timesteps % count]
 
     def _grounded(
@@ -134,11 +137,13 @@ def agreement(features: Tensor, rows: Rows) -> Tensor:
         )
     pairs = rows.reference.shape[1]
     tokens = (1 + int((1 + 8 * pairs) ** 0.5)) // 2  # pairs = tokens (tokens - 1) / 2
+    # Averaged before correlating, as the reference was made: the other order compares other things.
     return pearson(correlations(pooled(features, tokens)), rows.reference.float())
 
 
 def _alike(text: Tensor, own: Tensor) -> Tensor:
-    """bool [n]: embeddings of one and the same caption, whatever others were encoded beside it."""
+    """bool [n]: embeddings of one and the same caption, whatever was encoded along with it."""
+    # Not equality: in another batch the text encoder rounds differently.
     return (text - own).abs().flatten(1).amax(dim=1) < _ALIKE
 
 

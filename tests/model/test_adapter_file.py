@@ -17,7 +17,7 @@ from model.adapter_file import load_adapter, save_adapter
 from model.adapters import layout_of, read_vector
 from model.base import load_base
 from model.generation.adapter import put_adapter
-from model.layout import Entry, Layout
+from model.layout import Layout, LayoutEntry
 from model.origin import Origin
 from privacy.errors import ModelError
 from privacy.study.manifest import Adapter
@@ -250,8 +250,8 @@ def test_empty_tensors_are_no_factors(good: Path) -> None:
     name = "attn2.to_q"
     empty = Layout(
         (
-            Entry(f"{name}.lora_A.weight", (2, 0), "float32"),
-            Entry(f"{name}.lora_B.weight", (4, 2), "float32"),
+            LayoutEntry(f"{name}.lora_A.weight", (2, 0), "float32"),
+            LayoutEntry(f"{name}.lora_B.weight", (4, 2), "float32"),
         )
     )
     save_adapter(good, empty, np.zeros(8, np.float32), LORA)

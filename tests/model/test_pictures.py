@@ -18,7 +18,7 @@ from model.lab.control.markers import read_markers
 from model.lab.control.masks import read_mask as read_nuclei
 from model.lab.control.pairs import read_image as read_pair
 from model.lab.drawing.folder import _open
-from model.lab.stage_one.pictures import Unusable, decode
+from model.lab.stage_one.pictures import Unusable, decode_square
 from model.pictures import UnreadablePicture, open_picture
 from privacy.errors import DataError, ModelError
 
@@ -26,7 +26,7 @@ CASES = Path(__file__).parents[3] / "shared" / "cases" / "images"
 Reader = Callable[[Path], object]
 COLOUR: dict[str, Reader] = {
     "site": lambda path: read_tile(path, 32),
-    "stage one": lambda path: decode(path.read_bytes(), 32),
+    "stage one": lambda path: decode_square(path.read_bytes(), 32),
     "pair": read_pair,
 }
 READERS: dict[str, Reader] = COLOUR | {

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 
-def evaluate(
+def model_evaluate(
     real: Annotated[
         Path,
         typer.Argument(help="Real tiles (imagefolder with metadata.csv), patients not trained on."),

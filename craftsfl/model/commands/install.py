@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 
-def install(
+def model_install(
     source: Annotated[
         str, typer.Argument(help="A diffusers pipeline's folder, or a name on the hub.")
     ],

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 
-def margin(
+def model_margin(
     block: Annotated[str, typer.Option(help="Block of the UNet, e.g. up_blocks.1.")],
     base: Annotated[
         str | None, typer.Option(help="Digest, folder or hub id; the embedded tiny one.")

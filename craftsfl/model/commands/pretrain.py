@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from model.lab.stage_one.run import Show
 
 
-def pretrain(
+def model_pretrain(
     out: Annotated[
         Path, typer.Argument(help="The folder of the new base; resumed if interrupted.")
     ],
@@ -59,11 +59,11 @@ def _pretrain_base(
     from model.cache import locate_base
     from model.importing import quick_imports
     from model.lab.stage_one.publicness import WARNING
-    from model.lab.stage_one.settings import Settings
+    from model.lab.stage_one.settings import StageOneSettings
     from privacy.config import load_toml
 
     base, data, config = what
-    settings = load_toml(config, Settings) if config else Settings()
+    settings = load_toml(config, StageOneSettings) if config else StageOneSettings()
     if os.environ.get("RANK", "0") == "0":
         errors().print(f"[bold white on red]{WARNING}[/]")
     with quick_imports():
@@ -80,7 +80,7 @@ def _bars() -> Show:
 
     from craftsfl.terminal import progress as progress_console
     from model.lab.stage_one.run import Show
-    from model.lab.stage_one.trainer import Report
+    from model.lab.stage_one.trainer import TrainingReport
 
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}")
     progress = Progress(*columns, TimeRemainingColumn(), console=progress_console())
@@ -94,7 +94,7 @@ def _bars() -> Show:
         if done == total:
             progress.stop()
 
-    def trained(report: Report) -> None:
+    def trained(report: TrainingReport) -> None:
         state = f"loss {report.loss:.4f}, {report.images_per_second:.1f} images/s"
         show("training", report.step, report.steps, f"{report.step}/{report.steps} {state}")
 
@@ -105,7 +105,7 @@ def _pretrain_tiny(out: Path, *, smoke: bool) -> None:
     from craftsfl.model.commands.bars import bars
     from model.digest import folder_digest
     from model.lab.pretraining import Recipe
-    from model.lab.pretraining import pretrain as run
+    from model.lab.pretraining import pretrain_tiny_base as run
 
     with bars() as show:
         run(out, Recipe.smoke() if smoke else Recipe(), show)

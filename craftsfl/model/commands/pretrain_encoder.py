@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 
-def pretrain_encoder(
+def model_pretrain_encoder(
     out: Annotated[
         Path, typer.Argument(help="The folder of the new encoder; resumed if interrupted.")
     ],

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from craftsfl.model.sampling import Follow, Request
+    from craftsfl.model.sampling import DrawingRequest, Follow
 
 _WHAT, _MODELS, _FOLLOW = "What to draw", "Models", "What to follow"
 
 
-def sample(
+def model_sample(
     texts: Annotated[
         list[str] | None, typer.Argument(metavar="[PROMPT]...", help="Prompts.")
     ] = None,
@@ -129,13 +129,13 @@ def sample(
         from model.lab.drawing.prompts import type_prompts
 
         type_prompts(types, "clinical")  # a typing error is told before torch is loaded
-    from craftsfl.model.sampling import Models, Request, Wanted
-    from model.sampling import Settings
+    from craftsfl.model.sampling import DrawingModels, DrawingRequest, Wanted
+    from model.sampling import SamplerSettings
 
     wanted = Wanted(tuple(texts or ()), prompts, types, words, tuple(seed or ()), count)
-    models = Models(base, adapter, tracking_uri)
+    models = DrawingModels(base, adapter, tracking_uri)
     follow = _follow(mask, fluorescence, control, fit, strength)
-    request = Request(wanted, models, Settings(steps, guidance, size), follow)
+    request = DrawingRequest(wanted, models, SamplerSettings(steps, guidance, size), follow)
     _draw(request, out, out_dir, overwrite)
 
 
@@ -160,14 +160,14 @@ def _follow(
     return None
 
 
-def _draw(request: Request, out: Path | None, out_dir: Path | None, overwrite: bool) -> None:
+def _draw(request: DrawingRequest, out: Path | None, out_dir: Path | None, overwrite: bool) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from craftsfl.model.sampling import draw, draw_into
+    from craftsfl.model.sampling import draw_grid, draw_into
     from craftsfl.terminal import progress as progress_console
 
     if out is not None:
-        draw(request, out, overwrite=overwrite)
+        draw_grid(request, out, overwrite=overwrite)
         typer.echo(str(out))
     if out_dir is not None:
         columns = ("drawing", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

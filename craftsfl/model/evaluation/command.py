@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from craftsfl.model.evaluation.options import EvaluationOptions
-from craftsfl.model.evaluation.report import PRIVATE, as_json, show
-from craftsfl.model.evaluation.tracking import log
+from craftsfl.model.evaluation.report import PRIVATE_FIGURES, report_json, show_evaluation
+from craftsfl.model.evaluation.tracking import log_evaluation
 from craftsfl.terminal import errors, output, progress
 
 
@@ -18,20 +18,20 @@ def run_evaluation(options: EvaluationOptions) -> None:
     options.check()
     told = errors()
     if not options.public:
-        told.print(f"[bold red]STAYS AT THE SITE.[/] {PRIVATE}", highlight=False)
+        told.print(f"[bold red]STAYS AT THE SITE.[/] {PRIVATE_FIGURES}", highlight=False)
     from craftsfl.model.evaluation.examine import examine  # loads torch
 
     with progress(stderr=True).status("…") as status:
         examined = examine(options, lambda text: status.update(text))
     if options.as_json:
-        sys.stdout.write(as_json(examined.report) + "\n")
+        sys.stdout.write(report_json(examined.report) + "\n")
     else:
-        show(examined.report, output())
+        show_evaluation(examined.report, output())
     if options.html is not None:
         from craftsfl.model.evaluation.page import write_page
 
         write_page(options.html, examined, with_patients=options.with_patients)
         told.print(f"Page: {options.html}", highlight=False, markup=False)
     if options.destination is not None:
-        run = log(examined.report, options.destination)
+        run = log_evaluation(examined.report, options.destination)
         told.print(f"MLflow run: {run}", highlight=False, markup=False)

@@ -12,18 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from craftsfl.model.evaluation.inputs import (
-    Folder,
-    check_apart,
+    TileFolder,
+    check_disjoint,
     check_generated,
     image_set,
     masks,
-    read_folder,
+    read_tiles,
 )
 from craftsfl.model.evaluation.options import EvaluationOptions
-from craftsfl.model.evaluation.report import Report
-from craftsfl.model.evaluation.subjects import Source, drawn_source, open_subject, public_prompts
+from craftsfl.model.evaluation.report import EvaluationReport
+from craftsfl.model.evaluation.subjects import (
+    ImageSource,
+    drawn_source,
+    open_subject,
+    public_prompts,
+)
 from model.base import image_size
-from model.encoders import SHIPPED, load_encoder, load_image_text_encoder
+from model.encoders import SHIPPED_ENCODERS, load_encoder, load_image_text_encoder
 from model.lab.drawing.morphology import CLINICAL
 from model.lab.drawing.prompts import read_prompts
 from model.lab.evaluation import Answer, ImageSet, Plan, Question, TooFewError, evaluate
@@ -44,14 +49,14 @@ _FEW_PATIENTS = 10
 class Examined:
     """The report, and the images for the page."""
 
-    report: Report
+    report: EvaluationReport
     question: Question
 
 
 @dataclass(frozen=True)
 class _Folders:
-    real: Folder
-    training: Folder | None
+    real: TileFolder
+    training: TileFolder | None
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class _Sides:
 
     real: ImageSet
     generated: ImageSet
-    source: Source
+    source: ImageSource
     extra: Callable[[Answer, Plan], None]
     found: int | None = None  # pictures in the folder of generated ones
     left_out: int = 0  # of its rows
@@ -102,7 +107,7 @@ def examine(options: EvaluationOptions, tell: Tell) -> Examined:
         *_doubts(answer),
         *((sides.source.claims,) if sides.source.claims else ()),
     )
-    report = Report(answer, _about(options, sides, question), options.public, notes)
+    report = EvaluationReport(answer, _about(options, sides, question), options.public, notes)
     return Examined(report, question)
 
 
@@ -114,7 +119,7 @@ def _plan(options: EvaluationOptions) -> Plan:
     return Plan(options.seed, options.resamples, options.metrics, digests)
 
 
-def _check_study(options: EvaluationOptions, source: Source) -> None:
+def _check_study(options: EvaluationOptions, source: ImageSource) -> None:
     """Another study's encoder says nothing about what this adapter was trained with.
 
     A file may claim any study; layers or a rank that the study does not name are not its own.
@@ -130,15 +135,15 @@ def _check_study(options: EvaluationOptions, source: Source) -> None:
 
 
 def _folders(options: EvaluationOptions) -> _Folders:
-    real = read_folder(options.real, ids_confirmed=options.ids_confirmed)
+    real = read_tiles(options.real, ids_confirmed=options.ids_confirmed)
     if options.training is None:
         return _Folders(real, None)
-    training = read_folder(options.training, ids_confirmed=options.ids_confirmed)
-    check_apart(real, training)
+    training = read_tiles(options.training, ids_confirmed=options.ids_confirmed)
+    check_disjoint(real, training)
     return _Folders(real, training)
 
 
-def _set(folder: Folder, side: int, options: EvaluationOptions) -> ImageSet:
+def _set(folder: TileFolder, side: int, options: EvaluationOptions) -> ImageSet:
     return image_set(folder, side, most=options.most, seed=options.seed)
 
 
@@ -146,7 +151,7 @@ def _from_folder(options: EvaluationOptions, folders: _Folders) -> _Sides:
     """Pictures that are there, each put down to its prompt: pictures of one resemble each other."""
     if options.generated is None:
         raise ConfigError("No folder of generated images was named.", "Name it: --generated.")
-    folder = read_folder(options.generated, ids_confirmed=True)  # nobody's
+    folder = read_tiles(options.generated, ids_confirmed=True)  # nobody's
     check_generated(folders.real, folder)
     side = folder.side()
     real, generated = _set(folders.real, side, options), _set(folder, side, options)
@@ -217,7 +222,7 @@ def _phrases(options: EvaluationOptions) -> tuple[str, ...]:
     """Public phrases for the profiles: of the file, or those that the judge can know."""
     if options.phrases is not None:
         return tuple(prompt.text for prompt in read_prompts(options.phrases))
-    if options.judge in SHIPPED:
+    if options.judge in SHIPPED_ENCODERS:
         return tuple(phrase for pair in PHRASES.values() for phrase in pair)
     clinical = (phrase for kind in CLINICAL.values() for phrase in kind.phrases)
     return tuple(dict.fromkeys(clinical))

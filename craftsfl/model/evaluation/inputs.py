@@ -25,12 +25,12 @@ from client.data.images import tile_size
 from model.lab.evaluation import ImageSet
 from privacy.errors import DataError
 
-LARGEST = 1024  # px: nothing here is evaluated at a larger size
+_LARGEST = 1024  # px: nothing here is evaluated at a larger size
 _APART = "Evaluate on patients whom the training did not see: figures on its own would flatter."
 
 
 @dataclass(frozen=True)
-class Folder:
+class TileFolder:
     """A folder of tiles, decoded once. Ids and digests only serve to compare folders."""
 
     data: SiteData = field(repr=False)
@@ -43,11 +43,11 @@ class Folder:
         return len(self.data.quarantined)
 
     def side(self) -> int:
-        """The side in px of its tiles, the smallest; at most `LARGEST`."""
-        return min(LARGEST, *(min(tile_size(tile.path)) for tile in self.data.tiles[:100]))
+        """The side in px of its tiles, the smallest; at most `_LARGEST`."""
+        return min(_LARGEST, *(min(tile_size(tile.path)) for tile in self.data.tiles[:100]))
 
 
-def read_folder(folder: Path, *, ids_confirmed: bool) -> Folder:
+def read_tiles(folder: Path, *, ids_confirmed: bool) -> TileFolder:
     """Check every tile. Raises `DataError`, which may name files and stays at the site."""
     seen: list[tuple[str, bytes]] = []
 
@@ -60,7 +60,7 @@ def read_folder(folder: Path, *, ids_confirmed: bool) -> Folder:
     check_usable(data, folder)
     if not ids_confirmed:
         check_believable(data.doubt, confirm="--patient-ids-confirmed")
-    return Folder(data, frozenset(name for name, _ in seen), frozenset(d for _, d in seen))
+    return TileFolder(data, frozenset(name for name, _ in seen), frozenset(d for _, d in seen))
 
 
 def _without_shared(data: SiteData) -> SiteData:
@@ -79,7 +79,7 @@ def _without_shared(data: SiteData) -> SiteData:
     )
 
 
-def check_apart(real: Folder, training: Folder) -> None:
+def check_disjoint(real: TileFolder, training: TileFolder) -> None:
     """Raise `DataError` where a patient or a picture is in both. Names neither."""
     patients, pictures = real.ids & training.ids, real.digests & training.digests
     if patients:
@@ -92,7 +92,7 @@ def check_apart(real: Folder, training: Folder) -> None:
         )
 
 
-def check_generated(real: Folder, generated: Folder) -> None:
+def check_generated(real: TileFolder, generated: TileFolder) -> None:
     """Raise `DataError` where real files stand among the generated ones."""
     common = real.digests & generated.digests
     if common:
@@ -102,7 +102,7 @@ def check_generated(real: Folder, generated: Folder) -> None:
         )
 
 
-def image_set(folder: Folder, side: int, *, most: int, seed: int) -> ImageSet:
+def image_set(folder: TileFolder, side: int, *, most: int, seed: int) -> ImageSet:
     """The tiles as square images of `side` px; `most` of them at random where there are more."""
     rows = np.arange(len(folder.data.tiles))
     if len(rows) > most:
@@ -115,7 +115,7 @@ def image_set(folder: Folder, side: int, *, most: int, seed: int) -> ImageSet:
     )
 
 
-def masks(folder: Folder, side: int, images: ImageSet) -> NDArray[np.int64] | None:
+def masks(folder: TileFolder, side: int, images: ImageSet) -> NDArray[np.int64] | None:
     """Instance masks int64 [n, side, side] where every tile has one and none was left out."""
     paths = [tile.mask for tile in folder.data.tiles]
     if len(paths) != len(images) or any(path is None for path in paths):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from craftsfl.model.evaluation.examine import Examined
 from craftsfl.model.evaluation.plots import contact_sheet, figure_plots, nearest_plot
-from craftsfl.model.evaluation.report import Report, beside_text, number
+from craftsfl.model.evaluation.report import EvaluationReport, beside_text, number
 from model.lab.evaluation import Figure, Question
 from model.lab.evaluation.memorisation import Found, symmetries
 from privacy.errors import ConfigError
@@ -74,7 +74,7 @@ def page(examined: Examined, *, with_patients: bool) -> str:
     return "\n".join([*parts, "</body></html>\n"])
 
 
-def _about(report: Report) -> Iterator[str]:
+def _about(report: EvaluationReport) -> Iterator[str]:
     yield "<table>"
     for name, value in report.about.items():
         if name != "title" and value is not None:
@@ -84,7 +84,7 @@ def _about(report: Report) -> Iterator[str]:
     yield "</table>"
 
 
-def _table(report: Report) -> Iterator[str]:
+def _table(report: EvaluationReport) -> Iterator[str]:
     heads = ("Figure", "Encoder", "Value", "95 %", "Real", "Made", "Seed", "Beside", "Source")
     yield "<h2>Figures</h2><table><tr>" + "".join(f"<th>{head}</th>" for head in heads) + "</tr>"
     for figure in report.answer.figures:
@@ -113,7 +113,7 @@ def _row(figure: Figure) -> str:
     )
 
 
-def _plots(report: Report) -> Iterator[str]:
+def _plots(report: EvaluationReport) -> Iterator[str]:
     for caption, svg in figure_plots(report.answer.figures):
         yield _figure("svg+xml", svg.encode(), caption)
     for caption, svg in nearest_plot(report.answer.nearest):
@@ -137,7 +137,7 @@ def _images(question: Question) -> Iterator[str]:
     yield _figure("png", contact_sheet(generated[rows], _COLUMNS), caption)
 
 
-def _patients(report: Report, question: Question) -> Iterator[str]:
+def _patients(report: EvaluationReport, question: Question) -> Iterator[str]:
     real = question.real.images
     rows = np.linspace(0, len(real) - 1, min(_SHOWN, len(real))).astype(int)
     yield "<h2>Patients' tiles</h2>"

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from model.lab.evaluation import Answer, Figure, Reference
 
-PRIVATE = (
+PRIVATE_FIGURES = (
     "Computed on patients' tiles, and not covered by the adapter's ε: these figures are not "
     "differentially private. They, and every file written with them, stay at this site. To "
     "publish figures, evaluate on public tiles (--public-data)."
@@ -24,7 +24,7 @@ _ARROWS = {"lower": "↓", "higher": "↑", "near": "→"}
 
 
 @dataclass(frozen=True)
-class Report:
+class EvaluationReport:
     """The answer, with what it was asked of; `about` holds nothing of a patient's."""
 
     answer: Answer
@@ -35,7 +35,7 @@ class Report:
     @property
     def warning(self) -> str | None:
         """The line that nobody may miss, unless all tiles are public."""
-        return None if self.public else PRIVATE
+        return None if self.public else PRIVATE_FIGURES
 
     def values(self) -> dict[str, object]:
         """What `--json` prints; what is not finite is null."""
@@ -61,12 +61,12 @@ def _finite(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def as_json(report: Report) -> str:
+def report_json(report: EvaluationReport) -> str:
     """Indented JSON, without NaN."""
     return json.dumps(report.values(), indent=2, allow_nan=False, ensure_ascii=False)
 
 
-def show(report: Report, console: Console) -> None:
+def show_evaluation(report: EvaluationReport, console: Console) -> None:
     """The table, the gaps, the notes and the warning, last so that it stays in sight."""
     console.print(_table(report))
     for gap in report.answer.unavailable:
@@ -88,7 +88,7 @@ _READING = (
 )
 
 
-def _table(report: Report) -> Table:
+def _table(report: EvaluationReport) -> Table:
     """A row for each figure, and below it one for each of its references."""
     table = Table(title=str(report.about.get("title", "Evaluation")), title_justify="left")
     table.box, table.padding, table.pad_edge = SIMPLE_HEAD, (0, 1, 0, 0), False

@@ -39,7 +39,7 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ImageSource:
     """Where generated images come from; all of it public. None: not known.
 
     claims: what of it a file says of itself, which nothing proves; "" where there is none.
@@ -59,7 +59,7 @@ class Source:
         return "Evaluation of " + " with adapter ".join(names) if names else "Evaluation"
 
 
-def open_subject(model: Model, seed: int, scratch: Path) -> tuple[Subject, Source, bool]:
+def open_subject(model: Model, seed: int, scratch: Path) -> tuple[Subject, ImageSource, bool]:
     """The model, loaded; its source; whether the base is the embedded one.
 
     An adapter from MLflow is put into `scratch`, which must last as long as the subject.
@@ -79,7 +79,7 @@ def open_subject(model: Model, seed: int, scratch: Path) -> tuple[Subject, Sourc
         seed,
     )
     # Refused here, and not after the base has drawn all its pictures.
-    source = Source(base.digest)
+    source = ImageSource(base.digest)
     if adapter is not None:
         saved = check_adapter(pipeline, adapter.path, base.digest)
         source = _source(base.digest, adapter.digest, saved.origin)
@@ -87,21 +87,21 @@ def open_subject(model: Model, seed: int, scratch: Path) -> tuple[Subject, Sourc
     return subject, source, base.embedded
 
 
-def drawn_source(picture: Path) -> Source:
+def drawn_source(picture: Path) -> ImageSource:
     """What a picture says of itself; nothing where other software made it, or no digests are."""
     try:
         drawing = read_provenance(picture).drawing
     except ModelError:
-        return Source()
+        return ImageSource()
     if not all(_DIGEST.fullmatch(text) for text in (drawing.base, drawing.adapter) if text):
-        return Source()
+        return ImageSource()
     return replace(_source(drawing.base, drawing.adapter, drawing.origin), claims=_DRAWN)
 
 
-def _source(base: str, adapter: str | None, origin: Origin | None) -> Source:
+def _source(base: str, adapter: str | None, origin: Origin | None) -> ImageSource:
     if origin is None:
-        return Source(base, adapter)
-    return Source(base, adapter, origin.epsilon, origin.delta, origin.study_digest)
+        return ImageSource(base, adapter)
+    return ImageSource(base, adapter, origin.epsilon, origin.delta, origin.study_digest)
 
 
 def public_prompts(path: Path | None, *, embedded: bool) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from craftsfl.model.evaluation.report import Report
+from craftsfl.model.evaluation.report import EvaluationReport
 from privacy.errors import ConfigError, DeploymentError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def check_destination(destination: Destination, *, public: bool) -> None:
         )
 
 
-def log(report: Report, destination: Destination) -> str:
+def log_evaluation(report: EvaluationReport, destination: Destination) -> str:
     """Log every figure with interval and references; returns MLflow's run id.
 
     Raises `DeploymentError` where MLflow cannot be used, `ConfigError` as `check_destination`.
@@ -75,14 +75,14 @@ def log(report: Report, destination: Destination) -> str:
     return run
 
 
-def _entities(report: Report) -> list[Metric]:
+def _entities(report: EvaluationReport) -> list[Metric]:
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
     return [Metric(name, value, now, 0) for name, value in metrics(report).items()]
 
 
-def metrics(report: Report) -> dict[str, float]:
+def metrics(report: EvaluationReport) -> dict[str, float]:
     """Names such as evaluation/frechet/tiny, .../low, .../floor, and their finite values."""
     found: dict[str, float] = {}
     for figure in report.answer.figures:

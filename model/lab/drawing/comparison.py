@@ -11,8 +11,8 @@ from PIL import Image
 from model.base import Pipeline
 from model.generation.compare import before_and_after
 from model.generation.grid import Column, grid
-from model.lab.drawing.shots import Shot, preview, stacked
-from model.sampling import Settings, sample_each
+from model.lab.drawing.shots import Shot, preview, stacked_conditions
+from model.sampling import SamplerSettings, sample_each
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ def compare_shots(
     pipeline: Pipeline,
     adapter: Path | None,
     wanted: Sequence[Shot],
-    settings: Settings,
+    settings: SamplerSettings,
     guide: Guide | None = None,
 ) -> Image.Image:
     """A row for each shot, with what it follows; `check_adapter` was called before."""
@@ -38,9 +38,9 @@ def compare_shots(
     return grid(columns, [shot.prompt.text for shot in wanted])
 
 
-def _draw(guide: Guide, wanted: Sequence[Shot], settings: Settings) -> list[Image.Image]:
+def _draw(guide: Guide, wanted: Sequence[Shot], settings: SamplerSettings) -> list[Image.Image]:
     """The shots' pictures in their order."""
     texts, seeds = [shot.prompt.text for shot in wanted], [shot.seed for shot in wanted]
-    conditions = stacked([shot.condition for shot in wanted], guide.strength)
+    conditions = stacked_conditions([shot.condition for shot in wanted], guide.strength)
     drawn = dict(sample_each(guide.pipeline, texts, seeds, settings, conditions))
     return [drawn[index] for index in range(len(wanted))]

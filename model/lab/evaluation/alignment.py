@@ -25,7 +25,7 @@ _AGREEMENT = "profile agreement: Pearson over public phrases, centred on the rea
 
 
 @dataclass(frozen=True)
-class Captioned:
+class CaptionedImages:
     """Images in an image-text space with what was asked of them.
 
     images [n, E]; texts [C, E] of the distinct captions; own int64 [n]: which of them; weights
@@ -75,7 +75,7 @@ class Judged:
         )
 
 
-def alignment(judged: Judged, generated: Captioned, real: Captioned) -> list[Figure]:
+def alignment(judged: Judged, generated: CaptionedImages, real: CaptionedImages) -> list[Figure]:
     """Mean cosine of image and own caption; and how much that is above a shuffled caption.
 
     The shuffled caption is another patient's, and another text. Above 0 with its whole interval:
@@ -96,16 +96,16 @@ def alignment(judged: Judged, generated: Captioned, real: Captioned) -> list[Fig
     ]
 
 
-def _aligned(table: Captioned, seed: int) -> CaptionAlignment:
+def _aligned(table: CaptionedImages, seed: int) -> CaptionAlignment:
     rng = np.random.default_rng([seed, 3])
     return caption_alignment(table.similarities(), table.own, table.patients, rng)
 
 
-def _reference(name: str, values: Doubles, of: Captioned) -> Reference:
+def _reference(name: str, values: Doubles, of: CaptionedImages) -> Reference:
     return Reference(name, *mean_interval(values, of.weights), len(values))
 
 
-def retrieval(judged: Judged, generated: Captioned, real: Captioned) -> list[Figure]:
+def retrieval(judged: Judged, generated: CaptionedImages, real: CaptionedImages) -> list[Figure]:
     """R@1, 5 and 10 in both directions, beside the real tiles' and chance.
 
     Only ranks below the number of candidates; raises `TooFewError` where there is none.
@@ -131,7 +131,7 @@ def retrieval(judged: Judged, generated: Captioned, real: Captioned) -> list[Fig
     return figures
 
 
-def caption_hits(table: Captioned, k: int) -> Doubles:
+def caption_hits(table: CaptionedImages, k: int) -> Doubles:
     """[n]: chance that an image's own caption is among the k nearest; ties broken evenly."""
     found = table.similarities()
     own = found[np.arange(len(found)), table.own][:, None]
@@ -139,7 +139,7 @@ def caption_hits(table: Captioned, k: int) -> Doubles:
     return np.asarray(np.clip((k - nearer) / equal, 0, 1), np.float64)
 
 
-def image_hits(table: Captioned, k: int) -> Doubles:
+def image_hits(table: CaptionedImages, k: int) -> Doubles:
     """[C]: whether one of a caption's own images is among the k nearest; NaN without images.
 
     Ties count as if the own image came last, so that an encoder that says nothing scores 0.
@@ -154,7 +154,7 @@ def image_hits(table: Captioned, k: int) -> Doubles:
     return hits
 
 
-def _image_recall(table: Captioned, k: int) -> tuple[float, float, float]:
+def _image_recall(table: CaptionedImages, k: int) -> tuple[float, float, float]:
     """Captions come and go with their images: weighted by the mean multiplicity of these."""
     hits = image_hits(table, k)
     used = np.isfinite(hits)
@@ -170,7 +170,7 @@ def chance_of_image(own: Groups, k: int) -> float:
 
 
 def profile_agreement(
-    judged: Judged, generated: Captioned, real: Captioned, phrases: Features
+    judged: Judged, generated: CaptionedImages, real: CaptionedImages, phrases: Features
 ) -> list[Figure]:
     """Pearson correlation of profiles over P phrases [P, E]: generated against real tiles.
 
@@ -201,7 +201,7 @@ def profile_agreement(
     return [judged.figure("semantic_agreement", value, _AGREEMENT, beside)]
 
 
-def _real_agreement(theirs: Doubles, real: Captioned) -> tuple[Reference, ...]:
+def _real_agreement(theirs: Doubles, real: CaptionedImages) -> tuple[Reference, ...]:
     """Of tiles whose caption another patient has too; nothing where there is none."""
     values, rows = [], []
     for row in range(len(theirs)):

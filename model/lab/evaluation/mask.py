@@ -10,7 +10,7 @@ from model.lab.evaluation.figures import Figure, ImageSet, Reference
 from model.quality.alignment import TooFewError
 
 _SOURCE = "segmented without a network; bootstrap over images"
-FEWEST = 2
+_FEWEST = 2
 
 
 def mask_figures(generated: ImageSet, masks: NDArray[np.int64], seed: int) -> list[Figure]:
@@ -18,7 +18,7 @@ def mask_figures(generated: ImageSet, masks: NDArray[np.int64], seed: int) -> li
 
     Raises `TooFewError` for a single image.
     """
-    if len(generated) < FEWEST:
+    if len(generated) < _FEWEST:
         raise TooFewError("Mask fidelity needs 2 images.", "Give more images.")
     estimates = mask_fidelity(generated.images, list(masks), seed=seed).estimates
     figures = []

@@ -215,21 +215,21 @@ def _adding(metric: str, encoder: str, figures: Callable[[], list[Figure]]) -> W
 
 def _captioned(
     judge: ImageTextEncoder, question: Question, drawn: Resampling
-) -> tuple[align.Captioned, align.Captioned]:
+) -> tuple[align.CaptionedImages, align.CaptionedImages]:
     """Real and generated images in the judge's space, over the captions of both."""
     texts, (own_real, own_generated) = distinct_captions(
         question.real.captions, question.generated.captions
     )
     space, told = EncoderSpace(judge), embed_texts(judge, texts)
     return (
-        align.Captioned(
+        align.CaptionedImages(
             space.features(question.real.images),
             told,
             own_real,
             question.real.patients,
             drawn.real,
         ),
-        align.Captioned(
+        align.CaptionedImages(
             space.features(question.generated.images),
             told,
             own_generated,

@@ -46,7 +46,7 @@ autoencoder reconstructed:
 """
 
 
-def model_card(pipeline: Pipeline, judges: Path, recipe: Recipe) -> str:
+def tiny_base_card(pipeline: Pipeline, judges: Path, recipe: Recipe) -> str:
     """The text of README.md beside the weights."""
     table = json.loads((judges / "accuracy.json").read_text())
     rows = [f"| {m} | {table['cnn'][m]:.2f} | {table['lda'][m]:.2f} |" for m in table["cnn"]]

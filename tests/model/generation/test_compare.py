@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from model.adapters import attach, detach, save_adapter
-from model.generation.compare import Comparison, compare_adapter
-from model.layout import Entry, Layout
+from model.generation.compare import GridRequest, compare_adapter
+from model.layout import Layout, LayoutEntry
 from privacy.errors import ModelError
 from privacy.study.manifest import Adapter
 
 ADAPTER = Adapter(targets=("attn2.to_q", "attn2.to_v"), rank=1, alpha=2.0)
-COMPARISON = Comparison(("glands",), (1, 2), steps=2)
+COMPARISON = GridRequest(("glands",), (1, 2), steps=2)
 
 
 def saved(folder: Path, pipeline: Any, adapter: Adapter = ADAPTER) -> Path:
@@ -53,7 +53,7 @@ def test_an_adapter_of_another_base_is_refused(tmp_path: Path, tiny_pipeline: An
     detach(tiny_pipeline.unet)
     wider = Layout(
         tuple(
-            Entry(e.name, tuple(n if n == ADAPTER.rank else 2 * n for n in e.shape), e.dtype)
+            LayoutEntry(e.name, tuple(n if n == ADAPTER.rank else 2 * n for n in e.shape), e.dtype)
             for e in layout.entries
         )
     )

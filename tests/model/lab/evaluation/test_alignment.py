@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from model.lab.evaluation.alignment import (
-    Captioned,
+    CaptionedImages,
     Judged,
     alignment,
     caption_hits,
@@ -22,15 +22,15 @@ from model.quality.embedding import embed_texts
 from tests.model.lab.evaluation.fakes import COLOURS, ColourEncoder, colour_tiles
 
 
-def _captioned(images: ImageSet, captions: tuple[str, ...]) -> Captioned:
+def _captioned(images: ImageSet, captions: tuple[str, ...]) -> CaptionedImages:
     encoder = ColourEncoder()
     own = distinct_captions(captions, images.captions)[1][1]
     weights = multiplicities(images.patients, 50, np.random.default_rng(0))
     features = EncoderSpace(encoder).features(images.images)
-    return Captioned(features, embed_texts(encoder, captions), own, images.patients, weights)
+    return CaptionedImages(features, embed_texts(encoder, captions), own, images.patients, weights)
 
 
-def _judged(real: ImageSet, generated: ImageSet) -> tuple[Judged, Captioned, Captioned]:
+def _judged(real: ImageSet, generated: ImageSet) -> tuple[Judged, CaptionedImages, CaptionedImages]:
     captions = distinct_captions(real.captions, generated.captions)[0]
     judged = Judged("colours", real, generated, 0)
     return judged, _captioned(generated, captions), _captioned(real, captions)
@@ -61,9 +61,9 @@ def test_images_that_show_something_else_do_not() -> None:
     assert figures["alignment"].beside[1].value > figures["alignment"].value
 
 
-def _table(images: list[list[float]], own: list[int]) -> Captioned:
+def _table(images: list[list[float]], own: list[int]) -> CaptionedImages:
     """Captions are the axes of a plane of three dimensions."""
-    return Captioned(
+    return CaptionedImages(
         np.array(images, np.float32),
         np.eye(3, dtype=np.float32),
         np.array(own),
