@@ -23,6 +23,7 @@ PUBLISHER = "craftsfl"
 WHOLE = ("server", "strategies")
 PARTLY = ("model", "privacy")  # what the others import of them
 FORWARDER = "client.app"
+BY_PATH = "privacy.shadows"  # what `server.app` runs as a file, before it imports anything
 
 _PROJECT = """\
 [project]
@@ -53,6 +54,7 @@ def stage(destination: Path) -> Path:
     """
     folder = destination / _NAME
     try:
+        folder.mkdir(parents=True)
         for name, file in _modules().items():
             _copy(file, folder.joinpath(*name.split(".")))
         (folder / "client" / "__init__.py").touch()
@@ -97,8 +99,8 @@ def _modules() -> dict[str, Path]:
     every = {FORWARDER: _location("client") / "app.py"}
     for package in (*WHOLE, *PARTLY):
         every |= modules_of(package, _location(package))
-    start = [name for name in every if name.partition(".")[0] in (*WHOLE, "client")]
-    return {name: every[name] for name in sorted(needed(start, every))}
+    start = [name for name in every if name.partition(".")[0] in WHOLE]
+    return {name: every[name] for name in sorted(needed([*start, FORWARDER, BY_PATH], every))}
 
 
 def _copy(file: Path, target: Path) -> None:
