@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from model.arrays import Images
 from model.base import load_base
 from model.cache import SHIPPED_BASE, shipped_base
 from model.encoders import load_image_text_encoder
 from model.lab.pretraining.autoencoder import reconstruct
 from model.lab.pretraining.contrastive.corpus import (
     CaptionedCorpus,
-    Images,
     Reconstruct,
     draw_held_out,
     draw_training,
