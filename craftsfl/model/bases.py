@@ -14,7 +14,7 @@ from privacy.study.manifest import Base
 
 @dataclass(frozen=True, slots=True)
 class FoundBase:
-    """A pipeline's folder and its digest, "sha256:…"; `embedded`: the one that comes along."""
+    """A pipeline's folder and its digest, "sha256:…"; `embedded`: craftsfl's own."""
 
     folder: Path
     digest: str
@@ -22,9 +22,9 @@ class FoundBase:
 
 
 def find(base: str | None) -> FoundBase:
-    """The base that `base` names; None and "tiny": the embedded one.
+    """The base that `base` names; None and "tiny" mean the embedded one.
 
-    Raises `ModelError` where it is not to be had, `ConfigError` for a malformed digest.
+    Raises `ModelError` if it is not available, `ConfigError` for a malformed digest.
     """
     shipped = shipped_base()
     own = folder_digest(shipped) if shipped is not None else None

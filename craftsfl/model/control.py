@@ -1,4 +1,4 @@
-"""`craftsfl model pretrain-control` and `control-fidelity`: train a control, try a control."""
+"""`craftsfl model pretrain-control` and `control-fidelity`: train a control, or test one."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from privacy.errors import ConfigError, DeploymentError
 
 @dataclass(frozen=True)
 class TrialRequest:
-    """What a trial asks: how the samples are conditioned, under which masks, how many.
+    """What to sample in a trial: the kind of condition, which masks, how many.
 
-    data: a public folder of images and masks, under `prompt`; None for drawn tissue, `each` tiles
-    of every morphology under captions of their own.
+    data: a public folder of images and masks, all captioned `prompt`; None for drawn tissue, `each`
+    tiles of every morphology with captions of their own.
     """
 
     kind: ConditionKind
@@ -49,7 +49,7 @@ class TrialRequest:
 
 @dataclass(frozen=True)
 class TrialModels:
-    """What is tried: base and control (the shipped ones for None), and an adapter's file."""
+    """What is tested: base and control (the shipped ones for None), and an adapter's file."""
 
     base: str | None = None
     control: str | None = None
@@ -57,7 +57,7 @@ class TrialModels:
 
 
 def train_control(out: Path, base: str | None, recipe: ControlRecipe, on_progress: Progress) -> str:
-    """Train a control for a base (the shipped one for None); the control's digest."""
+    """Train a control for a base (the shipped one for None); returns the control's digest."""
     pretrain_control(out, locate_base(base or SHIPPED_BASE), recipe, on_progress)
     return load_control(out).digest
 
@@ -77,7 +77,7 @@ def control_trial(question: TrialRequest, models: TrialModels) -> Trial:
 def write_trial(done: Trial, picture_to: Path | None, json_to: Path | None) -> None:
     """Write the picture of up to 12 cases, and the rows of the fidelity."""
     if picture_to is not None and picture_to.suffix.lower() != ".png":
-        raise ConfigError(f"{picture_to} is no PNG file name.", "Name it something.png.")
+        raise ConfigError(f"{picture_to} is not a PNG file name.", "Name it something.png.")
     count = len(done.cases)
     chosen = sorted({count * k // 12 for k in range(12)})
     try:

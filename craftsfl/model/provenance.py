@@ -22,15 +22,15 @@ CLAIMED = "as the file claims"
 
 @dataclass(frozen=True, slots=True)
 class DescriptionRow:
-    """A line on a file; `claimed`: the file says so itself, and nothing proves it."""
+    """A line about a file; `claimed`: the file says so itself, and nothing proves it."""
 
     name: str
-    text: str  # safe to print: what acts or hides is written out
+    text: str  # safe to print: characters that act or hide are written out
     claimed: bool
 
 
 def describe_file(path: Path) -> Iterator[DescriptionRow]:
-    """What a PNG that craftsfl drew, or an adapter that it trained, is and says of itself.
+    """What a PNG drawn by craftsfl, or an adapter trained by it, is and says about itself.
 
     Raises `ModelError` for anything else.
     """
@@ -62,7 +62,7 @@ def _of_adapter(path: Path) -> Iterator[tuple[str, str, bool]]:
 
 
 def descriptions_json(paths: Sequence[Path]) -> str:
-    """One object in ASCII: for each file its rows, and the names of those that it only claims.
+    """One object in ASCII: for each file its rows, and the names of those that are only claimed.
 
     Raises `ModelError` at the first that says nothing.
     """
@@ -81,7 +81,7 @@ def show_descriptions(paths: Sequence[Path], console: Console) -> None:
         name = visible(str(path))
         table = Table(title=Text(name), show_header=False, title_justify="left")
         table.add_column()
-        table.add_column(overflow="fold")  # a digest is of use whole
+        table.add_column(overflow="fold")  # only a whole digest is useful
         for claimed in (False, True):
             some = [row for row in rows if row.claimed is claimed]
             if claimed and some:

@@ -32,7 +32,7 @@ from privacy.errors import ConfigError
 class Wanted:
     """What to draw: texts, a file of them, cancer types; seeds and count as for `shots`.
 
-    words: of the cancer types' prompts; None: those that the base knows.
+    words: those of the cancer types' prompts; None: the words that the base knows.
     """
 
     texts: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ class Follow:
 
 @dataclass(frozen=True, slots=True)
 class DrawingRequest:
-    """Everything that the command line says."""
+    """Everything that the command line asks for."""
 
     wanted: Wanted
     models: DrawingModels
@@ -75,7 +75,7 @@ class DrawingRequest:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a folder came to: pictures in it, and how many were there before."""
+    """The result: pictures in the folder, and how many of them were there before."""
 
     images: int
     found: int
@@ -119,7 +119,7 @@ def draw_into(
 
 @dataclass(frozen=True)
 class _Studio:
-    """All that was found and read, checked to fit together."""
+    """Everything that was found and read, after checking that it fits together."""
 
     pipeline: Pipeline
     base: str
@@ -150,7 +150,7 @@ class _Studio:
 
 @contextmanager
 def _studio(request: DrawingRequest) -> Iterator[_Studio]:
-    """Everything in place; an adapter from MLflow lives as long as the block."""
+    """Everything ready to draw; an adapter from MLflow exists as long as the block."""
     models, wanted = request.models, request.wanted
     with tempfile.TemporaryDirectory(prefix="craftsfl-") as folder:
         base = find(models.base)

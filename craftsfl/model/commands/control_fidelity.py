@@ -23,7 +23,7 @@ def model_control_fidelity(
         str | None, typer.Option(help="A control's folder; the shipped one if left out.")
     ] = None,
     adapter: Annotated[
-        Path | None, typer.Option(help="A trained adapter, .safetensors, put on the base.")
+        Path | None, typer.Option(help="A trained adapter (.safetensors) to put on the base.")
     ] = None,
     prompt: Annotated[str, typer.Option(help="The caption of every sample of --data.")] = "",
     each: Annotated[int, typer.Option(min=2, help="Drawn tiles of each morphology.")] = 8,

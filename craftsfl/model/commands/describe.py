@@ -10,11 +10,11 @@ import typer
 
 def model_describe(
     files: Annotated[
-        list[Path], typer.Argument(help="Pictures that craftsfl drew (.png), or adapters.")
+        list[Path], typer.Argument(help="Pictures drawn by craftsfl (.png), or adapters.")
     ],
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Show model, adapter, epsilon, prompt and seed that a synthetic picture carries with it."""
+    """Show the model, adapter, epsilon, prompt and seed that a synthetic picture carries."""
     from craftsfl.model.provenance import descriptions_json, show_descriptions
     from craftsfl.terminal import output
 

@@ -20,7 +20,9 @@ def model_pretrain(
     ],
     base: Annotated[
         str | None,
-        typer.Option(help="Go on from this pipeline: a folder, a hub id, or tiny. Needs --data."),
+        typer.Option(
+            help="Continue from this pipeline: a folder, a hub id, or tiny. Needs --data."
+        ),
     ] = None,
     data: Annotated[
         list[str] | None,
@@ -37,7 +39,10 @@ def model_pretrain(
         typer.Option("--public", help="The data are public, though they name patients."),
     ] = False,
     smoke: Annotated[
-        bool, typer.Option("--smoke", help="A few steps only, to see that it runs; draws noise.")
+        bool,
+        typer.Option(
+            "--smoke", help="A few steps only, to see that it runs; the result draws noise."
+        ),
     ] = False,
 ) -> None:
     """Stage one: the tiny base from procedural tissue, or a real base from public pictures."""
@@ -45,7 +50,7 @@ def model_pretrain(
         _pretrain_base(out, (base, data or [], config), public=public, smoke=smoke)
     elif data or config or public:
         raise ConfigError(
-            "--data, --config and --public belong to a base.",
+            "--data, --config and --public need a base.",
             "Name one with --base (a folder, a hub id, or tiny), or leave all of them out.",
         )
     else:
@@ -75,7 +80,7 @@ def _pretrain_base(
 
 
 def _bars() -> Show:
-    """Progress bars with loss and images a second, made when first there is something to show."""
+    """Progress bars with loss and images per second, created when there is something to show."""
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
     from craftsfl.terminal import progress as progress_console

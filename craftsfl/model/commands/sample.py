@@ -1,4 +1,4 @@
-"""`craftsfl model sample`: what a base, or an adapted one, draws."""
+"""`craftsfl model sample`: what a base draws, with or without an adapter."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def model_sample(
     ] = None,
     out_dir: Annotated[
         Path | None,
-        typer.Option(help="A folder of pictures with metadata.csv, as a training job reads it."),
+        typer.Option(help="A folder of pictures with metadata.csv, ready for a training job."),
     ] = None,
     prompts: Annotated[
         Path | None, typer.Option(help="A file of prompts, one a line.", rich_help_panel=_WHAT)
@@ -37,7 +37,7 @@ def model_sample(
     words: Annotated[
         Literal["tissue", "clinical"] | None,
         typer.Option(
-            help="Of --cancer-type: what the embedded base knows, or a pathologist's.",
+            help="For --cancer-type: what the embedded base knows, or a pathologist's.",
             rich_help_panel=_WHAT,
         ),
     ] = None,
@@ -45,12 +45,13 @@ def model_sample(
         bool, typer.Option("--list-types", help="Show the cancer types and their morphologies.")
     ] = False,
     seed: Annotated[
-        list[int] | None, typer.Option(help="Each prompt with each seed.", rich_help_panel=_WHAT)
+        list[int] | None,
+        typer.Option(help="Draw each prompt with each seed.", rich_help_panel=_WHAT),
     ] = None,
     count: Annotated[
         int,
         typer.Option(
-            min=1, help="Pictures of each prompt, all of different seeds.", rich_help_panel=_WHAT
+            min=1, help="Pictures of each prompt, all with different seeds.", rich_help_panel=_WHAT
         ),
     ] = 1,
     base: Annotated[
@@ -99,14 +100,14 @@ def model_sample(
         typer.Option(help="crop: the centred square of a mask.", rich_help_panel=_FOLLOW),
     ] = "resize",
     strength: Annotated[
-        float, typer.Option(min=0.0, help="Of the control.", rich_help_panel=_FOLLOW)
+        float, typer.Option(min=0.0, help="Strength of the control.", rich_help_panel=_FOLLOW)
     ] = 1.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the --out file.")] = False,
 ) -> None:
     """Draw synthetic pictures: one to look at (--out), or a data set (--out-dir).
 
     With --adapter, --out shows the base and the adapted model side by side. Each PNG says which
-    model drew it, under which privacy, and that it shows no patient: craftsfl model describe.
+    model drew it, under which privacy, and that it shows no patient; see craftsfl model describe.
     """
     from privacy.errors import ConfigError
 
@@ -117,9 +118,7 @@ def model_sample(
         show_types(words or "clinical", output())
         return
     if (out is None) == (out_dir is None):
-        raise ConfigError(
-            "Where to?", "Give --out picture.png or --out-dir FOLDER, one of the two."
-        )
+        raise ConfigError("Where to?", "Give either --out picture.png or --out-dir FOLDER.")
     if out is not None:
         from craftsfl.model.outputs import check_picture
 
@@ -128,7 +127,7 @@ def model_sample(
     if types:
         from model.lab.drawing.prompts import type_prompts
 
-        type_prompts(types, "clinical")  # a typing error is told before torch is loaded
+        type_prompts(types, "clinical")  # report a typo before torch is loaded
     from craftsfl.model.sampling import DrawingModels, DrawingRequest, Wanted
     from model.sampling import SamplerSettings
 
@@ -156,7 +155,7 @@ def _follow(
     if fluorescence is not None:
         return Follow("fluorescence", fluorescence, control, fit, strength)
     if control is not None:
-        raise ConfigError("A control has nothing to follow.", "Add --mask or --fluorescence.")
+        raise ConfigError("The control has nothing to follow.", "Add --mask or --fluorescence.")
     return None
 
 
@@ -178,5 +177,5 @@ def _draw(request: DrawingRequest, out: Path | None, out_dir: Path | None, overw
                 out_dir,
                 lambda done, every: progress.update(task, completed=done, total=every),
             )
-        there = f" ({summary.found} were there)" if summary.found else ""
+        there = f" ({summary.found} were already there)" if summary.found else ""
         typer.echo(f"{out_dir}: {summary.images} synthetic pictures{there}")

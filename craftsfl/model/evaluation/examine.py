@@ -1,4 +1,4 @@
-"""Read, draw, encode, compare: from options to a report and the images that it is about."""
+"""Read, draw, encode, compare: from options to a report and its images."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class _Folders:
 
 @dataclass(frozen=True)
 class _Sides:
-    """Both sides, where the generated one comes from, and what else there is to measure."""
+    """Both sides, where the generated one comes from, and what else to measure."""
 
     real: ImageSet
     generated: ImageSet
@@ -122,7 +122,7 @@ def _plan(options: EvaluationOptions) -> Plan:
 def _check_study(options: EvaluationOptions, source: ImageSource) -> None:
     """Another study's encoder says nothing about what this adapter was trained with.
 
-    A file may claim any study; layers or a rank that the study does not name are not its own.
+    A file may claim any study; layers or a rank that the study does not name do not belong to it.
     """
     if options.study is None or source.study is None:
         return
@@ -130,7 +130,7 @@ def _check_study(options: EvaluationOptions, source: ImageSource) -> None:
     if study.digest().hex() != source.study or source.lora not in (None, study.adapter):
         raise ConfigError(
             f"The adapter was not trained by the study of {options.study}.",
-            "Name the study.toml of its own run, and the adapter as that run released it.",
+            "Name the study.toml of its run, and the adapter as that run released it.",
         )
 
 
@@ -148,10 +148,10 @@ def _set(folder: TileFolder, side: int, options: EvaluationOptions) -> ImageSet:
 
 
 def _from_folder(options: EvaluationOptions, folders: _Folders) -> _Sides:
-    """Pictures that are there, each put down to its prompt: pictures of one resemble each other."""
+    """Existing pictures, grouped by prompt: pictures of one prompt resemble each other."""
     if options.generated is None:
         raise ConfigError("No folder of generated images was named.", "Name it: --generated.")
-    folder = read_tiles(options.generated, ids_confirmed=True)  # nobody's
+    folder = read_tiles(options.generated, ids_confirmed=True)  # no patient's
     check_generated(folders.real, folder)
     side = folder.side()
     real, generated = _set(folders.real, side, options), _set(folder, side, options)
@@ -167,7 +167,7 @@ def _from_folder(options: EvaluationOptions, folders: _Folders) -> _Sides:
         found = masks(folder, side, generated)
         if found is None and plan.metrics is not None and "mask" in plan.metrics:
             raise ConfigError(
-                "The generated images have no masks, or not all of them, or are more than --most.",
+                "Some generated images have no mask, or there are more of them than --most.",
                 "Sample them with --mask; metadata.csv then names the masks.",
             )
         if found is not None and plan.wants("mask"):
@@ -219,7 +219,7 @@ def _drawn(
 
 
 def _phrases(options: EvaluationOptions) -> tuple[str, ...]:
-    """Public phrases for the profiles: of the file, or those that the judge can know."""
+    """Public phrases for the profiles: from the file, or those that the judge can know."""
     if options.phrases is not None:
         return tuple(prompt.text for prompt in read_prompts(options.phrases))
     if options.judge in SHIPPED_ENCODERS:
@@ -249,7 +249,7 @@ def _about(options: EvaluationOptions, sides: _Sides, question: Question) -> dic
 
 
 def _cut(folders: _Folders, sides: _Sides, question: Question) -> Iterator[str]:
-    """What --most, and what nobody can read, took out."""
+    """What was left out because of --most, or because it could not be read."""
     training = folders.training.data.tiles if folders.training is not None else ()
     for name, used, found in (
         ("real tiles", len(question.real), len(folders.real.data.tiles)),
@@ -261,7 +261,7 @@ def _cut(folders: _Folders, sides: _Sides, question: Question) -> Iterator[str]:
     if sides.left_out:
         yield (
             f"{sides.left_out} generated rows could not be used and were left out. The same file "
-            "under several ids is: a generator that repeats itself looks better than it is."
+            "under several ids is left out too: a generator that repeats itself would seem better."
         )
 
 
@@ -269,7 +269,7 @@ def _notes(options: EvaluationOptions, folders: _Folders, question: Question) ->
     notes = []
     patients = len(np.unique(question.real.patients))
     if patients < _FEW_PATIENTS:
-        notes.append(f"{patients} patients: intervals over so few are rough, and often too narrow.")
+        notes.append(f"{patients} patients: intervals over so few are rough and often too narrow.")
     for name, folder in (("real", folders.real), ("training", folders.training)):
         if folder is not None and folder.left_out:
             notes.append(f"{folder.left_out} {name} rows could not be used and were left out.")
@@ -281,23 +281,22 @@ def _notes(options: EvaluationOptions, folders: _Folders, question: Question) ->
 
 
 def _seen(plan: Plan, question: Question) -> tuple[str, ...]:
-    """Encoders of training, among those that distances are measured with."""
+    """Training encoders among those that distances are measured with."""
     seen = [s.name for s in question.spaces if s.encoder.digest in plan.training_digests]
     return tuple(
-        f"Training looked at images through {name}: distances in its space may flatter."
-        for name in seen
+        f"Training used {name}: distances in its space may be flattering." for name in seen
     )
 
 
 def _doubts(answer: Answer) -> tuple[str, ...]:
-    """A judge that does not understand the real tiles understands no others."""
+    """A judge that does not understand the real tiles does not understand others either."""
     for figure in answer.figures:
         for reference in figure.beside:
             known = figure.metric == "alignment_gain" and reference.name == "real tiles"
             if known and reference.low is not None and reference.low <= 0:
                 return (
                     f"{figure.encoder} does not tell the real tiles' captions from shuffled ones: "
-                    "what it says about captions means nothing here. Name another --judge.",
+                    "its figures on captions mean nothing here. Name another --judge.",
                 )
     return ()
 

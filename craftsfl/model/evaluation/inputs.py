@@ -1,4 +1,4 @@
-"""Folders of tiles for an evaluation: who is in which, and that nobody is in two."""
+"""Folders of tiles for an evaluation: who is in which, and nobody in two."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from model.lab.evaluation import ImageSet
 from privacy.errors import DataError
 
 _LARGEST = 1024  # px: nothing here is evaluated at a larger size
-_APART = "Evaluate on patients whom the training did not see: figures on its own would flatter."
+_APART = "Evaluate on patients whom training did not see: figures on its own would be flattering."
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,13 @@ def read_tiles(folder: Path, *, ids_confirmed: bool) -> TileFolder:
 
 
 def _without_shared(data: SiteData) -> SiteData:
-    """Without tiles whose bytes stand under several patients: they would count several times."""
+    """Without tiles whose bytes are listed for several patients: they would count several times."""
     digests = [hashlib.sha256(tile.path.read_bytes()).digest() for tile in data.tiles]
     owners: dict[bytes, set[int]] = defaultdict(set)
     for tile, digest in zip(data.tiles, digests, strict=True):
         owners[digest].add(tile.patient)
     shared = [len(owners[digest]) > 1 for digest in digests]
-    reason = "the same picture stands for several patients"
+    reason = "the same picture is listed for several patients"
     left_out = [Quarantined(tile.path.name, reason) for tile in compress(data.tiles, shared)]
     return replace(
         data,
@@ -80,7 +80,7 @@ def _without_shared(data: SiteData) -> SiteData:
 
 
 def check_disjoint(real: TileFolder, training: TileFolder) -> None:
-    """Raise `DataError` where a patient or a picture is in both. Names neither."""
+    """Raise `DataError` if a patient or a picture is in both; it names neither."""
     patients, pictures = real.ids & training.ids, real.digests & training.digests
     if patients:
         raise DataError(
@@ -93,7 +93,7 @@ def check_disjoint(real: TileFolder, training: TileFolder) -> None:
 
 
 def check_generated(real: TileFolder, generated: TileFolder) -> None:
-    """Raise `DataError` where real files stand among the generated ones."""
+    """Raise `DataError` if real files are among the generated ones."""
     common = real.digests & generated.digests
     if common:
         raise DataError(
@@ -103,7 +103,7 @@ def check_generated(real: TileFolder, generated: TileFolder) -> None:
 
 
 def image_set(folder: TileFolder, side: int, *, most: int, seed: int) -> ImageSet:
-    """The tiles as square images of `side` px; `most` of them at random where there are more."""
+    """The tiles as square images of `side` px; a random `most` of them if there are more."""
     rows = np.arange(len(folder.data.tiles))
     if len(rows) > most:
         rows = np.sort(np.random.default_rng([seed, 7]).permutation(rows)[:most])
@@ -116,7 +116,7 @@ def image_set(folder: TileFolder, side: int, *, most: int, seed: int) -> ImageSe
 
 
 def masks(folder: TileFolder, side: int, images: ImageSet) -> NDArray[np.int64] | None:
-    """Instance masks int64 [n, side, side] where every tile has one and none was left out."""
+    """Instance masks int64 [n, side, side], if every tile has one and none was left out."""
     paths = [tile.mask for tile in folder.data.tiles]
     if len(paths) != len(images) or any(path is None for path in paths):
         return None

@@ -1,7 +1,7 @@
 """One HTML page that needs nothing else: figures, plots, generated images.
 
-Patients' tiles are on it only where they were asked for; the page then says so on top, and is
-readable by its owner alone.
+Patients' tiles are on it only on request; the page then says so at the top, and only its owner can
+read it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _PATIENTS = (
 
 
 def write_page(path: Path, examined: Examined, *, with_patients: bool) -> None:
-    """Write the page. Raises `ConfigError` where it cannot be written."""
+    """Write the page. Raises `ConfigError` if it cannot be written."""
     text = page(examined, with_patients=with_patients)
     mode = 0o644 if examined.report.public and not with_patients else 0o600
     try:
@@ -85,7 +85,17 @@ def _about(report: EvaluationReport) -> Iterator[str]:
 
 
 def _table(report: EvaluationReport) -> Iterator[str]:
-    heads = ("Figure", "Encoder", "Value", "95 %", "Real", "Made", "Seed", "Beside", "Source")
+    heads = (
+        "Figure",
+        "Encoder",
+        "Value",
+        "95 %",
+        "Real",
+        "Generated",
+        "Seed",
+        "Compare with",
+        "Source",
+    )
     yield "<h2>Figures</h2><table><tr>" + "".join(f"<th>{head}</th>" for head in heads) + "</tr>"
     for figure in report.answer.figures:
         yield _row(figure)
@@ -149,7 +159,7 @@ def _patients(report: EvaluationReport, question: Question) -> Iterator[str]:
 
 
 def _pairs(space: str, found: Found, question: Question) -> str:
-    """The generated images that are nearest to a training tile, above that tile."""
+    """The generated images nearest to a training tile, above that tile."""
     training = question.training
     if training is None:
         return ""
@@ -169,7 +179,7 @@ def _pairs(space: str, found: Found, question: Question) -> str:
 
 
 def _as(image: NDArray[np.uint8], tile: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The tile in that of its 8 symmetries which is nearest to the image, pixel by pixel."""
+    """The tile in whichever of its 8 symmetries is nearest to the image, pixel by pixel."""
     ways = symmetries(tile[None])[:, 0]
     apart = [np.square(way.astype(int) - image).sum() for way in ways]
     return np.asarray(ways[int(np.argmin(apart))])

@@ -1,4 +1,4 @@
-"""What an evaluation says to people and programs: words, a table, JSON."""
+"""An evaluation's report for people and programs: text, a table, JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ARROWS = {"lower": "↓", "higher": "↑", "near": "→"}
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """The answer, with what it was asked of; `about` holds nothing of a patient's."""
+    """The answer and what it is about; `about` holds nothing about a patient."""
 
     answer: Answer
     about: Mapping[str, object]
@@ -34,11 +34,11 @@ class EvaluationReport:
 
     @property
     def warning(self) -> str | None:
-        """The line that nobody may miss, unless all tiles are public."""
+        """The warning that nobody may miss; None if all tiles are public."""
         return None if self.public else PRIVATE_FIGURES
 
     def values(self) -> dict[str, object]:
-        """What `--json` prints; what is not finite is null."""
+        """What `--json` prints; non-finite numbers are null."""
         return {
             "warning": self.warning,
             "about": dict(self.about),
@@ -67,7 +67,7 @@ def report_json(report: EvaluationReport) -> str:
 
 
 def show_evaluation(report: EvaluationReport, console: Console) -> None:
-    """The table, the gaps, the notes and the warning, last so that it stays in sight."""
+    """The table, the gaps, the notes and the warning, which comes last so that it stays visible."""
     console.print(_table(report))
     for gap in report.answer.unavailable:
         where = "" if gap.encoder == "-" else f", {gap.encoder}"
@@ -121,14 +121,14 @@ def counts(figure: Figure) -> str:
 
 
 def ends(reference: Reference) -> str:
-    """The interval, where there is one."""
+    """The interval, if there is one."""
     if reference.low is None or reference.high is None:
         return ""
     return f"{number(reference.low)} … {number(reference.high)}"
 
 
 def number(value: float) -> str:
-    """Three digits that matter."""
+    """Three significant digits."""
     return f"{value:.3g}" if math.isfinite(value) else "–"
 
 

@@ -1,4 +1,4 @@
-"""What is under evaluation: a model that draws on the spot, or pictures drawn before."""
+"""What is evaluated: a model that draws now, or pictures drawn before."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Model:
 class ImageSource:
     """Where generated images come from; all of it public. None: not known.
 
-    claims: what of it a file says of itself, which nothing proves; "" where there is none.
+    claims: which of these a file only claims, and nothing proves; "" if none.
     """
 
     base: str | None = None
@@ -63,7 +63,7 @@ def open_subject(model: Model, seed: int, scratch: Path) -> tuple[Subject, Image
     """The model, loaded; its source; whether the base is the embedded one.
 
     An adapter from MLflow is put into `scratch`, which must last as long as the subject.
-    Raises `CraftsflError` where base or adapter are not to be had, or do not fit.
+    Raises `CraftsflError` if base or adapter are not available, or do not fit.
     """
     base = find(model.base)
     adapter = None
@@ -78,7 +78,7 @@ def open_subject(model: Model, seed: int, scratch: Path) -> tuple[Subject, Image
         model.guidance,
         seed,
     )
-    # Refused here, and not after the base has drawn all its pictures.
+    # Refused here, not after the base has drawn all its pictures.
     source = ImageSource(base.digest)
     if adapter is not None:
         saved = check_adapter(pipeline, adapter.path, base.digest)
@@ -88,7 +88,7 @@ def open_subject(model: Model, seed: int, scratch: Path) -> tuple[Subject, Image
 
 
 def drawn_source(picture: Path) -> ImageSource:
-    """What a picture says of itself; nothing where other software made it, or no digests are."""
+    """What a picture says about itself; nothing if it is by other software, or without digests."""
     try:
         drawing = read_provenance(picture).drawing
     except ModelError:
@@ -105,7 +105,7 @@ def _source(base: str, adapter: str | None, origin: Origin | None) -> ImageSourc
 
 
 def public_prompts(path: Path | None, *, embedded: bool) -> tuple[str, ...]:
-    """For the drift: of the file, or one of each of the 33 cancer types."""
+    """For the drift: those in the file, or one for each of the 33 cancer types."""
     if path is not None:
         return tuple(prompt.text for prompt in read_prompts(path))
     words: Words = "tissue" if embedded else "clinical"

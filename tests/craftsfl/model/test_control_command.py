@@ -45,7 +45,7 @@ def test_a_trial_of_a_folder_is_written(public: Path, tmp_path: Path) -> None:
     write_trial(done, tmp_path / "p.png", tmp_path / "f.json")
     assert Image.open(tmp_path / "p.png").width > 0
     assert {row["measure"] for row in json.loads((tmp_path / "f.json").read_text())} >= {"dice"}
-    with pytest.raises(ConfigError, match=r"no PNG"):
+    with pytest.raises(ConfigError, match=r"not a PNG"):
         write_trial(done, tmp_path / "p.jpg", None)
     with pytest.raises(DeploymentError, match="cannot be written"):
         write_trial(done, tmp_path / "absent" / "p.png", None)
@@ -62,7 +62,7 @@ def test_an_adapter_goes_on_the_base(public: Path, tmp_path: Path) -> None:
     adapted = control_trial(question, TrialModels(adapter=tmp_path / "a.safetensors"))
     assert np.abs(adapted.images.astype(int) - plain.images).max() > 4
     (tmp_path / "b.safetensors").write_bytes(b"no adapter")
-    with pytest.raises(ModelError, match="no adapter"):
+    with pytest.raises(ModelError, match="not an adapter"):
         control_trial(question, TrialModels(adapter=tmp_path / "b.safetensors"))
 
 

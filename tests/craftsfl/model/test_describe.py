@@ -124,7 +124,7 @@ def _values(**changes: Any) -> dict[str, Any]:
         ("[]", "wrong"),
         ("null", "wrong"),
         ("[" * 100_000, "too deeply"),
-        ("", "no JSON"),
+        ("", "not JSON"),
     ],
 )
 def test_words_of_a_wrong_type_are_a_clear_error(tmp_path: Path, text: str, says: str) -> None:
@@ -141,7 +141,7 @@ def test_a_picture_that_is_none_or_a_bomb_is_a_clear_error(tmp_path: Path, pictu
     for name, wrong in (("bomb", bytes(content)), ("eps", postscript), ("empty", b"")):
         path = tmp_path / f"{name}.png"
         path.write_bytes(wrong)
-        with pytest.raises(ModelError, match="no PNG picture"):
+        with pytest.raises(ModelError, match="not a readable PNG picture"):
             run(path)
     write_png(PICTURE, tmp_path / "good.png", Provenance(Drawing("b", 1, 1.0, "s"), ("p",), (1,)))
     assert "not a patient" in " ".join(run(tmp_path / "good.png").split())

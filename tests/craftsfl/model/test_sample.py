@@ -106,7 +106,7 @@ def test_a_folder_by_cancer_type_prompts_and_file(
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text("utf-8"))
     assert manifest["drawing"]["origin"]["epsilon"] == 7.93
     assert manifest["drawing"]["adapter_source"] == "adapter.safetensors"
-    assert "10 synthetic pictures (10 were there)" in run(*command)
+    assert "10 synthetic pictures (10 were already there)" in run(*command)
 
 
 def test_the_adapter_is_in_the_pictures_of_a_folder(
@@ -167,10 +167,10 @@ def test_masks_are_followed_with_an_adapter_and_come_along(
         (["glands"], "Where to"),
         (["glands", "--out", "x.png", "--out-dir", "y"], "Where to"),
         (["--out", "x.png"], "nothing to draw"),
-        (["glands", "--out", "x.jpg"], "no PNG"),
+        (["glands", "--out", "x.jpg"], "not a PNG"),
         (["glands", "--out", "none/x.png"], "no folder"),
         (["--out", "x.png", "--cancer-type", "COADD"], "COAD .colon adenocarcinoma"),
-        (["glands", "--out", "x.png", "--adapter", "none.safetensors"], "is no file"),
+        (["glands", "--out", "x.png", "--adapter", "none.safetensors"], "is not a file"),
         (["glands", "--out", "x.png", "--adapter", "models:/a/b/c"], "names no model version"),
         (["glands", "--out", "x.png", "--mask", "a", "--fluorescence", "b"], "do not go together"),
         (["glands", "--out", "x.png", "--control", "a"], "nothing to follow"),
