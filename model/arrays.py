@@ -1,4 +1,4 @@
-"""Names for numpy's arrays, by what their numbers are."""
+"""Names for arrays, by what their numbers mean."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What a flat adapter vector means: names, shapes and types in order. Pure numpy.
 
-Server and sites exchange vectors only; the layout's fingerprint, which both sides compute from
-their own copy of the base, says that number i is the same weight everywhere.
+Server and sites exchange only vectors. The layout's fingerprint, which both sides compute from
+their own copy of the base, guarantees that number i is the same weight everywhere.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class LayoutEntry:
 class Layout:
     """The tensors of an adapter in the order in which a flat vector holds them.
 
-    `frozen` ones belong to the adapter but to no vector: they are public, and stay as they begin.
+    `frozen` ones belong to the adapter but to no vector: they are public and never change.
     """
 
     entries: tuple[LayoutEntry, ...]
@@ -62,7 +62,7 @@ class Layout:
     def split(
         self, vector: NDArray[np.float32]
     ) -> Iterator[tuple[LayoutEntry, NDArray[np.float32]]]:
-        """The tensors of `vector` [P], as views. Raises `ModelError` where it does not fit."""
+        """The tensors of `vector` [P], as views. Raises `ModelError` if it does not fit."""
         self.check(vector)
         start = 0
         for entry in self.entries:
@@ -87,8 +87,8 @@ class Layout:
 def initial_vector(layout: Layout, study_digest: bytes) -> NDArray[np.float32]:
     """The adapter [P] that a study starts from: LoRA's A Gaussian, B zero (Hu et al. 2021, 4.1).
 
-    A's entries have variance 1/fan-in, so that A x is of the size of x. Seeded by the study's
-    digest: the same on every machine, and the model's first output is the base's.
+    A's entries have variance 1/fan-in, so A x is about as large as x. Seeded by the study's digest:
+    the same on every machine, and the model's first output is the base's.
     """
     random = _generator(_START_TAG + study_digest)
     vector = np.zeros(layout.parameters, dtype=np.float32)

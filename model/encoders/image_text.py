@@ -1,4 +1,4 @@
-"""Encoders of images and texts: CLIP and its like, and transformers' VisionTextDualEncoder."""
+"""Encoders of images and texts: CLIP-like ones, and transformers' VisionTextDualEncoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encoders that know images alone: ViT-style transformers and convolutional networks."""
+"""Encoders that know only images: ViT-style transformers and convolutional networks."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _CNN_SIZE = 224
 def token_grid(sequence: torch.Tensor, side: int) -> torch.Tensor:
     """Tokens [n, k + side², D] to [n, D, side, side]; the first k are class and register tokens.
 
-    Raises ModelError where there are fewer than side² tokens.
+    Raises ModelError if there are fewer than side² tokens.
     """
     n, length, width = sequence.shape
     if length < side * side:
         raise ModelError(
-            f"The encoder gave {length} tokens for a grid of {side} x {side}.",
+            f"The encoder returned {length} tokens for a grid of {side} x {side}.",
             "Its config.json does not fit its weights: get the encoder again.",
         )
     return sequence[:, -side * side :].transpose(1, 2).reshape(n, width, side, side)
 
 
 class FrozenNetwork:
-    """What all adapters share: files, normalisation, batches of bounded memory; they set `size`."""
+    """Shared by both: files, normalisation, batches of bounded memory; subclasses set `size`."""
 
     size: int
 

@@ -1,4 +1,4 @@
-"""Refuse a base that cannot work, before it gets a digest: by settings, by files, by tensors."""
+"""Refuse a base that cannot work before it gets a digest: by its settings, files and tensors."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _MOST = 4  # faults in one message
 
 
 def check_base(folder: Path) -> None:
-    """Raise `ModelError` unless `folder` holds a base of Stable Diffusion's shape, whole.
+    """Raise `ModelError` unless `folder` holds a complete base of Stable Diffusion's shape.
 
-    Reads settings and the headers of the weights; torch is imported only where nothing was wrong
-    so far.
+    Reads settings and the headers of the weights; torch is imported only if nothing was wrong so
+    far.
     """
     parts, unreadable = read_parts(folder)
     if not parts.index:

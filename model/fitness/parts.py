@@ -37,10 +37,10 @@ _CURE: Final = (
 _INPUTS: Final = {
     5: "5 input channels: it also wants a depth map",
     7: "7 input channels: it is an upscaler",
-    8: "8 input channels: it edits a picture that it is given (InstructPix2Pix)",
+    8: "8 input channels: it edits a given picture (InstructPix2Pix)",
     9: "9 input channels: it is an inpainting model, which also wants a mask and a picture",
 }
-# What a UNet may ask for beside latents, time and caption; and what asks for it.
+# What a UNet may need in addition to latents, time and caption, and which setting says so.
 _ASKS: Final = {
     "addition_embed_type": "added embeddings (addition_embed_type {}), as SDXL does",
     "encoder_hid_dim_type": "projected embeddings (encoder_hid_dim_type {}), as Kandinsky does",
@@ -61,7 +61,7 @@ class BaseParts:
 
 
 def read_parts(folder: Path) -> tuple[BaseParts, list[BaseFault]]:
-    """Every part's settings, and what is missing or damaged of them."""
+    """Every part's settings, and which of them are missing or damaged."""
     faults: list[BaseFault] = []
 
     def read(name: str) -> PartSettings:
@@ -86,7 +86,7 @@ def read_parts(folder: Path) -> tuple[BaseParts, list[BaseFault]]:
 
 
 def of_index(index: PartSettings) -> Iterator[BaseFault]:
-    """Of the parts that the pipeline lists: each of the one class, and no further ones."""
+    """Of the parts that the pipeline lists: each of a known class, and no others."""
     made_by = visible(str(index.get("_class_name")), most=60)
     if "XL" in made_by:
         yield BaseFault(f"it is SDXL ({made_by})", _CURE)
@@ -101,11 +101,11 @@ def of_index(index: PartSettings) -> Iterator[BaseFault]:
         known = name in _CLASSES or name in _UNUSED or name == "scheduler" or name[:1] == "_"
         if not known and _is_part(found):
             said = visible(name, most=60)
-            yield BaseFault(f"it has a further part {said} ({made_by})", _CURE)
+            yield BaseFault(f"it has an additional part {said} ({made_by})", _CURE)
 
 
 def of_unet(parts: BaseParts) -> Iterator[BaseFault]:
-    """Of what the UNet takes and gives, against the latents and the captions that it gets."""
+    """Of what the UNet takes and returns, against the latents and captions that it gets."""
     unet, vae = parts.unet, parts.vae
     yield from _of_class("unet", unet, _CLASSES["unet"][1])
     yield from _of_class("vae", vae, _CLASSES["vae"][1])
@@ -122,7 +122,7 @@ def of_unet(parts: BaseParts) -> Iterator[BaseFault]:
         )
     elif unet.get("out_channels", 4) != latents:
         yield BaseFault(
-            f"its UNet gives {visible(str(unet['out_channels']), most=20)} channels", _CURE
+            f"its UNet returns {visible(str(unet['out_channels']), most=20)} channels", _CURE
         )
     size = unet.get("sample_size")
     if type(size) is not int or size < 1:

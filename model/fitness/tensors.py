@@ -1,4 +1,4 @@
-"""A base by its tensors: those that its settings ask for, by name and shape. No value is read."""
+"""A base by its tensors: those that its settings call for, by name and shape. No value is read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OLD: Final = (
     (re.compile(r"\.proj_attn\."), ".to_out.0."),
     (re.compile(r"^text_model\."), ""),
 )
-# What building a model of odd settings was seen to raise, or may.
+# What building a model from odd settings is known to raise, or may raise.
 _UNBUILDABLE: Final = (
     *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError),
     *(RuntimeError, TypeError, ValueError, StrictDataclassError),
@@ -36,9 +36,9 @@ _Kind = Any  # a model's class: diffusers and transformers have no types
 def of_tensors(
     folder: Path, settings: Mapping[str, Mapping[str, object]], found: Mapping[str, Shapes]
 ) -> Iterator[BaseFault]:
-    """Of each part: tensors that are not in its files, or of another shape.
+    """For each part: tensors that are missing from its files, or have another shape.
 
-    settings: of "unet", "vae" and "text_encoder". What the files hold beyond is not loaded.
+    settings: of "unet", "vae" and "text_encoder". Whatever else the files hold is not loaded.
     """
     tiny = settings["vae"].get("_class_name") == "AutoencoderTiny"
     vae: _Kind = AutoencoderTiny if tiny else AutoencoderKL

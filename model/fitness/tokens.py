@@ -1,4 +1,4 @@
-"""A base by its tokenizer: it can be read, and the text encoder knows every token that it gives."""
+"""A base by its tokenizer: it can be read, and the text encoder knows every token it produces."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from model.fitness.fault import AGAIN, BaseFault
 from privacy.visible import visible
 
 _CURE: Final = "Tokenizer and text encoder are of different models: get the folder again."
-_VOCABULARY: Final = 49_408  # transformers' own for CLIP, where nothing is said
+_VOCABULARY: Final = 49_408  # transformers' default for CLIP, if nothing else is said
 _LENGTH: Final = 77
 
 
 def of_tokenizer(folder: Path, text_encoder: Mapping[str, object]) -> Iterator[BaseFault]:
-    """A tokenizer that cannot be read, or that gives more than its text encoder takes."""
+    """A tokenizer that cannot be read, or that produces more than its text encoder accepts."""
     if damaged := _damaged(folder / "tokenizer"):
         yield BaseFault(f"tokenizer/{damaged} is damaged", AGAIN)
         return
@@ -42,7 +42,7 @@ def of_tokenizer(folder: Path, text_encoder: Mapping[str, object]) -> Iterator[B
 
 
 def _damaged(folder: Path) -> str | None:
-    """The first of the JSON files that is none."""
+    """The first of the JSON files that is not JSON."""
     for path in sorted(folder.glob("*.json")):
         try:
             if isinstance(json.loads(path.read_text("utf-8")), dict):

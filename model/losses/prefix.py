@@ -19,7 +19,7 @@ from model.adapters import Unet
 
 @contextmanager
 def computed_once(unet: Unet) -> Iterator[None]:
-    """Inside, those first layers are computed in the first pass and repeat themselves in others.
+    """Inside, those first layers are computed in the first pass and replayed in the others.
 
     Every pass inside must be of the same noised rows and timesteps. Nothing in those layers gets
     a gradient, so nothing is lost when the first pass is one without.
@@ -60,7 +60,7 @@ def _first_layers(unet: Unet) -> list[nn.Module]:
 
 
 def _in_order(unet: Unet) -> Iterator[nn.Module]:
-    """From the input to the first layer that reads the caption, as coarse as may be."""
+    """From the input to the first layer that reads the caption, in the largest possible pieces."""
     yield unet.time_embedding  # first: every later layer sees it
     yield unet.conv_in
     for block in unet.down_blocks:

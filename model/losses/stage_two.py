@@ -1,7 +1,7 @@
-"""The loss of stage two: denoising, and what regulates it.
+"""The loss of stage two: denoising, and the terms that regulate it.
 
 l = |eps - eps_theta|^2 + lambda w(t) relu(m - rho) + beta |eps_theta - eps_base|^2
-    + gamma (-log softmax over the own and K public captions), each term for each row by itself.
+    + gamma (-log softmax over the own and K public captions), each term row by row.
 
 All constants are public (`study.manifest.StageTwo`). docs/stage-two.md says what each costs.
 """
@@ -59,8 +59,8 @@ class StageTwoLoss:
     drift_captions: Tensor | None = field(default=None, repr=False)
 
     def __call__(self, unet: Unet, rows: Rows, schedule: NoiseSchedule) -> Tensor:
-        """See `Loss`. Raises `ModelError` where rows lack what a term needs."""
-        alone = self.drift is None and self.grounding is None  # one pass: there is nothing to share
+        """See `Loss`. Raises `ModelError` if rows lack what a term needs."""
+        alone = self.drift is None and self.grounding is None  # one pass: nothing to share
         with nullcontext() if alone else computed_once(unet):
             return self._losses(unet, rows, schedule)
 
@@ -95,7 +95,7 @@ class StageTwoLoss:
         return predicted, hinge(rho, self.correlation.margin)
 
     def _kept(self, rows: Rows) -> Tensor:
-        """Texts under which the base is to be kept: the rows' own, or public ones."""
+        """Texts under which the model should stay at the base: the rows' own, or public ones."""
         if self.drift_captions is None:
             return rows.text
         count = len(self.drift_captions)
@@ -117,8 +117,8 @@ class StageTwoLoss:
     def _public_texts(self, rows: Rows) -> Sequence[Tensor]:
         """K public captions for each row, as the rows' text.
 
-        They turn with the row's own timestep, so that all of the list have their turn and the
-        choice still depends on nothing but the row.
+        They rotate with the row's own timestep: every caption has its turn, and the choice still
+        depends on nothing but the row.
         """
         if self.grounding is None or self.captions is None:
             raise ModelError("Grounding needs its public captions.", "Use loss_of(study, base).")
@@ -127,9 +127,9 @@ class StageTwoLoss:
 
 
 def agreement(features: Tensor, rows: Rows) -> Tensor:
-    """rho [n]: how the features' correlations agree with the frozen encoder's (`rows.reference`).
+    """rho [n]: how well the features' correlations agree with the encoder's (`rows.reference`).
 
-    Raises `ModelError` where the rows carry no reference, or one of another grid.
+    Raises `ModelError` if the rows carry no reference, or one of another grid.
     """
     if rows.reference is None:
         raise ModelError(
@@ -142,7 +142,7 @@ def agreement(features: Tensor, rows: Rows) -> Tensor:
 
 
 def _alike(text: Tensor, own: Tensor) -> Tensor:
-    """bool [n]: embeddings of one and the same caption, whatever was encoded along with it."""
+    """bool [n]: whether both embed the same caption, whatever was encoded along with it."""
     # Not equality: in another batch the text encoder rounds differently.
     return (text - own).abs().flatten(1).amax(dim=1) < _ALIKE
 
@@ -162,5 +162,5 @@ def _base_predicted(unet: Unet, noised: Tensor, rows: Rows, text: Tensor) -> Ten
 
 
 def _stride(count: int) -> int:
-    """A step through a list of `count` that reaches all of it."""
+    """A step size with which a walk through a list of `count` reaches all of it."""
     return next(step for step in (7, 11, 13, 1) if math.gcd(step, count) == 1)

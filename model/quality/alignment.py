@@ -1,6 +1,6 @@
 """Do images show what their captions say? By an image-text encoder that training never saw.
 
-An encoder that took part in training judges its own work: `check_independent` refuses it.
+An encoder that took part in training would judge its own work: `check_independent` refuses it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class CaptionAlignment:
 
 
 def check_independent(name: str, digest: str, training: Collection[str]) -> None:
-    """Raise `ModelError` where the encoder of `digest` is one of those used in training."""
+    """Raise `ModelError` if the encoder of `digest` is one of those used in training."""
     if digest in training:
         raise ModelError(
             f"The encoder {name} took part in this adapter's training: it cannot judge it.",
@@ -46,7 +46,7 @@ def caption_alignment(
     """Alignment of images with captions from their cosines [n, C] with C distinct captions.
 
     own [n]: which caption each image was drawn for. The shuffled caption is another patient's,
-    and another text. Raises `TooFewError` where nothing can be shuffled.
+    and another text. Raises `TooFewError` if nothing can be shuffled.
     """
     rows, other = np.arange(len(own)), other_captions(own, patients, rng)
     return CaptionAlignment(similarities[rows, own], similarities[rows, own[other]])
@@ -75,7 +75,7 @@ def distinct_captions(*sets: Sequence[str]) -> tuple[tuple[str, ...], list[Group
 def other_captions(own: Groups, patients: Groups, rng: np.random.Generator) -> Groups:
     """For each row, a random row of another patient with another caption: the shuffled control.
 
-    own [n]: the caption of each row. Raises `TooFewError` where a row has no such other.
+    own [n]: the caption of each row. Raises `TooFewError` if a row has no such other.
     """
     chosen = np.empty(len(own), np.int64)
     for row in range(len(own)):

@@ -204,7 +204,7 @@ def test_broken_files_are_errors_of_ours(encoders: dict[str, Path], tmp_path: Pa
     (folder / "config.json").write_text(json.dumps(settings))
     with pytest.raises(ModelError, match="cannot be loaded"):
         load_encoder(str(folder))
-    for text, expected in (("{", "not valid JSON"), ("[]", "no JSON object")):
+    for text, expected in (("{", "not valid JSON"), ("[]", "not a JSON object")):
         (folder / "config.json").write_text(text)
         with pytest.raises(ModelError, match=expected):
             load_encoder(str(folder))
@@ -222,7 +222,7 @@ def test_a_source_that_is_nowhere_is_an_error(monkeypatch: pytest.MonkeyPatch) -
         raise OSError
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
-    with pytest.raises(ModelError, match="cannot be fetched"):
+    with pytest.raises(ModelError, match="cannot be downloaded"):
         find_encoder("nobody/nothing")
 
 

@@ -44,7 +44,7 @@ def test_the_adapter_is_seen_beside_the_base(tmp_path: Path, tiny_pipeline: Any)
 def test_a_file_that_is_no_adapter_is_refused(tmp_path: Path, tiny_pipeline: Any) -> None:
     path = tmp_path / "adapter.safetensors"
     path.write_bytes(b"nonsense")
-    with pytest.raises(ModelError, match="no adapter"):
+    with pytest.raises(ModelError, match="not an adapter"):
         compare_adapter(tiny_pipeline, path, COMPARISON)
 
 
