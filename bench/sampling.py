@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from bench.output import Row, parser, report
 from model.adapters import attach, detach, read_vector, write_vector
 from model.base import Pipeline, load_base
-from model.cache import SHIPPED, locate_base
+from model.cache import SHIPPED_BASE, locate_base
 from model.devices import pick_device
-from model.sampling import Settings, sample_each
+from model.sampling import SamplerSettings, sample_each
 from privacy.study.manifest import Adapter
 
 PROMPT = "colon adenocarcinoma, colon: round glands with open lumens."
@@ -35,7 +35,7 @@ SPREAD = 0.02  # of the noise in the adapter: it is seen, and nothing blows up
 class Cell:
     """One way to draw."""
 
-    settings: Settings
+    settings: SamplerSettings
     threads: int
     images: int
     adapter: bool = False
@@ -94,7 +94,7 @@ def cells_of(options: argparse.Namespace) -> list[Cell]:
     """What is compared: batch sizes, workers against threads, layouts, an adapter."""
     steps, guidance = options.steps, options.guidance
     first = Cell(
-        Settings(steps, guidance, batch=options.batch[0], workers=options.cores),
+        SamplerSettings(steps, guidance, batch=options.batch[0], workers=options.cores),
         threads=1,
         images=options.images,
     )
@@ -112,7 +112,9 @@ def cells_of(options: argparse.Namespace) -> list[Cell]:
 def arguments() -> argparse.ArgumentParser:
     """What can be asked for."""
     made = parser("sampling", __doc__ or "")
-    made.add_argument("--base", default=SHIPPED, help="a pipeline's folder; the tiny base if none")
+    made.add_argument(
+        "--base", default=SHIPPED_BASE, help="a pipeline's folder; the tiny base if none"
+    )
     made.add_argument("--images", type=int, default=64, help="drawn in each repetition")
     made.add_argument("--batch", nargs="+", type=int, default=[4, 8, 16])
     made.add_argument("--cores", type=int, default=2)

@@ -15,7 +15,7 @@ from torch import nn
 
 from client.training import EncodedTiles, LocalTrainer
 from model.base import load_base
-from model.cache import SHIPPED, locate_base
+from model.cache import SHIPPED_BASE, locate_base
 from model.layout import Layout
 from model.text import encode_captions
 from privacy.dpsgd.assignment import Assign, Assignment
@@ -61,7 +61,7 @@ class World:
     clipping_norm = CLIPPING_NORM
 
     def __init__(self, engine: str, loss: str, device: str, *, assign: Assign) -> None:
-        folder = locate_base(SHIPPED)
+        folder = locate_base(SHIPPED_BASE)
         pipeline = load_base(folder, torch.device(device))
         self._tiles = _tiles(pipeline)
         self._pipeline, self._study = pipeline, _study(loss)
@@ -173,7 +173,7 @@ def _study(loss: str) -> Study:
         {
             "name": "sensitivity",
             "rounds": 1,
-            "base": {"digest": "sha256:" + "0" * 64, "source": SHIPPED},
+            "base": {"digest": "sha256:" + "0" * 64, "source": SHIPPED_BASE},
             "adapter": {"targets": TARGETS, "rank": 1, "alpha": 1.0},
             "training": {
                 "sampling_rate": 1.0,

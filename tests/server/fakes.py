@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from model.layout import Entry, Layout
+from model.layout import Layout, LayoutEntry
 from privacy.secagg.roster import Roster
 from privacy.study.manifest import Study
 from privacy.wire.bodies import (
@@ -35,7 +35,7 @@ from server.rounds import Federation, NoTracker, ServerModel, Tracker
 from server.store import Store
 from strategies import make_strategy
 
-LAYOUT = Layout((Entry("block.lora_A.weight", (1, 4), "float32"),))
+LAYOUT = Layout((LayoutEntry("block.lora_A.weight", (1, 4), "float32"),))
 RUN = 2**63 + 5  # Flower's ids do not fit into signed 64 bits
 NODES = {"north": 2**64 - 1, "harbour": 22, "hillside": 33}
 

@@ -27,7 +27,7 @@ class Agreement:
     aji: float
 
 
-def agreement(given: Instances, found: Instances) -> Agreement:
+def instance_agreement(given: Instances, found: Instances) -> Agreement:
     """Compare instance maps [h, w]. Two empty maps agree fully; one empty map does not at all."""
     overlap = _overlaps(given, found)
     given_areas, found_areas = overlap.sum(axis=1)[1:], overlap.sum(axis=0)[1:]

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from model.arrays import Singles
 from model.lab.control.markers import normalised, read_markers
 from model.lab.control.masks import NuclearMask, read_mask
 from model.lab.control.spec import UNTYPED, ControlSpec
 from privacy.errors import ModelError
 
 Fit = Literal["resize", "crop"]
-Floats = NDArray[np.float32]
 _ASPECT = 0.01  # a relative difference of sides that resizing may hide
 
 
@@ -57,7 +57,7 @@ def mask_condition(mask: NuclearMask, spec: ControlSpec) -> torch.Tensor:
     return torch.from_numpy(planes)
 
 
-def marker_condition(markers: Floats, spec: ControlSpec) -> torch.Tensor:
+def marker_condition(markers: Singles, spec: ControlSpec) -> torch.Tensor:
     """Percentile-normalised markers [m, s, s] in their channels; the others are 0."""
     if not spec.markers:
         raise ModelError("This control takes masks only.", "Use one trained on fluorescence.")
@@ -81,7 +81,7 @@ def resized_mask(mask: NuclearMask, size: int, fit: Fit = "resize") -> NuclearMa
     return NuclearMask(mask.instances[grid], mask.types[grid], mask.names)
 
 
-def resized_markers(markers: Floats, size: int, fit: Fit = "resize") -> Floats:
+def resized_markers(markers: Singles, size: int, fit: Fit = "resize") -> Singles:
     """Markers [m, h, w] at [m, size, size]: box-averaged."""
     top, left, height, width = _window(markers.shape[1:], size, fit)
     box = (left, top, left + width, top + height)
@@ -92,7 +92,7 @@ def resized_markers(markers: Floats, size: int, fit: Fit = "resize") -> Floats:
     return np.stack(planes).astype(np.float32)
 
 
-def boundary(instances: NDArray[np.int32]) -> Floats:
+def boundary(instances: NDArray[np.int32]) -> Singles:
     """1 on the pixels of a nucleus [s, s] that touch (4 neighbours) another label; else 0."""
     edge = np.zeros(instances.shape, bool)
     down, right = instances[1:] != instances[:-1], instances[:, 1:] != instances[:, :-1]
@@ -103,7 +103,7 @@ def boundary(instances: NDArray[np.int32]) -> Floats:
     return (edge & (instances > 0)).astype(np.float32)
 
 
-def distance(instances: NDArray[np.int32]) -> Floats:
+def distance(instances: NDArray[np.int32]) -> Singles:
     """Depth within each nucleus [s, s]: its rim has 1 / its greatest depth, its middle 1.
 
     Euclidean, in pixels from the nearest boundary, plus 1; divided by the nucleus' greatest.
@@ -121,7 +121,7 @@ def distance(instances: NDArray[np.int32]) -> Floats:
     return np.where(inside, depth / deepest[at], 0).astype(np.float32)
 
 
-def _one_hot(mask: NuclearMask, spec: ControlSpec) -> Floats:
+def _one_hot(mask: NuclearMask, spec: ControlSpec) -> Singles:
     if spec.types == UNTYPED:
         return (mask.instances > 0)[None].astype(np.float32)
     if not mask.names:

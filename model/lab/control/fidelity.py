@@ -14,11 +14,11 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from model.lab.control.agreement import MEASURES, Instances, agreement
+from model.arrays import Doubles
+from model.lab.control.agreement import MEASURES, Instances, instance_agreement
 from model.lab.control.segmentation import segment
 from privacy.errors import ModelError
 
-Doubles = NDArray[np.float64]
 _RESAMPLES = 2000
 _LEVEL = 95.0
 
@@ -119,7 +119,7 @@ def estimate(values: Doubles, seed: int) -> Estimate:
 def _scores(masks: Sequence[Instances], found: Sequence[Instances]) -> Doubles:
     """[n, len(MEASURES)]."""
     pairs = zip(masks, found, strict=True)
-    compared = [agreement(np.asarray(mask, np.int32), own) for mask, own in pairs]
+    compared = [instance_agreement(np.asarray(mask, np.int32), own) for mask, own in pairs]
     return np.array([[getattr(one, measure) for measure in MEASURES] for one in compared])
 
 

@@ -9,18 +9,18 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 from scipy import ndimage
 
+from model.arrays import Singles
 from model.lab.control.masks import MOST_PIXELS
 from model.pictures import UnreadablePicture, open_picture
 from privacy.errors import ModelError
 
-Floats = NDArray[np.float32]
 LOW, HIGH = 1.0, 99.8  # percentiles that become 0 and 1
 MOST_MARKERS = 64
 _MOST_OF_ALL = 4 * MOST_PIXELS  # on all pages: 1 GB of markers
 _HINT = "Fluorescence is .png or .tif: grey (one marker), RGB (three) or one page a marker."
 
 
-def read_markers(path: Path) -> Floats:
+def read_markers(path: Path) -> Singles:
     """Markers float32 [m, h, w] as recorded: the pages of a file, or the channels of one page.
 
     A colour picture whose channels are equal is one marker. Raises `ModelError` for a missing or
@@ -38,7 +38,7 @@ def read_markers(path: Path) -> Floats:
     return np.concatenate(pages)
 
 
-def normalised(markers: Floats, low: float = LOW, high: float = HIGH) -> Floats:
+def normalised(markers: Singles, low: float = LOW, high: float = HIGH) -> Singles:
     """Each marker [m, h, w] to 0..1 between its own percentiles; a flat marker becomes 0.
 
     Raises `ModelError` for values that are not finite.
@@ -51,7 +51,7 @@ def normalised(markers: Floats, low: float = LOW, high: float = HIGH) -> Floats:
     return np.asarray(np.clip((markers - bottom) / span, 0, 1), np.float32)
 
 
-def simulated_marker(mask: NDArray[np.int32], rng: np.random.Generator) -> Floats:
+def simulated_marker(mask: NDArray[np.int32], rng: np.random.Generator) -> Singles:
     """A nuclear stain of a mask [s, s] in fluorescence, float32 [s, s], of any scale.
 
     Nuclei differ in brightness; light from out of focus, a slope of the background and shot noise
@@ -82,7 +82,7 @@ def _first(image: Image.Image) -> list[Image.Image]:
     return pages
 
 
-def _channels(page: Image.Image) -> Floats:
+def _channels(page: Image.Image) -> Singles:
     """[m, h, w]; transparency is no marker, and a palette is looked up."""
     if page.mode in ("P", "PA", "CMYK", "YCbCr"):
         page = page.convert("RGB")

@@ -19,7 +19,7 @@ from privacy.errors import ModelError
 from diffusers import ControlNetModel
 
 ControlNet: TypeAlias = Any  # a diffusers ControlNetModel: untyped mixins
-SHIPPED = "tiny-control"
+SHIPPED_CONTROL = "tiny-control"
 _FILES = ("config.json", FILE, "diffusion_pytorch_model.safetensors")
 _TAG = b"craftsfl/model/control/v1\0"
 _WIDEST = 256  # diffusers' own embedding goes 16, 32, 96, 256
@@ -35,7 +35,7 @@ class Control:
     digest: str
 
 
-def make_network(pipeline: Pipeline, spec: ControlSpec) -> ControlNet:
+def make_control_network(pipeline: Pipeline, spec: ControlSpec) -> ControlNet:
     """A ControlNet (Zhang et al. 2023) that starts as a copy of the UNet's encoder, in float32.
 
     Its output convolutions are zero: untrained, it changes nothing. The embedding of the condition
@@ -99,8 +99,8 @@ def load_control(
 
 def shipped_control() -> Path | None:
     """The tiny base's control that comes with craftsfl: beside the checkout, or installed."""
-    checkout = Path(__file__).resolve().parents[3] / "weights" / SHIPPED
-    installed = Path(sys.prefix) / "share" / "craftsfl" / SHIPPED
+    checkout = Path(__file__).resolve().parents[3] / "weights" / SHIPPED_CONTROL
+    installed = Path(sys.prefix) / "share" / "craftsfl" / SHIPPED_CONTROL
     return next((path for path in (checkout, installed) if path.is_dir()), None)
 
 

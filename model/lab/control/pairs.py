@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from model.arrays import Singles
 from model.lab.control.conditions import marker_condition, mask_condition, resized_mask
 from model.lab.control.markers import simulated_marker
 from model.lab.control.masks import MOST_PIXELS, NuclearMask, read_mask
@@ -22,7 +23,6 @@ from model.lab.stage_one.publicness import check_columns, check_place
 from model.pictures import UnreadablePicture, open_picture, to_rgb
 from privacy.errors import ModelError
 
-Floats = NDArray[np.float32]
 _Kind = TypeVar("_Kind", bound=np.generic)
 _TABLE = "metadata.csv"
 _MASKS = (".png", ".tif", ".tiff", ".mat", ".npy")
@@ -36,7 +36,7 @@ class Pair:
     image: NDArray[np.uint8]
     mask: NuclearMask
     caption: str
-    markers: Floats | None = None
+    markers: Singles | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Pairs:
         return torch.from_numpy(self.conditions[chosen, ways]).float() / 255
 
 
-def stacked(pairs: Iterable[Pair], spec: ControlSpec, count: int) -> Pairs:
+def stacked_pairs(pairs: Iterable[Pair], spec: ControlSpec, count: int) -> Pairs:
     """Compute the conditions of `count` pairs. Raises `ModelError` where there are fewer."""
     ways = int(bool(spec.types)) + int(bool(spec.markers))
     side = spec.size
@@ -72,7 +72,7 @@ def stacked(pairs: Iterable[Pair], spec: ControlSpec, count: int) -> Pairs:
     return Pairs(images, conditions, tuple(captions))
 
 
-def read_folder(source: PublicFolder, size: int, seed: int) -> Iterator[Pair]:
+def read_pair_folder(source: PublicFolder, size: int, seed: int) -> Iterator[Pair]:
     """Squares of every image and mask of a folder at size x size pixels, in a fixed order.
 
     Captions are the column `text` of metadata.csv where there is one, else empty. Raises

@@ -17,7 +17,7 @@ from model.lab.control.masks import count_masks, read_mask
 from model.lab.control.spec import ControlSpec
 from privacy.errors import ModelError
 
-Kind = Literal["mask", "fluorescence"]
+ConditionKind = Literal["mask", "fluorescence"]
 _SUFFIXES = {
     "mask": frozenset({".png", ".tif", ".tiff", ".npy", ".mat"}),
     "fluorescence": frozenset({".png", ".tif", ".tiff"}),
@@ -41,7 +41,7 @@ class Condition:
 
 
 def read_conditions(
-    kind: Kind, path: Path, spec: ControlSpec, *, fit: Fit = "resize"
+    kind: ConditionKind, path: Path, spec: ControlSpec, *, fit: Fit = "resize"
 ) -> tuple[Condition, ...]:
     """All conditions of a file or (sorted by name) of a folder's files, for a control of `spec`.
 
@@ -52,7 +52,7 @@ def read_conditions(
     return tuple(condition for file in files for condition in one(file, spec, fit))
 
 
-def _files(kind: Kind, path: Path) -> list[Path]:
+def _files(kind: ConditionKind, path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     found = sorted(p for p in path.glob("*") if p.is_file() and p.suffix.lower() in _SUFFIXES[kind])

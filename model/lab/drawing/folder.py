@@ -33,9 +33,9 @@ from model.generation.provenance import (
     write_png,
 )
 from model.lab.control.reading import Condition
-from model.lab.drawing.shots import Shot, preview, stacked
+from model.lab.drawing.shots import Shot, preview, stacked_conditions
 from model.pictures import UnreadablePicture, open_picture
-from model.sampling import Settings, sample_each
+from model.sampling import SamplerSettings, sample_each
 from privacy.errors import ModelError
 from privacy.files import write_public
 
@@ -49,12 +49,12 @@ OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class DrawingOrder:
     """What a folder is to hold; `settings` has the same steps and guidance as `drawing`."""
 
     shots: tuple[Shot, ...]
     drawing: Drawing
-    settings: Settings
+    settings: SamplerSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def items(shots: Sequence[Shot]) -> tuple[Item, ...]:
     return tuple(made)
 
 
-def open_folder(folder: Path, order: Order) -> tuple[Item, ...]:
+def open_drawing(folder: Path, order: DrawingOrder) -> tuple[Item, ...]:
     """Make the folder, or find it begun by the same order; what is still to be drawn.
 
     Raises `ModelError` where it holds anything else.
@@ -107,18 +107,18 @@ def open_folder(folder: Path, order: Order) -> tuple[Item, ...]:
 
 def draw_folder(
     pipeline: Pipeline,
-    order: Order,
+    order: DrawingOrder,
     folder: Path,
     *,
     strength: float = 1.0,
     on_progress: OnProgress | None = None,
 ) -> None:
-    """Draw what `open_folder` says is missing, then write table, masks, grid and manifest.
+    """Draw what `open_drawing` says is missing, then write table, masks, grid and manifest.
 
     The pipeline carries the adapter, and the control where there are conditions.
     on_progress(done, all) is called for each picture. Raises `ModelError`.
     """
-    missing = open_folder(folder, order)
+    missing = open_drawing(folder, order)
     if not missing and _is_complete(folder):
         return
     done, every = len(order.shots) - len(missing), len(order.shots)
@@ -128,7 +128,7 @@ def draw_folder(
         [shot.prompt.text for shot in shots],
         [shot.seed for shot in shots],
         order.settings,
-        stacked([shot.condition for shot in shots], strength),
+        stacked_conditions([shot.condition for shot in shots], strength),
     )
     for index, image in drawn:
         item = missing[index]
@@ -139,7 +139,7 @@ def draw_folder(
     finish_folder(folder, order)
 
 
-def finish_folder(folder: Path, order: Order) -> None:
+def finish_folder(folder: Path, order: DrawingOrder) -> None:
     """Write what describes the pictures, all of which are there; again and again if need be."""
     plan = items(order.shots)
     for item in plan:
@@ -168,7 +168,7 @@ def provenance_of_all(shots: Sequence[Shot], drawing: Drawing) -> Provenance:
     )
 
 
-def _manifest(order: Order, plan: Sequence[Item]) -> dict[str, Any]:
+def _manifest(order: DrawingOrder, plan: Sequence[Item]) -> dict[str, Any]:
     return {
         "format": _FORMAT,
         "synthetic": SYNTHETIC,
@@ -207,7 +207,7 @@ def _is_complete(folder: Path) -> bool:
     return bool(json.loads((folder / MANIFEST).read_text("utf-8"))["complete"])
 
 
-def _is_there(folder: Path, item: Item, order: Order) -> bool:
+def _is_there(folder: Path, item: Item, order: DrawingOrder) -> bool:
     path = folder / item.file
     if not path.exists():
         return False

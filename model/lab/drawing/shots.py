@@ -54,7 +54,9 @@ def shots(
     return tuple(made)
 
 
-def stacked(conditions: Sequence[Condition | None], strength: float) -> Conditions | None:
+def stacked_conditions(
+    conditions: Sequence[Condition | None], strength: float
+) -> Conditions | None:
     """The conditions [n, C, s, s] as the sampler takes them; None where there are none."""
     planes = [condition.planes for condition in conditions if condition is not None]
     return Conditions(torch.stack(planes), strength) if planes else None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from model.lab.evaluation.figures import Figure, ImageSet, Reference, TooFewError, Unavailable
+from model.lab.evaluation.figures import Figure, ImageSet, Reference, Unavailable
 from model.lab.evaluation.run import METRICS, Answer, Plan, Question, evaluate
+from model.quality.alignment import TooFewError
 
 __all__ = [
     "METRICS",

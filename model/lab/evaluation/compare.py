@@ -7,17 +7,10 @@ from typing import Protocol
 
 import numpy as np
 
-from model.lab.evaluation.figures import (
-    Better,
-    Doubles,
-    Features,
-    Figure,
-    Groups,
-    Reference,
-    TooFewError,
-    Unavailable,
-)
+from model.arrays import Doubles, Features, Groups
+from model.lab.evaluation.figures import Better, Figure, Reference, Unavailable
 from model.lab.evaluation.patients import HALVINGS, Resampling, halves, interval, percentiles
+from model.quality.alignment import TooFewError
 
 
 class SetMetric(Protocol):

@@ -14,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.arrays import Doubles, Features
 from model.base import Pipeline
-from model.lab.evaluation.figures import Doubles, Features, Figure, Reference, TooFewError
-from model.lab.evaluation.kernels import normalised
+from model.lab.evaluation.figures import Figure, Reference
 from model.lab.evaluation.patients import DEFAULT_RESAMPLES, mean_interval, multiplicities
 from model.latents import latents_of
+from model.quality.alignment import TooFewError, unit_rows
 from model.text import encode_captions
 
 _DENOISER = "mean |eps - eps_base|^2 / |eps_base|^2, as the drift suppressor"
@@ -86,7 +87,7 @@ def _relative_change(pipeline: Pipeline, noised: Tensor, times: Tensor, text: Te
 
 def image_drift(base: Features, other: Features) -> Doubles:
     """[n]: 1 - cosine of features [n, E], row by row."""
-    return 1 - np.asarray((normalised(base) * normalised(other)).sum(axis=1), np.float64)
+    return 1 - np.asarray((unit_rows(base) * unit_rows(other)).sum(axis=1), np.float64)
 
 
 def drift_figure(

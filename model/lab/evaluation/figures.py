@@ -8,11 +8,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays import Groups
 from privacy.errors import ModelError
 
-Features: TypeAlias = NDArray[np.float32]  # [n, E]
-Groups: TypeAlias = NDArray[np.int64]  # [n], whose each row is
-Doubles: TypeAlias = NDArray[np.float64]
 Better: TypeAlias = Literal["lower", "higher", "near"]  # near: as the real tiles, or as nothing
 
 
@@ -55,10 +53,6 @@ class Unavailable:
     metric: str
     encoder: str
     reason: str
-
-
-class TooFewError(ModelError):
-    """Fewer images, patients, captions or phrases than a metric allows."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.lab.evaluation.figures import Better, Doubles, Features
+from model.arrays import Doubles, Features
+from model.lab.evaluation.figures import Better
 
 
 class AlreadyEncoded(nn.Module):
@@ -71,6 +72,7 @@ def weighted_frechet(
         return float("nan")
     mean_r, factor_r = _moments(real, real_weights)
     mean_g, factor_g = _moments(generated, generated_weights)
+    # |F_r|^2 = tr S_r, without forming the E x E covariances.
     cross = np.linalg.svd(factor_r @ factor_g.T, compute_uv=False).sum()
     apart = np.square(mean_r - mean_g).sum()
     return float(apart + np.square(factor_r).sum() + np.square(factor_g).sum() - 2 * cross)
@@ -82,6 +84,6 @@ def _moments(features: Features, weights: Doubles) -> tuple[Doubles, Doubles]:
     x, w = features[rows].astype(np.float64), weights[rows, None]
     mean = (w * x).sum(axis=0) / w.sum()
     factor = np.sqrt(w / (w.sum() - 1)) * (x - mean)
-    if len(factor) > x.shape[1]:
+    if len(factor) > x.shape[1]:  # R of Q R has R^T R = F^T F, in E rows instead of n
         factor = np.asarray(np.linalg.qr(factor, mode="r"))
     return mean, factor

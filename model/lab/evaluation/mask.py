@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.lab.control.fidelity import mask_fidelity
-from model.lab.evaluation.figures import Figure, ImageSet, Reference, TooFewError
+from model.lab.evaluation.figures import Figure, ImageSet, Reference
+from model.quality.alignment import TooFewError
 
 _SOURCE = "segmented without a network; bootstrap over images"
-FEWEST = 2
+_FEWEST = 2
 
 
 def mask_figures(generated: ImageSet, masks: NDArray[np.int64], seed: int) -> list[Figure]:
@@ -17,7 +18,7 @@ def mask_figures(generated: ImageSet, masks: NDArray[np.int64], seed: int) -> li
 
     Raises `TooFewError` for a single image.
     """
-    if len(generated) < FEWEST:
+    if len(generated) < _FEWEST:
         raise TooFewError("Mask fidelity needs 2 images.", "Give more images.")
     estimates = mask_fidelity(generated.images, list(masks), seed=seed).estimates
     figures = []

@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from model.lab.evaluation.figures import Doubles, Features, Figure, Groups, Reference, TooFewError
+from model.arrays import Doubles, Features, Groups
+from model.lab.evaluation.figures import Figure, Reference
 from model.lab.evaluation.neighbours import distances
 from model.lab.evaluation.patients import halves, interval, mean_interval, percentiles
+from model.quality.alignment import TooFewError
 
 SYMMETRIES = 8
-FEWEST = 20  # images of each kind
+_FEWEST = 20  # images of each kind
 _PER_CELL = 50  # training tiles for each of C_T's cells, at most 10 cells
 _IN_CELL = 5  # held-out and generated images below which a cell is left out
 _CHUNK = 1024
@@ -129,9 +131,9 @@ def _check_numbers(suspects: Suspects) -> None:
     kinds = ("training", "held_out", "generated")
     for kind in kinds:
         n = len(getattr(suspects, kind).patients)
-        if n < FEWEST:
+        if n < _FEWEST:
             raise TooFewError(
-                f"Memorisation needs {FEWEST} {kind.replace('_', '-')} images; there are {n}.",
+                f"Memorisation needs {_FEWEST} {kind.replace('_', '-')} images; there are {n}.",
                 "Give more images.",
             )
 

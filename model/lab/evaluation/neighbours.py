@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import pairwise_distances
 
-from model.lab.evaluation.figures import Better, Doubles, Features
+from model.arrays import Doubles, Features
+from model.lab.evaluation.figures import Better
 
 K = 5
 

@@ -1,17 +1,16 @@
-"""Everything about who is who: halves without a common patient, resampling, other captions.
+"""Everything about who is who: halves without a common patient, resampling.
 
 Tiles of one patient resemble each other. Whatever is split or resampled tile by tile flatters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from model.lab.evaluation.figures import Doubles, Groups, TooFewError
+from model.arrays import Doubles, Groups
+from model.quality.alignment import TooFewError
 
 DEFAULT_RESAMPLES = 200
 HALVINGS = 8
@@ -102,23 +101,3 @@ def halves(patients: Groups, rng: np.random.Generator) -> tuple[Groups, Groups]:
 def _cut(first: Groups, second: Groups, rng: np.random.Generator) -> tuple[Groups, Groups]:
     size = min(len(first), len(second))
     return rng.permutation(first)[:size], rng.permutation(second)[:size]
-
-
-def other_captions(
-    captions: Sequence[str], patients: Groups, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """For each row, a random row of another patient with another caption: the shuffled control.
-
-    Raises `TooFewError` where a row has no such other.
-    """
-    _, texts = np.unique(np.asarray(captions), return_inverse=True)
-    chosen = np.empty(len(captions), np.int64)
-    for row in range(len(captions)):
-        others = np.flatnonzero((texts != texts[row]) & (patients != patients[row]))
-        if not len(others):
-            raise TooFewError(
-                "There is no other patient with another caption to shuffle with.",
-                "Give images of at least two patients with two captions.",
-            )
-        chosen[row] = rng.choice(others)
-    return chosen

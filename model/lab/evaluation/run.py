@@ -10,13 +10,15 @@ import numpy as np
 from model.encoders import ImageTextEncoder
 from model.lab.evaluation import alignment as align
 from model.lab.evaluation.compare import SetMetric, Sets, compare
-from model.lab.evaluation.encode import EncoderSpace, PixelSpace, Space, text_features, views
-from model.lab.evaluation.figures import Figure, ImageSet, TooFewError, Unavailable
+from model.lab.evaluation.encode import EncoderSpace, PixelSpace, Space, views
+from model.lab.evaluation.figures import Figure, ImageSet, Unavailable
 from model.lab.evaluation.frechet import Frechet
 from model.lab.evaluation.kernels import ClipDiscrepancy, KernelDistance
 from model.lab.evaluation.memorisation import Found, Suspects, memorisation
 from model.lab.evaluation.neighbours import Neighbours
 from model.lab.evaluation.patients import DEFAULT_RESAMPLES, Resampling, resample
+from model.quality.alignment import TooFewError, check_independent, distinct_captions
+from model.quality.embedding import embed_texts
 from privacy.errors import ConfigError
 
 METRICS = (
@@ -97,7 +99,7 @@ def evaluate(question: Question, plan: Plan, on_step: Step = lambda _: None) -> 
     took part in training.
     """
     if question.judge is not None:
-        align.check_independent(question.judge.name, question.judge.digest, plan.training_digests)
+        check_independent(question.judge.name, question.judge.digest, plan.training_digests)
     answer = Answer()
     for metric, encoder, work in _work(question, plan):
         on_step(f"{metric}, {encoder}")
@@ -196,9 +198,11 @@ def _caption_work(
     if plan.wants("retrieval"):
         yield _adding("retrieval", judge.name, lambda: align.retrieval(judged, generated, real))
     if plan.wants("agreement") and question.phrases:
-        phrases = text_features(judge, question.phrases)
+        phrases = embed_texts(judge, question.phrases)
         yield _adding(
-            "agreement", judge.name, lambda: align.agreement(judged, generated, real, phrases)
+            "agreement",
+            judge.name,
+            lambda: align.profile_agreement(judged, generated, real, phrases),
         )
 
 
@@ -211,21 +215,21 @@ def _adding(metric: str, encoder: str, figures: Callable[[], list[Figure]]) -> W
 
 def _captioned(
     judge: ImageTextEncoder, question: Question, drawn: Resampling
-) -> tuple[align.Captioned, align.Captioned]:
+) -> tuple[align.CaptionedImages, align.CaptionedImages]:
     """Real and generated images in the judge's space, over the captions of both."""
-    texts, (own_real, own_generated) = align.distinct(
+    texts, (own_real, own_generated) = distinct_captions(
         question.real.captions, question.generated.captions
     )
-    space, told = EncoderSpace(judge), text_features(judge, texts)
+    space, told = EncoderSpace(judge), embed_texts(judge, texts)
     return (
-        align.Captioned(
+        align.CaptionedImages(
             space.features(question.real.images),
             told,
             own_real,
             question.real.patients,
             drawn.real,
         ),
-        align.Captioned(
+        align.CaptionedImages(
             space.features(question.generated.images),
             told,
             own_generated,

@@ -12,11 +12,12 @@ import numpy as np
 from diffusers.utils import logging as diffusers_logging
 from numpy.typing import NDArray
 
+from model.arrays import Groups
 from model.base import Pipeline
 from model.generation.adapter import put_adapter
 from model.lab.evaluation.drift import BaseAndAdapted, denoiser_drift, drift_figure, image_drift
 from model.lab.evaluation.encode import EncoderSpace
-from model.lab.evaluation.figures import Figure, Groups, ImageSet
+from model.lab.evaluation.figures import Figure, ImageSet
 from model.sampling import DEFAULT_GUIDANCE, DEFAULT_STEPS, sample
 
 DENOISER = "denoiser"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+CHECKPOINTS = ".checkpoints"  # a folder in the output folder, removed at the end
+
 # on_progress(stage, step, steps)
 Progress = Callable[[str, int, int], None]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from model.lab.stage_one.settings import Settings
+from model.lab.stage_one.settings import StageOneSettings
 
 _TEXT: Final = """---
 library_name: diffusers
@@ -64,7 +64,7 @@ class Facts:
     processes: int
 
 
-def model_card(facts: Facts, settings: Settings) -> str:
+def stage_one_card(facts: Facts, settings: StageOneSettings) -> str:
     """The text of README.md beside the weights."""
     values = {name: getattr(facts, name) for name in facts.__slots__}
     return _TEXT.format(

@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from model.losses import NoiseSchedule, Rows, denoising
 
-Network = Any  # diffusers' UNet2DConditionModel, transformers' CLIPTextModel
+TrainedPart = Any  # diffusers' UNet2DConditionModel, transformers' CLIPTextModel
 
 
 class Denoiser(nn.Module):
     """UNet and, where it is trained, the text encoder: one module for gradients of all devices."""
 
     def __init__(
-        self, unet: Network, text_encoder: Network | None, schedule: NoiseSchedule
+        self, unet: TrainedPart, text_encoder: TrainedPart | None, schedule: NoiseSchedule
     ) -> None:
         super().__init__()
         self.unet = unet

@@ -8,15 +8,15 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
-from model.lab.stage_one.order import Layout
-from model.lab.stage_one.settings import Settings
+from model.lab.stage_one.order import BatchLayout
+from model.lab.stage_one.settings import StageOneSettings
 from privacy.errors import ModelError
 
 # One process may index shards or write a base while the others wait.
 _PATIENCE = timedelta(hours=3)
 
 
-def make_accelerator(settings: Settings) -> tuple[Accelerator, Layout]:
+def make_accelerator(settings: StageOneSettings) -> tuple[Accelerator, BatchLayout]:
     """The accelerator of this process, and its share of each batch.
 
     `torchrun` or `accelerate launch` starts several. Raises `ModelError` where the device lacks the
@@ -38,10 +38,10 @@ def make_accelerator(settings: Settings) -> tuple[Accelerator, Layout]:
             'Set precision = "auto" in stage-one.toml.',
         ) from None
     share = accelerator.process_index, accelerator.num_processes
-    return accelerator, Layout(settings.batch, settings.micro_batch, *share)
+    return accelerator, BatchLayout(settings.batch, settings.micro_batch, *share)
 
 
-def precision(settings: Settings) -> str:
+def precision(settings: StageOneSettings) -> str:
     """ "no", "bf16" or "fp16": "auto" takes bf16 where the GPU computes in it."""
     if settings.precision != "auto":
         return settings.precision

@@ -11,7 +11,7 @@ from model.digest import INDEX
 from privacy.errors import ModelError
 
 
-def export(pipeline: Pipeline, out: Path, workspace: Path, *, half: bool) -> None:
+def export_base(pipeline: Pipeline, out: Path, workspace: Path, *, half: bool) -> None:
     """Write the pipeline's parts to `out`, in half or single precision.
 
     The index comes last, so that the folder is a whole base or none. Raises `ModelError` where it

@@ -21,7 +21,7 @@ _FILE: Final = "file_name"
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class PictureFolder:
     """The rows of the folder's metadata file, in its order."""
 
     root: Path
@@ -62,7 +62,7 @@ class Folder:
         return digest.digest()
 
 
-def open_folder(folder: Path, caption: str, *, public: bool) -> Folder:
+def open_picture_folder(folder: Path, caption: str, *, public: bool) -> PictureFolder:
     """Read the metadata. Raises `ModelError` that says what is missing."""
     check_place(folder, public=public)
     path = _metadata(folder)
@@ -80,7 +80,9 @@ def open_folder(folder: Path, caption: str, *, public: bool) -> Folder:
             f"{path}: not one of {len(rows)} rows has a caption.",
             f"Fill the column {caption}, a row for each picture.",
         )
-    return Folder(folder.resolve(), Texts.of(n for n, _ in rows), Texts.of(t for _, t in rows))
+    return PictureFolder(
+        folder.resolve(), Texts.of(n for n, _ in rows), Texts.of(t for _, t in rows)
+    )
 
 
 def _text(value: object) -> str:

@@ -9,23 +9,23 @@ from accelerate import Accelerator
 
 from model.base import Pipeline, image_size
 from model.digest import folder_digest
-from model.lab.stage_one.order import Layout
-from model.lab.stage_one.settings import Settings
-from model.lab.stage_one.source import Source
+from model.lab.stage_one.order import BatchLayout
+from model.lab.stage_one.settings import StageOneSettings
+from model.lab.stage_one.source import PictureSource
 from model.lab.stage_one.workspace import WORKSPACE
 from privacy.errors import ModelError
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class StageOneRun:
     """What the parts of one run share."""
 
     out: Path
-    settings: Settings
-    source: Source
+    settings: StageOneSettings
+    source: PictureSource
     pipeline: Pipeline
     accelerator: Accelerator
-    layout: Layout
+    layout: BatchLayout
 
     @property
     def workspace(self) -> Path:
@@ -44,7 +44,7 @@ class Run:
         return int(self.pipeline.unet.config.in_channels), side, side
 
 
-def identity(run: Run, base: Path) -> dict[str, object]:
+def identity(run: StageOneRun, base: Path) -> dict[str, object]:
     """What makes this run another one than a run of other settings, base or data."""
     return {
         **run.settings.outcome(),
@@ -54,7 +54,7 @@ def identity(run: Run, base: Path) -> dict[str, object]:
     }
 
 
-def check_base(run: Run) -> None:
+def check_stage_one_base(run: StageOneRun) -> None:
     """Raise `ModelError` where the base's shape or its size is not what stage one trains."""
     config = run.pipeline.unet.config
     extra = next(

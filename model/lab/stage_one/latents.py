@@ -15,14 +15,14 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from model.lab.stage_one.examples import Content, Fault, reason
+from model.lab.stage_one.examples import PictureContent, PictureFault, reason
 from model.lab.stage_one.pictures import Unusable
 from model.lab.stage_one.quarantine import Quarantine
-from model.lab.stage_one.settings import Settings
+from model.lab.stage_one.settings import StageOneSettings
 from privacy.errors import ModelError
 from privacy.files import PUBLIC, replacing
 
-Autoencoder = Any  # diffusers' AutoencoderKL, which is untyped
+_Autoencoder = Any  # diffusers' AutoencoderKL, which is untyped
 
 CHUNK: Final = 512  # pictures a file
 
@@ -31,7 +31,7 @@ CHUNK: Final = 512  # pictures a file
 class LatentSpace:
     """The base's frozen autoencoder."""
 
-    vae: Autoencoder
+    vae: _Autoencoder
 
     @torch.no_grad()
     def moments(self, pixels: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ _Row = tuple[int, npt.NDArray[np.float16]]  # a picture's number and its moments
 @dataclass(frozen=True)
 class _Pictures(Dataset[_Read]):
     numbers: list[int]
-    read: Content
+    read: PictureContent
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -97,10 +97,14 @@ class Cache:
     space: LatentSpace
     shape: tuple[int, int, int]  # 2c, h, w
     accelerator: Accelerator
-    settings: Settings
+    settings: StageOneSettings
 
     def fill(
-        self, read: Content, count: int, quarantine: Quarantine, on_step: Callable[[int], None]
+        self,
+        read: PictureContent,
+        count: int,
+        quarantine: Quarantine,
+        on_step: Callable[[int], None],
     ) -> None:
         """Encode pictures 0..count-1 as far as they are missing; on_step(pictures done)."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +126,9 @@ class Cache:
             collate_fn=list,
         )
         for reads in loader:
-            quarantine.add(Fault(one.picture, one.reason) for one in reads if one.pixels is None)
+            quarantine.add(
+                PictureFault(one.picture, one.reason) for one in reads if one.pixels is None
+            )
             yield from zip((one.picture for one in reads), self._moments(reads), strict=True)
 
     def _moments(self, reads: list[_Read]) -> npt.NDArray[np.float16]:

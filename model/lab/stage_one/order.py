@@ -19,7 +19,7 @@ _ORDER, _DRAWS = 1, 2  # streams of the seed
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class PictureOrder:
     """Every picture once an epoch, shuffled anew each time."""
 
     seed: int
@@ -41,7 +41,7 @@ def _shuffled(seed: int, epoch: int, pictures: int) -> npt.NDArray[np.int64]:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class BatchLayout:
     """How a step's `batch` pictures are spread: processes, then accumulated micro-batches."""
 
     batch: int

@@ -17,7 +17,7 @@ class Unusable(Exception):
     """Why one picture is left out; names no file."""
 
 
-def decode(content: bytes, size: int) -> npt.NDArray[np.uint8]:
+def decode_square(content: bytes, size: int) -> npt.NDArray[np.uint8]:
     """The central square, scaled: uint8 [size, size, 3]. Raises `Unusable`.
 
     Colours as `model.pictures.to_rgb` has them. A picture is never enlarged: it would teach blur.

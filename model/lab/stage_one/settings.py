@@ -17,7 +17,7 @@ Whole = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Settings(Strict):
+class StageOneSettings(Strict):
     """Strict settings: an unknown key, or a value of another kind, fails by name.
 
     `batch` is the number of images an optimiser's step, over all processes and accumulated
@@ -50,7 +50,7 @@ class Settings(Strict):
     checkpoint_every: Whole = 500
     log_every: Whole = 10
 
-    def smoke(self) -> Settings:
+    def smoke(self) -> StageOneSettings:
         """The same for a few steps of two images: shows that everything runs, learns nothing."""
         few = {"steps": 4, "batch": 2, "micro_batch": 1, "checkpoint_every": 2, "log_every": 1}
         return self.model_copy(update=few)

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Floats = NDArray[np.float32]
+from model.arrays import Singles
+
 Bytes = NDArray[np.uint8]
 Rgb = tuple[float, float, float]
 
@@ -84,7 +85,7 @@ class Appearance:
             brightness=self.brightness * float(np.exp(rng.normal(0, 0.01))),
         )
 
-    def render(self, concentrations: Floats, rng: np.random.Generator) -> Bytes:
+    def render(self, concentrations: Singles, rng: np.random.Generator) -> Bytes:
         """Turn concentrations [2, s, s] of (haematoxylin, eosin) into an image [s, s, 3]."""
         vectors = np.stack(
             [

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from model.arrays import Singles
 from model.lab.tissue.canvas import (
     SIZE,
     Canvas,
-    Floats,
     Points,
     keep,
     nearest_two,
@@ -16,7 +16,7 @@ from model.lab.tissue.canvas import (
     soft,
 )
 
-EVERYWHERE: Floats = np.ones((SIZE, SIZE), np.float32)
+EVERYWHERE: Singles = np.ones((SIZE, SIZE), np.float32)
 
 
 def lay_stroma(canvas: Canvas, angle: float, eosin: float = 0.5) -> None:
@@ -30,7 +30,7 @@ def _outline(rng: np.random.Generator, radius: float) -> tuple[Points, float]:
     return np.stack([rng.normal(0, [0.09, 0.05, 0.03]), rng.uniform(0, 2 * np.pi, 3)]), radius
 
 
-def _outline_at(outline: tuple[Points, float], phi: Points | Floats) -> Points:
+def _outline_at(outline: tuple[Points, float], phi: Points | Singles) -> Points:
     (amplitude, phase), radius = outline
     wobble = sum(
         a * np.cos((k + 2) * phi + p) for k, (a, p) in enumerate(zip(amplitude, phase, strict=True))

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from model.arrays import Doubles
 from model.lab.tissue.appearance import EOSIN, HAEMATOXYLIN
 
-Doubles = NDArray[np.float64]
 _EPSILON = 1e-6
 
 
