@@ -26,8 +26,8 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from client.agent.own_ledger import open_ledger
-from client.agent.progress import ProgressSource
-from client.agent.site_agent import SiteAgent
+from client.agent.plain_agent import PlainAgent
+from client.agent.site_agent import AgentParts
 from client.agent.state import state_folder
 from client.agent.work import still_training
 from client.policy import SiteRules
@@ -252,7 +252,7 @@ def _serve(folder: Path, requests: int, replies: int) -> int:
         with state_folder(folder) as state, open_ledger(state, SITE) as ledger:
             state.cache.mkdir(exist_ok=True)  # as the agent does next: it marks the folder as used
             clock = _Clock()
-            agent = SiteAgent(RULES, ledger, QuickTrainer(), ProgressSource(), clock, plain=True)
+            agent = PlainAgent(AgentParts(RULES, ledger, QuickTrainer(), clock=clock))
             write_frame(replies, READY)
             while (data := read_frame(requests)) is not None:
                 write_frame(replies, agent.handle(data))

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from client.agent.progress import ProgressSource
-from client.agent.site_agent import SiteAgent
+from client.agent.plain_agent import PlainAgent
+from client.agent.site_agent import AgentParts, SiteAgent
 from client.agent.work import Clock, still_training
 from client.policy import SiteRules
 from model.layout import Entry, Layout
@@ -116,8 +116,8 @@ def make_agent(
     rules: SiteRules | None = None,
     clock: Clock | None = None,
 ) -> SiteAgent:
-    clock = clock or PausingClock()
-    return SiteAgent(rules or make_rules(), ledger, trainer, ProgressSource(), clock, plain=True)
+    parts = AgentParts(rules or make_rules(), ledger, trainer, clock=clock or PausingClock())
+    return PlainAgent(parts)
 
 
 def message(body: Body, *, run: int = RUN, round: int = 1, attempt: int = 1) -> bytes:

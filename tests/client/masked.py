@@ -5,16 +5,15 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from client.agent.masking import Membership, masking_of
+from client.agent.masking import Membership
 from client.agent.own_ledger import KeyedIdentity
-from client.agent.progress import ProgressSource
-from client.agent.site_agent import SiteAgent
+from client.agent.ready import ReadyAgent, SiteMemory
+from client.agent.site_agent import AgentParts, SiteAgent
 from client.agent.work import Clock
 from client.policy import SiteRules
 from model.layout import Layout
@@ -35,7 +34,7 @@ from privacy.wire.offer import VERSION, Offer, TrainMasked
 from privacy.wire.secagg import size_limit
 from tests.privacy.secagg.consortium import identity_of, ledgers_of
 
-from .fakes import ADAPTER, LAYOUT, RUN, FakeTrainer, P, PausingClock
+from .fakes import ADAPTER, LAYOUT, RUN, FakeTrainer, PausingClock
 from .studies import make_policy, make_study
 
 NAMES = ("north", "south", "east", "west")
@@ -107,10 +106,9 @@ def make_masked_agent(
 ) -> SiteAgent:
     rules = rules or masked_rules(masked_study())
     member = Membership(IDENTITIES["north"], ROSTER)
-    made = masking_of(rules, member, P, survivors, cohorts, witness)
-    masking = replace(made, effects=effects or Effects())
-    clock = clock or PausingClock()
-    return SiteAgent(rules, ledger, trainer, ProgressSource(), clock, masking=masking)
+    parts = AgentParts(rules, ledger, trainer, clock=clock or PausingClock())
+    memory = SiteMemory(survivors, cohorts, witness)
+    return ReadyAgent(parts, member, memory, effects or Effects()).make()
 
 
 class MaskedAttempt:

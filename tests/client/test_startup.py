@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.agent.masking import masking_of
 from client.agent.own_ledger import open_ledger
-from client.agent.progress import ProgressSource
-from client.agent.site_agent import SiteAgent
+from client.agent.ready import ReadyAgent
+from client.agent.site_agent import AgentParts
 from client.agent.startup import (
     Site,
     check_other_studies,
@@ -69,9 +68,8 @@ def test_a_round_with_the_real_trainer(tmp_path: Path, tiny_base: Path) -> None:
     with state_folder(tmp_path / "state") as state, open_ledger(state, "north") as ledger:
         trainer = load_trainer(site, read(site, state), state, nothing)
         layout = trainer.layout
-        masking = masking_of(site.rules, site.membership, layout.parameters)
-        clock = PausingClock()
-        agent = SiteAgent(site.rules, ledger, trainer, ProgressSource(), clock, masking=masking)
+        parts = AgentParts(site.rules, ledger, trainer, clock=PausingClock())
+        agent = ReadyAgent(parts, site.membership).make()
         adapter = np.zeros(layout.parameters, dtype=np.float32)
         attempt = MaskedAttempt(study, adapter=adapter, layout=layout)
         attempt.updates = dict.fromkeys(attempt.peers, adapter)

@@ -26,10 +26,10 @@ import tomli_w
 
 from client.agent import boundary
 from client.agent.boundary import Failure
-from client.agent.masking import masking_of
 from client.agent.own_ledger import open_ledger
 from client.agent.progress import ProgressSource
-from client.agent.site_agent import SiteAgent
+from client.agent.ready import ReadyAgent
+from client.agent.site_agent import AgentParts, SiteAgent
 from client.agent.startup import load, load_data, load_trainer
 from client.agent.state import StateFolder, state_folder
 from client.agent.withdrawals import ConsentingTrainer
@@ -239,8 +239,8 @@ def _agent(folder: Path, name: str, outside: Outside, stack: ExitStack) -> SiteA
     progress = ProgressSource()
     publish = progress.publish
     progress.publish = lambda event: (outside.progress.append(event), publish(event))[1]
-    masking = masking_of(site.rules, site.membership, trainer.layout.parameters)
-    agent = SiteAgent(site.rules, ledger, trainer, progress, PausingClock(), masking=masking)
+    parts = AgentParts(site.rules, ledger, trainer, progress, PausingClock())
+    agent = ReadyAgent(parts, site.membership).make()
     stack.callback(agent.stop, 30.0)
     return agent
 

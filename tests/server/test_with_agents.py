@@ -8,16 +8,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from client.agent.masking import Membership, masking_of
-from client.agent.progress import ProgressSource
-from client.agent.site_agent import SiteAgent
+from client.agent.masking import Membership
+from client.agent.plain_agent import PlainAgent
+from client.agent.ready import ReadyAgent
+from client.agent.site_agent import AgentParts
 from client.policy import SiteRules
 from client.settings import Policy
 from model.layout import Layout
@@ -84,13 +84,8 @@ def world(
     )
     world = World(tmp_path, study)
     agents = {
-        name: SiteAgent(
-            SiteRules(name, study, POLICY),
-            ledgers[name],
-            OneUp(),
-            ProgressSource(),
-            PausingClock(),
-            plain=True,
+        name: PlainAgent(
+            AgentParts(SiteRules(name, study, POLICY), ledgers[name], OneUp(), clock=PausingClock())
         )
         for name in NODES
     }
@@ -121,11 +116,11 @@ def masked(
             path = tmp_path / f"{name}.sqlite"
             ledgers[name] = stack.enter_context(open_test_ledger(path))
             rules = SiteRules(name, world.study, Policy.model_validate(policy))
-            made = masking_of(rules, Membership(identity_of(name), roster), LAYOUT.parameters)
-            masking = replace(made, effects=Effects(clock=world.clock.time))
-            agent = SiteAgent(
-                rules, ledgers[name], OneUp(), ProgressSource(), PausingClock(), masking=masking
-            )
+            agent = ReadyAgent(
+                AgentParts(rules, ledgers[name], OneUp(), clock=PausingClock()),
+                Membership(identity_of(name), roster),
+                effects=Effects(clock=world.clock.time),
+            ).make()
             stack.callback(agent.stop, 5.0)
             world.handlers[node] = agent.handle
         yield world, ledgers
