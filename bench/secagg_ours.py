@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.secagg_timing import CPU, Cell, Cost, Watch
+from craftsfl.simulation.members import SimulatedMembers
 from privacy.errors import SecAggError
 from privacy.identity import Identity
 from privacy.secagg import width
 from privacy.secagg.client import SecAggClient
 from privacy.secagg.encoding import Encoding
 from privacy.secagg.offer import Expected, SecAggPolicy, threshold
-from privacy.secagg.roster import Member, Roster, propose
+from privacy.secagg.roster import Roster
 from privacy.secagg.server import SecAggServer, Stage
 from privacy.secagg.stream import CHUNK_LANES, Keystream, apply_masks
 from privacy.secagg.witness import Ledgers, MemoryWitness
@@ -88,7 +89,8 @@ class Attempt:
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
         self._identities = {site: Identity.generate() for site in range(1, cell.n + 1)}
-        roster = _roster(self._identities)
+        named = {f"site-{site}": identity for site, identity in self._identities.items()}
+        roster = SimulatedMembers.of(named, consortium="benchmark").roster
         offer = _offer(cell, roster)
         policy = SecAggPolicy(roster.digest(), offer.terms)
         expected = Expected(RUN, ROUND, ATTEMPT, MODEL)
@@ -152,14 +154,6 @@ class Attempt:
 def setup(n: int, repeats: int) -> float:
     """CPU seconds of one site for an attempt with one lane: keys, shares, signatures, seeds."""
     return min(Attempt(Cell(n, 1, 16, 0)).run().client_s for _ in range(repeats))
-
-
-def _roster(identities: dict[int, Identity]) -> Roster:
-    members = [
-        Member(site, f"site-{site}", identity.public, f"Hospital {site}")
-        for site, identity in identities.items()
-    ]
-    return propose(members, len(members) // 2 + 1, consortium="benchmark").roster
 
 
 def _offer(cell: Cell, roster: Roster) -> Offer:

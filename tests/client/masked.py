@@ -10,20 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from client.agent.masking import Membership
 from client.agent.own_ledger import KeyedIdentity
 from client.agent.ready import ReadyAgent, SiteMemory
 from client.agent.site_agent import AgentParts, SiteAgent
 from client.agent.work import Clock
 from client.policy import SiteRules
+from craftsfl.simulation.members import SimulatedMembers
 from model.layout import Layout
-from privacy.identity import MARKER_BYTES, marker_path
 from privacy.ledger import Ledger
 from privacy.secagg.agreement import model_digest, policy_of, shares_of, terms_of
 from privacy.secagg.chain import write_chain
 from privacy.secagg.client import Effects, SecAggClient
 from privacy.secagg.offer import Expected, encoding_of, threshold
-from privacy.secagg.roster import Member, Roster, SignedRoster, propose, sign
 from privacy.secagg.server import SecAggServer, Stage
 from privacy.secagg.witness import Witness
 from privacy.study.manifest import Study
@@ -32,31 +30,18 @@ from privacy.wire.codec import Vector
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.offer import VERSION, Offer, TrainMasked
 from privacy.wire.secagg import size_limit
-from tests.privacy.secagg.consortium import identity_of, ledgers_of
+from tests.privacy.secagg.consortium import ledgers_of
 
 from .fakes import ADAPTER, LAYOUT, RUN, FakeTrainer, PausingClock
 from .studies import make_policy, make_study
 
 NAMES = ("north", "south", "east", "west")
-IDENTITIES = {name: identity_of(site) for site, name in enumerate(NAMES, start=1)}
 BOUND = 8.0
 _LENGTHS = itertools.count(1)  # of the peers' ledgers, which only grow
 
 
-def make_roster(names: Iterable[str] = NAMES) -> SignedRoster:
-    """Signed by all of its members; ids are places in NAMES, from 1."""
-    members = [
-        Member(NAMES.index(name) + 1, name, IDENTITIES[name].public, f"Hospital {name}")
-        for name in names
-    ]
-    signed = propose(members, len(members) // 2 + 1, consortium="test")
-    for name in names:
-        signed = sign(signed, IDENTITIES[name], None)
-    return signed
-
-
-SIGNED = make_roster()
-ROSTER: Roster = SIGNED.roster
+MEMBERS = SimulatedMembers.seeded(NAMES, consortium="test")  # ids are places in NAMES, from 1
+IDENTITIES, SIGNED, ROSTER = MEMBERS.identities, MEMBERS.signed, MEMBERS.roster
 
 
 def masked_study(sites: int = 3, **changes: Any) -> Study:
@@ -82,10 +67,7 @@ def masked_rules(study: Study, **policy: Any) -> SiteRules:
 
 def write_identity(folder: Path) -> None:
     """The site's key and the roster, as `site.toml` of the tests names them."""
-    key = folder / "site.key"
-    key.write_bytes(IDENTITIES["north"].pem(None))
-    key.chmod(0o600)
-    marker_path(key).write_bytes(bytes(MARKER_BYTES))
+    MEMBERS.write_key("north", folder / "site.key")
     write_chain(folder / "roster.cfl", [SIGNED])
 
 
@@ -105,10 +87,9 @@ def make_masked_agent(
     clock: Clock | None = None,
 ) -> SiteAgent:
     rules = rules or masked_rules(masked_study())
-    member = Membership(IDENTITIES["north"], ROSTER)
     parts = AgentParts(rules, ledger, trainer, clock=clock or PausingClock())
     memory = SiteMemory(survivors, cohorts, witness)
-    return ReadyAgent(parts, member, memory, effects or Effects()).make()
+    return ReadyAgent(parts, MEMBERS.membership("north"), memory, effects or Effects()).make()
 
 
 class MaskedAttempt:

@@ -1,16 +1,18 @@
-"""A study without a model, sites without agents, a clock that only sleeping moves."""
+"""A study without a model, and sites without agents."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from craftsfl.simulation.clock import SteppedClock
+from craftsfl.simulation.consortium import SimulatedConsortium
 from model.layout import Entry, Layout
+from privacy.secagg.roster import Roster
 from privacy.study.manifest import Study
 from privacy.wire.bodies import (
     Body,
@@ -26,11 +28,9 @@ from privacy.wire.bodies import (
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.reasons import Reason
 from server.clock import Timing
-from server.events import EventLog
-from server.inprocess import FaultHook, InProcessGrid
-from server.rounds import Federation, NoTracker, ServerModel, Tracker
+from server.inprocess import FaultHook
+from server.rounds import Federation, Tracker
 from server.store import Store
-from strategies.base import make_strategy
 
 LAYOUT = Layout((Entry("block.lora_A.weight", (1, 4), "float32"),))
 RUN = 2**63 + 5  # Flower's ids do not fit into signed 64 bits
@@ -43,22 +43,6 @@ def make_study(values: dict[str, Any], **changes: Any) -> Study:
     for name, change in changes.items():
         merged[name] = {**values.get(name, {}), **change} if isinstance(change, dict) else change
     return Study.model_validate(merged)
-
-
-@dataclass
-class FakeClock:
-    """Time passes only by sleeping."""
-
-    now: float = 1000.0
-
-    def time(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @dataclass
@@ -137,32 +121,31 @@ class World:
     def __init__(self, folder: Path, study: Study) -> None:
         self.folder = folder
         self.study = study
-        self.clock = FakeClock()
-        self.url = f"sqlite:///{folder / 'rounds.db'}"
+        self.clock = SteppedClock()
+        self.consortium: Roster | None = None
         self.sites = {site.name: FakeSite(site.name, study) for site in study.sites}
         self.handlers: dict[int, Callable[[bytes], bytes]] = {
             NODES[name]: site.handle for name, site in self.sites.items()
         }
         self.faults: FaultHook | None = None
 
+    def simulated(self) -> SimulatedConsortium:
+        return SimulatedConsortium(
+            self.folder,
+            self.study,
+            LAYOUT,
+            self.handlers,
+            self.consortium,
+            self.clock,
+            Timing(join=30.0),
+        )
+
+    @property
+    def url(self) -> str:
+        return self.simulated().url
+
     def store(self, run: int = RUN) -> Store:
-        return Store(self.url, run, self.clock)
+        return self.simulated().store(run)
 
     def federation(self, tracker: Tracker | None = None, run: int = RUN) -> Federation:
-        model: Future[ServerModel] = Future()
-        model.set_result(ServerModel(LAYOUT, np.zeros(LAYOUT.parameters, np.float32)))
-        return Federation(
-            study=self.study,
-            run=run,
-            grid=InProcessGrid(
-                self.handlers, run_id=run, faults=self.faults, clock=self.clock.monotonic
-            ),
-            store=self.store(run),
-            events=EventLog(self.folder / "events.jsonl", self.clock, run=str(run)),
-            model=model,
-            strategy=lambda parameters: make_strategy(self.study.aggregation, parameters),
-            folder=self.folder / "adapters",
-            tracker=tracker or NoTracker(),
-            clock=self.clock,
-            timing=Timing(join=30.0),
-        )
+        return self.simulated().federation(run, faults=self.faults, tracker=tracker)

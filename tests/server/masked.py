@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from hashlib import sha256, shake_256
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from craftsfl.simulation.clock import SteppedClock
+from craftsfl.simulation.members import SimulatedMembers, seeded_identity
 from model.layout import Layout
-from privacy.identity import Identity
 from privacy.secagg import transcript
 from privacy.secagg.agreement import model_digest, policy_of, shares_of
 from privacy.secagg.client import Effects, SecAggClient
 from privacy.secagg.offer import Expected
 from privacy.secagg.refusals import Refused
-from privacy.secagg.roster import Member, Roster, propose
+from privacy.secagg.roster import Roster
 from privacy.secagg.witness import Ledgers, MemoryWitness, Witness
 from privacy.study.manifest import Study
 from privacy.wire.bodies import Body, Hello, Refusal, SignedFacts
@@ -26,8 +27,7 @@ from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.offer import TrainMasked
 from privacy.wire.reasons import Reason
 from privacy.wire.secagg import Advertisements, Deliver, Survivors, UnmaskRequest
-from server.rounds import Federation
-from tests.server.fakes import LAYOUT, FakeClock, FakeSite, World, make_study
+from tests.server.fakes import LAYOUT, FakeSite, World, make_study
 
 BOUND = 1.0  # the longest weighted update of these sites is 0.8
 BITS = 32  # so that a wrong sum stands out from rounding, at a hundred sites too
@@ -38,16 +38,11 @@ ASKED = dict(
 LARGE = 10_000_000  # bytes
 
 
-def identity_of(name: str) -> Identity:
-    return Identity.from_seed(shake_256(name.encode()).digest(32))
-
-
-def roster_of(names: list[str]) -> Roster:
-    members = [
-        Member(3 * number + 2, name, identity_of(name).public, f"Hospital {name}")
-        for number, name in enumerate(names)
-    ]
-    return propose(members, len(members) // 2 + 1, consortium="test-consortium").roster
+def members_of(names: list[str]) -> SimulatedMembers:
+    """Their ids are not their places."""
+    return SimulatedMembers.seeded(
+        names, consortium="test-consortium", ids=range(2, 3 * len(names), 3)
+    )
 
 
 def masked_study(values: dict[str, Any], count: int, roster: Roster, **changes: Any) -> Study:
@@ -106,7 +101,7 @@ class MaskedSite(FakeSite):
         """What an agent says of itself to the server that knows it as `node`."""
         facts = replace(self.site_facts(), masked=True, **self.facts)
         text = transcript.site_facts(run, node, facts)
-        return SignedFacts(facts, identity_of(self.name).sign(text))
+        return SignedFacts(facts, seeded_identity(self.name).sign(text))
 
     def begin(self, key: tuple[int, int, int], train: TrainMasked) -> Body:
         if key != self.key:
@@ -115,7 +110,7 @@ class MaskedSite(FakeSite):
             expected = Expected(*key, model_digest(self.study, train.start))
             effects = Effects(clock=self.clock)
             self.client = SecAggClient(
-                identity_of(self.name), self.roster, policy, expected, self.ledgers(), effects
+                seeded_identity(self.name), self.roster, policy, expected, self.ledgers(), effects
             )
             self.key, self.left[key] = key, self.running
         assert self.client is not None
@@ -154,11 +149,11 @@ class MaskedWorld(World):
 
     def __init__(self, folder: Path, values: dict[str, Any], count: int, **changes: Any) -> None:
         names = [f"site-{number:03d}" for number in range(count)]
-        self.consortium = roster_of(names)
+        self.members = members_of(names)
+        self.consortium: Roster = self.members.roster
         self.folder = folder
         self.study = masked_study(values, count, self.consortium, **changes)
-        self.clock = FakeClock()
-        self.url = f"sqlite:///{folder / 'rounds.db'}"
+        self.clock = SteppedClock()
         self.sites: dict[str, MaskedSite] = {  # type: ignore[assignment]
             name: MaskedSite(name, self.study, roster=self.consortium, clock=self.clock.time)
             for name in names
@@ -168,10 +163,6 @@ class MaskedWorld(World):
         self.nodes = {name: 1001 + number for number, name in enumerate(names)}
         self.handlers = {self.nodes[name]: site.handle for name, site in self.sites.items()}
         self.faults = None
-
-    def federation(self, *arguments: Any, **options: Any) -> Federation:
-        made = super().federation(*arguments, **options)
-        return replace(made, consortium=self.consortium)
 
     def mean(self, names: list[str] | None = None) -> float:
         """What one round moves each number of the adapter by, if `names` survive."""

@@ -29,7 +29,7 @@ from server.inprocess import Drop, Fault
 from server.rounds import run_federation
 from server.status import read_status
 from server.tables import AttemptState, PartState
-from tests.server.masked import ASKED, EXCHANGES, LARGE, MaskedWorld, roster_of
+from tests.server.masked import ASKED, EXCHANGES, LARGE, MaskedWorld, members_of
 
 MakeWorld = Callable[..., MaskedWorld]
 Events = Callable[[str], list[dict[str, Any]]]
@@ -218,7 +218,7 @@ def test_bits_that_cannot_hold_the_sum_are_refused_before_anybody_trains(
 def test_a_site_outside_of_the_roster_is_refused(consortium: MakeWorld, events: Events) -> None:
     world = consortium(4)
     names = [name for name in world.sites if name != "site-002"]
-    smaller = roster_of(names)
+    smaller = members_of(names).roster
     for site in world.sites.values():
         site.roster = smaller
     run_federation(replace(world.federation(), consortium=smaller))

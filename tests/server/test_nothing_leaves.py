@@ -37,16 +37,16 @@ from client.data import SiteData
 from client.patients import open_patients
 from client.patients.lines import KEY, REGISTER
 from client.training import LocalTrainer
+from craftsfl.simulation.clock import SteppedClock
+from craftsfl.simulation.members import SimulatedMembers
 from craftsfl.site.consent import withdraw
 from model.digest import folder_digest
 from model.layout import Layout
 from privacy.errors import FederationError
-from privacy.identity import MARKER_BYTES, marker_path
 from privacy.secagg import client as secagg_client
 from privacy.secagg import server as secagg_server
 from privacy.secagg.chain import write_chain
 from privacy.secagg.encoding import Encoding
-from privacy.secagg.roster import Member, SignedRoster, propose, sign
 from privacy.study.manifest import load_study
 from privacy.wire.bodies import Refusal, Update
 from privacy.wire.envelope import open_envelope
@@ -59,11 +59,10 @@ from server.settings import load_consortium
 from tests.canaries import Find, Search, plant
 from tests.client.fakes import PausingClock
 from tests.client.pictures import write_folder
-from tests.server.fakes import FakeClock
-from tests.server.masked import identity_of
 
 RUN = 2**63 + 77
 NODES = {"north": 2**64 - 1, "harbour": 22, "hillside": 33, "lakeside": 44}
+MEMBERS = SimulatedMembers.seeded(NODES, consortium="test")
 PATIENTS = 6
 POLICY = """\
 epsilon = 90.0
@@ -92,7 +91,7 @@ roster = "../roster.cfl"
 """
 
 
-class HurriedClock(FakeClock):
+class HurriedClock(SteppedClock):
     """Sleeping moves the time of the rounds, and lets the agents' threads train meanwhile."""
 
     def sleep(self, seconds: float) -> None:
@@ -183,10 +182,9 @@ def coordinator(tmp_path: Path, tiny_base: Path, study_values: dict[str, Any]) -
     """The study and the consortium's settings; gives consortium.toml."""
     study_values["base"] = {"digest": folder_digest(tiny_base), "source": str(tiny_base)}
     study_values["cohort"] = {"min_sites": 3, "round_deadline": 1e6, "reply_slot": 0.05}
-    signed = _signed()
-    write_chain(tmp_path / "roster.cfl", [signed])
+    write_chain(tmp_path / "roster.cfl", [MEMBERS.signed])
     study_values["aggregation"]["secure_aggregation"] = "required"
-    table = {"roster": signed.roster.digest().hex(), "bound": 1.0, "exchange_deadline": 1e5}
+    table = {"roster": MEMBERS.roster.digest().hex(), "bound": 1.0, "exchange_deadline": 1e5}
     study_values["secure_aggregation"] = table
     study_values["sites"].append({"name": "lakeside"})
     study_values["training"] |= {"noise_multiplier": 2.0, "draws_per_tile": 1}
@@ -201,26 +199,13 @@ def coordinator(tmp_path: Path, tiny_base: Path, study_values: dict[str, Any]) -
     return file
 
 
-def _signed() -> SignedRoster:
-    members = [
-        Member(number, name, identity_of(name).public, f"Hospital {name}")
-        for number, name in enumerate(NODES, start=1)
-    ]
-    signed = propose(members, 3, consortium="test")
-    for name in NODES:
-        signed = sign(signed, identity_of(name), None)
-    return signed
-
-
 def _write_site(folder: Path, name: str) -> set[str | bytes]:
     write_folder(folder / f"tiles-{name}", patients=PATIENTS)
-    policy = POLICY.format(roster=_signed().roster.digest().hex())
+    policy = POLICY.format(roster=MEMBERS.roster.digest().hex())
     (folder / "policy.toml").write_text(policy, "utf-8")
     (folder / "site.toml").write_text(SITE.format(name=name), "utf-8")
-    pem = identity_of(name).pem(None)
-    (folder / f"{name}.key").write_bytes(pem)
-    (folder / f"{name}.key").chmod(0o600)
-    marker_path(folder / f"{name}.key").write_bytes(bytes(MARKER_BYTES))
+    MEMBERS.write_key(name, folder / f"{name}.key")
+    pem = MEMBERS.identities[name].pem(None)
     private = base64.b64decode(pem.splitlines()[1])[-32:]
     return plant(folder / f"tiles-{name}") | {private, pem.splitlines()[1]}
 
