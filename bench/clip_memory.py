@@ -13,7 +13,8 @@ from typing import Final
 
 import torch
 
-from bench.clip_steps import Setting, Step, make_step
+from bench.clip_steps import ClipSetting, make_clip_step
+from bench.training import TrainingStep
 
 _STEPS: Final = 2
 # Freed tensors go back to the system at once: without it the resident size counts malloc's holes,
@@ -22,7 +23,7 @@ _MALLOC: Final = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "
 _CLEAR_PEAK: Final = "5"  # proc(5), clear_refs: peak := current resident size
 
 
-def peak_bytes(engine: str, setting: Setting, threads: int) -> int:
+def peak_bytes(engine: str, setting: ClipSetting, threads: int) -> int:
     """Peak of a step of `engine` over what was there before it, in a fresh process.
 
     CPU: resident set size. GPU: bytes allocated by torch. Model, imports and CUDA context are
@@ -44,12 +45,12 @@ def measured_elsewhere(module: Sequence[str]) -> int:
     return int(done.stdout.split()[-1])
 
 
-def measure(engine: str, setting: Setting) -> int:
+def measure(engine: str, setting: ClipSetting) -> int:
     """The same as `peak_bytes` in this process, which must have taken no step before."""
-    return peak_of(lambda: make_step(engine, setting), setting.device)
+    return peak_of(lambda: make_clip_step(engine, setting), setting.device)
 
 
-def peak_of(make: Callable[[], Step], device: str) -> int:
+def peak_of(make: Callable[[], TrainingStep], device: str) -> int:
     """Peak of the step that `make` makes, over what was there before its first; once a process."""
     step = make()
     if device.startswith("cuda"):
@@ -74,4 +75,4 @@ def _status(key: str) -> int:
 if __name__ == "__main__":
     request = json.loads(sys.argv[1])
     torch.set_num_threads(request["threads"])
-    print(measure(request["engine"], Setting(**request["setting"])))
+    print(measure(request["engine"], ClipSetting(**request["setting"])))

@@ -37,10 +37,10 @@ from privacy.errors import CraftsflError
 from privacy.study.manifest import Study
 from privacy.wire.codec import Vector
 
-SITE: Final = "north"
+_SITE: Final = "north"
 LAYOUT: Final = Layout((Entry("unet.down.lora_A", (1, 6), "float32"),))
 ATTEMPTS: Final = 8
-STUDY: Final = Study.model_validate(
+FAULT_STUDY: Final = Study.model_validate(
     {
         "name": "faults",
         "rounds": 12,
@@ -59,7 +59,7 @@ STUDY: Final = Study.model_validate(
         "privacy": {"delta": 1e-5, "attempts": ATTEMPTS},
         "aggregation": {"strategy": "fedavg", "secure_aggregation": "plain"},
         "cohort": {"min_sites": 1, "round_deadline": 60.0, "reply_slot": 60.0},
-        "sites": [{"name": SITE, "declared_patients": 10}],
+        "sites": [{"name": _SITE, "declared_patients": 10}],
         "samples": {"prompts": ["glands"], "seeds": [1]},
     }
 )
@@ -73,7 +73,7 @@ _POLICY: Final = Policy(
     secure_aggregation="plain",
     max_attempts=ATTEMPTS,
 )
-RULES: Final = SiteRules(SITE, STUDY, _POLICY)
+RULES: Final = SiteRules(_SITE, FAULT_STUDY, _POLICY)
 READY, REFUSED, CRASHED, HUNG = b"ready", 10, 11, 12  # the first frame; exit statuses
 PATIENCE: Final = 30.0  # seconds without an answer after which a site is stuck
 _FASTER: Final = 30_000.0  # the agent's clock: the study's time slots take milliseconds here
@@ -98,7 +98,7 @@ class QuickTrainer:
 
     def train(self, adapter: Vector, *, progress: Any, should_stop: Any) -> Vector:  # noqa: ANN401
         """See `client.training.Trainer`."""
-        steps = STUDY.training.steps
+        steps = FAULT_STUDY.training.steps
         for step in range(steps):
             if should_stop():
                 raise RuntimeError("stopped")
@@ -155,7 +155,7 @@ class Trap:
         return self._line
 
 
-class Site:
+class ForkedSite:
     """The parent's end of a forked site; it is asked until it dies or is stopped."""
 
     def __init__(
@@ -249,7 +249,7 @@ def _child(
 
 def _serve(folder: Path, requests: int, replies: int) -> int:
     try:
-        with state_folder(folder) as state, open_ledger(state, SITE) as ledger:
+        with state_folder(folder) as state, open_ledger(state, _SITE) as ledger:
             state.cache.mkdir(exist_ok=True)  # as the agent does next: it marks the folder as used
             clock = _Clock()
             agent = PlainAgent(AgentParts(RULES, ledger, QuickTrainer(), clock=clock))

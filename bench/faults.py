@@ -30,15 +30,15 @@ import numpy as np
 
 from bench.fault_site import (
     ATTEMPTS,
+    FAULT_STUDY,
     LAYOUT,
     PATIENCE,
     REFUSED,
-    STUDY,
+    ForkedSite,
     Place,
-    Site,
     Trap,
 )
-from bench.output import Row, parser, report
+from bench.output import BenchRow, parser, print_rows
 from privacy.accounting import epsilon
 from privacy.events import event_of
 from privacy.ledger import AttemptKey, LedgerView, State, read_ledger
@@ -47,13 +47,13 @@ from privacy.wire.envelope import Envelope, open_envelope, seal, size_limit
 from privacy.wire.reasons import Reason
 
 RUN: Final = 7
-ROUNDS: Final = 3  # before the harm, or around it
+FAULT_ROUNDS: Final = 3  # before the harm, or around it
 LEDGER: Final = "ledger.sqlite"
 _MAIN: Final = (LEDGER, f"{LEDGER}-wal")  # hold the records, and are harmed most often
 HARMED: Final = (*_MAIN, *_MAIN, *_MAIN, f"{LEDGER}-shm", f"{LEDGER}.head", "ledger.key")
 _POLL_SECONDS: Final = 0.001
 _START: Final = StartTraining(
-    STUDY.digest(), LAYOUT.fingerprint(), np.zeros(LAYOUT.parameters, np.float32)
+    FAULT_STUDY.digest(), LAYOUT.fingerprint(), np.zeros(LAYOUT.parameters, np.float32)
 )
 
 
@@ -80,7 +80,7 @@ class Coordinator:
     started: set[AttemptKey] = field(default_factory=set)  # acknowledged intents
     left: dict[AttemptKey, set[bytes]] = field(default_factory=dict)  # what left of an attempt
 
-    def drive(self, site: Site, rounds: int) -> bool:
+    def drive(self, site: ForkedSite, rounds: int) -> bool:
         """Ask until `rounds` are done; False if the site died or could not go on."""
         for key in sorted(self.started):  # of a site that died since: what is still to be had?
             self._note(key, self._ask(site, key, Collect()))
@@ -105,12 +105,12 @@ class Coordinator:
         states = {entry.key: entry.state for entry in ledger.entries()}
         lost = {key for key in self.started if key not in states}
         lost |= {key for key in self.left if states.get(key) is not State.COMMITTED}
-        event = event_of(STUDY)
-        left = epsilon([event] * len(self.left), STUDY.privacy.delta)
+        event = event_of(FAULT_STUDY)
+        left = epsilon([event] * len(self.left), FAULT_STUDY.privacy.delta)
         twice = sum(len(updates) > 1 for updates in self.left.values())
         return Verdict(len(lost), int(ledger.spent() < left), twice)
 
-    def _collected(self, site: Site, key: AttemptKey) -> bool:
+    def _collected(self, site: ForkedSite, key: AttemptKey) -> bool:
         body: Body | None = Running()
         end = time.monotonic() + PATIENCE
         while body == Running() and time.monotonic() < end:
@@ -125,14 +125,14 @@ class Coordinator:
         elif body == Refusal(Reason.NO_UPDATE):
             self.left.setdefault(key, set()).add(b"failed")
 
-    def _ask(self, site: Site, key: AttemptKey, body: Body) -> Body | None:
+    def _ask(self, site: ForkedSite, key: AttemptKey, body: Body) -> Body | None:
         reply = site.ask(seal(Envelope(key.run, key.round, key.attempt, body)))
         if reply is None:
             return None
         return open_envelope(reply, limit=size_limit(LAYOUT.parameters)).body
 
 
-def one_site(coordinator: Coordinator, site: Site, rounds: int) -> tuple[bool, int]:
+def one_site(coordinator: Coordinator, site: ForkedSite, rounds: int) -> tuple[bool, int]:
     """Drive one site process to its end: whether the rounds are done, and its exit status."""
     done = site.ready() and coordinator.drive(site, rounds)
     return done, site.stop()
@@ -140,7 +140,7 @@ def one_site(coordinator: Coordinator, site: Site, rounds: int) -> tuple[bool, i
 
 def finish(coordinator: Coordinator, folder: Path, rounds: int) -> Verdict:
     """Start the site again, unharmed, and compare when its rounds are done."""
-    done, status = one_site(coordinator, Site(folder), rounds)
+    done, status = one_site(coordinator, ForkedSite(folder), rounds)
     if not done or status != 0:
         return Verdict(stuck=1)
     return coordinator.judge(read_ledger(folder / LEDGER))
@@ -154,22 +154,22 @@ def killed(place: Place | None, seed: int, lines: int, seconds: float) -> Verdic
             if not share:
                 continue
             trap = Trap(place, draw.randint(1, max(1, int(share * lines)))) if place else None
-            site = Site(folder, trap=trap)
+            site = ForkedSite(folder, trap=trap)
             if place is None:
                 site.kill_after(draw.uniform(0, share * seconds))
-            _, status = one_site(coordinator, site, ROUNDS)
+            _, status = one_site(coordinator, site, FAULT_ROUNDS)
             deaths += status == -9
             if status not in (0, -9):
                 return Verdict(stuck=1)
-        return finish(coordinator, folder, ROUNDS) if deaths else None
+        return finish(coordinator, folder, FAULT_ROUNDS) if deaths else None
 
 
 def harmed(harm: Callable[[Path, random.Random], None], seed: int) -> Verdict:
     """Harm one file of a site that was killed (its log still open) or ended by itself."""
     draw, coordinator = random.Random(f"{harm.__name__} {seed}"), Coordinator()
     with fresh_folder() as folder, fresh_folder() as backup:
-        site = Site(folder)
-        if not (site.ready() and coordinator.drive(site, ROUNDS)):
+        site = ForkedSite(folder)
+        if not (site.ready() and coordinator.drive(site, FAULT_ROUNDS)):
             return Verdict(stuck=1)
         if draw.random() < 0.5:
             site.kill()
@@ -177,11 +177,11 @@ def harmed(harm: Callable[[Path, random.Random], None], seed: int) -> Verdict:
         shutil.copytree(folder, backup, dirs_exist_ok=True)
         harm(draw.choice([file for file in map(folder.joinpath, HARMED) if file.exists()]), draw)
         outside = copy.deepcopy(coordinator)
-        done, status = one_site(outside, Site(folder), ROUNDS + 1)
+        done, status = one_site(outside, ForkedSite(folder), FAULT_ROUNDS + 1)
         if status == 0 and done:
             return outside.judge(read_ledger(folder / LEDGER))
         refused = Verdict(stuck=int(status != REFUSED))
-        return refused + finish(coordinator, backup, ROUNDS + 1)
+        return refused + finish(coordinator, backup, FAULT_ROUNDS + 1)
 
 
 def cut(file: Path, draw: random.Random) -> None:
@@ -203,20 +203,20 @@ def filled(seed: int, largest: int) -> Verdict:
     """No file of the site can grow beyond a limit, from its start or after some rounds."""
     draw, coordinator = random.Random(f"full {seed}"), Coordinator()
     with fresh_folder() as folder:
-        rounds = draw.randint(0, ROUNDS - 1)
+        rounds = draw.randint(0, FAULT_ROUNDS - 1)
         if rounds:
-            one_site(coordinator, Site(folder), rounds)
-        site = Site(folder, file_limit=draw.randrange(largest))
-        _, status = one_site(coordinator, site, ROUNDS)
+            one_site(coordinator, ForkedSite(folder), rounds)
+        site = ForkedSite(folder, file_limit=draw.randrange(largest))
+        _, status = one_site(coordinator, site, FAULT_ROUNDS)
         stuck = Verdict(stuck=int(status not in (0, REFUSED)))
-        return stuck + finish(coordinator, folder, ROUNDS)
+        return stuck + finish(coordinator, folder, FAULT_ROUNDS)
 
 
-def measure(seeds: int) -> list[Row]:
+def measure(seeds: int) -> list[BenchRow]:
     """All faults; `seeds` kills and a fifth as many of each other fault."""
-    event = event_of(STUDY)
-    for charges in range(1, 2 * ROUNDS + 4):  # the sites inherit what was computed once
-        epsilon([event] * charges, STUDY.privacy.delta)
+    event = event_of(FAULT_STUDY)
+    for charges in range(1, 2 * FAULT_ROUNDS + 4):  # the sites inherit what was computed once
+        epsilon([event] * charges, FAULT_STUDY.privacy.delta)
     places: tuple[Place | None, ...] = (*get_args(Place), None)
     rows = []
     for number, place in enumerate(places):
@@ -232,7 +232,7 @@ def measure(seeds: int) -> list[Row]:
     return rows
 
 
-def row(fault: str, trials: int, outcomes: Iterator[Verdict]) -> Row:
+def row(fault: str, trials: int, outcomes: Iterator[Verdict]) -> BenchRow:
     """The sum of the next `trials` outcomes; fewer where there are no more."""
     found, ran = Verdict(), 0
     for ran, verdict in enumerate(outcomes, start=1):
@@ -245,11 +245,11 @@ def row(fault: str, trials: int, outcomes: Iterator[Verdict]) -> Row:
 def rehearse(place: Place) -> tuple[int, float]:
     """Lines that an unharmed new site executes in `place`, and the seconds that it takes."""
     with fresh_folder() as folder:
-        one_site(Coordinator(), Site(folder, trap=Trap(place, 0)), ROUNDS)
+        one_site(Coordinator(), ForkedSite(folder, trap=Trap(place, 0)), FAULT_ROUNDS)
         lines = int((folder / "passed").read_text())
     with fresh_folder() as folder:
         start = time.perf_counter()
-        one_site(Coordinator(), Site(folder), ROUNDS)
+        one_site(Coordinator(), ForkedSite(folder), FAULT_ROUNDS)
         return lines, time.perf_counter() - start
 
 
@@ -266,7 +266,7 @@ def main() -> None:
     arguments.add_argument("what", choices=["ledger"])
     arguments.add_argument("--seeds", type=int, default=300)
     options = arguments.parse_args()
-    report("faults", measure(options.seeds), as_json=options.json)
+    print_rows("faults", measure(options.seeds), as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
-    from bench.gpu_parts import Case
-    from bench.output import Row
+    from bench.gpu_parts import GpuCase
+    from bench.output import BenchRow
 
 _MISSING: Final = 2
 _LIBRARIES: Final = ("diffusers", "numpy", "opacus", "peft", "transformers")
@@ -54,10 +54,10 @@ def within(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, *outer)
 
 
-def tried(case: Case, seconds: float) -> Row:
+def tried(case: GpuCase, seconds: float) -> BenchRow:
     """The case's row; an error, or the end of the time, is a row too."""
     begun = time.monotonic()
-    found: Row
+    found: BenchRow
     try:
         with within(seconds):
             found = case.look()
@@ -75,7 +75,7 @@ def _written(item: tuple[str, _Value]) -> tuple[str, _Value]:
     return key, None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def look(cases: Sequence[Case], seconds: float) -> Iterator[Row]:
+def look(cases: Sequence[GpuCase], seconds: float) -> Iterator[BenchRow]:
     """Rows of one part, which may take so many seconds in all."""
     import torch
 
@@ -86,7 +86,7 @@ def look(cases: Sequence[Case], seconds: float) -> Iterator[Row]:
         torch.cuda.empty_cache()
 
 
-def faults(rows: Sequence[Row]) -> list[str]:
+def unproven_claims(rows: Sequence[BenchRow]) -> list[str]:
     """Claims that must hold, and were not seen to."""
     from bench.sensitivity import TOLERANCE
 
@@ -163,24 +163,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     if missing is not None:
         print(missing, file=sys.stderr)
         return _MISSING
-    from bench.gpu_parts import PARTS, Plan, quick
-    from bench.output import device
+    from bench.gpu_parts import PARTS, GpuPlan, quick
+    from bench.output import device_name
 
     where = "cpu" if options.cpu else "cuda"
-    plan = quick(where) if options.quick else Plan(where)
-    rows: list[Row] = []
+    plan = quick(where) if options.quick else GpuPlan(where)
+    rows: list[BenchRow] = []
     for part, seconds in PARTS.items():
         for row in look(list(part(plan)), seconds):
             rows.append(row)
             print(dict(row), file=sys.stderr, flush=True)
-    named = device() if where == "cuda" else f"{platform.machine()} CPU"
+    named = device_name() if where == "cuda" else f"{platform.machine()} CPU"
     answer = {"bench": "gpu-check", "device": named, "versions": versions(), "rows": rows}
     text = json.dumps(answer, allow_nan=False)
     if options.output is not None:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(text + "\n")
     print(text, flush=True)
-    found = faults(rows)
+    found = unproven_claims(rows)
     print("\n".join(found) or "Every claim that must hold was seen to.", file=sys.stderr)
     return 1 if found else 0
 

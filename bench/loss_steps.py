@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import torch
 from diffusers import UNet2DConditionModel
-from torch import nn
 
-from bench.clip_steps import CLIPPING_NORM, SHAPES, Step, unet_of
+from bench.clip_steps import CLIPPING_NORM, SHAPES, unet_of
+from bench.training import CROSS_ATTENTION, ENGINE_CLASSES, TrainingStep
 from model.adapters import attach, parameters
 from model.cache import shipped_base
 from model.losses import (
@@ -23,13 +23,10 @@ from model.losses import (
     correlations,
     denoising,
 )
-from privacy.dpsgd.engine import ClippingEngine, PhysicalBatch
-from privacy.dpsgd.lora_engine import LoraEngine
-from privacy.dpsgd.opacus_engine import OpacusEngine
+from privacy.dpsgd.engine import PhysicalBatch
 from privacy.errors import ModelError
 from privacy.study.manifest import Adapter, Correlation, DriftSuppressor, Encoder, Grounding
 
-TARGETS: Final = ("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0")
 RANK: Final = 4
 _PUBLIC: Final = 8  # captions of which each row meets one
 _SIDE: Final = 8  # of the reference's grid: 64 places
@@ -41,13 +38,9 @@ _GROUNDING = Grounding(
     weight=0.1, temperature=0.1, captions=tuple(str(i) for i in range(_PUBLIC)), each=1
 )
 
-ENGINES: Mapping[str, Callable[[nn.Module, list[nn.Parameter]], ClippingEngine]] = MappingProxyType(
-    {"lora": LoraEngine, "opacus": OpacusEngine}
-)
-
 
 @dataclass(frozen=True)
-class Base:
+class StepBase:
     """A UNet to take the steps on, and the block that is regulated: 8 by 8 places in each."""
 
     block: str
@@ -63,14 +56,14 @@ def _shipped() -> Any:  # noqa: ANN401 - diffusers is untyped
     return kind.from_pretrained(folder / "unet", use_safetensors=True)
 
 
-def _shaped(name: str) -> Base:
+def _shaped(name: str) -> StepBase:
     shape = SHAPES[name]
-    return Base("up_blocks.1", lambda: unet_of(shape), (shape.latents, shape.text[0]))
+    return StepBase("up_blocks.1", lambda: unet_of(shape), (shape.latents, shape.text[0]))
 
 
-BASES: Mapping[str, Base] = MappingProxyType(
+BASES: Mapping[str, StepBase] = MappingProxyType(
     {
-        "tiny": Base("up_blocks.0", _shipped, (16, 48)),
+        "tiny": StepBase("up_blocks.0", _shipped, (16, 48)),
         "small": _shaped("small"),
         "sd15": _shaped("sd15"),
     }
@@ -78,7 +71,7 @@ BASES: Mapping[str, Base] = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class Setting:
+class LossSetting:
     """What a step is taken of. Every row of the batch is a patient of its own."""
 
     base: str
@@ -104,7 +97,7 @@ def loss_called(name: str, captions: torch.Tensor, block: str) -> Loss:
             return StageTwoLoss(regulation, _DRIFT, _GROUNDING, captions, captions)
 
 
-LOSSES: Final = (
+COMPARED_LOSSES: Final = (
     "denoising+correlation",
     "denoising+correlation+drift",
     "denoising+correlation+public-drift",
@@ -113,7 +106,7 @@ LOSSES: Final = (
 """What is compared with a step of the loss "denoising". Full: with K = 1, and public drift."""
 
 
-def make_step(name: str, setting: Setting) -> Step:
+def make_loss_step(name: str, setting: LossSetting) -> TrainingStep:
     """A step with the loss `name`: forward passes, backward pass, clip; no optimiser, no noise.
 
     The same weights and rows whenever it is made.
@@ -121,7 +114,7 @@ def make_step(name: str, setting: Setting) -> Step:
     base = BASES[setting.base]
     torch.manual_seed(0)
     unet = base.make().to(setting.device).eval()
-    layout = attach(unet, Adapter(targets=TARGETS, rank=RANK, alpha=RANK))
+    layout = attach(unet, Adapter(targets=CROSS_ATTENTION, rank=RANK, alpha=RANK))
     trained = parameters(unet, layout)
     with torch.no_grad():
         for parameter in trained:
@@ -137,7 +130,7 @@ def make_step(name: str, setting: Setting) -> Step:
         with torch.autocast(setting.device, torch.bfloat16, enabled=half):
             return loss(unet, rows, schedule)
 
-    engine = ENGINES[setting.engine](unet, trained)
+    engine = ENGINE_CLASSES[setting.engine](unet, trained)
     batch = PhysicalBatch(torch.arange(setting.batch), losses)
 
     def step() -> None:
@@ -146,7 +139,7 @@ def make_step(name: str, setting: Setting) -> Step:
     return step
 
 
-def _rows(base: Base, setting: Setting, width: int) -> tuple[Rows, torch.Tensor]:
+def _rows(base: StepBase, setting: LossSetting, width: int) -> tuple[Rows, torch.Tensor]:
     """Random rows, and embeddings of public captions."""
     side, length = base.size
     count = setting.batch

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-Row = Mapping[str, str | int | float | bool | None]
+BenchRow = Mapping[str, str | int | float | bool | None]
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -24,7 +24,7 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
     return made
 
 
-def device() -> str:
+def device_name() -> str:
     """The processor or GPU in words."""
 
     import torch
@@ -34,14 +34,14 @@ def device() -> str:
     return f"{platform.machine()} CPU, {os.cpu_count()} cores"
 
 
-def report(name: str, rows: Sequence[Row], *, as_json: bool) -> None:
+def print_rows(name: str, rows: Sequence[BenchRow], *, as_json: bool) -> None:
     """Print `rows` (flat, all with the same keys)."""
     if as_json:
-        answer = {"bench": name, "device": device(), "rows": [dict(row) for row in rows]}
+        answer = {"bench": name, "device": device_name(), "rows": [dict(row) for row in rows]}
         json.dump(answer, sys.stdout, allow_nan=False)
         print()
         return
-    table = Table(*rows[0].keys(), title=f"{name} on {device()}")
+    table = Table(*rows[0].keys(), title=f"{name} on {device_name()}")
     for row in rows:
         table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()))
     Console().print(table)

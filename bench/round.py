@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.output import Row, parser, report
+from bench.output import BenchRow, parser, print_rows
 from client.agent.progress import ProgressSource
 from client.agent.service import serve
 from client.app import forward
@@ -66,7 +66,7 @@ def _exchanges(rounds: Sequence[RoundTiming]) -> dict[str, float]:
     }
 
 
-def measure(rounds: int) -> list[Row]:
+def measure(rounds: int) -> list[BenchRow]:
     """Run the demo in a temporary folder and split its time."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         outcome = run_demo(DemoOptions(folder=Path(folder) / "demo", rounds=rounds))
@@ -97,7 +97,7 @@ def main() -> None:
     arguments = parser("round", __doc__ or "")
     arguments.add_argument("--rounds", type=int, default=4)
     options = arguments.parse_args()
-    report("round", measure(options.rounds), as_json=options.json)
+    print_rows("round", measure(options.rounds), as_json=options.json)
 
 
 if __name__ == "__main__":

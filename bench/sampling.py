@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.output import Row, parser, report
+from bench.output import BenchRow, parser, print_rows
 from model.adapters import attach, detach, read_vector, write_vector
 from model.base import Pipeline, load_base
 from model.cache import SHIPPED, locate_base
@@ -32,7 +32,7 @@ SPREAD = 0.02  # of the noise in the adapter: it is seen, and nothing blows up
 
 
 @dataclass(frozen=True)
-class Cell:
+class SamplingCell:
     """One way to draw."""
 
     settings: Settings
@@ -42,7 +42,9 @@ class Cell:
     channels_last: bool = False
 
 
-def measure(pipeline: Pipeline, cells: Sequence[Cell], repetitions: int) -> Iterator[Row]:
+def measure(
+    pipeline: Pipeline, cells: Sequence[SamplingCell], repetitions: int
+) -> Iterator[BenchRow]:
     """A row for each cell; the cells take turns, so that a busy minute hits them all."""
     seconds: list[list[tuple[float, float]]] = [[] for _ in cells]
     pictures: list[NDArray[np.int16]] = []
@@ -68,7 +70,7 @@ def measure(pipeline: Pipeline, cells: Sequence[Cell], repetitions: int) -> Iter
         }
 
 
-def _draw(pipeline: Pipeline, cell: Cell) -> tuple[float, float, NDArray[np.int16]]:
+def _draw(pipeline: Pipeline, cell: SamplingCell) -> tuple[float, float, NDArray[np.int16]]:
     """Wall and CPU seconds, and the pictures int16 [n, s, s, 3]."""
     torch.set_num_threads(cell.threads)
     layout = torch.channels_last if cell.channels_last else torch.contiguous_format
@@ -90,10 +92,10 @@ def _attach(pipeline: Pipeline) -> None:
     write_vector(pipeline.unet, layout, read_vector(pipeline.unet, layout) + SPREAD * noise)
 
 
-def cells_of(options: argparse.Namespace) -> list[Cell]:
+def cells_of(options: argparse.Namespace) -> list[SamplingCell]:
     """What is compared: batch sizes, workers against threads, layouts, an adapter."""
     steps, guidance = options.steps, options.guidance
-    first = Cell(
+    first = SamplingCell(
         Settings(steps, guidance, batch=options.batch[0], workers=options.cores),
         threads=1,
         images=options.images,
@@ -135,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows = list(measure(pipeline, cells_of(options), options.repetitions))
     finally:
         torch.set_num_threads(threads)
-    report("sampling", rows, as_json=options.json)
+    print_rows("sampling", rows, as_json=options.json)
 
 
 if __name__ == "__main__":

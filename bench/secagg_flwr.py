@@ -33,7 +33,7 @@ from flwr.server.workflow.secure_aggregation.secaggplus_workflow import Workflow
 from flwr.supercore.task_identity import TaskIdentity
 from numpy.typing import NDArray
 
-from bench.secagg_timing import Cell, Cost, Watch
+from bench.secagg_timing import Cost, SecAggCell, Watch
 
 CLIPPING_RANGE = 8.0  # flwr's default
 BITS = 32  # flwr's modulus range; its levels have 22
@@ -127,7 +127,7 @@ class _Strategy:
         return len(self._nodes)
 
 
-def run(cell: Cell, vector: NDArray[np.float32], threshold: int) -> Cost:
+def run(cell: SecAggCell, vector: NDArray[np.float32], threshold: int) -> Cost:
     """One round on the complete graph with `threshold`; RuntimeError if flwr gives it up."""
     logging.getLogger("flwr").setLevel(logging.CRITICAL)
     # RandomState makes 64-bit masks; the zeros have their type.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.secagg_timing import CPU, Cell, Cost, Watch
+from bench.secagg_timing import CPU, Cost, SecAggCell, Watch
 from craftsfl.simulation.members import SimulatedMembers
 from privacy.errors import SecAggError
 from privacy.identity import Identity
@@ -30,7 +30,7 @@ MODEL = bytes(32)
 
 
 @dataclass(frozen=True)
-class Parts:
+class KernelSeconds:
     """CPU seconds of what a site does with its vector, and of the floor below `mask_s`."""
 
     rotate_s: float
@@ -46,7 +46,7 @@ def update(d: int) -> NDArray[np.float32]:
     return np.asarray(values / np.linalg.norm(values), dtype=np.float32)
 
 
-def parts(cell: Cell, repeats: int) -> Parts:
+def parts(cell: SecAggCell, repeats: int) -> KernelSeconds:
     """The kernels alone, the least of `repeats` passes; mask and floor take turns."""
     bound = width.coordinate_bound(1.0, cell.d, cell.n)
     encoding = Encoding(cell.d, cell.n, cell.bits, bound, os.urandom(32))
@@ -66,7 +66,7 @@ def parts(cell: Cell, repeats: int) -> Parts:
         _floor(len(lanes) * len(seeds))
         marks.append(CPU())
         rows.append(np.diff(marks))
-    return Parts(*(float(value) for value in np.min(rows, axis=0)))
+    return KernelSeconds(*(float(value) for value in np.min(rows, axis=0)))
 
 
 def _floor(lanes: int) -> None:
@@ -86,7 +86,7 @@ def _ledgers(site: int) -> Ledgers:
 class Attempt:
     """All sites and the server of one attempt. Only the first site's costs are counted."""
 
-    def __init__(self, cell: Cell) -> None:
+    def __init__(self, cell: SecAggCell) -> None:
         self._cell = cell
         self._identities = {site: Identity.generate() for site in range(1, cell.n + 1)}
         named = {f"site-{site}": identity for site, identity in self._identities.items()}
@@ -153,10 +153,10 @@ class Attempt:
 
 def setup(n: int, repeats: int) -> float:
     """CPU seconds of one site for an attempt with one lane: keys, shares, signatures, seeds."""
-    return min(Attempt(Cell(n, 1, 16, 0)).run().client_s for _ in range(repeats))
+    return min(Attempt(SecAggCell(n, 1, 16, 0)).run().client_s for _ in range(repeats))
 
 
-def _offer(cell: Cell, roster: Roster) -> Offer:
+def _offer(cell: SecAggCell, roster: Roster) -> Offer:
     terms = Terms(
         recipe_digest=bytes(32),
         dimension=cell.d,

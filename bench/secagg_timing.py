@@ -11,7 +11,7 @@ CPU = time.process_time  # of all threads: what others do on the machine counts 
 
 
 @dataclass(frozen=True)
-class Cell:
+class SecAggCell:
     """`n` sites, `d` parameters, `bits` a field, `dropped` sites that never send their vector."""
 
     n: int

@@ -24,8 +24,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.output import Row, parser, report
-from bench.sensitivity_world import ENGINES, LOSSES, World, unpadded
+from bench.output import BenchRow, parser, print_rows
+from bench.sensitivity_world import LOSS_TERMS, World, unpadded
+from bench.training import ENGINE_CLASSES
 from client.training.proof import large_vector
 from model.layout import Layout
 from privacy.dpsgd.assignment import packed
@@ -69,7 +70,7 @@ def leave_one_out(world: World, scale: str, seeds: int, patients: int | None = N
     return Moved(np.array(moved))
 
 
-def measure(options: argparse.Namespace) -> Iterator[Row]:
+def measure(options: argparse.Namespace) -> Iterator[BenchRow]:
     """A row for each engine, loss and scale; the control's first."""
     for protected in (False, True):
         for engine in options.engine:
@@ -91,7 +92,7 @@ def measure(options: argparse.Namespace) -> Iterator[Row]:
                     }
 
 
-def faults(rows: Sequence[Row]) -> list[str]:
+def faults(rows: Sequence[BenchRow]) -> list[str]:
     """What the rows say against the claim, or against themselves."""
     found = []
     for row in rows:
@@ -108,8 +109,10 @@ def faults(rows: Sequence[Row]) -> list[str]:
 def arguments() -> argparse.ArgumentParser:
     """What can be asked for."""
     made = parser("sensitivity", __doc__ or "")
-    made.add_argument("--engine", nargs="+", choices=list(ENGINES), default=list(ENGINES))
-    made.add_argument("--loss", nargs="+", choices=list(LOSSES), default=list(LOSSES))
+    made.add_argument(
+        "--engine", nargs="+", choices=list(ENGINE_CLASSES), default=list(ENGINE_CLASSES)
+    )
+    made.add_argument("--loss", nargs="+", choices=list(LOSS_TERMS), default=list(LOSS_TERMS))
     made.add_argument("--scale", nargs="+", choices=list(SCALES), default=list(SCALES))
     made.add_argument("--seeds", type=int, default=4, help="adapters and draws for each row")
     made.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -126,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         options.scale, options.seeds = options.scale[-1:], 1
     torch.set_num_threads(options.threads)
     rows = list(measure(options))
-    report("sensitivity", rows, as_json=options.json)
+    print_rows("sensitivity", rows, as_json=options.json)
     found = faults(rows)
     if found:
         sys.exit("\n".join(found))

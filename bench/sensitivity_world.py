@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from bench.training import CROSS_ATTENTION, ENGINE_CLASSES
 from client.training import EncodedTiles, LocalTrainer
 from model.base import load_base
 from model.cache import SHIPPED, locate_base
@@ -28,11 +29,7 @@ from privacy.study.manifest import Study
 
 PATIENTS: Final = 16
 PLACES: Final = 8  # two batches: who leaves moves others from one to the other
-CLIPPING_NORM: Final = 1e-4
-TARGETS: Final = ("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0")
-ENGINES: Mapping[str, type[LoraEngine] | type[OpacusEngine]] = MappingProxyType(
-    {"lora": LoraEngine, "opacus": OpacusEngine}
-)
+_CLIPPING_NORM: Final = 1e-4
 _CAPTIONS: Final = ["fat", "bone", "glands"]
 _TERMS: Final = {
     "correlation": {
@@ -44,7 +41,7 @@ _TERMS: Final = {
     "drift": {"weight": 0.1},
     "grounding": {"weight": 0.1, "temperature": 0.05, "captions": _CAPTIONS},
 }
-LOSSES: Mapping[str, dict[str, Any] | None] = MappingProxyType(
+LOSS_TERMS: Mapping[str, dict[str, Any] | None] = MappingProxyType(
     {"denoising": None, "stage-two": _TERMS}
 )
 
@@ -58,14 +55,14 @@ class World:
     """One step of a site's trainer: everybody is drawn, nothing is added to the sum."""
 
     patients = PATIENTS
-    clipping_norm = CLIPPING_NORM
+    clipping_norm = _CLIPPING_NORM
 
     def __init__(self, engine: str, loss: str, device: str, *, assign: Assign) -> None:
         folder = locate_base(SHIPPED)
         pipeline = load_base(folder, torch.device(device))
         self._tiles = _tiles(pipeline)
         self._pipeline, self._study = pipeline, _study(loss)
-        self._engine, self._assign = ENGINES[engine], assign
+        self._engine, self._assign = ENGINE_CLASSES[engine], assign
         self.layout: Layout = self._trainer(0, self._tiles, []).layout
 
     def clipped_sum(
@@ -174,13 +171,13 @@ def _study(loss: str) -> Study:
             "name": "sensitivity",
             "rounds": 1,
             "base": {"digest": "sha256:" + "0" * 64, "source": SHIPPED},
-            "adapter": {"targets": TARGETS, "rank": 1, "alpha": 1.0},
+            "adapter": {"targets": CROSS_ATTENTION, "rank": 1, "alpha": 1.0},
             "training": {
                 "sampling_rate": 1.0,
                 "steps": 1,
                 "tiles_per_patient": 1,
                 "draws_per_tile": 1,
-                "clipping_norm": CLIPPING_NORM,
+                "clipping_norm": _CLIPPING_NORM,
                 "noise_multiplier": 0.0,
                 "optimizer": "sgd",
                 "learning_rate": 1.0,
@@ -191,6 +188,6 @@ def _study(loss: str) -> Study:
             "cohort": {"min_sites": 1, "round_deadline": 60.0, "reply_slot": 1.0},
             "sites": [{"name": "north", "declared_patients": PATIENTS}],
             "samples": {"prompts": ["glands"], "seeds": [1]},
-            "stage_two": LOSSES[loss],
+            "stage_two": LOSS_TERMS[loss],
         }
     )

@@ -32,10 +32,17 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from bench.output import parser, report
-from bench.stage_two_compare import Finished, Run, comparisons, missing
+from bench.output import parser, print_rows
+from bench.stage_two_compare import Finished, StageTwoRun, comparisons, missing
 from bench.stage_two_run import Laboratory
-from bench.stage_two_setting import BASELINE, EVALUATOR, FULL, LOSSES, QUICK, Setting
+from bench.stage_two_setting import (
+    BASELINE,
+    EVALUATOR,
+    FULL,
+    QUICK,
+    STAGE_TWO_LOSSES,
+    StageTwoSetting,
+)
 from model.base import load_base
 from model.cache import locate_base
 from model.encoders import load_image_text_encoder
@@ -46,8 +53,8 @@ _PRIVACIES = {"plain": (False,), "private": (True,), "both": (False, True)}
 
 
 def measure(
-    setting: Setting, seeds: Sequence[int], folder: Path, privacies: Sequence[bool]
-) -> list[Run]:
+    setting: StageTwoSetting, seeds: Sequence[int], folder: Path, privacies: Sequence[bool]
+) -> list[StageTwoRun]:
     """All runs of these seeds; those that `folder` has are not run again.
 
     The full loss and denoising alone come first, of all seeds: who stops early has the comparison.
@@ -55,7 +62,7 @@ def measure(
     finished = Finished(
         folder / "runs.jsonl", cache(lambda loss, private: setting.digest(loss, private=private))
     )
-    wanted = [(loss, p, seed) for seed in seeds for p in privacies for loss in LOSSES]
+    wanted = [(loss, p, seed) for seed in seeds for p in privacies for loss in STAGE_TWO_LOSSES]
     left = sorted(missing(finished.runs(), wanted), key=lambda key: key[0] not in _FIRST)
     if left:
         with _bar() as progress:
@@ -68,8 +75,11 @@ def measure(
 
 
 def _runs(
-    setting: Setting, left: Sequence[tuple[str, bool, int]], progress: Progress, task: TaskID
-) -> Iterator[Run]:
+    setting: StageTwoSetting,
+    left: Sequence[tuple[str, bool, int]],
+    progress: Progress,
+    task: TaskID,
+) -> Iterator[StageTwoRun]:
     laboratory = Laboratory(
         setting, load_base(locate_base("tiny")), load_image_text_encoder(EVALUATOR)
     )
@@ -88,7 +98,7 @@ def _runs(
                     task, description=f"{name}, step {step} of {steps}"
                 ),
             )
-            yield Run(
+            yield StageTwoRun(
                 loss,
                 private,
                 seed,
@@ -126,10 +136,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = [run.row() for run in runs]
     against = comparisons(runs, setting.epsilon())
     if chosen.json:
-        report("stage_two", [*rows, *against], as_json=True)
+        print_rows("stage_two", [*rows, *against], as_json=True)
     else:
-        report("stage_two", rows, as_json=False)
-        report("stage_two against denoising", against, as_json=False)
+        print_rows("stage_two", rows, as_json=False)
+        print_rows("stage_two against denoising", against, as_json=False)
 
 
 if __name__ == "__main__":

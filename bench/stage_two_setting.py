@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from bench.training import CROSS_ATTENTION
 from model.encoders.files import find_encoder
 from model.lab.pretraining.corpus import draw_caption
 from model.lab.tissue.domain import RARE_TYPES, STAINS, domain_caption
@@ -25,12 +26,12 @@ from privacy.study.manifest import (
     Study,
 )
 
-SITE: Final = "bench"
+BENCH_SITE: Final = "bench"
 REFERENCE: Final = "tiny"
 EVALUATOR: Final = "tiny-evaluator"  # never used in training
 BASELINE: Final = "denoising"
 SHUFFLED: Final = "shuffled reference"
-LOSSES: Final = (BASELINE, "+correlation", "+drift", "+grounding", SHUFFLED)
+STAGE_TWO_LOSSES: Final = (BASELINE, "+correlation", "+drift", "+grounding", SHUFFLED)
 
 # Every pair of the domain, written down before any patient is drawn. Grounding contrasts a row's
 # own caption with these; alignment subtracts the mean over them, by another encoder.
@@ -66,7 +67,7 @@ class Constants:
 
 
 @dataclass(frozen=True)
-class Schedule:
+class StepSchedule:
     """Steps of about `rows` patients each; noise in units of the clipping norm, 0 for none."""
 
     drift: float  # beta, under public captions
@@ -78,7 +79,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Setting:
+class StageTwoSetting:
     """One run's sizes; the same for every loss.
 
     Few steps of many rows: a contrast of two predictions is noisy in small batches, and the noise
@@ -91,11 +92,11 @@ class Setting:
     patients: int = 1200
     held_out: int = 80
     public: int = 48
-    plain: Schedule = Schedule(drift=1.2)
-    private: Schedule = Schedule(drift=0.8, noise_multiplier=0.65, clipping_norm=0.02)
+    plain: StepSchedule = StepSchedule(drift=1.2)
+    private: StepSchedule = StepSchedule(drift=0.8, noise_multiplier=0.65, clipping_norm=0.02)
     delta: float = 1e-5
     rank: int = 4
-    targets: tuple[str, ...] = ("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0")
+    targets: tuple[str, ...] = CROSS_ATTENTION
     draws: int = 4
     sampling_steps: int = 10
     guidance: float = 3.0
@@ -138,14 +139,14 @@ class Setting:
                 "privacy": {"delta": self.delta},
                 "aggregation": {"strategy": "fedavg", "secure_aggregation": "plain"},
                 "cohort": {"min_sites": 1, "round_deadline": 3600.0},
-                "sites": [{"name": SITE, "declared_patients": self.patients}],
+                "sites": [{"name": BENCH_SITE, "declared_patients": self.patients}],
                 "samples": {"prompts": ["glands"], "seeds": [1]},
             }
         )
 
     def terms(self, loss: str, *, private: bool) -> StageTwo | None:
         """The terms of one of LOSSES beside denoising."""
-        named: Mapping[str, int] = {name: place for place, name in enumerate(LOSSES)}
+        named: Mapping[str, int] = {name: place for place, name in enumerate(STAGE_TWO_LOSSES)}
         place = min(named[loss], named["+grounding"])
         if place == 0:
             return None
@@ -177,9 +178,9 @@ class Setting:
         )
 
 
-FULL: Final = Setting()
+FULL: Final = StageTwoSetting()
 # Nothing is learned of so little: every part runs, and the table is complete.
-QUICK: Final = Setting(
+QUICK: Final = StageTwoSetting(
     patients=40,
     held_out=8,
     public=4,
