@@ -207,7 +207,7 @@ class Laboratory:
         times = (torch.randperm(count, generator=generator) + 0.5) / count * steps
         noise = torch.randn(encoded.latents.shape, generator=generator)
         text = encode_captions(self._pipeline, captions)
-        seen = set(anchor_captions())
+        seen = set(anchor_captions(self.setting.anchors))
         new = [place for place, caption in enumerate(captions) if caption not in seen]
         return Rows(encoded.latents[new], times.long()[new], noise[new], text[new])
 

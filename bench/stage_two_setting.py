@@ -40,7 +40,6 @@ DOMAIN_CAPTIONS: Final = tuple(
 )
 
 _ANCHORS: Final = 53_000  # seed of the drift suppressor's captions
-_ANCHOR_CAPTIONS: Final = 120
 
 
 def public_captions(seed: int, count: int) -> tuple[str, ...]:
@@ -49,9 +48,9 @@ def public_captions(seed: int, count: int) -> tuple[str, ...]:
     return tuple(draw_caption(i % len(MORPHOLOGIES), random) for i in range(count))
 
 
-def anchor_captions() -> tuple[str, ...]:
+def anchor_captions(count: int) -> tuple[str, ...]:
     """The public captions under which the drift suppressor looks; some of them come twice."""
-    return public_captions(_ANCHORS, _ANCHOR_CAPTIONS)
+    return public_captions(_ANCHORS, count)
 
 
 @dataclass(frozen=True)
@@ -86,12 +85,13 @@ class StageTwoSetting:
     of a private step does not grow with its patients.
 
     `draws`: of (t, noise) for every held-out tile. `public`: stage-one tiles; drift is
-    measured on those whose caption no suppressor saw.
+    measured on those whose caption no suppressor saw. `anchors`: captions of the suppressor.
     """
 
     patients: int = 1200
     held_out: int = 80
     public: int = 48
+    anchors: int = 120
     plain: StepSchedule = StepSchedule(drift=1.2)
     private: StepSchedule = StepSchedule(drift=0.8, noise_multiplier=0.65, clipping_norm=0.02)
     delta: float = 1e-5
@@ -104,8 +104,8 @@ class StageTwoSetting:
 
     def digest(self, loss: str, *, private: bool) -> str:
         """Names what a run depends on, in the file of finished runs, but for its seed."""
-        schedules = ("plain", "private")
-        sizes = {name: v for name, v in asdict(self).items() if name not in schedules}
+        in_study = ("plain", "private", "anchors")
+        sizes = {name: v for name, v in asdict(self).items() if name not in in_study}
         study = self.study(loss, private=private).digest().hex()
         text = json.dumps([loss, study, sizes, find_encoder(EVALUATOR).digest()], sort_keys=True)
         return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
@@ -166,7 +166,7 @@ class StageTwoSetting:
     def _drift(self, *, private: bool) -> DriftSuppressor:
         """Under public captions: under the own ones it opposes what is to be learned."""
         weight = (self.private if private else self.plain).drift
-        return DriftSuppressor(weight=weight, captions=anchor_captions())
+        return DriftSuppressor(weight=weight, captions=anchor_captions(self.anchors))
 
     def _grounding(self) -> Grounding:
         constants = self.constants
@@ -181,11 +181,12 @@ class StageTwoSetting:
 FULL: Final = StageTwoSetting()
 # Nothing is learned of so little: every part runs, and the table is complete.
 QUICK: Final = StageTwoSetting(
-    patients=40,
-    held_out=8,
+    patients=16,
+    held_out=4,
     public=4,
-    plain=replace(FULL.plain, rows=4, steps=2),
-    private=replace(FULL.private, rows=4, steps=2),
+    anchors=8,
+    plain=replace(FULL.plain, rows=4, steps=1),
+    private=replace(FULL.private, rows=4, steps=1),
     draws=1,
     sampling_steps=2,
 )

@@ -62,8 +62,8 @@ def read(site: Site, state: StateFolder) -> SiteData:
         return load_data(site, state, patients)
 
 
-def test_a_round_with_the_real_trainer(tmp_path: Path, tiny_base: Path) -> None:
-    study = study_of(tiny_base)
+def test_a_round_with_the_real_trainer(tmp_path: Path, tinier_base: Path) -> None:
+    study = study_of(tinier_base)
     site = load(write_hospital(tmp_path, study=study))
     with state_folder(tmp_path / "state") as state, open_ledger(state, "north") as ledger:
         trainer = load_trainer(site, read(site, state), state, nothing)
@@ -79,9 +79,9 @@ def test_a_round_with_the_real_trainer(tmp_path: Path, tiny_base: Path) -> None:
 
 
 def test_a_site_without_a_usable_tile_takes_part_with_noise_alone(
-    tmp_path: Path, tiny_base: Path
+    tmp_path: Path, tinier_base: Path
 ) -> None:
-    site = load(write_hospital(tmp_path, study=study_of(tiny_base)))
+    site = load(write_hospital(tmp_path, study=study_of(tinier_base)))
     write_folder(tmp_path / "tiles", patients=0)
     with state_folder(tmp_path / "state") as state:
         trainer = load_trainer(site, read(site, state), state, nothing)

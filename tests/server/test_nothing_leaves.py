@@ -178,9 +178,9 @@ def _loggers() -> list[tuple[str, logging.Logger]]:
 
 
 @pytest.fixture
-def coordinator(tmp_path: Path, tiny_base: Path, study_values: dict[str, Any]) -> Path:
+def coordinator(tmp_path: Path, tinier_base: Path, study_values: dict[str, Any]) -> Path:
     """The study and the consortium's settings; gives consortium.toml."""
-    study_values["base"] = {"digest": folder_digest(tiny_base), "source": str(tiny_base)}
+    study_values["base"] = {"digest": folder_digest(tinier_base), "source": str(tinier_base)}
     study_values["cohort"] = {"min_sites": 3, "round_deadline": 1e6, "reply_slot": 0.05}
     write_chain(tmp_path / "roster.cfl", [MEMBERS.signed])
     study_values["aggregation"]["secure_aggregation"] = "required"

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from hashlib import shake_256
 
 import numpy as np
+import pytest
 
-from privacy.identity import Identity
+from privacy.identity import Identity, verify
+from privacy.secagg import advertising
+from privacy.secagg import client as client_module
+from privacy.secagg import server as server_module
 from privacy.secagg.client import Effects, SecAggClient
 from privacy.secagg.offer import Expected, SecAggPolicy, encoding_of, threshold
 from privacy.secagg.roster import Member, Roster, propose
@@ -117,6 +123,16 @@ class World:
             site: rng.integers(0, 2**64, count, dtype=np.uint64, endpoint=False)
             for site in self.sites
         }
+
+
+@contextmanager
+def signatures_checked_once() -> Iterator[None]:
+    """Every signature is checked, but once: in one process all sites check the same ones."""
+    once = cache(verify)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (advertising, client_module, server_module):
+            patch.setattr(module, "verify", once)
+        yield
 
 
 def site_ids(count: int) -> tuple[int, ...]:
