@@ -16,6 +16,13 @@ import numpy as np
 import psutil
 
 ROOT = Path(__file__).parents[2]
+# As the command line, but for the shortest time slot: few tiles are trained on in a few seconds.
+COMMAND = """
+from craftsfl.cli import main
+from craftsfl.demo import pace
+pace.SHORTEST = 10.0
+main()
+"""
 REAL_SITES = ROOT.parent / "shared" / "data" / "sites"
 
 
@@ -43,11 +50,10 @@ class Demo:
     def __init__(self, folder: Path, data: Path, *, rounds: int) -> None:
         self.folder = folder
         self.output = folder.parent / f"{folder.name}.out"
-        code = "from craftsfl.cli import main; main()"
         arguments = ["demo", "--dir", str(folder), "--data", str(data), "--rounds", str(rounds)]
         with self.output.open("wb") as stream:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", code, *arguments],
+                [sys.executable, "-c", COMMAND, *arguments],
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,

@@ -182,7 +182,7 @@ class Sites:
         return start_run(self.consortium)
 
     def wait(self, ready: Callable[[], bool], what: str) -> None:
-        wait_until(ready, what=what, supervisor=self.supervisor, timeout=90.0)
+        wait_until(ready, what=what, supervisor=self.supervisor, timeout=180.0)
 
     def follow(self, keep_down: str = "") -> list[dict[str, Any]]:
         """All events to the run's end. A killed agent is started again without its trap: at once,
@@ -261,6 +261,8 @@ def trap(number: int, exchange: str) -> str:
     return f"{number}:{ASKED[exchange].__name__}"
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_site_that_is_killed_before_it_masks_is_left_out(
     make_sites: Callable[[int], Sites],
 ) -> None:
