@@ -18,9 +18,10 @@ import torch
 from bench import sensitivity
 from bench.clip_memory import peak_of
 from bench.clip_steps import ClipSetting, make_clip_step
+from bench.engines import ENGINE_CLASSES
 from bench.output import BenchRow
 from bench.sensitivity_world import LOSS_TERMS, World, unpadded
-from bench.training import ENGINE_CLASSES, GIB, time_pairs
+from bench.training import GIB, time_pairs
 from privacy.dpsgd.assignment import packed
 
 PRECISIONS: Final = ("float32", "bf16")

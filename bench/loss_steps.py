@@ -11,7 +11,8 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from bench.clip_steps import CLIPPING_NORM, SHAPES, unet_of
-from bench.training import CROSS_ATTENTION, ENGINE_CLASSES, TrainingStep
+from bench.engines import ENGINE_CLASSES
+from bench.training import CROSS_ATTENTION, TrainingStep
 from model.adapters import attach, parameters
 from model.cache import shipped_base
 from model.losses import (

@@ -21,9 +21,10 @@ from dataclasses import asdict, replace
 import torch
 
 from bench.clip_memory import measured_elsewhere, peak_of
+from bench.engines import ENGINE_CLASSES
 from bench.loss_steps import BASES, COMPARED_LOSSES, LossSetting, make_loss_step
 from bench.output import BenchRow, parser, print_rows
-from bench.training import ENGINE_CLASSES, GIB, StepClock, time_pairs
+from bench.training import GIB, StepClock, time_pairs
 
 _PLAIN = "denoising"
 

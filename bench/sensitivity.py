@@ -24,9 +24,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench.engines import ENGINE_CLASSES
 from bench.output import BenchRow, parser, print_rows
 from bench.sensitivity_world import LOSS_TERMS, World, unpadded
-from bench.training import ENGINE_CLASSES
 from client.training.proof import large_vector
 from model.layout import Layout
 from privacy.dpsgd.assignment import packed

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from bench.training import CROSS_ATTENTION, ENGINE_CLASSES
+from bench.engines import ENGINE_CLASSES
+from bench.training import CROSS_ATTENTION
 from client.training import EncodedTiles, LocalTrainer
 from model.base import load_base
 from model.cache import SHIPPED, locate_base

@@ -1,23 +1,16 @@
-"""What the benchmarks of training steps have in common: engines, targets, and timing in pairs."""
+"""What the benchmarks of training steps have in common: targets, and timing in pairs."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final
 
 import torch
 
-from privacy.dpsgd.lora_engine import LoraEngine
-from privacy.dpsgd.opacus_engine import OpacusEngine
-
 CROSS_ATTENTION: Final = ("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0")
-ENGINE_CLASSES: Mapping[str, type[LoraEngine] | type[OpacusEngine]] = MappingProxyType(
-    {"lora": LoraEngine, "opacus": OpacusEngine}
-)
 TrainingStep = Callable[[], None]
 GIB = 2**30
 StepClock = Callable[[], float]  # seconds since whenever
