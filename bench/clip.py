@@ -1,10 +1,10 @@
-"""What clipping costs: time and memory of a private LoRA step over an ordinary one.
+"""What clipping costs: time and memory of a private LoRA step relative to an ordinary one.
 
 Rows: `targets`, `batch`, `engine`, `time_ratio`, `memory_ratio`, and the figures behind them:
 `examples_per_second`, and `peak_gib` above the loaded model.
-A step is forward, backward, clip and SGD on one batch of a UNet2DConditionModel, each row a
-patient of its own; no noise is drawn by any engine. Times are the median over pairs of an ordinary
-and a private step, taken in turn; memory is measured in fresh processes.
+A step is forward, backward, clip and SGD on one batch of a UNet2DConditionModel; each row is a
+patient of its own, and no engine draws noise. Times are medians over pairs of an ordinary and a
+private step, timed alternately; memory is measured in fresh processes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def measure(setting: ClipSetting, engines: Sequence[str], pairs: int) -> Iterato
 
 
 def arguments() -> argparse.ArgumentParser:
-    """What can be asked for."""
+    """The command line."""
     made = parser("clip", __doc__ or "")
     made.add_argument("--targets", nargs="+", choices=list(TARGET_SETS), default=list(TARGET_SETS))
     made.add_argument("--batch", nargs="+", type=int, default=[8, 32])

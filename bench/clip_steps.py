@@ -17,7 +17,7 @@ from privacy.dpsgd.engine import PhysicalBatch
 from privacy.dpsgd.lora_engine import LoraEngine
 from privacy.study.manifest import Adapter
 
-CLIPPING_NORM: Final = 1e-3  # below most rows' norms: the clip has something to do
+CLIPPING_NORM: Final = 1e-3  # below most rows' norms, so that clipping has an effect
 STEP_SIZE: Final = 1e-4
 
 _ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -35,7 +35,7 @@ TARGET_SETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Shape:
-    """A UNet2DConditionModel by its numbers, and its inputs."""
+    """The dimensions of a UNet2DConditionModel and of its inputs."""
 
     channels: tuple[int, ...]
     layers: int  # residual layers a block
@@ -55,7 +55,7 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
 
 @dataclass(frozen=True)
 class ClipSetting:
-    """What a step is taken of. Every row of the batch is a patient of its own."""
+    """What one step trains. Every row of the batch is a patient of its own."""
 
     shape: str
     targets: str
@@ -66,12 +66,12 @@ class ClipSetting:
 
 
 class ClipTask:
-    """A UNet with a LoRA adapter and one batch; the same numbers whenever it is made."""
+    """A UNet with a LoRA adapter and one batch; always the same numbers."""
 
     def __init__(self, setting: ClipSetting) -> None:
         shape = SHAPES[setting.shape]
         torch.manual_seed(0)
-        with torch.device(setting.device):  # made there: a GPU fills it in no time
+        with torch.device(setting.device):  # created on the device: a GPU fills it almost at once
             self.unet = unet_of(shape).train()
         targets = TARGET_SETS[setting.targets]
         layout = attach(self.unet, Adapter(rank=setting.rank, alpha=setting.rank, targets=targets))
@@ -193,7 +193,7 @@ def opacus_ghost(task: ClipTask) -> TrainingStep:
 
 
 def _constants(task: ClipTask) -> dict[str, Any]:
-    """No noise: this compares clipping. A sum, as ours is."""
+    """No noise: only clipping is compared. A sum, like ours."""
     return {
         "noise_multiplier": 0.0,
         "max_grad_norm": CLIPPING_NORM,
@@ -213,6 +213,6 @@ CLIP_STEPS: Mapping[str, Callable[[ClipTask], TrainingStep]] = MappingProxyType(
 
 
 def make_clip_step(engine: str, setting: ClipSetting) -> TrainingStep:
-    """A step of `engine` (or "plain") on a task of its own."""
+    """A step of `engine`, or of "plain", on its own task."""
     make = plain if engine == "plain" else CLIP_STEPS[engine]
     return make(ClipTask(setting))

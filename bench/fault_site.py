@@ -1,9 +1,8 @@
-"""A site agent in a process of its own that can be killed anywhere, for `bench.faults`.
+"""A site agent in its own process that can be killed anywhere, for `bench.faults`.
 
-The agent, its state folder, key and ledger are the real ones; only the trainer is quick: its
-updates are random, so that the same attempt trained twice shows in the bytes, and they leave
-unmasked, so that this can be seen. A site is forked
-from a warm parent, without torch, and answers messages over two pipes.
+Agent, state folder, key and ledger are real; only the trainer is quick. Its updates are random, so
+that an attempt trained twice shows in the bytes, and they leave unmasked, so that this can be seen.
+A site is forked from a warm parent without torch, and answers messages over two pipes.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ _POLICY: Final = Policy(
 )
 RULES: Final = SiteRules(_SITE, FAULT_STUDY, _POLICY)
 READY, REFUSED, CRASHED, HUNG = b"ready", 10, 11, 12  # the first frame; exit statuses
-PATIENCE: Final = 30.0  # seconds without an answer after which a site is stuck
+PATIENCE: Final = 30.0  # seconds without an answer, after which a site counts as stuck
 _FASTER: Final = 30_000.0  # the agent's clock: the study's time slots take milliseconds here
 _STEP_SECONDS: Final = 0.0005
 
@@ -112,7 +111,7 @@ class QuickTrainer:
 
 
 class _Clock:
-    """Fast seconds that stand still while the site trains: traced or not, no update is late."""
+    """Fast seconds that stop while the site trains: traced or not, no update is late."""
 
     def __init__(self) -> None:
         self._last, self._now = time.monotonic(), 0.0
@@ -127,14 +126,14 @@ class _Clock:
 
 @dataclass
 class Trap:
-    """Sends SIGKILL to its own process at the `point`-th line that it executes in `place`."""
+    """Sends SIGKILL to its own process at the `point`-th line executed in `place`."""
 
     place: Place
     point: int  # 0: never, only count
     passed: int = 0
 
     def arm(self) -> None:
-        """For this thread and all that it starts."""
+        """For this thread and all threads that it starts."""
         threading.settrace(self._enter)
         sys.settrace(self._enter)
 
@@ -156,7 +155,7 @@ class Trap:
 
 
 class ForkedSite:
-    """The parent's end of a forked site; it is asked until it dies or is stopped."""
+    """The parent's end of a forked site, which answers until it dies or is stopped."""
 
     def __init__(
         self, folder: Path, *, trap: Trap | None = None, file_limit: int | None = None
@@ -174,7 +173,7 @@ class ForkedSite:
         os.close(replies)
 
     def kill_after(self, seconds: float) -> None:
-        """Send SIGKILL that much later, during whatever is asked then."""
+        """Send SIGKILL after `seconds`, whatever is being asked at that moment."""
         self._deadline = time.monotonic() + seconds
 
     def ready(self) -> bool:
@@ -190,7 +189,7 @@ class ForkedSite:
         return self._answer()
 
     def stop(self) -> int:
-        """Let the site end by itself; its exit status, negative for a signal, HUNG if it must."""
+        """Let the site end by itself; its exit status, negative for a signal, or HUNG."""
         os.close(self._requests)
         end = time.monotonic() + PATIENCE
         done, status = os.waitpid(self.pid, os.WNOHANG)
@@ -216,7 +215,7 @@ class ForkedSite:
 
 
 def write_frame(file: int, data: bytes) -> None:
-    """A length and the bytes in one write: a pipe takes so few wholly or not at all."""
+    """A length and the bytes in one write: a pipe accepts this few entirely or not at all."""
     os.write(file, len(data).to_bytes(4, "big") + data)
 
 
@@ -250,7 +249,7 @@ def _child(
 def _serve(folder: Path, requests: int, replies: int) -> int:
     try:
         with state_folder(folder) as state, open_ledger(state, _SITE) as ledger:
-            state.cache.mkdir(exist_ok=True)  # as the agent does next: it marks the folder as used
+            state.cache.mkdir(exist_ok=True)  # as the agent does next; it marks the folder as used
             clock = _Clock()
             agent = PlainAgent(AgentParts(RULES, ledger, QuickTrainer(), clock=clock))
             write_frame(replies, READY)

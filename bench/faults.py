@@ -1,15 +1,15 @@
 """What is lost, overspent or released twice when a site is killed or its disk fails.
 
 Rows: `fault`, `trials`, `lost`, `overspent`, `double_released`, `stuck`. In every trial a
-coordinator asks a real site agent (with a quick trainer) for rounds, and keeps what it was told
-and what it received; the site is harmed at a seeded point, started again until its rounds are
-done, and its ledger then compared:
+coordinator asks a real site agent (with a quick trainer) for rounds and records the answers and
+updates that it receives; the site is harmed at a seeded point, restarted until its rounds are
+done, and then its ledger is compared with the record:
 
-- lost: attempts that were acknowledged, and are not in the ledger as far as they were;
-- overspent: trials after which the ledger's epsilon is below that of what had left;
-- double_released: attempts of which two different updates left;
-- stuck: trials after which the site did not go on by itself. A file that is cut or flipped may be
-  refused, in words and with a way out; then it must go on once the file is restored.
+- lost: attempts that were acknowledged but are missing from the ledger, or less far along there;
+- overspent: trials after which the ledger's epsilon is below that of the updates that left;
+- double_released: attempts for which two different updates left;
+- stuck: trials after which the site did not continue by itself. A file that was cut or flipped may
+  be refused, with a message and a way out; the site must then continue once the file is restored.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _START: Final = StartTraining(
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one trial, or several, brought to light; all should be 0."""
+    """What one or several trials revealed; all counts should be 0."""
 
     lost: int = 0
     overspent: int = 0
@@ -73,16 +73,16 @@ class Verdict:
 
 @dataclass
 class Coordinator:
-    """Asks for rounds, and remembers what it was told and what it received."""
+    """Asks for rounds, and remembers the answers and the updates that it received."""
 
     round: int = 1
     attempt: int = 1
     started: set[AttemptKey] = field(default_factory=set)  # acknowledged intents
-    left: dict[AttemptKey, set[bytes]] = field(default_factory=dict)  # what left of an attempt
+    left: dict[AttemptKey, set[bytes]] = field(default_factory=dict)  # what left, per attempt
 
     def drive(self, site: ForkedSite, rounds: int) -> bool:
-        """Ask until `rounds` are done; False if the site died or could not go on."""
-        for key in sorted(self.started):  # of a site that died since: what is still to be had?
+        """Ask until `rounds` are done; False if the site died or could not continue."""
+        for key in sorted(self.started):  # the site may have died since: what can it still deliver?
             self._note(key, self._ask(site, key, Collect()))
             if self._ask(site, key, _START) == Started():
                 self._collected(site, key)
@@ -133,13 +133,13 @@ class Coordinator:
 
 
 def one_site(coordinator: Coordinator, site: ForkedSite, rounds: int) -> tuple[bool, int]:
-    """Drive one site process to its end: whether the rounds are done, and its exit status."""
+    """Drive one site process to its end; returns whether the rounds are done, and its status."""
     done = site.ready() and coordinator.drive(site, rounds)
     return done, site.stop()
 
 
 def finish(coordinator: Coordinator, folder: Path, rounds: int) -> Verdict:
-    """Start the site again, unharmed, and compare when its rounds are done."""
+    """Restart the site, unharmed, and compare once its rounds are done."""
     done, status = one_site(coordinator, ForkedSite(folder), rounds)
     if not done or status != 0:
         return Verdict(stuck=1)
@@ -147,7 +147,7 @@ def finish(coordinator: Coordinator, folder: Path, rounds: int) -> Verdict:
 
 
 def killed(place: Place | None, seed: int, lines: int, seconds: float) -> Verdict | None:
-    """Kill a new site and then its successor, in `place` or at any time; None if it got away."""
+    """Kill a new site and then its successor, in `place` or at any time; None if neither died."""
     draw, coordinator, deaths = random.Random(f"{place} {seed}"), Coordinator(), 0
     with fresh_folder() as folder:
         for share in (1.0, draw.choice((0.0, 0.3))):
@@ -165,7 +165,7 @@ def killed(place: Place | None, seed: int, lines: int, seconds: float) -> Verdic
 
 
 def harmed(harm: Callable[[Path, random.Random], None], seed: int) -> Verdict:
-    """Harm one file of a site that was killed (its log still open) or ended by itself."""
+    """Harm one file of a site that was killed (its log still open) or had stopped by itself."""
     draw, coordinator = random.Random(f"{harm.__name__} {seed}"), Coordinator()
     with fresh_folder() as folder, fresh_folder() as backup:
         site = ForkedSite(folder)
@@ -185,7 +185,7 @@ def harmed(harm: Callable[[Path, random.Random], None], seed: int) -> Verdict:
 
 
 def cut(file: Path, draw: random.Random) -> None:
-    """Leave only the beginning of `file`."""
+    """Keep only the beginning of `file`."""
     data = file.read_bytes()
     file.write_bytes(data[: draw.randrange(len(data) or 1)])
 
@@ -200,7 +200,7 @@ def flip(file: Path, draw: random.Random) -> None:
 
 
 def filled(seed: int, largest: int) -> Verdict:
-    """No file of the site can grow beyond a limit, from its start or after some rounds."""
+    """No file of the site may grow beyond a limit, from the start or after some rounds."""
     draw, coordinator = random.Random(f"full {seed}"), Coordinator()
     with fresh_folder() as folder:
         rounds = draw.randint(0, FAULT_ROUNDS - 1)
@@ -213,9 +213,9 @@ def filled(seed: int, largest: int) -> Verdict:
 
 
 def measure(seeds: int) -> list[BenchRow]:
-    """All faults; `seeds` kills and a fifth as many of each other fault."""
+    """All faults: `seeds` kills, and a fifth of that number for each other fault."""
     event = event_of(FAULT_STUDY)
-    for charges in range(1, 2 * FAULT_ROUNDS + 4):  # the sites inherit what was computed once
+    for charges in range(1, 2 * FAULT_ROUNDS + 4):  # the forked sites inherit what is computed here
         epsilon([event] * charges, FAULT_STUDY.privacy.delta)
     places: tuple[Place | None, ...] = (*get_args(Place), None)
     rows = []
@@ -233,7 +233,7 @@ def measure(seeds: int) -> list[BenchRow]:
 
 
 def row(fault: str, trials: int, outcomes: Iterator[Verdict]) -> BenchRow:
-    """The sum of the next `trials` outcomes; fewer where there are no more."""
+    """The sum of the next `trials` outcomes, or of all if there are fewer."""
     found, ran = Verdict(), 0
     for ran, verdict in enumerate(outcomes, start=1):
         found += verdict
@@ -243,7 +243,7 @@ def row(fault: str, trials: int, outcomes: Iterator[Verdict]) -> BenchRow:
 
 
 def rehearse(place: Place) -> tuple[int, float]:
-    """Lines that an unharmed new site executes in `place`, and the seconds that it takes."""
+    """The number of lines that an unharmed new site executes in `place`, and its seconds."""
     with fresh_folder() as folder:
         one_site(Coordinator(), ForkedSite(folder, trap=Trap(place, 0)), FAULT_ROUNDS)
         lines = int((folder / "passed").read_text())
@@ -255,7 +255,7 @@ def rehearse(place: Place) -> tuple[int, float]:
 
 @contextmanager
 def fresh_folder() -> Iterator[Path]:
-    """An empty folder for the time of the block."""
+    """A temporary empty folder."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
 

@@ -1,8 +1,8 @@
-"""What only a GPU can tell, in at most eight minutes: one JSON object on stdout and in a file.
+"""What only a GPU can show, in at most eight minutes: one JSON object on stdout and in a file.
 
-`make gpu-check`; docs/gpu-check.md says what the rows mean. Exits with 0 where every claim that
-must hold was seen to hold, with 1 where one was not (the last lines say which), and with 2 where
-there is nothing to look at.
+`make gpu-check`; docs/gpu-check.md explains the rows. Exits with 0 if every claim that must hold
+was seen to hold, with 1 if one was not (the last lines say which), and with 2 if nothing could be
+checked.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _WORDS: Final = 400  # of an error's text
 
 
 class TimeUp(BaseException):
-    """The part's time is over; no `except Exception` on the way may swallow it."""
+    """The part's time is up; no `except Exception` on the way may swallow it."""
 
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Raise `TimeUp` in the block after so many seconds."""
+    """Raise `TimeUp` in the block after this many seconds."""
 
     def ring(number: int, frame: FrameType | None) -> None:
         raise TimeUp
@@ -55,7 +55,7 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def tried(case: GpuCase, seconds: float) -> BenchRow:
-    """The case's row; an error, or the end of the time, is a row too."""
+    """The case's row; an error or a timeout is a row too."""
     begun = time.monotonic()
     found: BenchRow
     try:
@@ -70,13 +70,13 @@ def tried(case: GpuCase, seconds: float) -> BenchRow:
 
 
 def _written(item: tuple[str, _Value]) -> tuple[str, _Value]:
-    """JSON has no NaN and no infinity: None, which no claim takes for a number."""
+    """JSON has neither NaN nor infinity: None instead, which no claim accepts as a number."""
     key, value = item
     return key, None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def look(cases: Sequence[GpuCase], seconds: float) -> Iterator[BenchRow]:
-    """Rows of one part, which may take so many seconds in all."""
+    """The rows of one part, which may take this many seconds in total."""
     import torch
 
     end = time.monotonic() + seconds
@@ -87,7 +87,7 @@ def look(cases: Sequence[GpuCase], seconds: float) -> Iterator[BenchRow]:
 
 
 def unproven_claims(rows: Sequence[BenchRow]) -> list[str]:
-    """Claims that must hold, and were not seen to."""
+    """The claims that must hold and were not seen to hold."""
     from bench.sensitivity import TOLERANCE
 
     found = []
@@ -106,7 +106,7 @@ def unproven_claims(rows: Sequence[BenchRow]) -> list[str]:
 
 
 def versions() -> Mapping[str, str | None]:
-    """Of what the figures depend on."""
+    """Of everything that the figures depend on."""
     import torch
 
     found = {name: importlib.metadata.version(name) for name in _LIBRARIES}
@@ -129,16 +129,20 @@ def _driver() -> str | None:
 
 
 def arguments() -> argparse.ArgumentParser:
-    """What can be asked for."""
+    """The command line."""
     made = argparse.ArgumentParser(prog="python -m bench.gpu_check", description=__doc__)
-    made.add_argument("--output", type=Path, help="a file for the JSON object, beside stdout")
-    made.add_argument("--cpu", action="store_true", help="on the processor: says nothing of a GPU")
+    made.add_argument(
+        "--output", type=Path, help="a file for the JSON object, in addition to stdout"
+    )
+    made.add_argument(
+        "--cpu", action="store_true", help="on the processor: says nothing about a GPU"
+    )
     made.add_argument("--quick", action="store_true", help="the smallest shapes: a smoke test")
     return made
 
 
 def _unready(on_cpu: bool) -> str | None:
-    """What is missing, in words, or None."""
+    """What is missing, as a message, or None."""
     try:
         import torch
 
@@ -152,7 +156,7 @@ def _unready(on_cpu: bool) -> str | None:
         return None
     return (
         "torch finds no CUDA device here. Run `make gpu-check` on a machine with a GPU, its driver "
-        "and torch for CUDA; `--cpu --quick` tries the script alone."
+        "and torch for CUDA; `--cpu --quick` only tries out the script."
     )
 
 

@@ -1,4 +1,4 @@
-"""What `make gpu-check` looks at, part by part; each part gives rows as it goes."""
+"""What `make gpu-check` checks, part by part; each part yields rows as it goes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PRECISIONS: Final = ("float32", "bf16")
 
 @dataclass(frozen=True)
 class GpuPlan:
-    """How much is looked at, and where."""
+    """What is checked, and on which device."""
 
     device: str
     engines: tuple[str, ...] = tuple(ENGINE_CLASSES)
@@ -37,7 +37,7 @@ class GpuPlan:
     precisions: tuple[str, ...] = PRECISIONS
     scales: tuple[str, ...] = sensitivity.SCALES
     seeds: int = 1
-    patients: int | None = None  # that are left out; None: all
+    patients: int | None = None  # how many are left out, one by one; None: all
     shape: str = "sd15"
     batches: tuple[int, ...] = (8, 32)
     pairs: int = 5
@@ -45,7 +45,7 @@ class GpuPlan:
 
 @dataclass(frozen=True)
 class GpuCase:
-    """One row to be: `what` it is about, and what finds out the rest of it."""
+    """A future row: `what` it is about, and the function that finds out the rest."""
 
     check: str
     what: BenchRow
@@ -69,7 +69,7 @@ def quick(device: str) -> GpuPlan:
 
 @contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
-    """Switched on or off outside of the engine, as another part of the process might do it."""
+    """Switch TF32 on or off outside the engine, as another part of the process might."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = allowed
@@ -127,7 +127,7 @@ def _moved(plan: GpuPlan, engine: str, loss: str, scale: str, protected: bool) -
 
 
 def clipping(plan: GpuPlan) -> Iterator[GpuCase]:
-    """Time and memory of a private step over an ordinary one, both in this process."""
+    """Time and memory of a private step relative to an ordinary one, both in this process."""
     for batch, precision, allowed in product(plan.batches, plan.precisions, (False, True)):
         setting = ClipSetting(
             plan.shape, "attn", batch=batch, device=plan.device, precision=precision

@@ -1,8 +1,8 @@
 """How long a site's ledger takes to open, to read and to grow.
 
-Rows: `what`, `value`, `unit`. An append is one signed record on disk, ledger, head file and the
-marker beside the identity; it is timed in turn with a plain write and fsync of the same bytes in
-the same folder (medians).
+Rows: `what`, `value`, `unit`. An append is one signed record on disk: ledger, head file and the
+marker next to the identity. It is timed alternately with a plain write and fsync of the same bytes
+in the same folder (medians).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CHARGE = Charge(b"\1" * 32, PoissonGaussian(0.5, 6.0, 0.1, 10), 1e-5)
 _SITE = "north"
 OPENINGS = 5
 APPENDS = 201
-FACTOR, EXTRA_MS = 1.2, 5.0  # an append may take so many plain writes, and so much more
+FACTOR, EXTRA_MS = 1.2, 5.0  # an append may take this many plain writes, plus this many ms
 
 
 @dataclass

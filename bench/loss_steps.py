@@ -1,4 +1,4 @@
-"""The training steps that `bench.losses` compares: the same clipped LoRA step, by its loss."""
+"""The training steps that `bench.losses` compares: the same clipped LoRA step, per loss."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from privacy.errors import ModelError
 from privacy.study.manifest import Adapter, Correlation, DriftSuppressor, Encoder, Grounding
 
 RANK: Final = 4
-_PUBLIC: Final = 8  # captions of which each row meets one
+_PUBLIC: Final = 8  # captions; each row is compared with one of them
 _SIDE: Final = 8  # of the reference's grid: 64 places
 _TIMESTEPS: Final = 1000
 
-_ENCODER = Encoder(source="none", digest="sha256:" + "0" * 64)  # its correlations are drawn here
+_ENCODER = Encoder(source="none", digest="sha256:" + "0" * 64)  # its correlations are random
 _DRIFT = DriftSuppressor(weight=0.5)
 _GROUNDING = Grounding(
     weight=0.1, temperature=0.1, captions=tuple(str(i) for i in range(_PUBLIC)), each=1
@@ -42,7 +42,7 @@ _GROUNDING = Grounding(
 
 @dataclass(frozen=True)
 class StepBase:
-    """A UNet to take the steps on, and the block that is regulated: 8 by 8 places in each."""
+    """A UNet to train, and its regulated block, which has 8 by 8 places in every base."""
 
     block: str
     make: Callable[[], Any]
@@ -73,7 +73,7 @@ BASES: Mapping[str, StepBase] = MappingProxyType(
 
 @dataclass(frozen=True)
 class LossSetting:
-    """What a step is taken of. Every row of the batch is a patient of its own."""
+    """What one step trains. Every row of the batch is a patient of its own."""
 
     base: str
     batch: int
@@ -83,7 +83,7 @@ class LossSetting:
 
 
 def loss_called(name: str, captions: torch.Tensor, block: str) -> Loss:
-    """The loss of a row of the benchmark. The margin is 1: the hinge is never at rest."""
+    """The loss named in a row. The margin is 1, so that the hinge is always active."""
     regulation = Correlation(weight=0.5, margin=1.0, block=block, encoder=_ENCODER)
     match name:
         case "denoising":
@@ -104,13 +104,13 @@ COMPARED_LOSSES: Final = (
     "denoising+correlation+public-drift",
     "full",
 )
-"""What is compared with a step of the loss "denoising". Full: with K = 1, and public drift."""
+"""Each is compared with the loss "denoising". "full" has K = 1 and public drift."""
 
 
 def make_loss_step(name: str, setting: LossSetting) -> TrainingStep:
     """A step with the loss `name`: forward passes, backward pass, clip; no optimiser, no noise.
 
-    The same weights and rows whenever it is made.
+    Always the same weights and rows.
     """
     base = BASES[setting.base]
     torch.manual_seed(0)

@@ -1,11 +1,11 @@
-"""What the terms of stage two cost: time and memory of a private step over one of denoising alone.
+"""What stage two's terms cost: time and memory of a private step relative to denoising alone.
 
 Rows: `base`, `batch`, `engine`, `loss`, `time_ratio`, `memory_ratio`, and the figures behind them:
 `examples_per_second`, and `peak_gib` above the loaded model.
 A step is forward passes, backward pass and clip on one batch of rows, each a patient of its own,
-with LoRA of rank 4 on all cross-attention projections. Times are the median over pairs of a step of
-denoising and one of the loss, taken in turn; memory is measured in fresh processes.
-On a CPU the clock is the process' own (all its threads): what else the machine does counts little.
+with LoRA of rank 4 on all cross-attention projections. Times are medians over pairs of a step of
+denoising and one of the loss, timed alternately; memory is measured in fresh processes.
+On a CPU the process' own time (all threads) is taken, so other load on the machine matters little.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _clock(setting: LossSetting) -> StepClock:
 
 
 def _peak_bytes(loss: str, setting: LossSetting) -> int:
-    """Peak of a step over what was there before it, in a fresh process."""
+    """Peak of a step above what was allocated before it, in a fresh process."""
     request = {"loss": loss, "threads": torch.get_num_threads(), "setting": asdict(setting)}
     return measured_elsewhere(["bench.losses", "--measure", json.dumps(request)])
 
@@ -69,7 +69,7 @@ def _measure_here(request: str) -> int:
 
 
 def arguments() -> argparse.ArgumentParser:
-    """What can be asked for."""
+    """The command line."""
     made = parser("losses", __doc__ or "")
     made.add_argument("--base", nargs="+", choices=list(BASES), default=["tiny", "small"])
     made.add_argument("--batch", nargs="+", type=int, default=[8, 32])

@@ -16,7 +16,7 @@ BenchRow = Mapping[str, str | int | float | bool | None]
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
-    """The arguments that every benchmark has."""
+    """A parser with the arguments that every benchmark has."""
     made = argparse.ArgumentParser(prog=f"python -m bench.{name}", description=description)
     made.add_argument(
         "--json", action="store_true", help="print one JSON object instead of a table"
@@ -25,7 +25,7 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
 
 
 def device_name() -> str:
-    """The processor or GPU in words."""
+    """The processor or GPU, for people."""
 
     import torch
 

@@ -1,9 +1,9 @@
 """How fast pictures are drawn, guidance and decoding included.
 
-Rows: `batch`, `workers` (threads that draw batches beside each other), `threads` (of torch within
+Rows: `batch`, `workers` (threads that draw batches in parallel), `threads` (of torch within
 an operation, in each worker), `adapter` (whether a LoRA adapter is on the UNet), `layout` of the
 weights in memory, `images_per_second` (the median over repetitions), `cpu_seconds` an image, and
-`most_grey_levels`, by which a picture differs from the first row's of the same seed: rounding.
+`most_grey_levels` by which a picture differs from the first row's of the same seed: rounding.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from privacy.study.manifest import Adapter
 
 PROMPT = "colon adenocarcinoma, colon: round glands with open lumens."
 ADAPTER = Adapter(targets=("to_q", "to_k", "to_v", "to_out.0"), rank=4, alpha=4.0)
-SPREAD = 0.02  # of the noise in the adapter: it is seen, and nothing blows up
+SPREAD = 0.02  # of the noise in the adapter: visible, but nothing blows up
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class SamplingCell:
 def measure(
     pipeline: Pipeline, cells: Sequence[SamplingCell], repetitions: int
 ) -> Iterator[BenchRow]:
-    """A row for each cell; the cells take turns, so that a busy minute hits them all."""
+    """A row for each cell; the cells take turns, so that a busy minute affects all of them."""
     seconds: list[list[tuple[float, float]]] = [[] for _ in cells]
     pictures: list[NDArray[np.int16]] = []
     for repetition in range(repetitions + 1):
@@ -112,9 +112,11 @@ def cells_of(options: argparse.Namespace) -> list[SamplingCell]:
 
 
 def arguments() -> argparse.ArgumentParser:
-    """What can be asked for."""
+    """The command line."""
     made = parser("sampling", __doc__ or "")
-    made.add_argument("--base", default=SHIPPED, help="a pipeline's folder; the tiny base if none")
+    made.add_argument(
+        "--base", default=SHIPPED, help="a pipeline's folder; by default the tiny base"
+    )
     made.add_argument("--images", type=int, default=64, help="drawn in each repetition")
     made.add_argument("--batch", nargs="+", type=int, default=[4, 8, 16])
     made.add_argument("--cores", type=int, default=2)

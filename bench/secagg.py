@@ -1,12 +1,13 @@
-"""What secure aggregation costs, beside flwr's legacy SecAgg+ on the same vectors.
+"""What secure aggregation costs, next to flwr's legacy SecAgg+ on the same vectors.
 
 One row per implementation (`impl`: ours or flwr), cohort `n`, parameters `d`, field width `bits`
-(of flwr: its modulus) and `dropped` sites, which share their keys and then never send a vector.
-CPU seconds of one site (`client_s`) and of the server (`server_s`) for a whole attempt, messages
-encoded, signed and checked; `setup_s` is a site's part that does not grow with d (measured with
-d = 1). `rotate_s`, `quantise_s`, `pack_s` and `mask_s` are the kernels alone, `floor_s` what
-`mask_s` cannot go below: as many bytes of the same keystream, each added once to memory in the
-cache. `bytes_up_per_param` and `bytes_down_per_param` count all messages of a site but the model.
+(for flwr, its modulus) and `dropped` sites, which share their keys and then never send a vector.
+CPU seconds of one site (`client_s`) and of the server (`server_s`) for a whole attempt, including
+encoding, signing and checking messages; `setup_s` is the part of a site that does not grow with d
+(measured with d = 1). `rotate_s`, `quantise_s`, `pack_s` and `mask_s` are the kernels alone;
+`floor_s` is a lower bound for `mask_s`: the same number of keystream bytes, each added once to
+memory in the cache. `bytes_up_per_param` and `bytes_down_per_param` count all messages of a site
+except the model.
 
 Ours: all sites run in full and the sum is checked. flwr: see `bench.secagg_flwr`; it is left out
 at n = 100, where setting up all its sites takes minutes. Set OMP_NUM_THREADS=1 for steady figures.
@@ -86,14 +87,14 @@ def main() -> None:
     """`python -m bench.secagg [--json] [--quick] [--repeats N] [--n N]`."""
     arguments = parser("secagg", __doc__ or "")
     arguments.add_argument("--quick", action="store_true", help="small cells, to try it out")
-    arguments.add_argument("--repeats", type=int, default=3, help="the least of so many is shown")
+    arguments.add_argument("--repeats", type=int, default=3, help="the least of this many is shown")
     arguments.add_argument("--n", type=int, help="the cells of this cohort only")
     options = arguments.parse_args()
     cells = tuple(
         cell for cell in (QUICK_CELLS if options.quick else CELLS) if options.n in (None, cell.n)
     )
     if not cells or options.repeats < 1:
-        arguments.error("there is no such cell to measure")
+        arguments.error("no cell matches")
     print_rows("secagg", list(rows(cells, options.repeats)), as_json=options.json)
 
 

@@ -31,7 +31,7 @@ MODEL = bytes(32)
 
 @dataclass(frozen=True)
 class KernelSeconds:
-    """CPU seconds of what a site does with its vector, and of the floor below `mask_s`."""
+    """CPU seconds of what a site does with its vector, and the lower bound for `mask_s`."""
 
     rotate_s: float
     quantise_s: float
@@ -70,7 +70,7 @@ def parts(cell: SecAggCell, repeats: int) -> KernelSeconds:
 
 
 def _floor(lanes: int) -> None:
-    """As many lanes of the same keystream, each added once to memory that stays in the cache."""
+    """The same number of keystream lanes, each added once to memory that stays in the cache."""
     stream = Keystream(os.urandom(32))
     total = np.zeros(CHUNK_LANES, np.uint64)
     for chunk, start in enumerate(range(0, lanes, CHUNK_LANES)):
@@ -84,7 +84,7 @@ def _ledgers(site: int) -> Ledgers:
 
 
 class Attempt:
-    """All sites and the server of one attempt. Only the first site's costs are counted."""
+    """All sites and the server of one attempt. Only the first site's cost is counted."""
 
     def __init__(self, cell: SecAggCell) -> None:
         self._cell = cell
@@ -117,7 +117,7 @@ class Attempt:
         return Cost(client, server, self._up, self._down)
 
     def _provide(self, vector: NDArray[np.float32]) -> None:
-        """The first site encodes; the others hand over copies of what it has made."""
+        """The first site encodes; the others provide copies of its lanes."""
         with self._client_watch.running():
             lanes = self._clients[1].encoding.encode(vector)
         for client in self._clients.values():

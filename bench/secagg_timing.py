@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-CPU = time.process_time  # of all threads: what others do on the machine counts less
+CPU = time.process_time  # of all threads: other load on the machine matters less
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from privacy.dpsgd.substreams import Substreams
 from privacy.study.manifest import Study
 
 PATIENTS: Final = 16
-PLACES: Final = 8  # two batches: who leaves moves others from one to the other
+PLACES: Final = 8  # two batches: when somebody leaves, others move from one to the other
 _CLIPPING_NORM: Final = 1e-4
 _CAPTIONS: Final = ["fat", "bone", "glands"]
 _TERMS: Final = {
@@ -48,7 +48,7 @@ LOSS_TERMS: Mapping[str, dict[str, Any] | None] = MappingProxyType(
 
 
 def unpadded(drawn: NDArray[np.int64], places: int, streams: Substreams) -> Assignment:
-    """The control: one batch of exactly those who were drawn."""
+    """The control: one batch, of exactly those who were drawn."""
     return Assignment(drawn[None])
 
 
@@ -77,7 +77,7 @@ class World:
         return sums[0]
 
     def isolation(self, *, autocast: bool = False) -> Isolation:
-        """What the trainer's trial of the device finds; with losses in bfloat16 if asked for."""
+        """What the trainer's test of the device finds; `autocast`: losses in bfloat16."""
         return self._trainer(0, self._tiles, [], autocast=autocast).isolation()
 
     def _trainer(
@@ -101,10 +101,10 @@ class World:
 
 
 class _Watched(Closing):
-    """The real engine; its sums are written down.
+    """The real engine; its sums are recorded.
 
-    `autocast`: the kind of device on which the losses are taken in bfloat16. The losses alone:
-    a backward pass inside would run in a thread that has another type in its place.
+    `autocast`: the kind of device on which the losses are computed in bfloat16. Only the losses:
+    a backward pass would run in another thread, where autocast is not active.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class _Watched(Closing):
 
 
 class _Repeated:
-    """A source that gives a step the same secrets every time, and no noise. Protects no one."""
+    """A source of the same secrets for every step, and of no noise. It protects nobody."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed

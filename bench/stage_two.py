@@ -2,21 +2,21 @@
 
 Patients have rare cancers in stains that stage one never saw, and captions that name no
 morphology. For every seed (other patients, other draws) an adapter is trained with each loss,
-without privacy and with patient-level DP-SGD, by the trainer and the engine of a site, and
-measured on patients that it never saw:
+without privacy and with patient-level DP-SGD, by a site's trainer and engine, and measured on
+patients that it never saw:
 
 - alignment (the primary metric, chosen before the first run): an image is drawn for each held-out
   patient's caption; cosine of image and own caption, less the mean over all other captions of the
   domain, by an encoder that no training uses;
 - denoising: the loss of held-out patients' tiles;
 - drift: |eps_theta - eps_base|^2 on public stage-one tiles under public stage-one captions; the
-  denoiser's own figure, because the judges of captions obeyed sit at their ceiling on the base;
+  denoiser's own figure, because the judges of obeyed captions are saturated on the base;
 - frechet: distance of generated and real held-out tiles in the same encoder's features.
 
 Rows: a run each, and then a row for each comparison with denoising alone (`difference`, `low`,
 `high`; hierarchical bootstrap over seeds and patients). "+drift" has the correlation too,
 "+grounding" is the full loss, "shuffled reference" is the full loss with the reference
-correlations of other tiles. A killed bench goes on where it was: `--dir` keeps finished runs.
+correlations of other tiles. A killed bench resumes where it was: `--dir` keeps finished runs.
 """
 
 from __future__ import annotations
@@ -55,9 +55,10 @@ _PRIVACIES = {"plain": (False,), "private": (True,), "both": (False, True)}
 def measure(
     setting: StageTwoSetting, seeds: Sequence[int], folder: Path, privacies: Sequence[bool]
 ) -> list[StageTwoRun]:
-    """All runs of these seeds; those that `folder` has are not run again.
+    """All runs of these seeds; those already in `folder` are not repeated.
 
-    The full loss and denoising alone come first, of all seeds: who stops early has the comparison.
+    The full loss and denoising alone come first, for all seeds: whoever stops early has the
+    comparison.
     """
     finished = Finished(
         folder / "runs.jsonl", cache(lambda loss, private: setting.digest(loss, private=private))

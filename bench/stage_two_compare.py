@@ -1,4 +1,4 @@
-"""Finished runs of `bench.stage_two` on disk, and what they say against denoising alone."""
+"""Finished runs of `bench.stage_two` on disk, and how they compare with denoising alone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class StageTwoRun:
     alignment: tuple[float, ...]
     denoising: tuple[float, ...]
     drift: tuple[float, ...]
-    frechet: tuple[float, ...]  # one: it is of all patients together
+    frechet: tuple[float, ...]  # a single figure for all patients together
     seconds: float = 0.0
 
     def row(self) -> BenchRow:
@@ -41,20 +41,20 @@ class StageTwoRun:
 
 
 class Finished:
-    """Runs on disk, a line of JSON each; a line that was cut by a kill is left out."""
+    """Runs on disk, one line of JSON each; a line cut short by a kill is left out."""
 
     def __init__(self, path: Path, digest_of: Callable[[str, bool], str]) -> None:
-        """`digest_of` (loss, private): what a run depends on; runs of others are passed over."""
+        """`digest_of` (loss, private): what a run depends on; other runs are skipped."""
         self._path, self._digest_of = path, digest_of
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def runs(self) -> list[StageTwoRun]:
-        """All that are complete."""
+        """All complete runs."""
         text = self._path.read_text(encoding="utf-8") if self._path.exists() else ""
         return [run for line in text.splitlines() if (run := self._parse(line)) is not None]
 
     def add(self, run: StageTwoRun) -> None:
-        """Append `run`, on a line of its own even after a line that was cut."""
+        """Append `run`, on its own line even after a line that was cut short."""
         text = json.dumps({"setting": self._digest_of(run.loss, run.private), **asdict(run)})
         with self._path.open("a", encoding="utf-8") as file:
             file.write(f"\n{text}\n")

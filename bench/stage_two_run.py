@@ -46,9 +46,9 @@ _BATCH: Final = 32
 
 
 class SeededNoise:
-    """A `NoiseSource` that can be repeated, so that every loss meets the same draws and noise.
+    """A repeatable `NoiseSource`, so that every loss gets the same draws and noise.
 
-    These patients are drawn by a program; with real ones it must be `SystemNoise`.
+    These patients are synthetic; for real ones it must be `SystemNoise`.
     """
 
     def __init__(self, seed: int) -> None:
@@ -67,7 +67,7 @@ class SeededNoise:
 
 @dataclass(frozen=True)
 class Measured:
-    """Of one adapter. alignment, denoising [held-out patients]; drift [public tiles]."""
+    """One adapter's figures: alignment, denoising [held-out patients]; drift [public tiles]."""
 
     alignment: _Doubles
     denoising: _Doubles
@@ -77,10 +77,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class SeedPatients:
-    """A seed's patients: encoded tiles of some to train on, tiles of others to be judged by.
+    """A seed's patients: encoded tiles of some for training, tiles of others for measuring.
 
     features [held out, E]: the evaluator's, of the held-out tiles as the base's autoencoder
-    renders them. It knows H&E alone: against the tiles as drawn, its palette would be measured.
+    renders them. It knows only H&E: against the tiles as drawn, its palette would be measured.
     """
 
     train: EncodedTiles
@@ -97,14 +97,14 @@ class Laboratory:
     ) -> None:
         self.setting = setting
         self._pipeline = pipeline
-        # The layout in memory alone: convolutions on a CPU take less time.
+        # Only the layout in memory changes: convolutions take less time on a CPU.
         self._pipeline.unet.to(memory_format=torch.channels_last)
         self._evaluator = evaluator
         self._texts = evaluator.embed_text(DOMAIN_CAPTIONS).cpu().double().numpy()
         self._public = self._public_rows()
 
     def site(self, seed: int) -> SeedPatients:
-        """Draw and encode the patients of `seed`; those held out are other patients."""
+        """Draw and encode the patients of `seed`; the held-out ones are different patients."""
         setting = self.setting
         held_out = draw_domain(setting.held_out, 1, _DOMAIN + seed, first=setting.patients)
         encoded = self._encode(held_out)
@@ -149,7 +149,7 @@ class Laboratory:
         )
 
     def _encode(self, tiles: DomainTiles) -> EncodedTiles:
-        """As a site encodes its folder, with the reference correlations of every loss."""
+        """Encode as a site does, with the reference correlations that every loss needs."""
         study = self.setting.study(STAGE_TWO_LOSSES[1], private=False)
         with tempfile.TemporaryDirectory() as folder:
             return encode_site(
@@ -171,7 +171,7 @@ class Laboratory:
         return np.asarray(scaled.permute(0, 2, 3, 1).round().to(torch.uint8).numpy())
 
     def _drawn(self, site: SeedPatients, seed: int) -> NDArray[np.uint8]:
-        """One image for every held-out patient's caption; every loss begins with the same noise."""
+        """One image per held-out patient's caption; every loss starts from the same noise."""
         setting = self.setting
         seeds = [seed * 10_000 + number for number in range(len(site.captions))]
         settings = Settings(setting.sampling_steps, setting.guidance, workers=1)
@@ -186,7 +186,7 @@ class Laboratory:
     def _alignment(self, features: NDArray[np.float32], captions: tuple[str, ...]) -> _Doubles:
         """Cosine of image and own caption, less the mean over all other captions of the domain.
 
-        All of them instead of a drawn one: the same shuffled-caption control without its chance.
+        All of them instead of a random one: the shuffled-caption control without its randomness.
         """
         own = [DOMAIN_CAPTIONS.index(caption) for caption in captions]
         cosines = features.astype(np.float64) @ self._texts.T
@@ -196,7 +196,7 @@ class Laboratory:
     def _public_rows(self) -> Rows:
         """Stage-one tiles with stage-one captions, t spread evenly, fixed noise.
 
-        Without those whose caption the drift suppressor is trained on: they would flatter it.
+        Without those whose caption the drift suppressor was trained on: they would flatter it.
         """
         count = self.setting.public
         captions = public_captions(_PUBLIC, count)
@@ -213,7 +213,7 @@ class Laboratory:
 
     @torch.no_grad()
     def _drift(self) -> _Doubles:
-        """|eps_theta - eps_base|^2 on the public tiles [public]: what the suppressor is to hold."""
+        """|eps_theta - eps_base|^2 on the public tiles [public]: the suppressor should bound it."""
         unet, rows = self._pipeline.unet, self._public
         noised = NoiseSchedule.of(self._pipeline.scheduler).noised(rows)
         adapted = unet(noised, rows.timesteps, rows.text, return_dict=False)[0]
@@ -223,7 +223,7 @@ class Laboratory:
 
 
 def _written(folder: Path, tiles: DomainTiles) -> SiteData:
-    """The tiles as files, as a site has them."""
+    """The tiles as files, the way a site keeps them."""
     found = []
     patients = np.unique(tiles.patient_of, return_inverse=True)[1]
     for number, (image, caption, patient) in enumerate(

@@ -33,8 +33,8 @@ BASELINE: Final = "denoising"
 SHUFFLED: Final = "shuffled reference"
 STAGE_TWO_LOSSES: Final = (BASELINE, "+correlation", "+drift", "+grounding", SHUFFLED)
 
-# Every pair of the domain, written down before any patient is drawn. Grounding contrasts a row's
-# own caption with these; alignment subtracts the mean over them, by another encoder.
+# Every pair of the domain, fixed before any patient is drawn. Grounding contrasts a row's own
+# caption with these; alignment subtracts the mean over them, using another encoder.
 DOMAIN_CAPTIONS: Final = tuple(
     domain_caption(rare, stain) for rare in RARE_TYPES for stain in STAINS
 )
@@ -43,19 +43,19 @@ _ANCHORS: Final = 53_000  # seed of the drift suppressor's captions
 
 
 def public_captions(seed: int, count: int) -> tuple[str, ...]:
-    """Stage one's captions, of each morphology in turn."""
+    """Captions like stage one's, one morphology after the other."""
     random = np.random.default_rng(seed)
     return tuple(draw_caption(i % len(MORPHOLOGIES), random) for i in range(count))
 
 
 def anchor_captions(count: int) -> tuple[str, ...]:
-    """The public captions under which the drift suppressor looks; some of them come twice."""
+    """The drift suppressor's public captions; some occur twice."""
     return public_captions(_ANCHORS, count)
 
 
 @dataclass(frozen=True)
 class Constants:
-    """Constants of the stage-two loss, found on tuning seeds, whose patients nothing here uses."""
+    """Constants of the stage-two loss, tuned on seeds whose patients are not used here."""
 
     correlation: float = 0.02  # lambda
     margin: float = 0.64  # m: craftsfl model margin --block up_blocks.0
@@ -67,14 +67,14 @@ class Constants:
 
 @dataclass(frozen=True)
 class StepSchedule:
-    """Steps of about `rows` patients each; noise in units of the clipping norm, 0 for none."""
+    """Steps of about `rows` patients each; noise in units of the clipping norm, 0 means none."""
 
     drift: float  # beta, under public captions
     rows: int = 64
     steps: int = 50
     learning_rate: float = 3e-2
     noise_multiplier: float = 0.0
-    clipping_norm: float = MAX_CLIPPING_NORM  # which nothing reaches
+    clipping_norm: float = MAX_CLIPPING_NORM  # which no gradient reaches
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class StageTwoSetting:
     constants: Constants = Constants()
 
     def digest(self, loss: str, *, private: bool) -> str:
-        """Names what a run depends on, in the file of finished runs, but for its seed."""
+        """Identifies, in the file of finished runs, what a run depends on except its seed."""
         in_study = ("plain", "private", "anchors")
         sizes = {name: v for name, v in asdict(self).items() if name not in in_study}
         study = self.study(loss, private=private).digest().hex()
@@ -145,7 +145,7 @@ class StageTwoSetting:
         )
 
     def terms(self, loss: str, *, private: bool) -> StageTwo | None:
-        """The terms of one of LOSSES beside denoising."""
+        """The terms that one of STAGE_TWO_LOSSES adds to denoising."""
         named: Mapping[str, int] = {name: place for place, name in enumerate(STAGE_TWO_LOSSES)}
         place = min(named[loss], named["+grounding"])
         if place == 0:
@@ -164,7 +164,7 @@ class StageTwoSetting:
         )
 
     def _drift(self, *, private: bool) -> DriftSuppressor:
-        """Under public captions: under the own ones it opposes what is to be learned."""
+        """Under public captions: under the patients' own it would oppose what should be learned."""
         weight = (self.private if private else self.plain).drift
         return DriftSuppressor(weight=weight, captions=anchor_captions(self.anchors))
 
@@ -179,7 +179,7 @@ class StageTwoSetting:
 
 
 FULL: Final = StageTwoSetting()
-# Nothing is learned of so little: every part runs, and the table is complete.
+# Too little to learn anything: every part runs, and the table is complete.
 QUICK: Final = StageTwoSetting(
     patients=16,
     held_out=4,

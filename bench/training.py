@@ -13,7 +13,7 @@ import torch
 CROSS_ATTENTION: Final = ("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0")
 TrainingStep = Callable[[], None]
 GIB = 2**30
-StepClock = Callable[[], float]  # seconds since whenever
+StepClock = Callable[[], float]  # seconds since an arbitrary moment
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def time_pairs(
     device: str,
     clock: StepClock = time.perf_counter,
 ) -> StepTiming:
-    """Time both in turn, the first of a pair in turn too, after one step of each."""
+    """Time both alternately, after one step of each; which one goes first alternates too."""
     seconds: dict[TrainingStep, list[float]] = {plain: [], private: []}
     plain()
     private()
