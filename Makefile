@@ -1,12 +1,13 @@
-# `make demo` and `make test` set themselves up; nothing outside this folder is changed but pip's cache
-# and the model cache (CRAFTSFL_CACHE, default ~/.cache/craftsfl).
+# `make demo` and `make test` set themselves up. Outside this folder they change only pip's cache and
+# the model cache (CRAFTSFL_CACHE, default ~/.cache/craftsfl).
 PYTHON ?= python3
 VENV   ?= .venv
 DIR    ?= demo
+BASE   := $(VENV)/.base
 STAMP  := $(VENV)/.installed
 BIN    := $(VENV)/bin
 
-# The machine with the GPU may have no network: its own python3, and wheels brought along.
+# The machine with the GPU may have no network: it uses its own python3, and wheels brought along.
 GPU_WHEELS  ?= .gpu-wheels
 GPU_PYTHON  ?= 3.12
 GPU_WITHOUT ?= none
@@ -14,16 +15,22 @@ GPU_SITE    := build/gpu-site
 GPU_OUT     ?= build/gpu-check.json
 _SYSTEMS    := 2_34 2_31 2_28 2_27 2_24 2_17 2_12 2_5
 
-.PHONY: setup demo test small-tests process-tests test-all check proto gpu-wheels gpu-check clean
+.PHONY: setup setup-base demo test small-tests process-tests test-all check proto gpu-wheels gpu-check clean
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+# What an auditor needs: takes seconds, without torch. `make setup` continues from there.
+setup-base: $(BASE)
+
+$(BASE): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "craftsfl needs Python 3.11 or newer; name one: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
-	touch $(STAMP)
+	@$(PYTHON) scripts/install.py $(VENV) --base
+	@touch $(BASE)
+
+$(STAMP): $(BASE)
+	@$(PYTHON) scripts/install.py $(VENV)
+	@touch $(STAMP)
 
 demo: setup
 	$(BIN)/craftsfl demo --dir $(DIR)

@@ -96,7 +96,7 @@ class QuickTrainer:
     layout = LAYOUT
 
     def train(self, adapter: Vector, *, progress: Any, should_stop: Any) -> Vector:  # noqa: ANN401
-        """See `client.training.Trainer`."""
+        """See `client.training.RoundTrainer`."""
         steps = FAULT_STUDY.training.steps
         for step in range(steps):
             if should_stop():

@@ -40,8 +40,9 @@ from bench.fault_site import (
 )
 from bench.output import BenchRow, parser, print_rows
 from privacy.accounting import epsilon
-from privacy.events import event_of
+from privacy.budget import Book
 from privacy.ledger import AttemptKey, LedgerView, State, read_ledger
+from privacy.study.terms import event_of
 from privacy.wire.bodies import Body, Collect, Refusal, Running, Started, StartTraining, Update
 from privacy.wire.envelope import Envelope, open_envelope, seal, size_limit
 from privacy.wire.reasons import Reason
@@ -107,8 +108,9 @@ class Coordinator:
         lost |= {key for key in self.left if states.get(key) is not State.COMMITTED}
         event = event_of(FAULT_STUDY)
         left = epsilon([event] * len(self.left), FAULT_STUDY.privacy.delta)
+        spent = Book.of(ledger.entries()).study_epsilon(FAULT_STUDY.digest())
         twice = sum(len(updates) > 1 for updates in self.left.values())
-        return Verdict(len(lost), int(ledger.spent() < left), twice)
+        return Verdict(len(lost), int(spent < left), twice)
 
     def _collected(self, site: ForkedSite, key: AttemptKey) -> bool:
         body: Body | None = Running()

@@ -17,14 +17,14 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bench.output import BenchRow, parser, print_rows
-from privacy.events import PoissonGaussian
 from privacy.identity import make_identity
 from privacy.ledger import AttemptKey, Charge, SqliteLedger, read_ledger
 from privacy.ledger.anchors import Anchors
-from privacy.ledger.head import sign
+from privacy.ledger.head import sign_head
 from privacy.ledger.key import load_or_make_key, public_bytes
 from privacy.ledger.marker import Marker
 from privacy.ledger.records import Intent, Record, hash_of
+from privacy.mechanisms.local import PoissonGaussian
 
 CHARGE = Charge(b"\1" * 32, PoissonGaussian(0.5, 6.0, 0.1, 10), 1e-5)
 _SITE = "north"
@@ -97,7 +97,7 @@ def _append_and_write(growth: _Growth, file: Path, key: Ed25519PrivateKey) -> fl
     growth.append()
     record = Record(bytes(16), 1, bytes(32), 1, Intent(AttemptKey(1, 1, 1), CHARGE))
     body = record.encode()
-    data = body + sign(key, record.ledger, record.sequence, hash_of(body)) + public_bytes(key)
+    data = body + sign_head(key, record.ledger, record.sequence, hash_of(body)) + public_bytes(key)
     start = time.perf_counter()
     with file.open("ab", buffering=0) as stream:
         stream.write(data)

@@ -30,9 +30,10 @@ from client.app import forward
 from craftsfl.demo.run import run_demo
 from craftsfl.demo.workspace import DemoOptions
 from craftsfl.rounds.timeline import RoundTiming
+from privacy.wire.bodies import SIGNATURE_BYTES
 from privacy.wire.envelope import Envelope, open_envelope, seal
-from privacy.wire.secagg import SIGNATURE_BYTES, MaskedInput, size_limit
-from server.messages import pack, unpack
+from privacy.wire.secagg import MaskedInput, masked_size_limit
+from server.messages import pack_envelope, unpack_envelope
 
 REPEATS = 7
 
@@ -41,7 +42,7 @@ def transfer_seconds(parameters: int) -> float:
     """Seconds to move one masked update there and back, at 16 bits; the median of `REPEATS`."""
     lanes = np.zeros(-(-parameters // 4), np.uint64)
     message = seal(Envelope(1, 1, 1, MaskedInput(lanes, bytes(SIGNATURE_BYTES))))
-    limit = size_limit(3, lanes.size, parameters)
+    limit = masked_size_limit(3, lanes.size, parameters)
     samples = []
     with tempfile.TemporaryDirectory() as folder:
         socket = Path(folder) / "a.sock"
@@ -49,8 +50,8 @@ def transfer_seconds(parameters: int) -> float:
         try:
             for _ in range(REPEATS):
                 start = time.perf_counter()
-                answer = forward(unpack(pack(message)), str(socket))
-                open_envelope(unpack(pack(answer)), limit=limit)
+                answer = forward(unpack_envelope(pack_envelope(message)), str(socket))
+                open_envelope(unpack_envelope(pack_envelope(answer)), limit=limit)
                 samples.append(time.perf_counter() - start)
         finally:
             service.stop()

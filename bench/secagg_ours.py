@@ -23,10 +23,10 @@ from privacy.secagg.server import SecAggServer, Stage
 from privacy.secagg.stream import CHUNK_LANES, Keystream, apply_masks
 from privacy.secagg.witness import Ledgers, MemoryWitness
 from privacy.wire.checkpoint import Checkpoint
-from privacy.wire.offer import VERSION, Mechanism, Offer, Terms
+from privacy.wire.offer import VERSION, MechanismNumber, Offer, Terms
 
 RUN, ROUND, ATTEMPT = 1, 1, 1
-MODEL = bytes(32)
+_MODEL = bytes(32)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Attempt:
         roster = SimulatedMembers.of(named, consortium="benchmark").roster
         offer = _offer(cell, roster)
         policy = SecAggPolicy(roster.digest(), offer.terms)
-        expected = Expected(RUN, ROUND, ATTEMPT, MODEL)
+        expected = Expected(RUN, ROUND, ATTEMPT, _MODEL)
         self._server = SecAggServer(roster, offer)
         self._clients = {
             site: SecAggClient(identity, roster, policy, expected, _ledgers(site))
@@ -164,7 +164,7 @@ def _offer(cell: SecAggCell, roster: Roster) -> Offer:
         bound=width.coordinate_bound(1.0, cell.d, cell.n),
         clipping_norm=1.0,
         weight_cap=1.0,
-        mechanism=Mechanism.LOCAL,
+        mechanism=MechanismNumber.LOCAL,
         noise_multiplier=1.0,
     )
     return Offer(
@@ -173,7 +173,7 @@ def _offer(cell: SecAggCell, roster: Roster) -> Offer:
         round=ROUND,
         attempt=ATTEMPT,
         roster_digest=roster.digest(),
-        model_digest=MODEL,
+        model_digest=_MODEL,
         terms=terms,
         threshold=threshold(cell.n),
         expiry=math.floor(time.time()) + 3600,

@@ -23,7 +23,7 @@ from bench.stage_two_setting import (
     anchor_captions,
     public_captions,
 )
-from client.data import SiteData, Tile
+from client.data import SiteData, SiteTile
 from client.training import EncodedTiles, LocalTrainer, encode_site
 from client.training.evaluation import held_out_loss
 from client.training.references import reference_of
@@ -231,5 +231,6 @@ def _written(folder: Path, tiles: DomainTiles) -> SiteData:
     ):
         path = folder / f"{number:05d}.png"
         Image.fromarray(image).save(path, compress_level=0)
-        found.append(Tile(path, caption, int(patient)))
+        digest = hashlib.sha256(path.read_bytes()).digest()
+        found.append(SiteTile(path, caption, int(patient), digest))
     return SiteData(tuple(found), int(patients.max()) + 1, ())

@@ -16,7 +16,7 @@ from model.lab.pretraining.corpus import draw_caption
 from model.lab.tissue.domain import RARE_TYPES, STAINS, domain_caption
 from model.lab.tissue.tile import MORPHOLOGIES
 from privacy.accounting import epsilon
-from privacy.events import MAX_CLIPPING_NORM, event_of
+from privacy.events import MAX_CLIPPING_NORM
 from privacy.study.manifest import (
     Correlation,
     DriftSuppressor,
@@ -25,6 +25,7 @@ from privacy.study.manifest import (
     StageTwo,
     Study,
 )
+from privacy.study.terms import event_of
 
 BENCH_SITE: Final = "bench"
 REFERENCE: Final = "tiny"

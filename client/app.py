@@ -1,16 +1,19 @@
 """The ClientApp: a forwarder between Flower's messages and the site agent's Unix socket.
 
 Flower starts a new process for every message and runs whatever code the coordinator's bundle
-carries, so this process sees no data, no key and no model, and imports nothing heavy. It passes
-the bytes of one envelope to the agent and the bytes of one envelope back. It always answers, at
-the latest after `DEADLINE` seconds: where the agent does not, with a `Refusal` of its own.
+carries, so this process sees no data, no key and no model, and imports nothing heavy. It passes the
+bytes of one envelope to the agent and the bytes of one envelope back. It always answers, after
+`DEADLINE` seconds at the latest: if the agent does not, with a `Refusal` of its own.
 
 The envelope travels as one raw `Array` in an `ArrayRecord`, because Flower cuts arrays, and only
-arrays, into objects of 5 MB. Measured with 200 MB on two cores (Flower 1.41): to deflate a
-`ConfigRecord` with the bytes took 18 s and 1.2 GB of memory, and gave one object of 200 MB, which
-one HTTP request has to carry, whatever a proxy on the way allows; the raw array took 0.7 s and
-0.8 GB, and gave 40 objects, each pushed and retried by itself. A NumPy array costs more copies.
+arrays, into objects of 5 MB. Measured with 200 MB on two cores (Flower 1.41): deflating a
+`ConfigRecord` with the bytes took 18 s and 1.2 GB of memory and resulted in one object of 200 MB,
+which has to fit into one HTTP request, whatever a proxy on the way permits; the raw array took
+0.7 s and 0.8 GB and resulted in 40 objects, each pushed and retried separately. A NumPy array would
+cost more copies.
 """
+
+# Why: docs/adr/0001-airlock.md
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ from privacy.wire.chunks import split, target
 from privacy.wire.envelope import ACTION, ARRAY, ARRAY_TYPE, RECORD, refuse
 from privacy.wire.reasons import Reason, explain
 
-DEADLINE = 15.0  # seconds for the whole exchange; the server counts on an answer within 20
+DEADLINE = 15.0  # seconds for the whole exchange; the server expects an answer within 20
 SOCKET_KEY = "agent-socket"  # in the SuperNode's --node-config
 SOCKET_VARIABLE = "CRAFTSFL_AGENT_SOCKET"
 
@@ -44,13 +47,13 @@ _REASONS = {
 
 @app.query(ACTION)
 def query(message: Message, context: Context) -> Message:
-    """Forward `Hello` and every exchange but the first."""
+    """Forward `Hello` and every exchange except the first."""
     return _answer(message, context)
 
 
 @app.train(ACTION)
 def train(message: Message, context: Context) -> Message:
-    """Forward `TrainMasked`; the agent answers at once and trains on its own."""
+    """Forward `TrainMasked`; the agent answers at once and trains in the background."""
     return _answer(message, context)
 
 
@@ -61,7 +64,7 @@ def pack(envelope: bytes) -> RecordDict:
 
 
 def unpack(content: RecordDict) -> bytes:
-    """The envelope that `content` carries; raises `WireError` where there is not exactly one."""
+    """The envelope in `content`; raises `WireError` unless there is exactly one."""
     record = content.get(RECORD)
     if len(content) != 1 or not isinstance(record, ArrayRecord) or list(record) != [ARRAY]:
         raise WireError("A Flower message carries no envelope.", "Check the server's version.")
@@ -96,13 +99,13 @@ def _answer(message: Message, context: Context) -> Message:
 
 
 def _socket(context: Context) -> str:
-    """The agent's socket: node configuration first, then the environment, else none ("")."""
+    """The agent's socket: from the node configuration, else the environment, else none ("")."""
     configured = context.node_config.get(SOCKET_KEY) or os.environ.get(SOCKET_VARIABLE, "")
     return str(configured)
 
 
 def _exchange(request: bytes, socket: str, deadline: float) -> bytes:
-    # A proxy of the environment is for the way to the server, never for this socket.
+    # A proxy named in the environment is for reaching the server, never for this socket.
     options = [("grpc.enable_http_proxy", 0)]
     with grpc.insecure_channel(target(Path(socket)), options=options) as channel:
         replies = AgentStub(channel).Exchange(split(request), timeout=deadline)

@@ -1,17 +1,25 @@
-"""What the site's policy says about a study: one pure check, used before anything is computed."""
+"""The one place that answers "may this be?" at a site: study, deltas, adapter, cohort, attempts.
+
+Pure: from the study, the policy and the charges that the ledger holds.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from client.settings import ANY, Policy
 from privacy.accounting.across import FILTER_SHARE
-from privacy.accounting.bounds import largest_delta
+from privacy.accounting.bounds import check_delta, largest_delta
 from privacy.accounting.capacity import DECLARED_FACTOR, OVERFLOW_SHARE
+from privacy.budget import Limits, StudyCharges
 from privacy.errors import ConfigError, PolicyError
+from privacy.ledger import Charge, Entry
+from privacy.mechanisms.base import Mechanism
 from privacy.secagg.offer import most_absent, most_colluders
 from privacy.study.manifest import Study
+from privacy.study.schedule import check_schedule
+from privacy.study.terms import mechanism_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +44,28 @@ class SiteRules:
         return member.declared_patients
 
     @property
-    def max_lost_attempts(self) -> int:
-        """How many attempts of the study may be lost; 2 x its rounds unless the policy says so."""
-        allowed = self.policy.max_lost_attempts
-        return 2 * self.study.rounds if allowed is None else allowed
+    def mechanism(self) -> Mechanism:
+        """How the study's attempts are made private at this site."""
+        return mechanism_of(self.study)
+
+    @property
+    def limits(self) -> Limits:
+        """What may be charged, over all studies."""
+        return limits_of(self.policy)
+
+    @property
+    def charges(self) -> StudyCharges:
+        """What the study may charge: what every attempt costs, and how many there may be.
+
+        Of its attempts 2 x its rounds may be lost unless the policy says otherwise.
+        """
+        study, lost = self.study, self.policy.max_lost_attempts
+        return StudyCharges(
+            charge=Charge(study.digest(), self.mechanism.event, study.privacy.delta),
+            rounds=study.rounds,
+            attempts=study.privacy.attempts,
+            most_lost=2 * study.rounds if lost is None else lost,
+        )
 
     def check(self) -> None:
         """Raise `ConfigError` or `PolicyError`, naming every bound that the study exceeds."""
@@ -56,11 +82,20 @@ class SiteRules:
                 "Change policy.toml only if the hospital agrees; else ask for another study.",
             )
 
-    def check_lifetime_delta(self) -> None:
-        """Raise `PolicyError` if the policy's own delta is too large for this site's cohort.
+    def check_budget(self) -> None:
+        """Raise unless both deltas suit this site's cohort, and both budgets can be accounted for.
 
-        It is the delta at which the lifetime epsilon holds: min(1e-5, 1/(10 N)) bounds it too.
+        The study's delta, then the policy's, at which the lifetime epsilon holds: min(1e-5,
+        1/(10 N)) bounds both. Raises `AccountingError` also for a schedule whose epsilon could not
+        be released and for a filter's order at which nothing fits, `PolicyError` for the policy's
+        delta.
         """
+        check_delta(self.study.privacy.delta, self.declared_patients)
+        self._check_lifetime_delta()
+        check_schedule(self.study)
+        self.limits.renyi_filter()
+
+    def _check_lifetime_delta(self) -> None:
         largest = largest_delta(self.declared_patients)
         if self.policy.delta > largest:
             raise PolicyError(
@@ -69,17 +104,19 @@ class SiteRules:
                 "Lower delta in policy.toml.",
             )
 
-    def check_delta(self, other_studies: float) -> None:
+    def check_other_studies(self, entries: Iterable[Entry]) -> None:
         """Raise `PolicyError` if the deltas of all studies together exceed the policy's.
 
-        `other_studies` is the sum over the studies that this site's patients were already in;
-        (epsilon, delta) of separate studies add up (Dwork and Roth 2014, Theorem 3.16). A Renyi
-        filter holds at the policy's own delta, of which it leaves what draws beyond a step's
-        capacity cost in studies whose deltas add up to ten times as much.
+        `entries` of the ledger say which studies this site's patients were already in; (epsilon,
+        delta) of separate studies add up (Dwork and Roth 2014, Theorem 3.16). A Renyi filter holds
+        at the policy's own delta; what it reserves of that for draws beyond a step's capacity is
+        enough for studies whose deltas add up to ten times as much.
         """
+        others = {entry.charge.study_digest: entry.charge.delta for entry in entries}
+        others.pop(self.study.digest(), None)
         filtered = self.policy.across_studies == "rdp-filter"
         allowed = self.policy.delta * (FILTER_SHARE / OVERFLOW_SHARE if filtered else 1)
-        total = other_studies + self.study.privacy.delta
+        total = sum(others.values()) + self.study.privacy.delta
         if total > allowed * (1 + 1e-9):
             raise PolicyError(
                 f"With this study the deltas of all studies sum to {total:g}; the policy allows "
@@ -96,11 +133,18 @@ class SiteRules:
                 "Raise max_parameters in policy.toml, or ask for a smaller adapter.",
             )
 
-    def cohort_doubt(self, patients: int) -> str:
-        """Why `patients` is no cohort that would be rounded to the declared N; "" where it is.
+    def adapter_fault(self, norm: float) -> str:
+        """Why an adapter of this L2 `norm` is not trained from; "" where it may be."""
+        most = self.policy.max_adapter_norm
+        if norm <= most:
+            return ""
+        return f"an adapter of norm {norm:.4g}: max_adapter_norm in policy.toml is {most:g}"
 
-        For the site's own desk, and no reason to refuse anything: at the bounds, one patient more
-        or less would decide, and everybody would see it. The noise, q and delta rest on N alone.
+    def cohort_doubt(self, patients: int) -> str:
+        """Why a cohort of `patients` would not be rounded to the declared N; "" if it would.
+
+        For the site itself, and not a reason to refuse anything: at the bounds, one patient more
+        or less would decide, and everyone would see it. Noise, q and delta depend on N alone.
         """
         declared = self.declared_patients
         if declared / DECLARED_FACTOR <= patients <= declared * DECLARED_FACTOR:
@@ -160,8 +204,8 @@ class SiteRules:
 
     def _mechanism_faults(self) -> Iterator[str]:
         training, policy = self.study.training, self.policy
-        if "local" not in policy.mechanisms:
-            yield 'the mechanism "local" is not among `mechanisms`'
+        if self.mechanism.NAME not in policy.mechanisms:
+            yield f'the mechanism "{self.mechanism.NAME}" is not among `mechanisms`'
         yield from _above("steps a round", training.steps, policy.max_steps_per_round)
         yield from _above("sampling_rate", training.sampling_rate, policy.max_sampling_rate)
         yield from _above(
@@ -180,6 +224,17 @@ class SiteRules:
                 f"noise_multiplier {sigma:g} is below "
                 f"min_noise_multiplier {self.policy.min_noise_multiplier:g}"
             )
+
+
+def limits_of(policy: Policy) -> Limits:
+    """What `policy` allows to be charged, whatever the study."""
+    return Limits(
+        epsilon=policy.epsilon,
+        delta=policy.delta,
+        study_epsilon=policy.study_epsilon,
+        rdp_order=policy.rdp_order,
+        allow_no_privacy=policy.allow_no_privacy,
+    )
 
 
 def _above(name: str, value: float, bound: float) -> Iterator[str]:

@@ -8,29 +8,45 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from privacy.config import Strict, load_toml
+from privacy.config import (
+    Count,
+    Fraction,
+    Positive,
+    SiteName,
+    Strict,
+    VariableName,
+    load_toml,
+)
 from privacy.errors import DeploymentError
+from privacy.events import Observer
+from privacy.mechanisms.registry import mechanism_names
 from privacy.secagg.offer import SMALLEST_COHORT
-from privacy.study.manifest import Count, Fraction, Positive, SiteName
 
 ANY = "any"
 _LONGEST_FOLDER = 60  # a Unix socket's whole path must stay below about 104 bytes
 
 
-Observer = Literal["server", "site", "coalition", "public"]
-OBSERVERS: Final[tuple[Observer, ...]] = ("server", "site", "coalition", "public")
+OBSERVERS: Final = tuple(Observer)
+
+
+def _mechanism_name(name: str) -> str:
+    if name not in mechanism_names():
+        raise ValueError(f"{name!r} is not a mechanism; use {' or '.join(mechanism_names())}")
+    return name
+
+
+MechanismName = Annotated[str, AfterValidator(_mechanism_name)]
 SystemUser = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
-VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 class DataSettings(Strict):
     """`[data]`: the folder with the tiles and `metadata.csv|jsonl|parquet`."""
 
     folder: Path
-    # A person has looked: patient_id names persons, not slides, blocks or examinations. Needed by
-    # the agent, whatever the table holds.
+    # A person has checked: patient_id names persons, not slides, blocks or examinations. The agent
+    # requires it, whatever the table holds.
     patient_ids_confirmed: bool = False
 
 
@@ -41,8 +57,8 @@ class AgentSettings(Strict):
     socket: Path | None = None
     socket_mode: Literal["0600", "0660"] = "0600"  # 0660: the SuperNode runs as another user
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
-    user: SystemUser | None = None  # as whom root starts it; None: as whoever types the command
-    environment: tuple[VariableName, ...] = ()  # what else of the environment it gets
+    user: SystemUser | None = None  # as whom root starts it; None: as the command's user
+    environment: tuple[VariableName, ...] = ()  # further variables that it gets
 
 
 class IdentitySettings(Strict):
@@ -50,7 +66,7 @@ class IdentitySettings(Strict):
 
     key: Path  # Ed25519, mode 0600; craftsfl site init makes it, and it never leaves the site
     roster: Path  # the signed rosters, from the first to the newest
-    passphrase_file: Path | None = None  # one line, mode 0600; where the key has a passphrase
+    passphrase_file: Path | None = None  # one line, mode 0600; if the key has a passphrase
 
 
 class SuperNodeSettings(Strict):
@@ -60,7 +76,7 @@ class SuperNodeSettings(Strict):
     root_certificates: Path | None = None  # PEM; None: the system's own authorities
     key: Path  # OpenSSH NIST-EC private key that the operator registered
     flwr_home: Path
-    user: SystemUser | None = None  # another one than the agent's
+    user: SystemUser | None = None  # not the agent's
     environment: tuple[VariableName, ...] = ()  # what else the coordinator's code may read
 
 
@@ -72,11 +88,11 @@ class SiteSettings(Strict):
     policy: Path
     data: DataSettings
     agent: AgentSettings
-    identity: IdentitySettings | None = None  # needed wherever updates are masked
+    identity: IdentitySettings | None = None  # required where updates are masked
     supernode: SuperNodeSettings | None = None
 
     def socket_path(self) -> Path:
-        """Where agent and ClientApp meet; creates the runtime folder if that is the place."""
+        """The socket between agent and ClientApp; creates the runtime folder if it is there."""
         return self.agent.socket or runtime_folder() / f"{self.name}.sock"
 
 
@@ -84,7 +100,7 @@ class Policy(Strict):
     """The whole of `policy.toml`: the site's own bounds, checked before anything is computed.
 
     `epsilon` and `delta` bound everything that ever leaves this site, over all studies, for
-    patients as the unit; `study_epsilon` bounds each study. What is not allowed is forbidden: no
+    patients as the unit; `study_epsilon` bounds each study. Anything not allowed is forbidden: no
     budget, study, base model or mechanism has a default.
     """
 
@@ -95,17 +111,17 @@ class Policy(Strict):
     bases: tuple[str, ...] = Field(min_length=1)
     # Frozen encoders that may look at the tiles, for the loss of stage two; none unless named.
     encoders: tuple[str, ...] = ()
-    mechanisms: tuple[Literal["local", "pooled"], ...] = Field(min_length=1)
+    mechanisms: tuple[MechanismName, ...] = Field(min_length=1)
     # Against whom the budget holds: each charge is the worst of what they would learn. All of them
-    # are there in every study, so that none can be left out; the key is for older policies.
+    # exist in every study, so none can be left out; the key is for older policies.
     observers: tuple[Observer, ...] = OBSERVERS
     # "plain": for studies in one process; no site agent is served with it.
     secure_aggregation: Literal["required", "plain"] = "required"
     roster: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # with "required"
-    # So many sites at least may side with the coordinator, and the masks hold; 0: no demand beside
-    # what they withstand anyway, which is the most that the cohort's size allows.
+    # The masks must withstand at least this many sites colluding with the coordinator; 0: no demand
+    # beyond what they withstand anyway, which is the most that the cohort's size allows.
     max_colluders: Annotated[int, Field(ge=0)] = 0
-    # So many of the study's sites may a sum lack; None: `privacy.secagg.offer.most_absent`.
+    # How many of the study's sites a sum may lack; None: `privacy.secagg.offer.most_absent`.
     max_absent: Annotated[int, Field(ge=0)] | None = None
     min_cohort: Annotated[int, Field(ge=SMALLEST_COHORT)] = SMALLEST_COHORT  # sites in a sum
     # How the studies add up: (epsilon, delta) summed, or a Renyi filter of a fixed order.
@@ -113,12 +129,12 @@ class Policy(Strict):
     rdp_order: Annotated[int, Field(ge=2, le=1024)] | None = None
     max_rounds: Count = 1000
     max_attempts: Count = 3
-    # Attempts of a study, over all its runs, that were superseded before anybody looked at them in
-    # their slot. Nothing was told of them, so they are not charged, but each costs computing time
-    # and a line of the ledger. None: 2 x the study's rounds.
+    # Attempts of a study, over all its runs, that were superseded before anyone looked at them in
+    # their slot. Nothing about them was revealed, so they are not charged, but each costs computing
+    # time and an entry in the ledger. None: 2 x the study's rounds.
     max_lost_attempts: Count | None = None
-    # Seconds from the start of an attempt to the only moment at which its update may leave. What
-    # is not there by then never leaves, so that the moment tells nothing of the draw.
+    # Seconds from the start of an attempt to the only moment at which its update may leave. What is
+    # not ready by then never leaves, so that the moment reveals nothing about the draw.
     min_reply_slot: Positive = 60.0
     max_steps_per_round: Count = 1000
     max_sampling_rate: Fraction = 1.0
@@ -127,12 +143,12 @@ class Policy(Strict):
     max_clipping_norm: Positive = 10.0
     max_learning_rate: Positive = 1.0
     max_rank: Count = 64
-    # L2 norm of an adapter that the coordinator sends. What a patient can tell is bounded for any;
-    # one that is much larger than training makes it is no honest one.
+    # L2 norm of an adapter that the coordinator sends. What it reveals of a patient is bounded for
+    # any; one that is much larger than training makes it is not an honest one.
     max_adapter_norm: Positive = 300.0
     min_noise_multiplier: Positive = 0.3
     allow_no_privacy: bool = False
-    allow_agent_network: bool = False  # start even where the system cannot cut the agent off
+    allow_agent_network: bool = False  # start even if the system cannot cut the agent off
     max_parameters: Count = 50_000_000
 
     @field_validator("studies")
@@ -209,10 +225,10 @@ def load_policy(path: Path) -> Policy:
 
 
 def runtime_folder() -> Path:
-    """A short folder for sockets that only this user can enter (mode 0700).
+    """A short folder path for sockets, which only this user can enter (mode 0700).
 
     `$XDG_RUNTIME_DIR/craftsfl`, else `<temporary folder>/craftsfl-<uid>`. Raises
-    `DeploymentError` if somebody else owns it: a socket there could be anybody's.
+    `DeploymentError` if someone else owns it: a socket there could be anyone's.
     """
     folder = _runtime_folder_name()
     try:

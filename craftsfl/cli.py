@@ -1,17 +1,25 @@
-"""`craftsfl`: one command with a group for each user. Heavy imports wait until a command runs."""
+"""`craftsfl`: a group of commands for each user. Heavy imports wait until a command runs."""
+
+# Why: docs/adr/0029-command-line-and-processes.md
 
 from __future__ import annotations
 
+import logging
 import sys
+from enum import StrEnum
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from craftsfl.demo.command import demo
+from craftsfl.extras import explain_missing
 from craftsfl.model import commands as model
 from craftsfl.rounds import commands as rounds
 from craftsfl.site import commands as site
+from craftsfl.terminal import errors, show_from
+from craftsfl.version import installed_version
+from privacy.error_ids import ErrorId
 from privacy.errors import CraftsflError
 from privacy.visible import visible
 
@@ -23,7 +31,7 @@ app = typer.Typer(
     help="Hospitals fine-tune one pathology image generator together; no patient leaves a site.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("demo")(demo)
 app.add_typer(site.app, name="site")
@@ -31,33 +39,83 @@ app.add_typer(rounds.app, name="rounds")
 app.add_typer(model.app, name="model")
 
 
+class LogLevel(StrEnum):
+    """The least severe level that is shown."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"craftsfl {installed_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    verbose: Annotated[
+        bool,
+        typer.Option("-v", "--verbose", help="Say more: --log-level debug."),
+    ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "-q", "--quiet", help="No progress, no messages below warnings: --log-level warning."
+        ),
+    ] = False,
+    log_level: Annotated[
+        LogLevel | None,
+        typer.Option(
+            help="The least that is shown: progress and messages are info, the default; debug adds "
+            "command lines and what libraries report. Processes that serve and demo start write "
+            "the same logs at every level."
+        ),
+    ] = None,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Set how much every command shows."""
+    if verbose + quiet + (log_level is not None) > 1:
+        raise typer.BadParameter("Give one of --verbose, --quiet and --log-level.")
+    level = LogLevel.DEBUG if verbose else LogLevel.WARNING if quiet else log_level
+    if level is not None:
+        show_from(getattr(logging, level.name))
+
+
 def main() -> None:
     """Run the command line; errors are text, never a traceback."""
     try:
         app()
     except CraftsflError as error:
-        _say(error.message, error.hint)
+        _say(error.message, error.hint, error.id)
         sys.exit(FAILED)
     except OSError as error:
         if error.filename is None or error.strerror is None:
             raise
         what = f"{error.filename} cannot be used: {error.strerror}."
-        _say(what, "Check its owner, and the disk's free space.")
+        _say(what, "Check its owner, and the disk's free space.", ErrorId.FILE_UNUSABLE)
         sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except ModuleNotFoundError as error:
-        _say(
-            f"{error.name} is not installed.",
-            "install craftsfl with the extra that this command needs: craftsfl[site], "
-            "craftsfl[operator] or craftsfl[model].",
-        )
+        message, hint = explain_missing(error.name or str(error))
+        _say(message, hint, ErrorId.EXTRA_MISSING)
         sys.exit(FAILED)
 
 
-def _say(message: str, hint: str) -> None:
-    """What is wrong and what to do next: without markup, and nothing in it acts on a terminal."""
-    console = Console(stderr=True)
-    for title, style, text in (("Error:", "bold red", message), ("Next:", "bold", hint)):
+def _say(message: str, hint: str, id: str) -> None:
+    """Print what is wrong and what to do next, as text that cannot act on the terminal."""
+    console = errors()
+    lines = (
+        ("Error:", "bold red", message),
+        ("Next:", "bold", hint),
+        ("Id:", "dim", f"{id} (docs/errors.md)"),
+    )
+    for title, style, text in lines:
         if text:
             console.print(Text.assemble((title, style), " ", visible(text, keep="\n")))

@@ -1,4 +1,4 @@
-"""How a privacy budget is written for people: never as a bare number where there is none."""
+"""How a privacy budget is shown to people: no bare number where there is no guarantee."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def epsilon_text(value: float | None) -> str:
-    """Two decimals; "none (no noise)" where nothing bounds the influence of a patient."""
+    """Two decimals, or "none (no noise)" where nothing bounds a patient's influence."""
     if value is None or math.isinf(value):
         return "none (no noise)"
     return f"{value:.2f}"

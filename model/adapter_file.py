@@ -9,6 +9,8 @@ by `load_lora_weights`, which takes every tensor and every field of peft's that 
 is refused that holds anything beyond the adapter that its own metadata describes.
 """
 
+# Why: docs/adr/0021-files-of-others.md
+
 from __future__ import annotations
 
 import json

@@ -15,6 +15,7 @@ from pathlib import Path
 from model.digest import INDEX, SUFFIXES, UNUSED, folder_digest, pipeline_files
 from model.fitness import check_base
 from model.names import quoted
+from privacy.error_ids import ErrorId
 from privacy.errors import ModelError
 from privacy.study.manifest import Base
 from privacy.visible import marked
@@ -80,6 +81,7 @@ def find_base(base: Base, *, root: Path | None = None, verify: bool = True) -> P
             f"The base {base.digest} ({marked(base.source)}) is not on this machine.",
             "Nothing is fetched unasked. Get it once, as the user who needs it: "
             f"craftsfl model install {quoted(base.source)}",
+            id=ErrorId.BASE_MISSING,
         )
     if verify:
         _check_digest(folder, base.digest, in_cache=folder == cached)
@@ -157,4 +159,6 @@ def _check_digest(folder: Path, pinned: str, *, in_cache: bool) -> None:
             "Get the very base that the study pins. If this folder is the one meant, the "
             "coordinator has to write its digest into study.toml for all sites."
         )
-    raise ModelError(f"The base in {folder} is {found}; the study pins {pinned}.", hint)
+    raise ModelError(
+        f"The base in {folder} is {found}; the study pins {pinned}.", hint, id=ErrorId.BASE_ALTERED
+    )

@@ -10,9 +10,9 @@ import math
 from dataclasses import asdict, dataclass, fields
 
 from privacy.errors import ModelError
-from privacy.events import event_of
 from privacy.strict_json import read_json
 from privacy.study.manifest import Study
+from privacy.study.terms import event_of
 
 DIGEST_TAG = "craftsfl.adapter_digest"  # of a model version in MLflow: SHA-256 of its file
 _HINT = "The file is damaged, or a newer craftsfl wrote it."

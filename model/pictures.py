@@ -4,6 +4,8 @@ Pillow opens only the formats below, whatever a file is called: no PostScript (w
 Ghostscript), no plug-in that runs a program. Nothing larger than the caller's bound is decoded.
 """
 
+# Why: docs/adr/0021-files-of-others.md
+
 from __future__ import annotations
 
 import io

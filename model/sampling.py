@@ -117,13 +117,15 @@ def _each(
 ) -> Iterator[tuple[int, Image.Image]]:
     """What `draw` makes of each batch, the first that is ready first.
 
-    Each worker has a pipeline of its own, of the same parts but for the scheduler, which counts
-    steps.
+    Each worker has a pipeline of its own, of the same parts but for two: the scheduler counts
+    steps, and the tokenizer keeps the truncation of its last call, which another thread's call
+    would change under it.
     """
     own: SimpleQueue[Pipeline] = SimpleQueue()
     for _ in range(workers):
         made = copy.copy(pipeline)
         made.scheduler = copy.deepcopy(pipeline.scheduler)
+        made.tokenizer = copy.deepcopy(pipeline.tokenizer)
         own.put(made)
 
     def work(part: slice) -> _Drawn:

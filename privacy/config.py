@@ -6,13 +6,19 @@ import difflib
 import json
 import tomllib
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError
 from privacy.visible import marked
+
+SiteName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1, le=2**32 - 1)]  # as the wire counts
 
 
 class Strict(BaseModel):
@@ -23,10 +29,11 @@ class Strict(BaseModel):
     )
 
 
-Settings = TypeVar("Settings", bound=Strict)
+_Settings = TypeVar("_Settings", bound=Strict)
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]  # of the environment
 
 
-def load_toml(path: Path, model: type[Settings]) -> Settings:
+def load_toml(path: Path, model: type[_Settings]) -> _Settings:
     """Read `path` and check it against `model`.
 
     Raises `ConfigError` that names the file, each wrong key and, for an unknown key, the nearest
@@ -35,7 +42,9 @@ def load_toml(path: Path, model: type[Settings]) -> Settings:
     try:
         values = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist.", "Check the path.") from None
+        raise ConfigError(
+            f"{path} does not exist.", "Check the path.", id=ErrorId.SETTINGS_MISSING
+        ) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
     except RecursionError:
@@ -45,11 +54,11 @@ def load_toml(path: Path, model: type[Settings]) -> Settings:
     return check(values, model, where=str(path))
 
 
-def check(values: object, model: type[Settings], *, where: str) -> Settings:
+def check(values: object, model: type[_Settings], *, where: str) -> _Settings:
     """Validate plain `values` (tables as dicts) against `model`; `where` names them in errors.
 
-    Nothing is converted: "8" is no number and 1 is no yes. By way of JSON, because only there
-    pydantic's strict mode takes lists for tuples and texts for paths.
+    Nothing is converted: "8" is not a number and 1 is not true. It goes through JSON, because only
+    there does pydantic's strict mode accept lists as tuples and strings as paths.
     """
     try:
         return model.model_validate_json(json.dumps(values, default=str), strict=True)

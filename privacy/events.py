@@ -1,21 +1,18 @@
 """What the accountant counts: frozen, versioned records of mechanisms that were run.
 
-A record's meaning never changes; a new mechanism gets a new class and a new name. They have a
-JSON form of their own because dp-accounting's events have no safe one (`from_named_tuple` imports
-whatever the data names).
+Here is what every such record promises (`Event`), and the one form in which all of them are
+charged (`GaussianSteps`). A record's meaning never changes; a new mechanism gets a new class, in
+its own folder of `privacy.mechanisms`, and a new name.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
-from typing import Final, Literal
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import ClassVar, Final, NamedTuple, Protocol, Self, runtime_checkable
 
 from privacy.errors import AccountingError
-from privacy.study.manifest import Study
-
-NAME: Final = "poisson-gaussian"
-VERSION: Final = 1
 
 MIN_SAMPLING_RATE: Final = 1e-6
 # Below this, one step already costs an epsilon of thousands: more likely a typing error than a
@@ -30,128 +27,124 @@ MAX_STEPS: Final = 1_000_000
 SENSITIVITY_TOLERANCE: Final = 1e-6
 
 
-@dataclass(frozen=True, slots=True)
-class PoissonGaussian:
-    """`steps` Poisson-subsampled Gaussian steps of DP-SGD (Abadi et al. 2016, Algorithm 1).
+class Observer(StrEnum):
+    """Who looks at what was released."""
 
-    Each unit enters a step independently with `sampling_rate`; the gradients, each clipped to
-    an L2 norm of `clipping_norm`, are summed and N(0, (noise_multiplier * clipping_norm)^2) is
-    added to every coordinate. "zero-out": the neighbouring data set has one unit's contribution
-    replaced by zero, while the declared number of units is public and unchanged.
+    SERVER = "server"
+    SITE = "site"  # one other site: it knows its own share of the noise
+    COALITION = "coalition"  # the server with as many sites as the study declares may collude
+    PUBLIC = "public"  # whoever gets the published adapter
 
-    Raises `AccountingError` for figures that make no mechanism: negative, NaN, infinite, huge.
+
+class GaussianSteps(NamedTuple):
+    """`steps` Poisson-subsampled Gaussian steps of sensitivity 1: the form that all is charged in.
+
+    Both accountants compose them, and their Renyi divergences add up. A mechanism states steps
+    that dominate its own; where no such steps do, it needs an accountant of its own first.
     """
 
     sampling_rate: float
-    noise_multiplier: float
-    clipping_norm: float
+    noise_multiplier: float  # over the sensitivity that an engine really keeps
     steps: int
-    unit: Literal["patient"] = "patient"
-    neighbouring: Literal["zero-out"] = "zero-out"
 
-    def __post_init__(self) -> None:
-        _within("sampling_rate", self.sampling_rate, MIN_SAMPLING_RATE, 1.0)
-        if not (_real(self.noise_multiplier) and self.noise_multiplier == 0):
-            _within(
-                "noise_multiplier",
-                self.noise_multiplier,
-                MIN_NOISE_MULTIPLIER,
-                MAX_NOISE_MULTIPLIER,
-                also="or exactly 0 for a run without privacy",
-            )
-        _within("clipping_norm", self.clipping_norm, 0.0, MAX_CLIPPING_NORM)
-        if self.clipping_norm == 0:
-            raise _wrong("clipping_norm", 0, "above 0")
-        if type(self.steps) is not int or not 1 <= self.steps <= MAX_STEPS:
-            raise _wrong("steps", self.steps, f"a whole number from 1 to {MAX_STEPS}")
-        if self.unit != "patient":
-            raise _wrong("unit", self.unit, "'patient'")
-        if self.neighbouring != "zero-out":
-            raise _wrong("neighbouring", self.neighbouring, "'zero-out'")
 
-    @property
-    def charged_multiplier(self) -> float:
-        """The noise over the sensitivity that the engine really keeps: what is accounted for."""
-        return self.noise_multiplier / (1 + SENSITIVITY_TOLERANCE)
+@runtime_checkable
+class Event(Protocol):
+    """One attempt at a round, or several, as it is charged: frozen, hashable, equal by value."""
+
+    NAME: ClassVar[str]  # of its JSON, with the version; a pair is never given another meaning
+    VERSION: ClassVar[int]
 
     @property
     def no_privacy(self) -> bool:
         """True without noise: epsilon is infinite."""
-        return self.noise_multiplier == 0
+        ...
+
+    @property
+    def charged(self) -> tuple[GaussianSteps, ...]:
+        """What it costs against those who can subtract none of its noise."""
+        ...
+
+    def times(self, count: int) -> Event:
+        """`count` >= 1 of it as one event."""
+        ...
+
+    def seen_by(self, observer: Observer) -> Event:
+        """The same event without the noise that `observer` can subtract."""
+        ...
+
+    def rarer(self, factor: int) -> Event | None:
+        """The same with the chance of entering a step over `factor`; None if impossible."""
+        ...
 
     def to_json(self) -> str:
         """Canonical JSON: equal events give equal text."""
-        values = {"event": NAME, "version": VERSION, **asdict(self)}
-        return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        ...
+
+    @classmethod
+    def of_json(cls, values: Mapping[str, object]) -> Self:
+        """The event with these `values` of its JSON, name and version taken off.
+
+        Raises `AccountingError` for missing and unknown keys, and for values of a wrong type.
+        """
+        ...
 
 
-Event = PoissonGaussian
+def check_event(event: object) -> None:
+    """Raise `AccountingError` for what cannot be accounted for because it is not an event.
+
+    Nor is what only inherits its name from an event: a subclass may mean something else.
+    """
+    if not (isinstance(event, Event) and "NAME" in vars(type(event))):
+        raise AccountingError(f"{type(event).__name__} cannot be accounted for.")
 
 
-def from_json(text: str) -> Event:
-    """The event that `to_json` wrote; unknown names, versions, keys and types are refused."""
-    try:
-        values = json.loads(text, object_pairs_hook=_without_duplicates)
-    except ValueError as error:
-        raise AccountingError(
-            "An event record is not valid JSON.", "The ledger or bundle holding it is damaged."
-        ) from error
-    if not isinstance(values, dict):
-        raise AccountingError("An event record is no JSON object.", "See privacy/events.py.")
-    kind, version = values.pop("event", None), values.pop("version", None)
-    if (kind, version) != (NAME, VERSION):
-        raise AccountingError(
-            f"Unknown event {kind!r}, version {version!r}.",
-            "It cannot be accounted for; a newer craftsfl may know it.",
-        )
-    return _build(values)
+def canonical_json(kind: type[Event], values: Mapping[str, object]) -> str:
+    """`values` of an event of `kind` as JSON with sorted keys and without blanks."""
+    named = {"event": kind.NAME, "version": kind.VERSION, **values}
+    return json.dumps(named, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def event_of(study: Study) -> Event:
-    """What one attempt at one round of `study` costs every site."""
-    training = study.training
-    return PoissonGaussian(
-        sampling_rate=training.sampling_rate,
-        noise_multiplier=training.noise_multiplier,
-        clipping_norm=training.clipping_norm,
-        steps=training.steps,
-    )
-
-
-def _build(values: dict[str, object]) -> Event:
-    types: dict[str, tuple[type, ...]] = {
-        "sampling_rate": (float, int),
-        "noise_multiplier": (float, int),
-        "clipping_norm": (float, int),
-        "steps": (int,),
-        "unit": (str,),
-        "neighbouring": (str,),
-    }
-    expected = {field.name for field in fields(PoissonGaussian)}
-    if set(values) != expected:
-        odd = ", ".join(sorted(expected ^ set(values)))
+def check_keys(values: Mapping[str, object], types: Mapping[str, tuple[type, ...]]) -> None:
+    """Raise `AccountingError` unless the keys are those of `types`, each of one of its types."""
+    if set(values) != set(types):
+        odd = ", ".join(sorted(set(types) ^ set(values)))
         raise AccountingError(f"Event record with missing or unknown keys: {odd}.")
     for name, allowed in types.items():
-        if type(values[name]) not in allowed:
+        if type(values[name]) not in allowed:  # not isinstance: True would pass as a number
             raise AccountingError(f"Event record: {name} has the wrong type.")
-    return PoissonGaussian(**values)  # type: ignore[arg-type]  # types checked above
 
 
-def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError("duplicate key")
-    return values
+def gaussian_steps(sampling_rate: float, noise_multiplier: float, steps: int) -> GaussianSteps:
+    """What `steps` steps are charged as: the noise over the sensitivity that engines really keep.
+
+    Raises `AccountingError` for figures that make no mechanism: negative, NaN, infinite, huge.
+    """
+    check_within("sampling_rate", sampling_rate, MIN_SAMPLING_RATE, 1.0)
+    if not (_real(noise_multiplier) and noise_multiplier == 0):
+        check_within(
+            "noise_multiplier",
+            noise_multiplier,
+            MIN_NOISE_MULTIPLIER,
+            MAX_NOISE_MULTIPLIER,
+            also="or exactly 0 for a run without privacy",
+        )
+    if type(steps) is not int or not 1 <= steps <= MAX_STEPS:
+        raise wrong_figure("steps", steps, f"a whole number from 1 to {MAX_STEPS}")
+    charged = noise_multiplier / (1 + SENSITIVITY_TOLERANCE)
+    return GaussianSteps(float(sampling_rate), float(charged), steps)
 
 
-def _within(name: str, value: float, low: float, high: float, *, also: str = "") -> None:
+def check_within(name: str, value: float, low: float, high: float, *, also: str = "") -> None:
+    """Raise `AccountingError` unless `value` is a number from `low` to `high`."""
     if not (_real(value) and low <= value <= high):  # NaN and infinity are not
-        raise _wrong(name, value, f"from {low:g} to {high:g} {also}".strip())
+        raise wrong_figure(name, value, f"from {low:g} to {high:g} {also}".strip())
+
+
+def wrong_figure(name: str, value: object, expected: str) -> AccountingError:
+    """The error of a figure `name` that makes no mechanism."""
+    return AccountingError(f"{name} is {value!r}; it must be {expected}.", "Correct the study.")
 
 
 def _real(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _wrong(name: str, value: object, expected: str) -> AccountingError:
-    return AccountingError(f"{name} is {value!r}; it must be {expected}.", "Correct the study.")

@@ -1,17 +1,16 @@
 """A site's identity: an Ed25519 key (RFC 8032) that is made at the site and never leaves it.
 
-With the key is made the marker of its ledger (`privacy.ledger.marker`), which stays beside it.
+The marker of its ledger (`privacy.ledger.marker`) is made together with the key and stays next to
+it.
 
-Guarantees, each with a test: the file is created with mode 0600 and never overwrites another; a
-file that others may read is refused; with a passphrase it is encrypted; no text or error shows
-the private half.
+Guarantees, each with a test: the file is a secret as `privacy.files` defines it, and never
+overwrites another; with a passphrase it is encrypted; no text or error shows the private half.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from pathlib import Path
 from typing import Final
 
@@ -20,19 +19,19 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from privacy.errors import ConfigError
+from privacy.files import hint_for, read_private, read_secret, write_private_once
 
 PUBLIC_BYTES: Final = 32
-SIGNATURE_BYTES: Final = 64
-MARKER_BYTES: Final = 1024  # of a marker that names no ledger: zeros
+MARKER_BYTES: Final = 1024  # the length of a marker that names no ledger yet: all zeros
 
-_GROUPS: Final = 6  # of five digits: 30 digits are 99 bits, too many to find a look-alike
+_GROUPS: Final = 6  # of five digits each: 30 digits are 99 bits, too many to search a look-alike
 _GROUP_BYTES: Final = 5  # each group is 40 bits modulo 100,000
 _FINGERPRINT: Final = b"craftsfl/fingerprint/v1\0"
 _MAX_FILE: Final = 4096
 
 
 class Identity:
-    """The private key of a site. Its text shows the fingerprint of the public half only."""
+    """A site's private key. Its text shows only the fingerprint of the public half."""
 
     def __init__(self, key: Ed25519PrivateKey) -> None:
         self._key = key
@@ -40,7 +39,7 @@ class Identity:
 
     @classmethod
     def generate(cls) -> Identity:
-        """A fresh identity from the system's randomness, not stored anywhere."""
+        """A new identity from the system's randomness, not stored anywhere."""
         return cls(Ed25519PrivateKey.generate())
 
     @classmethod
@@ -49,11 +48,11 @@ class Identity:
         return cls(Ed25519PrivateKey.from_private_bytes(seed))
 
     def sign(self, message: bytes) -> bytes:
-        """The signature, 64 bytes; the same for the same message."""
+        """The signature, 64 bytes; always the same one for the same message."""
         return self._key.sign(message)
 
     def pem(self, passphrase: bytes | None) -> bytes:
-        """PKCS #8 as PEM, encrypted where there is a passphrase."""
+        """PKCS #8 as PEM, encrypted if a passphrase is given."""
         protection: serialization.KeySerializationEncryption = serialization.NoEncryption()
         if passphrase:
             protection = serialization.BestAvailableEncryption(passphrase)
@@ -66,23 +65,17 @@ class Identity:
 
 
 def make_identity(path: Path, passphrase: bytes | None = None) -> Identity:
-    """Make a new identity in the file `path` (mode 0600); `ConfigError` if there is one already."""
+    """Make a new identity in the file `path` (mode 0600); `ConfigError` if the file exists."""
     identity = Identity.generate()
     if os.path.lexists(path):
         raise _there(path)
-    _make_marker(marker_path(path))  # first: a key without its marker would be refused
+    _make_marker(marker_path(path))  # first, because a key without its marker is refused
     try:
-        # Exclusive, and private from its first moment: no window in which others can open it.
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        write_private_once(path, identity.pem(passphrase))
     except FileExistsError:
         raise _there(path) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be made: {error.strerror}.", "Check the path.") from None
-    with os.fdopen(file, "wb") as stream:
-        os.fchmod(stream.fileno(), 0o600)  # whatever the umask took away
-        stream.write(identity.pem(passphrase))
-        stream.flush()
-        os.fsync(stream.fileno())
     return identity
 
 
@@ -93,50 +86,53 @@ def marker_path(key: Path) -> Path:
 
 def _there(path: Path) -> ConfigError:
     return ConfigError(
-        f"{path} exists already.",
-        "Keep it if it is the site's key: rosters name it. Else move it away first.",
+        f"{path} already exists.",
+        "Keep it if it is the site's key: rosters name it. Otherwise move it away first.",
     )
 
 
 def _make_marker(path: Path) -> None:
     """A marker that names no ledger; `ConfigError` where one names the ledger of a lost key."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        with os.fdopen(os.open(path, flags, 0o600), "wb") as stream:
-            stream.write(bytes(MARKER_BYTES))
-            stream.flush()
-            os.fsync(stream.fileno())
+        write_private_once(path, bytes(MARKER_BYTES))
     except FileExistsError:
-        if not path.is_file() or any(path.read_bytes()):
+        if not _is_empty(path):
             raise ConfigError(
-                f"{path} exists already: it names the ledger of a key that is gone.",
-                "Restore that key; for another identity choose another folder.",
+                f"{path} already exists: it names the ledger of a key that is gone.",
+                "Restore that key. To make another identity, choose another folder.",
             ) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be made: {error.strerror}.", "Check the path.") from None
 
 
+def _is_empty(marker: Path) -> bool:
+    try:
+        return not any(read_private(marker, MARKER_BYTES))
+    except OSError:  # a longer one too: it names a ledger
+        return False
+
+
 def load_identity(path: Path, passphrase: bytes | None = None) -> Identity:
-    """The identity in the file `path`; `ConfigError` if it is none or is open to others."""
-    data = read_private(path)
+    """The identity in the file `path`; `ConfigError` if it is not one, or others can open it."""
+    data = read_key_file(path)
     try:
         key = serialization.load_pem_private_key(data, passphrase or None)
-    except TypeError:  # a passphrase where none is needed, or none where one is
+    except TypeError:  # a passphrase that is not needed, or a missing one
         state = "not " if passphrase else ""
         raise ConfigError(
             f"{path} is {state}protected by a passphrase.", "Give a passphrase only if it is."
         ) from None
     except ValueError:
         raise ConfigError(
-            f"{path} is no identity key, or the passphrase is wrong.", "Check both."
+            f"{path} is not an identity key, or the passphrase is wrong.", "Check both."
         ) from None
     if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigError(f"{path} holds a key of another kind.", "Make one with site init.")
+        raise ConfigError(f"{path} holds another kind of key.", "Make one with craftsfl site init.")
     return Identity(key)
 
 
 def verify(public: bytes, signature: bytes, message: bytes) -> bool:
-    """Whether `signature` (64 bytes) is that of the holder of `public` (32 bytes)."""
+    """Whether `signature` (64 bytes) of `message` was made by the holder of `public` (32 bytes)."""
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
     except (InvalidSignature, ValueError):
@@ -145,22 +141,17 @@ def verify(public: bytes, signature: bytes, message: bytes) -> bool:
 
 
 def fingerprint(data: bytes) -> str:
-    """Six groups of five digits for a key or a digest, to be read out on the phone."""
+    """Six groups of five digits for a key or a digest, to be read out over the phone."""
     hashed = hashlib.sha256(_FINGERPRINT + data).digest()
     parts = (hashed[at : at + _GROUP_BYTES] for at in range(0, _GROUPS * _GROUP_BYTES, 5))
     return " ".join(f"{int.from_bytes(part, 'big') % 100_000:05d}" for part in parts)
 
 
-def read_private(path: Path) -> bytes:
-    """The bytes of a small secret file; `ConfigError` if others than its owner may open it."""
+def read_key_file(path: Path) -> bytes:
+    """The bytes of a key or passphrase file; `ConfigError` if anyone but its owner can open it."""
     try:
-        with path.open("rb") as stream:
-            facts = os.fstat(stream.fileno())
-            if not stat.S_ISREG(facts.st_mode) or facts.st_mode & 0o077:
-                raise ConfigError(
-                    f"{path} may be used by other people of this machine.",
-                    "`chmod 600` it, and make a new key if others may have read it.",
-                )
-            return stream.read(_MAX_FILE)
+        return read_secret(path, _MAX_FILE)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
+        raise ConfigError(
+            f"{path} cannot be used: {error.strerror}.", hint_for(error, "Check the path.")
+        ) from None

@@ -1,4 +1,4 @@
-"""JSON of others: one meaning or none."""
+"""Untrusted JSON: it has exactly one meaning, or it is refused."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import math
 from typing import Final
 
 _LIMIT: Final = 2**64
-_DIGITS: Final = 21  # of 2**64, with a sign
+_DIGITS: Final = 21  # of 2**64, and a minus sign
 
 
 def read_json(text: str) -> object:
-    """What `text` says. Raises ValueError where it is no JSON (RFC 8259) or says two things.
+    """The value that `text` stands for; ValueError if it is not JSON (RFC 8259), or ambiguous.
 
-    Refused beyond the standard library's refusals: a name twice in one object, NaN and infinity
-    (also as 1e999), whole numbers beyond 64 bit, lone surrogates, and nesting that is too deep.
+    Refused in addition to what the standard library refuses: a name that occurs twice in an
+    object, NaN and infinity (1e999 included), integers beyond 64 bits, lone surrogates, and
+    nesting that is too deep.
     """
     try:
         found: object = json.loads(
@@ -28,19 +29,19 @@ def read_json(text: str) -> object:
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except UnicodeEncodeError:
-        raise ValueError("half of a surrogate pair is no text") from None
+        raise ValueError("half of a surrogate pair is not text") from None
     return found
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a name is given twice")
+        raise ValueError("a name occurs twice")
     return found
 
 
 def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a number")
 
 
 def _finite(text: str) -> float:
@@ -53,5 +54,5 @@ def _finite(text: str) -> float:
 def _whole(text: str) -> int:
     value = int(text) if len(text) <= _DIGITS else _LIMIT
     if abs(value) >= _LIMIT:
-        raise ValueError("a whole number is too large")
+        raise ValueError("an integer is too large")
     return value

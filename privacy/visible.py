@@ -1,9 +1,9 @@
-"""Texts of others, for a terminal: what cannot be seen is written out, so that it cannot act.
+"""Untrusted text on a terminal: whatever cannot be seen is spelled out, so that it has no effect.
 
-A picture's prompt, a tensor's name or a file's name may hold terminal escapes (ECMA-48), signs
-that turn the direction of a line (UAX 9) or signs without any width: `visible` writes them out.
-A name, by which somebody is recognised, is shown by `marked`: there a Cyrillic letter that looks
-like a Latin one carries its code point as well.
+A picture's prompt, a tensor's name or a file's name may contain terminal escapes (ECMA-48),
+characters that reverse the direction of a line (UAX 9) or characters without any width: `visible`
+spells them out. A name, by which somebody is recognised, is shown by `marked`, which also shows
+the code point of, say, a Cyrillic letter that looks like a Latin one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import unicodedata
 from typing import Final
 
-# Printable for Python, and yet nothing is seen: fillers, joiners, variation selectors, blanks
+# Printable to Python, and yet invisible: fillers, joiners, variation selectors, blanks
 # (Unicode's Default_Ignorable_Code_Point where `isprintable` does not refuse it, and U+2800).
 _UNSEEN = (
     (0x034F, 0x034F),
@@ -27,40 +27,40 @@ _UNSEEN = (
 
 
 def visible(text: str, *, most: int | None = None, keep: str = "") -> str:
-    r"""`text` with every sign that acts or hides written as \xNN, \uNNNN or \UNNNNNNNN.
+    r"""`text` with every active or hidden character written as \xNN, \uNNNN or \UNNNNNNNN.
 
     Those are control and format characters, line ends, separators other than the space,
-    surrogates, private and unassigned code points, and signs that show nothing; not those in
-    `keep`. A longer text than `most` signs ends in "…".
+    surrogates, private and unassigned code points, and invisible characters, except those in
+    `keep`. A text of more than `most` characters is cut and ends in "…".
     """
     short = text if most is None or len(text) <= most else text[: most - 1] + "…"
-    return "".join(sign if sign in keep or _is_seen(sign) else _written(sign) for sign in short)
+    return "".join(char if char in keep or _is_seen(char) else _written(char) for char in short)
 
 
-def _is_seen(sign: str) -> bool:
-    code = ord(sign)
-    return sign.isprintable() and not any(low <= code <= high for low, high in _UNSEEN)
+def _is_seen(char: str) -> bool:
+    code = ord(char)
+    return char.isprintable() and not any(low <= code <= high for low, high in _UNSEEN)
 
 
-def _written(sign: str) -> str:
-    code = ord(sign)
+def _written(char: str) -> str:
+    code = ord(char)
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-_OPEN: Final = "{"  # those of a name itself are marked too, so that no mark can be forged
+_OPEN: Final = "{"  # braces in the name itself are marked too, so that no mark can be forged
 _CLOSE: Final = "}"
 
 
 def marked(name: str) -> str:
-    """A name as it is shown: "Köln" becomes "Kö{U+00F6}ln"; a plain ASCII one stays as it is."""
+    """A name as people see it: "Köln" becomes "Kö{U+00F6}ln"; plain ASCII stays as it is."""
     return "".join(map(_marked, name))
 
 
 def _marked(char: str) -> str:
     if char.isascii() and char.isprintable() and char not in (_OPEN, _CLOSE):
         return char
-    # A letter from right to left would take the mark behind it along to its own side.
+    # A right-to-left letter would pull the mark that follows it to its own side.
     letter = char.isalpha() and unicodedata.bidirectional(char) == "L" and not char.isascii()
     return (char if letter else "") + f"{_OPEN}U+{ord(char):04X}{_CLOSE}"

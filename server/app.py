@@ -1,16 +1,24 @@
-"""The ServerApp: wires settings, store, model, rounds and tracking together for one Flower run."""
+"""The ServerApp: one Flower run, from the settings it names to its end."""
 
 from __future__ import annotations
 
-import logging
+import runpy
 from pathlib import Path
+
+# Before any of our packages is imported. Flower logs the text and marks the run as failed.
+if _words := runpy.run_path(str(Path(__file__).resolve().parents[1] / "privacy" / "shadows.py"))[
+    "explain_shadow"
+]():
+    raise ImportError(_words)
+
+import logging
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.exit import ExitCode, flwr_exit
 
 from privacy.errors import ConfigError, CraftsflError
-from server.operation import operate, system_operation
+from server.operation import operate
 from server.settings import load_consortium
 
 SETTINGS_KEY = "settings"  # in the run configuration: the absolute path of consortium.toml
@@ -21,20 +29,20 @@ _log = logging.getLogger("craftsfl.server")
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run the study to its end. A `CraftsflError` ends the run with its words, no traceback."""
+    """Run the study to its end. A `CraftsflError` ends the run with its text and no traceback."""
     try:
         path = str(context.run_config.get(SETTINGS_KEY, ""))
         if not path:
             raise ConfigError(
-                "The run configuration names no settings file.",
-                f'Start runs by `craftsfl rounds start`, or set {SETTINGS_KEY}="…" yourself.',
+                "The run configuration does not name a settings file.",
+                f'Start runs with `craftsfl rounds start`, or set {SETTINGS_KEY}="…" yourself.',
             )
         settings = load_consortium(Path(path))
         _log_to(settings.log_file())
-        operate(system_operation(settings, context.run_id, grid))
+        operate(settings, context.run_id, grid)
     except CraftsflError as error:
         _log.error("The run has failed: %s", error)
-        # To raise would make Flower log a traceback; this marks the run as failed without one.
+        # Raising would make Flower log a traceback; this marks the run as failed without one.
         flwr_exit(ExitCode.SERVERAPP_EXCEPTION, str(error), emit_telemetry=False)
 
 

@@ -4,31 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from privacy.errors import ConfigError
-from privacy.secagg.roster import Roster
+from server.attendance import Attendance, Attendee
+from server.context import RunContext
 from server.masked import MaskedAttempt
-from server.parts import Order, Outcome, Post
+from server.participants import AttemptOutcome, TrainingOrder
 from server.plain import PlainAttempt
-from server.roster import Member
+from server.spending import Spending
 
 
 def run_attempt(
-    post: Post, order: Order, members: Sequence[Member], roster: Roster | None
-) -> Outcome:
-    """Ask `members` to train, and give their mean update, or say why there is none.
+    context: RunContext,
+    order: TrainingOrder,
+    attendance: Attendance,
+    attendees: Sequence[Attendee],
+    spending: Spending,
+) -> AttemptOutcome:
+    """Ask `attendees` to train; returns their mean update, or why there is none.
 
-    `roster` is the consortium's; a plain study needs none.
+    `spending` counts what a masked attempt makes the sites charge.
     """
-    if not post.study.masked:
-        return PlainAttempt(post, order, members).run()
-    return MaskedAttempt(post, order, members, known(roster)).run()
-
-
-def known(roster: Roster | None) -> Roster:
-    """`roster`, or a `ConfigError` where the coordinator was given none."""
-    if roster is None:
-        raise ConfigError(
-            "Secure aggregation needs the consortium's roster.",
-            "Set `roster` in consortium.toml to the signed file: craftsfl rounds roster show",
-        )
-    return roster
+    if not context.study.masked:
+        return PlainAttempt(context, order, attendance, attendees).run()
+    return MaskedAttempt(context, order, attendance, attendees, spending).run()

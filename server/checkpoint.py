@@ -1,4 +1,4 @@
-"""The adapter and the strategy's state after each round: files, whose digests the store holds."""
+"""The adapter and the strategy's state after each round: files whose digests are in the store."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError, FederationError
 from privacy.files import write_public
+from privacy.wire.codec import Vector
 
-Vector = NDArray[np.float32]
 _ADAPTER = "adapter"
 _STATE = "strategy."
 
 
-class Checkpoint(NamedTuple):
-    """An adapter float32 [P] and what its strategy has to remember."""
+class AdapterCheckpoint(NamedTuple):
+    """An adapter, float32 [P], and what its strategy has to remember."""
 
     adapter: Vector
     state: dict[str, NDArray[np.float64]]
@@ -29,7 +30,7 @@ class Checkpoint(NamedTuple):
 def save_checkpoint(
     path: Path, adapter: Vector, state: Mapping[str, NDArray[np.float64]]
 ) -> tuple[str, str]:
-    """Write both to `path`, all or nothing and durable; returns (path, sha256 in hex)."""
+    """Write both to `path`, durably and all or nothing; returns (path, sha256 in hex)."""
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {_STATE + name: values for name, values in state.items()}
     np.savez(buffer, allow_pickle=False, **{_ADAPTER: adapter, **arrays})
@@ -38,8 +39,8 @@ def save_checkpoint(
     return str(path), hashlib.sha256(data).hexdigest()
 
 
-def load_checkpoint(path: Path, sha256: str) -> Checkpoint:
-    """Read what `save_checkpoint` wrote. Raises `FederationError` if it is gone or was changed."""
+def load_checkpoint(path: Path, sha256: str) -> AdapterCheckpoint:
+    """Read what `save_checkpoint` wrote. Raises `FederationError` if it is missing or altered."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -52,13 +53,13 @@ def load_checkpoint(path: Path, sha256: str) -> Checkpoint:
             for name in arrays
             if name.startswith(_STATE)
         }
-        return Checkpoint(np.asarray(arrays[_ADAPTER], dtype=np.float32), state)
+        return AdapterCheckpoint(np.asarray(arrays[_ADAPTER], dtype=np.float32), state)
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`: whole or not at all, also across a power cut.
+    """Replace the contents of `path` by `data`: entirely or not at all, even across a power cut.
 
-    Raises `DeploymentError` where the disk is full or the folder cannot be written.
+    Raises `DeploymentError` if the disk is full or the folder is not writable.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,6 +68,7 @@ def write_durably(path: Path, data: bytes) -> None:
         raise DeploymentError(
             f"{path} cannot be written: {error.strerror}.",
             "Free some space or correct the permissions, then: craftsfl rounds start",
+            id=ErrorId.STATE_NOT_WRITABLE,
         ) from None
 
 
@@ -74,4 +76,5 @@ def _unusable(path: Path, why: str) -> FederationError:
     return FederationError(
         f"The stored adapter {path} cannot be used: {why}.",
         "Restore the file from a backup, or start a new run: craftsfl rounds start",
+        id=ErrorId.ADAPTER_UNUSABLE,
     )

@@ -1,4 +1,4 @@
-"""Time as an argument, so that tests of deadlines do not wait."""
+"""Time as an argument, so that tests of deadlines need not wait."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
-class Clock(Protocol):
-    """What the rounds need to know of time; all in seconds."""
+class RunClock(Protocol):
+    """What the rounds need from a clock; everything in seconds."""
 
     def time(self) -> float:
-        """Unix time, for what is written down."""
+        """Unix time, for what is recorded."""
 
     def monotonic(self) -> float:
         """Time that never jumps, for deadlines."""
@@ -40,13 +40,13 @@ class SystemClock:
 class Timing:
     """How patient the server is, in seconds.
 
-    A message to a site costs several seconds on real Flower (its client process has to start),
-    so where a site cannot answer, the server asks again at growing intervals.
+    A message to a site takes several seconds on real Flower (its client process has to start), so
+    a site that cannot answer is asked again at growing intervals.
     """
 
-    join: float = 180.0  # for all sites to answer
-    poll: float = 0.2  # between two looks for replies
+    join: float = 180.0  # until all sites have answered
+    poll: float = 0.2  # between two checks for replies
     first_pause: float = 1.0  # before asking a site again; doubles up to `longest_pause`
     longest_pause: float = 5.0
-    silence: float = 60.0  # without a reply: the same message is sent again
-    patience: float = 60.0  # how long an agent may be out of reach before its site is dropped
+    silence: float = 60.0  # without a reply, until the same message is sent again
+    patience: float = 60.0  # how long an agent may be unreachable before its site is dropped

@@ -12,12 +12,13 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, DeploymentError
 from server.tables import RunRow, Table
 
 
 def open_database(url: str) -> Engine:
-    """The engine for `url`, with all tables made. Raises `ConfigError` or `DeploymentError`."""
+    """The engine for `url`, all tables created. Raises `ConfigError` or `DeploymentError`."""
     engine = _engine(url)
     path = _sqlite_path(engine)
     if path is not None:
@@ -28,7 +29,7 @@ def open_database(url: str) -> Engine:
 
 
 def read_database(url: str) -> Engine | None:
-    """The engine for `url` to read from, or None where there is no round state yet."""
+    """The engine to read `url` with, or None if there is no round state yet."""
     engine = _engine(url)
     path = _sqlite_path(engine)
     if path is not None and not path.exists():
@@ -39,7 +40,7 @@ def read_database(url: str) -> Engine | None:
 
 @contextmanager
 def database_errors(url: str) -> Iterator[None]:
-    """Turn the database's errors into `DeploymentError`, without its statements and values."""
+    """Turn database errors into `DeploymentError`, without statements and values."""
     try:
         yield
     except SQLAlchemyError as error:
@@ -48,6 +49,7 @@ def database_errors(url: str) -> Iterator[None]:
         raise DeploymentError(
             f"The round state {where} cannot be used: {cause}.",
             "Check disk space and permissions, then start the run again: craftsfl rounds start",
+            id=ErrorId.ROUND_STATE_UNUSABLE,
         ) from None
 
 

@@ -1,7 +1,7 @@
 """A Flower `Grid` inside one process: real serialisation, no network, faults on demand.
 
-Every request and reply is deflated to bytes by Flower and inflated again, as it would be on its
-way through a SuperLink, so what works here is what travels. For tests, and for reference runs.
+Flower deflates every request and reply to bytes and inflates it again, as on its way through a
+SuperLink, so whatever works here also travels. For tests and reference runs.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from privacy.errors import DeploymentError
-from server.messages import pack, unpack
+from server.messages import pack_envelope, unpack_envelope
 
-Handler: TypeAlias = Callable[[bytes], bytes]
+NodeHandler: TypeAlias = Callable[[bytes], bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """The site handles the request, its reply is lost."""
+    """The site handles the request, but its reply is lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Delay:
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """The request never reaches the site; Flower reports `code`, as coming from itself."""
+    """The request never reaches the site; Flower itself reports `code`."""
 
     code: int = ErrorCode.NODE_UNAVAILABLE
 
@@ -49,21 +49,21 @@ class Duplicate:
     """The reply arrives twice."""
 
 
-Fault: TypeAlias = Drop | Delay | Fail | Duplicate
-FaultHook: TypeAlias = Callable[[int, int, bytes], Fault | None]
+GridFault: TypeAlias = Drop | Delay | Fail | Duplicate
+FaultHook: TypeAlias = Callable[[int, int, bytes], GridFault | None]
 
 
 class InProcessGrid(Grid):
     """A grid whose nodes are functions from envelope bytes to envelope bytes.
 
-    `handlers` may change while a run is under way: nodes join and leave. `faults` is asked once a
-    request: (node, how many requests this node has had before, the request's bytes). A node
-    without a handler answers like a SuperNode that is gone.
+    `handlers` may change during a run: nodes join and leave. `faults` is called once per request
+    with (node, number of earlier requests to it, the request's bytes). A node without a handler
+    answers like a SuperNode that is gone.
     """
 
     def __init__(
         self,
-        handlers: Mapping[int, Handler],
+        handlers: Mapping[int, NodeHandler],
         *,
         run_id: int = 1,
         faults: FaultHook | None = None,
@@ -101,11 +101,11 @@ class InProcessGrid(Grid):
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
-        """The nodes that are there now."""
+        """The nodes present now."""
         return list(self._handlers)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Deliver `messages` at once and keep the replies for `pull_messages`."""
+        """Deliver `messages` immediately, and keep the replies for `pull_messages`."""
         return [self._deliver(message) for message in messages]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
@@ -125,14 +125,14 @@ class InProcessGrid(Grid):
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
-        """Not offered: it would have to wait."""
+        """Not supported, as it would have to wait."""
         raise DeploymentError("The in-process grid only pushes and pulls.", "Poll for replies.")
 
     def _deliver(self, message: Message) -> str:
         message.metadata.__dict__["_message_id"] = message.object_id
         node = message.metadata.dst_node_id
         arrived = _transported(message)
-        request = unpack(arrived.content)
+        request = unpack_envelope(arrived.content)
         number = self._counts.get(node, 0)
         self._counts[node] = number + 1
         fault = self._faults(node, number, request)
@@ -141,11 +141,11 @@ class InProcessGrid(Grid):
             code = fault.code if isinstance(fault, Fail) else ErrorCode.NODE_UNAVAILABLE
             self._keep(_from_superlink(Error(code, "not for anybody's eyes"), arrived))
         else:
-            reply = Message(pack(handler(request)), reply_to=arrived)
+            reply = Message(pack_envelope(handler(request)), reply_to=arrived)
             self._keep(reply, fault)
         return message.metadata.message_id
 
-    def _keep(self, reply: Message, fault: Fault | None = None) -> None:
+    def _keep(self, reply: Message, fault: GridFault | None = None) -> None:
         if isinstance(fault, Drop):
             return
         late = fault.seconds if isinstance(fault, Delay) else 0.0
@@ -154,7 +154,7 @@ class InProcessGrid(Grid):
 
 
 def _transported(message: Message) -> Message:
-    """`message` as the other end sees it: through bytes and back."""
+    """`message` as the other end sees it, after a round trip through bytes."""
     contents = {key: item.deflate() for key, item in get_all_nested_objects(message).items()}
     arrived = cast(Message, inflate_object_from_contents(message.object_id, contents))
     arrived.metadata.__dict__["_message_id"] = message.object_id

@@ -1,8 +1,8 @@
-"""Envelopes over a Flower `Grid`: pushed at once, replies pulled by the id of what they answer.
+"""Envelopes over a Flower `Grid`: pushed immediately, replies pulled by the id of their request.
 
-Flower's own `send_and_receive` looks every 3 s and waits for the slowest; here the caller looks
-when it likes. An error reply comes from the SuperLink (node 1) when a SuperNode is gone, so a
-reply belongs to the node of the message that it answers, never to its sender.
+Flower's own `send_and_receive` polls every 3 s and waits for the slowest node; here the caller
+decides when to poll. When a SuperNode is gone, the error reply comes from the SuperLink (node 1),
+so a reply is attributed to the node of its request, never to its sender.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from privacy.wire.envelope import (
 )
 from privacy.wire.offer import TrainMasked
 
-SMALL = size_limit(0)  # bytes: every answer but an update
-LIFETIME = 900.0  # seconds after which Flower forgets a message that nobody fetched
+SMALL = size_limit(0)  # bytes: enough for every answer except an update
+LIFETIME = 900.0  # seconds until Flower forgets a message that was not fetched
 
-# Flower's ErrorCode (flwr.common.constant), in words for an operator. The text that an error
-# reply carries is never used: it could hold anything.
+# Flower's ErrorCode (flwr.common.constant), in words for an operator. The text of an error reply
+# is never used: it could hold anything.
 NODE_UNAVAILABLE = 5
 NOT_ACCEPTED = -1
 NOT_UNDERSTOOD = -2
@@ -45,14 +45,14 @@ _CODES = {
     7: "its SuperNode refused the app bundle",
     8: "its ClientApp crashed",
     NOT_ACCEPTED: "the SuperLink did not accept the message",
-    NOT_UNDERSTOOD: "its reply is no message of this protocol",
+    NOT_UNDERSTOOD: "its reply is not a message of this protocol",
 }
 _FINAL = frozenset({NODE_UNAVAILABLE, 7, NOT_UNDERSTOOD})
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A message to a node; an answer of more than `limit` bytes is refused unread."""
+    """A message to a node; an answer longer than `limit` bytes is refused unread."""
 
     node: int
     envelope: Envelope
@@ -60,8 +60,8 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """No answer of the site: Flower's error code, or one of the negative ones above."""
+class FlowerFailure:
+    """The site did not answer: Flower's error code, or one of the negative ones above."""
 
     code: int
 
@@ -71,11 +71,11 @@ class Failure:
         return self.code in _FINAL
 
     def explain(self) -> str:
-        """What happened, to be read after the site's name."""
+        """What happened; reads well after the site's name."""
         return _CODES.get(self.code, f"Flower reports error {self.code}")
 
 
-Answer: TypeAlias = Body | Failure
+SiteAnswer: TypeAlias = Body | FlowerFailure
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Reply:
     """What came back for `request`."""
 
     request: Request
-    answer: Answer
+    answer: SiteAnswer
 
 
 class Exchange:
@@ -94,18 +94,22 @@ class Exchange:
         self._pending: dict[str, Request] = {}
         self._failed: list[Reply] = []
 
+    def nodes(self) -> list[int]:
+        """The nodes that are connected now, in the grid's order."""
+        return list(self._grid.get_node_ids())
+
     def send(self, requests: Sequence[Request]) -> None:
-        """Push all `requests`; one that is not accepted comes back from `receive` as a failure."""
-        # One push each: Flower limits the size of a push, and adapters may be large.
+        """Push all `requests`; `receive` returns a failure for each that is not accepted."""
+        # One push per request: Flower limits the size of a push, and adapters may be large.
         for request in requests:
             accepted = [key for key in self._grid.push_messages([_message(request)]) if key]
             if accepted:
                 self._pending[accepted[0]] = request
             else:
-                self._failed.append(Reply(request, Failure(NOT_ACCEPTED)))
+                self._failed.append(Reply(request, FlowerFailure(NOT_ACCEPTED)))
 
     def receive(self) -> list[Reply]:
-        """The replies that have come since the last call; duplicates and strangers are dropped."""
+        """The replies since the last call, without duplicates and replies to unknown requests."""
         replies, self._failed = self._failed, []
         if not self._pending:
             return replies
@@ -116,20 +120,20 @@ class Exchange:
         return replies
 
 
-def pack(envelope: bytes) -> RecordDict:
-    """The Flower content that carries `envelope`: a raw array, which Flower sends in pieces."""
+def pack_envelope(envelope: bytes) -> RecordDict:
+    """The Flower content for `envelope`: a raw array, which Flower sends in chunks."""
     array = Array("uint8", (len(envelope),), ARRAY_TYPE, envelope)
     return RecordDict({RECORD: ArrayRecord({ARRAY: array})})
 
 
-def unpack(content: RecordDict) -> bytes:
-    """The envelope that `content` carries; raises `WireError` where there is not exactly one."""
+def unpack_envelope(content: RecordDict) -> bytes:
+    """The envelope in `content`. Raises `WireError` unless there is exactly one."""
     record = content.get(RECORD)
     if len(content) != 1 or not isinstance(record, ArrayRecord) or list(record) != [ARRAY]:
-        raise WireError("A Flower message carries no envelope.", "Check the site's version.")
+        raise WireError("A Flower message does not carry an envelope.", "Check the site's version.")
     array = record[ARRAY]
     if array.stype != ARRAY_TYPE:
-        raise WireError("A Flower message has another encoding.", "Check the site's version.")
+        raise WireError("A Flower message has an unknown encoding.", "Check the site's version.")
     return array.data
 
 
@@ -138,7 +142,7 @@ def _message(request: Request) -> Message:
     trains = isinstance(envelope.body, StartTraining | TrainMasked)
     category = "train" if trains else "query"
     return Message(
-        pack(seal(envelope)),
+        pack_envelope(seal(envelope)),
         dst_node_id=request.node,
         message_type=f"{category}.{ACTION}",
         ttl=LIFETIME,
@@ -146,17 +150,17 @@ def _message(request: Request) -> Message:
     )
 
 
-def _answer(message: Message, request: Request) -> Answer:
+def _answer(message: Message, request: Request) -> SiteAnswer:
     if message.has_error():
-        return Failure(message.error.code)
+        return FlowerFailure(message.error.code)
     try:
-        answer = open_envelope(unpack(message.content), limit=request.limit)
+        answer = open_envelope(unpack_envelope(message.content), limit=request.limit)
     except WireError:
-        return Failure(NOT_UNDERSTOOD)
-    # A forwarder that could not read the request refuses it without knowing the round.
+        return FlowerFailure(NOT_UNDERSTOOD)
+    # A forwarder that could not read the request does not know its round, but may refuse it.
     if isinstance(answer.body, Refusal) or _address(answer) == _address(request.envelope):
         return answer.body
-    return Failure(NOT_UNDERSTOOD)
+    return FlowerFailure(NOT_UNDERSTOOD)
 
 
 def _address(envelope: Envelope) -> tuple[int, int, int]:

@@ -1,7 +1,7 @@
 """One run from its settings to `result.json`: rounds, final adapter, samples, tracking.
 
-The one place that knows how a run ends. `CraftsflError`s are written to the store and to the
-events before they go on; a killed process writes nothing, and its run can be taken up again.
+The only place that knows how a run ends. A failure is recorded in the store and in the events
+before it propagates; a killed process records nothing, so its run can be taken up again.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 from flwr.serverapp import Grid
@@ -19,62 +20,74 @@ from numpy.typing import NDArray
 
 from model.importing import quick_imports
 from model.layout import Layout, initial_vector
+from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, CraftsflError
-from privacy.secagg.agreement import roster_in_force
 from privacy.secagg.roster import Roster
+from privacy.study.agreement import roster_in_force
 from privacy.study.manifest import Study, load_study
-from server.attempt import known
 from server.background import BackgroundTracking
-from server.clock import Clock, SystemClock, Timing
-from server.events import EventLog
-from server.phases import Phases
+from server.clock import RunClock, SystemClock, Timing
+from server.context import RunContext, require_roster
+from server.event_log import EventLog
+from server.events import RunFailed, RunFinished, Warned
+from server.messages import Exchange
 from server.result import Result, write_result
 from server.rounds import Federation, ServerModel, run_federation
 from server.settings import ConsortiumSettings
+from server.status import RunFailure
 from server.store import Store
 from server.tables import RunState
-from server.tracking import Release, Tracked, Tracking, TrackingPlace
-from strategies.base import Strategy, make_strategy
+from server.tracking import ReleasedFiles, Tracked, Tracking, TrackingPlace
+from strategies import Strategy, make_strategy
 
 _log = logging.getLogger("craftsfl.server")
 
 
-@dataclass(frozen=True)
-class Operation:
-    """A run to be made: `run` is Flower's run id. `plain` allows a study without masks."""
+def operate(
+    settings: ConsortiumSettings,
+    run: int,
+    grid: Grid,
+    *,
+    clock: RunClock | None = None,
+    plain: bool = False,
+) -> None:
+    """Run the study to its end as Flower's run `run`; `plain` allows a study without masks.
 
-    settings: ConsortiumSettings
-    run: int
-    grid: Grid
-    clock: Clock
-    timing: Timing
-    plain: bool = False
+    `clock` defaults to the machine's. Raises `CraftsflError` once the failure is recorded.
+    """
+    clock = clock or SystemClock()
+    events = EventLog(settings.events_file(), clock, run=str(run))
+    store = Store(settings.database_url(), run, clock)
+    with closing(store), _FailuresRecorded(store, events, settings.log_file()):
+        study = load_study(settings.study)
+        _check_schedule(study)
+        context = RunContext(
+            study=study,
+            run=run,
+            exchange=Exchange(grid),
+            store=store,
+            events=events,
+            clock=clock,
+            timing=Timing(join=settings.join_deadline),
+            consortium=load_roster(settings, study),
+        )
+        _check_masked(study, plain=plain)
+        with _tracking(settings, study, store) as tracking:
+            _Operation(context, settings, tracking).run()
 
 
-def operate(operation: Operation) -> None:
-    """Run the study to its end; raises `CraftsflError` after writing down why it failed."""
-    settings, clock = operation.settings, operation.clock
-    events = EventLog(settings.events_file(), clock, run=str(operation.run))
-    store = Store(settings.database_url(), operation.run, clock)
-    try:
-        with _failures_written_down(store, events, settings.log_file()):
-            study = load_study(settings.study)
-            _check_schedule(study)
-            consortium = load_roster(settings, study)
-            if not (study.masked or operation.plain):
-                raise ConfigError(
-                    f"The study {study.name} does without secure aggregation.",
-                    'Set aggregation.secure_aggregation = "required" in study.toml: in a plain '
-                    "study the coordinator would see every site's own update.",
-                )
-            with _tracking(settings, study, store) as tracking:
-                _Run(operation, study, consortium, store, events, tracking).run()
-    finally:
-        store.close()
+def _check_masked(study: Study, *, plain: bool) -> None:
+    if not (study.masked or plain):
+        raise ConfigError(
+            f"The study {study.name} does not use secure aggregation.",
+            'Set aggregation.secure_aggregation = "required" in study.toml: in a plain '
+            "study the coordinator would see every site's own update.",
+            id=ErrorId.PLAIN_STUDY,
+        )
 
 
 def _check_schedule(study: Study) -> None:
-    from privacy.accounting.schedule import check_schedule  # it imports scipy
+    from privacy.study.schedule import check_schedule  # it imports scipy
 
     check_schedule(study)
 
@@ -87,36 +100,27 @@ def load_roster(settings: ConsortiumSettings, study: Study) -> Roster | None:
     if not study.masked:
         return None
     if settings.roster is None:
-        return known(None)
+        return require_roster(None)
     return roster_in_force(study, settings.roster)
 
 
-def system_operation(settings: ConsortiumSettings, run: int, grid: Grid) -> Operation:
-    """An operation by the machine's clock."""
-    timing = Timing(join=settings.join_deadline)
-    return Operation(settings, run, grid, SystemClock(), timing)
-
-
 @dataclass(frozen=True)
-class _Run:
-    it: Operation
-    study: Study
-    consortium: Roster | None
-    store: Store
-    events: EventLog
+class _Operation:
+    context: RunContext
+    settings: ConsortiumSettings
     tracking: BackgroundTracking
 
     def run(self) -> None:
         with ThreadPoolExecutor(max_workers=1) as threads:
-            # torch and diffusers take seconds to import; the sites take as long to answer.
+            # Importing torch and diffusers takes seconds; meanwhile the sites are greeted.
             model = threads.submit(self._load)
             vector = run_federation(self._federation(model))
         layout = model.result().layout
         release = self._release(layout, vector)
         tracked, warnings = self._publish(release)
-        settings = self.it.settings
+        settings, context = self.settings, self.context
         result = Result(
-            status=self.store.status(),
+            status=context.store.status(),
             parameters=layout.parameters,
             release=release,
             mlflow_uri=settings.mlflow_uri(),
@@ -124,74 +128,64 @@ class _Run:
             warnings=warnings,
         )
         write_result(settings.result_file(), result)
-        self.store.set_state(RunState.FINISHED)
-        self.events.emit(
-            "run-finished",
-            adapter=str(release.adapter),
-            samples=str(release.samples),
-            result=str(settings.result_file()),
+        context.store.set_state(RunState.FINISHED)
+        context.emit(
+            RunFinished(
+                adapter=str(release.adapter),
+                samples=str(release.samples),
+                result=str(settings.result_file()),
+            )
         )
 
     def _federation(self, model: Future[ServerModel]) -> Federation:
-        it = self.it
         return Federation(
-            study=self.study,
-            run=it.run,
-            grid=it.grid,
-            store=self.store,
-            events=self.events,
+            context=self.context,
             model=model,
             strategy=self._strategy,
-            folder=it.settings.adapters_folder(),
-            consortium=self.consortium,
+            folder=self.settings.adapters_folder(),
             tracker=self.tracking,
-            clock=it.clock,
-            timing=it.timing,
         )
 
     def _strategy(self, parameters: int) -> Strategy:
-        return make_strategy(self.study.aggregation, parameters)
+        return make_strategy(self.context.study.aggregation, parameters)
 
     def _base(self) -> Path:
         from model.cache import find_base
 
-        return find_base(self.study.base, root=self.it.settings.study.parent)
+        return find_base(self.context.study.base, root=self.settings.study.parent)
 
     def _load(self) -> ServerModel:
         with quick_imports():
             from model.adapters import layout_of
 
-            layout = layout_of(self._base(), self.study.adapter)
-        return ServerModel(layout, initial_vector(layout, self.study.digest()))
+            layout = layout_of(self._base(), self.context.study.adapter)
+        return ServerModel(layout, initial_vector(layout, self.context.study.digest()))
 
-    def _release(self, layout: Layout, vector: NDArray[np.float32]) -> Release:
-        """Save the final adapter in diffusers' format, and draw with it."""
+    def _release(self, layout: Layout, vector: NDArray[np.float32]) -> ReleasedFiles:
+        """Save the final adapter in diffusers' format, and draw samples with it."""
         from model.adapters import save_adapter
         from model.devices import pick_device
         from model.origin import origin_of
         from server.samples import draw_samples
 
-        settings = self.it.settings
-        origin = origin_of(self.study, self.it.run)
-        adapter = settings.adapters_folder() / f"{self.study.name}-{self.it.run}.safetensors"
-        with self._phases().measure("samples"):
-            save_adapter(adapter, layout, vector, self.study.adapter, origin)
-            release = Release(adapter, settings.samples_file())
+        settings, study = self.settings, self.context.study
+        origin = origin_of(study, self.context.run)
+        adapter = settings.adapters_folder() / f"{study.name}-{self.context.run}.safetensors"
+        with self.context.phase("samples"):
+            save_adapter(adapter, layout, vector, study.adapter, origin)
+            release = ReleasedFiles(adapter, settings.samples_file())
             device = pick_device(settings.device)
-            draw_samples(self._base(), adapter, self.study.samples, release.samples, device)
+            draw_samples(self._base(), adapter, study.samples, release.samples, device)
         return release
 
-    def _publish(self, release: Release) -> tuple[Tracked | None, list[str]]:
-        """Tell MLflow. It is a view: where it cannot be reached, the run is finished as well."""
+    def _publish(self, release: ReleasedFiles) -> tuple[Tracked | None, list[str]]:
+        """Publish to MLflow. It is only a view: the run succeeds even if it cannot be reached."""
         try:
-            with self._phases().measure("tracking"):
-                return self.tracking.publish(self.store.status(), release), []
+            with self.context.phase("tracking"):
+                return self.tracking.publish(self.context.store.status(), release), []
         except CraftsflError as error:
-            self.events.emit("warning", reason=str(error))
+            self.context.emit(Warned(str(error)))
             return None, [str(error)]
-
-    def _phases(self) -> Phases:
-        return Phases(self.store, self.events, self.it.clock)
 
 
 @contextmanager
@@ -209,17 +203,31 @@ def _tracking(
         tracking.close()
 
 
-@contextmanager
-def _failures_written_down(store: Store, events: EventLog, log: Path) -> Iterator[None]:
-    try:
-        yield
-    except CraftsflError as error:
-        store.fail(str(error))
-        events.emit("run-failed", reason=error.message, hint=error.hint)
-        raise
-    except Exception:
-        # A defect of ours: its text could hold anything, so only the process's own log gets it.
-        _log.exception("The server met an error of its own.")
-        store.fail(f"The server met an error of its own. See {log}.")
-        events.emit("run-failed", reason="The server met an error of its own.", hint=f"See {log}.")
-        raise
+class _FailuresRecorded:
+    """Records how the block failed; catches nothing, every exception propagates."""
+
+    def __init__(self, store: Store, events: EventLog, log: Path) -> None:
+        self._store = store
+        self._events = events
+        self._log = log
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, CraftsflError):
+            self._write(RunFailure(error.message, error.hint, error.id))
+        elif isinstance(error, Exception):
+            # A bug: its text could hold anything, so it goes to this process's own log only.
+            _log.error("The server ran into a bug of its own.", exc_info=error)
+            what = "The server ran into a bug of its own."
+            self._write(RunFailure(what, f"See {self._log}.", ErrorId.INTERNAL))
+
+    def _write(self, failure: RunFailure) -> None:
+        self._store.fail(failure)
+        self._events.emit(RunFailed(failure.message, failure.hint, failure.error))

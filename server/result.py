@@ -1,4 +1,4 @@
-"""`result.json`: what a finished run came to, public facts only, for whoever started it."""
+"""`result.json`: the outcome of a finished run, for whoever started it; public facts only."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from server.checkpoint import write_durably
 from server.events import finite
 from server.status import RunStatus, SiteStatus
 from server.tables import RunState
-from server.tracking import Release, Tracked
+from server.tracking import ReleasedFiles, Tracked
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A finished run; `tracked` is None where MLflow could not be reached (see `warnings`)."""
+    """A finished run; `tracked` is None if MLflow could not be reached (see `warnings`)."""
 
     status: RunStatus
     parameters: int  # P, of the adapter
-    release: Release
+    release: ReleasedFiles
     mlflow_uri: str
     tracked: Tracked | None
     warnings: Sequence[str]

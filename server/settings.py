@@ -1,4 +1,4 @@
-"""The operator's file, `consortium.toml`: where the study, the state and the SuperLink are."""
+"""The operator's file, `consortium.toml`: study, state and SuperLink."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from privacy.config import Strict, load_toml
-from privacy.study.manifest import Positive
-
-VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+from privacy.config import Positive, Strict, VariableName, load_toml
 
 
 class TrackingSettings(Strict):
-    """`[tracking]`: MLflow, a view of the rounds for people; never evidence."""
+    """`[tracking]`: MLflow, a view of the rounds for people, never evidence."""
 
     uri: str | None = None  # any MLflow tracking URI; None: SQLite in the state folder
-    artifacts: Path | None = None  # None: `artifacts` in the state folder; a server uses its own
+    artifacts: Path | None = None  # None: `artifacts` in `state`; a tracking server has its own
 
 
 class SuperLinkSettings(Strict):
@@ -30,57 +27,57 @@ class SuperLinkSettings(Strict):
     authority: Path  # PEM files: who signed the certificate, the certificate, its key
     certificate: Path
     key: Path
-    secret: Path  # what the SuperExec proves itself with
-    environment: tuple[VariableName, ...] = ()  # what else of the environment its processes get
+    secret: Path  # with which the SuperExec authenticates
+    environment: tuple[VariableName, ...] = ()  # more variables that its processes inherit
 
 
 class ConsortiumSettings(Strict):
-    """The whole of `consortium.toml`; everything the server writes is under `state`."""
+    """All of `consortium.toml`; everything that the server writes is under `state`."""
 
     study: Path
     state: Path
     database: str | None = None  # SQLAlchemy URL of the round state; None: SQLite in `state`
-    join_deadline: Positive = 180.0  # seconds to wait for all sites before going on without some
+    join_deadline: Positive = 180.0  # seconds to wait for all sites before starting without some
     roster: Path | None = None  # the consortium's signed rosters, for secure aggregation
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     tracking: TrackingSettings = TrackingSettings()
     superlink: SuperLinkSettings | None = None
 
     def database_url(self) -> str:
-        """Where the round state lives (an SQLAlchemy URL)."""
+        """The SQLAlchemy URL of the round state."""
         return self.database or f"sqlite:///{self.state / 'rounds.db'}"
 
     def mlflow_uri(self) -> str:
-        """Where MLflow tracks."""
+        """The URI that MLflow tracks to."""
         return self.tracking.uri or f"sqlite:///{self.state / 'mlflow.db'}"
 
     def artifacts_folder(self) -> Path:
-        """Where MLflow keeps artifacts, unless a tracking server does."""
+        """Where artifacts are kept, unless a tracking server keeps them."""
         return self.tracking.artifacts or self.state / "artifacts"
 
     def adapters_folder(self) -> Path:
-        """Where adapters are kept: one a round, and the final one."""
+        """Where adapters are kept: one per round, and the final one."""
         return self.state / "adapters"
 
     def samples_file(self) -> Path:
-        """The picture of samples before and after."""
+        """The picture of samples from before and after training."""
         return self.state / "samples.png"
 
     def events_file(self) -> Path:
-        """What happened, one JSON object a line, public facts only."""
+        """The events, one JSON object per line; public facts only."""
         return self.state / "events.jsonl"
 
     def log_file(self) -> Path:
-        """The ServerApp's own log; Flower keeps its output only in the SuperLink's database."""
+        """The ServerApp's own log; its output exists otherwise only in the SuperLink's database."""
         return self.state / "server.log"
 
     def result_file(self) -> Path:
-        """What a finished run came to."""
+        """The outcome of a finished run."""
         return self.state / "result.json"
 
 
 def load_consortium(path: Path) -> ConsortiumSettings:
-    """Read `consortium.toml`; relative paths in it start from its folder.
+    """Read `consortium.toml`; paths in it are relative to its folder.
 
     Raises `ConfigError`.
     """
@@ -89,7 +86,7 @@ def load_consortium(path: Path) -> ConsortiumSettings:
 
 
 def _resolved(value: object, folder: Path) -> object:
-    """`value` with every path in it absolute; tables come back as dicts."""
+    """`value` with all paths made absolute; tables become dicts."""
     if isinstance(value, Path):
         return Path(os.path.normpath(folder / value.expanduser()))
     if isinstance(value, Strict):

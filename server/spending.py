@@ -2,27 +2,22 @@
 
 Epsilon is a function of public facts: the study's mechanism, and how often a site has charged: for
 each update that came, and for each word that there is none. How often it had charged before this
-run follows from what the site said when it joined. The site's own ledger is the evidence; it also
-holds what the server never received.
+run follows from what the site said when it joined: it also holds what the server never received,
+so that no count of the server's own could stand for it (ADR 24).
 """
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_left
-
-from privacy.events import event_of
+from privacy.ledger import Charge
 from privacy.study.manifest import Study
-
-_TOLERANCE = 1e-6
+from privacy.study.terms import event_of
 
 
 class Spending:
     """Counts the charges of each site of one study, as far as the server can know of them."""
 
     def __init__(self, study: Study) -> None:
-        self._event = event_of(study)
-        self._delta = study.privacy.delta
+        self._charge = Charge(study.digest(), event_of(study), study.privacy.delta)
         self._most = study.rounds * study.privacy.attempts
         self._since: dict[str, tuple[float, int]] = {}  # spent when it joined; charges since
 
@@ -31,22 +26,10 @@ class Spending:
 
         None where `joined` is not what this study's rounds add up to.
         """
+        from privacy.budget import attempts_behind, cost_of_attempts  # imports scipy: not before
+
         spent, count = self._since.get(name, (joined, 0))
         count = count + 1 if spent == joined else 1
         self._since[name] = (joined, count)
-        before = self._charges_of(joined)
-        return None if before is None else self._epsilon(before + count)
-
-    def _charges_of(self, spent: float) -> int | None:
-        """How many charges cost `spent`."""
-        least = spent * (1 - _TOLERANCE)
-        count = bisect_left(range(self._most + 1), least, key=self._epsilon)
-        close = math.isclose(self._epsilon(count), spent, rel_tol=_TOLERANCE)
-        return count if close else None
-
-    def _epsilon(self, count: int) -> float:
-        from privacy.accounting import epsilon  # it imports scipy: not before it is needed
-
-        if count and self._event.no_privacy:
-            return math.inf
-        return epsilon([self._event] * count, self._delta)
+        before = attempts_behind(joined, self._charge, self._most)
+        return None if before is None else cost_of_attempts(self._charge, before + count)

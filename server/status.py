@@ -1,18 +1,20 @@
-"""Reading the round state, from any process and at any time, also while a run writes it."""
+"""Reading the round state, from any process and at any time, even while a run writes it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import inspect, select
 from sqlalchemy.orm import Session
 
+from privacy.error_ids import ErrorId
 from privacy.errors import FederationError
 from server.database import database_errors, read_database
 from server.tables import (
     AttemptRow,
     AttemptState,
+    FailureRow,
     PartRow,
     PartState,
     PhaseRow,
@@ -25,13 +27,13 @@ from server.tables import (
 
 @dataclass(frozen=True, slots=True)
 class SiteStatus:
-    """A site in a run. `epsilon` is what it has spent in all; +inf: no noise, no privacy."""
+    """A site in a run. `epsilon` is what it has spent in total; +inf: no noise, no privacy."""
 
     name: str
     declared_patients: int
     state: SiteState
     reason: str
-    rounds: int  # that its updates entered
+    rounds: int  # that include its update
     epsilon: float
     budget: float
     delta: float
@@ -42,7 +44,7 @@ class SiteStatus:
 class PartStatus:
     """A site's part in an attempt; `epsilon` is its total after this round.
 
-    `exchange` is where it dropped out. One that had FINISHED by then is in the sum all the same.
+    `exchange` is where it dropped out. A site that had FINISHED by then is still in the sum.
     """
 
     name: str
@@ -54,7 +56,7 @@ class PartStatus:
 
 @dataclass(frozen=True, slots=True)
 class RoundStatus:
-    """An attempt at a round; `seconds` of a finished one, wall clock."""
+    """An attempt at a round; `seconds` of wall clock if it has ended."""
 
     round: int
     attempt: int
@@ -67,8 +69,21 @@ class RoundStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class RunFailure:
+    """How a run failed: what is wrong, what to do next, and the `error`'s id."""
+
+    message: str
+    hint: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunStatus:
-    """A run; `started` and `finished` in Unix seconds, `phases` in seconds."""
+    """A run; `started` and `finished` in Unix seconds, `phases` in seconds.
+
+    `message` says in one text how it failed; `failure` has the parts of that text. It is None if
+    the run has not failed, or failed under a coordinator that did not keep them yet.
+    """
 
     run: int
     study: str
@@ -81,16 +96,19 @@ class RunStatus:
     sites: tuple[SiteStatus, ...]
     history: tuple[RoundStatus, ...]
     phases: Mapping[str, float]
+    failure: RunFailure | None = None
 
 
 def read_status(url: str, run: int | None = None) -> RunStatus:
     """The state of `run`, or of the newest run. `url`: ConsortiumSettings.database_url().
 
-    Raises `FederationError` where there is none.
+    Raises `FederationError` if there is no such run.
     """
     engine = read_database(url)
     if engine is None:
-        raise FederationError("No run has started yet.", "Start one: craftsfl rounds start")
+        raise FederationError(
+            "No run has started yet.", "Start one: craftsfl rounds start", id=ErrorId.NO_RUN
+        )
     with database_errors(url), Session(engine) as session:
         status = status_of(session, run)
     engine.dispose()
@@ -104,7 +122,9 @@ def status_of(session: Session, run: int | None) -> RunStatus:
         query = select(RunRow).where(RunRow.run == str(run))
     row = session.scalars(query).first()
     if row is None:
-        raise FederationError("There is no such run.", "See the newest: craftsfl rounds status")
+        raise FederationError(
+            "There is no such run.", "See the newest: craftsfl rounds status", id=ErrorId.NO_RUN
+        )
     history = _history(session, row.run)
     return RunStatus(
         run=int(row.run),
@@ -118,6 +138,7 @@ def status_of(session: Session, run: int | None) -> RunStatus:
         sites=_sites(session, row.run, history),
         history=history,
         phases=_phases(session, row.run),
+        failure=_failure(session, row.run),
     )
 
 
@@ -179,3 +200,10 @@ def _attempt(row: AttemptRow, parts: list[PartStatus]) -> RoundStatus:
 def _phases(session: Session, run: str) -> Mapping[str, float]:
     rows = session.scalars(select(PhaseRow).where(PhaseRow.run == run))
     return {row.phase: row.seconds for row in rows}
+
+
+def _failure(session: Session, run: str) -> RunFailure | None:
+    if not inspect(session.connection()).has_table(FailureRow.__tablename__):
+        return None  # written by an older version, and not opened for writing since
+    row = session.get(FailureRow, run)
+    return None if row is None else RunFailure(row.message, row.hint, row.error)

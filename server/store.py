@@ -1,29 +1,32 @@
-"""Writing the round state: every fact is durable before the message that follows from it is sent.
+"""Writing the round state: a fact is durable before any message that follows from it is sent.
 
-So a ServerApp that is killed and started again under the same run id goes on with the same round,
-the same attempt and the same adapter; sites recognise the repeated message by its bytes.
+A ServerApp that is killed and restarted under the same run id therefore continues with the same
+round, attempt and adapter; sites recognise the repeated message by its bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from privacy.error_ids import ErrorId
 from privacy.errors import FederationError
 from privacy.study.manifest import Study
 from privacy.wire.bodies import SiteFacts
 from privacy.wire.checkpoint import Checkpoint
-from server.clock import Clock
+from server.clock import RunClock
 from server.database import database_errors, open_database
-from server.status import RunStatus, status_of
+from server.status import RunFailure, RunStatus, status_of
 from server.tables import (
     AdapterRow,
     AttemptRow,
     AttemptState,
     CohortRow,
+    FailureRow,
     LedgerRow,
     PartRow,
     PartState,
@@ -40,20 +43,20 @@ _ENDED = (RunState.FINISHED, RunState.FAILED)
 class Store:
     """The state of one run. Every method is one transaction; raises `DeploymentError`."""
 
-    def __init__(self, url: str, run: int, clock: Clock) -> None:
+    def __init__(self, url: str, run: int, clock: RunClock) -> None:
         self._url = url
         self._run = str(run)
         self._clock = clock
         self._engine = open_database(url)
 
     def close(self) -> None:
-        """Give the database back."""
+        """Close the database."""
         self._engine.dispose()
 
     def begin(self, study: Study) -> bool:
-        """Create the run, or take it up again: returns whether it existed.
+        """Create the run, or resume it; returns whether it existed.
 
-        Raises `FederationError` if the run has ended, or belongs to another study.
+        Raises `FederationError` if the run has ended or belongs to another study.
         """
         with self._transaction() as session:
             row = session.get(RunRow, self._run)
@@ -75,14 +78,14 @@ class Store:
         return False
 
     def set_state(self, state: RunState, message: str = "") -> None:
-        """The run waits, runs, or has ended."""
+        """Whether the run waits, runs, or has ended."""
         with self._transaction() as session:
             row = session.get_one(RunRow, self._run)
             row.state, row.message = state, message
             row.finished = self._clock.time() if state in _ENDED else None
 
-    def fail(self, message: str) -> None:
-        """The run has failed, maybe before it began; one that had ended already stays as it was."""
+    def fail(self, failure: RunFailure) -> None:
+        """The run has failed, perhaps before it began; one that had ended stays as it was."""
         with self._transaction() as session:
             row = session.get(RunRow, self._run)
             if row is None:
@@ -91,31 +94,35 @@ class Store:
                 session.add(row)
             elif row.state in _ENDED:
                 return
-            row.state, row.message, row.finished = RunState.FAILED, message, self._clock.time()
+            row.state, row.finished = RunState.FAILED, self._clock.time()
+            row.message = f"{failure.message} {failure.hint}".strip()
+            session.flush()
+            session.merge(FailureRow(run=self._run, **asdict(failure)))
 
     def site_joined(self, facts: SiteFacts, node: int) -> None:
         """A site takes part."""
         self._put_site(facts, node, SiteState.JOINED, "")
 
     def site_refused(self, facts: SiteFacts, node: int, reason: str) -> None:
-        """The server refuses a site: what it says contradicts the study."""
+        """The server refuses a site, because what it says contradicts the study."""
         self._put_site(facts, node, SiteState.REFUSED, reason)
 
     def node_refused(self, node: int, reason: str) -> None:
-        """A node may not speak for the site that it names; no site's name has a space in it."""
+        """A node may not speak for the site that it names."""
+        # No site's name contains a space, so this one is free.
         row = SiteRow(run=self._run, name=f"node {node}", node=str(node), declared_patients=0)
         row.state, row.reason = SiteState.REFUSED, reason
         with self._transaction() as session:
             session.merge(row)
 
     def site_missing(self, name: str, reason: str) -> None:
-        """A site has not answered in time."""
+        """A site did not answer in time."""
         with self._transaction() as session:
             row = session.get_one(SiteRow, (self._run, name))
             row.state, row.reason = SiteState.MISSING, reason
 
     def ledgers(self) -> dict[bytes, Checkpoint]:
-        """The newest checkpoint of every site's ledger, by the identity's public key."""
+        """The newest checkpoint of every site's ledger, by public key."""
         with self._transaction() as session:
             return {
                 bytes.fromhex(row.public_key): Checkpoint(
@@ -125,7 +132,7 @@ class Store:
             }
 
     def keep_ledgers(self, newer: Mapping[bytes, Checkpoint]) -> None:
-        """Put these checkpoints in the place of older ones."""
+        """Replace older checkpoints by these."""
         with self._transaction() as session:
             for key, checkpoint in newer.items():
                 row = LedgerRow(public_key=key.hex(), ledger=checkpoint.ledger.hex())
@@ -133,7 +140,7 @@ class Store:
                 session.merge(row)
 
     def open_attempt(self, round: int, attempt: int, sites: Sequence[str]) -> None:
-        """`sites` are about to be asked to train; an attempt that was interrupted opens again."""
+        """`sites` are about to be asked to train; an interrupted attempt is reopened."""
         with self._transaction() as session:
             row = AttemptRow(
                 run=self._run,
@@ -157,13 +164,13 @@ class Store:
             return [(row.attempt, AttemptState(row.state)) for row in rows]
 
     def cohort(self, study: Study, round: int) -> frozenset[str] | None:
-        """Who may still be in a sum of `round`, in whichever run; None before its first offer."""
+        """Who may still be in a sum of `round`, in any run; None before its first offer."""
         with self._transaction() as session:
             row = session.get(CohortRow, (study.digest().hex(), round))
             return None if row is None else frozenset(row.sites.split(","))
 
     def narrow_cohort(self, study: Study, round: int, sites: Iterable[str]) -> None:
-        """`sites` are about to be told that they make up a sum of `round`, and nobody else."""
+        """`sites` are about to learn that they, and no others, form a sum of `round`."""
         key = (study.digest().hex(), round)
         with self._transaction() as session:
             row = session.get(CohortRow, key)
@@ -178,7 +185,7 @@ class Store:
         reason: str = "",
         exchange: str = "",
     ) -> None:
-        """What `site` does in the attempt `key`; why and at which exchange it dropped out."""
+        """What `site` does in the attempt `key`; if it dropped out, why and at which exchange."""
         with self._transaction() as session:
             row = session.get_one(PartRow, (self._run, *key, site))
             row.state, row.reason, row.exchange = state, reason, exchange
@@ -192,7 +199,7 @@ class Store:
                 session.get_one(SiteRow, (self._run, site)).epsilon = epsilon
 
     def attempt_failed(self, key: tuple[int, int], reason: str) -> None:
-        """The attempt `key` came to nothing."""
+        """The attempt `key` failed."""
         with self._transaction() as session:
             row = session.get_one(AttemptRow, (self._run, *key))
             row.state, row.reason = AttemptState.FAILED, reason
@@ -201,7 +208,7 @@ class Store:
     def round_finished(
         self, key: tuple[int, int], updates: int, norm: float, adapter: tuple[str, str]
     ) -> None:
-        """The attempt `key` gave an adapter of L2 `norm`; `adapter` is its (path, sha256)."""
+        """The attempt `key` produced an adapter of L2 `norm`; `adapter` is its (path, sha256)."""
         with self._transaction() as session:
             row = session.get_one(AttemptRow, (self._run, *key))
             row.state, row.finished = AttemptState.FINISHED, self._clock.time()
@@ -209,12 +216,12 @@ class Store:
             session.merge(self._adapter_row(key[0], adapter))
 
     def keep_adapter(self, round: int, adapter: tuple[str, str]) -> None:
-        """The adapter after `round`, (path, sha256): for round 0, where nothing was attempted."""
+        """Keep the adapter after `round`, (path, sha256); for round 0, which has no attempts."""
         with self._transaction() as session:
             session.merge(self._adapter_row(round, adapter))
 
     def last_adapter(self) -> tuple[int, str, str] | None:
-        """(round, path, sha256) of the newest adapter, None before the first."""
+        """(round, path, sha256) of the newest adapter; None before the first."""
         query = select(AdapterRow).where(AdapterRow.run == self._run)
         with self._transaction() as session:
             row = session.scalars(query.order_by(AdapterRow.round.desc()).limit(1)).first()
@@ -268,8 +275,11 @@ def _check_resumable(row: RunRow, study: Study) -> None:
         raise FederationError(
             "This run was started with another study file.",
             "Restore the study file of the run, or start a new run: craftsfl rounds start",
+            id=ErrorId.STUDY_CHANGED,
         )
     if row.state in _ENDED:
         raise FederationError(
-            f"This run has already {row.state}.", "Start a new run: craftsfl rounds start"
+            f"This run has already {row.state}.",
+            "Start a new run: craftsfl rounds start",
+            id=ErrorId.RUN_ENDED,
         )

@@ -1,7 +1,7 @@
-"""The tables of the round state: one database, SQLite or PostgreSQL, from which all else follows.
+"""The tables of the round state: one database, SQLite or PostgreSQL, the source of all views.
 
-Flower's ids are unsigned 64-bit numbers, which neither database has, so they are text. Times are
-Unix seconds. An infinite epsilon (no noise) is stored as the float infinity.
+Flower's ids are unsigned 64-bit numbers, which neither database supports, so they are text. Times
+are Unix seconds. An infinite epsilon (no noise) is stored as the float infinity.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ class RunState(StrEnum):
 
 
 class SiteState(StrEnum):
-    """What a site of the study is to a run."""
+    """Where a site of the study stands in a run."""
 
     EXPECTED = "expected"
     JOINED = "joined"
     MISSING = "missing"  # no answer within the join deadline
-    REFUSED = "refused"  # by the server: what it says of itself contradicts the study
+    REFUSED = "refused"  # by the server: what it says contradicts the study
 
 
 class AttemptState(StrEnum):
-    """What became of an attempt at a round."""
+    """The state of an attempt at a round."""
 
     OPEN = "open"
     FINISHED = "finished"
@@ -39,7 +39,7 @@ class AttemptState(StrEnum):
 
 
 class PartState(StrEnum):
-    """What a site does in an attempt."""
+    """What a site is doing in an attempt."""
 
     STARTING = "starting"
     TRAINING = "training"
@@ -66,8 +66,19 @@ class RunRow(Table):
     finished: Mapped[float | None]
 
 
+class FailureRow(Table):
+    """How a run failed: the parts of `RunRow.message`. Added to older databases on opening."""
+
+    __tablename__ = "failures"
+
+    run: Mapped[str] = mapped_column(ForeignKey("runs.run"), primary_key=True)
+    message: Mapped[str] = mapped_column(Text)
+    hint: Mapped[str] = mapped_column(Text)
+    error: Mapped[str] = mapped_column(String(64))  # its id
+
+
 class SiteRow(Table):
-    """A site in a run: what it says of itself (public facts), and whether it takes part."""
+    """A site in a run: what it says about itself (public facts), and whether it takes part."""
 
     __tablename__ = "sites"
 
@@ -128,18 +139,18 @@ class PartRow(Table):
 class CohortRow(Table):
     """The sites that may still be in a sum of a round, over all runs of a study.
 
-    The sites keep the same list each and refuse a cohort that has grown.
+    Each site keeps the same list, and refuses a cohort that has grown.
     """
 
     __tablename__ = "cohorts"
 
     study_digest: Mapped[str] = mapped_column(String(64), primary_key=True)  # hex
     round: Mapped[int] = mapped_column(primary_key=True)
-    sites: Mapped[str] = mapped_column(Text)  # their names, with a comma between two
+    sites: Mapped[str] = mapped_column(Text)  # their names, separated by commas
 
 
 class AdapterRow(Table):
-    """The adapter after a round (0: where the study starts), and the strategy's state with it."""
+    """The adapter after a round (0: at the start), together with the strategy's state."""
 
     __tablename__ = "adapters"
 
@@ -150,7 +161,7 @@ class AdapterRow(Table):
 
 
 class PhaseRow(Table):
-    """Seconds that a run has spent in a phase, over all its rounds and restarts."""
+    """Seconds that a run has spent in a phase, over all rounds and restarts."""
 
     __tablename__ = "phases"
 

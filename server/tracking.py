@@ -1,9 +1,9 @@
 """MLflow: experiment = study, run = federation run, rounds as steps. A view, never evidence.
 
-Everything is derived from the round state and can be logged again at any time: a run is found by
-its Flower run id, a round that is already there is not logged twice, parameters are written once.
-Only public or accounted figures: epsilons, numbers of updates, norms of released adapters,
-seconds. No loss, no count of drawn patients, no metric of a site's own.
+Everything is derived from the round state and can be logged again at any time: runs are found by
+their Flower run id, no round is logged twice, and parameters are written once. Only public or
+accounted figures are logged: epsilons, numbers of updates, norms of released adapters, seconds; no
+losses, no counts of drawn patients, no metrics of a site's own.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.origin import DIGEST_TAG
+from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError
 from privacy.study.manifest import Study
 from server.status import RoundStatus, RunStatus
@@ -29,22 +30,22 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric
 
 RUN_TAG = "craftsfl.run"
-ALIAS = "challenger"  # the newest adapter; somebody decides whether it becomes the champion
-_ROUND_MARK = "updates"  # logged with every round, in one batch with all its other metrics
+ALIAS = "challenger"  # the newest adapter; a person decides whether it becomes the champion
+_ROUND_MARK = "updates"  # logged for every round, in one batch with its other metrics
 _SILENT = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 
 
 @dataclass(frozen=True, slots=True)
 class TrackingPlace:
-    """A tracking URI, and the folder for artifacts where no server keeps them."""
+    """A tracking URI, and the folder for artifacts unless a server keeps them."""
 
     uri: str
     artifacts: Path
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
-    """What a finished run gives away: the final adapter and the picture of samples."""
+class ReleasedFiles:
+    """What a finished run publishes: the final adapter and the picture of samples."""
 
     adapter: Path
     samples: Path
@@ -52,14 +53,14 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Tracked:
-    """Where MLflow has it."""
+    """Where a run is found in MLflow."""
 
     run: str  # MLflow's run id
     version: str  # of the registered model
 
 
 class Tracking:
-    """One study's experiment. Raises `DeploymentError` where MLflow cannot be reached."""
+    """A study's experiment. Every method raises `DeploymentError` if MLflow cannot be reached."""
 
     def __init__(self, place: TrackingPlace, study: Study) -> None:
         self._study = study
@@ -69,7 +70,7 @@ class Tracking:
             self._experiment = self._find_experiment(place)
 
     def sync(self, status: RunStatus) -> str:
-        """Log what MLflow does not have yet of `status`; returns MLflow's run id."""
+        """Log whatever MLflow lacks of `status`; returns MLflow's run id."""
         with _mlflow_errors(self._uri):
             run = self._find_run(status)
             marks = self._client.get_metric_history(run, _ROUND_MARK)
@@ -79,8 +80,8 @@ class Tracking:
                     self._client.log_batch(run, metrics=_metrics(item, status))
         return run
 
-    def publish(self, status: RunStatus, release: Release) -> Tracked:
-        """Log the adapter and the picture, register the adapter as a model's newest version."""
+    def publish(self, status: RunStatus, release: ReleasedFiles) -> Tracked:
+        """Log adapter and picture, and register the adapter as the model's newest version."""
         run = self.sync(status)
         with _mlflow_errors(self._uri):
             self._client.log_artifact(run, str(release.adapter), "adapter")
@@ -90,7 +91,7 @@ class Tracking:
         return Tracked(run, version)
 
     def failed(self, status: RunStatus) -> None:
-        """The run has come to nothing."""
+        """Mark the run as failed."""
         run = self.sync(status)
         with _mlflow_errors(self._uri):
             self._client.set_terminated(run, "FAILED")
@@ -100,7 +101,7 @@ class Tracking:
         found = self._client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
-        # A tracking server decides itself where artifacts go.
+        # A tracking server decides for itself where artifacts go.
         local = place.uri.startswith(("sqlite:", "file:"))
         where = (place.artifacts / name).absolute().as_uri() if local else None
         return str(self._client.create_experiment(name, artifact_location=where))
@@ -124,7 +125,7 @@ class Tracking:
         return str(run.info.run_id)
 
     def _register(self, run: str, adapter: Path) -> str:
-        """The model version of `run`: the one there is, or a new one; it becomes challenger."""
+        """The model version of `run`; a new one becomes the challenger."""
         from mlflow.exceptions import MlflowException
 
         name = self._study.name
@@ -146,7 +147,7 @@ class Tracking:
 
 
 def _client(place: TrackingPlace) -> MlflowClient:
-    """A client that keeps quiet: no telemetry, no news about its tables. Slow: imports MLflow."""
+    """A quiet client: no telemetry, no reports on its tables. Slow, as it imports MLflow."""
     os.environ.update(_SILENT)
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -169,11 +170,12 @@ def _mlflow_errors(uri: str) -> Iterator[None]:
         raise DeploymentError(
             f"MLflow at {uri} cannot be used ({type(error).__name__}).",
             "The rounds go on. Correct [tracking] in consortium.toml; the next run logs again.",
+            id=ErrorId.MLFLOW_UNUSABLE,
         ) from None
 
 
 def _metrics(item: RoundStatus, status: RunStatus) -> list[Metric]:
-    """The public figures of a finished round; MLflow's step is the round."""
+    """The public figures of a finished round, which is MLflow's step."""
     from mlflow.entities import Metric
 
     values = {_ROUND_MARK: float(item.updates), "attempts": float(item.attempt)}
@@ -182,7 +184,7 @@ def _metrics(item: RoundStatus, status: RunStatus) -> list[Metric]:
     if item.seconds is not None:
         values["seconds"] = item.seconds
     for part in item.sites:
-        # MLflow turns infinity into 1.8e308, so no privacy is a tag and never a number.
+        # MLflow turns infinity into 1.8e308, so "no privacy" is a tag, never a number.
         if part.epsilon is not None and math.isfinite(part.epsilon):
             values[f"epsilon_used.{part.name}"] = part.epsilon
     when = _milliseconds(status.started)

@@ -1,8 +1,8 @@
 """What the coordinator remembers of the sites' ledgers: a table of the round state, over all runs.
 
-It sees every advertisement first, so a site with an older or another ledger drops out of the
-attempt before any peer would refuse it. It is a convenience, not a defence: the coordinator is
-trusted with nothing, and every site keeps a table of its own.
+The coordinator sees every advertisement first, so a site with an older or a different ledger drops
+out of the attempt before any peer has to refuse it. That is a convenience, not a defence: the
+coordinator is not trusted with anything, and every site keeps a table of its own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The interface of an aggregation strategy, and the choice of one by the study."""
+"""The interface of an aggregation strategy."""
 
 from __future__ import annotations
 
@@ -8,30 +8,29 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.errors import ConfigError, FederationError
-from privacy.study.manifest import Aggregation
+from privacy.errors import FederationError
+from privacy.wire.codec import Vector
 
-Vector = NDArray[np.float32]
 Mean = NDArray[np.float64]
 
 
 class Strategy(Protocol):
     """A server optimiser over adapters: pure post-processing of what the sites released.
 
-    `state` and `restore` carry everything that the next call depends on, so that a run which is
-    resumed aggregates as one that never stopped.
+    `state` and `restore` carry everything that the next call depends on, so that a resumed run
+    aggregates like one that never stopped.
     """
 
     def aggregate(self, current: Vector, mean: Mean) -> Vector:
         """The next adapter [P] from `current` [P] and the surviving sites' mean update [P].
 
-        No single site's update is needed, so under secure aggregation there is none to be had.
+        It needs no individual site's update; under secure aggregation none is available.
         Raises `FederationError` and changes no state where the input does not fit.
         """
         ...
 
     def state(self) -> dict[str, NDArray[np.float64]]:
-        """Arrays to be stored with the round."""
+        """The arrays to be stored with the round."""
         ...
 
     def restore(self, state: Mapping[str, NDArray[np.float64]]) -> None:
@@ -51,17 +50,3 @@ def check_mean(current: Vector, mean: Mean) -> None:
             "The mean update holds numbers that are not finite.",
             "Start a new attempt; if it happens again, lower the sites' learning rate.",
         )
-
-
-def make_strategy(aggregation: Aggregation, parameters: int) -> Strategy:
-    """The strategy that the study's `[aggregation]` names, for adapters of `parameters` numbers."""
-    from strategies.fedadam import FedAdam, Moments
-    from strategies.fedavg import FedAvg
-
-    match aggregation.strategy:
-        case "fedavg":
-            return FedAvg(aggregation.learning_rate)
-        case "fedadam":
-            moments = Moments(aggregation.beta1, aggregation.beta2, aggregation.tau)
-            return FedAdam(parameters, aggregation.learning_rate, moments)
-    raise ConfigError(f"There is no strategy {aggregation.strategy!r}.", "Use fedavg or fedadam.")

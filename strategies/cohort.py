@@ -1,4 +1,4 @@
-"""Weights of the sites: constants of the study, so that they tell nothing about its patients."""
+"""Weights of the sites: constants of the study, so that they reveal nothing about patients."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from privacy.study.manifest import Study
 
 
 def weights(study: Study, names: Iterable[str]) -> dict[str, float]:
-    """Declared, rounded cohort sizes of the sites `names`: never true, never drawn counts.
+    """Declared, rounded cohort sizes of the sites `names`: neither true nor drawn counts.
 
-    Not normalised. Raises `FederationError` for a name that is no member of the study.
+    Not normalised. Raises `FederationError` for a name that is not a member of the study.
     """
     found = {}
     for name in names:
         site = study.site(name)
         if site is None:
             raise FederationError(
-                f"{name!r} is no site of study {study.name!r}.",
+                f"{name!r} is not a site of the study {study.name!r}.",
                 "Add it to study.toml for everyone, or leave it out.",
             )
         found[name] = float(site.declared_patients)
@@ -33,8 +33,8 @@ def weighted_mean(
 ) -> NDArray[np.float64]:
     """Sum of w_i Delta_i over the sites in `updates`, w renormalised over them; float64 [P].
 
-    Only the plain mode has single updates. `weights` may list more sites. The order of the sites
-    does not matter: names are sorted before the sum.
+    Only plain mode has individual updates. `weights` may list more sites. The order of the sites
+    does not matter: names are sorted before summing.
     Raises `FederationError` that names the site whose update or weight does not fit.
     """
     if not updates:
@@ -42,6 +42,7 @@ def weighted_mean(
     shape = next(iter(updates.values())).shape
     for name, update in updates.items():
         _check(name, update, shape, weights.get(name, 0.0))
+    # Over those who sent something: else a missing site would count as an update of zero.
     total = sum(weights[name] for name in updates)
     mean = np.zeros(shape, dtype=np.float64)
     for name in sorted(updates):

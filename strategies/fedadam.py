@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.errors import FederationError
-from strategies.base import Mean, Vector, check_mean
+from privacy.wire.codec import Vector
+from strategies.base import Mean, check_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,9 @@ class FedAdam:
         beta1, beta2, tau = self._moments.beta1, self._moments.beta2, self._moments.tau
         check_mean(current, mean)
         self._delta = beta1 * self._delta + (1 - beta1) * mean
+        # Of the smoothed Delta_t, as in Algorithm 2; Adam itself squares the raw gradient.
         self._v = beta2 * self._v + (1 - beta2) * self._delta**2
+        # tau bounds the step of a coordinate that hardly ever changes, where v is next to nothing.
         following: Vector = (current + self._eta * self._delta / (np.sqrt(self._v) + tau)).astype(
             np.float32
         )

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.errors import FederationError
-from strategies.base import Mean, Vector, check_mean
+from privacy.wire.codec import Vector
+from strategies.base import Mean, check_mean
 
 
 class FedAvg:
@@ -24,11 +25,11 @@ class FedAvg:
         return following
 
     def state(self) -> dict[str, NDArray[np.float64]]:
-        """Nothing: a round depends on no earlier one."""
+        """Empty: a round does not depend on earlier ones."""
         return {}
 
     def restore(self, state: Mapping[str, NDArray[np.float64]]) -> None:
-        """Accepts the empty state only."""
+        """Accepts only the empty state."""
         if state:
             raise FederationError(
                 "The stored state is another strategy's.", "Resume with the study that began it."

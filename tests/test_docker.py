@@ -61,6 +61,11 @@ def test_only_the_proxy_is_public_and_only_the_fleet_api() -> None:
     assert "location / {\n      return 404;" in nginx
 
 
+def test_the_sources_in_the_working_folder_are_not_on_the_path() -> None:
+    dockerfile = (ROOT / "docker" / "Dockerfile").read_text()
+    assert "PYTHONSAFEPATH=1" in dockerfile.partition("COPY")[0]
+
+
 @pytest.mark.parametrize("name", ["site", "consortium"])
 def test_the_commands_of_the_containers_exist(name: str) -> None:
     for service in services(name).values():

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from craftsfl.extras import EXTRA_OF
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -20,7 +22,7 @@ def names(requirements: list[str]) -> set[str]:
 
 
 def test_torchvision_is_absent() -> None:
-    """Its CUDA build beside a CPU torch breaks every diffusers import."""
+    """Its CUDA build together with a CPU torch breaks every diffusers import."""
     for package in ("torchvision", "torch_fidelity", "timm"):
         assert importlib.util.find_spec(package) is None, package
 
@@ -29,6 +31,32 @@ def test_an_auditor_needs_neither_torch_nor_flower() -> None:
     base = names(PROJECT["dependencies"])
     assert base.isdisjoint({"torch", "flwr", "diffusers", "opacus", "mlflow", "grpcio"})
     assert names(PROJECT["optional-dependencies"]["site"]) >= {"torch", "flwr", "opacus"}
+
+
+def test_the_program_is_the_module() -> None:
+    """Both look first whose packages Python finds."""
+    assert PROJECT["scripts"] == {"craftsfl": "craftsfl.__main__:main"}
+
+
+# Packages whose modules have other names.
+MODULES = {
+    "grpcio": "grpc",
+    "grpcio-health-checking": "grpc_health",
+    "pillow": "PIL",
+    "protobuf": "google",
+    "scikit-image": "skimage",
+    "scikit-learn": "sklearn",
+}
+
+
+def test_every_module_of_an_extra_is_known_to_the_command_line() -> None:
+    extras = PROJECT["optional-dependencies"]
+    wanted = {
+        MODULES.get(name, name): extra
+        for extra in ("site", "operator", "model")
+        for name in names(extras[extra]) - {"craftsfl"}
+    }
+    assert dict(EXTRA_OF) == wanted
 
 
 @pytest.mark.parametrize(

@@ -17,14 +17,14 @@ from craftsfl.processes.flower.credentials import make_authority, make_secret, m
 from model.lab.stage_one.workspace import claim
 from privacy.identity import Identity
 from privacy.secagg.card import SiteCard, write_card
-from privacy.secagg.chain import write_chain
-from privacy.secagg.roster import Member, propose
+from privacy.secagg.chain import write_rosters
+from privacy.secagg.roster import Member, propose_roster
 from server.checkpoint import save_checkpoint
 
 Write = Callable[[Path], object]
 
 KEY = Identity.generate().public
-ROSTER = propose([Member(1, "north", KEY, "A hospital")], 1, consortium="test")
+ROSTER = propose_roster([Member(1, "north", KEY, "A hospital")], 1, consortium="test")
 CARD = SiteCard(name="north", organisation="A hospital", public_key=KEY.hex())
 
 # Who writes, the file's name, and the temporary names that it has ever had or could have.
@@ -36,7 +36,7 @@ WRITERS: dict[str, tuple[str, Write, tuple[str, ...]]] = {
     ),
     "rosters": (
         "roster.cfl",
-        lambda file: write_chain(file, [ROSTER]),
+        lambda file: write_rosters(file, [ROSTER]),
         (f".roster.cfl.{os.getpid()}",),
     ),
     "cards": ("north.card", lambda file: write_card(file, CARD), ("north.card",)),

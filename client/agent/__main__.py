@@ -7,9 +7,16 @@ standard error says what), 3 after an unexpected error.
 from __future__ import annotations
 
 if __name__ == "__main__":  # before an import starts threads or looks at the environment
+    import runpy
+    import sys
+    from pathlib import Path
+
     from client.agent.isolation import isolate
 
     isolate()
+    shadows = Path(__file__).resolve().parents[2] / "privacy" / "shadows.py"
+    if words := runpy.run_path(str(shadows))["explain_shadow"]():
+        sys.exit(words)
 
 import argparse
 import logging
@@ -32,14 +39,7 @@ from client.agent.progress import ENCODING, LOADING, READY, ProgressEvent, Progr
 from client.agent.ready import ReadyAgent, SiteMemory
 from client.agent.service import serve
 from client.agent.site_agent import AgentParts, SiteAgent
-from client.agent.startup import (
-    Site,
-    TrainerFactory,
-    check_other_studies,
-    load,
-    load_data,
-    load_trainer,
-)
+from client.agent.startup import LoadedSite, TrainerFactory, load, load_data, load_trainer
 from client.agent.state import state_folder
 from client.agent.withdrawals import ConsentingTrainer
 from client.agent.work import still_training
@@ -48,7 +48,7 @@ from privacy.errors import CraftsflError
 from privacy.ledger.notes import Note
 from privacy.wire.envelope import refuse
 from privacy.wire.reasons import Reason
-from privacy.wire.secagg import size_limit
+from privacy.wire.secagg import masked_size_limit
 
 PATIENCE_SECONDS = 8.0  # of a message for an agent that still loads; the forwarder waits for 15
 STOP_SECONDS = 4.0  # for training to reach the end of a physical batch; the whole exit takes < 10 s
@@ -60,9 +60,9 @@ _log = logging.getLogger("craftsfl.agent")
 
 
 class Gate:
-    """Lets a message wait for the agent for a while, then answers NOT_READY.
+    """Makes a message wait for the agent for a while, then answers NOT_READY.
 
-    To be asked again costs the site a whole client process, on the cores that load the model.
+    Being asked again costs the site a whole client process, on the cores that load the model.
     """
 
     def __init__(self) -> None:
@@ -86,10 +86,10 @@ def run_agent(
 ) -> int:
     """Serve the site of `site_toml` until SIGTERM or SIGINT; returns the exit status.
 
-    `one_user`: the SuperNode may run as this very user, and nothing then keeps the coordinator's
-    code from data and keys. `trainer` makes the resident trainer from settings and data. Ends
-    the process itself where a physical batch takes longer than the time to stop: nothing of it
-    can leave any more.
+    `one_user`: the SuperNode may run as this same user, and then nothing keeps the coordinator's
+    code away from data and keys. `trainer` makes the resident trainer from settings and data. Ends
+    the process itself if a physical batch takes longer than the time to stop: nothing of it can
+    leave any more.
     """
     configure_logs()
     try:
@@ -133,17 +133,17 @@ def _serve_or_explain(site_toml: Path, trainer: TrainerFactory, told: _Told, one
     return 0
 
 
-def _serve(site: Site, trainer: TrainerFactory, told: _Told) -> None:
+def _serve(site: LoadedSite, trainer: TrainerFactory, told: _Told) -> None:
     own, policy = site.settings.agent, site.rules.policy
     with ExitStack() as stack:
         state = stack.enter_context(state_folder(own.state))
         ledger = stack.enter_context(open_ledger(state, site.rules.name, site.own, site.charge))
-        check_other_studies(site.rules, ledger)
+        site.rules.check_other_studies(ledger.entries())
         gate, progress = Gate(), ProgressSource()
-        most = size_limit(len(site.rules.study.sites), 0, policy.max_parameters)
+        most = masked_size_limit(len(site.rules.study.sites), 0, policy.max_parameters)
         mode = int(own.socket_mode, 8)
         socket = site.settings.socket_path()
-        with _signals_held():  # a socket that is bound is also taken away again
+        with _signals_held():  # a socket that is bound is also removed again
             service = serve(gate.handle, progress, socket, limit=most, mode=mode)
             stack.callback(service.stop, GRACE_SECONDS)
         progress.publish(_before_rounds(LOADING))
@@ -166,8 +166,8 @@ def _serve(site: Site, trainer: TrainerFactory, told: _Told) -> None:
         service.set_ready(True)
         progress.publish(_before_rounds(READY))
         _log.info("Ready.")
-        # Neither one endless wait nor an Event: the system may give the signal to any thread,
-        # Python acts on it when the main thread runs again, and an exception that rises in a
+        # Neither one endless wait nor an Event: the system may deliver the signal to any thread,
+        # Python handles it when the main thread runs again, and an exception that is raised in a
         # finaliser is lost.
         while not told.to_stop:
             time.sleep(SIGNAL_SECONDS)
@@ -181,7 +181,7 @@ class _Told:
     to_stop: bool = False
 
     def interrupt(self, number: int, frame: FrameType | None) -> None:
-        """The handler: note it, let no second signal disturb the end, leave what goes on."""
+        """The handler: note it, let no second signal disturb the end, leave what is running."""
         self.to_stop = True
         for each in SIGNALS:
             signal.signal(each, signal.SIG_IGN)
@@ -192,7 +192,7 @@ class _Told:
 def _interrupted_by_signals() -> Iterator[_Told]:
     """Turn the first SIGTERM or SIGINT into KeyboardInterrupt; later ones change nothing.
 
-    Only the main thread gets signals; elsewhere the caller looks after the end itself.
+    Only the main thread gets signals; elsewhere the caller handles the shutdown itself.
     """
     told = _Told()
     if threading.current_thread() is not threading.main_thread():

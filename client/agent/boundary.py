@@ -1,8 +1,8 @@
 """The boundary of the agent: errors stop here, and what is said about them names no patient.
 
-An exception's text, and the values in a traceback, can hold a caption or a file name. So the log
-gets the type and the place in the code, and the text only of errors that are ours and free of
-patients' data by rule (see `privacy.errors`).
+An exception's text, and the values in a traceback, can contain a caption or a file name. So the log
+gets the type and the place in the code, and the text only of our own errors, which by rule are free
+of patients' data (see `privacy.errors`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from privacy.errors import CraftsflError, DataError
 
-# Libraries that log what they are given; diffusers quotes the words of captions that are too long.
+# Libraries that log their input; diffusers quotes the words of captions that are too long.
 _TALKATIVE = ("diffusers", "transformers", "huggingface_hub", "peft", "opacus", "PIL", "flwr")
 _FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
@@ -56,7 +56,7 @@ def describe(error: BaseException) -> Failure:
 
 
 def configure_logs() -> None:
-    """Let only the agent's own lines reach standard error; for the agent's process alone."""
+    """Let only the agent's own lines reach standard error; for the agent's process only."""
     own = logging.getLogger("craftsfl")
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(_FORMAT))
@@ -73,7 +73,7 @@ def configure_logs() -> None:
 
 
 def silence_libraries(names: Iterable[str] = _TALKATIVE) -> None:
-    """Take the handlers away that libraries give themselves when they are imported."""
+    """Remove the handlers that libraries install when they are imported."""
     for name in names:
         logger = logging.getLogger(name)
         logger.handlers = [logging.NullHandler()]

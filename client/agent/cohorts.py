@@ -1,12 +1,14 @@
 """Who may still be in a round's sum: journalled by the site, so that a cohort can only shrink.
 
-Two sums over almost the same sites tell, in expectation, of those in which they differ: with one
+Two sums over almost the same sites reveal, in expectation, those in which they differ: with one
 adapter and the cohorts {1,2,3}, {1,2,4}, {1,3,4} a coordinator would solve for single sites. So the
-cohorts that a site takes part with in one round of a study form a chain, each within the one
-before, over all attempts and runs: the first offer that it takes sets the round's sites, and the
+cohorts in which a site takes part in one round of a study form a chain, each within the previous
+one, over all attempts and runs: the first offer that it accepts sets the round's sites, and the
 survivors that it signs narrow them. Both are on disk before the answer leaves, so that a restart
-forgets nothing. Ids of the roster are never reused, so they mean the same for ever.
+forgets nothing. Ids of the roster are never reused, so their meaning is permanent.
 """
+
+# Why: docs/adr/0020-members-and-cohorts.md
 
 from __future__ import annotations
 
@@ -15,13 +17,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from privacy.errors import ConfigError, DeploymentError
-from privacy.files import write_private
+from privacy.files import RefusedFile, read_private, write_private
+
+_LARGEST = 64 << 20  # bytes
 
 
 class Cohorts:
     """The rounds of one study (its digest), in `file` where there is one. Not thread-safe.
 
-    Raises `ConfigError` for a file that is none of these.
+    Raises `ConfigError` for a file that does not hold them.
     """
 
     def __init__(self, file: Path | None = None, study: bytes = b"") -> None:
@@ -30,14 +34,14 @@ class Cohorts:
         self._studies = {} if file is None else _read(file)
 
     def strangers(self, round: int, cohort: Iterable[int]) -> frozenset[int]:
-        """Those of `cohort` who may not be in a sum of `round` any more; none before its first."""
+        """The sites of `cohort` that may not be in a sum of `round` now; none before its first."""
         allowed = self._studies.get(self._study, {}).get(round)
         return frozenset() if allowed is None else frozenset(cohort) - set(allowed)
 
     def narrow(self, round: int, sites: Iterable[int]) -> None:
         """From now on only `sites` may be in a sum of `round`; on disk when this returns.
 
-        Sites that were out stay out. Raises `DeploymentError`, unchanged.
+        Sites that are out stay out. Raises `DeploymentError`, unchanged.
         """
         rounds = self._studies.get(self._study, {})
         before = rounds.get(round)
@@ -52,13 +56,15 @@ class Cohorts:
 
 def _read(file: Path) -> dict[str, dict[int, list[int]]]:
     try:
-        held = json.loads(file.read_bytes())
+        held = json.loads(read_private(file, _LARGEST))
         return {
             str(study): {int(number): sorted(map(int, sites)) for number, sites in rounds.items()}
             for study, rounds in held.items()
         }
     except FileNotFoundError:
         return {}
+    except RefusedFile as error:
+        raise ConfigError(f"{file} cannot be used: {error.strerror}.", error.hint) from None
     except (OSError, ValueError, TypeError, AttributeError):
         raise ConfigError(
             f"{file} is damaged: it lists who may be in the sum of each round.",

@@ -1,8 +1,10 @@
-"""The agent keeps to itself: no network, no debugger, no core file, files for its user alone.
+"""The agent keeps to itself: no network, no debugger, no core file, and files private to its user.
 
-`isolate` runs before anything else is imported: a namespace is entered by one thread, and numpy
-starts several. `confinement` then looks at what the process really has, and says so.
+`isolate` runs before anything else is imported: only a single thread can enter a namespace, and
+numpy starts several. `confinement` then finds out what the process really has left, and says so.
 """
+
+# Why: docs/adr/0018-two-users-no-network.md
 
 from __future__ import annotations
 
@@ -30,13 +32,13 @@ UMASK = 0o077
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 _LOOPBACK = "lo"
 _CAP_SYS_ADMIN = 21
-# What root keeps: to get at files whoever owns them. Not: to go back into the host's network.
+# What root keeps: access to files, whoever owns them. Not the right to rejoin the host's network.
 _FILE_CAPABILITIES = frozenset({0, 1, 2, 3, 4})  # CHOWN, DAC_*, FOWNER, FSETID
 _WITH_LOOPBACK = ("AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK")
 
 
-class Network(Enum):
-    """What is left of the network; the value is for people."""
+class NetworkAccess(Enum):
+    """What is left of the network; the values are texts for people."""
 
     NAMESPACE = "a network namespace with nothing but lo"
     FILTER = "a system call filter that refuses every socket but Unix ones"
@@ -45,9 +47,9 @@ class Network(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Confinement:
-    """What this process can do to others, and others of its user to it."""
+    """What this process can do to others, and what others of the same user can do to it."""
 
-    network: Network
+    network: NetworkAccess
     undumpable: bool
 
     @property
@@ -58,11 +60,11 @@ class Confinement:
 
 
 def isolate() -> None:
-    """Take from this process and all that it starts what it does not need; never raises.
+    """Take away what this process and its children do not need; never raises.
 
-    The first of these that the system lets us do: nothing, where there is only `lo` (a container
-    without a network); a network namespace by root's right; one in a user namespace; a filter
-    alone. Beside a namespace the filter stays, for families that know no namespaces (AF_VSOCK).
+    It takes the first of these that the system permits: nothing, if there is only `lo` (a container
+    without a network); a network namespace, as root; one inside a user namespace; the filter alone.
+    With a namespace the filter is used as well, for families without namespaces (AF_VSOCK).
     """
     os.umask(UMASK)
     os.environ.update(OFFLINE)
@@ -81,12 +83,12 @@ def isolate() -> None:
 
 
 def confinement() -> Confinement:
-    """What this process has, by trying: nothing is remembered or believed."""
+    """What this process really has, found by trying: nothing is remembered or taken on trust."""
     if _only_loopback():
-        network = Network.NAMESPACE
+        network = NetworkAccess.NAMESPACE
     else:
         refused = sys.platform == "linux" and all(map(_refused, _WITH_LOOPBACK[1:]))
-        network = Network.FILTER if refused else Network.OPEN
+        network = NetworkAccess.FILTER if refused else NetworkAccess.OPEN
     return Confinement(network, not is_dumpable())
 
 
@@ -108,10 +110,10 @@ def _only_loopback() -> bool:
 
 
 def _left_network() -> bool:
-    """Whether this process is in a network namespace of its own now.
+    """Move into a network namespace of its own; returns whether this process is in one now.
 
-    A child tries each way first: some systems let one into a user namespace and then refuse the
-    rest, and nobody gets out of one again.
+    A child process tries each way first: some systems permit entering a user namespace and then
+    refuse the rest, and there is no way out again.
     """
     if sys.platform != "linux" or len(list(Path("/proc/self/task").iterdir())) > 1:
         return False

@@ -1,8 +1,8 @@
-"""The Linux calls that keep a process to itself and that Python has no names for.
+"""The Linux calls that isolate a process and for which Python has no functions.
 
-Each raises `OSError` where the kernel refuses, and on systems that have no such call. The filter
-is a classic BPF program of a dozen instructions (seccomp(2)), written out here instead of a
-dependency on libseccomp, which is no Python package but a library of the system.
+Each raises `OSError` if the kernel refuses, and on systems without such a call. The filter is a
+classic BPF program of a dozen instructions (seccomp(2)), written out here to avoid depending on
+libseccomp, which is a library of the system, not a Python package.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from pathlib import Path
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 
 _PR_GET_DUMPABLE, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 3, 4, 24, 38
-_CAPABILITY_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3: two words of 32 bits a set
+_CAPABILITY_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3: two words of 32 bits per set
 _SIOCSIFFLAGS, _IFF_UP, _IFF_RUNNING = 0x8914, 0x1, 0x40
 
 _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC = 1, 1
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _NUMBER_AT, _ARCHITECTURE_AT, _FIRST_ARGUMENT_AT = 0, 4, 16  # in struct seccomp_data
-_X32 = 0x40000000  # of a call number: the third ABI of x86-64
-_IO_URING_SETUP = 425  # makes sockets without the system call of that name
+_X32 = 0x40000000  # in a call number: the third ABI of x86-64
+_IO_URING_SETUP = 425  # creates sockets without calling socket(2)
 # machine: AUDIT_ARCH, number of socket(2), number of seccomp(2)
 _MACHINES = {"x86_64": (0xC000003E, 41, 317), "aarch64": (0xC00000B7, 198, 277)}
 
@@ -39,15 +39,15 @@ class _Filter(ctypes.Structure):
 
 
 def set_dumpable(dumpable: bool) -> None:
-    """Whether others of this user may trace this process, read its memory, get its core file.
+    """Set whether others of this user may trace this process, read its memory, get its core file.
 
-    Undone by execve: a program that is started has to ask for it again.
+    execve resets it: a program that is started has to set it again.
     """
     _prctl(_PR_SET_DUMPABLE, int(dumpable))
 
 
 def is_dumpable() -> bool:
-    """What `set_dumpable` set; True where the system knows no such thing."""
+    """What `set_dumpable` has set; True on systems that do not have it."""
     try:
         return _prctl(_PR_GET_DUMPABLE) != 0
     except OSError:
@@ -55,15 +55,15 @@ def is_dumpable() -> bool:
 
 
 def forbid_new_privileges() -> None:
-    """From now on no program that is started gains rights by its set-user-id bit."""
+    """From now on, no program that is started gains privileges from its set-user-ID bit."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def leave_network(*, as_root: bool) -> None:
-    """Move this process, of one thread, into a network namespace with nothing but `lo`, up.
+    """Move this process, of one thread, into a network namespace that has only `lo`, up.
 
-    Without `as_root` by a user namespace in which user and group keep their numbers. The
-    supplementary groups still count for files and devices: nothing calls setgroups.
+    Without `as_root`, by way of a user namespace in which user and group keep their numbers. The
+    supplementary groups still apply to files and devices: nothing calls setgroups.
     """
     user, group = os.geteuid(), os.getegid()
     _check(_libc().unshare(CLONE_NEWNET if as_root else CLONE_NEWUSER | CLONE_NEWNET))
@@ -78,11 +78,11 @@ def leave_network(*, as_root: bool) -> None:
 
 
 def keep_capabilities(kept: Collection[int]) -> None:
-    """Give up every capability but those of the numbers `kept`, also for what is started."""
+    """Give up every capability except the numbers in `kept`, also for programs that are started."""
     last = int(Path("/proc/sys/kernel/cap_last_cap").read_bytes())
     held = _capabilities()
     for number in range(last + 1):
-        if number not in kept and held >> 8 & 1:  # CAP_SETPCAP, which dropping asks for
+        if number not in kept and held >> 8 & 1:  # CAP_SETPCAP, which dropping requires
             _prctl(_PR_CAPBSET_DROP, number)
     left = held & sum(1 << number for number in kept)
     low, high = left & 0xFFFFFFFF, left >> 32
@@ -91,14 +91,14 @@ def keep_capabilities(kept: Collection[int]) -> None:
 
 
 def has_capability(number: int) -> bool:
-    """Whether this process holds the capability in force."""
+    """Whether this process has the capability `number` in effect."""
     return bool(_capabilities() >> number & 1)
 
 
 def allow_socket_families(families: Sequence[int]) -> None:
-    """Refuse, in all threads and for ever, sockets of any other family, and io_uring.
+    """Refuse sockets of any other family, and io_uring: in all threads and permanently.
 
-    A refused one fails with EAFNOSUPPORT. Asks for `forbid_new_privileges` before.
+    A refused socket fails with EAFNOSUPPORT. Requires `forbid_new_privileges` first.
     """
     if sys.platform != "linux" or platform.machine() not in _MACHINES:
         raise OSError(errno.ENOSYS, "no system call filter for this machine")
@@ -120,7 +120,7 @@ def allow_socket_families(families: Sequence[int]) -> None:
 def _program(
     architecture: int, socket_call: int, families: Sequence[int]
 ) -> list[tuple[int, int, int, int]]:
-    """The filter's steps: (code, steps to skip if true, if false, operand)."""
+    """The filter's steps: (code, steps to skip if true, steps to skip if false, operand)."""
     first = 7  # the step at which the families begin
     other = first + len(families)  # the three returns: another family, allowed, unknown call
     allow, unknown = other + 1, other + 2

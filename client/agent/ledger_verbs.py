@@ -1,8 +1,7 @@
-"""What a person decides about a site's ledger: to bind it to the identity, or to begin another one
-in the place of a lost one.
+"""What a person decides about a site's ledger: to bind it to the identity, or replace a lost one.
 
-Both are done with the agent stopped, and may be repeated after a crash at any point: until their
-last step the agent refuses as before, and a second call goes on.
+Both require the agent to be stopped, and may be repeated after a crash at any point: until their
+last step the agent refuses as before, and a second call continues.
 """
 
 from __future__ import annotations
@@ -27,10 +26,11 @@ from client.agent.own_ledger import (
 from client.agent.state import StateFolder, state_folder
 from client.settings import SiteSettings
 from privacy.errors import ConfigError, CraftsflError, LedgerError
+from privacy.files import write_private
 from privacy.ledger import Charge, LedgerView, SqliteLedger, load_or_make_key, read_ledger
 from privacy.ledger.anchors import INHERITED_RUN, Anchors
 from privacy.ledger.database import clear_errors
-from privacy.ledger.files import replace_whole, slots_of
+from privacy.ledger.files import slots_of
 from privacy.ledger.head import Head
 from privacy.ledger.marker import Marked
 from privacy.ledger.notes import Note
@@ -41,27 +41,27 @@ _LEDGER_FILES: Final = ("", "-wal", "-shm", ".head")
 
 
 @dataclass(frozen=True, slots=True)
-class Migrated:
-    """The head of the ledger, which is bound now, and the copy of the file as it was."""
+class MigratedLedger:
+    """The head of the ledger, which is now bound, and the copy of the file as it was."""
 
-    head: Head | None  # None: there is no ledger yet, and the identity is marked so
-    backup: Path | None  # None: it was bound already
+    head: Head | None  # None: there is no ledger yet, and the marker says so
+    backup: Path | None  # None: it was already bound
 
 
 @dataclass(frozen=True, slots=True)
-class Recovered:
-    """The new ledger; `inherited` is what it counts as spent of the lost one."""
+class RecoveredLedger:
+    """The new ledger; `inherited` is what it counts as spent by the lost one."""
 
     head: Head
     inherited: tuple[Charge, ...]
 
 
-def migrate_ledger(settings: SiteSettings, *, first: bool = False) -> Migrated:
-    """Bind the ledger in the state folder to the site's identity, and mark it beside the key.
+def migrate_ledger(settings: SiteSettings, *, first: bool = False) -> MigratedLedger:
+    """Bind the ledger in the state folder to the site's identity, and mark it next to the key.
 
-    For a ledger from before there were bindings, for a new identity, and for a marker that is
-    lost. `first`: this identity never had a ledger anywhere. Raises `LedgerError` where marker or
-    register name another ledger, or a newer state of this one.
+    For a ledger from before bindings existed, for a new identity, and for a lost marker. `first`:
+    this identity never had a ledger anywhere. Raises `LedgerError` if marker or register name
+    another ledger, or a newer state of this one.
     """
     with _alone(settings) as (state, own):
         missing = not own.marker.exists()
@@ -73,19 +73,19 @@ def migrate_ledger(settings: SiteSettings, *, first: bool = False) -> Migrated:
             raise LedgerError(
                 f"There is no ledger in {state.path}, and {own.marker.path} is missing.",
                 "Put both back where they were. Only if this identity never had a ledger "
-                "anywhere: once more with --first.",
+                "anywhere: repeat the command with --first.",
             )
         if missing:
             own.marker.create()
-        return Migrated(None, None)
+        return MigratedLedger(None, None)
 
 
-def recover_ledger(settings: SiteSettings) -> Recovered:
-    """Begin a ledger in the place of one that is lost, with all that is known to be spent.
+def recover_ledger(settings: SiteSettings) -> RecoveredLedger:
+    """Begin a ledger in place of a lost one, with everything that is known to be spent.
 
-    What marker and patients' register say that the lost one had charged is charged in the new one,
-    and every record that came after as if it were a charge too. The old files are kept in a folder
-    `lost-N`. Raises `LedgerError` where the ledger is whole, and where nothing is known.
+    The new ledger charges what marker and patients' register say that the lost one had charged, and
+    counts every later record as a charge too. The old files are kept in a folder `lost-N`. Raises
+    `LedgerError` if the ledger is whole, and if nothing is known.
     """
     with _alone(settings) as (state, own):
         kept = kept_of(state, own, marker_may_be_missing=True)
@@ -101,9 +101,9 @@ def recover_ledger(settings: SiteSettings) -> Recovered:
             SqliteLedger(state.ledger, key, site=settings.name, anchors=anchors).close()
             view = read_ledger(state.ledger)
         note = Note.of(view.head(), view.entries(), None)
-        note_in_register(state, note)  # before the marker: whose head says that all is done
+        note_in_register(state, note)  # before the marker, whose head says that all is done
         own.marker.write(note)
-        return Recovered(view.head(), tuple(entry.charge for entry in view.entries()))
+        return RecoveredLedger(view.head(), tuple(entry.charge for entry in view.entries()))
 
 
 @contextmanager
@@ -111,7 +111,7 @@ def _alone(settings: SiteSettings) -> Iterator[tuple[StateFolder, KeyedIdentity]
     own = identity_of(settings)
     if own is None:
         raise ConfigError(
-            "site.toml has no [identity] table: the ledger is bound to no one.",
+            "site.toml has no [identity] table: the ledger is not bound to anyone.",
             "Make a key with craftsfl site init, and name it and the signed roster there.",
         )
     with ExitStack() as stack:
@@ -120,7 +120,9 @@ def _alone(settings: SiteSettings) -> Iterator[tuple[StateFolder, KeyedIdentity]
         yield state, own
 
 
-def _bound(state: StateFolder, site: str, own: KeyedIdentity, heads: dict[str, Head]) -> Migrated:
+def _bound(
+    state: StateFolder, site: str, own: KeyedIdentity, heads: dict[str, Head]
+) -> MigratedLedger:
     key = load_or_make_key(state.ledger_key, ledger=state.ledger)
     owner = Owner(site, ledger_key(state), own.identity.public, heads)
     view = read_ledger(state.ledger, owner, may_be_unbound=True)
@@ -128,14 +130,14 @@ def _bound(state: StateFolder, site: str, own: KeyedIdentity, heads: dict[str, H
     if view.bound is None or view.bound.identity != own.identity.public:
         backup = state.ledger.with_name(f"{state.ledger.name}.unbound-{view.head().sequence}")
         _copy(state.ledger, backup, view.head())
-    # Before the ledger is bound: once it is, the agent wants a marker.
+    # Before the ledger is bound: from then on, the agent requires a marker.
     own.marker.write(Note.of(view.head(), view.entries(), None))
     anchors = Anchors(own.identity, heads, rebind=True)
     with SqliteLedger(state.ledger, key, site=site, anchors=anchors) as ledger:
         note = Note.of(ledger.head(), ledger.entries(), None)
     own.marker.write(note)
     note_in_register(state, note)
-    return Migrated(note.head, backup)
+    return MigratedLedger(note.head, backup)
 
 
 def _copy(ledger: Path, backup: Path, head: Head) -> None:
@@ -143,8 +145,8 @@ def _copy(ledger: Path, backup: Path, head: Head) -> None:
     with clear_errors(ledger), closing(sqlite3.connect(ledger)) as database:
         data = database.serialize()
     try:
-        replace_whole(head_path(backup), slots_of(head))
-        replace_whole(backup, data)
+        write_private(head_path(backup), slots_of(head))
+        write_private(backup, data)
     except OSError as error:
         raise LedgerError(
             f"{backup} cannot be written: {error.strerror}.",
@@ -153,14 +155,14 @@ def _copy(ledger: Path, backup: Path, head: Head) -> None:
 
 
 def _without_its_key(state: StateFolder, settings: SiteSettings) -> Note | None:
-    """A note on a ledger that is whole and cannot be continued; None for one that is not whole.
+    """A note on a ledger that is whole but cannot be continued; None for one that is not whole.
 
-    Raises `LedgerError` where there is nothing to recover.
+    Raises `LedgerError` if there is nothing to recover.
     """
     try:
         view = read_own_ledger(state, settings)
     except CraftsflError:
-        return None  # that is why somebody is here
+        return None  # that is why recovery was asked for
     if view is not None and not state.ledger_key.exists():
         return Note.of(view.head(), view.entries(), None)
     raise LedgerError(
@@ -172,7 +174,7 @@ def _without_its_key(state: StateFolder, settings: SiteSettings) -> Note | None:
 def _begun_before(
     state: StateFolder, site: str, own: KeyedIdentity, marked: Marked
 ) -> LedgerView | None:
-    """The new ledger, if a call that was cut off has made it already."""
+    """The new ledger, if an interrupted call has already made it."""
     if is_lost(state) or marked.head is None:
         return None
     try:
@@ -186,7 +188,7 @@ def _begun_before(
 
 
 def _known_to_be_spent(notes: Iterable[Note], heads: Iterable[Head]) -> tuple[Charge, ...]:
-    """Everything that the ledgers with these heads can have charged, by the newest note of each."""
+    """Everything that the ledgers with these heads may have charged, by the newest note of each."""
     best: dict[bytes, Note] = {}
     for note in notes:
         known = best.get(note.head.ledger)
@@ -199,7 +201,7 @@ def _known_to_be_spent(notes: Iterable[Note], heads: Iterable[Head]) -> tuple[Ch
     for ledger, head in ends.items():
         if ledger not in best:
             raise LedgerError(
-                f"Nothing is known of what the ledger {ledger.hex()} has charged.",
+                f"Nothing is known about what the ledger {ledger.hex()} has charged.",
                 "Restore the newest backup of the whole state folder, or of the marker's folder.",
             )
         charges += best[ledger].charges_until(head)
@@ -218,7 +220,7 @@ def _newest(heads: Iterable[Head]) -> Head:
 
 
 def _set_aside(state: StateFolder) -> None:
-    """Move what is left of the lost ledger into a folder of its own."""
+    """Move what remains of the lost ledger into a folder of its own."""
     try:
         numbers = (number for number in range(1, 1_000_000))
         folder = next(

@@ -24,7 +24,7 @@ from privacy.wire.secagg import (
     Lanes,
     Survivors,
     UnmaskRequest,
-    size_limit,
+    masked_size_limit,
 )
 
 
@@ -39,7 +39,7 @@ class MaskedAgent(SiteAgent):
         super().__init__(parts)
 
     def _limit(self) -> int:
-        return size_limit(len(self._rules.study.sites), 0, self._parameters)
+        return masked_size_limit(len(self._rules.study.sites), 0, self._parameters)
 
     def _vouched(self, run: int, node: int, facts: SiteFacts) -> Body:
         return self._masking.membership.signed(run, node, facts)
@@ -60,7 +60,7 @@ class MaskedAgent(SiteAgent):
         if last is not None and last.key == key and last.client is not None:
             if last.request != request and body.offer == last.client.offer:
                 return Refusal(Reason.CONFLICT)
-            return last.client.receive(body.offer)  # once more, or a second offer: refused
+            return last.client.receive(body.offer)  # a repetition, or a second offer: refused
         found = self._admitted(key)
         if isinstance(found, Refusal):
             return found
@@ -76,17 +76,17 @@ class MaskedAgent(SiteAgent):
         return advertise
 
     def _journalled(self, key: AttemptKey, offer: Offer) -> Checkpoint:
-        """Where the ledger stands once the attempt's cohort and its intent are on disk."""
+        """Where the ledger stands when the attempt's cohort and its intent are on disk."""
         self._masking.note_offer(offer)
         return self._intent(key)
 
     def _exchange(self, key: AttemptKey, body: Body) -> Body | bytes:
-        """An exchange of a masked attempt; the one that collects the update waits for its slot."""
+        """An exchange of a masked attempt; the update can be collected only from its slot on."""
         attempt = self._attempt
         if attempt is None or attempt.key != key or attempt.client is None:
             return Refusal(Reason.NOT_STARTED)
         if attempt.reply is not None:
-            return attempt.reply  # there was no update: there will be nothing to unmask
+            return attempt.reply  # there was no update, so there is nothing to unmask
         answer = attempt.client.receive(body)
         if isinstance(answer, Running) and self._clock() >= attempt.slot:
             return self._masked(attempt, attempt.client, body)
@@ -95,7 +95,7 @@ class MaskedAgent(SiteAgent):
         return answer
 
     def _masked(self, attempt: OpenAttempt, client: SecAggClient, deliver: Body) -> Body | bytes:
-        """The masked update, or the word that there is none; charged before either leaves."""
+        """The masked update, or the answer "no update"; charged before either leaves."""
         result = self._looked(attempt)
         if result is None:
             return self._without_update(attempt)

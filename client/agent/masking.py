@@ -11,29 +11,29 @@ import numpy as np
 
 from client.agent.cohorts import Cohorts
 from client.agent.survivors import SignedSets
-from client.agent.work import Training, checked
+from client.agent.work import AttemptTraining, checked
 from client.policy import SiteRules
 from privacy.errors import ConfigError
 from privacy.identity import Identity, fingerprint
 from privacy.ledger import AttemptKey
 from privacy.secagg import transcript
-from privacy.secagg.agreement import model_digest, policy_of, shares_of
 from privacy.secagg.client import Effects, SecAggClient
 from privacy.secagg.encoding import Encoding
 from privacy.secagg.offer import Expected, SecAggPolicy
 from privacy.secagg.refusals import Refused
 from privacy.secagg.roster import Roster
 from privacy.secagg.witness import Ledgers, MemoryWitness, Witness
+from privacy.study.agreement import model_digest, policy_of, shares_of
 from privacy.wire.bodies import SignedFacts, SiteFacts, StartTraining
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.checks import Check
 from privacy.wire.codec import Vector
-from privacy.wire.offer import Mechanism, Offer
+from privacy.wire.offer import MechanismNumber, Offer
 from privacy.wire.secagg import Lanes
 
 if TYPE_CHECKING:
-    from client.training import Trainer
-    from client.training.trainer import Progress, ShouldStop
+    from client.training import RoundTrainer
+    from client.training.trainer import ShouldStop, StepProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class Masking:
-    """All that masks a site's updates in one study; `weight` is the site's constant share."""
+    """Everything that masks a site's updates in one study; `weight` is its constant share."""
 
     rules: SiteRules
     membership: Membership
@@ -89,9 +89,9 @@ class Masking:
         newest: Mapping[int, AttemptKey],
         journal: Callable[[], Checkpoint],
     ) -> SecAggClient:
-        """The machine of one attempt; nothing of it is ever written down.
+        """The machine of one attempt; nothing of it is ever written to disk.
 
-        `journal` records the attempt and says where the ledger stands then.
+        `journal` records the attempt and returns where the ledger stands then.
         """
         last = newest.get(key.run)
         expected = Expected(
@@ -110,21 +110,21 @@ class Masking:
         return client
 
     def note_offer(self, offer: Offer) -> None:
-        """Remember with whom the site takes part in the round; on disk when this returns."""
+        """Record with whom the site takes part in the round; on disk when this returns."""
         self.cohorts.narrow(offer.round, offer.cohort)
 
     def note_signed(self, round: int, client: SecAggClient) -> None:
-        """Remember the survivors that `client` has signed; on disk when this returns."""
+        """Record the survivors that `client` has signed; on disk when this returns."""
         self.cohorts.narrow(round, client.survivors)
-        if self.policy.terms.mechanism is Mechanism.PLAIN:
+        if self.policy.terms.mechanism is MechanismNumber.PLAIN:
             self.signed.add(client.survivors)
 
     def check_cohort(self, offer: Offer) -> None:
-        """Raise `Refused` for a member of the roster that is not in the study, or not any more
-        in the sums of this round.
+        """Raise `Refused` for a member of the roster that is not in the study, or no longer in the
+        sums of this round.
 
-        That the cohort is the whole membership, less at most the absent ones that study and policy
-        allow, is the machine's own check: it has at least `n_min` sites.
+        The machine itself checks that the cohort is the whole membership, less at most as many as
+        study and policy allow to be absent: it has at least `n_min` sites.
         """
         roster = self.membership.roster
         for site in offer.cohort:
@@ -135,10 +135,10 @@ class Masking:
         if strangers:
             raise Refused(Check.COHORT_GREW, min(strangers))
 
-    def training(self, trainer: Trainer, encoding: Encoding) -> Training:
-        """Train, then weight and encode: all that takes time happens before the time slot."""
+    def training(self, trainer: RoundTrainer, encoding: Encoding) -> AttemptTraining:
+        """Train, then weight and encode: everything that takes time happens before the slot."""
 
-        def train(adapter: Vector, *, progress: Progress, should_stop: ShouldStop) -> Lanes:
+        def train(adapter: Vector, *, progress: StepProgress, should_stop: ShouldStop) -> Lanes:
             delta = checked(trainer.train)(adapter, progress=progress, should_stop=should_stop)
             return encoding.encode(cast(Vector, delta) * np.float32(self.weight))
 
@@ -155,10 +155,10 @@ def masking_of(
 ) -> Masking:
     """How a site of `rules` masks adapters of `parameters` numbers.
 
-    `survivors`: the file of the sets that it has signed without noise; `cohorts`: that of the
-    sites that each round may still have; `witness`: what it knows of the others' ledgers. Raises
-    `ConfigError` where the study's bits cannot hold the error that it tolerates, or where one of
-    the files is damaged.
+    `survivors`: the file with the sets that it has signed without noise; `cohorts`: the file with
+    the sites that each round may still have; `witness`: what it knows of the others' ledgers.
+    Raises `ConfigError` where the study's bits are too few for the tolerated error, or where one
+    of the files is damaged.
     """
     membership.check(rules)
     policy = policy_of(

@@ -1,7 +1,7 @@
 """The one way to open a site's ledger, for the agent, `site budget` and `site withdraw` alike.
 
-What has to agree, whoever asks: ledger, its key and its head file; the site's name and identity;
-the marker beside the identity; the note in the patients' register. Each is written after the
+What must agree, whoever asks: the ledger, its key and its head file; the site's name and identity;
+the marker next to the identity; the note in the patients' register. Each is written after the
 ledger, never before, so that a start after a crash at any point finds them behind or equal:
 
     ledger.key -> ledger -> its head file -> marker -> register      a first start
@@ -18,8 +18,9 @@ from pathlib import Path
 from client.agent.state import StateFolder
 from client.patients.ledger_note import read_note, write_note
 from client.settings import SiteSettings
+from privacy.error_ids import ErrorId
 from privacy.errors import LedgerError
-from privacy.identity import Identity, load_identity, read_private
+from privacy.identity import Identity, load_identity, read_key_file
 from privacy.ledger import Charge, LedgerView, SqliteLedger, load_or_make_key, read_ledger
 from privacy.ledger.anchors import Anchors
 from privacy.ledger.database import holds_nothing
@@ -53,8 +54,8 @@ def identity_of(settings: SiteSettings) -> KeyedIdentity | None:
 
 
 def passphrase(file: Path | None) -> bytes | None:
-    """The first line of `file`, where there is one."""
-    return None if file is None else read_private(file).split(b"\n", 1)[0].rstrip(b"\r")
+    """The first line of `file`, if a file is given."""
+    return None if file is None else read_key_file(file).split(b"\n", 1)[0].rstrip(b"\r")
 
 
 def open_ledger(
@@ -63,11 +64,11 @@ def open_ledger(
     own: KeyedIdentity | None = None,
     running: Charge | None = None,
 ) -> SqliteLedger:
-    """The ledger of `site`, to write, until it is closed; a new one at a first start only.
+    """The ledger of `site`, to write, until it is closed; a new one only at a first start.
 
-    `own` None: the ledger is bound to no one. `running` is the charge of the study under way.
-    Raises `LedgerError`, also where there has been a ledger and it, its key or the marker is gone
-    or an older one: to begin anew would give the patients' budget out a second time.
+    `own` None: the ledger is not bound to anyone. `running` is the charge of the study under way.
+    Raises `LedgerError`, also if there has been a ledger and it, its key or the marker is gone or
+    an older copy: starting over would spend the patients' budget a second time.
     """
     held = ExitStack()
     with ExitStack() as undo:
@@ -78,7 +79,7 @@ def open_ledger(
         if is_lost(state):
             kept.refuse_a_new_one(state)
         elif own is not None and kept.marked.head is None:
-            # Before anything is written: opening brings the marker up to the ledger.
+            # Before anything is written: opening updates the marker from the ledger.
             kept.refuse_an_empty_marker(read_ledger(state.ledger), own.marker)
         key = load_or_make_key(state.ledger_key, ledger=state.ledger)
         anchors = Anchors()
@@ -94,15 +95,15 @@ def open_ledger(
 
 
 def note_in_register(state: StateFolder, note: Note) -> None:
-    """Let the patients' register, where it is there, know the ledger too. Raises `LedgerError`."""
+    """Note the ledger in the patients' register too, if there is one. Raises `LedgerError`."""
     if state.patients.is_file() and state.patients.stat().st_size > 0:
         write_note(state.patients, note)
 
 
 def read_own_ledger(state: StateFolder, settings: SiteSettings) -> LedgerView | None:
-    """The same ledger, to read, beside whoever writes it; None before the first start."""
+    """The same ledger, to read, while an agent may write it; None before the first start."""
     own = identity_of(settings)
-    kept = kept_of(state, own)  # before the ledger, which may grow meanwhile
+    kept = kept_of(state, own)  # before the ledger, which may grow in between
     if is_lost(state):
         kept.refuse_a_new_one(state)
         return None
@@ -120,7 +121,7 @@ def read_own_ledger(state: StateFolder, settings: SiteSettings) -> LedgerView | 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What is known of the ledger beside itself."""
+    """What other files know about the ledger."""
 
     marker: Marker | None
     marked: Marked
@@ -128,12 +129,12 @@ class Kept:
     noted: Note | None
 
     def heads(self) -> dict[str, Head]:
-        """The heads, by where each stands."""
+        """The heads, by where each is kept."""
         heads = {}
         if self.marker is not None and self.marked.head is not None:
-            heads[f"stands in {self.marker.path}"] = self.marked.head
+            heads[f"is kept in {self.marker.path}"] = self.marked.head
         if self.noted is not None:
-            heads[f"stands in {self.register}"] = self.noted.head
+            heads[f"is kept in {self.register}"] = self.noted.head
         return heads
 
     def refuse_a_new_one(self, state: StateFolder) -> None:
@@ -150,10 +151,11 @@ class Kept:
             "Restore it from the newest backup of the whole state folder, or point agent.state at "
             "the right one: the budget that it records is spent. Only if no copy is left: "
             "craftsfl site recover-ledger site.toml, which counts what is known to be spent.",
+            id=ErrorId.LEDGER_MISSING,
         )
 
     def refuse_an_empty_marker(self, view: LedgerView, marker: Marker) -> None:
-        """Raise `LedgerError` for a marker that knows no ledger beside one that was used."""
+        """Raise `LedgerError` if the marker knows no ledger although this one was used."""
         if view.entries() and self.marked.head is None:
             raise LedgerError(
                 f"{marker.path} names no ledger, but this site's ledger has been used: an older "
@@ -166,7 +168,7 @@ class Kept:
 def kept_of(
     state: StateFolder, own: KeyedIdentity | None, *, marker_may_be_missing: bool = False
 ) -> Kept:
-    """What marker and register say; raises `LedgerError` for what is missing or damaged."""
+    """What marker and register say; raises `LedgerError` if one is missing or damaged."""
     marker = None if own is None else own.marker
     marked = Marked()
     if marker is not None and not (marker_may_be_missing and not marker.exists()):
@@ -175,13 +177,13 @@ def kept_of(
 
 
 def is_lost(state: StateFolder) -> bool:
-    """Whether there is no ledger in the state folder, or one that was never begun."""
+    """Whether the state folder has no ledger, or one that was never begun."""
     return not state.ledger.exists() or holds_nothing(state.ledger)
 
 
 @contextmanager
 def identity_held(own: KeyedIdentity) -> Iterator[None]:
-    """Hold the identity for one agent; `LedgerError` if another one has it."""
+    """Hold the identity for one agent; `LedgerError` if another one holds it."""
     lock = own.key.with_name(f"{own.key.name}.lock")
     with locked(
         lock,
@@ -192,7 +194,7 @@ def identity_held(own: KeyedIdentity) -> Iterator[None]:
 
 
 def ledger_key(state: StateFolder) -> bytes | None:
-    """The ledger key's public half; None where the key is lost: then nobody can tell."""
+    """The ledger key's public half; None if the key is lost, so that no one can tell."""
     if not state.ledger_key.exists():
         return None
     return public_bytes(load_or_make_key(state.ledger_key, ledger=state.ledger))

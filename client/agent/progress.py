@@ -1,4 +1,4 @@
-"""The newest state of the agent's work, for whoever watches at the site."""
+"""The newest state of the agent's work, for those who watch at the site."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 LOADING: Final = "loading"  # phases before the first round
 ENCODING: Final = "encoding"
 READY: Final = "ready"
-TRAINING: Final = "training"  # of an attempt, as far as the coordinator knows too
+TRAINING: Final = "training"  # of an attempt, as much as the coordinator knows too
 ANSWERED: Final = "answered"  # its result, or the word that it failed, was collected
 
 
@@ -27,7 +27,7 @@ class ProgressEvent:
 
 
 class ProgressSource:
-    """Hands the latest event to any number of subscribers; a slow one skips, nobody waits.
+    """Passes the latest event to any number of subscribers; a slow one skips, no one waits.
 
     All methods may be called from any thread.
     """
@@ -52,7 +52,7 @@ class ProgressSource:
             self._changed.notify_all()
 
     def subscribe(self) -> Subscription:
-        """The latest event, if there is one, then every change that the reader keeps up with."""
+        """The latest event, if any, then every change that the reader keeps up with."""
         return Subscription(self)
 
     def _wait(self, subscription: Subscription, seen: int) -> tuple[int, ProgressEvent | None]:

@@ -1,20 +1,22 @@
 """The agent's gRPC service on its Unix socket: the hospital's side of the airlock.
 
-Whoever may open the socket may be hostile: it can run any code that the coordinator's bundle
+Anything that can open the socket may be hostile: it can run any code that the coordinator's bundle
 carries. Guarantees, each with a test:
 
-- No more than `limit` bytes of a message are held, one chunk at most 1 MiB; a longer message is
+- No more than `limit` bytes of a message are held, in chunks of at most 1 MiB; a longer message is
   refused before the handler sees it.
-- What the handler raises never crosses: the caller reads `Refusal(INTERNAL)`, and the agent's log
-  names the type and the place, not the text, which could name a patient's file.
+- What the handler raises never crosses: the caller gets `Refusal(INTERNAL)`, and the agent's log
+  names the type and the place, not the text, which could contain a patient's file name.
 - Only the socket's owner can connect (mode 0600 unless the site says otherwise), and a socket on
   which another agent still listens is not taken over.
-- No call holds a place for ever: an exchange ends after `EXCHANGE_SECONDS`, watchers have
-  `MAX_WATCHERS` places of their own, and the health service answers, but is not watched.
-- Of an attempt the progress stream tells that it goes on until it was answered, no more than
-  `Running` tells the server: the time of steps, or of the end of training, would tell how many
-  patients were drawn, and that it failed may depend on the data.
+- No call occupies a place permanently: an exchange ends after `EXCHANGE_SECONDS`, watchers have
+  `MAX_WATCHERS` places of their own, and the health service answers but cannot be watched.
+- About an attempt the progress stream reveals only that it is in progress until it was answered, no
+  more than `Running` reveals to the server: the time of steps, or of the end of training, would
+  reveal how many patients were drawn, and whether it failed may depend on the data.
 """
+
+# Why: docs/adr/0001-airlock.md
 
 from __future__ import annotations
 
@@ -41,19 +43,20 @@ from client.agent.progress import (
     ProgressEvent,
     ProgressSource,
 )
+from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, DeploymentError
 from privacy.wire import agent_pb2, agent_pb2_grpc
 from privacy.wire.chunks import MAX_CHUNK_MESSAGE, gather, split, target
 from privacy.wire.envelope import refuse
 from privacy.wire.reasons import Reason
 
-MAX_PATH_BYTES = 100  # the system takes 107 at most; a longer path does not bind
+MAX_PATH_BYTES = 100  # the system accepts at most 107; a longer path cannot be bound
 SERVICE = agent_pb2.DESCRIPTOR.services_by_name["Agent"].full_name
-MAX_CALLS = 8  # at once; the forwarder needs one, each watcher of the progress one
-MAX_WATCHERS = 4  # of them: watchers must not take the forwarder's place
+MAX_CALLS = 8  # at once; the forwarder needs one, and so does each watcher of the progress
+MAX_WATCHERS = 4  # of these: watchers must not take the forwarder's place
 EXCHANGE_SECONDS = 30.0  # for request and answer together; the forwarder gives up after 15
 QUARTERS = 4  # of the tiles, before the first round
-_TOLD = (LOADING, ENCODING, READY, ANSWERED)  # whatever else an attempt does, is "training"
+_TOLD = (LOADING, ENCODING, READY, ANSWERED)  # anything else that an attempt does is "training"
 
 Handler = Callable[[bytes], bytes]
 
@@ -82,7 +85,7 @@ class AgentServer:
         self._agent.limit = limit
 
     def stop(self, grace: float = 2.0) -> None:
-        """Take no more calls, give open ones `grace` seconds, remove the socket."""
+        """Accept no more calls, give open ones `grace` seconds, remove the socket."""
         self.set_ready(False)
         self._progress.close()
         self._server.stop(grace).wait(grace + 1.0)  # a stuck call must not hold up the exit
@@ -99,7 +102,7 @@ def serve(
     """Listen on `socket`; `handler` maps the bytes of one envelope to those of another.
 
     `handler` is called from several threads and must return at once. `limit` (bytes) bounds a
-    request. `mode` are the socket's permissions. Raises `ConfigError` for a path that is too
+    request. `mode` is the socket's permissions. Raises `ConfigError` for a path that is too
     long, `DeploymentError` where it cannot listen.
     """
     path = socket.absolute()
@@ -149,9 +152,9 @@ class _Agent(agent_pb2_grpc.AgentServicer):
     def Progress(
         self, request: agent_pb2.ProgressRequest, context: grpc.ServicerContext
     ) -> Iterator[agent_pb2.ProgressEvent]:
-        """Changes of what `_coarse` tells, until the caller hangs up or the agent stops."""
+        """Changes in what `_coarse` reveals, until the caller hangs up or the agent stops."""
         if not self._watchers.acquire(blocking=False):
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many watch already.")
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many watchers already.")
         try:
             yield from self._changes(context)
         finally:
@@ -160,7 +163,7 @@ class _Agent(agent_pb2_grpc.AgentServicer):
     def _changes(self, context: grpc.ServicerContext) -> Iterator[agent_pb2.ProgressEvent]:
         subscription = self._progress.subscribe()
         if not context.add_callback(subscription.close):
-            return  # the caller has hung up already: nobody would ever wake the subscription
+            return  # the caller has already hung up: nothing would ever wake the subscription
         last = None
         for event in subscription:
             coarse = _coarse(event)
@@ -169,7 +172,7 @@ class _Agent(agent_pb2_grpc.AgentServicer):
             last = coarse
 
     def _call(self, request: bytes) -> bytes:
-        # The boundary of the site: an exception's text must not reach the server, whatever it is.
+        # The boundary of the site: no exception's text may reach the server, whatever it is.
         try:
             return self._handler(request)
         except Exception as error:  # noqa: BLE001
@@ -184,7 +187,7 @@ class _Agent(agent_pb2_grpc.AgentServicer):
 
 
 def _health_service() -> health.HealthServicer:
-    """Answers `Check`, not `Watch`: watchers would be kept in memory, and nothing counts them."""
+    """Answers `Check`, not `Watch`: watchers would be kept in memory, and nothing limits them."""
     service = health.HealthServicer(experimental_non_blocking=False)
     service.Watch = _not_watched
     return service
@@ -198,7 +201,7 @@ def _not_watched(
 
 
 def _coarse(event: ProgressEvent) -> agent_pb2.ProgressEvent:
-    """What whoever may open the socket, the coordinator's code among them, may know of `event`."""
+    """What anyone who can open the socket, such as the coordinator's code, may know of `event`."""
     told = event.phase in _TOLD
     counted = event.phase == ENCODING and event.total > 0
     quarter = QUARTERS * event.done // event.total if counted else 0
@@ -222,7 +225,7 @@ def _check_path(path: Path) -> None:
 
 
 def _clear(path: Path) -> None:
-    """Make room: create the folder, remove a socket that nobody listens on any more."""
+    """Make room: create the folder, remove a socket on which no one listens any more."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
@@ -231,7 +234,9 @@ def _clear(path: Path) -> None:
             raise DeploymentError(f"{path} is not a socket.", "Choose another socket path.")
         if _listening(path):
             raise DeploymentError(
-                f"Another agent listens on {path}.", "Stop it, or choose another socket path."
+                f"Another agent listens on {path}.",
+                "Stop it, or choose another socket path.",
+                id=ErrorId.AGENT_RUNNING,
             )
         path.unlink()
     except OSError as error:

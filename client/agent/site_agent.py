@@ -1,7 +1,7 @@
 """The site agent's state machine: what it answers to each message, and what that changes.
 
 What all agents have in common is in this file. A hospital's agent is a `MaskedAgent`, which adds
-the exchanges of a masked attempt (`client.agent.masked_agent`); a `PlainAgent` shows its update to
+the exchanges of a masked attempt (`client.agent.masked_agent`). A `PlainAgent` shows its update to
 the coordinator, and serves in one process only (`client.agent.plain_agent`).
 Guarantees, each with a test:
 
@@ -9,23 +9,23 @@ Guarantees, each with a test:
   layout, repetition (same bytes: the same answer; others: CONFLICT), newer than everything
   journalled for its run, rounds and attempts of the study, also summed over all its runs,
   attempts lost so far, noise, the budgets of the study and of all studies together, the offer.
-  Then the intent is journalled durably, and only then do keys leave and training touch the data.
-- An attempt has one time slot, `reply_slot` after it began. Before it every look is answered
-  `Running`, whatever training does. The first look after it is charged, durably, before it is even
-  asked what training gave; then the update leaves, if it was there when the slot came, or the word
-  that there is none, and the same bytes leave again when it is looked at again. A late update
-  never leaves; that training failed and that it was late are told by the same bytes.
-- An attempt that is superseded before it was looked at after its slot costs nothing, because
-  nothing was told of it; the policy bounds how many of them there may be. One that has to wait
-  until an older one lets go of the model has its own slot all the same. One that was under way
-  when the agent ended is charged when the next agent starts.
-- A newer attempt cancels an older one and forgets its secrets, which are in memory only: an agent
-  that was started anew knows nothing of an open attempt, and the site has dropped out of it.
+  Then the intent is journalled durably, and only then do keys leave and does training touch data.
+- An attempt has one time slot, `reply_slot` after it began. Every look before it is answered
+  `Running`, whatever training does. The first look after it is charged, durably, before training's
+  result is even asked for. Then the update leaves if it was there when the slot came, or else the
+  answer "no update"; a later look gets the same bytes again. A late update never leaves, and the
+  answer for training that failed is byte for byte the one for training that was late.
+- An attempt that is superseded before anybody looked at it after its slot costs nothing, because
+  nothing about it was revealed; the policy bounds the number of such attempts. One that has to wait
+  for an older one to release the model still has its own slot. One that was under way when the
+  agent ended is charged when the next agent starts.
+- A newer attempt cancels an older one and discards its secrets, which are only in memory: an agent
+  that was restarted knows nothing of an open attempt, and the site has dropped out of it.
 - `handle` never raises and never waits for training.
-- Epsilon figures that leave are those of this study alone, and no answer waits for what other
-  studies spent to be added up (`client.agent.admission`).
-- What it returns holds public facts, epsilon figures, keys, shares and noised vectors. Of the draw
-  it tells whether training was done when the slot came, in exchange for a charge, and no more.
+- Epsilon figures that leave are those of this study alone, and no answer waits while other
+  studies' spending is added up (`client.agent.admission`).
+- Answers contain public facts, epsilon figures, keys, shares and noised vectors. Of the draw they
+  reveal only whether training was done when the slot came, in exchange for a charge.
 """
 
 from __future__ import annotations
@@ -41,13 +41,12 @@ import numpy as np
 
 from client.agent.admission import Account
 from client.agent.boundary import Failure, contained
-from client.agent.budget import Budgets
 from client.agent.progress import ANSWERED, ProgressEvent, ProgressSource
-from client.agent.work import Clock, Trained, Training, Turn, Work
+from client.agent.work import AttemptTraining, AttemptWork, Clock, Trained, Turn
 from client.policy import SiteRules
+from privacy.budget import Budgets
 from privacy.errors import PolicyError
-from privacy.events import event_of
-from privacy.ledger import AttemptKey, Charge, Ledger
+from privacy.ledger import AttemptKey, Ledger
 from privacy.secagg.client import SecAggClient
 from privacy.secagg.refusals import Refused
 from privacy.wire.bodies import (
@@ -63,25 +62,25 @@ from privacy.wire.envelope import Envelope, open_envelope, refuse, seal
 from privacy.wire.reasons import Reason, RefusedMessage
 
 if TYPE_CHECKING:
-    from client.training import Trainer
+    from client.training import RoundTrainer
 
 _log = logging.getLogger("craftsfl.agent")
 
 
 @dataclass(slots=True)
 class OpenAttempt:
-    """The attempt that the site works on, or has last worked on."""
+    """The attempt that the site is working on, or worked on last."""
 
     key: AttemptKey
     request: bytes  # SHA-256 of the whole message that began it
-    budgets: Budgets  # as they are once it is charged
-    work: Work
-    slot: float  # by the clock: until then it is running, whatever it does
+    budgets: Budgets  # after it is charged
+    work: AttemptWork
+    slot: float  # by the clock: until then the answer is "running", whatever it does
     client: SecAggClient | None = None  # of a masked attempt
-    reply: bytes | None = None  # the sealed Update, or the word that there is none, once charged
+    reply: bytes | None = None  # once charged: the sealed Update, or the answer "no update"
 
     def end(self) -> None:
-        """Let nothing of it leave any more."""
+        """From now on, nothing of it leaves."""
         self.work.cancel()
         if self.client is not None:
             self.client.close()
@@ -93,7 +92,7 @@ class AgentParts:
 
     rules: SiteRules
     ledger: Ledger
-    trainer: Trainer
+    trainer: RoundTrainer
     progress: ProgressSource = field(default_factory=ProgressSource)
     clock: Clock = time.monotonic
 
@@ -117,12 +116,11 @@ class SiteAgent(ABC):
         self._progress = parts.progress
         self._clock = parts.clock
         self._digest = study.digest()
-        charge = Charge(self._digest, event_of(study), study.privacy.delta)
         self._layout = trainer.layout.fingerprint()
         self._parameters = trainer.layout.parameters
         self.limit = self._limit()
         self._lock = threading.Lock()  # guards all that follows, and the ledger
-        self._account = Account(rules, parts.ledger, charge)
+        self._account = Account(rules, parts.ledger)
         self._newest: dict[int, AttemptKey] = {}
         for entry in parts.ledger.entries():
             self._remember(entry.key)
@@ -131,7 +129,7 @@ class SiteAgent(ABC):
         self._stopping = False
 
     def handle(self, data: bytes) -> bytes:
-        """The sealed answer to one sealed message; whatever the bytes are, it never raises."""
+        """The sealed answer to one sealed message; never raises, whatever the bytes are."""
         reply = contained(lambda: self._answer(data))
         if isinstance(reply, Failure):
             _log.error("A message could not be answered: %s", reply.text)
@@ -139,14 +137,14 @@ class SiteAgent(ABC):
         return reply
 
     def stop(self, timeout: float) -> bool:
-        """Refuse everything from now on and end training; True if it ended within `timeout` s."""
+        """Refuse everything from now on, and end training; True if it ended within `timeout` s."""
         with self._lock:
             self._stopping = True
             attempt = self._attempt
         if attempt is None:
             return True
         attempt.end()
-        # An older attempt may still be in the physical batch in which it was cancelled.
+        # An older attempt may still be in the physical batch during which it was cancelled.
         return attempt.work.wait(timeout) and self._turn.wait_free(timeout)
 
     def _answer(self, data: bytes) -> bytes:
@@ -164,7 +162,7 @@ class SiteAgent(ABC):
         return body if isinstance(body, bytes) else sealed(key, body)
 
     def _reply(self, key: AttemptKey, body: Body, data: bytes) -> Body | bytes:
-        """The answer, sealed already where it has left before. Raises `Refused`, unchanged."""
+        """The answer, already sealed if it left before. Raises `Refused`, and changes nothing."""
         if self._stopping:
             return Refusal(Reason.STOPPED)
         if isinstance(body, Hello):
@@ -179,7 +177,7 @@ class SiteAgent(ABC):
     def _answer_in_attempt(self, key: AttemptKey, body: Body, data: bytes) -> Body | bytes:
         """The answer to a message of attempt `key`, whose sealed bytes are `data`.
 
-        Raises `Refused`, unchanged.
+        Raises `Refused`, and changes nothing.
         """
 
     @abstractmethod
@@ -205,24 +203,20 @@ class SiteAgent(ABC):
         return self._vouched(run, hello.node, facts)
 
     def _mismatch(self, start: StartTraining) -> Refusal | None:
-        """Why this is not for the agent's study and model; None if it is."""
+        """Why this does not fit the agent's study and model; None if it does."""
         if start.study_digest != self._digest:
             return Refusal(Reason.WRONG_STUDY)
         if start.layout_fingerprint != self._layout or start.adapter.size != self._parameters:
             return Refusal(Reason.WRONG_LAYOUT)
         norm = float(np.linalg.norm(start.adapter.astype(np.float64)))
-        most = self._rules.policy.max_adapter_norm
-        if not norm <= most:
-            _log.warning(
-                "Refused an adapter of norm %.4g: max_adapter_norm in policy.toml is %g.",
-                norm,
-                most,
-            )
+        fault = self._rules.adapter_fault(norm)
+        if fault:
+            _log.warning("Refused %s.", fault)
             return Refusal(Reason.POLICY)
         return None
 
     def _admitted(self, key: AttemptKey) -> Budgets | Refusal:
-        """What the budgets will be after a new attempt, or why there may be none."""
+        """What the budgets will be after a new attempt, or why it may not begin."""
         if key.run in self._newest and key <= self._newest[key.run]:
             return Refusal(Reason.NOT_NEWER)
         return self._account.admitted(key)
@@ -235,14 +229,14 @@ class SiteAgent(ABC):
         try:
             return self._account.intent(key)
         finally:
-            if self._account.knows(key):  # also where the ledger failed behind its record
+            if self._account.knows(key):  # also where the ledger failed after writing it
                 self._remember(key)
 
-    def _work(self, key: AttemptKey, adapter: Vector, training: Training) -> Work:
-        return Work(training, adapter, key, self._progress, self._turn, self._clock)
+    def _work(self, key: AttemptKey, adapter: Vector, training: AttemptTraining) -> AttemptWork:
+        return AttemptWork(training, adapter, key, self._progress, self._turn, self._clock)
 
     def _begin(self, attempt: OpenAttempt) -> None:
-        """Make a journalled attempt the agent's own."""
+        """Make a journalled attempt the current one."""
         self._remember(attempt.key)
         if self._attempt is not None:
             self._attempt.end()
@@ -251,27 +245,27 @@ class SiteAgent(ABC):
         _log.info("Round %d, attempt %d: training.", attempt.key.round, attempt.key.attempt)
 
     def _looked(self, attempt: OpenAttempt) -> Trained | None:
-        """What the first look after the slot gets; None if training was late or failed.
+        """The answer to the first look after the slot; None if training was late or failed.
 
-        Charged before either is looked at: a look that the ledger cannot take is told neither.
+        Charged before either is known: where the ledger cannot record it, nothing is revealed.
         """
         self._account.commit(attempt.key)  # durable before the first byte leaves
         key, found = attempt.key, attempt.budgets
         _log.info(
             "Round %d charged; epsilon used of this study: %.4g of %.4g, of all: %.4g of %.4g.",
             *(key.round, found.study.after, found.study.budget),
-            *(found.for_ever.after, found.for_ever.budget),
+            *(found.lifetime.after, found.lifetime.budget),
         )
         self._progress.publish(ProgressEvent(key.run, key.round, key.attempt, ANSWERED, 0, 0))
         return attempt.work.result_by(attempt.slot)
 
     def _without_update(self, attempt: OpenAttempt) -> bytes:
-        """The end of an attempt that has dropped out: why, only the site's own log says."""
+        """End an attempt that has dropped out; only the site's own log says why."""
         failed = isinstance(attempt.work.result, Failure)
         _log.error(
             "Round %d: no update leaves; %s.",
             attempt.key.round,
-            "training failed" if failed else "it was not there when the study's reply_slot ended",
+            "training failed" if failed else "it was not ready when the study's reply_slot ended",
         )
         attempt.end()
         attempt.reply = sealed(attempt.key, Refusal(Reason.NO_UPDATE))

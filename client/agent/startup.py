@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from client.agent.boundary import silence_libraries
-from client.agent.budget import lifetime_filter
 from client.agent.masking import Membership
 from client.agent.own_ledger import KeyedIdentity, passphrase
 from client.agent.state import StateFolder
@@ -18,13 +17,12 @@ from client.patients import Patients
 from client.policy import SiteRules
 from client.settings import SiteSettings, load_policy, load_site
 from model.importing import quick_imports
-from privacy.accounting import check_delta, check_schedule
+from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, PolicyError
-from privacy.events import event_of
 from privacy.identity import load_identity
-from privacy.ledger import Charge, Ledger
-from privacy.secagg.agreement import roster_in_force
+from privacy.ledger import Charge
 from privacy.secagg.offer import withstood
+from privacy.study.agreement import roster_in_force
 from privacy.study.manifest import load_study
 
 if TYPE_CHECKING:
@@ -34,7 +32,7 @@ _log = logging.getLogger("craftsfl.agent")
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class LoadedSite:
     """The hospital's settings, and the rules that study and policy make for it."""
 
     settings: SiteSettings
@@ -50,15 +48,14 @@ class Site:
     @property
     def charge(self) -> Charge:
         """What every attempt of the study costs."""
-        study = self.rules.study
-        return Charge(study.digest(), event_of(study), study.privacy.delta)
+        return self.rules.charges.charge
 
 
-OnProgress = Callable[[int, int], None]  # tiles done, of all
-TrainerFactory = Callable[[Site, SiteData, StateFolder, OnProgress], "ResidentTrainer"]
+OnEncoded = Callable[[int, int], None]  # tiles done, of all
+TrainerFactory = Callable[[LoadedSite, SiteData, StateFolder, OnEncoded], "ResidentTrainer"]
 
 
-def load(site_toml: Path) -> Site:
+def load(site_toml: Path) -> LoadedSite:
     """Read and check settings, study, policy, key and roster: all that is cheap.
 
     Raises `ConfigError`, `PolicyError`, `SecAggError` or `AccountingError`.
@@ -67,20 +64,16 @@ def load(site_toml: Path) -> Site:
     _check_confirmed(settings)
     rules = SiteRules(settings.name, load_study(settings.study), load_policy(settings.policy))
     rules.check()
-    check_delta(rules.study.privacy.delta, rules.declared_patients)
-    rules.check_lifetime_delta()
-    check_schedule(rules.study)
-    if rules.policy.across_studies == "rdp-filter":
-        lifetime_filter(rules.policy)  # refuses an order at which nothing fits
-    if rules.study.training.noise_multiplier == 0:
+    rules.check_budget()
+    if rules.mechanism.event.no_privacy:
         _log.warning("NO PRIVACY: this study adds no noise, and the policy allows it.")
-    return Site(settings, rules, _membership(settings, rules))
+    return LoadedSite(settings, rules, _membership(settings, rules))
 
 
 def _check_confirmed(settings: SiteSettings) -> None:
     """Raise `ConfigError` unless a person has confirmed the patient ids, whatever they are.
 
-    A refusal that depended on the ids would let one patient's decide, before all eyes.
+    A refusal that depended on the ids would let one patient's id decide, for everyone to see.
     """
     if not settings.data.patient_ids_confirmed:
         raise ConfigError(
@@ -88,6 +81,7 @@ def _check_confirmed(settings: SiteSettings) -> None:
             "Privacy is promised per patient_id, not per person. Look at what "
             "`craftsfl site suspicions site.toml` finds; then set patient_ids_confirmed = true in "
             "the [data] table of site.toml.",
+            id=ErrorId.PERSONS_UNCONFIRMED,
         )
 
 
@@ -119,21 +113,12 @@ def _membership(settings: SiteSettings, rules: SiteRules) -> Membership:
     return membership
 
 
-def check_other_studies(rules: SiteRules, ledger: Ledger) -> None:
-    """Raise `PolicyError` if this study's delta no longer fits beside those already journalled."""
-    own = rules.study.digest()
-    charges = (entry.charge for entry in ledger.entries())
-    others = {charge.study_digest: charge.delta for charge in charges}
-    others.pop(own, None)
-    rules.check_delta(sum(others.values()))
-
-
-def load_data(site: Site, state: StateFolder, patients: Patients) -> SiteData:
-    """The usable tiles of those who did not withdraw; `lines` and `patients` tell of all.
+def load_data(site: LoadedSite, state: StateFolder, patients: Patients) -> SiteData:
+    """The usable tiles of those who did not withdraw; `lines` and `patients` cover everyone.
 
     Lists the other tiles in the state folder, and warns at the site of whatever a person there
-    should look at. Nothing that rows or files hold stops the start, not even that there are none:
-    others would see it. Raises `DataError` where the folder or its table as a whole cannot be read.
+    should look at. Nothing in rows or files stops the start, not even their absence: others would
+    see it. Raises `DataError` where the folder or its table as a whole cannot be read.
     """
     data = load_site_data(site.settings.data.folder, lines_of=patients.lines_of)
     write_quarantine(state.quarantine, data.quarantined)
@@ -148,8 +133,10 @@ def load_data(site: Site, state: StateFolder, patients: Patients) -> SiteData:
     return left
 
 
-def _warnings(site: Site, data: SiteData, state: StateFolder, patients: Patients) -> Iterator[str]:
-    """What a person at this site should look at; names no patient, and is logged here alone."""
+def _warnings(
+    site: LoadedSite, data: SiteData, state: StateFolder, patients: Patients
+) -> Iterator[str]:
+    """What a person at this site should look at; names no patient, and is logged only here."""
     if not data.tiles:
         reason = commonest(data.quarantined).rstrip(".")
         yield f"NO TILE CAN BE USED; this site adds noise alone. {reason}"
@@ -172,7 +159,7 @@ def _warnings(site: Site, data: SiteData, state: StateFolder, patients: Patients
 
 
 def _about_sharing(data: SiteData, patients: Patients) -> Iterator[str]:
-    """Of those who can be drawn: who shares pictures with others, and with who withdrew."""
+    """Of those who can be drawn: who shares pictures with others, and with people who withdrew."""
     out = patients.register.withdrawn()
     drawn = set(data.lines) - out
     sets = [each.patients for each in patients.register.shared() if each.patients & drawn]
@@ -187,14 +174,14 @@ def _about_sharing(data: SiteData, patients: Patients) -> Iterator[str]:
 
 
 def load_trainer(
-    site: Site, data: SiteData, state: StateFolder, on_encoded: OnProgress
+    site: LoadedSite, data: SiteData, state: StateFolder, on_encoded: OnEncoded
 ) -> ResidentTrainer:
     """The base model by its digest, the encoded tiles, and the trainer over both, all resident.
 
     Raises `ModelError` for a missing or altered base or encoder, or a device on which one
     patient's rows change another's gradient, and `PolicyError` for too large an adapter.
     """
-    # Imported late: they take seconds, and a mistake in a file is told before.
+    # Imported late: they take seconds, and a mistake in a file is reported first.
     with quick_imports():
         from client.training import LocalTrainer, encode_site, reference_of
         from model.base import load_base

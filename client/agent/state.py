@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.patients.lines import REGISTER
+from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError
+from privacy.files import hint_for, lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,17 +22,17 @@ class StateFolder:
 
     @property
     def ledger(self) -> Path:
-        """The record of what was spent; never restore an older copy of it."""
+        """The record of what was charged; never restore an older copy of it."""
         return self.path / "ledger.sqlite"
 
     @property
     def ledger_key(self) -> Path:
-        """The key that signs the ledger; whoever has it can write another one."""
+        """The key that signs the ledger; anyone who has it can write another one."""
         return self.path / "ledger.key"
 
     @property
     def patients(self) -> Path:
-        """The patients' register; its key lies beside it."""
+        """The patients' register; its key is next to it."""
         return self.path / REGISTER
 
     @property
@@ -64,29 +65,26 @@ class StateFolder:
 def state_folder(path: Path) -> Iterator[StateFolder]:
     """Make the folder (mode 0700) and hold its lock until the end of the block.
 
-    Raises `DeploymentError` if another agent holds it, or if it cannot be written.
+    Raises `DeploymentError` if another agent holds it or it cannot be written.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.chmod(0o700)
-        lock = os.open(path / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise DeploymentError(
-            f"The state folder {path} cannot be used: {error.strerror}.",
-            "Check agent.state in site.toml, the folder's owner and the free space.",
-        ) from None
-    try:
-        _take(lock, path)
-        yield StateFolder(path)
-    finally:
-        os.close(lock)
-
-
-def _take(lock: int, path: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = lock(path / "agent.lock")
     except BlockingIOError:
         raise DeploymentError(
             f"Another agent uses the state folder {path}.",
             "Stop it first: two agents would spend one budget twice.",
+            id=ErrorId.AGENT_RUNNING,
         ) from None
+    except OSError as error:
+        raise DeploymentError(
+            f"The state folder {path} cannot be used: {error.strerror}.",
+            hint_for(
+                error, "Check agent.state in site.toml, the folder's owner and the free space."
+            ),
+        ) from None
+    try:
+        yield StateFolder(path)
+    finally:
+        os.close(held)

@@ -1,7 +1,7 @@
 """Patients who withdraw while the agent runs: out of the next draw, and out of memory and cache.
 
-Nothing of it shows outside: the schedule, the declared N, the noise, the charges and the replies
-stay as they were (a draw without the patient is as likely as any other without the patient).
+Nothing of this is visible outside: the schedule, the declared N, the noise, the charges and the
+replies stay the same (a draw without the patient is as likely as any other without the patient).
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from model.layout import Layout
 from privacy.errors import LedgerError
 
 if TYPE_CHECKING:
-    from client.training.trainer import Progress, ResidentTrainer, ShouldStop
+    from client.training.trainer import ResidentTrainer, ShouldStop, StepProgress
 
-# What `client.training.encoding` keeps in the cache folder, and what it was writing when killed.
+# What `client.training.encoding` keeps in the cache folder, or was writing when it was killed.
 _ENCODED = ("encoded-*", ".new-*/encoded-*")
 _log = logging.getLogger("craftsfl.agent")
 
 
 class ConsentingTrainer:
-    """A `Trainer` that asks the patients' register before every training.
+    """A `RoundTrainer` that consults the patients' register before every training.
 
     `apply` may be called from any thread at any time, and takes effect with the next step.
     """
@@ -36,24 +36,24 @@ class ConsentingTrainer:
     def __init__(
         self, trainer: ResidentTrainer, data: SiteData, patients: Patients, cache: Path
     ) -> None:
-        """`data` is what `trainer` holds, with the line of every patient."""
+        """`data` is what `trainer` was made from, with the line of every patient."""
         self._trainer = trainer
         self._numbers = {line: number for number, line in enumerate(data.lines)}
         self._left = {tile.patient for tile in data.tiles}  # numbers of those who can be drawn
         self._patients = patients
         self._cache = cache
-        self._due = False  # somebody may have withdrawn who is not taken out yet
+        self._due = False  # somebody may have withdrawn and not been taken out yet
         self._lock = threading.Lock()
 
     @property
     def layout(self) -> Layout:
-        """See `Trainer.layout`."""
+        """See `RoundTrainer.layout`."""
         return self._trainer.layout
 
     def train(
-        self, adapter: NDArray[np.float32], *, progress: Progress, should_stop: ShouldStop
+        self, adapter: NDArray[np.float32], *, progress: StepProgress, should_stop: ShouldStop
     ) -> NDArray[np.float32]:
-        """See `Trainer.train`; without those who have withdrawn by now.
+        """See `RoundTrainer.train`; without those who have withdrawn by now.
 
         Raises `LedgerError`, and touches no data, where the register cannot tell.
         """
@@ -61,9 +61,9 @@ class ConsentingTrainer:
         return self._trainer.train(adapter, progress=progress, should_stop=should_stop)
 
     def apply(self) -> None:
-        """Take out whoever withdrew since the last time; raises `LedgerError`."""
+        """Take out all who have withdrawn since the last call; raises `LedgerError`."""
         with self._lock:
-            # Kept until it is done: the register says so once, and what follows may fail.
+            # Remembered until done: the register reports it once, and what follows may fail.
             self._due |= self._patients.register.changed_elsewhere()
             if not self._due:
                 return
@@ -86,9 +86,8 @@ class ConsentingTrainer:
 def purge(cache: Path) -> int:
     """Delete all encoded tiles in the cache folder, and return how many files that were.
 
-    Also those that an agent that was killed has left half written.
-    The next start encodes those of the remaining patients anew. Raises `LedgerError` where a file
-    cannot be deleted.
+    Also half-written ones that a killed agent left. The next start encodes those of the remaining
+    patients again. Raises `LedgerError` if a file cannot be deleted.
     """
     files = sorted(file for pattern in _ENCODED for file in cache.glob(pattern))
     try:

@@ -1,8 +1,8 @@
-"""What this site knows of the other sites' ledgers, in a file of its state folder.
+"""What this site knows about the other sites' ledgers, in a file of its state folder.
 
-JSON: the newest checkpoint by the public key of the site's identity, so that it holds over
+JSON: the newest checkpoint by the public key of the site's identity, so that it holds across
 studies, runs and rosters. The file is read at each look, so a person may accept another ledger
-beside a running agent.
+while the agent runs.
 """
 
 from __future__ import annotations
@@ -11,14 +11,20 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from privacy.errors import LedgerError
-from privacy.ledger.files import replace_whole
+from client.agent.state import StateFolder
+from client.settings import load_site
+from privacy.errors import ConfigError, LedgerError
+from privacy.files import hint_for, read_private, write_private
+from privacy.secagg.acceptance import accept_successor
 from privacy.secagg.witness import Witness
+from privacy.study.agreement import roster_in_force
+from privacy.study.manifest import load_study
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.codec import Reader, Writer
 from privacy.wire.reasons import RefusedMessage
 
 _KEY_BYTES = 32
+_LARGEST = 16 << 20  # bytes
 
 
 class WitnessFile(Witness):
@@ -26,12 +32,12 @@ class WitnessFile(Witness):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.known()  # what is damaged is told at the start
+        self.known()  # damage is reported at the start
 
     def known(self) -> Mapping[bytes, Checkpoint]:
         """See `Witness.known`."""
         try:
-            held = json.loads(self._path.read_bytes())
+            held = json.loads(read_private(self._path, _LARGEST))
             return {_key(key): _checkpoint(value) for key, value in held.items()}
         except FileNotFoundError:
             return {}
@@ -49,15 +55,25 @@ class WitnessFile(Witness):
         after = {**self.known(), **newer}
         data = {key.hex(): _hex(checkpoint) for key, checkpoint in sorted(after.items())}
         try:
-            replace_whole(self._path, json.dumps(data, indent=1).encode())
+            write_private(self._path, json.dumps(data, indent=1).encode())
         except OSError as error:
             raise self._unusable(error) from None
 
     def _unusable(self, error: OSError) -> LedgerError:
         return LedgerError(
             f"{self._path} cannot be read or written: {error.strerror}.",
-            "Check the disk, its free space and the file's owner.",
+            hint_for(error, "Check the disk, its free space and the file's owner."),
         )
+
+
+def accept_at_site(site_toml: Path, site: str, ledger: str) -> str:
+    """Let this site accept the other ledger of `site` from now on; what was done, in words."""
+    settings = load_site(site_toml)
+    if settings.identity is None:
+        raise ConfigError("site.toml has no [identity] table.", "Name key and roster there.")
+    roster = roster_in_force(load_study(settings.study), settings.identity.roster)
+    witness = WitnessFile(StateFolder(settings.agent.state).witness)
+    return accept_successor(witness, roster, site, ledger)
 
 
 def _key(text: str) -> bytes:

@@ -1,5 +1,7 @@
 """One attempt's training in a thread of its own, one thread at the model at a time."""
 
+# Why: docs/adr/0016-one-slot.md
+
 from __future__ import annotations
 
 import logging
@@ -17,7 +19,7 @@ from privacy.wire.codec import Vector
 from privacy.wire.secagg import Lanes
 
 if TYPE_CHECKING:
-    from client.training.trainer import Progress, ShouldStop
+    from client.training.trainer import ShouldStop, StepProgress
 
 Clock = Callable[[], float]  # seconds that never jump
 THREAD_NAME = "training"
@@ -27,36 +29,38 @@ _log = logging.getLogger("craftsfl.agent")
 Trained: TypeAlias = Vector | Lanes  # the adapter's change [P], as it is or weighted and encoded
 
 
-class Training(Protocol):
-    """`Trainer.train`, or the same and what is done with its result before it may leave."""
+class AttemptTraining(Protocol):
+    """`RoundTrainer.train`, or the same and what is done with its result before it may leave."""
 
-    def __call__(self, adapter: Vector, *, progress: Progress, should_stop: ShouldStop) -> Trained:
-        """See `Trainer.train`."""
+    def __call__(
+        self, adapter: Vector, *, progress: StepProgress, should_stop: ShouldStop
+    ) -> Trained:
+        """See `RoundTrainer.train`."""
         ...
 
 
-def checked(training: Training) -> Training:
-    """`training`, failing where it gives anything but a finite float32 vector like the adapter.
+def checked(training: AttemptTraining) -> AttemptTraining:
+    """`training`, which fails unless it returns a finite float32 vector of the adapter's shape.
 
-    It is found out while the attempt trains: at its time slot nothing depends on the numbers.
+    This is found out while the attempt trains, so that nothing depends on the numbers at its slot.
     """
 
-    def train(adapter: Vector, *, progress: Progress, should_stop: ShouldStop) -> Trained:
+    def train(adapter: Vector, *, progress: StepProgress, should_stop: ShouldStop) -> Trained:
         delta = training(adapter, progress=progress, should_stop=should_stop)
         if delta.shape != adapter.shape or delta.dtype != np.float32:
-            raise ModelError("The trainer gave no update of the adapter's shape.")
+            raise ModelError("The trainer returned no update of the adapter's shape.")
         if not np.isfinite(delta).all():
-            raise ModelError("The trainer gave an update that is not finite.")
+            raise ModelError("The trainer returned an update that is not finite.")
         return delta
 
     return train
 
 
 class Turn:
-    """Who may use the model: one work at a time.
+    """Whose turn it is to use the model: one attempt's at a time.
 
-    A work that is cancelled while it waits leaves at once. So however many attempts a coordinator
-    starts within one physical batch, one trains and one waits; the others hold nothing.
+    An attempt that is cancelled while it waits leaves at once. So however many attempts a
+    coordinator starts within one physical batch, one trains and one waits; the others hold nothing.
     """
 
     def __init__(self) -> None:
@@ -73,24 +77,24 @@ class Turn:
             return True
 
     def give(self) -> None:
-        """Let the next one have the turn."""
+        """Pass the turn to the next one."""
         with self._changed:
             self._taken = False
             self._changed.notify_all()
 
     def cancel(self, cancelled: threading.Event) -> None:
-        """Set `cancelled`; a work that waits with it wakes up."""
+        """Set `cancelled`, and wake up whoever waits with it."""
         with self._changed:
             cancelled.set()
             self._changed.notify_all()
 
     def wait_free(self, timeout: float) -> bool:
-        """Wait until nobody has the turn, at most `timeout` seconds; True if nobody has."""
+        """Wait at most `timeout` seconds until nobody has the turn; True if nobody has."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._taken, timeout)
 
 
-class Work:
+class AttemptWork:
     """Trains once, when the turn comes; can be cancelled; never raises.
 
     Training starts with `start` and stops at the next physical batch after `cancel`.
@@ -98,7 +102,7 @@ class Work:
 
     def __init__(
         self,
-        training: Training,
+        training: AttemptTraining,
         adapter: Vector,
         key: AttemptKey,
         progress: ProgressSource,
@@ -119,15 +123,18 @@ class Work:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin as soon as the turn comes. That it was asked for is told at once, for when the
-        turn comes tells of the physical batch of another attempt."""
+        """Begin as soon as the turn comes.
+
+        Published at once: the moment the turn comes would reveal the timing of another attempt's
+        batch.
+        """
         self._publish(TRAINING)
         thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # the system gives no more threads
+        except RuntimeError:  # the system allows no more threads
             self._conclude(Failure("no thread to train in"))
-            _log.error("Round %d failed: the system gives no more threads.", self._key.round)
+            _log.error("Round %d failed: the system allows no more threads.", self._key.round)
         else:
             self._thread = thread
 
@@ -136,7 +143,7 @@ class Work:
         self._turn.cancel(self._cancelled)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the thread has ended, at most `timeout` seconds; True if it has."""
+        """Wait at most `timeout` seconds for the thread to end; True if it has."""
         if self._thread is None:
             return True
         self._thread.join(timeout)
@@ -144,11 +151,11 @@ class Work:
 
     @property
     def result(self) -> Trained | Failure | None:
-        """What training gave, a failure, or None while it trains."""
+        """What training returned, a failure, or None while it trains."""
         return self._result
 
     def result_by(self, moment: float) -> Trained | None:
-        """What training gave if it was there by `moment`, by the clock; None if late or failed."""
+        """What training returned by `moment`, by the clock; None if it was late or failed."""
         at, result = self._finished_at, self._result
         if at is None or at > moment or isinstance(result, Failure):
             return None
@@ -166,7 +173,7 @@ class Work:
 
     def _conclude(self, result: Trained | Failure) -> None:
         self._result = result
-        self._finished_at = self._clock()  # last: whoever sees it finds the result
+        self._finished_at = self._clock()  # last: the result is there once this is set
 
     def _outcome(self) -> Trained | Failure:
         result = contained(self._train)
@@ -197,5 +204,5 @@ class Work:
 
 
 def still_training() -> bool:
-    """True if this process has a training thread that has not ended."""
+    """True if a training thread of this process is still running."""
     return any(thread.name == THREAD_NAME for thread in threading.enumerate())

@@ -1,7 +1,7 @@
-"""CSV as RFC 4180 has it, where one broken line costs that line and no other.
+"""CSV according to RFC 4180, where a broken line costs only that line.
 
-Python's own reader ends at the first fault, and at the first cell above a limit: then whoever wrote
-one cell would decide whether anybody's table can be read.
+Python's own reader stops at the first fault and at the first cell above a limit: the author of a
+single cell would decide whether the whole table can be read.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Final
 
 LONGEST_CELL: Final = 2**17  # characters
 
-# A cell and what has to follow it. Possessive: nothing is tried twice, however a cell is written.
+# A cell and what must follow it. Possessive: nothing is tried twice, whatever a cell contains.
 _CELL: Final = re.compile(r'(?:"((?:[^"]++|"")*+)"|(?!")([^,\n]*+))(?=[,\n]|\Z)')
 
 
 def records(text: str, *, cells: int | None = None) -> Iterator[list[str] | None]:
-    """The records of `text`, whose lines end with a line feed; None for a line that is none.
+    """The records of `text`, whose lines end with a line feed; None for a broken line.
 
-    Broken is a line with a cell that is longer than `LONGEST_CELL`, whose quotes do not close, or
-    that goes on after them; also the first line of several that make a record of more than `cells`
-    cells, for then a quote too many has joined them. The next line begins afresh. Empty lines are
+    A line is broken if it has a cell that is longer than `LONGEST_CELL`, whose quotes do not close,
+    or that goes on after them; so is the first of several lines that form a record of more than
+    `cells` cells, since a stray quote has joined them. The next line starts over. Empty lines are
     skipped.
     """
     at = 0
@@ -40,7 +40,7 @@ def records(text: str, *, cells: int | None = None) -> Iterator[list[str] | None
 
 
 def _record(text: str, at: int) -> tuple[list[str] | None, int]:
-    """The record that begins at `at`, and where its line feed is; None where it is broken."""
+    """The record that begins at `at`, and the position of its line feed; None if it is broken."""
     found = []
     while True:
         limit = at + LONGEST_CELL + 2

@@ -1,6 +1,6 @@
 """One file of the data folder: where it leads, what it holds, whether it is a tile.
 
-All of it depends on the file alone, so that it is looked at once, whoever lists it.
+All of it depends on the file alone, so that it is read, hashed and decoded once, whoever lists it.
 """
 
 from __future__ import annotations
@@ -9,19 +9,23 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
-from client.data.images import image_size, mask_size
+from client.data.images import mask_size, tile_size
 from privacy.errors import DataError
 
 MAX_BYTES: Final = 2**28
 
-# What a decoder may raise beside its own errors on a file that somebody has made up: one file costs
-# its tile, never the start of the agent.
+# What a decoder may raise besides its own errors on a crafted file: one file costs its tile, never
+# the start of the agent.
 _UNFORESEEN: Final = (AssertionError, AttributeError, MemoryError, RuntimeError)
 
 
-class Unusable(Exception):
+_Size = tuple[int, int]  # width, height in pixels
+_Found = TypeVar("_Found")
+
+
+class UnusableFile(Exception):
     """The reason why one row, or one mask, is not used. Names no file."""
 
 
@@ -31,69 +35,83 @@ class TileFile:
 
     path: Path = field(repr=False)
     digest: bytes = field(repr=False)  # SHA-256 of its bytes
-    size: tuple[int, int]  # width, height in pixels
+    size: _Size
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The files below `root`, a resolved folder; one that is asked for twice is read once."""
+    """The files below `root`, a resolved folder; each is read once, however often it is listed."""
 
     root: Path
-    _seen: dict[Path, TileFile | str] = field(default_factory=dict, repr=False)
+    _tiles: dict[Path, TileFile | str] = field(default_factory=dict, repr=False)
+    _masks: dict[Path, _Size | str] = field(default_factory=dict, repr=False)
 
     def tile(self, name: str) -> TileFile:
-        """The tile that `name` leads to; raises `Unusable` with the reason."""
+        """The tile that `name` leads to; raises `UnusableFile` with the reason."""
         path = self._inside(name)
-        if path not in self._seen:
-            self._seen[path] = _looked_at(path)
-        found = self._seen[path]
-        if isinstance(found, str):
-            raise Unusable(found)
-        return found
+        return _once(self._tiles, path, _tile_file)
 
     def mask(self, name: str, tile: TileFile) -> Path | None:
-        """The mask of `tile` that `name` leads to, None for no name; raises `Unusable`."""
+        """The mask of `tile` that `name` leads to, None for no name; raises `UnusableFile`."""
         if not name:
             return None
         path = self._inside(name)
-        size = _size(path, mask_size)
-        if size != tile.size:
-            raise Unusable("its size is not the tile's")
+        if _once(self._masks, path, _mask_size) != tile.size:
+            raise UnusableFile("its size is not the tile's")
         return path
 
     def _inside(self, name: str) -> Path:
-        """The file that `name` leads to, links followed; refuses what lies outside of `root`."""
+        """The file that `name` leads to, links followed; refuses anything outside `root`."""
         try:
             path = (self.root / name).resolve()
             if not path.is_relative_to(self.root):
-                raise Unusable("leads outside of the data folder")
+                raise UnusableFile("leads outside of the data folder")
             if not path.exists():
-                raise Unusable("the file is missing")
-            if not path.is_file():  # a folder, or a pipe that would block for ever
-                raise Unusable("not a regular file")
+                raise UnusableFile("the file is missing")
+            if not path.is_file():  # a folder, or a pipe that would block forever
+                raise UnusableFile("not a regular file")
             if path.stat().st_size > MAX_BYTES:
-                raise Unusable(f"larger than {MAX_BYTES} bytes")
+                raise UnusableFile(f"larger than {MAX_BYTES} bytes")
         except (OSError, ValueError, RuntimeError):
-            raise Unusable("not a usable file name") from None
+            raise UnusableFile("not a usable file name") from None
         return path
 
 
-def _looked_at(path: Path) -> TileFile | str:
-    """The tile, or why it is none."""
-    try:
-        size = _size(path, image_size)
-        with path.open("rb") as file:
-            return TileFile(path, hashlib.file_digest(file, "sha256").digest(), size)
-    except Unusable as fault:
-        return str(fault)
-    except OSError:
-        return "the file cannot be read"
+def _once(seen: dict[Path, _Found | str], path: Path, look: Callable[[Path], _Found]) -> _Found:
+    """What `look` finds in the file, or the `UnusableFile` that it raises; each file once."""
+    if path not in seen:
+        try:
+            seen[path] = look(path)
+        except UnusableFile as fault:
+            seen[path] = str(fault)
+    found = seen[path]
+    if isinstance(found, str):
+        raise UnusableFile(found)
+    return found
 
 
-def _size(path: Path, decode: Callable[[Path], tuple[int, int]]) -> tuple[int, int]:
+def _tile_file(path: Path) -> TileFile:
+    data = _content(path)
+    return TileFile(path, hashlib.sha256(data).digest(), _size(data, tile_size))
+
+
+def _mask_size(path: Path) -> _Size:
+    return _size(_content(path), mask_size)
+
+
+def _content(path: Path) -> bytes:
     try:
-        return decode(path)
+        return path.read_bytes()
+    except OSError as error:
+        raise UnusableFile(f"it cannot be read: {error.strerror}") from None
+    except MemoryError:
+        raise UnusableFile("it does not fit into memory") from None
+
+
+def _size(data: bytes, decode: Callable[[bytes], _Size]) -> _Size:
+    try:
+        return decode(data)
     except DataError as fault:
-        raise Unusable(fault.message) from None
+        raise UnusableFile(fault.message) from None
     except _UNFORESEEN as error:
-        raise Unusable(f"damaged image ({type(error).__name__})") from None
+        raise UnusableFile(f"damaged image ({type(error).__name__})") from None

@@ -1,10 +1,12 @@
 """From a folder to `SiteData`: every row is either a tile that can be trained on or in quarantine.
 
-A row never crashes the agent, and what becomes of it depends on the rows of its own patient and
-the files that these name, on nothing else: whoever adds or removes another patient, with whatever
-rows and files, changes no tile, no caption and no order among the tiles of this one (ADR 15). A
-picture that several patients list stays with each of them.
+A row never crashes the agent, and what happens to it depends only on the rows of its own patient
+and the files that they name: adding or removing another patient, with any rows and files, changes
+no tile, no caption and no order among the tiles of this one (ADR 15). A picture that several
+patients list stays with each of them.
 """
+
+# Why: docs/adr/0015-one-patients-rows.md
 
 from __future__ import annotations
 
@@ -13,19 +15,20 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from client.data.files import Files, TileFile, Unusable
+from client.data.files import Files, TileFile, UnusableFile
 from client.data.metadata import Row, read_rows
-from client.data.suspicion import Appearance, doubt
+from client.data.suspicion import IdAppearance, doubt
 from privacy.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class SiteTile:
     """One usable tile. `patient` is an index 0..patients-1; the id itself is not kept."""
 
     path: Path = field(repr=False)
     caption: str = field(repr=False)
     patient: int = field(repr=False)
+    digest: bytes = field(repr=False)  # SHA-256 of the file's bytes when it was loaded
     slide: str = field(default="", repr=False)
     organ: str = field(default="", repr=False)
     diagnosis: str = field(default="", repr=False)
@@ -44,15 +47,15 @@ class Quarantined:
 class SiteData:
     """Everything usable, in the order of the metadata.
 
-    A patient's number follows the table and may be another one tomorrow; the line stays.
+    A patient's number follows from the table and may change tomorrow; the line stays.
     """
 
-    tiles: tuple[Tile, ...] = field(repr=False)
+    tiles: tuple[SiteTile, ...] = field(repr=False)
     patients: int = field(repr=False)
     quarantined: tuple[Quarantined, ...] = field(repr=False)
-    # Of each patient, by number, where asked for: who it is, whoever else is in the table.
+    # Of each patient, by number, on request: who it is, whoever else is in the table.
     lines: tuple[bytes, ...] = field(default=(), repr=False)
-    doubt: str = field(default="", repr=False)  # why the ids may be no patients'; names none
+    doubt: str = field(default="", repr=False)  # why the ids may not be patients'; names none
 
     def without(self, withdrawn: Collection[bytes]) -> SiteData:
         """The same without the tiles of these lines; numbers and count of patients stay."""
@@ -79,10 +82,11 @@ class _Usable:
 def load_site_data(folder: Path, *, lines_of: LinesOf | None = None) -> SiteData:
     """Read the folder's metadata and decode every file that it names once.
 
-    With `lines_of`, tiles of one line are one patient's, whatever their ids; else those of one id.
-    Raises `DataError` only for what no row can cause: no folder, no metadata or several, a header
-    without a needed column, a table that cannot be read. There may be nothing usable in it, and
-    `doubt` says why the ids may be no patients' (see `check_believable`).
+    With `lines_of`, tiles with the same line belong to one patient, whatever their ids; otherwise
+    those with the same id do. Raises `DataError` only for what no row can cause: no folder, no
+    metadata file or several, a header without a required column, a table that cannot be read. There
+    may be nothing usable in it, and `doubt` says why the ids may not be patients' (see
+    `check_believable`).
     """
     root = folder.resolve()
     files = Files(root)
@@ -101,13 +105,13 @@ def load_site_data(folder: Path, *, lines_of: LinesOf | None = None) -> SiteData
 
 
 def check_usable(data: SiteData, folder: Path) -> None:
-    """Raise `DataError` where not one tile can be used, with the commonest reason."""
+    """Raise `DataError` with the most common reason if no tile can be used."""
     if not data.tiles:
-        raise DataError(f"{folder} holds no tile that can be used.", commonest(data.quarantined))
+        raise DataError(f"{folder} holds no usable tile.", commonest(data.quarantined))
 
 
 def commonest(quarantined: Iterable[Quarantined]) -> str:
-    """The reason that most entries have, as a sentence that names none of them."""
+    """The most common reason, as a sentence that names none of the entries."""
     reasons = Counter(entry.reason for entry in quarantined)
     if not reasons:
         return "The metadata file has no rows: list every tile there."
@@ -121,7 +125,7 @@ def _usable(files: Files, rows: Iterable[Row]) -> tuple[list[_Usable], list[Quar
     for row in rows:
         try:
             usable.append(_Usable(row, _file(files, row)))
-        except Unusable as fault:
+        except UnusableFile as fault:
             name = row.values.get("file_name") or f"(row {row.number})"
             quarantined.append(Quarantined(name, str(fault)))
     return usable, quarantined
@@ -129,15 +133,15 @@ def _usable(files: Files, rows: Iterable[Row]) -> tuple[list[_Usable], list[Quar
 
 def _file(files: Files, row: Row) -> TileFile:
     if row.fault:
-        raise Unusable(row.fault)
+        raise UnusableFile(row.fault)
     for column in ("file_name", "text", "patient_id"):
         if not row.values[column]:
-            raise Unusable(f"{column} is empty")
+            raise UnusableFile(f"{column} is empty")
     return files.tile(row.values["file_name"])
 
 
 def _owners(usable: Sequence[_Usable], lines_of: LinesOf | None) -> Sequence[bytes | str]:
-    """Whose each tile is: the line, or the id where nobody keeps lines."""
+    """The owner of each tile: the line, or the id where no lines are kept."""
     if lines_of is None:
         return [found.patient_id for found in usable]
     return lines_of([(found.patient_id, found.file.digest) for found in usable])
@@ -159,20 +163,20 @@ def _without_repeated(owned: Iterable[_Owned]) -> tuple[list[_Owned], list[Quara
     return kept, repeated
 
 
-def _appearances(usable: Iterable[_Usable]) -> dict[str, Appearance]:
+def _appearances(usable: Iterable[_Usable]) -> dict[str, IdAppearance]:
     tiles: Counter[str] = Counter()
     slides: dict[str, set[str]] = defaultdict(set)
     for found in usable:
         tiles[found.patient_id] += 1
         slides[found.patient_id].add(found.row.values["slide_id"])
     return {
-        name: Appearance(count, frozenset(slides[name] - {""})) for name, count in tiles.items()
+        name: IdAppearance(count, frozenset(slides[name] - {""})) for name, count in tiles.items()
     }
 
 
 def _tiles(
     files: Files, owned: Iterable[tuple[_Usable, int]]
-) -> tuple[list[Tile], list[Quarantined]]:
+) -> tuple[list[SiteTile], list[Quarantined]]:
     """The tiles, and the masks that cannot be used: the tiles themselves are fine."""
     tiles, quarantined = [], []
     for found, patient in owned:
@@ -180,18 +184,19 @@ def _tiles(
         mask = None
         try:
             mask = files.mask(name, found.file)
-        except Unusable as fault:
+        except UnusableFile as fault:
             quarantined.append(Quarantined(name, f"mask: {fault}"))
         tiles.append(_tile(found, patient, mask))
     return tiles, quarantined
 
 
-def _tile(found: _Usable, patient: int, mask: Path | None) -> Tile:
+def _tile(found: _Usable, patient: int, mask: Path | None) -> SiteTile:
     values = found.row.values
-    return Tile(
+    return SiteTile(
         path=found.file.path,
         caption=values["text"],
         patient=patient,
+        digest=found.file.digest,
         slide=values["slide_id"],
         organ=values["organ"],
         diagnosis=values["diagnosis"],

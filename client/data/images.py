@@ -13,17 +13,17 @@ from PIL import Image, ImageOps
 from model.pictures import SIXTEEN_BIT, UnreadablePicture, check_single, open_picture, to_rgb
 from privacy.errors import DataError
 
-MAX_PIXELS = 4096 * 4096
+MAX_TILE_PIXELS = 4096 * 4096
 MIN_SIDE = 16
 
 _MASK_MODES = ("1", "L", "P", *SIXTEEN_BIT)
 _Decoded = TypeVar("_Decoded")
 
 
-def read_image(path: Path, size: int) -> npt.NDArray[np.uint8]:
+def read_tile(path: Path, size: int) -> npt.NDArray[np.uint8]:
     """The tile as uint8 RGB [size, size, 3]: the central square, scaled.
 
-    See `model.pictures.to_rgb`. Raises `DataError` whose message is a reason that does not name the
+    See `model.pictures.to_rgb`. Raises `DataError`; its message is a reason that does not name the
     file.
     """
     image = _decode(path, to_rgb)
@@ -31,8 +31,8 @@ def read_image(path: Path, size: int) -> npt.NDArray[np.uint8]:
     return np.asarray(square, dtype=np.uint8)
 
 
-def read_mask(path: Path, size: int) -> npt.NDArray[np.uint16]:
-    """The instance mask as uint16 [size, size], 0 = background; cut as the tile, nearest label.
+def read_tile_mask(path: Path, size: int) -> npt.NDArray[np.uint16]:
+    """The instance mask as uint16 [size, size], 0 = background; cropped like the tile, nearest.
 
     Raises `DataError`, also for masks of several channels or pages.
     """
@@ -41,20 +41,20 @@ def read_mask(path: Path, size: int) -> npt.NDArray[np.uint16]:
     return np.asarray(square).astype(np.uint16)
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def tile_size(source: Path | bytes) -> tuple[int, int]:
     """(width, height) of a tile after decoding it completely; raises `DataError`."""
-    return _decode(path, to_rgb).size
+    return _decode(source, to_rgb).size
 
 
-def mask_size(path: Path) -> tuple[int, int]:
+def mask_size(source: Path | bytes) -> tuple[int, int]:
     """(width, height) of a mask after decoding it completely; raises `DataError`."""
-    height, width = _decode(path, _to_labels).shape
+    height, width = _decode(source, _to_labels).shape
     return width, height
 
 
-def _decode(path: Path, convert: Callable[[Image.Image], _Decoded]) -> _Decoded:
+def _decode(source: Path | bytes, convert: Callable[[Image.Image], _Decoded]) -> _Decoded:
     try:
-        with open_picture(path, most=MAX_PIXELS) as image:
+        with open_picture(source, most=MAX_TILE_PIXELS) as image:
             width, height = image.size
             if min(width, height) < MIN_SIDE:
                 raise DataError(f"{width}x{height} pixels: smaller than {MIN_SIDE}x{MIN_SIDE}")

@@ -1,7 +1,7 @@
 """The rows of `metadata.csv`, `metadata.jsonl` or `metadata.parquet`, as texts.
 
-What a row says depends on its own cells alone. Only what is the whole table's is refused: no such
-file, another encoding, a header without a column that is needed, a file that is no parquet.
+The contents of a row depend on its own cells alone. Only faults of the whole table are refused: a
+missing file, another encoding, a header without a required column, a file that is not parquet.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from privacy.errors import DataError
 if TYPE_CHECKING:
     from pyarrow import ChunkedArray
 
-NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+_TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 REQUIRED = ("file_name", "text", "patient_id")
 OPTIONAL = ("slide_id", "organ", "diagnosis", "mask")
 _COLUMNS = REQUIRED + OPTIONAL
 _PATHS = ("file_name", "mask")  # may hold bytes that are not UTF-8, as surrogates
-# What exports write for "no value"; as a patient id it would merge strangers into one patient.
+# What exports write for "no value"; as a patient id it would merge unrelated people into one.
 _NOTHING = frozenset({"", "nan", "none", "null", "na", "n/a", "<na>"})
 _WHOLE_NUMBER = re.compile(r"([0-9]++)(?:\.0*+)?")
 _LONGEST_ID: Final = 256  # characters
@@ -49,7 +49,7 @@ class Row:
     fault: str = ""  # why the row cannot be read at all
 
 
-Record = Mapping[str, object] | str  # cells by column, or why there are none
+_Record = Mapping[str, object] | str  # cells by column, or why there are none
 
 
 def read_rows(folder: Path) -> list[Row]:
@@ -80,20 +80,20 @@ def patient_key(text: str) -> str:
 def _metadata_file(folder: Path) -> Path:
     if not folder.is_dir():
         raise DataError(f"The data folder {folder} does not exist.", "Correct data.folder.")
-    found = [folder / name for name in NAMES if (folder / name).is_file()]
+    found = [folder / name for name in _TABLES if (folder / name).is_file()]
     if not found:
         raise DataError(
             f"{folder} holds no metadata file.",
-            f"Put one of {', '.join(NAMES)} there, with a row for each tile and the columns "
+            f"Put one of {', '.join(_TABLES)} there, with a row for each tile and the columns "
             f"{', '.join(REQUIRED)} (optional: {', '.join(OPTIONAL)}).",
         )
     if len(found) > 1:
         names = " and ".join(path.name for path in found)
-        raise DataError(f"{folder} holds {names}.", "Keep the one that counts.")
+        raise DataError(f"{folder} holds {names}.", "Keep the right one.")
     return found[0]
 
 
-def _read_csv(path: Path) -> Iterator[Record]:
+def _read_csv(path: Path) -> Iterator[_Record]:
     text = _text(path)
     header = next(records(text), None)
     if header is None:
@@ -104,7 +104,7 @@ def _read_csv(path: Path) -> Iterator[Record]:
     return _csv_records(text, header)
 
 
-def _csv_records(text: str, header: list[str]) -> Iterator[Record]:
+def _csv_records(text: str, header: list[str]) -> Iterator[_Record]:
     rows = records(text, cells=len(header))
     next(rows)
     for cells in rows:
@@ -116,27 +116,27 @@ def _csv_records(text: str, header: list[str]) -> Iterator[Record]:
             yield dict(zip(header, cells, strict=False))
 
 
-def _read_jsonl(path: Path) -> Iterator[Record]:
-    """Here every line names its own columns: one that is missing is missing in that line."""
+def _read_jsonl(path: Path) -> Iterator[_Record]:
+    """Every line names its own columns: a missing one is missing from that line only."""
     return map(_json, filter(str.strip, _text(path).split("\n")))
 
 
-def _json(line: str) -> Record:
+def _json(line: str) -> _Record:
     try:
         record = json.loads(line, object_pairs_hook=_without_repetition)
     except (ValueError, RecursionError):
         record = None
-    return record if isinstance(record, dict) else "the line is no JSON object, or repeats a key"
+    return record if isinstance(record, dict) else "the line is not a JSON object, or repeats a key"
 
 
 def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
     values = dict(pairs)
     if len(values) != len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("a key appears twice")
     return values
 
 
-def _read_parquet(path: Path) -> Iterator[Record]:
+def _read_parquet(path: Path) -> Iterator[_Record]:
     # Imported late: only a site with parquet files pays for it.
     from pyarrow import ArrowException, parquet
 
@@ -145,14 +145,14 @@ def _read_parquet(path: Path) -> Iterator[Record]:
         wanted = [name for name in columns if name in _COLUMNS]
         table = parquet.read_table(path, columns=wanted)
     except (ArrowException, ValueError, OverflowError):
-        raise DataError(f"{path} is damaged or no parquet file.", "Export it again.") from None
+        raise DataError(f"{path} is damaged or not a parquet file.", "Export it again.") from None
     _check_columns(path, columns)
     cells = [_values(table.column(name)) for name in wanted]
     return (dict(zip(wanted, row, strict=True)) for row in zip(*cells, strict=True))
 
 
 def _values(column: ChunkedArray) -> list[object]:
-    """A column's values; an empty tuple, which is no text, for one that cannot be read."""
+    """A column's values; an empty tuple, which is not text, for one that cannot be read."""
     try:
         return list(column.to_pylist())
     except (ValueError, OverflowError):  # a text that is not UTF-8, a time out of range
@@ -167,7 +167,7 @@ def _value(column: ChunkedArray, number: int) -> object:
 
 
 def _text(path: Path) -> str:
-    """The file's text with line feeds alone; bytes that are not UTF-8 stay as half surrogates."""
+    """The file's text with line feeds only; bytes that are not UTF-8 become lone surrogates."""
     data = path.read_bytes()
     if data.startswith(_UTF_16):
         raise _other_encoding(path)
@@ -180,7 +180,7 @@ def _other_encoding(path: Path) -> DataError:
 
 
 def _has_halves(text: str) -> bool:
-    """Whether half of a surrogate pair is in it: no valid text, and no encoder takes it."""
+    """Whether it has a lone surrogate: that is not valid text, and no encoder accepts it."""
     return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
@@ -189,7 +189,7 @@ def _check_columns(path: Path, columns: list[str]) -> None:
     if twice:
         raise DataError(
             f"{path} has the column {twice[0]} {columns.count(twice[0])} times.",
-            "Keep the one that counts.",
+            "Keep the right one.",
         )
     missing = [name for name in REQUIRED if name not in columns]
     if not missing:
@@ -200,11 +200,11 @@ def _check_columns(path: Path, columns: list[str]) -> None:
         hints.extend(f"Rename the column {found} to {name}." for found in near)
     raise DataError(
         f"{path} has no column {' and no column '.join(missing)}.",
-        " ".join(hints) or f"Needed are {', '.join(REQUIRED)}.",
+        " ".join(hints) or f"Required are {', '.join(REQUIRED)}.",
     )
 
 
-def _row(number: int, record: Record) -> Row:
+def _row(number: int, record: _Record) -> Row:
     if isinstance(record, str):
         return Row(number, {}, record)
     try:
@@ -220,15 +220,15 @@ def _cells(record: Mapping[str, object]) -> Iterator[tuple[str, str]]:
 
 
 def _cell(column: str, value: object) -> str:
-    """Raises `TypeError` with the reason where the value is no text of a sound length."""
+    """Raises `TypeError` with the reason where the value is not text of an acceptable length."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # a column of whole numbers with gaps comes back as floats
     if isinstance(value, bool) or not isinstance(value, str | int | float | None):
-        raise TypeError(f"{column} is no text")
+        raise TypeError(f"{column} is not text")
     text = "" if value is None else str(value).strip()
     longest = _LONGEST_ID if column == "patient_id" else LONGEST_CELL
     if len(text) > longest:
         raise TypeError(f"{column} has more than {longest} characters")
     if column not in _PATHS and _has_halves(text):
-        raise TypeError(f"{column} is no valid text")
+        raise TypeError(f"{column} is not valid text")
     return patient_key(text) if column == "patient_id" else text

@@ -13,7 +13,7 @@ from privacy.files import write_private
 
 
 def write_quarantine(path: Path, quarantined: Iterable[Quarantined]) -> None:
-    """Write `file,reason` rows to `path`, readable by its owner alone, replacing an older list.
+    """Write `file,reason` rows to `path`, readable only by its owner, replacing an older list.
 
     Raises `DataError` where it cannot be written.
     """

@@ -1,9 +1,9 @@
 """Do the patient ids name patients? Ids of slides, blocks or cases would break the promise.
 
-Privacy is promised per patient. Where every slide passes as a patient of its own, a person with
-several is protected that much less, and nothing else would show it. No test can prove that an id is
-a patient's; these find the ways in which tables usually go wrong. They look at all ids together, so
-that one patient can raise a doubt or remove it: they advise a person, and decide nothing.
+Privacy is promised per patient. Where every slide counts as a patient of its own, a person with
+several slides is protected that much less, and nothing else would show it. No test can prove that
+an id is a patient's; these find the usual ways in which tables go wrong. They look at all ids
+together, so that one patient can raise a doubt or remove it: they advise people and decide nothing.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Final
 
 from privacy.errors import DataError
 
-# Fewer patients may well have one slide each, or one tile.
+# Fewer patients may well have just one slide each, or one tile.
 _ENOUGH: Final = 10
-_MOST: Final = 0.5  # of the ids have one shape
+_MOST: Final = 0.5  # share of the ids that have one shape
 
-# All of ids in the form of `patient_key`: folded, without spaces.
+# All match ids in the form of `patient_key`: case-folded, without spaces.
 _SHAPES: Final[Mapping[str, re.Pattern[str]]] = {
     "names of slide or image files": re.compile(
         r".+\.(svs|ndpi|mrxs|scn|vms|bif|czi|tiff?|jpe?g|png|bmp|dcm)"
@@ -36,20 +36,20 @@ _SHAPES: Final[Mapping[str, re.Pattern[str]]] = {
     ),
     "barcodes": re.compile(r"\*.+\*|[0-9]{13,16}|[0-9]+(\.[0-9]+){4,}"),
 }
-# A case number and what stands behind it: 21-1234 and A2, 21-1234AB and -3.
+# A case number and what follows it: 21-1234 and A2, 21-1234AB and -3.
 _PART: Final = re.compile(r"(.*[0-9]{4,})([-/._]?[a-z]{1,2}[0-9]{0,2}([-/._][0-9]{1,2})?)")
 
 
 @dataclass(frozen=True, slots=True)
-class Appearance:
+class IdAppearance:
     """What the table says under one patient id."""
 
     tiles: int
     slides: frozenset[str] = field(repr=False)  # without the empty one
 
 
-def doubt(patients: Mapping[str, Appearance]) -> str:
-    """Why these ids are likely no patients'; "" where nothing speaks against them.
+def doubt(patients: Mapping[str, IdAppearance]) -> str:
+    """Why these ids are probably not patients'; "" where nothing suggests that.
 
     Keys are ids in the form of `patient_key`. The text names none of them.
     """
@@ -57,16 +57,16 @@ def doubt(patients: Mapping[str, Appearance]) -> str:
 
 
 def check_believable(reason: str, *, confirm: str) -> None:
-    """Raise `DataError` for the `reason` that `doubt` gave; not for none.
+    """Raise `DataError` for the `reason` that `doubt` found, if any.
 
-    `confirm` says what overrules it. For work at a desk, never in the agent: one patient more, with
-    ids of that shape, would stop it.
+    `confirm` says how to overrule it. For interactive use, never in the agent: one more patient,
+    with ids of that shape, would stop it.
     """
     if reason:
         raise DataError(
             f"patient_id does not seem to name patients: {reason}.",
             "Privacy is promised per patient: give every tile the id of its patient, the same for "
-            f"all slides and examinations. If these are patients' ids all the same: {confirm}. "
+            f"all slides and examinations. If these are patients' ids nevertheless: {confirm}. "
             "EACH ID THEN COUNTS AS ONE PERSON; one with several is protected that much less.",
         )
 
@@ -83,7 +83,7 @@ def _about_shapes(ids: Collection[str]) -> str:
     return ""
 
 
-def _about_counts(patients: Collection[Appearance]) -> str:
+def _about_counts(patients: Collection[IdAppearance]) -> str:
     if len(patients) < _ENOUGH:
         return ""
     if all(patient.tiles == 1 for patient in patients):

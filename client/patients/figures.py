@@ -1,7 +1,7 @@
 """One patient's own figure: of what was charged, that in which the patient could be drawn.
 
-For the site's eyes alone, and never for enforcement: the site's line pays for everybody, because
-who was there when is nobody else's business, and nothing may depend on it.
+For the site's eyes only, and never for enforcement: the site is charged for everyone, because who
+was there when is nobody else's business, and nothing may depend on it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from client.patients.register import Stay
-from privacy.ledger import Charge, Entry, State
+from privacy.ledger import Charge, Entry, charged
 
 
 def charges_during(stays: Sequence[Stay], entries: Iterable[Entry]) -> list[Charge]:
@@ -19,11 +19,7 @@ def charges_during(stays: Sequence[Stay], entries: Iterable[Entry]) -> list[Char
     Direction of the error: upwards, for an attempt counts even if it was over a moment after the
     stay began. Times are the site's clock's.
     """
-    return [
-        entry.charge
-        for entry in entries
-        if entry.state is State.COMMITTED and any(_overlap(stay, entry) for stay in stays)
-    ]
+    return charged(entry for entry in entries if any(_overlap(stay, entry) for stay in stays))
 
 
 def _overlap(stay: Stay, entry: Entry) -> bool:

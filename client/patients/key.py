@@ -1,25 +1,25 @@
 """The site's key for patients: what a line is made of, and how a patient is named in a log.
 
-Patient ids are few and guessable, so a plain hash of one could be undone by trying; a keyed one
-(HMAC-SHA256, RFC 2104) can not, without the key. The key never leaves the state folder.
+Patient ids are few and guessable, so a plain hash could be inverted by trying them; a keyed one
+(HMAC-SHA256, RFC 2104) cannot be without the key. The key never leaves the state folder.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import secrets
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from privacy.errors import LedgerError
+from privacy.files import hint_for, read_secret, write_private_once
 
-KEY_BYTES: Final = 32
+_KEY_BYTES: Final = 32
 LINE_BYTES: Final = 32
+_LARGEST: Final = 4096  # what is read of a file that is no key
 # One domain for each use of the key.
 _LINE: Final = b"craftsfl/patient-line/v1\0"
 _CONTENT: Final = b"craftsfl/tile-content/v1\0"
@@ -35,7 +35,7 @@ class PatientKey:
     secret: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
-        if len(self.secret) != KEY_BYTES:
+        if len(self.secret) != _KEY_BYTES:
             raise LedgerError("The patients' key is damaged.", "Restore it from a backup.")
 
     def line(self, patient_id: str) -> bytes:
@@ -47,18 +47,18 @@ class PatientKey:
         return self._mac(_CONTENT, digest)
 
     def short(self, line: bytes) -> str:
-        """How a log at the site names a line: 8 hex digits, unlike those of any other site."""
+        """What a log at the site calls a line: 8 hex digits, unlike those at any other site."""
         return self._mac(_SHORT, line).hex()[:_SHORT_DIGITS]
 
     def check(self) -> bytes:
-        """A register remembers this of its key, to know another one."""
+        """What a register remembers of its key, to recognise a wrong one."""
         return self._mac(_CHECK, b"")
 
     def _mac(self, domain: bytes, data: bytes) -> bytes:
         return hmac.new(self.secret, domain + data, hashlib.sha256).digest()
 
 
-def load_or_make_key(path: Path) -> PatientKey:
+def load_or_make_patient_key(path: Path) -> PatientKey:
     """Read the key file, or make it from the system's randomness, readable by its owner alone.
 
     Whole or not at all: two processes that make it at once end with the same key. Raises
@@ -66,33 +66,11 @@ def load_or_make_key(path: Path) -> PatientKey:
     """
     try:
         if not path.exists():
-            _make(path)
-        return PatientKey(path.read_bytes())
+            with suppress(FileExistsError):  # another process was first: its key counts
+                write_private_once(path, secrets.token_bytes(_KEY_BYTES))
+        return PatientKey(read_secret(path, _LARGEST))
     except OSError as error:
         raise LedgerError(
             f"The patients' key {path} cannot be used: {error.strerror}.",
-            "Check the owner of the state folder and the free space.",
+            hint_for(error, "Check the owner of the state folder and the free space."),
         ) from None
-
-
-def _make(path: Path) -> None:
-    # A name that no other process can have, also one in another container with the same number.
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        with suppress(FileExistsError):  # another process was first: its key counts
-            os.link(name, path)
-    finally:
-        Path(name).unlink()
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,7 +1,7 @@
 """The note on the ledger in the patients' register: its newest head at the agent's last start.
 
-A table of its own, made when first written, whatever the version of the register. So a ledger
-that is lost, or older than at the last start, is found wherever the register is left.
+A separate table, made when first written, whatever the version of the register. So a ledger that
+is lost, or older than at the last start, is noticed as long as the register survives.
 """
 
 from __future__ import annotations

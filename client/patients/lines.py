@@ -1,4 +1,4 @@
-"""The register and its key together: what the agent and the command line ask about patients."""
+"""The register together with its key: what agent and command line ask about patients."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.patients.key import PatientKey, load_or_make_key
+from client.patients.key import PatientKey, load_or_make_patient_key
 from client.patients.register import Register
 from privacy.errors import LedgerError
 
 REGISTER = "patients.sqlite"
 KEY = "patients.key"
-_NAMED = 10  # at most so many in one line of a log
+_NAMED = 10  # at most this many in one line of a log
 _log = logging.getLogger("craftsfl.agent")
 
 
 @dataclass(frozen=True, slots=True)
 class Patients:
-    """A site's patients, by the ids of its own tables. Nothing that it returns names one."""
+    """A site's patients, by the ids of its own tables. Nothing that it returns identifies one."""
 
     key: PatientKey
     register: Register
@@ -44,28 +44,29 @@ class Patients:
             _log.info("Merged with another id of the same person: %s%s.", names, more)
 
     def standing(self, patient: str) -> bytes:
-        """The line that stands for this id, or would if it were seen now."""
+        """The line that represents this id, or would if it were seen now."""
         return self.find(patient) or self.key.line(patient)
 
     def find(self, patient: str) -> bytes | None:
-        """The line that stands for this id; None for one that was never seen here."""
+        """The line that represents this id; None for an id that was never seen here."""
         return self.register.find(self.key.line(patient))
 
 
 @contextmanager
 def open_patients(state: Path) -> Iterator[Patients]:
-    """Register and key in the state folder `state`, made where the folder has neither.
+    """Register and key in the state folder `state`; both are made if the folder has neither.
 
-    Raises `LedgerError` where one of the two is missing: without the register, those who withdrew
-    would come back; without the key, nobody in it could be found.
+    Raises `LedgerError` if just one of the two is missing: without the register, those who withdrew
+    would come back; without the key, no one in it could be found.
     """
     key, register = state / KEY, state / REGISTER
     if key.exists() and (not register.exists() or register.stat().st_size == 0):
         raise _missing(register, "Those who withdrew would come back.")
     with Register(register) as opened:
         if opened.is_claimed() and not key.exists():
-            raise _missing(key, "Without it, nobody in the register can be found.")
-        secret = load_or_make_key(key)  # after the register: a crash in between leaves no orphan
+            raise _missing(key, "Without it, no one in the register can be found.")
+        # After the register: a crash in between leaves no orphan.
+        secret = load_or_make_patient_key(key)
         opened.claim(secret.check())
         yield Patients(secret, opened)
 

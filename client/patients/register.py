@@ -1,21 +1,22 @@
-"""The patients' register: one SQLite file beside the ledger, which a person may change while the
+"""The patients' register: one SQLite file next to the ledger, which people may change while the
 agent runs.
 
 Guarantees, each with a test:
 
 - It holds no patient's id and no file's bytes, only lines and tile names (see `key`).
-- An id stands for itself, whatever tiles are seen under it, unless a person has merged it with
-  another: then the older stands for both. Every such decision is kept, with its time.
-- A line of which any part was withdrawn is withdrawn whole, whatever is merged with it later.
+- An id represents itself, whatever tiles are seen under it, unless a person has merged it with
+  another: then the older represents both. Every such decision is kept, with its time.
+- If any part of a line was withdrawn, all of it is, whatever is merged with it later.
 - Every change has reached the disk when the call returns.
 
-It charges nothing: the site's ledger charges one line for all patients together. The `stays` tell
-a patient's own figure, at the site alone.
+It charges nothing: the site's ledger charges all patients together. The `stays` yield a patient's
+own figure, at the site only.
 """
+
+# Why: docs/adr/0009-patients.md
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 import time
@@ -26,16 +27,27 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from client.patients.schema import prepare
+from client.patients.schema import prepare_register
 from client.patients.sharing import Shared, shared_by
+from client.patients.tables import (
+    end_stays,
+    id_of,
+    join_lines,
+    keep_stays,
+    note_decision,
+    note_sightings,
+    root_of,
+    split_line,
+)
 from privacy.errors import LedgerError
+from privacy.files import hint_for, make_private
 
 BUSY_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Stay:
-    """A time, unix seconds, in which a line's tiles could be drawn; `until` None: still."""
+    """A period, in unix seconds, in which a line's tiles could be drawn; `until` None: still."""
 
     since: float
     until: float | None
@@ -45,8 +57,8 @@ class Stay:
 class Decision:
     """A person's decision about two lines, at `time` in unix seconds.
 
-    "merge", "separate", or "automatic": merged by an earlier version because of a shared tile,
-    which that version did by itself.
+    "merge", "separate", or "automatic": merged by an earlier version, which did that by itself
+    because of a shared tile.
     """
 
     time: float
@@ -58,7 +70,7 @@ class Decision:
 class Register:
     """The register in `path`, made if absent. Thread-safe; several processes may have it open.
 
-    Raises `LedgerError` if the file is no register, damaged, of a newer version or unreadable.
+    Raises `LedgerError` if the file is not a register, damaged, of a newer version or unreadable.
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
@@ -67,18 +79,18 @@ class Register:
         self._lock = threading.Lock()
         self._seen: int | None = None
         try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            make_private(path)
             self._database = sqlite3.connect(
                 path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
         except OSError as error:
             raise LedgerError(
                 f"The patients' register {path} cannot be opened: {error.strerror}.",
-                "Check that the state folder exists, and its owner.",
+                hint_for(error, "Check that the state folder exists, and its owner."),
             ) from None
         try:
             with self._clear_errors():
-                prepare(self._database, path, clock())
+                prepare_register(self._database, path, clock())
         except LedgerError:
             self.close()
             raise
@@ -100,7 +112,7 @@ class Register:
             self._database.close()
 
     def claim(self, key_name: bytes) -> None:
-        """Bind a new register to its key's name; raises `LedgerError` for the name of another."""
+        """Bind a new register to its key's name; raises `LedgerError` for another key's name."""
         with self._transaction() as database:
             database.execute("INSERT OR IGNORE INTO key VALUES (1, ?)", (key_name,))
             (known,) = database.execute("SELECT name FROM key").fetchone()
@@ -116,20 +128,20 @@ class Register:
             return database.execute("SELECT 1 FROM key").fetchone() is not None
 
     def observe(self, sightings: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-        """Take in all usable tiles of the data folder, (line of the id, name of the tile) each.
+        """Record all usable tiles of the data folder, each as (line of the id, name of the tile).
 
-        Returns for each of these lines the one that stands for it: itself, or the one with which a
-        person merged it; what else is observed plays no part. Opens the stays of those that are
+        Returns for each of these lines the one that represents it: itself, or the one with which a
+        person merged it, regardless of what else is observed. Begins the stays of those that are
         present and not withdrawn, and ends those of the absent.
         """
         with self._transaction() as database:
-            lines = dict.fromkeys(_noted(database, sightings))
-            numbers = {line: _root(database, line) for line in lines}
-            _keep_stays(database, set(numbers.values()), self._clock())
-            return {line: _id(database, number) for line, number in numbers.items()}
+            lines = dict.fromkeys(note_sightings(database, sightings))
+            numbers = {line: root_of(database, line) for line in lines}
+            keep_stays(database, set(numbers.values()), self._clock())
+            return {line: id_of(database, number) for line, number in numbers.items()}
 
     def find(self, line: bytes) -> bytes | None:
-        """The line that stands for `line`; None if it was never seen."""
+        """The line that represents `line`; None if it was never seen."""
         with self._reading() as database:
             row = database.execute(
                 "SELECT r.id FROM line l JOIN line r ON r.number = l.root WHERE l.id = ?", (line,)
@@ -137,31 +149,31 @@ class Register:
         return None if row is None else bytes(row[0])
 
     def merge(self, first: bytes, second: bytes) -> bool:
-        """Make two lines one person's, known or not; False if they were already.
+        """Make two lines one person's, known or not; False if they already were.
 
-        Somebody's decision, never drawn from data: whoever could cause it could put others together
-        and take their part away.
+        A person's decision, never inferred from data: anyone able to trigger it could merge other
+        people and take them out of the study.
         """
         with self._transaction() as database:
-            numbers = _root(database, first), _root(database, second)
+            numbers = root_of(database, first), root_of(database, second)
             if numbers[0] == numbers[1]:
                 return False
-            _merge(database, min(numbers), max(numbers))
-            _decide(database, "merge", numbers, self._clock())
+            join_lines(database, min(numbers), max(numbers))
+            note_decision(database, "merge", numbers, self._clock())
         return True
 
     def separate(self, line: bytes) -> int:
-        """Undo every merging of `line`: each of its lines stands for itself; returns how many.
+        """Undo every merging of `line`: each of its lines represents itself; returns how many.
 
-        Whether they withdrew, and when they could be drawn, goes to each of them.
+        Each of them keeps whether they withdrew, and when they could be drawn.
         """
         with self._transaction() as database:
-            root = _root(database, line)
+            root = root_of(database, line)
             rows = database.execute("SELECT number FROM line WHERE root = ?", (root,))
             parts = [number for (number,) in rows if number != root]
             for number in parts:
-                _separate(database, root, number)
-                _decide(database, "separate", (root, number), self._clock())
+                split_line(database, root, number)
+                note_decision(database, "separate", (root, number), self._clock())
         return len(parts) + 1
 
     def decisions(self) -> tuple[Decision, ...]:
@@ -174,11 +186,11 @@ class Register:
             return tuple(Decision(time, kind, bytes(a), bytes(b)) for time, kind, a, b in rows)
 
     def shared(self) -> tuple[Shared, ...]:
-        """The sets of lines, none of them another's, that tiles were seen under together."""
+        """The sets of distinct persons' lines under which the same tiles were seen."""
         return shared_by(self.sightings())
 
     def sightings(self) -> tuple[tuple[bytes, bytes], ...]:
-        """Every (line that stands for itself, name of a tile) that was ever observed."""
+        """Every (line that represents itself, name of a tile) that was ever observed."""
         with self._reading() as database:
             rows = database.execute(
                 "SELECT DISTINCT r.id, t.name FROM tile t JOIN line l ON l.number = t.line "
@@ -195,7 +207,7 @@ class Register:
         return self._mark(line, withdrawn=False)
 
     def withdrawn(self) -> frozenset[bytes]:
-        """Every line that is withdrawn, those that another stands for included."""
+        """Every line that is withdrawn, including those that another one represents."""
         with self._reading() as database:
             rows = database.execute(
                 "SELECT l.id FROM line l JOIN line r ON r.number = l.root WHERE r.withdrawn"
@@ -203,7 +215,7 @@ class Register:
             return frozenset(bytes(row[0]) for row in rows)
 
     def changed_elsewhere(self) -> bool:
-        """True at the first call, and where another process changed the file since the last."""
+        """True at the first call, and if another process changed the file since the last call."""
         with self._reading() as database:
             (version,) = database.execute("PRAGMA data_version").fetchone()
             seen, self._seen = self._seen, int(version)
@@ -221,13 +233,13 @@ class Register:
 
     def _mark(self, line: bytes, *, withdrawn: bool) -> bool:
         with self._transaction() as database:
-            root = _root(database, line)
+            root = root_of(database, line)
             changed = database.execute(
                 "UPDATE line SET withdrawn = ? WHERE number = ? AND withdrawn != ?",
                 (withdrawn, root, withdrawn),
             ).rowcount
             if withdrawn:
-                _end_stays(database, [root], self._clock())
+                end_stays(database, [root], self._clock())
         return changed > 0
 
     @contextmanager
@@ -255,76 +267,6 @@ class Register:
             raise _explain(error, self._path) from error
 
 
-def _noted(
-    database: sqlite3.Connection, sightings: Iterable[tuple[bytes, bytes]]
-) -> Iterator[bytes]:
-    for line, tile in sightings:
-        _root(database, line)
-        database.execute(
-            "INSERT OR IGNORE INTO tile SELECT ?, number FROM line WHERE id = ?", (tile, line)
-        )
-        yield line
-
-
-def _decide(database: sqlite3.Connection, kind: str, lines: tuple[int, int], now: float) -> None:
-    database.execute(
-        "INSERT INTO decision (time, kind, line, other) VALUES (?, ?, ?, ?)", (now, kind, *lines)
-    )
-
-
-def _separate(database: sqlite3.Connection, root: int, number: int) -> None:
-    database.execute(
-        "UPDATE line SET root = number, withdrawn = (SELECT withdrawn FROM line WHERE number = ?) "
-        "WHERE number = ?",
-        (root, number),
-    )
-    database.execute(
-        "INSERT INTO stay (line, since, until) SELECT ?, since, until FROM stay WHERE line = ?",
-        (number, root),
-    )
-
-
-def _merge(database: sqlite3.Connection, older: int, newer: int) -> None:
-    database.execute(
-        "UPDATE line SET withdrawn = (SELECT max(withdrawn) FROM line WHERE number IN (?1, ?2)) "
-        "WHERE number = ?1",
-        (older, newer),
-    )
-    database.execute("UPDATE line SET root = ? WHERE root = ?", (older, newer))
-    database.execute("UPDATE stay SET line = ? WHERE line = ?", (older, newer))
-
-
-def _root(database: sqlite3.Connection, line: bytes) -> int:
-    """The number of the line that stands for `line`; a new one for a new line."""
-    row = database.execute("SELECT root FROM line WHERE id = ?", (line,)).fetchone()
-    if row is not None:
-        return int(row[0])
-    number = database.execute("INSERT INTO line (id, root) VALUES (?, 0)", (line,)).lastrowid
-    database.execute("UPDATE line SET root = number WHERE number = ?", (number,))
-    return int(number or 0)
-
-
-def _id(database: sqlite3.Connection, number: int) -> bytes:
-    row = database.execute("SELECT id FROM line WHERE number = ?", (number,)).fetchone()
-    return bytes(row[0])
-
-
-def _keep_stays(database: sqlite3.Connection, present: set[int], now: float) -> None:
-    staying = {n for (n,) in database.execute("SELECT line FROM stay WHERE until IS NULL")}
-    out = {n for (n,) in database.execute("SELECT number FROM line WHERE withdrawn")}
-    _end_stays(database, staying - (present - out), now)
-    fresh = [(number, now) for number in sorted(present - out - staying)]
-    database.executemany("INSERT INTO stay (line, since) VALUES (?, ?)", fresh)
-
-
-def _end_stays(database: sqlite3.Connection, lines: Iterable[int], now: float) -> None:
-    """A clock that went back ends a stay where it began, not before."""
-    database.executemany(
-        "UPDATE stay SET until = max(since, ?) WHERE line = ? AND until IS NULL",
-        [(now, line) for line in lines],
-    )
-
-
 def _explain(error: Exception, path: Path) -> LedgerError:
     name = getattr(error, "sqlite_errorname", "")
     words: Mapping[str, tuple[str, str]] = {
@@ -338,6 +280,6 @@ def _explain(error: Exception, path: Path) -> LedgerError:
         if name.startswith(start):
             return LedgerError(f"The patients' register {path} {what}.", then)
     return LedgerError(
-        f"The patients' register {path} is damaged or no register.",
+        f"The patients' register {path} is damaged or not a register.",
         "Restore it and its key from a backup: it knows who withdrew.",
     )

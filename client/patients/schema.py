@@ -1,7 +1,7 @@
-"""The register's tables: made in a new file, brought up from the first version, checked in any.
+"""The register's tables: made in a new file, upgraded from the first version, checked in any case.
 
 The first version merged lines by itself; what it merged stays merged, each as a decision that a
-person can look at and undo.
+person can review and undo.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 from privacy.errors import LedgerError
 
-APPLICATION: Final = 0x43465031  # "CFP1": marks the file as a register
+_APPLICATION: Final = 0x43465031  # "CFP1": marks the file as a register
 VERSION: Final = 2
 
 TILE: Final = """CREATE TABLE tile (
@@ -26,9 +26,9 @@ DECISION: Final = """CREATE TABLE decision (
     other INTEGER NOT NULL
 ) STRICT"""
 
-# `root` is the number of the line that stands for this one, its own where nothing was merged; a
-# root's root is itself. `withdrawn` and stays count at the root. A tile stands under every line
-# that it was seen under.
+# `root` is the number of the line that represents this one, its own if nothing was merged; a root's
+# root is itself. `withdrawn` and stays count at the root. A tile is kept under every line that it
+# was seen under.
 _SCHEMA: Final = f"""
 CREATE TABLE line (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -47,13 +47,13 @@ CREATE TABLE stay (
 ) STRICT;
 CREATE INDEX stay_line ON stay (line);
 CREATE TABLE key (one INTEGER PRIMARY KEY CHECK (one = 1), name BLOB NOT NULL) STRICT;
-PRAGMA application_id = {APPLICATION};
+PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {VERSION};
 """
 
 
-def prepare(database: sqlite3.Connection, path: Path, now: float) -> None:
-    """Check the file before changing it, then make its schema, or bring an older one up to it.
+def prepare_register(database: sqlite3.Connection, path: Path, now: float) -> None:
+    """Check the file before changing it, then make its schema, or upgrade an older one.
 
     `now`, unix seconds, dates what an older version decided. Raises `LedgerError`, and
     `sqlite3.DatabaseError` where the file is damaged.
@@ -82,9 +82,9 @@ def _version(database: sqlite3.Connection, path: Path) -> int:
     (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if (application, version, tables) == (0, 0, 0):
         return 0
-    if application != APPLICATION:
+    if application != _APPLICATION:
         raise LedgerError(
-            f"{path} is no register of patients.", "Point agent.state at the right folder."
+            f"{path} is not a register of patients.", "Point agent.state at the right folder."
         )
     if not 1 <= version <= VERSION:
         raise LedgerError(
@@ -95,7 +95,7 @@ def _version(database: sqlite3.Connection, path: Path) -> int:
 
 
 def _migrate(database: sqlite3.Connection, now: float) -> None:
-    """Bring a register of version 1 up to version 2, inside the caller's transaction."""
+    """Upgrade a register from version 1 to version 2, inside the caller's transaction."""
     database.execute("ALTER TABLE tile RENAME TO earlier")
     database.execute(TILE)
     database.execute("INSERT INTO tile SELECT name, line FROM earlier")

@@ -1,7 +1,7 @@
-"""Pictures that stand under several patients: a reason for a person to look, and for nothing else.
+"""Pictures listed under several patients: a reason for a person to look, and for nothing else.
 
-The same picture under two ids may be one person with two ids, a blank that everybody has, a copy by
-mistake, or one that somebody has put there on purpose. Data cannot tell which.
+The same picture under two ids may mean one person with two ids, a blank that everyone has, a copy
+made by mistake, or one planted on purpose. Data cannot tell which.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """So many pictures stand under exactly these patients, by their lines; two or more."""
+    """The number of pictures listed under exactly these patients (two or more), by their lines."""
 
     patients: frozenset[bytes] = field(repr=False)
     pictures: int
@@ -29,6 +29,6 @@ def shared_by(sightings: Iterable[tuple[bytes, bytes]]) -> tuple[Shared, ...]:
 
 
 def sharing_with(one: bytes, shared: Iterable[Shared]) -> frozenset[bytes]:
-    """Everybody who shares a picture with `one`."""
+    """Everyone who shares a picture with `one`."""
     sets = [each.patients for each in shared if one in each.patients]
     return frozenset().union(*sets) - {one}

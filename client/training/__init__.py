@@ -3,18 +3,24 @@
 from client.training.encoding import EncodedTiles, encode_site
 from client.training.evaluation import LossChange, held_out_loss, loss_change
 from client.training.local import LocalTrainer
-from client.training.references import Reference, reference_of
-from client.training.trainer import Progress, ResidentTrainer, ShouldStop, Trainer, TrainingStopped
+from client.training.references import TileReference, reference_of
+from client.training.trainer import (
+    ResidentTrainer,
+    RoundTrainer,
+    ShouldStop,
+    StepProgress,
+    TrainingStopped,
+)
 
 __all__ = [
     "EncodedTiles",
     "LocalTrainer",
     "LossChange",
-    "Progress",
-    "Reference",
     "ResidentTrainer",
+    "RoundTrainer",
     "ShouldStop",
-    "Trainer",
+    "StepProgress",
+    "TileReference",
     "TrainingStopped",
     "encode_site",
     "held_out_loss",

@@ -1,10 +1,10 @@
 """A site's tiles as the diffusion model sees them: latents and caption embeddings, made once.
 
-Beside them, where the study's loss asks for it, how a frozen encoder sees the places of each tile.
-Tiles go through the encoders one at a time, so that what becomes of a tile depends, bit for bit, on
-its own pixels alone: in a batch, rounding would make it depend on how many others there are.
-All are health data. They stay in memory and in a cache that the site alone can read; no caption
-enters a log (diffusers' own prompt encoding logs what it cuts off, so it is not used).
+Where the study's loss needs it, they come with how a frozen encoder sees the places of each tile.
+Tiles go through the encoders one at a time, so that the result for a tile depends, bit for bit, on
+its own pixels alone: in a batch, rounding would make it depend on the number of other tiles.
+All of this is health data. It stays in memory and in a cache that only the site can read. No
+caption enters a log (diffusers' own prompt encoding logs what it truncates, so it is not used).
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from client.data import SiteData, Tile, read_image
-from client.training.references import Reference
+from client.data import SiteData, SiteTile, read_tile
+from client.training.references import TileReference
 from model.base import Pipeline, image_size
 from model.latents import latents_of
 from model.losses import reference_correlations
 from model.text import encode_captions
 from privacy.errors import DataError
 
-OnProgress = Callable[[int, int], None]
+_OnProgress = Callable[[int, int], None]
 
 _log = logging.getLogger("craftsfl.agent")
 
 _TAG = b"craftsfl/encoded-tiles/v2\0"
 _PREFIX = "encoded-"
-_KEPT_APART = frozenset({"lines"})  # no tensor: comes with the data, not from the cache
+_KEPT_APART = frozenset({"lines"})  # not a tensor: comes with the data, not from the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class EncodedTiles:
     text: Tensor = field(repr=False)  # [captions, length, width] float32, each caption once
     caption_of: Tensor = field(repr=False)  # [tiles] int64: row of `text`
     patient_of: Tensor = field(repr=False)  # [tiles] int64: 0..patients-1
-    # R^Y above the diagonal, [tiles, N (N - 1) / 2] float16; where the loss compares with it
+    # R^Y above the diagonal, [tiles, N (N - 1) / 2] float16; only where the loss compares with it
     reference: Tensor | None = field(default=None, repr=False)
     lines: tuple[bytes, ...] = field(default=(), repr=False)  # of each patient, by number
 
@@ -63,16 +63,16 @@ class EncodedTiles:
         return [np.flatnonzero(owners == patient) for patient in np.unique(owners)]
 
     def identity(self, patient: int) -> bytes:
-        """Who `patient` is, whoever else takes part: the line, or the number where there are none.
+        """Who `patient` is, independently of who else takes part: the line, or else the number.
 
         The key of everything that is drawn for one patient and must not change with another.
         """
         return self.lines[patient] if self.lines else patient.to_bytes(8, "big")
 
     def without(self, patients: Collection[int]) -> EncodedTiles:
-        """The others' tiles, and only the captions that these have; numbers stay as they are.
+        """The tiles of the others, and only their captions; numbers stay as they are.
 
-        Nothing is shared with this one: where nobody else holds it, its memory becomes free.
+        Shares nothing with this object, whose memory is freed once nobody holds it.
         """
         left = ~torch.isin(self.patient_of, torch.tensor(sorted(patients), dtype=torch.int64))
         captions, caption_of = torch.unique(self.caption_of[left], return_inverse=True)
@@ -91,17 +91,18 @@ def encode_site(
     data: SiteData,
     *,
     base_digest: str,
-    reference: Reference | None = None,
+    reference: TileReference | None = None,
     cache: Path | None = None,
-    on_progress: OnProgress | None = None,
+    on_progress: _OnProgress | None = None,
 ) -> EncodedTiles:
     """Encode every tile and caption of `data` with the pipeline's own encoders.
 
     `reference`: the frozen encoder that the study's loss compares with. With `cache` (a folder of
     the site's) the result is kept there under a digest of tiles, captions, patients, base and
-    reference; older entries are deleted, so that no withdrawn patient stays. A file that can no
-    longer be read is a blank tile, with a warning in the log, and nothing is kept of it; so it is
-    where the cache cannot be written. Raises `ModelError` where the encoder is not the one pinned.
+    reference; older entries are deleted, so that no withdrawn patient remains. A file that can no
+    longer be read becomes a blank tile, with a warning in the log, and nothing is cached then.
+    There is also a warning where the cache cannot be written. Raises `ModelError` where the encoder
+    is not the pinned one.
     """
     made_by = [base_digest, image_size(pipeline)]
     path = None if cache is None else _entry(cache, data, made_by, reference)
@@ -121,23 +122,25 @@ def encode_site(
         lines=data.lines,
     )
     if pictures.lost:
-        _log.warning("Tiles that could be read no longer, and are blank: %d.", pictures.lost)
+        _log.warning("Tiles that can no longer be read, and are blank: %d.", pictures.lost)
     elif path is not None:
         _save(path, tiles)
     return tiles
 
 
 class _Pictures:
-    """Each tile's pixels in turn, uint8 [1, size, size, 3]; one blank picture where there are none.
+    """Each tile's pixels in turn, uint8 [1, size, size, 3]; one blank picture if there are none.
 
-    Everybody may have withdrawn: the rounds go on, with noise alone, and want the right shapes.
+    Everybody may have withdrawn: the rounds then go on with noise alone, and need the right shapes.
     """
 
-    def __init__(self, tiles: Sequence[Tile], size: int, on_progress: OnProgress | None) -> None:
+    def __init__(
+        self, tiles: Sequence[SiteTile], size: int, on_progress: _OnProgress | None
+    ) -> None:
         self._tiles = tiles
         self._blank = np.zeros((size, size, 3), np.uint8)
         self._on_progress = on_progress
-        self.lost = 0  # that were blank because they could not be read
+        self.lost = 0  # tiles that are blank because they could not be read
 
     def __len__(self) -> int:
         """Number of tiles."""
@@ -152,16 +155,16 @@ class _Pictures:
                 self._on_progress(number, len(self._tiles))
 
     def _read(self, path: Path) -> NDArray[np.uint8]:
-        """A file that is gone costs its tile: a start that failed would tell others of it."""
+        """A missing file costs its tile only: others would notice a start that failed."""
         try:
-            return read_image(path, len(self._blank))
+            return read_tile(path, len(self._blank))
         except DataError:
             self.lost += 1
             return self._blank
 
 
 def _encode_images(
-    pipeline: Pipeline, pictures: _Pictures, reference: Reference | None
+    pipeline: Pipeline, pictures: _Pictures, reference: TileReference | None
 ) -> tuple[Tensor, Tensor | None]:
     """Latents [tiles, c, h, w] and reference correlations [tiles, pairs], both on the CPU."""
     encoder = None if reference is None else reference.load()
@@ -176,23 +179,19 @@ def _encode_images(
 
 
 def _entry(
-    cache: Path, data: SiteData, base: Sequence[object], reference: Reference | None
-) -> Path | None:
-    """The cache's entry for all that the encoded tiles depend on; None where a file is gone."""
+    cache: Path, data: SiteData, base: Sequence[object], reference: TileReference | None
+) -> Path:
+    """The cache's entry for everything that the encoded tiles depend on."""
     made_by = [*base] if reference is None else [*base, reference.digest, reference.side]
     digest = hashlib.sha256(_TAG + json.dumps(made_by).encode())
-    try:
-        for tile in data.tiles:
-            content = hashlib.sha256(tile.path.read_bytes()).hexdigest()
-            record = [content, tile.caption, tile.patient]
-            digest.update(json.dumps(record).encode() + b"\n")
-    except OSError:
-        return None
+    for tile in data.tiles:
+        record = [tile.digest.hex(), tile.caption, tile.patient]
+        digest.update(json.dumps(record).encode() + b"\n")
     return cache / f"{_PREFIX}{digest.hexdigest()}.safetensors"
 
 
 def _load(path: Path, data: SiteData, *, referenced: bool) -> EncodedTiles | None:
-    """The cached tiles; None where there are none, or where the file is damaged."""
+    """The cached tiles; None if there are none, or if the file is damaged."""
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError):
@@ -221,9 +220,9 @@ def _save(path: Path, tiles: EncodedTiles) -> None:
                 if old != path:
                     old.unlink()
     except FileNotFoundError:
-        return  # purged this very moment, because somebody withdrew: the next start encodes again
+        return  # just purged because somebody withdrew: the next start encodes again
     except (OSError, SafetensorError) as error:
-        # One patient's many files must not decide whether the agent starts.
+        # One patient with many files must not decide whether the agent starts.
         _log.warning(
             "Encoded tiles cannot be kept in %s (%s): the next start encodes them again. Free some "
             "disk space there, or name another state folder in site.toml.",

@@ -1,6 +1,6 @@
-"""Held-out denoising loss, paired: every adapter meets the same tiles, timesteps and noise.
+"""Held-out denoising loss, paired: every adapter is tested on the same tiles, timesteps and noise.
 
-For public data, or a site's own eyes: a loss on patients' tiles never leaves the site.
+For public data, or for the site itself: a loss on patients' tiles never leaves the site.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def held_out_loss(
 ) -> NDArray[np.float64]:
     """Denoising loss of each tile [tiles] under the adapter `vector` [P], mean of `draws` draws.
 
-    The same `seed` and `draws` give the same (t, noise) for every vector. Whatever adapter the
-    pipeline carried before, it carries again afterwards; the study's initial vector stands for
-    the base itself. Raises `ModelError` where the vector does not fit.
+    The same `seed` and `draws` lead to the same (t, noise) for every vector. The pipeline's own
+    adapter is put back afterwards; the study's initial vector stands for the base itself. Raises
+    `ModelError` where the vector does not fit.
     """
     layout = attach(pipeline.unet, adapter)
     before = read_vector(pipeline.unet, layout)
@@ -57,7 +57,7 @@ def held_out_loss(
 def loss_change(
     before: NDArray[np.float64], after: NDArray[np.float64], patient_of: NDArray[np.int64]
 ) -> LossChange:
-    """Paired change over patients: a patient's tiles are averaged first, they are not independent.
+    """Paired change over patients; a patient's tiles are averaged first, as they are dependent.
 
     Student's t interval at 95 %; infinite for fewer than two patients.
     """

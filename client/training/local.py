@@ -1,9 +1,9 @@
 """Patient-level DP-SGD on the site's tiles, with a resident model.
 
-A step draws patients (Poisson; no more than its public capacity), k tiles of each and m (t, noise)
-draws of every tile, gives each patient a place in a physical batch of one public shape, clips each
-patient's mean gradient, adds noise from a cryptographic source and divides by q N with the declared
-N. The optimiser sees noised gradients only: what it makes of them costs no budget.
+A step draws patients (as the study's mechanism says; no more than a public capacity), k tiles of
+each and m (t, noise) draws of every tile. It assigns each patient a place in a physical batch of
+one public shape, clips each patient's mean gradient, and releases their sum with noise from a
+cryptographic source. The optimiser sees only noised gradients, so what it does costs no budget.
 """
 
 from __future__ import annotations
@@ -19,42 +19,42 @@ from numpy.typing import NDArray
 from client.training.encoding import EncodedTiles
 from client.training.proof import SHARPENINGS, Cards, large_vector
 from client.training.rows import by_place, draw_rows, generators_of, no_rows
-from client.training.trainer import Progress, ShouldStop, TrainingStopped
+from client.training.trainer import ShouldStop, StepProgress, TrainingStopped
 from model.adapters import Unet, attach, parameters, read_vector, write_vector
 from model.base import Pipeline
 from model.layout import Layout
 from model.losses import NoiseSchedule, Rows, check_adapted, loss_of
-from privacy.accounting.capacity import capacity_of
-from privacy.dpsgd.assignment import Assign, at_most, fixed, packed
+from privacy.dpsgd.assignment import Assign, fixed, packed
 from privacy.dpsgd.choice import choose_engine
 from privacy.dpsgd.engine import BLANK, ClippingEngine, PhysicalBatch
 from privacy.dpsgd.isolation import Isolation, finite_share, isolation_of
 from privacy.dpsgd.noise import NoiseSource, SystemNoise
-from privacy.dpsgd.sampling import choose_tiles, poisson_draw
-from privacy.dpsgd.step import private_gradient, release_of
+from privacy.dpsgd.sampling import choose_tiles
 from privacy.dpsgd.substreams import Substreams
 from privacy.errors import ConfigError, ModelError
+from privacy.mechanisms.base import Mechanism
 from privacy.study.manifest import Study, Training
+from privacy.study.terms import mechanism_of
 
 EngineFactory = Callable[
     [Unet, Sequence[torch.nn.Parameter]], AbstractContextManager[ClippingEngine]
 ]
 
-_MOST_ROWS_CPU = 16  # more are no faster there, and leave more blanks to compute
+_MOST_ROWS_CPU = 16  # more are not faster there, and mean more blanks to compute
 _MOST_ROWS_GPU = 256
 _OTHER_DEVICE = (
     'Set agent.device = "cpu" in site.toml, or try another version of torch or of the driver.'
 )
-_TELLING = 0.5  # share of finite gradients with which a trial of the device says something
+_TELLING = 0.5  # share of finite gradients above which a test of the device is meaningful
 _MOST_NUMBERS = 2**17  # of latents in a physical batch: 128 rows at 16x16x4, 8 at 64x64x4
 
 
 @dataclass(frozen=True, slots=True)
 class _Resident:
-    """The tiles that are in memory, and each patient's among them."""
+    """The tiles in memory, and which of them are each patient's."""
 
     tiles: EncodedTiles = field(repr=False)
-    numbers: NDArray[np.int64] = field(repr=False)  # of the patients: they stay, whoever leaves
+    numbers: NDArray[np.int64] = field(repr=False)  # of the patients; never renumbered
     tiles_of: Mapping[int, NDArray[np.int64]] = field(repr=False)
 
     @classmethod
@@ -80,13 +80,15 @@ class LocalTrainer:
         physical_rows: int | None = None,
         engine: EngineFactory = choose_engine,
         assign: Assign = packed,
+        mechanism: Mechanism | None = None,
     ) -> None:
         """Attach the study's adapter to `pipeline`.
 
-        `physical_rows` bounds the rows that go through the UNet at once, if one patient has no
-        more (memory and speed; beyond rounding the result does not depend on it). `assign` says
-        where patients stand: `packed` takes a device on which `prove_isolation` finds that places
-        do not matter. Raises `ConfigError` where `site` is no member, and
+        `physical_rows` bounds the rows that go through the UNet at once, but is at least one
+        patient's (memory and speed; up to rounding the result does not depend on it). `assign` says
+        where patients stand: `packed` needs a device on which `prove_isolation` finds that places
+        do not matter. `mechanism` makes the steps; it is the study's own unless one is given.
+        Raises `ConfigError` where `site` is no member, and
         `ModelError` where the study's loss does not fit to model or tiles.
         """
         member = study.site(site)
@@ -95,7 +97,7 @@ class LocalTrainer:
                 f"Study {study.name!r} has no site {site!r}.", "Use the name in its study.toml."
             )
         self._training = study.training
-        self._release = release_of(study.training, member.declared_patients)
+        self._step = (mechanism or mechanism_of(study)).at_site(member.declared_patients)
         self._unet: Unet = pipeline.unet
         self._layout = attach(pipeline.unet, study.adapter)
         _check_loss(study, pipeline, tiles)
@@ -105,25 +107,24 @@ class LocalTrainer:
         self._noise = noise or SystemNoise()
         self._rows_each = study.training.tiles_per_patient * study.training.draws_per_tile
         rows = physical_rows or default_rows(tiles, pipeline.device)
-        self._capacity = capacity_of(study, member.declared_patients)
-        self._places = max(1, min(rows // self._rows_each, self._capacity))
+        self._places = max(1, min(rows // self._rows_each, self._step.capacity))
         self._engine = engine
         self._assign = assign
 
     @property
     def layout(self) -> Layout:
-        """See `Trainer.layout`."""
+        """See `RoundTrainer.layout`."""
         return self._layout
 
     @property
     def assign(self) -> Assign:
-        """How patients get their places."""
+        """How patients are assigned their places."""
         return self._assign
 
     def train(
-        self, adapter: NDArray[np.float32], *, progress: Progress, should_stop: ShouldStop
+        self, adapter: NDArray[np.float32], *, progress: StepProgress, should_stop: ShouldStop
     ) -> NDArray[np.float32]:
-        """See `Trainer.train`."""
+        """See `RoundTrainer.train`."""
         write_vector(self._unet, self._layout, adapter)
         flat = torch.nn.Parameter(torch.tensor(adapter))
         optimizer = make_optimizer(self._training, flat)
@@ -131,7 +132,7 @@ class LocalTrainer:
         with self._engine(self._unet, parameters(self._unet, self._layout)) as engine:
             for step in range(steps):
                 batches = self._batches(should_stop)
-                gradient = private_gradient(engine, batches, self._release, self._noise)
+                gradient = self._step.release(engine, batches, self._noise)
                 flat.grad = gradient.cpu()
                 optimizer.step()
                 write_vector(self._unet, self._layout, flat.detach().numpy())
@@ -140,25 +141,25 @@ class LocalTrainer:
         return delta
 
     def prove_isolation(self) -> None:
-        """Try on this device, before any patient's row is used, that rows keep to themselves.
+        """Test on this device, before any patient's row is used, that rows do not affect others.
 
-        Some ten batches of made-up rows at a large adapter (`privacy.dpsgd.isolation`). Where a
-        gradient depends on its place too, patients get fixed places from now on. Raises
-        `ModelError` where it depends on what other places hold, for clipping would bound nothing,
-        and where the trial cannot tell.
+        About ten batches of made-up rows at a large adapter (`privacy.dpsgd.isolation`). Where a
+        gradient also depends on its place, patients get fixed places from now on. Raises
+        `ModelError` where it depends on what other places hold, because clipping would then bound
+        nothing, and where the test is inconclusive.
         """
         found = self.isolation()
         if not found.in_place:
             raise ModelError(
-                f"On the device {self._unet.device}, what one patient's rows hold changes the "
-                "gradients of others: clipping would not bound what a patient can tell.",
+                f"On the device {self._unet.device}, one patient's rows change the gradients of "
+                "others: clipping would not bound what is revealed of a patient.",
                 _OTHER_DEVICE,
             )
         if not found.permuted:
             self._assign = fixed
 
     def isolation(self) -> Isolation:
-        """What such a trial finds on this device. The adapter is as before afterwards."""
+        """What such a test finds on this device. The adapter is unchanged afterwards."""
         with self._engine(self._unet, parameters(self._unet, self._layout)) as engine:
             return self._isolation(engine)
 
@@ -177,11 +178,11 @@ class LocalTrainer:
                 if finite_share(engine, deal, self._places) >= _TELLING:
                     return isolation_of(engine, deal, self._places)
             raise ModelError(
-                f"On the device {self._unet.device}, the model gives hardly a finite gradient for "
-                "made-up rows: nothing can be said of what patients' rows would do there.",
+                f"On the device {self._unet.device}, hardly any gradient of made-up rows is finite"
+                ": nothing can be said about what patients' rows would do there.",
                 _OTHER_DEVICE,
             )
-        except RuntimeError as error:  # torch's, for instance of an operation that may vary
+        except RuntimeError as error:  # torch's, for instance for an operation that may vary
             raise ModelError(
                 f"On the device {self._unet.device}, a gradient cannot be taken in one fixed "
                 f"order: {error}",
@@ -195,11 +196,10 @@ class LocalTrainer:
         self._resident = _Resident.of(self._resident.tiles.without(patients))
 
     def _batches(self, should_stop: ShouldStop) -> Iterator[PhysicalBatch]:
-        """The physical batches of one step, of fresh draws."""
+        """The physical batches of one step, with fresh draws."""
         streams = Substreams.fresh(self._noise)
-        resident = self._resident  # the whole step sees one state, whoever withdraws meanwhile
-        drawn = poisson_draw(resident.numbers, self._training.sampling_rate, streams)
-        drawn = at_most(drawn, self._capacity, streams)
+        resident = self._resident  # one state for the whole step, even if somebody withdraws
+        drawn = self._step.draw(resident.numbers, streams)
         if should_stop():  # also where nobody was drawn
             raise TrainingStopped
         for patients in self._assign(drawn, self._places, streams).batches:
@@ -210,7 +210,7 @@ class LocalTrainer:
     def _batch(
         self, resident: _Resident, patients: NDArray[np.int64], streams: Substreams
     ) -> PhysicalBatch:
-        """Of `patients`, int64 [places]: a number, or `BLANK`."""
+        """The batch of `patients`, int64 [places]: numbers, or `BLANK`."""
         k, draws = self._training.tiles_per_patient, self._training.draws_per_tile
         present = patients[patients != BLANK]
         chosen = []
@@ -232,7 +232,7 @@ class LocalTrainer:
 
 
 def _check_loss(study: Study, pipeline: Pipeline, tiles: EncodedTiles) -> None:
-    """Raise `ModelError` where correlation regulation lacks its reference, or teaches nothing."""
+    """Raise `ModelError` where correlation regulation lacks its reference, or has no effect."""
     if study.stage_two is None or study.stage_two.correlation is None:
         return
     check_adapted(pipeline.unet, study.stage_two.correlation.block)
@@ -250,7 +250,7 @@ def default_rows(tiles: EncodedTiles, device: torch.device) -> int:
 
 
 def make_optimizer(training: Training, flat: torch.nn.Parameter) -> torch.optim.Optimizer:
-    """A round's local optimiser over the flat adapter; its state begins afresh every round."""
+    """A round's local optimiser over the flat adapter; its state starts fresh every round."""
     match training.optimizer:
         case "sgd":
             return torch.optim.SGD([flat], lr=training.learning_rate)

@@ -1,4 +1,4 @@
-"""The rows and the adapter with which a device is tried: `privacy.dpsgd.isolation` deals them."""
+"""The rows and the adapter with which `privacy.dpsgd.isolation` tests a device."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from privacy.dpsgd.isolation import Filler
 _SEED: Final = 1
 _ATTENDING: Final = (".to_q.", ".to_k.")
 SHARPENINGS: Final = (24.0, 6.0, 1.0)
-"""Of the factors of queries and keys, the largest first: where it leaves hardly a finite gradient,
-the next one says more."""
+"""Of the factors of queries and keys, the largest first: where it leaves hardly any finite
+gradient, the next one reveals more."""
 
 
 def large_vector(
@@ -37,10 +37,10 @@ def large_vector(
 
 
 class Cards:
-    """Made-up rows of cards and fillers, shaped like a site's own."""
+    """Made-up rows of cards and fillers, in the shapes of a site's own."""
 
     def __init__(self, like: Rows, places: int, rows_each: int, timesteps: int) -> None:
-        """`like`: one row or more of the site's shapes; what they hold is not used."""
+        """`like`: one row or more in the site's shapes; their contents are not used."""
         self._shape = (places, rows_each)
         random = np.random.default_rng(_SEED)
         self._cards, self._others = (
@@ -63,7 +63,7 @@ class Cards:
 
 
 def _made_up(count: int, timesteps: int, random: np.random.Generator, like: Tensor) -> Tensor:
-    """`count` rows shaped and typed as those of `like`: normal numbers, or timesteps."""
+    """`count` rows of the shapes and types of `like`: normal numbers, or timesteps."""
     shape = (count, *like.shape[1:])
     if like.is_floating_point():
         return torch.from_numpy(random.standard_normal(shape, dtype=np.float32)).to(like.dtype)

@@ -1,4 +1,4 @@
-"""What the tiles' features are compared with: a study's frozen encoder, loaded if needed."""
+"""What the tiles' features are compared with: a study's frozen encoder, loaded when needed."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from privacy.study.manifest import Encoder, Study
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class TileReference:
     """How to make the tiles' reference correlations R^Y; `digest` and `side` name the result."""
 
     digest: str  # of the encoder, as the study pins it
-    side: int  # of the grid on which the block has its features
+    side: int  # of the grid of the block's features
     load: Callable[[], ImageEncoder] = field(
         repr=False
-    )  # takes seconds; not where tiles are cached
+    )  # takes seconds; not needed where tiles are cached
 
 
-def reference_of(study: Study, pipeline: Pipeline, root: Path | None = None) -> Reference | None:
+def reference_of(
+    study: Study, pipeline: Pipeline, root: Path | None = None
+) -> TileReference | None:
     """The reference of a study with correlation regulation; None for others.
 
     A relative folder as the encoder's source starts from `root`. Raises `ModelError` where the
@@ -39,7 +41,7 @@ def reference_of(study: Study, pipeline: Pipeline, root: Path | None = None) -> 
         # Offline: the study's author chose the name.
         return load_encoder(source, pipeline.device, digest=asked.encoder.digest, online=False)
 
-    return Reference(asked.encoder.digest, side, load)
+    return TileReference(asked.encoder.digest, side, load)
 
 
 def _source(encoder: Encoder, root: Path | None) -> str:

@@ -1,7 +1,7 @@
 """From drawn tiles to the rows of a physical batch: (tile, t, noise), m of each tile.
 
-The diffusion's own t and noise protect no one. They come from ordinary generators; each patient's
-is seeded with 128 bits of the step's secret randomness, and so no patient's depend on another's.
+The diffusion's own t and noise protect nobody. They come from ordinary generators. Each patient's
+is seeded with 128 bits of the step's secret randomness, so that none depends on another patient.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def generators_of(patients: NDArray[np.int64], streams: Substreams) -> list[np.r
 def draw_timesteps(
     tiles: int, draws: int, steps: int, generator: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Timesteps [tiles * draws] in 0..steps-1, uniform, those of one tile spread out evenly.
+    """Timesteps [tiles * draws] in 0..steps-1, uniform, those of one tile evenly spread.
 
-    Draw j of a tile falls into the j-th of `draws` equal parts (stratified sampling): the mean
+    Draw j of a tile falls into the j-th of `draws` equal parts (stratified sampling), so the mean
     over the draws stays unbiased and varies less.
     """
     spread = (generator.random((tiles, draws)) + np.arange(draws)) / draws
@@ -45,8 +45,8 @@ def draw_rows(
 ) -> Rows:
     """Rows of the patients whose tile indices are `chosen`, patient after patient; on the CPU.
 
-    Each patient takes its numbers from its own of `generators`, so that they are the same whoever
-    else is there, and in whatever physical batch.
+    Each patient's numbers come from its own one of `generators`, so that they do not depend on who
+    else is there, or on the physical batch.
     """
     times, noises = [], []
     shape = tiles.latents.shape[1:]
@@ -65,7 +65,7 @@ def draw_rows(
 
 
 def by_place(rows: Rows, filled: Tensor, rows_each: int) -> Rows:
-    """`rows`, of one patient after the other, brought to the `filled` places: bool [places].
+    """`rows`, patient after patient, moved to the `filled` places: bool [places].
 
     The rows of the other places are blank.
     """
@@ -74,7 +74,7 @@ def by_place(rows: Rows, filled: Tensor, rows_each: int) -> Rows:
 
 
 def no_rows(tiles: EncodedTiles) -> Rows:
-    """Rows of the shapes and types that `draw_rows` gives, but none."""
+    """No rows, in the shapes and types of those that `draw_rows` returns."""
     return Rows(
         latents=tiles.latents[:0],
         timesteps=torch.empty(0, dtype=torch.int64),

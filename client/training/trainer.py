@@ -1,4 +1,4 @@
-"""What the agent asks of a trainer."""
+"""What the agent expects of a trainer."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 from model.layout import Layout
 from privacy.errors import CraftsflError
 
-Progress = Callable[[int, int], None]  # (steps done, steps in all)
+StepProgress = Callable[[int, int], None]  # (steps done, steps in all)
 ShouldStop = Callable[[], bool]
 
 
 class TrainingStopped(CraftsflError):
-    """Training ended because it was told to; there is no update."""
+    """Training ended on request; there is no update."""
 
     def __init__(self) -> None:
         super().__init__("Training was stopped.", "Nothing left the site.")
 
 
-class Trainer(Protocol):
+class RoundTrainer(Protocol):
     """One round's local training; one call at a time."""
 
     @property
@@ -31,24 +31,25 @@ class Trainer(Protocol):
         ...
 
     def train(
-        self, adapter: NDArray[np.float32], *, progress: Progress, should_stop: ShouldStop
+        self, adapter: NDArray[np.float32], *, progress: StepProgress, should_stop: ShouldStop
     ) -> NDArray[np.float32]:
         """The round's private update [P] from `adapter` [P]: the trained adapter less the old one.
 
-        `progress` hears of whole steps only: their number is public, that of the physical batches
-        in a step would tell the draw. `should_stop` is asked before every physical batch; when it
-        says yes, `TrainingStopped` is raised. Raises `ModelError` where `adapter` does not fit.
+        `progress` is called after whole steps only: their number is public, while the number of
+        physical batches in a step would reveal the draw. `should_stop` is called before every
+        physical batch; if it is true, `TrainingStopped` is raised. Raises `ModelError` where
+        `adapter` does not fit.
         """
         ...
 
 
-class ResidentTrainer(Trainer, Protocol):
-    """A trainer that keeps the patients' tiles, and lets go of them."""
+class ResidentTrainer(RoundTrainer, Protocol):
+    """A trainer that holds the patients' tiles, and drops them on request."""
 
     def withdraw(self, patients: Collection[int]) -> None:
-        """Take patients, by their number in `SiteData`, out of the next draw and out of memory.
+        """Remove patients, by their number in `SiteData`, from the next draw and from memory.
 
-        From any thread; a training goes on without them from its next step. The others' chance
-        to be drawn and the noise stay as they are.
+        From any thread; a running training goes on without them from its next step. The others'
+        chance of being drawn and the noise stay as they are.
         """
         ...

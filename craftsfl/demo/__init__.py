@@ -1,1 +1,1 @@
-"""`craftsfl demo`: a whole consortium on this machine, with the processes of a real one."""
+"""`craftsfl demo`: a whole consortium on one machine, with the same processes as a real one."""

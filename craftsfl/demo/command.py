@@ -10,21 +10,26 @@ import typer
 
 def demo(
     directory: Annotated[
-        Path, typer.Option("--dir", help="Where everything goes; earlier results are kept.")
+        Path, typer.Option("--dir", help="Where everything is written; earlier results are kept.")
     ] = Path("demo"),
     data: Annotated[
         Path | None,
-        typer.Option(help="Real tiles: one sub-folder per hospital, each with a metadata file."),
+        typer.Option(
+            help="Real tiles: a folder with one sub-folder per hospital, each with a metadata file."
+        ),
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option(min=1, help="Rounds, instead of the demo's.")
+        int | None, typer.Option(min=1, help="Number of rounds; the demo's own if left out.")
     ] = None,
     port: Annotated[
         int | None,
         typer.Option(min=1, max=65535, help="The SuperLink's port; any free one if left out."),
     ] = None,
 ) -> None:
-    """Train one shared model at three hospitals, each with a privacy budget of its own."""
+    """Train one shared model at three hospitals, each with its own privacy budget.
+
+    craftsfl -q demo shows only the results. The processes log to DIR/logs either way.
+    """
     from craftsfl.demo.run import run_demo
     from craftsfl.demo.workspace import DemoOptions
 

@@ -1,4 +1,4 @@
-"""Did it learn? Held-out denoising loss of the private adapter and of a noise-off reference.
+"""Did it learn? The held-out denoising loss of the private adapter and of a noise-off reference.
 
 Only for the demo's synthetic hospitals: their held-out tiles are public, so their losses may be
 shown. A real hospital's losses never leave it.
@@ -29,19 +29,18 @@ from model.base import Pipeline, load_base
 from model.cache import find_base
 from model.devices import pick_device
 from model.layout import initial_vector
-from privacy.secagg.agreement import shares_of
+from privacy.study.agreement import shares_of
 from privacy.study.manifest import Study
-from strategies.base import make_strategy
+from privacy.wire.codec import Vector
+from strategies import make_strategy
 from strategies.cohort import weighted_mean
-
-Vector = NDArray[np.float32]
 
 EVALUATION_SEED = 7
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Mean held-out denoising loss of the base, and what two adapters changed of it."""
+    """The base's mean held-out denoising loss, and how two adapters changed it."""
 
     base_loss: float
     private: LossChange
@@ -49,17 +48,19 @@ class Comparison:
 
 
 def without_noise(study: Study) -> Study:
-    """The same study with noise multiplier 0: for public data only."""
+    """The same study with a noise multiplier of 0: for public data only."""
     training = study.training.model_copy(update={"noise_multiplier": 0.0})
     return study.model_copy(update={"training": training})
 
 
-def compare(workspace: Workspace, adapter: Path, say: Callable[[str], None]) -> Comparison:
+def compare_with_noise_off(
+    workspace: Workspace, adapter: Path, say: Callable[[str], None]
+) -> Comparison:
     """Train the noise-off reference on the same tiles, then compare both on other patients."""
     study = workspace.study
     pipeline = load_base(find_base(study.base), pick_device("auto"))
     attach(pipeline.unet, study.adapter)
-    # The agents' own caches of encoded tiles: the demo plays all roles, on public data.
+    # The agents' own caches of encoded tiles: the demo plays every role, and the data are public.
     sites = {
         hospital.name: _encode(pipeline, study, hospital.data, hospital.folder / "state" / "cache")
         for hospital in workspace.hospitals
@@ -75,7 +76,7 @@ def compare(workspace: Workspace, adapter: Path, say: Callable[[str], None]) -> 
 
 
 def train_without_noise(study: Study, pipeline: Pipeline, sites: dict[str, EncodedTiles]) -> Vector:
-    """The study in this process: same sampling, clipping, steps and aggregation, no noise. [P]"""
+    """Train in this process: same sampling, clipping, steps and aggregation, no noise. [P]"""
     quiet = without_noise(study)
     trainers = {name: LocalTrainer(quiet, name, pipeline, tiles) for name, tiles in sites.items()}
     layout = attach(pipeline.unet, study.adapter)
@@ -117,7 +118,7 @@ def _compare(
 
 
 def _patients(parts: Sequence[EncodedTiles]) -> NDArray[np.int64]:
-    """The patient of every tile in the concatenation of `parts`, no number used twice. [tiles]"""
+    """The patient of each tile in the concatenation of `parts`, numbered uniquely. [tiles]"""
     numbers, used = [], 0
     for tiles in parts:
         own = tiles.patient_of.numpy()

@@ -15,19 +15,21 @@ from rich.table import Table
 from craftsfl.demo.workspace import Workspace
 from craftsfl.privacy_words import epsilon_text
 from craftsfl.rounds.timeline import RoundTiming
+from privacy.dpsgd.release import noise_to_clip
+from privacy.study.terms import mechanism_of
 
 if TYPE_CHECKING:
     from client.training import LossChange
     from craftsfl.demo.learning import Comparison
 
-# Above this the noise of one step outweighs every patient's gradient together; DP-SGD may average
-# a little of it away over steps, but nobody should expect a better picture.
+# Above this, the noise of one step outweighs the gradients of all patients together. DP-SGD may
+# average a little of it away over the steps, but nobody should expect better pictures.
 LEARNABLE_RATIO = 2.0
 
 
 @dataclass(frozen=True)
 class SiteResult:
-    """One row of the table; epsilon, used of `budget`, is None where there was no noise."""
+    """One row of the table. `epsilon` is what was used of `budget`; None: there was no noise."""
 
     name: str
     patients: int
@@ -38,7 +40,7 @@ class SiteResult:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DemoOutcome:
     """Everything that the report shows."""
 
     sites: tuple[SiteResult, ...]
@@ -52,7 +54,7 @@ class Outcome:
     learning: Comparison | None = None
 
 
-def write_summary(folder: Path, outcome: Outcome) -> Path:
+def write_summary(folder: Path, outcome: DemoOutcome) -> Path:
     """Write `folder`/summary.json."""
     path = folder / "summary.json"
     content = {
@@ -68,13 +70,13 @@ def write_summary(folder: Path, outcome: Outcome) -> Path:
     return path
 
 
-def show(workspace: Workspace, outcome: Outcome, console: Console) -> None:
+def show_outcome(workspace: Workspace, outcome: DemoOutcome, console: Console) -> None:
     """Print the table, the learning result, where things are and what to type next."""
     console.print(_table(outcome.sites))
     console.print(
-        "ε used is what each hospital's own ledger charged, per patient, of the budget that it "
-        f"set; what can be claimed is the whole study: ε = {epsilon_text(outcome.whole_study)} at "
-        f"δ = {workspace.study.privacy.delta:g}. Updates were [bold]masked[/]: the coordinator "
+        "ε used is what each hospital's own ledger has charged per patient, out of the budget that "
+        f"it set; what can be claimed is the whole study: ε = {epsilon_text(outcome.whole_study)} "
+        f"at δ = {workspace.study.privacy.delta:g}. Updates were [bold]masked[/]: the coordinator "
         "saw the sum over the hospitals, and no hospital's own update."
     )
     _show_learning(workspace, outcome, console)
@@ -106,22 +108,20 @@ def _table(sites: Sequence[SiteResult]) -> Table:
     return table
 
 
-def _show_learning(workspace: Workspace, outcome: Outcome, console: Console) -> None:
-    from privacy.dpsgd.step import noise_to_clip, release_of  # imports torch
-
+def _show_learning(workspace: Workspace, outcome: DemoOutcome, console: Console) -> None:
     study = workspace.study
     ratios = {
-        site.name: noise_to_clip(release_of(study.training, site.patients), outcome.parameters)
+        site.name: noise_to_clip(mechanism_of(study).constants(site.patients), outcome.parameters)
         for site in outcome.sites
     }
     text = ", ".join(f"{name} {ratio:.2g}" for name, ratio in ratios.items())
     console.print(
-        f"\nNoise against the clipped signal, a step ({outcome.parameters} parameters): {text}"
+        f"\nNoise against the clipped signal, per step ({outcome.parameters} parameters): {text}"
     )
     if min(ratios.values()) > LEARNABLE_RATIO:
         console.print(
-            "[bold]No learning expected[/]: with so few patients the noise that protects them "
-            "outweighs what they can teach. The run shows that the system works, no more."
+            "[bold]No learning expected[/]: with so few patients, the noise that protects them "
+            "outweighs what they can teach. The run shows that the system works, nothing more."
         )
     if outcome.learning is None:
         return
@@ -135,7 +135,7 @@ def _show_learning(workspace: Workspace, outcome: Outcome, console: Console) -> 
         )
 
 
-def _show_next(workspace: Workspace, outcome: Outcome, console: Console) -> None:
+def _show_next(workspace: Workspace, outcome: DemoOutcome, console: Console) -> None:
     consortium = workspace.consortium
     prompt = workspace.study.samples.prompts[0]
     console.print("\n[bold]What to type next[/]")
@@ -152,7 +152,7 @@ def site_results(result: Mapping[str, object]) -> tuple[SiteResult, ...]:
     """The rows of the coordinator's result.json."""
     rows = result["sites"]
     if not isinstance(rows, list):
-        raise TypeError("result.json: sites is no list")
+        raise TypeError("result.json: sites is not a list")
     return tuple(
         SiteResult(
             name=str(row["name"]),

@@ -13,19 +13,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
-from rich.console import Console
 
 from client.settings import load_site
 from craftsfl.demo.hospitals import real_members, synthetic_members
-from craftsfl.demo.report import Outcome, show, site_results, write_summary
+from craftsfl.demo.report import DemoOutcome, show_outcome, site_results, write_summary
 from craftsfl.demo.tiles import TileMaker
-from craftsfl.demo.workspace import LOGS, DemoOptions, Hospital, Workspace, check_ours, clear, write
+from craftsfl.demo.workspace import (
+    LOGS,
+    DemoOptions,
+    Hospital,
+    Workspace,
+    check_ours,
+    clear_folder,
+    write_workspace,
+)
 from craftsfl.processes.agent_command import agent_command
 from craftsfl.processes.agent_watch import AgentWatch
 from craftsfl.processes.environment import keep_files_private
 from craftsfl.processes.flower.commands import SuperLink, SuperNode
 from craftsfl.processes.supervisor import (
-    Running,
+    StartedProcess,
     Supervisor,
     claim_port,
     ended_by_signals,
@@ -35,6 +42,7 @@ from craftsfl.processes.supervisor import (
 from craftsfl.rounds.operator import register_site, start_run, superlink_of
 from craftsfl.rounds.run_display import RunDisplay
 from craftsfl.rounds.timeline import RoundTiming
+from craftsfl.terminal import output, progress
 from model.cache import install_base, shipped_base
 from model.origin import origin_of
 from privacy.errors import FederationError, ModelError
@@ -45,16 +53,16 @@ if TYPE_CHECKING:
 
 NO_AIRLOCK = (
     "ONE USER, NO AIRLOCK: in this demo, agents and SuperNodes of all hospitals run as you, so "
-    "nothing keeps the coordinator's code from the tiles and the keys. A hospital runs them as two "
+    "nothing keeps the coordinator's code away from tiles and keys. A hospital runs them as two "
     "users: docs/hospital.md."
 )
 SUPERLINK_SECONDS = 60.0
 READY_SECONDS = 90.0
-POLL_SECONDS = 0.25
+_POLL_SECONDS = 0.25
 
 
 class Stopwatch:
-    """Seconds of each phase, by name, in order; `began` is when the command was typed."""
+    """Seconds of each phase, by name and in order; `began`: when the command started."""
 
     def __init__(self) -> None:
         self.began = time.monotonic() - (time.time() - psutil.Process().create_time())
@@ -62,7 +70,7 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Measure what happens inside."""
+        """Time what happens inside."""
         start = time.monotonic()
         try:
             yield
@@ -70,13 +78,13 @@ class Stopwatch:
             self.seconds[name] = time.monotonic() - start
 
 
-def run_demo(options: DemoOptions) -> Outcome:
-    """Run the whole demo; nothing that it started survives it, however it ends.
+def run_demo(options: DemoOptions) -> DemoOutcome:
+    """Run the whole demo. However it ends, nothing that it started survives it.
 
-    Raises `CraftsflError` with what to do next; KeyboardInterrupt after everything has ended.
+    Raises `CraftsflError` with what to do next, and KeyboardInterrupt once everything has ended.
     """
     stopwatch = Stopwatch()
-    console = Console()
+    console = output()
     keep_files_private()
     console.print(f"[bold yellow]{NO_AIRLOCK}[/]", highlight=False)
     with ended_by_signals(), contextlib.ExitStack() as stack:
@@ -86,9 +94,9 @@ def run_demo(options: DemoOptions) -> Outcome:
         learning = None
         if maker is not None:
             with stopwatch.phase("comparison"):
-                learning = _compare(workspace, Path(str(result["adapter"])), console)
+                learning = _compare(workspace, Path(str(result["adapter"])))
     stopwatch.seconds["total"] = time.monotonic() - stopwatch.began
-    outcome = Outcome(
+    outcome = DemoOutcome(
         sites=site_results(result),
         adapter=Path(str(result["adapter"])),
         samples=Path(str(result["samples"])),
@@ -100,52 +108,54 @@ def run_demo(options: DemoOptions) -> Outcome:
         learning=learning,
     )
     write_summary(workspace.folder, outcome)
-    show(workspace, outcome, console)
+    show_outcome(workspace, outcome, console)
     return outcome
 
 
 def _prepare(
     options: DemoOptions, stack: contextlib.ExitStack
 ) -> tuple[Workspace, TileMaker | None]:
-    """Check everything that can be wrong, then write the demo's folder; `stack` clears up."""
+    """Check everything that could be wrong, then write the demo's folder; `stack` cleans up."""
     check_ours(options.folder)
     members = real_members(options.data) if options.data else None
     port = claim_port("127.0.0.1", options.port)
     digest = _install_tiny_base()
-    clear(options.folder)
+    clear_folder(options.folder)
     folder = options.folder.resolve()
     maker = None
     if members is None:
         members = synthetic_members(folder)
         maker = TileMaker(folder, folder / LOGS)
         stack.callback(maker.close)
-    workspace = write(options, members, digest, port)
+    workspace = write_workspace(options, members, digest, port)
     stack.callback(shutil.rmtree, workspace.runtime, ignore_errors=True)
     return workspace, maker
 
 
 def _install_tiny_base() -> str:
-    """Put the embedded base into the model cache; gives its digest."""
+    """Put the embedded base into the model cache; returns its digest."""
     folder = shipped_base()
     if folder is None:
         raise ModelError(
-            "The embedded tiny base is not beside this installation.",
+            "The embedded tiny base does not come with this installation.",
             "Make it: craftsfl model pretrain weights/tiny (about an hour on two cores).",
         )
     return install_base(folder)
 
 
-def _compare(workspace: Workspace, adapter: Path, console: Console) -> Comparison:
-    from craftsfl.demo.learning import compare  # torch and diffusers: not before the run
+def _compare(workspace: Workspace, adapter: Path) -> Comparison:
+    from craftsfl.demo.learning import (
+        compare_with_noise_off,  # imports torch and diffusers: not before the run
+    )
 
-    with console.status("comparing with a noise-off reference") as status:
-        return compare(workspace, adapter, status.update)
+    with progress().status("comparing with a noise-off reference") as status:
+        return compare_with_noise_off(workspace, adapter, status.update)
 
 
 def _federate(
     workspace: Workspace, maker: TileMaker | None, stopwatch: Stopwatch
 ) -> tuple[Mapping[str, object], Sequence[RoundTiming]]:
-    """Serve coordinator and hospitals, run the study; gives result.json and the rounds' times."""
+    """Serve everything and run the study; returns result.json and the rounds' times."""
     consortium = load_consortium(workspace.consortium)
     agents = {hospital.name: AgentWatch(hospital.socket) for hospital in workspace.hospitals}
     try:
@@ -168,8 +178,8 @@ def _federate(
 
 def _serve(
     workspace: Workspace, maker: TileMaker | None, supervisor: Supervisor, display: RunDisplay
-) -> list[Running]:
-    """Start all processes and the run; gives those without which no run can go on."""
+) -> list[StartedProcess]:
+    """Start all processes and the run; returns those that no run can do without."""
     link = superlink_of(load_consortium(workspace.consortium))
     display.say("starting the coordinator (SuperLink, SuperExec)")
     essential = [supervisor.start(link.superlink(workspace.logs / "superlink.log"))]
@@ -178,7 +188,7 @@ def _serve(
         display.say("making the hospitals' synthetic tiles")
         maker.wait(display.refresh)
     display.say("starting the hospitals: a site agent and a SuperNode each")
-    # The hospitals share this machine: threads that wait for a core cost a factor of ten.
+    # The hospitals share this machine: threads that compete for cores cost a factor of ten.
     threads = max(1, (os.cpu_count() or 1) // len(workspace.hospitals))
     for hospital in workspace.hospitals:
         log = workspace.logs / f"{hospital.name}-agent.log"
@@ -206,16 +216,16 @@ def _serve(
 
 
 def _wait_for_agents(display: RunDisplay, supervisor: Supervisor) -> None:
-    """Wait until every agent encodes its tiles, one has died, or `READY_SECONDS` are over.
+    """Wait until every agent encodes its tiles, one has died, or `READY_SECONDS` have passed.
 
-    The run takes as long to start as the tiles. A server that is there earlier keeps asking, and
-    each question starts a client process at every site, on the cores that load the model. What is
-    wrong is for the run to say.
+    Starting the run takes as long as encoding the tiles. A server that is up earlier would keep
+    asking, and each question starts a client process at every site, on the cores that are loading
+    the model. If something is wrong, the run will say so.
     """
     deadline = time.monotonic() + READY_SECONDS
     while not display.all_loaded() and not supervisor.dead() and time.monotonic() < deadline:
         display.refresh()
-        time.sleep(POLL_SECONDS)
+        time.sleep(_POLL_SECONDS)
 
 
 def _supernode(hospital: Hospital, link: SuperLink) -> SuperNode:
@@ -230,13 +240,17 @@ def _supernode(hospital: Hospital, link: SuperLink) -> SuperNode:
     )
 
 
-def _follow(display: RunDisplay, supervisor: Supervisor, essential: Sequence[Running]) -> None:
-    """Wait for the run's end. A hospital may drop out; the coordinator may not."""
-    known: list[Running] = []
+def _follow(
+    display: RunDisplay, supervisor: Supervisor, essential: Sequence[StartedProcess]
+) -> None:
+    """Wait for the run to end. A hospital may drop out; the coordinator may not."""
+    known: list[StartedProcess] = []
     while display.finished is None:
         display.refresh()
         if display.failed is not None:
-            raise FederationError(str(display.failed["reason"]), str(display.failed["hint"]))
+            raise FederationError(
+                display.failed.reason, display.failed.hint, id=display.failed.error
+            )
         for running in supervisor.dead():
             if running in essential:
                 supervisor.check()
@@ -244,4 +258,4 @@ def _follow(display: RunDisplay, supervisor: Supervisor, essential: Sequence[Run
                 known.append(running)
                 display.note(f"{running.name} ended with status {running.exit_code()}")
                 display.note(running.log_tail())
-        time.sleep(POLL_SECONDS)
+        time.sleep(_POLL_SECONDS)

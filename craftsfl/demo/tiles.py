@@ -1,6 +1,6 @@
-"""One synthetic hospital's tiles: `python -m craftsfl.demo.tiles FOLDER NAME`, and who runs that.
+"""One synthetic hospital's tiles: `python -P -m craftsfl.demo.tiles FOLDER NAME`, and its caller.
 
-A process of its own for each hospital: they share the cores, and end at once on Ctrl-C.
+Each hospital has its own process: they share the cores, and end at once on Ctrl-C.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from craftsfl.processes.environment import environment
 from craftsfl.processes.supervisor import Command, Supervisor
 from privacy.errors import DeploymentError
 
-MOST_TILES = 2  # of a patient; every other one has a single tile
+MOST_TILES = 2  # per patient; every other patient has a single tile
 HELD_OUT_PATIENTS = 40
 HELD_OUT_SEED = 1000
-COMPLETE = ".complete-2"  # the number of this way to draw them
-POLL_SECONDS = 0.1
+COMPLETE = ".complete-2"  # the number is the version of how they are drawn
+_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
 class Synthetic:
-    """A procedural hospital; `model.lab.tissue.HOSPITALS` has its stain and scanner by name."""
+    """A procedural hospital; `model.lab.tissue.HOSPITALS` holds its stain and scanner by name."""
 
     name: str
     patients: int
     seed: int
 
 
-SYNTHETIC = {
+SYNTHETIC_HOSPITALS = {
     hospital.name: hospital
     for hospital in (
         Synthetic("north", 500, 1),
@@ -47,13 +47,13 @@ def data_folder(folder: Path, name: str) -> Path:
 
 
 def held_out_folder(folder: Path, name: str) -> Path:
-    """Tiles of other patients of the same hospital, for the public before/after comparison."""
+    """Tiles of other patients of the same hospital, for the public before-and-after comparison."""
     return folder / "data" / f"{name}-held-out"
 
 
 def make_tiles(folder: Path, name: str) -> None:
-    """Write both sets of a hospital; a complete one of an earlier demo is used again."""
-    hospital = SYNTHETIC[name]
+    """Write both sets of tiles of a hospital; a complete set from an earlier demo is reused."""
+    hospital = SYNTHETIC_HOSPITALS[name]
     _make(data_folder(folder, name), hospital, hospital.patients, hospital.seed)
     held_out_seed = hospital.seed + HELD_OUT_SEED
     _make(held_out_folder(folder, name), hospital, HELD_OUT_PATIENTS, held_out_seed)
@@ -76,38 +76,40 @@ def _make(target: Path, hospital: Synthetic, patients: int, seed: int) -> None:
     (target / COMPLETE).touch()
 
 
+def tiles_command(folder: Path, name: str, logs: Path) -> Command:
+    """The process that makes the tiles of the hospital `name` below `folder`."""
+    return Command(
+        f"{name} tiles",
+        (sys.executable, "-P", "-m", "craftsfl.demo.tiles", str(folder), name),
+        environment(Path("/nonexistent"), {"OMP_NUM_THREADS": "1"}),
+        logs / f"{name}-tiles.log",
+    )
+
+
 class TileMaker:
-    """Makes all hospitals' tiles in the background, from the start; a context manager."""
+    """Makes the tiles of all hospitals in the background, as soon as it exists."""
 
     def __init__(self, folder: Path, logs: Path) -> None:
         self._supervisor = Supervisor()
-        env = environment(Path("/nonexistent"), {"OMP_NUM_THREADS": "1"})
         self._running = [
-            self._supervisor.start(
-                Command(
-                    f"{name} tiles",
-                    (sys.executable, "-P", "-m", "craftsfl.demo.tiles", str(folder), name),
-                    env,
-                    logs / f"{name}-tiles.log",
-                )
-            )
-            for name in SYNTHETIC
+            self._supervisor.start(tiles_command(folder, name, logs))
+            for name in SYNTHETIC_HOSPITALS
         ]
 
     def wait(self, tick: Callable[[], None]) -> None:
-        """Wait for all tiles, calling `tick` meanwhile; raises `DeploymentError` on failure."""
+        """Wait for all tiles, calling `tick` in between; raises `DeploymentError` on failure."""
         for running in self._running:
             while running.exit_code() is None:
                 tick()
-                time.sleep(POLL_SECONDS)
+                time.sleep(_POLL_SECONDS)
             if running.exit_code() != 0:
                 raise DeploymentError(
                     f"{running.name} could not be made:\n{running.log_tail()}",
-                    "Is there space for some 50 MB in the demo's folder?",
+                    "Are there some 50 MB of free space for the demo's folder?",
                 )
 
     def close(self) -> None:
-        """End what still runs."""
+        """End what is still running."""
         self._supervisor.stop()
 
 

@@ -1,4 +1,4 @@
-"""Users of this machine, and becoming one. Imports nothing heavy: root runs it."""
+"""The users of this machine, and how to become one of them. Root runs this: no heavy imports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROOT = 0
 
 
 @dataclass(frozen=True)
-class Account:
+class SystemAccount:
     """A user of this machine."""
 
     name: str
@@ -22,33 +22,33 @@ class Account:
 
     @property
     def variables(self) -> dict[str, str]:
-        """What the environment of a process of this user says of it."""
+        """The environment variables that name this user."""
         return {"HOME": self.home, "USER": self.name, "LOGNAME": self.name}
 
     def become(self) -> None:
-        """Turn this process, which is root's, into one of this user, for good."""
+        """Give up root: from now on this process runs as this user. Irreversible."""
         os.initgroups(self.name, self.gid)
         os.setgid(self.gid)
         os.setuid(self.uid)
         os.environ.update(self.variables)
-        for folder in ("XDG_RUNTIME_DIR", "XDG_CACHE_HOME"):  # they were root's
+        for folder in ("XDG_RUNTIME_DIR", "XDG_CACHE_HOME"):  # these were root's
             os.environ.pop(folder, None)
 
 
-def find_account(name: str) -> Account:
-    """The user `name`; raises `ConfigError` where this machine has none, and for root."""
+def find_account(name: str) -> SystemAccount:
+    """The user called `name`; raises `ConfigError` if there is none, or if it is root."""
     try:
         found = pwd.getpwnam(name)
     except KeyError:
         raise ConfigError(
-            f"This machine has no user {name}.", f"Make one: useradd --system {name}"
+            f"This machine has no user {name}.", f"Create one: useradd --system {name}"
         ) from None
     if found.pw_uid == ROOT:
-        raise ConfigError(f"{name} is root.", "Name a user who owns nothing else.")
-    return Account(name, found.pw_uid, found.pw_gid, found.pw_dir)
+        raise ConfigError(f"{name} is root.", "Choose a user who owns nothing else.")
+    return SystemAccount(name, found.pw_uid, found.pw_gid, found.pw_dir)
 
 
 def become(user: str | None) -> None:
-    """Turn this process into one of `user`, where it is root's and a user is named."""
+    """Run as `user` from now on, if this process is root's and a user is named."""
     if user is not None and os.geteuid() == ROOT:
         find_account(user).become()

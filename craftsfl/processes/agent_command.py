@@ -1,4 +1,4 @@
-"""The site agent's command line and environment, and becoming it."""
+"""The command line and environment of the site agent, and how a process becomes one."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 
 from client.agent.apart import ONE_USER
 from client.settings import SiteSettings, load_site
-from craftsfl.processes.accounts import Account, become
+from craftsfl.processes.accounts import SystemAccount, become
 from craftsfl.processes.environment import MODELS, environment
 from craftsfl.processes.supervisor import Command
 
 
 def serve_agent(settings_file: Path, *, one_user: bool = False) -> None:
-    """Turn this process into the site agent, as the user whom site.toml names if it is root's."""
+    """Replace this process by the site agent; if root starts it, as the user in site.toml."""
     site = load_site(settings_file)
     become(site.agent.user)
-    log = Path("/dev/null")  # it keeps this process's output
+    log = Path("/dev/null")  # not used: the agent inherits this process's output
     command = agent_command(settings_file, site, log, one_user=one_user)
     os.execve(command.argv[0], command.argv, dict(command.env))
 
@@ -28,12 +28,12 @@ def agent_command(
     log: Path,
     *,
     one_user: bool = False,
-    user: Account | None = None,
+    user: SystemAccount | None = None,
     threads: int | None = None,
 ) -> Command:
-    """The site agent: no Flower home, no network; `user`: as whom root starts it.
+    """The site agent, without a Flower home. `user`: whom root starts it as.
 
-    `threads` bounds torch's (None: all cores).
+    `threads`: the most that torch may use (None: one for each core).
     """
     argv = [sys.executable, "-P", "-m", "client.agent", "--site", str(settings_file.resolve())]
     if one_user:
@@ -41,6 +41,8 @@ def agent_command(
     extra = dict(user.variables) if user else {}
     if threads is not None:
         extra["OMP_NUM_THREADS"] = str(threads)
-    own = {name for name in MODELS if user is None or not name.startswith("XDG_")}  # root's folders
+    own = {
+        name for name in MODELS if user is None or not name.startswith("XDG_")
+    }  # those are root's folders
     env = environment(Path("/nonexistent"), extra, allowed={*own, *site.agent.environment})
     return Command(f"{site.name} agent", tuple(argv), env, log, user.name if user else None)

@@ -1,4 +1,4 @@
-"""Watching a site agent through its own socket: as much of it as anybody may know."""
+"""Watching a site agent through its own socket, as far as anybody may."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 
 import grpc
 
+from client.agent.progress import ENCODING, LOADING
 from privacy.wire import agent_pb2, agent_pb2_grpc
 from privacy.wire.chunks import target
 
-RETRY_SECONDS = 0.5
-# A proxy of the environment is for the way to the coordinator, never for this socket.
-NO_PROXY = [("grpc.enable_http_proxy", 0)]
-ENCODING = "encoding"
-NOT_READY = ("", "loading", ENCODING)
+_RETRY_SECONDS = 0.5
+# A proxy named in the environment is for reaching the coordinator, never for this socket.
+_NO_PROXY = [("grpc.enable_http_proxy", 0)]
+_NOT_READY = ("", LOADING, ENCODING)
 
 
 @dataclass(frozen=True)
 class AgentState:
-    """What a site's own console shows; an empty phase: there is no agent."""
+    """What a site's own console shows; an empty phase means that no agent answers."""
 
     phase: str = ""
     round: int = 0
@@ -30,11 +30,11 @@ class AgentState:
     @property
     def ready(self) -> bool:
         """Whether the model is resident and the data is encoded."""
-        return self.phase not in NOT_READY
+        return self.phase not in _NOT_READY
 
     @property
     def loaded(self) -> bool:
-        """Whether the model is resident; its tiles may still be encoded."""
+        """Whether the model is resident; tiles may still be being encoded."""
         return self.ready or self.phase == ENCODING
 
 
@@ -54,17 +54,17 @@ class AgentWatch:
         return self._state
 
     def close(self) -> None:
-        """Stop watching; the agent does not notice."""
+        """Stop watching, unnoticed by the agent."""
         self._closed.set()
-        self._thread.join(2 * RETRY_SECONDS)
+        self._thread.join(2 * _RETRY_SECONDS)
 
     def _follow(self) -> None:
-        while not self._closed.wait(RETRY_SECONDS):
+        while not self._closed.wait(_RETRY_SECONDS):
             try:
-                with grpc.insecure_channel(target(self._socket), options=NO_PROXY) as channel:
+                with grpc.insecure_channel(target(self._socket), options=_NO_PROXY) as channel:
                     self._listen(channel)
             except grpc.RpcError:
-                pass  # it is not there (any more): try again
+                pass  # there is no agent (any more): try again
             self._state = AgentState()
 
     def _listen(self, channel: grpc.Channel) -> None:

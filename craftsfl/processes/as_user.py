@@ -2,8 +2,9 @@
 
 `python -P -m craftsfl.processes.as_user USER LOG PROGRAM …`
 
-For a supervisor that is root. The log is opened only afterwards: in a folder of a user who may be
-hostile, root would write wherever a link there points to. The program cannot gain rights again.
+For a supervisor that runs as root. The log is opened only after the change of user: its folder may
+belong to a hostile user, and root would write to wherever a link in it points. The program can
+never gain privileges again.
 """
 
 from __future__ import annotations
@@ -14,21 +15,22 @@ import resource
 import sys
 from pathlib import Path
 
+from client.agent.isolation import UMASK
 from client.agent.kernel import forbid_new_privileges
 from craftsfl.processes.accounts import find_account
-from craftsfl.processes.environment import UMASK
+from privacy.files import open_to_append
 
 
 def run_as(user: str, log: Path, argv: list[str]) -> None:
-    """Turn this process into `argv` as `user`, its output appended to `log`; does not return."""
+    """Replace this process by `argv`, run as `user`, its output appended to `log`."""
     find_account(user).become()
     os.umask(UMASK)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(OSError):  # a system without it
+    with contextlib.suppress(OSError):  # not every system has it
         forbid_new_privileges()
     os.chdir("/")
     log.parent.mkdir(parents=True, exist_ok=True)
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    output = open_to_append(log)
     for stream in (1, 2):
         os.dup2(output, stream)
     os.close(output)

@@ -1,8 +1,10 @@
-"""What the processes that we start are given of this one: a few variables, and no right to share.
+"""What processes inherit from the one that starts them: a few variables, and files kept private.
 
-A person's environment holds what is nobody else's business: tokens, passwords, agents' sockets. So
-a process gets the variables listed here and those that a settings file names for it, no others.
+A person's environment holds secrets: tokens, passwords, sockets of authentication agents. So a
+process gets only the variables listed here and those that a settings file names for it.
 """
+
+# Why: docs/adr/0029-command-line-and-processes.md
 
 from __future__ import annotations
 
@@ -12,15 +14,17 @@ import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from client.agent.isolation import OFFLINE
+from client.agent.isolation import OFFLINE, UMASK
 
-UMASK = 0o077
 TASK_POLL_SECONDS = "0.2"
 
 _ALWAYS = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TZ", "LANG", "LANGUAGE")
 _LOCALE = "LC_"
-CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # the system's authorities, where they lie apart
-# Where models, GPUs and their libraries are, and how many cores may be used.
+CERTIFICATES = (
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+)  # the system's certificate authorities, if not in the usual place
+# Where to find models, GPUs and their libraries, and how many cores to use.
 MODELS = (
     *("CRAFTSFL_CACHE", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR", "HF_HOME", "HF_HUB_CACHE"),
     *("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "PYTORCH_CUDA_ALLOC_CONF"),
@@ -31,10 +35,10 @@ MODELS = (
 def environment(
     home: Path, extra: Mapping[str, str] | None = None, *, allowed: Collection[str] = ()
 ) -> dict[str, str]:
-    """An environment with Flower silent, offline and at home in `home`, Python without its cwd.
+    """An environment in which Flower is silent, offline and uses `home` as its home folder.
 
-    Of this process's variables those that every program needs and those of the names `allowed`;
-    `extra` comes on top.
+    Python does not look for modules in the working folder. Of this process's variables it keeps
+    those that every program needs and those named in `allowed`; `extra` is added last.
     """
     kept = {
         name: value
@@ -51,15 +55,15 @@ def environment(
         "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": TASK_POLL_SECONDS,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONUNBUFFERED": "1",
-        "PYTHONSAFEPATH": "1",  # what -P says, for Flower's programs and all that they start
+        "PYTHONSAFEPATH": "1",  # the same as -P, and it also reaches what Flower starts
         **(extra or {}),
     }
 
 
 def keep_files_private(*folders: Path) -> None:
-    """Make what this process and those it starts write its user's alone.
+    """Make everything that this process and its children write private to their user.
 
-    Also what is in `folders` already: SQLite gives a new journal its database's rights.
+    Also what is already in `folders`: SQLite gives a new journal the permissions of its database.
     """
     os.umask(UMASK)
     for folder in folders:

@@ -1,7 +1,7 @@
 """Starting, watching and ending other processes, with all their children.
 
-Every process gets a session of its own, so that Ctrl-C reaches this program alone, which then ends
-them in the reverse order of their start. Nothing that was started here survives `stop`.
+Every process gets its own session, so that Ctrl-C reaches only this program, which then ends them
+in reverse order. Nothing that was started here survives `stop`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from typing import IO
 
 import psutil
 
-from craftsfl.processes.environment import UMASK
+from client.agent.isolation import UMASK
+from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError
 
-GRACE_SECONDS = 12.0
+TERMINATION_SECONDS = 12.0
 TAIL_LINES = 12
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -34,7 +35,7 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Command:
     """A program to run: its name for people, argument vector, environment and log file.
 
-    `user`: as whom, where this process is root's; None: as this process's own user.
+    `user`: whom it runs as, if this process is root's; None: the same user as this process.
     """
 
     name: str
@@ -43,9 +44,17 @@ class Command:
     log: Path
     user: str | None = None
 
+    @property
+    def full_argv(self) -> tuple[str, ...]:
+        """`argv`, preceded by the program that changes the user if one is named."""
+        if self.user is None:
+            return self.argv
+        become = (sys.executable, "-P", "-m", "craftsfl.processes.as_user")
+        return (*become, self.user, str(self.log), *self.argv)
+
 
 @dataclass(frozen=True)
-class Running:
+class StartedProcess:
     """A started command."""
 
     command: Command
@@ -76,7 +85,7 @@ class Supervisor:
     """Owns processes from start to end; a context manager that leaves none behind."""
 
     def __init__(self) -> None:
-        self._running: list[Running] = []
+        self._running: list[StartedProcess] = []
 
     def __enter__(self) -> Supervisor:
         return self
@@ -84,33 +93,34 @@ class Supervisor:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def start(self, command: Command) -> Running:
-        """Start `command`, its output appended to its log."""
-        with _interrupts_held():  # a process that is there is also known
-            running = Running(command, _process(command))
+    def start(self, command: Command) -> StartedProcess:
+        """Start `command`; its output is appended to its log."""
+        with _interrupts_held():  # once a process exists, it is on the list
+            running = StartedProcess(command, _process(command))
             self._running.append(running)
         return running
 
-    def dead(self) -> list[Running]:
+    def dead(self) -> list[StartedProcess]:
         """Those that ended on their own."""
         return [running for running in self._running if running.exit_code() is not None]
 
     def check(self) -> None:
-        """Raise `DeploymentError` with the log's end if one died."""
+        """Raise `DeploymentError`, with the end of its log, if a process has died."""
         for running in self.dead():
             raise DeploymentError(
                 f"{running.name} ended with status {running.exit_code()}:\n{running.log_tail()}",
                 f"The whole log is {running.command.log}.",
+                id=ErrorId.PROCESS_ENDED,
             )
 
-    def stop_one(self, running: Running) -> None:
+    def stop_one(self, running: StartedProcess) -> None:
         """End one process and its children."""
         if running in self._running:
             self._running.remove(running)
         _end([running])
 
     def stop(self) -> None:
-        """End all: SIGTERM, newest first, then SIGKILL for what is left of the grace time."""
+        """End all: SIGTERM, newest first, then SIGKILL for whatever outlives the grace period."""
         running, self._running = self._running[::-1], []
         _end(running)
 
@@ -119,7 +129,7 @@ def _process(command: Command) -> subprocess.Popen[bytes]:
     try:
         with _output(command) as log:
             return subprocess.Popen(
-                _argv(command),
+                command.full_argv,
                 env=dict(command.env),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -133,22 +143,8 @@ def _process(command: Command) -> subprocess.Popen[bytes]:
         ) from None
 
 
-def _argv(command: Command) -> tuple[str, ...]:
-    if command.user is None:
-        return command.argv
-    become = (
-        sys.executable,
-        "-P",
-        "-m",
-        "craftsfl.processes.as_user",
-        command.user,
-        str(command.log),
-    )
-    return (*become, *command.argv)
-
-
 def _output(command: Command) -> IO[bytes]:
-    """Its log; another user's is opened by that user, and here goes what hinders it."""
+    """Its log. That of another user is opened by that user; this shows what goes wrong before."""
     if command.user is not None:
         return os.fdopen(os.dup(2), "wb")
     command.log.parent.mkdir(parents=True, exist_ok=True)
@@ -157,9 +153,9 @@ def _output(command: Command) -> IO[bytes]:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Let signals that Python handles wait for the end of the block; KeyboardInterrupt then.
+    """Hold back signals that Python handles until the block ends, then raise KeyboardInterrupt.
 
-    By handlers and not by the signal mask, which a new process would inherit.
+    Uses handlers rather than the signal mask, which a new process would inherit.
     """
     held: list[int] = []
     numbers = [number for number in INTERRUPTS if callable(signal.getsignal(number))]
@@ -175,19 +171,19 @@ def _interrupts_held() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _end(group: list[Running]) -> None:
+def _end(group: list[StartedProcess]) -> None:
     family = _families(group)
     for running in group:
         if running.exit_code() is None:
             running.process.send_signal(signal.SIGTERM)
-    deadline = time.monotonic() + GRACE_SECONDS
+    deadline = time.monotonic() + TERMINATION_SECONDS
     for running in group:
         try:
             running.process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             running.process.kill()
             running.process.wait()
-    # Children are looked up before and after: one may have been born while its parent ended.
+    # Children are looked up before and after: one may have started while its parent was ending.
     leftover = [child for child in family + _families(group) if child.is_running()]
     for child in leftover:
         _quietly(child.terminate)
@@ -197,8 +193,8 @@ def _end(group: list[Running]) -> None:
     psutil.wait_procs(alive, timeout=2.0)
 
 
-def _families(group: list[Running]) -> list[psutil.Process]:
-    """All descendants, and all members of the groups' sessions whose parent is gone already."""
+def _families(group: list[StartedProcess]) -> list[psutil.Process]:
+    """All descendants, and all members of the processes' sessions whose parents are gone."""
     sessions = {running.process.pid for running in group}
     found: dict[int, psutil.Process] = {}
     for running in group:
@@ -213,7 +209,7 @@ def _families(group: list[Running]) -> list[psutil.Process]:
 def _children(pid: int) -> list[psutil.Process]:
     try:
         return list(psutil.Process(pid).children(recursive=True))
-    except psutil.Error:  # it is gone already
+    except psutil.Error:  # already gone
         return []
 
 
@@ -225,7 +221,7 @@ def _session(pid: int) -> int | None:
 
 
 def _quietly(action: Callable[[], object]) -> None:
-    """Do `action`; that the process is gone already is what we want."""
+    """Run `action`; if the process is already gone, that is what we want."""
     try:
         action()
     except psutil.Error:
@@ -249,7 +245,9 @@ def wait_until(
         supervisor.check()
         if time.monotonic() > deadline:
             raise DeploymentError(
-                f"{what} did not come up within {timeout:.0f} s.", "Look at the log files."
+                f"{what} did not come up within {timeout:.0f} s.",
+                "Look at the log files.",
+                id=ErrorId.PROCESS_ENDED,
             )
         tick()
         time.sleep(0.1)
@@ -271,7 +269,8 @@ def claim_port(host: str, wanted: int | None) -> int:
         except OSError as error:
             raise DeploymentError(
                 f"Port {wanted} on {host} cannot be used: {error.strerror}.",
-                "End the program that holds it, or choose another with --port.",
+                "Stop the program that uses it, or choose another port with --port.",
+                id=ErrorId.PORT_TAKEN,
             ) from None
         return int(probe.getsockname()[1])
 

@@ -1,25 +1,25 @@
 """The app bundle (FAB) that Flower hands to the ServerApp's and every ClientApp's process.
 
-The bundle's folder comes first on `sys.path`, where a package hides the installed one of that
-name, also a package that is only partly there. So the bundle holds every module of the packages
-that the server needs, and of `client`, which the server does not, the forwarder alone. Nothing
-else is in it: no data, no weights, no settings, no secrets.
+The bundle's folder comes first on `sys.path`, where a package hides the installed one of the same
+name, even if only part of it is there. So the bundle holds every module of the packages that the
+server needs, and only the forwarder of `client`, which the server does not need. It holds nothing
+else: no data, no weights, no settings, no secrets.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import json
 import shutil
 from pathlib import Path
 
+from craftsfl.version import installed_version
 from privacy.errors import DeploymentError
 
-NAME = "craftsfl"  # of the staged folder too: Flower takes letters, digits and hyphens only
+_NAME = "craftsfl"  # of the staged folder too: Flower accepts letters, digits and hyphens only
 PUBLISHER = "craftsfl"
 PACKAGES = ("server", "strategies", "model", "privacy")
-FORWARDER = "app.py"  # of the package `client`
+FORWARDER = "app.py"  # in the package `client`
 
 _PROJECT = """\
 [project]
@@ -43,12 +43,12 @@ settings = ""
 
 
 def stage(destination: Path) -> Path:
-    """Write what belongs into the bundle to a new folder in `destination`; gives that folder.
+    """Write what belongs in the bundle to a new folder in `destination`; returns that folder.
 
     The packages are taken from where this Python finds them. `flwr run FOLDER` builds and
-    submits the bundle. Raises `DeploymentError` where a package or the space is missing.
+    submits the bundle. Raises `DeploymentError` if a package or free space is missing.
     """
-    folder = destination / NAME
+    folder = destination / _NAME
     try:
         for package in PACKAGES:
             _copy_modules(_location(package), folder / package)
@@ -79,15 +79,8 @@ def build(folder: Path) -> bytes:
 def _project() -> str:
     include = [f"{package}/**/*.py" for package in (*PACKAGES, "client")]
     return _PROJECT.format(
-        name=NAME, publisher=PUBLISHER, version=_version(), include=json.dumps(include)
+        name=_NAME, publisher=PUBLISHER, version=installed_version(), include=json.dumps(include)
     )
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("craftsfl")
-    except importlib.metadata.PackageNotFoundError:  # a checkout that is not installed
-        return "0.0.0"
 
 
 def _location(package: str) -> Path:

@@ -1,4 +1,4 @@
-"""`craftsfl rounds`: admitting sites, starting a run, watching it."""
+"""`craftsfl rounds`: admit sites, start a run, watch it."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from craftsfl.privacy_words import epsilon_text
 from craftsfl.processes.environment import keep_files_private
-from craftsfl.processes.flower.commands import PROFILE, SuperLink, flwr
+from craftsfl.processes.flower.commands import PROFILE, SuperLink, run_flwr
 from craftsfl.processes.flower.credentials import ServerCredentials
 from craftsfl.rounds.fab import stage
 from craftsfl.rounds.run_display import RunDisplay
+from craftsfl.terminal import output
+from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, FederationError
 from server.settings import ConsortiumSettings, load_consortium
 from server.status import PartStatus, RunStatus, read_status
 
-POLL_SECONDS = 0.5
-STARTING_SECONDS = 60.0
+_POLL_SECONDS = 0.5
+_STARTING_SECONDS = 60.0
 
 
 def superlink_of(consortium: ConsortiumSettings) -> SuperLink:
@@ -44,24 +46,24 @@ def superlink_of(consortium: ConsortiumSettings) -> SuperLink:
 
 
 def register_site(settings: Path, public_key: Path) -> str:
-    """Admit a SuperNode by its public key; gives its node id."""
+    """Admit a SuperNode by its public key; returns its node id."""
     if not public_key.exists():
         raise ConfigError(f"{public_key} does not exist.", "Give the .pub file of a SuperNode key.")
     link = superlink_of(load_consortium(settings))
     keep_files_private(link.folder)
     link.write_profile()
-    answer = flwr(link.home, "supernode", "register", str(public_key.resolve()), PROFILE)
+    answer = run_flwr(link.home, "supernode", "register", str(public_key.resolve()), PROFILE)
     return str(answer["node-id"])
 
 
 def start_run(settings: Path) -> int:
-    """Build the bundle from the installed code and start a run; gives the run id."""
+    """Build the bundle from the installed code and start a run; returns the run id."""
     link = superlink_of(load_consortium(settings))
     keep_files_private(link.folder)
     link.write_profile()
     with tempfile.TemporaryDirectory(prefix="craftsfl-") as folder:
         app = stage(Path(folder))
-        answer = flwr(
+        answer = run_flwr(
             link.home,
             *("run", str(app), PROFILE),
             *("--run-config", f"settings={json.dumps(str(settings.resolve()))}"),
@@ -70,25 +72,36 @@ def start_run(settings: Path) -> int:
 
 
 def watch_run(settings: Path, run: int) -> RunStatus:
-    """Show progress until `run` ends; raises `FederationError` if it failed."""
+    """Show progress until `run` ends. Raises `FederationError` if it failed."""
     consortium = load_consortium(settings)
     with RunDisplay(consortium.events_file()) as display:
         started = time.monotonic()
         while True:
             display.refresh()
             status = _status_or_none(consortium, run)
-            if status is None and time.monotonic() - started > STARTING_SECONDS:
+            if status is None and time.monotonic() - started > _STARTING_SECONDS:
                 raise FederationError(
-                    f"Run {run} did not begin within {STARTING_SECONDS:.0f} s.",
+                    f"Run {run} did not begin within {_STARTING_SECONDS:.0f} s.",
                     "Is the SuperExec running? See its log: craftsfl rounds serve.",
+                    id=ErrorId.RUN_NOT_BEGUN,
                 )
             if status is not None and status.state in ("finished", "failed"):
                 break
-            time.sleep(POLL_SECONDS)
+            time.sleep(_POLL_SECONDS)
         display.refresh()
     if status.state == "failed":
-        raise FederationError(f"Run {run} failed: {status.message}", "")
+        raise _failed(status)
     return status
+
+
+def _failed(status: RunStatus) -> FederationError:
+    """The failure that the run recorded, with its next step and id."""
+    failure = status.failure
+    if failure is None:  # under an older coordinator, which kept a single text
+        return FederationError(f"Run {status.run} failed: {status.message}", id=ErrorId.RUN_FAILED)
+    return FederationError(
+        f"Run {status.run} failed: {failure.message}", failure.hint, id=failure.error
+    )
 
 
 def _status_or_none(consortium: ConsortiumSettings, run: int) -> RunStatus | None:
@@ -99,15 +112,15 @@ def _status_or_none(consortium: ConsortiumSettings, run: int) -> RunStatus | Non
 
 
 def show_status(settings: Path, run: int | None, *, as_json: bool) -> None:
-    """Print a run's state from the rounds' database, as tables or JSON."""
+    """Print a run's state from the round state, as tables or JSON."""
     status = read_status(load_consortium(settings).database_url(), run)
     if as_json:
         print(json.dumps(asdict(status), allow_nan=True))  # noqa: T201 - this is the output
         return
-    console = Console()
+    console = output()
     console.print(
         f"[bold]{status.study}[/] run {status.run}: {status.state}, "
-        f"round {status.rounds_done} of {status.rounds}. {status.message}"
+        f"round {status.rounds_done} of {status.rounds}. {escape(status.message)}"
     )
     console.print(_sites(status))
     console.print(_history(status))
@@ -120,7 +133,7 @@ def _sites(status: RunStatus) -> Table:
         table.add_row(
             site.name,
             str(site.declared_patients),
-            state,
+            escape(state),
             str(site.rounds),
             epsilon_text(site.epsilon),
             epsilon_text(site.budget),
@@ -137,10 +150,10 @@ def _history(status: RunStatus) -> Table:
         table.add_row(
             str(item.round),
             str(item.attempt),
-            state,
+            escape(state),
             str(item.updates),
             f"{item.seconds:.0f}" if item.seconds is not None else "",
-            ", ".join(dropped) or "nobody",
+            escape(", ".join(dropped)) or "nobody",
         )
     return table
 

@@ -4,34 +4,37 @@
     sign      that file           -> the same with one more signature; two such files can be merged
     show      any of these files  -> who is in it, who has signed, and the fingerprints
 
-Nothing here needs the coordinator, and nothing asks for trust in whoever carries the files: what
-counts is that people compare the fingerprint by phone before they sign.
+Nothing here needs the coordinator, and whoever carries the files need not be trusted: what counts
+is that people compare the fingerprint by phone before they sign.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 
-import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from craftsfl.passphrase import identity_in
+from craftsfl.terminal import output
 from privacy.errors import ConfigError, SecAggError
-from privacy.identity import Identity, fingerprint, load_identity
+from privacy.identity import fingerprint
 from privacy.secagg.card import SiteCard, read_card
-from privacy.secagg.chain import in_force, read_chain, write_chain
+from privacy.secagg.chain import in_force, read_rosters, write_rosters
 from privacy.secagg.history import check_history, ids_given
-from privacy.secagg.roster import Member, Roster, SignedRoster, merge, sign
-from privacy.secagg.roster import propose as propose_roster
+from privacy.secagg.roster import (
+    Member,
+    Roster,
+    SignedRoster,
+    add_signature,
+    merge_signatures,
+    propose_roster,
+)
 from privacy.visible import marked
-
-PASSPHRASE = "CRAFTSFL_IDENTITY_PASSPHRASE"  # in the environment, where nobody can be asked
 
 
 @dataclass(frozen=True)
@@ -45,46 +48,48 @@ class Proposal:
     without: Sequence[str] = field(default_factory=tuple)
 
 
-def propose(out: Path, proposal: Proposal) -> None:
+def write_proposal(out: Path, proposal: Proposal) -> None:
     """Write an unsigned roster, after its predecessors if it has any, and show it."""
     if out.exists() and out != proposal.after:
-        raise ConfigError(f"{out} exists already.", "Choose another file; rosters are kept.")
+        raise ConfigError(
+            f"{out} exists already.", "Choose another file: rosters are never overwritten."
+        )
     cards = [read_card(path) for path in proposal.cards]
     if proposal.after is None:
-        write_chain(out, [_first(proposal, cards)])
+        write_rosters(out, [_first(proposal, cards)])
     else:
-        chain = read_chain(proposal.after)
+        chain = read_rosters(proposal.after)
         _newest(chain)
-        write_chain(out, [*chain, _successor(proposal, cards, [one.roster for one in chain])])
-    show(out)
+        write_rosters(out, [*chain, _successor(proposal, cards, [one.roster for one in chain])])
+    show_roster(out)
 
 
 def sign_roster(file: Path, key: Path, others: Sequence[Path]) -> None:
     """Add this site's signature, and those of `others`, to the last roster of `file`."""
-    chain = read_chain(file)
+    chain = read_rosters(file)
     check_history(one.roster for one in chain)
-    last = reduce(merge, [read_chain(other)[-1] for other in others], chain[-1])
+    last = reduce(merge_signatures, [read_rosters(other)[-1] for other in others], chain[-1])
     before = _newest(chain[:-1]) if len(chain) > 1 else None
-    Console().print(
-        f"You sign roster {last.roster.sequence} of {last.roster.consortium}. Everybody has to "
-        f"see the same fingerprint:\n[bold]{last.roster.fingerprint()}[/]",
+    output().print(
+        f"You are signing roster {last.roster.sequence} of {last.roster.consortium}. Everybody "
+        f"must see the same fingerprint:\n[bold]{last.roster.fingerprint()}[/]",
         highlight=False,
     )
-    write_chain(file, [*chain[:-1], sign(last, identity_in(key), before)])
-    show(file)
+    write_rosters(file, [*chain[:-1], add_signature(last, identity_in(key), before)])
+    show_roster(file)
 
 
-def show(file: Path, *, as_json: bool = False) -> None:
+def show_roster(file: Path, *, as_json: bool = False) -> None:
     """Print the newest roster of `file`, its signatures and its fingerprint.
 
-    Letters beyond ASCII are marked with their code points: names are what others have written.
+    Letters outside ASCII are marked with their code points, since others have chosen the names.
     """
-    chain = read_chain(file)
+    chain = read_rosters(file)
     signed, state = chain[-1], _state(chain)
     if as_json:
         print(json.dumps(_facts(chain, state)))  # noqa: T201 - the output
         return
-    console = Console()
+    console = output()
     roster = signed.roster
     console.print(f"[bold]{roster.consortium}[/], roster {roster.sequence}: {state}")
     console.print(_members(signed))
@@ -96,18 +101,10 @@ def show(file: Path, *, as_json: bool = False) -> None:
     )
 
 
-def identity_in(key: Path) -> Identity:
-    """The identity in the file, its passphrase from the environment or asked for."""
-    passphrase = os.environ.get(PASSPHRASE, "")
-    if not passphrase and b"ENCRYPTED" in _head(key):
-        passphrase = str(typer.prompt("Passphrase of the identity key", hide_input=True))
-    return load_identity(key, passphrase.encode() or None)
-
-
 def _first(proposal: Proposal, cards: Sequence[SiteCard]) -> SignedRoster:
     if not proposal.consortium or proposal.without:
         raise ConfigError(
-            "A first roster needs the consortium's name, and nobody can leave it.",
+            "A first roster needs the consortium's name, and nobody can leave it yet.",
             "Give --consortium NAME, or --after FILE for a successor.",
         )
     members = [_member(site, card) for site, card in enumerate(cards, start=1)]
@@ -118,15 +115,18 @@ def _first(proposal: Proposal, cards: Sequence[SiteCard]) -> SignedRoster:
 def _successor(
     proposal: Proposal, cards: Sequence[SiteCard], rosters: Sequence[Roster]
 ) -> SignedRoster:
-    """Names keep their ids, with a new key where a card brings one; so does who comes back.
+    """Names keep their ids, with a new key if a card has one; so do members who come back.
 
-    Ids are never reused, also not those of members that left long ago.
+    Ids are never reused, not even those of members who left long ago.
     """
     before, given = rosters[-1], ids_given(rosters)
     members = {member.name: member for member in before.members}
     strangers = [name for name in proposal.without if name not in members]
     if strangers:
-        raise ConfigError(f"The roster does not list {strangers[0]}.", "See it: roster show FILE")
+        raise ConfigError(
+            f"The roster does not list {strangers[0]}.",
+            "See who is in it: craftsfl rounds roster show FILE",
+        )
     for card in cards:
         site = given.setdefault(card.name, max(given.values()) + 1)
         members[card.name] = _member(site, card)
@@ -142,7 +142,7 @@ def _member(site: int, card: SiteCard) -> Member:
 
 
 def _newest(chain: Sequence[SignedRoster]) -> Roster:
-    """The last roster of a chain whose signatures are all there; `SecAggError` otherwise."""
+    """The last roster of a chain; raises `SecAggError` unless all signatures are there."""
     return in_force(chain, chain[-1].roster.digest())
 
 
@@ -195,11 +195,3 @@ def _facts(chain: Sequence[SignedRoster], state: str) -> dict[str, object]:
             for member in roster.members
         ],
     }
-
-
-def _head(key: Path) -> bytes:
-    try:
-        with key.open("rb") as stream:
-            return stream.readline()
-    except OSError as error:
-        raise ConfigError(f"{key} cannot be read: {error.strerror}.", "Check the path.") from None

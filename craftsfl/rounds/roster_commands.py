@@ -12,54 +12,56 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-File = Annotated[Path, typer.Argument(help="The file of rosters, such as roster.cfl.")]
+_File = Annotated[Path, typer.Argument(help="The roster file, such as roster.cfl.")]
 
 
-@app.command()
-def propose(
+@app.command("propose")
+def roster_propose(
     out: Annotated[Path, typer.Argument(help="The file to write.")],
     cards: Annotated[
         list[Path] | None, typer.Argument(help="The sites' cards, from craftsfl site init.")
     ] = None,
-    consortium: Annotated[str, typer.Option(help="The consortium's name, in a first roster.")] = "",
+    consortium: Annotated[
+        str, typer.Option(help="The consortium's name: for a first roster.")
+    ] = "",
     quorum: Annotated[
-        int | None, typer.Option(help="So many members sign; more than half by default.")
+        int | None, typer.Option(help="How many members have to sign; by default, more than half.")
     ] = None,
     after: Annotated[
-        Path | None, typer.Option(help="The rosters so far: this one is their successor.")
+        Path | None,
+        typer.Option(help="The file of the rosters so far, which this one succeeds."),
     ] = None,
     without: Annotated[
-        list[str] | None, typer.Option(help="A member that leaves; may be repeated.")
+        list[str] | None, typer.Option(help="A member that leaves; repeatable.")
     ] = None,
 ) -> None:
     """Propose a roster: the first one, or a successor in which sites join, leave or change keys."""
-    from craftsfl.rounds.roster import Proposal
-    from craftsfl.rounds.roster import propose as write
+    from craftsfl.rounds.roster import Proposal, write_proposal
 
-    write(out, Proposal(cards or (), consortium, quorum, after, without or ()))
+    write_proposal(out, Proposal(cards or (), consortium, quorum, after, without or ()))
 
 
-@app.command()
-def sign(
-    file: File,
+@app.command("sign")
+def roster_sign(
+    file: _File,
     key: Annotated[Path, typer.Option(help="This site's identity key, from site init.")],
     merge: Annotated[
         list[Path] | None,
-        typer.Option(help="The same roster with other signatures, to be taken in; repeatable."),
+        typer.Option(help="A copy of this roster with other signatures to include; repeatable."),
     ] = None,
 ) -> None:
-    """Sign the newest roster of the file, once its fingerprint was compared by phone."""
+    """Sign the newest roster of the file, after comparing its fingerprint by phone."""
     from craftsfl.rounds.roster import sign_roster
 
     sign_roster(file, key, merge or ())
 
 
-@app.command()
-def show(
-    file: File,
+@app.command("show")
+def roster_show(
+    file: _File,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Show the newest roster: members, signatures, fingerprints, and the line for study.toml."""
-    from craftsfl.rounds.roster import show as print_roster
+    from craftsfl.rounds.roster import show_roster
 
-    print_roster(file, as_json=json)
+    show_roster(file, as_json=json)

@@ -1,38 +1,61 @@
 """The live picture of a run: who trains, round k of n, seconds left.
 
-It reads the coordinator's public events and, where it runs at a site (as in the demo), the site
+It reads the coordinator's public events and, when running at a site (as in the demo), the site
 agents' own progress.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from client.agent.progress import TRAINING
 from craftsfl.processes.agent_watch import AgentWatch
-from craftsfl.rounds.timeline import TRAINING, Timeline
+from craftsfl.rounds.timeline import Timeline
+from craftsfl.terminal import progress
+from server.events import (
+    ExchangeFinished,
+    LoggedEvent,
+    NodeRefused,
+    RoundFailed,
+    RoundFinished,
+    RoundStarted,
+    RunEvent,
+    RunFailed,
+    RunFinished,
+    SiteDropped,
+    SiteFinished,
+    SiteJoined,
+    SiteLeftOut,
+    SiteMissing,
+    SiteRefused,
+    SiteStarted,
+    decode_event,
+)
 
-BAR_CELLS = 20
-REFRESH_PER_SECOND = 4
+_BAR_CELLS = 20
+_REFRESH_PER_SECOND = 4
 
 
 class EventTail:
-    """New lines of a growing JSON-lines file; what was there before is skipped."""
+    """Events added to `events.jsonl` from now on."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._offset = file.stat().st_size if file.exists() else 0
 
-    def read(self) -> list[dict[str, object]]:
-        """The events since the last call; an unfinished last line waits for the next."""
+    def read(self) -> list[LoggedEvent]:
+        """The events since the last call; an unfinished last line waits for the next call.
+
+        Skips events that only a newer version knows. Raises `WireError`.
+        """
         if not self._file.exists():
             return []
         with self._file.open("rb") as stream:
@@ -40,11 +63,12 @@ class EventTail:
             data = stream.read()
         complete = data[: data.rfind(b"\n") + 1]
         self._offset += len(complete)
-        return [json.loads(line) for line in complete.splitlines() if line.strip()]
+        events = [decode_event(line) for line in complete.splitlines() if line.strip()]
+        return [event for event in events if event is not None]
 
 
 class RunDisplay:
-    """A live table, or plain lines where output is no terminal. A context manager."""
+    """A live table, or plain lines if the output is not a terminal. A context manager."""
 
     def __init__(
         self,
@@ -54,19 +78,19 @@ class RunDisplay:
     ) -> None:
         self._tail = EventTail(events)
         self._agents = agents or {}
-        self._console = Console()
+        self._console = progress()
         self._since = time.monotonic() if since is None else since
         self._round_seconds: list[float] = []
         self._round_began: float | None = None
         self._round = self._rounds = 0
         self._sites: dict[str, str] = dict.fromkeys(self._agents, "starting")
         self._phase = "starting"
-        self.finished: dict[str, object] | None = None
-        self.failed: dict[str, object] | None = None
+        self.finished: RunFinished | None = None
+        self.failed: RunFailed | None = None
         self.first_training: float | None = None
         self.timeline = Timeline()
         self._live = Live(
-            console=self._console, refresh_per_second=REFRESH_PER_SECOND, transient=True
+            console=self._console, refresh_per_second=_REFRESH_PER_SECOND, transient=True
         )
 
     def __enter__(self) -> RunDisplay:
@@ -83,13 +107,13 @@ class RunDisplay:
         self._live.stop()
 
     def say(self, phase: str) -> None:
-        """Name what is being done now, before and after the rounds."""
+        """Say what is being done now, before and after the rounds."""
         if phase != self._phase:
             self._phase = phase
             self.note(phase)
 
     def all_loaded(self) -> bool:
-        """Whether every agent that is watched has loaded its model and at least encodes tiles."""
+        """Whether every watched agent has loaded its model; it may still be encoding tiles."""
         return all(watch.state.loaded for watch in self._agents.values())
 
     def refresh(self) -> None:
@@ -99,44 +123,57 @@ class RunDisplay:
             self.timeline.see_agent(site, state)
             if self.first_training is None and state.phase == TRAINING:
                 self.first_training = time.monotonic() - self._since
-        for event in self._tail.read():
-            self.timeline.see_event(event)
-            self._take(event)
+        for logged in self._tail.read():
+            self.timeline.see_event(logged)
+            self._take(logged.event)
         if self._live.is_started:
             self._live.update(self._picture())
 
-    def _take(self, event: dict[str, object]) -> None:
-        name, site = str(event.get("event")), str(event.get("site", ""))
-        if name == "round-started":
-            self._round, self._rounds = int(str(event["round"])), int(str(event["rounds"]))
-            self._round_began = time.monotonic()
-            self.say(f"round {self._round} of {self._rounds}")
-        elif name == "round-finished":
-            self._round_seconds.append(float(str(event["seconds"])))
-            self.note(
-                f"round {event['round']} of {event['rounds']} done: {event['updates']} updates, "
-                f"{float(str(event['seconds'])):.0f} s{self._left_text()}"
-            )
-        elif name == "round-failed":
-            self.note(f"round {event['round']} failed: {event['reason']}")
-        elif name in ("site-missing", "site-refused", "site-dropped", "site-left-out"):
-            self._sites[site] = "out"
-            self.note(f"{site} {_how(event)}: {event.get('reason', '')}")
-        elif name == "node-refused":
-            self.note(f"node {event['node']} is refused: {event['reason']}")
-        elif name == "site-joined":
-            self._sites[site] = "joined"
-            self.note(f"{site} joined")
-        elif name == "site-started":
-            self._sites[site] = "training"
-        elif name == "site-finished":
-            self._sites[site] = "update sent"
-        elif name == "exchange-finished" and event["exchange"] == "masked input":
-            self._phase = f"round {event['round']} of {event['rounds']}, unmasking the sum"
-        elif name == "run-finished":
-            self.finished = event
-        elif name == "run-failed":
-            self.failed = event
+    def _take(self, event: RunEvent) -> None:
+        match event:
+            case RunFinished():
+                self.finished = event
+            case RunFailed():
+                self.failed = event
+            case NodeRefused(node=node, reason=reason):
+                self.note(f"node {node} is refused: {reason}")
+            case RoundStarted() | RoundFinished() | RoundFailed() | ExchangeFinished():
+                self._take_round(event)
+            case _:
+                self._take_site(event)
+
+    def _take_round(
+        self, event: RoundStarted | RoundFinished | RoundFailed | ExchangeFinished
+    ) -> None:
+        match event:
+            case RoundStarted():
+                self._round, self._rounds = event.round, event.rounds
+                self._round_began = time.monotonic()
+                self.say(f"round {event.round} of {event.rounds}")
+            case RoundFinished(seconds=seconds):
+                took = seconds or 0.0
+                self._round_seconds.append(took)
+                self.note(
+                    f"round {event.round} of {event.rounds} done: {event.updates} updates, "
+                    f"{took:.0f} s{self._left_text()}"
+                )
+            case RoundFailed():
+                self.note(f"round {event.round} failed: {event.reason}")
+            case ExchangeFinished(exchange="masked input"):
+                self._phase = f"round {event.round} of {event.rounds}, unmasking the sum"
+
+    def _take_site(self, event: RunEvent) -> None:
+        match event:
+            case SiteJoined(site=site):
+                self._sites[site] = "joined"
+                self.note(f"{site} joined")
+            case SiteStarted(site=site):
+                self._sites[site] = "training"
+            case SiteFinished(site=site):
+                self._sites[site] = "update sent"
+            case SiteMissing() | SiteRefused() | SiteDropped() | SiteLeftOut():
+                self._sites[event.site] = "out"
+                self.note(f"{event.site} {_how(event)}: {event.reason}")
 
     def note(self, text: str) -> None:
         """Print a line that stays."""
@@ -144,7 +181,7 @@ class RunDisplay:
         self._console.print(f"[{elapsed:5.1f} s] {text}", highlight=False, markup=False)
 
     def seconds_left(self) -> float | None:
-        """An estimate from the rounds so far; None before the first has ended."""
+        """An estimate from the rounds so far; None until the first has ended."""
         if not self._round_seconds or self._round_began is None:
             return None
         mean = sum(self._round_seconds) / len(self._round_seconds)
@@ -173,15 +210,17 @@ class RunDisplay:
             return state, ""
         if not now.total:
             return (state if now.ready else now.phase), ""
-        filled = round(BAR_CELLS * now.done / now.total)
-        bar = "█" * filled + "░" * (BAR_CELLS - filled)
+        filled = round(_BAR_CELLS * now.done / now.total)
+        bar = "█" * filled + "░" * (_BAR_CELLS - filled)
         what = f"{now.phase}, round {now.round}" if now.round else now.phase
         return what, f"{bar} {now.done}/{now.total}"
 
 
-def _how(event: Mapping[str, object]) -> str:
-    """In what way a site is out: missing, refused, or dropped at an exchange."""
-    how = str(event["event"]).removeprefix("site-")
-    if event.get("exchange"):
-        how += f" at the exchange {event['exchange']!r}"
-    return f"{how}, its update is in the sum" if event.get("in_sum") else how
+def _how(event: SiteMissing | SiteRefused | SiteDropped | SiteLeftOut) -> str:
+    """How a site is out: missing, refused, left out, or dropped at an exchange."""
+    how = event.name.removeprefix("site-")
+    if not isinstance(event, SiteDropped):
+        return how
+    if event.exchange:
+        how += f" at the exchange {event.exchange!r}"
+    return f"{how}, its update is in the sum" if event.in_sum else how

@@ -6,22 +6,24 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from client.agent.progress import TRAINING
 from craftsfl.processes.agent_watch import AgentState
+from server.events import ExchangeFinished, LoggedEvent, RoundFinished, RoundStarted, SiteFinished
 
-TRAINING = "training"
-AFTER_THE_INPUT = ("consistency", "unmask")
-SHARE = "share"
-ADDED = (SHARE, *AFTER_THE_INPUT)
+_AFTER_THE_INPUT = ("consistency", "unmask")
+_SHARE = "share"
+_ADDED = (_SHARE, *_AFTER_THE_INPUT)
 
 
 @dataclass(frozen=True)
 class RoundTiming:
-    """Seconds of one round. `training` is the slowest site's, until its reply was taken (what it
-    took itself is nobody's business); `waiting` is what is left over: Flower's polling, the start
-    of a client process per message, and the messages themselves.
+    """Seconds of one round. `training` is the slowest site's, until its reply was taken (how long
+    it really took is the site's secret); `waiting` is the remainder: Flower's polling, starting a
+    client process per message, and the messages themselves.
 
-    `exchanges` are those of secure aggregation, in order; they add up to the round but for what
-    the coordinator does before, between and after them. Training goes on during the first three.
+    `exchanges` are those of secure aggregation, in order; together they make up the round except
+    for what the coordinator does before, between and after them. The sites train during the first
+    three.
     """
 
     round: int
@@ -33,9 +35,9 @@ class RoundTiming:
 
     @property
     def masking(self) -> float:
-        """The seconds that secure aggregation adds: nothing would follow the last update without
-        it, and no shares would travel, but those do while the sites train (`hidden`)."""
-        return sum(self.exchanges.get(name, 0.0) for name in ADDED) - self.hidden
+        """The seconds that secure aggregation adds: what follows the last update, and the exchange
+        of shares except for the part in which sites still train (`hidden`)."""
+        return sum(self.exchanges.get(name, 0.0) for name in _ADDED) - self.hidden
 
     @property
     def waiting(self) -> float:
@@ -44,7 +46,7 @@ class RoundTiming:
 
 
 class Timeline:
-    """Collects the facts while a run goes on."""
+    """Collects the facts during a run."""
 
     def __init__(self) -> None:
         self._began: dict[int, float] = {}
@@ -55,30 +57,27 @@ class Timeline:
         self.rounds: list[RoundTiming] = []
 
     def see_agent(self, site: str, state: AgentState) -> None:
-        """Take in an agent's newest state (seen a few times a second)."""
+        """Take in an agent's newest state (several times a second)."""
         if state.phase == TRAINING:
             now = time.time()
             first, _ = self._training.get((site, state.round), (now, now))
             self._training[site, state.round] = (first, now)
 
-    def see_event(self, event: Mapping[str, object]) -> None:
+    def see_event(self, logged: LoggedEvent) -> None:
         """Take in one of the coordinator's events."""
-        name = event.get("event")
-        if name not in ("round-started", "exchange-finished", "site-finished", "round-finished"):
-            return
-        number, at = int(str(event["round"])), float(str(event["time"]))
-        if name == "round-started":
-            self._began[number] = at
-            self._exchanges[number] = {}
-        elif name == "exchange-finished":
-            exchanges = self._exchanges.setdefault(number, {})
-            exchanges[str(event["exchange"])] = float(str(event["seconds"]))
-            if event["exchange"] == SHARE:
-                self._shared[number] = at
-        elif name == "site-finished":
-            self._last_update[number] = at
-        else:
-            self._finish(number, at)
+        at = logged.time
+        match logged.event:
+            case RoundStarted(round=number):
+                self._began[number] = at
+                self._exchanges[number] = {}
+            case ExchangeFinished(round=number, exchange=exchange, seconds=seconds):
+                self._exchanges.setdefault(number, {})[exchange] = seconds
+                if exchange == _SHARE:
+                    self._shared[number] = at
+            case SiteFinished(round=number):
+                self._last_update[number] = at
+            case RoundFinished(round=number):
+                self._finish(number, at)
 
     def _finish(self, number: int, at: float) -> None:
         training = [
@@ -88,14 +87,14 @@ class Timeline:
         ]
         began = self._began.get(number, at)
         exchanges = self._exchanges.get(number, {})
-        after = sum(exchanges.get(name, 0.0) for name in AFTER_THE_INPUT)
+        after = sum(exchanges.get(name, 0.0) for name in _AFTER_THE_INPUT)
         aggregation = max(0.0, at - self._last_update.get(number, at) - after)
         trained = max(training, default=0.0)
-        hidden = self._hidden(number, exchanges.get(SHARE, 0.0))
+        hidden = self._hidden(number, exchanges.get(_SHARE, 0.0))
         self.rounds.append(RoundTiming(number, at - began, trained, aggregation, exchanges, hidden))
 
     def _hidden(self, number: int, share: float) -> float:
-        """Seconds of the exchange of shares before the last site had ended its training."""
+        """Seconds of the exchange of shares during which a site still trained."""
         ends = [last for (_, round_), (_, last) in self._training.items() if round_ == number]
         if not ends or number not in self._shared:
             return 0.0

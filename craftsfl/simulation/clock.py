@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass
 class SteppedClock:
-    """A `server.clock.Clock` whose time passes only by sleeping."""
+    """A `server.clock.RunClock` whose time passes only by sleeping."""
 
     now: float = 1000.0
 

@@ -13,12 +13,14 @@ from craftsfl.simulation.clock import SteppedClock
 from model.layout import Layout
 from privacy.secagg.roster import Roster
 from privacy.study.manifest import Study
-from server.clock import Clock, Timing
-from server.events import EventLog
-from server.inprocess import FaultHook, Handler, InProcessGrid
+from server.clock import RunClock, Timing
+from server.context import RunContext
+from server.event_log import EventLog
+from server.inprocess import FaultHook, InProcessGrid, NodeHandler
+from server.messages import Exchange
 from server.rounds import Federation, NoTracker, ServerModel, Tracker
 from server.store import Store
-from strategies.base import make_strategy
+from strategies import make_strategy
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,9 @@ class SimulatedConsortium:
     folder: Path
     study: Study
     layout: Layout
-    handlers: Mapping[int, Handler]
+    handlers: Mapping[int, NodeHandler]
     roster: Roster | None = None
-    clock: Clock = field(default_factory=SteppedClock)
+    clock: RunClock = field(default_factory=SteppedClock)
     timing: Timing = field(default_factory=Timing)
 
     @property
@@ -59,16 +61,18 @@ class SimulatedConsortium:
         model: Future[ServerModel] = Future()
         model.set_result(ServerModel(self.layout, np.zeros(self.layout.parameters, np.float32)))
         return Federation(
-            study=self.study,
-            run=run,
-            grid=self.grid(run, faults),
-            store=self.store(run),
-            events=EventLog(self.folder / "events.jsonl", self.clock, run=str(run)),
+            context=RunContext(
+                study=self.study,
+                run=run,
+                exchange=Exchange(self.grid(run, faults)),
+                store=self.store(run),
+                events=EventLog(self.folder / "events.jsonl", self.clock, run=str(run)),
+                clock=self.clock,
+                timing=self.timing,
+                consortium=self.roster,
+            ),
             model=model,
             strategy=lambda parameters: make_strategy(self.study.aggregation, parameters),
             folder=self.folder / "adapters",
-            consortium=self.roster,
             tracker=tracker or NoTracker(),
-            clock=self.clock,
-            timing=self.timing,
         )

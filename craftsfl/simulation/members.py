@@ -15,7 +15,7 @@ from client.agent.ready import ReadyAgent
 from client.agent.site_agent import AgentParts
 from privacy.identity import MARKER_BYTES, Identity, marker_path
 from privacy.secagg.client import Effects
-from privacy.secagg.roster import Member, Roster, SignedRoster, propose, sign
+from privacy.secagg.roster import Member, Roster, SignedRoster, add_signature, propose_roster
 
 _SEED_BYTES = 32
 
@@ -49,9 +49,9 @@ class SimulatedMembers:
             Member(site, name, identity.public, f"Hospital {name}")
             for site, (name, identity) in zip(ids or count(1), identities.items(), strict=False)
         ]
-        signed = propose(members, quorum or len(members) // 2 + 1, consortium=consortium)
+        signed = propose_roster(members, quorum or len(members) // 2 + 1, consortium=consortium)
         for identity in identities.values():
-            signed = sign(signed, identity, None)
+            signed = add_signature(signed, identity, None)
         return cls(dict(identities), signed)
 
     @classmethod

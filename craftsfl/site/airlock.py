@@ -1,4 +1,6 @@
-"""The two users of a hospital, and whether the second can reach what is the first one's."""
+"""The two users of a hospital, and whether the second can reach what belongs to the first."""
+
+# Why: docs/adr/0018-two-users-no-network.md
 
 from __future__ import annotations
 
@@ -9,23 +11,23 @@ from pathlib import Path
 
 from client.agent.apart import HOW
 from client.settings import SiteSettings
-from craftsfl.processes.accounts import ROOT, Account, find_account
+from craftsfl.processes.accounts import ROOT, SystemAccount, find_account
 from privacy.errors import ConfigError, DeploymentError, PolicyError
 
 
 @dataclass(frozen=True)
 class Users:
-    """As whom root starts the two parts of a site."""
+    """The users as whom root starts the two parts of a site."""
 
-    agent: Account
-    supernode: Account
+    agent: SystemAccount
+    supernode: SystemAccount
 
 
 def two_users(site: SiteSettings) -> Users:
-    """The two users of site.toml, for a process of root; makes the folder of their socket.
+    """The two users in site.toml; root's process alone can use them. Makes their socket's folder.
 
-    Raises `PolicyError` where nothing would lie between the coordinator's code and the patients'
-    data, `ConfigError` for users and sockets that cannot work.
+    Raises `PolicyError` if nothing would separate the coordinator's code from the patients' data,
+    `ConfigError` for users and sockets that cannot work.
     """
     node = site.supernode
     if os.geteuid() != ROOT or node is None or site.agent.user is None or node.user is None:
@@ -36,7 +38,7 @@ def two_users(site: SiteSettings) -> Users:
         )
     users = Users(find_account(site.agent.user), find_account(node.user))
     if users.agent.uid == users.supernode.uid:
-        raise PolicyError(f"{users.agent.name} is the agent's and the SuperNode's user.", HOW)
+        raise PolicyError(f"{users.agent.name} is both the agent's and the SuperNode's user.", HOW)
     _check_socket(site)
     _make_meeting_place(meeting_place(site), users)
     check_unreachable(_as_user(users.supernode, site), users.supernode.name)
@@ -44,20 +46,20 @@ def two_users(site: SiteSettings) -> Users:
 
 
 def check_supernode(site: SiteSettings) -> None:
-    """Raise `PolicyError` where this process's user can reach what is the agent's alone."""
+    """Raise `PolicyError` if this process's user can reach what only the agent may."""
     if os.geteuid() == ROOT:
         raise PolicyError(
-            "The SuperNode would run as root, who reads everything.",
+            "The SuperNode would run as root, who can read everything.",
             "Name its user in site.toml ([supernode] user), or start it as that user.",
         )
     _check_socket(site)
     check_unreachable(reachable(site), "this user")
     if _owner(meeting_place(site)) == os.geteuid():
-        raise PolicyError("The agent's socket is this very user's: one user runs both parts.", HOW)
+        raise PolicyError("This user owns the agent's socket: one user runs both parts.", HOW)
 
 
 def reachable(site: SiteSettings) -> list[Path]:
-    """What of the agent's data, state and keys this process's user can open, as the system says."""
+    """Which of the agent's data, state and keys the system lets this process's user open."""
     own = site.identity
     private = [site.data.folder, site.agent.state]
     if own is not None:
@@ -66,21 +68,21 @@ def reachable(site: SiteSettings) -> list[Path]:
 
 
 def check_unreachable(found: Sequence[Path | str], user: str) -> None:
-    """Raise `PolicyError` with the names of what the SuperNode's user can reach."""
+    """Raise `PolicyError`, naming what the SuperNode's user can reach, if there is anything."""
     if found:
         raise PolicyError(
-            f"The SuperNode's user ({user}) can reach what is the agent's alone: "
+            f"The SuperNode's user ({user}) can reach what only the agent may: "
             f"{', '.join(map(str, found))}.",
-            f"Take others' rights away (chmod -R o-rwx,g-rwx, or a group without it). {HOW}",
+            f"Remove permissions (chmod -R o-rwx,g-rwx, or a group without that user). {HOW}",
         )
 
 
 def meeting_place(site: SiteSettings) -> Path:
-    """The agent's socket; `ConfigError` where site.toml names none that two users could share."""
+    """The agent's socket; `ConfigError` if site.toml names none that two users could share."""
     if site.agent.socket is None:
         raise ConfigError(
             "site.toml names no socket that two users could share.",
-            'Set socket in [agent], for instance "/run/craftsfl/agent.sock".',
+            'Set socket in [agent], for instance to "/run/craftsfl/agent.sock".',
         )
     return site.agent.socket
 
@@ -95,9 +97,9 @@ def _check_socket(site: SiteSettings) -> None:
 
 
 def _make_meeting_place(socket: Path, users: Users) -> None:
-    """The socket's folder, where it is missing: the agent writes, the SuperNode's group enters.
+    """Make the socket's folder if it is missing: the agent writes, the SuperNode's group enters.
 
-    By its set-group-id bit the socket will belong to that group.
+    Because of the folder's set-group-ID bit, the socket will belong to that group.
     """
     folder = socket.parent
     if folder.exists():
@@ -107,11 +109,13 @@ def _make_meeting_place(socket: Path, users: Users) -> None:
         os.chown(folder, users.agent.uid, users.supernode.gid)
         folder.chmod(0o2750)
     except OSError as error:
-        raise DeploymentError(f"{folder} cannot be made: {error.strerror}.", "Make it.") from None
+        raise DeploymentError(
+            f"{folder} cannot be created: {error.strerror}.", "Create it."
+        ) from None
 
 
-def _as_user(account: Account, site: SiteSettings) -> list[str]:
-    """What `reachable` finds as another user, in a child: nobody gets back from being one."""
+def _as_user(account: SystemAccount, site: SiteSettings) -> list[str]:
+    """What `reachable` finds as another user: in a child process, since there is no way back."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:

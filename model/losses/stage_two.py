@@ -6,6 +6,8 @@ l = |eps - eps_theta|^2 + lambda w(t) relu(m - rho) + beta |eps_theta - eps_base
 All constants are public (`study.manifest.StageTwo`). docs/stage-two.md says what each costs.
 """
 
+# Why: docs/adr/0013-losses-of-stage-two.md
+
 from __future__ import annotations
 
 import math

@@ -1,17 +1,18 @@
-"""Exact accounting: events in, epsilon out, never too low; two accountants before a release."""
+"""Exact accounting: events in, epsilon out and never too low; a release takes two accountants."""
 
 from privacy.accounting.across import Composition, RenyiFilter, Total, suggested_order, total_sum
 from privacy.accounting.bounds import check_delta, largest_delta
 from privacy.accounting.calibration import calibrate_noise_multiplier
-from privacy.accounting.capacity import capacity_for, capacity_of, overflow_probability
+from privacy.accounting.capacity import capacity_for, overflow_probability, public_capacity
 from privacy.accounting.composition import RELEASE, RUNNING, epsilon
 from privacy.accounting.fitting import rounds_that_fit
-from privacy.accounting.known_to_sites import epsilon_known_to
-from privacy.accounting.observers import Mode, Observer, Shares, epsilon_for, worst_of
+from privacy.accounting.known_to_sites import Mode, epsilon_known_to
+from privacy.accounting.observers import Shares, epsilon_for, worst_of
 from privacy.accounting.release import Released, check_releasable, released_epsilon
-from privacy.accounting.schedule import check_schedule, whole_schedule
+from privacy.accounting.schedule import check_claimable
 from privacy.accounting.second import prv_epsilon
 from privacy.accounting.tradeoff import Attack, tradeoff, tradeoff_at, true_positive_rate
+from privacy.events import Observer
 
 __all__ = [
     "RELEASE",
@@ -26,16 +27,16 @@ __all__ = [
     "Total",
     "calibrate_noise_multiplier",
     "capacity_for",
-    "capacity_of",
+    "check_claimable",
     "check_delta",
     "check_releasable",
-    "check_schedule",
     "epsilon",
     "epsilon_for",
     "epsilon_known_to",
     "largest_delta",
     "overflow_probability",
     "prv_epsilon",
+    "public_capacity",
     "released_epsilon",
     "rounds_that_fit",
     "suggested_order",
@@ -43,6 +44,5 @@ __all__ = [
     "tradeoff",
     "tradeoff_at",
     "true_positive_rate",
-    "whole_schedule",
     "worst_of",
 ]

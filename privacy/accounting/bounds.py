@@ -1,4 +1,4 @@
-"""What deltas, epsilons and rates may be: everything else is refused before it is computed."""
+"""Which deltas, epsilons and rates are allowed; all others are refused before any computation."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Final
 
 from privacy.errors import AccountingError
 
-# Below it, rounding in the convolutions (1e-16 a point, 1e4 to 1e6 points) is no longer nothing.
+# Below it, rounding in the convolutions (1e-16 a point, 1e4 to 1e6 points) is not negligible.
 MIN_DELTA: Final = 1e-12
-MAX_EPSILON: Final = 1e6  # far beyond any meaning; what is larger is a typing error
+MAX_EPSILON: Final = 1e6  # far beyond any meaning; anything larger is a typing error
 
 
 def largest_delta(declared_patients: int) -> float:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Final
 
 from privacy.accounting.bounds import check_epsilon, check_probability
-from privacy.accounting.composition import RUNNING, epsilon_of, merge
+from privacy.accounting.composition import RUNNING, epsilon_of, merge_steps
 from privacy.errors import AccountingError
-from privacy.events import MAX_NOISE_MULTIPLIER, MIN_NOISE_MULTIPLIER, PoissonGaussian
+from privacy.events import MAX_NOISE_MULTIPLIER, MIN_NOISE_MULTIPLIER, gaussian_steps
 
 _RELATIVE_TOLERANCE: Final = 1e-3  # of a calibrated noise multiplier
 
@@ -19,8 +19,8 @@ def calibrate_noise_multiplier(
 ) -> float:
     """Smallest noise multiplier, to 0.1 % and rounded up, whose cost is at most `epsilon`.
 
-    `steps` x `attempts` are all steps that may ever be charged, each attempt with a fresh draw
-    and fresh noise. By bisection on the pessimistic PLD, so the error is towards more noise.
+    `steps` x `attempts` are all the steps that may ever be charged; each attempt has a fresh draw
+    and fresh noise. By bisection on the pessimistic PLD, so it errs towards more noise.
     Raises `AccountingError` if no noise multiplier up to 1e4 is enough.
     """
     check_epsilon(epsilon)
@@ -29,18 +29,18 @@ def calibrate_noise_multiplier(
         raise AccountingError(f"{attempts!r} attempts; allow at least 1.")
 
     def enough(sigma: float) -> bool:
-        event = PoissonGaussian(sampling_rate, sigma, clipping_norm=1.0, steps=steps)
-        return epsilon_of(merge([event] * attempts), delta, RUNNING) <= epsilon
+        one = gaussian_steps(sampling_rate, sigma, steps)
+        return epsilon_of(merge_steps([one] * attempts), delta, RUNNING) <= epsilon
 
     low, high = _bracket(enough)
     while high > low * (1 + _RELATIVE_TOLERANCE):
-        middle = math.sqrt(low * high)
+        middle = math.sqrt(low * high)  # halves the ratio: what is wanted is relative precision
         low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    return high  # the end that is known to be enough
 
 
 def _bracket(enough: Callable[[float], bool]) -> tuple[float, float]:
-    """(too little, enough) noise, a factor of 2 apart, searched from 1 outwards."""
+    """(too little, enough) noise, a factor of 2 apart; the search starts from 1."""
     sigma = 1.0
     if enough(sigma):
         while sigma / 2 >= MIN_NOISE_MULTIPLIER and enough(sigma / 2):

@@ -1,6 +1,6 @@
 """How many patients a step has room for, and what it costs that a draw may be larger.
 
-Memory and shapes of a step must not tell how many patients were drawn. So a step has a fixed
+The memory and shapes of a step must not reveal how many patients were drawn. So a step has a fixed
 capacity K, from public numbers alone, and a larger draw loses patients by a rule that does not
 look at data: those who come last in a secret random order of the drawn, fresh for each step.
 
@@ -30,9 +30,12 @@ who were drawn and not dropped.
    depends on draw and order alone, so that given these the sum shifts by at most 2 C, with
    probability at most q. The claim is then that of half the noise multiplier, at the same delta.
 
-`reserved` is the share of a study's delta that every epsilon leaves for P[not A]; `capacity_of` is
-the least capacity that needs no more. Direction of the error: probabilities are never understated.
+`reserved` is the share of a study's delta that every epsilon leaves for P[not A];
+`public_capacity` is the least capacity that needs no more. Direction of the error: probabilities
+are never understated.
 """
+
+# Why: docs/adr/0017-what-epsilon-covers.md
 
 from __future__ import annotations
 
@@ -43,35 +46,33 @@ from typing import Final
 from privacy.accounting.bounds import check_probability
 from privacy.errors import AccountingError
 from privacy.events import MIN_SAMPLING_RATE
-from privacy.study.manifest import Study
 
-# Of a study's delta, kept for overflows: a thousandth less of it raises epsilon by 1e-4 or so.
+# Share of a study's delta that is kept for overflows; it raises epsilon by 1e-4 or so.
 OVERFLOW_SHARE: Final = 1e-3
-# A site may hold up to so many times its declared patients: the draw is made among those it has.
+# A site may hold up to this many times its declared patients; it draws from those it has.
 DECLARED_FACTOR: Final = 2
-# Records of one person at one site for which the reserve is enough: the most that are explained.
+# Records of one person at one site that the reserve covers: the most that are explained.
 MOST_RECORDS: Final = 3
 
 
 def reserved(delta: float) -> float:
-    """The part of `delta` that is kept for steps with more patients drawn than there is room."""
+    """The part of `delta` kept for steps that draw more patients than they have room for."""
     return OVERFLOW_SHARE * delta
 
 
-def capacity_of(study: Study, declared_patients: int) -> int:
+def public_capacity(declared_patients: int, sampling_rate: float, steps: int, delta: float) -> int:
     """Patients that a step at a site with `declared_patients` has room for.
 
-    From public numbers: the manifest's rate, its steps over all rounds and attempts, its delta,
-    and twice the declared number of patients, which is what a site may hold. Over the whole
-    study more are drawn, for anybody with up to three ids, with a probability of at most
-    `reserved(delta)`. Raises `AccountingError` for a delta outside [1e-12, 1).
+    From public numbers: the study's rate, its `steps` over all rounds and attempts, its delta,
+    and twice the declared number of patients, which is what a site may hold. The probability that
+    more are drawn at any time during the study is at most `reserved(delta)`, for anybody with up
+    to three ids. Raises `AccountingError` for a delta outside [1e-12, 1).
     """
-    delta, training = study.privacy.delta, study.training
     check_probability(delta)
     return capacity_for(
         DECLARED_FACTOR * declared_patients,
-        training.sampling_rate,
-        training.steps * study.rounds * study.privacy.attempts,
+        sampling_rate,
+        steps,
         reserved(delta),
         records=MOST_RECORDS,
     )
@@ -99,7 +100,7 @@ def capacity_for(
 ) -> int:
     """The least capacity, at most `patients`, with an overflow probability up to `probability`.
 
-    With room for everybody nothing overflows, so there always is one: `patients` itself for a rate
+    With room for everybody nothing overflows, so there is always one: `patients` itself for a rate
     of 1 or a probability of 0. Raises `AccountingError` as `overflow_probability`.
     """
     _check(patients, sampling_rate, steps, records)
@@ -117,6 +118,7 @@ def capacity_for(
 
 
 def _log_overflow(patients: int, rate: float, capacity: int, steps: int, records: int) -> float:
+    # The lemma's event: among the N - m others, K - m + 1 or more are drawn in some step.
     own = min(records, patients)
     tail = _log_tail(patients - own, rate, capacity - own + 1)
     return min(0.0, tail + math.log(steps))
@@ -140,7 +142,9 @@ def _log_tail(trials: int, rate: float, least: int) -> float:
         least * math.log(rate),
         rest * math.log1p(-rate),
     )
+    # lgamma is right to a few last places of its value; the differences of large ones are not.
     rounding = 16 * sys.float_info.epsilon * math.fsum(map(abs, parts))
+    # P[k + 1] / P[k] at k = least; the ratio falls with k, so 1 / (1 - ratio) bounds the series.
     ratio = rest * rate / ((least + 1) * (1 - rate))
     if ratio >= 1 - 1e-9:
         return 0.0

@@ -5,6 +5,8 @@ The estimate is pessimistic: discretisation rounds losses so that epsilon is nev
 composition is exact up to that rounding. There is no default epsilon or delta anywhere.
 """
 
+# Why: docs/adr/0007-accounting.md
+
 from __future__ import annotations
 
 import math
@@ -19,30 +21,30 @@ from dp_accounting.pld import privacy_loss_distribution as pld
 from privacy.accounting.bounds import check_probability
 from privacy.accounting.capacity import reserved
 from privacy.errors import AccountingError
-from privacy.events import MAX_STEPS, Event, PoissonGaussian
+from privacy.events import MAX_STEPS, Event, GaussianSteps, check_event
 
 RUNNING: Final = 1e-3  # discretisation of the privacy loss while a study runs
 RELEASE: Final = 1e-4  # and for a figure that is published
 MAX_COMPOSED_STEPS: Final = 10 * MAX_STEPS
-# Where losses spread wider than this, the grid gets coarser in proportion: still pessimistic, and
-# no study, however little its noise, can keep the accountant busy for minutes.
+# Where losses spread wider than this, the grid gets coarser in proportion. It stays pessimistic,
+# and no study, however little noise it has, can keep the accountant busy for minutes.
 _WIDE: Final = 1e3
-# Rare draws: a step's loss is of the order of q, and a grid that is coarse against it adds its own
-# width to the loss of every step. So the running grid is no wider than this share of one step's
-# standard deviation (epsilon is then less than 1 % too high), but has no more than so many points
-# for one step, which take half a second. Both change with the root of the discretization.
+# Rare draws: a step's loss is of the order of q, and a grid that is coarse by comparison adds its
+# own width to the loss of every step. So the running grid is at most this share of one step's
+# standard deviation (epsilon is then less than 1 % too high), but has at most this many points
+# for one step, which take half a second. Both scale with the root of the discretization.
 _FINE: Final = 0.3
 _STEP_POINTS: Final = 1e5
-# What rounding in the Fourier transforms may take from the mass of a tail, for each step. Seen,
-# against extended precision on grids of 1e4 to 1e6 points: at most 1.9e-16.
+# What rounding in the Fourier transforms may take from the mass of a tail, for each step. At most
+# 1.9e-16 was observed against extended precision, on grids of 1e4 to 1e6 points.
 _ROUNDING: Final = 5e-16
 _FEW_STEPS: Final = 100  # a single transform rounds too
 LARGEST_EXPONENT: Final = (
     500.0  # an exponent whose power, squared, is still a floating-point number
 )
 
-# (sampling rate, noise multiplier, total steps), one for each pair of the first two, sorted
-Mechanisms: TypeAlias = tuple[tuple[float, float, int], ...]
+# One for each pair of sampling rate and noise multiplier, with all of its steps; sorted.
+MergedSteps: TypeAlias = tuple[GaussianSteps, ...]
 LossDistribution: TypeAlias = Any  # dp_accounting's PrivacyLossDistribution, which has no stubs
 
 
@@ -60,52 +62,57 @@ def epsilon(events: Iterable[Event], delta: float, *, discretization: float = RU
     check_probability(delta)
     if not (isinstance(discretization, float) and 1e-6 <= discretization <= 1e-1):
         raise AccountingError(f"discretization is {discretization!r}; use 1e-6 to 0.1.")
-    return epsilon_of(merge(events), delta, discretization)
+    return epsilon_of(merge_events(events), delta, discretization)
 
 
-def merge(events: Iterable[Event]) -> Mechanisms:
-    """Equal mechanisms with their steps added; the clipping norm does not matter to epsilon.
+def merge_events(events: Iterable[Event]) -> MergedSteps:
+    """What `events` are charged as, equal steps added up: all that is composed passes here, once.
 
-    Noise multipliers are the charged ones, over the sensitivity that an engine really keeps: all
-    that is accounted for passes through here, once.
-    Raises `AccountingError` for what has no finite epsilon or no known one.
+    Raises `AccountingError` for what has no finite epsilon, and for what is not an event.
     """
-    steps: Counter[tuple[float, float]] = Counter()
+    charged: list[GaussianSteps] = []
     for event in events:
-        if type(event) is not PoissonGaussian:
-            raise AccountingError(f"{type(event).__name__} cannot be accounted for.")
         if noiseless(event):
             raise AccountingError(
                 "A mechanism without noise has no finite epsilon.", "Report it as no privacy."
             )
-        steps[float(event.sampling_rate), float(event.charged_multiplier)] += event.steps
-    if sum(steps.values()) > MAX_COMPOSED_STEPS:
+        charged += event.charged
+    return merge_steps(charged)
+
+
+def merge_steps(charged: Iterable[GaussianSteps]) -> MergedSteps:
+    """Equal steps added up. Raises `AccountingError` for more than can be composed."""
+    counts: Counter[tuple[float, float]] = Counter()
+    for q, sigma, count in charged:
+        counts[q, sigma] += count
+    if sum(counts.values()) > MAX_COMPOSED_STEPS:
         raise AccountingError(f"More than {MAX_COMPOSED_STEPS} steps cannot be accounted for.")
-    return tuple(sorted((q, sigma, count) for (q, sigma), count in steps.items()))
+    return tuple(sorted(GaussianSteps(q, sigma, count) for (q, sigma), count in counts.items()))
 
 
 def noiseless(event: Event) -> bool:
-    """True for a known event without noise: its epsilon is infinite."""
-    return type(event) is PoissonGaussian and event.no_privacy
+    """True for an event without noise: its epsilon is infinite. `AccountingError` for no event."""
+    check_event(event)
+    return event.no_privacy
 
 
 @lru_cache(maxsize=4096)
 def epsilon_of(
-    mechanisms: Mechanisms, delta: float, discretization: float, *, sites: int = 1
+    merged: MergedSteps, delta: float, discretization: float, *, sites: int = 1
 ) -> float:
-    """`epsilon` of merged events; remembers what it computed. Direction of the error: upwards.
+    """`epsilon` of merged events, cached. Direction of the error: upwards.
 
-    `sites`: at so many the patient is drawn, and a draw may be larger than there is room.
+    `sites`: how many sites draw the patient, each of which may draw more than it has room for.
     """
-    if not mechanisms:
+    if not merged:
         return 0.0
-    steps = sum(count for _, _, count in mechanisms)
-    composed = loss_distribution(mechanisms, discretization)
+    steps = sum(count for _, _, count in merged)
+    composed = loss_distribution(merged, discretization)
     return epsilon_at(composed, delta - sites * reserved(delta), steps)
 
 
 def forget() -> None:
-    """Drop what was remembered: how long a figure takes then tells nothing of earlier ones."""
+    """Clear the caches: how long a figure takes then reveals nothing about earlier ones."""
     for remembered in (epsilon_of, loss_distribution, _one_step):
         remembered.cache_clear()
 
@@ -113,28 +120,29 @@ def forget() -> None:
 def epsilon_at(composed: LossDistribution, delta: float, steps: int) -> float:
     """Epsilon of a composition of `steps` steps at `delta`, less what rounding may have hidden.
 
-    Infinite where `delta` is so small, or the steps are so many, that nothing is left of it.
+    Infinite where `delta` is so small, or there are so many steps, that nothing of it is left.
     Direction of the error: upwards.
     """
+    # delta(epsilon) is computed a little too low at most: ask for less, and epsilon errs upwards.
     left = delta - rounding(steps)
     return float(composed.get_epsilon_for_delta(left)) if left > 0 else math.inf
 
 
 def rounding(steps: int) -> float:
-    """How far delta of `steps` composed steps may be too low by floating point; see `_ROUNDING`."""
+    """How much too low floating point may make delta after `steps` steps; see `_ROUNDING`."""
     return _ROUNDING * (steps + _FEW_STEPS)
 
 
 @lru_cache(maxsize=4)  # a distribution may hold up to 1e7 numbers
-def loss_distribution(mechanisms: Mechanisms, discretization: float) -> LossDistribution:
+def loss_distribution(merged: MergedSteps, discretization: float) -> LossDistribution:
     """The composed privacy loss of at least one mechanism, in both directions of zero-out.
 
     Direction of the error: its hockey-stick divergences are never below the true ones.
     """
-    one = max(_largest_loss(q, sigma) for q, sigma, _ in mechanisms)
-    width = grid_width(discretization, _spread(mechanisms) + one, _deviation(mechanisms), one)
+    one = max(_largest_loss(q, sigma) for q, sigma, _ in merged)
+    width = grid_width(discretization, _spread(merged) + one, _deviation(merged), one)
     composed = None
-    for sampling_rate, noise_multiplier, steps in mechanisms:
+    for sampling_rate, noise_multiplier, steps in merged:
         try:
             part = _one_step(sampling_rate, noise_multiplier, width).self_compose(steps)
         except OverflowError:
@@ -157,41 +165,45 @@ def _one_step(sampling_rate: float, noise_multiplier: float, width: float) -> Lo
     )
 
 
-def _spread(mechanisms: Mechanisms) -> float:
+def _spread(merged: MergedSteps) -> float:
     """Rough width of the composed privacy loss: twice a bound on its mean, and tails."""
     mean = square = 0.0
-    for q, sigma, steps in mechanisms:
+    for q, sigma, steps in merged:
         rare = 4 * chi_square(q, sigma)  # a fair guess for small ones; the others hold for any
+        # Mean and variance of a step's loss add up over steps.
         mean += steps * min(q / sigma**2, rare)
         square += steps * min(q * (sigma**-2 + sigma**-4 / 4), rare)
-    return mean + 20 * math.sqrt(square)
+    return mean + 20 * math.sqrt(square)  # 10 deviations on either side
 
 
 def _largest_loss(q: float, sigma: float) -> float:
     """ln(1 - q + q e^a), a the loss of a Gaussian step 10 standard deviations out.
 
-    There the library cuts a step's loss off, at a mass of e^-50 (which counts as infinite loss).
+    The library truncates a step's loss there; the mass beyond, e^-50, counts as infinite loss.
     """
-    full = sigma**-2 / 2 + 10 / sigma
+    full = sigma**-2 / 2 + 10 / sigma  # ln of the densities' ratio at 1 + 10 sigma
+    # ln(1 - q + q e^x) = ln(1 + q (e^x - 1)), exact for small q; x itself bounds it for huge x.
     return full if full > LARGEST_EXPONENT else math.log1p(q * math.expm1(full))
 
 
-def _deviation(mechanisms: Mechanisms) -> float:
+def _deviation(merged: MergedSteps) -> float:
     """Standard deviation of one step's loss, the mean over all steps, for small losses."""
-    squares = math.fsum(steps * chi_square(q, sigma) for q, sigma, steps in mechanisms)
-    return math.sqrt(squares / sum(steps for _, _, steps in mechanisms))
+    squares = math.fsum(steps * chi_square(q, sigma) for q, sigma, steps in merged)
+    # The mean over steps: one grid serves all of them.
+    return math.sqrt(squares / sum(steps for _, _, steps in merged))
 
 
 def chi_square(q: float, sigma: float) -> float:
-    """q^2 (e^(1 / sigma^2) - 1): of one step against none; the variance of its loss, if small."""
+    """q^2 (e^(1 / sigma^2) - 1): chi-square of a step; the variance of its loss where small."""
     return q * q * math.expm1(min(sigma**-2, LARGEST_EXPONENT))
 
 
 def grid_width(discretization: float, spread: float, deviation: float, largest: float) -> float:
-    """The grid of a composed loss that is `spread` wide; of one step: `deviation`, and `largest`.
+    """Grid width for a composed loss `spread` wide; `deviation` and `largest` are of one step.
 
-    `discretization`, less where a step's loss is small against it, more where losses spread beyond
-    1,000. Any width is pessimistic; at most 1,000 / `discretization` points cover the spread.
+    It is `discretization`, less where a step's loss is small in comparison, more where losses
+    spread beyond 1,000. Any width is pessimistic; at most 1,000 / `discretization` points cover
+    the spread.
     """
     fine = math.sqrt(discretization / RUNNING) * max(_FINE * deviation, largest / _STEP_POINTS)
     return max(min(discretization, fine), discretization * spread / _WIDE)

@@ -11,47 +11,50 @@ from privacy.accounting.bounds import check_probability
 from privacy.accounting.composition import (
     MAX_COMPOSED_STEPS,
     RUNNING,
-    Mechanisms,
+    MergedSteps,
     epsilon_of,
-    merge,
+    merge_events,
+    merge_steps,
     noiseless,
 )
 from privacy.errors import AccountingError
 from privacy.events import Event
 
-MOST_ROUNDS: Final = 10_000  # the search ends there: nobody asks for more, and it takes time
+MOST_ROUNDS: Final = 10_000  # the search stops here: nobody needs more, and it takes time
 
 
 def rounds_that_fit(spent: Sequence[Event], one: Event, delta: float, budget: float) -> int:
     """How many more attempts like `one` keep epsilon at `delta` within `budget` after `spent`.
 
-    `spent` and `one` belong to one frozen schedule; with several studies summed, hand in what
-    their sum leaves of the budget (0 or less fits nothing). 0 if anything has no noise. By
-    bisection on the pessimistic PLD (`epsilon`), so the error is towards fewer rounds; 10,000
-    stands for that many or more. Raises `AccountingError` for figures that are none, and for
-    events of an unknown kind.
+    `spent` and `one` belong to one frozen schedule; with several studies summed, pass what their
+    sum leaves of the budget (nothing fits into 0 or less). 0 if anything has no noise. By
+    bisection on the pessimistic PLD (`epsilon`), so it errs towards fewer rounds; 10,000
+    stands for that many or more. Raises `AccountingError` for figures that are not numbers, and
+    for what is not an event.
     """
     check_probability(delta)
     real = isinstance(budget, (int, float)) and not isinstance(budget, bool)
     if not (real and math.isfinite(budget)):
         raise AccountingError(f"The budget is {budget!r}; it must be a finite number.")
     noisy = [event for event in spent if not noiseless(event)]
-    paid, step = merge(noisy), merge([] if noiseless(one) else [one])  # refuse unknown kinds
+    paid = merge_events(noisy)
+    step = merge_events([] if noiseless(one) else [one])
     if len(noisy) < len(spent) or not step or budget <= 0:
         return 0
-    return _fit(paid, step[0], delta, float(budget))
+    return _fit(paid, step, delta, float(budget))
 
 
 @lru_cache(maxsize=256)
-def _fit(spent: Mechanisms, one: tuple[float, float, int], delta: float, budget: float) -> int:
-    room = MAX_COMPOSED_STEPS - sum(steps for _, _, steps in spent)
-    most = min(room // one[2], MOST_ROUNDS)
+def _fit(spent: MergedSteps, one: MergedSteps, delta: float, budget: float) -> int:
+    room = MAX_COMPOSED_STEPS - sum(part.steps for part in spent)
+    most = min(room // sum(part.steps for part in one), MOST_ROUNDS)
 
     def fits(rounds: int) -> bool:
         return epsilon_of(_with(spent, one, rounds), delta, RUNNING) <= budget
 
     if most < 1 or not fits(1):
         return 0
+    # Epsilon grows with the rounds: double until too many, then halve the interval.
     enough, too_many = 1, 2
     while too_many <= most and fits(too_many):
         enough, too_many = too_many, 2 * too_many
@@ -62,7 +65,5 @@ def _fit(spent: Mechanisms, one: tuple[float, float, int], delta: float, budget:
     return enough
 
 
-def _with(spent: Mechanisms, one: tuple[float, float, int], rounds: int) -> Mechanisms:
-    steps = {(q, sigma): count for q, sigma, count in spent}
-    steps[one[:2]] = steps.get(one[:2], 0) + rounds * one[2]
-    return tuple(sorted((q, sigma, count) for (q, sigma), count in steps.items()))
+def _with(spent: MergedSteps, one: MergedSteps, rounds: int) -> MergedSteps:
+    return merge_steps([*spent, *(part._replace(steps=rounds * part.steps) for part in one)])

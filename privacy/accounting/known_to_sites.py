@@ -1,13 +1,13 @@
 """What a patient pays who is known to several sites of one study.
 
-No site can see it, so the report states it on its first page for 2 and 3 sites.
+No site can see that, so the report states the figures for 2 and 3 sites on its first page.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 from math import comb
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 from dp_accounting.pld import privacy_loss_distribution as pld
@@ -21,13 +21,15 @@ from privacy.accounting.composition import (
     epsilon_at,
     epsilon_of,
     grid_width,
-    merge,
+    merge_events,
 )
-from privacy.accounting.observers import Mode
 from privacy.errors import AccountingError
-from privacy.events import Event
+from privacy.events import Event, GaussianSteps
 
-MAX_SITES: Final = 64
+_MAX_SITES: Final = 64
+
+Mode: TypeAlias = Literal["local", "pooled"]
+"""Whether each of the sums that hold the patient has noise of its own, or one sum holds all."""
 
 
 def epsilon_known_to(
@@ -44,21 +46,22 @@ def epsilon_known_to(
     `epsilon`, and for a number of sites outside 1 to 64.
     """
     check_probability(delta)
-    if type(sites) is not int or not 1 <= sites <= MAX_SITES:
-        raise AccountingError(f"{sites!r} sites; it must be a whole number from 1 to {MAX_SITES}.")
+    if type(sites) is not int or not 1 <= sites <= _MAX_SITES:
+        raise AccountingError(f"{sites!r} sites; it must be a whole number from 1 to {_MAX_SITES}.")
     if mode == "local":
-        return epsilon_of(merge([event] * sites), delta, discretization, sites=sites)
+        return epsilon_of(merge_events([event] * sites), delta, discretization, sites=sites)
     if mode != "pooled":
         raise AccountingError(f"Mode {mode!r} is unknown.", "Use 'local' or 'pooled'.")
-    (merged,) = merge([event])
-    return _mixture(sites, merged, delta, discretization)
+    merged = merge_events([event])
+    if len(merged) != 1:
+        raise AccountingError(f"{type(event).__name__} cannot be summed over sites.")
+    return _mixture(sites, merged[0], delta, discretization)
 
 
 @lru_cache(maxsize=128)
-def _mixture(
-    sites: int, event: tuple[float, float, int], delta: float, discretization: float
-) -> float:
+def _mixture(sites: int, event: GaussianSteps, delta: float, discretization: float) -> float:
     q, sigma, steps = event
+    # j of the records are drawn, j ~ Binomial(sites, q), and shift the sum by up to j C.
     drawn = np.arange(sites + 1)
     chances = np.array([comb(sites, j) * q**j * (1 - q) ** (sites - j) for j in drawn.tolist()])
     shifts = drawn / sigma
@@ -97,7 +100,7 @@ def _deviation(shifts: NDArray[np.float64], chances: NDArray[np.float64]) -> flo
 
 
 def _largest_loss(shifts: NDArray[np.float64], chances: NDArray[np.float64]) -> float:
-    """The loss 10 standard deviations beyond the largest shift, where the library cuts it off."""
+    """The loss 10 standard deviations beyond the largest shift, where the library truncates it."""
     with np.errstate(divide="ignore"):  # a chance of 0 has a logarithm too
         terms = np.log(chances) + shifts * (shifts[-1] + 10) - shifts**2 / 2
     return float(np.logaddexp.reduce(terms))

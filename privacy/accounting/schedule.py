@@ -1,31 +1,30 @@
-"""A study's whole schedule, all rounds and attempts: what can be claimed however it ends."""
+"""Whether the epsilon of a whole schedule, all rounds and attempts, can be claimed at its end."""
 
 from __future__ import annotations
 
 import importlib.util
 
-from privacy.accounting.composition import MAX_COMPOSED_STEPS, RUNNING, epsilon_of, merge
+from privacy.accounting.composition import (
+    MAX_COMPOSED_STEPS,
+    RUNNING,
+    MergedSteps,
+    epsilon_of,
+    merge_events,
+)
 from privacy.accounting.release import check_releasable, check_within_reach
 from privacy.errors import AccountingError
-from privacy.events import Event, event_of
-from privacy.study.manifest import Study
+from privacy.events import SENSITIVITY_TOLERANCE, Event
 
 
-def whole_schedule(study: Study) -> tuple[Event, ...]:
-    """All that `study` may ever charge a site for: rounds x attempts events."""
-    return (event_of(study),) * (study.rounds * study.privacy.attempts)
+def check_claimable(event: Event, attempts: int, delta: float) -> None:
+    """Raise `AccountingError` where no epsilon at `delta` could be released for all `attempts`.
 
-
-def check_schedule(study: Study) -> None:
-    """Raise `AccountingError` for a study whose epsilon could not be released at its end.
-
-    Asked when a study is loaded, before anything is spent. Ordinary schedules take milliseconds:
-    there the two accountants were seen to agree, everywhere. Of others both are asked, which takes
-    seconds; where the second is not installed, the first alone is (the other side of the study asks
-    the second). A study without noise has no epsilon, and passes.
+    Ordinary schedules take milliseconds: a random sample of them showed the two accountants to
+    agree everywhere. For others both are asked, which takes seconds; where the second is not
+    installed, the first alone is (the other side of a study asks the second). An event without
+    noise has no epsilon, and passes.
     """
-    event, delta = event_of(study), study.privacy.delta
-    steps = event.steps * study.rounds * study.privacy.attempts
+    steps = attempts * sum(part.steps for part in event.charged)
     if steps > MAX_COMPOSED_STEPS:
         raise AccountingError(
             f"The study has {steps} steps, all rounds and attempts together; more than "
@@ -34,20 +33,21 @@ def check_schedule(study: Study) -> None:
         )
     if event.no_privacy:
         return
-    mechanisms = merge(whole_schedule(study))
-    check_within_reach(mechanisms, delta)
-    running = epsilon_of(mechanisms, delta, RUNNING)
-    if _ordinary(event, steps, delta, running) or importlib.util.find_spec("opacus") is None:
+    events = (event,) * attempts
+    merged = merge_events(events)
+    check_within_reach(merged, delta)
+    running = epsilon_of(merged, delta, RUNNING)
+    if _ordinary(merged, delta, running) or importlib.util.find_spec("opacus") is None:
         return
-    check_releasable(whole_schedule(study), delta)
+    check_releasable(events, delta)
 
 
-def _ordinary(event: Event, steps: int, delta: float, epsilon: float) -> bool:
-    """Whether the schedule is of those of which a random sample agreed without an exception."""
+def _ordinary(charged: MergedSteps, delta: float, epsilon: float) -> bool:
+    """Whether the schedule is of the kind on which the two agreed without exception."""
+    least, most = (sigma / (1 + SENSITIVITY_TOLERANCE) for sigma in (0.4, 100))
     return (
-        event.sampling_rate >= 1e-3
-        and 0.4 <= event.noise_multiplier <= 100
-        and steps <= 100_000
+        all(q >= 1e-3 and least <= sigma <= most for q, sigma, _ in charged)
+        and sum(part.steps for part in charged) <= 100_000
         and delta >= 1e-9
         and epsilon <= 60
     )

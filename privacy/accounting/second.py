@@ -1,8 +1,8 @@
 """A second, independent accountant: opacus' numerical composition of privacy random variables.
 
-Gopi, Lee, Wutschitz 2021 (arXiv 2106.02848). Other code and another method than the first one,
+Gopi, Lee, Wutschitz 2021 (arXiv 2106.02848). Its code and its method differ from the first one's,
 so that a mistake in either shows up as a disagreement. opacus imports torch, so it is imported
-only when a figure is asked for.
+only when a figure is needed.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import numpy as np
 
 from privacy.accounting.bounds import check_probability
 from privacy.accounting.capacity import reserved
-from privacy.accounting.composition import Mechanisms, merge
+from privacy.accounting.composition import MergedSteps, merge_events
 from privacy.errors import AccountingError
 from privacy.events import Event
 
 _EPSILON_ERROR: Final = 2e-3  # half the width of the interval, before that of delta
 _RELATIVE_DELTA_ERROR: Final = 1e-3
-_MAX_POINTS: Final = 2**23  # of the grid: beyond it the interval gets wider, still true
+_MAX_POINTS: Final = 2**23  # of the grid: beyond it the interval gets wider, and stays valid
 _WIDEST: Final = 0.1
 
 
@@ -34,24 +34,24 @@ def prv_epsilon(events: Iterable[Event], delta: float) -> tuple[float, float, fl
 
     Gopi et al. 2021, section 5, as opacus implements it: the bounds hold up to floating point and
     to a truncation that opacus takes from Remark 5.6 with changes of its own. Noise and delta are
-    those that the first accountant charges (`merge`, `reserved`).
-    It looks at the removal of a unit only; that is the costlier direction for a Poisson-sampled
+    those that the first accountant charges (`merge_events`, `reserved`).
+    It considers only the removal of a unit, which is the costlier direction for a Poisson-sampled
     Gaussian step. Raises `AccountingError` as `epsilon` does, if opacus is not installed, and
     if it fails to compute.
     """
     check_probability(delta)
-    mechanisms = merge(events)
+    merged = merge_events(events)
     left = delta - reserved(delta)
-    return _prv_epsilon(mechanisms, left) if mechanisms else (0.0, 0.0, 0.0)
+    return _prv_epsilon(merged, left) if merged else (0.0, 0.0, 0.0)
 
 
 @lru_cache(maxsize=256)
-def _prv_epsilon(mechanisms: Mechanisms, delta: float) -> tuple[float, float, float]:
+def _prv_epsilon(merged: MergedSteps, delta: float) -> tuple[float, float, float]:
     prv = _opacus()
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            found = _compose(prv, mechanisms, delta)
+            found = _compose(prv, merged, delta)
     except (ArithmeticError, RuntimeError, ValueError) as error:  # what its numerics raise
         raise AccountingError(
             f"The second accountant cannot compute this schedule: {error}",
@@ -59,21 +59,23 @@ def _prv_epsilon(mechanisms: Mechanisms, delta: float) -> tuple[float, float, fl
         ) from error
     if not all(math.isfinite(value) for value in found):
         raise AccountingError(
-            "The second accountant gives no finite figure for this schedule.",
+            "The second accountant returns no finite figure for this schedule.",
             "Nothing is released on one accountant's word; choose a more usual schedule.",
         )
     low, estimate, high = found
     return max(low, 0.0), max(estimate, 0.0), max(high, 0.0)
 
 
-def _compose(prv: ModuleType, mechanisms: Mechanisms, delta: float) -> tuple[float, float, float]:
+def _compose(prv: ModuleType, merged: MergedSteps, delta: float) -> tuple[float, float, float]:
     """`PRVAccountant.get_epsilon` with its three figures instead of the last one."""
     delta_error = delta * _RELATIVE_DELTA_ERROR
-    steps = [count for _, _, count in mechanisms]
-    variables = [prv.PoissonSubsampledGaussianPRV(q, sigma) for q, sigma, _ in mechanisms]
+    steps = [count for _, _, count in merged]
+    variables = [prv.PoissonSubsampledGaussianPRV(q, sigma) for q, sigma, _ in merged]
+    # Beyond it lies less probability than the error of delta that is allowed.
     reach = float(prv.compute_safe_domain_size(variables, steps, _EPSILON_ERROR, delta_error))
     # Mesh as in section 5: the error of epsilon over sqrt(steps ln(12 / error of delta) / 2).
     walk = math.sqrt(sum(steps) * math.log(12 / delta_error) / 2)
+    # A mesh that would have too many points is widened, and the interval with it.
     error = max(_EPSILON_ERROR, 2 * reach * walk / _MAX_POINTS)
     if error > _WIDEST:
         raise ValueError("its grid would be too long")

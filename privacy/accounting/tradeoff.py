@@ -1,8 +1,9 @@
-"""The same guarantee as an attacker's error rates, for people to whom epsilon says little.
+"""The same guarantee as an attacker's error rates, for people to whom epsilon means little.
 
-An attacker who sees everything that was released, knows every other patient, and wants to tell
-whether one given patient took part: of the patients who did not, they accuse a share of at most
-`false_positive_rate`. Then they are right about at most `true_positive_rate` of those who did.
+Consider an attacker who sees everything that was released, knows every other patient, and wants to
+know whether one particular patient took part. If they wrongly accuse at most a share of
+`false_positive_rate` of those who did not, they recognise at most `true_positive_rate` of those who
+did.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ import numpy as np
 
 from privacy.accounting.bounds import check_probability, largest_delta
 from privacy.accounting.capacity import reserved
-from privacy.accounting.composition import RUNNING, loss_distribution, merge, rounding
+from privacy.accounting.composition import RUNNING, loss_distribution, merge_events, rounding
 from privacy.errors import AccountingError
 from privacy.events import Event
 
 _SMALLEST_RATE: Final = 1e-9
-# What draws beyond a step's capacity may add, at the largest delta that any study may have.
+# What draws beyond a step's capacity may add, at the largest delta that a study may have.
 _OVERFLOW: Final = reserved(largest_delta(1))
 
 
@@ -50,19 +51,19 @@ def tradeoff(
     [1e-9, 1].
     """
     rates = _checked(false_positive_rates)
-    mechanisms = merge(events)
-    if not mechanisms or not rates:
+    merged = merge_events(events)
+    if not merged or not rates:
         return [Attack(rate, rate) for rate in rates]
     # Beyond e = ln(1/FPR) the first bound is above 1; the second is tight well before.
     epsilons = np.arange(0.0, max(math.log(1 / min(rates)), 1.0) + discretization, discretization)
-    losses = loss_distribution(mechanisms, discretization)
-    slack = rounding(sum(steps for _, _, steps in mechanisms)) + _OVERFLOW
+    losses = loss_distribution(merged, discretization)
+    slack = rounding(sum(steps for _, _, steps in merged)) + _OVERFLOW
     deltas = np.clip(losses.get_delta_for_epsilon(epsilons) + slack, 0.0, 1.0)
     return [Attack(rate, _best(epsilons, deltas, rate)) for rate in rates]
 
 
 def true_positive_rate(events: Iterable[Event], false_positive_rate: float) -> float:
-    """`tradeoff` at one rate; the error is upwards too."""
+    """`tradeoff` at one rate; it errs upwards too."""
     return tradeoff(events, [false_positive_rate])[0].tpr
 
 
@@ -71,21 +72,22 @@ def tradeoff_at(
 ) -> list[Attack]:
     """The same from one pair (epsilon, delta) alone: for sums over several studies.
 
-    Exact for a mechanism of which nothing but this pair is known (Kairouz, Oh, Viswanath 2015), so
+    Exact for a mechanism about which only this pair is known (Kairouz, Oh, Viswanath 2015), and so
     looser than `tradeoff` for any real one. Infinite epsilon: TPR = 1.
     """
     if not (isinstance(epsilon, (int, float)) and epsilon >= 0):
         raise AccountingError(f"epsilon is {epsilon!r}; it must be 0 or more.")
     check_probability(delta)
     rates = _checked(false_positive_rates)
-    if epsilon > 700:  # e^epsilon leaves the floating-point numbers, the bound has long been 1
+    if epsilon > 700:  # e^epsilon would overflow; the bound has long been 1
         return [Attack(rate, 1.0) for rate in rates]
     point = np.array([float(epsilon)]), np.array([delta])
     return [Attack(rate, _best(*point, rate)) for rate in rates]
 
 
 def _best(epsilons: np.ndarray, deltas: np.ndarray, rate: float) -> float:
-    """The smallest of the bounds that the pairs (epsilons[i], deltas[i]) give at `rate`."""
+    """The smallest bound that the pairs (epsilons[i], deltas[i]) imply at `rate`."""
+    # Both sides of (epsilon, delta): the outputs that accuse, and those that acquit.
     low = np.exp(epsilons) * rate + deltas
     high = 1 - np.exp(-epsilons) * (1 - deltas - rate)
     return float(min(1.0, low.min(), high.min()))

@@ -1,12 +1,12 @@
-"""Where each patient of a step stands: in which physical batch, and at which place in it.
+"""Where each patient of a step stands: in which physical batch, and in which place of it.
 
 A gradient may depend on its place (`ClippingEngine.gradients`), so a place must not depend on what
 anybody's rows hold. Two ways have that property:
 
-- *packed*: the drawn patients in the order of a secret permutation, one beside the other. Where one
-  leaves, another moves up; it takes a device on which places do not matter.
-- *fixed*: every patient has a place of its own, by its number, whoever else is drawn. Where the
-  rows of one are replaced by nothing, nobody moves; the batches without anybody are left out.
+- *packed*: the drawn patients in the order of a secret permutation, without gaps. Where one
+  leaves, another moves up, so it needs a device on which places do not matter.
+- *fixed*: every patient has a place of its own, by its number, whoever else is drawn. Where one
+  patient's rows are removed, nobody moves; batches without anybody are left out.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Assignment:
     def __post_init__(self) -> None:
         found = self.batches[self.batches != BLANK]
         if self.batches.ndim != 2 or len(np.unique(found)) != len(found):
-            raise AccountingError("An assignment gives each patient one place.")
+            raise AccountingError("An assignment must give each patient one place.")
 
 
 Assign: TypeAlias = Callable[[NDArray[np.int64], int, Substreams], Assignment]
@@ -42,6 +42,7 @@ Assign: TypeAlias = Callable[[NDArray[np.int64], int, Substreams], Assignment]
 def packed(drawn: NDArray[np.int64], places: int, streams: Substreams) -> Assignment:
     """As many batches as it takes, in the order of a secret permutation of the drawn patients."""
     order = permuted(drawn, streams)
+    # -(-a // b) is a / b rounded up: the last batch is filled with blanks to the public shape.
     batches = np.full((-(-len(drawn) // places), places), BLANK, dtype=np.int64)
     batches.reshape(-1)[: len(order)] = order
     return Assignment(batches)
@@ -57,12 +58,14 @@ def fixed(drawn: NDArray[np.int64], places: int, streams: Substreams) -> Assignm
 def at_most(drawn: NDArray[np.int64], capacity: int, streams: Substreams) -> NDArray[np.int64]:
     """`drawn`, or `capacity` of them: the first ones of a secret permutation.
 
-    A rule that does not look at anybody's data. What a step takes is public that way; that it has
-    to drop somebody has a probability that is part of delta.
+    The rule looks at nobody's data, and makes the size of a step public. The probability that
+    somebody has to be dropped is part of delta.
     """
     return drawn if len(drawn) <= capacity else np.sort(permuted(drawn, streams)[:capacity])
 
 
 def permuted(drawn: NDArray[np.int64], streams: Substreams) -> NDArray[np.int64]:
-    """`drawn` in a uniform order, in which those who stay keep theirs when one is left out."""
+    """`drawn` in a uniform order; where one patient is left out, the others keep theirs."""
+    # Sorted by a random word of each one's own: with a patient left out, the others' words, and
+    # with them their order, stay.
     return drawn[np.argsort(streams.words(Purpose.PLACE, drawn)[:, 0], kind="stable")]

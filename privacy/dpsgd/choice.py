@@ -1,4 +1,4 @@
-"""Which clipping engine a model gets."""
+"""The choice of a clipping engine for a model."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _FACTORS = frozenset({"lora_A", "lora_B"})  # peft's names of the two halves of 
 def choose_engine(
     module: nn.Module, parameters: Sequence[nn.Parameter]
 ) -> LoraEngine | OpacusEngine:
-    """`LoraEngine` where all that is trainable is LoRA of layers it knows; else `OpacusEngine`.
+    """`LoraEngine` where everything trainable is LoRA of layers it knows; else `OpacusEngine`.
 
-    opacus is imported only in the second case: it takes seconds. Raises `ModelError` where
-    neither can clip the model.
+    opacus is imported only in the second case, because that takes seconds. Raises `ModelError`
+    where neither can clip the model.
     """
     if _is_lora(module):
         return LoraEngine(module, parameters)

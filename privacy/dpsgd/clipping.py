@@ -1,4 +1,4 @@
-"""What all clipping engines share: the loop over physical batches, the clip, the checks."""
+"""What all clipping engines share: the loop over physical batches, the clipping, the checks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GRID_BITS: Final = 40
 """Contributions are integers in units of C 2^-40: 2^23 patients fit into 64 bits."""
 
 SMALLEST_NORM: Final = 1e-12
-"""Of C. Far below it, 2^40 / C overflows, and a gradient of zeros would become NaN."""
+"""Smallest C. Far below it, 2^40 / C overflows, and a gradient of zeros would become NaN."""
 
 # Columns of the flat buffer that are held in float64 at once: on a CPU they stay in its cache.
 _COLUMNS_CPU: Final = 1 << 14
@@ -34,7 +34,8 @@ def sum_clipped(
     `like` is a tensor of P elements on the device of the model.
     """
     check_clipping_norm(clipping_norm)
-    total: Tensor | None = None  # made once the first activations are gone: no part of the peak
+    # `seen` over all batches: a patient who stood in two of them would contribute up to 2 C.
+    total: Tensor | None = None  # allocated after the first activations are freed, below the peak
     seen: set[int] = set()
     dropped = 0
     for batch in batches:
@@ -57,26 +58,32 @@ def add_clipped(total: Tensor, found: PatientGradients, clipping_norm: float) ->
 
     `total` int64 [P], in units of C 2^-40. A place that is not usable, or whose gradient turns out
     not to be finite, is *selected* away and overwritten with zeros: weighted with zero, one NaN
-    would be everybody's. Norms are taken in float64, a few columns at a time: no copy is made.
+    would spread to everybody. Norms are taken in float64, a few columns at a time, without a copy.
     Each number is rounded towards zero, which lengthens no vector; integers add up exactly, in
     any order and on any number of devices.
     """
     gradients = found.values
     norms = _norms(gradients)
+    # float64 holds the square of every float32: a norm is finite exactly where all numbers are.
     kept = found.usable & norms.isfinite()
     gradients.masked_fill_(~kept[:, None], 0.0)
+    # min(1, C / |g|) in units of C 2^-40: the clamp is the clip, and C cancels where it binds.
     scales = torch.where(kept, 2.0**GRID_BITS / norms.clamp(min=clipping_norm), 0.0)
     for part in _parts(gradients):
         scaled = gradients[:, part].double() * scales[:, None]  # g min(1, C / |g|) / (C 2^-40)
+        # Truncated towards zero before the sum: |.| only shrinks, so that the sensitivity stays C;
+        # integers then add up the same in every order.
         total[part] += scaled.to(torch.int64).sum(dim=0)
     return int(kept.sum())
 
 
 def _norms(gradients: Tensor) -> Tensor:
-    """L2 norm of every row, float64 [rows]. `vector_norm` with a dtype would copy the whole."""
+    """L2 norm of every row, float64 [rows]. `vector_norm` with a dtype would copy everything."""
     parts = [
         torch.linalg.vector_norm(gradients[:, part].double(), dim=1) for part in _parts(gradients)
     ]
+    # The root of summed squares of the parts' norms: the same L2 norm, within the tolerance that
+    # accounting charges for (`SENSITIVITY_TOLERANCE`).
     norms: Tensor = torch.linalg.vector_norm(torch.stack(parts), dim=0)
     return norms
 
@@ -87,7 +94,7 @@ def _parts(gradients: Tensor) -> list[slice]:
 
 
 def mean_losses(losses: Tensor, batch: PhysicalBatch) -> Tensor:
-    """Sum over places of each one's mean row loss: a scalar to take the gradient of.
+    """Sum over places of their mean row losses: a scalar for the backward pass.
 
     Raises `AccountingError` unless there is one loss for each row that a gradient leads to.
     """
@@ -99,23 +106,24 @@ def mean_losses(losses: Tensor, batch: PhysicalBatch) -> Tensor:
         )
     if not losses.requires_grad:
         raise unfollowed()
+    # A sum over places, whose gradients stay apart, of the mean over each one's rows.
     return losses.float().sum() / rows_each
 
 
 def usable_places(losses: Tensor, batch: PhysicalBatch) -> Tensor:
-    """bool [places]: somebody stands there, and all of the losses are finite."""
+    """bool [places]: the place is taken, and all of its losses are finite."""
     finite: Tensor = losses.detach().isfinite().view(batch.shape).all(dim=1)
     return finite & (batch.patients != BLANK).to(finite.device)
 
 
 class OneShape:
-    """Remembers the shape of an engine's first batch, and refuses every other one."""
+    """Remembers the shape of an engine's first batch, and refuses all others."""
 
     def __init__(self) -> None:
         self._shape: tuple[int, int] | None = None
 
     def check(self, batch: PhysicalBatch) -> None:
-        """Raise `AccountingError` for a batch of another shape, or of none."""
+        """Raise `AccountingError` for a batch of another shape, or for an empty one."""
         places, rows_each = batch.shape
         if batch.patients.dim() != 1 or places < 1 or rows_each < 1:
             raise AccountingError("A physical batch has at least one place of one row.")
@@ -124,7 +132,7 @@ class OneShape:
             raise AccountingError(
                 f"A physical batch has {places} places of {rows_each} rows; the engine's others "
                 f"have {self._shape[0]} of {self._shape[1]}.",
-                "Fill places with blanks: gradients round by the number of rows beside them.",
+                "Fill places with blanks: how gradients are rounded depends on the number of rows.",
             )
 
 
@@ -166,7 +174,7 @@ def unfollowed() -> AccountingError:
 
 
 def _check_apart(seen: set[int], patients: Tensor) -> int:
-    """How many patients stand in the batch; raises where one of them stood somewhere already."""
+    """How many patients stand in the batch; raises where one of them has had a place before."""
     names = [name for name in patients.tolist() if name != BLANK]
     if len(set(names)) != len(names) or not seen.isdisjoint(names):
         raise AccountingError(

@@ -1,5 +1,7 @@
 """What a clipping engine promises; every engine passes the same contract suite."""
 
+# Why: docs/adr/0014-one-shape-for-all-batches.md
+
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
@@ -11,18 +13,18 @@ from typing import Final, Protocol, Self
 import torch
 
 BLANK: Final = -1
-"""In `PhysicalBatch.patients`: a place in which nobody stands."""
+"""In `PhysicalBatch.patients`: an empty place."""
 
 
 @dataclass(frozen=True)
 class PhysicalBatch:
     """Rows that go through the network together, and whose they are. Never leaves the site.
 
-    `patients`: int64 [places], any number that names the patient of a place within the step, or
+    `patients`: int64 [places], a number that identifies the patient of a place within the step, or
     `BLANK`. A place holds `rows_each` rows, one place after the other, and a patient has one place.
     `losses`: runs the forward pass and returns the loss of every row, [places * rows_each], each a
-    function of that row alone; blank rows hold anything. Every forward pass keeps the rows' number
-    and order; one that shall get no gradient runs under `torch.no_grad()`.
+    function of that row alone; blank rows may hold anything. Every forward pass keeps the number
+    and order of the rows; one that should get no gradient runs under `torch.no_grad()`.
     """
 
     patients: torch.Tensor
@@ -39,8 +41,8 @@ class PhysicalBatch:
 class PatientGradients:
     """Each place's gradient, before any clip. Secret.
 
-    `values`: float32 [places, P], which the caller may overwrite; anything where `usable` is false.
-    `usable`: bool [places]: somebody stands there, and all losses are finite.
+    `values`: float32 [places, P], which the caller may overwrite; arbitrary where not `usable`.
+    `usable`: bool [places]: the place is taken, and all of its losses are finite.
     """
 
     values: torch.Tensor
@@ -53,7 +55,8 @@ class ClippedSum:
 
     `total`: float64 [P], multiples of C 2^-40.
     `patients`: how many were drawn; `dropped`: how many of them contributed zero because their
-    loss or gradient was not finite. Both counts tell about the draw: they stay at the site.
+    loss or gradient was not finite. Both counts reveal something of the draw, so they stay at the
+    site.
     """
 
     total: torch.Tensor
@@ -66,7 +69,7 @@ class Closing(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Take off whatever is attached to the module. Calling it again changes nothing."""
+        """Remove everything that is attached to the module. Calling it again changes nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -92,27 +95,27 @@ class ClippingEngine(Protocol):
 
         **A place's gradient is a function of its own rows, of the place and of the batch's shape,
         and of nothing that other places hold, bit for bit**: blanks, other patients, values that
-        are not finite or denormal. Float32 rounds by the *number* of rows (other kernels serve 1,
-        3 and 16 of them), and a hostile adapter amplifies that rounding to many times C; hence one
-        shape for all batches. What a kernel does with a *place* is the device's affair:
-        `privacy.dpsgd.isolation` looks, on the very device.
+        are not finite or denormal. Rounding in float32 depends on the *number* of rows (1, 3 and 16
+        of them are served by different kernels), and a hostile adapter amplifies it to many times
+        C; hence one shape for all batches. What a kernel does with a *place* depends on the device:
+        `privacy.dpsgd.isolation` tests the one in use.
 
-        Raises `AccountingError` for another shape than the engine's first batch had, losses of
+        Raises `AccountingError` for a shape other than that of the engine's first batch, losses of
         another shape, or a forward pass whose gradient could not be followed.
         """
 
     def clipped_sum(self, batches: Iterable[PhysicalBatch], clipping_norm: float) -> ClippedSum:
         """Sum over patients of g min(1, C / |g|), g the gradient of the patient's mean row loss.
 
-        - Removing any one patient, with a blank in the place, changes the sum by at most
-          C (1 + 1e-6) in L2 norm, and the other patients' contributions by not one bit: whatever
-          the rows and the adapter hold.
+        - Replacing any one patient by a blank changes the sum by at most C (1 + 1e-6) in L2 norm,
+          and not one bit of the other patients' contributions, whatever the rows and the adapter
+          hold.
         - Contributions are added in integers: their order changes nothing.
-        - No batches, or blanks alone: zeros.
+        - No batches, or only blanks: zeros.
         - A patient with a loss or gradient that is not finite contributes zero.
-        - Train and eval mode give the same sum, if the module has no dropout.
+        - The sum is the same in train and eval mode, if the module has no dropout.
 
         Raises `AccountingError` for a clipping norm that is not positive and finite, a patient
-        who stands in two places, and as `gradients` does. An error from `losses` passes through;
+        who stands in two places, and where `gradients` does. An error from `losses` passes through;
         the engine can be used again afterwards.
         """

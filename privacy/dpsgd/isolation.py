@@ -1,9 +1,11 @@
-"""Does a place's gradient depend on what other places hold, or on which place it is? Looked at.
+"""A test of whether a place's gradient depends on what other places hold, or on the place itself.
 
-What `ClippingEngine.gradients` promises rests on kernels of whoever made the device, for exactly
-these layers and shapes. So it is tried before any patient's row is used: on the very device, with
-made-up rows, at an adapter as large as a hostile coordinator might send.
+What `ClippingEngine.gradients` promises depends on the vendor's kernels for exactly these layers
+and shapes. So it is tested before any patient's row is used: on the device itself, with made-up
+rows, at an adapter as large as a hostile coordinator might send.
 """
+
+# Why: docs/adr/0014-one-shape-for-all-batches.md
 
 from __future__ import annotations
 
@@ -18,11 +20,11 @@ from numpy.typing import NDArray
 
 from privacy.dpsgd.engine import ClippingEngine, PhysicalBatch
 
-_SEED: Final = 5  # of the permutations that are tried
+_SEED: Final = 5  # of the permutations that are tested
 
 
 class Filler(IntEnum):
-    """What is put into the places of the others. Negative: not a card's number."""
+    """What the places of the others are filled with. Negative, unlike a card's number."""
 
     BLANK = -1
     NOISE = -2
@@ -32,20 +34,20 @@ class Filler(IntEnum):
 
 
 Deal: TypeAlias = Callable[[NDArray[np.int64]], PhysicalBatch]
-"""From what each place holds, int64 [places], to the batch: card c >= 0, always the same rows of
-its own, or a `Filler`. Every place counts as taken."""
+"""From what each place holds, int64 [places], to the batch: a card c >= 0, which always has the
+same rows, or a `Filler`. Every place counts as taken."""
 
 
 @dataclass(frozen=True)
 class Isolation:
-    """What was found; both are wanted where places depend on the draw, the first one always."""
+    """What was found. The first is always required; both are where places depend on the draw."""
 
-    in_place: bool  # whatever the others hold, not one bit of a place's gradient changes
-    permuted: bool  # nor does it where the places are exchanged
+    in_place: bool  # not one bit of a place's gradient changes, whatever the others hold
+    permuted: bool  # nor where the places are exchanged
 
 
 def finite_share(engine: ClippingEngine, deal: Deal, places: int) -> float:
-    """Share of the cards whose gradients are finite: of the others a trial says little."""
+    """Share of the cards with finite gradients: a test says little about the others."""
     found = engine.gradients(deal(np.arange(places)))
     return float((found.usable & found.values.isfinite().all(dim=1)).double().mean())
 

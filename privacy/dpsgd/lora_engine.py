@@ -1,5 +1,7 @@
 """The clipping engine for LoRA: one backward pass, one flat buffer, one norm a patient."""
 
+# Why: docs/adr/0006-lora-clipping-engine.md
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,7 +38,7 @@ class LoraEngine(Closing):
     """
 
     def __init__(self, module: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
-        self._parts = tuple(module.modules())  # to go through them anew costs 1 % of a step
+        self._parts = tuple(module.modules())  # collecting them again would cost 1 % of a step
         self._parameters = tuple(parameters)
         check_trainable(module, self._parameters)
         self._size = sum(parameter.numel() for parameter in self._parameters)
@@ -51,7 +53,7 @@ class LoraEngine(Closing):
         return self._size
 
     def close(self) -> None:
-        """Nothing to do: the module is as it was after every call."""
+        """Nothing to do: every call leaves the module as it was."""
 
     def gradients(self, batch: PhysicalBatch) -> PatientGradients:
         """See `ClippingEngine.gradients`."""
@@ -64,8 +66,10 @@ class LoraEngine(Closing):
             found.open = True  # not before: a loss may take gradients of its own
             total.backward()  # type: ignore[no-untyped-call]
             found.open = False
+            # The leaves return no gradient for a weight. One that has arrived all the same took
+            # another way, is summed over patients, and cannot be clipped.
             if any(parameter.grad is not None for parameter in self._parameters):
-                raise unfollowed()  # a weight was used past its layer's forward
+                raise unfollowed()
         return PatientGradients(found.finished(self._places), usable_places(losses, batch))
 
     def clipped_sum(self, batches: Iterable[PhysicalBatch], clipping_norm: float) -> ClippedSum:
@@ -99,7 +103,7 @@ class LoraEngine(Closing):
 
 
 def _slices(parameters: Iterable[nn.Parameter]) -> Mapping[int, slice]:
-    """Place of each parameter in the flat vector, by its id."""
+    """The place of each parameter in the flat vector, by its id."""
     places: dict[int, slice] = {}
     start = 0
     for parameter in parameters:
@@ -109,7 +113,7 @@ def _slices(parameters: Iterable[nn.Parameter]) -> Mapping[int, slice]:
 
 
 def _leaves(module: nn.Module, slices: Mapping[int, slice]) -> tuple[tuple[Leaf, Places], ...]:
-    """Modules that hold the trainable parameters themselves, and where those stand."""
+    """Modules that hold trainable parameters themselves, with the places of those."""
     found: list[tuple[Leaf, Places]] = []
     for leaf in module.modules():
         if any(p.requires_grad for p in leaf.parameters(recurse=False)):
@@ -120,7 +124,7 @@ def _leaves(module: nn.Module, slices: Mapping[int, slice]) -> tuple[tuple[Leaf,
 
 
 def _check_not_compiled(parts: Iterable[nn.Module]) -> None:
-    """Compiled code has been seen to return wrong LoRA gradients with a right loss (torch 2.13)."""
+    """Compiled code was observed to return wrong LoRA gradients with a right loss (torch 2.13)."""
     for part in parts:
         if part._compiled_call_impl is not None or "_orig_mod" in part._modules:
             raise ModelError(

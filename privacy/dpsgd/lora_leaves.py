@@ -3,10 +3,10 @@
 A leaf's forward is replaced by an autograd function that computes the same output. Its backward
 contracts the output's gradient with the input, place by place (Goodfellow 2015, arXiv 1510.01799),
 writes the result into the place's row of one flat buffer, and returns no gradient for the weight.
-Shapes and order of all this follow from the batch's shape alone, and nothing is scattered: there
-is no atomic addition whose order could vary.
-The factors of LoRA are small, r (d_in + d_out) numbers a layer, so nothing is gained by never
-forming their gradients ("ghost" norms), which need a second backward pass.
+The shapes and the order of all this follow from the batch's shape alone. Nothing is scattered, so
+there are no atomic additions whose order could vary.
+The factors of LoRA are small, r (d_in + d_out) numbers a layer, so avoiding their gradients
+("ghost" norms) would gain nothing, and would take a second backward pass.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from torch.nn import functional
 from privacy.dpsgd.clipping import unfollowed
 from privacy.errors import ModelError
 
-_UNFOLDED: Final = 1 << 22  # numbers that an unfolded convolution may take at once: 16 MiB
+_UNFOLDED: Final = 1 << 22  # most numbers in an unfolded convolution at once: 16 MiB
 
 Leaf: TypeAlias = nn.Linear | nn.Conv2d
-_Context: TypeAlias = Any  # autograd's own, on which a function keeps what it likes
+_Context: TypeAlias = Any  # autograd's own, on which a function may store anything
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where a leaf's weight and bias stand in the flat vector; None: frozen, or there is none."""
+    """Where a leaf's weight and bias stand in the flat vector; None if frozen or missing."""
 
     weight: slice | None
     bias: slice | None
@@ -42,12 +42,12 @@ class GradientBuffer:
 
     def __init__(self, shape: tuple[int, int], parameters: int, device: torch.device) -> None:
         """`shape`: (places, rows of each)."""
-        # Not zeros: its memory is first touched late in the backward pass, when the activations of
-        # the later layers are gone already, and the peak of a step stays where it is.
+        # Not zeros: the memory is first touched late in the backward pass, when the activations of
+        # the later layers have been freed, and so does not raise the peak of a step.
         self._flat = torch.empty((shape[0], parameters), device=device)
         self.open = False
         self.places, self.rows_each = shape
-        self._written: set[int] = set()  # where the written columns start
+        self._written: set[int] = set()  # first columns of the parts that were written
 
     def __len__(self) -> int:
         """Number of rows in the physical batch."""
@@ -56,6 +56,8 @@ class GradientBuffer:
     def add(self, columns: slice, found: Tensor) -> None:
         """Add a parameter's gradients [places, ...] to those of the places."""
         mine = self._flat[:, columns].view(found.shape)
+        # A layer that is called twice in one pass has the sum of both gradients. Only the first
+        # one overwrites: the memory is not zeroed.
         again = columns.start in self._written
         self._written.add(columns.start)
         mine.add_(found) if again else mine.copy_(found)
@@ -63,23 +65,25 @@ class GradientBuffer:
     def by_place(self, rows: Tensor) -> Tensor:
         """Sum over each place's rows, one after the other: [rows, ...] to [places, ...]."""
         apart = rows.view(self.places, self.rows_each, *rows.shape[1:])
+        # One row after the other: every place adds in the same order, which no kernel chooses.
         found = apart[:, 0]
         for j in range(1, self.rows_each):
             found = found + apart[:, j]
         return found
 
     def finished(self, columns: Iterable[slice]) -> Tensor:
-        """The buffer; zeros in those of `columns` (together: P) that no pass has reached."""
+        """The buffer, with zeros in those of `columns` (together: P) that no pass has reached."""
         for part in columns:
+            # Unwritten columns hold what the memory held before, which may be another patient's.
             if part.start not in self._written:
                 self._flat[:, part] = 0.0
         return self._flat
 
 
 def replacement(leaf: Leaf, places: Places, into: GradientBuffer) -> Callable[[Tensor], Tensor]:
-    """A forward for `leaf`: the same output, but the gradients of places go to `into`.
+    """A forward for `leaf` with the same output, whose places' gradients go to `into`.
 
-    It raises `AccountingError` where a pass with gradient has other rows than the batch.
+    It raises `AccountingError` where a pass with gradient does not have the batch's rows.
     """
     # Looked up once: a layer's attributes cost as much as its small matrix products.
     original, weight, bias, rows = leaf.forward, leaf.weight, leaf.bias, len(into)
@@ -89,9 +93,11 @@ def replacement(leaf: Leaf, places: Places, into: GradientBuffer) -> Callable[[T
         function, constants = _conv_rows, (places, into, _geometry(leaf))
 
     def forward(input: Tensor) -> Tensor:
+        # A pass of the loss that gets no gradient, or checkpointing's first: nothing to clip yet.
         if not torch.is_grad_enabled():
             return original(input)
         shape = input.shape
+        # The first axis has to be the batch's rows, or a row could not be traced to its patient.
         if len(shape) < 2 or shape[0] != rows:
             raise unfollowed()
         if torch.is_autocast_enabled(input.device.type):
@@ -119,7 +125,7 @@ def _is_plain(leaf: nn.Conv2d) -> bool:
 
 
 def _autocast(x: Tensor, *others: Tensor | None) -> tuple[Tensor | None, ...]:
-    """What autocast does to the arguments of a matrix product; its own cast comes too late here."""
+    """Casts the arguments of a matrix product as autocast would, whose own cast comes too late."""
     if x.dtype == torch.float64:
         return (x, *others)
     dtype = torch.get_autocast_dtype(x.device.type)
@@ -147,7 +153,9 @@ class _LinearRows(torch.autograd.Function):
     def backward(ctx: _Context, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         places, into = ctx.places, ctx.into
-        if into.open:
+        if into.open:  # closed while a loss takes gradients of its own
+            # dW = sum over rows and positions of dy x^T. Each place contracts its own rows only, so
+            # the sum over the batch, in which patients would meet, is never formed.
             count, (d_out, d_in) = into.places, weight.shape
             flat_dy = dy.reshape(count, -1, d_out)  # a place's rows lie one after the other
             if places.weight is not None:
@@ -155,6 +163,7 @@ class _LinearRows(torch.autograd.Function):
                 into.add(places.weight, _product(flat_dy.transpose(1, 2), flat_x))
             if places.bias is not None:
                 into.add(places.bias, flat_dy.sum(dim=1))
+        # No gradient for weight and bias: autograd would sum it over all patients.
         dx = dy.matmul(weight) if ctx.needs_input_grad[0] else None
         return dx, None, None, None, None
 
@@ -218,7 +227,7 @@ class _ConvRows(torch.autograd.Function):
     def backward(ctx: _Context, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         places, into, geometry = ctx.places, ctx.into, ctx.geometry
-        if into.open:
+        if into.open:  # see _LinearRows.backward
             if places.weight is not None:
                 into.add(places.weight, into.by_place(_conv_weight(dy, x, geometry)))
             if places.bias is not None:
@@ -228,10 +237,12 @@ class _ConvRows(torch.autograd.Function):
 
 
 def _conv_input(dy: Tensor, x: Tensor, weight: Tensor, geometry: _Geometry) -> Tensor:
-    """dx, as autograd has it; the rules for stride 1 are two to four times faster on a CPU."""
-    if geometry.pointwise:
+    """dx, as in autograd; the rules for stride 1 are two to four times faster on a CPU."""
+    if geometry.pointwise:  # dx[c, p] = sum_o W[o, c] dy[o, p]: no neighbours to gather
         return weight.flatten(1).t().matmul(dy.flatten(2)).reshape(x.shape)
     if geometry.shifts:
+        # y[p] = sum_t W[t] x[p + t - padding], so dx[p] = sum_t W[t]^T dy[p - t + padding]: a
+        # convolution with the mirrored kernel, input and output channels exchanged.
         margin = _margin(geometry)
         return functional.conv2d(dy, weight.flip(2, 3).transpose(0, 1), padding=margin)
     found: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
@@ -255,6 +266,7 @@ def _conv_weight(dy: Tensor, x: Tensor, geometry: _Geometry) -> Tensor:
         return rows[..., None, None]
     taps, (height, width) = geometry.kernel[0] * geometry.kernel[1], dy.shape[2:]
     channels = dy.shape[1] if geometry.shifts else x.shape[1]
+    # Rows at once, from shapes alone: how the work is cut may not depend on what rows hold.
     step = max(1, _UNFOLDED // (channels * taps * height * width))
     rule = _conv_weight_by_shifts if geometry.shifts else _conv_weight_by_patches
     starts = range(0, len(dy), step)
@@ -270,6 +282,8 @@ def _conv_weight_by_shifts(dy: Tensor, x: Tensor, geometry: _Geometry) -> Tensor
     (k_h, k_w), (rows, c_out) = geometry.kernel, dy.shape[:2]
     unfolded = functional.unfold(dy, (k_h, k_w), padding=_margin(geometry))  # [rows, o k_h k_w, p]
     products = _product(unfolded, x.flatten(2).transpose(1, 2))  # [rows, o k_h k_w, c]
+    # Tap a of the unfolded dy holds dy[p + a - margin] = dy[p - (k - 1 - a) + padding], so it
+    # belongs to the weight's tap k - 1 - a: mirrored.
     mirrored = products.reshape(rows, c_out, k_h, k_w, -1).flip(2, 3)
     return mirrored.permute(0, 1, 4, 2, 3)
 

@@ -1,4 +1,4 @@
-"""Randomness that protects someone: a cryptographic stream, never torch's or numpy's generator.
+"""Randomness that protects people: a cryptographic stream, never torch's or numpy's generator.
 
 The noise is continuous: its floating-point representation can leak in principle (Mironov 2012;
 Jin et al. 2021, arXiv 2112.05307). Summing Box-Muller draws makes that impractical
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from privacy.errors import AccountingError
 
 _SUMMED: Final = 4  # Gaussians in one sample: 2n with n = 2 in Holohan and Braghin
-_CHUNK: Final = 1 << 18  # samples made at once: bounds the memory
+_CHUNK: Final = 1 << 18  # samples at once: bounds the memory
 
 
 class NoiseSource(Protocol):
@@ -34,9 +34,9 @@ class NoiseSource(Protocol):
 
 
 class SystemNoise:
-    """AES-256 in counter mode; key and starting counter fresh from the system for every call.
+    """AES-256 in counter mode; every call takes a fresh key and counter from the system.
 
-    Nothing is kept between calls, so no two calls, threads or forked processes share a stream.
+    Nothing is kept between calls, so that no two calls, threads or forked processes share a stream.
     """
 
     def gaussian(
@@ -53,13 +53,17 @@ class SystemNoise:
 
     def uniform(self, n: int) -> NDArray[np.float64]:
         """See `NoiseSource.uniform`."""
+        # 53 bits, a float64's precision: every multiple of 2^-53 in [0, 1) is equally likely.
         return np.asarray((_words(n) >> np.uint64(11)) * 2.0**-53, dtype=np.float64)
 
     def _standard(self, n: int) -> NDArray[np.float64]:
         """`n` samples of N(0, 1), each half the sum of four Box-Muller draws of their own."""
         radii, turns = self.uniform(2 * _SUMMED * n).reshape(2, _SUMMED, n)
         # 1 - u lies in (0, 1]: never log(0). The sine's twin is not used: it shares the radius.
+        # sqrt(-2 ln(1 - u)) cos(2 pi v) is N(0, 1) for uniform u, v (Box and Muller 1958).
         draws = np.sqrt(-2.0 * np.log1p(-radii)) * np.cos(2.0 * np.pi * turns)
+        # Four of them over sqrt(4) are N(0, 1) again; whoever wants to undo the rounding has to
+        # find four floating-point numbers that add up to the sample (Holohan and Braghin).
         return np.asarray(draws.sum(axis=0) / math.sqrt(_SUMMED))
 
 

@@ -1,8 +1,8 @@
-"""Per-patient clipping by opacus' hooks: the engine for any trainable layer that opacus knows.
+"""Per-patient clipping by opacus' hooks: the engine for all trainable layers that opacus knows.
 
-opacus keeps, for every trainable leaf, the inputs of the forward pass, and contracts them with the
-gradients of the outputs row by row (Goodfellow 2015, arXiv 1510.01799). Here its hooks sit on the
-trainable leaves alone, and its per-row gradients are added up by place before the clip.
+For every trainable leaf opacus keeps the inputs of the forward pass, and contracts them with the
+gradients of the outputs row by row (Goodfellow 2015, arXiv 1510.01799). Here its hooks are attached
+to the trainable leaves only, and its per-row gradients are added up by place before clipping.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from privacy.dpsgd.engine import ClippedSum, Closing, PatientGradients, Physical
 from privacy.dpsgd.reproducible import reproducible
 from privacy.errors import ModelError
 
-# True of the first adapted layer, whose input needs no gradient, and of no consequence here.
+# True of the first adapted layer, whose input needs no gradient; it does not matter here.
 warnings.filterwarnings("ignore", message="Full backward hook is firing when gradients")
 
 
@@ -94,7 +94,7 @@ class OpacusEngine(Closing):
             if rows is not None:  # None: this leaf took no part in the loss
                 self._check_followed(rows, places * rows_each)
                 apart = rows.reshape(places, rows_each, -1).float()
-                for j in range(rows_each):  # one after the other: the order is everybody's
+                for j in range(rows_each):  # one after the other: the same order in every place
                     flat[:, start:stop] += apart[:, j]
             start = stop
         if any(getattr(leaf, "activations", None) for leaf in self._leaves):
@@ -123,7 +123,7 @@ class OpacusEngine(Closing):
             self._forget()
 
     def _forget(self) -> None:
-        """Drop what opacus keeps on leaves and parameters, and the useless summed gradients."""
+        """Drop what opacus leaves on leaves and parameters, and the unused summed gradients."""
         for leaf in self._leaves:
             for name in ("activations", "max_batch_len"):
                 leaf.__dict__.pop(name, None)
@@ -141,8 +141,8 @@ def _leaves(module: nn.Module) -> tuple[nn.Module, ...]:
         if any(p.requires_grad for p in leaf.parameters(recurse=False))
     )
     for leaf in leaves:
-        # A rule by exact type: a subclass may compute something else. Layers without one would
-        # go to functorch, and may depend on the mode that is switched here.
+        # By exact type: a subclass may compute something else. Layers without a rule would go to
+        # functorch, and might depend on the mode that is switched here.
         if type(leaf) not in GradSampleHooks.GRAD_SAMPLERS or any(True for _ in leaf.buffers()):
             raise ModelError(
                 f"No rule for per-patient gradients of {type(leaf).__name__}.",

@@ -1,12 +1,12 @@
 """The settings under which a row's arithmetic depends on shapes and places alone.
 
-A device may choose among kernels that round differently: by timing them (autotune), by what is
-free at the moment (workspace), by the order in which threads arrive (atomics), at a precision that
-was switched on elsewhere (TF32). Inside `reproducible` none of that is left to it. What remains,
-how a kernel treats a *place* in a batch, is looked at by `privacy.dpsgd.isolation`.
+A device may choose among kernels that round differently: by timing them (autotune), by the memory
+that happens to be free (workspace), by the order in which threads arrive (atomics), or at a
+precision that was switched on elsewhere (TF32). `reproducible` leaves it none of these choices.
+What remains, how a kernel treats a *place* in a batch, is tested by `privacy.dpsgd.isolation`.
 
-All these settings are the process's, not a thread's: they hold in autograd's threads too, in which
-a GPU's backward pass runs. An exception is the processor's way with denormal numbers.
+All these settings belong to the process, not to a thread: they also hold in autograd's threads, in
+which a GPU's backward pass runs. The exception is how the processor treats denormal numbers.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from privacy.errors import ModelError
 
-_DENORMAL: Final = 71362  # the bits of 1e-40: as a number it would be flushed when it is written
-_EACH: Final = 1 << 16  # numbers for every thread: torch gives none fewer than 2^15
+_DENORMAL: Final = 71362  # the bits of 1e-40, which as a number might be flushed when written
+_EACH: Final = 1 << 16  # numbers for every thread: torch assigns at least 2^15 to each
 _WORKSPACE: Final = "CUBLAS_WORKSPACE_CONFIG"
 _SUMS: Final = (
     "allow_bf16_reduced_precision_reduction",
@@ -30,18 +30,18 @@ _SUMS: Final = (
 )
 _T = TypeVar("_T")
 
-# torch reads it once, at the process's first matrix product on a GPU, and remembers: the agent has
-# encoded tiles there by the time the first gradient is taken. Hence at the import, not inside.
+# torch reads it only once, at the process's first matrix product on a GPU. The agent has encoded
+# tiles there before it takes the first gradient, so this is set at the import, not inside.
 os.environ.setdefault(_WORKSPACE, ":4096:8")
 
 
 @contextmanager
 def reproducible(device: torch.device) -> Iterator[None]:
-    """Inside, the same shapes mean the same kernels in the same order; then all is as before.
+    """Inside, the same shapes mean the same kernels in the same order; afterwards all is as before.
 
     On CUDA: deterministic algorithms (an operation without one raises), no autotuning, no TF32,
     attention without atomic additions, a fixed cuBLAS workspace. On a CPU: one treatment of
-    denormal numbers in all threads. Raises `ModelError` where that cannot be had.
+    denormal numbers in all threads. Raises `ModelError` where that is not possible.
     """
     with ExitStack() as stack:
         if device.type == "cuda":
@@ -61,10 +61,10 @@ def reproducible(device: torch.device) -> Iterator[None]:
 def treat_denormals_alike() -> bool:
     """Flush denormal numbers to zero in every thread, or else in none; true if they are flushed.
 
-    The processor's flag is each thread's own, and is inherited by threads that are made later.
-    Where some of this thread's helpers were made before it was set, they keep the other way:
-    then it is taken back, so that a row does not depend on which thread computes it.
-    Raises `ModelError` where they differ all the same.
+    Each thread has its own flag in the processor, and threads inherit it when they are started.
+    Helper threads that were started before it was set do not flush; then it is set back here, so
+    that a row does not depend on which thread computes it. Raises `ModelError` where threads still
+    differ.
     """
     for flush in (True, False):
         torch.set_flush_denormal(flush)
@@ -81,7 +81,7 @@ def _flushes_here() -> bool:
 
 
 def _share_flushed() -> float:
-    """Share of numbers whose thread flushes denormals: 0, 1, or between where threads differ."""
+    """Share of numbers whose thread flushes denormals: 0 or 1, or between where threads differ."""
     return _flushed(_EACH * torch.get_num_threads())
 
 
@@ -112,12 +112,12 @@ def _deterministic_algorithms() -> Iterator[None]:
 
 @contextmanager
 def _full_precision() -> Iterator[None]:
-    """No TF32, no sums in half precision, whatever was switched on and by which of torch's ways.
+    """No TF32 and no sums in half precision, whatever was switched on in either of torch's ways.
 
-    There are two, which exclude each other: `allow_tf32`, and `fp32_precision` with one value for
-    each kind of operation that is inherited where it is "none". To *read* the first where the
-    second was used raises `RuntimeError`; and `allow_tf32 = False` on cuDNN leaves "none", which
-    is TF32 again where that is inherited. So both are written, the older first.
+    The two exclude each other: `allow_tf32`, and `fp32_precision` with a value for each kind of
+    operation, which is inherited where it is "none". *Reading* the first where the second was used
+    raises `RuntimeError`; and `allow_tf32 = False` on cuDNN leaves "none", which means TF32 again
+    where that is inherited. So both are written, the older one first.
     """
     backends: Any = torch.backends  # torch's types lack the newer way
     matmul, cudnn, onednn = backends.cuda.matmul, backends.cudnn, backends.mkldnn
@@ -144,7 +144,7 @@ def _full_precision() -> Iterator[None]:
 
 
 def _older_precision() -> str:
-    """What `torch.get_float32_matmul_precision` says, or would if it did not refuse."""
+    """What `torch.get_float32_matmul_precision` returns, or would if it did not refuse."""
     matmul = torch.backends.cuda.matmul
     found = _readable(torch.get_float32_matmul_precision)
     if isinstance(found, str):

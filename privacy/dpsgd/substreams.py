@@ -1,9 +1,9 @@
 """Each patient's own randomness of one step, so that leaving one out changes nobody else's.
 
-A step draws one key. All that is drawn for a patient, whether it enters, where it stands, which of
-its tiles, the seed of their (t, noise), is a function of that key, of what it is for and of the
-patient's number: AES-256 of a block that holds them. Read off one stream in turn, the numbers of
-everybody behind a patient would move if that patient were not there.
+A step draws one key. Everything that is drawn for a patient (whether it enters, where it stands,
+which tiles it uses, the seed of their (t, noise)) is a function of that key, of the purpose and of
+the patient's number: AES-256 of a block that holds them. If all were read from one stream in turn,
+the numbers of everybody after a patient would move if that patient were not there.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from privacy.dpsgd.noise import NoiseSource
 
-_WORDS: Final = 8  # of 53 random bits each: more than the 256 that a key holds
+_WORDS: Final = 8  # of 53 random bits each: more than the 256 bits of a key
 
 
 class Purpose(IntEnum):
-    """What numbers are for: those of two purposes are independent of each other."""
+    """What numbers are used for: those of two purposes are independent of each other."""
 
     ENTER = 1
     PLACE = 2
@@ -31,7 +31,7 @@ class Purpose(IntEnum):
 
 
 class Substreams:
-    """The streams of one step's patients. Secret: whoever has the key knows the draw."""
+    """The streams of one step's patients. Secret: anybody with the key knows the draw."""
 
     def __init__(self, key: bytes) -> None:
         """`key`: 32 secret bytes, used for one step only."""
@@ -39,7 +39,7 @@ class Substreams:
 
     @classmethod
     def fresh(cls, source: NoiseSource) -> Substreams:
-        """Of a key that `source` has never given before."""
+        """With a key drawn from `source`, never used before."""
         return cls(hashlib.sha256(source.uniform(_WORDS).tobytes()).digest())
 
     def words(

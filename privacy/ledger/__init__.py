@@ -1,6 +1,6 @@
-"""A site's durable record of what it has spent."""
+"""A site's durable record of what was charged."""
 
-from privacy.ledger.base import AttemptKey, Charge, Entry, Ledger, Spending, State
+from privacy.ledger.base import AttemptKey, Charge, Entry, Ledger, State, charged
 from privacy.ledger.head import Head
 from privacy.ledger.key import load_or_make_key
 from privacy.ledger.sqlite import SqliteLedger
@@ -13,9 +13,9 @@ __all__ = [
     "Head",
     "Ledger",
     "LedgerView",
-    "Spending",
     "SqliteLedger",
     "State",
+    "charged",
     "load_or_make_key",
     "read_ledger",
 ]

@@ -1,4 +1,4 @@
-"""What ties the ledger in a file to the site: given to whoever opens it to write."""
+"""What ties the ledger in a file to the site; passed by anyone who opens it to write."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from privacy.ledger.head import Head
 from privacy.ledger.records import NO_LEDGER, Charged, Content, Genesis, Intent
 from privacy.wire.checkpoint import Checkpoint
 
-INHERITED_RUN: Final = 2**64 - 1  # in place of a run's id: what a lost ledger had charged
+INHERITED_RUN: Final = 2**64 - 1  # instead of a run's id: charges of a lost ledger
 
 
 def _nothing() -> None:
-    """Nothing is held."""
+    """Nothing to release."""
 
 
 @dataclass(frozen=True, slots=True)
 class Anchors:
-    """The identity that has to have signed for the ledger, and the heads that are kept of it.
+    """The identity that must have signed for the ledger, and the known heads of it.
 
     `marks` are written at every append, after the ledger and its head file. `rebind`: a person
-    says that the ledger, which is not bound to this identity, is this site's all the same.
-    `replaced` and `inherited` belong to a ledger that begins in place of a lost one.
+    has decided that the ledger, though not bound to this identity, belongs to this site.
+    `replaced` and `inherited` are for a ledger that replaces a lost one.
     """
 
     identity: Identity | None = None

@@ -2,12 +2,14 @@
 
 The identity's key (`site.key`, whose public half the roster lists) signs
 
-    TAG | format u8 | ledger 16 | ledger's public key 32 | site (u16 length, UTF-8) | replaced 56
+    _TAG | format u8 | ledger 16 | ledger's public key 32 | site (u16 length, UTF-8) | replaced 56
 
-where `replaced` is the checkpoint of the ledger in whose place this one stands, zeros for none.
-From there on the ledger's own key signs, record by record: the identity may have a passphrase,
-and is needed by people; the ledger's key is used at every append.
+where `replaced` is the checkpoint of the ledger that this one replaces, zeros for none. From then
+on the ledger's own key signs, record by record: the identity may have a passphrase, and people
+need it; the ledger's key is used at every append.
 """
+
+# Why: docs/adr/0019-one-ledger-for-one-identity.md
 
 from __future__ import annotations
 
@@ -19,8 +21,8 @@ from privacy.ledger.records import NO_LEDGER, Bound
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.codec import Writer
 
-TAG: Final = b"craftsfl/ledger/binding/v1\0"
-FORMAT: Final = 3  # of the ledger's file
+_TAG: Final = b"craftsfl/ledger/binding/v1\0"
+_FORMAT: Final = 3  # of the ledger's file
 _LONGEST_SITE: Final = 64
 
 
@@ -44,6 +46,6 @@ def check_binding(bound: Bound, ledger: bytes, ledger_key: bytes, site: str) -> 
 
 
 def _signed_bytes(ledger: bytes, ledger_key: bytes, site: str, replaced: Checkpoint) -> bytes:
-    writer = Writer().u8(FORMAT).fixed(ledger, 16).fixed(ledger_key, 32).text(site, _LONGEST_SITE)
+    writer = Writer().u8(_FORMAT).fixed(ledger, 16).fixed(ledger_key, 32).text(site, _LONGEST_SITE)
     replaced.write(writer)
-    return TAG + writer.done()
+    return _TAG + writer.done()

@@ -1,17 +1,20 @@
 """What makes records a ledger: every transition, without any file.
 
 Guarantees, each with a test: an illegal record raises `LedgerError` and changes nothing;
-records count up from 0 without a gap; each holds the hash of the one before and is signed by the
-key of the first; the first alone is a genesis; an attempt has one intent and at most one charge; a
-binding is signed by the identity that it names, and the newest counts. A record that is signed and
-cannot be read was written by a newer craftsfl: the ledger is refused with these words.
+records are numbered from 0 without gaps; each holds the hash of the previous one and is signed by
+the key of the first; only the first is a genesis; an attempt has one intent and at most one charge;
+a binding is signed by the identity that it names, and the newest one counts. A record that is
+signed but cannot be read was written by a newer craftsfl: the refusal of the ledger says so.
 """
+
+# Why: docs/adr/0008-ledger.md
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Final
 
+from privacy.error_ids import ErrorId
 from privacy.errors import LedgerError
 from privacy.ledger.base import AttemptKey, Entry, State
 from privacy.ledger.binding import check_binding
@@ -45,12 +48,12 @@ class Chain:
     def __init__(self, ledger: bytes) -> None:
         self.ledger = ledger  # 16 bytes
         self.time = 0  # of the newest record, microseconds since 1970
-        self.steps_back = 0  # how often a record is older by the clock than the one before
+        self.steps_back = 0  # how often a record has an earlier time than the previous one
         self.bound: Bound | None = None  # the newest binding
         self._genesis: Genesis | None = None
         self._heads: list[tuple[bytes, bytes]] = []  # hash and signature of each record
         self._entries: list[Entry] = []
-        self._places: dict[AttemptKey, int] = {}  # where an attempt stands in _entries
+        self._places: dict[AttemptKey, int] = {}  # index of an attempt in _entries
         self._intents: dict[int, AttemptKey] = {}  # by the sequence of the intent
 
     def __len__(self) -> int:
@@ -101,31 +104,35 @@ class Chain:
             raise LedgerError(
                 f"Record {len(self)} of the ledger is damaged or was changed: {error.message}",
                 error.hint or _RESTORE,
+                id=ErrorId.LEDGER_DAMAGED,
             ) from error
         self._heads.append((digest, signature))
         self.steps_back += record.time < self.time
         self.time = record.time
 
     def check_head(self, head: Head, *, origin: str) -> None:
-        """Raise `LedgerError` unless `head` is one of this chain; `origin` says who kept it."""
+        """Raise `LedgerError` unless `head` belongs to this chain; `origin` says who kept it."""
         head.verify()
         if (head.ledger, head.public_key) != (self.ledger, self.genesis.public_key):
             raise LedgerError(
                 f"The head that {origin} ({head}) belongs to another ledger than this one, "
                 f"{self.ledger.hex()[:8]}.",
-                "Find the ledger that it belongs to; this one may be a new one in its place.",
+                "Find the ledger that it belongs to; this one may have been put in its place.",
+                id=ErrorId.LEDGER_FOREIGN,
             )
         if head.sequence >= len(self):
             raise LedgerError(
                 f"The head that {origin} ({head}) is newer than this ledger, which ends at record "
                 f"{len(self) - 1}: its newest records were cut off, or it is an older copy.",
                 _RESTORE,
+                id=ErrorId.LEDGER_OLDER,
             )
         if head.hash != self._heads[head.sequence][0]:
             raise LedgerError(
                 f"The head that {origin} ({head}) is not part of this ledger: it went on from an "
                 "older copy.",
                 _RESTORE,
+                id=ErrorId.LEDGER_OLDER,
             )
 
     def _decoded(self, body: bytes, digest: bytes, signature: bytes) -> Record:
@@ -150,15 +157,15 @@ class Chain:
         if record.ledger != expected.ledger:
             raise LedgerError("it belongs to another ledger.")
         if record.previous != expected.previous:
-            raise LedgerError("it does not follow from the record before.")
+            raise LedgerError("it does not follow from the previous record.")
         if isinstance(record.content, Genesis) != (record.sequence == 0):
-            raise LedgerError("a genesis record stands first, and only there.")
+            raise LedgerError("a genesis record comes first, and nowhere else.")
 
     def _key(self, content: Content) -> bytes:
         return content.public_key if isinstance(content, Genesis) else self.genesis.public_key
 
     def _take(self, record: Record) -> None:
-        """Change what the records add up to; raises before any change."""
+        """Update the state that follows from the records; raises before any change."""
         content, seconds = record.content, record.time / _MICROSECONDS
         if isinstance(content, Genesis):
             self._genesis = content

@@ -8,15 +8,16 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
+from privacy.error_ids import ErrorId
 from privacy.errors import LedgerError
 from privacy.ledger.chain import Chain
 from privacy.ledger.records import decode
 
-APPLICATION: Final = 0x43464C31  # "CFL1": marks the file as a ledger
+_APPLICATION: Final = 0x43464C31  # "CFL1": marks the file as a ledger
 VERSION: Final = 3  # 1 had neither hashes nor signatures, 2 was bound to no identity
 UNBOUND: Final = 2
 
-# The triggers keep mistakes out; what somebody does on purpose is found by hash and signature.
+# The triggers prevent mistakes; deliberate changes are found by hash and signature.
 SCHEMA: Final = (
     "CREATE TABLE entry (sequence INTEGER PRIMARY KEY, body BLOB NOT NULL, "
     "signature BLOB NOT NULL) STRICT",
@@ -38,9 +39,9 @@ def open_to_write(
 ) -> sqlite3.Connection:
     """A connection whose every commit is on disk when it returns; makes an empty file if absent.
 
-    Who calls holds the ledger's lock. Checks the file before changing it. Raises `LedgerError`,
-    also for a new or empty file unless it `may_be_new`, and for one of the version before unless it
-    `may_be_unbound`.
+    The caller holds the ledger's lock. The file is checked before it is changed. Raises
+    `LedgerError`, also for a new or empty file unless it `may_be_new`, and for a file of the
+    previous version unless it `may_be_unbound`.
     """
     if not may_be_new and not path.exists():
         raise _lost(path)
@@ -53,7 +54,7 @@ def open_to_write(
                 raise _lost(path)
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")
-            database.execute("PRAGMA fullfsync = ON")  # where fsync alone stops at the disk's cache
+            database.execute("PRAGMA fullfsync = ON")  # fsync alone may stop at the disk's cache
             if not fresh:
                 _check_pages(database)
     except LedgerError:
@@ -63,7 +64,7 @@ def open_to_write(
 
 
 def open_to_read(path: Path) -> sqlite3.Connection:
-    """A connection that changes no record, beside whoever writes. Raises `LedgerError`."""
+    """A connection that changes no record; others may be writing. Raises `LedgerError`."""
     if not path.is_file():
         raise LedgerError(f"There is no ledger {path}.", "It is made when the agent first starts.")
     with clear_errors(path):
@@ -79,8 +80,8 @@ def is_fresh(database: sqlite3.Connection, path: Path, *, may_be_unbound: bool =
     schema = tuple(sql for (sql,) in database.execute("SELECT sql FROM sqlite_master"))
     if (application, version, schema) == (0, 0, ()):
         return True
-    if application != APPLICATION:
-        raise LedgerError(f"{path} is no ledger.", "Point agent.state at the right folder.")
+    if application != _APPLICATION:
+        raise LedgerError(f"{path} is not a ledger.", "Point agent.state at the right folder.")
     if version == UNBOUND and not may_be_unbound:
         raise LedgerError(
             f"{path} has ledger version {UNBOUND}, from before ledgers were bound to their site's "
@@ -99,9 +100,9 @@ def is_fresh(database: sqlite3.Connection, path: Path, *, may_be_unbound: bool =
 
 
 def holds_nothing(path: Path) -> bool:
-    """Whether the file is empty, as an agent leaves it that dies at its very first start.
+    """Whether the file is empty, as left behind by an agent that died during its very first start.
 
-    False for whatever opening it has to explain. Raises `LedgerError` for a file out of reach.
+    False for anything that opening it will explain. Raises `LedgerError` for an unreadable file.
     """
     try:
         with path.open("rb") as file:
@@ -110,7 +111,7 @@ def holds_nothing(path: Path) -> bool:
             return False
         if not header:
             return True
-        # The first records may stand in the write-ahead log alone.
+        # The first records may be in the write-ahead log only.
         with closing(open_to_read(path)) as database, clear_errors(path):
             return is_fresh(database, path, may_be_unbound=True)
     except OSError as error:
@@ -129,7 +130,7 @@ def create(database: sqlite3.Connection, records: Iterable[tuple[bytes, bytes]])
     with transaction(database):
         for statement in SCHEMA:
             database.execute(statement)
-        database.execute(f"PRAGMA application_id = {APPLICATION}")
+        database.execute(f"PRAGMA application_id = {_APPLICATION}")
         database.execute(f"PRAGMA user_version = {VERSION}")
         for sequence, (body, signature) in enumerate(records):
             insert(database, sequence, body, signature)
@@ -141,7 +142,7 @@ def insert(database: sqlite3.Connection, sequence: int, body: bytes, signature: 
 
 
 def mark_bound(database: sqlite3.Connection) -> None:
-    """The file is of the present version now; part of the transaction that binds it."""
+    """Mark the file as of the present version; part of the transaction that binds it."""
     database.execute(f"PRAGMA user_version = {VERSION}")
 
 
@@ -151,14 +152,16 @@ def newest(database: sqlite3.Connection) -> int | None:
     return None if sequence is None else int(sequence)
 
 
-def read_chain(database: sqlite3.Connection, path: Path) -> Chain:
+def read_records(database: sqlite3.Connection, path: Path) -> Chain:
     """All records, verified one after the other. Raises `LedgerError`."""
     chain: Chain | None = None
     with clear_errors(path):
         rows = database.execute("SELECT sequence, body, signature FROM entry ORDER BY sequence")
         for sequence, body, signature in rows:
             if type(body) is not bytes or type(signature) is not bytes:
-                raise sqlite3.DatabaseError("a record is no bytes")  # a damaged page can say so
+                raise sqlite3.DatabaseError(
+                    "a record is not bytes"
+                )  # a damaged page may claim that
             if chain is None:
                 chain = Chain(_ledger_of(body))
             if sequence != len(chain):
@@ -183,19 +186,19 @@ def transaction(database: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def clear_errors(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into `LedgerError` with the fix."""
+    """Turn SQLite's errors into `LedgerError`s that say how to fix them."""
     try:
         yield
     except (UnicodeDecodeError, OverflowError, MemoryError) as error:
-        # A damaged page: SQLite quotes it in its own message, or believes a length that it names.
-        raise LedgerError(f"{path} is damaged or no ledger.", _RESTORE) from error
+        # A damaged page: SQLite quotes it in its error message, or trusts a length that it claims.
+        raise LedgerError(f"{path} is damaged or not a ledger.", _RESTORE) from error
     except sqlite3.Error as error:
         raise _explain(error, path) from error
 
 
 def _lost(path: Path) -> LedgerError:
     return LedgerError(
-        f"The ledger {path} is missing or empty, but the head file beside it shows that it once "
+        f"The ledger {path} is missing or empty, but the head file next to it shows that it once "
         "held records.",
         _RESTORE,
     )
@@ -214,6 +217,7 @@ def _ledger_of(body: bytes) -> bytes:
         raise LedgerError(
             f"Record 0 of the ledger is damaged or was changed: {error.message}",
             error.hint or _RESTORE,
+            id=ErrorId.LEDGER_DAMAGED,
         ) from error
 
 
@@ -233,4 +237,4 @@ def _explain(error: sqlite3.Error, path: Path) -> LedgerError:
         return LedgerError(
             f"{path} cannot be read or written.", "Check the disk and its free space."
         )
-    return LedgerError(f"{path} is damaged or no ledger.", _RESTORE)
+    return LedgerError(f"{path} is damaged or not a ledger.", _RESTORE)

@@ -11,11 +11,8 @@ lag behind the ledger, never run ahead, and the next opening brings it up.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import logging
 import os
-import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,10 +20,12 @@ from pathlib import Path
 from typing import Final
 
 from privacy.errors import LedgerError
-from privacy.ledger.head import SIZE, VERSION, Head
+from privacy.files import hint_for, lock, read_private, remove_parts, write_at, write_private_once
+from privacy.ledger.head import HEAD_BYTES, VERSION, Head
 
 _SECTOR: Final = 512
 _SLOTS: Final = 2
+LARGEST: Final = 16 << 20  # bytes of a head file or a marker, whose note grows with the studies
 
 _log = logging.getLogger("craftsfl.ledger")
 
@@ -40,12 +39,12 @@ class HeadFile:
     def read(self) -> Head | None:
         """The newest head; None where there is no file. `LedgerError` if no slot is whole."""
         try:
-            data = self.path.read_bytes()
+            data = read_private(self.path, LARGEST)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise self._unusable(error) from None
-        slots = [data[at : at + SIZE] for at in range(0, _SLOTS * _SECTOR, _SECTOR)]
+        slots = [data[at : at + HEAD_BYTES] for at in range(0, _SLOTS * _SECTOR, _SECTOR)]
         heads = [head for head in map(_whole, slots) if head is not None]
         if not heads:
             self._refuse_newer(slots)
@@ -62,21 +61,17 @@ class HeadFile:
         slot = _SECTOR * (head.sequence % _SLOTS)
         try:
             if not self.path.exists():
-                create_whole(self.path, slots_of(head))
+                remove_parts(self.path)  # the ledger is locked: nobody else writes it
+                write_private_once(self.path, slots_of(head))
                 return
-            file = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                if os.pwrite(file, head.to_bytes(), slot) != SIZE:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            finally:
-                os.close(file)
+            write_at(self.path, slot, head.to_bytes())
         except OSError as error:
             raise self._unusable(error) from None
 
     def _refuse_newer(self, slots: Iterable[bytes]) -> None:
         """A head of a later version may be no damage, and then a backup would not help."""
         for slot in slots:
-            if len(slot) == SIZE and slot[0] > VERSION:
+            if len(slot) == HEAD_BYTES and slot[0] > VERSION:
                 raise LedgerError(
                     f"The file {self.path} is damaged, or of version {slot[0]}; this craftsfl "
                     f"reads version {VERSION}.",
@@ -87,7 +82,9 @@ class HeadFile:
     def _unusable(self, error: OSError) -> LedgerError:
         return LedgerError(
             f"{self.path} cannot be read or written: {error.strerror}.",
-            "Check the disk, its free space and the file's owner; nothing was lost.",
+            hint_for(
+                error, "Check the disk, its free space and the file's owner; nothing was lost."
+            ),
         )
 
 
@@ -95,57 +92,8 @@ def slots_of(head: Head) -> bytes:
     """The two slots with `head` in its own."""
     data = bytearray(_SLOTS * _SECTOR)
     slot = _SECTOR * (head.sequence % _SLOTS)
-    data[slot : slot + SIZE] = head.to_bytes()
+    data[slot : slot + HEAD_BYTES] = head.to_bytes()
     return bytes(data)
-
-
-def create_whole(path: Path, data: bytes) -> None:
-    """Make `path` (mode 0600) with `data`, wholly or not at all, on disk when this returns.
-
-    Raises `FileExistsError` if it is there already.
-    """
-    remove_parts(path)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        _write_new(part, data)
-        os.link(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def replace_whole(path: Path, data: bytes) -> None:
-    """Put `data` in the place of the file `path` (mode 0600), wholly or not at all, on disk."""
-    remove_parts(path)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        _write_new(part, data)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _write_new(path: Path, data: bytes) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(path, flags, 0o600), "wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def remove_parts(path: Path) -> None:
-    """Remove what a `create_whole` of `path` that was killed has left."""
-    for part in path.parent.glob(f".{path.name}.*"):
-        part.unlink(missing_ok=True)
 
 
 def take_lock(path: Path, ledger: Path) -> int:
@@ -165,20 +113,15 @@ def locked(path: Path, held: str, hint: str) -> Iterator[None]:
 
 
 def _lock(path: Path, held: str, hint: str) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        file = os.open(path, flags, 0o600)
+        return lock(path)
+    except BlockingIOError:
+        raise LedgerError(held, hint) from None
     except OSError as error:
         raise LedgerError(
             f"{path} cannot be opened for writing: {error.strerror}.",
-            "Check that its folder exists and its owner.",
+            hint_for(error, "Check that its folder exists and its owner."),
         ) from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(file)
-        raise LedgerError(held, hint) from None
-    return file
 
 
 def _whole(slot: bytes) -> Head | None:

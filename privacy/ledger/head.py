@@ -1,8 +1,8 @@
-"""The head of a ledger: its newest state, signed, small enough to be handed around.
+"""The head of a ledger: its newest state, signed, small enough to be passed around.
 
-Whoever keeps a head can later tell whether a ledger still holds everything that it held then.
-Bytes: version u8 (1) | ledger 16 | sequence u64 | hash 32 | public key 32 | signature 64; signed
-is `TAG | ledger | sequence | hash`. The signature of a ledger's record is that of its head.
+Anyone who keeps a head can later tell whether a ledger still holds everything that it held then.
+Bytes: version u8 (1) | ledger 16 | sequence u64 | hash 32 | public key 32 | signature 64; the
+signature covers `_TAG | ledger | sequence | hash`. A record is signed by the signature of its head.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.codec import Reader, Writer
 from privacy.wire.reasons import RefusedMessage
 
-TAG: Final = b"craftsfl/ledger/head/v1\0"
+_TAG: Final = b"craftsfl/ledger/head/v1\0"
 VERSION: Final = 1
-SIZE: Final = 153  # bytes
+HEAD_BYTES: Final = 153
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Head:
 
     ledger: bytes  # 16 random bytes, made with the ledger
     sequence: int  # 64 bits; 0 is the genesis record
-    hash: bytes  # SHA-256 of that record, which holds the hash of the one before
+    hash: bytes  # SHA-256 of that record, which holds the hash of the previous one
     public_key: bytes  # Ed25519, 32 bytes: the site's ledger key
     signature: bytes  # Ed25519, 64 bytes
 
@@ -55,7 +55,7 @@ class Head:
         if not self.is_signed():
             raise LedgerError(
                 f"The signature of the head ({self}) is wrong.",
-                "Do not rely on it; get it again from where it came.",
+                "Do not rely on it; get it again from its source.",
             )
 
     def to_bytes(self) -> bytes:
@@ -79,7 +79,7 @@ class Head:
             )
             reader.end()
         except RefusedMessage as error:
-            raise LedgerError("These bytes are no ledger head.") from error
+            raise LedgerError("These bytes are not a ledger head.") from error
         if version != VERSION:
             raise LedgerError(
                 f"A ledger head of version {version}; this craftsfl reads version {VERSION}.",
@@ -90,9 +90,9 @@ class Head:
 
 def signed_bytes(ledger: bytes, sequence: int, digest: bytes) -> bytes:
     """What the signature of a head covers."""
-    return TAG + ledger + sequence.to_bytes(8, "big") + digest
+    return _TAG + ledger + sequence.to_bytes(8, "big") + digest
 
 
-def sign(key: Ed25519PrivateKey, ledger: bytes, sequence: int, digest: bytes) -> bytes:
+def sign_head(key: Ed25519PrivateKey, ledger: bytes, sequence: int, digest: bytes) -> bytes:
     """The 64-byte signature of a head."""
     return key.sign(signed_bytes(ledger, sequence, digest))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from privacy.error_ids import ErrorId
 from privacy.errors import LedgerError
-from privacy.ledger.files import create_whole, remove_parts
+from privacy.files import hint_for, read_secret, remove_parts, write_private_once
 
 _SIZE: Final = 32
+_LARGEST: Final = 4096  # what is read of a file that is no key, to say how long it is
 
 
 def load_or_make_key(path: Path, *, ledger: Path | None = None) -> Ed25519PrivateKey:
@@ -31,6 +32,7 @@ def load_or_make_key(path: Path, *, ledger: Path | None = None) -> Ed25519Privat
                 "Restore it from the newest backup of the state folder. Without it the ledger can "
                 "be read but not continued. Only if no copy of the key is left: craftsfl site "
                 "recover-ledger site.toml begins another one that counts what this one holds.",
+                id=ErrorId.LEDGER_KEY_MISSING,
             ) from None
     except OSError as error:
         raise _unusable(path, error) from None
@@ -44,14 +46,7 @@ def public_bytes(key: Ed25519PrivateKey) -> bytes:
 
 
 def _load(path: Path) -> Ed25519PrivateKey:
-    with path.open("rb") as file:
-        mode = os.fstat(file.fileno()).st_mode
-        data = file.read(_SIZE + 1)
-    if mode & 0o077:
-        raise LedgerError(
-            f"The ledger's key {path} can be read by others.",
-            f"Find out who could have copied it; then `chmod 600 {path}`.",
-        )
+    data = read_secret(path, _LARGEST)
     if len(data) != _SIZE:
         raise LedgerError(
             f"The ledger's key {path} is damaged: {len(data)} bytes instead of {_SIZE}.",
@@ -63,7 +58,7 @@ def _load(path: Path) -> Ed25519PrivateKey:
 def _make(path: Path) -> Ed25519PrivateKey:
     key = Ed25519PrivateKey.generate()
     try:
-        create_whole(path, key.private_bytes_raw())
+        write_private_once(path, key.private_bytes_raw())
     except FileExistsError:  # another process was faster
         return _load(path)
     except OSError as error:
@@ -73,6 +68,6 @@ def _make(path: Path) -> Ed25519PrivateKey:
 
 def _unusable(path: Path, error: OSError) -> LedgerError:
     return LedgerError(
-        f"The ledger's key {path} cannot be read or made: {error.strerror}.",
-        "Check that its folder exists, its owner and the free space.",
+        f"The ledger's key {path} cannot be used: {error.strerror}.",
+        hint_for(error, "Check that its folder exists, its owner and the free space."),
     )

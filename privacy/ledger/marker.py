@@ -1,6 +1,6 @@
-"""The marker beside a site's identity: which ledger the identity has, and how far it was.
+"""The marker next to a site's identity: which ledger the identity has, and how long it was.
 
-It lies beside `site.key` as `site.key.ledger`, is made with the key, and goes wherever the key
+It is kept next to `site.key` as `site.key.ledger`, is made with the key, and goes wherever the key
 goes. Without it a second state folder, or a fresh one, would open at epsilon 0 under the same
 identity. Layout: the two slots of a `HeadFile`, written at every append, then a `Note`, written
 at every start; all zeros while the identity has no ledger yet.
@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from privacy.errors import LedgerError
+from privacy.files import hint_for, read_private, remove_parts, write_private, write_private_once
 from privacy.identity import MARKER_BYTES, marker_path
-from privacy.ledger.files import HeadFile, create_whole, replace_whole, slots_of
+from privacy.ledger.files import LARGEST, HeadFile, slots_of
 from privacy.ledger.head import Head
 from privacy.ledger.notes import Note
 
@@ -34,12 +35,12 @@ class Marker:
 
     @property
     def path(self) -> Path:
-        """Where it lies."""
+        """The marker's file."""
         return marker_path(self.key)
 
     @property
     def heads(self) -> HeadFile:
-        """What is written at every append."""
+        """The part that is written at every append."""
         return HeadFile(self.path)
 
     def exists(self) -> bool:
@@ -49,7 +50,7 @@ class Marker:
     def read(self) -> Marked:
         """What it says. Raises `LedgerError` if it is missing or damaged."""
         try:
-            data = self.path.read_bytes()
+            data = read_private(self.path, LARGEST)
         except FileNotFoundError:
             raise self._missing() from None
         except OSError as error:
@@ -63,16 +64,17 @@ class Marker:
         return Marked(head, note)
 
     def create(self) -> None:
-        """Say that the identity has no ledger yet. Raises `LedgerError` if there is a marker."""
+        """Record that the identity has no ledger yet. Raises `LedgerError` if there is a marker."""
         try:
-            create_whole(self.path, bytes(MARKER_BYTES))
+            write_private_once(self.path, bytes(MARKER_BYTES))
         except OSError as error:
             raise self._unusable(error) from None
 
     def write(self, note: Note) -> None:
-        """Say that the identity's ledger is that of `note`; on disk when this returns."""
+        """Record that the identity's ledger is that of `note`; on disk when this returns."""
         try:
-            replace_whole(self.path, slots_of(note.head) + note.encode())
+            remove_parts(self.path)  # the identity is held: nobody else writes it
+            write_private(self.path, slots_of(note.head) + note.encode())
         except OSError as error:
             raise self._unusable(error) from None
 
@@ -87,7 +89,7 @@ class Marker:
     def _missing(self) -> LedgerError:
         return LedgerError(
             f"{self.path} is missing: it says which ledger the identity {self.key} has.",
-            "Put it beside the key, from wherever the key came or from its backup. If it is lost, "
+            "Put it next to the key, from wherever the key came or from its backup. If it is lost, "
             "or the key is older than such files: craftsfl site migrate-ledger site.toml.",
         )
 
@@ -102,6 +104,9 @@ class Marker:
     def _unusable(self, error: OSError) -> LedgerError:
         return LedgerError(
             f"{self.path} cannot be read or written: {error.strerror}.",
-            "The agent's user writes it at every round: check the owner of the key's folder, and "
-            "the disk.",
+            hint_for(
+                error,
+                "The agent's user writes it at every round: check the owner of the key's folder, "
+                "and the disk.",
+            ),
         )

@@ -1,9 +1,9 @@
-"""A note on a ledger for whoever keeps one elsewhere: its newest head, and what it had charged.
+"""A note on a ledger, to be kept elsewhere: its newest head, and what it had charged.
 
-The head shows a later copy to be older, or another ledger; the charges are for the day on which
-the ledger is lost, so that its successor counts them as spent. Bytes: SHA-256 of the rest | JSON,
-so that a damaged note is told from a whole one. The note is not secret and not signed: it lies
-where the keys lie, and its head is signed.
+The head exposes an older copy or another ledger; the charges are for the day on which the ledger is
+lost, so that its successor counts them as spent. Bytes: SHA-256 of the rest | JSON, so that damage
+is noticed. The note is neither secret nor signed: it is kept where the keys are, and its head is
+signed.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from privacy.errors import AccountingError, LedgerError
-from privacy.events import from_json
-from privacy.ledger.base import Charge, Entry, State
+from privacy.ledger.base import Charge, Entry, charged
 from privacy.ledger.head import Head
+from privacy.mechanisms.registry import event_from_json
 
 VERSION: Final = 1
 _DIGEST_BYTES: Final = 32
@@ -37,14 +37,13 @@ class Note:
     @classmethod
     def of(cls, head: Head, entries: tuple[Entry, ...], running: Charge | None) -> Note:
         """The note on a ledger as it is."""
-        charged = (entry.charge for entry in entries if entry.state is State.COMMITTED)
-        return cls(head, tuple(Counter(charged).items()), running)
+        return cls(head, tuple(Counter(charged(entries)).items()), running)
 
     def charges_until(self, newest: Head) -> tuple[Charge, ...]:
-        """All that can have been charged up to record `newest` of the same ledger, or more.
+        """At least everything charged up to record `newest` of the same ledger.
 
         Every record after the note's head may be a charge. Raises `LedgerError` where it is not
-        known of what.
+        known for what.
         """
         later = max(0, newest.sequence - self.head.sequence)
         if later and self.running is None:
@@ -88,7 +87,7 @@ class Note:
                 running=None if running is None else _charge(running),
             )
         except (ValueError, KeyError, TypeError, AccountingError) as error:
-            raise LedgerError("It is no note on a ledger.") from error
+            raise LedgerError("It is not a note on a ledger.") from error
 
 
 def _values(charge: Charge) -> dict[str, object]:
@@ -100,7 +99,7 @@ def _values(charge: Charge) -> dict[str, object]:
 
 
 def _charge(held: dict[str, Any]) -> Charge:
-    return Charge(bytes.fromhex(held["study"]), from_json(held["event"]), held["delta"])
+    return Charge(bytes.fromhex(held["study"]), event_from_json(held["event"]), held["delta"])
 
 
 def _signed(head: Head) -> Head:

@@ -3,7 +3,7 @@
     version u8 (1) | kind u8 | ledger 16 | sequence u64 | previous 32 | time u64 | content
 
 `previous` is the hash of the record before (zeros for the first), `time` counts microseconds
-since 1970. A record's hash is SHA-256 over `TAG` and these bytes. The content by kind:
+since 1970. A record's hash is SHA-256 over `_TAG` and these bytes. The content by kind:
 
     1 genesis  public key 32 | site, text of at most 64 bytes
     2 intent   run u64 | round u32 | attempt u32 | study digest 32 | delta f64 | event, text
@@ -11,9 +11,9 @@ since 1970. A record's hash is SHA-256 over `TAG` and these bytes. The content b
     4 bound    identity's public key 32 | its signature 64 (see `binding`) | replaced 56
 
 Integers and floats are big-endian; a text is its length (u16) and UTF-8; an event is the
-canonical JSON of `privacy.events`. A record's meaning never changes; a new one gets a new kind, and
-so does every new event. Whoever meets a kind that it does not know refuses the whole ledger
-(`Chain.apply`): to skip a record could be to skip a charge.
+canonical JSON of `privacy.events`. A record's meaning never changes; a new record gets a new kind,
+and so does every new event. A reader that meets an unknown kind refuses the whole ledger
+(`Chain.apply`): skipping a record could mean skipping a charge.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from functools import lru_cache
 from typing import Final
 
 from privacy.errors import AccountingError, LedgerError
-from privacy.events import Event, from_json
+from privacy.events import Event
 from privacy.ledger.base import AttemptKey, Charge
+from privacy.mechanisms.registry import event_from_json
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.codec import Reader, Writer, malformed
 from privacy.wire.reasons import RefusedMessage
 
-TAG: Final = b"craftsfl/ledger/record/v1\0"
+_TAG: Final = b"craftsfl/ledger/record/v1\0"
 VERSION: Final = 1
 NO_PREVIOUS: Final = bytes(32)
 NO_LEDGER: Final = Checkpoint(bytes(16), 0, bytes(32))
@@ -49,7 +50,7 @@ class Genesis:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """An attempt is about to be worked on, at this price if anything of it may leave."""
+    """Work on an attempt is about to begin, at this price if anything of it may leave."""
 
     key: AttemptKey
     charge: Charge
@@ -68,7 +69,7 @@ class Bound:
 
     identity: bytes  # Ed25519, 32 bytes: the public half of site.key
     signature: bytes  # 64 bytes, see `privacy.ledger.binding`
-    replaced: Checkpoint = NO_LEDGER  # of the lost ledger in whose place this one stands
+    replaced: Checkpoint = NO_LEDGER  # of the lost ledger that this one replaces
 
 
 Content = Genesis | Intent | Charged | Bound
@@ -112,13 +113,13 @@ def decode(data: bytes) -> Record:
         record = Record(*head, _read(reader, kind))
         reader.end()
     except (RefusedMessage, AccountingError) as error:
-        raise LedgerError("It is no record of this version.") from error
+        raise LedgerError("It is not a record of this version.") from error
     return record
 
 
 def hash_of(data: bytes) -> bytes:
     """SHA-256 (32 bytes) of a record's bytes."""
-    return hashlib.sha256(TAG + data).digest()
+    return hashlib.sha256(_TAG + data).digest()
 
 
 def _kind(content: Content) -> int:
@@ -160,7 +161,7 @@ def _read(reader: Reader, kind: int) -> Content:
 
 @lru_cache(maxsize=256)  # a study has one event, repeated in every intent
 def _event(text: str) -> Event:
-    event = from_json(text)
+    event = event_from_json(text)
     if event.to_json() != text:
         raise AccountingError("An event record is not in its canonical form.")
     return event

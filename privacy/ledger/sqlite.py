@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from privacy.errors import LedgerError
 from privacy.ledger import database as db
 from privacy.ledger.anchors import Anchors
-from privacy.ledger.base import AttemptKey, Charge, Entry, Spending, State
+from privacy.ledger.base import AttemptKey, Charge, Entry, State
 from privacy.ledger.binding import bind
 from privacy.ledger.chain import Chain
 from privacy.ledger.files import HeadFile, take_lock
-from privacy.ledger.head import Head, sign
+from privacy.ledger.head import Head, sign_head
 from privacy.ledger.key import public_bytes
 from privacy.ledger.owner import Owner
 from privacy.ledger.records import Bound, Charged, Content, Intent, hash_of
@@ -31,15 +31,15 @@ from privacy.ledger.view import check_kept, head_path
 _log = logging.getLogger("craftsfl.ledger")
 
 
-class SqliteLedger(Spending):
+class SqliteLedger:
     """`Ledger` of `site` in the file `path`, made if absent; its folder must exist. Thread-safe.
 
-    `key` signs; `clock` gives seconds since 1970; `seen` are heads that others have kept; `anchors`
-    tie the ledger to the site's identity, without them it is bound to no one. Opening verifies
-    every record. Raises `LedgerError` if the file is no ledger, of another version, unreadable, or
-    held by another process; if a record was damaged, changed, cut off, moved or comes from
-    elsewhere; if it is another key's, site's or identity's; and if a head that was kept is newer
-    than this ledger or no part of it. A clock that goes backwards is only warned of.
+    `key` signs; `clock` returns seconds since 1970; `seen` are heads that others have kept;
+    `anchors` tie the ledger to the site's identity, without them it is not bound to anyone. Opening
+    verifies every record. Raises `LedgerError` if the file is not a ledger, of another version,
+    unreadable, or held by another process; if a record was damaged, changed, cut off, moved or
+    comes from elsewhere; if it belongs to another key, site or identity; and if a known head is
+    newer than this ledger or not part of it. A clock that goes backwards only causes a warning.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class SqliteLedger(Spending):
                 path, may_be_new=kept is None, may_be_unbound=self._anchors.rebind
             )
             self._begin(site)
-            self._chain = db.read_chain(self._database, path)
+            self._chain = db.read_records(self._database, path)
             self._check_owner(site)
             self._check_heads(kept, seen)
             self._check_clock()
@@ -125,7 +125,7 @@ class SqliteLedger(Spending):
 
     @property
     def bound(self) -> Bound | None:
-        """The newest binding to an identity; None for a ledger that is bound to none."""
+        """The newest binding to an identity; None for a ledger without one."""
         with self._mutex:
             return self._open_chain().bound
 
@@ -155,7 +155,7 @@ class SqliteLedger(Spending):
             db.create(database, records)
 
     def _rebind(self, site: str) -> None:
-        """Bind the ledger to the identity if that was asked for and is not so yet."""
+        """Bind the ledger to the identity if requested and not done yet."""
         identity, chain = self._anchors.identity, self._chain
         if not self._anchors.rebind or identity is None:
             return
@@ -189,10 +189,10 @@ class SqliteLedger(Spending):
     def _signed(self, chain: Chain, content: Content) -> tuple[bytes, bytes]:
         record = chain.next(content, max(0, round(self._clock() * 1e6)))
         body = record.encode()
-        return body, sign(self._key, chain.ledger, record.sequence, hash_of(body))
+        return body, sign_head(self._key, chain.ledger, record.sequence, hash_of(body))
 
     def _settle(self) -> None:
-        """Bring head file and marks up to the ledger; what is acknowledged stands in all."""
+        """Bring head file and marks up to date; what is acknowledged is recorded in all of them."""
         head = self._chain.head
         if head.sequence != self._settled:
             for file in (self._head_file, *self._anchors.marks):
@@ -214,7 +214,7 @@ class SqliteLedger(Spending):
         chain = self._chain
         if chain.steps_back:
             _log.warning(
-                "By the clock, %d records of the ledger are older than the one before; sequence "
+                "By the clock, %d records of the ledger are older than the previous one; sequence "
                 "numbers order them.",
                 chain.steps_back,
             )
@@ -233,7 +233,7 @@ class SqliteLedger(Spending):
 
 
 def _place(path: Path) -> tuple[int, int] | None:
-    """Which file `path` names now; None if none."""
+    """Which file `path` refers to now; None if there is none."""
     try:
         facts = path.stat()
     except OSError:

@@ -9,7 +9,7 @@ from pathlib import Path
 from privacy.errors import LedgerError
 from privacy.ledger import database as db
 from privacy.ledger.anchors import INHERITED_RUN
-from privacy.ledger.base import Entry, Spending
+from privacy.ledger.base import Entry
 from privacy.ledger.chain import Chain
 from privacy.ledger.files import HeadFile
 from privacy.ledger.head import Head
@@ -18,8 +18,8 @@ from privacy.ledger.records import Bound
 
 
 @dataclass(frozen=True)
-class LedgerView(Spending):
-    """A ledger as it was at one moment, wholly verified; the sums are those of `Ledger`."""
+class LedgerView:
+    """A ledger as it was at one moment, fully verified."""
 
     site: str
     bound: Bound | None
@@ -40,15 +40,15 @@ def read_ledger(
 ) -> LedgerView:
     """The ledger in `path`. Raises `LedgerError` as opening it to write does.
 
-    Without an `owner` it is only whole and signed: whose it is has not been looked at. `owner` was
-    made before: the ledger may grow before it is read, never the other way round.
+    Without an `owner`, it is known to be whole and signed, but not whose it is. Make `owner` first:
+    the ledger may grow between the two, and must not appear to have shrunk.
     """
     kept = HeadFile(head_path(path)).read()  # first: the ledger may grow before it is read
     with closing(db.open_to_read(path)) as database:
         with db.clear_errors(path):
             if db.is_fresh(database, path, may_be_unbound=may_be_unbound):
                 raise LedgerError(f"The ledger {path} is empty.", "Start the agent first.")
-        chain = db.read_chain(database, path)
+        chain = db.read_records(database, path)
     check_kept(chain, kept, head_path(path))
     if owner is not None:
         owner.check(chain, path, may_be_unbound=may_be_unbound)
@@ -56,7 +56,7 @@ def read_ledger(
 
 
 def head_path(path: Path) -> Path:
-    """The head file beside the ledger `path`."""
+    """The head file next to the ledger `path`."""
     return path.with_name(path.name + ".head")
 
 
@@ -64,13 +64,13 @@ def check_kept(chain: Chain, kept: Head | None, path: Path) -> None:
     """Raise `LedgerError` if the head file `path`, with the head `kept`, is gone or contradicts.
 
     The ledger may be ahead of it: an agent that died between the two writes acknowledged nothing.
-    One that died before it had begun any attempt of its own has left no head file at all.
+    One that died before it began any attempt of its own left no head file at all.
     """
     if kept is not None:
-        chain.check_head(kept, origin=f"stands in {path}")
+        chain.check_head(kept, origin=f"is kept in {path}")
     elif any(entry.key.run != INHERITED_RUN for entry in chain.entries):
         raise LedgerError(
             f"The file {path} is missing, so nobody can tell whether the ledger's newest records "
-            "are there.",
+            "are still there.",
             "Restore the newest backup of the whole state folder.",
         )

@@ -16,7 +16,7 @@ from privacy.wire.secagg import Advertise, Advertisements
 def check_advertisements(
     advertisements: Advertisements, offer: Offer, od: bytes, roster: Roster
 ) -> None:
-    """Raise `Refused` for strangers, bad keys, bad signatures, and keys that come twice."""
+    """Raise `Refused` for strangers, bad keys, bad signatures and repeated keys."""
     seen: set[bytes] = set()
     for entry in advertisements.entries:
         if entry.site not in offer.cohort:
@@ -29,7 +29,7 @@ def check_advertisements(
 
 
 def check_advertisement(entry: Advertise, od: bytes, roster: Roster) -> None:
-    """Raise `Refused` for a bad signature or a key that is no good."""
+    """Raise `Refused` for a bad signature or an unusable key."""
     signed = transcript.advertised(od, entry)
     if not verify(public_key(roster, entry.site), entry.signature, signed):
         raise Refused(Check.SIGNATURE, entry.site)
@@ -41,7 +41,7 @@ def check_advertisement(entry: Advertise, od: bytes, roster: Roster) -> None:
 
 
 def shown(entry: Advertise, roster: Roster) -> Shown:
-    """What `entry`, which has been checked, says of its site's ledger."""
+    """What `entry`, which has been checked, says about its site's ledger."""
     return Shown(entry.site, public_key(roster, entry.site), entry.ledger)
 
 

@@ -1,7 +1,7 @@
 """A site's card: the small public file with which it asks to be listed in the roster.
 
 TOML, so that people can read it: name in studies, organisation, public key. It proves nothing by
-itself; the key's fingerprint, read out on the phone, does.
+itself; the key's fingerprint, read out over the phone, does.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from privacy.config import Strict, load_toml
+from privacy.config import SiteName, Strict, load_toml
 from privacy.errors import ConfigError
 from privacy.files import write_public
 from privacy.identity import fingerprint
-from privacy.study.manifest import SiteName
 
 _TEXT = """\
 # Who we are in the consortium's roster. Public. The key's fingerprint, for the phone:
@@ -41,7 +40,7 @@ class SiteCard(Strict):
 
 
 def write_card(path: Path, card: SiteCard) -> None:
-    """Write `card` to the file; `ConfigError` where that cannot be done."""
+    """Write `card` to the file; `ConfigError` if it cannot be written."""
     text = _TEXT.format(
         fingerprint=fingerprint(card.key),
         name=json.dumps(card.name),
@@ -51,9 +50,11 @@ def write_card(path: Path, card: SiteCard) -> None:
     try:
         write_public(path, text.encode("utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}.", "Check it.") from None
+        raise ConfigError(
+            f"{path} cannot be written: {error.strerror}.", "Check the path."
+        ) from None
 
 
 def read_card(path: Path) -> SiteCard:
-    """The card in the file; `ConfigError` if it is none."""
+    """The card in the file; `ConfigError` if it is not one."""
     return load_toml(path, SiteCard)

@@ -2,9 +2,9 @@
 
     16 bytes "craftsfl/rosters", u16 number of rosters, then each: u32 length, SignedRoster
 
-It holds no secret, and nobody has to be trusted for it: whoever reads it verifies all of it, from
-the first roster over the pinned one to the newest. Every roster in it has its quorum; one that is
-still being signed is in a file of its own.
+It holds no secret, and whoever hands it on need not be trusted: its reader verifies all of it, from
+the first roster through the pinned one to the newest. Every roster in it has its quorum; one that
+is still being signed is in a file of its own.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _MAGIC: Final = b"craftsfl/rosters"
 _MAX_FILE: Final = 64 << 20  # bytes
 
 
-def read_chain(path: Path) -> tuple[SignedRoster, ...]:
-    """The rosters in the file, oldest first, unverified; `ConfigError` if it is no such file."""
+def read_rosters(path: Path) -> tuple[SignedRoster, ...]:
+    """The rosters in the file, oldest first, unverified; `ConfigError` if it is not such a file."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -37,12 +37,12 @@ def read_chain(path: Path) -> tuple[SignedRoster, ...]:
         return _decoded(data)
     except (RefusedMessage, SecAggError) as error:
         raise ConfigError(
-            f"{path} is no file of rosters: {error.message}", "Ask for the signed file again."
+            f"{path} is not a file of rosters: {error.message}", "Ask for the signed file again."
         ) from None
 
 
-def write_chain(path: Path, chain: Sequence[SignedRoster]) -> None:
-    """Write all of `chain` to the file, whole or not at all; `ConfigError` if it cannot be."""
+def write_rosters(path: Path, chain: Sequence[SignedRoster]) -> None:
+    """Write all of `chain` to the file, whole or not at all; `ConfigError` if that fails."""
     writer = Writer().fixed(_MAGIC, len(_MAGIC)).u16(len(chain))
     for signed in chain:
         data = signed.encode()
@@ -50,14 +50,16 @@ def write_chain(path: Path, chain: Sequence[SignedRoster]) -> None:
     try:
         write_public(path, writer.done())
     except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}.", "Check it.") from None
+        raise ConfigError(
+            f"{path} cannot be written: {error.strerror}.", "Check the path."
+        ) from None
 
 
 def in_force(chain: Sequence[SignedRoster], pinned: bytes) -> Roster:
     """The newest roster of `chain`, verified from its first; one of them has the digest `pinned`.
 
     `pinned` (32 bytes) is what people compared by phone. Successors need no new pin: the members
-    of the pinned roster have signed them. Over the whole chain no id and no key may come back as
+    of the pinned roster have signed them. Over the whole chain no id and no key may reappear as
     another site's. Raises `SecAggError` at the first fault.
     """
     roster: Roster | None = None
@@ -79,7 +81,7 @@ def roster_with(chain: Sequence[SignedRoster], digest: bytes) -> Roster:
     for signed in chain:
         if signed.roster.digest() == digest:
             return signed.roster
-    raise SecAggError("The file does not hold the roster that is asked for.", "Take another file.")
+    raise SecAggError("The file does not hold the roster that was asked for.", "Take another file.")
 
 
 def _decoded(data: bytes) -> tuple[SignedRoster, ...]:

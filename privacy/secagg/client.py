@@ -3,7 +3,7 @@
 Bonawitz et al. 2017 (CCS), Figure 4, the variant for a malicious server, on the complete graph.
 One machine serves one attempt and dies with it; its secrets are in memory only.
 
-    stage      takes            gives            then
+    stage      takes            returns          then
     OFFER      Offer            Advertise        KEYS
     KEYS       Advertisements   ShareBundle      DELIVERY
     DELIVERY   Deliver          Running          WAITING    the update is not provided yet
@@ -15,18 +15,20 @@ One machine serves one attempt and dies with it; its secrets are in memory only.
 
 The first two exchanges and the first Deliver run while the site trains. So exactly two messages
 follow the one that collects the masked input, and a round has five with `TrainMasked` (the Offer
-travels with the model), beside repeated Delivers while training lasts.
+travels with the model), plus repeated Delivers while training lasts.
 
 Guarantees, each with a test:
 
 - What is not in the table raises `Refused` and changes nothing; so does whatever fails a check.
 - The last message taken, repeated byte for byte, is answered with the very same bytes, because
-  Flower loses replies; each stage gives one answer, ever. Nothing is answered after the expiry.
-- For no peer do both of its shares leave; none leaves before t sites of the cohort signed the
+  Flower loses replies; each stage has one answer only. Nothing is answered after the expiry.
+- Never do both shares of one peer leave; none leaves before t sites of the cohort signed the
   same sets U2 and U3, with this site in U3 and |U3| >= max(t, n_min).
-- No peer whose ledger is older than before, or another one, gets this site's shares.
+- A peer whose ledger is older than before, or a different one, gets none of this site's shares.
 - The lanes leave once: `provide` takes them over, masks them in place, and forgets them.
 """
+
+# Why: docs/adr/0011-secure-aggregation-protocol.md
 
 from __future__ import annotations
 
@@ -54,14 +56,14 @@ from privacy.secagg.offer import (
 )
 from privacy.secagg.refusals import Refused
 from privacy.secagg.roster import Roster
-from privacy.secagg.shamir import SHARE_BYTES, check_share, split
+from privacy.secagg.shamir import check_share, split_secret
 from privacy.secagg.stream import apply_masks
 from privacy.secagg.witness import Ledgers
-from privacy.wire.bodies import Body, Running
+from privacy.wire.bodies import SIGNATURE_BYTES, Body, Running
 from privacy.wire.checks import Check
 from privacy.wire.offer import Offer
 from privacy.wire.secagg import (
-    SIGNATURE_BYTES,
+    SHARE_BYTES,
     Advertise,
     Advertisements,
     Consistency,
@@ -77,7 +79,7 @@ from privacy.wire.secagg import (
 _T = TypeVar("_T")
 
 
-class Stage(Enum):
+class ClientStage(Enum):
     """Where the machine stands: what it waits for."""
 
     OFFER = "offer"
@@ -116,9 +118,9 @@ class _Shares:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _State:
-    """All that changes, in one value: a transition makes another, or raises and makes none."""
+    """All that changes, in one value: a transition makes a new one, or raises and makes none."""
 
-    stage: Stage = Stage.OFFER
+    stage: ClientStage = ClientStage.OFFER
     offer: Offer | None = None
     od: bytes = b""
     own: Advertise | None = None
@@ -132,7 +134,7 @@ class _State:
 
 
 class SecAggClient:
-    """One attempt at one site. Not safe for several threads at once; the caller holds a lock."""
+    """One attempt at one site. Not thread-safe; the caller holds a lock."""
 
     def __init__(
         self,
@@ -166,7 +168,7 @@ class SecAggClient:
         return self._rules.site
 
     @property
-    def stage(self) -> Stage:
+    def stage(self) -> ClientStage:
         """What the machine waits for."""
         return self._state.stage
 
@@ -200,12 +202,14 @@ class SecAggClient:
         if lanes.shape != (wanted,) or lanes.dtype != np.uint64 or not lanes.flags.writeable:
             raise SecAggError(f"An update is not one row of {wanted} writable 64-bit lanes.")
         if self._provided:
-            raise SecAggError("An update was provided already; it is burned.", "Make a new one.")
+            raise SecAggError(
+                "An update has already been provided; it is burned.", "Make a new one."
+            )
         self._lanes, self._provided = lanes, True
 
     def close(self) -> None:
         """Forget everything: the attempt is over for this site."""
-        self._state = _State(stage=Stage.DONE)
+        self._state = _State(stage=ClientStage.DONE)
         self._lanes, self._answered, self._provided = None, None, True
 
     def receive(self, body: Body) -> Body:
@@ -214,7 +218,7 @@ class SecAggClient:
         if offer is not None and self._effects.clock() >= offer.expiry:
             raise Refused(Check.EXPIRED)
         if self._answered is not None and self._answered[0] == body:
-            if self._state.stage is not Stage.WAITING or self._lanes is None:
+            if self._state.stage is not ClientStage.WAITING or self._lanes is None:
                 return self._answered[1]
             state, reply = self._masked(self._state)
         else:
@@ -225,21 +229,21 @@ class SecAggClient:
     def _transition(self, body: Body) -> tuple[_State, Body]:
         state = self._state
         match (state.stage, body):
-            case (Stage.OFFER, Offer() as offer):
+            case (ClientStage.OFFER, Offer() as offer):
                 return self._on_offer(offer)
-            case (Stage.KEYS, Advertisements() as advertisements):
+            case (ClientStage.KEYS, Advertisements() as advertisements):
                 return self._on_advertisements(state, advertisements)
-            case (Stage.DELIVERY, Deliver() as deliver):
+            case (ClientStage.DELIVERY, Deliver() as deliver):
                 delivered = self._on_deliver(state, deliver)
                 return (delivered, Running()) if self._lanes is None else self._masked(delivered)
-            case (Stage.INPUT, Survivors() as survivors):
+            case (ClientStage.INPUT, Survivors() as survivors):
                 return self._on_survivors(state, survivors)
-            case (Stage.SIGNED, UnmaskRequest() as request):
+            case (ClientStage.SIGNED, UnmaskRequest() as request):
                 return self._on_unmask(state, request)
         raise Refused(self._why_not(body))
 
     def _why_not(self, body: Body) -> Check:
-        """In what way a message comes at the wrong time."""
+        """Why this is the wrong time for the message."""
         if isinstance(body, Offer) and self._state.offer is not None:
             return Check.OUT_OF_ORDER if body == self._state.offer else Check.SECOND_OFFER
         if self._answered is not None and type(self._answered[0]) is type(body):
@@ -262,7 +266,7 @@ class SecAggClient:
             signature=bytes(SIGNATURE_BYTES),
         )
         own = replace(entry, signature=self._identity.sign(transcript.advertised(od, entry)))
-        return _State(Stage.KEYS, offer, od, own, secrets), own
+        return _State(ClientStage.KEYS, offer, od, own, secrets), own
 
     def _on_advertisements(
         self, state: _State, advertisements: Advertisements
@@ -287,7 +291,7 @@ class SecAggClient:
         ]
         after = replace(
             state,
-            stage=Stage.DELIVERY,
+            stage=ClientStage.DELIVERY,
             th=th,
             peers=peers,
             channels=channels,
@@ -298,8 +302,8 @@ class SecAggClient:
     def _deal(self, offer: Offer, secrets: _Secrets) -> dict[int, _Shares]:
         """Fresh shares of this site's secrets for the whole cohort; x = place in it, from 1."""
         count, t, random = len(offer.cohort), offer.threshold, self._effects.random
-        mask_keys = split(secrets.mask.private, count, t, random)
-        seeds = split(secrets.b, count, t, random)
+        mask_keys = split_secret(secrets.mask.private, count, t, random)
+        seeds = split_secret(secrets.b, count, t, random)
         return {
             site: _Shares(*pair) for site, *pair in zip(offer.cohort, mask_keys, seeds, strict=True)
         }
@@ -316,7 +320,11 @@ class SecAggClient:
         for sender, sealed in deliver.shares:
             shares[sender] = self._opened(state, sender, sealed)
         return replace(
-            state, stage=Stage.WAITING, shares=shares, sharers=tuple(sorted(shares)), channels=None
+            state,
+            stage=ClientStage.WAITING,
+            shares=shares,
+            sharers=tuple(sorted(shares)),
+            channels=None,
         )
 
     def _opened(self, state: _State, sender: int, sealed: bytes) -> _Shares:
@@ -345,7 +353,7 @@ class SecAggClient:
         signed = transcript.masked_input(state.th, state.sharers, lanes)
         lanes.flags.writeable = False  # the array is now what was signed
         reply = MaskedInput(lanes, self._identity.sign(signed))
-        return replace(state, stage=Stage.INPUT, secrets=None, peers=None), reply
+        return replace(state, stage=ClientStage.INPUT, secrets=None, peers=None), reply
 
     def _on_survivors(self, state: _State, body: Survivors) -> tuple[_State, Body]:
         """Exchange 3: sign the survivors if their number and composition are allowed."""
@@ -362,7 +370,7 @@ class SecAggClient:
             raise Refused(Check.DIFFERENCING)
         signed = transcript.consistency(state.th, state.sharers, survivors)
         reply = Consistency(self._identity.sign(signed))
-        return replace(state, stage=Stage.SIGNED, survivors=survivors), reply
+        return replace(state, stage=ClientStage.SIGNED, survivors=survivors), reply
 
     def _on_unmask(self, state: _State, request: UnmaskRequest) -> tuple[_State, Body]:
         """Exchange 4: one share for each of U2, once t sites have signed what this one has."""
@@ -380,7 +388,7 @@ class SecAggClient:
                 for site in state.sharers
             )
         )
-        return replace(state, stage=Stage.DONE, shares=None), reply
+        return replace(state, stage=ClientStage.DONE, shares=None), reply
 
     def _floor(self, offer: Offer) -> int:
         return self._rules.policy.floor(len(offer.cohort))

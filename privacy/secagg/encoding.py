@@ -6,11 +6,12 @@
     pack       f = floor(64 / b) fields a lane: field k of lane l, bits k b to (k + 1) b - 1, is
                coordinate k * lanes + l; fields after the last coordinate are 0
 
-The sum of n sites is at most n L < 2^b in a field, so none runs over into the next and the sum of
+The sum of n sites is at most n L < 2^b in a field, so none carries into the next and the sum of
 the lanes is the exact sum of the integers. Decoding: sum * 2B / L - survivors * B, rotated back.
 
-Rounding is unbiased to 2^-32 of a level and its randomness comes from a fresh AES key for every
-vector. Weights are multiplied in before; nothing but the vector is in the lanes.
+Rounding is unbiased to 2^-32 of a level, or to float64's rounding (L 2^-53) where that is more,
+and its randomness comes from a fresh AES key for every vector. Weights are multiplied in before;
+nothing but the vector is in the lanes.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from numpy.typing import NDArray
 
 from privacy.errors import SecAggError
 from privacy.secagg.rotation import Floats, Rotation
-from privacy.secagg.stream import CHUNK_BYTES, SEED_BYTES, Keystream, Lanes
+from privacy.secagg.stream import SEED_BYTES, STREAM_CHUNK_BYTES, Keystream
 from privacy.secagg.width import MAX_BITS, levels
+from privacy.wire.secagg import Lanes
 
 Levels = NDArray[np.uint32]
 
-_CHUNK: Final = CHUNK_BYTES // 8  # coordinates at once: their float64 stay in the cache
+_CHUNK: Final = STREAM_CHUNK_BYTES // 8  # coordinates at once: their float64 stay in the cache
 _FRACTION_BITS: Final = 32  # of a level, in fixed point; L < 2^31 leaves room in 64 bits
 
 
@@ -55,7 +57,7 @@ class Encoding:
         if not 1 <= self.bits <= MAX_BITS or self.levels < 1:
             raise SecAggError(
                 f"{self.bits} bits do not hold the sum of {self.sites} sites.",
-                f"Choose at most {MAX_BITS} bits, and more than the sites' number needs.",
+                f"Choose at most {MAX_BITS} bits, and more than the number of sites takes.",
             )
         if not (math.isfinite(self.bound) and self.bound > 0):
             raise SecAggError(f"The bound of a coordinate is {self.bound!r}; it has to be above 0.")
@@ -78,7 +80,7 @@ class Encoding:
     def encode(self, vector: Floats, random: Callable[[int], bytes] = os.urandom) -> Lanes:
         """The lanes (uint64 [lanes]) of one site's vector (float32 [d]).
 
-        `random(32)` gives a fresh secret key for the rounding. Raises `SecAggError` for another
+        `random(32)` returns a fresh secret key for the rounding. Raises `SecAggError` for another
         shape and for numbers that are not finite or overflow float32 when rotated.
         """
         return self.pack(self.quantise(self.rotate(vector), random))
@@ -92,9 +94,11 @@ class Encoding:
         if not 1 <= survivors <= self.sites:
             raise SecAggError(f"{survivors} of {self.sites} sites cannot have survived.")
         sums = self.unpack(lanes)
+        # What no sum of encoded vectors can hold: as a rule, a mask that was left in.
         if int(sums.max()) > survivors * self.levels or sums[self.dimension :].any():
             raise _no_sum()
         turned = np.empty(self.dimension, np.float32)
+        # q = (x + B) L / 2B for each survivor, so sum x = sum q * 2B / L - survivors * B.
         step = 2 * self.bound / self.levels
         for start in range(0, self.dimension, _CHUNK):
             some = sums[start : min(start + _CHUNK, self.dimension)] * np.float64(step)
@@ -117,10 +121,13 @@ class Encoding:
             some = turned[start : start + _CHUNK]
             if not np.isfinite(some).all():
                 raise SecAggError("An update holds numbers that are not finite.")
-            exact = some * np.float64(scale)
+            exact = some * np.float64(scale)  # float32 could not hold the fraction's 32 bits
             exact += one * self.levels / 2
             np.clip(exact, 0, one * self.levels, out=exact)
             fixed = exact.astype(np.int64)
+            # A uniform number below one level is added and the fraction cut off: that rounds up
+            # with the fraction's probability, so the mean is exact (Suresh et al. 2017, section 2).
+            # L itself has no fraction and stays L: no field can overflow.
             fixed += noise.lanes(chunk, -(-len(some) // 2)).view("<u4")[: len(some)]
             fixed >>= _FRACTION_BITS
             made[start : start + len(some)] = fixed
@@ -129,6 +136,7 @@ class Encoding:
     def pack(self, made: Levels) -> Lanes:
         """The third step: uint64 [lanes] from uint32 [fields * lanes]."""
         lanes = np.empty(self.lanes, np.uint64)
+        # Field by field, not lane by lane: then every slice is contiguous in memory.
         fields = made.reshape(self.fields, self.lanes)
         for start in range(0, self.lanes, _CHUNK):
             part = lanes[start : start + _CHUNK]
@@ -140,13 +148,14 @@ class Encoding:
         return lanes
 
     def unpack(self, lanes: Lanes) -> Levels:
-        """The reverse of `pack`, also for a sum of lanes; `SecAggError` for what is no sum."""
+        """The reverse of `pack`, also for a sum of lanes; `SecAggError` for what cannot be one."""
         if lanes.dtype != np.uint64 or lanes.shape != (self.lanes,):
             raise SecAggError(f"{lanes.size} lanes are not the {self.lanes} of this encoding.")
         used = self.fields * self.bits
         fields = np.empty((self.fields, self.lanes), np.uint32)
         for start in range(0, self.lanes, _CHUNK):
             part = lanes[start : start + _CHUNK]
+            # No sum of n L < 2^b carries beyond its field, so the bits above all fields stay 0.
             if used < 64 and (part >> np.uint64(used)).any():
                 raise _no_sum()
             for number in range(self.fields):
@@ -162,6 +171,6 @@ class Encoding:
 
 def _no_sum() -> SecAggError:
     return SecAggError(
-        "The aggregate is no sum of encoded updates.",
-        "A mask was not taken off, or a site did not follow the protocol; start a new attempt.",
+        "The aggregate is not a sum of encoded updates.",
+        "A mask was not removed, or a site did not follow the protocol; start a new attempt.",
     )

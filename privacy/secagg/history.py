@@ -1,10 +1,11 @@
-"""What a consortium's rosters say over their whole chain: nobody comes back as somebody else.
+"""The rule for a consortium's whole chain of rosters: nobody comes back as somebody else.
 
-Sites' journals, the logs and the table of ledgers speak of ids and keys of years ago, so
+Sites' journals, the logs and the table of ledgers refer to ids and keys from years ago, so
 
-- an id belongs to one name for ever, and a name to one id: who leaves may come back, as itself;
-- a key belongs to one id for ever; one that its site has replaced is given up, maybe because it
-  was stolen, and is nobody's any more.
+- an id belongs to one name permanently, and a name to one id: a site that left may return, as
+  itself;
+- a key belongs to one id permanently; one that its site has replaced is given up, perhaps because
+  it was stolen, and is never anybody's again.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def check_history(rosters: Iterable[Roster]) -> None:
             if newest.get(site, key) != key:
                 given_up.add(newest[site])
             if key in given_up:
-                raise _reused(roster, f"a key that {member.name} has given up to it again")
+                raise _reused(roster, f"{member.name} a key that {member.name} has given up")
             newest[site] = key
 
 
@@ -46,5 +47,5 @@ def ids_given(rosters: Iterable[Roster]) -> dict[str, int]:
 def _reused(roster: Roster, what: str) -> SecAggError:
     return SecAggError(
         f"Roster {roster.sequence} of {roster.consortium} gives {what}.",
-        "Ids and keys are never used again: propose it anew with craftsfl rounds roster propose.",
+        "Ids and keys are never reused: propose it again with craftsfl rounds roster propose.",
     )

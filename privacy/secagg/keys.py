@@ -14,7 +14,7 @@ in each and the direction is part of the key, so its nonce may be constant.
 
 Public keys have to be canonical and of large order. X25519 ignores the highest bit and reduces
 modulo 2^255 - 19 (RFC 7748, section 5), so without that rule one key would have several
-spellings and "no key is repeated" could be got round.
+spellings and "no key is repeated" could be circumvented.
 """
 
 from __future__ import annotations
@@ -29,12 +29,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from privacy.errors import SecAggError
-from privacy.secagg.shamir import SHARE_BYTES
+from privacy.wire.secagg import KEY_BYTES, SEALED_BYTES, SHARE_BYTES
 
-KEY_BYTES: Final = 32
-DIGEST_BYTES: Final = 32
 SHARE_PAIR_BYTES: Final = 2 * SHARE_BYTES  # share of the mask key | share of b_i
-SEALED_BYTES: Final = SHARE_PAIR_BYTES + 16  # and the tag
 
 _DOMAIN: Final = b"craftsfl secure aggregation 1 "
 _MASK_TAG: Final = _DOMAIN + b"mask"
@@ -69,7 +66,7 @@ class KeyPair:
 
     @classmethod
     def generate(cls) -> KeyPair:
-        """A fresh pair from the system's randomness."""
+        """A new pair from the system's randomness."""
         return cls(os.urandom(KEY_BYTES))
 
     @property
@@ -111,7 +108,7 @@ def digest(tag: bytes, *parts: bytes) -> bytes:
 
 
 def pair_seed(mask: KeyPair, peer_public: bytes, th: bytes, i: int, j: int) -> bytes:
-    """The mask seed that sites i and j both find; see `pair_sign`."""
+    """The mask seed that sites i and j both derive; see `pair_sign`."""
     secret = mask.exchange(peer_public)
     return derive(secret, th, _MASK_TAG + _number(min(i, j)) + _number(max(i, j)))
 
@@ -162,7 +159,7 @@ def _sealing(secret: bytes, th: bytes, context: bytes) -> AESGCM:
 
 def _number(site: int) -> bytes:
     if not 0 <= site < 1 << 16:
-        raise SecAggError(f"{site} is no site number (0 to 65535).")
+        raise SecAggError(f"{site} is not a site number (0 to 65535).")
     return site.to_bytes(2, "big")
 
 

@@ -1,13 +1,13 @@
 """What a site accepts: its policy, and the check of an Offer against it.
 
-The threshold is t = floor(2n/3) + 1 for a cohort of n. With n_c colluding sites beside the server
-2t > n + n_c has to hold, because then two survivor sets cannot both find t signatures: each would
+The threshold is t = floor(2n/3) + 1 for a cohort of n. With n_c sites that collude with the server
+2t > n + n_c has to hold, because then two survivor sets cannot both gather t signatures: each would
 need t - n_c honest ones, an honest site signs once, and 2 (t - n_c) > n - n_c. The n here is the
 cohort's, not that of the sites that advertised, so the argument also covers a server that shows
 different advertisements to two halves.
 
-Two honest survivors have to be left as well: colluders know what they sent themselves, and would
-read a single honest site's update off the sum. So of three sites one may collude, never two.
+At least two honest survivors have to be left as well: colluders know what they sent themselves, and
+would read a single honest site's update off the sum. So of three sites one may collude, never two.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from privacy.secagg.encoding import Encoding
 from privacy.secagg.refusals import Refused
 from privacy.secagg.roster import Roster
 from privacy.wire.checks import Check
-from privacy.wire.offer import VERSION, Mechanism, Offer, Terms
+from privacy.wire.offer import VERSION, MechanismNumber, Offer, Terms
 
 SMALLEST_COHORT: Final = 3  # of two, each would read the other's vector off the sum
 LONGEST_OFFER: Final = 24 * 3600  # seconds
 
 
 def threshold(sites: int) -> int:
-    """t = floor(2n/3) + 1: so many sites can unmask; n - t may drop out."""
+    """t = floor(2n/3) + 1: this many sites can unmask; n - t may drop out."""
     return 2 * sites // 3 + 1
 
 
@@ -44,10 +44,10 @@ def withstood(smallest: int, sites: int) -> int:
 
 
 def most_absent(sites: int) -> int:
-    """How many of a study's sites a sum may lack, where a policy does not say: few.
+    """How many of a study's sites a sum may lack if the policy does not say: few.
 
-    None of three; of more, one in ten and at least one. The cohorts that a coordinator can choose
-    among are then n + 1 up to 19 sites.
+    None of three; of more, one in ten, at least one. Up to 19 sites, a coordinator then has n + 1
+    cohorts to choose from.
     """
     return 0 if sites <= SMALLEST_COHORT else max(1, sites // 10)
 
@@ -65,7 +65,7 @@ class SecAggPolicy:
     `n_min` is the smallest cohort and the fewest survivors, `n_c` how many sites may collude with
     the server, `longest_offer` for how many seconds an offer may be valid. `difference`: without
     noise, a survivor set that differs from an earlier one by fewer sites is refused, since the
-    two sums would tell theirs (So et al. 2021, Multi-RoundSecAgg, arXiv 2106.03328); with noise
+    two sums would reveal theirs (So et al. 2021, Multi-RoundSecAgg, arXiv 2106.03328); with noise
     composition covers that. Raises `SecAggError` for rules under which no round is safe.
     """
 
@@ -104,7 +104,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """All that an offer is compared with: the site's id, roster, policy and attempt."""
+    """Everything an offer is compared with: the site's id, roster, policy and attempt."""
 
     site: int
     roster: Roster
@@ -161,10 +161,10 @@ class Rules:
 def survivors_differ_too_little(
     policy: SecAggPolicy, survivors: frozenset[int], earlier: tuple[frozenset[int], ...]
 ) -> bool:
-    """Whether, without noise, the sums of two rounds would tell of fewer than `difference` sites.
+    """Whether, without noise, two rounds' sums would tell of fewer than `difference` sites.
 
-    Identical sets tell nothing new.
+    Identical sets reveal nothing new.
     """
-    if policy.terms.mechanism is not Mechanism.PLAIN:
+    if policy.terms.mechanism is not MechanismNumber.PLAIN:
         return False
     return any(0 < len(survivors ^ before) < policy.difference for before in earlier)

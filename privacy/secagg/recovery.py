@@ -1,4 +1,4 @@
-"""Secrets back from shares of which some may be false, and whose those are."""
+"""Secrets recovered from shares, some of which may be false, and whose those are."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ MAX_SUBSETS: Final = 500  # each costs about a millisecond
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Recovered:
+class RecoveredSecret:
     """A secret of 32 bytes, and the positions of the shares that contradict it."""
 
     secret: bytes
     false: frozenset[int]
 
 
-def recover(
+def recover_secret(
     shares: Mapping[int, bytes],
     threshold: int,
     accept: Callable[[bytes], bool],
     distrusted: Collection[int] = (),
-) -> Recovered | None:
+) -> RecoveredSecret | None:
     """The secret that `accept` recognises, from `shares` by position x; None if none is found.
 
-    Subsets of `threshold` shares are tried until one gives it, those without a `distrusted`
-    position first: all that leave out one run of neighbours, then all there are, or where those
-    are too many drawn ones, up to `MAX_SUBSETS`. Of 100 shares with t = 67, four false ones are
-    got round in 99 % of cases; who gave them is known from then on.
+    Subsets of `threshold` shares are tried until one yields it, those without a `distrusted`
+    position first: all that leave out one run of neighbours, then all there are or, if those are
+    too many, random ones, up to `MAX_SUBSETS`. Of 100 shares with t = 67, four false ones are
+    avoided in 99 % of cases; who sent them is known from then on.
     """
     order = sorted(shares, key=lambda x: (x in distrusted, x))
     for subset in islice(_subsets(order, threshold), MAX_SUBSETS):
         secret = _combined({x: shares[x] for x in subset}, threshold)
         if secret is not None and accept(secret):
-            return Recovered(secret, frozenset(_contradicting(shares, subset, secret)))
+            return RecoveredSecret(secret, frozenset(_contradicting(shares, subset, secret)))
     return None
 
 

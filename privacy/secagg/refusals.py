@@ -1,4 +1,4 @@
-"""How the machines of secure aggregation say no: typed, with the site and the check."""
+"""How the machines of secure aggregation refuse: typed, with the site and the check."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from privacy.wire.secagg import COORDINATOR, SecAggRefusal
 
 
 class Refused(SecAggError):
-    """A message that a machine does not take; raising it has changed nothing.
+    """A message that a machine does not accept; nothing has changed when it is raised.
 
-    `check` is what failed; `site` the id of the site it failed for, `COORDINATOR` (0) where that
-    is the server.
+    `check` is what failed; `site` the id of the site it failed for, `COORDINATOR` (0) for
+    the server.
     """
 
     def __init__(self, check: Check, site: int = COORDINATOR) -> None:
@@ -28,7 +28,7 @@ class Refused(SecAggError):
 
 
 class Aborted(SecAggError):
-    """The attempt is over without a sum. `stage` names the exchange, `sites` who is the cause."""
+    """The attempt is over without a sum. `stage` names the exchange, `sites` its cause."""
 
     def __init__(self, stage: str, check: Check, sites: Collection[int]) -> None:
         self.stage = stage

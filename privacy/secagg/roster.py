@@ -4,13 +4,13 @@ The server has no part in it. A site pins a roster by its digest, which people c
 (`privacy.identity.fingerprint`). Rules, each with a test:
 
 - The first roster is signed by at least `quorum` of its own members.
-- A successor names its predecessor's digest, counts on by one, keeps the consortium's name, and
-  is signed by at least the predecessor's `quorum` of the predecessor's members: those who were
-  there decide who joins and who leaves.
+- A successor names its predecessor's digest, has the next sequence number, keeps the consortium's
+  name, and is signed by at least the predecessor's `quorum` of the predecessor's members: those
+  who were there decide who joins and who leaves.
 - A quorum is more than half of the members, so two successors of one roster can both be signed
   only if somebody signed both.
-- Ids, names and keys are unique; there is one byte string for a roster, and signatures cover
-  that. Signatures of strangers and bad signatures are refused, not skipped.
+- Ids, names and keys are unique; a roster has one byte string, and that is what signatures cover.
+  Signatures of strangers and bad signatures are refused, not skipped.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from privacy.errors import SecAggError
-from privacy.identity import PUBLIC_BYTES, SIGNATURE_BYTES, Identity, fingerprint, verify
+from privacy.identity import PUBLIC_BYTES, Identity, fingerprint, verify
 from privacy.secagg import transcript
-from privacy.wire.bodies import DIGEST_BYTES, MAX_NAME_BYTES, SITE_NAME
+from privacy.wire.bodies import DIGEST_BYTES, MAX_NAME_BYTES, SIGNATURE_BYTES, SITE_NAME
 from privacy.wire.codec import Reader, Writer
 from privacy.wire.sites import MAX_SITES
 
-FORMAT: Final = 1
+_FORMAT: Final = 1
 FIRST: Final = bytes(DIGEST_BYTES)  # the predecessor of a first roster
 MAX_ORGANISATION_BYTES: Final = 64
 
@@ -55,7 +55,7 @@ class Roster:
     def __post_init__(self) -> None:
         _check_members(self.members)
         if not re.fullmatch(SITE_NAME, self.consortium):
-            raise _wrong("the consortium's name is not of the allowed form (a-z, 0-9, hyphens)")
+            raise _wrong("the consortium's name is not in the allowed form (a-z, 0-9, hyphens)")
         if not len(self.members) < 2 * self.quorum <= 2 * len(self.members):
             raise _wrong(
                 f"the quorum {self.quorum} of {len(self.members)} is not more than half of them"
@@ -84,7 +84,7 @@ class Roster:
         return next(found, None)
 
     def digest(self) -> bytes:
-        """32 bytes: by these a roster is pinned, named and signed."""
+        """32 bytes: what pins a roster, names it, and is signed."""
         return transcript.roster_digest(self.encode())
 
     def fingerprint(self) -> str:
@@ -99,7 +99,7 @@ class Roster:
 
     def write(self, writer: Writer) -> None:
         """Append all fields."""
-        writer.u16(FORMAT).text(self.consortium, MAX_NAME_BYTES).u32(self.sequence)
+        writer.u16(_FORMAT).text(self.consortium, MAX_NAME_BYTES).u32(self.sequence)
         writer.u16(self.quorum).fixed(self.predecessor, DIGEST_BYTES).u16(len(self.members))
         for member in self.members:
             writer.u16(member.site).text(member.name, MAX_NAME_BYTES)
@@ -108,9 +108,9 @@ class Roster:
 
     @classmethod
     def read(cls, reader: Reader) -> Self:
-        """Take all fields; `RefusedMessage` or `SecAggError` for what is no roster."""
-        if reader.u16() != FORMAT:
-            raise _wrong("it is of another format; install the same craftsfl version everywhere")
+        """Take all fields; `RefusedMessage` or `SecAggError` for anything but a roster."""
+        if reader.u16() != _FORMAT:
+            raise _wrong("it has another format; install the same craftsfl version everywhere")
         return cls(
             consortium=reader.text(MAX_NAME_BYTES),
             sequence=reader.u32(),
@@ -138,7 +138,7 @@ class SignedRoster:
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """The roster in `data`, all of it; `RefusedMessage` or `SecAggError` if it is none."""
+        """The roster in `data`, all of it; `RefusedMessage` or `SecAggError` if it is not one."""
         reader = Reader(data)
         roster = Roster.read(reader)
         signatures = tuple(
@@ -151,7 +151,7 @@ class SignedRoster:
         return cls(roster, signatures)
 
 
-def propose(
+def propose_roster(
     members: Iterable[Member],
     quorum: int,
     *,
@@ -166,23 +166,25 @@ def propose(
     return SignedRoster(Roster(predecessor.consortium, sequence, quorum, before, ordered))
 
 
-def sign(signed: SignedRoster, identity: Identity, predecessor: Roster | None) -> SignedRoster:
-    """`signed` with the signature of `identity`; `SecAggError` if it is not asked for its own."""
+def add_signature(
+    signed: SignedRoster, identity: Identity, predecessor: Roster | None
+) -> SignedRoster:
+    """`signed` with the signature of `identity`; `SecAggError` if that is not asked for."""
     voters = signed.roster if predecessor is None else predecessor
     if voters.site_of(identity.public) is None:
         raise SecAggError(
             "This site is not among those who sign this roster.",
-            "Its predecessor's members sign it; a first roster is signed by its own.",
+            "A roster is signed by its predecessor's members, a first one by its own.",
         )
     signatures = dict(signed.signatures)
     signatures[identity.public] = identity.sign(signed.roster.digest())
     return replace(signed, signatures=tuple(sorted(signatures.items())))
 
 
-def merge(first: SignedRoster, second: SignedRoster) -> SignedRoster:
+def merge_signatures(first: SignedRoster, second: SignedRoster) -> SignedRoster:
     """One roster's signatures, collected in two places."""
     if first.roster != second.roster:
-        raise _wrong("the two files are of different rosters; compare their fingerprints")
+        raise _wrong("the two files hold different rosters; compare their fingerprints")
     together = {**dict(first.signatures), **dict(second.signatures)}
     return replace(first, signatures=tuple(sorted(together.items())))
 
@@ -190,8 +192,8 @@ def merge(first: SignedRoster, second: SignedRoster) -> SignedRoster:
 def verify_roster(signed: SignedRoster, predecessor: Roster | None) -> Roster:
     """The roster, once its signatures and its place after `predecessor` are in order.
 
-    With no predecessor it has to be a first roster, and is worth what the comparison of its
-    fingerprint is worth. Raises `SecAggError`.
+    Without a predecessor it has to be a first roster, and is worth as much as the comparison of
+    its fingerprint. Raises `SecAggError`.
     """
     roster = signed.roster
     voters = roster if predecessor is None else predecessor
@@ -205,7 +207,7 @@ def verify_roster(signed: SignedRoster, predecessor: Roster | None) -> Roster:
             raise _wrong(f"the signature of {fingerprint(key)} is bad, or not asked for")
     if len(signed.signatures) < voters.quorum:
         have = len(signed.signatures)
-        raise _wrong(f"{have} of {voters.quorum} signatures are there; pass it to more members")
+        raise _wrong(f"it has {have} of {voters.quorum} signatures; pass it to more members")
     return roster
 
 
@@ -219,12 +221,12 @@ def _check_successor(roster: Roster, predecessor: Roster) -> None:
 def _check_members(members: tuple[Member, ...]) -> None:
     sites = [member.site for member in members]
     if not 1 <= len(members) <= MAX_SITES or sites != sorted(set(sites)):
-        raise _wrong("its sites are too many, repeated or out of order")
+        raise _wrong("it has too many sites, or they are repeated or out of order")
     for member in members:
         if not 1 <= member.site <= 0xFFFF or len(member.public_key) != PUBLIC_BYTES:
             raise _wrong(f"the id or the key of site {member.site} is out of range")
         if not re.fullmatch(SITE_NAME, member.name):
-            raise _wrong(f"the name of site {member.site} is not of the allowed form")
+            raise _wrong(f"the name of site {member.site} is not in the allowed form")
         if not member.organisation.isprintable() or not member.organisation.strip():
             raise _wrong(f"the organisation of site {member.site} cannot be printed")
     for what in ("name", "public_key"):

@@ -6,14 +6,16 @@ B fits all (Suresh et al. 2017, "Distributed Mean Estimation with Limited Commun
 arXiv 1611.00429, section 3): a coordinate is then sub-Gaussian with the vector's norm over the
 root of the block's size.
 
-Nothing is padded. When d is no power of two, two blocks of s = 2^floor(log2 d) coordinates, the
-first and the last, are rotated one after the other, each after signs of its own. They overlap,
-because 2 s > d. What only one of them reaches would be spread less, so before and after them every
-coordinate of one half is mixed with one of the other. Every step is an orthonormal map from R^d to
-R^d; no coordinate more travels.
+Nothing is padded. If d is not a power of two, two blocks of s = 2^floor(log2 d) coordinates, the
+first and the last, are rotated one after the other, each with signs of its own. They overlap,
+because 2 s > d. Coordinates that only one block covers would be spread less, so before and after
+both every coordinate of one half is mixed with one of the other. Every step is an orthonormal map
+from R^d to R^d; no additional coordinate travels.
 
-The signs are public (they come from the offer's digest); they protect nobody.
+The signs are public (they come from the offer's digest) and protect nobody.
 """
+
+# Why: docs/adr/0010-secure-aggregation-kernel.md
 
 from __future__ import annotations
 
@@ -27,13 +29,13 @@ from numpy.typing import NDArray
 
 from privacy.errors import SecAggError
 from privacy.secagg.keys import derive
-from privacy.secagg.stream import CHUNK_BYTES, Keystream
+from privacy.secagg.stream import STREAM_CHUNK_BYTES, Keystream
 
 Floats = NDArray[np.float32]
 
 # 16 coordinates at a time: a small matrix product is the fastest way through memory that numpy has.
 _RADIX_BITS: Final = 4
-_CHUNK: Final = CHUNK_BYTES // 4  # a sign takes the top bit of 32
+_CHUNK: Final = STREAM_CHUNK_BYTES // 4  # a sign takes the top bit of 32
 _SIGN: Final = np.uint32(1 << 31)
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 _HALF_ROOT: Final = np.float32(math.sqrt(0.5))
@@ -61,13 +63,15 @@ class Rotation:
     def forward(self, vector: Floats) -> Floats:
         """The rotated vector, float32 [d], a new array."""
         turned = self._copy(vector)
-        self._flip(turned, 0)
+        self._flip(turned, 0)  # R = H D of Suresh et al. 2017, section 3: D are the signs
         if self.block == self.dimension:
             _transform(turned)
             return turned
         first, last = self._blocks(turned)
         _mix(turned)
         _transform(first)
+        # Fresh signs: H is its own inverse, so without them the second transform could undo part of
+        # the first where the blocks overlap.
         self._flip(last, 1)
         _transform(last)
         _mix(turned)
@@ -91,7 +95,9 @@ class Rotation:
 
     def _copy(self, vector: Floats) -> Floats:
         if vector.shape != (self.dimension,):
-            raise SecAggError(f"A vector of {self.dimension} has the shape {vector.shape}.")
+            raise SecAggError(
+                f"A vector of {self.dimension} coordinates has the shape {vector.shape}."
+            )
         return np.array(vector, dtype=np.float32)
 
     def _blocks(self, vector: Floats) -> tuple[Floats, Floats]:
@@ -104,6 +110,7 @@ class Rotation:
         for chunk, start in enumerate(range(0, len(bits), _CHUNK)):
             some = bits[start : start + _CHUNK]
             words = signs.lanes(chunk, math.ceil(len(some) / 2)).view("<u4")
+            # Turning the sign bit of a float is an exact product with -1.
             some ^= words[: len(some)] & _SIGN
 
 
@@ -117,11 +124,13 @@ def _transform(part: Floats) -> None:
     total = len(part).bit_length() - 1
     for low in range(0, total, _RADIX_BITS):
         bits = min(_RADIX_BITS, total - low)
+        # Each factor is orthonormal by itself, so the norm is the same after every pass.
         matrix = _hadamard(bits)
         if low:
             parts = source.reshape(-1, 1 << bits, 1 << low)
             np.matmul(matrix, parts, out=target.reshape(parts.shape))
         else:
+            # The lowest bits lie side by side in memory; H is symmetric, so x H is H x here.
             rows = source.reshape(-1, 1 << bits)
             np.matmul(rows, matrix, out=target.reshape(rows.shape))
         source, target = target, source
@@ -132,19 +141,23 @@ def _transform(part: Floats) -> None:
 def _mix(vector: Floats) -> None:
     """Each coordinate and its partner become their sum and difference over sqrt(2), in place.
 
-    Partners lie in different halves, shifted by an odd share of a half: partners at a distance
-    of few binary digits would meet again in the transform and undo it.
+    Partners lie in different halves, shifted by an uneven fraction of a half: partners whose
+    distance has few binary digits would meet again in the transform, which would undo it.
     """
-    half = len(vector) // 2
+    half = len(vector) // 2  # of an odd number, the one in the middle stays as it is
     heads, tails = vector[:half], vector[len(vector) - half :]
+    # No number is harder to approximate by fractions than the golden ratio (Hurwitz 1891), dyadic
+    # ones included; odd, so that partners differ in the lowest bit as well.
     shift = int(half * _GOLDEN) | 1
     _butterfly(heads[: half - shift], tails[shift:])
     _butterfly(heads[half - shift :], tails[:shift])
 
 
 def _butterfly(heads: Floats, tails: Floats) -> None:
+    """(a, b) becomes (a + b, a - b) / sqrt(2), in place; orthonormal, and its own inverse."""
     for start in range(0, len(heads), _CHUNK):
         head, tail = heads[start : start + _CHUNK], tails[start : start + _CHUNK]
+        # Scaled before they are added, so that no sum overflows where the result would not.
         head *= _HALF_ROOT
         tail *= _HALF_ROOT
         total = head + tail

@@ -10,18 +10,20 @@ Bonawitz et al. 2017 (CCS), Figure 4. One machine serves one attempt.
     UNMASK       UnmaskRequest     U4      Unmask        U4          U5
     DONE         -                         -
 
-`deadline` goes on with those that have answered: when nobody is waited for any more, or when the
-time for the exchange is over. U1, U2 and U3 need max(t, minimum) sites, U4 and U5 need t; one
+`deadline` continues with those that have answered: call it when nobody is being waited for, or when
+the time for the exchange is over. U1, U2 and U3 need max(t, minimum) sites, U4 and U5 need t; one
 fewer is a clean end (`Aborted`), after which nothing can be unmasked: the server has at most t - 1
 shares of any secret, or none at all.
 
 Guarantees, each with a test: what is not in the table, or fails a check, raises `Refused` with the
 site and the check and changes nothing; an answer that comes twice counts once; the sum is exact
-for U3, or there is none. A false share is found by its contradiction to the public key or the
-commitment, another t-subset is tried, and the site is named.
+for U3, or there is none. A false share is found because it contradicts the public key or the
+commitment; another t-subset is tried, and the site is named.
 
-This side needs no secret and is trusted with nothing: the sites check all of it.
+This side needs no secret and is trusted with nothing: the sites check everything.
 """
+
+# Why: docs/adr/0011-secure-aggregation-protocol.md
 
 from __future__ import annotations
 
@@ -38,7 +40,7 @@ from privacy.secagg import keys, transcript
 from privacy.secagg.advertising import check_advertisement, public_key, shown
 from privacy.secagg.keys import KeyPair
 from privacy.secagg.offer import encoding_of, threshold
-from privacy.secagg.recovery import recover
+from privacy.secagg.recovery import recover_secret
 from privacy.secagg.refusals import Aborted, Refused
 from privacy.secagg.roster import Roster
 from privacy.secagg.shamir import check_share
@@ -85,7 +87,7 @@ _ANSWERS: dict[Stage, type[Body]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class UnmaskedSum:
     """The sum of the survivors' lanes (uint64 [L], modulo 2^64).
 
     `lost` names the exchange at which each other site dropped out, `false` the sites whose shares
@@ -115,18 +117,20 @@ class _Record:
 
 
 class SecAggServer:
-    """One attempt. Not safe for several threads at once."""
+    """One attempt. Not thread-safe."""
 
     def __init__(
         self, roster: Roster, offer: Offer, minimum: int = 3, witness: Witness | None = None
     ) -> None:
         """`minimum`: the largest n_min of the sites' policies; `witness`: of their ledgers.
 
-        Raises `SecAggError` for an offer that no site would take: before anything is sent.
+        Raises `SecAggError`, before anything is sent, for an offer that no site would accept.
         """
         strangers = set(offer.cohort) - set(roster.sites)
         if strangers or offer.roster_digest != roster.digest():
-            raise SecAggError("The cohort or its digest is not of this roster.", "Take its sites.")
+            raise SecAggError(
+                "The offer's cohort or digest does not fit this roster.", "Take its sites."
+            )
         n, t = len(offer.cohort), threshold(len(offer.cohort))
         if offer.threshold != t or n < minimum:
             raise SecAggError(
@@ -172,7 +176,7 @@ class SecAggServer:
         return {site: self._request(site) for site in sorted(self.waiting)}
 
     def drop(self, site: int) -> None:
-        """Wait no longer for a site: its SuperNode is gone, or it has refused."""
+        """Stop waiting for a site: its SuperNode is gone, or it has refused."""
         self._gone.add(site)
 
     def receive(self, site: int, body: Body) -> None:
@@ -188,7 +192,7 @@ class SecAggServer:
             self._take(site, body)
 
     def deadline(self) -> None:
-        """Go on with those that have answered; `Aborted` if they are too few."""
+        """Continue with those that have answered; `Aborted` if they are too few."""
         stage = self._stage
         if stage not in _ANSWERS:
             raise SecAggError("The attempt is over.", "Start a new attempt.")
@@ -203,14 +207,14 @@ class SecAggServer:
         self._asked = answered
         self._stage = _ORDER[_ORDER.index(stage) + 1]
 
-    def result(self) -> Outcome:
-        """The sum; `SecAggError` unless the attempt has come to its end."""
+    def result(self) -> UnmaskedSum:
+        """The sum; `SecAggError` before the attempt has come to its end."""
         if self._stage is not Stage.DONE:
             raise SecAggError("There is no sum yet.", "Call deadline until the stage is DONE.")
         false = tuple(sorted(self._false))
         # A survivor that fell silent later is in the sum all the same.
         lost = {site: stage for site, stage in self._lost.items() if site not in self._survivors}
-        return Outcome(self._sum, self._survivors, lost, false)
+        return UnmaskedSum(self._sum, self._survivors, lost, false)
 
     def _request(self, site: int) -> Body:
         match self._stage:
@@ -274,7 +278,7 @@ class SecAggServer:
             raise Refused(Check.INPUT_LENGTH, site)
         signed = transcript.masked_input(self._th, self._sharers, masked.lanes)
         self._check_signature(site, masked.signature, signed)
-        # Ed25519 signs alike what is alike, so the signature stands for the vector.
+        # Ed25519 is deterministic (RFC 8032), so the signature stands for the vector.
         if not _is_repeated(self._record.inputs.get(site), masked.signature, site):
             self._sum += masked.lanes
             self._record.inputs[site] = masked.signature
@@ -329,7 +333,7 @@ class SecAggServer:
         apply_masks(self._sum, seeds)
 
     def _recovered(self, owner: int) -> bytes:
-        """The secret of `owner` that U3 decides on; `Aborted` if the shares do not give it."""
+        """The secret of `owner` that U3 decides on; `Aborted` if the shares do not yield it."""
         entry, cohort = self._record.advertised[owner], self._offer.cohort
         place = self._sharers.index(owner)
         shares = {
@@ -344,7 +348,7 @@ class SecAggServer:
                 return keys.commitment(secret, owner, self._od) == entry.commitment
             return KeyPair(secret).public == entry.mask_key
 
-        found = recover(shares, self._offer.threshold, accept, distrusted)
+        found = recover_secret(shares, self._offer.threshold, accept, distrusted)
         if found is None:
             self._abort(Check.SELF_MASK if survived else Check.MASK_KEY, [owner])
         self._false |= {cohort[x - 1] for x in found.false}
@@ -357,7 +361,7 @@ class SecAggServer:
 
 
 def _is_repeated(known: object, answer: object, site: int) -> bool:
-    """Whether the answer is there already; `Refused` if another one is."""
+    """Whether the same answer is already there; `Refused` if a different one is."""
     if known is not None and known != answer:
         raise Refused(Check.ANSWERED, site)
     return known is not None

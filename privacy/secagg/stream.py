@@ -4,10 +4,12 @@ Byte k of chunk c is byte k of the AES-256-CTR keystream (NIST SP 800-38A, 6.5) 
 the first counter block c (96 bits, big-endian) | 2 (32 bits, big-endian). That is what AES-GCM
 with nonce c adds to its plaintext (SP 800-38D, 7.1), so zeros sealed with GCM are the same bytes;
 its pipeline is the fastest that OpenSSL has, twice as fast as plain CTR where measured. The tag
-is thrown away. A chunk has 2^14 blocks, far from where a 32-bit counter would wrap.
+is discarded. A chunk has 2^14 blocks, far from where a 32-bit counter would wrap.
 
 Lanes are 64-bit words, little-endian in the stream, and all sums are modulo 2^64.
 """
+
+# Why: docs/adr/0010-secure-aggregation-kernel.md
 
 from __future__ import annotations
 
@@ -17,19 +19,17 @@ from typing import Final, Protocol
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from numpy.typing import NDArray
 
 from privacy.errors import SecAggError
+from privacy.wire.secagg import Lanes
 
-CHUNK_BYTES: Final = 1 << 18  # accumulator, stream and zeros stay in a core's L2 together
-CHUNK_LANES: Final = CHUNK_BYTES // 8
+STREAM_CHUNK_BYTES: Final = 1 << 18  # accumulator, stream and zeros stay in a core's L2 together
+CHUNK_LANES: Final = STREAM_CHUNK_BYTES // 8
 SEED_BYTES: Final = 32
 
 _TAG_BYTES: Final = 16
-_ZEROS: Final = memoryview(bytes(CHUNK_BYTES))
+_ZEROS: Final = memoryview(bytes(STREAM_CHUNK_BYTES))
 _LANE: Final = np.dtype("<u8")
-
-Lanes = NDArray[np.uint64]
 
 
 class MaskStream(Protocol):
@@ -57,8 +57,8 @@ class Keystream:
 
 
 def scratch_memory() -> bytearray:
-    """Room for one chunk and its tag, to be used by one thread."""
-    return bytearray(CHUNK_BYTES + _TAG_BYTES)
+    """Room for one chunk and its tag, for use by one thread."""
+    return bytearray(STREAM_CHUNK_BYTES + _TAG_BYTES)
 
 
 def apply_masks(
@@ -68,12 +68,17 @@ def apply_masks(
 ) -> None:
     """Add to `lanes` (uint64 [L], in place) sign * stream(seed) for every (seed, sign = +1 or -1).
 
+    The masked input of Bonawitz et al. 2017, section 4, with R = 2^64:
+
+        y_u = x_u + PRG(b_u) + sum over v > u of PRG(s_uv) - sum over v < u of PRG(s_uv)  mod R
+
     Goes chunk by chunk over all seeds, so that the sum of one chunk never leaves the cache.
     `open_stream` replaces the cipher in tests. Raises `SecAggError` for another type, shape or
     sign, before a lane has changed.
     """
     if lanes.dtype != np.uint64 or lanes.ndim != 1 or not lanes.flags.c_contiguous:
         raise SecAggError("Lanes to be masked are not one row of 64-bit words.")
+    # Before the first stream: a row with half of its masks is neither an update nor masked.
     if any(sign not in (1, -1) for _, sign in seeds):
         raise SecAggError("A mask is neither added nor subtracted: its sign is not +1 or -1.")
     scratch = scratch_memory()
@@ -83,16 +88,20 @@ def apply_masks(
     for chunk, start in enumerate(range(0, len(lanes), CHUNK_LANES)):
         part = lanes[start : start + CHUNK_LANES]
         for stream, into in streams:
+            # uint64 wraps around, which is the reduction modulo 2^64: each s_uv cancels exactly.
             into(part, stream.lanes(chunk, len(part)), out=part)
 
 
 def _fill_by_gcm(seed: bytes, cipher: AESGCM, chunk: int, room: memoryview) -> None:
     """One call into OpenSSL per chunk; `room` takes the stream and 16 bytes of tag."""
+    # A nonce is used once per seed, and a seed is of one attempt: no keystream comes twice. The
+    # tag has no use here: the masked vector is signed.
     cipher.encrypt_into(chunk.to_bytes(12, "big"), _ZEROS[: len(room) - _TAG_BYTES], None, room)
 
 
 def _fill_by_ctr(seed: bytes, cipher: AESGCM, chunk: int, room: memoryview) -> None:
     """The same bytes with a `cryptography` that has no `encrypt_into`."""
+    # GCM keeps the counter 1 for its tag and starts the text at 2 (SP 800-38D, 7.1, steps 2 and 3).
     counter = chunk.to_bytes(12, "big") + (2).to_bytes(4, "big")
     encryptor = Cipher(algorithms.AES256(seed), modes.CTR(counter)).encryptor()
     encryptor.update_into(_ZEROS[: len(room) - _TAG_BYTES], room)

@@ -11,8 +11,8 @@ domain's tag and length-prefixed parts; sets of sites are ascending u16, after t
 
 Lines with a colon are the 32 bytes that an Ed25519 signature (RFC 8032) covers. `od` holds run,
 round, attempt, model and recipe, and is in every other line, so nothing of one attempt has a
-meaning in another. Facts hold the study's digest; what one node relays of another site's facts
-names the wrong node, and what was said in another run the wrong run.
+meaning in another. Facts hold the study's digest; another site's facts, relayed by a node, name the
+wrong node, and those from another run the wrong run.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _FACTS: Final = b"site-facts"
 
 
 def offer_digest(offer: Offer) -> bytes:
-    """od, 32 bytes: everything that the sites have to have been offered alike."""
+    """od, 32 bytes: everything that must have been offered to all sites alike."""
     return digest(_OFFER, offer.encode())
 
 
@@ -66,17 +66,17 @@ def consistency(th: bytes, sharers: Sequence[int], survivors: Sequence[int]) -> 
 
 
 def roster_digest(canonical: bytes) -> bytes:
-    """The digest by which a roster is pinned, and that its members sign."""
+    """The digest that pins a roster and that its members sign."""
     return digest(_ROSTER, canonical)
 
 
-def model_digest(base: bytes, layout: bytes, adapter: Vector) -> bytes:
+def round_model(base: bytes, layout: bytes, adapter: Vector) -> bytes:
     """The digest of a round's model: base and layout (32 bytes each), adapter float32 [P]."""
     return digest(_MODEL, base, layout, np.ascontiguousarray(adapter, dtype="<f4").tobytes())
 
 
 def site_facts(run: int, node: int, facts: SiteFacts) -> bytes:
-    """What a site signs of itself when a server greets it as `node` (u64) of `run` (u64)."""
+    """What a site signs about itself when a server greets it as `node` (u64) of `run` (u64)."""
     return digest(_FACTS, Writer().u64(run).u64(node).done(), facts.encode())
 
 

@@ -1,18 +1,21 @@
 """What the sites and the coordinator remember of each other's ledgers, and what they refuse.
 
-A ledger that was put back to an older copy, or that was begun anew, is sound in itself: only those
-who saw a newer one can tell. So every `Advertise` carries the site's newest checkpoint, signed by
-its identity over this very attempt, and whoever gets one keeps the newest by the identity's key.
-Of a later checkpoint it is not proven here that it continues the earlier one: that is for a log.
+A ledger that was restored from an older copy, or started afresh, is consistent in itself: only
+those who have seen a newer one can tell. So every `Advertise` carries the site's newest checkpoint,
+signed by its identity for this very attempt, and every recipient keeps the newest of each
+identity's key. That a later checkpoint continues the earlier one is not proven here: that would
+take a log.
 
-What an adversary makes of it, each with a test:
+What an adversary can do with it, each with a test:
 
 - The coordinator replays an older advertisement: it was signed for another attempt, and fails as
   a signature before the table is looked at. Where it opens two attempts and shows a site the
   newer first, the older one is refused in that attempt alone: the table only ever goes forward.
 - A site that claims a later checkpoint than it has shuts nobody out but itself.
-- Nobody but the holder of the identity's key moves its line.
+- Nobody but the holder of the identity's key changes its entry.
 """
+
+# Why: docs/adr/0019-one-ledger-for-one-identity.md
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ class Witness(ABC):
     """One table: the newest checkpoint of every identity. Not thread-safe."""
 
     def see(self, shown: Sequence[Shown]) -> None:
-        """Remember all of `shown`, durably; `Refused` and no change if one of them contradicts."""
+        """Remember all of `shown`, durably; `Refused` and no change if one contradicts it."""
         known = self.known()
         for one in shown:
             check = contradiction(known.get(one.public_key), one.checkpoint)
@@ -58,12 +61,12 @@ class Witness(ABC):
 
     @abstractmethod
     def keep(self, newer: Mapping[bytes, Checkpoint]) -> None:
-        """Put these in the place of the older ones; durable on return."""
+        """Replace the older ones by these; durable on return."""
 
 
 @dataclass(slots=True)
 class MemoryWitness(Witness):
-    """A table that ends with the process: for a machine on its own, as in one process."""
+    """A table that ends with the process, for runs within one process."""
 
     held: dict[bytes, Checkpoint] = field(default_factory=dict)
 
@@ -81,7 +84,7 @@ class Ledgers:
     """The site's own ledger, and what it knows of the others'.
 
     `journal` records the attempt, durably, and says where the ledger stands with it. Called once,
-    for an offer that has passed every check; what it raises goes through, and nothing is changed.
+    for an offer that has passed every check; what it raises is passed on, and nothing has changed.
     """
 
     journal: Callable[[], Checkpoint]
@@ -102,5 +105,5 @@ def contradiction(known: Checkpoint | None, shown: Checkpoint) -> Check | None:
 
 
 def accepted(ledger: bytes) -> Checkpoint:
-    """What stands in the table once a person has accepted another ledger of a site."""
+    """The table's entry once a person has accepted another ledger for a site."""
     return Checkpoint(ledger, 0, bytes(32))

@@ -1,8 +1,8 @@
-"""Names of the losses a study may ask for, and of those that no private study ever may.
+"""Names of the losses that a study may use, and of those that no private study ever may.
 
 Clipping bounds one patient's influence only if no term couples two patients' rows: then a patient's
-gradient is its own, whoever else was drawn. The names below are refused wherever they are asked
-for, with the reason; nothing of them is implemented.
+gradient is its own, whoever else was drawn. The names below are refused wherever they are
+requested, with the reason; none of them is implemented.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ UNCOUPLED_HINT: Final = (
 def coupled(name: str) -> str | None:
     """Why the loss `name` is refused on private data; None if it is not known to couple rows.
 
-    Spelling does not help: case, blanks and underscores do not count, nor "in-batch-" in front.
+    Another spelling does not help: case, blanks, underscores and a leading "in-batch-" are ignored.
     """
     plain = name.lower().replace("_", "-").replace(" ", "-").removeprefix("in-batch-")
     reason = COUPLED.get(plain)

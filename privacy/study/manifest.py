@@ -1,8 +1,10 @@
 """The study manifest: everything public that is fixed before a study's first round.
 
 Server and sites read the same `study.toml` and compare its digest, so that a coordinator cannot
-change a schedule, a weight or a model under way. Nothing in it is secret.
+change a schedule, a weight or a model during the study. Nothing in it is secret.
 """
+
+# Why: docs/adr/0002-frozen-study.md
 
 from __future__ import annotations
 
@@ -13,16 +15,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from privacy.config import Strict, load_toml
+from privacy.config import Count, Fraction, Positive, SiteName, Strict, load_toml
 from privacy.secagg.offer import SMALLEST_COHORT, most_colluders, withstood
 from privacy.secagg.width import MAX_BITS, MIN_BITS, relative_error
 from privacy.study.losses import LossName
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
-SiteName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
-Positive = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(gt=0, le=1)]
-Count = Annotated[int, Field(ge=1, le=2**32 - 1)]  # as the wire counts
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Caption = Annotated[str, Field(min_length=1, max_length=1000)]
 
@@ -40,8 +38,8 @@ class Base(Strict):
 class Adapter(Strict):
     """LoRA: `targets` are suffixes of module names of the UNet, e.g. "attn2.to_q".
 
-    `frozen_a`: only the factors B are trained, over public Gaussian factors A. The noise then falls
-    on about half as many numbers, and on no product of two (FFA-LoRA, arXiv 2403.12313).
+    `frozen_a`: only the factors B are trained, over public Gaussian factors A. Then there are about
+    half as many noisy numbers, and no products of two of them (FFA-LoRA, arXiv 2403.12313).
     """
 
     targets: tuple[str, ...] = Field(min_length=1)
@@ -53,9 +51,9 @@ class Adapter(Strict):
 class Training(Strict):
     """One round of local DP-SGD at a site: `steps` Poisson-subsampled Gaussian steps."""
 
-    sampling_rate: Fraction  # q: chance of each patient to enter a step
+    sampling_rate: Fraction  # q: each patient's chance of entering a step
     steps: Count  # local steps a round
-    tiles_per_patient: Count  # k: tiles of a drawn patient; one with fewer has some again
+    tiles_per_patient: Count  # k: tiles of a drawn patient; with fewer, some are repeated
     draws_per_tile: Count  # m: (t, noise) draws averaged before the clip
     clipping_norm: Positive  # C: L2 bound of one patient's gradient
     noise_multiplier: Annotated[float, Field(ge=0)]  # sigma: noise std is sigma * C
@@ -65,7 +63,7 @@ class Training(Strict):
 
 
 class Encoder(Strict):
-    """A frozen image encoder, public as the base is, found by its source and pinned by digest."""
+    """A frozen image encoder: public like the base, found by its source and pinned by digest."""
 
     source: str = Field(min_length=1)  # "tiny", a local folder, or a hub id
     digest: Digest
@@ -81,14 +79,14 @@ class Correlation(Strict):
 
 
 class DriftSuppressor(Strict):
-    """beta |eps_theta - eps_base|^2: what the adapter changes costs something.
+    """beta |eps_theta - eps_base|^2: a price on what the adapter changes.
 
-    With `captions`, both are taken under a public caption instead of the row's own: what shall be
-    learned about the own captions costs nothing then, but one more pass with gradient does.
+    With `captions`, both are taken under a public caption instead of the row's own. Then what is to
+    be learned about a row's own caption is free, at the price of one more pass with gradient.
     """
 
     weight: Positive  # beta
-    # Public: written down before anybody saw a patient's. One that is listed twice counts twice.
+    # Public: written before anybody saw a patient's caption. One that is listed twice counts twice.
     captions: tuple[Caption, ...] = ()
 
 
@@ -96,11 +94,11 @@ class Grounding(Strict):
     """Text grounding: -log softmax of a row's own caption against `each` of public `captions`."""
 
     weight: Positive
-    # tau, in units of the denoising loss. Not below a hundredth of what such losses are: the
-    # gradient grows with 1 / tau, and with it what rounding can make of it.
+    # tau, in units of the denoising loss; at least a hundredth of typical losses. The gradient
+    # grows with 1 / tau, and its rounding errors grow with it.
     temperature: Annotated[float, Field(ge=MIN_TEMPERATURE)]
     captions: tuple[Caption, ...] = Field(min_length=1)  # public, as above
-    each: Annotated[int, Field(ge=1, le=8)] = 1  # K: so many forward passes more
+    each: Annotated[int, Field(ge=1, le=8)] = 1  # K: additional forward passes
 
     @model_validator(mode="after")
     def _are_enough(self) -> Grounding:
@@ -112,10 +110,10 @@ class Grounding(Strict):
 
 
 class StageTwo(Strict):
-    """The terms of the loss "stage-two" beside denoising; a table that is left out is off.
+    """The terms of the loss "stage-two" in addition to denoising; a missing table is off.
 
-    All are constants of the study, set on public data: weights that follow private losses would
-    couple patients, and tell about them.
+    All are constants of the study, set on public data: weights that followed private losses would
+    couple patients, and reveal something about them.
     """
 
     correlation: Correlation | None = None
@@ -124,12 +122,12 @@ class StageTwo(Strict):
 
 
 class Privacy(Strict):
-    """What the accountant needs beside the training schedule."""
+    """What the accountant needs in addition to the training schedule."""
 
     delta: Annotated[float, Field(gt=0, lt=1e-3)]
-    attempts: Count = 1  # cap on attempts a round; every attempt is an event of its own
-    # So many colluding sites the noise has to survive, where sites add shares of it. Where each
-    # adds all of its own ("local") that is so whoever colludes, and this changes nothing.
+    attempts: Count = 1  # most attempts a round; every attempt is an event of its own
+    # How many colluding sites the noise has to withstand, where sites add shares of it. Where each
+    # site adds all of its own ("local"), it withstands any number, and this changes nothing.
     noise_colluders: Annotated[int, Field(ge=0)] = 0
 
 
@@ -141,17 +139,17 @@ class Aggregation(Strict):
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.99
     tau: Positive = 1e-3
-    # "plain": the coordinator sees single updates; in one process only, no site agent serves it.
+    # "plain": the coordinator sees individual updates. Within one process only, never with agents.
     secure_aggregation: Literal["required", "plain"] = "required"
 
 
 class SecureAggregation(Strict):
-    """What all sites agree on beside the schedule, so that only the sum of updates is ever seen.
+    """What all sites agree on besides the schedule, so that only the sum of updates is ever seen.
 
-    `bound` is B: the largest magnitude of a coordinate of a weighted, rotated update; beyond it a
-    coordinate is clipped (`privacy.secagg.width`). `colluders` is how many sites may collude with
-    the coordinator. `exchange_deadline` is in seconds, for each exchange before and after the
-    masked updates; who misses one has dropped out.
+    `bound` is B: the largest magnitude of a coordinate of a weighted, rotated update; larger ones
+    are clipped (`privacy.secagg.width`). `colluders` is how many sites may collude with the
+    coordinator. `exchange_deadline` is in seconds, for each exchange before and after the masked
+    updates; a site that misses one has dropped out.
     """
 
     roster: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # digest: craftsfl rounds roster show
@@ -165,9 +163,9 @@ class SecureAggregation(Strict):
 class Cohort(Strict):
     """A round needs `min_sites` updates; a site that misses the deadline is dropped from it.
 
-    `reply_slot` after an attempt began at a site, and never before or later, its update may leave:
-    how long training took depends on who was drawn. A site that is not done by then has dropped
-    out, and pays all the same; so choose it longer than any training.
+    A site's update may leave exactly `reply_slot` after the attempt began there, neither earlier
+    nor later, because how long training took depends on who was drawn. A site that is not done by
+    then has dropped out but is charged nevertheless, so choose a slot longer than any training.
     """
 
     min_sites: Count
@@ -214,7 +212,7 @@ class Study(Strict):
 
     @property
     def smallest_cohort(self) -> int:
-        """So many sites are needed, to begin an attempt and to end it (n_min)."""
+        """How many sites it takes to begin an attempt, and to finish it (n_min)."""
         least = self.cohort.min_sites
         return max(least, SMALLEST_COHORT) if self.masked else least
 
@@ -257,7 +255,7 @@ class Study(Strict):
     def digest(self) -> bytes:
         """SHA-256 (32 bytes) of the manifest's canonical JSON: layout and comments do not count."""
         values = self.model_dump(mode="json")
-        # Studies that use none of these keep the digest that they had before there were any.
+        # Studies that use none of these keep the digest they had before these existed.
         if self.stage_two is None:
             del values["stage_two"]
         if not self.adapter.frozen_a:
@@ -269,7 +267,7 @@ class Study(Strict):
 
 
 def _check_masking(settings: SecureAggregation, sites: int) -> None:
-    """Refuse what no cohort of `sites` can keep; the adapter's size is not known yet."""
+    """Refuse settings that no cohort of `sites` can meet; the adapter's size is not known yet."""
     if sites < SMALLEST_COHORT:
         raise ValueError(
             f"{sites} site(s) are listed, but secure aggregation needs {SMALLEST_COHORT}: "
@@ -288,7 +286,7 @@ def _check_masking(settings: SecureAggregation, sites: int) -> None:
 
 
 def _check_noise_colluders(study: Study) -> None:
-    """Whom the masks do not withstand has the single shares of noise, however many there are."""
+    """Colluders that the masks do not withstand know every single share of the noise."""
     most = withstood(study.smallest_cohort, len(study.sites)) if study.masked else 0
     if study.privacy.noise_colluders > most:
         raise ValueError(

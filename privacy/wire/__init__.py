@@ -1,1 +1,1 @@
-"""Every message that leaves a site, or enters one: the one folder to review for that."""
+"""Every message that enters or leaves a site: the one folder to review for that."""

@@ -1,8 +1,8 @@
 """The bodies of all messages: frozen values with one fixed byte layout each (see `codec`).
 
 Server to site: Hello, StartTraining, Collect. Site to server: SiteFacts or SignedFacts, Started,
-Running, Update, Refusal. The fields stand in the order of their bytes. What a site sends is a
-function of public facts and of noised results: no loss, no count of drawn patients, no time, no
+Running, Update, Refusal. Fields are listed in the order of their bytes. What a site sends is a
+function of public facts and noised results alone: no loss, no count of drawn patients, no time, no
 free text.
 """
 
@@ -22,7 +22,7 @@ from privacy.wire.reasons import Reason
 DIGEST_BYTES = 32
 SIGNATURE_BYTES = 64  # Ed25519
 MAX_NAME_BYTES = 32
-SITE_NAME = r"^[a-z0-9][a-z0-9-]{0,31}$"  # as in the manifest, which would import pydantic
+SITE_NAME = r"^[a-z0-9][a-z0-9-]{0,31}$"  # as in `privacy.config`, which would import pydantic
 
 
 class Kind(IntEnum):
@@ -53,9 +53,9 @@ class Kind(IntEnum):
 
 
 class Body(ABC):
-    """A message's contents. Two bodies are equal when kind and bytes are.
+    """A message's contents. Two bodies are equal when their kinds and bytes are.
 
-    `encode` and `decode` are inverse; both raise `RefusedMessage` for values that are not
+    `encode` and `decode` are inverses; both raise `RefusedMessage` for values that are not
     allowed, `decode` also for missing and trailing bytes.
     """
 
@@ -98,7 +98,7 @@ class Body(ABC):
 class Hello(Body):
     """The server asks a site who it is and whether it has the same study (32-byte digest).
 
-    `node` is Flower's id of the node that is asked: the site signs what it says for that node.
+    `node` is Flower's id of the node being asked: the site signs its answer for that node.
     """
 
     KIND: ClassVar[Kind] = Kind.HELLO
@@ -115,10 +115,10 @@ class Hello(Body):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SiteFacts(Body):
-    """What a site says of itself: public facts only; epsilon may be +inf where no noise is added.
+    """What a site says about itself: public facts only; epsilon may be +inf if no noise is added.
 
     `declared_patients` is the study's rounded constant, never the true count. Epsilon spent and
-    its budget are this study's alone: figures over all studies would tell about the others.
+    its budget are this study's alone: figures over all studies would tell of the others.
     """
 
     KIND: ClassVar[Kind] = Kind.SITE_FACTS
@@ -135,7 +135,7 @@ class SiteFacts(Body):
 
     def __post_init__(self) -> None:
         if not re.fullmatch(SITE_NAME, self.name):
-            raise malformed("A site's name is not of the allowed form (a-z, 0-9, hyphens).")
+            raise malformed("A site's name is not in the allowed form (a-z, 0-9, hyphens).")
 
     def _write(self, writer: Writer) -> None:
         writer.text(self.name, MAX_NAME_BYTES).u32(self.declared_patients)
@@ -164,8 +164,8 @@ class SiteFacts(Body):
 class SignedFacts(Body):
     """SiteFacts with the signature of the site's identity, 64 bytes, over run, node and facts.
 
-    What exactly is signed: `privacy.secagg.transcript.site_facts`. Without secure aggregation there
-    are no identities, and SiteFacts come as they are.
+    `privacy.secagg.transcript.site_facts` says what exactly is signed. Without secure aggregation
+    there are no identities, and SiteFacts are sent unsigned.
     """
 
     KIND: ClassVar[Kind] = Kind.SIGNED_FACTS
@@ -217,7 +217,7 @@ class _Empty(Body):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Started(_Empty):
-    """The site has begun to train, or had already begun, what StartTraining asked for."""
+    """The site has begun, or had already begun, the training that StartTraining asked for."""
 
     KIND: ClassVar[Kind] = Kind.STARTED
 
@@ -233,7 +233,7 @@ class Collect(_Empty):
 class Running(_Empty):
     """There is nothing to collect yet.
 
-    No word of how far training is: its pace would tell how many patients were drawn.
+    It does not say how far training is: the pace would reveal how many patients were drawn.
     """
 
     KIND: ClassVar[Kind] = Kind.RUNNING
@@ -265,7 +265,7 @@ class Update(Body):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Refusal(Body):
-    """No, and why. The three epsilons are 0 unless `reason` is BUDGET, and this study's alone."""
+    """A refusal and its reason. The epsilons are this study's alone, and 0 unless it is BUDGET."""
 
     KIND: ClassVar[Kind] = Kind.REFUSAL
     reason: Reason

@@ -1,7 +1,7 @@
-"""A ledger's checkpoint: which ledger, how many records, and the hash of the newest.
+"""A ledger's checkpoint: which ledger, how many records, and the newest one's hash.
 
-Bytes: ledger 16 | length u64 | hash 32. It carries no signature of its own: what it travels in is
-signed, by the site's identity in an `Advertise` and in a ledger's binding.
+Bytes: ledger 16 | length u64 | hash 32. It has no signature of its own: whatever contains it, an
+`Advertise` or a ledger's binding, is signed by the site's identity.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The checks of secure aggregation that can fail: a closed set, so that a refusal tells no more."""
+"""The checks of secure aggregation that can fail: a closed set, so that a refusal says no more."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ _EXPLANATIONS = {
     "Install the same craftsfl version everywhere.",
     Check.EXPIRED: "The offer has expired, or is valid for longer than the policy allows. "
     "Compare the clocks of server and site, then start a new attempt.",
-    Check.ROSTER: "The offer names another roster than the one pinned at the site. "
+    Check.ROSTER: "The offer names a different roster from the one pinned at the site. "
     "Give the site the signed successor, or the server the roster in force.",
-    Check.RUN: "The offer is for another run, round or attempt than the message that carried it. "
+    Check.RUN: "The offer is not for the run, round and attempt of the message that carried it. "
     "Start a new attempt.",
     Check.NOT_NEWER: "The site has already journalled this attempt or a later one. "
     "Start a newer attempt.",
-    Check.MODEL: "The offer names another model than the one the site was sent. "
+    Check.MODEL: "The offer names a different model from the one that the site was sent. "
     "Start a new attempt; if it happens again, distrust the server.",
-    Check.RECIPE: "The offer names another study than the site's. "
+    Check.RECIPE: "The offer names a different study from the site's. "
     "Give every site the study file that the server reads.",
     Check.ENCODING: "The offer's dimension, bits or bound differ from the site's policy. "
     "Compare the study files of server and site.",
@@ -72,49 +72,50 @@ _EXPLANATIONS = {
     "Install the same craftsfl version everywhere; if it happens again, distrust the server.",
     Check.COLLUDERS: "The cohort is too small for the number of colluders in the policy. "
     "Take a larger cohort, or agree on a smaller n_c.",
-    Check.SECOND_OFFER: "A second, different offer came for one attempt. "
+    Check.SECOND_OFFER: "A second, different offer came for the same attempt. "
     "Start a new attempt; if it happens again, distrust the server.",
-    Check.COHORT_GREW: "The offered cohort has a site that an earlier one of this round had not; "
-    "they may only shrink, over all attempts and runs. Leave the site named out of this round, "
-    "or agree on a new study.",
+    Check.COHORT_GREW: "The offered cohort has a site that an earlier cohort of this round did not "
+    "have; over all attempts and runs they may only shrink. Leave the named site out of this "
+    "round, or agree on a new study.",
     Check.OUT_OF_ORDER: "The message does not belong to the current stage of the round. "
     "Start a new attempt.",
-    Check.ANSWERED: "The stage was already answered, for another message. "
+    Check.ANSWERED: "This stage was already answered, for a different message. "
     "Start a new attempt; if it happens again, distrust the sender.",
     Check.SENDER: "The message came from a site that has no part in this stage. "
-    "Look at who dropped out.",
-    Check.SIGNATURE: "A signature is not that of the site it names. "
-    "Compare the fingerprints of the roster by phone; distrust who carried the message.",
+    "Check who dropped out.",
+    Check.SIGNATURE: "A signature was not made by the site it names. "
+    "Compare the fingerprints of the roster by phone; distrust whoever carried the message.",
     Check.REPEATED_KEY: "Two keys or commitments of a round are the same. "
-    "Distrust the sites named, or the server if it sent them.",
+    "Distrust the named sites, or the server if it sent them.",
     Check.OWN_KEY: "The site's own keys are missing from the list or were changed. "
     "Start a new attempt; if it happens again, distrust the server.",
-    Check.KEY: "A key is no good: a point of low order. Distrust the site named.",
-    Check.NOT_IN_COHORT: "A list names a site that is not of the cohort. Distrust the sender.",
+    Check.KEY: "A key is unusable: a point of low order. Distrust the named site.",
+    Check.NOT_IN_COHORT: "A list names a site that is not in the cohort. Distrust the sender.",
     Check.TOO_FEW: "Too few sites are left for the threshold or for the policy's n_min. "
-    "Start a new attempt when more sites are there.",
-    Check.SHARE_COUNT: "The number of shares is not that of the peers. "
+    "Start a new attempt when more sites are present.",
+    Check.SHARE_COUNT: "The number of shares is not the number of peers. "
     "Install the same craftsfl version everywhere.",
     Check.SHARE: "A share does not open, is out of range or contradicts the others. "
-    "Start a new attempt without the site named; it or who carried the share is at fault.",
-    Check.INPUT_LENGTH: "The masked vector has another length than the encoding gives. "
+    "Start a new attempt without the named site; it, or whoever carried the share, is at fault.",
+    Check.INPUT_LENGTH: "The masked vector does not have the length that the encoding requires. "
     "Compare the study files of server and site.",
     Check.SURVIVORS: "The survivors are not a subset of those who shared keys. "
     "Start a new attempt; if it happens again, distrust the server.",
     Check.SELF_OMITTED: "The survivors leave out the site that was asked. Start a new attempt.",
-    Check.DIFFERENCING: "The survivors differ from an earlier round's by so few sites that "
-    "the sums would tell of one. Start a new attempt with the earlier or a clearly other set.",
-    Check.UNMASK_SIGNATURES: "Too few sites, or one that is no survivor, signed the survivors. "
+    Check.DIFFERENCING: "The survivors differ from those of an earlier round by so few sites that "
+    "the two sums would tell of one. Start a new attempt with the same set or a clearly different "
+    "one.",
+    Check.UNMASK_SIGNATURES: "Too few sites signed the set of survivors, or one outside it did. "
     "Start a new attempt; if it happens again, distrust the server.",
-    Check.MASK_KEY: "The shares of a dropped site's mask key do not give its public key. "
-    "Start a new attempt without the site named.",
+    Check.MASK_KEY: "The shares of a dropped site's mask key do not fit its public key. "
+    "Start a new attempt without the named site.",
     Check.SELF_MASK: "The shares of a site's self mask do not open its commitment. "
-    "Start a new attempt without the site named.",
+    "Start a new attempt without the named site.",
     Check.OLDER_LEDGER: "The site's ledger is older than one that it has shown before: what it has "
     "spent since would count as unspent. Leave the site out until it has restored its newest "
-    "ledger, or has begun one in its place (craftsfl site recover-ledger) that everybody accepts.",
-    Check.OTHER_LEDGER: "The site shows another ledger than before. Leave it out and ask it: "
-    "either it restores the ledger it had, or it reads the new one's id out on the phone, and it "
+    "ledger, or started a replacement (craftsfl site recover-ledger) that everybody accepts.",
+    Check.OTHER_LEDGER: "The site shows a different ledger from before. Leave it out and ask it: "
+    "either it restores the ledger it had, or it reads out the new one's id over the phone and it "
     "is accepted everywhere (craftsfl site accept-ledger, craftsfl rounds accept-ledger).",
 }
 

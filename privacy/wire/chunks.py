@@ -1,4 +1,4 @@
-"""How an envelope crosses the agent's socket: cut into chunks, put together within a limit."""
+"""How an envelope crosses the agent's socket: cut into chunks, reassembled within a limit."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def split(data: bytes) -> Iterator[Chunk]:
 
 
 def gather(chunks: Iterable[Chunk], limit: int) -> bytes | None:
-    """All bytes of `chunks`, or None as soon as they are more than `limit`.
+    """All bytes of `chunks`, or None as soon as they exceed `limit`.
 
-    gRPC may end a stream that breaks off as if it were complete. That is harmless: no envelope
-    that is cut short is an envelope.
+    gRPC may end a broken stream as if it were complete. That is harmless: a truncated envelope is
+    never a valid one.
     """
     parts: list[bytes] = []
     total = 0

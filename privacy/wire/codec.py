@@ -1,11 +1,11 @@
-"""A fixed-layout codec: for given values there is one byte string, so it can be signed.
+"""A fixed-layout codec: the same values always have the same bytes, so they can be signed.
 
 Integers and floats are big-endian, without padding. A text is its length in bytes (u16) and its
-UTF-8. A vector is its length (u32) and little-endian float32 values (the order that machines
-have in memory, so that 200 MB are copied, not converted).
+UTF-8. A vector is its length (u32) and little-endian float32 values (the order in memory, so that
+200 MB are copied, not converted).
 
-Guarantees, each with a test: a value that does not fit is refused, never cut; no length is
-believed before the bytes are there; `Reader.end` refuses trailing bytes; NaN is no number here.
+Guarantees, each with a test: a value that does not fit is refused, never truncated; no length
+is trusted before its bytes are there; `Reader.end` refuses trailing bytes; NaN is refused.
 All refusals are `RefusedMessage` with reason MALFORMED.
 """
 
@@ -30,7 +30,7 @@ def malformed(message: str) -> RefusedMessage:
 
 
 class Writer:
-    """Appends fields; `bytes()` of all that was written by `done`."""
+    """Appends fields; `done` returns their bytes."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -68,7 +68,9 @@ class Writer:
         """At most `maximum` bytes of UTF-8."""
         data = value.encode("utf-8")
         if len(data) > maximum:
-            raise malformed(f"A text of a message has {len(data)} bytes, at most {maximum} may be.")
+            raise malformed(
+                f"A text of a message has {len(data)} bytes; at most {maximum} are allowed."
+            )
         self.u16(len(data))
         self._parts.append(data)
         return self
@@ -80,7 +82,7 @@ class Writer:
         return self
 
     def done(self) -> bytes:
-        """The bytes of all fields in their order."""
+        """The bytes of all fields, in order."""
         return b"".join(self._parts)
 
     def _pack(self, layout: str, value: float) -> Writer:
@@ -92,7 +94,7 @@ class Writer:
 
 
 class Reader:
-    """Takes fields off `data` in their order; call `end` after the last one."""
+    """Takes fields from `data` in order; call `end` after the last one."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -129,7 +131,9 @@ class Reader:
         """At most `maximum` bytes of UTF-8."""
         length = self.u16()
         if length > maximum:
-            raise malformed(f"A text of a message has {length} bytes, at most {maximum} may be.")
+            raise malformed(
+                f"A text of a message has {length} bytes; at most {maximum} are allowed."
+            )
         try:
             return str(self._take(length), "utf-8")
         except UnicodeDecodeError:
@@ -141,10 +145,10 @@ class Reader:
         return np.frombuffer(self._take(4 * count), dtype=_STORED)
 
     def end(self) -> None:
-        """Refuse bytes after the last field."""
+        """Refuse any bytes after the last field."""
         left = len(self._data) - self._at
         if left:
-            raise malformed(f"A message goes on for {left} bytes after its last field.")
+            raise malformed(f"A message has {left} bytes after its last field.")
 
     def _take(self, length: int) -> memoryview:
         if length > len(self._data) - self._at:
@@ -152,3 +156,7 @@ class Reader:
         part = memoryview(self._data)[self._at : self._at + length]
         self._at += length
         return part
+
+
+def _long_text(length: int, maximum: int) -> RefusedMessage:
+    return malformed(f"A text of a message has {length} bytes; at most {maximum} are allowed.")

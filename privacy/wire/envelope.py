@@ -1,8 +1,8 @@
-"""Envelopes: which run, round and attempt a body belongs to; opened strictly.
+"""Envelopes: the run, round and attempt that a body belongs to; opened strictly.
 
-Guarantees of `open_envelope`, each with a test: nothing over the limit is parsed; what is opened
+Guarantees of `open_envelope`, each with a test: nothing over the limit is parsed; what was opened
 seals to the very same bytes, so unknown fields, repeated fields, non-minimal varints and a
-changed order are refused; so are another version, an unknown kind and a body that its own
+different order are refused; so are another version, an unknown kind and a body that its own
 `decode` refuses. A refused envelope changes nothing.
 """
 
@@ -21,7 +21,7 @@ from privacy.wire.secagg import SECAGG_BODIES
 _KINDS = {**BODIES, **SECAGG_BODIES}
 
 VERSION = 2  # 1 had no node in Hello and no SignedFacts
-OVERHEAD = 1024  # bytes: more than every field of an envelope and its body besides the vector
+OVERHEAD = 1024  # bytes: more than all fields of an envelope and its body but the vector
 
 # How an envelope travels in a Flower message: see client/app.py for the reasons.
 ACTION = "craftsfl"  # message types "query.craftsfl" and "train.craftsfl"
@@ -56,7 +56,7 @@ def seal(envelope: Envelope) -> bytes:
             kind=envelope.body.KIND,
             body=envelope.body.encode(),
         )
-    except (ValueError, TypeError):  # protobuf's words for an integer out of range
+    except (ValueError, TypeError):  # protobuf's errors for an integer out of range
         raise malformed("Run, round or attempt is out of its range.") from None
     return message.SerializeToString(deterministic=True)
 
@@ -65,11 +65,11 @@ def open_envelope(data: bytes, *, limit: int) -> Envelope:
     """The envelope whose bytes are `data`; `limit` (bytes) comes from `size_limit`.
 
     Raises `RefusedMessage`, whose `reason` (TOO_LARGE, MALFORMED or UNKNOWN_KIND) is the answer
-    for the sender.
+    to the sender.
     """
     if len(data) > limit:
         raise RefusedMessage(
-            Reason.TOO_LARGE, f"A message has {len(data)} bytes, at most {limit} are allowed."
+            Reason.TOO_LARGE, f"A message has {len(data)} bytes; at most {limit} are allowed."
         )
     message = _parse(data)
     if message.version != VERSION:

@@ -1,4 +1,4 @@
-"""The offer that opens an attempt of secure aggregation, alone and with the model to train."""
+"""The offer that opens an attempt of secure aggregation, alone or with the model to train."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from privacy.wire.sites import check_ids, read_ids, write_ids
 VERSION = 2  # 1: the advertisements named no ledger
 
 
-class Mechanism(IntEnum):
+class MechanismNumber(IntEnum):
     """Who adds the noise. Numbers never change."""
 
     PLAIN = 0  # nobody: the sum itself is published
     LOCAL = 1  # every site, enough for its own patients
-    POOLED = 2  # every site a share
+    POOLED = 2  # every site, a share of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Terms:
     bound: float
     clipping_norm: float
     weight_cap: float
-    mechanism: Mechanism
+    mechanism: MechanismNumber
     noise_multiplier: float
 
     def __post_init__(self) -> None:
@@ -48,7 +48,7 @@ class Terms:
                 raise malformed("A bound of an offer is not a positive number.")
         if not (math.isfinite(self.noise_multiplier) and self.noise_multiplier >= 0):
             raise malformed("An offer's noise multiplier is negative or infinite.")
-        if (self.mechanism is Mechanism.PLAIN) != (self.noise_multiplier == 0):
+        if (self.mechanism is MechanismNumber.PLAIN) != (self.noise_multiplier == 0):
             raise malformed("An offer's noise contradicts its mechanism.")
 
     def write(self, writer: Writer) -> None:
@@ -77,7 +77,7 @@ class Offer(Body):
     """Exchange 0, down: the attempt that is offered. `od` is the digest of exactly these bytes.
 
     `cohort` is a strictly ascending tuple of site ids, `threshold` is t, `expiry` is in Unix
-    seconds: after it no site takes a further message of this attempt.
+    seconds: after it no site accepts another message of this attempt.
     """
 
     KIND: ClassVar[Kind] = Kind.OFFER
@@ -122,7 +122,7 @@ class Offer(Body):
 class TrainMasked(Body):
     """Exchange 0 with the round's model in one message: an offer, and what to train from.
 
-    The answer is the Advertise; it says that training has begun, too.
+    The answer is the Advertise, which also says that training has begun.
     """
 
     KIND: ClassVar[Kind] = Kind.TRAIN_MASKED
@@ -138,8 +138,8 @@ class TrainMasked(Body):
         return cls(Offer._read(reader), StartTraining._read(reader))
 
 
-def _mechanism(value: int) -> Mechanism:
+def _mechanism(value: int) -> MechanismNumber:
     try:
-        return Mechanism(value)
+        return MechanismNumber(value)
     except ValueError:
         raise malformed("An offer names a mechanism that does not exist.") from None

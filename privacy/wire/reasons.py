@@ -1,14 +1,15 @@
-"""Why a message or a request is refused: a closed set, because free text could carry anything."""
+"""Why a message or a request is refused: a closed set, because free text could hold anything."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
 
 from privacy.errors import WireError
 
 
 class Reason(IntEnum):
-    """The only words in which a site, or its forwarder, says no. Numbers never change."""
+    """All that a site, or its forwarder, can say in a refusal. Numbers never change."""
 
     MALFORMED = 1
     TOO_LARGE = 2
@@ -29,48 +30,126 @@ class Reason(IntEnum):
 
 
 class RefusedMessage(WireError):
-    """Bytes that are no message of this protocol, with the `reason` to answer their sender."""
+    """Bytes that are not a message of this protocol, with the `reason` to answer their sender."""
 
     def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message, "Nothing was changed. Check that both ends run the same version.")
+        super().__init__(
+            message,
+            "Nothing was changed. Check that both ends run the same version.",
+            id=reason_id(reason),
+        )
         self.reason = reason
 
 
+@dataclass(frozen=True, slots=True)
+class Guidance:
+    """What a reason means to an operator: what happened, what was lost, what to do next."""
+
+    happened: str
+    lost: str
+    next_step: str
+
+
+_NOTHING = "Nothing: the message changed no state."
+_UPDATE = "This site's update of the attempt; the round continues if enough other sites remain."
+_PART = "This site's part in the run until that is fixed."
+
 _EXPLANATIONS = {
-    Reason.MALFORMED: "The message was not one of this protocol. "
-    "Install the same craftsfl version at the server and the site.",
-    Reason.TOO_LARGE: "The message was larger than the study's adapter allows. "
-    "Compare the study files of the server and the site.",
-    Reason.UNKNOWN_KIND: "The receiver does not know or expect this kind of message. "
-    "Install the same craftsfl version at the server and the site.",
-    Reason.WRONG_STUDY: "The site takes part in another study, or in another edition of this one. "
-    "Give every site the study file that the server reads.",
-    Reason.WRONG_LAYOUT: "The site's model gives another adapter layout. "
-    "Compare the base model's digest and the adapter settings of the study.",
-    Reason.NOT_NEWER: "The site has already seen a later round or attempt. "
-    "Start a new run, or let the newer attempt finish.",
-    Reason.CONFLICT: "The site has already been asked for this attempt with other contents. "
-    "Start a new attempt or a new run.",
-    Reason.NOT_STARTED: "The site does not know of this attempt, for instance after a restart. "
-    "The server starts a new attempt if the study allows one.",
-    Reason.BUDGET: "The round would exceed the site's privacy budget, so the site did not train. "
-    "Shorten the study, or agree on its end with the site.",
-    Reason.POLICY: "The site's policy does not allow this. "
-    "Ask the site; its own log says which bound it is.",
-    Reason.STOPPED: "The site stopped the work, for instance because its agent was shut down. "
-    "Go on with the other sites, or start it again.",
-    Reason.NO_UPDATE: "The site had no update when its reply slot came: it was late, or training "
-    "failed; which of them never leaves it. Ask the site to look at its own log.",
-    Reason.AGENT_UNREACHABLE: "The site's agent does not answer on its socket. "
-    "Ask the site to start the agent and to check the socket's path and permissions.",
-    Reason.AGENT_SILENT: "The site's agent took the message but did not answer in time. "
-    "Ask the site to look at its agent.",
-    Reason.NOT_READY: "The site's agent is still loading its model. Try again shortly.",
-    Reason.INTERNAL: "The site met an error of its own. "
-    "Ask the site; the cause is in its own log and never leaves it.",
+    Reason.MALFORMED: Guidance(
+        "What arrived was not a message of this protocol.",
+        _NOTHING,
+        "Install the same craftsfl version at the server and the site.",
+    ),
+    Reason.TOO_LARGE: Guidance(
+        "The message was larger than the study's adapter allows.",
+        _NOTHING,
+        "Compare the study files of the server and the site.",
+    ),
+    Reason.UNKNOWN_KIND: Guidance(
+        "The receiver does not know or expect this kind of message.",
+        _NOTHING,
+        "Install the same craftsfl version at the server and the site.",
+    ),
+    Reason.WRONG_STUDY: Guidance(
+        "The site takes part in another study, or in another version of this one.",
+        _PART,
+        "Give every site the study file that the server reads.",
+    ),
+    Reason.WRONG_LAYOUT: Guidance(
+        "The site's model has another adapter layout.",
+        _PART,
+        "Compare the base model's digest and the adapter settings of the study.",
+    ),
+    Reason.NOT_NEWER: Guidance(
+        "The site has already seen a later round or attempt.",
+        _UPDATE,
+        "Start a new run, or let the newer attempt finish.",
+    ),
+    Reason.CONFLICT: Guidance(
+        "The site was already asked for this attempt, with other contents.",
+        _UPDATE,
+        "Start a new attempt or a new run.",
+    ),
+    Reason.NOT_STARTED: Guidance(
+        "The site does not know this attempt, for instance because its agent was restarted.",
+        "This site's update of the attempt, and any budget charged for it.",
+        "The server starts a new attempt if the study allows one.",
+    ),
+    Reason.BUDGET: Guidance(
+        "The round would exceed the site's privacy budget, so the site did not train.",
+        "This site's part in the rest of the study. Nothing was charged.",
+        "Shorten the study, or agree with the site on when it ends.",
+    ),
+    Reason.POLICY: Guidance(
+        "The site's policy does not allow this.",
+        _PART,
+        "Ask the site; its own log says which limit.",
+    ),
+    Reason.STOPPED: Guidance(
+        "The site stopped the work, for instance because its agent was shut down.",
+        "This site's update of the attempt, and any budget charged for it.",
+        "Continue with the other sites, or start it again.",
+    ),
+    Reason.NO_UPDATE: Guidance(
+        "The site had no update when its reply slot came: it was late, or training "
+        "failed; only the site knows which.",
+        "This site's update of the attempt, and the budget charged for it.",
+        "Ask the site to look at its own log.",
+    ),
+    Reason.AGENT_UNREACHABLE: Guidance(
+        "The site's agent does not answer on its socket.",
+        _UPDATE,
+        "Ask the site to start the agent and to check the socket's path and permissions.",
+    ),
+    Reason.AGENT_SILENT: Guidance(
+        "The site's agent took the message but did not answer in time.",
+        _UPDATE,
+        "Ask the site to check its agent.",
+    ),
+    Reason.NOT_READY: Guidance(
+        "The site's agent is still loading its model.",
+        "Nothing: the server asks again.",
+        "Try again shortly.",
+    ),
+    Reason.INTERNAL: Guidance(
+        "The site had an internal error.",
+        _UPDATE,
+        "Ask the site; the cause is in its own log and never leaves it.",
+    ),
 }
 
 
 def explain(reason: Reason) -> str:
     """What `reason` means to an operator, and what to do next."""
+    explanation = _EXPLANATIONS[reason]
+    return f"{explanation.happened} {explanation.next_step}"
+
+
+def guidance_of(reason: Reason) -> Guidance:
+    """The parts of what `reason` means."""
     return _EXPLANATIONS[reason]
+
+
+def reason_id(reason: Reason) -> str:
+    """The permanent id of `reason` in docs/errors.md."""
+    return f"refused-{reason.name.lower().replace('_', '-')}"

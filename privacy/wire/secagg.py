@@ -15,7 +15,7 @@ from typing import ClassVar, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.wire.bodies import Body, Kind
+from privacy.wire.bodies import SIGNATURE_BYTES, Body, Kind
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.checks import Check
 from privacy.wire.codec import Reader, Writer, malformed
@@ -25,14 +25,13 @@ from privacy.wire.sites import check_ids, read_ids, read_pairs, write_ids, write
 Lanes: TypeAlias = NDArray[np.uint64]
 
 KEY_BYTES = 32  # an X25519 key, and a commitment
-SIGNATURE_BYTES = 64  # Ed25519
 SHARE_BYTES = 33  # an element of the field of 2**256 + 297, big-endian
-SEALED_BYTES = 82  # two shares and the tag of AES-256-GCM
+SEALED_BYTES = 2 * SHARE_BYTES + 16  # two shares and the tag of AES-256-GCM
 ADVERTISE_BYTES = 218
 COORDINATOR = 0  # in place of a site's id: the server itself
 
 _LANE = np.dtype("<u8")
-_FRAME = 1024  # bytes: the envelope's and every body's own fields, generously
+_FRAME = 1024  # bytes: a generous bound on the fields of the envelope and of any body
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -226,7 +225,7 @@ class Unmask(Body):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SecAggRefusal(Body):
-    """No: the check that failed, and the site that it failed for (COORDINATOR: the server)."""
+    """A refusal: the check that failed, and the site it failed for (COORDINATOR: the server)."""
 
     KIND: ClassVar[Kind] = Kind.SECAGG_REFUSAL
     check: Check
@@ -254,7 +253,7 @@ def lane_bytes(lanes: Lanes) -> bytes:
     return lanes.astype(_LANE, copy=False).tobytes()
 
 
-def size_limit(sites: int, lanes: int, parameters: int) -> int:
+def masked_size_limit(sites: int, lanes: int, parameters: int) -> int:
     """The most bytes that any envelope of secure aggregation may have in a cohort of `sites`."""
     largest = max(ADVERTISE_BYTES * sites, 8 * lanes, 4 * parameters + 2 * sites)
     return largest + _FRAME

@@ -1,4 +1,4 @@
-"""Lists of sites in messages: ids are u16 from 1 on, strictly ascending, so a set has one form."""
+"""Lists of sites in messages: u16 ids from 1 on, strictly ascending, so that a set has one form."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_SITES = 1000
 
 
 def check_ids(sites: Sequence[int]) -> None:
-    """Refuse what is no strictly ascending list of at most `MAX_SITES` ids."""
+    """Refuse anything but a strictly ascending list of at most `MAX_SITES` ids."""
     ascending = all(first < second for first, second in pairwise(sites))
     if len(sites) > MAX_SITES or not ascending or any(not 1 <= s <= 0xFFFF for s in sites):
         raise malformed("A list of sites is too long, out of order or out of range.")

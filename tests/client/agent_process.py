@@ -22,7 +22,7 @@ from pathlib import Path
 import client.agent.__main__ as agent_main
 from client.agent.apart import ONE_USER
 from client.agent.site_agent import AgentParts
-from client.agent.startup import OnProgress, Site
+from client.agent.startup import LoadedSite, OnEncoded
 from client.agent.state import StateFolder
 from client.data import SiteData
 
@@ -32,7 +32,7 @@ STEP_SECONDS = 0.05
 
 
 def make_trainer(
-    site: Site, data: SiteData, state: StateFolder, on_encoded: OnProgress
+    site: LoadedSite, data: SiteData, state: StateFolder, on_encoded: OnEncoded
 ) -> FakeTrainer:
     """A trainer that logs health data, as a careless library would."""
     for name in ("diffusers.pipelines", "tests.canary"):

@@ -18,18 +18,18 @@ from client.policy import SiteRules
 from craftsfl.simulation.members import SimulatedMembers
 from model.layout import Layout
 from privacy.ledger import Ledger
-from privacy.secagg.agreement import model_digest, policy_of, shares_of, terms_of
-from privacy.secagg.chain import write_chain
+from privacy.secagg.chain import write_rosters
 from privacy.secagg.client import Effects, SecAggClient
 from privacy.secagg.offer import Expected, encoding_of, threshold
 from privacy.secagg.server import SecAggServer, Stage
 from privacy.secagg.witness import Witness
+from privacy.study.agreement import model_digest, policy_of, shares_of, terms_of
 from privacy.study.manifest import Study
 from privacy.wire.bodies import Body, Running, StartTraining
 from privacy.wire.codec import Vector
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.offer import VERSION, Offer, TrainMasked
-from privacy.wire.secagg import size_limit
+from privacy.wire.secagg import masked_size_limit
 from tests.privacy.secagg.consortium import ledgers_of
 
 from .fakes import ADAPTER, LAYOUT, RUN, FakeTrainer, PausingClock
@@ -68,7 +68,7 @@ def masked_rules(study: Study, **policy: Any) -> SiteRules:
 def write_identity(folder: Path) -> None:
     """The site's key and the roster, as `site.toml` of the tests names them."""
     MEMBERS.write_key("north", folder / "site.key")
-    write_chain(folder / "roster.cfl", [SIGNED])
+    write_rosters(folder / "roster.cfl", [SIGNED])
 
 
 def keyed(folder: Path) -> KeyedIdentity:
@@ -161,7 +161,7 @@ class MaskedAttempt:
 
     def opened(self, reply: bytes) -> Body:
         """What an answer of the agent says."""
-        limit = size_limit(4, encoding_of(self.offer).lanes, self.parameters)
+        limit = masked_size_limit(4, encoding_of(self.offer).lanes, self.parameters)
         return open_envelope(reply, limit=limit).body
 
     def patiently(self, agent: Any) -> Body:

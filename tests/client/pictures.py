@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from client.data import SiteTile
 
 HEADER = ("file_name", "text", "patient_id")
 
@@ -44,3 +47,8 @@ def write_folder(folder: Path, *, patients: int = 10, tiles: int = 2) -> Path:
             rows.append((name, f"canary caption {patient}", f"canary-patient-{patient}"))
     write_csv(folder, rows)
     return folder
+
+
+def tile_of(path: Path, caption: str, patient: int) -> SiteTile:
+    """The tile in the file `path`, as loading the folder makes it."""
+    return SiteTile(path, caption, patient, hashlib.sha256(path.read_bytes()).digest())

@@ -9,10 +9,11 @@ import re
 import pytest
 
 from client.agent.site_agent import SiteAgent
-from privacy.events import event_of
 from privacy.ledger import AttemptKey, Charge, SqliteLedger
+from privacy.study.terms import event_of
 from privacy.wire.bodies import Hello, Refusal, SiteFacts, Started, Update
 from privacy.wire.reasons import Reason
+from tests.privacy.ledger.ledgers import book_of, spent_by
 
 from .fakes import FakeTrainer, ask, collect, make_agent, make_rules, refused, snapshot, start
 from .studies import make_study
@@ -24,14 +25,14 @@ CHARGE = Charge(STUDY.digest(), event_of(STUDY), 1e-5)
 def test_the_epsilon_after_the_round_is_held_against_the_budget(
     ledger: SqliteLedger, trainer: FakeTrainer
 ) -> None:
-    first = ledger.spent(CHARGE)
+    first = spent_by(ledger, CHARGE)
     budget = first * 1.01
     agent = make_agent(ledger, trainer, make_rules(policy={"study_epsilon": budget}))
     start(agent)
     collect(agent)
     before = snapshot(agent, ledger)
     refusal = start(agent, round=2)
-    assert refusal == Refusal(Reason.BUDGET, first, ledger.spent(CHARGE), budget)
+    assert refusal == Refusal(Reason.BUDGET, first, spent_by(ledger, CHARGE), budget)
     assert snapshot(agent, ledger) == before
     assert trainer.calls == 1
 
@@ -39,14 +40,14 @@ def test_the_epsilon_after_the_round_is_held_against_the_budget(
 def test_a_refusal_is_logged_with_the_figures_and_the_next_start_with_a_way_on(
     ledger: SqliteLedger, trainer: FakeTrainer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    budget = ledger.spent(CHARGE) * 1.1
+    budget = spent_by(ledger, CHARGE) * 1.1
     rules = make_rules(policy={"study_epsilon": budget})
     agent = make_agent(ledger, trainer, rules)
     start(agent)
     collect(agent)
     with caplog.at_level(logging.WARNING):
         assert refused(start(agent, round=2)) == Reason.BUDGET
-    figures = f"used {ledger.spent():.2f}, this round would make {ledger.spent(CHARGE):.2f}"
+    figures = f"used {spent_by(ledger):.2f}, this round would make {spent_by(ledger, CHARGE):.2f}"
     assert f"Round 2 refused: {figures}, budget {budget:.2f}." in caplog.text
     assert "would fit" not in caplog.text  # it takes as long as all studies' charges do
     make_agent(ledger, trainer, rules)
@@ -62,7 +63,7 @@ def test_what_other_studies_spent_counts_and_is_not_told(
     key = AttemptKey(5, 1, 1)
     ledger.intent(key, Charge(other.digest(), event_of(other), 1e-5))
     ledger.commit(key)
-    own = ledger.spent_in(STUDY.digest(), CHARGE)
+    own = book_of(ledger, CHARGE).study_epsilon(STUDY.digest())
     rules = make_rules(policy={"epsilon": 2.2 * own, "study_epsilon": 2.0 * own})
     agent = make_agent(ledger, trainer, rules)
     facts = ask(agent, Hello(STUDY.digest()))
@@ -72,7 +73,7 @@ def test_what_other_studies_spent_counts_and_is_not_told(
     update = collect(agent)
     assert isinstance(update, Update)
     assert update.epsilon_spent == own
-    assert ledger.spent() == pytest.approx(2 * own)
+    assert spent_by(ledger) == pytest.approx(2 * own)
     assert start(agent, round=2) == Refusal(Reason.POLICY)
     assert "all studies together: used" in caplog.text
 
@@ -145,6 +146,6 @@ def test_no_noise_is_recorded_and_told_as_infinite(
     update = collect(agent)
     assert isinstance(update, Update)
     assert update.epsilon_spent == math.inf
-    assert ledger.no_privacy()
+    assert math.isinf(spent_by(ledger))
     assert refused(start(make_agent(ledger, trainer))) == Reason.NOT_NEWER
     assert refused(start(make_agent(ledger, trainer), round=2)) == Reason.POLICY

@@ -14,16 +14,18 @@ import pytest
 
 import client.agent.__main__ as agent_main
 from client.agent.__main__ import run_agent
-from client.agent.isolation import Confinement, Network
+from client.agent.isolation import Confinement, NetworkAccess
 from client.agent.state import state_folder
+from client.policy import SiteRules
 from privacy.errors import PolicyError
 from privacy.ledger import State, read_ledger
-from privacy.secagg.chain import write_chain
+from privacy.secagg.chain import write_rosters
 from privacy.secagg.roster import SignedRoster
 from privacy.secagg.server import Stage
 from privacy.wire.bodies import Hello, Refusal, SignedFacts
 from privacy.wire.reasons import Reason
 from privacy.wire.secagg import Advertise
+from tests.privacy.ledger.ledgers import spent_by
 
 from .agent_process import make_trainer
 from .fakes import message
@@ -78,12 +80,12 @@ def test_sigterm_while_training_ends_cleanly(hospital: Hospital, hold: str) -> N
     assert "Traceback" not in hospital.log
     ledger = read_ledger(hospital.state / "ledger.sqlite")
     assert [entry.state for entry in ledger.entries()] == [State.INTENT]
-    assert ledger.spent() == 0
+    assert spent_by(ledger) == 0
 
 
 def test_a_patient_withdraws_while_the_agent_trains(hospital: Hospital) -> None:
     """What a person types in another process takes effect at once, and is not seen outside."""
-    from craftsfl.site.consent import withdraw
+    from client.consent import withdraw
 
     (hospital.state / "HOLD-TRAINING").touch()
     hospital.start()
@@ -123,7 +125,7 @@ def test_heavy_libraries_are_loaded_after_the_settings() -> None:
 
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if this process were the agent's, which has no network and its own logs."""
-    alone = Confinement(Network.NAMESPACE, undumpable=True)
+    alone = Confinement(NetworkAccess.NAMESPACE, undumpable=True)
     monkeypatch.setattr(agent_main, "confinement", lambda: alone)
     monkeypatch.setattr(agent_main, "configure_logs", lambda: None)
 
@@ -172,12 +174,12 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "key that others may read": (
         lambda f: (f / "site.key").chmod(0o644),
-        "may be used by other people",
+        "others can read or change it",
     ),
     "no roster": (lambda f: (f / "roster.cfl").unlink(), "roster.cfl cannot be read"),
-    "no roster file": (lambda f: (f / "roster.cfl").write_bytes(b"x"), "is no file of rosters"),
+    "no roster file": (lambda f: (f / "roster.cfl").write_bytes(b"x"), "is not a file of rosters"),
     "a roster without quorum": (
-        lambda f: write_chain(f / "roster.cfl", [SignedRoster(ROSTER, SIGNED.signatures[:2])]),
+        lambda f: write_rosters(f / "roster.cfl", [SignedRoster(ROSTER, SIGNED.signatures[:2])]),
         "2 of 3 signatures",
     ),
     "bound exceeded": (
@@ -269,7 +271,7 @@ def test_a_study_for_which_others_left_no_room_is_refused_at_the_site_alone(
 
     served: list[object] = []
     in_this_process(monkeypatch)
-    monkeypatch.setattr(agent_main, "check_other_studies", no_room)
+    monkeypatch.setattr(SiteRules, "check_other_studies", no_room)
     monkeypatch.setattr(agent_main, "serve", lambda *arguments, **_: served.append(arguments))
     site = write_hospital(tmp_path, study=masked_study())
     assert run_agent(site, trainer=make_trainer, one_user=True) == 1

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from client.data import SiteData, check_usable, load_site_data, read_image, write_quarantine
-from client.data.images import image_size
+from client.data import SiteData, check_usable, load_site_data, read_tile, write_quarantine
+from client.data.images import tile_size
 from privacy.errors import DataError
 
 from .pictures import HEADER, noise, write_csv, write_folder, write_jsonl
@@ -152,9 +152,9 @@ def test_broken_lines_of_jsonl_are_quarantined(tmp_path: Path) -> None:
     data = load_site_data(tmp_path)
     assert len(data.tiles) == 1
     assert reasons(data) == {
-        "(row 2)": "the line is no JSON object, or repeats a key",
-        "(row 3)": "the line is no JSON object, or repeats a key",
-        "(row 4)": "text is no text",
+        "(row 2)": "the line is not a JSON object, or repeats a key",
+        "(row 3)": "the line is not a JSON object, or repeats a key",
+        "(row 4)": "text is not text",
     }
 
 
@@ -164,7 +164,7 @@ def test_broken_lines_of_jsonl_are_quarantined(tmp_path: Path) -> None:
         (("file_name", "text"), "no column patient_id.*Privacy is promised per patient"),
         (("file_name", "text", "patient"), "Rename the column patient to patient_id"),
         (("filename", "text", "patient_id"), "Rename the column filename to file_name"),
-        (("file_name", "caption", "patient_id"), "no column text.*Needed are"),
+        (("file_name", "caption", "patient_id"), "no column text.*Required are"),
     ],
 )
 def test_a_missing_column_is_an_error_with_the_fix(
@@ -240,7 +240,7 @@ def test_a_folder_without_a_usable_tile_is_refused_at_a_desk_alone(
     write_csv(tmp_path, rows)
     data = load_site_data(tmp_path)
     assert (data.tiles, data.patients) == ((), 0)
-    with pytest.raises(DataError, match="no tile that can be used.*" + message):
+    with pytest.raises(DataError, match="no usable tile.*" + message):
         check_usable(data, tmp_path)
 
 
@@ -277,7 +277,7 @@ def test_the_438_real_tiles_are_all_usable() -> None:
     assert [data.quarantined for data in sites] == [(), (), ()]
     assert sum(tile.mask is not None for tile in sites[2].tiles) == 36
     assert max(Counter(tile.patient for data in sites[:2] for tile in data.tiles).values()) > 20
-    assert read_image(sites[2].tiles[0].path, 64).shape == (64, 64, 3)
+    assert read_tile(sites[2].tiles[0].path, 64).shape == (64, 64, 3)
 
 
 @pytest.mark.parametrize(
@@ -338,9 +338,9 @@ def test_lines_that_cannot_be_believed_are_quarantined(tmp_path: Path) -> None:
     data = load_site_data(tmp_path)
     assert [tile.path.name for tile in data.tiles] == ["3.png"]
     assert sorted(entry.reason for entry in data.quarantined) == [
-        "patient_id is no valid text",
-        "text is no valid text",
-        "the line is no JSON object, or repeats a key",
+        "patient_id is not valid text",
+        "text is not valid text",
+        "the line is not a JSON object, or repeats a key",
     ]
 
 
@@ -355,7 +355,7 @@ def test_a_parquet_text_that_is_not_utf8_costs_its_row(tmp_path: Path) -> None:
     parquet.write_table(arrow.table(table), tmp_path / "metadata.parquet")
     data = load_site_data(tmp_path)
     assert [(tile.path.name, tile.caption) for tile in data.tiles] == [("a.png", "x")]
-    assert [entry.reason for entry in data.quarantined] == ["text is no text"]
+    assert [entry.reason for entry in data.quarantined] == ["text is not text"]
 
 
 def test_a_file_that_is_too_large_is_not_even_hashed(tmp_path: Path) -> None:
@@ -375,12 +375,14 @@ def test_whatever_a_decoder_raises_costs_one_tile(
 ) -> None:
     write_folder(tmp_path, patients=2, tiles=1)
 
-    def size(path: Path) -> tuple[int, int]:
-        if "file-0" in path.name:
-            raise error
-        return image_size(path)
+    broken = (tmp_path / "canary-file-0-0.png").read_bytes()
 
-    monkeypatch.setattr("client.data.files.image_size", size)
+    def size(data: bytes) -> tuple[int, int]:
+        if data == broken:
+            raise error
+        return tile_size(data)
+
+    monkeypatch.setattr("client.data.files.tile_size", size)
     data = load_site_data(tmp_path)
     assert reasons(data) == {"canary-file-0-0.png": f"damaged image ({error.__name__})"}
     assert data.patients == 1

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from client.data import read_image, read_mask
+from client.data import read_tile, read_tile_mask
 from privacy.errors import DataError
 
 from .pictures import noise
@@ -54,37 +54,37 @@ def _clear_palette(path: Path) -> None:
 )
 def test_every_kind_of_tile_becomes_square_rgb(tmp_path: Path, name: str, save: Save) -> None:
     save(tmp_path / name)
-    pixels = read_image(tmp_path / name, 24)
+    pixels = read_tile(tmp_path / name, 24)
     assert pixels.shape == (24, 24, 3)
     assert pixels.dtype == np.uint8
 
 
 def test_sixteen_bit_grey_keeps_its_level(tmp_path: Path) -> None:
     _sixteen_bit_grey(tmp_path / "grey.png")
-    assert np.all(read_image(tmp_path / "grey.png", 16) == 0x80)
+    assert np.all(read_tile(tmp_path / "grey.png", 16) == 0x80)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_transparent_pixels_are_white(tmp_path: Path, mode: str) -> None:
     Image.new(mode, (32, 32)).save(tmp_path / "clear.png")
-    assert np.all(read_image(tmp_path / "clear.png", 16) == 255)
+    assert np.all(read_tile(tmp_path / "clear.png", 16) == 255)
 
 
 def test_transparent_palette_entries_are_white(tmp_path: Path) -> None:
     _clear_palette(tmp_path / "clear.png")
-    assert np.all(read_image(tmp_path / "clear.png", 16) == 255)
+    assert np.all(read_tile(tmp_path / "clear.png", 16) == 255)
 
 
 def test_a_square_tile_of_the_right_size_is_not_touched(tmp_path: Path) -> None:
     noise().save(tmp_path / "tile.png")
-    assert np.array_equal(read_image(tmp_path / "tile.png", 32), np.asarray(noise()))
+    assert np.array_equal(read_tile(tmp_path / "tile.png", 32), np.asarray(noise()))
 
 
 def test_the_centre_is_kept(tmp_path: Path) -> None:
     image = Image.new("RGB", (64, 32), "black")
     image.paste("red", (16, 0, 48, 32))
     image.save(tmp_path / "tile.png")
-    assert np.all(read_image(tmp_path / "tile.png", 32) == (255, 0, 0))
+    assert np.all(read_tile(tmp_path / "tile.png", 32) == (255, 0, 0))
 
 
 def test_the_cameras_orientation_is_applied(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_the_cameras_orientation_is_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 3  # turned by 180 degrees
     image.save(tmp_path / "tile.png", exif=exif)
-    assert np.all(read_image(tmp_path / "tile.png", 32)[20:] == 255)
+    assert np.all(read_tile(tmp_path / "tile.png", 32)[20:] == 255)
 
 
 def _truncated(path: Path) -> None:
@@ -138,7 +138,7 @@ def test_unusable_pictures_are_refused_with_a_reason(
     path = tmp_path / "canary-name"
     write(path)
     with pytest.raises(DataError, match=reason) as caught:
-        read_image(path, 32)
+        read_tile(path, 32)
     assert "canary" not in str(caught.value)
 
 
@@ -146,16 +146,16 @@ def test_unusable_pictures_are_refused_with_a_reason(
 def test_masks_keep_their_labels(tmp_path: Path, kind: type[np.generic]) -> None:
     labels = (np.arange(32 * 32).reshape(32, 32) % 200).astype(kind)
     Image.fromarray(labels).save(tmp_path / "mask.png")
-    assert np.array_equal(read_mask(tmp_path / "mask.png", 32), labels)
-    assert set(np.unique(read_mask(tmp_path / "mask.png", 20))) <= set(np.unique(labels))
+    assert np.array_equal(read_tile_mask(tmp_path / "mask.png", 32), labels)
+    assert set(np.unique(read_tile_mask(tmp_path / "mask.png", 20))) <= set(np.unique(labels))
 
 
 def test_large_labels_survive(tmp_path: Path) -> None:
     Image.fromarray(np.full((40, 32), 65_535, dtype=np.uint16)).save(tmp_path / "mask.png")
-    assert np.all(read_mask(tmp_path / "mask.png", 32) == 65_535)
+    assert np.all(read_tile_mask(tmp_path / "mask.png", 32) == 65_535)
 
 
 def test_coloured_masks_are_refused(tmp_path: Path) -> None:
     noise().save(tmp_path / "mask.png")
     with pytest.raises(DataError, match="one channel"):
-        read_mask(tmp_path / "mask.png", 32)
+        read_tile_mask(tmp_path / "mask.png", 32)

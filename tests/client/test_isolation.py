@@ -24,7 +24,7 @@ import pytest
 
 from client.agent import isolation
 from client.agent.apart import check_alone, check_apart
-from client.agent.isolation import Confinement, Network, confinement, isolate
+from client.agent.isolation import Confinement, NetworkAccess, confinement, isolate
 from client.settings import Policy, load_site
 from privacy.errors import PolicyError
 from privacy.secagg.server import Stage
@@ -223,7 +223,7 @@ def ways_out() -> dict[str, Any]:
 @pytest.mark.parametrize("uid", [0, AGENT])
 def test_a_namespace_leaves_lo_alone(uid: int) -> None:
     found = attempt(uid, ways_out)
-    assert found["says"] == Confinement(Network.NAMESPACE, undumpable=True)
+    assert found["says"] == Confinement(NetworkAccess.NAMESPACE, undumpable=True)
     assert found["AF_UNIX"] == found["AF_INET"] == found["AF_NETLINK"] == "made"
     assert found["AF_PACKET"] == found["AF_VSOCK"] == "Address family not supported by protocol"
     assert os.strerror(found["connect"]) == "Network is unreachable"
@@ -254,7 +254,7 @@ def test_without_a_namespace_a_filter_refuses_all_but_unix_sockets(uid: int) -> 
         return ways_out()
 
     found = attempt(uid, filtered)
-    assert found["says"] == Confinement(Network.FILTER, undumpable=True)
+    assert found["says"] == Confinement(NetworkAccess.FILTER, undumpable=True)
     refused = {name: what for name, what in found.items() if name.startswith("AF_")}
     assert refused.pop("AF_UNIX") == "made"
     assert set(refused.values()) == {"Address family not supported by protocol"}
@@ -294,18 +294,18 @@ def policy(**more: Any) -> Policy:
 def test_no_agent_with_a_network_unless_the_policy_says_so(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    found = Confinement(Network.OPEN, undumpable=True)
+    found = Confinement(NetworkAccess.OPEN, undumpable=True)
     with pytest.raises(PolicyError, match="could not be cut off"):
         check_alone(found, policy())
     check_alone(found, policy(allow_agent_network=True))
     assert "THE AGENT HAS THE MACHINE'S NETWORK" in caplog.text
-    check_alone(Confinement(Network.FILTER, undumpable=True), policy())
+    check_alone(Confinement(NetworkAccess.FILTER, undumpable=True), policy())
 
 
 def test_what_a_process_has_is_looked_up_and_not_believed() -> None:
     """This process has a network; nobody has told `confinement` so."""
     if [name for _, name in socket.if_nameindex()] != ["lo"]:
-        assert confinement().network is Network.OPEN
+        assert confinement().network is NetworkAccess.OPEN
 
 
 @pytest.mark.parametrize("mode, refused", [("0600", True), ("0660", False)])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from typer.testing import CliRunner
 
 from client.agent.own_ledger import (
     KeyedIdentity,
@@ -17,15 +18,16 @@ from client.agent.own_ledger import (
     read_own_ledger,
 )
 from client.agent.state import StateFolder
+from client.consent import withdraw
 from client.patients import open_patients
 from client.settings import load_site
-from craftsfl.site.consent import withdraw
+from craftsfl.cli import app
 from privacy.errors import LedgerError
-from privacy.events import PoissonGaussian
 from privacy.ledger import AttemptKey, Charge, SqliteLedger, read_ledger
 from privacy.ledger.anchors import Anchors
 from privacy.ledger.key import load_or_make_key
 from privacy.ledger.notes import Note
+from privacy.mechanisms.local import PoissonGaussian
 from tests.client.hospital import write_hospital
 from tests.client.masked import IDENTITIES, keyed, masked_study
 
@@ -271,6 +273,8 @@ def test_a_key_without_its_marker_in_another_folder(hospital: Hospital, tmp_path
 BROKEN: dict[str, Callable[[Hospital], object]] = {
     "lost": lambda h: h.state.ledger.unlink(),
     "foreign": lambda h: forge(h, identity=True),
+    "older": lambda h: rolled_back(h, MARKER, REGISTER),
+    "unmarked": lambda h: h.own.marker.path.unlink(),
 }
 
 
@@ -286,6 +290,23 @@ def test_withdraw_says_what_agent_and_budget_say(hospital: Hospital, how: str) -
     again = withdraw(hospital.settings, "canary-patient-4")
     assert again.epsilon is None
     assert again.unsaid == str(told.value)
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_both_commands_give_one_answer_about_a_ledger_that_is_not_this_sites(
+    hospital: Hospital, how: str
+) -> None:
+    with open_patients(hospital.state.path) as patients:
+        patients.register.observe([(patients.key.line("canary-patient-4"), bytes(32))])
+    BROKEN[how](hospital)
+    settings = str(hospital.settings)
+    with pytest.raises(LedgerError) as refused:
+        CliRunner().invoke(app, ["site", "budget", settings], catch_exceptions=False)
+    done = CliRunner().invoke(app, ["site", "withdraw", settings, "canary-patient-4"])
+    assert done.exit_code == 1
+    assert "epsilon" not in done.output
+    assert refused.value.message in done.output
+    assert refused.value.hint in done.output
 
 
 def test_the_budget_is_read_beside_the_agent(hospital: Hospital) -> None:

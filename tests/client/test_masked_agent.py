@@ -19,8 +19,7 @@ from client.agent.site_agent import AgentParts, SiteAgent
 from privacy.errors import PolicyError
 from privacy.identity import verify
 from privacy.ledger import SqliteLedger, State
-from privacy.secagg.client import Effects
-from privacy.secagg.client import Stage as ClientStage
+from privacy.secagg.client import ClientStage, Effects
 from privacy.secagg.server import Stage
 from privacy.wire.bodies import Collect, Hello, Running, SignedFacts
 from privacy.wire.checks import Check
@@ -38,6 +37,7 @@ from privacy.wire.secagg import (
     Unmask,
     UnmaskRequest,
 )
+from tests.privacy.ledger.ledgers import book_of, spent_by
 
 from .fakes import (
     FakeTrainer,
@@ -97,10 +97,10 @@ def test_keys_are_exchanged_while_the_site_trains(
     attempt.to(Stage.INPUT, agent)
     assert attempt.ask(agent) == Running()
     assert attempt.ask(agent) == Running()
-    assert ledger.spent() == 0
+    assert spent_by(ledger) == 0
     trainer.gate.set()
     assert isinstance(attempt.patiently(agent), MaskedInput)
-    assert ledger.spent() > 0
+    assert spent_by(ledger) > 0
 
 
 def test_no_key_leaves_and_nothing_trains_without_a_durable_intent(
@@ -121,9 +121,9 @@ def test_no_masked_update_leaves_without_a_durable_commit(
     with monkeypatch.context() as patch:
         patch.setattr(SqliteLedger, "commit", full_disk)
         assert refused(attempt.patiently(agent)) == Reason.INTERNAL
-    assert ledger.spent() == 0
+    assert spent_by(ledger) == 0
     assert isinstance(attempt.patiently(agent), MaskedInput)
-    assert ledger.spent() > 0
+    assert spent_by(ledger) > 0
 
 
 def test_the_charge_is_committed_before_the_update_is_masked(
@@ -185,7 +185,7 @@ def test_a_refused_delivery_charges_nothing(agent: SiteAgent, ledger: SqliteLedg
     (first, sealed), second = attempt.request().shares  # type: ignore[attr-defined]
     tampered = Deliver(((first, sealed[:-1] + bytes([sealed[-1] ^ 1])), second))
     assert attempt.ask(agent, tampered) == SecAggRefusal(Check.SHARE, first)
-    assert ledger.spent() == 0
+    assert spent_by(ledger) == 0
 
 
 def test_a_newer_attempt_forgets_the_older_ones_secrets(
@@ -246,10 +246,10 @@ def test_a_useless_result_does_not_leave_and_is_charged(
     attempt = MaskedAttempt()
     attempt.to(Stage.INPUT, agent)
     assert refused(attempt.patiently(agent)) == Reason.NO_UPDATE
-    assert ledger.spent() > 0
+    assert spent_by(ledger) > 0
     assert refused(attempt.ask(agent)) == Reason.NO_UPDATE
     assert refused(attempt.ask(agent, Survivors((1, 2, 3)))) == Reason.NO_UPDATE
-    assert ledger.rounds(attempt.study.digest()) == 1
+    assert len(book_of(ledger).of_study(attempt.study.digest())) == 1
 
 
 def test_after_stop_nothing_leaves(agent: SiteAgent, ledger: SqliteLedger) -> None:
@@ -261,7 +261,7 @@ def test_after_stop_nothing_leaves(agent: SiteAgent, ledger: SqliteLedger) -> No
     assert refused(attempt.ask(agent)) == Reason.STOPPED
     assert machine is not None
     assert machine.stage is ClientStage.DONE
-    assert ledger.spent() == 0
+    assert spent_by(ledger) == 0
 
 
 def test_a_masked_agent_gives_no_update_in_clear(agent: SiteAgent, ledger: SqliteLedger) -> None:
@@ -269,7 +269,7 @@ def test_a_masked_agent_gives_no_update_in_clear(agent: SiteAgent, ledger: Sqlit
     assert refused(attempt.ask(agent, attempt.start)) == Reason.UNKNOWN_KIND
     attempt.ask(agent)
     assert refused(attempt.ask(agent, Collect())) == Reason.UNKNOWN_KIND
-    assert ledger.rounds(attempt.study.digest()) == 0
+    assert len(book_of(ledger).of_study(attempt.study.digest())) == 0
 
 
 def test_a_plain_agent_knows_no_offers(ledger: SqliteLedger, trainer: FakeTrainer) -> None:

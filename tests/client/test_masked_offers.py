@@ -13,7 +13,7 @@ from privacy.ledger import SqliteLedger
 from privacy.secagg.server import Stage
 from privacy.wire.bodies import Body, StartTraining
 from privacy.wire.checks import Check
-from privacy.wire.offer import Mechanism, TrainMasked
+from privacy.wire.offer import MechanismNumber, TrainMasked
 from privacy.wire.reasons import Reason
 from privacy.wire.secagg import Advertise, SecAggRefusal, Survivors
 
@@ -53,7 +53,7 @@ OFFERS: dict[str, tuple[Callable[[MaskedAttempt], Body], Check]] = {
     ),
     "no noise": (
         lambda a: other(
-            a, terms=replace(a.offer.terms, noise_multiplier=0.0, mechanism=Mechanism.PLAIN)
+            a, terms=replace(a.offer.terms, noise_multiplier=0.0, mechanism=MechanismNumber.PLAIN)
         ),
         Check.PRIVACY,
     ),

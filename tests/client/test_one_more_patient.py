@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from client.agent.startup import Site, load, load_data
+from client.agent.startup import LoadedSite, load, load_data
 from client.agent.state import StateFolder
 from client.data import SiteData
 from client.data.delimited import LONGEST_CELL, records
@@ -40,7 +40,7 @@ Attack = Callable[[Path, Sequence[Row]], Sequence[Row | bytes]]
 class World:
     """A hospital's data folder and an agent's state; its table can be written anew."""
 
-    site: Site
+    site: LoadedSite
     folder: Path
     state: StateFolder
 

@@ -11,8 +11,8 @@ import pytest
 from client.agent.own_ledger import open_ledger
 from client.agent.state import StateFolder
 from privacy.errors import LedgerError
-from privacy.events import PoissonGaussian
 from privacy.ledger import AttemptKey, Charge, read_ledger
+from privacy.mechanisms.local import PoissonGaussian
 
 CHARGE = Charge(bytes(32), PoissonGaussian(0.5, 6.0, 0.1, 10), 1e-5)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from privacy.events import event_of
 from privacy.ledger import AttemptKey, Charge, SqliteLedger
+from privacy.study.terms import event_of
 from privacy.wire.bodies import Hello, Refusal
 from privacy.wire.reasons import Reason
 from tests.privacy.ledger.ledgers import open_test_ledger

@@ -6,7 +6,9 @@ import pytest
 
 from client.policy import SiteRules
 from privacy.errors import ConfigError, PolicyError
+from privacy.ledger import AttemptKey, Charge, Entry, State
 from privacy.secagg.offer import most_absent
+from privacy.study.terms import event_of
 
 from .masked import ROSTER, masked_study
 from .studies import make_policy, make_study
@@ -14,6 +16,12 @@ from .studies import make_policy, make_study
 
 def rules(policy: dict[str, Any] | None = None, name: str = "north", **study: Any) -> SiteRules:
     return SiteRules(name, make_study(**study), make_policy(**(policy or {})))
+
+
+def charged_at(delta: float) -> list[Entry]:
+    """What the ledger holds of another study."""
+    charge = Charge(bytes(32), event_of(make_study()), delta)
+    return [Entry(AttemptKey(1, 1, 1), charge, State.INTENT, 1, 1.0)]
 
 
 def test_an_allowed_study_passes() -> None:
@@ -112,14 +120,14 @@ def test_the_bases_that_are_named_are_allowed(base: str) -> None:
 
 def test_a_renyi_filter_has_its_own_delta() -> None:
     with pytest.raises(PolicyError, match="deltas of all studies"):
-        rules().check_delta(1e-6)
+        rules().check_other_studies(charged_at(1e-6))
     filtered = rules({"across_studies": "rdp-filter", "rdp_order": 8})
-    filtered.check_delta(1e-6)
+    filtered.check_other_studies(charged_at(1e-6))
     # What it leaves for draws beyond a step's capacity is enough for ten times its delta.
     ten_times = 10 * filtered.policy.delta - filtered.study.privacy.delta
-    filtered.check_delta(ten_times)
+    filtered.check_other_studies(charged_at(ten_times))
     with pytest.raises(PolicyError, match="deltas of all studies"):
-        filtered.check_delta(ten_times * 1.01)
+        filtered.check_other_studies(charged_at(ten_times * 1.01))
 
 
 def test_a_site_outside_of_the_study_is_refused() -> None:

@@ -13,8 +13,8 @@ from client.agent.service import _coarse
 from client.agent.site_agent import SiteAgent
 from client.data import load_site_data
 from privacy.errors import DataError
-from privacy.events import event_of
 from privacy.ledger import AttemptKey, Charge, SqliteLedger, State
+from privacy.study.terms import event_of
 from privacy.wire.bodies import (
     Collect,
     Hello,
@@ -27,6 +27,7 @@ from privacy.wire.bodies import (
 from privacy.wire.codec import Vector
 from privacy.wire.envelope import size_limit
 from privacy.wire.reasons import Reason
+from tests.privacy.ledger.ledgers import book_of, spent_by
 
 from .fakes import (
     ADAPTER,
@@ -73,7 +74,12 @@ def test_a_round_from_start_to_update(agent: SiteAgent, ledger: SqliteLedger) ->
     update = collect(agent)
     assert isinstance(update, Update)
     assert np.array_equal(update.delta, np.ones(P))
-    assert update.epsilon_spent == ledger.spent() == ledger.spent_in(STUDY.digest()) > 0
+    assert (
+        update.epsilon_spent
+        == spent_by(ledger)
+        == book_of(ledger).study_epsilon(STUDY.digest())
+        > 0
+    )
     assert [entry.state for entry in ledger.entries()] == [State.COMMITTED]
 
 
@@ -103,7 +109,7 @@ def test_nothing_is_charged_before_it_is_collected(agent: SiteAgent, ledger: Sql
     start(agent)
     assert agent._attempt is not None
     assert agent._attempt.work.wait(10)
-    assert ledger.spent() == 0
+    assert spent_by(ledger) == 0
 
 
 def test_no_update_leaves_without_a_durable_commit(
@@ -113,9 +119,9 @@ def test_no_update_leaves_without_a_durable_commit(
     with monkeypatch.context() as patch:
         patch.setattr(SqliteLedger, "commit", full_disk)
         assert refused(collect(agent)) == Reason.INTERNAL
-    assert ledger.spent() == 0
+    assert spent_by(ledger) == 0
     assert isinstance(collect(agent), Update)
-    assert ledger.spent() > 0
+    assert spent_by(ledger) > 0
 
 
 def behind(method: Any) -> Any:
@@ -137,7 +143,7 @@ def test_a_charge_that_fails_behind_its_record_counts(
         assert refused(collect(agent)) == Reason.INTERNAL
     facts = ask(agent, Hello(STUDY.digest()), round=0)
     assert isinstance(facts, SiteFacts)
-    assert facts.epsilon_spent == ledger.spent() > 0
+    assert facts.epsilon_spent == spent_by(ledger) > 0
 
 
 def test_an_intent_that_fails_behind_its_record_is_the_newest(
@@ -252,7 +258,7 @@ def test_another_run_starts_afresh(agent: SiteAgent, ledger: SqliteLedger) -> No
     collect(agent, round=2)
     assert start(agent, run=7, round=1) == Started()
     collect(agent, run=7)
-    assert ledger.rounds(STUDY.digest()) == 2
+    assert len(book_of(ledger).of_study(STUDY.digest())) == 2
     assert refused(start(agent, round=1)) == Reason.NOT_NEWER
 
 
@@ -319,9 +325,9 @@ def test_a_useless_result_does_not_leave_and_is_charged(
     trainer.result = result
     start(agent)
     assert refused(collect(agent)) == Reason.NO_UPDATE
-    assert ledger.spent() == ledger.spent_in(STUDY.digest()) > 0
+    assert spent_by(ledger) == book_of(ledger).study_epsilon(STUDY.digest()) > 0
     assert refused(collect(agent)) == Reason.NO_UPDATE
-    assert ledger.rounds(STUDY.digest()) == 1
+    assert len(book_of(ledger).of_study(STUDY.digest())) == 1
 
 
 def test_a_failure_is_not_told_without_a_durable_commit(

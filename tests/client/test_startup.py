@@ -11,8 +11,7 @@ from client.agent.own_ledger import open_ledger
 from client.agent.ready import ReadyAgent
 from client.agent.site_agent import AgentParts
 from client.agent.startup import (
-    Site,
-    check_other_studies,
+    LoadedSite,
     load,
     load_data,
     load_trainer,
@@ -31,13 +30,14 @@ from privacy.errors import (
     PolicyError,
     SecAggError,
 )
-from privacy.events import event_of
 from privacy.ledger import AttemptKey, Charge, read_ledger
-from privacy.secagg.chain import write_chain
-from privacy.secagg.roster import propose, sign
+from privacy.secagg.chain import write_rosters
+from privacy.secagg.roster import add_signature, propose_roster
 from privacy.secagg.server import Stage
 from privacy.study.manifest import Study
+from privacy.study.terms import event_of
 from privacy.wire.bodies import Running
+from tests.privacy.ledger.ledgers import spent_by
 
 from .fakes import PausingClock
 from .hospital import Hospital, write_hospital, write_study
@@ -57,7 +57,7 @@ def nothing(done: int, total: int) -> None:
     """Nobody watches."""
 
 
-def read(site: Site, state: StateFolder) -> SiteData:
+def read(site: LoadedSite, state: StateFolder) -> SiteData:
     with open_patients(state.path) as patients:
         return load_data(site, state, patients)
 
@@ -170,7 +170,7 @@ def test_the_real_process_trains_silently_and_ends_on_sigterm(
     assert "canary" not in hospital.log
     assert "Traceback" not in hospital.log
     ledger = read_ledger(hospital.state / "ledger.sqlite")
-    assert (ledger.spent(), len(ledger.entries())) == (0, 1)
+    assert (spent_by(ledger), len(ledger.entries())) == (0, 1)
 
 
 def test_the_deltas_of_all_studies_are_summed(tmp_path: Path) -> None:
@@ -179,10 +179,10 @@ def test_the_deltas_of_all_studies_are_summed(tmp_path: Path) -> None:
     with open_ledger(StateFolder(tmp_path), "north") as ledger:
         own = Charge(site.rules.study.digest(), event_of(other), 1e-5)
         ledger.intent(AttemptKey(1, 1, 1), own)
-        check_other_studies(site.rules, ledger)
+        site.rules.check_other_studies(ledger.entries())
         ledger.intent(AttemptKey(2, 1, 1), Charge(other.digest(), event_of(other), 1e-6))
         with pytest.raises(PolicyError, match=r"deltas of all studies sum to 1\.1e-05"):
-            check_other_studies(site.rules, ledger)
+            site.rules.check_other_studies(ledger.entries())
 
 
 def test_delta_is_held_against_the_declared_cohort(tmp_path: Path) -> None:
@@ -340,7 +340,7 @@ def test_a_key_with_a_passphrase_is_opened_by_its_file(tmp_path: Path, line: byt
         stream.write('passphrase_file = "words"\n')
     assert load(settings).membership.identity.public == IDENTITIES["north"].public
     (tmp_path / "words").chmod(0o640)
-    with pytest.raises(ConfigError, match="may be used by other people"):
+    with pytest.raises(ConfigError, match="others can read or change it"):
         load(settings)
 
 
@@ -356,13 +356,14 @@ def test_a_wrong_passphrase_is_not_quoted(tmp_path: Path) -> None:
 def test_a_successor_needs_no_new_pin(tmp_path: Path) -> None:
     """West leaves; the others have signed that, and study and policy stay as they are."""
     settings = write_hospital(tmp_path, study=masked_study())
-    later = propose([m for m in ROSTER.members if m.name != "west"], 2, predecessor=ROSTER)
+    later = propose_roster([m for m in ROSTER.members if m.name != "west"], 2, predecessor=ROSTER)
     for name in NAMES[:3]:
-        later = sign(later, IDENTITIES[name], ROSTER)
-    write_chain(tmp_path / "roster.cfl", [SIGNED, later])
+        later = add_signature(later, IDENTITIES[name], ROSTER)
+    write_rosters(tmp_path / "roster.cfl", [SIGNED, later])
     assert load(settings).membership.roster == later.roster
-    write_chain(
-        tmp_path / "roster.cfl", [SIGNED, propose(later.roster.members, 2, predecessor=ROSTER)]
+    write_rosters(
+        tmp_path / "roster.cfl",
+        [SIGNED, propose_roster(later.roster.members, 2, predecessor=ROSTER)],
     )
     with pytest.raises(SecAggError, match="0 of 3 signatures"):
         load(settings)
@@ -370,9 +371,9 @@ def test_a_successor_needs_no_new_pin(tmp_path: Path) -> None:
 
 def test_a_site_that_left_is_told(tmp_path: Path) -> None:
     settings = write_hospital(tmp_path, study=masked_study())
-    later = propose([m for m in ROSTER.members if m.name != "north"], 2, predecessor=ROSTER)
+    later = propose_roster([m for m in ROSTER.members if m.name != "north"], 2, predecessor=ROSTER)
     for name in NAMES[1:]:
-        later = sign(later, IDENTITIES[name], ROSTER)
-    write_chain(tmp_path / "roster.cfl", [SIGNED, later])
+        later = add_signature(later, IDENTITIES[name], ROSTER)
+    write_rosters(tmp_path / "roster.cfl", [SIGNED, later])
     with pytest.raises(ConfigError, match="lists no key for north"):
         load(settings)

@@ -8,7 +8,7 @@ import pytest
 
 from client.data import check_believable, load_site_data
 from client.data.metadata import patient_key
-from client.data.suspicion import Appearance, doubt
+from client.data.suspicion import IdAppearance, doubt
 from privacy.errors import DataError
 
 from .pictures import HEADER, noise, write_csv
@@ -18,7 +18,7 @@ REAL = Path(__file__).parents[3] / "shared" / "data" / "sites"
 
 def about(ids: list[str], *, tiles: int = 2, slides: int = 2) -> str:
     names = frozenset(f"s{number}" for number in range(slides))
-    return doubt({patient_key(text): Appearance(tiles, names) for text in ids})
+    return doubt({patient_key(text): IdAppearance(tiles, names) for text in ids})
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,9 @@ def test_one_tile_or_one_slide_each(count: int, tiles: int, slides: int, words: 
 
 
 def test_one_patient_with_several_makes_the_table_credible() -> None:
-    patients = {f"p{n}": Appearance(1, frozenset({f"s{n}"})) for n in range(20)}
+    patients = {f"p{n}": IdAppearance(1, frozenset({f"s{n}"})) for n in range(20)}
     assert doubt(patients)
-    assert not doubt({**patients, "p3": Appearance(2, frozenset({"s3", "s3b"}))})
+    assert not doubt({**patients, "p3": IdAppearance(2, frozenset({"s3", "s3b"}))})
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_a_doubt_is_told_and_refused_at_a_desk_with_both_ways_out(folder: Path) 
         check_believable(data.doubt, confirm="say so")
     assert "4 of 4 ids look like accession numbers" in caught.value.message
     assert "the id of its patient" in caught.value.hint
-    assert "all the same: say so" in caught.value.hint
+    assert "nevertheless: say so" in caught.value.hint
     assert "1234" not in str(caught.value)
     check_believable("", confirm="say so")
 

@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 
 from client.agent.site_agent import AgentParts
-from client.agent.work import Work
+from client.agent.work import AttemptWork
 from client.policy import SiteRules
 from privacy.errors import PolicyError
 from privacy.ledger import AttemptKey, SqliteLedger, State
 from privacy.wire.bodies import Collect, Refusal, Running
 from privacy.wire.envelope import refuse
 from privacy.wire.reasons import Reason
-from tests.privacy.ledger.ledgers import open_test_ledger
+from tests.privacy.ledger.ledgers import open_test_ledger, spent_by
 
 from .fakes import full_disk, make_rules, message
 from .masked import masked_rules, masked_study
@@ -154,18 +154,18 @@ def test_what_training_gave_is_not_even_asked_before_the_charge(
 ) -> None:
     """The ledger is written once, whatever it was: no answer comes sooner for a failure."""
     seen: list[str] = []
-    commit, result_by = SqliteLedger.commit, Work.result_by
+    commit, result_by = SqliteLedger.commit, AttemptWork.result_by
 
     def watched(self: SqliteLedger, key: AttemptKey) -> None:
         seen.append("charged")
         commit(self, key)
 
-    def asked(self: Work, moment: float) -> Any:
+    def asked(self: AttemptWork, moment: float) -> Any:
         seen.append("asked")
         return result_by(self, moment)
 
     monkeypatch.setattr(SqliteLedger, "commit", watched)
-    monkeypatch.setattr(Work, "result_by", asked)
+    monkeypatch.setattr(AttemptWork, "result_by", asked)
     side.trains(outcome)
     side.begin()
     side.settled()
@@ -205,7 +205,7 @@ def test_superseded_attempts_are_bounded_and_were_told_nothing(make: Callable[..
     assert answers == {Running}
     assert side.begin(run=5) == Refusal(Reason.POLICY)
     assert side.states == [State.INTENT] * 4
-    assert side.ledger.spent() == 0.0
+    assert spent_by(side.ledger) == 0.0
 
 
 def test_an_attempt_that_waits_for_an_older_one_has_a_slot_of_its_own(side: Side) -> None:

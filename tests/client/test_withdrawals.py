@@ -16,7 +16,7 @@ from client.patients import Patients, open_patients
 from privacy.errors import LedgerError
 from privacy.wire.bodies import Collect, Hello, Refusal, Started, Update
 from privacy.wire.reasons import Reason
-from tests.privacy.ledger.ledgers import open_test_ledger
+from tests.privacy.ledger.ledgers import open_test_ledger, spent_by
 
 from .fakes import ADAPTER, FakeTrainer, collect, make_agent, message, start, start_message
 from .hospital import write_hospital
@@ -179,7 +179,7 @@ def conversation(folder: Path, *, gone: bool) -> tuple[list[bytes], float]:
         said.append(agent.handle(start_message(round=9)))
         said.append(agent.handle(message(Hello(make_study().digest()))))
         assert inner(trainer).withdrawn == ({8} if gone else set())
-        return said, ledger.spent()
+        return said, spent_by(ledger)
 
 
 def test_a_withdrawal_shows_in_no_byte_and_no_epsilon(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from client.agent.site_agent import SiteAgent
 from privacy.ledger import SqliteLedger
 from privacy.wire.bodies import Collect, Hello, Running, Started, Update
 from privacy.wire.reasons import Reason
+from tests.privacy.ledger.ledgers import spent_by
 
 from .fakes import FakeTrainer, ask, collect, make_agent, make_rules, refused, start
 from .studies import make_study
@@ -28,7 +29,7 @@ def test_after_stop_nothing_leaves(
     for body in (Collect(), Hello(STUDY.digest())):
         assert refused(ask(agent, body)) == Reason.STOPPED
     assert refused(start(agent, round=2)) == Reason.STOPPED
-    assert ledger.spent() == 0
+    assert spent_by(ledger) == 0
 
 
 def test_a_finished_update_does_not_leave_after_stop(
@@ -39,7 +40,7 @@ def test_a_finished_update_does_not_leave_after_stop(
     assert agent._attempt.work.wait(10)
     assert agent.stop(10)
     assert refused(collect(agent)) == Reason.STOPPED
-    assert ledger.spent() == 0
+    assert spent_by(ledger) == 0
 
 
 def test_stop_tells_when_training_does_not_end(agent: SiteAgent, trainer: FakeTrainer) -> None:

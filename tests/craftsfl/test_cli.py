@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import logging
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
-from craftsfl.cli import app
+from craftsfl.cli import app, options
+from craftsfl.terminal import output, progress, say, show_from
 from tests.client.hospital import write_hospital
 
 
-def craftsfl(*arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+def craftsfl(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", "from craftsfl.cli import main; main()", *arguments],
+        [sys.executable, "-m", "craftsfl", *arguments],
+        env={**os.environ, **variables},
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=60,
         check=False,
     )
 
@@ -94,3 +101,97 @@ def test_a_path_that_the_system_refuses_is_told_in_words(tmp_path: Path, command
     assert "File name too long" in " ".join(done.stderr.split())
     assert "Next:" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_version_is_the_installed_one() -> None:
+    assert craftsfl("--version").stdout == f"craftsfl {importlib.metadata.version('craftsfl')}\n"
+
+
+@pytest.mark.parametrize(
+    "typed, offered",
+    [
+        ("craftsfl si", "site"),
+        ("craftsfl site wi", "withdraw"),
+        ("craftsfl site serve --on", "--only"),
+    ],
+)
+def test_a_shell_completes_commands_and_options(typed: str, offered: str) -> None:
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
+    done = subprocess.run(
+        [Path(sys.executable).with_name("craftsfl")],
+        env={**os.environ, **words, "_CRAFTSFL_COMPLETE": "complete_bash"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert offered in done.stdout.split(), done.stderr
+
+
+@pytest.mark.parametrize(
+    "module, extra", [("mlflow", "operator"), ("torch", "site"), ("skimage", "model")]
+)
+def test_a_missing_extra_is_named(module: str, extra: str) -> None:
+    code = f"""
+import craftsfl.cli
+def missing():
+    raise ModuleNotFoundError(name={f"{module}.some.part"!r})
+craftsfl.cli.app = missing
+craftsfl.cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"Error: {module} is not installed. It comes with the extra {extra}" in done.stderr
+    assert f'pip install "craftsfl[{extra}]"' in done.stderr
+
+
+def test_a_message_that_is_piped_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 100) / ("y" * 100) / "site.toml"
+    done = craftsfl("site", "serve", str(path), COLUMNS="40")
+    assert f"{path} does not exist." in done.stderr
+    assert len(done.stderr.splitlines()) == 3  # what, what next, and its id
+
+
+def test_a_terminal_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    assert not output().soft_wrap
+    assert output().width == 40
+
+
+@pytest.fixture
+def shown() -> Iterator[None]:
+    yield
+    show_from(logging.INFO)
+
+
+@pytest.mark.usefixtures("shown")
+@pytest.mark.parametrize(
+    "flags, seen",
+    [
+        (["-v"], ["argv", "phase", "restart"]),
+        ([], ["phase", "restart"]),
+        (["-q"], ["restart"]),
+        (["--log-level", "error"], []),
+    ],
+)
+def test_how_much_is_shown(flags: list[str], seen: list[str]) -> None:
+    program = typer.Typer()
+    program.callback()(options)
+
+    @program.command()
+    def serve() -> None:
+        say("argv", logging.DEBUG)
+        say("phase")
+        say("restart", logging.WARNING)
+        progress().print("progress")
+        output().print("result")
+
+    result = CliRunner().invoke(program, [*flags, "serve"])
+    assert result.stderr.split() == seen
+    assert result.stdout.split() == (["progress"] if "phase" in seen else []) + ["result"]
+
+
+def test_one_of_the_levels_is_given() -> None:
+    done = craftsfl("-q", "-v", "site", "serve", "x")
+    assert done.returncode == 2
+    assert "Give one of" in done.stderr

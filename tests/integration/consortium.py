@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from tests.traps import set_traps, sprung
+
 ROOT = Path(__file__).parents[2]
 # As the command line, but for the shortest time slot: few tiles are trained on in a few seconds.
 COMMAND = """
@@ -50,13 +52,14 @@ class Demo:
     def __init__(self, folder: Path, data: Path, *, rounds: int) -> None:
         self.folder = folder
         self.output = folder.parent / f"{folder.name}.out"
+        self.working_folder = set_traps(folder.parent / f"{folder.name}.traps")
         arguments = ["demo", "--dir", str(folder), "--data", str(data), "--rounds", str(rounds)]
         with self.output.open("wb") as stream:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", COMMAND, *arguments],
+                [sys.executable, "-P", "-c", COMMAND, *arguments],
                 stdout=stream,
                 stderr=subprocess.STDOUT,
-                cwd=ROOT,
+                cwd=self.working_folder,
                 start_new_session=True,
                 env={**os.environ, "COLUMNS": "200"},
             )
@@ -105,6 +108,7 @@ def demo(folder: Path, data: Path, *, rounds: int) -> Iterator[Demo]:
     running = Demo(folder, data, rounds=rounds)
     try:
         yield running
+        assert sprung(running.working_folder) == []
     finally:
         if running.process.poll() is None:
             running.process.send_signal(signal.SIGINT)

@@ -27,7 +27,7 @@ from client.settings import Policy
 from model.layout import Layout
 from privacy.identity import load_identity
 from privacy.ledger import SqliteLedger, load_or_make_key
-from privacy.secagg.agreement import roster_in_force
+from privacy.study.agreement import roster_in_force
 from privacy.study.manifest import load_study
 from privacy.wire.envelope import open_envelope
 

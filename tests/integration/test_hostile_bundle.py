@@ -17,7 +17,7 @@ import pytest
 
 from client.settings import load_site
 from craftsfl.processes.accounts import find_account
-from craftsfl.processes.flower.commands import PROFILE, SuperLink, SuperNode, flwr
+from craftsfl.processes.flower.commands import PROFILE, SuperLink, SuperNode, run_flwr
 from craftsfl.processes.flower.credentials import make_authority, make_secret, make_supernode_key
 from craftsfl.processes.supervisor import Command, Supervisor, claim_port, port_open, wait_until
 from craftsfl.site.airlock import two_users
@@ -107,7 +107,7 @@ def start_supernode(folder: Path, link: SuperLink, supervisor: Supervisor) -> Pa
     """As root's `site serve` does; gives its log."""
     account = find_account(NODE)
     public = make_supernode_key(folder / "supernode.key")
-    flwr(link.home, "supernode", "register", str(public), PROFILE)
+    run_flwr(link.home, "supernode", "register", str(public), PROFILE)
     home = folder / "flwr"
     home.mkdir()
     for path in (home, folder / "supernode.key"):
@@ -138,7 +138,7 @@ def test_what_a_hostile_bundle_brings_home(monkeypatch: pytest.MonkeyPatch) -> N
             assert hospital.process is not None
             bundle = write_bundle(consortium, folder, hospital.process.pid, result)
             log = start_supernode(folder, link, supervisor)
-            flwr(link.home, "run", str(bundle), PROFILE)
+            run_flwr(link.home, "run", str(bundle), PROFILE)
             deadline = time.monotonic() + 120
             while not (result.exists() and result.read_text()):
                 assert time.monotonic() < deadline, log.read_text()[-3000:]

@@ -27,7 +27,7 @@ from craftsfl.processes.flower.commands import SuperNode
 from craftsfl.processes.flower.credentials import make_authority, make_secret, make_supernode_key
 from craftsfl.processes.supervisor import (
     Command,
-    Running,
+    StartedProcess,
     Supervisor,
     claim_port,
     port_open,
@@ -38,11 +38,12 @@ from craftsfl.rounds.run_display import EventTail
 from model.digest import folder_digest
 from model.layout import Layout
 from privacy.identity import make_identity
-from privacy.secagg.agreement import shares_of
-from privacy.secagg.chain import write_chain
-from privacy.secagg.roster import Member, propose, sign
+from privacy.secagg.chain import write_rosters
+from privacy.secagg.roster import Member, add_signature, propose_roster
+from privacy.study.agreement import shares_of
 from privacy.study.manifest import Study, load_study
 from server.checkpoint import load_checkpoint
+from server.events import RunEvent, RunFinished, SiteDropped
 from server.settings import load_consortium
 from server.status import PartStatus, RunStatus, read_status
 from server.tables import PartState
@@ -69,7 +70,7 @@ class Sites:
         for name in NAMES:
             self._write_site(name)
         self.supervisor = Supervisor()
-        self.agents: dict[str, Running] = {}
+        self.agents: dict[str, StartedProcess] = {}
 
     @property
     def consortium(self) -> Path:
@@ -90,10 +91,10 @@ class Sites:
             Member(number, name, identities[name].public, f"Hospital {name}")
             for number, name in enumerate(NAMES, start=1)
         ]
-        signed = propose(members, 3, consortium="test")
+        signed = propose_roster(members, 3, consortium="test")
         for name in NAMES[:3]:
-            signed = sign(signed, identities[name], None)
-        write_chain(self.folder / "roster.cfl", [signed])
+            signed = add_signature(signed, identities[name], None)
+        write_rosters(self.folder / "roster.cfl", [signed])
         study = {
             **values,
             "rounds": rounds,
@@ -184,7 +185,7 @@ class Sites:
     def wait(self, ready: Callable[[], bool], what: str) -> None:
         wait_until(ready, what=what, supervisor=self.supervisor, timeout=180.0)
 
-    def follow(self, keep_down: str = "") -> list[dict[str, Any]]:
+    def follow(self, keep_down: str = "") -> list[RunEvent]:
         """All events to the run's end. A killed agent is started again without its trap: at once,
         or, that of the site `keep_down`, after the round."""
         tail, seen = EventTail(load_consortium(self.consortium).events_file()), []
@@ -192,9 +193,9 @@ class Sites:
         ended = False
         while not ended:
             time.sleep(0.3)
-            new = tail.read()
+            new = [logged.event for logged in tail.read()]
             seen += new
-            names = [str(event["event"]) for event in new]
+            names = [event.name for event in new]
             ended = "run-finished" in names or "run-failed" in names
             for name, running in list(self.agents.items()):
                 down = running.exit_code() is not None
@@ -269,7 +270,7 @@ def test_a_site_that_is_killed_before_it_masks_is_left_out(
     sites = make_sites(1)
     run = sites.serve({NAMES[2]: trap(1, "masked input")})
     events = sites.follow()
-    assert events[-1]["event"] == "run-finished", events[-1]
+    assert isinstance(events[-1], RunFinished), events[-1]
     check_round(sites, sites.status(run), 1, "masked input", NAMES[2])
 
 
@@ -286,9 +287,9 @@ def test_one_of_five_is_killed_at_each_exchange(make_sites: Callable[[int], Site
     run = sites.serve(traps)
     # The restarted agent would take the repeated offer, which it has not journalled, as new.
     events = sites.follow(keep_down=NAMES[0])
-    assert events[-1]["event"] == "run-finished", events[-1]
+    assert isinstance(events[-1], RunFinished), events[-1]
     status = sites.status(run)
     for number, (name, exchange) in enumerate(victims.items(), start=1):
         check_round(sites, status, number, exchange, name)
-    dropped = [event for event in events if event["event"] == "site-dropped"]
-    assert {event["site"]: event["exchange"] for event in dropped} == victims
+    dropped = [event for event in events if isinstance(event, SiteDropped)]
+    assert {event.site: event.exchange for event in dropped} == victims

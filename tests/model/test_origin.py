@@ -11,8 +11,8 @@ from model.adapters import layout_of, load_adapter, save_adapter
 from model.origin import Origin, origin_of, read_origin
 from privacy.accounting import epsilon
 from privacy.errors import ModelError
-from privacy.events import event_of
 from privacy.study.manifest import Adapter, Study
+from privacy.study.terms import event_of
 
 ADAPTER = Adapter(targets=("attn2.to_q",), rank=1, alpha=1.0)
 ORIGIN = Origin("sha256:" + "1" * 64, "study", "2" * 64, "77", 12, 7.93, 1e-5)

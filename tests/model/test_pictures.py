@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image
 
-from client.data.images import read_image, read_mask
+from client.data.images import read_tile, read_tile_mask
 from model.generation.provenance import read_provenance
 from model.lab.control.markers import read_markers
 from model.lab.control.masks import read_mask as read_nuclei
@@ -25,12 +25,12 @@ from privacy.errors import DataError, ModelError
 CASES = Path(__file__).parents[3] / "shared" / "cases" / "images"
 Reader = Callable[[Path], object]
 COLOUR: dict[str, Reader] = {
-    "site": lambda path: read_image(path, 32),
+    "site": lambda path: read_tile(path, 32),
     "stage one": lambda path: decode(path.read_bytes(), 32),
     "pair": read_pair,
 }
 READERS: dict[str, Reader] = COLOUR | {
-    "site's mask": lambda path: read_mask(path, 32),
+    "site's mask": lambda path: read_tile_mask(path, 32),
     "nuclei": read_nuclei,
     "markers": read_markers,
     "folder": _open,
@@ -162,7 +162,7 @@ def test_a_stack_is_no_tile(tmp_path: Path, reader: Reader) -> None:
 def test_a_pyramids_first_page_is_the_tile(tmp_path: Path) -> None:
     pages = [Image.new("RGB", (64, 64), "red"), Image.new("RGB", (32, 32), "blue")]
     pages[0].save(tmp_path / "x.tif", save_all=True, append_images=pages[1:])
-    assert np.all(read_image(tmp_path / "x.tif", 32) == (255, 0, 0))
+    assert np.all(read_tile(tmp_path / "x.tif", 32) == (255, 0, 0))
 
 
 def test_pages_of_any_size_count_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,32 @@ def test_workers_and_batches_change_no_image_and_leave_torch_as_it_was(
     for index, image in shared.items():
         assert np.abs(levels(image) - levels(alone[index])).max() <= 2  # rounding
     assert torch.get_num_threads() == threads
+
+
+@needs_weights
+def test_no_tokenizer_serves_two_workers_at_once(
+    pipeline: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One keeps the truncation of its last call: another thread's call would change it."""
+    inside: Counter[int] = Counter()
+    shared: set[int] = set()
+    kind = type(pipeline.tokenizer)
+    call = kind.__call__
+
+    def slow(self: Any, *arguments: Any, **options: Any) -> Any:
+        inside[id(self)] += 1
+        if inside[id(self)] > 1:
+            shared.add(id(self))
+        time.sleep(0.05)  # long enough for the other worker to arrive
+        try:
+            return call(self, *arguments, **options)
+        finally:
+            inside[id(self)] -= 1
+
+    monkeypatch.setattr(kind, "__call__", slow)
+    settings = Settings(steps=1, batch=1, workers=2)
+    list(sample_each(pipeline, ["a"] * 4, [1, 2, 3, 4], settings))
+    assert len(inside) == 2 and not shared
 
 
 @needs_weights

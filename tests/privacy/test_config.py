@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from privacy.config import Strict, load_toml
+from privacy.config import Count, Positive, Strict, load_toml
 from privacy.errors import ConfigError
-from privacy.study.manifest import Count, Positive
 
 
 class Settings(Strict):

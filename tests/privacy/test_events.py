@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy.errors import AccountingError
-from privacy.events import PoissonGaussian, event_of, from_json
-from privacy.study.manifest import Study
+from privacy.mechanisms.local import PoissonGaussian
+from privacy.mechanisms.registry import event_from_json
 
 GOOD = {"sampling_rate": 0.5, "noise_multiplier": 4.0, "clipping_norm": 0.1, "steps": 10}
 TEXT = (
@@ -21,7 +21,7 @@ TEXT = (
 
 def test_json_is_canonical_and_pinned() -> None:
     assert PoissonGaussian(**GOOD).to_json() == TEXT
-    assert from_json(TEXT) == PoissonGaussian(**GOOD)
+    assert event_from_json(TEXT) == PoissonGaussian(**GOOD)
 
 
 @given(
@@ -32,7 +32,7 @@ def test_json_is_canonical_and_pinned() -> None:
 )
 def test_json_round_trip_is_exact(q: float, sigma: float, clip: float, steps: int) -> None:
     event = PoissonGaussian(q, sigma, clip, steps)
-    assert from_json(event.to_json()) == event
+    assert event_from_json(event.to_json()) == event
 
 
 BAD_FLOATS = [-1.0, math.nan, math.inf, -math.inf, 1e300, 10**400, True, False, "1", None]
@@ -85,7 +85,7 @@ def test_no_noise_is_a_fact_of_the_record() -> None:
 )
 def test_unknown_records_are_refused_by_name(change: dict[str, object], text: str) -> None:
     with pytest.raises(AccountingError, match=text):
-        from_json(json.dumps({**json.loads(TEXT), **change}))
+        event_from_json(json.dumps({**json.loads(TEXT), **change}))
 
 
 @pytest.mark.parametrize(
@@ -93,33 +93,9 @@ def test_unknown_records_are_refused_by_name(change: dict[str, object], text: st
 )
 def test_damaged_records_are_refused(text: str) -> None:
     with pytest.raises(AccountingError):
-        from_json(text)
+        event_from_json(text)
 
 
 def test_records_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         PoissonGaussian(**GOOD).steps = 1  # type: ignore[misc]
-
-
-def test_event_of_a_study_is_one_round() -> None:
-    study = Study.model_validate(
-        {
-            "name": "s",
-            "rounds": 3,
-            "base": {"digest": "sha256:" + "0" * 64, "source": "tiny"},
-            "adapter": {"targets": ("attn2.to_q",), "rank": 1, "alpha": 1.0},
-            "training": {
-                **GOOD,
-                "tiles_per_patient": 2,
-                "draws_per_tile": 1,
-                "optimizer": "sgd",
-                "learning_rate": 1.0,
-            },
-            "privacy": {"delta": 1e-5},
-            "aggregation": {"strategy": "fedavg", "secure_aggregation": "plain"},
-            "cohort": {"min_sites": 1, "round_deadline": 60.0},
-            "sites": ({"name": "a", "declared_patients": 500},),
-            "samples": {"prompts": ("p",), "seeds": (1,)},
-        }
-    )
-    assert event_of(study) == PoissonGaussian(**GOOD)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -9,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from privacy import files
-from privacy.files import replacing, write_private, write_public
+from privacy.files import (
+    RefusedFile,
+    open_to_append,
+    read_private,
+    replacing,
+    write_at,
+    write_private,
+    write_private_once,
+    write_public,
+)
 
 WRITERS = [write_private, write_public]
 
@@ -104,9 +114,84 @@ def test_nobody_writes_a_file_under_a_temporary_name_of_their_own() -> None:
         "client/training/encoding.py",  # the same
         "model/lab/stage_one/checkpoints.py",  # a folder, made anew with mode 0700
         "model/lab/stage_one/export.py",  # within the run's own folder, whose files exist already
-        "privacy/ledger/files.py",  # made exclusively, linked to its name: never replaces
     }
     moves = re.compile(r"\b\w*\.(rename|replace)\((?:path|target|out|file|record|self\.file)\b")
     found = {str(file.relative_to(root)) for file in sources if moves.search(file.read_text())}
     assert found <= allowed
     assert "model/cache.py" in found  # the pattern still finds something
+
+
+def test_files_are_opened_for_writing_and_locked_in_one_place() -> None:
+    """Everything with flags of its own is here, so that no caller forgets one."""
+    root = Path(files.__file__).parent.parent
+    packages = ("craftsfl", "client", "server", "strategies", "model", "privacy")
+    sources = [file for name in packages for file in (root / name).rglob("*.py")]
+    low = re.compile(r"\bO_(CREAT|EXCL|APPEND|WRONLY|RDWR)\b|\bflock\(|\bmkstemp\(|\bos\.link\(")
+    assert [file for file in sources if low.search(file.read_text())] == [Path(files.__file__)]
+
+
+def test_a_file_is_made_once_and_nothing_is_replaced(tmp_path: Path) -> None:
+    write_private_once(tmp_path / "kept", b"first")
+    with pytest.raises(FileExistsError):
+        write_private_once(tmp_path / "kept", b"second")
+    (tmp_path / "link").symlink_to(tmp_path / "victim")
+    with pytest.raises(FileExistsError):
+        write_private_once(tmp_path / "link", b"third")
+    assert {file.name for file in tmp_path.iterdir()} == {"kept", "link"}
+    assert (tmp_path / "kept").read_bytes() == b"first"
+
+
+def test_it_is_made_once_where_there_are_no_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", no_links)
+    write_private_once(tmp_path / "kept", b"first")
+    with pytest.raises(FileExistsError):
+        write_private_once(tmp_path / "kept", b"second")
+    assert list(tmp_path.iterdir()) == [tmp_path / "kept"]
+    assert (tmp_path / "kept").read_bytes() == b"first"
+    assert stat.S_IMODE((tmp_path / "kept").stat().st_mode) == 0o600
+
+
+def test_whoever_came_second_has_the_folder_on_disk_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first may not have come that far, and the second goes on with its file."""
+    write_private_once(tmp_path / "kept", b"first")
+    synced: list[Path] = []
+    monkeypatch.setattr(files, "sync_folder", synced.append)
+    with pytest.raises(FileExistsError):
+        write_private_once(tmp_path / "kept", b"second")
+    assert synced == [tmp_path]
+
+
+def test_the_largest_file_that_is_allowed_is_read(tmp_path: Path) -> None:
+    write_private(tmp_path / "kept", b"12345")
+    assert read_private(tmp_path / "kept", 5) == b"12345"
+    with pytest.raises(RefusedFile, match="more than 4 bytes"):
+        read_private(tmp_path / "kept", 4)
+
+
+def test_a_change_in_place_keeps_the_rest_and_makes_no_file(tmp_path: Path) -> None:
+    write_private(tmp_path / "kept", b"12345")
+    write_at(tmp_path / "kept", 1, b"ab")
+    assert (tmp_path / "kept").read_bytes() == b"1ab45"
+    with pytest.raises(FileNotFoundError):
+        write_at(tmp_path / "gone", 0, b"ab")
+    (tmp_path / "link").symlink_to(tmp_path / "kept")
+    with pytest.raises(RefusedFile, match="symbolic link"):
+        write_at(tmp_path / "link", 0, b"ab")
+
+
+def test_a_log_is_appended_to_and_not_through_a_link(tmp_path: Path) -> None:
+    for line in (b"first\n", b"second\n"):
+        with os.fdopen(open_to_append(tmp_path / "log"), "ab") as stream:
+            stream.write(line)
+    assert (tmp_path / "log").read_bytes() == b"first\nsecond\n"
+    assert stat.S_IMODE((tmp_path / "log").stat().st_mode) == 0o600
+    (tmp_path / "link").symlink_to(tmp_path / "log")
+    with pytest.raises(RefusedFile, match="symbolic link"):
+        open_to_append(tmp_path / "link")

@@ -50,7 +50,7 @@ def test_an_identity_is_made_once_and_loaded(tmp_path, passphrase):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert load_identity(path, passphrase).public == made.public
     before = path.read_bytes()
-    with pytest.raises(ConfigError, match="exists already"):
+    with pytest.raises(ConfigError, match="already exists"):
         make_identity(path, passphrase)
     assert path.read_bytes() == before
 
@@ -84,7 +84,7 @@ def test_a_key_that_others_may_read_is_refused(tmp_path, mode):
     path = tmp_path / "identity.pem"
     make_identity(path)
     path.chmod(mode)
-    with pytest.raises(ConfigError, match="other people"):
+    with pytest.raises(ConfigError, match="others can read or change it"):
         load_identity(path)
 
 
@@ -100,7 +100,7 @@ def test_what_is_no_identity_is_refused(tmp_path):
         path.chmod(0o600)
         with pytest.raises(ConfigError):
             load_identity(path)
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="cannot be used"):
         load_identity(tmp_path / "absent.pem")
     with pytest.raises(ConfigError, match="cannot be made"):
         make_identity(tmp_path / "absent" / "identity.pem")

@@ -128,6 +128,7 @@ class World:
             NODES[name]: site.handle for name, site in self.sites.items()
         }
         self.faults: FaultHook | None = None
+        self.consortium: Roster | None = None
 
     def simulated(self) -> SimulatedConsortium:
         return SimulatedConsortium(

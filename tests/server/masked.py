@@ -14,12 +14,12 @@ from craftsfl.simulation.clock import SteppedClock
 from craftsfl.simulation.members import SimulatedMembers, seeded_identity
 from model.layout import Layout
 from privacy.secagg import transcript
-from privacy.secagg.agreement import model_digest, policy_of, shares_of
 from privacy.secagg.client import Effects, SecAggClient
 from privacy.secagg.offer import Expected
 from privacy.secagg.refusals import Refused
 from privacy.secagg.roster import Roster
 from privacy.secagg.witness import Ledgers, MemoryWitness, Witness
+from privacy.study.agreement import model_digest, policy_of, shares_of
 from privacy.study.manifest import Study
 from privacy.wire.bodies import Body, Hello, Refusal, SignedFacts
 from privacy.wire.checkpoint import Checkpoint
@@ -150,12 +150,12 @@ class MaskedWorld(World):
     def __init__(self, folder: Path, values: dict[str, Any], count: int, **changes: Any) -> None:
         names = [f"site-{number:03d}" for number in range(count)]
         self.members = members_of(names)
-        self.consortium: Roster = self.members.roster
+        roster = self.consortium = self.members.roster
         self.folder = folder
-        self.study = masked_study(values, count, self.consortium, **changes)
+        self.study = masked_study(values, count, roster, **changes)
         self.clock = SteppedClock()
         self.sites: dict[str, MaskedSite] = {  # type: ignore[assignment]
-            name: MaskedSite(name, self.study, roster=self.consortium, clock=self.clock.time)
+            name: MaskedSite(name, self.study, roster=roster, clock=self.clock.time)
             for name in names
         }
         for number, site in enumerate(self.sites.values()):

@@ -15,7 +15,7 @@ from privacy.wire.bodies import Body, Hello, Refusal, SignedFacts
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.offer import TrainMasked
 from privacy.wire.reasons import Reason
-from server.inprocess import Fail, Fault
+from server.inprocess import Fail, GridFault
 from server.rounds import run_federation
 from server.status import read_status
 from server.tables import SiteState
@@ -136,7 +136,7 @@ def test_a_site_under_a_new_registration_takes_its_name_along(
     old, site = world.nodes[VICTIM], world.sites[VICTIM]
     world.sites["site-002"].refusals = [Reason.NOT_READY]
 
-    def faults(node: int, number: int, request: bytes) -> Fault | None:
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
         if node == old and number == 0:
             world.handlers[LAST] = site.handle
             return None

@@ -10,7 +10,7 @@ import pytest
 
 from privacy.accounting import epsilon
 from privacy.errors import FederationError
-from privacy.events import event_of
+from privacy.study.terms import event_of
 from privacy.wire.envelope import open_envelope
 from privacy.wire.offer import TrainMasked
 from privacy.wire.reasons import Reason
@@ -21,7 +21,7 @@ from privacy.wire.secagg import (
     Survivors,
     UnmaskRequest,
 )
-from server.inprocess import Delay, Drop, Duplicate, Fail, Fault
+from server.inprocess import Delay, Drop, Duplicate, Fail, GridFault
 from server.rounds import run_federation
 from server.status import read_status
 from tests.server.masked import LARGE, MaskedWorld
@@ -36,7 +36,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("fault", [Drop(), Duplicate(), Delay(3.0), Delay(12.0), Fail(code=4)])
 def test_lost_late_and_repeated_messages_change_nothing(
-    consortium: MakeWorld, events: Events, fault: Fault
+    consortium: MakeWorld, events: Events, fault: GridFault
 ) -> None:
     world = consortium(4, cohort={"round_deadline": 1000.0})
     world.faults = lambda node, number, request: fault if number % 3 == node % 3 else None
@@ -51,7 +51,7 @@ def test_an_agent_that_restarts_has_dropped_out(consortium: MakeWorld, events: E
     world = consortium(5, rounds=2)
     site = world.sites["site-003"]
 
-    def faults(node: int, number: int, request: bytes) -> Fault | None:
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
         asked = open_envelope(request, limit=LARGE)
         if node == world.nodes[site.name] and asked.round == 1 and isinstance(asked.body, Deliver):
             site.forget()
@@ -61,7 +61,7 @@ def test_an_agent_that_restarts_has_dropped_out(consortium: MakeWorld, events: E
     run_federation(world.federation())
     (dropped,) = events("site-dropped")
     assert (dropped["site"], dropped["exchange"]) == (site.name, "masked input")
-    assert "does not know of this attempt" in dropped["reason"]
+    assert "does not know this attempt" in dropped["reason"]
     assert [item.updates for item in read_status(world.url).history] == [4, 5]
 
 
@@ -71,7 +71,7 @@ def test_a_site_without_an_update_has_dropped_out_and_its_charge_counts(
     world = consortium(4, rounds=2)
     site = world.sites["site-003"]
 
-    def faults(node: int, number: int, request: bytes) -> Fault | None:
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
         asked = open_envelope(request, limit=LARGE)
         if node == world.nodes[site.name] and asked.round == 1 and isinstance(asked.body, Deliver):
             site.refusals = [Reason.NO_UPDATE]
@@ -81,7 +81,7 @@ def test_a_site_without_an_update_has_dropped_out_and_its_charge_counts(
     run_federation(world.federation())
     (dropped,) = events("site-dropped")
     assert (dropped["site"], dropped["exchange"]) == (site.name, "masked input")
-    assert "late, or training failed; which of them never leaves it" in dropped["reason"]
+    assert "late, or training failed; only the site knows which" in dropped["reason"]
     (finished,) = (event for event in events("site-finished") if event["site"] == site.name)
     two = epsilon([event_of(world.study)] * 2, world.study.privacy.delta)
     assert (finished["round"], finished["epsilon"]) == (2, two)
@@ -91,7 +91,7 @@ def test_a_site_is_asked_again_when_its_slot_has_come(consortium: MakeWorld) -> 
     world = consortium(3, rounds=1, cohort={"reply_slot": 40.0})
     site, asked = world.sites["site-001"], []
 
-    def faults(node: int, number: int, request: bytes) -> Fault | None:
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
         if node == world.nodes[site.name]:
             asked.append((world.clock.now, type(open_envelope(request, limit=LARGE).body)))
         return None
@@ -107,7 +107,7 @@ def test_a_site_is_asked_again_when_its_slot_has_come(consortium: MakeWorld) -> 
 def test_a_site_that_is_loading_is_asked_again(consortium: MakeWorld, events: Events) -> None:
     world = consortium(3, rounds=1)
 
-    def faults(node: int, number: int, request: bytes) -> Fault | None:
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
         asked = open_envelope(request, limit=LARGE)
         if node == 1002 and isinstance(asked.body, Advertisements) and not flags:
             flags.append(True)
@@ -126,7 +126,7 @@ def test_an_interrupted_attempt_is_lost_and_the_next_has_new_keys(
 ) -> None:
     world = consortium(3, rounds=1, privacy={"attempts": 2})
 
-    def faults(node: int, number: int, request: bytes) -> Fault | None:
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
         if isinstance(open_envelope(request, limit=LARGE).body, Survivors):
             raise Killed
         return None
@@ -149,7 +149,7 @@ def test_an_interrupted_attempt_is_lost_and_the_next_has_new_keys(
 def test_too_few_sites_ask_nobody_to_train(consortium: MakeWorld, events: Events) -> None:
     world = consortium(4, rounds=2, privacy={"attempts": 1})
 
-    def faults(node: int, number: int, request: bytes) -> Fault | None:
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
         if isinstance(open_envelope(request, limit=LARGE).body, UnmaskRequest):
             world.handlers.pop(1001, None)
             world.handlers.pop(1002, None)
@@ -167,7 +167,7 @@ def test_a_late_agent_is_waited_for_before_an_attempt(consortium: MakeWorld) -> 
     away = {}
     sleep = world.clock.sleep
 
-    def faults(node: int, number: int, request: bytes) -> Fault | None:
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
         return None
 
     def sleeping(seconds: float) -> None:
@@ -178,7 +178,7 @@ def test_a_late_agent_is_waited_for_before_an_attempt(consortium: MakeWorld) -> 
     world.faults = faults
     world.clock.sleep = sleeping  # type: ignore[method-assign]
     federation = world.federation()
-    store = federation.store
+    store = federation.context.store
     set_state = store.set_state
 
     def leaving(*arguments: Any) -> None:
@@ -192,7 +192,7 @@ def test_a_late_agent_is_waited_for_before_an_attempt(consortium: MakeWorld) -> 
     assert [item.attempt for item in read_status(world.url).history] == [1]
 
 
-def test_a_site_that_registers_anew_in_a_round_may_still_be_in_the_sum(
+def test_a_site_that_registers_again_in_a_round_may_still_be_in_the_sum(
     consortium: MakeWorld, events: Events
 ) -> None:
     """Its masked update is on its way when its SuperNode comes back as another node."""
@@ -207,7 +207,7 @@ def test_a_site_that_registers_anew_in_a_round_may_still_be_in_the_sum(
             del world.handlers[old]
         return reply
 
-    def faults(node: int, number: int, request: bytes) -> Fault | None:
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
         if node == new:
             return Drop() if world.clock.now - began < 29 else Delay(8.0)
         late = node == old and isinstance(open_envelope(request, limit=LARGE).body, Deliver)

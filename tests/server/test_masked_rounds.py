@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from privacy.wire.secagg import (
     Survivors,
     Unmask,
 )
-from server.inprocess import Drop, Fault
+from server.inprocess import Drop, GridFault
 from server.rounds import run_federation
 from server.status import read_status
 from server.tables import AttemptState, PartState
@@ -41,7 +40,7 @@ def silent_from(world: MaskedWorld, exchange: str, *names: str, attempt: int = 1
     kinds = tuple(ASKED[name] for name in EXCHANGES[EXCHANGES.index(exchange) :])
     nodes = {world.nodes[name] for name in names}
 
-    def faults(node: int, number: int, request: bytes) -> Fault | None:
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
         asked = open_envelope(request, limit=LARGE)
         early = (asked.round, asked.attempt) != (1, attempt)
         return None if early or node not in nodes or not isinstance(asked.body, kinds) else Drop()
@@ -152,7 +151,7 @@ def test_the_study_caps_the_attempts(consortium: MakeWorld, events: Events) -> N
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (SecAggRefusal(Check.ROSTER, 0), "another roster"),
+        (SecAggRefusal(Check.ROSTER, 0), "a different roster"),
         (Refusal(Reason.BUDGET, 7.5, 8.25, 8.0), "epsilon 7.5 of 8"),
         (ShareBundle(()), "does not answer what it was asked"),
     ],
@@ -223,7 +222,8 @@ def test_a_site_outside_of_the_roster_is_refused(consortium: MakeWorld, events: 
     smaller = members_of(names).roster
     for site in world.sites.values():
         site.roster = smaller
-    run_federation(replace(world.federation(), consortium=smaller))
+    world.consortium = smaller
+    run_federation(world.federation())
     (refused,) = events("site-refused")
     assert refused["site"] == "site-002"
     assert "roster does not list it" in refused["reason"]
@@ -232,13 +232,14 @@ def test_a_site_outside_of_the_roster_is_refused(consortium: MakeWorld, events: 
 def test_without_a_roster_nothing_begins(consortium: MakeWorld) -> None:
     world = consortium(3)
     with pytest.raises(ConfigError, match="roster"):
-        run_federation(replace(world.federation(), consortium=None))
+        world.consortium = None
+        run_federation(world.federation())
     assert world.sites["site-000"].asked == []
 
 
 def test_epsilon_is_worked_out_from_the_schedule(consortium: MakeWorld, events: Events) -> None:
     from privacy.accounting import epsilon
-    from privacy.events import event_of
+    from privacy.study.terms import event_of
 
     world = consortium(3)
     event, delta = event_of(world.study), world.study.privacy.delta

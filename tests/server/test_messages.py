@@ -14,7 +14,14 @@ from privacy.wire.bodies import Body, Collect, Hello, Refusal, Running, Started,
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.reasons import Reason
 from server.inprocess import Drop, Duplicate, Fail, FaultHook, InProcessGrid
-from server.messages import NOT_UNDERSTOOD, Exchange, Failure, Request, pack, unpack
+from server.messages import (
+    NOT_UNDERSTOOD,
+    Exchange,
+    FlowerFailure,
+    Request,
+    pack_envelope,
+    unpack_envelope,
+)
 
 RUN = 2**64 - 1
 HELLO = Envelope(RUN, 0, 0, Hello(bytes(32)))
@@ -32,8 +39,8 @@ def exchange(
 
 
 def test_server_and_site_pack_alike() -> None:
-    assert site_unpack(pack(b"abc")) == b"abc"
-    assert unpack(site_pack(b"abc")) == b"abc"
+    assert site_unpack(pack_envelope(b"abc")) == b"abc"
+    assert unpack_envelope(site_pack(b"abc")) == b"abc"
 
 
 @pytest.mark.parametrize(
@@ -42,12 +49,12 @@ def test_server_and_site_pack_alike() -> None:
         RecordDict(),
         RecordDict({"envelope": ConfigRecord({"bytes": b"x"})}),
         RecordDict({"envelope": ArrayRecord([np.zeros(1)])}),
-        RecordDict({**pack(b"x"), "more": ConfigRecord({})}),
+        RecordDict({**pack_envelope(b"x"), "more": ConfigRecord({})}),
     ],
 )
 def test_other_contents_are_refused(content: RecordDict) -> None:
     with pytest.raises(WireError):
-        unpack(content)
+        unpack_envelope(content)
 
 
 def test_an_answer_comes_back_with_its_request() -> None:
@@ -80,7 +87,7 @@ def test_an_error_of_the_superlink_belongs_to_the_node_that_was_asked() -> None:
     wire.send([Request(5, HELLO)])
     (reply,) = wire.receive()
     assert reply.request.node == 5
-    assert isinstance(reply.answer, Failure)
+    assert isinstance(reply.answer, FlowerFailure)
     assert reply.answer.final
     assert reply.answer.explain() == "its SuperNode is gone"
 
@@ -88,7 +95,7 @@ def test_an_error_of_the_superlink_belongs_to_the_node_that_was_asked() -> None:
 def test_a_node_that_left_answers_like_a_dead_one() -> None:
     wire, _ = exchange(answering(Started()))
     wire.send([Request(6, HELLO)])
-    assert [reply.answer for reply in wire.receive()] == [Failure(5)]
+    assert [reply.answer for reply in wire.receive()] == [FlowerFailure(5)]
 
 
 def test_a_duplicate_is_seen_once_and_a_lost_reply_never() -> None:
@@ -105,7 +112,7 @@ def test_an_answer_of_another_round_is_not_understood() -> None:
     other = seal(Envelope(RUN, 9, 1, Started()))
     wire, _ = exchange(lambda data: other)
     wire.send([Request(5, Envelope(RUN, 8, 1, Collect()))])
-    assert [reply.answer for reply in wire.receive()] == [Failure(NOT_UNDERSTOOD)]
+    assert [reply.answer for reply in wire.receive()] == [FlowerFailure(NOT_UNDERSTOOD)]
 
 
 def test_a_refusal_may_come_without_its_round() -> None:
@@ -118,12 +125,12 @@ def test_a_refusal_may_come_without_its_round() -> None:
 def test_an_answer_over_the_limit_is_not_understood() -> None:
     wire, _ = exchange(lambda data: bytes(2000))
     wire.send([Request(5, HELLO)])
-    assert [reply.answer for reply in wire.receive()] == [Failure(NOT_UNDERSTOOD)]
+    assert [reply.answer for reply in wire.receive()] == [FlowerFailure(NOT_UNDERSTOOD)]
 
 
 def test_unknown_codes_have_words_too() -> None:
-    assert Failure(99).explain() == "Flower reports error 99"
-    assert not Failure(99).final
+    assert FlowerFailure(99).explain() == "Flower reports error 99"
+    assert not FlowerFailure(99).final
 
 
 def test_the_grid_does_not_wait() -> None:

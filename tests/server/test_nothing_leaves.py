@@ -33,28 +33,27 @@ from client.agent.site_agent import AgentParts, SiteAgent
 from client.agent.startup import load, load_data, load_trainer
 from client.agent.state import StateFolder, state_folder
 from client.agent.withdrawals import ConsentingTrainer
+from client.consent import withdraw
 from client.data import SiteData
 from client.patients import open_patients
 from client.patients.lines import KEY, REGISTER
 from client.training import LocalTrainer
 from craftsfl.simulation.clock import SteppedClock
 from craftsfl.simulation.members import SimulatedMembers
-from craftsfl.site.consent import withdraw
 from model.digest import folder_digest
 from model.layout import Layout
 from privacy.errors import FederationError
 from privacy.secagg import client as secagg_client
 from privacy.secagg import server as secagg_server
-from privacy.secagg.chain import write_chain
+from privacy.secagg.chain import write_rosters
 from privacy.secagg.encoding import Encoding
 from privacy.study.manifest import load_study
 from privacy.wire.bodies import Refusal, Update
 from privacy.wire.envelope import open_envelope
 from privacy.wire.reasons import Reason
 from privacy.wire.secagg import MaskedInput
-from server.clock import Timing
 from server.inprocess import InProcessGrid
-from server.operation import Operation, operate
+from server.operation import operate
 from server.settings import load_consortium
 from tests.canaries import Find, Search, plant
 from tests.client.fakes import PausingClock
@@ -145,7 +144,7 @@ class Outside:
         return handle
 
     def logged(self) -> str:
-        """Every record as text: message, arguments, tracebacks and all else it carries."""
+        """Every record as text: message, arguments, tracebacks and everything else it carries."""
         stream = io.StringIO()
         formatter = logging.Formatter()
         for record in self.records:
@@ -179,10 +178,10 @@ def _loggers() -> list[tuple[str, logging.Logger]]:
 
 @pytest.fixture
 def coordinator(tmp_path: Path, tinier_base: Path, study_values: dict[str, Any]) -> Path:
-    """The study and the consortium's settings; gives consortium.toml."""
+    """The study and the consortium's settings; returns consortium.toml."""
     study_values["base"] = {"digest": folder_digest(tinier_base), "source": str(tinier_base)}
     study_values["cohort"] = {"min_sites": 3, "round_deadline": 1e6, "reply_slot": 0.05}
-    write_chain(tmp_path / "roster.cfl", [MEMBERS.signed])
+    write_rosters(tmp_path / "roster.cfl", [MEMBERS.signed])
     study_values["aggregation"]["secure_aggregation"] = "required"
     table = {"roster": MEMBERS.roster.digest().hex(), "bound": 1.0, "exchange_deadline": 1e5}
     study_values["secure_aggregation"] = table
@@ -231,7 +230,7 @@ def _agent(folder: Path, name: str, outside: Outside, stack: ExitStack) -> SiteA
 
 
 def _withdraw_one(folder: Path) -> None:
-    """A patient withdraws while the agent is there; its log will name the line."""
+    """A patient withdraws while the agent runs; its log will name the line."""
     with (folder / "tiles-north" / "metadata.csv").open(newline="", encoding="utf-8") as stream:
         patient = next(csv.DictReader(stream))["patient_id"]
     withdraw(folder / "site.toml", patient)
@@ -246,14 +245,14 @@ def _site_lines(folder: Path) -> set[bytes]:
 
 @dataclass(frozen=True)
 class Scene:
-    """The coordinator's settings, a place beside it for the hospitals, and what is seen."""
+    """The coordinator's settings, a place next to it for the hospitals, and what is seen."""
 
     coordinator: Path
     outside: Outside
     capture: pytest.CaptureFixture[str]
 
     def run(self) -> list[Find]:
-        """A whole run; gives every secret that was met outside of the hospitals."""
+        """A whole run; returns every secret that was found outside the hospitals."""
         secrets: set[str | bytes] = set()
         settings, clock = load_consortium(self.coordinator), HurriedClock(time.time())
         with ExitStack() as stack:
@@ -267,7 +266,7 @@ class Scene:
             _withdraw_one(self.coordinator.parent.parent / "north")
             grid = InProcessGrid(handlers, run_id=RUN, clock=clock.monotonic)
             with suppress(FederationError):  # where nobody masks, there is no sum
-                operate(Operation(settings, RUN, grid, clock, Timing(join=20.0)))
+                operate(settings, RUN, grid, clock=clock)
         return self._leaks(Search(secrets))
 
     def _leaks(self, search: Search) -> list[Find]:

@@ -12,7 +12,7 @@ from privacy.errors import FederationError, ModelError
 from privacy.wire.bodies import Collect, Refusal, StartTraining
 from privacy.wire.envelope import open_envelope
 from privacy.wire.reasons import Reason
-from server.inprocess import Delay, Drop, Duplicate, Fail, Fault
+from server.inprocess import Delay, Drop, Duplicate, Fail, GridFault
 from server.rounds import run_federation
 from server.status import read_status
 from server.store import Store
@@ -53,7 +53,7 @@ def test_each_round_starts_from_the_last_adapter(world: World) -> None:
 
 
 def test_a_dead_supernode_costs_its_own_update_and_is_named(world: World, events: Events) -> None:
-    def faults(node: int, number: int, request: bytes) -> Fault | None:
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
         asked = open_envelope(request, limit=10_000)
         dead = node == NODES["north"] and asked.round == 1 and isinstance(asked.body, Collect)
         return Fail() if dead else None
@@ -77,7 +77,7 @@ def test_text_of_flower_errors_is_never_kept(world: World) -> None:
 
 @pytest.mark.parametrize("fault", [Drop(), Duplicate(), Delay(7.0), Delay(200.0), Fail(code=4)])
 def test_lost_late_and_repeated_messages_change_nothing(
-    make_world: MakeWorld, fault: Fault
+    make_world: MakeWorld, fault: GridFault
 ) -> None:
     world = make_world(cohort={"round_deadline": 1000.0, "min_sites": 3})
     world.faults = lambda node, number, request: fault if number % 2 == 1 else None
@@ -113,7 +113,7 @@ def test_an_agent_that_restarts_is_waited_for(world: World, events: Events) -> N
 def test_an_agent_that_stays_away_is_dropped(make_world: MakeWorld, events: Events) -> None:
     world = make_world(cohort={"round_deadline": 1000.0})
 
-    def faults(node: int, number: int, request: bytes) -> Fault | None:
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
         if node == NODES["north"] and number == 1:
             world.sites["north"].refusals = [Reason.AGENT_UNREACHABLE] * 50
         return None
@@ -136,7 +136,7 @@ def test_attempts_of_a_round_are_capped_by_the_study(make_world: MakeWorld) -> N
     world = make_world(privacy={"attempts": 2}, cohort={"min_sites": 3})
     site = world.sites["north"]
 
-    def faults(node: int, number: int, request: bytes) -> Fault | None:
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
         asked = open_envelope(request, limit=10_000)
         return Fail() if node == NODES["north"] and asked.attempt == 1 else None
 
@@ -178,11 +178,11 @@ def test_bytes_that_are_no_envelope_keep_the_site_out(world: World, events: Even
     run_federation(world.federation())
     (missing,) = events("site-missing")
     assert missing["site"] == "harbour"
-    assert "no message of this protocol" in missing["reason"]
+    assert "not a message of this protocol" in missing["reason"]
 
 
 def test_kill_in_a_round_then_resume_with_the_last_adapter(world: World, events: Events) -> None:
-    def faults(node: int, number: int, request: bytes) -> Fault | None:
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
         asked = open_envelope(request, limit=10_000)
         if asked.round == 2 and isinstance(asked.body, Collect):
             raise Killed
@@ -213,7 +213,7 @@ def test_a_resumed_run_ends_as_one_that_never_stopped(make_world: MakeWorld, str
     world = make_world(rounds=3, aggregation={"strategy": strategy, "learning_rate": 0.1})
     whole = run_federation(world.federation(run=1))
 
-    def faults(node: int, number: int, request: bytes) -> Fault | None:
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
         if open_envelope(request, limit=10_000).round == 3:
             raise Killed
         return None
@@ -228,7 +228,7 @@ def test_a_resumed_run_ends_as_one_that_never_stopped(make_world: MakeWorld, str
 def test_an_interrupted_attempt_counts(make_world: MakeWorld) -> None:
     world = make_world(cohort={"min_sites": 3}, privacy={"attempts": 1})
 
-    def faults(node: int, number: int, request: bytes) -> Fault | None:
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
         if isinstance(open_envelope(request, limit=10_000).body, Collect):
             raise Killed
         return None
@@ -268,7 +268,7 @@ def test_state_is_stored_before_each_message(world: World) -> None:
     seen: list[str] = []
     store: Store = world.store()
 
-    def faults(node: int, number: int, request: bytes) -> Fault | None:
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
         asked = open_envelope(request, limit=10_000)
         if node == NODES["north"] and asked.round == 1:
             parts = {part.name: part.state for part in store.status().history[-1].sites}
@@ -295,7 +295,7 @@ def test_a_site_that_left_is_skipped_and_asked_again_when_back(
 ) -> None:
     handler = world.handlers[22]
 
-    def faults(node: int, number: int, request: bytes) -> Fault | None:
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
         asked = open_envelope(request, limit=10_000)
         if asked.round == 1 and node == 33 and isinstance(asked.body, Collect):
             world.handlers.pop(22, None)
@@ -314,7 +314,7 @@ def test_a_late_site_joins_the_next_round(make_world: MakeWorld, events: Events)
     world = make_world(rounds=3)
     handler = world.handlers.pop(22)
 
-    def faults(node: int, number: int, request: bytes) -> Fault | None:
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
         if open_envelope(request, limit=10_000).round == 1:
             world.handlers[22] = handler
         return None

@@ -4,8 +4,8 @@ import math
 from typing import Any
 
 from privacy.accounting import epsilon
-from privacy.events import event_of
 from privacy.study.manifest import Study
+from privacy.study.terms import event_of
 from server.spending import Spending
 from tests.server.fakes import make_study
 

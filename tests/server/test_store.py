@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from craftsfl.simulation.clock import SteppedClock
 from privacy.errors import ConfigError, DeploymentError, FederationError
 from server.database import open_database
-from server.status import read_status
+from server.status import RunFailure, read_status
 from server.store import Store
 from server.tables import AttemptState, PartState, RunState
 from tests.server.fakes import RUN, World
@@ -98,15 +99,31 @@ def test_seconds_of_a_phase_add_up(world: World) -> None:
 
 
 def test_a_run_that_fails_before_it_began_is_shown(world: World) -> None:
-    world.store().fail("No study. Write one.")
+    failure = RunFailure("No study.", "Write one.", "config")
+    world.store().fail(failure)
     status = read_status(world.url)
     assert (status.state, status.message) == (RunState.FAILED, "No study. Write one.")
+    assert status.failure == failure
+
+
+def test_a_database_from_before_failures_were_kept_in_parts_can_be_read(world: World) -> None:
+    world.store().fail(RunFailure("No study.", "Write one.", "config"))
+    engine = create_engine(world.url)
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE failures"))
+    engine.dispose()
+    status = read_status(world.url)
+    assert (status.message, status.failure) == ("No study. Write one.", None)
+    later = world.store(run=7)  # opened for writing: it gets the table
+    later.fail(RunFailure("No base.", "Install it.", "model"))
+    assert read_status(world.url, 7).failure == RunFailure("No base.", "Install it.", "model")
+    assert read_status(world.url, RUN).failure is None
 
 
 def test_a_finished_run_cannot_fail_any_more(world: World) -> None:
     store = begun(world)
     store.set_state(RunState.FINISHED)
-    store.fail("Too late.")
+    store.fail(RunFailure("Too late.", "", "internal"))
     assert read_status(world.url).state is RunState.FINISHED
 
 

@@ -15,7 +15,7 @@ from privacy.errors import DeploymentError
 from server.background import BackgroundTracking
 from server.status import PartStatus, RoundStatus, RunStatus, SiteStatus
 from server.tables import AttemptState, PartState, RunState, SiteState
-from server.tracking import Release, Tracking, TrackingPlace
+from server.tracking import ReleasedFiles, Tracking, TrackingPlace
 from tests.server.fakes import RUN, make_study
 
 URI = "sqlite:///{}/mlflow.db"
@@ -61,8 +61,8 @@ def client(place: TrackingPlace) -> MlflowClient:
 
 
 @pytest.fixture
-def release(tmp_path: Path) -> Release:
-    files = Release(tmp_path / "test-study-1.safetensors", tmp_path / "samples.png")
+def release(tmp_path: Path) -> ReleasedFiles:
+    files = ReleasedFiles(tmp_path / "test-study-1.safetensors", tmp_path / "samples.png")
     files.adapter.write_bytes(b"adapter")
     files.samples.write_bytes(b"picture")
     return files
@@ -128,7 +128,7 @@ def test_no_privacy_is_a_tag_and_never_a_number(
 
 
 def test_the_adapter_is_registered_once_as_challenger(
-    tracking: Tracking, client: MlflowClient, release: Release
+    tracking: Tracking, client: MlflowClient, release: ReleasedFiles
 ) -> None:
     status = status_with(finished(1), finished(2))
     tracked = tracking.publish(status, release)
@@ -145,7 +145,7 @@ def test_the_adapter_is_registered_once_as_challenger(
 
 
 def test_the_next_run_is_the_next_version(
-    tracking: Tracking, client: MlflowClient, release: Release
+    tracking: Tracking, client: MlflowClient, release: ReleasedFiles
 ) -> None:
     tracking.publish(status_with(finished(1)), release)
     second = tracking.publish(replace(status_with(finished(1)), run=2), release)

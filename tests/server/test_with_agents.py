@@ -24,11 +24,11 @@ from privacy.secagg.client import Effects
 from privacy.wire.bodies import Collect
 from privacy.wire.envelope import open_envelope
 from privacy.wire.secagg import Survivors
-from server.inprocess import Drop, Fault
+from server.inprocess import Drop, GridFault
 from server.rounds import run_federation
 from server.status import read_status
 from tests.client.fakes import PausingClock
-from tests.privacy.ledger.ledgers import open_test_ledger
+from tests.privacy.ledger.ledgers import open_test_ledger, spent_by
 from tests.server.fakes import LAYOUT, NODES, RUN, World, make_study
 from tests.server.masked import LARGE, MaskedWorld
 
@@ -131,7 +131,7 @@ def test_masked_rounds_with_real_agents_and_ledgers(
     assert {len(ledger.entries()) for ledger in ledgers.values()} == {2}
     # What the server works out is what the sites' ledgers say.
     assert {site.epsilon for site in status.sites} == {
-        ledger.spent() for ledger in ledgers.values()
+        spent_by(ledger) for ledger in ledgers.values()
     }
 
 
@@ -140,7 +140,7 @@ def test_lost_replies_and_a_killed_server_cost_an_attempt_and_no_more(
 ) -> None:
     world, ledgers = masked
 
-    def faults(node: int, number: int, request: bytes) -> Fault | None:
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
         asked = open_envelope(request, limit=LARGE)
         if asked.round == 2 and isinstance(asked.body, Survivors):
             raise Killed
@@ -169,7 +169,7 @@ def test_a_site_that_was_away_stays_out_of_the_round_and_not_of_the_study(
     world, ledgers = masked
     away = world.handlers.pop(world.nodes["site-003"])
 
-    def faults(node: int, number: int, request: bytes) -> Fault | None:
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
         if isinstance(open_envelope(request, limit=LARGE).body, Survivors):
             raise Killed
         return None
@@ -212,7 +212,7 @@ def test_a_killed_server_and_lost_replies_cost_the_sites_nothing_more(
 ) -> None:
     run_federation(world.federation(run=1))
 
-    def faults(node: int, number: int, request: bytes) -> Fault | None:
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
         asked = open_envelope(request, limit=10_000)
         if asked.round == 2 and isinstance(asked.body, Collect) and node == NODES["hillside"]:
             raise Killed

@@ -18,13 +18,15 @@ def bars() -> Iterator[Callable[[str, int, int], None]]:
         TimeRemainingColumn,
     )
 
+    from craftsfl.terminal import progress as progress_console
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns) as progress:
+    with Progress(*columns, console=progress_console()) as progress:
         tasks: dict[str, TaskID] = {}
 
         def show(stage: str, step: int, steps: int) -> None:

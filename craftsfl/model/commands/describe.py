@@ -15,11 +15,10 @@ def describe(
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Show model, adapter, epsilon, prompt and seed that a synthetic picture carries with it."""
-    from rich.console import Console
-
     from craftsfl.model.provenance import as_json, show
+    from craftsfl.terminal import output
 
     if json:
         typer.echo(as_json(files))
     else:
-        show(files, Console())
+        show(files, output())

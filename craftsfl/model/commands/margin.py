@@ -23,9 +23,9 @@ def margin(
     images: Annotated[int, typer.Option(min=8, help="How many of them.")] = 96,
     seed: Annotated[int, typer.Option(help="Of images, timesteps and noise.")] = 0,
 ) -> None:
-    """Measure rho of stage one on public images; print [stage_two.correlation] for study.toml."""
-    from rich.console import Console
-
+    """Measure rho of stage one on public images; print the table stage_two.correlation
+    of study.toml."""
     from craftsfl.model.margin import MarginRequest, report_margin
+    from craftsfl.terminal import output
 
-    report_margin(MarginRequest(base, encoder, block, folder, images, seed), Console())
+    report_margin(MarginRequest(base, encoder, block, folder, images, seed), output())

@@ -55,8 +55,7 @@ def pretrain(
 def _pretrain_base(
     out: Path, what: tuple[str, list[str], Path | None], *, public: bool, smoke: bool
 ) -> None:
-    from rich.console import Console
-
+    from craftsfl.terminal import errors
     from model.cache import locate_base
     from model.importing import quick_imports
     from model.lab.stage_one.publicness import WARNING
@@ -66,7 +65,7 @@ def _pretrain_base(
     base, data, config = what
     settings = load_toml(config, Settings) if config else Settings()
     if os.environ.get("RANK", "0") == "0":
-        Console(stderr=True).print(f"[bold white on red]{WARNING}[/]")
+        errors().print(f"[bold white on red]{WARNING}[/]")
     with quick_imports():
         from model.lab.stage_one.run import Data, train_base
     settings = settings.smoke() if smoke else settings
@@ -79,11 +78,12 @@ def _bars() -> Show:
     """Progress bars with loss and images a second, made when first there is something to show."""
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+    from craftsfl.terminal import progress as progress_console
     from model.lab.stage_one.run import Show
     from model.lab.stage_one.trainer import Report
 
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}")
-    progress = Progress(*columns, TimeRemainingColumn())
+    progress = Progress(*columns, TimeRemainingColumn(), console=progress_console())
     tasks: dict[str, TaskID] = {}
 
     def show(stage: str, done: int, total: int, state: str) -> None:

@@ -111,11 +111,10 @@ def sample(
     from privacy.errors import ConfigError
 
     if list_types:
-        from rich.console import Console
-
         from craftsfl.model.provenance import show_types
+        from craftsfl.terminal import output
 
-        show_types(words or "clinical", Console())
+        show_types(words or "clinical", output())
         return
     if (out is None) == (out_dir is None):
         raise ConfigError(
@@ -165,13 +164,14 @@ def _draw(request: Request, out: Path | None, out_dir: Path | None, overwrite: b
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from craftsfl.model.sampling import draw, draw_into
+    from craftsfl.terminal import progress as progress_console
 
     if out is not None:
         draw(request, out, overwrite=overwrite)
         typer.echo(str(out))
     if out_dir is not None:
         columns = ("drawing", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, transient=True) as progress:
+        with Progress(*columns, console=progress_console(), transient=True) as progress:
             task = progress.add_task("drawing", total=None)
             summary = draw_into(
                 request,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from rich.console import Console
-
 from craftsfl.model.evaluation.options import EvaluationOptions
 from craftsfl.model.evaluation.report import PRIVATE, as_json, show
 from craftsfl.model.evaluation.tracking import log
+from craftsfl.terminal import errors, output, progress
 
 
 def run_evaluation(options: EvaluationOptions) -> None:
@@ -17,17 +16,17 @@ def run_evaluation(options: EvaluationOptions) -> None:
     Raises `CraftsflError`, before any work where the options do not go together.
     """
     options.check()
-    told = Console(stderr=True)
+    told = errors()
     if not options.public:
         told.print(f"[bold red]STAYS AT THE SITE.[/] {PRIVATE}", highlight=False)
     from craftsfl.model.evaluation.examine import examine  # loads torch
 
-    with told.status("…") as status:
+    with progress(stderr=True).status("…") as status:
         examined = examine(options, lambda text: status.update(text))
     if options.as_json:
         sys.stdout.write(as_json(examined.report) + "\n")
     else:
-        show(examined.report, Console())
+        show(examined.report, output())
     if options.html is not None:
         from craftsfl.model.evaluation.page import write_page
 

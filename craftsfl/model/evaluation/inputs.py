@@ -18,10 +18,10 @@ from client.data import (
     check_believable,
     check_usable,
     load_site_data,
-    read_image,
-    read_mask,
+    read_tile,
+    read_tile_mask,
 )
-from client.data.images import image_size
+from client.data.images import tile_size
 from model.lab.evaluation import ImageSet
 from privacy.errors import DataError
 
@@ -44,7 +44,7 @@ class Folder:
 
     def side(self) -> int:
         """The side in px of its tiles, the smallest; at most `LARGEST`."""
-        return min(LARGEST, *(min(image_size(tile.path)) for tile in self.data.tiles[:100]))
+        return min(LARGEST, *(min(tile_size(tile.path)) for tile in self.data.tiles[:100]))
 
 
 def read_folder(folder: Path, *, ids_confirmed: bool) -> Folder:
@@ -109,7 +109,7 @@ def image_set(folder: Folder, side: int, *, most: int, seed: int) -> ImageSet:
         rows = np.sort(np.random.default_rng([seed, 7]).permutation(rows)[:most])
     tiles = [folder.data.tiles[row] for row in rows]
     return ImageSet(
-        np.stack([read_image(tile.path, side) for tile in tiles]),
+        np.stack([read_tile(tile.path, side) for tile in tiles]),
         tuple(tile.caption for tile in tiles),
         np.array([tile.patient for tile in tiles], np.int64),
     )
@@ -120,4 +120,6 @@ def masks(folder: Folder, side: int, images: ImageSet) -> NDArray[np.int64] | No
     paths = [tile.mask for tile in folder.data.tiles]
     if len(paths) != len(images) or any(path is None for path in paths):
         return None
-    return np.stack([read_mask(path, side) for path in paths if path is not None]).astype(np.int64)
+    return np.stack([read_tile_mask(path, side) for path in paths if path is not None]).astype(
+        np.int64
+    )

@@ -7,7 +7,6 @@ readable by its owner alone.
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
@@ -21,6 +20,7 @@ from craftsfl.model.evaluation.report import Report, beside_text, number
 from model.lab.evaluation import Figure, Question
 from model.lab.evaluation.memorisation import Found, symmetries
 from privacy.errors import ConfigError
+from privacy.files import replacing
 
 _SHOWN = 48  # generated images
 _PAIRS = 12  # nearest neighbours, the most suspicious first
@@ -45,10 +45,8 @@ def write_page(path: Path, examined: Examined, *, with_patients: bool) -> None:
     text = page(examined, with_patients=with_patients)
     mode = 0o644 if examined.report.public and not with_patients else 0o600
     try:
-        path.unlink(missing_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with replacing(path, mode) as file:
+            file.write(text.encode("utf-8"))
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be written: {error.strerror}.", "Choose another file with --html."

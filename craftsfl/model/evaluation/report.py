@@ -77,8 +77,8 @@ def show(report: Report, console: Console) -> None:
     for note in (_READING, *report.notes):
         console.print(note, highlight=False, markup=False)
     if report.warning is not None:
-        panel = Panel(Text(report.warning, style="bold"), title="STAYS AT THE SITE", style="red")
-        console.print(panel)
+        text = Text(report.warning, style="bold")
+        console.print(Panel.fit(text, title="STAYS AT THE SITE", style="red"))
 
 
 _READING = (

@@ -1,8 +1,8 @@
 """Command lines and environment of Flower's processes.
 
-Facts behind the options (Flower 1.41): Control, Fleet and Runtime API share one port; only with
-process isolation and a SuperExec secret can no stranger take the ServerApp's task; an update check
-and telemetry would call home at every start; dependencies of a bundle must never be installed.
+Why these options (Flower 1.41): the Control, Fleet and Runtime APIs share one port; only process
+isolation and a SuperExec secret keep a stranger from taking the ServerApp's task; the update check
+and telemetry would call home at every start; a bundle's dependencies must never be installed.
 """
 
 from __future__ import annotations
@@ -13,25 +13,30 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from craftsfl.processes.accounts import Account
+from craftsfl.processes.accounts import SystemAccount
 from craftsfl.processes.environment import CERTIFICATES, MODELS, environment
 from craftsfl.processes.flower.credentials import ServerCredentials
 from craftsfl.processes.supervisor import Command
+from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError
 
 LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
 PROFILE = "consortium"
 
 
-def tool(name: str) -> str:
-    """The path of one of Flower's programs beside this Python; raises `DeploymentError`."""
+def program(name: str) -> tuple[str, ...]:
+    """How to start one of Flower's programs with this Python; raises `DeploymentError`.
+
+    With -P, although for a script the first folder on the path would be its own and not the working
+    folder: nothing that we start may find modules where they were not installed.
+    """
     path = Path(sys.executable).parent / name
     if not path.exists():
         raise DeploymentError(
-            f"{name} is not installed beside {sys.executable}.",
+            f"{name} is not installed next to {sys.executable}.",
             "Install craftsfl with the extra `site` or `operator`.",
         )
-    return str(path)
+    return (sys.executable, "-P", str(path))
 
 
 @dataclass(frozen=True)
@@ -43,23 +48,23 @@ class SuperLink:
     folder: Path  # database, Flower's home
     credentials: ServerCredentials
     secret: Path
-    variables: tuple[str, ...] = ()  # what else of the environment the ServerApp gets
+    variables: tuple[str, ...] = ()  # further variables of the environment for the ServerApp
 
     @property
     def address(self) -> str:
-        """`host:port` as this machine reaches it (and as its certificate names it)."""
+        """`host:port` under which this machine reaches it (and which its certificate names)."""
         host = LOOPBACK if self.host == EVERYWHERE else self.host
         return f"{host}:{self.port}"
 
     @property
     def home(self) -> Path:
-        """FLWR_HOME of the coordinator and of the `flwr` commands sent to it."""
+        """FLWR_HOME for the coordinator and for the `flwr` commands sent to it."""
         return self.folder / "flwr"
 
     def superlink(self, log: Path) -> Command:
         """The SuperLink: TLS, node authentication, process isolation, SQLite."""
         argv = (
-            tool("flower-superlink"),
+            *program("flower-superlink"),
             *("--host", self.host, "--port", str(self.port)),
             *("--ssl-ca-certfile", str(self.credentials.authority)),
             *("--ssl-certfile", str(self.credentials.certificate)),
@@ -75,7 +80,7 @@ class SuperLink:
     def superexec(self, log: Path) -> Command:
         """The SuperExec that starts the ServerApp's process for each run."""
         argv = (
-            tool("flower-superexec"),
+            *program("flower-superexec"),
             *("--runtime-api-address", self.address),
             *("--root-certificates", str(self.credentials.authority)),
             *("--superexec-auth-secret-file", str(self.secret)),
@@ -103,7 +108,7 @@ def write_profile(home: Path, address: str, authority: Path) -> None:
 
 @dataclass(frozen=True)
 class SuperNode:
-    """A hospital's network-facing process: it sees no data and no key but its own."""
+    """A hospital's network-facing process: it sees no data, and no key but its own."""
 
     name: str
     superlink: str
@@ -112,13 +117,13 @@ class SuperNode:
     agent_socket: Path
     home: Path
     port: int  # of its local Runtime API, on loopback
-    variables: tuple[str, ...] = ()  # what else of the environment the coordinator's code may read
-    account: Account | None = None  # as whom root starts it
+    variables: tuple[str, ...] = ()  # further variables that the coordinator's code may read
+    account: SystemAccount | None = None  # whom root starts it as
 
     def command(self, log: Path) -> Command:
         """The SuperNode, which starts one thin ClientApp process for each message."""
         argv = (
-            tool("flower-supernode"),
+            *program("flower-supernode"),
             *("--superlink", self.superlink),
             *(("--root-certificates", str(self.authority)) if self.authority else ()),
             *("--auth-supernode-private-key", str(self.key)),
@@ -131,11 +136,11 @@ class SuperNode:
         return Command(f"{self.name} supernode", argv, env, log, user)
 
 
-def flwr(home: Path, *arguments: str, timeout: float = 60.0) -> dict[str, object]:
-    """Run `flwr ARGUMENTS --format json`; gives its answer or raises `DeploymentError`."""
+def run_flwr(home: Path, *arguments: str, timeout: float = 60.0) -> dict[str, object]:
+    """Run `flwr ARGUMENTS --format json` and return its answer; raises `DeploymentError`."""
     try:
         done = subprocess.run(
-            [tool("flwr"), *arguments, "--format", "json"],
+            [*program("flwr"), *arguments, "--format", "json"],
             env=environment(home, allowed=CERTIFICATES),
             capture_output=True,
             text=True,
@@ -145,7 +150,8 @@ def flwr(home: Path, *arguments: str, timeout: float = 60.0) -> dict[str, object
     except subprocess.TimeoutExpired:
         raise DeploymentError(
             f"`flwr {arguments[0]}` got no answer within {timeout:.0f} s.",
-            "Check that the SuperLink runs and that its address is right.",
+            "Check that the SuperLink is running and that its address is right.",
+            id=ErrorId.SUPERLINK_SILENT,
         ) from None
     try:
         answer: dict[str, object] = json.loads(done.stdout[done.stdout.index("{") :])
@@ -154,6 +160,7 @@ def flwr(home: Path, *arguments: str, timeout: float = 60.0) -> dict[str, object
     if not answer.get("success"):
         raise DeploymentError(
             f"`flwr {' '.join(arguments[:2])}` failed: {answer.get('error-message', answer)}",
-            "Check that the SuperLink runs, its address and its certificate.",
+            "Check that the SuperLink is running, its address and its certificate.",
+            id=ErrorId.SUPERLINK_SILENT,
         )
     return answer

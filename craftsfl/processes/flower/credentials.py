@@ -1,6 +1,6 @@
 """Keys and certificates of one consortium on one machine, and SuperNode keys.
 
-A real consortium brings a certificate of its own authority; `make_authority` is for loopback.
+A real consortium has a certificate from an authority of its own; `make_authority` is for loopback.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from cryptography.x509.oid import NameOID
 from privacy.files import write_private, write_public
 
 VALID_DAYS = 30
-CLOCK_SKEW = datetime.timedelta(minutes=5)
+_CLOCK_SKEW = datetime.timedelta(minutes=5)
 
 
 class ServerCredentials(NamedTuple):
-    """PEM files of a SuperLink; `authority` is what clients pin."""
+    """The PEM files of a SuperLink; clients pin `authority`."""
 
     authority: Path
     certificate: Path
@@ -31,9 +31,9 @@ class ServerCredentials(NamedTuple):
 
 
 def make_authority(folder: Path) -> ServerCredentials:
-    """Make a certificate authority and a certificate for localhost; the authority's key is dropped.
+    """Make a certificate authority and a certificate for localhost; discard the authority's key.
 
-    Nobody can issue a second certificate under it, the maker included.
+    So nobody can issue a second certificate under it, not even whoever ran this.
     """
     folder.mkdir(parents=True, exist_ok=True)
     authority_key = ec.generate_private_key(ec.SECP384R1())
@@ -56,7 +56,7 @@ def make_authority(folder: Path) -> ServerCredentials:
 
 
 def make_supernode_key(path: Path) -> Path:
-    """Write a P-384 key pair in OpenSSH format (`path`, `path`.pub); gives the public file."""
+    """Write a P-384 key pair in OpenSSH format (`path`, `path`.pub); returns the public file."""
     key = ec.generate_private_key(ec.SECP384R1())
     _write_private(
         path,
@@ -77,7 +77,7 @@ def make_supernode_key(path: Path) -> Path:
 
 
 def make_secret(path: Path) -> Path:
-    """Write the secret that a SuperExec shows to its SuperLink (32 random bytes as hex)."""
+    """Write the secret that a SuperExec presents to its SuperLink (32 random bytes as hex)."""
     _write_private(path, secrets.token_hex(32).encode("ascii"))
     return path
 
@@ -106,7 +106,7 @@ def _certificate(
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - CLOCK_SKEW)
+        .not_valid_before(now - _CLOCK_SKEW)
         .not_valid_after(now + datetime.timedelta(days=VALID_DAYS))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=0 if ca else None), critical=True)
         .add_extension(

@@ -13,11 +13,12 @@ from client.agent.own_ledger import read_own_ledger
 from client.agent.state import StateFolder
 from client.policy import SiteRules
 from client.settings import load_policy, load_site
-from craftsfl.site.budget.book import Book, Line, open_book
 from craftsfl.site.budget.explain import Explanation, explanation, show_explanation
-from craftsfl.site.budget.picture import check_picture, draw_picture
+from craftsfl.site.budget.picture import check_picture_path, draw_picture
 from craftsfl.site.budget.published import Published, published, show_published
+from craftsfl.site.budget.statement import Line, Statement, statement_of
 from craftsfl.site.budget.table import show_table
+from craftsfl.terminal import output
 from privacy.ledger import LedgerView
 from privacy.study.manifest import load_study
 
@@ -33,54 +34,54 @@ class BudgetOptions:
 
 
 def show_budget(site_toml: Path, options: BudgetOptions) -> None:
-    """Print the budget of the site of `site_toml`; may run beside its agent.
+    """Print the budget of the site of `site_toml`; its agent may be running.
 
     Raises `ConfigError` for wrong settings and `LedgerError` for a ledger that is not sound.
     """
     if options.picture is not None:
-        check_picture(options.picture)
+        check_picture_path(options.picture)
     settings = load_site(site_toml)
     rules = SiteRules(settings.name, load_study(settings.study), load_policy(settings.policy))
     view = read_own_ledger(StateFolder(settings.agent.state), settings)
-    book = open_book(rules, view.entries() if view is not None else ())
-    explained = explanation(book) if options.explain else None
-    figures = published(book) if options.publish else None
-    console = Console()
+    statement = statement_of(rules, view.entries() if view is not None else ())
+    explained = explanation(statement) if options.explain else None
+    figures = published(statement) if options.publish else None
+    console = output()
     if options.as_json:
-        values = as_values(book, view, explained)
+        values = as_values(statement, view, explained)
         if figures is not None:
             values["published"] = [_figure(item) for item in figures]
         console.print_json(json.dumps(values, allow_nan=False), highlight=False)
     else:
-        show_table(book, console)
+        show_table(statement, console)
         _show_ledger(view, console)
         if figures is not None:
-            show_published(book, figures, console)
+            show_published(statement, figures, console)
         if explained is not None:
-            show_explanation(book, explained, console)
+            show_explanation(statement, explained, console)
     if options.picture is not None:
-        draw_picture(book, options.picture)
+        draw_picture(statement, options.picture)
         if not options.as_json:
             console.print(f"Picture: {options.picture}", highlight=False, markup=False)
 
 
 def as_values(
-    book: Book, view: LedgerView | None, explained: Explanation | None
+    statement: Statement, view: LedgerView | None, explained: Explanation | None
 ) -> dict[str, object]:
     """What `--json` prints; infinite epsilons are null, times are seconds since 1970."""
     values: dict[str, object] = {
-        "site": book.site,
+        "site": statement.site,
         "unit": "patient",
         "ledger": _head(view),
         "lifetime": {
-            "epsilon": _finite(book.epsilon),  # used of the budget
-            "epsilon_used": _finite(book.epsilon),
-            "delta": book.delta,
-            "budget": book.budget,
-            "budget_delta": book.budget_delta,
-            "across_studies": book.composition,
+            "epsilon": _finite(statement.epsilon),  # used of the budget
+            "epsilon_used": _finite(statement.epsilon),
+            "delta": statement.delta,
+            "budget": statement.budget,
+            "budget_delta": statement.budget_delta,
+            "across_studies": statement.composition,
         },
-        "studies": [_line(line) for line in book.lines],
+        "studies": [_line(line) for line in statement.lines],
         "spending": [
             {
                 "time": point.time,
@@ -88,7 +89,7 @@ def as_values(
                 "epsilon": _finite(point.epsilon),
                 "lifetime": _finite(point.lifetime),
             }
-            for point in book.points
+            for point in statement.points
         ],
     }
     if explained is not None:

@@ -1,14 +1,14 @@
-"""The same epsilon in words for an ethics board: what an attacker can and cannot tell.
+"""The same epsilon in words for an ethics board: what an attacker can and cannot find out.
 
 The figures come from the composed privacy loss, not from epsilon alone; several studies together
-have only (epsilon, delta), which says less, so that their figures are higher.
+have only (epsilon, delta), which says less, so their figures are higher.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from rich.console import Console
@@ -16,13 +16,15 @@ from rich.padding import Padding
 from rich.table import Table
 
 from craftsfl.privacy_words import epsilon_text
-from craftsfl.site.budget.book import Book
-from privacy.accounting import Attack, Mode, epsilon, tradeoff, tradeoff_at
+from craftsfl.site.budget.statement import Statement
+from privacy.accounting import Attack, Mode, tradeoff, tradeoff_at
 from privacy.accounting.known_to_sites import epsilon_known_to
+from privacy.budget import study_cost
 from privacy.events import Event
+from privacy.ledger import Charge
 
 FALSE_POSITIVES: Final = (0.001, 0.01, 0.05, 0.10)
-SEVERAL: Final = (2, 3)  # hospitals, or ids at one; the capacity of a step allows for as many
+SEVERAL: Final = (2, 3)  # hospitals, or ids at one; a step's capacity allows for this many
 _COARSE = 1e-2  # of the figures for several records: to two decimals, in a second each
 _WIDTH = 96  # characters: longer lines are hard to read
 
@@ -42,8 +44,8 @@ budget, bound what left."""
 
 CLAIMS: Final = """\
 One person means all tiles and slides of one patient at this hospital, not one picture. The \
-figures bound every attack on what left, also attacks that nobody knows yet, and they stay as \
-they are whatever else becomes known later. They are calculated so that errors of the \
+figures bound every attack on what left, including attacks that nobody knows yet, and they stay \
+the same whatever else becomes known later. They are calculated so that errors of the \
 calculation make them too high, never too low."""
 
 NOT_CLAIMED: Final = (
@@ -62,7 +64,7 @@ NOT_CLAIMED: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class AttackCase:
     """One column: a state of the budget, and the best attack on it at each false-positive rate."""
 
     name: str
@@ -77,19 +79,23 @@ class Explanation:
     `known_to` maps a number of hospitals to epsilon, `known_under` a number of ids at this one.
     """
 
-    cases: tuple[Case, ...]
+    cases: tuple[AttackCase, ...]
     known_to: dict[int, float]
     known_under: dict[int, float]
 
 
-def explanation(book: Book) -> Explanation:
+def explanation(statement: Statement) -> Explanation:
     """All figures of `--explain`; takes the accountant about a second."""
-    return Explanation(tuple(_cases(book)), _several(book, "local"), _several(book, "pooled"))
+    return Explanation(
+        tuple(_cases(statement)), _several(statement, "local"), _several(statement, "pooled")
+    )
 
 
-def show_explanation(book: Book, explained: Explanation, console: Console) -> None:
+def show_explanation(statement: Statement, explained: Explanation, console: Console) -> None:
     """Print it, in paragraphs."""
-    console.print(f"\n[bold]What ε says about one patient of {book.site}[/]\n", highlight=False)
+    console.print(
+        f"\n[bold]What ε says about one patient of {statement.site}[/]\n", highlight=False
+    )
     _paragraph(console, SCENE)
     console.print(_table(explained.cases, _width(console)))
     _paragraph(console, _example(explained.cases[0]))
@@ -114,15 +120,18 @@ def show_explanation(book: Book, explained: Explanation, console: Console) -> No
         console.print(Padding(f"- {text}", (0, 0, 0, 2)), width=_width(console), highlight=False)
 
 
-def _cases(book: Book) -> Iterator[Case]:
+def _cases(statement: Statement) -> Iterator[AttackCase]:
     """What can be claimed: a whole study, the whole budget. Of what was used, nothing can."""
-    present, budget = book.present, book.budget
-    if book.planned and not any(event.no_privacy for event in book.planned):
-        at_its_end = epsilon(book.planned, present.delta)
-        yield Case(f"{present.label} to its end", at_its_end, _attacks(book.planned))
-    if math.isinf(book.epsilon):
-        yield Case("what left without noise", book.epsilon, _at(book.epsilon, book.delta))
-    yield Case("the whole budget", budget, _at(budget, book.budget_delta))
+    present, budget = statement.present, statement.budget
+    if statement.planned and not any(event.no_privacy for event in statement.planned):
+        planned = [Charge(present.digest, event, present.delta) for event in statement.planned]
+        at_its_end = study_cost(planned)
+        yield AttackCase(f"{present.label} to its end", at_its_end, _attacks(statement.planned))
+    if math.isinf(statement.epsilon):
+        yield AttackCase(
+            "what left without noise", statement.epsilon, _at(statement.epsilon, statement.delta)
+        )
+    yield AttackCase("the whole budget", budget, _at(budget, statement.budget_delta))
 
 
 def _attacks(events: Sequence[Event]) -> tuple[Attack, ...]:
@@ -133,16 +142,16 @@ def _at(epsilon: float, delta: float) -> tuple[Attack, ...]:
     return tuple(tradeoff_at(epsilon, delta, FALSE_POSITIVES))
 
 
-def _several(book: Book, mode: Mode) -> dict[int, float]:
+def _several(statement: Statement, mode: Mode) -> dict[int, float]:
     """Epsilon of the present study, used to its end, for a person with several records.
 
     "local": at as many hospitals, each with its noise. "pooled": in one sum, under one noise.
     """
-    kinds = {(event.sampling_rate, event.noise_multiplier) for event in book.planned}
-    if len(kinds) != 1 or book.planned[0].no_privacy:
+    planned = statement.planned
+    if len(set(planned)) != 1 or planned[0].no_privacy:
         return {}
-    whole = replace(book.planned[0], steps=sum(event.steps for event in book.planned))
-    delta = book.present.delta
+    whole = planned[0].times(len(planned))
+    delta = statement.present.delta
     return {
         records: epsilon_known_to(records, whole, delta, mode, discretization=_COARSE)
         for records in SEVERAL
@@ -155,7 +164,7 @@ def _figures(of: dict[int, float], known: str) -> str:
     )
 
 
-def _table(cases: Sequence[Case], width: int) -> Table:
+def _table(cases: Sequence[AttackCase], width: int) -> Table:
     table = Table(title="Recognised at most, of those whose tiles were used", width=width)
     table.add_column("wrongly accused,\nof the others", justify="right")
     for case in cases:
@@ -165,11 +174,11 @@ def _table(cases: Sequence[Case], width: int) -> Table:
     return table
 
 
-def _example(case: Case) -> str:
+def _example(case: AttackCase) -> str:
     attack = case.attacks[FALSE_POSITIVES.index(0.01)]
     found = min(100.0, 100 * attack.tpr)
     return (
-        f"For instance ({case.name}): if they accept to accuse 1 of 100 people wrongly, they "
+        f"For instance ({case.name}): if they accept accusing 1 of 100 people wrongly, they "
         f"recognise at most {math.ceil(found)} of 100 people whose tiles were used; the others "
         "stay unrecognised."
     )

@@ -9,14 +9,14 @@ from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from craftsfl.site.budget.book import Book, Point
+from craftsfl.site.budget.statement import Point, Statement
 from privacy.errors import ConfigError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SUFFIXES: Final = (".svg", ".png")
-# Okabe and Ito's palette, told apart by colour-blind people too.
+_SUFFIXES: Final = (".svg", ".png")
+# Okabe and Ito's palette, which colour-blind people can tell apart too.
 COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 _SIZE = (8.0, 4.5)  # inches
 _STYLE: Any = {
@@ -28,9 +28,9 @@ _STYLE: Any = {
 }
 
 
-def check_picture(path: Path) -> None:
+def check_picture_path(path: Path) -> None:
     """Raise `ConfigError` unless `path` names an SVG or PNG file in a folder that exists."""
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in _SUFFIXES:
         raise ConfigError(
             f"{path} is neither SVG nor PNG.", "Name a file such as budget.svg or budget.png."
         )
@@ -38,9 +38,9 @@ def check_picture(path: Path) -> None:
         raise ConfigError(f"The folder of {path} does not exist.", "Make it first.")
 
 
-def draw_picture(book: Book, path: Path) -> None:
+def draw_picture(statement: Statement, path: Path) -> None:
     """Write the picture to `path`. Raises `ConfigError` where it cannot be written."""
-    check_picture(path)
+    check_picture_path(path)
     import matplotlib  # half a second: only for those who ask for a picture
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -48,7 +48,7 @@ def draw_picture(book: Book, path: Path) -> None:
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=_SIZE, layout="constrained")
         FigureCanvasAgg(figure)
-        _draw(book, figure.add_subplot())
+        _draw(statement, figure.add_subplot())
         kind = path.suffix.lower()[1:]
         metadata = {"Date": None} if kind == "svg" else None
         try:
@@ -59,15 +59,17 @@ def draw_picture(book: Book, path: Path) -> None:
             ) from None
 
 
-def _draw(book: Book, axes: Axes) -> None:
-    axes.set_title(f"Privacy budget used, of one patient at {book.site}", loc="left", weight="bold")
+def _draw(statement: Statement, axes: Axes) -> None:
+    axes.set_title(
+        f"Privacy budget used, of one patient at {statement.site}", loc="left", weight="bold"
+    )
     axes.set_ylabel("ε used of the budget")
-    _limit(axes, book.budget, " budget for ever", "--")
-    axes.set_ylim(0, 1.12 * max([book.budget, *(p.lifetime for p in _finite(book))]))
-    if book.present.budget < book.budget:
-        _limit(axes, book.present.budget, " of a study", ":")
-    if book.points:
-        _draw_spending(book, axes)
+    _limit(axes, statement.budget, " lifetime budget", "--")
+    axes.set_ylim(0, 1.12 * max([statement.budget, *(p.lifetime for p in _finite(statement))]))
+    if statement.present.budget < statement.budget:
+        _limit(axes, statement.present.budget, " of a study", ":")
+    if statement.points:
+        _draw_spending(statement, axes)
     else:
         axes.text(0.5, 0.5, "nothing was charged yet", ha="center", transform=axes.transAxes)
         axes.set_xticks([])
@@ -78,14 +80,14 @@ def _limit(axes: Axes, budget: float, label: str, line: str) -> None:
     axes.text(0.005, budget, label, va="bottom", transform=axes.get_yaxis_transform())
 
 
-def _draw_spending(book: Book, axes: Axes) -> None:
+def _draw_spending(statement: Statement, axes: Axes) -> None:
     dates = importlib.import_module("matplotlib.dates")
-    began = book.points[0].time if book.began is None else book.began
+    began = statement.points[0].time if statement.began is None else statement.began
     locator = dates.AutoDateLocator(tz=UTC)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator, tz=UTC))
     axes.set_xlabel("UTC")
-    points = _finite(book)
+    points = _finite(statement)
     total = [(began, 0.0), *((point.time, point.lifetime) for point in points)]
     labels = list(dict.fromkeys(point.study for point in points))
     if len(labels) > 1:
@@ -95,7 +97,7 @@ def _draw_spending(book: Book, axes: Axes) -> None:
             _steps(axes, whole, label=label, color=colour, linewidth=1.2)
     name = labels[0] if len(labels) == 1 else "all studies"
     _steps(axes, total, label=name, color="black", linewidth=2)
-    if len(points) < len(book.points):
+    if len(points) < len(statement.points):
         axes.text(0.5, 0.9, "then: no noise, no bound", ha="center", transform=axes.transAxes)
     axes.legend(loc="upper left", bbox_to_anchor=(0, 0.9), frameon=False)
 
@@ -108,5 +110,5 @@ def _steps(
     axes.step(days, values, where="post", marker=".", label=label, color=color, linewidth=linewidth)
 
 
-def _finite(book: Book) -> list[Point]:
-    return [point for point in book.points if math.isfinite(point.lifetime)]
+def _finite(statement: Statement) -> list[Point]:
+    return [point for point in statement.points if math.isfinite(point.lifetime)]

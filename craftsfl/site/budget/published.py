@@ -1,7 +1,8 @@
 """A study's epsilon as it is published: of its whole schedule, confirmed by a second accountant.
 
 Never of what was charged: whether rounds go on may depend on what was seen, and exact composition
-holds for a schedule that was fixed before. The whole schedule was, and bounds it however it ends.
+holds for a schedule that was fixed in advance. The whole schedule was, and is a bound however the
+study ends.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from craftsfl.site.budget.book import Book
+from craftsfl.site.budget.statement import Statement
 from privacy.accounting import released_epsilon
 from privacy.accounting.release import Released
 from privacy.errors import AccountingError
@@ -27,28 +28,28 @@ class Published:
     figure: Released
 
 
-def published(book: Book) -> tuple[Published, ...]:
+def published(statement: Statement) -> tuple[Published, ...]:
     """The figure of the present study, once something was charged, and all of it with noise.
 
-    Others' schedules stand in their own manifests. Raises `AccountingError` where the two
-    accountants disagree, where the second is not installed, and where more was charged than the
-    manifest allows: then its schedule is no bound.
+    Others' schedules are in their own manifests. Raises `AccountingError` if the two accountants
+    disagree, if the second is not installed, and if more was charged than the manifest allows: then
+    its schedule is not a bound.
     """
-    line = book.present
+    line = statement.present
     if not line.events or math.isinf(line.epsilon):
         return ()
-    if line.attempts > len(book.schedule) or set(line.events) != set(book.schedule):
+    if line.attempts > len(statement.schedule) or set(line.events) != set(statement.schedule):
         raise AccountingError(
             f"The ledger holds charges of {line.label} that its manifest does not allow.",
             "No figure can be published; keep the ledger and find out who changed the agent.",
         )
-    figure = released_epsilon(book.schedule, line.delta)
-    return (Published(line.label, line.delta, len(book.schedule), figure),)
+    figure = released_epsilon(statement.schedule, line.delta)
+    return (Published(line.label, line.delta, len(statement.schedule), figure),)
 
 
-def show_published(book: Book, figures: tuple[Published, ...], console: Console) -> None:
-    """The figure with its why, and which studies have none here."""
-    for text in (*map(_words, figures), *_others(book)):
+def show_published(statement: Statement, figures: tuple[Published, ...], console: Console) -> None:
+    """The figure with its explanation, and which studies have none here."""
+    for text in (*map(_words, figures), *_others(statement)):
         console.print(text, highlight=False, markup=False)
     if not figures:
         console.print("There is nothing to publish: nothing was charged with noise.")
@@ -66,10 +67,10 @@ def _words(item: Published) -> str:
     )
 
 
-def _others(book: Book) -> list[str]:
+def _others(statement: Statement) -> list[str]:
     return [
-        f"Not published, {line.label}: its schedule stands in its own study.toml; ask with the "
+        f"Not published, {line.label}: its schedule is in its own study.toml; ask with the "
         "settings of that study."
-        for line in book.lines[1:]
+        for line in statement.lines[1:]
         if line.events
     ]

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from craftsfl.privacy_words import epsilon_text
-from craftsfl.site.budget.book import Book, Line
+from craftsfl.site.budget.statement import Line, Statement
 from privacy.accounting.fitting import MOST_ROUNDS
 
 BLOCKS: Final = " ▁▂▃▄▅▆▇█"
@@ -22,23 +22,23 @@ BAR: Final = 10
 DAY: Final = 86_400.0  # seconds; a shorter curve is labelled to the second
 
 
-def show_table(book: Book, console: Console) -> None:
+def show_table(statement: Statement, console: Console) -> None:
     """The table, the curve where something was charged, and what the figures mean."""
-    console.print(_table(book))
-    for row in curve(book):
+    console.print(_table(statement))
+    for row in curve(statement):
         console.print(row, style="cyan", highlight=False, markup=False)
-    console.print(_words(book), highlight=False, markup=False)
+    console.print(_words(statement), highlight=False, markup=False)
 
 
-def _table(book: Book) -> Table:
-    table = Table(title=f"Privacy budget of one patient at {book.site}", title_justify="left")
+def _table(statement: Statement) -> Table:
+    table = Table(title=f"Privacy budget of one patient at {statement.site}", title_justify="left")
     table.box, table.padding, table.pad_edge = SIMPLE_HEAD, (0, 1, 0, 0), False
     table.add_column("Study", overflow="fold")
     for name in ("Rounds", "Charged", "Lost", "ε used", "of budget"):
         table.add_column(name, justify="right")
     table.add_column("", no_wrap=True)
     table.add_column("Left", justify="right")
-    for line in book.lines:
+    for line in statement.lines:
         table.add_row(
             Text(line.label),
             *map(str, (line.rounds, line.attempts, line.lost)),
@@ -46,9 +46,11 @@ def _table(book: Book) -> Table:
             rounds_text(line),
         )
     table.add_section()
-    sums = zip(*((line.rounds, line.attempts, line.lost) for line in book.lines), strict=True)
-    left = f"ε {max(0.0, book.budget - book.epsilon):.2f}"
-    table.add_row("for ever", *map(str, map(sum, sums)), *_spent(book.epsilon, book.budget), left)
+    sums = zip(*((line.rounds, line.attempts, line.lost) for line in statement.lines), strict=True)
+    left = f"ε {max(0.0, statement.budget - statement.epsilon):.2f}"
+    table.add_row(
+        "lifetime", *map(str, map(sum, sums)), *_spent(statement.epsilon, statement.budget), left
+    )
     return table
 
 
@@ -64,55 +66,55 @@ def rounds_text(line: Line) -> str:
 
 
 def bar(spent: float, budget: float) -> Text:
-    """How much of `budget` is spent, as `BAR` characters; full where nothing bounds it."""
+    """How much of `budget` is spent, as `BAR` characters; full if nothing bounds it."""
     share = 1.0 if math.isinf(spent) else min(1.0, spent / budget)
-    filled = math.ceil(share * BAR)  # a little is seen
+    filled = math.ceil(share * BAR)  # even a little is visible
     colour = "red" if share > 0.9 else "green"
     return Text.assemble(("█" * filled, colour), ("░" * (BAR - filled), "dim"))
 
 
-def curve(book: Book) -> Iterator[str]:
+def curve(statement: Statement) -> Iterator[str]:
     """Lines of text: epsilon of everything that left, over time, against the lifetime budget."""
-    if not book.points or book.began is None:
+    if not statement.points or statement.began is None:
         return
-    last = book.points[-1].time
-    span = max(last - book.began, 1e-9)
-    levels = [_level(book, book.began + span * (x + 1) / WIDTH) for x in range(WIDTH)]
+    last = statement.points[-1].time
+    span = max(last - statement.began, 1e-9)
+    levels = [_level(statement, statement.began + span * (x + 1) / WIDTH) for x in range(WIDTH)]
     for row in reversed(range(HEIGHT)):
         cells = (BLOCKS[max(0, min(8, round(level * HEIGHT * 8) - row * 8))] for level in levels)
-        label = f"ε {book.budget * (row + 1) / HEIGHT:6.2f}" if row % 2 else ""
+        label = f"ε {statement.budget * (row + 1) / HEIGHT:6.2f}" if row % 2 else ""
         yield f"{label:>9} ┤{''.join(cells)}"
     clock = "%H:%M" if span > DAY else "%H:%M:%S"
-    began, ended = _when(book.began, clock), _when(last, clock)
+    began, ended = _when(statement.began, clock), _when(last, clock)
     yield f"{'0':>9} └{'─' * WIDTH}"
     yield f"{'':11}{began}{ended:>{WIDTH - len(began)}}"
 
 
-def _level(book: Book, until: float) -> float:
+def _level(statement: Statement, until: float) -> float:
     """The share of the lifetime budget, 0 to 1, that was spent by `until`."""
     spent = 0.0
-    for point in book.points:
+    for point in statement.points:
         if point.time <= until + 1e-6:
             spent = point.lifetime
-    return min(1.0, spent / book.budget)
+    return min(1.0, spent / statement.budget)
 
 
 def _when(time: float, clock: str) -> str:
     return datetime.fromtimestamp(time, UTC).strftime(f"%Y-%m-%d {clock} UTC")
 
 
-def _words(book: Book) -> str:
+def _words(statement: Statement) -> str:
     over = (
         "studies are added up"
-        if book.composition == "sum"
+        if statement.composition == "sum"
         else "studies are composed by the policy's Rényi filter"
     )
     return (
         "The budget bounds what everything that ever leaves this hospital says about one patient, "
         f"with all of their tiles; {over}. ε used is how much of it is gone, at δ = "
-        f"{book.delta or book.budget_delta:.3g}: it never comes back, and it is no claim of its "
-        "own, for whether rounds go on may depend on what was seen. A study's own claim is its "
-        "whole schedule's ε (--publish). Charged: attempts of which something may have left. "
-        "Lost: attempts under way or cut off, of which nothing left. That the noise was really "
-        "added rests on this hospital."
+        f"{statement.delta or statement.budget_delta:.3g}: it never comes back, and it is not a "
+        "claim by itself, since whether rounds go on may depend on what was seen. A study's own "
+        "claim is its whole schedule's ε (--publish). Charged: attempts from which something may "
+        "have left. Lost: attempts under way or cut off, from which nothing left. That the noise "
+        "was really added rests on this hospital."
     )

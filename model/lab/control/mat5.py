@@ -5,6 +5,8 @@ every length and code, and skips cells, structures, objects and text without loo
 Layout: "MAT-File Format", The MathWorks, chapter 1. All errors are `BadMatFile`.
 """
 
+# Why: docs/adr/0003-dependencies.md
+
 from __future__ import annotations
 
 import struct

@@ -6,8 +6,8 @@ import pytest
 
 from client.patients import Stay
 from client.patients.figures import charges_during
-from privacy.events import event_of
 from privacy.ledger import AttemptKey, Charge, Entry, State
+from privacy.study.terms import event_of
 from tests.client.studies import make_study
 
 STUDY = make_study()

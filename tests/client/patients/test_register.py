@@ -236,14 +236,14 @@ def test_files_that_are_no_register_are_refused_unchanged(tmp_path: Path) -> Non
     path = tmp_path / "patients.sqlite"
     path.write_bytes(b"not a database at all, but long enough to be looked at" * 20)
     before = path.read_bytes()
-    with pytest.raises(LedgerError, match="damaged or no register"):
+    with pytest.raises(LedgerError, match="damaged or not a register"):
         Register(path)
     assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(
     ("pragma", "words"),
-    [("application_id = 7", "is no register"), ("user_version = 3", "has register version 3")],
+    [("application_id = 7", "is not a register"), ("user_version = 3", "has register version 3")],
 )
 def test_another_programs_or_a_newer_file_is_refused(
     tmp_path: Path, pragma: str, words: str

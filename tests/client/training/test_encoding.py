@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import stat
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 from safetensors.torch import save_file
 
 from client.agent.withdrawals import purge
-from client.data import SiteData, Tile, read_image
+from client.data import SiteData, load_site_data, read_tile
 from client.training import EncodedTiles, encode_site
-from client.training.references import Reference
+from client.training.references import TileReference
 from model.base import load_base
 from model.encoders import load_encoder
 from model.encoders.files import shipped_encoder
 from model.text import encode_captions
+from tests.client.pictures import tile_of, write_folder
 
 DIGEST = "sha256:" + "1" * 64
 LONG = "a secret caption about a rare tumour " * 9
@@ -35,7 +40,7 @@ def site(tmp_path: Path) -> SiteData:
         path = tmp_path / f"{index}.png"
         side = 64 + 8 * index
         Image.fromarray(random.integers(0, 255, (side, side, 3), dtype=np.uint8)).save(path)
-        tiles.append(Tile(path, ["glands", LONG][index % 2], patient))
+        tiles.append(tile_of(path, ["glands", LONG][index % 2], patient))
     return SiteData(tuple(tiles), 3, ())
 
 
@@ -45,7 +50,7 @@ def test_tiles_are_encoded_as_the_pipeline_does(tiny_pipeline: Any, site: SiteDa
     assert tiles.text.shape == (2, 16, 32)
     assert tiles.patient_of.tolist() == [0, 0, 2, 1]
     assert [owned.tolist() for owned in tiles.by_patient()] == [[0, 1], [3], [2]]
-    pixels = torch.tensor(read_image(site.tiles[2].path, 64)).permute(2, 0, 1)[None]
+    pixels = torch.tensor(read_tile(site.tiles[2].path, 64)).permute(2, 0, 1)[None]
     with torch.no_grad():
         posterior = tiny_pipeline.vae.encode(pixels / 127.5 - 1).latent_dist
         wanted = posterior.mode()[0] * tiny_pipeline.vae.config.scaling_factor
@@ -79,6 +84,46 @@ def test_progress_ends_at_the_last_tile(tiny_pipeline: Any, site: SiteData) -> N
     assert seen[-1] == (4, 4)
 
 
+@contextmanager
+def counted(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[dict[str, Counter[str]]]:
+    """How often each picture below `folder` is opened, and how many pictures are decoded."""
+    seen: dict[str, Counter[str]] = {"opened": Counter(), "decoded": Counter()}
+    going = True
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        name = str(arguments[0]) if going and event == "open" else ""
+        if name.startswith(str(folder)) and name.endswith(".png"):
+            seen["opened"][Path(name).name] += 1
+
+    def load(image: ImageFile.ImageFile) -> Any:
+        if image.tile:  # pixels that are not decoded yet
+            seen["decoded"]["pictures"] += 1
+        return plain(image)
+
+    plain = ImageFile.ImageFile.load
+    sys.addaudithook(hook)  # cannot be taken away: `going` ends it
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageFile.ImageFile, "load", load)
+        yield seen
+    going = False
+
+
+def test_a_start_reads_and_decodes_each_file_once_and_again_only_to_encode(
+    tiny_pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, cache = write_folder(tmp_path / "tiles", patients=3, tiles=1), tmp_path / "cache"
+    with (folder / "metadata.csv").open("a") as table:  # two patients with one picture
+        table.write("canary-file-0-0.png,another caption,canary-patient-7\n")
+    for times in (2, 1):  # the first start encodes; later ones find the tiles in the cache
+        with counted(monkeypatch, folder) as seen:
+            data = load_site_data(folder)
+            assert seen["opened"] == {f"canary-file-{n}-0.png": 1 for n in range(3)}
+            assert seen["decoded"].total() == 3
+            encode_site(tiny_pipeline, data, base_digest=DIGEST, cache=cache)
+        assert seen["decoded"].total() == (3 if times == 1 else 3 + len(data.tiles))
+        assert seen["opened"]["canary-file-1-0.png"] == times
+
+
 class TestCache:
     def test_the_second_time_nothing_is_encoded(
         self, tiny_pipeline: Any, site: SiteData, tmp_path: Path
@@ -102,6 +147,7 @@ class TestCache:
         match change:
             case "pixels":
                 Image.new("RGB", (64, 64)).save(tiles[0].path)
+                tiles[0] = tile_of(tiles[0].path, tiles[0].caption, tiles[0].patient)
             case "caption":
                 tiles[0] = dataclasses.replace(tiles[0], caption="other")
             case "patient":
@@ -194,7 +240,7 @@ class TestCache:
         assert torch.equal(tiles.latents[[0, 2, 3]], whole.latents[[0, 2, 3]])
         assert not torch.equal(tiles.latents[1], whole.latents[1])
         assert not list(tmp_path.rglob("encoded-*"))
-        assert "could be read no longer, and are blank: 1." in caplog.text
+        assert "can no longer be read, and are blank: 1." in caplog.text
 
 
 def test_without_a_patient_neither_tiles_nor_own_captions_are_kept(
@@ -235,7 +281,7 @@ def crowd(tmp_path: Path) -> SiteData:
         path = tmp_path / f"crowd-{number}.png"
         values = np.random.default_rng(number).integers(0, 255, (64, 64, 3), dtype=np.uint8)
         Image.fromarray(values).save(path)
-        tiles.append(Tile(path, f"caption {number} " + "of glands " * number, number))
+        tiles.append(tile_of(path, f"caption {number} " + "of glands " * number, number))
     return SiteData(tuple(tiles), 9, (), tuple(bytes([number]) * 32 for number in range(9)))
 
 
@@ -268,7 +314,7 @@ def test_what_becomes_of_a_tile_depends_on_itself_alone(
         pytest.skip("no tiny encoder here")
     pipeline = load_base(tiny_base, torch.device("cpu"))
     encoder = load_encoder("tiny", torch.device("cpu")) if referenced else None
-    reference = None if encoder is None else Reference(encoder.digest, 8, lambda: encoder)
+    reference = None if encoder is None else TileReference(encoder.digest, 8, lambda: encoder)
 
     def encoded(data: SiteData) -> dict[bytes, tuple[bytes, ...]]:
         tiles = encode_site(pipeline, data, base_digest=DIGEST, reference=reference)

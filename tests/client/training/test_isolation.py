@@ -145,7 +145,7 @@ def test_a_trial_that_can_tell_nothing_is_no_proof(tiny_pipeline: Any, study: St
     trainer = LocalTrainer(
         study, "north", tiny_pipeline, make_tiles(4), physical_rows=8, engine=Nothing
     )
-    with pytest.raises(ModelError, match="hardly a finite gradient"):
+    with pytest.raises(ModelError, match="hardly any gradient of made-up rows is finite"):
         trainer.prove_isolation()
 
 

@@ -16,12 +16,12 @@ from client.training.rows import draw_rows
 from model.adapters import initial_vector
 from model.layout import Layout
 from model.losses import Rows
-from privacy.accounting.capacity import capacity_of
 from privacy.dpsgd.engine import BLANK, PhysicalBatch
 from privacy.dpsgd.opacus_engine import OpacusEngine
 from privacy.dpsgd.sampling import poisson_draw
 from privacy.errors import ConfigError, ModelError
 from privacy.study.manifest import Study
+from privacy.study.terms import mechanism_of
 from tests.client.training.conftest import SeededNoise, changed, make_tiles
 
 
@@ -164,7 +164,7 @@ def test_a_step_has_room_for_a_public_number_of_patients(
 
     study = changed(quiet_study, steps=2, sampling_rate=0.5, draws_per_tile=1, tiles_per_patient=1)
     train(LocalTrainer(study, "north", tiny_pipeline, make_tiles(300, most=1), engine=engine))
-    room = capacity_of(study, 12)
+    room = mechanism_of(study).capacity(12)
     places = np.array(engines[0].batches)
     assert (places != BLANK).sum() == 2 * room
     first, second = (set(half[half != BLANK].tolist()) for half in np.split(places, 2))

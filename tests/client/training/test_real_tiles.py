@@ -11,8 +11,9 @@ import pytest
 from client.data import load_site_data
 from client.training import LocalTrainer, encode_site
 from model.adapters import initial_vector
-from privacy.dpsgd.step import noise_to_clip, release_of
+from privacy.dpsgd.release import noise_to_clip
 from privacy.study.manifest import Study
+from privacy.study.terms import mechanism_of
 from tests.client.training.conftest import changed
 
 SITE = Path(__file__).parents[4] / "shared" / "data" / "sites" / "site-1"
@@ -35,4 +36,4 @@ def test_a_small_real_hospital_trains_under_noise(
     delta = trainer.train(start, progress=lambda *_: None, should_stop=lambda: False)
     assert np.isfinite(delta).all()
     # As few patients as these learn nothing under noise, and the figure says so beforehand.
-    assert noise_to_clip(release_of(study.training, 8), trainer.layout.parameters) > 5
+    assert noise_to_clip(mechanism_of(study).constants(8), trainer.layout.parameters) > 5

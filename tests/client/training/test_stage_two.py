@@ -15,7 +15,7 @@ from PIL import Image
 from transformers import ViTConfig, ViTModel
 
 from client.agent.withdrawals import purge
-from client.data import SiteData, Tile, read_image
+from client.data import SiteData, read_tile
 from client.training import EncodedTiles, LocalTrainer, encode_site, reference_of
 from client.training.rows import draw_rows
 from model.adapters import initial_vector
@@ -26,6 +26,7 @@ from privacy.dpsgd.lora_engine import LoraEngine
 from privacy.dpsgd.opacus_engine import OpacusEngine
 from privacy.errors import ModelError
 from privacy.study.manifest import Study
+from tests.client.pictures import tile_of
 from tests.client.training.conftest import SeededNoise, make_tiles
 
 DIGEST = "sha256:" + "1" * 64
@@ -63,7 +64,7 @@ def site(tmp_path: Path) -> SiteData:
     for index, patient in enumerate([0, 0, 2, 1]):
         path = tmp_path / f"{index}.png"
         Image.fromarray(random.integers(0, 255, (80, 80, 3), dtype=np.uint8)).save(path)
-        tiles.append(Tile(path, "glands", patient))
+        tiles.append(tile_of(path, "glands", patient))
     return SiteData(tuple(tiles), 3, ())
 
 
@@ -78,7 +79,7 @@ def test_references_are_those_of_the_clean_images(
     tiles = encode(tiny_pipeline, site, study)
     assert tiles.reference is not None
     assert (tiles.reference.shape, tiles.reference.dtype) == ((4, 120), torch.float16)  # 16 places
-    image = read_image(site.tiles[2].path, 64)[None]
+    image = read_tile(site.tiles[2].path, 64)[None]
     wanted = reference_correlations(load_encoder(str(encoder)), image, 8)
     torch.testing.assert_close(tiles.reference[2:3], wanted, atol=1e-3, rtol=0)
 

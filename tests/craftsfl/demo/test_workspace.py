@@ -13,27 +13,34 @@ from client.policy import SiteRules
 from client.settings import load_policy, load_site
 from craftsfl.demo.hospitals import real_members
 from craftsfl.demo.pace import LONGEST, SHORTEST, slot_for
-from craftsfl.demo.workspace import DemoOptions, Member, check_ours, clear, declare, write
+from craftsfl.demo.workspace import (
+    DemoOptions,
+    HospitalDraft,
+    check_ours,
+    clear_folder,
+    declare,
+    write_workspace,
+)
 from craftsfl.rounds.operator import superlink_of
 from privacy.accounting import epsilon
 from privacy.errors import ConfigError, DataError
-from privacy.events import event_of
-from privacy.secagg.agreement import roster_in_force, shares_of, terms_of
 from privacy.secagg.encoding import Encoding
+from privacy.study.agreement import roster_in_force, shares_of, terms_of
+from privacy.study.terms import event_of
 from server.settings import load_consortium
 
 DIGEST = "sha256:" + "a" * 64
 
 
-def members(tmp_path: Path) -> list[Member]:
+def members(tmp_path: Path) -> list[HospitalDraft]:
     sizes = {"north": 500, "harbour": 550, "hillside": 600}
-    return [Member(name, tmp_path / name, size) for name, size in sizes.items()]
+    return [HospitalDraft(name, tmp_path / name, size) for name, size in sizes.items()]
 
 
 def test_every_role_gets_settings_that_its_own_code_accepts(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
-    clear(folder)
-    made = write(DemoOptions(folder), members(tmp_path), DIGEST, port=12345)
+    clear_folder(folder)
+    made = write_workspace(DemoOptions(folder), members(tmp_path), DIGEST, port=12345)
     slot = made.study.cohort.reply_slot
     assert slot >= SHORTEST
     link = superlink_of(load_consortium(made.consortium))
@@ -63,8 +70,8 @@ def test_the_whole_study_fits_into_each_hospitals_budget(
     tmp_path: Path, rounds: int | None
 ) -> None:
     options = DemoOptions(tmp_path / "demo", rounds=rounds)
-    clear(options.folder)
-    made = write(options, members(tmp_path), DIGEST, 12345, SHORTEST)
+    clear_folder(options.folder)
+    made = write_workspace(options, members(tmp_path), DIGEST, 12345, SHORTEST)
     policy = load_policy(load_site(made.hospitals[0].settings).policy)
     spent = epsilon([event_of(made.study)] * made.study.rounds, made.study.privacy.delta)
     assert 0.9 * policy.epsilon < spent <= policy.epsilon
@@ -73,10 +80,10 @@ def test_the_whole_study_fits_into_each_hospitals_budget(
 
 def test_an_earlier_demo_is_kept_and_its_tiles_stay(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
-    clear(folder)
+    clear_folder(folder)
     (folder / "data").mkdir()
     (folder / "summary.json").write_text("{}")
-    clear(folder)
+    clear_folder(folder)
     assert (folder / "data").is_dir()
     assert not (folder / "summary.json").exists()
     (kept,) = (folder / "earlier").glob("*/summary.json")
@@ -147,8 +154,8 @@ def test_two_hospitals_are_no_federation(tmp_path: Path, hospitals: int) -> None
 def test_an_update_of_the_demo_fits_its_grid(tmp_path: Path) -> None:
     """Of noised updates, which move every parameter as far as Adam goes, next to none is cut."""
     options = DemoOptions(tmp_path / "demo")
-    clear(options.folder)
-    made = write(options, members(tmp_path), DIGEST, 12345, SHORTEST)
+    clear_folder(options.folder)
+    made = write_workspace(options, members(tmp_path), DIGEST, 12345, SHORTEST)
     made.runtime.rmdir()
     training = made.study.training
     share = max(shares_of(made.study).values())

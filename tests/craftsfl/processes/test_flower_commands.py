@@ -9,7 +9,7 @@ import pytest
 
 from client.settings import load_site
 from craftsfl.processes.agent_command import agent_command
-from craftsfl.processes.flower.commands import SuperLink, SuperNode, flwr, tool
+from craftsfl.processes.flower.commands import SuperLink, SuperNode, program, run_flwr
 from craftsfl.processes.flower.credentials import make_authority, make_secret
 from privacy.errors import DeploymentError
 from tests.client.hospital import write_hospital
@@ -72,11 +72,11 @@ def test_a_coordinator_in_a_container_is_reached_by_its_certificates_name(tmp_pa
 
 def test_a_missing_program_is_named() -> None:
     with pytest.raises(DeploymentError, match="flower-nothing is not installed"):
-        tool("flower-nothing")
+        program("flower-nothing")
 
 
 def test_an_unreachable_superlink_is_answered_in_words(tmp_path: Path) -> None:
     made = link(tmp_path)
     made.write_profile()
     with pytest.raises(DeploymentError, match="`flwr ls consortium` failed"):
-        flwr(made.home, "ls", "consortium", timeout=30)
+        run_flwr(made.home, "ls", "consortium", timeout=30)

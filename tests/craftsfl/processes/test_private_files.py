@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from craftsfl.demo.workspace import DemoOptions, clear, write
+from craftsfl.demo.workspace import DemoOptions, clear_folder, write_workspace
 from craftsfl.processes.supervisor import claim_port, port_open
 from tests.craftsfl.demo.test_workspace import DIGEST, members
 from tests.craftsfl.site.test_airlock import ALLOWED, FOR_MODELS
@@ -37,8 +37,8 @@ def test_a_real_coordinator_shares_no_file(tmp_path: Path, monkeypatch: pytest.M
     folder = tmp_path / "demo"
     before = os.umask(0o022)
     try:
-        clear(folder)
-        made = write(DemoOptions(folder), members(tmp_path), DIGEST, port=port)
+        clear_folder(folder)
+        made = write_workspace(DemoOptions(folder), members(tmp_path), DIGEST, port=port)
         coordinator = made.consortium.parent
         (coordinator / "superlink").mkdir(mode=0o755)
         (coordinator / "superlink" / "superlink.db").touch(0o644)

@@ -89,7 +89,7 @@ def test_an_orphan_in_the_session_of_a_dead_process_is_ended(tmp_path: Path) -> 
 def test_a_process_that_ignores_sigterm_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("craftsfl.processes.supervisor.GRACE_SECONDS", 0.5)
+    monkeypatch.setattr("craftsfl.processes.supervisor.TERMINATION_SECONDS", 0.5)
     file = tmp_path / "pid"
     code = f"""
         import os, pathlib, signal, time

@@ -12,7 +12,7 @@ from craftsfl.cli import app
 from privacy.errors import ConfigError, SecAggError
 from privacy.identity import fingerprint, make_identity
 from privacy.secagg.card import SiteCard, read_card, write_card
-from privacy.secagg.chain import in_force, read_chain
+from privacy.secagg.chain import in_force, read_rosters
 
 NAMES = ("north", "harbour", "hillside")
 
@@ -65,11 +65,11 @@ def test_a_first_roster_is_proposed_signed_and_shown(tmp_path: Path) -> None:
     file = tmp_path / "roster.cfl"
     assert "0 of 2 signatures" in run("propose", file, *cards, "--consortium", "lung")
     with pytest.raises(SecAggError, match="0 of 2 signatures"):
-        in_force(read_chain(file), read_chain(file)[-1].roster.digest())
+        in_force(read_rosters(file), read_rosters(file)[-1].roster.digest())
     assert "1 of 2" in run("sign", file, "--key", tmp_path / "north.key")
     text = run("sign", file, "--key", tmp_path / "hillside.key")
     assert "in force" in text
-    roster = read_chain(file)[-1].roster
+    roster = read_rosters(file)[-1].roster
     assert text.count(roster.fingerprint()) == 2  # before it is signed, and after
     shown = run("show", file)
     assert f'roster = "{roster.digest().hex()}"' in shown
@@ -78,7 +78,7 @@ def test_a_first_roster_is_proposed_signed_and_shown(tmp_path: Path) -> None:
         assert member is not None
         assert fingerprint(member.public_key) in shown
         assert f"Hospital [{name}] Ü{{U+00DC}}" in shown
-    assert in_force(read_chain(file), roster.digest()) == roster
+    assert in_force(read_rosters(file), roster.digest()) == roster
     assert facts(file)["signed"] in (["north", "hillside"], ["hillside", "north"])
 
 
@@ -95,13 +95,13 @@ def test_signatures_that_were_given_in_two_places_are_merged(tmp_path: Path) -> 
 
 
 def test_a_successor_names_its_predecessor_and_keeps_ids(first: Path, tmp_path: Path) -> None:
-    pinned = read_chain(first)[-1].roster
+    pinned = read_rosters(first)[-1].roster
     after = tmp_path / "next.cfl"
     run("propose", after, site(tmp_path, "valley"), "--after", first, "--without", "harbour")
     assert facts(after)["state"] == "0 of 2 signatures"
     run("sign", after, "--key", tmp_path / "harbour.key")  # who leaves may sign, too
     run("sign", after, "--key", tmp_path / "hillside.key")
-    roster = in_force(read_chain(after), pinned.digest())
+    roster = in_force(read_rosters(after), pinned.digest())
     assert [(m.site, m.name) for m in roster.members] == [
         (1, "north"),
         (3, "hillside"),
@@ -138,7 +138,7 @@ def _renamed(card: Path, name: str) -> Path:
 def test_an_id_is_not_given_twice_even_to_who_comes_years_later(
     first: Path, tmp_path: Path
 ) -> None:
-    """The site with the highest id leaves; who joins next, and who comes back, is told apart."""
+    """The site with the highest id leaves; a newcomer and a returning member are told apart."""
     file, signers = first, ("north", "harbour")
     for step, (cards, without) in enumerate(
         [([], "hillside"), (["valley"], None), ([], "valley"), (["moor", "hillside"], None)]
@@ -199,7 +199,7 @@ def test_what_cannot_be_proposed_is_refused_in_words(first: Path, tmp_path: Path
         run("propose", tmp_path / "x.cfl", card)
     with pytest.raises(ConfigError, match="does not list nobody"):
         run("propose", tmp_path / "x.cfl", "--after", first, "--without", "nobody")
-    with pytest.raises(ConfigError, match=r"no file of rosters"):
+    with pytest.raises(ConfigError, match=r"not a file of rosters"):
         run("show", card)
     with pytest.raises(ConfigError, match=r"unknown key|missing"):
         file = tmp_path / "bad.card"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,38 +9,83 @@ import pytest
 from craftsfl.processes.agent_watch import AgentState
 from craftsfl.rounds.run_display import EventTail, RunDisplay
 from craftsfl.rounds.timeline import Timeline
+from privacy.errors import WireError
+from server.events import (
+    ExchangeFinished,
+    LoggedEvent,
+    RoundFinished,
+    RoundStarted,
+    RunEvent,
+    RunFailed,
+    SiteDropped,
+    SiteFinished,
+    Warned,
+    encode_event,
+)
+
+IN_ROUND_1 = (1, 3, 1)  # round, of how many, attempt
+
+
+def line(event: RunEvent, time: float = 0.0) -> bytes:
+    return encode_event(LoggedEvent(time, "7", event))
 
 
 def test_the_tail_gives_whole_new_lines_only(tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
-    file.write_text('{"event": "old"}\n')
+    file.write_bytes(line(Warned("old")))
     tail = EventTail(file)
     assert tail.read() == []
-    with file.open("a") as stream:
-        stream.write('{"event": "a"}\n{"event"')
-    assert tail.read() == [{"event": "a"}]
-    with file.open("a") as stream:
-        stream.write(': "b"}\n')
-    assert tail.read() == [{"event": "b"}]
+    first, second = line(Warned("a")), line(Warned("b"))
+    with file.open("ab") as stream:
+        stream.write(first + second[:20])
+    assert [logged.event for logged in tail.read()] == [Warned("a")]
+    with file.open("ab") as stream:
+        stream.write(second[20:])
+    assert [logged.event for logged in tail.read()] == [Warned("b")]
 
 
 def test_the_tail_waits_for_a_file_that_is_not_there_yet(tmp_path: Path) -> None:
     tail = EventTail(tmp_path / "events.jsonl")
     assert tail.read() == []
-    (tmp_path / "events.jsonl").write_text('{"event": "a"}\n')
-    assert tail.read() == [{"event": "a"}]
+    (tmp_path / "events.jsonl").write_bytes(line(Warned("a"), 3.0))
+    assert tail.read() == [LoggedEvent(3.0, "7", Warned("a"))]
+
+
+def test_the_tail_leaves_out_what_a_newer_coordinator_writes(tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    tail = EventTail(file)
+    file.write_bytes(b'{"time":1.0,"event":"moon-risen","run":"7"}\n' + line(Warned("a")))
+    assert [logged.event for logged in tail.read()] == [Warned("a")]
+
+
+def test_a_line_that_is_not_an_event_is_refused_in_words(tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    tail = EventTail(file)
+    file.write_bytes(b'{"time":1.0,"ev\n')
+    with pytest.raises(WireError, match="craftsfl rounds status"):
+        tail.read()
+
+
+def see(timeline: Timeline, at: float, event: RunEvent) -> None:
+    timeline.see_event(LoggedEvent(at, "7", event))
+
+
+def finished(seconds: float) -> RoundFinished:
+    return RoundFinished(
+        *IN_ROUND_1, updates=2, adapter_norm=1.0, seconds=seconds, sites=("a", "b"), masked=True
+    )
 
 
 def test_a_round_is_split_into_training_aggregation_and_waiting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     timeline = Timeline()
-    timeline.see_event({"event": "round-started", "round": 1, "time": 100.0})
+    see(timeline, 100.0, RoundStarted(*IN_ROUND_1, ("north",)))
     for at in (104.0, 110.0):
         monkeypatch.setattr("craftsfl.rounds.timeline.time.time", lambda at=at: at)
         timeline.see_agent("north", AgentState("training", 1, 1, 4))
-    timeline.see_event({"event": "site-finished", "round": 1, "site": "north", "time": 112.0})
-    timeline.see_event({"event": "round-finished", "round": 1, "time": 113.0})
+    see(timeline, 112.0, SiteFinished(*IN_ROUND_1, "north", epsilon=None, seconds=12.0))
+    see(timeline, 113.0, finished(13.0))
     (timing,) = timeline.rounds
     assert (timing.total, timing.training, timing.aggregation) == (13.0, 6.0, 1.0)
     assert timing.waiting == 6.0
@@ -58,15 +102,14 @@ def test_a_masked_round_is_split_into_its_exchanges(
     if trained_until is not None:
         monkeypatch.setattr("craftsfl.rounds.timeline.time.time", lambda: trained_until)
         timeline.see_agent("a", AgentState("training", 1, 1, 4))
-    timeline.see_event({"event": "round-started", "round": 1, "time": 100.0})
+    see(timeline, 100.0, RoundStarted(*IN_ROUND_1, ("a",)))
     exchanges = {"advertise": 5.0, "share": 4.0, "masked input": 6.0, "consistency": 3.0}
     for exchange, seconds in {**exchanges, "unmask": 2.5}.items():
-        event = {"event": "exchange-finished", "exchange": exchange, "seconds": seconds}
         ended = 109.0 if exchange == "share" else 0.0
-        timeline.see_event({**event, "round": 1, "time": ended})
+        see(timeline, ended, ExchangeFinished(*IN_ROUND_1, exchange, seconds, 1, 1))
         if exchange == "masked input":
-            timeline.see_event({"event": "site-finished", "round": 1, "site": "a", "time": 115.0})
-    timeline.see_event({"event": "round-finished", "round": 1, "time": 121.0})
+            see(timeline, 115.0, SiteFinished(*IN_ROUND_1, "a", epsilon=None, seconds=15.0))
+    see(timeline, 121.0, finished(21.0))
     (timing,) = timeline.rounds
     assert timing.exchanges == {**exchanges, "unmask": 2.5}
     assert timing.masking == added
@@ -80,34 +123,13 @@ def test_the_display_says_who_dropped_out_and_how_long_it_takes(
     file = tmp_path / "events.jsonl"
     display = RunDisplay(file)
     events = [
-        {"event": "round-started", "round": 1, "rounds": 3, "time": 1.0},
-        {
-            "event": "site-dropped",
-            "round": 1,
-            "site": "harbour",
-            "reason": "no answer",
-            "time": 2.0,
-        },
-        {
-            "event": "site-dropped",
-            "round": 1,
-            "site": "north",
-            "reason": "It refused.",
-            "exchange": "unmask",
-            "in_sum": True,
-            "time": 3.0,
-        },
-        {
-            "event": "round-finished",
-            "round": 1,
-            "rounds": 3,
-            "updates": 2,
-            "seconds": 9.0,
-            "time": 10.0,
-        },
-        {"event": "run-failed", "reason": "too few sites", "hint": "wait", "time": 11.0},
+        RoundStarted(*IN_ROUND_1, ("harbour", "north")),
+        SiteDropped(*IN_ROUND_1, "harbour", "no answer", exchange="", in_sum=False),
+        SiteDropped(*IN_ROUND_1, "north", "It refused.", exchange="unmask", in_sum=True),
+        finished(9.0),
+        RunFailed("too few sites", "wait"),
     ]
-    file.write_text("".join(json.dumps(event) + "\n" for event in events))
+    file.write_bytes(b"".join(line(event) for event in events))
     with display:
         display.refresh()
     text = capsys.readouterr().out
@@ -115,4 +137,4 @@ def test_the_display_says_who_dropped_out_and_how_long_it_takes(
     assert "harbour dropped: no answer" in text
     assert "north dropped at the exchange 'unmask', its update is in the sum: It refused." in text
     assert "2 updates, 9 s, about 18 s left" in text
-    assert display.failed is not None and display.failed["reason"] == "too few sites"
+    assert display.failed == RunFailed("too few sites", "wait")

@@ -20,7 +20,7 @@ import pytest
 
 from client.agent.apart import ONE_USER
 from client.settings import SiteSettings, load_site
-from craftsfl.processes.accounts import Account, find_account
+from craftsfl.processes.accounts import SystemAccount, find_account
 from craftsfl.processes.agent_command import agent_command
 from craftsfl.processes.environment import environment
 from craftsfl.processes.flower.commands import SuperNode
@@ -65,7 +65,7 @@ def two_user_site(folder: Path) -> Path:
     (folder / "tiles").chmod(0o700)
     for path in (folder / "state", *folder.glob("state/*"), *folder.rglob("tiles*")):
         os.chown(path, agent.uid, agent.gid)
-    # The key's folder too: the agent keeps a marker and a lock beside the key.
+    # The key's folder too: the agent keeps a marker and a lock next to the key.
     for path in (*folder.glob("tiles/*"), *folder.glob("site.key*"), folder):
         os.chown(path, agent.uid, agent.gid)
     return site
@@ -91,7 +91,7 @@ def test_an_agent_alone_with_its_own_users_socket_is_refused(tmp_path: Path) -> 
 
 
 def test_the_command_line_and_the_agent_agree_on_the_option() -> None:
-    assert site_command.ONE_USER == ONE_USER
+    assert site_command._ONE_USER == ONE_USER
 
 
 @needs_users
@@ -322,4 +322,4 @@ def test_root_writes_no_log_where_the_supernodes_user_points_to() -> None:
 def test_a_user_that_is_not_there_is_told_in_words() -> None:
     with pytest.raises(ConfigError, match="useradd --system nosuchuser"):
         find_account("nosuchuser")
-    assert isinstance(find_account(NODE), Account)
+    assert isinstance(find_account(NODE), SystemAccount)

@@ -23,15 +23,15 @@ from client.agent.state import StateFolder
 from client.policy import SiteRules
 from client.settings import load_policy, load_site
 from craftsfl.cli import app
-from craftsfl.site.budget.book import MOST_POINTS, open_book
 from craftsfl.site.budget.explain import NOT_CLAIMED, explanation, percent, show_explanation
-from craftsfl.site.budget.picture import check_picture, draw_picture
+from craftsfl.site.budget.picture import check_picture_path, draw_picture
+from craftsfl.site.budget.statement import MOST_POINTS, statement_of
 from craftsfl.site.budget.table import bar, curve, show_table
 from privacy.accounting import epsilon, tradeoff
 from privacy.errors import ConfigError
-from privacy.events import event_of
 from privacy.ledger import AttemptKey, Charge, Entry, State
 from privacy.study.manifest import Study, load_study
+from privacy.study.terms import event_of
 from tests.client.hospital import write_hospital
 from tests.client.masked import keyed
 from tests.client.studies import make_study
@@ -88,74 +88,84 @@ def printed(show: Callable[[Console], None], width: int = 100) -> str:
 
 def test_one_study_is_composed_and_its_rounds_left_are_those_that_fit(tmp_path: Path) -> None:
     rules = rules_of(tmp_path, study_epsilon=4.0)
-    book = open_book(rules, entries(*[charge()] * 3))
+    statement = statement_of(rules, entries(*[charge()] * 3))
     event = event_of(STUDY)
-    assert book.epsilon == book.present.epsilon == epsilon([event] * 3, 1e-5)
-    assert (book.present.rounds, book.present.attempts, book.present.lost) == (3, 3, 0)
-    left = book.present.rounds_left
+    assert statement.epsilon == statement.present.epsilon == epsilon([event] * 3, 1e-5)
+    assert (statement.present.rounds, statement.present.attempts, statement.present.lost) == (
+        3,
+        3,
+        0,
+    )
+    left = statement.present.rounds_left
     assert 0 < left < 9
     assert epsilon([event] * (3 + left), 1e-5) <= 4.0 < epsilon([event] * (4 + left), 1e-5)
-    assert sum(each.steps for each in book.planned) == (3 + left) * event.steps
+    assert sum(each.steps for each in statement.planned) == (3 + left) * event.steps
 
 
 def test_the_manifest_caps_the_rounds_left_whatever_the_budget(tmp_path: Path) -> None:
     study = make_study(rounds=2, training={"noise_multiplier": 50.0})
     rules = rules_of(tmp_path, study)
-    assert open_book(rules, []).present.rounds_left == 2 * study.privacy.attempts
+    assert statement_of(rules, []).present.rounds_left == 2 * study.privacy.attempts
     spent = entries(*[charge(study)] * 3)
-    assert open_book(rules, spent).present.rounds_left == 2 * study.privacy.attempts - 3
+    assert statement_of(rules, spent).present.rounds_left == 2 * study.privacy.attempts - 3
 
 
 def test_attempts_that_were_not_charged_cost_nothing_and_are_counted(tmp_path: Path) -> None:
     states = (State.COMMITTED, State.INTENT)
-    book = open_book(rules_of(tmp_path), entries(*[charge()] * 4, states=states))
-    assert (book.present.rounds, book.present.attempts, book.present.lost) == (2, 2, 2)
-    assert book.epsilon == epsilon([event_of(STUDY)] * 2, 1e-5)
+    statement = statement_of(rules_of(tmp_path), entries(*[charge()] * 4, states=states))
+    assert (statement.present.rounds, statement.present.attempts, statement.present.lost) == (
+        2,
+        2,
+        2,
+    )
+    assert statement.epsilon == epsilon([event_of(STUDY)] * 2, 1e-5)
 
 
 def test_two_attempts_at_one_round_are_one_round_and_two_charges(tmp_path: Path) -> None:
     first, second = entries(charge(), charge())
     again = Entry(AttemptKey(7, 1, 2), charge(), State.COMMITTED, 2, 1.8e9, 1.8e9)
-    book = open_book(rules_of(tmp_path), [first, again])
-    assert (book.present.rounds, book.present.attempts) == (1, 2)
-    assert open_book(rules_of(tmp_path), [first, second]).present.rounds == 2
+    statement = statement_of(rules_of(tmp_path), [first, again])
+    assert (statement.present.rounds, statement.present.attempts) == (1, 2)
+    assert statement_of(rules_of(tmp_path), [first, second]).present.rounds == 2
 
 
 def test_several_studies_are_added_up_and_share_the_lifetime_budget(tmp_path: Path) -> None:
     rules = rules_of(tmp_path, epsilon=4.0, study_epsilon=3.5)
     mixed = entries(charge(), charge(digest=OTHER), charge())
-    book = open_book(rules, mixed)
+    statement = statement_of(rules, mixed)
     own, other = (epsilon([event_of(STUDY)] * count, 1e-5) for count in (2, 1))
-    assert book.epsilon == pytest.approx(own + other)
-    assert book.delta == pytest.approx(2e-5)
-    assert [line.label for line in book.lines] == ["demo", "study 00010203"]
-    left = book.present.rounds_left
+    assert statement.epsilon == pytest.approx(own + other)
+    assert statement.delta == pytest.approx(2e-5)
+    assert [line.label for line in statement.lines] == ["demo", "study 00010203"]
+    left = statement.present.rounds_left
     event = event_of(STUDY)
     assert epsilon([event] * (2 + left), 1e-5) + other <= 4.0
     assert epsilon([event] * (3 + left), 1e-5) + other > 4.0
-    assert {point.study for point in book.points} == {"demo", "study 00010203"}
+    assert {point.study for point in statement.points} == {"demo", "study 00010203"}
 
 
 def test_a_renyi_filter_composes_several_studies(tmp_path: Path) -> None:
     lines = {"across_studies": "rdp-filter", "rdp_order": 8}
-    book = open_book(rules_of(tmp_path, **lines), entries(charge(), charge(digest=OTHER)))
-    assert book.composition == "rdp-filter"
-    assert 0 < book.epsilon < math.inf
-    assert book.delta == book.budget_delta
-    assert book.present.rounds_left >= 1
+    statement = statement_of(rules_of(tmp_path, **lines), entries(charge(), charge(digest=OTHER)))
+    assert statement.composition == "rdp-filter"
+    assert 0 < statement.epsilon < math.inf
+    assert statement.delta == statement.budget_delta
+    assert statement.present.rounds_left >= 1
 
 
 def test_a_charge_without_noise_is_no_privacy_for_ever(tmp_path: Path) -> None:
     bare = make_study(rounds=6, training={"noise_multiplier": 0.0})
     rules = rules_of(tmp_path)
-    book = open_book(rules, entries(charge(), charge(bare, OTHER)))
-    assert math.isinf(book.epsilon)
-    assert [line.rounds_left for line in book.lines] == [0, 0]
-    text = printed(lambda console: show_table(book, console))
+    statement = statement_of(rules, entries(charge(), charge(bare, OTHER)))
+    assert math.isinf(statement.epsilon)
+    assert [line.rounds_left for line in statement.lines] == [0, 0]
+    text = printed(lambda console: show_table(statement, console))
     assert "none (no noise)" in text
-    whole = next(case for case in explanation(book).cases if case.name == "what left without noise")
+    whole = next(
+        case for case in explanation(statement).cases if case.name == "what left without noise"
+    )
     assert {attack.tpr for attack in whole.attacks} == {1.0}
-    draw_picture(book, tmp_path / "budget.svg")
+    draw_picture(statement, tmp_path / "budget.svg")
     assert "no noise" in "".join(ElementTree.parse(tmp_path / "budget.svg").getroot().itertext())
 
 
@@ -164,11 +174,11 @@ def test_the_curve_has_few_points_ends_with_the_last_charge_and_never_goes_back(
 ) -> None:
     rows = entries(*[charge()] * (2 * MOST_POINTS + 3))
     rows[-2] = Entry(*(getattr(rows[-2], name) for name in Entry.__slots__[:5]), 1.0)
-    book = open_book(rules_of(tmp_path), rows)
-    assert len(book.points) <= MOST_POINTS
-    assert book.points[-1].lifetime == book.epsilon
-    times = [point.time for point in book.points]
-    spent = [point.lifetime for point in book.points]
+    statement = statement_of(rules_of(tmp_path), rows)
+    assert len(statement.points) <= MOST_POINTS
+    assert statement.points[-1].lifetime == statement.epsilon
+    times = [point.time for point in statement.points]
+    spent = [point.lifetime for point in statement.points]
     assert times == sorted(times)
     assert spent == sorted(spent)
 
@@ -176,7 +186,7 @@ def test_the_curve_has_few_points_ends_with_the_last_charge_and_never_goes_back(
 def test_what_is_claimed_does_not_depend_on_how_far_the_study_went(tmp_path: Path) -> None:
     # Stopping is adaptive: a figure of what was run until now bounds nothing.
     rules = rules_of(tmp_path, epsilon=6.0, study_epsilon=4.0)
-    books = [open_book(rules, entries(*[charge()] * count)) for count in (0, 1, 3)]
+    books = [statement_of(rules, entries(*[charge()] * count)) for count in (0, 1, 3)]
     claims = [[(c.name, c.epsilon, c.attacks) for c in explanation(b).cases] for b in books]
     assert claims[0] == claims[1] == claims[2]
     assert {case[0] for case in claims[0]} == {"demo to its end", "the whole budget"}
@@ -184,23 +194,23 @@ def test_what_is_claimed_does_not_depend_on_how_far_the_study_went(tmp_path: Pat
 
 
 def test_nothing_that_is_shown_speaks_of_epsilon_so_far(tmp_path: Path) -> None:
-    book = open_book(rules_of(tmp_path), entries(*[charge()] * 3))
-    draw_picture(book, tmp_path / "budget.svg")
+    statement = statement_of(rules_of(tmp_path), entries(*[charge()] * 3))
+    draw_picture(statement, tmp_path / "budget.svg")
     picture = "".join(ElementTree.parse(tmp_path / "budget.svg").getroot().itertext())
-    table = printed(lambda console: show_table(book, console))
-    words = printed(lambda console: show_explanation(book, explanation(book), console))
+    table = printed(lambda console: show_table(statement, console))
+    words = printed(lambda console: show_explanation(statement, explanation(statement), console))
     for text in (picture, table, words):
         assert "so far" not in text and "spent" not in text
     assert "used of the budget" in picture
     assert "ε used" in table and "of budget" in table
-    assert "no claim of its own" in " ".join(table.split())
+    assert "not a claim by itself" in " ".join(table.split())
 
 
 def test_the_table_shows_what_is_spent_and_left(tmp_path: Path) -> None:
-    book = open_book(rules_of(tmp_path), entries(*[charge()] * 3))
-    text = printed(lambda console: show_table(book, console), width=80)
-    assert f"{book.epsilon:.2f}" in text
-    assert f"{book.present.rounds_left} rounds" in text
+    statement = statement_of(rules_of(tmp_path), entries(*[charge()] * 3))
+    text = printed(lambda console: show_table(statement, console), width=80)
+    assert f"{statement.epsilon:.2f}" in text
+    assert f"{statement.present.rounds_left} rounds" in text
     assert "2027-01-15" in text and "2027-01-17" in text
     assert "█" in text
     assert "rests on this hospital" in " ".join(text.split())
@@ -208,10 +218,10 @@ def test_the_table_shows_what_is_spent_and_left(tmp_path: Path) -> None:
 
 
 def test_an_empty_ledger_is_shown_without_a_curve(tmp_path: Path) -> None:
-    book = open_book(rules_of(tmp_path), [])
-    assert list(curve(book)) == []
-    assert "0.00" in printed(lambda console: show_table(book, console))
-    draw_picture(book, tmp_path / "empty.png")
+    statement = statement_of(rules_of(tmp_path), [])
+    assert list(curve(statement)) == []
+    assert "0.00" in printed(lambda console: show_table(statement, console))
+    draw_picture(statement, tmp_path / "empty.png")
     assert (tmp_path / "empty.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -223,10 +233,10 @@ def test_a_bar_shows_the_share(spent: float, filled: int) -> None:
 
 
 def test_the_words_carry_the_figures_of_the_loss_distribution(tmp_path: Path) -> None:
-    book = open_book(rules_of(tmp_path), entries(*[charge()] * 3))
-    explained = explanation(book)
+    statement = statement_of(rules_of(tmp_path), entries(*[charge()] * 3))
+    explained = explanation(statement)
     at_its_end, whole = explained.cases
-    assert list(at_its_end.attacks) == tradeoff(book.planned, [0.001, 0.01, 0.05, 0.1])
+    assert list(at_its_end.attacks) == tradeoff(statement.planned, [0.001, 0.01, 0.05, 0.1])
     for case in explained.cases:
         assert all(attack.fpr <= attack.tpr <= 1 for attack in case.attacks)
     pairs = zip(at_its_end.attacks, whole.attacks, strict=True)
@@ -234,7 +244,7 @@ def test_the_words_carry_the_figures_of_the_loss_distribution(tmp_path: Path) ->
     assert explained.known_under[2] > explained.known_to[2]
     assert explained.known_under[3] > explained.known_to[3]
     assert at_its_end.epsilon < explained.known_to[2] < explained.known_to[3]
-    text = printed(lambda console: show_explanation(book, explained, console), width=80)
+    text = printed(lambda console: show_explanation(statement, explained, console), width=80)
     flat = " ".join(text.replace("- ", "").split())
     assert all(percent(case.attacks[1].tpr) in flat for case in explained.cases)
     assert max(map(len, text.splitlines())) <= 80
@@ -254,13 +264,13 @@ def test_a_share_is_rounded_up(share: float, text: str) -> None:
 @pytest.mark.parametrize("name", ["budget.jpg", "budget", "nowhere/budget.svg"])
 def test_a_picture_elsewhere_or_of_another_kind_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="budget"):
-        check_picture(tmp_path / name)
+        check_picture_path(tmp_path / name)
 
 
 def test_a_picture_names_studies_and_budget_and_is_the_same_every_time(tmp_path: Path) -> None:
-    book = open_book(rules_of(tmp_path), entries(charge(), charge(digest=OTHER), charge()))
+    statement = statement_of(rules_of(tmp_path), entries(charge(), charge(digest=OTHER), charge()))
     for name in ("a.svg", "b.svg", "a.png"):
-        draw_picture(book, tmp_path / name)
+        draw_picture(statement, tmp_path / name)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
     root = ElementTree.parse(tmp_path / "a.svg").getroot()
     assert root.tag.endswith("svg")

@@ -7,23 +7,26 @@ from pathlib import Path
 import pytest
 
 import privacy.accounting.release as release
-from craftsfl.site.budget.book import Book, open_book
 from craftsfl.site.budget.published import published, show_published
-from privacy.accounting import epsilon, whole_schedule
+from craftsfl.site.budget.statement import Statement, statement_of
+from privacy.accounting import epsilon
 from privacy.errors import AccountingError
+from privacy.study.terms import whole_schedule
 from tests.client.studies import make_study
 
 from .test_budget import OTHER, STUDY, charge, entries, printed, rules_of
 
 
-def shown(book: Book) -> str:
-    return " ".join(printed(lambda out: show_published(book, published(book), out), 300).split())
+def shown(statement: Statement) -> str:
+    return " ".join(
+        printed(lambda out: show_published(statement, published(statement), out), 300).split()
+    )
 
 
 def test_the_whole_schedule_is_published_however_much_of_it_was_run(tmp_path: Path) -> None:
     rules = rules_of(tmp_path)
-    books = [open_book(rules, entries(*[charge()] * count)) for count in (1, 3)]
-    first, second = (published(book) for book in books)
+    books = [statement_of(rules, entries(*[charge()] * count)) for count in (1, 3)]
+    first, second = (published(statement) for statement in books)
     assert first == second
     (item,) = first
     whole = epsilon(whole_schedule(STUDY), STUDY.privacy.delta)
@@ -37,31 +40,33 @@ def test_the_whole_schedule_is_published_however_much_of_it_was_run(tmp_path: Pa
 
 
 def test_another_study_is_published_from_its_own_settings(tmp_path: Path) -> None:
-    book = open_book(rules_of(tmp_path), entries(charge(), charge(digest=OTHER)))
-    assert [item.study for item in published(book)] == ["demo"]
-    assert "Not published, study 00010203: its schedule stands in its own study.toml" in shown(book)
+    statement = statement_of(rules_of(tmp_path), entries(charge(), charge(digest=OTHER)))
+    assert [item.study for item in published(statement)] == ["demo"]
+    assert "Not published, study 00010203: its schedule is in its own study.toml" in shown(
+        statement
+    )
 
 
 def test_more_than_the_manifest_allows_is_not_published(tmp_path: Path) -> None:
     most = STUDY.rounds * STUDY.privacy.attempts
-    book = open_book(rules_of(tmp_path), entries(*[charge()] * (most + 1)))
+    statement = statement_of(rules_of(tmp_path), entries(*[charge()] * (most + 1)))
     with pytest.raises(AccountingError, match="its manifest does not allow"):
-        published(book)
+        published(statement)
 
 
 def test_nothing_is_published_where_the_accountants_disagree(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    book = open_book(rules_of(tmp_path), entries(charge()))
+    statement = statement_of(rules_of(tmp_path), entries(charge()))
     monkeypatch.setattr(release, "prv_epsilon", lambda events, delta: (90.0, 91.0, 92.0))
     with pytest.raises(AccountingError, match="disagree"):
-        published(book)
+        published(statement)
 
 
 def test_nothing_charged_or_no_noise_gives_no_figure(tmp_path: Path) -> None:
     rules = rules_of(tmp_path)
-    assert published(open_book(rules, [])) == ()
+    assert published(statement_of(rules, [])) == ()
     silent = make_study(training={"noise_multiplier": 0.0})
-    book = open_book(rules, entries(charge(silent, STUDY.digest())))
-    assert published(book) == ()
-    assert "nothing to publish" in shown(book)
+    statement = statement_of(rules, entries(charge(silent, STUDY.digest())))
+    assert published(statement) == ()
+    assert "nothing to publish" in shown(statement)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from craftsfl.cli import app
-from privacy.secagg.chain import write_chain
+from privacy.secagg.chain import write_rosters
 from privacy.wire.checkpoint import Checkpoint
 from server.clock import SystemClock
 from server.store import Store
@@ -18,7 +18,7 @@ from tests.client.masked import IDENTITIES, SIGNED, masked_study
 
 def test_the_operator_accepts_a_new_ledger_in_the_round_state(tmp_path: Path) -> None:
     write_study(tmp_path / "study.toml", masked_study())
-    write_chain(tmp_path / "roster.cfl", [SIGNED])
+    write_rosters(tmp_path / "roster.cfl", [SIGNED])
     settings = tmp_path / "consortium.toml"
     settings.write_text('study = "study.toml"\nstate = "state"\nroster = "roster.cfl"\n')
     store = Store(f"sqlite:///{tmp_path / 'state' / 'rounds.db'}", 1, SystemClock())

@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 from client.agent.own_ledger import open_ledger
 from client.agent.startup import load, load_data
 from client.agent.state import StateFolder
+from client.consent import withdraw
 from client.data import SiteData
 from client.patients import open_patients
+from client.persons import LISTED_COLUMNS, merge_ids, read_id_pairs, separate, suspicions
 from craftsfl.cli import app
-from craftsfl.site.consent import withdraw
-from craftsfl.site.persons import COLUMNS, merge, read_pairs, separate, suspicions
 from privacy.errors import ConfigError, DeploymentError
 from tests.client.hospital import write_hospital
 from tests.client.masked import masked_study
@@ -60,11 +60,11 @@ def test_suspicions_are_told_and_listed_for_the_owner_alone(settings: Path, tmp_
     file = tmp_path / "ids.csv"
     told = run("suspicions", settings, "--list", file)
     assert "10 patients in the table; 0 entries cannot be used." in told
-    assert "2 sets of patients, 4 patients in them, 0 of those withdrew" in told
+    assert "2 sets of patients, 4 patients in them, 0 of whom have withdrawn" in told
     assert "canary" not in told
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     rows = list(csv.reader(file.open()))
-    assert tuple(rows[0]) == COLUMNS
+    assert tuple(rows[0]) == LISTED_COLUMNS
     assert [row[:3] for row in sorted(rows[1:])] == [
         ["1", "2", patient(2)],
         ["1", "2", patient(3)],
@@ -100,7 +100,7 @@ def test_merging_is_a_persons_decision_that_takes_effect_at_the_next_start(
 ) -> None:
     assert start(settings).patients == 10
     told = run("merge", settings, patient(3), typed=f"{patient(2)}\n")
-    assert "1 of 1 pairs were made one person each" in told
+    assert "1 of 1 pairs now count as one person each" in told
     assert "canary" not in told
     assert start(settings).patients == 9
     assert "0 of 1 pairs" in run("merge", settings, patient(2), patient(3))
@@ -123,7 +123,7 @@ def test_a_renamed_export_is_merged_with_the_old_one_by_a_file(settings: Path) -
     pairs.write_text("".join(f"{patient(n)},renamed-{n}\n" for n in range(10)))
     told = run("merge", settings, "--pairs", pairs)
     assert "10 of 10 pairs" in told
-    assert "In 1 of them one of the two had withdrawn: both are out" in told
+    assert "In 1 of them, one of the two had withdrawn: both are out" in told
     data = start(settings)
     assert data.patients == 10
     assert len({tile.patient for tile in data.tiles}) == 9
@@ -135,7 +135,7 @@ def test_pictures_of_who_withdrew_under_other_ids_are_told_and_stay(
     told = run("withdraw", settings, patient(2))
     with open_patients(settings.parent / "state") as patients:
         name = patients.key.short(patients.key.line(patient(3)))
-    assert f"stand under 1 other ids too, which go on taking part: {name}." in told
+    assert f"also appear under 1 other ids, which still take part: {name}." in told
     assert "canary" not in told
     assert "stand under" not in run("withdraw", settings, patient(9))
     data = start(settings)
@@ -148,7 +148,7 @@ def test_pictures_of_who_withdrew_under_other_ids_are_told_and_stay(
 
 
 def test_withdrawing_one_id_withdraws_the_person(settings: Path) -> None:
-    merge(settings, [(patient(5), patient(6)), (patient(7), patient(6))])
+    merge_ids(settings, [(patient(5), patient(6)), (patient(7), patient(6))])
     withdraw(settings, patient(7))
     data = start(settings)
     assert data.patients == 8
@@ -160,7 +160,7 @@ def test_withdrawing_one_id_withdraws_the_person(settings: Path) -> None:
 
 def test_a_typing_error_merges_nobody(settings: Path) -> None:
     with pytest.raises(ConfigError, match=r"No patient with this id.*spelling") as caught:
-        merge(settings, [(patient(0), patient(1)), (patient(0), "canary-patient-44")])
+        merge_ids(settings, [(patient(0), patient(1)), (patient(0), "canary-patient-44")])
     assert "canary" not in str(caught.value)
     assert start(settings).patients == 10
     with pytest.raises(ConfigError, match="No patient with this id"):
@@ -170,14 +170,14 @@ def test_a_typing_error_merges_nobody(settings: Path) -> None:
 @pytest.mark.parametrize("text", ["", "one\n", "a,b,c\n"])
 def test_a_file_that_holds_no_pairs_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "pairs.csv").write_text(text)
-    with pytest.raises(ConfigError, match="no list of pairs"):
-        read_pairs(tmp_path / "pairs.csv")
+    with pytest.raises(ConfigError, match="not a list of pairs"):
+        read_id_pairs(tmp_path / "pairs.csv")
     with pytest.raises(ConfigError, match="cannot be read"):
-        read_pairs(tmp_path / "nothing.csv")
+        read_id_pairs(tmp_path / "nothing.csv")
 
 
 def test_without_an_agents_register_there_is_nobody_to_merge(tmp_path: Path) -> None:
     settings = write_hospital(tmp_path, study=masked_study())
     with pytest.raises(DeploymentError, match="no agent has run here"):
-        merge(settings, [(patient(0), patient(1))])
+        merge_ids(settings, [(patient(0), patient(1))])
     assert not (tmp_path / "state").exists()

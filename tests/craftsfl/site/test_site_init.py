@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from client.site_init import init_site
 from craftsfl.cli import app
-from craftsfl.site.init import init_site
+from craftsfl.processes.flower.credentials import make_supernode_key
 from privacy.errors import ConfigError
 from privacy.identity import fingerprint, load_identity
 from privacy.secagg.card import read_card
@@ -58,18 +59,18 @@ def test_a_passphrase_encrypts_the_identity_key(
 def test_nothing_is_overwritten(tmp_path: Path, file: str) -> None:
     (tmp_path / file).write_text("mine")
     with pytest.raises(ConfigError, match="exists already"):
-        init_site(tmp_path, "north")
+        init_site(tmp_path, "north", make_supernode_key)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(file, "mine")]
 
 
 @pytest.mark.parametrize("name", ["North", "", "../north", "a b"])
 def test_a_name_that_studies_do_not_take_makes_no_key(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="name"):
-        init_site(tmp_path / "site", name)
+        init_site(tmp_path / "site", name, make_supernode_key)
     assert not (tmp_path / "site").exists()
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be made"):
-        init_site(tmp_path / "file" / "site", "north")
+        init_site(tmp_path / "file" / "site", "north", make_supernode_key)

@@ -7,7 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from privacy.events import PoissonGaussian
+from privacy.mechanisms.local import PoissonGaussian
 
 NORMAL = NormalDist()
 REFERENCE = PoissonGaussian(0.01, 1.0, 1.0, 1000)

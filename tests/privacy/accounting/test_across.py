@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from privacy.accounting import RenyiFilter, epsilon, suggested_order, total_sum
 from privacy.accounting.across import FILTER_SHARE, renyi
 from privacy.errors import AccountingError
-from privacy.events import PoissonGaussian
+from privacy.mechanisms.local import PoissonGaussian
 from tests.privacy.accounting.oracles import CHARGED, DEMO, REFERENCE, naive_renyi
 
 NOISELESS = PoissonGaussian(0.5, 0.0, 1.0, 1)

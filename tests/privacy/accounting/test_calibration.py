@@ -11,7 +11,7 @@ from privacy.accounting import (
     largest_delta,
 )
 from privacy.errors import AccountingError
-from privacy.events import PoissonGaussian
+from privacy.mechanisms.local import PoissonGaussian
 
 
 @pytest.mark.parametrize(

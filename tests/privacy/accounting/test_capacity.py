@@ -13,14 +13,13 @@ from hypothesis import strategies as st
 from privacy.accounting import (
     RELEASE,
     capacity_for,
-    capacity_of,
     epsilon,
     overflow_probability,
+    public_capacity,
 )
 from privacy.accounting.capacity import MOST_RECORDS, reserved
 from privacy.errors import AccountingError
-from privacy.events import PoissonGaussian
-from tests.client.studies import make_study
+from privacy.mechanisms.local import PoissonGaussian
 from tests.privacy.accounting.oracles import NORMAL, gaussian_delta
 
 
@@ -82,16 +81,16 @@ def test_a_probability_below_all_floats_is_not_nothing() -> None:
 
 
 def test_a_studys_capacity_follows_from_public_numbers_and_keeps_its_reserve() -> None:
-    study = make_study(rounds=6, training={"sampling_rate": 0.1}, privacy={"attempts": 2})
-    capacity, steps = capacity_of(study, 500), study.training.steps * 12
+    delta, steps = 1e-5, 12 * 3
+    capacity = public_capacity(500, 0.1, steps, delta)
     assert 100 < capacity < 250  # of 1,000 that may be there
     for held in (10, 499, 500, 1000):
         for records in range(1, MOST_RECORDS + 1):
             cost = overflow_probability(
                 held, 0.1, max(1, min(capacity, held)), steps, records=records
             )
-            assert cost <= reserved(study.privacy.delta)
-    assert capacity_of(make_study(training={"sampling_rate": 1.0}), 500) == 1000
+            assert cost <= reserved(delta)
+    assert public_capacity(500, 1.0, steps, delta) == 1000
     assert overflow_probability(1000, 0.1, capacity - 1, steps, records=MOST_RECORDS) > 1e-8
 
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from privacy.accounting import RELEASE, check_delta, epsilon
-from privacy.accounting.composition import merge
+from privacy.accounting.composition import merge_events
 from privacy.errors import AccountingError
-from privacy.events import PoissonGaussian
+from privacy.mechanisms.local import PoissonGaussian
 from tests.privacy.accounting.oracles import (
     REFERENCE,
     gaussian_delta,
@@ -82,7 +82,7 @@ def test_the_tolerance_of_an_engine_is_charged(sigma: float, steps: int) -> None
     # An engine keeps a patient's contribution to C (1 + 1e-6), not to C.
     eps = epsilon([PoissonGaussian(1.0, sigma, 1.0, steps)], 1e-5, discretization=RELEASE)
     assert gaussian_delta(eps, math.sqrt(steps) * (1 + 1e-6) / sigma) <= (1 - 1e-3) * 1e-5
-    merged = merge([PoissonGaussian(1.0, sigma, 1.0, steps)])
+    merged = merge_events([PoissonGaussian(1.0, sigma, 1.0, steps)])
     assert merged == ((1.0, pytest.approx(sigma / (1 + 1e-6), rel=1e-15), steps),)
 
 
@@ -171,7 +171,7 @@ def test_the_auditors_imports_need_no_torch() -> None:
     code = (
         "import sys, privacy.accounting, privacy.events, privacy.ledger, privacy.dpsgd.sampling;"
         "from privacy.accounting import *;"
-        "from privacy.events import PoissonGaussian as P;"
+        "from privacy.mechanisms.local import PoissonGaussian as P;"
         "e = [P(.5, 5., 1., 10)]; tradeoff(e, [.01]); worst_of(e, 1e-5);"
         "RenyiFilter(8, 8., 1e-5).admits(e); rounds_that_fit(e, e[0], 1e-5, 3.);"
         "heavy = {'torch', 'opacus', 'flwr', 'mlflow', 'diffusers', 'peft'} & set(sys.modules);"

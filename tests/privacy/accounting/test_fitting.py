@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from privacy.accounting import epsilon, rounds_that_fit
 from privacy.accounting.fitting import MOST_ROUNDS
 from privacy.errors import AccountingError
-from privacy.events import PoissonGaussian
+from privacy.mechanisms.local import PoissonGaussian
 from tests.privacy.accounting.oracles import DEMO
 
 NOISELESS = PoissonGaussian(0.5, 0.0, 1.0, 1)

@@ -8,7 +8,7 @@ import pytest
 from privacy.accounting import epsilon, epsilon_known_to
 from privacy.accounting.capacity import OVERFLOW_SHARE
 from privacy.errors import AccountingError
-from privacy.events import PoissonGaussian
+from privacy.mechanisms.local import PoissonGaussian
 from tests.privacy.accounting.oracles import DEMO, NORMAL, gaussian_delta
 
 WORKED = PoissonGaussian(0.25, 2.51, 1.0, 60)  # a case in which one site costs 3.6

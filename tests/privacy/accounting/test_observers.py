@@ -5,12 +5,19 @@ from dataclasses import replace
 
 import pytest
 
-from privacy.accounting import Mode, Observer, Shares, epsilon, epsilon_for, worst_of
+from privacy.accounting import Observer, Shares, epsilon, epsilon_for, worst_of
 from privacy.errors import AccountingError
-from privacy.events import PoissonGaussian
+from privacy.events import Event
+from privacy.mechanisms.local import PoissonGaussian
 from tests.privacy.accounting.oracles import DEMO, REFERENCE
+from tests.privacy.mechanisms.toy import ToyShared
 
 EIGHT = Shares(threshold=6, min_sites=2, colluders=1)
+
+
+def pooled(floor: int, colluders: int) -> ToyShared:
+    """DEMO with its noise in shares."""
+    return ToyShared(DEMO.sampling_rate, DEMO.noise_multiplier, DEMO.steps, floor, colluders)
 
 
 @pytest.mark.parametrize("observer", Observer)
@@ -27,15 +34,11 @@ def test_reference_factors_of_the_opened_noise() -> None:
 
 def test_the_coalition_faces_the_noise_that_was_declared() -> None:
     assert EIGHT.noise_factor(Observer.COALITION) == 1.0
-    pooled = epsilon_for(Observer.COALITION, [DEMO], 1e-5, mode="pooled", shares=EIGHT)
-    assert pooled == epsilon([DEMO], 1e-5)
+    assert epsilon_for(Observer.COALITION, [pooled(6, 1)], 1e-5) == epsilon([DEMO], 1e-5)
 
 
 def test_who_knows_fewer_shares_learns_less() -> None:
-    figures = {
-        who: epsilon_for(who, [DEMO], 1e-5, mode="pooled", shares=Shares(6, 8, 3))
-        for who in Observer
-    }
+    figures = {who: epsilon_for(who, [pooled(8, 3)], 1e-5) for who in Observer}
     assert figures[Observer.SERVER] == figures[Observer.PUBLIC]
     assert figures[Observer.PUBLIC] < figures[Observer.SITE] < figures[Observer.COALITION]
     seen = replace(DEMO, noise_multiplier=DEMO.noise_multiplier * math.sqrt(7 / 5))
@@ -43,17 +46,15 @@ def test_who_knows_fewer_shares_learns_less() -> None:
 
 
 def test_without_colluders_another_site_is_the_worst() -> None:
-    shares = Shares(threshold=3, min_sites=3)
-    worst, figure = worst_of([DEMO], 1e-5, mode="pooled", shares=shares)
+    worst, figure = worst_of([pooled(3, 0)], 1e-5)
     assert worst is Observer.SITE
     assert figure > epsilon([DEMO], 1e-5)
 
 
 @pytest.mark.parametrize("colluders", [0, 1, 2])
 def test_nobody_is_left_out_of_the_worst(colluders: int) -> None:
-    shares = Shares(threshold=4, min_sites=4, colluders=colluders)
-    figures = [epsilon_for(o, [DEMO], 1e-5, mode="pooled", shares=shares) for o in Observer]
-    assert worst_of([DEMO], 1e-5, mode="pooled", shares=shares)[1] == max(figures)
+    figures = [epsilon_for(o, [pooled(4, colluders)], 1e-5) for o in Observer]
+    assert worst_of([pooled(4, colluders)], 1e-5)[1] == max(figures)
     assert min(figures) < max(figures)
     assert worst_of([DEMO], 1e-5) == (Observer.SERVER, epsilon([DEMO], 1e-5))
 
@@ -78,16 +79,16 @@ def test_fewer_survivors_than_the_floor_never_open(survivors: int) -> None:
 def test_what_is_unknown_is_refused_by_name() -> None:
     with pytest.raises(AccountingError, match="'press' is unknown"):
         epsilon_for("press", [DEMO], 1e-5)  # type: ignore[arg-type]
-    with pytest.raises(AccountingError, match="central"):
-        epsilon_for(Observer.SERVER, [DEMO], 1e-5, mode="central")  # type: ignore[arg-type]
-    with pytest.raises(AccountingError, match="shares"):
-        epsilon_for(Observer.SERVER, [DEMO], 1e-5, mode="pooled")
 
 
-@pytest.mark.parametrize("mode", ["local", "pooled"])
-def test_events_are_checked_in_either_mode(mode: Mode) -> None:
+def test_events_are_checked_before_anybody_looks_at_them() -> None:
     with pytest.raises(AccountingError, match="dict"):
-        epsilon_for(Observer.SITE, [{}], 1e-5, mode=mode, shares=EIGHT)  # type: ignore[list-item]
+        epsilon_for(Observer.SITE, [{}], 1e-5)  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    "silent", [PoissonGaussian(0.5, 0.0, 1.0, 1), ToyShared(0.5, 0.0, 1, 3, 1)]
+)
+def test_without_noise_nobody_has_a_figure(silent: Event) -> None:
     with pytest.raises(AccountingError, match="without noise"):
-        silent = [PoissonGaussian(0.5, 0.0, 1.0, 1)]
-        epsilon_for(Observer.SITE, silent, 1e-5, mode=mode, shares=EIGHT)
+        epsilon_for(Observer.SITE, [silent], 1e-5)

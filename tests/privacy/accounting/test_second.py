@@ -9,7 +9,7 @@ from privacy.accounting import RELEASE, Released, epsilon, prv_epsilon, released
 from privacy.accounting import release as release_module
 from privacy.accounting import second as second_module
 from privacy.errors import AccountingError
-from privacy.events import PoissonGaussian
+from privacy.mechanisms.local import PoissonGaussian
 from tests.privacy.accounting.oracles import CHARGED, REFERENCE, gaussian_delta, tilted_delta
 
 SCHEDULES = [

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from privacy.accounting import Attack, epsilon, tradeoff, tradeoff_at, true_positive_rate
 from privacy.errors import AccountingError
-from privacy.events import PoissonGaussian
+from privacy.mechanisms.local import PoissonGaussian
 from tests.privacy.accounting.oracles import DEMO, NORMAL, REFERENCE, gaussian_tpr
 
 RATES = [0.001, 0.01, 0.05, 0.1, 0.5, 0.9, 0.999]

@@ -10,9 +10,9 @@ import torch
 from privacy.dpsgd.engine import ClippedSum, PhysicalBatch
 from privacy.dpsgd.lora_engine import LoraEngine
 from privacy.dpsgd.noise import SystemNoise
-from privacy.dpsgd.step import Release, noise_to_clip, private_gradient, release_of
+from privacy.dpsgd.release import Release, noise_to_clip
+from privacy.dpsgd.step import private_gradient
 from privacy.errors import AccountingError
-from privacy.study.manifest import Training
 from tests.privacy.dpsgd.test_noise import forbid_ordinary_generators
 from tests.privacy.dpsgd.worlds import mixer, unet
 
@@ -107,17 +107,5 @@ def test_zero_constants_are_refused(key: str) -> None:
         Release(**values)
 
 
-def test_the_constants_come_from_the_study() -> None:
-    training = Training(
-        sampling_rate=0.5,
-        steps=3,
-        tiles_per_patient=2,
-        draws_per_tile=1,
-        clipping_norm=0.2,
-        noise_multiplier=8.0,
-        optimizer="sgd",
-        learning_rate=1.0,
-    )
-    release = release_of(training, 500)
-    assert release == Release(0.2, 8.0, 250.0)
-    assert noise_to_clip(release, 4500) == pytest.approx(8 * math.sqrt(4500) / 250)
+def test_the_noise_is_told_against_the_largest_signal() -> None:
+    assert noise_to_clip(Release(0.2, 8.0, 250.0), 4500) == pytest.approx(8 * math.sqrt(4500) / 250)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from privacy.ledger import Head, SqliteLedger
+from privacy.budget import Book, Limits
+from privacy.ledger import Charge, Head, Ledger, LedgerView, SqliteLedger
 
 SIGNING_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 
@@ -18,3 +19,15 @@ def open_test_ledger(
 ) -> SqliteLedger:
     """The ledger of the site north."""
     return SqliteLedger(path, SIGNING_KEY, site="north", clock=clock, seen=seen)
+
+
+def book_of(ledger: Ledger | LedgerView, extra: Charge | None = None) -> Book:
+    """What the ledger has charged, and `extra` as if it were charged too."""
+    book = Book.of(ledger.entries())
+    return book if extra is None else Book((*book.charges, extra))
+
+
+def spent_by(ledger: Ledger | LedgerView, extra: Charge | None = None) -> float:
+    """Epsilon of it, summed over studies."""
+    limits = Limits(epsilon=1.0, delta=1e-5, study_epsilon=1.0)
+    return book_of(ledger, extra).lifetime_epsilon(limits)

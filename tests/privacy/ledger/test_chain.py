@@ -6,12 +6,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from privacy.errors import LedgerError
-from privacy.events import PoissonGaussian
 from privacy.ledger import AttemptKey, Charge, State
 from privacy.ledger.chain import Chain
-from privacy.ledger.head import sign
+from privacy.ledger.head import sign_head
 from privacy.ledger.key import public_bytes
 from privacy.ledger.records import Charged, Content, Genesis, Intent, Record, hash_of
+from privacy.mechanisms.local import PoissonGaussian
 
 from .ledgers import SIGNING_KEY
 
@@ -27,7 +27,7 @@ def intent(attempt: int) -> Intent:
 
 def signed(record: Record, key: Ed25519PrivateKey = SIGNING_KEY) -> tuple[bytes, bytes]:
     body = record.encode()
-    return body, sign(key, record.ledger, record.sequence, hash_of(body))
+    return body, sign_head(key, record.ledger, record.sequence, hash_of(body))
 
 
 def chain_of(*contents: Content) -> Chain:
@@ -59,7 +59,7 @@ WRONG = {
     "leaves one out": (lambda r: replace(r, sequence=r.sequence + 1), "calls itself record 5"),
     "from elsewhere": (lambda r: replace(r, ledger=bytes(16)), "belongs to another ledger"),
     "other past": (lambda r: replace(r, previous=bytes(32)), "does not follow"),
-    "second genesis": (lambda r: replace(r, content=GENESIS), "stands first, and only there"),
+    "second genesis": (lambda r: replace(r, content=GENESIS), "comes first, and nowhere else"),
     "attempt repeated": (lambda r: replace(r, content=intent(1)), "repeats an attempt"),
     "charged twice": (lambda r: replace(r, content=Charged(1)), "twice"),
     "charged unbegun": (lambda r: replace(r, content=Charged(3)), "never begun"),
@@ -85,7 +85,7 @@ def test_a_record_of_another_key_or_unsigned_is_refused(chain: Chain) -> None:
 
 
 def test_a_ledger_begins_with_its_genesis() -> None:
-    with pytest.raises(LedgerError, match="stands first"):
+    with pytest.raises(LedgerError, match="comes first"):
         chain_of(intent(1))
     with pytest.raises(LedgerError, match="no records"):
         _ = Chain(LEDGER).head

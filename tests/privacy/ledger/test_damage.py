@@ -14,14 +14,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from privacy.errors import LedgerError
-from privacy.events import PoissonGaussian
 from privacy.ledger import AttemptKey, Charge, Head, SqliteLedger, read_ledger
 from privacy.ledger.chain import Chain
-from privacy.ledger.database import read_chain
-from privacy.ledger.head import sign
+from privacy.ledger.database import read_records
+from privacy.ledger.head import sign_head
 from privacy.ledger.records import Charged, hash_of
+from privacy.mechanisms.local import PoissonGaussian
 
-from .ledgers import SIGNING_KEY, open_test_ledger
+from .ledgers import SIGNING_KEY, book_of, open_test_ledger
 
 CHARGE = Charge(b"\1" * 32, PoissonGaussian(0.5, 6.0, 0.1, 10), 1e-5)
 ATTEMPTS = 5
@@ -65,10 +65,10 @@ def tamper(path: Path, *statements: str) -> None:
 def forge_charge(path: Path, key: Ed25519PrivateKey) -> None:
     """Append a well-formed record that `key` signed."""
     with closing(sqlite3.connect(path)) as database, database:
-        chain: Chain = read_chain(database, path)
+        chain: Chain = read_records(database, path)
         record = chain.next(Charged(1), 0)
         body = record.encode()
-        values = len(chain), body, sign(key, chain.ledger, len(chain), hash_of(body))
+        values = len(chain), body, sign_head(key, chain.ledger, len(chain), hash_of(body))
         database.execute("INSERT INTO entry VALUES (?, ?, ?)", values)
 
 
@@ -183,7 +183,7 @@ def test_a_damaged_ledger_can_be_restored(path: Path) -> None:
     for file, data in files.items():
         file.write_bytes(data)
     with open_test_ledger(path) as ledger:
-        assert ledger.rounds(CHARGE.study_digest) == ATTEMPTS
+        assert len(book_of(ledger).of_study(CHARGE.study_digest)) == ATTEMPTS
 
 
 def test_its_own_tables_refuse_changes(path: Path) -> None:
@@ -250,7 +250,7 @@ def test_a_torn_head_is_made_good_from_the_other_slot(
     data[40] ^= 1  # record 10 stands in the first slot
     head_file(path).write_bytes(data)
     with open_test_ledger(path) as ledger:
-        assert ledger.rounds(CHARGE.study_digest) == ATTEMPTS
+        assert len(book_of(ledger).of_study(CHARGE.study_digest)) == ATTEMPTS
     assert "copies of the ledger's head is damaged" in caplog.text
     caplog.clear()
     open_test_ledger(path).close()
@@ -328,6 +328,6 @@ def test_no_flipped_bit_loses_a_record(path: Path, seed: int) -> None:
     path.write_bytes(data)
     try:
         with open_test_ledger(path) as ledger:
-            assert ledger.rounds(CHARGE.study_digest) == ATTEMPTS
+            assert len(book_of(ledger).of_study(CHARGE.study_digest)) == ATTEMPTS
     except LedgerError as error:
         assert error.hint

@@ -9,13 +9,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from privacy.errors import LedgerError
 from privacy.ledger import Head
 from privacy.ledger.files import HeadFile
-from privacy.ledger.head import SIZE, VERSION, sign
+from privacy.ledger.head import HEAD_BYTES, VERSION, sign_head
 from privacy.ledger.key import public_bytes
 
 from .ledgers import SIGNING_KEY
 
 LEDGER, HASH = b"\x11" * 16, b"\x22" * 32
-HEAD = Head(LEDGER, 258, HASH, public_bytes(SIGNING_KEY), sign(SIGNING_KEY, LEDGER, 258, HASH))
+HEAD = Head(LEDGER, 258, HASH, public_bytes(SIGNING_KEY), sign_head(SIGNING_KEY, LEDGER, 258, HASH))
 BYTES = bytes.fromhex(
     "01"  # version
     + "11" * 16  # ledger
@@ -27,7 +27,7 @@ BYTES = bytes.fromhex(
 
 def test_its_bytes_are_these() -> None:
     assert HEAD.to_bytes() == BYTES + HEAD.signature
-    assert len(HEAD.to_bytes()) == SIZE
+    assert len(HEAD.to_bytes()) == HEAD_BYTES
     assert Head.from_bytes(HEAD.to_bytes()) == HEAD
     HEAD.verify()
 
@@ -50,7 +50,7 @@ def test_every_field_is_signed(change: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("data", [b"", BYTES, HEAD.to_bytes() + b"\0"])
 def test_bytes_of_another_length_are_refused(data: bytes) -> None:
-    with pytest.raises(LedgerError, match="no ledger head"):
+    with pytest.raises(LedgerError, match="not a ledger head"):
         Head.from_bytes(data)
 
 

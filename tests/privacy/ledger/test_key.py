@@ -51,7 +51,7 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ledger.key"
     load_or_make_key(path)
     path.chmod(0o640)
-    with pytest.raises(LedgerError, match=r"read by others.*chmod 600"):
+    with pytest.raises(LedgerError, match=r"others can read or change it.*chmod 600"):
         load_or_make_key(path)
 
 

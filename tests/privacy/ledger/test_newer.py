@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from privacy.errors import LedgerError
-from privacy.events import PoissonGaussian
 from privacy.ledger import AttemptKey, Charge
 from privacy.ledger.chain import Chain
-from privacy.ledger.head import sign
+from privacy.ledger.head import sign_head
 from privacy.ledger.key import public_bytes
 from privacy.ledger.records import Charged, Genesis, Intent, hash_of
+from privacy.mechanisms.local import PoissonGaussian
 
 from .ledgers import SIGNING_KEY
 
@@ -20,7 +20,7 @@ CHARGE = Charge(b"\1" * 32, PoissonGaussian(0.5, 6.0, 0.1, 10), 1e-5)
 def chain() -> Chain:
     made = Chain(bytes(16))
     body = made.next(Genesis(public_bytes(SIGNING_KEY), "north"), 0).encode()
-    made.apply(body, sign(SIGNING_KEY, made.ledger, 0, hash_of(body)))
+    made.apply(body, sign_head(SIGNING_KEY, made.ledger, 0, hash_of(body)))
     return made
 
 
@@ -41,7 +41,7 @@ def later(made: Chain) -> dict[str, bytes]:
 def test_what_a_later_version_adds_is_never_skipped(what: str, signed: bool) -> None:
     made = chain()
     body = later(made)[what]
-    signature = sign(SIGNING_KEY, made.ledger, 1, hash_of(body)) if signed else bytes(64)
+    signature = sign_head(SIGNING_KEY, made.ledger, 1, hash_of(body)) if signed else bytes(64)
     with pytest.raises(LedgerError) as refused:
         made.apply(body, signature)
     assert len(made) == 1

@@ -17,13 +17,13 @@ from privacy.secagg import client as client_module
 from privacy.secagg import server as server_module
 from privacy.secagg.client import Effects, SecAggClient
 from privacy.secagg.offer import Expected, SecAggPolicy, encoding_of, threshold
-from privacy.secagg.roster import Member, Roster, propose
+from privacy.secagg.roster import Member, Roster, propose_roster
 from privacy.secagg.server import SecAggServer
 from privacy.secagg.server import Stage as ServerStage
 from privacy.secagg.witness import Ledgers, MemoryWitness
 from privacy.wire.bodies import Body
 from privacy.wire.checkpoint import Checkpoint
-from privacy.wire.offer import VERSION, Mechanism, Offer, Terms
+from privacy.wire.offer import VERSION, MechanismNumber, Offer, Terms
 
 NOW = 1_800_000_000.0
 RUN = 7
@@ -36,7 +36,7 @@ TERMS = Terms(
     bound=1.0,
     clipping_norm=1.0,
     weight_cap=2.0,
-    mechanism=Mechanism.LOCAL,
+    mechanism=MechanismNumber.LOCAL,
     noise_multiplier=1.0,
 )
 
@@ -56,7 +56,7 @@ def roster_of(sites: Iterable[int]) -> Roster:
         Member(site, f"site-{site}", identity_of(site).public, f"Hospital {site}") for site in sites
     ]
     quorum = len(members) // 2 + 1
-    return propose(members, quorum, consortium="test-consortium").roster
+    return propose_roster(members, quorum, consortium="test-consortium").roster
 
 
 def ledgers_of(site: int, length: int = 1) -> Ledgers:

@@ -5,7 +5,7 @@ import numpy as np
 from privacy.wire.bodies import Body, StartTraining
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.checks import Check
-from privacy.wire.offer import Mechanism, Offer, Terms, TrainMasked
+from privacy.wire.offer import MechanismNumber, Offer, Terms, TrainMasked
 from privacy.wire.secagg import (
     Advertise,
     Advertisements,
@@ -21,7 +21,7 @@ from privacy.wire.secagg import (
 
 Fields = list[tuple[str, str]]
 
-TERMS = Terms(bytes([0x11]) * 32, 4608, 16, 1.0, 0.5, 2.0, Mechanism.LOCAL, 1.5)
+TERMS = Terms(bytes([0x11]) * 32, 4608, 16, 1.0, 0.5, 2.0, MechanismNumber.LOCAL, 1.5)
 OFFER = Offer(
     version=2,
     run=300,

@@ -7,14 +7,14 @@ import pytest
 
 from privacy.errors import SecAggError
 from privacy.identity import Identity
-from privacy.secagg.client import SecAggClient, Stage
+from privacy.secagg.client import ClientStage, SecAggClient
 from privacy.secagg.offer import SecAggPolicy, encoding_of, most_colluders, threshold
 from privacy.secagg.refusals import Refused
 from privacy.secagg.server import Stage as ServerStage
 from privacy.secagg.transcript import offer_digest
 from privacy.wire.bodies import Body, Running
 from privacy.wire.checks import Check
-from privacy.wire.offer import Mechanism
+from privacy.wire.offer import MechanismNumber
 from privacy.wire.reasons import RefusedMessage
 from privacy.wire.secagg import Advertise, Deliver, MaskedInput, Survivors
 from tests.privacy.secagg.consortium import (
@@ -40,12 +40,12 @@ SITES = site_ids(4)
 FIRST = SITES[0]
 # Where the machine of a site stands before the server's exchange.
 STAGES = {
-    Stage.OFFER: ServerStage.ADVERTISE,
-    Stage.KEYS: ServerStage.SHARE,
-    Stage.DELIVERY: ServerStage.INPUT,
-    Stage.INPUT: ServerStage.CONSISTENCY,
-    Stage.SIGNED: ServerStage.UNMASK,
-    Stage.DONE: ServerStage.DONE,
+    ClientStage.OFFER: ServerStage.ADVERTISE,
+    ClientStage.KEYS: ServerStage.SHARE,
+    ClientStage.DELIVERY: ServerStage.INPUT,
+    ClientStage.INPUT: ServerStage.CONSISTENCY,
+    ClientStage.SIGNED: ServerStage.UNMASK,
+    ClientStage.DONE: ServerStage.DONE,
 }
 
 
@@ -90,7 +90,7 @@ def test_every_illegal_message_in_every_state_changes_nothing(stage):
 
 def test_illegal_messages_while_the_update_is_awaited_change_nothing():
     client, deliver, lanes = waiting()
-    assert client.stage is Stage.WAITING
+    assert client.stage is ClientStage.WAITING
     for body, _ in [*SECAGG, *OTHERS]:
         refusal(client, body)
     world = World(SITES)
@@ -117,7 +117,7 @@ def test_a_message_that_is_repeated_is_answered_with_the_same_bytes(stage):
     world = World(SITES)
     server, clients, _ = reach(world, list(ServerStage)[list(STAGES).index(stage) - 1])
     for site, client in clients.items():
-        if client.stage is Stage.KEYS:
+        if client.stage is ClientStage.KEYS:
             client.provide(world.lanes()[site].copy())
     body = server.requests()[FIRST]
     first = clients[FIRST].receive(body)
@@ -132,11 +132,11 @@ def test_a_message_that_is_repeated_is_answered_with_the_same_bytes(stage):
 def test_it_says_that_it_trains_until_the_update_is_there():
     client, deliver, lanes = waiting()
     assert client.receive(deliver) == Running()
-    assert client.stage is Stage.WAITING
+    assert client.stage is ClientStage.WAITING
     client.provide(lanes)
     masked = client.receive(deliver)
     assert isinstance(masked, MaskedInput)
-    assert client.stage is Stage.INPUT
+    assert client.stage is ClientStage.INPUT
     assert client.receive(deliver) == masked
 
 
@@ -193,7 +193,7 @@ def test_the_encoding_is_the_offered_one():
 def test_a_closed_machine_knows_nothing_any_more():
     client, deliver, _ = waiting()
     client.close()
-    assert client.stage is Stage.DONE
+    assert client.stage is ClientStage.DONE
     assert refusal(client, deliver).check is Check.OUT_OF_ORDER
     with pytest.raises(SecAggError):
         client.provide(np.zeros(3, np.uint64))
@@ -208,7 +208,7 @@ def test_a_new_process_does_not_resume_an_open_round():
     messages = genuine(world)
     for stage in list(ServerStage)[1:5]:
         assert refusal(restarted, messages[stage]).check is Check.OUT_OF_ORDER
-    assert clients[FIRST].stage is Stage.INPUT
+    assert clients[FIRST].stage is ClientStage.INPUT
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_an_offer_that_is_not_the_expected_one_is_refused(change, check):
         ("clipping_norm", 2.0, Check.PRIVACY),
         ("weight_cap", 3.0, Check.PRIVACY),
         ("noise_multiplier", 0.5, Check.PRIVACY),
-        ("mechanism", Mechanism.POOLED, Check.PRIVACY),
+        ("mechanism", MechanismNumber.POOLED, Check.PRIVACY),
     ],
 )
 def test_terms_come_from_the_policy(field, value, check):
@@ -332,7 +332,7 @@ def test_a_roster_that_is_not_pinned_is_refused():
 
 
 def plain_world() -> World:
-    terms = replace(TERMS, mechanism=Mechanism.PLAIN, noise_multiplier=0.0)
+    terms = replace(TERMS, mechanism=MechanismNumber.PLAIN, noise_multiplier=0.0)
     return World(site_ids(8), terms)
 
 

@@ -9,7 +9,7 @@ import pytest
 from privacy.errors import SecAggError
 from privacy.secagg.chain import in_force
 from privacy.secagg.history import ids_given
-from privacy.secagg.roster import Member, Roster, SignedRoster, propose, sign
+from privacy.secagg.roster import Member, Roster, SignedRoster, add_signature, propose_roster
 
 from .consortium import identity_of
 
@@ -27,9 +27,9 @@ def chain_of(*rosters: Sequence[Member]) -> list[SignedRoster]:
     before: Roster | None = None
     for members in rosters:
         all_ = [member(1), member(2), *members]
-        signed = propose(all_, len(all_) // 2 + 1, consortium="test", predecessor=before)
+        signed = propose_roster(all_, len(all_) // 2 + 1, consortium="test", predecessor=before)
         for site in SIGNERS:
-            signed = sign(signed, identity_of(site), before)
+            signed = add_signature(signed, identity_of(site), before)
         chain.append(signed)
         before = signed.roster
     return chain

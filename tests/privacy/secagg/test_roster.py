@@ -8,9 +8,9 @@ from privacy.secagg.roster import (
     Member,
     Roster,
     SignedRoster,
-    merge,
-    propose,
-    sign,
+    add_signature,
+    merge_signatures,
+    propose_roster,
     verify_roster,
 )
 from tests.privacy.secagg.consortium import identity_of, roster_of
@@ -29,7 +29,7 @@ def members(*sites: int) -> list[Member]:
 
 def signed_by(signed: SignedRoster, sites, predecessor=None) -> SignedRoster:
     for site in sites:
-        signed = sign(signed, identity_of(site), predecessor)
+        signed = add_signature(signed, identity_of(site), predecessor)
     return signed
 
 
@@ -46,12 +46,12 @@ def first() -> Roster:
 
 @pytest.fixture
 def successor(first) -> SignedRoster:
-    return propose(members(1, 2, 3, 4, 9), 3, predecessor=first)
+    return propose_roster(members(1, 2, 3, 4, 9), 3, predecessor=first)
 
 
 def test_known_bytes():
     key = bytes([0xAB]) * 32
-    roster = propose([Member(258, "n-1", key, "Nörd")], 1, consortium="c").roster
+    roster = propose_roster([Member(258, "n-1", key, "Nörd")], 1, consortium="c").roster
     fields = [
         ("format", "0001"),
         ("consortium: length", "0001"),
@@ -72,14 +72,14 @@ def test_known_bytes():
 
 
 def test_a_first_roster_needs_its_quorum(first):
-    signed = propose(first.members, 3, consortium="test-consortium")
+    signed = propose_roster(first.members, 3, consortium="test-consortium")
     with pytest.raises(SecAggError, match="2 of 3"):
         verify_roster(signed_by(signed, (5, 1)), None)
     assert verify_roster(signed_by(signed, (5, 1, 2)), None) == first
 
 
 def test_the_members_come_by_id_whatever_the_order(first):
-    turned = propose(reversed(first.members), 3, consortium="test-consortium")
+    turned = propose_roster(reversed(first.members), 3, consortium="test-consortium")
     assert turned.roster.digest() == first.digest()
 
 
@@ -90,8 +90,8 @@ def test_a_successor_is_signed_by_those_who_were_there(first, successor):
 
 def test_who_joins_does_not_sign(first, successor):
     with pytest.raises(SecAggError, match="not among those"):
-        sign(successor, identity_of(9), first)
-    forged = sign(successor, identity_of(9), None)
+        add_signature(successor, identity_of(9), first)
+    forged = add_signature(successor, identity_of(9), None)
     with pytest.raises(SecAggError, match="not asked for"):
         verify_roster(signed_by(forged, (1, 2, 3), first), first)
 
@@ -106,7 +106,7 @@ def test_a_successor_needs_the_chain_from_the_pinned_roster(first, successor):
     with pytest.raises(SecAggError, match="chain"):
         verify_roster(signed, None)
     second = follow(first, [signed])
-    third = signed_by(propose(members(1, 2, 3, 4), 3, predecessor=second), (1, 2, 9), second)
+    third = signed_by(propose_roster(members(1, 2, 3, 4), 3, predecessor=second), (1, 2, 9), second)
     assert follow(first, [signed, third]).sequence == 3
     with pytest.raises(SecAggError, match="predecessor"):
         follow(first, [third])
@@ -122,7 +122,7 @@ def test_a_successor_continues_its_predecessor(first, successor, change):
 
 
 def test_a_bad_signature_is_refused_not_skipped(first):
-    signed = signed_by(propose(first.members, 3, consortium="test-consortium"), (1, 2, 3, 4))
+    signed = signed_by(propose_roster(first.members, 3, consortium="test-consortium"), (1, 2, 3, 4))
     (key, signature), *rest = signed.signatures
     changed = bytes([signature[0] ^ 1]) + signature[1:]
     with pytest.raises(SecAggError, match="bad"):
@@ -130,14 +130,14 @@ def test_a_bad_signature_is_refused_not_skipped(first):
 
 
 def test_signatures_are_of_one_roster_only(first):
-    signed = signed_by(propose(first.members, 3, consortium="test-consortium"), (1, 2, 3))
+    signed = signed_by(propose_roster(first.members, 3, consortium="test-consortium"), (1, 2, 3))
     moved = replace(signed, roster=replace(first, consortium="another"))
     with pytest.raises(SecAggError, match="bad"):
         verify_roster(moved, None)
 
 
 def test_a_site_signs_once(first):
-    signed = propose(first.members, 3, consortium="test-consortium")
+    signed = propose_roster(first.members, 3, consortium="test-consortium")
     twice = signed_by(signed, (1, 1))
     assert len(twice.signatures) == 1
     (entry,) = twice.signatures
@@ -147,15 +147,15 @@ def test_a_site_signs_once(first):
 
 
 def test_signatures_from_two_places_are_merged(first):
-    signed = propose(first.members, 3, consortium="test-consortium")
-    both = merge(signed_by(signed, (1, 3)), signed_by(signed, (2, 3)))
+    signed = propose_roster(first.members, 3, consortium="test-consortium")
+    both = merge_signatures(signed_by(signed, (1, 3)), signed_by(signed, (2, 3)))
     assert verify_roster(both, None) == first
     with pytest.raises(SecAggError, match="different"):
-        merge(both, SignedRoster(replace(first, consortium="another")))
+        merge_signatures(both, SignedRoster(replace(first, consortium="another")))
 
 
 def test_it_travels_as_bytes(first):
-    signed = signed_by(propose(first.members, 3, consortium="test-consortium"), (1, 2))
+    signed = signed_by(propose_roster(first.members, 3, consortium="test-consortium"), (1, 2))
     data = signed.encode()
     assert SignedRoster.decode(data) == signed
     for length in range(len(data)):
@@ -185,13 +185,13 @@ def test_it_travels_as_bytes(first):
 )
 def test_members_that_cannot_be_told_apart_or_shown_are_refused(wrong):
     with pytest.raises(SecAggError):
-        propose(wrong, len(wrong) // 2 + 1, consortium="c")
+        propose_roster(wrong, len(wrong) // 2 + 1, consortium="c")
 
 
 @pytest.mark.parametrize(("count", "quorum"), [(5, 2), (5, 6), (4, 2), (1, 0)])
 def test_a_quorum_is_more_than_half(count, quorum):
     with pytest.raises(SecAggError, match="more than half"):
-        propose(members(*range(1, count + 1)), quorum, consortium="c")
+        propose_roster(members(*range(1, count + 1)), quorum, consortium="c")
 
 
 @pytest.mark.parametrize(

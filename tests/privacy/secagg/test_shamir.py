@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy.errors import SecAggError
-from privacy.secagg.shamir import PRIME, SHARE_BYTES, check_share, combine, split
+from privacy.secagg.shamir import PRIME, SHARE_BYTES, check_share, combine, split_secret
 
 SECRET = bytes(range(32))
 
@@ -42,14 +42,14 @@ def test_the_modulus_is_prime_and_above_every_secret():
 
 def test_known_answer():
     # f(x) = 5 x^2 + 6 x + 7 with the highest power drawn first
-    shares = split((7).to_bytes(32, "big"), 4, 3, counting(5))
+    shares = split_secret((7).to_bytes(32, "big"), 4, 3, counting(5))
     assert [int.from_bytes(share, "big") for share in shares] == [18, 39, 70, 111]
     assert all(len(share) == SHARE_BYTES for share in shares)
 
 
 def test_a_known_answer_that_wraps_around_the_modulus():
     largest = b"\xff" * 32
-    shares = split(largest, 2, 2, counting(300))
+    shares = split_secret(largest, 2, 2, counting(300))
     assert int.from_bytes(shares[0], "big") == (2**256 - 1 + 300) % PRIME == 2
     assert combine({1: shares[0], 2: shares[1]}, 2) == largest
 
@@ -58,7 +58,7 @@ def test_a_known_answer_that_wraps_around_the_modulus():
 def test_any_threshold_shares_give_the_secret_back(secret, data):
     n = data.draw(st.integers(1, 12))
     threshold = data.draw(st.integers(1, n))
-    shares = split(secret, n, threshold)
+    shares = split_secret(secret, n, threshold)
     points = data.draw(st.permutations(range(1, n + 1)))[: data.draw(st.integers(threshold, n))]
     assert combine({x: shares[x - 1] for x in points}, threshold) == secret
 
@@ -66,49 +66,49 @@ def test_any_threshold_shares_give_the_secret_back(secret, data):
 @pytest.mark.parametrize(("n", "threshold"), [(8, 6), (32, 22), (100, 67)])
 def test_the_cohorts_of_the_design(n, threshold):
     secret = os.urandom(32)
-    shares = split(secret, n, threshold)
+    shares = split_secret(secret, n, threshold)
     last = {x: shares[x - 1] for x in range(n - threshold + 1, n + 1)}
     assert combine(last, threshold) == secret
 
 
 def test_one_share_fewer_fits_every_secret():
     """For t - 1 shares and any secret there is a polynomial: here the one through all of them."""
-    shares = split(SECRET, 3, 3)
+    shares = split_secret(SECRET, 3, 3)
     known = {1: shares[0], 2: shares[1]}
     seen = {combine({**known, 3: guess.to_bytes(33, "big")}, 3) for guess in range(50)}
     assert len(seen) == 50
 
 
 def test_two_sharings_of_one_secret_have_no_share_in_common():
-    assert not set(split(SECRET, 5, 3)) & set(split(SECRET, 5, 3))
+    assert not set(split_secret(SECRET, 5, 3)) & set(split_secret(SECRET, 5, 3))
 
 
 def test_coefficients_from_the_modulus_on_are_drawn_again():
     draws = iter([(PRIME).to_bytes(33, "big"), (PRIME + 5).to_bytes(33, "big"), bytes(33)])
-    assert split(SECRET, 2, 2, lambda count: next(draws)) == (b"\0" + SECRET,) * 2
+    assert split_secret(SECRET, 2, 2, lambda count: next(draws)) == (b"\0" + SECRET,) * 2
 
 
 def test_bits_above_the_modulus_are_ignored_in_a_draw():
-    assert split(SECRET, 1, 2 - 1, counting()) == (b"\0" + SECRET,)
+    assert split_secret(SECRET, 1, 2 - 1, counting()) == (b"\0" + SECRET,)
     high = (0b1111110 << 256) + 1
-    shares = split(bytes(32), 1 + 1, 2, lambda count: high.to_bytes(count, "big"))
+    shares = split_secret(bytes(32), 1 + 1, 2, lambda count: high.to_bytes(count, "big"))
     assert [int.from_bytes(share, "big") for share in shares] == [1, 2]
 
 
 @pytest.mark.parametrize(("n", "threshold"), [(3, 4), (3, 0), (0, 0), (3, -1)])
 def test_impossible_thresholds_are_refused(n, threshold):
     with pytest.raises(SecAggError, match="threshold"):
-        split(SECRET, n, threshold)
+        split_secret(SECRET, n, threshold)
 
 
 @pytest.mark.parametrize("length", [0, 31, 33])
 def test_secrets_of_another_length_are_refused(length):
     with pytest.raises(SecAggError, match="bytes"):
-        split(bytes(length), 3, 2)
+        split_secret(bytes(length), 3, 2)
 
 
 def test_too_few_shares_are_refused():
-    shares = split(SECRET, 3, 2)
+    shares = split_secret(SECRET, 3, 2)
     with pytest.raises(SecAggError, match="threshold 2"):
         combine({1: shares[0]}, 2)
     with pytest.raises(SecAggError, match="threshold 0"):
@@ -117,7 +117,7 @@ def test_too_few_shares_are_refused():
 
 @pytest.mark.parametrize("share", [b"", bytes(32), bytes(34), PRIME.to_bytes(33, "big")])
 def test_shares_out_of_range_are_refused(share):
-    good = split(SECRET, 2, 2)[0]
+    good = split_secret(SECRET, 2, 2)[0]
     with pytest.raises(SecAggError, match="field"):
         check_share(share)
     with pytest.raises(SecAggError, match="field"):

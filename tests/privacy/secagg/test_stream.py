@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from privacy.errors import SecAggError
 from privacy.secagg import stream
-from privacy.secagg.stream import CHUNK_BYTES, CHUNK_LANES, Keystream, apply_masks
+from privacy.secagg.stream import CHUNK_LANES, STREAM_CHUNK_BYTES, Keystream, apply_masks
 
 SEED = bytes(range(32))
 
@@ -69,7 +69,7 @@ def test_the_stream_is_counter_mode(chunk, lanes):
     assert Keystream(SEED).lanes(chunk, lanes).tobytes() == oracle(SEED, chunk, 8 * lanes)
 
 
-@pytest.mark.parametrize("count", [0, 8, 24, CHUNK_BYTES])
+@pytest.mark.parametrize("count", [0, 8, 24, STREAM_CHUNK_BYTES])
 def test_both_ways_to_make_it_give_the_same_bytes(count):
     made = []
     for fill in (stream._fill_by_gcm, stream._fill_by_ctr):

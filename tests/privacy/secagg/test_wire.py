@@ -12,11 +12,11 @@ from hypothesis.extra import numpy as hnp
 
 from privacy.secagg import keys, shamir
 from privacy.wire import secagg as wire
-from privacy.wire.bodies import BODIES, Kind
+from privacy.wire.bodies import BODIES, SIGNATURE_BYTES, Kind
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.checks import Check, explain_check
 from privacy.wire.envelope import Envelope, open_envelope, seal
-from privacy.wire.offer import Mechanism, Offer, Terms, TrainMasked
+from privacy.wire.offer import MechanismNumber, Offer, Terms, TrainMasked
 from privacy.wire.reasons import RefusedMessage
 from privacy.wire.sites import MAX_SITES
 from tests.privacy.secagg.messages import (
@@ -43,7 +43,7 @@ terms = st.builds(
     st.integers(1, 2**32 - 1),
     st.integers(2, 32),
     *(positive, positive, positive),
-    st.sampled_from([Mechanism.LOCAL, Mechanism.POOLED]),
+    st.sampled_from([MechanismNumber.LOCAL, MechanismNumber.POOLED]),
     positive,
 )
 offers = st.builds(
@@ -106,9 +106,9 @@ def test_there_is_a_known_answer_for_every_kind():
 def test_lengths_are_those_of_the_design():
     assert len(entry(5).encode()) == wire.ADVERTISE_BYTES == 218
     assert len(entry(5).signed_part()) == 154
-    assert wire.SEALED_BYTES == keys.SEALED_BYTES == 82
-    assert wire.SHARE_BYTES == shamir.SHARE_BYTES == 33
-    assert (wire.KEY_BYTES, wire.SIGNATURE_BYTES) == (32, 64)
+    assert wire.SEALED_BYTES == keys.SHARE_PAIR_BYTES + 16 == 82
+    assert wire.SHARE_BYTES == (shamir.PRIME.bit_length() + 7) // 8 == 33
+    assert (wire.KEY_BYTES, SIGNATURE_BYTES) == (32, 64)
 
 
 @given(bodies)
@@ -121,7 +121,7 @@ def test_decode_reverses_encode(body):
 @given(bodies)
 def test_every_body_travels_in_an_envelope(body):
     sent = Envelope(7, 2, 1, body)
-    assert open_envelope(seal(sent), limit=wire.size_limit(8, 20, 1)) == sent
+    assert open_envelope(seal(sent), limit=wire.masked_size_limit(8, 20, 1)) == sent
 
 
 @every_body
@@ -178,7 +178,7 @@ def test_lists_are_bounded():
         {"noise_multiplier": -1.0},
         {"noise_multiplier": math.inf},
         {"noise_multiplier": 0.0},
-        {"mechanism": Mechanism.PLAIN},
+        {"mechanism": MechanismNumber.PLAIN},
     ],
     ids=str,
 )
@@ -241,4 +241,4 @@ def test_the_limit_takes_the_largest_messages():
     ]
     for body in largest:
         sealed = seal(Envelope(2**64 - 1, 2**32 - 1, 2**32 - 1, body))
-        assert open_envelope(sealed, limit=wire.size_limit(count, 50, 1)).body == body
+        assert open_envelope(sealed, limit=wire.masked_size_limit(count, 50, 1)).body == body

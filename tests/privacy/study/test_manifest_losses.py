@@ -109,7 +109,7 @@ def test_constants_without_the_loss_are_refused(values: dict[str, Any]) -> None:
 
 
 def test_the_sample_in_the_documentation_is_valid(study_values: dict[str, Any]) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "stage-two.md").read_text("utf-8")
+    text = (Path(__file__).parents[3] / "docs" / "stage-two.md").read_text("utf-8")
     sample = tomllib.loads(text.split("```toml\n")[1].split("```")[0])
     study_values["training"] |= sample["training"]
     study = load({**study_values, "stage_two": sample["stage_two"]})

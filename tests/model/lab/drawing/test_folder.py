@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from client.data import load_site_data
-from client.data.images import read_mask
+from client.data.images import read_tile_mask
 from client.training import encode_site
 from model.generation.provenance import Drawing, read_provenance, software
 from model.lab.control.reading import Condition
@@ -180,7 +180,9 @@ def test_masks_come_along_as_the_training_job_wants_them(
     data = load_site_data(tmp_path / "out")
     assert data.quarantined == ()
     masks = [tile.mask for tile in data.tiles]
-    assert all(mask is not None and np.array_equal(read_mask(mask, 64), labels) for mask in masks)
+    assert all(
+        mask is not None and np.array_equal(read_tile_mask(mask, 64), labels) for mask in masks
+    )
     everything = "".join(p.read_text("utf-8") for p in (tmp_path / "out").glob("*.[cj]s*"))
     assert "case-17" not in everything
     picture = next((tmp_path / "out" / "images").iterdir())

@@ -1,0 +1,65 @@
+"""Epsilon of a study, before it begins: exact, never too low. Works without torch.
+
+A schedule is a list of events. One event is a number of Poisson-subsampled Gaussian steps:
+
+>>> from craftsfl.api.accounting import PoissonGaussian, epsilon
+>>> round_of_five = PoissonGaussian(
+...     sampling_rate=0.25, noise_multiplier=4.0, clipping_norm=1.0, steps=5
+... )
+>>> round(epsilon([round_of_five], delta=1e-5), 2)
+0.58
+
+Rounds of one study compose; epsilon is less than the sum of theirs:
+
+>>> round(epsilon([round_of_five] * 12, delta=1e-5), 2)
+2.04
+
+The other way round, the noise for a given budget:
+
+>>> from craftsfl.api.accounting import calibrate_noise_multiplier
+>>> sigma = calibrate_noise_multiplier(
+...     epsilon=8.0, delta=1e-5, sampling_rate=0.25, steps=60
+... )
+>>> round(sigma, 2)
+1.42
+
+A study file is read with `load_study`; `whole_schedule` lists the events of all its rounds and
+attempts. Errors are `AccountingError` and `ConfigError`, with a message and a hint.
+"""
+
+from __future__ import annotations
+
+from privacy.accounting import (
+    Attack,
+    Released,
+    calibrate_noise_multiplier,
+    epsilon,
+    epsilon_known_to,
+    largest_delta,
+    released_epsilon,
+    tradeoff,
+    true_positive_rate,
+    whole_schedule,
+)
+from privacy.errors import AccountingError, ConfigError, CraftsflError
+from privacy.events import PoissonGaussian
+from privacy.study.manifest import Study, load_study
+
+__all__ = [
+    "AccountingError",
+    "Attack",
+    "ConfigError",
+    "CraftsflError",
+    "PoissonGaussian",
+    "Released",
+    "Study",
+    "calibrate_noise_multiplier",
+    "epsilon",
+    "epsilon_known_to",
+    "largest_delta",
+    "load_study",
+    "released_epsilon",
+    "tradeoff",
+    "true_positive_rate",
+    "whole_schedule",
+]

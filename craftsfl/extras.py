@@ -1,0 +1,38 @@
+"""Which extra of craftsfl installs a module: named when a command cannot import it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+# By import name. tests/test_packages.py compares the table with pyproject.toml.
+EXTRA_OF: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(
+            (
+                *("diffusers", "flwr", "google", "grpc", "grpc_health", "matplotlib", "opacus"),
+                *("peft", "PIL", "psutil", "pyarrow", "safetensors", "scipy", "torch"),
+                "transformers",
+            ),
+            "site",
+        ),
+        **dict.fromkeys(("mlflow", "sqlalchemy"), "operator"),
+        **dict.fromkeys(
+            ("accelerate", "skimage", "sklearn", "torchmetrics", "webdataset"), "model"
+        ),
+    }
+)
+_INCLUDED_IN = {"site": ", which operator and model include"}
+
+
+def explain_missing(module: str) -> tuple[str, str]:
+    """What to tell a person when `module` cannot be imported: the error and the next step."""
+    package = module.partition(".")[0]
+    extra = EXTRA_OF.get(package)
+    if extra is None:
+        return f"{module} is not installed.", "Reinstall craftsfl."
+    included = _INCLUDED_IN.get(extra, "")
+    return (
+        f"{package} is not installed. It comes with the extra {extra}{included}.",
+        f'Install it: pip install "craftsfl[{extra}]"',
+    )

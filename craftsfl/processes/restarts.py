@@ -1,0 +1,77 @@
+"""Keeping processes running: the loop of `craftsfl site serve` and `craftsfl rounds serve`.
+
+A process that dies is restarted after a pause, which doubles for as long as it keeps dying. If one
+rejects its settings (exit status 1 or 2 before it has served), the command ends with that process's
+own message: a restart would not help.
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from craftsfl.processes.supervisor import Command, StartedProcess, Supervisor
+from craftsfl.terminal import say
+
+# A SuperLink rejects a SuperNode that returns within 60 s of being killed.
+FIRST_PAUSE_SECONDS = {"supernode": 65.0}
+DEFAULT_PAUSE_SECONDS = 2.0
+LONGEST_PAUSE_SECONDS = 300.0
+SETTLED_SECONDS = 60.0
+_POLL_SECONDS = 0.5
+REFUSED_SETTINGS = (1, 2)
+
+
+@dataclass
+class _Watched:
+    running: StartedProcess
+    since: float
+    failures: int = 0
+    restart_at: float | None = None
+
+
+def keep_running(
+    commands: Sequence[Command], supervisor: Supervisor, tick: Callable[[], None]
+) -> None:
+    """Run `commands` until interrupted, restarting what dies; calls `tick` twice a second.
+
+    Raises `DeploymentError`, with the end of the log, if one of them rejects its settings.
+    """
+    watched = [_Watched(_started(command, supervisor), time.monotonic()) for command in commands]
+    while True:
+        for item in watched:
+            _revive(item, supervisor)
+        tick()
+        time.sleep(_POLL_SECONDS)
+
+
+def _started(command: Command, supervisor: Supervisor) -> StartedProcess:
+    say(f"{command.name}: {shlex.join(command.argv)}", logging.DEBUG)
+    return supervisor.start(command)
+
+
+def _revive(item: _Watched, supervisor: Supervisor) -> None:
+    now = time.monotonic()
+    if item.restart_at is not None:
+        if now >= item.restart_at:
+            item.running = _started(item.running.command, supervisor)
+            item.since, item.restart_at = now, None
+        return
+    code = item.running.exit_code()
+    if code is None:
+        return
+    lived = now - item.since
+    if code in REFUSED_SETTINGS and lived < SETTLED_SECONDS and item.failures == 0:
+        supervisor.check()
+    item.failures = 0 if lived > SETTLED_SECONDS else item.failures + 1
+    first = FIRST_PAUSE_SECONDS.get(item.running.name.split()[-1], DEFAULT_PAUSE_SECONDS)
+    pause = min(first * 2 ** max(0, item.failures - 1), LONGEST_PAUSE_SECONDS)
+    supervisor.stop_one(item.running)
+    item.restart_at = now + pause
+    say(
+        f"{item.running.name} ended with status {code}; restarting it in {pause:.0f} s.",
+        logging.WARNING,
+    )

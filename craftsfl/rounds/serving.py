@@ -1,0 +1,32 @@
+"""`craftsfl rounds serve`: SuperLink and SuperExec under one supervisor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from craftsfl.processes.environment import keep_files_private
+from craftsfl.processes.restarts import keep_running
+from craftsfl.processes.supervisor import Supervisor, claim_port, ended_by_signals
+from craftsfl.rounds.operator import superlink_of
+from craftsfl.terminal import say
+from server.settings import load_consortium
+
+
+def serve_consortium(settings_file: Path, *, only: str | None = None) -> None:
+    """Run SuperLink and SuperExec (or one of them) until interrupted."""
+    consortium = load_consortium(settings_file)
+    link = superlink_of(consortium)
+    keep_files_private(link.folder, consortium.state)
+    logs = link.folder / "logs"
+    if only != "superexec":
+        claim_port(link.host, link.port)
+    link.write_profile()
+    commands = {
+        "superlink": link.superlink(logs / "superlink.log"),
+        "superexec": link.superexec(logs / "superexec.log"),
+    }
+    chosen = [command for name, command in commands.items() if only in (None, name)]
+    say(f"Serving the coordinator on {link.address}. Logs: {logs}. Ctrl-C ends it.")
+    say("Only /v1/fleet/* may be reachable from outside: put a reverse proxy in front of it.")
+    with ended_by_signals(), Supervisor() as supervisor:
+        keep_running(chosen, supervisor, lambda: None)

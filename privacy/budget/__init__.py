@@ -1,0 +1,24 @@
+"""What charges cost, what a site's limits leave, and whether one more attempt may be made.
+
+The only place that composes the epsilon of charges (ADR 24). Pure: frozen values, no files.
+"""
+
+from privacy.budget.allowance import Allowance, Budgets, Outlook
+from privacy.budget.attempts import Objection, StudyCharges, may_begin
+from privacy.budget.book import Book
+from privacy.budget.cost import attempts_behind, cost_of_attempts, study_cost
+from privacy.budget.limits import Limits
+
+__all__ = [
+    "Allowance",
+    "Book",
+    "Budgets",
+    "Limits",
+    "Objection",
+    "Outlook",
+    "StudyCharges",
+    "attempts_behind",
+    "cost_of_attempts",
+    "may_begin",
+    "study_cost",
+]

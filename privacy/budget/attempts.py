@@ -1,0 +1,75 @@
+"""May this attempt be made? What a study's schedule and a site's budgets say to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from privacy.budget.allowance import Allowance, Budgets, Outlook
+from privacy.ledger import AttemptKey, Charge
+
+
+@dataclass(frozen=True, slots=True)
+class StudyCharges:
+    """What a study may charge at a site: its schedule is frozen, and so is the cost of an attempt.
+
+    `most_lost`: how many attempts may have been begun and never charged, over all runs.
+    """
+
+    charge: Charge
+    rounds: int
+    attempts: int  # of each round
+    most_lost: int
+
+    @property
+    def most(self) -> int:
+        """All attempts that the study has, over all runs."""
+        return self.rounds * self.attempts
+
+
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """Why an attempt may not be made.
+
+    `words` are for the site's log alone; "" where the request itself is at fault. `over` has the
+    figures that may leave the site, where the study's own budget is what is used up.
+    """
+
+    words: str = ""
+    over: Outlook | None = None
+
+
+def may_begin(
+    key: AttemptKey, study: StudyCharges, lost: int, allowance: Allowance
+) -> Budgets | Objection:
+    """What the budgets will be once the attempt `key` of `study` is charged, or an objection.
+
+    `lost` attempts of the study were begun and not charged. In this order: the schedule, over all
+    runs, so that a coordinator that starts a study again under new run numbers gains nothing by
+    it; noise; the budgets.
+    """
+    if not (1 <= key.round <= study.rounds and 1 <= key.attempt <= study.attempts):
+        return Objection()
+    too_many = _too_many(study, len(allowance.own), lost)
+    if too_many:
+        return Objection(too_many)
+    found = allowance.next()
+    if study.charge.event.no_privacy:
+        return found if allowance.limits.allow_no_privacy else Objection()
+    if found.fit:
+        return found
+    return Objection(found.figures(), None if found.study.fits else found.study)
+
+
+def _too_many(study: StudyCharges, charged: int, lost: int) -> str:
+    """Why there may be no further attempt, whatever it costs; "" if there may."""
+    if charged + lost >= study.most:
+        return (
+            f"the study has had all of its {study.rounds} rounds x {study.attempts} attempts, "
+            "over all runs"
+        )
+    if lost >= study.most_lost:
+        return (
+            f"{lost} attempts of this study were begun and superseded; "
+            f"max_lost_attempts in policy.toml allows {study.most_lost}"
+        )
+    return ""

@@ -1,0 +1,49 @@
+"""What the charges of one study cost: from charges to epsilon, and back to their number.
+
+Every epsilon of charges comes from `study_cost`: agent, command line and coordinator agree because
+they ask the same function. It is the epsilon of the worst observer there is.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Final
+
+from privacy.accounting.observers import worst_of
+from privacy.ledger import Charge
+
+_SAME: Final = 1e-6  # relative: two figures this close are the same number of attempts
+
+
+def study_cost(charges: Sequence[Charge]) -> float:
+    """Epsilon of `charges`, all of one study, against the worst of all observers; 0.0 for none.
+
+    Composed by PLD: the study's schedule is frozen. Infinite if anything had no noise.
+    """
+    if any(charge.event.no_privacy for charge in charges):
+        return math.inf
+    if not charges:
+        return 0.0
+    # The digest fixes delta; should they differ all the same, the smallest overstates epsilon.
+    delta = min(charge.delta for charge in charges)
+    return worst_of([charge.event for charge in charges], delta)[1]
+
+
+def cost_of_attempts(charge: Charge, count: int) -> float:
+    """`study_cost` of `count` attempts that cost `charge` each."""
+    return study_cost([charge] * count)
+
+
+def attempts_behind(epsilon: float, charge: Charge, most: int) -> int | None:
+    """The inverse of `cost_of_attempts`: how many attempts at `charge` cost `epsilon`.
+
+    None unless some number from 0 to `most` does, to a relative 1e-6. By bisection: epsilon grows
+    with every attempt. Without noise every attempt costs infinity, and the answer is the first.
+    """
+    count = bisect_left(
+        range(most + 1), epsilon * (1 - _SAME), key=lambda count: cost_of_attempts(charge, count)
+    )
+    close = math.isclose(cost_of_attempts(charge, count), epsilon, rel_tol=_SAME)
+    return count if close and count <= most else None

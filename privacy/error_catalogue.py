@@ -1,0 +1,297 @@
+"""What each error id means: what happened, what was lost, what to do. Makes docs/errors.md.
+
+    python -m privacy.error_catalogue > docs/errors.md
+
+A test fails if the file differs from what this module writes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+
+from privacy.error_ids import ErrorId
+from privacy.wire.reasons import Guidance, Reason, guidance_of, reason_id
+
+_HEAD = """\
+# Errors, by id
+
+The command line ends an error with its id, a failed run keeps its own in the round state
+(`craftsfl rounds status --json`, `failure.error`) and in `events.jsonl` (`run-failed`, `error`).
+An id never changes its meaning and is never used again. The error's own text names the file, the
+site or the figure; this page says what such an error costs.
+
+`python -m privacy.error_catalogue > docs/errors.md` writes this page; do not edit it.
+"""
+_NOTHING = "Nothing."
+_ROUND = (
+    "The round under way, and what the sites charged for its attempts. Finished rounds are kept."
+)
+
+CLASSES: Mapping[ErrorId, Guidance] = {
+    ErrorId.CRAFTSFL: Guidance(
+        "Something that does not belong to any of the other classes.",
+        _NOTHING,
+        "Do what the text says.",
+    ),
+    ErrorId.CONFIG: Guidance(
+        "A settings file or an option is wrong.",
+        "Usually nothing: settings are checked before anything is done.",
+        "Correct the key or option that the text names, and run the command again.",
+    ),
+    ErrorId.WIRE: Guidance(
+        "Bytes came that are not a message of this protocol.",
+        "Nothing: they were refused and changed no state.",
+        "Install the same craftsfl version at both ends.",
+    ),
+    ErrorId.POLICY: Guidance(
+        "The site's policy.toml forbids what the study asks for.",
+        "Nothing: the site did not train for this request, and charged nothing.",
+        "Agree with the site on the bound that the text names; the policy is the site's to change.",
+    ),
+    ErrorId.ACCOUNTING: Guidance(
+        "A mechanism or a figure cannot be accounted for, so no epsilon could be claimed.",
+        "Nothing: the study is refused before it starts.",
+        "Change the setting of study.toml that the text names.",
+    ),
+    ErrorId.LEDGER: Guidance(
+        "The site's ledger, its key or its mark cannot be used, or contradicts the request.",
+        "Nothing yet. A site that cannot say what it has spent does not train.",
+        "Restore the newest backup of the whole state folder; never mix files of two backups.",
+    ),
+    ErrorId.DATA: Guidance(
+        "The site's data folder cannot be used.",
+        "Nothing; the text may name files, so it stays at the site.",
+        "Fix the file or column that the text names, and start the agent again.",
+    ),
+    ErrorId.MODEL: Guidance(
+        "A base model or an adapter is missing, was altered, or has another layout.",
+        _NOTHING,
+        "Install the model whose digest is in the study file: craftsfl model install.",
+    ),
+    ErrorId.SECAGG: Guidance(
+        "Secure aggregation does not allow a message, a key or a setting.",
+        "At most the attempt under way.",
+        "The text names the check. Compare rosters, study files and versions; then start again.",
+    ),
+    ErrorId.FEDERATION: Guidance(
+        "A round or a run cannot continue.",
+        _ROUND,
+        "Do what the text says, then start a new run: craftsfl rounds start",
+    ),
+    ErrorId.DEPLOYMENT: Guidance(
+        "A process, port, socket or file system that is needed is not available.",
+        "Nothing that was finished: a round is durable before the next one starts.",
+        "Free what the text names, and start the command again.",
+    ),
+}
+
+FAILURES: Mapping[ErrorId, Guidance] = {
+    ErrorId.INTERNAL: Guidance(
+        "The server ran into a bug of its own.",
+        _ROUND,
+        "The traceback is in server.log, and nowhere else, as it could hold anything. Report it.",
+    ),
+    ErrorId.FILE_UNUSABLE: Guidance(
+        "The operating system refused a file or folder.",
+        _NOTHING,
+        "Check its owner, its permissions and the free space of its disk.",
+    ),
+    ErrorId.EXTRA_MISSING: Guidance(
+        "The command needs a package that this installation does not have.",
+        _NOTHING,
+        "Install craftsfl with the extra that the text names: site, operator or model.",
+    ),
+    ErrorId.PACKAGE_HIDDEN: Guidance(
+        "Python finds another file or package called client, model, privacy, server or strategies "
+        "before craftsfl's own.",
+        "Nothing: the other one was not run.",
+        "Start craftsfl in another folder, or as python -P -m craftsfl; remove what hides the "
+        "package from PYTHONPATH.",
+    ),
+    ErrorId.NO_RUN: Guidance(
+        "The round state has no run, or not the one asked for.",
+        _NOTHING,
+        "See the newest: craftsfl rounds status; or start one: craftsfl rounds start",
+    ),
+    ErrorId.RUN_NOT_BEGUN: Guidance(
+        "A run was started, but no ServerApp took it up within a minute.",
+        "Nothing: no site was asked.",
+        "Look at the SuperExec's log: is `craftsfl rounds serve` running?",
+    ),
+    ErrorId.RUN_FAILED: Guidance(
+        "A run has failed under an older coordinator, which kept no id.",
+        _ROUND,
+        "Do what the text says, then start a new run: craftsfl rounds start",
+    ),
+    ErrorId.RUN_ENDED: Guidance(
+        "Flower restarted a run that has already finished or failed.",
+        "Nothing: the run's results stay as they are.",
+        "Start a new run: craftsfl rounds start",
+    ),
+    ErrorId.STUDY_CHANGED: Guidance(
+        "The study file is not the one with which the run was started.",
+        "Nothing: the run can still be resumed with its own study file.",
+        "Restore the study file, or start a new run: craftsfl rounds start",
+    ),
+    ErrorId.PLAIN_STUDY: Guidance(
+        "The study does not use secure aggregation, so the coordinator would see single updates.",
+        "Nothing: no site was asked.",
+        'Set aggregation.secure_aggregation = "required" in study.toml.',
+    ),
+    ErrorId.ROSTER_MISSING: Guidance(
+        "The study is masked, and consortium.toml names no signed roster.",
+        "Nothing: no site was asked.",
+        "Set `roster` in consortium.toml to the signed file.",
+    ),
+    ErrorId.TOO_FEW_SITES: Guidance(
+        "Fewer sites joined than the study's smallest cohort.",
+        "Nothing new: no site was asked to train. Rounds finished earlier are kept.",
+        "The text gives each absent site's reason. Fix those, then start a new run.",
+    ),
+    ErrorId.ROUND_FAILED: Guidance(
+        "All attempts at a round failed.",
+        _ROUND,
+        "The text gives each site's reason. Fix those, then start a new run.",
+    ),
+    ErrorId.NAME_TAKEN: Guidance(
+        "In a study without a roster, two nodes claim the name of one site.",
+        _ROUND,
+        "Give each hospital its own name in site.toml, then start a new run.",
+    ),
+    ErrorId.ROUND_STATE_UNUSABLE: Guidance(
+        "The coordinator's database cannot be read or written.",
+        "Nothing that was stored; the attempt under way if it was masked.",
+        "Check disk space and permissions, then start the run again.",
+    ),
+    ErrorId.ADAPTER_UNUSABLE: Guidance(
+        "The stored adapter of a finished round is missing or was changed.",
+        "The run cannot be resumed without it.",
+        "Restore the file from a backup, or start a new run.",
+    ),
+    ErrorId.STATE_NOT_WRITABLE: Guidance(
+        "A file in the coordinator's state folder cannot be written.",
+        "The attempt under way if it was masked. Finished rounds are kept.",
+        "Free some space or correct the permissions, then start the run again.",
+    ),
+    ErrorId.MLFLOW_UNUSABLE: Guidance(
+        "MLflow cannot be reached, or refuses what is logged.",
+        "Nothing: MLflow is a view, and the next run logs what is missing.",
+        "Correct [tracking] in consortium.toml.",
+    ),
+    ErrorId.EVENT_UNREADABLE: Guidance(
+        "A line of events.jsonl is not an event.",
+        "Nothing: the display ends, the run continues.",
+        "See how the run stands: craftsfl rounds status",
+    ),
+    ErrorId.SETTINGS_MISSING: Guidance(
+        "There is no settings file at the path that was given.",
+        _NOTHING,
+        "Check the path. A site's first files are written by craftsfl site init.",
+    ),
+    ErrorId.BASE_MISSING: Guidance(
+        "The base model that the study names is not on this machine.",
+        "Nothing: models are never fetched unasked.",
+        "Install it as the user who needs it: craftsfl model install NAME",
+    ),
+    ErrorId.BASE_ALTERED: Guidance(
+        "The base model on this machine does not have the digest that the study pins.",
+        "Nothing: the site does not train on another model.",
+        "Install the base whose digest is in the study file.",
+    ),
+    ErrorId.LEDGER_MISSING: Guidance(
+        "The site's ledger is gone, but the site has spent budget.",
+        "Nothing yet. The site does not train, because it cannot say what it has spent.",
+        "Restore the newest backup of the whole state folder. Only if no copy is left: "
+        "craftsfl site recover-ledger, which counts everything that is known to be spent.",
+    ),
+    ErrorId.LEDGER_KEY_MISSING: Guidance(
+        "The key that signs the site's ledger is gone.",
+        "The ledger can be read, but not continued.",
+        "Restore the key from the newest backup of the state folder. Only if no copy is left: "
+        "craftsfl site recover-ledger",
+    ),
+    ErrorId.LEDGER_OLDER: Guidance(
+        "The ledger lacks records that it once had: it is an older copy, or was cut off.",
+        "Nothing yet. Budget spent since then would count as unspent, so the site does not train.",
+        "Restore the newest backup of the whole state folder; never mix files of two backups.",
+    ),
+    ErrorId.LEDGER_FOREIGN: Guidance(
+        "The ledger belongs to another site, key or identity than the one in site.toml.",
+        "Nothing: the ledger was not touched.",
+        "Point agent.state at this site's own folder, or restore ledger and keys from one backup.",
+    ),
+    ErrorId.LEDGER_DAMAGED: Guidance(
+        "A record of the ledger was changed or cannot be read.",
+        "Nothing yet. The site does not train on a ledger that it cannot trust.",
+        "Restore the newest backup of the whole state folder, and find out who could change it.",
+    ),
+    ErrorId.AGENT_RUNNING: Guidance(
+        "Another agent uses the same state folder or socket.",
+        "Nothing: two agents would spend one budget twice, so the second does not start.",
+        "Stop the other agent, or give this one its own folder and socket.",
+    ),
+    ErrorId.AGENT_NETWORK: Guidance(
+        "The agent cannot cut itself off from the network on this system.",
+        "Nothing: the agent did not start.",
+        "Run it in a container without a network, or allow unprivileged user namespaces.",
+    ),
+    ErrorId.ONE_USER: Guidance(
+        "Agent and SuperNode would run as one user, so the coordinator's code could read the data.",
+        "Nothing: neither was started.",
+        "Name two users in site.toml and start as root: docs/hospital.md.",
+    ),
+    ErrorId.PERSONS_UNCONFIRMED: Guidance(
+        "Nobody at the site has confirmed that each patient_id is one person.",
+        "Nothing: the agent did not start.",
+        "Look at what craftsfl site suspicions finds, then set patient_ids_confirmed = true.",
+    ),
+    ErrorId.PORT_TAKEN: Guidance(
+        "Another program uses the TCP port.",
+        _NOTHING,
+        "End that program, or choose another port.",
+    ),
+    ErrorId.PROCESS_ENDED: Guidance(
+        "A process that was started ended by itself, or did not become ready in time.",
+        "What depends on that process; finished rounds are kept.",
+        "Read the end of its log, which the text shows or names.",
+    ),
+    ErrorId.SUPERLINK_SILENT: Guidance(
+        "Flower's command line got no answer, or a refusal, from the SuperLink.",
+        "Nothing; a run may have started all the same, so look at craftsfl rounds status first.",
+        "Check that `craftsfl rounds serve` is running, its address and its certificate.",
+    ),
+}
+
+
+def catalogue() -> dict[str, Guidance]:
+    """Every id that an error can have, with what it means."""
+    own = {str(id): meaning for id, meaning in {**CLASSES, **FAILURES}.items()}
+    return {**own, **_refusals()}
+
+
+def as_markdown() -> str:
+    """The whole of docs/errors.md."""
+    sections = [
+        ("Particular failures", {str(id): meaning for id, meaning in FAILURES.items()}),
+        ("Refusals between server and site", _refusals()),
+        ("All other errors, by class", {str(id): meaning for id, meaning in CLASSES.items()}),
+    ]
+    return _HEAD + "".join(
+        line for title, meanings in sections for line in _section(title, meanings)
+    )
+
+
+def _refusals() -> dict[str, Guidance]:
+    return {reason_id(reason): guidance_of(reason) for reason in Reason}
+
+
+def _section(title: str, meanings: Mapping[str, Guidance]) -> Iterator[str]:
+    yield f"\n## {title}\n"
+    for id, meaning in meanings.items():
+        yield f"\n### `{id}`\n\n{meaning.happened}\n\n"
+        yield f"- **Lost:** {meaning.lost}\n- **Do:** {meaning.next_step}\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(as_markdown())

@@ -1,0 +1,71 @@
+"""The mechanism "local": every site adds all the noise that its own patients need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from privacy.dpsgd.release import Release
+from privacy.events import Event
+from privacy.mechanisms.base import PublicTerms
+from privacy.mechanisms.local.event import PoissonGaussian
+
+if TYPE_CHECKING:
+    from privacy.mechanisms.local.step import PoissonStep
+
+
+@dataclass(frozen=True, slots=True)
+class LocalGaussian:
+    """Poisson-subsampled DP-SGD with all the noise at every site: it holds whoever colludes."""
+
+    NAME: ClassVar[str] = "local"
+    NUMBER: ClassVar[int] = 1
+    EVENT: ClassVar[type[Event]] = PoissonGaussian
+
+    terms: PublicTerms
+
+    @classmethod
+    def of(cls, terms: PublicTerms) -> Self:
+        """See `Mechanism.of`."""
+        return cls(terms)
+
+    @property
+    def event(self) -> PoissonGaussian:
+        """See `Mechanism.event`."""
+        return PoissonGaussian(
+            sampling_rate=self.terms.sampling_rate,
+            noise_multiplier=self.terms.noise_multiplier,
+            clipping_norm=self.terms.clipping_norm,
+            steps=self.terms.steps,
+        )
+
+    def noise_share(self, cohort: int) -> float:
+        """See `Mechanism.noise_share`: all of it, however many sites there are."""
+        return self.terms.noise_multiplier
+
+    def constants(self, declared_patients: int) -> Release:
+        """See `Mechanism.constants`."""
+        return Release(
+            clipping_norm=self.terms.clipping_norm,
+            noise_multiplier=self.noise_share(self.terms.smallest_cohort),
+            denominator=self.terms.sampling_rate * declared_patients,
+        )
+
+    def capacity(self, declared_patients: int) -> int:
+        """See `Mechanism.capacity`."""
+        from privacy.accounting.capacity import public_capacity  # its package imports scipy
+
+        terms = self.terms
+        return public_capacity(
+            declared_patients, terms.sampling_rate, terms.steps * terms.attempts, terms.delta
+        )
+
+    def at_site(self, declared_patients: int) -> PoissonStep:
+        """See `Mechanism.at_site`."""
+        from privacy.mechanisms.local.step import PoissonStep  # imports torch
+
+        return PoissonStep(
+            self.terms.sampling_rate,
+            self.capacity(declared_patients),
+            self.constants(declared_patients),
+        )

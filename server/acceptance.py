@@ -1,0 +1,27 @@
+"""The operator takes another ledger of a site, once the site has read its id out on the phone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from privacy.errors import ConfigError
+from privacy.secagg.acceptance import accept_successor
+from privacy.study.agreement import roster_in_force
+from privacy.study.manifest import load_study
+from server.clock import SystemClock
+from server.settings import load_consortium
+from server.store import Store
+from server.witness import StoredWitness
+
+
+def accept_at_server(consortium_toml: Path, site: str, ledger: str) -> str:
+    """Let the coordinator take the other ledger of `site` from now on; what was done, in words."""
+    settings = load_consortium(consortium_toml)
+    if settings.roster is None:
+        raise ConfigError("consortium.toml names no roster.", "Plain studies have no witnesses.")
+    roster = roster_in_force(load_study(settings.study), settings.roster)
+    store = Store(settings.database_url(), 0, SystemClock())
+    try:
+        return accept_successor(StoredWitness(store), roster, site, ledger)
+    finally:
+        store.close()

@@ -1,0 +1,282 @@
+"""Who takes part: every node is greeted, and what a site says of itself must fit the study.
+
+Whoever has a registered node can claim anything. With a signed roster, a node speaks for a site
+only if the site's key has signed its statement, for this run and this very node. A node that fails
+is turned away by its node id, and nothing that it says can keep the site itself out or hold up the
+run. Without a roster (a plain study, in one process) nodes are taken at their word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from model.layout import Layout
+from privacy.error_ids import ErrorId
+from privacy.errors import FederationError
+from privacy.identity import verify
+from privacy.secagg import transcript
+from privacy.secagg.roster import Roster
+from privacy.wire.bodies import Hello, Refusal, SignedFacts, SiteFacts
+from privacy.wire.envelope import Envelope
+from privacy.wire.reasons import Reason, explain
+from server.context import RunContext
+from server.contradictions import layout_contradiction, study_contradiction
+from server.events import NodeRefused, SiteJoined, SiteMissing, SiteRefused
+from server.messages import FlowerFailure, Reply, Request
+
+# Answers of a site that is still starting up; it is asked again.
+TRY_AGAIN = frozenset({Reason.NOT_READY, Reason.AGENT_UNREACHABLE, Reason.AGENT_SILENT})
+
+
+@dataclass(frozen=True, slots=True)
+class Attendee:
+    """A site of the study, and the node that speaks for it."""
+
+    name: str
+    node: int
+
+
+@dataclass(slots=True)
+class _Node:
+    """What the server knows about a node. Changes as answers arrive."""
+
+    due: float  # when to greet it (again), monotonic
+    pause: float
+    facts: SiteFacts | None = None
+    trouble: str = ""  # why there are no facts, or why they are refused
+    settled: bool = False  # asking again is pointless
+
+
+class Attendance:
+    """The nodes of a run, and which site each of them speaks for.
+
+    Without a signed roster, two nodes that claim the same name end the run with a
+    `FederationError`: one of them is not what it claims, and only a person can tell which.
+    """
+
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+        self._nodes: dict[int, _Node] = {}
+
+    def gather(self, while_waiting: Callable[[], None] = lambda: None) -> None:
+        """Greet nodes until every site of the study has answered or the join deadline passes."""
+        clock, timing = self._context.clock, self._context.timing
+        deadline = clock.monotonic() + timing.join
+        while not self._complete() and clock.monotonic() < deadline:
+            self._greet_all()
+            for reply in self._context.exchange.receive():
+                self.note(reply)
+            while_waiting()
+            clock.sleep(timing.poll)
+
+    def greet_newcomers(self) -> None:
+        """Greet nodes that have appeared since, without waiting for their answers."""
+        if len(self.attendees()) < len(self._context.study.sites):
+            self._greet_all()
+
+    def attendees(self) -> list[Attendee]:
+        """The accepted sites, by name."""
+        accepted = [
+            Attendee(entry.facts.name, node)
+            for node, entry in self._nodes.items()
+            if entry.facts is not None and not entry.trouble
+        ]
+        return sorted(accepted, key=lambda attendee: attendee.name)
+
+    def present(self) -> list[Attendee]:
+        """The accepted sites whose SuperNode is connected now."""
+        online = self._context.exchange.nodes()
+        return [attendee for attendee in self.attendees() if attendee.node in online]
+
+    def spent(self, name: str) -> float:
+        """What the site `name` had spent on the study when it joined, whatever its node is now."""
+        known = [entry.facts for entry in self._nodes.values() if entry.facts is not None]
+        return next((facts.epsilon_spent for facts in known if facts.name == name), 0.0)
+
+    def check_layout(self, layout: Layout) -> None:
+        """Refuse accepted sites whose adapter layout differs from the server's."""
+        for node, entry in self._nodes.items():
+            if entry.facts is not None and not entry.trouble:
+                reason = layout_contradiction(entry.facts, layout)
+                if reason:
+                    self._refuse(node, entry, entry.facts, reason)
+
+    def report_missing(self) -> None:
+        """Record which sites of the study have not answered."""
+        answered = {entry.facts.name for entry in self._nodes.values() if entry.facts}
+        for site in self._context.study.sites:
+            if site.name not in answered:
+                reason = self._why_missing()
+                self._context.store.site_missing(site.name, reason)
+                self._context.emit(SiteMissing(site.name, reason))
+
+    def absentees(self) -> Mapping[str, str]:
+        """The sites of the study that do not take part, each with its reason."""
+        refused = {
+            entry.facts.name: entry.trouble
+            for entry in self._nodes.values()
+            if entry.facts is not None and entry.trouble
+        }
+        present = {attendee.name for attendee in self.attendees()}
+        names = [site.name for site in self._context.study.sites if site.name not in present]
+        return {name: refused.get(name) or self._why_missing() for name in names}
+
+    def note(self, reply: Reply) -> None:
+        """Take in the answer to a greeting; other replies are ignored."""
+        entry = self._nodes.get(reply.request.node)
+        if entry is None or not isinstance(reply.request.envelope.body, Hello):
+            return
+        if entry.facts is not None:
+            return  # the answer to a greeting that was sent twice
+        match reply.answer:
+            case SignedFacts() as signed if self._context.consortium is not None:
+                self._hear(reply.request.node, entry, signed, self._context.consortium)
+            case SiteFacts() as facts if self._context.consortium is None:
+                self._admit(reply.request.node, entry, facts)
+            case SiteFacts(name=name) if self._context.consortium is not None:
+                self._turn_away(reply.request.node, entry, _unproved(name))
+            case Refusal(reason=reason):
+                entry.trouble = explain(reason)
+                entry.settled = reason not in TRY_AGAIN
+                if entry.settled:
+                    self._tell_node(reply.request.node, entry.trouble)
+            case FlowerFailure() as failure:
+                entry.trouble = failure.explain() + "."
+            case _:
+                entry.trouble, entry.settled = "It answered a greeting with something else.", True
+        self._ask_later(entry)
+
+    def _hear(self, node: int, entry: _Node, signed: SignedFacts, consortium: Roster) -> None:
+        """Admit the node if the site that it names has signed what it says, for this node."""
+        facts, member = signed.facts, consortium.member_named(signed.facts.name)
+        if member is None:
+            if self._context.study.site(facts.name) is None:
+                self._turn_away(
+                    node, entry, f"It calls itself {facts.name}, which is not a member."
+                )
+            else:
+                self._admit(node, entry, facts)  # only to be refused by name
+            return
+        text = transcript.site_facts(self._context.run, node, facts)
+        if not verify(member.public_key, signed.signature, text):
+            self._turn_away(node, entry, _unproved(facts.name))
+            return
+        other = self._other_node(node, facts.name)
+        if other is None:
+            self._admit(node, entry, facts)
+            return
+        # The first one stays, so nothing under way changes; this one is asked again later.
+        reason = (
+            f"Node {other} speaks for {facts.name} already, with the same key. Stop one of them."
+        )
+        self._turn_away(node, entry, reason, settled=False)
+
+    def _turn_away(self, node: int, entry: _Node, reason: str, *, settled: bool = True) -> None:
+        """The node may not speak for the site that it names; the site's own record is kept."""
+        told = entry.trouble == reason
+        entry.trouble, entry.settled = reason, settled
+        if not told:
+            self._context.store.node_refused(node, reason)
+            self._tell_node(node, reason)
+
+    def _tell_node(self, node: int, reason: str) -> None:
+        self._context.emit(NodeRefused(str(node), reason))
+
+    def _admit(self, node: int, entry: _Node, facts: SiteFacts) -> None:
+        if self._context.consortium is None:
+            self._check_unique(node, facts.name)
+        entry.facts, entry.trouble, entry.settled = facts, "", True
+        reason = study_contradiction(facts, self._context.study) or self._stranger(facts.name)
+        if reason:
+            self._refuse(node, entry, facts, reason)
+            return
+        self._context.store.site_joined(facts, node)
+        self._context.emit(
+            SiteJoined(
+                site=facts.name,
+                patients=facts.declared_patients,
+                epsilon=facts.epsilon_spent,
+                budget=facts.epsilon_budget,
+                masked=facts.masked,
+            )
+        )
+
+    def _stranger(self, name: str) -> str:
+        consortium = self._context.consortium
+        if consortium is None or consortium.member_named(name) is not None:
+            return ""
+        return "The consortium's roster does not list it. Sign a successor that does."
+
+    def _refuse(self, node: int, entry: _Node, facts: SiteFacts, reason: str) -> None:
+        entry.trouble = reason
+        self._context.store.site_refused(facts, node, reason)
+        self._context.emit(SiteRefused(facts.name, reason))
+
+    def _other_node(self, node: int, name: str) -> int | None:
+        """The other node that speaks for `name` now; nodes that have left are forgotten."""
+        online = self._context.exchange.nodes()
+        for other, entry in list(self._nodes.items()):
+            if other == node or entry.facts is None or entry.facts.name != name:
+                continue
+            if other in online:
+                return other
+            del self._nodes[other]  # the same site under a new registration
+        return None
+
+    def _check_unique(self, node: int, name: str) -> None:
+        other = self._other_node(node, name)
+        if other is not None:
+            raise FederationError(
+                f"Two nodes, {other} and {node}, both call themselves {name!r}.",
+                "Give each hospital the name it has in the study file (site.toml, `name`), "
+                "then start a new run.",
+                id=ErrorId.NAME_TAKEN,
+            )
+
+    def _greet_all(self) -> None:
+        now = self._context.clock.monotonic()
+        for node in self._context.exchange.nodes():
+            fresh = _Node(due=now, pause=self._context.timing.first_pause)
+            entry = self._nodes.setdefault(node, fresh)
+            if entry.due <= now and not entry.settled:
+                self._greet(node, entry)
+
+    def _greet(self, node: int, entry: _Node) -> None:
+        hello = Hello(self._context.study.digest(), node)
+        timing = self._context.timing
+        # Short enough for a site to survive the loss of a greeting.
+        entry.due = self._context.clock.monotonic() + min(timing.silence, timing.join / 3)
+        self._context.exchange.send([Request(node, Envelope(self._context.run, 0, 0, hello))])
+
+    def _ask_later(self, entry: _Node) -> None:
+        entry.due = self._context.clock.monotonic() + entry.pause
+        entry.pause = min(entry.pause * 2, self._context.timing.longest_pause)
+
+    def _complete(self) -> bool:
+        """Every site has answered, or every node that could speak for a missing one has refused.
+
+        With a roster, refusals do not count: any node can refuse, as nobody signs a refusal.
+        """
+        named = {entry.facts.name for entry in self._nodes.values() if entry.facts}
+        silent = sum(site.name not in named for site in self._context.study.sites)
+        if self._context.consortium is not None:
+            return silent == 0
+        refused = sum(entry.settled and entry.facts is None for entry in self._nodes.values())
+        return silent <= refused
+
+    def _why_missing(self) -> str:
+        """Nobody proved that name: say what is known about the nodes that speak for no site."""
+        troubles = sorted(
+            {entry.trouble for entry in self._nodes.values() if entry.trouble and not entry.facts}
+        )
+        if not troubles:
+            return "It did not connect in time. Ask the site to start its SuperNode and agent."
+        return "It did not join. Nodes that speak for no site report: " + " / ".join(troubles)
+
+
+def _unproved(name: str) -> str:
+    return (
+        f"It calls itself {name}, but {name}'s key in the roster has not signed that for this run "
+        "and node. Compare the site's key with the roster; if the node is not its own, remove it."
+    )

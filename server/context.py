@@ -1,0 +1,62 @@
+"""What every part of a run works with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from privacy.error_ids import ErrorId
+from privacy.errors import ConfigError
+from privacy.secagg.roster import Roster
+from privacy.study.manifest import Study
+from server.clock import RunClock, Timing
+from server.event_log import EventLog
+from server.events import PhaseEnded, RunEvent
+from server.messages import Exchange
+from server.store import Store
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """One run and its surroundings: messages to the sites, durable state, events, time.
+
+    `run` is Flower's run id. `consortium` is the roster in force, None for a plain study.
+    """
+
+    study: Study
+    run: int
+    exchange: Exchange
+    store: Store
+    events: EventLog
+    clock: RunClock
+    timing: Timing
+    consortium: Roster | None = None
+
+    def emit(self, event: RunEvent) -> None:
+        """Append an event to `events.jsonl`. Raises `DeploymentError`."""
+        self.events.emit(event)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the seconds that the block takes to the phase `name`, unless it raises."""
+        begin = self.clock.monotonic()
+        yield
+        seconds = self.clock.monotonic() - begin
+        self.store.add_seconds(name, seconds)
+        self.emit(PhaseEnded(name, round(seconds, 2)))
+
+    def signed_roster(self) -> Roster:
+        """The consortium's roster. Raises `ConfigError` if there is none."""
+        return require_roster(self.consortium)
+
+
+def require_roster(roster: Roster | None) -> Roster:
+    """Returns `roster`. Raises `ConfigError` if the coordinator has none."""
+    if roster is None:
+        raise ConfigError(
+            "Secure aggregation needs the consortium's roster.",
+            "Set `roster` in consortium.toml to the signed file: craftsfl rounds roster show",
+            id=ErrorId.ROSTER_MISSING,
+        )
+    return roster

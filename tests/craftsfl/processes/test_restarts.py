@@ -1,0 +1,50 @@
+"""What dies is restarted, what rejects its settings is not."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from craftsfl.processes import restarts
+from craftsfl.processes.supervisor import Command, Supervisor
+from privacy.errors import DeploymentError
+
+
+def ends_with(status: int, folder: Path) -> Command:
+    """A process that leaves a line in `folder`/starts and ends."""
+    code = (
+        f"import sys; open({str(folder / 'starts')!r}, 'a').write('x'); "
+        f"print('because'); sys.exit({status})"
+    )
+    return Command("it", (sys.executable, "-c", code), dict(os.environ), folder / "log")
+
+
+class Enough(Exception):
+    """Ends the loop."""
+
+
+def test_what_dies_is_restarted_after_growing_pauses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(restarts, "DEFAULT_PAUSE_SECONDS", 0.4)
+    monkeypatch.setattr(restarts, "_POLL_SECONDS", 0.01)
+
+    def tick() -> None:
+        if (tmp_path / "starts").exists() and len((tmp_path / "starts").read_text()) == 3:
+            raise Enough
+
+    with Supervisor() as supervisor, pytest.raises(Enough):
+        restarts.keep_running([ends_with(3, tmp_path)], supervisor, tick)
+    assert [line for line in capsys.readouterr().err.splitlines() if "restarting" in line] == [
+        "it ended with status 3; restarting it in 0 s.",
+        "it ended with status 3; restarting it in 1 s.",
+    ]
+
+
+def test_what_rejects_its_settings_ends_the_command_with_its_words(tmp_path: Path) -> None:
+    with Supervisor() as supervisor, pytest.raises(DeploymentError, match="status 1:\nbecause"):
+        restarts.keep_running([ends_with(1, tmp_path)], supervisor, lambda: None)
+    assert (tmp_path / "starts").read_text() == "x"

@@ -1,0 +1,138 @@
+"""What lies in the working folder is never run: every process we start, in a folder full of traps.
+
+Each trap has the name of a package, of ours or of a library. The demo of the integration tests runs
+in such a folder too, with all the processes that Flower starts.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from client.settings import load_site
+from craftsfl.demo.tiles import tiles_command
+from craftsfl.processes.agent_command import agent_command
+from craftsfl.processes.environment import environment
+from craftsfl.processes.flower.commands import SuperLink, SuperNode, program
+from craftsfl.processes.flower.credentials import ServerCredentials
+from craftsfl.processes.supervisor import Command
+from tests.client.hospital import write_hospital
+from tests.client.masked import masked_study
+from tests.traps import NAMES, set_traps, sprung
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return set_traps(tmp_path / "trap")
+
+
+def run(
+    folder: Path, argv: Sequence[str], env: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        argv, env=env, cwd=folder, capture_output=True, text=True, check=False, timeout=100
+    )
+
+
+def link(tmp_path: Path) -> SuperLink:
+    files = ServerCredentials(tmp_path / "ca.pem", tmp_path / "server.pem", tmp_path / "server.key")
+    return SuperLink("127.0.0.1", 1, tmp_path / "link", files, tmp_path / "secret")
+
+
+def node(tmp_path: Path) -> SuperNode:
+    return SuperNode(
+        name="north",
+        superlink="localhost:1",
+        authority=None,
+        key=tmp_path / "key",
+        agent_socket=tmp_path / "agent.sock",
+        home=tmp_path / "home",
+        port=1,
+    )
+
+
+def commands(tmp_path: Path) -> dict[str, Command]:
+    log = tmp_path / "log"
+    site = write_hospital(tmp_path, study=masked_study())
+    return {
+        "superlink": link(tmp_path).superlink(log),
+        "superexec": link(tmp_path).superexec(log),
+        "supernode": node(tmp_path).command(log),
+        "agent": agent_command(site, load_site(site), log),
+        "tiles": tiles_command(tmp_path, "north", tmp_path),
+    }
+
+
+PROCESSES = ("superlink", "superexec", "supernode", "agent", "tiles")
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_a_process_of_ours_finds_nothing_in_its_working_folder(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
+    """To the end of its imports: it is asked for its help. Who makes tiles does so."""
+    command = commands(tmp_path)[name]
+    assert command.argv[:2] == (sys.executable, "-P")
+    assert command.env["PYTHONSAFEPATH"] == "1"
+    done = run(folder, [*command.argv, "--help"], command.env)
+    assert "usage:" in done.stdout or name == "tiles", done.stderr
+    assert done.returncode == 0, done.stderr
+    assert sprung(folder) == []
+
+
+@pytest.mark.parametrize("started", ["flwr-serverapp", "flwr-clientapp"])
+def test_nor_do_those_that_flower_starts_from_them(
+    folder: Path, tmp_path: Path, started: str
+) -> None:
+    """By name, from the PATH, in the same folder, with the same environment."""
+    made = commands(tmp_path)["superexec" if started == "flwr-serverapp" else "supernode"]
+    done = run(folder, ["/usr/bin/env", started, "--help"], made.env)
+    assert "usage:" in done.stdout, done.stderr
+    assert sprung(folder) == []
+
+
+def test_the_flwr_command_finds_nothing_there(folder: Path, tmp_path: Path) -> None:
+    done = run(folder, [*program("flwr"), "--help"], environment(tmp_path))
+    assert "Usage:" in done.stdout, done.stderr
+    assert sprung(folder) == []
+
+
+def test_who_becomes_another_user_finds_nothing_there(folder: Path, tmp_path: Path) -> None:
+    command = Command("it", (sys.executable, "-c", ""), {}, tmp_path / "log", user="nosuchuser")
+    done = run(folder, command.full_argv, environment(tmp_path))
+    assert "no user nosuchuser" in done.stderr
+    assert sprung(folder) == []
+
+
+def test_the_program_itself_finds_nothing_there(folder: Path) -> None:
+    script = Path(sys.executable).with_name("craftsfl")
+    done = run(folder, [str(script), "rounds", "status", "nowhere.toml"], os.environ)
+    assert "nowhere.toml does not exist" in done.stderr
+    assert sprung(folder) == []
+
+
+def test_what_a_library_starts_finds_nothing_there(folder: Path) -> None:
+    """Workers of a pool, for instance, which are new Pythons with the same environment."""
+    code = (
+        "import runpy, subprocess, sys\n"
+        "sys.argv = ['craftsfl', '--version']\n"
+        "try:\n    runpy.run_module('craftsfl', run_name='__main__')\n"
+        "except SystemExit:\n    subprocess.run([sys.executable, '-c', 'import client'])\n"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    done = run(folder, [sys.executable, "-P", "-c", code], env)
+    assert done.stdout.startswith("craftsfl "), done.stderr
+    assert sprung(folder) == []
+
+
+def test_the_traps_work(folder: Path) -> None:
+    """The control: without -P each of them is what Python finds."""
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    for name in NAMES:
+        run(folder, [sys.executable, "-c", f"import {name}"], env)
+    assert sprung(folder) == sorted(NAMES)

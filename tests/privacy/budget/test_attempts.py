@@ -1,0 +1,70 @@
+"""May an attempt be made? Schedule, lost attempts, noise and budgets, in this order."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from privacy.budget import Book, Budgets, Limits, Objection, StudyCharges, may_begin
+from privacy.ledger import AttemptKey, Charge
+
+from .charges import BARE, CHARGE, ELSEWHERE, LIMITS
+
+STUDY = StudyCharges(CHARGE, rounds=3, attempts=2, most_lost=4)
+NEXT = AttemptKey(9, 1, 1)
+
+
+def asked(
+    *charges: Charge,
+    key: AttemptKey = NEXT,
+    study: StudyCharges = STUDY,
+    lost: int = 0,
+    limits: Limits = LIMITS,
+) -> Budgets | Objection:
+    return may_begin(key, study, lost, Book(charges).allowance(limits, study.charge))
+
+
+def words(found: Budgets | Objection) -> str:
+    assert isinstance(found, Objection)
+    return found.words
+
+
+def test_an_attempt_within_schedule_and_budgets_may_begin() -> None:
+    found = asked(CHARGE)
+    assert isinstance(found, Budgets)
+    assert found.fit
+
+
+@pytest.mark.parametrize(("round_", "attempt"), [(0, 1), (4, 1), (1, 0), (1, 3)])
+def test_rounds_and_attempts_are_those_of_the_schedule(round_: int, attempt: int) -> None:
+    assert asked(key=AttemptKey(9, round_, attempt)) == Objection()
+
+
+def test_a_study_has_its_attempts_once_charged_or_lost() -> None:
+    assert "all of its 3 rounds x 2 attempts" in words(asked(*[CHARGE] * 3, lost=3))
+    assert "all of its 3 rounds x 2 attempts" in words(asked(*[CHARGE] * 6))
+    assert isinstance(asked(*[CHARGE] * 3, lost=2), Budgets)
+
+
+def test_lost_attempts_are_bounded() -> None:
+    assert "max_lost_attempts in policy.toml allows 4" in words(asked(lost=4))
+
+
+def test_no_noise_is_for_those_who_allow_it_whatever_the_budgets() -> None:
+    bare = dataclasses.replace(STUDY, charge=BARE)
+    assert asked(study=bare) == Objection()
+    allowed = dataclasses.replace(LIMITS, allow_no_privacy=True)
+    assert isinstance(asked(BARE, study=bare, limits=allowed), Budgets)
+
+
+def test_only_the_figures_of_the_study_itself_may_leave() -> None:
+    one = Book((CHARGE,)).lifetime_epsilon(LIMITS)
+    own = asked(CHARGE, limits=Limits(20.0, 1e-4, one * 1.01))
+    assert isinstance(own, Objection)
+    assert own.over is not None
+    assert (own.over.spent, own.over.budget) == (one, one * 1.01)
+    others = asked(ELSEWHERE, limits=Limits(one * 1.01, 1e-4, one * 1.01))
+    assert isinstance(others, Objection)
+    assert others.over is None
+    assert others.words.startswith("all studies together: used")

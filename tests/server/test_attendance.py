@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from privacy.errors import FederationError
+from privacy.wire.reasons import Reason
+from server.inprocess import Fail, GridFault
+from server.rounds import run_federation
+from server.status import read_status
+from server.tables import SiteState
+from tests.server.fakes import NODES, FakeSite, World
+from tests.server.masked import members_of
+
+MakeWorld = Callable[..., World]
+Events = Callable[[str], list[dict[str, Any]]]
+
+
+def test_what_sites_say_of_themselves_is_stored(world: World, events: Events) -> None:
+    run_federation(world.federation())
+    north = next(site for site in read_status(world.url).sites if site.name == "north")
+    assert (north.state, north.declared_patients, north.budget) == (SiteState.JOINED, 500, 8.0)
+    assert (north.delta, north.masked) == (1e-5, False)
+    joined = {event["site"]: event for event in events("site-joined")}
+    assert joined["north"]["patients"] == 500
+    assert joined["north"]["masked"] is False
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"study_digest": bytes(32)}, "another study"),
+        ({"base_digest": bytes([1] * 32)}, "another base model"),
+        ({"declared_patients": 501}, "declares 501 patients, the study says 500"),
+        ({"layout_fingerprint": bytes(32)}, "another adapter layout"),
+        ({"parameters": 5}, "another adapter layout"),
+        ({"name": "stranger"}, "no site of this name"),
+    ],
+)
+def test_a_site_that_contradicts_the_study_is_refused(
+    world: World, events: Events, facts: dict[str, Any], words: str
+) -> None:
+    world.sites["north"].facts = facts
+    run_federation(world.federation())
+    (refused,) = events("site-refused")
+    assert words in refused["reason"]
+    status = read_status(world.url)
+    stored = next(site for site in status.sites if site.name == facts.get("name", "north"))
+    assert (stored.state, stored.reason) == (SiteState.REFUSED, refused["reason"])
+    assert {item.updates for item in status.history} == {2}
+
+
+def test_masking_is_demanded_where_the_study_requires_it(
+    make_world: MakeWorld, events: Events
+) -> None:
+    table = {"roster": members_of(sorted(NODES)).roster.digest().hex(), "bound": 1.0}
+    world = make_world(aggregation={"secure_aggregation": "required"}, secure_aggregation=table)
+    with pytest.raises(FederationError, match="has not signed that"):  # who masks has a key to sign
+        world.consortium = members_of(sorted(NODES)).roster
+        run_federation(world.federation())
+    assert len(events("node-refused")) == 3
+
+
+def test_two_nodes_with_one_name_end_the_run(world: World) -> None:
+    twin = FakeSite("north", world.study)
+    world.handlers[44] = twin.handle
+    world.handlers.pop(22)
+    with pytest.raises(FederationError, match=r"(?s)44.*both call themselves 'north'"):
+        run_federation(world.federation())
+
+
+def test_a_site_under_a_new_registration_replaces_its_old_node(world: World) -> None:
+    old = world.handlers.pop(22)
+    world.handlers[55] = old
+
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
+        if node == 55 and number == 0:
+            world.handlers[22] = world.handlers.pop(55)
+        return None
+
+    world.faults = faults
+    world.sites["hillside"].refusals = [Reason.NOT_READY]
+    run_federation(world.federation())
+    assert {item.updates for item in read_status(world.url).history} == {3}
+
+
+def test_the_run_goes_on_without_the_missing_and_names_them(world: World, events: Events) -> None:
+    world.handlers.pop(22)
+    began = world.clock.now
+    run_federation(world.federation())
+    (missing,) = events("site-missing")
+    assert missing["site"] == "harbour"
+    assert "did not connect in time" in missing["reason"]
+    assert world.clock.now - began >= 30.0
+    stored = {site.name: site.state for site in read_status(world.url).sites}
+    assert stored["harbour"] is SiteState.MISSING
+
+
+def test_too_few_sites_end_the_run_and_are_named(world: World) -> None:
+    world.handlers.pop(22)
+    world.handlers.pop(33)
+    with pytest.raises(FederationError, match=r"1 site.*2 that are needed.*harbour:.*hillside:"):
+        run_federation(world.federation())
+
+
+def test_sites_that_load_their_model_are_waited_for(world: World, events: Events) -> None:
+    for site in world.sites.values():
+        site.refusals = [Reason.AGENT_UNREACHABLE, Reason.NOT_READY, Reason.NOT_READY]
+    run_federation(world.federation())
+    assert len(events("site-joined")) == 3
+    assert events("site-missing") == []
+
+
+def test_refusals_without_a_name_are_quoted_and_not_waited_for(world: World) -> None:
+    for name in ("north", "harbour"):
+        world.sites[name].refusals = [Reason.WRONG_STUDY]
+    began = world.clock.now
+    with pytest.raises(FederationError, match="takes part in another study"):
+        run_federation(world.federation())
+    assert world.clock.now - began < 5
+
+
+def test_a_failed_greeting_is_repeated(world: World, events: Events) -> None:
+    world.faults = lambda node, number, request: Fail(code=8) if number == 0 else None
+    run_federation(world.federation())
+    assert len(events("site-joined")) == 3
