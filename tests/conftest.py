@@ -15,7 +15,7 @@ from model.importing import quick_imports
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
-# Read once, when huggingface_hub is imported: no test may reach for the network.
+# Read once, when huggingface_hub is imported: no test may use the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Small tensors, few cores: threads that wait for each other make the tests ten times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -60,7 +60,7 @@ def tiny_pipeline(loaded_tiny_base: StableDiffusionPipeline) -> StableDiffusionP
 
 @pytest.fixture(scope="session")
 def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """MLflow takes seconds to make its tables, so all tests start from one copy of its file."""
+    """MLflow takes seconds to create its tables, so all tests start from a copy of one file."""
     from mlflow import MlflowClient
 
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"

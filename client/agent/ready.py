@@ -1,6 +1,7 @@
 """From its parts to an agent that answers: the one place where a masked agent is put together."""
 
 # Why: docs/adr/0030-ready-agents-and-quick-tests.md
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace

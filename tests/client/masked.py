@@ -45,7 +45,7 @@ IDENTITIES, SIGNED, ROSTER = MEMBERS.identities, MEMBERS.signed, MEMBERS.roster
 
 
 def masked_study(sites: int = 3, **changes: Any) -> Study:
-    """The small study, masked, with the first `sites` of NAMES."""
+    """The small study with masks and the first `sites` of NAMES."""
     members = [
         {"name": name, "declared_patients": 10 * (place + 1)}
         for place, name in enumerate(NAMES[:sites])
@@ -66,7 +66,7 @@ def masked_rules(study: Study, **policy: Any) -> SiteRules:
 
 
 def write_identity(folder: Path) -> None:
-    """The site's key and the roster, as `site.toml` of the tests names them."""
+    """Write the site's key and the roster under the names in the tests' `site.toml`."""
     MEMBERS.write_key("north", folder / "site.key")
     write_rosters(folder / "roster.cfl", [SIGNED])
 
@@ -93,7 +93,7 @@ def make_masked_agent(
 
 
 class MaskedAttempt:
-    """One attempt with the agent of north and honest peers; every exchange is one `advance`.
+    """One attempt of north's agent with honest peers; every exchange is one `advance`.
 
     `cohort`: ids, those of the study's sites unless given. `updates` are the peers'. `ask` sends
     the agent what is due, whoever the agent is: a function from envelope to envelope.
@@ -149,30 +149,30 @@ class MaskedAttempt:
         return seal(Envelope(*self.key, body))
 
     def request(self) -> Body:
-        """What the exchange under way asks of the agent."""
+        """The request of the current exchange to the agent."""
         if self.stage is Stage.ADVERTISE:
             return TrainMasked(self.offer, self.start)
         return self.server._request(1)
 
     def ask(self, agent: Any, body: Body | None = None) -> Body:
-        """The agent's answer to `body`, or to what is due."""
+        """The agent's answer to `body`, or to the current request."""
         handle = getattr(agent, "handle", agent)
         return self.opened(handle(self.envelope(body or self.request())))
 
     def opened(self, reply: bytes) -> Body:
-        """What an answer of the agent says."""
+        """The body of an answer of the agent."""
         limit = masked_size_limit(4, encoding_of(self.offer).lanes, self.parameters)
         return open_envelope(reply, limit=limit).body
 
     def patiently(self, agent: Any) -> Body:
-        """The answer to what is due, asked for until it is more than Running."""
+        """The answer to the current request, repeated until it is not Running."""
         deadline = time.monotonic() + 20
         while (answer := self.ask(agent)) == Running() and time.monotonic() < deadline:
             time.sleep(0.002)
         return answer
 
     def advance(self, agent: Any, *, silent: Iterable[int] = ()) -> Body:
-        """The whole exchange under way; gives the agent's answer. Peers of `silent` say nothing."""
+        """Do the whole current exchange; returns the agent's answer. `silent` peers say nothing."""
         answer = self.patiently(agent)
         if self.stage is Stage.SHARE:
             self._provide()
@@ -184,12 +184,12 @@ class MaskedAttempt:
         return answer
 
     def to(self, stage: Stage, agent: Any) -> None:
-        """Advance until `stage` is under way."""
+        """Advance until `stage` has begun."""
         while self.stage is not stage:
             self.advance(agent)
 
     def total(self) -> Vector:
-        """The weighted sum of the updates, as the server decodes it once all is done."""
+        """The weighted sum of the updates, as the server decodes it at the end."""
         outcome = self.server.result()
         return encoding_of(self.offer).decode_sum(outcome.lanes, len(outcome.survivors))
 

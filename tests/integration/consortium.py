@@ -1,4 +1,4 @@
-"""Running the demo as a user does, in a process of its own, and looking for what it left behind."""
+"""Running the demo as a user does, in its own process, and searching what it left behind."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ REAL_SITES = ROOT.parent / "shared" / "data" / "sites"
 
 
 def write_hospitals(folder: Path, *, patients: int = 12, more: Sequence[str] = ()) -> Path:
-    """Three small hospitals of synthetic tissue, and `more`, as a user's own data."""
+    """Write three small hospitals of synthetic tissue, and `more`, as a user's own data."""
     from model.lab.tissue import HOSPITALS
     from model.lab.tissue.imagefolder import write_site
 
@@ -78,7 +78,7 @@ class Demo:
             time.sleep(0.2)
 
     def family(self) -> list[psutil.Process]:
-        """Every living process that belongs to this demo, whoever its parent is."""
+        """Every living process that belongs to this demo, whatever its parent."""
         marks = {str(self.folder)}
         found = []
         for process in psutil.process_iter():
@@ -104,7 +104,7 @@ class Demo:
 
 @contextlib.contextmanager
 def demo(folder: Path, data: Path, *, rounds: int) -> Iterator[Demo]:
-    """Start a demo; at the end kill what is left, so that a failed test costs no other."""
+    """Start a demo; at the end kill what is left, so that a failed test does not affect others."""
     running = Demo(folder, data, rounds=rounds)
     try:
         yield running

@@ -1,7 +1,7 @@
 """A hospital's agent with a trainer that adds a number: `python -m ...site_process FOLDER [TRAP]`.
 
-All else is real: identity, roster, ledger, socket, masks. TRAP is `ROUND:KIND`: the process kills
-itself, as by SIGKILL, when a message of that kind comes in that round, before it answers.
+Everything else is real: identity, roster, ledger, socket, masks. TRAP is `ROUND:KIND`: the process
+kills itself with SIGKILL when a message of that kind arrives in that round, before it answers.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class FakeSite:
     layout: Layout = LAYOUT
     running: int = 1
     facts: dict[str, Any] = field(default_factory=dict)
-    refusals: list[Reason] = field(default_factory=list)  # given first, whatever is asked
+    refusals: list[Reason] = field(default_factory=list)  # returned first, whatever is asked
     start_refusal: Refusal | None = None
     asked: list[Envelope] = field(default_factory=list)
     epsilon: float = 0.0
@@ -116,7 +116,7 @@ class FakeSite:
 
 
 class World:
-    """A folder, a clock, sites on nodes, and as many starts of the server as a test wants."""
+    """A folder, a clock, sites on nodes, and any number of server starts."""
 
     def __init__(self, folder: Path, study: Study) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""A consortium of any size with real cryptography and trainers that only add a number."""
+"""A consortium of any size with real cryptography, and trainers that only add a number."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from privacy.wire.secagg import Advertisements, Deliver, Survivors, UnmaskReques
 from tests.server.fakes import LAYOUT, FakeSite, World, make_study
 
 BOUND = 1.0  # the longest weighted update of these sites is 0.8
-BITS = 32  # so that a wrong sum stands out from rounding, at a hundred sites too
+BITS = 32  # so that a wrong sum exceeds rounding even with a hundred sites
 EXCHANGES = ("advertise", "share", "masked input", "consistency", "unmask")
 ASKED = dict(
     zip(EXCHANGES, (TrainMasked, Advertisements, Deliver, Survivors, UnmaskRequest), strict=True)
@@ -98,7 +98,7 @@ class MaskedSite(FakeSite):
             return refused.body()
 
     def signed(self, run: int, node: int) -> Body:
-        """What an agent says of itself to the server that knows it as `node`."""
+        """What an agent says about itself to a server that knows it as `node`."""
         facts = replace(self.site_facts(), masked=True, **self.facts)
         text = transcript.site_facts(run, node, facts)
         return SignedFacts(facts, seeded_identity(self.name).sign(text))
@@ -120,7 +120,7 @@ class MaskedSite(FakeSite):
             return refused.body()
 
     def ledgers(self) -> Ledgers:
-        """A ledger that grows by one record at every attempt."""
+        """A ledger that grows by one record per attempt."""
         self.records += 1
         records = self.records
         ledger = sha256(self.name.encode()).digest()[:16]
@@ -145,7 +145,7 @@ class MaskedSite(FakeSite):
 
 
 class MaskedWorld(World):
-    """`count` sites of a roster, on nodes 1001 ..; all of them on one clock."""
+    """`count` sites of a roster on nodes 1001, 1002, ..., all with one clock."""
 
     def __init__(self, folder: Path, values: dict[str, Any], count: int, **changes: Any) -> None:
         names = [f"site-{number:03d}" for number in range(count)]
@@ -165,14 +165,14 @@ class MaskedWorld(World):
         self.faults = None
 
     def mean(self, names: list[str] | None = None) -> float:
-        """What one round moves each number of the adapter by, if `names` survive."""
+        """How far one round moves each number of the adapter if `names` survive."""
         shares = shares_of(self.study)
         chosen = names if names is not None else list(shares)
         total = sum(shares[name] for name in chosen)
         return sum(shares[name] * self.sites[name].step for name in chosen) / total
 
     def tolerance(self, rounds: int = 1) -> float:
-        """Rounding: less than a level of each site in each rotated coordinate, and float32."""
+        """Rounding: less than one level per site in each rotated coordinate, plus float32."""
         count = len(self.sites)
         level = 2 * BOUND / ((2**BITS - 1) // count)
         return rounds * (2 * count * level / 0.5 + 1e-6)

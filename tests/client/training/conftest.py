@@ -14,7 +14,7 @@ from privacy.study.manifest import Study
 
 
 class SeededNoise:
-    """A `NoiseSource` that can be repeated. For tests only: it protects no one."""
+    """A repeatable `NoiseSource`. For tests only: it protects nobody."""
 
     def __init__(self, seed: int = 0) -> None:
         self._random = np.random.default_rng(seed)
