@@ -33,6 +33,7 @@ def draw_timesteps(
     over the draws stays unbiased and varies less.
     """
     spread = (generator.random((tiles, draws)) + np.arange(draws)) / draws
+    # random() < 1, but (1 - 2^-53 + draws - 1) / draws may round up to 1: hence the clip.
     return (spread * steps).astype(np.int64).clip(max=steps - 1).reshape(-1)
 
 
@@ -54,6 +55,7 @@ def draw_rows(
         count = len(indices) * draws
         times.append(draw_timesteps(len(indices), draws, steps, generator))
         noises.append(generator.standard_normal((count, *shape), dtype=np.float32))
+    # A tile's draws are neighbours, as `draw_timesteps` orders them.
     rows = torch.from_numpy(np.concatenate(chosen)).repeat_interleave(draws)
     return Rows(
         latents=tiles.latents[rows],
