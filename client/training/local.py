@@ -124,6 +124,8 @@ class LocalTrainer:
     ) -> NDArray[np.float32]:
         """See `RoundTrainer.train`."""
         write_vector(self._unet, self._layout, adapter)
+        # One flat parameter: the noised gradient is a vector, and SGD and Adam act on each number
+        # alone, so this is the same as an optimiser over the layers.
         flat = torch.nn.Parameter(torch.tensor(adapter))
         optimizer = make_optimizer(self._training, flat)
         steps = self._training.steps
