@@ -1,4 +1,4 @@
-"""A trial of a control: sample under held-out conditions and score what the samples show."""
+"""A trial of a control: sample under held-out conditions and score the samples."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ _INK, _PAPER, _RIM = (32, 32, 40), (255, 255, 255), (20, 160, 40)
 
 @dataclass(frozen=True)
 class TrialCase:
-    """One condition [C, s, s] to be tried: its caption, its true mask, what it is called.
+    """One condition [C, s, s] to test: its caption, its true mask, its group.
 
-    real: the tile that the mask belongs to, uint8 [s, s, 3], None where there is no H&E of it.
+    real: the tile that the mask belongs to, uint8 [s, s, 3], None if there is no H&E of it.
     group: cases whose masks may stand in for each other in the shuffled control.
     """
 
@@ -54,7 +54,7 @@ class TrialCase:
 
 @dataclass(frozen=True)
 class TrialSettings:
-    """How a trial samples; seed s gives case k the image seed 100000 s + k."""
+    """How a trial samples; with seed s, case k has the image seed 100000 s + k."""
 
     seed: int = 7
     steps: int = DEFAULT_STEPS
