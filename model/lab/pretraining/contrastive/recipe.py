@@ -15,7 +15,7 @@ class EncoderRecipe:
 
     tower: "vit" makes a CLIPModel with 8 x 8 patches of 8 px, "convnext" a dual encoder with a
     ConvNeXt. tiles: of each source, H&E and the domain; `reconstructed` of each are also kept as
-    the base's autoencoder gives them back, as every generated image comes, and are half of what
+    the base's autoencoder reconstructs them, like every generated image, and are half of what
     training sees. galleries: held-out tiles of each content; layouts: tiles of each
     morphology, to compare tokens with the nuclei. rate: AdamW's at its peak.
     """
