@@ -15,7 +15,7 @@ GPU_SITE    := build/gpu-site
 GPU_OUT     ?= build/gpu-check.json
 _SYSTEMS    := 2_34 2_31 2_28 2_27 2_24 2_17 2_12 2_5
 
-.PHONY: setup setup-base demo test test-all check proto gpu-wheels gpu-check clean
+.PHONY: setup setup-base demo test small-tests process-tests test-all check proto gpu-wheels gpu-check clean
 
 setup: $(STAMP)
 
@@ -35,14 +35,25 @@ $(STAMP): $(BASE)
 demo: setup
 	$(BIN)/craftsfl demo --dir $(DIR)
 
-# Two at a time; then, one by one, those that start real Flower processes and train against the clock.
+# .ci/run adds the slow ones that are marked `ci`; test-all runs everything.
+PROCESS_TESTS ?= integration and not slow
+SMALL_TESTS   ?= not slow and not integration
+
+# Real Flower processes mostly wait, for time slots and for each other, while the small tests compute.
 test: setup
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow and not integration"
-	$(BIN)/python -m pytest -m "integration and not slow"
+	@$(MAKE) --no-print-directory --jobs=2 small-tests process-tests
+
+small-tests: setup
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "$(SMALL_TESTS)"
+
+# Only their files are collected. loadgroup: test by test; a file's longest come first.
+process-tests: setup
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m "$(PROCESS_TESTS)" \
+	  $$(grep -rl --include='test_*.py' 'mark\.integration' tests | sort)
 
 test-all: setup
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not integration"
-	$(BIN)/python -m pytest -m integration
+	@$(MAKE) --no-print-directory --jobs=2 small-tests process-tests \
+	  SMALL_TESTS="not integration" PROCESS_TESTS=integration
 
 check: setup
 	$(BIN)/ruff check .

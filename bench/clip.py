@@ -1,73 +1,40 @@
-"""What clipping costs: time and memory of a private LoRA step over an ordinary one.
+"""What clipping costs: time and memory of a private LoRA step relative to an ordinary one.
 
 Rows: `targets`, `batch`, `engine`, `time_ratio`, `memory_ratio`, and the figures behind them:
 `examples_per_second`, and `peak_gib` above the loaded model.
-A step is forward, backward, clip and SGD on one batch of a UNet2DConditionModel, each row a
-patient of its own; no noise is drawn by any engine. Times are the median over pairs of an ordinary
-and a private step, taken in turn; memory is measured in fresh processes.
+A step is forward, backward, clip and SGD on one batch of a UNet2DConditionModel; each row is a
+patient of its own, and no engine draws noise. Times are medians over pairs of an ordinary and a
+private step, timed alternately; memory is measured in fresh processes.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
 from bench.clip_memory import peak_bytes
-from bench.clip_steps import ENGINES, SHAPES, TARGETS, Setting, Step, make_step
-from bench.output import Row, parser, report
-
-GIB = 2**30
-Clock = Callable[[], float]  # seconds since whenever
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds of a private step, and its ratio to an ordinary one (medians over pairs)."""
-
-    seconds: float
-    ratio: float
+from bench.clip_steps import (
+    CLIP_STEPS,
+    SHAPES,
+    TARGET_SETS,
+    ClipSetting,
+    make_clip_step,
+)
+from bench.output import BenchRow, parser, print_rows
+from bench.training import GIB, time_pairs
 
 
-def time_pairs(
-    plain: Step, private: Step, pairs: int, device: str, clock: Clock = time.perf_counter
-) -> Timing:
-    """Time both in turn, the first of a pair in turn too, after one step of each."""
-    seconds: dict[Step, list[float]] = {plain: [], private: []}
-    plain()
-    private()
-    for pair in range(pairs):
-        for step in (plain, private)[:: 1 if pair % 2 else -1]:
-            seconds[step].append(_seconds(step, device, clock))
-    ratios = [mine / base for mine, base in zip(seconds[private], seconds[plain], strict=True)]
-    return Timing(statistics.median(seconds[private]), statistics.median(ratios))
-
-
-def _seconds(step: Step, device: str, clock: Clock) -> float:
-    _wait(device)
-    start = clock()
-    step()
-    _wait(device)
-    return clock() - start
-
-
-def _wait(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-
-
-def measure(setting: Setting, engines: Sequence[str], pairs: int) -> Iterator[Row]:
+def measure(setting: ClipSetting, engines: Sequence[str], pairs: int) -> Iterator[BenchRow]:
     """A row for each engine."""
     threads = torch.get_num_threads()
-    plain = make_step("plain", setting)
+    plain = make_clip_step("plain", setting)
     base = peak_bytes("plain", setting, threads)
     for engine in engines:
-        timing = time_pairs(plain, make_step(engine, setting), pairs, setting.device)
+        timing = time_pairs(plain, make_clip_step(engine, setting), pairs, setting.device)
         gc.collect()  # an engine's hooks hold its model in cycles
         peak = peak_bytes(engine, setting, threads)
         yield {
@@ -82,11 +49,11 @@ def measure(setting: Setting, engines: Sequence[str], pairs: int) -> Iterator[Ro
 
 
 def arguments() -> argparse.ArgumentParser:
-    """What can be asked for."""
+    """The command line."""
     made = parser("clip", __doc__ or "")
-    made.add_argument("--targets", nargs="+", choices=list(TARGETS), default=list(TARGETS))
+    made.add_argument("--targets", nargs="+", choices=list(TARGET_SETS), default=list(TARGET_SETS))
     made.add_argument("--batch", nargs="+", type=int, default=[8, 32])
-    made.add_argument("--engine", nargs="+", choices=list(ENGINES), default=list(ENGINES))
+    made.add_argument("--engine", nargs="+", choices=list(CLIP_STEPS), default=list(CLIP_STEPS))
     made.add_argument("--pairs", type=int, default=9)
     made.add_argument("--rank", type=int, default=4)
     made.add_argument("--shape", choices=list(SHAPES), default="small")
@@ -104,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         options.targets, options.batch, options.shape = options.targets[-1:], [2], "tiny"
         options.pairs = 1
     torch.set_num_threads(options.threads)
-    first = Setting(
+    first = ClipSetting(
         shape=options.shape,
         targets=options.targets[0],
         batch=options.batch[0],
@@ -118,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for batch in options.batch
     ]
     rows = [row for setting in settings for row in measure(setting, options.engine, options.pairs)]
-    report("clip", rows, as_json=options.json)
+    print_rows("clip", rows, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One training step's peak memory, in a process of its own: bytes above the loaded model."""
+"""The peak memory of one training step, in its own process: bytes above the loaded model."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from typing import Final
 
 import torch
 
-from bench.clip_steps import Setting, Step, make_step
+from bench.clip_steps import ClipSetting, make_clip_step
+from bench.training import TrainingStep
 
 _STEPS: Final = 2
 # Freed tensors go back to the system at once: without it the resident size counts malloc's holes,
-# and differs by several per cent from one process to the next.
+# and varies by several per cent between processes.
 _MALLOC: Final = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 _CLEAR_PEAK: Final = "5"  # proc(5), clear_refs: peak := current resident size
 
 
-def peak_bytes(engine: str, setting: Setting, threads: int) -> int:
-    """Peak of a step of `engine` over what was there before it, in a fresh process.
+def peak_bytes(engine: str, setting: ClipSetting, threads: int) -> int:
+    """Peak of a step of `engine` above what was allocated before it, in a fresh process.
 
     CPU: resident set size. GPU: bytes allocated by torch. Model, imports and CUDA context are
-    not counted: they are the same for all engines, and would bring every ratio nearer to 1.
+    not counted: they are the same for all engines and would only pull every ratio towards 1.
     """
     request = {"engine": engine, "threads": threads, "setting": asdict(setting)}
     return measured_elsewhere(["bench.clip_memory", json.dumps(request)])
 
 
 def measured_elsewhere(module: Sequence[str]) -> int:
-    """What `python -m MODULE ARGUMENTS` prints last: a number of bytes, from a fresh process."""
+    """The number of bytes that `python -m MODULE ARGUMENTS` prints last, in a fresh process."""
     done = subprocess.run(
         [sys.executable, "-m", *module],
         check=True,
@@ -44,13 +45,13 @@ def measured_elsewhere(module: Sequence[str]) -> int:
     return int(done.stdout.split()[-1])
 
 
-def measure(engine: str, setting: Setting) -> int:
-    """The same as `peak_bytes` in this process, which must have taken no step before."""
-    return peak_of(lambda: make_step(engine, setting), setting.device)
+def measure(engine: str, setting: ClipSetting) -> int:
+    """As `peak_bytes`, but in this process, which must not have taken a step before."""
+    return peak_of(lambda: make_clip_step(engine, setting), setting.device)
 
 
-def peak_of(make: Callable[[], Step], device: str) -> int:
-    """Peak of the step that `make` makes, over what was there before its first; once a process."""
+def peak_of(make: Callable[[], TrainingStep], device: str) -> int:
+    """Peak of the step that `make` returns, above what was allocated before; once per process."""
     step = make()
     if device.startswith("cuda"):
         before = torch.cuda.memory_allocated()
@@ -74,4 +75,4 @@ def _status(key: str) -> int:
 if __name__ == "__main__":
     request = json.loads(sys.argv[1])
     torch.set_num_threads(request["threads"])
-    print(measure(request["engine"], Setting(**request["setting"])))
+    print(measure(request["engine"], ClipSetting(**request["setting"])))

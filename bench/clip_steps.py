@@ -11,21 +11,20 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
+from bench.training import TrainingStep
 from model.adapters import attach, parameters
 from privacy.dpsgd.engine import PhysicalBatch
 from privacy.dpsgd.lora_engine import LoraEngine
 from privacy.study.manifest import Adapter
 
-CLIPPING_NORM: Final = 1e-3  # below most rows' norms: the clip has something to do
-LEARNING_RATE: Final = 1e-4
-
-Step = Callable[[], None]
+CLIPPING_NORM: Final = 1e-3  # below most rows' norms, so that clipping has an effect
+STEP_SIZE: Final = 1e-4
 
 _ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 _FEED_FORWARD = ("ff.net.0.proj", "ff.net.2")
 _CONVOLUTIONS = ("conv1", "conv2", "conv_shortcut")
 
-TARGETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+TARGET_SETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "attn": _ATTENTION,
         "attn+ff": (*_ATTENTION, *_FEED_FORWARD),
@@ -36,7 +35,7 @@ TARGETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Shape:
-    """A UNet2DConditionModel by its numbers, and its inputs."""
+    """The dimensions of a UNet2DConditionModel and of its inputs."""
 
     channels: tuple[int, ...]
     layers: int  # residual layers a block
@@ -55,8 +54,8 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What a step is taken of. Every row of the batch is a patient of its own."""
+class ClipSetting:
+    """What one step trains. Every row of the batch is a patient of its own."""
 
     shape: str
     targets: str
@@ -66,15 +65,15 @@ class Setting:
     precision: str = "float32"  # or "bf16": autocast
 
 
-class Task:
-    """A UNet with a LoRA adapter and one batch; the same numbers whenever it is made."""
+class ClipTask:
+    """A UNet with a LoRA adapter and one batch; always the same numbers."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: ClipSetting) -> None:
         shape = SHAPES[setting.shape]
         torch.manual_seed(0)
-        with torch.device(setting.device):  # made there: a GPU fills it in no time
+        with torch.device(setting.device):  # created on the device: a GPU fills it almost at once
             self.unet = unet_of(shape).train()
-        targets = TARGETS[setting.targets]
+        targets = TARGET_SETS[setting.targets]
         layout = attach(self.unet, Adapter(rank=setting.rank, alpha=setting.rank, targets=targets))
         self.parameters = parameters(self.unet, layout)
         with torch.no_grad():
@@ -99,7 +98,7 @@ class Task:
 
     def optimizer(self) -> torch.optim.Optimizer:
         """Plain SGD over the adapter."""
-        return torch.optim.SGD(self.parameters, lr=LEARNING_RATE)
+        return torch.optim.SGD(self.parameters, lr=STEP_SIZE)
 
 
 def unet_of(shape: Shape) -> Any:  # noqa: ANN401 - diffusers is untyped
@@ -118,7 +117,7 @@ def unet_of(shape: Shape) -> Any:  # noqa: ANN401 - diffusers is untyped
     )
 
 
-def plain(task: Task) -> Step:
+def plain(task: ClipTask) -> TrainingStep:
     """An ordinary LoRA step: forward, backward, SGD."""
     optimizer = task.optimizer()
 
@@ -130,7 +129,7 @@ def plain(task: Task) -> Step:
     return step
 
 
-def lora(task: Task) -> Step:
+def lora(task: ClipTask) -> TrainingStep:
     """The same with this project's engine."""
     optimizer = task.optimizer()
     engine = LoraEngine(task.unet, task.parameters)
@@ -148,17 +147,17 @@ def lora(task: Task) -> Step:
     return step
 
 
-def opacus_hooks(task: Task) -> Step:
+def opacus_hooks(task: ClipTask) -> TrainingStep:
     """opacus with its rules for layers: GradSampleModule and DPOptimizer, noise 0."""
     return _opacus(task, functorch=False)
 
 
-def opacus_functorch(task: Task) -> Step:
+def opacus_functorch(task: ClipTask) -> TrainingStep:
     """opacus with functorch instead of its rules."""
     return _opacus(task, functorch=True)
 
 
-def _opacus(task: Task, *, functorch: bool) -> Step:
+def _opacus(task: ClipTask, *, functorch: bool) -> TrainingStep:
     from opacus.grad_sample import GradSampleModule
     from opacus.optimizers import DPOptimizer
 
@@ -173,7 +172,7 @@ def _opacus(task: Task, *, functorch: bool) -> Step:
     return step
 
 
-def opacus_ghost(task: Task) -> Step:
+def opacus_ghost(task: ClipTask) -> TrainingStep:
     """opacus' ghost clipping: norms without gradients, and a second backward pass."""
     from opacus.grad_sample import GradSampleModuleFastGradientClipping
     from opacus.optimizers import DPOptimizerFastGradientClipping
@@ -193,8 +192,8 @@ def opacus_ghost(task: Task) -> Step:
     return step
 
 
-def _constants(task: Task) -> dict[str, Any]:
-    """No noise: this compares clipping. A sum, as ours is."""
+def _constants(task: ClipTask) -> dict[str, Any]:
+    """No noise: only clipping is compared. A sum, like ours."""
     return {
         "noise_multiplier": 0.0,
         "max_grad_norm": CLIPPING_NORM,
@@ -203,7 +202,7 @@ def _constants(task: Task) -> dict[str, Any]:
     }
 
 
-ENGINES: Mapping[str, Callable[[Task], Step]] = MappingProxyType(
+CLIP_STEPS: Mapping[str, Callable[[ClipTask], TrainingStep]] = MappingProxyType(
     {
         "lora": lora,
         "opacus-hooks": opacus_hooks,
@@ -213,7 +212,7 @@ ENGINES: Mapping[str, Callable[[Task], Step]] = MappingProxyType(
 )
 
 
-def make_step(engine: str, setting: Setting) -> Step:
-    """A step of `engine` (or "plain") on a task of its own."""
-    make = plain if engine == "plain" else ENGINES[engine]
-    return make(Task(setting))
+def make_clip_step(engine: str, setting: ClipSetting) -> TrainingStep:
+    """A step of `engine`, or of "plain", on its own task."""
+    make = plain if engine == "plain" else CLIP_STEPS[engine]
+    return make(ClipTask(setting))

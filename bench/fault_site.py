@@ -1,9 +1,8 @@
-"""A site agent in a process of its own that can be killed anywhere, for `bench.faults`.
+"""A site agent in its own process that can be killed anywhere, for `bench.faults`.
 
-The agent, its state folder, key and ledger are the real ones; only the trainer is quick: its
-updates are random, so that the same attempt trained twice shows in the bytes, and they leave
-unmasked, so that this can be seen. A site is forked
-from a warm parent, without torch, and answers messages over two pipes.
+Agent, state folder, key and ledger are real; only the trainer is quick. Its updates are random, so
+that an attempt trained twice shows in the bytes, and they leave unmasked, so that this can be seen.
+A site is forked from a warm parent without torch, and answers messages over two pipes.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from client.agent.own_ledger import open_ledger
-from client.agent.progress import ProgressSource
-from client.agent.site_agent import SiteAgent
+from client.agent.plain_agent import PlainAgent
+from client.agent.site_agent import AgentParts
 from client.agent.state import state_folder
 from client.agent.work import still_training
 from client.policy import SiteRules
@@ -37,10 +36,10 @@ from privacy.errors import CraftsflError
 from privacy.study.manifest import Study
 from privacy.wire.codec import Vector
 
-SITE: Final = "north"
+_SITE: Final = "north"
 LAYOUT: Final = Layout((LayoutEntry("unet.down.lora_A", (1, 6), "float32"),))
 ATTEMPTS: Final = 8
-STUDY: Final = Study.model_validate(
+FAULT_STUDY: Final = Study.model_validate(
     {
         "name": "faults",
         "rounds": 12,
@@ -59,7 +58,7 @@ STUDY: Final = Study.model_validate(
         "privacy": {"delta": 1e-5, "attempts": ATTEMPTS},
         "aggregation": {"strategy": "fedavg", "secure_aggregation": "plain"},
         "cohort": {"min_sites": 1, "round_deadline": 60.0, "reply_slot": 60.0},
-        "sites": [{"name": SITE, "declared_patients": 10}],
+        "sites": [{"name": _SITE, "declared_patients": 10}],
         "samples": {"prompts": ["glands"], "seeds": [1]},
     }
 )
@@ -73,9 +72,9 @@ _POLICY: Final = Policy(
     secure_aggregation="plain",
     max_attempts=ATTEMPTS,
 )
-RULES: Final = SiteRules(SITE, STUDY, _POLICY)
+RULES: Final = SiteRules(_SITE, FAULT_STUDY, _POLICY)
 READY, REFUSED, CRASHED, HUNG = b"ready", 10, 11, 12  # the first frame; exit statuses
-PATIENCE: Final = 30.0  # seconds without an answer after which a site is stuck
+PATIENCE: Final = 30.0  # seconds without an answer, after which a site counts as stuck
 _FASTER: Final = 30_000.0  # the agent's clock: the study's time slots take milliseconds here
 _STEP_SECONDS: Final = 0.0005
 
@@ -98,7 +97,7 @@ class QuickTrainer:
 
     def train(self, adapter: Vector, *, progress: Any, should_stop: Any) -> Vector:  # noqa: ANN401
         """See `client.training.RoundTrainer`."""
-        steps = STUDY.training.steps
+        steps = FAULT_STUDY.training.steps
         for step in range(steps):
             if should_stop():
                 raise RuntimeError("stopped")
@@ -112,7 +111,7 @@ class QuickTrainer:
 
 
 class _Clock:
-    """Fast seconds that stand still while the site trains: traced or not, no update is late."""
+    """Fast seconds that stop while the site trains: traced or not, no update is late."""
 
     def __init__(self) -> None:
         self._last, self._now = time.monotonic(), 0.0
@@ -127,14 +126,14 @@ class _Clock:
 
 @dataclass
 class Trap:
-    """Sends SIGKILL to its own process at the `point`-th line that it executes in `place`."""
+    """Sends SIGKILL to its own process at the `point`-th line executed in `place`."""
 
     place: Place
     point: int  # 0: never, only count
     passed: int = 0
 
     def arm(self) -> None:
-        """For this thread and all that it starts."""
+        """For this thread and all threads that it starts."""
         threading.settrace(self._enter)
         sys.settrace(self._enter)
 
@@ -155,8 +154,8 @@ class Trap:
         return self._line
 
 
-class Site:
-    """The parent's end of a forked site; it is asked until it dies or is stopped."""
+class ForkedSite:
+    """The parent's end of a forked site, which answers until it dies or is stopped."""
 
     def __init__(
         self, folder: Path, *, trap: Trap | None = None, file_limit: int | None = None
@@ -174,7 +173,7 @@ class Site:
         os.close(replies)
 
     def kill_after(self, seconds: float) -> None:
-        """Send SIGKILL that much later, during whatever is asked then."""
+        """Send SIGKILL after `seconds`, whatever is being asked at that moment."""
         self._deadline = time.monotonic() + seconds
 
     def ready(self) -> bool:
@@ -190,7 +189,7 @@ class Site:
         return self._answer()
 
     def stop(self) -> int:
-        """Let the site end by itself; its exit status, negative for a signal, HUNG if it must."""
+        """Let the site end by itself; its exit status, negative for a signal, or HUNG."""
         os.close(self._requests)
         end = time.monotonic() + PATIENCE
         done, status = os.waitpid(self.pid, os.WNOHANG)
@@ -216,7 +215,7 @@ class Site:
 
 
 def write_frame(file: int, data: bytes) -> None:
-    """A length and the bytes in one write: a pipe takes so few wholly or not at all."""
+    """A length and the bytes in one write: a pipe accepts this few entirely or not at all."""
     os.write(file, len(data).to_bytes(4, "big") + data)
 
 
@@ -249,10 +248,10 @@ def _child(
 
 def _serve(folder: Path, requests: int, replies: int) -> int:
     try:
-        with state_folder(folder) as state, open_ledger(state, SITE) as ledger:
-            state.cache.mkdir(exist_ok=True)  # as the agent does next: it marks the folder as used
+        with state_folder(folder) as state, open_ledger(state, _SITE) as ledger:
+            state.cache.mkdir(exist_ok=True)  # as the agent does next; it marks the folder as used
             clock = _Clock()
-            agent = SiteAgent(RULES, ledger, QuickTrainer(), ProgressSource(), clock, plain=True)
+            agent = PlainAgent(AgentParts(RULES, ledger, QuickTrainer(), clock=clock))
             write_frame(replies, READY)
             while (data := read_frame(requests)) is not None:
                 write_frame(replies, agent.handle(data))

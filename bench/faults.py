@@ -1,15 +1,15 @@
 """What is lost, overspent or released twice when a site is killed or its disk fails.
 
 Rows: `fault`, `trials`, `lost`, `overspent`, `double_released`, `stuck`. In every trial a
-coordinator asks a real site agent (with a quick trainer) for rounds, and keeps what it was told
-and what it received; the site is harmed at a seeded point, started again until its rounds are
-done, and its ledger then compared:
+coordinator asks a real site agent (with a quick trainer) for rounds and records the answers and
+updates that it receives; the site is harmed at a seeded point, restarted until its rounds are
+done, and then its ledger is compared with the record:
 
-- lost: attempts that were acknowledged, and are not in the ledger as far as they were;
-- overspent: trials after which the ledger's epsilon is below that of what had left;
-- double_released: attempts of which two different updates left;
-- stuck: trials after which the site did not go on by itself. A file that is cut or flipped may be
-  refused, in words and with a way out; then it must go on once the file is restored.
+- lost: attempts that were acknowledged but are missing from the ledger, or less far along there;
+- overspent: trials after which the ledger's epsilon is below that of the updates that left;
+- double_released: attempts for which two different updates left;
+- stuck: trials after which the site did not continue by itself. A file that was cut or flipped may
+  be refused, with a message and a way out; the site must then continue once the file is restored.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ import numpy as np
 
 from bench.fault_site import (
     ATTEMPTS,
+    FAULT_STUDY,
     LAYOUT,
     PATIENCE,
     REFUSED,
-    STUDY,
+    ForkedSite,
     Place,
-    Site,
     Trap,
 )
-from bench.output import Row, parser, report
+from bench.output import BenchRow, parser, print_rows
 from privacy.accounting import epsilon
 from privacy.budget import Book
 from privacy.ledger import AttemptKey, LedgerView, State, read_ledger
@@ -48,19 +48,19 @@ from privacy.wire.envelope import Envelope, open_envelope, seal, size_limit
 from privacy.wire.reasons import Reason
 
 RUN: Final = 7
-ROUNDS: Final = 3  # before the harm, or around it
+FAULT_ROUNDS: Final = 3  # before the harm, or around it
 LEDGER: Final = "ledger.sqlite"
 _MAIN: Final = (LEDGER, f"{LEDGER}-wal")  # hold the records, and are harmed most often
 HARMED: Final = (*_MAIN, *_MAIN, *_MAIN, f"{LEDGER}-shm", f"{LEDGER}.head", "ledger.key")
 _POLL_SECONDS: Final = 0.001
 _START: Final = StartTraining(
-    STUDY.digest(), LAYOUT.fingerprint(), np.zeros(LAYOUT.parameters, np.float32)
+    FAULT_STUDY.digest(), LAYOUT.fingerprint(), np.zeros(LAYOUT.parameters, np.float32)
 )
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one trial, or several, brought to light; all should be 0."""
+    """What one or several trials revealed; all counts should be 0."""
 
     lost: int = 0
     overspent: int = 0
@@ -74,16 +74,16 @@ class Verdict:
 
 @dataclass
 class Coordinator:
-    """Asks for rounds, and remembers what it was told and what it received."""
+    """Asks for rounds, and remembers the answers and the updates that it received."""
 
     round: int = 1
     attempt: int = 1
     started: set[AttemptKey] = field(default_factory=set)  # acknowledged intents
-    left: dict[AttemptKey, set[bytes]] = field(default_factory=dict)  # what left of an attempt
+    left: dict[AttemptKey, set[bytes]] = field(default_factory=dict)  # what left, per attempt
 
-    def drive(self, site: Site, rounds: int) -> bool:
-        """Ask until `rounds` are done; False if the site died or could not go on."""
-        for key in sorted(self.started):  # of a site that died since: what is still to be had?
+    def drive(self, site: ForkedSite, rounds: int) -> bool:
+        """Ask until `rounds` are done; False if the site died or could not continue."""
+        for key in sorted(self.started):  # the site may have died since: what can it still deliver?
             self._note(key, self._ask(site, key, Collect()))
             if self._ask(site, key, _START) == Started():
                 self._collected(site, key)
@@ -106,13 +106,13 @@ class Coordinator:
         states = {entry.key: entry.state for entry in ledger.entries()}
         lost = {key for key in self.started if key not in states}
         lost |= {key for key in self.left if states.get(key) is not State.COMMITTED}
-        event = event_of(STUDY)
-        left = epsilon([event] * len(self.left), STUDY.privacy.delta)
-        spent = Book.of(ledger.entries()).study_epsilon(STUDY.digest())
+        event = event_of(FAULT_STUDY)
+        left = epsilon([event] * len(self.left), FAULT_STUDY.privacy.delta)
+        spent = Book.of(ledger.entries()).study_epsilon(FAULT_STUDY.digest())
         twice = sum(len(updates) > 1 for updates in self.left.values())
         return Verdict(len(lost), int(spent < left), twice)
 
-    def _collected(self, site: Site, key: AttemptKey) -> bool:
+    def _collected(self, site: ForkedSite, key: AttemptKey) -> bool:
         body: Body | None = Running()
         end = time.monotonic() + PATIENCE
         while body == Running() and time.monotonic() < end:
@@ -127,51 +127,51 @@ class Coordinator:
         elif body == Refusal(Reason.NO_UPDATE):
             self.left.setdefault(key, set()).add(b"failed")
 
-    def _ask(self, site: Site, key: AttemptKey, body: Body) -> Body | None:
+    def _ask(self, site: ForkedSite, key: AttemptKey, body: Body) -> Body | None:
         reply = site.ask(seal(Envelope(key.run, key.round, key.attempt, body)))
         if reply is None:
             return None
         return open_envelope(reply, limit=size_limit(LAYOUT.parameters)).body
 
 
-def one_site(coordinator: Coordinator, site: Site, rounds: int) -> tuple[bool, int]:
-    """Drive one site process to its end: whether the rounds are done, and its exit status."""
+def one_site(coordinator: Coordinator, site: ForkedSite, rounds: int) -> tuple[bool, int]:
+    """Drive one site process to its end; returns whether the rounds are done, and its status."""
     done = site.ready() and coordinator.drive(site, rounds)
     return done, site.stop()
 
 
 def finish(coordinator: Coordinator, folder: Path, rounds: int) -> Verdict:
-    """Start the site again, unharmed, and compare when its rounds are done."""
-    done, status = one_site(coordinator, Site(folder), rounds)
+    """Restart the site, unharmed, and compare once its rounds are done."""
+    done, status = one_site(coordinator, ForkedSite(folder), rounds)
     if not done or status != 0:
         return Verdict(stuck=1)
     return coordinator.judge(read_ledger(folder / LEDGER))
 
 
 def killed(place: Place | None, seed: int, lines: int, seconds: float) -> Verdict | None:
-    """Kill a new site and then its successor, in `place` or at any time; None if it got away."""
+    """Kill a new site and then its successor, in `place` or at any time; None if neither died."""
     draw, coordinator, deaths = random.Random(f"{place} {seed}"), Coordinator(), 0
     with fresh_folder() as folder:
         for share in (1.0, draw.choice((0.0, 0.3))):
             if not share:
                 continue
             trap = Trap(place, draw.randint(1, max(1, int(share * lines)))) if place else None
-            site = Site(folder, trap=trap)
+            site = ForkedSite(folder, trap=trap)
             if place is None:
                 site.kill_after(draw.uniform(0, share * seconds))
-            _, status = one_site(coordinator, site, ROUNDS)
+            _, status = one_site(coordinator, site, FAULT_ROUNDS)
             deaths += status == -9
             if status not in (0, -9):
                 return Verdict(stuck=1)
-        return finish(coordinator, folder, ROUNDS) if deaths else None
+        return finish(coordinator, folder, FAULT_ROUNDS) if deaths else None
 
 
 def harmed(harm: Callable[[Path, random.Random], None], seed: int) -> Verdict:
-    """Harm one file of a site that was killed (its log still open) or ended by itself."""
+    """Harm one file of a site that was killed (its log still open) or had stopped by itself."""
     draw, coordinator = random.Random(f"{harm.__name__} {seed}"), Coordinator()
     with fresh_folder() as folder, fresh_folder() as backup:
-        site = Site(folder)
-        if not (site.ready() and coordinator.drive(site, ROUNDS)):
+        site = ForkedSite(folder)
+        if not (site.ready() and coordinator.drive(site, FAULT_ROUNDS)):
             return Verdict(stuck=1)
         if draw.random() < 0.5:
             site.kill()
@@ -179,15 +179,15 @@ def harmed(harm: Callable[[Path, random.Random], None], seed: int) -> Verdict:
         shutil.copytree(folder, backup, dirs_exist_ok=True)
         harm(draw.choice([file for file in map(folder.joinpath, HARMED) if file.exists()]), draw)
         outside = copy.deepcopy(coordinator)
-        done, status = one_site(outside, Site(folder), ROUNDS + 1)
+        done, status = one_site(outside, ForkedSite(folder), FAULT_ROUNDS + 1)
         if status == 0 and done:
             return outside.judge(read_ledger(folder / LEDGER))
         refused = Verdict(stuck=int(status != REFUSED))
-        return refused + finish(coordinator, backup, ROUNDS + 1)
+        return refused + finish(coordinator, backup, FAULT_ROUNDS + 1)
 
 
 def cut(file: Path, draw: random.Random) -> None:
-    """Leave only the beginning of `file`."""
+    """Keep only the beginning of `file`."""
     data = file.read_bytes()
     file.write_bytes(data[: draw.randrange(len(data) or 1)])
 
@@ -202,23 +202,23 @@ def flip(file: Path, draw: random.Random) -> None:
 
 
 def filled(seed: int, largest: int) -> Verdict:
-    """No file of the site can grow beyond a limit, from its start or after some rounds."""
+    """No file of the site may grow beyond a limit, from the start or after some rounds."""
     draw, coordinator = random.Random(f"full {seed}"), Coordinator()
     with fresh_folder() as folder:
-        rounds = draw.randint(0, ROUNDS - 1)
+        rounds = draw.randint(0, FAULT_ROUNDS - 1)
         if rounds:
-            one_site(coordinator, Site(folder), rounds)
-        site = Site(folder, file_limit=draw.randrange(largest))
-        _, status = one_site(coordinator, site, ROUNDS)
+            one_site(coordinator, ForkedSite(folder), rounds)
+        site = ForkedSite(folder, file_limit=draw.randrange(largest))
+        _, status = one_site(coordinator, site, FAULT_ROUNDS)
         stuck = Verdict(stuck=int(status not in (0, REFUSED)))
-        return stuck + finish(coordinator, folder, ROUNDS)
+        return stuck + finish(coordinator, folder, FAULT_ROUNDS)
 
 
-def measure(seeds: int) -> list[Row]:
-    """All faults; `seeds` kills and a fifth as many of each other fault."""
-    event = event_of(STUDY)
-    for charges in range(1, 2 * ROUNDS + 4):  # the sites inherit what was computed once
-        epsilon([event] * charges, STUDY.privacy.delta)
+def measure(seeds: int) -> list[BenchRow]:
+    """All faults: `seeds` kills, and a fifth of that number for each other fault."""
+    event = event_of(FAULT_STUDY)
+    for charges in range(1, 2 * FAULT_ROUNDS + 4):  # the forked sites inherit what is computed here
+        epsilon([event] * charges, FAULT_STUDY.privacy.delta)
     places: tuple[Place | None, ...] = (*get_args(Place), None)
     rows = []
     for number, place in enumerate(places):
@@ -234,8 +234,8 @@ def measure(seeds: int) -> list[Row]:
     return rows
 
 
-def row(fault: str, trials: int, outcomes: Iterator[Verdict]) -> Row:
-    """The sum of the next `trials` outcomes; fewer where there are no more."""
+def row(fault: str, trials: int, outcomes: Iterator[Verdict]) -> BenchRow:
+    """The sum of the next `trials` outcomes, or of all if there are fewer."""
     found, ran = Verdict(), 0
     for ran, verdict in enumerate(outcomes, start=1):
         found += verdict
@@ -245,19 +245,19 @@ def row(fault: str, trials: int, outcomes: Iterator[Verdict]) -> Row:
 
 
 def rehearse(place: Place) -> tuple[int, float]:
-    """Lines that an unharmed new site executes in `place`, and the seconds that it takes."""
+    """The number of lines that an unharmed new site executes in `place`, and its seconds."""
     with fresh_folder() as folder:
-        one_site(Coordinator(), Site(folder, trap=Trap(place, 0)), ROUNDS)
+        one_site(Coordinator(), ForkedSite(folder, trap=Trap(place, 0)), FAULT_ROUNDS)
         lines = int((folder / "passed").read_text())
     with fresh_folder() as folder:
         start = time.perf_counter()
-        one_site(Coordinator(), Site(folder), ROUNDS)
+        one_site(Coordinator(), ForkedSite(folder), FAULT_ROUNDS)
         return lines, time.perf_counter() - start
 
 
 @contextmanager
 def fresh_folder() -> Iterator[Path]:
-    """An empty folder for the time of the block."""
+    """A temporary empty folder."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
 
@@ -268,7 +268,7 @@ def main() -> None:
     arguments.add_argument("what", choices=["ledger"])
     arguments.add_argument("--seeds", type=int, default=300)
     options = arguments.parse_args()
-    report("faults", measure(options.seeds), as_json=options.json)
+    print_rows("faults", measure(options.seeds), as_json=options.json)
 
 
 if __name__ == "__main__":

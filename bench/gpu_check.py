@@ -1,8 +1,8 @@
-"""What only a GPU can tell, in at most eight minutes: one JSON object on stdout and in a file.
+"""What only a GPU can show, in at most eight minutes: one JSON object on stdout and in a file.
 
-`make gpu-check`; docs/gpu-check.md says what the rows mean. Exits with 0 where every claim that
-must hold was seen to hold, with 1 where one was not (the last lines say which), and with 2 where
-there is nothing to look at.
+`make gpu-check`; docs/gpu-check.md explains the rows. Exits with 0 if every claim that must hold
+was seen to hold, with 1 if one was not (the last lines say which), and with 2 if nothing could be
+checked.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
-    from bench.gpu_parts import Case
-    from bench.output import Row
+    from bench.gpu_parts import GpuCase
+    from bench.output import BenchRow
 
 _MISSING: Final = 2
 _LIBRARIES: Final = ("diffusers", "numpy", "opacus", "peft", "transformers")
@@ -34,12 +34,12 @@ _WORDS: Final = 400  # of an error's text
 
 
 class TimeUp(BaseException):
-    """The part's time is over; no `except Exception` on the way may swallow it."""
+    """The part's time is up; no `except Exception` on the way may swallow it."""
 
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Raise `TimeUp` in the block after so many seconds."""
+    """Raise `TimeUp` in the block after this many seconds."""
 
     def ring(number: int, frame: FrameType | None) -> None:
         raise TimeUp
@@ -54,10 +54,10 @@ def within(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, *outer)
 
 
-def tried(case: Case, seconds: float) -> Row:
-    """The case's row; an error, or the end of the time, is a row too."""
+def tried(case: GpuCase, seconds: float) -> BenchRow:
+    """The case's row; an error or a timeout is a row too."""
     begun = time.monotonic()
-    found: Row
+    found: BenchRow
     try:
         with within(seconds):
             found = case.look()
@@ -70,13 +70,13 @@ def tried(case: Case, seconds: float) -> Row:
 
 
 def _written(item: tuple[str, _Value]) -> tuple[str, _Value]:
-    """JSON has no NaN and no infinity: None, which no claim takes for a number."""
+    """JSON has neither NaN nor infinity: None instead, which no claim accepts as a number."""
     key, value = item
     return key, None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def look(cases: Sequence[Case], seconds: float) -> Iterator[Row]:
-    """Rows of one part, which may take so many seconds in all."""
+def look(cases: Sequence[GpuCase], seconds: float) -> Iterator[BenchRow]:
+    """The rows of one part, which may take this many seconds in total."""
     import torch
 
     end = time.monotonic() + seconds
@@ -86,8 +86,8 @@ def look(cases: Sequence[Case], seconds: float) -> Iterator[Row]:
         torch.cuda.empty_cache()
 
 
-def faults(rows: Sequence[Row]) -> list[str]:
-    """Claims that must hold, and were not seen to."""
+def unproven_claims(rows: Sequence[BenchRow]) -> list[str]:
+    """The claims that must hold and were not seen to hold."""
     from bench.sensitivity import TOLERANCE
 
     found = []
@@ -106,7 +106,7 @@ def faults(rows: Sequence[Row]) -> list[str]:
 
 
 def versions() -> Mapping[str, str | None]:
-    """Of what the figures depend on."""
+    """Of everything that the figures depend on."""
     import torch
 
     found = {name: importlib.metadata.version(name) for name in _LIBRARIES}
@@ -129,16 +129,20 @@ def _driver() -> str | None:
 
 
 def arguments() -> argparse.ArgumentParser:
-    """What can be asked for."""
+    """The command line."""
     made = argparse.ArgumentParser(prog="python -m bench.gpu_check", description=__doc__)
-    made.add_argument("--output", type=Path, help="a file for the JSON object, beside stdout")
-    made.add_argument("--cpu", action="store_true", help="on the processor: says nothing of a GPU")
+    made.add_argument(
+        "--output", type=Path, help="a file for the JSON object, in addition to stdout"
+    )
+    made.add_argument(
+        "--cpu", action="store_true", help="on the processor: says nothing about a GPU"
+    )
     made.add_argument("--quick", action="store_true", help="the smallest shapes: a smoke test")
     return made
 
 
 def _unready(on_cpu: bool) -> str | None:
-    """What is missing, in words, or None."""
+    """What is missing, as a message, or None."""
     try:
         import torch
 
@@ -152,7 +156,7 @@ def _unready(on_cpu: bool) -> str | None:
         return None
     return (
         "torch finds no CUDA device here. Run `make gpu-check` on a machine with a GPU, its driver "
-        "and torch for CUDA; `--cpu --quick` tries the script alone."
+        "and torch for CUDA; `--cpu --quick` only tries out the script."
     )
 
 
@@ -163,24 +167,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     if missing is not None:
         print(missing, file=sys.stderr)
         return _MISSING
-    from bench.gpu_parts import PARTS, Plan, quick
-    from bench.output import device
+    from bench.gpu_parts import PARTS, GpuPlan, quick
+    from bench.output import device_name
 
     where = "cpu" if options.cpu else "cuda"
-    plan = quick(where) if options.quick else Plan(where)
-    rows: list[Row] = []
+    plan = quick(where) if options.quick else GpuPlan(where)
+    rows: list[BenchRow] = []
     for part, seconds in PARTS.items():
         for row in look(list(part(plan)), seconds):
             rows.append(row)
             print(dict(row), file=sys.stderr, flush=True)
-    named = device() if where == "cuda" else f"{platform.machine()} CPU"
+    named = device_name() if where == "cuda" else f"{platform.machine()} CPU"
     answer = {"bench": "gpu-check", "device": named, "versions": versions(), "rows": rows}
     text = json.dumps(answer, allow_nan=False)
     if options.output is not None:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(text + "\n")
     print(text, flush=True)
-    found = faults(rows)
+    found = unproven_claims(rows)
     print("\n".join(found) or "Every claim that must hold was seen to.", file=sys.stderr)
     return 1 if found else 0
 

@@ -1,4 +1,4 @@
-"""What `make gpu-check` looks at, part by part; each part gives rows as it goes."""
+"""What `make gpu-check` checks, part by part; each part yields rows as it goes."""
 
 from __future__ import annotations
 
@@ -16,44 +16,45 @@ from typing import Final
 import torch
 
 from bench import sensitivity
-from bench.clip import GIB, time_pairs
 from bench.clip_memory import peak_of
-from bench.clip_steps import Setting, make_step
-from bench.output import Row
-from bench.sensitivity_world import ENGINES, LOSSES, World, unpadded
+from bench.clip_steps import ClipSetting, make_clip_step
+from bench.engines import ENGINE_CLASSES
+from bench.output import BenchRow
+from bench.sensitivity_world import LOSS_TERMS, World, unpadded
+from bench.training import GIB, time_pairs
 from privacy.dpsgd.assignment import packed
 
 PRECISIONS: Final = ("float32", "bf16")
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How much is looked at, and where."""
+class GpuPlan:
+    """What is checked, and on which device."""
 
     device: str
-    engines: tuple[str, ...] = tuple(ENGINES)
-    losses: tuple[str, ...] = tuple(LOSSES)
+    engines: tuple[str, ...] = tuple(ENGINE_CLASSES)
+    losses: tuple[str, ...] = tuple(LOSS_TERMS)
     precisions: tuple[str, ...] = PRECISIONS
     scales: tuple[str, ...] = sensitivity.SCALES
     seeds: int = 1
-    patients: int | None = None  # that are left out; None: all
+    patients: int | None = None  # how many are left out, one by one; None: all
     shape: str = "sd15"
     batches: tuple[int, ...] = (8, 32)
     pairs: int = 5
 
 
 @dataclass(frozen=True)
-class Case:
-    """One row to be: `what` it is about, and what finds out the rest of it."""
+class GpuCase:
+    """A future row: `what` it is about, and the function that finds out the rest."""
 
     check: str
-    what: Row
-    look: Callable[[], Row]
+    what: BenchRow
+    look: Callable[[], BenchRow]
 
 
-def quick(device: str) -> Plan:
+def quick(device: str) -> GpuPlan:
     """The same code on the smallest shapes."""
-    return Plan(
+    return GpuPlan(
         device,
         engines=("lora",),
         losses=("denoising",),
@@ -68,7 +69,7 @@ def quick(device: str) -> Plan:
 
 @contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
-    """Switched on or off outside of the engine, as another part of the process might do it."""
+    """Switch TF32 on or off outside the engine, as another part of the process might."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = allowed
@@ -83,34 +84,39 @@ def _world(engine: str, loss: str, device: str, protected: bool) -> World:
     return World(engine, loss, device, assign=packed if protected else unpadded)
 
 
-def isolation(plan: Plan) -> Iterator[Case]:
+def isolation(plan: GpuPlan) -> Iterator[GpuCase]:
     """Does a place's gradient depend on what the others hold, or on the place?"""
     for precision, engine, loss, allowed in product(
         plan.precisions, plan.engines, plan.losses, (False, True)
     ):
-        what: Row = {"engine": engine, "loss": loss, "precision": precision, "tf32": allowed}
+        what: BenchRow = {"engine": engine, "loss": loss, "precision": precision, "tf32": allowed}
         look = partial(_isolation, plan.device, engine, loss, precision, allowed)
-        yield Case("isolation", what, look)
+        yield GpuCase("isolation", what, look)
 
 
-def _isolation(device: str, engine: str, loss: str, precision: str, allowed: bool) -> Row:
+def _isolation(device: str, engine: str, loss: str, precision: str, allowed: bool) -> BenchRow:
     with tf32(allowed):
         found = _world(engine, loss, device, True).isolation(autocast=precision == "bf16")
     return {"in_place": found.in_place, "permuted": found.permuted}
 
 
-def moved(plan: Plan) -> Iterator[Case]:
+def moved(plan: GpuPlan) -> Iterator[GpuCase]:
     """How far one patient moves the clipped sum, in units of C."""
     sharpest = (sensitivity.SHARPENED,)
     for protected in (True, False):
         scales = plan.scales if protected else sharpest
         for scale, engine, loss in product(scales, plan.engines, plan.losses):
             look = partial(_moved, plan, engine, loss, scale, protected)
-            what: Row = {"engine": engine, "loss": loss, "scale": scale, "protected": protected}
-            yield Case("sensitivity", what, look)
+            what: BenchRow = {
+                "engine": engine,
+                "loss": loss,
+                "scale": scale,
+                "protected": protected,
+            }
+            yield GpuCase("sensitivity", what, look)
 
 
-def _moved(plan: Plan, engine: str, loss: str, scale: str, protected: bool) -> Row:
+def _moved(plan: GpuPlan, engine: str, loss: str, scale: str, protected: bool) -> BenchRow:
     found = sensitivity.leave_one_out(
         _world(engine, loss, plan.device, protected), scale, plan.seeds, plan.patients
     )
@@ -120,17 +126,24 @@ def _moved(plan: Plan, engine: str, loss: str, scale: str, protected: bool) -> R
     return {**row, "note": "control too small"} if small else row
 
 
-def clipping(plan: Plan) -> Iterator[Case]:
-    """Time and memory of a private step over an ordinary one, both in this process."""
+def clipping(plan: GpuPlan) -> Iterator[GpuCase]:
+    """Time and memory of a private step relative to an ordinary one, both in this process."""
     for batch, precision, allowed in product(plan.batches, plan.precisions, (False, True)):
-        setting = Setting(plan.shape, "attn", batch=batch, device=plan.device, precision=precision)
-        what: Row = {"shape": plan.shape, "batch": batch, "precision": precision, "tf32": allowed}
-        yield Case("clip", what, partial(_clip, setting, plan.pairs, allowed))
+        setting = ClipSetting(
+            plan.shape, "attn", batch=batch, device=plan.device, precision=precision
+        )
+        what: BenchRow = {
+            "shape": plan.shape,
+            "batch": batch,
+            "precision": precision,
+            "tf32": allowed,
+        }
+        yield GpuCase("clip", what, partial(_clip, setting, plan.pairs, allowed))
 
 
-def _clip(setting: Setting, pairs: int, allowed: bool) -> Row:
+def _clip(setting: ClipSetting, pairs: int, allowed: bool) -> BenchRow:
     with tf32(allowed):
-        plain, private = make_step("plain", setting), make_step("lora", setting)
+        plain, private = make_clip_step("plain", setting), make_clip_step("lora", setting)
         timing = time_pairs(plain, private, pairs, setting.device)
         base = peak_of(lambda: plain, setting.device)
         peak = peak_of(lambda: private, setting.device)
@@ -152,12 +165,12 @@ print(json.dumps({"confinement": text, "sum": torch.ones(3, device=sys.argv[1]).
 """
 
 
-def confined(plan: Plan) -> Iterator[Case]:
+def confined(plan: GpuPlan) -> Iterator[GpuCase]:
     """Does the device work in a process that has cut itself off as the agent does?"""
-    yield Case("agent", {}, partial(_confined, plan.device))
+    yield GpuCase("agent", {}, partial(_confined, plan.device))
 
 
-def _confined(device: str) -> Row:
+def _confined(device: str) -> BenchRow:
     command = [sys.executable, "-c", ISOLATED, device]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
@@ -166,7 +179,7 @@ def _confined(device: str) -> Row:
     return {"usable": found["sum"] == 3.0, "confinement": found["confinement"]}
 
 
-PARTS: Final[Mapping[Callable[[Plan], Iterator[Case]], float]] = MappingProxyType(
+PARTS: Final[Mapping[Callable[[GpuPlan], Iterator[GpuCase]], float]] = MappingProxyType(
     {confined: 30.0, isolation: 110.0, moved: 160.0, clipping: 130.0}
 )
 """Parts in their order, and the seconds that each may take: 7 minutes and 10 seconds in all."""

@@ -1,8 +1,8 @@
 """How long a site's ledger takes to open, to read and to grow.
 
-Rows: `what`, `value`, `unit`. An append is one signed record on disk, ledger, head file and the
-marker beside the identity; it is timed in turn with a plain write and fsync of the same bytes in
-the same folder (medians).
+Rows: `what`, `value`, `unit`. An append is one signed record on disk: ledger, head file and the
+marker next to the identity. It is timed alternately with a plain write and fsync of the same bytes
+in the same folder (medians).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from bench.output import Row, parser, report
+from bench.output import BenchRow, parser, print_rows
 from privacy.identity import make_identity
 from privacy.ledger import AttemptKey, Charge, SqliteLedger, read_ledger
 from privacy.ledger.anchors import Anchors
@@ -27,10 +27,10 @@ from privacy.ledger.records import Intent, Record, hash_of
 from privacy.mechanisms.local import PoissonGaussian
 
 CHARGE = Charge(b"\1" * 32, PoissonGaussian(0.5, 6.0, 0.1, 10), 1e-5)
-SITE = "north"
+_SITE = "north"
 OPENINGS = 5
 APPENDS = 201
-FACTOR, EXTRA_MS = 1.2, 5.0  # an append may take so many plain writes, and so much more
+FACTOR, EXTRA_MS = 1.2, 5.0  # an append may take this many plain writes, plus this many ms
 
 
 @dataclass
@@ -53,18 +53,18 @@ class _Growth:
         self.records += 1
 
 
-def measure(folder: Path, records: int) -> list[Row]:
+def measure(folder: Path, records: int) -> list[BenchRow]:
     """Fill a ledger in `folder` with `records` records, then time it."""
     path, key = folder / "ledger.sqlite", load_or_make_key(folder / "ledger.key")
     identity = make_identity(folder / "site.key")
     anchors = Anchors(identity, marks=(Marker(folder / "site.key").heads,))
-    with SqliteLedger(path, key, site=SITE, anchors=anchors) as ledger:
+    with SqliteLedger(path, key, site=_SITE, anchors=anchors) as ledger:
         growth = _Growth(ledger)
         while growth.records < records:
             growth.append()
     opened = [_seconds_to_open(path, key, anchors) for _ in range(OPENINGS)]
     read = [_seconds_to_read(path) for _ in range(OPENINGS)]
-    with SqliteLedger(path, key, site=SITE, anchors=anchors) as ledger:
+    with SqliteLedger(path, key, site=_SITE, anchors=anchors) as ledger:
         growth = _Growth(ledger, records)
         plain = [_append_and_write(growth, folder / "plain", key) for _ in range(APPENDS)]
     append_ms = 1e3 * statistics.median(growth.seconds)
@@ -82,7 +82,7 @@ def measure(folder: Path, records: int) -> list[Row]:
 
 def _seconds_to_open(path: Path, key: Ed25519PrivateKey, anchors: Anchors) -> float:
     start = time.perf_counter()
-    with SqliteLedger(path, key, site=SITE, anchors=anchors):
+    with SqliteLedger(path, key, site=_SITE, anchors=anchors):
         return time.perf_counter() - start
 
 
@@ -113,7 +113,7 @@ def main() -> None:
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         rows = measure(Path(folder), options.records)
-    report("ledger", rows, as_json=options.json)
+    print_rows("ledger", rows, as_json=options.json)
 
 
 if __name__ == "__main__":

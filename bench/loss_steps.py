@@ -1,4 +1,4 @@
-"""The training steps that `bench.losses` compares: the same clipped LoRA step, by its loss."""
+"""The training steps that `bench.losses` compares: the same clipped LoRA step, per loss."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import torch
 from diffusers import UNet2DConditionModel
-from torch import nn
 
-from bench.clip_steps import CLIPPING_NORM, SHAPES, Step, unet_of
+from bench.clip_steps import CLIPPING_NORM, SHAPES, unet_of
+from bench.engines import ENGINE_CLASSES
+from bench.training import CROSS_ATTENTION, TrainingStep
 from model.adapters import attach, parameters
 from model.cache import shipped_base
 from model.losses import (
@@ -23,32 +24,25 @@ from model.losses import (
     correlations,
     denoising,
 )
-from privacy.dpsgd.engine import ClippingEngine, PhysicalBatch
-from privacy.dpsgd.lora_engine import LoraEngine
-from privacy.dpsgd.opacus_engine import OpacusEngine
+from privacy.dpsgd.engine import PhysicalBatch
 from privacy.errors import ModelError
 from privacy.study.manifest import Adapter, Correlation, DriftSuppressor, Encoder, Grounding
 
-TARGETS: Final = ("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0")
 RANK: Final = 4
-_PUBLIC: Final = 8  # captions of which each row meets one
+_PUBLIC: Final = 8  # captions; each row is compared with one of them
 _SIDE: Final = 8  # of the reference's grid: 64 places
 _TIMESTEPS: Final = 1000
 
-_ENCODER = Encoder(source="none", digest="sha256:" + "0" * 64)  # its correlations are drawn here
+_ENCODER = Encoder(source="none", digest="sha256:" + "0" * 64)  # its correlations are random
 _DRIFT = DriftSuppressor(weight=0.5)
 _GROUNDING = Grounding(
     weight=0.1, temperature=0.1, captions=tuple(str(i) for i in range(_PUBLIC)), each=1
 )
 
-ENGINES: Mapping[str, Callable[[nn.Module, list[nn.Parameter]], ClippingEngine]] = MappingProxyType(
-    {"lora": LoraEngine, "opacus": OpacusEngine}
-)
-
 
 @dataclass(frozen=True)
-class Base:
-    """A UNet to take the steps on, and the block that is regulated: 8 by 8 places in each."""
+class StepBase:
+    """A UNet to train, and its regulated block, which has 8 by 8 places in every base."""
 
     block: str
     make: Callable[[], Any]
@@ -63,14 +57,14 @@ def _shipped() -> Any:  # noqa: ANN401 - diffusers is untyped
     return kind.from_pretrained(folder / "unet", use_safetensors=True)
 
 
-def _shaped(name: str) -> Base:
+def _shaped(name: str) -> StepBase:
     shape = SHAPES[name]
-    return Base("up_blocks.1", lambda: unet_of(shape), (shape.latents, shape.text[0]))
+    return StepBase("up_blocks.1", lambda: unet_of(shape), (shape.latents, shape.text[0]))
 
 
-BASES: Mapping[str, Base] = MappingProxyType(
+BASES: Mapping[str, StepBase] = MappingProxyType(
     {
-        "tiny": Base("up_blocks.0", _shipped, (16, 48)),
+        "tiny": StepBase("up_blocks.0", _shipped, (16, 48)),
         "small": _shaped("small"),
         "sd15": _shaped("sd15"),
     }
@@ -78,8 +72,8 @@ BASES: Mapping[str, Base] = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What a step is taken of. Every row of the batch is a patient of its own."""
+class LossSetting:
+    """What one step trains. Every row of the batch is a patient of its own."""
 
     base: str
     batch: int
@@ -89,7 +83,7 @@ class Setting:
 
 
 def loss_called(name: str, captions: torch.Tensor, block: str) -> Loss:
-    """The loss of a row of the benchmark. The margin is 1: the hinge is never at rest."""
+    """The loss named in a row. The margin is 1, so that the hinge is always active."""
     regulation = Correlation(weight=0.5, margin=1.0, block=block, encoder=_ENCODER)
     match name:
         case "denoising":
@@ -104,24 +98,24 @@ def loss_called(name: str, captions: torch.Tensor, block: str) -> Loss:
             return StageTwoLoss(regulation, _DRIFT, _GROUNDING, captions, captions)
 
 
-LOSSES: Final = (
+COMPARED_LOSSES: Final = (
     "denoising+correlation",
     "denoising+correlation+drift",
     "denoising+correlation+public-drift",
     "full",
 )
-"""What is compared with a step of the loss "denoising". Full: with K = 1, and public drift."""
+"""Each is compared with the loss "denoising". "full" has K = 1 and public drift."""
 
 
-def make_step(name: str, setting: Setting) -> Step:
+def make_loss_step(name: str, setting: LossSetting) -> TrainingStep:
     """A step with the loss `name`: forward passes, backward pass, clip; no optimiser, no noise.
 
-    The same weights and rows whenever it is made.
+    Always the same weights and rows.
     """
     base = BASES[setting.base]
     torch.manual_seed(0)
     unet = base.make().to(setting.device).eval()
-    layout = attach(unet, Adapter(targets=TARGETS, rank=RANK, alpha=RANK))
+    layout = attach(unet, Adapter(targets=CROSS_ATTENTION, rank=RANK, alpha=RANK))
     trained = parameters(unet, layout)
     with torch.no_grad():
         for parameter in trained:
@@ -137,7 +131,7 @@ def make_step(name: str, setting: Setting) -> Step:
         with torch.autocast(setting.device, torch.bfloat16, enabled=half):
             return loss(unet, rows, schedule)
 
-    engine = ENGINES[setting.engine](unet, trained)
+    engine = ENGINE_CLASSES[setting.engine](unet, trained)
     batch = PhysicalBatch(torch.arange(setting.batch), losses)
 
     def step() -> None:
@@ -146,7 +140,7 @@ def make_step(name: str, setting: Setting) -> Step:
     return step
 
 
-def _rows(base: Base, setting: Setting, width: int) -> tuple[Rows, torch.Tensor]:
+def _rows(base: StepBase, setting: LossSetting, width: int) -> tuple[Rows, torch.Tensor]:
     """Random rows, and embeddings of public captions."""
     side, length = base.size
     count = setting.batch

@@ -1,11 +1,11 @@
-"""What the terms of stage two cost: time and memory of a private step over one of denoising alone.
+"""What stage two's terms cost: time and memory of a private step relative to denoising alone.
 
 Rows: `base`, `batch`, `engine`, `loss`, `time_ratio`, `memory_ratio`, and the figures behind them:
 `examples_per_second`, and `peak_gib` above the loaded model.
 A step is forward passes, backward pass and clip on one batch of rows, each a patient of its own,
-with LoRA of rank 4 on all cross-attention projections. Times are the median over pairs of a step of
-denoising and one of the loss, taken in turn; memory is measured in fresh processes.
-On a CPU the clock is the process' own (all its threads): what else the machine does counts little.
+with LoRA of rank 4 on all cross-attention projections. Times are medians over pairs of a step of
+denoising and one of the loss, timed alternately; memory is measured in fresh processes.
+On a CPU the process' own time (all threads) is taken, so other load on the machine matters little.
 """
 
 from __future__ import annotations
@@ -20,20 +20,23 @@ from dataclasses import asdict, replace
 
 import torch
 
-from bench.clip import GIB, Clock, time_pairs
 from bench.clip_memory import measured_elsewhere, peak_of
-from bench.loss_steps import BASES, ENGINES, LOSSES, Setting, make_step
-from bench.output import Row, parser, report
+from bench.engines import ENGINE_CLASSES
+from bench.loss_steps import BASES, COMPARED_LOSSES, LossSetting, make_loss_step
+from bench.output import BenchRow, parser, print_rows
+from bench.training import GIB, StepClock, time_pairs
 
 _PLAIN = "denoising"
 
 
-def measure(setting: Setting, losses: Sequence[str], pairs: int) -> Iterator[Row]:
+def measure(setting: LossSetting, losses: Sequence[str], pairs: int) -> Iterator[BenchRow]:
     """A row for each loss."""
-    plain = make_step(_PLAIN, setting)
+    plain = make_loss_step(_PLAIN, setting)
     base = _peak_bytes(_PLAIN, setting)
     for loss in losses:
-        timing = time_pairs(plain, make_step(loss, setting), pairs, setting.device, _clock(setting))
+        timing = time_pairs(
+            plain, make_loss_step(loss, setting), pairs, setting.device, _clock(setting)
+        )
         gc.collect()  # an engine's hooks hold its model in cycles
         peak = _peak_bytes(loss, setting)
         yield {
@@ -48,12 +51,12 @@ def measure(setting: Setting, losses: Sequence[str], pairs: int) -> Iterator[Row
         }
 
 
-def _clock(setting: Setting) -> Clock:
+def _clock(setting: LossSetting) -> StepClock:
     return time.process_time if setting.device == "cpu" else time.perf_counter
 
 
-def _peak_bytes(loss: str, setting: Setting) -> int:
-    """Peak of a step over what was there before it, in a fresh process."""
+def _peak_bytes(loss: str, setting: LossSetting) -> int:
+    """Peak of a step above what was allocated before it, in a fresh process."""
     request = {"loss": loss, "threads": torch.get_num_threads(), "setting": asdict(setting)}
     return measured_elsewhere(["bench.losses", "--measure", json.dumps(request)])
 
@@ -61,17 +64,17 @@ def _peak_bytes(loss: str, setting: Setting) -> int:
 def _measure_here(request: str) -> int:
     asked = json.loads(request)
     torch.set_num_threads(asked["threads"])
-    setting = Setting(**asked["setting"])
-    return peak_of(lambda: make_step(asked["loss"], setting), setting.device)
+    setting = LossSetting(**asked["setting"])
+    return peak_of(lambda: make_loss_step(asked["loss"], setting), setting.device)
 
 
 def arguments() -> argparse.ArgumentParser:
-    """What can be asked for."""
+    """The command line."""
     made = parser("losses", __doc__ or "")
     made.add_argument("--base", nargs="+", choices=list(BASES), default=["tiny", "small"])
     made.add_argument("--batch", nargs="+", type=int, default=[8, 32])
-    made.add_argument("--engine", nargs="+", choices=list(ENGINES), default=["lora"])
-    made.add_argument("--loss", nargs="+", choices=LOSSES, default=list(LOSSES))
+    made.add_argument("--engine", nargs="+", choices=list(ENGINE_CLASSES), default=["lora"])
+    made.add_argument("--loss", nargs="+", choices=COMPARED_LOSSES, default=list(COMPARED_LOSSES))
     made.add_argument("--pairs", type=int, default=9)
     made.add_argument("--device", default="cpu", help="cpu or cuda")
     made.add_argument("--precision", choices=["float32", "bf16"], default="float32")
@@ -88,10 +91,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(_measure_here(options.measure))
         return
     if options.quick:
-        options.base, options.batch, options.loss = ["tiny"], [2], [LOSSES[-1]]
+        options.base, options.batch, options.loss = ["tiny"], [2], [COMPARED_LOSSES[-1]]
         options.engine, options.pairs = options.engine[:1], 1
     torch.set_num_threads(options.threads)
-    first = Setting("tiny", 1, device=options.device, precision=options.precision)
+    first = LossSetting("tiny", 1, device=options.device, precision=options.precision)
     settings = [
         replace(first, base=base, batch=batch, engine=engine)
         for base in options.base
@@ -99,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for engine in options.engine
     ]
     rows = [row for setting in settings for row in measure(setting, options.loss, options.pairs)]
-    report("losses", rows, as_json=options.json)
+    print_rows("losses", rows, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
 """Where a round's time goes, on the real processes of the demo (three sites, loopback).
 
-Rows: `phase`, `seconds`, `rounds`. Phases before the first round are totals; the others are the
-median over rounds. `training` is the slowest site's. `transfer` is measured apart: one update of
-the run's size through Flower's message encoding and an agent's socket, both ways. `waiting` is the
-rest of the round: Flower's polling and the start of one client process per message.
+Rows: `phase`, `seconds`, `rounds`. Phases before the first round are totals; the others are
+medians over rounds. `training` is the slowest site's. `transfer` is measured separately: one update
+of the run's size through Flower's message encoding and an agent's socket, both ways. `waiting` is
+the rest of the round: Flower's polling and the start of one client process per message.
 
 `exchange: ...` are the five exchanges of secure aggregation, one message to each site and back;
-`masked input` is also the wait for training and for the reply slot. Together with `aggregation`
-they are the round. `secure aggregation adds` is what would not be there without it: the two
-exchanges after the last update, and of that of shares what lies after the end of training.
+`masked input` includes waiting for training and for the reply slot. Together with `aggregation`
+they make up the round. `secure aggregation adds` is what it costs in addition: the two exchanges
+after the last update, and the part of the exchange of shares that lies after the end of training.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.output import Row, parser, report
+from bench.output import BenchRow, parser, print_rows
 from client.agent.progress import ProgressSource
 from client.agent.service import serve
 from client.app import forward
@@ -59,7 +59,7 @@ def transfer_seconds(parameters: int) -> float:
 
 
 def _exchanges(rounds: Sequence[RoundTiming]) -> dict[str, float]:
-    """The median seconds of each exchange, in their order."""
+    """The median seconds of each exchange, in order."""
     names = list(rounds[0].exchanges)
     return {
         f"exchange: {name}": statistics.median(timing.exchanges[name] for timing in rounds)
@@ -67,8 +67,8 @@ def _exchanges(rounds: Sequence[RoundTiming]) -> dict[str, float]:
     }
 
 
-def measure(rounds: int) -> list[Row]:
-    """Run the demo in a temporary folder and split its time."""
+def measure(rounds: int) -> list[BenchRow]:
+    """Run the demo in a temporary folder and break down its time."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         outcome = run_demo(DemoOptions(folder=Path(folder) / "demo", rounds=rounds))
         transfer = transfer_seconds(outcome.parameters)
@@ -98,7 +98,7 @@ def main() -> None:
     arguments = parser("round", __doc__ or "")
     arguments.add_argument("--rounds", type=int, default=4)
     options = arguments.parse_args()
-    report("round", measure(options.rounds), as_json=options.json)
+    print_rows("round", measure(options.rounds), as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """How fast pictures are drawn, guidance and decoding included.
 
-Rows: `batch`, `workers` (threads that draw batches beside each other), `threads` (of torch within
+Rows: `batch`, `workers` (threads that draw batches in parallel), `threads` (of torch within
 an operation, in each worker), `adapter` (whether a LoRA adapter is on the UNet), `layout` of the
 weights in memory, `images_per_second` (the median over repetitions), `cpu_seconds` an image, and
-`most_grey_levels`, by which a picture differs from the first row's of the same seed: rounding.
+`most_grey_levels` by which a picture differs from the first row's of the same seed: rounding.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.output import Row, parser, report
+from bench.output import BenchRow, parser, print_rows
 from model.adapters import attach, detach, read_vector, write_vector
 from model.base import Pipeline, load_base
 from model.cache import SHIPPED_BASE, locate_base
@@ -28,11 +28,11 @@ from privacy.study.manifest import Adapter
 
 PROMPT = "colon adenocarcinoma, colon: round glands with open lumens."
 ADAPTER = Adapter(targets=("to_q", "to_k", "to_v", "to_out.0"), rank=4, alpha=4.0)
-SPREAD = 0.02  # of the noise in the adapter: it is seen, and nothing blows up
+SPREAD = 0.02  # of the noise in the adapter: visible, but nothing blows up
 
 
 @dataclass(frozen=True)
-class Cell:
+class SamplingCell:
     """One way to draw."""
 
     settings: SamplerSettings
@@ -42,8 +42,10 @@ class Cell:
     channels_last: bool = False
 
 
-def measure(pipeline: Pipeline, cells: Sequence[Cell], repetitions: int) -> Iterator[Row]:
-    """A row for each cell; the cells take turns, so that a busy minute hits them all."""
+def measure(
+    pipeline: Pipeline, cells: Sequence[SamplingCell], repetitions: int
+) -> Iterator[BenchRow]:
+    """A row for each cell; the cells take turns, so that a busy minute affects all of them."""
     seconds: list[list[tuple[float, float]]] = [[] for _ in cells]
     pictures: list[NDArray[np.int16]] = []
     for repetition in range(repetitions + 1):
@@ -68,7 +70,7 @@ def measure(pipeline: Pipeline, cells: Sequence[Cell], repetitions: int) -> Iter
         }
 
 
-def _draw(pipeline: Pipeline, cell: Cell) -> tuple[float, float, NDArray[np.int16]]:
+def _draw(pipeline: Pipeline, cell: SamplingCell) -> tuple[float, float, NDArray[np.int16]]:
     """Wall and CPU seconds, and the pictures int16 [n, s, s, 3]."""
     torch.set_num_threads(cell.threads)
     layout = torch.channels_last if cell.channels_last else torch.contiguous_format
@@ -90,10 +92,10 @@ def _attach(pipeline: Pipeline) -> None:
     write_vector(pipeline.unet, layout, read_vector(pipeline.unet, layout) + SPREAD * noise)
 
 
-def cells_of(options: argparse.Namespace) -> list[Cell]:
+def cells_of(options: argparse.Namespace) -> list[SamplingCell]:
     """What is compared: batch sizes, workers against threads, layouts, an adapter."""
     steps, guidance = options.steps, options.guidance
-    first = Cell(
+    first = SamplingCell(
         SamplerSettings(steps, guidance, batch=options.batch[0], workers=options.cores),
         threads=1,
         images=options.images,
@@ -110,10 +112,10 @@ def cells_of(options: argparse.Namespace) -> list[Cell]:
 
 
 def arguments() -> argparse.ArgumentParser:
-    """What can be asked for."""
+    """The command line."""
     made = parser("sampling", __doc__ or "")
     made.add_argument(
-        "--base", default=SHIPPED_BASE, help="a pipeline's folder; the tiny base if none"
+        "--base", default=SHIPPED_BASE, help="a pipeline's folder; by default the tiny base"
     )
     made.add_argument("--images", type=int, default=64, help="drawn in each repetition")
     made.add_argument("--batch", nargs="+", type=int, default=[4, 8, 16])
@@ -137,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows = list(measure(pipeline, cells_of(options), options.repetitions))
     finally:
         torch.set_num_threads(threads)
-    report("sampling", rows, as_json=options.json)
+    print_rows("sampling", rows, as_json=options.json)
 
 
 if __name__ == "__main__":

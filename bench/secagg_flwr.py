@@ -1,8 +1,8 @@
 """One round of flwr's legacy SecAgg+, its own client and server code, in one process.
 
-The first site's client runs in full and is the one that is counted. The others run in full but
+The first site's client runs in full and is the one that is timed. The others run in full except
 for the vector: at the third stage they mask one parameter and then answer with a vector of zeros
-of the right size, because what the server does does not depend on its values.
+of the right size, because the server's work does not depend on its values.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from flwr.server.workflow.secure_aggregation.secaggplus_workflow import Workflow
 from flwr.supercore.task_identity import TaskIdentity
 from numpy.typing import NDArray
 
-from bench.secagg_timing import Cell, Cost, Watch
+from bench.secagg_timing import Cost, SecAggCell, Watch
 
 CLIPPING_RANGE = 8.0  # flwr's default
 BITS = 32  # flwr's modulus range; its levels have 22
@@ -43,7 +43,7 @@ _RUN, _SERVER = 1, 1
 
 
 class _Site:
-    """One client: flwr's mod around a training that was done before."""
+    """One client: flwr's mod around a training that has already been done."""
 
     def __init__(self, node: int, vector: NDArray[np.float32], stand_in: bytes | None) -> None:
         self._context = Context(_RUN, node, {}, RecordDict(), {})
@@ -53,7 +53,7 @@ class _Site:
         self.up = self.down = 0
 
     def answer(self, message: Message) -> Message:
-        """The mod's answer; what it takes is counted, without the training and the stand-in."""
+        """The mod's answer; its time is counted, without the training and the stand-in."""
         # In one process the messages share their records, and the mod takes entries away.
         configs = message.content.config_records[RECORD_KEY_CONFIGS]
         stage = configs[Key.STAGE]
@@ -127,8 +127,8 @@ class _Strategy:
         return len(self._nodes)
 
 
-def run(cell: Cell, vector: NDArray[np.float32], threshold: int) -> Cost:
-    """One round on the complete graph with `threshold`; RuntimeError if flwr gives it up."""
+def run(cell: SecAggCell, vector: NDArray[np.float32], threshold: int) -> Cost:
+    """One round on the complete graph with `threshold`; RuntimeError if flwr aborts it."""
     logging.getLogger("flwr").setLevel(logging.CRITICAL)
     # RandomState makes 64-bit masks; the zeros have their type.
     stand_in = ndarray_to_bytes(np.zeros(cell.d, np.int64))

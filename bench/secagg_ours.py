@@ -10,14 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.secagg_timing import CPU, Cell, Cost, Watch
+from bench.secagg_timing import CPU, Cost, SecAggCell, Watch
+from craftsfl.simulation.members import SimulatedMembers
 from privacy.errors import SecAggError
 from privacy.identity import Identity
 from privacy.secagg import width
 from privacy.secagg.client import SecAggClient
 from privacy.secagg.encoding import Encoding
 from privacy.secagg.offer import Expected, SecAggPolicy, threshold
-from privacy.secagg.roster import Member, Roster, propose_roster
+from privacy.secagg.roster import Roster
 from privacy.secagg.server import SecAggServer, Stage
 from privacy.secagg.stream import CHUNK_LANES, Keystream, apply_masks
 from privacy.secagg.witness import Ledgers, MemoryWitness
@@ -25,12 +26,12 @@ from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.offer import VERSION, MechanismNumber, Offer, Terms
 
 RUN, ROUND, ATTEMPT = 1, 1, 1
-MODEL = bytes(32)
+_MODEL = bytes(32)
 
 
 @dataclass(frozen=True)
-class Parts:
-    """CPU seconds of what a site does with its vector, and of the floor below `mask_s`."""
+class KernelSeconds:
+    """CPU seconds of what a site does with its vector, and the lower bound for `mask_s`."""
 
     rotate_s: float
     quantise_s: float
@@ -45,7 +46,7 @@ def update(d: int) -> NDArray[np.float32]:
     return np.asarray(values / np.linalg.norm(values), dtype=np.float32)
 
 
-def parts(cell: Cell, repeats: int) -> Parts:
+def parts(cell: SecAggCell, repeats: int) -> KernelSeconds:
     """The kernels alone, the least of `repeats` passes; mask and floor take turns."""
     bound = width.coordinate_bound(1.0, cell.d, cell.n)
     encoding = Encoding(cell.d, cell.n, cell.bits, bound, os.urandom(32))
@@ -65,11 +66,11 @@ def parts(cell: Cell, repeats: int) -> Parts:
         _floor(len(lanes) * len(seeds))
         marks.append(CPU())
         rows.append(np.diff(marks))
-    return Parts(*(float(value) for value in np.min(rows, axis=0)))
+    return KernelSeconds(*(float(value) for value in np.min(rows, axis=0)))
 
 
 def _floor(lanes: int) -> None:
-    """As many lanes of the same keystream, each added once to memory that stays in the cache."""
+    """The same number of keystream lanes, each added once to memory that stays in the cache."""
     stream = Keystream(os.urandom(32))
     total = np.zeros(CHUNK_LANES, np.uint64)
     for chunk, start in enumerate(range(0, lanes, CHUNK_LANES)):
@@ -83,15 +84,16 @@ def _ledgers(site: int) -> Ledgers:
 
 
 class Attempt:
-    """All sites and the server of one attempt. Only the first site's costs are counted."""
+    """All sites and the server of one attempt. Only the first site's cost is counted."""
 
-    def __init__(self, cell: Cell) -> None:
+    def __init__(self, cell: SecAggCell) -> None:
         self._cell = cell
         self._identities = {site: Identity.generate() for site in range(1, cell.n + 1)}
-        roster = _roster(self._identities)
+        named = {f"site-{site}": identity for site, identity in self._identities.items()}
+        roster = SimulatedMembers.of(named, consortium="benchmark").roster
         offer = _offer(cell, roster)
         policy = SecAggPolicy(roster.digest(), offer.terms)
-        expected = Expected(RUN, ROUND, ATTEMPT, MODEL)
+        expected = Expected(RUN, ROUND, ATTEMPT, _MODEL)
         self._server = SecAggServer(roster, offer)
         self._clients = {
             site: SecAggClient(identity, roster, policy, expected, _ledgers(site))
@@ -115,7 +117,7 @@ class Attempt:
         return Cost(client, server, self._up, self._down)
 
     def _provide(self, vector: NDArray[np.float32]) -> None:
-        """The first site encodes; the others hand over copies of what it has made."""
+        """The first site encodes; the others provide copies of its lanes."""
         with self._client_watch.running():
             lanes = self._clients[1].encoding.encode(vector)
         for client in self._clients.values():
@@ -151,18 +153,10 @@ class Attempt:
 
 def setup(n: int, repeats: int) -> float:
     """CPU seconds of one site for an attempt with one lane: keys, shares, signatures, seeds."""
-    return min(Attempt(Cell(n, 1, 16, 0)).run().client_s for _ in range(repeats))
+    return min(Attempt(SecAggCell(n, 1, 16, 0)).run().client_s for _ in range(repeats))
 
 
-def _roster(identities: dict[int, Identity]) -> Roster:
-    members = [
-        Member(site, f"site-{site}", identity.public, f"Hospital {site}")
-        for site, identity in identities.items()
-    ]
-    return propose_roster(members, len(members) // 2 + 1, consortium="benchmark").roster
-
-
-def _offer(cell: Cell, roster: Roster) -> Offer:
+def _offer(cell: SecAggCell, roster: Roster) -> Offer:
     terms = Terms(
         recipe_digest=bytes(32),
         dimension=cell.d,
@@ -179,7 +173,7 @@ def _offer(cell: Cell, roster: Roster) -> Offer:
         round=ROUND,
         attempt=ATTEMPT,
         roster_digest=roster.digest(),
-        model_digest=MODEL,
+        model_digest=_MODEL,
         terms=terms,
         threshold=threshold(cell.n),
         expiry=math.floor(time.time()) + 3600,

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-CPU = time.process_time  # of all threads: what others do on the machine counts less
+CPU = time.process_time  # of all threads: other load on the machine matters less
 
 
 @dataclass(frozen=True)
-class Cell:
+class SecAggCell:
     """`n` sites, `d` parameters, `bits` a field, `dropped` sites that never send their vector."""
 
     n: int

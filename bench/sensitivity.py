@@ -1,15 +1,15 @@
-"""How far one patient moves what leaves, in units of the clipping norm C: at most 1 is charged.
+"""How far one patient moves what leaves, in units of the clipping norm C: the charge covers 1.
 
 Rows: `engine`, `loss`, `device`, `scale` of the adapter's normal factors, `protected`,
 `leave_one_outs`, `clipped` (share of patients at the bound) and `ratio`, the largest that was seen.
 
-The adversary is the coordinator, who chooses the adapter: large factors, above all those of queries
-and keys, amplify the last bits in which rows differ that are computed beside other rows. Every
-leave-one-out is two whole steps of the trainer on the shipped base, with the same secrets, one of
-them without that patient. The control (`protected` false) packs without blanks, so that a batch
-has one row fewer without the patient; it has to exceed 2, or else this bench would see nothing.
-Exits with 1 where a protected ratio is above 1 + 1e-6, too few patients were clipped, or the
-control stays small.
+The adversary is the coordinator, who chooses the adapter: large factors, above all of queries and
+keys, amplify the last bits, in which a row differs when it is computed together with other rows.
+Each leave-one-out is two whole steps of the trainer on the shipped base with the same secrets, one
+of them without that patient. The control (`protected` false) packs without blanks, so a batch has
+one row fewer without the patient; it has to exceed 2, or this bench could not detect a fault.
+Exits with 1 if a protected ratio is above 1 + 1e-6, too few patients were clipped, or the control
+stays small.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.output import Row, parser, report
-from bench.sensitivity_world import ENGINES, LOSSES, World, unpadded
+from bench.engines import ENGINE_CLASSES
+from bench.output import BenchRow, parser, print_rows
+from bench.sensitivity_world import LOSS_TERMS, World, unpadded
 from client.training.proof import large_vector
 from model.layout import Layout
 from privacy.dpsgd.assignment import packed
@@ -47,18 +48,18 @@ def adapter(layout: Layout, scale: str, seed: int) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Moved:
-    """By how much each patient moved the sum, in units of C: float64 [leave-one-outs]."""
+    """How far each patient moved the sum, in units of C: float64 [leave-one-outs]."""
 
     values: NDArray[np.float64]
 
     @property
     def clipped(self) -> float:
-        """Share of the patients who were at the bound."""
+        """The share of patients who were at the bound."""
         return float((self.values >= 1 - 1e-6).mean())
 
 
 def leave_one_out(world: World, scale: str, seeds: int, patients: int | None = None) -> Moved:
-    """Every patient of the world, or the first of them, left out for each adapter and draw."""
+    """Leave out every patient, or the first `patients`, for each adapter and draw."""
     moved = []
     for seed in range(seeds):
         vector = adapter(world.layout, scale, seed)
@@ -69,8 +70,8 @@ def leave_one_out(world: World, scale: str, seeds: int, patients: int | None = N
     return Moved(np.array(moved))
 
 
-def measure(options: argparse.Namespace) -> Iterator[Row]:
-    """A row for each engine, loss and scale; the control's first."""
+def measure(options: argparse.Namespace) -> Iterator[BenchRow]:
+    """A row for each engine, loss and scale; the control comes first."""
     for protected in (False, True):
         for engine in options.engine:
             for loss in options.loss:
@@ -91,8 +92,8 @@ def measure(options: argparse.Namespace) -> Iterator[Row]:
                     }
 
 
-def faults(rows: Sequence[Row]) -> list[str]:
-    """What the rows say against the claim, or against themselves."""
+def faults(rows: Sequence[BenchRow]) -> list[str]:
+    """What in the rows contradicts the claim, or makes them worthless as evidence."""
     found = []
     for row in rows:
         if row["protected"] and float(row["ratio"] or 0) > TOLERANCE:
@@ -106,10 +107,12 @@ def faults(rows: Sequence[Row]) -> list[str]:
 
 
 def arguments() -> argparse.ArgumentParser:
-    """What can be asked for."""
+    """The command line."""
     made = parser("sensitivity", __doc__ or "")
-    made.add_argument("--engine", nargs="+", choices=list(ENGINES), default=list(ENGINES))
-    made.add_argument("--loss", nargs="+", choices=list(LOSSES), default=list(LOSSES))
+    made.add_argument(
+        "--engine", nargs="+", choices=list(ENGINE_CLASSES), default=list(ENGINE_CLASSES)
+    )
+    made.add_argument("--loss", nargs="+", choices=list(LOSS_TERMS), default=list(LOSS_TERMS))
     made.add_argument("--scale", nargs="+", choices=list(SCALES), default=list(SCALES))
     made.add_argument("--seeds", type=int, default=4, help="adapters and draws for each row")
     made.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -126,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         options.scale, options.seeds = options.scale[-1:], 1
     torch.set_num_threads(options.threads)
     rows = list(measure(options))
-    report("sensitivity", rows, as_json=options.json)
+    print_rows("sensitivity", rows, as_json=options.json)
     found = faults(rows)
     if found:
         sys.exit("\n".join(found))

@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from bench.engines import ENGINE_CLASSES
+from bench.training import CROSS_ATTENTION
 from client.training import EncodedTiles, LocalTrainer
 from model.base import load_base
 from model.cache import SHIPPED_BASE, locate_base
@@ -27,12 +29,8 @@ from privacy.dpsgd.substreams import Substreams
 from privacy.study.manifest import Study
 
 PATIENTS: Final = 16
-PLACES: Final = 8  # two batches: who leaves moves others from one to the other
-CLIPPING_NORM: Final = 1e-4
-TARGETS: Final = ("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0")
-ENGINES: Mapping[str, type[LoraEngine] | type[OpacusEngine]] = MappingProxyType(
-    {"lora": LoraEngine, "opacus": OpacusEngine}
-)
+PLACES: Final = 8  # two batches: when somebody leaves, others move from one to the other
+_CLIPPING_NORM: Final = 1e-4
 _CAPTIONS: Final = ["fat", "bone", "glands"]
 _TERMS: Final = {
     "correlation": {
@@ -44,13 +42,13 @@ _TERMS: Final = {
     "drift": {"weight": 0.1},
     "grounding": {"weight": 0.1, "temperature": 0.05, "captions": _CAPTIONS},
 }
-LOSSES: Mapping[str, dict[str, Any] | None] = MappingProxyType(
+LOSS_TERMS: Mapping[str, dict[str, Any] | None] = MappingProxyType(
     {"denoising": None, "stage-two": _TERMS}
 )
 
 
 def unpadded(drawn: NDArray[np.int64], places: int, streams: Substreams) -> Assignment:
-    """The control: one batch of exactly those who were drawn."""
+    """The control: one batch, of exactly those who were drawn."""
     return Assignment(drawn[None])
 
 
@@ -58,14 +56,14 @@ class World:
     """One step of a site's trainer: everybody is drawn, nothing is added to the sum."""
 
     patients = PATIENTS
-    clipping_norm = CLIPPING_NORM
+    clipping_norm = _CLIPPING_NORM
 
     def __init__(self, engine: str, loss: str, device: str, *, assign: Assign) -> None:
         folder = locate_base(SHIPPED_BASE)
         pipeline = load_base(folder, torch.device(device))
         self._tiles = _tiles(pipeline)
         self._pipeline, self._study = pipeline, _study(loss)
-        self._engine, self._assign = ENGINES[engine], assign
+        self._engine, self._assign = ENGINE_CLASSES[engine], assign
         self.layout: Layout = self._trainer(0, self._tiles, []).layout
 
     def clipped_sum(
@@ -79,7 +77,7 @@ class World:
         return sums[0]
 
     def isolation(self, *, autocast: bool = False) -> Isolation:
-        """What the trainer's trial of the device finds; with losses in bfloat16 if asked for."""
+        """What the trainer's test of the device finds; `autocast`: losses in bfloat16."""
         return self._trainer(0, self._tiles, [], autocast=autocast).isolation()
 
     def _trainer(
@@ -103,10 +101,10 @@ class World:
 
 
 class _Watched(Closing):
-    """The real engine; its sums are written down.
+    """The real engine; its sums are recorded.
 
-    `autocast`: the kind of device on which the losses are taken in bfloat16. The losses alone:
-    a backward pass inside would run in a thread that has another type in its place.
+    `autocast`: the kind of device on which the losses are computed in bfloat16. Only the losses:
+    a backward pass would run in another thread, where autocast is not active.
     """
 
     def __init__(
@@ -137,7 +135,7 @@ class _Watched(Closing):
 
 
 class _Repeated:
-    """A source that gives a step the same secrets every time, and no noise. Protects no one."""
+    """A source of the same secrets for every step, and of no noise. It protects nobody."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -174,13 +172,13 @@ def _study(loss: str) -> Study:
             "name": "sensitivity",
             "rounds": 1,
             "base": {"digest": "sha256:" + "0" * 64, "source": SHIPPED_BASE},
-            "adapter": {"targets": TARGETS, "rank": 1, "alpha": 1.0},
+            "adapter": {"targets": CROSS_ATTENTION, "rank": 1, "alpha": 1.0},
             "training": {
                 "sampling_rate": 1.0,
                 "steps": 1,
                 "tiles_per_patient": 1,
                 "draws_per_tile": 1,
-                "clipping_norm": CLIPPING_NORM,
+                "clipping_norm": _CLIPPING_NORM,
                 "noise_multiplier": 0.0,
                 "optimizer": "sgd",
                 "learning_rate": 1.0,
@@ -191,6 +189,6 @@ def _study(loss: str) -> Study:
             "cohort": {"min_sites": 1, "round_deadline": 60.0, "reply_slot": 1.0},
             "sites": [{"name": "north", "declared_patients": PATIENTS}],
             "samples": {"prompts": ["glands"], "seeds": [1]},
-            "stage_two": LOSSES[loss],
+            "stage_two": LOSS_TERMS[loss],
         }
     )

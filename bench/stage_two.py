@@ -2,21 +2,21 @@
 
 Patients have rare cancers in stains that stage one never saw, and captions that name no
 morphology. For every seed (other patients, other draws) an adapter is trained with each loss,
-without privacy and with patient-level DP-SGD, by the trainer and the engine of a site, and
-measured on patients that it never saw:
+without privacy and with patient-level DP-SGD, by a site's trainer and engine, and measured on
+patients that it never saw:
 
 - alignment (the primary metric, chosen before the first run): an image is drawn for each held-out
   patient's caption; cosine of image and own caption, less the mean over all other captions of the
   domain, by an encoder that no training uses;
 - denoising: the loss of held-out patients' tiles;
 - drift: |eps_theta - eps_base|^2 on public stage-one tiles under public stage-one captions; the
-  denoiser's own figure, because the judges of captions obeyed sit at their ceiling on the base;
+  denoiser's own figure, because the judges of obeyed captions are saturated on the base;
 - frechet: distance of generated and real held-out tiles in the same encoder's features.
 
 Rows: a run each, and then a row for each comparison with denoising alone (`difference`, `low`,
 `high`; hierarchical bootstrap over seeds and patients). "+drift" has the correlation too,
 "+grounding" is the full loss, "shuffled reference" is the full loss with the reference
-correlations of other tiles. A killed bench goes on where it was: `--dir` keeps finished runs.
+correlations of other tiles. A killed bench resumes where it was: `--dir` keeps finished runs.
 """
 
 from __future__ import annotations
@@ -32,10 +32,17 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from bench.output import parser, report
-from bench.stage_two_compare import Finished, Run, comparisons, missing
+from bench.output import parser, print_rows
+from bench.stage_two_compare import Finished, StageTwoRun, comparisons, missing
 from bench.stage_two_run import Laboratory
-from bench.stage_two_setting import BASELINE, EVALUATOR, FULL, LOSSES, QUICK, Setting
+from bench.stage_two_setting import (
+    BASELINE,
+    EVALUATOR,
+    FULL,
+    QUICK,
+    STAGE_TWO_LOSSES,
+    StageTwoSetting,
+)
 from model.base import load_base
 from model.cache import locate_base
 from model.encoders import load_image_text_encoder
@@ -46,16 +53,17 @@ _PRIVACIES = {"plain": (False,), "private": (True,), "both": (False, True)}
 
 
 def measure(
-    setting: Setting, seeds: Sequence[int], folder: Path, privacies: Sequence[bool]
-) -> list[Run]:
-    """All runs of these seeds; those that `folder` has are not run again.
+    setting: StageTwoSetting, seeds: Sequence[int], folder: Path, privacies: Sequence[bool]
+) -> list[StageTwoRun]:
+    """All runs of these seeds; those already in `folder` are not repeated.
 
-    The full loss and denoising alone come first, of all seeds: who stops early has the comparison.
+    The full loss and denoising alone come first, for all seeds: whoever stops early has the
+    comparison.
     """
     finished = Finished(
         folder / "runs.jsonl", cache(lambda loss, private: setting.digest(loss, private=private))
     )
-    wanted = [(loss, p, seed) for seed in seeds for p in privacies for loss in LOSSES]
+    wanted = [(loss, p, seed) for seed in seeds for p in privacies for loss in STAGE_TWO_LOSSES]
     left = sorted(missing(finished.runs(), wanted), key=lambda key: key[0] not in _FIRST)
     if left:
         with _bar() as progress:
@@ -68,8 +76,11 @@ def measure(
 
 
 def _runs(
-    setting: Setting, left: Sequence[tuple[str, bool, int]], progress: Progress, task: TaskID
-) -> Iterator[Run]:
+    setting: StageTwoSetting,
+    left: Sequence[tuple[str, bool, int]],
+    progress: Progress,
+    task: TaskID,
+) -> Iterator[StageTwoRun]:
     laboratory = Laboratory(
         setting, load_base(locate_base("tiny")), load_image_text_encoder(EVALUATOR)
     )
@@ -88,7 +99,7 @@ def _runs(
                     task, description=f"{name}, step {step} of {steps}"
                 ),
             )
-            yield Run(
+            yield StageTwoRun(
                 loss,
                 private,
                 seed,
@@ -126,10 +137,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = [run.row() for run in runs]
     against = comparisons(runs, setting.epsilon())
     if chosen.json:
-        report("stage_two", [*rows, *against], as_json=True)
+        print_rows("stage_two", [*rows, *against], as_json=True)
     else:
-        report("stage_two", rows, as_json=False)
-        report("stage_two against denoising", against, as_json=False)
+        print_rows("stage_two", rows, as_json=False)
+        print_rows("stage_two against denoising", against, as_json=False)
 
 
 if __name__ == "__main__":

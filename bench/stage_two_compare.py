@@ -1,4 +1,4 @@
-"""Finished runs of `bench.stage_two` on disk, and what they say against denoising alone."""
+"""Finished runs of `bench.stage_two` on disk, and how they compare with denoising alone."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.output import Row
+from bench.output import BenchRow
 from bench.stage_two_setting import BASELINE
 
-Doubles = NDArray[np.float64]
+_Doubles = NDArray[np.float64]
 
-METRICS: Final = ("alignment", "denoising", "drift", "frechet")
+STAGE_TWO_METRICS: Final = ("alignment", "denoising", "drift", "frechet")
 RESAMPLES: Final = 4000
 _LEVELS: Final = (2.5, 97.5)  # percentiles of a 95 % interval
 
 
 @dataclass(frozen=True)
-class Run:
+class StageTwoRun:
     """One adapter's figures: of each held-out patient, of each public tile for drift."""
 
     loss: str
@@ -31,46 +31,46 @@ class Run:
     alignment: tuple[float, ...]
     denoising: tuple[float, ...]
     drift: tuple[float, ...]
-    frechet: tuple[float, ...]  # one: it is of all patients together
+    frechet: tuple[float, ...]  # a single figure for all patients together
     seconds: float = 0.0
 
-    def row(self) -> Row:
+    def row(self) -> BenchRow:
         """The row of the table: means."""
-        means = {metric: float(np.mean(getattr(self, metric))) for metric in METRICS}
+        means = {metric: float(np.mean(getattr(self, metric))) for metric in STAGE_TWO_METRICS}
         return {"loss": self.loss, "private": self.private, "seed": self.seed, **means}
 
 
 class Finished:
-    """Runs on disk, a line of JSON each; a line that was cut by a kill is left out."""
+    """Runs on disk, one line of JSON each; a line cut short by a kill is left out."""
 
     def __init__(self, path: Path, digest_of: Callable[[str, bool], str]) -> None:
-        """`digest_of` (loss, private): what a run depends on; runs of others are passed over."""
+        """`digest_of` (loss, private): what a run depends on; other runs are skipped."""
         self._path, self._digest_of = path, digest_of
         path.parent.mkdir(parents=True, exist_ok=True)
 
-    def runs(self) -> list[Run]:
-        """All that are complete."""
+    def runs(self) -> list[StageTwoRun]:
+        """All complete runs."""
         text = self._path.read_text(encoding="utf-8") if self._path.exists() else ""
         return [run for line in text.splitlines() if (run := self._parse(line)) is not None]
 
-    def add(self, run: Run) -> None:
-        """Append `run`, on a line of its own even after a line that was cut."""
+    def add(self, run: StageTwoRun) -> None:
+        """Append `run`, on its own line even after a line that was cut short."""
         text = json.dumps({"setting": self._digest_of(run.loss, run.private), **asdict(run)})
         with self._path.open("a", encoding="utf-8") as file:
             file.write(f"\n{text}\n")
 
-    def _parse(self, line: str) -> Run | None:
+    def _parse(self, line: str) -> StageTwoRun | None:
         try:
             values = json.loads(line)
         except ValueError:
             return None
         setting = values.pop("setting")
-        figures: dict[str, Any] = {name: tuple(values.pop(name)) for name in METRICS}
-        run = Run(**values, **figures)
+        figures: dict[str, Any] = {name: tuple(values.pop(name)) for name in STAGE_TWO_METRICS}
+        run = StageTwoRun(**values, **figures)
         return run if setting == self._digest_of(run.loss, run.private) else None
 
 
-def comparisons(runs: Sequence[Run], epsilon: float) -> list[Row]:
+def comparisons(runs: Sequence[StageTwoRun], epsilon: float) -> list[BenchRow]:
     """Each loss less denoising alone, per metric: difference with a 95 % interval.
 
     Paired: of each seed, both adapters began alike, met the same patients, timesteps and noise,
@@ -78,12 +78,12 @@ def comparisons(runs: Sequence[Run], epsilon: float) -> list[Row]:
     counterpart is left out; below two seeds nothing is known of their spread: low and high are
     None.
     """
-    rows: list[Row] = []
+    rows: list[BenchRow] = []
     for private in (False, True):
         base = {run.seed: run for run in runs if run.loss == BASELINE and run.private is private}
         for loss in dict.fromkeys(run.loss for run in runs if run.loss != BASELINE):
             own = [r for r in runs if r.loss == loss and r.private is private and r.seed in base]
-            for metric in METRICS if own else ():
+            for metric in STAGE_TWO_METRICS if own else ():
                 pairs = [(getattr(run, metric), getattr(base[run.seed], metric)) for run in own]
                 rows.append(
                     {
@@ -99,7 +99,7 @@ def comparisons(runs: Sequence[Run], epsilon: float) -> list[Row]:
     return rows
 
 
-def paired(differences: Sequence[Doubles]) -> dict[str, float | None]:
+def paired(differences: Sequence[_Doubles]) -> dict[str, float | None]:
     """difference, low, high of per-seed differences: one array [patients] a seed.
 
     The interval is that of the hierarchical bootstrap (Davison and Hinkley 1997, section 3.8):
@@ -115,7 +115,7 @@ def paired(differences: Sequence[Doubles]) -> dict[str, float | None]:
     return found
 
 
-def _hierarchical(differences: Sequence[Doubles]) -> tuple[float, float]:
+def _hierarchical(differences: Sequence[_Doubles]) -> tuple[float, float]:
     random = np.random.default_rng(0)
     within = np.stack([_resampled(values, random) for values in differences])  # [seeds, R]
     seeds = random.integers(len(within), size=within.shape)
@@ -124,13 +124,13 @@ def _hierarchical(differences: Sequence[Doubles]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _resampled(values: Doubles, random: np.random.Generator) -> Doubles:
+def _resampled(values: _Doubles, random: np.random.Generator) -> _Doubles:
     """Means [R] of resamples of `values`."""
     drawn = random.integers(len(values), size=(RESAMPLES, len(values)))
     return np.asarray(values[drawn].mean(axis=1), np.float64)
 
 
-def _student(differences: Sequence[Doubles]) -> tuple[float, float]:
+def _student(differences: Sequence[_Doubles]) -> tuple[float, float]:
     from scipy import stats
 
     values = np.concatenate(differences)
@@ -139,7 +139,7 @@ def _student(differences: Sequence[Doubles]) -> tuple[float, float]:
 
 
 def missing(
-    runs: Iterable[Run], wanted: Sequence[tuple[str, bool, int]]
+    runs: Iterable[StageTwoRun], wanted: Sequence[tuple[str, bool, int]]
 ) -> list[tuple[str, bool, int]]:
     """Those (loss, private, seed) of `wanted` that are not done."""
     done = {(run.loss, run.private, run.seed) for run in runs}

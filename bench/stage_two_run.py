@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.stage_two_setting import (
+    BENCH_SITE,
     DOMAIN_CAPTIONS,
-    LOSSES,
     SHUFFLED,
-    SITE,
-    Setting,
+    STAGE_TWO_LOSSES,
+    StageTwoSetting,
     anchor_captions,
     public_captions,
 )
@@ -37,7 +37,7 @@ from model.quality.denoising import held_out_loss
 from model.sampling import SamplerSettings, sample_each
 from model.text import encode_captions
 
-Doubles = NDArray[np.float64]
+_Doubles = NDArray[np.float64]
 OnStep = Callable[[int, int], None]
 
 _DOMAIN: Final = 52_000  # + seed: that seed's patients, training and held out
@@ -46,9 +46,9 @@ _BATCH: Final = 32
 
 
 class SeededNoise:
-    """A `NoiseSource` that can be repeated, so that every loss meets the same draws and noise.
+    """A repeatable `NoiseSource`, so that every loss gets the same draws and noise.
 
-    These patients are drawn by a program; with real ones it must be `SystemNoise`.
+    These patients are synthetic; for real ones it must be `SystemNoise`.
     """
 
     def __init__(self, seed: int) -> None:
@@ -60,27 +60,27 @@ class SeededNoise:
         """See `NoiseSource.gaussian`."""
         return np.asarray(self._random.normal(0.0, std, n), dtype)
 
-    def uniform(self, n: int) -> Doubles:
+    def uniform(self, n: int) -> _Doubles:
         """See `NoiseSource.uniform`."""
         return self._random.random(n)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Of one adapter. alignment, denoising [held-out patients]; drift [public tiles]."""
+    """One adapter's figures: alignment, denoising [held-out patients]; drift [public tiles]."""
 
-    alignment: Doubles
-    denoising: Doubles
-    drift: Doubles
+    alignment: _Doubles
+    denoising: _Doubles
+    drift: _Doubles
     frechet: float
 
 
 @dataclass(frozen=True)
-class Site:
-    """A seed's patients: encoded tiles of some to train on, tiles of others to be judged by.
+class SeedPatients:
+    """A seed's patients: encoded tiles of some for training, tiles of others for measuring.
 
     features [held out, E]: the evaluator's, of the held-out tiles as the base's autoencoder
-    renders them. It knows H&E alone: against the tiles as drawn, its palette would be measured.
+    renders them. It knows only H&E: against the tiles as drawn, its palette would be measured.
     """
 
     train: EncodedTiles
@@ -92,41 +92,45 @@ class Site:
 class Laboratory:
     """Base, evaluator and public tiles, loaded once for all runs."""
 
-    def __init__(self, setting: Setting, pipeline: Pipeline, evaluator: ImageTextEncoder) -> None:
+    def __init__(
+        self, setting: StageTwoSetting, pipeline: Pipeline, evaluator: ImageTextEncoder
+    ) -> None:
         self.setting = setting
         self._pipeline = pipeline
-        # The layout in memory alone: convolutions on a CPU take less time.
+        # Only the layout in memory changes: convolutions take less time on a CPU.
         self._pipeline.unet.to(memory_format=torch.channels_last)
         self._evaluator = evaluator
         self._texts = evaluator.embed_text(DOMAIN_CAPTIONS).cpu().double().numpy()
         self._public = self._public_rows()
 
-    def site(self, seed: int) -> Site:
-        """Draw and encode the patients of `seed`; those held out are other patients."""
+    def site(self, seed: int) -> SeedPatients:
+        """Draw and encode the patients of `seed`; the held-out ones are different patients."""
         setting = self.setting
         held_out = draw_domain(setting.held_out, 1, _DOMAIN + seed, first=setting.patients)
         encoded = self._encode(held_out)
         rendered = self._rendered(encoded)
-        return Site(
+        return SeedPatients(
             train=self._encode(draw_domain(setting.patients, 1, _DOMAIN + seed)),
             held_out=encoded,
             captions=held_out.captions,
             features=self._features(rendered),
         )
 
-    def run(self, site: Site, loss: str, seed: int, *, private: bool, on_step: OnStep) -> Measured:
+    def run(
+        self, site: SeedPatients, loss: str, seed: int, *, private: bool, on_step: OnStep
+    ) -> Measured:
         """Train with `loss` on the site's patients, and measure on the held-out ones."""
         study = self.setting.study(loss, private=private)
         tiles = site.train
         if loss == SHUFFLED and tiles.reference is not None:
             order = torch.randperm(len(tiles), generator=torch.Generator().manual_seed(seed))
             tiles = replace(tiles, reference=tiles.reference[order])
-        trainer = LocalTrainer(study, SITE, self._pipeline, tiles, noise=SeededNoise(seed))
+        trainer = LocalTrainer(study, BENCH_SITE, self._pipeline, tiles, noise=SeededNoise(seed))
         start = initial_vector(trainer.layout, hashlib.sha256(b"%d" % seed).digest())
         delta = trainer.train(start, progress=on_step, should_stop=lambda: False)
         return self.measure(site, start + delta, seed)
 
-    def measure(self, site: Site, vector: NDArray[np.float32], seed: int) -> Measured:
+    def measure(self, site: SeedPatients, vector: NDArray[np.float32], seed: int) -> Measured:
         """The four figures of the adapter `vector`."""
         pipeline = self._pipeline
         adapter = self.setting.study("denoising", private=False).adapter
@@ -145,8 +149,8 @@ class Laboratory:
         )
 
     def _encode(self, tiles: DomainTiles) -> EncodedTiles:
-        """As a site encodes its folder, with the reference correlations of every loss."""
-        study = self.setting.study(LOSSES[1], private=False)
+        """Encode as a site does, with the reference correlations that every loss needs."""
+        study = self.setting.study(STAGE_TWO_LOSSES[1], private=False)
         with tempfile.TemporaryDirectory() as folder:
             return encode_site(
                 self._pipeline,
@@ -166,8 +170,8 @@ class Laboratory:
         scaled = (torch.cat(parts) * 127.5 + 127.5).clamp(0, 255)
         return np.asarray(scaled.permute(0, 2, 3, 1).round().to(torch.uint8).numpy())
 
-    def _drawn(self, site: Site, seed: int) -> NDArray[np.uint8]:
-        """One image for every held-out patient's caption; every loss begins with the same noise."""
+    def _drawn(self, site: SeedPatients, seed: int) -> NDArray[np.uint8]:
+        """One image per held-out patient's caption; every loss starts from the same noise."""
         setting = self.setting
         seeds = [seed * 10_000 + number for number in range(len(site.captions))]
         settings = SamplerSettings(setting.sampling_steps, setting.guidance, workers=1)
@@ -179,10 +183,10 @@ class Laboratory:
         found: NDArray[np.float32] = self._evaluator.embed(prepare(images, self._evaluator)).numpy()
         return found
 
-    def _alignment(self, features: NDArray[np.float32], captions: tuple[str, ...]) -> Doubles:
+    def _alignment(self, features: NDArray[np.float32], captions: tuple[str, ...]) -> _Doubles:
         """Cosine of image and own caption, less the mean over all other captions of the domain.
 
-        All of them instead of a drawn one: the same shuffled-caption control without its chance.
+        All of them instead of a random one: the shuffled-caption control without its randomness.
         """
         own = [DOMAIN_CAPTIONS.index(caption) for caption in captions]
         cosines = features.astype(np.float64) @ self._texts.T
@@ -192,7 +196,7 @@ class Laboratory:
     def _public_rows(self) -> Rows:
         """Stage-one tiles with stage-one captions, t spread evenly, fixed noise.
 
-        Without those whose caption the drift suppressor is trained on: they would flatter it.
+        Without those whose caption the drift suppressor was trained on: they would flatter it.
         """
         count = self.setting.public
         captions = public_captions(_PUBLIC, count)
@@ -203,13 +207,13 @@ class Laboratory:
         times = (torch.randperm(count, generator=generator) + 0.5) / count * steps
         noise = torch.randn(encoded.latents.shape, generator=generator)
         text = encode_captions(self._pipeline, captions)
-        seen = set(anchor_captions())
+        seen = set(anchor_captions(self.setting.anchors))
         new = [place for place, caption in enumerate(captions) if caption not in seen]
         return Rows(encoded.latents[new], times.long()[new], noise[new], text[new])
 
     @torch.no_grad()
-    def _drift(self) -> Doubles:
-        """|eps_theta - eps_base|^2 on the public tiles [public]: what the suppressor is to hold."""
+    def _drift(self) -> _Doubles:
+        """|eps_theta - eps_base|^2 on the public tiles [public]: the suppressor should bound it."""
         unet, rows = self._pipeline.unet, self._public
         noised = NoiseSchedule.of(self._pipeline.scheduler).noised(rows)
         adapted = unet(noised, rows.timesteps, rows.text, return_dict=False)[0]
@@ -219,7 +223,7 @@ class Laboratory:
 
 
 def _written(folder: Path, tiles: DomainTiles) -> SiteData:
-    """The tiles as files, as a site has them."""
+    """The tiles as files, the way a site keeps them."""
     found = []
     patients = np.unique(tiles.patient_of, return_inverse=True)[1]
     for number, (image, caption, patient) in enumerate(

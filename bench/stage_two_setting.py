@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from bench.training import CROSS_ATTENTION
 from model.encoders.files import find_encoder
 from model.lab.pretraining.corpus import draw_caption
 from model.lab.tissue.domain import RARE_TYPES, STAINS, domain_caption
@@ -26,37 +27,36 @@ from privacy.study.manifest import (
 )
 from privacy.study.terms import event_of
 
-SITE: Final = "bench"
+BENCH_SITE: Final = "bench"
 REFERENCE: Final = "tiny"
 EVALUATOR: Final = "tiny-evaluator"  # never used in training
 BASELINE: Final = "denoising"
 SHUFFLED: Final = "shuffled reference"
-LOSSES: Final = (BASELINE, "+correlation", "+drift", "+grounding", SHUFFLED)
+STAGE_TWO_LOSSES: Final = (BASELINE, "+correlation", "+drift", "+grounding", SHUFFLED)
 
-# Every pair of the domain, written down before any patient is drawn. Grounding contrasts a row's
-# own caption with these; alignment subtracts the mean over them, by another encoder.
+# Every pair of the domain, fixed before any patient is drawn. Grounding contrasts a row's own
+# caption with these; alignment subtracts the mean over them, using another encoder.
 DOMAIN_CAPTIONS: Final = tuple(
     domain_caption(rare, stain) for rare in RARE_TYPES for stain in STAINS
 )
 
 _ANCHORS: Final = 53_000  # seed of the drift suppressor's captions
-_ANCHOR_CAPTIONS: Final = 120
 
 
 def public_captions(seed: int, count: int) -> tuple[str, ...]:
-    """Stage one's captions, of each morphology in turn."""
+    """Captions like stage one's, one morphology after the other."""
     random = np.random.default_rng(seed)
     return tuple(draw_caption(i % len(MORPHOLOGIES), random) for i in range(count))
 
 
-def anchor_captions() -> tuple[str, ...]:
-    """The public captions under which the drift suppressor looks; some of them come twice."""
-    return public_captions(_ANCHORS, _ANCHOR_CAPTIONS)
+def anchor_captions(count: int) -> tuple[str, ...]:
+    """The drift suppressor's public captions; some occur twice."""
+    return public_captions(_ANCHORS, count)
 
 
 @dataclass(frozen=True)
 class Constants:
-    """Constants of the stage-two loss, found on tuning seeds, whose patients nothing here uses."""
+    """Constants of the stage-two loss, tuned on seeds whose patients are not used here."""
 
     correlation: float = 0.02  # lambda
     margin: float = 0.64  # m: craftsfl model margin --block up_blocks.0
@@ -67,45 +67,46 @@ class Constants:
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """Steps of about `rows` patients each; noise in units of the clipping norm, 0 for none."""
+class StepSchedule:
+    """Steps of about `rows` patients each; noise in units of the clipping norm, 0 means none."""
 
     drift: float  # beta, under public captions
     rows: int = 64
     steps: int = 50
     learning_rate: float = 3e-2
     noise_multiplier: float = 0.0
-    clipping_norm: float = MAX_CLIPPING_NORM  # which nothing reaches
+    clipping_norm: float = MAX_CLIPPING_NORM  # which no gradient reaches
 
 
 @dataclass(frozen=True)
-class Setting:
+class StageTwoSetting:
     """One run's sizes; the same for every loss.
 
     Few steps of many rows: a contrast of two predictions is noisy in small batches, and the noise
     of a private step does not grow with its patients.
 
     `draws`: of (t, noise) for every held-out tile. `public`: stage-one tiles; drift is
-    measured on those whose caption no suppressor saw.
+    measured on those whose caption no suppressor saw. `anchors`: captions of the suppressor.
     """
 
     patients: int = 1200
     held_out: int = 80
     public: int = 48
-    plain: Schedule = Schedule(drift=1.2)
-    private: Schedule = Schedule(drift=0.8, noise_multiplier=0.65, clipping_norm=0.02)
+    anchors: int = 120
+    plain: StepSchedule = StepSchedule(drift=1.2)
+    private: StepSchedule = StepSchedule(drift=0.8, noise_multiplier=0.65, clipping_norm=0.02)
     delta: float = 1e-5
     rank: int = 4
-    targets: tuple[str, ...] = ("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0")
+    targets: tuple[str, ...] = CROSS_ATTENTION
     draws: int = 4
     sampling_steps: int = 10
     guidance: float = 3.0
     constants: Constants = Constants()
 
     def digest(self, loss: str, *, private: bool) -> str:
-        """Names what a run depends on, in the file of finished runs, but for its seed."""
-        schedules = ("plain", "private")
-        sizes = {name: v for name, v in asdict(self).items() if name not in schedules}
+        """Identifies, in the file of finished runs, what a run depends on except its seed."""
+        in_study = ("plain", "private", "anchors")
+        sizes = {name: v for name, v in asdict(self).items() if name not in in_study}
         study = self.study(loss, private=private).digest().hex()
         text = json.dumps([loss, study, sizes, find_encoder(EVALUATOR).digest()], sort_keys=True)
         return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
@@ -139,14 +140,14 @@ class Setting:
                 "privacy": {"delta": self.delta},
                 "aggregation": {"strategy": "fedavg", "secure_aggregation": "plain"},
                 "cohort": {"min_sites": 1, "round_deadline": 3600.0},
-                "sites": [{"name": SITE, "declared_patients": self.patients}],
+                "sites": [{"name": BENCH_SITE, "declared_patients": self.patients}],
                 "samples": {"prompts": ["glands"], "seeds": [1]},
             }
         )
 
     def terms(self, loss: str, *, private: bool) -> StageTwo | None:
-        """The terms of one of LOSSES beside denoising."""
-        named: Mapping[str, int] = {name: place for place, name in enumerate(LOSSES)}
+        """The terms that one of STAGE_TWO_LOSSES adds to denoising."""
+        named: Mapping[str, int] = {name: place for place, name in enumerate(STAGE_TWO_LOSSES)}
         place = min(named[loss], named["+grounding"])
         if place == 0:
             return None
@@ -164,9 +165,9 @@ class Setting:
         )
 
     def _drift(self, *, private: bool) -> DriftSuppressor:
-        """Under public captions: under the own ones it opposes what is to be learned."""
+        """Under public captions: under the patients' own it would oppose what should be learned."""
         weight = (self.private if private else self.plain).drift
-        return DriftSuppressor(weight=weight, captions=anchor_captions())
+        return DriftSuppressor(weight=weight, captions=anchor_captions(self.anchors))
 
     def _grounding(self) -> Grounding:
         constants = self.constants
@@ -178,14 +179,15 @@ class Setting:
         )
 
 
-FULL: Final = Setting()
-# Nothing is learned of so little: every part runs, and the table is complete.
-QUICK: Final = Setting(
-    patients=40,
-    held_out=8,
+FULL: Final = StageTwoSetting()
+# Too little to learn anything: every part runs, and the table is complete.
+QUICK: Final = StageTwoSetting(
+    patients=16,
+    held_out=4,
     public=4,
-    plain=replace(FULL.plain, rows=4, steps=2),
-    private=replace(FULL.private, rows=4, steps=2),
+    anchors=8,
+    plain=replace(FULL.plain, rows=4, steps=1),
+    private=replace(FULL.private, rows=4, steps=1),
     draws=1,
     sampling_steps=2,
 )

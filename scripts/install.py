@@ -88,7 +88,7 @@ def _name(package: str) -> str:
     return file.split("-")[0] if file.endswith((".whl", ".gz", ".zip")) else file
 
 
-class Clock:
+class ElapsedLines:
     """Prints lines with the seconds since it was made."""
 
     def __init__(self) -> None:
@@ -113,7 +113,7 @@ def pip_arguments(what: str) -> list[str]:
     ]
 
 
-def run_pip(python: Path, what: str, clock: Clock) -> None:
+def run_pip(python: Path, what: str, clock: ElapsedLines) -> None:
     """Run pip to its end; if it fails, end this program with pip's status and last lines."""
     (packages,) = python.parents[1].glob("lib/python*/site-packages")
     watched, last = Pip(packages), deque[str](maxlen=KEPT_LINES)
@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("venv", type=Path, help="the virtual environment's folder")
     parser.add_argument("--base", action="store_true", help="the base install alone: no torch")
     asked = parser.parse_args()
-    clock, python = Clock(), asked.venv / "bin" / "python"
+    clock, python = ElapsedLines(), asked.venv / "bin" / "python"
     if asked.base:
         clock.say(f"making {asked.venv}")
         subprocess.run([sys.executable, "-m", "venv", str(asked.venv)], check=True)

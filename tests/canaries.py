@@ -1,8 +1,8 @@
-"""Secrets planted into a hospital's data, and the search for them in whatever left the hospital.
+"""Secrets planted in a hospital's data, and the search for them in everything that left it.
 
-A secret is looked for as text in several encodings, as hex, as base64 at each of its three
-alignments, and as the beginning of its common hashes, short ids of eight hex digits included; in
-files also inside zip archives and SQLite databases, whose long values lie scattered over pages.
+A secret is searched for as text in several encodings, as hex, as base64 at each of its three
+alignments, and as the beginning of its common hashes, including short ids of eight hex digits; in
+files also inside zip archives and SQLite databases, which scatter long values over pages.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ import numpy as np
 from client.data.metadata import patient_key
 
 HASHES = ("md5", "sha1", "sha256", "sha512", "sha3_256", "blake2b", "blake2s")
-PREFIX = 7  # bytes of a hash: 2^-56 to be met by chance at one place
-SHORT = "short id by"  # eight hex digits of a hash, where no other hex digit is beside them
-SHORTEST = 6  # bytes of anything that is looked for
-_WINDOW = 4  # bytes by which places worth a closer look are found
+PREFIX = 7  # bytes of a hash: found by chance at one place with probability 2^-56
+SHORT = "short id by"  # eight hex digits of a hash, with no other hex digit next to them
+SHORTEST = 6  # bytes of anything that is searched for
+_WINDOW = 4  # bytes that mark places worth a closer look
 _CHUNK = 1 << 22
 
 
 @dataclass(frozen=True)
 class Find:
-    """A secret in one of its forms, and where it was."""
+    """A secret in one of its forms, and where it was found."""
 
     secret: str
     form: str
@@ -43,7 +43,7 @@ class Find:
 
 
 def forms(secret: bytes) -> Iterator[tuple[str, bytes]]:
-    """Every form in which `secret` is looked for, by name; letters of either case count."""
+    """Every form in which `secret` is searched for, by name; case is ignored."""
     yield "plain", secret
     yield "repr of bytes", repr(secret)[2:-1].encode()
     yield "hex", secret.hex().encode()
@@ -66,13 +66,13 @@ def forms(secret: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _base64(secret: bytes, shift: int) -> bytes:
-    """What base64 makes of `secret` after `shift` bytes of something else, whatever follows."""
+    """The base64 of `secret` after `shift` other bytes, independent of what follows."""
     whole = base64.b64encode(bytes(shift) + secret)
     return whole[-(-8 * shift // 6) : 8 * (shift + len(secret)) // 6]
 
 
 class Search:
-    """Looks for all `secrets` (texts, or bytes of files) at once, in any amount of bytes."""
+    """Searches any amount of bytes for all `secrets` (texts, or bytes of files) at once."""
 
     def __init__(self, secrets: Iterable[str | bytes]) -> None:
         self._needles: dict[bytes, tuple[str, str]] = {}
@@ -114,13 +114,13 @@ class Search:
         return found
 
     def folder(self, folder: Path) -> tuple[int, list[Find]]:
-        """How many files lie below `folder`, and all secrets in them."""
+        """The number of files below `folder`, and all secrets in them."""
         files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
         return len(files), [find for path in files for find in self.file(path)]
 
 
 def _alone(data: bytes, place: int, length: int) -> bool:
-    """Whether no hex digit stands beside `data[place : place + length]`."""
+    """Whether there is no hex digit next to `data[place : place + length]`."""
     beside = data[max(0, place - 1) : place] + data[place + length : place + length + 1]
     return not any(chr(byte) in string.hexdigits for byte in beside)
 
@@ -134,7 +134,7 @@ def _buckets(data: bytes, step: int = 1) -> np.ndarray:
 
 
 def _contents(path: Path) -> Iterator[bytes]:
-    """The file's bytes; then what a zip archive or a SQLite database holds, unpacked."""
+    """The file's bytes; then the unpacked content of a zip archive or a SQLite database."""
     data = path.read_bytes()
     yield data
     if data.startswith(b"PK\3\4"):
@@ -158,16 +158,16 @@ def _values(path: Path) -> Iterator[bytes]:
 
 
 def word(*parts: object) -> str:
-    """A word of letters that stands nowhere else, the same for the same `parts`."""
+    """A word that occurs nowhere else; always the same for the same `parts`."""
     digest = hashlib.sha256(repr(parts).encode()).digest()
     return "kanarie" + "".join(string.ascii_lowercase[value % 26] for value in digest[:10])
 
 
 def plant(folder: Path) -> set[str | bytes]:
-    """Rewrite an image folder's metadata.csv so that everything in it is a secret; returns all.
+    """Rewrite an image folder's metadata.csv so that everything in it is a secret; returns them.
 
     Patients, slides, diagnoses, file names and captions become words of their own; captions are
-    longer than any text encoder takes. A damaged picture, a missing one and a text come beside.
+    longer than any text encoder takes. A damaged picture, a missing one and a text file are added.
     """
     with (folder / "metadata.csv").open(newline="", encoding="utf-8") as stream:
         reader = csv.DictReader(stream)
@@ -207,7 +207,7 @@ def _disguised(row: dict[str, str], *place: object) -> dict[str, str]:
 
 
 def _secrets(row: dict[str, str]) -> set[str | bytes]:
-    """The values of a row, whole, and each of its words; a patient's id also as it is compared."""
+    """A row's values and each of their words; a patient's id also in the form that is compared."""
     names = [name for name in ("patient_id", "text", "slide_id", "diagnosis") if name in row]
     whole = {row[name] for name in names} | {row["file_name"], Path(row["file_name"]).name}
     words = {part for value in whole for part in value.split() if "kanarie" in part}

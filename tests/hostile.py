@@ -23,7 +23,7 @@ PTRACE_ATTACH = 16
 
 
 def report(folder: Path, agent: int) -> dict[str, Any]:
-    """What code in this process gets of the hospital in `folder`, whose agent is `agent`."""
+    """What code in this process can get from the hospital in `folder`, whose agent is `agent`."""
     stolen, refused = [], []
     for name in WANTED:
         try:

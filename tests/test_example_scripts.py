@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from privacy.events import PoissonGaussian
 from privacy.ledger import AttemptKey, Charge, SqliteLedger
+from privacy.mechanisms.local import PoissonGaussian
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "examples"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "install.py"))
-Pip, run_pip, Clock = SCRIPT["Pip"], SCRIPT["run_pip"], SCRIPT["Clock"]
+Pip, run_pip, ElapsedLines = SCRIPT["Pip"], SCRIPT["run_pip"], SCRIPT["ElapsedLines"]
 
 
 def test_large_files_and_the_last_step_are_told_at_once(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ for number in range(20):
     time.sleep(0.1)
 time.sleep(2)
 """
-    clock = Clock()
+    clock = ElapsedLines()
     clock.say.__globals__["QUIET_SECONDS"] = 0.9
     began = time.monotonic()
     run_pip(fake_python(tmp_path, code), ".", clock)
@@ -60,7 +60,7 @@ def test_what_pip_says_of_a_failure_is_shown(
 ) -> None:
     code = "import sys; print('ERROR: no matching distribution'); sys.exit(7)"
     with pytest.raises(SystemExit, match="7"):
-        run_pip(fake_python(tmp_path, code), ".", Clock())
+        run_pip(fake_python(tmp_path, code), ".", ElapsedLines())
     assert "no matching distribution" in capsys.readouterr().err
 
 

@@ -1,7 +1,7 @@
 """A random Stable-Diffusion-shaped pipeline, made in about a second: the fast tests' base model.
 
-64x64 pixels, 4x16x16 latents, weights drawn from a fixed seed. It draws noise, not tissue: use the
-shipped weights where a picture matters.
+64x64 pixels, 4x16x16 latents unless asked for others, weights drawn from a fixed seed. It draws
+noise, not tissue: use the shipped weights where a picture matters.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ TEXT_WIDTH = 32
 TEXT_LENGTH = 16
 
 
-def build_tiny_base(folder: Path, *, seed: int = 0, prediction_type: str = "epsilon") -> Path:
+def build_tiny_base(
+    folder: Path, *, seed: int = 0, prediction_type: str = "epsilon", latents: int = 16
+) -> Path:
     """Write the pipeline into `folder` (made if absent) and return it; same seed, same files."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         pipeline = StableDiffusionPipeline(
-            vae=_autoencoder(),
+            vae=_autoencoder(4 * latents),
             text_encoder=_text_encoder(),
             tokenizer=_tokenizer(),
-            unet=_unet(),
+            unet=_unet(latents),
             scheduler=DDIMScheduler(
                 clip_sample=False, steps_offset=1, prediction_type=prediction_type
             ),
@@ -36,9 +38,9 @@ def build_tiny_base(folder: Path, *, seed: int = 0, prediction_type: str = "epsi
     return folder
 
 
-def _unet() -> UNet2DConditionModel:
+def _unet(latents: int) -> UNet2DConditionModel:
     return UNet2DConditionModel(
-        sample_size=16,
+        sample_size=latents,
         block_out_channels=(32, 64),
         layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
@@ -49,9 +51,9 @@ def _unet() -> UNet2DConditionModel:
     )
 
 
-def _autoencoder() -> AutoencoderKL:
+def _autoencoder(pixels: int) -> AutoencoderKL:
     return AutoencoderKL(
-        sample_size=64,
+        sample_size=pixels,
         block_out_channels=(8, 8, 16),
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,

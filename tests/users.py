@@ -1,4 +1,4 @@
-"""Running things as other users of this machine: what only root can arrange.
+"""Running things as other users of this machine, which only root can do.
 
 The users have numbers and no names, homes or groups. Where the interpreter lies below a folder
 that only root may enter, a private mount namespace shows it to them; nothing of the machine is
@@ -37,7 +37,7 @@ exec "$@"
 
 
 def visible(argv: Sequence[str]) -> list[str]:
-    """`argv`, to be started by root, with the interpreter where every user may run it."""
+    """`argv` for root to start, with the interpreter in a place where every user may run it."""
     closed, prefix = _closed_above(Path(sys.base_prefix)), sys.base_prefix
     if closed is None:
         return list(argv)
@@ -45,12 +45,12 @@ def visible(argv: Sequence[str]) -> list[str]:
 
 
 def command_as(uid: int, argv: Sequence[str]) -> list[str]:
-    """`argv`, to be started by root, as it runs as the user `uid`."""
+    """`argv` for root to start, so that it runs as the user `uid`."""
     return visible(["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", *argv])
 
 
 def attempt(uid: int, action: Callable[[], Any]) -> Any:
-    """What `action` returns as the user `uid`, or the exception it ends with, in a child."""
+    """What `action` returns, or the exception it raises, as the user `uid` in a child process."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -74,7 +74,7 @@ def attempt(uid: int, action: Callable[[], Any]) -> Any:
 
 @contextmanager
 def open_folder() -> Iterator[Path]:
-    """A temporary folder that every user may enter (pytest's are root's alone)."""
+    """A temporary folder that every user may enter (pytest's belong to root alone)."""
     folder = Path(tempfile.mkdtemp(prefix="craftsfl-users-"))
     folder.chmod(0o755)
     try:
@@ -84,7 +84,7 @@ def open_folder() -> Iterator[Path]:
 
 
 def give(folder: Path, uid: int) -> None:
-    """Make the user `uid` the owner of `folder` and all in it."""
+    """Make the user `uid` the owner of `folder` and everything in it."""
     for path in (folder, *folder.rglob("*")):
         os.chown(path, uid, uid, follow_symlinks=False)
 

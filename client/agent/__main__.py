@@ -34,15 +34,14 @@ from types import FrameType
 from client.agent.apart import ONE_USER, ONE_USER_HELP, check_alone, check_apart
 from client.agent.boundary import Failure, configure_logs, contained
 from client.agent.isolation import confinement
-from client.agent.masking import masking_of
 from client.agent.own_ledger import note_in_register, open_ledger
 from client.agent.progress import ENCODING, LOADING, READY, ProgressEvent, ProgressSource
+from client.agent.ready import ReadyAgent, SiteMemory
 from client.agent.service import serve
-from client.agent.site_agent import SiteAgent
+from client.agent.site_agent import AgentParts, SiteAgent
 from client.agent.startup import LoadedSite, TrainerFactory, load, load_data, load_trainer
 from client.agent.state import state_folder
 from client.agent.withdrawals import ConsentingTrainer
-from client.agent.witness import WitnessFile
 from client.agent.work import still_training
 from client.patients import open_patients
 from privacy.errors import CraftsflError
@@ -159,16 +158,8 @@ def _serve(site: LoadedSite, trainer: TrainerFactory, told: _Told) -> None:
             trainer(site, data, state, on_encoded), data, patients, state.cache
         )
         resident.apply()  # who withdrew while the tiles were encoded is still in the cache
-        parameters = resident.layout.parameters
-        masking = masking_of(
-            site.rules,
-            site.membership,
-            parameters,
-            state.survivors,
-            state.cohorts,
-            WitnessFile(state.witness),
-        )
-        agent = SiteAgent(site.rules, ledger, resident, progress, masking=masking)
+        parts = AgentParts(site.rules, ledger, resident, progress)
+        agent = ReadyAgent(parts, site.membership, SiteMemory.at(state)).make()
         service.set_limit(agent.limit)
         stack.callback(agent.stop, STOP_SECONDS)
         gate.open(agent)

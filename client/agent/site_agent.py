@@ -1,8 +1,8 @@
 """The site agent's state machine: what it answers to each message, and what that changes.
 
-Every transition is in this file, except those of one masked attempt (`privacy.secagg.client`). A
-masked attempt begins with `TrainMasked`, and its exchanges follow; `StartTraining` and `Collect`
-are the same without masks, and only an agent that was made `plain` (in one process) knows them.
+What all agents have in common is in this file. A hospital's agent is a `MaskedAgent`, which adds
+the exchanges of a masked attempt (`client.agent.masked_agent`). A `PlainAgent` shows its update to
+the coordinator, and serves in one process only (`client.agent.plain_agent`).
 Guarantees, each with a test:
 
 - What begins an attempt is checked in this order, and refused without any change of state: study,
@@ -30,20 +30,19 @@ Guarantees, each with a test:
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from client.agent.admission import Account
 from client.agent.boundary import Failure, contained
-from client.agent.masking import Masking
 from client.agent.progress import ANSWERED, ProgressEvent, ProgressSource
-from client.agent.work import AttemptTraining, AttemptWork, Clock, Trained, Turn, checked
+from client.agent.work import AttemptTraining, AttemptWork, Clock, Trained, Turn
 from client.policy import SiteRules
 from privacy.budget import Budgets
 from privacy.errors import PolicyError
@@ -52,29 +51,15 @@ from privacy.secagg.client import SecAggClient
 from privacy.secagg.refusals import Refused
 from privacy.wire.bodies import (
     Body,
-    Collect,
     Hello,
     Refusal,
-    Running,
     SiteFacts,
-    Started,
     StartTraining,
-    Update,
 )
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.codec import Vector
-from privacy.wire.envelope import Envelope, open_envelope, refuse, seal, size_limit
-from privacy.wire.offer import Offer, TrainMasked
+from privacy.wire.envelope import Envelope, open_envelope, refuse, seal
 from privacy.wire.reasons import Reason, RefusedMessage
-from privacy.wire.secagg import (
-    Advertisements,
-    Consistency,
-    Deliver,
-    Lanes,
-    Survivors,
-    UnmaskRequest,
-    masked_size_limit,
-)
 
 if TYPE_CHECKING:
     from client.training import RoundTrainer
@@ -83,7 +68,7 @@ _log = logging.getLogger("craftsfl.agent")
 
 
 @dataclass(slots=True)
-class _Attempt:
+class OpenAttempt:
     """The attempt that the site is working on, or worked on last."""
 
     key: AttemptKey
@@ -101,45 +86,45 @@ class _Attempt:
             self.client.close()
 
 
-class SiteAgent:
+@dataclass(frozen=True, slots=True)
+class AgentParts:
+    """What an agent for the study of `rules` is made of; everything that it needs is ready."""
+
+    rules: SiteRules
+    ledger: Ledger
+    trainer: RoundTrainer
+    progress: ProgressSource = field(default_factory=ProgressSource)
+    clock: Clock = time.monotonic
+
+
+class SiteAgent(ABC):
     """Answers the coordinator for one study. `handle` and `stop` may be called from any thread."""
 
-    def __init__(
-        self,
-        rules: SiteRules,
-        ledger: Ledger,
-        trainer: RoundTrainer,
-        progress: ProgressSource,
-        clock: Clock = time.monotonic,
-        *,
-        masking: Masking | None = None,
-        plain: bool = False,
-    ) -> None:
-        """Masked with `masking`; without it only where `plain` is set and the study is plain.
+    masked: ClassVar[bool]  # whether what leaves is masked
 
-        Raises `PolicyError` where these contradict each other or the study.
-        """
+    def __init__(self, parts: AgentParts) -> None:
+        """Raises `PolicyError` unless the study asks for what this agent does."""
+        rules, trainer = parts.rules, parts.trainer
         study = rules.study
-        if not plain == (masking is None) == (not study.masked):
+        if study.masked != self.masked:
             raise PolicyError(
                 f"The study {study.name} and this agent do not agree on secure aggregation.",
                 "Give the agent what it masks with; plain studies are for one process only.",
             )
-        self._masking = masking
         self._rules = rules
         self._trainer = trainer
-        self._progress = progress
-        self._clock = clock
+        self._progress = parts.progress
+        self._clock = parts.clock
         self._digest = study.digest()
         self._layout = trainer.layout.fingerprint()
         self._parameters = trainer.layout.parameters
-        self.limit = _limit(rules, self._parameters, masked=masking is not None)
+        self.limit = self._limit()
         self._lock = threading.Lock()  # guards all that follows, and the ledger
-        self._account = Account(rules, ledger)
+        self._account = Account(rules, parts.ledger)
         self._newest: dict[int, AttemptKey] = {}
-        for entry in ledger.entries():
+        for entry in parts.ledger.entries():
             self._remember(entry.key)
-        self._attempt: _Attempt | None = None
+        self._attempt: OpenAttempt | None = None
         self._turn = Turn()
         self._stopping = False
 
@@ -174,26 +159,30 @@ class SiteAgent:
             except Refused as refused_by_mask:
                 _log.warning("Round %d: %s", key.round, refused_by_mask)
                 body = refused_by_mask.body()
-        return body if isinstance(body, bytes) else _sealed(key, body)
+        return body if isinstance(body, bytes) else sealed(key, body)
 
     def _reply(self, key: AttemptKey, body: Body, data: bytes) -> Body | bytes:
         """The answer, already sealed if it left before. Raises `Refused`, and changes nothing."""
         if self._stopping:
             return Refusal(Reason.STOPPED)
-        match body:
-            case Hello():
-                return self._hello(key.run, body)
-            case StartTraining() if self._masking is None:
-                return self._start(key, body, hashlib.sha256(data).digest())
-            case Collect() if self._masking is None:
-                return self._collect(key)
-            case TrainMasked() if self._masking is not None:
-                return self._train_masked(key, body, self._masking, hashlib.sha256(data).digest())
-            case Advertisements() | Deliver() | Survivors() | UnmaskRequest() if (
-                self._masking is not None
-            ):
-                return self._exchange(key, body, self._masking)
-        return Refusal(Reason.UNKNOWN_KIND)
+        if isinstance(body, Hello):
+            return self._hello(key.run, body)
+        return self._answer_in_attempt(key, body, data)
+
+    @abstractmethod
+    def _limit(self) -> int:
+        """The most bytes that a message to this site may have."""
+
+    @abstractmethod
+    def _answer_in_attempt(self, key: AttemptKey, body: Body, data: bytes) -> Body | bytes:
+        """The answer to a message of attempt `key`, whose sealed bytes are `data`.
+
+        Raises `Refused`, and changes nothing.
+        """
+
+    @abstractmethod
+    def _vouched(self, run: int, node: int, facts: SiteFacts) -> Body:
+        """`facts` as they leave, for the node that a server knows the site by in `run`."""
 
     def _hello(self, run: int, hello: Hello) -> Body:
         if hello.study_digest != self._digest:
@@ -209,72 +198,9 @@ class SiteAgent:
             epsilon_spent=self._account.spent,
             epsilon_budget=rules.policy.study_epsilon,
             delta=rules.study.privacy.delta,
-            masked=self._masking is not None,
+            masked=self.masked,
         )
-        if self._masking is None:
-            return facts
-        return self._masking.membership.signed(run, hello.node, facts)
-
-    def _start(self, key: AttemptKey, start: StartTraining, request: bytes) -> Body:
-        refusal = self._mismatch(start)
-        if refusal is not None:
-            return refusal
-        last = self._attempt
-        if last is not None and last.key == key:
-            return Started() if last.request == request else Refusal(Reason.CONFLICT)
-        found = self._admitted(key)
-        if isinstance(found, Refusal):
-            return found
-        self._intent(key)
-        work = self._work(key, start.adapter, checked(self._trainer.train))
-        self._begin(_Attempt(key, request, found, work, self._next_slot()))
-        return Started()
-
-    def _train_masked(
-        self, key: AttemptKey, body: TrainMasked, masking: Masking, request: bytes
-    ) -> Body:
-        refusal = self._mismatch(body.start)
-        if refusal is not None:
-            return refusal
-        last = self._attempt
-        if last is not None and last.key == key and last.client is not None:
-            if last.request != request and body.offer == last.client.offer:
-                return Refusal(Reason.CONFLICT)
-            return last.client.receive(body.offer)  # a repetition, or a second offer: refused
-        found = self._admitted(key)
-        if isinstance(found, Refusal):
-            return found
-        client = masking.client(
-            key, body.start, self._newest, lambda: self._journalled(key, body.offer, masking)
-        )
-        masking.check_cohort(body.offer)
-        advertise = client.receive(body.offer)
-        training = masking.training(self._trainer, client.encoding)
-        work = self._work(key, body.start.adapter, training)
-        self._begin(_Attempt(key, request, found, work, self._next_slot(), client))
-        return advertise
-
-    def _exchange(self, key: AttemptKey, body: Body, masking: Masking) -> Body | bytes:
-        """An exchange of a masked attempt; the update can be collected only from its slot on."""
-        attempt = self._attempt
-        if attempt is None or attempt.key != key or attempt.client is None:
-            return Refusal(Reason.NOT_STARTED)
-        if attempt.reply is not None:
-            return attempt.reply  # there was no update, so there is nothing to unmask
-        answer = attempt.client.receive(body)
-        if isinstance(answer, Running) and self._clock() >= attempt.slot:
-            return self._masked(attempt, attempt.client, body)
-        if isinstance(answer, Consistency):
-            masking.note_signed(key.round, attempt.client)
-        return answer
-
-    def _masked(self, attempt: _Attempt, client: SecAggClient, deliver: Body) -> Body | bytes:
-        """The masked update, or the answer "no update"; charged before either leaves."""
-        result = self._looked(attempt)
-        if result is None:
-            return self._without_update(attempt)
-        client.provide(cast(Lanes, result))
-        return client.receive(deliver)
+        return self._vouched(run, hello.node, facts)
 
     def _mismatch(self, start: StartTraining) -> Refusal | None:
         """Why this does not fit the agent's study and model; None if it does."""
@@ -299,11 +225,6 @@ class SiteAgent:
         """The time slot of an attempt that begins now."""
         return self._clock() + self._rules.study.cohort.reply_slot
 
-    def _journalled(self, key: AttemptKey, offer: Offer, masking: Masking) -> Checkpoint:
-        """Where the ledger stands when the attempt's cohort and its intent are on disk."""
-        masking.note_offer(offer)
-        return self._intent(key)
-
     def _intent(self, key: AttemptKey) -> Checkpoint:
         try:
             return self._account.intent(key)
@@ -314,7 +235,7 @@ class SiteAgent:
     def _work(self, key: AttemptKey, adapter: Vector, training: AttemptTraining) -> AttemptWork:
         return AttemptWork(training, adapter, key, self._progress, self._turn, self._clock)
 
-    def _begin(self, attempt: _Attempt) -> None:
+    def _begin(self, attempt: OpenAttempt) -> None:
         """Make a journalled attempt the current one."""
         self._remember(attempt.key)
         if self._attempt is not None:
@@ -323,21 +244,7 @@ class SiteAgent:
         attempt.work.start()
         _log.info("Round %d, attempt %d: training.", attempt.key.round, attempt.key.attempt)
 
-    def _collect(self, key: AttemptKey) -> Body | bytes:
-        attempt = self._attempt
-        if attempt is None or attempt.key != key:
-            return Refusal(Reason.NOT_STARTED)
-        if attempt.reply is None:
-            if self._clock() < attempt.slot:
-                return Running()
-            result = self._looked(attempt)
-            if result is None:
-                return self._without_update(attempt)
-            after = attempt.budgets.study.after
-            attempt.reply = _sealed(key, Update(self._layout, cast(Vector, result), after))
-        return attempt.reply
-
-    def _looked(self, attempt: _Attempt) -> Trained | None:
+    def _looked(self, attempt: OpenAttempt) -> Trained | None:
         """The answer to the first look after the slot; None if training was late or failed.
 
         Charged before either is known: where the ledger cannot record it, nothing is revealed.
@@ -352,7 +259,7 @@ class SiteAgent:
         self._progress.publish(ProgressEvent(key.run, key.round, key.attempt, ANSWERED, 0, 0))
         return attempt.work.result_by(attempt.slot)
 
-    def _without_update(self, attempt: _Attempt) -> bytes:
+    def _without_update(self, attempt: OpenAttempt) -> bytes:
         """End an attempt that has dropped out; only the site's own log says why."""
         failed = isinstance(attempt.work.result, Failure)
         _log.error(
@@ -361,19 +268,13 @@ class SiteAgent:
             "training failed" if failed else "it was not ready when the study's reply_slot ended",
         )
         attempt.end()
-        attempt.reply = _sealed(attempt.key, Refusal(Reason.NO_UPDATE))
+        attempt.reply = sealed(attempt.key, Refusal(Reason.NO_UPDATE))
         return attempt.reply
 
     def _remember(self, key: AttemptKey) -> None:
         self._newest[key.run] = max(key, self._newest.get(key.run, key))
 
 
-def _sealed(key: AttemptKey, body: Body) -> bytes:
+def sealed(key: AttemptKey, body: Body) -> bytes:
+    """`body` as it leaves, in the envelope of attempt `key`."""
     return seal(Envelope(key.run, key.round, key.attempt, body))
-
-
-def _limit(rules: SiteRules, parameters: int, *, masked: bool) -> int:
-    """The most bytes that a message to this site may have."""
-    if not masked:
-        return size_limit(parameters)
-    return masked_size_limit(len(rules.study.sites), 0, parameters)

@@ -39,11 +39,11 @@ from privacy.accounting import (
     released_epsilon,
     tradeoff,
     true_positive_rate,
-    whole_schedule,
 )
 from privacy.errors import AccountingError, ConfigError, CraftsflError
-from privacy.events import PoissonGaussian
+from privacy.mechanisms.local import PoissonGaussian
 from privacy.study.manifest import Study, load_study
+from privacy.study.terms import whole_schedule
 
 __all__ = [
     "AccountingError",

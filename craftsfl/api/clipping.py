@@ -37,7 +37,8 @@ from privacy.dpsgd.engine import (
     PhysicalBatch,
 )
 from privacy.dpsgd.noise import NoiseSource, SystemNoise
-from privacy.dpsgd.step import Release, private_gradient
+from privacy.dpsgd.release import Release
+from privacy.dpsgd.step import private_gradient
 from privacy.errors import AccountingError, CraftsflError, ModelError
 
 __all__ = [

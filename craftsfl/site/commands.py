@@ -109,9 +109,9 @@ def site_withdraw(
     ] = False,
 ) -> None:
     """Take a patient out of all draws, starting with the next; the agent may be running."""
-    from client.consent import withdraw as take_out
+    from client.consent import withdraw
 
-    done = take_out(settings, patient or _asked(), ahead=ahead)
+    done = withdraw(settings, patient or _asked(), ahead=ahead)
     known = "what the agent has charged" if done.epsilon is None else f"epsilon {done.epsilon:.3g}"
     typer.echo(
         f"Patient {done.name} {'had already withdrawn' if done.already else 'has withdrawn'}: out "
@@ -141,9 +141,9 @@ def site_restore(
     patient: _Patient = None,
 ) -> None:
     """Undo `withdraw`: the patient takes part again once the agent has been restarted."""
-    from client.consent import restore as take_in
+    from client.consent import restore
 
-    name, changed = take_in(settings, patient or _asked())
+    name, changed = restore(settings, patient or _asked())
     typer.echo(
         f"Patient {name} takes part again once the agent has been restarted."
         if changed

@@ -28,10 +28,9 @@ def site_suspicions(
     ] = None,
 ) -> None:
     """Report doubts about the patient ids, and who shares pictures; changes nothing."""
-    from client.persons import suspicions as look
-    from client.persons import write_list
+    from client.persons import suspicions, write_list
 
-    found = look(settings)
+    found = suspicions(settings)
     if list_ids is not None:
         write_list(list_ids, found)
     about = f"{found.doubt}." if found.doubt else "nothing suggests that they are not patients'."
@@ -62,13 +61,12 @@ def site_merge(
     ] = None,
 ) -> None:
     """Treat two ids as one person from the agent's next start on; the register remembers it."""
-    from client.persons import merge_ids as join
-    from client.persons import read_id_pairs
+    from client.persons import merge_ids, read_id_pairs
 
     if pairs is not None and first is not None:
         raise ConfigError("Both ids and a file of pairs were given.", "Give one of the two.")
     wanted = read_id_pairs(pairs) if pairs else [(first or _asked(), second or _asked())]
-    made, out = join(settings, wanted)
+    made, out = merge_ids(settings, wanted)
     typer.echo(
         f"{made} of {len(wanted)} pairs now count as one person each, from the agent's next start "
         "on; the others already did. craftsfl site separate undoes it."
@@ -81,9 +79,9 @@ def site_merge(
 
 def site_separate(settings: _Settings, patient: _Id = None) -> None:
     """Undo all merges of an id, from the agent's next start on."""
-    from client.persons import separate as part
+    from client.persons import separate
 
-    count = part(settings, patient or _asked())
+    count = separate(settings, patient or _asked())
     typer.echo(
         f"{count} ids stand for themselves from the agent's next start on."
         if count > 1

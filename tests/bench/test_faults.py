@@ -68,5 +68,5 @@ def test_it_notices_a_site_that_does_not_start_again(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(HeadFile, "write", torn)
     with faults.fresh_folder() as folder:
-        assert faults.one_site(faults.Coordinator(), faults.Site(folder), 1) == (True, 0)
+        assert faults.one_site(faults.Coordinator(), faults.ForkedSite(folder), 1) == (True, 0)
         assert faults.finish(faults.Coordinator(), folder, 1) == faults.Verdict(stuck=1)

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from bench import gpu_check, gpu_parts, sensitivity
-from bench.gpu_parts import Case, Plan
-from bench.output import Row
+from bench.gpu_parts import GpuCase, GpuPlan
+from bench.output import BenchRow
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,9 +37,9 @@ def test_every_part_gives_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert ("note" in control) == (control["ratio"] <= sensitivity.LEAST_CONTROL)
 
 
-ISOLATED: Row = {"check": "isolation", "precision": "float32", "in_place": True}
-PROTECTED: Row = {"check": "sensitivity", "protected": True, "ratio": 1 + 1e-7}
-AGENT: Row = {"check": "agent", "usable": True}
+ISOLATED: BenchRow = {"check": "isolation", "precision": "float32", "in_place": True}
+PROTECTED: BenchRow = {"check": "sensitivity", "protected": True, "ratio": 1 + 1e-7}
+AGENT: BenchRow = {"check": "agent", "usable": True}
 
 
 @pytest.mark.parametrize(
@@ -57,21 +57,21 @@ AGENT: Row = {"check": "agent", "usable": True}
         ({**AGENT, "usable": False}, "confinement"),
     ],
 )
-def test_what_was_not_seen_to_hold_is_named(row: Row, words: str | None) -> None:
-    found = gpu_check.faults([row])
+def test_what_was_not_seen_to_hold_is_named(row: BenchRow, words: str | None) -> None:
+    found = gpu_check.unproven_claims([row])
     assert (found == []) if words is None else words in found[0]
 
 
-def _fail() -> Row:
+def _fail() -> BenchRow:
     raise torch.OutOfMemoryError("no room")
 
 
 def test_a_part_goes_on_after_an_error_and_stops_at_its_time() -> None:
     cases = [
-        Case("clip", {"batch": 1}, _fail),
-        Case("clip", {"batch": 2}, lambda: {"time_ratio": float("nan")}),
-        Case("clip", {"batch": 3}, partial(time.sleep, 30)),  # type: ignore[arg-type]
-        Case("clip", {"batch": 4}, partial(time.sleep, 30)),  # type: ignore[arg-type]
+        GpuCase("clip", {"batch": 1}, _fail),
+        GpuCase("clip", {"batch": 2}, lambda: {"time_ratio": float("nan")}),
+        GpuCase("clip", {"batch": 3}, partial(time.sleep, 30)),  # type: ignore[arg-type]
+        GpuCase("clip", {"batch": 4}, partial(time.sleep, 30)),  # type: ignore[arg-type]
     ]
     begun = time.monotonic()
     failed, fine, late, later = gpu_check.look(cases, 0.5)
@@ -103,21 +103,21 @@ def test_a_control_that_stays_small_is_said_in_its_row(monkeypatch: pytest.Monke
     monkeypatch.setattr(
         sensitivity, "leave_one_out", lambda *_: sensitivity.Moved(np.array([1.0, 0.9]))
     )
-    plan = Plan("cpu", engines=("lora",), losses=("denoising",), scales=("3",))
+    plan = GpuPlan("cpu", engines=("lora",), losses=("denoising",), scales=("3",))
     protected, control = [case.look() for case in gpu_parts.moved(plan)]
     assert "note" not in protected
     assert control["note"] == "control too small"
 
 
 def test_the_device_has_to_work_in_the_agents_confinement() -> None:
-    (case,) = gpu_parts.confined(Plan("no-such-device"))
+    (case,) = gpu_parts.confined(GpuPlan("no-such-device"))
     row = gpu_check.tried(case, 60)
     assert row["error"] == "RuntimeError"
-    assert gpu_check.faults([row])
+    assert gpu_check.unproven_claims([row])
 
 
 def test_losses_in_the_lower_precision_are_tried_too() -> None:
-    plan = Plan("cpu", engines=("lora",), losses=("denoising",), precisions=("bf16",))
+    plan = GpuPlan("cpu", engines=("lora",), losses=("denoising",), precisions=("bf16",))
     case = next(gpu_parts.isolation(plan))
     assert gpu_check.tried(case, 60)["in_place"] in (True, False)
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from bench import losses
-from bench.loss_steps import BASES, LOSSES, Setting, make_step
+from bench.loss_steps import BASES, COMPARED_LOSSES, LossSetting, make_loss_step
 from model.cache import shipped_base
 
 pytestmark = pytest.mark.skipif(shipped_base() is None, reason="no tiny base here")
@@ -26,9 +26,9 @@ def test_rows_have_the_promised_keys(
     assert row["time_ratio"] > 1
 
 
-@pytest.mark.parametrize("name", ["denoising", *LOSSES])
+@pytest.mark.parametrize("name", ["denoising", *COMPARED_LOSSES])
 def test_every_loss_takes_a_step(name: str) -> None:
-    make_step(name, Setting("tiny", 1))()
+    make_loss_step(name, LossSetting("tiny", 1))()
 
 
 def test_every_base_has_its_block() -> None:

@@ -14,7 +14,7 @@ from flwr.common import parameters_to_ndarrays
 from flwr.supercore.task_identity import TaskIdentity
 
 from bench import secagg, secagg_flwr, secagg_ours
-from bench.secagg_timing import Cell, Cost
+from bench.secagg_timing import Cost, SecAggCell
 from privacy.errors import SecAggError
 
 KEYS = {
@@ -44,7 +44,7 @@ def printed():
 
 
 def test_rows_have_the_promised_keys(printed):
-    assert [row["impl"] for row in printed] == ["ours", "flwr"] * len(secagg.QUICK)
+    assert [row["impl"] for row in printed] == ["ours", "flwr"] * len(secagg.QUICK_CELLS)
     for row in printed:
         assert set(row) >= KEYS
         assert row["client_s"] > 0
@@ -72,7 +72,7 @@ def test_the_cells_of_the_specification_are_measured():
 
 
 def test_a_wrong_sum_is_noticed(monkeypatch):
-    attempt = secagg_ours.Attempt(Cell(3, 100, 16, 0))
+    attempt = secagg_ours.Attempt(SecAggCell(3, 100, 16, 0))
     true = secagg_ours.update(100)
     monkeypatch.setattr(
         secagg_ours.Attempt,

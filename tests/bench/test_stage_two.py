@@ -11,18 +11,25 @@ import pytest
 import torch
 
 from bench import stage_two
-from bench.stage_two_compare import METRICS, Finished, Run, comparisons, missing, paired
+from bench.stage_two_compare import (
+    STAGE_TWO_METRICS,
+    Finished,
+    StageTwoRun,
+    comparisons,
+    missing,
+    paired,
+)
 from bench.stage_two_setting import (
     BASELINE,
     DOMAIN_CAPTIONS,
     FULL,
-    LOSSES,
     QUICK,
     SHUFFLED,
-    Setting,
+    STAGE_TWO_LOSSES,
+    StageTwoSetting,
 )
 
-KEYS = ["loss", "private", "seed", *METRICS]
+KEYS = ["loss", "private", "seed", *STAGE_TWO_METRICS]
 
 
 @pytest.fixture(autouse=True)
@@ -36,8 +43,10 @@ def near(value: float) -> object:
     return pytest.approx(value, rel=1e-3, abs=1e-6)
 
 
-def made(loss: str, seed: int, alignment: tuple[float, ...], *, private: bool = False) -> Run:
-    return Run(loss, private, seed, alignment, (0.5,) * len(alignment), (0.1, 0.3), (2.0,))
+def made(
+    loss: str, seed: int, alignment: tuple[float, ...], *, private: bool = False
+) -> StageTwoRun:
+    return StageTwoRun(loss, private, seed, alignment, (0.5,) * len(alignment), (0.1, 0.3), (2.0,))
 
 
 def test_the_quick_bench_has_every_row_and_goes_on_after_a_kill(
@@ -45,13 +54,15 @@ def test_the_quick_bench_has_every_row_and_goes_on_after_a_kill(
 ) -> None:
     stage_two.main(["--quick", "--json", "--dir", str(tmp_path)])
     rows = json.loads(capsys.readouterr().out)["rows"]
-    runs, against = rows[: 2 * len(LOSSES)], rows[2 * len(LOSSES) :]
+    runs, against = rows[: 2 * len(STAGE_TWO_LOSSES)], rows[2 * len(STAGE_TWO_LOSSES) :]
     assert [list(row) for row in runs] == [KEYS] * len(runs)
-    assert {(r["loss"], r["private"]) for r in runs} == {(n, p) for n in LOSSES for p in (0, 1)}
-    assert all(np.isfinite([row[metric] for metric in METRICS]).all() for row in runs)
+    assert {(r["loss"], r["private"]) for r in runs} == {
+        (n, p) for n in STAGE_TWO_LOSSES for p in (0, 1)
+    }
+    assert all(np.isfinite([row[metric] for metric in STAGE_TWO_METRICS]).all() for row in runs)
     assert all(row["drift"] > 0 for row in runs)  # every one has trained
     pairs = {(r["loss"], r["private"], r["metric"]) for r in against}
-    assert len(pairs) == len(against) == 2 * (len(LOSSES) - 1) * len(METRICS)
+    assert len(pairs) == len(against) == 2 * (len(STAGE_TWO_LOSSES) - 1) * len(STAGE_TWO_METRICS)
     assert {row["epsilon"] for row in against if row["private"]} == {QUICK.epsilon()}
 
     path = tmp_path / "runs.jsonl"
@@ -82,7 +93,7 @@ def test_a_comparison_by_hand() -> None:
         made("+drift", 0, (9.0, 9.0), private=True),  # no private baseline
     ]
     rows = comparisons(runs, epsilon=3.0)
-    assert [row["metric"] for row in rows] == list(METRICS)
+    assert [row["metric"] for row in rows] == list(STAGE_TWO_METRICS)
     alignment = rows[0]
     assert alignment["difference"] == pytest.approx(0.15)  # (0.1 + 0.2 + 0.1 + 0.2) / 4
     assert alignment["low"] == pytest.approx(0.1)
@@ -138,18 +149,21 @@ def test_finished_runs_of_another_setting_are_none(tmp_path: Path) -> None:
 
 
 def test_settings_are_told_apart_by_what_a_run_depends_on() -> None:
-    def digest(setting: Setting, loss: str = BASELINE, *, private: bool = False) -> str:
+    def digest(setting: StageTwoSetting, loss: str = BASELINE, *, private: bool = False) -> str:
         return setting.digest(loss, private=private)
 
     assert digest(FULL) != digest(QUICK)
-    assert len({digest(FULL, loss, private=p) for loss in LOSSES for p in (True, False)}) == 10
+    assert (
+        len({digest(FULL, loss, private=p) for loss in STAGE_TWO_LOSSES for p in (True, False)})
+        == 10
+    )
     noisier = replace(FULL, private=replace(FULL.private, noise_multiplier=2.0))
     assert digest(noisier) == digest(FULL)
     assert digest(noisier, private=True) != digest(FULL, private=True)
 
 
 def test_the_losses_differ_in_one_term_each() -> None:
-    terms = [FULL.terms(loss, private=False) for loss in LOSSES]
+    terms = [FULL.terms(loss, private=False) for loss in STAGE_TWO_LOSSES]
     assert terms[0] is None
     assert [t.correlation is not None for t in terms[1:] if t] == [True] * 4
     assert [t.grounding is not None for t in terms[1:] if t] == [False, False, True, True]

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import client.agent.__main__ as agent_main
 from client.agent.apart import ONE_USER
-from client.agent.site_agent import SiteAgent
+from client.agent.site_agent import AgentParts
 from client.agent.startup import LoadedSite, OnEncoded
 from client.agent.state import StateFolder
 from client.data import SiteData
@@ -53,6 +53,6 @@ def make_trainer(
 
 if __name__ == "__main__":
     agent_main.PATIENCE_SECONDS = 1.0
-    agent_main.SiteAgent = functools.partial(SiteAgent, clock=PausingClock())  # type: ignore[misc,assignment]
+    agent_main.AgentParts = functools.partial(AgentParts, clock=PausingClock())  # type: ignore[misc,assignment]
     one_user = ONE_USER in sys.argv[3:]
     sys.exit(agent_main.run_agent(Path(sys.argv[2]), trainer=make_trainer, one_user=one_user))

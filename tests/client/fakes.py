@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from client.agent.progress import ProgressSource
-from client.agent.site_agent import SiteAgent
+from client.agent.plain_agent import PlainAgent
+from client.agent.site_agent import AgentParts, SiteAgent
 from client.agent.work import Clock, still_training
 from client.policy import SiteRules
 from model.layout import Layout, LayoutEntry
@@ -31,7 +31,7 @@ RUN = 2**63 + 11
 
 
 class FakeTrainer:
-    """Adds one to the adapter, step by step; `gate` holds every step until it is set."""
+    """Adds one to the adapter, step by step; every step waits until `gate` is set."""
 
     def __init__(self, *, steps: int = 4) -> None:
         self.layout = LAYOUT
@@ -70,7 +70,7 @@ class FakeTrainer:
 
 
 class PausingClock:
-    """Seconds that stand still while this process trains: nothing is late on a slow machine."""
+    """Seconds that stop while this process trains: nothing is late on a slow machine."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -87,7 +87,7 @@ class PausingClock:
 
 
 def full_disk(*_: object) -> None:
-    """In place of a method of the ledger."""
+    """Replaces a method of the ledger."""
     raise LedgerError("The disk is full.")
 
 
@@ -99,7 +99,7 @@ def snapshot(agent: SiteAgent, ledger: Ledger) -> tuple[object, ...]:
 
 
 def refused(body: Body) -> Reason:
-    """Why: `body` has to be a refusal."""
+    """The reason; `body` has to be a refusal."""
     assert isinstance(body, Refusal)
     return body.reason
 
@@ -116,8 +116,8 @@ def make_agent(
     rules: SiteRules | None = None,
     clock: Clock | None = None,
 ) -> SiteAgent:
-    clock = clock or PausingClock()
-    return SiteAgent(rules or make_rules(), ledger, trainer, ProgressSource(), clock, plain=True)
+    parts = AgentParts(rules or make_rules(), ledger, trainer, clock=clock or PausingClock())
+    return PlainAgent(parts)
 
 
 def message(body: Body, *, run: int = RUN, round: int = 1, attempt: int = 1) -> bytes:
@@ -142,7 +142,7 @@ def start(agent: SiteAgent, study: Study | None = None, **key: int) -> Body:
 
 
 def collect(agent: SiteAgent, **key: int) -> Body:
-    """Ask for the result once training has ended and its time slot has come."""
+    """Ask for the result after training has ended and the time slot has come."""
     attempt = agent._attempt
     assert attempt is not None
     assert attempt.work.wait(10)

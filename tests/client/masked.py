@@ -5,25 +5,22 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from client.agent.masking import Membership, masking_of
 from client.agent.own_ledger import KeyedIdentity
-from client.agent.progress import ProgressSource
-from client.agent.site_agent import SiteAgent
+from client.agent.ready import ReadyAgent, SiteMemory
+from client.agent.site_agent import AgentParts, SiteAgent
 from client.agent.work import Clock
 from client.policy import SiteRules
+from craftsfl.simulation.members import SimulatedMembers
 from model.layout import Layout
-from privacy.identity import MARKER_BYTES, marker_path
 from privacy.ledger import Ledger
 from privacy.secagg.chain import write_rosters
 from privacy.secagg.client import Effects, SecAggClient
 from privacy.secagg.offer import Expected, encoding_of, threshold
-from privacy.secagg.roster import Member, Roster, SignedRoster, add_signature, propose_roster
 from privacy.secagg.server import SecAggServer, Stage
 from privacy.secagg.witness import Witness
 from privacy.study.agreement import model_digest, policy_of, shares_of, terms_of
@@ -33,35 +30,22 @@ from privacy.wire.codec import Vector
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.offer import VERSION, Offer, TrainMasked
 from privacy.wire.secagg import masked_size_limit
-from tests.privacy.secagg.consortium import identity_of, ledgers_of
+from tests.privacy.secagg.consortium import ledgers_of
 
-from .fakes import ADAPTER, LAYOUT, RUN, FakeTrainer, P, PausingClock
+from .fakes import ADAPTER, LAYOUT, RUN, FakeTrainer, PausingClock
 from .studies import make_policy, make_study
 
 NAMES = ("north", "south", "east", "west")
-IDENTITIES = {name: identity_of(site) for site, name in enumerate(NAMES, start=1)}
 BOUND = 8.0
 _LENGTHS = itertools.count(1)  # of the peers' ledgers, which only grow
 
 
-def make_roster(names: Iterable[str] = NAMES) -> SignedRoster:
-    """Signed by all of its members; ids are places in NAMES, from 1."""
-    members = [
-        Member(NAMES.index(name) + 1, name, IDENTITIES[name].public, f"Hospital {name}")
-        for name in names
-    ]
-    signed = propose_roster(members, len(members) // 2 + 1, consortium="test")
-    for name in names:
-        signed = add_signature(signed, IDENTITIES[name], None)
-    return signed
-
-
-SIGNED = make_roster()
-ROSTER: Roster = SIGNED.roster
+MEMBERS = SimulatedMembers.seeded(NAMES, consortium="test")  # ids are places in NAMES, from 1
+IDENTITIES, SIGNED, ROSTER = MEMBERS.identities, MEMBERS.signed, MEMBERS.roster
 
 
 def masked_study(sites: int = 3, **changes: Any) -> Study:
-    """The small study, masked, with the first `sites` of NAMES."""
+    """The small study with masks and the first `sites` of NAMES."""
     members = [
         {"name": name, "declared_patients": 10 * (place + 1)}
         for place, name in enumerate(NAMES[:sites])
@@ -82,11 +66,8 @@ def masked_rules(study: Study, **policy: Any) -> SiteRules:
 
 
 def write_identity(folder: Path) -> None:
-    """The site's key and the roster, as `site.toml` of the tests names them."""
-    key = folder / "site.key"
-    key.write_bytes(IDENTITIES["north"].pem(None))
-    key.chmod(0o600)
-    marker_path(key).write_bytes(bytes(MARKER_BYTES))
+    """Write the site's key and the roster under the names in the tests' `site.toml`."""
+    MEMBERS.write_key("north", folder / "site.key")
     write_rosters(folder / "roster.cfl", [SIGNED])
 
 
@@ -106,15 +87,13 @@ def make_masked_agent(
     clock: Clock | None = None,
 ) -> SiteAgent:
     rules = rules or masked_rules(masked_study())
-    member = Membership(IDENTITIES["north"], ROSTER)
-    made = masking_of(rules, member, P, survivors, cohorts, witness)
-    masking = replace(made, effects=effects or Effects())
-    clock = clock or PausingClock()
-    return SiteAgent(rules, ledger, trainer, ProgressSource(), clock, masking=masking)
+    parts = AgentParts(rules, ledger, trainer, clock=clock or PausingClock())
+    memory = SiteMemory(survivors, cohorts, witness)
+    return ReadyAgent(parts, MEMBERS.membership("north"), memory, effects or Effects()).make()
 
 
 class MaskedAttempt:
-    """One attempt with the agent of north and honest peers; every exchange is one `advance`.
+    """One attempt of north's agent with honest peers; every exchange is one `advance`.
 
     `cohort`: ids, those of the study's sites unless given. `updates` are the peers'. `ask` sends
     the agent what is due, whoever the agent is: a function from envelope to envelope.
@@ -170,30 +149,30 @@ class MaskedAttempt:
         return seal(Envelope(*self.key, body))
 
     def request(self) -> Body:
-        """What the exchange under way asks of the agent."""
+        """The request of the current exchange to the agent."""
         if self.stage is Stage.ADVERTISE:
             return TrainMasked(self.offer, self.start)
         return self.server._request(1)
 
     def ask(self, agent: Any, body: Body | None = None) -> Body:
-        """The agent's answer to `body`, or to what is due."""
+        """The agent's answer to `body`, or to the current request."""
         handle = getattr(agent, "handle", agent)
         return self.opened(handle(self.envelope(body or self.request())))
 
     def opened(self, reply: bytes) -> Body:
-        """What an answer of the agent says."""
+        """The body of an answer of the agent."""
         limit = masked_size_limit(4, encoding_of(self.offer).lanes, self.parameters)
         return open_envelope(reply, limit=limit).body
 
     def patiently(self, agent: Any) -> Body:
-        """The answer to what is due, asked for until it is more than Running."""
+        """The answer to the current request, repeated until it is not Running."""
         deadline = time.monotonic() + 20
         while (answer := self.ask(agent)) == Running() and time.monotonic() < deadline:
             time.sleep(0.002)
         return answer
 
     def advance(self, agent: Any, *, silent: Iterable[int] = ()) -> Body:
-        """The whole exchange under way; gives the agent's answer. Peers of `silent` say nothing."""
+        """Do the whole current exchange; returns the agent's answer. `silent` peers say nothing."""
         answer = self.patiently(agent)
         if self.stage is Stage.SHARE:
             self._provide()
@@ -205,12 +184,12 @@ class MaskedAttempt:
         return answer
 
     def to(self, stage: Stage, agent: Any) -> None:
-        """Advance until `stage` is under way."""
+        """Advance until `stage` has begun."""
         while self.stage is not stage:
             self.advance(agent)
 
     def total(self) -> Vector:
-        """The weighted sum of the updates, as the server decodes it once all is done."""
+        """The weighted sum of the updates, as the server decodes it at the end."""
         outcome = self.server.result()
         return encoding_of(self.offer).decode_sum(outcome.lanes, len(outcome.survivors))
 

@@ -1,4 +1,4 @@
-"""A site agent, masked or plain, and a coordinator that asks what it likes when it likes."""
+"""A site agent, masked or plain, and a coordinator that asks whatever it likes at any time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DROPS_OUT: tuple[Outcome, ...] = ("raises", "not finite", "wrong shape", "late",
 
 @dataclass
 class Now:
-    """Seconds that pass when the test says so."""
+    """Seconds that pass only when the test says so."""
 
     at: float = BEGAN
 
@@ -41,7 +41,7 @@ class Now:
 
 @dataclass
 class Side:
-    """One agent, and a coordinator that may ask what it likes whenever it likes."""
+    """One agent, and a coordinator that may ask whatever it likes at any time."""
 
     mode: Mode
     ledger: SqliteLedger
@@ -84,13 +84,13 @@ class Side:
         return self.agent.handle(made.envelope(made.request()))
 
     def body(self, answer: bytes) -> Body:
-        """What those bytes say."""
+        """The body of an answer."""
         for made in self.attempts.values():
             return made.opened(answer)
         return opened(answer).body
 
     def others(self) -> list[bytes]:
-        """The answers to all other messages that a coordinator could send in its place."""
+        """The answers to all other messages that a coordinator could send instead."""
         key = {"run": RUN, "round": 1, "attempt": 1}
         start = StartTraining(self.study.digest(), LAYOUT.fingerprint(), np.zeros(4, np.float32))
         bodies: list[Body] = [Hello(self.study.digest()), start, Survivors((1, 2, 3))]
@@ -102,7 +102,7 @@ class Side:
         return [self.agent.handle(message(body, **key)) for body in bodies]
 
     def trains(self, outcome: Outcome) -> None:
-        """What becomes of the attempts that begin from now on."""
+        """How the attempts that begin from now on will end."""
         self.trainer.result = {
             "not finite": lambda adapter: np.full_like(adapter, np.nan),
             "wrong shape": lambda adapter: adapter[1:],
@@ -119,7 +119,7 @@ class Side:
             self.trainer.gate.clear()
 
     def settled(self) -> None:
-        """Wait until training has come as far as it will."""
+        """Wait until training has got as far as it will get."""
         attempt = self.agent._attempt
         assert attempt is not None
         if self.trainer.gate.is_set():

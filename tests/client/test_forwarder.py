@@ -152,8 +152,8 @@ def test_random_bytes_go_through_as_they_are(folder):
 
 def test_unpack_reverses_pack_and_the_server_packs_alike():
     assert unpack(pack(REQUEST)) == REQUEST
-    assert unpack(messages.pack(REQUEST)) == REQUEST
-    assert messages.unpack(pack(REQUEST)) == REQUEST
+    assert unpack(messages.pack_envelope(REQUEST)) == REQUEST
+    assert messages.unpack_envelope(pack(REQUEST)) == REQUEST
 
 
 def test_a_large_envelope_is_cut_into_objects():

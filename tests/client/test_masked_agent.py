@@ -12,7 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.agent.site_agent import SiteAgent
+from client.agent.masked_agent import MaskedAgent
+from client.agent.masking import Membership, masking_of
+from client.agent.plain_agent import PlainAgent
+from client.agent.site_agent import AgentParts, SiteAgent
 from privacy.errors import PolicyError
 from privacy.identity import verify
 from privacy.ledger import SqliteLedger, State
@@ -45,7 +48,14 @@ from .fakes import (
     refused,
     snapshot,
 )
-from .masked import IDENTITIES, MaskedAttempt, make_masked_agent, masked_rules, masked_study
+from .masked import (
+    IDENTITIES,
+    ROSTER,
+    MaskedAttempt,
+    make_masked_agent,
+    masked_rules,
+    masked_study,
+)
 from .studies import make_study
 
 
@@ -269,16 +279,15 @@ def test_a_plain_agent_knows_no_offers(ledger: SqliteLedger, trainer: FakeTraine
     assert refused(attempt.ask(agent, Survivors((1, 2, 3)))) == Reason.UNKNOWN_KIND
 
 
-@pytest.mark.parametrize("plain", [True, False])
 def test_an_agent_does_without_masks_only_where_all_agree(
-    ledger: SqliteLedger, trainer: FakeTrainer, plain: bool
+    ledger: SqliteLedger, trainer: FakeTrainer
 ) -> None:
-    from client.agent.progress import ProgressSource
-
-    study = masked_study() if plain else make_study()
-    rules = make_rules(study=study)
+    masked, plain = (make_rules(study=study) for study in (masked_study(), make_study()))
+    masking = masking_of(masked_rules(masked.study), Membership(IDENTITIES["north"], ROSTER), P)
     with pytest.raises(PolicyError, match="do not agree on secure aggregation"):
-        SiteAgent(rules, ledger, trainer, ProgressSource(), plain=plain)
+        PlainAgent(AgentParts(masked, ledger, trainer))
+    with pytest.raises(PolicyError, match="do not agree on secure aggregation"):
+        MaskedAgent(AgentParts(plain, ledger, trainer), masking)
 
 
 def test_without_noise_sums_that_tell_of_one_site_are_refused(

@@ -32,7 +32,8 @@ from .masked import MaskedAttempt, make_masked_agent
 
 TRIALS = 12
 PLACES = {
-    "/client/agent/site_agent.py": {"_exchange", "_masked", "_looked"},
+    "/client/agent/masked_agent.py": {"_exchange", "_masked"},
+    "/client/agent/site_agent.py": {"_looked"},
     "/client/agent/admission.py": {"commit"},
     "/privacy/secagg/client.py": {"receive", "provide", "_masked"},
     "/privacy/ledger/sqlite.py": {"commit"},

@@ -91,15 +91,15 @@ def test_no_answer_waits_for_the_accounting_of_other_studies(
     side = make(policy={"study_epsilon": budget, "epsilon": 40.0, **ACROSS[across]})
     own = event_of(side.study)
     read: list[float] = []
-    merge = composition.merge
+    merge = composition.merge_events
 
     def spied(events: Any) -> Any:
         known = list(events)
         read.extend(event.noise_multiplier for event in known)
         return merge(known)
 
-    for name in ("composition", "across", "observers", "fitting"):
-        monkeypatch.setattr(f"privacy.accounting.{name}.merge", spied)
+    for name in ("composition", "across", "fitting"):
+        monkeypatch.setattr(f"privacy.accounting.{name}.merge_events", spied)
     monkeypatch.setattr(SqliteLedger, "entries", full_disk)
     side.agent.handle(message(Hello(side.study.digest())))
     answer = side.begin()

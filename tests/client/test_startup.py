@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.agent.masking import masking_of
 from client.agent.own_ledger import open_ledger
-from client.agent.progress import ProgressSource
-from client.agent.site_agent import SiteAgent
+from client.agent.ready import ReadyAgent
+from client.agent.site_agent import AgentParts
 from client.agent.startup import (
     LoadedSite,
     load,
@@ -63,15 +62,14 @@ def read(site: LoadedSite, state: StateFolder) -> SiteData:
         return load_data(site, state, patients)
 
 
-def test_a_round_with_the_real_trainer(tmp_path: Path, tiny_base: Path) -> None:
-    study = study_of(tiny_base)
+def test_a_round_with_the_real_trainer(tmp_path: Path, tinier_base: Path) -> None:
+    study = study_of(tinier_base)
     site = load(write_hospital(tmp_path, study=study))
     with state_folder(tmp_path / "state") as state, open_ledger(state, "north") as ledger:
         trainer = load_trainer(site, read(site, state), state, nothing)
         layout = trainer.layout
-        masking = masking_of(site.rules, site.membership, layout.parameters)
-        clock = PausingClock()
-        agent = SiteAgent(site.rules, ledger, trainer, ProgressSource(), clock, masking=masking)
+        parts = AgentParts(site.rules, ledger, trainer, clock=PausingClock())
+        agent = ReadyAgent(parts, site.membership).make()
         adapter = np.zeros(layout.parameters, dtype=np.float32)
         attempt = MaskedAttempt(study, adapter=adapter, layout=layout)
         attempt.updates = dict.fromkeys(attempt.peers, adapter)
@@ -81,9 +79,9 @@ def test_a_round_with_the_real_trainer(tmp_path: Path, tiny_base: Path) -> None:
 
 
 def test_a_site_without_a_usable_tile_takes_part_with_noise_alone(
-    tmp_path: Path, tiny_base: Path
+    tmp_path: Path, tinier_base: Path
 ) -> None:
-    site = load(write_hospital(tmp_path, study=study_of(tiny_base)))
+    site = load(write_hospital(tmp_path, study=study_of(tinier_base)))
     write_folder(tmp_path / "tiles", patients=0)
     with state_folder(tmp_path / "state") as state:
         trainer = load_trainer(site, read(site, state), state, nothing)

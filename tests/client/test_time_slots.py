@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from client.agent.site_agent import SiteAgent
+from client.agent.site_agent import AgentParts
 from client.agent.work import AttemptWork
 from client.policy import SiteRules
 from privacy.errors import PolicyError
@@ -272,4 +272,4 @@ def test_what_was_superseded_before_the_last_charge_stays_free(
 
 def test_the_agents_clock_stops_where_the_machine_sleeps() -> None:
     """Time in which training could not go on is none; nor can anybody set the clock."""
-    assert inspect.signature(SiteAgent).parameters["clock"].default is time.monotonic
+    assert inspect.signature(AgentParts).parameters["clock"].default is time.monotonic

@@ -1,4 +1,4 @@
-"""Running the demo as a user does, in a process of its own, and looking for what it left behind."""
+"""Running the demo as a user does, in its own process, and searching what it left behind."""
 
 from __future__ import annotations
 
@@ -18,11 +18,18 @@ import psutil
 from tests.traps import set_traps, sprung
 
 ROOT = Path(__file__).parents[2]
+# As the command line, but for the shortest time slot: few tiles are trained on in a few seconds.
+COMMAND = """
+from craftsfl.cli import main
+from craftsfl.demo import pace
+pace.SHORTEST = 10.0
+main()
+"""
 REAL_SITES = ROOT.parent / "shared" / "data" / "sites"
 
 
 def write_hospitals(folder: Path, *, patients: int = 12, more: Sequence[str] = ()) -> Path:
-    """Three small hospitals of synthetic tissue, and `more`, as a user's own data."""
+    """Write three small hospitals of synthetic tissue, and `more`, as a user's own data."""
     from model.lab.tissue import HOSPITALS
     from model.lab.tissue.imagefolder import write_site
 
@@ -49,7 +56,7 @@ class Demo:
         arguments = ["demo", "--dir", str(folder), "--data", str(data), "--rounds", str(rounds)]
         with self.output.open("wb") as stream:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "craftsfl", *arguments],
+                [sys.executable, "-P", "-c", COMMAND, *arguments],
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 cwd=self.working_folder,
@@ -71,7 +78,7 @@ class Demo:
             time.sleep(0.2)
 
     def family(self) -> list[psutil.Process]:
-        """Every living process that belongs to this demo, whoever its parent is."""
+        """Every living process that belongs to this demo, whatever its parent."""
         marks = {str(self.folder)}
         found = []
         for process in psutil.process_iter():
@@ -97,7 +104,7 @@ class Demo:
 
 @contextlib.contextmanager
 def demo(folder: Path, data: Path, *, rounds: int) -> Iterator[Demo]:
-    """Start a demo; at the end kill what is left, so that a failed test costs no other."""
+    """Start a demo; at the end kill what is left, so that a failed test does not affect others."""
     running = Demo(folder, data, rounds=rounds)
     try:
         yield running

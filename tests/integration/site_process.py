@@ -1,7 +1,7 @@
 """A hospital's agent with a trainer that adds a number: `python -m ...site_process FOLDER [TRAP]`.
 
-All else is real: identity, roster, ledger, socket, masks. TRAP is `ROUND:KIND`: the process kills
-itself, as by SIGKILL, when a message of that kind comes in that round, before it answers.
+Everything else is real: identity, roster, ledger, socket, masks. TRAP is `ROUND:KIND`: the process
+kills itself with SIGKILL when a message of that kind arrives in that round, before it answers.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from client.agent.masking import Membership, masking_of
+from client.agent.masking import Membership
 from client.agent.progress import ProgressSource
+from client.agent.ready import ReadyAgent
 from client.agent.service import serve
-from client.agent.site_agent import SiteAgent
+from client.agent.site_agent import AgentParts
 from client.policy import SiteRules
 from client.settings import Policy
 from model.layout import Layout
@@ -67,13 +68,12 @@ def main(folder: Path, trap: str) -> None:
     roster = roster_in_force(study, Path(facts["roster"]))
     policy = Policy.model_validate({**POLICY, "roster": roster.digest().hex()})
     rules = SiteRules(facts["name"], study, policy)
-    masking = masking_of(rules, Membership(load_identity(folder / KEY), roster), layout.parameters)
     path = folder / "ledger.sqlite"
     key = load_or_make_key(folder / "ledger.key", ledger=path)
     with SqliteLedger(path, key, site=facts["name"]) as ledger:
         progress = ProgressSource()
-        trainer = Adds(layout, facts["step"])
-        agent = SiteAgent(rules, ledger, trainer, progress, masking=masking)
+        parts = AgentParts(rules, ledger, Adds(layout, facts["step"]), progress)
+        agent = ReadyAgent(parts, Membership(load_identity(folder / KEY), roster)).make()
 
         def handle(data: bytes) -> bytes:
             envelope = open_envelope(data, limit=agent.limit)

@@ -27,7 +27,7 @@ from craftsfl.processes.flower.commands import SuperNode
 from craftsfl.processes.flower.credentials import make_authority, make_secret, make_supernode_key
 from craftsfl.processes.supervisor import (
     Command,
-    Running,
+    StartedProcess,
     Supervisor,
     claim_port,
     port_open,
@@ -70,7 +70,7 @@ class Sites:
         for name in NAMES:
             self._write_site(name)
         self.supervisor = Supervisor()
-        self.agents: dict[str, Running] = {}
+        self.agents: dict[str, StartedProcess] = {}
 
     @property
     def consortium(self) -> Path:
@@ -183,7 +183,7 @@ class Sites:
         return start_run(self.consortium)
 
     def wait(self, ready: Callable[[], bool], what: str) -> None:
-        wait_until(ready, what=what, supervisor=self.supervisor, timeout=90.0)
+        wait_until(ready, what=what, supervisor=self.supervisor, timeout=180.0)
 
     def follow(self, keep_down: str = "") -> list[RunEvent]:
         """All events to the run's end. A killed agent is started again without its trap: at once,
@@ -262,6 +262,8 @@ def trap(number: int, exchange: str) -> str:
     return f"{number}:{ASKED[exchange].__name__}"
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_site_that_is_killed_before_it_masks_is_left_out(
     make_sites: Callable[[int], Sites],
 ) -> None:

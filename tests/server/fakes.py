@@ -1,15 +1,16 @@
-"""A study without a model, sites without agents, a clock that only sleeping moves."""
+"""A study without a model, and sites without agents."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from craftsfl.simulation.clock import SteppedClock
+from craftsfl.simulation.consortium import SimulatedConsortium
 from model.layout import Layout, LayoutEntry
 from privacy.secagg.roster import Roster
 from privacy.study.manifest import Study
@@ -27,13 +28,9 @@ from privacy.wire.bodies import (
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.reasons import Reason
 from server.clock import Timing
-from server.context import RunContext
-from server.event_log import EventLog
-from server.inprocess import FaultHook, InProcessGrid
-from server.messages import Exchange
-from server.rounds import Federation, NoTracker, ServerModel, Tracker
+from server.inprocess import FaultHook
+from server.rounds import Federation, Tracker
 from server.store import Store
-from strategies import make_strategy
 
 LAYOUT = Layout((LayoutEntry("block.lora_A.weight", (1, 4), "float32"),))
 RUN = 2**63 + 5  # Flower's ids do not fit into signed 64 bits
@@ -49,22 +46,6 @@ def make_study(values: dict[str, Any], **changes: Any) -> Study:
 
 
 @dataclass
-class FakeClock:
-    """Time passes only by sleeping."""
-
-    now: float = 1000.0
-
-    def time(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
-@dataclass
 class FakeSite:
     """A site agent without data: each round moves every number of the adapter by `step`.
 
@@ -77,7 +58,7 @@ class FakeSite:
     layout: Layout = LAYOUT
     running: int = 1
     facts: dict[str, Any] = field(default_factory=dict)
-    refusals: list[Reason] = field(default_factory=list)  # given first, whatever is asked
+    refusals: list[Reason] = field(default_factory=list)  # returned first, whatever is asked
     start_refusal: Refusal | None = None
     asked: list[Envelope] = field(default_factory=list)
     epsilon: float = 0.0
@@ -135,13 +116,13 @@ class FakeSite:
 
 
 class World:
-    """A folder, a clock, sites on nodes, and as many starts of the server as a test wants."""
+    """A folder, a clock, sites on nodes, and any number of server starts."""
 
     def __init__(self, folder: Path, study: Study) -> None:
         self.folder = folder
         self.study = study
-        self.clock = FakeClock()
-        self.url = f"sqlite:///{folder / 'rounds.db'}"
+        self.clock = SteppedClock()
+        self.consortium: Roster | None = None
         self.sites = {site.name: FakeSite(site.name, study) for site in study.sites}
         self.handlers: dict[int, Callable[[bytes], bytes]] = {
             NODES[name]: site.handle for name, site in self.sites.items()
@@ -149,28 +130,23 @@ class World:
         self.faults: FaultHook | None = None
         self.consortium: Roster | None = None
 
+    def simulated(self) -> SimulatedConsortium:
+        return SimulatedConsortium(
+            self.folder,
+            self.study,
+            LAYOUT,
+            self.handlers,
+            self.consortium,
+            self.clock,
+            Timing(join=30.0),
+        )
+
+    @property
+    def url(self) -> str:
+        return self.simulated().url
+
     def store(self, run: int = RUN) -> Store:
-        return Store(self.url, run, self.clock)
+        return self.simulated().store(run)
 
     def federation(self, tracker: Tracker | None = None, run: int = RUN) -> Federation:
-        model: Future[ServerModel] = Future()
-        model.set_result(ServerModel(LAYOUT, np.zeros(LAYOUT.parameters, np.float32)))
-        grid = InProcessGrid(
-            self.handlers, run_id=run, faults=self.faults, clock=self.clock.monotonic
-        )
-        return Federation(
-            context=RunContext(
-                study=self.study,
-                run=run,
-                exchange=Exchange(grid),
-                store=self.store(run),
-                events=EventLog(self.folder / "events.jsonl", self.clock, run=str(run)),
-                clock=self.clock,
-                timing=Timing(join=30.0),
-                consortium=self.consortium,
-            ),
-            model=model,
-            strategy=lambda parameters: make_strategy(self.study.aggregation, parameters),
-            folder=self.folder / "adapters",
-            tracker=tracker or NoTracker(),
-        )
+        return self.simulated().federation(run, faults=self.faults, tracker=tracker)

@@ -1,22 +1,23 @@
-"""A consortium of any size with real cryptography and trainers that only add a number."""
+"""A consortium of any size with real cryptography, and trainers that only add a number."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from hashlib import sha256, shake_256
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from craftsfl.simulation.clock import SteppedClock
+from craftsfl.simulation.members import SimulatedMembers, seeded_identity
 from model.layout import Layout
-from privacy.identity import Identity
 from privacy.secagg import transcript
 from privacy.secagg.client import Effects, SecAggClient
 from privacy.secagg.offer import Expected
 from privacy.secagg.refusals import Refused
-from privacy.secagg.roster import Member, Roster, propose_roster
+from privacy.secagg.roster import Roster
 from privacy.secagg.witness import Ledgers, MemoryWitness, Witness
 from privacy.study.agreement import model_digest, policy_of, shares_of
 from privacy.study.manifest import Study
@@ -26,10 +27,10 @@ from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.offer import TrainMasked
 from privacy.wire.reasons import Reason
 from privacy.wire.secagg import Advertisements, Deliver, Survivors, UnmaskRequest
-from tests.server.fakes import LAYOUT, FakeClock, FakeSite, World, make_study
+from tests.server.fakes import LAYOUT, FakeSite, World, make_study
 
 BOUND = 1.0  # the longest weighted update of these sites is 0.8
-BITS = 32  # so that a wrong sum stands out from rounding, at a hundred sites too
+BITS = 32  # so that a wrong sum exceeds rounding even with a hundred sites
 EXCHANGES = ("advertise", "share", "masked input", "consistency", "unmask")
 ASKED = dict(
     zip(EXCHANGES, (TrainMasked, Advertisements, Deliver, Survivors, UnmaskRequest), strict=True)
@@ -37,16 +38,11 @@ ASKED = dict(
 LARGE = 10_000_000  # bytes
 
 
-def identity_of(name: str) -> Identity:
-    return Identity.from_seed(shake_256(name.encode()).digest(32))
-
-
-def roster_of(names: list[str]) -> Roster:
-    members = [
-        Member(3 * number + 2, name, identity_of(name).public, f"Hospital {name}")
-        for number, name in enumerate(names)
-    ]
-    return propose_roster(members, len(members) // 2 + 1, consortium="test-consortium").roster
+def members_of(names: list[str]) -> SimulatedMembers:
+    """Their ids are not their places."""
+    return SimulatedMembers.seeded(
+        names, consortium="test-consortium", ids=range(2, 3 * len(names), 3)
+    )
 
 
 def masked_study(values: dict[str, Any], count: int, roster: Roster, **changes: Any) -> Study:
@@ -102,10 +98,10 @@ class MaskedSite(FakeSite):
             return refused.body()
 
     def signed(self, run: int, node: int) -> Body:
-        """What an agent says of itself to the server that knows it as `node`."""
+        """What an agent says about itself to a server that knows it as `node`."""
         facts = replace(self.site_facts(), masked=True, **self.facts)
         text = transcript.site_facts(run, node, facts)
-        return SignedFacts(facts, identity_of(self.name).sign(text))
+        return SignedFacts(facts, seeded_identity(self.name).sign(text))
 
     def begin(self, key: tuple[int, int, int], train: TrainMasked) -> Body:
         if key != self.key:
@@ -114,7 +110,7 @@ class MaskedSite(FakeSite):
             expected = Expected(*key, model_digest(self.study, train.start))
             effects = Effects(clock=self.clock)
             self.client = SecAggClient(
-                identity_of(self.name), self.roster, policy, expected, self.ledgers(), effects
+                seeded_identity(self.name), self.roster, policy, expected, self.ledgers(), effects
             )
             self.key, self.left[key] = key, self.running
         assert self.client is not None
@@ -124,7 +120,7 @@ class MaskedSite(FakeSite):
             return refused.body()
 
     def ledgers(self) -> Ledgers:
-        """A ledger that grows by one record at every attempt."""
+        """A ledger that grows by one record per attempt."""
         self.records += 1
         records = self.records
         ledger = sha256(self.name.encode()).digest()[:16]
@@ -149,16 +145,15 @@ class MaskedSite(FakeSite):
 
 
 class MaskedWorld(World):
-    """`count` sites of a roster, on nodes 1001 ..; all of them on one clock."""
+    """`count` sites of a roster on nodes 1001, 1002, ..., all with one clock."""
 
     def __init__(self, folder: Path, values: dict[str, Any], count: int, **changes: Any) -> None:
         names = [f"site-{number:03d}" for number in range(count)]
-        roster = roster_of(names)
-        self.consortium = roster
+        self.members = members_of(names)
+        roster = self.consortium = self.members.roster
         self.folder = folder
         self.study = masked_study(values, count, roster, **changes)
-        self.clock = FakeClock()
-        self.url = f"sqlite:///{folder / 'rounds.db'}"
+        self.clock = SteppedClock()
         self.sites: dict[str, MaskedSite] = {  # type: ignore[assignment]
             name: MaskedSite(name, self.study, roster=roster, clock=self.clock.time)
             for name in names
@@ -170,14 +165,14 @@ class MaskedWorld(World):
         self.faults = None
 
     def mean(self, names: list[str] | None = None) -> float:
-        """What one round moves each number of the adapter by, if `names` survive."""
+        """How far one round moves each number of the adapter if `names` survive."""
         shares = shares_of(self.study)
         chosen = names if names is not None else list(shares)
         total = sum(shares[name] for name in chosen)
         return sum(shares[name] * self.sites[name].step for name in chosen) / total
 
     def tolerance(self, rounds: int = 1) -> float:
-        """Rounding: less than a level of each site in each rotated coordinate, and float32."""
+        """Rounding: less than one level per site in each rotated coordinate, plus float32."""
         count = len(self.sites)
         level = 2 * BOUND / ((2**BITS - 1) // count)
         return rounds * (2 * count * level / 0.5 + 1e-6)

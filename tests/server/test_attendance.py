@@ -12,7 +12,7 @@ from server.rounds import run_federation
 from server.status import read_status
 from server.tables import SiteState
 from tests.server.fakes import NODES, FakeSite, World
-from tests.server.masked import roster_of
+from tests.server.masked import members_of
 
 MakeWorld = Callable[..., World]
 Events = Callable[[str], list[dict[str, Any]]]
@@ -55,10 +55,10 @@ def test_a_site_that_contradicts_the_study_is_refused(
 def test_masking_is_demanded_where_the_study_requires_it(
     make_world: MakeWorld, events: Events
 ) -> None:
-    table = {"roster": roster_of(sorted(NODES)).digest().hex(), "bound": 1.0}
+    table = {"roster": members_of(sorted(NODES)).roster.digest().hex(), "bound": 1.0}
     world = make_world(aggregation={"secure_aggregation": "required"}, secure_aggregation=table)
     with pytest.raises(FederationError, match="has not signed that"):  # who masks has a key to sign
-        world.consortium = roster_of(sorted(NODES))
+        world.consortium = members_of(sorted(NODES)).roster
         run_federation(world.federation())
     assert len(events("node-refused")) == 3
 

@@ -28,7 +28,8 @@ from server.inprocess import Drop, GridFault
 from server.rounds import run_federation
 from server.status import read_status
 from server.tables import AttemptState, PartState
-from tests.server.masked import ASKED, EXCHANGES, LARGE, MaskedWorld, roster_of
+from tests.privacy.secagg.consortium import signatures_checked_once
+from tests.server.masked import ASKED, EXCHANGES, LARGE, MaskedWorld, members_of
 
 MakeWorld = Callable[..., MaskedWorld]
 Events = Callable[[str], list[dict[str, Any]]]
@@ -52,7 +53,8 @@ def test_any_number_of_sites_give_the_weighted_mean(
     consortium: MakeWorld, events: Events, count: int
 ) -> None:
     world = consortium(count, rounds=1)
-    adapter = run_federation(world.federation())
+    with signatures_checked_once():
+        adapter = run_federation(world.federation())
     np.testing.assert_allclose(adapter, world.mean(), atol=world.tolerance())
     status = read_status(world.url)
     assert [item.updates for item in status.history] == [count]
@@ -217,7 +219,7 @@ def test_bits_that_cannot_hold_the_sum_are_refused_before_anybody_trains(
 def test_a_site_outside_of_the_roster_is_refused(consortium: MakeWorld, events: Events) -> None:
     world = consortium(4)
     names = [name for name in world.sites if name != "site-002"]
-    smaller = roster_of(names)
+    smaller = members_of(names).roster
     for site in world.sites.values():
         site.roster = smaller
     world.consortium = smaller

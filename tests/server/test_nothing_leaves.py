@@ -26,10 +26,10 @@ import tomli_w
 
 from client.agent import boundary
 from client.agent.boundary import Failure
-from client.agent.masking import masking_of
 from client.agent.own_ledger import open_ledger
 from client.agent.progress import ProgressSource
-from client.agent.site_agent import SiteAgent
+from client.agent.ready import ReadyAgent
+from client.agent.site_agent import AgentParts, SiteAgent
 from client.agent.startup import load, load_data, load_trainer
 from client.agent.state import StateFolder, state_folder
 from client.agent.withdrawals import ConsentingTrainer
@@ -38,15 +38,15 @@ from client.data import SiteData
 from client.patients import open_patients
 from client.patients.lines import KEY, REGISTER
 from client.training import LocalTrainer
+from craftsfl.simulation.clock import SteppedClock
+from craftsfl.simulation.members import SimulatedMembers
 from model.digest import folder_digest
 from model.layout import Layout
 from privacy.errors import FederationError
-from privacy.identity import MARKER_BYTES, marker_path
 from privacy.secagg import client as secagg_client
 from privacy.secagg import server as secagg_server
 from privacy.secagg.chain import write_rosters
 from privacy.secagg.encoding import Encoding
-from privacy.secagg.roster import Member, SignedRoster, add_signature, propose_roster
 from privacy.study.manifest import load_study
 from privacy.wire.bodies import Refusal, Update
 from privacy.wire.envelope import open_envelope
@@ -58,11 +58,10 @@ from server.settings import load_consortium
 from tests.canaries import Find, Search, plant
 from tests.client.fakes import PausingClock
 from tests.client.pictures import write_folder
-from tests.server.fakes import FakeClock
-from tests.server.masked import identity_of
 
 RUN = 2**63 + 77
 NODES = {"north": 2**64 - 1, "harbour": 22, "hillside": 33, "lakeside": 44}
+MEMBERS = SimulatedMembers.seeded(NODES, consortium="test")
 PATIENTS = 6
 POLICY = """\
 epsilon = 90.0
@@ -91,7 +90,7 @@ roster = "../roster.cfl"
 """
 
 
-class HurriedClock(FakeClock):
+class HurriedClock(SteppedClock):
     """Sleeping moves the time of the rounds, and lets the agents' threads train meanwhile."""
 
     def sleep(self, seconds: float) -> None:
@@ -178,14 +177,13 @@ def _loggers() -> list[tuple[str, logging.Logger]]:
 
 
 @pytest.fixture
-def coordinator(tmp_path: Path, tiny_base: Path, study_values: dict[str, Any]) -> Path:
+def coordinator(tmp_path: Path, tinier_base: Path, study_values: dict[str, Any]) -> Path:
     """The study and the consortium's settings; returns consortium.toml."""
-    study_values["base"] = {"digest": folder_digest(tiny_base), "source": str(tiny_base)}
+    study_values["base"] = {"digest": folder_digest(tinier_base), "source": str(tinier_base)}
     study_values["cohort"] = {"min_sites": 3, "round_deadline": 1e6, "reply_slot": 0.05}
-    signed = _signed()
-    write_rosters(tmp_path / "roster.cfl", [signed])
+    write_rosters(tmp_path / "roster.cfl", [MEMBERS.signed])
     study_values["aggregation"]["secure_aggregation"] = "required"
-    table = {"roster": signed.roster.digest().hex(), "bound": 1.0, "exchange_deadline": 1e5}
+    table = {"roster": MEMBERS.roster.digest().hex(), "bound": 1.0, "exchange_deadline": 1e5}
     study_values["secure_aggregation"] = table
     study_values["sites"].append({"name": "lakeside"})
     study_values["training"] |= {"noise_multiplier": 2.0, "draws_per_tile": 1}
@@ -200,26 +198,13 @@ def coordinator(tmp_path: Path, tiny_base: Path, study_values: dict[str, Any]) -
     return file
 
 
-def _signed() -> SignedRoster:
-    members = [
-        Member(number, name, identity_of(name).public, f"Hospital {name}")
-        for number, name in enumerate(NODES, start=1)
-    ]
-    signed = propose_roster(members, 3, consortium="test")
-    for name in NODES:
-        signed = add_signature(signed, identity_of(name), None)
-    return signed
-
-
 def _write_site(folder: Path, name: str) -> set[str | bytes]:
     write_folder(folder / f"tiles-{name}", patients=PATIENTS)
-    policy = POLICY.format(roster=_signed().roster.digest().hex())
+    policy = POLICY.format(roster=MEMBERS.roster.digest().hex())
     (folder / "policy.toml").write_text(policy, "utf-8")
     (folder / "site.toml").write_text(SITE.format(name=name), "utf-8")
-    pem = identity_of(name).pem(None)
-    (folder / f"{name}.key").write_bytes(pem)
-    (folder / f"{name}.key").chmod(0o600)
-    marker_path(folder / f"{name}.key").write_bytes(bytes(MARKER_BYTES))
+    MEMBERS.write_key(name, folder / f"{name}.key")
+    pem = MEMBERS.identities[name].pem(None)
     private = base64.b64decode(pem.splitlines()[1])[-32:]
     return plant(folder / f"tiles-{name}") | {private, pem.splitlines()[1]}
 
@@ -238,8 +223,8 @@ def _agent(folder: Path, name: str, outside: Outside, stack: ExitStack) -> SiteA
     progress = ProgressSource()
     publish = progress.publish
     progress.publish = lambda event: (outside.progress.append(event), publish(event))[1]
-    masking = masking_of(site.rules, site.membership, trainer.layout.parameters)
-    agent = SiteAgent(site.rules, ledger, trainer, progress, PausingClock(), masking=masking)
+    parts = AgentParts(site.rules, ledger, trainer, progress, PausingClock())
+    agent = ReadyAgent(parts, site.membership).make()
     stack.callback(agent.stop, 30.0)
     return agent
 

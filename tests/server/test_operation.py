@@ -14,6 +14,7 @@ import tomli_w
 from flwr.app import Context, RecordDict
 
 import server.app
+from craftsfl.simulation.clock import SteppedClock
 from model.adapters import layout_of, load_adapter
 from model.digest import folder_digest
 from model.layout import initial_vector
@@ -29,8 +30,8 @@ from server.operation import load_roster, operate
 from server.settings import ConsortiumSettings, load_consortium
 from server.status import read_status
 from server.tables import RunState
-from tests.server.fakes import NODES, RUN, FakeClock, FakeSite
-from tests.server.masked import identity_of, masked_study, roster_of
+from tests.server.fakes import NODES, RUN, FakeSite
+from tests.server.masked import masked_study, members_of
 
 Events = Callable[[str], list[dict[str, Any]]]
 
@@ -54,7 +55,7 @@ class Office:
         self.layout = layout_of(base, self.study.adapter)
         self.sites = {name: FakeSite(name, self.study, layout=self.layout) for name in NODES}
         self.handlers = {NODES[name]: site.handle for name, site in self.sites.items()}
-        self.clock = FakeClock()
+        self.clock = SteppedClock()
 
     def grid(self) -> InProcessGrid:
         return InProcessGrid(self.handlers, run_id=RUN, clock=self.clock.monotonic)
@@ -240,7 +241,8 @@ def test_a_masked_study_needs_its_signed_roster(
     tmp_path: Path, study_values: dict[str, Any]
 ) -> None:
     names = ["north", "harbour", "hillside"]
-    roster = roster_of(names)
+    members = members_of(names)
+    roster = members.roster
     study = masked_study(study_values, 3, roster)
     settings = ConsortiumSettings(study=tmp_path / "study.toml", state=tmp_path)
     with pytest.raises(ConfigError, match="needs the consortium's roster"):
@@ -252,9 +254,9 @@ def test_a_masked_study_needs_its_signed_roster(
     with pytest.raises(SecAggError, match="0 of 2 signatures"):
         load_roster(named, study)
     for name in names[:2]:
-        signed = add_signature(signed, identity_of(name), None)
+        signed = add_signature(signed, members.identities[name], None)
     write_rosters(file, [signed])
     assert load_roster(named, study) == roster
-    other = masked_study(study_values, 3, roster_of(["north", "harbour", "valley"]))
+    other = masked_study(study_values, 3, members_of(["north", "harbour", "valley"]).roster)
     with pytest.raises(SecAggError, match="does not hold the roster"):
         load_roster(named, other)

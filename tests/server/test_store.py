@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
+from craftsfl.simulation.clock import SteppedClock
 from privacy.errors import ConfigError, DeploymentError, FederationError
 from server.database import open_database
 from server.status import RunFailure, read_status
 from server.store import Store
 from server.tables import AttemptState, PartState, RunState
-from tests.server.fakes import RUN, FakeClock, World
+from tests.server.fakes import RUN, World
 
 
 def begun(world: World) -> Store:
@@ -151,7 +152,7 @@ def test_a_bad_url_names_the_setting() -> None:
 def test_a_database_that_cannot_be_opened(tmp_path: Path) -> None:
     (tmp_path / "rounds.db").mkdir()
     with pytest.raises(DeploymentError, match="round state"):
-        Store(f"sqlite:///{tmp_path / 'rounds.db'}", 1, FakeClock())
+        Store(f"sqlite:///{tmp_path / 'rounds.db'}", 1, SteppedClock())
 
 
 def test_passwords_stay_out_of_errors(monkeypatch: pytest.MonkeyPatch) -> None:

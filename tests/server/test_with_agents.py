@@ -8,16 +8,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from client.agent.masking import Membership, masking_of
-from client.agent.progress import ProgressSource
-from client.agent.site_agent import SiteAgent
+from client.agent.plain_agent import PlainAgent
+from client.agent.site_agent import AgentParts
 from client.policy import SiteRules
 from client.settings import Policy
 from model.layout import Layout
@@ -32,7 +30,7 @@ from server.status import read_status
 from tests.client.fakes import PausingClock
 from tests.privacy.ledger.ledgers import open_test_ledger, spent_by
 from tests.server.fakes import LAYOUT, NODES, RUN, World, make_study
-from tests.server.masked import LARGE, MaskedWorld, identity_of
+from tests.server.masked import LARGE, MaskedWorld
 
 POLICY = Policy(
     epsilon=50.0,
@@ -84,13 +82,8 @@ def world(
     )
     world = World(tmp_path, study)
     agents = {
-        name: SiteAgent(
-            SiteRules(name, study, POLICY),
-            ledgers[name],
-            OneUp(),
-            ProgressSource(),
-            PausingClock(),
-            plain=True,
+        name: PlainAgent(
+            AgentParts(SiteRules(name, study, POLICY), ledgers[name], OneUp(), clock=PausingClock())
         )
         for name in NODES
     }
@@ -112,20 +105,16 @@ def masked(
         privacy={"attempts": 2},
         cohort={"round_deadline": 1e6, "reply_slot": 0.05},
     )
-    roster = world.consortium
     policy = {**POLICY.model_dump(), "secure_aggregation": "required"}
-    policy["roster"] = roster.digest().hex()
+    policy["roster"] = world.consortium.digest().hex()
     with ExitStack() as stack:
         ledgers = {}
         for name, node in world.nodes.items():
             path = tmp_path / f"{name}.sqlite"
             ledgers[name] = stack.enter_context(open_test_ledger(path))
             rules = SiteRules(name, world.study, Policy.model_validate(policy))
-            made = masking_of(rules, Membership(identity_of(name), roster), LAYOUT.parameters)
-            masking = replace(made, effects=Effects(clock=world.clock.time))
-            agent = SiteAgent(
-                rules, ledgers[name], OneUp(), ProgressSource(), PausingClock(), masking=masking
-            )
+            parts = AgentParts(rules, ledgers[name], OneUp(), clock=PausingClock())
+            agent = world.members.agent(name, parts, Effects(clock=world.clock.time))
             stack.callback(agent.stop, 5.0)
             world.handlers[node] = agent.handle
         yield world, ledgers

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from craftsfl.simulation.members import seeded_identity
 from privacy.errors import FederationError
 from privacy.secagg.witness import MemoryWitness
 from privacy.wire.bodies import Body
@@ -18,7 +19,7 @@ from server.rounds import run_federation
 from server.status import read_status
 from server.store import Store
 from server.witness import StoredWitness
-from tests.server.masked import MaskedSite, MaskedWorld, identity_of
+from tests.server.masked import MaskedSite, MaskedWorld
 
 MakeWorld = Callable[..., MaskedWorld]
 Events = Callable[[str], list[dict[str, Any]]]
@@ -55,7 +56,7 @@ def test_peers_refuse_it_where_the_coordinator_has_forgotten(
     consortium: MakeWorld,
 ) -> None:
     world = consortium(4, rounds=1, privacy={"attempts": 1})
-    key = identity_of(OLD).public
+    key = seeded_identity(OLD).public
     newer = Checkpoint(b"\1" * 16, 9, bytes(32))
     for name, site in world.sites.items():
         if name != OLD:
@@ -69,7 +70,7 @@ def test_the_table_outlives_run_and_process(consortium: MakeWorld) -> None:
     run_federation(world.federation())
     store = Store(world.url, 4711, SystemClock())
     known = StoredWitness(store).known()
-    assert set(known) == {identity_of(name).public for name in world.sites}
+    assert set(known) == {seeded_identity(name).public for name in world.sites}
     largest = Checkpoint(b"\1" * 16, 2**64 - 1, bytes(32))
     StoredWitness(store).keep({b"\5" * 32: largest})
     store.close()

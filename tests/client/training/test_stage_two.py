@@ -207,7 +207,7 @@ def with_references(tiles: EncodedTiles) -> EncodedTiles:
 @pytest.mark.parametrize("engine", [LoraEngine, OpacusEngine])
 def test_a_private_round_with_the_whole_loss(tiny_pipeline: Any, study: Study, engine: Any) -> None:
     """Both engines give the same noised update, and it is another one than denoising's."""
-    tiles = with_references(make_tiles(6))
+    tiles = with_references(make_tiles(6, side=16))
     updates = []
     for made, loss in ((LoraEngine, study), (engine, study), (engine, denoising_only(study))):
         trainer = LocalTrainer(

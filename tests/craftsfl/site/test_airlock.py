@@ -86,7 +86,7 @@ def test_one_user_is_refused_and_told_what_to_do(tmp_path: Path) -> None:
 def test_an_agent_alone_with_its_own_users_socket_is_refused(tmp_path: Path) -> None:
     done = craftsfl("site", "serve", str(write_site(tmp_path)), "--only", "agent")
     assert done.returncode == 1
-    assert "the coordinator's code would run as the user who owns data" in done.stderr
+    assert "the coordinator's code would have to run as the user who owns data" in done.stderr
     assert not (tmp_path / "a.sock").exists()
 
 

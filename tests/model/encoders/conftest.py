@@ -54,7 +54,7 @@ def save(kind: str, folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A folder a kind."""
+    """A folder for each kind."""
     root = tmp_path_factory.mktemp("encoders")
     kinds = ("clip", "dual", "vit", "dinov2", "resnet", "convnext")
     return {kind: save(kind, root / kind) for kind in kinds}

@@ -1,4 +1,4 @@
-"""Does a loss couple patients? The test that every loss has to pass, and that planted ones fail."""
+"""Does a loss couple patients? Every loss has to pass this test, and planted ones fail it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Closed forms from the literature, written here a second time to hold the accountants to."""
+"""Closed forms from the literature, implemented independently to check the accountants."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def tilted_delta(eps: float, q: float, sigma: float, steps: int) -> float:
     mass, loss = out * np.exp(ratio), ratio
     cell = max(math.sqrt(float(mass @ loss**2)) / 50, float(np.ptp(loss)) / 2**17)
     index = np.floor(loss / cell).astype(int)
-    part = loss / cell - index  # split between two cells: the mean stays what it is
+    part = loss / cell - index  # split between two cells: the mean stays the same
     low, count = int(index.min()), int(np.ptp(index)) + 2
     one = np.bincount(index - low, mass * (1 - part), count)
     one += np.bincount(index - low + 1, mass * part, count)

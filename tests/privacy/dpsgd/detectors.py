@@ -1,4 +1,4 @@
-"""Direct checks of the mechanism as it runs: each looks at what comes out, not at how.
+"""Direct checks of the running mechanism: each looks at the result, not at how it is made.
 
 False alarms: seven standard errors, once in 10^11 runs.
 """
@@ -22,7 +22,7 @@ ERRORS = 7.0  # standard errors
 
 
 class KnownSum:
-    """An engine whose sum is known: what remains of a release is its noise."""
+    """An engine whose sum is known, so the rest of a release is its noise."""
 
     size = SIZE
     total = torch.linspace(-3, 3, SIZE, dtype=torch.float64)
@@ -48,7 +48,7 @@ def noise_has_the_promised_variance() -> bool:
 
 
 def noise_is_fresh() -> bool:
-    """No two steps share noise: of one source, or of another attempt's; nor do parts of one."""
+    """No two steps share noise, of one source or of two attempts; nor do parts of one step."""
     first, second = SystemNoise(), SystemNoise()
     steps = [noise_alone(1.0, 1.0, source) for source in (first, first, second, second)]
     halves = [part for noise in steps for part in np.split(noise, 2)]

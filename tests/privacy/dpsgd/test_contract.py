@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -42,11 +43,33 @@ def make(request: pytest.FixtureRequest) -> Make:
     return request.param
 
 
+@dataclass(frozen=True)
+class Pattern:
+    """A world to copy, and the plain loop's gradient of each of its patients: float64 [P]."""
+
+    world: World
+    gradients: Mapping[int, torch.Tensor]
+
+    @property
+    def norms(self) -> list[float]:
+        return [float(gradient.norm()) for gradient in self.gradients.values()]
+
+
 @pytest.fixture(
-    params=[mixer, unet, conv_unet, frozen_a_unet], ids=["mixer", "unet", "conv", "frozen-a"]
+    scope="module",
+    params=[mixer, unet, conv_unet, frozen_a_unet],
+    ids=["mixer", "unet", "conv", "frozen-a"],
 )
-def world(request: pytest.FixtureRequest) -> World:
-    return request.param()
+def pattern(request: pytest.FixtureRequest) -> Pattern:
+    """Made once: the plain loop takes longer than most of the tests."""
+    world = request.param()
+    gradients = {patient: world.plain_gradient(patient) for patient in world.patients}
+    return Pattern(world, gradients)
+
+
+@pytest.fixture
+def world(pattern: Pattern) -> World:
+    return replace(pattern.world, module=copy.deepcopy(pattern.world.module))
 
 
 @pytest.fixture
@@ -71,31 +94,32 @@ def units(total: torch.Tensor, clip: float) -> torch.Tensor:
     return (total / (clip * 2.0**-GRID_BITS)).round().long()
 
 
-def test_each_patients_gradient_is_the_plain_loops(world: World, engine: ClippingEngine) -> None:
+def test_each_patients_gradient_is_the_plain_loops(
+    pattern: Pattern, world: World, engine: ClippingEngine
+) -> None:
     everyone = engine.clipped_sum([world.batch()], HUGE)
     assert (everyone.patients, everyone.dropped) == (len(world.patients), 0)
-    for patient in world.patients:
-        plain = world.plain_gradient(patient)
+    for patient, plain in pattern.gradients.items():
         alone = engine.clipped_sum([world.batch([patient])], HUGE).total
         within = everyone.total - engine.clipped_sum([world.without(patient)], HUGE).total
         assert relative(alone, plain) <= 1e-5
-        assert (within - plain).norm() <= 1e-5 * max(norms(world))
+        assert (within - plain).norm() <= 1e-5 * max(pattern.norms)
 
 
 @pytest.mark.parametrize("quantile", [0.0, 0.5, 1.0])
 def test_the_sum_is_of_clipped_gradients(
-    world: World, engine: ClippingEngine, quantile: float
+    pattern: Pattern, world: World, engine: ClippingEngine, quantile: float
 ) -> None:
-    clip = float(torch.tensor(norms(world)).quantile(quantile)) * 0.999
-    expected = sum(clipped(world.plain_gradient(patient), clip) for patient in world.patients)
+    clip = float(torch.tensor(pattern.norms).quantile(quantile)) * 0.999
+    expected = sum(clipped(gradient, clip) for gradient in pattern.gradients.values())
     assert relative(engine.clipped_sum([world.batch()], clip).total, expected) <= 1e-5
 
 
 @pytest.mark.parametrize("shrink", [1.0, 1e-3])
 def test_one_patient_moves_the_sum_by_at_most_the_clip(
-    world: World, engine: ClippingEngine, shrink: float
+    pattern: Pattern, world: World, engine: ClippingEngine, shrink: float
 ) -> None:
-    clip = min(norms(world)) * shrink  # everyone is clipped
+    clip = min(pattern.norms) * shrink  # everyone is clipped
     batches = [world.batch([patient]) for patient in world.patients]
     apart = engine.clipped_sum(batches, clip).total
     joint = engine.clipped_sum([world.batch()], clip).total
@@ -110,10 +134,10 @@ def test_one_patient_moves_the_sum_by_at_most_the_clip(
 
 @pytest.mark.parametrize("scale", [0.3, 3.0, 15.0])
 def test_a_hostile_adapter_moves_it_by_no_more(
-    world: World, engine: ClippingEngine, scale: float
+    pattern: Pattern, world: World, engine: ClippingEngine, scale: float
 ) -> None:
     """Large factors amplify the last bits, in which a row of another batch would differ."""
-    clip = 1e-3 * min(norms(world))
+    clip = 1e-3 * min(pattern.norms)
     generator = torch.Generator().manual_seed(6)
     for parameter in world.parameters:
         parameter.data = scale * torch.randn(parameter.shape, generator=generator)
@@ -151,14 +175,16 @@ def test_what_others_hold_changes_not_one_bit(
         assert not found.usable[~kept].any()
 
 
-def test_the_others_contributions_stay(world: World, engine: ClippingEngine) -> None:
-    clip = float(torch.tensor(norms(world)).median())
+def test_the_others_contributions_stay(
+    pattern: Pattern, world: World, engine: ClippingEngine
+) -> None:
+    clip = float(torch.tensor(pattern.norms).median())
     total = engine.clipped_sum([world.batch()], clip).total
     for patient in world.patients:
         rest = engine.clipped_sum([world.without(patient)], clip).total
         own = engine.clipped_sum([world.batch([patient])], clip).total
         assert torch.equal(units(total, clip), units(own, clip) + units(rest, clip))
-        assert relative(own, clipped(world.plain_gradient(patient), clip)) <= 1e-5
+        assert relative(own, clipped(pattern.gradients[patient], clip)) <= 1e-5
 
 
 def test_a_batch_of_another_shape_is_refused(world: World, engine: ClippingEngine) -> None:
@@ -187,8 +213,10 @@ def test_many_copies_of_a_tile_weigh_no_more_than_one(make: Make) -> None:
     assert relative(copies, single) <= 1e-5
 
 
-def test_physical_batches_do_not_matter(world: World, engine: ClippingEngine) -> None:
-    clip = float(torch.tensor(norms(world)).median())
+def test_physical_batches_do_not_matter(
+    pattern: Pattern, world: World, engine: ClippingEngine
+) -> None:
+    clip = float(torch.tensor(pattern.norms).median())
     whole = engine.clipped_sum([world.batch()], clip)
     split = engine.clipped_sum((world.batch([patient]) for patient in world.patients), clip)
     assert relative(split.total, whole.total) <= 1e-5
@@ -203,9 +231,9 @@ def test_an_empty_draw_is_zero(engine: ClippingEngine) -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_patient_that_is_not_finite_contributes_zero(
-    world: World, engine: ClippingEngine, value: float
+    pattern: Pattern, world: World, engine: ClippingEngine, value: float
 ) -> None:
-    clip = float(torch.tensor(norms(world)).median())
+    clip = float(torch.tensor(pattern.norms).median())
     first = int(world.rows_of(4)[0])
 
     def loss(module: nn.Module, rows: torch.Tensor) -> torch.Tensor:

@@ -96,7 +96,13 @@ def test_a_workspace_that_varies_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_workspace_is_fixed_before_a_gpu_could_start() -> None:
     """torch looks at the variable once, at the first matrix product: tiles are encoded by then."""
-    script = "import os, client.training; print(os.environ['CUBLAS_WORKSPACE_CONFIG'])"
+    script = """
+import os
+from model.importing import quick_imports
+with quick_imports():
+    import client.training
+print(os.environ["CUBLAS_WORKSPACE_CONFIG"])
+"""
     clean = {k: v for k, v in os.environ.items() if k != "CUBLAS_WORKSPACE_CONFIG"}
     found = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, env=clean, timeout=120

@@ -80,7 +80,7 @@ CONVOLUTIONS = [  # 3x3, 1x1, 3x3 with stride 2, and the projections around atte
 
 
 def attach(module: nn.Module, targets: list[str], scale: float = 0.3) -> None:
-    """LoRA of rank 2 and alpha 3 on `targets`, both halves random, everything else frozen."""
+    """LoRA of rank 2 and alpha 3 on `targets`: both halves random, everything else frozen."""
     module.requires_grad_(False)
     inject_adapter_in_model(LoraConfig(r=2, lora_alpha=3, target_modules=targets), module, "a")
     generator = torch.Generator().manual_seed(0)
@@ -91,7 +91,7 @@ def attach(module: nn.Module, targets: list[str], scale: float = 0.3) -> None:
 
 
 class Mixer(nn.Module):
-    """Two linear layers over a sequence with a norm between: its shapes are those of attention."""
+    """Two linear layers over a sequence with a norm between them: the shapes of attention."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ def mixer(
     length: int = 4,
     dtype: torch.dtype = torch.float32,
 ) -> World:
-    """Linear layers on [rows, length, width]; gradients of very unlike norms."""
+    """Linear layers on [rows, length, width]; the gradients' norms differ widely."""
     generator = torch.Generator().manual_seed(1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2)
@@ -157,7 +157,7 @@ def unet(targets: list[str] = ATTENTION) -> World:
             attention_head_dim=4,
             norm_num_groups=4,
         )
-    # Large convolutions one after another would amplify the rounding of the plain loop itself.
+    # A chain of large convolutions would amplify the rounding of the plain loop itself.
     attach(module, targets, 0.3 if targets == ATTENTION else 0.1)
     generator = torch.Generator().manual_seed(4)
     rows = len(PATIENTS) * ROWS_EACH

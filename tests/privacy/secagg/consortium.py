@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from hashlib import shake_256
 
 import numpy as np
+import pytest
 
-from privacy.identity import Identity
+from privacy.identity import Identity, verify
+from privacy.secagg import advertising
+from privacy.secagg import client as client_module
+from privacy.secagg import server as server_module
 from privacy.secagg.client import Effects, SecAggClient
 from privacy.secagg.offer import Expected, SecAggPolicy, encoding_of, threshold
 from privacy.secagg.roster import Member, Roster, propose_roster
@@ -54,14 +60,14 @@ def roster_of(sites: Iterable[int]) -> Roster:
 
 
 def ledgers_of(site: int, length: int = 1) -> Ledgers:
-    """A ledger of a site with that many records, and a table that knows nobody yet."""
+    """A site's ledger with `length` records, and a table that knows nobody yet."""
     checkpoint = Checkpoint(bytes([site % 256]) * 16, length, bytes([length % 256]) * 32)
     return Ledgers(lambda: checkpoint, MemoryWitness())
 
 
 @dataclass
 class World:
-    """Everything that one attempt needs. `sites` are ids; not 1 .. n, to tell ids from places."""
+    """Everything that one attempt needs. `sites` are ids, not 1 .. n: no id is its place."""
 
     sites: tuple[int, ...]
     terms: Terms = TERMS
@@ -110,13 +116,23 @@ class World:
         return SecAggServer(self.roster, self.offer(**changes), self.n_min)
 
     def lanes(self, seed: int = 0) -> dict[int, np.ndarray]:
-        """Random lanes for every site: the sum modulo 2^64 has to be exact whatever they are."""
+        """Random lanes for every site: the sum modulo 2^64 has to be exact for any."""
         rng = np.random.default_rng(seed)
         count = encoding_of(self.offer()).lanes
         return {
             site: rng.integers(0, 2**64, count, dtype=np.uint64, endpoint=False)
             for site in self.sites
         }
+
+
+@contextmanager
+def signatures_checked_once() -> Iterator[None]:
+    """Every signature is checked, but once: in one process all sites check the same ones."""
+    once = cache(verify)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (advertising, client_module, server_module):
+            patch.setattr(module, "verify", once)
+        yield
 
 
 def site_ids(count: int) -> tuple[int, ...]:
@@ -129,7 +145,7 @@ def exchange(
     silent: Iterable[int] = (),
     seen: list[tuple[int, Body]] | None = None,
 ) -> None:
-    """One exchange with everybody but the `silent`, then on. `seen` collects what came up."""
+    """One exchange with everybody except the `silent`. `seen` collects the answers."""
     for site, body in server.requests().items():
         if site not in silent and site in clients:
             answer = clients[site].receive(type(body).decode(body.encode()))
@@ -146,7 +162,7 @@ def run_all(
     dropped: dict[ServerStage, Iterable[int]] | None = None,
     seen: list[tuple[int, Body]] | None = None,
 ) -> SecAggServer:
-    """The whole attempt; `dropped` names who falls silent from which exchange on."""
+    """The whole attempt; `dropped`: who is silent, from which exchange on."""
     server, clients = world.server(), world.clients()
     while server.stage is not ServerStage.DONE:
         for site in (dropped or {}).get(server.stage, ()):
@@ -177,7 +193,7 @@ def reach(
 
 
 def frozen(client: SecAggClient) -> tuple:
-    """All of a client's state, to be compared by identity and value."""
+    """A client's whole state, for comparison by identity and value."""
     lanes = None if client._lanes is None else client._lanes.tobytes()
     return client._state, client._answered, lanes, client._provided
 

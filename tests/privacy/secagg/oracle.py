@@ -1,4 +1,4 @@
-"""An attempt recomputed from the specification, with other code than the product's.
+"""An attempt recomputed from the specification, independently of the product's code.
 
 SHA-256 and HMAC from the standard library, HKDF written out (RFC 5869), the mask stream by
 AES-256-CTR, Shamir by evaluating the polynomial. Only X25519, Ed25519, AES and GCM are shared.

@@ -26,13 +26,21 @@ from tests.privacy.secagg.consortium import (
     exchange,
     reach,
     run_all,
+    signatures_checked_once,
     site_ids,
     total,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_signatures")
 STAGES = list(Stage)[:5]
 # Sites that fall silent in these three are not in the sum; in the last two they are.
 BEFORE_THE_SUM = (Stage.ADVERTISE, Stage.SHARE, Stage.INPUT)
+
+
+@pytest.fixture(scope="module")
+def quick_signatures():
+    with signatures_checked_once():
+        yield
 
 
 @pytest.mark.parametrize("n", [3, 8, 32, 100])

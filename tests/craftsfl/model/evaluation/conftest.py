@@ -21,7 +21,7 @@ SECRETS = ("PATIENT-", "confidential")  # in every id, file name and caption of 
 
 
 def write_tiles(folder: Path, tiles: ImageSet, *, synthetic: bool = False) -> Path:
-    """An imagefolder; a patient's has secrets everywhere, a synthetic one has provenance."""
+    """An image folder: patients' tiles have secrets everywhere, synthetic ones have provenance."""
     folder.mkdir()
     drawing = Drawing(ORIGIN.base, 20, 3.0, "craftsfl", "sha256:" + "a" * 64, "a", ORIGIN)
     with (folder / "metadata.csv").open("w", newline="") as file:

@@ -1,4 +1,4 @@
-"""An encoder that needs no weights, and sets of images whose owners resemble themselves."""
+"""An encoder without weights, and images that resemble others of the same owner."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ColourEncoder:
 def colour_tiles(
     patients: int, tiles_each: int, seed: int, *, first: int = 0, noise: float = 25.0
 ) -> ImageSet:
-    """Each patient has a colour by number, and an own tint and texture that all its tiles share."""
+    """Each patient has a colour by number, and its own tint and texture in all its tiles."""
     images, captions, owners = [], [], []
     for number in range(first, first + patients):
         rng = np.random.default_rng([seed, number])

@@ -20,7 +20,7 @@ def offers(check: Check, *changes: dict) -> Iterator[Strike]:
 
 @attack
 def sybil_cohort() -> Iterator[Strike]:
-    """Sites that the server invented sit in the cohort."""
+    """Sites that the server has invented are in the cohort."""
     made = world()
     padded = tuple(sorted((*made.sites[:3], *range(1000, 1010))))
     victims = {site: made.client(site) for site in made.sites[:3]}
@@ -40,13 +40,13 @@ def tiny_cohort() -> Iterator[Strike]:
 
 @attack
 def low_threshold() -> Iterator[Strike]:
-    """A threshold that lets the server and few helpers open shares."""
+    """A threshold at which the server and a few helpers can open shares."""
     yield from offers(Check.THRESHOLD, *({"threshold": t} for t in (0, 1, 2, 5)))
 
 
 @attack
 def high_threshold() -> Iterator[Strike]:
-    """A threshold that no drop-out would leave reachable."""
+    """A threshold that is out of reach after any drop-out."""
     yield from offers(Check.THRESHOLD, {"threshold": 7}, {"threshold": 8}, {"threshold": 65535})
 
 
@@ -59,7 +59,7 @@ def too_many_colluders() -> Iterator[Strike]:
 
 @attack
 def alone_among_colluders() -> Iterator[Strike]:
-    """A cohort of the victim and two sites that side with the server: the sum less their own."""
+    """The victim and two sites on the server's side: the sum minus theirs is the victim's."""
     made = world(8, n_c=2)
     victim, cohort = made.client(made.sites[0]), made.sites[:3]
     yield Strike(victim, made.offer(cohort=cohort, threshold=3), Check.COLLUDERS)
@@ -101,7 +101,7 @@ def second_offer_for_one_attempt() -> Iterator[Strike]:
 
 @attack
 def two_offers_to_two_halves() -> Iterator[Strike]:
-    """Half of the sites train another model; their keys are put together all the same."""
+    """Half of the sites train another model; their keys are combined all the same."""
     made = world()
     first, second = made.offer(), made.offer(model_digest=bytes([9]) * 32)
     half = made.sites[:4]

@@ -24,7 +24,7 @@ from tests.privacy.secagg.malicious.strikes import (
 
 @attack
 def key_swap() -> Iterator[Strike]:
-    """The server puts itself in the middle: its keys in a site's name."""
+    """The server puts itself in the middle, with its own keys in a site's name."""
     server, clients, _ = reach(world(), Stage.SHARE)
     entries, own = entries_of(server), KeyPair.generate().public
     victim = entries[0]
@@ -92,7 +92,7 @@ def own_keys_missing() -> Iterator[Strike]:
 
 @attack
 def few_keys() -> Iterator[Strike]:
-    """Fewer than t sites are said to have advertised."""
+    """Supposedly fewer than t sites have advertised."""
     server, clients, _ = reach(world(), Stage.SHARE)
     entries = entries_of(server)
     for count in (1, 2, 5):
@@ -183,7 +183,7 @@ def replayed_shares() -> Iterator[Strike]:
 
 @attack
 def few_shares() -> Iterator[Strike]:
-    """So few are said to have shared their keys that a coalition knows all pair masks."""
+    """So few sites supposedly shared their keys that a coalition knows all pair masks."""
     server, clients, _ = reach(world(), Stage.INPUT)
     for site, body in server.requests().items():
         for count in (0, 1, 4):

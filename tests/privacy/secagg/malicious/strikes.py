@@ -48,7 +48,7 @@ def entries_of(server: SecAggServer) -> list[Advertise]:
 
 
 def signed_entry(site: int, od: bytes, share: bytes, mask: bytes) -> Advertise:
-    """An advertisement of a colluding site, with whatever keys and a good signature."""
+    """A colluding site's advertisement, with arbitrary keys and a valid signature."""
     ledger = Checkpoint(bytes(16), 1, bytes(32))
     entry = Advertise(site, share, mask, commitment(bytes(32), site, od), ledger, bytes(64))
     return replace(entry, signature=identity_of(site).sign(transcript.advertised(od, entry)))

@@ -1,4 +1,4 @@
-"""What a malicious server says of survivors, and how it asks for shares."""
+"""What a malicious server claims about survivors, and how it asks for shares."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def unmask_without_consistency() -> Iterator[Strike]:
 
 @attack
 def self_omitted() -> Iterator[Strike]:
-    """The victim is told that it dropped out: its mask key is asked for, its vector kept."""
+    """The victim supposedly dropped out: its mask key is requested, its vector kept."""
     made = world()
     _, clients, _ = reach(made, Stage.CONSISTENCY)
     for site, client in clients.items():
@@ -66,7 +66,7 @@ def survivors_who_never_shared() -> Iterator[Strike]:
 
 @attack
 def second_survivor_set() -> Iterator[Strike]:
-    """After one set was signed another one is shown."""
+    """After one set has been signed, another one is shown."""
     made = world()
     _, clients, _ = reach(made, Stage.UNMASK)
     for site, client in clients.items():
@@ -77,7 +77,7 @@ def second_survivor_set() -> Iterator[Strike]:
 
 @attack
 def two_survivor_sets_to_two_halves() -> Iterator[Strike]:
-    """For the victim's two shares: it survives in the eyes of one half only."""
+    """To get both of the victim's shares: it survives for one half of the sites only."""
     made = world()
     _, clients, _ = reach(made, Stage.CONSISTENCY)
     victim, half = made.sites[-1], made.sites[:4]
@@ -95,7 +95,7 @@ def two_survivor_sets_to_two_halves() -> Iterator[Strike]:
 
 @attack
 def two_sets_of_sharers() -> Iterator[Strike]:
-    """One half is given the victim's shares, the other half is not: U2 differs."""
+    """One half gets the victim's shares, the other half does not: U2 differs."""
     made = world()
     server, clients, _ = reach(made, Stage.INPUT)
     victim, half = made.sites[-1], made.sites[:4]
@@ -132,7 +132,7 @@ def forged_consistency() -> Iterator[Strike]:
 
 @attack
 def second_unmask_request() -> Iterator[Strike]:
-    """After the shares have left, others are asked for."""
+    """After the shares have left, others are requested."""
     server, clients, _ = reach(world(), Stage.UNMASK)
     (body, *_) = server.requests().values()
     exchange(server, clients)
@@ -141,7 +141,7 @@ def second_unmask_request() -> Iterator[Strike]:
 
 @attack
 def both_shares_after_the_end() -> Iterator[Strike]:
-    """The other share of each peer, by replaying every earlier message and new ones."""
+    """Each peer's other share, by replaying every earlier message and new ones."""
     made = world()
     _, clients, _ = reach(made, Stage.DONE)
     for stage in list(Stage)[1:5]:

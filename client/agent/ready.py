@@ -1,0 +1,53 @@
+"""From its parts to an agent that answers: the one place where a masked agent is put together."""
+
+# Why: docs/adr/0030-ready-agents-and-quick-tests.md
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from client.agent.masked_agent import MaskedAgent
+from client.agent.masking import Membership, masking_of
+from client.agent.site_agent import AgentParts
+from client.agent.state import StateFolder
+from client.agent.witness import WitnessFile
+from privacy.secagg.client import Effects
+from privacy.secagg.witness import Witness
+
+
+@dataclass(frozen=True, slots=True)
+class SiteMemory:
+    """Where a site remembers what earlier attempts bind it to; None: in this process only."""
+
+    survivors: Path | None = None  # the sets that it has signed without noise
+    cohorts: Path | None = None  # the sites that each round may still have
+    witness: Witness | None = None  # what it knows of the others' ledgers
+
+    @classmethod
+    def at(cls, state: StateFolder) -> SiteMemory:
+        """In the site's state folder."""
+        return cls(state.survivors, state.cohorts, WitnessFile(state.witness))
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyAgent:
+    """All that a masked agent is made of: equal values make agents that act alike."""
+
+    parts: AgentParts
+    membership: Membership
+    memory: SiteMemory = field(default_factory=SiteMemory)
+    effects: Effects = field(default_factory=Effects)
+
+    def make(self) -> MaskedAgent:
+        """The agent. Raises `ConfigError`, `PolicyError` or `LedgerError`, see `masking_of`."""
+        parts, memory = self.parts, self.memory
+        masking = masking_of(
+            parts.rules,
+            self.membership,
+            parts.trainer.layout.parameters,
+            memory.survivors,
+            memory.cohorts,
+            memory.witness,
+        )
+        return MaskedAgent(parts, replace(masking, effects=self.effects))
