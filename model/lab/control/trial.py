@@ -21,12 +21,12 @@ from model.lab.control.conditions import (
 )
 from model.lab.control.drawn import drawn_pair
 from model.lab.control.fidelity import Fidelity, mask_fidelity
+from model.lab.control.guided import DEFAULT_STRENGTH, Guided, sample_controlled
 from model.lab.control.markers import read_markers
 from model.lab.control.masks import NuclearMask, read_mask
 from model.lab.control.network import Control
 from model.lab.control.pairs import read_image
 from model.lab.control.reading import ConditionKind
-from model.lab.control.sampling import DEFAULT_STRENGTH, Guided, sample_controlled
 from model.lab.control.spec import ControlSpec
 from model.lab.tissue.tile import MORPHOLOGIES
 from model.sampling import DEFAULT_GUIDANCE, DEFAULT_STEPS
