@@ -4,6 +4,8 @@ Imports inside functions count; those for type checkers alone do not. Our code i
 only: an import by name at run time would not be found.
 """
 
+# Why: docs/adr/0026-laboratory-apart.md
+
 from __future__ import annotations
 
 import ast

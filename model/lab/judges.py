@@ -1,7 +1,7 @@
 """Two unlike judges of which morphology a tile shows, to measure whether samples obey captions.
 
 One is a small convolutional network, the other hand-made features under a linear discriminant;
-what fools one hardly fools the other. Both are trained on drawn tiles and frozen before the
+what fools one rarely fools the other. Both are trained on drawn tiles and frozen before the
 diffusion model exists.
 """
 
@@ -28,7 +28,7 @@ from model.lab.tissue.features import features
 from model.lab.tissue.tile import MORPHOLOGIES
 from privacy.errors import ModelError
 
-# Each judge errs this often on principle; otherwise one sure mistake would outweigh all else.
+# Each judge is assumed to err this often; otherwise one confident mistake would outweigh all else.
 _DOUBT = 0.01
 _CNN_FILE, _LDA_FILE = "cnn.safetensors", "lda.safetensors"
 
@@ -171,7 +171,9 @@ def caption_score(
     Raises ModelError for unequal lengths.
     """
     if not len(images) == len(own) == len(shuffled):
-        raise ModelError("Images and morphologies differ in number.", "Give one of each an image.")
+        raise ModelError(
+            "Images and morphologies differ in number.", "Give each image one of each."
+        )
     table = judge.log_probabilities(images)
     rows = np.arange(len(images))
     index = {name: position for position, name in enumerate(MORPHOLOGIES)}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from craftsfl.model.sampling import DrawingRequest, Follow
+    from craftsfl.model.drawing import DrawingRequest, Follow
 
 _WHAT, _MODELS, _FOLLOW = "What to draw", "Models", "What to follow"
 
@@ -128,7 +128,7 @@ def model_sample(
         from model.lab.drawing.prompts import type_prompts
 
         type_prompts(types, "clinical")  # report a typo before torch is loaded
-    from craftsfl.model.sampling import DrawingModels, DrawingRequest, Wanted
+    from craftsfl.model.drawing import DrawingModels, DrawingRequest, Wanted
     from model.sampling import SamplerSettings
 
     wanted = Wanted(tuple(texts or ()), prompts, types, words, tuple(seed or ()), count)
@@ -145,7 +145,7 @@ def _follow(
     fit: Literal["resize", "crop"],
     strength: float,
 ) -> Follow | None:
-    from craftsfl.model.sampling import Follow
+    from craftsfl.model.drawing import Follow
     from privacy.errors import ConfigError
 
     if mask is not None and fluorescence is not None:
@@ -162,7 +162,7 @@ def _follow(
 def _draw(request: DrawingRequest, out: Path | None, out_dir: Path | None, overwrite: bool) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from craftsfl.model.sampling import draw_grid, draw_into
+    from craftsfl.model.drawing import draw_grid, draw_into
     from craftsfl.terminal import progress as progress_console
 
     if out is not None:

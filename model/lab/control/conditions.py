@@ -1,8 +1,8 @@
 """Conditions: what a ControlNet sees of a mask or of fluorescence, float32 [C, s, s] in 0..1.
 
 Rules of size: labels are resized to the nearest pixel, so that no new label appears, and boundary
-and distance are computed after that; markers are averaged. A picture of another aspect than the
-model's square is refused, or its largest centred square is taken (`fit="crop"`).
+and distance are computed after that; markers are averaged. A picture that is not square like the
+model's is refused, or its largest centred square is used (`fit="crop"`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from model.lab.control.spec import UNTYPED, ControlSpec
 from privacy.errors import ModelError
 
 Fit = Literal["resize", "crop"]
-_ASPECT = 0.01  # a relative difference of sides that resizing may hide
+_ASPECT = 0.01  # relative difference of sides that resizing may hide
 
 
 def read_mask_condition(
@@ -41,8 +41,8 @@ def read_marker_condition(path: Path, spec: ControlSpec, *, fit: Fit = "resize")
 def mask_condition(mask: NuclearMask, spec: ControlSpec) -> torch.Tensor:
     """One-hot types, boundary and distance of a mask [s, s]; the markers' channels are 0.
 
-    A control of untyped nuclei takes every mask. Raises `ModelError` where the mask has types
-    that the control was not trained on, or another size.
+    A control of untyped nuclei accepts every mask. Raises `ModelError` if the mask has types that
+    the control was not trained on, or another size.
     """
     if not spec.types:
         raise ModelError("This control takes fluorescence only.", "Use one trained on masks.")
@@ -112,7 +112,7 @@ def distance(instances: NDArray[np.int32]) -> Singles:
     if not inside.any():
         return np.zeros(instances.shape, np.float32)
     core = inside & (boundary(instances) == 0)
-    # where nothing bounds the picture's one nucleus there is no distance to measure
+    # if a single nucleus fills the whole picture, there is no distance to measure
     depth = ndimage.distance_transform_edt(core) + 1 if not core.all() else np.ones(core.shape)
     _, at = np.unique(instances, return_inverse=True)
     at = at.reshape(instances.shape)
@@ -126,7 +126,7 @@ def _one_hot(mask: NuclearMask, spec: ControlSpec) -> Singles:
         return (mask.instances > 0)[None].astype(np.float32)
     if not mask.names:
         raise ModelError(
-            f"The mask has no nucleus types; the control asks for {', '.join(spec.types)}.",
+            f"The mask has no nucleus types; the control needs {', '.join(spec.types)}.",
             "Give a typed mask (PanNuke, CoNSeP, Lizard), or use an untyped control.",
         )
     present = [mask.names[k - 1] for k in np.unique(mask.types[mask.types > 0]).tolist()]
@@ -141,7 +141,7 @@ def _one_hot(mask: NuclearMask, spec: ControlSpec) -> Singles:
 
 
 def _window(shape: tuple[int, ...], size: int, fit: Fit) -> tuple[int, int, int, int]:
-    """Top, left, height, width of the part that is used. Raises `ModelError` as `fit` says."""
+    """Top, left, height and width of the part used. Raises `ModelError` as `fit` says."""
     height, width = shape
     side = min(height, width)
     if fit == "crop":
@@ -149,11 +149,11 @@ def _window(shape: tuple[int, ...], size: int, fit: Fit) -> tuple[int, int, int,
     if max(height, width) - side > _ASPECT * side:
         raise ModelError(
             f"The condition is {width} x {height} px; the model draws {size} x {size}.",
-            'Cut out a square, or ask for the centred one (fit "crop").',
+            'Cut out a square, or choose the centred one (fit "crop").',
         )
     return 0, 0, height, width
 
 
 def _centres(length: int, size: int) -> NDArray[np.int64]:
-    """Which of `length` pixels lie under the centres of `size` new ones: int64 [size]."""
+    """Which of `length` pixels are under the centres of `size` new ones: int64 [size]."""
     return np.minimum(((np.arange(size) + 0.5) * length / size).astype(np.int64), length - 1)

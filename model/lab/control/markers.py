@@ -1,4 +1,4 @@
-"""Fluorescence pictures: one to several markers, each put on its own scale."""
+"""Fluorescence pictures: one or more markers, each on its own scale."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read_markers(path: Path) -> Singles:
     damaged file, and for pages of different sizes.
     """
     if not path.is_file():
-        raise ModelError(f"The fluorescence image {path} is no file.", "Give one image.")
+        raise ModelError(f"The fluorescence image {path} is not a file.", "Give one image.")
     try:
         with open_picture(path, most=MOST_PIXELS) as image:
             pages = [_channels(page) for page in _first(image)]
@@ -44,7 +44,7 @@ def normalised(markers: Singles, low: float = LOW, high: float = HIGH) -> Single
     Raises `ModelError` for values that are not finite.
     """
     if not np.isfinite(markers).all():
-        raise ModelError("The fluorescence image holds values that are no numbers.", _HINT)
+        raise ModelError("The fluorescence image holds values that are not numbers.", _HINT)
     flat = markers.reshape(len(markers), -1)
     bottom, top = np.percentile(flat, [low, high], axis=1)[:, :, None, None]
     span = np.where(top > bottom, top - bottom, np.inf)
@@ -54,8 +54,8 @@ def normalised(markers: Singles, low: float = LOW, high: float = HIGH) -> Single
 def simulated_marker(mask: NDArray[np.int32], rng: np.random.Generator) -> Singles:
     """A nuclear stain of a mask [s, s] in fluorescence, float32 [s, s], of any scale.
 
-    Nuclei differ in brightness; light from out of focus, a slope of the background and shot noise
-    come on top. After percentile normalisation it looks like DAPI at low magnification.
+    Nuclei differ in brightness; out-of-focus light, a sloping background and shot noise
+    are added. After percentile normalisation it looks like DAPI at low magnification.
     """
     strength = rng.uniform(0.5, 1.0, int(mask.max()) + 1).astype(np.float32)
     strength[0] = 0.0
@@ -83,7 +83,7 @@ def _first(image: Image.Image) -> list[Image.Image]:
 
 
 def _channels(page: Image.Image) -> Singles:
-    """[m, h, w]; transparency is no marker, and a palette is looked up."""
+    """[m, h, w]; transparency is not a marker, and a palette is looked up."""
     if page.mode in ("P", "PA", "CMYK", "YCbCr"):
         page = page.convert("RGB")
     values = np.asarray(page, np.float32)

@@ -27,9 +27,9 @@ _HIGHEST = 2**16 - 1
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition ready to be sampled under.
+    """A condition, ready for sampling.
 
-    name: the file's stem, with a number where the file holds several. planes: float32 [C, s, s].
+    name: the file's stem, with a number if the file holds several. planes: float32 [C, s, s].
     labels: uint16 [s, s], the instances that a sample should show, None for fluorescence.
     digest: "sha256:" of the file.
     """
@@ -45,7 +45,7 @@ def read_conditions(
 ) -> tuple[Condition, ...]:
     """All conditions of a file or (sorted by name) of a folder's files, for a control of `spec`.
 
-    Raises `ModelError` where there is none, and for a file that cannot be used.
+    Raises `ModelError` if there is none, and for a file that cannot be used.
     """
     files = _files(kind, path)
     one = _of_masks if kind == "mask" else _of_markers

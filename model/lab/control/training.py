@@ -48,9 +48,9 @@ def pretrain_control(
 ) -> ControlSpec:
     """Train a control for the base in folder `base` and write it, with its card, to `out`.
 
-    A run that was killed goes on from its last checkpoint when it is called again with the same
-    arguments. Raises `ModelError` for pairs or a base that cannot be used, and where `out` holds
-    another run's checkpoints.
+    A killed run continues from its last checkpoint when called again with the same arguments.
+    Raises `ModelError` for pairs or a base that cannot be used, and if `out` holds another run's
+    checkpoints.
     """
     place = out / CHECKPOINTS
     place.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def _pairs(recipe: ControlRecipe, spec: ControlSpec) -> Pairs:
 
 
 def _measure(pipeline: Pipeline, control: Control, recipe: ControlRecipe) -> dict[str, Fidelity]:
-    """The fidelity under each condition that the trial has: a folder's has no fluorescence."""
+    """The fidelity under each condition of the trial: a folder's has no fluorescence."""
     spec, kinds = control.spec, list[ConditionKind]()
     if spec.types:
         kinds.append("mask")

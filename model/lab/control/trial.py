@@ -1,4 +1,4 @@
-"""A trial of a control: sample under held-out conditions and score what the samples show."""
+"""A trial of a control: sample under held-out conditions and score the samples."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from model.lab.control.conditions import (
 )
 from model.lab.control.drawn import drawn_pair
 from model.lab.control.fidelity import Fidelity, mask_fidelity
+from model.lab.control.guided import DEFAULT_STRENGTH, Guided, sample_controlled
 from model.lab.control.markers import read_markers
 from model.lab.control.masks import NuclearMask, read_mask
 from model.lab.control.network import Control
 from model.lab.control.pairs import read_image
 from model.lab.control.reading import ConditionKind
-from model.lab.control.sampling import DEFAULT_STRENGTH, Guided, sample_controlled
 from model.lab.control.spec import ControlSpec
 from model.lab.tissue.tile import MORPHOLOGIES
 from model.sampling import DEFAULT_GUIDANCE, DEFAULT_STEPS
@@ -39,9 +39,9 @@ _INK, _PAPER, _RIM = (32, 32, 40), (255, 255, 255), (20, 160, 40)
 
 @dataclass(frozen=True)
 class TrialCase:
-    """One condition [C, s, s] to be tried: its caption, its true mask, what it is called.
+    """One condition [C, s, s] to test: its caption, its true mask, its group.
 
-    real: the tile that the mask belongs to, uint8 [s, s, 3], None where there is no H&E of it.
+    real: the tile that the mask belongs to, uint8 [s, s, 3], None if there is no H&E of it.
     group: cases whose masks may stand in for each other in the shuffled control.
     """
 
@@ -54,7 +54,7 @@ class TrialCase:
 
 @dataclass(frozen=True)
 class TrialSettings:
-    """How a trial samples; seed s gives case k the image seed 100000 s + k."""
+    """How a trial samples; with seed s, case k has the image seed 100000 s + k."""
 
     seed: int = 7
     steps: int = DEFAULT_STEPS

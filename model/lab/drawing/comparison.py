@@ -30,7 +30,7 @@ def compare_shots(
     settings: SamplerSettings,
     guide: Guide | None = None,
 ) -> Image.Image:
-    """A row for each shot, with what it follows; `check_adapter` was called before."""
+    """A row for each shot, with what it follows; call `check_adapter` first."""
     guide = guide or Guide(pipeline)
     followed = [preview(shot.condition) for shot in wanted if shot.condition is not None]
     columns = [Column("to follow", followed)] if followed else []

@@ -1,4 +1,4 @@
-"""How good, how faithful and how original are generated tiles, against real ones by patient."""
+"""How good, faithful and original generated tiles are, against real ones, split by patient."""
 
 from __future__ import annotations
 

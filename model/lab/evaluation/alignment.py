@@ -26,7 +26,7 @@ _AGREEMENT = "profile agreement: Pearson over public phrases, centred on the rea
 
 @dataclass(frozen=True)
 class CaptionedImages:
-    """Images in an image-text space with what was asked of them.
+    """Images in an image-text space, with the captions they were drawn for.
 
     images [n, E]; texts [C, E] of the distinct captions; own int64 [n]: which of them; weights
     float64 [R, n]: bootstrap multiplicities.
@@ -76,10 +76,10 @@ class Judged:
 
 
 def alignment(judged: Judged, generated: CaptionedImages, real: CaptionedImages) -> list[Figure]:
-    """Mean cosine of image and own caption; and how much that is above a shuffled caption.
+    """Mean cosine of image and own caption, and by how much it exceeds that of a shuffled caption.
 
-    The shuffled caption is another patient's, and another text. Above 0 with its whole interval:
-    images follow captions. Raises `TooFewError` where nothing can be shuffled.
+    The shuffled caption is another patient's, and another text. If the whole interval is above 0,
+    images follow captions. Raises `TooFewError` if nothing can be shuffled.
     """
     mine, theirs = _aligned(generated, judged.seed), _aligned(real, judged.seed)
     beside = (
@@ -106,9 +106,9 @@ def _reference(name: str, values: Doubles, of: CaptionedImages) -> Reference:
 
 
 def retrieval(judged: Judged, generated: CaptionedImages, real: CaptionedImages) -> list[Figure]:
-    """R@1, 5 and 10 in both directions, beside the real tiles' and chance.
+    """R@1, 5 and 10 in both directions, next to the real tiles' and to chance.
 
-    Only ranks below the number of candidates; raises `TooFewError` where there is none.
+    Only ranks below the number of candidates; raises `TooFewError` if there is none.
     """
     ranks = [k for k in RANKS if k < len(generated.texts)]
     if not ranks:
@@ -142,7 +142,7 @@ def caption_hits(table: CaptionedImages, k: int) -> Doubles:
 def image_hits(table: CaptionedImages, k: int) -> Doubles:
     """[C]: whether one of a caption's own images is among the k nearest; NaN without images.
 
-    Ties count as if the own image came last, so that an encoder that says nothing scores 0.
+    Ties count as if the own image came last, so an encoder that says nothing scores 0.
     """
     found = table.similarities()
     hits = np.full(len(table.texts), np.nan)
@@ -155,7 +155,7 @@ def image_hits(table: CaptionedImages, k: int) -> Doubles:
 
 
 def _image_recall(table: CaptionedImages, k: int) -> tuple[float, float, float]:
-    """Captions come and go with their images: weighted by the mean multiplicity of these."""
+    """Captions come and go with their images: weighted by the mean multiplicity of those."""
     hits = image_hits(table, k)
     used = np.isfinite(hits)
     member = (table.own[:, None] == np.flatnonzero(used)).astype(np.float64)
@@ -175,9 +175,9 @@ def profile_agreement(
     """Pearson correlation of profiles over P phrases [P, E]: generated against real tiles.
 
     An image's profile is its cosines with the phrases, z-scored phrase by phrase over the real
-    images (raw cosines of any two images correlate near 1). A generated image is held against
-    the mean profile of the real tiles with its caption; control: with another patient's caption.
-    The real tiles' own figure is against other patients' tiles with the same caption.
+    images (raw cosines of any two images correlate near 1). A generated image is compared
+    with the mean profile of the real tiles with its caption; control: with another patient's
+    caption. The real tiles' own figure compares them with other patients' tiles of that caption.
     Raises `TooFewError` for fewer than 3 phrases, or captions that no real tile has.
     """
     if len(phrases) < 3:
@@ -202,7 +202,7 @@ def profile_agreement(
 
 
 def _real_agreement(theirs: Doubles, real: CaptionedImages) -> tuple[Reference, ...]:
-    """Of tiles whose caption another patient has too; nothing where there is none."""
+    """For tiles whose caption another patient has too; empty if there is none."""
     values, rows = [], []
     for row in range(len(theirs)):
         others = (real.own == real.own[row]) & (real.patients != real.patients[row])

@@ -1,5 +1,4 @@
-"""How far an adapter has carried the model from its base on public prompts it was not meant to
-change.
+"""How far an adapter has moved the model on public prompts that it was not meant to change.
 
 Two figures: the denoiser's own (what the drift suppressor holds down) and the images'. No patient
 is involved: the bootstrap is over prompts.
@@ -45,7 +44,7 @@ class BaseAndAdapted:
 def denoiser_drift(pipeline: Pipeline, images: BaseAndAdapted, seed: int) -> Doubles:
     """[n]: relative squared change of the UNet's prediction, on noised latents of base images.
 
-    The pipeline carries the adapter; it is switched off for the base's prediction.
+    The pipeline carries the adapter, which is switched off for the base's prediction.
     """
     generator = torch.Generator().manual_seed(seed)
     parts = [slice(start, start + _BATCH) for start in range(0, len(images.base), _BATCH)]

@@ -41,7 +41,7 @@ class EncoderSpace:
 
 
 class PixelSpace:
-    """Thumbnails of 16 x 16 px, contrast included: what no encoder can be blind to."""
+    """Thumbnails of 16 x 16 px, with contrast: they show even what an encoder is blind to."""
 
     name = PIXELS
 

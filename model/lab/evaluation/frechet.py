@@ -1,7 +1,7 @@
 """Frechet distance between Gaussians fitted to features of real and of generated images.
 
 d^2 = |mu_r - mu_g|^2 + tr(S_r + S_g - 2 (S_r S_g)^(1/2)): Dowson and Landau 1982, eq. 16; of
-Inception features: FID, Heusel et al. 2017, arXiv 1706.08500, eq. 6. Any encoder's here.
+Inception features: FID, Heusel et al. 2017, arXiv 1706.08500, eq. 6. Here of any encoder's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from model.lab.evaluation.figures import Better
 
 
 class AlreadyEncoded(nn.Module):
-    """What torchmetrics takes as its network where the features [n, E] are there already."""
+    """What torchmetrics takes as its network when the features [n, E] already exist."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class AlreadyEncoded(nn.Module):
 
 @dataclass(frozen=True)
 class Frechet:
-    """See the module. Below as many images as features the covariances are singular."""
+    """See the module. With fewer images than features the covariances are singular."""
 
     names: tuple[str, ...] = ("frechet",)
     better: Better = "lower"

@@ -51,11 +51,11 @@ class KernelDistance:
         return 2
 
     def values(self, real: Features, generated: Features) -> Doubles:
-        """[1]: by torchmetrics, over all images at once where the sets are of one size."""
+        """[1]: by torchmetrics, over all images at once if both sets have the same size."""
         from torchmetrics.image.kid import KernelInceptionDistance
 
         size = min(len(real), len(generated), _SUBSET)
-        # All images where they are of one number: subsets, the paper's way to bound the cost, would
+        # All images if there are equally many: subsets, the paper's way to bound the cost, would
         # only add chance.
         subsets = 1 if len(real) == len(generated) == size else _SUBSETS
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
@@ -70,7 +70,7 @@ class KernelDistance:
     def spread(
         self, real: Features, generated: Features, weights: tuple[Doubles, Doubles]
     ) -> Doubles:
-        """[R, 1] under multiplicities; copies of one image are never a pair of their own."""
+        """[R, 1] under multiplicities; copies of one image are never a pair."""
         return discrepancies(polynomial, real, generated, weights, unbiased=True)[:, None]
 
 
@@ -92,7 +92,7 @@ class ClipDiscrepancy:
         return 2
 
     def values(self, real: Features, generated: Features) -> Doubles:
-        """[1]: on features that this normalises once more, to be sure."""
+        """[1]: on features that are normalised once more, to be safe."""
         ones = (np.ones((1, len(real))), np.ones((1, len(generated))))
         value: Doubles = self.spread(real, generated, ones)[0]
         return value
@@ -127,7 +127,7 @@ def discrepancies(
 
 
 def _average(kernel: Kernel, x: Features, weights: Doubles, unbiased: bool) -> Doubles:
-    """Mean kernel over pairs within one set, without an image and itself where unbiased."""
+    """Mean kernel over pairs within one set, without pairs of an image with itself if unbiased."""
     total = _bilinear(kernel, (x, weights), (x, weights))
     pairs = weights.sum(axis=1) ** 2
     if unbiased:  # eq. 3: an image and itself, or a copy of it, are not a pair

@@ -1,4 +1,4 @@
-"""Do images drawn with a control show the nuclei of their masks? `lab.control.fidelity` says."""
+"""Do images drawn with a control show their masks' nuclei? See `model.lab.control.fidelity`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FEWEST = 2
 
 
 def mask_figures(generated: ImageSet, masks: NDArray[np.int64], seed: int) -> list[Figure]:
-    """Agreement of images with their own masks int64 [n, s, s], beside another image's mask.
+    """Agreement of images with their own masks int64 [n, s, s], next to another image's mask.
 
     Raises `TooFewError` for a single image.
     """

@@ -42,7 +42,7 @@ SET_METRICS: dict[str, SetMetric] = {
 
 @dataclass(frozen=True)
 class Plan:
-    """How to evaluate. `metrics` asked for by name must be possible; None: all that are."""
+    """How to evaluate. `metrics` named explicitly must be possible; None: all that are."""
 
     seed: int = 0
     resamples: int = DEFAULT_RESAMPLES
@@ -54,17 +54,17 @@ class Plan:
         unknown = sorted(set(self.metrics or ()) - set(METRICS))
         if unknown:
             raise ConfigError(
-                f"There is no metric {', '.join(unknown)}.", f"Known: {', '.join(METRICS)}."
+                f"Unknown metric: {', '.join(unknown)}.", f"Known: {', '.join(METRICS)}."
             )
 
     def wants(self, metric: str) -> bool:
-        """Whether this metric was asked for, or none was and so all are."""
+        """Whether this metric is wanted: by name, or because no names were given."""
         return self.metrics is None or metric in self.metrics
 
 
 @dataclass(frozen=True)
 class Question:
-    """What to hold against what. Real tiles are of patients who were not trained on.
+    """What to compare. Real tiles are of patients who were not trained on.
 
     judge: an image-text encoder not used in training. phrases: public. paired: the generated
     images carry the numbers of the real patients whose captions were their prompts.
@@ -88,15 +88,15 @@ class Answer:
     nearest: dict[str, Found] = field(default_factory=dict)
 
 
-Step = Callable[[str], None]  # told what is worked on
+Step = Callable[[str], None]  # called with what is being computed
 
 
 def evaluate(question: Question, plan: Plan, on_step: Step = lambda _: None) -> Answer:
     """Every wanted metric.
 
-    What too few images forbid is listed with the reason where all metrics were wanted, and raises
-    `TooFewError` where the metric was asked for by name. Raises `ModelError` for a judge that
-    took part in training.
+    A metric that needs more images is listed with the reason if all metrics were wanted, and raises
+    `TooFewError` if it was named explicitly. Raises `ModelError` for a judge that took part in
+    training.
     """
     if question.judge is not None:
         check_independent(question.judge.name, question.judge.digest, plan.training_digests)
@@ -110,7 +110,7 @@ def evaluate(question: Question, plan: Plan, on_step: Step = lambda _: None) -> 
 def attempt(
     answer: Answer, what: tuple[str, str], plan: Plan, work: Callable[[Answer], None]
 ) -> None:
-    """Do the work; note (metric, encoder) as unavailable where there are too few images."""
+    """Do the work; note (metric, encoder) as unavailable if there are too few images."""
     try:
         work(answer)
     except TooFewError as error:
@@ -156,7 +156,7 @@ def _absent(reason: str) -> Callable[[Answer], None]:
 
 
 def knows_texts(space: EncoderSpace) -> bool:
-    """Whether it is the space of an image-text encoder, as CMMD asks."""
+    """Whether it is the space of an image-text encoder, as CMMD needs."""
     return isinstance(space.encoder, ImageTextEncoder)
 
 
@@ -220,18 +220,18 @@ def _captioned(
     texts, (own_real, own_generated) = distinct_captions(
         question.real.captions, question.generated.captions
     )
-    space, told = EncoderSpace(judge), embed_texts(judge, texts)
+    space, text_features = EncoderSpace(judge), embed_texts(judge, texts)
     return (
         align.CaptionedImages(
             space.features(question.real.images),
-            told,
+            text_features,
             own_real,
             question.real.patients,
             drawn.real,
         ),
         align.CaptionedImages(
             space.features(question.generated.images),
-            told,
+            text_features,
             own_generated,
             question.generated.patients,
             drawn.generated,

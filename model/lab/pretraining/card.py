@@ -47,7 +47,7 @@ autoencoder reconstructed:
 
 
 def tiny_base_card(pipeline: Pipeline, judges: Path, recipe: Recipe) -> str:
-    """The text of README.md beside the weights."""
+    """The text of the README.md next to the weights."""
     table = json.loads((judges / "accuracy.json").read_text())
     rows = [f"| {m} | {table['cnn'][m]:.2f} | {table['lda'][m]:.2f} |" for m in table["cnn"]]
     return _TEXT.format(

@@ -69,7 +69,7 @@ def _gradients(
 
 
 class TaskTrainer:
-    """Runs one task to its last step; after each checkpoint a killed run can go on from there."""
+    """Runs one task to its last step; a killed run can continue from its newest checkpoint."""
 
     def __init__(self, task: Task, schedule: Schedule, workspace: Path, shards: int) -> None:
         self.task, self.schedule = task, schedule

@@ -13,10 +13,10 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Recipe:
-    """Fixed step counts, so that the same recipe and seed give the same model on the same machine.
+    """Fixed step counts, so that the same recipe and seed make the same model on the same machine.
 
-    The defaults made the weights in the repository. `shards`: a batch is computed in so many
-    threads on a CPU; unlike threads within each operation, they meet once a step.
+    The defaults made the weights in the repository. `shards`: how many threads compute
+    a batch on a CPU; unlike threads within each operation, they meet once a step.
     """
 
     seed: int = 2026

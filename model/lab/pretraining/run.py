@@ -27,9 +27,9 @@ def pretrain_tiny_base(
 ) -> None:
     """Make a tiny base in folder `out`; on_progress(stage, step, steps) after each step.
 
-    A run that was killed goes on from its last checkpoint when called again with the same
-    arguments. Checkpoints lie in out/.checkpoints and are removed at the end; those in a
-    `workspace` of the caller's stay.
+    A killed run continues from its last checkpoint when called again with the same arguments.
+    Checkpoints are in out/.checkpoints and removed at the end; those in the caller's own
+    `workspace` stay.
     """
     recipe = recipe or Recipe()
     place = workspace or out / CHECKPOINTS

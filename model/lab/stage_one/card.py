@@ -51,7 +51,7 @@ source = "FOLDER"
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the card says beside the settings."""
+    """What the card says in addition to the settings."""
 
     base: str  # digest
     digest: str  # of the new base
@@ -65,7 +65,7 @@ class Facts:
 
 
 def stage_one_card(facts: Facts, settings: StageOneSettings) -> str:
-    """The text of README.md beside the weights."""
+    """The text of the README.md next to the weights."""
     values = {name: getattr(facts, name) for name in facts.__slots__}
     return _TEXT.format(
         **values,

@@ -18,7 +18,7 @@ from model.lab.stage_one.pictures import Unusable, decode_square
 from model.lab.stage_one.settings import StageOneSettings
 from model.lab.stage_one.source import PictureSource
 
-_TRIES = 16  # neighbours that may stand in for a broken picture
+_TRIES = 16  # neighbours that may replace a broken picture
 
 
 class PictureFault(NamedTuple):
@@ -29,7 +29,7 @@ class PictureFault(NamedTuple):
 
 
 class PictureContent(Protocol):
-    """What the autoencoder is to get of a picture, or what it said before."""
+    """What the autoencoder gets of a picture, or what it returned before."""
 
     def __call__(self, picture: int, draws: np.random.Generator) -> Tensor:
         """Float tensor of one picture. Raises `OSError`, `Unusable`."""
@@ -60,7 +60,7 @@ def picture_tensor(image: npt.NDArray[np.uint8]) -> Tensor:
 
 
 class ExampleBatch(NamedTuple):
-    """Examples of one micro-batch; `content` is None where none could be read."""
+    """Examples of one micro-batch; `content` is None if none could be read."""
 
     content: Tensor | None  # [n, ...], see `PictureContent`
     tokens: Tensor  # int64 [n, length]
@@ -80,7 +80,7 @@ class _Example(NamedTuple):
 
 @dataclass(frozen=True)
 class Examples(Dataset[_Example]):
-    """Example number = position. Draws happen in a fixed order, whatever the picture does."""
+    """Example number = position. Draws happen in a fixed order, whatever happens to the picture."""
 
     source: PictureSource
     content: PictureContent
@@ -98,7 +98,7 @@ class Examples(Dataset[_Example]):
         faults = []
         for picture in ((first + step) % len(self.source) for step in range(_TRIES)):
             try:
-                caption = self.source.caption(picture)  # even where it is dropped: it may be broken
+                caption = self.source.caption(picture)  # even if it is dropped: it may be broken
                 content = self.content(picture, draws)
             except (Unusable, OSError) as fault:
                 faults.append(PictureFault(picture, reason(fault)))
@@ -131,7 +131,7 @@ class _Collate:
 
 
 def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
-    """int64 [n, length], cut and filled as Stable Diffusion's pipeline does."""
+    """int64 [n, length], truncated and padded as by Stable Diffusion's pipeline."""
     length = tokenizer.model_max_length
     filled = tokenizer(
         texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"

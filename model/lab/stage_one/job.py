@@ -1,4 +1,4 @@
-"""One run of stage one: what its parts share, and whether its base can be trained at all."""
+"""One run of stage one: what its parts share, and whether its base can be trained."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class StageOneRun:
 
 
 def identity(run: StageOneRun, base: Path) -> dict[str, object]:
-    """What makes this run another one than a run of other settings, base or data."""
+    """What distinguishes this run from runs with other settings, base or data."""
     return {
         **run.settings.outcome(),
         "base": folder_digest(base),
@@ -55,14 +55,14 @@ def identity(run: StageOneRun, base: Path) -> dict[str, object]:
 
 
 def check_stage_one_base(run: StageOneRun) -> None:
-    """Raise `ModelError` where the base's shape or its size is not what stage one trains."""
+    """Raise `ModelError` if the base's shape or size is not what stage one trains."""
     config = run.pipeline.unet.config
     extra = next(
         (name for name in ("class_embed_type", "addition_embed_type") if config.get(name)), None
     )
     if extra or config.in_channels != run.pipeline.vae.config.latent_channels:
         raise ModelError(
-            f"The base's UNet wants more than latents, time and text ({extra or 'channels'}).",
+            f"The base's UNet needs more than latents, time and text ({extra or 'channels'}).",
             "Use a plain text-to-image base: not inpainting, not class-conditioned, not SDXL.",
         )
     step = int(run.pipeline.vae_scale_factor) * 2 ** (len(config.block_out_channels) - 1)

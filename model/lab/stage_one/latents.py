@@ -1,4 +1,4 @@
-"""From pictures to latents: each time anew, or once, kept on disk."""
+"""From pictures to latents: encoded every time, or once and kept on disk."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class LatentSpace:
 
 @dataclass(frozen=True, slots=True)
 class Cached:
-    """Moments of pictures that `fill` encoded before; broken ones are NaN there."""
+    """Moments of pictures that `fill` has encoded; broken ones are NaN."""
 
     folder: Path
 
@@ -88,9 +88,9 @@ class _Pictures(Dataset[_Read]):
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """Fills a folder of moments: chunks are shared among processes, a killed run goes on.
+    """Fills a folder of moments: chunks are shared among processes, a killed run continues.
 
-    float16, mean and deviation: 16 kB for a picture of 256 px. Each file is whole or not there.
+    float16, mean and deviation: 16 kB for a picture of 256 px. Each file is complete or absent.
     """
 
     folder: Path
@@ -106,7 +106,7 @@ class Cache:
         quarantine: Quarantine,
         on_step: Callable[[int], None],
     ) -> None:
-        """Encode pictures 0..count-1 as far as they are missing; on_step(pictures done)."""
+        """Encode those of pictures 0..count-1 that are missing; on_step(pictures done)."""
         self.folder.mkdir(parents=True, exist_ok=True)
         process, processes = self.accelerator.process_index, self.accelerator.num_processes
         mine = range(process * CHUNK, count, processes * CHUNK)
@@ -153,5 +153,5 @@ def _write(path: Path, rows: npt.NDArray[np.float16]) -> None:
     except OSError as error:
         raise ModelError(
             f"The cached latents cannot be written to {path.parent}: {error.strerror or error}.",
-            'Free some disk space and call again, or encode each time (latents = "encoded").',
+            'Free some disk space and call again, or encode every time (latents = "encoded").',
         ) from None

@@ -1,4 +1,4 @@
-"""The list of pictures that were left out, and the point at which there are too many."""
+"""The list of pictures left out, and the limit at which there are too many."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PATTERN = "quarantine-*.csv"
 
 
 class Quarantine:
-    """What one process left out: kept in `folder` over resumed runs, each picture once."""
+    """What one process left out: kept in `folder` across resumed runs, each picture once."""
 
     def __init__(self, folder: Path, process: int, source: PictureSource, limit: float) -> None:
         self._file = folder / _PATTERN.replace("*", str(process))
@@ -28,7 +28,7 @@ class Quarantine:
         return len(self._reasons)
 
     def add(self, faults: Iterable[PictureFault]) -> None:
-        """Note `faults`. Raises `ModelError` once more than `limit` of all pictures are here."""
+        """Record `faults`. Raises `ModelError` once there are more than `limit` of all pictures."""
         fresh = [fault for fault in dict(faults).items() if fault[0] not in self._reasons]
         if not fresh:
             return
@@ -64,9 +64,9 @@ def _rows(path: Path) -> list[list[str]]:
 
 
 def survey(source: PictureSource, size: int, looks: int = 32) -> None:
-    """Try pictures from all over the source, before anything is loaded.
+    """Try pictures from all over the source before anything is loaded.
 
-    Raises `ModelError` where half of them or more cannot be used.
+    Raises `ModelError` if half of them or more cannot be used.
     """
     numbers = sorted({n * len(source) // looks for n in range(looks)})
     reasons: Counter[str] = Counter()
@@ -79,7 +79,7 @@ def survey(source: PictureSource, size: int, looks: int = 32) -> None:
     if 2 * reasons.total() >= len(numbers):
         why, count = reasons.most_common(1)[0]
         raise ModelError(
-            f"{reasons.total()} of {len(numbers)} pictures looked at cannot be used. Most often "
+            f"{reasons.total()} of {len(numbers)} inspected pictures cannot be used. Most often "
             f"({count}): {why}.",
             "Check the data and, in stage-one.toml, size and caption.",
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-# Read when tokenizers is first imported: reading processes are many already.
+# Read when tokenizers is first imported: there are many reading processes already.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 # ruff: isort: split
@@ -31,14 +31,14 @@ from model.lab.stage_one.trainer import BatchesFrom, Frozen, StageOneTrainer, Tr
 from model.lab.stage_one.workspace import claim
 from model.losses import NoiseSchedule
 
-# on_cached(pictures done, pictures); on_report(report): both in the main process alone
+# on_cached(pictures done, pictures); on_report(report): both only in the main process
 OnCached: TypeAlias = Callable[[int, int], None]
 OnReport: TypeAlias = Callable[[TrainingReport], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Show:
-    """What to call as a run goes on; in the main process alone."""
+    """What to call as a run proceeds; only in the main process."""
 
     cached: OnCached = lambda done, total: None
     trained: OnReport = lambda report: None
@@ -57,8 +57,8 @@ def train_base(
 ) -> str | None:
     """Train the pipeline in `base` on public `data`; write the new one to `out`, return its digest.
 
-    A run that was killed goes on from its newest checkpoint when called again with the same
-    arguments; on one CPU it then ends bit for bit alike. Every process of a launch calls this;
+    A killed run continues from its newest checkpoint when called again with the same arguments; on
+    one CPU the result is then the same, bit for bit. Every process of a launch calls this;
     the digest comes back in the main one, None in the others. Raises `CraftsflError`.
     """
     show = show or Show()
@@ -110,7 +110,7 @@ def _train(run: StageOneRun, quarantine: Quarantine, show: Show) -> None:
 def _content(
     run: StageOneRun, space: LatentSpace, quarantine: Quarantine, show: Show
 ) -> PictureContent:
-    """Pixels to encode each time, or the cache of latents, filled."""
+    """Pixels to encode every time, or the filled cache of latents."""
     settings = run.settings
     if settings.latents == "encoded":
         return Pixels(run.source, run.size, settings.flips)
@@ -138,7 +138,7 @@ def _batches_from(run: StageOneRun, content: PictureContent, timesteps: int) -> 
 
 
 def _finish(run: StageOneRun, known: dict[str, object]) -> str:
-    """Write base, card, losses and the list of broken pictures; forget the checkpoints."""
+    """Write base, card, losses and the list of broken pictures; remove the checkpoints."""
     export_base(run.pipeline, run.out, run.workspace, half=run.settings.weights == "float16")
     broken = merge(run.workspace, run.out / "quarantine.csv")
     facts = Facts(

@@ -1,4 +1,4 @@
-"""Captioned pictures by number, wherever they lie: what training reads from."""
+"""Captioned pictures by number, wherever they are stored: what training reads from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from privacy.errors import ModelError
 
 
 class PictureSource(Protocol):
-    """Pictures 0..n-1 with random access, so that any step of any process can be had again."""
+    """Pictures 0..n-1 with random access, so that any step of any process can be repeated."""
 
     def __len__(self) -> int:
         """Number of captioned pictures, broken ones included."""
@@ -30,11 +30,11 @@ class PictureSource(Protocol):
         ...
 
     def name(self, index: int) -> str:
-        """What to call it in the list of broken pictures."""
+        """Its name in the list of broken pictures."""
         ...
 
     def fingerprint(self) -> bytes:
-        """A hash of names and sizes (not of contents): another set has another one."""
+        """A hash of names and sizes, not of contents: it differs between sets."""
         ...
 
 
@@ -75,7 +75,7 @@ class Joined:
 def open_sources(places: Sequence[str], caption: str, *, public: bool) -> PictureSource:
     """The image-caption folders and the shards (`x-{000..010}.tar`) that `places` name.
 
-    `caption`: the column, or the key of a shard's JSON. Raises `ModelError` where one is missing,
+    `caption`: the column, or the key of a shard's JSON. Raises `ModelError` if one is missing,
     holds no captioned picture, or looks like a hospital's own and is not said to be `public`.
     """
     if not places:
@@ -90,6 +90,6 @@ def open_sources(places: Sequence[str], caption: str, *, public: bool) -> Pictur
     if len(joined) == 0:
         raise ModelError(
             f"{', '.join(places)}: no captioned picture.",
-            "A folder lists them in metadata.csv; a shard holds a caption beside each picture.",
+            "A folder lists them in metadata.csv; a shard holds a caption for each picture.",
         )
     return joined

@@ -28,7 +28,7 @@ from privacy.errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class TrainingReport:
-    """How far a run is: `loss` is the mean since the last report, weighted as it is trained."""
+    """How far a run is: `loss` is the mean since the last report, weighted as in training."""
 
     step: int
     steps: int
@@ -39,19 +39,19 @@ class TrainingReport:
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """What is not trained: the autoencoder, and the text encoder (None where it is trained)."""
+    """What is not trained: the autoencoder, and the text encoder (None if it is trained)."""
 
     space: LatentSpace
     cached: bool
     text_encoder: TrainedPart | None
 
 
-# batches_from(first step): this process's micro-batches from there on
+# batches_from(first step): this process's micro-batches from that step on
 BatchesFrom = Callable[[int], Iterator[ExampleBatch]]
 
 
 class StageOneTrainer:
-    """Runs to the last step; after each checkpoint a killed run can go on from there."""
+    """Runs to the last step; a killed run can continue from its newest checkpoint."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class StageOneTrainer:
             done = step + 1
             due = done % self._settings.checkpoint_every == 0 or done == last
             if due or done % self._settings.log_every == 0:
-                meter.report(done, on_report)  # also refuses to save what diverged
+                meter.report(done, on_report)  # also refuses to save a diverged run
             if due:
                 checkpoints.save(done)
 
@@ -126,7 +126,7 @@ class StageOneTrainer:
         if batch.content is None:
             raise ModelError(
                 "A picture and its neighbours cannot be read.",
-                "Is the disk still there? quarantine-*.csv beside the checkpoints says why.",
+                "Is the disk still there? quarantine-*.csv next to the checkpoints says why.",
             )
         on = self._accelerator.device
         timesteps = batch.timesteps.to(on)
@@ -161,13 +161,13 @@ class _Meter:
         self._since = time.perf_counter()
 
     def forget_after(self, step: int) -> None:
-        """Drop the lines of steps that a killed run took after its newest checkpoint."""
+        """Drop the lines of steps that a killed run made after its newest checkpoint."""
         if self._accelerator.is_main_process and self._file.exists():
             lines = self._file.read_text("utf-8").splitlines(keepends=True)
             self._file.write_text("".join(lines[: _lines_until(lines, step)]), "utf-8")
 
     def add(self, loss: Tensor) -> None:
-        """Note one step's loss; nothing waits for the device."""
+        """Record one step's loss without waiting for the device."""
         self._losses.append(loss)
 
     def report(self, step: int, on_report: Callable[[TrainingReport], None]) -> None:
@@ -194,6 +194,6 @@ class _Meter:
 
 
 def _lines_until(lines: list[str], step: int) -> int:
-    """How many lines, which rise in steps, are of `step` or before; the last may be cut short."""
+    """How many lines, in ascending steps, are of `step` or before; the last may be truncated."""
     whole = (line for line in lines if line.endswith("}\n"))
     return sum(json.loads(line)["step"] <= step for line in whole)

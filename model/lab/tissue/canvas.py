@@ -1,4 +1,4 @@
-"""Primitives that the morphologies are painted with: fields, regions, nuclei.
+"""Primitives for painting morphologies: fields, regions, nuclei.
 
 Coordinates are pixels, (x, y); a canvas holds stain concentrations, not colours.
 """

@@ -180,7 +180,7 @@ def test_a_killed_run_goes_on_and_writes_an_encoder_with_its_card(
 
 
 def test_an_unknown_recipe_is_an_error_also_on_the_command_line(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no recipe 'x'"):
+    with pytest.raises(ModelError, match="Unknown recipe 'x'"):
         find_recipe("x")
     result = CliRunner().invoke(app, ["pretrain-encoder", str(tmp_path), "--recipe", "x"])
     assert isinstance(result.exception, ModelError)

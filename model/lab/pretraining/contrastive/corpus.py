@@ -26,7 +26,7 @@ _FIRST_OF_DOMAIN = len(MORPHOLOGIES)
 _TILES_A_PATIENT = 2
 
 Contents = NDArray[np.int64]
-# images uint8 [n, 64, 64, 3] as a base's autoencoder gives them back
+# images uint8 [n, 64, 64, 3] as a base's autoencoder reconstructs them
 Reconstruct = Callable[[Images], Images]
 
 

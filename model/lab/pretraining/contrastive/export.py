@@ -68,7 +68,7 @@ def write_encoder_card(
     parameters: int,
     figures: Mapping[str, Mapping[str, ValidationFigure]],
 ) -> None:
-    """README.md and figures.json beside the weights; figures by kind of tiles, then by name."""
+    """README.md and figures.json next to the weights; figures by kind of tiles, then by name."""
     rows = [
         f"| {name} | {kind} | {f.mean:.3f} | {f.low:.3f} to {f.high:.3f} | {f.n} |"
         for kind, table in figures.items()

@@ -47,7 +47,7 @@ def pretrain_encoder(
 
     base: the pipeline whose autoencoder it shall know, the tiny one if None. A run that was killed
     goes on from its last checkpoint, in out/.checkpoints, when called again with the same
-    arguments. Raises `ModelError` for an unknown role, where there is no base, and where `out`
+    arguments. Raises `ModelError` for an unknown role, if there is no base, and if `out`
     holds another run's checkpoints.
     """
     recipe = recipe or find_recipe(role)

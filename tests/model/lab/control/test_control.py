@@ -17,6 +17,7 @@ from model.base import Pipeline, load_base
 from model.lab.control import training
 from model.lab.control.conditions import mask_condition
 from model.lab.control.drawn import draw_pairs
+from model.lab.control.guided import Guided, control_pipeline, sample_controlled
 from model.lab.control.network import (
     check_fits,
     find_control,
@@ -27,7 +28,6 @@ from model.lab.control.network import (
 )
 from model.lab.control.pairs import divided, listed, read_pair_folder
 from model.lab.control.recipe import ControlRecipe, PublicFolder
-from model.lab.control.sampling import Guided, control_pipeline, sample_controlled
 from model.lab.control.spec import UNTYPED
 from model.lab.control.training import pretrain_control
 from model.lab.control.trial import TrialSettings, drawn_cases, file_cases, picture, run_trial

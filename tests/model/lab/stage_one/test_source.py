@@ -122,15 +122,15 @@ def bad(tmp_path: Path, what: str) -> str:
     "what, says",
     [
         ("empty folder", "no metadata file"),
-        ("no rows", "not one of 0 rows"),
+        ("no rows", "none of 0 rows"),
         ("no column", "has no column text; it has file_name, title"),
-        ("no captions", "not one of 1 rows has a caption"),
-        ("bad json", "line 1 is no JSON"),
+        ("no captions", "none of 1 rows has a caption"),
+        ("bad json", "line 1 is not JSON"),
         ("absent", "neither a folder nor"),
         ("no shard", "4 of 4 shards are missing"),
-        ("remote", "is no file here"),
-        ("damaged shard", "is no uncompressed tar"),
-        ("shard without captions", "not one of 2 pictures has a caption"),
+        ("remote", "is not a file here"),
+        ("damaged shard", "is not an uncompressed tar"),
+        ("shard without captions", "none of 2 pictures has a caption"),
     ],
 )
 def test_what_is_missing_is_said(tmp_path: Path, what: str, says: str) -> None:

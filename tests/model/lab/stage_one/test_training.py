@@ -90,7 +90,7 @@ def test_a_run_makes_a_base_that_installs_and_says_what_it_is(
         name = f"{part}.safetensors"
         assert same(load_file(out / name), load_file(tiny_base / name))  # frozen
     assert load_base(out).unet.config.sample_size == 16
-    with pytest.raises(ModelError, match="holds a base already"):
+    with pytest.raises(ModelError, match="already holds a base"):
         train_base(tiny_base, data, out, SETTINGS)
 
 

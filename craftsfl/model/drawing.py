@@ -16,9 +16,9 @@ from model.devices import pick_device
 from model.generation.adapter import check_adapter, put_adapter
 from model.generation.provenance import Drawing, software, write_png
 from model.lab.control.conditions import Fit
+from model.lab.control.guided import control_pipeline
 from model.lab.control.network import Control, find_control, load_control
 from model.lab.control.reading import Condition, ConditionKind, read_conditions
-from model.lab.control.sampling import control_pipeline
 from model.lab.drawing.comparison import Guide, compare_shots
 from model.lab.drawing.folder import DrawingOrder, draw_folder, open_drawing, provenance_of_all
 from model.lab.drawing.prompts import Prompt, Words, plain_prompts, read_prompts, type_prompts
