@@ -298,7 +298,7 @@ def test_who_withdraws_during_a_round_is_in_no_later_step(
             trainer.withdraw({1, 3})  # in the middle of the first step
         return draw_rows(tiles, chosen, *rest)
 
-    monkeypatch.setattr("client.training.local.poisson_draw", spying)
+    monkeypatch.setattr("privacy.mechanisms.local.step.poisson_draw", spying)
     monkeypatch.setattr("client.training.local.draw_rows", noting)
     assert np.isfinite(train(trainer)).all()
     assert seen == [{0, 1, 2, 3, 4}, {0, 2, 4}, {0, 2, 4}]
