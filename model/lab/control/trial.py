@@ -91,7 +91,7 @@ def file_cases(
 ) -> Iterator[TrialCase]:
     """The centred square of every (image, mask) of a public folder, all in one group.
 
-    For "mask" the images are H&E and provide the ceiling; for "fluorescence" they are the condition.
+    For "mask" the images are H&E and set the ceiling; for "fluorescence" they are the condition.
     """
     for image, path in pairs:
         mask = resized_mask(read_mask(path), spec.size, "crop")

@@ -66,8 +66,9 @@ def train_image_text(
         checkpoint_every=recipe.checkpoint_every,
     )
     task = Task("encoder", model, _batches(data, tokenizer, recipe), loss)
-    TaskTrainer(task, schedule, workspace, shards=1).run(on_progress)  # a shard would have less to
-    contrast with return model.eval().cpu()
+    # Not in shards, which would have less to contrast with.
+    TaskTrainer(task, schedule, workspace, shards=1).run(on_progress)
+    return model.eval().cpu()
 
 
 def _batches(
