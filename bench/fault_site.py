@@ -31,13 +31,13 @@ from client.agent.state import state_folder
 from client.agent.work import still_training
 from client.policy import SiteRules
 from client.settings import Policy
-from model.layout import Entry, Layout
+from model.layout import Layout, LayoutEntry
 from privacy.errors import CraftsflError
 from privacy.study.manifest import Study
 from privacy.wire.codec import Vector
 
 _SITE: Final = "north"
-LAYOUT: Final = Layout((Entry("unet.down.lora_A", (1, 6), "float32"),))
+LAYOUT: Final = Layout((LayoutEntry("unet.down.lora_A", (1, 6), "float32"),))
 ATTEMPTS: Final = 8
 FAULT_STUDY: Final = Study.model_validate(
     {

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from bench.output import BenchRow, parser, print_rows
 from model.adapters import attach, detach, read_vector, write_vector
 from model.base import Pipeline, load_base
-from model.cache import SHIPPED, locate_base
+from model.cache import SHIPPED_BASE, locate_base
 from model.devices import pick_device
-from model.sampling import Settings, sample_each
+from model.sampling import SamplerSettings, sample_each
 from privacy.study.manifest import Adapter
 
 PROMPT = "colon adenocarcinoma, colon: round glands with open lumens."
@@ -35,7 +35,7 @@ SPREAD = 0.02  # of the noise in the adapter: visible, but nothing blows up
 class SamplingCell:
     """One way to draw."""
 
-    settings: Settings
+    settings: SamplerSettings
     threads: int
     images: int
     adapter: bool = False
@@ -96,7 +96,7 @@ def cells_of(options: argparse.Namespace) -> list[SamplingCell]:
     """What is compared: batch sizes, workers against threads, layouts, an adapter."""
     steps, guidance = options.steps, options.guidance
     first = SamplingCell(
-        Settings(steps, guidance, batch=options.batch[0], workers=options.cores),
+        SamplerSettings(steps, guidance, batch=options.batch[0], workers=options.cores),
         threads=1,
         images=options.images,
     )
@@ -115,7 +115,7 @@ def arguments() -> argparse.ArgumentParser:
     """The command line."""
     made = parser("sampling", __doc__ or "")
     made.add_argument(
-        "--base", default=SHIPPED, help="a pipeline's folder; by default the tiny base"
+        "--base", default=SHIPPED_BASE, help="a pipeline's folder; by default the tiny base"
     )
     made.add_argument("--images", type=int, default=64, help="drawn in each repetition")
     made.add_argument("--batch", nargs="+", type=int, default=[4, 8, 16])

@@ -17,7 +17,7 @@ from bench.engines import ENGINE_CLASSES
 from bench.training import CROSS_ATTENTION
 from client.training import EncodedTiles, LocalTrainer
 from model.base import load_base
-from model.cache import SHIPPED, locate_base
+from model.cache import SHIPPED_BASE, locate_base
 from model.layout import Layout
 from model.text import encode_captions
 from privacy.dpsgd.assignment import Assign, Assignment
@@ -59,7 +59,7 @@ class World:
     clipping_norm = _CLIPPING_NORM
 
     def __init__(self, engine: str, loss: str, device: str, *, assign: Assign) -> None:
-        folder = locate_base(SHIPPED)
+        folder = locate_base(SHIPPED_BASE)
         pipeline = load_base(folder, torch.device(device))
         self._tiles = _tiles(pipeline)
         self._pipeline, self._study = pipeline, _study(loss)
@@ -171,7 +171,7 @@ def _study(loss: str) -> Study:
         {
             "name": "sensitivity",
             "rounds": 1,
-            "base": {"digest": "sha256:" + "0" * 64, "source": SHIPPED},
+            "base": {"digest": "sha256:" + "0" * 64, "source": SHIPPED_BASE},
             "adapter": {"targets": CROSS_ATTENTION, "rank": 1, "alpha": 1.0},
             "training": {
                 "sampling_rate": 1.0,

@@ -25,7 +25,6 @@ from bench.stage_two_setting import (
 )
 from client.data import SiteData, SiteTile
 from client.training import EncodedTiles, LocalTrainer, encode_site
-from client.training.evaluation import held_out_loss
 from client.training.references import reference_of
 from model.adapters import attach, initial_vector, without_adapter, write_vector
 from model.base import Pipeline
@@ -34,7 +33,8 @@ from model.lab.evaluation.frechet import weighted_frechet
 from model.lab.tissue.domain import DomainTiles, draw_domain
 from model.lab.tissue.tile import draw_series
 from model.losses import NoiseSchedule, Rows, squared_error
-from model.sampling import Settings, sample_each
+from model.quality.denoising import held_out_loss
+from model.sampling import SamplerSettings, sample_each
 from model.text import encode_captions
 
 _Doubles = NDArray[np.float64]
@@ -174,7 +174,7 @@ class Laboratory:
         """One image per held-out patient's caption; every loss starts from the same noise."""
         setting = self.setting
         seeds = [seed * 10_000 + number for number in range(len(site.captions))]
-        settings = Settings(setting.sampling_steps, setting.guidance, workers=1)
+        settings = SamplerSettings(setting.sampling_steps, setting.guidance, workers=1)
         images = dict(sample_each(self._pipeline, site.captions, seeds, settings))
         return np.stack([np.asarray(images[i].convert("RGB")) for i in range(len(seeds))])
 

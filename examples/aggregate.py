@@ -15,7 +15,7 @@ from craftsfl.api.secagg import (
     Expected,
     Identity,
     Ledgers,
-    Mechanism,
+    MechanismNumber,
     Member,
     MemoryWitness,
     Offer,
@@ -54,7 +54,7 @@ def terms(sites: int) -> Terms:
         bound=coordinate_bound(1.0, DIMENSION, sites),
         clipping_norm=1.0,
         weight_cap=1.0,
-        mechanism=Mechanism.LOCAL,
+        mechanism=MechanismNumber.LOCAL,
         noise_multiplier=1.0,
     )
 

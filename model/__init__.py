@@ -1,6 +1,7 @@
-"""The diffusion model: bases, adapters, losses, sampling, evaluation, stage one."""
+"""The diffusion model: bases, adapters, losses, sampling; on top, the laboratory."""
 
 import os
 
-# Read when transformers is first imported: it warns of a torchvision that nothing here needs.
+# Read when transformers is first imported: it warns about a missing torchvision, which nothing here
+# needs.
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -1,12 +1,12 @@
-"""The file of an adapter: what is in it is the adapter, and nothing else is.
+"""The file of an adapter: it holds the adapter and nothing else.
 
 diffusers' own format (keys begin with `unet.`, the LoRA configuration is in the file's metadata):
 `pipeline.load_lora_weights` reads raw peft files as an empty adapter with only a warning, and
 without the metadata it takes alpha = r.
 
-Whatever reads an adapter reads it here. The file names a study and its epsilon, and others load it
-by `load_lora_weights`, which takes every tensor and every field of peft's that it finds. So a file
-is refused that holds anything beyond the adapter that its own metadata describes.
+All code that reads adapters reads them here. The file names a study and its epsilon, and others
+load it with `load_lora_weights`, which accepts every tensor and every peft field that it finds. So
+a file that holds anything beyond the adapter that its own metadata describes is refused.
 """
 
 # Why: docs/adr/0021-files-of-others.md
@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from model.factors import check_factors
-from model.layout import Entry, Layout, frozen_values
+from model.layout import Layout, LayoutEntry, frozen_values
 from model.origin import Origin, read_origin
 from privacy.config import check
 from privacy.errors import ConfigError, ModelError
@@ -33,24 +33,24 @@ from privacy.strict_json import read_json
 from privacy.study.manifest import Adapter
 from privacy.visible import visible
 
-_Opened: TypeAlias = Any  # what safe_open gives: the library has no types
+_Opened: TypeAlias = Any  # what safe_open returns: the library has no types
 _METADATA: Final = "lora_adapter_metadata"  # diffusers' key in the header of a safetensors file
 _ORDER: Final = "craftsfl_layout"  # ours: safetensors sorts the tensors, the flat vector does not
 _FROZEN: Final = "craftsfl_frozen"  # ours: names of the public tensors that no vector holds
-_ORIGIN: Final = "craftsfl_origin"  # ours: the study, its base and what a patient pays
+_ORIGIN: Final = "craftsfl_origin"  # ours: the study, its base and what it costs a patient
 _FORMAT: Final = {"format": "pt"}
 _NEEDED: Final = frozenset({"format", _METADATA, _ORDER})
 _ALLOWED: Final = _NEEDED | {_FROZEN, _ORIGIN}
 _FIELDS: Final = {"unet.r": "rank", "unet.lora_alpha": "alpha", "unet.target_modules": "targets"}
 _TYPES: Final = {"F32": "float32"}  # safetensors' names and numpy's
-_MOST: Final = 120  # signs of a foreign name in a message
+_MOST: Final = 120  # characters of somebody else's name in a message
 _FOREIGN: Final = (
     "Use a file that craftsfl wrote: an adapter of the UNet with its metadata. Other tools' "
-    "adapters (kohya, DoRA, text encoders) cannot be converted: no study answers for them."
+    "adapters (kohya, DoRA, text encoders) cannot be converted: no study vouches for them."
 )
 _ALTERED: Final = (
     "Take the file as the run released it (MLflow has its SHA-256, and so has the run's sample "
-    "picture): what was put in later has no study's epsilon."
+    "picture): no study's epsilon covers what was added later."
 )
 
 
@@ -73,10 +73,12 @@ def save_adapter(
 ) -> None:
     """Write `vector` to `path` (`*.safetensors`) as `pipeline.load_lora_weights` reads it.
 
-    Raises `ModelError` where the vector does not fit or the file cannot be written.
+    Raises `ModelError` if the vector does not fit or the file cannot be written.
     """
     if path.suffix != ".safetensors":
-        raise ModelError(f"{path.name} is no name for an adapter.", "End it in .safetensors.")
+        raise ModelError(
+            f"{path.name} is not a name for an adapter.", "It has to end in .safetensors."
+        )
     values = {entry.name: part for entry, part in layout.split(vector)} | frozen_values(layout)
     tensors = {f"unet.{name}": np.ascontiguousarray(part) for name, part in values.items()}
     try:
@@ -89,9 +91,9 @@ def save_adapter(
 
 
 def load_adapter(path: Path) -> SavedAdapter:
-    """Read a file that `save_adapter` wrote, and that nobody added anything to.
+    """Read a file that `save_adapter` wrote and that nobody has added to.
 
-    Raises `ModelError` that names what is missing, what is beyond the layout, or of another type.
+    Raises `ModelError` that names what is missing, beyond the layout, or of another type.
     """
     try:
         with safe_open(path, framework="numpy") as file:
@@ -104,7 +106,9 @@ def load_adapter(path: Path) -> SavedAdapter:
             }
     except (OSError, SafetensorError) as error:
         reason = type(error).__name__
-        raise ModelError(f"{path} is no adapter of craftsfl's ({reason}).", _FOREIGN) from None
+        raise ModelError(
+            f"{path} is not an adapter written by craftsfl ({reason}).", _FOREIGN
+        ) from None
     origin = read_origin(header[_ORIGIN]) if _ORIGIN in header else None
     if header != _header(layout, adapter, origin):
         raise ModelError(f"{path}: its metadata is not as craftsfl writes it.", _ALTERED)
@@ -115,7 +119,7 @@ def load_adapter(path: Path) -> SavedAdapter:
 
 
 def _header(layout: Layout, adapter: Adapter, origin: Origin | None) -> dict[str, str]:
-    """The whole metadata of the file; the LoRA part is what diffusers hands to peft's config."""
+    """The whole metadata of the file; the LoRA part is what diffusers passes to peft's config."""
     fields: dict[str, object] = {
         "unet.r": adapter.rank,
         "unet.lora_alpha": adapter.alpha,
@@ -133,7 +137,7 @@ def _header(layout: Layout, adapter: Adapter, origin: Origin | None) -> dict[str
 def _check_header(path: Path, header: Mapping[str, str]) -> None:
     if missing := sorted(_NEEDED - header.keys()):
         raise ModelError(
-            f"{path} is no adapter of craftsfl's: its metadata has no {', '.join(missing)}.",
+            f"{path} is not an adapter written by craftsfl: metadata lacks {', '.join(missing)}.",
             _FOREIGN,
         )
     if beyond := sorted(header.keys() - _ALLOWED):
@@ -141,7 +145,7 @@ def _check_header(path: Path, header: Mapping[str, str]) -> None:
 
 
 def _described(
-    path: Path, header: Mapping[str, str], found: Mapping[str, Entry]
+    path: Path, header: Mapping[str, str], found: Mapping[str, LayoutEntry]
 ) -> tuple[Adapter, Layout]:
     """The adapter and the layout that the metadata describes: of exactly the tensors `found`."""
     order, frozen = (_names(path, header, key) for key in (_ORDER, _FROZEN))
@@ -163,10 +167,10 @@ def _described(
     return adapter, layout
 
 
-def _entries(path: Path, file: _Opened) -> dict[str, Entry]:
+def _entries(path: Path, file: _Opened) -> dict[str, LayoutEntry]:
     """Every tensor of the file by its name there; no value is read."""
     entries = {}
-    for name in file.keys():  # noqa: SIM118 (it is no mapping)
+    for name in file.keys():  # noqa: SIM118 (it is not a mapping)
         part = file.get_slice(name)
         if part.get_dtype() not in _TYPES:
             raise ModelError(
@@ -175,7 +179,7 @@ def _entries(path: Path, file: _Opened) -> dict[str, Entry]:
                 "Take the file as the run released it; a rounded copy is another adapter.",
             )
         kind, shape = _TYPES[part.get_dtype()], tuple(part.get_shape())
-        entries[name] = Entry(name.removeprefix("unet."), shape, kind)
+        entries[name] = LayoutEntry(name.removeprefix("unet."), shape, kind)
     return entries
 
 
@@ -185,7 +189,7 @@ def _names(path: Path, header: Mapping[str, str], key: str) -> list[str]:
     except ValueError:
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ModelError(f"{path}: {key} is no list of names.", _ALTERED)
+        raise ModelError(f"{path}: {key} is not a list of names.", _ALTERED)
     return names
 
 
@@ -195,7 +199,7 @@ def _adapter(path: Path, text: str, *, frozen_a: bool) -> Adapter:
     except ValueError:
         fields = None
     if not isinstance(fields, dict) or not _FIELDS.keys() <= fields.keys():
-        raise ModelError(f"{path}: {_METADATA} does not give {', '.join(_FIELDS)}.", _FOREIGN)
+        raise ModelError(f"{path}: {_METADATA} lacks one of {', '.join(_FIELDS)}.", _FOREIGN)
     if beyond := sorted(fields.keys() - _FIELDS.keys()):
         raise ModelError(
             f"{path}: {_METADATA} sets {_listed(beyond)}, which changes what the adapter does.",
@@ -216,6 +220,6 @@ def _check_frozen(path: Path, layout: Layout, found: Mapping[str, NDArray[np.flo
 
 
 def _listed(names: list[str]) -> str:
-    """The first few of foreign names, safe to print."""
+    """The first few of somebody else's names, safe to print."""
     few = ", ".join(visible(name, most=_MOST) for name in names[:3])
     return few if len(names) <= 3 else f"{few} and {len(names) - 3} more"

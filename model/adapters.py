@@ -19,13 +19,13 @@ from peft import LoraConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from model.adapter_file import SavedAdapter, load_adapter, save_adapter
-from model.layout import Entry, Layout, frozen_values, initial_vector
+from model.layout import Layout, LayoutEntry, frozen_values, initial_vector
 from privacy.errors import ModelError
 from privacy.study.manifest import Adapter
 
 __all__ = [
-    "Entry",
     "Layout",
+    "LayoutEntry",
     "SavedAdapter",
     "Unet",
     "attach",
@@ -59,10 +59,10 @@ def layout_of(base: Path, adapter: Adapter) -> Layout:
 
 
 def attach(unet: Unet, adapter: Adapter) -> Layout:
-    """Put `adapter` (float32, the only part that asks for gradients) on `unet`.
+    """Put `adapter` (float32, the only part with gradients) on `unet`.
 
-    Attaching the same adapter again changes nothing. Raises `ModelError` where a target matches
-    no layer, or where another adapter is attached already.
+    Attaching the same adapter again changes nothing. Raises `ModelError` if a target matches
+    no layer, or if another adapter is already attached.
     """
     if NAME in getattr(unet, "peft_config", {}):
         _check_same(unet.peft_config[NAME], adapter)
@@ -89,7 +89,7 @@ def parameters(unet: Unet, layout: Layout) -> list[torch.nn.Parameter]:
     found = dict(_adapter_parameters(unet))
     if tuple(e for e in _entries(unet) if e not in layout.frozen) != layout.entries:
         raise ModelError(
-            f"The attached adapter ({len(found)} tensors) has another layout than the one asked "
+            f"The attached adapter ({len(found)} tensors) has a layout other than the one asked "
             f"for ({len(layout.entries)} tensors).",
             "Server and sites must use the same study.toml and the same base.",
         )
@@ -97,7 +97,7 @@ def parameters(unet: Unet, layout: Layout) -> list[torch.nn.Parameter]:
 
 
 def read_vector(unet: Unet, layout: Layout) -> NDArray[np.float32]:
-    """The attached adapter as a flat float32 vector [P] of its own."""
+    """A copy of the attached adapter as a flat float32 vector [P]."""
     tensors = [value.detach().reshape(-1) for value in parameters(unet, layout)]
     vector: NDArray[np.float32] = torch.cat(tensors).float().cpu().numpy()
     return vector
@@ -116,8 +116,8 @@ def write_vector(unet: Unet, layout: Layout, vector: NDArray[np.float32]) -> Non
 def without_adapter(unet: Unet) -> Iterator[None]:
     """Run the frozen base inside the block: each adapted layer does what the layer in it does.
 
-    Unlike peft's own switch it is quick enough for every step of training, and touches nobody's
-    `requires_grad`. Raises `ModelError` where the adapter was merged into the base's weights.
+    Unlike peft's own switch it is fast enough for every training step, and leaves every
+    `requires_grad` as it is. Raises `ModelError` if the adapter was merged into the base's weights.
     """
     adapted = [part for part in unet.modules() if isinstance(part, BaseTunerLayer)]
     if any(getattr(part, "merged", False) for part in adapted):
@@ -151,12 +151,12 @@ def _layout(unet: Unet, adapter: Adapter) -> Layout:
     return Layout(tuple(entry for entry in entries if entry not in frozen), frozen)
 
 
-def _entries(unet: Unet) -> tuple[Entry, ...]:
-    return tuple(Entry(k, tuple(p.shape), "float32") for k, p in _adapter_parameters(unet))
+def _entries(unet: Unet) -> tuple[LayoutEntry, ...]:
+    return tuple(LayoutEntry(k, tuple(p.shape), "float32") for k, p in _adapter_parameters(unet))
 
 
 def _freeze(unet: Unet, layout: Layout) -> None:
-    """Give the frozen tensors their public values; only the others ask for gradients."""
+    """Set the frozen tensors to their public values; only the others get gradients."""
     values = frozen_values(layout)
     with torch.no_grad():
         for name, parameter in _adapter_parameters(unet):
@@ -169,7 +169,7 @@ def _check_same(config: LoraConfig, adapter: Adapter) -> None:
     attached = (config.r, config.lora_alpha, set(config.target_modules or ()))
     if attached != (adapter.rank, adapter.alpha, set(adapter.targets)):
         raise ModelError(
-            "The model carries another adapter already.", "Take it off first (adapters.detach)."
+            "The model already carries another adapter.", "Take it off first (adapters.detach)."
         )
 
 

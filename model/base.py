@@ -25,7 +25,7 @@ def load_base(
 ) -> Pipeline:
     """Load the pipeline in `path`, frozen and in eval mode; from safetensors only, no network.
 
-    Raises `ModelError` where it cannot be loaded, or not be trained (`model.fitness`).
+    Raises `ModelError` if it cannot be loaded or trained (`model.fitness`).
     """
     pipeline_files(path)  # refuses parts with code of their own
     check_base(path)
@@ -54,10 +54,10 @@ def load_base(
 
 
 def save_base(pipeline: Pipeline, folder: Path) -> None:
-    """Write the pipeline's parts to `folder`; read without any option, all come in float32.
+    """Write the pipeline's parts to `folder` so that all are read as float32 by default.
 
-    transformers reads a model in the precision that its config names (the saved one, which may be
-    half), diffusers in single: the text encoder's embeddings would not fit the UNet.
+    transformers reads a model in the precision that its config names (the saved one, possibly
+    half), diffusers in single: the text encoder's embeddings would not match the UNet's weights.
     """
     pipeline.save_pretrained(folder, safe_serialization=True)
     config = folder / "text_encoder" / "config.json"

@@ -1,7 +1,7 @@
-"""Where a base pipeline's files are: pinned by digest, in a cache or a folder; people ask the hub.
+"""Where a base's files are: pinned by digest, in a cache or a folder; only people ask the hub.
 
 Weights are never package resources: the app bundle that Flower ships holds code only. Nothing here
-imports torch, so that a command can say at once that a base is missing.
+imports torch, so a command can report a missing base at once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from privacy.errors import ModelError
 from privacy.study.manifest import Base
 from privacy.visible import marked
 
-SHIPPED = "tiny"  # the `source` that names the weights which come with craftsfl
+SHIPPED_BASE = "tiny"  # the `source` that means the weights that ship with craftsfl
 
 
 def base_cache() -> Path:
@@ -35,9 +35,9 @@ def base_cache() -> Path:
 def install_base(folder: Path) -> str:
     """Copy the pipeline in `folder` into the cache and return its digest.
 
-    All or nothing: a copy that is cut short is never found. Installing twice copies once.
-    Raises `ModelError` where `folder` is no base that can be trained (`model.fitness`), or where
-    the cache cannot be written.
+    All or nothing: an interrupted copy is never found. Installing twice copies once.
+    Raises `ModelError` if `folder` is not a base that can be trained (`model.fitness`), or if the
+    cache cannot be written.
     """
     check_base(folder)
     digest = folder_digest(folder)
@@ -54,32 +54,32 @@ def install_base(folder: Path) -> str:
     except OSError as error:
         raise ModelError(
             f"The base cannot be copied to {target.parent}: {error.strerror}.",
-            "Free some disk space, or set CRAFTSFL_CACHE to a folder that can be written.",
+            "Free some disk space, or set CRAFTSFL_CACHE to a writable folder.",
         ) from None
     return digest
 
 
 def shipped_base() -> Path | None:
-    """The tiny weights that come with craftsfl: beside the checkout, or under sys.prefix."""
-    checkout = Path(__file__).resolve().parent.parent / "weights" / SHIPPED
-    installed = Path(sys.prefix) / "share" / "craftsfl" / SHIPPED
+    """The tiny weights that ship with craftsfl: in the checkout, or under sys.prefix."""
+    checkout = Path(__file__).resolve().parent.parent / "weights" / SHIPPED_BASE
+    installed = Path(sys.prefix) / "share" / "craftsfl" / SHIPPED_BASE
     return next((path for path in (checkout, installed) if path.is_dir()), None)
 
 
 def find_base(base: Base, *, root: Path | None = None, verify: bool = True) -> Path:
     """Folder of the base that a study pins: from the cache or a local folder, never from the hub.
 
-    The study's author chose its name, and whoever asks a hub for it is seen there. A relative
+    The study's author chose its name, and the hub sees who asks for it. A relative
     `base.source` starts from `root` (the folder of study.toml) or the working folder.
-    With `verify` every file is hashed; only a caller that did so before may skip it.
-    Raises `ModelError` where no such base is to be had, or where its digest is another.
+    With `verify` every file is hashed; only a caller that has already done so may skip it.
+    Raises `ModelError` if no such base is available, or if it has another digest.
     """
     cached = _cached(base.digest)
     folder = cached if _is_there(cached) else _local_folder(base.source, root)
     if folder is None:
         raise ModelError(
             f"The base {base.digest} ({marked(base.source)}) is not on this machine.",
-            "Nothing is fetched unasked. Get it once, as the user who needs it: "
+            "Nothing is downloaded unasked. Install it once, as the user who needs it: "
             f"craftsfl model install {quoted(base.source)}",
             id=ErrorId.BASE_MISSING,
         )
@@ -91,7 +91,7 @@ def find_base(base: Base, *, root: Path | None = None, verify: bool = True) -> P
 def locate_base(source: str, *, root: Path | None = None) -> Path:
     """Folder of a base that a person names: "tiny", a local folder, or a name on the hub.
 
-    Raises `ModelError` where no such base is to be had.
+    Raises `ModelError` if no such base is available.
     """
     return _local_folder(source, root) or _from_hub(source)
 
@@ -105,7 +105,7 @@ def _is_there(cached: Path) -> bool:
         return cached.is_dir()
     except PermissionError:
         raise ModelError(
-            f"This user may not open the model cache {cached.parent}.",
+            f"This user has no access to the model cache {cached.parent}.",
             "Set CRAFTSFL_CACHE to a folder of this user, or unset it.",
         ) from None
 
@@ -117,11 +117,11 @@ def _copy_files(folder: Path, target: Path) -> None:
 
 
 def _local_folder(source: str, root: Path | None) -> Path | None:
-    if source == SHIPPED:
+    if source == SHIPPED_BASE:
         shipped = shipped_base()
         if shipped is None:
             raise ModelError(
-                "The tiny base that comes with craftsfl is not installed.",
+                "The tiny base that ships with craftsfl is not installed.",
                 "Make it with `craftsfl model pretrain`, or run from a full checkout.",
             )
         return shipped
@@ -140,8 +140,10 @@ def _from_hub(source: str) -> Path:
         return Path(snapshot_download(source, allow_patterns=wanted, ignore_patterns=duplicates))
     except HFValidationError:
         message = f"The base {source!r} is neither a folder here nor the name of one on the hub."
-    except OSError:  # the root of the hub's errors: offline, unknown name, no permission
-        message = f"The base {source!r} is no folder here and cannot be fetched from the hub."
+    except OSError:  # the base class of the hub's errors: offline, unknown name, no permission
+        message = (
+            f"The base {source!r} is not a folder here, and cannot be downloaded from the hub."
+        )
     raise ModelError(
         message,
         "Copy the pipeline's folder to this machine: craftsfl model install FOLDER",
@@ -156,8 +158,8 @@ def _check_digest(folder: Path, pinned: str, *, in_cache: bool) -> None:
         hint = "The cached copy was altered: delete that folder and start again."
     else:
         hint = (
-            "Get the very base that the study pins. If this folder is the one meant, the "
-            "coordinator has to write its digest into study.toml for all sites."
+            "Get exactly the base that the study pins. If this folder is the right one, the "
+            "coordinator has to put its digest into study.toml for all sites."
         )
     raise ModelError(
         f"The base in {folder} is {found}; the study pins {pinned}.", hint, id=ErrorId.BASE_ALTERED

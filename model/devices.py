@@ -12,7 +12,7 @@ _HINT = 'Set device to "auto", "cpu" or "cuda" (or "cuda:1" for the second GPU).
 def pick_device(name: str = "auto") -> torch.device:
     """The device called `name`: "auto", "cpu", "cuda", "cuda:N" or "mps".
 
-    "auto" takes the GPU where there is one. Raises `ModelError` for an unknown name and for a
+    "auto" is the GPU if there is one. Raises `ModelError` for an unknown name and for a
     device that this machine or this build of torch does not have: a site that asked for its GPU
     must not train on the CPU for a day without knowing it.
     """
@@ -21,7 +21,7 @@ def pick_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ModelError(f"{name!r} is no device.", _HINT) from None
+        raise ModelError(f"{name!r} is not a device.", _HINT) from None
     if device.type not in ("cpu", "cuda", "mps"):
         raise ModelError(f"Devices of type {device.type!r} are not supported.", _HINT)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():

@@ -1,7 +1,7 @@
 """The digest that pins a base pipeline: a hash over exactly the files that may be loaded.
 
-What a pipeline folder carries beside them (README, judges, pickled or fp16 duplicates, .git) does
-not count, and `model.base.load_base` never opens it.
+Other files in a pipeline's folder (README, judges, pickled or fp16 duplicates, .git) do not count,
+and `model.base.load_base` never opens them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from privacy.errors import ModelError
 
 INDEX = "model_index.json"
 SUFFIXES = frozenset({".json", ".txt", ".model", ".safetensors"})
-# Loaded by no one here: it judges pictures by rules made for photographs.
+# Never loaded here: they judge pictures by rules made for photographs.
 UNUSED = frozenset({"safety_checker", "feature_extractor", "image_encoder"})
 LIBRARIES = frozenset({"diffusers", "transformers"})
 
@@ -25,7 +25,7 @@ _HINT = "Name the folder that holds model_index.json, unet/, vae/, text_encoder/
 def folder_digest(folder: Path) -> str:
     """ "sha256:" and 64 hex digits over the sorted (relative name, SHA-256 of content) pairs.
 
-    Raises `ModelError` where `folder` holds no Stable-Diffusion-shaped diffusers pipeline.
+    Raises `ModelError` if `folder` holds no Stable-Diffusion-shaped diffusers pipeline.
     """
     pairs = [(name, _file_hash(folder / name)) for name in pipeline_files(folder)]
     text = json.dumps(pairs, separators=(",", ":"), ensure_ascii=True)
@@ -35,7 +35,7 @@ def folder_digest(folder: Path) -> str:
 def pipeline_files(folder: Path) -> list[str]:
     """Names, relative to `folder`, of the files that a pipeline loads; sorted.
 
-    Weights of a variant (`x.fp16.safetensors`) are duplicates and are left out.
+    Weights of a variant (`x.fp16.safetensors`) are duplicates, and left out.
     """
     names = [INDEX]
     for component in components(folder):
@@ -49,7 +49,7 @@ def pipeline_files(folder: Path) -> list[str]:
 def components(folder: Path) -> list[str]:
     """Sub-folders that the pipeline is made of, by its model_index.json.
 
-    Raises `ModelError` where a part asks for code of its own: a base is data, never a program.
+    Raises `ModelError` if a part needs code of its own: a base is data, never a program.
     """
     found = []
     for name, value in _read_index(folder).items():

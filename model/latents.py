@@ -16,12 +16,14 @@ from model.base import Pipeline
 def latents_of(pipeline: Pipeline, images: NDArray[uint8]) -> Tensor:
     """The posterior's mode of images [n, s, s, 3], scaled as the UNet was trained on.
 
-    Float32 [n, c, h, w] on the CPU. All at once: the caller makes the batches.
+    Float32 [n, c, h, w] on the CPU. All at once: batching is up to the caller.
     """
     vae: Any = pipeline.vae
     first = next(weights for weights in vae.parameters() if weights.dim() == 4)
-    if not first.is_contiguous(memory_format=torch.channels_last):  # to go through all takes 10 ms
-        # The layout in memory alone: convolutions on a CPU take half the time.
+    if not first.is_contiguous(
+        memory_format=torch.channels_last
+    ):  # going through all of them takes 10 ms
+        # Only the memory layout changes: convolutions on a CPU take half the time.
         vae.to(memory_format=torch.channels_last)
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(pipeline.device, vae.dtype)
     encoded = vae.encode(pixels / 127.5 - 1)

@@ -1,7 +1,7 @@
 """What a flat adapter vector means: names, shapes and types in order. Pure numpy.
 
-Server and sites exchange vectors only; the layout's fingerprint, which both sides compute from
-their own copy of the base, says that number i is the same weight everywhere.
+Server and sites exchange only vectors. The layout's fingerprint, which both sides compute from
+their own copy of the base, guarantees that number i is the same weight everywhere.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FROZEN_TAG = b"craftsfl/frozen-factors/v1\0"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LayoutEntry:
     """One tensor of an adapter."""
 
     name: str  # of the UNet's parameter, without the adapter's name: "….to_q.lora_A.weight"
@@ -40,11 +40,11 @@ class Entry:
 class Layout:
     """The tensors of an adapter in the order in which a flat vector holds them.
 
-    `frozen` ones belong to the adapter but to no vector: they are public, and stay as they begin.
+    `frozen` ones belong to the adapter but to no vector: they are public and never change.
     """
 
-    entries: tuple[Entry, ...]
-    frozen: tuple[Entry, ...] = ()
+    entries: tuple[LayoutEntry, ...]
+    frozen: tuple[LayoutEntry, ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -59,8 +59,10 @@ class Layout:
         text = json.dumps(rows, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(_FINGERPRINT_TAG + text.encode("ascii")).digest()
 
-    def split(self, vector: NDArray[np.float32]) -> Iterator[tuple[Entry, NDArray[np.float32]]]:
-        """The tensors of `vector` [P], as views. Raises `ModelError` where it does not fit."""
+    def split(
+        self, vector: NDArray[np.float32]
+    ) -> Iterator[tuple[LayoutEntry, NDArray[np.float32]]]:
+        """The tensors of `vector` [P], as views. Raises `ModelError` if it does not fit."""
         self.check(vector)
         start = 0
         for entry in self.entries:
@@ -85,8 +87,8 @@ class Layout:
 def initial_vector(layout: Layout, study_digest: bytes) -> NDArray[np.float32]:
     """The adapter [P] that a study starts from: LoRA's A Gaussian, B zero (Hu et al. 2021, 4.1).
 
-    A's entries have variance 1/fan-in, so that A x is of the size of x. Seeded by the study's
-    digest: the same on every machine, and the model's first output is the base's.
+    A's entries have variance 1/fan-in, so A x is about as large as x. Seeded by the study's digest:
+    the same on every machine, and the model's first output is the base's.
     """
     random = _generator(_START_TAG + study_digest)
     vector = np.zeros(layout.parameters, dtype=np.float32)
@@ -102,7 +104,7 @@ def frozen_values(layout: Layout) -> dict[str, NDArray[np.float32]]:
     return {entry.name: _gaussian(entry, random) for entry in layout.frozen}
 
 
-def _row(entry: Entry) -> list[object]:
+def _row(entry: LayoutEntry) -> list[object]:
     return [entry.name, list(entry.shape), entry.dtype]
 
 
@@ -110,7 +112,7 @@ def _generator(tag: bytes) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(int.from_bytes(hashlib.sha256(tag).digest(), "big")))
 
 
-def _gaussian(entry: Entry, random: np.random.Generator) -> NDArray[np.float32]:
+def _gaussian(entry: LayoutEntry, random: np.random.Generator) -> NDArray[np.float32]:
     """Variance 1/fan-in."""
     values = random.standard_normal(entry.shape) / math.sqrt(math.prod(entry.shape[1:]))
     return values.astype(np.float32)

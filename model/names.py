@@ -1,4 +1,4 @@
-"""Names that somebody else chose, in a line that a person copies into a shell."""
+"""Somebody else's names, in a line that a person copies into a shell."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from privacy.visible import marked
 
 
 def quoted(name: str) -> str:
-    """`name` as one argument of a shell, whatever is in it; what is not plain ASCII is marked."""
+    """`name` as one shell argument, whatever it contains; anything but plain ASCII is marked."""
     return shlex.quote(marked(name))

@@ -1,6 +1,7 @@
 """Where an adapter comes from: public facts that travel in its own file.
 
-Nothing here is a site's: the study's manifest is public, and so is that a run released an adapter.
+Nothing here belongs to a site: the study's manifest is public, and so is the fact that a run
+released an adapter.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ class Origin:
     """How an adapter was trained.
 
     `epsilon` at `delta` is what all attempts that the manifest allows cost a patient of one site
-    (zero-out neighbours), whether or not they were needed: an upper bound for whoever sees the
-    adapter, and for whatever is drawn with it. None: the study adds no noise, nothing is promised.
+    (zero-out neighbours), whether or not they were needed: an upper bound against anybody who sees
+    the adapter or anything drawn with it. None: the study adds no noise, nothing is promised.
     """
 
     base: str  # "sha256:…" of the pipeline
@@ -52,14 +53,14 @@ class Origin:
 def origin_of(study: Study, run: int) -> Origin:
     """The origin of the adapter that `run` of `study` released.
 
-    The whole frozen schedule counts, rounds x attempts, because it holds whatever happened: a
-    site charges an attempt before the coordinator learns of it, and when a run ends may depend on
-    what it released. Raises `AccountingError`.
+    The whole frozen schedule counts, rounds x attempts, because that bound holds whatever happened:
+    a site charges an attempt before the coordinator learns of it, and when a run ends may depend
+    on what it has released. Raises `AccountingError`.
     """
     event = event_of(study)
     spent = math.inf
     if not event.no_privacy:
-        from privacy.accounting import epsilon  # it imports scipy: not before it is needed
+        from privacy.accounting import epsilon  # imports scipy: only when needed
 
         spent = epsilon([event] * (study.rounds * study.privacy.attempts), study.privacy.delta)
     return Origin(
@@ -89,7 +90,7 @@ def read_origin(text: str) -> Origin:
         or not all(isinstance(text, str) for text in texts)
         or not all(type(figure) in number and math.isfinite(figure) for figure in figures)
     ):
-        raise ModelError("An adapter's origin holds values of a wrong type.", _HINT)
+        raise ModelError("An adapter's origin holds values of the wrong type.", _HINT)
     if whole < 1 or not 0 < values["delta"] < 1 or any(figure < 0 for figure in figures):
-        raise ModelError("An adapter's origin holds figures that cannot be.", _HINT)
+        raise ModelError("An adapter's origin holds impossible figures.", _HINT)
     return Origin(**values)

@@ -50,9 +50,9 @@ class UnreadablePicture(Exception):
 def open_picture(
     source: Path | bytes, *, most: int, formats: tuple[str, ...] = FORMATS
 ) -> Iterator[Image.Image]:
-    """The picture of at most `most` pixels; its pixels are decoded inside the block.
+    """The picture, of at most `most` pixels, which are decoded inside the block.
 
-    Raises `UnreadablePicture`, also for what decoding in the block brings to light.
+    Raises `UnreadablePicture`, also for faults that show only when decoding inside the block.
     """
     try:
         with Image.open(
@@ -83,14 +83,14 @@ def check_single(image: Image.Image) -> None:
     stacked = image.size == size
     image.seek(0)
     if stacked:
-        raise UnreadablePicture("a stack of pages of one size: export the one that is meant")
+        raise UnreadablePicture("a stack of pages of one size: export the one you need")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB, upright: alpha laid over white (an empty slide is white), 16-bit grey over 257.
+    """8-bit RGB, upright: alpha over white (an empty slide is white), 16-bit grey divided by 257.
 
-    Of several frames the first counts. Raises `UnreadablePicture` for stacks, for pixels without an
-    agreed range, and for 16-bit ones that hold a picture of fewer bits.
+    Only the first of several frames counts. Raises `UnreadablePicture` for stacks, for pixels
+    without an agreed range, and for 16-bit ones that hold fewer bits.
     """
     check_single(image)
     narrow = _is_deep_colour(image)
@@ -116,7 +116,7 @@ def _check_pixels(size: tuple[int, int], most: int) -> None:
 def _eight_bit(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
     wide = values.astype(np.int64)
     if wide.min() < 0 or wide.max() > 0xFFFF:
-        raise UnreadablePicture("grey values outside of 16 bit; export 8 or 16 bit")
+        raise UnreadablePicture("grey values outside the 16-bit range; export 8 or 16 bit")
     _check_bright(int(wide.max()))
     return ((wide + 128) // 257).astype(np.uint8)
 
@@ -124,13 +124,13 @@ def _eight_bit(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
 def _check_bright(highest: int) -> None:
     if highest < _DIM:
         raise UnreadablePicture(
-            f"16-bit pixels that end at {highest} of 65535, as of a camera with fewer bits: export "
-            "8 bit, or scale them to the whole range"
+            f"16-bit pixels that reach only {highest} of 65535, as from a camera with fewer bits: "
+            "export 8 bit, or scale them to the whole range"
         )
 
 
 def _is_deep_colour(image: Image.Image) -> bool:
-    """Whether colours of 16 bits are cut to 8 by decoding; to be asked before it."""
+    """Whether decoding cuts 16-bit colours to 8; call it before decoding."""
     parts = image.tile if isinstance(image, ImageFile.ImageFile) else []
     raw = [part.args[0] if isinstance(part.args, tuple) else part.args for part in parts]
     return any(isinstance(mode, str) and ";16" in mode for mode in raw)
@@ -145,14 +145,14 @@ def _start(source: Path | bytes) -> bytes:
 
 def _unknown(start: bytes, formats: tuple[str, ...]) -> str:
     """What to do about a file that Pillow does not recognise, by its first bytes."""
-    words = f"no image of a known format ({', '.join(formats)})"
+    words = f"not an image of a known format ({', '.join(formats)})"
     if not start:
         return f"{words}: the file is empty"
     if start.startswith(_LFS):
         return f"{words}: a git-lfs pointer; fetch the file itself (git lfs pull)"
     if start.startswith(_TIFF) and "TIFF" in formats:
         return (
-            f"{words}: a TIFF of a rare kind (64-bit pixels, or a microscope vendor's codec); "
-            "export it anew as 8- or 16-bit TIFF or PNG"
+            f"{words}: a rare kind of TIFF (64-bit pixels, or a microscope vendor's codec); "
+            "export it again as 8- or 16-bit TIFF or PNG"
         )
     return words

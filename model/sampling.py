@@ -1,4 +1,4 @@
-"""Sample any Stable-Diffusion-shaped pipeline: fast, and each seed its own image."""
+"""Sample any Stable-Diffusion-shaped pipeline, fast; each seed makes its own image."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from privacy.errors import ModelError
 DEFAULT_STEPS = 20
 DEFAULT_GUIDANCE = 3.0
 _BATCH = 16
-_LARGE = 256  # px: from here on a batch is smaller on a CPU, and is decoded image by image
+_LARGE = 256  # px: from this size on, batches on a CPU are smaller and decoded image by image
 _LARGE_BATCH = 4
-_MULTIPLE = 8  # px; diffusers' pipelines take no other sides
+_MULTIPLE = 8  # px; diffusers' pipelines accept no other sides
 _Drawn = list[tuple[int, Image.Image]]
 
 
 @dataclass(frozen=True)
-class Settings:
+class SamplerSettings:
     """How to draw. size: pixels, the pipeline's own if None.
 
-    workers: threads that draw batches beside each other, each computing alone; None: as many as
-    torch would use within an operation, for these wait for each other in every one.
+    workers: threads that draw batches in parallel, each single-threaded; None: as many as torch
+    would use within an operation, where they would wait for each other every time.
     """
 
     steps: int = DEFAULT_STEPS
@@ -59,7 +59,7 @@ def sample(
     size: int | None = None,
 ) -> list[Image.Image]:
     """One image per prompt and seed, in their order; see `sample_each`."""
-    settings = Settings(steps, guidance, size)
+    settings = SamplerSettings(steps, guidance, size)
     found = dict(sample_each(pipeline, prompts, seeds, settings))
     return [found[index] for index in range(len(prompts))]
 
@@ -68,13 +68,13 @@ def sample_each(
     pipeline: Pipeline,
     prompts: Sequence[str],
     seeds: Sequence[int],
-    settings: Settings,
+    settings: SamplerSettings,
     conditions: Conditions | None = None,
 ) -> Iterator[tuple[int, Image.Image]]:
-    """(index, image) for each prompt and seed, as they get ready: batch by batch.
+    """(index, image) for each prompt and seed, in the order in which batches finish.
 
-    Each image has its own generator (on the CPU, so that a GPU draws the same noise): a seed gives
-    the same image whatever else is in the batch, but for rounding of the arithmetic.
+    Each image has its own generator (on the CPU, so that a GPU draws the same noise): a seed makes
+    the same image whatever else is in the batch, up to rounding.
     Raises ModelError if prompts, seeds and conditions differ in number, or for an odd size.
     """
     _check_numbers(prompts, seeds, conditions)
@@ -115,7 +115,7 @@ def _each(
     batches: Sequence[slice],
     draw: Callable[[Pipeline, slice], _Drawn],
 ) -> Iterator[tuple[int, Image.Image]]:
-    """What `draw` makes of each batch, the first that is ready first.
+    """What `draw` returns for each batch, the first to finish first.
 
     Each worker has a pipeline of its own, of the same parts but for two: the scheduler counts
     steps, and the tokenizer keeps the truncation of its last call, which another thread's call
@@ -146,7 +146,7 @@ def _each(
 
 @contextmanager
 def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool whose threads each compute alone; what was not begun is dropped at the end."""
+    """A pool of single-threaded workers; work not begun by the end is dropped."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)  # for threads that start from here on
     pool = ThreadPoolExecutor(count)
@@ -167,7 +167,7 @@ def _batch_size(pipeline: Pipeline, side: int) -> int:
 
 
 def _batches(images: int, most: int, workers: int) -> list[slice]:
-    """Slices of at most `most` images, as even as can be, so that all workers end together."""
+    """Slices of at most `most` images, as even as possible, so that all workers finish together."""
     rounds = -(-images // (most * workers))
     count = min(rounds * workers, images)
     ends = [images * number // count for number in range(1, count + 1)] if count else []

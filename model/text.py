@@ -1,8 +1,8 @@
 """Captions as the diffusion model reads them.
 
-Not diffusers' own prompt encoding: that logs what it cuts off, and no caption may enter a log. One
-caption at a time: an embedding depends, bit for bit, on its own caption alone. In a batch, rounding
-would make it depend on how many others there are.
+diffusers' own prompt encoding is not used, since it logs what it cuts off and no caption may enter
+a log. One caption at a time, so that an embedding depends, bit for bit, on its own caption alone:
+in a batch, rounding would make it depend on how many others there are.
 """
 
 from __future__ import annotations

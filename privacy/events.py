@@ -5,6 +5,8 @@ charged (`GaussianSteps`). A record's meaning never changes; a new mechanism get
 its own folder of `privacy.mechanisms`, and a new name.
 """
 
+# Why: docs/adr/0023-mechanisms-as-values.md
+
 from __future__ import annotations
 
 import json

@@ -10,7 +10,7 @@ from model.adapters import load_adapter
 from model.base import load_base
 from model.digest import folder_digest
 from model.generation.adapter import file_digest
-from model.generation.compare import Pictures, compare_adapter
+from model.generation.compare import GridRequest, compare_adapter
 from model.generation.provenance import Drawing, Provenance, software, write_png
 from privacy.errors import DeploymentError
 from privacy.study.manifest import Samples
@@ -23,8 +23,8 @@ def draw_samples(
 
     Raises `DeploymentError` where it cannot be written.
     """
-    pictures = Pictures(samples.prompts, samples.seeds, samples.steps, samples.guidance)
-    grid = compare_adapter(load_base(base, device), adapter, pictures)
+    comparison = GridRequest(samples.prompts, samples.seeds, samples.steps, samples.guidance)
+    grid = compare_adapter(load_base(base, device), adapter, comparison)
     origin = load_adapter(adapter).origin
     drawing = Drawing(
         base=origin.base if origin is not None else folder_digest(base),

@@ -45,6 +45,7 @@ def check_mean(current: Vector, mean: Mean) -> None:
             f"The mean update has shape {list(mean.shape)}, the adapter {list(current.shape)}.",
             "Server and sites must use the same study.toml and the same base.",
         )
+    # One NaN would stay in the adapter, and in the moments, for all rounds that follow.
     if not np.isfinite(mean).all():
         raise FederationError(
             "The mean update holds numbers that are not finite.",

@@ -45,7 +45,9 @@ def weighted_mean(
     # Over those who sent something: else a missing site would count as an update of zero.
     total = sum(weights[name] for name in updates)
     mean = np.zeros(shape, dtype=np.float64)
+    # Floating-point sums depend on their order: sorted, a resumed run gives the same bits.
     for name in sorted(updates):
+        # In float64: rounding stays far below the noise, however many sites there are.
         mean += (weights[name] / total) * updates[name].astype(np.float64)
     return mean
 

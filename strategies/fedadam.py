@@ -38,11 +38,13 @@ class FedAdam:
     ) -> None:
         self._eta = learning_rate
         self._moments = moments or Moments()
+        # Both in float64: a moment is a sum of many small terms, and the next one must not be lost.
         self._delta = np.zeros(parameters, dtype=np.float64)
         self._v = np.full(parameters, self._moments.tau**2, dtype=np.float64)
 
     def aggregate(self, current: Vector, mean: Mean) -> Vector:
         """See `Strategy.aggregate`."""
+        # Both checks come before any change: a refused input must leave the state as it was.
         self._check_size(current.shape)
         beta1, beta2, tau = self._moments.beta1, self._moments.beta2, self._moments.tau
         check_mean(current, mean)

@@ -21,6 +21,7 @@ class FedAvg:
     def aggregate(self, current: Vector, mean: Mean) -> Vector:
         """See `Strategy.aggregate`."""
         check_mean(current, mean)
+        # float32 + float64 is added in float64, and rounded once.
         following: Vector = (current + self._learning_rate * mean).astype(np.float32)
         return following
 

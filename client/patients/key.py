@@ -19,7 +19,7 @@ from privacy.files import hint_for, read_secret, write_private_once
 
 _KEY_BYTES: Final = 32
 LINE_BYTES: Final = 32
-_LARGEST: Final = 4096  # what is read of a file that is no key
+_LARGEST: Final = 4096  # how much is read of a file that is not a key
 # One domain for each use of the key.
 _LINE: Final = b"craftsfl/patient-line/v1\0"
 _CONTENT: Final = b"craftsfl/tile-content/v1\0"
@@ -59,7 +59,7 @@ class PatientKey:
 
 
 def load_or_make_patient_key(path: Path) -> PatientKey:
-    """Read the key file, or make it from the system's randomness, readable by its owner alone.
+    """Read the key file, or make it from the system's randomness, readable only by its owner.
 
     Whole or not at all: two processes that make it at once end with the same key. Raises
     `LedgerError`.

@@ -1,7 +1,6 @@
-"""Local training at a site: encoded tiles, patient-level DP-SGD, held-out loss."""
+"""Local training at a site: encoded tiles, patient-level DP-SGD."""
 
 from client.training.encoding import EncodedTiles, encode_site
-from client.training.evaluation import LossChange, held_out_loss, loss_change
 from client.training.local import LocalTrainer
 from client.training.references import TileReference, reference_of
 from client.training.trainer import (
@@ -15,7 +14,6 @@ from client.training.trainer import (
 __all__ = [
     "EncodedTiles",
     "LocalTrainer",
-    "LossChange",
     "ResidentTrainer",
     "RoundTrainer",
     "ShouldStop",
@@ -23,7 +21,5 @@ __all__ = [
     "TileReference",
     "TrainingStopped",
     "encode_site",
-    "held_out_loss",
-    "loss_change",
     "reference_of",
 ]

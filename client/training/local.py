@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from client.training.encoding import EncodedTiles
 from client.training.proof import SHARPENINGS, Cards, large_vector
-from client.training.rows import by_place, draw_rows, generators_of, no_rows
+from client.training.rows import by_place, generators_of, no_rows
 from client.training.trainer import ShouldStop, StepProgress, TrainingStopped
 from model.adapters import Unet, attach, parameters, read_vector, write_vector
 from model.base import Pipeline
 from model.layout import Layout
 from model.losses import NoiseSchedule, Rows, check_adapted, loss_of
+from model.losses.draws import default_rows, draw_rows
 from privacy.dpsgd.assignment import Assign, fixed, packed
 from privacy.dpsgd.choice import choose_engine
 from privacy.dpsgd.engine import BLANK, ClippingEngine, PhysicalBatch
@@ -40,13 +41,10 @@ EngineFactory = Callable[
     [Unet, Sequence[torch.nn.Parameter]], AbstractContextManager[ClippingEngine]
 ]
 
-_MOST_ROWS_CPU = 16  # more are not faster there, and mean more blanks to compute
-_MOST_ROWS_GPU = 256
 _OTHER_DEVICE = (
     'Set agent.device = "cpu" in site.toml, or try another version of torch or of the driver.'
 )
 _TELLING = 0.5  # share of finite gradients above which a test of the device is meaningful
-_MOST_NUMBERS = 2**17  # of latents in a physical batch: 128 rows at 16x16x4, 8 at 64x64x4
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +124,8 @@ class LocalTrainer:
     ) -> NDArray[np.float32]:
         """See `RoundTrainer.train`."""
         write_vector(self._unet, self._layout, adapter)
+        # One flat parameter: the noised gradient is a vector, and SGD and Adam act on each number
+        # alone, so this is the same as an optimiser over the layers.
         flat = torch.nn.Parameter(torch.tensor(adapter))
         optimizer = make_optimizer(self._training, flat)
         steps = self._training.steps
@@ -241,12 +241,6 @@ def _check_loss(study: Study, pipeline: Pipeline, tiles: EncodedTiles) -> None:
             "The tiles were encoded without the reference of the study's loss.",
             "Give `encode_site` the study's reference.",
         )
-
-
-def default_rows(tiles: EncodedTiles, device: torch.device) -> int:
-    """Rows of a physical batch for latents of this size on `device`: fewer for large ones."""
-    most = _MOST_ROWS_CPU if device.type == "cpu" else _MOST_ROWS_GPU
-    return int(np.clip(_MOST_NUMBERS // tiles.latents.shape[1:].numel(), 1, most))
 
 
 def make_optimizer(training: Training, flat: torch.nn.Parameter) -> torch.optim.Optimizer:

@@ -6,8 +6,6 @@ is seeded with 128 bits of the step's secret randomness, so that none depends on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -22,46 +20,6 @@ def generators_of(patients: NDArray[np.int64], streams: Substreams) -> list[np.r
     """A generator for each of `patients` (their numbers)."""
     keys = streams.words(Purpose.ROWS, patients)
     return [np.random.Generator(np.random.Philox(key=key)) for key in keys]
-
-
-def draw_timesteps(
-    tiles: int, draws: int, steps: int, generator: np.random.Generator
-) -> NDArray[np.int64]:
-    """Timesteps [tiles * draws] in 0..steps-1, uniform, those of one tile evenly spread.
-
-    Draw j of a tile falls into the j-th of `draws` equal parts (stratified sampling), so the mean
-    over the draws stays unbiased and varies less.
-    """
-    spread = (generator.random((tiles, draws)) + np.arange(draws)) / draws
-    return (spread * steps).astype(np.int64).clip(max=steps - 1).reshape(-1)
-
-
-def draw_rows(
-    tiles: EncodedTiles,
-    chosen: Sequence[NDArray[np.int64]],
-    draws: int,
-    steps: int,
-    generators: Sequence[np.random.Generator],
-) -> Rows:
-    """Rows of the patients whose tile indices are `chosen`, patient after patient; on the CPU.
-
-    Each patient's numbers come from its own one of `generators`, so that they do not depend on who
-    else is there, or on the physical batch.
-    """
-    times, noises = [], []
-    shape = tiles.latents.shape[1:]
-    for indices, generator in zip(chosen, generators, strict=True):
-        count = len(indices) * draws
-        times.append(draw_timesteps(len(indices), draws, steps, generator))
-        noises.append(generator.standard_normal((count, *shape), dtype=np.float32))
-    rows = torch.from_numpy(np.concatenate(chosen)).repeat_interleave(draws)
-    return Rows(
-        latents=tiles.latents[rows],
-        timesteps=torch.from_numpy(np.concatenate(times)),
-        noise=torch.from_numpy(np.concatenate(noises)),
-        text=tiles.text[tiles.caption_of[rows]],
-        reference=None if tiles.reference is None else tiles.reference[rows],
-    )
 
 
 def by_place(rows: Rows, filled: Tensor, rows_each: int) -> Rows:

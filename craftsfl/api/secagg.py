@@ -46,7 +46,7 @@ from privacy.secagg.width import choose_width, coordinate_bound, relative_error
 from privacy.secagg.witness import Ledgers, MemoryWitness, Witness
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.offer import VERSION as OFFER_VERSION
-from privacy.wire.offer import Mechanism, Offer, Terms
+from privacy.wire.offer import MechanismNumber, Offer, Terms
 
 __all__ = [
     "OFFER_VERSION",
@@ -58,7 +58,7 @@ __all__ = [
     "Expected",
     "Identity",
     "Ledgers",
-    "Mechanism",
+    "MechanismNumber",
     "Member",
     "MemoryWitness",
     "Offer",

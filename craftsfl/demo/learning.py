@@ -14,14 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.data import load_site_data
-from client.training import (
-    EncodedTiles,
-    LocalTrainer,
-    LossChange,
-    encode_site,
-    held_out_loss,
-    loss_change,
-)
+from client.training import EncodedTiles, LocalTrainer, encode_site
 from craftsfl.demo.tiles import held_out_folder
 from craftsfl.demo.workspace import Workspace
 from model.adapters import attach, load_adapter
@@ -29,6 +22,7 @@ from model.base import Pipeline, load_base
 from model.cache import find_base
 from model.devices import pick_device
 from model.layout import initial_vector
+from model.quality.denoising import LossChange, held_out_loss, loss_change
 from privacy.study.agreement import shares_of
 from privacy.study.manifest import Study
 from privacy.wire.codec import Vector

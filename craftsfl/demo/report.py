@@ -19,8 +19,8 @@ from privacy.dpsgd.release import noise_to_clip
 from privacy.study.terms import mechanism_of
 
 if TYPE_CHECKING:
-    from client.training import LossChange
     from craftsfl.demo.learning import Comparison
+    from model.quality.denoising import LossChange
 
 # Above this, the noise of one step outweighs the gradients of all patients together. DP-SGD may
 # average a little of it away over the steps, but nobody should expect better pictures.

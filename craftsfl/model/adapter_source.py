@@ -30,7 +30,7 @@ _SILENT = {
 
 @dataclass(frozen=True, slots=True)
 class FoundAdapter:
-    """An adapter's file here, its digest, and where it was found: a name, or models:/NAME/3."""
+    """An adapter's local file, its digest, and its source: a file name, or models:/NAME/3."""
 
     path: Path
     digest: str
@@ -38,17 +38,17 @@ class FoundAdapter:
 
 
 def find_adapter(source: str, tracking_uri: str | None, folder: Path) -> FoundAdapter:
-    """The adapter that `source` names; one from MLflow is put into `folder`.
+    """The adapter that `source` names; one from MLflow is downloaded to `folder`.
 
-    An alias is resolved to the version that it stands for now. `tracking_uri`: None for MLflow's
+    An alias is resolved to the version it points to now. `tracking_uri`: None for MLflow's
     own choice (MLFLOW_TRACKING_URI). Raises `ConfigError`, `DeploymentError`, `ModelError`.
     """
     if not source.startswith(SCHEME):
         path = Path(source).expanduser()
         if not path.is_file():
             raise ConfigError(
-                f"{source} is no file.",
-                "Give the adapter's .safetensors file, or models:/NAME/VERSION of MLflow.",
+                f"{source} is not a file.",
+                "Name the adapter's .safetensors file, or models:/NAME/VERSION in MLflow.",
             )
         return FoundAdapter(path, file_digest(path), path.name)
     parts = _NAMED.fullmatch(source)
@@ -72,8 +72,8 @@ def _fetched(client: MlflowClient, parts: re.Match[str], folder: Path) -> FoundA
     digest, registered = file_digest(path), version.tags.get(DIGEST_TAG)
     if registered is not None and registered != digest:
         raise ModelError(
-            f"The file of {source} is {digest}; registered was {registered}.",
-            "It was altered since: take another version, and find out why.",
+            f"The file of {source} is {digest}, but {registered} was registered.",
+            "It was altered after that: use another version, and find out why.",
         )
     return FoundAdapter(path, digest, source)
 
@@ -88,7 +88,7 @@ def _download(client: MlflowClient, version: ModelVersion, folder: Path, source:
     files = sorted(Path(got).rglob("*.safetensors"))
     if len(files) != 1:
         raise ModelError(
-            f"{source} holds {len(files)} .safetensors files.", "One adapter was expected."
+            f"{source} holds {len(files)} .safetensors files.", "Exactly one was expected."
         )
     return files[0]
 
@@ -114,8 +114,8 @@ def _mlflow_errors(source: str, tracking_uri: str | None) -> Iterator[None]:
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise ModelError(
-                f"MLflow at {where} knows no {source}.",
-                "See its versions and aliases there, or name it with --tracking-uri.",
+                f"MLflow at {where} does not know {source}.",
+                "Look up versions and aliases there, or name another MLflow with --tracking-uri.",
             ) from None
         raise _unusable(where, error) from None
     except (SQLAlchemyError, OSError) as error:
@@ -123,18 +123,18 @@ def _mlflow_errors(source: str, tracking_uri: str | None) -> Iterator[None]:
 
 
 def _check_there(tracking_uri: str | None) -> None:
-    """MLflow would make an empty database of a mistyped name."""
+    """MLflow would create an empty database for a mistyped name."""
     if tracking_uri is not None and tracking_uri.startswith("sqlite:///"):
         path = Path(tracking_uri.removeprefix("sqlite:///"))
         if not path.is_file():
             raise DeploymentError(
                 f"There is no MLflow database {path}.",
-                "result.json of a finished run names it (mlflow); give it as --tracking-uri.",
+                "result.json of a finished run names it (mlflow); pass it as --tracking-uri.",
             )
 
 
 def _unusable(where: str, error: Exception) -> DeploymentError:
     return DeploymentError(
         f"MLflow at {where} cannot be used ({type(error).__name__}).",
-        "Check --tracking-uri, and that the server is up.",
+        "Check --tracking-uri, and that the server is running.",
     )

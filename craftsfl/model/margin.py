@@ -1,4 +1,4 @@
-"""`craftsfl model margin`: what the correlation regulation may ask for, from public images."""
+"""`craftsfl model margin`: how much the correlation regulation may demand, from public images."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from craftsfl.model import bases
 from model.base import image_size, load_base
 from model.devices import pick_device
 from model.encoders import load_encoder
+from model.lab.margin import Margin, PublicImages, public_margin
 from model.lab.pretraining.corpus import draw_caption
-from model.lab.stage_one.folder import open_folder
-from model.lab.stage_one.pictures import Unusable, decode
+from model.lab.stage_one.folder import open_picture_folder
+from model.lab.stage_one.pictures import Unusable, decode_square
 from model.lab.tissue.tile import MORPHOLOGIES, draw_series
-from model.losses.margin import Margin, PublicImages, public_margin
 from privacy.errors import ModelError
 
 
 @dataclass(frozen=True, slots=True)
 class MarginRequest:
-    """What is asked for. `folder`: public images with captions; None: drawn tissue."""
+    """What to measure. `folder`: public images with captions; None: drawn tissue."""
 
     base: str | None
     encoder: str
@@ -48,7 +48,7 @@ def report_margin(request: MarginRequest, console: Console) -> Margin:
     console.print(
         f"rho of stage one: median {margin.median:.3f}, quartiles {margin.low:.3f} and "
         f"{margin.high:.3f}, over {margin.images} public images x {margin.draws} draws.\n\n"
-        "[stage_two.correlation]\nweight = 0.5  # to be chosen on public data, too\n"
+        "[stage_two.correlation]\nweight = 0.5  # choose it on public data, too\n"
         f'margin = {margin.margin:.2f}\nblock = "{request.block}"\n\n'
         f'[stage_two.correlation.encoder]\nsource = "{request.encoder}"\n'
         f'digest = "{encoder.digest}"',
@@ -64,7 +64,7 @@ def _public(request: MarginRequest, size: int) -> PublicImages:
 
 
 def _drawn(request: MarginRequest) -> PublicImages:
-    """Tiles as stage one was trained on, of another seed."""
+    """Tiles such as stage one was trained on, from another seed."""
     random = np.random.default_rng(request.seed)
     labels = np.arange(request.images) % len(MORPHOLOGIES)
     captions = [draw_caption(int(label), random) for label in labels]
@@ -73,12 +73,12 @@ def _drawn(request: MarginRequest) -> PublicImages:
 
 def read_public(folder: Path, request: MarginRequest, size: int) -> PublicImages:
     """Images of the folder, drawn evenly by the seed; their central squares, scaled."""
-    opened = open_folder(folder, "text", public=True)
+    opened = open_picture_folder(folder, "text", public=True)
     order = np.random.default_rng(request.seed).permutation(len(opened))[: request.images]
     pictures, captions = [], []
     for index in order.tolist():
         try:
-            pictures.append(decode(opened.picture(index), size))
+            pictures.append(decode_square(opened.picture(index), size))
             captions.append(opened.caption(index))
         except Unusable as error:
             raise ModelError(

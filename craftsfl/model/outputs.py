@@ -1,4 +1,4 @@
-"""Where a command writes to: refused before anything slow begins."""
+"""Where a command writes: bad places are refused before anything slow begins."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from privacy.errors import ConfigError, DeploymentError
 
 
 def check_picture(out: Path, *, overwrite: bool = False) -> None:
-    """Raise `ConfigError` unless `out` can become a PNG file without replacing one unasked."""
+    """Raise `ConfigError` unless `out` can become a PNG file without replacing one by accident."""
     if out.suffix.lower() != ".png":
-        raise ConfigError(f"{out} is no PNG file name.", "Name it something.png.")
+        raise ConfigError(f"{out} is not a PNG file name.", "Name it something.png.")
     if not out.parent.is_dir():
-        raise ConfigError(f"{out.parent} is no folder.", "Make it first.")
+        raise ConfigError(f"{out.parent} is not a folder.", "Make it first.")
     if out.exists() and not overwrite:
         raise ConfigError(f"{out} exists.", "Name another file, or add --overwrite.")
 

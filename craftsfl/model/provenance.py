@@ -21,22 +21,22 @@ CLAIMED = "as the file claims"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A line on a file; `claimed`: the file says so itself, and nothing proves it."""
+class DescriptionRow:
+    """A line about a file; `claimed`: the file says so itself, and nothing proves it."""
 
     name: str
-    text: str  # safe to print: what acts or hides is written out
+    text: str  # safe to print: characters that act or hide are written out
     claimed: bool
 
 
-def describe(path: Path) -> Iterator[Row]:
-    """What a PNG that craftsfl drew, or an adapter that it trained, is and says of itself.
+def describe_file(path: Path) -> Iterator[DescriptionRow]:
+    """What a PNG drawn by craftsfl, or an adapter trained by it, is and says about itself.
 
     Raises `ModelError` for anything else.
     """
     rows = _of_adapter(path) if path.suffix.lower() == ".safetensors" else _of_picture(path)
     for name, text, claimed in rows:
-        yield Row(name, visible(text), claimed)
+        yield DescriptionRow(name, visible(text), claimed)
 
 
 def _of_picture(path: Path) -> Iterator[tuple[str, str, bool]]:
@@ -61,27 +61,27 @@ def _of_adapter(path: Path) -> Iterator[tuple[str, str, bool]]:
         yield "Run", f"{origin.run}, {origin.rounds} rounds", True
 
 
-def as_json(paths: Sequence[Path]) -> str:
-    """One object in ASCII: for each file its rows, and the names of those that it only claims.
+def descriptions_json(paths: Sequence[Path]) -> str:
+    """One object in ASCII: for each file its rows, and the names of those that are only claimed.
 
     Raises `ModelError` at the first that says nothing.
     """
     said: dict[str, dict[str, str | list[str]]] = {}
     for path in paths:
-        rows = list(describe(path))
+        rows = list(describe_file(path))
         claims = [row.name for row in rows if row.claimed]
         said[visible(str(path))] = {row.name: row.text for row in rows} | {CLAIMED: claims}
     return json.dumps(said, indent=1)
 
 
-def show(paths: Sequence[Path], console: Console) -> None:
+def show_descriptions(paths: Sequence[Path], console: Console) -> None:
     """A table for each file. Raises `ModelError` at the first that says nothing."""
     for path in paths:
-        rows = list(describe(path))
+        rows = list(describe_file(path))
         name = visible(str(path))
         table = Table(title=Text(name), show_header=False, title_justify="left")
         table.add_column()
-        table.add_column(overflow="fold")  # a digest is of use whole
+        table.add_column(overflow="fold")  # only a whole digest is useful
         for claimed in (False, True):
             some = [row for row in rows if row.claimed is claimed]
             if claimed and some:

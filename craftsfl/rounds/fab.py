@@ -1,9 +1,10 @@
 """The app bundle (FAB) that Flower hands to the ServerApp's and every ClientApp's process.
 
 The bundle's folder comes first on `sys.path`, where a package hides the installed one of the same
-name, even if only part of it is there. So the bundle holds every module of the packages that the
-server needs, and only the forwarder of `client`, which the server does not need. It holds nothing
-else: no data, no weights, no settings, no secrets.
+name, even if only part of it is there. So the bundle holds every module that the two apps import,
+now or later: all of `server` and `strategies`, only the forwarder of `client`, and what these need
+of `model` and `privacy`. It holds nothing else: no laboratory (`model.lab`), nothing that only a
+site runs, no data, no weights, no settings, no secrets.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import json
 import shutil
 from pathlib import Path
 
+from craftsfl.rounds.imported import modules_of, needed
 from craftsfl.version import installed_version
 from privacy.errors import DeploymentError
 
 _NAME = "craftsfl"  # of the staged folder too: Flower accepts letters, digits and hyphens only
 PUBLISHER = "craftsfl"
-PACKAGES = ("server", "strategies", "model", "privacy")
-FORWARDER = "app.py"  # in the package `client`
+WHOLE = ("server", "strategies")
+PARTLY = ("model", "privacy")  # what the others import of them
+FORWARDER = "client.app"
+BY_PATH = "privacy.shadows"  # what `server.app` runs as a file, before it imports anything
 
 _PROJECT = """\
 [project]
@@ -45,16 +49,15 @@ settings = ""
 def stage(destination: Path) -> Path:
     """Write what belongs in the bundle to a new folder in `destination`; returns that folder.
 
-    The packages are taken from where this Python finds them. `flwr run FOLDER` builds and
+    The modules are taken from where this Python finds them. `flwr run FOLDER` builds and
     submits the bundle. Raises `DeploymentError` if a package or free space is missing.
     """
     folder = destination / _NAME
     try:
-        for package in PACKAGES:
-            _copy_modules(_location(package), folder / package)
-        (folder / "client").mkdir()
+        folder.mkdir(parents=True)
+        for name, file in _modules().items():
+            _copy(file, folder.joinpath(*name.split(".")))
         (folder / "client" / "__init__.py").touch()
-        shutil.copyfile(_location("client") / FORWARDER, folder / "client" / FORWARDER)
         (folder / "pyproject.toml").write_text(_project(), "utf-8")
     except OSError as error:
         raise DeploymentError(
@@ -77,7 +80,7 @@ def build(folder: Path) -> bytes:
 
 
 def _project() -> str:
-    include = [f"{package}/**/*.py" for package in (*PACKAGES, "client")]
+    include = [f"{package}/**/*.py" for package in (*WHOLE, *PARTLY, "client")]
     return _PROJECT.format(
         name=_NAME, publisher=PUBLISHER, version=installed_version(), include=json.dumps(include)
     )
@@ -91,8 +94,17 @@ def _location(package: str) -> Path:
     return Path(spec.origin).parent
 
 
-def _copy_modules(source: Path, target: Path) -> None:
-    for module in sorted(source.rglob("*.py")):
-        copy = target / module.relative_to(source)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(module, copy)
+def _modules() -> dict[str, Path]:
+    """Dotted name -> file of each module in the bundle."""
+    every = {FORWARDER: _location("client") / "app.py"}
+    for package in (*WHOLE, *PARTLY):
+        every |= modules_of(package, _location(package))
+    start = [name for name in every if name.partition(".")[0] in WHOLE]
+    return {name: every[name] for name in sorted(needed([*start, FORWARDER, BY_PATH], every))}
+
+
+def _copy(file: Path, target: Path) -> None:
+    """Copy a module's file; `target` is its path without a suffix."""
+    copy = target / file.name if file.name == "__init__.py" else target.with_suffix(".py")
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, copy)

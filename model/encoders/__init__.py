@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.encoders.files import SHIPPED, EncoderFiles, find_encoder
+from model.encoders.files import SHIPPED_ENCODERS, EncoderFiles, find_encoder
 from model.encoders.interface import ImageEncoder, ImageTextEncoder, prepare
 from privacy.errors import ModelError
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
-    "SHIPPED",
+    "SHIPPED_ENCODERS",
     "ImageEncoder",
     "ImageTextEncoder",
     "load_encoder",
@@ -30,8 +30,8 @@ def load_encoder(
 ) -> ImageEncoder:
     """The frozen encoder `source`: "tiny", "tiny-evaluator", a local folder or a hub id.
 
-    `online`: whether the hub may be asked for it. With `digest` its files must hash to it. Raises
-    `ModelError` where there is no such encoder, where its digest is another, and where its kind is
+    `online`: whether the hub may be asked for it. With `digest` its files must have that digest.
+    Raises `ModelError` if there is no such encoder, if it has another digest, or if its kind is
     unknown.
     """
     import torch
@@ -49,7 +49,7 @@ def load_encoder(
         return CnnEncoder(files, place)
     known = ", ".join(sorted(IMAGE_TEXT_KINDS | VIT_KINDS | CNN_KINDS))
     raise ModelError(
-        f"{source!r} is no encoder known here: its config.json names the kind {files.kind!r}.",
+        f"{source!r} is not an encoder known here: its config.json names the kind {files.kind!r}.",
         f"Use a model of one of these kinds: {known}.",
     )
 
@@ -76,6 +76,6 @@ def _checked(source: str, digest: str | None, online: bool) -> EncoderFiles:
     if digest is not None and (found := files.digest()) != digest:
         raise ModelError(
             f"The encoder {source!r} is {found}; {digest} was asked for.",
-            "Get the very encoder that is pinned, or pin this one.",
+            "Get exactly the encoder that is pinned, or pin this one.",
         )
     return files

@@ -14,8 +14,8 @@ from model.names import quoted
 from privacy.errors import ModelError
 from privacy.visible import marked
 
-# The `source`s that name what comes with craftsfl, and their folders under weights/.
-SHIPPED = MappingProxyType({"tiny": "tiny-encoder", "tiny-evaluator": "tiny-evaluator"})
+# The `source`s that mean encoders that ship with craftsfl, and their folders under weights/.
+SHIPPED_ENCODERS = MappingProxyType({"tiny": "tiny-encoder", "tiny-evaluator": "tiny-evaluator"})
 
 _INDEX = "model.safetensors.index.json"
 _ADAPTER = "adapter_config.json"
@@ -62,10 +62,10 @@ class EncoderFiles:
 def find_encoder(source: str, *, online: bool = True) -> EncoderFiles:
     """The files of "tiny", "tiny-evaluator", a local folder or a model on the hub.
 
-    What is on this machine is preferred to the network, which is not asked unless `online`: not
-    for a name that somebody else chose. Raises `ModelError` where there is no such
-    encoder, where it has no safetensors weights (pickled ones are programs and never opened), and
-    where weights would be loaded that its digest does not cover.
+    Files on this machine are preferred; the network is asked only if `online`, which is not for
+    names that somebody else chose. Raises `ModelError` if there is no such encoder, if it has no
+    safetensors weights (pickled ones are programs and never opened), or if weights would be loaded
+    that its digest does not cover.
     """
     folder = _locate(source, online)
     if not any(folder.glob("model*.safetensors")):
@@ -89,18 +89,18 @@ def loaded_files(folder: Path) -> list[Path]:
 
 
 def shipped_encoder(source: str) -> Path | None:
-    """Folder of "tiny" or "tiny-evaluator": beside the checkout, or under sys.prefix."""
-    name = SHIPPED[source]
+    """Folder of "tiny" or "tiny-evaluator": in the checkout, or under sys.prefix."""
+    name = SHIPPED_ENCODERS[source]
     checkout = Path(__file__).resolve().parents[2] / "weights" / name
     installed = Path(sys.prefix) / "share" / "craftsfl" / name
     return next((path for path in (checkout, installed) if path.is_dir()), None)
 
 
 def _check_pinned(source: str, folder: Path) -> None:
-    """Raise `ModelError` where transformers would load weights that the digest does not cover."""
+    """Raise `ModelError` if transformers would load weights that the digest does not cover."""
     if (folder / _ADAPTER).exists():  # it would be applied, unasked
         raise ModelError(
-            f"The encoder {source!r} has an adapter beside its weights ({_ADAPTER}).",
+            f"The encoder {source!r} has an adapter next to its weights ({_ADAPTER}).",
             "Merge it into the weights and save them again, or take it out of the folder.",
         )
     index = folder / _INDEX
@@ -113,11 +113,11 @@ def _check_pinned(source: str, folder: Path) -> None:
 
 
 def _locate(source: str, online: bool) -> Path:
-    if source in SHIPPED:
+    if source in SHIPPED_ENCODERS:
         shipped = shipped_encoder(source)
         if shipped is None:
             raise ModelError(
-                f"The encoder {source!r} that comes with craftsfl is not installed.",
+                f"The encoder {source!r} that ships with craftsfl is not installed.",
                 "Make it with `craftsfl model pretrain-encoder`, or run from a full checkout.",
             )
         return shipped
@@ -126,7 +126,7 @@ def _locate(source: str, online: bool) -> Path:
 
 
 def _from_hub(source: str, online: bool) -> Path:
-    """The snapshot in the hub's own cache; downloaded where there is none, and only if `online`."""
+    """The snapshot in the hub's own cache; downloaded if there is none, and only if `online`."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -142,15 +142,17 @@ def _from_hub(source: str, online: bool) -> Path:
         if not online:
             raise _not_here(source) from None
         message = f"The encoder {source!r} is neither a folder here nor the name of one on the hub."
-    except OSError:  # the root of the hub's errors: offline, unknown name, no permission
-        message = f"The encoder {source!r} is no folder here and cannot be fetched from the hub."
+    except OSError:  # the base class of the hub's errors: offline, unknown name, no permission
+        message = (
+            f"The encoder {source!r} is not a folder here, and cannot be downloaded from the hub."
+        )
     raise ModelError(message, _HINT)
 
 
 def _not_here(source: str) -> ModelError:
     return ModelError(
         f"The encoder {marked(source)} is not on this machine.",
-        "Nothing is fetched unasked. Get it once, as the user who needs it: "
+        "Nothing is downloaded unasked. Install it once, as the user who needs it: "
         f"craftsfl model install --encoder {quoted(source)}",
     )
 
@@ -163,7 +165,7 @@ def _read(path: Path) -> dict[str, Any]:
     except ValueError:
         raise ModelError(f"{path} is not valid JSON.", "Get the encoder again.") from None
     if not isinstance(found, dict):
-        raise ModelError(f"{path} is no JSON object.", "Get the encoder again.")
+        raise ModelError(f"{path} is not a JSON object.", "Get the encoder again.")
     return found
 
 

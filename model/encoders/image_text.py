@@ -1,4 +1,4 @@
-"""Encoders of images and texts: CLIP and its like, and transformers' VisionTextDualEncoder."""
+"""Encoders of images and texts: CLIP-like ones, and transformers' VisionTextDualEncoder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from model.encoders.files import EncoderFiles
 from model.encoders.loading import crop_size, load_tokenizer
-from model.encoders.vision import FrozenNetwork, grid
+from model.encoders.vision import FrozenNetwork, token_grid
 
 IMAGE_TEXT_KINDS = frozenset({"clip", "vision-text-dual-encoder"})
 _TEXT_BATCH = 256
@@ -43,7 +43,7 @@ class ClipEncoder(FrozenNetwork):
                 parts.append(tower(part).last_hidden_state)
                 continue
             states = tower(part, output_hidden_states=True).hidden_states
-            parts.append(grid(states[-2], self.size // int(self._patch)))
+            parts.append(token_grid(states[-2], self.size // int(self._patch)))
         return torch.cat(parts)
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Frozen encoders: what the losses and the evaluation ask of them, and how images get there.
+"""Frozen encoders: what the losses and the evaluation need from them, and how images get there.
 
 An encoder normalises inside; outside, an image is RGB in 0..1 at the encoder's own size.
 """
@@ -21,7 +21,7 @@ Pictures: TypeAlias = Sequence[Image.Image] | NDArray[np.uint8]
 
 @runtime_checkable
 class ImageEncoder(Protocol):
-    """A frozen encoder of images, in eval mode. Gradients flow through to the images, if asked."""
+    """A frozen encoder of images, in eval mode. Gradients can flow through to the images."""
 
     @property
     def name(self) -> str:
@@ -48,7 +48,7 @@ class ImageEncoder(Protocol):
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """Pooled features float32 [n, E] of images [n, 3, s, s] in 0..1.
 
-        L2-normalised where the encoder knows texts too, as they are otherwise.
+        L2-normalised if the encoder knows texts too, unnormalised otherwise.
         """
 
 
@@ -64,7 +64,8 @@ def prepare(images: Pictures, encoder: ImageEncoder) -> torch.Tensor:
     """Images at the encoder's size, float32 [n, 3, s, s] in 0..1 on its device.
 
     images: PIL pictures of any sizes, or uint8 [n, h, w, 3]. Resized with antialiasing (bicubic);
-    a picture that is not square loses the longer side's ends. Raises ModelError for other arrays.
+    a picture that is not square loses both ends of its longer side. Raises ModelError for other
+    arrays.
     """
     if isinstance(images, np.ndarray):
         return _prepared(_checked(images), encoder)
@@ -79,7 +80,7 @@ def prepare(images: Pictures, encoder: ImageEncoder) -> torch.Tensor:
 def _checked(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or not images.size:
         raise ModelError(
-            f"An array of {images.dtype}, shape {list(images.shape)}, is no set of images.",
+            f"An array of {images.dtype}, shape {list(images.shape)}, is not a set of images.",
             "Give uint8 [n, height, width, 3].",
         )
     return images

@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
-# Read when transformers is first imported: it warns of a torchvision that nothing here needs.
+# Read when transformers is first imported: it warns about a missing torchvision, which nothing here
+# needs.
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 # ruff: isort: split
@@ -19,26 +20,26 @@ from transformers.utils import logging as transformers_logging
 from model.encoders.files import EncoderFiles
 from privacy.errors import ModelError
 
-# transformers is untyped where it matters: its models carry methods no type checker sees.
-Network: TypeAlias = Any
+# transformers is untyped where it matters: no type checker sees its models' methods.
+EncoderNetwork: TypeAlias = Any
 Tokenizer: TypeAlias = Any
 T = TypeVar("T")
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's
 
 
-# What transformers raises on settings and weights that are not what they should be.
+# What transformers raises for settings and weights that are damaged.
 _DAMAGED = (
     *(OSError, ValueError, TypeError, KeyError, RuntimeError),
     *(SafetensorError, StrictDataclassError),
 )
 
 
-def load_network(files: EncoderFiles) -> Network:
+def load_network(files: EncoderFiles) -> EncoderNetwork:
     """The model in `files`, float32, frozen, in eval mode.
 
-    Raises `ModelError` where it cannot be read, and where weights are missing: transformers would
-    fill them in at random.
+    Raises `ModelError` if it cannot be read, and where weights are missing: transformers would
+    initialise them at random.
     """
     kind: Any = AutoModel
     model, report = _guarded(
@@ -63,7 +64,7 @@ def load_network(files: EncoderFiles) -> Network:
 
 
 def load_tokenizer(files: EncoderFiles) -> Tokenizer:
-    """The tokenizer in `files`. Raises `ModelError` where there is none."""
+    """The tokenizer in `files`. Raises `ModelError` if there is none."""
     kind: Any = AutoTokenizer
     tokenizer: Tokenizer = _guarded(
         files,
@@ -83,7 +84,7 @@ def normalisation(files: EncoderFiles) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def crop_size(files: EncoderFiles) -> int | None:
-    """Side of the images that preprocessor_config.json crops or resizes to; None if unsaid."""
+    """Side of the images that preprocessor_config.json crops or resizes to; None if unspecified."""
     for key in ("crop_size", "size"):
         value = files.preprocessing.get(key)
         if isinstance(value, int):

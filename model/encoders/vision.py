@@ -1,4 +1,4 @@
-"""Encoders that know images alone: ViT-style transformers and convolutional networks."""
+"""Encoders that know only images: ViT-style transformers and convolutional networks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 from model.encoders.files import EncoderFiles
 from model.encoders.interface import check_images
-from model.encoders.loading import Network, crop_size, load_network, normalisation
+from model.encoders.loading import EncoderNetwork, crop_size, load_network, normalisation
 from privacy.errors import ModelError
 
 VIT_KINDS = frozenset({"vit", "deit", "dinov2", "dinov2_with_registers", "dinov3_vit"})
@@ -17,27 +17,27 @@ _BATCH = 64
 _CNN_SIZE = 224
 
 
-def grid(sequence: torch.Tensor, side: int) -> torch.Tensor:
+def token_grid(sequence: torch.Tensor, side: int) -> torch.Tensor:
     """Tokens [n, k + side², D] to [n, D, side, side]; the first k are class and register tokens.
 
-    Raises ModelError where there are fewer than side² tokens.
+    Raises ModelError if there are fewer than side² tokens.
     """
     n, length, width = sequence.shape
     if length < side * side:
         raise ModelError(
-            f"The encoder gave {length} tokens for a grid of {side} x {side}.",
+            f"The encoder returned {length} tokens for a grid of {side} x {side}.",
             "Its config.json does not fit its weights: get the encoder again.",
         )
     return sequence[:, -side * side :].transpose(1, 2).reshape(n, width, side, side)
 
 
 class FrozenNetwork:
-    """What all adapters share: files, normalisation, batches of bounded memory; they set `size`."""
+    """Shared by both: files, normalisation, batches of bounded memory; subclasses set `size`."""
 
     size: int
 
     def __init__(self, files: EncoderFiles, device: torch.device) -> None:
-        self.network: Network = load_network(files).to(device)
+        self.network: EncoderNetwork = load_network(files).to(device)
         self.name, self.digest = files.source, files.digest()
         self.device = device
         mean, std = normalisation(files)
@@ -65,7 +65,7 @@ class VitEncoder(FrozenNetwork):
 
     def tokens(self, images: torch.Tensor) -> torch.Tensor:
         """See ImageEncoder."""
-        return grid(self._sequence(images), self._grid)
+        return token_grid(self._sequence(images), self._grid)
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """See ImageEncoder."""

@@ -1,4 +1,4 @@
-"""Whether a folder holds a base that can be trained here: said by name before it is installed."""
+"""Whether a folder holds a base that can be trained here; faults are named before installing it."""
 
 from model.fitness.check import check_base
 

@@ -1,11 +1,11 @@
-"""Refuse a base that cannot work, before it gets a digest: by settings, by files, by tensors."""
+"""Refuse a base that cannot work before it gets a digest: by its settings, files and tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
 
-from model.fitness.fault import Fault
+from model.fitness.fault import BaseFault
 from model.fitness.parts import of_index, of_scheduler, of_unet, read_parts
 from model.fitness.weights import of_texts, of_weights
 from privacy.errors import ModelError
@@ -14,10 +14,10 @@ _MOST = 4  # faults in one message
 
 
 def check_base(folder: Path) -> None:
-    """Raise `ModelError` unless `folder` holds a base of Stable Diffusion's shape, whole.
+    """Raise `ModelError` unless `folder` holds a complete base of Stable Diffusion's shape.
 
-    Reads settings and the headers of the weights; torch is imported only where nothing was wrong
-    so far.
+    Reads settings and the headers of the weights; torch is imported only if nothing was wrong so
+    far.
     """
     parts, unreadable = read_parts(folder)
     if not parts.index:
@@ -34,7 +34,7 @@ def check_base(folder: Path) -> None:
     _refuse(folder, [*of_tensors(folder, settings, shapes), *tokens])
 
 
-def _refuse(folder: Path, faults: Iterable[Fault]) -> None:
+def _refuse(folder: Path, faults: Iterable[BaseFault]) -> None:
     found = list(faults)
     if not found:
         return

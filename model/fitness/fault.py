@@ -1,4 +1,4 @@
-"""What is wrong with a base, and its cure."""
+"""What is wrong with a base, and the cure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from privacy.strict_json import read_json
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class BaseFault:
     """One reason why a base cannot be used, and what to do about it."""
 
     what: str
@@ -20,8 +20,8 @@ AGAIN = "Get the folder again, whole (for a git clone: git lfs pull)."
 
 
 def settings_of(path: Path) -> dict[str, object]:
-    """A part's settings. Raises ValueError, and OSError where there is no such file."""
+    """A part's settings. Raises ValueError, and OSError if there is no such file."""
     values = read_json(path.read_text("utf-8"))
     if not isinstance(values, dict):
-        raise ValueError("no object")
+        raise ValueError("not an object")
     return values

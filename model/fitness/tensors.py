@@ -1,4 +1,4 @@
-"""A base by its tensors: those that its settings ask for, by name and shape. No value is read."""
+"""A base by its tensors: those that its settings call for, by name and shape. No value is read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from model.fitness.fault import Fault
+from model.fitness.fault import BaseFault
 from model.fitness.weights import Shapes
 from privacy.visible import visible
 
@@ -25,7 +25,7 @@ _OLD: Final = (
     (re.compile(r"\.proj_attn\."), ".to_out.0."),
     (re.compile(r"^text_model\."), ""),
 )
-# What building a model of odd settings was seen to raise, or may.
+# What building a model from odd settings is known to raise, or may raise.
 _UNBUILDABLE: Final = (
     *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError),
     *(RuntimeError, TypeError, ValueError, StrictDataclassError),
@@ -35,10 +35,10 @@ _Kind = Any  # a model's class: diffusers and transformers have no types
 
 def of_tensors(
     folder: Path, settings: Mapping[str, Mapping[str, object]], found: Mapping[str, Shapes]
-) -> Iterator[Fault]:
-    """Of each part: tensors that are not in its files, or of another shape.
+) -> Iterator[BaseFault]:
+    """For each part: tensors that are missing from its files, or have another shape.
 
-    settings: of "unet", "vae" and "text_encoder". What the files hold beyond is not loaded.
+    settings: of "unet", "vae" and "text_encoder". Whatever else the files hold is not loaded.
     """
     tiny = settings["vae"].get("_class_name") == "AutoencoderTiny"
     vae: _Kind = AutoencoderTiny if tiny else AutoencoderKL
@@ -53,7 +53,9 @@ def of_tensors(
             with torch.device("meta"):
                 wanted = {k: tuple(v.shape) for k, v in make().state_dict().items()}
         except _UNBUILDABLE as error:
-            yield Fault(f"{part}/config.json describes no model ({type(error).__name__})", _CURE)
+            yield BaseFault(
+                f"{part}/config.json describes no model ({type(error).__name__})", _CURE
+            )
             continue
         yield from _compared(part, _renamed(wanted), _renamed(found[part]))
 
@@ -63,15 +65,15 @@ def _text_config(folder: Path) -> _Kind:
     return kind.from_pretrained(folder / "text_encoder", local_files_only=True)
 
 
-def _compared(part: str, wanted: Shapes, found: Shapes) -> Iterator[Fault]:
+def _compared(part: str, wanted: Shapes, found: Shapes) -> Iterator[BaseFault]:
     if missing := sorted(wanted.keys() - found.keys()):
         name = visible(missing[0], most=100)
-        yield Fault(f"{part} lacks {len(missing)} of its tensors ({name})", _CURE)
+        yield BaseFault(f"{part} lacks {len(missing)} of its tensors ({name})", _CURE)
     odd = sorted(name for name in wanted.keys() & found.keys() if wanted[name] != found[name])
     if odd:
         name = visible(odd[0], most=100)
         sizes = f"{list(found[odd[0]])}, not {list(wanted[odd[0]])}"
-        yield Fault(f"{part} has {len(odd)} tensors of another shape ({name}: {sizes})", _CURE)
+        yield BaseFault(f"{part} has {len(odd)} tensors of another shape ({name}: {sizes})", _CURE)
 
 
 def _renamed(shapes: Shapes) -> Shapes:

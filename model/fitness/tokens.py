@@ -1,4 +1,4 @@
-"""A base by its tokenizer: it can be read, and the text encoder knows every token that it gives."""
+"""A base by its tokenizer: it can be read, and the text encoder knows every token it produces."""
 
 from __future__ import annotations
 
@@ -9,38 +9,40 @@ from typing import Any, Final
 
 from transformers import CLIPTokenizer
 
-from model.fitness.fault import AGAIN, Fault
+from model.fitness.fault import AGAIN, BaseFault
 from privacy.visible import visible
 
 _CURE: Final = "Tokenizer and text encoder are of different models: get the folder again."
-_VOCABULARY: Final = 49_408  # transformers' own for CLIP, where nothing is said
+_VOCABULARY: Final = 49_408  # transformers' default for CLIP, if nothing else is said
 _LENGTH: Final = 77
 
 
-def of_tokenizer(folder: Path, text_encoder: Mapping[str, object]) -> Iterator[Fault]:
-    """A tokenizer that cannot be read, or that gives more than its text encoder takes."""
+def of_tokenizer(folder: Path, text_encoder: Mapping[str, object]) -> Iterator[BaseFault]:
+    """A tokenizer that cannot be read, or that produces more than its text encoder accepts."""
     if damaged := _damaged(folder / "tokenizer"):
-        yield Fault(f"tokenizer/{damaged} is damaged", AGAIN)
+        yield BaseFault(f"tokenizer/{damaged} is damaged", AGAIN)
         return
     kind: Any = CLIPTokenizer
     try:
         made = kind.from_pretrained(folder / "tokenizer", local_files_only=True)
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
-        yield Fault(f"its tokenizer cannot be read ({type(error).__name__})", AGAIN)
+        yield BaseFault(f"its tokenizer cannot be read ({type(error).__name__})", AGAIN)
         return
     known = text_encoder.get("vocab_size", _VOCABULARY)
     if len(made) > _whole(known):
         said = visible(repr(known), most=20)
-        yield Fault(f"its tokenizer has {len(made)} tokens, its text encoder {said}", _CURE)
+        yield BaseFault(f"its tokenizer has {len(made)} tokens, its text encoder {said}", _CURE)
     places = text_encoder.get("max_position_embeddings", _LENGTH)
     if made.model_max_length > _whole(places):
         said = visible(repr(places), most=20)
         length = f"{made.model_max_length:g}"
-        yield Fault(f"its captions are {length} tokens long, its text encoder reads {said}", _CURE)
+        yield BaseFault(
+            f"its captions are {length} tokens long, its text encoder reads {said}", _CURE
+        )
 
 
 def _damaged(folder: Path) -> str | None:
-    """The first of the JSON files that is none."""
+    """The first of the JSON files that is not JSON."""
     for path in sorted(folder.glob("*.json")):
         try:
             if isinstance(json.loads(path.read_text("utf-8")), dict):

@@ -1,4 +1,4 @@
-"""A base by its files: whole weights in safetensors, and not notes of where they are."""
+"""A base by its files: complete weights in safetensors, not pointers to them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from model.fitness.fault import AGAIN, Fault, settings_of
+from model.fitness.fault import AGAIN, BaseFault, settings_of
 from privacy.strict_json import read_json
 from privacy.visible import visible
 
@@ -25,10 +25,10 @@ _BYTES: Final = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "U
 _FLOATS: Final = {"F64", "F32", "F16", "BF16"}
 
 
-def of_weights(folder: Path) -> tuple[dict[str, Shapes], list[Fault]]:
+def of_weights(folder: Path) -> tuple[dict[str, Shapes], list[BaseFault]]:
     """The tensors of each part, and what is wrong with the files that hold them."""
     shapes: dict[str, Shapes] = {}
-    faults: list[Fault] = []
+    faults: list[BaseFault] = []
     for part, stem in _FILES.items():
         try:
             files = _files(folder, part, stem)
@@ -40,21 +40,23 @@ def of_weights(folder: Path) -> tuple[dict[str, Shapes], list[Fault]]:
     return shapes, faults
 
 
-def of_texts(folder: Path) -> Iterator[Fault]:
-    """Of the tokenizer's files: there, and themselves."""
+def of_texts(folder: Path) -> Iterator[BaseFault]:
+    """Of the tokenizer's files: whether they are there, and not pointers."""
     names = ("tokenizer.json", "vocab.json", "merges.txt")
     there = [name for name in names if (folder / "tokenizer" / name).is_file()]
     if "tokenizer.json" not in there and not {"vocab.json", "merges.txt"} <= set(there):
-        yield Fault("its tokenizer has no tokenizer.json, nor vocab.json with merges.txt", AGAIN)
+        yield BaseFault(
+            "its tokenizer has no tokenizer.json, nor vocab.json with merges.txt", AGAIN
+        )
     for name in there:
         if _starts(folder / "tokenizer" / name).startswith(_LFS):
-            yield Fault(f"tokenizer/{name} is a git-lfs pointer, not the file", AGAIN)
+            yield BaseFault(f"tokenizer/{name} is a git-lfs pointer, not the file", AGAIN)
 
 
 class _Refused(Exception):
     def __init__(self, what: str, cure: str) -> None:
         super().__init__(what)
-        self.fault = Fault(what, cure)
+        self.fault = BaseFault(what, cure)
 
 
 def _files(folder: Path, part: str, stem: str) -> list[str]:
@@ -70,7 +72,7 @@ def _files(folder: Path, part: str, stem: str) -> list[str]:
 
 
 def _absent(part: str, stem: str, found: list[str]) -> _Refused:
-    """Why there are no weights that can be loaded, by what lies there instead."""
+    """Why there are no loadable weights, judged by what lies there instead."""
     whole = f"{stem}.safetensors"
     kinds = {name: Path(name).suffix for name in found}
     variants = [name for name, kind in kinds.items() if kind == ".safetensors"]
@@ -88,7 +90,7 @@ def _absent(part: str, stem: str, found: list[str]) -> _Refused:
         why = "a pickle is a program and is never opened" if programs else "of another framework"
         return _Refused(
             f"{part} has its weights as {name} alone ({why})",
-            "Get the safetensors of this base, or convert it where its maker is trusted: "
+            "Get the safetensors of this base, or convert it if you trust its maker: "
             "load it with diffusers there and save_pretrained(..., safe_serialization=True).",
         )
     return _Refused(f"{part} has no weights ({whole})", AGAIN)
@@ -116,7 +118,7 @@ def _header(folder: Path, name: str) -> Shapes:
         raise _Refused(f"{name} is a git-lfs pointer, not the weights", "Run git lfs pull there.")
     length = int.from_bytes(start[:8], "little")
     if size < 8 or not 2 <= length <= _LONGEST:
-        raise _Refused(f"{name} is no safetensors file", AGAIN)
+        raise _Refused(f"{name} is not a safetensors file", AGAIN)
     if 8 + length > size:
         raise _Refused(f"{name} is cut short: {size} bytes", AGAIN)
     try:
@@ -134,11 +136,11 @@ def _header(folder: Path, name: str) -> Shapes:
 
 
 def _tensors(name: str, header: object) -> tuple[Shapes, int]:
-    """(shapes, bytes of all tensors). Raises ValueError and kin for a header that is none."""
+    """(shapes, bytes of all tensors). Raises ValueError and the like for an invalid header."""
     shapes: Shapes = {}
     end = 0
     if not isinstance(header, dict):
-        raise ValueError("no object")
+        raise ValueError("not an object")
     for key, entry in header.items():
         if key == "__metadata__":
             continue

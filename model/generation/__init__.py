@@ -1,1 +1,1 @@
-"""Pictures for people and for training jobs: what to draw, where it goes, where it came from."""
+"""Pictures for people: before and after an adapter, and where a picture comes from."""

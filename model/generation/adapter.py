@@ -1,4 +1,4 @@
-"""Put an adapter's file on a pipeline, once it is sure that it belongs there."""
+"""Put an adapter's file on a pipeline, after checking that it belongs there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HINT = "Name the base that the adapter was trained on (--base), or another adap
 
 
 def put_adapter(pipeline: Pipeline, path: Path, base: str | None = None) -> SavedAdapter:
-    """Put the adapter on the pipeline, where it stays: what was read and checked, nothing else.
+    """Put the adapter on the pipeline, where it stays: exactly what was read and checked.
 
     The file is not opened a second time, so diffusers' own reader never sees it. See
     `check_adapter`.
@@ -25,10 +25,10 @@ def put_adapter(pipeline: Pipeline, path: Path, base: str | None = None) -> Save
 
 
 def check_adapter(pipeline: Pipeline, path: Path, base: str | None = None) -> SavedAdapter:
-    """Read the adapter; the pipeline, which carries none, stays as it is.
+    """Read the adapter; the pipeline, which must not carry one, stays as it is.
 
-    `base`: the pipeline's digest, compared with the one that the adapter's file names, if it
-    does. Raises `ModelError` for a file that is no adapter, or one of another base.
+    `base`: the pipeline's digest, compared with the one in the adapter's file, if it names one.
+    Raises `ModelError` for a file that is not an adapter, or is one of another base.
     """
     saved = load_adapter(path)
     _check_base(path, saved, base)
@@ -67,6 +67,6 @@ def _check_layout(path: Path, saved: SavedAdapter, pipeline: Pipeline) -> None:
     if wanted != found:
         raise ModelError(
             f"{path.name} was trained on another base: its layout has the fingerprint "
-            f"{found[:16]}…, this base gives {wanted[:16]}….",
+            f"{found[:16]}…, this base's would have {wanted[:16]}….",
             _HINT,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +11,11 @@ from PIL import Image
 from model.base import Pipeline
 from model.generation.adapter import check_adapter, put_adapter
 from model.generation.grid import Column, grid
-from model.lab.drawing.prompts import Prompt
-from model.lab.drawing.shots import Shot, preview, shots, stacked
-from model.sampling import DEFAULT_GUIDANCE, DEFAULT_STEPS, Settings, sample_each
+from model.sampling import DEFAULT_GUIDANCE, DEFAULT_STEPS, sample
 
 
 @dataclass(frozen=True)
-class Pictures:
+class GridRequest:
     """What to draw: every prompt with every seed."""
 
     prompts: tuple[str, ...]
@@ -26,54 +24,37 @@ class Pictures:
     guidance: float = DEFAULT_GUIDANCE
 
 
-@dataclass(frozen=True)
-class Guide:
-    """A pipeline with a control, of the same parts as the plain one, and how strong it is."""
-
-    pipeline: Pipeline
-    strength: float = 1.0
-
-
 def compare_adapter(
-    pipeline: Pipeline, adapter: Path | None, pictures: Pictures, base: str | None = None
+    pipeline: Pipeline, adapter: Path | None, comparison: GridRequest, base: str | None = None
 ) -> Image.Image:
-    """Every prompt with every seed: of the base alone, or before and after with `adapter`.
+    """A grid with a row for every prompt and seed: of the base alone, or before and after.
 
-    The adapter stays on the pipeline. `base`: the pipeline's digest, if known. Raises ModelError
-    for a file that is no adapter of this base.
+    The adapter stays on the pipeline. `base`: the pipeline's digest, if known. Raises `ModelError`
+    for a file that is not an adapter of this base.
     """
     if adapter is not None:
         check_adapter(pipeline, adapter, base)
-    wanted = shots(tuple(map(Prompt, pictures.prompts)), pictures.seeds)
-    settings = Settings(pictures.steps, pictures.guidance)
-    return compare(pipeline, adapter, wanted, settings)
+    distinct = tuple(dict.fromkeys(comparison.seeds))
+    prompts = [prompt for prompt in comparison.prompts for _ in distinct]
+    seeds = distinct * len(comparison.prompts)
+
+    def draw() -> list[Image.Image]:
+        return sample(
+            pipeline, prompts, seeds, steps=comparison.steps, guidance=comparison.guidance
+        )
+
+    return grid(before_and_after(pipeline, adapter, draw), prompts)
 
 
-def compare(
-    pipeline: Pipeline,
-    adapter: Path | None,
-    wanted: Sequence[Shot],
-    settings: Settings,
-    guide: Guide | None = None,
-) -> Image.Image:
-    """A row for each shot, with what it follows; `check_adapter` was called before."""
-    by, strength = (guide.pipeline, guide.strength) if guide is not None else (pipeline, 1.0)
-    followed = [preview(shot.condition) for shot in wanted if shot.condition is not None]
-    columns = [Column("to follow", followed)] if followed else []
+def before_and_after(
+    pipeline: Pipeline, adapter: Path | None, draw: Callable[[], Sequence[Image.Image]]
+) -> list[Column]:
+    """What `draw` returns without the adapter and, where there is one, with it.
+
+    `check_adapter` was called before. The adapter stays on the pipeline.
+    """
     if adapter is None:
-        columns.append(Column("base", draw(by, wanted, settings, strength)))
-    else:
-        columns.append(Column("before", draw(by, wanted, settings, strength)))
-        put_adapter(pipeline, adapter)
-        columns.append(Column("after", draw(by, wanted, settings, strength)))
-    return grid(columns, [shot.prompt.text for shot in wanted])
-
-
-def draw(
-    pipeline: Pipeline, wanted: Sequence[Shot], settings: Settings, strength: float = 1.0
-) -> list[Image.Image]:
-    """The shots' pictures in their order; `pipeline` has a control where they follow something."""
-    texts, seeds = [shot.prompt.text for shot in wanted], [shot.seed for shot in wanted]
-    conditions = stacked([shot.condition for shot in wanted], strength)
-    drawn = dict(sample_each(pipeline, texts, seeds, settings, conditions))
-    return [drawn[index] for index in range(len(wanted))]
+        return [Column("base", draw())]
+    before = Column("before", draw())
+    put_adapter(pipeline, adapter)
+    return [before, Column("after", draw())]

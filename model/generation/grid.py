@@ -24,7 +24,7 @@ class Column:
 
 
 def _enlarged(image: Image.Image) -> Image.Image:
-    """The image in a cell; small ones by whole factors, so that every pixel stays visible."""
+    """The image scaled to a cell; small ones by whole factors, so every pixel stays visible."""
     factor = max(1, _CELL // max(image.size))
     whole = image.convert("RGB").resize(
         (image.width * factor, image.height * factor), Image.Resampling.NEAREST
@@ -34,10 +34,10 @@ def _enlarged(image: Image.Image) -> Image.Image:
 
 
 def grid(columns: Sequence[Column], prompts: Sequence[str]) -> Image.Image:
-    """A picture: one row per prompt, which stands at its left, and one headed column per Column.
+    """One row per prompt, with the prompt on its left, and one column with a heading per `Column`.
 
-    Its corner says that the pictures are synthetic.
-    Raises ModelError if a column has not one image per prompt.
+    The corner says that the pictures are synthetic. Raises `ModelError` unless each column has one
+    image per prompt.
     """
     for column in columns:
         if len(column.images) != len(prompts):
@@ -63,14 +63,3 @@ def grid(columns: Sequence[Column], prompts: Sequence[str]) -> Image.Image:
         for row, image in enumerate(column.images):
             picture.paste(_enlarged(image), (left, _HEAD + row * (_CELL + _MARGIN)))
     return picture
-
-
-def before_after_grid(
-    prompts: Sequence[str],
-    before: Sequence[Image.Image],
-    after: Sequence[Image.Image],
-    *,
-    labels: tuple[str, str] = ("before", "after"),
-) -> Image.Image:
-    """Samples of the same prompts and seeds side by side, without and with the adapter."""
-    return grid([Column(labels[0], before), Column(labels[1], after)], prompts)

@@ -1,4 +1,4 @@
-"""Where a picture comes from, written into the picture; and that no patient is in it.
+"""Where a picture comes from, and that it shows no patient: written into the picture.
 
 Every PNG says so three times: in plain text chunks (PNG specification, 11.3.3) that any viewer
 shows, in an XMP packet with IPTC's DigitalSourceType, which image archives look for, and as JSON
@@ -122,14 +122,14 @@ def software() -> str:
 def write_png(image: Image.Image, path: Path, provenance: Provenance) -> None:
     """Write `image` with its provenance: whole or not at all. Same input, same bytes.
 
-    Raises OSError where it cannot be written.
+    Raises OSError if it cannot be written.
     """
     with replacing(path, PUBLIC) as stream:
         image.save(stream, "PNG", pnginfo=_chunks(provenance))
 
 
 def read_provenance(path: Path) -> Provenance:
-    """What the picture says of itself, as `write_png` writes it: claims, which nothing proves.
+    """What the picture says about itself, as `write_png` writes it: claims that nothing proves.
 
     Raises `ModelError` for any other file, and for values of another type.
     """
@@ -138,21 +138,23 @@ def read_provenance(path: Path) -> Provenance:
             image.load()
             text = image.info.get(_KEY)
     except UnreadablePicture as error:
-        raise ModelError(f"{path} is no PNG picture that can be read: {error}.", _HINT) from None
+        raise ModelError(f"{path} is not a readable PNG picture: {error}.", _HINT) from None
     if not isinstance(text, str):
         raise ModelError(f"{path} does not say where it comes from.", _HINT)
     try:
         return _claims(text)
-    except ValidationError as error:  # a ValueError, so it comes first
+    except ValidationError as error:  # first, because it is a ValueError
         where = {".".join(map(str, detail["loc"])) for detail in error.errors()}
         odd = visible(", ".join(sorted(where)), most=200)
-        raise ModelError(f"{path}: what it says of itself has a wrong {odd}.", _HINT) from None
+        raise ModelError(f"{path}: what it says about itself has a wrong {odd}.", _HINT) from None
     except ValueError as error:
-        raise ModelError(f"{path}: what it says of itself is no JSON: {error}.", _HINT) from None
+        raise ModelError(
+            f"{path}: what it says about itself is not JSON: {error}.", _HINT
+        ) from None
 
 
 def _claims(text: str) -> Provenance:
-    """Raises ValueError, its kind `ValidationError` for wrong types, and `ModelError`."""
+    """Raises ValueError (`ValidationError` for wrong types) and `ModelError`."""
     values = read_json(text)
     if isinstance(values, dict):
         values.pop("synthetic", None)
@@ -186,5 +188,5 @@ def _xmp(provenance: Provenance) -> str:
 
 
 def _clean(text: str) -> str:
-    """As XML 1.0 takes it: its special signs escaped, control characters left out."""
+    """As XML 1.0 accepts it: special characters escaped, control characters left out."""
     return escape("".join(sign for sign in text if sign.isprintable() or sign in "\t\n"))

@@ -1,7 +1,7 @@
 """Two unlike judges of which morphology a tile shows, to measure whether samples obey captions.
 
 One is a small convolutional network, the other hand-made features under a linear discriminant;
-what fools one hardly fools the other. Both are trained on drawn tiles and frozen before the
+what fools one rarely fools the other. Both are trained on drawn tiles and frozen before the
 diffusion model exists.
 """
 
@@ -23,14 +23,12 @@ from safetensors.torch import load_file as load_tensors
 from safetensors.torch import save_file as save_tensors
 from torch import nn
 
+from model.arrays import Doubles, Images
 from model.lab.tissue.features import features
 from model.lab.tissue.tile import MORPHOLOGIES
 from privacy.errors import ModelError
 
-Images = NDArray[np.uint8]
-Doubles = NDArray[np.float64]
-
-# Each judge errs this often on principle; otherwise one sure mistake would outweigh all else.
+# Each judge is assumed to err this often; otherwise one confident mistake would outweigh all else.
 _DOUBT = 0.01
 _CNN_FILE, _LDA_FILE = "cnn.safetensors", "lda.safetensors"
 
@@ -53,7 +51,7 @@ def _with_doubt(log_posterior: Doubles) -> Doubles:
     return np.asarray(np.log((1 - _DOUBT) * sure + _DOUBT / sure.shape[1]))
 
 
-def make_network() -> nn.Sequential:
+def make_judge_network() -> nn.Sequential:
     """A convolutional network of 70 thousand parameters: images [n, 3, 64, 64] to logits."""
     widths = (3, 24, 40, 64)
     layers: list[nn.Module] = []
@@ -69,7 +67,7 @@ def make_network() -> nn.Sequential:
 
 @dataclass(frozen=True)
 class NetworkJudge:
-    """A trained `make_network`."""
+    """A trained `make_judge_network`."""
 
     network: nn.Sequential
     name: str = "cnn"
@@ -136,7 +134,7 @@ def save_judges(folder: Path, network: NetworkJudge, discriminant: DiscriminantJ
 def load_judges(folder: Path) -> tuple[Judge, Judge]:
     """The judges saved in a folder, usually BASE/judges. Raises ModelError if unreadable."""
     try:
-        network = make_network()
+        network = make_judge_network()
         network.load_state_dict({k: v.float() for k, v in load_tensors(folder / _CNN_FILE).items()})
         arrays = load_arrays(folder / _LDA_FILE)
         discriminant = DiscriminantJudge.from_arrays(arrays)
@@ -173,7 +171,9 @@ def caption_score(
     Raises ModelError for unequal lengths.
     """
     if not len(images) == len(own) == len(shuffled):
-        raise ModelError("Images and morphologies differ in number.", "Give one of each an image.")
+        raise ModelError(
+            "Images and morphologies differ in number.", "Give each image one of each."
+        )
     table = judge.log_probabilities(images)
     rows = np.arange(len(images))
     index = {name: position for position, name in enumerate(MORPHOLOGIES)}

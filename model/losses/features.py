@@ -1,4 +1,4 @@
-"""A block's features, caught in passing: the forward pass that is made anyhow is the only one."""
+"""A block's features, caught in the forward pass that is made anyway: there is no second one."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ def caught(unet: Unet, block: str) -> Iterator[list[Tensor]]:
     """A list that gets the features [n, C, h, w] of `block` in every forward pass inside.
 
     A block that ends in an up- or downsampler is caught before it, at its own resolution.
-    Raises `ModelError` where the UNet has no such block.
+    Raises `ModelError` if the UNet has no such block.
     """
     found: list[Tensor] = []
     module = find_block(unet, block)
     sampler = _sampler(module)
+    # Behind the sampler the features have another resolution, and a downsampler has lost places;
+    # its input is what the block computed.
     if sampler is None:
         handle = module.register_forward_hook(lambda _, __, output: found.append(_main(output)))
     else:
@@ -36,7 +38,7 @@ def caught(unet: Unet, block: str) -> Iterator[list[Tensor]]:
 
 
 def find_block(unet: Unet, block: str) -> nn.Module:
-    """The part of the UNet called `block`; raises `ModelError` that lists names near it."""
+    """The part of the UNet called `block`; raises `ModelError` that lists similar names."""
     names = block_names(unet)
     if block not in names:
         near = difflib.get_close_matches(block, names, n=4, cutoff=0.3)
@@ -62,7 +64,7 @@ def block_names(unet: Unet) -> list[str]:
 def pooled(features: Tensor, tokens: int) -> Tensor:
     """Features [n, C, h, w] averaged over areas to a square grid of `tokens` places.
 
-    Raises `ModelError` where that grid is none, or finer than the features'.
+    Raises `ModelError` if that is not a square grid, or a finer one than the features'.
     """
     side = math.isqrt(tokens)
     if side * side != tokens or side > min(features.shape[2:]):
@@ -81,6 +83,7 @@ def _averaged(features: Tensor, parts: int, dim: int) -> Tensor:
     That function's gradient has no deterministic kernel on a GPU; a sum over a slice has one.
     """
     size = features.shape[dim]
+    # floor(i s / p) to ceil((i + 1) s / p): pieces overlap by one place where p does not divide s.
     cuts = [(i * size // parts, -(-(i + 1) * size // parts)) for i in range(parts)]
     pieces = [features.narrow(dim, low, high - low).mean(dim, keepdim=True) for low, high in cuts]
     return torch.cat(pieces, dim)
@@ -133,7 +136,7 @@ def _sampler(module: nn.Module) -> nn.Module | None:
 def _main(output: Any) -> Tensor:  # noqa: ANN401 - a tensor, or it first and others after it
     features = output if isinstance(output, Tensor) else output[0]
     if not isinstance(features, Tensor) or features.ndim != 4:
-        raise ModelError("The block's features are no grid.", "Name another block of the UNet.")
+        raise ModelError("The block's features are not a grid.", "Name another block of the UNet.")
     return features
 
 

@@ -19,14 +19,18 @@ from model.adapters import Unet
 
 @contextmanager
 def computed_once(unet: Unet) -> Iterator[None]:
-    """Inside, those first layers are computed in the first pass and repeat themselves in others.
+    """Inside, those first layers are computed in the first pass and replayed in the others.
 
     Every pass inside must be of the same noised rows and timesteps. Nothing in those layers gets
     a gradient, so nothing is lost when the first pass is one without.
     """
+    # A layer with a `forward` of its own already belongs to somebody else, such as an outer
+    # `computed_once`, who will also restore it.
     replaced = [module for module in _first_layers(unet) if "forward" not in vars(module)]
     try:
         for module in replaced:
+            # An instance's attribute comes before its class's method, and removing it restores that
+            # method exactly. Hooks still run in every pass, so `caught` works on these layers too.
             vars(module)["forward"] = _remembering(module.forward)
         yield
     finally:
@@ -37,6 +41,8 @@ def computed_once(unet: Unet) -> Iterator[None]:
 def _remembering(original: Callable[..., Any]) -> Callable[..., Any]:
     outputs: list[Any] = []
 
+    # Later arguments are not compared: same rows, same timesteps and no adapter before this layer
+    # mean the same input, and a comparison on a GPU would make the host wait.
     def forward(*arguments: Any, **settings: Any) -> Any:  # noqa: ANN401 - as the layer's own
         if not outputs:
             outputs.append(original(*arguments, **settings))
@@ -49,18 +55,19 @@ def _first_layers(unet: Unet) -> list[nn.Module]:
     """From the input on: the layers that depend on z_t and t alone and have no adapter."""
     if getattr(unet.config, "addition_embed_type", None) is not None:
         return []  # the caption is in the time embedding, and so everywhere
+    # Not all plain layers, only those before the first other one: behind an adapter, inputs differ.
     return list(takewhile(_is_plain, _in_order(unet)))
 
 
 def _in_order(unet: Unet) -> Iterator[nn.Module]:
-    """From the input to the first layer that reads the caption, as coarse as may be."""
+    """From the input to the first layer that reads the caption, in the largest possible pieces."""
     yield unet.time_embedding  # first: every later layer sees it
     yield unet.conv_in
     for block in unet.down_blocks:
         if not getattr(block, "has_cross_attention", False) and _is_plain(block):
-            yield block
+            yield block  # whole: its resnets, and its downsampler, see z_t and t alone
             continue
-        yield block.resnets[0]
+        yield block.resnets[0]  # then comes an attention, which may read the caption
         attentions = getattr(block, "attentions", None)
         if attentions:
             yield from _before_the_caption(attentions[0])
@@ -72,6 +79,8 @@ def _before_the_caption(attention: Any) -> Iterator[nn.Module]:  # noqa: ANN401 
     blocks = getattr(attention, "transformer_blocks", None)
     if blocks:
         yield from (attention.norm, attention.proj_in, blocks[0].norm1)
+        # A transformer block is self-attention, then cross-attention: the first of them is still
+        # free of the caption, except where both are cross-attention.
         if not blocks[0].only_cross_attention:
             yield blocks[0].attn1
 

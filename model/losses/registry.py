@@ -1,4 +1,4 @@
-"""Losses by name. What couples two patients' rows has no place here, and is refused by name."""
+"""Losses by name. Those that couple two patients' rows are left out, and refused by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from privacy.study.losses import UNCOUPLED_HINT, coupled
 from privacy.study.manifest import StageTwo, Study
 
 LOSSES: Final[Mapping[str, Loss]] = MappingProxyType({"denoising": denoising})
-"""Losses without constants. "stage-two" has some, and is made by `loss_of`."""
+"""Losses without constants. "stage-two" has constants, and is made by `loss_of`."""
 
 
 def find_loss(name: str) -> Loss:

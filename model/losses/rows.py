@@ -1,4 +1,4 @@
-"""What every loss is given: rows of (tile, t, noise), and the schedule that noises them."""
+"""What every loss takes: rows of (tile, t, noise), and the schedule that noises them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Rows:
 
 
 def each(function: Callable[..., Tensor], *rows: Rows) -> Rows:
-    """Rows whose every tensor is `function` of the same one of `rows`; None where one has none."""
+    """Rows whose tensors are `function` of those of `rows`, one by one; None where one has none."""
     made: dict[str, Tensor | None] = {}
     for part in fields(Rows):
         values = [getattr(some, part.name) for some in rows]
@@ -76,11 +76,12 @@ class NoiseSchedule:
 
     def noised(self, rows: Rows) -> Tensor:
         """z_t = sqrt(alpha-bar) z + sqrt(1 - alpha-bar) eps (Ho et al. 2020, eq. 4)."""
+        # Not the scheduler's `add_noise`: some define it by their own sigmas, without the signal's.
         signal, sigma = self._scales(rows)
         return signal * rows.latents + sigma * rows.noise
 
     def target(self, rows: Rows) -> Tensor:
-        """What the UNet should say: eps, or v = sqrt(alpha-bar) eps - sqrt(1 - alpha-bar) z.
+        """What the UNet should predict: eps, or v = sqrt(alpha-bar) eps - sqrt(1 - alpha-bar) z.
 
         v: Salimans and Ho 2022, section 4.
         """

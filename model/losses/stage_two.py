@@ -1,7 +1,7 @@
-"""The loss of stage two: denoising, and what regulates it.
+"""The loss of stage two: denoising, and the terms that regulate it.
 
 l = |eps - eps_theta|^2 + lambda w(t) relu(m - rho) + beta |eps_theta - eps_base|^2
-    + gamma (-log softmax over the own and K public captions), each term for each row by itself.
+    + gamma (-log softmax over the own and K public captions), each term row by row.
 
 All constants are public (`study.manifest.StageTwo`). docs/stage-two.md says what each costs.
 """
@@ -59,19 +59,21 @@ class StageTwoLoss:
     drift_captions: Tensor | None = field(default=None, repr=False)
 
     def __call__(self, unet: Unet, rows: Rows, schedule: NoiseSchedule) -> Tensor:
-        """See `Loss`. Raises `ModelError` where rows lack what a term needs."""
-        alone = self.drift is None and self.grounding is None  # one pass: there is nothing to share
+        """See `Loss`. Raises `ModelError` if rows lack what a term needs."""
+        alone = self.drift is None and self.grounding is None  # one pass: nothing to share
         with nullcontext() if alone else computed_once(unet):
             return self._losses(unet, rows, schedule)
 
     def _losses(self, unet: Unet, rows: Rows, schedule: NoiseSchedule) -> Tensor:
         noised, target = schedule.noised(rows), schedule.target(rows)
-        # First, before there are activations to be kept: it takes no memory then.
+        # First, while no activations are kept for the backward pass: the memory peak stays lower.
         base = None if self.drift is None else _base_predicted(unet, noised, rows, self._kept(rows))
         predicted, regulation = self._own_pass(unet, noised, rows)
         own = squared_error(predicted, target)
         loss = own
         if self.correlation is not None and regulation is not None:
+            # w(t): in a row of noise the features say nothing about the image, and must not be
+            # taught to.
             loss = loss + self.correlation.weight * schedule.signal(rows) * regulation
         if self.drift is not None and base is not None:
             drifted = predicted
@@ -93,11 +95,12 @@ class StageTwoLoss:
         return predicted, hinge(rho, self.correlation.margin)
 
     def _kept(self, rows: Rows) -> Tensor:
-        """Texts under which the base is to be kept: the rows' own, or public ones."""
+        """Texts under which the model should stay at the base: the rows' own, or public ones."""
         if self.drift_captions is None:
             return rows.text
         count = len(self.drift_captions)
-        # By strides: neighbouring timesteps shall not meet neighbours of a sorted list.
+        # Chosen by the row's own t, so that no row depends on another. In strides, because the list
+        # is sorted: neighbouring timesteps should not always see neighbouring captions.
         return self.drift_captions[_stride(count) * rows.timesteps % count]
 
     def _grounded(
@@ -114,8 +117,8 @@ class StageTwoLoss:
     def _public_texts(self, rows: Rows) -> Sequence[Tensor]:
         """K public captions for each row, as the rows' text.
 
-        They turn with the row's own timestep, so that all of the list have their turn and the
-        choice still depends on nothing but the row.
+        They rotate with the row's own timestep: every caption has its turn, and the choice still
+        depends on nothing but the row.
         """
         if self.grounding is None or self.captions is None:
             raise ModelError("Grounding needs its public captions.", "Use loss_of(study, base).")
@@ -124,9 +127,9 @@ class StageTwoLoss:
 
 
 def agreement(features: Tensor, rows: Rows) -> Tensor:
-    """rho [n]: how the features' correlations agree with the frozen encoder's (`rows.reference`).
+    """rho [n]: how well the features' correlations agree with the encoder's (`rows.reference`).
 
-    Raises `ModelError` where the rows carry no reference, or one of another grid.
+    Raises `ModelError` if the rows carry no reference, or one of another grid.
     """
     if rows.reference is None:
         raise ModelError(
@@ -134,11 +137,13 @@ def agreement(features: Tensor, rows: Rows) -> Tensor:
         )
     pairs = rows.reference.shape[1]
     tokens = (1 + int((1 + 8 * pairs) ** 0.5)) // 2  # pairs = tokens (tokens - 1) / 2
+    # Averaged before correlating, as the reference was made: the other order compares other things.
     return pearson(correlations(pooled(features, tokens)), rows.reference.float())
 
 
 def _alike(text: Tensor, own: Tensor) -> Tensor:
-    """bool [n]: embeddings of one and the same caption, whatever others were encoded beside it."""
+    """bool [n]: whether both embed the same caption, whatever was encoded along with it."""
+    # Not equality: in another batch the text encoder rounds differently.
     return (text - own).abs().flatten(1).amax(dim=1) < _ALIKE
 
 
@@ -157,5 +162,5 @@ def _base_predicted(unet: Unet, noised: Tensor, rows: Rows, text: Tensor) -> Ten
 
 
 def _stride(count: int) -> int:
-    """A step through a list of `count` that reaches all of it."""
+    """A step size with which a walk through a list of `count` reaches all of it."""
     return next(step for step in (7, 11, 13, 1) if math.gcd(step, count) == 1)

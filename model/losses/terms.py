@@ -1,7 +1,7 @@
 """The terms of the losses, in the notation of docs/stage-two.md: pure functions, one number a row.
 
-Each takes and gives rows; row i of a result depends on row i of the arguments alone. None has a
-parameter that is trained: a head beside the adapter would multiply the noised parameters.
+Each maps rows to rows; row i of a result depends on row i of the arguments alone. None has
+trainable parameters: a head next to the adapter would multiply the number of noised ones.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-_SMALL: Final = 1e-6  # variance of a channel that says nothing, in units of the features
-_LEAST: Final = 1e-12  # what keeps the root of an empty sum of squares differentiable
+_SMALL: Final = 1e-6  # variance below which a channel says nothing, in units of the features
+_LEAST: Final = 1e-12  # keeps the root of an empty sum of squares differentiable
 
 
 def squared_error(predicted: Tensor, target: Tensor) -> Tensor:
@@ -31,11 +31,13 @@ def correlations(tokens: Tensor) -> Tensor:
 
     X is z-scored: each channel over the row's own N tokens, and each token scaled to length 1
     afterwards. Without the centring, cosines of such features sit at 0.999 and teach nothing.
-    A channel that is constant counts for nothing; tokens that are all alike give zeros.
+    A constant channel does not count; tokens that are all alike lead to zeros.
     """
+    # In half precision the sums over tokens and channels would be too coarse to compare.
     with torch.autocast(tokens.device.type, enabled=False):
         x = tokens.float().flatten(2)
-        x = functional.layer_norm(x, x.shape[2:], eps=_SMALL)  # over the tokens, no parameters
+        # Over a channel's tokens, unlike the layer norms of networks, and without parameters.
+        x = functional.layer_norm(x, x.shape[2:], eps=_SMALL)
         gram = x.transpose(1, 2) @ x
         # Scaled here and not in X, which has more numbers: half the time of the backward pass.
         scale = (gram.diagonal(dim1=1, dim2=2) + _LEAST).rsqrt()
@@ -56,16 +58,18 @@ def pearson(r: Tensor, reference: Tensor) -> Tensor:
     places, pairs = _places(r.shape[1], str(r.device)), reference.shape[1]
     y = reference - reference.mean(dim=1, keepdim=True)
     y = y * (y.square().sum(dim=1, keepdim=True) + _LEAST).rsqrt()
-    # Both in the places of R: its gradient is a product then, and not a scatter.
+    # Both laid out as R is: then its gradient is a product instead of a scatter.
     flat = r.flatten(1)
+    # y is centred, so r need not be: sum (r - mean r) y = sum r y.
     shared = (flat * torch.zeros_like(flat).index_copy_(1, places, y)).sum(dim=1)
     counted = torch.zeros_like(flat[0]).index_fill_(0, places, 1.0)
     variation = flat.square() @ counted - (flat @ counted).square() / pairs
+    # A difference of two sums can round to a little below 0.
     return shared * (variation.clamp(min=0) + _LEAST).rsqrt()
 
 
 def hinge(rho: Tensor, margin: float) -> Tensor:
-    """l_corr = relu(m - rho) [n]: beyond the margin nothing is asked any more."""
+    """l_corr = relu(m - rho) [n]: beyond the margin nothing more is asked."""
     return (margin - rho).relu()
 
 
@@ -76,6 +80,7 @@ def contrast(own: Tensor, others: Sequence[Tensor], alike: Tensor, temperature: 
     `own` [n] and each of `others` [n] are denoising errors of one (z_t, t, eps) under the own and
     a public caption; `alike` bool [n, K] marks public captions that are the row's own: left out.
     """
+    # The own caption is first, and never masked: a row has at least one logit, so no NaN.
     errors = torch.stack([own, *others], dim=1)
     logits = -errors / temperature
     logits = torch.cat([logits[:, :1], logits[:, 1:].masked_fill(alike, -torch.inf)], dim=1)

@@ -3,6 +3,8 @@
 The only place that composes the epsilon of charges (ADR 24). Pure: frozen values, no files.
 """
 
+# Why: docs/adr/0024-one-place-for-budgets.md
+
 from privacy.budget.allowance import Allowance, Budgets, Outlook
 from privacy.budget.attempts import Objection, StudyCharges, may_begin
 from privacy.budget.book import Book

@@ -1,12 +1,12 @@
-"""The two small files beside a ledger: `.lock` keeps a second writer out, `.head` its newest head.
+"""Two small files next to a ledger: `.lock` excludes a second writer, `.head` is its newest head.
 
 The head file holds two slots, each in a disk sector of its own and written in turn: a write that
-is torn by a power cut leaves the other. It finds what the ledger alone cannot: that its newest
-records are gone, for instance because only the main one of SQLite's files was copied.
+is torn by a power cut leaves the other intact. It reveals what the ledger alone cannot: that its
+newest records are gone, for instance because only the main one of SQLite's files was copied.
 
-The head follows the ledger: a record is on disk before its head is written, and the head is left
-to the system to be brought there, which keeps an append at one fsync. After a power cut it may
-lag behind the ledger, never run ahead, and the next opening brings it up.
+The head follows the ledger: a record is on disk before its head is written, and the system decides
+when the head reaches the disk, so that an append needs one fsync. After a power cut the head may
+lag behind the ledger but never run ahead, and the next opening updates it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class HeadFile:
     path: Path
 
     def read(self) -> Head | None:
-        """The newest head; None where there is no file. `LedgerError` if no slot is whole."""
+        """The newest head; None if there is no file. `LedgerError` if neither slot is whole."""
         try:
             data = read_private(self.path, LARGEST)
         except FileNotFoundError:
@@ -61,7 +61,7 @@ class HeadFile:
         slot = _SECTOR * (head.sequence % _SLOTS)
         try:
             if not self.path.exists():
-                remove_parts(self.path)  # the ledger is locked: nobody else writes it
+                remove_parts(self.path)  # the ledger is locked: no one else writes it
                 write_private_once(self.path, slots_of(head))
                 return
             write_at(self.path, slot, head.to_bytes())
@@ -69,7 +69,7 @@ class HeadFile:
             raise self._unusable(error) from None
 
     def _refuse_newer(self, slots: Iterable[bytes]) -> None:
-        """A head of a later version may be no damage, and then a backup would not help."""
+        """A head of a later version may not be damage, and then a backup would not help."""
         for slot in slots:
             if len(slot) == HEAD_BYTES and slot[0] > VERSION:
                 raise LedgerError(
@@ -89,7 +89,7 @@ class HeadFile:
 
 
 def slots_of(head: Head) -> bytes:
-    """The two slots with `head` in its own."""
+    """Both slots, with `head` in the one where it belongs."""
     data = bytearray(_SLOTS * _SECTOR)
     slot = _SECTOR * (head.sequence % _SLOTS)
     data[slot : slot + HEAD_BYTES] = head.to_bytes()
@@ -104,7 +104,7 @@ def take_lock(path: Path, ledger: Path) -> int:
 
 @contextmanager
 def locked(path: Path, held: str, hint: str) -> Iterator[None]:
-    """Lock the file `path` in this block; `LedgerError`(held, hint) if somebody else has it."""
+    """Lock the file `path` in this block; `LedgerError`(held, hint) if someone else holds it."""
     file = _lock(path, held, hint)
     try:
         yield

@@ -1,4 +1,4 @@
-"""The key that signs a site's ledger: one file of 32 raw bytes, for the agent's user alone."""
+"""The key that signs a site's ledger: one file of 32 raw bytes, for the agent's user only."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from privacy.errors import LedgerError
 from privacy.files import hint_for, read_secret, remove_parts, write_private_once
 
 _SIZE: Final = 32
-_LARGEST: Final = 4096  # what is read of a file that is no key, to say how long it is
+_LARGEST: Final = 4096  # how much is read of a file that is not a key, to report its length
 
 
 def load_or_make_key(path: Path, *, ledger: Path | None = None) -> Ed25519PrivateKey:
-    """The key in `path`; a new one (mode 0600, on disk) where there is none yet.
+    """The key in `path`; a new one (mode 0600, on disk) if there is none yet.
 
-    Raises `LedgerError` if the file cannot be read, is no key, may be read by others, or if it is
+    Raises `LedgerError` if the file cannot be read, is not a key, is readable by others, or is
     gone while `ledger`, which it signed, is there.
     """
     try:
@@ -31,7 +31,7 @@ def load_or_make_key(path: Path, *, ledger: Path | None = None) -> Ed25519Privat
                 f"The key {path} of the ledger {ledger} is missing.",
                 "Restore it from the newest backup of the state folder. Without it the ledger can "
                 "be read but not continued. Only if no copy of the key is left: craftsfl site "
-                "recover-ledger site.toml begins another one that counts what this one holds.",
+                "recover-ledger site.toml starts another one that counts what this one holds.",
                 id=ErrorId.LEDGER_KEY_MISSING,
             ) from None
     except OSError as error:

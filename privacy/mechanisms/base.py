@@ -1,5 +1,7 @@
 """What a mechanism is: one way to make an attempt at a round private, as a frozen value."""
 
+# Why: docs/adr/0023-mechanisms-as-values.md
+
 from __future__ import annotations
 
 from collections.abc import Iterable

@@ -13,7 +13,7 @@ from client.agent.plain_agent import PlainAgent
 from client.agent.site_agent import AgentParts, SiteAgent
 from client.agent.work import Clock, still_training
 from client.policy import SiteRules
-from model.layout import Entry, Layout
+from model.layout import Layout, LayoutEntry
 from privacy.errors import LedgerError
 from privacy.ledger import Ledger
 from privacy.study.manifest import Study
@@ -24,7 +24,7 @@ from privacy.wire.reasons import Reason
 
 from .studies import make_policy, make_study
 
-LAYOUT = Layout((Entry("unet.down.lora_A", (1, 6), "float32"),))
+LAYOUT = Layout((LayoutEntry("unet.down.lora_A", (1, 6), "float32"),))
 P = LAYOUT.parameters
 ADAPTER = np.arange(P, dtype=np.float32)
 RUN = 2**63 + 11

@@ -65,7 +65,7 @@ def test_the_command_line_imports_nothing_heavy() -> None:
         (["site", "serve", "nowhere.toml"], "nowhere.toml does not exist", "Check the path"),
         (["rounds", "status", "nowhere.toml"], "nowhere.toml does not exist", "Check the path"),
         (["demo", "--data", "nowhere"], "nowhere is not a folder", "Give a folder"),
-        (["model", "sample", "x", "--out", "grid.jpg"], "grid.jpg is no PNG", "something.png"),
+        (["model", "sample", "x", "--out", "grid.jpg"], "grid.jpg is not a PNG", "something.png"),
     ],
 )
 def test_bad_input_is_answered_in_words(arguments: list[str], says: str, next_step: str) -> None:

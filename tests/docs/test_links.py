@@ -19,6 +19,7 @@ PAGES: Final = sorted(
         *(ROOT / "examples").glob("*.md"),
     ]
 )
+SECURITY: Final = ROOT / "docs/security.md"
 FORMS: Final = sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("[!c]*.yml"))
 DECISIONS: Final = sorted((ROOT / "docs/adr").glob("[0-9]*.md"))
 
@@ -95,6 +96,16 @@ def test_an_issue_form_is_complete(form: Path) -> None:
     assert found["name"]
     assert found["description"]
     assert {"id", "type", "attributes"} <= set(found["body"][-1])
+
+
+def test_the_tests_that_the_attacks_name_exist() -> None:
+    file = ""
+    for named in re.findall(r"`(tests/[\w/]+\.py|)((?:::\w+)*)`", SECURITY.read_text()):
+        file = named[0] or file
+        if any(named):
+            source = (ROOT / file).read_text()
+            for name in named[1].split("::")[1:]:
+                assert re.search(rf"(def|class) {name}\b", source), (file, name)
 
 
 def test_every_page_is_in_the_index() -> None:

@@ -17,7 +17,7 @@ from model.adapter_file import load_adapter, save_adapter
 from model.adapters import layout_of, read_vector
 from model.base import load_base
 from model.generation.adapter import put_adapter
-from model.layout import Entry, Layout
+from model.layout import Layout, LayoutEntry
 from model.origin import Origin
 from privacy.errors import ModelError
 from privacy.study.manifest import Adapter
@@ -127,8 +127,11 @@ ATTN1 = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
         (_add("text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_A.weight"), "text_"),
         (_add("text_encoder_2.x.lora_A.weight"), "beyond its layout"),
         (_add("unet.x.attn2.to_q.lora_magnitude_vector", (8,)), "lora_magnitude_vector"),
-        (_add("unet.x.attn2.to_q.lora_B.bias", (8,), "x.attn2.to_q.lora_B.bias"), "no factor"),
-        (_add("unet.x.attn2.to_q.lora_A.weight", order="x.attn2.to_q.lora_A.weight"), "no factors"),
+        (_add("unet.x.attn2.to_q.lora_B.bias", (8,), "x.attn2.to_q.lora_B.bias"), "not a factor"),
+        (
+            _add("unet.x.attn2.to_q.lora_A.weight", order="x.attn2.to_q.lora_A.weight"),
+            "not factors",
+        ),
         (_add("unet.x.attn2.to_q.alpha", ()), "beyond its layout"),
         (_add("lora_unet_x_attn2_to_q.alpha", ()), "beyond its layout"),
         (_add("\x1b[2Junet.evil"), r"\\x1b\[2Junet"),
@@ -138,18 +141,18 @@ ATTN1 = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
         (_peft(alpha_pattern={"attn2.to_q": 700}), "alpha_pattern"),
         (_peft(rank_pattern={"attn2.to_q": 4}), "rank_pattern"),
         (_peft(lora_bias=True, modules_to_save=["conv_in"]), "lora_bias, unet.modules_to_save"),
-        (_peft(r=4), "no factors of rank 4"),
+        (_peft(r=4), "not factors of rank 4"),
         (_peft(r=2.0), "rank"),
         (_peft(r=True), "rank"),
         (_peft(lora_alpha="7"), "alpha"),
         (_peft(lora_alpha=None), "alpha"),
         (_peft(lora_alpha=-7.0), "alpha"),
         (_peft(target_modules="all-linear"), "targets"),
-        (_peft(target_modules=["attn2.to_q"]), "no factor of a target"),
-        (_metadata(lora_adapter_metadata="[]"), "does not give"),
-        (_metadata(lora_adapter_metadata="[" * 100_000), "does not give"),
-        (_metadata(craftsfl_layout='{"a": 1}'), "no list of names"),
-        (_metadata(craftsfl_layout="[" * 100_000), "no list of names"),
+        (_peft(target_modules=["attn2.to_q"]), "not a factor of a target"),
+        (_metadata(lora_adapter_metadata="[]"), "lacks one of"),
+        (_metadata(lora_adapter_metadata="[" * 100_000), "lacks one of"),
+        (_metadata(craftsfl_layout='{"a": 1}'), "not a list of names"),
+        (_metadata(craftsfl_layout="[" * 100_000), "not a list of names"),
         (_metadata(craftsfl_layout="[]"), "beyond its layout"),
         (_metadata(craftsfl_frozen="[]"), "not as craftsfl writes"),
         (_metadata(craftsfl_origin="[" * 100_000), "origin"),
@@ -158,10 +161,10 @@ ATTN1 = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
         (lambda _, header: header.pop("lora_adapter_metadata"), "has no lora_adapter_metadata"),
         (_cast(np.float16), "is F16"),
         (_cast(np.float64), "is F64"),
-        (_reshape, "no factors of rank 2"),
+        (_reshape, "not factors of rank 2"),
         (_drop, "lacks tensors"),
         (_twice, "twice"),
-        (_two_meanings, "does not give"),
+        (_two_meanings, "lacks one of"),
     ],
 )
 def test_whatever_rides_along_is_refused_by_name(good: Path, change: Change, says: str) -> None:
@@ -182,7 +185,7 @@ def test_a_frozen_factor_is_neither_left_out_nor_passed_off(tiny_base: Path, goo
         header["craftsfl_layout"] = json.dumps([*json.loads(header["craftsfl_layout"]), frozen[0]])
         header["craftsfl_frozen"] = json.dumps(frozen[1:])
 
-    with pytest.raises(ModelError, match="not all factors A are frozen"):
+    with pytest.raises(ModelError, match="exactly the factors A have to be frozen"):
         load_adapter(changed(good, thaw))
 
 
@@ -250,12 +253,12 @@ def test_empty_tensors_are_no_factors(good: Path) -> None:
     name = "attn2.to_q"
     empty = Layout(
         (
-            Entry(f"{name}.lora_A.weight", (2, 0), "float32"),
-            Entry(f"{name}.lora_B.weight", (4, 2), "float32"),
+            LayoutEntry(f"{name}.lora_A.weight", (2, 0), "float32"),
+            LayoutEntry(f"{name}.lora_B.weight", (4, 2), "float32"),
         )
     )
     save_adapter(good, empty, np.zeros(8, np.float32), LORA)
-    with pytest.raises(ModelError, match="no factors"):
+    with pytest.raises(ModelError, match="not factors"):
         load_adapter(good)
 
 

@@ -186,7 +186,7 @@ def test_a_raw_peft_file_loads_nothing(tiny_base: Path, tiny_pipeline: Any, tmp_
         warnings.simplefilter("ignore")
         fresh.load_lora_weights(str(tmp_path), weight_name=path.name)
     np.testing.assert_array_equal(draw(fresh), base)
-    with pytest.raises(ModelError, match="no adapter of craftsfl's"):
+    with pytest.raises(ModelError, match="not an adapter written by craftsfl"):
         load_adapter(path)
 
 
@@ -249,7 +249,7 @@ def test_another_layout_is_refused_and_changes_nothing(tiny_base: Path, tiny_pip
     layout = attach(tiny_pipeline.unet, ADAPTER)
     write_vector(tiny_pipeline.unet, layout, trained(layout))
     other = layout_of(tiny_base, Adapter(targets=("attn2.to_q",), rank=1, alpha=1))
-    with pytest.raises(ModelError, match="another layout"):
+    with pytest.raises(ModelError, match="a layout other than"):
         write_vector(tiny_pipeline.unet, other, trained(other))
     with pytest.raises(ModelError, match="expected"):
         write_vector(tiny_pipeline.unet, layout, trained(other))

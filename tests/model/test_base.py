@@ -140,7 +140,7 @@ def test_a_cache_of_another_user_is_told_in_words(tmp_path: Path) -> None:
     base = Base(digest="sha256:" + "0" * 64, source="tiny")
     refused = attempt(AGENT, lambda: find_base(base))
     assert isinstance(refused, ModelError)
-    assert "may not open the model cache" in refused.message
+    assert "no access to the model cache" in refused.message
 
 
 def test_a_person_installs_what_the_hub_has(

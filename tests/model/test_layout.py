@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.layout import Entry, Layout, initial_vector
+from model.layout import Layout, LayoutEntry, initial_vector
 from privacy.errors import ModelError
 
-A = Entry("block.to_q.lora_A.weight", (2, 512), "float32")
-B = Entry("block.to_q.lora_B.weight", (64, 2), "float32")
+A = LayoutEntry("block.to_q.lora_A.weight", (2, 512), "float32")
+B = LayoutEntry("block.to_q.lora_B.weight", (64, 2), "float32")
 LAYOUT = Layout((A, B))
 
 
@@ -20,10 +20,10 @@ LAYOUT = Layout((A, B))
     [
         Layout((B, A)),
         Layout((A,)),
-        Layout((Entry(A.name, (512, 2), "float32"), B)),
-        Layout((Entry(A.name, (1024,), "float32"), B)),
-        Layout((Entry(A.name, A.shape, "float16"), B)),
-        Layout((Entry("block.to_k.lora_A.weight", A.shape, "float32"), B)),
+        Layout((LayoutEntry(A.name, (512, 2), "float32"), B)),
+        Layout((LayoutEntry(A.name, (1024,), "float32"), B)),
+        Layout((LayoutEntry(A.name, A.shape, "float16"), B)),
+        Layout((LayoutEntry("block.to_k.lora_A.weight", A.shape, "float32"), B)),
     ],
 )
 def test_the_fingerprint_tells_every_difference(other: Layout) -> None:
@@ -37,7 +37,7 @@ def test_equal_layouts_have_equal_fingerprints() -> None:
 
 @given(st.lists(st.lists(st.integers(1, 5), min_size=1, max_size=4), min_size=1, max_size=5))
 def test_split_covers_the_vector_once_and_in_order(shapes: list[list[int]]) -> None:
-    layout = Layout(tuple(Entry(str(i), tuple(s), "float32") for i, s in enumerate(shapes)))
+    layout = Layout(tuple(LayoutEntry(str(i), tuple(s), "float32") for i, s in enumerate(shapes)))
     vector = np.arange(layout.parameters, dtype=np.float32)
     parts = list(layout.split(vector))
     assert [part.shape for _, part in parts] == [tuple(shape) for shape in shapes]

@@ -18,7 +18,7 @@ from model.lab.control.markers import read_markers
 from model.lab.control.masks import read_mask as read_nuclei
 from model.lab.control.pairs import read_image as read_pair
 from model.lab.drawing.folder import _open
-from model.lab.stage_one.pictures import Unusable, decode
+from model.lab.stage_one.pictures import Unusable, decode_square
 from model.pictures import UnreadablePicture, open_picture
 from privacy.errors import DataError, ModelError
 
@@ -26,7 +26,7 @@ CASES = Path(__file__).parents[3] / "shared" / "cases" / "images"
 Reader = Callable[[Path], object]
 COLOUR: dict[str, Reader] = {
     "site": lambda path: read_tile(path, 32),
-    "stage one": lambda path: decode(path.read_bytes(), 32),
+    "stage one": lambda path: decode_square(path.read_bytes(), 32),
     "pair": read_pair,
 }
 READERS: dict[str, Reader] = COLOUR | {
@@ -57,7 +57,7 @@ def test_postscript_called_png_starts_no_program(
     monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
     path = tmp_path / "x.png"
     path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n")
-    with pytest.raises(REFUSED, match="no image of a known format"):
+    with pytest.raises(REFUSED, match="not an image of a known format"):
         reader(path)
     assert not started.exists()
     with pytest.raises(OSError), Image.open(path) as image:  # what the list of formats is for
@@ -81,8 +81,8 @@ def _bomb(path: Path) -> None:
         (_bomb, "DecompressionBomb"),
         (lambda path: path.write_bytes(b""), "the file is empty"),
         (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"), "git-lfs"),
-        (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n"), "damaged|no image|cannot"),
-        (lambda path: path.write_text("<svg/>"), "no image of a known format"),
+        (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n"), "damaged|not an image|cannot"),
+        (lambda path: path.write_text("<svg/>"), "not an image of a known format"),
     ],
 )
 def test_what_is_no_picture_is_refused_by_all(
@@ -117,7 +117,7 @@ def test_a_camera_of_fewer_bits_is_not_read_as_black(
 ) -> None:
     path = tmp_path / f"x.{suffix}"
     grey(2**bits - 1).save(path)
-    with pytest.raises(REFUSED, match=rf"16-bit pixels that end at {2**bits - 1} of 65535"):
+    with pytest.raises(REFUSED, match=rf"16-bit pixels that reach only {2**bits - 1} of 65535"):
         reader(path)
     grey(65_535).save(path)
     assert np.asarray(reader(path)).max() > 200
@@ -154,7 +154,7 @@ SINGLE = {
 def test_a_stack_is_no_tile(tmp_path: Path, reader: Reader) -> None:
     pages = [grey(high) for high in (50_000, 60_000, 65_535)]
     pages[0].save(tmp_path / "x.tif", save_all=True, append_images=pages[1:])
-    with pytest.raises(REFUSED, match="a stack of pages of one size: export the one that is meant"):
+    with pytest.raises(REFUSED, match="a stack of pages of one size: export the one you need"):
         reader(tmp_path / "x.tif")
     assert read_markers(tmp_path / "x.tif").shape == (3, 32, 32)  # there each page is a marker
 

@@ -15,8 +15,8 @@ from diffusers import DPMSolverMultistepScheduler
 from PIL import Image
 
 from model.base import load_base
-from model.generation.grid import Column, before_after_grid, grid
-from model.sampling import Conditions, Settings, sample, sample_each
+from model.generation.grid import Column, grid
+from model.sampling import Conditions, SamplerSettings, sample, sample_each
 from privacy.errors import ModelError
 
 TINY = Path(__file__).parents[2] / "weights" / "tiny"
@@ -71,7 +71,7 @@ def test_workers_and_batches_change_no_image_and_leave_torch_as_it_was(
     prompts, seeds = [PROMPTS[k % 2] for k in range(5)], list(range(5))
     alone = sample(pipeline, prompts, seeds, steps=3)
     threads = torch.get_num_threads()
-    settings = Settings(steps=3, batch=2, workers=2)
+    settings = SamplerSettings(steps=3, batch=2, workers=2)
     shared = dict(sample_each(pipeline, prompts, seeds, settings))
     assert sorted(shared) == seeds
     for index, image in shared.items():
@@ -100,7 +100,7 @@ def test_no_tokenizer_serves_two_workers_at_once(
             inside[id(self)] -= 1
 
     monkeypatch.setattr(kind, "__call__", slow)
-    settings = Settings(steps=1, batch=1, workers=2)
+    settings = SamplerSettings(steps=1, batch=1, workers=2)
     list(sample_each(pipeline, ["a"] * 4, [1, 2, 3, 4], settings))
     assert len(inside) == 2 and not shared
 
@@ -108,7 +108,7 @@ def test_no_tokenizer_serves_two_workers_at_once(
 @needs_weights
 def test_an_error_in_a_worker_is_told_and_ends_all(pipeline: Any) -> None:
     threads = torch.get_num_threads()
-    settings = Settings(steps=2000, batch=1, workers=2)  # the schedule has 1000
+    settings = SamplerSettings(steps=2000, batch=1, workers=2)  # the schedule has 1000
     with pytest.raises(ValueError, match="cannot be larger than"):
         list(sample_each(pipeline, ["a"] * 4, [1, 2, 3, 4], settings))
     assert torch.get_num_threads() == threads
@@ -119,7 +119,7 @@ def test_prompts_and_seeds_must_pair_up() -> None:
         sample(None, PROMPTS, [1])
     conditions = Conditions(torch.zeros(1, 1, 8, 8))
     with pytest.raises(ModelError, match="2 prompts but 1 conditions"):
-        list(sample_each(None, PROMPTS, [1, 2], Settings(), conditions))
+        list(sample_each(None, PROMPTS, [1, 2], SamplerSettings(), conditions))
 
 
 def plain(colour: tuple[int, int, int], size: int = 64) -> Image.Image:
@@ -128,7 +128,8 @@ def plain(colour: tuple[int, int, int], size: int = 64) -> Image.Image:
 
 def test_before_and_after_stand_side_by_side_enlarged() -> None:
     red, blue = (200, 0, 0), (0, 0, 200)
-    picture = before_after_grid(PROMPTS, [plain(red)] * 2, [plain(blue)] * 2)
+    columns = [Column("before", [plain(red)] * 2), Column("after", [plain(blue)] * 2)]
+    picture = grid(columns, PROMPTS)
     colours = picture.getcolors(1 << 20) or []
     counts = {colour: count for count, colour in colours}
     assert counts[red] == counts[blue] == 2 * 192 * 192

@@ -11,7 +11,7 @@ import numpy as np
 
 from craftsfl.simulation.clock import SteppedClock
 from craftsfl.simulation.consortium import SimulatedConsortium
-from model.layout import Entry, Layout
+from model.layout import Layout, LayoutEntry
 from privacy.secagg.roster import Roster
 from privacy.study.manifest import Study
 from privacy.wire.bodies import (
@@ -32,7 +32,7 @@ from server.inprocess import FaultHook
 from server.rounds import Federation, Tracker
 from server.store import Store
 
-LAYOUT = Layout((Entry("block.lora_A.weight", (1, 4), "float32"),))
+LAYOUT = Layout((LayoutEntry("block.lora_A.weight", (1, 4), "float32"),))
 RUN = 2**63 + 5  # Flower's ids do not fit into signed 64 bits
 NODES = {"north": 2**64 - 1, "harbour": 22, "hillside": 33}
 

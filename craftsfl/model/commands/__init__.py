@@ -6,27 +6,27 @@ from collections.abc import Callable
 
 import typer
 
-from craftsfl.model.commands.control_fidelity import control_fidelity
-from craftsfl.model.commands.describe import describe
-from craftsfl.model.commands.evaluate import evaluate
-from craftsfl.model.commands.install import install
-from craftsfl.model.commands.margin import margin
-from craftsfl.model.commands.pretrain import pretrain
-from craftsfl.model.commands.pretrain_control import pretrain_control
-from craftsfl.model.commands.pretrain_encoder import pretrain_encoder
-from craftsfl.model.commands.sample import sample
+from craftsfl.model.commands.control_fidelity import model_control_fidelity
+from craftsfl.model.commands.describe import model_describe
+from craftsfl.model.commands.evaluate import model_evaluate
+from craftsfl.model.commands.install import model_install
+from craftsfl.model.commands.margin import model_margin
+from craftsfl.model.commands.pretrain import model_pretrain
+from craftsfl.model.commands.pretrain_control import model_pretrain_control
+from craftsfl.model.commands.pretrain_encoder import model_pretrain_encoder
+from craftsfl.model.commands.sample import model_sample
 
 app = typer.Typer(help="Base models: pretrain, install, sample, evaluate.", no_args_is_help=True)
-_COMMANDS: tuple[Callable[..., None], ...] = (
-    pretrain,
-    pretrain_encoder,
-    pretrain_control,
-    install,
-    sample,
-    margin,
-    describe,
-    control_fidelity,
-    evaluate,
-)
-for command in _COMMANDS:
-    app.command()(command)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "pretrain": model_pretrain,
+    "pretrain-encoder": model_pretrain_encoder,
+    "pretrain-control": model_pretrain_control,
+    "install": model_install,
+    "sample": model_sample,
+    "margin": model_margin,
+    "describe": model_describe,
+    "control-fidelity": model_control_fidelity,
+    "evaluate": model_evaluate,
+}
+for _name, _command in _COMMANDS.items():
+    app.command(_name)(_command)

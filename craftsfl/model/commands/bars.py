@@ -1,4 +1,4 @@
-"""A progress bar for each stage of a training."""
+"""A progress bar for each stage of training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def bars() -> Iterator[Callable[[str, int, int], None]]:
-    """Yield show(stage, step, steps), which draws; a stage is new when first named."""
+    """Yield show(stage, step, steps), which draws; a new name starts a new bar."""
     from rich.progress import (
         BarColumn,
         Progress,

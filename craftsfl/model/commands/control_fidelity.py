@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 
-def control_fidelity(
+def model_control_fidelity(
     data: Annotated[
         Path | None,
         typer.Option(help="A public folder of images/ and masks/; drawn tissue if left out."),
@@ -23,7 +23,7 @@ def control_fidelity(
         str | None, typer.Option(help="A control's folder; the shipped one if left out.")
     ] = None,
     adapter: Annotated[
-        Path | None, typer.Option(help="A trained adapter, .safetensors, put on the base.")
+        Path | None, typer.Option(help="A trained adapter (.safetensors) to put on the base.")
     ] = None,
     prompt: Annotated[str, typer.Option(help="The caption of every sample of --data.")] = "",
     each: Annotated[int, typer.Option(min=2, help="Drawn tiles of each morphology.")] = 8,
@@ -32,12 +32,12 @@ def control_fidelity(
     json: Annotated[Path | None, typer.Option(help="Write the figures to this file.")] = None,
 ) -> None:
     """Sample under masks, find the nuclei again, and compare them with a shuffled control."""
-    from craftsfl.model.control import Models, Question, trial, write
-    from model.lab.control.reading import Kind
-    from model.lab.control.trial import Setting
+    from craftsfl.model.control import TrialModels, TrialRequest, control_trial, write_trial
+    from model.lab.control.reading import ConditionKind
+    from model.lab.control.trial import TrialSettings
 
-    kind: Kind = "fluorescence" if fluorescence else "mask"
-    question = Question(kind, data, prompt, each, Setting(strength=strength))
-    done = trial(question, Models(base, control, adapter))
+    kind: ConditionKind = "fluorescence" if fluorescence else "mask"
+    question = TrialRequest(kind, data, prompt, each, TrialSettings(strength=strength))
+    done = control_trial(question, TrialModels(base, control, adapter))
     typer.echo(done.fidelity.report())
-    write(done, picture, json)
+    write_trial(done, picture, json)

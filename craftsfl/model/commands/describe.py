@@ -8,17 +8,17 @@ from typing import Annotated
 import typer
 
 
-def describe(
+def model_describe(
     files: Annotated[
-        list[Path], typer.Argument(help="Pictures that craftsfl drew (.png), or adapters.")
+        list[Path], typer.Argument(help="Pictures drawn by craftsfl (.png), or adapters.")
     ],
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Show model, adapter, epsilon, prompt and seed that a synthetic picture carries with it."""
-    from craftsfl.model.provenance import as_json, show
+    """Show the model, adapter, epsilon, prompt and seed that a synthetic picture carries."""
+    from craftsfl.model.provenance import descriptions_json, show_descriptions
     from craftsfl.terminal import output
 
     if json:
-        typer.echo(as_json(files))
+        typer.echo(descriptions_json(files))
     else:
-        show(files, output())
+        show_descriptions(files, output())

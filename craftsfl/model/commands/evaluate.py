@@ -8,19 +8,21 @@ from typing import Annotated
 import typer
 
 
-def evaluate(
+def model_evaluate(
     real: Annotated[
         Path,
-        typer.Argument(help="Real tiles (imagefolder with metadata.csv), patients not trained on."),
+        typer.Argument(
+            help="Real tiles (imagefolder with metadata.csv) of patients not trained on."
+        ),
     ],
     generated: Annotated[
         Path | None,
         typer.Option(
-            help="Generated tiles, as `model sample --out-dir` writes; else --base draws."
+            help="Generated tiles, as `model sample --out-dir` writes them; else --base draws."
         ),
     ] = None,
     training: Annotated[
-        Path | None, typer.Option(help="The tiles trained on: what could have been memorised.")
+        Path | None, typer.Option(help="The tiles trained on, which may have been memorised.")
     ] = None,
     base: Annotated[
         str | None,
@@ -31,21 +33,26 @@ def evaluate(
     ] = None,
     encoder: Annotated[
         list[str] | None,
-        typer.Option(help="For distances, several: a general and a pathology one."),
+        typer.Option(help="For distances; repeatable: a general and a pathology one."),
     ] = None,
     judge: Annotated[
         str, typer.Option(help="The image-text encoder for captions, not used in training.")
     ] = "tiny-evaluator",
     study: Annotated[
-        Path | None, typer.Option(help="study.toml: names the encoder of training, to refuse it.")
+        Path | None,
+        typer.Option(help="study.toml: names the training encoder, which is refused as judge."),
     ] = None,
     metric: Annotated[
-        list[str] | None, typer.Option(help="Only this; several. Left out: all that can be.")
+        list[str] | None,
+        typer.Option(help="Only this one; repeatable. Default: all that are possible."),
     ] = None,
     images: Annotated[
-        int | None, typer.Option(min=1, help="How many to draw; left out: as many as are real.")
+        int | None,
+        typer.Option(min=1, help="How many to draw; default: as many as there are real ones."),
     ] = None,
-    most: Annotated[int, typer.Option(min=2, help="Use at most so many tiles of a folder.")] = 5000,
+    most: Annotated[
+        int, typer.Option(min=2, help="Use at most this many tiles of a folder.")
+    ] = 5000,
     phrases: Annotated[
         Path | None, typer.Option(help="Public phrases for semantic agreement, one a line.")
     ] = None,
@@ -57,10 +64,10 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Of images, splits and resampling.")] = 0,
     resamples: Annotated[int, typer.Option(min=2, help="Bootstrap draws of patients.")] = 200,
     confirmed: Annotated[
-        bool, typer.Option("--patient-ids-confirmed", help="The ids are patients', all the same.")
+        bool, typer.Option("--patient-ids-confirmed", help="The ids are patients' after all.")
     ] = False,
     public: Annotated[
-        bool, typer.Option("--public-data", help="No tile is a patient's who could object.")
+        bool, typer.Option("--public-data", help="No tile is from a patient who could object.")
     ] = False,
     html: Annotated[Path | None, typer.Option(help="Write one page with plots and images.")] = None,
     with_patients: Annotated[
@@ -68,13 +75,15 @@ def evaluate(
         typer.Option("--with-patients", help="PATIENTS' TILES on the page: keep it here."),
     ] = False,
     tracking_uri: Annotated[
-        str | None, typer.Option(help="Log the figures to this MLflow; also for models:/.")
+        str | None, typer.Option(help="Log the figures to this MLflow; also used for models:/.")
     ] = None,
-    run: Annotated[str | None, typer.Option(help="Into this MLflow run.")] = None,
-    experiment: Annotated[str | None, typer.Option(help="Into a new run of this one.")] = None,
+    run: Annotated[str | None, typer.Option(help="Log into this MLflow run.")] = None,
+    experiment: Annotated[
+        str | None, typer.Option(help="Log into a new run of this experiment.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """How good, faithful and original generated tiles are, beside real ones; split by patient."""
+    """How good, faithful and original generated tiles are, next to real ones; split by patient."""
     from craftsfl.model.evaluation import EvaluationOptions, run_evaluation
     from craftsfl.model.evaluation.subjects import Model
     from craftsfl.model.evaluation.tracking import destination

@@ -7,17 +7,19 @@ from typing import Annotated
 import typer
 
 
-def install(
+def model_install(
     source: Annotated[
         str, typer.Argument(help="A diffusers pipeline's folder, or a name on the hub.")
     ],
     encoder: Annotated[
-        bool, typer.Option("--encoder", help="It is a frozen encoder, into the hub's own cache.")
+        bool,
+        typer.Option("--encoder", help="It is a frozen encoder; goes into the hub's own cache."),
     ] = False,
 ) -> None:
     """Put a base into this machine's model cache and print the digest for study.toml.
 
-    The one command that asks a hub. Type it as the user who runs the agent: caches are that user's.
+    The only command that downloads from a hub. Run it as the user who runs the agent, since the
+    caches belong to that user.
     """
     if encoder:
         from model.encoders.files import find_encoder

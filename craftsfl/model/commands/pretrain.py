@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     from model.lab.stage_one.run import Show
 
 
-def pretrain(
+def model_pretrain(
     out: Annotated[
         Path, typer.Argument(help="The folder of the new base; resumed if interrupted.")
     ],
     base: Annotated[
         str | None,
-        typer.Option(help="Go on from this pipeline: a folder, a hub id, or tiny. Needs --data."),
+        typer.Option(
+            help="Continue from this pipeline: a folder, a hub id, or tiny. Needs --data."
+        ),
     ] = None,
     data: Annotated[
         list[str] | None,
@@ -37,7 +39,10 @@ def pretrain(
         typer.Option("--public", help="The data are public, though they name patients."),
     ] = False,
     smoke: Annotated[
-        bool, typer.Option("--smoke", help="A few steps only, to see that it runs; draws noise.")
+        bool,
+        typer.Option(
+            "--smoke", help="A few steps only, to see that it runs; the result draws noise."
+        ),
     ] = False,
 ) -> None:
     """Stage one: the tiny base from procedural tissue, or a real base from public pictures."""
@@ -45,7 +50,7 @@ def pretrain(
         _pretrain_base(out, (base, data or [], config), public=public, smoke=smoke)
     elif data or config or public:
         raise ConfigError(
-            "--data, --config and --public belong to a base.",
+            "--data, --config and --public need a base.",
             "Name one with --base (a folder, a hub id, or tiny), or leave all of them out.",
         )
     else:
@@ -59,11 +64,11 @@ def _pretrain_base(
     from model.cache import locate_base
     from model.importing import quick_imports
     from model.lab.stage_one.publicness import WARNING
-    from model.lab.stage_one.settings import Settings
+    from model.lab.stage_one.settings import StageOneSettings
     from privacy.config import load_toml
 
     base, data, config = what
-    settings = load_toml(config, Settings) if config else Settings()
+    settings = load_toml(config, StageOneSettings) if config else StageOneSettings()
     if os.environ.get("RANK", "0") == "0":
         errors().print(f"[bold white on red]{WARNING}[/]")
     with quick_imports():
@@ -75,12 +80,12 @@ def _pretrain_base(
 
 
 def _bars() -> Show:
-    """Progress bars with loss and images a second, made when first there is something to show."""
+    """Progress bars with loss and images per second, created when there is something to show."""
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
     from craftsfl.terminal import progress as progress_console
     from model.lab.stage_one.run import Show
-    from model.lab.stage_one.trainer import Report
+    from model.lab.stage_one.trainer import TrainingReport
 
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}")
     progress = Progress(*columns, TimeRemainingColumn(), console=progress_console())
@@ -94,7 +99,7 @@ def _bars() -> Show:
         if done == total:
             progress.stop()
 
-    def trained(report: Report) -> None:
+    def trained(report: TrainingReport) -> None:
         state = f"loss {report.loss:.4f}, {report.images_per_second:.1f} images/s"
         show("training", report.step, report.steps, f"{report.step}/{report.steps} {state}")
 
@@ -105,7 +110,7 @@ def _pretrain_tiny(out: Path, *, smoke: bool) -> None:
     from craftsfl.model.commands.bars import bars
     from model.digest import folder_digest
     from model.lab.pretraining import Recipe
-    from model.lab.pretraining import pretrain as run
+    from model.lab.pretraining import pretrain_tiny_base as run
 
     with bars() as show:
         run(out, Recipe.smoke() if smoke else Recipe(), show)

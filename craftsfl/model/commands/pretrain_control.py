@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 
-def pretrain_control(
+def model_pretrain_control(
     out: Annotated[
         Path, typer.Argument(help="The folder of the new control; resumed if interrupted.")
     ],
@@ -35,12 +35,12 @@ def pretrain_control(
 ) -> None:
     """Train a control on public masks and fluorescence; the base is frozen, no budget is spent."""
     from craftsfl.model.commands.bars import bars
-    from craftsfl.model.control import train
+    from craftsfl.model.control import train_control
     from model.lab.control.recipe import ControlRecipe, PublicFolder
 
     start = ControlRecipe.smoke() if smoke else ControlRecipe()
     source = PublicFolder(data, public=public) if data is not None else None
     recipe = start.changed(source=source, types=tuple(kind or ()), steps=steps, batch=batch)
     with bars() as show:
-        digest = train(out, base, recipe, show)
+        digest = train_control(out, base, recipe, show)
     typer.echo(f"{out}: {digest}")

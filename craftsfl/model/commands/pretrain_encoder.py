@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 
-def pretrain_encoder(
+def model_pretrain_encoder(
     out: Annotated[
         Path, typer.Argument(help="The folder of the new encoder; resumed if interrupted.")
     ],
@@ -18,10 +18,13 @@ def pretrain_encoder(
     ] = "reference",
     base: Annotated[
         Path | None,
-        typer.Option(help="The base whose autoencoder it shall know; the tiny one if left out."),
+        typer.Option(help="The base whose autoencoder it should know; the tiny one if left out."),
     ] = None,
     smoke: Annotated[
-        bool, typer.Option("--smoke", help="A few steps only, to see that it runs; knows nothing.")
+        bool,
+        typer.Option(
+            "--smoke", help="A few steps only, to see that it runs; the result knows nothing."
+        ),
     ] = False,
 ) -> None:
     """A tiny encoder of images and texts, from procedural tissue and its captions."""

@@ -1,4 +1,4 @@
-"""`craftsfl model sample`: what a base, or an adapted one, draws."""
+"""`craftsfl model sample`: what a base draws, with or without an adapter."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from craftsfl.model.sampling import Follow, Request
+    from craftsfl.model.drawing import DrawingRequest, Follow
 
 _WHAT, _MODELS, _FOLLOW = "What to draw", "Models", "What to follow"
 
 
-def sample(
+def model_sample(
     texts: Annotated[
         list[str] | None, typer.Argument(metavar="[PROMPT]...", help="Prompts.")
     ] = None,
@@ -22,7 +22,7 @@ def sample(
     ] = None,
     out_dir: Annotated[
         Path | None,
-        typer.Option(help="A folder of pictures with metadata.csv, as a training job reads it."),
+        typer.Option(help="A folder of pictures with metadata.csv, ready for a training job."),
     ] = None,
     prompts: Annotated[
         Path | None, typer.Option(help="A file of prompts, one a line.", rich_help_panel=_WHAT)
@@ -37,7 +37,7 @@ def sample(
     words: Annotated[
         Literal["tissue", "clinical"] | None,
         typer.Option(
-            help="Of --cancer-type: what the embedded base knows, or a pathologist's.",
+            help="For --cancer-type: what the embedded base knows, or a pathologist's.",
             rich_help_panel=_WHAT,
         ),
     ] = None,
@@ -45,12 +45,13 @@ def sample(
         bool, typer.Option("--list-types", help="Show the cancer types and their morphologies.")
     ] = False,
     seed: Annotated[
-        list[int] | None, typer.Option(help="Each prompt with each seed.", rich_help_panel=_WHAT)
+        list[int] | None,
+        typer.Option(help="Draw each prompt with each seed.", rich_help_panel=_WHAT),
     ] = None,
     count: Annotated[
         int,
         typer.Option(
-            min=1, help="Pictures of each prompt, all of different seeds.", rich_help_panel=_WHAT
+            min=1, help="Pictures of each prompt, all with different seeds.", rich_help_panel=_WHAT
         ),
     ] = 1,
     base: Annotated[
@@ -99,14 +100,14 @@ def sample(
         typer.Option(help="crop: the centred square of a mask.", rich_help_panel=_FOLLOW),
     ] = "resize",
     strength: Annotated[
-        float, typer.Option(min=0.0, help="Of the control.", rich_help_panel=_FOLLOW)
+        float, typer.Option(min=0.0, help="Strength of the control.", rich_help_panel=_FOLLOW)
     ] = 1.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the --out file.")] = False,
 ) -> None:
     """Draw synthetic pictures: one to look at (--out), or a data set (--out-dir).
 
     With --adapter, --out shows the base and the adapted model side by side. Each PNG says which
-    model drew it, under which privacy, and that it shows no patient: craftsfl model describe.
+    model drew it, under which privacy, and that it shows no patient; see craftsfl model describe.
     """
     from privacy.errors import ConfigError
 
@@ -117,9 +118,7 @@ def sample(
         show_types(words or "clinical", output())
         return
     if (out is None) == (out_dir is None):
-        raise ConfigError(
-            "Where to?", "Give --out picture.png or --out-dir FOLDER, one of the two."
-        )
+        raise ConfigError("Where to?", "Give either --out picture.png or --out-dir FOLDER.")
     if out is not None:
         from craftsfl.model.outputs import check_picture
 
@@ -128,14 +127,14 @@ def sample(
     if types:
         from model.lab.drawing.prompts import type_prompts
 
-        type_prompts(types, "clinical")  # a typing error is told before torch is loaded
-    from craftsfl.model.sampling import Models, Request, Wanted
-    from model.sampling import Settings
+        type_prompts(types, "clinical")  # report a typo before torch is loaded
+    from craftsfl.model.drawing import DrawingModels, DrawingRequest, Wanted
+    from model.sampling import SamplerSettings
 
     wanted = Wanted(tuple(texts or ()), prompts, types, words, tuple(seed or ()), count)
-    models = Models(base, adapter, tracking_uri)
+    models = DrawingModels(base, adapter, tracking_uri)
     follow = _follow(mask, fluorescence, control, fit, strength)
-    request = Request(wanted, models, Settings(steps, guidance, size), follow)
+    request = DrawingRequest(wanted, models, SamplerSettings(steps, guidance, size), follow)
     _draw(request, out, out_dir, overwrite)
 
 
@@ -146,7 +145,7 @@ def _follow(
     fit: Literal["resize", "crop"],
     strength: float,
 ) -> Follow | None:
-    from craftsfl.model.sampling import Follow
+    from craftsfl.model.drawing import Follow
     from privacy.errors import ConfigError
 
     if mask is not None and fluorescence is not None:
@@ -156,18 +155,18 @@ def _follow(
     if fluorescence is not None:
         return Follow("fluorescence", fluorescence, control, fit, strength)
     if control is not None:
-        raise ConfigError("A control has nothing to follow.", "Add --mask or --fluorescence.")
+        raise ConfigError("The control has nothing to follow.", "Add --mask or --fluorescence.")
     return None
 
 
-def _draw(request: Request, out: Path | None, out_dir: Path | None, overwrite: bool) -> None:
+def _draw(request: DrawingRequest, out: Path | None, out_dir: Path | None, overwrite: bool) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from craftsfl.model.sampling import draw, draw_into
+    from craftsfl.model.drawing import draw_grid, draw_into
     from craftsfl.terminal import progress as progress_console
 
     if out is not None:
-        draw(request, out, overwrite=overwrite)
+        draw_grid(request, out, overwrite=overwrite)
         typer.echo(str(out))
     if out_dir is not None:
         columns = ("drawing", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -178,5 +177,5 @@ def _draw(request: Request, out: Path | None, out_dir: Path | None, overwrite: b
                 out_dir,
                 lambda done, every: progress.update(task, completed=done, total=every),
             )
-        there = f" ({summary.found} were there)" if summary.found else ""
+        there = f" ({summary.found} were already there)" if summary.found else ""
         typer.echo(f"{out_dir}: {summary.images} synthetic pictures{there}")

@@ -1,4 +1,4 @@
-"""Read, draw, encode, compare: from options to a report and the images that it is about."""
+"""Read, draw, encode, compare: from options to a report and its images."""
 
 from __future__ import annotations
 
@@ -12,27 +12,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from craftsfl.model.evaluation.inputs import (
-    Folder,
-    check_apart,
+    TileFolder,
+    check_disjoint,
     check_generated,
     image_set,
     masks,
-    read_folder,
+    read_tiles,
 )
 from craftsfl.model.evaluation.options import EvaluationOptions
-from craftsfl.model.evaluation.report import Report
-from craftsfl.model.evaluation.subjects import Source, drawn_source, open_subject, public_prompts
+from craftsfl.model.evaluation.report import EvaluationReport
+from craftsfl.model.evaluation.subjects import (
+    ImageSource,
+    drawn_source,
+    open_subject,
+    public_prompts,
+)
 from model.base import image_size
-from model.encoders import SHIPPED, load_encoder, load_image_text_encoder
+from model.encoders import SHIPPED_ENCODERS, load_encoder, load_image_text_encoder
 from model.lab.drawing.morphology import CLINICAL
 from model.lab.drawing.prompts import read_prompts
 from model.lab.evaluation import Answer, ImageSet, Plan, Question, TooFewError, evaluate
-from model.lab.evaluation.alignment import check_independent
 from model.lab.evaluation.encode import EncoderSpace
 from model.lab.evaluation.mask import mask_figures
 from model.lab.evaluation.run import attempt
 from model.lab.evaluation.subject import drift_figures
 from model.lab.tissue.captions import PHRASES
+from model.quality.alignment import check_independent
 from privacy.errors import ConfigError
 from privacy.study.manifest import load_study
 
@@ -44,23 +49,23 @@ _FEW_PATIENTS = 10
 class Examined:
     """The report, and the images for the page."""
 
-    report: Report
+    report: EvaluationReport
     question: Question
 
 
 @dataclass(frozen=True)
 class _Folders:
-    real: Folder
-    training: Folder | None
+    real: TileFolder
+    training: TileFolder | None
 
 
 @dataclass(frozen=True)
 class _Sides:
-    """Both sides, where the generated one comes from, and what else there is to measure."""
+    """Both sides, where the generated one comes from, and what else to measure."""
 
     real: ImageSet
     generated: ImageSet
-    source: Source
+    source: ImageSource
     extra: Callable[[Answer, Plan], None]
     found: int | None = None  # pictures in the folder of generated ones
     left_out: int = 0  # of its rows
@@ -102,7 +107,7 @@ def examine(options: EvaluationOptions, tell: Tell) -> Examined:
         *_doubts(answer),
         *((sides.source.claims,) if sides.source.claims else ()),
     )
-    report = Report(answer, _about(options, sides, question), options.public, notes)
+    report = EvaluationReport(answer, _about(options, sides, question), options.public, notes)
     return Examined(report, question)
 
 
@@ -114,10 +119,10 @@ def _plan(options: EvaluationOptions) -> Plan:
     return Plan(options.seed, options.resamples, options.metrics, digests)
 
 
-def _check_study(options: EvaluationOptions, source: Source) -> None:
+def _check_study(options: EvaluationOptions, source: ImageSource) -> None:
     """Another study's encoder says nothing about what this adapter was trained with.
 
-    A file may claim any study; layers or a rank that the study does not name are not its own.
+    A file may claim any study; layers or a rank that the study does not name do not belong to it.
     """
     if options.study is None or source.study is None:
         return
@@ -125,28 +130,28 @@ def _check_study(options: EvaluationOptions, source: Source) -> None:
     if study.digest().hex() != source.study or source.lora not in (None, study.adapter):
         raise ConfigError(
             f"The adapter was not trained by the study of {options.study}.",
-            "Name the study.toml of its own run, and the adapter as that run released it.",
+            "Name the study.toml of its run, and the adapter as that run released it.",
         )
 
 
 def _folders(options: EvaluationOptions) -> _Folders:
-    real = read_folder(options.real, ids_confirmed=options.ids_confirmed)
+    real = read_tiles(options.real, ids_confirmed=options.ids_confirmed)
     if options.training is None:
         return _Folders(real, None)
-    training = read_folder(options.training, ids_confirmed=options.ids_confirmed)
-    check_apart(real, training)
+    training = read_tiles(options.training, ids_confirmed=options.ids_confirmed)
+    check_disjoint(real, training)
     return _Folders(real, training)
 
 
-def _set(folder: Folder, side: int, options: EvaluationOptions) -> ImageSet:
+def _set(folder: TileFolder, side: int, options: EvaluationOptions) -> ImageSet:
     return image_set(folder, side, most=options.most, seed=options.seed)
 
 
 def _from_folder(options: EvaluationOptions, folders: _Folders) -> _Sides:
-    """Pictures that are there, each put down to its prompt: pictures of one resemble each other."""
+    """Existing pictures, grouped by prompt: pictures of one prompt resemble each other."""
     if options.generated is None:
         raise ConfigError("No folder of generated images was named.", "Name it: --generated.")
-    folder = read_folder(options.generated, ids_confirmed=True)  # nobody's
+    folder = read_tiles(options.generated, ids_confirmed=True)  # no patient's
     check_generated(folders.real, folder)
     side = folder.side()
     real, generated = _set(folders.real, side, options), _set(folder, side, options)
@@ -162,7 +167,7 @@ def _from_folder(options: EvaluationOptions, folders: _Folders) -> _Sides:
         found = masks(folder, side, generated)
         if found is None and plan.metrics is not None and "mask" in plan.metrics:
             raise ConfigError(
-                "The generated images have no masks, or not all of them, or are more than --most.",
+                "Some generated images have no mask, or there are more of them than --most.",
                 "Sample them with --mask; metadata.csv then names the masks.",
             )
         if found is not None and plan.wants("mask"):
@@ -214,10 +219,10 @@ def _drawn(
 
 
 def _phrases(options: EvaluationOptions) -> tuple[str, ...]:
-    """Public phrases for the profiles: of the file, or those that the judge can know."""
+    """Public phrases for the profiles: from the file, or those that the judge can know."""
     if options.phrases is not None:
         return tuple(prompt.text for prompt in read_prompts(options.phrases))
-    if options.judge in SHIPPED:
+    if options.judge in SHIPPED_ENCODERS:
         return tuple(phrase for pair in PHRASES.values() for phrase in pair)
     clinical = (phrase for kind in CLINICAL.values() for phrase in kind.phrases)
     return tuple(dict.fromkeys(clinical))
@@ -244,7 +249,7 @@ def _about(options: EvaluationOptions, sides: _Sides, question: Question) -> dic
 
 
 def _cut(folders: _Folders, sides: _Sides, question: Question) -> Iterator[str]:
-    """What --most, and what nobody can read, took out."""
+    """What was left out because of --most, or because it could not be read."""
     training = folders.training.data.tiles if folders.training is not None else ()
     for name, used, found in (
         ("real tiles", len(question.real), len(folders.real.data.tiles)),
@@ -256,7 +261,7 @@ def _cut(folders: _Folders, sides: _Sides, question: Question) -> Iterator[str]:
     if sides.left_out:
         yield (
             f"{sides.left_out} generated rows could not be used and were left out. The same file "
-            "under several ids is: a generator that repeats itself looks better than it is."
+            "under several ids is left out too: a generator that repeats itself would seem better."
         )
 
 
@@ -264,7 +269,7 @@ def _notes(options: EvaluationOptions, folders: _Folders, question: Question) ->
     notes = []
     patients = len(np.unique(question.real.patients))
     if patients < _FEW_PATIENTS:
-        notes.append(f"{patients} patients: intervals over so few are rough, and often too narrow.")
+        notes.append(f"{patients} patients: intervals over so few are rough and often too narrow.")
     for name, folder in (("real", folders.real), ("training", folders.training)):
         if folder is not None and folder.left_out:
             notes.append(f"{folder.left_out} {name} rows could not be used and were left out.")
@@ -276,23 +281,22 @@ def _notes(options: EvaluationOptions, folders: _Folders, question: Question) ->
 
 
 def _seen(plan: Plan, question: Question) -> tuple[str, ...]:
-    """Encoders of training, among those that distances are measured with."""
+    """Training encoders among those that distances are measured with."""
     seen = [s.name for s in question.spaces if s.encoder.digest in plan.training_digests]
     return tuple(
-        f"Training looked at images through {name}: distances in its space may flatter."
-        for name in seen
+        f"Training used {name}: distances in its space may be flattering." for name in seen
     )
 
 
 def _doubts(answer: Answer) -> tuple[str, ...]:
-    """A judge that does not understand the real tiles understands no others."""
+    """A judge that does not understand the real tiles does not understand others either."""
     for figure in answer.figures:
         for reference in figure.beside:
             known = figure.metric == "alignment_gain" and reference.name == "real tiles"
             if known and reference.low is not None and reference.low <= 0:
                 return (
                     f"{figure.encoder} does not tell the real tiles' captions from shuffled ones: "
-                    "what it says about captions means nothing here. Name another --judge.",
+                    "its figures on captions mean nothing here. Name another --judge.",
                 )
     return ()
 

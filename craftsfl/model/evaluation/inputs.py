@@ -1,4 +1,4 @@
-"""Folders of tiles for an evaluation: who is in which, and that nobody is in two."""
+"""Folders of tiles for an evaluation: who is in which, and nobody in two."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from client.data.images import tile_size
 from model.lab.evaluation import ImageSet
 from privacy.errors import DataError
 
-LARGEST = 1024  # px: nothing here is evaluated at a larger size
-_APART = "Evaluate on patients whom the training did not see: figures on its own would flatter."
+_LARGEST = 1024  # px: nothing here is evaluated at a larger size
+_APART = "Evaluate on patients whom training did not see: figures on its own would be flattering."
 
 
 @dataclass(frozen=True)
-class Folder:
+class TileFolder:
     """A folder of tiles, decoded once. Ids and digests only serve to compare folders."""
 
     data: SiteData = field(repr=False)
@@ -43,11 +43,11 @@ class Folder:
         return len(self.data.quarantined)
 
     def side(self) -> int:
-        """The side in px of its tiles, the smallest; at most `LARGEST`."""
-        return min(LARGEST, *(min(tile_size(tile.path)) for tile in self.data.tiles[:100]))
+        """The side in px of its tiles, the smallest; at most `_LARGEST`."""
+        return min(_LARGEST, *(min(tile_size(tile.path)) for tile in self.data.tiles[:100]))
 
 
-def read_folder(folder: Path, *, ids_confirmed: bool) -> Folder:
+def read_tiles(folder: Path, *, ids_confirmed: bool) -> TileFolder:
     """Check every tile. Raises `DataError`, which may name files and stays at the site."""
     seen: list[tuple[str, bytes]] = []
 
@@ -60,17 +60,17 @@ def read_folder(folder: Path, *, ids_confirmed: bool) -> Folder:
     check_usable(data, folder)
     if not ids_confirmed:
         check_believable(data.doubt, confirm="--patient-ids-confirmed")
-    return Folder(data, frozenset(name for name, _ in seen), frozenset(d for _, d in seen))
+    return TileFolder(data, frozenset(name for name, _ in seen), frozenset(d for _, d in seen))
 
 
 def _without_shared(data: SiteData) -> SiteData:
-    """Without tiles whose bytes stand under several patients: they would count several times."""
+    """Without tiles whose bytes are listed for several patients: they would count several times."""
     digests = [hashlib.sha256(tile.path.read_bytes()).digest() for tile in data.tiles]
     owners: dict[bytes, set[int]] = defaultdict(set)
     for tile, digest in zip(data.tiles, digests, strict=True):
         owners[digest].add(tile.patient)
     shared = [len(owners[digest]) > 1 for digest in digests]
-    reason = "the same picture stands for several patients"
+    reason = "the same picture is listed for several patients"
     left_out = [Quarantined(tile.path.name, reason) for tile in compress(data.tiles, shared)]
     return replace(
         data,
@@ -79,8 +79,8 @@ def _without_shared(data: SiteData) -> SiteData:
     )
 
 
-def check_apart(real: Folder, training: Folder) -> None:
-    """Raise `DataError` where a patient or a picture is in both. Names neither."""
+def check_disjoint(real: TileFolder, training: TileFolder) -> None:
+    """Raise `DataError` if a patient or a picture is in both; it names neither."""
     patients, pictures = real.ids & training.ids, real.digests & training.digests
     if patients:
         raise DataError(
@@ -92,8 +92,8 @@ def check_apart(real: Folder, training: Folder) -> None:
         )
 
 
-def check_generated(real: Folder, generated: Folder) -> None:
-    """Raise `DataError` where real files stand among the generated ones."""
+def check_generated(real: TileFolder, generated: TileFolder) -> None:
+    """Raise `DataError` if real files are among the generated ones."""
     common = real.digests & generated.digests
     if common:
         raise DataError(
@@ -102,8 +102,8 @@ def check_generated(real: Folder, generated: Folder) -> None:
         )
 
 
-def image_set(folder: Folder, side: int, *, most: int, seed: int) -> ImageSet:
-    """The tiles as square images of `side` px; `most` of them at random where there are more."""
+def image_set(folder: TileFolder, side: int, *, most: int, seed: int) -> ImageSet:
+    """The tiles as square images of `side` px; a random `most` of them if there are more."""
     rows = np.arange(len(folder.data.tiles))
     if len(rows) > most:
         rows = np.sort(np.random.default_rng([seed, 7]).permutation(rows)[:most])
@@ -115,8 +115,8 @@ def image_set(folder: Folder, side: int, *, most: int, seed: int) -> ImageSet:
     )
 
 
-def masks(folder: Folder, side: int, images: ImageSet) -> NDArray[np.int64] | None:
-    """Instance masks int64 [n, side, side] where every tile has one and none was left out."""
+def masks(folder: TileFolder, side: int, images: ImageSet) -> NDArray[np.int64] | None:
+    """Instance masks int64 [n, side, side], if every tile has one and none was left out."""
     paths = [tile.mask for tile in folder.data.tiles]
     if len(paths) != len(images) or any(path is None for path in paths):
         return None

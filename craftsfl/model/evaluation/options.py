@@ -1,4 +1,4 @@
-"""The options of `craftsfl model evaluate`, and which of them do not go together."""
+"""The options of `craftsfl model evaluate`, and which of them contradict each other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from privacy.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class EvaluationOptions:
-    """What was asked for; the command's help says what each is."""
+    """The options; the command's help explains each."""
 
     real: Path
     generated: Path | None = None
@@ -36,15 +36,15 @@ class EvaluationOptions:
     as_json: bool = False
 
     def check(self) -> None:
-        """Raise `ConfigError` for options that do not go together; loads nothing."""
+        """Raise `ConfigError` for options that contradict each other; loads nothing."""
         if self.generated is not None and (self.model.base or self.model.adapter):
             raise ConfigError(
-                "--generated names images that are there; --base and --adapter draw new ones.",
+                "--generated names existing images; --base and --adapter draw new ones.",
                 "Name one of the two.",
             )
         if self.generated is None and "mask" in (self.metrics or ()):
             raise ConfigError(
-                "Mask fidelity is of pictures that were drawn under masks.",
+                "Mask fidelity needs pictures that were drawn under masks.",
                 "Draw a folder of them with `craftsfl model sample --mask`, and name it with "
                 "--generated.",
             )

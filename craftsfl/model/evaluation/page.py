@@ -1,7 +1,7 @@
 """One HTML page that needs nothing else: figures, plots, generated images.
 
-Patients' tiles are on it only where they were asked for; the page then says so on top, and is
-readable by its owner alone.
+Patients' tiles are on it only on request; the page then says so at the top, and only its owner can
+read it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from craftsfl.model.evaluation.examine import Examined
 from craftsfl.model.evaluation.plots import contact_sheet, figure_plots, nearest_plot
-from craftsfl.model.evaluation.report import Report, beside_text, number
+from craftsfl.model.evaluation.report import EvaluationReport, beside_text, number
 from model.lab.evaluation import Figure, Question
 from model.lab.evaluation.memorisation import Found, symmetries
 from privacy.errors import ConfigError
@@ -41,7 +41,7 @@ _PATIENTS = (
 
 
 def write_page(path: Path, examined: Examined, *, with_patients: bool) -> None:
-    """Write the page. Raises `ConfigError` where it cannot be written."""
+    """Write the page. Raises `ConfigError` if it cannot be written."""
     text = page(examined, with_patients=with_patients)
     mode = 0o644 if examined.report.public and not with_patients else 0o600
     try:
@@ -74,7 +74,7 @@ def page(examined: Examined, *, with_patients: bool) -> str:
     return "\n".join([*parts, "</body></html>\n"])
 
 
-def _about(report: Report) -> Iterator[str]:
+def _about(report: EvaluationReport) -> Iterator[str]:
     yield "<table>"
     for name, value in report.about.items():
         if name != "title" and value is not None:
@@ -84,8 +84,18 @@ def _about(report: Report) -> Iterator[str]:
     yield "</table>"
 
 
-def _table(report: Report) -> Iterator[str]:
-    heads = ("Figure", "Encoder", "Value", "95 %", "Real", "Made", "Seed", "Beside", "Source")
+def _table(report: EvaluationReport) -> Iterator[str]:
+    heads = (
+        "Figure",
+        "Encoder",
+        "Value",
+        "95 %",
+        "Real",
+        "Generated",
+        "Seed",
+        "Compare with",
+        "Source",
+    )
     yield "<h2>Figures</h2><table><tr>" + "".join(f"<th>{head}</th>" for head in heads) + "</tr>"
     for figure in report.answer.figures:
         yield _row(figure)
@@ -113,7 +123,7 @@ def _row(figure: Figure) -> str:
     )
 
 
-def _plots(report: Report) -> Iterator[str]:
+def _plots(report: EvaluationReport) -> Iterator[str]:
     for caption, svg in figure_plots(report.answer.figures):
         yield _figure("svg+xml", svg.encode(), caption)
     for caption, svg in nearest_plot(report.answer.nearest):
@@ -137,7 +147,7 @@ def _images(question: Question) -> Iterator[str]:
     yield _figure("png", contact_sheet(generated[rows], _COLUMNS), caption)
 
 
-def _patients(report: Report, question: Question) -> Iterator[str]:
+def _patients(report: EvaluationReport, question: Question) -> Iterator[str]:
     real = question.real.images
     rows = np.linspace(0, len(real) - 1, min(_SHOWN, len(real))).astype(int)
     yield "<h2>Patients' tiles</h2>"
@@ -149,7 +159,7 @@ def _patients(report: Report, question: Question) -> Iterator[str]:
 
 
 def _pairs(space: str, found: Found, question: Question) -> str:
-    """The generated images that are nearest to a training tile, above that tile."""
+    """The generated images nearest to a training tile, above that tile."""
     training = question.training
     if training is None:
         return ""
@@ -169,7 +179,7 @@ def _pairs(space: str, found: Found, question: Question) -> str:
 
 
 def _as(image: NDArray[np.uint8], tile: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The tile in that of its 8 symmetries which is nearest to the image, pixel by pixel."""
+    """The tile in whichever of its 8 symmetries is nearest to the image, pixel by pixel."""
     ways = symmetries(tile[None])[:, 0]
     apart = [np.square(way.astype(int) - image).sum() for way in ways]
     return np.asarray(ways[int(np.argmin(apart))])

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Picture
 
-# Okabe and Ito's palette, told apart by colour-blind people too.
+# Okabe and Ito's palette, which colour-blind people can tell apart too.
 GENERATED, REAL, CONTROL = "#0072B2", "#009E73", "#E69F00"
 _STYLE: Any = {
-    "svg.hashsalt": "craftsfl",  # the same figures give the same file
+    "svg.hashsalt": "craftsfl",  # the same figures make the same file
     "svg.fonttype": "none",
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -32,7 +32,7 @@ _CELL, _GAP = 96, 4  # px
 
 
 def figure_plots(figures: Sequence[Figure]) -> Iterator[tuple[str, str]]:
-    """(caption, SVG) for each kind of figure that there is."""
+    """(caption, SVG) for each kind of figure present."""
     for name in DISTANCES:
         chosen = [figure for figure in figures if figure.metric == name]
         if chosen:
@@ -51,7 +51,7 @@ def figure_plots(figures: Sequence[Figure]) -> Iterator[tuple[str, str]]:
 
 
 def _plot(figures: Sequence[Figure]) -> str:
-    """A row for each figure: its interval, and below it those of its references."""
+    """A row for each figure: its interval, and its references' intervals below."""
     rows = [row for figure in figures for row in _rows(figure)]
 
     def draw(axes: Axes) -> None:
@@ -100,7 +100,7 @@ def nearest_plot(nearest: Mapping[str, Found]) -> Iterator[tuple[str, str]]:
 
 
 def _svg(draw: Callable[[Axes], None], *, height: float) -> str:
-    import matplotlib  # half a second: only for those who ask for a page
+    import matplotlib  # half a second: only when a page is wanted
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Picture_
 
@@ -111,7 +111,7 @@ def _svg(draw: Callable[[Axes], None], *, height: float) -> str:
         text = io.StringIO()
         picture.savefig(text, format="svg", metadata={"Date": None})
     svg = text.getvalue()
-    return svg[svg.index("<svg") :]  # without the XML head: it stands inside HTML
+    return svg[svg.index("<svg") :]  # without the XML declaration: it goes inside HTML
 
 
 def contact_sheet(images: NDArray[np.uint8], columns: int) -> bytes:

@@ -1,4 +1,4 @@
-"""What an evaluation says to people and programs: words, a table, JSON."""
+"""An evaluation's report for people and programs: text, a table, JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.text import Text
 
 from model.lab.evaluation import Answer, Figure, Reference
 
-PRIVATE = (
+PRIVATE_FIGURES = (
     "Computed on patients' tiles, and not covered by the adapter's ε: these figures are not "
     "differentially private. They, and every file written with them, stay at this site. To "
     "publish figures, evaluate on public tiles (--public-data)."
@@ -24,8 +24,8 @@ _ARROWS = {"lower": "↓", "higher": "↑", "near": "→"}
 
 
 @dataclass(frozen=True)
-class Report:
-    """The answer, with what it was asked of; `about` holds nothing of a patient's."""
+class EvaluationReport:
+    """The answer and what it is about; `about` holds nothing about a patient."""
 
     answer: Answer
     about: Mapping[str, object]
@@ -34,11 +34,11 @@ class Report:
 
     @property
     def warning(self) -> str | None:
-        """The line that nobody may miss, unless all tiles are public."""
-        return None if self.public else PRIVATE
+        """The warning that nobody may miss; None if all tiles are public."""
+        return None if self.public else PRIVATE_FIGURES
 
     def values(self) -> dict[str, object]:
-        """What `--json` prints; what is not finite is null."""
+        """What `--json` prints; non-finite numbers are null."""
         return {
             "warning": self.warning,
             "about": dict(self.about),
@@ -61,13 +61,13 @@ def _finite(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def as_json(report: Report) -> str:
+def report_json(report: EvaluationReport) -> str:
     """Indented JSON, without NaN."""
     return json.dumps(report.values(), indent=2, allow_nan=False, ensure_ascii=False)
 
 
-def show(report: Report, console: Console) -> None:
-    """The table, the gaps, the notes and the warning, last so that it stays in sight."""
+def show_evaluation(report: EvaluationReport, console: Console) -> None:
+    """The table, the gaps, the notes and the warning, which comes last so that it stays visible."""
     console.print(_table(report))
     for gap in report.answer.unavailable:
         where = "" if gap.encoder == "-" else f", {gap.encoder}"
@@ -88,7 +88,7 @@ _READING = (
 )
 
 
-def _table(report: Report) -> Table:
+def _table(report: EvaluationReport) -> Table:
     """A row for each figure, and below it one for each of its references."""
     table = Table(title=str(report.about.get("title", "Evaluation")), title_justify="left")
     table.box, table.padding, table.pad_edge = SIMPLE_HEAD, (0, 1, 0, 0), False
@@ -121,14 +121,14 @@ def counts(figure: Figure) -> str:
 
 
 def ends(reference: Reference) -> str:
-    """The interval, where there is one."""
+    """The interval, if there is one."""
     if reference.low is None or reference.high is None:
         return ""
     return f"{number(reference.low)} … {number(reference.high)}"
 
 
 def number(value: float) -> str:
-    """Three digits that matter."""
+    """Three significant digits."""
     return f"{value:.3g}" if math.isfinite(value) else "–"
 
 

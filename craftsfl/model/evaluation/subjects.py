@@ -1,4 +1,4 @@
-"""What is under evaluation: a model that draws on the spot, or pictures drawn before."""
+"""What is evaluated: a model that draws now, or pictures drawn before."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ImageSource:
     """Where generated images come from; all of it public. None: not known.
 
-    claims: what of it a file says of itself, which nothing proves; "" where there is none.
+    claims: which of these a file only claims, and nothing proves; "" if none.
     """
 
     base: str | None = None
@@ -59,11 +59,11 @@ class Source:
         return "Evaluation of " + " with adapter ".join(names) if names else "Evaluation"
 
 
-def open_subject(model: Model, seed: int, scratch: Path) -> tuple[Subject, Source, bool]:
+def open_subject(model: Model, seed: int, scratch: Path) -> tuple[Subject, ImageSource, bool]:
     """The model, loaded; its source; whether the base is the embedded one.
 
     An adapter from MLflow is put into `scratch`, which must last as long as the subject.
-    Raises `CraftsflError` where base or adapter are not to be had, or do not fit.
+    Raises `CraftsflError` if base or adapter are not available, or do not fit.
     """
     base = find(model.base)
     adapter = None
@@ -78,8 +78,8 @@ def open_subject(model: Model, seed: int, scratch: Path) -> tuple[Subject, Sourc
         model.guidance,
         seed,
     )
-    # Refused here, and not after the base has drawn all its pictures.
-    source = Source(base.digest)
+    # Refused here, not after the base has drawn all its pictures.
+    source = ImageSource(base.digest)
     if adapter is not None:
         saved = check_adapter(pipeline, adapter.path, base.digest)
         source = _source(base.digest, adapter.digest, saved.origin)
@@ -87,25 +87,25 @@ def open_subject(model: Model, seed: int, scratch: Path) -> tuple[Subject, Sourc
     return subject, source, base.embedded
 
 
-def drawn_source(picture: Path) -> Source:
-    """What a picture says of itself; nothing where other software made it, or no digests are."""
+def drawn_source(picture: Path) -> ImageSource:
+    """What a picture says about itself; nothing if it is by other software, or without digests."""
     try:
         drawing = read_provenance(picture).drawing
     except ModelError:
-        return Source()
+        return ImageSource()
     if not all(_DIGEST.fullmatch(text) for text in (drawing.base, drawing.adapter) if text):
-        return Source()
+        return ImageSource()
     return replace(_source(drawing.base, drawing.adapter, drawing.origin), claims=_DRAWN)
 
 
-def _source(base: str, adapter: str | None, origin: Origin | None) -> Source:
+def _source(base: str, adapter: str | None, origin: Origin | None) -> ImageSource:
     if origin is None:
-        return Source(base, adapter)
-    return Source(base, adapter, origin.epsilon, origin.delta, origin.study_digest)
+        return ImageSource(base, adapter)
+    return ImageSource(base, adapter, origin.epsilon, origin.delta, origin.study_digest)
 
 
 def public_prompts(path: Path | None, *, embedded: bool) -> tuple[str, ...]:
-    """For the drift: of the file, or one of each of the 33 cancer types."""
+    """For the drift: those in the file, or one for each of the 33 cancer types."""
     if path is not None:
         return tuple(prompt.text for prompt in read_prompts(path))
     words: Words = "tissue" if embedded else "clinical"

@@ -1,4 +1,4 @@
-"""Figures of an evaluation in MLflow: numbers alone, never a file's name or a caption."""
+"""Figures of an evaluation in MLflow: only numbers, never a file's name or a caption."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from craftsfl.model.evaluation.report import Report
+from craftsfl.model.evaluation.report import EvaluationReport
 from privacy.errors import ConfigError, DeploymentError
 
 if TYPE_CHECKING:
@@ -35,33 +35,35 @@ class Destination:
 
 
 def destination(uri: str | None, run: str | None, experiment: str | None) -> Destination | None:
-    """Of the options; None: nothing is logged. An URI alone only says where adapters are.
+    """From the options; None: nothing is logged. A URI alone only says where adapters are.
 
-    Raises `ConfigError` for a run or an experiment without an URI, or both.
+    Raises `ConfigError` for a run or an experiment without a URI, or for both of them.
     """
     if run is None and experiment is None:
         return None
     if uri is None:
-        raise ConfigError("--run and --experiment are MLflow's.", "Name it with --tracking-uri.")
+        raise ConfigError("--run and --experiment need an MLflow.", "Name it with --tracking-uri.")
     if run is not None and experiment is not None:
-        raise ConfigError("--run names a run that is there, --experiment makes one.", "Name one.")
+        raise ConfigError(
+            "--run names an existing run, --experiment makes a new one.", "Name only one of them."
+        )
     return Destination(uri, run, experiment or EXPERIMENT)
 
 
 def check_destination(destination: Destination, *, public: bool) -> None:
-    """Raise `ConfigError` where figures of patients' tiles would go to another machine."""
+    """Raise `ConfigError` if figures on patients' tiles would go to another machine."""
     if not public and not destination.uri.startswith(_LOCAL):
         raise ConfigError(
             f"Figures computed on patients' tiles may not be sent to {destination.uri}.",
-            "Log to a file of this site (sqlite:///evaluation.db), or evaluate on public tiles "
+            "Log to a file at this site (sqlite:///evaluation.db), or evaluate on public tiles "
             "and say so: --public-data.",
         )
 
 
-def log(report: Report, destination: Destination) -> str:
+def log_evaluation(report: EvaluationReport, destination: Destination) -> str:
     """Log every figure with interval and references; returns MLflow's run id.
 
-    Raises `DeploymentError` where MLflow cannot be used, `ConfigError` as `check_destination`.
+    Raises `DeploymentError` if MLflow cannot be used, `ConfigError` as `check_destination`.
     """
     check_destination(destination, public=report.public)
     with _mlflow_errors(destination.uri):
@@ -75,14 +77,14 @@ def log(report: Report, destination: Destination) -> str:
     return run
 
 
-def _entities(report: Report) -> list[Metric]:
+def _entities(report: EvaluationReport) -> list[Metric]:
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
     return [Metric(name, value, now, 0) for name, value in metrics(report).items()]
 
 
-def metrics(report: Report) -> dict[str, float]:
+def metrics(report: EvaluationReport) -> dict[str, float]:
     """Names such as evaluation/frechet/tiny, .../low, .../floor, and their finite values."""
     found: dict[str, float] = {}
     for figure in report.answer.figures:
@@ -101,7 +103,7 @@ def metrics(report: Report) -> dict[str, float]:
 
 
 def _name(text: str) -> str:
-    """Of the letters that MLflow takes in a metric's name; a path's last part."""
+    """Only characters that MLflow allows in a metric's name; of a path, the last part."""
     text = text.replace("ε", "epsilon").replace("'", "").rstrip("/").rsplit("/", 1)[-1]
     return _NOT_A_NAME.sub("_", text).replace(" ", "_")
 
@@ -132,5 +134,5 @@ def _mlflow_errors(uri: str) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise DeploymentError(
             f"MLflow at {uri} cannot be used ({type(error).__name__}).",
-            "Correct --tracking-uri and --run; the figures stand above and in --json.",
+            "Correct --tracking-uri and --run; the figures are above and in --json.",
         ) from None

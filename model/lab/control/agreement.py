@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Instances = NDArray[np.int32]
-_MATCH = 0.5  # two nuclei match above this intersection over union; then each has one at most
+_MATCH = 0.5  # intersection over union above which two nuclei match; each then matches at most one
 MEASURES = ("dice", "f1", "pq", "aji")
 
 
@@ -27,7 +27,7 @@ class Agreement:
     aji: float
 
 
-def agreement(given: Instances, found: Instances) -> Agreement:
+def instance_agreement(given: Instances, found: Instances) -> Agreement:
     """Compare instance maps [h, w]. Two empty maps agree fully; one empty map does not at all."""
     overlap = _overlaps(given, found)
     given_areas, found_areas = overlap.sum(axis=1)[1:], overlap.sum(axis=0)[1:]
@@ -53,7 +53,7 @@ def _overlaps(given: Instances, found: Instances) -> NDArray[np.int64]:
     rows, at = np.unique(np.append(given.ravel(), 0), return_inverse=True)
     columns, to = np.unique(np.append(found.ravel(), 0), return_inverse=True)
     table = np.bincount(at * len(columns) + to, minlength=len(rows) * len(columns))
-    table[0] -= 1  # the appended pixel, which made sure that there is a background
+    table[0] -= 1  # the appended pixel, which guaranteed a background
     return np.asarray(table.reshape(len(rows), len(columns)))
 
 
@@ -63,7 +63,7 @@ def _aji(
     found_areas: NDArray[np.int64],
     given_areas: NDArray[np.int64],
 ) -> float:
-    """Intersections over unions, summed: each given nucleus takes its best, the rest counts too."""
+    """Summed intersections over unions: each given nucleus with its best match, then the rest."""
     if 0 in iou.shape:
         return 0.0
     best = iou.argmax(axis=1)

@@ -37,7 +37,7 @@ and watershed, and compared with their own mask; with the mask of another image 
 of the same morphology); and real tiles with their own masks. Means and 95 % bootstrap intervals
 over the images.
 {tables}"""
-_DRAWN = "{tiles:,} drawn tiles (`model/tissue`), {free:.0%} of them with free layouts"
+_DRAWN = "{tiles:,} drawn tiles (`model/lab/tissue`), {free:.0%} of them with free layouts"
 _FOLDER = "a public folder of images and masks, {crops} squares of each"
 
 

@@ -1,8 +1,8 @@
 """Conditions: what a ControlNet sees of a mask or of fluorescence, float32 [C, s, s] in 0..1.
 
 Rules of size: labels are resized to the nearest pixel, so that no new label appears, and boundary
-and distance are computed after that; markers are averaged. A picture of another aspect than the
-model's square is refused, or its largest centred square is taken (`fit="crop"`).
+and distance are computed after that; markers are averaged. A picture that is not square like the
+model's is refused, or its largest centred square is used (`fit="crop"`).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from model.arrays import Singles
 from model.lab.control.markers import normalised, read_markers
 from model.lab.control.masks import NuclearMask, read_mask
 from model.lab.control.spec import UNTYPED, ControlSpec
 from privacy.errors import ModelError
 
 Fit = Literal["resize", "crop"]
-Floats = NDArray[np.float32]
-_ASPECT = 0.01  # a relative difference of sides that resizing may hide
+_ASPECT = 0.01  # relative difference of sides that resizing may hide
 
 
 def read_mask_condition(
@@ -41,8 +41,8 @@ def read_marker_condition(path: Path, spec: ControlSpec, *, fit: Fit = "resize")
 def mask_condition(mask: NuclearMask, spec: ControlSpec) -> torch.Tensor:
     """One-hot types, boundary and distance of a mask [s, s]; the markers' channels are 0.
 
-    A control of untyped nuclei takes every mask. Raises `ModelError` where the mask has types
-    that the control was not trained on, or another size.
+    A control of untyped nuclei accepts every mask. Raises `ModelError` if the mask has types that
+    the control was not trained on, or another size.
     """
     if not spec.types:
         raise ModelError("This control takes fluorescence only.", "Use one trained on masks.")
@@ -57,7 +57,7 @@ def mask_condition(mask: NuclearMask, spec: ControlSpec) -> torch.Tensor:
     return torch.from_numpy(planes)
 
 
-def marker_condition(markers: Floats, spec: ControlSpec) -> torch.Tensor:
+def marker_condition(markers: Singles, spec: ControlSpec) -> torch.Tensor:
     """Percentile-normalised markers [m, s, s] in their channels; the others are 0."""
     if not spec.markers:
         raise ModelError("This control takes masks only.", "Use one trained on fluorescence.")
@@ -81,7 +81,7 @@ def resized_mask(mask: NuclearMask, size: int, fit: Fit = "resize") -> NuclearMa
     return NuclearMask(mask.instances[grid], mask.types[grid], mask.names)
 
 
-def resized_markers(markers: Floats, size: int, fit: Fit = "resize") -> Floats:
+def resized_markers(markers: Singles, size: int, fit: Fit = "resize") -> Singles:
     """Markers [m, h, w] at [m, size, size]: box-averaged."""
     top, left, height, width = _window(markers.shape[1:], size, fit)
     box = (left, top, left + width, top + height)
@@ -92,7 +92,7 @@ def resized_markers(markers: Floats, size: int, fit: Fit = "resize") -> Floats:
     return np.stack(planes).astype(np.float32)
 
 
-def boundary(instances: NDArray[np.int32]) -> Floats:
+def boundary(instances: NDArray[np.int32]) -> Singles:
     """1 on the pixels of a nucleus [s, s] that touch (4 neighbours) another label; else 0."""
     edge = np.zeros(instances.shape, bool)
     down, right = instances[1:] != instances[:-1], instances[:, 1:] != instances[:, :-1]
@@ -103,7 +103,7 @@ def boundary(instances: NDArray[np.int32]) -> Floats:
     return (edge & (instances > 0)).astype(np.float32)
 
 
-def distance(instances: NDArray[np.int32]) -> Floats:
+def distance(instances: NDArray[np.int32]) -> Singles:
     """Depth within each nucleus [s, s]: its rim has 1 / its greatest depth, its middle 1.
 
     Euclidean, in pixels from the nearest boundary, plus 1; divided by the nucleus' greatest.
@@ -112,7 +112,7 @@ def distance(instances: NDArray[np.int32]) -> Floats:
     if not inside.any():
         return np.zeros(instances.shape, np.float32)
     core = inside & (boundary(instances) == 0)
-    # where nothing bounds the picture's one nucleus there is no distance to measure
+    # if a single nucleus fills the whole picture, there is no distance to measure
     depth = ndimage.distance_transform_edt(core) + 1 if not core.all() else np.ones(core.shape)
     _, at = np.unique(instances, return_inverse=True)
     at = at.reshape(instances.shape)
@@ -121,12 +121,12 @@ def distance(instances: NDArray[np.int32]) -> Floats:
     return np.where(inside, depth / deepest[at], 0).astype(np.float32)
 
 
-def _one_hot(mask: NuclearMask, spec: ControlSpec) -> Floats:
+def _one_hot(mask: NuclearMask, spec: ControlSpec) -> Singles:
     if spec.types == UNTYPED:
         return (mask.instances > 0)[None].astype(np.float32)
     if not mask.names:
         raise ModelError(
-            f"The mask has no nucleus types; the control asks for {', '.join(spec.types)}.",
+            f"The mask has no nucleus types; the control needs {', '.join(spec.types)}.",
             "Give a typed mask (PanNuke, CoNSeP, Lizard), or use an untyped control.",
         )
     present = [mask.names[k - 1] for k in np.unique(mask.types[mask.types > 0]).tolist()]
@@ -141,7 +141,7 @@ def _one_hot(mask: NuclearMask, spec: ControlSpec) -> Floats:
 
 
 def _window(shape: tuple[int, ...], size: int, fit: Fit) -> tuple[int, int, int, int]:
-    """Top, left, height, width of the part that is used. Raises `ModelError` as `fit` says."""
+    """Top, left, height and width of the part used. Raises `ModelError` as `fit` says."""
     height, width = shape
     side = min(height, width)
     if fit == "crop":
@@ -149,11 +149,11 @@ def _window(shape: tuple[int, ...], size: int, fit: Fit) -> tuple[int, int, int,
     if max(height, width) - side > _ASPECT * side:
         raise ModelError(
             f"The condition is {width} x {height} px; the model draws {size} x {size}.",
-            'Cut out a square, or ask for the centred one (fit "crop").',
+            'Cut out a square, or choose the centred one (fit "crop").',
         )
     return 0, 0, height, width
 
 
 def _centres(length: int, size: int) -> NDArray[np.int64]:
-    """Which of `length` pixels lie under the centres of `size` new ones: int64 [size]."""
+    """Which of `length` pixels are under the centres of `size` new ones: int64 [size]."""
     return np.minimum(((np.arange(size) + 0.5) * length / size).astype(np.int64), length - 1)

@@ -1,8 +1,8 @@
-"""Mask fidelity: do samples show the nuclei that their masks ask for?
+"""Mask fidelity: do samples show the nuclei in their masks?
 
 Each sample is segmented without a network and compared with its own mask, with another image's
-mask (the shuffled control: what a sample agrees with by chance, by density and by size alone), and
-beside real tiles against their own masks (the ceiling of this segmentation).
+mask (the shuffled control: agreement by chance, by density and size alone). Real tiles are compared
+with their own masks too (the ceiling of this segmentation).
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from model.lab.control.agreement import MEASURES, Instances, agreement
+from model.arrays import Doubles
+from model.lab.control.agreement import MEASURES, Instances, instance_agreement
 from model.lab.control.segmentation import segment
 from privacy.errors import ModelError
 
-Doubles = NDArray[np.float64]
 _RESAMPLES = 2000
 _LEVEL = 95.0
 
@@ -34,7 +34,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Per comparison ("own", "shuffled", "own - shuffled", and "ceiling" where real tiles were
+    """Per comparison ("own", "shuffled", "own - shuffled", and "ceiling" if real tiles were
     given), an estimate of each of MEASURES; images: their number; seed: of shuffle and bootstrap.
     """
 
@@ -71,7 +71,7 @@ def mask_fidelity(
 ) -> Fidelity:
     """Score samples uint8 [n, s, s, 3] against instance masks [s, s], one each.
 
-    groups [n]: masks are shuffled within equal values only, such as a morphology, which makes the
+    groups [n]: masks are shuffled only within equal values, such as a morphology, which makes the
     control stricter. real uint8 [n, s, s, 3]: the tiles that the masks belong to. Raises
     `ModelError` for fewer than two images, a group of one, or sizes that do not fit.
     """
@@ -100,8 +100,8 @@ def shuffled(groups: Sequence[object], seed: int) -> list[int]:
         members = rng.permutation([i for i, own in enumerate(groups) if own == group]).tolist()
         if len(members) < 2:
             raise ModelError(
-                "A group of one image has no other mask to be compared with.",
-                "Give each group two images at least.",
+                "A group of one image has no other mask to compare with.",
+                "Give each group at least two images.",
             )
         for own, other in zip(members, members[1:] + members[:1], strict=True):
             partner[own] = other
@@ -119,7 +119,7 @@ def estimate(values: Doubles, seed: int) -> Estimate:
 def _scores(masks: Sequence[Instances], found: Sequence[Instances]) -> Doubles:
     """[n, len(MEASURES)]."""
     pairs = zip(masks, found, strict=True)
-    compared = [agreement(np.asarray(mask, np.int32), own) for mask, own in pairs]
+    compared = [instance_agreement(np.asarray(mask, np.int32), own) for mask, own in pairs]
     return np.array([[getattr(one, measure) for measure in MEASURES] for one in compared])
 
 
@@ -133,7 +133,7 @@ def _check(
 ) -> None:
     if len(images) < 2:
         raise ModelError(
-            f"{len(images)} images are too few for a shuffled control.", "Give two at least."
+            f"{len(images)} images are too few for a shuffled control.", "Give at least two."
         )
     if len(images) != len(masks) or any(mask.shape != images.shape[1:3] for mask in masks):
         raise ModelError(

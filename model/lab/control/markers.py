@@ -1,4 +1,4 @@
-"""Fluorescence pictures: one to several markers, each put on its own scale."""
+"""Fluorescence pictures: one or more markers, each on its own scale."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 from scipy import ndimage
 
+from model.arrays import Singles
 from model.lab.control.masks import MOST_PIXELS
 from model.pictures import UnreadablePicture, open_picture
 from privacy.errors import ModelError
 
-Floats = NDArray[np.float32]
 LOW, HIGH = 1.0, 99.8  # percentiles that become 0 and 1
 MOST_MARKERS = 64
 _MOST_OF_ALL = 4 * MOST_PIXELS  # on all pages: 1 GB of markers
 _HINT = "Fluorescence is .png or .tif: grey (one marker), RGB (three) or one page a marker."
 
 
-def read_markers(path: Path) -> Floats:
+def read_markers(path: Path) -> Singles:
     """Markers float32 [m, h, w] as recorded: the pages of a file, or the channels of one page.
 
     A colour picture whose channels are equal is one marker. Raises `ModelError` for a missing or
     damaged file, and for pages of different sizes.
     """
     if not path.is_file():
-        raise ModelError(f"The fluorescence image {path} is no file.", "Give one image.")
+        raise ModelError(f"The fluorescence image {path} is not a file.", "Give one image.")
     try:
         with open_picture(path, most=MOST_PIXELS) as image:
             pages = [_channels(page) for page in _first(image)]
@@ -38,24 +38,24 @@ def read_markers(path: Path) -> Floats:
     return np.concatenate(pages)
 
 
-def normalised(markers: Floats, low: float = LOW, high: float = HIGH) -> Floats:
+def normalised(markers: Singles, low: float = LOW, high: float = HIGH) -> Singles:
     """Each marker [m, h, w] to 0..1 between its own percentiles; a flat marker becomes 0.
 
     Raises `ModelError` for values that are not finite.
     """
     if not np.isfinite(markers).all():
-        raise ModelError("The fluorescence image holds values that are no numbers.", _HINT)
+        raise ModelError("The fluorescence image holds values that are not numbers.", _HINT)
     flat = markers.reshape(len(markers), -1)
     bottom, top = np.percentile(flat, [low, high], axis=1)[:, :, None, None]
     span = np.where(top > bottom, top - bottom, np.inf)
     return np.asarray(np.clip((markers - bottom) / span, 0, 1), np.float32)
 
 
-def simulated_marker(mask: NDArray[np.int32], rng: np.random.Generator) -> Floats:
+def simulated_marker(mask: NDArray[np.int32], rng: np.random.Generator) -> Singles:
     """A nuclear stain of a mask [s, s] in fluorescence, float32 [s, s], of any scale.
 
-    Nuclei differ in brightness; light from out of focus, a slope of the background and shot noise
-    come on top. After percentile normalisation it looks like DAPI at low magnification.
+    Nuclei differ in brightness; out-of-focus light, a sloping background and shot noise
+    are added. After percentile normalisation it looks like DAPI at low magnification.
     """
     strength = rng.uniform(0.5, 1.0, int(mask.max()) + 1).astype(np.float32)
     strength[0] = 0.0
@@ -82,8 +82,8 @@ def _first(image: Image.Image) -> list[Image.Image]:
     return pages
 
 
-def _channels(page: Image.Image) -> Floats:
-    """[m, h, w]; transparency is no marker, and a palette is looked up."""
+def _channels(page: Image.Image) -> Singles:
+    """[m, h, w]; transparency is not a marker, and a palette is looked up."""
     if page.mode in ("P", "PA", "CMYK", "YCbCr"):
         page = page.convert("RGB")
     values = np.asarray(page, np.float32)

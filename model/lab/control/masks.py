@@ -1,7 +1,7 @@
 """Nuclear masks as published: instance images, PanNuke's arrays, CoNSeP's and Lizard's .mat files.
 
-Every reader gives the same `NuclearMask`. Nothing is unpickled: an array that asks for it, and a
-file that is not what its name says, raises `ModelError`.
+Every reader returns a `NuclearMask`. Nothing is unpickled: an array that would need it, or a file
+that is not what its name says, raises `ModelError`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PANNUKE_TYPES = ("neoplastic", "inflammatory", "connective", "dead", "epithelial
 MOST_PIXELS = 1 << 26
 _IMAGES = (".png", ".tif", ".tiff")
 _GREY = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "F")
-# What numpy and .mat files raise on bytes that are not what their name says (found by altering).
+# What reading numpy and .mat files raises for damaged bytes (found by altering files).
 DAMAGED = (
     ArithmeticError,
     EOFError,
@@ -52,7 +52,7 @@ class NuclearMask:
 
     @classmethod
     def untyped(cls, instances: ArrayLike) -> NuclearMask:
-        """Of an instance map [h, w] alone. Raises `ModelError` where it is none."""
+        """From an instance map [h, w] alone. Raises `ModelError` if it is not one."""
         checked = instance_map(np.asarray(instances))
         return cls(checked, (checked > 0).astype(np.uint8))
 
@@ -71,7 +71,7 @@ def read_mask(path: Path, *, index: int = 0) -> NuclearMask:
     """
     suffix = path.suffix.lower()
     if not path.is_file():
-        raise ModelError(f"The mask {path} is no file.", "Give the path of one mask.")
+        raise ModelError(f"The mask {path} is not a file.", "Give the path of one mask.")
     if suffix in _IMAGES:
         return NuclearMask.untyped(_split(_read_image(path)))
     if suffix == ".npy":
@@ -91,13 +91,13 @@ def count_masks(path: Path) -> int:
 def instance_map(values: NDArray[np.generic]) -> NDArray[np.int32]:
     """Whole non-negative numbers [h, w] as int32. Raises `ModelError` for anything else."""
     if values.ndim != 2 or 0 in values.shape or values.size > MOST_PIXELS:
-        raise ModelError(f"A mask of shape {values.shape} is no instance map.", _HINT)
+        raise ModelError(f"A mask of shape {values.shape} is not an instance map.", _HINT)
     if values.dtype.kind not in "buif":
-        raise ModelError(f"A mask of {values.dtype} values is no instance map.", _HINT)
+        raise ModelError(f"A mask of {values.dtype} values is not an instance map.", _HINT)
     whole = values.astype(np.float64)
     if not np.isfinite(whole).all() or (whole < 0).any() or (whole != np.floor(whole)).any():
         raise ModelError(
-            "The mask holds values that are no instance numbers.",
+            "The mask holds values that are not instance numbers.",
             "Background is 0, and each nucleus has a whole number of its own.",
         )
     if whole.max() >= 2**31:
@@ -121,7 +121,7 @@ def _read_image(path: Path) -> NDArray[np.generic]:
 
 
 def _split(values: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Number the connected parts (4 neighbours) of an image with one value beside 0."""
+    """Number the connected parts (4 neighbours) of an image with one value other than 0."""
     if len(np.unique(values[values != 0])) != 1:
         return values
     parts: NDArray[np.int32] = ndimage.label(values != 0)[0]
@@ -132,7 +132,7 @@ def _read_pannuke(path: Path, index: int) -> NuclearMask:
     array = _pannuke(path)
     if not 0 <= index < len(array):
         raise ModelError(
-            f"{path.name} holds {len(array)} masks; there is no number {index}.",
+            f"{path.name} holds {len(array)} masks; number {index} does not exist.",
             f"Choose 0 to {len(array) - 1}.",
         )
     return _merge_channels(np.asarray(array[index]))
@@ -157,7 +157,7 @@ def _pannuke(path: Path) -> NDArray[np.generic]:
 
 
 def _merge_channels(channels: NDArray[np.generic]) -> NuclearMask:
-    """Instances [h, w, 6] of each type to one map; where types overlap, the later one lies on top.
+    """Instances [h, w, 6] of each type to one map; where types overlap, the later one is on top.
 
     The same number in two channels means two nuclei.
     """

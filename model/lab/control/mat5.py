@@ -1,6 +1,6 @@
-"""Numeric arrays of MATLAB level-5 files (versions 5 to 7), and of nothing else in them.
+"""Numeric arrays of MATLAB level-5 files (versions 5 to 7), and nothing else in them.
 
-scipy's reader trusts type codes in the file: some damaged files end the process. This one checks
+scipy's reader trusts type codes in the file, so some damaged files end the process. This one checks
 every length and code, and skips cells, structures, objects and text without looking inside.
 Layout: "MAT-File Format", The MathWorks, chapter 1. All errors are `BadMatFile`.
 """
@@ -32,7 +32,7 @@ _PEEK = 4096  # bytes that hold an array's flags, dimensions and name
 
 
 class BadMatFile(ValueError):
-    """Bytes that are no level-5 file, or not one that can be read here."""
+    """Bytes that are not a level-5 file, or not one that can be read here."""
 
 
 class NewerMatFile(BadMatFile):
@@ -64,7 +64,7 @@ def read_arrays(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
 
 
 def _elements(data: memoryview, order: str) -> Iterator[_Element]:
-    """Elements one after another; each starts at a multiple of 8, but after a compressed one."""
+    """Elements one after another; each starts at a multiple of 8, except after a compressed one."""
     at = 0
     while at < len(data):
         if len(data) - at < 8:
@@ -85,7 +85,7 @@ def _elements(data: memoryview, order: str) -> Iterator[_Element]:
 def _array(
     element: _Element, order: str, names: Collection[str]
 ) -> tuple[str, NDArray[Any]] | None:
-    """Name and values of a numeric array that is asked for, else None."""
+    """Name and values of a numeric array that is wanted, else None."""
     if element.kind == _COMPRESSED:
         if _wanted(_inflate(element.data, _PEEK), order, names) is None:
             return None
@@ -107,7 +107,7 @@ def _array(
 
 
 def _wanted(start: memoryview, order: str, names: Collection[str]) -> str | None:
-    """The name at the `start` of a decompressed array if it is asked for, else None."""
+    """The name at the `start` of a decompressed array if it is wanted, else None."""
     if len(start) < 8:
         raise BadMatFile("cut short")
     parts = _elements(start[8:], order)

@@ -1,4 +1,4 @@
-"""CoNSeP's and Lizard's MATLAB files: `inst_map` with the nuclei's types beside it."""
+"""CoNSeP's and Lizard's MATLAB files: `inst_map` and the nuclei's types."""
 
 from __future__ import annotations
 

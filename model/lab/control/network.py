@@ -19,7 +19,7 @@ from privacy.errors import ModelError
 from diffusers import ControlNetModel
 
 ControlNet: TypeAlias = Any  # a diffusers ControlNetModel: untyped mixins
-SHIPPED = "tiny-control"
+SHIPPED_CONTROL = "tiny-control"
 _FILES = ("config.json", FILE, "diffusion_pytorch_model.safetensors")
 _TAG = b"craftsfl/model/control/v1\0"
 _WIDEST = 256  # diffusers' own embedding goes 16, 32, 96, 256
@@ -35,7 +35,7 @@ class Control:
     digest: str
 
 
-def make_network(pipeline: Pipeline, spec: ControlSpec) -> ControlNet:
+def make_control_network(pipeline: Pipeline, spec: ControlSpec) -> ControlNet:
     """A ControlNet (Zhang et al. 2023) that starts as a copy of the UNet's encoder, in float32.
 
     Its output convolutions are zero: untrained, it changes nothing. The embedding of the condition
@@ -74,9 +74,9 @@ def save_control(network: ControlNet, spec: ControlSpec, folder: Path) -> None:
 def load_control(
     folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Control:
-    """Load a control, frozen and in eval mode, from safetensors; no network is asked.
+    """Load a control, frozen and in eval mode, from safetensors, without network.
 
-    Raises `ModelError` where the folder holds none, or one that is damaged.
+    Raises `ModelError` if the folder holds none, or a damaged one.
     """
     spec = ControlSpec.read(folder)
     digest = _digest(folder)
@@ -98,16 +98,16 @@ def load_control(
 
 
 def shipped_control() -> Path | None:
-    """The tiny base's control that comes with craftsfl: beside the checkout, or installed."""
-    checkout = Path(__file__).resolve().parents[3] / "weights" / SHIPPED
-    installed = Path(sys.prefix) / "share" / "craftsfl" / SHIPPED
+    """The tiny base's control that ships with craftsfl: in the checkout, or installed."""
+    checkout = Path(__file__).resolve().parents[3] / "weights" / SHIPPED_CONTROL
+    installed = Path(sys.prefix) / "share" / "craftsfl" / SHIPPED_CONTROL
     return next((path for path in (checkout, installed) if path.is_dir()), None)
 
 
 def find_control(source: str | None) -> Path:
     """The folder that `source` names; the shipped control for None.
 
-    Raises `ModelError` where there is none.
+    Raises `ModelError` if there is none.
     """
     folder = shipped_control() if source is None else Path(source).expanduser()
     if folder is None or not folder.is_dir():
@@ -117,9 +117,9 @@ def find_control(source: str | None) -> Path:
 
 
 def check_fits(pipeline: Pipeline, control: Control) -> None:
-    """Raises `ModelError` where the control is for a base of another shape.
+    """Raise `ModelError` if the control is for a base of another shape.
 
-    Weights may differ: a control serves fine-tuned descendants of its base, too.
+    Weights may differ: a control also serves fine-tuned descendants of its base.
     """
     unet, own = pipeline.unet.config, control.network.config
     for key in ("block_out_channels", "layers_per_block", "cross_attention_dim", "in_channels"):
@@ -140,7 +140,7 @@ def _plain(value: object) -> object:
 
 
 def _embedding(factor: int) -> tuple[int, ...]:
-    """Widths of the condition's embedding: factor 4 gives (16, 32, 64), 8 gives 16 to 128."""
+    """Widths of the condition's embedding: (16, 32, 64) for factor 4, 16 to 128 for 8."""
     stages = round(math.log2(factor))
     if 2**stages != factor:
         raise ModelError(f"An autoencoder of factor {factor} has no control.", "Use a power of 2.")

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from model.arrays import Singles
 from model.lab.control.conditions import marker_condition, mask_condition, resized_mask
 from model.lab.control.markers import simulated_marker
 from model.lab.control.masks import MOST_PIXELS, NuclearMask, read_mask
@@ -22,7 +23,6 @@ from model.lab.stage_one.publicness import check_columns, check_place
 from model.pictures import UnreadablePicture, open_picture, to_rgb
 from privacy.errors import ModelError
 
-Floats = NDArray[np.float32]
 _Kind = TypeVar("_Kind", bound=np.generic)
 _TABLE = "metadata.csv"
 _MASKS = (".png", ".tif", ".tiff", ".mat", ".npy")
@@ -31,19 +31,19 @@ _HINT = "It needs images/ and, for each image, a mask of the same name in masks/
 
 @dataclass(frozen=True)
 class Pair:
-    """image uint8 [s, s, 3], its mask [s, s], caption; markers float32 [m, s, s] if there are."""
+    """image uint8 [s, s, 3], its mask [s, s], caption; markers float32 [m, s, s], if any."""
 
     image: NDArray[np.uint8]
     mask: NuclearMask
     caption: str
-    markers: Floats | None = None
+    markers: Singles | None = None
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """All pairs of a training, stacked: images [n, s, s, 3], conditions uint8 [n, k, C, s, s].
+    """All pairs of a training run, stacked: images [n, s, s, 3], conditions uint8 [n, k, C, s, s].
 
-    k: the ways to be conditioned (by the mask, by the markers). Conditions are kept in 1/255.
+    k: the kinds of condition (the mask, the markers). Conditions are kept in 1/255.
     """
 
     images: NDArray[np.uint8]
@@ -55,8 +55,8 @@ class Pairs:
         return torch.from_numpy(self.conditions[chosen, ways]).float() / 255
 
 
-def stacked(pairs: Iterable[Pair], spec: ControlSpec, count: int) -> Pairs:
-    """Compute the conditions of `count` pairs. Raises `ModelError` where there are fewer."""
+def stacked_pairs(pairs: Iterable[Pair], spec: ControlSpec, count: int) -> Pairs:
+    """Compute the conditions of `count` pairs. Raises `ModelError` if there are fewer."""
     ways = int(bool(spec.types)) + int(bool(spec.markers))
     side = spec.size
     images = np.empty((count, side, side, 3), np.uint8)
@@ -72,10 +72,10 @@ def stacked(pairs: Iterable[Pair], spec: ControlSpec, count: int) -> Pairs:
     return Pairs(images, conditions, tuple(captions))
 
 
-def read_folder(source: PublicFolder, size: int, seed: int) -> Iterator[Pair]:
+def read_pair_folder(source: PublicFolder, size: int, seed: int) -> Iterator[Pair]:
     """Squares of every image and mask of a folder at size x size pixels, in a fixed order.
 
-    Captions are the column `text` of metadata.csv where there is one, else empty. Raises
+    Captions are the column `text` of metadata.csv if there is one, else empty. Raises
     `ModelError` for images without masks, for pairs that differ in size, and for a folder that
     looks like a hospital's own.
     """
@@ -94,7 +94,7 @@ def read_folder(source: PublicFolder, size: int, seed: int) -> Iterator[Pair]:
 
 
 def listed(folder: Path) -> list[tuple[Path, Path]]:
-    """(image, mask) of a folder, sorted by name. Raises `ModelError` where one has no mask."""
+    """(image, mask) of a folder, sorted by name. Raises `ModelError` if one has no mask."""
     images = sorted(p for p in (folder / "images").glob("*") if p.is_file())
     if not images:
         raise ModelError(f"{folder} holds no images.", _HINT)
@@ -109,9 +109,9 @@ def listed(folder: Path) -> list[tuple[Path, Path]]:
 
 
 def divided(source: PublicFolder) -> tuple[list[tuple[Path, Path]], list[tuple[Path, Path]]]:
-    """The (image, mask) pairs to train on, and those held out: two at least.
+    """The (image, mask) pairs to train on, and those held out: at least two.
 
-    Raises `ModelError` where nothing would be left to train on.
+    Raises `ModelError` if nothing would be left to train on.
     """
     pairs = listed(source.folder)
     held_out = max(2, round(len(pairs) * source.held_out))
@@ -150,7 +150,7 @@ def _captions(source: PublicFolder) -> dict[str, str]:
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """A picture as uint8 [h, w, 3]. Raises `ModelError` where it cannot be read."""
+    """A picture as uint8 [h, w, 3]. Raises `ModelError` if it cannot be read."""
     try:
         with open_picture(path, most=MOST_PIXELS) as image:
             return np.asarray(to_rgb(image))

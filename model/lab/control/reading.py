@@ -17,7 +17,7 @@ from model.lab.control.masks import count_masks, read_mask
 from model.lab.control.spec import ControlSpec
 from privacy.errors import ModelError
 
-Kind = Literal["mask", "fluorescence"]
+ConditionKind = Literal["mask", "fluorescence"]
 _SUFFIXES = {
     "mask": frozenset({".png", ".tif", ".tiff", ".npy", ".mat"}),
     "fluorescence": frozenset({".png", ".tif", ".tiff"}),
@@ -27,9 +27,9 @@ _HIGHEST = 2**16 - 1
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition ready to be sampled under.
+    """A condition, ready for sampling.
 
-    name: the file's stem, with a number where the file holds several. planes: float32 [C, s, s].
+    name: the file's stem, with a number if the file holds several. planes: float32 [C, s, s].
     labels: uint16 [s, s], the instances that a sample should show, None for fluorescence.
     digest: "sha256:" of the file.
     """
@@ -41,18 +41,18 @@ class Condition:
 
 
 def read_conditions(
-    kind: Kind, path: Path, spec: ControlSpec, *, fit: Fit = "resize"
+    kind: ConditionKind, path: Path, spec: ControlSpec, *, fit: Fit = "resize"
 ) -> tuple[Condition, ...]:
     """All conditions of a file or (sorted by name) of a folder's files, for a control of `spec`.
 
-    Raises `ModelError` where there is none, and for a file that cannot be used.
+    Raises `ModelError` if there is none, and for a file that cannot be used.
     """
     files = _files(kind, path)
     one = _of_masks if kind == "mask" else _of_markers
     return tuple(condition for file in files for condition in one(file, spec, fit))
 
 
-def _files(kind: Kind, path: Path) -> list[Path]:
+def _files(kind: ConditionKind, path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     found = sorted(p for p in path.glob("*") if p.is_file() and p.suffix.lower() in _SUFFIXES[kind])

@@ -1,4 +1,4 @@
-"""What the training of a control does: pairs, sizes, step counts, seed."""
+"""How a control is trained: pairs, sizes, step counts, seed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _SPEED: Final = frozenset({"checkpoint_every", "trial", "trial_steps"})
 
 @dataclass(frozen=True)
 class PublicFolder:
-    """Where pairs lie; each image gives `crops` random squares, flipped and turned.
+    """Where pairs are; each image yields `crops` random squares, flipped and turned.
 
     smallest: the least side of a square, as a share of the image's shorter side. held_out: share
     of the images, the last by name, that training leaves to the trial. public: somebody said that
-    the data are, though a column names patients.
+    the data are public, although a column names patients.
     """
 
     folder: Path
@@ -31,10 +31,10 @@ class PublicFolder:
 
 @dataclass(frozen=True)
 class ControlRecipe:
-    """Fixed step counts, so that the same recipe gives the same control on the same machine.
+    """Fixed step counts, so that the same recipe makes the same control on the same machine.
 
-    The defaults made weights/tiny-control. source: None for drawn tissue, of which there are
-    `tiles`, a share of them with free layouts. caption_dropout: share of pairs without their
+    The defaults made weights/tiny-control. source: None for `tiles` tiles of drawn
+    tissue, a share of them with free layouts. caption_dropout: share of pairs without their
     caption, so that the control reads the condition and not the words (Zhang et al. 2023, section
     3.4, use 0.5). trial: samples of each morphology that are measured at the end, of
     `trial_steps` steps.
@@ -57,9 +57,9 @@ class ControlRecipe:
     trial_steps: int = 20
 
     def __post_init__(self) -> None:
-        """Raises `ModelError` for sizes that train nothing."""
+        """Raise `ModelError` for sizes that train nothing."""
         if min(self.tiles, self.steps, self.batch, self.shards) < 1:
-            raise ModelError("A recipe's counts are 1 at least.", "Raise --steps or --batch.")
+            raise ModelError("A recipe's counts are at least 1.", "Raise --steps or --batch.")
         if self.batch % self.shards:
             raise ModelError("The batch does not divide into its shards.", "Change --batch.")
 
@@ -71,7 +71,7 @@ class ControlRecipe:
         steps: int | None = None,
         batch: int | None = None,
     ) -> ControlRecipe:
-        """This recipe with what is given. Markers are drawn from masks in a folder, too."""
+        """This recipe with the given values. A folder's markers are drawn from its masks, too."""
         return replace(
             self,
             source=source or self.source,
@@ -81,7 +81,7 @@ class ControlRecipe:
         )
 
     def outcome(self) -> dict[str, object]:
-        """What decides which control comes out, as plain JSON."""
+        """What determines the resulting control, as plain JSON."""
         values: dict[str, object] = json.loads(json.dumps(asdict(self), default=str))
         return {key: value for key, value in values.items() if key not in _SPEED}
 

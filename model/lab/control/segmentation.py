@@ -1,7 +1,7 @@
 """Find the nuclei of an H&E tile without a network: stain deconvolution, Otsu, watershed.
 
-It knows nothing of any model, so it can tell whether a sample follows its mask. It is no good
-segmenter: read its scores beside those of real tiles against their own masks.
+It knows nothing about any model, so it can judge whether a sample follows its mask. It is not a
+good segmenter: compare its scores with those of real tiles against their own masks.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage import color, feature, filters, segmentation
 
-# scikit-image is partly annotated, which a strict checker takes for unannotated
+# scikit-image is partly annotated, which a strict checker treats as unannotated
 _rgb2hed: Any = color.rgb2hed
 _threshold_otsu: Any = filters.threshold_otsu
 _peak_local_max: Any = feature.peak_local_max
 _watershed: Any = segmentation.watershed
 
 _SMOOTH = 0.3  # pixels, before the threshold
-_SEED_SMOOTH = 0.5  # pixels, of the depth that seeds are the peaks of
+_SEED_SMOOTH = 0.5  # pixels, of the depth whose peaks are the seeds
 _LEAST_AREA = 4  # pixels
 
 

@@ -19,8 +19,8 @@ _HINT = "Use a folder that `craftsfl model pretrain-control` wrote."
 class ControlSpec:
     """Channels of the condition, in order: one-hot types, boundary, distance, then markers.
 
-    types: names of nucleus types, () where masks are not taken; markers: names of fluorescence
-    markers, () where none is taken. size: side in pixels. base: digest of the base it was
+    types: names of nucleus types, () if masks are not accepted; markers: names of fluorescence
+    markers, () if none are accepted. size: side in pixels. base: digest of the base it was
     trained on.
     """
 
@@ -30,7 +30,7 @@ class ControlSpec:
     base: str
 
     def __post_init__(self) -> None:
-        """Raises `ModelError` where there is nothing to be conditioned on."""
+        """Raise `ModelError` if there is nothing to condition on."""
         if not self.types and not self.markers:
             raise ModelError("A control needs nucleus types or markers.", "Name at least one.")
         if self.size < 8:

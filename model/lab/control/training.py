@@ -20,25 +20,24 @@ from model.lab.control.network import (
     Control,
     ControlNet,
     load_control,
-    make_network,
+    make_control_network,
     save_control,
     spec_for,
 )
-from model.lab.control.pairs import Pairs, divided, read_folder, stacked
-from model.lab.control.reading import Kind
+from model.lab.control.pairs import Pairs, divided, read_pair_folder, stacked_pairs
+from model.lab.control.reading import ConditionKind
 from model.lab.control.recipe import ControlRecipe
 from model.lab.control.spec import UNTYPED, ControlSpec
-from model.lab.control.trial import Setting, drawn_cases, file_cases, run_trial
-from model.lab.pretraining.autoencoder import to_tensor
-from model.lab.pretraining.networks import device, parameter_count
-from model.lab.pretraining.optimisation import Batch, Schedule, Task, Trainer
-from model.lab.pretraining.recipe import Progress
+from model.lab.control.trial import TrialSettings, drawn_cases, file_cases, run_trial
+from model.lab.pretraining.autoencoder import to_tensors
+from model.lab.pretraining.networks import parameter_count, training_device
+from model.lab.pretraining.optimisation import Schedule, Task, TaskTrainer, TensorBatch
+from model.lab.pretraining.recipe import CHECKPOINTS, Progress
 from model.lab.stage_one.workspace import claim
 from model.lab.tissue.canvas import SIZE
 from model.losses import NoiseSchedule, Rows
 from privacy.errors import ModelError
 
-WORKSPACE = ".checkpoints"
 _SNR_CAP = 5.0
 _FOCUS = 3.0
 _CAPTIONS_KEPT = 4096  # embeddings of captions; 77 x 768 floats each on the largest base
@@ -49,18 +48,18 @@ def pretrain_control(
 ) -> ControlSpec:
     """Train a control for the base in folder `base` and write it, with its card, to `out`.
 
-    A run that was killed goes on from its last checkpoint when it is called again with the same
-    arguments. Raises `ModelError` for pairs or a base that cannot be used, and where `out` holds
-    another run's checkpoints.
+    A killed run continues from its last checkpoint when called again with the same arguments.
+    Raises `ModelError` for pairs or a base that cannot be used, and if `out` holds another run's
+    checkpoints.
     """
-    place = out / WORKSPACE
+    place = out / CHECKPOINTS
     place.mkdir(parents=True, exist_ok=True)
-    pipeline = load_base(base, device())
+    pipeline = load_base(base, training_device())
     spec = spec_for(pipeline, recipe.types, recipe.markers, folder_digest(base))
     pairs = _pairs(recipe, spec)
     claim(place, {"control of": spec.base, **recipe.outcome()})
     torch.manual_seed(recipe.seed)
-    network = make_network(pipeline, spec)
+    network = make_control_network(pipeline, spec)
     _train(pipeline, network, pairs, recipe, (place, on_progress))
     save_control(network, spec, out)
     measured = _measure(pipeline, load_control(out, pipeline.device), recipe)
@@ -78,14 +77,14 @@ def _pairs(recipe: ControlRecipe, spec: ControlSpec) -> Pairs:
                 "Name a folder of public pairs with --data.",
             )
         drawn = draw_pairs(recipe.seed, recipe.tiles, free_share=recipe.free_share)
-        return stacked(drawn, spec, recipe.tiles)
+        return stacked_pairs(drawn, spec, recipe.tiles)
     count = len(divided(recipe.source)[0]) * recipe.source.crops
-    return stacked(read_folder(recipe.source, spec.size, recipe.seed), spec, count)
+    return stacked_pairs(read_pair_folder(recipe.source, spec.size, recipe.seed), spec, count)
 
 
 def _measure(pipeline: Pipeline, control: Control, recipe: ControlRecipe) -> dict[str, Fidelity]:
-    """The fidelity under each condition that the trial has: a folder's has no fluorescence."""
-    spec, kinds = control.spec, list[Kind]()
+    """The fidelity under each condition of the trial: a folder's has no fluorescence."""
+    spec, kinds = control.spec, list[ConditionKind]()
     if spec.types:
         kinds.append("mask")
     if spec.markers and recipe.source is None:
@@ -96,7 +95,7 @@ def _measure(pipeline: Pipeline, control: Control, recipe: ControlRecipe) -> dic
             cases = list(drawn_cases(spec, kind, recipe.trial))
         else:
             cases = list(file_cases(divided(recipe.source)[1], spec, kind, ""))
-        how = Setting(steps=recipe.trial_steps)
+        how = TrialSettings(steps=recipe.trial_steps)
         measured[kind] = run_trial(pipeline, control, cases, how).fidelity
     return measured
 
@@ -107,7 +106,7 @@ def encoded(pipeline: Pipeline, pairs: Pairs, batch: int = 32) -> torch.Tensor:
     vae = pipeline.vae
     parts = []
     for start in range(0, len(pairs.images), batch):
-        images = to_tensor(pairs.images[start : start + batch]).to(vae.device)
+        images = to_tensors(pairs.images[start : start + batch]).to(vae.device)
         parts.append(vae.encode(images).latent_dist.mean.cpu())
     return torch.cat(parts) * float(vae.config.scaling_factor)
 
@@ -128,13 +127,15 @@ def _embedder(pipeline: Pipeline) -> Callable[[str], torch.Tensor]:
     return embed
 
 
-def _batches(pipeline: Pipeline, pairs: Pairs, recipe: ControlRecipe) -> Callable[[int], Batch]:
+def _batches(
+    pipeline: Pipeline, pairs: Pairs, recipe: ControlRecipe
+) -> Callable[[int], TensorBatch]:
     latents, embed = encoded(pipeline, pairs), _embedder(pipeline)
     on = pipeline.unet.device
     horizon = len(NoiseSchedule.of(pipeline.scheduler))
     ways = pairs.conditions.shape[1]
 
-    def batch(step: int) -> Batch:
+    def batch(step: int) -> TensorBatch:
         rng = np.random.default_rng([recipe.seed, 6, step])
         chosen = rng.integers(len(latents), size=recipe.batch)
         condition = pairs.condition(chosen, rng.integers(ways, size=recipe.batch))
@@ -150,7 +151,7 @@ def _batches(pipeline: Pipeline, pairs: Pairs, recipe: ControlRecipe) -> Callabl
 
 
 def controlled_loss(
-    unet: torch.nn.Module, network: ControlNet, schedule: NoiseSchedule, shard: Batch
+    unet: torch.nn.Module, network: ControlNet, schedule: NoiseSchedule, shard: TensorBatch
 ) -> torch.Tensor:
     """Mean square error of the prediction under control, weighted by min(SNR, 5) / SNR.
 
@@ -198,4 +199,4 @@ def _train(
     )
     batch = _batches(pipeline, pairs, recipe)
     task = Task("control", network, batch, lambda s: controlled_loss(unet, network, noise, s))
-    Trainer(task, schedule, place, recipe.shards).run(on_progress)
+    TaskTrainer(task, schedule, place, recipe.shards).run(on_progress)

@@ -1,4 +1,4 @@
-"""A trial of a control: sample under held-out conditions and score what the samples show."""
+"""A trial of a control: sample under held-out conditions and score the samples."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from model.arrays import Images
 from model.base import Pipeline
 from model.lab.control.conditions import (
     boundary,
@@ -21,28 +21,27 @@ from model.lab.control.conditions import (
 )
 from model.lab.control.drawn import drawn_pair
 from model.lab.control.fidelity import Fidelity, mask_fidelity
+from model.lab.control.guided import DEFAULT_STRENGTH, Guided, sample_controlled
 from model.lab.control.markers import read_markers
 from model.lab.control.masks import NuclearMask, read_mask
 from model.lab.control.network import Control
 from model.lab.control.pairs import read_image
-from model.lab.control.reading import Kind
-from model.lab.control.sampling import DEFAULT_STRENGTH, Guided, sample_controlled
+from model.lab.control.reading import ConditionKind
 from model.lab.control.spec import ControlSpec
 from model.lab.tissue.tile import MORPHOLOGIES
 from model.sampling import DEFAULT_GUIDANCE, DEFAULT_STEPS
 from privacy.errors import ModelError
 
-Images = NDArray[np.uint8]
 _HELD_OUT = 1 << 20  # a series that no training draws
 _CELL, _GAP, _HEAD = 192, 6, 24
 _INK, _PAPER, _RIM = (32, 32, 40), (255, 255, 255), (20, 160, 40)
 
 
 @dataclass(frozen=True)
-class Case:
-    """One condition [C, s, s] to be tried: its caption, its true mask, what it is called.
+class TrialCase:
+    """One condition [C, s, s] to test: its caption, its true mask, its group.
 
-    real: the tile that the mask belongs to, uint8 [s, s, 3], None where there is no H&E of it.
+    real: the tile that the mask belongs to, uint8 [s, s, 3], None if there is no H&E of it.
     group: cases whose masks may stand in for each other in the shuffled control.
     """
 
@@ -54,8 +53,8 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Setting:
-    """How a trial samples; seed s gives case k the image seed 100000 s + k."""
+class TrialSettings:
+    """How a trial samples; with seed s, case k has the image seed 100000 s + k."""
 
     seed: int = 7
     steps: int = DEFAULT_STEPS
@@ -67,12 +66,14 @@ class Setting:
 class Trial:
     """Samples uint8 [n, s, s, 3] of the cases, and how well they follow."""
 
-    cases: Sequence[Case]
+    cases: Sequence[TrialCase]
     images: Images = field(repr=False)
     fidelity: Fidelity
 
 
-def drawn_cases(spec: ControlSpec, kind: Kind, each: int, seed: int = 7) -> Iterator[Case]:
+def drawn_cases(
+    spec: ControlSpec, kind: ConditionKind, each: int, seed: int = 7
+) -> Iterator[TrialCase]:
     """`each` held-out drawn tiles of every morphology, grouped by morphology."""
     for number in range(each * len(MORPHOLOGIES)):
         morphology = MORPHOLOGIES[number // each]
@@ -82,12 +83,12 @@ def drawn_cases(spec: ControlSpec, kind: Kind, each: int, seed: int = 7) -> Iter
             condition = mask_condition(pair.mask, spec)
         else:
             condition = marker_condition(pair.markers, spec)
-        yield Case(pair.caption, condition, pair.mask, morphology, pair.image)
+        yield TrialCase(pair.caption, condition, pair.mask, morphology, pair.image)
 
 
 def file_cases(
-    pairs: Sequence[tuple[Path, Path]], spec: ControlSpec, kind: Kind, prompt: str
-) -> Iterator[Case]:
+    pairs: Sequence[tuple[Path, Path]], spec: ControlSpec, kind: ConditionKind, prompt: str
+) -> Iterator[TrialCase]:
     """The centred square of every (image, mask) of a public folder, all in one group.
 
     For "mask" the images are H&E and give the ceiling; for "fluorescence" they are the condition.
@@ -95,17 +96,20 @@ def file_cases(
     for image, path in pairs:
         mask = resized_mask(read_mask(path), spec.size, "crop")
         if kind == "mask":
-            yield Case(prompt, mask_condition(mask, spec), mask, "", _square(image, spec.size))
+            yield TrialCase(prompt, mask_condition(mask, spec), mask, "", _square(image, spec.size))
         else:
             markers = resized_markers(read_markers(image), spec.size, "crop")
-            yield Case(prompt, marker_condition(markers, spec), mask, "")
+            yield TrialCase(prompt, marker_condition(markers, spec), mask, "")
 
 
 def run_trial(
-    pipeline: Pipeline, control: Control, cases: Sequence[Case], setting: Setting | None = None
+    pipeline: Pipeline,
+    control: Control,
+    cases: Sequence[TrialCase],
+    setting: TrialSettings | None = None,
 ) -> Trial:
     """Sample every case and score it. Raises `ModelError` for fewer than two cases of a group."""
-    how = setting or Setting()
+    how = setting or TrialSettings()
     if len(cases) < 2:
         raise ModelError(f"{len(cases)} cases are too few for a trial.", "Give two at least.")
     guided = Guided(

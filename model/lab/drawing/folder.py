@@ -1,12 +1,12 @@
-"""A folder of synthetic pictures that a training job reads as it is, and that says what it is.
+"""A folder of synthetic pictures, ready for a training job, that says what it is.
 
     images/p0001-s7.png   the pictures, each with its provenance
-    masks/…               the nuclei that they follow, where they follow any (16-bit instances)
+    masks/…               the nuclei that they follow, if any (16-bit instances)
     metadata.csv          imagefolder: file_name, text, patient_id, organ, diagnosis, mask, …
     grid.png              some of them at a glance
     manifest.json         settings, models, privacy, and SHA-256 of each picture
 
-Nothing that is there is overwritten; a folder that was interrupted goes on where it was.
+Nothing is overwritten; an interrupted folder is continued where it stopped.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from model.generation.provenance import (
     write_png,
 )
 from model.lab.control.reading import Condition
-from model.lab.drawing.shots import Shot, preview, stacked
+from model.lab.drawing.shots import Shot, preview, stacked_conditions
 from model.pictures import UnreadablePicture, open_picture
-from model.sampling import Settings, sample_each
+from model.sampling import SamplerSettings, sample_each
 from privacy.errors import ModelError
 from privacy.files import write_public
 
 MANIFEST, METADATA, GRID = "manifest.json", "metadata.csv", "grid.png"
 PATIENT = "synthetic-not-a-patient-{:04d}"
-TILES_PER_PATIENT = 4  # readers that look after patients doubt tables in which each has one tile
+TILES_PER_PATIENT = 4  # readers that care about patients distrust tables in which each has one tile
 _FORMAT = 1
 _GRID_ROWS, _GRID_COLUMNS = 16, 6
 _MOST_PIXELS = 8192 * 8192
@@ -49,17 +49,17 @@ OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What a folder is to hold; `settings` has the same steps and guidance as `drawing`."""
+class DrawingOrder:
+    """What a folder should hold; `settings` has the same steps and guidance as `drawing`."""
 
     shots: tuple[Shot, ...]
     drawing: Drawing
-    settings: Settings
+    settings: SamplerSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A picture's place in the folder, and the invented patient that it is put down to."""
+    """A picture's place in the folder, and the invented patient that it is attributed to."""
 
     shot: Shot
     file: str
@@ -68,7 +68,7 @@ class Item:
 
 
 def items(shots: Sequence[Shot]) -> tuple[Item, ...]:
-    """A file for each shot, and a patient for each four of one diagnosis, in their order."""
+    """A file for each shot, and a patient for every four of one diagnosis, in their order."""
     prompts = {text: n for n, text in enumerate(dict.fromkeys(s.prompt.text for s in shots), 1)}
     followed = dict.fromkeys(id(s.condition) for s in shots if s.condition is not None)
     conditions = {which: number for number, which in enumerate(followed, 1)}
@@ -86,10 +86,10 @@ def items(shots: Sequence[Shot]) -> tuple[Item, ...]:
     return tuple(made)
 
 
-def open_folder(folder: Path, order: Order) -> tuple[Item, ...]:
-    """Make the folder, or find it begun by the same order; what is still to be drawn.
+def open_drawing(folder: Path, order: DrawingOrder) -> tuple[Item, ...]:
+    """Make the folder, or continue one begun by the same order; returns what is still to be drawn.
 
-    Raises `ModelError` where it holds anything else.
+    Raises `ModelError` if it holds anything else.
     """
     plan = items(order.shots)
     content = _manifest(order, plan)
@@ -107,18 +107,18 @@ def open_folder(folder: Path, order: Order) -> tuple[Item, ...]:
 
 def draw_folder(
     pipeline: Pipeline,
-    order: Order,
+    order: DrawingOrder,
     folder: Path,
     *,
     strength: float = 1.0,
     on_progress: OnProgress | None = None,
 ) -> None:
-    """Draw what `open_folder` says is missing, then write table, masks, grid and manifest.
+    """Draw what `open_drawing` says is missing, then write table, masks, grid and manifest.
 
     The pipeline carries the adapter, and the control where there are conditions.
     on_progress(done, all) is called for each picture. Raises `ModelError`.
     """
-    missing = open_folder(folder, order)
+    missing = open_drawing(folder, order)
     if not missing and _is_complete(folder):
         return
     done, every = len(order.shots) - len(missing), len(order.shots)
@@ -128,7 +128,7 @@ def draw_folder(
         [shot.prompt.text for shot in shots],
         [shot.seed for shot in shots],
         order.settings,
-        stacked([shot.condition for shot in shots], strength),
+        stacked_conditions([shot.condition for shot in shots], strength),
     )
     for index, image in drawn:
         item = missing[index]
@@ -139,8 +139,8 @@ def draw_folder(
     finish_folder(folder, order)
 
 
-def finish_folder(folder: Path, order: Order) -> None:
-    """Write what describes the pictures, all of which are there; again and again if need be."""
+def finish_folder(folder: Path, order: DrawingOrder) -> None:
+    """Write the files that describe the pictures, all of which exist; may be repeated."""
     plan = items(order.shots)
     for item in plan:
         if item.mask and item.shot.condition is not None:
@@ -168,7 +168,7 @@ def provenance_of_all(shots: Sequence[Shot], drawing: Drawing) -> Provenance:
     )
 
 
-def _manifest(order: Order, plan: Sequence[Item]) -> dict[str, Any]:
+def _manifest(order: DrawingOrder, plan: Sequence[Item]) -> dict[str, Any]:
     return {
         "format": _FORMAT,
         "synthetic": SYNTHETIC,
@@ -199,7 +199,7 @@ def _check_same(folder: Path, content: Mapping[str, Any]) -> None:
     if different:
         raise ModelError(
             f"{folder} holds pictures of another order ({', '.join(different)} differ).",
-            "Name a new folder: nothing is overwritten. The same command goes on with its folder.",
+            "Name a new folder: nothing is overwritten. To continue this one, repeat its command.",
         )
 
 
@@ -207,7 +207,7 @@ def _is_complete(folder: Path) -> bool:
     return bool(json.loads((folder / MANIFEST).read_text("utf-8"))["complete"])
 
 
-def _is_there(folder: Path, item: Item, order: Order) -> bool:
+def _is_there(folder: Path, item: Item, order: DrawingOrder) -> bool:
     path = folder / item.file
     if not path.exists():
         return False
@@ -219,7 +219,7 @@ def _is_there(folder: Path, item: Item, order: Order) -> bool:
 
 
 def _table(plan: Sequence[Item]) -> str:
-    """metadata.csv; invented patients, so that readers who ask for patients can read it."""
+    """metadata.csv; with invented patients, for readers that require patients."""
     masks = any(item.mask for item in plan)
     text = io.StringIO(newline="")
     columns = ["file_name", "text", "patient_id", "organ", "diagnosis", "seed", "synthetic"]
@@ -263,13 +263,13 @@ def _label(column: Sequence[Item]) -> str:
 
 
 def _open(path: Path) -> Image.Image:
-    """A picture that this folder's own plan names, and that somebody may have replaced."""
+    """A picture from this folder's own plan, which somebody may have replaced."""
     try:
         with open_picture(path, most=_MOST_PIXELS, formats=("PNG",)) as image:
             return image.convert("RGB")
     except UnreadablePicture as error:
         raise ModelError(
-            f"{path} is no picture of this folder: {error}.", "Delete it; it is drawn again."
+            f"{path} is not a picture of this folder: {error}.", "Delete it, and it is drawn again."
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""What a pathologist would name in each of the 33 studies of TCGA: the prompts of real bases.
+"""What a pathologist would name in each of TCGA's 33 studies: the prompts for real bases.
 
 Written from general pathology knowledge for this project, not reviewed by a clinician. The embedded
 tiny base knows other words, those of `model.lab.tissue.captions`.
@@ -119,5 +119,5 @@ def _entry(text: str) -> tuple[str, Morphology]:
     return code, Morphology(name, organ, tuple(phrases.split(" / ")))
 
 
-# A line that starts at the margin starts an entry.
+# A line without indentation starts an entry.
 CLINICAL = MappingProxyType(dict(map(_entry, re.split(r"\n(?! )", _TABLE.strip()))))

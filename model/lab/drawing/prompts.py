@@ -1,6 +1,6 @@
-"""What to draw: texts from the command line, from a file, or of a cancer type's morphology.
+"""What to draw: texts from the command line, from a file, or for a cancer type's morphology.
 
-Imports no torch: a wrong name is answered at once.
+Imports no torch, so a wrong name is reported at once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SPELLINGS = (("oesoph", "esoph"), ("aemia", "emia"), ("tumour", "tumor"), ("pha
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A text, and for the table of a data set the organ and diagnosis that it speaks of."""
+    """A text, and for a data set's table the organ and diagnosis that it is about."""
 
     text: str
     organ: str = ""
@@ -45,7 +45,7 @@ def read_prompts(path: Path) -> tuple[Prompt, ...]:
 
 
 def plain_prompts(texts: Iterable[str]) -> tuple[Prompt, ...]:
-    """Each text once: the same prompt and seed are the same picture. Raises for an empty one."""
+    """Each text once: equal prompts and seeds make equal pictures. Raises for an empty one."""
     found = tuple(dict.fromkeys(texts))
     if not all(text.strip() for text in found):
         raise ModelError("A prompt is empty.", "Say what to draw.")
@@ -56,7 +56,7 @@ def type_prompts(names: Sequence[str], words: Words) -> tuple[Prompt, ...]:
     """A prompt for each morphology phrase of each cancer type; "all" names all 33.
 
     Texts are "name, organ: phrase.", which is how captions of the tiny base read. Raises
-    `ModelError` for a type that there is not, with the nearest ones.
+    `ModelError` for an unknown type, with the nearest ones.
     """
     every = any(name.casefold() == EVERY for name in names)
     codes = list(CANCER_TYPES) if every else [find_type(name) for name in names]
@@ -77,7 +77,7 @@ def morphology(code: str, words: Words) -> Morphology:
 
 
 def find_type(name: str) -> str:
-    """The TCGA code that `name` means: a code or a full name, however spelled and cased.
+    """The TCGA code that `name` means: a code or a full name, in any case and spelling.
 
     Raises `ModelError` with the nearest codes and names.
     """
@@ -90,7 +90,7 @@ def find_type(name: str) -> str:
     codes = dict.fromkeys(known[text] for text in near)
     offers = [f"{code} ({CANCER_TYPES[code].name})" for code in codes][:4]
     raise ModelError(
-        f"There is no cancer type {name!r}.",
+        f"Unknown cancer type {name!r}.",
         (f"Did you mean {' or '.join(offers)}? " if offers else "")
         + "`craftsfl model sample --list-types` shows all.",
     )

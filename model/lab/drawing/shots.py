@@ -1,4 +1,4 @@
-"""One picture to be drawn: a prompt, a seed and, where there is one, what it has to follow."""
+"""One picture to draw: a prompt, a seed and, if there is one, the condition that it follows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from privacy.errors import ModelError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shot:
-    """One picture; the same in all three is the same picture."""
+    """One picture; equal in all three is the same picture."""
 
     prompt: Prompt
     seed: int
@@ -33,10 +33,10 @@ def shots(
 ) -> tuple[Shot, ...]:
     """The pictures of every prompt under every condition, in this order.
 
-    With `seeds` and a count of 1, each with every seed: pictures to compare. Else `count` of each,
-    every picture with a seed of its own, counted from the first that is given, or 0: with equal
-    seeds, prompts of one meaning give one picture twice. Raises `ModelError` where several seeds
-    and a count are given, and for seeds beyond 64 bits.
+    With `seeds` and a count of 1, each with every seed: pictures to compare. Otherwise `count` of
+    each, every picture with a seed of its own, counted from the given one, or from 0: with equal
+    seeds, two prompts of one meaning would make the same picture twice. Raises `ModelError` for
+    several seeds with a count, and for seeds beyond 64 bits.
     """
     if count > 1 and len(seeds) > 1:
         raise ModelError(
@@ -54,8 +54,10 @@ def shots(
     return tuple(made)
 
 
-def stacked(conditions: Sequence[Condition | None], strength: float) -> Conditions | None:
-    """The conditions [n, C, s, s] as the sampler takes them; None where there are none."""
+def stacked_conditions(
+    conditions: Sequence[Condition | None], strength: float
+) -> Conditions | None:
+    """The conditions [n, C, s, s] as the sampler takes them; None if there are none."""
     planes = [condition.planes for condition in conditions if condition is not None]
     return Conditions(torch.stack(planes), strength) if planes else None
 

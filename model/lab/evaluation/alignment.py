@@ -1,29 +1,22 @@
-"""Do images show what their captions say? By an image-text encoder that training never saw.
-
-An encoder that took part in training judges its own work: `check_independent` refuses it.
-"""
+"""Alignment, retrieval and agreement of images and captions, next to those of real tiles."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import comb
 
 import numpy as np
 
-from model.lab.evaluation.figures import (
-    Better,
-    Doubles,
-    Features,
-    Figure,
-    Groups,
-    ImageSet,
-    Reference,
+from model.arrays import Doubles, Features, Groups
+from model.lab.evaluation.figures import Better, Figure, ImageSet, Reference
+from model.lab.evaluation.patients import mean_interval
+from model.quality.alignment import (
+    CaptionAlignment,
     TooFewError,
+    caption_alignment,
+    cosines,
+    other_captions,
 )
-from model.lab.evaluation.kernels import normalised
-from model.lab.evaluation.patients import mean_interval, other_captions
-from privacy.errors import ModelError
 
 RANKS = (1, 5, 10)
 _CLIPSCORE = "cosine as in Hessel et al. 2021, arXiv 2104.08718, unscaled"
@@ -31,18 +24,9 @@ _RETRIEVAL = "R@k as in Radford et al. 2021, arXiv 2103.00020, over distinct cap
 _AGREEMENT = "profile agreement: Pearson over public phrases, centred on the real images"
 
 
-def check_independent(name: str, digest: str, training: Collection[str]) -> None:
-    """Raise `ModelError` where the encoder of `digest` is one of those used in training."""
-    if digest in training:
-        raise ModelError(
-            f"The encoder {name} took part in this adapter's training: it cannot judge it.",
-            "Name another image-text encoder with --judge.",
-        )
-
-
 @dataclass(frozen=True)
-class Captioned:
-    """Images in an image-text space with what was asked of them.
+class CaptionedImages:
+    """Images in an image-text space, with the captions they were drawn for.
 
     images [n, E]; texts [C, E] of the distinct captions; own int64 [n]: which of them; weights
     float64 [R, n]: bootstrap multiplicities.
@@ -56,7 +40,7 @@ class Captioned:
 
     def similarities(self) -> Doubles:
         """Cosines [n, C]."""
-        return np.asarray(normalised(self.images) @ normalised(self.texts).T, np.float64)
+        return cosines(self.images, self.texts)
 
 
 @dataclass(frozen=True)
@@ -91,42 +75,40 @@ class Judged:
         )
 
 
-def alignment(judged: Judged, generated: Captioned, real: Captioned) -> list[Figure]:
-    """Mean cosine of image and own caption; and how much that is above a shuffled caption.
+def alignment(judged: Judged, generated: CaptionedImages, real: CaptionedImages) -> list[Figure]:
+    """Mean cosine of image and own caption, and by how much it exceeds that of a shuffled caption.
 
-    The shuffled caption is another patient's, and another text. Above 0 with its whole interval:
-    images follow captions. Raises `TooFewError` where nothing can be shuffled.
+    The shuffled caption is another patient's, and another text. If the whole interval is above 0,
+    images follow captions. Raises `TooFewError` if nothing can be shuffled.
     """
-    own, shuffled = _own_and_shuffled(judged.generated, generated, judged.seed)
-    real_own, real_shuffled = _own_and_shuffled(judged.real, real, judged.seed)
+    mine, theirs = _aligned(generated, judged.seed), _aligned(real, judged.seed)
     beside = (
-        _reference("shuffled captions", shuffled, generated),
-        _reference("real tiles", real_own, real),
+        _reference("shuffled captions", mine.shuffled, generated),
+        _reference("real tiles", theirs.own, real),
     )
-    gain = own - shuffled
-    real_gain = _reference("real tiles", real_own - real_shuffled, real)
+    real_gain = _reference("real tiles", theirs.gain, real)
     weights = generated.weights
     return [
-        judged.figure("alignment", mean_interval(own, weights), _CLIPSCORE, beside),
-        judged.figure("alignment_gain", mean_interval(gain, weights), _CLIPSCORE, (real_gain,)),
+        judged.figure("alignment", mean_interval(mine.own, weights), _CLIPSCORE, beside),
+        judged.figure(
+            "alignment_gain", mean_interval(mine.gain, weights), _CLIPSCORE, (real_gain,)
+        ),
     ]
 
 
-def _own_and_shuffled(images: ImageSet, table: Captioned, seed: int) -> tuple[Doubles, Doubles]:
+def _aligned(table: CaptionedImages, seed: int) -> CaptionAlignment:
     rng = np.random.default_rng([seed, 3])
-    other = other_captions(images.captions, images.patients, rng)
-    cosines, rows = table.similarities(), np.arange(len(images))
-    return cosines[rows, table.own], cosines[rows, table.own[other]]
+    return caption_alignment(table.similarities(), table.own, table.patients, rng)
 
 
-def _reference(name: str, values: Doubles, of: Captioned) -> Reference:
+def _reference(name: str, values: Doubles, of: CaptionedImages) -> Reference:
     return Reference(name, *mean_interval(values, of.weights), len(values))
 
 
-def retrieval(judged: Judged, generated: Captioned, real: Captioned) -> list[Figure]:
-    """R@1, 5 and 10 in both directions, beside the real tiles' and chance.
+def retrieval(judged: Judged, generated: CaptionedImages, real: CaptionedImages) -> list[Figure]:
+    """R@1, 5 and 10 in both directions, next to the real tiles' and to chance.
 
-    Only ranks below the number of candidates; raises `TooFewError` where there is none.
+    Only ranks below the number of candidates; raises `TooFewError` if there is none.
     """
     ranks = [k for k in RANKS if k < len(generated.texts)]
     if not ranks:
@@ -149,31 +131,31 @@ def retrieval(judged: Judged, generated: Captioned, real: Captioned) -> list[Fig
     return figures
 
 
-def caption_hits(table: Captioned, k: int) -> Doubles:
+def caption_hits(table: CaptionedImages, k: int) -> Doubles:
     """[n]: chance that an image's own caption is among the k nearest; ties broken evenly."""
-    cosines = table.similarities()
-    own = cosines[np.arange(len(cosines)), table.own][:, None]
-    nearer, equal = (cosines > own).sum(axis=1), (cosines == own).sum(axis=1)
+    found = table.similarities()
+    own = found[np.arange(len(found)), table.own][:, None]
+    nearer, equal = (found > own).sum(axis=1), (found == own).sum(axis=1)
     return np.asarray(np.clip((k - nearer) / equal, 0, 1), np.float64)
 
 
-def image_hits(table: Captioned, k: int) -> Doubles:
+def image_hits(table: CaptionedImages, k: int) -> Doubles:
     """[C]: whether one of a caption's own images is among the k nearest; NaN without images.
 
-    Ties count as if the own image came last, so that an encoder that says nothing scores 0.
+    Ties count as if the own image came last, so an encoder that says nothing scores 0.
     """
-    cosines = table.similarities()
+    found = table.similarities()
     hits = np.full(len(table.texts), np.nan)
     for caption in np.unique(table.own):
         mine = table.own == caption
-        best = cosines[mine, caption].max()
-        others = cosines[~mine, caption]
+        best = found[mine, caption].max()
+        others = found[~mine, caption]
         hits[caption] = float((others >= best).sum() < k)
     return hits
 
 
-def _image_recall(table: Captioned, k: int) -> tuple[float, float, float]:
-    """Captions come and go with their images: weighted by the mean multiplicity of these."""
+def _image_recall(table: CaptionedImages, k: int) -> tuple[float, float, float]:
+    """Captions come and go with their images: weighted by the mean multiplicity of those."""
     hits = image_hits(table, k)
     used = np.isfinite(hits)
     member = (table.own[:, None] == np.flatnonzero(used)).astype(np.float64)
@@ -187,15 +169,15 @@ def chance_of_image(own: Groups, k: int) -> float:
     return float(np.mean([1 - comb(n - m, k) / comb(n, k) for m in map(int, counts)]))
 
 
-def agreement(
-    judged: Judged, generated: Captioned, real: Captioned, phrases: Features
+def profile_agreement(
+    judged: Judged, generated: CaptionedImages, real: CaptionedImages, phrases: Features
 ) -> list[Figure]:
     """Pearson correlation of profiles over P phrases [P, E]: generated against real tiles.
 
     An image's profile is its cosines with the phrases, z-scored phrase by phrase over the real
-    images (raw cosines of any two images correlate near 1). A generated image is held against
-    the mean profile of the real tiles with its caption; control: with another patient's caption.
-    The real tiles' own figure is against other patients' tiles with the same caption.
+    images (raw cosines of any two images correlate near 1). A generated image is compared
+    with the mean profile of the real tiles with its caption; control: with another patient's
+    caption. The real tiles' own figure compares them with other patients' tiles of that caption.
     Raises `TooFewError` for fewer than 3 phrases, or captions that no real tile has.
     """
     if len(phrases) < 3:
@@ -205,33 +187,27 @@ def agreement(
         raise TooFewError(
             "No generated image has a real tile's caption.", "Sample with the real captions."
         )
-    real_profiles = _profiles(real, phrases)
+    real_profiles = cosines(real.images, phrases)
     centre, scale = real_profiles.mean(axis=0), real_profiles.std(axis=0) + 1e-12
     theirs = (real_profiles - centre) / scale
-    mine = ((_profiles(generated, phrases) - centre) / scale)[used]
+    mine = ((cosines(generated.images, phrases) - centre) / scale)[used]
     of = np.stack([theirs[real.own == c].mean(axis=0) for c in generated.own[used]])
-    chosen = judged.generated.chosen(np.flatnonzero(used))
-    other = other_captions(
-        chosen.captions, chosen.patients, np.random.default_rng([judged.seed, 4])
-    )
+    rng = np.random.default_rng([judged.seed, 4])
+    other = other_captions(generated.own[used], generated.patients[used], rng)
     weights = generated.weights[:, used]
-    shuffled = mean_interval(pearson(mine, of[other]), weights)
+    shuffled = mean_interval(profile_correlations(mine, of[other]), weights)
     beside = (Reference("shuffled captions", *shuffled, len(mine)), *_real_agreement(theirs, real))
-    value = mean_interval(pearson(mine, of), weights)
+    value = mean_interval(profile_correlations(mine, of), weights)
     return [judged.figure("semantic_agreement", value, _AGREEMENT, beside)]
 
 
-def _profiles(images: Captioned, phrases: Features) -> Doubles:
-    return np.asarray(normalised(images.images) @ normalised(phrases).T, np.float64)
-
-
-def _real_agreement(theirs: Doubles, real: Captioned) -> tuple[Reference, ...]:
-    """Of tiles whose caption another patient has too; nothing where there is none."""
+def _real_agreement(theirs: Doubles, real: CaptionedImages) -> tuple[Reference, ...]:
+    """For tiles whose caption another patient has too; empty if there is none."""
     values, rows = [], []
     for row in range(len(theirs)):
         others = (real.own == real.own[row]) & (real.patients != real.patients[row])
         if others.any():
-            values.append(pearson(theirs[[row]], theirs[others].mean(axis=0)[None])[0])
+            values.append(profile_correlations(theirs[[row]], theirs[others].mean(axis=0)[None])[0])
             rows.append(row)
     if not rows:
         return ()
@@ -239,19 +215,10 @@ def _real_agreement(theirs: Doubles, real: Captioned) -> tuple[Reference, ...]:
     return (Reference("other real patients", *mean, len(rows)),)
 
 
-def pearson(x: Doubles, y: Doubles) -> Doubles:
+def profile_correlations(x: Doubles, y: Doubles) -> Doubles:
     """Row by row, [n, P] with [n, P] to [n]; 0 where a row is constant."""
     x, y = x - x.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
     return np.asarray(
         np.divide((x * y).sum(axis=1), lengths, out=np.zeros(len(x)), where=lengths > 0)
     )
-
-
-def distinct(*sets: Sequence[str]) -> tuple[tuple[str, ...], list[Groups]]:
-    """The distinct captions of all sets, in order, and which of them each image has."""
-    index: dict[str, int] = {}
-    own = [
-        np.array([index.setdefault(text, len(index)) for text in texts], np.int64) for texts in sets
-    ]
-    return tuple(index), own

@@ -1,4 +1,4 @@
-"""A distance between sets, beside the same distance between two halves of the real images."""
+"""A distance between sets, next to the same distance between two halves of the real images."""
 
 from __future__ import annotations
 
@@ -7,21 +7,14 @@ from typing import Protocol
 
 import numpy as np
 
-from model.lab.evaluation.figures import (
-    Better,
-    Doubles,
-    Features,
-    Figure,
-    Groups,
-    Reference,
-    TooFewError,
-    Unavailable,
-)
+from model.arrays import Doubles, Features, Groups
+from model.lab.evaluation.figures import Better, Figure, Reference, Unavailable
 from model.lab.evaluation.patients import HALVINGS, Resampling, halves, interval, percentiles
+from model.quality.alignment import TooFewError
 
 
 class SetMetric(Protocol):
-    """Figures that say how two sets of features [n, E] and [m, E] differ."""
+    """Figures for how two sets of features [n, E] and [m, E] differ."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -33,7 +26,7 @@ class SetMetric(Protocol):
 
     @property
     def least(self) -> float:
-        """The least value that it can take."""
+        """The smallest possible value."""
 
     @property
     def is_mean(self) -> bool:
@@ -69,12 +62,12 @@ class Sets:
 def compare(
     metric: SetMetric, sets: Sets, resampling: Resampling
 ) -> tuple[list[Figure], list[Unavailable]]:
-    """The metric's figures, each beside `floor` and `at the same size`.
+    """The metric's figures, each next to `floor` and `at the same size`.
 
     The floor is the mean over random halvings of the real patients, one half standing for the
-    generated images. Sizes bias such distances, so the generated images are also held against a
-    half at the floor's own size: that is the figure to compare with the floor.
-    Raises `TooFewError` where the metric is not defined on so few images.
+    generated images. Such distances are biased by size, so the generated images are also compared
+    with a half at the floor's own size: that is the figure to compare with the floor. Raises
+    `TooFewError` if the metric is undefined for so few images.
     """
     _check_size(metric, sets)
     values = metric.values(sets.real, sets.generated)

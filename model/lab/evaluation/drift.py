@@ -1,5 +1,4 @@
-"""How far an adapter has carried the model from its base on public prompts it was not meant to
-change.
+"""How far an adapter has moved the model on public prompts that it was not meant to change.
 
 Two figures: the denoiser's own (what the drift suppressor holds down) and the images'. No patient
 is involved: the bootstrap is over prompts.
@@ -14,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.arrays import Doubles, Features
 from model.base import Pipeline
-from model.lab.evaluation.figures import Doubles, Features, Figure, Reference, TooFewError
-from model.lab.evaluation.kernels import normalised
+from model.lab.evaluation.figures import Figure, Reference
 from model.lab.evaluation.patients import DEFAULT_RESAMPLES, mean_interval, multiplicities
 from model.latents import latents_of
+from model.quality.alignment import TooFewError, unit_rows
 from model.text import encode_captions
 
 _DENOISER = "mean |eps - eps_base|^2 / |eps_base|^2, as the drift suppressor"
@@ -44,7 +44,7 @@ class BaseAndAdapted:
 def denoiser_drift(pipeline: Pipeline, images: BaseAndAdapted, seed: int) -> Doubles:
     """[n]: relative squared change of the UNet's prediction, on noised latents of base images.
 
-    The pipeline carries the adapter; it is switched off for the base's prediction.
+    The pipeline carries the adapter, which is switched off for the base's prediction.
     """
     generator = torch.Generator().manual_seed(seed)
     parts = [slice(start, start + _BATCH) for start in range(0, len(images.base), _BATCH)]
@@ -86,7 +86,7 @@ def _relative_change(pipeline: Pipeline, noised: Tensor, times: Tensor, text: Te
 
 def image_drift(base: Features, other: Features) -> Doubles:
     """[n]: 1 - cosine of features [n, E], row by row."""
-    return 1 - np.asarray((normalised(base) * normalised(other)).sum(axis=1), np.float64)
+    return 1 - np.asarray((unit_rows(base) * unit_rows(other)).sum(axis=1), np.float64)
 
 
 def drift_figure(

@@ -1,20 +1,18 @@
-"""Images through frozen encoders, in batches."""
+"""The spaces in which images are compared: a frozen encoder's, and plain pixels."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.encoders import ImageTextEncoder, prepare
+from model.arrays import Doubles, Features, Groups
 from model.encoders.interface import ImageEncoder
-from model.lab.evaluation.figures import Doubles, Features, Groups
 from model.lab.evaluation.memorisation import Views, symmetries
+from model.quality.embedding import embed_images
 
-_BATCH: Final = 64
 PIXELS: Final = "pixels"
 _SIDE: Final = 16  # of the thumbnails that stand for plain pixels
 
@@ -38,17 +36,12 @@ class EncoderSpace:
         self.name = encoder.name
 
     def features(self, images: NDArray[np.uint8]) -> Features:
-        """See `Space`; in batches, without gradients."""
-        parts = []
-        with torch.no_grad():
-            for start in range(0, len(images), _BATCH):
-                batch = prepare(np.ascontiguousarray(images[start : start + _BATCH]), self.encoder)
-                parts.append(self.encoder.embed(batch).float().cpu().numpy())
-        return np.concatenate(parts)
+        """See `Space`."""
+        return embed_images(self.encoder, images)
 
 
 class PixelSpace:
-    """Thumbnails of 16 x 16 px, contrast included: what no encoder can be blind to."""
+    """Thumbnails of 16 x 16 px, with contrast: they show even what an encoder is blind to."""
 
     name = PIXELS
 
@@ -65,13 +58,3 @@ def views(space: Space, images: NDArray[np.uint8], patients: Groups, weights: Do
     """Features of all 8 symmetries; weights are bootstrap multiplicities [R, n]."""
     found = np.stack([space.features(view) for view in symmetries(images)])
     return Views(found, patients, weights)
-
-
-def text_features(encoder: ImageTextEncoder, texts: Sequence[str]) -> Features:
-    """Float32 [n, E], L2-normalised."""
-    parts = []
-    with torch.no_grad():
-        for start in range(0, len(texts), _BATCH):
-            part = encoder.embed_text(list(texts[start : start + _BATCH]))
-            parts.append(part.float().cpu().numpy())
-    return np.concatenate(parts)

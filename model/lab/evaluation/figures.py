@@ -1,4 +1,4 @@
-"""What an evaluation says: figures with their interval, what they are held against, and gaps."""
+"""What an evaluation says: figures with intervals, what to compare them with, and gaps."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays import Groups
 from privacy.errors import ModelError
 
-Features: TypeAlias = NDArray[np.float32]  # [n, E]
-Groups: TypeAlias = NDArray[np.int64]  # [n], whose each row is
-Doubles: TypeAlias = NDArray[np.float64]
-Better: TypeAlias = Literal["lower", "higher", "near"]  # near: as the real tiles, or as nothing
+Better: TypeAlias = Literal[
+    "lower", "higher", "near"
+]  # near: like the real tiles, or like no effect
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A figure that the main one is read beside: a floor, a control, chance."""
+    """A figure to read the main one against: a floor, a control, chance."""
 
     name: str
     value: float
@@ -50,15 +50,11 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """A metric that these images do not allow, and what it would take."""
+    """A metric that these images do not allow, and what it would need."""
 
     metric: str
     encoder: str
     reason: str
-
-
-class TooFewError(ModelError):
-    """Fewer images, patients, captions or phrases than a metric allows."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +82,6 @@ class ImageSet:
         return len(self.captions)
 
     def chosen(self, rows: NDArray[np.int64]) -> ImageSet:
-        """The same of these rows alone."""
+        """The same for these rows only."""
         captions = tuple(self.captions[row] for row in rows)
         return ImageSet(self.images[rows], captions, self.patients[rows])

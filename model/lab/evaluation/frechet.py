@@ -1,7 +1,7 @@
 """Frechet distance between Gaussians fitted to features of real and of generated images.
 
 d^2 = |mu_r - mu_g|^2 + tr(S_r + S_g - 2 (S_r S_g)^(1/2)): Dowson and Landau 1982, eq. 16; of
-Inception features: FID, Heusel et al. 2017, arXiv 1706.08500, eq. 6. Any encoder's here.
+Inception features: FID, Heusel et al. 2017, arXiv 1706.08500, eq. 6. Here of any encoder's.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.lab.evaluation.figures import Better, Doubles, Features
+from model.arrays import Doubles, Features
+from model.lab.evaluation.figures import Better
 
 
 class AlreadyEncoded(nn.Module):
-    """What torchmetrics takes as its network where the features [n, E] are there already."""
+    """What torchmetrics takes as its network when the features [n, E] already exist."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
@@ -29,7 +30,7 @@ class AlreadyEncoded(nn.Module):
 
 @dataclass(frozen=True)
 class Frechet:
-    """See the module. Below as many images as features the covariances are singular."""
+    """See the module. With fewer images than features the covariances are singular."""
 
     names: tuple[str, ...] = ("frechet",)
     better: Better = "lower"
@@ -71,6 +72,7 @@ def weighted_frechet(
         return float("nan")
     mean_r, factor_r = _moments(real, real_weights)
     mean_g, factor_g = _moments(generated, generated_weights)
+    # |F_r|^2 = tr S_r, without forming the E x E covariances.
     cross = np.linalg.svd(factor_r @ factor_g.T, compute_uv=False).sum()
     apart = np.square(mean_r - mean_g).sum()
     return float(apart + np.square(factor_r).sum() + np.square(factor_g).sum() - 2 * cross)
@@ -82,6 +84,6 @@ def _moments(features: Features, weights: Doubles) -> tuple[Doubles, Doubles]:
     x, w = features[rows].astype(np.float64), weights[rows, None]
     mean = (w * x).sum(axis=0) / w.sum()
     factor = np.sqrt(w / (w.sum() - 1)) * (x - mean)
-    if len(factor) > x.shape[1]:
+    if len(factor) > x.shape[1]:  # R of Q R has R^T R = F^T F, in E rows instead of n
         factor = np.asarray(np.linalg.qr(factor, mode="r"))
     return mean, factor

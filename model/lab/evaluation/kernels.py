@@ -10,8 +10,10 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
-from model.lab.evaluation.figures import Better, Doubles, Features
+from model.arrays import Doubles, Features
+from model.lab.evaluation.figures import Better
 from model.lab.evaluation.frechet import AlreadyEncoded
+from model.quality.alignment import unit_rows
 
 Kernel: TypeAlias = Callable[[Doubles, Doubles], Doubles]  # [n, E], [m, E] -> [n, m]
 
@@ -28,7 +30,9 @@ def polynomial(x: Doubles, y: Doubles) -> Doubles:
 
 def gaussian(x: Doubles, y: Doubles) -> Doubles:
     """k(x, y) = exp(-|x - y|^2 / (2 sigma^2)), sigma = 10 (Jayasumana et al. 2024, eq. 5)."""
+    # |x - y|^2 as three products: the differences themselves would be n x m x E numbers.
     squares = np.square(x).sum(axis=1)[:, None] + np.square(y).sum(axis=1) - 2 * x @ y.T
+    # Which can round to a little below 0 for equal images.
     return np.asarray(np.exp(-np.maximum(squares, 0) / (2 * CMMD_SIGMA**2)))
 
 
@@ -47,10 +51,12 @@ class KernelDistance:
         return 2
 
     def values(self, real: Features, generated: Features) -> Doubles:
-        """[1]: by torchmetrics, over all images at once where the sets are of one size."""
+        """[1]: by torchmetrics, over all images at once if both sets have the same size."""
         from torchmetrics.image.kid import KernelInceptionDistance
 
         size = min(len(real), len(generated), _SUBSET)
+        # All images if there are equally many: subsets, the paper's way to bound the cost, would
+        # only add chance.
         subsets = 1 if len(real) == len(generated) == size else _SUBSETS
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore", UserWarning)  # that it keeps the features
@@ -64,7 +70,7 @@ class KernelDistance:
     def spread(
         self, real: Features, generated: Features, weights: tuple[Doubles, Doubles]
     ) -> Doubles:
-        """[R, 1] under multiplicities; copies of one image are never a pair of their own."""
+        """[R, 1] under multiplicities; copies of one image are never a pair."""
         return discrepancies(polynomial, real, generated, weights, unbiased=True)[:, None]
 
 
@@ -86,7 +92,7 @@ class ClipDiscrepancy:
         return 2
 
     def values(self, real: Features, generated: Features) -> Doubles:
-        """[1]: on features that this normalises once more, to be sure."""
+        """[1]: on features that are normalised once more, to be safe."""
         ones = (np.ones((1, len(real))), np.ones((1, len(generated))))
         value: Doubles = self.spread(real, generated, ones)[0]
         return value
@@ -95,16 +101,10 @@ class ClipDiscrepancy:
         self, real: Features, generated: Features, weights: tuple[Doubles, Doubles]
     ) -> Doubles:
         """[R, 1] under bootstrap multiplicities [R, n] of each kind."""
-        x, y = normalised(real), normalised(generated)
+        x, y = unit_rows(real), unit_rows(generated)
         return np.asarray(
             CMMD_SCALE * discrepancies(gaussian, x, y, weights, unbiased=False)[:, None]
         )
-
-
-def normalised(features: Features) -> Features:
-    """Rows of length 1."""
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    return np.asarray(features / np.maximum(lengths, 1e-12), np.float32)
 
 
 def discrepancies(
@@ -127,10 +127,10 @@ def discrepancies(
 
 
 def _average(kernel: Kernel, x: Features, weights: Doubles, unbiased: bool) -> Doubles:
-    """Mean kernel over pairs within one set, without an image and itself where unbiased."""
+    """Mean kernel over pairs within one set, without pairs of an image with itself if unbiased."""
     total = _bilinear(kernel, (x, weights), (x, weights))
     pairs = weights.sum(axis=1) ** 2
-    if unbiased:
+    if unbiased:  # eq. 3: an image and itself, or a copy of it, are not a pair
         own = np.array([kernel(row[None], row[None])[0, 0] for row in x.astype(np.float64)])
         total, pairs = total - weights**2 @ own, pairs - (weights**2).sum(axis=1)
     return np.asarray(total / np.maximum(pairs, 1))
@@ -145,5 +145,5 @@ def _bilinear(
     for start in range(0, len(x), _CHUNK):
         part = slice(start, start + _CHUNK)
         matrix = kernel(x[part].astype(np.float64), y.astype(np.float64))
-        sums += np.einsum("ri,ri->r", u[:, part], v @ matrix.T)
+        sums += np.einsum("ri,ri->r", u[:, part], v @ matrix.T)  # each entry serves all weightings
     return sums

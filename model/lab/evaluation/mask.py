@@ -1,4 +1,4 @@
-"""Do images drawn with a control show the nuclei of their masks? `lab.control.fidelity` says."""
+"""Do images drawn with a control show their masks' nuclei? See `model.lab.control.fidelity`."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.lab.control.fidelity import mask_fidelity
-from model.lab.evaluation.figures import Figure, ImageSet, Reference, TooFewError
+from model.lab.evaluation.figures import Figure, ImageSet, Reference
+from model.quality.alignment import TooFewError
 
 _SOURCE = "segmented without a network; bootstrap over images"
-FEWEST = 2
+_FEWEST = 2
 
 
 def mask_figures(generated: ImageSet, masks: NDArray[np.int64], seed: int) -> list[Figure]:
-    """Agreement of images with their own masks int64 [n, s, s], beside another image's mask.
+    """Agreement of images with their own masks int64 [n, s, s], next to another image's mask.
 
     Raises `TooFewError` for a single image.
     """
-    if len(generated) < FEWEST:
+    if len(generated) < _FEWEST:
         raise TooFewError("Mask fidelity needs 2 images.", "Give more images.")
     estimates = mask_fidelity(generated.images, list(masks), seed=seed).estimates
     figures = []

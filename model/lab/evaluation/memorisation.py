@@ -1,8 +1,8 @@
-"""Does a model give back what it was trained on? Nearest training tiles, with honest baselines.
+"""Does a model reproduce what it was trained on? Nearest training tiles, with honest baselines.
 
-A tissue tile has no up: a copy may be turned or mirrored, so distances are the least over the 8
-symmetries of the square. Tiles of one patient are near each other anyway: how near training tiles
-are to each other is measured between patients only.
+A tissue tile has no upright side: a copy may be turned or mirrored, so a distance is the smallest
+over the 8 symmetries of the square. Tiles of one patient are close to each other anyway, so how
+close training tiles are to each other is measured only between patients.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from model.lab.evaluation.figures import Doubles, Features, Figure, Groups, Reference, TooFewError
+from model.arrays import Doubles, Features, Groups
+from model.lab.evaluation.figures import Figure, Reference
 from model.lab.evaluation.neighbours import distances
 from model.lab.evaluation.patients import halves, interval, mean_interval, percentiles
+from model.quality.alignment import TooFewError
 
 SYMMETRIES = 8
-FEWEST = 20  # images of each kind
+_FEWEST = 20  # images of each kind
 _PER_CELL = 50  # training tiles for each of C_T's cells, at most 10 cells
 _IN_CELL = 5  # held-out and generated images below which a cell is left out
 _CHUNK = 1024
 _CUTS = 8  # of training and held-out tiles to equal numbers
-_SHUFFLES = 100  # of patients between both, for chance; each looks through all distances
+_SHUFFLES = 100  # of patients between both, for chance; each goes through all distances
 
 _AUTHENTIC = "AuthPct: Alaa et al. 2022, arXiv 2102.08921, section 4; between patients"
 _COPYING = "C_T: Meehan et al. 2020, arXiv 2004.05675, section 4"
@@ -56,7 +58,7 @@ class Nearest:
 
 
 def apart(images: Views, tiles: Views) -> NDArray[np.float32]:
-    """Distances [n, m] of images to tiles as they lie, the least over the images' symmetries."""
+    """Distances [n, m] of images to tiles as they are, the smallest over the images' symmetries."""
     lying = tiles.views[0]
     matrix = np.empty((images.views.shape[1], len(lying)), np.float32)
     for start in range(0, len(matrix), _CHUNK):
@@ -73,7 +75,7 @@ def nearest(matrix: NDArray[np.float32]) -> Nearest:
 def between_patients(tiles: Views) -> Nearest:
     """For each tile the nearest of another patient, over the symmetries.
 
-    Raises `TooFewError` where all are one patient's.
+    Raises `TooFewError` if all are one patient's.
     """
     if len(np.unique(tiles.patients)) < 2:
         raise TooFewError(
@@ -93,7 +95,7 @@ class Suspects:
     held_out: Views  # of other patients
     generated: Views
     seed: int
-    epsilon: float | None = None  # what the adapter's ledger bounds, per patient
+    epsilon: float | None = None  # the bound of the adapter's ledger, per patient
 
 
 @dataclass(frozen=True)
@@ -129,9 +131,9 @@ def _check_numbers(suspects: Suspects) -> None:
     kinds = ("training", "held_out", "generated")
     for kind in kinds:
         n = len(getattr(suspects, kind).patients)
-        if n < FEWEST:
+        if n < _FEWEST:
             raise TooFewError(
-                f"Memorisation needs {FEWEST} {kind.replace('_', '-')} images; there are {n}.",
+                f"Memorisation needs {_FEWEST} {kind.replace('_', '-')} images; there are {n}.",
                 "Give more images.",
             )
 
@@ -139,7 +141,7 @@ def _check_numbers(suspects: Suspects) -> None:
 def authentic(images: Nearest, radius: Doubles) -> NDArray[np.bool_]:
     """[n]: no nearer to the nearest training tile than that tile is to other patients' tiles.
 
-    About half of fresh images of the same patients' kind are; far fewer of copies.
+    True for about half of new images from the same kind of patients, and for far fewer copies.
     """
     return images.distance >= radius[images.row]
 
@@ -214,9 +216,9 @@ def copying(
     """C_T [R] under multiplicities [R, n_generated], [R, n_held_out]; far below 0: copies.
 
     Per cell, the z-score of Mann and Whitney's U: pairs in which the generated image is farther
-    from the training tiles than the held-out one. Averaged by the held-out tiles' share of the
-    cell; cells with fewer than 5 of a kind are left out. An image's cell is its nearest tile's.
-    Raises `TooFewError` where no cell is left.
+    from the training tiles than the held-out one. Averaged by each cell's share of the held-out
+    tiles; cells with fewer than 5 of a kind are left out. An image's cell is its nearest tile's.
+    Raises `TooFewError` if no cell is left.
     """
     sums, shares = np.zeros(len(weights[0])), np.zeros(len(weights[0]))
     for cell in np.unique(cells):
@@ -239,7 +241,7 @@ def copying(
 
 
 def _side_figure(suspects: Suspects, sides: Sides) -> Figure:
-    """Beside chance: the patients of both sides shuffled between them, again and again."""
+    """Next to chance: the patients of both sides, shuffled between them many times."""
     rng = np.random.default_rng([suspects.seed, 8])
     share = np.mean([nearer_training(*_equal(sides, rng)) for _ in range(_CUTS)], axis=0)
     both = np.concatenate(sides, axis=1)
@@ -256,7 +258,7 @@ Sides = tuple[NDArray[np.float32], NDArray[np.float32]]  # distances to training
 
 
 def _equal(sides: Sides, rng: np.random.Generator) -> Sides:
-    """As many random columns of both."""
+    """The same number of random columns of both."""
     size = min(side.shape[1] for side in sides)
     first, second = (side[:, rng.permutation(side.shape[1])[:size]] for side in sides)
     return first, second
@@ -265,7 +267,7 @@ def _equal(sides: Sides, rng: np.random.Generator) -> Sides:
 def nearer_training(training: NDArray[np.float32], held_out: NDArray[np.float32]) -> Doubles:
     """[n]: 1 where the nearest of equally many training and held-out tiles is a training tile.
 
-    Of distances [n, m] to each; ties count half. Mean 1/2 without memorisation, also for images
+    From distances [n, m] to each; ties count half. Mean 1/2 without memorisation, also for images
     that are nearer to all tiles than tiles are to each other, which C_T suspects.
     """
     apart_by = held_out.min(axis=1) - training.min(axis=1)

@@ -1,7 +1,7 @@
 """Precision, recall, density and coverage by k nearest neighbours in a feature space.
 
 Precision and recall: Kynkaanniemi et al. 2019, arXiv 1904.06991, eq. 1-3; density and coverage,
-which outliers upset less: Naeem et al. 2020, arXiv 2002.09797, eq. 3 and 6. k = 5 as there.
+which outliers disturb less: Naeem et al. 2020, arXiv 2002.09797, eq. 3 and 6. k = 5 as there.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import pairwise_distances
 
-from model.lab.evaluation.figures import Better, Doubles, Features
+from model.arrays import Doubles, Features
+from model.lab.evaluation.figures import Better
 
 K = 5
 
@@ -30,7 +31,7 @@ class Manifolds:
 
 
 def manifolds(real: Features, generated: Features, k: int = K) -> Manifolds:
-    """Balls reach to the k-th nearest other image of the same kind, border included."""
+    """A ball reaches to the k-th nearest other image of the same kind, border included."""
     between = distances(real, generated)
     in_real = between <= radii(real, k)[:, None]
     in_generated = between <= radii(generated, k)[None, :]
@@ -77,9 +78,9 @@ class Neighbours:
     def spread(
         self, real: Features, generated: Features, weights: tuple[Doubles, Doubles]
     ) -> Doubles:
-        """[R, 4]: the images that are counted are resampled, the balls stay.
+        """[R, 4]: the counted images are resampled, the balls stay.
 
-        A copy of an image would lie at distance 0 of itself and shrink the balls.
+        A copy of an image would be at distance 0 from it and shrink the balls.
         """
         found = manifolds(real, generated)
         of = {"precision": 1, "density": 1, "recall": 0, "coverage": 0}

@@ -1,17 +1,16 @@
-"""Everything about who is who: halves without a common patient, resampling, other captions.
+"""Who is who: halves without a common patient, and resampling by patient.
 
-Tiles of one patient resemble each other. Whatever is split or resampled tile by tile flatters.
+Tiles of one patient resemble each other, so splitting or resampling tile by tile flatters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from model.lab.evaluation.figures import Doubles, Groups, TooFewError
+from model.arrays import Doubles, Groups
+from model.quality.alignment import TooFewError
 
 DEFAULT_RESAMPLES = 200
 HALVINGS = 8
@@ -20,7 +19,7 @@ _LEVELS = (2.5, 97.5)  # percentiles of a 95 % interval
 
 @dataclass(frozen=True)
 class Resampling:
-    """Bootstrap multiplicities: how often each image stands in each of R resamples.
+    """Bootstrap multiplicities: how often each image occurs in each of R resamples.
 
     real float64 [R, n_real], generated float64 [R, n_generated].
     """
@@ -46,14 +45,14 @@ def resample(
 
 
 def multiplicities(groups: Groups, resamples: int, rng: np.random.Generator) -> Doubles:
-    """[R, n] float64: how often each row stands in each resample of the groups."""
+    """[R, n] float64: how often each row occurs in each resample of the groups."""
     names, index = np.unique(groups, return_inverse=True)
     draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
     return draws[:, index].astype(np.float64)
 
 
 def percentiles(spread: Doubles) -> tuple[float, float]:
-    """The percentile interval of resampled means (Efron 1979). NaN are left out."""
+    """The percentile interval of resampled means (Efron 1979). NaNs are left out."""
     finite = spread[np.isfinite(spread)]
     if not len(finite):
         return float("nan"), float("nan")
@@ -65,7 +64,7 @@ def interval(value: float, spread: Doubles) -> tuple[float, float]:
     """The percentile interval of resampled distances, moved so that its middle is `value`.
 
     Resamples repeat patients, and repeated images shift a distance between sets (never a mean):
-    the resamples tell how far the figure scatters, not where it is. NaN are left out.
+    the resamples show how far the figure scatters, not where it is. NaNs are left out.
     """
     low, high = percentiles(spread)
     shift = value - float(np.nanmean(spread)) if np.isfinite(low) else 0.0
@@ -82,7 +81,7 @@ def mean_interval(values: Doubles, weights: Doubles) -> tuple[float, float, floa
 def halves(patients: Groups, rng: np.random.Generator) -> tuple[Groups, Groups]:
     """Rows of two halves with no patient in common, cut to the same number of images.
 
-    The half is reached in images, not in patients: patients bring 1 to many tiles each.
+    Half of the images, not of the patients: a patient may have one tile or many.
     Raises `TooFewError` for fewer than two patients.
     """
     names, counts = np.unique(patients, return_counts=True)
@@ -102,23 +101,3 @@ def halves(patients: Groups, rng: np.random.Generator) -> tuple[Groups, Groups]:
 def _cut(first: Groups, second: Groups, rng: np.random.Generator) -> tuple[Groups, Groups]:
     size = min(len(first), len(second))
     return rng.permutation(first)[:size], rng.permutation(second)[:size]
-
-
-def other_captions(
-    captions: Sequence[str], patients: Groups, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """For each row, a random row of another patient with another caption: the shuffled control.
-
-    Raises `TooFewError` where a row has no such other.
-    """
-    _, texts = np.unique(np.asarray(captions), return_inverse=True)
-    chosen = np.empty(len(captions), np.int64)
-    for row in range(len(captions)):
-        others = np.flatnonzero((texts != texts[row]) & (patients != patients[row]))
-        if not len(others):
-            raise TooFewError(
-                "There is no other patient with another caption to shuffle with.",
-                "Give images of at least two patients with two captions.",
-            )
-        chosen[row] = rng.choice(others)
-    return chosen

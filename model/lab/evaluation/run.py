@@ -10,13 +10,15 @@ import numpy as np
 from model.encoders import ImageTextEncoder
 from model.lab.evaluation import alignment as align
 from model.lab.evaluation.compare import SetMetric, Sets, compare
-from model.lab.evaluation.encode import EncoderSpace, PixelSpace, Space, text_features, views
-from model.lab.evaluation.figures import Figure, ImageSet, TooFewError, Unavailable
+from model.lab.evaluation.encode import EncoderSpace, PixelSpace, Space, views
+from model.lab.evaluation.figures import Figure, ImageSet, Unavailable
 from model.lab.evaluation.frechet import Frechet
 from model.lab.evaluation.kernels import ClipDiscrepancy, KernelDistance
 from model.lab.evaluation.memorisation import Found, Suspects, memorisation
 from model.lab.evaluation.neighbours import Neighbours
 from model.lab.evaluation.patients import DEFAULT_RESAMPLES, Resampling, resample
+from model.quality.alignment import TooFewError, check_independent, distinct_captions
+from model.quality.embedding import embed_texts
 from privacy.errors import ConfigError
 
 METRICS = (
@@ -40,7 +42,7 @@ SET_METRICS: dict[str, SetMetric] = {
 
 @dataclass(frozen=True)
 class Plan:
-    """How to evaluate. `metrics` asked for by name must be possible; None: all that are."""
+    """How to evaluate. `metrics` named explicitly must be possible; None: all that are."""
 
     seed: int = 0
     resamples: int = DEFAULT_RESAMPLES
@@ -52,17 +54,17 @@ class Plan:
         unknown = sorted(set(self.metrics or ()) - set(METRICS))
         if unknown:
             raise ConfigError(
-                f"There is no metric {', '.join(unknown)}.", f"Known: {', '.join(METRICS)}."
+                f"Unknown metric: {', '.join(unknown)}.", f"Known: {', '.join(METRICS)}."
             )
 
     def wants(self, metric: str) -> bool:
-        """Whether this metric was asked for, or none was and so all are."""
+        """Whether this metric is wanted: by name, or because no names were given."""
         return self.metrics is None or metric in self.metrics
 
 
 @dataclass(frozen=True)
 class Question:
-    """What to hold against what. Real tiles are of patients who were not trained on.
+    """What to compare. Real tiles are of patients who were not trained on.
 
     judge: an image-text encoder not used in training. phrases: public. paired: the generated
     images carry the numbers of the real patients whose captions were their prompts.
@@ -86,18 +88,18 @@ class Answer:
     nearest: dict[str, Found] = field(default_factory=dict)
 
 
-Step = Callable[[str], None]  # told what is worked on
+Step = Callable[[str], None]  # called with what is being computed
 
 
 def evaluate(question: Question, plan: Plan, on_step: Step = lambda _: None) -> Answer:
     """Every wanted metric.
 
-    What too few images forbid is listed with the reason where all metrics were wanted, and raises
-    `TooFewError` where the metric was asked for by name. Raises `ModelError` for a judge that
-    took part in training.
+    A metric that needs more images is listed with the reason if all metrics were wanted, and raises
+    `TooFewError` if it was named explicitly. Raises `ModelError` for a judge that took part in
+    training.
     """
     if question.judge is not None:
-        align.check_independent(question.judge.name, question.judge.digest, plan.training_digests)
+        check_independent(question.judge.name, question.judge.digest, plan.training_digests)
     answer = Answer()
     for metric, encoder, work in _work(question, plan):
         on_step(f"{metric}, {encoder}")
@@ -108,7 +110,7 @@ def evaluate(question: Question, plan: Plan, on_step: Step = lambda _: None) -> 
 def attempt(
     answer: Answer, what: tuple[str, str], plan: Plan, work: Callable[[Answer], None]
 ) -> None:
-    """Do the work; note (metric, encoder) as unavailable where there are too few images."""
+    """Do the work; note (metric, encoder) as unavailable if there are too few images."""
     try:
         work(answer)
     except TooFewError as error:
@@ -154,7 +156,7 @@ def _absent(reason: str) -> Callable[[Answer], None]:
 
 
 def knows_texts(space: EncoderSpace) -> bool:
-    """Whether it is the space of an image-text encoder, as CMMD asks."""
+    """Whether it is the space of an image-text encoder, as CMMD needs."""
     return isinstance(space.encoder, ImageTextEncoder)
 
 
@@ -196,9 +198,11 @@ def _caption_work(
     if plan.wants("retrieval"):
         yield _adding("retrieval", judge.name, lambda: align.retrieval(judged, generated, real))
     if plan.wants("agreement") and question.phrases:
-        phrases = text_features(judge, question.phrases)
+        phrases = embed_texts(judge, question.phrases)
         yield _adding(
-            "agreement", judge.name, lambda: align.agreement(judged, generated, real, phrases)
+            "agreement",
+            judge.name,
+            lambda: align.profile_agreement(judged, generated, real, phrases),
         )
 
 
@@ -211,23 +215,23 @@ def _adding(metric: str, encoder: str, figures: Callable[[], list[Figure]]) -> W
 
 def _captioned(
     judge: ImageTextEncoder, question: Question, drawn: Resampling
-) -> tuple[align.Captioned, align.Captioned]:
+) -> tuple[align.CaptionedImages, align.CaptionedImages]:
     """Real and generated images in the judge's space, over the captions of both."""
-    texts, (own_real, own_generated) = align.distinct(
+    texts, (own_real, own_generated) = distinct_captions(
         question.real.captions, question.generated.captions
     )
-    space, told = EncoderSpace(judge), text_features(judge, texts)
+    space, text_features = EncoderSpace(judge), embed_texts(judge, texts)
     return (
-        align.Captioned(
+        align.CaptionedImages(
             space.features(question.real.images),
-            told,
+            text_features,
             own_real,
             question.real.patients,
             drawn.real,
         ),
-        align.Captioned(
+        align.CaptionedImages(
             space.features(question.generated.images),
-            told,
+            text_features,
             own_generated,
             question.generated.patients,
             drawn.generated,

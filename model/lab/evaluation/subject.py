@@ -1,4 +1,4 @@
-"""The model under evaluation: draws from the held-out tiles' captions, and for the drift."""
+"""The model under evaluation: draws the held-out tiles' captions, and pictures for the drift."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import numpy as np
 from diffusers.utils import logging as diffusers_logging
 from numpy.typing import NDArray
 
+from model.arrays import Groups
 from model.base import Pipeline
 from model.generation.adapter import put_adapter
 from model.lab.evaluation.drift import BaseAndAdapted, denoiser_drift, drift_figure, image_drift
 from model.lab.evaluation.encode import EncoderSpace
-from model.lab.evaluation.figures import Figure, Groups, ImageSet
+from model.lab.evaluation.figures import Figure, ImageSet
 from model.sampling import DEFAULT_GUIDANCE, DEFAULT_STEPS, sample
 
 DENOISER = "denoiser"
@@ -24,7 +25,7 @@ DENOISER = "denoiser"
 
 @dataclass(frozen=True)
 class Subject:
-    """A base, with the file of an adapter, or without: then the base itself is evaluated."""
+    """A base with an adapter's file, or without one: then the base itself is evaluated."""
 
     pipeline: Pipeline
     adapter: Path | None = None
@@ -34,9 +35,9 @@ class Subject:
     seed: int = 0
 
     def before_and_after(self, prompts: Sequence[str]) -> BaseAndAdapted | None:
-        """Images of public prompts without and with the adapter; None where there is none.
+        """Images of public prompts without and with the adapter; None if there is no adapter.
 
-        To be called before `draw`: it puts the adapter on the pipeline, where it stays.
+        Call it before `draw`: it puts the adapter on the pipeline, where it stays.
         """
         if self.adapter is None:
             return None
@@ -69,7 +70,7 @@ class Subject:
 
 @contextmanager
 def unlogged() -> Iterator[None]:
-    """Keep diffusers from logging what it cuts off long prompts: these are patients' captions."""
+    """Keep diffusers from logging what it cuts off long prompts, which are patients' captions."""
     logging: Any = diffusers_logging
     before = logging.get_verbosity()
     logging.set_verbosity_error()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +9,15 @@ import torch
 from numpy.typing import NDArray
 
 from model.lab.pretraining.corpus import Corpus
-from model.lab.pretraining.networks import Autoencoder, device, make_autoencoder
-from model.lab.pretraining.optimisation import Batch, Schedule, Task, Trainer
+from model.lab.pretraining.networks import Autoencoder, make_autoencoder, training_device
+from model.lab.pretraining.optimisation import Schedule, Task, TaskTrainer, TensorBatch
 from model.lab.pretraining.recipe import Progress, Recipe
 
-log = logging.getLogger(__name__)
 _KL_WEIGHT = 1e-5
 _EDGE_WEIGHT = 1.0
 
 
-def to_tensor(images: NDArray[np.uint8]) -> torch.Tensor:
+def to_tensors(images: NDArray[np.uint8]) -> torch.Tensor:
     """uint8 [n, s, s, 3] to float [n, 3, s, s] in -1..1, channels last."""
     scaled = torch.from_numpy(np.ascontiguousarray(images)).float() / 127.5 - 1
     return scaled.permute(0, 3, 1, 2)
@@ -38,7 +36,7 @@ def reconstruction_loss(images: torch.Tensor, decoded: torch.Tensor) -> torch.Te
     return torch.as_tensor(error.abs().mean() + _EDGE_WEIGHT * (across + down))
 
 
-def _loss(vae: Autoencoder, shard: Batch) -> torch.Tensor:
+def _loss(vae: Autoencoder, shard: TensorBatch) -> torch.Tensor:
     images, noise = shard
     posterior = vae.encode(images).latent_dist
     decoded = vae.decode(posterior.mean + posterior.std * noise).sample
@@ -52,15 +50,15 @@ def train_autoencoder(
 ) -> Autoencoder:
     """Train on random flips of the tiles; the result's latents have mean 0, variance 1."""
     torch.manual_seed(recipe.seed)
-    on = device()
+    on = training_device()
     vae = make_autoencoder().to(on, memory_format=torch.channels_last)
 
-    def batch(step: int) -> Batch:
+    def batch(step: int) -> TensorBatch:
         rng = np.random.default_rng([recipe.seed, 1, step])
         images = corpus.images[rng.integers(corpus.train, size=recipe.autoencoder_batch)]
         images = images[:, :: 1 - 2 * int(rng.integers(2)), :: 1 - 2 * int(rng.integers(2))]
         noise = torch.from_numpy(rng.standard_normal((len(images), 4, 16, 16), np.float32))
-        return to_tensor(images).to(on), noise.to(on)
+        return to_tensors(images).to(on), noise.to(on)
 
     schedule = Schedule(
         recipe.autoencoder_steps,
@@ -70,7 +68,7 @@ def train_autoencoder(
         checkpoint_every=recipe.checkpoint_every,
     )
     task = Task("autoencoder", vae, batch, lambda shard: _loss(vae, shard))
-    Trainer(task, schedule, workspace, recipe.shards).run(on_progress)
+    TaskTrainer(task, schedule, workspace, recipe.shards).run(on_progress)
     vae.eval().requires_grad_(False)
     standardise(vae, encode(vae, corpus.images[: min(corpus.train, 2400)]))
     return vae
@@ -96,7 +94,7 @@ def standardise(vae: Autoencoder, latents: torch.Tensor) -> None:
 def encode(vae: Autoencoder, images: NDArray[np.uint8], batch: int = 48) -> torch.Tensor:
     """Means of the latents, float [n, 4, 16, 16], of images uint8 [n, 64, 64, 3]."""
     parts = [
-        vae.encode(to_tensor(images[i : i + batch]).to(vae.device)).latent_dist.mean.cpu()
+        vae.encode(to_tensors(images[i : i + batch]).to(vae.device)).latent_dist.mean.cpu()
         for i in range(0, len(images), batch)
     ]
     return torch.cat(parts)

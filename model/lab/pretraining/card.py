@@ -18,8 +18,8 @@ pipeline_tag: text-to-image
 
 A Stable-Diffusion-shaped text-to-image model of 64 x 64 px, H&E-like tissue. It is for
 demonstrations and tests of federated fine-tuning, **not for any medical use**: it has never seen
-a real slide. Every training tile was drawn by a program (`model/tissue`), every caption comes from
-a table, so nobody's data is in it.
+a real slide. Every training tile was drawn by a program (`model/lab/tissue`), every caption
+comes from a table, so nobody's data is in it.
 
 Made by `craftsfl model pretrain` with seed {seed}:
 
@@ -46,8 +46,8 @@ autoencoder reconstructed:
 """
 
 
-def model_card(pipeline: Pipeline, judges: Path, recipe: Recipe) -> str:
-    """The text of README.md beside the weights."""
+def tiny_base_card(pipeline: Pipeline, judges: Path, recipe: Recipe) -> str:
+    """The text of the README.md next to the weights."""
     table = json.loads((judges / "accuracy.json").read_text())
     rows = [f"| {m} | {table['cnn'][m]:.2f} | {table['lda'][m]:.2f} |" for m in table["cnn"]]
     return _TEXT.format(

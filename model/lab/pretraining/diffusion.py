@@ -13,22 +13,22 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from model.adapters import Unet
 from model.lab.pretraining.corpus import draw_caption
 from model.lab.pretraining.networks import (
-    Scheduler,
-    Unet,
-    device,
     make_scheduler,
     make_text_encoder,
     make_unet,
+    training_device,
 )
-from model.lab.pretraining.optimisation import Batch, Schedule, Task, Trainer
+from model.lab.pretraining.optimisation import Schedule, Task, TaskTrainer, TensorBatch
 from model.lab.pretraining.recipe import Progress, Recipe
+from model.losses import Scheduler
 
 _SNR_CAP = 5.0
 
 
-class Denoiser(nn.Module):
+class TinyDenoiser(nn.Module):
     """Text encoder and UNet in one module, as they are trained."""
 
     def __init__(self, text_encoder: CLIPTextModel, unet: Unet) -> None:
@@ -44,7 +44,9 @@ class Denoiser(nn.Module):
         return torch.as_tensor(self.unet(noisy, timesteps, hidden, return_dict=False)[0])
 
 
-def denoising_loss(denoiser: Denoiser, scheduler: Scheduler, shard: Batch) -> torch.Tensor:
+def denoising_loss(
+    denoiser: TinyDenoiser, scheduler: Scheduler, shard: TensorBatch
+) -> torch.Tensor:
     """Mean square error of the noise (Ho et al. 2020, eq. 14), weighted by min(SNR, 5) / SNR.
 
     The weights are those of Hang et al. 2023, "Efficient diffusion training via Min-SNR".
@@ -65,8 +67,10 @@ class Latents:
     labels: NDArray[np.int64]
 
 
-def _batches(data: Latents, tokenizer: CLIPTokenizer, recipe: Recipe) -> Callable[[int], Batch]:
-    on = device()
+def _batches(
+    data: Latents, tokenizer: CLIPTokenizer, recipe: Recipe
+) -> Callable[[int], TensorBatch]:
+    on = training_device()
 
     @cache
     def tokens(text: str) -> list[int]:
@@ -75,7 +79,7 @@ def _batches(data: Latents, tokenizer: CLIPTokenizer, recipe: Recipe) -> Callabl
         )
         return list(filled["input_ids"])
 
-    def batch(step: int) -> Batch:
+    def batch(step: int) -> TensorBatch:
         rng = np.random.default_rng([recipe.seed, 2, step])
         chosen = rng.integers(len(data.labels), size=recipe.diffusion_batch)
         texts = [
@@ -97,12 +101,12 @@ def train_diffusion(
     recipe: Recipe,
     workspace: Path,
     on_progress: Progress,
-) -> Denoiser:
+) -> TinyDenoiser:
     """Train text encoder and UNet; return them with averaged weights."""
     torch.manual_seed(recipe.seed + 1)
     scheduler = make_scheduler()
-    denoiser = Denoiser(make_text_encoder(tokenizer), make_unet())
-    denoiser.to(device())
+    denoiser = TinyDenoiser(make_text_encoder(tokenizer), make_unet())
+    denoiser.to(training_device())
     denoiser.unet.to(memory_format=torch.channels_last)
     schedule = Schedule(
         recipe.diffusion_steps,
@@ -117,5 +121,5 @@ def train_diffusion(
         _batches(data, tokenizer, recipe),
         lambda shard: denoising_loss(denoiser, scheduler, shard),
     )
-    Trainer(task, schedule, workspace, recipe.shards).run(on_progress)
+    TaskTrainer(task, schedule, workspace, recipe.shards).run(on_progress)
     return denoiser.eval()

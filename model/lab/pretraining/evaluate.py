@@ -29,7 +29,7 @@ class Evaluation:
     hits: dict[str, dict[str, float]]
 
 
-def evaluate(
+def evaluate_captions(
     folder: Path, *, per_morphology: int = 16, guidance: float = DEFAULT_GUIDANCE, seed: int = 7
 ) -> Evaluation:
     """Sample captions of every morphology; score them against a shuffled one, by both judges.
@@ -52,7 +52,7 @@ def evaluate(
     )
 
 
-def contact_sheet(images: NDArray[np.uint8], per_morphology: int, scale: int = 2) -> Image.Image:
+def morphology_sheet(images: NDArray[np.uint8], per_morphology: int, scale: int = 2) -> Image.Image:
     """All images, a row (of two halves) per morphology."""
     rows = images.reshape(len(MORPHOLOGIES), per_morphology, 64, 64, 3)
     padded = np.pad(rows, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)))
@@ -60,7 +60,7 @@ def contact_sheet(images: NDArray[np.uint8], per_morphology: int, scale: int = 2
     return Image.fromarray(sheet).resize((sheet.shape[1] * scale, sheet.shape[0] * scale))
 
 
-def report(evaluation: Evaluation) -> str:
+def score_table(evaluation: Evaluation) -> str:
     """A table of scores in nats with 95 % intervals, and of hit rates."""
     lines = [f"{'morphology':<15}{'judge':<6}{'own - shuffled':>16}{'95 % interval':>18}{'hit':>7}"]
     for name, scores in evaluation.scores.items():
@@ -83,12 +83,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sheet", type=Path, help="write the samples to this picture")
     parser.add_argument("--json", type=Path, help="write the hit rates and scores to this file")
     options = parser.parse_args(arguments)
-    done = evaluate(
+    done = evaluate_captions(
         options.folder, per_morphology=options.per_morphology, guidance=options.guidance
     )
-    sys.stdout.write(report(done) + "\n")
+    sys.stdout.write(score_table(done) + "\n")
     if options.sheet is not None:
-        contact_sheet(done.images, options.per_morphology).save(options.sheet)
+        morphology_sheet(done.images, options.per_morphology).save(options.sheet)
     if options.json is not None:
         scores = {name: [vars(s) for s in table] for name, table in done.scores.items()}
         options.json.write_text(json.dumps({"scores": scores, "hits": done.hits}, indent=1) + "\n")

@@ -10,13 +10,13 @@ from diffusers import StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
 from model.base import Pipeline, save_base
-from model.lab.pretraining.card import model_card
-from model.lab.pretraining.diffusion import Denoiser
+from model.lab.pretraining.card import tiny_base_card
+from model.lab.pretraining.diffusion import TinyDenoiser
 from model.lab.pretraining.networks import Autoencoder, make_scheduler
 from model.lab.pretraining.recipe import Recipe
 
 
-def assemble(vae: Autoencoder, tokenizer: CLIPTokenizer, denoiser: Denoiser) -> Pipeline:
+def assemble(vae: Autoencoder, tokenizer: CLIPTokenizer, denoiser: TinyDenoiser) -> Pipeline:
     """A Stable Diffusion pipeline of the parts, without safety checker."""
     kind: Any = StableDiffusionPipeline
     return kind(
@@ -31,7 +31,7 @@ def assemble(vae: Autoencoder, tokenizer: CLIPTokenizer, denoiser: Denoiser) -> 
     )
 
 
-def export(pipeline: Pipeline, judges: Path, out: Path, recipe: Recipe) -> None:
+def export_tiny_base(pipeline: Pipeline, judges: Path, out: Path, recipe: Recipe) -> None:
     """Write pipeline (half precision), judges and model card to `out`."""
     out.mkdir(parents=True, exist_ok=True)
     for part in (pipeline.vae, pipeline.text_encoder, pipeline.unet):
@@ -41,4 +41,4 @@ def export(pipeline: Pipeline, judges: Path, out: Path, recipe: Recipe) -> None:
     target.mkdir(exist_ok=True)
     for file in sorted(judges.iterdir()):
         shutil.copyfile(file, target / file.name)
-    (out / "README.md").write_text(model_card(pipeline, judges, recipe), encoding="utf-8")
+    (out / "README.md").write_text(tiny_base_card(pipeline, judges, recipe), encoding="utf-8")

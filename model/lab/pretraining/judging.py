@@ -15,13 +15,13 @@ from model.lab.judges import (
     NetworkJudge,
     accuracy,
     load_judges,
-    make_network,
+    make_judge_network,
     save_judges,
 )
-from model.lab.pretraining.autoencoder import reconstruct, to_tensor
+from model.lab.pretraining.autoencoder import reconstruct, to_tensors
 from model.lab.pretraining.corpus import Corpus
-from model.lab.pretraining.networks import Autoencoder, device
-from model.lab.pretraining.optimisation import Batch, Schedule, Task, Trainer
+from model.lab.pretraining.networks import Autoencoder, training_device
+from model.lab.pretraining.optimisation import Schedule, Task, TaskTrainer, TensorBatch
 from model.lab.pretraining.recipe import Progress, Recipe
 
 _TILES = 2400  # and as many reconstructions
@@ -49,7 +49,7 @@ def train_judges(
 def disturb(images: NDArray[np.uint8], rng: np.random.Generator) -> torch.Tensor:
     """Flips, a shift of colour and grain: a sample need not have the cleanness of a drawing."""
     turned = images[:, :: 1 - 2 * int(rng.integers(2)), :: 1 - 2 * int(rng.integers(2))]
-    tensor = to_tensor(turned)
+    tensor = to_tensors(turned)
     shape = (len(images), 3, 1, 1)
     gain = torch.from_numpy(rng.uniform(0.9, 1.1, shape).astype(np.float32))
     offset = torch.from_numpy(rng.normal(0, 0.06, shape).astype(np.float32))
@@ -66,19 +66,21 @@ def _train_network(
     on_progress: Progress,
 ) -> NetworkJudge:
     torch.manual_seed(recipe.seed + 2)
-    network = make_network().to(device())
+    network = make_judge_network().to(training_device())
 
-    def batch(step: int) -> Batch:
+    def batch(step: int) -> TensorBatch:
         rng = np.random.default_rng([recipe.seed, 3, step])
         chosen = rng.integers(len(images), size=recipe.judge_batch)
         disturbed = disturb(images[chosen], rng)
-        return disturbed.to(device()), torch.from_numpy(labels[chosen]).to(device())
+        return disturbed.to(training_device()), torch.from_numpy(labels[chosen]).to(
+            training_device()
+        )
 
-    def loss(shard: Batch) -> torch.Tensor:
+    def loss(shard: TensorBatch) -> torch.Tensor:
         return functional.cross_entropy(network(shard[0]), shard[1], label_smoothing=0.05)
 
     schedule = Schedule(recipe.judge_steps, 3e-3, checkpoint_every=recipe.checkpoint_every)
-    Trainer(Task("judge", network, batch, loss), schedule, workspace, recipe.shards).run(
+    TaskTrainer(Task("judge", network, batch, loss), schedule, workspace, recipe.shards).run(
         on_progress
     )
     return NetworkJudge(network.cpu())

@@ -9,15 +9,15 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from model.adapters import Unet
 from model.lab.pretraining.tokenizer import MAX_LENGTH
+from model.losses import Scheduler
 
 TEXT_WIDTH = 96
 
 
-# diffusers is untyped: its classes carry methods that a type checker can't see
+# diffusers is untyped: its classes carry methods that a type checker cannot see
 Autoencoder: TypeAlias = Any
-Unet: TypeAlias = Any
-Scheduler: TypeAlias = Any
 
 
 def make_autoencoder() -> Autoencoder:
@@ -87,7 +87,7 @@ def make_scheduler() -> Scheduler:
     )
 
 
-def device() -> torch.device:
+def training_device() -> torch.device:
     """The GPU where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

@@ -16,8 +16,8 @@ from torch import nn
 from model.lab.pretraining.recipe import Progress
 from privacy.files import PUBLIC, replacing
 
-log = logging.getLogger(__name__)
-Batch = tuple[torch.Tensor, ...]
+_log = logging.getLogger(__name__)
+TensorBatch = tuple[torch.Tensor, ...]
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Task:
 
     name: str
     module: nn.Module
-    batch: Callable[[int], Batch]
-    loss: Callable[[Batch], torch.Tensor]
+    batch: Callable[[int], TensorBatch]
+    loss: Callable[[TensorBatch], torch.Tensor]
 
 
 @contextmanager
@@ -62,14 +62,14 @@ def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
 
 
 def _gradients(
-    task: Task, parameters: Sequence[torch.Tensor], shard: Batch
+    task: Task, parameters: Sequence[torch.Tensor], shard: TensorBatch
 ) -> tuple[float, tuple[torch.Tensor, ...]]:
     loss = task.loss(shard)
     return float(loss.detach()), torch.autograd.grad(loss, parameters)
 
 
-class Trainer:
-    """Runs one task to its last step; after each checkpoint a killed run can go on from there."""
+class TaskTrainer:
+    """Runs one task to its last step; a killed run can continue from its newest checkpoint."""
 
     def __init__(self, task: Task, schedule: Schedule, workspace: Path, shards: int) -> None:
         self.task, self.schedule = task, schedule
@@ -98,7 +98,7 @@ class Trainer:
                 self.step += 1
                 on_progress(self.task.name, self.step, self.schedule.steps)
                 if self.step % 50 == 0:
-                    log.info("%s step %d loss %.4f", self.task.name, self.step, running)
+                    _log.info("%s step %d loss %.4f", self.task.name, self.step, running)
                 if self.step % self.schedule.checkpoint_every == 0:
                     self._save()
                     if on_checkpoint is not None:
@@ -145,4 +145,4 @@ class Trainer:
         self.task.module.load_state_dict(state["module"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.averages = state["averages"]
-        log.info("%s goes on from step %d", self.task.name, self.step)
+        _log.info("%s goes on from step %d", self.task.name, self.step)

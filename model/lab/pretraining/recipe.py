@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+CHECKPOINTS = ".checkpoints"  # a folder in the output folder, removed at the end
+
 # on_progress(stage, step, steps)
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Fixed step counts, so that the same recipe and seed give the same model on the same machine.
+    """Fixed step counts, so that the same recipe and seed make the same model on the same machine.
 
-    The defaults made the weights in the repository. `shards`: a batch is computed in so many
-    threads on a CPU; unlike threads within each operation, they meet once a step.
+    The defaults made the weights in the repository. `shards`: how many threads compute
+    a batch on a CPU; unlike threads within each operation, they meet once a step.
     """
 
     seed: int = 2026

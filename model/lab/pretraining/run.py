@@ -8,19 +8,17 @@ from pathlib import Path
 from model.lab.pretraining.autoencoder import encode, train_autoencoder
 from model.lab.pretraining.corpus import caption_corpus, draw_corpus
 from model.lab.pretraining.diffusion import Latents, train_diffusion
-from model.lab.pretraining.export import assemble, export
+from model.lab.pretraining.export import assemble, export_tiny_base
 from model.lab.pretraining.judging import train_judges
-from model.lab.pretraining.recipe import Progress, Recipe
+from model.lab.pretraining.recipe import CHECKPOINTS, Progress, Recipe
 from model.lab.pretraining.tokenizer import train_tokenizer
-
-WORKSPACE = ".checkpoints"
 
 
 def _silent(stage: str, step: int, steps: int) -> None:
     del stage, step, steps
 
 
-def pretrain(
+def pretrain_tiny_base(
     out: Path,
     recipe: Recipe | None = None,
     on_progress: Progress = _silent,
@@ -29,12 +27,12 @@ def pretrain(
 ) -> None:
     """Make a tiny base in folder `out`; on_progress(stage, step, steps) after each step.
 
-    A run that was killed goes on from its last checkpoint when called again with the same
-    arguments. Checkpoints lie in out/.checkpoints and are removed at the end; those in a
-    `workspace` of the caller's stay.
+    A killed run continues from its last checkpoint when called again with the same arguments.
+    Checkpoints are in out/.checkpoints and removed at the end; those in the caller's own
+    `workspace` stay.
     """
     recipe = recipe or Recipe()
-    place = workspace or out / WORKSPACE
+    place = workspace or out / CHECKPOINTS
     place.mkdir(parents=True, exist_ok=True)
     corpus = draw_corpus(recipe, place, on_progress)
     vae = train_autoencoder(corpus, recipe, place, on_progress)
@@ -42,6 +40,6 @@ def pretrain(
     tokenizer = train_tokenizer(caption_corpus(recipe.seed), recipe.vocabulary)
     data = Latents(encode(vae, corpus.images[: corpus.train]), corpus.labels[: corpus.train])
     denoiser = train_diffusion(data, tokenizer, recipe, place, on_progress)
-    export(assemble(vae, tokenizer, denoiser), place / "judges", out, recipe)
+    export_tiny_base(assemble(vae, tokenizer, denoiser), place / "judges", out, recipe)
     if workspace is None:
         shutil.rmtree(place)

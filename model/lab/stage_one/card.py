@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from model.lab.stage_one.settings import Settings
+from model.lab.stage_one.settings import StageOneSettings
 
 _TEXT: Final = """---
 library_name: diffusers
@@ -51,7 +51,7 @@ source = "FOLDER"
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the card says beside the settings."""
+    """What the card says in addition to the settings."""
 
     base: str  # digest
     digest: str  # of the new base
@@ -64,8 +64,8 @@ class Facts:
     processes: int
 
 
-def model_card(facts: Facts, settings: Settings) -> str:
-    """The text of README.md beside the weights."""
+def stage_one_card(facts: Facts, settings: StageOneSettings) -> str:
+    """The text of the README.md next to the weights."""
     values = {name: getattr(facts, name) for name in facts.__slots__}
     return _TEXT.format(
         **values,

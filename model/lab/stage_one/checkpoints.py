@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there: a run that was killed goes on from the newest."""
+"""Checkpoints that are complete or absent: a killed run continues from the newest."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Checkpoints:
         self._folder, self._accelerator, self._ema = folder, accelerator, ema
 
     def load(self) -> int:
-        """Put everything back as it was after the newest step, which is returned; 0 if none."""
+        """Restore everything as it was after the newest step, which is returned; 0 if none."""
         newest = newest_checkpoint(self._folder)
         if newest is None:
             return 0
@@ -44,20 +44,20 @@ class Checkpoints:
         except (OSError, RuntimeError, LookupError, ValueError, SafetensorError) as error:
             raise ModelError(
                 f"The checkpoint {newest} cannot be read ({type(error).__name__}).",
-                "Delete it: the run then goes on from the one before, or from the start.",
+                "Delete it: the run then continues from the previous one, or from the start.",
             ) from error
         self._ema.optimization_step = step
         return step
 
     def save(self, step: int) -> None:
-        """Write the state after `step`, then forget older ones.
+        """Write the state after `step`, then drop older ones.
 
-        Raises `ModelError` where the disk is full; the checkpoint before stays.
+        Raises `ModelError` if the disk is full; the previous checkpoint stays.
         """
         partial = self._folder / _PARTIAL
         if self._accelerator.is_main_process:
             _remove(partial)
-            partial.mkdir(mode=0o700, parents=True)  # no link that was planted here is followed
+            partial.mkdir(mode=0o700, parents=True)  # a planted link is not followed
             require_space(self._folder, self._ema.shadow_params)
         self._accelerator.wait_for_everyone()
         try:
@@ -71,7 +71,7 @@ class Checkpoints:
             raise ModelError(
                 f"The checkpoint after step {step} cannot be written to {self._folder}, which has "
                 f"{_free(self._folder)} left: {why}.",
-                "Free some disk space and call again: the run goes on from the checkpoint before.",
+                "Free some disk space and call again: the run resumes from the one before.",
             ) from error
         self._accelerator.wait_for_everyone()
         if self._accelerator.is_main_process:
@@ -85,12 +85,12 @@ class Checkpoints:
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The folder of the newest whole checkpoint."""
+    """The folder of the newest complete checkpoint."""
     return max(folder.glob(_PATTERN), default=None)
 
 
 def require_space(folder: Path, parameters: Iterable[Tensor]) -> None:
-    """Raise `ModelError` where `folder`'s disk cannot take a checkpoint of `parameters`."""
+    """Raise `ModelError` if `folder`'s disk has no room for a checkpoint of `parameters`."""
     needed = BYTES_PER_PARAMETER * sum(parameter.numel() for parameter in parameters)
     if shutil.disk_usage(folder).free < needed:
         raise ModelError(
@@ -105,14 +105,14 @@ def _free(folder: Path) -> str:
 
 
 def _remove(folder: Path) -> None:
-    """Remove what a run that was killed has left, and never what a link points to."""
+    """Remove what a killed run has left, but never what a link points to."""
     if folder.is_symlink():
         folder.unlink()
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def _make_durable(folder: Path) -> None:
-    """Have the disk hold every file before a name promises that they are there."""
+    """Make sure every file is on disk before a name promises that it is."""
     for path in folder.iterdir():
         descriptor = os.open(path, os.O_RDONLY)
         try:

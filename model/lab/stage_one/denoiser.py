@@ -1,4 +1,4 @@
-"""What stage one trains, in one module, and how its loss is weighed."""
+"""What stage one trains, in one module, and how its loss is weighted."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from model.losses import NoiseSchedule, Rows, denoising
 
-Network = Any  # diffusers' UNet2DConditionModel, transformers' CLIPTextModel
+TrainedPart = Any  # diffusers' UNet2DConditionModel, transformers' CLIPTextModel
 
 
 class Denoiser(nn.Module):
-    """UNet and, where it is trained, the text encoder: one module for gradients of all devices."""
+    """UNet and, if trained, the text encoder: one module, for gradients from all devices."""
 
     def __init__(
-        self, unet: Network, text_encoder: Network | None, schedule: NoiseSchedule
+        self, unet: TrainedPart, text_encoder: TrainedPart | None, schedule: NoiseSchedule
     ) -> None:
         super().__init__()
         self.unet = unet
@@ -30,10 +30,10 @@ class Denoiser(nn.Module):
 
 
 def min_snr_weights(schedule: NoiseSchedule, gamma: float) -> Tensor:
-    """Weight of each timestep's loss, float32 [T]; all 1 where `gamma` is 0.
+    """Weight of each timestep's loss, float32 [T]; all 1 if `gamma` is 0.
 
     min(SNR, gamma) / SNR for epsilon, min(SNR, gamma) / (SNR + 1) for v (Hang et al. 2023,
-    "Min-SNR", section 3.4); SNR = alpha-bar / (1 - alpha-bar). At SNR 0 the former's limit is 1.
+    "Min-SNR", section 3.4); SNR = alpha-bar / (1 - alpha-bar). At SNR 0 the former tends to 1.
     """
     kept = schedule.alphas_cumprod
     if gamma == 0:

@@ -13,23 +13,23 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import CLIPTokenizer
 
-from model.lab.stage_one.order import Layout, Order
-from model.lab.stage_one.pictures import Unusable, decode
-from model.lab.stage_one.settings import Settings
-from model.lab.stage_one.source import Source
+from model.lab.stage_one.order import BatchLayout, PictureOrder
+from model.lab.stage_one.pictures import Unusable, decode_square
+from model.lab.stage_one.settings import StageOneSettings
+from model.lab.stage_one.source import PictureSource
 
-_TRIES = 16  # neighbours that may stand in for a broken picture
+_TRIES = 16  # neighbours that may replace a broken picture
 
 
-class Fault(NamedTuple):
+class PictureFault(NamedTuple):
     """A picture that cannot be used, and why."""
 
     picture: int
     reason: str
 
 
-class Content(Protocol):
-    """What the autoencoder is to get of a picture, or what it said before."""
+class PictureContent(Protocol):
+    """What the autoencoder gets of a picture, or what it returned before."""
 
     def __call__(self, picture: int, draws: np.random.Generator) -> Tensor:
         """Float tensor of one picture. Raises `OSError`, `Unusable`."""
@@ -40,34 +40,34 @@ class Content(Protocol):
 class Pixels:
     """Pictures as float32 [3, size, size] in -1..1, flipped at random where wanted."""
 
-    source: Source
+    source: PictureSource
     size: int
     flips: bool = False
 
     def __call__(self, picture: int, draws: np.random.Generator) -> Tensor:
         """Decode one; a flipped picture is as good a picture as any."""
-        image = decode(self.source.picture(picture), self.size)
+        image = decode_square(self.source.picture(picture), self.size)
         if self.flips:
             across, down = 1 - 2 * draws.integers(2, size=2)
             image = image[::down, ::across]
-        return to_tensor(image)
+        return picture_tensor(image)
 
 
-def to_tensor(image: npt.NDArray[np.uint8]) -> Tensor:
+def picture_tensor(image: npt.NDArray[np.uint8]) -> Tensor:
     """uint8 [s, s, 3] to float32 [3, s, s] in -1..1."""
     values = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     return values.float() / 127.5 - 1
 
 
-class Batch(NamedTuple):
-    """Examples of one micro-batch; `content` is None where none could be read."""
+class ExampleBatch(NamedTuple):
+    """Examples of one micro-batch; `content` is None if none could be read."""
 
-    content: Tensor | None  # [n, ...], see `Content`
+    content: Tensor | None  # [n, ...], see `PictureContent`
     tokens: Tensor  # int64 [n, length]
     timesteps: Tensor  # int64 [n]
     noise: Tensor  # eps, float32 [n, c, h, w]
     spread: Tensor  # for the autoencoder's own randomness, like noise
-    faults: tuple[Fault, ...]
+    faults: tuple[PictureFault, ...]
 
 
 class _Example(NamedTuple):
@@ -75,16 +75,16 @@ class _Example(NamedTuple):
     caption: str
     timestep: int
     noise: npt.NDArray[np.float32]  # eps and spread, [2, c, h, w]
-    faults: tuple[Fault, ...]
+    faults: tuple[PictureFault, ...]
 
 
 @dataclass(frozen=True)
 class Examples(Dataset[_Example]):
-    """Example number = position. Draws happen in a fixed order, whatever the picture does."""
+    """Example number = position. Draws happen in a fixed order, whatever happens to the picture."""
 
-    source: Source
-    content: Content
-    order: Order
+    source: PictureSource
+    content: PictureContent
+    order: PictureOrder
     latent: tuple[int, int, int]  # c, h, w
     timesteps: int
     caption_dropout: float
@@ -98,10 +98,10 @@ class Examples(Dataset[_Example]):
         faults = []
         for picture in ((first + step) % len(self.source) for step in range(_TRIES)):
             try:
-                caption = self.source.caption(picture)  # even where it is dropped: it may be broken
+                caption = self.source.caption(picture)  # even if it is dropped: it may be broken
                 content = self.content(picture, draws)
             except (Unusable, OSError) as fault:
-                faults.append(Fault(picture, reason(fault)))
+                faults.append(PictureFault(picture, reason(fault)))
                 continue
             text = "" if unconditional else caption
             return _Example(content, text, timestep, noise, tuple(faults))
@@ -117,10 +117,10 @@ def reason(fault: Unusable | OSError) -> str:
 class _Collate:
     tokenizer: CLIPTokenizer
 
-    def __call__(self, examples: Sequence[_Example]) -> Batch:
+    def __call__(self, examples: Sequence[_Example]) -> ExampleBatch:
         contents = [one.content for one in examples if one.content is not None]
         noise = torch.from_numpy(np.stack([one.noise for one in examples]))
-        return Batch(
+        return ExampleBatch(
             content=torch.stack(contents) if len(contents) == len(examples) else None,
             tokens=tokenize(self.tokenizer, [one.caption for one in examples]),
             timesteps=torch.tensor([one.timestep for one in examples]),
@@ -131,7 +131,7 @@ class _Collate:
 
 
 def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
-    """int64 [n, length], cut and filled as Stable Diffusion's pipeline does."""
+    """int64 [n, length], truncated and padded as by Stable Diffusion's pipeline."""
     length = tokenizer.model_max_length
     filled = tokenizer(
         texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
@@ -141,7 +141,7 @@ def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
 
 @dataclass(frozen=True)
 class _From(Sampler[list[int]]):
-    layout: Layout
+    layout: BatchLayout
     first: int
     last: int
 
@@ -150,11 +150,15 @@ class _From(Sampler[list[int]]):
             yield from self.layout.positions(step)
 
 
-def batches(
-    examples: Examples, tokenizer: CLIPTokenizer, layout: Layout, first: int, settings: Settings
-) -> Iterator[Batch]:
+def example_batches(
+    examples: Examples,
+    tokenizer: CLIPTokenizer,
+    layout: BatchLayout,
+    first: int,
+    settings: StageOneSettings,
+) -> Iterator[ExampleBatch]:
     """This process's micro-batches from step `first` to the last."""
-    loader: DataLoader[Batch] = DataLoader(
+    loader: DataLoader[ExampleBatch] = DataLoader(
         examples,  # type: ignore[arg-type]  # the collation makes batches of examples
         batch_sampler=_From(layout, first, settings.steps),
         collate_fn=_Collate(tokenizer),

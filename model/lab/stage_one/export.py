@@ -11,11 +11,11 @@ from model.digest import INDEX
 from privacy.errors import ModelError
 
 
-def export(pipeline: Pipeline, out: Path, workspace: Path, *, half: bool) -> None:
+def export_base(pipeline: Pipeline, out: Path, workspace: Path, *, half: bool) -> None:
     """Write the pipeline's parts to `out`, in half or single precision.
 
-    The index comes last, so that the folder is a whole base or none. Raises `ModelError` where it
-    cannot be written; calling again writes it anew.
+    The index comes last, so that the folder is a complete base or none. Raises `ModelError` if it
+    cannot be written; calling again rewrites it.
     """
     fresh = workspace / "export"
     shutil.rmtree(fresh, ignore_errors=True)
@@ -39,7 +39,7 @@ def export(pipeline: Pipeline, out: Path, workspace: Path, *, half: bool) -> Non
 
 
 def _forget_origin(config: Path) -> None:
-    """Take out the path that the part was loaded from: no one's business, and in the digest."""
+    """Remove the path that the part was loaded from: it is private, and part of the digest."""
     try:
         values = json.loads(config.read_text("utf-8"))
     except ValueError:

@@ -21,7 +21,7 @@ _FILE: Final = "file_name"
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class PictureFolder:
     """The rows of the folder's metadata file, in its order."""
 
     root: Path
@@ -36,8 +36,8 @@ class Folder:
         try:
             path = (self.root / self.files[index]).resolve()
             if not path.is_relative_to(self.root):
-                raise Unusable("leads outside of the folder")
-            if not path.is_file():  # a pipe would block for ever
+                raise Unusable("leads outside the folder")
+            if not path.is_file():  # a pipe would block forever
                 raise Unusable("the file is missing")
             return path.read_bytes()
         except (ValueError, RuntimeError):
@@ -62,7 +62,7 @@ class Folder:
         return digest.digest()
 
 
-def open_folder(folder: Path, caption: str, *, public: bool) -> Folder:
+def open_picture_folder(folder: Path, caption: str, *, public: bool) -> PictureFolder:
     """Read the metadata. Raises `ModelError` that says what is missing."""
     check_place(folder, public=public)
     path = _metadata(folder)
@@ -77,10 +77,12 @@ def open_folder(folder: Path, caption: str, *, public: bool) -> Folder:
     rows = [(str(row.get(_FILE) or ""), _text(row.get(caption))) for row in records]
     if not any(text for _, text in rows):
         raise ModelError(
-            f"{path}: not one of {len(rows)} rows has a caption.",
+            f"{path}: none of {len(rows)} rows has a caption.",
             f"Fill the column {caption}, a row for each picture.",
         )
-    return Folder(folder.resolve(), Texts.of(n for n, _ in rows), Texts.of(t for _, t in rows))
+    return PictureFolder(
+        folder.resolve(), Texts.of(n for n, _ in rows), Texts.of(t for _, t in rows)
+    )
 
 
 def _text(value: object) -> str:
@@ -102,7 +104,7 @@ def _check_needed(path: Path, columns: list[str], caption: str) -> None:
     if missing:
         raise ModelError(
             f"{path} has no column {missing[0]}; it has {', '.join(columns) or 'none'}.",
-            f"Needed are {_FILE} and the caption's, which stage-one.toml may name (caption).",
+            f"It needs {_FILE} and the caption's column, which stage-one.toml may name (caption).",
         )
 
 
@@ -124,9 +126,9 @@ def _objects(text: str) -> Iterator[dict[str, object]]:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
-            raise ValueError(f"line {number} is no JSON") from None
+            raise ValueError(f"line {number} is not JSON") from None
         if not isinstance(record, dict):
-            raise ValueError(f"line {number} is no JSON object")
+            raise ValueError(f"line {number} is not a JSON object")
         yield record
 
 

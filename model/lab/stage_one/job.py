@@ -1,4 +1,4 @@
-"""One run of stage one: what its parts share, and whether its base can be trained at all."""
+"""One run of stage one: what its parts share, and whether its base can be trained."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from accelerate import Accelerator
 
 from model.base import Pipeline, image_size
 from model.digest import folder_digest
-from model.lab.stage_one.order import Layout
-from model.lab.stage_one.settings import Settings
-from model.lab.stage_one.source import Source
+from model.lab.stage_one.order import BatchLayout
+from model.lab.stage_one.settings import StageOneSettings
+from model.lab.stage_one.source import PictureSource
 from model.lab.stage_one.workspace import WORKSPACE
 from privacy.errors import ModelError
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class StageOneRun:
     """What the parts of one run share."""
 
     out: Path
-    settings: Settings
-    source: Source
+    settings: StageOneSettings
+    source: PictureSource
     pipeline: Pipeline
     accelerator: Accelerator
-    layout: Layout
+    layout: BatchLayout
 
     @property
     def workspace(self) -> Path:
@@ -44,8 +44,8 @@ class Run:
         return int(self.pipeline.unet.config.in_channels), side, side
 
 
-def identity(run: Run, base: Path) -> dict[str, object]:
-    """What makes this run another one than a run of other settings, base or data."""
+def identity(run: StageOneRun, base: Path) -> dict[str, object]:
+    """What distinguishes this run from runs with other settings, base or data."""
     return {
         **run.settings.outcome(),
         "base": folder_digest(base),
@@ -54,15 +54,15 @@ def identity(run: Run, base: Path) -> dict[str, object]:
     }
 
 
-def check_base(run: Run) -> None:
-    """Raise `ModelError` where the base's shape or its size is not what stage one trains."""
+def check_stage_one_base(run: StageOneRun) -> None:
+    """Raise `ModelError` if the base's shape or size is not what stage one trains."""
     config = run.pipeline.unet.config
     extra = next(
         (name for name in ("class_embed_type", "addition_embed_type") if config.get(name)), None
     )
     if extra or config.in_channels != run.pipeline.vae.config.latent_channels:
         raise ModelError(
-            f"The base's UNet wants more than latents, time and text ({extra or 'channels'}).",
+            f"The base's UNet needs more than latents, time and text ({extra or 'channels'}).",
             "Use a plain text-to-image base: not inpainting, not class-conditioned, not SDXL.",
         )
     step = int(run.pipeline.vae_scale_factor) * 2 ** (len(config.block_out_channels) - 1)

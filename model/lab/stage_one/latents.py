@@ -1,4 +1,4 @@
-"""From pictures to latents: each time anew, or once, kept on disk."""
+"""From pictures to latents: encoded every time, or once and kept on disk."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from model.lab.stage_one.examples import Content, Fault, reason
+from model.lab.stage_one.examples import PictureContent, PictureFault, reason
 from model.lab.stage_one.pictures import Unusable
 from model.lab.stage_one.quarantine import Quarantine
-from model.lab.stage_one.settings import Settings
+from model.lab.stage_one.settings import StageOneSettings
 from privacy.errors import ModelError
 from privacy.files import PUBLIC, replacing
 
-Autoencoder = Any  # diffusers' AutoencoderKL, which is untyped
+_Autoencoder = Any  # diffusers' AutoencoderKL, which is untyped
 
 CHUNK: Final = 512  # pictures a file
 
@@ -31,7 +31,7 @@ CHUNK: Final = 512  # pictures a file
 class LatentSpace:
     """The base's frozen autoencoder."""
 
-    vae: Autoencoder
+    vae: _Autoencoder
 
     @torch.no_grad()
     def moments(self, pixels: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ class LatentSpace:
 
 @dataclass(frozen=True, slots=True)
 class Cached:
-    """Moments of pictures that `fill` encoded before; broken ones are NaN there."""
+    """Moments of pictures that `fill` has encoded; broken ones are NaN."""
 
     folder: Path
 
@@ -73,7 +73,7 @@ _Row = tuple[int, npt.NDArray[np.float16]]  # a picture's number and its moments
 @dataclass(frozen=True)
 class _Pictures(Dataset[_Read]):
     numbers: list[int]
-    read: Content
+    read: PictureContent
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -88,21 +88,25 @@ class _Pictures(Dataset[_Read]):
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """Fills a folder of moments: chunks are shared among processes, a killed run goes on.
+    """Fills a folder of moments: chunks are shared among processes, a killed run continues.
 
-    float16, mean and deviation: 16 kB for a picture of 256 px. Each file is whole or not there.
+    float16, mean and deviation: 16 kB for a picture of 256 px. Each file is complete or absent.
     """
 
     folder: Path
     space: LatentSpace
     shape: tuple[int, int, int]  # 2c, h, w
     accelerator: Accelerator
-    settings: Settings
+    settings: StageOneSettings
 
     def fill(
-        self, read: Content, count: int, quarantine: Quarantine, on_step: Callable[[int], None]
+        self,
+        read: PictureContent,
+        count: int,
+        quarantine: Quarantine,
+        on_step: Callable[[int], None],
     ) -> None:
-        """Encode pictures 0..count-1 as far as they are missing; on_step(pictures done)."""
+        """Encode those of pictures 0..count-1 that are missing; on_step(pictures done)."""
         self.folder.mkdir(parents=True, exist_ok=True)
         process, processes = self.accelerator.process_index, self.accelerator.num_processes
         mine = range(process * CHUNK, count, processes * CHUNK)
@@ -122,7 +126,9 @@ class Cache:
             collate_fn=list,
         )
         for reads in loader:
-            quarantine.add(Fault(one.picture, one.reason) for one in reads if one.pixels is None)
+            quarantine.add(
+                PictureFault(one.picture, one.reason) for one in reads if one.pixels is None
+            )
             yield from zip((one.picture for one in reads), self._moments(reads), strict=True)
 
     def _moments(self, reads: list[_Read]) -> npt.NDArray[np.float16]:
@@ -147,5 +153,5 @@ def _write(path: Path, rows: npt.NDArray[np.float16]) -> None:
     except OSError as error:
         raise ModelError(
             f"The cached latents cannot be written to {path.parent}: {error.strerror or error}.",
-            'Free some disk space and call again, or encode each time (latents = "encoded").',
+            'Free some disk space and call again, or encode every time (latents = "encoded").',
         ) from None

@@ -1,4 +1,4 @@
-"""Which picture comes when: a function of seed and position, so a run can go on anywhere.
+"""Which picture comes when: a function of seed and position, so a run can resume anywhere.
 
 Position p is the p-th picture that training sees, over all processes. A run on another number of
 devices sees the same pictures in the same steps.
@@ -19,8 +19,8 @@ _ORDER, _DRAWS = 1, 2  # streams of the seed
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """Every picture once an epoch, shuffled anew each time."""
+class PictureOrder:
+    """Every picture once an epoch, reshuffled each time."""
 
     seed: int
     pictures: int
@@ -31,17 +31,17 @@ class Order:
         return int(_shuffled(self.seed, epoch, self.pictures)[within])
 
     def draws(self, position: int) -> np.random.Generator:
-        """Noise, timestep, flips and dropout of `position`, whoever computes it."""
+        """Noise, timestep, flips and dropout of `position`, whichever process computes it."""
         return np.random.default_rng([self.seed, _DRAWS, position])
 
 
-@lru_cache(maxsize=2)  # where one epoch ends and the next begins, both are read
+@lru_cache(maxsize=2)  # at the border of two epochs both are read
 def _shuffled(seed: int, epoch: int, pictures: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng([seed, _ORDER, epoch]).permutation(pictures)
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class BatchLayout:
     """How a step's `batch` pictures are spread: processes, then accumulated micro-batches."""
 
     batch: int

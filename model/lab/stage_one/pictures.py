@@ -1,4 +1,4 @@
-"""Bytes of any public picture as a square 8-bit RGB array."""
+"""Any public picture's bytes as a square 8-bit RGB array."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class Unusable(Exception):
     """Why one picture is left out; names no file."""
 
 
-def decode(content: bytes, size: int) -> npt.NDArray[np.uint8]:
+def decode_square(content: bytes, size: int) -> npt.NDArray[np.uint8]:
     """The central square, scaled: uint8 [size, size, 3]. Raises `Unusable`.
 
-    Colours as `model.pictures.to_rgb` has them. A picture is never enlarged: it would teach blur.
+    Colours as in `model.pictures.to_rgb`. A picture is never enlarged: that would teach blur.
     """
     try:
         with open_picture(content, most=MAX_PIXELS) as image:
             width, height = image.size
             if min(width, height) < size:
                 raise Unusable(f"{width}x{height} pixels: smaller than {size}x{size}")
-            image.draft("RGB", (size, size))  # JPEG: decodes at half the side where that is enough
+            image.draft("RGB", (size, size))  # JPEG: decodes at half the side if that is enough
             square = ImageOps.fit(to_rgb(image), (size, size), Image.Resampling.LANCZOS)
     except UnreadablePicture as error:
         raise Unusable(str(error)) from None

@@ -22,19 +22,19 @@ _SITE_FILES: Final = ("site.toml",)
 
 
 def check_columns(columns: Iterable[str], place: Path, *, public: bool) -> None:
-    """Raise `ModelError` where a column names patients, unless the data are said to be `public`."""
+    """Raise `ModelError` if a column names patients, unless the data are said to be `public`."""
     found = [name for name in columns if re.sub(r"[\W_]", "", name).casefold() in _PATIENTS]
     if found and not public:
         _refuse(place, f"it has the column {found[0]}")
 
 
 def check_place(place: Path, *, public: bool) -> None:
-    """Raise `ModelError` where the folder, or the one around it, is a site's own."""
+    """Raise `ModelError` if the folder, or the one around it, is a site's own."""
     folder = place if place.is_dir() else place.parent
     for around in (folder.resolve(), folder.resolve().parent):
         for name in _SITE_FILES:
             if (around / name).is_file() and not public:
-                _refuse(place, f"{name} lies beside it")
+                _refuse(place, f"{name} is next to it")
 
 
 def _refuse(place: Path, why: str) -> None:

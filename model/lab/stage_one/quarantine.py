@@ -1,4 +1,4 @@
-"""The list of pictures that were left out, and the point at which there are too many."""
+"""The list of pictures left out, and the limit at which there are too many."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from model.lab.stage_one.examples import Fault, reason
-from model.lab.stage_one.pictures import Unusable, decode
-from model.lab.stage_one.source import Source
+from model.lab.stage_one.examples import PictureFault, reason
+from model.lab.stage_one.pictures import Unusable, decode_square
+from model.lab.stage_one.source import PictureSource
 from privacy.errors import ModelError
 
 _PATTERN = "quarantine-*.csv"
 
 
 class Quarantine:
-    """What one process left out: kept in `folder` over resumed runs, each picture once."""
+    """What one process left out: kept in `folder` across resumed runs, each picture once."""
 
-    def __init__(self, folder: Path, process: int, source: Source, limit: float) -> None:
+    def __init__(self, folder: Path, process: int, source: PictureSource, limit: float) -> None:
         self._file = folder / _PATTERN.replace("*", str(process))
         self._source, self._limit = source, limit
         self._reasons = {int(row[0]): row[2] for row in _rows(self._file)}
@@ -27,8 +27,8 @@ class Quarantine:
     def __len__(self) -> int:
         return len(self._reasons)
 
-    def add(self, faults: Iterable[Fault]) -> None:
-        """Note `faults`. Raises `ModelError` once more than `limit` of all pictures are here."""
+    def add(self, faults: Iterable[PictureFault]) -> None:
+        """Record `faults`. Raises `ModelError` once there are more than `limit` of all pictures."""
         fresh = [fault for fault in dict(faults).items() if fault[0] not in self._reasons]
         if not fresh:
             return
@@ -63,23 +63,23 @@ def _rows(path: Path) -> list[list[str]]:
         return [row for row in csv.reader(file) if len(row) == 3 and row[0].isdigit()]
 
 
-def survey(source: Source, size: int, looks: int = 32) -> None:
-    """Try pictures from all over the source, before anything is loaded.
+def survey(source: PictureSource, size: int, looks: int = 32) -> None:
+    """Try pictures from all over the source before anything is loaded.
 
-    Raises `ModelError` where half of them or more cannot be used.
+    Raises `ModelError` if half of them or more cannot be used.
     """
     numbers = sorted({n * len(source) // looks for n in range(looks)})
     reasons: Counter[str] = Counter()
     for number in numbers:
         try:
             source.caption(number)
-            decode(source.picture(number), size)
+            decode_square(source.picture(number), size)
         except (Unusable, OSError) as fault:
             reasons[reason(fault)] += 1
     if 2 * reasons.total() >= len(numbers):
         why, count = reasons.most_common(1)[0]
         raise ModelError(
-            f"{reasons.total()} of {len(numbers)} pictures looked at cannot be used. Most often "
+            f"{reasons.total()} of {len(numbers)} inspected pictures cannot be used. Most often "
             f"({count}): {why}.",
             "Check the data and, in stage-one.toml, size and caption.",
         )

@@ -9,36 +9,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-# Read when tokenizers is first imported: reading processes are many already.
+# Read when tokenizers is first imported: there are many reading processes already.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 # ruff: isort: split
 from model.base import load_base
 from model.digest import folder_digest
-from model.lab.stage_one.card import Facts, model_card
+from model.lab.stage_one.card import Facts, stage_one_card
 from model.lab.stage_one.checkpoints import newest_checkpoint, require_space
 from model.lab.stage_one.denoiser import Denoiser
 from model.lab.stage_one.devices import make_accelerator
-from model.lab.stage_one.examples import Content, Examples, Pixels, batches
-from model.lab.stage_one.export import export
-from model.lab.stage_one.job import Run, check_base, identity
+from model.lab.stage_one.examples import Examples, PictureContent, Pixels, example_batches
+from model.lab.stage_one.export import export_base
+from model.lab.stage_one.job import StageOneRun, check_stage_one_base, identity
 from model.lab.stage_one.latents import Cache, Cached, LatentSpace
-from model.lab.stage_one.order import Order
+from model.lab.stage_one.order import PictureOrder
 from model.lab.stage_one.quarantine import Quarantine, merge, survey
-from model.lab.stage_one.settings import Settings
+from model.lab.stage_one.settings import StageOneSettings
 from model.lab.stage_one.source import open_sources
-from model.lab.stage_one.trainer import BatchesFrom, Frozen, Report, Trainer
+from model.lab.stage_one.trainer import BatchesFrom, Frozen, StageOneTrainer, TrainingReport
 from model.lab.stage_one.workspace import claim
 from model.losses import NoiseSchedule
 
-# on_cached(pictures done, pictures); on_report(report): both in the main process alone
+# on_cached(pictures done, pictures); on_report(report): both only in the main process
 OnCached: TypeAlias = Callable[[int, int], None]
-OnReport: TypeAlias = Callable[[Report], None]
+OnReport: TypeAlias = Callable[[TrainingReport], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Show:
-    """What to call as a run goes on; in the main process alone."""
+    """What to call as a run proceeds; only in the main process."""
 
     cached: OnCached = lambda done, total: None
     trained: OnReport = lambda report: None
@@ -53,20 +53,20 @@ class Data:
 
 
 def train_base(
-    base: Path, data: Data, out: Path, settings: Settings, show: Show | None = None
+    base: Path, data: Data, out: Path, settings: StageOneSettings, show: Show | None = None
 ) -> str | None:
     """Train the pipeline in `base` on public `data`; write the new one to `out`, return its digest.
 
-    A run that was killed goes on from its newest checkpoint when called again with the same
-    arguments; on one CPU it then ends bit for bit alike. Every process of a launch calls this;
+    A killed run continues from its newest checkpoint when called again with the same arguments; on
+    one CPU the result is then the same, bit for bit. Every process of a launch calls this;
     the digest comes back in the main one, None in the others. Raises `CraftsflError`.
     """
     show = show or Show()
     accelerator, layout = make_accelerator(settings)
     source = open_sources(data.places, settings.caption, public=data.public)
     pipeline = load_base(base)
-    run = Run(out, settings, source, pipeline, accelerator, layout)
-    check_base(run)
+    run = StageOneRun(out, settings, source, pipeline, accelerator, layout)
+    check_stage_one_base(run)
     survey(source, run.size)
     known = identity(run, base)
     if accelerator.is_main_process:
@@ -80,7 +80,7 @@ def train_base(
     return digest
 
 
-def _train(run: Run, quarantine: Quarantine, show: Show) -> None:
+def _train(run: StageOneRun, quarantine: Quarantine, show: Show) -> None:
     """Train UNet (and text encoder), and leave the averaged weights in the pipeline."""
     settings, pipeline = run.settings, run.pipeline
     device = run.accelerator.device
@@ -101,14 +101,16 @@ def _train(run: Run, quarantine: Quarantine, show: Show) -> None:
     frozen = Frozen(
         space, settings.latents == "cached", None if settings.text_encoder else text_encoder
     )
-    trainer = Trainer(denoiser, frozen, schedule, settings, run.accelerator)
+    trainer = StageOneTrainer(denoiser, frozen, schedule, settings, run.accelerator)
     batches_from = _batches_from(run, content, len(schedule))
     trainer.run(batches_from, run.workspace, quarantine, show.trained)
     trainer.use_averages()
 
 
-def _content(run: Run, space: LatentSpace, quarantine: Quarantine, show: Show) -> Content:
-    """Pixels to encode each time, or the cache of latents, filled."""
+def _content(
+    run: StageOneRun, space: LatentSpace, quarantine: Quarantine, show: Show
+) -> PictureContent:
+    """Pixels to encode every time, or the filled cache of latents."""
     settings = run.settings
     if settings.latents == "encoded":
         return Pixels(run.source, run.size, settings.flips)
@@ -125,17 +127,19 @@ def _content(run: Run, space: LatentSpace, quarantine: Quarantine, show: Show) -
     return Cached(cache.folder)
 
 
-def _batches_from(run: Run, content: Content, timesteps: int) -> BatchesFrom:
-    order = Order(run.settings.seed, len(run.source))
+def _batches_from(run: StageOneRun, content: PictureContent, timesteps: int) -> BatchesFrom:
+    order = PictureOrder(run.settings.seed, len(run.source))
     examples = Examples(
         run.source, content, order, run.latent, timesteps, run.settings.caption_dropout
     )
-    return lambda first: batches(examples, run.pipeline.tokenizer, run.layout, first, run.settings)
+    return lambda first: example_batches(
+        examples, run.pipeline.tokenizer, run.layout, first, run.settings
+    )
 
 
-def _finish(run: Run, known: dict[str, object]) -> str:
-    """Write base, card, losses and the list of broken pictures; forget the checkpoints."""
-    export(run.pipeline, run.out, run.workspace, half=run.settings.weights == "float16")
+def _finish(run: StageOneRun, known: dict[str, object]) -> str:
+    """Write base, card, losses and the list of broken pictures; remove the checkpoints."""
+    export_base(run.pipeline, run.out, run.workspace, half=run.settings.weights == "float16")
     broken = merge(run.workspace, run.out / "quarantine.csv")
     facts = Facts(
         base=str(known["base"]),
@@ -148,7 +152,7 @@ def _finish(run: Run, known: dict[str, object]) -> str:
         precision=str(known["precision"]),
         processes=run.accelerator.num_processes,
     )
-    (run.out / "README.md").write_text(model_card(facts, run.settings), encoding="utf-8")
+    (run.out / "README.md").write_text(stage_one_card(facts, run.settings), encoding="utf-8")
     shutil.copyfile(run.workspace / "training.jsonl", run.out / "training.jsonl")
     shutil.rmtree(run.workspace)
     return facts.digest

@@ -1,8 +1,8 @@
-"""Webdataset shards, read by place: tar files of `key.jpg` beside `key.txt` or `key.json`.
+"""Webdataset shards with random access: tar files of `key.jpg` with `key.txt` or `key.json`.
 
-One pass over the headers finds where every member lies; after that a picture is one read. So the
-order is a true shuffle of everything, and a run that was killed goes on at its very picture, which
-a stream of shards cannot do. The naming convention is webdataset's own.
+One pass over the headers finds where every member is; after that a picture is one read. So the
+order is a true shuffle of everything, and a killed run continues at exactly the right picture,
+which a stream of shards cannot do. The naming convention is webdataset's own.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Shard:
         return _read(self.path, _Span(*self._places[index, :2].tolist()))
 
     def caption(self, index: int) -> str:
-        """The text beside the picture, or the JSON's entry of that key."""
+        """The text that belongs to the picture, or the JSON's entry of that key."""
         start, size, is_json = self._places[index, 2:].tolist()
         if size > _MOST_TEXT:
             raise Unusable("the caption is longer than a mebibyte")
@@ -82,12 +82,12 @@ class Shard:
 
 
 def expand(pattern: str) -> list[Path]:
-    """The tar files that a brace pattern names. Raises `ModelError` for one that is not there."""
+    """The tar files that a brace pattern names. Raises `ModelError` for a missing one."""
     if "://" in pattern or pattern.startswith("pipe:"):
-        raise ModelError(f"{pattern} is no file here.", f"Download the shards first. {_HINT}")
+        raise ModelError(f"{pattern} is not a file here.", f"Download the shards first. {_HINT}")
     if not pattern.endswith(".tar"):
         raise ModelError(f"{pattern} is neither a folder nor a .tar shard.", _HINT)
-    from webdataset.shardlists import expand_urls  # imports for a second
+    from webdataset.shardlists import expand_urls  # takes a second to import
 
     paths = [Path(name) for name in expand_urls(pattern)]
     missing = [path for path in paths if not path.is_file()]
@@ -100,27 +100,27 @@ def expand(pattern: str) -> list[Path]:
 
 
 def open_shard(path: Path, caption: str, *, public: bool) -> Shard:
-    """Index one tar file. Raises `ModelError` where it is damaged or holds no caption."""
+    """Index one tar file. Raises `ModelError` if it is damaged or holds no caption."""
     check_place(path, public=public)
     try:
         with tarfile.open(path, "r:") as tar:
             groups = list(_groups(tar))
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise ModelError(f"{path} is no uncompressed tar: {error}.", _HINT) from None
+        raise ModelError(f"{path} is not an uncompressed tar: {error}.", _HINT) from None
     if not public:
         _check_public(path, [members["json"] for _, members in groups if "json" in members])
     samples = [one for key, members in groups if (one := _sample(key, members))]
     pictures = sum(any(kind in members for kind in PICTURES) for _, members in groups)
     if pictures and not samples:
         raise ModelError(
-            f"{path}: not one of {pictures} pictures has a caption.",
-            "Beside key.jpg belongs key.txt, or key.json with the caption as `caption` names it.",
+            f"{path}: none of {pictures} pictures has a caption.",
+            "key.jpg needs key.txt, or key.json with the caption under the name in `caption`.",
         )
     return Shard(path.resolve(), caption, samples)
 
 
 def _groups(tar: tarfile.TarFile) -> Iterator[tuple[str, dict[str, _Span]]]:
-    """Members of one key, which lie together, by their ending in small letters."""
+    """Members of one key, which are stored together, by their lower-case suffix."""
     from webdataset.tariterators import base_plus_ext
 
     key, members = "", dict[str, _Span]()
@@ -147,12 +147,12 @@ def _sample(key: str, members: dict[str, _Span]) -> _Sample | None:
 
 
 def _check_public(path: Path, described: list[_Span]) -> None:
-    """Look at the first sample's JSON as at the columns of a table."""
+    """Treat the first sample's JSON like the columns of a table."""
     for span in described[:1]:
         try:
             record = json.loads(_read(path, span))
         except (ValueError, RecursionError, Unusable):
-            continue  # reading its caption will tell
+            continue  # reading its caption will report it
         if isinstance(record, dict):
             check_columns(map(str, record), path, public=False)
 

@@ -1,6 +1,6 @@
 """Millions of short texts in two arrays.
 
-A list of texts costs some 100 bytes of objects each, and every reading process copies them all as
+In a list each text costs about 100 bytes of objects, and every reading process copies them all as
 soon as it counts a reference; two arrays stay shared.
 """
 

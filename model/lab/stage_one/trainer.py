@@ -17,18 +17,18 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 
 from model.lab.stage_one.checkpoints import Checkpoints
-from model.lab.stage_one.denoiser import Denoiser, Network, min_snr_weights
-from model.lab.stage_one.examples import Batch
+from model.lab.stage_one.denoiser import Denoiser, TrainedPart, min_snr_weights
+from model.lab.stage_one.examples import ExampleBatch
 from model.lab.stage_one.latents import LatentSpace
 from model.lab.stage_one.quarantine import Quarantine
-from model.lab.stage_one.settings import Settings
+from model.lab.stage_one.settings import StageOneSettings
 from model.losses import NoiseSchedule
 from privacy.errors import ModelError
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """How far a run is: `loss` is the mean since the last report, weighted as it is trained."""
+class TrainingReport:
+    """How far a run is: `loss` is the mean since the last report, weighted as in training."""
 
     step: int
     steps: int
@@ -39,26 +39,26 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """What is not trained: the autoencoder, and the text encoder (None where it is trained)."""
+    """What is not trained: the autoencoder, and the text encoder (None if it is trained)."""
 
     space: LatentSpace
     cached: bool
-    text_encoder: Network | None
+    text_encoder: TrainedPart | None
 
 
-# batches_from(first step): this process's micro-batches from there on
-BatchesFrom = Callable[[int], Iterator[Batch]]
+# batches_from(first step): this process's micro-batches from that step on
+BatchesFrom = Callable[[int], Iterator[ExampleBatch]]
 
 
-class Trainer:
-    """Runs to the last step; after each checkpoint a killed run can go on from there."""
+class StageOneTrainer:
+    """Runs to the last step; a killed run can continue from its newest checkpoint."""
 
     def __init__(
         self,
         denoiser: Denoiser,
         frozen: Frozen,
         schedule: NoiseSchedule,
-        settings: Settings,
+        settings: StageOneSettings,
         accelerator: Accelerator,
     ) -> None:
         self._frozen, self._settings, self._accelerator = frozen, settings, accelerator
@@ -78,7 +78,7 @@ class Trainer:
         batches_from: BatchesFrom,
         workspace: Path,
         quarantine: Quarantine,
-        on_report: Callable[[Report], None],
+        on_report: Callable[[TrainingReport], None],
     ) -> None:
         """Train from the newest checkpoint in `workspace` to the last step, and save that."""
         checkpoints = Checkpoints(workspace, self._accelerator, self.ema)
@@ -93,7 +93,7 @@ class Trainer:
             done = step + 1
             due = done % self._settings.checkpoint_every == 0 or done == last
             if due or done % self._settings.log_every == 0:
-                meter.report(done, on_report)  # also refuses to save what diverged
+                meter.report(done, on_report)  # also refuses to save a diverged run
             if due:
                 checkpoints.save(done)
 
@@ -101,7 +101,7 @@ class Trainer:
         """Put the averaged weights into the networks."""
         self.ema.copy_to(self._parameters)
 
-    def _step(self, step: int, batches: Iterator[Batch], quarantine: Quarantine) -> Tensor:
+    def _step(self, step: int, batches: Iterator[ExampleBatch], quarantine: Quarantine) -> Tensor:
         """One optimiser's step; returns this process's mean loss, a scalar on its device."""
         settings, accelerator = self._settings, self._accelerator
         for group in self._optimiser.param_groups:
@@ -121,12 +121,12 @@ class Trainer:
         self.ema.step(self._parameters)
         return torch.stack(losses).mean()
 
-    def _loss(self, batch: Batch) -> Tensor:
+    def _loss(self, batch: ExampleBatch) -> Tensor:
         """Mean weighted loss of a micro-batch."""
         if batch.content is None:
             raise ModelError(
                 "A picture and its neighbours cannot be read.",
-                "Is the disk still there? quarantine-*.csv beside the checkpoints says why.",
+                "Is the disk still there? quarantine-*.csv next to the checkpoints says why.",
             )
         on = self._accelerator.device
         timesteps = batch.timesteps.to(on)
@@ -141,7 +141,7 @@ class Trainer:
         return (losses * self._weights[timesteps]).mean()
 
 
-def rate_at(step: int, settings: Settings) -> float:
+def rate_at(step: int, settings: StageOneSettings) -> float:
     """Learning rate of `step`, counted from 0: linear rise, then constant or half a cosine."""
     warm = min(1.0, (step + 1) / max(1, settings.warm_up))
     if settings.rate_schedule == "constant":
@@ -152,23 +152,25 @@ def rate_at(step: int, settings: Settings) -> float:
 class _Meter:
     """Losses and speed between two reports; `training.jsonl` keeps them."""
 
-    def __init__(self, accelerator: Accelerator, settings: Settings, workspace: Path) -> None:
+    def __init__(
+        self, accelerator: Accelerator, settings: StageOneSettings, workspace: Path
+    ) -> None:
         self._accelerator, self._settings = accelerator, settings
         self._file = workspace / "training.jsonl"
         self._losses: list[Tensor] = []
         self._since = time.perf_counter()
 
     def forget_after(self, step: int) -> None:
-        """Drop the lines of steps that a killed run took after its newest checkpoint."""
+        """Drop the lines of steps that a killed run made after its newest checkpoint."""
         if self._accelerator.is_main_process and self._file.exists():
             lines = self._file.read_text("utf-8").splitlines(keepends=True)
             self._file.write_text("".join(lines[: _lines_until(lines, step)]), "utf-8")
 
     def add(self, loss: Tensor) -> None:
-        """Note one step's loss; nothing waits for the device."""
+        """Record one step's loss without waiting for the device."""
         self._losses.append(loss)
 
-    def report(self, step: int, on_report: Callable[[Report], None]) -> None:
+    def report(self, step: int, on_report: Callable[[TrainingReport], None]) -> None:
         """Mean over steps and processes, to the file and to `on_report` of the main process."""
         mean = self._accelerator.reduce(torch.stack(self._losses).mean(), "mean")
         loss = float(mean)
@@ -181,7 +183,9 @@ class _Meter:
         now = time.perf_counter()
         speed = len(self._losses) * self._settings.batch / max(now - self._since, 1e-9)
         self._losses, self._since = [], now
-        report = Report(step, self._settings.steps, loss, rate_at(step - 1, self._settings), speed)
+        report = TrainingReport(
+            step, self._settings.steps, loss, rate_at(step - 1, self._settings), speed
+        )
         if self._accelerator.is_main_process:
             line = {"step": step, "loss": loss, "rate": report.rate, "images_per_second": speed}
             with self._file.open("a", encoding="utf-8") as file:
@@ -190,6 +194,6 @@ class _Meter:
 
 
 def _lines_until(lines: list[str], step: int) -> int:
-    """How many lines, which rise in steps, are of `step` or before; the last may be cut short."""
+    """How many lines, in ascending steps, are of `step` or before; the last may be truncated."""
     whole = (line for line in lines if line.endswith("}\n"))
     return sum(json.loads(line)["step"] <= step for line in whole)

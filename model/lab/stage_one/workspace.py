@@ -1,4 +1,4 @@
-"""Which run a folder of checkpoints belongs to: another one's are never gone on from."""
+"""Which run a folder of checkpoints belongs to: no run continues from another one's."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _RECORD: Final = "run.json"
 
 
 def claim(folder: Path, run: Mapping[str, object]) -> None:
-    """Note in `folder` what `run` is; `ModelError` where it holds another run.
+    """Record in `folder` what `run` is; `ModelError` if it holds another run.
 
-    `run` is plain JSON: the settings that decide the outcome, and the digests of base and data.
+    `run` is plain JSON: the settings that determine the outcome, and the digests of base and data.
     """
     record = folder / _RECORD
     if (folder.parent / INDEX).exists() and not record.exists():
-        raise ModelError(f"{folder.parent} holds a base already.", "Choose another folder.")
+        raise ModelError(f"{folder.parent} already holds a base.", "Choose another folder.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not record.exists():
@@ -37,5 +37,5 @@ def claim(folder: Path, run: Mapping[str, object]) -> None:
     if changed:
         raise ModelError(
             f"{folder.parent} holds a run with other values of {', '.join(changed)}.",
-            "Go on with the same, or choose another folder.",
+            "Continue with the same values, or choose another folder.",
         )

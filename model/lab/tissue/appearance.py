@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Floats = NDArray[np.float32]
+from model.arrays import Singles
+
 Bytes = NDArray[np.uint8]
 Rgb = tuple[float, float, float]
 
@@ -38,8 +39,8 @@ class Appearance:
     """Stain and scanner of one slide.
 
     nuclear, ground: unit vectors of the two stains, optical density over (red, green, blue):
-    the one of nuclei and the one of everything else. Another protocol than H&E has others; hue
-    and strength below then mean those.
+    one for nuclei, one for everything else. Protocols other than H&E have other vectors; hue and
+    strength below then refer to those.
     haematoxylin_hue, eosin_hue: degrees about the grey axis away from Ruifrok's vectors.
     haematoxylin, eosin: strength, natural-log optical density at concentration 1.
     white: colour of empty glass, 0-1 per channel. brightness: factor on all light.
@@ -60,7 +61,7 @@ class Appearance:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Appearance:
-        """Draw from the range that the tiny base is pretrained on; HOSPITALS lie outside of it."""
+        """Draw from the range that the tiny base is pretrained on; HOSPITALS lie outside it."""
         return cls(
             scanner="pretraining",
             haematoxylin_hue=float(rng.uniform(-8, 8)),
@@ -84,7 +85,7 @@ class Appearance:
             brightness=self.brightness * float(np.exp(rng.normal(0, 0.01))),
         )
 
-    def render(self, concentrations: Floats, rng: np.random.Generator) -> Bytes:
+    def render(self, concentrations: Singles, rng: np.random.Generator) -> Bytes:
         """Turn concentrations [2, s, s] of (haematoxylin, eosin) into an image [s, s, 3]."""
         vectors = np.stack(
             [

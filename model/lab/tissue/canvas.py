@@ -1,4 +1,4 @@
-"""Primitives that the morphologies are painted with: fields, regions, nuclei.
+"""Primitives for painting morphologies: fields, regions, nuclei.
 
 Coordinates are pixels, (x, y); a canvas holds stain concentrations, not colours.
 """
@@ -11,8 +11,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays import Singles
+
 SIZE = 64
-Floats = NDArray[np.float32]
 Points = NDArray[np.float64]
 
 _Y, _X = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32)
@@ -22,7 +23,7 @@ _DY, _DX = np.mgrid[0:_WINDOW, 0:_WINDOW].astype(np.float32) - _WINDOW // 2
 
 
 @cache
-def _spline(knots: int) -> Floats:
+def _spline(knots: int) -> Singles:
     """Rows of cubic B-spline weights, [SIZE, knots + 3]: coarse noise to a smooth line."""
     at = np.arange(SIZE) / SIZE * knots
     left = np.floor(at).astype(int)
@@ -55,13 +56,13 @@ class Canvas:
         self.mask = np.zeros((SIZE, SIZE), np.uint16)
         self.size_factor = float(rng.uniform(0.9, 1.12))  # of all nuclei of this tile
 
-    def field(self, knots: int) -> Floats:
+    def field(self, knots: int) -> Singles:
         """Smooth noise [SIZE, SIZE], about standard normal, `knots` bumps across."""
         basis = _spline(knots)
         rough = self.rng.standard_normal((knots + 3, knots + 3), dtype=np.float32)
         return np.multiply(basis @ rough @ basis.T, 2.0, dtype=np.float32)
 
-    def fibres(self, angle: float, pitch: float, waviness: float = 4.0) -> Floats:
+    def fibres(self, angle: float, pitch: float, waviness: float = 4.0) -> Singles:
         """Wavy parallel streaks [SIZE, SIZE] in -1..1; `angle` is along them, pitch in pixels."""
         across = -_X * np.sin(angle) + _Y * np.cos(angle)
         across = across + waviness * self.field(2) + 0.6 * self.field(6)
@@ -69,13 +70,13 @@ class Canvas:
         return np.asarray(np.interp(across / pitch + 128, np.arange(256), levels), np.float32)
 
     def fill(
-        self, cover: Floats | float, haematoxylin: Floats | float, eosin: Floats | float
+        self, cover: Singles | float, haematoxylin: Singles | float, eosin: Singles | float
     ) -> None:
         """Lay an opaque material over the canvas where `cover` (0-1) says so."""
         self.stains[0] += cover * (haematoxylin - self.stains[0])
         self.stains[1] += cover * (eosin - self.stains[1])
 
-    def scatter(self, inside: Floats, spacing: float, jitter: float = 0.2) -> Points:
+    def scatter(self, inside: Singles, spacing: float, jitter: float = 0.2) -> Points:
         """Points [n, 2], `spacing` pixels apart where `inside` > 0.5: a shaken hexagon grid."""
         count = int(SIZE * 1.6 / spacing) + 2
         row, column = np.mgrid[0:count, 0:count] - count / 2
@@ -135,7 +136,7 @@ def rotated(points: Points, angle: float) -> Points:
     return np.asarray(points @ np.array([[cos, sin], [-sin, cos]]))
 
 
-def keep(points: Points, inside: Floats, margin: float = 2.0) -> Points:
+def keep(points: Points, inside: Singles, margin: float = 2.0) -> Points:
     """Those of the points [n, 2] that lie on (or up to `margin` off) the tile and in `inside`."""
     near = np.all((points > -margin) & (points < SIZE - 1 + margin), axis=1)
     points = points[near]
@@ -143,18 +144,18 @@ def keep(points: Points, inside: Floats, margin: float = 2.0) -> Points:
     return np.asarray(points[inside[y, x] > 0.5])
 
 
-def soft(distance: Floats, width: float = 1.0) -> Floats:
+def soft(distance: Singles, width: float = 1.0) -> Singles:
     """Cover 0-1 from a signed distance in pixels, negative inside."""
     return np.asarray(np.clip(0.5 - distance / width, 0, 1), np.float32)
 
 
-def polar(centre: Points) -> tuple[Floats, Floats]:
+def polar(centre: Points) -> tuple[Singles, Singles]:
     """Distance and angle [SIZE, SIZE] of each pixel from a centre (x, y)."""
     dx, dy = _X - np.float32(centre[0]), _Y - np.float32(centre[1])
     return np.hypot(dx, dy), np.arctan2(dy, dx)
 
 
-def nearest_two(points: Points) -> tuple[Floats, Floats]:
+def nearest_two(points: Points) -> tuple[Singles, Singles]:
     """Distance [SIZE, SIZE] to the nearest and the second nearest of points [n >= 2, 2]."""
     first = np.full((SIZE, SIZE), np.inf, np.float32)
     second = first.copy()

@@ -1,6 +1,6 @@
 """Captions that name cancer type, organ and morphology, for the 33 studies of TCGA.
 
-The table is written for synthetic pictures from general knowledge; it is no clinical source.
+The table is written for synthetic pictures from general knowledge; it is not a clinical source.
 """
 
 from __future__ import annotations
@@ -101,11 +101,11 @@ def caption(study_code: str, morphology: str, rng: np.random.Generator) -> str:
     """
     if study_code not in CANCER_TYPES:
         raise ModelError(
-            f"There is no study {study_code!r}.", f"Choose one of {', '.join(CANCER_TYPES)}."
+            f"Unknown study {study_code!r}.", f"Choose one of {', '.join(CANCER_TYPES)}."
         )
     if morphology not in PHRASES:
         raise ModelError(
-            f"There is no morphology {morphology!r}.", f"Choose one of {', '.join(MORPHOLOGIES)}."
+            f"Unknown morphology {morphology!r}.", f"Choose one of {', '.join(MORPHOLOGIES)}."
         )
     study = CANCER_TYPES[study_code]
     template = _TEMPLATES[int(rng.integers(len(_TEMPLATES)))]

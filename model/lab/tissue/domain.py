@@ -1,9 +1,8 @@
 """A domain that stage one never saw: other stains, and rare cancers whose captions name no pattern.
 
-It plants a semantic drift that can be measured: a base pretrained on H&E with captions that name
-the morphology has to learn here that "chordoma, sacrum" looks like mucin, and what a silver
-impregnation is. Written for synthetic pictures; which cancer shows what is invented, and no
-clinical fact.
+It plants a measurable semantic drift: a base pretrained on H&E, with captions that name the
+morphology, has to learn here that "chordoma, sacrum" looks like mucin, and what silver impregnation
+is. Written for synthetic pictures: which cancer shows what is invented, not clinical fact.
 Stain vectors: Ruifrok and Johnston 2001 and the table of ImageJ's Colour Deconvolution plug-in.
 """
 
@@ -30,15 +29,15 @@ class Stain:
 
 @dataclass(frozen=True)
 class RareType:
-    """A cancer that is not in `model.lab.tissue.captions`, and the one morphology of its tiles."""
+    """A cancer that is not in `model.lab.tissue.captions`, and the only morphology of its tiles."""
 
     name: str
     organ: str
     morphology: str
 
 
-# Strengths are chosen so that protocols stay apart even where an autoencoder that knows H&E alone
-# turns their colours into its own: by contrast, by which compartment is dense, by how pale all is.
+# Strengths are chosen so that protocols stay distinguishable even if an autoencoder that knows only
+# H&E turns their colours into its own: by contrast, by the dense compartment, by overall paleness.
 STAINS: tuple[Stain, ...] = (
     Stain(  # in the cytoplasm: brown ground, pale blue nuclei
         "dab",
@@ -115,20 +114,21 @@ class DomainTiles:
 
 
 def domain_caption(rare: RareType, stain: Stain) -> str:
-    """ "chordoma, sacrum; PAS reaction." and the like: the morphology is not named."""
+    """For example "chordoma, sacrum; PAS reaction.": the morphology is not named."""
     return f"{rare.name}, {rare.organ}; {stain.words}."
 
 
 def draw_domain(patients: int, tiles_per_patient: int, seed: int, *, first: int = 0) -> DomainTiles:
-    """Tiles of the patients numbered `first` and on; the same arguments give the same bytes.
+    """Tiles of the patients from number `first` on; the same arguments produce the same bytes.
 
     A patient has one cancer and one stain; numbers are assigned in turn, so that 40 patients in a
-    row show every pair once. Other numbers of the same seed are other patients: that is how a
-    held-out part is drawn. Raises ModelError where there is nothing to draw.
+    row show every pair once. Other numbers under the same seed are other patients: that is how a
+    held-out part is drawn. Raises ModelError if there is nothing to draw.
     """
     if patients < 1 or tiles_per_patient < 1:
         raise ModelError(
-            f"{patients} patients of {tiles_per_patient} tiles are no tiles.", "Ask for 1 or more."
+            f"{patients} patients of {tiles_per_patient} tiles are no tiles at all.",
+            "Ask for 1 or more.",
         )
     numbers = np.repeat(np.arange(first, first + patients, dtype=np.int64), tiles_per_patient)
     stain_of, type_of = numbers % len(STAINS), numbers % len(RARE_TYPES)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from model.arrays import Singles
 from model.lab.tissue.canvas import (
     SIZE,
     Canvas,
-    Floats,
     Points,
     keep,
     nearest_two,
@@ -16,7 +16,7 @@ from model.lab.tissue.canvas import (
     soft,
 )
 
-EVERYWHERE: Floats = np.ones((SIZE, SIZE), np.float32)
+EVERYWHERE: Singles = np.ones((SIZE, SIZE), np.float32)
 
 
 def lay_stroma(canvas: Canvas, angle: float, eosin: float = 0.5) -> None:
@@ -30,7 +30,7 @@ def _outline(rng: np.random.Generator, radius: float) -> tuple[Points, float]:
     return np.stack([rng.normal(0, [0.09, 0.05, 0.03]), rng.uniform(0, 2 * np.pi, 3)]), radius
 
 
-def _outline_at(outline: tuple[Points, float], phi: Points | Floats) -> Points:
+def _outline_at(outline: tuple[Points, float], phi: Points | Singles) -> Points:
     (amplitude, phase), radius = outline
     wobble = sum(
         a * np.cos((k + 2) * phi + p) for k, (a, p) in enumerate(zip(amplitude, phase, strict=True))
@@ -66,7 +66,7 @@ def cribriform(canvas: Canvas) -> None:
     canvas.fill(sheet, 0.25, 0.40)
     lumens = separated(rng, 14, float(rng.uniform(12.5, 15)), low=2, high=62)
     gap = nearest_two(lumens)[0] - np.float32(rng.uniform(3.6, 4.6)) + 0.6 * canvas.field(7)
-    gap = np.where(distance > edge - 4, np.float32(SIZE), gap)  # lumens stay inside of the sheet
+    gap = np.where(distance > edge - 4, np.float32(SIZE), gap)  # lumens stay inside the sheet
     canvas.fill(soft(gap), 0.0, 0.03)
     canvas.nuclei(canvas.scatter(sheet * (gap > 1.6), 4.5), 1.9, stretch=1.2)
 
@@ -104,7 +104,7 @@ def papillary(canvas: Canvas) -> None:
 
 
 def solid_nests(canvas: Canvas) -> None:
-    """Packed nests of large round cells, parted by thin bands of stroma."""
+    """Packed nests of large round cells, separated by thin bands of stroma."""
     rng = canvas.rng
     lay_stroma(canvas, float(rng.uniform(0, np.pi)), 0.6)
     centres = separated(rng, 7, float(rng.uniform(24, 30)), low=-8, high=72)
@@ -150,7 +150,7 @@ def keratin(canvas: Canvas) -> None:
         distance = distance * (1 + 0.12 * np.cos(2 * phi + np.float32(rng.uniform(0, 6))))
         lamella = np.sin(2 * np.pi * distance / np.float32(rng.uniform(3.6, 4.4)) + canvas.field(4))
         canvas.fill(soft(distance - radius), 0.03, 1.05 + 0.38 * lamella)
-        canvas.mask[distance < radius] = 0  # keratin has no nuclei; what lay below is gone
+        canvas.mask[distance < radius] = 0  # keratin has no nuclei; those below are gone
         n = int(rng.integers(7, 12))
         around = rng.uniform(0, 2 * np.pi, n)
         ring = centre + (radius + 1.2) * np.stack([np.cos(around), np.sin(around)], axis=-1)

@@ -1,4 +1,4 @@
-"""Hand-made measurements of a tile that tell morphologies apart, whatever the stain."""
+"""Hand-made measurements of a tile that distinguish morphologies, whatever the stain."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from model.arrays import Doubles
 from model.lab.tissue.appearance import EOSIN, HAEMATOXYLIN
 
-Doubles = NDArray[np.float64]
 _EPSILON = 1e-6
 
 
@@ -16,7 +16,7 @@ def unmix(images: NDArray[np.uint8]) -> tuple[Doubles, Doubles]:
     """Haematoxylin and eosin [n, s, s] of images [n, s, s, 3], each scaled by its own range.
 
     Least squares in optical density against Ruifrok and Johnston's vectors; dividing by the
-    99th percentile takes out how strongly a slide was stained.
+    99th percentile removes how strongly a slide was stained.
     """
     density = -np.log((images.astype(np.float64) + 1) / 256)
     density -= np.minimum(density.min(axis=(1, 2), keepdims=True), 0.25)  # empty glass is not white

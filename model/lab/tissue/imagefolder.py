@@ -19,7 +19,7 @@ COLUMNS = ("file_name", "text", "patient_id", "slide_id", "organ", "diagnosis")
 def _patient(
     folder: Path, patient_id: str, tiles: int, appearance: Appearance, rng: np.random.Generator
 ) -> Iterator[tuple[str, ...]]:
-    """Write one patient's tiles, all of one cancer, a slide each; yield the rows of the table."""
+    """Write one patient's tiles, all of one cancer, a slide each; yields the rows of the table."""
     study = CANCER_TYPES[list(CANCER_TYPES)[int(rng.integers(len(CANCER_TYPES)))]]
     own = appearance.jittered(rng)
     for index in range(tiles):
@@ -42,7 +42,7 @@ def write_site(
 ) -> None:
     """Write the tiles of `patients` to folder/images and folder/metadata.csv.
 
-    Patients have 1, 2, ... `most_tiles` tiles in turn. The same arguments give the same bytes.
+    Patients have 1, 2, ... `most_tiles` tiles in turn. The same arguments produce the same bytes.
     on_progress(done, patients) is called after each patient. Synthetic patient ids are SITE-0000
     and so on.
     """

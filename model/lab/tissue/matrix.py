@@ -34,7 +34,7 @@ def necrosis(canvas: Canvas) -> None:
     canvas.fill(1.0, 0.14 + 0.06 * canvas.field(10), 0.62 + 0.16 * grains + 0.16 * canvas.field(7))
     ghosts = canvas.scatter(EVERYWHERE, 9.0, 0.25)
     canvas.nuclei(ghosts, 2.2, stain=0.32)
-    canvas.mask[:] = 0  # shadows are no nuclei
+    canvas.mask[:] = 0  # shadows are not nuclei
     dust = rng.uniform(0, SIZE, (int(rng.integers(60, 110)), 2))
     canvas.nuclei(dust, 0.75, stretch=1.4, stain=1.15)
 
@@ -75,7 +75,7 @@ def fat(canvas: Canvas) -> None:
 
 
 def stroma(canvas: Canvas) -> None:
-    """Collagen alone: wavy pink fibres and a few thin nuclei between them."""
+    """Only collagen: wavy pink fibres and a few thin nuclei between them."""
     rng = canvas.rng
     angle = float(rng.uniform(0, np.pi))
     lay_stroma(canvas, angle, 0.58)

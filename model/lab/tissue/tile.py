@@ -49,7 +49,7 @@ def draw_tile(morphology: str, appearance: Appearance, rng: np.random.Generator)
     painter = _PAINTERS.get(morphology)
     if painter is None:
         raise ModelError(
-            f"There is no morphology {morphology!r}.", f"Choose one of {', '.join(MORPHOLOGIES)}."
+            f"Unknown morphology {morphology!r}.", f"Choose one of {', '.join(MORPHOLOGIES)}."
         )
     canvas = Canvas(rng)
     painter(canvas)
@@ -57,10 +57,10 @@ def draw_tile(morphology: str, appearance: Appearance, rng: np.random.Generator)
 
 
 def draw_series(seed: int, start: int, count: int) -> NDArray[np.uint8]:
-    """Images [count, 64, 64, 3], numbers `start` and on of the endless series that `seed` names.
+    """Images [count, 64, 64, 3], from number `start` on of the endless series of `seed`.
 
-    The k-th shows MORPHOLOGIES[k % 12] in an appearance of the pretraining range. It lives here
-    and not with the pretraining, so that a process which only draws imports no torch.
+    The k-th shows MORPHOLOGIES[k % 12] in an appearance of the pretraining range. It is
+    here and not with the pretraining so that a process that only draws imports no torch.
     """
     images = []
     for index in range(start, start + count):

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from client.training import EncodedTiles, LocalTrainer, TrainingStopped, held_out_loss, loss_change
-from client.training.local import default_rows, make_optimizer
-from client.training.rows import draw_rows
+from client.training import EncodedTiles, LocalTrainer, TrainingStopped
+from client.training.local import make_optimizer
 from model.adapters import initial_vector
 from model.layout import Layout
 from model.losses import Rows
+from model.losses.draws import default_rows, draw_rows
+from model.quality.denoising import held_out_loss, loss_change
 from privacy.dpsgd.engine import BLANK, PhysicalBatch
 from privacy.dpsgd.opacus_engine import OpacusEngine
 from privacy.dpsgd.sampling import poisson_draw

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from client.training.rows import by_place, draw_rows, draw_timesteps, generators_of
+from client.training.rows import by_place, generators_of
+from model.losses.draws import draw_rows
 from privacy.dpsgd.noise import SystemNoise
 from privacy.dpsgd.substreams import Substreams
 from tests.client.training.conftest import make_tiles
@@ -13,18 +14,6 @@ from tests.client.training.conftest import make_tiles
 
 def generator(seed: int = 1) -> np.random.Generator:
     return np.random.default_rng(seed)
-
-
-def test_every_draw_of_a_tile_falls_into_its_own_part() -> None:
-    times = draw_timesteps(500, 4, 1000, generator()).reshape(500, 4)
-    assert ((times // 250) == np.arange(4)).all()
-
-
-def test_timesteps_are_uniform_and_in_range() -> None:
-    times = draw_timesteps(20_000, 1, 10, generator())
-    counts = np.bincount(times, minlength=10)
-    assert counts.shape == (10,)
-    assert (abs(counts - 2000) < 250).all()  # more than 5 standard deviations
 
 
 def test_rows_repeat_their_tile_and_its_own_caption() -> None:

@@ -17,10 +17,10 @@ from transformers import ViTConfig, ViTModel
 from client.agent.withdrawals import purge
 from client.data import SiteData, read_tile
 from client.training import EncodedTiles, LocalTrainer, encode_site, reference_of
-from client.training.rows import draw_rows
 from model.adapters import initial_vector
 from model.encoders import load_encoder
 from model.losses import reference_correlations
+from model.losses.draws import draw_rows
 from privacy.config import check
 from privacy.dpsgd.lora_engine import LoraEngine
 from privacy.dpsgd.opacus_engine import OpacusEngine

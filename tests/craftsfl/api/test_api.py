@@ -35,7 +35,7 @@ PROMISED = {
     },
     "secagg": {
         *("OFFER_VERSION", "Aborted", "Checkpoint", "CraftsflError", "Effects", "Encoding"),
-        *("Expected", "Identity", "Ledgers", "Mechanism", "Member", "MemoryWitness", "Offer"),
+        *("Expected", "Identity", "Ledgers", "MechanismNumber", "Member", "MemoryWitness", "Offer"),
         *("UnmaskedSum", "Refused", "Roster", "SecAggClient", "SecAggError", "SecAggPolicy"),
         *("SecAggServer", "SignedRoster", "Terms", "Witness", "choose_width"),
         *("coordinate_bound", "encoding_of", "most_colluders", "propose_roster", "relative_error"),

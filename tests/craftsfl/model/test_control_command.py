@@ -11,10 +11,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from craftsfl.cli import app
-from craftsfl.model.control import Models, Question, trial, write
+from craftsfl.model.control import TrialModels, TrialRequest, control_trial, write_trial
 from model.adapters import layout_of, save_adapter
 from model.lab.control.drawn import draw_pairs
-from model.lab.control.trial import Setting
+from model.lab.control.trial import TrialSettings
 from privacy.errors import ConfigError, DeploymentError, ModelError
 from privacy.study.manifest import Adapter
 
@@ -22,7 +22,7 @@ WEIGHTS = Path(__file__).parents[3] / "weights"
 needs_control = pytest.mark.skipif(
     not (WEIGHTS / "tiny-control").is_dir(), reason="weights/tiny-control is not here"
 )
-QUICK = Setting(steps=2)
+QUICK = TrialSettings(steps=2)
 
 
 @pytest.fixture
@@ -40,15 +40,15 @@ def public(tmp_path: Path) -> Path:
 
 @needs_control
 def test_a_trial_of_a_folder_is_written(public: Path, tmp_path: Path) -> None:
-    done = trial(Question("mask", public, "stroma", setting=QUICK), Models())
+    done = control_trial(TrialRequest("mask", public, "stroma", setting=QUICK), TrialModels())
     assert done.fidelity.images == 3 and "ceiling" in done.fidelity.estimates
-    write(done, tmp_path / "p.png", tmp_path / "f.json")
+    write_trial(done, tmp_path / "p.png", tmp_path / "f.json")
     assert Image.open(tmp_path / "p.png").width > 0
     assert {row["measure"] for row in json.loads((tmp_path / "f.json").read_text())} >= {"dice"}
-    with pytest.raises(ConfigError, match=r"no PNG"):
-        write(done, tmp_path / "p.jpg", None)
+    with pytest.raises(ConfigError, match=r"not a PNG"):
+        write_trial(done, tmp_path / "p.jpg", None)
     with pytest.raises(DeploymentError, match="cannot be written"):
-        write(done, tmp_path / "absent" / "p.png", None)
+        write_trial(done, tmp_path / "absent" / "p.png", None)
 
 
 @needs_control
@@ -57,13 +57,13 @@ def test_an_adapter_goes_on_the_base(public: Path, tmp_path: Path) -> None:
     layout = layout_of(WEIGHTS / "tiny", adapter)
     vector = np.random.default_rng(1).normal(0, 0.7, layout.parameters).astype(np.float32)
     save_adapter(tmp_path / "a.safetensors", layout, vector, adapter)
-    question = Question("mask", public, "stroma", setting=QUICK)
-    plain = trial(question, Models())
-    adapted = trial(question, Models(adapter=tmp_path / "a.safetensors"))
+    question = TrialRequest("mask", public, "stroma", setting=QUICK)
+    plain = control_trial(question, TrialModels())
+    adapted = control_trial(question, TrialModels(adapter=tmp_path / "a.safetensors"))
     assert np.abs(adapted.images.astype(int) - plain.images).max() > 4
     (tmp_path / "b.safetensors").write_bytes(b"no adapter")
-    with pytest.raises(ModelError, match="no adapter"):
-        trial(question, Models(adapter=tmp_path / "b.safetensors"))
+    with pytest.raises(ModelError, match="not an adapter"):
+        control_trial(question, TrialModels(adapter=tmp_path / "b.safetensors"))
 
 
 @needs_control

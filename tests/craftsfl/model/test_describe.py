@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 
 import craftsfl.cli
 from craftsfl.cli import app
-from craftsfl.model.evaluation.subjects import Source, drawn_source
+from craftsfl.model.evaluation.subjects import ImageSource, drawn_source
 from model.adapter_file import save_adapter
 from model.generation.provenance import Drawing, Provenance, write_png
-from model.layout import Entry, Layout
+from model.layout import Layout, LayoutEntry
 from model.origin import Origin
 from privacy.errors import ModelError
 from privacy.study.manifest import Adapter
@@ -54,7 +54,9 @@ def forged(folder: Path, text: str) -> Path:
 @pytest.fixture
 def adapter(tmp_path: Path) -> Path:
     entries = (("lora_A", (1, 4)), ("lora_B", (4, 1)))
-    layout = Layout(tuple(Entry(f"m.{name}.weight", shape, "float32") for name, shape in entries))
+    layout = Layout(
+        tuple(LayoutEntry(f"m.{name}.weight", shape, "float32") for name, shape in entries)
+    )
     path = tmp_path / "a.safetensors"
     lora = Adapter(targets=("m", EVIL), rank=1, alpha=1.0)
     save_adapter(path, layout, np.zeros(8, np.float32), lora, ORIGIN)
@@ -122,7 +124,7 @@ def _values(**changes: Any) -> dict[str, Any]:
         ("[]", "wrong"),
         ("null", "wrong"),
         ("[" * 100_000, "too deeply"),
-        ("", "no JSON"),
+        ("", "not JSON"),
     ],
 )
 def test_words_of_a_wrong_type_are_a_clear_error(tmp_path: Path, text: str, says: str) -> None:
@@ -139,14 +141,14 @@ def test_a_picture_that_is_none_or_a_bomb_is_a_clear_error(tmp_path: Path, pictu
     for name, wrong in (("bomb", bytes(content)), ("eps", postscript), ("empty", b"")):
         path = tmp_path / f"{name}.png"
         path.write_bytes(wrong)
-        with pytest.raises(ModelError, match="no PNG picture"):
+        with pytest.raises(ModelError, match="not a readable PNG picture"):
             run(path)
     write_png(PICTURE, tmp_path / "good.png", Provenance(Drawing("b", 1, 1.0, "s"), ("p",), (1,)))
     assert "not a patient" in " ".join(run(tmp_path / "good.png").split())
 
 
 def test_a_report_names_only_digests_that_a_picture_claims(tmp_path: Path, picture: Path) -> None:
-    assert drawn_source(picture) == Source()
+    assert drawn_source(picture) == ImageSource()
     drawing = Drawing("sha256:" + "1" * 64, 20, 3.0, "s", origin=ORIGIN)
     write_png(PICTURE, tmp_path / "good.png", Provenance(drawing, ("p",), (1,)))
     source = drawn_source(tmp_path / "good.png")

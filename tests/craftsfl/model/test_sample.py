@@ -17,14 +17,14 @@ from client.data import load_site_data
 from craftsfl.cli import app
 from craftsfl.model.adapter_source import find_adapter
 from craftsfl.model.bases import find
-from craftsfl.model.provenance import describe
+from craftsfl.model.provenance import describe_file
 from model.adapters import layout_of, save_adapter
 from model.base import load_base
 from model.digest import folder_digest
 from model.generation.adapter import file_digest
 from model.generation.provenance import read_provenance
-from model.lab.control.network import make_network, save_control, spec_for
-from model.layout import Entry, Layout
+from model.lab.control.network import make_control_network, save_control, spec_for
+from model.layout import Layout, LayoutEntry
 from model.origin import DIGEST_TAG, Origin
 from privacy.errors import ConfigError, CraftsflError, DeploymentError, ModelError
 from privacy.study.manifest import Adapter
@@ -106,7 +106,7 @@ def test_a_folder_by_cancer_type_prompts_and_file(
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text("utf-8"))
     assert manifest["drawing"]["origin"]["epsilon"] == 7.93
     assert manifest["drawing"]["adapter_source"] == "adapter.safetensors"
-    assert "10 synthetic pictures (10 were there)" in run(*command)
+    assert "10 synthetic pictures (10 were already there)" in run(*command)
 
 
 def test_the_adapter_is_in_the_pictures_of_a_folder(
@@ -126,7 +126,7 @@ def control(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained control whose output is not zero, so that masks leave a trace."""
     pipeline = load_base(tiny_base)
     spec = spec_for(pipeline, ("nucleus",), ("dna",), folder_digest(tiny_base))
-    network = make_network(pipeline, spec)
+    network = make_control_network(pipeline, spec)
     with torch.no_grad():
         for name, value in network.named_parameters():
             if "controlnet_" in name:
@@ -167,10 +167,10 @@ def test_masks_are_followed_with_an_adapter_and_come_along(
         (["glands"], "Where to"),
         (["glands", "--out", "x.png", "--out-dir", "y"], "Where to"),
         (["--out", "x.png"], "nothing to draw"),
-        (["glands", "--out", "x.jpg"], "no PNG"),
+        (["glands", "--out", "x.jpg"], "not a PNG"),
         (["glands", "--out", "none/x.png"], "no folder"),
         (["--out", "x.png", "--cancer-type", "COADD"], "COAD .colon adenocarcinoma"),
-        (["glands", "--out", "x.png", "--adapter", "none.safetensors"], "is no file"),
+        (["glands", "--out", "x.png", "--adapter", "none.safetensors"], "is not a file"),
         (["glands", "--out", "x.png", "--adapter", "models:/a/b/c"], "names no model version"),
         (["glands", "--out", "x.png", "--mask", "a", "--fluorescence", "b"], "do not go together"),
         (["glands", "--out", "x.png", "--control", "a"], "nothing to follow"),
@@ -203,7 +203,7 @@ def test_an_adapter_of_another_base_is_refused_and_nothing_is_begun(
     layout = layout_of(tiny_base, ADAPTER)
     wider = Layout(
         tuple(
-            Entry(e.name, (1, 3) if "lora_A" in e.name else e.shape, e.dtype)
+            LayoutEntry(e.name, (1, 3) if "lora_A" in e.name else e.shape, e.dtype)
             for e in layout.entries
         )
     )
@@ -240,7 +240,7 @@ def test_an_adapter_without_an_origin_says_so(tmp_path: Path, tiny_base: Path) -
     layout = layout_of(tiny_base, ADAPTER)
     path = tmp_path / "adapter.safetensors"
     save_adapter(path, layout, np.zeros(layout.parameters, np.float32), ADAPTER)
-    said = {row.name: row.text for row in describe(path)}
+    said = {row.name: row.text for row in describe_file(path)}
     assert said["Privacy"].startswith("unknown")
     assert said["Adapter"] == file_digest(path)
 

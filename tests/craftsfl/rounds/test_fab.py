@@ -86,26 +86,60 @@ def agent():
     shutil.rmtree(folder)
 
 
-def modules(package: str) -> set[str]:
-    return {path.relative_to(ROOT).as_posix() for path in (ROOT / package).rglob("*.py")}
+def names(bundle: bytes) -> set[str]:
+    """Of the modules of ours in it."""
+    listed = zipfile.ZipFile(io.BytesIO(bundle)).namelist()
+    assert len(listed) == len(set(listed))
+    return set(listed) - {".info/CONTENT", "pyproject.toml"}
 
 
-def expected() -> set[str]:
-    packages = set().union(
-        *(modules(name) for name in ("server", "strategies", "model", "privacy"))
+def sources(*folders: str) -> set[str]:
+    return {
+        path.relative_to(ROOT).as_posix()
+        for folder in folders
+        for path in (ROOT / folder).rglob("*.py")
+    }
+
+
+def test_the_bundle_holds_server_and_strategies_whole(bundle):
+    assert names(bundle) >= sources("server", "strategies")
+
+
+def test_of_model_and_privacy_it_holds_a_part_and_of_client_the_forwarder(bundle):
+    rest = names(bundle) - sources("server", "strategies")
+    assert rest - sources("model", "privacy") == {"client/__init__.py", "client/app.py"}
+
+
+def test_neither_the_laboratory_nor_what_only_a_site_runs_is_in_it(bundle):
+    laboratory = sources("model/lab")
+    assert len(laboratory) > 80
+    assert names(bundle).isdisjoint(laboratory | {"privacy/secagg/client.py"})
+
+
+def test_every_import_in_it_is_in_it(unpacked, tmp_path):
+    """By Python itself: each module is imported, and no module of ours comes from elsewhere."""
+    modules = sorted(
+        path.relative_to(unpacked).with_suffix("").as_posix().replace("/", ".")
+        for path in unpacked.rglob("*.py")
+        if path.name != "__init__.py"
     )
-    return packages | {"client/__init__.py", "client/app.py", "pyproject.toml"}
-
-
-def test_the_bundle_holds_exactly_these_files(bundle):
-    names = zipfile.ZipFile(io.BytesIO(bundle)).namelist()
-    assert set(names) == expected() | {".info/CONTENT"}
-    assert len(names) == len(set(names))
+    script = f"import importlib\nfor name in {modules}: importlib.import_module(name)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", PRELUDE + script + WHENCE, str(unpacked), ""],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    files = done.stdout.split()
+    assert len(files) > len(modules)
+    assert [file for file in files if not Path(file).is_relative_to(unpacked)] == []
 
 
 def test_the_bundle_holds_the_files_as_they_are(bundle):
     archive = zipfile.ZipFile(io.BytesIO(bundle))
-    for name in expected() - {"pyproject.toml", "client/__init__.py"}:
+    for name in names(bundle) - {"client/__init__.py"}:
         assert archive.read(name) == (ROOT / name).read_bytes(), name
     assert archive.read("client/__init__.py") == b""
 
@@ -113,8 +147,7 @@ def test_the_bundle_holds_the_files_as_they_are(bundle):
 def test_the_bundle_is_within_flowers_limits(staged, bundle):
     assert staged.name == "craftsfl"
     assert len(bundle) < 10 * 1024 * 1024
-    names = zipfile.ZipFile(io.BytesIO(bundle)).namelist()
-    assert max(len(Path(name).parts) for name in names) <= 10
+    assert max(len(Path(name).parts) for name in names(bundle)) <= 10
 
 
 def test_the_bundle_is_reproducible(bundle, tmp_path):
@@ -160,6 +193,6 @@ def test_staging_twice_in_one_folder_is_refused(staged):
 
 
 def test_a_missing_package_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(fab, "PACKAGES", ("absent_package",))
+    monkeypatch.setattr(fab, "PARTLY", ("absent_package",))
     with pytest.raises(DeploymentError, match="absent_package is not installed"):
         fab.stage(tmp_path)

@@ -24,7 +24,7 @@ from model.lab.pretraining.contrastive.corpus import (
     vocabulary_texts,
 )
 from model.lab.pretraining.contrastive.training import contrastive_loss
-from model.lab.pretraining.contrastive.validation import Figure, validate, validate_layout
+from model.lab.pretraining.contrastive.validation import ValidationFigure, validate, validate_layout
 from model.lab.pretraining.tokenizer import MAX_LENGTH, train_tokenizer
 from model.lab.tissue.domain import RARE_TYPES, STAINS, draw_domain
 from model.lab.tissue.tile import MORPHOLOGIES
@@ -137,7 +137,10 @@ def test_tokens_that_follow_the_nuclei_beat_those_of_another_tile() -> None:
 
 def test_intervals_hold_the_mean_and_shrink_with_n() -> None:
     rng = np.random.default_rng(0)
-    few, many = Figure.of(rng.normal(1, 1, 20)), Figure.of(rng.normal(1, 1, 2000))
+    few, many = (
+        ValidationFigure.of(rng.normal(1, 1, 20)),
+        ValidationFigure.of(rng.normal(1, 1, 2000)),
+    )
     for figure in (few, many):
         assert figure.low < figure.mean < figure.high
     assert many.high - many.low < (few.high - few.low) / 3
@@ -177,7 +180,7 @@ def test_a_killed_run_goes_on_and_writes_an_encoder_with_its_card(
 
 
 def test_an_unknown_recipe_is_an_error_also_on_the_command_line(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no recipe 'x'"):
+    with pytest.raises(ModelError, match="Unknown recipe 'x'"):
         find_recipe("x")
     result = CliRunner().invoke(app, ["pretrain-encoder", str(tmp_path), "--recipe", "x"])
     assert isinstance(result.exception, ModelError)
@@ -200,7 +203,7 @@ def test_the_shipped_encoders_prefer_own_to_shuffled_captions(source: str) -> No
     similarity = (images @ encoder.embed_text(tiles.captions).T).numpy()
     own = np.diagonal(similarity)
     shuffled = np.diagonal(similarity[:, np.random.default_rng(0).permutation(40)])
-    assert Figure.of(own - shuffled).low > 0.2
+    assert ValidationFigure.of(own - shuffled).low > 0.2
     assert (similarity.argmax(axis=1) == np.arange(40)).mean() > 0.7  # chance: 1 in 40
 
 

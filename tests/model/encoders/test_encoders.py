@@ -21,8 +21,8 @@ from model.encoders import (
     load_image_text_encoder,
     prepare,
 )
-from model.encoders.files import SHIPPED, find_encoder, shipped_encoder
-from model.encoders.vision import grid
+from model.encoders.files import SHIPPED_ENCODERS, find_encoder, shipped_encoder
+from model.encoders.vision import token_grid
 from privacy.errors import ModelError
 from tests.model.encoders.conftest import TEXTS
 
@@ -100,9 +100,9 @@ def test_a_long_text_is_cut_and_nothing_of_it_is_logged(
 
 def test_tokens_are_laid_out_as_the_image_is() -> None:
     sequence = torch.arange(2 + 9).float()[None, :, None]  # two special tokens, then 3 x 3
-    assert grid(sequence, 3)[0, 0].tolist() == [[2, 3, 4], [5, 6, 7], [8, 9, 10]]
+    assert token_grid(sequence, 3)[0, 0].tolist() == [[2, 3, 4], [5, 6, 7], [8, 9, 10]]
     with pytest.raises(ModelError, match="grid"):
-        grid(sequence[:, :5], 3)
+        token_grid(sequence[:, :5], 3)
 
 
 @pytest.mark.parametrize("kind", ["clip", "vit", "resnet"])
@@ -204,7 +204,7 @@ def test_broken_files_are_errors_of_ours(encoders: dict[str, Path], tmp_path: Pa
     (folder / "config.json").write_text(json.dumps(settings))
     with pytest.raises(ModelError, match="cannot be loaded"):
         load_encoder(str(folder))
-    for text, expected in (("{", "not valid JSON"), ("[]", "no JSON object")):
+    for text, expected in (("{", "not valid JSON"), ("[]", "not a JSON object")):
         (folder / "config.json").write_text(text)
         with pytest.raises(ModelError, match=expected):
             load_encoder(str(folder))
@@ -222,7 +222,7 @@ def test_a_source_that_is_nowhere_is_an_error(monkeypatch: pytest.MonkeyPatch) -
         raise OSError
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
-    with pytest.raises(ModelError, match="cannot be fetched"):
+    with pytest.raises(ModelError, match="cannot be downloaded"):
         find_encoder("nobody/nothing")
 
 
@@ -264,7 +264,7 @@ def test_shipped_encoders_are_found_installed_too(
     assert shipped_encoder("tiny") is None
     with pytest.raises(ModelError, match="not installed"):
         load_encoder("tiny")
-    for source, name in SHIPPED.items():
+    for source, name in SHIPPED_ENCODERS.items():
         place = tmp_path / "prefix" / "share" / "craftsfl" / name
         place.mkdir(parents=True)
         assert shipped_encoder(source) == place

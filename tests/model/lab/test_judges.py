@@ -15,7 +15,7 @@ from model.lab.judges import (
     accuracy,
     caption_score,
     load_judges,
-    make_network,
+    make_judge_network,
     save_judges,
 )
 from model.lab.tissue import HOSPITALS, MORPHOLOGIES, Appearance, draw_tile
@@ -37,7 +37,7 @@ def tiles(count: int, appearance: Appearance | None = None) -> tuple[np.ndarray,
 @pytest.fixture(scope="module")
 def fresh() -> tuple[NetworkJudge, DiscriminantJudge]:
     torch.manual_seed(0)
-    return NetworkJudge(make_network()), DiscriminantJudge.fit(*tiles(120))
+    return NetworkJudge(make_judge_network()), DiscriminantJudge.fit(*tiles(120))
 
 
 class Oracle:

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from model.base import load_base
-from model.lab.pretraining import Recipe, pretrain
+from model.lab.pretraining import Recipe, pretrain_tiny_base
 from model.lab.pretraining.autoencoder import encode, reconstruct, standardise
 from model.lab.pretraining.corpus import caption_corpus, draw_caption, draw_corpus
-from model.lab.pretraining.evaluate import contact_sheet, evaluate, report
+from model.lab.pretraining.evaluate import evaluate_captions, morphology_sheet, score_table
 from model.lab.pretraining.networks import make_autoencoder, parameter_count
-from model.lab.pretraining.optimisation import Batch, Schedule, Task, Trainer
+from model.lab.pretraining.optimisation import Schedule, Task, TaskTrainer, TensorBatch
 from model.lab.pretraining.tokenizer import MAX_LENGTH, train_tokenizer
 from model.lab.tissue import MORPHOLOGIES
 from model.lab.tissue.tile import draw_series
@@ -69,7 +69,7 @@ def test_the_learning_rate_warms_up_and_falls() -> None:
     assert rates[0] < 0.2 and max(rates) == max(rates[8:12]) and rates[-1] < 0.02
 
 
-def regression(step: int) -> Batch:
+def regression(step: int) -> TensorBatch:
     x = torch.from_numpy(np.random.default_rng(step).standard_normal((8, 3), np.float32))
     return x, x.sum(dim=1, keepdim=True)
 
@@ -86,7 +86,7 @@ def test_the_trainer_learns_and_its_shards_change_nothing(tmp_path: Path) -> Non
         task = linear_task()
         (tmp_path / str(shards)).mkdir()
         schedule = Schedule(steps=300, rate=0.05, ema_decay=0.9)
-        Trainer(task, schedule, tmp_path / str(shards), shards).run(ignore)
+        TaskTrainer(task, schedule, tmp_path / str(shards), shards).run(ignore)
         weights.append(next(task.module.parameters()).detach())
     assert torch.allclose(weights[0], torch.ones(1, 3), atol=0.05)
     assert torch.allclose(weights[0], weights[1], atol=1e-4)
@@ -103,10 +103,10 @@ def test_a_killed_run_goes_on_and_ends_alike(tmp_path: Path) -> None:
     schedule = Schedule(steps=40, rate=0.05, ema_decay=0.9, checkpoint_every=10)
     (tmp_path / "whole").mkdir()
     whole, broken, resumed = linear_task(), linear_task(), linear_task()
-    Trainer(whole, schedule, tmp_path / "whole", 1).run(ignore)
+    TaskTrainer(whole, schedule, tmp_path / "whole", 1).run(ignore)
     with pytest.raises(Killed):
-        Trainer(broken, schedule, tmp_path, 1).run(kill)
-    second = Trainer(resumed, schedule, tmp_path, 1)
+        TaskTrainer(broken, schedule, tmp_path, 1).run(kill)
+    second = TaskTrainer(resumed, schedule, tmp_path, 1)
     assert second.step == 20
     second.run(ignore)
     for a, b in zip(whole.module.parameters(), resumed.module.parameters(), strict=True):
@@ -127,7 +127,9 @@ def test_standardised_latents_have_unit_variance_and_the_same_pictures() -> None
 
 def test_a_smoke_run_makes_a_pipeline_that_samples(tmp_path: Path) -> None:
     stages: list[str] = []
-    pretrain(tmp_path / "base", Recipe.smoke(), lambda stage, step, steps: stages.append(stage))
+    pretrain_tiny_base(
+        tmp_path / "base", Recipe.smoke(), lambda stage, step, steps: stages.append(stage)
+    )
     assert list(dict.fromkeys(stages)) == ["tiles", "autoencoder", "judge", "diffusion"]
     assert not (tmp_path / "base" / ".checkpoints").exists()
     (image,) = sample(load_base(tmp_path / "base"), ["glands"], [0], steps=2)
@@ -156,14 +158,14 @@ def test_the_shipped_weights_are_small_half_precision_and_shaped_as_stable_diffu
 
 @needs_weights
 def test_the_shipped_weights_obey_their_captions_by_both_judges() -> None:
-    done = evaluate(TINY, per_morphology=2)
+    done = evaluate_captions(TINY, per_morphology=2)
     for scores in done.scores.values():
         means = np.array([score.mean for score in scores])
         assert len(scores) == len(MORPHOLOGIES)
         draws = np.random.default_rng(0).choice(means, (2000, len(means))).mean(axis=1)
         assert np.percentile(draws, 2.5) > 1  # nats, over morphologies
-    assert contact_sheet(done.images, 2).size == (2 * 66 * 2, 12 * 66 * 2)
-    assert "glands" in report(done)
+    assert morphology_sheet(done.images, 2).size == (2 * 66 * 2, 12 * 66 * 2)
+    assert "glands" in score_table(done)
 
 
 def test_captions_are_drawn_for_studies_that_show_the_morphology() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays import Images
 from model.lab.pretraining.contrastive.recipe import EncoderRecipe
 from model.lab.pretraining.corpus import draw_caption
 from model.lab.pretraining.recipe import Progress
@@ -24,14 +25,13 @@ CONTENTS = len(MORPHOLOGIES) + len(RARE_TYPES) * len(STAINS)
 _FIRST_OF_DOMAIN = len(MORPHOLOGIES)
 _TILES_A_PATIENT = 2
 
-Images = NDArray[np.uint8]
 Contents = NDArray[np.int64]
-# images uint8 [n, 64, 64, 3] as a base's autoencoder gives them back
+# images uint8 [n, 64, 64, 3] as a base's autoencoder reconstructs them
 Reconstruct = Callable[[Images], Images]
 
 
 @dataclass(frozen=True)
-class Captioned:
+class CaptionedCorpus:
     """images uint8 [n, 64, 64, 3]; contents int64 [n], 0 to 51; the first `drawn` are as drawn."""
 
     images: Images
@@ -66,7 +66,7 @@ def vocabulary_texts(seed: int, count: int = 6000) -> list[str]:
 
 def draw_training(
     recipe: EncoderRecipe, reconstruct: Reconstruct, workspace: Path, on_progress: Progress
-) -> Captioned:
+) -> CaptionedCorpus:
     """Drawn tiles, then reconstructions of some; read back where an earlier run kept them."""
     file = workspace / "tiles.npz"
     if not file.exists():
@@ -82,10 +82,10 @@ def draw_training(
                 contents=np.concatenate([tiles.contents, tiles.contents[few]]),
             )
     with np.load(file) as kept:
-        return Captioned(kept["images"], kept["contents"], 2 * recipe.tiles)
+        return CaptionedCorpus(kept["images"], kept["contents"], 2 * recipe.tiles)
 
 
-def draw_held_out(recipe: EncoderRecipe) -> Captioned:
+def draw_held_out(recipe: EncoderRecipe) -> CaptionedCorpus:
     """Tiles that training never sees, of other patients: `galleries` of each content.
 
     Ordered in galleries: each run of 52 shows every content once.
@@ -96,14 +96,14 @@ def draw_held_out(recipe: EncoderRecipe) -> Captioned:
     images = np.concatenate([slides, domain.images])
     contents = np.concatenate([np.arange(len(slides)) % _FIRST_OF_DOMAIN, _contents(domain)])
     order = np.argsort(contents, kind="stable").reshape(CONTENTS, recipe.galleries).T.ravel()
-    return Captioned(images[order], contents[order].astype(np.int64), len(images))
+    return CaptionedCorpus(images[order], contents[order].astype(np.int64), len(images))
 
 
 def _patients(recipe: EncoderRecipe) -> int:
     return recipe.tiles // _TILES_A_PATIENT
 
 
-def _draw(recipe: EncoderRecipe, on_progress: Progress) -> Captioned:
+def _draw(recipe: EncoderRecipe, on_progress: Progress) -> CaptionedCorpus:
     on_progress("tiles", 0, 2)
     slides = draw_series(recipe.seed, 0, recipe.tiles)
     on_progress("tiles", 1, 2)
@@ -111,14 +111,14 @@ def _draw(recipe: EncoderRecipe, on_progress: Progress) -> Captioned:
     on_progress("tiles", 2, 2)
     contents = np.concatenate([np.arange(len(slides)) % _FIRST_OF_DOMAIN, _contents(domain)])
     images = np.concatenate([slides, domain.images])
-    return Captioned(images, contents.astype(np.int64), len(images))
+    return CaptionedCorpus(images, contents.astype(np.int64), len(images))
 
 
 def _contents(domain: DomainTiles) -> Contents:
     return _FIRST_OF_DOMAIN + domain.type_of * len(STAINS) + domain.stain_of
 
 
-def _some_of_each(tiles: Captioned, count: int) -> NDArray[np.intp]:
+def _some_of_each(tiles: CaptionedCorpus, count: int) -> NDArray[np.intp]:
     """Positions of the first `count` of each source; contents follow each other in turn."""
     parts = [tiles.part(domain=domain, drawn=True)[:count] for domain in (False, True)]
     return np.concatenate(parts)

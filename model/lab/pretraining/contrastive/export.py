@@ -11,7 +11,7 @@ from transformers import CLIPTokenizer
 
 from model.lab.pretraining.contrastive.networks import IMAGE_SIZE, ImageText
 from model.lab.pretraining.contrastive.recipe import EncoderRecipe
-from model.lab.pretraining.contrastive.validation import Figure
+from model.lab.pretraining.contrastive.validation import ValidationFigure
 
 _TOWERS = {
     "vit": "a CLIP whose image tower is a ViT with 8 x 8 patches",
@@ -61,14 +61,14 @@ def export_encoder(model: ImageText, tokenizer: CLIPTokenizer, out: Path) -> Non
     (out / "preprocessor_config.json").write_text(text, encoding="utf-8")
 
 
-def write_card(
+def write_encoder_card(
     out: Path,
     role: str,
     recipe: EncoderRecipe,
     parameters: int,
-    figures: Mapping[str, Mapping[str, Figure]],
+    figures: Mapping[str, Mapping[str, ValidationFigure]],
 ) -> None:
-    """README.md and figures.json beside the weights; figures by kind of tiles, then by name."""
+    """README.md and figures.json next to the weights; figures by kind of tiles, then by name."""
     rows = [
         f"| {name} | {kind} | {f.mean:.3f} | {f.low:.3f} to {f.high:.3f} | {f.n} |"
         for kind, table in figures.items()

@@ -11,11 +11,11 @@ from privacy.errors import ModelError
 
 @dataclass(frozen=True)
 class EncoderRecipe:
-    """Fixed step counts, so that the same recipe gives the same encoder on the same machine.
+    """Fixed step counts, so that the same recipe makes the same encoder on the same machine.
 
     tower: "vit" makes a CLIPModel with 8 x 8 patches of 8 px, "convnext" a dual encoder with a
     ConvNeXt. tiles: of each source, H&E and the domain; `reconstructed` of each are also kept as
-    the base's autoencoder gives them back, as every generated image comes, and are half of what
+    the base's autoencoder reconstructs them, like every generated image, and are half of what
     training sees. galleries: held-out tiles of each content; layouts: tiles of each
     morphology, to compare tokens with the nuclei. rate: AdamW's at its peak.
     """
@@ -60,5 +60,5 @@ RECIPES = MappingProxyType(
 def find_recipe(role: str) -> EncoderRecipe:
     """The recipe of "reference" or "evaluator". Raises `ModelError` for another role."""
     if role not in RECIPES:
-        raise ModelError(f"There is no recipe {role!r}.", f"Choose one of {', '.join(RECIPES)}.")
+        raise ModelError(f"Unknown recipe {role!r}.", f"Choose one of {', '.join(RECIPES)}.")
     return RECIPES[role]

@@ -15,12 +15,12 @@ import torch
 from torch.nn import functional
 from transformers import CLIPTokenizer
 
-from model.lab.pretraining.contrastive.corpus import Captioned, draw_content_caption
+from model.lab.pretraining.contrastive.corpus import CaptionedCorpus, draw_content_caption
 from model.lab.pretraining.contrastive.networks import ImageText, make_image_text
 from model.lab.pretraining.contrastive.recipe import EncoderRecipe
 from model.lab.pretraining.judging import disturb
-from model.lab.pretraining.networks import device
-from model.lab.pretraining.optimisation import Batch, Schedule, Task, Trainer
+from model.lab.pretraining.networks import training_device
+from model.lab.pretraining.optimisation import Schedule, Task, TaskTrainer, TensorBatch
 from model.lab.pretraining.recipe import Progress
 
 _MOST_SCALE = math.log(100)  # of the logits; Radford et al. 2021, section 2.5
@@ -41,7 +41,7 @@ def contrastive_loss(logits: torch.Tensor, contents: torch.Tensor) -> torch.Tens
 
 
 def train_image_text(
-    data: Captioned,
+    data: CaptionedCorpus,
     tokenizer: CLIPTokenizer,
     recipe: EncoderRecipe,
     workspace: Path,
@@ -49,9 +49,9 @@ def train_image_text(
 ) -> ImageText:
     """Train from scratch; return the encoder with averaged weights, in eval mode."""
     torch.manual_seed(recipe.seed)
-    model = make_image_text(recipe, tokenizer).to(device())
+    model = make_image_text(recipe, tokenizer).to(training_device())
 
-    def loss(shard: Batch) -> torch.Tensor:
+    def loss(shard: TensorBatch) -> torch.Tensor:
         pixels, ids, mask, contents = shard
         with torch.no_grad():
             model.logit_scale.clamp_(max=_MOST_SCALE)
@@ -66,24 +66,24 @@ def train_image_text(
         checkpoint_every=recipe.checkpoint_every,
     )
     task = Task("encoder", model, _batches(data, tokenizer, recipe), loss)
-    Trainer(task, schedule, workspace, shards=1).run(on_progress)  # a shard would contrast less
+    TaskTrainer(task, schedule, workspace, shards=1).run(on_progress)  # a shard would contrast less
     return model.eval().cpu()
 
 
 def _batches(
-    data: Captioned, tokenizer: CLIPTokenizer, recipe: EncoderRecipe
-) -> Callable[[int], Batch]:
+    data: CaptionedCorpus, tokenizer: CLIPTokenizer, recipe: EncoderRecipe
+) -> Callable[[int], TensorBatch]:
     quarters = [
         data.part(domain=domain, drawn=drawn) for domain in (False, True) for drawn in (False, True)
     ]
-    kind = device()
+    kind = training_device()
 
     @cache
     def token_ids(text: str) -> torch.Tensor:
         cut = tokenizer(text, truncation=True, max_length=tokenizer.model_max_length)
         return torch.tensor(cut["input_ids"])
 
-    def batch(step: int) -> Batch:
+    def batch(step: int) -> TensorBatch:
         rng = np.random.default_rng([recipe.seed, 5, step])
         chosen = np.concatenate([rng.choice(part, recipe.batch // 4) for part in quarters])
         contents = data.contents[chosen]

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from model.arrays import Doubles
 from model.encoders import ImageEncoder, ImageTextEncoder, prepare
 from model.lab.pretraining.contrastive.corpus import (
     CONTENTS,
-    Captioned,
+    CaptionedCorpus,
     content_of,
     draw_content_caption,
 )
@@ -19,12 +20,11 @@ from model.lab.tissue.appearance import Appearance
 from model.lab.tissue.domain import RARE_TYPES, STAINS
 from model.lab.tissue.tile import MORPHOLOGIES, draw_tile
 
-Doubles = NDArray[np.float64]
 _GRID = 8
 
 
 @dataclass(frozen=True)
-class Figure:
+class ValidationFigure:
     """The mean of n values, with a 95 % percentile-bootstrap interval over them (2000 draws)."""
 
     mean: float
@@ -33,7 +33,7 @@ class Figure:
     n: int
 
     @classmethod
-    def of(cls, values: Doubles) -> Figure:
+    def of(cls, values: Doubles) -> ValidationFigure:
         """From values [n], fixed seed."""
         rng = np.random.default_rng(0)
         means = values[rng.integers(len(values), size=(2000, len(values)))].mean(axis=1)
@@ -41,7 +41,9 @@ class Figure:
         return cls(float(values.mean()), float(low), float(high), len(values))
 
 
-def validate(encoder: ImageTextEncoder, tiles: Captioned, seed: int) -> dict[str, Figure]:
+def validate(
+    encoder: ImageTextEncoder, tiles: CaptionedCorpus, seed: int
+) -> dict[str, ValidationFigure]:
     """Retrieval, accuracy in the domain, and the control with shuffled captions.
 
     tiles: galleries of 52, as `draw_held_out` orders them; each tile is of a patient of its own.
@@ -61,7 +63,10 @@ def validate(encoder: ImageTextEncoder, tiles: Captioned, seed: int) -> dict[str
         "cosine, own caption": own.ravel(),
         "cosine, own less shuffled caption": (own - control).ravel(),
     }
-    return {name: Figure.of(values) for name, values in (found | _accuracy(similarity)).items()}
+    return {
+        name: ValidationFigure.of(values)
+        for name, values in (found | _accuracy(similarity)).items()
+    }
 
 
 def _derangement(seed: int) -> NDArray[np.intp]:
@@ -72,7 +77,9 @@ def _derangement(seed: int) -> NDArray[np.intp]:
     return other
 
 
-def _embedded(encoder: ImageTextEncoder, tiles: Captioned, seed: int) -> tuple[Doubles, Doubles]:
+def _embedded(
+    encoder: ImageTextEncoder, tiles: CaptionedCorpus, seed: int
+) -> tuple[Doubles, Doubles]:
     """Embeddings [galleries, 52, E] of tiles and of a caption drawn for each."""
     rng = np.random.default_rng([seed, 6])
     captions = [draw_content_caption(int(content), rng) for content in tiles.contents]
@@ -107,7 +114,7 @@ def _accuracy(similarity: Doubles) -> dict[str, Doubles]:
 
 def validate_layout(
     encoder: ImageEncoder, seed: int, per_morphology: int = 10
-) -> dict[str, Figure]:
+) -> dict[str, ValidationFigure]:
     """Do tokens carry where the nuclei lie? Pearson's r over the pairs of an 8 x 8 grid's cells.
 
     Of the tokens' similarity (channels z-scored over the cells, as the correlation loss does it)
@@ -130,8 +137,8 @@ def validate_layout(
     control = _correlations(rows, others)
     known = np.isfinite(own) & np.isfinite(control)  # a tile without nuclei has no layout
     return {
-        "layout of nuclei, r": Figure.of(own[known]),
-        "layout of nuclei, r less another tile's": Figure.of((own - control)[known]),
+        "layout of nuclei, r": ValidationFigure.of(own[known]),
+        "layout of nuclei, r less another tile's": ValidationFigure.of((own - control)[known]),
     }
 
 

@@ -129,7 +129,7 @@ def test_mlflow_gets_numbers_alone(world: World, tmp_path: Path, empty_mlflow: b
     [
         (("--run", "1"), ConfigError, "--tracking-uri"),
         (("--tracking-uri", "https://x", "--experiment", "e"), ConfigError, "may not be sent"),
-        (("--metric", "fid"), ConfigError, "no metric fid"),
+        (("--metric", "fid"), ConfigError, "Unknown metric: fid"),
         (("--with-patients",), ConfigError, "--html"),
         (("--html", "/nowhere/page.html"), ConfigError, "does not exist"),
         (("--base", "tiny"), ConfigError, "Name one of the two"),

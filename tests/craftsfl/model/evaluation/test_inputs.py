@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from craftsfl.model.evaluation.inputs import image_set, masks, read_folder
+from craftsfl.model.evaluation.inputs import image_set, masks, read_tiles
 
 
 def _folder(root: Path, with_masks: int) -> Path:
@@ -23,7 +23,7 @@ def _folder(root: Path, with_masks: int) -> Path:
 
 
 def test_masks_stand_beside_their_tiles_at_the_same_size(tmp_path: Path) -> None:
-    folder = read_folder(_folder(tmp_path / "tiles", 4), ids_confirmed=True)
+    folder = read_tiles(_folder(tmp_path / "tiles", 4), ids_confirmed=True)
     assert folder.side() == 32
     images = image_set(folder, 16, most=10, seed=0)
     found = masks(folder, 16, images)
@@ -32,12 +32,12 @@ def test_masks_stand_beside_their_tiles_at_the_same_size(tmp_path: Path) -> None
 
 
 def test_masks_of_some_tiles_are_no_masks(tmp_path: Path) -> None:
-    folder = read_folder(_folder(tmp_path / "tiles", 3), ids_confirmed=True)
+    folder = read_tiles(_folder(tmp_path / "tiles", 3), ids_confirmed=True)
     assert masks(folder, 16, image_set(folder, 16, most=10, seed=0)) is None
 
 
 def test_a_part_of_a_folder_is_drawn_at_random_by_the_seed(tmp_path: Path) -> None:
-    folder = read_folder(_folder(tmp_path / "tiles", 4), ids_confirmed=True)
+    folder = read_tiles(_folder(tmp_path / "tiles", 4), ids_confirmed=True)
     first, again = (image_set(folder, 16, most=2, seed=0) for _ in range(2))
     assert len(first) == 2 and (first.images == again.images).all()
     assert masks(folder, 16, first) is None

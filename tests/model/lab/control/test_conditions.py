@@ -116,7 +116,7 @@ def test_each_marker_is_put_on_its_own_scale() -> None:
     assert scaled[2].sum() == 0
     again = normalised((markers * 1000 + 5).astype(np.float32))
     assert np.abs(again - scaled[:2]).max() < 1e-2
-    with pytest.raises(ModelError, match="no numbers"):
+    with pytest.raises(ModelError, match="not numbers"):
         normalised(np.full((1, 4, 4), np.nan, np.float32))
 
 
@@ -142,7 +142,7 @@ def test_damaged_fluorescence(tmp_path: Path) -> None:
     (tmp_path / "x.tif").write_bytes(b"II*\0rubbish")
     with pytest.raises(ModelError, match="cannot be read"):
         read_markers(tmp_path / "x.tif")
-    with pytest.raises(ModelError, match="no file"):
+    with pytest.raises(ModelError, match="not a file"):
         read_markers(tmp_path / "y.tif")
     pages = [Image.new("L", (8, 8)), Image.new("L", (9, 9))]
     pages[0].save(tmp_path / "z.tif", save_all=True, append_images=pages[1:])

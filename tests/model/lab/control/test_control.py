@@ -17,20 +17,20 @@ from model.base import Pipeline, load_base
 from model.lab.control import training
 from model.lab.control.conditions import mask_condition
 from model.lab.control.drawn import draw_pairs
+from model.lab.control.guided import Guided, control_pipeline, sample_controlled
 from model.lab.control.network import (
     check_fits,
     find_control,
     load_control,
-    make_network,
+    make_control_network,
     save_control,
     spec_for,
 )
-from model.lab.control.pairs import divided, listed, read_folder
+from model.lab.control.pairs import divided, listed, read_pair_folder
 from model.lab.control.recipe import ControlRecipe, PublicFolder
-from model.lab.control.sampling import Guided, control_pipeline, sample_controlled
 from model.lab.control.spec import UNTYPED
 from model.lab.control.training import pretrain_control
-from model.lab.control.trial import Setting, drawn_cases, file_cases, picture, run_trial
+from model.lab.control.trial import TrialSettings, drawn_cases, file_cases, picture, run_trial
 from model.sampling import sample
 from privacy.errors import ModelError
 from privacy.study.manifest import Adapter
@@ -61,7 +61,7 @@ def drawn(count: int) -> torch.Tensor:
 def test_an_untrained_control_changes_nothing(pipeline: Pipeline, tmp_path: Path) -> None:
     spec = spec_for(pipeline, UNTYPED, ("dapi",), BASE)
     assert spec.size == 64 and spec.channels == 4
-    save_control(make_network(pipeline, spec), spec, tmp_path)
+    save_control(make_control_network(pipeline, spec), spec, tmp_path)
     control = load_control(tmp_path)
     assert control.spec == spec and control.digest.startswith("sha256:")
     conditions = torch.rand(1, 4, 64, 64)
@@ -73,7 +73,7 @@ def test_an_untrained_control_changes_nothing(pipeline: Pipeline, tmp_path: Path
 
 
 def test_the_embedding_halves_as_often_as_the_autoencoder(pipeline: Pipeline) -> None:
-    network = make_network(pipeline, spec_for(pipeline, UNTYPED, (), BASE))
+    network = make_control_network(pipeline, spec_for(pipeline, UNTYPED, (), BASE))
     assert tuple(network.config.conditioning_embedding_out_channels) == (16, 32, 64)
     embedded = network.controlnet_cond_embedding(torch.zeros(1, 3, 64, 64))
     assert embedded.shape[-2:] == (16, 16)
@@ -83,7 +83,7 @@ def test_a_control_starts_from_a_bare_unet(pipeline: Pipeline) -> None:
     attach(pipeline.unet, ADAPTER)
     try:
         with pytest.raises(ModelError, match="adapter"):
-            make_network(pipeline, spec_for(pipeline, UNTYPED, (), BASE))
+            make_control_network(pipeline, spec_for(pipeline, UNTYPED, (), BASE))
     finally:
         detach(pipeline.unet)
 
@@ -94,7 +94,7 @@ def test_folders_that_hold_no_control(pipeline: Pipeline, tmp_path: Path) -> Non
     with pytest.raises(ModelError, match="is not here"):
         find_control(str(tmp_path / "absent"))
     spec = spec_for(pipeline, UNTYPED, (), BASE)
-    save_control(make_network(pipeline, spec), spec, tmp_path)
+    save_control(make_control_network(pipeline, spec), spec, tmp_path)
     replace(spec, markers=("dapi",)).write(tmp_path)
     with pytest.raises(ModelError, match="takes 3 channels"):
         load_control(tmp_path)
@@ -158,11 +158,11 @@ def test_strength_zero_is_the_base_alone(pipeline: Pipeline) -> None:
 
 @needs_control
 @pytest.mark.parametrize("kind", ["mask", "fluorescence"])
-def test_samples_follow_their_conditions(pipeline: Pipeline, kind: training.Kind) -> None:
+def test_samples_follow_their_conditions(pipeline: Pipeline, kind: training.ConditionKind) -> None:
     control = load_control(CONTROL)
     chosen = ("glands", "solid_nests", "single_files")
     cases = [case for case in drawn_cases(control.spec, kind, 2, seed=3) if case.group in chosen]
-    trial = run_trial(pipeline, control, cases, Setting(steps=8))
+    trial = run_trial(pipeline, control, cases, TrialSettings(steps=8))
     own, shuffled = (trial.fidelity.estimates[name]["dice"].mean for name in ("own", "shuffled"))
     assert own > 0.6 and own - shuffled > 0.25
     assert trial.fidelity.estimates["own - shuffled"]["dice"].low > 0.1
@@ -187,12 +187,12 @@ def test_one_training_step_moves_the_control_and_not_the_base(
     spec = pretrain_control(tmp_path, TINY, recipe, lambda *step: steps.append(step))
     assert steps == [("control", 1, 2), ("control", 2, 2)]
     trained = load_control(tmp_path).network.state_dict()
-    fresh = make_network(load_base(TINY), spec).half().float().state_dict()
+    fresh = make_control_network(load_base(TINY), spec).half().float().state_dict()
     moved = [name for name, value in trained.items() if not torch.equal(value, fresh[name])]
     assert any("controlnet_down_blocks" in name for name in moved)
     assert any("controlnet_cond_embedding" in name for name in moved)
     assert "Conditioned on fluorescence" in (tmp_path / "README.md").read_text()
-    assert not (tmp_path / training.WORKSPACE).exists()
+    assert not (tmp_path / ".checkpoints").exists()
 
 
 def test_a_killed_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +234,7 @@ def test_a_public_folder_gives_squares_with_captions(tmp_path: Path) -> None:
     source = public(tmp_path / "data")
     trained, held_out = divided(source)
     assert len(trained) == 2 and len(held_out) == 2
-    pairs = list(read_folder(source, 64, seed=1))
+    pairs = list(read_pair_folder(source, 64, seed=1))
     assert len(pairs) == 6 and pairs[4].caption == "caption 1"
     assert all(pair.image.shape == (64, 64, 3) for pair in pairs)
     assert all(pair.mask.instances.shape == (64, 64) for pair in pairs)
@@ -262,12 +262,12 @@ def test_folders_that_cannot_be_trained_on(tmp_path: Path) -> None:
         listed(tmp_path)
     private = public(tmp_path / "private", header="file_name,text,patient_id")
     with pytest.raises(ModelError, match="hospital"):
-        list(read_folder(private, 64, seed=1))
-    assert list(read_folder(replace(private, public=True), 64, seed=1))
+        list(read_pair_folder(private, 64, seed=1))
+    assert list(read_pair_folder(replace(private, public=True), 64, seed=1))
     odd = public(tmp_path / "odd")
     Image.new("I;16", (9, 9)).save(odd.folder / "masks" / "0.png")
     with pytest.raises(ModelError, match="same field"):
-        list(read_folder(odd, 64, seed=1))
+        list(read_pair_folder(odd, 64, seed=1))
 
 
 def test_recipes_that_train_nothing(tmp_path: Path) -> None:
@@ -281,9 +281,9 @@ def test_recipes_that_train_nothing(tmp_path: Path) -> None:
 
 def test_the_rows_of_a_trial_are_json(pipeline: Pipeline, tmp_path: Path) -> None:
     spec = spec_for(pipeline, UNTYPED, (), BASE)
-    save_control(make_network(pipeline, spec), spec, tmp_path)
+    save_control(make_control_network(pipeline, spec), spec, tmp_path)
     cases = list(drawn_cases(spec, "mask", 2))[:2]
-    trial = run_trial(pipeline, load_control(tmp_path), cases, Setting(steps=2))
+    trial = run_trial(pipeline, load_control(tmp_path), cases, TrialSettings(steps=2))
     assert json.loads(json.dumps(trial.fidelity.rows()))[0]["comparison"] == "own"
     with pytest.raises(ModelError, match="too few"):
         run_trial(pipeline, load_control(tmp_path), cases[:1])

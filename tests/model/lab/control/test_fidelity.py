@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.lab.control.agreement import MEASURES, agreement
+from model.lab.control.agreement import MEASURES, instance_agreement
 from model.lab.control.drawn import draw_pairs, drawn_pair
 from model.lab.control.fidelity import estimate, mask_fidelity, shuffled
 from model.lab.control.segmentation import segment
@@ -27,7 +27,7 @@ def blocks(*corners: tuple[int, int], side: int = 4, size: int = 20) -> Instance
 def test_equal_maps_agree_whatever_their_numbers() -> None:
     given = blocks((1, 1), (10, 10))
     found = np.array([0, 77, 5], np.int32)[given]
-    scores = agreement(given, found)
+    scores = instance_agreement(given, found)
     assert (scores.dice, scores.f1, scores.pq, scores.aji) == (1, 1, 1, 1)
 
 
@@ -35,7 +35,7 @@ def test_figures_by_hand() -> None:
     # the first is found two columns to the right (IoU 8 / 24), the second exactly, one is spurious
     given = blocks((1, 1), (10, 10))
     found = blocks((1, 3), (10, 10), (15, 1))
-    scores = agreement(given, found)
+    scores = instance_agreement(given, found)
     assert scores.dice == pytest.approx(2 * 24 / (32 + 48))
     assert scores.f1 == pytest.approx(1 / 2.5)
     assert scores.pq == pytest.approx(1 / 2.5)
@@ -45,32 +45,32 @@ def test_figures_by_hand() -> None:
 def test_panoptic_quality_weighs_matches_by_their_overlap() -> None:
     found = blocks((1, 1))
     found[1, 1:5] = 0
-    scores = agreement(blocks((1, 1)), found)
+    scores = instance_agreement(blocks((1, 1)), found)
     assert scores.f1 == 1 and scores.pq == pytest.approx(12 / 16)
 
 
 def test_two_nuclei_found_as_one_are_no_match() -> None:
     given = blocks((1, 1), (1, 5))
     merged = (given > 0).astype(np.int32)
-    scores = agreement(given, merged)
+    scores = instance_agreement(given, merged)
     assert scores.dice == 1 and scores.f1 == 0 and scores.aji < 0.6
 
 
 def test_empty_maps() -> None:
     empty, one = np.zeros((20, 20), np.int32), blocks((1, 1))
-    assert agreement(empty, empty).pq == 1
-    for scores in (agreement(empty, one), agreement(one, empty)):
+    assert instance_agreement(empty, empty).pq == 1
+    for scores in (instance_agreement(empty, one), instance_agreement(one, empty)):
         assert (scores.dice, scores.f1, scores.pq, scores.aji) == (0, 0, 0, 0)
 
 
 def test_a_map_without_background() -> None:
     full = np.ones((4, 4), np.int32)
-    assert agreement(full, full).aji == 1
+    assert instance_agreement(full, full).aji == 1
 
 
 def test_segmentation_finds_drawn_nuclei() -> None:
     pairs = [drawn_pair("solid_nests", np.random.default_rng(k)) for k in range(4)]
-    scores = [agreement(pair.mask.instances, segment(pair.image)) for pair in pairs]
+    scores = [instance_agreement(pair.mask.instances, segment(pair.image)) for pair in pairs]
     assert np.mean([score.dice for score in scores]) > 0.8
     assert np.mean([score.f1 for score in scores]) > 0.6
 

@@ -126,9 +126,9 @@ def test_a_mat_file_without_types_is_untyped(tmp_path: Path) -> None:
         ({"class": np.array([[2], [7]])}, "types other than"),
         ({"class": np.array([[2]])}, "2 nuclei but 1 types"),
         ({"id": np.array([[3], [4]])}, "have no type"),
-        ({"inst_map": -two_nuclei()}, "no instance numbers"),
-        ({"inst_map": np.full((2, 2), np.nan)}, "no instance numbers"),
-        ({"inst_map": np.zeros((2, 2, 2))}, "no instance map"),
+        ({"inst_map": -two_nuclei()}, "not instance numbers"),
+        ({"inst_map": np.full((2, 2), np.nan)}, "not instance numbers"),
+        ({"inst_map": np.zeros((2, 2, 2))}, "not an instance map"),
     ],
 )
 def test_damaged_mat_files(
@@ -187,7 +187,7 @@ def test_other_shapes_and_kinds(tmp_path: Path) -> None:
     (tmp_path / "m.json").write_text("{}")
     with pytest.raises(ModelError, match=r"\.json are not read"):
         read_mask(tmp_path / "m.json")
-    with pytest.raises(ModelError, match="no file"):
+    with pytest.raises(ModelError, match="not a file"):
         read_mask(tmp_path / "absent.png")
 
 

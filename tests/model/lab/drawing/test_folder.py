@@ -23,23 +23,23 @@ from model.lab.drawing.folder import (
     GRID,
     MANIFEST,
     METADATA,
-    Order,
+    DrawingOrder,
     draw_folder,
     items,
-    open_folder,
+    open_drawing,
 )
 from model.lab.drawing.prompts import Prompt, plain_prompts, type_prompts
 from model.lab.drawing.shots import Shot, shots
-from model.sampling import Settings
+from model.sampling import SamplerSettings
 from privacy.errors import ModelError
 
 PROMPTS = type_prompts(["COAD"], "tissue")[:2] + plain_prompts(["Drüsen, rund"])
-SETTINGS = Settings(steps=1, guidance=1.0)
+SETTINGS = SamplerSettings(steps=1, guidance=1.0)
 DRAWING = Drawing(base="sha256:" + "1" * 64, steps=1, guidance=1.0, software=software())
 
 
-def order_of(count: int = 2, prompts: tuple[Prompt, ...] = PROMPTS) -> Order:
-    return Order(shots(prompts, (3,), count=count), DRAWING, SETTINGS)
+def order_of(count: int = 2, prompts: tuple[Prompt, ...] = PROMPTS) -> DrawingOrder:
+    return DrawingOrder(shots(prompts, (3,), count=count), DRAWING, SETTINGS)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -101,7 +101,7 @@ def test_a_folder_that_was_interrupted_goes_on(
     assert not (folder / METADATA).exists()
     first = {path.name: path.stat().st_mtime_ns for path in (folder / "images").iterdir()}
     assert len(first) == 2
-    assert len(open_folder(folder, order)) == 4
+    assert len(open_drawing(folder, order)) == 4
     seen: list[tuple[int, int]] = []
     draw_folder(tiny_pipeline, order, folder, on_progress=lambda *now: seen.append(now))
     assert seen == [(3, 6), (4, 6), (5, 6), (6, 6)]
@@ -131,10 +131,10 @@ def test_nothing_is_overwritten(drawn: Path) -> None:
     )
     for other in others:
         with pytest.raises(ModelError, match="pictures of another order"):
-            open_folder(drawn, other)
+            open_drawing(drawn, other)
     (drawn / "images" / "p0001-s3.png").write_bytes((drawn / GRID).read_bytes())
     with pytest.raises(ModelError, match="not the picture that belongs there"):
-        open_folder(drawn, order_of())
+        open_drawing(drawn, order_of())
     changed = [path.name for path, content in before.items() if path.read_bytes() != content]
     assert changed == ["p0001-s3.png"]
 
@@ -142,14 +142,14 @@ def test_nothing_is_overwritten(drawn: Path) -> None:
 def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(ModelError, match="holds other files"):
-        open_folder(tmp_path, order_of())
+        open_drawing(tmp_path, order_of())
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_a_damaged_manifest_is_refused(drawn: Path) -> None:
     (drawn / MANIFEST).write_text("{")
     with pytest.raises(ModelError, match=r"manifest\.json differ"):
-        open_folder(drawn, order_of())
+        open_drawing(drawn, order_of())
 
 
 def test_patients_are_of_one_diagnosis_and_have_four_tiles() -> None:
@@ -168,7 +168,7 @@ def test_masks_come_along_as_the_training_job_wants_them(
     labels = np.zeros((64, 64), np.uint16)
     labels[10:20, 10:20], labels[30:40, 30:40] = 1, 300
     condition = Condition("case-17", torch.zeros(4, 64, 64), labels, "sha256:" + "5" * 64)
-    order = Order(shots(PROMPTS[:1], (1, 2), (condition,)), DRAWING, SETTINGS)
+    order = DrawingOrder(shots(PROMPTS[:1], (1, 2), (condition,)), DRAWING, SETTINGS)
 
     def blank(_: Any, texts: Any, seeds: Any, settings: Any, conditions: Any) -> Any:
         assert conditions.planes.shape == (2, 4, 64, 64)

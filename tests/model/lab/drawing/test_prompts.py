@@ -67,7 +67,7 @@ def test_a_type_is_found_by_code_and_by_name_however_spelled(name: str, code: st
     "name, near", [("COADD", "COAD"), ("lung", "LUAD"), ("glioblastom", "GBM"), ("zzz", "types")]
 )
 def test_an_unknown_type_is_answered_with_the_nearest(name: str, near: str) -> None:
-    with pytest.raises(ModelError, match=f"no cancer type '{name}'.*{near}"):
+    with pytest.raises(ModelError, match=f"Unknown cancer type '{name}'.*{near}"):
         find_type(name)
 
 

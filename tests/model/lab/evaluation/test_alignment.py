@@ -4,35 +4,34 @@ import numpy as np
 import pytest
 
 from model.lab.evaluation.alignment import (
-    Captioned,
+    CaptionedImages,
     Judged,
-    agreement,
     alignment,
     caption_hits,
     chance_of_image,
-    check_independent,
-    distinct,
     image_hits,
-    pearson,
+    profile_agreement,
+    profile_correlations,
     retrieval,
 )
-from model.lab.evaluation.encode import EncoderSpace, text_features
-from model.lab.evaluation.figures import Figure, ImageSet, TooFewError
+from model.lab.evaluation.encode import EncoderSpace
+from model.lab.evaluation.figures import Figure, ImageSet
 from model.lab.evaluation.patients import multiplicities
-from privacy.errors import ModelError
+from model.quality.alignment import TooFewError, distinct_captions
+from model.quality.embedding import embed_texts
 from tests.model.lab.evaluation.fakes import COLOURS, ColourEncoder, colour_tiles
 
 
-def _captioned(images: ImageSet, captions: tuple[str, ...]) -> Captioned:
+def _captioned(images: ImageSet, captions: tuple[str, ...]) -> CaptionedImages:
     encoder = ColourEncoder()
-    own = distinct(captions, images.captions)[1][1]
+    own = distinct_captions(captions, images.captions)[1][1]
     weights = multiplicities(images.patients, 50, np.random.default_rng(0))
     features = EncoderSpace(encoder).features(images.images)
-    return Captioned(features, text_features(encoder, captions), own, images.patients, weights)
+    return CaptionedImages(features, embed_texts(encoder, captions), own, images.patients, weights)
 
 
-def _judged(real: ImageSet, generated: ImageSet) -> tuple[Judged, Captioned, Captioned]:
-    captions = distinct(real.captions, generated.captions)[0]
+def _judged(real: ImageSet, generated: ImageSet) -> tuple[Judged, CaptionedImages, CaptionedImages]:
+    captions = distinct_captions(real.captions, generated.captions)[0]
     judged = Judged("colours", real, generated, 0)
     return judged, _captioned(generated, captions), _captioned(real, captions)
 
@@ -62,15 +61,9 @@ def test_images_that_show_something_else_do_not() -> None:
     assert figures["alignment"].beside[1].value > figures["alignment"].value
 
 
-def test_the_judge_must_not_have_taken_part_in_training() -> None:
-    with pytest.raises(ModelError, match="took part"):
-        check_independent("tiny", "sha256:aa", {"sha256:aa"})
-    check_independent("tiny", "sha256:aa", {"sha256:bb"})
-
-
-def _table(images: list[list[float]], own: list[int]) -> Captioned:
+def _table(images: list[list[float]], own: list[int]) -> CaptionedImages:
     """Captions are the axes of a plane of three dimensions."""
-    return Captioned(
+    return CaptionedImages(
         np.array(images, np.float32),
         np.eye(3, dtype=np.float32),
         np.array(own),
@@ -120,14 +113,14 @@ def test_retrieval_needs_two_captions() -> None:
 def test_pearson_row_by_row() -> None:
     x = np.array([[1.0, 2, 3], [1, 2, 3], [5, 5, 5]])
     y = np.array([[2.0, 4, 6], [3, 2, 1], [1, 2, 3]])
-    assert pearson(x, y).tolist() == pytest.approx([1, -1, 0])
+    assert profile_correlations(x, y).tolist() == pytest.approx([1, -1, 0])
 
 
 def test_agreement_of_faithful_and_of_other_images() -> None:
-    phrases = text_features(ColourEncoder(), COLOURS)
+    phrases = embed_texts(ColourEncoder(), COLOURS)
     real, faithful = colour_tiles(16, 3, 0), colour_tiles(16, 2, 1)
-    right = agreement(*_judged(real, faithful), phrases)[0]
-    wrong = agreement(*_judged(real, _mislabelled(colour_tiles(16, 1, 1))), phrases)[0]
+    right = profile_agreement(*_judged(real, faithful), phrases)[0]
+    wrong = profile_agreement(*_judged(real, _mislabelled(colour_tiles(16, 1, 1))), phrases)[0]
     assert right.value > 0.5 and right.low > right.beside[0].value
     assert wrong.value < 0.2 and wrong.low < 0
     assert right.beside[1].name == "other real patients" and right.beside[1].n == 48
@@ -137,6 +130,6 @@ def test_agreement_needs_common_captions_and_phrases() -> None:
     real = colour_tiles(4, 2, 0)
     other = ImageSet(real.images, ("grey x",) * 8, real.patients)
     with pytest.raises(TooFewError, match="real tile's caption"):
-        agreement(*_judged(real, other), text_features(ColourEncoder(), COLOURS))
+        profile_agreement(*_judged(real, other), embed_texts(ColourEncoder(), COLOURS))
     with pytest.raises(TooFewError, match="3 phrases"):
-        agreement(*_judged(real, real), text_features(ColourEncoder(), COLOURS[:2]))
+        profile_agreement(*_judged(real, real), embed_texts(ColourEncoder(), COLOURS[:2]))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from model.arrays import Features
 from model.lab.evaluation.compare import SetMetric, Sets, compare
-from model.lab.evaluation.figures import Features, TooFewError
 from model.lab.evaluation.frechet import Frechet, weighted_frechet
 from model.lab.evaluation.kernels import ClipDiscrepancy, KernelDistance, discrepancies, polynomial
 from model.lab.evaluation.patients import resample
+from model.quality.alignment import TooFewError
 
 
 def _gaussian(n: int, mean: list[float], scale: list[float], seed: int) -> Features:

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model.lab.evaluation.figures import ImageSet, TooFewError
+from model.lab.evaluation.figures import ImageSet
 from model.lab.evaluation.mask import mask_figures
+from model.quality.alignment import TooFewError
 
 _STROMA, _NUCLEUS = (238, 190, 216), (88, 60, 140)
 

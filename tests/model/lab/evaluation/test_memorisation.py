@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from model.arrays import Groups
 from model.lab.evaluation.encode import EncoderSpace, PixelSpace, Space, views
-from model.lab.evaluation.figures import Figure, Groups, ImageSet, TooFewError
+from model.lab.evaluation.figures import Figure, ImageSet
 from model.lab.evaluation.memorisation import (
     Nearest,
     Suspects,
@@ -18,6 +19,7 @@ from model.lab.evaluation.memorisation import (
     symmetries,
 )
 from model.lab.evaluation.patients import multiplicities
+from model.quality.alignment import TooFewError
 from tests.model.lab.evaluation.fakes import ColourEncoder, colour_tiles
 
 SPACES = (PixelSpace(), EncoderSpace(ColourEncoder()))

@@ -3,15 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model.lab.evaluation.figures import ImageSet, TooFewError
+from model.lab.evaluation.figures import ImageSet
 from model.lab.evaluation.patients import (
     halves,
     interval,
     mean_interval,
     multiplicities,
-    other_captions,
     resample,
 )
+from model.quality.alignment import TooFewError
 from privacy.errors import ModelError
 
 
@@ -62,19 +62,6 @@ def test_an_interval_lies_about_its_value_and_ignores_nan() -> None:
     low, high = interval(10.0, np.array([1.0, 2.0, 3.0, np.nan]))
     assert (low + high) / 2 == pytest.approx(10.0)
     assert np.isnan(interval(1.0, np.array([np.nan]))).all()
-
-
-def test_shuffled_captions_are_another_patients_and_another_text() -> None:
-    captions, patients = ("a", "b", "a", "c"), np.array([0, 0, 1, 2])
-    for seed in range(10):
-        other = other_captions(captions, patients, np.random.default_rng(seed))
-        for row, chosen in enumerate(other):
-            assert captions[row] != captions[chosen] and patients[row] != patients[chosen]
-
-
-def test_a_single_caption_cannot_be_shuffled() -> None:
-    with pytest.raises(TooFewError, match="shuffle"):
-        other_captions(("a", "a"), np.array([0, 1]), np.random.default_rng(0))
 
 
 def test_an_image_set_of_unequal_parts_is_refused() -> None:

@@ -11,8 +11,9 @@ from diffusers import StableDiffusionPipeline
 from model.adapters import attach, detach, initial_vector, save_adapter
 from model.lab.evaluation.drift import BaseAndAdapted, denoiser_drift, drift_figure, image_drift
 from model.lab.evaluation.encode import EncoderSpace
-from model.lab.evaluation.figures import ImageSet, TooFewError
+from model.lab.evaluation.figures import ImageSet
 from model.lab.evaluation.subject import Subject, drift_figures, in_turn
+from model.quality.alignment import TooFewError
 from privacy.study.manifest import Adapter
 from tests.model.lab.evaluation.fakes import ColourEncoder
 

@@ -8,24 +8,24 @@ import pytest
 import torch
 from transformers import CLIPTokenizer
 
-from model.lab.stage_one.examples import Batch, Examples, Pixels, batches
-from model.lab.stage_one.order import Layout, Order
+from model.lab.stage_one.examples import ExampleBatch, Examples, Pixels, example_batches
+from model.lab.stage_one.order import BatchLayout, PictureOrder
 from model.lab.stage_one.quarantine import Quarantine, merge, survey
-from model.lab.stage_one.settings import Settings
-from model.lab.stage_one.source import Source, open_sources
+from model.lab.stage_one.settings import StageOneSettings
+from model.lab.stage_one.source import PictureSource, open_sources
 from privacy.errors import ConfigError, ModelError
 from tests.model.lab.stage_one.pictures import write_folder
 
-SETTINGS = Settings(steps=3, batch=4, micro_batch=2, workers=0)
+SETTINGS = StageOneSettings(steps=3, batch=4, micro_batch=2, workers=0)
 
 
-def source_of(folder: Path, count: int = 6) -> Source:
+def source_of(folder: Path, count: int = 6) -> PictureSource:
     return open_sources([str(write_folder(folder, count))], "text", public=False)
 
 
-def examples_of(source: Source, dropout: float = 0.0) -> Examples:
+def examples_of(source: PictureSource, dropout: float = 0.0) -> Examples:
     pixels = Pixels(source, 64, flips=True)
-    return Examples(source, pixels, Order(1, len(source)), (4, 16, 16), 1000, dropout)
+    return Examples(source, pixels, PictureOrder(1, len(source)), (4, 16, 16), 1000, dropout)
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def tokenizer(tiny_base: Path) -> CLIPTokenizer:
 
 
 def test_every_picture_comes_once_an_epoch_and_each_epoch_is_another() -> None:
-    order = Order(7, 20)
+    order = PictureOrder(7, 20)
     epochs = [[order.picture(e * 20 + n) for n in range(20)] for e in range(3)]
     assert all(sorted(epoch) == list(range(20)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
@@ -45,21 +45,21 @@ def test_every_picture_comes_once_an_epoch_and_each_epoch_is_another() -> None:
 def test_a_step_has_the_same_positions_on_any_number_of_processes(
     micro_batch: int, processes: int
 ) -> None:
-    parts = [Layout(8, micro_batch, process, processes) for process in range(processes)]
+    parts = [BatchLayout(8, micro_batch, process, processes) for process in range(processes)]
     seen = [position for part in parts for micro in part.positions(5) for position in micro]
     assert sorted(seen) == list(range(40, 48))
 
 
 def test_a_batch_that_cannot_be_split_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"batch of 8 .* 3 processes .* micro-batches of 2"):
-        Layout(8, 2, 0, 3)
+        BatchLayout(8, 2, 0, 3)
 
 
 def test_batches_start_anywhere_and_are_the_same(tmp_path: Path, tokenizer: CLIPTokenizer) -> None:
     examples = examples_of(source_of(tmp_path / "a"))
-    layout = Layout(4, 2, 0, 1)
-    whole = list(batches(examples, tokenizer, layout, 0, SETTINGS))
-    late = list(batches(examples, tokenizer, layout, 2, SETTINGS))
+    layout = BatchLayout(4, 2, 0, 1)
+    whole = list(example_batches(examples, tokenizer, layout, 0, SETTINGS))
+    late = list(example_batches(examples, tokenizer, layout, 2, SETTINGS))
     assert len(whole) == 6 and len(late) == 2
     for ours, theirs in zip(whole[4:], late, strict=True):
         for a, b in zip(ours[:5], theirs[:5], strict=True):
@@ -69,14 +69,14 @@ def test_batches_start_anywhere_and_are_the_same(tmp_path: Path, tokenizer: CLIP
 
 def test_reading_processes_change_nothing(tmp_path: Path, tokenizer: CLIPTokenizer) -> None:
     examples = examples_of(source_of(tmp_path / "a"))
-    layout = Layout(4, 2, 0, 1)
+    layout = BatchLayout(4, 2, 0, 1)
     settings = SETTINGS.model_copy(update={"workers": 2})
     for ours, theirs in zip(
-        batches(examples, tokenizer, layout, 0, SETTINGS),
-        batches(examples, tokenizer, layout, 0, settings),
+        example_batches(examples, tokenizer, layout, 0, SETTINGS),
+        example_batches(examples, tokenizer, layout, 0, settings),
         strict=True,
     ):
-        assert isinstance(theirs, Batch) and ours.content is not None
+        assert isinstance(theirs, ExampleBatch) and ours.content is not None
         assert torch.equal(ours.content, theirs.content)
 
 

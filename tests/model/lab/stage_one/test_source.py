@@ -10,7 +10,7 @@ import pytest
 import webdataset
 from PIL import Image
 
-from model.lab.stage_one.pictures import Unusable, decode
+from model.lab.stage_one.pictures import Unusable, decode_square
 from model.lab.stage_one.source import open_sources
 from model.lab.stage_one.texts import Texts
 from privacy.errors import ModelError
@@ -122,15 +122,15 @@ def bad(tmp_path: Path, what: str) -> str:
     "what, says",
     [
         ("empty folder", "no metadata file"),
-        ("no rows", "not one of 0 rows"),
+        ("no rows", "none of 0 rows"),
         ("no column", "has no column text; it has file_name, title"),
-        ("no captions", "not one of 1 rows has a caption"),
-        ("bad json", "line 1 is no JSON"),
+        ("no captions", "none of 1 rows has a caption"),
+        ("bad json", "line 1 is not JSON"),
         ("absent", "neither a folder nor"),
         ("no shard", "4 of 4 shards are missing"),
-        ("remote", "is no file here"),
-        ("damaged shard", "is no uncompressed tar"),
-        ("shard without captions", "not one of 2 pictures has a caption"),
+        ("remote", "is not a file here"),
+        ("damaged shard", "is not an uncompressed tar"),
+        ("shard without captions", "none of 2 pictures has a caption"),
     ],
 )
 def test_what_is_missing_is_said(tmp_path: Path, what: str, says: str) -> None:
@@ -151,17 +151,18 @@ def test_files_outside_of_the_folder_are_not_read(tmp_path: Path) -> None:
 
 
 def test_pictures_become_squares_and_are_never_enlarged(tmp_path: Path) -> None:
-    assert decode(picture(1, 64), 64).shape == (64, 64, 3)
+    assert decode_square(picture(1, 64), 64).shape == (64, 64, 3)
     assert np.array_equal(
-        decode(picture(1, 64), 64), np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
+        decode_square(picture(1, 64), 64),
+        np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8),
     )
-    assert decode(picture(1, 200, "JPEG"), 64).shape == (64, 64, 3)
+    assert decode_square(picture(1, 200, "JPEG"), 64).shape == (64, 64, 3)
     with pytest.raises(Unusable, match="48x48 pixels: smaller than 64x64"):
-        decode(picture(1, 48), 64)
+        decode_square(picture(1, 48), 64)
     with pytest.raises(Unusable, match="damaged"):
-        decode(picture(1, 64)[:2000], 64)
-    with pytest.raises(Unusable, match="no image"):
-        decode(b"%!PS-Adobe", 64)
+        decode_square(picture(1, 64)[:2000], 64)
+    with pytest.raises(Unusable, match="not an image"):
+        decode_square(b"%!PS-Adobe", 64)
     path = tmp_path / "grey.png"
     Image.fromarray(np.full((64, 64), 0xFFFF, np.uint16)).save(path)
-    assert decode(path.read_bytes(), 64).min() == 255
+    assert decode_square(path.read_bytes(), 64).min() == 255

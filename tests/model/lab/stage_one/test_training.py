@@ -17,10 +17,10 @@ from model.cache import install_base
 from model.digest import folder_digest
 from model.lab.stage_one import latents
 from model.lab.stage_one.denoiser import min_snr_weights
-from model.lab.stage_one.export import export
+from model.lab.stage_one.export import export_base
 from model.lab.stage_one.run import Data, Show, train_base
-from model.lab.stage_one.settings import Settings
-from model.lab.stage_one.trainer import Report, rate_at
+from model.lab.stage_one.settings import StageOneSettings
+from model.lab.stage_one.trainer import TrainingReport, rate_at
 from model.losses import NoiseSchedule
 from privacy.config import check
 from privacy.errors import ConfigError, ModelError
@@ -28,7 +28,7 @@ from tests.model.lab.stage_one.pictures import write_folder, write_shard
 from tests.tiny import build_tiny_base
 
 Weights = dict[str, torch.Tensor]
-SETTINGS = Settings(
+SETTINGS = StageOneSettings(
     steps=4,
     batch=2,
     micro_batch=2,
@@ -47,14 +47,14 @@ class Killed(Exception):
 
 
 def kill_at(step: int) -> Show:
-    def trained(report: Report) -> None:
+    def trained(report: TrainingReport) -> None:
         if report.step == step:
             raise Killed
 
     return Show(trained=trained)
 
 
-def changed(**keys: Any) -> Settings:
+def changed(**keys: Any) -> StageOneSettings:
     return SETTINGS.model_copy(update=keys)
 
 
@@ -74,7 +74,7 @@ def data(tmp_path: Path) -> Data:
 def test_a_run_makes_a_base_that_installs_and_says_what_it_is(
     tiny_base: Path, data: Data, tmp_path: Path
 ) -> None:
-    reports: list[Report] = []
+    reports: list[TrainingReport] = []
     out = tmp_path / "out"
     digest = train_base(tiny_base, data, out, SETTINGS, Show(trained=reports.append))
     assert digest == folder_digest(out) == install_base(out)
@@ -90,7 +90,7 @@ def test_a_run_makes_a_base_that_installs_and_says_what_it_is(
         name = f"{part}.safetensors"
         assert same(load_file(out / name), load_file(tiny_base / name))  # frozen
     assert load_base(out).unet.config.sample_size == 16
-    with pytest.raises(ModelError, match="holds a base already"):
+    with pytest.raises(ModelError, match="already holds a base"):
         train_base(tiny_base, data, out, SETTINGS)
 
 
@@ -203,7 +203,7 @@ def test_a_full_disk_is_said_and_the_run_goes_on(
     def refuse(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    def fill(report: Report) -> None:
+    def fill(report: TrainingReport) -> None:
         if report.step == 3:
             monkeypatch.setattr("accelerate.Accelerator.save_state", refuse)
 
@@ -260,16 +260,16 @@ def test_what_cannot_be_trained_is_said(tiny_base: Path, data: Data, tmp_path: P
 
 def test_settings_are_strict() -> None:
     with pytest.raises(ConfigError, match=r"unknown key stpes .did you mean steps"):
-        check({"stpes": 3}, Settings, where="stage-one.toml")
+        check({"stpes": 3}, StageOneSettings, where="stage-one.toml")
     with pytest.raises(ConfigError, match="caption_dropout"):
-        check({"caption_dropout": 1.0}, Settings, where="stage-one.toml")
+        check({"caption_dropout": 1.0}, StageOneSettings, where="stage-one.toml")
     assert "workers" not in SETTINGS.outcome() and "seed" in SETTINGS.outcome()
 
 
 def test_the_base_in_half_precision_draws_for_anybody(tiny_base: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    export(load_base(tiny_base), out, tmp_path / "workspace", half=True)
+    export_base(load_base(tiny_base), out, tmp_path / "workspace", half=True)
     assert {
         value.dtype for value in load_file(out / "text_encoder" / "model.safetensors").values()
     } == {torch.float16}

@@ -34,7 +34,7 @@ class Guided:
     strength: float = DEFAULT_STRENGTH
 
     def __post_init__(self) -> None:
-        """Raises `ModelError` where they differ in number."""
+        """Raise `ModelError` if they differ in number."""
         counts = {len(self.prompts), len(self.seeds), len(self.conditions)}
         if len(counts) != 1:
             raise ModelError(
@@ -47,8 +47,8 @@ class Guided:
 def control_pipeline(pipeline: Pipeline, control: Control) -> Pipeline:
     """A pipeline of the same parts (not copies) that takes conditions as `image`.
 
-    The UNet keeps what is attached to it: an adapter acts here as it does without a control.
-    Raises `ModelError` where the control is for a base of another shape.
+    The UNet keeps what is attached to it: an adapter works as it does without a control.
+    Raises `ModelError` if the control is for a base of another shape.
     """
     check_fits(pipeline, control)
     unet, network = pipeline.unet, control.network

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.training import held_out_loss, loss_change
 from model.adapters import attach, initial_vector, read_vector, write_vector
 from model.losses import NoiseSchedule
+from model.quality.denoising import held_out_loss, loss_change
 from privacy.study.manifest import Adapter
 from tests.client.training.conftest import make_tiles
 

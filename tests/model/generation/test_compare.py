@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,13 @@ import numpy as np
 import pytest
 
 from model.adapters import attach, detach, save_adapter
-from model.generation.compare import Pictures, compare_adapter
-from model.layout import Entry, Layout
+from model.generation.compare import GridRequest, compare_adapter
+from model.layout import Layout, LayoutEntry
 from privacy.errors import ModelError
 from privacy.study.manifest import Adapter
 
 ADAPTER = Adapter(targets=("attn2.to_q", "attn2.to_v"), rank=1, alpha=2.0)
-PICTURES = Pictures(("glands",), (1, 2), steps=2)
+COMPARISON = GridRequest(("glands",), (1, 2), steps=2)
 
 
 def saved(folder: Path, pipeline: Any, adapter: Adapter = ADAPTER) -> Path:
@@ -29,8 +31,8 @@ def saved(folder: Path, pipeline: Any, adapter: Adapter = ADAPTER) -> Path:
 
 def test_the_adapter_is_seen_beside_the_base(tmp_path: Path, tiny_pipeline: Any) -> None:
     path = saved(tmp_path, tiny_pipeline)
-    alone = compare_adapter(tiny_pipeline, None, PICTURES)
-    both = compare_adapter(tiny_pipeline, path, PICTURES)
+    alone = compare_adapter(tiny_pipeline, None, COMPARISON)
+    both = compare_adapter(tiny_pipeline, path, COMPARISON)
     assert both.width > alone.width
     assert both.height == alone.height
     cell = (both.width - alone.width, both.height)
@@ -42,8 +44,8 @@ def test_the_adapter_is_seen_beside_the_base(tmp_path: Path, tiny_pipeline: Any)
 def test_a_file_that_is_no_adapter_is_refused(tmp_path: Path, tiny_pipeline: Any) -> None:
     path = tmp_path / "adapter.safetensors"
     path.write_bytes(b"nonsense")
-    with pytest.raises(ModelError, match="no adapter"):
-        compare_adapter(tiny_pipeline, path, PICTURES)
+    with pytest.raises(ModelError, match="not an adapter"):
+        compare_adapter(tiny_pipeline, path, COMPARISON)
 
 
 def test_an_adapter_of_another_base_is_refused(tmp_path: Path, tiny_pipeline: Any) -> None:
@@ -51,11 +53,20 @@ def test_an_adapter_of_another_base_is_refused(tmp_path: Path, tiny_pipeline: An
     detach(tiny_pipeline.unet)
     wider = Layout(
         tuple(
-            Entry(e.name, tuple(n if n == ADAPTER.rank else 2 * n for n in e.shape), e.dtype)
+            LayoutEntry(e.name, tuple(n if n == ADAPTER.rank else 2 * n for n in e.shape), e.dtype)
             for e in layout.entries
         )
     )
     path = tmp_path / "adapter.safetensors"
     save_adapter(path, wider, np.zeros(wider.parameters, np.float32), ADAPTER)
     with pytest.raises(ModelError, match="another base"):
-        compare_adapter(tiny_pipeline, path, PICTURES)
+        compare_adapter(tiny_pipeline, path, COMPARISON)
+
+
+def test_drawing_a_grid_loads_nothing_of_the_laboratory() -> None:
+    """The coordinator draws one: no mask reader, no tissue painter in its process."""
+    code = (
+        "import sys, server.samples; print([m for m in sys.modules if m.startswith('model.lab')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,7 +1,7 @@
 """The margin of the correlation regulation, from public images alone.
 
-m = median rho of stage one + 0.1: a little more is asked for than the base does already. The median
-weighs every draw by w(t), as the loss does: a row of noise says nothing of the image.
+m = median rho of stage one + 0.1: a little more than what the base already reaches. The median
+weighs every draw by w(t), as the loss does: a row of noise says nothing about the image.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from model.losses.stage_two import agreement
 from model.text import encode_captions
 from privacy.errors import ModelError
 
-BEYOND: Final = 0.1  # of the median
+BEYOND: Final = 0.1  # beyond the median
 _IMAGES: Final = 8  # at once
-_FEWEST: Final = 8  # images of which a median means something
+_FEWEST: Final = 8  # images below which a median means nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Margin:
 
     @property
     def margin(self) -> float:
-        """m, rounded up to two places and below 1: to be written into study.toml."""
+        """m, rounded up to two places, at most 1: the value for study.toml."""
         return min(float(np.ceil((self.median + BEYOND) * 100 - 1e-9) / 100), 1.0)
 
 
@@ -67,7 +67,7 @@ def public_margin(
     """rho of `block` against `encoder`, over `draws` of (t, eps) for each public image.
 
     Timesteps are spread out evenly. The same arguments give the same margin. `pipeline` carries no
-    adapter. Raises `ModelError` where the block is unknown or the images are too few.
+    adapter. Raises `ModelError` if the block is unknown or the images are too few.
     """
     count = len(public.images)
     if count < _FEWEST:
@@ -108,7 +108,7 @@ def _rho(pipeline: Pipeline, rows: Rows, reference: Tensor, block: str) -> Tenso
 
 
 def _quantile(values: NDArray[np.float64], weights: NDArray[np.float64], quantile: float) -> float:
-    """The smallest value below which, and at which, lies that share of the weight."""
+    """The smallest value at or below which that share of the weight lies."""
     order = np.argsort(values)
     reached = np.cumsum(weights[order]) >= quantile * weights.sum()
     return float(values[order][np.argmax(reached)])

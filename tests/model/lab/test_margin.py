@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from model.encoders import ImageEncoder
-from model.losses import margin as margins
-from model.losses.margin import Margin, PublicImages, public_margin
+from model.lab import margin as margins
+from model.lab.margin import Margin, PublicImages, public_margin
 from privacy.errors import ModelError
 from tests.model.losses.worlds import BLOCK
 

@@ -14,17 +14,17 @@ from craftsfl.model.outputs import check_picture, unwritable
 from model.base import Pipeline, load_base
 from model.devices import pick_device
 from model.generation.adapter import check_adapter, put_adapter
-from model.generation.compare import Guide, compare
 from model.generation.provenance import Drawing, software, write_png
 from model.lab.control.conditions import Fit
+from model.lab.control.guided import control_pipeline
 from model.lab.control.network import Control, find_control, load_control
-from model.lab.control.reading import Condition, Kind, read_conditions
-from model.lab.control.sampling import control_pipeline
-from model.lab.drawing.folder import Order, draw_folder, open_folder, provenance_of_all
+from model.lab.control.reading import Condition, ConditionKind, read_conditions
+from model.lab.drawing.comparison import Guide, compare_shots
+from model.lab.drawing.folder import DrawingOrder, draw_folder, open_drawing, provenance_of_all
 from model.lab.drawing.prompts import Prompt, Words, plain_prompts, read_prompts, type_prompts
 from model.lab.drawing.shots import Shot, shots
 from model.origin import Origin
-from model.sampling import Settings
+from model.sampling import SamplerSettings
 from privacy.errors import ConfigError
 
 
@@ -32,7 +32,7 @@ from privacy.errors import ConfigError
 class Wanted:
     """What to draw: texts, a file of them, cancer types; seeds and count as for `shots`.
 
-    words: of the cancer types' prompts; None: those that the base knows.
+    words: those of the cancer types' prompts; None: the words that the base knows.
     """
 
     texts: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Models:
+class DrawingModels:
     """What draws: `base` as for `craftsfl.model.bases.find`, `adapter` as for `find_adapter`."""
 
     base: str | None = None
@@ -56,7 +56,7 @@ class Models:
 class Follow:
     """Masks or fluorescence that the pictures follow; control: a folder, or the shipped one."""
 
-    kind: Kind
+    kind: ConditionKind
     path: Path
     control: str | None = None
     fit: Fit = "resize"
@@ -64,24 +64,24 @@ class Follow:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """Everything that the command line says."""
+class DrawingRequest:
+    """Everything that the command line asks for."""
 
     wanted: Wanted
-    models: Models
-    settings: Settings
+    models: DrawingModels
+    settings: SamplerSettings
     follow: Follow | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a folder came to: pictures in it, and how many were there before."""
+    """The result: pictures in the folder, and how many of them were there before."""
 
     images: int
     found: int
 
 
-def draw(request: Request, out: Path, *, overwrite: bool = False) -> None:
+def draw_grid(request: DrawingRequest, out: Path, *, overwrite: bool = False) -> None:
     """Write one picture to `out`, every prompt and seed a row: before and after an adapter.
 
     Raises `CraftsflError` before any sampling if it cannot.
@@ -89,7 +89,7 @@ def draw(request: Request, out: Path, *, overwrite: bool = False) -> None:
     check_picture(out, overwrite=overwrite)
     with _studio(request) as studio:
         adapter = studio.adapter.path if studio.adapter is not None else None
-        picture = compare(
+        picture = compare_shots(
             studio.pipeline, adapter, studio.shots, request.settings, studio.guide(request)
         )
         try:
@@ -98,12 +98,14 @@ def draw(request: Request, out: Path, *, overwrite: bool = False) -> None:
             raise unwritable(out, error, "--out") from None
 
 
-def draw_into(request: Request, folder: Path, on_progress: Callable[[int, int], None]) -> Summary:
+def draw_into(
+    request: DrawingRequest, folder: Path, on_progress: Callable[[int, int], None]
+) -> Summary:
     """Fill a folder; see `model.lab.drawing.folder`. Raises `CraftsflError`."""
     with _studio(request) as studio:
-        order = Order(studio.shots, studio.drawing(request), request.settings)
+        order = DrawingOrder(studio.shots, studio.drawing(request), request.settings)
         try:
-            missing = len(open_folder(folder, order))
+            missing = len(open_drawing(folder, order))
             if studio.adapter is not None:
                 put_adapter(studio.pipeline, studio.adapter.path)
             guide = studio.guide(request) or Guide(studio.pipeline)
@@ -117,7 +119,7 @@ def draw_into(request: Request, folder: Path, on_progress: Callable[[int, int], 
 
 @dataclass(frozen=True)
 class _Studio:
-    """All that was found and read, checked to fit together."""
+    """Everything that was found and read, after checking that it fits together."""
 
     pipeline: Pipeline
     base: str
@@ -126,12 +128,12 @@ class _Studio:
     origin: Origin | None
     control: Control | None
 
-    def guide(self, request: Request) -> Guide | None:
+    def guide(self, request: DrawingRequest) -> Guide | None:
         if self.control is None or request.follow is None:
             return None
         return Guide(control_pipeline(self.pipeline, self.control), request.follow.strength)
 
-    def drawing(self, request: Request) -> Drawing:
+    def drawing(self, request: DrawingRequest) -> Drawing:
         adapter, control, follow = self.adapter, self.control, request.follow
         return Drawing(
             base=self.base,
@@ -147,8 +149,8 @@ class _Studio:
 
 
 @contextmanager
-def _studio(request: Request) -> Iterator[_Studio]:
-    """Everything in place; an adapter from MLflow lives as long as the block."""
+def _studio(request: DrawingRequest) -> Iterator[_Studio]:
+    """Everything ready to draw; an adapter from MLflow exists as long as the block."""
     models, wanted = request.models, request.wanted
     with tempfile.TemporaryDirectory(prefix="craftsfl-") as folder:
         base = find(models.base)
@@ -179,7 +181,7 @@ def _prompts(wanted: Wanted, words: Words) -> tuple[Prompt, ...]:
 
 
 def _conditions(
-    request: Request, pipeline: Pipeline
+    request: DrawingRequest, pipeline: Pipeline
 ) -> tuple[Control | None, tuple[Condition, ...]]:
     follow = request.follow
     if follow is None:

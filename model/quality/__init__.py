@@ -1,0 +1,1 @@
+"""Does the adapter learn? What a coordinator can measure on public images while a study runs."""
