@@ -156,8 +156,8 @@ def controlled_loss(
     """Mean square error of the prediction under control, weighted by min(SNR, 5) / SNR.
 
     Weights: Hang et al. 2023, "Efficient diffusion training via Min-SNR", as in stage one. Latent
-    pixels that the condition marks count more: else the few nuclei of fat or stroma, a hundredth
-    of the tile, would be left out at no cost.
+    pixels that the condition marks count more: otherwise the few nuclei of fat or stroma,
+    a hundredth of the tile, could be left out at no cost.
     """
     latents, noise, timesteps, hidden, condition = shard
     rows = Rows(latents, timesteps, noise, hidden)

@@ -42,7 +42,7 @@ class TrialCase:
     """One condition [C, s, s] to test: its caption, its true mask, its group.
 
     real: the tile that the mask belongs to, uint8 [s, s, 3], None if there is no H&E of it.
-    group: cases whose masks may stand in for each other in the shuffled control.
+    group: cases whose masks may replace each other in the shuffled control.
     """
 
     caption: str
@@ -91,7 +91,7 @@ def file_cases(
 ) -> Iterator[TrialCase]:
     """The centred square of every (image, mask) of a public folder, all in one group.
 
-    For "mask" the images are H&E and give the ceiling; for "fluorescence" they are the condition.
+    For "mask" the images are H&E and set the ceiling; for "fluorescence" they are the condition.
     """
     for image, path in pairs:
         mask = resized_mask(read_mask(path), spec.size, "crop")
@@ -111,7 +111,7 @@ def run_trial(
     """Sample every case and score it. Raises `ModelError` for fewer than two cases of a group."""
     how = setting or TrialSettings()
     if len(cases) < 2:
-        raise ModelError(f"{len(cases)} cases are too few for a trial.", "Give two at least.")
+        raise ModelError(f"{len(cases)} cases are too few for a trial.", "Give at least two.")
     guided = Guided(
         [case.caption for case in cases],
         [how.seed * 100_000 + k for k in range(len(cases))],

@@ -1,4 +1,4 @@
-"""Train and freeze the judges: before the diffusion starts, so that no sample can sway them."""
+"""Train and freeze the judges before the diffusion starts, so that no sample can sway them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from model.lab.pretraining.networks import Autoencoder, training_device
 from model.lab.pretraining.optimisation import Schedule, Task, TaskTrainer, TensorBatch
 from model.lab.pretraining.recipe import Progress, Recipe
 
-_TILES = 2400  # and as many reconstructions
-_FITTED = 1200  # of each, for the closed form; ten of each morphology would nearly do
+_TILES = 2400  # and the same number of reconstructions
+_FITTED = 1200  # of each, for the closed form; ten of each morphology would almost be enough
 
 
 def train_judges(
@@ -47,7 +47,7 @@ def train_judges(
 
 
 def disturb(images: NDArray[np.uint8], rng: np.random.Generator) -> torch.Tensor:
-    """Flips, a shift of colour and grain: a sample need not have the cleanness of a drawing."""
+    """Flips, a colour shift and grain: a sample need not be as clean as a drawing."""
     turned = images[:, :: 1 - 2 * int(rng.integers(2)), :: 1 - 2 * int(rng.integers(2))]
     tensor = to_tensors(turned)
     shape = (len(images), 3, 1, 1)

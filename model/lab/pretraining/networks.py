@@ -21,7 +21,7 @@ Autoencoder: TypeAlias = Any
 
 
 def make_autoencoder() -> Autoencoder:
-    """64 x 64 x 3 to 16 x 16 x 4 and back; convolutions alone."""
+    """64 x 64 x 3 to 16 x 16 x 4 and back; only convolutions."""
     kind: Any = AutoencoderKL
     return kind(
         in_channels=3,
@@ -88,7 +88,7 @@ def make_scheduler() -> Scheduler:
 
 
 def training_device() -> torch.device:
-    """The GPU where there is one."""
+    """The GPU, if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -53,7 +53,7 @@ class Task:
 
 @contextmanager
 def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool whose threads each compute alone: they meet once a step, not in every operation."""
+    """A pool of single-threaded workers: they meet once a step, not in every operation."""
     before = torch.get_num_threads()
     torch.set_num_threads(1 if count > 1 else before)
     with ThreadPoolExecutor(count) as pool:
@@ -145,4 +145,4 @@ class TaskTrainer:
         self.task.module.load_state_dict(state["module"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.averages = state["averages"]
-        _log.info("%s goes on from step %d", self.task.name, self.step)
+        _log.info("%s continues from step %d", self.task.name, self.step)

@@ -44,6 +44,6 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> CLIPTokenizer:
     tokens += [left + right for left, right in merges]
     tokens += [_BOS, _EOS]
     vocab = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
-    kind: Any = CLIPTokenizer  # its annotation of merges is narrower than what it takes
+    kind: Any = CLIPTokenizer  # its annotation of merges is narrower than what it accepts
     tokenizer: CLIPTokenizer = kind(vocab=vocab, merges=merges, model_max_length=MAX_LENGTH)
     return tokenizer

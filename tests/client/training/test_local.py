@@ -67,9 +67,10 @@ def test_without_noise_a_shift_is_learnt(
     values["adapter"] = {"targets": ["attn2.to_out.0", "ff.net.2"], "rank": 2, "alpha": 2}
     values["adapter"]["frozen_a"] = frozen_a
     study = Study.model_validate(values)
-    trainer = LocalTrainer(study, "north", tiny_pipeline, make_tiles(12), noise=SeededNoise())
+    tiles = make_tiles(12, side=16)
+    trainer = LocalTrainer(study, "north", tiny_pipeline, tiles, noise=SeededNoise())
     start = initial_vector(trainer.layout, study.digest())
-    held_out = make_tiles(10, most=2, seed=9)
+    held_out = make_tiles(10, most=2, seed=9, side=16)
     losses = [
         held_out_loss(tiny_pipeline, study.adapter, vector, held_out, seed=1, draws=3)
         for vector in (start, start + train(trainer, start))

@@ -51,7 +51,7 @@ def content_of(stain: int, rare: int) -> int:
 
 
 def draw_content_caption(content: int, rng: np.random.Generator) -> str:
-    """A caption of a content; of H&E one of many, of the domain the only one."""
+    """A caption of a content; for H&E one of many, for the domain the only one."""
     if content < _FIRST_OF_DOMAIN:
         return draw_caption(content, rng)
     rare, stain = divmod(content - _FIRST_OF_DOMAIN, len(STAINS))
@@ -67,7 +67,7 @@ def vocabulary_texts(seed: int, count: int = 6000) -> list[str]:
 def draw_training(
     recipe: EncoderRecipe, reconstruct: Reconstruct, workspace: Path, on_progress: Progress
 ) -> CaptionedCorpus:
-    """Drawn tiles, then reconstructions of some; read back where an earlier run kept them."""
+    """Drawn tiles, then reconstructions of some; read back if an earlier run kept them."""
     file = workspace / "tiles.npz"
     if not file.exists():
         tiles = _draw(recipe, on_progress)

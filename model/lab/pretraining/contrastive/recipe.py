@@ -1,4 +1,4 @@
-"""What the training of a tiny encoder does: tower, sizes, step counts, seed."""
+"""How a tiny encoder is trained: tower, sizes, step counts, seed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class EncoderRecipe:
         )
 
 
-# The evaluator shares neither architecture nor seed nor tiles with the reference, for it judges
+# The evaluator shares neither architecture nor seed nor tiles with the reference, because it judges
 # what was trained towards the reference.
 RECIPES = MappingProxyType(
     {

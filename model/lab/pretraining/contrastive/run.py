@@ -45,8 +45,8 @@ def pretrain_encoder(
 ) -> dict[str, dict[str, ValidationFigure]]:
     """Make the tiny encoder `role`, "reference" or "evaluator", in `out`; return its figures.
 
-    base: the pipeline whose autoencoder it shall know, the tiny one if None. A run that was killed
-    goes on from its last checkpoint, in out/.checkpoints, when called again with the same
+    base: the pipeline whose autoencoder it should know, the tiny one if None. A killed run
+    continues from its last checkpoint, in out/.checkpoints, when called again with the same
     arguments. Raises `ModelError` for an unknown role, if there is no base, and if `out`
     holds another run's checkpoints.
     """
@@ -68,7 +68,7 @@ def _autoencoder(base: Path | None) -> Reconstruct:
     folder = base or shipped_base()
     if folder is None:
         raise ModelError(
-            "The tiny base that comes with craftsfl is not installed.",
+            "The tiny base that ships with craftsfl is not installed.",
             "Make it with `craftsfl model pretrain`, or name a base.",
         )
     vae = load_base(folder, training_device()).vae
@@ -82,7 +82,7 @@ def _autoencoder(base: Path | None) -> Reconstruct:
 def _figures(
     out: Path, recipe: EncoderRecipe, through: Reconstruct
 ) -> dict[str, dict[str, ValidationFigure]]:
-    """Measured on the weights as written, so that rounding to half precision is in them."""
+    """Measured on the weights as written, so rounding to half precision is included."""
     encoder = load_image_text_encoder(str(out), training_device())
     drawn = draw_held_out(recipe)
     again = CaptionedCorpus(through(drawn.images), drawn.contents, 0)

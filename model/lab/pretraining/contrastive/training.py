@@ -1,6 +1,6 @@
 """Train a tiny encoder: captions and tiles of equal content attract, all others repel.
 
-In-batch contrast couples examples and is for public data alone: every tile here is drawn.
+In-batch contrast couples examples and is only for public data: every tile here is drawn.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def train_image_text(
         checkpoint_every=recipe.checkpoint_every,
     )
     task = Task("encoder", model, _batches(data, tokenizer, recipe), loss)
-    TaskTrainer(task, schedule, workspace, shards=1).run(on_progress)  # a shard would contrast less
+    # Not in shards, which would have less to contrast with.
+    TaskTrainer(task, schedule, workspace, shards=1).run(on_progress)
     return model.eval().cpu()
 
 

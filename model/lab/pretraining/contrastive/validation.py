@@ -115,10 +115,10 @@ def _accuracy(similarity: Doubles) -> dict[str, Doubles]:
 def validate_layout(
     encoder: ImageEncoder, seed: int, per_morphology: int = 10
 ) -> dict[str, ValidationFigure]:
-    """Do tokens carry where the nuclei lie? Pearson's r over the pairs of an 8 x 8 grid's cells.
+    """Do tokens show where the nuclei are? Pearson's r over the pairs of an 8 x 8 grid's cells.
 
-    Of the tokens' similarity (channels z-scored over the cells, as the correlation loss does it)
-    with that of the nuclei's cover, against the cover of another tile of the same morphology.
+    Between the tokens' similarity (channels z-scored over the cells, as in the correlation loss)
+    and that of the nuclei's cover; control: the cover of another tile of the same morphology.
     """
     rng = np.random.default_rng([seed, 7])
     tiles = [
