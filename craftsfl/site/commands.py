@@ -186,14 +186,14 @@ def site_recover_ledger(
 ) -> None:
     """Start a new ledger to replace a lost one; whatever is known to be spent stays spent."""
     from craftsfl.site.ledger import recovery_report
+    from privacy.errors import ConfigError
 
     if not lost:
-        typer.echo(
+        raise ConfigError(
+            "A new ledger is the last resort: nothing was changed.",
             "Restore the latest backup of the whole state folder instead. Only if there is none, "
             "repeat this with --no-copy-of-the-ledger-is-left.",
-            err=True,
         )
-        raise typer.Exit(1)
     typer.echo(recovery_report(settings))
 
 
