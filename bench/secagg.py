@@ -94,7 +94,7 @@ def main() -> None:
         cell for cell in (QUICK_CELLS if options.quick else CELLS) if options.n in (None, cell.n)
     )
     if not cells or options.repeats < 1:
-        arguments.error("no cell matches")
+        arguments.error("no such cell")
     print_rows("secagg", list(rows(cells, options.repeats)), as_json=options.json)
 
 

@@ -25,7 +25,6 @@ import os
 import socket as sockets
 import stat
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from client.agent.boundary import Failure, contained
 from client.agent.progress import (
     ANSWERED,
     ENCODING,
@@ -172,18 +172,12 @@ class _Agent(agent_pb2_grpc.AgentServicer):
             last = coarse
 
     def _call(self, request: bytes) -> bytes:
-        # The boundary of the site: no exception's text may reach the server, whatever it is.
-        try:
-            return self._handler(request)
-        except Exception as error:  # noqa: BLE001
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            _log.error(
-                "The handler failed: %s at %s:%s",
-                type(error).__name__,
-                Path(place.filename).name,
-                place.lineno,
-            )
+        # No exception's text may reach the server, whatever the handler is.
+        answer = contained(lambda: self._handler(request))
+        if isinstance(answer, Failure):
+            _log.error("The handler failed: %s", answer.text)
             return refuse(request, Reason.INTERNAL)
+        return answer
 
 
 def _health_service() -> health.HealthServicer:

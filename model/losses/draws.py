@@ -46,6 +46,7 @@ def draw_timesteps(
     over the draws stays unbiased and varies less.
     """
     spread = (generator.random((images, draws)) + np.arange(draws)) / draws
+    # random() < 1, but (1 - 2^-53 + draws - 1) / draws may round up to 1: hence the clip.
     return (spread * steps).astype(np.int64).clip(max=steps - 1).reshape(-1)
 
 

@@ -116,7 +116,8 @@ def test_sigterm_while_loading_ends_cleanly(hospital: Hospital) -> None:
 def test_heavy_libraries_are_loaded_after_the_settings() -> None:
     code = (
         "import sys, client.agent.__main__\n"
-        "print([name for name in ('torch', 'diffusers', 'flwr', 'pyarrow') if name in sys.modules])"
+        "heavy = ('torch', 'diffusers', 'flwr', 'pyarrow')\n"
+        "print([name for name in (*heavy, 'client.agent.plain_agent') if name in sys.modules])"
     )
     argv = [sys.executable, "-c", code]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, check=True, timeout=60)

@@ -108,6 +108,14 @@ def test_the_tests_that_the_attacks_name_exist() -> None:
                 assert re.search(rf"(def|class) {name}\b", source), (file, name)
 
 
+def test_the_functions_that_the_architecture_names_are_in_their_files() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    named = re.findall(r"`([\w.]+)` in\s+\[[^]]*\]\(\.\./([\w/]+\.py)\)", text)
+    assert len(named) > 5
+    for name, path in named:
+        assert re.search(rf"(def|class) {name.split('.')[-1]}\b", (ROOT / path).read_text()), name
+
+
 def test_every_page_is_in_the_index() -> None:
     index = (ROOT / "docs/README.md").read_text()
     for page in (ROOT / "docs").glob("*.md"):

@@ -67,9 +67,10 @@ def test_without_noise_a_shift_is_learnt(
     values["adapter"] = {"targets": ["attn2.to_out.0", "ff.net.2"], "rank": 2, "alpha": 2}
     values["adapter"]["frozen_a"] = frozen_a
     study = Study.model_validate(values)
-    trainer = LocalTrainer(study, "north", tiny_pipeline, make_tiles(12), noise=SeededNoise())
+    tiles = make_tiles(12, side=16)
+    trainer = LocalTrainer(study, "north", tiny_pipeline, tiles, noise=SeededNoise())
     start = initial_vector(trainer.layout, study.digest())
-    held_out = make_tiles(10, most=2, seed=9)
+    held_out = make_tiles(10, most=2, seed=9, side=16)
     losses = [
         held_out_loss(tiny_pipeline, study.adapter, vector, held_out, seed=1, draws=3)
         for vector in (start, start + train(trainer, start))
@@ -298,7 +299,7 @@ def test_who_withdraws_during_a_round_is_in_no_later_step(
             trainer.withdraw({1, 3})  # in the middle of the first step
         return draw_rows(tiles, chosen, *rest)
 
-    monkeypatch.setattr("client.training.local.poisson_draw", spying)
+    monkeypatch.setattr("privacy.mechanisms.local.step.poisson_draw", spying)
     monkeypatch.setattr("client.training.local.draw_rows", noting)
     assert np.isfinite(train(trainer)).all()
     assert seen == [{0, 1, 2, 3, 4}, {0, 2, 4}, {0, 2, 4}]
