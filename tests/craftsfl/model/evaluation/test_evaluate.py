@@ -271,4 +271,4 @@ def test_a_study_that_the_judge_took_no_part_in_is_named(
     done = _run(world, *drawn, "--metric", "alignment")
     said = " ".join(done.stdout.split())
     assert "took no part in this study's training" in said
-    assert "distances in its space may be flattering" in said  # the other encoder was that of training
+    assert "distances in its space may be flattering" in said  # training used the other encoder
