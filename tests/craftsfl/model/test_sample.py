@@ -295,9 +295,9 @@ def test_what_mlflow_does_not_have_is_told(
     for source, says in (
         ("models:/study/1", "was registered"),
         ("models:/study/2", "MLflow|0 .safetensors"),
-        ("models:/study/9", "knows no models:/study/9"),
-        ("models:/study@champion", "knows no"),
-        ("models:/nobody/1", "knows no"),
+        ("models:/study/9", "does not know models:/study/9"),
+        ("models:/study@champion", "does not know"),
+        ("models:/nobody/1", "does not know"),
     ):
         with pytest.raises(CraftsflError, match=says):
             find_adapter(source, registry.uri, tmp_path / "got")
