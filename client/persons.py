@@ -116,7 +116,9 @@ def read_id_pairs(path: Path) -> list[tuple[str, str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [row for row in csv.reader(file) if row]
-    except (OSError, ValueError, csv.Error):
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
+    except (ValueError, csv.Error):
         raise ConfigError(f"{path} cannot be read as CSV.", "Write two ids per line.") from None
     if not rows or any(len(row) != 2 for row in rows):
         raise ConfigError(

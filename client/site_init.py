@@ -52,7 +52,9 @@ def init_site(
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{folder} cannot be made: {error.strerror}.", "Check it.") from None
+        raise ConfigError(
+            f"{folder} cannot be made: {error.strerror}.", "Check the path."
+        ) from None
     identity = make_identity(files[0], passphrase)
     public = make_supernode_key(files[1])
     write_card(files[3], card.model_copy(update={"public_key": identity.public.hex()}))

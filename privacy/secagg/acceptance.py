@@ -17,7 +17,10 @@ def accept_successor(witness: Witness, roster: Roster, site: str, ledger: str) -
     """
     member = roster.member_named(site)
     if member is None:
-        raise ConfigError(f"The roster of {roster.consortium} does not list {site}.", "Check it.")
+        raise ConfigError(
+            f"The roster of {roster.consortium} does not list {site}.",
+            "See who is in it: craftsfl rounds roster show FILE",
+        )
     if re.fullmatch(r"[0-9a-f]{32}", ledger) is None:
         raise ConfigError(
             f"{ledger!r} is not a ledger's id.", "It has 32 hex digits; the site reads them out."
