@@ -125,11 +125,14 @@ def _bomb(path: Path) -> None:
         (_bomb, "DecompressionBomb"),
         (lambda path: Image.new("1", (5000, 5000)).save(path, "PNG"), "not a tile"),
         (lambda path: noise(8, 64).save(path, "PNG"), "smaller than 16x16"),
-        (lambda path: path.write_bytes(b""), "no image of a known format"),
-        (lambda path: path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n"), "no image of a known format"),
-        (lambda path: path.write_text("<svg/>"), "no image of a known format"),
+        (lambda path: path.write_bytes(b""), "not an image of a known format"),
+        (
+            lambda path: path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n"),
+            "not an image of a known format",
+        ),
+        (lambda path: path.write_text("<svg/>"), "not an image of a known format"),
         (lambda path: Image.new("F", (32, 32)).save(path, "TIFF"), "floating-point"),
-        (lambda path: Image.new("I", (32, 32), 70_000).save(path, "TIFF"), "outside of 16 bit"),
+        (lambda path: Image.new("I", (32, 32), 70_000).save(path, "TIFF"), "outside the 16-bit range"),
     ],
 )
 def test_unusable_pictures_are_refused_with_a_reason(

@@ -158,7 +158,7 @@ ATTN1 = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
         (_metadata(craftsfl_origin="[" * 100_000), "origin"),
         (_metadata(format="np"), "not as craftsfl writes"),
         (_metadata(text_encoder_lora="x"), "metadata beyond its own: text_encoder_lora"),
-        (lambda _, header: header.pop("lora_adapter_metadata"), "has no lora_adapter_metadata"),
+        (lambda _, header: header.pop("lora_adapter_metadata"), "lacks lora_adapter_metadata"),
         (_cast(np.float16), "is F16"),
         (_cast(np.float64), "is F64"),
         (_reshape, "not factors of rank 2"),

@@ -168,7 +168,7 @@ def test_masks_are_followed_with_an_adapter_and_come_along(
         (["glands", "--out", "x.png", "--out-dir", "y"], "Where to"),
         (["--out", "x.png"], "nothing to draw"),
         (["glands", "--out", "x.jpg"], "not a PNG"),
-        (["glands", "--out", "none/x.png"], "no folder"),
+        (["glands", "--out", "none/x.png"], "not a folder"),
         (["--out", "x.png", "--cancer-type", "COADD"], "COAD .colon adenocarcinoma"),
         (["glands", "--out", "x.png", "--adapter", "none.safetensors"], "is not a file"),
         (["glands", "--out", "x.png", "--adapter", "models:/a/b/c"], "names no model version"),
@@ -293,11 +293,11 @@ def test_what_mlflow_does_not_have_is_told(
     registry.register(adapter, **{DIGEST_TAG: "sha256:" + "0" * 64})
     registry.register()
     for source, says in (
-        ("models:/study/1", "registered was"),
+        ("models:/study/1", "was registered"),
         ("models:/study/2", "MLflow|0 .safetensors"),
-        ("models:/study/9", "knows no models:/study/9"),
-        ("models:/study@champion", "knows no"),
-        ("models:/nobody/1", "knows no"),
+        ("models:/study/9", "does not know models:/study/9"),
+        ("models:/study@champion", "does not know"),
+        ("models:/nobody/1", "does not know"),
     ):
         with pytest.raises(CraftsflError, match=says):
             find_adapter(source, registry.uri, tmp_path / "got")

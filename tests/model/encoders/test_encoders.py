@@ -130,7 +130,7 @@ def test_pictures_of_all_sizes_are_cut_square_and_resized(encoders: dict[str, Pa
 def test_what_is_no_image_is_refused(encoders: dict[str, Path]) -> None:
     encoder = load_encoder(str(encoders["clip"]))
     for wrong in (pictures(1)[0], pictures(1).astype(np.float32), pictures(1)[..., :2]):
-        with pytest.raises(ModelError, match="no set of images"):
+        with pytest.raises(ModelError, match="not a set of images"):
             prepare(wrong, encoder)
     with pytest.raises(ModelError, match="no images"):
         prepare([], encoder)
@@ -165,7 +165,7 @@ def test_weights_that_no_digest_covers_are_refused(
     folder = shutil.copytree(encoders["vit"], tmp_path / "copy")
     pinned = load_encoder(str(folder)).digest
     (folder / "adapter_config.json").write_text("{}")  # transformers would apply it
-    with pytest.raises(ModelError, match="has an adapter beside its weights"):
+    with pytest.raises(ModelError, match="has an adapter next to its weights"):
         load_encoder(str(folder), digest=pinned)
     (folder / "adapter_config.json").unlink()
     for index in ({"weight_map": {"a": "elsewhere.safetensors"}}, {"weight_map": []}):

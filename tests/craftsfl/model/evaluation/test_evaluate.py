@@ -134,7 +134,7 @@ def test_mlflow_gets_numbers_alone(world: World, tmp_path: Path, empty_mlflow: b
         (("--html", "/nowhere/page.html"), ConfigError, "does not exist"),
         (("--base", "tiny"), ConfigError, "Name one of the two"),
         (("--metric", "drift"), ConfigError, "needs the adapter"),
-        (("--metric", "mask"), ConfigError, "no masks"),
+        (("--metric", "mask"), ConfigError, "have no mask"),
         (("--metric", "cmmd"), ModelError, "of images and texts"),
         (("--metric", "memorisation"), ModelError, "--training"),
     ],
@@ -271,4 +271,4 @@ def test_a_study_that_the_judge_took_no_part_in_is_named(
     done = _run(world, *drawn, "--metric", "alignment")
     said = " ".join(done.stdout.split())
     assert "took no part in this study's training" in said
-    assert "distances in its space may flatter" in said  # the other encoder was that of training
+    assert "distances in its space may be flattering" in said  # training used the other encoder

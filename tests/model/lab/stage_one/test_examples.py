@@ -97,7 +97,7 @@ def test_a_broken_picture_is_replaced_and_noted(tmp_path: Path) -> None:
     (tmp_path / "a" / "002.png").write_bytes(b"nothing")
     examples = examples_of(source)
     faults = [fault for position in range(4) for fault in examples[position].faults]
-    assert [fault.picture for fault in faults] == [2] and "no image" in faults[0].reason
+    assert [fault.picture for fault in faults] == [2] and "not an image" in faults[0].reason
     assert all(examples[position].content is not None for position in range(4))
 
 

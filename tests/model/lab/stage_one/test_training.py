@@ -176,7 +176,7 @@ def test_broken_pictures_are_listed(tiny_base: Path, data: Data, tmp_path: Path)
         out = tmp_path / kind
         train_base(tiny_base, data, out, changed(latents=kind, broken_limit=0.2))
         listed = (out / "quarantine.csv").read_text().splitlines()
-        assert len(listed) == 2 and "data/001.png" in listed[1] and "no image" in listed[1]
+        assert len(listed) == 2 and "data/001.png" in listed[1] and "not an image" in listed[1]
         assert "of which 1 could not be used" in (out / "README.md").read_text()
 
 
@@ -247,7 +247,7 @@ def test_what_cannot_be_trained_is_said(tiny_base: Path, data: Data, tmp_path: P
         assert error.value.hint
 
     refused("multiples of 8", size=60)
-    refused("5 of 5 pictures .* smaller than 128x128", size=128)
+    refused("5 of 5 inspected pictures .* smaller than 128x128", size=128)
     if not torch.cuda.is_available():
         refused("'fp16' needs a GPU", precision="fp16")
     refused("training diverged", learning_rate=1e30)
