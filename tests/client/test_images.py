@@ -132,7 +132,10 @@ def _bomb(path: Path) -> None:
         ),
         (lambda path: path.write_text("<svg/>"), "not an image of a known format"),
         (lambda path: Image.new("F", (32, 32)).save(path, "TIFF"), "floating-point"),
-        (lambda path: Image.new("I", (32, 32), 70_000).save(path, "TIFF"), "outside the 16-bit range"),
+        (
+            lambda path: Image.new("I", (32, 32), 70_000).save(path, "TIFF"),
+            "outside the 16-bit range",
+        ),
     ],
 )
 def test_unusable_pictures_are_refused_with_a_reason(
