@@ -42,7 +42,7 @@ def init_site(
     """
     files = [folder / file for file in (IDENTITY, SUPERNODE, "supernode.pub", f"{name}.card")]
     draft = {"name": name, "organisation": organisation or name, "public_key": "0" * 64}
-    card = check(draft, SiteCard, where="site init")
+    card = check(draft, SiteCard, where="site init", hint="Correct the option and try again.")
     there = next((file for file in files if file.exists()), None)
     if there is not None:
         raise ConfigError(

@@ -30,6 +30,7 @@ app = typer.Typer(
     name="craftsfl",
     help="Hospitals fine-tune one pathology image generator together; no patient leaves a site.",
     no_args_is_help=True,
+    suggest_commands=False,  # click does; both together say it twice
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

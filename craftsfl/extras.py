@@ -34,5 +34,5 @@ def explain_missing(module: str) -> tuple[str, str]:
     included = _INCLUDED_IN.get(extra, "")
     return (
         f"{package} is not installed. It comes with the extra {extra}{included}.",
-        f'Install it: pip install "craftsfl[{extra}]"',
+        f'Install it: pip install "craftsfl[{extra}]"; in a checkout: make setup',
     )

@@ -15,7 +15,8 @@ from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError
 from privacy.visible import marked
 
-SiteName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+_SITE_NAME = r"^[a-z0-9][a-z0-9-]{0,31}$"
+SiteName = Annotated[str, Field(pattern=_SITE_NAME)]
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=2**32 - 1)]  # as the wire counts
@@ -54,7 +55,13 @@ def load_toml(path: Path, model: type[_Settings]) -> _Settings:
     return check(values, model, where=str(path))
 
 
-def check(values: object, model: type[_Settings], *, where: str) -> _Settings:
+def check(
+    values: object,
+    model: type[_Settings],
+    *,
+    where: str,
+    hint: str = "Correct the file and try again.",
+) -> _Settings:
     """Validate plain `values` (tables as dicts) against `model`; `where` names them in errors.
 
     Nothing is converted: "8" is not a number and 1 is not true. It goes through JSON, because only
@@ -64,7 +71,7 @@ def check(values: object, model: type[_Settings], *, where: str) -> _Settings:
         return model.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
         lines = "; ".join(_explain(detail, model) for detail in error.errors())
-        raise ConfigError(f"{where}: {lines}.", "Correct the file and try again.") from None
+        raise ConfigError(f"{where}: {lines}.", hint) from None
 
 
 def _explain(detail: ErrorDetails, model: type[BaseModel]) -> str:
@@ -74,6 +81,8 @@ def _explain(detail: ErrorDetails, model: type[BaseModel]) -> str:
         return f"unknown key {name}" + (f" (did you mean {near[0]}?)" if near else "")
     if detail["type"] == "missing":
         return f"{name} is missing"
+    if detail.get("ctx", {}).get("pattern") == _SITE_NAME:
+        return f"{name}: at most 32 lower-case letters, digits and hyphens, no hyphen first"
     return f"{name}: {detail['msg'].removeprefix('Value error, ').rstrip('.')}"
 
 

@@ -187,7 +187,7 @@ FAILURES: Mapping[ErrorId, Guidance] = {
     ErrorId.SETTINGS_MISSING: Guidance(
         "There is no settings file at the path that was given.",
         _NOTHING,
-        "Check the path. A site's first files are written by craftsfl site init.",
+        "Check the path. docs/examples has a sample of each; craftsfl site init makes the keys.",
     ),
     ErrorId.BASE_MISSING: Guidance(
         "The base model that the study names is not on this machine.",

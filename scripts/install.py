@@ -56,7 +56,9 @@ class Pip:
         package = _PACKAGE.match(line)
         if package:
             self.found.add(_name(package[1]).lower())
-            self.step = f"{len(self.found)} packages found, the last one {_name(package[1])}"
+            count = len(self.found)
+            plural = "s" if count > 1 else ""
+            self.step = f"{count} package{plural} found, the last one {_name(package[1])}"
             return None
         if line.startswith(_LAST_STEP):
             self._wanted = line.removeprefix(_LAST_STEP).count(",") + 1

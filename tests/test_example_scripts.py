@@ -44,6 +44,12 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return run
 
 
+@pytest.mark.parametrize("name", ["read_ledger.py", "cost_of_a_study.py"])
+def test_without_its_file_an_example_says_how_it_is_called(run: Run, name: str) -> None:
+    with pytest.raises(SystemExit, match=f"python {name} "):
+        run(name)
+
+
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
 def test_an_example_imports_nothing_of_ours_but_the_api(path: Path) -> None:
     for module in imported(path):

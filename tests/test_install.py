@@ -17,7 +17,7 @@ Pip, run_pip, ElapsedLines = SCRIPT["Pip"], SCRIPT["run_pip"], SCRIPT["ElapsedLi
 def test_large_files_and_the_last_step_are_told_at_once(tmp_path: Path) -> None:
     watched = Pip(tmp_path)
     assert watched.read("Collecting torch==2.13.0 (from craftsfl==0.1.0)\n") is None
-    assert watched.now() == "1 packages found, the last one torch"
+    assert watched.now() == "1 package found, the last one torch"
     assert watched.read("Processing /files/rich-14.3.4-py3-none-any.whl (from craftsfl)\n") is None
     assert watched.now() == "2 packages found, the last one rich"
     wheel = "torch-2.13.0-cp311-cp311-manylinux_2_28_x86_64.whl"

@@ -46,6 +46,7 @@ from client.agent.work import still_training
 from client.patients import open_patients
 from privacy.errors import CraftsflError
 from privacy.ledger.notes import Note
+from privacy.visible import visible
 from privacy.wire.envelope import refuse
 from privacy.wire.reasons import Reason
 from privacy.wire.secagg import masked_size_limit
@@ -128,9 +129,16 @@ def _serve_or_explain(site_toml: Path, trainer: TrainerFactory, told: _Told, one
         check_apart(site.settings, one_user=one_user)
         _serve(site, trainer, told)
     except CraftsflError as error:
-        sys.stderr.write(f"{error.message}\n{error.hint}\n")
+        sys.stderr.write(_explained(error))
         return 1
     return 0
+
+
+def _explained(error: CraftsflError) -> str:
+    """As the command line explains an error; `site serve --only agent` shows it to a person."""
+    lines = ("Error", error.message), ("Next", error.hint), ("Id", f"{error.id} (docs/errors.md)")
+    shown = ((title, visible(text, keep="\n")) for title, text in lines if text)
+    return "".join(f"{title}: {text}\n" for title, text in shown)
 
 
 def _serve(site: LoadedSite, trainer: TrainerFactory, told: _Told) -> None:

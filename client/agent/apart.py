@@ -23,7 +23,7 @@ ONE_USER_HELP = (
 )
 HOW = (
     "Run the two parts as two users (docs/hospital.md, Install and serve). For synthetic or public "
-    f"data: {ONE_USER}"
+    f"data: {ONE_USER}."
 )
 
 _log = logging.getLogger("craftsfl.agent")
@@ -58,7 +58,7 @@ def check_apart(settings: SiteSettings, *, one_user: bool) -> None:
         raise PolicyError(
             'With socket_mode = "0600" only the agent\'s own user can reach the socket, so the '
             "coordinator's code would have to run as the user who owns data, ledger and keys.",
-            f'{HOW}; they share the socket with socket_mode = "0660".',
+            f'{HOW} Two users share the socket with socket_mode = "0660".',
             id=ErrorId.ONE_USER,
         )
     node = settings.supernode

@@ -28,7 +28,8 @@ def demo(
 ) -> None:
     """Train one shared model at three hospitals, each with its own privacy budget.
 
-    craftsfl -q demo shows only the results. The processes log to DIR/logs either way.
+    craftsfl -q demo shows only the results. The processes log to DIR/logs
+    either way.
     """
     from craftsfl.demo.run import run_demo
     from craftsfl.demo.workspace import DemoOptions

@@ -35,7 +35,7 @@ def find(base: str | None) -> FoundBase:
         return FoundBase(find_base(Base(digest=own, source=SHIPPED_BASE)), own, embedded=True)
     if base.startswith("sha256:"):
         source = SHIPPED_BASE if base == own else "cache"
-        pinned = check({"digest": base, "source": source}, Base, where="--base")
+        pinned = check({"digest": base, "source": source}, Base, where="--base", hint="Correct it.")
         return FoundBase(find_base(pinned), base, embedded=base == own)
     folder = locate_base(base)
     digest = folder_digest(folder)

@@ -269,7 +269,8 @@ def claim_port(host: str, wanted: int | None) -> int:
         except OSError as error:
             raise DeploymentError(
                 f"Port {wanted} on {host} cannot be used: {error.strerror}.",
-                "Stop the program that uses it, or choose another port with --port.",
+                "Stop the program that uses it, or choose another port: --port of the demo, or "
+                "port in consortium.toml.",
                 id=ErrorId.PORT_TAKEN,
             ) from None
         return int(probe.getsockname()[1])

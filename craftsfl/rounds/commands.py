@@ -10,7 +10,11 @@ import typer
 
 from craftsfl.rounds import roster_commands as roster
 
-app = typer.Typer(help="The consortium: serve, start and watch rounds.", no_args_is_help=True)
+app = typer.Typer(
+    help="The consortium: serve, start and watch rounds.",
+    no_args_is_help=True,
+    suggest_commands=False,
+)
 app.add_typer(roster.app, name="roster")
 
 _Settings = Annotated[Path, typer.Argument(help="The consortium's settings, consortium.toml.")]
@@ -32,8 +36,9 @@ def rounds_serve(
 ) -> None:
     """Serve the coordinator: SuperLink and SuperExec. Both end on Ctrl-C.
 
-    craftsfl -q rounds serve reports only restarts; craftsfl -v rounds serve also shows each
-    process's command line. Their log files are the same either way.
+    craftsfl -q rounds serve reports only restarts; craftsfl -v rounds serve
+    also shows each process's command line. Their log files are the same
+    either way.
     """
     from craftsfl.rounds.serving import serve_consortium
 

@@ -25,6 +25,8 @@ from server.status import PartStatus, RunStatus, read_status
 
 _POLL_SECONDS = 0.5
 _STARTING_SECONDS = 60.0
+_OPENSSH = b"ecdsa-sha2-nistp"  # how a public key on a NIST curve begins
+_WHICH_KEY = "Give the .pub file that craftsfl site init made."
 
 
 def superlink_of(consortium: ConsortiumSettings) -> SuperLink:
@@ -48,7 +50,10 @@ def superlink_of(consortium: ConsortiumSettings) -> SuperLink:
 def register_site(settings: Path, public_key: Path) -> str:
     """Admit a SuperNode by its public key; returns its node id."""
     if not public_key.exists():
-        raise ConfigError(f"{public_key} does not exist.", "Give the .pub file of a SuperNode key.")
+        raise ConfigError(f"{public_key} does not exist.", _WHICH_KEY)
+    with public_key.open("rb") as file:
+        if not file.read(len(_OPENSSH)).startswith(_OPENSSH):
+            raise ConfigError(f"{public_key} is not a SuperNode's public key.", _WHICH_KEY)
     link = superlink_of(load_consortium(settings))
     keep_files_private(link.folder)
     link.write_profile()

@@ -10,6 +10,7 @@ import typer
 app = typer.Typer(
     help="The consortium's signed list of sites and keys, made by exchanging small files.",
     no_args_is_help=True,
+    suggest_commands=False,
 )
 
 _File = Annotated[Path, typer.Argument(help="The roster file, such as roster.cfl.")]

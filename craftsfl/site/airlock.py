@@ -12,6 +12,7 @@ from pathlib import Path
 from client.agent.apart import HOW
 from client.settings import SiteSettings
 from craftsfl.processes.accounts import ROOT, SystemAccount, find_account
+from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, DeploymentError, PolicyError
 
 
@@ -35,10 +36,15 @@ def two_users(site: SiteSettings) -> Users:
             "Agent and SuperNode would run as one user: the code that the coordinator sends could "
             "read the patients' data, the ledger and every key.",
             HOW,
+            id=ErrorId.ONE_USER,
         )
     users = Users(find_account(site.agent.user), find_account(node.user))
     if users.agent.uid == users.supernode.uid:
-        raise PolicyError(f"{users.agent.name} is both the agent's and the SuperNode's user.", HOW)
+        raise PolicyError(
+            f"{users.agent.name} is both the agent's and the SuperNode's user.",
+            HOW,
+            id=ErrorId.ONE_USER,
+        )
     _check_socket(site)
     _make_meeting_place(meeting_place(site), users)
     check_unreachable(_as_user(users.supernode, site), users.supernode.name)
@@ -55,7 +61,11 @@ def check_supernode(site: SiteSettings) -> None:
     _check_socket(site)
     check_unreachable(reachable(site), "this user")
     if _owner(meeting_place(site)) == os.geteuid():
-        raise PolicyError("This user owns the agent's socket: one user runs both parts.", HOW)
+        raise PolicyError(
+            "This user owns the agent's socket: one user runs both parts.",
+            HOW,
+            id=ErrorId.ONE_USER,
+        )
 
 
 def reachable(site: SiteSettings) -> list[Path]:

@@ -11,7 +11,11 @@ import typer
 from craftsfl.site.person_commands import PatientId, site_merge, site_separate, site_suspicions
 
 _ONE_USER = "--one-user-no-airlock"
-app = typer.Typer(help="A hospital: run its site agent and SuperNode.", no_args_is_help=True)
+app = typer.Typer(
+    help="A hospital: run its site agent and SuperNode.",
+    no_args_is_help=True,
+    suggest_commands=False,
+)
 
 
 class SitePart(StrEnum):
@@ -74,12 +78,13 @@ def site_serve(
 ) -> None:
     """Serve this hospital: the agent with data and keys, the SuperNode with the network.
 
-    They run as two users: start it as root, and each part becomes the user that site.toml names; or
-    start each part as its own user, with --only. The agent has no network; the SuperNode sees no
-    data. Both end on Ctrl-C.
+    They run as two users: start it as root, and each part becomes the user
+    that site.toml names; or start each part as its own user, with --only.
+    The agent has no network; the SuperNode sees no data. Both end on Ctrl-C.
 
-    craftsfl -q site serve reports only restarts, not the agent's phases; craftsfl -v site serve
-    also shows each process's command line. Their log files are the same either way.
+    craftsfl -q site serve reports only restarts, not the agent's phases;
+    craftsfl -v site serve also shows each process's command line. Their log
+    files are the same either way.
     """
     if only is SitePart.AGENT:
         from craftsfl.processes.agent_command import serve_agent
@@ -171,14 +176,14 @@ def site_recover_ledger(
 ) -> None:
     """Start a new ledger to replace a lost one; whatever is known to be spent stays spent."""
     from craftsfl.site.ledger import recovery_report
+    from privacy.errors import ConfigError
 
     if not lost:
-        typer.echo(
+        raise ConfigError(
+            "A new ledger is the last resort: nothing was changed.",
             "Restore the latest backup of the whole state folder instead. Only if there is none, "
             "repeat this with --no-copy-of-the-ledger-is-left.",
-            err=True,
         )
-        raise typer.Exit(1)
     typer.echo(recovery_report(settings))
 
 

@@ -68,8 +68,8 @@ def site_merge(
     wanted = read_id_pairs(pairs) if pairs else [(first or _asked(), second or _asked())]
     made, out = merge_ids(settings, wanted)
     typer.echo(
-        f"{made} of {len(wanted)} pairs now count as one person each, from the agent's next start "
-        "on; the others already did. craftsfl site separate undoes it."
+        f"From the agent's next start on, {made} of {len(wanted)} pairs newly count as one person "
+        "each; any others already did. craftsfl site separate undoes it."
     )
     if out:
         typer.echo(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -214,6 +215,7 @@ def test_mistakes_are_told_in_words(
     assert run_agent(site, trainer=make_trainer, one_user=True) == 1
     told = capsys.readouterr().err
     assert words in told
+    assert re.search(r"^Error: .+^Next: .+^Id: [a-z-]+ \(docs/errors.md\)$", told, re.M | re.S)
     assert "Traceback" not in told
     assert "canary" not in told
 

@@ -124,7 +124,7 @@ def test_the_command_asks_twice_and_prints_what_others_need(tmp_path: Path) -> N
     command = ["site", "recover-ledger", str(hospital.settings)]
     refused = CliRunner().invoke(app, command)
     assert refused.exit_code == 1
-    assert "--no-copy-of-the-ledger-is-left" in refused.output
+    assert "--no-copy-of-the-ledger-is-left" in str(refused.exception)
     done = CliRunner().invoke(app, [*command, "--no-copy-of-the-ledger-is-left"])
     assert done.exit_code == 0, done.output
     assert read_ledger(hospital.state.ledger).head().ledger.hex() in done.output

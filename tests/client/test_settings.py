@@ -47,10 +47,10 @@ def written(folder: Path, text: str) -> Path:
 def test_the_sample_files_are_valid() -> None:
     site = load_site(EXAMPLES / "site.toml")
     policy = load_policy(EXAMPLES / "policy.toml")
-    assert site.name == "hospital-a"
+    assert site.name == "north"
     assert site.data.folder == EXAMPLES / "tiles"
     assert site.supernode is not None
-    assert site.supernode.key == EXAMPLES / "keys" / "hospital-a"
+    assert site.supernode.key == EXAMPLES / "supernode.key"
     assert policy.secure_aggregation == "required"
     assert site.identity is not None
     assert site.identity.key == EXAMPLES / "site.key"

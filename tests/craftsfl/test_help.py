@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from craftsfl.cli import app
 
+TERMINAL = 80  # columns
 PATHS = {"demo", "site serve", "rounds roster propose", "model margin", "model sample"}
 
 
@@ -61,3 +62,25 @@ def test_the_short_flag_shows_the_same(
     path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert rendered(path, monkeypatch, "-h") == rendered(path, monkeypatch, "--help")
+
+
+@pytest.mark.parametrize("path", EVERY, ids=" ".join)
+def test_every_argument_is_explained(path: tuple[str, ...]) -> None:
+    arguments = [each for each in EVERY[path].params if isinstance(each, click.Argument)]
+    for argument in arguments:
+        assert getattr(argument, "help", None), argument.name
+
+
+@pytest.mark.parametrize("path", EVERY, ids=" ".join)
+def test_a_terminal_need_not_break_a_line_of_a_later_paragraph(path: tuple[str, ...]) -> None:
+    """Typer joins only the first paragraph's lines; a broken one leaves a ragged rest."""
+    _, *later = inspect.cleandoc(EVERY[path].help or "").split("\n\n")
+    for line in "\n".join(later).splitlines():
+        assert len(line) <= TERMINAL - 2, line
+
+
+def test_a_mistyped_command_gets_one_suggestion() -> None:
+    for path in ("demp", "site budgt", "rounds statu", "rounds roster sing", "model samle"):
+        result = CliRunner().invoke(app, path.split())
+        assert result.exit_code == 2
+        assert words(result.output).count("Didyoumean") == 1

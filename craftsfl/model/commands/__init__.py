@@ -16,7 +16,11 @@ from craftsfl.model.commands.pretrain_control import model_pretrain_control
 from craftsfl.model.commands.pretrain_encoder import model_pretrain_encoder
 from craftsfl.model.commands.sample import model_sample
 
-app = typer.Typer(help="Base models: pretrain, install, sample, evaluate.", no_args_is_help=True)
+app = typer.Typer(
+    help="Base models: pretrain, install, sample, evaluate.",
+    no_args_is_help=True,
+    suggest_commands=False,
+)
 _COMMANDS: dict[str, Callable[..., None]] = {
     "pretrain": model_pretrain,
     "pretrain-encoder": model_pretrain_encoder,

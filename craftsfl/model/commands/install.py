@@ -18,8 +18,8 @@ def model_install(
 ) -> None:
     """Put a base into this machine's model cache and print the digest for study.toml.
 
-    The only command that downloads from a hub. Run it as the user who runs the agent, since the
-    caches belong to that user.
+    The only command that downloads from a hub. Run it as the user who runs
+    the agent, since the caches belong to that user.
     """
     if encoder:
         from model.encoders.files import find_encoder

@@ -106,8 +106,9 @@ def model_sample(
 ) -> None:
     """Draw synthetic pictures: one to look at (--out), or a data set (--out-dir).
 
-    With --adapter, --out shows the base and the adapted model side by side. Each PNG says which
-    model drew it, under which privacy, and that it shows no patient; see craftsfl model describe.
+    With --adapter, --out shows the base and the adapted model side by side.
+    Each PNG says which model drew it, under which privacy, and that it shows
+    no patient; see craftsfl model describe.
     """
     from privacy.errors import ConfigError
 

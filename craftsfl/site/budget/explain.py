@@ -117,7 +117,7 @@ def show_explanation(statement: Statement, explained: Explanation, console: Cons
         )
     console.print("[bold]What is not claimed[/]", highlight=False)
     for text in NOT_CLAIMED:
-        console.print(Padding(f"- {text}", (0, 0, 0, 2)), width=_width(console), highlight=False)
+        _item(console, text)
 
 
 def _cases(statement: Statement) -> Iterator[AttackCase]:
@@ -191,6 +191,13 @@ def percent(share: float) -> str:
 
 def _width(console: Console) -> int:
     return min(_WIDTH, console.width)
+
+
+def _item(console: Console, text: str) -> None:
+    if console.soft_wrap:  # a pipe, where a Padding would cut the line at its width
+        console.print(f"  - {text}", highlight=False, markup=False)
+    else:
+        console.print(Padding(f"- {text}", (0, 0, 0, 2)), width=_width(console), highlight=False)
 
 
 def _paragraph(console: Console, text: str) -> None:

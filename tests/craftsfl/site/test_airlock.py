@@ -28,6 +28,7 @@ from craftsfl.processes.flower.credentials import make_supernode_key
 from craftsfl.site import commands as site_command
 from craftsfl.site.airlock import check_supernode, two_users
 from craftsfl.site.serving import serve_site
+from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, CraftsflError, PolicyError
 from tests.client.hospital import ROOT, Hospital, write_hospital
 from tests.client.masked import masked_study
@@ -78,6 +79,7 @@ def test_one_user_is_refused_and_told_what_to_do(tmp_path: Path) -> None:
             serve_site(path)
     finally:
         os.umask(before)
+    assert caught.value.id == ErrorId.ONE_USER
     assert "two users (docs/hospital.md" in caught.value.hint
     assert ONE_USER in caught.value.hint
     assert not (tmp_path / "flwr").exists()

@@ -27,6 +27,7 @@ from craftsfl.site.budget.explain import NOT_CLAIMED, explanation, percent, show
 from craftsfl.site.budget.picture import check_picture_path, draw_picture
 from craftsfl.site.budget.statement import MOST_POINTS, statement_of
 from craftsfl.site.budget.table import bar, curve, show_table
+from craftsfl.terminal import output
 from privacy.accounting import epsilon, tradeoff
 from privacy.errors import ConfigError
 from privacy.ledger import AttemptKey, Charge, Entry, State
@@ -204,6 +205,15 @@ def test_nothing_that_is_shown_speaks_of_epsilon_so_far(tmp_path: Path) -> None:
     assert "used of the budget" in picture
     assert "ε used" in table and "of budget" in table
     assert "not a claim by itself" in " ".join(table.split())
+
+
+def test_in_a_pipe_no_word_of_the_explanation_is_cut(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    statement = statement_of(rules_of(tmp_path), entries(charge()))
+    show_explanation(statement, explanation(statement), output())
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("  - ")] == [f"  - {t}" for t in NOT_CLAIMED]
 
 
 def test_the_table_shows_what_is_spent_and_left(tmp_path: Path) -> None:

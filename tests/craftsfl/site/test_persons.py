@@ -100,7 +100,7 @@ def test_merging_is_a_persons_decision_that_takes_effect_at_the_next_start(
 ) -> None:
     assert start(settings).patients == 10
     told = run("merge", settings, patient(3), typed=f"{patient(2)}\n")
-    assert "1 of 1 pairs now count as one person each" in told
+    assert "1 of 1 pairs newly count as one person each" in told
     assert "canary" not in told
     assert start(settings).patients == 9
     assert "0 of 1 pairs" in run("merge", settings, patient(2), patient(3))

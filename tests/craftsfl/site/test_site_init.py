@@ -65,8 +65,9 @@ def test_nothing_is_overwritten(tmp_path: Path, file: str) -> None:
 
 @pytest.mark.parametrize("name", ["North", "", "../north", "a b"])
 def test_a_name_that_studies_do_not_take_makes_no_key(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigError, match="name"):
+    with pytest.raises(ConfigError, match="name: at most 32 lower-case letters") as caught:
         init_site(tmp_path / "site", name, make_supernode_key)
+    assert "file" not in caught.value.hint  # there is none to correct
     assert not (tmp_path / "site").exists()
 
 
