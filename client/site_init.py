@@ -17,7 +17,7 @@ SUPERNODE = "supernode.key"
 
 @dataclass(frozen=True)
 class SiteKeys:
-    """What a new site has: two private files, two to send, and what to read out on the phone."""
+    """What a new site has: two private files, two to send, and what to read out over the phone."""
 
     identity: Path  # private, Ed25519
     supernode: Path  # private, NIST P-384

@@ -177,7 +177,7 @@ FAILURES: Mapping[ErrorId, Guidance] = {
     ErrorId.MLFLOW_UNUSABLE: Guidance(
         "MLflow cannot be reached, or refuses what is logged.",
         "Nothing: MLflow is a view, and the next run logs what is missing.",
-        "Correct [tracking] in consortium.toml.",
+        "Correct [tracking] in consortium.toml, or the option --tracking-uri.",
     ),
     ErrorId.EVENT_UNREADABLE: Guidance(
         "A line of events.jsonl is not an event.",

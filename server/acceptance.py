@@ -1,4 +1,4 @@
-"""The operator takes another ledger of a site, once the site has read its id out on the phone."""
+"""The operator accepts another ledger of a site, whose id the site has read out over the phone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from server.witness import StoredWitness
 
 
 def accept_at_server(consortium_toml: Path, site: str, ledger: str) -> str:
-    """Let the coordinator take the other ledger of `site` from now on; what was done, in words."""
+    """Let the coordinator accept this other ledger of `site`; returns what was done, in words."""
     settings = load_consortium(consortium_toml)
     if settings.roster is None:
         raise ConfigError("consortium.toml names no roster.", "Plain studies have no witnesses.")

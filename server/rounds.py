@@ -104,9 +104,8 @@ class _Rounds:
         done, adapter = self._last(model, strategy)
         if done < context.study.rounds:
             if context.study.masked:
-                terms_of(
-                    context.study, model.layout.parameters
-                )  # refuses bits that cannot hold the sum
+                # Refuses bits that cannot hold the sum.
+                terms_of(context.study, model.layout.parameters)
             self._attendance.check_layout(model.layout)
             check_quorum(context, self._attendance)
         context.store.set_state(RunState.RUNNING)

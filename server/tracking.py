@@ -9,30 +9,25 @@ losses, no counts of drawn patients, no metrics of a site's own.
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.origin import DIGEST_TAG
-from privacy.error_ids import ErrorId
-from privacy.errors import DeploymentError
 from privacy.study.manifest import Study
+from server.mlflow_client import mlflow_errors, quiet_client
 from server.status import RoundStatus, RunStatus
 from server.tables import AttemptState
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities import Metric
 
 RUN_TAG = "craftsfl.run"
 ALIAS = "challenger"  # the newest adapter; a person decides whether it becomes the champion
 _ROUND_MARK = "updates"  # logged for every round, in one batch with its other metrics
-_SILENT = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+_HINT = "The rounds go on. Correct [tracking] in consortium.toml; the next run logs again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +60,16 @@ class Tracking:
     def __init__(self, place: TrackingPlace, study: Study) -> None:
         self._study = study
         self._uri = place.uri
-        with _mlflow_errors(self._uri):
-            self._client = _client(place)
+        with mlflow_errors(self._uri, _HINT):
+            if place.uri.startswith("sqlite:///"):
+                database = Path(place.uri.removeprefix("sqlite:///"))
+                database.parent.mkdir(parents=True, exist_ok=True)
+            self._client = quiet_client(place.uri)
             self._experiment = self._find_experiment(place)
 
     def sync(self, status: RunStatus) -> str:
         """Log whatever MLflow lacks of `status`; returns MLflow's run id."""
-        with _mlflow_errors(self._uri):
+        with mlflow_errors(self._uri, _HINT):
             run = self._find_run(status)
             marks = self._client.get_metric_history(run, _ROUND_MARK)
             logged = {mark.step for mark in marks}
@@ -83,7 +81,7 @@ class Tracking:
     def publish(self, status: RunStatus, release: ReleasedFiles) -> Tracked:
         """Log adapter and picture, and register the adapter as the model's newest version."""
         run = self.sync(status)
-        with _mlflow_errors(self._uri):
+        with mlflow_errors(self._uri, _HINT):
             self._client.log_artifact(run, str(release.adapter), "adapter")
             self._client.log_artifact(run, str(release.samples), "samples")
             version = self._register(run, release.adapter)
@@ -93,7 +91,7 @@ class Tracking:
     def failed(self, status: RunStatus) -> None:
         """Mark the run as failed."""
         run = self.sync(status)
-        with _mlflow_errors(self._uri):
+        with mlflow_errors(self._uri, _HINT):
             self._client.set_terminated(run, "FAILED")
 
     def _find_experiment(self, place: TrackingPlace) -> str:
@@ -144,34 +142,6 @@ class Tracking:
         )
         self._client.set_registered_model_alias(name, ALIAS, made.version)
         return str(made.version)
-
-
-def _client(place: TrackingPlace) -> MlflowClient:
-    """A quiet client: no telemetry, no reports on its tables. Slow, as it imports MLflow."""
-    os.environ.update(_SILENT)
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    if place.uri.startswith("sqlite:///"):
-        Path(place.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    from mlflow import MlflowClient
-
-    logging.getLogger("mlflow").setLevel(logging.WARNING)  # the import sets it to INFO
-    return MlflowClient(tracking_uri=place.uri, registry_uri=place.uri)
-
-
-@contextmanager
-def _mlflow_errors(uri: str) -> Iterator[None]:
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise DeploymentError(
-            f"MLflow at {uri} cannot be used ({type(error).__name__}).",
-            "The rounds go on. Correct [tracking] in consortium.toml; the next run logs again.",
-            id=ErrorId.MLFLOW_UNUSABLE,
-        ) from None
 
 
 def _metrics(item: RoundStatus, status: RunStatus) -> list[Metric]:

@@ -12,14 +12,13 @@ forgets nothing. Ids of the roster are never reused, so their meaning is permane
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, Final
 
-from privacy.errors import ConfigError, DeploymentError
-from privacy.files import RefusedFile, read_private, write_private
+from client.agent.study_file import read_study_file, write_study_file
 
-_LARGEST = 64 << 20  # bytes
+_WHAT: Final = "who may be in the sum of each round"
 
 
 class Cohorts:
@@ -31,7 +30,7 @@ class Cohorts:
     def __init__(self, file: Path | None = None, study: bytes = b"") -> None:
         self._file = file
         self._study = study.hex()
-        self._studies = {} if file is None else _read(file)
+        self._studies = {} if file is None else read_study_file(file, _parse, _WHAT)
 
     def strangers(self, round: int, cohort: Iterable[int]) -> frozenset[int]:
         """The sites of `cohort` that may not be in a sum of `round` now; none before its first."""
@@ -50,32 +49,12 @@ class Cohorts:
             return
         studies = {**self._studies, self._study: {**rounds, round: after}}
         if self._file is not None:
-            _write(self._file, studies)
+            write_study_file(self._file, studies)
         self._studies = studies
 
 
-def _read(file: Path) -> dict[str, dict[int, list[int]]]:
-    try:
-        held = json.loads(read_private(file, _LARGEST))
-        return {
-            str(study): {int(number): sorted(map(int, sites)) for number, sites in rounds.items()}
-            for study, rounds in held.items()
-        }
-    except FileNotFoundError:
-        return {}
-    except RefusedFile as error:
-        raise ConfigError(f"{file} cannot be used: {error.strerror}.", error.hint) from None
-    except (OSError, ValueError, TypeError, AttributeError):
-        raise ConfigError(
-            f"{file} is damaged: it lists who may be in the sum of each round.",
-            "Restore the newest backup of the state folder.",
-        ) from None
-
-
-def _write(file: Path, studies: dict[str, dict[int, list[int]]]) -> None:
-    try:
-        write_private(file, json.dumps(studies).encode())
-    except OSError as error:
-        raise DeploymentError(
-            f"{file} cannot be written: {error.strerror}.", "Check the disk and its free space."
-        ) from None
+def _parse(held: dict[str, Any]) -> dict[str, dict[int, list[int]]]:
+    return {
+        str(study): {int(number): sorted(map(int, sites)) for number, sites in rounds.items()}
+        for study, rounds in held.items()
+    }

@@ -7,14 +7,13 @@ signature leaves, so that a restart does not forget it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, Final
 
-from privacy.errors import ConfigError, DeploymentError
-from privacy.files import RefusedFile, read_private, write_private
+from client.agent.study_file import read_study_file, write_study_file
 
-_LARGEST = 64 << 20  # bytes
+_WHAT: Final = "who was in the sums of studies without noise"
 
 
 class SignedSets:
@@ -26,7 +25,7 @@ class SignedSets:
     def __init__(self, file: Path | None = None, study: bytes = b"") -> None:
         self._file = file
         self._study = study.hex()
-        self._sets = {} if file is None else _read(file)
+        self._sets = {} if file is None else read_study_file(file, _parse, _WHAT)
 
     def earlier(self) -> tuple[frozenset[int], ...]:
         """All sets that were added, including before a restart."""
@@ -39,29 +38,9 @@ class SignedSets:
             return
         after = {**self._sets, self._study: [*own, made]}
         if self._file is not None:
-            _write(self._file, json.dumps(after).encode())
+            write_study_file(self._file, after)
         self._sets = after
 
 
-def _read(file: Path) -> dict[str, list[list[int]]]:
-    try:
-        held = json.loads(read_private(file, _LARGEST))
-        return {str(study): [sorted(map(int, one)) for one in sets] for study, sets in held.items()}
-    except FileNotFoundError:
-        return {}
-    except RefusedFile as error:
-        raise ConfigError(f"{file} cannot be used: {error.strerror}.", error.hint) from None
-    except (OSError, ValueError, TypeError, AttributeError):
-        raise ConfigError(
-            f"{file} is damaged: it lists who was in the sums of studies without noise.",
-            "Restore the newest backup of the state folder.",
-        ) from None
-
-
-def _write(file: Path, data: bytes) -> None:
-    try:
-        write_private(file, data)
-    except OSError as error:
-        raise DeploymentError(
-            f"{file} cannot be written: {error.strerror}.", "Check the disk and its free space."
-        ) from None
+def _parse(held: dict[str, Any]) -> dict[str, list[list[int]]]:
+    return {str(study): [sorted(map(int, one)) for one in sets] for study, sets in held.items()}

@@ -18,9 +18,8 @@ class TileReference:
 
     digest: str  # of the encoder, as the study pins it
     side: int  # of the grid of the block's features
-    load: Callable[[], ImageEncoder] = field(
-        repr=False
-    )  # takes seconds; not needed where tiles are cached
+    # Takes seconds; not needed where tiles are cached.
+    load: Callable[[], ImageEncoder] = field(repr=False)
 
 
 def reference_of(

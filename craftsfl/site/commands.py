@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from craftsfl.site.person_commands import site_merge, site_separate, site_suspicions
+from craftsfl.site.person_commands import PatientId, site_merge, site_separate, site_suspicions
 
 _ONE_USER = "--one-user-no-airlock"
 app = typer.Typer(
@@ -95,20 +95,10 @@ def site_serve(
     serve_site(settings, supernode_only=only is SitePart.SUPERNODE, one_user=one_user)
 
 
-_Patient = Annotated[
-    str | None,
-    typer.Argument(
-        help="The patient_id in the metadata. If left out, you are prompted for it, which keeps it "
-        "out of the shell's history and the list of processes.",
-        show_default=False,
-    ),
-]
-
-
 @app.command("withdraw")
 def site_withdraw(
     settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
-    patient: _Patient = None,
+    patient: PatientId = None,
     ahead: Annotated[
         bool, typer.Option("--ahead", help="No agent has read this patient's tiles here yet.")
     ] = False,
@@ -143,7 +133,7 @@ def site_withdraw(
 @app.command("restore")
 def site_restore(
     settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
-    patient: _Patient = None,
+    patient: PatientId = None,
 ) -> None:
     """Undo `withdraw`: the patient takes part again once the agent has been restarted."""
     from client.consent import restore

@@ -27,7 +27,7 @@ def recovery_report(site_toml: Path) -> str:
     spent = Book(done.inherited).lifetime_epsilon(limits_of(load_policy(settings.policy)))
     return (
         f"A new ledger counts {len(done.inherited)} charges of the lost one, epsilon "
-        f"{epsilon_text(spent)}, as spent.\nIts id, to be read out on the phone to the operator "
+        f"{epsilon_text(spent)}, as spent.\nIts id, to be read out over the phone to the operator "
         f"and to every other site, who refuse this one until they have accepted it:\n\n"
         f"    {done.head.ledger.hex()}"
     )

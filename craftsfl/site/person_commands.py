@@ -10,11 +10,11 @@ import typer
 from privacy.errors import ConfigError
 
 _Settings = Annotated[Path, typer.Argument(help="The site's settings, site.toml.")]
-_Id = Annotated[
+PatientId = Annotated[
     str | None,
     typer.Argument(
-        help="A patient_id of the metadata. Left out, it is asked for: then it stands in no shell "
-        "history and no list of processes.",
+        help="The patient_id in the metadata. If left out, you are prompted for it, which keeps it "
+        "out of the shell's history and the list of processes.",
         show_default=False,
     ),
 ]
@@ -54,8 +54,8 @@ def site_suspicions(
 
 def site_merge(
     settings: _Settings,
-    first: _Id = None,
-    second: _Id = None,
+    first: PatientId = None,
+    second: PatientId = None,
     pairs: Annotated[
         Path | None, typer.Option(help="A CSV file of such pairs: two ids per line, no header.")
     ] = None,
@@ -77,7 +77,7 @@ def site_merge(
         )
 
 
-def site_separate(settings: _Settings, patient: _Id = None) -> None:
+def site_separate(settings: _Settings, patient: PatientId = None) -> None:
     """Undo all merges of an id, from the agent's next start on."""
     from client.persons import separate
 

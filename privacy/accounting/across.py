@@ -17,7 +17,7 @@ from typing import Final, Literal, TypeAlias
 
 from privacy.accounting.bounds import check_epsilon, check_probability
 from privacy.accounting.capacity import OVERFLOW_SHARE
-from privacy.accounting.composition import epsilon, merge_events, noiseless
+from privacy.accounting.composition import any_noiseless, epsilon, merge_events
 from privacy.errors import AccountingError
 from privacy.events import Event
 
@@ -56,7 +56,7 @@ def total_sum(studies: Mapping[bytes, Sequence[Event]], deltas: Mapping[bytes, f
 
 
 def _within(events: Sequence[Event], delta: float) -> float:
-    return math.inf if any(map(noiseless, events)) else epsilon(events, delta)
+    return math.inf if any_noiseless(events) else epsilon(events, delta)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class RenyiFilter:
     """Renyi filter at one `order`, fixed in advance: admits events while `budget` holds.
 
     Feldman and Zrnic 2021 (arXiv 2008.11193), the Renyi privacy filter: whatever is chosen
-    after seeing whatever: if the Renyi divergences of order alpha, each fixed before its event
+    after seeing whatever. If the Renyi divergences of order alpha, each fixed before its event
     runs, never add up to more than a bound that was set in advance, the whole is Renyi private
     of that order and bound. It is then (`budget`, `delta`)-private by Canonne, Kamath, Steinke
     2020 (arXiv 2004.00010), Proposition 12. Direction of the error: upwards.
@@ -100,7 +100,7 @@ class RenyiFilter:
     def divergence(self, events: Iterable[Event]) -> float:
         """Renyi divergence of `events` at this order; infinite if any had no noise."""
         known = list(events)
-        if any(map(noiseless, known)):
+        if any_noiseless(known):
             return math.inf
         return math.fsum(n * renyi(self.order, q, sigma) for q, sigma, n in merge_events(known))
 

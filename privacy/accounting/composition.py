@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
@@ -21,7 +21,7 @@ from dp_accounting.pld import privacy_loss_distribution as pld
 from privacy.accounting.bounds import check_probability
 from privacy.accounting.capacity import reserved
 from privacy.errors import AccountingError
-from privacy.events import MAX_STEPS, Event, GaussianSteps, check_event
+from privacy.events import MAX_STEPS, Event, GaussianSteps, check_events
 
 RUNNING: Final = 1e-3  # discretisation of the privacy loss while a study runs
 RELEASE: Final = 1e-4  # and for a figure that is published
@@ -70,13 +70,15 @@ def merge_events(events: Iterable[Event]) -> MergedSteps:
 
     Raises `AccountingError` for what has no finite epsilon, and for what is not an event.
     """
+    known = list(events)
+    check_events(known)
     charged: list[GaussianSteps] = []
-    for event in events:
-        if noiseless(event):
+    for event, count in Counter(known).items():
+        if event.no_privacy:
             raise AccountingError(
                 "A mechanism without noise has no finite epsilon.", "Report it as no privacy."
             )
-        charged += event.charged
+        charged += [part._replace(steps=count * part.steps) for part in event.charged]
     return merge_steps(charged)
 
 
@@ -90,10 +92,10 @@ def merge_steps(charged: Iterable[GaussianSteps]) -> MergedSteps:
     return tuple(sorted(GaussianSteps(q, sigma, count) for (q, sigma), count in counts.items()))
 
 
-def noiseless(event: Event) -> bool:
-    """True for an event without noise: its epsilon is infinite. `AccountingError` for no event."""
-    check_event(event)
-    return event.no_privacy
+def any_noiseless(events: Sequence[Event]) -> bool:
+    """Whether any has no noise, so that epsilon is infinite; `AccountingError` for non-events."""
+    check_events(events)
+    return any(event.no_privacy for event in events)
 
 
 @lru_cache(maxsize=4096)

@@ -12,10 +12,10 @@ from privacy.accounting.composition import (
     MAX_COMPOSED_STEPS,
     RUNNING,
     MergedSteps,
+    any_noiseless,
     epsilon_of,
     merge_events,
     merge_steps,
-    noiseless,
 )
 from privacy.errors import AccountingError
 from privacy.events import Event
@@ -36,12 +36,9 @@ def rounds_that_fit(spent: Sequence[Event], one: Event, delta: float, budget: fl
     real = isinstance(budget, (int, float)) and not isinstance(budget, bool)
     if not (real and math.isfinite(budget)):
         raise AccountingError(f"The budget is {budget!r}; it must be a finite number.")
-    noisy = [event for event in spent if not noiseless(event)]
-    paid = merge_events(noisy)
-    step = merge_events([] if noiseless(one) else [one])
-    if len(noisy) < len(spent) or not step or budget <= 0:
+    if any_noiseless([*spent, one]) or budget <= 0:
         return 0
-    return _fit(paid, step, delta, float(budget))
+    return _fit(merge_events(spent), merge_events([one]), delta, float(budget))
 
 
 @lru_cache(maxsize=256)

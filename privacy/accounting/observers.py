@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from privacy.accounting.composition import epsilon
 from privacy.errors import AccountingError
-from privacy.events import Event, Observer, check_event
+from privacy.events import Event, Observer, check_events
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +81,7 @@ def epsilon_for(observer: Observer, events: Iterable[Event], delta: float) -> fl
     `epsilon` does.
     """
     observer, known = _known(observer), list(events)
-    for event in known:
-        check_event(event)
+    check_events(known)
     return epsilon([event.seen_by(observer) for event in known], delta)
 
 

@@ -103,8 +103,7 @@ class Allowance:
 
         def exceeds(more: int) -> bool:
             """Whether the filter refuses `more` attempts; if so, also any larger number."""
-            whole = replace(self.charge, event=self.charge.event.times(more))
-            return self._lifetime((*self.own, whole)) > limits.epsilon
+            return self._lifetime((*self.own, *[self.charge] * more)) > limits.epsilon
 
         return bisect_left(range(1, most + 1), True, key=exceeds)
 

@@ -159,9 +159,8 @@ def read_records(database: sqlite3.Connection, path: Path) -> Chain:
         rows = database.execute("SELECT sequence, body, signature FROM entry ORDER BY sequence")
         for sequence, body, signature in rows:
             if type(body) is not bytes or type(signature) is not bytes:
-                raise sqlite3.DatabaseError(
-                    "a record is not bytes"
-                )  # a damaged page may claim that
+                # A damaged page may claim that.
+                raise sqlite3.DatabaseError("a record is not bytes")
             if chain is None:
                 chain = Chain(_ledger_of(body))
             if sequence != len(chain):

@@ -1,4 +1,4 @@
-"""A person takes another ledger of a site, which it began in the place of a lost one."""
+"""A person accepts another ledger of a site, which it began in place of a lost one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from privacy.secagg.witness import Witness, accepted
 
 
 def accept_successor(witness: Witness, roster: Roster, site: str, ledger: str) -> str:
-    """From now on `witness` takes the ledger with this id, 32 hex digits, from the site `site`.
+    """From now on `witness` accepts the ledger with this id, 32 hex digits, from the site `site`.
 
     Returns what was done, in words. Raises `ConfigError` for a site that `roster` does not list
     and for an id that is not one, and whatever the witness raises.

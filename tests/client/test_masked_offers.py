@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from client.agent.site_agent import SiteAgent
-from privacy.ledger import SqliteLedger
+from privacy.ledger import AttemptKey, SqliteLedger
 from privacy.secagg.server import Stage
 from privacy.wire.bodies import Body, StartTraining
 from privacy.wire.checks import Check
@@ -17,7 +17,7 @@ from privacy.wire.offer import MechanismNumber, TrainMasked
 from privacy.wire.reasons import Reason
 from privacy.wire.secagg import Advertise, SecAggRefusal, Survivors
 
-from .fakes import ADAPTER, LAYOUT, FakeTrainer, P, refused, snapshot
+from .fakes import ADAPTER, LAYOUT, RUN, FakeTrainer, P, refused, snapshot
 from .masked import MaskedAttempt, make_masked_agent, masked_rules, masked_study
 
 
@@ -118,6 +118,36 @@ def test_what_the_plain_checks_refuse_is_refused_before_any_key_is_made(
         assert refused(attempt.ask(agent, body)) == expected
     assert refused(MaskedAttempt(study, round=4).ask(agent)) == Reason.POLICY
     assert ledger.entries() == ()
+
+
+def test_of_several_faults_the_first_in_order_is_named(
+    ledger: SqliteLedger, trainer: FakeTrainer
+) -> None:
+    """Study, layout, adapter, repetition, schedule, budget, offer: each case has all later faults.
+
+    The order is public: an answer must not depend on the budget where the request is at fault.
+    """
+    study = masked_study()
+    rules = masked_rules(study, study_epsilon=0.001)
+    ledger.intent(AttemptKey(RUN, 2, 1), rules.charges.charge)
+    agent = make_masked_agent(ledger, trainer, rules)  # charges it, so the budget is used up
+    huge = np.full(P, 1e9, np.float32)
+    cases = [
+        (1, StartTraining(bytes(32), bytes(32), huge), Reason.WRONG_STUDY),
+        (1, StartTraining(study.digest(), bytes(32), huge), Reason.WRONG_LAYOUT),
+        (1, StartTraining(study.digest(), LAYOUT.fingerprint(), huge), Reason.POLICY),
+        (1, StartTraining(study.digest(), LAYOUT.fingerprint(), ADAPTER), Reason.NOT_NEWER),
+        (4, StartTraining(study.digest(), LAYOUT.fingerprint(), ADAPTER), Reason.POLICY),
+        (3, StartTraining(study.digest(), LAYOUT.fingerprint(), ADAPTER), Reason.BUDGET),
+    ]
+    before = snapshot(agent, ledger)
+    for number, start, expected in cases:
+        attempt = MaskedAttempt(study, round=number)
+        terms = replace(attempt.offer.terms, recipe_digest=bytes(32))
+        bad = TrainMasked(replace(attempt.offer, terms=terms), start)
+        assert refused(attempt.ask(agent, bad)) == expected
+    assert snapshot(agent, ledger) == before
+    assert trainer.calls == 0
 
 
 def test_a_second_offer_for_one_attempt_is_refused(agent: SiteAgent, ledger: SqliteLedger) -> None:

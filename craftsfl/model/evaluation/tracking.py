@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import os
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from craftsfl.model.evaluation.report import EvaluationReport
-from privacy.errors import ConfigError, DeploymentError
+from privacy.errors import ConfigError
+from server.mlflow_client import mlflow_errors, quiet_client
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,7 +19,7 @@ if TYPE_CHECKING:
 EXPERIMENT = "craftsfl-evaluation"
 _LOCAL = ("sqlite:", "file:", "/", "./")
 _NOT_A_NAME = re.compile(r"[^0-9A-Za-z_\-. /]+")
-_SILENT = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+_HINT = "Correct --tracking-uri and --run; the figures are above and in --json."
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +63,8 @@ def log_evaluation(report: EvaluationReport, destination: Destination) -> str:
     Raises `DeploymentError` if MLflow cannot be used, `ConfigError` as `check_destination`.
     """
     check_destination(destination, public=report.public)
-    with _mlflow_errors(destination.uri):
-        client = _client(destination.uri)
+    with mlflow_errors(destination.uri, _HINT):
+        client = quiet_client(destination.uri)
         own = destination.run is None
         run = destination.run or _new_run(client, destination.experiment)
         client.log_batch(run, metrics=_entities(report))
@@ -108,31 +105,7 @@ def _name(text: str) -> str:
     return _NOT_A_NAME.sub("_", text).replace(" ", "_")
 
 
-def _client(uri: str) -> MlflowClient:
-    os.environ.update(_SILENT)
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    from mlflow import MlflowClient
-
-    logging.getLogger("mlflow").setLevel(logging.WARNING)  # the import sets it to INFO
-    return MlflowClient(tracking_uri=uri)
-
-
 def _new_run(client: MlflowClient, experiment: str) -> str:
     found = client.get_experiment_by_name(experiment)
     number = found.experiment_id if found else client.create_experiment(experiment)
     return str(client.create_run(number, run_name="evaluation").info.run_id)
-
-
-@contextmanager
-def _mlflow_errors(uri: str) -> Iterator[None]:
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise DeploymentError(
-            f"MLflow at {uri} cannot be used ({type(error).__name__}).",
-            "Correct --tracking-uri and --run; the figures are above and in --json.",
-        ) from None

@@ -11,6 +11,7 @@ import pytest
 from privacy.accounting import epsilon
 from privacy.accounting.across import RenyiFilter
 from privacy.budget import Allowance, Book, Limits
+from privacy.budget import allowance as allowance_module
 from privacy.ledger import Charge, State
 from privacy.mechanisms.local import PoissonGaussian
 
@@ -116,6 +117,17 @@ def test_the_rounds_left_are_those_that_both_budgets_admit(limits: Limits) -> No
     rounds = left(limits, ELSEWHERE, CHARGE).rounds_left()
     assert left(limits, ELSEWHERE, *[CHARGE] * rounds).next().fit
     assert not left(limits, ELSEWHERE, *[CHARGE] * (rounds + 1)).next().fit
+
+
+def test_a_study_with_much_room_of_its_own_is_counted_after_others_spent_it_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ten thousand attempts at it have more steps than any single event may state."""
+    monkeypatch.setattr(allowance_module, "rounds_that_fit", lambda *_: 10_000)
+    long = replace(CHARGE, event=replace(EVENT, steps=300))
+    paid = replace(ELSEWHERE, event=replace(EVENT, noise_multiplier=0.5))
+    spent = Book((paid,)).allowance(FILTERED, long)
+    assert (spent.rounds_left(), left(FILTERED).rounds_left() > 0) == (0, True)
 
 
 def test_where_nothing_fits_the_smallest_rate_is_named() -> None:

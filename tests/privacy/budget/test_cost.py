@@ -11,6 +11,8 @@ import pytest
 from privacy.accounting import epsilon
 from privacy.budget import Book, attempts_behind, cost_of_attempts, study_cost
 from privacy.errors import AccountingError
+from privacy.events import GaussianSteps, gaussian_steps
+from privacy.mechanisms.local import PoissonGaussian
 
 from .charges import BARE, CHARGE, ELSEWHERE, EVENT, FILTERED, LIMITS, OTHER, STUDY, entries
 
@@ -30,6 +32,22 @@ def test_anything_without_noise_costs_infinitely_much() -> None:
     assert math.isinf(Book((CHARGE, BARE)).lifetime_epsilon(LIMITS))
     assert math.isinf(Book((CHARGE, BARE)).lifetime_epsilon(FILTERED))
     assert Book((CHARGE, BARE)).study_epsilon(STUDY) < math.inf
+
+
+def test_a_thousand_equal_charges_are_looked_at_a_few_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An agent holds its lock meanwhile, at every attempt and every greeting."""
+    looks = 0
+
+    def charged(event: PoissonGaussian) -> tuple[GaussianSteps, ...]:
+        nonlocal looks
+        looks += 1
+        return (gaussian_steps(event.sampling_rate, event.noise_multiplier, event.steps),)
+
+    monkeypatch.setattr(PoissonGaussian, "charged", property(charged))
+    assert cost_of_attempts(CHARGE, 1000) > 0
+    assert looks < 20
 
 
 def test_the_number_of_attempts_follows_from_their_epsilon() -> None:
