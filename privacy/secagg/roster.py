@@ -244,4 +244,7 @@ def _read_member(reader: Reader) -> Member:
 
 
 def _wrong(what: str) -> SecAggError:
-    return SecAggError(f"This roster cannot be used: {what}.", "Nothing was changed.")
+    return SecAggError(
+        f"This roster cannot be used: {what}.",
+        "Nothing was changed. Correct the cards, or ask whoever proposed the roster.",
+    )
