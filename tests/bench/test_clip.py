@@ -61,6 +61,8 @@ def test_rows_have_the_promised_keys(
     assert all(row["time_ratio"] > 0 and row["memory_ratio"] == 2 for row in answer["rows"])
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_memory_is_taken_in_a_process_of_its_own() -> None:
     setting = ClipSetting("tiny", "attn", batch=8)
     inputs = 2 * 8 * 4 * 8 * 8 * 4  # bytes: a step takes more than its own inputs

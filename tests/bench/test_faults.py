@@ -12,6 +12,8 @@ from privacy.ledger.files import HeadFile
 FIGURES = ("lost", "overspent", "double_released", "stuck")
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_nothing_is_lost_overspent_or_released_twice() -> None:
     rows = faults.measure(8)
     assert {row["fault"]: row["trials"] for row in rows} == {

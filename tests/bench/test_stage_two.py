@@ -49,6 +49,8 @@ def made(
     return StageTwoRun(loss, private, seed, alignment, (0.5,) * len(alignment), (0.1, 0.3), (2.0,))
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_the_quick_bench_has_every_row_and_goes_on_after_a_kill(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

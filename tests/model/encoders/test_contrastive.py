@@ -146,6 +146,8 @@ def test_intervals_hold_the_mean_and_shrink_with_n() -> None:
     assert many.high - many.low < (few.high - few.low) / 3
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 @needs_base
 @pytest.mark.parametrize("role", RECIPES)
 def test_a_killed_run_goes_on_and_writes_an_encoder_with_its_card(

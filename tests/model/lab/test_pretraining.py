@@ -125,6 +125,8 @@ def test_standardised_latents_have_unit_variance_and_the_same_pictures() -> None
     assert np.abs(reconstruct(vae, images).astype(int) - before).max() <= 1
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_smoke_run_makes_a_pipeline_that_samples(tmp_path: Path) -> None:
     stages: list[str] = []
     pretrain_tiny_base(
@@ -156,6 +158,8 @@ def test_the_shipped_weights_are_small_half_precision_and_shaped_as_stable_diffu
     assert {p.dtype for p in loaded.unet.parameters()} == {half}
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 @needs_weights
 def test_the_shipped_weights_obey_their_captions_by_both_judges() -> None:
     done = evaluate_captions(TINY, per_morphology=2)
