@@ -38,7 +38,8 @@ def test_what_dies_is_restarted_after_growing_pauses(
 
     with Supervisor() as supervisor, pytest.raises(Enough):
         restarts.keep_running([ends_with(3, tmp_path)], supervisor, tick)
-    assert [line for line in capsys.readouterr().err.splitlines() if "restarting" in line] == [
+    said = [line for line in capsys.readouterr().err.splitlines() if "restarting" in line]
+    assert said[:2] == [  # a third may follow: on a busy machine the third start is seen at its end
         "it ended with status 3; restarting it in 0 s.",
         "it ended with status 3; restarting it in 1 s.",
     ]

