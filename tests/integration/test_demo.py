@@ -110,7 +110,6 @@ def check_nothing_leaked(running: Demo, secrets: set[str | bytes]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_a_killed_supernode_is_named_and_the_others_go_on(tmp_path: Path) -> None:
     """All of the hospitals' data is planted secrets, and some of their pictures are damaged.
 

@@ -118,7 +118,7 @@ def test_encode_mask_sum_unmask_decode(dimension):
         total += lanes
     apply_masks(total, [(bytes([i]) * 32, -1) for i in range(3)])
     decoded = made.decode_sum(total, 3)
-    # Rounding at random moves a coordinate by up to a step of 2B/L at each site; over many it is less.
+    # Random rounding moves a coordinate by up to a step of 2B/L at each site; over many, by less.
     steps = 3 if dimension < 1000 else 1.5
     assert np.linalg.norm(decoded - sum(vectors)) <= steps * 2 * 8 / made.levels
 
