@@ -42,7 +42,9 @@ def secrets_of(folder: Path) -> set[str | bytes]:
     return {word for word in words if len(word) >= 6}
 
 
-@pytest.mark.skipif(not REAL_SITES.is_dir(), reason="no real tiles beside this checkout")
+@pytest.mark.slow
+@pytest.mark.ci
+@pytest.mark.skipif(not REAL_SITES.is_dir(), reason="no real tiles next to this checkout")
 def test_three_hospitals_with_real_tiles(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     with demo(folder, REAL_SITES, rounds=2) as running:

@@ -19,7 +19,7 @@ from tests.client.training.conftest import changed
 SITE = Path(__file__).parents[4] / "shared" / "data" / "sites" / "site-1"
 
 
-@pytest.mark.skipif(not SITE.is_dir(), reason="the real tiles are not beside this checkout")
+@pytest.mark.skipif(not SITE.is_dir(), reason="the real tiles are not next to this checkout")
 def test_a_small_real_hospital_trains_under_noise(
     tiny_pipeline: Any, quiet_study: Study, tmp_path: Path
 ) -> None:
