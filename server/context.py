@@ -21,7 +21,8 @@ from server.store import Store
 class RunContext:
     """One run and its surroundings: messages to the sites, durable state, events, time.
 
-    `run` is Flower's run id. `consortium` is the roster in force, None for a plain study.
+    `run` is the run's number among those of the study. `consortium` is the roster in force, None
+    for a plain study.
     """
 
     study: Study
@@ -32,6 +33,11 @@ class RunContext:
     clock: RunClock
     timing: Timing
     consortium: Roster | None = None
+
+    @property
+    def label(self) -> str:
+        """The run's name for files: its number, and which version of the study it is of."""
+        return f"run-{self.run}-{self.study.digest().hex()[:8]}"
 
     def emit(self, event: RunEvent) -> None:
         """Append an event to `events.jsonl`. Raises `DeploymentError`."""
