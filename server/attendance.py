@@ -202,7 +202,7 @@ class Attendance:
             self._check_unique(node, facts.name)
         before, known = entry.facts, entry.accepted
         entry.facts, entry.settled, entry.away = facts, True, ""
-        reason = study_contradiction(facts, self._context.study) or self._stranger(facts.name)
+        reason = study_contradiction(facts, self._context) or self._stranger(facts.name)
         if not reason and self._layout is not None:
             reason = layout_contradiction(facts, self._layout)
         if reason:
@@ -258,7 +258,7 @@ class Attendance:
 
     def _greet(self, node: int, entry: Node) -> None:
         clock, timing = self._context.clock, self._context.timing
-        hello = Hello(self._context.study.digest(), node)
+        hello = Hello(self._context.study.digest(), node, self._context.roster_digest())
         entry.asked, entry.sent = Envelope(self._context.run, 0, 0, hello), clock.monotonic()
         # Short enough for a site to survive the loss of a greeting.
         entry.due = entry.sent + min(timing.silence, timing.join / 3, timing.roll_call / 3)

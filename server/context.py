@@ -10,6 +10,7 @@ from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError
 from privacy.secagg.roster import Roster
 from privacy.study.manifest import Study
+from privacy.wire.bodies import NO_ROSTER
 from server.clock import RunClock, Timing
 from server.event_log import EventLog
 from server.events import PhaseEnded, RunEvent
@@ -51,6 +52,10 @@ class RunContext:
         seconds = self.clock.monotonic() - begin
         self.store.add_seconds(name, seconds)
         self.emit(PhaseEnded(name, round(seconds, 2)))
+
+    def roster_digest(self) -> bytes:
+        """Of the roster in force; `NO_ROSTER` for a plain study."""
+        return NO_ROSTER if self.consortium is None else self.consortium.digest()
 
     def signed_roster(self) -> Roster:
         """The consortium's roster. Raises `ConfigError` if there is none."""

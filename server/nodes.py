@@ -45,12 +45,18 @@ class Node:
 
 def refused_words(refusal: Refusal) -> str:
     """What a site's refusal means to an operator, with its figures if it has any."""
-    if refusal.reason is not Reason.BUDGET:
-        return explain(refusal.reason)
-    return (
-        f"It has used epsilon {refusal.spent:.3g} of {refusal.budget:.3g}; this round would make "
-        f"it {refusal.would_be:.3g}. " + explain(Reason.BUDGET)
-    )
+    reason = refusal.reason
+    if reason in (Reason.BUDGET, Reason.CANNOT_FINISH):
+        what = "this round" if reason is Reason.BUDGET else "the whole study"
+        figures = (
+            f"It has used epsilon {refusal.spent:.3g} of {refusal.budget:.3g}; {what} would make "
+            f"it {refusal.would_be:.3g}. "
+        )
+    elif refusal.newest_run:
+        figures = f"The newest run of the study that it knows is {refusal.newest_run}. "
+    else:
+        figures = ""
+    return figures + explain(reason)
 
 
 def clock_words(unix: float) -> str:
