@@ -31,7 +31,7 @@ from server.runs import Runs
 from server.settings import ConsortiumSettings, load_consortium
 from server.status import read_status
 from server.tables import RunState
-from tests.server.fakes import FLOWER_RUN, NODES, RUN, FakeSite, HoursClock, WaitsForEver
+from tests.server.fakes import FLOWER_RUN, NODES, RUN, FakeSite, ImpatientClock, WaitsForEver
 from tests.server.masked import masked_study, members_of
 
 Events = Callable[[str], list[dict[str, Any]]]
@@ -56,7 +56,7 @@ class Office:
         self.layout = layout_of(base, self.study.adapter)
         self.sites = {name: FakeSite(name, self.study, layout=self.layout) for name in NODES}
         self.handlers = {NODES[name]: site.handle for name, site in self.sites.items()}
-        self.clock = HoursClock()
+        self.clock = ImpatientClock()
         with Runs(self.settings.database_url(), self.clock) as runs:
             self.name = runs.begin(self.study, after=RUN - 1)
 
