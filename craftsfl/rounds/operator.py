@@ -12,10 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from craftsfl.privacy_words import epsilon_text
-from craftsfl.processes.environment import keep_files_private
-from craftsfl.processes.flower.commands import PROFILE, SuperLink, run_flwr
+from craftsfl.processes.flower.commands import SuperLink
+from craftsfl.processes.flower.control import register_node, start_flower_run
 from craftsfl.processes.flower.credentials import ServerCredentials
-from craftsfl.rounds.fab import stage
+from craftsfl.rounds.fab import build, stage
 from craftsfl.rounds.run_display import RunDisplay
 from craftsfl.terminal import output
 from privacy.error_ids import ErrorId
@@ -55,25 +55,15 @@ def register_site(settings: Path, public_key: Path) -> str:
         if not file.read(len(_OPENSSH)).startswith(_OPENSSH):
             raise ConfigError(f"{public_key} is not a SuperNode's public key.", _WHICH_KEY)
     link = superlink_of(load_consortium(settings))
-    keep_files_private(link.folder)
-    link.write_profile()
-    answer = run_flwr(link.home, "supernode", "register", str(public_key.resolve()), PROFILE)
-    return str(answer["node-id"])
+    return str(register_node(link, public_key))
 
 
 def start_run(settings: Path) -> int:
     """Build the bundle from the installed code and start a run; returns the run id."""
     link = superlink_of(load_consortium(settings))
-    keep_files_private(link.folder)
-    link.write_profile()
     with tempfile.TemporaryDirectory(prefix="craftsfl-") as folder:
-        app = stage(Path(folder))
-        answer = run_flwr(
-            link.home,
-            *("run", str(app), PROFILE),
-            *("--run-config", f"settings={json.dumps(str(settings.resolve()))}"),
-        )
-    return int(str(answer["run-id"]))
+        bundle = build(stage(Path(folder)))
+    return start_flower_run(link, bundle, {"settings": str(settings.resolve())})
 
 
 def watch_run(settings: Path, run: int) -> RunStatus:

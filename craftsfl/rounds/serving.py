@@ -16,17 +16,17 @@ def serve_consortium(settings_file: Path, *, only: str | None = None) -> None:
     """Run SuperLink and SuperExec (or one of them) until interrupted."""
     consortium = load_consortium(settings_file)
     link = superlink_of(consortium)
-    keep_files_private(link.folder, consortium.state)
+    link.prepare()
+    keep_files_private(consortium.state)
     logs = link.folder / "logs"
     if only != "superexec":
         claim_port(link.host, link.port)
-    link.write_profile()
     commands = {
         "superlink": link.superlink(logs / "superlink.log"),
         "superexec": link.superexec(logs / "superexec.log"),
     }
     chosen = [command for name, command in commands.items() if only in (None, name)]
     say(f"Serving the coordinator on {link.address}. Logs: {logs}. Ctrl-C ends it.")
-    say("Only /v1/fleet/* may be reachable from outside: put a reverse proxy in front of it.")
+    say("Hospitals reach /v1/fleet/* of it; everything else asks for this operator's key.")
     with ended_by_signals(), Supervisor() as supervisor:
         keep_running(chosen, supervisor, lambda: None)
