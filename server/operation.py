@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,18 +26,20 @@ from privacy.secagg.roster import Roster
 from privacy.study.agreement import roster_in_force
 from privacy.study.manifest import Study, load_study
 from server.background import BackgroundTracking
+from server.catch_up import tracking_of
+from server.checkpoint import sha256_of
 from server.clock import RunClock, SystemClock, Timing
 from server.context import RunContext, require_roster
 from server.event_log import EventLog
 from server.events import RunFailed, RunFinished, Warned
 from server.messages import Exchange
-from server.result import Result, write_result
+from server.result import ReleasedFiles, Result, write_result
 from server.rounds import Federation, ServerModel, run_federation
 from server.settings import ConsortiumSettings
-from server.status import RunFailure
+from server.status import ReleaseStatus, RunFailure
 from server.store import Store
 from server.tables import RunState
-from server.tracking import ReleasedFiles, Tracked, Tracking, TrackingPlace
+from server.tracking import Tracked
 from strategies import Strategy, make_strategy
 
 _log = logging.getLogger("craftsfl.server")
@@ -72,7 +74,7 @@ def operate(
             consortium=load_roster(settings, study),
         )
         _check_masked(study, plain=plain)
-        with _tracking(settings, study, store) as tracking:
+        with _tracking(settings, context) as tracking:
             _Operation(context, settings, tracking).run()
 
 
@@ -117,7 +119,7 @@ class _Operation:
             vector = run_federation(self._federation(model))
         layout = model.result().layout
         release = self._release(layout, vector)
-        tracked, warnings = self._publish(release)
+        tracked, warnings = self._publish()
         settings, context = self.settings, self.context
         result = Result(
             status=context.store.status(),
@@ -176,31 +178,34 @@ class _Operation:
             release = ReleasedFiles(adapter, settings.samples_file())
             device = pick_device(settings.device)
             draw_samples(self._base(), adapter, study.samples, release.samples, device)
+            digests = sha256_of(release.adapter), sha256_of(release.samples)
+            self.context.store.keep_release(
+                ReleaseStatus(str(adapter), digests[0], str(release.samples), digests[1])
+            )
         return release
 
-    def _publish(self, release: ReleasedFiles) -> tuple[Tracked | None, list[str]]:
+    def _publish(self) -> tuple[Tracked | None, list[str]]:
         """Publish to MLflow. It is only a view: the run succeeds even if it cannot be reached."""
         try:
             with self.context.phase("tracking"):
-                return self.tracking.publish(self.context.store.status(), release), []
+                return self.tracking.publish(self.context.store.status()), []
         except CraftsflError as error:
             self.context.emit(Warned(str(error)))
             return None, [str(error)]
 
 
 @contextmanager
-def _tracking(
-    settings: ConsortiumSettings, study: Study, store: Store
-) -> Iterator[BackgroundTracking]:
-    place = TrackingPlace(settings.mlflow_uri(), settings.artifacts_folder())
-    tracking = BackgroundTracking(lambda: Tracking(place, study))
+def _tracking(settings: ConsortiumSettings, context: RunContext) -> Iterator[BackgroundTracking]:
+    tracking = BackgroundTracking(
+        lambda: tracking_of(settings, context.study),
+        warn=lambda error: context.emit(Warned(str(error))),
+    )
     try:
         yield tracking
     except CraftsflError:
-        tracking.failed(store.status)
+        with suppress(CraftsflError):  # MLflow's own: the run's error matters
+            tracking.failed(context.store.status)
         raise
-    finally:
-        tracking.close()
 
 
 class _FailuresRecorded:

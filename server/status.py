@@ -18,6 +18,7 @@ from server.tables import (
     PartRow,
     PartState,
     PhaseRow,
+    ReleaseRow,
     RunRow,
     RunState,
     SiteRow,
@@ -56,7 +57,7 @@ class PartStatus:
 
 @dataclass(frozen=True, slots=True)
 class RoundStatus:
-    """An attempt at a round; `seconds` of wall clock if it has ended."""
+    """An attempt at a round; if it has ended, `seconds` of wall clock, and when (Unix seconds)."""
 
     round: int
     attempt: int
@@ -66,6 +67,7 @@ class RoundStatus:
     adapter_norm: float | None
     seconds: float | None
     sites: tuple[PartStatus, ...]
+    finished: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,16 @@ class RunFailure:
     message: str
     hint: str
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseStatus:
+    """The files that a run released, with their SHA-256 in hex when it did."""
+
+    adapter: str
+    adapter_sha256: str
+    samples: str
+    samples_sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +109,8 @@ class RunStatus:
     history: tuple[RoundStatus, ...]
     phases: Mapping[str, float]
     failure: RunFailure | None = None
+    study_digest: str = ""  # hex
+    release: ReleaseStatus | None = None
 
 
 def read_status(url: str, run: int | None = None) -> RunStatus:
@@ -113,6 +127,22 @@ def read_status(url: str, run: int | None = None) -> RunStatus:
         status = status_of(session, run)
     engine.dispose()
     return status
+
+
+def read_ended(url: str, study_digest: str) -> list[RunStatus]:
+    """The runs of a study (digest in hex) that have finished or failed, the oldest first."""
+    engine = read_database(url)
+    if engine is None:
+        return []
+    query = select(RunRow.run).where(
+        RunRow.study_digest == study_digest,
+        RunRow.state.in_([RunState.FINISHED, RunState.FAILED]),
+    )
+    with database_errors(url), Session(engine) as session:
+        runs = session.scalars(query.order_by(RunRow.started)).all()
+        found = [status_of(session, int(run)) for run in runs]
+    engine.dispose()
+    return found
 
 
 def status_of(session: Session, run: int | None) -> RunStatus:
@@ -139,6 +169,8 @@ def status_of(session: Session, run: int | None) -> RunStatus:
         history=history,
         phases=_phases(session, row.run),
         failure=_failure(session, row.run),
+        study_digest=row.study_digest,
+        release=_release(session, row.run),
     )
 
 
@@ -194,6 +226,7 @@ def _attempt(row: AttemptRow, parts: list[PartStatus]) -> RoundStatus:
         adapter_norm=row.adapter_norm,
         seconds=None if row.finished is None else row.finished - row.started,
         sites=tuple(parts),
+        finished=row.finished,
     )
 
 
@@ -207,3 +240,12 @@ def _failure(session: Session, run: str) -> RunFailure | None:
         return None  # written by an older version, and not opened for writing since
     row = session.get(FailureRow, run)
     return None if row is None else RunFailure(row.message, row.hint, row.error)
+
+
+def _release(session: Session, run: str) -> ReleaseStatus | None:
+    if not inspect(session.connection()).has_table(ReleaseRow.__tablename__):
+        return None  # as above
+    row = session.get(ReleaseRow, run)
+    if row is None:
+        return None
+    return ReleaseStatus(row.adapter, row.adapter_sha256, row.samples, row.samples_sha256)

@@ -20,7 +20,7 @@ from privacy.wire.bodies import SiteFacts
 from privacy.wire.checkpoint import Checkpoint
 from server.clock import RunClock
 from server.database import database_errors, open_database
-from server.status import RunFailure, RunStatus, status_of
+from server.status import ReleaseStatus, RunFailure, RunStatus, status_of
 from server.tables import (
     AdapterRow,
     AttemptRow,
@@ -31,6 +31,7 @@ from server.tables import (
     PartRow,
     PartState,
     PhaseRow,
+    ReleaseRow,
     RunRow,
     RunState,
     SiteRow,
@@ -226,6 +227,11 @@ class Store:
         with self._transaction() as session:
             row = session.scalars(query.order_by(AdapterRow.round.desc()).limit(1)).first()
             return None if row is None else (row.round, row.path, row.sha256)
+
+    def keep_release(self, release: ReleaseStatus) -> None:
+        """The files that this run has released."""
+        with self._transaction() as session:
+            session.merge(ReleaseRow(run=self._run, **asdict(release)))
 
     def add_seconds(self, phase: str, seconds: float) -> None:
         """`seconds` more were spent in `phase`."""

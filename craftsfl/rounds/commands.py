@@ -97,3 +97,15 @@ def rounds_status(
     from craftsfl.rounds.operator import show_status
 
     show_status(settings, run, as_json=json)
+
+
+@app.command("track")
+def rounds_track(settings: _Settings) -> None:
+    """Log to MLflow what it missed of ended runs, for example while its server was down.
+
+    The next run does the same by itself. It may be repeated: nothing is logged
+    twice. A run that was deleted in MLflow stays deleted.
+    """
+    from craftsfl.rounds.tracking import track_runs
+
+    track_runs(settings)
