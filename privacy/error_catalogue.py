@@ -176,8 +176,9 @@ FAILURES: Mapping[ErrorId, Guidance] = {
     ),
     ErrorId.MLFLOW_UNUSABLE: Guidance(
         "MLflow cannot be reached, or refuses what is logged.",
-        "Nothing: MLflow is a view, and the next run logs what is missing.",
-        "Correct [tracking] in consortium.toml, or the option --tracking-uri.",
+        "Nothing: MLflow is a view, and no run waits for it. The next run logs what is missing.",
+        "Start its server, or correct [tracking] in consortium.toml or the option --tracking-uri. "
+        "What is missing is logged at once by: craftsfl rounds track consortium.toml",
     ),
     ErrorId.EVENT_UNREADABLE: Guidance(
         "A line of events.jsonl is not an event.",

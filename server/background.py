@@ -22,7 +22,7 @@ from server.registry import LOG_LATER
 from server.status import RunStatus
 from server.tracking import Tracked, Tracking
 
-PATIENCE: Final = 6.0  # seconds that the end of a run waits for MLflow
+END_SECONDS: Final = 6.0  # seconds that the end of a run waits for MLflow
 _IMPORT_SECONDS: Final = 60.0  # that it waits for MLflow's own import, which this machine decides
 
 _Job = Callable[[Tracking], Tracked | None]
@@ -47,7 +47,7 @@ class BackgroundTracking:
         make: Callable[[], Tracking],
         *,
         warn: Callable[[CraftsflError], None] = lambda error: None,
-        patience: float = PATIENCE,
+        patience: float = END_SECONDS,
     ) -> None:
         self._make = make
         self._warn = warn
@@ -58,6 +58,13 @@ class BackgroundTracking:
         self._thread: threading.Thread | None = None
         self._imported = threading.Event()
         self._failing = False
+        self._working = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being logged, or about to be."""
+        with self._changed:
+            return self._working or self._next is not None
 
     def round_finished(self, status: RunStatus) -> None:
         """Log what is new in `status`, soon."""
@@ -117,8 +124,11 @@ class BackgroundTracking:
             with self._changed:
                 self._changed.wait_for(lambda: self._next is not None)
                 task, self._next = self._next, None
+                self._working = True
             if task is not None:
                 self._do(task)
+            with self._changed:
+                self._working = False
 
     def _do(self, task: _Task) -> None:
         try:

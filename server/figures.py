@@ -20,14 +20,14 @@ from server.tables import AttemptState
 
 RUN_TAG = "craftsfl.run"
 DIGEST_OF_STUDY = "craftsfl.study_digest"
-COMPLETE = "craftsfl.logged"  # of a run, or a model version: nothing of it is missing
+COMPLETE_TAG = "craftsfl.logged"  # of a run, or a model version: nothing of it is missing
 ROUND_MARK = "updates"  # logged for every round, in one batch with its other metrics
 _LONGEST = 6000  # characters of a parameter's value that MLflow takes
 _TABLES = ("base", "adapter", "training", "privacy", "aggregation", "cohort")
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class FigurePoint:
     """A metric at a round, which is MLflow's step; `time` in ms since 1970."""
 
     name: str
@@ -36,14 +36,14 @@ class Point:
     round: int
 
 
-def round_points(status: RunStatus) -> Iterator[list[Point]]:
+def round_points(status: RunStatus) -> Iterator[list[FigurePoint]]:
     """The public figures of each finished round, `ROUND_MARK` among them."""
     for item in status.history:
         if item.state is AttemptState.FINISHED:
             yield _points(item, status.started)
 
 
-def parameters(study: Study) -> Mapping[str, str]:
+def study_parameters(study: Study) -> Mapping[str, str]:
     """The study's public settings, flat: "training.steps" and so on."""
     tables = study.model_dump(mode="json", include=set(_TABLES))
     flat = {
@@ -82,7 +82,7 @@ def milliseconds(seconds: float) -> int:
     return int(seconds * 1000)
 
 
-def _points(item: RoundStatus, started: float) -> list[Point]:
+def _points(item: RoundStatus, started: float) -> list[FigurePoint]:
     values = {ROUND_MARK: float(item.updates), "attempts": float(item.attempt)}
     if item.adapter_norm is not None:
         values["adapter_norm"] = item.adapter_norm
@@ -93,4 +93,4 @@ def _points(item: RoundStatus, started: float) -> list[Point]:
         if part.epsilon is not None and math.isfinite(part.epsilon):
             values[f"epsilon_used.{part.name}"] = part.epsilon
     when = milliseconds(started if item.finished is None else item.finished)
-    return [Point(name, value, when, item.round) for name, value in values.items()]
+    return [FigurePoint(name, value, when, item.round) for name, value in values.items()]

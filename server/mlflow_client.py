@@ -65,14 +65,15 @@ def public_uri(uri: str) -> str:
 def mlflow_errors(uri: str, hint: str) -> Iterator[None]:
     """Raise `DeploymentError` with this `hint` for whatever MLflow or its database raises.
 
-    A ValueError is what it makes of an answer that is not MLflow's, such as a page of a proxy.
+    A ValueError is what it makes of an answer that is not MLflow's, such as a page of a proxy; an
+    ImportError is a database whose driver is not installed.
     """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError, OSError, ValueError) as error:
+    except (MlflowException, SQLAlchemyError, OSError, ValueError, ImportError) as error:
         raise DeploymentError(
             f"MLflow at {public_uri(uri)} cannot be used ({_cause(error)}).",
             hint,

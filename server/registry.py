@@ -11,7 +11,7 @@ from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError, ModelError
 from privacy.study.manifest import Study
 from server.checkpoint import sha256_of
-from server.figures import COMPLETE, DIGEST_OF_STUDY, RUN_TAG
+from server.figures import COMPLETE_TAG, DIGEST_OF_STUDY, RUN_TAG
 from server.model_card import AdapterFacts
 from server.status import ReleaseStatus
 
@@ -63,11 +63,13 @@ def register_version(
     found = client.search_model_versions(f"name = '{study.name}'")
     mine = sorted((v for v in found if v.run_id == mlflow_run), key=lambda v: int(v.version))
     version = mine[0] if mine else _new_version(client, mlflow_run, study, run, adapter, card)
-    if COMPLETE not in version.tags:
-        later = [v for v in found if COMPLETE in v.tags and _number(v) > run and _same(v, study)]
+    if COMPLETE_TAG not in version.tags:
+        later = [
+            v for v in found if COMPLETE_TAG in v.tags and _number(v) > run and _same(v, study)
+        ]
         if not later:
             client.set_registered_model_alias(study.name, ALIAS, version.version)
-        client.set_model_version_tag(study.name, version.version, COMPLETE, "complete")
+        client.set_model_version_tag(study.name, version.version, COMPLETE_TAG, "complete")
     return str(version.version)
 
 

@@ -20,15 +20,15 @@ from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, DeploymentError
 from privacy.study.manifest import Study, load_study
 from server.figures import (
-    COMPLETE,
+    COMPLETE_TAG,
     DIGEST_OF_STUDY,
     ROUND_MARK,
     RUN_TAG,
-    Point,
+    FigurePoint,
     milliseconds,
-    parameters,
     round_points,
     run_tags,
+    study_parameters,
 )
 from server.mlflow_client import mlflow_errors, public_uri, quiet_client
 from server.model_card import model_card
@@ -107,7 +107,9 @@ class Tracking:
     def incomplete(self, ended: Iterable[RunStatus]) -> list[RunStatus]:
         """Those of these ended runs that MLflow does not have completely."""
         with self._errors():
-            found = self._client.search_runs([self._experiment], f"tags.`{COMPLETE}` = 'complete'")
+            found = self._client.search_runs(
+                [self._experiment], f"tags.`{COMPLETE_TAG}` = 'complete'"
+            )
         names = {(run.data.tags.get(DIGEST_OF_STUDY), run.data.tags.get(RUN_TAG)) for run in found}
         digest = self._study.digest().hex()
         return [status for status in ended if (digest, str(status.run)) not in names]
@@ -120,7 +122,9 @@ class Tracking:
 
         run = self._find_run(status)
         name = str(run.info.run_id)
-        missing = {k: v for k, v in parameters(self._study).items() if k not in run.data.params}
+        missing = {
+            k: v for k, v in study_parameters(self._study).items() if k not in run.data.params
+        }
         pairs = [Param(key, value) for key, value in missing.items()]
         for start in range(0, len(pairs), _PARAMETERS):
             self._client.log_batch(name, params=pairs[start : start + _PARAMETERS])
@@ -199,7 +203,7 @@ class Tracking:
             self._client.log_artifact(run, str(self._place.study), "study")
         end = None if status.finished is None else milliseconds(status.finished)
         self._client.set_terminated(run, how, end)
-        self._client.set_tag(run, COMPLETE, "complete")
+        self._client.set_tag(run, COMPLETE_TAG, "complete")
 
     def _log_text(self, run: str, text: str, folder: str, name: str) -> None:
         with tempfile.TemporaryDirectory(prefix="craftsfl-") as scratch:
@@ -216,9 +220,9 @@ def _is_file_of(study: Study, file: Path) -> bool:
         return False
 
 
-def _batches(rounds: Iterable[list[Point]]) -> Iterator[list[Point]]:
+def _batches(rounds: Iterable[list[FigurePoint]]) -> Iterator[list[FigurePoint]]:
     """The points of whole rounds, as many as one request takes: a round is logged or it is not."""
-    batch: list[Point] = []
+    batch: list[FigurePoint] = []
     for points in rounds:
         if batch and len(batch) + len(points) > _BATCH:
             yield batch
