@@ -34,6 +34,7 @@ from server.mlflow_client import mlflow_errors, public_uri, quiet_client
 from server.model_card import model_card
 from server.registry import LOG_LATER, read_release, register_version, unchanged
 from server.status import ReleaseStatus, RunStatus
+from server.tables import RunState
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -98,10 +99,10 @@ class Tracking:
         return Tracked(run, version)
 
     def failed(self, status: RunStatus) -> str:
-        """Log what MLflow lacks of a failed run; returns MLflow's run id."""
+        """Log what MLflow lacks of a run that failed or was stopped; returns MLflow's run id."""
         with self._errors():
             run = self._synced(status)
-            self._end(run, status, "FAILED")
+            self._end(run, status, "KILLED" if status.state is RunState.STOPPED else "FAILED")
         return run
 
     def incomplete(self, ended: Iterable[RunStatus]) -> list[RunStatus]:

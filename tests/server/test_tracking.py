@@ -330,16 +330,22 @@ def test_only_what_is_missing_of_ended_runs_is_logged_later(
 ) -> None:
     one = released(release, finished(1), run=1)
     two = replace(status_with(finished(1)), run=2, state=RunState.FAILED)
+    stopped = replace(two, run=4, state=RunState.STOPPED)
     three = released(release, finished(1), run=3)
     tracking.publish(one)
     Path(release.samples).unlink()
-    caught = list(catch_up(tracking, [one, two, three]))
-    assert [item.status.run for item in caught] == [2, 3]
-    assert [item.error for item in caught] == [None, None]
-    assert [item.tracked.version for item in caught if item.tracked] == [None, "2"]
-    assert list(catch_up(tracking, [one, two, three])) == []
+    caught = list(catch_up(tracking, [one, two, three, stopped]))
+    assert [item.status.run for item in caught] == [2, 3, 4]
+    assert [item.error for item in caught] == [None, None, None]
+    assert [item.tracked.version for item in caught if item.tracked] == [None, "2", None]
+    assert list(catch_up(tracking, [one, two, three, stopped])) == []
     states = {run.info.run_name: run.info.status for run in client.search_runs(["1"])}
-    assert states == {"run 1": "FINISHED", "run 2": "FAILED", "run 3": "FINISHED"}
+    assert states == {
+        "run 1": "FINISHED",
+        "run 2": "FAILED",
+        "run 3": "FINISHED",
+        "run 4": "KILLED",
+    }
 
 
 def test_telemetry_is_off(tracking: Tracking) -> None:
