@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 from craftsfl.processes.environment import keep_files_private
 from craftsfl.processes.restarts import keep_running
 from craftsfl.processes.supervisor import Supervisor, claim_port, ended_by_signals
-from craftsfl.rounds.operator import superlink_of
+from craftsfl.rounds.operator import keeper_of, superlink_of
 from craftsfl.terminal import say
 from server.settings import load_consortium
 
@@ -28,5 +29,7 @@ def serve_consortium(settings_file: Path, *, only: str | None = None) -> None:
     chosen = [command for name, command in commands.items() if only in (None, name)]
     say(f"Serving the coordinator on {link.address}. Logs: {logs}. Ctrl-C ends it.")
     say("Hospitals reach /v1/fleet/* of it; everything else asks for this operator's key.")
-    with ended_by_signals(), Supervisor() as supervisor:
-        keep_running(chosen, supervisor, lambda: None)
+    keeper = keeper_of(settings_file)
+    look = keeper.tick if only != "superlink" else (lambda: None)
+    with ended_by_signals(), closing(keeper), Supervisor() as supervisor:
+        keep_running(chosen, supervisor, look)
