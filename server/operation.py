@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,9 +25,10 @@ from model.importing import quick_imports
 from model.layout import Layout, initial_vector
 from privacy.error_ids import ErrorId
 from privacy.errors import CraftsflError, DeploymentError
-from privacy.study.manifest import Study
 from server.background import BackgroundTracking
 from server.carrier import CarriedGrid
+from server.catch_up import tracking_of
+from server.checkpoint import sha256_of
 from server.clock import RunClock, SystemClock, Timing
 from server.context import RunContext
 from server.event_log import EventLog
@@ -35,15 +36,15 @@ from server.events import RunBroken, RunEnded, RunFailed, RunFinished, Warned
 from server.life import RunInterrupted, RunStopped, serving
 from server.messages import Exchange
 from server.readiness import check_study_file, find_study_base, load_roster
-from server.result import Result, write_result
+from server.result import ReleasedFiles, Result, write_result
 from server.rounds import Federation, ServerModel, run_federation
 from server.run_name import RunName
 from server.runs import Runs
 from server.settings import ConsortiumSettings
-from server.status import RunFailure
+from server.status import ReleaseStatus, RunFailure
 from server.store import Store, check_study
 from server.tables import RunState
-from server.tracking import ReleasedFiles, Tracked, Tracking, TrackingPlace
+from server.tracking import Tracked
 from strategies import Strategy, make_strategy
 
 _log = logging.getLogger("craftsfl.server")
@@ -91,7 +92,7 @@ def operate(
                 timing=Timing(join=settings.join_deadline),
                 consortium=roster,
             )
-            with _tracking(settings, study, store) as tracking:
+            with _tracking(settings, context) as tracking:
                 _Operation(context, settings, tracking).run()
 
 
@@ -130,7 +131,7 @@ class _Operation:
             vector = run_federation(self._federation(model))
         layout = model.result().layout
         release = self._release(layout, vector)
-        tracked, warnings = self._publish(release)
+        tracked, warnings = self._publish()
         settings, context = self.settings, self.context
         result = Result(
             status=context.store.status(),
@@ -188,33 +189,36 @@ class _Operation:
             release = ReleasedFiles(adapter, settings.samples_file())
             device = pick_device(settings.device)
             draw_samples(self._base(), adapter, study.samples, release.samples, device)
+            digests = sha256_of(release.adapter), sha256_of(release.samples)
+            self.context.store.keep_release(
+                ReleaseStatus(str(adapter), digests[0], str(release.samples), digests[1])
+            )
         return release
 
-    def _publish(self, release: ReleasedFiles) -> tuple[Tracked | None, list[str]]:
+    def _publish(self) -> tuple[Tracked | None, list[str]]:
         """Publish to MLflow. It is only a view: the run succeeds even if it cannot be reached."""
         try:
             with self.context.phase("tracking"):
-                return self.tracking.publish(self.context.store.status(), release), []
+                return self.tracking.publish(self.context.store.status()), []
         except CraftsflError as error:
             self.context.emit(Warned(str(error)))
             return None, [str(error)]
 
 
 @contextmanager
-def _tracking(
-    settings: ConsortiumSettings, study: Study, store: Store
-) -> Iterator[BackgroundTracking]:
-    place = TrackingPlace(settings.mlflow_uri(), settings.artifacts_folder())
-    tracking = BackgroundTracking(lambda: Tracking(place, study))
+def _tracking(settings: ConsortiumSettings, context: RunContext) -> Iterator[BackgroundTracking]:
+    tracking = BackgroundTracking(
+        lambda: tracking_of(settings, context.study),
+        warn=lambda error: context.emit(Warned(str(error))),
+    )
     try:
         yield tracking
     except (RunInterrupted, RunStopped, DeploymentError):
         raise  # it has not failed
     except CraftsflError:
-        tracking.failed(store.status)
+        with suppress(CraftsflError):  # MLflow's own: the run's error matters
+            tracking.failed(context.store.status)
         raise
-    finally:
-        tracking.close()
 
 
 class _EndRecorded:

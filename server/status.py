@@ -13,6 +13,7 @@ from privacy.errors import FederationError
 from server.database import database_errors, read_database
 from server.run_name import LARGEST_NUMBER
 from server.tables import (
+    ENDED,
     AttemptRow,
     AttemptState,
     FailureRow,
@@ -20,6 +21,7 @@ from server.tables import (
     PartRow,
     PartState,
     PhaseRow,
+    ReleaseRow,
     RunRow,
     RunState,
     SiteRow,
@@ -60,7 +62,7 @@ class PartStatus:
 
 @dataclass(frozen=True, slots=True)
 class RoundStatus:
-    """An attempt at a round; `seconds` of wall clock if it has ended."""
+    """An attempt at a round; if it has ended, `seconds` of wall clock, and when (Unix seconds)."""
 
     round: int
     attempt: int
@@ -70,6 +72,7 @@ class RoundStatus:
     adapter_norm: float | None
     seconds: float | None
     sites: tuple[PartStatus, ...]
+    finished: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,16 @@ class RunFailure:
     message: str
     hint: str
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseStatus:
+    """The files that a run released, with their SHA-256 in hex when it did."""
+
+    adapter: str
+    adapter_sha256: str
+    samples: str
+    samples_sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +123,7 @@ class RunStatus:
     last_words: str = ""
     flower_run: int | None = None
     flower_since: float | None = None  # Unix seconds
+    release: ReleaseStatus | None = None
 
 
 def read_status(url: str, run: int | None = None) -> RunStatus:
@@ -127,6 +141,19 @@ def read_status(url: str, run: int | None = None) -> RunStatus:
         status = status_of(session, _key(session, run))
     engine.dispose()
     return status
+
+
+def read_ended(url: str, study_digest: str) -> list[RunStatus]:
+    """The runs of a study (digest in hex) that have ended, however, the oldest first."""
+    engine = read_database(url)
+    if engine is None:
+        return []
+    query = select(RunRow.run).where(RunRow.study_digest == study_digest, RunRow.state.in_(ENDED))
+    with database_errors(url), Session(engine) as session:
+        keys = session.scalars(query.order_by(RunRow.started)).all()
+        found = [status_of(session, key) for key in keys]
+    engine.dispose()
+    return found
 
 
 def status_of(session: Session, key: str) -> RunStatus:
@@ -158,6 +185,7 @@ def status_of(session: Session, key: str) -> RunStatus:
         last_words="" if number is None else number.last_words,
         flower_run=int(key) if number is None else _flower_run(carrier),
         flower_since=None if carrier is None else carrier.started,
+        release=_release(session, key),
     )
 
 
@@ -243,6 +271,7 @@ def _attempt(row: AttemptRow, parts: list[PartStatus]) -> RoundStatus:
         adapter_norm=row.adapter_norm,
         seconds=None if row.finished is None else row.finished - row.started,
         sites=tuple(parts),
+        finished=row.finished,
     )
 
 
@@ -256,3 +285,12 @@ def _failure(session: Session, run: str) -> RunFailure | None:
         return None  # written by an older version, and not opened for writing since
     row = session.get(FailureRow, run)
     return None if row is None else RunFailure(row.message, row.hint, row.error)
+
+
+def _release(session: Session, run: str) -> ReleaseStatus | None:
+    if not inspect(session.connection()).has_table(ReleaseRow.__tablename__):
+        return None  # as above
+    row = session.get(ReleaseRow, run)
+    if row is None:
+        return None
+    return ReleaseStatus(row.adapter, row.adapter_sha256, row.samples, row.samples_sha256)

@@ -22,7 +22,7 @@ from server.clock import RunClock
 from server.database import database_errors, open_database
 from server.run_name import RunName
 from server.runs import add_run, note_transport
-from server.status import RunFailure, RunStatus, status_of
+from server.status import ReleaseStatus, RunFailure, RunStatus, status_of
 from server.tables import (
     ENDED,
     AdapterRow,
@@ -35,6 +35,7 @@ from server.tables import (
     PartRow,
     PartState,
     PhaseRow,
+    ReleaseRow,
     RunRow,
     RunState,
     SiteRow,
@@ -239,6 +240,11 @@ class Store:
         with self._transaction() as session:
             row = session.scalars(query.order_by(AdapterRow.round.desc()).limit(1)).first()
             return None if row is None else (row.round, row.path, row.sha256)
+
+    def keep_release(self, release: ReleaseStatus) -> None:
+        """The files that this run has released."""
+        with self._transaction() as session:
+            session.merge(ReleaseRow(run=self._run, **asdict(release)))
 
     def add_seconds(self, phase: str, seconds: float) -> None:
         """`seconds` more were spent in `phase`."""

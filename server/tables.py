@@ -209,6 +209,18 @@ class AdapterRow(Table):
     sha256: Mapped[str] = mapped_column(String(64))
 
 
+class ReleaseRow(Table):
+    """The files that a run released. Added to older databases on opening."""
+
+    __tablename__ = "releases"
+
+    run: Mapped[str] = mapped_column(ForeignKey("runs.run"), primary_key=True)
+    adapter: Mapped[str] = mapped_column(Text)
+    adapter_sha256: Mapped[str] = mapped_column(String(64))
+    samples: Mapped[str] = mapped_column(Text)
+    samples_sha256: Mapped[str] = mapped_column(String(64))  # the next run writes the same file
+
+
 class PhaseRow(Table):
     """Seconds that a run has spent in a phase, over all rounds and restarts."""
 

@@ -109,6 +109,18 @@ def rounds_status(
     show_status(settings, run, as_json=json)
 
 
+@app.command("track")
+def rounds_track(settings: _Settings) -> None:
+    """Log to MLflow what it missed of ended runs, for example while its server was down.
+
+    The next run does the same by itself. It may be repeated: nothing is logged
+    twice. A run that was deleted in MLflow stays deleted.
+    """
+    from craftsfl.rounds.tracking import track_runs
+
+    track_runs(settings)
+
+
 @app.command("watch")
 def rounds_watch(settings: _Settings, run: _Run = None) -> None:
     """Show a run from its beginning, and go on until it ends. Ctrl-C leaves it alone."""
