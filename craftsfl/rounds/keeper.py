@@ -79,10 +79,11 @@ class Keeper:
 
     def tick(self) -> None:
         """Look, if it is time to; never waits, and raises nothing that can pass by itself."""
-        if self._work is not None:
-            if not self._work.done():
+        work = self._work
+        if work is not None:
+            if not work.done():
                 return
-            self._work, work = None, self._work
+            self._work = None
             work.result()
         if self._clock.monotonic() < self._due:
             return

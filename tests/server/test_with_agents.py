@@ -179,6 +179,8 @@ def test_a_site_that_was_away_stays_out_of_the_round_and_not_of_the_study(
         run_federation(world.federation())
     world.faults = None
     world.handlers[world.nodes["site-003"]] = away
+    world.clock.latest = 1e9
+    world.clock.sleep(2e6)  # until then, the attempt is open at the sites, and they refuse
     run_federation(world.federation(run=RUN + 1))
     history = read_status(world.url, RUN + 1).history
     names = [[part.name for part in item.sites] for item in history]
