@@ -102,7 +102,7 @@ class _Rounds:
         if stored is None or stored[0] < context.study.rounds:
             with context.phase("joining"):
                 if context.store.attempts(1):  # those who can be there are called in a moment
-                    self._attendance.greet(again=False)
+                    self._attendance.greet()
                 else:
                     self._attendance.gather(self._check_model)
         with context.phase("loading"):

@@ -208,7 +208,7 @@ def test_a_site_that_registers_again_in_a_round_may_still_be_in_the_sum(
 
     def faults(node: int, number: int, request: bytes) -> GridFault | None:
         if node == new:
-            return Drop() if world.clock.now - began < 45 else Delay(13.0)
+            return Drop() if world.clock.now - began < 75 else Delay(13.0)
         late = node == old and isinstance(open_envelope(request, limit=LARGE).body, Deliver)
         return Delay(4.0) if late else None
 
