@@ -89,7 +89,7 @@ class Supervisor:
     """Owns processes from start to end; a context manager that leaves none behind.
 
     `noted` is called with the name and number of each process that was started, once it can be
-    ended: `StartedNote.add` of predecessors.py, for whoever comes after a supervisor that was killed.
+    ended: `StartedNote.add` of predecessors.py, for whoever comes after a killed supervisor.
     """
 
     def __init__(self, noted: Callable[[str, int], None] = lambda name, pid: None) -> None:

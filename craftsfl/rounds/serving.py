@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from craftsfl.processes.predecessors import sole_supervisor
 from craftsfl.processes.restarts import keep_running
 from craftsfl.processes.supervisor import Supervisor, ended_by_signals
-from craftsfl.rounds.operator import superlink_of
+from craftsfl.rounds.operator import keeper_of, superlink_of
 from craftsfl.rounds.preflight import CertificateWatch, check_coordinator, make_folders
 from craftsfl.terminal import say
 from server.settings import load_consortium
@@ -36,5 +36,12 @@ def serve_consortium(settings_file: Path, *, only: str | None = None) -> None:
         say(f"Serving the coordinator on {link.address}. Logs: {logs}. Ctrl-C ends it.")
         say("Hospitals reach /v1/fleet/* of it; everything else asks for this operator's key.")
         watch = CertificateWatch(link.credentials.certificate, said=True)
-        with Supervisor(lambda name, pid: held[name].add(name, pid)) as supervisor:
-            keep_running(list(chosen.values()), supervisor, watch.look)
+        keeper = stack.enter_context(closing(keeper_of(settings_file)))
+        supervisor = stack.enter_context(Supervisor(lambda name, pid: held[name].add(name, pid)))
+
+        def look() -> None:
+            watch.look()
+            if "superexec" in chosen:
+                keeper.tick()
+
+        keep_running(list(chosen.values()), supervisor, look)
