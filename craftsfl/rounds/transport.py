@@ -26,7 +26,7 @@ class SuperLinkSide:
         if self._bundle is None:
             with tempfile.TemporaryDirectory(prefix="craftsfl-") as folder:
                 self._bundle = build(stage(Path(folder)))
-        config = {"settings": str(self._settings), "run": run}
+        config: dict[str, str | int] = {"settings": str(self._settings), "run": run}
         return start_flower_run(self._link, self._bundle, config)
 
     def ended(self, flower_run: int) -> str | None:
