@@ -293,7 +293,7 @@ FAILURES: Mapping[ErrorId, Guidance] = {
         "Use the same superexec.secret for every command, and restart `craftsfl rounds serve`.",
     ),
     ErrorId.SECRET_UNUSABLE: Guidance(
-        "superexec.secret is missing, too short, or not its user's alone (mode 0600).",
+        "The file superexec.secret is missing, too short, or not its user's alone (mode 0600).",
         "If others could read it, they could have started runs.",
         "If others could read it, make a new one and restart `craftsfl rounds serve`; else chmod.",
     ),
@@ -308,7 +308,7 @@ FAILURES: Mapping[ErrorId, Guidance] = {
         "Nothing, unless two hospitals share a key: then each makes its own.",
     ),
     ErrorId.SUPERLINK_DATABASE: Guidance(
-        "superlink.db is damaged, of a newer Flower, or cannot be written.",
+        "The SuperLink's database is damaged, of a newer Flower, or cannot be written.",
         "The list of admitted nodes, if it is not put back. Rounds, adapters and charges are kept.",
         "Restore it, or move it away and admit the hospitals' keys again.",
     ),
