@@ -36,6 +36,9 @@ class ErrorId(StrEnum):
     RUN_NOT_BEGUN = "run-not-begun"
     RUN_FAILED = "run-failed"
     RUN_ENDED = "run-ended"
+    RUN_STILL_OPEN = "run-still-open"
+    RUN_INTERRUPTED = "run-interrupted"
+    RUN_STOPPED = "run-stopped"
     STUDY_CHANGED = "study-changed"
     PLAIN_STUDY = "plain-study"
     ROSTER_MISSING = "roster-missing"
@@ -43,6 +46,7 @@ class ErrorId(StrEnum):
     ROUND_FAILED = "round-failed"
     NAME_TAKEN = "name-taken"
     ROUND_STATE_UNUSABLE = "round-state-unusable"
+    ROUND_STATE_NEWER = "round-state-newer"
     ADAPTER_UNUSABLE = "adapter-unusable"
     STATE_NOT_WRITABLE = "state-not-writable"
     MLFLOW_UNUSABLE = "mlflow-unusable"
@@ -64,3 +68,10 @@ class ErrorId(StrEnum):
     PORT_TAKEN = "port-taken"
     PROCESS_ENDED = "process-ended"
     SUPERLINK_SILENT = "superlink-silent"
+
+    # At a coordinator.
+    SUPERLINK_REFUSED = "superlink-refused"
+    OPERATOR_REFUSED = "operator-refused"
+    SECRET_UNUSABLE = "secret-unusable"
+    CERTIFICATE_UNUSABLE = "certificate-unusable"
+    KEY_ADMITTED = "key-admitted"

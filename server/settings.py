@@ -71,6 +71,14 @@ class ConsortiumSettings(Strict):
         """The ServerApp's own log; its output exists otherwise only in the SuperLink's database."""
         return self.state / "server.log"
 
+    def lock_file(self) -> Path:
+        """What the ServerApp holds locked for as long as it lives."""
+        return self.state / "serverapp.lock"
+
+    def keeper_file(self) -> Path:
+        """What `craftsfl rounds serve` holds locked while it starts ServerApps again."""
+        return self.state / "keeper.lock"
+
     def result_file(self) -> Path:
         """The outcome of a finished run."""
         return self.state / "result.json"

@@ -14,7 +14,6 @@ import tomli_w
 from flwr.app import Context, RecordDict
 
 import server.app
-from craftsfl.simulation.clock import SteppedClock
 from model.adapters import layout_of, load_adapter
 from model.digest import folder_digest
 from model.layout import initial_vector
@@ -26,11 +25,13 @@ from privacy.study.manifest import Study, load_study
 from privacy.wire.bodies import Refusal
 from privacy.wire.reasons import Reason
 from server.inprocess import InProcessGrid
-from server.operation import load_roster, operate
+from server.operation import Carried, operate
+from server.readiness import load_roster
+from server.runs import Runs
 from server.settings import ConsortiumSettings, load_consortium
 from server.status import read_status
 from server.tables import RunState
-from tests.server.fakes import NODES, RUN, FakeSite
+from tests.server.fakes import FLOWER_RUN, NODES, RUN, FakeSite, HoursClock, WaitsForEver
 from tests.server.masked import masked_study, members_of
 
 Events = Callable[[str], list[dict[str, Any]]]
@@ -55,13 +56,22 @@ class Office:
         self.layout = layout_of(base, self.study.adapter)
         self.sites = {name: FakeSite(name, self.study, layout=self.layout) for name in NODES}
         self.handlers = {NODES[name]: site.handle for name, site in self.sites.items()}
-        self.clock = SteppedClock()
+        self.clock = HoursClock()
+        with Runs(self.settings.database_url(), self.clock) as runs:
+            self.name = runs.begin(self.study, after=RUN - 1)
+
+    def begin_anew(self) -> None:
+        """End the run, and begin one of the study as it is now."""
+        with Runs(self.settings.database_url(), self.clock) as runs:
+            runs.stopped(self.name)
+            self.name = runs.begin(load_study(self.settings.study), after=RUN - 1)
 
     def grid(self) -> InProcessGrid:
-        return InProcessGrid(self.handlers, run_id=RUN, clock=self.clock.monotonic)
+        return InProcessGrid(self.handlers, run_id=FLOWER_RUN, clock=self.clock.monotonic)
 
     def operate(self, *, plain: bool = True) -> None:
-        operate(self.settings, RUN, self.grid(), clock=self.clock, plain=plain)
+        carried = Carried(RUN, FLOWER_RUN)
+        operate(self.settings, carried, self.grid(), clock=self.clock, plain=plain)
 
     def result(self) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(self.settings.result_file().read_text("utf-8"))
@@ -154,6 +164,7 @@ def test_a_wrong_base_digest_ends_the_run(office: Office, tmp_path: Path) -> Non
     (tmp_path / "study.toml").write_text(
         text.replace(office.study.base.digest[-8:], "0" * 8), "utf-8"
     )
+    office.begin_anew()
     with pytest.raises(ModelError, match="digest"):
         office.operate()
 
@@ -174,7 +185,8 @@ def test_the_text_of_a_defect_goes_to_no_file(
 
 
 def context(settings: str) -> Context:
-    return Context(RUN, 1, {}, RecordDict(), {"settings": settings} if settings else {})
+    config = {"settings": settings, "run": RUN} if settings else {}
+    return Context(FLOWER_RUN, 1, {}, RecordDict(), config)
 
 
 class Exited(Exception):
@@ -210,20 +222,20 @@ def test_the_app_needs_a_settings_file(office: Office, exits: list[str]) -> None
     assert "does not name a settings file" in exits[0]
 
 
-def test_the_app_passes_flowers_run_id_on(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[int] = []
+def test_the_app_says_which_run_it_carries(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Carried] = []
 
-    def operate(settings: ConsortiumSettings, run: int, grid: InProcessGrid) -> None:
-        seen.append(run)
+    def operate(settings: ConsortiumSettings, carried: Carried, grid: InProcessGrid) -> None:
+        seen.append(carried)
 
     monkeypatch.setattr(server.app, "operate", operate)
     server.app.app(office.grid(), context(str(office.file)))
-    assert seen == [RUN]
+    assert seen == [Carried(RUN, FLOWER_RUN)]
 
 
 def test_the_settings_say_how_long_sites_may_take_to_join(office: Office) -> None:
     office.handlers.clear()
-    with pytest.raises(FederationError, match="did not connect in time"):
+    with pytest.raises(WaitsForEver):
         office.operate()
     assert read_status(office.settings.database_url()).phases["joining"] == pytest.approx(20, abs=1)
 
