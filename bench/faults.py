@@ -88,7 +88,7 @@ class Coordinator:
             if self._ask(site, key, _START) == Started():
                 self._collected(site, key)
         while self.round <= rounds and self.attempt <= ATTEMPTS:
-            key = AttemptKey(RUN, self.round, self.attempt)
+            key = AttemptKey(FAULT_STUDY.digest(), RUN, self.round, self.attempt)
             body = self._ask(site, key, _START)
             if body == Refusal(Reason.NOT_NEWER):
                 self.attempt += 1

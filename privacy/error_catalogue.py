@@ -278,9 +278,34 @@ FAILURES: Mapping[ErrorId, Guidance] = {
         "Read the end of its log, which the text shows or names.",
     ),
     ErrorId.SUPERLINK_SILENT: Guidance(
-        "Flower's command line got no answer, or a refusal, from the SuperLink.",
+        "The SuperLink gave no answer.",
         "Nothing; a run may have started all the same, so look at craftsfl rounds status first.",
-        "Check that `craftsfl rounds serve` is running, its address and its certificate.",
+        "Check that `craftsfl rounds serve` is running, and its address.",
+    ),
+    ErrorId.SUPERLINK_REFUSED: Guidance(
+        "The SuperLink answered the operator, and refused.",
+        _NOTHING,
+        "Do what the text says; superlink.log says more.",
+    ),
+    ErrorId.OPERATOR_REFUSED: Guidance(
+        "The SuperLink was started with another secret than the one in consortium.toml.",
+        _NOTHING,
+        "Use the same superexec.secret for every command, and restart `craftsfl rounds serve`.",
+    ),
+    ErrorId.SECRET_UNUSABLE: Guidance(
+        "superexec.secret is missing, too short, or not its user's alone (mode 0600).",
+        "If others could read it, they could have started runs.",
+        "If others could read it, make a new one and restart `craftsfl rounds serve`; else chmod.",
+    ),
+    ErrorId.CERTIFICATE_UNUSABLE: Guidance(
+        "The SuperLink's certificate, its key or its authority cannot be used.",
+        _NOTHING,
+        "Correct what the text names; docs/operator.md says which names a certificate needs.",
+    ),
+    ErrorId.KEY_ADMITTED: Guidance(
+        "A SuperNode's key was to be admitted that is admitted already.",
+        _NOTHING,
+        "Nothing, unless two hospitals share a key: then each makes its own.",
     ),
 }
 

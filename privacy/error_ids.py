@@ -68,3 +68,10 @@ class ErrorId(StrEnum):
     PORT_TAKEN = "port-taken"
     PROCESS_ENDED = "process-ended"
     SUPERLINK_SILENT = "superlink-silent"
+
+    # At a coordinator.
+    SUPERLINK_REFUSED = "superlink-refused"
+    OPERATOR_REFUSED = "operator-refused"
+    SECRET_UNUSABLE = "secret-unusable"
+    CERTIFICATE_UNUSABLE = "certificate-unusable"
+    KEY_ADMITTED = "key-admitted"

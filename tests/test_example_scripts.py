@@ -82,8 +82,8 @@ def test_a_ledger_is_read_and_its_charges_are_listed(run: Run, tmp_path: Path) -
     path = tmp_path / "ledger.sqlite"
     with SqliteLedger(path, Ed25519PrivateKey.generate(), site="north") as ledger:
         for attempt in (1, 2):
-            ledger.intent(AttemptKey(1, 1, attempt), Charge(bytes(32), event, 1e-5))
-        ledger.commit(AttemptKey(1, 1, 2))
+            ledger.intent(AttemptKey(bytes(32), 1, 1, attempt), Charge(bytes(32), event, 1e-5))
+        ledger.commit(AttemptKey(bytes(32), 1, 1, 2))
     shown = run("read_ledger.py", str(path))
     assert shown.startswith("north: ")
     assert "1 charged attempts, epsilon = 0.58" in shown

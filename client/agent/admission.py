@@ -29,7 +29,7 @@ from privacy.accounting.composition import forget
 from privacy.budget import Allowance, Book, Budgets, Objection, cost_of_attempts, may_begin
 from privacy.errors import LedgerError
 from privacy.ledger import AttemptKey, Entry, Ledger, State
-from privacy.wire.bodies import LARGEST_RUN, Refusal
+from privacy.wire.bodies import Refusal
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.reasons import Reason
 
@@ -88,15 +88,6 @@ class Account:
         """Epsilon of all attempts that the study may ever charge."""
         return self._schedule
 
-    @property
-    def newest_run(self) -> int:
-        """The largest number of a run of the study that began an attempt here, 0 for none.
-
-        Runs from before there were numbers have ids above all of them, and do not count.
-        """
-        runs = {key.run for key in (*self._lost, *self._charged)}
-        return max((run for run in runs if run <= LARGEST_RUN), default=0)
-
     def knows(self, key: AttemptKey) -> bool:
         """Whether the ledger has a record of `key`."""
         return key in self._lost or key in self._charged
@@ -139,9 +130,9 @@ def _charge_newest(ledger: Ledger) -> None:
     entries = ledger.entries()
     if not entries:
         return
-    of = (entries[-1].key.run, entries[-1].key.round)
+    of = _round_of(entries[-1].key)
     under_way = takewhile(
-        lambda e: e.state is State.INTENT and (e.key.run, e.key.round) == of, reversed(entries)
+        lambda e: e.state is State.INTENT and _round_of(e.key) == of, reversed(entries)
     )
     for entry in reversed(list(under_way)):
         ledger.commit(entry.key)
@@ -149,3 +140,7 @@ def _charge_newest(ledger: Ledger) -> None:
             "Round %d was under way when the agent ended; it is charged and lost.",
             entry.key.round,
         )
+
+
+def _round_of(key: AttemptKey) -> tuple[bytes, int, int]:
+    return key.study, key.run, key.round

@@ -182,9 +182,9 @@ def _serve(
 ) -> list[StartedProcess]:
     """Start all processes and the run; returns those that no run can do without."""
     link = superlink_of(load_consortium(workspace.consortium))
+    link.prepare()
     display.say("starting the coordinator (SuperLink, SuperExec)")
     essential = [supervisor.start(link.superlink(workspace.logs / "superlink.log"))]
-    link.write_profile()
     if maker is not None:
         display.say("making the hospitals' synthetic tiles")
         maker.wait(display.refresh)

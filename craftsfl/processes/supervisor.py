@@ -23,6 +23,7 @@ from typing import IO
 import psutil
 
 from client.agent.isolation import UMASK
+from craftsfl.processes.lifeline import PARENT
 from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError
 
@@ -130,7 +131,7 @@ def _process(command: Command) -> subprocess.Popen[bytes]:
         with _output(command) as log:
             return subprocess.Popen(
                 command.full_argv,
-                env=dict(command.env),
+                env={**command.env, PARENT: str(os.getpid())},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from craftsfl.processes.environment import keep_files_private
-from craftsfl.processes.flower.commands import PROFILE, SuperLink, run_flwr
+from craftsfl.processes.flower.commands import SuperLink
+from craftsfl.processes.flower.control import register_node
 from craftsfl.processes.flower.credentials import ServerCredentials
 from craftsfl.rounds.keeper import Keeper
 from craftsfl.rounds.transport import SuperLinkSide
@@ -50,10 +50,7 @@ def register_site(settings: Path, public_key: Path) -> str:
         if not file.read(len(_OPENSSH)).startswith(_OPENSSH):
             raise ConfigError(f"{public_key} is not a SuperNode's public key.", _WHICH_KEY)
     link = superlink_of(load_consortium(settings))
-    keep_files_private(link.folder)
-    link.write_profile()
-    answer = run_flwr(link.home, "supernode", "register", str(public_key.resolve()), PROFILE)
-    return str(answer["node-id"])
+    return str(register_node(link, public_key))
 
 
 def keeper_of(settings: Path) -> Keeper:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 
-from craftsfl.processes.environment import keep_files_private
-from craftsfl.processes.flower.commands import PROFILE, SuperLink, run_flwr
-from craftsfl.rounds.fab import stage
-from privacy.errors import DeploymentError
+from craftsfl.processes.flower.commands import SuperLink
+from craftsfl.processes.flower.control import flower_run_state, start_flower_run, stop_flower_run
+from craftsfl.rounds.fab import build, stage
 
 
 class SuperLinkSide:
@@ -21,30 +19,23 @@ class SuperLinkSide:
     def __init__(self, settings: Path, link: SuperLink) -> None:
         self._settings = settings.resolve()
         self._link = link
+        self._bundle: bytes | None = None  # the installed code does not change under a process
 
     def start(self, run: int) -> int:
         """Start a Flower run that carries our run `run`; returns Flower's id."""
-        keep_files_private(self._link.folder)
-        self._link.write_profile()
-        with tempfile.TemporaryDirectory(prefix="craftsfl-") as folder:
-            config = f"settings={json.dumps(str(self._settings))} run={run}"
-            app = stage(Path(folder))
-            answer = run_flwr(self._link.home, "run", str(app), PROFILE, "--run-config", config)
-        return int(str(answer["run-id"]))
+        if self._bundle is None:
+            with tempfile.TemporaryDirectory(prefix="craftsfl-") as folder:
+                self._bundle = build(stage(Path(folder)))
+        config: dict[str, str | int] = {"settings": str(self._settings), "run": run}
+        return start_flower_run(self._link, self._bundle, config)
 
     def ended(self, flower_run: int) -> str | None:
         """How a Flower run ended, in words; None while it may still begin or go on."""
-        answer = run_flwr(self._link.home, "ls", PROFILE, "--run-id", str(flower_run))
-        found = answer.get("runs")
-        if not isinstance(found, list) or not found:
+        found = flower_run_state(self._link, flower_run)
+        if found is None:
             return "the SuperLink does not know it"
-        status = str(found[0].get("status", ""))
-        return status if status.startswith("finished") else None
+        return f"{found.sub_status}: {found.details}".strip(": ") if found.ended else None
 
     def stop(self, flower_run: int) -> None:
         """End a Flower run, if it has not ended."""
-        try:
-            run_flwr(self._link.home, "stop", str(flower_run), PROFILE)
-        except DeploymentError:
-            if self.ended(flower_run) is None:
-                raise
+        stop_flower_run(self._link, flower_run)

@@ -23,7 +23,7 @@ from privacy.ledger import State, read_ledger
 from privacy.secagg.chain import write_rosters
 from privacy.secagg.roster import SignedRoster
 from privacy.secagg.server import Stage
-from privacy.wire.bodies import Hello, Refusal, SignedFacts
+from privacy.wire.bodies import Refusal, SignedFacts
 from privacy.wire.reasons import Reason
 from privacy.wire.secagg import Advertise
 from tests.privacy.ledger.ledgers import spent_by
@@ -31,7 +31,7 @@ from tests.privacy.ledger.ledgers import spent_by
 from .agent_process import make_trainer
 from .fakes import message
 from .hospital import ROOT, Hospital, write_hospital, write_study
-from .masked import IDENTITIES, ROSTER, SIGNED, MaskedAttempt, masked_study
+from .masked import IDENTITIES, ROSTER, SIGNED, MaskedAttempt, hello, masked_study
 from .pictures import write_csv, write_folder
 from .studies import make_study
 
@@ -50,12 +50,12 @@ def test_a_site_serves_a_round_and_logs_no_health_data(hospital: Hospital) -> No
     (hospital.state / "HOLD-LOADING").touch()
     hospital.start()
     hospital.wait_for((hospital.folder / "a.sock").exists)
-    hello = message(Hello(masked_study().digest()))
-    assert hospital.ask(hello) == Refusal(Reason.NOT_READY)
+    greeting = message(hello(masked_study()))
+    assert hospital.ask(greeting) == Refusal(Reason.NOT_READY)
     assert not hospital.is_serving()
     (hospital.state / "HOLD-LOADING").unlink()
     hospital.wait_for(hospital.is_serving)
-    assert isinstance(hospital.ask(hello), SignedFacts)
+    assert isinstance(hospital.ask(greeting), SignedFacts)
     attempt = MaskedAttempt()
     attempt.to(Stage.DONE, hospital)
     assert np.allclose(attempt.total(), (1 + 2 * 2 + 3 * 3) / 6, atol=5e-3)
@@ -91,12 +91,12 @@ def test_a_patient_withdraws_while_the_agent_trains(hospital: Hospital) -> None:
     (hospital.state / "HOLD-TRAINING").touch()
     hospital.start()
     hospital.wait_for(hospital.is_serving)
-    hello = message(Hello(masked_study().digest()))
-    before = hospital.ask(hello)
+    greeting = message(hello(masked_study()))
     assert isinstance(MaskedAttempt().ask(hospital), Advertise)
+    before = hospital.ask(greeting)
     done = withdraw(hospital.site, "canary-patient-4")
     hospital.wait_for(lambda: f"out of every draw from now on: {done.name}." in hospital.log)
-    assert hospital.ask(hello) == before
+    assert hospital.ask(greeting) == before
     assert hospital.terminate() == 0
     assert "canary" not in hospital.log
 

@@ -33,8 +33,10 @@ def settings(tmp_path: Path) -> Path:
         open_patients(state.path) as patients,
     ):
         load_data(load(path), state, patients)
-        ledger.intent(AttemptKey(1, 1, 1), Charge(study.digest(), event_of(study), 1e-5))
-        ledger.commit(AttemptKey(1, 1, 1))
+        ledger.intent(
+            AttemptKey(study.digest(), 1, 1, 1), Charge(study.digest(), event_of(study), 1e-5)
+        )
+        ledger.commit(AttemptKey(study.digest(), 1, 1, 1))
     state.cache.mkdir()
     (state.cache / "encoded-abc.safetensors").write_bytes(b"")
     return path

@@ -10,7 +10,7 @@ import pytest
 
 from privacy.ledger import AttemptKey, Charge, SqliteLedger
 from privacy.study.terms import event_of
-from privacy.wire.bodies import Hello, Refusal
+from privacy.wire.bodies import Refusal
 from privacy.wire.reasons import Reason
 from tests.privacy.ledger.ledgers import open_test_ledger
 
@@ -28,7 +28,7 @@ def spend(ledger: SqliteLedger, rounds: int) -> None:
     """Charges of another study, of a mechanism of its own."""
     other = make_study(name="other", training={"noise_multiplier": 2.0})
     for number in range(1, rounds + 1):
-        key = AttemptKey(5, number, 1)
+        key = AttemptKey(other.digest(), 5, number, 1)
         ledger.intent(key, Charge(other.digest(), event_of(other), 1e-5))
         ledger.commit(key)
 
@@ -36,7 +36,7 @@ def spend(ledger: SqliteLedger, rounds: int) -> None:
 def answers_of(side: Side) -> list[bytes]:
     """All that does not rest on keys that are drawn anew."""
     side.trains("raises")
-    said = [side.agent.handle(message(Hello(side.study.digest())))]
+    said = [side.agent.handle(message(side.greeting()))]
     side.begin()
     side.settled()
     side.now.at = BEGAN + SLOT
@@ -67,7 +67,7 @@ def test_a_budget_that_other_studies_have_used_up_is_refused_without_figures(
 ) -> None:
     """Like any other bound of the policy; the site's own log says which it was."""
     other = make_study(name="other", training={"noise_multiplier": 0.5, "steps": 100})
-    key = AttemptKey(5, 1, 1)
+    key = AttemptKey(other.digest(), 5, 1, 1)
     ledger.intent(key, Charge(other.digest(), event_of(other), 1e-5))
     ledger.commit(key)
     side = make(policy=ACROSS[across])
@@ -101,7 +101,7 @@ def test_no_answer_waits_for_the_accounting_of_other_studies(
     for name in ("composition", "across", "fitting"):
         monkeypatch.setattr(f"privacy.accounting.{name}.merge_events", spied)
     monkeypatch.setattr(SqliteLedger, "entries", full_disk)
-    side.agent.handle(message(Hello(side.study.digest())))
+    side.agent.handle(message(side.greeting()))
     answer = side.begin()
     assert isinstance(answer, Refusal) == (budget == 4.0)
     if budget == 40.0:
@@ -121,7 +121,7 @@ def test_figures_in_common_with_another_study_are_not_ready_sooner(
 
     twin = make_study(name="twin")
     for number in (1, 2, 3):
-        key = AttemptKey(5, number, 1)
+        key = AttemptKey(twin.digest(), 5, number, 1)
         ledger.intent(key, Charge(twin.digest(), event_of(twin), 1e-5))
         ledger.commit(key)
     side = make(ledger=ledger)

@@ -70,7 +70,7 @@ def entries(*charges: Charge, states: Sequence[State] = (State.COMMITTED,)) -> l
     rows = zip(range(len(charges)), charges, itertools.cycle(states), strict=False)
     return [
         Entry(
-            key=AttemptKey(7, number + 1, 1),
+            key=AttemptKey(each.study_digest, 7, number + 1, 1),
             charge=each,
             state=state,
             sequence=number + 1,
@@ -124,7 +124,9 @@ def test_attempts_that_were_not_charged_cost_nothing_and_are_counted(tmp_path: P
 
 def test_two_attempts_at_one_round_are_one_round_and_two_charges(tmp_path: Path) -> None:
     first, second = entries(charge(), charge())
-    again = Entry(AttemptKey(7, 1, 2), charge(), State.COMMITTED, 2, 1.8e9, 1.8e9)
+    again = Entry(
+        AttemptKey(charge().study_digest, 7, 1, 2), charge(), State.COMMITTED, 2, 1.8e9, 1.8e9
+    )
     statement = statement_of(rules_of(tmp_path), [first, again])
     assert (statement.present.rounds, statement.present.attempts) == (1, 2)
     assert statement_of(rules_of(tmp_path), [first, second]).present.rounds == 2
@@ -300,9 +302,9 @@ class Hospital:
         """The open ledger, with that many charged rounds and one that is under way."""
         ledger = open_ledger(self.state, self.rules.name, keyed(self.settings.parent))
         for number in range(1, rounds + 2):
-            ledger.intent(AttemptKey(7, number, 1), charge())
+            ledger.intent(AttemptKey(charge().study_digest, 7, number, 1), charge())
             if number <= rounds:
-                ledger.commit(AttemptKey(7, number, 1))
+                ledger.commit(AttemptKey(charge().study_digest, 7, number, 1))
         return ledger
 
     def budget(self, *options: str) -> Any:
@@ -322,7 +324,7 @@ def test_the_command_reads_beside_an_agent_that_works(tmp_path: Path) -> None:
             for number in itertools.count(10):
                 if stop.is_set():
                     return
-                ledger.intent(AttemptKey(7, number, 1), charge())
+                ledger.intent(AttemptKey(charge().study_digest, 7, number, 1), charge())
 
         thread = threading.Thread(target=work)
         thread.start()
