@@ -59,6 +59,18 @@ class NoTracker:
         """Does nothing."""
 
 
+class Trackers:
+    """Several, one after the other."""
+
+    def __init__(self, *trackers: Tracker) -> None:
+        self._trackers = trackers
+
+    def round_finished(self, status: RunStatus) -> None:
+        """Tells each."""
+        for tracker in self._trackers:
+            tracker.round_finished(status)
+
+
 @dataclass(frozen=True)
 class Federation:
     """The rounds of a run, and what they need in addition to its context.

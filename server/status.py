@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from sqlalchemy import inspect, select
 from sqlalchemy.orm import Session
@@ -21,6 +21,7 @@ from server.tables import (
     PartRow,
     PartState,
     PhaseRow,
+    QualityRow,
     ReleaseRow,
     RunRow,
     RunState,
@@ -95,6 +96,25 @@ class ReleaseStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class QualityStatus:
+    """A figure on public tiles, of the adapter after `round` (0: of the base).
+
+    "denoising": a loss, lower is better; "alignment": a difference of cosines, higher is better.
+    `change` since the base, with its 95 % interval over patients; `measured` in Unix seconds.
+    """
+
+    round: int
+    metric: str
+    value: float
+    change: float
+    low: float
+    high: float
+    patients: int
+    images: int
+    measured: float
+
+
+@dataclass(frozen=True, slots=True)
 class RunStatus:
     """A run; `started` and `finished` in Unix seconds, `phases` in seconds.
 
@@ -124,6 +144,7 @@ class RunStatus:
     flower_run: int | None = None
     flower_since: float | None = None  # Unix seconds
     release: ReleaseStatus | None = None
+    quality: tuple[QualityStatus, ...] = ()
 
 
 def read_status(url: str, run: int | None = None) -> RunStatus:
@@ -186,6 +207,7 @@ def status_of(session: Session, key: str) -> RunStatus:
         flower_run=int(key) if number is None else _flower_run(carrier),
         flower_since=None if carrier is None else carrier.started,
         release=_release(session, key),
+        quality=_quality(session, key),
     )
 
 
@@ -294,3 +316,15 @@ def _release(session: Session, run: str) -> ReleaseStatus | None:
     if row is None:
         return None
     return ReleaseStatus(row.adapter, row.adapter_sha256, row.samples, row.samples_sha256)
+
+
+def _quality(session: Session, run: str) -> tuple[QualityStatus, ...]:
+    if not inspect(session.connection()).has_table(QualityRow.__tablename__):
+        return ()  # as above
+    rows = session.scalars(
+        select(QualityRow)
+        .where(QualityRow.run == run)
+        .order_by(QualityRow.round, QualityRow.metric)
+    )
+    names = [part.name for part in fields(QualityStatus)]
+    return tuple(QualityStatus(**{name: getattr(row, name) for name in names}) for row in rows)

@@ -30,13 +30,14 @@ from client.agent.own_ledger import open_ledger
 from client.agent.progress import ProgressSource
 from client.agent.ready import ReadyAgent
 from client.agent.site_agent import AgentParts, SiteAgent
-from client.agent.startup import load, load_data, load_trainer
+from client.agent.startup import load
 from client.agent.state import StateFolder, state_folder
 from client.agent.withdrawals import ConsentingTrainer
 from client.consent import withdraw
 from client.data import SiteData
 from client.patients import open_patients
 from client.patients.lines import KEY, REGISTER
+from client.trainer.loading import load_data, load_trainer
 from client.training import LocalTrainer
 from craftsfl.simulation.clock import SteppedClock
 from craftsfl.simulation.members import SimulatedMembers
