@@ -137,7 +137,7 @@ FAILURES: Mapping[ErrorId, Guidance] = {
     ErrorId.RUN_INTERRUPTED: Guidance(
         "A ServerApp has ended, and its run has not: Flower or this machine gave way.",
         "At most the attempt under way, and what the sites charged for it.",
-        "`craftsfl rounds serve` starts another one. If it cannot, it says why.",
+        "Nothing, while `craftsfl rounds serve` runs: it starts another one, or says why not.",
     ),
     ErrorId.RUN_STOPPED: Guidance(
         "The operator has stopped the run for good.",

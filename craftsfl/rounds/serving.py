@@ -36,7 +36,7 @@ def serve_consortium(settings_file: Path, *, only: str | None = None) -> None:
         say(f"Serving the coordinator on {link.address}. Logs: {logs}. Ctrl-C ends it.")
         say("Hospitals reach /v1/fleet/* of it; everything else asks for this operator's key.")
         watch = CertificateWatch(link.credentials.certificate, said=True)
-        keeper = stack.enter_context(closing(keeper_of(settings_file)))
+        keeper = stack.enter_context(closing(keeper_of(settings_file, logs)))
         supervisor = stack.enter_context(Supervisor(lambda name, pid: held[name].add(name, pid)))
 
         def look() -> None:
