@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from privacy.error_ids import ErrorId
 from privacy.errors import FederationError
 from server.database import database_errors, read_database
+from server.run_name import LARGEST_NUMBER
 from server.tables import (
     ENDED,
     AttemptRow,
@@ -214,7 +215,7 @@ def _key(session: Session, run: int | None) -> str:
     query = select(RunRow.run)
     if run is not None:
         known = RunRow.run == str(run)  # Flower's id, in an older version's rows
-        if _numbered(session):
+        if run <= LARGEST_NUMBER and _numbered(session):
             numbers = select(NumberRow.run).where(NumberRow.number == run)
             known |= RunRow.run.in_(numbers)
         query = query.where(known)

@@ -229,7 +229,7 @@ class SiteAgent(ABC):
             return self._refused("the coordinator's study is another one", Reason.WRONG_STUDY)
         if hello.roster_digest != self._roster_digest():
             return self._refused("the coordinator's roster is another one", Reason.WRONG_ROSTER)
-        return self._other_run(run)
+        return self._other_run(run) or self._account.too_long
 
     def _other_run(self, run: int) -> Refusal | None:
         """Why nothing of the run `run` is taken now; None if it may be."""

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from craftsfl.privacy_words import epsilon_text
-from craftsfl.rounds.condition import Condition, RunCondition, condition_of
+from craftsfl.rounds.condition import RunCondition, RunsLife, condition_of
 from craftsfl.rounds.quality_text import quality_cell, quality_text
 from craftsfl.rounds.run_display import RunDisplay, ShownRun
 from craftsfl.terminal import output
@@ -58,7 +58,7 @@ def watch_run(settings: Path, run: int | None = None) -> RunStatus:
     return status
 
 
-def _check_begun(consortium: ConsortiumSettings, status: RunStatus, now: Condition) -> None:
+def _check_begun(consortium: ConsortiumSettings, status: RunStatus, now: RunsLife) -> None:
     if now.condition is not RunCondition.INTERRUPTED or status.history or status.last_words:
         return
     if time.time() - status.started < _STARTING_SECONDS or is_held(consortium.keeper_file()):

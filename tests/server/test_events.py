@@ -18,10 +18,15 @@ from server.events import (
     RoundFailed,
     RoundFinished,
     RoundStarted,
+    RunBroken,
+    RunEnded,
     RunEvent,
     RunFailed,
     RunFinished,
+    RunGoesOn,
+    RunPaused,
     RunStarted,
+    RunWaiting,
     SiteDropped,
     SiteFinished,
     SiteJoined,
@@ -109,6 +114,11 @@ ANSWERS = [
         '"quality-measured","run":"7","round":4,"metric":"denoising","value":0.25,"change":-0.5,'
         '"low":-1.0,"high":null,"patients":7,"images":9',
     ),
+    (RunWaiting("Disk full."), '"run-waiting","run":"7","reason":"Disk full."'),
+    (RunGoesOn(), '"run-goes-on","run":"7"'),
+    (RunPaused(), '"run-paused","run":"7"'),
+    (RunEnded(2), '"run-stopped","run":"7","rounds_done":2'),
+    (RunBroken("Gone."), '"run-interrupted","run":"7","reason":"Gone."'),
     (Warned("\u03b5 is \u221e"), '"warning","run":"7","reason":"\\u03b5 is \\u221e"'),
 ]
 
