@@ -8,10 +8,11 @@ import pytest
 from typer.testing import CliRunner
 
 from client.agent.own_ledger import open_ledger
-from client.agent.startup import load, load_data
+from client.agent.startup import load
 from client.agent.state import StateFolder
 from client.consent import restore, withdraw
 from client.patients import open_patients
+from client.trainer.loading import load_data
 from craftsfl.cli import app
 from privacy.errors import ConfigError, DeploymentError
 from privacy.ledger import AttemptKey, Charge, read_ledger

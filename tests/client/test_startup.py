@@ -10,15 +10,11 @@ import pytest
 from client.agent.own_ledger import open_ledger
 from client.agent.ready import ReadyAgent
 from client.agent.site_agent import AgentParts
-from client.agent.startup import (
-    LoadedSite,
-    load,
-    load_data,
-    load_trainer,
-)
+from client.agent.startup import LoadedSite, load
 from client.agent.state import StateFolder, state_folder
 from client.data import SiteData
 from client.patients import open_patients
+from client.trainer.loading import load_data, load_trainer
 from craftsfl.processes.agent_watch import AgentWatch
 from model.encoders.files import find_encoder, shipped_encoder
 from privacy.errors import (

@@ -180,6 +180,7 @@ def test_a_site_that_was_away_stays_out_of_the_round_and_not_of_the_study(
         run_federation(world.federation())
     world.faults = None
     world.handlers[world.nodes["site-003"]] = away
+    world.clock.latest = 1e9
     world.clock.sleep(offer_seconds(world.study))  # until then, its attempt is open at the sites
     run_federation(world.federation(run=RUN + 1))
     history = read_status(world.url, RUN + 1).history
