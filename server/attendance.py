@@ -17,7 +17,7 @@ from privacy.errors import FederationError
 from privacy.identity import verify
 from privacy.secagg import transcript
 from privacy.secagg.roster import Roster
-from privacy.wire.bodies import Hello, Refusal, SignedFacts, SiteFacts
+from privacy.wire.bodies import NO_ROSTER, Hello, Refusal, SignedFacts, SiteFacts
 from privacy.wire.envelope import Envelope
 from privacy.wire.reasons import Reason, explain
 from server.context import RunContext
@@ -243,7 +243,9 @@ class Attendance:
                 self._greet(node, entry)
 
     def _greet(self, node: int, entry: _Node) -> None:
-        hello = Hello(self._context.study.digest(), node)
+        consortium = self._context.consortium
+        roster = NO_ROSTER if consortium is None else consortium.digest()
+        hello = Hello(self._context.study.digest(), node, roster)
         timing = self._context.timing
         # Short enough for a site to survive the loss of a greeting.
         entry.due = self._context.clock.monotonic() + min(timing.silence, timing.join / 3)

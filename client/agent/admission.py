@@ -26,10 +26,10 @@ from itertools import takewhile
 
 from client.policy import SiteRules
 from privacy.accounting.composition import forget
-from privacy.budget import Allowance, Book, Budgets, Objection, may_begin
+from privacy.budget import Allowance, Book, Budgets, Objection, cost_of_attempts, may_begin
 from privacy.errors import LedgerError
 from privacy.ledger import AttemptKey, Entry, Ledger, State
-from privacy.wire.bodies import Refusal
+from privacy.wire.bodies import LARGEST_RUN, Refusal
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.reasons import Reason
 
@@ -55,6 +55,7 @@ class Account:
         self._none_charged = replace(book.allowance(rules.limits, self._charge), own=())
         if len(own) < len(entries):
             forget()  # else figures that others share with this study would be ready sooner
+        self._schedule = cost_of_attempts(self._charge, self._charges.most)
         allowance = self._allowance()
         found = allowance.next()  # now: the first request is answered as soon as the next one
         if not found.fit and not self._charge.event.no_privacy:
@@ -81,6 +82,20 @@ class Account:
     def spent(self) -> float:
         """Epsilon used of the study's budget."""
         return self._allowance().spent
+
+    @property
+    def schedule(self) -> float:
+        """Epsilon of all attempts that the study may ever charge."""
+        return self._schedule
+
+    @property
+    def newest_run(self) -> int:
+        """The largest number of a run of the study that began an attempt here, 0 for none.
+
+        Runs from before there were numbers have ids above all of them, and do not count.
+        """
+        runs = {key.run for key in (*self._lost, *self._charged)}
+        return max((run for run in runs if run <= LARGEST_RUN), default=0)
 
     def knows(self, key: AttemptKey) -> bool:
         """Whether the ledger has a record of `key`."""

@@ -38,6 +38,9 @@ class MaskedAgent(SiteAgent):
         self._masking = masking
         super().__init__(parts)
 
+    def _roster_digest(self) -> bytes:
+        return self._masking.policy.roster_digest
+
     def _limit(self) -> int:
         return masked_size_limit(len(self._rules.study.sites), 0, self._parameters)
 

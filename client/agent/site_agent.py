@@ -42,6 +42,7 @@ import numpy as np
 from client.agent.admission import Account
 from client.agent.boundary import Failure, contained
 from client.agent.progress import ANSWERED, ProgressEvent, ProgressSource
+from client.agent.release import installed_release
 from client.agent.work import AttemptTraining, AttemptWork, Clock, Trained, Turn
 from client.policy import SiteRules
 from privacy.budget import Budgets
@@ -50,6 +51,7 @@ from privacy.ledger import AttemptKey, Ledger
 from privacy.secagg.client import SecAggClient
 from privacy.secagg.refusals import Refused
 from privacy.wire.bodies import (
+    NO_ROSTER,
     Body,
     Hello,
     Refusal,
@@ -116,6 +118,7 @@ class SiteAgent(ABC):
         self._progress = parts.progress
         self._clock = parts.clock
         self._digest = study.digest()
+        self._release = installed_release()
         self._layout = trainer.layout.fingerprint()
         self._parameters = trainer.layout.parameters
         self.limit = self._limit()
@@ -169,6 +172,10 @@ class SiteAgent(ABC):
             return self._hello(key.run, body)
         return self._answer_in_attempt(key, body, data)
 
+    def _roster_digest(self) -> bytes:
+        """The digest of the roster in force at this site."""
+        return NO_ROSTER
+
     @abstractmethod
     def _limit(self) -> int:
         """The most bytes that a message to this site may have."""
@@ -199,6 +206,11 @@ class SiteAgent(ABC):
             epsilon_budget=rules.policy.study_epsilon,
             delta=rules.study.privacy.delta,
             masked=self.masked,
+            roster_digest=self._roster_digest(),
+            noise_multiplier=rules.study.training.noise_multiplier,
+            epsilon_schedule=self._account.schedule,
+            newest_run=self._account.newest_run,
+            release=self._release,
         )
         return self._vouched(run, hello.node, facts)
 

@@ -22,6 +22,10 @@ from privacy.wire.reasons import Reason
 DIGEST_BYTES = 32
 SIGNATURE_BYTES = 64  # Ed25519
 MAX_NAME_BYTES = 32
+NO_ROSTER = bytes(DIGEST_BYTES)  # in place of a roster's digest: a plain study has none
+LARGEST_RUN = 2**32 - 1  # runs of a study are numbered from 1
+
+ReleaseNumbers = tuple[int, int, int]  # major, minor, micro
 SITE_NAME = r"^[a-z0-9][a-z0-9-]{0,31}$"  # as in `privacy.config`, which would import pydantic
 
 
@@ -99,26 +103,36 @@ class Hello(Body):
     """The server asks a site who it is and whether it has the same study (32-byte digest).
 
     `node` is Flower's id of the node being asked: the site signs its answer for that node.
+    `roster_digest` is that of the roster in force at the server.
     """
 
     KIND: ClassVar[Kind] = Kind.HELLO
     study_digest: bytes
     node: int = 0
+    roster_digest: bytes = NO_ROSTER
 
     def _write(self, writer: Writer) -> None:
         writer.fixed(self.study_digest, DIGEST_BYTES).u64(self.node)
+        writer.fixed(self.roster_digest, DIGEST_BYTES)
 
     @classmethod
     def _read(cls, reader: Reader) -> Self:
-        return cls(study_digest=reader.fixed(DIGEST_BYTES), node=reader.u64())
+        return cls(
+            study_digest=reader.fixed(DIGEST_BYTES),
+            node=reader.u64(),
+            roster_digest=reader.fixed(DIGEST_BYTES),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SiteFacts(Body):
     """What a site says about itself: public facts only; epsilon may be +inf if no noise is added.
 
-    `declared_patients` is the study's rounded constant, never the true count. Epsilon spent and
-    its budget are this study's alone: figures over all studies would tell of the others.
+    `declared_patients` is the study's rounded constant, never the true count. Epsilon spent, its
+    budget and `epsilon_schedule`, what all attempts of the study cost, are this study's alone:
+    figures over all studies would tell of the others. `newest_run` is the largest number of a run
+    of this study that the site has begun an attempt of, 0 for none. `release` is the version of
+    craftsfl: three numbers, each u16.
     """
 
     KIND: ClassVar[Kind] = Kind.SITE_FACTS
@@ -132,17 +146,27 @@ class SiteFacts(Body):
     epsilon_budget: float
     delta: float
     masked: bool
+    roster_digest: bytes
+    noise_multiplier: float
+    epsilon_schedule: float
+    newest_run: int
+    release: ReleaseNumbers
 
     def __post_init__(self) -> None:
         if not re.fullmatch(SITE_NAME, self.name):
             raise malformed("A site's name is not in the allowed form (a-z, 0-9, hyphens).")
+        if len(self.release) != 3:
+            raise malformed("A release has three numbers.")
 
     def _write(self, writer: Writer) -> None:
         writer.text(self.name, MAX_NAME_BYTES).u32(self.declared_patients)
         writer.fixed(self.study_digest, DIGEST_BYTES).fixed(self.base_digest, DIGEST_BYTES)
         writer.fixed(self.layout_fingerprint, DIGEST_BYTES).u32(self.parameters)
         writer.f64(self.epsilon_spent).f64(self.epsilon_budget).f64(self.delta)
-        writer.u8(int(self.masked))
+        writer.u8(int(self.masked)).fixed(self.roster_digest, DIGEST_BYTES)
+        writer.f64(self.noise_multiplier).f64(self.epsilon_schedule).u32(self.newest_run)
+        for number in self.release:
+            writer.u16(number)
 
     @classmethod
     def _read(cls, reader: Reader) -> Self:
@@ -157,6 +181,11 @@ class SiteFacts(Body):
             epsilon_budget=reader.f64(),
             delta=reader.f64(),
             masked=_flag(reader.u8()),
+            roster_digest=reader.fixed(DIGEST_BYTES),
+            noise_multiplier=reader.f64(),
+            epsilon_schedule=reader.f64(),
+            newest_run=reader.u32(),
+            release=(reader.u16(), reader.u16(), reader.u16()),
         )
 
 
@@ -265,20 +294,28 @@ class Update(Body):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Refusal(Body):
-    """A refusal and its reason. The epsilons are this study's alone, and 0 unless it is BUDGET."""
+    """A refusal and its reason.
+
+    The epsilons are this study's alone, and 0 unless it is BUDGET or CANNOT_FINISH; then `would_be`
+    is what the attempt, or all attempts, would make of it. `newest_run` is the newest of the study
+    that the site knows, and 0 unless it is OLDER_RUN, RUN_OPEN or RUN_TOO_FAR.
+    """
 
     KIND: ClassVar[Kind] = Kind.REFUSAL
     reason: Reason
     spent: float = 0.0
     would_be: float = 0.0
     budget: float = 0.0
+    newest_run: int = 0
 
     def _write(self, writer: Writer) -> None:
         writer.u8(self.reason).f64(self.spent).f64(self.would_be).f64(self.budget)
+        writer.u32(self.newest_run)
 
     @classmethod
     def _read(cls, reader: Reader) -> Self:
-        return cls(_reason(reader.u8()), reader.f64(), reader.f64(), reader.f64())
+        reason = _reason(reader.u8())
+        return cls(reason, reader.f64(), reader.f64(), reader.f64(), reader.u32())
 
 
 BODIES: dict[int, type[Body]] = {

@@ -20,13 +20,15 @@ from privacy.wire.secagg import SECAGG_BODIES
 
 _KINDS = {**BODIES, **SECAGG_BODIES}
 
-VERSION = 2  # 1 had no node in Hello and no SignedFacts
+VERSION = 3  # 1 had no node in Hello, 2 no roster; run was Flower's id
 OVERHEAD = 1024  # bytes: more than all fields of an envelope and its body but the vector
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """One message. `run` is Flower's run id (u64); round and attempt (u32) count from 1."""
+    """One message. `run` (u64) is the number of a run of the study, and counts from 1, as do round
+    and attempt (u32).
+    """
 
     run: int
     round: int
@@ -58,16 +60,20 @@ def seal(envelope: Envelope) -> bytes:
 def open_envelope(data: bytes, *, limit: int) -> Envelope:
     """The envelope whose bytes are `data`; `limit` (bytes) comes from `size_limit`.
 
-    Raises `RefusedMessage`, whose `reason` (TOO_LARGE, MALFORMED or UNKNOWN_KIND) is the answer
-    to the sender.
+    Raises `RefusedMessage`, whose `reason` (TOO_LARGE, OTHER_VERSION, MALFORMED or UNKNOWN_KIND)
+    is the answer to the sender.
     """
     if len(data) > limit:
         raise RefusedMessage(
             Reason.TOO_LARGE, f"A message has {len(data)} bytes; at most {limit} are allowed."
         )
     message = _parse(data)
+    if message.version == 0:
+        raise malformed("A message has no version.")
     if message.version != VERSION:
-        raise malformed(f"A message has version {message.version} instead of {VERSION}.")
+        raise RefusedMessage(
+            Reason.OTHER_VERSION, f"A message has version {message.version} instead of {VERSION}."
+        )
     if message.kind not in _KINDS:
         raise RefusedMessage(Reason.UNKNOWN_KIND, f"A message is of unknown kind {message.kind}.")
     body = _KINDS[message.kind].decode(message.body)

@@ -27,6 +27,12 @@ class Reason(IntEnum):
     AGENT_SILENT = 14
     NOT_READY = 15
     INTERNAL = 16
+    OLDER_RUN = 17
+    RUN_OPEN = 18
+    CANNOT_FINISH = 19
+    RUN_TOO_FAR = 20
+    WRONG_ROSTER = 21
+    OTHER_VERSION = 22
 
 
 class RefusedMessage(WireError):
@@ -135,6 +141,38 @@ _EXPLANATIONS = {
         "The site had an internal error.",
         _UPDATE,
         "Ask the site; the cause is in its own log and never leaves it.",
+    ),
+    Reason.OLDER_RUN: Guidance(
+        "The site knows a newer run of this study; the refusal names it.",
+        _NOTHING,
+        "Go on with the newest run, or start one with a number above it.",
+    ),
+    Reason.RUN_OPEN: Guidance(
+        "An attempt of another run of this study is still open at the site.",
+        _NOTHING,
+        "Let that run end, or stop it; its attempt ends at the latest when its offer expires.",
+    ),
+    Reason.CANNOT_FINISH: Guidance(
+        "All rounds of the study with all of their attempts would exceed the site's privacy "
+        "budget for it, so the site does not begin.",
+        "Nothing: nothing was charged.",
+        "Agree on a study that costs less, or ask the site to raise its budget or to set "
+        "allow_partial = true in policy.toml.",
+    ),
+    Reason.RUN_TOO_FAR: Guidance(
+        "The run's number is further above the newest that the site knows than its policy allows.",
+        _NOTHING,
+        "Take the next number, or ask the site to raise max_run_jump in policy.toml.",
+    ),
+    Reason.WRONG_ROSTER: Guidance(
+        "The site has another roster in force than the coordinator.",
+        _PART,
+        "Give both the newest roster that the members have signed.",
+    ),
+    Reason.OTHER_VERSION: Guidance(
+        "The message was written by a version of craftsfl whose messages this one cannot read.",
+        _NOTHING,
+        "Install the same craftsfl version at the server and the site.",
     ),
 }
 

@@ -126,4 +126,4 @@ def test_figures_in_common_with_another_study_are_not_ready_sooner(
         ledger.commit(key)
     side = make(ledger=ledger)
     assert event_of(side.study) == event_of(twin)
-    assert epsilon_of.cache_info().currsize == 1  # the own study's next round
+    assert epsilon_of.cache_info().currsize == 2  # the own next round, and schedule

@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 
 from client.agent.progress import ProgressEvent
+from client.agent.release import installed_release
 from client.agent.service import _coarse
 from client.agent.site_agent import SiteAgent
 from client.data import load_site_data
+from privacy.budget import cost_of_attempts
 from privacy.errors import DataError
 from privacy.ledger import AttemptKey, Charge, SqliteLedger, State
 from privacy.study.terms import event_of
 from privacy.wire.bodies import (
+    NO_ROSTER,
     Collect,
     Hello,
     Running,
@@ -65,6 +68,11 @@ def test_hello_tells_public_facts(agent: SiteAgent) -> None:
         epsilon_budget=20.0,
         delta=1e-5,
         masked=False,
+        roster_digest=NO_ROSTER,
+        noise_multiplier=STUDY.training.noise_multiplier,
+        epsilon_schedule=cost_of_attempts(CHARGE, STUDY.rounds * STUDY.privacy.attempts),
+        newest_run=0,
+        release=installed_release(),
     )
     assert ask(agent, Hello(STUDY.digest())) == expected
 

@@ -89,6 +89,12 @@ PUBLISHED = [
     "refused-agent-silent",
     "refused-not-ready",
     "refused-internal",
+    "refused-older-run",
+    "refused-run-open",
+    "refused-cannot-finish",
+    "refused-run-too-far",
+    "refused-wrong-roster",
+    "refused-other-version",
 ]
 
 

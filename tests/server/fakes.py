@@ -15,6 +15,7 @@ from model.layout import Layout, LayoutEntry
 from privacy.secagg.roster import Roster
 from privacy.study.manifest import Study
 from privacy.wire.bodies import (
+    NO_ROSTER,
     Body,
     Collect,
     Hello,
@@ -111,6 +112,11 @@ class FakeSite:
             "epsilon_budget": 8.0,
             "delta": 1e-5,
             "masked": False,
+            "roster_digest": NO_ROSTER,
+            "noise_multiplier": self.study.training.noise_multiplier,
+            "epsilon_schedule": 6.0,
+            "newest_run": 0,
+            "release": (0, 1, 0),
         }
         return SiteFacts(**{**values, **self.facts})
 

@@ -99,7 +99,9 @@ class MaskedSite(FakeSite):
 
     def signed(self, run: int, node: int) -> Body:
         """What an agent says about itself to a server that knows it as `node`."""
-        facts = replace(self.site_facts(), masked=True, **self.facts)
+        assert self.roster is not None
+        own = {"masked": True, "roster_digest": self.roster.digest(), **self.facts}
+        facts = replace(self.site_facts(), **own)
         text = transcript.site_facts(run, node, facts)
         return SignedFacts(facts, seeded_identity(self.name).sign(text))
 

@@ -19,6 +19,7 @@ from privacy.wire.reasons import Reason
 STUDY = bytes([0x11]) * 32
 BASE = bytes([0x22]) * 32
 LAYOUT = bytes([0x33]) * 32
+ROSTER = bytes([0x44]) * 32
 ADAPTER = np.array([1.0, -2.5], dtype=np.float32)
 
 
@@ -34,12 +35,24 @@ def facts(**changes) -> SiteFacts:
         "epsilon_budget": 8.0,
         "delta": 0.125,
         "masked": True,
+        "roster_digest": ROSTER,
+        "noise_multiplier": 2.5,
+        "epsilon_schedule": 6.0,
+        "newest_run": 3,
+        "release": (0, 2, 1),
     }
     return SiteFacts(**{**values, **changes})
 
 
 KNOWN: list[tuple[Body, list[tuple[str, str]]]] = [
-    (Hello(STUDY, 2**64 - 2), [("study digest", "11" * 32), ("node", "fffffffffffffffe")]),
+    (
+        Hello(STUDY, 2**64 - 2, ROSTER),
+        [
+            ("study digest", "11" * 32),
+            ("node", "fffffffffffffffe"),
+            ("roster digest", "44" * 32),
+        ],
+    ),
     (
         facts(),
         [
@@ -54,6 +67,11 @@ KNOWN: list[tuple[Body, list[tuple[str, str]]]] = [
             ("epsilon budget", "4020000000000000"),
             ("delta", "3fc0000000000000"),
             ("masked", "01"),
+            ("roster digest", "44" * 32),
+            ("noise multiplier", "4004000000000000"),
+            ("epsilon of the schedule", "4018000000000000"),
+            ("newest run", "00000003"),
+            ("release", "000000020001"),
         ],
     ),
     (
@@ -70,6 +88,11 @@ KNOWN: list[tuple[Body, list[tuple[str, str]]]] = [
             ("epsilon budget", "4020000000000000"),
             ("delta", "3fc0000000000000"),
             ("masked", "00"),
+            ("roster digest", "44" * 32),
+            ("noise multiplier", "4004000000000000"),
+            ("epsilon of the schedule", "4018000000000000"),
+            ("newest run", "00000003"),
+            ("release", "000000020001"),
             ("signature", "77" * 64),
         ],
     ),
@@ -103,6 +126,7 @@ KNOWN: list[tuple[Body, list[tuple[str, str]]]] = [
             ("spent", "3ff8000000000000"),
             ("would be", "4022000000000000"),
             ("budget", "4020000000000000"),
+            ("newest run", "00000000"),
         ],
     ),
 ]

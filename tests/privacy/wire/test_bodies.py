@@ -49,9 +49,14 @@ site_facts = st.builds(
     numbers,
     numbers,
     st.booleans(),
+    digests,
+    numbers,
+    numbers,
+    words,
+    st.tuples(*[st.integers(0, 2**16 - 1)] * 3),
 )
 bodies = st.one_of(
-    st.builds(Hello, digests, st.integers(0, 2**64 - 1)),
+    st.builds(Hello, digests, st.integers(0, 2**64 - 1), digests),
     site_facts,
     st.builds(SignedFacts, site_facts, st.binary(min_size=64, max_size=64)),
     st.builds(StartTraining, digests, digests, vectors),
@@ -59,7 +64,7 @@ bodies = st.one_of(
     st.just(Collect()),
     st.just(Running()),
     st.builds(Update, digests, vectors, numbers),
-    st.builds(Refusal, st.sampled_from(Reason), numbers, numbers, numbers),
+    st.builds(Refusal, st.sampled_from(Reason), numbers, numbers, numbers, words),
 )
 
 
@@ -147,7 +152,10 @@ def test_names_follow_the_study_file():
     assert patterns == [SITE_NAME]
 
 
-@pytest.mark.parametrize("field", ["epsilon_spent", "epsilon_budget", "delta"])
+@pytest.mark.parametrize(
+    "field",
+    ["epsilon_spent", "epsilon_budget", "delta", "noise_multiplier", "epsilon_schedule"],
+)
 def test_nan_is_no_figure(field):
     with pytest.raises(RefusedMessage):
         facts(**{field: math.nan}).encode()
@@ -166,8 +174,44 @@ def test_a_digest_has_32_bytes(digest):
 
 def test_a_flag_is_0_or_1():
     data = facts().encode()
+    flag = len(data) - 59  # followed by 32 + 8 + 8 + 4 + 6 bytes
+    assert data[flag] == 1
     with pytest.raises(RefusedMessage):
-        SiteFacts.decode(data[:-1] + b"\x02")
+        SiteFacts.decode(data[:flag] + b"\x02" + data[flag + 1 :])
+
+
+@pytest.mark.parametrize("release", [(), (1, 2), (1, 2, 3, 4), (1, 2, 2**16), (-1, 0, 0)])
+def test_a_release_is_three_small_numbers(release):
+    with pytest.raises(RefusedMessage):
+        facts(release=release).encode()
+
+
+@pytest.mark.parametrize("number", [-1, 2**32])
+def test_a_newest_run_has_32_bits(number):
+    with pytest.raises(RefusedMessage):
+        facts(newest_run=number).encode()
+    with pytest.raises(RefusedMessage):
+        Refusal(Reason.OLDER_RUN, newest_run=number).encode()
+
+
+@pytest.mark.parametrize(
+    ("refusal", "data"),
+    [
+        (Refusal(Reason.OLDER_RUN, newest_run=4), "11" + "00" * 24 + "00000004"),
+        (Refusal(Reason.RUN_OPEN, newest_run=2**32 - 1), "12" + "00" * 24 + "ffffffff"),
+        (
+            Refusal(Reason.CANNOT_FINISH, 1.5, 9.0, 8.0),
+            "133ff8000000000000402200000000000040200000000000000" + "0000000",
+        ),
+        (Refusal(Reason.RUN_TOO_FAR, newest_run=1), "14" + "00" * 24 + "00000001"),
+        (Refusal(Reason.WRONG_ROSTER), "15" + "00" * 28),
+        (Refusal(Reason.OTHER_VERSION), "16" + "00" * 28),
+    ],
+    ids=lambda value: value.reason.name if isinstance(value, Refusal) else "",
+)
+def test_known_bytes_of_refusals_about_runs(refusal, data):
+    assert refusal.encode() == bytes.fromhex(data)
+    assert Refusal.decode(bytes.fromhex(data)) == refusal
 
 
 @pytest.mark.parametrize("length", [0, 63, 65])
@@ -183,10 +227,10 @@ def test_signed_facts_are_refused_where_the_facts_would_be():
         SignedFacts.decode(bytes(whole))
 
 
-@pytest.mark.parametrize("number", [0, 17, 255])
+@pytest.mark.parametrize("number", [0, 23, 255])
 def test_reasons_are_a_closed_set(number):
     with pytest.raises(RefusedMessage):
-        Refusal.decode(bytes([number]) + bytes(24))
+        Refusal.decode(bytes([number]) + bytes(28))
 
 
 @pytest.mark.parametrize("reason", list(Reason))

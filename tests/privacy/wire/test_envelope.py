@@ -15,13 +15,13 @@ from tests.privacy.wire.messages import KNOWN, LAYOUT, STUDY, facts
 LIMIT = size_limit(10)
 
 # The envelope of Refusal(STOPPED) in run 300, round 2, attempt 1, field by field.
-VERSION = "0802"
+VERSION = "0803"
 RUN = "10ac02"
 ROUND = "1802"
 ATTEMPT = "2001"
 KIND = "2808"
-REFUSAL = f"{Reason.STOPPED:02x}" + 3 * 8 * "00"  # the reason, three epsilons
-BODY = "3219" + REFUSAL
+REFUSAL = f"{Reason.STOPPED:02x}" + (3 * 8 + 4) * "00"  # the reason, three epsilons, a run
+BODY = "321d" + REFUSAL
 GOOD = VERSION + RUN + ROUND + ATTEMPT + KIND + BODY
 
 
@@ -71,17 +71,16 @@ def test_open_reverses_seal(run, number, attempt):
         GOOD + VERSION,  # a field twice, same value
         VERSION + "1001" + GOOD[4:],  # a field twice, the last one wins
         RUN + VERSION + ROUND + ATTEMPT + KIND + BODY,  # another order
-        "088200" + GOOD[4:],  # the version as a varint that is longer than needed
+        GOOD[4:],  # version 0
+        "088300" + GOOD[4:],  # the version as a varint that is longer than needed
         VERSION + RUN + "1882808080" + "1000" + ATTEMPT + KIND + BODY,  # 2 + 2**32: protobuf cuts
         VERSION + "1000" + ROUND + ATTEMPT + KIND + BODY,  # a zero, written out
-        "0801" + GOOD[4:],  # version 1
-        GOOD[4:],  # version 0
         VERSION
         + RUN
         + ROUND
         + ATTEMPT
         + KIND
-        + "321a"
+        + "321e"
         + REFUSAL
         + "00",  # body goes on after its last field
         VERSION + RUN + ROUND + ATTEMPT + KIND,  # no body
@@ -90,7 +89,7 @@ def test_open_reverses_seal(run, number, attempt):
         + ROUND
         + ATTEMPT
         + KIND
-        + "3219ee"
+        + "321dee"
         + REFUSAL[2:],  # body with a value that is not allowed
         VERSION + RUN + ROUND + ATTEMPT + KIND + "32ff01" + REFUSAL,  # body longer than the message
         "0a0101" + GOOD[4:],  # a field of another wire type
@@ -99,6 +98,11 @@ def test_open_reverses_seal(run, number, attempt):
 )
 def test_malformed_envelopes_are_refused(data):
     assert refusal(bytes.fromhex(data)) is Reason.MALFORMED
+
+
+@pytest.mark.parametrize("version", ["0801", "0802", "0804"])
+def test_another_version_is_named_as_such(version):
+    assert refusal(bytes.fromhex(version + GOOD[4:])) is Reason.OTHER_VERSION
 
 
 @pytest.mark.parametrize("kind", ["00", "0a", "7f"])
@@ -112,7 +116,8 @@ def test_random_bytes_are_refused_or_seal_to_themselves(data):
     try:
         envelope = opened(data)
     except RefusedMessage as refused:
-        assert refused.reason in (Reason.MALFORMED, Reason.UNKNOWN_KIND)
+        allowed = (Reason.MALFORMED, Reason.UNKNOWN_KIND, Reason.OTHER_VERSION)
+        assert refused.reason in allowed
     else:
         assert seal(envelope) == data
 
@@ -174,7 +179,7 @@ def test_nonsense_is_refused_without_an_address(request_bytes):
 
 def test_kinds_keep_their_numbers():
     assert [kind.value for kind in Kind] == [*range(1, 10), *range(16, 28)]
-    assert [reason.value for reason in Reason] == list(range(1, 17))
+    assert [reason.value for reason in Reason] == list(range(1, 23))
 
 
 def test_importing_the_messages_loads_nothing_heavy():
