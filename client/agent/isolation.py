@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from client.agent.kernel import (
+from client.confinement.kernel import (
     allow_socket_families,
     forbid_new_privileges,
     has_capability,

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from client.agent.isolation import UMASK
-from client.agent.kernel import forbid_new_privileges
+from client.confinement.kernel import forbid_new_privileges
 from craftsfl.processes.accounts import find_account
 from privacy.files import open_to_append
 

@@ -1,4 +1,4 @@
-"""The Linux calls that isolate a process and for which Python has no functions.
+"""The Linux calls that shut a process in and for which Python has no functions.
 
 Each raises `OSError` if the kernel refuses, and on systems without such a call. The filter is a
 classic BPF program of a dozen instructions (seccomp(2)), written out here to avoid depending on
@@ -12,14 +12,17 @@ import errno
 import fcntl
 import os
 import platform
+import signal
 import socket
 import struct
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 _PR_GET_DUMPABLE, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 3, 4, 24, 38
 _CAPABILITY_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3: two words of 32 bits per set
 _SIOCSIFFLAGS, _IFF_UP, _IFF_RUNNING = 0x8914, 0x1, 0x40
@@ -28,10 +31,19 @@ _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC = 1, 1
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _NUMBER_AT, _ARCHITECTURE_AT, _FIRST_ARGUMENT_AT = 0, 4, 16  # in struct seccomp_data
-_X32 = 0x40000000  # in a call number: the third ABI of x86-64
+X32_CALLS = 0x40000000  # in a call number: the third ABI of x86-64
 _IO_URING_SETUP = 425  # creates sockets without calling socket(2)
-# machine: AUDIT_ARCH, number of socket(2), number of seccomp(2)
-_MACHINES = {"x86_64": (0xC000003E, 41, 317), "aarch64": (0xC00000B7, 198, 277)}
+
+
+class Machine(NamedTuple):
+    """A kind of machine: AUDIT_ARCH, number of socket(2), number of seccomp(2)."""
+
+    architecture: int
+    socket_call: int
+    seccomp_call: int
+
+
+MACHINES = {"x86_64": Machine(0xC000003E, 41, 317), "aarch64": Machine(0xC00000B7, 198, 277)}
 
 
 class _Filter(ctypes.Structure):
@@ -54,6 +66,20 @@ def is_dumpable() -> bool:
         return True
 
 
+def die_with_parent() -> None:
+    """From now on the kernel kills this process as soon as the thread that started it ends.
+
+    Forgotten by execve of a set-user-ID program and by any change of user, group or capabilities.
+    """
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def set_process_name(name: str) -> None:
+    """What ps(1) and top(1) call this process: at most 15 bytes."""
+    buffer = ctypes.create_string_buffer(name.encode())
+    kernel_result(libc().prctl(_PR_SET_NAME, buffer, *[ctypes.c_ulong(0)] * 3))
+
+
 def forbid_new_privileges() -> None:
     """From now on, no program that is started gains privileges from its set-user-ID bit."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
@@ -66,7 +92,7 @@ def leave_network(*, as_root: bool) -> None:
     supplementary groups still apply to files and devices: nothing calls setgroups.
     """
     user, group = os.geteuid(), os.getegid()
-    _check(_libc().unshare(CLONE_NEWNET if as_root else CLONE_NEWUSER | CLONE_NEWNET))
+    kernel_result(libc().unshare(CLONE_NEWNET if as_root else CLONE_NEWUSER | CLONE_NEWNET))
     if not as_root:
         set_dumpable(True)  # else /proc/self belongs to root
         Path("/proc/self/setgroups").write_bytes(b"deny")
@@ -87,7 +113,7 @@ def keep_capabilities(kept: Collection[int]) -> None:
     left = held & sum(1 << number for number in kept)
     low, high = left & 0xFFFFFFFF, left >> 32
     header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
-    _check(_libc().capset(header, struct.pack("=6I", low, low, 0, high, high, 0)))
+    kernel_result(libc().capset(header, struct.pack("=6I", low, low, 0, high, high, 0)))
 
 
 def has_capability(number: int) -> bool:
@@ -100,21 +126,29 @@ def allow_socket_families(families: Sequence[int]) -> None:
 
     A refused socket fails with EAFNOSUPPORT. Requires `forbid_new_privileges` first.
     """
-    if sys.platform != "linux" or platform.machine() not in _MACHINES:
+    if sys.platform != "linux" or platform.machine() not in MACHINES:
         raise OSError(errno.ENOSYS, "no system call filter for this machine")
-    architecture, socket_call, seccomp_call = _MACHINES[platform.machine()]
-    program = b"".join(
-        struct.pack("=HBBI", *step) for step in _program(architecture, socket_call, families)
-    )
-    asked = _Filter(len(program) // 8, program)
-    _check(
-        _libc().syscall(
-            ctypes.c_long(seccomp_call),
+    machine = MACHINES[platform.machine()]
+    steps = _program(machine.architecture, machine.socket_call, families)
+    install_filter([struct.pack("=HBBI", *step) for step in steps])
+
+
+def install_filter(steps: Sequence[bytes]) -> None:
+    """Put a system call filter (one `struct sock_filter` a step) on all threads, permanently.
+
+    Requires `forbid_new_privileges` first.
+    """
+    asked = _Filter(len(steps), b"".join(steps))
+    left_out = kernel_result(
+        libc().syscall(
+            ctypes.c_long(MACHINES[platform.machine()].seccomp_call),
             ctypes.c_long(_SECCOMP_SET_MODE_FILTER),
             ctypes.c_long(_SECCOMP_FILTER_FLAG_TSYNC),
             ctypes.byref(asked),
         )
     )
+    if left_out:  # the number of a thread that has another filter already
+        raise OSError(errno.EBUSY, "a thread has a filter of its own")
 
 
 def _program(
@@ -128,7 +162,7 @@ def _program(
         (_LOAD, 0, 0, _ARCHITECTURE_AT),
         (_JUMP_EQUAL, 0, unknown - 2, architecture),
         (_LOAD, 0, 0, _NUMBER_AT),
-        (_JUMP_AT_LEAST, unknown - 4, 0, _X32),
+        (_JUMP_AT_LEAST, unknown - 4, 0, X32_CALLS),
         (_JUMP_EQUAL, unknown - 5, 0, _IO_URING_SETUP),
         (_JUMP_EQUAL, 0, allow - 6, socket_call),
         (_LOAD, 0, 0, _FIRST_ARGUMENT_AT),
@@ -149,16 +183,18 @@ def _capabilities() -> int:
 
 def _prctl(option: int, value: int = 0) -> int:
     arguments = [ctypes.c_ulong(number) for number in (value, 0, 0, 0)]
-    return _check(_libc().prctl(option, *arguments))
+    return kernel_result(libc().prctl(option, *arguments))
 
 
-def _libc() -> ctypes.CDLL:
+def libc() -> ctypes.CDLL:
+    """The C library; `OSError` on other systems than Linux."""
     if sys.platform != "linux":
         raise OSError(errno.ENOSYS, "no Linux")
     return ctypes.CDLL(None, use_errno=True)
 
 
-def _check(result: int) -> int:
+def kernel_result(result: int) -> int:
+    """A call's result; raises the `OSError` that it left behind if it failed."""
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
