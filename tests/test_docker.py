@@ -24,21 +24,21 @@ def mounts(service: dict[str, Any]) -> set[str]:
     return {volume.removesuffix(":ro").rsplit(":", 1)[-1] for volume in service["volumes"]}
 
 
-def test_the_agent_has_no_network_and_the_supernode_no_data() -> None:
+def test_the_agent_has_no_network_and_the_gateway_no_data() -> None:
     site = services("site")
     assert site["agent"]["network_mode"] == "none"
-    assert "network_mode" not in site["supernode"]
+    assert "network_mode" not in site["gateway"]
     assert mounts(site["agent"]) >= {"/data", "/var/lib/craftsfl", "/etc/craftsfl/policy.toml"}
-    assert mounts(site["supernode"]) == {
+    assert mounts(site["gateway"]) == {
         "/etc/craftsfl/site.toml",
         "/etc/craftsfl/ca.pem",
         "/etc/craftsfl/supernode.key",
-        "/home/supernode",
+        "/home/gateway",
         "/run/craftsfl",
     }
     assert "/etc/craftsfl/supernode.key" not in mounts(site["agent"])
-    assert "/etc/craftsfl/identity" in mounts(site["agent"])  # and, above, not in the SuperNode
-    assert site["agent"]["user"].split(":")[0] != site["supernode"]["user"].split(":")[0]
+    assert "/etc/craftsfl/identity" in mounts(site["agent"])  # and, above, not in the gateway
+    assert site["agent"]["user"].split(":")[0] != site["gateway"]["user"].split(":")[0]
 
 
 @pytest.mark.parametrize("name", ["site", "consortium"])

@@ -1,4 +1,4 @@
-"""What has to separate the agent, before it opens any data, from the network and the SuperNode.
+"""What has to separate the agent, before it opens any data, from the network and the gateway.
 
 Otherwise the agent refuses to start; it does not merely warn. Each refusal can be overruled, by a
 setting that says what it does: `allow_agent_network` in policy.toml, `--one-user-no-airlock` on the
@@ -18,8 +18,8 @@ from privacy.errors import PolicyError
 
 ONE_USER = "--one-user-no-airlock"
 ONE_USER_HELP = (
-    "Run agent and SuperNode as one user: the coordinator's code can then read the patients' "
-    "data and every key. For synthetic or public data only."
+    "Run agent and gateway as one user: whoever takes over the gateway can then read the "
+    "patients' data and every key. For synthetic or public data only."
 )
 HOW = (
     "Run the two parts as two users (docs/hospital.md, Install and serve). For synthetic or public "
@@ -46,25 +46,25 @@ def check_alone(found: Confinement, policy: Policy) -> None:
 
 
 def check_apart(settings: SiteSettings, *, one_user: bool) -> None:
-    """Raise `PolicyError` if the SuperNode could only run as this same user, unless `one_user`."""
+    """Raise `PolicyError` if the gateway could only run as this same user, unless `one_user`."""
     if one_user:
         _log.warning(
-            "ONE USER, NO AIRLOCK (%s): the coordinator's code runs as the user who owns data, "
-            "ledger and keys, and can read all of them.",
+            "ONE USER, NO AIRLOCK (%s): the gateway runs as the user who owns data, ledger and "
+            "keys; whoever takes it over can read all of them.",
             ONE_USER,
         )
         return
     if settings.agent.socket_mode == "0600":
         raise PolicyError(
             'With socket_mode = "0600" only the agent\'s own user can reach the socket, so the '
-            "coordinator's code would have to run as the user who owns data, ledger and keys.",
+            "gateway would have to run as the user who owns data, ledger and keys.",
             f'{HOW} Two users share the socket with socket_mode = "0660".',
             id=ErrorId.ONE_USER,
         )
-    node = settings.supernode
+    node = settings.gateway
     if node is not None and node.user is not None and user_id(node.user) == os.geteuid():
         raise PolicyError(
-            f"The agent runs as {node.user}, which site.toml names as the SuperNode's user.",
+            f"The agent runs as {node.user}, which site.toml names as the gateway's user.",
             HOW,
             id=ErrorId.ONE_USER,
         )

@@ -21,7 +21,7 @@ class Users:
     """The users as whom root starts the two parts of a site."""
 
     agent: SystemAccount
-    supernode: SystemAccount
+    gateway: SystemAccount
 
 
 def two_users(site: SiteSettings) -> Users:
@@ -30,33 +30,33 @@ def two_users(site: SiteSettings) -> Users:
     Raises `PolicyError` if nothing would separate the coordinator's code from the patients' data,
     `ConfigError` for users and sockets that cannot work.
     """
-    node = site.supernode
+    node = site.gateway
     if os.geteuid() != ROOT or node is None or site.agent.user is None or node.user is None:
         raise PolicyError(
-            "Agent and SuperNode would run as one user: the code that the coordinator sends could "
-            "read the patients' data, the ledger and every key.",
+            "Agent and gateway would run as one user: whoever takes over the gateway, which faces "
+            "the network, could read the patients' data, the ledger and every key.",
             HOW,
             id=ErrorId.ONE_USER,
         )
     users = Users(find_account(site.agent.user), find_account(node.user))
-    if users.agent.uid == users.supernode.uid:
+    if users.agent.uid == users.gateway.uid:
         raise PolicyError(
-            f"{users.agent.name} is both the agent's and the SuperNode's user.",
+            f"{users.agent.name} is both the agent's and the gateway's user.",
             HOW,
             id=ErrorId.ONE_USER,
         )
     _check_socket(site)
     _make_meeting_place(meeting_place(site), users)
-    check_unreachable(_as_user(users.supernode, site), users.supernode.name)
+    check_unreachable(_as_user(users.gateway, site), users.gateway.name)
     return users
 
 
-def check_supernode(site: SiteSettings) -> None:
+def check_gateway(site: SiteSettings) -> None:
     """Raise `PolicyError` if this process's user can reach what only the agent may."""
     if os.geteuid() == ROOT:
         raise PolicyError(
-            "The SuperNode would run as root, who can read everything.",
-            "Name its user in site.toml ([supernode] user), or start it as that user.",
+            "The gateway would run as root, who can read everything.",
+            "Name its user in site.toml ([gateway] user), or start it as that user.",
         )
     _check_socket(site)
     check_unreachable(reachable(site), "this user")
@@ -78,10 +78,10 @@ def reachable(site: SiteSettings) -> list[Path]:
 
 
 def check_unreachable(found: Sequence[Path | str], user: str) -> None:
-    """Raise `PolicyError`, naming what the SuperNode's user can reach, if there is anything."""
+    """Raise `PolicyError`, naming what the gateway's user can reach, if there is anything."""
     if found:
         raise PolicyError(
-            f"The SuperNode's user ({user}) can reach what only the agent may: "
+            f"The gateway's user ({user}) can reach what only the agent may: "
             f"{', '.join(map(str, found))}.",
             f"Remove permissions (chmod -R o-rwx,g-rwx, or a group without that user). {HOW}",
         )
@@ -101,13 +101,13 @@ def _check_socket(site: SiteSettings) -> None:
     meeting_place(site)
     if site.agent.socket_mode == "0600":
         raise ConfigError(
-            'socket_mode = "0600" keeps the SuperNode\'s user out.',
+            'socket_mode = "0600" keeps the gateway\'s user out.',
             'Set socket_mode = "0660" in [agent].',
         )
 
 
 def _make_meeting_place(socket: Path, users: Users) -> None:
-    """Make the socket's folder if it is missing: the agent writes, the SuperNode's group enters.
+    """Make the socket's folder if it is missing: the agent writes, the gateway's group enters.
 
     Because of the folder's set-group-ID bit, the socket will belong to that group.
     """
@@ -116,7 +116,7 @@ def _make_meeting_place(socket: Path, users: Users) -> None:
         return
     try:
         folder.mkdir(mode=0o700)
-        os.chown(folder, users.agent.uid, users.supernode.gid)
+        os.chown(folder, users.agent.uid, users.gateway.gid)
         folder.chmod(0o2750)
     except OSError as error:
         raise DeploymentError(
