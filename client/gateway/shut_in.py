@@ -278,7 +278,15 @@ def _no_debugger() -> bool:
     return result != 0 and ctypes.get_errno() in _REFUSED
 
 
-if __name__ == "__main__":
-    found = shut_in([], [Path(path) for path in sys.argv[1:]])
+def _main(private: Sequence[str]) -> int:
+    try:
+        found = shut_in([], [Path(path) for path in private])
+    except ConfigError as error:
+        os.write(1, error.message.encode("utf-8"))
+        return 1
     os.write(1, found.text.encode("utf-8"))
-    os._exit(0 if found.is_airlock else 1)
+    return 0 if found.is_airlock else 1
+
+
+if __name__ == "__main__":
+    os._exit(_main(sys.argv[1:]))
