@@ -43,7 +43,7 @@ class _Growth:
 
     def append(self) -> None:
         """One more record."""
-        key = AttemptKey(1, 1, self.records // 2)
+        key = AttemptKey(CHARGE.study_digest, 1, 1, self.records // 2)
         start = time.perf_counter()
         if self.records % 2 == 0:
             self.ledger.intent(key, CHARGE)
@@ -95,7 +95,9 @@ def _seconds_to_read(path: Path) -> float:
 def _append_and_write(growth: _Growth, file: Path, key: Ed25519PrivateKey) -> float:
     """Append a record; then the seconds of a plain durable write of as many bytes."""
     growth.append()
-    record = Record(bytes(16), 1, bytes(32), 1, Intent(AttemptKey(1, 1, 1), CHARGE))
+    record = Record(
+        bytes(16), 1, bytes(32), 1, Intent(AttemptKey(CHARGE.study_digest, 1, 1, 1), CHARGE)
+    )
     body = record.encode()
     data = body + sign_head(key, record.ledger, record.sequence, hash_of(body)) + public_bytes(key)
     start = time.perf_counter()

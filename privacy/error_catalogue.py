@@ -125,14 +125,29 @@ FAILURES: Mapping[ErrorId, Guidance] = {
         "Do what the text says, then start a new run: craftsfl rounds start",
     ),
     ErrorId.RUN_ENDED: Guidance(
-        "Flower restarted a run that has already finished or failed.",
+        "A ServerApp was started for a run that has already ended.",
         "Nothing: the run's results stay as they are.",
         "Start a new run: craftsfl rounds start",
     ),
+    ErrorId.RUN_STILL_OPEN: Guidance(
+        "A run of the study is open, and a second one would destroy its attempts.",
+        "Nothing: no second run was created.",
+        "Follow it: craftsfl rounds watch; or end it: craftsfl rounds stop",
+    ),
+    ErrorId.RUN_INTERRUPTED: Guidance(
+        "A ServerApp has ended, and its run has not: Flower or this machine gave way.",
+        "At most the attempt under way, and what the sites charged for it.",
+        "Nothing, while `craftsfl rounds serve` runs: it starts another one, or says why not.",
+    ),
+    ErrorId.RUN_STOPPED: Guidance(
+        "The operator has stopped the run for good.",
+        "With --now the attempt under way. Finished rounds' adapters are kept.",
+        "Start the next run: craftsfl rounds start",
+    ),
     ErrorId.STUDY_CHANGED: Guidance(
         "The study file is not the one with which the run was started.",
-        "Nothing: the run can still be resumed with its own study file.",
-        "Restore the study file, or start a new run: craftsfl rounds start",
+        "Nothing: the run goes on with its own study file.",
+        "Restore the study file, or end the run: craftsfl rounds stop",
     ),
     ErrorId.PLAIN_STUDY: Guidance(
         "The study does not use secure aggregation, so the coordinator would see single updates.",
@@ -164,6 +179,11 @@ FAILURES: Mapping[ErrorId, Guidance] = {
         "Nothing that was stored; the attempt under way if it was masked.",
         "Check disk space and permissions, then start the run again.",
     ),
+    ErrorId.ROUND_STATE_NEWER: Guidance(
+        "The coordinator's database was written by a newer version of craftsfl.",
+        "Nothing: it was not touched.",
+        "Install that version, or a newer one.",
+    ),
     ErrorId.ADAPTER_UNUSABLE: Guidance(
         "The stored adapter of a finished round is missing or was changed.",
         "The run cannot be resumed without it.",
@@ -176,8 +196,9 @@ FAILURES: Mapping[ErrorId, Guidance] = {
     ),
     ErrorId.MLFLOW_UNUSABLE: Guidance(
         "MLflow cannot be reached, or refuses what is logged.",
-        "Nothing: MLflow is a view, and the next run logs what is missing.",
-        "Correct [tracking] in consortium.toml, or the option --tracking-uri.",
+        "Nothing: MLflow is a view, and no run waits for it. The next run logs what is missing.",
+        "Start its server, or correct [tracking] in consortium.toml or the option --tracking-uri. "
+        "What is missing is logged at once by: craftsfl rounds track consortium.toml",
     ),
     ErrorId.EVENT_UNREADABLE: Guidance(
         "A line of events.jsonl is not an event.",
@@ -237,7 +258,7 @@ FAILURES: Mapping[ErrorId, Guidance] = {
         "Run it in a container without a network, or allow unprivileged user namespaces.",
     ),
     ErrorId.ONE_USER: Guidance(
-        "Agent and SuperNode would run as one user, so the coordinator's code could read the data.",
+        "Agent and gateway would run as one user: whoever takes over the gateway reads the data.",
         "Nothing: neither was started.",
         "Name two users in site.toml and start as root: docs/hospital.md.",
     ),
@@ -257,9 +278,54 @@ FAILURES: Mapping[ErrorId, Guidance] = {
         "Read the end of its log, which the text shows or names.",
     ),
     ErrorId.SUPERLINK_SILENT: Guidance(
-        "Flower's command line got no answer, or a refusal, from the SuperLink.",
+        "The SuperLink gave no answer.",
         "Nothing; a run may have started all the same, so look at craftsfl rounds status first.",
-        "Check that `craftsfl rounds serve` is running, its address and its certificate.",
+        "Check that `craftsfl rounds serve` is running, and its address.",
+    ),
+    ErrorId.SUPERLINK_REFUSED: Guidance(
+        "The SuperLink answered the operator, and refused.",
+        _NOTHING,
+        "Do what the text says; superlink.log says more.",
+    ),
+    ErrorId.OPERATOR_REFUSED: Guidance(
+        "The SuperLink was started with another secret than the one in consortium.toml.",
+        _NOTHING,
+        "Use the same superexec.secret for every command, and restart `craftsfl rounds serve`.",
+    ),
+    ErrorId.SECRET_UNUSABLE: Guidance(
+        "The file superexec.secret is missing, too short, or not its user's alone (mode 0600).",
+        "If others could read it, they could have started runs.",
+        "If others could read it, make a new one and restart `craftsfl rounds serve`; else chmod.",
+    ),
+    ErrorId.CERTIFICATE_UNUSABLE: Guidance(
+        "The SuperLink's certificate, its key or its authority cannot be used.",
+        _NOTHING,
+        "Correct what the text names; docs/operator.md says which names a certificate needs.",
+    ),
+    ErrorId.KEY_ADMITTED: Guidance(
+        "A SuperNode's key was to be admitted that is admitted already.",
+        _NOTHING,
+        "Nothing, unless two hospitals share a key: then each makes its own.",
+    ),
+    ErrorId.SUPERLINK_DATABASE: Guidance(
+        "The SuperLink's database is damaged, of a newer Flower, or cannot be written.",
+        "The list of admitted nodes, if it is not put back. Rounds, adapters and charges are kept.",
+        "Restore it, or move it away and admit the hospitals' keys again.",
+    ),
+    ErrorId.COORDINATOR_RUNNING: Guidance(
+        "A second `craftsfl rounds serve` was started on the same folder.",
+        _NOTHING,
+        "Nothing, or end the first one; the text names it.",
+    ),
+    ErrorId.FOLDER_UNUSABLE: Guidance(
+        "A folder of the coordinator's belongs to somebody else, or others could replace it.",
+        "What was in it may have been read or changed by others.",
+        "Give it to the operator's user, in a place that only that user can change.",
+    ),
+    ErrorId.DISK_FULL: Guidance(
+        "Too little space is left on the disk of a folder that the coordinator writes to.",
+        _NOTHING,
+        "Free some, or move the folder that the text names.",
     ),
 }
 

@@ -9,6 +9,7 @@ from privacy.secagg.acceptance import accept_successor
 from privacy.study.agreement import roster_in_force
 from privacy.study.manifest import load_study
 from server.clock import SystemClock
+from server.run_name import RunName
 from server.settings import load_consortium
 from server.store import Store
 from server.witness import StoredWitness
@@ -19,8 +20,10 @@ def accept_at_server(consortium_toml: Path, site: str, ledger: str) -> str:
     settings = load_consortium(consortium_toml)
     if settings.roster is None:
         raise ConfigError("consortium.toml names no roster.", "Plain studies have no witnesses.")
-    roster = roster_in_force(load_study(settings.study), settings.roster)
-    store = Store(settings.database_url(), 0, SystemClock())
+    study = load_study(settings.study)
+    roster = roster_in_force(study, settings.roster)
+    # A ledger's checkpoint belongs to no run, so any name will do.
+    store = Store(settings.database_url(), RunName(study.digest(), 1), SystemClock())
     try:
         return accept_successor(StoredWitness(store), roster, site, ledger)
     finally:

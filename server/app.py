@@ -1,4 +1,4 @@
-"""The ServerApp: one Flower run, from the settings it names to its end."""
+"""The ServerApp: a Flower run that carries the run which its configuration names."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.exit import ExitCode, flwr_exit
 
 from privacy.errors import ConfigError, CraftsflError
-from server.operation import operate
+from server.operation import Carried, operate
 from server.settings import load_consortium
 
-SETTINGS_KEY = "settings"  # in the run configuration: the absolute path of consortium.toml
+# In the run configuration: the absolute path of consortium.toml, and the run's number.
+SETTINGS_KEY, RUN_KEY = "settings", "run"
 
 app = ServerApp()
 _log = logging.getLogger("craftsfl.server")
@@ -29,7 +30,7 @@ _log = logging.getLogger("craftsfl.server")
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run the study to its end. A `CraftsflError` ends the run with its text and no traceback."""
+    """Run the study to its end. A `CraftsflError` ends the process with its text, no traceback."""
     try:
         path = str(context.run_config.get(SETTINGS_KEY, ""))
         if not path:
@@ -39,10 +40,11 @@ def main(grid: Grid, context: Context) -> None:
             )
         settings = load_consortium(Path(path))
         _log_to(settings.log_file())
-        operate(settings, context.run_id, grid)
+        number = int(str(context.run_config.get(RUN_KEY, 0)))
+        operate(settings, Carried(number, context.run_id), grid)
     except CraftsflError as error:
-        _log.error("The run has failed: %s", error)
-        # Raising would make Flower log a traceback; this marks the run as failed without one.
+        _log.error("The ServerApp ends: %s", error)
+        # Raising would make Flower log a traceback; this marks its run as failed without one.
         flwr_exit(ExitCode.SERVERAPP_EXCEPTION, str(error), emit_telemetry=False)
 
 

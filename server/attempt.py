@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from server.attendance import Attendance, Attendee
+from server.attendance import Attendance
 from server.context import RunContext
 from server.masked import MaskedAttempt
+from server.nodes import Attendee
 from server.participants import AttemptOutcome, TrainingOrder
 from server.plain import PlainAttempt
 from server.spending import Spending

@@ -9,7 +9,6 @@ run. Without a roster (a plain study, in one process) nodes are taken at their w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from model.layout import Layout
 from privacy.error_ids import ErrorId
@@ -17,35 +16,13 @@ from privacy.errors import FederationError
 from privacy.identity import verify
 from privacy.secagg import transcript
 from privacy.secagg.roster import Roster
-from privacy.wire.bodies import NO_ROSTER, Hello, Refusal, SignedFacts, SiteFacts
+from privacy.wire.bodies import Hello, Refusal, SignedFacts, SiteFacts
 from privacy.wire.envelope import Envelope
-from privacy.wire.reasons import Reason, explain
 from server.context import RunContext
 from server.contradictions import layout_contradiction, study_contradiction
 from server.events import NodeRefused, SiteJoined, SiteMissing, SiteRefused
 from server.messages import FlowerFailure, Reply, Request
-
-# Answers of a site that is still starting up; it is asked again.
-TRY_AGAIN = frozenset({Reason.NOT_READY, Reason.AGENT_UNREACHABLE, Reason.AGENT_SILENT})
-
-
-@dataclass(frozen=True, slots=True)
-class Attendee:
-    """A site of the study, and the node that speaks for it."""
-
-    name: str
-    node: int
-
-
-@dataclass(slots=True)
-class _Node:
-    """What the server knows about a node. Changes as answers arrive."""
-
-    due: float  # when to greet it (again), monotonic
-    pause: float
-    facts: SiteFacts | None = None
-    trouble: str = ""  # why there are no facts, or why they are refused
-    settled: bool = False  # asking again is pointless
+from server.nodes import TRY_AGAIN, Attendee, Node, refused_words
 
 
 class Attendance:
@@ -57,30 +34,59 @@ class Attendance:
 
     def __init__(self, context: RunContext) -> None:
         self._context = context
-        self._nodes: dict[int, _Node] = {}
+        self._nodes: dict[int, Node] = {}
+        self._layout: Layout | None = None
 
     def gather(self, while_waiting: Callable[[], None] = lambda: None) -> None:
         """Greet nodes until every site of the study has answered or the join deadline passes."""
         clock, timing = self._context.clock, self._context.timing
         deadline = clock.monotonic() + timing.join
         while not self._complete() and clock.monotonic() < deadline:
-            self._greet_all()
-            for reply in self._context.exchange.receive():
-                self.note(reply)
+            self.greet()
+            self.listen()
             while_waiting()
             clock.sleep(timing.poll)
 
-    def greet_newcomers(self) -> None:
-        """Greet nodes that have appeared since, without waiting for their answers."""
-        if len(self.attendees()) < len(self._context.study.sites):
-            self._greet_all()
+    def greet(self, since: float | None = None) -> None:
+        """Greet the nodes whose turn it is: those that have not answered at all, or not `since`."""
+        now = self._context.clock.monotonic()
+        for node in self._context.exchange.nodes():
+            fresh = Node(due=now, pause=self._context.timing.first_pause)
+            entry = self._nodes.setdefault(node, fresh)
+            answered = entry.settled if since is None else entry.heard >= since
+            if entry.due <= now and not answered:
+                self._greet(node, entry)
+
+    def listen(self) -> None:
+        """Take in the answers that have arrived."""
+        for reply in self._context.exchange.receive():
+            self.note(reply)
+
+    def accepted(self) -> dict[int, Node]:
+        """The nodes that speak for sites that may take part, by node id."""
+        return {node: entry for node, entry in self._nodes.items() if entry.accepted}
+
+    def known(self) -> dict[int, Node]:
+        """All nodes that were ever greeted, by node id."""
+        return dict(self._nodes)
+
+    def hopeless(self) -> int:
+        """How many sites have answered, and may not take part as they are.
+
+        With a roster, nodes that have proved no name do not count: nobody signs a refusal.
+        """
+        refused = {e.facts.name for e in self._nodes.values() if e.facts and e.trouble}
+        count = len(refused - {attendee.name for attendee in self.attendees()})
+        if self._context.consortium is None:
+            count += sum(entry.settled and entry.facts is None for entry in self._nodes.values())
+        return count
 
     def attendees(self) -> list[Attendee]:
         """The accepted sites, by name."""
         accepted = [
             Attendee(entry.facts.name, node)
             for node, entry in self._nodes.items()
-            if entry.facts is not None and not entry.trouble
+            if entry.facts is not None and entry.accepted
         ]
         return sorted(accepted, key=lambda attendee: attendee.name)
 
@@ -90,14 +96,15 @@ class Attendance:
         return [attendee for attendee in self.attendees() if attendee.node in online]
 
     def spent(self, name: str) -> float:
-        """What the site `name` had spent on the study when it joined, whatever its node is now."""
+        """What the site `name` had spent on the study when it last said so."""
         known = [entry.facts for entry in self._nodes.values() if entry.facts is not None]
         return next((facts.epsilon_spent for facts in known if facts.name == name), 0.0)
 
     def check_layout(self, layout: Layout) -> None:
-        """Refuse accepted sites whose adapter layout differs from the server's."""
+        """Refuse sites whose adapter layout differs from the server's, from now on at once."""
+        self._layout = layout
         for node, entry in self._nodes.items():
-            if entry.facts is not None and not entry.trouble:
+            if entry.facts is not None and entry.accepted:
                 reason = layout_contradiction(entry.facts, layout)
                 if reason:
                     self._refuse(node, entry, entry.facts, reason)
@@ -124,30 +131,38 @@ class Attendance:
 
     def note(self, reply: Reply) -> None:
         """Take in the answer to a greeting; other replies are ignored."""
-        entry = self._nodes.get(reply.request.node)
+        node = reply.request.node
+        entry = self._nodes.get(node)
         if entry is None or not isinstance(reply.request.envelope.body, Hello):
             return
-        if entry.facts is not None:
-            return  # the answer to a greeting that was sent twice
         match reply.answer:
             case SignedFacts() as signed if self._context.consortium is not None:
-                self._hear(reply.request.node, entry, signed, self._context.consortium)
+                self._hear(node, entry, signed, self._context.consortium)
             case SiteFacts() as facts if self._context.consortium is None:
-                self._admit(reply.request.node, entry, facts)
+                self._admit(node, entry, facts)
             case SiteFacts(name=name) if self._context.consortium is not None:
-                self._turn_away(reply.request.node, entry, _unproved(name))
-            case Refusal(reason=reason):
-                entry.trouble = explain(reason)
-                entry.settled = reason not in TRY_AGAIN
-                if entry.settled:
-                    self._tell_node(reply.request.node, entry.trouble)
+                self._turn_away(node, entry, _unproved(name))
+            case Refusal() as refusal:
+                self._not_now(node, entry, refused_words(refusal), refusal.reason not in TRY_AGAIN)
             case FlowerFailure() as failure:
-                entry.trouble = failure.explain() + "."
+                self._not_now(node, entry, failure.explain() + ".", settled=False)
             case _:
-                entry.trouble, entry.settled = "It answered a greeting with something else.", True
+                self._not_now(node, entry, "It answered a greeting with something else.", True)
+        if entry.accepted and not entry.away and reply.request.envelope is entry.asked:
+            entry.heard = self._context.clock.monotonic()
         self._ask_later(entry)
 
-    def _hear(self, node: int, entry: _Node, signed: SignedFacts, consortium: Roster) -> None:
+    def _not_now(self, node: int, entry: Node, words: str, settled: bool) -> None:
+        """No facts came. A site that was accepted before is away; anybody can say so for it."""
+        if entry.accepted:
+            entry.away = words[0].upper() + words[1:]
+            return
+        told = entry.trouble == words
+        entry.trouble, entry.settled = words, settled
+        if settled and not told:
+            self._tell_node(node, words)
+
+    def _hear(self, node: int, entry: Node, signed: SignedFacts, consortium: Roster) -> None:
         """Admit the node if the site that it names has signed what it says, for this node."""
         facts, member = signed.facts, consortium.member_named(signed.facts.name)
         if member is None:
@@ -172,7 +187,7 @@ class Attendance:
         )
         self._turn_away(node, entry, reason, settled=False)
 
-    def _turn_away(self, node: int, entry: _Node, reason: str, *, settled: bool = True) -> None:
+    def _turn_away(self, node: int, entry: Node, reason: str, *, settled: bool = True) -> None:
         """The node may not speak for the site that it names; the site's own record is kept."""
         told = entry.trouble == reason
         entry.trouble, entry.settled = reason, settled
@@ -183,24 +198,32 @@ class Attendance:
     def _tell_node(self, node: int, reason: str) -> None:
         self._context.emit(NodeRefused(str(node), reason))
 
-    def _admit(self, node: int, entry: _Node, facts: SiteFacts) -> None:
+    def _admit(self, node: int, entry: Node, facts: SiteFacts) -> None:
         if self._context.consortium is None:
             self._check_unique(node, facts.name)
-        entry.facts, entry.trouble, entry.settled = facts, "", True
-        reason = study_contradiction(facts, self._context.study) or self._stranger(facts.name)
+        before, known = entry.facts, entry.accepted
+        entry.facts, entry.settled, entry.away = facts, True, ""
+        reason = study_contradiction(facts, self._context) or self._stranger(facts.name)
+        if not reason and self._layout is not None:
+            reason = layout_contradiction(facts, self._layout)
         if reason:
-            self._refuse(node, entry, facts, reason)
+            if entry.trouble != reason:
+                self._refuse(node, entry, facts, reason)
             return
-        self._context.store.site_joined(facts, node)
-        self._context.emit(
-            SiteJoined(
-                site=facts.name,
-                patients=facts.declared_patients,
-                epsilon=facts.epsilon_spent,
-                budget=facts.epsilon_budget,
-                masked=facts.masked,
+        entry.trouble = ""
+        joins = not known or before is None or before.name != facts.name
+        if joins or (before is not None and before.epsilon_spent != facts.epsilon_spent):
+            self._context.store.site_joined(facts, node)
+        if joins:
+            self._context.emit(
+                SiteJoined(
+                    site=facts.name,
+                    patients=facts.declared_patients,
+                    epsilon=facts.epsilon_spent,
+                    budget=facts.epsilon_budget,
+                    masked=facts.masked,
+                )
             )
-        )
 
     def _stranger(self, name: str) -> str:
         consortium = self._context.consortium
@@ -208,7 +231,7 @@ class Attendance:
             return ""
         return "The consortium's roster does not list it. Sign a successor that does."
 
-    def _refuse(self, node: int, entry: _Node, facts: SiteFacts, reason: str) -> None:
+    def _refuse(self, node: int, entry: Node, facts: SiteFacts, reason: str) -> None:
         entry.trouble = reason
         self._context.store.site_refused(facts, node, reason)
         self._context.emit(SiteRefused(facts.name, reason))
@@ -234,24 +257,15 @@ class Attendance:
                 id=ErrorId.NAME_TAKEN,
             )
 
-    def _greet_all(self) -> None:
-        now = self._context.clock.monotonic()
-        for node in self._context.exchange.nodes():
-            fresh = _Node(due=now, pause=self._context.timing.first_pause)
-            entry = self._nodes.setdefault(node, fresh)
-            if entry.due <= now and not entry.settled:
-                self._greet(node, entry)
-
-    def _greet(self, node: int, entry: _Node) -> None:
-        consortium = self._context.consortium
-        roster = NO_ROSTER if consortium is None else consortium.digest()
-        hello = Hello(self._context.study.digest(), node, roster)
-        timing = self._context.timing
+    def _greet(self, node: int, entry: Node) -> None:
+        clock, timing = self._context.clock, self._context.timing
+        hello = Hello(self._context.study.digest(), node, self._context.roster_digest())
+        entry.asked = Envelope(self._context.run, 0, 0, hello)
         # Short enough for a site to survive the loss of a greeting.
-        entry.due = self._context.clock.monotonic() + min(timing.silence, timing.join / 3)
-        self._context.exchange.send([Request(node, Envelope(self._context.run, 0, 0, hello))])
+        entry.due = clock.monotonic() + min(timing.silence, timing.join / 3, timing.roll_call / 3)
+        self._context.exchange.send([Request(node, entry.asked)])
 
-    def _ask_later(self, entry: _Node) -> None:
+    def _ask_later(self, entry: Node) -> None:
         entry.due = self._context.clock.monotonic() + entry.pause
         entry.pause = min(entry.pause * 2, self._context.timing.longest_pause)
 
@@ -273,7 +287,7 @@ class Attendance:
             {entry.trouble for entry in self._nodes.values() if entry.trouble and not entry.facts}
         )
         if not troubles:
-            return "It did not connect in time. Ask the site to start its SuperNode and agent."
+            return "It did not connect in time. Ask the site to start its gateway and agent."
         return "It did not join. Nodes that speak for no site report: " + " / ".join(troubles)
 
 

@@ -72,6 +72,12 @@ def write_durably(path: Path, data: bytes) -> None:
         ) from None
 
 
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hex. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _unusable(path: Path, why: str) -> FederationError:
     return FederationError(
         f"The stored adapter {path} cannot be used: {why}.",

@@ -10,6 +10,7 @@ from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError
 from privacy.secagg.roster import Roster
 from privacy.study.manifest import Study
+from privacy.wire.bodies import NO_ROSTER
 from server.clock import RunClock, Timing
 from server.event_log import EventLog
 from server.events import PhaseEnded, RunEvent
@@ -21,7 +22,8 @@ from server.store import Store
 class RunContext:
     """One run and its surroundings: messages to the sites, durable state, events, time.
 
-    `run` is Flower's run id. `consortium` is the roster in force, None for a plain study.
+    `run` is the run's number among those of the study. `consortium` is the roster in force, None
+    for a plain study.
     """
 
     study: Study
@@ -32,6 +34,11 @@ class RunContext:
     clock: RunClock
     timing: Timing
     consortium: Roster | None = None
+
+    @property
+    def label(self) -> str:
+        """The run's name for files: its number, and which version of the study it is of."""
+        return f"run-{self.run}-{self.study.digest().hex()[:8]}"
 
     def emit(self, event: RunEvent) -> None:
         """Append an event to `events.jsonl`. Raises `DeploymentError`."""
@@ -45,6 +52,10 @@ class RunContext:
         seconds = self.clock.monotonic() - begin
         self.store.add_seconds(name, seconds)
         self.emit(PhaseEnded(name, round(seconds, 2)))
+
+    def roster_digest(self) -> bytes:
+        """Of the roster in force; `NO_ROSTER` for a plain study."""
+        return NO_ROSTER if self.consortium is None else self.consortium.digest()
 
     def signed_roster(self) -> Roster:
         """The consortium's roster. Raises `ConfigError` if there is none."""

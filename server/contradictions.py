@@ -1,15 +1,16 @@
-"""What a site says about itself, held against the study."""
+"""What a site says about itself, held against the study and the run."""
 
 from __future__ import annotations
 
 from model.layout import Layout
-from privacy.study.manifest import Study
 from privacy.wire.bodies import SiteFacts
 from privacy.wire.reasons import Reason, explain
+from server.context import RunContext
 
 
-def study_contradiction(facts: SiteFacts, study: Study) -> str:
-    """Why a site with these `facts` cannot take part in `study`; "" if it can."""
+def study_contradiction(facts: SiteFacts, context: RunContext) -> str:
+    """Why a site with these `facts` cannot take part in the run; "" if it can."""
+    study = context.study
     site = study.site(facts.name)
     if site is None:
         return "The study has no site of this name."
@@ -24,6 +25,19 @@ def study_contradiction(facts: SiteFacts, study: Study) -> str:
         )
     if study.masked and not facts.masked:
         return "The study requires secure aggregation, and the site does not mask its updates."
+    if facts.roster_digest != context.roster_digest():
+        return explain(Reason.WRONG_ROSTER)
+    if facts.noise_multiplier != study.training.noise_multiplier:
+        return (
+            f"It adds noise of sigma {facts.noise_multiplier:g}, the study says "
+            f"{study.training.noise_multiplier:g}. Install the same craftsfl version at both ends."
+        )
+    if facts.newest_run > context.run:
+        return (
+            f"It knows run {facts.newest_run} of the study, and this is run {context.run}. End "
+            "this run: craftsfl rounds stop; then: craftsfl rounds start --after "
+            f"{facts.newest_run}"
+        )
     return ""
 
 

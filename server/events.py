@@ -2,7 +2,7 @@
 
 Public facts only: names of sites, rounds, reasons out of a closed set, epsilons. A line is
 
-    {"time": Unix seconds, "event": name, "run": Flower's run id, ... the class's fields in order}
+    {"time": Unix seconds, "event": name, "run": the run's number, ... the class's fields in order}
 
 JSON has no infinity: an epsilon without a bound (no noise, no privacy) is written as null and read
 back as None. Promises to readers of any version, each with a test: an event never loses or renames
@@ -218,6 +218,61 @@ class RunFailed(RunEvent):
     reason: str
     hint: str
     error: str = ""
+
+
+@_event("run-waiting")
+@dataclass(frozen=True, slots=True)
+class RunWaiting(RunEvent):
+    """The next attempt has to wait, and uses up nothing; `reason` says for what."""
+
+    reason: str
+
+
+@_event("run-goes-on")
+@dataclass(frozen=True, slots=True)
+class RunGoesOn(RunEvent):
+    """The wait, or the pause, is over."""
+
+
+@_event("run-paused")
+@dataclass(frozen=True, slots=True)
+class RunPaused(RunEvent):
+    """The operator wants no new attempt for now."""
+
+
+@_event("run-stopped")
+@dataclass(frozen=True, slots=True)
+class RunEnded(RunEvent):
+    """The operator has ended the run for good, after `rounds_done` rounds."""
+
+    rounds_done: int
+
+
+@_event("run-interrupted")
+@dataclass(frozen=True, slots=True)
+class RunBroken(RunEvent):
+    """A ServerApp has ended, and its run has not: another one goes on with it."""
+
+    reason: str
+
+
+@_event("quality-measured")
+@dataclass(frozen=True, slots=True)
+class QualityMeasured(RunEvent):
+    """A figure on public tiles, of the adapter after `round` (0: of the base).
+
+    `change` is the difference to the base, from `low` to `high` with 95 % confidence, over
+    `patients`. Metrics: "denoising" (a loss) and "alignment" (higher is better).
+    """
+
+    round: int
+    metric: str
+    value: float
+    change: float
+    low: float | None
+    high: float | None
+    patients: int
+    images: int
 
 
 @_event("warning")

@@ -1,7 +1,7 @@
 """A masked attempt: the server learns the sum of the sites' updates and nothing else.
 
 The exchanges are those of `privacy.secagg.server`, whose table says who is asked what. Each site
-is sent five messages, and `Deliver` once more when its reply slot has come:
+is sent five messages, `Deliver` when its reply slot has come:
 
     advertise      TrainMasked      keys, and training begins
     share          Advertisements   shares, while the site trains
@@ -44,10 +44,11 @@ from privacy.wire.checks import Check, explain_check
 from privacy.wire.offer import VERSION, Offer, TrainMasked
 from privacy.wire.reasons import Reason
 from privacy.wire.secagg import COORDINATOR, SecAggRefusal, masked_size_limit
-from server.attendance import Attendance, Attendee
+from server.attendance import Attendance
 from server.context import RunContext
 from server.events import ExchangeFinished
 from server.messages import FlowerFailure, Reply
+from server.nodes import Attendee
 from server.participants import (
     NO_ANSWER,
     AttemptOutcome,
@@ -159,7 +160,9 @@ class MaskedAttempt:
             requests = dict.fromkeys(requests, TrainMasked(self._server.offer(), self._start))
         for site in requests:
             participant = self._sites[site]
-            participant.due, participant.pause = now, self._context.timing.first_pause
+            # Asked earlier, a site could only answer that it is running.
+            participant.due = participant.slot if self._server.stage is Stage.INPUT else now
+            participant.pause = self._context.timing.first_pause
             self._participants.reached(participant)
         self._asked, self._answered = requests, 0
 

@@ -1,12 +1,21 @@
-"""MLflow's client without its noise, and its errors as ours. Slow to use: it imports MLflow."""
+"""MLflow's client without its noise and its patience, and its errors as ours.
+
+Slow to use: it imports MLflow. MLflow's own defaults are 120 s for each request and 7 retries:
+266 s for a server that is down. Here a request has `REQUEST_SECONDS` and no second try: whoever
+calls tries everything again later. MLflow reads these variables at every request; what the operator
+has set stays.
+"""
+
+# Why: docs/adr/0037-mlflow-is-never-waited-for.md
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError
@@ -14,31 +23,81 @@ from privacy.errors import DeploymentError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_SILENT = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+REQUEST_SECONDS: Final = 5
+_LOCK_SECONDS: Final = 2  # that another program may hold MLflow's SQLite file
+_SILENT: Final = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+_BRIEF: Final = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": str(REQUEST_SECONDS),
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT": "60",
+}
+_PASSWORD: Final = re.compile(r"(://[^/@:]*):[^/@]*@")
 
 
 def quiet_client(uri: str) -> MlflowClient:
-    """A client of the tracking server `uri`: no telemetry, no reports on its tables."""
+    """A client of the tracking server `uri`: no telemetry, no reports on its tables, no retries.
+
+    Raises `MlflowException`, `SQLAlchemyError` or OSError at once if a database cannot be used.
+    """
     os.environ.update(_SILENT)
+    for name, value in _BRIEF.items():
+        os.environ.setdefault(name, value)
     for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     from mlflow import MlflowClient
 
-    logging.getLogger("mlflow").setLevel(logging.WARNING)  # the import sets it to INFO
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # the import sets it to INFO
+    if not uri.startswith(("http:", "https:", "databricks", "file:")):
+        _probe_database(uri)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def public_uri(uri: str) -> str:
+    """`uri` without the password that it may hold: for messages, events and results."""
+    return _PASSWORD.sub(r"\1:***@", uri)
 
 
 @contextmanager
 def mlflow_errors(uri: str, hint: str) -> Iterator[None]:
-    """Raise `DeploymentError` with this `hint` for whatever MLflow or its database raises."""
+    """Raise `DeploymentError` with this `hint` for whatever MLflow or its database raises.
+
+    A ValueError is what it makes of an answer that is not MLflow's, such as a page of a proxy; an
+    ImportError is a database whose driver is not installed.
+    """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError, ValueError, ImportError) as error:
         raise DeploymentError(
-            f"MLflow at {uri} cannot be used ({type(error).__name__}).",
+            f"MLflow at {public_uri(uri)} cannot be used ({_cause(error)}).",
             hint,
             id=ErrorId.MLFLOW_UNUSABLE,
         ) from None
+
+
+def _probe_database(uri: str) -> None:
+    """One look at a database: MLflow tries to connect ten times, for 100 s, and waits 20 s for a
+    lock."""
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.pool import NullPool
+
+    local = make_url(uri).get_backend_name() == "sqlite"
+    waits = {"timeout": _LOCK_SECONDS} if local else {"connect_timeout": REQUEST_SECONDS}
+    engine = create_engine(uri, connect_args=waits, poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.execute(text("BEGIN IMMEDIATE" if local else "SELECT 1"))
+
+
+def _cause(error: Exception) -> str:
+    """The kind of `error` in a word or two; its text may name anything."""
+    origin: BaseException = error.__cause__ or error.__context__ or error
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return type(error if origin is error else origin).__name__

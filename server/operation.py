@@ -1,15 +1,18 @@
-"""One run from its settings to `result.json`: rounds, final adapter, samples, tracking.
+"""One ServerApp's part of a run, from the settings to the run's end: rounds, adapter, samples.
 
-The only place that knows how a run ends. A failure is recorded in the store and in the events
-before it propagates; a killed process records nothing, so its run can be taken up again.
+The only place that knows how a run ends. What ends it is recorded in the store and in the events
+before it propagates. What only ends this ServerApp is recorded too, and leaves the run open: it is
+taken up again where it stood, as after a kill, which records nothing.
 """
+
+# Why: docs/adr/0034-run-life.md
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,87 +24,102 @@ from numpy.typing import NDArray
 from model.importing import quick_imports
 from model.layout import Layout, initial_vector
 from privacy.error_ids import ErrorId
-from privacy.errors import ConfigError, CraftsflError
-from privacy.secagg.roster import Roster
-from privacy.study.agreement import roster_in_force
-from privacy.study.manifest import Study, load_study
+from privacy.errors import CraftsflError, DeploymentError
 from server.background import BackgroundTracking
+from server.carrier import CarriedGrid
+from server.catch_up import tracking_of
+from server.checkpoint import sha256_of
 from server.clock import RunClock, SystemClock, Timing
-from server.context import RunContext, require_roster
+from server.context import RunContext
 from server.event_log import EventLog
-from server.events import RunFailed, RunFinished, Warned
+from server.events import RunBroken, RunEnded, RunFailed, RunFinished, Warned
+from server.life import RunInterrupted, RunStopped, serving
 from server.messages import Exchange
-from server.result import Result, write_result
-from server.rounds import Federation, ServerModel, run_federation
+from server.quality import QualityWatch, watching_quality
+from server.readiness import check_study_file, find_study_base, load_roster
+from server.result import ReleasedFiles, Result, write_result
+from server.rounds import Federation, ServerModel, Trackers, run_federation
+from server.run_name import RunName
+from server.runs import Runs
 from server.settings import ConsortiumSettings
-from server.status import RunFailure
-from server.store import Store
+from server.status import ReleaseStatus, RunFailure
+from server.store import Store, check_study
 from server.tables import RunState
-from server.tracking import ReleasedFiles, Tracked, Tracking, TrackingPlace
+from server.tracking import Tracked
 from strategies import Strategy, make_strategy
 
 _log = logging.getLogger("craftsfl.server")
 
 
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """The run that a ServerApp serves, by its number, and the Flower run that it is itself."""
+
+    run: int
+    flower_run: int
+
+
 def operate(
     settings: ConsortiumSettings,
-    run: int,
+    carried: Carried,
     grid: Grid,
     *,
     clock: RunClock | None = None,
     plain: bool = False,
 ) -> None:
-    """Run the study to its end as Flower's run `run`; `plain` allows a study without masks.
+    """Serve the open run until it ends; `plain` allows a study without masks.
 
-    `clock` defaults to the machine's. Raises `CraftsflError` once the failure is recorded.
+    `clock` defaults to the machine's. Raises `CraftsflError` once the failure is recorded, or
+    `RunInterrupted` if the run has not ended. Returns if it has finished or was stopped.
     """
     clock = clock or SystemClock()
-    events = EventLog(settings.events_file(), clock, run=str(run))
-    store = Store(settings.database_url(), run, clock)
-    with closing(store), _FailuresRecorded(store, events, settings.log_file()):
-        study = load_study(settings.study)
-        _check_schedule(study)
-        context = RunContext(
-            study=study,
-            run=run,
-            exchange=Exchange(grid),
-            store=store,
-            events=events,
-            clock=clock,
-            timing=Timing(join=settings.join_deadline),
-            consortium=load_roster(settings, study),
+    with serving(settings.lock_file(), carried.run, carried.flower_run):
+        name = _open_run(settings, carried.run, clock)
+        events = EventLog(settings.events_file(), clock, run=str(name.number))
+        store = Store(settings.database_url(), name, clock)
+        with closing(store), _EndRecorded(store, events, settings.log_file()):
+            store.carried(carried.flower_run)
+            with _repairable(store):
+                study = check_study_file(settings, plain=plain)
+                check_study(name, study)
+                roster = load_roster(settings, study)
+            context = RunContext(
+                study=study,
+                run=name.number,
+                exchange=Exchange(CarriedGrid(grid)),
+                store=store,
+                events=events,
+                clock=clock,
+                timing=Timing(join=settings.join_deadline),
+                consortium=roster,
+            )
+            with (
+                _tracking(settings, context) as tracking,
+                watching_quality(settings, context, lambda: find_study_base(settings, study)) as q,
+            ):
+                _Operation(context, settings, tracking, q).run()
+
+
+def _open_run(settings: ConsortiumSettings, number: int, clock: RunClock) -> RunName:
+    with Runs(settings.database_url(), clock) as runs:
+        found = runs.open_run()
+    if found is None or found.name.number != number:
+        raise RunInterrupted(
+            f"Run {number} is not open at this coordinator.",
+            "Start runs with craftsfl rounds start; see the newest: craftsfl rounds status",
         )
-        _check_masked(study, plain=plain)
-        with _tracking(settings, study, store) as tracking:
-            _Operation(context, settings, tracking).run()
+    return found.name
 
 
-def _check_masked(study: Study, *, plain: bool) -> None:
-    if not (study.masked or plain):
-        raise ConfigError(
-            f"The study {study.name} does not use secure aggregation.",
-            'Set aggregation.secure_aggregation = "required" in study.toml: in a plain '
-            "study the coordinator would see every site's own update.",
-            id=ErrorId.PLAIN_STUDY,
-        )
-
-
-def _check_schedule(study: Study) -> None:
-    from privacy.study.schedule import check_schedule  # it imports scipy
-
-    check_schedule(study)
-
-
-def load_roster(settings: ConsortiumSettings, study: Study) -> Roster | None:
-    """The roster in force, verified up from the one that the study pins; None for a plain study.
-
-    Raises `ConfigError` or `SecAggError`.
-    """
-    if not study.masked:
-        return None
-    if settings.roster is None:
-        return require_roster(None)
-    return roster_in_force(study, settings.roster)
+@contextmanager
+def _repairable(store: Store) -> Iterator[None]:
+    """Of a run that has begun, a missing file or an edited one interrupts it, and no more."""
+    try:
+        yield
+    except CraftsflError as error:
+        if store.last_adapter() is None:
+            raise
+        raise RunInterrupted(error.message, error.hint, id=error.id) from None
 
 
 @dataclass(frozen=True)
@@ -109,15 +127,21 @@ class _Operation:
     context: RunContext
     settings: ConsortiumSettings
     tracking: BackgroundTracking
+    quality: QualityWatch | None
 
     def run(self) -> None:
+        if self.quality is not None:
+            self.quality.begin()
         with ThreadPoolExecutor(max_workers=1) as threads:
             # Importing torch and diffusers takes seconds; meanwhile the sites are greeted.
             model = threads.submit(self._load)
             vector = run_federation(self._federation(model))
         layout = model.result().layout
         release = self._release(layout, vector)
-        tracked, warnings = self._publish(release)
+        if self.quality is not None:
+            with self.context.phase("quality"):
+                self.quality.finish()
+        tracked, warnings = self._publish()
         settings, context = self.settings, self.context
         result = Result(
             status=context.store.status(),
@@ -143,22 +167,21 @@ class _Operation:
             model=model,
             strategy=self._strategy,
             folder=self.settings.adapters_folder(),
-            tracker=self.tracking,
+            tracker=Trackers(self.tracking, *([self.quality] if self.quality else [])),
         )
 
     def _strategy(self, parameters: int) -> Strategy:
         return make_strategy(self.context.study.aggregation, parameters)
 
     def _base(self) -> Path:
-        from model.cache import find_base
-
-        return find_base(self.context.study.base, root=self.settings.study.parent)
+        return find_study_base(self.settings, self.context.study)
 
     def _load(self) -> ServerModel:
         with quick_imports():
             from model.adapters import layout_of
 
-            layout = layout_of(self._base(), self.context.study.adapter)
+            with _repairable(self.context.store):
+                layout = layout_of(self._base(), self.context.study.adapter)
         return ServerModel(layout, initial_vector(layout, self.context.study.digest()))
 
     def _release(self, layout: Layout, vector: NDArray[np.float32]) -> ReleasedFiles:
@@ -170,41 +193,46 @@ class _Operation:
 
         settings, study = self.settings, self.context.study
         origin = origin_of(study, self.context.run)
-        adapter = settings.adapters_folder() / f"{study.name}-{self.context.run}.safetensors"
+        adapter = settings.adapters_folder() / f"{study.name}-{self.context.label}.safetensors"
         with self.context.phase("samples"):
             save_adapter(adapter, layout, vector, study.adapter, origin)
             release = ReleasedFiles(adapter, settings.samples_file())
             device = pick_device(settings.device)
             draw_samples(self._base(), adapter, study.samples, release.samples, device)
+            digests = sha256_of(release.adapter), sha256_of(release.samples)
+            self.context.store.keep_release(
+                ReleaseStatus(str(adapter), digests[0], str(release.samples), digests[1])
+            )
         return release
 
-    def _publish(self, release: ReleasedFiles) -> tuple[Tracked | None, list[str]]:
+    def _publish(self) -> tuple[Tracked | None, list[str]]:
         """Publish to MLflow. It is only a view: the run succeeds even if it cannot be reached."""
         try:
             with self.context.phase("tracking"):
-                return self.tracking.publish(self.context.store.status(), release), []
+                return self.tracking.publish(self.context.store.status()), []
         except CraftsflError as error:
             self.context.emit(Warned(str(error)))
             return None, [str(error)]
 
 
 @contextmanager
-def _tracking(
-    settings: ConsortiumSettings, study: Study, store: Store
-) -> Iterator[BackgroundTracking]:
-    place = TrackingPlace(settings.mlflow_uri(), settings.artifacts_folder())
-    tracking = BackgroundTracking(lambda: Tracking(place, study))
+def _tracking(settings: ConsortiumSettings, context: RunContext) -> Iterator[BackgroundTracking]:
+    tracking = BackgroundTracking(
+        lambda: tracking_of(settings, context.study),
+        warn=lambda error: context.emit(Warned(str(error))),
+    )
     try:
         yield tracking
+    except (RunInterrupted, RunStopped, DeploymentError):
+        raise  # it has not failed
     except CraftsflError:
-        tracking.failed(store.status)
+        with suppress(CraftsflError):  # MLflow's own: the run's error matters
+            tracking.failed(context.store.status)
         raise
-    finally:
-        tracking.close()
 
 
-class _FailuresRecorded:
-    """Records how the block failed; catches nothing, every exception propagates."""
+class _EndRecorded:
+    """Records how the block ended, except well; lets only `RunStopped` go no further."""
 
     def __init__(self, store: Store, events: EventLog, log: Path) -> None:
         self._store = store
@@ -219,14 +247,23 @@ class _FailuresRecorded:
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None:
-        if isinstance(error, CraftsflError):
+    ) -> bool:
+        if isinstance(error, RunStopped):
+            self._store.set_state(RunState.STOPPED)
+            self._events.emit(RunEnded(self._store.status().rounds_done))
+            return True
+        if isinstance(error, RunInterrupted | DeploymentError):
+            # The machine, its disk or Flower gave way: the run itself can go on.
+            self._store.interrupted(str(error))
+            self._events.emit(RunBroken(str(error)))
+        elif isinstance(error, CraftsflError):
             self._write(RunFailure(error.message, error.hint, error.id))
         elif isinstance(error, Exception):
             # A bug: its text could hold anything, so it goes to this process's own log only.
             _log.error("The server ran into a bug of its own.", exc_info=error)
             what = "The server ran into a bug of its own."
             self._write(RunFailure(what, f"See {self._log}.", ErrorId.INTERNAL))
+        return False
 
     def _write(self, failure: RunFailure) -> None:
         self._store.fail(failure)

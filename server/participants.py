@@ -15,12 +15,13 @@ from privacy.study.manifest import Study
 from privacy.wire.bodies import Body, Refusal, StartTraining
 from privacy.wire.codec import Vector
 from privacy.wire.envelope import Envelope
-from privacy.wire.reasons import Reason, explain
-from server.attendance import TRY_AGAIN, Attendance, Attendee
+from server.attendance import Attendance
 from server.context import RunContext
 from server.events import SiteDropped, SiteFinished, SiteStarted
+from server.life import RunStopped
 from server.messages import FlowerFailure, Reply, Request
-from server.tables import PartState
+from server.nodes import TRY_AGAIN, Attendee, refused_words
+from server.tables import PartState, Wish
 from strategies.base import Mean
 
 RESENDS = 2  # after transient failures of Flower's
@@ -101,7 +102,7 @@ class Participants:
         self._attendance = attendance
         first = context.timing.first_pause
         self._by_node = {attendee.node: Participant(attendee, first) for attendee in attendees}
-        self._begin = context.clock.monotonic()
+        self._begin = self._looked = context.clock.monotonic()
 
     def open(self) -> None:
         """Store who is asked, and drop those whose SuperNode is not connected."""
@@ -151,7 +152,8 @@ class Participants:
         )
 
     def replies(self) -> Iterator[tuple[Participant, Reply]]:
-        """The replies to this attempt; all others are for the attendance."""
+        """The replies to this attempt; all others are for the attendance. Raises `RunStopped`."""
+        self._obey()
         for reply in self._context.exchange.receive():
             envelope = reply.request.envelope
             participant = self._by_node.get(reply.request.node)
@@ -159,6 +161,15 @@ class Participants:
                 self._attendance.note(reply)
             else:
                 yield participant, reply
+
+    def _obey(self) -> None:
+        """Raise `RunStopped` if the operator cannot even wait for the attempt to end."""
+        now, context = self._context.clock.monotonic(), self._context
+        if now < self._looked + context.timing.wish:
+            return
+        self._looked = now
+        if context.store.wish() is Wish.STOP_NOW:
+            raise RunStopped("The operator has stopped the run at once.")
 
     def reached(self, participant: Participant) -> None:
         """It has answered: earlier failures no longer count."""
@@ -177,7 +188,7 @@ class Participants:
             words = text[0].upper() + text[1:] + "."
         else:
             passes = answer.reason in TRY_AGAIN and self._patient(participant)
-            words = _words(answer)
+            words = refused_words(answer)
         if passes:
             participant.due = self._context.clock.monotonic() + participant.pause
             participant.pause = min(participant.pause * 2, self._context.timing.longest_pause)
@@ -227,12 +238,3 @@ class Participants:
         if participant.unreachable_since is None:
             participant.unreachable_since = now
         return now - participant.unreachable_since < self._context.timing.patience
-
-
-def _words(refusal: Refusal) -> str:
-    if refusal.reason is not Reason.BUDGET:
-        return explain(refusal.reason)
-    return (
-        f"It has used epsilon {refusal.spent:.3g} of {refusal.budget:.3g}; this round would make "
-        f"it {refusal.would_be:.3g}. " + explain(Reason.BUDGET)
-    )

@@ -12,9 +12,10 @@ from privacy.wire.bodies import Collect, Refusal, Running, Started, StartTrainin
 from privacy.wire.codec import Vector
 from privacy.wire.envelope import size_limit
 from privacy.wire.reasons import Reason, explain
-from server.attendance import Attendance, Attendee
+from server.attendance import Attendance
 from server.context import RunContext
 from server.messages import SMALL, FlowerFailure, Reply
+from server.nodes import Attendee
 from server.participants import (
     NO_ANSWER,
     AttemptOutcome,

@@ -9,9 +9,18 @@ from pathlib import Path
 
 from server.checkpoint import write_durably
 from server.events import finite
+from server.mlflow_client import public_uri
 from server.status import RunStatus, SiteStatus
 from server.tables import RunState
-from server.tracking import ReleasedFiles, Tracked
+from server.tracking import Tracked
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasedFiles:
+    """What a finished run publishes: the final adapter and the picture of samples."""
+
+    adapter: Path
+    samples: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +46,7 @@ def write_result(path: Path, result: Result) -> None:
         "parameters": result.parameters,
         "adapter": str(result.release.adapter),
         "samples": str(result.release.samples),
-        "mlflow": result.mlflow_uri,
+        "mlflow": public_uri(result.mlflow_uri),
         "mlflow_run": tracked.run if tracked else None,
         "model_version": tracked.version if tracked else None,
         "sites": [_site(site) for site in status.sites],

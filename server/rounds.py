@@ -3,12 +3,13 @@
 Guarantees, each with a test: every round's adapter is durable before the next round starts; a
 run that was killed continues at its round with its last adapter; an interrupted attempt counts: a
 plain one is resumed, a masked one is lost, because the next one needs new keys; a site that fails
-costs only its own update, as long as enough others remain.
+costs only its own update, as long as enough others remain; an attempt begins only when enough
+sites are there and the operator wants it, and until then none is used up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +25,11 @@ from privacy.wire.codec import Vector
 from server.attempt import run_attempt
 from server.attendance import Attendance
 from server.checkpoint import load_checkpoint, save_checkpoint
-from server.cohort import check_quorum, choose_cohort, too_few
+from server.cohort import AttemptGate, check_quorum, too_few
 from server.context import RunContext
 from server.events import RoundFailed, RoundFinished, RoundStarted, RunStarted
+from server.life import RunStopped
+from server.nodes import Attendee
 from server.participants import AttemptOutcome, TrainingOrder
 from server.spending import Spending
 from server.status import RunStatus
@@ -56,6 +59,18 @@ class NoTracker:
         """Does nothing."""
 
 
+class Trackers:
+    """Several, one after the other."""
+
+    def __init__(self, *trackers: Tracker) -> None:
+        self._trackers = trackers
+
+    def round_finished(self, status: RunStatus) -> None:
+        """Tells each."""
+        for tracker in self._trackers:
+            tracker.round_finished(status)
+
+
 @dataclass(frozen=True)
 class Federation:
     """The rounds of a run, and what they need in addition to its context.
@@ -74,8 +89,8 @@ class Federation:
 def run_federation(federation: Federation) -> Vector:
     """Run all remaining rounds; returns the last adapter, float32 [P].
 
-    Raises `FederationError` if a round cannot be finished. The store then still says "running":
-    the caller decides whether the run has failed.
+    Raises `FederationError` if a round cannot be finished, also `RunStopped` or `RunInterrupted`
+    (`server.life`). The store then still says "running": the caller decides what that means.
     """
     return _Rounds(federation).run()
 
@@ -88,6 +103,7 @@ class _Rounds:
             self._context.signed_roster()
         self._attendance = Attendance(self._context)
         self._spending = Spending(self._context.study)
+        self._gate = AttemptGate(self._context, self._attendance, federation.folder)
 
     def run(self) -> Vector:
         context = self._context
@@ -97,7 +113,10 @@ class _Rounds:
         stored = context.store.last_adapter()
         if stored is None or stored[0] < context.study.rounds:
             with context.phase("joining"):
-                self._attendance.gather(self._check_model)
+                if context.store.attempts(1):  # those who can be there are called in a moment
+                    self._attendance.greet()
+                else:
+                    self._attendance.gather(self._check_model)
         with context.phase("loading"):
             model = self._federation.model.result()
         strategy = self._federation.strategy(model.layout.parameters)
@@ -107,8 +126,10 @@ class _Rounds:
                 # Refuses bits that cannot hold the sum.
                 terms_of(context.study, model.layout.parameters)
             self._attendance.check_layout(model.layout)
-            check_quorum(context, self._attendance)
-        context.store.set_state(RunState.RUNNING)
+            if done == 0 and not context.store.attempts(1):
+                check_quorum(context, self._attendance)  # later, a site may still be put right
+        else:
+            context.store.set_state(RunState.RUNNING)
         for number in range(done + 1, context.study.rounds + 1):
             adapter = self._round(number, adapter, model.layout, strategy)
         return adapter
@@ -167,8 +188,13 @@ class _Rounds:
         reason = "It was interrupted."
         for attempt in self._attempt_numbers(number):
             order = TrainingOrder(number, attempt, adapter, layout)
-            with context.phase("training"):
-                outcome = self._attempt(order)
+            attendees = self._gate.choose_cohort(number, layout)
+            try:
+                with context.phase("training"):
+                    outcome = self._attempt(order, attendees)
+            except RunStopped as stopped:
+                self._failed(order.key, stopped.message)
+                raise
             if outcome.mean is not None:
                 return order.key, outcome.mean, outcome.sites
             reason = _why(outcome, study.smallest_cohort)
@@ -198,10 +224,8 @@ class _Rounds:
             self._failed((number, last), "The coordinator was interrupted.")
         yield from range(last if resumed else last + 1, self._context.study.privacy.attempts + 1)
 
-    def _attempt(self, order: TrainingOrder) -> AttemptOutcome:
+    def _attempt(self, order: TrainingOrder, attendees: Sequence[Attendee]) -> AttemptOutcome:
         context = self._context
-        self._attendance.check_layout(order.layout)
-        attendees = choose_cohort(context, self._attendance, order.round)
         context.emit(
             RoundStarted(
                 round=order.round,
@@ -210,11 +234,10 @@ class _Rounds:
                 sites=tuple(attendee.name for attendee in attendees),
             )
         )
-        self._attendance.greet_newcomers()
         return run_attempt(context, order, self._attendance, attendees, self._spending)
 
     def _file(self, number: int) -> Path:
-        return self._federation.folder / str(self._context.run) / f"round-{number:03d}.npz"
+        return self._federation.folder / self._context.label / f"round-{number:03d}.npz"
 
 
 def _why(outcome: AttemptOutcome, needed: int) -> str:

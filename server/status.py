@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from sqlalchemy import inspect, select
 from sqlalchemy.orm import Session
@@ -11,17 +11,24 @@ from sqlalchemy.orm import Session
 from privacy.error_ids import ErrorId
 from privacy.errors import FederationError
 from server.database import database_errors, read_database
+from server.run_name import LARGEST_NUMBER
 from server.tables import (
+    ENDED,
     AttemptRow,
     AttemptState,
     FailureRow,
+    NumberRow,
     PartRow,
     PartState,
     PhaseRow,
+    QualityRow,
+    ReleaseRow,
     RunRow,
     RunState,
     SiteRow,
     SiteState,
+    TransportRow,
+    Wish,
 )
 
 
@@ -56,7 +63,7 @@ class PartStatus:
 
 @dataclass(frozen=True, slots=True)
 class RoundStatus:
-    """An attempt at a round; `seconds` of wall clock if it has ended."""
+    """An attempt at a round; if it has ended, `seconds` of wall clock, and when (Unix seconds)."""
 
     round: int
     attempt: int
@@ -66,6 +73,7 @@ class RoundStatus:
     adapter_norm: float | None
     seconds: float | None
     sites: tuple[PartStatus, ...]
+    finished: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +86,43 @@ class RunFailure:
 
 
 @dataclass(frozen=True, slots=True)
+class ReleaseStatus:
+    """The files that a run released, with their SHA-256 in hex when it did."""
+
+    adapter: str
+    adapter_sha256: str
+    samples: str
+    samples_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class QualityStatus:
+    """A figure on public tiles, of the adapter after `round` (0: of the base).
+
+    "denoising": a loss, lower is better; "alignment": a difference of cosines, higher is better.
+    `change` since the base, with its 95 % interval over patients; `measured` in Unix seconds.
+    """
+
+    round: int
+    metric: str
+    value: float
+    change: float
+    low: float
+    high: float
+    patients: int
+    images: int
+    measured: float
+
+
+@dataclass(frozen=True, slots=True)
 class RunStatus:
     """A run; `started` and `finished` in Unix seconds, `phases` in seconds.
 
+    `run` is its number, or Flower's id of a run under a coordinator that did not number them yet.
     `message` says in one text how it failed; `failure` has the parts of that text. It is None if
     the run has not failed, or failed under a coordinator that did not keep them yet.
+    `state` is the last that a ServerApp wrote: whether one is alive is not in the database
+    (`server.life`). `awaited` says what the next attempt waits for.
     """
 
     run: int
@@ -97,12 +137,21 @@ class RunStatus:
     history: tuple[RoundStatus, ...]
     phases: Mapping[str, float]
     failure: RunFailure | None = None
+    study_digest: str = ""  # hex
+    wish: Wish = Wish.RUN
+    awaited: str = ""
+    last_words: str = ""
+    flower_run: int | None = None
+    flower_since: float | None = None  # Unix seconds
+    release: ReleaseStatus | None = None
+    quality: tuple[QualityStatus, ...] = ()
 
 
 def read_status(url: str, run: int | None = None) -> RunStatus:
-    """The state of `run`, or of the newest run. `url`: ConsortiumSettings.database_url().
+    """The state of run `run`, or of the newest run. `url`: ConsortiumSettings.database_url().
 
-    Raises `FederationError` if there is no such run.
+    Of several studies' runs of that number, the newest. Raises `FederationError` if there is no
+    such run.
     """
     engine = read_database(url)
     if engine is None:
@@ -110,24 +159,36 @@ def read_status(url: str, run: int | None = None) -> RunStatus:
             "No run has started yet.", "Start one: craftsfl rounds start", id=ErrorId.NO_RUN
         )
     with database_errors(url), Session(engine) as session:
-        status = status_of(session, run)
+        status = status_of(session, _key(session, run))
     engine.dispose()
     return status
 
 
-def status_of(session: Session, run: int | None) -> RunStatus:
-    """The state of `run`, or of the newest one, as `session` sees it."""
-    query = select(RunRow).order_by(RunRow.started.desc()).limit(1)
-    if run is not None:
-        query = select(RunRow).where(RunRow.run == str(run))
-    row = session.scalars(query).first()
-    if row is None:
-        raise FederationError(
-            "There is no such run.", "See the newest: craftsfl rounds status", id=ErrorId.NO_RUN
-        )
-    history = _history(session, row.run)
+def read_ended(url: str, study_digest: str) -> list[RunStatus]:
+    """The runs of a study (digest in hex) that have ended, however, the oldest first."""
+    engine = read_database(url)
+    if engine is None:
+        return []
+    query = select(RunRow.run).where(RunRow.study_digest == study_digest, RunRow.state.in_(ENDED))
+    with database_errors(url), Session(engine) as session:
+        keys = session.scalars(query.order_by(RunRow.started)).all()
+        found = [status_of(session, key) for key in keys]
+    engine.dispose()
+    return found
+
+
+def status_of(session: Session, key: str) -> RunStatus:
+    """The state of the run whose rows have this key, as `session` sees it."""
+    row = session.get_one(RunRow, key)
+    history = _history(session, key)
+    number = (
+        session.scalars(select(NumberRow).where(NumberRow.run == key)).first()
+        if _numbered(session)
+        else None
+    )
+    carrier = None if number is None else _carrier(session, key)
     return RunStatus(
-        run=int(row.run),
+        run=int(key) if number is None else number.number,
         study=row.study,
         state=RunState(row.state),
         message=row.message,
@@ -135,11 +196,49 @@ def status_of(session: Session, run: int | None) -> RunStatus:
         rounds=row.rounds,
         started=row.started,
         finished=row.finished,
-        sites=_sites(session, row.run, history),
+        sites=_sites(session, key, history),
         history=history,
-        phases=_phases(session, row.run),
-        failure=_failure(session, row.run),
+        phases=_phases(session, key),
+        failure=_failure(session, key),
+        study_digest=row.study_digest,
+        wish=Wish.RUN if number is None else Wish(number.wish),
+        awaited="" if number is None else number.awaited,
+        last_words="" if number is None else number.last_words,
+        flower_run=int(key) if number is None else _flower_run(carrier),
+        flower_since=None if carrier is None else carrier.started,
+        release=_release(session, key),
+        quality=_quality(session, key),
     )
+
+
+def _key(session: Session, run: int | None) -> str:
+    query = select(RunRow.run)
+    if run is not None:
+        known = RunRow.run == str(run)  # Flower's id, in an older version's rows
+        if run <= LARGEST_NUMBER and _numbered(session):
+            numbers = select(NumberRow.run).where(NumberRow.number == run)
+            known |= RunRow.run.in_(numbers)
+        query = query.where(known)
+    key = session.scalars(query.order_by(RunRow.started.desc()).limit(1)).first()
+    if key is None:
+        raise FederationError(
+            "There is no such run.", "See the newest: craftsfl rounds status", id=ErrorId.NO_RUN
+        )
+    return key
+
+
+def _numbered(session: Session) -> bool:
+    """Whether the database has been opened for writing since runs are numbered."""
+    return inspect(session.connection()).has_table(NumberRow.__tablename__)
+
+
+def _carrier(session: Session, key: str) -> TransportRow | None:
+    query = select(TransportRow).where(TransportRow.run == key)
+    return session.scalars(query.order_by(TransportRow.started.desc()).limit(1)).first()
+
+
+def _flower_run(carrier: TransportRow | None) -> int | None:
+    return None if carrier is None else int(carrier.flower_run)
 
 
 def _sites(session: Session, run: str, history: tuple[RoundStatus, ...]) -> tuple[SiteStatus, ...]:
@@ -194,6 +293,7 @@ def _attempt(row: AttemptRow, parts: list[PartStatus]) -> RoundStatus:
         adapter_norm=row.adapter_norm,
         seconds=None if row.finished is None else row.finished - row.started,
         sites=tuple(parts),
+        finished=row.finished,
     )
 
 
@@ -207,3 +307,24 @@ def _failure(session: Session, run: str) -> RunFailure | None:
         return None  # written by an older version, and not opened for writing since
     row = session.get(FailureRow, run)
     return None if row is None else RunFailure(row.message, row.hint, row.error)
+
+
+def _release(session: Session, run: str) -> ReleaseStatus | None:
+    if not inspect(session.connection()).has_table(ReleaseRow.__tablename__):
+        return None  # as above
+    row = session.get(ReleaseRow, run)
+    if row is None:
+        return None
+    return ReleaseStatus(row.adapter, row.adapter_sha256, row.samples, row.samples_sha256)
+
+
+def _quality(session: Session, run: str) -> tuple[QualityStatus, ...]:
+    if not inspect(session.connection()).has_table(QualityRow.__tablename__):
+        return ()  # as above
+    rows = session.scalars(
+        select(QualityRow)
+        .where(QualityRow.run == run)
+        .order_by(QualityRow.round, QualityRow.metric)
+    )
+    names = [part.name for part in fields(QualityStatus)]
+    return tuple(QualityStatus(**{name: getattr(row, name) for name in names}) for row in rows)

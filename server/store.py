@@ -1,7 +1,7 @@
 """Writing the round state: a fact is durable before any message that follows from it is sent.
 
-A ServerApp that is killed and restarted under the same run id therefore continues with the same
-round, attempt and adapter; sites recognise the repeated message by its bytes.
+Whichever ServerApp takes a run up after another one was killed therefore continues at the same
+round with the last adapter.
 """
 
 from __future__ import annotations
@@ -20,32 +20,38 @@ from privacy.wire.bodies import SiteFacts
 from privacy.wire.checkpoint import Checkpoint
 from server.clock import RunClock
 from server.database import database_errors, open_database
-from server.status import RunFailure, RunStatus, status_of
+from server.run_name import RunName
+from server.runs import add_run, note_transport
+from server.status import QualityStatus, ReleaseStatus, RunFailure, RunStatus, status_of
 from server.tables import (
+    ENDED,
     AdapterRow,
     AttemptRow,
     AttemptState,
     CohortRow,
     FailureRow,
     LedgerRow,
+    NumberRow,
     PartRow,
     PartState,
     PhaseRow,
+    QualityRow,
+    ReleaseRow,
     RunRow,
     RunState,
     SiteRow,
     SiteState,
+    Wish,
 )
-
-_ENDED = (RunState.FINISHED, RunState.FAILED)
 
 
 class Store:
     """The state of one run. Every method is one transaction; raises `DeploymentError`."""
 
-    def __init__(self, url: str, run: int, clock: RunClock) -> None:
+    def __init__(self, url: str, name: RunName, clock: RunClock) -> None:
         self._url = url
-        self._run = str(run)
+        self._name = name
+        self._run = name.key
         self._clock = clock
         self._engine = open_database(url)
 
@@ -54,45 +60,54 @@ class Store:
         self._engine.dispose()
 
     def begin(self, study: Study) -> bool:
-        """Create the run, or resume it; returns whether it existed.
+        """Create the run, or resume it; returns whether a ServerApp has served it before.
 
         Raises `FederationError` if the run has ended or belongs to another study.
         """
+        check_study(self._name, study)
         with self._transaction() as session:
             row = session.get(RunRow, self._run)
-            if row is not None:
-                _check_resumable(row, study)
-                row.state = RunState.WAITING
-                return True
-            session.add(self._new_run(study))
-            session.flush()
-            session.add_all(
-                SiteRow(
-                    run=self._run,
-                    name=site.name,
-                    declared_patients=site.declared_patients,
-                    state=SiteState.EXPECTED,
-                )
-                for site in study.sites
-            )
-        return False
+            if row is None:
+                add_run(session, self._name, study, self._clock.time())
+                row = session.get_one(RunRow, self._run)
+            _check_resumable(row)
+            number = session.get_one(NumberRow, self._number)
+            resumed, number.served = number.served, True
+            row.state, number.awaited, number.last_words = RunState.WAITING, "", ""
+        return resumed
+
+    def carried(self, flower_run: int) -> None:
+        """From now on, Flower's run `flower_run` carries this run."""
+        with self._transaction() as session:
+            note_transport(session, self._name, flower_run, self._clock.time())
+
+    def wish(self) -> Wish:
+        """What the operator wants of the run."""
+        with self._transaction() as session:
+            return Wish(session.get_one(NumberRow, self._number).wish)
+
+    def awaits(self, what: str) -> None:
+        """What the next attempt waits for, in words; "" once it need not wait."""
+        with self._transaction() as session:
+            session.get_one(NumberRow, self._number).awaited = what
+
+    def interrupted(self, words: str) -> None:
+        """This ServerApp ends, the run does not; `words` say why."""
+        with self._transaction() as session:
+            session.get_one(NumberRow, self._number).last_words = words
 
     def set_state(self, state: RunState, message: str = "") -> None:
         """Whether the run waits, runs, or has ended."""
         with self._transaction() as session:
             row = session.get_one(RunRow, self._run)
             row.state, row.message = state, message
-            row.finished = self._clock.time() if state in _ENDED else None
+            row.finished = self._clock.time() if state in ENDED else None
 
     def fail(self, failure: RunFailure) -> None:
-        """The run has failed, perhaps before it began; one that had ended stays as it was."""
+        """The run has failed; one that had ended stays as it was."""
         with self._transaction() as session:
-            row = session.get(RunRow, self._run)
-            if row is None:
-                row = RunRow(run=self._run, study="", study_digest="", rounds=0)
-                row.started = self._clock.time()
-                session.add(row)
-            elif row.state in _ENDED:
+            row = session.get_one(RunRow, self._run)
+            if row.state in ENDED:
                 return
             row.state, row.finished = RunState.FAILED, self._clock.time()
             row.message = f"{failure.message} {failure.hint}".strip()
@@ -227,6 +242,16 @@ class Store:
             row = session.scalars(query.order_by(AdapterRow.round.desc()).limit(1)).first()
             return None if row is None else (row.round, row.path, row.sha256)
 
+    def keep_release(self, release: ReleaseStatus) -> None:
+        """The files that this run has released."""
+        with self._transaction() as session:
+            session.merge(ReleaseRow(run=self._run, **asdict(release)))
+
+    def keep_quality(self, figure: QualityStatus) -> None:
+        """A figure on public tiles; the newest measurement counts."""
+        with self._transaction() as session:
+            session.merge(QualityRow(run=self._run, **asdict(figure)))
+
     def add_seconds(self, phase: str, seconds: float) -> None:
         """`seconds` more were spent in `phase`."""
         with self._transaction() as session:
@@ -239,22 +264,16 @@ class Store:
     def status(self) -> RunStatus:
         """The whole state of this run."""
         with self._transaction() as session:
-            return status_of(session, int(self._run))
+            return status_of(session, self._run)
+
+    @property
+    def _number(self) -> tuple[str, int]:
+        return self._name.study_digest.hex(), self._name.number
 
     @contextmanager
     def _transaction(self) -> Iterator[Session]:
         with database_errors(self._url), Session(self._engine) as session, session.begin():
             yield session
-
-    def _new_run(self, study: Study) -> RunRow:
-        return RunRow(
-            run=self._run,
-            study=study.name,
-            study_digest=study.digest().hex(),
-            rounds=study.rounds,
-            state=RunState.WAITING,
-            started=self._clock.time(),
-        )
 
     def _put_site(self, facts: SiteFacts, node: int, state: SiteState, reason: str) -> None:
         row = SiteRow(run=self._run, name=facts.name, node=str(node))
@@ -270,14 +289,18 @@ class Store:
         return AdapterRow(run=self._run, round=round, path=path, sha256=digest)
 
 
-def _check_resumable(row: RunRow, study: Study) -> None:
-    if row.study_digest != study.digest().hex():
+def check_study(name: RunName, study: Study) -> None:
+    """Raise `FederationError` unless `name` is a run of exactly this study."""
+    if name.study_digest != study.digest():
         raise FederationError(
-            "This run was started with another study file.",
-            "Restore the study file of the run, or start a new run: craftsfl rounds start",
+            f"study.toml is not the study file with which run {name.number} was started.",
+            "Restore the study file of the run, or end the run: craftsfl rounds stop",
             id=ErrorId.STUDY_CHANGED,
         )
-    if row.state in _ENDED:
+
+
+def _check_resumable(row: RunRow) -> None:
+    if row.state in ENDED:
         raise FederationError(
             f"This run has already {row.state}.",
             "Start a new run: craftsfl rounds start",

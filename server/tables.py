@@ -1,7 +1,9 @@
 """The tables of the round state: one database, SQLite or PostgreSQL, the source of all views.
 
-Flower's ids are unsigned 64-bit numbers, which neither database supports, so they are text. Times
-are Unix seconds. An infinite epsilon (no noise) is stored as the float infinity.
+`run` is everywhere the key of a `RunRow`: a run's name as text (`server.run_name`), or Flower's id
+in rows that an older version wrote. Flower's ids are unsigned 64-bit numbers, which neither
+database supports, so they are text. Times are Unix seconds. An infinite epsilon (no noise) is
+stored as the float infinity.
 """
 
 from __future__ import annotations
@@ -17,8 +19,22 @@ class RunState(StrEnum):
 
     WAITING = "waiting"  # for sites
     RUNNING = "running"
+    PAUSED = "paused"  # the operator wants no new attempt
     FINISHED = "finished"
     FAILED = "failed"
+    STOPPED = "stopped"  # by the operator, for good
+
+
+ENDED = (RunState.FINISHED, RunState.FAILED, RunState.STOPPED)
+
+
+class Wish(StrEnum):
+    """What the operator wants of a run. It is in the database, so no restart forgets it."""
+
+    RUN = "run"
+    PAUSE = "pause"  # after the attempt under way
+    STOP = "stop"  # for good, after the attempt under way
+    STOP_NOW = "stop now"  # for good; the attempt under way is lost
 
 
 class SiteState(StrEnum):
@@ -51,8 +67,17 @@ class Table(DeclarativeBase):
     """Base of all tables."""
 
 
+class SchemaRow(Table):
+    """Which version of these tables the database has: one row. Older databases have none."""
+
+    __tablename__ = "schema_version"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    version: Mapped[int]
+
+
 class RunRow(Table):
-    """A federation run, by Flower's run id."""
+    """A federation run."""
 
     __tablename__ = "runs"
 
@@ -64,6 +89,30 @@ class RunRow(Table):
     message: Mapped[str] = mapped_column(Text, default="")  # why it failed, and what to do
     started: Mapped[float]
     finished: Mapped[float | None]
+
+
+class NumberRow(Table):
+    """A run's name, and what stands around its rounds. Runs of older versions have none."""
+
+    __tablename__ = "run_numbers"
+
+    study_digest: Mapped[str] = mapped_column(String(64), primary_key=True)  # hex
+    number: Mapped[int] = mapped_column(primary_key=True)  # from 1, per study
+    run: Mapped[str] = mapped_column(ForeignKey("runs.run"), unique=True)
+    served: Mapped[bool] = mapped_column(default=False)  # whether a ServerApp took it up
+    wish: Mapped[str] = mapped_column(String(16), default=Wish.RUN)
+    awaited: Mapped[str] = mapped_column(Text, default="")  # what the next attempt waits for
+    last_words: Mapped[str] = mapped_column(Text, default="")  # of the last ServerApp that ended
+
+
+class TransportRow(Table):
+    """A Flower run that carries, or carried, a run of ours; the newest one counts."""
+
+    __tablename__ = "transports"
+
+    flower_run: Mapped[str] = mapped_column(String(20), primary_key=True)
+    run: Mapped[str] = mapped_column(ForeignKey("runs.run"))
+    started: Mapped[float]
 
 
 class FailureRow(Table):
@@ -158,6 +207,39 @@ class AdapterRow(Table):
     round: Mapped[int] = mapped_column(primary_key=True)
     path: Mapped[str] = mapped_column(Text)
     sha256: Mapped[str] = mapped_column(String(64))
+
+
+class ReleaseRow(Table):
+    """The files that a run released. Added to older databases on opening."""
+
+    __tablename__ = "releases"
+
+    run: Mapped[str] = mapped_column(ForeignKey("runs.run"), primary_key=True)
+    adapter: Mapped[str] = mapped_column(Text)
+    adapter_sha256: Mapped[str] = mapped_column(String(64))
+    samples: Mapped[str] = mapped_column(Text)
+    samples_sha256: Mapped[str] = mapped_column(String(64))  # the next run writes the same file
+
+
+class QualityRow(Table):
+    """A figure on public tiles, of the adapter after a round (0: of the base).
+
+    `change` is the difference to the base, from `low` to `high` with 95 % confidence. Added to
+    older databases on opening.
+    """
+
+    __tablename__ = "quality"
+
+    run: Mapped[str] = mapped_column(ForeignKey("runs.run"), primary_key=True)
+    round: Mapped[int] = mapped_column(primary_key=True)
+    metric: Mapped[str] = mapped_column(String(32), primary_key=True)
+    value: Mapped[float]
+    change: Mapped[float]
+    low: Mapped[float]
+    high: Mapped[float]
+    patients: Mapped[int]
+    images: Mapped[int]
+    measured: Mapped[float]
 
 
 class PhaseRow(Table):

@@ -67,7 +67,7 @@ def test_every_example_is_listed_and_tried_here() -> None:
 
 def test_the_cost_of_a_study(run: Run) -> None:
     shown = run("cost_of_a_study.py", str(ROOT / "docs/examples/study.toml"))
-    assert "epsilon = 15.14 at delta = 1e-05" in shown
+    assert "epsilon = 3.88 at delta = 1e-05" in shown
     assert "for epsilon = 8: noise_multiplier = " in shown
 
 
@@ -82,8 +82,8 @@ def test_a_ledger_is_read_and_its_charges_are_listed(run: Run, tmp_path: Path) -
     path = tmp_path / "ledger.sqlite"
     with SqliteLedger(path, Ed25519PrivateKey.generate(), site="north") as ledger:
         for attempt in (1, 2):
-            ledger.intent(AttemptKey(1, 1, attempt), Charge(bytes(32), event, 1e-5))
-        ledger.commit(AttemptKey(1, 1, 2))
+            ledger.intent(AttemptKey(bytes(32), 1, 1, attempt), Charge(bytes(32), event, 1e-5))
+        ledger.commit(AttemptKey(bytes(32), 1, 1, 2))
     shown = run("read_ledger.py", str(path))
     assert shown.startswith("north: ")
     assert "1 charged attempts, epsilon = 0.58" in shown

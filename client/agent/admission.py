@@ -8,6 +8,9 @@ other studies did here. Guarantees, each with a test:
 - BUDGET, with figures, says that the study's own budget is used up: a function of its own rounds.
   Where only the budget of all studies together is used up, the answer is POLICY without figures,
   as for any other bound; the site's log has the full reason.
+- A study that cannot end within the budgets is refused before its first attempt, and at every
+  greeting: CANNOT_FINISH, with both figures, where its own budget is too small, POLICY where only
+  that of all studies together is. Whether it can is computed at the start, once.
 - What would have fitted is computed at the start only, for the site's log.
 - An attempt is in this account when it is in the ledger, durably, and never before.
 - The newest attempt, if it was never charged, is charged when an agent starts: it was under way
@@ -26,10 +29,19 @@ from itertools import takewhile
 
 from client.policy import SiteRules
 from privacy.accounting.composition import forget
-from privacy.budget import Allowance, Book, Budgets, Objection, cost_of_attempts, may_begin
+from privacy.budget import (
+    Allowance,
+    Book,
+    Budgets,
+    Objection,
+    cannot_end,
+    cost_of_attempts,
+    may_begin,
+    whole_figures,
+)
 from privacy.errors import LedgerError
 from privacy.ledger import AttemptKey, Entry, Ledger, State
-from privacy.wire.bodies import LARGEST_RUN, Refusal
+from privacy.wire.bodies import Refusal
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.reasons import Reason
 
@@ -57,6 +69,7 @@ class Account:
             forget()  # else figures that others share with this study would be ready sooner
         self._schedule = cost_of_attempts(self._charge, self._charges.most)
         allowance = self._allowance()
+        self._too_long = self._refusal_of_all(allowance)
         found = allowance.next()  # now: the first request is answered as soon as the next one
         if not found.fit and not self._charge.event.no_privacy:
             fits = allowance.what_would_fit()
@@ -83,19 +96,31 @@ class Account:
         """Epsilon used of the study's budget."""
         return self._allowance().spent
 
+    def _refusal_of_all(self, allowance: Allowance) -> Refusal | None:
+        """The refusal of a study that cannot end within the budgets; logged with all figures."""
+        found = cannot_end(self._charges, allowance)
+        if found is None:
+            return None
+        _log.warning(
+            "THIS STUDY CANNOT END HERE, and is refused at the first greeting: %s. Ask for a study "
+            "that costs less, raise the budget, or set allow_partial = true in policy.toml: the "
+            "study then ends where the budget does, and what it has cost by then is gone.",
+            whole_figures(self._charges, found),
+        )
+        if found.study.fits:
+            return Refusal(Reason.POLICY)
+        over = found.study
+        return Refusal(Reason.CANNOT_FINISH, over.spent, over.after, over.budget)
+
+    @property
+    def too_long(self) -> Refusal | None:
+        """The answer to whoever wants to begin a study that cannot end here; None if it can."""
+        return self._too_long
+
     @property
     def schedule(self) -> float:
         """Epsilon of all attempts that the study may ever charge."""
         return self._schedule
-
-    @property
-    def newest_run(self) -> int:
-        """The largest number of a run of the study that began an attempt here, 0 for none.
-
-        Runs from before there were numbers have ids above all of them, and do not count.
-        """
-        runs = {key.run for key in (*self._lost, *self._charged)}
-        return max((run for run in runs if run <= LARGEST_RUN), default=0)
 
     def knows(self, key: AttemptKey) -> bool:
         """Whether the ledger has a record of `key`."""
@@ -117,6 +142,8 @@ class Account:
 
     def admitted(self, key: AttemptKey) -> Budgets | Refusal:
         """What the budgets will be once the attempt `key` is charged, or why it is refused."""
+        if self._too_long is not None:
+            return self._too_long
         found = may_begin(key, self._charges, len(self._lost), self._allowance())
         if not isinstance(found, Objection):
             return found
@@ -139,9 +166,9 @@ def _charge_newest(ledger: Ledger) -> None:
     entries = ledger.entries()
     if not entries:
         return
-    of = (entries[-1].key.run, entries[-1].key.round)
+    of = _round_of(entries[-1].key)
     under_way = takewhile(
-        lambda e: e.state is State.INTENT and (e.key.run, e.key.round) == of, reversed(entries)
+        lambda e: e.state is State.INTENT and _round_of(e.key) == of, reversed(entries)
     )
     for entry in reversed(list(under_way)):
         ledger.commit(entry.key)
@@ -149,3 +176,7 @@ def _charge_newest(ledger: Ledger) -> None:
             "Round %d was under way when the agent ended; it is charged and lost.",
             entry.key.round,
         )
+
+
+def _round_of(key: AttemptKey) -> tuple[bytes, int, int]:
+    return key.study, key.run, key.round

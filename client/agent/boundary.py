@@ -23,7 +23,7 @@ from privacy.errors import CraftsflError, DataError
 
 # Libraries that log their input; diffusers quotes the words of captions that are too long.
 _TALKATIVE = ("diffusers", "transformers", "huggingface_hub", "peft", "opacus", "PIL", "flwr")
-_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+_FORMAT = "%(asctime)s %(levelname)s {who}%(message)s"
 
 _Result = TypeVar("_Result")
 
@@ -35,12 +35,17 @@ class Failure:
     text: str
 
 
-def contained(action: Callable[[], _Result]) -> _Result | Failure:
-    """`action()`, or what may be said about why it failed. Lets KeyboardInterrupt through."""
+def contained(
+    action: Callable[[], _Result], say: Callable[[BaseException], Failure] | None = None
+) -> _Result | Failure:
+    """`action()`, or what may be said about why it failed: `say`, which is `describe` unless given.
+
+    Lets KeyboardInterrupt through.
+    """
     try:
         return action()
     except Exception as error:  # noqa: BLE001 - the agent's boundary: nothing may pass with its text
-        return describe(error)
+        return (say or describe)(error)
 
 
 def describe(error: BaseException) -> Failure:
@@ -55,11 +60,14 @@ def describe(error: BaseException) -> Failure:
     return Failure(text)
 
 
-def configure_logs() -> None:
-    """Let only the agent's own lines reach standard error; for the agent's process only."""
+def configure_logs(who: str = "") -> None:
+    """Let only the agent's own lines reach standard error; for its and the trainer's process only.
+
+    `who` stands before every line's text.
+    """
     own = logging.getLogger("craftsfl")
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(_FORMAT))
+    handler.setFormatter(logging.Formatter(_FORMAT.format(who=who)))
     own.handlers = [handler]
     own.setLevel(logging.INFO)
     own.propagate = False

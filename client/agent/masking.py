@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -86,20 +86,20 @@ class Masking:
         self,
         key: AttemptKey,
         start: StartTraining,
-        newest: Mapping[int, AttemptKey],
+        newest: tuple[int, int, int] | None,
         journal: Callable[[], Checkpoint],
     ) -> SecAggClient:
         """The machine of one attempt; nothing of it is ever written to disk.
 
+        `newest` is the attempt that this one has to be newer than: (run, round, attempt).
         `journal` records the attempt and returns where the ledger stands then.
         """
-        last = newest.get(key.run)
         expected = Expected(
             run=key.run,
             round=key.round,
             attempt=key.attempt,
             model_digest=model_digest(self.rules.study, start),
-            newest=None if last is None else (last.round, last.attempt),
+            newest=newest,
         )
         own = self.membership
         ledgers = Ledgers(journal, self.witness)

@@ -45,6 +45,18 @@ class ProgressSource:
             self._version += 1
             self._changed.notify_all()
 
+    def publish_idle(self, event: ProgressEvent) -> None:
+        """Make `event`, which is about no attempt, the latest one unless one is in progress."""
+        with self._changed:
+            if not self.in_attempt and event != self._latest:
+                self.publish(event)
+
+    @property
+    def in_attempt(self) -> bool:
+        """Whether the latest event is about an attempt that has not been answered."""
+        latest = self._latest
+        return latest is not None and latest.attempt > 0 and latest.phase != ANSWERED
+
     def close(self) -> None:
         """End all subscriptions, present and future, after the latest event."""
         with self._changed:

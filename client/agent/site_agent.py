@@ -6,8 +6,9 @@ the coordinator, and serves in one process only (`client.agent.plain_agent`).
 Guarantees, each with a test:
 
 - What begins an attempt is checked in this order, and refused without any change of state: study,
-  layout, repetition (same bytes: the same answer; others: CONFLICT), newer than everything
-  journalled for its run, rounds and attempts of the study, also summed over all its runs,
+  layout, repetition (same bytes: the same answer; others: CONFLICT), its run (`client.agent.runs`:
+  neither an older one, nor one far ahead, nor another one while an attempt is open), newer than
+  everything journalled, rounds and attempts of the study, also summed over all its runs,
   attempts lost so far, noise, the budgets of the study and of all studies together, the offer.
   Then the intent is journalled durably, and only then do keys leave and does training touch data.
 - An attempt has one time slot, `reply_slot` after it began. Every look before it is answered
@@ -43,6 +44,7 @@ from client.agent.admission import Account
 from client.agent.boundary import Failure, contained
 from client.agent.progress import ANSWERED, ProgressEvent, ProgressSource
 from client.agent.release import installed_release
+from client.agent.runs import KnownRuns
 from client.agent.work import AttemptTraining, AttemptWork, Clock, Trained, Turn
 from client.policy import SiteRules
 from privacy.budget import Budgets
@@ -51,6 +53,7 @@ from privacy.ledger import AttemptKey, Ledger
 from privacy.secagg.client import SecAggClient
 from privacy.secagg.refusals import Refused
 from privacy.wire.bodies import (
+    LARGEST_RUN,
     NO_ROSTER,
     Body,
     Hello,
@@ -61,7 +64,7 @@ from privacy.wire.bodies import (
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.codec import Vector
 from privacy.wire.envelope import Envelope, open_envelope, refuse, seal
-from privacy.wire.reasons import Reason, RefusedMessage
+from privacy.wire.reasons import Reason, RefusedMessage, guidance_of
 
 if TYPE_CHECKING:
     from client.training import RoundTrainer
@@ -80,6 +83,11 @@ class OpenAttempt:
     slot: float  # by the clock: until then the answer is "running", whatever it does
     client: SecAggClient | None = None  # of a masked attempt
     reply: bytes | None = None  # once charged: the sealed Update, or the answer "no update"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something of it may still leave, as far as a coordinator can know."""
+        return self.client is not None and self.reply is None and self.client.is_open
 
     def end(self) -> None:
         """From now on, nothing of it leaves."""
@@ -124,9 +132,9 @@ class SiteAgent(ABC):
         self.limit = self._limit()
         self._lock = threading.Lock()  # guards all that follows, and the ledger
         self._account = Account(rules, parts.ledger)
-        self._newest: dict[int, AttemptKey] = {}
-        for entry in parts.ledger.entries():
-            self._remember(entry.key)
+        own = (entry.key for entry in parts.ledger.entries() if entry.key.study == self._digest)
+        self._runs = KnownRuns(own, rules.policy.max_run_jump)
+        self._said = ""
         self._attempt: OpenAttempt | None = None
         self._turn = Turn()
         self._stopping = False
@@ -155,7 +163,7 @@ class SiteAgent(ABC):
             envelope = open_envelope(data, limit=self.limit)
         except RefusedMessage as refused:
             return refuse(data, refused.reason)
-        key = AttemptKey(envelope.run, envelope.round, envelope.attempt)
+        key = AttemptKey(self._digest, envelope.run, envelope.round, envelope.attempt)
         with self._lock:
             try:
                 body = self._reply(key, envelope.body, data)
@@ -192,8 +200,9 @@ class SiteAgent(ABC):
         """`facts` as they leave, for the node that a server knows the site by in `run`."""
 
     def _hello(self, run: int, hello: Hello) -> Body:
-        if hello.study_digest != self._digest:
-            return Refusal(Reason.WRONG_STUDY)
+        refusal = self._unwelcome(run, hello)
+        if refusal is not None:
+            return refusal
         rules = self._rules
         facts = SiteFacts(
             name=rules.name,
@@ -209,10 +218,42 @@ class SiteAgent(ABC):
             roster_digest=self._roster_digest(),
             noise_multiplier=rules.study.training.noise_multiplier,
             epsilon_schedule=self._account.schedule,
-            newest_run=self._account.newest_run,
+            newest_run=self._runs.newest,
             release=self._release,
         )
         return self._vouched(run, hello.node, facts)
+
+    def _unwelcome(self, run: int, hello: Hello) -> Refusal | None:
+        """Why this site takes no part in what the coordinator is about to begin."""
+        if hello.study_digest != self._digest:
+            return self._refused("the coordinator's study is another one", Reason.WRONG_STUDY)
+        if hello.roster_digest != self._roster_digest():
+            return self._refused("the coordinator's roster is another one", Reason.WRONG_ROSTER)
+        return self._other_run(run) or self._account.too_long
+
+    def _other_run(self, run: int) -> Refusal | None:
+        """Why nothing of the run `run` is taken now; None if it may be."""
+        refusal = self._runs.objection(run)
+        last = self._attempt
+        if refusal is None and last is not None and last.key.run != run and last.is_open:
+            number = last.key.run if last.key.run <= LARGEST_RUN else 0
+            refusal = Refusal(Reason.RUN_OPEN, newest_run=number)
+        if refusal is not None:
+            self._say(
+                f"Run {run} refused: {guidance_of(refusal.reason).happened} "
+                f"The newest run known here is {self._runs.newest}."
+            )
+        return refusal
+
+    def _refused(self, why: str, reason: Reason) -> Refusal:
+        self._say(f"A greeting was refused: {why}. {guidance_of(reason).next_step}")
+        return Refusal(reason)
+
+    def _say(self, text: str) -> None:
+        """Warn at the site's own desk, once as long as nothing else is said."""
+        if text != self._said:
+            self._said = text
+            _log.warning("%s", text)
 
     def _mismatch(self, start: StartTraining) -> Refusal | None:
         """Why this does not fit the agent's study and model; None if it does."""
@@ -229,7 +270,10 @@ class SiteAgent(ABC):
 
     def _admitted(self, key: AttemptKey) -> Budgets | Refusal:
         """What the budgets will be after a new attempt, or why it may not begin."""
-        if key.run in self._newest and key <= self._newest[key.run]:
+        other = self._other_run(key.run)
+        if other is not None:
+            return other
+        if self._runs.has(key):
             return Refusal(Reason.NOT_NEWER)
         return self._account.admitted(key)
 
@@ -242,14 +286,14 @@ class SiteAgent(ABC):
             return self._account.intent(key)
         finally:
             if self._account.knows(key):  # also where the ledger failed after writing it
-                self._remember(key)
+                self._runs.add(key)
 
     def _work(self, key: AttemptKey, adapter: Vector, training: AttemptTraining) -> AttemptWork:
         return AttemptWork(training, adapter, key, self._progress, self._turn, self._clock)
 
     def _begin(self, attempt: OpenAttempt) -> None:
         """Make a journalled attempt the current one."""
-        self._remember(attempt.key)
+        self._runs.add(attempt.key)
         if self._attempt is not None:
             self._attempt.end()
         self._attempt = attempt
@@ -282,9 +326,6 @@ class SiteAgent(ABC):
         attempt.end()
         attempt.reply = sealed(attempt.key, Refusal(Reason.NO_UPDATE))
         return attempt.reply
-
-    def _remember(self, key: AttemptKey) -> None:
-        self._newest[key.run] = max(key, self._newest.get(key.run, key))
 
 
 def sealed(key: AttemptKey, body: Body) -> bytes:

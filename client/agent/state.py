@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +14,10 @@ from client.patients.lines import REGISTER
 from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError
 from privacy.files import hint_for, lock
+
+TRAINER_PATIENCE_SECONDS = 30.0  # for the last trainer, which died with its agent, to be gone
+_LOOK_SECONDS = 0.05
+_log = logging.getLogger("craftsfl.agent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,16 @@ class StateFolder:
         return self.path / "quarantine.csv"
 
     @property
+    def known_layout(self) -> Path:
+        """What an adapter's numbers meant to the last trainer; may be deleted at any time."""
+        return self.path / "layout.json"
+
+    @property
+    def trainer_lock(self) -> Path:
+        """Held by the trainer, of which there is one."""
+        return self.path / "trainer.lock"
+
+    @property
     def cache(self) -> Path:
         """Encoded tiles; may be deleted at any time."""
         return self.path / "cache"
@@ -86,5 +102,40 @@ def state_folder(path: Path) -> Iterator[StateFolder]:
         ) from None
     try:
         yield StateFolder(path)
+    finally:
+        os.close(held)
+
+
+@contextmanager
+def trainer_held(state: StateFolder) -> Iterator[None]:
+    """Be the one trainer until the end of the block.
+
+    Waits for the last one: the kernel ends it with its agent, but giving the device's memory back
+    takes a moment. Raises `DeploymentError` if it stays.
+    """
+    end = time.monotonic() + TRAINER_PATIENCE_SECONDS
+    waited = False
+    while True:
+        try:
+            held = lock(state.trainer_lock)
+            break
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise DeploymentError(
+                    f"Another trainer still holds {state.trainer_lock}.",
+                    "Look for it (pgrep cfl-trainer), and end it: kill -9.",
+                    id=ErrorId.AGENT_RUNNING,
+                ) from None
+            if not waited:
+                _log.info("Waiting for an earlier trainer to be gone.")
+            waited = True
+            time.sleep(_LOOK_SECONDS)
+        except OSError as error:
+            raise DeploymentError(
+                f"{state.trainer_lock} cannot be used: {error.strerror}.",
+                hint_for(error, "Check the state folder's owner and the free space."),
+            ) from None
+    try:
+        yield
     finally:
         os.close(held)

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import platform
+import signal
 import socket
 import struct
 import sys
@@ -21,6 +22,7 @@ from typing import NamedTuple
 
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 _PR_GET_DUMPABLE, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 3, 4, 24, 38
 _CAPABILITY_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3: two words of 32 bits per set
 _SIOCSIFFLAGS, _IFF_UP, _IFF_RUNNING = 0x8914, 0x1, 0x40
@@ -62,6 +64,20 @@ def is_dumpable() -> bool:
         return _prctl(_PR_GET_DUMPABLE) != 0
     except OSError:
         return True
+
+
+def die_with_parent() -> None:
+    """From now on the kernel kills this process as soon as the thread that started it ends.
+
+    Forgotten by execve of a set-user-ID program and by any change of user, group or capabilities.
+    """
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def set_process_name(name: str) -> None:
+    """What ps(1) and top(1) call this process: at most 15 bytes."""
+    buffer = ctypes.create_string_buffer(name.encode())
+    kernel_result(libc().prctl(_PR_SET_NAME, buffer, *[ctypes.c_ulong(0)] * 3))
 
 
 def forbid_new_privileges() -> None:

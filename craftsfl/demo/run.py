@@ -40,7 +40,8 @@ from craftsfl.processes.supervisor import (
     port_open,
     wait_until,
 )
-from craftsfl.rounds.operator import register_site, start_run, superlink_of
+from craftsfl.rounds.keeper import Keeper
+from craftsfl.rounds.operator import keeper_of, register_site, start_run, superlink_of
 from craftsfl.rounds.run_display import RunDisplay
 from craftsfl.rounds.timeline import RoundTiming
 from craftsfl.terminal import output, progress
@@ -163,11 +164,14 @@ def _federate(
         with (
             Supervisor() as supervisor,
             RunDisplay(consortium.events_file(), agents, stopwatch.began) as display,
+            contextlib.ExitStack() as stack,
         ):
             with stopwatch.phase("start"):
                 essential = _serve(workspace, maker, supervisor, display)
             with stopwatch.phase("federation"):
-                _follow(display, supervisor, essential)
+                keeper = keeper_of(workspace.consortium, workspace.logs)
+                stack.callback(keeper.close)
+                _follow(display, supervisor, essential, keeper)
             if display.first_training is not None:
                 stopwatch.seconds["first training step after"] = display.first_training
     finally:
@@ -182,9 +186,9 @@ def _serve(
 ) -> list[StartedProcess]:
     """Start all processes and the run; returns those that no run can do without."""
     link = superlink_of(load_consortium(workspace.consortium))
+    link.prepare()
     display.say("starting the coordinator (SuperLink, SuperExec)")
     essential = [supervisor.start(link.superlink(workspace.logs / "superlink.log"))]
-    link.write_profile()
     if maker is not None:
         display.say("making the hospitals' synthetic tiles")
         maker.wait(display.refresh)
@@ -238,12 +242,16 @@ def _gateway(hospital: Hospital, logs: Path) -> list[Command]:
 
 
 def _follow(
-    display: RunDisplay, supervisor: Supervisor, essential: Sequence[StartedProcess]
+    display: RunDisplay,
+    supervisor: Supervisor,
+    essential: Sequence[StartedProcess],
+    keeper: Keeper,
 ) -> None:
     """Wait for the run to end. A hospital may drop out; the coordinator may not."""
     known: list[StartedProcess] = []
     while display.finished is None:
         display.refresh()
+        keeper.tick()
         if display.failed is not None:
             raise FederationError(
                 display.failed.reason, display.failed.hint, id=display.failed.error

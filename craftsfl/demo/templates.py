@@ -30,7 +30,7 @@ learning_rate = {learning_rate}
 
 [privacy]
 delta = {delta}
-attempts = 2               # a round in which a hospital drops out is tried once more
+attempts = {attempts}               # a round in which a hospital drops out is tried once more
 
 [aggregation]
 strategy = "fedavg"

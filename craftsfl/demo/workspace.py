@@ -31,7 +31,8 @@ from privacy.study.manifest import Study, load_study
 MARK = "craftsfl-demo"
 LOGS = "logs"
 _EPSILON_BUDGET = 8.0
-_EPSILON_PLANNED = 7.5  # of the whole study; what is left shows that a budget need not be used up
+_EPSILON_PLANNED = 7.5  # of all attempts; what is left shows that a budget need not be used up
+_ATTEMPTS = 2  # of a round
 _SAMPLING_RATE = 0.25
 _STEPS_PER_ROUND = 6
 _DELTA = 1e-5
@@ -205,6 +206,7 @@ def _study_text(
         targets=json.dumps(_TARGETS),
         clipping_norm=0.05,
         noise_multiplier=_noise_multiplier(rounds),
+        attempts=_ATTEMPTS,
         steps=_STEPS_PER_ROUND,
         sampling_rate=_SAMPLING_RATE,
         learning_rate=_LEARNING_RATE,
@@ -236,12 +238,16 @@ def _bound(members: Sequence[HospitalDraft]) -> float:
 
 
 def _noise_multiplier(rounds: int) -> float:
-    """The sigma for which `rounds` rounds cost a patient `_EPSILON_PLANNED`."""
+    """The sigma for which `rounds` rounds with all attempts cost a patient `_EPSILON_PLANNED`.
+
+    A hospital refuses a study that could cost more than its budget before the end.
+    """
     sigma = calibrate_noise_multiplier(
         epsilon=_EPSILON_PLANNED,
         delta=_DELTA,
         sampling_rate=_SAMPLING_RATE,
         steps=rounds * _STEPS_PER_ROUND,
+        attempts=_ATTEMPTS,
     )
     return math.ceil(sigma * 1000) / 1000
 

@@ -74,26 +74,97 @@ def rounds_accept_ledger(
 def rounds_start(
     settings: _Settings,
     wait: Annotated[bool, typer.Option(help="Show progress until the run ends.")] = True,
+    after: Annotated[
+        int, typer.Option(help="Number the run above this one, which a site knows.", min=0)
+    ] = 0,
 ) -> None:
-    """Start the study's run on the SuperLink; it waits for the sites, then trains.
+    """Start the study's next run; it waits for the sites, then trains.
 
-    craftsfl -q rounds start waits for the end without showing progress.
+    Study, roster and base are checked first, and a second run of a study
+    whose run is open is refused. craftsfl rounds serve starts a run again
+    that was interrupted. craftsfl -q rounds start waits for the end without
+    showing progress; Ctrl-C leaves the run alone.
     """
-    from craftsfl.rounds.operator import start_run, watch_run
+    from craftsfl.rounds.operator import start_run
+    from craftsfl.rounds.watching import watch_run
 
-    run = start_run(settings)
+    run = start_run(settings, after)
     typer.echo(f"Run {run} started.")
     if wait:
         watch_run(settings, run)
 
 
+_Run = Annotated[int | None, typer.Option(help="A run's number; the newest run if left out.")]
+
+
 @app.command("status")
 def rounds_status(
     settings: _Settings,
-    run: Annotated[int | None, typer.Option(help="A run id; the latest run if left out.")] = None,
+    run: _Run = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Show a run: its rounds, who took part, who dropped out and why."""
-    from craftsfl.rounds.operator import show_status
+    """Show a run: how it is, its rounds, who took part, who dropped out and why."""
+    from craftsfl.rounds.watching import show_status
 
     show_status(settings, run, as_json=json)
+
+
+@app.command("track")
+def rounds_track(settings: _Settings) -> None:
+    """Log to MLflow what it missed of ended runs, for example while its server was down.
+
+    The next run does the same by itself. It may be repeated: nothing is logged
+    twice. A run that was deleted in MLflow stays deleted.
+    """
+    from craftsfl.rounds.tracking import track_runs
+
+    track_runs(settings)
+
+
+@app.command("watch")
+def rounds_watch(settings: _Settings, run: _Run = None) -> None:
+    """Show a run from its beginning, and go on until it ends. Ctrl-C leaves it alone."""
+    from craftsfl.rounds.watching import watch_run
+
+    watch_run(settings, run)
+
+
+@app.command("pause")
+def rounds_pause(settings: _Settings) -> None:
+    """Begin no new attempt at a round; one that is under way ends first.
+
+    A paused run costs the sites nothing, and stays paused if a process of
+    the coordinator or the machine is restarted.
+    """
+    from craftsfl.rounds.operator import ask_run
+    from server.tables import Wish
+
+    typer.echo(ask_run(settings, Wish.PAUSE))
+
+
+@app.command("resume")
+def rounds_resume(settings: _Settings) -> None:
+    """Go on with a paused run."""
+    from craftsfl.rounds.operator import ask_run
+    from server.tables import Wish
+
+    typer.echo(ask_run(settings, Wish.RUN))
+
+
+@app.command("stop")
+def rounds_stop(
+    settings: _Settings,
+    now: Annotated[
+        bool, typer.Option("--now", help="Do not let the attempt under way end.")
+    ] = False,
+) -> None:
+    """End the open run for good.
+
+    The attempt under way ends first, since the sites have paid for it or are
+    about to; with --now it is lost. Finished rounds' adapters are kept, and
+    the study's next run begins at round 1.
+    """
+    from craftsfl.rounds.operator import ask_run
+    from server.tables import Wish
+
+    typer.echo(ask_run(settings, Wish.STOP_NOW if now else Wish.STOP))

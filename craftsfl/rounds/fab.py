@@ -44,6 +44,7 @@ clientapp = "client.app:app"
 
 [tool.flwr.app.config]
 settings = ""
+run = 0
 """
 
 

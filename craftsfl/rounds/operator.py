@@ -1,30 +1,25 @@
-"""`craftsfl rounds`: admit sites, start a run, watch it."""
+"""`craftsfl rounds`: admit sites; start, pause, resume and stop a run."""
 
 from __future__ import annotations
 
-import json
-import tempfile
-import time
-from dataclasses import asdict
 from pathlib import Path
 
-from rich.markup import escape
-from rich.table import Table
-
-from craftsfl.privacy_words import epsilon_text
-from craftsfl.processes.environment import keep_files_private
-from craftsfl.processes.flower.commands import PROFILE, SuperLink, run_flwr
+from craftsfl.processes.flower.commands import SuperLink
+from craftsfl.processes.flower.control import register_node
 from craftsfl.processes.flower.credentials import ServerCredentials
-from craftsfl.rounds.fab import stage
-from craftsfl.rounds.run_display import RunDisplay
-from craftsfl.terminal import output
+from craftsfl.rounds.keeper import Keeper
+from craftsfl.rounds.transport import SuperLinkSide
 from privacy.error_ids import ErrorId
-from privacy.errors import ConfigError, FederationError
+from privacy.errors import ConfigError, CraftsflError, FederationError
+from server.clock import SystemClock
+from server.event_log import EventLog
+from server.events import RunEnded
+from server.life import exclusively
+from server.readiness import check_ready
+from server.runs import OpenRun, Runs
 from server.settings import ConsortiumSettings, load_consortium
-from server.status import PartStatus, RunStatus, read_status
+from server.tables import Wish
 
-_POLL_SECONDS = 0.5
-_STARTING_SECONDS = 60.0
 _OPENSSH = b"ecdsa-sha2-nistp"  # how a public key on a NIST curve begins
 _WHICH_KEY = "Give the .pub file that craftsfl site init made."
 
@@ -55,116 +50,79 @@ def register_site(settings: Path, public_key: Path) -> str:
         if not file.read(len(_OPENSSH)).startswith(_OPENSSH):
             raise ConfigError(f"{public_key} is not a SuperNode's public key.", _WHICH_KEY)
     link = superlink_of(load_consortium(settings))
-    keep_files_private(link.folder)
-    link.write_profile()
-    answer = run_flwr(link.home, "supernode", "register", str(public_key.resolve()), PROFILE)
-    return str(answer["node-id"])
+    return str(register_node(link, public_key))
 
 
-def start_run(settings: Path) -> int:
-    """Build the bundle from the installed code and start a run; returns the run id."""
-    link = superlink_of(load_consortium(settings))
-    keep_files_private(link.folder)
-    link.write_profile()
-    with tempfile.TemporaryDirectory(prefix="craftsfl-") as folder:
-        app = stage(Path(folder))
-        answer = run_flwr(
-            link.home,
-            *("run", str(app), PROFILE),
-            *("--run-config", f"settings={json.dumps(str(settings.resolve()))}"),
-        )
-    return int(str(answer["run-id"]))
+def keeper_of(settings: Path, logs: Path) -> Keeper:
+    """What keeps the open run of `settings` (consortium.toml) alive; call its `tick` often.
 
-
-def watch_run(settings: Path, run: int) -> RunStatus:
-    """Show progress until `run` ends. Raises `FederationError` if it failed."""
+    `logs` is the folder of the SuperExec's log, in which its ServerApps have theirs.
+    """
     consortium = load_consortium(settings)
-    with RunDisplay(consortium.events_file()) as display:
-        started = time.monotonic()
-        while True:
-            display.refresh()
-            status = _status_or_none(consortium, run)
-            if status is None and time.monotonic() - started > _STARTING_SECONDS:
-                raise FederationError(
-                    f"Run {run} did not begin within {_STARTING_SECONDS:.0f} s.",
-                    "Is the SuperExec running? See its log: craftsfl rounds serve.",
-                    id=ErrorId.RUN_NOT_BEGUN,
-                )
-            if status is not None and status.state in ("finished", "failed"):
-                break
-            time.sleep(_POLL_SECONDS)
-        display.refresh()
-    if status.state == "failed":
-        raise _failed(status)
-    return status
+    flower = SuperLinkSide(settings, superlink_of(consortium))
+    return Keeper(consortium, flower, logs / "serverapp.log")
 
 
-def _failed(status: RunStatus) -> FederationError:
-    """The failure that the run recorded, with its next step and id."""
-    failure = status.failure
-    if failure is None:  # under an older coordinator, which kept a single text
-        return FederationError(f"Run {status.run} failed: {status.message}", id=ErrorId.RUN_FAILED)
-    return FederationError(
-        f"Run {status.run} failed: {failure.message}", failure.hint, id=failure.error
-    )
+def start_run(settings: Path, after: int = 0) -> int:
+    """Check everything that can be known, then start a run; returns its number.
+
+    The number is above all earlier ones of the study and above `after`. Once the run exists, a
+    keeper takes care of it, also if this process ends before its ServerApp has started.
+    """
+    consortium = load_consortium(settings)
+    study = check_ready(consortium)
+    flower = SuperLinkSide(settings, superlink_of(consortium))
+    with Runs(consortium.database_url(), SystemClock()) as runs:
+        name = runs.begin(study, after)
+        try:
+            runs.carried(name, flower.start(name.number))
+        except CraftsflError:
+            runs.stopped(name)  # no site has heard of it
+            raise
+    return name.number
 
 
-def _status_or_none(consortium: ConsortiumSettings, run: int) -> RunStatus | None:
-    try:
-        return read_status(consortium.database_url(), run)
-    except FederationError:
-        return None
+def ask_run(settings: Path, wish: Wish) -> str:
+    """Store what the operator wants of the open run; returns what will happen, in words.
+
+    Raises `FederationError` if no run is open.
+    """
+    consortium = load_consortium(settings)
+    with Runs(consortium.database_url(), SystemClock()) as runs:
+        run = runs.open_run()
+        if run is None:
+            raise FederationError(
+                "No run is open.",
+                "See the newest: craftsfl rounds status; or start one: craftsfl rounds start",
+                id=ErrorId.NO_RUN,
+            )
+        stopping = run.wish in (Wish.STOP, Wish.STOP_NOW)
+        if stopping and wish in (Wish.PAUSE, Wish.RUN):
+            raise FederationError(
+                f"Run {run.name.number} was told to stop, which is for good.",
+                "Start the next one when it has: craftsfl rounds start",
+                id=ErrorId.RUN_STOPPED,
+            )
+        runs.ask(run.name, wish)
+        if wish in (Wish.STOP, Wish.STOP_NOW) and _ended(consortium, runs, run):
+            return f"Run {run.name.number} is stopped."
+    return f"Run {run.name.number} {_WILL[wish]}"
 
 
-def show_status(settings: Path, run: int | None, *, as_json: bool) -> None:
-    """Print a run's state from the round state, as tables or JSON."""
-    status = read_status(load_consortium(settings).database_url(), run)
-    if as_json:
-        print(json.dumps(asdict(status), allow_nan=True))  # noqa: T201 - this is the output
-        return
-    console = output()
-    console.print(
-        f"[bold]{status.study}[/] run {status.run}: {status.state}, "
-        f"round {status.rounds_done} of {status.rounds}. {escape(status.message)}"
-    )
-    console.print(_sites(status))
-    console.print(_history(status))
+_WILL = {
+    Wish.RUN: "goes on.",
+    Wish.PAUSE: "begins no new attempt; one that is under way ends first.",
+    Wish.STOP: "stops as soon as the attempt under way has ended.",
+    Wish.STOP_NOW: "stops at once; the attempt under way is lost.",
+}
 
 
-def _sites(status: RunStatus) -> Table:
-    table = Table("site", "declared patients", "state", "rounds", "ε used", "of budget", "masked")
-    for site in status.sites:
-        state = f"{site.state}: {site.reason}" if site.reason else site.state
-        table.add_row(
-            site.name,
-            str(site.declared_patients),
-            escape(state),
-            str(site.rounds),
-            epsilon_text(site.epsilon),
-            epsilon_text(site.budget),
-            "yes" if site.masked else "no",
-        )
-    return table
-
-
-def _history(status: RunStatus) -> Table:
-    table = Table("round", "attempt", "state", "updates", "seconds", "dropped out")
-    for item in status.history:
-        dropped = [_dropped(site) for site in item.sites if site.reason]
-        state = f"{item.state}: {item.reason}" if item.reason else item.state
-        table.add_row(
-            str(item.round),
-            str(item.attempt),
-            escape(state),
-            str(item.updates),
-            f"{item.seconds:.0f}" if item.seconds is not None else "",
-            escape(", ".join(dropped)) or "nobody",
-        )
-    return table
-
-
-def _dropped(site: PartStatus) -> str:
-    """Who dropped out, at which exchange, and why."""
-    where = f" at {site.exchange}" if site.exchange else ""
-    kept = "; its update is in the sum" if site.state == "finished" else ""
-    return f"{site.name}{where} ({site.reason}{kept})"
+def _ended(consortium: ConsortiumSettings, runs: Runs, run: OpenRun) -> bool:
+    """End a run that no ServerApp serves: there is nobody else to do it."""
+    with exclusively(consortium.lock_file()) as nobody:
+        if nobody:
+            runs.stopped(run.name)
+            number = str(run.name.number)
+            log = EventLog(consortium.events_file(), SystemClock(), run=number)
+            log.emit(RunEnded(run.rounds_done or 0))
+    return nobody

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -18,18 +19,26 @@ from rich.text import Text
 
 from client.agent.progress import TRAINING
 from craftsfl.processes.agent_watch import AgentWatch
+from craftsfl.rounds.quality_text import quality_text
 from craftsfl.rounds.timeline import Timeline
 from craftsfl.terminal import progress
 from server.events import (
     ExchangeFinished,
     LoggedEvent,
     NodeRefused,
+    QualityMeasured,
     RoundFailed,
     RoundFinished,
     RoundStarted,
+    RunBroken,
+    RunEnded,
     RunEvent,
     RunFailed,
     RunFinished,
+    RunGoesOn,
+    RunPaused,
+    RunStarted,
+    RunWaiting,
     SiteDropped,
     SiteFinished,
     SiteJoined,
@@ -44,17 +53,26 @@ _BAR_CELLS = 20
 _REFRESH_PER_SECOND = 4
 
 
-class EventTail:
-    """Events added to `events.jsonl` from now on."""
+@dataclass(frozen=True, slots=True)
+class ShownRun:
+    """The run to show: its number, and when it began (Unix seconds)."""
 
-    def __init__(self, file: Path) -> None:
+    number: int
+    started: float
+
+
+class EventTail:
+    """Events added to `events.jsonl`: from now on, or, of one run, since it began."""
+
+    def __init__(self, file: Path, run: ShownRun | None = None) -> None:
         self._file = file
-        self._offset = file.stat().st_size if file.exists() else 0
+        self._run = run
+        self._offset = file.stat().st_size if file.exists() and run is None else 0
 
     def read(self) -> list[LoggedEvent]:
         """The events since the last call; an unfinished last line waits for the next call.
 
-        Skips events that only a newer version knows. Raises `WireError`.
+        Skips other runs' events and those that only a newer version knows. Raises `WireError`.
         """
         if not self._file.exists():
             return []
@@ -64,7 +82,12 @@ class EventTail:
         complete = data[: data.rfind(b"\n") + 1]
         self._offset += len(complete)
         events = [decode_event(line) for line in complete.splitlines() if line.strip()]
-        return [event for event in events if event is not None]
+        return [event for event in events if event is not None and self._shown(event)]
+
+    def _shown(self, event: LoggedEvent) -> bool:
+        run = self._run
+        # Another study may have had a run of this number before.
+        return run is None or (event.run == str(run.number) and event.time >= run.started - 1.0)
 
 
 class RunDisplay:
@@ -75,8 +98,12 @@ class RunDisplay:
         events: Path,
         agents: Mapping[str, AgentWatch] | None = None,
         since: float | None = None,
+        run: ShownRun | None = None,
     ) -> None:
-        self._tail = EventTail(events)
+        """`since`: the monotonic time that counts as 0 s; that of the `run`, if one is given."""
+        self._tail = EventTail(events, run)
+        if run is not None:
+            since = time.monotonic() - (time.time() - run.started)
         self._agents = agents or {}
         self._console = progress()
         self._since = time.monotonic() if since is None else since
@@ -85,6 +112,7 @@ class RunDisplay:
         self._round = self._rounds = 0
         self._sites: dict[str, str] = dict.fromkeys(self._agents, "starting")
         self._phase = "starting"
+        self._at: float | None = None  # the time of the event that is being taken in
         self.finished: RunFinished | None = None
         self.failed: RunFailed | None = None
         self.first_training: float | None = None
@@ -125,7 +153,9 @@ class RunDisplay:
                 self.first_training = time.monotonic() - self._since
         for logged in self._tail.read():
             self.timeline.see_event(logged)
+            self._at = time.monotonic() - (time.time() - logged.time)
             self._take(logged.event)
+        self._at = None
         if self._live.is_started:
             self._live.update(self._picture())
 
@@ -135,12 +165,31 @@ class RunDisplay:
                 self.finished = event
             case RunFailed():
                 self.failed = event
+            case QualityMeasured():
+                self.note(quality_text(event))
             case NodeRefused(node=node, reason=reason):
                 self.note(f"node {node} is refused: {reason}")
             case RoundStarted() | RoundFinished() | RoundFailed() | ExchangeFinished():
                 self._take_round(event)
+            case RunWaiting() | RunGoesOn() | RunPaused() | RunBroken() | RunStarted() | RunEnded():
+                self._take_life(event)
             case _:
                 self._take_site(event)
+
+    def _take_life(self, event: RunEvent) -> None:
+        match event:
+            case RunStarted(resumed=True):
+                self.say("a new ServerApp goes on with the run")
+            case RunWaiting(reason=reason):
+                self.say(f"waiting for {reason}")
+            case RunGoesOn():
+                self.say("going on")
+            case RunPaused():
+                self.say("paused")
+            case RunEnded():
+                self.say(f"stopped after {event.rounds_done} rounds")
+            case RunBroken(reason=reason):
+                self.say(f"the ServerApp has ended: {reason}")
 
     def _take_round(
         self, event: RoundStarted | RoundFinished | RoundFailed | ExchangeFinished
@@ -148,7 +197,7 @@ class RunDisplay:
         match event:
             case RoundStarted():
                 self._round, self._rounds = event.round, event.rounds
-                self._round_began = time.monotonic()
+                self._round_began = self._now()
                 self.say(f"round {event.round} of {event.rounds}")
             case RoundFinished(seconds=seconds):
                 took = seconds or 0.0
@@ -177,8 +226,11 @@ class RunDisplay:
 
     def note(self, text: str) -> None:
         """Print a line that stays."""
-        elapsed = time.monotonic() - self._since
+        elapsed = self._now() - self._since
         self._console.print(f"[{elapsed:5.1f} s] {text}", highlight=False, markup=False)
+
+    def _now(self) -> float:
+        return time.monotonic() if self._at is None else self._at
 
     def seconds_left(self) -> float | None:
         """An estimate from the rounds so far; None until the first has ended."""

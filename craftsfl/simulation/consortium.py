@@ -19,6 +19,7 @@ from server.event_log import EventLog
 from server.inprocess import FaultHook, InProcessGrid, NodeHandler
 from server.messages import Exchange
 from server.rounds import Federation, NoTracker, ServerModel, Tracker
+from server.run_name import RunName
 from server.store import Store
 from strategies import make_strategy
 
@@ -46,13 +47,13 @@ class SimulatedConsortium:
         return f"sqlite:///{self.folder / 'rounds.db'}"
 
     def store(self, run: int) -> Store:
-        """The coordinator's record of a run."""
-        return Store(self.url, run, self.clock)
+        """The coordinator's record of the study's run of this number."""
+        return Store(self.url, RunName(self.study.digest(), run), self.clock)
 
-    def grid(self, run: int, faults: FaultHook | None = None) -> InProcessGrid:
+    def grid(self, faults: FaultHook | None = None) -> InProcessGrid:
         """The way to the sites; `faults` says what goes wrong on it."""
         clock = self.clock.monotonic
-        return InProcessGrid(self.handlers, run_id=run, faults=faults, clock=clock)
+        return InProcessGrid(self.handlers, faults=faults, clock=clock)
 
     def federation(
         self, run: int, *, faults: FaultHook | None = None, tracker: Tracker | None = None
@@ -64,7 +65,7 @@ class SimulatedConsortium:
             context=RunContext(
                 study=self.study,
                 run=run,
-                exchange=Exchange(self.grid(run, faults)),
+                exchange=Exchange(self.grid(faults)),
                 store=self.store(run),
                 events=EventLog(self.folder / "events.jsonl", self.clock, run=str(run)),
                 clock=self.clock,

@@ -44,6 +44,7 @@ class Anchors:
         if self.identity is not None:
             records.append(bind(self.identity, ledger, ledger_key, site, self.replaced))
         for number, charge in enumerate(self.inherited):
-            records.append(Intent(AttemptKey(INHERITED_RUN, number, 0), charge))
+            key = AttemptKey(charge.study_digest, INHERITED_RUN, number, 0)
+            records.append(Intent(key, charge))
             records.append(Charged(len(records) - 1))
         return records

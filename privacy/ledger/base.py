@@ -21,13 +21,20 @@ from privacy.mechanisms.registry import check_registered
 
 @dataclass(frozen=True, slots=True, order=True)
 class AttemptKey:
-    """One attempt at one round of one federation run."""
+    """One attempt at one round of one run of a study; a run is (study, its number).
 
+    Runs of a study are numbered from 1, below 2^32. Before they were, a run was Flower's id of it,
+    of 64 bits: such a run means what it meant, and is never compared with a number.
+    """
+
+    study: bytes  # the digest, 32 bytes
     run: int  # 64 bits
     round: int  # 32 bits
     attempt: int  # 32 bits
 
     def __post_init__(self) -> None:
+        if not isinstance(self.study, bytes) or len(self.study) != 32:
+            raise LedgerError("A study digest has 32 bytes.")
         for name, bits in (("run", 64), ("round", 32), ("attempt", 32)):
             value = getattr(self, name)
             if type(value) is not int or not 0 <= value < 2**bits:
@@ -76,7 +83,7 @@ class Ledger(Protocol):
         """Record that work on `key` is about to begin; on disk when this returns.
 
         Recording the same key and charge again changes nothing. Raises `LedgerError` if `key` is
-        known with another charge.
+        known with another charge, or is not of the study that pays.
         """
 
     def commit(self, key: AttemptKey) -> None:

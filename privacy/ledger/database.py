@@ -14,8 +14,12 @@ from privacy.ledger.chain import Chain
 from privacy.ledger.records import decode
 
 _APPLICATION: Final = 0x43464C31  # "CFL1": marks the file as a ledger
-VERSION: Final = 3  # 1 had neither hashes nor signatures, 2 was bound to no identity
+# 1 had neither hashes nor signatures, 2 was bound to no identity. In 3 no two attempts had the same
+# run, round and attempt, whatever their studies; a reader of that version refuses what may stand in
+# a file of 4.
+VERSION: Final = 4
 UNBOUND: Final = 2
+RUN_ALONE: Final = 3
 
 # The triggers prevent mistakes; deliberate changes are found by hash and signature.
 SCHEMA: Final = (
@@ -74,7 +78,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
 
 
 def is_fresh(database: sqlite3.Connection, path: Path, *, may_be_unbound: bool = False) -> bool:
-    """True for an empty file, False for a ledger of this version; `LedgerError` otherwise."""
+    """True for an empty file, False for a ledger; `LedgerError` otherwise."""
     (application,) = database.execute("PRAGMA application_id").fetchone()
     (version,) = database.execute("PRAGMA user_version").fetchone()
     schema = tuple(sql for (sql,) in database.execute("SELECT sql FROM sqlite_master"))
@@ -89,7 +93,7 @@ def is_fresh(database: sqlite3.Connection, path: Path, *, may_be_unbound: bool =
             "Bind it once, with the agent stopped; a copy of the file is kept: craftsfl site "
             "migrate-ledger site.toml",
         )
-    if version not in (UNBOUND, VERSION):
+    if version not in (UNBOUND, RUN_ALONE, VERSION):
         raise LedgerError(
             f"{path} has ledger version {version}; this craftsfl reads version {VERSION}.",
             "Install the craftsfl that wrote it, or a newer one.",
@@ -143,6 +147,21 @@ def insert(database: sqlite3.Connection, sequence: int, body: bytes, signature: 
 
 def mark_bound(database: sqlite3.Connection) -> None:
     """Mark the file as of the present version; part of the transaction that binds it."""
+    _mark(database)
+
+
+def bring_up_to_date(database: sqlite3.Connection) -> None:
+    """Mark a whole file of version 3 as of the present one, which has the same records.
+
+    The caller has verified it and clears errors.
+    """
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if version == RUN_ALONE:
+        with transaction(database):
+            _mark(database)
+
+
+def _mark(database: sqlite3.Connection) -> None:
     database.execute(f"PRAGMA user_version = {VERSION}")
 
 

@@ -55,6 +55,13 @@ class Intent:
     key: AttemptKey
     charge: Charge
 
+    def __post_init__(self) -> None:
+        if self.key.study != self.charge.study_digest:
+            raise LedgerError(
+                "An attempt of one study cannot be charged to another.",
+                "Nothing was recorded; install the same craftsfl version everywhere.",
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Charged:
@@ -149,9 +156,11 @@ def _read(reader: Reader, kind: int) -> Content:
     if kind == _GENESIS:
         return Genesis(reader.fixed(32), reader.text(_LONGEST_SITE))
     if kind == _INTENT:
-        key = AttemptKey(reader.u64(), reader.u32(), reader.u32())
+        numbers = (reader.u64(), reader.u32(), reader.u32())
         study, delta = reader.fixed(32), reader.f64()
-        return Intent(key, Charge(study, _event(reader.text(_LONGEST_EVENT)), delta))
+        return Intent(
+            AttemptKey(study, *numbers), Charge(study, _event(reader.text(_LONGEST_EVENT)), delta)
+        )
     if kind == _CHARGE:
         return Charged(reader.u64())
     if kind == _BOUND:

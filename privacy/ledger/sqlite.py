@@ -69,6 +69,8 @@ class SqliteLedger:
             self._check_owner(site)
             self._check_heads(kept, seen)
             self._check_clock()
+            with db.clear_errors(path):
+                db.bring_up_to_date(self._database)
             self._settled = -1 if kept is None else kept.sequence  # newest head in its file
             self._place = _place(path)
             self._rebind(site)

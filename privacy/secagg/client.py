@@ -178,6 +178,12 @@ class SecAggClient:
         return self._state.offer
 
     @property
+    def is_open(self) -> bool:
+        """Whether a message may still be due: taken up, not answered to the end, not expired."""
+        offer, ended = self._state.offer, self._state.stage is ClientStage.DONE
+        return offer is not None and not ended and self._effects.clock() < offer.expiry
+
+    @property
     def encoding(self) -> Encoding:
         """How to encode the update; `SecAggError` before an offer was taken."""
         if self._state.offer is None:

@@ -92,14 +92,14 @@ class SecAggPolicy:
 class Expected:
     """The attempt that the site itself has journalled, and what it trains from.
 
-    `newest` is the newest (round, attempt) of the run that was journalled before this one.
+    `newest` is the newest (run, round, attempt) of the study that was journalled before this one.
     """
 
     run: int
     round: int
     attempt: int
     model_digest: bytes
-    newest: tuple[int, int] | None = None
+    newest: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +123,8 @@ class Rules:
         expected = self.expected
         if offer.version != VERSION:
             raise Refused(Check.VERSION)
-        attempt = (offer.round, offer.attempt)
-        if (offer.run, *attempt) != (expected.run, expected.round, expected.attempt):
+        attempt = (offer.run, offer.round, offer.attempt)
+        if attempt != (expected.run, expected.round, expected.attempt):
             raise Refused(Check.RUN)
         if expected.newest is not None and attempt <= expected.newest:
             raise Refused(Check.NOT_NEWER)

@@ -92,6 +92,14 @@ def refuse(request: bytes, reason: Reason) -> bytes:
     return seal(Envelope(message.run, message.round, message.attempt, Refusal(reason)))
 
 
+def kind_of(data: bytes) -> int:
+    """The kind that a message claims to be of, before anything is checked; 0 where none is said."""
+    try:
+        return int(_parse(data).kind)
+    except RefusedMessage:
+        return 0
+
+
 def _parse(data: bytes) -> envelope_pb2.Envelope:
     try:
         return envelope_pb2.Envelope.FromString(data)

@@ -27,7 +27,7 @@ from .studies import make_policy, make_study
 LAYOUT = Layout((LayoutEntry("unet.down.lora_A", (1, 6), "float32"),))
 P = LAYOUT.parameters
 ADAPTER = np.arange(P, dtype=np.float32)
-RUN = 2**63 + 11
+RUN = 7
 
 
 class FakeTrainer:
@@ -95,7 +95,7 @@ def snapshot(agent: SiteAgent, ledger: Ledger) -> tuple[object, ...]:
     """All state that a message could change."""
     attempt = agent._attempt
     machine = attempt and attempt.client and attempt.client._state
-    return ledger.entries(), dict(agent._newest), attempt, attempt and attempt.reply, machine
+    return ledger.entries(), dict(agent._runs._newest), attempt, attempt and attempt.reply, machine
 
 
 def refused(body: Body) -> Reason:

@@ -25,7 +25,7 @@ from privacy.secagg.server import SecAggServer, Stage
 from privacy.secagg.witness import Witness
 from privacy.study.agreement import model_digest, policy_of, shares_of, terms_of
 from privacy.study.manifest import Study
-from privacy.wire.bodies import Body, Running, StartTraining
+from privacy.wire.bodies import Body, Hello, Running, StartTraining
 from privacy.wire.codec import Vector
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.offer import VERSION, Offer, TrainMasked
@@ -74,6 +74,11 @@ def write_identity(folder: Path) -> None:
 def keyed(folder: Path) -> KeyedIdentity:
     """The identity of `write_identity`."""
     return KeyedIdentity(IDENTITIES["north"], folder / "site.key")
+
+
+def hello(study: Study, node: int = 0) -> Hello:
+    """A greeting from a coordinator with the same study and roster."""
+    return Hello(study.digest(), node, ROSTER.digest())
 
 
 def make_masked_agent(

@@ -19,7 +19,7 @@ from privacy.wire.secagg import MaskedInput, Survivors, UnmaskRequest
 
 from .fakes import LAYOUT, RUN, FakeTrainer, make_agent, make_rules, message, opened
 from .fakes import start_message as plain_start
-from .masked import MaskedAttempt, make_masked_agent, masked_rules, masked_study
+from .masked import MaskedAttempt, hello, make_masked_agent, masked_rules, masked_study
 from .studies import make_study
 
 SLOT = 5.0
@@ -89,11 +89,15 @@ class Side:
             return made.opened(answer)
         return opened(answer).body
 
+    def greeting(self) -> Hello:
+        """From a coordinator with the same study and roster."""
+        return hello(self.study) if self.mode == "masked" else Hello(self.study.digest())
+
     def others(self) -> list[bytes]:
         """The answers to all other messages that a coordinator could send instead."""
         key = {"run": RUN, "round": 1, "attempt": 1}
         start = StartTraining(self.study.digest(), LAYOUT.fingerprint(), np.zeros(4, np.float32))
-        bodies: list[Body] = [Hello(self.study.digest()), start, Survivors((1, 2, 3))]
+        bodies: list[Body] = [self.greeting(), start, Survivors((1, 2, 3))]
         bodies += [UnmaskRequest(((1, bytes(64)),)), Collect()]
         if self.mode == "masked":
             made = self.attempts[RUN, 1, 1]

@@ -18,20 +18,21 @@ from client.agent.__main__ import run_agent
 from client.agent.isolation import Confinement, NetworkAccess
 from client.agent.state import state_folder
 from client.policy import SiteRules
+from client.trainer.process import END_SECONDS, Nursery
 from privacy.errors import PolicyError
 from privacy.ledger import State, read_ledger
 from privacy.secagg.chain import write_rosters
 from privacy.secagg.roster import SignedRoster
 from privacy.secagg.server import Stage
-from privacy.wire.bodies import Hello, Refusal, SignedFacts
+from privacy.wire.bodies import Refusal, SignedFacts
 from privacy.wire.reasons import Reason
 from privacy.wire.secagg import Advertise
 from tests.privacy.ledger.ledgers import spent_by
 
-from .agent_process import make_trainer
+from .agent_process import FAKE_TRAINER
 from .fakes import message
 from .hospital import ROOT, Hospital, write_hospital, write_study
-from .masked import IDENTITIES, ROSTER, SIGNED, MaskedAttempt, masked_study
+from .masked import IDENTITIES, ROSTER, SIGNED, MaskedAttempt, hello, masked_study
 from .pictures import write_csv, write_folder
 from .studies import make_study
 
@@ -50,12 +51,12 @@ def test_a_site_serves_a_round_and_logs_no_health_data(hospital: Hospital) -> No
     (hospital.state / "HOLD-LOADING").touch()
     hospital.start()
     hospital.wait_for((hospital.folder / "a.sock").exists)
-    hello = message(Hello(masked_study().digest()))
-    assert hospital.ask(hello) == Refusal(Reason.NOT_READY)
+    greeting = message(hello(masked_study()))
+    assert hospital.ask(greeting) == Refusal(Reason.NOT_READY)
     assert not hospital.is_serving()
     (hospital.state / "HOLD-LOADING").unlink()
     hospital.wait_for(hospital.is_serving)
-    assert isinstance(hospital.ask(hello), SignedFacts)
+    assert isinstance(hospital.ask(greeting), SignedFacts)
     attempt = MaskedAttempt()
     attempt.to(Stage.DONE, hospital)
     assert np.allclose(attempt.total(), (1 + 2 * 2 + 3 * 3) / 6, atol=5e-3)
@@ -91,18 +92,18 @@ def test_a_patient_withdraws_while_the_agent_trains(hospital: Hospital) -> None:
     (hospital.state / "HOLD-TRAINING").touch()
     hospital.start()
     hospital.wait_for(hospital.is_serving)
-    hello = message(Hello(masked_study().digest()))
-    before = hospital.ask(hello)
+    greeting = message(hello(masked_study()))
     assert isinstance(MaskedAttempt().ask(hospital), Advertise)
+    before = hospital.ask(greeting)
     done = withdraw(hospital.site, "canary-patient-4")
     hospital.wait_for(lambda: f"out of every draw from now on: {done.name}." in hospital.log)
-    assert hospital.ask(hello) == before
+    assert hospital.ask(greeting) == before
     assert hospital.terminate() == 0
     assert "canary" not in hospital.log
 
 
 def test_the_waits_at_the_end_leave_room_within_ten_seconds() -> None:
-    assert agent_main.STOP_SECONDS + 2 * agent_main.GRACE_SECONDS + agent_main.SIGNAL_SECONDS < 7
+    assert END_SECONDS + 2 * agent_main.GRACE_SECONDS + agent_main.SIGNAL_SECONDS < 7
 
 
 def test_sigterm_while_loading_ends_cleanly(hospital: Hospital) -> None:
@@ -130,6 +131,24 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     alone = Confinement(NetworkAccess.NAMESPACE, undumpable=True)
     monkeypatch.setattr(agent_main, "confinement", lambda: alone)
     monkeypatch.setattr(agent_main, "configure_logs", lambda: None)
+
+
+def run_here(site: Path) -> int:
+    """`run_agent`, whose nursery is a process of its own: this one has too many threads to fork."""
+    ours, its = socket.socketpair()
+    code = (
+        "import socket, sys, tests.client.trainer_process\n"
+        "from client.trainer.nursery import tend\n"
+        "tend(socket.socket(fileno=int(sys.argv[1])))"
+    )
+    with its:
+        argv = [sys.executable, "-c", code, str(its.fileno())]
+        process = subprocess.Popen(argv, cwd=ROOT, pass_fds=(its.fileno(),))
+    nursery = Nursery(process.pid, ours)
+    try:
+        return run_agent(site, nursery, trainer=FAKE_TRAINER, one_user=True)
+    finally:
+        nursery.close()
 
 
 def replace(path: Path, old: str, new: str) -> None:
@@ -212,7 +231,7 @@ def test_mistakes_are_told_in_words(
     site = write_hospital(tmp_path, study=masked_study())
     make, words = MISTAKES[mistake]
     make(tmp_path)
-    assert run_agent(site, trainer=make_trainer, one_user=True) == 1
+    assert run_here(site) == 1
     told = capsys.readouterr().err
     assert words in told
     assert re.search(r"^Error: .+^Next: .+^Id: [a-z-]+ \(docs/errors.md\)$", told, re.M | re.S)
@@ -234,7 +253,7 @@ def test_a_second_agent_on_the_same_state_is_refused(
     in_this_process(monkeypatch)
     site = write_hospital(tmp_path, study=masked_study())
     with state_folder(tmp_path / "state"):
-        assert run_agent(site, trainer=make_trainer, one_user=True) == 1
+        assert run_here(site) == 1
     assert "Another agent uses the state folder" in capsys.readouterr().err
 
 
@@ -246,7 +265,7 @@ def test_a_socket_in_use_is_refused(
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(tmp_path / "a.sock"))
         other.listen()
-        assert run_agent(site, trainer=make_trainer, one_user=True) == 1
+        assert run_here(site) == 1
     assert "Another agent listens" in capsys.readouterr().err
 
 
@@ -258,8 +277,9 @@ def test_an_unexpected_error_is_told_without_its_text(
     def broken(*_: object) -> None:
         raise KeyError("canary caption 1")
 
+    monkeypatch.setattr(agent_main, "open_patients", broken)
     site = write_hospital(tmp_path, study=masked_study())
-    assert run_agent(site, trainer=broken, one_user=True) == 3  # type: ignore[arg-type]
+    assert run_here(site) == 3
     assert "KeyError at test_agent_process.py" in caplog.text
     assert "canary" not in caplog.text
 
@@ -277,7 +297,7 @@ def test_a_study_for_which_others_left_no_room_is_refused_at_the_site_alone(
     monkeypatch.setattr(SiteRules, "check_other_studies", no_room)
     monkeypatch.setattr(agent_main, "serve", lambda *arguments, **_: served.append(arguments))
     site = write_hospital(tmp_path, study=masked_study())
-    assert run_agent(site, trainer=make_trainer, one_user=True) == 1
+    assert run_here(site) == 1
     assert "deltas of all studies" in capsys.readouterr().err
     assert served == []
     assert not (tmp_path / "a.sock").exists()

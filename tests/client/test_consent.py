@@ -8,10 +8,11 @@ import pytest
 from typer.testing import CliRunner
 
 from client.agent.own_ledger import open_ledger
-from client.agent.startup import load, load_data
+from client.agent.startup import load
 from client.agent.state import StateFolder
 from client.consent import restore, withdraw
 from client.patients import open_patients
+from client.trainer.loading import load_data
 from craftsfl.cli import app
 from privacy.errors import ConfigError, DeploymentError
 from privacy.ledger import AttemptKey, Charge, read_ledger
@@ -33,8 +34,10 @@ def settings(tmp_path: Path) -> Path:
         open_patients(state.path) as patients,
     ):
         load_data(load(path), state, patients)
-        ledger.intent(AttemptKey(1, 1, 1), Charge(study.digest(), event_of(study), 1e-5))
-        ledger.commit(AttemptKey(1, 1, 1))
+        ledger.intent(
+            AttemptKey(study.digest(), 1, 1, 1), Charge(study.digest(), event_of(study), 1e-5)
+        )
+        ledger.commit(AttemptKey(study.digest(), 1, 1, 1))
     state.cache.mkdir()
     (state.cache / "encoded-abc.safetensors").write_bytes(b"")
     return path

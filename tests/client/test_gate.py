@@ -1,4 +1,4 @@
-"""Messages that come while the agent still loads."""
+"""Messages that come while the agent or its trainer still loads."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-import client.agent.__main__ as agent_main
-from client.agent.__main__ import Gate
-from privacy.wire.bodies import Hello, Refusal
+from client.agent import gate as gates
+from client.agent.gate import Gate
+from client.agent.progress import ANSWERED, LOADING, TRAINING, ProgressEvent, ProgressSource
+from model.layout import Layout
+from privacy.wire.bodies import Collect, Hello, Refusal
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.reasons import Reason
 
+from .fakes import LAYOUT, start_message
+
 HELLO = seal(Envelope(7, 0, 0, Hello(bytes(32))))
+COLLECT = seal(Envelope(7, 1, 1, Collect()))
 
 
 class Echo:
@@ -22,16 +27,72 @@ class Echo:
         return b"answer to " + data
 
 
+class Trainer:
+    """There or not."""
+
+    ready = True
+    layout = LAYOUT
+
+    def ready_for(self, layout: Layout) -> bool:
+        return self.ready and layout == self.layout
+
+
+def opened(trainer: Trainer) -> tuple[Gate, ProgressSource]:
+    progress = ProgressSource()
+    gate = Gate(progress, trainer.ready_for)
+    gate.open(Echo(), LAYOUT)  # type: ignore[arg-type]
+    return gate, progress
+
+
+def is_not_ready(answer: bytes) -> bool:
+    return open_envelope(answer, limit=1000).body == Refusal(Reason.NOT_READY)
+
+
 def test_a_message_waits_for_the_agent() -> None:
-    gate = Gate()
+    gate = Gate(ProgressSource(), Trainer().ready_for)
     with ThreadPoolExecutor() as pool:
         early = pool.submit(gate.handle, HELLO)
-        gate.open(Echo())  # type: ignore[arg-type]
-        assert early.result(agent_main.PATIENCE_SECONDS / 2) == b"answer to " + HELLO
+        gate.open(Echo(), LAYOUT)  # type: ignore[arg-type]
+        assert early.result(gates.PATIENCE_SECONDS / 2) == b"answer to " + HELLO
     assert gate.handle(HELLO) == b"answer to " + HELLO
 
 
 def test_it_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent_main, "PATIENCE_SECONDS", 0.01)
-    answer = open_envelope(Gate().handle(HELLO), limit=1000)
-    assert answer.body == Refusal(Reason.NOT_READY)
+    monkeypatch.setattr(gates, "PATIENCE_SECONDS", 0.01)
+    assert is_not_ready(Gate(ProgressSource(), Trainer().ready_for).handle(HELLO))
+
+
+def test_without_a_trainer_everything_is_answered_but_the_beginning_of_an_attempt() -> None:
+    trainer = Trainer()
+    gate, _ = opened(trainer)
+    trainer.ready = False
+    assert is_not_ready(gate.handle(start_message()))
+    for message in (HELLO, COLLECT, b"", b"no envelope"):
+        assert gate.handle(message) == b"answer to " + message
+    trainer.ready = True
+    assert gate.handle(start_message()) == b"answer to " + start_message()
+
+
+def test_a_trainer_for_another_adapter_is_none() -> None:
+    trainer = Trainer()
+    gate, _ = opened(trainer)
+    trainer.layout = Layout(())
+    assert is_not_ready(gate.handle(start_message()))
+
+
+def test_a_trainer_that_goes_in_an_attempt_is_missed_only_after_the_answer() -> None:
+    """Why it went may depend on the data, and a coordinator may ask at any time."""
+    trainer = Trainer()
+    gate, progress = opened(trainer)
+    for phase in (TRAINING, "failed", "trained"):
+        progress.publish(ProgressEvent(7, 1, 1, phase, 0, 4))
+        trainer.ready = False
+        assert gate.takes_attempts
+        gate.tell(ProgressEvent(0, 0, 0, LOADING, 0, 0))
+        assert progress.in_attempt
+        assert gate.handle(start_message()) == b"answer to " + start_message()
+    progress.publish(ProgressEvent(7, 1, 1, ANSWERED, 0, 0))
+    assert not gate.takes_attempts
+    assert is_not_ready(gate.handle(start_message()))
+    gate.tell(ProgressEvent(0, 0, 0, LOADING, 0, 0))
+    assert next(progress.subscribe()).phase == LOADING

@@ -120,8 +120,8 @@ def unbound(folder: Path) -> Hospital:
     hospital = Hospital(folder)
     with open_ledger(hospital.state, "north") as ledger:
         for number in (1, 2):
-            ledger.intent(AttemptKey(1, number, 1), CHARGE)
-            ledger.commit(AttemptKey(1, number, 1))
+            ledger.intent(AttemptKey(CHARGE.study_digest, 1, number, 1), CHARGE)
+            ledger.commit(AttemptKey(CHARGE.study_digest, 1, number, 1))
     with closing(sqlite3.connect(hospital.state.ledger)) as database:
         database.execute(f"PRAGMA user_version = {UNBOUND}")
     hospital.own.marker.path.unlink()

@@ -58,8 +58,8 @@ class Hospital:
     def spend(self, *rounds: int, state: StateFolder | None = None) -> None:
         with self.agent(state) as ledger:
             for number in rounds:
-                ledger.intent(AttemptKey(1, number, 1), CHARGE)
-                ledger.commit(AttemptKey(1, number, 1))
+                ledger.intent(AttemptKey(CHARGE.study_digest, 1, number, 1), CHARGE)
+                ledger.commit(AttemptKey(CHARGE.study_digest, 1, number, 1))
 
     def refused(
         self, words: str, state: StateFolder | None = None, *, unchanged: bool = True
@@ -218,9 +218,9 @@ def test_a_rollback_of_the_ledger_is_found_by_the_register_alone(hospital: Hospi
 
 def test_a_rollback_within_one_run_of_the_agent_is_found_by_the_marker(hospital: Hospital) -> None:
     with hospital.agent() as ledger:
-        ledger.intent(AttemptKey(1, 2, 1), CHARGE)
+        ledger.intent(AttemptKey(CHARGE.study_digest, 1, 2, 1), CHARGE)
         old = hospital.backup()
-        ledger.commit(AttemptKey(1, 2, 1))
+        ledger.commit(AttemptKey(CHARGE.study_digest, 1, 2, 1))
     hospital.put_back(old, *LEDGER)
     for end in ("-wal", "-shm"):
         shutil.copy(old / f"{LEDGER[0]}{end}", hospital.folder / f"{LEDGER[0]}{end}")
@@ -312,7 +312,7 @@ def test_both_commands_give_one_answer_about_a_ledger_that_is_not_this_sites(
 def test_the_budget_is_read_beside_the_agent(hospital: Hospital) -> None:
     settings = load_site(hospital.settings)
     with hospital.agent() as ledger:
-        ledger.intent(AttemptKey(1, 2, 1), CHARGE)
+        ledger.intent(AttemptKey(CHARGE.study_digest, 1, 2, 1), CHARGE)
         view = read_own_ledger(hospital.state, settings)
         assert view is not None
         assert view.head() == ledger.head()

@@ -149,6 +149,6 @@ def test_what_came_after_the_last_note_counts_as_charged(tmp_path: Path) -> None
     """An intent is no charge, but of a lost ledger nobody knows that it was one."""
     hospital = Hospital(tmp_path / "north")
     with hospital.agent() as ledger:
-        ledger.intent(AttemptKey(1, 1, 1), CHARGE)
+        ledger.intent(AttemptKey(CHARGE.study_digest, 1, 1, 1), CHARGE)
     lose_the_ledger(hospital)
     assert recover_ledger(load_site(hospital.settings)).inherited == (CHARGE,)

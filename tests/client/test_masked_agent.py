@@ -21,7 +21,7 @@ from privacy.identity import verify
 from privacy.ledger import SqliteLedger, State
 from privacy.secagg.client import ClientStage, Effects
 from privacy.secagg.server import Stage
-from privacy.wire.bodies import Collect, Hello, Running, SignedFacts
+from privacy.wire.bodies import Collect, Running, SignedFacts
 from privacy.wire.checks import Check
 from privacy.wire.offer import TrainMasked
 from privacy.wire.reasons import Reason
@@ -52,6 +52,7 @@ from .masked import (
     IDENTITIES,
     ROSTER,
     MaskedAttempt,
+    hello,
     make_masked_agent,
     masked_rules,
     masked_study,
@@ -66,7 +67,7 @@ def agent(masked_agent: SiteAgent) -> SiteAgent:
 
 def test_what_a_site_says_of_itself_is_signed_for_one_run_and_node(agent: SiteAgent) -> None:
     attempt = MaskedAttempt()
-    said = attempt.ask(agent, Hello(masked_study().digest(), 77))
+    said = attempt.ask(agent, hello(masked_study(), 77))
     assert isinstance(said, SignedFacts)
     assert said.facts.masked is True
     # Written out once more, so that no helper is wrong on both sides.
@@ -75,7 +76,7 @@ def test_what_a_site_says_of_itself_is_signed_for_one_run_and_node(agent: SiteAg
     whole = b"".join(struct.pack(">Q", len(part)) + part for part in parts)
     text = hashlib.sha256(whole).digest()
     assert verify(IDENTITIES["north"].public, said.signature, text)
-    assert attempt.ask(agent, Hello(masked_study().digest(), 78)) != said
+    assert attempt.ask(agent, hello(masked_study(), 78)) != said
 
 
 def test_an_attempt_from_the_offer_to_the_sum(agent: SiteAgent, ledger: SqliteLedger) -> None:

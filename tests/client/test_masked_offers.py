@@ -129,7 +129,7 @@ def test_of_several_faults_the_first_in_order_is_named(
     """
     study = masked_study()
     rules = masked_rules(study, study_epsilon=0.001)
-    ledger.intent(AttemptKey(RUN, 2, 1), rules.charges.charge)
+    ledger.intent(AttemptKey(study.digest(), RUN, 2, 1), rules.charges.charge)
     agent = make_masked_agent(ledger, trainer, rules)  # charges it, so the budget is used up
     huge = np.full(P, 1e9, np.float32)
     cases = [

@@ -20,11 +20,12 @@ from typing import Any
 
 import pytest
 
-from client.agent.startup import LoadedSite, load, load_data
+from client.agent.startup import LoadedSite, load
 from client.agent.state import StateFolder
 from client.data import SiteData
 from client.data.delimited import LONGEST_CELL, records
 from client.patients import open_patients
+from client.trainer.loading import load_data
 
 from .hospital import write_hospital
 from .masked import masked_study

@@ -22,8 +22,8 @@ def state(tmp_path: Path) -> StateFolder:
     """A folder in which an agent has worked."""
     state = StateFolder(tmp_path)
     with open_ledger(state, "north") as ledger:
-        ledger.intent(AttemptKey(1, 1, 1), CHARGE)
-        ledger.commit(AttemptKey(1, 1, 1))
+        ledger.intent(AttemptKey(CHARGE.study_digest, 1, 1, 1), CHARGE)
+        ledger.commit(AttemptKey(CHARGE.study_digest, 1, 1, 1))
     state.cache.mkdir()
     return state
 
@@ -32,7 +32,7 @@ def test_the_key_stays_the_same(state: StateFolder) -> None:
     assert state.ledger_key.stat().st_mode & 0o777 == 0o600
     key = state.ledger_key.read_bytes()
     with open_ledger(state, "north") as ledger:
-        ledger.intent(AttemptKey(1, 2, 1), CHARGE)
+        ledger.intent(AttemptKey(CHARGE.study_digest, 1, 2, 1), CHARGE)
         assert read_ledger(state.ledger).head() == ledger.head()
     assert state.ledger_key.read_bytes() == key
 

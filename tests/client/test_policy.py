@@ -21,7 +21,7 @@ def rules(policy: dict[str, Any] | None = None, name: str = "north", **study: An
 def charged_at(delta: float) -> list[Entry]:
     """What the ledger holds of another study."""
     charge = Charge(bytes(32), event_of(make_study()), delta)
-    return [Entry(AttemptKey(1, 1, 1), charge, State.INTENT, 1, 1.0)]
+    return [Entry(AttemptKey(charge.study_digest, 1, 1, 1), charge, State.INTENT, 1, 1.0)]
 
 
 def test_an_allowed_study_passes() -> None:

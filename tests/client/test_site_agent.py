@@ -21,6 +21,7 @@ from privacy.wire.bodies import (
     NO_ROSTER,
     Collect,
     Hello,
+    Refusal,
     Running,
     SiteFacts,
     Started,
@@ -110,7 +111,9 @@ def test_the_intent_is_journalled_before_training_begins(
     trainer.on_start = lambda: seen.extend(ledger.entries())
     start(agent)
     collect(agent)
-    assert [(entry.key, entry.state) for entry in seen] == [(AttemptKey(RUN, 1, 1), State.INTENT)]
+    assert [(entry.key, entry.state) for entry in seen] == [
+        (AttemptKey(STUDY.digest(), RUN, 1, 1), State.INTENT)
+    ]
 
 
 def test_nothing_is_charged_before_it_is_collected(agent: SiteAgent, ledger: SqliteLedger) -> None:
@@ -264,10 +267,10 @@ def test_what_is_not_newer_is_refused(agent: SiteAgent, round: int, attempt: int
 def test_another_run_starts_afresh(agent: SiteAgent, ledger: SqliteLedger) -> None:
     start(agent, round=2)
     collect(agent, round=2)
-    assert start(agent, run=7, round=1) == Started()
-    collect(agent, run=7)
+    assert start(agent, run=RUN + 1, round=1) == Started()
+    collect(agent, run=RUN + 1)
     assert len(book_of(ledger).of_study(STUDY.digest())) == 2
-    assert refused(start(agent, round=1)) == Reason.NOT_NEWER
+    assert start(agent, round=3) == Refusal(Reason.OLDER_RUN, newest_run=RUN + 1)
 
 
 def test_a_restarted_agent_never_resumes(

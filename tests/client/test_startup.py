@@ -10,15 +10,11 @@ import pytest
 from client.agent.own_ledger import open_ledger
 from client.agent.ready import ReadyAgent
 from client.agent.site_agent import AgentParts
-from client.agent.startup import (
-    LoadedSite,
-    load,
-    load_data,
-    load_trainer,
-)
+from client.agent.startup import LoadedSite, load
 from client.agent.state import StateFolder, state_folder
 from client.data import SiteData
 from client.patients import open_patients
+from client.trainer.loading import load_data, load_trainer
 from craftsfl.processes.agent_watch import AgentWatch
 from model.encoders.files import find_encoder, shipped_encoder
 from privacy.errors import (
@@ -178,9 +174,10 @@ def test_the_deltas_of_all_studies_are_summed(tmp_path: Path) -> None:
     other = masked_study(name="earlier")
     with open_ledger(StateFolder(tmp_path), "north") as ledger:
         own = Charge(site.rules.study.digest(), event_of(other), 1e-5)
-        ledger.intent(AttemptKey(1, 1, 1), own)
+        ledger.intent(AttemptKey(own.study_digest, 1, 1, 1), own)
         site.rules.check_other_studies(ledger.entries())
-        ledger.intent(AttemptKey(2, 1, 1), Charge(other.digest(), event_of(other), 1e-6))
+        theirs = Charge(other.digest(), event_of(other), 1e-6)
+        ledger.intent(AttemptKey(other.digest(), 1, 1, 1), theirs)
         with pytest.raises(PolicyError, match=r"deltas of all studies sum to 1\.1e-05"):
             site.rules.check_other_studies(ledger.entries())
 
@@ -247,7 +244,8 @@ def test_a_lost_ledger_is_not_replaced_by_an_empty_one(tmp_path: Path, harm: str
     site = load(write_hospital(tmp_path, study=masked_study()))
     state = StateFolder(tmp_path)
     with open_ledger(state, "north") as ledger:
-        ledger.intent(AttemptKey(1, 1, 1), Charge(bytes(32), event_of(masked_study()), 1e-5))
+        charge = Charge(bytes(32), event_of(masked_study()), 1e-5)
+        ledger.intent(AttemptKey(bytes(32), 1, 1, 1), charge)
     read(site, state)
     open_ledger(state, "north").close()
     if harm == "deleted":

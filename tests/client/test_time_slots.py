@@ -195,15 +195,15 @@ def test_superseded_attempts_are_bounded_and_were_told_nothing(make: Callable[..
     """Polled to the last moment, done or not, they look alike, cost nothing, and come to an end."""
     side = make(changes={"rounds": 2, "privacy": {"attempts": 3}}, policy={"max_attempts": 3})
     answers = set()
-    for run in (1, 2, 3, 4):
+    for round, attempt in ((1, 1), (1, 2), (1, 3), (2, 1)):
         side.now.at = BEGAN
-        side.begin(run=run)
-        if run % 2:
+        side.begin(round=round, attempt=attempt)
+        if attempt % 2:
             side.settled()
         side.now.at = BEGAN + SLOT - 0.001
-        answers.add(type(side.body(side.look(run=run))))
+        answers.add(type(side.body(side.look(round=round, attempt=attempt))))
     assert answers == {Running}
-    assert side.begin(run=5) == Refusal(Reason.POLICY)
+    assert side.begin(round=2, attempt=2) == Refusal(Reason.POLICY)
     assert side.states == [State.INTENT] * 4
     assert spent_by(side.ledger) == 0.0
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from client.agent.startup import load, load_data
+from client.agent.startup import load
 from client.agent.state import StateFolder
 from client.agent.withdrawals import ConsentingTrainer, purge
 from client.data import SiteData
 from client.patients import Patients, open_patients
+from client.trainer.loading import load_data
 from privacy.errors import LedgerError
 from privacy.wire.bodies import Collect, Hello, Refusal, Started, Update
 from privacy.wire.reasons import Reason

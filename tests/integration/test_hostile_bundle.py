@@ -17,11 +17,13 @@ import pytest
 
 from client.settings import load_site
 from craftsfl.processes.accounts import find_account
-from craftsfl.processes.flower.commands import PROFILE, SuperLink, run_flwr
+from craftsfl.processes.flower.commands import SuperLink
+from craftsfl.processes.flower.control import register_node, start_flower_run
 from craftsfl.processes.flower.credentials import make_authority, make_secret, make_supernode_key
 from craftsfl.processes.flower.supernode import SuperNode
 from craftsfl.processes.gateway_command import SECRET, make_runtime_secret
 from craftsfl.processes.supervisor import Command, Supervisor, claim_port, port_open, wait_until
+from craftsfl.rounds.fab import build
 from craftsfl.site.airlock import two_users
 from tests.client.hospital import ROOT
 from tests.craftsfl.site.test_airlock import (
@@ -96,9 +98,9 @@ def coordinator(folder: Path) -> Iterator[tuple[SuperLink, Supervisor]]:
     tls.authority.chmod(0o644)  # the hospital has a copy
     port = claim_port("127.0.0.1", None)
     link = SuperLink("127.0.0.1", port, folder / "link", tls, make_secret(folder / "secret"))
+    link.prepare()
     with Supervisor() as supervisor:
         supervisor.start(link.superlink(folder / "superlink.log"))
-        link.write_profile()
         up = {"what": "The SuperLink", "supervisor": supervisor, "timeout": 60.0}
         wait_until(lambda: port_open("127.0.0.1", port), **up)  # type: ignore[arg-type]
         supervisor.start(link.superexec(folder / "superexec.log"))
@@ -109,7 +111,7 @@ def start_supernode(folder: Path, link: SuperLink, supervisor: Supervisor) -> Pa
     """As root's `site serve` does; gives its log."""
     account = find_account(NODE)
     public = make_supernode_key(folder / "supernode.key")
-    run_flwr(link.home, "supernode", "register", str(public), PROFILE)
+    register_node(link, public)
     home = folder / "flwr"
     home.mkdir()
     make_runtime_secret(home)
@@ -143,7 +145,7 @@ def test_what_a_hostile_bundle_brings_home(monkeypatch: pytest.MonkeyPatch) -> N
             assert hospital.process is not None
             bundle = write_bundle(consortium, folder, hospital.process.pid, result)
             log = start_supernode(folder, link, supervisor)
-            run_flwr(link.home, "run", str(bundle), PROFILE)
+            start_flower_run(link, build(bundle), {})
             deadline = time.monotonic() + 120
             while not (result.exists() and result.read_text()):
                 assert time.monotonic() < deadline, log.read_text()[-3000:]

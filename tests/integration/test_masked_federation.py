@@ -162,8 +162,8 @@ class Sites:
     def serve(self, traps: dict[str, str]) -> int:
         """Start everything, and the run; gives its id."""
         link, logs = superlink_of(load_consortium(self.consortium)), self.folder / "logs"
+        link.prepare()
         self.supervisor.start(link.superlink(logs / "superlink.log"))
-        link.write_profile()
         for name in NAMES:
             self.start_agent(name, traps.get(name, ""))
         self.wait(lambda: port_open("127.0.0.1", self.port), "The SuperLink")

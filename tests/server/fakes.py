@@ -34,7 +34,8 @@ from server.rounds import Federation, Tracker
 from server.store import Store
 
 LAYOUT = Layout((LayoutEntry("block.lora_A.weight", (1, 4), "float32"),))
-RUN = 2**63 + 5  # Flower's ids do not fit into signed 64 bits
+RUN = 5
+FLOWER_RUN = 2**63 + 5  # Flower's ids do not fit into signed 64 bits
 NODES = {"north": 2**64 - 1, "harbour": 22, "hillside": 33}
 
 
@@ -44,6 +45,22 @@ def make_study(values: dict[str, Any], **changes: Any) -> Study:
     for name, change in changes.items():
         merged[name] = {**values.get(name, {}), **change} if isinstance(change, dict) else change
     return Study.model_validate(merged)
+
+
+class WaitsForEver(BaseException):
+    """Half an hour has passed by a world's clock: somebody waits for what will not come."""
+
+
+@dataclass
+class ImpatientClock(SteppedClock):
+    """A clock that ends an endless wait."""
+
+    latest: float = 1000.0 + 1800.0
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        if self.now > self.latest:
+            raise WaitsForEver
 
 
 @dataclass
@@ -127,7 +144,7 @@ class World:
     def __init__(self, folder: Path, study: Study) -> None:
         self.folder = folder
         self.study = study
-        self.clock = SteppedClock()
+        self.clock = ImpatientClock()
         self.consortium: Roster | None = None
         self.sites = {site.name: FakeSite(site.name, study) for site in study.sites}
         self.handlers: dict[int, Callable[[bytes], bytes]] = {

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +11,8 @@ from privacy.wire.reasons import Reason
 from server.inprocess import Fail, GridFault
 from server.rounds import run_federation
 from server.status import read_status
-from server.tables import SiteState
-from tests.server.fakes import NODES, FakeSite, World
+from server.tables import RunState, SiteState
+from tests.server.fakes import NODES, FakeSite, WaitsForEver, World
 from tests.server.masked import members_of
 
 MakeWorld = Callable[..., World]
@@ -57,9 +58,10 @@ def test_masking_is_demanded_where_the_study_requires_it(
 ) -> None:
     table = {"roster": members_of(sorted(NODES)).roster.digest().hex(), "bound": 1.0}
     world = make_world(aggregation={"secure_aggregation": "required"}, secure_aggregation=table)
-    with pytest.raises(FederationError, match="has not signed that"):  # who masks has a key to sign
-        world.consortium = members_of(sorted(NODES)).roster
+    world.consortium = members_of(sorted(NODES)).roster
+    with pytest.raises(WaitsForEver):
         run_federation(world.federation())
+    assert "has not signed that" in read_status(world.url).awaited  # who masks has a key to sign
     assert len(events("node-refused")) == 3
 
 
@@ -98,10 +100,21 @@ def test_the_run_goes_on_without_the_missing_and_names_them(world: World, events
     assert stored["harbour"] is SiteState.MISSING
 
 
-def test_too_few_sites_end_the_run_and_are_named(world: World) -> None:
+def test_too_few_sites_are_waited_for_and_named(world: World) -> None:
     world.handlers.pop(22)
     world.handlers.pop(33)
-    with pytest.raises(FederationError, match=r"1 site.*2 that are needed.*harbour:.*hillside:"):
+    with pytest.raises(WaitsForEver):
+        run_federation(world.federation())
+    status = read_status(world.url)
+    assert status.state is RunState.WAITING
+    assert re.match(r"harbour, hillside \(1 of 2 are there\)\. harbour: .*", status.awaited)
+    assert status.history == ()
+
+
+def test_sites_that_may_not_take_part_are_not_waited_for(world: World) -> None:
+    for name in ("north", "harbour"):
+        world.sites[name].facts = {"declared_patients": 3}
+    with pytest.raises(FederationError, match=r"1 site.*2 that are needed.*harbour:.*north:"):
         run_federation(world.federation())
 
 

@@ -30,13 +30,14 @@ from client.agent.own_ledger import open_ledger
 from client.agent.progress import ProgressSource
 from client.agent.ready import ReadyAgent
 from client.agent.site_agent import AgentParts, SiteAgent
-from client.agent.startup import load, load_data, load_trainer
+from client.agent.startup import load
 from client.agent.state import StateFolder, state_folder
 from client.agent.withdrawals import ConsentingTrainer
 from client.consent import withdraw
 from client.data import SiteData
 from client.patients import open_patients
 from client.patients.lines import KEY, REGISTER
+from client.trainer.loading import load_data, load_trainer
 from client.training import LocalTrainer
 from craftsfl.simulation.clock import SteppedClock
 from craftsfl.simulation.members import SimulatedMembers
@@ -53,7 +54,8 @@ from privacy.wire.envelope import open_envelope
 from privacy.wire.reasons import Reason
 from privacy.wire.secagg import MaskedInput
 from server.inprocess import InProcessGrid
-from server.operation import operate
+from server.operation import Carried, operate
+from server.runs import Runs
 from server.settings import load_consortium
 from tests.canaries import Find, Search, plant
 from tests.client.fakes import PausingClock
@@ -265,8 +267,10 @@ class Scene:
                 secrets |= _site_lines(folder)
             _withdraw_one(self.coordinator.parent.parent / "north")
             grid = InProcessGrid(handlers, run_id=RUN, clock=clock.monotonic)
+            with Runs(settings.database_url(), clock) as runs:
+                name = runs.begin(load_study(settings.study))
             with suppress(FederationError):  # where nobody masks, there is no sum
-                operate(settings, RUN, grid, clock=clock)
+                operate(settings, Carried(name.number, RUN), grid, clock=clock)
         return self._leaks(Search(secrets))
 
     def _leaks(self, search: Search) -> list[Find]:

@@ -3,18 +3,18 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import tomli_w
-from flwr.app import Context, RecordDict
+from flwr.app import Context, Message, RecordDict
 
 import server.app
-from craftsfl.simulation.clock import SteppedClock
 from model.adapters import layout_of, load_adapter
 from model.digest import folder_digest
 from model.layout import initial_vector
@@ -25,12 +25,16 @@ from privacy.secagg.roster import SignedRoster, add_signature
 from privacy.study.manifest import Study, load_study
 from privacy.wire.bodies import Refusal
 from privacy.wire.reasons import Reason
+from server import life
 from server.inprocess import InProcessGrid
-from server.operation import load_roster, operate
+from server.life import RunInterrupted
+from server.operation import Carried, operate
+from server.readiness import load_roster
+from server.runs import Runs
 from server.settings import ConsortiumSettings, load_consortium
 from server.status import read_status
-from server.tables import RunState
-from tests.server.fakes import NODES, RUN, FakeSite
+from server.tables import ENDED, RunState, Wish
+from tests.server.fakes import FLOWER_RUN, NODES, RUN, FakeSite, ImpatientClock, WaitsForEver
 from tests.server.masked import masked_study, members_of
 
 Events = Callable[[str], list[dict[str, Any]]]
@@ -55,13 +59,27 @@ class Office:
         self.layout = layout_of(base, self.study.adapter)
         self.sites = {name: FakeSite(name, self.study, layout=self.layout) for name in NODES}
         self.handlers = {NODES[name]: site.handle for name, site in self.sites.items()}
-        self.clock = SteppedClock()
+        self.clock = ImpatientClock()
+        with Runs(self.settings.database_url(), self.clock) as runs:
+            self.name = runs.begin(self.study, after=RUN - 1)
+
+    def begin_anew(self) -> None:
+        """End the run, and begin one of the study as it is now."""
+        with Runs(self.settings.database_url(), self.clock) as runs:
+            runs.stopped(self.name)
+            self.name = runs.begin(load_study(self.settings.study), after=RUN - 1)
 
     def grid(self) -> InProcessGrid:
-        return InProcessGrid(self.handlers, run_id=RUN, clock=self.clock.monotonic)
+        return InProcessGrid(self.handlers, run_id=FLOWER_RUN, clock=self.clock.monotonic)
 
     def operate(self, *, plain: bool = True) -> None:
-        operate(self.settings, RUN, self.grid(), clock=self.clock, plain=plain)
+        carried = Carried(RUN, FLOWER_RUN)
+        operate(self.settings, carried, self.grid(), clock=self.clock, plain=plain)
+
+    def operate_until(self, calls: int) -> None:
+        """Serve the run until Flower gives this ServerApp up."""
+        grid = LostGrid(self, calls, unauthorised())
+        operate(self.settings, Carried(RUN, FLOWER_RUN), grid, clock=self.clock, plain=True)
 
     def result(self) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(self.settings.result_file().read_text("utf-8"))
@@ -154,6 +172,7 @@ def test_a_wrong_base_digest_ends_the_run(office: Office, tmp_path: Path) -> Non
     (tmp_path / "study.toml").write_text(
         text.replace(office.study.base.digest[-8:], "0" * 8), "utf-8"
     )
+    office.begin_anew()
     with pytest.raises(ModelError, match="digest"):
         office.operate()
 
@@ -174,7 +193,8 @@ def test_the_text_of_a_defect_goes_to_no_file(
 
 
 def context(settings: str) -> Context:
-    return Context(RUN, 1, {}, RecordDict(), {"settings": settings} if settings else {})
+    config = {"settings": settings, "run": RUN} if settings else {}
+    return Context(FLOWER_RUN, 1, {}, RecordDict(), config)
 
 
 class Exited(Exception):
@@ -210,20 +230,20 @@ def test_the_app_needs_a_settings_file(office: Office, exits: list[str]) -> None
     assert "does not name a settings file" in exits[0]
 
 
-def test_the_app_passes_flowers_run_id_on(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[int] = []
+def test_the_app_says_which_run_it_carries(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Carried] = []
 
-    def operate(settings: ConsortiumSettings, run: int, grid: InProcessGrid) -> None:
-        seen.append(run)
+    def operate(settings: ConsortiumSettings, carried: Carried, grid: InProcessGrid) -> None:
+        seen.append(carried)
 
     monkeypatch.setattr(server.app, "operate", operate)
     server.app.app(office.grid(), context(str(office.file)))
-    assert seen == [RUN]
+    assert seen == [Carried(RUN, FLOWER_RUN)]
 
 
 def test_the_settings_say_how_long_sites_may_take_to_join(office: Office) -> None:
     office.handlers.clear()
-    with pytest.raises(FederationError, match="did not connect in time"):
+    with pytest.raises(WaitsForEver):
         office.operate()
     assert read_status(office.settings.database_url()).phases["joining"] == pytest.approx(20, abs=1)
 
@@ -260,3 +280,93 @@ def test_a_masked_study_needs_its_signed_roster(
     other = masked_study(study_values, 3, members_of(["north", "harbour", "valley"]).roster)
     with pytest.raises(SecAggError, match="does not hold the roster"):
         load_roster(named, other)
+
+
+class LostGrid(InProcessGrid):
+    """A grid whose SuperLink no longer serves this ServerApp, from the `calls`th call on."""
+
+    def __init__(self, office: Office, calls: int, error: httpx.HTTPError) -> None:
+        super().__init__(office.handlers, run_id=FLOWER_RUN, clock=office.clock.monotonic)
+        self.calls, self.error = calls, error
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        self.calls -= 1
+        if self.calls < 0:
+            raise self.error
+        return super().pull_messages(message_ids)
+
+
+def unauthorised() -> httpx.HTTPError:
+    request = httpx.Request("POST", "https://127.0.0.1/v1/runtime/pull-messages")
+    return httpx.HTTPStatusError("401", request=request, response=httpx.Response(401))
+
+
+@pytest.mark.parametrize(
+    ("calls", "error"),
+    [(0, unauthorised()), (2, httpx.ConnectError("refused")), (4, unauthorised())],
+)
+def test_a_run_outlives_the_flower_run_that_carried_it(
+    office: Office, events: Events, calls: int, error: httpx.HTTPError
+) -> None:
+    grid = LostGrid(office, calls, error)
+    with pytest.raises(RunInterrupted, match="no longer serves this ServerApp"):
+        operate(office.settings, Carried(RUN, 1), grid, clock=office.clock, plain=True)
+    status = read_status(office.settings.database_url())
+    assert status.state not in ENDED
+    assert "no longer serves this ServerApp" in status.last_words
+    assert events("run-failed") == []
+    office.clock.sleep(1)
+    operate(office.settings, Carried(RUN, 2), office.grid(), clock=office.clock, plain=True)
+    status = read_status(office.settings.database_url())
+    assert (status.state, status.flower_run) == (RunState.FINISHED, 2)
+    assert [item.round for item in status.history] == [1, 2]
+    assert [event["round"] for event in events("round-finished")] == [1, 2]
+    assert {site.epsilon for site in office.sites.values()} == {1.0}
+    assert len(events("run-interrupted")) == 1
+
+
+def test_a_study_that_is_edited_under_way_interrupts_its_run(office: Office) -> None:
+    with pytest.raises(RunInterrupted):
+        office.operate_until(3)
+    text = office.settings.study.read_text("utf-8")
+    office.settings.study.write_text(text.replace("rounds = 2", "rounds = 3"), "utf-8")
+    with pytest.raises(RunInterrupted, match="not the study file") as edited:
+        office.operate()
+    assert edited.value.id == ErrorId.STUDY_CHANGED
+    office.settings.study.unlink()
+    with pytest.raises(RunInterrupted, match="does not exist"):
+        office.operate()
+    assert "does not exist" in read_status(office.settings.database_url()).last_words
+    office.settings.study.write_text(text, "utf-8")
+    office.operate()
+    assert read_status(office.settings.database_url()).state is RunState.FINISHED
+
+
+def test_a_stopped_run_ends_without_an_error(office: Office, events: Events) -> None:
+    with Runs(office.settings.database_url(), office.clock) as runs:
+        runs.ask(office.name, Wish.STOP)
+    office.operate()
+    assert read_status(office.settings.database_url()).state is RunState.STOPPED
+    assert [event["rounds_done"] for event in events("run-stopped")] == [0]
+    assert not office.settings.result_file().exists()
+    with pytest.raises(RunInterrupted, match="is not open"):
+        office.operate()
+
+
+def test_a_run_that_was_not_begun_here_is_not_served(office: Office, events: Events) -> None:
+    carried = Carried(RUN + 1, FLOWER_RUN)
+    with pytest.raises(RunInterrupted, match="Run 6 is not open at this coordinator"):
+        operate(office.settings, carried, office.grid(), clock=office.clock, plain=True)
+    assert not office.settings.events_file().exists()
+    assert office.sites["north"].asked == []
+
+
+def test_a_second_serverapp_ends_without_doing_anything(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(life, "_PATIENCE_SECONDS", 0.2)
+    lock = life.serving(office.settings.lock_file(), RUN, 1)
+    with lock, pytest.raises(RunInterrupted, match="Another ServerApp serves"):
+        office.operate()
+    assert office.sites["north"].asked == []
+    assert read_status(office.settings.database_url()).last_words == ""

@@ -13,6 +13,7 @@ from sqlalchemy import create_engine, text
 from craftsfl.simulation.clock import SteppedClock
 from privacy.errors import ConfigError, DeploymentError, FederationError
 from server.database import open_database
+from server.run_name import RunName
 from server.status import RunFailure, read_status
 from server.store import Store
 from server.tables import AttemptState, PartState, RunState
@@ -100,14 +101,14 @@ def test_seconds_of_a_phase_add_up(world: World) -> None:
 
 def test_a_run_that_fails_before_it_began_is_shown(world: World) -> None:
     failure = RunFailure("No study.", "Write one.", "config")
-    world.store().fail(failure)
+    begun(world).fail(failure)
     status = read_status(world.url)
     assert (status.state, status.message) == (RunState.FAILED, "No study. Write one.")
     assert status.failure == failure
 
 
 def test_a_database_from_before_failures_were_kept_in_parts_can_be_read(world: World) -> None:
-    world.store().fail(RunFailure("No study.", "Write one.", "config"))
+    begun(world).fail(RunFailure("No study.", "Write one.", "config"))
     engine = create_engine(world.url)
     with engine.begin() as connection:
         connection.execute(text("DROP TABLE failures"))
@@ -115,6 +116,7 @@ def test_a_database_from_before_failures_were_kept_in_parts_can_be_read(world: W
     status = read_status(world.url)
     assert (status.message, status.failure) == ("No study. Write one.", None)
     later = world.store(run=7)  # opened for writing: it gets the table
+    later.begin(world.study)
     later.fail(RunFailure("No base.", "Install it.", "model"))
     assert read_status(world.url, 7).failure == RunFailure("No base.", "Install it.", "model")
     assert read_status(world.url, RUN).failure is None
@@ -152,7 +154,7 @@ def test_a_bad_url_names_the_setting() -> None:
 def test_a_database_that_cannot_be_opened(tmp_path: Path) -> None:
     (tmp_path / "rounds.db").mkdir()
     with pytest.raises(DeploymentError, match="round state"):
-        Store(f"sqlite:///{tmp_path / 'rounds.db'}", 1, SteppedClock())
+        Store(f"sqlite:///{tmp_path / 'rounds.db'}", RunName(bytes(32), 1), SteppedClock())
 
 
 def test_passwords_stay_out_of_errors(monkeypatch: pytest.MonkeyPatch) -> None:

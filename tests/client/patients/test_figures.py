@@ -16,7 +16,7 @@ CHARGE = Charge(STUDY.digest(), event_of(STUDY), 1e-5)
 
 def entry(begun: float, charged: float | None) -> Entry:
     state = State.INTENT if charged is None else State.COMMITTED
-    return Entry(AttemptKey(1, 1, 1), CHARGE, state, 1, begun, charged)
+    return Entry(AttemptKey(CHARGE.study_digest, 1, 1, 1), CHARGE, state, 1, begun, charged)
 
 
 @pytest.mark.parametrize(

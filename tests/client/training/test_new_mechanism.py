@@ -29,7 +29,7 @@ from tests.privacy.ledger.ledgers import open_test_ledger
 from tests.privacy.mechanisms.toy import Toy, ToyShared
 
 EVENT = ToyShared(1.0, 9.0, 4, floor=3, colluders=1)
-KEY = AttemptKey(1, 1, 1)
+KEY = AttemptKey(b"\1" * 32, 1, 1, 1)
 TEXT = (
     '{"colluders":1,"event":"toy-shared","floor":3,"noise_multiplier":9.0,"sampling_rate":1.0,'
     '"steps":4,"version":3}'

@@ -9,10 +9,12 @@ import pytest
 
 from client.settings import load_site
 from craftsfl.processes.agent_command import agent_command
-from craftsfl.processes.flower.commands import SuperLink, program, run_flwr
+from craftsfl.processes.flower.commands import SuperLink, program
+from craftsfl.processes.flower.control import answers, flower_runs, register_node
 from craftsfl.processes.flower.credentials import make_authority, make_secret
 from craftsfl.processes.flower.supernode import SuperNode
-from privacy.errors import DeploymentError
+from privacy.error_ids import ErrorId
+from privacy.errors import ConfigError, DeploymentError
 from tests.client.hospital import write_hospital
 
 
@@ -83,6 +85,37 @@ def test_a_missing_program_is_named() -> None:
 
 def test_an_unreachable_superlink_is_answered_in_words(tmp_path: Path) -> None:
     made = link(tmp_path)
-    made.write_profile()
-    with pytest.raises(DeploymentError, match="`flwr ls consortium` failed"):
-        run_flwr(made.home, "ls", "consortium", timeout=30)
+    assert answers(made) is False
+    with pytest.raises(DeploymentError, match=r"127\.0\.0\.1:9000 does not answer") as caught:
+        flower_runs(made)
+    assert caught.value.id == ErrorId.SUPERLINK_SILENT
+
+
+@pytest.mark.parametrize("text", ["", "north", "ssh-ed25519 AAAA north", "ecdsa-sha2-nistp384 AAA"])
+def test_another_file_than_a_nodes_key_is_not_sent(tmp_path: Path, text: str) -> None:
+    (tmp_path / "north.pub").write_text(text)
+    with pytest.raises(ConfigError, match="is not a"):
+        register_node(link(tmp_path), tmp_path / "north.pub")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        register_node(link(tmp_path), tmp_path / "none.pub")
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o602])
+def test_a_secret_that_others_could_read_is_not_used(tmp_path: Path, mode: int) -> None:
+    made = link(tmp_path)
+    made.secret.chmod(mode)
+    with pytest.raises(DeploymentError, match="others can read or change it") as caught:
+        answers(made)
+    assert caught.value.id == ErrorId.SECRET_UNUSABLE
+    assert "chmod 600" in caught.value.hint
+
+
+def test_a_secret_that_could_be_guessed_is_not_used(tmp_path: Path) -> None:
+    made = link(tmp_path)
+    made.secret.write_text("geheim")
+    with pytest.raises(DeploymentError, match="6 bytes; 32 are needed"):
+        answers(made)
+    made.secret.unlink()
+    with pytest.raises(DeploymentError, match="No such file") as caught:
+        answers(made)
+    assert "openssl rand" in caught.value.hint

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from craftsfl.demo.workspace import DemoOptions, clear_folder, write_workspace
+from craftsfl.processes.lifeline import PARENT
 from craftsfl.processes.supervisor import claim_port, port_open
 from tests.craftsfl.demo.test_workspace import DIGEST, members
 from tests.craftsfl.site.test_airlock import ALLOWED, FOR_MODELS
@@ -60,10 +61,10 @@ def test_a_real_coordinator_shares_no_file(tmp_path: Path, monkeypatch: pytest.M
         process.send_signal(signal.SIGINT)
         process.wait(60)
     assert given, cmdlines
-    assert set().union(*given) <= {*ALLOWED, *FOR_MODELS, "LC_CTYPE"}
+    assert set().union(*given) <= {*ALLOWED, *FOR_MODELS, "LC_CTYPE", PARENT}
     link = coordinator / "superlink"
     assert (link / "superlink.db").stat().st_size > 0
-    assert {path.name for path in link.rglob("*")} >= {"superlink.log", "config.toml"}
+    assert {path.name for path in link.rglob("*")} >= {"superlink.log", "superexec.log"}
     assert shared(link) == {}
     assert shared(coordinator / "state") == {}
     keys = [coordinator / "tls" / "server.key", coordinator / "superexec.secret"]

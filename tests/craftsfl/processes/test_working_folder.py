@@ -20,6 +20,7 @@ from craftsfl.processes.agent_command import agent_command
 from craftsfl.processes.environment import environment
 from craftsfl.processes.flower.commands import SuperLink, program
 from craftsfl.processes.flower.credentials import ServerCredentials
+from craftsfl.processes.flower.superexec_program import SERVERAPP
 from craftsfl.processes.flower.supernode import SuperNode
 from craftsfl.processes.gateway_command import gateway_commands
 from craftsfl.processes.supervisor import Command
@@ -100,14 +101,20 @@ def test_a_process_of_ours_finds_nothing_in_its_working_folder(
     assert sprung(folder) == []
 
 
-@pytest.mark.parametrize("started", ["flwr-serverapp", "flwr-clientapp"])
-def test_nor_do_those_that_flower_starts_from_them(
-    folder: Path, tmp_path: Path, started: str
-) -> None:
+def test_nor_does_what_a_supernode_starts(folder: Path, tmp_path: Path) -> None:
     """By name, from the PATH, in the same folder, with the same environment."""
-    made = commands(tmp_path)["superexec" if started == "flwr-serverapp" else "starter"]
-    done = run(folder, ["/usr/bin/env", started, "--help"], made.env)
+    made = commands(tmp_path)["starter"]
+    done = run(folder, ["/usr/bin/env", "flwr-clientapp", "--help"], made.env)
     assert "usage:" in done.stdout, done.stderr
+    assert sprung(folder) == []
+
+
+def test_nor_does_what_our_superexec_starts(folder: Path, tmp_path: Path) -> None:
+    """The ServerApp's program, to the end of its imports: then it finds no token."""
+    argv = [*(sys.executable, "-P", "-m", SERVERAPP), "--runtime-api-address", "127.0.0.1:1"]
+    made = commands(tmp_path)["superexec"]
+    done = run(folder, [*argv, "--root-certificates", __file__], made.env)
+    assert "`token` must be a non-empty string" in done.stderr
     assert sprung(folder) == []
 
 

@@ -8,14 +8,17 @@ from pathlib import Path
 import pytest
 
 from craftsfl import cli
-from craftsfl.rounds.operator import show_status, watch_run
+from craftsfl.rounds.watching import show_status, watch_run
 from privacy.errors import FederationError
+from privacy.study.manifest import load_study
 from server.clock import SystemClock
+from server.run_name import RunName
 from server.settings import load_consortium
 from server.status import RunFailure
 from server.store import Store
 from server.tables import FailureRow
 
+EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "study.toml"
 FAILURE = RunFailure("1 site(s) of the 3 that are needed.", "Fix these sites.", "too-few-sites")
 
 
@@ -23,10 +26,18 @@ FAILURE = RunFailure("1 site(s) of the 3 that are needed.", "Fix these sites.", 
 def settings(tmp_path: Path) -> Path:
     file = tmp_path / "consortium.toml"
     file.write_text('study = "study.toml"\nstate = "state"\n', "utf-8")
-    store = Store(load_consortium(file).database_url(), 7, SystemClock())
-    store.fail(FAILURE)
-    store.close()
+    fail(file, 7, FAILURE)
     return file
+
+
+def fail(settings: Path, number: int, failure: RunFailure) -> None:
+    """A run of this number, which has failed."""
+    study = load_study(EXAMPLE)
+    name = RunName(study.digest(), number)
+    store = Store(load_consortium(settings).database_url(), name, SystemClock())
+    store.begin(study)
+    store.fail(failure)
+    store.close()
 
 
 def test_the_next_step_and_the_id_arrive(settings: Path) -> None:
@@ -64,9 +75,7 @@ def test_the_status_in_json_has_the_failure_in_its_parts(
 def test_words_in_square_brackets_are_shown(
     settings: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store = Store(load_consortium(settings).database_url(), 8, SystemClock())
-    store.fail(RunFailure("study.toml has no [cohort] table.", "Add it.", "config"))
-    store.close()
+    fail(settings, 8, RunFailure("study.toml has no [cohort] table.", "Add it.", "config"))
     show_status(settings, 8, as_json=False)
     assert "has no [cohort] table. Add it." in capsys.readouterr().out
 

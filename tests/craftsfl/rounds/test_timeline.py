@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from craftsfl.processes.agent_watch import AgentState
-from craftsfl.rounds.run_display import EventTail, RunDisplay
+from craftsfl.rounds.run_display import EventTail, RunDisplay, ShownRun
 from craftsfl.rounds.timeline import Timeline
 from privacy.errors import WireError
 from server.events import (
@@ -17,6 +18,8 @@ from server.events import (
     RoundStarted,
     RunEvent,
     RunFailed,
+    RunStarted,
+    RunWaiting,
     SiteDropped,
     SiteFinished,
     Warned,
@@ -138,3 +141,26 @@ def test_the_display_says_who_dropped_out_and_how_long_it_takes(
     assert "north dropped at the exchange 'unmask', its update is in the sum: It refused." in text
     assert "2 updates, 9 s, about 18 s left" in text
     assert display.failed == RunFailed("too few sites", "wait")
+
+
+def test_only_the_run_that_is_shown_is_shown_and_from_its_beginning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another study's run of the same number, an earlier run, and the one that is watched."""
+    monkeypatch.setenv("COLUMNS", "200")
+    file, began = tmp_path / "events.jsonl", time.time() - 100.0
+    lines = [
+        LoggedEvent(began - 50.0, "2", RunFailed("of another study", "")),
+        LoggedEvent(began - 20.0, "1", RunFailed("of an earlier run", "")),
+        LoggedEvent(began + 5.0, "2", RunStarted(3, ("harbour",), resumed=True)),
+        LoggedEvent(began + 30.0, "2", RunWaiting("harbour (2 of 3 are there).")),
+        LoggedEvent(began + 40.0, "1", RunFailed("of an earlier run", "")),
+    ]
+    file.write_bytes(b"".join(encode_event(logged) for logged in lines))
+    display = RunDisplay(file, run=ShownRun(2, began))
+    with display:
+        display.refresh()
+    text = capsys.readouterr().out
+    assert display.failed is None
+    assert "[  5.0 s] a new ServerApp goes on with the run" in text
+    assert "[ 30.0 s] waiting for harbour (2 of 3 are there)." in text

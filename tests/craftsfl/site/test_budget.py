@@ -23,6 +23,7 @@ from client.agent.state import StateFolder
 from client.policy import SiteRules
 from client.settings import load_policy, load_site
 from craftsfl.cli import app
+from craftsfl.privacy_words import epsilon_text
 from craftsfl.site.budget.explain import NOT_CLAIMED, explanation, percent, show_explanation
 from craftsfl.site.budget.picture import check_picture_path, draw_picture
 from craftsfl.site.budget.statement import MOST_POINTS, statement_of
@@ -53,7 +54,7 @@ POLICY = {
 }
 
 
-def rules_of(folder: Path, study: Study = STUDY, **policy: float | str) -> SiteRules:
+def rules_of(folder: Path, study: Study = STUDY, **policy: float | str | bool) -> SiteRules:
     """The rules of a hospital with `policy` as further or other lines of its policy.toml."""
     site = load_site(write_hospital(folder, study=study))
     lines = (f"{name} = {json.dumps(value)}\n" for name, value in (POLICY | policy).items())
@@ -70,7 +71,7 @@ def entries(*charges: Charge, states: Sequence[State] = (State.COMMITTED,)) -> l
     rows = zip(range(len(charges)), charges, itertools.cycle(states), strict=False)
     return [
         Entry(
-            key=AttemptKey(7, number + 1, 1),
+            key=AttemptKey(each.study_digest, 7, number + 1, 1),
             charge=each,
             state=state,
             sequence=number + 1,
@@ -103,6 +104,35 @@ def test_one_study_is_composed_and_its_rounds_left_are_those_that_fit(tmp_path: 
     assert sum(each.steps for each in statement.planned) == (3 + left) * event.steps
 
 
+WHOLE = epsilon([event_of(STUDY)] * 12, 1e-5)  # 6 rounds x 2 attempts
+
+
+@pytest.mark.parametrize(
+    ("policy", "refused", "says"),
+    [
+        ({"study_epsilon": 4.0}, True, "study_epsilon in policy.toml is too small"),
+        ({"study_epsilon": 4.0, "allow_partial": True}, False, "ends where the budget does"),
+        ({"epsilon": 6.0, "study_epsilon": 6.0}, True, "of all studies together, in policy.toml"),
+        ({}, False, "It can end within both"),
+    ],
+)
+def test_it_says_whether_the_study_can_end_as_the_agent_decides(
+    tmp_path: Path, policy: dict[str, float | bool], refused: bool, says: str
+) -> None:
+    """Also where another study left too little; what was charged is part of the schedule."""
+    rules = rules_of(tmp_path, **policy)
+    spent = entries(*[charge(digest=OTHER)] * 2, charge())
+    statement = statement_of(rules, spent)
+    assert statement.refused == refused
+    assert statement.at_its_end.study.after == pytest.approx(WHOLE)
+    used = WHOLE + epsilon([event_of(STUDY)] * 2, 1e-5)
+    assert statement.at_its_end.lifetime.after == pytest.approx(used)
+    text = " ".join(printed(lambda console: show_table(statement, console)).split())
+    assert f"with all 12 attempts: ε {epsilon_text(WHOLE)} of its budget" in text
+    assert says in text
+    assert ("REFUSES" in text) == refused
+
+
 def test_the_manifest_caps_the_rounds_left_whatever_the_budget(tmp_path: Path) -> None:
     study = make_study(rounds=2, training={"noise_multiplier": 50.0})
     rules = rules_of(tmp_path, study)
@@ -124,7 +154,9 @@ def test_attempts_that_were_not_charged_cost_nothing_and_are_counted(tmp_path: P
 
 def test_two_attempts_at_one_round_are_one_round_and_two_charges(tmp_path: Path) -> None:
     first, second = entries(charge(), charge())
-    again = Entry(AttemptKey(7, 1, 2), charge(), State.COMMITTED, 2, 1.8e9, 1.8e9)
+    again = Entry(
+        AttemptKey(charge().study_digest, 7, 1, 2), charge(), State.COMMITTED, 2, 1.8e9, 1.8e9
+    )
     statement = statement_of(rules_of(tmp_path), [first, again])
     assert (statement.present.rounds, statement.present.attempts) == (1, 2)
     assert statement_of(rules_of(tmp_path), [first, second]).present.rounds == 2
@@ -300,9 +332,9 @@ class Hospital:
         """The open ledger, with that many charged rounds and one that is under way."""
         ledger = open_ledger(self.state, self.rules.name, keyed(self.settings.parent))
         for number in range(1, rounds + 2):
-            ledger.intent(AttemptKey(7, number, 1), charge())
+            ledger.intent(AttemptKey(charge().study_digest, 7, number, 1), charge())
             if number <= rounds:
-                ledger.commit(AttemptKey(7, number, 1))
+                ledger.commit(AttemptKey(charge().study_digest, 7, number, 1))
         return ledger
 
     def budget(self, *options: str) -> Any:
@@ -322,7 +354,7 @@ def test_the_command_reads_beside_an_agent_that_works(tmp_path: Path) -> None:
             for number in itertools.count(10):
                 if stop.is_set():
                     return
-                ledger.intent(AttemptKey(7, number, 1), charge())
+                ledger.intent(AttemptKey(charge().study_digest, 7, number, 1), charge())
 
         thread = threading.Thread(target=work)
         thread.start()
@@ -339,6 +371,15 @@ def test_the_command_reads_beside_an_agent_that_works(tmp_path: Path) -> None:
     assert len(values["spending"]) == 2
     assert {row["false_positives"] for row in values["attacks"]} == {0.001, 0.01, 0.05, 0.1}
     assert values["ledger"]["id"] == head.ledger.hex()
+    assert values["whole_study"] == {
+        "attempts": 12,
+        "epsilon": pytest.approx(WHOLE),
+        "budget": 12.0,
+        "lifetime_epsilon": pytest.approx(WHOLE),
+        "lifetime_budget": 20.0,
+        "refused": False,
+    }
+    assert "demo to its end, with all 12 attempts" in " ".join(text.split())
     assert "The ledger is whole and signed" in text
     assert (tmp_path / "budget.svg").exists()
 

@@ -11,12 +11,13 @@ import pytest
 from typer.testing import CliRunner
 
 from client.agent.own_ledger import open_ledger
-from client.agent.startup import load, load_data
+from client.agent.startup import load
 from client.agent.state import StateFolder
 from client.consent import withdraw
 from client.data import SiteData
 from client.patients import open_patients
 from client.persons import LISTED_COLUMNS, merge_ids, read_id_pairs, separate, suspicions
+from client.trainer.loading import load_data
 from craftsfl.cli import app
 from privacy.errors import ConfigError, DeploymentError
 from tests.client.hospital import write_hospital

@@ -20,6 +20,6 @@ FILTERED = dataclasses.replace(LIMITS, delta=1e-5, rdp_order=6)
 def entries(*charges: Charge, state: State = State.COMMITTED) -> list[Entry]:
     """One entry for each charge."""
     return [
-        Entry(AttemptKey(1, number, 1), charge, state, number, 1.0, 2.0)
+        Entry(AttemptKey(charge.study_digest, 1, number, 1), charge, state, number, 1.0, 2.0)
         for number, charge in enumerate(charges, start=1)
     ]

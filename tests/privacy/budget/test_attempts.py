@@ -12,7 +12,7 @@ from privacy.ledger import AttemptKey, Charge
 from .charges import BARE, CHARGE, ELSEWHERE, LIMITS
 
 STUDY = StudyCharges(CHARGE, rounds=3, attempts=2, most_lost=4)
-NEXT = AttemptKey(9, 1, 1)
+NEXT = AttemptKey(CHARGE.study_digest, 9, 1, 1)
 
 
 def asked(
@@ -38,7 +38,7 @@ def test_an_attempt_within_schedule_and_budgets_may_begin() -> None:
 
 @pytest.mark.parametrize(("round_", "attempt"), [(0, 1), (4, 1), (1, 0), (1, 3)])
 def test_rounds_and_attempts_are_those_of_the_schedule(round_: int, attempt: int) -> None:
-    assert asked(key=AttemptKey(9, round_, attempt)) == Objection()
+    assert asked(key=AttemptKey(CHARGE.study_digest, 9, round_, attempt)) == Objection()
 
 
 def test_a_study_has_its_attempts_once_charged_or_lost() -> None:

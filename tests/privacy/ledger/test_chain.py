@@ -22,7 +22,7 @@ GENESIS = Genesis(public_bytes(SIGNING_KEY), "north")
 
 
 def intent(attempt: int) -> Intent:
-    return Intent(AttemptKey(1, 1, attempt), CHARGE)
+    return Intent(AttemptKey(CHARGE.study_digest, 1, 1, attempt), CHARGE)
 
 
 def signed(record: Record, key: Ed25519PrivateKey = SIGNING_KEY) -> tuple[bytes, bytes]:

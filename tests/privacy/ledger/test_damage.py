@@ -29,8 +29,8 @@ ATTEMPTS = 5
 
 def spend(ledger: SqliteLedger, *attempts: int) -> None:
     for attempt in attempts:
-        ledger.intent(AttemptKey(1, 1, attempt), CHARGE)
-        ledger.commit(AttemptKey(1, 1, attempt))
+        ledger.intent(AttemptKey(CHARGE.study_digest, 1, 1, attempt), CHARGE)
+        ledger.commit(AttemptKey(CHARGE.study_digest, 1, 1, attempt))
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +261,7 @@ def test_a_head_file_that_lags_behind_is_brought_up(path: Path) -> None:
     """As after a death between the two writes, whose attempt was never acknowledged."""
     old = head_file(path).read_bytes()
     with open_test_ledger(path) as ledger:
-        ledger.intent(AttemptKey(1, 1, 50), CHARGE)
+        ledger.intent(AttemptKey(CHARGE.study_digest, 1, 1, 50), CHARGE)
         newest = ledger.head()
     head_file(path).write_bytes(old)
     with open_test_ledger(path, seen=[newest]) as ledger:
@@ -292,12 +292,12 @@ def test_a_head_that_cannot_be_written_is_not_acknowledged(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_test_ledger(path) as ledger:
-        ledger.intent(AttemptKey(1, 1, 50), CHARGE)
+        ledger.intent(AttemptKey(CHARGE.study_digest, 1, 1, 50), CHARGE)
         with monkeypatch.context() as patch:
             patch.setattr("os.pwrite", lambda *_: 0)
             with pytest.raises(LedgerError, match="No space left"):
-                ledger.commit(AttemptKey(1, 1, 50))
-        ledger.commit(AttemptKey(1, 1, 50))
+                ledger.commit(AttemptKey(CHARGE.study_digest, 1, 1, 50))
+        ledger.commit(AttemptKey(CHARGE.study_digest, 1, 1, 50))
         newest = ledger.head()
     assert Head.from_bytes(head_file(path).read_bytes()[:153]) == newest
 
@@ -308,9 +308,9 @@ def test_a_clock_that_goes_back_is_warned_of(
     path, times = tmp_path / "ledger.sqlite", iter([100.0, 100.0, 105.0, 103.0, 200.0])
     caplog.set_level(logging.WARNING)
     with open_test_ledger(path, clock=lambda: next(times)) as ledger:
-        ledger.intent(AttemptKey(1, 1, 1), CHARGE)
+        ledger.intent(AttemptKey(CHARGE.study_digest, 1, 1, 1), CHARGE)
         assert caplog.text == ""
-        ledger.commit(AttemptKey(1, 1, 1))
+        ledger.commit(AttemptKey(CHARGE.study_digest, 1, 1, 1))
         (entry,) = ledger.entries()
         assert (entry.intent_time, entry.charge_time) == (105.0, 103.0)
     assert "The clock went back by 2.0 s" in caplog.text

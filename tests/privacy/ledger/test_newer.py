@@ -27,7 +27,7 @@ def chain() -> Chain:
 def later(made: Chain) -> dict[str, bytes]:
     """Records that a later version might write."""
     charge = made.next(Charged(7), 0).encode()
-    intent = made.next(Intent(AttemptKey(1, 1, 1), CHARGE), 0).encode()
+    intent = made.next(Intent(AttemptKey(CHARGE.study_digest, 1, 1, 1), CHARGE), 0).encode()
     return {
         "kind": charge[:1] + b"\x05" + charge[2:],
         "version": b"\x02" + charge[1:],

@@ -12,7 +12,7 @@ from privacy.wire.checkpoint import Checkpoint
 
 EVENT = PoissonGaussian(0.5, 6.0, 0.1, 10)
 CHARGE = Charge(b"\x44" * 32, EVENT, 1e-5)
-KEY = AttemptKey(2**64 - 1, 3, 1)
+KEY = AttemptKey(CHARGE.study_digest, 2**64 - 1, 3, 1)
 HEADER = (
     "11" * 16  # ledger
     + "0000000000000007"  # sequence
@@ -119,6 +119,6 @@ def test_every_intent_comes_back(
     run: int, numbers: tuple[int, int], study: bytes, delta: float, sigma: float, time: int
 ) -> None:
     charge = Charge(study, PoissonGaussian(0.5, sigma, 0.1, 10), delta)
-    content = Intent(AttemptKey(run, *numbers), charge)
+    content = Intent(AttemptKey(study, run, *numbers), charge)
     written = Record(bytes(16), 1, bytes(32), time, content)
     assert decode(written.encode()) == written

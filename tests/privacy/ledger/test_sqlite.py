@@ -21,7 +21,7 @@ from .ledgers import book_of, open_test_ledger, spent_by
 STUDY, OTHER = b"\1" * 32, b"\2" * 32
 EVENT = PoissonGaussian(0.5, 6.0, 0.1, 10)
 CHARGE = Charge(STUDY, EVENT, 1e-5)
-KEY = AttemptKey(2**64 - 1, 3, 1)
+KEY = AttemptKey(STUDY, 2**64 - 1, 3, 1)
 
 
 @pytest.fixture
@@ -118,9 +118,9 @@ def test_a_closed_ledger_says_so(path: Path) -> None:
 def test_a_newer_version_is_refused_and_left_alone(path: Path) -> None:
     open_test_ledger(path).close()
     with closing(sqlite3.connect(path)) as database, database:
-        database.execute("PRAGMA user_version = 4")
+        database.execute("PRAGMA user_version = 5")
     before = path.read_bytes()
-    with pytest.raises(LedgerError, match="version 4"):
+    with pytest.raises(LedgerError, match="version 5"):
         open_test_ledger(path)
     assert path.read_bytes() == before
 
@@ -155,7 +155,7 @@ def test_a_full_disk_is_named_and_loses_nothing(path: Path) -> None:
         database.execute(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(LedgerError, match="full"):
             for attempt in range(1000):
-                ledger.intent(AttemptKey(5, 1, attempt), CHARGE)
+                ledger.intent(AttemptKey(STUDY, 5, 1, attempt), CHARGE)
     with open_test_ledger(path) as ledger:
         assert len(book_of(ledger).of_study(STUDY)) == 1
 
@@ -163,7 +163,7 @@ def test_a_full_disk_is_named_and_loses_nothing(path: Path) -> None:
 @pytest.mark.parametrize("values", [(-1, 0, 0), (2**64, 0, 0), (0, 2**32, 0), (0, 0, 1.0)])
 def test_bad_keys_are_refused(values: tuple[int, int, int]) -> None:
     with pytest.raises(LedgerError, match="unsigned"):
-        AttemptKey(*values)
+        AttemptKey(STUDY, *values)
 
 
 @pytest.mark.parametrize("delta", [0.0, 1.0, math.nan, -1.0])
@@ -179,7 +179,7 @@ def test_threads_share_one_ledger(path: Path) -> None:
 
         def work(number: int) -> None:
             for attempt in range(10):
-                key = AttemptKey(number, 1, attempt)
+                key = AttemptKey(STUDY, number, 1, attempt)
                 ledger.intent(key, CHARGE)
                 ledger.commit(key)
 
@@ -200,7 +200,7 @@ from tests.privacy.ledger.ledgers import open_test_ledger
 charge = Charge(bytes([1]) * 32, PoissonGaussian(0.5, 6.0, 0.1, 10), 1e-5)
 ledger = open_test_ledger(Path(sys.argv[1]))
 for attempt in range(100_000):
-    key = AttemptKey(7, 1, attempt)
+    key = AttemptKey(charge.study_digest, 7, 1, attempt)
     ledger.intent(key, charge)
     print("intent", attempt, flush=True)
     ledger.commit(key)
@@ -223,8 +223,8 @@ def test_a_killed_process_loses_nothing_that_was_acknowledged(path: Path, lines:
         for word, attempt in (line for line in said if len(line) == 2):
             assert word == "intent" or states[int(attempt)] is State.COMMITTED
             assert int(attempt) in states
-        ledger.intent(AttemptKey(8, 1, 0), CHARGE)
-        ledger.commit(AttemptKey(8, 1, 0))
+        ledger.intent(AttemptKey(STUDY, 8, 1, 0), CHARGE)
+        ledger.commit(AttemptKey(STUDY, 8, 1, 0))
 
 
 def test_killed_between_intent_and_commit_it_stays_readable_and_free(path: Path) -> None:

@@ -18,7 +18,7 @@ from .test_sqlite import WRITER
 
 STUDY = b"\1" * 32
 CHARGE = Charge(STUDY, PoissonGaussian(0.5, 6.0, 0.1, 10), 1e-5)
-KEY = AttemptKey(1, 1, 1)
+KEY = AttemptKey(STUDY, 1, 1, 1)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_it_shows_what_the_open_ledger_holds(path: Path) -> None:
     with open_test_ledger(path, clock=lambda: next(times)) as ledger:
         ledger.intent(KEY, CHARGE)
         ledger.commit(KEY)
-        ledger.intent(AttemptKey(1, 2, 1), CHARGE)
+        ledger.intent(AttemptKey(STUDY, 1, 2, 1), CHARGE)
         view = read_ledger(path)
         assert view.entries() == ledger.entries()
         assert view.head() == ledger.head()

@@ -203,7 +203,7 @@ def test_a_new_process_does_not_resume_an_open_round():
     """Its journal names the attempt, so even the genuine offer is refused."""
     world = World(SITES)
     _, clients, _ = reach(world, ServerStage.CONSISTENCY)
-    restarted = world.client(FIRST, newest=(1, 1))
+    restarted = world.client(FIRST, newest=(RUN, 1, 1))
     assert refusal(restarted, world.offer()).check is Check.NOT_NEWER
     messages = genuine(world)
     for stage in list(ServerStage)[1:5]:
@@ -215,11 +215,13 @@ def test_a_new_process_does_not_resume_an_open_round():
     ("newest", "taken"),
     [
         (None, True),
-        ((1, 0), True),
-        ((0, 9), True),
-        ((1, 1), False),
-        ((1, 2), False),
-        ((2, 1), False),
+        ((RUN, 1, 0), True),
+        ((RUN, 0, 9), True),
+        ((RUN - 1, 9, 9), True),
+        ((RUN, 1, 1), False),
+        ((RUN, 1, 2), False),
+        ((RUN, 2, 1), False),
+        ((RUN + 1, 0, 0), False),
     ],
 )
 def test_only_what_is_newer_than_the_journal_is_taken(newest, taken):

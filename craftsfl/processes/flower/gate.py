@@ -1,0 +1,113 @@
+"""The gate in front of a SuperLink's app: hospitals reach the Fleet API, the operator everything.
+
+Guarantees, each with a test on a real SuperLink:
+
+- Without the operator's key, a request reaches the app only as a POST to a path that is, byte for
+  byte and before any decoding, `/v1/fleet/` and one word of small letters and hyphens, with one
+  plain Host and without a query. Everything else is answered with 401, whatever is or is not there.
+- The key counts only if it is there exactly once; it is compared in constant time.
+- No body is read before that, and none of a hospital's that is longer than `LARGEST_BODY`, or whose
+  length is not told beforehand.
+
+Flower's own authentication of nodes and tasks is behind the gate and stays as it is.
+"""
+
+# Why: docs/adr/0036-the-operators-plane.md
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+from craftsfl.processes.flower.shown_key import HEADER
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+# A message travels as objects of at most 5 MiB (`FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE`), each of them
+# in a request of its own, but older envelopes hold one object of up to 16 MiB.
+LARGEST_BODY: Final = 32 * 1024 * 1024
+_FLEET: Final = re.compile(rb"/v1/fleet/[a-z]+(?:-[a-z]+)*")
+_HOST: Final = re.compile(rb"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_LENGTH: Final = re.compile(rb"[0-9]{1,12}")
+
+
+class OperatorGate:
+    """An ASGI app around another one, which it guards."""
+
+    def __init__(self, app: App, key: str) -> None:
+        self._app = app
+        self._key = key.encode("ascii")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer it."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":  # a websocket: the app has none
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        refusal = None if self._is_operators(scope) else refusal_of(scope)
+        if refusal is None:
+            await self._app(scope, receive, send)
+        else:
+            await _answer(send, *refusal)
+
+    def _is_operators(self, scope: Scope) -> bool:
+        shown = _values(scope, HEADER.encode("ascii"))
+        return len(shown) == 1 and hmac.compare_digest(shown[0], self._key)
+
+
+def refusal_of(scope: Scope) -> tuple[int, str] | None:
+    """Status and words for a request without the key, or None if anybody may send it."""
+    if not _is_fleet(scope):
+        return 401, "Only the operator of this SuperLink may do this."
+    lengths = _values(scope, b"content-length")
+    if len(lengths) != 1 or not _LENGTH.fullmatch(lengths[0]):
+        return 411, "Content-Length is required."
+    if int(lengths[0]) > LARGEST_BODY:
+        return 413, f"At most {LARGEST_BODY} bytes."
+    return None
+
+
+def _is_fleet(scope: Scope) -> bool:
+    """Whether this is a request for the Fleet API, for whoever reads it after us too.
+
+    Flower's middlewares look at the path of a URL that is put together from Host and path, its
+    router at the path alone: only a request in which both are plain means the same to all.
+    """
+    path: bytes = scope.get("raw_path") or b""
+    hosts = _values(scope, b"host")
+    return (
+        scope["method"] == "POST"
+        and _FLEET.fullmatch(path) is not None
+        and scope["path"].encode() == path
+        and not scope.get("root_path")
+        and not scope.get("query_string")
+        and len(hosts) == 1
+        and _HOST.fullmatch(hosts[0]) is not None
+        and not _values(scope, b"transfer-encoding")
+    )
+
+
+def _values(scope: Scope, name: bytes) -> list[bytes]:
+    return [value for key, value in scope["headers"] if key.lower() == name]
+
+
+async def _answer(send: Send, status: int, detail: str) -> None:
+    """Answer without reading the body, and hang up."""
+    body = json.dumps({"detail": detail}).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
+    if status == 401:
+        headers.append((b"www-authenticate", HEADER.encode("ascii")))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,49 @@
+"""Flower's SuperLink behind our gate: `python -P -m …superlink_program`, its arguments unchanged.
+
+The app, its settings and its lifespan are Flower's own; only the last step of `flower-superlink`,
+in which uvicorn serves that app, is ours.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Final
+
+from craftsfl.processes.flower.gate import OperatorGate
+from craftsfl.processes.flower.operator_key import operator_key
+from craftsfl.processes.lifeline import end_with_parent
+
+_LAST_REQUESTS_SECONDS: Final = 5
+
+
+def main() -> None:
+    """Serve until a signal ends it."""
+    end_with_parent()
+    import uvicorn
+    from flwr.supercore.http_logging import get_uvicorn_log_config
+    from flwr.supercore.logger import console_handler
+    from flwr.superlink.main import create_app
+
+    # By name: the package has a function of the same name.
+    stock = importlib.import_module("flwr.superlink.cli.flower_superlink")
+    config = stock._parse_superlink_lifespan_config()
+    if config.superexec_auth_secret is None or config.certificates is None:
+        sys.exit("This SuperLink takes --superexec-auth-secret-file and certificates.")
+    app = create_app(config, stock.SuperLinkLifespan)
+    uvicorn.run(
+        OperatorGate(app, operator_key(config.superexec_auth_secret)),
+        host=config.host,
+        port=config.port,
+        ssl_certfile=config.ssl_certfile,
+        ssl_keyfile=config.ssl_keyfile,
+        log_config=get_uvicorn_log_config(console_handler.level),
+        access_log=False,  # ten lines a second for every hospital, and as many as a stranger wants
+        ws="none",
+        server_header=False,
+        timeout_graceful_shutdown=_LAST_REQUESTS_SECONDS,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""`craftsfl rounds watch` and `status`: a run as it goes on, and how it stands."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+
+from craftsfl.privacy_words import epsilon_text
+from craftsfl.rounds.condition import RunCondition, RunsLife, condition_of
+from craftsfl.rounds.quality_text import quality_cell, quality_text
+from craftsfl.rounds.run_display import RunDisplay, ShownRun
+from craftsfl.terminal import output
+from privacy.error_ids import ErrorId
+from privacy.errors import FederationError
+from server.life import is_held
+from server.settings import ConsortiumSettings, load_consortium
+from server.status import PartStatus, RunStatus, read_status
+from server.tables import ENDED, AttemptState, RunState
+
+_POLL_SECONDS = 0.5
+_STARTING_SECONDS = 60.0
+
+
+def watch_run(settings: Path, run: int | None = None) -> RunStatus:
+    """Show `run`, or the newest one, from its beginning until it ends, however it ends.
+
+    Raises `FederationError` if it failed, was stopped, or if no ServerApp ever took it up.
+    """
+    consortium = load_consortium(settings)
+    url = consortium.database_url()
+    status = read_status(url, run)
+    shown = ShownRun(status.run, status.started)
+    with RunDisplay(consortium.events_file(), run=shown) as display:
+        while True:
+            display.refresh()
+            status = read_status(url, shown.number)
+            if status.state in ENDED:
+                break
+            condition = condition_of(consortium, status)
+            _check_begun(consortium, status, condition)
+            if condition.condition is RunCondition.INTERRUPTED:
+                display.say(condition.words)
+            time.sleep(_POLL_SECONDS)
+        display.refresh()
+    if status.state is RunState.FAILED:
+        raise _failed(status)
+    if status.state is RunState.STOPPED:
+        raise FederationError(
+            f"Run {status.run} was stopped after {status.rounds_done} of {status.rounds} rounds.",
+            "Its finished rounds' adapters are kept. Start the next run: craftsfl rounds start",
+            id=ErrorId.RUN_STOPPED,
+        )
+    return status
+
+
+def _check_begun(consortium: ConsortiumSettings, status: RunStatus, now: RunsLife) -> None:
+    if now.condition is not RunCondition.INTERRUPTED or status.history or status.last_words:
+        return
+    if time.time() - status.started < _STARTING_SECONDS or is_held(consortium.keeper_file()):
+        return
+    raise FederationError(
+        f"Run {status.run} did not begin within {_STARTING_SECONDS:.0f} s.",
+        "Is the SuperExec running? See its log: craftsfl rounds serve. The run stays open: "
+        "craftsfl rounds stop ends it.",
+        id=ErrorId.RUN_NOT_BEGUN,
+    )
+
+
+def _failed(status: RunStatus) -> FederationError:
+    """The failure that the run recorded, with its next step and id."""
+    failure = status.failure
+    if failure is None:  # under an older coordinator, which kept a single text
+        return FederationError(f"Run {status.run} failed: {status.message}", id=ErrorId.RUN_FAILED)
+    return FederationError(
+        f"Run {status.run} failed: {failure.message}", failure.hint, id=failure.error
+    )
+
+
+def show_status(settings: Path, run: int | None, *, as_json: bool) -> None:
+    """Print how a run stands, as tables or JSON."""
+    consortium = load_consortium(settings)
+    status = read_status(consortium.database_url(), run)
+    now = condition_of(consortium, status)
+    if as_json:
+        print(json.dumps(asdict(status) | asdict(now), allow_nan=True))  # noqa: T201 - the output
+        return
+    console = output()
+    console.print(
+        f"[bold]{status.study}[/] run {status.run}: {now.condition}, "
+        f"round {status.rounds_done} of {status.rounds}. {escape(now.words)}"
+    )
+    console.print(_sites(status))
+    console.print(_history(status))
+    for figure in status.quality:
+        if figure.round == 0:
+            console.print(quality_text(figure), highlight=False)
+
+
+def _sites(status: RunStatus) -> Table:
+    table = Table("site", "declared patients", "state", "rounds", "ε used", "of budget", "masked")
+    for site in status.sites:
+        state = f"{site.state}: {site.reason}" if site.reason else site.state
+        table.add_row(
+            site.name,
+            str(site.declared_patients),
+            escape(state),
+            str(site.rounds),
+            epsilon_text(site.epsilon),
+            epsilon_text(site.budget),
+            "yes" if site.masked else "no",
+        )
+    return table
+
+
+def _history(status: RunStatus) -> Table:
+    table = Table("round", "attempt", "state", "updates", "seconds", "dropped out")
+    if status.quality:
+        table.add_column("public tiles, against the base")
+    for item in status.history:
+        dropped = [_dropped(site) for site in item.sites if site.reason]
+        state = f"{item.state}: {item.reason}" if item.reason else item.state
+        ended = item.state is AttemptState.FINISHED
+        measured = [quality_cell(status.quality, item.round) if ended else ""]
+        table.add_row(
+            str(item.round),
+            str(item.attempt),
+            escape(state),
+            str(item.updates),
+            f"{item.seconds:.0f}" if item.seconds is not None else "",
+            escape(", ".join(dropped)) or "nobody",
+            *(measured if status.quality else []),
+        )
+    return table
+
+
+def _dropped(site: PartStatus) -> str:
+    """Who dropped out, at which exchange, and why."""
+    where = f" at {site.exchange}" if site.exchange else ""
+    kept = "; its update is in the sum" if site.state == "finished" else ""
+    return f"{site.name}{where} ({site.reason}{kept})"
