@@ -79,7 +79,8 @@ class OuterDoor:
         In place of `socket.create_connection`: raises `OSError` as that does, `PermissionError` for
         another address. `timeout` is in seconds.
         """
-        if address != self._place or source_address is not None:
+        place = (_as_asked(address[0] or ""), address[1])
+        if place != (_as_asked(self._place[0]), self._place[1]) or source_address is not None:
             raise PermissionError(errno.EACCES, f"The gateway may connect to {self._place} only.")
         allowed = timeout if isinstance(timeout, (int, float)) else None
         made = self._handed_in(LONGEST_SECONDS if allowed is None else allowed)
@@ -98,6 +99,14 @@ class OuterDoor:
         if kind == NAME_FAILED:
             raise socket.gaierror(number, f"the name {self._place[0]} cannot be resolved")
         raise OSError(number, os.strerror(number))
+
+
+def _as_asked(host: str) -> bytes:
+    """A host's name as a resolver is asked for it; httpx writes it in small letters, encoded."""
+    try:
+        return host.encode("idna").lower()
+    except UnicodeError:
+        return host.encode("utf-8")
 
 
 @contextmanager
