@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import errno
 import socket as sockets
-from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
 import grpc
 
+from client.forwarded import DEADLINE, AtTheSocket, Forwarded
 from privacy.wire.agent_pb2_grpc import AgentStub
 from privacy.wire.chunks import split, target
 from privacy.wire.envelope import refuse
 from privacy.wire.reasons import Reason
 
-DEADLINE = 15.0  # seconds for the whole exchange; the server expects an answer within 20
 _KNOCK_SECONDS = 2.0
 
 _REASONS = {
@@ -27,24 +25,6 @@ _REASONS = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: Reason.AGENT_SILENT,  # all its places are taken
     grpc.StatusCode.OUT_OF_RANGE: Reason.TOO_LARGE,  # what client/agent/service.py answers
 }
-
-
-class AtTheSocket(Enum):
-    """What somebody who knocks at the agent's socket finds."""
-
-    LISTENING = "listening"
-    NO_FILE = "no file"
-    NO_PERMISSION = "no permission"
-    NO_LISTENER = "no listener"
-    UNUSABLE = "unusable"
-
-
-@dataclass(frozen=True, slots=True)
-class Forwarded:
-    """The answer's bytes; `silent`: why they are a refusal of the forwarder's own, if they are."""
-
-    answer: bytes
-    silent: Reason | None = None
 
 
 def forward(request: bytes, socket: str, *, deadline: float = DEADLINE) -> Forwarded:

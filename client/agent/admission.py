@@ -142,9 +142,9 @@ class Account:
 
     def admitted(self, key: AttemptKey) -> Budgets | Refusal:
         """What the budgets will be once the attempt `key` is charged, or why it is refused."""
-        if self._too_long is not None:
-            return self._too_long
         found = may_begin(key, self._charges, len(self._lost), self._allowance())
+        if self._too_long is not None and found != Objection():  # the request is not at fault
+            return self._too_long
         if not isinstance(found, Objection):
             return found
         if found.words:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 import os
 import pwd
+from pathlib import Path
 
 from client.agent.isolation import Confinement, NetworkAccess
+from client.gateway.trial import try_to_shut_in
 from client.settings import Policy, SiteSettings
 from privacy.error_ids import ErrorId
 from privacy.errors import PolicyError
@@ -22,8 +24,9 @@ ONE_USER_HELP = (
     "patients' data and every key. For synthetic or public data only."
 )
 HOW = (
-    "Run the two parts as two users (docs/hospital.md, Install and serve). For synthetic or public "
-    f"data: {ONE_USER}."
+    'Run the two parts as two users who share the socket with socket_mode = "0660" '
+    "(docs/hospital.md, Install and serve), or as one ordinary user on a Linux with Landlock, with "
+    f'kind = "gateway". For synthetic or public data: {ONE_USER}.'
 )
 
 _log = logging.getLogger("craftsfl.agent")
@@ -54,20 +57,44 @@ def check_apart(settings: SiteSettings, *, one_user: bool) -> None:
             ONE_USER,
         )
         return
-    if settings.agent.socket_mode == "0600":
-        raise PolicyError(
-            'With socket_mode = "0600" only the agent\'s own user can reach the socket, so the '
-            "gateway would have to run as the user who owns data, ledger and keys.",
-            f'{HOW} Two users share the socket with socket_mode = "0660".',
-            id=ErrorId.ONE_USER,
-        )
     node = settings.gateway
-    if node is not None and node.user is not None and user_id(node.user) == os.geteuid():
-        raise PolicyError(
-            f"The agent runs as {node.user}, which site.toml names as the gateway's user.",
-            HOW,
-            id=ErrorId.ONE_USER,
-        )
+    shared = node is not None and node.user is not None and user_id(node.user) == os.geteuid()
+    if shared or settings.agent.socket_mode == "0600":
+        _log.info("%s", one_users_airlock(settings))
+
+
+def one_users_airlock(settings: SiteSettings) -> str:
+    """What separates a gateway of this same user from the agent, in words; `PolicyError` if nothing
+    does.
+
+    The gateway's word is not taken for it. It is code of this installation, which shuts itself in
+    before it opens the network and ends if it is not shut in; that it can be, on this machine and
+    around these files, is tried here. A stock SuperNode runs whatever the coordinator sends.
+    """
+    if settings.gateway is None or settings.gateway.kind != "gateway":
+        raise _one_user("and a SuperNode is never shut in: the coordinator's code runs in it.")
+    if os.geteuid() == 0:
+        raise _one_user("and that user would be root.")
+    trial = try_to_shut_in(private_paths(settings))
+    if not trial.held:
+        raise _one_user(f"and here it could not be shut in. {trial.text}")
+    return f"One user. {trial.text}"
+
+
+def private_paths(settings: SiteSettings) -> list[Path]:
+    """The agent's files and folders that nobody else may reach: data, state and keys."""
+    own = settings.identity
+    keys = [] if own is None else [own.key, *([own.passphrase_file] if own.passphrase_file else [])]
+    return [settings.data.folder, settings.agent.state, *keys]
+
+
+def _one_user(why: str) -> PolicyError:
+    return PolicyError(
+        "The gateway, which faces the network, would run as the user who owns data, ledger and "
+        f"keys, {why}",
+        HOW,
+        id=ErrorId.ONE_USER,
+    )
 
 
 def user_id(name: str) -> int | None:

@@ -53,7 +53,6 @@ from privacy.ledger import AttemptKey, Ledger
 from privacy.secagg.client import SecAggClient
 from privacy.secagg.refusals import Refused
 from privacy.wire.bodies import (
-    LARGEST_RUN,
     NO_ROSTER,
     Body,
     Hello,
@@ -236,8 +235,7 @@ class SiteAgent(ABC):
         refusal = self._runs.objection(run)
         last = self._attempt
         if refusal is None and last is not None and last.key.run != run and last.is_open:
-            number = last.key.run if last.key.run <= LARGEST_RUN else 0
-            refusal = Refusal(Reason.RUN_OPEN, newest_run=number)
+            refusal = Refusal(Reason.RUN_OPEN, newest_run=last.key.run)
         if refusal is not None:
             self._say(
                 f"Run {run} refused: {guidance_of(refusal.reason).happened} "

@@ -24,15 +24,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from client.forwarder import forward, knock
-from client.gateway.courier import Agent, Courier
-from client.gateway.desk import DESK_MARK, Desk, Names
-from client.gateway.fleet import FleetLink
+from client.gateway.confinement import Lock, Surroundings, confine
 from client.gateway.memory import NodeFile
-from client.gateway.options import GatewayOptions, load_key, load_tls, parse_options
+from client.gateway.options import GatewayOptions, first_hop, load_key, load_tls, parse_options
 from client.gateway.trouble import FleetTrouble
-from privacy.errors import CraftsflError
+from privacy.error_ids import ErrorId
+from privacy.errors import CraftsflError, PolicyError
+
+if TYPE_CHECKING:
+    from client.gateway.fleet import FleetLink
 
 _LEAVING_SECONDS = 3.0
 
@@ -44,15 +46,45 @@ class _Ended(BaseException):
 def run_gateway(options: GatewayOptions) -> None:
     """Carry messages until a signal ends it. Raises `CraftsflError` for unusable settings."""
     key, tls, memory = load_key(options.key), load_tls(options.authority), NodeFile(options.home)
+    lock = _shut_in(options, memory)
+    # Only now: flwr brings numpy, numpy starts threads, and Landlock takes only one.
+    from client.gateway.courier import Agent, Courier
+    from client.gateway.desk import Desk, Names
+    from client.gateway.fleet import FleetLink
+
     names = Names(options.superlink, str(options.socket), str(_public_half(options.key)))
-    socket = str(options.socket)
     link = FleetLink(options.superlink, tls, key)
-    agent = Agent(lambda data: forward(data, socket), lambda: knock(socket), options.largest)
+    agent = Agent(lock.agent.forward, lock.agent.knock, options.largest)
     courier = Courier(link, agent, Desk(names, write_line), memory, options.pace)
     try:
         courier.run()
     finally:
         _leave(link)
+
+
+def _shut_in(options: GatewayOptions, memory: NodeFile) -> Lock:
+    """Shut this process in; `PolicyError` if it has to be and is not."""
+    host, port = first_hop(options.superlink)
+    readable = (options.key, *([options.authority] if options.authority else []))
+    lock = confine(
+        Surroundings(
+            readable,
+            options.socket,
+            host,
+            port,
+            options.largest,
+            remembered=(memory.descriptor,),
+            private=options.private,
+        )
+    )
+    write_line(lock.held.text)
+    if options.one_user and not lock.held.is_airlock:
+        raise PolicyError(
+            f"The gateway runs as the agent's user, and is not shut in. {lock.held.text}",
+            "Run the two parts as two users (docs/hospital.md, Install and serve).",
+            id=ErrorId.ONE_USER,
+        )
+    return lock
 
 
 def write_line(text: str) -> None:
@@ -98,6 +130,8 @@ def main(arguments: Sequence[str]) -> int:
     except _Ended:
         return 0
     except CraftsflError as error:
+        from client.gateway.desk import DESK_MARK
+
         write_line(f"{DESK_MARK}The gateway cannot start. {error}")
         return 1
     return 0

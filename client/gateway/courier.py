@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from client.forwarder import AtTheSocket, Forwarded
+from client.forwarded import AtTheSocket, Forwarded
 from client.gateway.desk import Desk
 from client.gateway.fleet import PreparedReply, PulledMessage
 from client.gateway.memory import Remembered

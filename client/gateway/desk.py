@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from client.forwarder import AtTheSocket, Forwarded
+from client.forwarded import AtTheSocket, Forwarded
 from client.gateway.trouble import FleetTrouble, Trouble
 from privacy.visible import visible
 from privacy.wire.bodies import Refusal

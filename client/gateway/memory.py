@@ -60,6 +60,11 @@ class NodeFile:
             ) from None
         self._boot = _boot()
 
+    @property
+    def descriptor(self) -> int:
+        """The number of the open file: what a process that shuts itself in has to keep."""
+        return self._file
+
     def read(self) -> Remembered:
         """What was remembered since this machine was started; nothing if there is nothing."""
         try:

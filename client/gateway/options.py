@@ -35,6 +35,8 @@ class GatewayOptions:
     home: Path
     pace: Pace
     largest: int  # bytes of a message
+    private: tuple[Path, ...] = ()  # the agent's, which has to be out of reach
+    one_user: bool = False  # this user is the agent's: the process has to be shut in, or end
 
 
 def parse_options(arguments: Sequence[str]) -> GatewayOptions:
@@ -48,6 +50,8 @@ def parse_options(arguments: Sequence[str]) -> GatewayOptions:
     parser.add_argument("--fastest", type=float, default=Pace().fastest, help="seconds, of a look")
     parser.add_argument("--slowest", type=float, default=Pace().slowest, help="seconds, of a look")
     parser.add_argument("--largest", type=int, default=256, help="MiB of a message")
+    parser.add_argument("--private", type=Path, action="append", help="must be out of reach")
+    parser.add_argument("--one-user", action="store_true", help="end unless it is really shut in")
     found = parser.parse_args(arguments)
     return GatewayOptions(
         superlink=found.superlink,
@@ -57,6 +61,8 @@ def parse_options(arguments: Sequence[str]) -> GatewayOptions:
         home=found.home,
         pace=Pace(found.fastest, found.slowest),
         largest=found.largest * _MEBIBYTE,
+        private=tuple(found.private or ()),
+        one_user=found.one_user,
     )
 
 

@@ -109,3 +109,11 @@ certificate = "tls/server.pem"
 key = "tls/server.key"
 secret = "superexec.secret"
 """
+
+QUALITY_TEMPLATE: Final = """
+[quality]
+folders = {folders}
+public = true              # synthetic patients, on whom nobody trains
+every = 1
+tiles = 60                 # at most: a few seconds of one core for each figure
+"""

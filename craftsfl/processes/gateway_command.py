@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+from client.agent.apart import private_paths
 from client.settings import GatewaySettings, SiteSettings
 from craftsfl.processes.accounts import SystemAccount
 from craftsfl.processes.environment import CERTIFICATES, environment
@@ -28,16 +30,23 @@ def gateway_of(site: SiteSettings) -> GatewaySettings:
 
 
 def gateway_commands(
-    site: SiteSettings, logs: Path, account: SystemAccount | None = None, *, prefix: str = ""
+    site: SiteSettings,
+    logs: Path,
+    account: SystemAccount | None = None,
+    *,
+    one_user: bool = False,
+    prefix: str = "",
 ) -> list[Command]:
     """What connects `site` to its coordinator: the gateway, or a SuperNode and its SuperExec.
 
-    `account`: whom root starts it as. The names of the files in `logs` begin with `prefix`. A
-    SuperNode needs `make_runtime_secret` first.
+    `account`: whom root starts it as. `one_user`: the agent's user, so that the gateway has to be
+    shut in, or end. The names of the files in `logs` begin with `prefix`. A SuperNode needs
+    `make_runtime_secret` first.
     """
     own = gateway_of(site)
     if own.kind == "gateway":
-        return [_gateway(site, own, logs / f"{prefix}gateway.log", account)]
+        command = _gateway(site, own, logs / f"{prefix}gateway.log", account)
+        return [replace(command, argv=(*command.argv, "--one-user")) if one_user else command]
     return SuperNode(
         name=site.name,
         superlink=own.superlink,
@@ -74,6 +83,7 @@ def _gateway(
         *("--home", str(own.home)),
         *("--fastest", str(own.fastest_look), "--slowest", str(own.slowest_look)),
         *("--largest", str(own.largest_message)),
+        *(word for path in private_paths(site) for word in ("--private", str(path))),
     )
     user = account.variables if account else {}
     env = environment(own.home, user, allowed=(*CERTIFICATES, *own.environment))

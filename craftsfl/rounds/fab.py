@@ -23,7 +23,7 @@ PUBLISHER = "craftsfl"
 WHOLE = ("server", "strategies")
 PARTLY = ("model", "privacy")  # what the others import of them
 FORWARDER = "client.app"  # with the modules of `client` that it imports
-_FORWARDERS = (FORWARDER, "client.forwarder", "client.packing")
+_FORWARDERS = (FORWARDER, "client.forwarded", "client.forwarder", "client.packing")
 BY_PATH = "privacy.shadows"  # what `server.app` runs as a file, before it imports anything
 
 _PROJECT = """\

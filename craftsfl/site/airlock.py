@@ -1,6 +1,9 @@
-"""The two users of a hospital, and whether the second can reach what belongs to the first."""
+"""What separates a hospital's agent from its gateway: two users, or a gateway that shuts itself in.
 
-# Why: docs/adr/0018-two-users-no-network.md
+With two users, whether the second can reach what belongs to the first is tried as that user.
+"""
+
+# Why: docs/adr/0018-two-users-no-network.md, docs/adr/0032-one-users-airlock.md
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.agent.apart import HOW
+from client.agent.apart import HOW, one_users_airlock, private_paths
 from client.settings import SiteSettings
 from craftsfl.processes.accounts import ROOT, SystemAccount, find_account
 from privacy.error_ids import ErrorId
@@ -22,6 +25,17 @@ class Users:
 
     agent: SystemAccount
     gateway: SystemAccount
+
+
+def separation(site: SiteSettings) -> Users | str:
+    """The two users as whom root starts the parts; or, in words, what separates one user's.
+
+    Raises `PolicyError` if nothing does, `ConfigError` for settings that cannot work.
+    """
+    named = site.agent.user is not None or (site.gateway and site.gateway.user) is not None
+    if os.geteuid() == ROOT or named:
+        return two_users(site)
+    return one_users_airlock(site)
 
 
 def two_users(site: SiteSettings) -> Users:
@@ -51,30 +65,30 @@ def two_users(site: SiteSettings) -> Users:
     return users
 
 
-def check_gateway(site: SiteSettings) -> None:
-    """Raise `PolicyError` if this process's user can reach what only the agent may."""
+def check_gateway(site: SiteSettings) -> str | None:
+    """For a gateway that is started alone: None if another user's agent is out of its reach.
+
+    If this user is the agent's, in words what separates them; `PolicyError` if nothing does.
+    """
     if os.geteuid() == ROOT:
         raise PolicyError(
             "The gateway would run as root, who can read everything.",
             "Name its user in site.toml ([gateway] user), or start it as that user.",
         )
+    own = [site.agent.state, *([site.agent.socket] if site.agent.socket else [])]
+    own += [site.identity.key] if site.identity else []
+    if site.agent.socket_mode == "0600" or any(_owner(path) == os.geteuid() for path in own):
+        return one_users_airlock(site)
     _check_socket(site)
     check_unreachable(reachable(site), "this user")
-    if _owner(meeting_place(site)) == os.geteuid():
-        raise PolicyError(
-            "This user owns the agent's socket: one user runs both parts.",
-            HOW,
-            id=ErrorId.ONE_USER,
-        )
+    return None
 
 
 def reachable(site: SiteSettings) -> list[Path]:
     """Which of the agent's data, state and keys the system lets this process's user open."""
-    own = site.identity
-    private = [site.data.folder, site.agent.state]
-    if own is not None:
-        private += [own.key, *([own.passphrase_file] if own.passphrase_file else [])]
-    return [path for path in private if os.access(path, os.R_OK) or os.access(path, os.X_OK)]
+    return [
+        path for path in private_paths(site) if os.access(path, os.R_OK) or os.access(path, os.X_OK)
+    ]
 
 
 def check_unreachable(found: Sequence[Path | str], user: str) -> None:

@@ -17,7 +17,7 @@ from craftsfl.processes.environment import keep_files_private
 from craftsfl.processes.gateway_command import gateway_commands, gateway_of, make_runtime_secret
 from craftsfl.processes.restarts import keep_running
 from craftsfl.processes.supervisor import Command, Supervisor, ended_by_signals
-from craftsfl.site.airlock import Users, check_gateway, two_users
+from craftsfl.site.airlock import Users, check_gateway, separation
 from craftsfl.terminal import say
 from privacy.errors import DeploymentError
 
@@ -25,33 +25,49 @@ from privacy.errors import DeploymentError
 def serve_site(settings_file: Path, *, gateway_only: bool = False, one_user: bool = False) -> None:
     """Run a hospital's agent and gateway (or only the gateway) until interrupted.
 
-    They run as two users, which takes root. Raises `PolicyError` if the gateway's user could
-    reach what belongs to the agent, unless `one_user` is set. Once they run, nothing ends this but
-    a signal and an agent that rejects its settings: whatever the network does is waited out.
+    They run as two users, which takes root, or as one, whose gateway then has to be shut in.
+    Raises `PolicyError` if nothing would keep the gateway from what belongs to the agent, unless
+    `one_user` is set. Once they run, nothing ends this but a signal and an agent that rejects its
+    settings: whatever the network does is waited out.
     """
     keep_files_private()
     site = load_site(settings_file)
     own = gateway_of(site)
-    if one_user:
-        say(
-            f"{ONE_USER}: whoever takes over the gateway can read the data and every key of this "
-            "site.",
-            logging.WARNING,
-        )
-    elif gateway_only:
-        become(own.user)
-        check_gateway(site)
-    users = None if one_user or gateway_only else two_users(site)
+    users, shut_in = _separated(site, gateway_only=gateway_only, one_user=one_user)
     logs = own.home / "logs"
     if own.kind == "supernode":
         _make_secret_as(users.gateway if users else None, own.home)
-    commands = gateway_commands(site, logs, users.gateway if users else None)
+    account = users.gateway if users else None
+    commands = gateway_commands(site, logs, account, one_user=shut_in)
     desk = DeskLines(logs / "gateway.log")
     if not gateway_only:
         commands.insert(0, _agent(settings_file, site, users, one_user=one_user))
     watch = AgentWatch(site.socket_path())
     say(f"Serving {site.name}. Logs: {', '.join(str(c.log) for c in commands)}. Ctrl-C ends it.")
     _keep_serving(site.name, commands, watch, desk)
+
+
+def _separated(
+    site: SiteSettings, *, gateway_only: bool, one_user: bool
+) -> tuple[Users | None, bool]:
+    """The two users, if root starts them, and whether one user's gateway has to be shut in."""
+    if one_user:
+        say(
+            f"{ONE_USER}: whoever takes over the gateway can read the data and every key of this "
+            "site.",
+            logging.WARNING,
+        )
+        return None, False
+    if gateway_only:
+        become(gateway_of(site).user)
+        found: Users | str | None = check_gateway(site)
+    else:
+        found = separation(site)
+    if isinstance(found, str):
+        say(found)
+        return None, True
+    say("Airlock: two users.")
+    return found, False
 
 
 def _keep_serving(

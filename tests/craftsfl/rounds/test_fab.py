@@ -107,7 +107,7 @@ def test_the_bundle_holds_server_and_strategies_whole(bundle):
 
 def test_of_model_and_privacy_it_holds_a_part_and_of_client_the_forwarder(bundle):
     rest = names(bundle) - sources("server", "strategies")
-    forwarder = {"app.py", "forwarder.py", "packing.py", "__init__.py"}
+    forwarder = {"app.py", "forwarded.py", "forwarder.py", "packing.py", "__init__.py"}
     assert rest - sources("model", "privacy") == {f"client/{name}" for name in forwarder}
 
 

@@ -86,9 +86,12 @@ def test_one_user_is_refused_and_told_what_to_do(tmp_path: Path) -> None:
 
 
 def test_an_agent_alone_with_its_own_users_socket_is_refused(tmp_path: Path) -> None:
-    done = craftsfl("site", "serve", str(write_site(tmp_path)), "--only", "agent")
+    site = write_site(tmp_path, gateway='kind = "supernode"\n')  # ours: test_one_user.py
+    done = craftsfl("site", "serve", str(site), "--only", "agent")
     assert done.returncode == 1
-    assert "the gateway would have to run as the user who owns data" in done.stderr
+    told = " ".join(done.stderr.split())
+    assert "would run as the user who owns data" in told
+    assert "a SuperNode is never shut in" in told
     assert not (tmp_path / "a.sock").exists()
 
 
@@ -140,7 +143,9 @@ def test_what_the_gateways_user_can_reach_is_named(name: str) -> None:
 @needs_users
 def test_a_gateway_started_alone_is_neither_root_nor_the_agents_user() -> None:
     with open_folder() as folder:
-        site = load_site(two_user_site(folder))
+        path = two_user_site(folder)
+        path.write_text(path.read_text() + 'kind = "supernode"\n')  # ours: test_one_user.py
+        site = load_site(path)
         two_users(site)
         assert attempt(find_account(NODE).uid, lambda: check_gateway(site)) is None
         agents = attempt(find_account(AGENT).uid, lambda: check_gateway(site))
