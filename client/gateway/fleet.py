@@ -362,6 +362,7 @@ _STATUS: Final = {
     403: Trouble.RUN_ENDED,  # flwr's own client takes it for that, too
     404: Trouble.NO_FLEET,
     405: Trouble.NO_FLEET,
+    501: Trouble.NO_FLEET,
     413: Trouble.TOO_LARGE,
     502: Trouble.NO_SUPERLINK,
     503: Trouble.NO_SUPERLINK,
