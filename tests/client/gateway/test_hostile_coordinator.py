@@ -66,7 +66,13 @@ def hostile_superlink(tls: Path, answer: str, other: int) -> Iterator[tuple[int,
         server.shutdown()
 
 
-@pytest.mark.parametrize("answer", ANSWERS)
+QUICK = ("elsewhere", "a date of no calendar")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [pytest.param(a, marks=() if a in QUICK else pytest.mark.slow) for a in ANSWERS],
+)
 def test_it_tells_its_desk_and_asks_nobody_else(answer: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         other.setblocking(False)
