@@ -77,7 +77,7 @@ def die_with_parent() -> None:
 def set_process_name(name: str) -> None:
     """What ps(1) and top(1) call this process: at most 15 bytes."""
     buffer = ctypes.create_string_buffer(name.encode())
-    _check(_libc().prctl(_PR_SET_NAME, buffer, *[ctypes.c_ulong(0)] * 3))
+    kernel_result(libc().prctl(_PR_SET_NAME, buffer, *[ctypes.c_ulong(0)] * 3))
 
 
 def forbid_new_privileges() -> None:
