@@ -1,9 +1,10 @@
 """What is lost, overspent or released twice when a site is killed or its disk fails.
 
-Rows: `fault`, `trials`, `lost`, `overspent`, `double_released`, `stuck`. In every trial a
-coordinator asks a real site agent (with a quick trainer) for rounds and records the answers and
-updates that it receives; the site is harmed at a seeded point, restarted until its rounds are
-done, and then its ledger is compared with the record:
+`plane` is about the processes around it: `bench.plane_faults`. Of `ledger` the rows are `fault`,
+`trials`, `lost`, `overspent`, `double_released`, `stuck`. In every trial a coordinator asks a real
+site agent (with a quick trainer) for rounds and records the answers and updates that it receives;
+the site is harmed at a seeded point, restarted until its rounds are done, and then its ledger is
+compared with the record:
 
 - lost: attempts that were acknowledged but are missing from the ledger, or less far along there;
 - overspent: trials after which the ledger's epsilon is below that of the updates that left;
@@ -39,6 +40,7 @@ from bench.fault_site import (
     Trap,
 )
 from bench.output import BenchRow, parser, print_rows
+from bench.plane_faults import measure_plane
 from privacy.accounting import epsilon
 from privacy.budget import Book
 from privacy.ledger import AttemptKey, LedgerView, State, read_ledger
@@ -263,12 +265,16 @@ def fresh_folder() -> Iterator[Path]:
 
 
 def main() -> None:
-    """`python -m bench.faults ledger [--seeds N] [--json]`."""
+    """`python -m bench.faults ledger|plane [--seeds N] [--json]`."""
     arguments = parser("faults", __doc__ or "")
-    arguments.add_argument("what", choices=["ledger"])
-    arguments.add_argument("--seeds", type=int, default=300)
+    arguments.add_argument("what", choices=["ledger", "plane"])
+    arguments.add_argument("--seeds", type=int, help="300 of the ledger, 100 of the plane")
     options = arguments.parse_args()
-    print_rows("faults", measure(options.seeds), as_json=options.json)
+    if options.what == "plane":
+        rows = measure_plane(100 if options.seeds is None else options.seeds)
+    else:
+        rows = measure(300 if options.seeds is None else options.seeds)
+    print_rows("faults", rows, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -234,6 +234,7 @@ def limits_of(policy: Policy) -> Limits:
         study_epsilon=policy.study_epsilon,
         rdp_order=policy.rdp_order,
         allow_no_privacy=policy.allow_no_privacy,
+        allow_partial=policy.allow_partial,
     )
 
 

@@ -137,6 +137,9 @@ class Policy(Strict):
     # more numbers than that; raise it if the coordinator's operator says on the phone that the
     # study's runs have come so far without this site.
     max_run_jump: Count = 1000
+    # Whether a study may begin although all of its attempts together would exceed a budget. It then
+    # ends wherever the budget does, and what was charged until then is gone.
+    allow_partial: bool = False
     # Seconds from the start of an attempt to the only moment at which its update may leave. What is
     # not ready by then never leaves, so that the moment reveals nothing about the draw.
     min_reply_slot: Positive = 60.0

@@ -137,7 +137,7 @@ FAILURES: Mapping[ErrorId, Guidance] = {
     ErrorId.RUN_INTERRUPTED: Guidance(
         "A ServerApp has ended, and its run has not: Flower or this machine gave way.",
         "At most the attempt under way, and what the sites charged for it.",
-        "`craftsfl rounds serve` starts another one. If it cannot, it says why.",
+        "Nothing, while `craftsfl rounds serve` runs: it starts another one, or says why not.",
     ),
     ErrorId.RUN_STOPPED: Guidance(
         "The operator has stopped the run for good.",
@@ -293,7 +293,7 @@ FAILURES: Mapping[ErrorId, Guidance] = {
         "Use the same superexec.secret for every command, and restart `craftsfl rounds serve`.",
     ),
     ErrorId.SECRET_UNUSABLE: Guidance(
-        "superexec.secret is missing, too short, or not its user's alone (mode 0600).",
+        "The file superexec.secret is missing, too short, or not its user's alone (mode 0600).",
         "If others could read it, they could have started runs.",
         "If others could read it, make a new one and restart `craftsfl rounds serve`; else chmod.",
     ),
@@ -306,6 +306,26 @@ FAILURES: Mapping[ErrorId, Guidance] = {
         "A SuperNode's key was to be admitted that is admitted already.",
         _NOTHING,
         "Nothing, unless two hospitals share a key: then each makes its own.",
+    ),
+    ErrorId.SUPERLINK_DATABASE: Guidance(
+        "The SuperLink's database is damaged, of a newer Flower, or cannot be written.",
+        "The list of admitted nodes, if it is not put back. Rounds, adapters and charges are kept.",
+        "Restore it, or move it away and admit the hospitals' keys again.",
+    ),
+    ErrorId.COORDINATOR_RUNNING: Guidance(
+        "A second `craftsfl rounds serve` was started on the same folder.",
+        _NOTHING,
+        "Nothing, or end the first one; the text names it.",
+    ),
+    ErrorId.FOLDER_UNUSABLE: Guidance(
+        "A folder of the coordinator's belongs to somebody else, or others could replace it.",
+        "What was in it may have been read or changed by others.",
+        "Give it to the operator's user, in a place that only that user can change.",
+    ),
+    ErrorId.DISK_FULL: Guidance(
+        "Too little space is left on the disk of a folder that the coordinator writes to.",
+        _NOTHING,
+        "Free some, or move the folder that the text names.",
     ),
 }
 

@@ -75,3 +75,7 @@ class ErrorId(StrEnum):
     SECRET_UNUSABLE = "secret-unusable"
     CERTIFICATE_UNUSABLE = "certificate-unusable"
     KEY_ADMITTED = "key-admitted"
+    SUPERLINK_DATABASE = "superlink-database"
+    COORDINATOR_RUNNING = "coordinator-running"
+    FOLDER_UNUSABLE = "folder-unusable"
+    DISK_FULL = "disk-full"

@@ -42,18 +42,19 @@ class Attendance:
         clock, timing = self._context.clock, self._context.timing
         deadline = clock.monotonic() + timing.join
         while not self._complete() and clock.monotonic() < deadline:
-            self.greet(again=False)
+            self.greet()
             self.listen()
             while_waiting()
             clock.sleep(timing.poll)
 
-    def greet(self, *, again: bool) -> None:
-        """Greet the nodes whose turn it is; with `again`, also those that have answered."""
+    def greet(self, since: float | None = None) -> None:
+        """Greet the nodes whose turn it is: those that have not answered at all, or not `since`."""
         now = self._context.clock.monotonic()
         for node in self._context.exchange.nodes():
             fresh = Node(due=now, pause=self._context.timing.first_pause)
             entry = self._nodes.setdefault(node, fresh)
-            if entry.due <= now and (again or not entry.settled):
+            answered = entry.settled if since is None else entry.heard >= since
+            if entry.due <= now and not answered:
                 self._greet(node, entry)
 
     def listen(self) -> None:
@@ -148,7 +149,7 @@ class Attendance:
             case _:
                 self._not_now(node, entry, "It answered a greeting with something else.", True)
         if entry.accepted and not entry.away and reply.request.envelope is entry.asked:
-            entry.heard = entry.sent
+            entry.heard = self._context.clock.monotonic()
         self._ask_later(entry)
 
     def _not_now(self, node: int, entry: Node, words: str, settled: bool) -> None:
@@ -259,9 +260,9 @@ class Attendance:
     def _greet(self, node: int, entry: Node) -> None:
         clock, timing = self._context.clock, self._context.timing
         hello = Hello(self._context.study.digest(), node, self._context.roster_digest())
-        entry.asked, entry.sent = Envelope(self._context.run, 0, 0, hello), clock.monotonic()
+        entry.asked = Envelope(self._context.run, 0, 0, hello)
         # Short enough for a site to survive the loss of a greeting.
-        entry.due = entry.sent + min(timing.silence, timing.join / 3, timing.roll_call / 3)
+        entry.due = clock.monotonic() + min(timing.silence, timing.join / 3, timing.roll_call / 3)
         self._context.exchange.send([Request(node, entry.asked)])
 
     def _ask_later(self, entry: Node) -> None:

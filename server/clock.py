@@ -50,6 +50,6 @@ class Timing:
     longest_pause: float = 5.0
     silence: float = 60.0  # without a reply, until the same message is sent again
     patience: float = 60.0  # how long an agent may be unreachable before its site is dropped
-    roll_call: float = 30.0  # before an attempt, for sites that are connected to answer
+    roll_call: float = 60.0  # before an attempt, for sites that are connected to answer
     fresh: float = 5.0  # how long after an answer a site need not be asked whether it is there
     wish: float = 1.0  # between two looks at what the operator wants

@@ -30,7 +30,7 @@ _COPIES = 8  # of an adapter in float32: it, a strategy's state in float64, and 
 def check_quorum(context: RunContext, attendance: Attendance) -> None:
     """Record who is missing. Raises `FederationError` if too few sites can ever take part.
 
-    A site that only has not come yet is waited for (`Gate`).
+    A site that only has not come yet is waited for (`AttemptGate`).
     """
     attendance.report_missing()
     possible = len(context.study.sites) - attendance.hopeless()
@@ -42,7 +42,7 @@ def check_quorum(context: RunContext, attendance: Attendance) -> None:
         )
 
 
-class Gate:
+class AttemptGate:
     """What every attempt passes before it begins."""
 
     def __init__(self, context: RunContext, attendance: Attendance, folder: Path) -> None:

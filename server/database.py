@@ -17,7 +17,7 @@ from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, DeploymentError
 from server.tables import ENDED, NumberRow, RunRow, RunState, SchemaRow, Table
 
-SCHEMA = 1  # 0, without a row that says so: runs were known by Flower's id
+ROUNDS_SCHEMA = 1  # 0, without a row that says so: runs were known by Flower's id
 _OLDER = (
     "It had not ended when craftsfl was updated to a version that numbers runs itself. Its adapters"
     " and its record are kept. Start the next run: craftsfl rounds start"
@@ -57,7 +57,7 @@ def _check_version(url: str, engine: Engine) -> None:
         return
     with Session(engine) as session:
         found = session.scalars(select(SchemaRow.version)).first()
-    if found is not None and found > SCHEMA:
+    if found is not None and found > ROUNDS_SCHEMA:
         where = make_url(url).render_as_string(hide_password=True)
         raise DeploymentError(
             f"The round state {where} was written by a newer version of craftsfl.",
@@ -77,7 +77,7 @@ def _update(session: Session) -> None:
     for row in session.scalars(select(RunRow).where(RunRow.run.not_in(numbered))):
         if row.state not in ENDED:
             row.state, row.message = RunState.FAILED, _OLDER
-    session.add(SchemaRow(id=1, version=SCHEMA))
+    session.add(SchemaRow(id=1, version=ROUNDS_SCHEMA))
 
 
 @contextmanager

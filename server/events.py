@@ -256,6 +256,25 @@ class RunBroken(RunEvent):
     reason: str
 
 
+@_event("quality-measured")
+@dataclass(frozen=True, slots=True)
+class QualityMeasured(RunEvent):
+    """A figure on public tiles, of the adapter after `round` (0: of the base).
+
+    `change` is the difference to the base, from `low` to `high` with 95 % confidence, over
+    `patients`. Metrics: "denoising" (a loss) and "alignment" (higher is better).
+    """
+
+    round: int
+    metric: str
+    value: float
+    change: float
+    low: float | None
+    high: float | None
+    patients: int
+    images: int
+
+
 @_event("warning")
 @dataclass(frozen=True, slots=True)
 class Warned(RunEvent):

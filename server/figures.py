@@ -21,7 +21,6 @@ from server.tables import AttemptState
 RUN_TAG = "craftsfl.run"
 DIGEST_OF_STUDY = "craftsfl.study_digest"
 COMPLETE_TAG = "craftsfl.logged"  # of a run, or a model version: nothing of it is missing
-ROUND_MARK = "updates"  # logged for every round, in one batch with its other metrics
 _LONGEST = 6000  # characters of a parameter's value that MLflow takes
 _TABLES = ("base", "adapter", "training", "privacy", "aggregation", "cohort")
 
@@ -37,10 +36,24 @@ class FigurePoint:
 
 
 def round_points(status: RunStatus) -> Iterator[list[FigurePoint]]:
-    """The public figures of each finished round, `ROUND_MARK` among them."""
+    """The public figures of each finished round."""
     for item in status.history:
         if item.state is AttemptState.FINISHED:
             yield _points(item, status.started)
+
+
+def quality_points(status: RunStatus) -> Iterator[list[FigurePoint]]:
+    """Each figure on public tiles, with its change since the base and that one's 95 % interval."""
+    for item in status.quality:
+        name = f"quality/{item.metric}"
+        values = {
+            name: item.value,
+            f"{name}_change": item.change,
+            f"{name}_change_low": item.low,
+            f"{name}_change_high": item.high,
+        }
+        when = milliseconds(item.measured)
+        yield [FigurePoint(key, value, when, item.round) for key, value in values.items()]
 
 
 def study_parameters(study: Study) -> Mapping[str, str]:
@@ -83,7 +96,7 @@ def milliseconds(seconds: float) -> int:
 
 
 def _points(item: RoundStatus, started: float) -> list[FigurePoint]:
-    values = {ROUND_MARK: float(item.updates), "attempts": float(item.attempt)}
+    values = {"updates": float(item.updates), "attempts": float(item.attempt)}
     if item.adapter_norm is not None:
         values["adapter_norm"] = item.adapter_norm
     if item.seconds is not None:

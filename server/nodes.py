@@ -32,8 +32,7 @@ class Node:
     trouble: str = ""  # why there are no facts, or why they are refused
     settled: bool = False  # asking again is pointless, unless somebody changes something there
     asked: Envelope | None = None  # the newest greeting
-    sent: float = -math.inf  # when that was
-    heard: float = -math.inf  # when the newest greeting was sent that it has answered with facts
+    heard: float = -math.inf  # when it last answered the newest greeting with facts
     away: str = ""  # why an accepted site cannot take part now
     missed: bool = False  # whether it let the last roll call pass
 

@@ -35,9 +35,10 @@ from server.event_log import EventLog
 from server.events import RunBroken, RunEnded, RunFailed, RunFinished, Warned
 from server.life import RunInterrupted, RunStopped, serving
 from server.messages import Exchange
+from server.quality import QualityWatch, watching_quality
 from server.readiness import check_study_file, find_study_base, load_roster
 from server.result import ReleasedFiles, Result, write_result
-from server.rounds import Federation, ServerModel, run_federation
+from server.rounds import Federation, ServerModel, Trackers, run_federation
 from server.run_name import RunName
 from server.runs import Runs
 from server.settings import ConsortiumSettings
@@ -92,8 +93,11 @@ def operate(
                 timing=Timing(join=settings.join_deadline),
                 consortium=roster,
             )
-            with _tracking(settings, context) as tracking:
-                _Operation(context, settings, tracking).run()
+            with (
+                _tracking(settings, context) as tracking,
+                watching_quality(settings, context, lambda: find_study_base(settings, study)) as q,
+            ):
+                _Operation(context, settings, tracking, q).run()
 
 
 def _open_run(settings: ConsortiumSettings, number: int, clock: RunClock) -> RunName:
@@ -123,14 +127,20 @@ class _Operation:
     context: RunContext
     settings: ConsortiumSettings
     tracking: BackgroundTracking
+    quality: QualityWatch | None
 
     def run(self) -> None:
+        if self.quality is not None:
+            self.quality.begin()
         with ThreadPoolExecutor(max_workers=1) as threads:
             # Importing torch and diffusers takes seconds; meanwhile the sites are greeted.
             model = threads.submit(self._load)
             vector = run_federation(self._federation(model))
         layout = model.result().layout
         release = self._release(layout, vector)
+        if self.quality is not None:
+            with self.context.phase("quality"):
+                self.quality.finish()
         tracked, warnings = self._publish()
         settings, context = self.settings, self.context
         result = Result(
@@ -157,7 +167,7 @@ class _Operation:
             model=model,
             strategy=self._strategy,
             folder=self.settings.adapters_folder(),
-            tracker=self.tracking,
+            tracker=Trackers(self.tracking, *([self.quality] if self.quality else [])),
         )
 
     def _strategy(self, parameters: int) -> Strategy:

@@ -26,12 +26,13 @@ class RollCall:
     def call(self, enough: Callable[[list[Attendee]], bool]) -> list[Attendee]:
         """The sites that answer now; who was late before is waited for until there are `enough`."""
         clock, timing, attendance = self._context.clock, self._context.timing, self._attendance
-        end = clock.monotonic() + timing.roll_call
+        begin = clock.monotonic()
+        since, end = begin - timing.fresh, begin + timing.roll_call
         while True:
-            attendance.greet(again=True)
+            attendance.greet(since)
             attendance.listen()
-            present = self._present()
-            if not self._waited_for(enough(present)) or clock.monotonic() >= end:
+            present = self._present(since)
+            if not self._waited_for(since, enough(present)) or clock.monotonic() >= end:
                 break
             clock.sleep(timing.poll)
         here = {attendee.node for attendee in present}
@@ -51,17 +52,15 @@ class RollCall:
             if name not in here
         }
 
-    def _present(self) -> list[Attendee]:
+    def _present(self, since: float) -> list[Attendee]:
         online = set(self._context.exchange.nodes())
-        since = self._context.clock.monotonic() - self._context.timing.fresh
         nodes = self._attendance.accepted()
         here = {n for n, entry in nodes.items() if n in online and _heard(entry, since)}
         return [attendee for attendee in self._attendance.attendees() if attendee.node in here]
 
-    def _waited_for(self, enough: bool) -> bool:
+    def _waited_for(self, since: float, enough: bool) -> bool:
         """Whether somebody who is connected may still answer."""
         online = set(self._context.exchange.nodes())
-        since = self._context.clock.monotonic() - self._context.timing.fresh
         for node, entry in self._attendance.known().items():
             answered = _heard(entry, since) or (entry.settled and not entry.accepted)
             if node in online and not answered and not (enough and entry.missed):

@@ -25,7 +25,7 @@ from privacy.wire.codec import Vector
 from server.attempt import run_attempt
 from server.attendance import Attendance
 from server.checkpoint import load_checkpoint, save_checkpoint
-from server.cohort import Gate, check_quorum, too_few
+from server.cohort import AttemptGate, check_quorum, too_few
 from server.context import RunContext
 from server.events import RoundFailed, RoundFinished, RoundStarted, RunStarted
 from server.life import RunStopped
@@ -57,6 +57,18 @@ class NoTracker:
 
     def round_finished(self, status: RunStatus) -> None:
         """Does nothing."""
+
+
+class Trackers:
+    """Several, one after the other."""
+
+    def __init__(self, *trackers: Tracker) -> None:
+        self._trackers = trackers
+
+    def round_finished(self, status: RunStatus) -> None:
+        """Tells each."""
+        for tracker in self._trackers:
+            tracker.round_finished(status)
 
 
 @dataclass(frozen=True)
@@ -91,7 +103,7 @@ class _Rounds:
             self._context.signed_roster()
         self._attendance = Attendance(self._context)
         self._spending = Spending(self._context.study)
-        self._gate = Gate(self._context, self._attendance, federation.folder)
+        self._gate = AttemptGate(self._context, self._attendance, federation.folder)
 
     def run(self) -> Vector:
         context = self._context
@@ -102,7 +114,7 @@ class _Rounds:
         if stored is None or stored[0] < context.study.rounds:
             with context.phase("joining"):
                 if context.store.attempts(1):  # those who can be there are called in a moment
-                    self._attendance.greet(again=False)
+                    self._attendance.greet()
                 else:
                     self._attendance.gather(self._check_model)
         with context.phase("loading"):

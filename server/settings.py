@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from privacy.config import Positive, Strict, VariableName, load_toml
+from privacy.config import Count, Positive, Strict, VariableName, load_toml
 
 
 class TrackingSettings(Strict):
@@ -16,6 +16,20 @@ class TrackingSettings(Strict):
 
     uri: str | None = None  # any MLflow tracking URI; None: SQLite in the state folder
     artifacts: Path | None = None  # None: `artifacts` in `state`; a tracking server has its own
+
+
+class QualitySettings(Strict):
+    """`[quality]`: a public figure every k rounds, on tiles that no site trains on.
+
+    `public` states that no tile belongs to a patient who could object: figures are published.
+    """
+
+    folders: tuple[Path, ...] = Field(min_length=1)  # imagefolders, as hospitals have them
+    public: Literal[True]
+    every: Count = 5  # rounds
+    tiles: Count = 200  # at most, from all patients in turn
+    judge: str | None = None  # an image-text encoder: also measure alignment; None: do not
+    images: Count = 32  # at most, drawn for each figure of alignment
 
 
 class SuperLinkSettings(Strict):
@@ -41,6 +55,7 @@ class ConsortiumSettings(Strict):
     roster: Path | None = None  # the consortium's signed rosters, for secure aggregation
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     tracking: TrackingSettings = TrackingSettings()
+    quality: QualitySettings | None = None
     superlink: SuperLinkSettings | None = None
 
     def database_url(self) -> str:
@@ -54,6 +69,14 @@ class ConsortiumSettings(Strict):
     def artifacts_folder(self) -> Path:
         """Where artifacts are kept, unless a tracking server keeps them."""
         return self.tracking.artifacts or self.state / "artifacts"
+
+    def quality_log(self) -> Path:
+        """What the process that measures public quality has to say."""
+        return self.state / "quality.log"
+
+    def quality_cache(self) -> Path:
+        """Where encoded public tiles are kept."""
+        return self.state / "quality"
 
     def adapters_folder(self) -> Path:
         """Where adapters are kept: one per round, and the final one."""
@@ -97,6 +120,8 @@ def _resolved(value: object, folder: Path) -> object:
     """`value` with all paths made absolute; tables become dicts."""
     if isinstance(value, Path):
         return Path(os.path.normpath(folder / value.expanduser()))
+    if isinstance(value, tuple):
+        return tuple(_resolved(item, folder) for item in value)
     if isinstance(value, Strict):
         return {name: _resolved(getattr(value, name), folder) for name in type(value).model_fields}
     return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from sqlalchemy import inspect, select
 from sqlalchemy.orm import Session
@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from privacy.error_ids import ErrorId
 from privacy.errors import FederationError
 from server.database import database_errors, read_database
+from server.run_name import LARGEST_NUMBER
 from server.tables import (
     ENDED,
     AttemptRow,
@@ -20,6 +21,7 @@ from server.tables import (
     PartRow,
     PartState,
     PhaseRow,
+    QualityRow,
     ReleaseRow,
     RunRow,
     RunState,
@@ -94,6 +96,25 @@ class ReleaseStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class QualityStatus:
+    """A figure on public tiles, of the adapter after `round` (0: of the base).
+
+    "denoising": a loss, lower is better; "alignment": a difference of cosines, higher is better.
+    `change` since the base, with its 95 % interval over patients; `measured` in Unix seconds.
+    """
+
+    round: int
+    metric: str
+    value: float
+    change: float
+    low: float
+    high: float
+    patients: int
+    images: int
+    measured: float
+
+
+@dataclass(frozen=True, slots=True)
 class RunStatus:
     """A run; `started` and `finished` in Unix seconds, `phases` in seconds.
 
@@ -123,6 +144,7 @@ class RunStatus:
     flower_run: int | None = None
     flower_since: float | None = None  # Unix seconds
     release: ReleaseStatus | None = None
+    quality: tuple[QualityStatus, ...] = ()
 
 
 def read_status(url: str, run: int | None = None) -> RunStatus:
@@ -185,6 +207,7 @@ def status_of(session: Session, key: str) -> RunStatus:
         flower_run=int(key) if number is None else _flower_run(carrier),
         flower_since=None if carrier is None else carrier.started,
         release=_release(session, key),
+        quality=_quality(session, key),
     )
 
 
@@ -192,7 +215,7 @@ def _key(session: Session, run: int | None) -> str:
     query = select(RunRow.run)
     if run is not None:
         known = RunRow.run == str(run)  # Flower's id, in an older version's rows
-        if _numbered(session):
+        if run <= LARGEST_NUMBER and _numbered(session):
             numbers = select(NumberRow.run).where(NumberRow.number == run)
             known |= RunRow.run.in_(numbers)
         query = query.where(known)
@@ -293,3 +316,15 @@ def _release(session: Session, run: str) -> ReleaseStatus | None:
     if row is None:
         return None
     return ReleaseStatus(row.adapter, row.adapter_sha256, row.samples, row.samples_sha256)
+
+
+def _quality(session: Session, run: str) -> tuple[QualityStatus, ...]:
+    if not inspect(session.connection()).has_table(QualityRow.__tablename__):
+        return ()  # as above
+    rows = session.scalars(
+        select(QualityRow)
+        .where(QualityRow.run == run)
+        .order_by(QualityRow.round, QualityRow.metric)
+    )
+    names = [part.name for part in fields(QualityStatus)]
+    return tuple(QualityStatus(**{name: getattr(row, name) for name in names}) for row in rows)

@@ -22,7 +22,7 @@ from server.clock import RunClock
 from server.database import database_errors, open_database
 from server.run_name import RunName
 from server.runs import add_run, note_transport
-from server.status import ReleaseStatus, RunFailure, RunStatus, status_of
+from server.status import QualityStatus, ReleaseStatus, RunFailure, RunStatus, status_of
 from server.tables import (
     ENDED,
     AdapterRow,
@@ -35,6 +35,7 @@ from server.tables import (
     PartRow,
     PartState,
     PhaseRow,
+    QualityRow,
     ReleaseRow,
     RunRow,
     RunState,
@@ -245,6 +246,11 @@ class Store:
         """The files that this run has released."""
         with self._transaction() as session:
             session.merge(ReleaseRow(run=self._run, **asdict(release)))
+
+    def keep_quality(self, figure: QualityStatus) -> None:
+        """A figure on public tiles; the newest measurement counts."""
+        with self._transaction() as session:
+            session.merge(QualityRow(run=self._run, **asdict(figure)))
 
     def add_seconds(self, phase: str, seconds: float) -> None:
         """`seconds` more were spent in `phase`."""

@@ -221,6 +221,27 @@ class ReleaseRow(Table):
     samples_sha256: Mapped[str] = mapped_column(String(64))  # the next run writes the same file
 
 
+class QualityRow(Table):
+    """A figure on public tiles, of the adapter after a round (0: of the base).
+
+    `change` is the difference to the base, from `low` to `high` with 95 % confidence. Added to
+    older databases on opening.
+    """
+
+    __tablename__ = "quality"
+
+    run: Mapped[str] = mapped_column(ForeignKey("runs.run"), primary_key=True)
+    round: Mapped[int] = mapped_column(primary_key=True)
+    metric: Mapped[str] = mapped_column(String(32), primary_key=True)
+    value: Mapped[float]
+    change: Mapped[float]
+    low: Mapped[float]
+    high: Mapped[float]
+    patients: Mapped[int]
+    images: Mapped[int]
+    measured: Mapped[float]
+
+
 class PhaseRow(Table):
     """Seconds that a run has spent in a phase, over all rounds and restarts."""
 

@@ -22,10 +22,10 @@ from privacy.study.manifest import Study, load_study
 from server.figures import (
     COMPLETE_TAG,
     DIGEST_OF_STUDY,
-    ROUND_MARK,
     RUN_TAG,
     FigurePoint,
     milliseconds,
+    quality_points,
     round_points,
     run_tags,
     study_parameters,
@@ -132,12 +132,20 @@ class Tracking:
         for key, value in run_tags(self._study, status).items():
             if key not in run.data.tags:  # an older version's run
                 self._client.set_tag(name, key, value)
-        logged = {mark.step for mark in self._client.get_metric_history(name, ROUND_MARK)}
-        new = [points for points in round_points(status) if points[0].round not in logged]
-        for batch in _batches(new):
-            metrics = [Metric(p.name, p.value, p.time, p.round) for p in batch]
-            self._client.log_batch(name, metrics=metrics)
+        for every in (round_points(status), quality_points(status)):
+            for batch in _batches(self._new(name, list(every))):
+                metrics = [Metric(p.name, p.value, p.time, p.round) for p in batch]
+                self._client.log_batch(name, metrics=metrics)
         return name
+
+    def _new(self, run: str, groups: list[list[FigurePoint]]) -> list[list[FigurePoint]]:
+        """Those groups whose first point MLflow lacks: a group is logged whole."""
+        logged = {
+            (name, point.step)
+            for name in {group[0].name for group in groups}
+            for point in self._client.get_metric_history(run, name)
+        }
+        return [group for group in groups if (group[0].name, group[0].round) not in logged]
 
     def _find_experiment(self) -> str:
         name = self._study.name

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from client.policy import SiteRules, limits_of
 from client.settings import load_policy, load_site
+from privacy.budget import Book, cannot_end, to_its_end
 from privacy.study.manifest import load_study
 from server.settings import load_consortium
 
@@ -29,6 +31,20 @@ def test_sample_files_are_valid(path: Path) -> None:
 
 def test_there_is_a_sample_of_every_file() -> None:
     assert {path.name for path in SAMPLES} == set(READERS)
+
+
+def test_the_sample_study_can_end_within_the_sample_policy() -> None:
+    """With every attempt of every round; the figure in the sample is that of the accountant."""
+    text = (ROOT / "docs/examples/study.toml").read_text()
+    study = load_study(ROOT / "docs/examples/study.toml")
+    policy = load_policy(ROOT / "docs/examples/policy.toml")
+    for site in study.sites:
+        charges = SiteRules(site.name, study, policy).charges
+        allowance = Book().allowance(limits_of(policy), charges.charge)
+        assert cannot_end(charges, allowance) is None
+        whole = to_its_end(charges, allowance).study.after
+        assert 0.9 * policy.study_epsilon < whole <= policy.study_epsilon
+        assert f"{charges.most} make epsilon {whole:.2f}" in text
 
 
 def test_a_study_digest_covers_values_not_layout(tmp_path: Path) -> None:

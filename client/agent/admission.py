@@ -8,6 +8,9 @@ other studies did here. Guarantees, each with a test:
 - BUDGET, with figures, says that the study's own budget is used up: a function of its own rounds.
   Where only the budget of all studies together is used up, the answer is POLICY without figures,
   as for any other bound; the site's log has the full reason.
+- A study that cannot end within the budgets is refused before its first attempt, and at every
+  greeting: CANNOT_FINISH, with both figures, where its own budget is too small, POLICY where only
+  that of all studies together is. Whether it can is computed at the start, once.
 - What would have fitted is computed at the start only, for the site's log.
 - An attempt is in this account when it is in the ledger, durably, and never before.
 - The newest attempt, if it was never charged, is charged when an agent starts: it was under way
@@ -26,7 +29,16 @@ from itertools import takewhile
 
 from client.policy import SiteRules
 from privacy.accounting.composition import forget
-from privacy.budget import Allowance, Book, Budgets, Objection, cost_of_attempts, may_begin
+from privacy.budget import (
+    Allowance,
+    Book,
+    Budgets,
+    Objection,
+    cannot_end,
+    cost_of_attempts,
+    may_begin,
+    whole_figures,
+)
 from privacy.errors import LedgerError
 from privacy.ledger import AttemptKey, Entry, Ledger, State
 from privacy.wire.bodies import Refusal
@@ -57,6 +69,7 @@ class Account:
             forget()  # else figures that others share with this study would be ready sooner
         self._schedule = cost_of_attempts(self._charge, self._charges.most)
         allowance = self._allowance()
+        self._too_long = self._refusal_of_all(allowance)
         found = allowance.next()  # now: the first request is answered as soon as the next one
         if not found.fit and not self._charge.event.no_privacy:
             fits = allowance.what_would_fit()
@@ -82,6 +95,27 @@ class Account:
     def spent(self) -> float:
         """Epsilon used of the study's budget."""
         return self._allowance().spent
+
+    def _refusal_of_all(self, allowance: Allowance) -> Refusal | None:
+        """The refusal of a study that cannot end within the budgets; logged with all figures."""
+        found = cannot_end(self._charges, allowance)
+        if found is None:
+            return None
+        _log.warning(
+            "THIS STUDY CANNOT END HERE, and is refused at the first greeting: %s. Ask for a study "
+            "that costs less, raise the budget, or set allow_partial = true in policy.toml: the "
+            "study then ends where the budget does, and what it has cost by then is gone.",
+            whole_figures(self._charges, found),
+        )
+        if found.study.fits:
+            return Refusal(Reason.POLICY)
+        over = found.study
+        return Refusal(Reason.CANNOT_FINISH, over.spent, over.after, over.budget)
+
+    @property
+    def too_long(self) -> Refusal | None:
+        """The answer to whoever wants to begin a study that cannot end here; None if it can."""
+        return self._too_long
 
     @property
     def schedule(self) -> float:
@@ -109,6 +143,8 @@ class Account:
     def admitted(self, key: AttemptKey) -> Budgets | Refusal:
         """What the budgets will be once the attempt `key` is charged, or why it is refused."""
         found = may_begin(key, self._charges, len(self._lost), self._allowance())
+        if self._too_long is not None and found != Objection():  # the request is not at fault
+            return self._too_long
         if not isinstance(found, Objection):
             return found
         if found.words:

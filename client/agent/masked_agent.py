@@ -69,7 +69,7 @@ class MaskedAgent(SiteAgent):
             return found
         masking = self._masking
         client = masking.client(
-            key, body.start, self._runs.before(key.run), lambda: self._journalled(key, body.offer)
+            key, body.start, self._runs.newest_attempt, lambda: self._journalled(key, body.offer)
         )
         masking.check_cohort(body.offer)
         advertise = client.receive(body.offer)

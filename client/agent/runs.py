@@ -9,7 +9,8 @@ teaches the site nothing. Guarantees, each with a test:
 - A number more than `max_run_jump` (policy.toml) above the newest is refused with RUN_TOO_FAR,
   which names the newest too. So one attempt moves the numbers up by that much and no more; and as a
   study has a limited number of attempts, charged or lost, they never come near 2^32 - 1.
-- Runs without a number, of ledgers from before there were any, are compared with themselves alone.
+- Runs without a number, of ledgers from before there were any, are compared with nothing; none is
+  begun any more.
 """
 
 # Why: docs/adr/0035-whose-run-it-is.md
@@ -24,40 +25,39 @@ from privacy.wire.reasons import Reason
 
 
 class KnownRuns:
-    """The newest attempt of each run of one study. Not thread-safe."""
+    """The newest attempt of one study. Not thread-safe."""
 
     def __init__(self, known: Iterable[AttemptKey], most_jump: int) -> None:
         self._most_jump = most_jump
-        self._newest: dict[int, AttemptKey] = {}
+        self._newest: AttemptKey | None = None
         for key in known:
             self.add(key)
 
     @property
     def newest(self) -> int:
         """The largest number of a run, 0 before the first."""
-        return max((run for run in self._newest if run <= LARGEST_RUN), default=0)
+        return 0 if self._newest is None else self._newest.run
+
+    @property
+    def newest_attempt(self) -> tuple[int, int, int] | None:
+        """The newest (run, round, attempt), None before the first."""
+        known = self._newest
+        return None if known is None else (known.run, known.round, known.attempt)
 
     def add(self, key: AttemptKey) -> None:
         """An attempt that is in the ledger."""
-        self._newest[key.run] = max(key, self._newest.get(key.run, key))
+        if key.run <= LARGEST_RUN and (self._newest is None or key > self._newest):
+            self._newest = key
+
+    def has(self, key: AttemptKey) -> bool:
+        """Whether the attempt, or a newer one, is known."""
+        return self._newest is not None and key <= self._newest
 
     def objection(self, run: int) -> Refusal | None:
         """Why nothing of the run `run` is taken; None if it may be."""
         newest = self.newest
-        if run > LARGEST_RUN:
-            return None  # a coordinator that still names its runs by Flower's ids
         if run < max(newest, 1):
             return Refusal(Reason.OLDER_RUN, newest_run=newest)
-        if newest + self._most_jump < run:
+        if run > min(newest + self._most_jump, LARGEST_RUN):
             return Refusal(Reason.RUN_TOO_FAR, newest_run=newest)
         return None
-
-    def before(self, run: int) -> tuple[int, int, int] | None:
-        """The newest (run, round, attempt) that an attempt of `run` has to be newer than."""
-        known = self._newest.get(run if run > LARGEST_RUN else self.newest)
-        return None if known is None else (known.run, known.round, known.attempt)
-
-    def has(self, key: AttemptKey) -> bool:
-        """Whether the attempt, or a newer one, is known."""
-        newest = self.before(key.run)
-        return newest is not None and (key.run, key.round, key.attempt) <= newest

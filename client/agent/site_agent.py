@@ -53,7 +53,6 @@ from privacy.ledger import AttemptKey, Ledger
 from privacy.secagg.client import SecAggClient
 from privacy.secagg.refusals import Refused
 from privacy.wire.bodies import (
-    LARGEST_RUN,
     NO_ROSTER,
     Body,
     Hello,
@@ -229,15 +228,14 @@ class SiteAgent(ABC):
             return self._refused("the coordinator's study is another one", Reason.WRONG_STUDY)
         if hello.roster_digest != self._roster_digest():
             return self._refused("the coordinator's roster is another one", Reason.WRONG_ROSTER)
-        return self._other_run(run)
+        return self._other_run(run) or self._account.too_long
 
     def _other_run(self, run: int) -> Refusal | None:
         """Why nothing of the run `run` is taken now; None if it may be."""
         refusal = self._runs.objection(run)
         last = self._attempt
         if refusal is None and last is not None and last.key.run != run and last.is_open:
-            number = last.key.run if last.key.run <= LARGEST_RUN else 0
-            refusal = Refusal(Reason.RUN_OPEN, newest_run=number)
+            refusal = Refusal(Reason.RUN_OPEN, newest_run=last.key.run)
         if refusal is not None:
             self._say(
                 f"Run {run} refused: {guidance_of(refusal.reason).happened} "

@@ -6,30 +6,27 @@ shown. A real hospital's losses never leave it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from client.data import load_site_data
 from client.training import EncodedTiles, LocalTrainer, encode_site
 from craftsfl.demo.tiles import held_out_folder
 from craftsfl.demo.workspace import Workspace
+from craftsfl.rounds.public_tiles import PublicTiles
 from model.adapters import attach, load_adapter
 from model.base import Pipeline, load_base
 from model.cache import find_base
 from model.devices import pick_device
 from model.layout import initial_vector
-from model.quality.denoising import LossChange, held_out_loss, loss_change
+from model.quality.denoising import LossChange
 from privacy.study.agreement import shares_of
 from privacy.study.manifest import Study
 from privacy.wire.codec import Vector
+from server.settings import load_consortium
 from strategies import make_strategy
 from strategies.cohort import weighted_mean
-
-EVALUATION_SEED = 7
 
 
 @dataclass(frozen=True)
@@ -62,11 +59,10 @@ def compare_with_noise_off(
     say("training the noise-off reference on the same synthetic tiles")
     reference = train_without_noise(study, pipeline, sites)
     say("comparing denoising loss on held-out patients")
-    held_out = [
-        _encode(pipeline, study, held_out_folder(workspace.folder, hospital.name), None)
-        for hospital in workspace.hospitals
-    ]
-    return _compare(study, pipeline, held_out, private=load_adapter(adapter).vector, off=reference)
+    folders = [held_out_folder(workspace.folder, item.name) for item in workspace.hospitals]
+    cache = load_consortium(workspace.consortium).quality_cache()
+    tiles = PublicTiles.read(pipeline, study, folders, cache=cache)
+    return _compare(study, pipeline, tiles, private=load_adapter(adapter).vector, off=reference)
 
 
 def train_without_noise(study: Study, pipeline: Pipeline, sites: dict[str, EncodedTiles]) -> Vector:
@@ -91,31 +87,12 @@ def _encode(pipeline: Pipeline, study: Study, folder: Path, cache: Path | None) 
 
 
 def _compare(
-    study: Study, pipeline: Pipeline, parts: Sequence[EncodedTiles], *, private: Vector, off: Vector
+    study: Study, pipeline: Pipeline, tiles: PublicTiles, *, private: Vector, off: Vector
 ) -> Comparison:
-    layout = attach(pipeline.unet, study.adapter)
-
-    def losses(vector: Vector) -> NDArray[np.float64]:
-        found = [
-            held_out_loss(pipeline, study.adapter, vector, tiles, seed=EVALUATION_SEED)
-            for tiles in parts
-        ]
-        return np.concatenate(found)
-
-    patients = _patients(parts)
-    base = losses(initial_vector(layout, study.digest()))
+    start = initial_vector(attach(pipeline.unet, study.adapter), study.digest())
+    base, own, other = (tiles.losses(pipeline, study, vector) for vector in (start, private, off))
     return Comparison(
         base_loss=float(base.mean()),
-        private=loss_change(base, losses(private), patients),
-        noise_off=loss_change(base, losses(off), patients),
+        private=tiles.change(base, own),
+        noise_off=tiles.change(base, other),
     )
-
-
-def _patients(parts: Sequence[EncodedTiles]) -> NDArray[np.int64]:
-    """The patient of each tile in the concatenation of `parts`, numbered uniquely. [tiles]"""
-    numbers, used = [], 0
-    for tiles in parts:
-        own = tiles.patient_of.numpy()
-        numbers.append(own + used)
-        used += int(own.max()) + 1
-    return np.concatenate(numbers)

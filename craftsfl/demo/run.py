@@ -163,11 +163,14 @@ def _federate(
         with (
             Supervisor() as supervisor,
             RunDisplay(consortium.events_file(), agents, stopwatch.began) as display,
+            contextlib.ExitStack() as stack,
         ):
             with stopwatch.phase("start"):
                 essential = _serve(workspace, maker, supervisor, display)
             with stopwatch.phase("federation"):
-                _follow(display, supervisor, essential, keeper_of(workspace.consortium))
+                keeper = keeper_of(workspace.consortium, workspace.logs)
+                stack.callback(keeper.close)
+                _follow(display, supervisor, essential, keeper)
             if display.first_training is not None:
                 stopwatch.seconds["first training step after"] = display.first_training
     finally:

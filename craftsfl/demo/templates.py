@@ -30,7 +30,7 @@ learning_rate = {learning_rate}
 
 [privacy]
 delta = {delta}
-attempts = 2               # a round in which a hospital drops out is tried once more
+attempts = {attempts}               # a round in which a hospital drops out is tried once more
 
 [aggregation]
 strategy = "fedavg"
@@ -107,4 +107,12 @@ authority = "tls/ca.pem"
 certificate = "tls/server.pem"
 key = "tls/server.key"
 secret = "superexec.secret"
+"""
+
+QUALITY_TEMPLATE: Final = """
+[quality]
+folders = {folders}
+public = true              # synthetic patients, on whom nobody trains
+every = 1
+tiles = 60                 # at most: a few seconds of one core for each figure
 """

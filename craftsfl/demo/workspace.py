@@ -16,9 +16,11 @@ from craftsfl.demo.roster import hand_out, make_hospitals, make_roster
 from craftsfl.demo.templates import (
     CONSORTIUM_TEMPLATE,
     POLICY_TEMPLATE,
+    QUALITY_TEMPLATE,
     SITE_TEMPLATE,
     STUDY_TEMPLATE,
 )
+from craftsfl.demo.tiles import held_out_folder
 from craftsfl.processes.flower.credentials import make_authority, make_secret
 from privacy.accounting import calibrate_noise_multiplier
 from privacy.errors import ConfigError
@@ -31,7 +33,8 @@ from privacy.study.manifest import Study, load_study
 MARK = "craftsfl-demo"
 LOGS = "logs"
 _EPSILON_BUDGET = 8.0
-_EPSILON_PLANNED = 7.5  # of the whole study; what is left shows that a budget need not be used up
+_EPSILON_PLANNED = 7.5  # of all attempts; what is left shows that a budget need not be used up
+_ATTEMPTS = 2  # of a round
 _SAMPLING_RATE = 0.25
 _STEPS_PER_ROUND = 6
 _DELTA = 1e-5
@@ -56,6 +59,7 @@ class DemoOptions:
     data: Path | None = None
     rounds: int | None = None
     port: int | None = None
+    quality: bool = False  # whether the coordinator measures synthetic hospitals' held-out tiles
 
 
 @dataclass(frozen=True)
@@ -174,7 +178,7 @@ def write_workspace(
     study_file.write_text(_study_text(options, members, base_digest, signed, slot), "utf-8")
     study = load_study(study_file)
     runtime = Path(tempfile.mkdtemp(prefix="craftsfl-"))
-    _write_coordinator(folder / "coordinator", port)
+    _write_coordinator(folder / "coordinator", port, _quality_text(options, members))
     hand_out(signed, [folder / "coordinator", *folders.values()])
     authority = folder / "coordinator" / "tls" / "ca.pem"
     hospitals = tuple(
@@ -203,6 +207,7 @@ def _study_text(
         targets=json.dumps(_TARGETS),
         clipping_norm=0.05,
         noise_multiplier=_noise_multiplier(rounds),
+        attempts=_ATTEMPTS,
         steps=_STEPS_PER_ROUND,
         sampling_rate=_SAMPLING_RATE,
         learning_rate=_LEARNING_RATE,
@@ -234,21 +239,33 @@ def _bound(members: Sequence[HospitalDraft]) -> float:
 
 
 def _noise_multiplier(rounds: int) -> float:
-    """The sigma for which `rounds` rounds cost a patient `_EPSILON_PLANNED`."""
+    """The sigma for which `rounds` rounds with all attempts cost a patient `_EPSILON_PLANNED`.
+
+    A hospital refuses a study that could cost more than its budget before the end.
+    """
     sigma = calibrate_noise_multiplier(
         epsilon=_EPSILON_PLANNED,
         delta=_DELTA,
         sampling_rate=_SAMPLING_RATE,
         steps=rounds * _STEPS_PER_ROUND,
+        attempts=_ATTEMPTS,
     )
     return math.ceil(sigma * 1000) / 1000
 
 
-def _write_coordinator(folder: Path, port: int) -> None:
+def _quality_text(options: DemoOptions, members: Sequence[HospitalDraft]) -> str:
+    if options.data is not None or not options.quality:
+        return ""
+    folders = [str(held_out_folder(options.folder.resolve(), item.name)) for item in members]
+    return QUALITY_TEMPLATE.format(folders=json.dumps(folders))
+
+
+def _write_coordinator(folder: Path, port: int, quality: str) -> None:
     folder.mkdir()
     make_authority(folder / "tls")
     make_secret(folder / "superexec.secret")
-    (folder / "consortium.toml").write_text(CONSORTIUM_TEMPLATE.format(port=port), "utf-8")
+    text = CONSORTIUM_TEMPLATE.format(port=port) + quality
+    (folder / "consortium.toml").write_text(text, "utf-8")
 
 
 def _write_hospital(

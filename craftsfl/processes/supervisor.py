@@ -7,6 +7,7 @@ in reverse order. Nothing that was started here survives `stop`.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -26,9 +27,11 @@ from client.agent.isolation import UMASK
 from craftsfl.processes.lifeline import PARENT
 from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError
+from privacy.visible import visible
 
 TERMINATION_SECONDS = 12.0
 TAIL_LINES = 12
+_COLOURS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")  # Flower's logs have them, also in files
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -71,7 +74,7 @@ class StartedProcess:
         return self.process.poll()
 
     def log_tail(self) -> str:
-        """The last lines of its log."""
+        """The last lines of its log, without colours and with other control signs spelled out."""
         log = self.command.log
         try:
             if log.is_symlink() or not log.is_file():  # another user may have put it there
@@ -79,14 +82,19 @@ class StartedProcess:
             lines = log.read_text("utf-8", errors="replace").splitlines()
         except OSError:
             return ""
-        return "\n".join(lines[-TAIL_LINES:])
+        return visible(_COLOURS.sub("", "\n".join(lines[-TAIL_LINES:])), keep="\n\t")
 
 
 class Supervisor:
-    """Owns processes from start to end; a context manager that leaves none behind."""
+    """Owns processes from start to end; a context manager that leaves none behind.
 
-    def __init__(self) -> None:
+    `noted` is called with the name and number of each process that was started, once it can be
+    ended: `StartedNote.add` of predecessors.py, for whoever comes after a killed supervisor.
+    """
+
+    def __init__(self, noted: Callable[[str, int], None] = lambda name, pid: None) -> None:
         self._running: list[StartedProcess] = []
+        self._noted = noted
 
     def __enter__(self) -> Supervisor:
         return self
@@ -99,6 +107,7 @@ class Supervisor:
         with _interrupts_held():  # once a process exists, it is on the list
             running = StartedProcess(command, _process(command))
             self._running.append(running)
+        self._noted(running.name, running.process.pid)
         return running
 
     def dead(self) -> list[StartedProcess]:

@@ -29,7 +29,7 @@ class RunCondition(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class RunsLife:
     """How a run is, in one word and in a sentence; `alive`: whether a ServerApp serves it now."""
 
     condition: RunCondition
@@ -37,37 +37,40 @@ class Condition:
     alive: bool
 
 
-def condition_of(settings: ConsortiumSettings, status: RunStatus) -> Condition:
+def condition_of(settings: ConsortiumSettings, status: RunStatus) -> RunsLife:
     """How the run of `status` is at this moment; to be asked on the coordinator's machine."""
     if status.state in ENDED:
-        return Condition(RunCondition(status.state.value), status.message, alive=False)
+        return RunsLife(RunCondition(status.state.value), status.message, alive=False)
     serving = now_serving(settings.lock_file())
     if serving is not None:
         return _alive(status, serving)
     begun = last_serving(settings.lock_file())
-    starts = status.flower_since is None or time.time() - status.flower_since < _STARTING_SECONDS
-    if starts and (begun is None or begun.flower_run != status.flower_run):
-        return Condition(RunCondition.STARTING, "Its ServerApp is being started.", alive=False)
+    since = status.started if status.flower_since is None else status.flower_since
+    if time.time() - since < _STARTING_SECONDS and (
+        begun is None or begun.flower_run != status.flower_run
+    ):
+        return RunsLife(RunCondition.STARTING, "Its ServerApp is being started.", alive=False)
     return _dead(settings, status)
 
 
-def _alive(status: RunStatus, serving: Serving) -> Condition:
+def _alive(status: RunStatus, serving: Serving) -> RunsLife:
     wish = _WISHES.get(status.wish, "")
     if _stands_still(serving.pid):
         words = (
             f"Its ServerApp, process {serving.pid}, stands still (SIGSTOP): kill -CONT "
             f"{serving.pid} lets it go on, kill -KILL lets another one take over."
         )
-        return Condition(RunCondition.RUNNING, words, alive=True)
+        return RunsLife(RunCondition.RUNNING, words, alive=True)
     if status.awaited:
         words = f"It waits for {status.awaited}. {wish}".strip()
-        return Condition(RunCondition.WAITING, words, alive=True)
+        return RunsLife(RunCondition.WAITING, words, alive=True)
     if status.state is RunState.PAUSED:
         paused = status.wish is Wish.PAUSE
         words = "Go on with it: craftsfl rounds resume" if paused else wish
-        return Condition(RunCondition.PAUSED, words, alive=True)
-    word = RunCondition(status.state.value)
-    return Condition(word, wish, alive=True)
+        return RunsLife(RunCondition.PAUSED, words, alive=True)
+    if status.state is RunState.WAITING:
+        return RunsLife(RunCondition.WAITING, f"Its sites are joining. {wish}".strip(), alive=True)
+    return RunsLife(RunCondition(status.state.value), wish, alive=True)
 
 
 _WISHES = {
@@ -77,7 +80,7 @@ _WISHES = {
 }
 
 
-def _dead(settings: ConsortiumSettings, status: RunStatus) -> Condition:
+def _dead(settings: ConsortiumSettings, status: RunStatus) -> RunsLife:
     kept = is_held(settings.keeper_file())
     if status.awaited:
         next_step = f"It cannot go on: {status.awaited}"
@@ -88,7 +91,7 @@ def _dead(settings: ConsortiumSettings, status: RunStatus) -> Condition:
     cause = f" ({status.last_words})" if status.last_words else ""
     pause = " It is to be paused." if status.wish is Wish.PAUSE else ""
     words = f"Its ServerApp has ended{cause}. {next_step}{pause}"
-    return Condition(RunCondition.INTERRUPTED, words, alive=False)
+    return RunsLife(RunCondition.INTERRUPTED, words, alive=False)
 
 
 def _stands_still(pid: int) -> bool:

@@ -32,6 +32,7 @@ _LOOK_SECONDS = 0.5
 _BEGIN_SECONDS = 2.0  # until Flower is asked what became of a start
 _FIRST_START_SECONDS = 10.0  # until a new run's first start counts as forgotten
 _LONGEST_BEGIN_SECONDS = 90.0  # until a start is given up
+_NO_WORDS = "it was killed, or left no words."
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 2.0, 300.0
 
 
@@ -78,10 +79,11 @@ class Keeper:
 
     def tick(self) -> None:
         """Look, if it is time to; never waits, and raises nothing that can pass by itself."""
-        if self._work is not None:
-            if not self._work.done():
+        work = self._work
+        if work is not None:
+            if not work.done():
                 return
-            self._work, work = None, self._work
+            self._work = None
             work.result()
         if self._clock.monotonic() < self._due:
             return
@@ -146,23 +148,26 @@ class Keeper:
             run.name.number,
             carrier.flower_run,
         ):
-            return run.last_words or self._last_line() or "it was killed, or left no words."
+            flower = self._flower.ended(carrier.flower_run) or ""
+            return run.last_words or f"{flower} {self._error()}".strip() or _NO_WORDS
         waited = self._clock.time() - carrier.started
         if waited < _BEGIN_SECONDS:
             return None
         ended = self._flower.ended(carrier.flower_run)
         if ended is not None:
-            return f"it had not begun; {ended} {self._last_line()}".strip()
+            return f"it had not begun. {ended} {self._error()}".strip()
         if waited < _LONGEST_BEGIN_SECONDS:
             return None
         return f"it did not begin within {_LONGEST_BEGIN_SECONDS:.0f} s."
 
-    def _last_line(self) -> str:
+    def _error(self) -> str:
+        """The last line of its log, if that says that something went wrong."""
         try:
             lines = self._log.read_text("utf-8", errors="replace").split("\n") if self._log else []
         except OSError:
             return ""
-        return next((line.strip()[-300:] for line in reversed(lines) if line.strip()), "")
+        last = next((line.strip()[-300:] for line in reversed(lines) if line.strip()), "")
+        return last if "error" in last.lower() else ""
 
     def _pause(self, run: OpenRun) -> float:
         """When it may be started again: at once, unless the last starts have brought nothing."""

@@ -53,12 +53,14 @@ def register_site(settings: Path, public_key: Path) -> str:
     return str(register_node(link, public_key))
 
 
-def keeper_of(settings: Path) -> Keeper:
-    """What keeps the open run of `settings` (consortium.toml) alive; call its `tick` often."""
+def keeper_of(settings: Path, logs: Path) -> Keeper:
+    """What keeps the open run of `settings` (consortium.toml) alive; call its `tick` often.
+
+    `logs` is the folder of the SuperExec's log, in which its ServerApps have theirs.
+    """
     consortium = load_consortium(settings)
-    link = superlink_of(consortium)
-    log = link.folder / "logs" / "serverapp.log"
-    return Keeper(consortium, SuperLinkSide(settings, link), log)
+    flower = SuperLinkSide(settings, superlink_of(consortium))
+    return Keeper(consortium, flower, logs / "serverapp.log")
 
 
 def start_run(settings: Path, after: int = 0) -> int:

@@ -19,12 +19,14 @@ from rich.text import Text
 
 from client.agent.progress import TRAINING
 from craftsfl.processes.agent_watch import AgentWatch
+from craftsfl.rounds.quality_text import quality_text
 from craftsfl.rounds.timeline import Timeline
 from craftsfl.terminal import progress
 from server.events import (
     ExchangeFinished,
     LoggedEvent,
     NodeRefused,
+    QualityMeasured,
     RoundFailed,
     RoundFinished,
     RoundStarted,
@@ -163,6 +165,8 @@ class RunDisplay:
                 self.finished = event
             case RunFailed():
                 self.failed = event
+            case QualityMeasured():
+                self.note(quality_text(event))
             case NodeRefused(node=node, reason=reason):
                 self.note(f"node {node} is refused: {reason}")
             case RoundStarted() | RoundFinished() | RoundFailed() | ExchangeFinished():

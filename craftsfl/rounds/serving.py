@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
-from craftsfl.processes.environment import keep_files_private
+from craftsfl.processes.predecessors import sole_supervisor
 from craftsfl.processes.restarts import keep_running
-from craftsfl.processes.supervisor import Supervisor, claim_port, ended_by_signals
+from craftsfl.processes.supervisor import Supervisor, ended_by_signals
 from craftsfl.rounds.operator import keeper_of, superlink_of
+from craftsfl.rounds.preflight import CertificateWatch, check_coordinator, make_folders
 from craftsfl.terminal import say
 from server.settings import load_consortium
 
 
 def serve_consortium(settings_file: Path, *, only: str | None = None) -> None:
-    """Run SuperLink and SuperExec (or one of them) until interrupted."""
+    """Run SuperLink and SuperExec (or one of them) until interrupted.
+
+    Everything is checked before anything is started; what an earlier one that was killed has left
+    running is ended first. Raises `CraftsflError`.
+    """
     consortium = load_consortium(settings_file)
     link = superlink_of(consortium)
-    link.prepare()
-    keep_files_private(consortium.state)
+    make_folders(consortium, link)
     logs = link.folder / "logs"
-    if only != "superexec":
-        claim_port(link.host, link.port)
     commands = {
         "superlink": link.superlink(logs / "superlink.log"),
         "superexec": link.superexec(logs / "superexec.log"),
     }
-    chosen = [command for name, command in commands.items() if only in (None, name)]
-    say(f"Serving the coordinator on {link.address}. Logs: {logs}. Ctrl-C ends it.")
-    say("Hospitals reach /v1/fleet/* of it; everything else asks for this operator's key.")
-    keeper = keeper_of(settings_file)
-    look = keeper.tick if only != "superlink" else (lambda: None)
-    with ended_by_signals(), closing(keeper), Supervisor() as supervisor:
-        keep_running(chosen, supervisor, look)
+    chosen = {name: command for name, command in commands.items() if only in (None, name)}
+    with ended_by_signals(), ExitStack() as stack:
+        # Each part is held by itself: they may run in two containers that share the folder.
+        held = {name: stack.enter_context(sole_supervisor(link.folder, name)) for name in chosen}
+        check_coordinator(consortium, link, serves="superlink" in chosen)
+        say(f"Serving the coordinator on {link.address}. Logs: {logs}. Ctrl-C ends it.")
+        say("Hospitals reach /v1/fleet/* of it; everything else asks for this operator's key.")
+        watch = CertificateWatch(link.credentials.certificate, said=True)
+        keeper = stack.enter_context(closing(keeper_of(settings_file, logs)))
+        supervisor = stack.enter_context(Supervisor(lambda name, pid: held[name].add(name, pid)))
+
+        def look() -> None:
+            watch.look()
+            if "superexec" in chosen:
+                keeper.tick()
+
+        keep_running(list(chosen.values()), supervisor, look)

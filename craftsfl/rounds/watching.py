@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from craftsfl.privacy_words import epsilon_text
-from craftsfl.rounds.condition import Condition, RunCondition, condition_of
+from craftsfl.rounds.condition import RunCondition, RunsLife, condition_of
+from craftsfl.rounds.quality_text import quality_cell, quality_text
 from craftsfl.rounds.run_display import RunDisplay, ShownRun
 from craftsfl.terminal import output
 from privacy.error_ids import ErrorId
@@ -19,7 +20,7 @@ from privacy.errors import FederationError
 from server.life import is_held
 from server.settings import ConsortiumSettings, load_consortium
 from server.status import PartStatus, RunStatus, read_status
-from server.tables import ENDED, RunState
+from server.tables import ENDED, AttemptState, RunState
 
 _POLL_SECONDS = 0.5
 _STARTING_SECONDS = 60.0
@@ -57,7 +58,7 @@ def watch_run(settings: Path, run: int | None = None) -> RunStatus:
     return status
 
 
-def _check_begun(consortium: ConsortiumSettings, status: RunStatus, now: Condition) -> None:
+def _check_begun(consortium: ConsortiumSettings, status: RunStatus, now: RunsLife) -> None:
     if now.condition is not RunCondition.INTERRUPTED or status.history or status.last_words:
         return
     if time.time() - status.started < _STARTING_SECONDS or is_held(consortium.keeper_file()):
@@ -95,6 +96,9 @@ def show_status(settings: Path, run: int | None, *, as_json: bool) -> None:
     )
     console.print(_sites(status))
     console.print(_history(status))
+    for figure in status.quality:
+        if figure.round == 0:
+            console.print(quality_text(figure), highlight=False)
 
 
 def _sites(status: RunStatus) -> Table:
@@ -115,9 +119,13 @@ def _sites(status: RunStatus) -> Table:
 
 def _history(status: RunStatus) -> Table:
     table = Table("round", "attempt", "state", "updates", "seconds", "dropped out")
+    if status.quality:
+        table.add_column("public tiles, against the base")
     for item in status.history:
         dropped = [_dropped(site) for site in item.sites if site.reason]
         state = f"{item.state}: {item.reason}" if item.reason else item.state
+        ended = item.state is AttemptState.FINISHED
+        measured = [quality_cell(status.quality, item.round) if ended else ""]
         table.add_row(
             str(item.round),
             str(item.attempt),
@@ -125,6 +133,7 @@ def _history(status: RunStatus) -> Table:
             str(item.updates),
             f"{item.seconds:.0f}" if item.seconds is not None else "",
             escape(", ".join(dropped)) or "nobody",
+            *(measured if status.quality else []),
         )
     return table
 

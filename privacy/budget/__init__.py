@@ -6,7 +6,14 @@ The only place that composes the epsilon of charges (ADR 24). Pure: frozen value
 # Why: docs/adr/0024-one-place-for-budgets.md
 
 from privacy.budget.allowance import Allowance, Budgets, Outlook
-from privacy.budget.attempts import Objection, StudyCharges, may_begin
+from privacy.budget.attempts import (
+    Objection,
+    StudyCharges,
+    cannot_end,
+    may_begin,
+    to_its_end,
+    whole_figures,
+)
 from privacy.budget.book import Book
 from privacy.budget.cost import attempts_behind, cost_of_attempts, study_cost
 from privacy.budget.limits import Limits
@@ -20,7 +27,10 @@ __all__ = [
     "Outlook",
     "StudyCharges",
     "attempts_behind",
+    "cannot_end",
     "cost_of_attempts",
     "may_begin",
     "study_cost",
+    "to_its_end",
+    "whole_figures",
 ]

@@ -81,7 +81,12 @@ class Allowance:
 
     def next(self) -> Budgets:
         """What one more attempt would make of both budgets."""
-        before, after, limits = self.own, (*self.own, self.charge), self.limits
+        return self.after(1)
+
+    def after(self, more: int) -> Budgets:
+        """What `more` further attempts would make of both budgets."""
+        before, limits = self.own, self.limits
+        after = (*before, *[self.charge] * more)
         return Budgets(
             Outlook(study_cost(before), study_cost(after), limits.study_epsilon),
             Outlook(self._lifetime(before), self._lifetime(after), limits.epsilon),

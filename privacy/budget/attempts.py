@@ -38,6 +38,46 @@ class Objection:
     over: Outlook | None = None
 
 
+def to_its_end(study: StudyCharges, allowance: Allowance) -> Budgets:
+    """What `study` makes of both budgets if every attempt of its schedule is charged.
+
+    That is the most it may ever cost, whatever its coordinator does, and for a study that was not
+    begun it is the epsilon of its whole schedule. Attempts that were lost count as if they were
+    still to come: of the newest one nobody knows yet.
+    """
+    return allowance.after(max(0, study.most - len(allowance.own)))
+
+
+def cannot_end(study: StudyCharges, allowance: Allowance) -> Budgets | None:
+    """The budgets at the end of a study that does not fit into them; None if it may begin.
+
+    It may also where the policy allows a part of a study, or one without noise.
+    """
+    limits = allowance.limits
+    if limits.allow_partial or study.charge.event.no_privacy:
+        return None
+    found = to_its_end(study, allowance)
+    return None if found.fit else found
+
+
+def whole_figures(study: StudyCharges, at_its_end: Budgets) -> str:
+    """What the whole of `study` costs against the budget that it exceeds, for the site's own eyes.
+
+    Against the lifetime budget it tells of other studies, and must not leave the site.
+    """
+    over = at_its_end.lifetime if at_its_end.study.fits else at_its_end.study
+    whose = (
+        "epsilon, of all studies together"
+        if over is at_its_end.lifetime
+        else "study_epsilon, of this study"
+    )
+    return (
+        f"{study.rounds} rounds x {study.attempts} attempts, each charged, would make epsilon "
+        f"{over.after:.2f}, and {whose}, is {over.budget:.2f} in policy.toml, of which "
+        f"{over.spent:.2f} is used"
+    )
+
+
 def may_begin(
     key: AttemptKey, study: StudyCharges, lost: int, allowance: Allowance
 ) -> Budgets | Objection:

@@ -17,6 +17,7 @@ class Limits:
     # How studies are composed: None sums (epsilon, delta), a number is a Renyi filter's order.
     rdp_order: int | None = None
     allow_no_privacy: bool = False  # whether a study without noise may be charged at all
+    allow_partial: bool = False  # whether one may begin that cannot end within both budgets
 
     def renyi_filter(self) -> RenyiFilter | None:
         """The filter that composes the studies; None where they are summed.

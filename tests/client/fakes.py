@@ -95,7 +95,7 @@ def snapshot(agent: SiteAgent, ledger: Ledger) -> tuple[object, ...]:
     """All state that a message could change."""
     attempt = agent._attempt
     machine = attempt and attempt.client and attempt.client._state
-    return ledger.entries(), dict(agent._runs._newest), attempt, attempt and attempt.reply, machine
+    return ledger.entries(), agent._runs.newest_attempt, attempt, attempt and attempt.reply, machine
 
 
 def refused(body: Body) -> Reason:

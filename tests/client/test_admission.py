@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import re
@@ -9,6 +10,7 @@ import re
 import pytest
 
 from client.agent.site_agent import SiteAgent
+from privacy.budget import cost_of_attempts
 from privacy.ledger import AttemptKey, Charge, SqliteLedger
 from privacy.study.terms import event_of
 from privacy.wire.bodies import Hello, Refusal, SiteFacts, Started, Update
@@ -27,7 +29,9 @@ def test_the_epsilon_after_the_round_is_held_against_the_budget(
 ) -> None:
     first = spent_by(ledger, CHARGE)
     budget = first * 1.01
-    agent = make_agent(ledger, trainer, make_rules(policy={"study_epsilon": budget}))
+    agent = make_agent(
+        ledger, trainer, make_rules(policy={"study_epsilon": budget, "allow_partial": True})
+    )
     start(agent)
     collect(agent)
     before = snapshot(agent, ledger)
@@ -41,7 +45,7 @@ def test_a_refusal_is_logged_with_the_figures_and_the_next_start_with_a_way_on(
     ledger: SqliteLedger, trainer: FakeTrainer, caplog: pytest.LogCaptureFixture
 ) -> None:
     budget = spent_by(ledger, CHARGE) * 1.1
-    rules = make_rules(policy={"study_epsilon": budget})
+    rules = make_rules(policy={"study_epsilon": budget, "allow_partial": True})
     agent = make_agent(ledger, trainer, rules)
     start(agent)
     collect(agent)
@@ -64,7 +68,8 @@ def test_what_other_studies_spent_counts_and_is_not_told(
     ledger.intent(key, Charge(other.digest(), event_of(other), 1e-5))
     ledger.commit(key)
     own = book_of(ledger, CHARGE).study_epsilon(STUDY.digest())
-    rules = make_rules(policy={"epsilon": 2.2 * own, "study_epsilon": 2.0 * own})
+    budgets = {"epsilon": 2.2 * own, "study_epsilon": 2.0 * own}
+    rules = make_rules(policy={**budgets, "allow_partial": True})
     agent = make_agent(ledger, trainer, rules)
     facts = ask(agent, Hello(STUDY.digest()))
     assert isinstance(facts, SiteFacts)
@@ -94,8 +99,8 @@ def test_a_study_has_its_rounds_and_attempts_once_whatever_the_run(
     assert snapshot(agent, ledger) == before
     assert "all of its 3 rounds x 2 attempts" in caplog.text
     other = make_study(name="other")
-    beside = make_agent(ledger, trainer, make_rules(study=other))
-    assert start(beside, other, run=6) == Started()
+    rules = make_rules(study=other, policy={"epsilon": 40.0})
+    assert start(make_agent(ledger, trainer, rules), other, run=1) == Started()
 
 
 @pytest.mark.parametrize("key", [{"round": 0}, {"round": 4}, {"attempt": 0}, {"attempt": 3}])
@@ -115,7 +120,8 @@ def test_lost_attempts_of_other_studies_do_not_count(
     for run in (1, 2, 3, 4, 5, 6):
         assert start(beside, other, run=run) == Started()
     assert refused(start(beside, other, run=7)) == Reason.POLICY
-    assert start(make_agent(ledger, trainer), run=8) == Started()
+    rules = make_rules(policy={"epsilon": 40.0})
+    assert start(make_agent(ledger, trainer, rules), run=8) == Started()
 
 
 def test_lost_attempts_are_bounded_for_all_runs_together(
@@ -149,3 +155,70 @@ def test_no_noise_is_recorded_and_told_as_infinite(
     assert math.isinf(spent_by(ledger))
     for number in (1, 2):  # another study, though its run has the same number
         assert refused(start(make_agent(ledger, trainer), round=number)) == Reason.POLICY
+
+
+WHOLE = cost_of_attempts(CHARGE, STUDY.rounds * STUDY.privacy.attempts)
+
+
+def test_a_study_that_cannot_end_is_refused_at_the_first_greeting_with_both_figures(
+    ledger: SqliteLedger, trainer: FakeTrainer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One round after the other would fit, until the budget is gone and the study is not done."""
+    budget = WHOLE * 0.999
+    agent = make_agent(ledger, trainer, make_rules(policy={"study_epsilon": budget}))
+    before = snapshot(agent, ledger)
+    refusal = Refusal(Reason.CANNOT_FINISH, 0.0, WHOLE, budget)
+    assert ask(agent, Hello(STUDY.digest())) == refusal
+    assert start(agent) == refusal  # also to a coordinator that does not greet
+    assert snapshot(agent, ledger) == before
+    assert trainer.calls == 0
+    words = f"would make epsilon {WHOLE:.2f}, and study_epsilon, of this study, is {budget:.2f}"
+    assert caplog.text.count(words) == 1  # at the start, before anybody asks
+    assert "allow_partial = true" in caplog.text
+
+
+@pytest.mark.parametrize("changed", [{"study_epsilon": WHOLE}, {"allow_partial": True}])
+def test_a_study_that_just_fits_or_may_be_partial_begins(
+    ledger: SqliteLedger, trainer: FakeTrainer, changed: dict[str, float | bool]
+) -> None:
+    rules = make_rules(policy={"study_epsilon": WHOLE / 2, **changed})
+    agent = make_agent(ledger, trainer, rules)
+    facts = ask(agent, Hello(STUDY.digest()))
+    assert isinstance(facts, SiteFacts)
+    assert facts.epsilon_schedule == WHOLE
+    assert start(agent) == Started()
+
+
+def test_a_study_that_fits_is_let_finish_to_its_last_attempt(
+    ledger: SqliteLedger, trainer: FakeTrainer
+) -> None:
+    """What it has cost so far is part of its schedule, not added to it; restarts change nothing."""
+    rules = make_rules(policy={"study_epsilon": WHOLE, "epsilon": WHOLE})
+    for number, attempt in itertools.product((1, 2, 3), (1, 2)):
+        agent = make_agent(ledger, trainer, rules)
+        assert isinstance(ask(agent, Hello(STUDY.digest())), SiteFacts)
+        assert start(agent, round=number, attempt=attempt) == Started()
+        assert isinstance(collect(agent, round=number, attempt=attempt), Update)
+    assert spent_by(ledger) == WHOLE
+
+
+def test_a_budget_that_was_lowered_under_way_is_told_with_what_is_used(
+    ledger: SqliteLedger, trainer: FakeTrainer
+) -> None:
+    agent = make_agent(ledger, trainer)
+    start(agent)
+    collect(agent)
+    used = spent_by(ledger)
+    lower = make_agent(ledger, trainer, make_rules(policy={"study_epsilon": WHOLE / 2}))
+    refusal = Refusal(Reason.CANNOT_FINISH, used, WHOLE, WHOLE / 2)
+    assert ask(lower, Hello(STUDY.digest())) == refusal
+
+
+def test_a_study_without_noise_is_not_asked_for_its_end(
+    ledger: SqliteLedger, trainer: FakeTrainer
+) -> None:
+    study = make_study(training={"noise_multiplier": 0.0})
+    agent = make_agent(ledger, trainer, make_rules(study=study, policy={"allow_no_privacy": True}))
+    facts = ask(agent, Hello(study.digest()))
+    assert isinstance(facts, SiteFacts)
+    assert facts.epsilon_schedule == math.inf

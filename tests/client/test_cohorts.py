@@ -33,7 +33,7 @@ def start(tmp_path: Path, ledger: SqliteLedger, trainer: FakeTrainer) -> Iterato
     def anew() -> SiteAgent:
         for agent in running:
             assert agent.stop(10)
-        rules = masked_rules(STUDY, max_attempts=3)
+        rules = masked_rules(STUDY, max_attempts=3, epsilon=30.0, study_epsilon=30.0)
         file = tmp_path / "state" / "cohorts.json"
         running.append(make_masked_agent(ledger, trainer, rules, cohorts=file))
         return running[-1]

@@ -99,11 +99,19 @@ def test_the_number_of_colluders_is_the_sites_own(
     assert ledger.entries() == ()
 
 
+# The study's own budget is too small for anything; its end is asked for only where that matters.
+BUDGETS = pytest.mark.parametrize(
+    ("partial", "budget"), [(False, Reason.CANNOT_FINISH), (True, Reason.BUDGET)]
+)
+
+
+@BUDGETS
 def test_what_the_plain_checks_refuse_is_refused_before_any_key_is_made(
-    ledger: SqliteLedger, trainer: FakeTrainer
+    ledger: SqliteLedger, trainer: FakeTrainer, partial: bool, budget: Reason
 ) -> None:
     study = masked_study()
-    agent = make_masked_agent(ledger, trainer, masked_rules(study, study_epsilon=0.001))
+    rules = masked_rules(study, study_epsilon=0.001, allow_partial=partial)
+    agent = make_masked_agent(ledger, trainer, rules)
     attempt = MaskedAttempt(study)
     wrong_study = StartTraining(bytes(32), LAYOUT.fingerprint(), ADAPTER)
     wrong_layout = StartTraining(study.digest(), bytes(32), ADAPTER)
@@ -112,7 +120,7 @@ def test_what_the_plain_checks_refuse_is_refused_before_any_key_is_made(
         (TrainMasked(attempt.offer, wrong_study), Reason.WRONG_STUDY),
         (TrainMasked(attempt.offer, wrong_layout), Reason.WRONG_LAYOUT),
         (TrainMasked(attempt.offer, too_large), Reason.POLICY),
-        (TrainMasked(attempt.offer, attempt.start), Reason.BUDGET),
+        (TrainMasked(attempt.offer, attempt.start), budget),
     ]
     for body, expected in cases:
         assert refused(attempt.ask(agent, body)) == expected
@@ -120,15 +128,16 @@ def test_what_the_plain_checks_refuse_is_refused_before_any_key_is_made(
     assert ledger.entries() == ()
 
 
+@BUDGETS
 def test_of_several_faults_the_first_in_order_is_named(
-    ledger: SqliteLedger, trainer: FakeTrainer
+    ledger: SqliteLedger, trainer: FakeTrainer, partial: bool, budget: Reason
 ) -> None:
     """Study, layout, adapter, repetition, schedule, budget, offer: each case has all later faults.
 
     The order is public: an answer must not depend on the budget where the request is at fault.
     """
     study = masked_study()
-    rules = masked_rules(study, study_epsilon=0.001)
+    rules = masked_rules(study, study_epsilon=0.001, allow_partial=partial)
     ledger.intent(AttemptKey(study.digest(), RUN, 2, 1), rules.charges.charge)
     agent = make_masked_agent(ledger, trainer, rules)  # charges it, so the budget is used up
     huge = np.full(P, 1e9, np.float32)
@@ -138,7 +147,7 @@ def test_of_several_faults_the_first_in_order_is_named(
         (1, StartTraining(study.digest(), LAYOUT.fingerprint(), huge), Reason.POLICY),
         (1, StartTraining(study.digest(), LAYOUT.fingerprint(), ADAPTER), Reason.NOT_NEWER),
         (4, StartTraining(study.digest(), LAYOUT.fingerprint(), ADAPTER), Reason.POLICY),
-        (3, StartTraining(study.digest(), LAYOUT.fingerprint(), ADAPTER), Reason.BUDGET),
+        (3, StartTraining(study.digest(), LAYOUT.fingerprint(), ADAPTER), budget),
     ]
     before = snapshot(agent, ledger)
     for number, start, expected in cases:

@@ -14,7 +14,7 @@ from privacy.wire.bodies import Refusal
 from privacy.wire.reasons import Reason
 from tests.privacy.ledger.ledgers import open_test_ledger
 
-from .fakes import full_disk, message
+from .fakes import full_disk, message, opened, refused
 from .sides import BEGAN, SLOT, Side, is_update
 from .studies import make_study
 
@@ -75,6 +75,36 @@ def test_a_budget_that_other_studies_have_used_up_is_refused_without_figures(
     assert "all studies together: used" in caplog.text
 
 
+@pytest.mark.parametrize("across", ACROSS)
+def test_a_study_that_cannot_end_is_refused_alike_whatever_others_spent(
+    make: Callable[..., Side], tmp_path: Path, across: str
+) -> None:
+    """With its own figures alone, at the greeting and after it, byte for byte."""
+    told = []
+    for rounds in (0, 1, 3):
+        with open_test_ledger(tmp_path / f"{rounds}.sqlite") as ledger:
+            spend(ledger, rounds)
+            side = make(ledger=ledger, policy={"study_epsilon": 4.0, **ACROSS[across]})
+            greeted = side.agent.handle(message(side.greeting()))
+            refusal = side.begin()
+            assert refused(refusal) == Reason.CANNOT_FINISH
+            assert opened(greeted).body == refusal
+            told.append(greeted)
+    assert told[0] == told[1] == told[2]
+
+
+@pytest.mark.parametrize("across", ACROSS)
+def test_where_others_leave_too_little_for_the_end_no_figure_says_so(
+    make: Callable[..., Side], ledger: SqliteLedger, across: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One round would fit, and is not begun: it could only tell how many more would."""
+    spend(ledger, 3)
+    side = make(policy={"study_epsilon": 20.0, "epsilon": 20.0, **ACROSS[across]})
+    assert opened(side.agent.handle(message(side.greeting()))).body == Refusal(Reason.POLICY)
+    assert side.begin() == Refusal(Reason.POLICY)
+    assert "of all studies together, is 20.00 in policy.toml" in caplog.text
+
+
 @pytest.mark.parametrize("budget", [40.0, 4.0])
 @pytest.mark.parametrize("across", ACROSS)
 def test_no_answer_waits_for_the_accounting_of_other_studies(
@@ -88,7 +118,8 @@ def test_no_answer_waits_for_the_accounting_of_other_studies(
     from privacy.accounting import composition
 
     spend(ledger, 3)
-    side = make(policy={"study_epsilon": budget, "epsilon": 40.0, **ACROSS[across]})
+    budgets = {"study_epsilon": budget, "epsilon": 40.0, "allow_partial": True}
+    side = make(policy={**budgets, **ACROSS[across]})
     own = event_of(side.study)
     read: list[float] = []
     merge = composition.merge_events

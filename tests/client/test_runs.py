@@ -87,16 +87,18 @@ def test_which_numbers_are_taken(
 
 def test_within_a_run_attempts_only_grow() -> None:
     runs = KnownRuns([key(2, 3, 1), key(2, 1, 2), key(1, 9, 9)], JUMP)
-    assert (runs.newest, runs.before(2)) == (2, (2, 3, 1))
+    assert (runs.newest, runs.newest_attempt) == (2, (2, 3, 1))
     assert runs.has(key(2, 3, 1)) and runs.has(key(2, 2, 9)) and runs.has(key(1, 9, 9))
     assert not runs.has(key(2, 3, 2)) and not runs.has(key(3, 1, 1))
 
 
-def test_a_run_of_an_old_ledger_is_compared_with_itself_alone() -> None:
-    old = 2**63 + 11
+@pytest.mark.parametrize("old", [LARGEST_RUN + 1, 2**63 + 11, 2**64 - 1])
+def test_a_run_of_an_old_ledger_is_compared_with_nothing_and_never_begun(old: int) -> None:
     runs = KnownRuns([key(old, 2, 1)], JUMP)
-    assert (runs.newest, runs.before(1), runs.before(old)) == (0, None, (old, 2, 1))
-    assert runs.has(key(old, 1, 3)) and not runs.has(key(old, 2, 2)) and not runs.has(key(1, 1, 1))
+    assert (runs.newest, runs.newest_attempt) == (0, None)
+    assert not runs.has(key(1, 1, 1))
+    assert runs.objection(old) == too_far(0)
+    assert KnownRuns([key(LARGEST_RUN)], JUMP).objection(old) == too_far(LARGEST_RUN)
 
 
 def test_an_older_run_is_refused_and_told_the_newest(

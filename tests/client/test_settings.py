@@ -65,11 +65,12 @@ def test_commented_defaults_of_the_sample_policy_are_the_real_ones() -> None:
         for line in lines
         if line.startswith(("# max_", "# min_"))
     )
-    assert len(shown) == 16
+    assert len(shown) == 17
     rounds = load_study(EXAMPLES / "study.toml").rounds
     assert policy.max_lost_attempts is None
     assert int(shown.pop("max_lost_attempts")) == 2 * rounds
     assert all(float(value) == getattr(policy, name) for name, value in shown.items())
+    assert ("# allow_partial = false" in lines, policy.allow_partial) == (True, False)
 
 
 def test_relative_paths_start_at_the_files_folder(tmp_path: Path) -> None:

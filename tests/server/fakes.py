@@ -48,14 +48,14 @@ def make_study(values: dict[str, Any], **changes: Any) -> Study:
 
 
 class WaitsForEver(BaseException):
-    """Hours have passed by the clock of a world: somebody waits for what will not come."""
+    """Half an hour has passed by a world's clock: somebody waits for what will not come."""
 
 
 @dataclass
-class HoursClock(SteppedClock):
+class ImpatientClock(SteppedClock):
     """A clock that ends an endless wait."""
 
-    latest: float = 1000.0 + 4 * 3600.0
+    latest: float = 1000.0 + 1800.0
 
     def sleep(self, seconds: float) -> None:
         super().sleep(seconds)
@@ -144,7 +144,7 @@ class World:
     def __init__(self, folder: Path, study: Study) -> None:
         self.folder = folder
         self.study = study
-        self.clock = HoursClock()
+        self.clock = ImpatientClock()
         self.consortium: Roster | None = None
         self.sites = {site.name: FakeSite(site.name, study) for site in study.sites}
         self.handlers: dict[int, Callable[[bytes], bytes]] = {

@@ -26,7 +26,7 @@ from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.offer import TrainMasked
 from privacy.wire.reasons import Reason
 from privacy.wire.secagg import Advertisements, Deliver, Survivors, UnmaskRequest
-from tests.server.fakes import LAYOUT, FakeSite, HoursClock, World, make_study
+from tests.server.fakes import LAYOUT, FakeSite, ImpatientClock, World, make_study
 
 BOUND = 1.0  # the longest weighted update of these sites is 0.8
 BITS = 32  # so that a wrong sum exceeds rounding even with a hundred sites
@@ -154,7 +154,7 @@ class MaskedWorld(World):
         roster = self.consortium = self.members.roster
         self.folder = folder
         self.study = masked_study(values, count, roster, **changes)
-        self.clock = HoursClock()
+        self.clock = ImpatientClock()
         self.sites: dict[str, MaskedSite] = {  # type: ignore[assignment]
             name: MaskedSite(name, self.study, roster=roster, clock=self.clock.time)
             for name in names

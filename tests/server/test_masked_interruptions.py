@@ -92,6 +92,7 @@ def test_a_site_without_an_update_has_dropped_out_and_its_charge_counts(
 def test_a_site_is_asked_for_its_update_once_its_slot_has_come(consortium: MakeWorld) -> None:
     world = consortium(3, rounds=1, cohort={"reply_slot": 40.0})
     site, asked = world.sites["site-001"], []
+    site.running = 0
 
     def faults(node: int, number: int, request: bytes) -> GridFault | None:
         if node == world.nodes[site.name]:
@@ -197,7 +198,7 @@ def test_a_site_that_registers_again_in_a_round_may_still_be_in_the_sum(
     world = consortium(5, rounds=1)
     world.handlers.pop(world.nodes["site-004"])  # so that all are waited for
     old, new, site = world.nodes["site-001"], 1099, world.sites["site-001"]
-    began = world.clock.now
+    began, site.running = world.clock.now, 0
 
     def leaving(data: bytes) -> bytes:
         reply = site.handle(data)
@@ -207,7 +208,7 @@ def test_a_site_that_registers_again_in_a_round_may_still_be_in_the_sum(
 
     def faults(node: int, number: int, request: bytes) -> GridFault | None:
         if node == new:
-            return Drop() if world.clock.now - began < 45 else Delay(13.0)
+            return Drop() if world.clock.now - began < 75 else Delay(13.0)
         late = node == old and isinstance(open_envelope(request, limit=LARGE).body, Deliver)
         return Delay(4.0) if late else None
 

@@ -54,7 +54,8 @@ from privacy.wire.envelope import open_envelope
 from privacy.wire.reasons import Reason
 from privacy.wire.secagg import MaskedInput
 from server.inprocess import InProcessGrid
-from server.operation import operate
+from server.operation import Carried, operate
+from server.runs import Runs
 from server.settings import load_consortium
 from tests.canaries import Find, Search, plant
 from tests.client.fakes import PausingClock
@@ -266,8 +267,10 @@ class Scene:
                 secrets |= _site_lines(folder)
             _withdraw_one(self.coordinator.parent.parent / "north")
             grid = InProcessGrid(handlers, run_id=RUN, clock=clock.monotonic)
+            with Runs(settings.database_url(), clock) as runs:
+                name = runs.begin(load_study(settings.study))
             with suppress(FederationError):  # where nobody masks, there is no sum
-                operate(settings, RUN, grid, clock=clock)
+                operate(settings, Carried(name.number, RUN), grid, clock=clock)
         return self._leaks(Search(secrets))
 
     def _leaks(self, search: Search) -> list[Find]:

@@ -3,15 +3,16 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import tomli_w
-from flwr.app import Context, RecordDict
+from flwr.app import Context, Message, RecordDict
 
 import server.app
 from model.adapters import layout_of, load_adapter
@@ -24,14 +25,16 @@ from privacy.secagg.roster import SignedRoster, add_signature
 from privacy.study.manifest import Study, load_study
 from privacy.wire.bodies import Refusal
 from privacy.wire.reasons import Reason
+from server import life
 from server.inprocess import InProcessGrid
+from server.life import RunInterrupted
 from server.operation import Carried, operate
 from server.readiness import load_roster
 from server.runs import Runs
 from server.settings import ConsortiumSettings, load_consortium
 from server.status import read_status
-from server.tables import RunState
-from tests.server.fakes import FLOWER_RUN, NODES, RUN, FakeSite, HoursClock, WaitsForEver
+from server.tables import ENDED, RunState, Wish
+from tests.server.fakes import FLOWER_RUN, NODES, RUN, FakeSite, ImpatientClock, WaitsForEver
 from tests.server.masked import masked_study, members_of
 
 Events = Callable[[str], list[dict[str, Any]]]
@@ -56,7 +59,7 @@ class Office:
         self.layout = layout_of(base, self.study.adapter)
         self.sites = {name: FakeSite(name, self.study, layout=self.layout) for name in NODES}
         self.handlers = {NODES[name]: site.handle for name, site in self.sites.items()}
-        self.clock = HoursClock()
+        self.clock = ImpatientClock()
         with Runs(self.settings.database_url(), self.clock) as runs:
             self.name = runs.begin(self.study, after=RUN - 1)
 
@@ -72,6 +75,11 @@ class Office:
     def operate(self, *, plain: bool = True) -> None:
         carried = Carried(RUN, FLOWER_RUN)
         operate(self.settings, carried, self.grid(), clock=self.clock, plain=plain)
+
+    def operate_until(self, calls: int) -> None:
+        """Serve the run until Flower gives this ServerApp up."""
+        grid = LostGrid(self, calls, unauthorised())
+        operate(self.settings, Carried(RUN, FLOWER_RUN), grid, clock=self.clock, plain=True)
 
     def result(self) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(self.settings.result_file().read_text("utf-8"))
@@ -272,3 +280,93 @@ def test_a_masked_study_needs_its_signed_roster(
     other = masked_study(study_values, 3, members_of(["north", "harbour", "valley"]).roster)
     with pytest.raises(SecAggError, match="does not hold the roster"):
         load_roster(named, other)
+
+
+class LostGrid(InProcessGrid):
+    """A grid whose SuperLink no longer serves this ServerApp, from the `calls`th call on."""
+
+    def __init__(self, office: Office, calls: int, error: httpx.HTTPError) -> None:
+        super().__init__(office.handlers, run_id=FLOWER_RUN, clock=office.clock.monotonic)
+        self.calls, self.error = calls, error
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        self.calls -= 1
+        if self.calls < 0:
+            raise self.error
+        return super().pull_messages(message_ids)
+
+
+def unauthorised() -> httpx.HTTPError:
+    request = httpx.Request("POST", "https://127.0.0.1/v1/runtime/pull-messages")
+    return httpx.HTTPStatusError("401", request=request, response=httpx.Response(401))
+
+
+@pytest.mark.parametrize(
+    ("calls", "error"),
+    [(0, unauthorised()), (2, httpx.ConnectError("refused")), (4, unauthorised())],
+)
+def test_a_run_outlives_the_flower_run_that_carried_it(
+    office: Office, events: Events, calls: int, error: httpx.HTTPError
+) -> None:
+    grid = LostGrid(office, calls, error)
+    with pytest.raises(RunInterrupted, match="no longer serves this ServerApp"):
+        operate(office.settings, Carried(RUN, 1), grid, clock=office.clock, plain=True)
+    status = read_status(office.settings.database_url())
+    assert status.state not in ENDED
+    assert "no longer serves this ServerApp" in status.last_words
+    assert events("run-failed") == []
+    office.clock.sleep(1)
+    operate(office.settings, Carried(RUN, 2), office.grid(), clock=office.clock, plain=True)
+    status = read_status(office.settings.database_url())
+    assert (status.state, status.flower_run) == (RunState.FINISHED, 2)
+    assert [item.round for item in status.history] == [1, 2]
+    assert [event["round"] for event in events("round-finished")] == [1, 2]
+    assert {site.epsilon for site in office.sites.values()} == {1.0}
+    assert len(events("run-interrupted")) == 1
+
+
+def test_a_study_that_is_edited_under_way_interrupts_its_run(office: Office) -> None:
+    with pytest.raises(RunInterrupted):
+        office.operate_until(3)
+    text = office.settings.study.read_text("utf-8")
+    office.settings.study.write_text(text.replace("rounds = 2", "rounds = 3"), "utf-8")
+    with pytest.raises(RunInterrupted, match="not the study file") as edited:
+        office.operate()
+    assert edited.value.id == ErrorId.STUDY_CHANGED
+    office.settings.study.unlink()
+    with pytest.raises(RunInterrupted, match="does not exist"):
+        office.operate()
+    assert "does not exist" in read_status(office.settings.database_url()).last_words
+    office.settings.study.write_text(text, "utf-8")
+    office.operate()
+    assert read_status(office.settings.database_url()).state is RunState.FINISHED
+
+
+def test_a_stopped_run_ends_without_an_error(office: Office, events: Events) -> None:
+    with Runs(office.settings.database_url(), office.clock) as runs:
+        runs.ask(office.name, Wish.STOP)
+    office.operate()
+    assert read_status(office.settings.database_url()).state is RunState.STOPPED
+    assert [event["rounds_done"] for event in events("run-stopped")] == [0]
+    assert not office.settings.result_file().exists()
+    with pytest.raises(RunInterrupted, match="is not open"):
+        office.operate()
+
+
+def test_a_run_that_was_not_begun_here_is_not_served(office: Office, events: Events) -> None:
+    carried = Carried(RUN + 1, FLOWER_RUN)
+    with pytest.raises(RunInterrupted, match="Run 6 is not open at this coordinator"):
+        operate(office.settings, carried, office.grid(), clock=office.clock, plain=True)
+    assert not office.settings.events_file().exists()
+    assert office.sites["north"].asked == []
+
+
+def test_a_second_serverapp_ends_without_doing_anything(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(life, "_PATIENCE_SECONDS", 0.2)
+    lock = life.serving(office.settings.lock_file(), RUN, 1)
+    with lock, pytest.raises(RunInterrupted, match="Another ServerApp serves"):
+        office.operate()
+    assert office.sites["north"].asked == []
+    assert read_status(office.settings.database_url()).last_words == ""

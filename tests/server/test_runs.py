@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, text
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, DeploymentError, FederationError
 from privacy.study.manifest import Study
-from server.database import SCHEMA, open_database
+from server.database import ROUNDS_SCHEMA, open_database
 from server.run_name import LARGEST_NUMBER, RunName
 from server.runs import Runs
 from server.status import read_status
@@ -134,6 +134,7 @@ def test_an_older_database_keeps_everything_and_its_runs_have_ended(world: World
     old_database(world)
     before = read_status(world.url)  # reading changes nothing
     assert (before.run, before.state) == (FLOWER_RUN, RunState.RUNNING)
+    world.clock.sleep(60)
     with Runs(world.url, world.clock) as runs:
         assert runs.open_run() is None
         name = runs.begin(world.study)
@@ -151,7 +152,7 @@ def test_a_newer_database_is_refused_untouched(world: World) -> None:
     path = Path(world.url.removeprefix("sqlite:///"))
     engine = create_engine(world.url)
     with engine.begin() as connection:
-        connection.execute(text(f"UPDATE schema_version SET version = {SCHEMA + 1}"))
+        connection.execute(text(f"UPDATE schema_version SET version = {ROUNDS_SCHEMA + 1}"))
         connection.execute(text("DROP TABLE parts"))
     engine.dispose()
     before = path.read_bytes()

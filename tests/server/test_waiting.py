@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from privacy.wire.bodies import Collect, Hello, Refusal, StartTraining
+from privacy.wire.bodies import Hello, Refusal, StartTraining
 from privacy.wire.envelope import open_envelope
 from privacy.wire.offer import TrainMasked
 from privacy.wire.reasons import Reason
-from privacy.wire.secagg import Deliver
+from privacy.wire.secagg import UnmaskRequest
 from server.inprocess import Drop, GridFault
 from server.life import RunStopped
 from server.nodes import refused_words
-from server.rounds import run_federation
+from server.rounds import NoTracker, run_federation
 from server.runs import Runs
-from server.status import read_status
+from server.status import RunStatus, read_status
 from server.tables import AttemptState, RunState, Wish
 from tests.server.fakes import RUN, WaitsForEver, World
 from tests.server.masked import LARGE, MaskedWorld
@@ -68,13 +68,10 @@ def test_a_laptop_that_is_shut_between_two_rounds_costs_no_attempt(
 
     def faults(node: int, number: int, request: bytes) -> GridFault | None:
         asked = open_envelope(request, limit=LARGE)
-        if asked.round == 1 and isinstance(asked.body, Deliver) and node == 1003:
-            diary.after(1.5, shut)
+        if asked.round == 1 and isinstance(asked.body, UnmaskRequest) and node == 1003:
+            del world.handlers[1002]  # it has been asked before
+            diary.after(120, lambda: world.handlers.update({1002: site.handle}))
         return None
-
-    def shut() -> None:
-        del world.handlers[1002]
-        diary.after(120, lambda: world.handlers.update({1002: site.handle}))
 
     world.faults = faults
     adapter = run_federation(world.federation())
@@ -115,17 +112,15 @@ def test_a_site_whose_agent_does_not_answer_is_waited_for_by_its_reason(
     world = make_world(cohort={"min_sites": 3})
     site = world.sites["north"]
 
-    def faults(node: int, number: int, request: bytes) -> GridFault | None:
-        asked = open_envelope(request, limit=LARGE)
-        if asked.round == 1 and isinstance(asked.body, Collect) and not flags:
-            flags.append(True)
-            Diary(world).after(20, lambda: site.refusals.extend([reason] * 30))
-        return None
+    class Reloads(NoTracker):
+        """Its agent ends after the first round, and takes its time to come back."""
 
-    flags: list[bool] = []
-    world.sites["harbour"].running = 100
-    world.faults = faults
-    run_federation(world.federation())
+        def round_finished(self, status: RunStatus) -> None:
+            if status.rounds_done == 1:
+                world.clock.sleep(60)
+                site.refusals.extend([reason] * 30)
+
+    run_federation(world.federation(tracker=Reloads()))
     assert [item.attempt for item in read_status(world.url).history] == [1, 1]
     words = refused_words(Refusal(reason)).rstrip(".")
     assert {f"north: {words}" in event["reason"] for event in events("run-waiting")} == {True}
@@ -137,7 +132,7 @@ def test_a_silent_node_does_not_hold_up_every_round(make_world: MakeWorld) -> No
     world.faults = lambda node, number, request: Drop() if node == 99 else None
     began = world.clock.now
     run_federation(world.federation())
-    assert world.clock.now - began < 30 + 30 + 6 * 6  # the join deadline and one roll call
+    assert world.clock.now - began < 30 + 60 + 6 * 6  # the join deadline and one roll call
 
 
 def test_every_attempt_begins_with_a_roll_call(make_world: MakeWorld) -> None:
@@ -197,7 +192,7 @@ def test_a_paused_run_stays_paused_when_its_serverapp_is_replaced(world: World) 
     world.store().begin(world.study)
     asks(world, Wish.PAUSE)()
     for _ in range(2):
-        world.clock.latest = world.clock.now + 3600  # type: ignore[attr-defined]
+        world.clock.latest = world.clock.now + 900  # type: ignore[attr-defined]
         with pytest.raises(WaitsForEver):
             run_federation(world.federation())
         assert read_status(world.url).state is RunState.PAUSED

@@ -21,6 +21,7 @@ from client.settings import Policy
 from model.layout import Layout
 from privacy.ledger import SqliteLedger
 from privacy.secagg.client import Effects
+from privacy.study.agreement import offer_seconds
 from privacy.wire.bodies import Collect
 from privacy.wire.envelope import open_envelope
 from privacy.wire.secagg import Survivors
@@ -179,6 +180,8 @@ def test_a_site_that_was_away_stays_out_of_the_round_and_not_of_the_study(
         run_federation(world.federation())
     world.faults = None
     world.handlers[world.nodes["site-003"]] = away
+    world.clock.latest = 1e9
+    world.clock.sleep(offer_seconds(world.study))  # until then, its attempt is open at the sites
     run_federation(world.federation(run=RUN + 1))
     history = read_status(world.url, RUN + 1).history
     names = [[part.name for part in item.sites] for item in history]

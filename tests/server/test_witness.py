@@ -16,6 +16,7 @@ from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.offer import TrainMasked
 from server.clock import SystemClock
 from server.rounds import run_federation
+from server.run_name import RunName
 from server.status import read_status
 from server.store import Store
 from server.witness import StoredWitness
@@ -68,12 +69,12 @@ def test_peers_refuse_it_where_the_coordinator_has_forgotten(
 def test_the_table_outlives_run_and_process(consortium: MakeWorld) -> None:
     world = consortium(3, rounds=1)
     run_federation(world.federation())
-    store = Store(world.url, 4711, SystemClock())
+    store = Store(world.url, RunName(world.study.digest(), 4711), SystemClock())
     known = StoredWitness(store).known()
     assert set(known) == {seeded_identity(name).public for name in world.sites}
     largest = Checkpoint(b"\1" * 16, 2**64 - 1, bytes(32))
     StoredWitness(store).keep({b"\5" * 32: largest})
     store.close()
-    again = Store(world.url, 4712, SystemClock())
+    again = Store(world.url, RunName(bytes(32), 4712), SystemClock())
     assert StoredWitness(again).known() == {**known, b"\5" * 32: largest}
     again.close()

@@ -69,6 +69,11 @@ class SuperLink:
         """FLWR_HOME for the coordinator."""
         return self.folder / "flwr"
 
+    @property
+    def database(self) -> Path:
+        """The SuperLink's own database."""
+        return self.folder / "superlink.db"
+
     def prepare(self) -> None:
         """Make its folders, its user's alone, with everything in them."""
         self.home.mkdir(parents=True, exist_ok=True)
@@ -85,7 +90,7 @@ class SuperLink:
             "--enable-supernode-auth",
             *("--isolation", "process"),
             *("--superexec-auth-secret-file", str(self.secret)),
-            *("--database", str(self.folder / "superlink.db")),
+            *("--database", str(self.database)),
             "--disable-runtime-dependency-installation",
         )
         return Command("superlink", argv, self._environment(), log)

@@ -81,6 +81,7 @@ def as_values(
             "budget_delta": statement.budget_delta,
             "across_studies": statement.composition,
         },
+        "whole_study": _whole(statement),
         "studies": [_line(line) for line in statement.lines],
         "spending": [
             {
@@ -106,6 +107,18 @@ def as_values(
 def _figure(item: Published) -> dict[str, object]:
     about = {"study": item.study, "delta": item.delta, "attempts": item.attempts}
     return {**about, **asdict(item.figure)}
+
+
+def _whole(statement: Statement) -> dict[str, object]:
+    found = statement.at_its_end
+    return {
+        "attempts": len(statement.schedule),
+        "epsilon": _finite(found.study.after),
+        "budget": found.study.budget,
+        "lifetime_epsilon": _finite(found.lifetime.after),
+        "lifetime_budget": found.lifetime.budget,
+        "refused": statement.refused,
+    }
 
 
 def _line(line: Line) -> dict[str, object]:

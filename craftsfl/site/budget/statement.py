@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from client.policy import SiteRules
-from privacy.budget import Book, Limits
+from privacy.budget import Book, Budgets, Limits, cannot_end, to_its_end
 from privacy.events import Event
 from privacy.ledger import Entry, State, charged
 from privacy.study.terms import whole_schedule
@@ -62,6 +62,10 @@ class Statement:
     began: float | None  # when the first attempt was begun, seconds since 1970
     lines: tuple[Line, ...]  # the present study first, charged or not
     points: tuple[Point, ...]
+    # Both budgets once every attempt of the present study is charged, and whether the agent refuses
+    # the study for that.
+    at_its_end: Budgets
+    refused: bool
     # Of the present study, whatever was seen: the most that budgets and manifest admit, and all
     # that its manifest has. Claims are made of these; of what was used, none is valid.
     planned: tuple[Event, ...] = field(repr=False)
@@ -79,7 +83,9 @@ def statement_of(rules: SiteRules, entries: Sequence[Entry]) -> Statement:
     lines = tuple(_lines(rules, entries))
     schedule = whole_schedule(rules.study)
     # Counted from an empty ledger: how far a study may go does not depend on how far it has gone.
-    within = Book().allowance(limits, rules.charges.charge).rounds_left()
+    charges = rules.charges
+    allowance = book.allowance(limits, charges.charge)
+    within = Book().allowance(limits, charges.charge).rounds_left()
     more = max(0, min(len(schedule), within) - lines[0].attempts)
     return Statement(
         site=rules.name,
@@ -91,6 +97,8 @@ def statement_of(rules: SiteRules, entries: Sequence[Entry]) -> Statement:
         began=min((entry.intent_time for entry in entries), default=None),
         lines=lines,
         points=tuple(_points(limits, entries, {line.digest: line.label for line in lines})),
+        at_its_end=to_its_end(charges, allowance),
+        refused=cannot_end(charges, allowance) is not None,
         planned=(*lines[0].events, *schedule[:more]),
         schedule=schedule,
     )

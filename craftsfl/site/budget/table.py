@@ -27,6 +27,7 @@ def show_table(statement: Statement, console: Console) -> None:
     console.print(_table(statement))
     for row in curve(statement):
         console.print(row, style="cyan", highlight=False, markup=False)
+    console.print(_whole(statement), highlight=False, markup=False)
     console.print(_words(statement), highlight=False, markup=False)
 
 
@@ -101,6 +102,27 @@ def _level(statement: Statement, until: float) -> float:
 
 def _when(time: float, clock: str) -> str:
     return datetime.fromtimestamp(time, UTC).strftime(f"%Y-%m-%d {clock} UTC")
+
+
+def _whole(statement: Statement) -> str:
+    """Whether the present study can end within the budgets, and what follows where it cannot."""
+    found = statement.at_its_end
+    over = found.lifetime if found.study.fits else found.study
+    which = "epsilon, of all studies together," if over is found.lifetime else "study_epsilon"
+    end = (
+        f"{statement.present.label} to its end, with all {len(statement.schedule)} attempts: "
+        f"ε {epsilon_text(found.study.after)} of its budget {found.study.budget:g}, "
+        f"ε {epsilon_text(found.lifetime.after)} of {found.lifetime.budget:g} with all studies."
+    )
+    if found.fit:
+        return f"{end} It can end within both."
+    if not statement.refused:
+        return f"{end} It may begin, and ends where the budget does."
+    return (
+        f"{end} THE AGENT REFUSES IT AT THE FIRST GREETING: {which} in policy.toml is too small. "
+        "Ask for a study that costs less, raise the budget, or set allow_partial = true; the study "
+        "then ends where the budget does."
+    )
 
 
 def _words(statement: Statement) -> str:

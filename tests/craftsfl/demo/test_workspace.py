@@ -23,10 +23,11 @@ from craftsfl.demo.workspace import (
 )
 from craftsfl.rounds.operator import superlink_of
 from privacy.accounting import epsilon
+from privacy.budget import Book, cannot_end
 from privacy.errors import ConfigError, DataError
 from privacy.secagg.encoding import Encoding
 from privacy.study.agreement import roster_in_force, shares_of, terms_of
-from privacy.study.terms import event_of
+from privacy.study.terms import whole_schedule
 from server.settings import load_consortium
 
 DIGEST = "sha256:" + "a" * 64
@@ -73,8 +74,13 @@ def test_the_whole_study_fits_into_each_hospitals_budget(
     clear_folder(options.folder)
     made = write_workspace(options, members(tmp_path), DIGEST, 12345, SHORTEST)
     policy = load_policy(load_site(made.hospitals[0].settings).policy)
-    spent = epsilon([event_of(made.study)] * made.study.rounds, made.study.privacy.delta)
+    spent = epsilon(whole_schedule(made.study), made.study.privacy.delta)  # with every attempt
     assert 0.9 * policy.epsilon < spent <= policy.epsilon
+    for hospital in made.hospitals:
+        rules = load(hospital.settings).rules
+        assert (
+            cannot_end(rules.charges, Book().allowance(rules.limits, rules.charges.charge)) is None
+        )
     made.runtime.rmdir()
 
 

@@ -159,7 +159,7 @@ def test_a_run_names_its_settings(staged):
     from flwr.cli.config_utils import load_and_validate
 
     config, warnings = load_and_validate(staged / "pyproject.toml")
-    assert config["tool"]["flwr"]["app"]["config"] == {"settings": ""}
+    assert config["tool"]["flwr"]["app"]["config"] == {"settings": "", "run": 0}
     assert warnings == []
 
 

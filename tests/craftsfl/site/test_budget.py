@@ -23,6 +23,7 @@ from client.agent.state import StateFolder
 from client.policy import SiteRules
 from client.settings import load_policy, load_site
 from craftsfl.cli import app
+from craftsfl.privacy_words import epsilon_text
 from craftsfl.site.budget.explain import NOT_CLAIMED, explanation, percent, show_explanation
 from craftsfl.site.budget.picture import check_picture_path, draw_picture
 from craftsfl.site.budget.statement import MOST_POINTS, statement_of
@@ -53,7 +54,7 @@ POLICY = {
 }
 
 
-def rules_of(folder: Path, study: Study = STUDY, **policy: float | str) -> SiteRules:
+def rules_of(folder: Path, study: Study = STUDY, **policy: float | str | bool) -> SiteRules:
     """The rules of a hospital with `policy` as further or other lines of its policy.toml."""
     site = load_site(write_hospital(folder, study=study))
     lines = (f"{name} = {json.dumps(value)}\n" for name, value in (POLICY | policy).items())
@@ -101,6 +102,35 @@ def test_one_study_is_composed_and_its_rounds_left_are_those_that_fit(tmp_path: 
     assert 0 < left < 9
     assert epsilon([event] * (3 + left), 1e-5) <= 4.0 < epsilon([event] * (4 + left), 1e-5)
     assert sum(each.steps for each in statement.planned) == (3 + left) * event.steps
+
+
+WHOLE = epsilon([event_of(STUDY)] * 12, 1e-5)  # 6 rounds x 2 attempts
+
+
+@pytest.mark.parametrize(
+    ("policy", "refused", "says"),
+    [
+        ({"study_epsilon": 4.0}, True, "study_epsilon in policy.toml is too small"),
+        ({"study_epsilon": 4.0, "allow_partial": True}, False, "ends where the budget does"),
+        ({"epsilon": 6.0, "study_epsilon": 6.0}, True, "of all studies together, in policy.toml"),
+        ({}, False, "It can end within both"),
+    ],
+)
+def test_it_says_whether_the_study_can_end_as_the_agent_decides(
+    tmp_path: Path, policy: dict[str, float | bool], refused: bool, says: str
+) -> None:
+    """Also where another study left too little; what was charged is part of the schedule."""
+    rules = rules_of(tmp_path, **policy)
+    spent = entries(*[charge(digest=OTHER)] * 2, charge())
+    statement = statement_of(rules, spent)
+    assert statement.refused == refused
+    assert statement.at_its_end.study.after == pytest.approx(WHOLE)
+    used = WHOLE + epsilon([event_of(STUDY)] * 2, 1e-5)
+    assert statement.at_its_end.lifetime.after == pytest.approx(used)
+    text = " ".join(printed(lambda console: show_table(statement, console)).split())
+    assert f"with all 12 attempts: ε {epsilon_text(WHOLE)} of its budget" in text
+    assert says in text
+    assert ("REFUSES" in text) == refused
 
 
 def test_the_manifest_caps_the_rounds_left_whatever_the_budget(tmp_path: Path) -> None:
@@ -341,6 +371,15 @@ def test_the_command_reads_beside_an_agent_that_works(tmp_path: Path) -> None:
     assert len(values["spending"]) == 2
     assert {row["false_positives"] for row in values["attacks"]} == {0.001, 0.01, 0.05, 0.1}
     assert values["ledger"]["id"] == head.ledger.hex()
+    assert values["whole_study"] == {
+        "attempts": 12,
+        "epsilon": pytest.approx(WHOLE),
+        "budget": 12.0,
+        "lifetime_epsilon": pytest.approx(WHOLE),
+        "lifetime_budget": 20.0,
+        "refused": False,
+    }
+    assert "demo to its end, with all 12 attempts" in " ".join(text.split())
     assert "The ledger is whole and signed" in text
     assert (tmp_path / "budget.svg").exists()
 

@@ -1,0 +1,242 @@
+"""What is lost, charged or released twice when a process of a real consortium is killed.
+
+Rows: `fault` (which process gets SIGKILL), `trials`, `resumed`, `double_released`,
+`uncaused_charges`, `seconds_p95`, and the `moments`: seed, round.attempt, seconds into it.
+Coordinator and hospitals are real processes (`bench.plane`); one long study of short masked rounds
+goes on while its processes are killed at seeded moments, each where the round happens to be.
+
+- resumed: trials after which the same run finished a further round, without a hand;
+- double_released: attempts of a site for which two different updates left it;
+- uncaused_charges: charges in a site's ledger for attempts that neither released an update nor were
+  under way when something was killed;
+- seconds_p95: from the kill until the process does its work again. A ServerApp serves its run; a
+  SuperLink answers; with a SuperExec its ServerApp dies too, so that is waited for; a gateway is
+  connected to the SuperLink; an agent accepts connections on its socket.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, get_args
+
+import numpy as np
+import psutil
+
+from bench.output import BenchRow
+from bench.plane import PLANE_SITES, Plane, PlanePart, PlaneStudy
+from bench.plane_site import RELEASED, SITE_LEDGER
+from craftsfl.processes.flower.control import answers
+from craftsfl.rounds.operator import superlink_of
+from privacy.ledger import State, read_ledger
+from server.events import LoggedEvent, RoundFinished, RoundStarted, RunStarted
+from server.status import read_status
+
+PLANE_PARTS: Final[tuple[PlanePart, ...]] = get_args(PlanePart)
+_ROUND_SECONDS: Final = 120.0  # within which a round ends that nobody harms
+_BACK_SECONDS: Final = 120.0  # after which a process counts as not coming back
+_Attempt = tuple[int, int]  # round, attempt
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A kill: of what, when, and how long its work stood still."""
+
+    part: PlanePart
+    seed: int
+    attempt: _Attempt  # that was under way, or the last one
+    into: float  # seconds since that began
+    seconds: float | None  # None: it did not come back
+    resumed: bool
+
+
+def measure_plane(seeds: int, first: int = 0) -> list[BenchRow]:
+    """`seeds` kills, the processes in turn, in one study; a row for each process."""
+    with tempfile.TemporaryDirectory(prefix="craftsfl-plane-") as folder:
+        plane = Plane(Path(folder), PlaneStudy(rounds=4 * seeds + 10, attempts=6))
+        try:
+            plane.start()
+            _next_round(plane)
+            trials = [_killed(plane, seed) for seed in range(first, first + seeds)]
+        finally:
+            plane.stop()
+        return rows_of(trials, ledgers_of(plane, {trial.attempt for trial in trials}))
+
+
+@dataclass(frozen=True)
+class Books:
+    """What the sites' ledgers hold beyond what they may: how often, by round."""
+
+    double: Mapping[int, int]
+    uncaused: Mapping[int, int]
+
+
+def ledgers_of(plane: Plane, harmed: set[_Attempt]) -> Books:
+    """Compare every site's ledger with what left it; `harmed` attempts may be charged."""
+    double: dict[int, int] = {}
+    uncaused: dict[int, int] = {}
+    for name in PLANE_SITES:
+        folder = plane.folder / name
+        left: dict[_Attempt, set[str]] = {}
+        for line in (folder / RELEASED).read_text("utf-8").splitlines():
+            _, number, attempt, digest, _ = line.split()
+            left.setdefault((int(number), int(attempt)), set()).add(digest)
+        for number, _ in (key for key, digests in left.items() if len(digests) > 1):
+            double[number] = double.get(number, 0) + 1
+        for entry in read_ledger(folder / SITE_LEDGER).entries():
+            key = (entry.key.round, entry.key.attempt)
+            if entry.state is State.COMMITTED and key not in left and key not in harmed:
+                uncaused[key[0]] = uncaused.get(key[0], 0) + 1
+    return Books(double, uncaused)
+
+
+def rows_of(trials: Iterable[Trial], books: Books) -> list[BenchRow]:
+    """A row for each process; what is wrong in a round counts for the last kill before its end."""
+    trials = list(trials)
+    blamed = _Blame(trials)
+    double, uncaused = blamed.shared(books.double), blamed.shared(books.uncaused)
+    rows: list[BenchRow] = []
+    for part in PLANE_PARTS:
+        mine = [trial for trial in trials if trial.part == part]
+        if not mine:
+            continue
+        seconds = [_BACK_SECONDS if t.seconds is None else t.seconds for t in mine]
+        moments = (f"{t.seed}:{t.attempt[0]}.{t.attempt[1]}+{t.into:.1f}" for t in mine)
+        rows.append(
+            {
+                "fault": f"SIGKILL of the {part}",
+                "trials": len(mine),
+                "resumed": sum(trial.resumed for trial in mine),
+                "double_released": double.get(part, 0),
+                "uncaused_charges": uncaused.get(part, 0),
+                "seconds_p95": round(float(np.percentile(seconds, 95)), 2),
+                "moments": " ".join(moments),
+            }
+        )
+    return rows
+
+
+@dataclass(frozen=True)
+class _Blame:
+    trials: list[Trial]
+
+    def shared(self, counts: Mapping[int, int]) -> dict[PlanePart, int]:
+        found: dict[PlanePart, int] = {}
+        for number, count in counts.items():
+            before = [trial for trial in self.trials if trial.attempt[0] <= number]
+            part = (before or self.trials)[-1 if before else 0].part
+            found[part] = found.get(part, 0) + count
+        return found
+
+
+def _killed(plane: Plane, seed: int) -> Trial:
+    """Kill a process somewhere in the next round, and wait until the run is well again."""
+    draw = random.Random(f"plane {seed}")
+    part = PLANE_PARTS[seed % len(PLANE_PARTS)]
+    usual = _usual_seconds(plane)
+    plane.wait_for(lambda logged: isinstance(logged.event, RoundStarted), _ROUND_SECONDS)
+    time.sleep(draw.uniform(0.0, usual))
+    victim = draw.choice(_there(plane, part))
+    attempt, into = _under_way(plane)
+    back = _Back(plane, part, victim)
+    killed = time.time()
+    victim.send_signal(signal.SIGKILL)
+    seconds = next((time.time() - killed for _ in _polling(_BACK_SECONDS) if back.done()), None)
+    return Trial(part, seed, attempt, into, seconds, resumed=_next_round(plane))
+
+
+def _next_round(plane: Plane) -> bool:
+    """Whether a round of the same run ends, before long."""
+    number = str(plane.run)
+
+    def finished(logged: LoggedEvent) -> bool:
+        return isinstance(logged.event, RoundFinished) and logged.run == number
+
+    return plane.wait_for(finished, 2 * _ROUND_SECONDS) is not None
+
+
+def _there(plane: Plane, part: PlanePart) -> list[psutil.Process]:
+    for _ in _polling(_BACK_SECONDS):
+        found = plane.processes(part)
+        if found:
+            return found
+    raise RuntimeError(f"There is no {part} to kill.")
+
+
+def _under_way(plane: Plane) -> tuple[_Attempt, float]:
+    newest = read_status(plane.settings.database_url(), plane.run).history[-1]
+    events = (logged for logged in plane.all_events() if isinstance(logged.event, RoundStarted))
+    began = [logged.time for logged in events][-1]
+    return (newest.round, newest.attempt), time.time() - began
+
+
+def _usual_seconds(plane: Plane) -> float:
+    found = [item for item in read_status(plane.settings.database_url()).history if item.seconds]
+    return float(np.median([item.seconds for item in found[-20:]])) if found else 5.0
+
+
+def _polling(seconds: float) -> Iterator[None]:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        yield
+        time.sleep(0.05)
+
+
+@dataclass(frozen=True)
+class _Back:
+    """Whether the successor of `victim` does its work."""
+
+    plane: Plane
+    part: PlanePart
+    victim: psutil.Process
+
+    def done(self) -> bool:
+        works: Mapping[PlanePart, Callable[[], bool]] = {
+            "serverapp": self._serves,
+            "superexec": self._serves,
+            "superlink": self._answers,
+            "gateway": self._connected,
+            "agent": self._accepts,
+        }
+        return works[self.part]()
+
+    def _successors(self) -> list[psutil.Process]:
+        return [p for p in self.plane.processes(self.part) if p.pid != self.victim.pid]
+
+    def _serves(self) -> bool:
+        return any(isinstance(logged.event, RunStarted) for logged in self.plane.events())
+
+    def _answers(self) -> bool:
+        return bool(self._successors()) and answers(superlink_of(self.plane.settings))
+
+    def _connected(self) -> bool:
+        if len(self._successors()) < len(PLANE_SITES):
+            return False
+        return all(_has_connection(process) for process in self._successors())
+
+    def _accepts(self) -> bool:
+        return all(_listens(file) for file in self.plane.sockets()) and (
+            len(self._successors()) == len(PLANE_SITES)
+        )
+
+
+def _has_connection(process: psutil.Process) -> bool:
+    try:
+        return any(c.status == psutil.CONN_ESTABLISHED for c in process.net_connections("tcp"))
+    except psutil.Error:
+        return False
+
+
+def _listens(file: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(file))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,162 @@
+"""A hospital's agent with a trainer that draws numbers: `python -m bench.plane_site FOLDER`.
+
+Everything else is real: identity, roster, ledger, socket, masks. The updates are random, so that an
+attempt that was trained twice shows; their digests and the moments are in FOLDER/released.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from client.agent.masking import Membership
+from client.agent.progress import ProgressSource
+from client.agent.ready import ReadyAgent
+from client.agent.service import serve
+from client.agent.site_agent import AgentParts
+from client.policy import SiteRules
+from client.settings import Policy
+from model.layout import Layout
+from privacy.identity import load_identity
+from privacy.ledger import SqliteLedger, load_or_make_key
+from privacy.study.agreement import roster_in_force
+from privacy.study.manifest import Study, load_study
+from privacy.wire.codec import Vector
+from privacy.wire.envelope import open_envelope
+from privacy.wire.secagg import MaskedInput
+
+SITE_FILE, SITE_KEY, SITE_LAYOUT = "site.json", "site.key", "layout.pickle"
+SITE_LEDGER, RELEASED = "ledger.sqlite", "released"
+_LARGEST_UPDATE: Final = 1e-3
+
+
+@dataclass(frozen=True)
+class DrawsNumbers:
+    """A trainer that is done at once."""
+
+    layout: Layout
+
+    def train(
+        self,
+        adapter: Vector,
+        *,
+        progress: Callable[[int, int], None],
+        should_stop: Callable[[], bool],
+    ) -> Vector:
+        """See `client.training.RoundTrainer`."""
+        progress(1, 1)
+        drawn = np.frombuffer(os.urandom(4 * adapter.size), np.uint32)
+        return (drawn / 2**32 * _LARGEST_UPDATE).astype(np.float32)
+
+    def withdraw(self, patients: Collection[int]) -> None:
+        """Nobody is here."""
+
+
+def policy_of_site(study: Study, roster: str) -> Policy:
+    """A policy that allows whatever `study` may cost."""
+    most = study.rounds * study.privacy.attempts
+    return Policy(
+        epsilon=1e6,
+        study_epsilon=1e6,
+        delta=study.privacy.delta,
+        studies=("any",),
+        bases=("any",),
+        mechanisms=("local",),
+        roster=roster,
+        max_attempts=study.privacy.attempts,
+        max_lost_attempts=most,
+        min_reply_slot=study.cohort.reply_slot,
+    )
+
+
+def main(folder: Path) -> None:
+    """Serve until SIGTERM."""
+    facts = json.loads((folder / SITE_FILE).read_text("utf-8"))
+    study = load_study(Path(facts["study"]))
+    layout: Layout = pickle.loads((folder / SITE_LAYOUT).read_bytes())
+    roster = roster_in_force(study, Path(facts["roster"]))
+    rules = SiteRules(facts["name"], study, policy_of_site(study, roster.digest().hex()))
+    path = folder / SITE_LEDGER
+    key = load_or_make_key(folder / "ledger.key", ledger=path)
+    with SqliteLedger(path, key, site=facts["name"]) as ledger:
+        progress = ProgressSource()
+        parts = AgentParts(rules, ledger, DrawsNumbers(layout), progress)
+        agent = ReadyAgent(parts, Membership(load_identity(folder / SITE_KEY), roster)).make()
+
+        def handle(data: bytes) -> bytes:
+            answer = agent.handle(data)
+            _note_release(folder / RELEASED, answer)
+            return answer
+
+        service = serve(handle, progress, Path(facts["socket"]), limit=agent.limit)
+        service.set_ready(True)
+        ended = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: ended.set())
+        ended.wait()
+        agent.stop(5.0)
+        service.stop()
+
+
+def _note_release(file: Path, answer: bytes) -> None:
+    """Write down a masked update before it leaves: run, round, attempt, digest, time."""
+    envelope = open_envelope(answer, limit=2**31)
+    if isinstance(envelope.body, MaskedInput):
+        import hashlib
+
+        digest = hashlib.sha256(envelope.body.encode()).hexdigest()
+        words = (envelope.run, envelope.round, envelope.attempt, digest, time.time())
+        with file.open("a", encoding="utf-8") as stream:
+            stream.write(" ".join(map(str, words)) + "\n")
+
+
+def keep_site(folder: Path) -> None:
+    """Keep agent and gateway running, as `craftsfl site serve` does; until SIGTERM."""
+    from craftsfl.processes.gateway_command import gateway_commands
+
+    from client.settings import SiteSettings
+    from craftsfl.processes.environment import environment
+    from craftsfl.processes.restarts import keep_running
+    from craftsfl.processes.supervisor import Command, Supervisor, ended_by_signals
+
+    facts = json.loads((folder / SITE_FILE).read_text("utf-8"))
+    name, logs = facts["name"], Path(facts["logs"])
+    site = SiteSettings.model_validate(
+        {
+            "name": name,
+            "study": facts["study"],
+            "policy": folder / "policy.toml",
+            "data": {"folder": folder},
+            "agent": {"state": folder, "socket": facts["socket"]},
+            "gateway": {
+                "superlink": facts["superlink"],
+                "root_certificates": facts["authority"],
+                "key": folder / "supernode.key",
+                "home": folder / "gateway",
+            },
+        }
+    )
+    root = str(Path(__file__).resolve().parents[1])
+    env = environment(folder / "home", {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"})
+    argv = (sys.executable, "-m", "bench.plane_site", str(folder))
+    agent = Command(f"{name} agent", argv, env, logs / f"{name}-agent.log")
+    gateway = gateway_commands(site, logs, prefix=f"{name}-")
+    with ended_by_signals(), Supervisor() as supervisor:
+        keep_running([agent, *gateway], supervisor, lambda: None)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "serve":
+        keep_site(Path(sys.argv[2]))
+    else:
+        main(Path(sys.argv[1]))
