@@ -22,7 +22,7 @@ from server.registry import LOG_LATER
 from server.status import RunStatus
 from server.tracking import Tracked, Tracking
 
-END_SECONDS: Final = 6.0  # seconds that the end of a run waits for MLflow
+MLFLOW_SECONDS: Final = 6.0  # seconds that the end of a run waits for MLflow
 _IMPORT_SECONDS: Final = 60.0  # that it waits for MLflow's own import, which this machine decides
 
 _Job = Callable[[Tracking], Tracked | None]
@@ -47,7 +47,7 @@ class BackgroundTracking:
         make: Callable[[], Tracking],
         *,
         warn: Callable[[CraftsflError], None] = lambda error: None,
-        patience: float = END_SECONDS,
+        patience: float = MLFLOW_SECONDS,
     ) -> None:
         self._make = make
         self._warn = warn

@@ -23,7 +23,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Final
 
-from client.agent.kernel import die_with_parent, set_process_name
+from client.confinement.kernel import die_with_parent, set_process_name
 from client.trainer.orders import ANSWER, ENDED, STARTED, Orders, TrainerExit, take
 
 # proc(5), oom_score_adj: -1000 to 1000. Where memory runs out, a trainer goes first: the agent

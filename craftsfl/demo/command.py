@@ -34,4 +34,4 @@ def demo(
     from craftsfl.demo.run import run_demo
     from craftsfl.demo.workspace import DemoOptions
 
-    run_demo(DemoOptions(folder=directory, data=data, rounds=rounds, port=port))
+    run_demo(DemoOptions(directory, data, rounds, port, quality=True))

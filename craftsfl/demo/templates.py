@@ -86,11 +86,12 @@ socket = {socket}
 key = "site.key"
 roster = "roster.cfl"
 
-[supernode]
+[gateway]
+kind = "{kind}"
 superlink = "{superlink}"
 root_certificates = {authority}
 key = "supernode.key"
-flwr_home = "flwr"
+home = "gateway"
 """
 
 CONSORTIUM_TEMPLATE: Final = """\
@@ -107,4 +108,12 @@ authority = "tls/ca.pem"
 certificate = "tls/server.pem"
 key = "tls/server.key"
 secret = "superexec.secret"
+"""
+
+QUALITY_TEMPLATE: Final = """
+[quality]
+folders = {folders}
+public = true              # synthetic patients, on whom nobody trains
+every = 1
+tiles = 60                 # at most: a few seconds of one core for each figure
 """

@@ -16,9 +16,11 @@ from craftsfl.demo.roster import hand_out, make_hospitals, make_roster
 from craftsfl.demo.templates import (
     CONSORTIUM_TEMPLATE,
     POLICY_TEMPLATE,
+    QUALITY_TEMPLATE,
     SITE_TEMPLATE,
     STUDY_TEMPLATE,
 )
+from craftsfl.demo.tiles import held_out_folder
 from craftsfl.processes.flower.credentials import make_authority, make_secret
 from privacy.accounting import calibrate_noise_multiplier
 from privacy.errors import ConfigError
@@ -57,6 +59,8 @@ class DemoOptions:
     data: Path | None = None
     rounds: int | None = None
     port: int | None = None
+    quality: bool = False  # whether the coordinator measures synthetic hospitals' held-out tiles
+    supernodes: bool = False  # Flower's own in place of gateways, for comparison
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class Hospital:
 
     @property
     def key(self) -> Path:
-        """Its SuperNode's private key."""
+        """Its gateway's private key."""
         return self.folder / "supernode.key"
 
 
@@ -175,13 +179,14 @@ def write_workspace(
     study_file.write_text(_study_text(options, members, base_digest, signed, slot), "utf-8")
     study = load_study(study_file)
     runtime = Path(tempfile.mkdtemp(prefix="craftsfl-"))
-    _write_coordinator(folder / "coordinator", port)
+    _write_coordinator(folder / "coordinator", port, _quality_text(options, members))
     hand_out(signed, [folder / "coordinator", *folders.values()])
-    authority = folder / "coordinator" / "tls" / "ca.pem"
-    hospitals = tuple(
-        _write_hospital(folder, member, study, runtime, f"localhost:{port}", authority)
-        for member in members
+    way = _WayToCoordinator(
+        superlink=f"localhost:{port}",
+        authority=folder / "coordinator" / "tls" / "ca.pem",
+        kind="supernode" if options.supernodes else "gateway",
     )
+    hospitals = tuple(_write_hospital(folder, member, study, runtime, way) for member in members)
     return Workspace(folder, study, hospitals, runtime)
 
 
@@ -250,15 +255,30 @@ def _noise_multiplier(rounds: int) -> float:
     return math.ceil(sigma * 1000) / 1000
 
 
-def _write_coordinator(folder: Path, port: int) -> None:
+def _quality_text(options: DemoOptions, members: Sequence[HospitalDraft]) -> str:
+    if options.data is not None or not options.quality:
+        return ""
+    folders = [str(held_out_folder(options.folder.resolve(), item.name)) for item in members]
+    return QUALITY_TEMPLATE.format(folders=json.dumps(folders))
+
+
+def _write_coordinator(folder: Path, port: int, quality: str) -> None:
     folder.mkdir()
     make_authority(folder / "tls")
     make_secret(folder / "superexec.secret")
-    (folder / "consortium.toml").write_text(CONSORTIUM_TEMPLATE.format(port=port), "utf-8")
+    text = CONSORTIUM_TEMPLATE.format(port=port) + quality
+    (folder / "consortium.toml").write_text(text, "utf-8")
+
+
+@dataclass(frozen=True)
+class _WayToCoordinator:
+    superlink: str  # host:port
+    authority: Path
+    kind: str  # of [gateway]
 
 
 def _write_hospital(
-    root: Path, member: HospitalDraft, study: Study, runtime: Path, superlink: str, authority: Path
+    root: Path, member: HospitalDraft, study: Study, runtime: Path, way: _WayToCoordinator
 ) -> Hospital:
     folder = root / "hospitals" / member.name
     hospital = Hospital(
@@ -283,8 +303,9 @@ def _write_hospital(
             study=json.dumps(str(root / "study.toml")),
             data=json.dumps(str(hospital.data)),
             socket=json.dumps(str(hospital.socket)),
-            superlink=superlink,
-            authority=json.dumps(str(authority)),
+            superlink=way.superlink,
+            authority=json.dumps(str(way.authority)),
+            kind=way.kind,
         ),
         "utf-8",
     )

@@ -45,8 +45,10 @@ def condition_of(settings: ConsortiumSettings, status: RunStatus) -> RunsLife:
     if serving is not None:
         return _alive(status, serving)
     begun = last_serving(settings.lock_file())
-    starts = status.flower_since is None or time.time() - status.flower_since < _STARTING_SECONDS
-    if starts and (begun is None or begun.flower_run != status.flower_run):
+    since = status.started if status.flower_since is None else status.flower_since
+    if time.time() - since < _STARTING_SECONDS and (
+        begun is None or begun.flower_run != status.flower_run
+    ):
         return RunsLife(RunCondition.STARTING, "Its ServerApp is being started.", alive=False)
     return _dead(settings, status)
 
@@ -66,8 +68,9 @@ def _alive(status: RunStatus, serving: Serving) -> RunsLife:
         paused = status.wish is Wish.PAUSE
         words = "Go on with it: craftsfl rounds resume" if paused else wish
         return RunsLife(RunCondition.PAUSED, words, alive=True)
-    word = RunCondition(status.state.value)
-    return RunsLife(word, wish, alive=True)
+    if status.state is RunState.WAITING:
+        return RunsLife(RunCondition.WAITING, f"Its sites are joining. {wish}".strip(), alive=True)
+    return RunsLife(RunCondition(status.state.value), wish, alive=True)
 
 
 _WISHES = {

@@ -14,6 +14,7 @@ from server.events import (
     LoggedEvent,
     NodeRefused,
     PhaseEnded,
+    QualityMeasured,
     RoundFailed,
     RoundFinished,
     RoundStarted,
@@ -107,6 +108,11 @@ ANSWERS = [
     (
         RunFailed("Too few.", "Wait.", "too-few-sites"),
         '"run-failed","run":"7","reason":"Too few.","hint":"Wait.","error":"too-few-sites"',
+    ),
+    (
+        QualityMeasured(4, "denoising", 0.25, -0.5, -1.0, None, 7, 9),
+        '"quality-measured","run":"7","round":4,"metric":"denoising","value":0.25,"change":-0.5,'
+        '"low":-1.0,"high":null,"patients":7,"images":9',
     ),
     (RunWaiting("Disk full."), '"run-waiting","run":"7","reason":"Disk full."'),
     (RunGoesOn(), '"run-goes-on","run":"7"'),

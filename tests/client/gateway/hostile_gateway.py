@@ -246,6 +246,16 @@ def cut_output(facts: Any) -> None:
     os.ftruncate(2, 0)
 
 
+@attack
+def write_output_at_a_place(facts: Any) -> None:
+    os.pwrite(1, b"", 0)
+
+
+@attack
+def write_an_inherited_file_anew(facts: Any) -> None:
+    os.ftruncate(facts["inherited_to_write"], 0)
+
+
 # Other processes.
 
 
@@ -602,21 +612,25 @@ def outcome(action: Callable[[Any], object], facts: Any) -> str:
 
 
 def shut_in(facts: Any) -> Any:
-    from client.gateway.confinement import confine
+    from client.gateway.confinement import Surroundings, confine
 
-    return confine(
-        [Path(facts["readable"])],
-        Path(facts["agent"]),
-        "localhost",
-        facts["port"],
-        private=[Path(facts["key"]), Path(facts["ledger"]), Path(facts["tile"]).parent],
-        abi=facts["abi"],
+    around = Surroundings(
+        readable=(Path(facts["readable"]),),
+        agent_socket=Path(facts["agent"]),
+        host="localhost",
+        port=facts["port"],
+        largest=1 << 20,
+        remembered=(facts["remembered"],),
+        private=(Path(facts["key"]), Path(facts["ledger"]), Path(facts["tile"]).parent),
     )
+    return confine(around, abi=facts["abi"])
 
 
 def main() -> None:
     facts = json.loads(Path(sys.argv[1]).read_text())
     facts["inherited"] = os.open(facts["key"], os.O_RDONLY)
+    facts["inherited_to_write"] = os.open(facts["spare"], os.O_RDWR)
+    facts["remembered"] = os.open(facts["home"] + "/node.json", os.O_RDWR | os.O_CREAT, 0o600)
     report: dict[str, object] = {}
     lock = shut_in(facts) if facts["confined"] else None
     if lock is not None:
