@@ -122,10 +122,9 @@ def _note_release(file: Path, answer: bytes) -> None:
 
 def keep_site(folder: Path) -> None:
     """Keep agent and gateway running, as `craftsfl site serve` does; until SIGTERM."""
-    from craftsfl.processes.gateway_command import gateway_commands
-
     from client.settings import SiteSettings
     from craftsfl.processes.environment import environment
+    from craftsfl.processes.gateway_command import gateway_commands
     from craftsfl.processes.restarts import keep_running
     from craftsfl.processes.supervisor import Command, Supervisor, ended_by_signals
 

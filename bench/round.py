@@ -26,7 +26,7 @@ import numpy as np
 from bench.output import BenchRow, parser, print_rows
 from client.agent.progress import ProgressSource
 from client.agent.service import serve
-from client.app import forward
+from client.forwarder import forward
 from craftsfl.demo.run import run_demo
 from craftsfl.demo.workspace import DemoOptions
 from craftsfl.rounds.timeline import RoundTiming
@@ -50,7 +50,7 @@ def transfer_seconds(parameters: int) -> float:
         try:
             for _ in range(REPEATS):
                 start = time.perf_counter()
-                answer = forward(unpack_envelope(pack_envelope(message)), str(socket))
+                answer = forward(unpack_envelope(pack_envelope(message)), str(socket)).answer
                 open_envelope(unpack_envelope(pack_envelope(answer)), limit=limit)
                 samples.append(time.perf_counter() - start)
         finally:

@@ -55,7 +55,7 @@ class AgentSettings(Strict):
 
     state: Path  # ledger, quarantine list, caches; created with mode 0700
     socket: Path | None = None
-    socket_mode: Literal["0600", "0660"] = "0600"  # 0660: the SuperNode runs as another user
+    socket_mode: Literal["0600", "0660"] = "0600"  # 0660: the gateway runs as another user
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     user: SystemUser | None = None  # as whom root starts it; None: as the command's user
     environment: tuple[VariableName, ...] = ()  # further variables that it gets
@@ -69,15 +69,30 @@ class IdentitySettings(Strict):
     passphrase_file: Path | None = None  # one line, mode 0600; if the key has a passphrase
 
 
-class SuperNodeSettings(Strict):
-    """`[supernode]`: the network-facing process; it sees no data and no ledger."""
+class GatewaySettings(Strict):
+    """`[gateway]`: the network-facing process; it sees no data and no ledger."""
 
+    # "gateway": ours, resident. "supernode": Flower's flower-supernode, which runs the
+    # coordinator's bundle for every message.
+    kind: Literal["gateway", "supernode"] = "gateway"
     superlink: Annotated[str, Field(pattern=r"^[^\s:/]+:\d{1,5}$")]  # host:port of the Fleet API
     root_certificates: Path | None = None  # PEM; None: the system's own authorities
     key: Path  # OpenSSH NIST-EC private key that the operator registered
-    flwr_home: Path
+    home: Path  # what it remembers, and its log; FLWR_HOME of a SuperNode
     user: SystemUser | None = None  # not the agent's
-    environment: tuple[VariableName, ...] = ()  # what else the coordinator's code may read
+    environment: tuple[VariableName, ...] = ()  # further variables that it gets
+    # Seconds between two looks for messages: bounds for what the coordinator wishes.
+    fastest_look: Annotated[float, Field(ge=0.02, le=60)] = 0.1
+    slowest_look: Annotated[float, Field(ge=0.1, le=60)] = 3.0
+    largest_message: Annotated[int, Field(ge=1, le=4096)] = 256  # MiB that are carried to the agent
+
+    @model_validator(mode="after")
+    def _are_bounds(self) -> Self:
+        if self.fastest_look > self.slowest_look:
+            raise ValueError(
+                f"fastest_look {self.fastest_look:g} is above slowest_look {self.slowest_look:g}"
+            )
+        return self
 
 
 class SiteSettings(Strict):
@@ -89,10 +104,21 @@ class SiteSettings(Strict):
     data: DataSettings
     agent: AgentSettings
     identity: IdentitySettings | None = None  # required where updates are masked
-    supernode: SuperNodeSettings | None = None
+    gateway: GatewaySettings | None = None
+
+    supernode: None = None  # the older name of [gateway], to say so
+
+    @field_validator("supernode", mode="before")
+    @classmethod
+    def _is_called_gateway_now(cls, table: object) -> None:
+        if table is not None:
+            raise ValueError(
+                "[supernode] is called [gateway] now, and its flwr_home is called home. The key "
+                'stays registered. To go on with Flower\'s SuperNode, add kind = "supernode" there'
+            )
 
     def socket_path(self) -> Path:
-        """The socket between agent and ClientApp; creates the runtime folder if it is there."""
+        """The socket between agent and gateway; creates the runtime folder if it is there."""
         return self.agent.socket or runtime_folder() / f"{self.name}.sock"
 
 

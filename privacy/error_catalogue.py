@@ -258,7 +258,7 @@ FAILURES: Mapping[ErrorId, Guidance] = {
         "Run it in a container without a network, or allow unprivileged user namespaces.",
     ),
     ErrorId.ONE_USER: Guidance(
-        "Agent and SuperNode would run as one user, so the coordinator's code could read the data.",
+        "Agent and gateway would run as one user: whoever takes over the gateway reads the data.",
         "Nothing: neither was started.",
         "Name two users in site.toml and start as root: docs/hospital.md.",
     ),

@@ -11,25 +11,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from flwr.app import Array, ArrayRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from privacy.errors import WireError
 from privacy.wire.bodies import Body, Refusal, StartTraining
-from privacy.wire.envelope import (
-    ACTION,
-    ARRAY,
-    ARRAY_TYPE,
-    RECORD,
-    Envelope,
-    open_envelope,
-    seal,
-    size_limit,
-)
+from privacy.wire.carriage import ACTION, ARRAY, ARRAY_TYPE, ONE_RECORD, RECORD, group_of
+from privacy.wire.envelope import Envelope, open_envelope, seal, size_limit
 from privacy.wire.offer import TrainMasked
 
 SMALL = size_limit(0)  # bytes: enough for every answer except an update
 LIFETIME = 900.0  # seconds until Flower forgets a message that was not fetched
+
+# How often gateways are asked to look for messages: each look is a transaction of the SuperLink's
+# database, so all of them together make at most this many a second.
+LOOKS_A_SECOND = 100.0
+FASTEST_LOOK, SLOWEST_LOOK = 0.1, 3.0  # seconds between two looks of one site
 
 # Flower's ErrorCode (flwr.common.constant), in words for an operator. The text of an error reply
 # is never used: it could hold anything.
@@ -91,6 +88,7 @@ class Exchange:
 
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
+        self._known: set[int] = set()  # nodes that were asked something
         self._pending: dict[str, Request] = {}
         self._failed: list[Reply] = []
 
@@ -100,9 +98,11 @@ class Exchange:
 
     def send(self, requests: Sequence[Request]) -> None:
         """Push all `requests`; `receive` returns a failure for each that is not accepted."""
+        self._known.update(request.node for request in requests)
+        look = look_for(len(self._known))
         # One push per request: Flower limits the size of a push, and adapters may be large.
         for request in requests:
-            accepted = [key for key in self._grid.push_messages([_message(request)]) if key]
+            accepted = [key for key in self._grid.push_messages([_message(request, look)]) if key]
             if accepted:
                 self._pending[accepted[0]] = request
             else:
@@ -120,24 +120,33 @@ class Exchange:
         return replies
 
 
+def look_for(sites: int) -> float:
+    """Seconds between two looks for messages that are wished of each of so many sites."""
+    return min(max(sites / LOOKS_A_SECOND, FASTEST_LOOK), SLOWEST_LOOK)
+
+
 def pack_envelope(envelope: bytes) -> RecordDict:
-    """The Flower content for `envelope`: a raw array, which Flower sends in chunks."""
+    """The Flower content for `envelope`: one record, or a raw array, which Flower cuts up."""
+    if len(envelope) <= ONE_RECORD:
+        return RecordDict({RECORD: ConfigRecord({ARRAY: envelope})})
     array = Array("uint8", (len(envelope),), ARRAY_TYPE, envelope)
     return RecordDict({RECORD: ArrayRecord({ARRAY: array})})
 
 
 def unpack_envelope(content: RecordDict) -> bytes:
-    """The envelope in `content`. Raises `WireError` unless there is exactly one."""
+    """The envelope in `content`, in either packing. `WireError` unless there is exactly one."""
     record = content.get(RECORD)
-    if len(content) != 1 or not isinstance(record, ArrayRecord) or list(record) != [ARRAY]:
+    if len(content) != 1 or record is None or list(record) != [ARRAY]:
         raise WireError("A Flower message does not carry an envelope.", "Check the site's version.")
-    array = record[ARRAY]
-    if array.stype != ARRAY_TYPE:
+    packed = record[ARRAY]
+    if isinstance(packed, bytes):
+        return packed
+    if not isinstance(packed, Array) or packed.stype != ARRAY_TYPE:
         raise WireError("A Flower message has an unknown encoding.", "Check the site's version.")
-    return array.data
+    return packed.data
 
 
-def _message(request: Request) -> Message:
+def _message(request: Request, look: float) -> Message:
     envelope = request.envelope
     trains = isinstance(envelope.body, StartTraining | TrainMasked)
     category = "train" if trains else "query"
@@ -146,7 +155,7 @@ def _message(request: Request) -> Message:
         dst_node_id=request.node,
         message_type=f"{category}.{ACTION}",
         ttl=LIFETIME,
-        group_id=str(envelope.round),
+        group_id=group_of(envelope.round, look),
     )
 
 

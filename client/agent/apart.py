@@ -1,4 +1,4 @@
-"""What has to separate the agent, before it opens any data, from the network and the SuperNode.
+"""What has to separate the agent, before it opens any data, from the network and the gateway.
 
 Otherwise the agent refuses to start; it does not merely warn. Each refusal can be overruled, by a
 setting that says what it does: `allow_agent_network` in policy.toml, `--one-user-no-airlock` on the
@@ -10,20 +10,23 @@ from __future__ import annotations
 import logging
 import os
 import pwd
+from pathlib import Path
 
 from client.agent.isolation import Confinement, NetworkAccess
+from client.gateway.trial import try_to_shut_in
 from client.settings import Policy, SiteSettings
 from privacy.error_ids import ErrorId
 from privacy.errors import PolicyError
 
 ONE_USER = "--one-user-no-airlock"
 ONE_USER_HELP = (
-    "Run agent and SuperNode as one user: the coordinator's code can then read the patients' "
-    "data and every key. For synthetic or public data only."
+    "Run agent and gateway as one user: whoever takes over the gateway can then read the "
+    "patients' data and every key. For synthetic or public data only."
 )
 HOW = (
-    "Run the two parts as two users (docs/hospital.md, Install and serve). For synthetic or public "
-    f"data: {ONE_USER}."
+    'Run the two parts as two users who share the socket with socket_mode = "0660" '
+    "(docs/hospital.md, Install and serve), or as one ordinary user on a Linux with Landlock, with "
+    f'kind = "gateway". For synthetic or public data: {ONE_USER}.'
 )
 
 _log = logging.getLogger("craftsfl.agent")
@@ -46,28 +49,52 @@ def check_alone(found: Confinement, policy: Policy) -> None:
 
 
 def check_apart(settings: SiteSettings, *, one_user: bool) -> None:
-    """Raise `PolicyError` if the SuperNode could only run as this same user, unless `one_user`."""
+    """Raise `PolicyError` if the gateway could only run as this same user, unless `one_user`."""
     if one_user:
         _log.warning(
-            "ONE USER, NO AIRLOCK (%s): the coordinator's code runs as the user who owns data, "
-            "ledger and keys, and can read all of them.",
+            "ONE USER, NO AIRLOCK (%s): the gateway runs as the user who owns data, ledger and "
+            "keys; whoever takes it over can read all of them.",
             ONE_USER,
         )
         return
-    if settings.agent.socket_mode == "0600":
-        raise PolicyError(
-            'With socket_mode = "0600" only the agent\'s own user can reach the socket, so the '
-            "coordinator's code would have to run as the user who owns data, ledger and keys.",
-            f'{HOW} Two users share the socket with socket_mode = "0660".',
-            id=ErrorId.ONE_USER,
-        )
-    node = settings.supernode
-    if node is not None and node.user is not None and user_id(node.user) == os.geteuid():
-        raise PolicyError(
-            f"The agent runs as {node.user}, which site.toml names as the SuperNode's user.",
-            HOW,
-            id=ErrorId.ONE_USER,
-        )
+    node = settings.gateway
+    shared = node is not None and node.user is not None and user_id(node.user) == os.geteuid()
+    if shared or settings.agent.socket_mode == "0600":
+        _log.info("%s", one_users_airlock(settings))
+
+
+def one_users_airlock(settings: SiteSettings) -> str:
+    """What separates a gateway of this same user from the agent, in words; `PolicyError` if nothing
+    does.
+
+    The gateway's word is not taken for it. It is code of this installation, which shuts itself in
+    before it opens the network and ends if it is not shut in; that it can be, on this machine and
+    around these files, is tried here. A stock SuperNode runs whatever the coordinator sends.
+    """
+    if settings.gateway is None or settings.gateway.kind != "gateway":
+        raise _one_user("and a SuperNode is never shut in: the coordinator's code runs in it.")
+    if os.geteuid() == 0:
+        raise _one_user("and that user would be root.")
+    trial = try_to_shut_in(private_paths(settings))
+    if not trial.held:
+        raise _one_user(f"and here it could not be shut in. {trial.text}")
+    return f"One user. {trial.text}"
+
+
+def private_paths(settings: SiteSettings) -> list[Path]:
+    """The agent's files and folders that nobody else may reach: data, state and keys."""
+    own = settings.identity
+    keys = [] if own is None else [own.key, *([own.passphrase_file] if own.passphrase_file else [])]
+    return [settings.data.folder, settings.agent.state, *keys]
+
+
+def _one_user(why: str) -> PolicyError:
+    return PolicyError(
+        "The gateway, which faces the network, would run as the user who owns data, ledger and "
+        f"keys, {why}",
+        HOW,
+        id=ErrorId.ONE_USER,
+    )
 
 
 def user_id(name: str) -> int | None:

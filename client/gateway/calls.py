@@ -1,8 +1,7 @@
 """The system calls that a shut-in gateway may make: what Python, TLS and threads need to go on.
 
 Not among them: whatever opens a socket or connects one, starts a program or a process, opens a file
-to write, changes a file's mode, owner, times or attributes, signals, traces or limits another
-process, watches folders, shares memory, or makes a namespace, a keyring or a ring.
+to write, changes a file's mode, owner, times or attributes, signals, traces or
 """
 
 # Why: docs/adr/0032-one-users-airlock.md
@@ -93,7 +92,6 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "getgid": (104, 176),
     "getegid": (108, 177),
     "uname": (63, 160),
-    "sysinfo": (99, 179),
     "getrandom": (318, 278),
     # sockets that were handed in
     "recvfrom": (45, 207),
@@ -105,6 +103,8 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
     # under conditions, which `gateway_rules` has
     "open": (2, None),
     "openat": (257, 56),
+    "pwrite64": (18, 68),
+    "ftruncate": (77, 46),
     "clone": (56, 220),
     "kill": (62, 129),
     "tgkill": (234, 131),
@@ -116,24 +116,29 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "setsockopt": (54, 208),
 }
 
+_NO_FILE = 0x7FFFFFFF
 _CLONE_THREAD = 0x10000
 # Of clone's flags: a tracer's, and every namespace's.
 _CLONE_REFUSED = 0x00002000 | 0x00020000 | 0x02000000 | 0x7C000000
 _FAST_OPEN = 0x20000000  # MSG_FASTOPEN connects a socket without connect(2)
 _PR_GET_DUMPABLE, _PR_SET_NAME, _PR_GET_NAME, _PR_SET_VMA = 3, 15, 16, 0x53564D41
 _TO_WRITE = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
-_SOCKET_OPTIONS = (  # of levels SOL_SOCKET and IPPROTO_TCP; not TCP_ULP, TCP_REPAIR, filters
-    *(socket.SO_KEEPALIVE, socket.TCP_NODELAY, socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL),
-    *(socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT),
-)
+# Of levels SOL_SOCKET and IPPROTO_TCP, by Linux's numbers: no delay, keep-alive and its times, and
+# the time until a peer counts as gone. Not TCP_ULP, TCP_REPAIR or a filter.
+_SOCKET_OPTIONS = (1, 9, 4, 5, 6, 18)
 
 
-def gateway_rules(process: int) -> CallRules:
-    """What the process with the number `process` may call."""
-    myself = Argument(0, (process,))
+def gateway_rules(process: int, rewritable: tuple[int, ...] = ()) -> CallRules:
+    """What the process with the number `process` may call.
+
+    `rewritable`: descriptors of files that it may write anew.
+    """
+    myself, own_files = Argument(0, (process,)), Argument(0, rewritable or (_NO_FILE,))
     conditions: dict[str, tuple[Argument, ...]] = {
         "open": (Argument(1, mask=_TO_WRITE),),
         "openat": (Argument(2, mask=_TO_WRITE),),
+        "pwrite64": (own_files,),
+        "ftruncate": (own_files,),
         "clone": (Argument(0, (_CLONE_THREAD,), _CLONE_THREAD | _CLONE_REFUSED),),
         "kill": (myself,),
         "tgkill": (myself,),

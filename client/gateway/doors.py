@@ -1,10 +1,10 @@
 """The two doors of a shut-in gateway, and what is said through them.
 
-Both are stream sockets that are connected already. A request begins with the seconds that it may
-take (8 bytes, a double). At the agent's door frames follow (length in 4 bytes, at most 1 MiB, then
-the bytes), and one of length 0; the answer is frames in the same way, then one byte, an
-`AgentFault`. At the outer door nothing follows; the answer is one byte for the kind, 4 for a
-number, and a connected socket if there is one.
+Both are stream sockets that are connected already. At the agent's door a request is one byte:
+KNOCK, answered by one byte; or FORWARD, followed by frames (length in 4 bytes, at most 1 MiB, then
+the bytes) and one of length 0, answered by frames in the same way and one byte, a `Reason` or 0. At
+the outer door a request is the seconds that it may take (8 bytes, a double); the answer is one byte
+for the kind, 4 for a number, and a connected socket if there is one.
 """
 
 # Why: docs/adr/0032-one-users-airlock.md
@@ -18,64 +18,48 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import Enum
 
+from client.forwarded import DEADLINE, AtTheSocket, Forwarded
 from privacy.wire.chunks import CHUNK_BYTES
+from privacy.wire.reasons import Reason
 
 PORTER_GONE = 5  # exit status of a gateway whose porter is gone: both are started anew
+FORWARD, KNOCK = b"F", b"K"
 CONNECTED, REFUSED, NAME_FAILED = b"C", b"R", b"N"
+LONGEST_SECONDS = 60.0  # for a connection to the coordinator
+_FOUND = tuple(AtTheSocket)  # its place is the answer to KNOCK
 _SECONDS, _LENGTH, _NUMBER = struct.Struct("!d"), struct.Struct("!I"), struct.Struct("!i")
-_LONGEST_SECONDS = 60.0
-_PATIENCE_SECONDS = 15.0  # of the gateway, beyond a request's own seconds
-
-
-class AgentFault(Enum):
-    """Why the agent gave no answer; the values are bytes on the door."""
-
-    NONE = 0
-    NO_SOCKET = 1
-    NO_PERMISSION = 2
-    NO_LISTENER = 3
-    SILENT = 4
-    BUSY = 5
-    TOO_LARGE = 6
-    BROKEN = 7  # it hung up
-
-
-class AgentAway(Exception):
-    """The agent gave no answer to a request; `fault` says why."""
-
-    def __init__(self, fault: AgentFault) -> None:
-        super().__init__(fault.name)
-        self.fault = fault
+_PATIENCE_SECONDS = 15.0  # with the porter, beyond what a request may take
 
 
 class AgentDoor:
-    """The gateway's side of the door to the agent."""
+    """The gateway's side of the door to the agent: as `client.forwarder`, without a socket."""
 
     def __init__(self, door: socket.socket) -> None:
         self._door = door
         self._one_at_a_time = threading.Lock()
 
-    def exchange(self, request: bytes, seconds: float) -> bytes:
-        """The agent's answer to the envelope `request`; raises `AgentAway`.
+    def forward(self, request: bytes) -> Forwarded:
+        """The agent's answer to one envelope, or a sealed refusal.
 
         Ends this process if the porter is gone: without it there is no way to anybody.
         """
-        with self._one_at_a_time, _or_end(self._door, seconds):
-            self._door.sendall(_SECONDS.pack(seconds))
-            for start in range(0, len(request), CHUNK_BYTES):
-                send_frame(self._door, request[start : start + CHUNK_BYTES])
-            send_frame(self._door, b"")
+        with self._one_at_a_time, _or_end(self._door, DEADLINE):
+            self._door.sendall(FORWARD)
+            send_frames(self._door, request)
             answer = b"".join(frames(self._door))
-            fault = AgentFault(read_exactly(self._door, 1)[0])
-        if fault is not AgentFault.NONE:
-            raise AgentAway(fault)
-        return answer
+            (reason,) = read_exactly(self._door, 1)
+        return Forwarded(answer, Reason(reason) if reason else None)
+
+    def knock(self) -> AtTheSocket:
+        """What somebody who knocks at the agent's socket finds."""
+        with self._one_at_a_time, _or_end(self._door, DEADLINE):
+            self._door.sendall(KNOCK)
+            return _FOUND[read_exactly(self._door, 1)[0]]
 
 
 class OuterDoor:
-    """The gateway's side of the door to the coordinator."""
+    """The gateway's side of the door to the coordinator, at `host`:`port`."""
 
     def __init__(self, door: socket.socket, host: str, port: int) -> None:
         self._door = door
@@ -85,7 +69,7 @@ class OuterDoor:
     def create_connection(
         self,
         address: tuple[str | None, int],
-        timeout: float | None = None,
+        timeout: float | object | None = None,
         source_address: object = None,
         *,
         all_errors: bool = False,
@@ -93,12 +77,13 @@ class OuterDoor:
         """A TCP connection to the coordinator, which is the only `address` there is.
 
         In place of `socket.create_connection`: raises `OSError` as that does, `PermissionError` for
-        another address. Without a `timeout` (seconds), that of the module holds, or a minute.
+        another address. `timeout` is in seconds.
         """
-        if address != self._place or source_address is not None:
+        place = (_as_asked(address[0] or ""), address[1])
+        if place != (_as_asked(self._place[0]), self._place[1]) or source_address is not None:
             raise PermissionError(errno.EACCES, f"The gateway may connect to {self._place} only.")
         allowed = timeout if isinstance(timeout, (int, float)) else None
-        made = self._handed_in(_LONGEST_SECONDS if allowed is None else allowed)
+        made = self._handed_in(LONGEST_SECONDS if allowed is None else allowed)
         made.settimeout(allowed)
         return made
 
@@ -116,6 +101,14 @@ class OuterDoor:
         raise OSError(number, os.strerror(number))
 
 
+def _as_asked(host: str) -> bytes:
+    """A host's name as a resolver is asked for it; httpx writes it in small letters, encoded."""
+    try:
+        return host.encode("idna").lower()
+    except UnicodeError:
+        return host.encode("utf-8")
+
+
 @contextmanager
 def _or_end(door: socket.socket, seconds: float) -> Iterator[None]:
     """End this process if the porter hangs up, or is silent for much too long."""
@@ -123,14 +116,14 @@ def _or_end(door: socket.socket, seconds: float) -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError):
-        os.write(2, b"The porter of this gateway has ended, and so does the gateway.\n")
+        os.write(2, b"desk: The porter of this gateway has ended; both are started again.\n")
         os._exit(PORTER_GONE)
 
 
-def read_request(door: socket.socket) -> float:
-    """Wait for the next request; the seconds that it may take, never more than a minute."""
+def read_seconds(door: socket.socket) -> float:
+    """Wait for a request at the outer door; how long it may take, never more than a minute."""
     (seconds,) = _SECONDS.unpack(read_exactly(door, _SECONDS.size))
-    return max(0.1, min(float(seconds), _LONGEST_SECONDS)) if seconds == seconds else 0.1  # NaN
+    return float(seconds) if 0.1 <= seconds <= LONGEST_SECONDS else LONGEST_SECONDS
 
 
 def frames(door: socket.socket) -> Iterator[bytes]:
@@ -141,16 +134,23 @@ def frames(door: socket.socket) -> Iterator[bytes]:
         yield read_exactly(door, length)
 
 
-def send_frame(door: socket.socket, data: bytes) -> None:
-    """Write one frame; empty data ends a sequence of them."""
-    door.sendall(_LENGTH.pack(len(data)))
-    door.sendall(data)
+def send_frames(door: socket.socket, data: bytes) -> None:
+    """Send `data` in frames, and the empty one."""
+    for start in range(0, len(data), CHUNK_BYTES):
+        part = data[start : start + CHUNK_BYTES]
+        door.sendall(_LENGTH.pack(len(part)) + part)
+    door.sendall(_LENGTH.pack(0))
 
 
-def end_answer(door: socket.socket, fault: AgentFault) -> None:
-    """End the frames of an answer, and tell how it ended."""
-    send_frame(door, b"")
-    door.sendall(bytes([fault.value]))
+def answer_forward(door: socket.socket, found: Forwarded) -> None:
+    """Send what the agent said, and the reason if it said nothing."""
+    send_frames(door, found.answer)
+    door.sendall(bytes([found.silent or 0]))
+
+
+def answer_knock(door: socket.socket, found: AtTheSocket) -> None:
+    """Send what was found at the agent's socket."""
+    door.sendall(bytes([_FOUND.index(found)]))
 
 
 def hand_over(door: socket.socket, made: socket.socket) -> None:

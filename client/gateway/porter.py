@@ -1,12 +1,12 @@
-"""The porter: the small process at the door of a gateway that has shut itself in.
+"""The porter: the small process at the doors of a gateway that has shut itself in.
 
-`python -P -m client.gateway.porter AGENT_DOOR OUTER_DOOR SOCKET HOST PORT`
+`python -P -m client.gateway.porter AGENT_DOOR OUTER_DOOR SOCKET HOST PORT LARGEST`
 
 A shut-in gateway can open no socket. Of its two doors, both inherited, this process keeps the other
-sides: bytes through AGENT_DOOR go to the agent's socket as one `Exchange` and nothing else; at
+sides: an envelope from AGENT_DOOR goes to the agent's socket as one `Exchange` and nothing else; at
 OUTER_DOOR it hands out TCP connections to HOST:PORT and nothing else, with the name resolved anew
-for each. It reads nothing of what passes through, believes nothing about lengths, and ends when the
-gateway does.
+for each. It looks into nothing that passes, holds no more than LARGEST bytes of an envelope, reads
+nothing from the network, and ends when the gateway does.
 """
 
 # Why: docs/adr/0032-one-users-airlock.md
@@ -15,116 +15,115 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import os
-import queue
 import signal
 import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
-import grpc
+from collections.abc import Callable
+from enum import Enum
 
 from client.confinement.kernel import forbid_new_privileges, keep_capabilities, set_dumpable
+from client.forwarder import forward, knock
 from client.gateway.doors import (
+    FORWARD,
+    KNOCK,
     NAME_FAILED,
     REFUSED,
-    AgentFault,
-    end_answer,
+    answer_forward,
+    answer_knock,
     frames,
     hand_over,
-    read_request,
-    send_frame,
+    read_exactly,
+    read_seconds,
     tell_failure,
 )
-from privacy.wire.agent_pb2 import Chunk
-from privacy.wire.agent_pb2_grpc import AgentStub
-from privacy.wire.chunks import CHUNK_BYTES, target
-
-CONNECT_SECONDS = 30.0  # at most, for one connection
-_WAITING_CHUNKS = 4
-_FAULTS = {
-    grpc.StatusCode.DEADLINE_EXCEEDED: AgentFault.SILENT,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: AgentFault.BUSY,  # all its places are taken
-    grpc.StatusCode.OUT_OF_RANGE: AgentFault.TOO_LARGE,  # what client/agent/service.py answers
-}
 
 
-class Cargo:
-    """The chunks of one request on their way from a door to a call."""
-
-    def __init__(self) -> None:
-        self._chunks: queue.Queue[bytes | None] = queue.Queue(_WAITING_CHUNKS)
-
-    def __iter__(self) -> Iterator[Chunk]:
-        while data := self._chunks.get():
-            yield Chunk(data=data)
-
-    def load(self, door: socket.socket, call: grpc.Call) -> None:
-        """Read the request from `door` to its end, also when the call has ended before that."""
-        for data in frames(door):
-            self._put(data, call)
-        self._put(None, call)
-        with contextlib.suppress(queue.Full):  # else nobody waits for more
-            self._chunks.put_nowait(None)
-
-    def _put(self, data: bytes | None, call: grpc.Call) -> None:
-        while not call.done():
-            try:
-                return self._chunks.put(data, timeout=0.2)
-            except queue.Full:
-                continue
-
-
-def carry_to_agent(door: socket.socket, path: Path) -> None:
-    """Carry requests from `door` to the agent's socket at `path`; raises `EOFError` at the end."""
-    # A proxy named in the environment is for reaching the coordinator, never for this socket.
-    options = [("grpc.enable_http_proxy", 0)]
+def carry_to_agent(door: socket.socket, agent_socket: str, largest: int) -> None:
+    """Carry envelopes from `door` to the agent's socket; raises `EOFError` at the end."""
     while True:
-        seconds = read_request(door)
-        with grpc.insecure_channel(target(path), options=options) as channel:
-            cargo = Cargo()
-            call = AgentStub(channel).Exchange(iter(cargo), timeout=seconds)
-            cargo.load(door, call)
-            end_answer(door, _carry(door, call, path))
+        verb = read_exactly(door, 1)
+        if verb == KNOCK:
+            answer_knock(door, knock(agent_socket))
+        elif verb == FORWARD:
+            answer_forward(door, forward(_envelope(door, largest), agent_socket))
+        else:
+            raise EOFError
 
 
-def _carry(door: socket.socket, call: grpc.Call, path: Path) -> AgentFault:
-    """Write the agent's answer to `door`; what became of it."""
-    try:
-        for chunk in call:
-            for start in range(0, len(chunk.data), CHUNK_BYTES):
-                send_frame(door, chunk.data[start : start + CHUNK_BYTES])
-    except grpc.RpcError as error:
-        return _FAULTS.get(error.code()) or _why_away(path)
-    return AgentFault.NONE
+def _envelope(door: socket.socket, largest: int) -> bytes:
+    parts, size = [], 0
+    for part in frames(door):
+        size += len(part)
+        if size > largest:  # the gateway keeps to that, unless it is hostile
+            raise EOFError
+        parts.append(part)
+    return b"".join(parts)
 
 
-def _why_away(path: Path) -> AgentFault:
-    """Why no agent answers, as far as the socket's file and a connection to it tell."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(str(path))
-        except FileNotFoundError:
-            return AgentFault.NO_SOCKET
-        except PermissionError:
-            return AgentFault.NO_PERMISSION
-        except ConnectionRefusedError:
-            return AgentFault.NO_LISTENER
-        except OSError:
-            return AgentFault.BROKEN
-    return AgentFault.BROKEN
+class Reach(Enum):
+    """How far away an address is."""
+
+    MACHINE = "this machine"
+    NETWORK = "a private network"
+    WORLD = "the internet"
+
+
+def reach_of(address: str) -> Reach:
+    """How far away `address` is; what is not the internet's and not this machine's is private."""
+    found = ipaddress.ip_address(address.partition("%")[0])  # without the interface
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
+        found = found.ipv4_mapped
+    if found.is_loopback or found.is_unspecified:
+        return Reach.MACHINE
+    return Reach.WORLD if found.is_global else Reach.NETWORK
+
+
+class Outside:
+    """Connects to `host`:`port`, with the name resolved anew each time.
+
+    Who owns the name decides what it means, and could let it mean the hospital's own machines once
+    the gateway is taken over. So what it meant when somebody first answered decides how far away it
+    has to stay.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._place = (host, port)
+        self._reach: Reach | None = None
+
+    def connect(self, seconds: float) -> socket.socket:
+        """A connected socket; raises `OSError` as `socket.create_connection` does."""
+        failure = OSError(errno.EACCES, "its name does not mean what it meant")
+        host, port = self._place
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        ):
+            reach = reach_of(str(address[0]))
+            if self._reach not in (None, reach):
+                continue
+            made = socket.socket(family, kind, protocol)
+            try:
+                made.settimeout(seconds)
+                made.connect(address)
+            except OSError as error:
+                made.close()
+                failure = error
+            else:
+                self._reach = reach
+                return made
+        raise failure
 
 
 def connect_outside(door: socket.socket, host: str, port: int) -> None:
     """Hand connections to `host`:`port` through `door`; raises `EOFError` at the end."""
+    outside = Outside(host, port)
     while True:
-        seconds = min(read_request(door), CONNECT_SECONDS)
+        seconds = read_seconds(door)
         try:
-            with socket.create_connection((host, port), timeout=seconds) as made:
+            with outside.connect(seconds) as made:
                 hand_over(door, made)
         except socket.gaierror as error:
             tell_failure(door, NAME_FAILED, error.errno or socket.EAI_FAIL)
@@ -134,7 +133,7 @@ def connect_outside(door: socket.socket, host: str, port: int) -> None:
 
 def main(arguments: list[str]) -> None:
     """Keep both doors until the gateway has gone."""
-    agent, outer, path, host, port = arguments
+    agent, outer, agent_socket, host, port, largest = arguments
     for number in (signal.SIGINT, signal.SIGTERM):  # the gateway still has to say goodbye
         signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(OSError):
@@ -144,14 +143,14 @@ def main(arguments: list[str]) -> None:
         set_dumpable(False)
     outside = socket.socket(fileno=int(outer))
     threading.Thread(target=_to_the_end, args=(connect_outside, outside, host, int(port))).start()
-    _to_the_end(carry_to_agent, socket.socket(fileno=int(agent)), Path(path))
+    _to_the_end(carry_to_agent, socket.socket(fileno=int(agent)), agent_socket, int(largest))
 
 
-def _to_the_end(serve: Callable[..., None], *arguments: object) -> None:
-    """Run one of the two; when it ends, so does the process, and the gateway sees that."""
+def _to_the_end(keep: Callable[..., None], *arguments: object) -> None:
+    """Keep one of the two doors; when that ends, so does the process, and the gateway sees it."""
     status = 1
     try:
-        serve(*arguments)
+        keep(*arguments)
     except (EOFError, ConnectionError):  # the gateway has gone
         status = 0
     finally:

@@ -30,8 +30,9 @@ from craftsfl.demo.workspace import (
 from craftsfl.processes.agent_command import agent_command
 from craftsfl.processes.agent_watch import AgentWatch
 from craftsfl.processes.environment import keep_files_private
-from craftsfl.processes.flower.commands import SuperLink, SuperNode
+from craftsfl.processes.gateway_command import gateway_commands, make_runtime_secret
 from craftsfl.processes.supervisor import (
+    Command,
     StartedProcess,
     Supervisor,
     claim_port,
@@ -53,9 +54,9 @@ if TYPE_CHECKING:
     from craftsfl.demo.learning import Comparison
 
 NO_AIRLOCK = (
-    "ONE USER, NO AIRLOCK: in this demo, agents and SuperNodes of all hospitals run as you, so "
-    "nothing keeps the coordinator's code away from tiles and keys. A hospital runs them as two "
-    "users: docs/hospital.md."
+    "ONE USER, NO AIRLOCK: in this demo, agents and gateways of all hospitals run as you, so "
+    "nothing keeps whoever takes over a gateway away from tiles and keys. A hospital runs them as "
+    "two users: docs/hospital.md."
 )
 SUPERLINK_SECONDS = 60.0
 READY_SECONDS = 90.0
@@ -191,7 +192,7 @@ def _serve(
     if maker is not None:
         display.say("making the hospitals' synthetic tiles")
         maker.wait(display.refresh)
-    display.say("starting the hospitals: a site agent and a SuperNode each")
+    display.say("starting the hospitals: a site agent and a gateway each")
     # The hospitals share this machine: threads that compete for cores cost a factor of ten.
     threads = max(1, (os.cpu_count() or 1) // len(workspace.hospitals))
     for hospital in workspace.hospitals:
@@ -211,8 +212,8 @@ def _serve(
         keys = [hospital.key.with_suffix(".pub") for hospital in workspace.hospitals]
         list(pool.map(lambda key: register_site(workspace.consortium, key), keys))
     for hospital in workspace.hospitals:
-        log = workspace.logs / f"{hospital.name}-supernode.log"
-        supervisor.start(_supernode(hospital, link).command(log))
+        for command in _gateway(hospital, workspace.logs):
+            supervisor.start(command)
     display.say("the hospitals load model and data")
     _wait_for_agents(display, supervisor)
     start_run(workspace.consortium)
@@ -232,16 +233,12 @@ def _wait_for_agents(display: RunDisplay, supervisor: Supervisor) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _supernode(hospital: Hospital, link: SuperLink) -> SuperNode:
-    return SuperNode(
-        name=hospital.name,
-        superlink=f"localhost:{link.port}",
-        authority=link.credentials.authority,
-        key=hospital.key,
-        agent_socket=hospital.socket,
-        home=hospital.folder / "flwr",
-        port=claim_port("127.0.0.1", None),
-    )
+def _gateway(hospital: Hospital, logs: Path) -> list[Command]:
+    site = load_site(hospital.settings)
+    if site.gateway is not None and site.gateway.kind == "supernode":
+        site.gateway.home.mkdir(exist_ok=True)
+        make_runtime_secret(site.gateway.home)
+    return gateway_commands(site, logs, prefix=f"{hospital.name}-")
 
 
 def _follow(

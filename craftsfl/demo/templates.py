@@ -86,11 +86,12 @@ socket = {socket}
 key = "site.key"
 roster = "roster.cfl"
 
-[supernode]
+[gateway]
+kind = "{kind}"
 superlink = "{superlink}"
 root_certificates = {authority}
 key = "supernode.key"
-flwr_home = "flwr"
+home = "gateway"
 """
 
 CONSORTIUM_TEMPLATE: Final = """\

@@ -60,6 +60,7 @@ class DemoOptions:
     rounds: int | None = None
     port: int | None = None
     quality: bool = False  # whether the coordinator measures synthetic hospitals' held-out tiles
+    supernodes: bool = False  # Flower's own in place of gateways, for comparison
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Hospital:
 
     @property
     def key(self) -> Path:
-        """Its SuperNode's private key."""
+        """Its gateway's private key."""
         return self.folder / "supernode.key"
 
 
@@ -180,11 +181,12 @@ def write_workspace(
     runtime = Path(tempfile.mkdtemp(prefix="craftsfl-"))
     _write_coordinator(folder / "coordinator", port, _quality_text(options, members))
     hand_out(signed, [folder / "coordinator", *folders.values()])
-    authority = folder / "coordinator" / "tls" / "ca.pem"
-    hospitals = tuple(
-        _write_hospital(folder, member, study, runtime, f"localhost:{port}", authority)
-        for member in members
+    way = _WayToCoordinator(
+        superlink=f"localhost:{port}",
+        authority=folder / "coordinator" / "tls" / "ca.pem",
+        kind="supernode" if options.supernodes else "gateway",
     )
+    hospitals = tuple(_write_hospital(folder, member, study, runtime, way) for member in members)
     return Workspace(folder, study, hospitals, runtime)
 
 
@@ -268,8 +270,15 @@ def _write_coordinator(folder: Path, port: int, quality: str) -> None:
     (folder / "consortium.toml").write_text(text, "utf-8")
 
 
+@dataclass(frozen=True)
+class _WayToCoordinator:
+    superlink: str  # host:port
+    authority: Path
+    kind: str  # of [gateway]
+
+
 def _write_hospital(
-    root: Path, member: HospitalDraft, study: Study, runtime: Path, superlink: str, authority: Path
+    root: Path, member: HospitalDraft, study: Study, runtime: Path, way: _WayToCoordinator
 ) -> Hospital:
     folder = root / "hospitals" / member.name
     hospital = Hospital(
@@ -294,8 +303,9 @@ def _write_hospital(
             study=json.dumps(str(root / "study.toml")),
             data=json.dumps(str(hospital.data)),
             socket=json.dumps(str(hospital.socket)),
-            superlink=superlink,
-            authority=json.dumps(str(authority)),
+            superlink=way.superlink,
+            authority=json.dumps(str(way.authority)),
+            kind=way.kind,
         ),
         "utf-8",
     )

@@ -1,8 +1,8 @@
 """Keeping processes running: the loop of `craftsfl site serve` and `craftsfl rounds serve`.
 
 A process that dies is restarted after a pause, which doubles for as long as it keeps dying. If one
-rejects its settings (exit status 1 or 2 before it has served), the command ends with that process's
-own message: a restart would not help.
+whose refusal is `decisive` rejects its settings (exit status 1 or 2 before it has served), the
+command ends with that process's own message: a restart would not help.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from dataclasses import dataclass
 
 from craftsfl.processes.supervisor import Command, StartedProcess, Supervisor
 from craftsfl.terminal import say
+from privacy.error_ids import ErrorId
+from privacy.errors import DeploymentError
 
-# A SuperLink rejects a SuperNode that returns within 60 s of being killed.
-FIRST_PAUSE_SECONDS = {"supernode": 65.0}
+# A SuperLink rejects a SuperNode that returns within 60 s of being killed. A gateway goes on as the
+# same node, and like an agent it is to answer within 5 s of being killed.
+FIRST_PAUSE_SECONDS = {"supernode": 65.0, "gateway": 0.2, "agent": 0.2}
 DEFAULT_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 300.0
 SETTLED_SECONDS = 60.0
-_POLL_SECONDS = 0.5
+_POLL_SECONDS = 0.25
 REFUSED_SETTINGS = (1, 2)
 
 
@@ -34,16 +37,20 @@ class _Watched:
 
 
 def keep_running(
-    commands: Sequence[Command], supervisor: Supervisor, tick: Callable[[], None]
+    commands: Sequence[Command],
+    supervisor: Supervisor,
+    tick: Callable[[], None],
+    decisive: Callable[[Command], bool] = lambda command: True,
 ) -> None:
-    """Run `commands` until interrupted, restarting what dies; calls `tick` twice a second.
+    """Run `commands` until interrupted, restarting what dies; calls `tick` four times a second.
 
-    Raises `DeploymentError`, with the end of the log, if one of them rejects its settings.
+    Raises `DeploymentError`, with the end of the log, if one of the `decisive` ones rejects its
+    settings.
     """
     watched = [_Watched(_started(command, supervisor), time.monotonic()) for command in commands]
     while True:
         for item in watched:
-            _revive(item, supervisor)
+            _revive(item, supervisor, decisive)
         tick()
         time.sleep(_POLL_SECONDS)
 
@@ -53,7 +60,7 @@ def _started(command: Command, supervisor: Supervisor) -> StartedProcess:
     return supervisor.start(command)
 
 
-def _revive(item: _Watched, supervisor: Supervisor) -> None:
+def _revive(item: _Watched, supervisor: Supervisor, decisive: Callable[[Command], bool]) -> None:
     now = time.monotonic()
     if item.restart_at is not None:
         if now >= item.restart_at:
@@ -64,8 +71,9 @@ def _revive(item: _Watched, supervisor: Supervisor) -> None:
     if code is None:
         return
     lived = now - item.since
-    if code in REFUSED_SETTINGS and lived < SETTLED_SECONDS and item.failures == 0:
-        supervisor.check()
+    early = code in REFUSED_SETTINGS and lived < SETTLED_SECONDS and item.failures == 0
+    if early and decisive(item.running.command):
+        raise _ended(item.running)
     item.failures = 0 if lived > SETTLED_SECONDS else item.failures + 1
     first = FIRST_PAUSE_SECONDS.get(item.running.name.split()[-1], DEFAULT_PAUSE_SECONDS)
     pause = min(first * 2 ** max(0, item.failures - 1), LONGEST_PAUSE_SECONDS)
@@ -74,4 +82,12 @@ def _revive(item: _Watched, supervisor: Supervisor) -> None:
     say(
         f"{item.running.name} ended with status {code}; restarting it in {pause:.0f} s.",
         logging.WARNING,
+    )
+
+
+def _ended(running: StartedProcess) -> DeploymentError:
+    return DeploymentError(
+        f"{running.name} ended with status {running.exit_code()}:\n{running.log_tail()}",
+        f"The whole log is {running.command.log}.",
+        id=ErrorId.PROCESS_ENDED,
     )

@@ -22,7 +22,8 @@ _NAME = "craftsfl"  # of the staged folder too: Flower accepts letters, digits a
 PUBLISHER = "craftsfl"
 WHOLE = ("server", "strategies")
 PARTLY = ("model", "privacy")  # what the others import of them
-FORWARDER = "client.app"
+FORWARDER = "client.app"  # with the modules of `client` that it imports
+_FORWARDERS = (FORWARDER, "client.forwarded", "client.forwarder", "client.packing")
 BY_PATH = "privacy.shadows"  # what `server.app` runs as a file, before it imports anything
 
 _PROJECT = """\
@@ -97,7 +98,8 @@ def _location(package: str) -> Path:
 
 def _modules() -> dict[str, Path]:
     """Dotted name -> file of each module in the bundle."""
-    every = {FORWARDER: _location("client") / "app.py"}
+    folder = _location("client")
+    every = {name: folder / f"{name.partition('.')[2]}.py" for name in _FORWARDERS}
     for package in (*WHOLE, *PARTLY):
         every |= modules_of(package, _location(package))
     start = [name for name in every if name.partition(".")[0] in WHOLE]

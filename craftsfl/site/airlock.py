@@ -1,6 +1,9 @@
-"""The two users of a hospital, and whether the second can reach what belongs to the first."""
+"""What separates a hospital's agent from its gateway: two users, or a gateway that shuts itself in.
 
-# Why: docs/adr/0018-two-users-no-network.md
+With two users, whether the second can reach what belongs to the first is tried as that user.
+"""
+
+# Why: docs/adr/0018-two-users-no-network.md, docs/adr/0032-one-users-airlock.md
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.agent.apart import HOW
+from client.agent.apart import HOW, one_users_airlock, private_paths
 from client.settings import SiteSettings
 from craftsfl.processes.accounts import ROOT, SystemAccount, find_account
 from privacy.error_ids import ErrorId
@@ -21,7 +24,18 @@ class Users:
     """The users as whom root starts the two parts of a site."""
 
     agent: SystemAccount
-    supernode: SystemAccount
+    gateway: SystemAccount
+
+
+def separation(site: SiteSettings) -> Users | str:
+    """The two users as whom root starts the parts; or, in words, what separates one user's.
+
+    Raises `PolicyError` if nothing does, `ConfigError` for settings that cannot work.
+    """
+    named = site.agent.user is not None or (site.gateway and site.gateway.user) is not None
+    if os.geteuid() == ROOT or named:
+        return two_users(site)
+    return one_users_airlock(site)
 
 
 def two_users(site: SiteSettings) -> Users:
@@ -30,58 +44,58 @@ def two_users(site: SiteSettings) -> Users:
     Raises `PolicyError` if nothing would separate the coordinator's code from the patients' data,
     `ConfigError` for users and sockets that cannot work.
     """
-    node = site.supernode
+    node = site.gateway
     if os.geteuid() != ROOT or node is None or site.agent.user is None or node.user is None:
         raise PolicyError(
-            "Agent and SuperNode would run as one user: the code that the coordinator sends could "
-            "read the patients' data, the ledger and every key.",
+            "Agent and gateway would run as one user: whoever takes over the gateway, which faces "
+            "the network, could read the patients' data, the ledger and every key.",
             HOW,
             id=ErrorId.ONE_USER,
         )
     users = Users(find_account(site.agent.user), find_account(node.user))
-    if users.agent.uid == users.supernode.uid:
+    if users.agent.uid == users.gateway.uid:
         raise PolicyError(
-            f"{users.agent.name} is both the agent's and the SuperNode's user.",
+            f"{users.agent.name} is both the agent's and the gateway's user.",
             HOW,
             id=ErrorId.ONE_USER,
         )
     _check_socket(site)
     _make_meeting_place(meeting_place(site), users)
-    check_unreachable(_as_user(users.supernode, site), users.supernode.name)
+    check_unreachable(_as_user(users.gateway, site), users.gateway.name)
     return users
 
 
-def check_supernode(site: SiteSettings) -> None:
-    """Raise `PolicyError` if this process's user can reach what only the agent may."""
+def check_gateway(site: SiteSettings) -> str | None:
+    """For a gateway that is started alone: None if another user's agent is out of its reach.
+
+    If this user is the agent's, in words what separates them; `PolicyError` if nothing does.
+    """
     if os.geteuid() == ROOT:
         raise PolicyError(
-            "The SuperNode would run as root, who can read everything.",
-            "Name its user in site.toml ([supernode] user), or start it as that user.",
+            "The gateway would run as root, who can read everything.",
+            "Name its user in site.toml ([gateway] user), or start it as that user.",
         )
+    own = [site.agent.state, *([site.agent.socket] if site.agent.socket else [])]
+    own += [site.identity.key] if site.identity else []
+    if site.agent.socket_mode == "0600" or any(_owner(path) == os.geteuid() for path in own):
+        return one_users_airlock(site)
     _check_socket(site)
     check_unreachable(reachable(site), "this user")
-    if _owner(meeting_place(site)) == os.geteuid():
-        raise PolicyError(
-            "This user owns the agent's socket: one user runs both parts.",
-            HOW,
-            id=ErrorId.ONE_USER,
-        )
+    return None
 
 
 def reachable(site: SiteSettings) -> list[Path]:
     """Which of the agent's data, state and keys the system lets this process's user open."""
-    own = site.identity
-    private = [site.data.folder, site.agent.state]
-    if own is not None:
-        private += [own.key, *([own.passphrase_file] if own.passphrase_file else [])]
-    return [path for path in private if os.access(path, os.R_OK) or os.access(path, os.X_OK)]
+    return [
+        path for path in private_paths(site) if os.access(path, os.R_OK) or os.access(path, os.X_OK)
+    ]
 
 
 def check_unreachable(found: Sequence[Path | str], user: str) -> None:
-    """Raise `PolicyError`, naming what the SuperNode's user can reach, if there is anything."""
+    """Raise `PolicyError`, naming what the gateway's user can reach, if there is anything."""
     if found:
         raise PolicyError(
-            f"The SuperNode's user ({user}) can reach what only the agent may: "
+            f"The gateway's user ({user}) can reach what only the agent may: "
             f"{', '.join(map(str, found))}.",
             f"Remove permissions (chmod -R o-rwx,g-rwx, or a group without that user). {HOW}",
         )
@@ -101,13 +115,13 @@ def _check_socket(site: SiteSettings) -> None:
     meeting_place(site)
     if site.agent.socket_mode == "0600":
         raise ConfigError(
-            'socket_mode = "0600" keeps the SuperNode\'s user out.',
+            'socket_mode = "0600" keeps the gateway\'s user out.',
             'Set socket_mode = "0660" in [agent].',
         )
 
 
 def _make_meeting_place(socket: Path, users: Users) -> None:
-    """Make the socket's folder if it is missing: the agent writes, the SuperNode's group enters.
+    """Make the socket's folder if it is missing: the agent writes, the gateway's group enters.
 
     Because of the folder's set-group-ID bit, the socket will belong to that group.
     """
@@ -116,7 +130,7 @@ def _make_meeting_place(socket: Path, users: Users) -> None:
         return
     try:
         folder.mkdir(mode=0o700)
-        os.chown(folder, users.agent.uid, users.supernode.gid)
+        os.chown(folder, users.agent.uid, users.gateway.gid)
         folder.chmod(0o2750)
     except OSError as error:
         raise DeploymentError(

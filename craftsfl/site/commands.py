@@ -12,7 +12,7 @@ from craftsfl.site.person_commands import PatientId, site_merge, site_separate, 
 
 _ONE_USER = "--one-user-no-airlock"
 app = typer.Typer(
-    help="A hospital: run its site agent and SuperNode.",
+    help="A hospital: run its site agent and gateway.",
     no_args_is_help=True,
     suggest_commands=False,
 )
@@ -22,7 +22,7 @@ class SitePart(StrEnum):
     """The two processes of a site, for two users or two containers."""
 
     AGENT = "agent"
-    SUPERNODE = "supernode"
+    GATEWAY = "gateway"
 
 
 @app.command("init")
@@ -41,7 +41,7 @@ def site_init(
         ),
     ] = False,
 ) -> None:
-    """Make this hospital's keys: its identity in the consortium, and its SuperNode's key."""
+    """Make this hospital's keys: its identity in the consortium, and its gateway's key."""
     from client.site_init import init_site
     from craftsfl.passphrase import new_passphrase
     from craftsfl.processes.flower.credentials import make_supernode_key
@@ -71,16 +71,16 @@ def site_serve(
         bool,
         typer.Option(
             _ONE_USER,
-            help="Run both as this user: the coordinator's code can then read data and keys. For "
-            "synthetic or public data only.",
+            help="Run both as this user: whoever takes over the gateway can then read data and "
+            "keys. For synthetic or public data only.",
         ),
     ] = False,
 ) -> None:
-    """Serve this hospital: the agent with data and keys, the SuperNode with the network.
+    """Serve this hospital: the agent with data and keys, the gateway with the network.
 
     They run as two users: start it as root, and each part becomes the user
     that site.toml names; or start each part as its own user, with --only.
-    The agent has no network; the SuperNode sees no data. Both end on Ctrl-C.
+    The agent has no network; the gateway sees no data. Both end on Ctrl-C.
 
     craftsfl -q site serve reports only restarts, not the agent's phases;
     craftsfl -v site serve also shows each process's command line. Their log
@@ -92,7 +92,7 @@ def site_serve(
         serve_agent(settings, one_user=one_user)
     from craftsfl.site.serving import serve_site
 
-    serve_site(settings, supernode_only=only is SitePart.SUPERNODE, one_user=one_user)
+    serve_site(settings, gateway_only=only is SitePart.GATEWAY, one_user=one_user)
 
 
 @app.command("withdraw")

@@ -1,79 +1,121 @@
-"""`craftsfl site serve`: a hospital's agent and SuperNode under one supervisor, as two users."""
+"""`craftsfl site serve`: a hospital's agent and gateway under one supervisor, as two users."""
 
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from client.agent.apart import ONE_USER
 from client.settings import SiteSettings, load_site
-from craftsfl.processes.accounts import become
+from craftsfl.processes.accounts import SystemAccount, become
 from craftsfl.processes.agent_command import agent_command
 from craftsfl.processes.agent_watch import AgentState, AgentWatch
+from craftsfl.processes.desk_lines import DeskLines
 from craftsfl.processes.environment import keep_files_private
-from craftsfl.processes.flower.commands import SuperNode
+from craftsfl.processes.gateway_command import gateway_commands, gateway_of, make_runtime_secret
 from craftsfl.processes.restarts import keep_running
-from craftsfl.processes.supervisor import Supervisor, claim_port, ended_by_signals
-from craftsfl.site.airlock import Users, check_supernode, two_users
+from craftsfl.processes.supervisor import Command, Supervisor, ended_by_signals
+from craftsfl.site.airlock import Users, check_gateway, separation
 from craftsfl.terminal import say
-from privacy.errors import ConfigError
+from privacy.errors import DeploymentError
 
 
-def serve_site(
-    settings_file: Path, *, supernode_only: bool = False, one_user: bool = False
-) -> None:
-    """Run a hospital's agent and SuperNode (or only the SuperNode) until interrupted.
+def serve_site(settings_file: Path, *, gateway_only: bool = False, one_user: bool = False) -> None:
+    """Run a hospital's agent and gateway (or only the gateway) until interrupted.
 
-    They run as two users, which takes root. Raises `PolicyError` if the SuperNode's user could
-    reach what belongs to the agent, unless `one_user` is set.
+    They run as two users, which takes root, or as one, whose gateway then has to be shut in.
+    Raises `PolicyError` if nothing would keep the gateway from what belongs to the agent, unless
+    `one_user` is set. Once they run, nothing ends this but a signal and an agent that rejects its
+    settings: whatever the network does is waited out.
     """
     keep_files_private()
     site = load_site(settings_file)
-    if site.supernode is None:
-        raise ConfigError(
-            f"{settings_file} has no [supernode] table.",
-            "Add it, or run only the agent: craftsfl site serve FILE --only agent",
-        )
-    if one_user:
-        say(
-            f"{ONE_USER}: the coordinator's code can read the data and every key of this site.",
-            logging.WARNING,
-        )
-    elif supernode_only:
-        become(site.supernode.user)
-        check_supernode(site)
-    users = None if one_user or supernode_only else two_users(site)
-    logs = site.supernode.flwr_home / "logs"
-    commands = [_supernode(site, users).command(logs / "supernode.log")]
-    if not supernode_only:
-        log = site.agent.state / "logs" / "agent.log"
-        agent = users.agent if users else None
-        commands.insert(0, agent_command(settings_file, site, log, one_user=one_user, user=agent))
-    states = _StateLines(site.name)
+    own = gateway_of(site)
+    users, shut_in = _separated(site, gateway_only=gateway_only, one_user=one_user)
+    logs = own.home / "logs"
+    if own.kind == "supernode":
+        _make_secret_as(users.gateway if users else None, own.home)
+    account = users.gateway if users else None
+    commands = gateway_commands(site, logs, account, one_user=shut_in)
+    desk = DeskLines(logs / "gateway.log")
+    if not gateway_only:
+        commands.insert(0, _agent(settings_file, site, users, one_user=one_user))
     watch = AgentWatch(site.socket_path())
     say(f"Serving {site.name}. Logs: {', '.join(str(c.log) for c in commands)}. Ctrl-C ends it.")
+    _keep_serving(site.name, commands, watch, desk)
+
+
+def _separated(
+    site: SiteSettings, *, gateway_only: bool, one_user: bool
+) -> tuple[Users | None, bool]:
+    """The two users, if root starts them, and whether one user's gateway has to be shut in."""
+    if one_user:
+        say(
+            f"{ONE_USER}: whoever takes over the gateway can read the data and every key of this "
+            "site.",
+            logging.WARNING,
+        )
+        return None, False
+    if gateway_only:
+        become(gateway_of(site).user)
+        found: Users | str | None = check_gateway(site)
+    else:
+        found = separation(site)
+    if isinstance(found, str):
+        say(found)
+        return None, True
+    say("Airlock: two users.")
+    return found, False
+
+
+def _keep_serving(
+    name: str, commands: Sequence[Command], watch: AgentWatch, desk: DeskLines
+) -> None:
+    states = _StateLines(name)
+
+    def tick() -> None:
+        states.show(watch.state)
+        for line in desk.read():
+            say(f"{name} gateway: {line}")
+
     with ended_by_signals(), Supervisor() as supervisor:
         try:
-            keep_running(commands, supervisor, lambda: states.show(watch.state))
+            keep_running(commands, supervisor, tick, lambda command: _is_agent(command, name))
         finally:
             watch.close()
 
 
-def _supernode(site: SiteSettings, users: Users | None) -> SuperNode:
-    own = site.supernode
-    if own is None:
-        raise ConfigError("site.toml has no [supernode] table.", "Add it.")
-    return SuperNode(
-        name=site.name,
-        superlink=own.superlink,
-        authority=own.root_certificates,
-        key=own.key,
-        agent_socket=site.socket_path(),
-        home=own.flwr_home,
-        port=claim_port("127.0.0.1", None),
-        variables=own.environment,
-        account=users.supernode if users else None,
-    )
+def _is_agent(command: Command, site: str) -> bool:
+    return command.name == f"{site} agent"
+
+
+def _agent(
+    settings_file: Path, site: SiteSettings, users: Users | None, *, one_user: bool
+) -> Command:
+    log = site.agent.state / "logs" / "agent.log"
+    account = users.agent if users else None
+    return agent_command(settings_file, site, log, one_user=one_user, user=account)
+
+
+def _make_secret_as(account: SystemAccount | None, home: Path) -> None:
+    """Make the secret of a SuperNode's Runtime API, as the user whose home that is."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            if account is not None:
+                account.become()
+            make_runtime_secret(home)
+            status = 0
+        finally:
+            os._exit(status)
+    if os.waitpid(child, 0)[1] != 0:
+        raise DeploymentError(
+            f"No secret can be written into {home}.",
+            "Check home in the [gateway] table of site.toml, and that its user may write there.",
+        )
 
 
 class _StateLines:

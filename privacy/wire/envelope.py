@@ -23,12 +23,6 @@ _KINDS = {**BODIES, **SECAGG_BODIES}
 VERSION = 3  # 1 had no node in Hello, 2 no roster; run was Flower's id
 OVERHEAD = 1024  # bytes: more than all fields of an envelope and its body but the vector
 
-# How an envelope travels in a Flower message: see client/app.py for the reasons.
-ACTION = "craftsfl"  # message types "query.craftsfl" and "train.craftsfl"
-RECORD = "envelope"  # the name of the ArrayRecord
-ARRAY = "bytes"  # the name of the one Array in it: dtype uint8, shape [length]
-ARRAY_TYPE = "craftsfl.envelope"  # its serialisation type: the envelope's bytes as they are
-
 
 @dataclass(frozen=True, slots=True)
 class Envelope:

@@ -8,25 +8,22 @@ import threading
 from pathlib import Path
 
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.task_identity import TaskIdentity
 
 from client.agent.progress import ProgressSource
 from client.agent.service import serve
-from client.app import SOCKET_KEY, SOCKET_VARIABLE, app, forward, pack, unpack
+from client.app import SOCKET_KEY, SOCKET_VARIABLE, app
+from client.forwarder import AtTheSocket, Forwarded, forward, knock
+from client.packing import pack, unpack
 from privacy.errors import WireError
 from privacy.wire.bodies import Collect, Refusal, Running
-from privacy.wire.envelope import (
-    ARRAY,
-    ARRAY_TYPE,
-    RECORD,
-    Envelope,
-    open_envelope,
-    seal,
-    size_limit,
-)
+from privacy.wire.carriage import ARRAY, ARRAY_TYPE, ONE_RECORD, RECORD
+from privacy.wire.envelope import Envelope, open_envelope, seal, size_limit
 from privacy.wire.reasons import Reason
 from server import messages
+from tests.users import SUPERNODE, attempt, needs_users
 
 LIMIT = size_limit(0)
 REQUEST = seal(Envelope(7, 2, 1, Collect()))
@@ -93,12 +90,14 @@ def test_no_agent_is_a_refusal(config, monkeypatch):
     [
         RecordDict(),
         RecordDict({"other": ConfigRecord({"bytes": b"x"})}),
-        RecordDict({RECORD: ConfigRecord({ARRAY: REQUEST})}),
+        RecordDict({RECORD: ConfigRecord({ARRAY: "text"})}),
+        RecordDict({RECORD: ConfigRecord({ARRAY: REQUEST, "more": b"x"})}),
+        RecordDict({RECORD: MetricRecord({ARRAY: 1})}),
         RecordDict({RECORD: ArrayRecord()}),
         RecordDict({RECORD: ArrayRecord({ARRAY: Array("uint8", (1,), "numpy.ndarray", b"x")})}),
         RecordDict({**pack(REQUEST), "more": ConfigRecord()}),
     ],
-    ids=["empty", "other", "config", "no array", "numpy", "more"],
+    ids=["empty", "other", "text", "more in it", "metric", "no array", "numpy", "more"],
 )
 def test_a_flower_message_without_an_envelope_is_refused(agent, content):
     reply = app(message(content), context(**{SOCKET_KEY: agent}))
@@ -115,7 +114,8 @@ def test_a_silent_agent_is_a_refusal_within_the_deadline(folder):
     finally:
         release.set()
         server.stop(grace=1)
-    assert refused(answer) == Envelope(7, 2, 1, Refusal(Reason.AGENT_SILENT))
+    assert refused(answer.answer) == Envelope(7, 2, 1, Refusal(Reason.AGENT_SILENT))
+    assert answer.silent is Reason.AGENT_SILENT
 
 
 def test_a_socket_that_never_speaks_is_a_refusal_within_the_deadline(folder):
@@ -123,7 +123,7 @@ def test_a_socket_that_never_speaks_is_a_refusal_within_the_deadline(folder):
         mute.bind(str(folder / "s"))
         mute.listen()
         answer = forward(REQUEST, str(folder / "s"), deadline=0.3)
-    assert refused(answer).body == Refusal(Reason.AGENT_SILENT)
+    assert refused(answer.answer).body == Refusal(Reason.AGENT_SILENT)
 
 
 def test_an_agent_that_hangs_up_is_a_refusal(folder):
@@ -132,20 +132,20 @@ def test_an_agent_that_hangs_up_is_a_refusal(folder):
         rude.listen()
         threading.Thread(target=lambda: rude.accept()[0].close(), daemon=True).start()
         answer = forward(REQUEST, str(folder / "s"), deadline=2)
-    assert refused(answer).body.reason in (Reason.AGENT_UNREACHABLE, Reason.AGENT_SILENT)
+    assert refused(answer.answer).body.reason in (Reason.AGENT_UNREACHABLE, Reason.AGENT_SILENT)
 
 
 def test_a_proxy_in_the_environment_is_not_asked(agent, monkeypatch):
     for name in ("http_proxy", "https_proxy", "grpc_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    assert forward(REQUEST, agent) == ANSWER
+    assert forward(REQUEST, agent) == Forwarded(ANSWER)
 
 
 def test_random_bytes_go_through_as_they_are(folder):
     server = serve(lambda data: data, ProgressSource(), folder / "s", limit=LIMIT)
     data = os.urandom(1000)
     try:
-        assert forward(data, str(folder / "s")) == data
+        assert forward(data, str(folder / "s")).answer == data
     finally:
         server.stop(grace=0)
 
@@ -154,6 +154,39 @@ def test_unpack_reverses_pack_and_the_server_packs_alike():
     assert unpack(pack(REQUEST)) == REQUEST
     assert unpack(messages.pack_envelope(REQUEST)) == REQUEST
     assert messages.unpack_envelope(pack(REQUEST)) == REQUEST
+
+
+def test_both_ends_take_either_packing():
+    for size in (0, 1, ONE_RECORD, ONE_RECORD + 1):
+        data = os.urandom(size)
+        one = RecordDict({RECORD: ConfigRecord({ARRAY: data})})
+        pieces = RecordDict(
+            {RECORD: ArrayRecord({ARRAY: Array("uint8", (size,), ARRAY_TYPE, data)})}
+        )
+        for content in (one, pieces, pack(data), messages.pack_envelope(data)):
+            assert unpack(content) == messages.unpack_envelope(content) == data
+
+
+def test_a_small_envelope_is_three_objects_and_a_large_one_is_cut_up():
+    small, large = message(pack(bytes(ONE_RECORD))), message(pack(bytes(ONE_RECORD + 1)))
+    assert len(get_all_nested_objects(small)) == 3
+    assert len(get_all_nested_objects(large)) == 5
+
+
+def test_a_knock_says_why_nobody_can_be_reached(folder, agent):
+    assert knock(agent) is AtTheSocket.LISTENING
+    assert knock("/nowhere/s") is AtTheSocket.NO_FILE
+    assert knock("x" * 300) is AtTheSocket.UNUSABLE
+    with sockets.socket(sockets.AF_UNIX) as gone:
+        gone.bind(str(folder / "gone"))
+    assert knock(str(folder / "gone")) is AtTheSocket.NO_LISTENER
+    (folder / "file").touch()
+    assert knock(str(folder / "file")) is AtTheSocket.NO_LISTENER
+
+
+@needs_users
+def test_a_knock_at_a_socket_that_this_user_may_not_open(agent):
+    assert attempt(SUPERNODE, lambda: knock(agent)) is AtTheSocket.NO_PERMISSION
 
 
 def test_a_large_envelope_is_cut_into_objects():

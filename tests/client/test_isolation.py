@@ -316,7 +316,7 @@ def test_a_socket_for_its_own_user_alone_is_no_airlock(
     own = site.agent.model_copy(update={"socket_mode": mode})
     asked = site.model_copy(update={"agent": own})
     if refused:
-        with pytest.raises(PolicyError, match="as the user who owns data"):
+        with pytest.raises(PolicyError, match="as the user who owns data, ledger and keys"):
             check_apart(asked, one_user=False)
     else:
         check_apart(asked, one_user=False)

@@ -49,12 +49,28 @@ def test_the_sample_files_are_valid() -> None:
     policy = load_policy(EXAMPLES / "policy.toml")
     assert site.name == "north"
     assert site.data.folder == EXAMPLES / "tiles"
-    assert site.supernode is not None
-    assert site.supernode.key == EXAMPLES / "supernode.key"
+    assert site.gateway is not None
+    assert site.gateway.key == EXAMPLES / "supernode.key"
     assert policy.secure_aggregation == "required"
     assert site.identity is not None
     assert site.identity.key == EXAMPLES / "site.key"
     assert not policy.allow_no_privacy
+
+
+def test_the_older_name_of_the_gateways_table_is_told_what_to_write(tmp_path: Path) -> None:
+    old = (EXAMPLES / "site.toml").read_text().replace("[gateway]", "[supernode]")
+    with pytest.raises(ConfigError) as caught:
+        load_site(written(tmp_path, old.replace("home =", "flwr_home =")))
+    assert "[supernode] is called [gateway] now, and its flwr_home is called home" in str(
+        caught.value
+    )
+    assert 'kind = "supernode"' in str(caught.value)
+
+
+def test_the_bounds_of_a_gateway_are_bounds(tmp_path: Path) -> None:
+    text = (EXAMPLES / "site.toml").read_text()
+    with pytest.raises(ConfigError, match="fastest_look 5 is above slowest_look 3"):
+        load_site(written(tmp_path, text.replace("[gateway]", "[gateway]\nfastest_look = 5.0")))
 
 
 def test_commented_defaults_of_the_sample_policy_are_the_real_ones() -> None:

@@ -97,7 +97,7 @@ def check_tracking(uri: str) -> None:
 def check_nothing_leaked(running: Demo, secrets: set[str | bytes]) -> None:
     """No secret, in any form, in what coordinator, Flower, MLflow and the logs keep or print.
 
-    All of the demo's folder counts, the SuperNodes' homes and the agents' logs too; only what the
+    All of the demo's folder counts, the gateways' homes and the agents' logs too; only what the
     agents themselves own does not.
     """
     search, leaks, read = Search(secrets), [], set()
@@ -112,7 +112,7 @@ def check_nothing_leaked(running: Demo, secrets: set[str | bytes]) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_supernode_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+def test_a_killed_gateway_is_named_and_the_others_go_on(tmp_path: Path) -> None:
     """All of the hospitals' data is planted secrets, and some of their pictures are damaged.
 
     There are four: three sites tolerate no drop-out under secure aggregation.
@@ -121,7 +121,7 @@ def test_a_killed_supernode_is_named_and_the_others_go_on(tmp_path: Path) -> Non
     secrets = set().union(*(plant(folder) for folder in data.iterdir()))
     with demo(tmp_path / "demo", data, rounds=2) as running:
         running.wait_for(lambda: "round 1 of 2" in running.text, seconds=300)
-        victims = [p for p in running.family() if "flower-supernode" in " ".join(p.cmdline())]
+        victims = [p for p in running.family() if "client.gateway" in p.cmdline()]
         (victim,) = [p for p in victims if "hospitals/harbour" in " ".join(p.cmdline())]
         victim.kill()
         assert running.process.wait(500) == 0, running.text

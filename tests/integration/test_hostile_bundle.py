@@ -17,9 +17,11 @@ import pytest
 
 from client.settings import load_site
 from craftsfl.processes.accounts import find_account
-from craftsfl.processes.flower.commands import SuperLink, SuperNode
+from craftsfl.processes.flower.commands import SuperLink
 from craftsfl.processes.flower.control import register_node, start_flower_run
 from craftsfl.processes.flower.credentials import make_authority, make_secret, make_supernode_key
+from craftsfl.processes.flower.supernode import SuperNode
+from craftsfl.processes.gateway_command import SECRET, make_runtime_secret
 from craftsfl.processes.supervisor import Command, Supervisor, claim_port, port_open, wait_until
 from craftsfl.rounds.fab import build
 from craftsfl.site.airlock import two_users
@@ -112,7 +114,8 @@ def start_supernode(folder: Path, link: SuperLink, supervisor: Supervisor) -> Pa
     register_node(link, public)
     home = folder / "flwr"
     home.mkdir()
-    for path in (home, folder / "supernode.key"):
+    make_runtime_secret(home)
+    for path in (home, home / SECRET, folder / "supernode.key"):
         os.chown(path, account.uid, account.gid)
     node = SuperNode(
         name="north",
@@ -122,12 +125,14 @@ def start_supernode(folder: Path, link: SuperLink, supervisor: Supervisor) -> Pa
         agent_socket=folder / "run/agent.sock",
         home=home,
         port=claim_port("127.0.0.1", None),
+        secret=home / SECRET,
         account=account,
-    ).command(home / "logs" / "supernode.log")
-    assert node.user == NODE
-    argv = tuple(visible(as_user(NODE, node.log, list(node.argv))))
-    supervisor.start(Command(node.name, argv, node.env, folder / "started.log"))
-    return node.log
+    ).commands(home / "logs")
+    for command in node:
+        assert command.user == NODE
+        argv = tuple(visible(as_user(NODE, command.log, list(command.argv))))
+        supervisor.start(Command(command.name, argv, command.env, folder / "started.log"))
+    return node[0].log
 
 
 def test_what_a_hostile_bundle_brings_home(monkeypatch: pytest.MonkeyPatch) -> None:

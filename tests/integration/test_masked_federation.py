@@ -1,7 +1,7 @@
 """Secure aggregation on real Flower processes: one of five sites is killed at each exchange.
 
-SuperLink, SuperExec, ServerApp, five SuperNodes with a client process a message, and five agent
-processes with real identities and ledgers; only the training is a number that is added.
+SuperLink, SuperExec, ServerApp, five gateways (or Flower's SuperNode in the place of one), and five
+agent processes with real identities and ledgers; only the training is a number that is added.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ import numpy as np
 import pytest
 import tomli_w
 
+from client.settings import SiteSettings
 from craftsfl.processes.environment import environment
-from craftsfl.processes.flower.commands import SuperNode
 from craftsfl.processes.flower.credentials import make_authority, make_secret, make_supernode_key
+from craftsfl.processes.gateway_command import gateway_commands, make_runtime_secret
 from craftsfl.processes.supervisor import (
     Command,
     StartedProcess,
@@ -71,6 +72,7 @@ class Sites:
             self._write_site(name)
         self.supervisor = Supervisor()
         self.agents: dict[str, StartedProcess] = {}
+        self.supernodes: frozenset[str] = frozenset()  # sites with Flower's own in place of ours
 
     @property
     def consortium(self) -> Path:
@@ -170,17 +172,33 @@ class Sites:
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda key: register_site(self.consortium, key), keys))
         for name in NAMES:
-            node = SuperNode(
-                name=name,
-                superlink=f"localhost:{self.port}",
-                authority=link.credentials.authority,
-                key=self.folder / name / "supernode.key",
-                agent_socket=self.runtime / f"{name}.sock",
-                home=self.folder / name / "flwr",
-                port=claim_port("127.0.0.1", None),
-            )
-            self.supervisor.start(node.command(logs / f"{name}-supernode.log"))
+            for command in gateway_commands(self._site(name), logs, prefix=f"{name}-"):
+                self.supervisor.start(command)
         return start_run(self.consortium)
+
+    def _site(self, name: str) -> SiteSettings:
+        """Its settings, as far as they are needed to start what faces the network."""
+        folder = self.folder / name
+        gateway = {
+            "kind": "supernode" if name in self.supernodes else "gateway",
+            "superlink": f"localhost:{self.port}",
+            "root_certificates": self.consortium.parent / "tls" / "ca.pem",
+            "key": folder / "supernode.key",
+            "home": folder / "gateway",
+        }
+        if name in self.supernodes:
+            (folder / "gateway").mkdir()
+            make_runtime_secret(folder / "gateway")
+        return SiteSettings.model_validate(
+            {
+                "name": name,
+                "study": self.folder / "study.toml",
+                "policy": folder / "policy.toml",
+                "data": {"folder": folder},
+                "agent": {"state": folder, "socket": self.runtime / f"{name}.sock"},
+                "gateway": gateway,
+            }
+        )
 
     def wait(self, ready: Callable[[], bool], what: str) -> None:
         wait_until(ready, what=what, supervisor=self.supervisor, timeout=180.0)
@@ -267,7 +285,9 @@ def trap(number: int, exchange: str) -> str:
 def test_a_site_that_is_killed_before_it_masks_is_left_out(
     make_sites: Callable[[int], Sites],
 ) -> None:
+    """One of the others runs Flower's own SuperNode: gateways and SuperNodes go together."""
     sites = make_sites(1)
+    sites.supernodes = frozenset({NAMES[4]})
     run = sites.serve({NAMES[2]: trap(1, "masked input")})
     events = sites.follow()
     assert isinstance(events[-1], RunFinished), events[-1]

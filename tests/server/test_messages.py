@@ -7,18 +7,22 @@ import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
-from client.app import pack as site_pack
-from client.app import unpack as site_unpack
+from client.packing import pack as site_pack
+from client.packing import unpack as site_unpack
 from privacy.errors import DeploymentError, WireError
 from privacy.wire.bodies import Body, Collect, Hello, Refusal, Running, Started, StartTraining
+from privacy.wire.carriage import look_in
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.reasons import Reason
 from server.inprocess import Drop, Duplicate, Fail, FaultHook, InProcessGrid
 from server.messages import (
+    LOOKS_A_SECOND,
     NOT_UNDERSTOOD,
+    SLOWEST_LOOK,
     Exchange,
     FlowerFailure,
     Request,
+    look_for,
     pack_envelope,
     unpack_envelope,
 )
@@ -47,7 +51,8 @@ def test_server_and_site_pack_alike() -> None:
     "content",
     [
         RecordDict(),
-        RecordDict({"envelope": ConfigRecord({"bytes": b"x"})}),
+        RecordDict({"envelope": ConfigRecord({"bytes": "x"})}),
+        RecordDict({"envelope": ConfigRecord({"bytes": b"x", "more": 1})}),
         RecordDict({"envelope": ArrayRecord([np.zeros(1)])}),
         RecordDict({**pack_envelope(b"x"), "more": ConfigRecord({})}),
     ],
@@ -80,6 +85,30 @@ def test_flower_sees_the_type_of_the_message(monkeypatch: pytest.MonkeyPatch) ->
     start = StartTraining(bytes(32), bytes(32), np.zeros(3, np.float32))
     wire.send([Request(5, HELLO), Request(5, Envelope(RUN, 1, 1, start))])
     assert types == ["query.craftsfl", "train.craftsfl"]
+
+
+@pytest.mark.parametrize(
+    "sites, seconds", [(0, 0.1), (3, 0.1), (10, 0.1), (100, 1.0), (250, 2.5), (10_000, 3.0)]
+)
+def test_many_sites_are_asked_to_look_less_often(sites: int, seconds: float) -> None:
+    assert look_for(sites) == seconds
+    assert sites / seconds <= LOOKS_A_SECOND or seconds == SLOWEST_LOOK
+
+
+def test_each_message_says_how_often_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    wire, grid = exchange(answering(Started()))
+    groups: list[str] = []
+    push = grid.push_messages
+
+    def spy(messages: list[object]) -> object:
+        groups.extend(message.metadata.group_id for message in messages)  # type: ignore[attr-defined]
+        return push(messages)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(grid, "push_messages", spy)
+    wire.send([Request(node, Envelope(RUN, 3, 1, Collect())) for node in range(1, 41)])
+    wire.send([Request(1, Envelope(RUN, 3, 1, Collect()))])
+    assert set(groups) == {"3;look=0.4"}
+    assert look_in(groups[0]) == 0.4
 
 
 def test_an_error_of_the_superlink_belongs_to_the_node_that_was_asked() -> None:

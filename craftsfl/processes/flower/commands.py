@@ -8,12 +8,10 @@ bundle's dependencies must never be installed.
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from craftsfl.processes.accounts import SystemAccount
 from craftsfl.processes.environment import (
     CERTIFICATES,
     MODELS,
@@ -108,33 +106,3 @@ class SuperLink:
 
     def _environment(self) -> dict[str, str]:
         return environment(self.home, allowed=(*MODELS, *CERTIFICATES, *self.variables))
-
-
-@dataclass(frozen=True)
-class SuperNode:
-    """A hospital's network-facing process: it sees no data, and no key but its own."""
-
-    name: str
-    superlink: str
-    authority: Path | None  # None: the system's own authorities
-    key: Path
-    agent_socket: Path
-    home: Path
-    port: int  # of its local Runtime API, on loopback
-    variables: tuple[str, ...] = ()  # further variables that the coordinator's code may read
-    account: SystemAccount | None = None  # whom root starts it as
-
-    def command(self, log: Path) -> Command:
-        """The SuperNode, which starts one thin ClientApp process for each message."""
-        argv = (
-            *program("flower-supernode"),
-            *("--superlink", self.superlink),
-            *(("--root-certificates", str(self.authority)) if self.authority else ()),
-            *("--auth-supernode-private-key", str(self.key)),
-            *("--host", "127.0.0.1", "--port", str(self.port)),
-            *("--node-config", f"agent-socket={json.dumps(str(self.agent_socket))}"),
-        )
-        own = self.account.variables if self.account else {}
-        env = environment(self.home, own, allowed=(*CERTIFICATES, *self.variables))
-        user = self.account.name if self.account else None
-        return Command(f"{self.name} supernode", argv, env, log, user)

@@ -31,7 +31,14 @@ CALLS = {
     **{"inotify_init": 253, "mount": 165, "personality": 135, "ioprio_set": 251, "clone": 56},
     **{"io_uring_setup": 425, "pidfd_open": 434, "pidfd_getfd": 438, "fchmodat2": 452},
     **{"landlock_create_ruleset": 444, "execveat": 322, "migrate_pages": 256, "openat2": 437},
-    **{"rt_sigqueueinfo": 129, "tkill": 200, "sendmsg": 46, "vfork": 58, "acct": 163},
+    **{
+        "rt_sigqueueinfo": 129,
+        "tkill": 200,
+        "sendmsg": 46,
+        "vfork": 58,
+        "acct": 163,
+        "sysinfo": 99,
+    },
 }
 
 
@@ -244,6 +251,16 @@ def empty_the_log(facts: Any) -> None:
 @attack
 def cut_output(facts: Any) -> None:
     os.ftruncate(2, 0)
+
+
+@attack
+def write_output_at_a_place(facts: Any) -> None:
+    os.pwrite(1, b"", 0)
+
+
+@attack
+def write_an_inherited_file_anew(facts: Any) -> None:
+    os.ftruncate(facts["inherited_to_write"], 0)
 
 
 # Other processes.
@@ -563,6 +580,23 @@ def watch_everything(facts: Any) -> None:
 
 
 @attack
+def load_of_the_machine(facts: Any) -> None:
+    """How busy the agent is; also what Python asks, which reads /proc."""
+    call("sysinfo", ctypes.create_string_buffer(128))
+
+
+@attack
+def load_of_the_machine_by_file(facts: Any) -> None:
+    os.getloadavg()
+    Path("/proc/loadavg").read_bytes()
+
+
+@attack
+def time_of_another(facts: Any) -> None:
+    Path(f"/proc/{facts['victim']}/stat").read_bytes()
+
+
+@attack
 def counters(facts: Any) -> None:
     attributes = ctypes.create_string_buffer(128)
     attributes[0:8] = (1).to_bytes(4, "little") + (128).to_bytes(4, "little")
@@ -602,21 +636,25 @@ def outcome(action: Callable[[Any], object], facts: Any) -> str:
 
 
 def shut_in(facts: Any) -> Any:
-    from client.gateway.confinement import confine
+    from client.gateway.confinement import Surroundings, confine
 
-    return confine(
-        [Path(facts["readable"])],
-        Path(facts["agent"]),
-        "localhost",
-        facts["port"],
-        private=[Path(facts["key"]), Path(facts["ledger"]), Path(facts["tile"]).parent],
-        abi=facts["abi"],
+    around = Surroundings(
+        readable=(Path(facts["readable"]),),
+        agent_socket=Path(facts["agent"]),
+        host="localhost",
+        port=facts["port"],
+        largest=1 << 20,
+        remembered=(facts["remembered"],),
+        private=(Path(facts["key"]), Path(facts["ledger"]), Path(facts["tile"]).parent),
     )
+    return confine(around, abi=facts["abi"])
 
 
 def main() -> None:
     facts = json.loads(Path(sys.argv[1]).read_text())
     facts["inherited"] = os.open(facts["key"], os.O_RDONLY)
+    facts["inherited_to_write"] = os.open(facts["spare"], os.O_RDWR)
+    facts["remembered"] = os.open(facts["home"] + "/node.json", os.O_RDWR | os.O_CREAT, 0o600)
     report: dict[str, object] = {}
     lock = shut_in(facts) if facts["confined"] else None
     if lock is not None:

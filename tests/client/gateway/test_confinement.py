@@ -27,11 +27,13 @@ import pytest
 from client.agent.progress import ProgressSource
 from client.agent.service import AgentServer, serve
 from client.confinement.landlock import landlock_abi
-from client.gateway import confinement
+from client.gateway import shut_in as module
 from client.gateway.calls import NUMBERS
-from client.gateway.confinement import ShutIn, confine, gateway_confinement
+from client.gateway.confinement import Surroundings, confine
+from client.gateway.shut_in import ShutIn, gateway_confinement, shut_in
 from craftsfl.processes.flower.credentials import make_authority
 from privacy.errors import ConfigError
+from privacy.wire.reasons import Reason
 from tests.users import AGENT, command_as, give, open_folder
 
 from .hostile_gateway import ATTACKS, DONE, MARK
@@ -45,7 +47,15 @@ pytestmark = [
 # What the machine itself may refuse to a process that is not shut in.
 UNSURE = {
     *("mount", "watch_everything", "counters", "kernel_program", "page_faults", "ring"),
-    *("cut_output", "set_attribute", "new_user_namespace", "posix_queue", "multipath", "keyring"),
+    *(
+        "cut_output",
+        "write_output_at_a_place",
+        "set_attribute",
+        "new_user_namespace",
+        "posix_queue",
+        "multipath",
+        "keyring",
+    ),
     *("search_keyring", "ask_a_resolver", "trace_another", "take_anothers_file", "load_a_protocol"),
     *("fast_open_a_handed_in_socket", "read_memory_by_call", "open_key_by_a_newer_call"),
 }
@@ -204,6 +214,7 @@ def at_work(folder: Path, **more: Any) -> Iterator[subprocess.Popen[str]]:
             "ca": str(ca),
             "agent": str(folder / "agent.sock"),
             "private": str(folder / "private"),
+            "home": str(folder),
             "port": port,
             "url": f"https://localhost:{port}/again",
             "bytes": 3_500_000,
@@ -229,7 +240,9 @@ def test_what_a_gateway_has_to_do_works(abi: int | None) -> None:
     assert report["key"] == "its own key"
     assert report["echo"] == 3_500_000
     assert report["again"] == "again"
-    assert report["too_large"] == "TOO_LARGE"
+    assert report["too_large"] == Reason.TOO_LARGE
+    assert report["knock"] == "LISTENING"
+    assert report["memory"] == "remember"
     assert (report["tls"], report["thread"]) == ("hello", ["hello"])
     assert "may connect to" in report["elsewhere"]
     assert "torch" not in report["modules"]
@@ -241,17 +254,17 @@ def test_a_gateway_with_a_second_thread_is_not_shut_in(tmp_path: Path) -> None:
     """Landlock would leave that thread its files."""
     over = threading.Event()
     threading.Thread(target=over.wait, daemon=True).start()
-    with pytest.raises(RuntimeError, match="before the first thread"):
-        confine([], tmp_path / "a.sock", "localhost", 1)
+    with pytest.raises(RuntimeError, match="before its first thread"):
+        confine(Surroundings((), tmp_path / "a.sock", "localhost", 1, 1))
     over.set()
 
 
 def test_what_would_stay_readable_is_refused(tmp_path: Path) -> None:
     inside = Path(sys.prefix) / "state"
     with pytest.raises(ConfigError, match="which the gateway has to read"):
-        confine([], tmp_path / "a.sock", "localhost", 1, private=[inside])
+        shut_in([], [inside])
     with pytest.raises(ConfigError, match="which the gateway has to read"):
-        confine([tmp_path], tmp_path / "a.sock", "localhost", 1, private=[tmp_path / "tiles"])
+        shut_in([tmp_path], [tmp_path / "tiles"])
 
 
 def test_a_process_that_is_not_shut_in_does_not_say_so() -> None:
@@ -270,8 +283,8 @@ def test_what_the_kernel_does_not_have_is_not_claimed(
     def missing(*_: object, **__: object) -> None:
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr(confinement, what, missing)
-    held = in_a_child(lambda: confine([], Path("/nowhere"), "localhost", 1).held)
+    monkeypatch.setattr(module, what, missing)
+    held = in_a_child(lambda: shut_in([], []))
     assert not held.is_airlock
     assert held.reading is (what == "allow_only")
     assert held.sockets is held.others is (what == "read_only")

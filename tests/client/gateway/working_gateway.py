@@ -10,32 +10,35 @@ import threading
 import time
 from pathlib import Path
 
-from client.gateway.confinement import confine
-from client.gateway.doors import AgentAway
+from client.gateway.confinement import Surroundings, confine
 
 
 def main() -> None:
     facts = json.loads(Path(sys.argv[1]).read_text())
-    lock = confine(
-        [Path(facts["key"]), Path(facts["ca"])],
-        Path(facts["agent"]),
-        "localhost",
-        facts["port"],
-        private=[Path(facts["private"])],
-        abi=facts["abi"],
+    memory = os.open(facts["home"] + "/node.json", os.O_RDWR | os.O_CREAT, 0o600)
+    around = Surroundings(
+        readable=(Path(facts["key"]), Path(facts["ca"])),
+        agent_socket=Path(facts["agent"]),
+        host="localhost",
+        port=facts["port"],
+        largest=2 * facts["limit"],
+        remembered=(memory,),
+        private=(Path(facts["private"]),),
     )
+    lock = confine(around, abi=facts["abi"])
     report: dict[str, object] = {"held": lock.held.is_airlock, "text": lock.held.text}
     report["key"] = Path(facts["key"]).read_text()
-    report["echo"] = len(lock.exchange(b"x" * facts["bytes"]))
+    os.pwrite(memory, b"remembered", 0)
+    os.ftruncate(memory, 8)
+    report["memory"] = os.pread(memory, 20, 0).decode()
+    report["echo"] = len(lock.agent.forward(b"x" * facts["bytes"]).answer)
     started = time.perf_counter()
     for _ in range(20):
-        lock.exchange(b"small")
+        lock.agent.forward(b"small")
     report["exchange_seconds"] = (time.perf_counter() - started) / 20
-    try:
-        lock.exchange(b"y" * (facts["limit"] + 1))
-    except AgentAway as away:
-        report["too_large"] = away.fault.name
-    report["again"] = lock.exchange(b"again").decode()
+    report["too_large"] = lock.agent.forward(b"y" * (facts["limit"] + 1)).silent
+    report["again"] = lock.agent.forward(b"again").answer.decode()
+    report["knock"] = lock.agent.knock().name
     # Imported only now, with threads of numpy's, as the gateway does it.
     import httpx
     from flwr.supernode.fleet_http_client import FleetHttpClient  # noqa: F401

@@ -58,8 +58,8 @@ def test_every_role_gets_settings_that_its_own_code_accepts(tmp_path: Path) -> N
         assert "THIS IS A DEMO" in site.policy.read_text()
         assert rules.declared_patients == hospital.declared_patients
         assert site.socket_path() == hospital.socket
-        assert site.supernode is not None
-        assert site.supernode.root_certificates == link.credentials.authority
+        assert site.gateway is not None
+        assert site.gateway.root_certificates == link.credentials.authority
     roster = load_consortium(made.consortium).roster
     assert roster is not None
     assert roster_in_force(made.study, roster) == loaded.membership.roster

@@ -9,9 +9,10 @@ import pytest
 
 from client.settings import load_site
 from craftsfl.processes.agent_command import agent_command
-from craftsfl.processes.flower.commands import SuperLink, SuperNode, program
+from craftsfl.processes.flower.commands import SuperLink, program
 from craftsfl.processes.flower.control import answers, flower_runs, register_node
 from craftsfl.processes.flower.credentials import make_authority, make_secret
+from craftsfl.processes.flower.supernode import SuperNode
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, DeploymentError
 from tests.client.hospital import write_hospital
@@ -51,11 +52,16 @@ def test_a_supernode_knows_the_socket_and_no_data(tmp_path: Path) -> None:
         agent_socket=tmp_path / "a b.sock",
         home=tmp_path / "home",
         port=9001,
+        secret=tmp_path / "secret",
     )
-    argv = node.command(tmp_path / "log").argv
+    argv, starter = (command.argv for command in node.commands(tmp_path / "logs"))
     assert argv[argv.index("--node-config") + 1] == f'agent-socket="{tmp_path / "a b.sock"}"'
     assert "--root-certificates" not in argv
     assert "--insecure" not in argv
+    secret = str(tmp_path / "secret")
+    for each in (argv, starter):  # without it, anybody on this machine could take its tasks
+        assert each[each.index("--superexec-auth-secret-file") + 1] == secret
+    assert argv[argv.index("--isolation") + 1] == "process"
 
 
 def test_an_agent_gets_no_home_of_flowers(tmp_path: Path) -> None:

@@ -49,3 +49,18 @@ def test_what_rejects_its_settings_ends_the_command_with_its_words(tmp_path: Pat
     with Supervisor() as supervisor, pytest.raises(DeploymentError, match="status 1:\nbecause"):
         restarts.keep_running([ends_with(1, tmp_path)], supervisor, lambda: None)
     assert (tmp_path / "starts").read_text() == "x"
+
+
+def test_a_refusal_that_is_not_decisive_is_waited_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(restarts, "DEFAULT_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(restarts, "_POLL_SECONDS", 0.01)
+
+    def tick() -> None:
+        if (tmp_path / "starts").exists() and len((tmp_path / "starts").read_text()) == 3:
+            raise Enough
+
+    with Supervisor() as supervisor, pytest.raises(Enough):
+        restarts.keep_running([ends_with(1, tmp_path)], supervisor, tick, lambda command: False)
+    assert "it ended with status 1; restarting it" in capsys.readouterr().err

@@ -18,13 +18,22 @@ from client.settings import load_site
 from craftsfl.demo.tiles import tiles_command
 from craftsfl.processes.agent_command import agent_command
 from craftsfl.processes.environment import environment
-from craftsfl.processes.flower.commands import SuperLink, SuperNode, program
+from craftsfl.processes.flower.commands import SuperLink, program
 from craftsfl.processes.flower.credentials import ServerCredentials
 from craftsfl.processes.flower.superexec_program import SERVERAPP
+from craftsfl.processes.flower.supernode import SuperNode
+from craftsfl.processes.gateway_command import gateway_commands
 from craftsfl.processes.supervisor import Command
 from tests.client.hospital import write_hospital
 from tests.client.masked import masked_study
 from tests.traps import NAMES, set_traps, sprung
+
+GATEWAY = """
+[gateway]
+superlink = "localhost:1"
+key = "supernode.key"
+home = "gateway"
+"""
 
 
 @pytest.fixture
@@ -54,22 +63,28 @@ def node(tmp_path: Path) -> SuperNode:
         agent_socket=tmp_path / "agent.sock",
         home=tmp_path / "home",
         port=1,
+        secret=tmp_path / "secret",
     )
 
 
 def commands(tmp_path: Path) -> dict[str, Command]:
     log = tmp_path / "log"
     site = write_hospital(tmp_path, study=masked_study())
+    site.write_text(site.read_text() + GATEWAY)
+    (gateway,) = gateway_commands(load_site(site), tmp_path)
+    supernode, starter = node(tmp_path).commands(tmp_path)
     return {
+        "gateway": gateway,
         "superlink": link(tmp_path).superlink(log),
         "superexec": link(tmp_path).superexec(log),
-        "supernode": node(tmp_path).command(log),
+        "supernode": supernode,
+        "starter": starter,
         "agent": agent_command(site, load_site(site), log),
         "tiles": tiles_command(tmp_path, "north", tmp_path),
     }
 
 
-PROCESSES = ("superlink", "superexec", "supernode", "agent", "tiles")
+PROCESSES = ("superlink", "superexec", "gateway", "supernode", "starter", "agent", "tiles")
 
 
 @pytest.mark.parametrize("name", PROCESSES)
@@ -88,7 +103,7 @@ def test_a_process_of_ours_finds_nothing_in_its_working_folder(
 
 def test_nor_does_what_a_supernode_starts(folder: Path, tmp_path: Path) -> None:
     """By name, from the PATH, in the same folder, with the same environment."""
-    made = commands(tmp_path)["supernode"]
+    made = commands(tmp_path)["starter"]
     done = run(folder, ["/usr/bin/env", "flwr-clientapp", "--help"], made.env)
     assert "usage:" in done.stdout, done.stderr
     assert sprung(folder) == []

@@ -107,7 +107,8 @@ def test_the_bundle_holds_server_and_strategies_whole(bundle):
 
 def test_of_model_and_privacy_it_holds_a_part_and_of_client_the_forwarder(bundle):
     rest = names(bundle) - sources("server", "strategies")
-    assert rest - sources("model", "privacy") == {"client/__init__.py", "client/app.py"}
+    forwarder = {"app.py", "forwarded.py", "forwarder.py", "packing.py", "__init__.py"}
+    assert rest - sources("model", "privacy") == {f"client/{name}" for name in forwarder}
 
 
 def test_neither_the_laboratory_nor_what_only_a_site_runs_is_in_it(bundle):

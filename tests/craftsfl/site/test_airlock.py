@@ -1,7 +1,7 @@
-"""Agent and SuperNode are two users, or nothing starts; what the second one's code then gets at.
+"""Agent and gateway are two users, or nothing starts; what the second one's code then gets at.
 
-The coordinator may put any code into its bundle, and that code runs where Flower's ClientApp runs:
-as the SuperNode's user, with the SuperNode's environment.
+With Flower's SuperNode, the coordinator may put any code into its bundle, and that code runs as the
+gateway's user, with its environment; the same is feared of a gateway that was taken over.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from client.settings import SiteSettings, load_site
 from craftsfl.processes.accounts import SystemAccount, find_account
 from craftsfl.processes.agent_command import agent_command
 from craftsfl.processes.environment import environment
-from craftsfl.processes.flower.commands import SuperNode
 from craftsfl.processes.flower.credentials import make_supernode_key
+from craftsfl.processes.flower.supernode import SuperNode
 from craftsfl.site import commands as site_command
-from craftsfl.site.airlock import check_supernode, two_users
+from craftsfl.site.airlock import check_gateway, two_users
 from craftsfl.site.serving import serve_site
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, CraftsflError, PolicyError
@@ -37,18 +37,18 @@ from tests.hostile import MARK, WANTED
 from tests.users import attempt, needs_users, open_folder, visible
 
 AGENT, NODE = "daemon", "nobody"  # users that every Linux has, and who own nothing
-SUPERNODE = """
-[supernode]
+GATEWAY = """
+[gateway]
 superlink = "localhost:1"
 key = "supernode.key"
-flwr_home = "flwr"
+home = "flwr"
 """
 
 
 def write_site(folder: Path, **lines: str) -> Path:
-    """A hospital with a [supernode] table; `lines` go into [agent] and [supernode]."""
+    """A hospital with a [gateway] table; `lines` go into [agent] and [gateway]."""
     path = write_hospital(folder, study=masked_study())
-    text = path.read_text() + SUPERNODE + lines.get("supernode", "")
+    text = path.read_text() + GATEWAY + lines.get("gateway", "")
     path.write_text(text.replace("[agent]\n", f"[agent]\n{lines.get('agent', '')}"))
     return path
 
@@ -59,7 +59,7 @@ def two_user_site(folder: Path) -> Path:
     site = write_site(
         folder,
         agent=f'user = "{AGENT}"\nsocket_mode = "0660"\n',
-        supernode=f'user = "{NODE}"\n',
+        gateway=f'user = "{NODE}"\n',
     )
     site.write_text(site.read_text().replace('"a.sock"', '"run/agent.sock"'))
     (folder / "state").mkdir(mode=0o700, exist_ok=True)
@@ -86,9 +86,12 @@ def test_one_user_is_refused_and_told_what_to_do(tmp_path: Path) -> None:
 
 
 def test_an_agent_alone_with_its_own_users_socket_is_refused(tmp_path: Path) -> None:
-    done = craftsfl("site", "serve", str(write_site(tmp_path)), "--only", "agent")
+    site = write_site(tmp_path, gateway='kind = "supernode"\n')  # ours: test_one_user.py
+    done = craftsfl("site", "serve", str(site), "--only", "agent")
     assert done.returncode == 1
-    assert "the coordinator's code would have to run as the user who owns data" in done.stderr
+    told = " ".join(done.stderr.split())
+    assert "would run as the user who owns data" in told
+    assert "a SuperNode is never shut in" in told
     assert not (tmp_path / "a.sock").exists()
 
 
@@ -104,7 +107,7 @@ def test_the_command_line_and_the_agent_agree_on_the_option() -> None:
         (lambda t: t.replace(f'user = "{NODE}"', ""), PolicyError, "would run as one user"),
         (lambda t: t.replace(f'"{AGENT}"', '"root"'), ConfigError, "root is root"),
         (lambda t: t.replace(f'"{NODE}"', '"nosuchuser"'), ConfigError, "no user nosuchuser"),
-        (lambda t: t.replace('socket_mode = "0660"', ""), ConfigError, "keeps the SuperNode"),
+        (lambda t: t.replace('socket_mode = "0660"', ""), ConfigError, "keeps the gateway"),
         (lambda t: t.replace('socket = "run/agent.sock"', ""), ConfigError, "names no socket"),
     ],
 )
@@ -125,27 +128,29 @@ def opened(folder: Path, name: str) -> None:
 
 @needs_users
 @pytest.mark.parametrize("name", ["tiles", "state", "site.key"])
-def test_what_the_supernodes_user_can_reach_is_named(name: str) -> None:
+def test_what_the_gateways_user_can_reach_is_named(name: str) -> None:
     with open_folder() as folder:
         site = load_site(two_user_site(folder))
         two_users(site)
         opened(folder, name)
         with pytest.raises(PolicyError, match=f"can reach .*{folder / name}"):
             two_users(site)
-        refused = attempt(find_account(NODE).uid, lambda: check_supernode(site))
+        refused = attempt(find_account(NODE).uid, lambda: check_gateway(site))
         assert isinstance(refused, PolicyError)
         assert str(folder / name) in str(refused)
 
 
 @needs_users
-def test_a_supernode_started_alone_is_neither_root_nor_the_agents_user() -> None:
+def test_a_gateway_started_alone_is_neither_root_nor_the_agents_user() -> None:
     with open_folder() as folder:
-        site = load_site(two_user_site(folder))
+        path = two_user_site(folder)
+        path.write_text(path.read_text() + 'kind = "supernode"\n')  # ours: test_one_user.py
+        site = load_site(path)
         two_users(site)
-        assert attempt(find_account(NODE).uid, lambda: check_supernode(site)) is None
-        agents = attempt(find_account(AGENT).uid, lambda: check_supernode(site))
+        assert attempt(find_account(NODE).uid, lambda: check_gateway(site)) is None
+        agents = attempt(find_account(AGENT).uid, lambda: check_gateway(site))
         assert isinstance(agents, PolicyError)
-        assert isinstance(attempt(0, lambda: check_supernode(site)), PolicyError)
+        assert isinstance(attempt(0, lambda: check_gateway(site)), PolicyError)
 
 
 @contextmanager
@@ -188,8 +193,9 @@ def hostile_report(site: SiteSettings, folder: Path, agent: int) -> dict[str, An
         agent_socket=folder / "run/agent.sock",
         home=home,
         port=1,
+        secret=home / "runtime.secret",
         account=account,
-    ).command(home / "logs" / "hostile.log")
+    ).commands(home / "logs")[0]
     argv = [sys.executable, str(ROOT / "tests" / "hostile.py"), str(folder), str(agent)]
     subprocess.run(visible(as_user(NODE, node.log, argv)), env=dict(node.env), check=True)
     assert node.log.stat().st_uid == account.uid
@@ -249,7 +255,7 @@ def test_site_serve_by_root_gives_each_part_its_user(monkeypatch: pytest.MonkeyP
         assert done.returncode == 1, told
         assert "north agent ended with status 1" in told
         assert "a network namespace with nothing but lo" in told
-        for log, account in (("state/logs/agent.log", agent), ("flwr/logs/supernode.log", node)):
+        for log, account in (("state/logs/agent.log", agent), ("flwr/logs/gateway.log", node)):
             facts = (folder / log).stat()
             assert (facts.st_uid, facts.st_mode & 0o777) == (account.uid, 0o600)
         assert (folder / "state/ledger.sqlite").stat().st_uid == agent.uid
@@ -278,10 +284,10 @@ def test_more_of_the_environment_only_by_name(
     named = environment(tmp_path, allowed=["HTTPS_PROXY"])
     assert set(named) <= {*ALLOWED, "HTTPS_PROXY"}
     assert named["HTTPS_PROXY"] == "http://user:secret@proxy:3128"
-    path = write_site(tmp_path, supernode='environment = ["HTTPS_PROXY"]\n')
+    path = write_site(tmp_path, gateway='environment = ["HTTPS_PROXY"]\n')
     site = load_site(path)
-    assert site.supernode is not None
-    assert site.supernode.environment == ("HTTPS_PROXY",)
+    assert site.gateway is not None
+    assert site.gateway.environment == ("HTTPS_PROXY",)
     assert set(agent_command(path, site, tmp_path / "log").env) <= {*ALLOWED, *FOR_MODELS}
 
 
@@ -309,7 +315,7 @@ def test_a_client_py_in_the_working_folder_is_not_the_agent(tmp_path: Path, safe
 
 
 @needs_users
-def test_root_writes_no_log_where_the_supernodes_user_points_to() -> None:
+def test_root_writes_no_log_where_the_gateways_user_points_to() -> None:
     with open_folder() as folder:
         home, victim = folder / "home", folder / "roots-file"
         victim.write_text("precious")

@@ -1,0 +1,27 @@
+"""How long to wait between two looks for messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_PART_OF_SILENCE = 0.005  # a look every 0.5 s after 100 s, every 3 s after 10 minutes
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The site's bounds, in seconds: the coordinator's wish is followed within them."""
+
+    fastest: float = 0.1
+    slowest: float = 3.0
+
+    def bounded(self, wish: float | None) -> float:
+        """The coordinator's `wish`, or what is used without one, within the bounds."""
+        return min(max(wish or 0.0, self.fastest), self.slowest)
+
+    def wait(self, silence: float, wish: float | None) -> float:
+        """Seconds to the next look after `silence` seconds without a message.
+
+        Never more than a small part of the silence: what was waited for long may be found a little
+        later.
+        """
+        return min(max(self.bounded(wish), _PART_OF_SILENCE * silence), self.slowest)
