@@ -1,7 +1,7 @@
 """Secure aggregation on real Flower processes: one of five sites is killed at each exchange.
 
-SuperLink, SuperExec, ServerApp, five SuperNodes with a client process a message, and five agent
-processes with real identities and ledgers; only the training is a number that is added.
+SuperLink, SuperExec, ServerApp, five gateways (or Flower's SuperNode in the place of one), and five
+agent processes with real identities and ledgers; only the training is a number that is added.
 """
 
 from __future__ import annotations
@@ -285,7 +285,9 @@ def trap(number: int, exchange: str) -> str:
 def test_a_site_that_is_killed_before_it_masks_is_left_out(
     make_sites: Callable[[int], Sites],
 ) -> None:
+    """One of the others runs Flower's own SuperNode: gateways and SuperNodes go together."""
     sites = make_sites(1)
+    sites.supernodes = frozenset({NAMES[4]})
     run = sites.serve({NAMES[2]: trap(1, "masked input")})
     events = sites.follow()
     assert isinstance(events[-1], RunFinished), events[-1]
