@@ -45,7 +45,7 @@ _Attempt = tuple[int, int]  # round, attempt
 
 
 @dataclass(frozen=True)
-class Trial:
+class KillTrial:
     """A kill: of what, when, and how long its work stood still."""
 
     part: PlanePart
@@ -87,8 +87,8 @@ def ledgers_of(plane: Plane, harmed: set[_Attempt]) -> Books:
         for line in (folder / RELEASED).read_text("utf-8").splitlines():
             _, number, attempt, digest, _ = line.split()
             left.setdefault((int(number), int(attempt)), set()).add(digest)
-        for number, _ in (key for key, digests in left.items() if len(digests) > 1):
-            double[number] = double.get(number, 0) + 1
+        for twice, _ in (key for key, digests in left.items() if len(digests) > 1):
+            double[twice] = double.get(twice, 0) + 1
         for entry in read_ledger(folder / SITE_LEDGER).entries():
             key = (entry.key.round, entry.key.attempt)
             if entry.state is State.COMMITTED and key not in left and key not in harmed:
@@ -96,7 +96,7 @@ def ledgers_of(plane: Plane, harmed: set[_Attempt]) -> Books:
     return Books(double, uncaused)
 
 
-def rows_of(trials: Iterable[Trial], books: Books) -> list[BenchRow]:
+def rows_of(trials: Iterable[KillTrial], books: Books) -> list[BenchRow]:
     """A row for each process; what is wrong in a round counts for the last kill before its end."""
     trials = list(trials)
     blamed = _Blame(trials)
@@ -124,7 +124,7 @@ def rows_of(trials: Iterable[Trial], books: Books) -> list[BenchRow]:
 
 @dataclass(frozen=True)
 class _Blame:
-    trials: list[Trial]
+    trials: list[KillTrial]
 
     def shared(self, counts: Mapping[int, int]) -> dict[PlanePart, int]:
         found: dict[PlanePart, int] = {}
@@ -135,7 +135,7 @@ class _Blame:
         return found
 
 
-def _killed(plane: Plane, seed: int) -> Trial:
+def _killed(plane: Plane, seed: int) -> KillTrial:
     """Kill a process somewhere in the next round, and wait until the run is well again."""
     draw = random.Random(f"plane {seed}")
     part = PLANE_PARTS[seed % len(PLANE_PARTS)]
@@ -148,7 +148,7 @@ def _killed(plane: Plane, seed: int) -> Trial:
     killed = time.time()
     victim.send_signal(signal.SIGKILL)
     seconds = next((time.time() - killed for _ in _polling(_BACK_SECONDS) if back.done()), None)
-    return Trial(part, seed, attempt, into, seconds, resumed=_next_round(plane))
+    return KillTrial(part, seed, attempt, into, seconds, resumed=_next_round(plane))
 
 
 def _next_round(plane: Plane) -> bool:

@@ -14,15 +14,26 @@ import httpx
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
+from flwr.superlink.grid.http_grid import HttpGrid
 
 from server.life import RunInterrupted
+from server.replies import ReplyFetcher
 
 
 class CarriedGrid(Grid):
-    """`grid`, with Flower's network errors as `RunInterrupted`."""
+    """`grid`, with Flower's network errors as `RunInterrupted`; replies hold up no other replies.
+
+    `close` ends what is under way.
+    """
 
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
+        self._replies = ReplyFetcher(grid) if isinstance(grid, HttpGrid) else None
+
+    def close(self) -> None:
+        """Fetch nothing any more."""
+        if self._replies is not None:
+            self._replies.close()
 
     def set_run(self, run: Run) -> None:
         """Set the run."""
@@ -57,6 +68,8 @@ class CarriedGrid(Grid):
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """The replies that have arrived."""
         with _carried():
+            if self._replies is not None:
+                return self._replies.fetch(message_ids)
             return list(self._grid.pull_messages(message_ids))
 
     def send_and_receive(

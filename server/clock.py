@@ -48,7 +48,9 @@ class Timing:
     poll: float = 0.2  # between two checks for replies
     first_pause: float = 1.0  # before asking a site again; doubles up to `longest_pause`
     longest_pause: float = 5.0
-    silence: float = 60.0  # without a reply, until the same message is sent again
+    # Without a reply, until the same message is sent again. A gateway that is killed takes the
+    # message that it was forwarding with it, and is back after five seconds.
+    silence: float = 20.0
     patience: float = 60.0  # how long an agent may be unreachable before its site is dropped
     roll_call: float = 60.0  # before an attempt, for sites that are connected to answer
     fresh: float = 5.0  # how long after an answer a site need not be asked whether it is there

@@ -195,10 +195,8 @@ class MaskedAttempt:
             for site, participant in self._waiting()
             if participant.due <= now
         ]
-        silence = self._context.timing.silence
-        if stage is not Stage.INPUT:
-            alone = masking_settings(self._context.study).exchange_deadline
-            silence = min(silence, alone / _SENT_IN_TIME)
+        alone = masking_settings(self._context.study).exchange_deadline
+        silence = min(self._context.timing.silence, alone / _SENT_IN_TIME)
         if stage in (Stage.ADVERTISE, Stage.INPUT):
             silence += self._order.seconds
         offer = self._server.offer()

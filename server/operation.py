@@ -77,7 +77,8 @@ def operate(
         name = _open_run(settings, carried.run, clock)
         events = EventLog(settings.events_file(), clock, run=str(name.number))
         store = Store(settings.database_url(), name, clock)
-        with closing(store), _EndRecorded(store, events, settings.log_file()):
+        flower = CarriedGrid(grid)
+        with closing(store), closing(flower), _EndRecorded(store, events, settings.log_file()):
             store.carried(carried.flower_run)
             with _repairable(store):
                 study = check_study_file(settings, plain=plain)
@@ -86,7 +87,7 @@ def operate(
             context = RunContext(
                 study=study,
                 run=name.number,
-                exchange=Exchange(CarriedGrid(grid)),
+                exchange=Exchange(flower),
                 store=store,
                 events=events,
                 clock=clock,

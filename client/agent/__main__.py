@@ -37,7 +37,7 @@ from types import FrameType
 
 from client.agent.apart import ONE_USER, ONE_USER_HELP, check_alone, check_apart
 from client.agent.boundary import Failure, configure_logs, contained
-from client.agent.gate import Gate
+from client.agent.gate import AgentGate
 from client.agent.isolation import confinement
 from client.agent.known_layout import KnownLayout
 from client.agent.own_ledger import note_in_register, open_ledger
@@ -132,7 +132,7 @@ def _serve(site: LoadedSite, start: Callable[[], TrainerProcess], told: _Told) -
         site.rules.check_other_studies(ledger.entries())
         progress, memory = ProgressSource(), KnownLayout(state.known_layout, site.rules)
         keeper = TrainerKeeper(start, memory.read())
-        gate = Gate(progress, keeper.ready_for)
+        gate = AgentGate(progress, keeper.ready_for)
         most = masked_size_limit(len(site.rules.study.sites), 0, policy.max_parameters)
         mode = int(own.socket_mode, 8)
         socket = site.settings.socket_path()

@@ -31,7 +31,7 @@ PATIENCE_SECONDS = 1.0  # of a message for an agent that is not made yet
 _BEGINNING: Final = frozenset({Kind.TRAIN_MASKED, Kind.START_TRAINING})
 
 
-class Gate:
+class AgentGate:
     """Passes messages on to the agent. `trainer_for` says whether there is a trainer for a layout.
 
     All methods may be called from any thread.

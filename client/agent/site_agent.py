@@ -133,7 +133,7 @@ class SiteAgent(ABC):
         self._account = Account(rules, parts.ledger)
         own = (entry.key for entry in parts.ledger.entries() if entry.key.study == self._digest)
         self._runs = KnownRuns(own, rules.policy.max_run_jump)
-        self._said = ""
+        self._said: Reason | None = None
         self._attempt: OpenAttempt | None = None
         self._turn = Turn()
         self._stopping = False
@@ -225,9 +225,9 @@ class SiteAgent(ABC):
     def _unwelcome(self, run: int, hello: Hello) -> Refusal | None:
         """Why this site takes no part in what the coordinator is about to begin."""
         if hello.study_digest != self._digest:
-            return self._refused("the coordinator's study is another one", Reason.WRONG_STUDY)
+            return self._named(Refusal(Reason.WRONG_STUDY), "A greeting")
         if hello.roster_digest != self._roster_digest():
-            return self._refused("the coordinator's roster is another one", Reason.WRONG_ROSTER)
+            return self._named(Refusal(Reason.WRONG_ROSTER), "A greeting")
         return self._other_run(run) or self._account.too_long
 
     def _other_run(self, run: int) -> Refusal | None:
@@ -236,22 +236,17 @@ class SiteAgent(ABC):
         last = self._attempt
         if refusal is None and last is not None and last.key.run != run and last.is_open:
             refusal = Refusal(Reason.RUN_OPEN, newest_run=last.key.run)
-        if refusal is not None:
-            self._say(
-                f"Run {run} refused: {guidance_of(refusal.reason).happened} "
-                f"The newest run known here is {self._runs.newest}."
-            )
+        return None if refusal is None else self._named(refusal, f"Run {run}")
+
+    def _named(self, refusal: Refusal, what: str) -> Refusal:
+        """Say at the site's own desk what was refused, once until the reason is another one."""
+        if refusal.reason is not self._said:
+            self._said = refusal.reason
+            meaning = guidance_of(refusal.reason)
+            newest = self._runs.newest
+            text = "%s was refused: %s %s The newest run known here is %d."
+            _log.warning(text, what, meaning.happened, meaning.next_step, newest)
         return refusal
-
-    def _refused(self, why: str, reason: Reason) -> Refusal:
-        self._say(f"A greeting was refused: {why}. {guidance_of(reason).next_step}")
-        return Refusal(reason)
-
-    def _say(self, text: str) -> None:
-        """Warn at the site's own desk, once as long as nothing else is said."""
-        if text != self._said:
-            self._said = text
-            _log.warning("%s", text)
 
     def _mismatch(self, start: StartTraining) -> Refusal | None:
         """Why this does not fit the agent's study and model; None if it does."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from client.agent.gate import Gate
+from client.agent.gate import AgentGate
 from client.agent.known_layout import KnownLayout
 from client.agent.progress import ENCODING, LOADING, READY, ProgressEvent
 from client.agent.ready import ReadyAgent
@@ -28,7 +28,7 @@ class Standing:
         self,
         ready: ReadyAgent,
         keeper: TrainerKeeper,
-        gate: Gate,
+        gate: AgentGate,
         service: AgentServer,
         memory: KnownLayout,
     ) -> None:

@@ -1,8 +1,7 @@
 """The system calls that a shut-in gateway may make: what Python, TLS and threads need to go on.
 
 Not among them: whatever opens a socket or connects one, starts a program or a process, opens a file
-to write, changes a file's mode, owner, times or attributes, signals, traces or limits another
-process, watches folders, shares memory, or makes a namespace, a keyring or a ring.
+to write, changes a file's mode, owner, times or attributes, signals, traces or
 """
 
 # Why: docs/adr/0032-one-users-airlock.md
@@ -93,7 +92,6 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "getgid": (104, 176),
     "getegid": (108, 177),
     "uname": (63, 160),
-    "sysinfo": (99, 179),
     "getrandom": (318, 278),
     # sockets that were handed in
     "recvfrom": (45, 207),

@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.gateway.doors import AgentDoor, OuterDoor
-from client.gateway.shut_in import ShutIn, check_one_thread, shut_in
+from client.gateway.shut_in import MEMORY_BYTES, ShutIn, check_one_thread, shut_in
+
+_COPIES = 8  # of a message: its objects, the whole, the envelope, the answer and its objects
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +58,12 @@ def confine(around: Surroundings, *, abi: int | None = None) -> Lock:
         around.private,
         open_files=(agent.fileno(), outer.fileno()),
         rewritable=around.remembered,
+        memory=MEMORY_BYTES + _COPIES * around.largest,
         abi=abi,
     )
-    socket.create_connection = OuterDoor(outer, around.host, around.port).create_connection
+    door = OuterDoor(outer, around.host, around.port)
+    # The standard library's may be asked for more, which nothing here does.
+    socket.create_connection = door.create_connection  # type: ignore[assignment]
     return Lock(held, AgentDoor(agent))
 
 

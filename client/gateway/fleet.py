@@ -135,10 +135,19 @@ class _Observer:
         context.request.headers.update(self._headers)
         response = call_next(context)
         self.version = response.headers.get(VERSION_INCOMPATIBILITY_MESSAGE_METADATA_KEY, "")
-        date = email.utils.parsedate_tz(response.headers.get("date", ""))
+        date = _seconds_of(response.headers.get("date", ""))
         if date is not None:
-            self.ahead = time.time() - email.utils.mktime_tz(date)
+            self.ahead = time.time() - date
         return response
+
+
+def _seconds_of(date: str) -> float | None:
+    """An HTTP date in seconds since 1970; None for one that there is not."""
+    try:
+        found = email.utils.parsedate_tz(date)
+        return None if found is None else float(email.utils.mktime_tz(found))
+    except (ValueError, OverflowError):
+        return None
 
 
 class FleetLink:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import os
 import signal
 import socket
@@ -22,6 +23,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from enum import Enum
 
 from client.confinement.kernel import forbid_new_privileges, keep_capabilities, set_dumpable
 from client.forwarder import forward, knock
@@ -62,12 +64,66 @@ def _envelope(door: socket.socket, largest: int) -> bytes:
     return b"".join(parts)
 
 
+class Reach(Enum):
+    """How far away an address is."""
+
+    MACHINE = "this machine"
+    NETWORK = "a private network"
+    WORLD = "the internet"
+
+
+def reach_of(address: str) -> Reach:
+    """How far away `address` is; what is not the internet's and not this machine's is private."""
+    found = ipaddress.ip_address(address.partition("%")[0])  # without the interface
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
+        found = found.ipv4_mapped
+    if found.is_loopback or found.is_unspecified:
+        return Reach.MACHINE
+    return Reach.WORLD if found.is_global else Reach.NETWORK
+
+
+class Outside:
+    """Connects to `host`:`port`, with the name resolved anew each time.
+
+    Who owns the name decides what it means, and could let it mean the hospital's own machines once
+    the gateway is taken over. So what it meant when somebody first answered decides how far away it
+    has to stay.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._place = (host, port)
+        self._reach: Reach | None = None
+
+    def connect(self, seconds: float) -> socket.socket:
+        """A connected socket; raises `OSError` as `socket.create_connection` does."""
+        failure = OSError(errno.EACCES, "its name does not mean what it meant")
+        host, port = self._place
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        ):
+            reach = reach_of(str(address[0]))
+            if self._reach not in (None, reach):
+                continue
+            made = socket.socket(family, kind, protocol)
+            try:
+                made.settimeout(seconds)
+                made.connect(address)
+            except OSError as error:
+                made.close()
+                failure = error
+            else:
+                self._reach = reach
+                return made
+        raise failure
+
+
 def connect_outside(door: socket.socket, host: str, port: int) -> None:
     """Hand connections to `host`:`port` through `door`; raises `EOFError` at the end."""
+    outside = Outside(host, port)
     while True:
         seconds = read_seconds(door)
         try:
-            with socket.create_connection((host, port), timeout=seconds) as made:
+            with outside.connect(seconds) as made:
                 hand_over(door, made)
         except socket.gaierror as error:
             tell_failure(door, NAME_FAILED, error.errno or socket.EAI_FAIL)

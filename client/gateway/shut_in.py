@@ -37,7 +37,7 @@ from client.gateway.calls import NUMBERS, gateway_rules
 from privacy.errors import ConfigError
 
 FILE_BYTES = 4 << 30  # of its log: whoever has taken it over cannot fill the disk
-MEMORY_BYTES = 8 << 30  # of data and stacks: a gateway holds a message or two, not a machine's RAM
+MEMORY_BYTES = 1 << 30  # of data and stacks, beside the messages that it holds
 OPEN_FILES = 256
 _FIRST_TO_KILL = "900"  # of 1000, if the machine runs out of memory: never the agent in its place
 _PACKAGES = ("client", "privacy")  # ours, which an editable installation has in a checkout
@@ -101,21 +101,23 @@ def shut_in(
     *,
     open_files: Sequence[int] = (),
     rewritable: Sequence[int] = (),
+    memory: int = MEMORY_BYTES,
     abi: int | None = None,
 ) -> ShutIn:
     """Shut this process in, for good; what it then really lacks.
 
     Afterwards it reads `readable` and Python's installation, and of the files that it had open it
-    has output, `open_files` and `rewritable`, which it may write anew. `abi`: use no more of
-    Landlock than that version has. Where the kernel has no Landlock or no filter, the rest is done
-    all the same. Raises `ConfigError` if a folder that stays readable holds something private,
-    `RuntimeError` if there is a second thread, which Landlock would leave out.
+    has output, `open_files` and `rewritable`, which it may write anew. `memory`: the most bytes
+    that it may have. `abi`: use no more of Landlock than that version has. Where the kernel has no
+    Landlock or no filter, the rest is done all the same. Raises `ConfigError` if a folder that
+    stays readable holds something private, `RuntimeError` if there is a second thread, which
+    Landlock would leave out.
     """
     kept = [*readable, *python_files()]
     check_private(kept, private)
     check_one_thread()
     _close_others(*open_files, *rewritable)
-    _limit()
+    _limit(memory)
     with contextlib.suppress(OSError):
         forbid_new_privileges()
         keep_capabilities(())
@@ -195,11 +197,11 @@ def _close_others(*kept: int) -> None:
     os.closerange(first, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
-def _limit() -> None:
+def _limit(memory: int) -> None:
     """Bound what this process may use up; a limit that is lower already stays."""
     bounds = (
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_DATA, MEMORY_BYTES),
+        (resource.RLIMIT_DATA, memory),
         (resource.RLIMIT_FSIZE, FILE_BYTES),
         (resource.RLIMIT_NOFILE, OPEN_FILES),
         (resource.RLIMIT_MEMLOCK, 0),

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Mapping
 from typing import Generic, Protocol, TypeVar
 
-from client.trainer.frames import HEADER, Bytes, Frame
+from client.trainer.frames import FRAME_HEADER, Frame, FrameBody
 from privacy.errors import WireError
 
 _Got = TypeVar("_Got", covariant=True)
@@ -21,7 +21,7 @@ _Got = TypeVar("_Got", covariant=True)
 class _Decodes(Protocol[_Got]):
     """The class of a frame."""
 
-    def decode(self, body: Bytes) -> _Got: ...
+    def decode(self, body: FrameBody) -> _Got: ...
 
 
 class Channel(Generic[_Got]):
@@ -40,15 +40,15 @@ class Channel(Generic[_Got]):
         """Send `frame` whole; raises `OSError` where nobody is at the other end."""
         body = frame.encode()
         with self._sending:
-            self._end.sendall(HEADER.pack(frame.KIND, len(body)))
+            self._end.sendall(FRAME_HEADER.pack(frame.KIND, len(body)))
             self._end.sendall(body)
 
     def receive(self) -> _Got | None:
         """The next frame; None once the other end is gone. Raises `WireError`."""
-        header = self._exactly(HEADER.size)
+        header = self._exactly(FRAME_HEADER.size)
         if header is None:
             return None
-        kind, length = HEADER.unpack(header)
+        kind, length = FRAME_HEADER.unpack(header)
         if kind not in self._kinds or length > self.limit:
             raise WireError(f"Between agent and trainer came kind {kind} of {length} bytes.")
         body = self._exactly(length)

@@ -2,19 +2,19 @@
 
     kind u8 | length u64 | body, of that length
 
-| kind | from  | body |
-|------|-------|------|
-| 1 Train   | agent   | number u32, adapter [P] float32, little-endian |
-| 2 Stop    | agent   | number u32 |
-| 16 Phase  | trainer | place in `PHASES` u8, done u32, total u32 |
-| 17 Ready  | trainer | the layout, `encode_layout` |
-| 18 Step   | trainer | number u32, done u32, total u32 |
-| 19 Update | trainer | number u32, delta [P] float32, little-endian |
-| 20 Failed | trainer | number u32, text UTF-8 |
-| 21 Refused| trainer | three texts: length u32 and UTF-8 each |
+| kind             | from    | body |
+|------------------|---------|------|
+| 1 Train          | agent   | number u32, adapter [P] float32, little-endian |
+| 2 Stop           | agent   | number u32 |
+| 16 Phase         | trainer | place in `PHASES` u8, done u32, total u32 |
+| 17 Ready         | trainer | the layout, `encode_layout` |
+| 18 StepDone      | trainer | number u32, done u32, total u32 |
+| 19 TrainedUpdate | trainer | number u32, delta [P] float32, little-endian |
+| 20 Failed        | trainer | number u32, text UTF-8 |
+| 21 RefusedStart  | trainer | three texts: length u32 and UTF-8 each |
 
 `number` counts the trainings of one trainer. No frame holds a key, a patient's data or how many
-patients were drawn: `Step` is sent after whole steps only.
+patients were drawn: `StepDone` is sent after whole steps only.
 """
 
 # Why: docs/adr/0033-trainer-process.md
@@ -37,13 +37,13 @@ LOADING_MODEL: Final = "loading"
 ENCODING_TILES: Final = "encoding"
 PHASES: Final = (LOADING_MODEL, ENCODING_TILES)
 MAX_TEXT: Final = 4096  # bytes of a text
-HEADER: Final = struct.Struct(">BQ")
+FRAME_HEADER: Final = struct.Struct(">BQ")
 _NUMBER: Final = struct.Struct(">I")
 _COUNTED: Final = struct.Struct(">III")
 _PHASE: Final = struct.Struct(">BII")
 _VECTOR: Final = np.dtype("<f4")
 
-Bytes = bytes | bytearray  # as received: large vectors are not copied
+FrameBody = bytes | bytearray  # as received: large vectors are not copied
 
 
 class Frame(Protocol):
@@ -58,7 +58,7 @@ class Frame(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Train:
-    """Train once from `adapter`; the answer is an `Update` or a `Failed` of this number."""
+    """Train once from `adapter`; the answer is an `TrainedUpdate` or a `Failed` of this number."""
 
     KIND: ClassVar[int] = 1
     number: int
@@ -69,7 +69,7 @@ class Train:
         return _numbered(self.number, self.adapter)
 
     @classmethod
-    def decode(cls, body: Bytes) -> Self:
+    def decode(cls, body: FrameBody) -> Self:
         """See the table."""
         return cls(*_numbered_vector(body))
 
@@ -86,7 +86,7 @@ class Stop:
         return _NUMBER.pack(self.number)
 
     @classmethod
-    def decode(cls, body: Bytes) -> Self:
+    def decode(cls, body: FrameBody) -> Self:
         """See the table."""
         return cls(*_unpacked(_NUMBER, body))
 
@@ -105,7 +105,7 @@ class Phase:
         return _PHASE.pack(PHASES.index(self.name), self.done, self.total)
 
     @classmethod
-    def decode(cls, body: Bytes) -> Self:
+    def decode(cls, body: FrameBody) -> Self:
         """See the table."""
         place, done, total = _unpacked(_PHASE, body)
         if place >= len(PHASES):
@@ -125,13 +125,13 @@ class Ready:
         return encode_layout(self.layout)
 
     @classmethod
-    def decode(cls, body: Bytes) -> Self:
+    def decode(cls, body: FrameBody) -> Self:
         """See the table."""
         return cls(decode_layout(body))
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StepDone:
     """`done` of `total` steps of the training `number` are over."""
 
     KIND: ClassVar[int] = 18
@@ -144,13 +144,13 @@ class Step:
         return _COUNTED.pack(self.number, self.done, self.total)
 
     @classmethod
-    def decode(cls, body: Bytes) -> Self:
+    def decode(cls, body: FrameBody) -> Self:
         """See the table."""
         return cls(*_unpacked(_COUNTED, body))
 
 
 @dataclass(frozen=True, slots=True)
-class Update:
+class TrainedUpdate:
     """What the training `number` has changed in its adapter."""
 
     KIND: ClassVar[int] = 19
@@ -162,7 +162,7 @@ class Update:
         return _numbered(self.number, self.delta)
 
     @classmethod
-    def decode(cls, body: Bytes) -> Self:
+    def decode(cls, body: FrameBody) -> Self:
         """See the table."""
         return cls(*_numbered_vector(body))
 
@@ -180,14 +180,14 @@ class Failed:
         return _NUMBER.pack(self.number) + _cut(self.text)
 
     @classmethod
-    def decode(cls, body: Bytes) -> Self:
+    def decode(cls, body: FrameBody) -> Self:
         """See the table."""
         (number,) = _unpacked(_NUMBER, body[: _NUMBER.size])
         return cls(number, _text(body[_NUMBER.size :]))
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedStart:
     """Something that a person has to change: what a `CraftsflError` says. The trainer ends."""
 
     KIND: ClassVar[int] = 21
@@ -201,7 +201,7 @@ class Refused:
         return b"".join(_NUMBER.pack(len(text)) + text for text in texts)
 
     @classmethod
-    def decode(cls, body: Bytes) -> Self:
+    def decode(cls, body: FrameBody) -> Self:
         """See the table."""
         texts = []
         for _ in range(3):
@@ -216,10 +216,10 @@ class Refused:
 
 
 FromAgent = Train | Stop
-FromTrainer = Phase | Ready | Step | Update | Failed | Refused
+FromTrainer = Phase | Ready | StepDone | TrainedUpdate | Failed | RefusedStart
 FROM_AGENT: Final[Mapping[int, type[FromAgent]]] = {kind.KIND: kind for kind in (Train, Stop)}
 FROM_TRAINER: Final[Mapping[int, type[FromTrainer]]] = {
-    kind.KIND: kind for kind in (Phase, Ready, Step, Update, Failed, Refused)
+    kind.KIND: kind for kind in (Phase, Ready, StepDone, TrainedUpdate, Failed, RefusedStart)
 }
 
 
@@ -227,14 +227,14 @@ def _numbered(number: int, vector: Vector) -> bytes:
     return _NUMBER.pack(number) + np.ascontiguousarray(vector, _VECTOR).tobytes()
 
 
-def _numbered_vector(body: Bytes) -> tuple[int, Vector]:
+def _numbered_vector(body: FrameBody) -> tuple[int, Vector]:
     (number,) = _unpacked(_NUMBER, body[: _NUMBER.size])
     if (len(body) - _NUMBER.size) % _VECTOR.itemsize:
         raise _not_a_frame("a vector that ends within a number")
     return number, np.frombuffer(body, _VECTOR, offset=_NUMBER.size).astype(np.float32, copy=False)
 
 
-def _unpacked(form: struct.Struct, body: Bytes) -> tuple[int, ...]:
+def _unpacked(form: struct.Struct, body: FrameBody) -> tuple[int, ...]:
     if len(body) != form.size:
         raise _not_a_frame("a length that is not its kind's")
     return form.unpack(body)
@@ -244,7 +244,7 @@ def _cut(text: str) -> bytes:
     return text.encode("utf-8", "replace")[:MAX_TEXT].decode("utf-8", "ignore").encode("utf-8")
 
 
-def _text(data: Bytes) -> str:
+def _text(data: FrameBody) -> str:
     if len(data) > MAX_TEXT:
         raise _not_a_frame("a text that is too long")
     try:

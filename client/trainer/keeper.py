@@ -30,11 +30,11 @@ from client.trainer.frames import (
     FromTrainer,
     Phase,
     Ready,
-    Refused,
-    Step,
+    RefusedStart,
+    StepDone,
     Stop,
     Train,
-    Update,
+    TrainedUpdate,
 )
 from client.trainer.orders import TrainerExit
 from client.trainer.process import NurseryGoneError, TrainerProcess, how_it_ended
@@ -45,8 +45,8 @@ from privacy.wire.codec import Vector
 if TYPE_CHECKING:
     from client.training.trainer import ShouldStop, StepProgress
 
-FIRST_PAUSE_SECONDS: Final = 0.5
-LONGEST_PAUSE_SECONDS: Final = 60.0
+FIRST_TRAINER_PAUSE: Final = 0.5
+LONGEST_TRAINER_PAUSE: Final = 60.0
 _LOOK_SECONDS: Final = 0.1  # between two looks at whether training should stop
 _log = logging.getLogger("craftsfl.agent")
 
@@ -60,7 +60,7 @@ class _Ready:
     """A trainer that takes trainings, and what it says about the one that it is in."""
 
     process: TrainerProcess
-    said: SimpleQueue[Step | Update | Failed | None] = field(default_factory=SimpleQueue)
+    said: SimpleQueue[StepDone | TrainedUpdate | Failed | None] = field(default_factory=SimpleQueue)
     ended: str = ""  # how, in words
 
 
@@ -80,7 +80,7 @@ class TrainerKeeper:
         self._phase = Phase(LOADING_MODEL)
         self._was_ready = False
         self._lost: CraftsflError | NurseryGoneError | None = None  # why there will be no other
-        self._pause = FIRST_PAUSE_SECONDS
+        self._pause = FIRST_TRAINER_PAUSE
         self._number = 0
         self._stopping = False
         # One thread for its whole life: the kernel ends a trainer with the thread that started it.
@@ -150,10 +150,10 @@ class TrainerKeeper:
             match said:
                 case None:
                     raise TrainerEnded(trainer.ended)
-                case Step(at, done, total) if at == number:
+                case StepDone(at, done, total) if at == number:
                     progress(done, total)
-                case Update(at, delta) if at == number:
-                    self._pause = FIRST_PAUSE_SECONDS
+                case TrainedUpdate(at, delta) if at == number:
+                    self._pause = FIRST_TRAINER_PAUSE
                     return delta
                 case Failed(at, text) if at == number:
                     raise ModelError(f"In the trainer: {text}")
@@ -173,7 +173,7 @@ class TrainerKeeper:
             with self._changed:
                 if self._stopping or self._lost is not None:
                     return
-                pause, self._pause = self._pause, min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+                pause, self._pause = self._pause, min(2 * self._pause, LONGEST_TRAINER_PAUSE)
                 _log.error("%s Starting it again in %.3g s.", words, pause)
                 self._changed.wait_for(lambda: self._stopping, pause)
 
@@ -190,11 +190,11 @@ class TrainerKeeper:
             self._running = process
             if self._stopping:
                 process.channel.close()
-        refused: Refused | None = None
+        refused: RefusedStart | None = None
         broken = ""
         try:
             while (frame := process.channel.receive()) is not None:
-                if isinstance(frame, Refused):
+                if isinstance(frame, RefusedStart):
                     refused = frame
                 else:
                     self._heard(process, frame)
@@ -223,10 +223,10 @@ class TrainerKeeper:
                     self._ready = _Ready(process)
                     self._was_ready = True
                     self._changed.notify_all()
-            case Step() | Update() | Failed() if self._ready is not None:
+            case StepDone() | TrainedUpdate() | Failed() if self._ready is not None:
                 self._ready.said.put(frame)
 
-    def _over(self, words: str, refused: Refused | None) -> None:
+    def _over(self, words: str, refused: RefusedStart | None) -> None:
         with self._changed:
             ready, self._ready, self._running = self._ready, None, None
             self._phase = Phase(LOADING_MODEL)

@@ -13,12 +13,12 @@ from client.agent.state import StateFolder
 from client.agent.withdrawals import ConsentingTrainer
 from client.data import SiteData, commonest, load_site_data, write_quarantine
 from client.patients import Patients, open_patients
+from client.trainer.serving import OnEncoded
 from model.importing import quick_imports
 
 if TYPE_CHECKING:
     from client.training import ResidentTrainer
 
-OnEncoded = Callable[[int, int], None]  # tiles done, of all
 TrainerFactory = Callable[[RuledSite, SiteData, StateFolder, OnEncoded], "ResidentTrainer"]
 
 _log = logging.getLogger("craftsfl.agent")

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +22,7 @@ from client.trainer.orders import (
     give,
 )
 
-END_SECONDS: Final = 1.0  # for a trainer whose agent hung up, before it is killed
+HANGUP_SECONDS: Final = 1.0  # for a trainer whose agent hung up, before it is killed
 FIRST_LIMIT: Final = 1 << 24  # bytes of a frame, until the adapter's size is known
 _OVERHEAD: Final = 1 << 16
 
@@ -99,7 +100,7 @@ class TrainerProcess:
         """Hang up, kill it if it stays, and return its exit status (negative: of a signal)."""
         self.channel.close()
         try:
-            return self._nursery.ended(END_SECONDS)
+            return self._nursery.ended(HANGUP_SECONDS)
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):  # it has gone in this moment
                 os.kill(self.pid, signal.SIGKILL)
@@ -118,7 +119,7 @@ def how_it_ended(status: int) -> str:
     return _WORDS.get(status, f"The trainer ended with status {status}.")
 
 
-_WORDS: Final = {
+_WORDS: Final[Mapping[int, str]] = {
     TrainerExit.UNEXPECTED: "The trainer ended after an unexpected error.",
     TrainerExit.MEMORY: (
         "The trainer ran out of memory. Free some, or look for what else uses the device "

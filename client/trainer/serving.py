@@ -23,10 +23,10 @@ from client.trainer.frames import (
     FromAgent,
     Phase,
     Ready,
-    Refused,
-    Step,
+    RefusedStart,
+    StepDone,
     Train,
-    Update,
+    TrainedUpdate,
 )
 from client.trainer.orders import TrainerExit
 from model.layout import Layout
@@ -89,7 +89,7 @@ def _told(channel: Channel[FromAgent], serve: Callable[[], int]) -> int:
         try:
             return serve()
         except CraftsflError as error:
-            channel.send(Refused(error.message, error.hint, error.id))
+            channel.send(RefusedStart(error.message, error.hint, error.id))
             return TrainerExit.REFUSED
 
     status = contained(refusing, _fault)
@@ -127,17 +127,17 @@ def _train_all(
 
 def _trained(
     channel: Channel[FromAgent], trainer: ServedTrainer, asked: Train, stopped: _Stopped
-) -> Update | Failed:
+) -> TrainedUpdate | Failed:
     number = asked.number
     try:
         delta = trainer.train(
             asked.adapter,
-            progress=lambda done, total: channel.send(Step(number, done, total)),
+            progress=lambda done, total: channel.send(StepDone(number, done, total)),
             should_stop=lambda: stopped.until >= number,
         )
     except CraftsflError as error:
         return Failed(number, describe(error).text)
-    return Update(number, delta)
+    return TrainedUpdate(number, delta)
 
 
 def _fault(error: BaseException) -> Failure:

@@ -18,7 +18,7 @@ from client.agent.__main__ import run_agent
 from client.agent.isolation import Confinement, NetworkAccess
 from client.agent.state import state_folder
 from client.policy import SiteRules
-from client.trainer.process import END_SECONDS, Nursery
+from client.trainer.process import HANGUP_SECONDS, Nursery
 from privacy.errors import PolicyError
 from privacy.ledger import State, read_ledger
 from privacy.secagg.chain import write_rosters
@@ -103,7 +103,7 @@ def test_a_patient_withdraws_while_the_agent_trains(hospital: Hospital) -> None:
 
 
 def test_the_waits_at_the_end_leave_room_within_ten_seconds() -> None:
-    assert END_SECONDS + 2 * agent_main.GRACE_SECONDS + agent_main.SIGNAL_SECONDS < 7
+    assert HANGUP_SECONDS + 2 * agent_main.GRACE_SECONDS + agent_main.SIGNAL_SECONDS < 7
 
 
 def test_sigterm_while_loading_ends_cleanly(hospital: Hospital) -> None:
@@ -137,6 +137,7 @@ def run_here(site: Path) -> int:
     """`run_agent`, whose nursery is a process of its own: this one has too many threads to fork."""
     ours, its = socket.socketpair()
     code = (
+        "from client.agent.isolation import isolate\nisolate()\n"
         "import socket, sys, tests.client.trainer_process\n"
         "from client.trainer.nursery import tend\n"
         "tend(socket.socket(fileno=int(sys.argv[1])))"

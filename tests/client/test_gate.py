@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from client.agent import gate as gates
-from client.agent.gate import Gate
+from client.agent.gate import AgentGate
 from client.agent.progress import ANSWERED, LOADING, TRAINING, ProgressEvent, ProgressSource
 from model.layout import Layout
 from privacy.wire.bodies import Collect, Hello, Refusal
@@ -37,9 +37,9 @@ class Trainer:
         return self.ready and layout == self.layout
 
 
-def opened(trainer: Trainer) -> tuple[Gate, ProgressSource]:
+def opened(trainer: Trainer) -> tuple[AgentGate, ProgressSource]:
     progress = ProgressSource()
-    gate = Gate(progress, trainer.ready_for)
+    gate = AgentGate(progress, trainer.ready_for)
     gate.open(Echo(), LAYOUT)  # type: ignore[arg-type]
     return gate, progress
 
@@ -49,7 +49,7 @@ def is_not_ready(answer: bytes) -> bool:
 
 
 def test_a_message_waits_for_the_agent() -> None:
-    gate = Gate(ProgressSource(), Trainer().ready_for)
+    gate = AgentGate(ProgressSource(), Trainer().ready_for)
     with ThreadPoolExecutor() as pool:
         early = pool.submit(gate.handle, HELLO)
         gate.open(Echo(), LAYOUT)  # type: ignore[arg-type]
@@ -59,7 +59,7 @@ def test_a_message_waits_for_the_agent() -> None:
 
 def test_it_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gates, "PATIENCE_SECONDS", 0.01)
-    assert is_not_ready(Gate(ProgressSource(), Trainer().ready_for).handle(HELLO))
+    assert is_not_ready(AgentGate(ProgressSource(), Trainer().ready_for).handle(HELLO))
 
 
 def test_without_a_trainer_everything_is_answered_but_the_beginning_of_an_attempt() -> None:

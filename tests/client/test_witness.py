@@ -16,6 +16,7 @@ from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.checks import Check
 from privacy.wire.secagg import SecAggRefusal, ShareBundle
 from server.clock import SystemClock
+from server.run_name import RunName
 from server.store import Store
 from server.witness import StoredWitness
 from tests.client.test_ledger_identity import LEDGER, MARKER, REGISTER, Hospital
@@ -77,7 +78,8 @@ def test_everything_put_back_is_found_by_each_of_the_others(tmp_path: Path, wher
     """Ledger, head, marker and register of one moment: the site itself cannot tell."""
     witness: Witness = WitnessFile(tmp_path / "peers.json")
     if where == "coordinator":
-        witness = StoredWitness(Store(f"sqlite:///{tmp_path}/rounds.db", 1, SystemClock()))
+        run = RunName(bytes(32), 1)
+        witness = StoredWitness(Store(f"sqlite:///{tmp_path}/rounds.db", run, SystemClock()))
     hospital = Hospital(tmp_path / "north")
     hospital.spend(1)
     old = hospital.backup()

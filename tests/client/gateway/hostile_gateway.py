@@ -31,7 +31,14 @@ CALLS = {
     **{"inotify_init": 253, "mount": 165, "personality": 135, "ioprio_set": 251, "clone": 56},
     **{"io_uring_setup": 425, "pidfd_open": 434, "pidfd_getfd": 438, "fchmodat2": 452},
     **{"landlock_create_ruleset": 444, "execveat": 322, "migrate_pages": 256, "openat2": 437},
-    **{"rt_sigqueueinfo": 129, "tkill": 200, "sendmsg": 46, "vfork": 58, "acct": 163},
+    **{
+        "rt_sigqueueinfo": 129,
+        "tkill": 200,
+        "sendmsg": 46,
+        "vfork": 58,
+        "acct": 163,
+        "sysinfo": 99,
+    },
 }
 
 
@@ -570,6 +577,23 @@ def watch_the_tiles(facts: Any) -> None:
 @attack
 def watch_everything(facts: Any) -> None:
     os.close(call("fanotify_init", 0x200, 0))
+
+
+@attack
+def load_of_the_machine(facts: Any) -> None:
+    """How busy the agent is; also what Python asks, which reads /proc."""
+    call("sysinfo", ctypes.create_string_buffer(128))
+
+
+@attack
+def load_of_the_machine_by_file(facts: Any) -> None:
+    os.getloadavg()
+    Path("/proc/loadavg").read_bytes()
+
+
+@attack
+def time_of_another(facts: Any) -> None:
+    Path(f"/proc/{facts['victim']}/stat").read_bytes()
 
 
 @attack

@@ -20,6 +20,7 @@ from client.agent.progress import ProgressSource
 from client.agent.service import serve
 from client.forwarded import AtTheSocket
 from client.gateway.doors import AgentDoor, OuterDoor
+from client.gateway.porter import Outside, Reach, reach_of
 from privacy.wire.reasons import Reason
 
 LARGEST = 3_000_000
@@ -107,6 +108,66 @@ def test_nobody_listens_there(tmp_path: Path) -> None:
         with door.create_connection(("localhost", at_work.port)):
             pass
     assert at_work.ends() == 0
+
+
+MACHINE, NETWORK, WORLD = "127.0.0.1", "10.1.2.3", "9.9.9.9"
+
+
+@pytest.mark.parametrize(
+    "address, reach",
+    [
+        *((MACHINE, Reach.MACHINE), ("0.0.0.0", Reach.MACHINE), ("::1", Reach.MACHINE)),
+        *(("::ffff:127.0.0.1", Reach.MACHINE), ("127.9.9.9", Reach.MACHINE)),
+        *((NETWORK, Reach.NETWORK), ("fe80::1%eth0", Reach.NETWORK), ("fd00::1", Reach.NETWORK)),
+        *(("169.254.169.254", Reach.NETWORK), ("::ffff:192.168.1.1", Reach.NETWORK)),
+        *((WORLD, Reach.WORLD), ("2620:fe::fe", Reach.WORLD), ("100.64.0.1", Reach.NETWORK)),
+    ],
+)
+def test_how_far_away_an_address_is(address: str, reach: Reach) -> None:
+    assert reach_of(address) is reach
+
+
+@pytest.mark.parametrize(
+    "first, later, reached",
+    [
+        (WORLD, [MACHINE], None),
+        (WORLD, [NETWORK, MACHINE, "::1", "0.0.0.0"], None),
+        (WORLD, [MACHINE, "9.9.9.10"], "9.9.9.10"),
+        (NETWORK, [MACHINE, WORLD], None),
+        (MACHINE, [NETWORK, MACHINE], MACHINE),
+    ],
+)
+def test_a_name_cannot_come_to_mean_the_hospitals_own_machines(
+    first: str, later: list[str], reached: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner, the coordinator, answers for the name; and takes over the gateway first."""
+    named = [first]
+    tried: list[str] = []
+    stream = socket.SOCK_STREAM
+
+    class Made:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def settimeout(self, seconds: float) -> None:
+            pass
+
+        def connect(self, address: tuple[str, int]) -> None:
+            tried.append(address[0])
+
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda *_, **__: [(2, stream, 6, "", (a, 443)) for a in named]
+    )
+    monkeypatch.setattr(socket, "socket", Made)
+    outside = Outside("coordinator", 443)
+    outside.connect(1.0)
+    named[:] = later
+    if reached is None:
+        with pytest.raises(PermissionError, match="does not mean what it meant"):
+            outside.connect(1.0)
+    else:
+        outside.connect(1.0)
+    assert tried == [first, *([reached] if reached else [])]
 
 
 HOSTILE = {

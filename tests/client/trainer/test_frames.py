@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from client.trainer.channel import Channel
 from client.trainer.frames import (
+    FRAME_HEADER,
     FROM_AGENT,
     FROM_TRAINER,
-    HEADER,
     MAX_TEXT,
     Failed,
     Frame,
@@ -21,11 +21,11 @@ from client.trainer.frames import (
     FromTrainer,
     Phase,
     Ready,
-    Refused,
-    Step,
+    RefusedStart,
+    StepDone,
     Stop,
     Train,
-    Update,
+    TrainedUpdate,
 )
 from client.trainer.layouts import decode_layout, encode_layout
 from model.layout import Layout, LayoutEntry
@@ -42,10 +42,10 @@ KNOWN: list[tuple[FromAgent | FromTrainer, str]] = [
     ),
     (Stop(7), "00000007"),
     (Phase("encoding", 2, 300), "01 00000002 0000012c"),  # place in PHASES, done, total
-    (Step(7, 3, 4), "00000007 00000003 00000004"),
-    (Update(7, np.array([0.5], np.float32)), "00000007 0000003f"),
+    (StepDone(7, 3, 4), "00000007 00000003 00000004"),
+    (TrainedUpdate(7, np.array([0.5], np.float32)), "00000007 0000003f"),
     (Failed(7, "é"), "00000007 c3a9"),
-    (Refused("a", "", "bc"), "00000001 61 00000000 00000002 6263"),
+    (RefusedStart("a", "", "bc"), "00000001 61 00000000 00000002 6263"),
 ]
 
 
@@ -70,13 +70,13 @@ def test_a_layout_crosses_whole() -> None:
         (Train, b"\0\0\0\7" + b"\0" * 5),
         (Stop, b"\0\0\0\7\0"),
         (Phase, b"\2" + bytes(8)),
-        (Step, bytes(11)),
-        (Update, b""),
+        (StepDone, bytes(11)),
+        (TrainedUpdate, b""),
         (Failed, b"\0\0\0\7\xff"),
         (Failed, b"\0\0\0\7" + b"x" * (MAX_TEXT + 1)),
-        (Refused, bytes(11)),
-        (Refused, bytes(13)),
-        (Refused, b"\0\0\0\x09x" + bytes(8)),
+        (RefusedStart, bytes(11)),
+        (RefusedStart, bytes(13)),
+        (RefusedStart, b"\0\0\0\x09x" + bytes(8)),
         (Ready, b""),
         (Ready, b"[]"),
         (Ready, b'{"entries":[["a",[true],"float32"]],"frozen":[]}'),
@@ -114,7 +114,7 @@ def pair(limit: int = 1000) -> tuple[Channel[FromTrainer], Channel[FromAgent], s
 
 def test_frames_arrive_in_order_until_the_end() -> None:
     agent, trainer, _ = pair()
-    sent: list[Frame] = [Phase("loading"), Step(1, 1, 4), Failed(1, "x")]
+    sent: list[Frame] = [Phase("loading"), StepDone(1, 1, 4), Failed(1, "x")]
     for frame in sent:
         trainer.send(frame)
     assert [agent.receive() for _ in sent] == sent
@@ -126,7 +126,12 @@ def test_frames_arrive_in_order_until_the_end() -> None:
 
 @pytest.mark.parametrize(
     "header",
-    [HEADER.pack(Step.KIND, 1001), HEADER.pack(Train.KIND, 4), HEADER.pack(99, 0), b"\xff" * 9],
+    [
+        FRAME_HEADER.pack(StepDone.KIND, 1001),
+        FRAME_HEADER.pack(Train.KIND, 4),
+        FRAME_HEADER.pack(99, 0),
+        b"\xff" * 9,
+    ],
 )
 def test_nothing_is_taken_of_another_kind_or_length(header: bytes) -> None:
     """Nor is memory set aside for the length that a header claims."""
@@ -136,7 +141,7 @@ def test_nothing_is_taken_of_another_kind_or_length(header: bytes) -> None:
         agent.receive()
 
 
-@pytest.mark.parametrize("part", [b"", b"\x12\0", HEADER.pack(Step.KIND, 12) + b"abc"])
+@pytest.mark.parametrize("part", [b"", b"\x12\0", FRAME_HEADER.pack(StepDone.KIND, 12) + b"abc"])
 def test_a_frame_that_ends_early_is_the_end(part: bytes) -> None:
     agent, trainer, its = pair()
     its.sendall(part)

@@ -22,11 +22,11 @@ from client.trainer.frames import (
     FromTrainer,
     Phase,
     Ready,
-    Refused,
-    Step,
+    RefusedStart,
+    StepDone,
     Stop,
     Train,
-    Update,
+    TrainedUpdate,
 )
 from client.trainer.keeper import TrainerEnded, TrainerKeeper
 from client.trainer.orders import TrainerExit
@@ -101,8 +101,8 @@ def goes_on(end: End) -> int:
     while (asked := end.receive()) is not None:
         if isinstance(asked, Train):
             for done in (1, 2):
-                end.send(Step(asked.number, done, 2))
-            end.send(Update(asked.number, np.ones_like(asked.adapter)))
+                end.send(StepDone(asked.number, done, 2))
+            end.send(TrainedUpdate(asked.number, np.ones_like(asked.adapter)))
     return TrainerExit.AGENT_GONE
 
 
@@ -120,7 +120,7 @@ def dies(status: int) -> Play:
 @pytest.fixture
 def keep(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., TrainerKeeper]]:
     kept: list[TrainerKeeper] = []
-    monkeypatch.setattr(keepers, "FIRST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(keepers, "FIRST_TRAINER_PAUSE", 0.02)
 
     def keep(troupe: Troupe, layout: Layout | None = None) -> TrainerKeeper:
         keeper = TrainerKeeper(troupe.start, layout)
@@ -199,7 +199,7 @@ def test_a_training_that_failed_leaves_the_trainer_there(
         end.send(Ready(LAYOUT))
         asked = end.receive()
         assert isinstance(asked, Train)
-        end.send(Step(asked.number - 1, 1, 2))  # of an earlier one: nobody listens
+        end.send(StepDone(asked.number - 1, 1, 2))  # of an earlier one: nobody listens
         end.send(Failed(asked.number, "ModelError at x.py:1"))
         return goes_on(end)
 
@@ -233,7 +233,7 @@ def test_a_stop_reaches_the_trainer(keep: Callable[..., TrainerKeeper]) -> None:
 def test_the_pauses_grow_until_a_training_succeeds(
     keep: Callable[..., TrainerKeeper], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keepers, "LONGEST_PAUSE_SECONDS", 0.16)
+    monkeypatch.setattr(keepers, "LONGEST_TRAINER_PAUSE", 0.16)
     troupe = Troupe(*[lambda end: 3] * 6, sound)
     keeper = keep(troupe)
     assert train(keeper) == ONE
@@ -247,7 +247,7 @@ def test_what_the_first_trainer_refuses_is_for_a_person(
     keep: Callable[..., TrainerKeeper],
 ) -> None:
     def refuses(end: End) -> int:
-        end.send(Refused("No base.", "Download it.", "base-missing"))
+        end.send(RefusedStart("No base.", "Download it.", "base-missing"))
         return TrainerExit.REFUSED
 
     troupe = Troupe(refuses)
@@ -263,7 +263,7 @@ def test_what_a_later_one_refuses_is_tried_again(
     keep: Callable[..., TrainerKeeper], caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuses(end: End) -> int:
-        end.send(Refused("The data folder is gone.", "Mount it.", "data"))
+        end.send(RefusedStart("The data folder is gone.", "Mount it.", "data"))
         return TrainerExit.REFUSED
 
     keeper = keep(Troupe(dies(3), refuses, sound))

@@ -20,16 +20,16 @@ import pytest
 
 from privacy.ledger import State, read_ledger
 from privacy.secagg.server import Stage
-from privacy.wire.bodies import Hello, Refusal, Running, SignedFacts
+from privacy.wire.bodies import Refusal, Running, SignedFacts
 from privacy.wire.reasons import Reason
 from privacy.wire.secagg import Advertise
 from tests.users import AGENT, attempt, command_as, give, needs_users, open_folder
 
 from ..fakes import message
 from ..hospital import Hospital
-from ..masked import MaskedAttempt, masked_study
+from ..masked import MaskedAttempt, hello, masked_study
 
-HELLO = message(Hello(masked_study().digest()))
+HELLO = message(hello(masked_study()))
 PIDFD_OPEN, PIDFD_GETFD = 434, 438
 PTRACE_ATTACH = 16
 
