@@ -83,7 +83,7 @@ class SmallFlower:
 
     def __enter__(self) -> SmallFlower:
         self.link.prepare()
-        self.start_superlink()
+        self.superlink = self.start_superlink()
         self.supervisor.start(self.link.superexec(self.folder / "logs" / "superexec.log"))
         return self
 
