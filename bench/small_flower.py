@@ -59,7 +59,6 @@ def main(grid, context):
     result.with_suffix(".part").rename(result)
 """
 _START_SECONDS: Final = 60.0
-Handler = Callable[[bytes], bytes]
 
 
 class SmallFlower:
@@ -130,7 +129,9 @@ class SmallFlower:
         """Admit the site's key; its node's id."""
         return register_node(self.link, self.folder / site.name / "supernode.pub")
 
-    def start_agent(self, site: SiteSettings, handler: Handler, limit: int = 1 << 20) -> None:
+    def start_agent(
+        self, site: SiteSettings, handler: Callable[[bytes], bytes], limit: int = 1 << 20
+    ) -> None:
         """Serve `handler` on the site's socket, in this process."""
         self._agents.append(serve(handler, ProgressSource(), site.socket_path(), limit=limit))
 
