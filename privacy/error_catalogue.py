@@ -258,9 +258,10 @@ FAILURES: Mapping[ErrorId, Guidance] = {
         "Run it in a container without a network, or allow unprivileged user namespaces.",
     ),
     ErrorId.ONE_USER: Guidance(
-        "Agent and gateway would run as one user: whoever takes over the gateway reads the data.",
+        "Agent and gateway would run as one user, and the gateway is not shut in on this machine.",
         "Nothing: neither was started.",
-        "Name two users in site.toml and start as root: docs/hospital.md.",
+        "Name two users in site.toml and start as root, or use a Linux with Landlock and our own "
+        "gateway, as an ordinary user: docs/hospital.md.",
     ),
     ErrorId.PERSONS_UNCONFIRMED: Guidance(
         "Nobody at the site has confirmed that each patient_id is one person.",

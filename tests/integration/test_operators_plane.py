@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flwr.common.constant import TIMESTAMP_HEADER
 from flwr.proto.control_pb2 import ListRunsRequest, RegisterNodeRequest
 from flwr.proto.fleet_pb2 import ActivateNodeRequest, RegisterNodeFleetRequest
@@ -30,6 +31,7 @@ from flwr.supercore.primitives.asymmetric import (
 from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
 
 from craftsfl.processes.flower.commands import SuperLink
+from craftsfl.processes.flower.connections import FIRST_SECONDS, IDLE_SECONDS
 from craftsfl.processes.flower.control import (
     flower_run_state,
     flower_runs,
@@ -39,9 +41,9 @@ from craftsfl.processes.flower.control import (
     stop_flower_run,
 )
 from craftsfl.processes.flower.credentials import make_supernode_key
-from craftsfl.processes.flower.gate import LARGEST_BODY
+from craftsfl.processes.flower.gate import LARGEST_BODY, SMALL_BODY
 from craftsfl.processes.flower.operator_key import operator_key
-from craftsfl.processes.flower.shown_key import HEADER
+from craftsfl.processes.flower.shown_key import KEY_HEADER
 from craftsfl.processes.supervisor import Supervisor
 from craftsfl.rounds.fab import build, stage
 from privacy.error_ids import ErrorId
@@ -164,7 +166,7 @@ def test_the_key_counts_once_and_as_it_is(link: SuperLink) -> None:
     key, path, body = key_of(link), "/v1/control/list-runs", ListRunsRequest().SerializeToString()
 
     def status(*values: str) -> int:
-        more = "".join(f"{HEADER}: {value}\r\n" for value in values)
+        more = "".join(f"{KEY_HEADER}: {value}\r\n" for value in values)
         return ask(link.port, path, body=body, more=more).status
 
     assert status(key) == 200
@@ -220,9 +222,8 @@ def test_a_long_body_is_not_read(link: SuperLink) -> None:
     assert as_nobody(lambda: ask(link.port, "/v1/x", {"Content-Length": "9" * 12})).status == 401
 
 
-def signed(body: bytes) -> dict[str, str]:
-    """Headers of a SuperNode whose key nobody has admitted."""
-    private, public = generate_key_pairs()
+def signed(private: Any, public: Any) -> dict[str, str]:
+    """Headers of a SuperNode with these keys."""
     stamp = now().isoformat()
     return {
         FLEET_HTTP_PUBLIC_KEY_HEADER: b64encode(public_key_to_bytes(public)).decode(),
@@ -241,12 +242,7 @@ def test_the_fleet_api_asks_for_a_nodes_key_as_ever(link: SuperLink, path: str) 
 
 def test_a_key_that_nobody_admitted_is_refused_as_ever(link: SuperLink) -> None:
     private, public = generate_key_pairs()
-    key, stamp = public_key_to_bytes(public), now().isoformat()
-    headers = {
-        FLEET_HTTP_PUBLIC_KEY_HEADER: b64encode(key).decode(),
-        TIMESTAMP_HEADER: stamp,
-        FLEET_HTTP_SIGNATURE_HEADER: b64encode(sign_message(private, stamp.encode())).decode(),
-    }
+    key, headers = public_key_to_bytes(public), signed(private, public)
     for path, message in [
         ("/v1/fleet/activate-node", ActivateNodeRequest(public_key=key, heartbeat_interval=30)),
         ("/v1/fleet/register-node", RegisterNodeFleetRequest(public_key=key)),
@@ -333,3 +329,31 @@ def ended(link: SuperLink, run: int) -> Any:
 def test_an_unknown_run_is_none(link: SuperLink) -> None:
     assert flower_run_state(link, 5) is None
     assert os.geteuid() == 0
+
+
+def test_much_is_read_only_from_an_admitted_node(link: SuperLink, tmp_path: Path) -> None:
+    """A stranger, and a stranger with a key, are answered before their body is read."""
+    body = b"\0" * (SMALL_BODY + 1)
+    path = "/v1/fleet/push-object"
+    length = {"Content-Length": str(len(body))}
+    assert "admitted node" in ask(link.port, path, length).text
+    private, public = generate_key_pairs()
+    assert "admitted node" in ask(link.port, path, {**length, **signed(private, public)}).text
+    (tmp_path / "north.pub").write_bytes(
+        public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    )
+    register_node(link, tmp_path / "north.pub")
+    answer = ask(link.port, path, signed(private, public), body=body)
+    assert "Invalid protobuf payload" in answer.text or answer.status == 400
+    stale = {**signed(private, public), TIMESTAMP_HEADER: "2020-01-01T00:00:00+00:00"}
+    assert "admitted node" in ask(link.port, path, {**length, **stale}).text
+
+
+def test_endless_headers_and_idle_connections_are_closed(link: SuperLink) -> None:
+    endless = b"POST /v1/fleet/pull-messages HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 1_000_000
+    assert send(link.port, endless).status in (0, 400)
+    assert FIRST_SECONDS < IDLE_SECONDS < 120
+    begin = time.monotonic()
+    half = b"POST /v1/fleet/pull-messages HTTP/1.1\r\nHost: x\r\n"
+    assert send(link.port, half, patience=FIRST_SECONDS + 10).status == 0
+    assert FIRST_SECONDS - 1 < time.monotonic() - begin < FIRST_SECONDS + 8

@@ -12,14 +12,24 @@ from typing import Any
 
 import pytest
 
+from bench.plane import Plane, PlaneStudy
+from bench.plane_faults import ledgers_of
 from craftsfl.rounds.condition import RunCondition, condition_of
 from craftsfl.rounds.keeper import Keeper
 from craftsfl.rounds.operator import keeper_of
 from craftsfl.rounds.run_display import EventTail
 from privacy.ledger import State, read_ledger
-from server.events import LoggedEvent, RunFailed, RunFinished, RunStarted, SiteStarted
+from server.events import (
+    LoggedEvent,
+    RoundFinished,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    SiteStarted,
+)
 from server.life import now_serving
 from server.settings import load_consortium
+from server.status import read_status
 from server.tables import AttemptState
 from tests.integration.test_masked_federation import NAMES, Sites, wanted
 
@@ -100,3 +110,36 @@ def test_a_killed_serverapp_is_replaced_and_nothing_is_charged_twice(sites: Site
             (1, 2, 1, State.INTENT),
             (1, 2, 2, State.COMMITTED),
         ]
+
+
+@pytest.mark.slow
+def test_a_serverapp_that_stands_still_for_two_minutes_damages_nothing(tmp_path: Path) -> None:
+    """Flower gives it up after a minute; nobody takes its run over, and the run goes on."""
+    plane = Plane(tmp_path, PlaneStudy(rounds=40, attempts=4))
+    try:
+        plane.start()
+        settings = plane.settings
+        assert plane.wait_for(lambda logged: isinstance(logged.event, RoundFinished), 120)
+        assert plane.wait_for(lambda logged: isinstance(logged.event, SiteStarted), 60)
+        status = read_status(settings.database_url())
+        under_way = (status.history[-1].round, status.history[-1].attempt)
+        frozen = now_serving(settings.lock_file())
+        assert frozen is not None
+        os.kill(frozen.pid, signal.SIGSTOP)
+        time.sleep(125)
+        assert now_serving(settings.lock_file()) == frozen
+        now = condition_of(settings, read_status(settings.database_url()))
+        assert now.alive and "stands still" in now.words
+        os.kill(frozen.pid, signal.SIGCONT)
+        woken = time.time()
+        for _ in range(2):
+            assert plane.wait_for(lambda logged: isinstance(logged.event, RoundFinished), 120)
+        print(f"two rounds {time.time() - woken:.0f} s after it woke up")
+        status = read_status(settings.database_url())
+        assert status.run == 1
+        finished = [i.round for i in status.history if i.state is AttemptState.FINISHED]
+        assert finished == list(range(1, len(finished) + 1))
+    finally:
+        plane.stop()
+    books = ledgers_of(plane, {under_way})
+    assert (books.double, books.uncaused) == ({}, {})

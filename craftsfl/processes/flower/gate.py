@@ -7,7 +7,8 @@ Guarantees, each with a test on a real SuperLink:
   plain Host and without a query. Everything else is answered with 401, whatever is or is not there.
 - The key counts only if it is there exactly once; it is compared in constant time.
 - No body is read before that, and none of a hospital's that is longer than `LARGEST_BODY`, or whose
-  length is not told beforehand.
+  length is not told beforehand. One above `SMALL_BODY` is read only from an admitted node that has
+  signed the request, of all together at most `ALL_BODIES` at a time, each within `BODY_SECONDS`.
 
 Flower's own authentication of nodes and tasks is behind the gate and stays as it is.
 """
@@ -16,13 +17,14 @@ Flower's own authentication of nodes and tasks is behind the gate and stays as i
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
-from craftsfl.processes.flower.shown_key import HEADER
+from craftsfl.processes.flower.shown_key import KEY_HEADER
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -32,6 +34,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 # A message travels as objects of at most 5 MiB (`FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE`), each of them
 # in a request of its own, but older envelopes hold one object of up to 16 MiB.
 LARGEST_BODY: Final = 32 * 1024 * 1024
+SMALL_BODY: Final = 64 * 1024
+ALL_BODIES: Final = 16 * LARGEST_BODY
+BODY_SECONDS: Final = 300.0
 _FLEET: Final = re.compile(rb"/v1/fleet/[a-z]+(?:-[a-z]+)*")
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _LENGTH: Final = re.compile(rb"[0-9]{1,12}")
@@ -40,9 +45,12 @@ _LENGTH: Final = re.compile(rb"[0-9]{1,12}")
 class OperatorGate:
     """An ASGI app around another one, which it guards."""
 
-    def __init__(self, app: App, key: str) -> None:
+    def __init__(self, app: App, key: str, signed: Callable[[Scope], Awaitable[bool]]) -> None:
+        """`signed`: whether an admitted node has signed the request."""
         self._app = app
         self._key = key.encode("ascii")
+        self._signed = signed
+        self._under_way = 0  # bytes of large bodies that were let in
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer it."""
@@ -52,14 +60,29 @@ class OperatorGate:
         if scope["type"] != "http":  # a websocket: the app has none
             await send({"type": "websocket.close", "code": 1008})
             return
-        refusal = None if self._is_operators(scope) else refusal_of(scope)
-        if refusal is None:
+        if self._is_operators(scope):
             await self._app(scope, receive, send)
-        else:
+        elif (refusal := refusal_of(scope)) is not None:
             await _answer(send, *refusal)
+        elif (length := _length(scope)) <= SMALL_BODY:
+            await self._app(scope, _in_time(receive), send)
+        else:
+            await self._large(scope, receive, send, length)
+
+    async def _large(self, scope: Scope, receive: Receive, send: Send, length: int) -> None:
+        if not await self._signed(scope):
+            await _answer(send, 401, "Only an admitted node may send this much.")
+        elif self._under_way + length > ALL_BODIES:
+            await _answer(send, 503, "Too much at a time. Send it again.")
+        else:
+            self._under_way += length
+            try:
+                await self._app(scope, _in_time(receive), send)
+            finally:
+                self._under_way -= length
 
     def _is_operators(self, scope: Scope) -> bool:
-        shown = _values(scope, HEADER.encode("ascii"))
+        shown = _values(scope, KEY_HEADER.encode("ascii"))
         return len(shown) == 1 and hmac.compare_digest(shown[0], self._key)
 
 
@@ -70,7 +93,7 @@ def refusal_of(scope: Scope) -> tuple[int, str] | None:
     lengths = _values(scope, b"content-length")
     if len(lengths) != 1 or not _LENGTH.fullmatch(lengths[0]):
         return 411, "Content-Length is required."
-    if int(lengths[0]) > LARGEST_BODY:
+    if _length(scope) > LARGEST_BODY:
         return 413, f"At most {LARGEST_BODY} bytes."
     return None
 
@@ -95,6 +118,27 @@ def _is_fleet(scope: Scope) -> bool:
     )
 
 
+def _in_time(receive: Receive) -> Receive:
+    """`receive`, for which the client is gone when a body is not there in time."""
+    deadline: list[float] = []
+
+    async def received() -> MutableMapping[str, Any]:
+        loop = asyncio.get_running_loop()
+        if not deadline:
+            deadline.append(loop.time() + BODY_SECONDS)
+        try:
+            async with asyncio.timeout_at(deadline[0]):
+                return await receive()
+        except TimeoutError:
+            return {"type": "http.disconnect"}
+
+    return received
+
+
+def _length(scope: Scope) -> int:
+    return int(_values(scope, b"content-length")[0])
+
+
 def _values(scope: Scope, name: bytes) -> list[bytes]:
     return [value for key, value in scope["headers"] if key.lower() == name]
 
@@ -108,6 +152,6 @@ async def _answer(send: Send, status: int, detail: str) -> None:
         (b"connection", b"close"),
     ]
     if status == 401:
-        headers.append((b"www-authenticate", HEADER.encode("ascii")))
+        headers.append((b"www-authenticate", KEY_HEADER.encode("ascii")))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

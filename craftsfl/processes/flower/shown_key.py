@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import httpx
     from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 
-HEADER: Final = "craftsfl-operator-key"
+KEY_HEADER: Final = "craftsfl-operator-key"
 
 
 class ShowsKey:
@@ -22,7 +22,7 @@ class ShowsKey:
 
     def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
         """Add the header, then go on."""
-        context.request.headers[HEADER] = self._key
+        context.request.headers[KEY_HEADER] = self._key
         return call_next(context)
 
 

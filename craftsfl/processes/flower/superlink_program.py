@@ -7,10 +7,12 @@ in which uvicorn serves that app, is ours.
 from __future__ import annotations
 
 import importlib
+import resource
 import sys
 from typing import Final
 
 from craftsfl.processes.flower.gate import OperatorGate
+from craftsfl.processes.flower.nodes import signed_by_a_node
 from craftsfl.processes.flower.operator_key import operator_key
 from craftsfl.processes.lifeline import end_with_parent
 
@@ -20,10 +22,13 @@ _LAST_REQUESTS_SECONDS: Final = 5
 def main() -> None:
     """Serve until a signal ends it."""
     end_with_parent()
+    _allow_many_connections()
     import uvicorn
     from flwr.supercore.http_logging import get_uvicorn_log_config
     from flwr.supercore.logger import console_handler
     from flwr.superlink.main import create_app
+
+    from craftsfl.processes.flower.connections import IDLE_SECONDS, BoundedConnection
 
     # By name: the package has a function of the same name.
     stock = importlib.import_module("flwr.superlink.cli.flower_superlink")
@@ -31,18 +36,27 @@ def main() -> None:
     if config.superexec_auth_secret is None or config.certificates is None:
         sys.exit("This SuperLink takes --superexec-auth-secret-file and certificates.")
     app = create_app(config, stock.SuperLinkLifespan)
+    key = operator_key(config.superexec_auth_secret)
     uvicorn.run(
-        OperatorGate(app, operator_key(config.superexec_auth_secret)),
+        OperatorGate(app, key, signed_by_a_node(app.state.linkstate_factory)),
         host=config.host,
         port=config.port,
         ssl_certfile=config.ssl_certfile,
         ssl_keyfile=config.ssl_keyfile,
         log_config=get_uvicorn_log_config(console_handler.level),
         access_log=False,  # ten lines a second for every hospital, and as many as a stranger wants
+        http=BoundedConnection,
         ws="none",
+        timeout_keep_alive=int(IDLE_SECONDS),
         server_header=False,
         timeout_graceful_shutdown=_LAST_REQUESTS_SECONDS,
     )
+
+
+def _allow_many_connections() -> None:
+    """Raise the number of open files to what the system allows."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,46 @@
+"""Whether a request to the Fleet API is signed by an admitted node, before its body is read."""
+
+from __future__ import annotations
+
+import binascii
+import datetime
+from base64 import b64decode
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flwr.server.superlink.linkstate import LinkStateFactory
+
+    from craftsfl.processes.flower.gate import Scope
+
+
+def signed_by_a_node(factory: LinkStateFactory) -> Callable[[Scope], Awaitable[bool]]:
+    """The check for one SuperLink. Flower makes it again, with the body, when that is there."""
+    from starlette.concurrency import run_in_threadpool
+
+    async def check(scope: Scope) -> bool:
+        headers = {name.decode("latin-1"): value for name, value in scope["headers"]}
+        return bool(await run_in_threadpool(is_signed, headers, factory))
+
+    return check
+
+
+def is_signed(headers: Mapping[str, bytes], factory: LinkStateFactory) -> bool:
+    """Whether an admitted node has signed a moment that is still acceptable."""
+    from flwr.common.constant import SYSTEM_TIME_TOLERANCE, TIMESTAMP_HEADER, TIMESTAMP_TOLERANCE
+    from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
+    from flwr.supercore.date import now
+    from flwr.supercore.primitives.asymmetric import bytes_to_public_key, verify_signature
+
+    try:
+        key = b64decode(headers[FLEET_HTTP_PUBLIC_KEY_HEADER], validate=True)
+        signature = b64decode(headers[FLEET_HTTP_SIGNATURE_HEADER], validate=True)
+        stamp = headers[TIMESTAMP_HEADER]
+        age = (now() - datetime.datetime.fromisoformat(stamp.decode("ascii"))).total_seconds()
+        if not -SYSTEM_TIME_TOLERANCE < age < TIMESTAMP_TOLERANCE + SYSTEM_TIME_TOLERANCE:
+            return False
+        if factory.state().get_node_id_by_public_key(key) is None:
+            return False
+        return bool(verify_signature(bytes_to_public_key(key), stamp, signature))
+    except (KeyError, ValueError, TypeError, AttributeError, binascii.Error):
+        return False

@@ -1,0 +1,115 @@
+"""What the gate does with bodies, apart from who may send what (tests/integration)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import MutableMapping
+from typing import Any
+
+import pytest
+
+from craftsfl.processes.flower import gate
+from craftsfl.processes.flower.gate import ALL_BODIES, LARGEST_BODY, SMALL_BODY, OperatorGate
+from craftsfl.processes.flower.shown_key import KEY_HEADER
+
+KEY = "ab" * 32
+Message = MutableMapping[str, Any]
+
+
+def scope(
+    length: object, *more: tuple[bytes, bytes], path: str = "/v1/fleet/push-object"
+) -> Message:
+    headers = [(b"host", b"x"), (b"content-length", str(length).encode()), *more]
+    raw = path.encode()
+    return {"type": "http", "method": "POST", "path": path, "raw_path": raw, "headers": headers}
+
+
+class Site:
+    """Asks the gate; the app behind it reads the body until it is told to answer."""
+
+    def __init__(self, *, signed: bool = True) -> None:
+        self.signed = signed
+        self.seen: list[Message] = []
+        self.go_on = asyncio.Event()
+        self.gate = OperatorGate(self._app, KEY, self._is_signed)
+
+    async def _is_signed(self, scope: Message) -> bool:
+        return self.signed
+
+    async def _app(self, scope: Message, receive: Any, send: Any) -> None:
+        self.seen.append(await receive())
+        await self.go_on.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def ask(self, request: Message, body: float | bytes = b"") -> int:
+        """The status; `body` as a number: it never comes, and this is how long it is waited for."""
+        answers: list[Message] = []
+
+        async def receive() -> Message:
+            if not isinstance(body, bytes):
+                await asyncio.sleep(60)
+            return {"type": "http.request", "body": body}
+
+        async def send(message: Message) -> None:
+            answers.append(message)
+
+        await self.gate(request, receive, send)
+        return int(answers[0]["status"])
+
+
+async def asked(site: Site, *requests: Message) -> list[int]:
+    site.go_on.set()
+    return [await site.ask(request) for request in requests]
+
+
+def test_much_is_read_only_from_who_has_signed() -> None:
+    async def run() -> None:
+        small, large = scope(SMALL_BODY), scope(SMALL_BODY + 1)
+        stranger = Site(signed=False)
+        assert await asked(stranger, small, large, scope(LARGEST_BODY + 1)) == [200, 401, 413]
+        assert len(stranger.seen) == 1
+        assert await asked(Site(), small, large, scope(LARGEST_BODY)) == [200] * 3
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("length", ["", "-1", "+1", "1 ", "0x1", "9" * 13, "1,1"])
+def test_a_length_that_is_none_is_asked_for(length: str) -> None:
+    assert asyncio.run(asked(Site(), scope(length))) == [411]
+
+
+def test_a_length_that_is_told_twice_is_none() -> None:
+    assert asyncio.run(asked(Site(), scope(1, (b"content-length", b"1")))) == [411]
+
+
+def test_all_together_have_a_bound_that_is_given_back() -> None:
+    async def run() -> None:
+        site, most = Site(), ALL_BODIES // LARGEST_BODY
+        async with asyncio.TaskGroup() as group:
+            waiting = [group.create_task(site.ask(scope(LARGEST_BODY))) for _ in range(most)]
+            while len(site.seen) < most:
+                await asyncio.sleep(0)
+            assert await site.ask(scope(LARGEST_BODY)) == 503
+            site.go_on.set()
+        assert [task.result() for task in waiting] == [200] * most
+        assert await site.ask(scope(LARGEST_BODY)) == 200
+
+    asyncio.run(run())
+
+
+def test_who_never_sends_the_body_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "BODY_SECONDS", 0.05)
+
+    async def run() -> None:
+        site = Site()
+        site.go_on.set()
+        assert await site.ask(scope(SMALL_BODY + 1), body=1.0) == 200
+        assert site.seen == [{"type": "http.disconnect"}]
+
+    asyncio.run(run())
+
+
+def test_the_operator_may_send_as_much_as_a_bundle_takes() -> None:
+    key = (KEY_HEADER.encode(), KEY.encode())
+    bundle = scope(2 * LARGEST_BODY, key, path="/v1/control/start-run")
+    assert asyncio.run(asked(Site(signed=False), bundle)) == [200]
