@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from client.agent import service
 from client.agent.progress import ProgressEvent, ProgressSource
 from client.agent.service import MAX_CALLS, MAX_PATH_BYTES, MAX_WATCHERS, SERVICE, serve
-from client.app import forward
+from client.forwarder import forward as forwarded
 from privacy.errors import ConfigError, DeploymentError
 from privacy.wire.agent_pb2 import Chunk, ProgressRequest
 from privacy.wire.agent_pb2_grpc import AgentStub
@@ -29,6 +29,11 @@ from privacy.wire.reasons import Reason
 
 SMALL = size_limit(0)
 REQUEST = seal(Envelope(7, 2, 1, Started()))
+
+
+def forward(request: bytes, socket: str, **options: float) -> bytes:
+    """What the forwarder brings back."""
+    return forwarded(request, socket, **options).answer
 
 
 @pytest.fixture
