@@ -35,7 +35,7 @@ from bench.plane_site import RELEASED, SITE_LEDGER
 from craftsfl.processes.flower.control import answers
 from craftsfl.rounds.operator import superlink_of
 from privacy.ledger import State, read_ledger
-from server.events import LoggedEvent, RoundFinished, RoundStarted, RunStarted
+from server.events import LoggedEvent, RoundFinished, RoundStarted, RunFailed, RunStarted
 from server.status import read_status
 
 PLANE_PARTS: Final[tuple[PlanePart, ...]] = get_args(PlanePart)
@@ -63,7 +63,7 @@ def measure_plane(seeds: int, first: int = 0) -> list[BenchRow]:
         try:
             plane.start()
             _next_round(plane)
-            trials = [_killed(plane, seed) for seed in range(first, first + seeds)]
+            trials = list(_until_it_fails(_killed(plane, s) for s in range(first, first + seeds)))
         finally:
             plane.stop()
         return rows_of(trials, ledgers_of(plane, {trial.attempt for trial in trials}))
@@ -135,6 +135,14 @@ class _Blame:
         return found
 
 
+def _until_it_fails(trials: Iterator[KillTrial]) -> Iterator[KillTrial]:
+    """The trials, as far as the run goes on."""
+    for trial in trials:
+        yield trial
+        if not trial.resumed:
+            return
+
+
 def _killed(plane: Plane, seed: int) -> KillTrial:
     """Kill a process somewhere in the next round, and wait until the run is well again."""
     draw = random.Random(f"plane {seed}")
@@ -156,9 +164,11 @@ def _next_round(plane: Plane) -> bool:
     number = str(plane.run)
 
     def finished(logged: LoggedEvent) -> bool:
-        return isinstance(logged.event, RoundFinished) and logged.run == number
+        ended = isinstance(logged.event, RoundFinished | RunFailed)
+        return ended and logged.run == number
 
-    return plane.wait_for(finished, 2 * _ROUND_SECONDS) is not None
+    found = plane.wait_for(finished, 2 * _ROUND_SECONDS)
+    return found is not None and isinstance(found.event, RoundFinished)
 
 
 def _there(plane: Plane, part: PlanePart) -> list[psutil.Process]:

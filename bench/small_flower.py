@@ -129,7 +129,9 @@ class SmallFlower:
         """Admit the site's key; its node's id."""
         return register_node(self.link, self.folder / site.name / "supernode.pub")
 
-    def start_agent(self, site: SiteSettings, handler: Callable[[bytes], bytes], limit: int = 1 << 20) -> None:
+    def start_agent(
+        self, site: SiteSettings, handler: Callable[[bytes], bytes], limit: int = 1 << 20
+    ) -> None:
         """Serve `handler` on the site's socket, in this process."""
         self._agents.append(serve(handler, ProgressSource(), site.socket_path(), limit=limit))
 
@@ -199,9 +201,10 @@ while len(exchange.nodes()) < COUNT:
     time.sleep(0.1)
 said["seconds"], said["failed"] = [], 0
 for number in range(1, ROUNDS + 1):
-    began = time.monotonic()
-    sent = dict.fromkeys(exchange.nodes(), began)
-    exchange.send([Request(n, Envelope(1, number, 1, Hello(bytes(32), n))) for n in sent])
+    sent = {}
+    for node in exchange.nodes():
+        sent[node] = time.monotonic()
+        exchange.send([Request(node, Envelope(1, number, 1, Hello(bytes(32), node)))])
     while sent:
         for reply in exchange.receive():
             said["seconds"].append(time.monotonic() - sent.pop(reply.request.node))

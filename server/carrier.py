@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import httpx
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
+from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from flwr.supercore.run import Run
 from flwr.superlink.grid.http_grid import HttpGrid
 
@@ -61,9 +62,12 @@ class CarriedGrid(Grid):
             return list(self._grid.get_node_ids())
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Send `messages`."""
+        """Send `messages`; none is accepted if the SuperLink was restarted in the middle."""
         with _carried():
-            return list(self._grid.push_messages(messages))
+            try:
+                return list(self._grid.push_messages(messages))
+            except ObjectPushError:  # it no longer knows whose parts these are; they are sent again
+                return []
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """The replies that have arrived."""
@@ -89,6 +93,8 @@ def _carried() -> Iterator[None]:
         raise _lost(f"it answers with status {error.response.status_code}") from None
     except httpx.HTTPError as error:
         raise _lost(type(error).__name__) from None
+    except ValueError:  # of Flower's client, for an answer that was cut off
+        raise _lost("its answer cannot be read") from None
 
 
 def _lost(why: str) -> RunInterrupted:

@@ -100,7 +100,7 @@ class Hospital:
         return (self.folder / "agent.log").read_text()
 
     def handle(self, data: bytes) -> bytes:
-        return forward(data, str(self.folder / "a.sock"))
+        return forward(data, str(self.folder / "a.sock")).answer
 
     def ask(self, data: bytes) -> Body:
         return open_envelope(self.handle(data), limit=1 << 24).body

@@ -161,7 +161,7 @@ class Hostile:
         dropped = answer == Refusal(Reason.NO_UPDATE)
         if isinstance(answer, MaskedInput) or dropped:
             assert after[made.key] is State.COMMITTED
-            self.left.setdefault(made.key, set()).add(answer.encode())  # type: ignore[attr-defined]
+            self.left.setdefault(made.key, set()).add(answer.encode())
             assert len(self.left[made.key]) == 1, "an attempt was released twice"
             self.looked.add(made.key)
             assert charged <= {made.key}

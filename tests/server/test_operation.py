@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tomli_w
 from flwr.app import Context, Message, RecordDict
+from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 
 import server.app
 from model.adapters import layout_of, load_adapter
@@ -370,3 +371,27 @@ def test_a_second_serverapp_ends_without_doing_anything(
         office.operate()
     assert office.sites["north"].asked == []
     assert read_status(office.settings.database_url()).last_words == ""
+
+
+class RestartedGrid(InProcessGrid):
+    """A grid whose SuperLink is restarted while the message `number` is pushed."""
+
+    def __init__(self, office: Office, number: int) -> None:
+        super().__init__(office.handlers, run_id=FLOWER_RUN, clock=office.clock.monotonic)
+        self.number = number
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        self.number -= 1
+        if self.number == 0:
+            raise ObjectPushError("00", FLOWER_RUN, "session")
+        return super().push_messages(messages)
+
+
+@pytest.mark.parametrize("number", [1, 5])
+def test_a_superlink_that_is_restarted_in_a_push_costs_one_message(
+    office: Office, events: Events, number: int
+) -> None:
+    grid = RestartedGrid(office, number)
+    operate(office.settings, Carried(RUN, 1), grid, clock=office.clock, plain=True)
+    assert read_status(office.settings.database_url()).state is RunState.FINISHED
+    assert events("site-dropped") == []
