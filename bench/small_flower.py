@@ -201,10 +201,8 @@ while len(exchange.nodes()) < COUNT:
     time.sleep(0.1)
 said["seconds"], said["failed"] = [], 0
 for number in range(1, ROUNDS + 1):
-    sent = {}
-    for node in exchange.nodes():
-        sent[node] = time.monotonic()
-        exchange.send([Request(node, Envelope(1, number, 1, Hello(bytes(32), node)))])
+    sent = dict.fromkeys(exchange.nodes(), time.monotonic())
+    exchange.send([Request(n, Envelope(1, number, 1, Hello(bytes(32), n))) for n in sent])
     while sent:
         for reply in exchange.receive():
             said["seconds"].append(time.monotonic() - sent.pop(reply.request.node))
