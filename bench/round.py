@@ -1,9 +1,14 @@
 """Where a round's time goes, on the real processes of the demo (three sites, loopback).
 
-Rows: `phase`, `seconds`, `rounds`. Phases before the first round are totals; the others are
-medians over rounds. `training` is the slowest site's. `transfer` is measured separately: one update
-of the run's size through Flower's message encoding and an agent's socket, both ways. `waiting` is
-the rest of the round: Flower's polling and the start of one client process per message.
+Rows: `phase`, `seconds`, `megabytes` (of memory; one of the two is null), `rounds`, `forwarder`:
+our gateway or Flower's supernode, or first the one and then the other. Phases before the first
+round are totals; the others are medians over rounds. `training` is the slowest site's. `transfer`
+is measured separately: one update of the run's size through Flower's message encoding and an
+agent's socket, both ways. `waiting` is the rest of the round: the forwarder's looks for messages,
+Flower's own work, and with a SuperNode the start of one client process per message.
+
+`small message there and back` is the median of three sites that are asked at once, on a SuperLink
+of its own, with agents that answer at once.
 
 `exchange: ...` are the five exchanges of secure aggregation, one message to each site and back;
 `masked input` includes waiting for training and for the reply slot. Together with `aggregation`
@@ -24,6 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.output import BenchRow, parser, print_rows
+from bench.small_message import measure_small_message
 from client.agent.progress import ProgressSource
 from client.agent.service import serve
 from client.forwarder import forward
@@ -36,6 +42,7 @@ from privacy.wire.secagg import MaskedInput, masked_size_limit
 from server.messages import pack_envelope, unpack_envelope
 
 REPEATS = 7
+FORWARDERS = ("gateway", "supernode")
 
 
 def transfer_seconds(parameters: int) -> float:
@@ -67,11 +74,14 @@ def _exchanges(rounds: Sequence[RoundTiming]) -> dict[str, float]:
     }
 
 
-def measure(rounds: int) -> list[BenchRow]:
-    """Run the demo in a temporary folder and break down its time."""
+def measure(rounds: int, forwarder: str = "gateway") -> list[BenchRow]:
+    """Run the demo in a temporary folder and break down its time; small messages apart."""
+    supernodes = forwarder == "supernode"
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
-        outcome = run_demo(DemoOptions(folder=Path(folder) / "demo", rounds=rounds))
+        options = DemoOptions(folder=Path(folder) / "demo", rounds=rounds, supernodes=supernodes)
+        outcome = run_demo(options)
         transfer = transfer_seconds(outcome.parameters)
+        small = measure_small_message(forwarder)
 
     def median(name: str) -> float:
         return statistics.median(float(getattr(timing, name)) for timing in outcome.rounds)
@@ -87,18 +97,33 @@ def measure(rounds: int) -> list[BenchRow]:
         "aggregation": median("aggregation"),
         **_exchanges(outcome.rounds),
         "secure aggregation adds": median("masking"),
+        "small message there and back": small.median,
+        "slowest small message": small.slowest,
         "federation": outcome.seconds["federation"],
         "whole demo": outcome.seconds["total"],
     }
-    return [{"phase": name, "seconds": value, "rounds": rounds} for name, value in seconds.items()]
+    memory = {
+        "largest network-facing process": small.process,
+        "all of a site's network-facing processes": small.site,
+    }
+    rows: list[BenchRow] = []
+    for name, value in seconds.items():
+        rows.append({"phase": name, "seconds": value, "megabytes": None, "rounds": rounds})
+    for name, value in memory.items():
+        rows.append({"phase": name, "seconds": None, "megabytes": value, "rounds": rounds})
+    return [{**row, "forwarder": forwarder} for row in rows]
 
 
 def main() -> None:
-    """`python -m bench.round [--json] [--rounds N]`."""
+    """`python -m bench.round [--json] [--rounds N] [--forwarder gateway|supernode|both]`."""
     arguments = parser("round", __doc__ or "")
     arguments.add_argument("--rounds", type=int, default=4)
+    arguments.add_argument("--forwarder", choices=(*FORWARDERS, "both"), default="gateway")
+    arguments.add_argument("--mode", choices=("threshold",), default="threshold")
     options = arguments.parse_args()
-    print_rows("round", measure(options.rounds), as_json=options.json)
+    chosen = FORWARDERS if options.forwarder == "both" else (options.forwarder,)
+    rows = [row for forwarder in chosen for row in measure(options.rounds, forwarder)]
+    print_rows("round", rows, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,6 @@ def main(grid, context):
     result.with_suffix(".part").rename(result)
 """
 _START_SECONDS: Final = 60.0
-Handler = Callable[[bytes], bytes]
 
 
 class SmallFlower:
@@ -83,7 +82,7 @@ class SmallFlower:
 
     def __enter__(self) -> SmallFlower:
         self.link.prepare()
-        self.start_superlink()
+        self.superlink = self.start_superlink()
         self.supervisor.start(self.link.superexec(self.folder / "logs" / "superexec.log"))
         return self
 
@@ -130,7 +129,9 @@ class SmallFlower:
         """Admit the site's key; its node's id."""
         return register_node(self.link, self.folder / site.name / "supernode.pub")
 
-    def start_agent(self, site: SiteSettings, handler: Handler, limit: int = 1 << 20) -> None:
+    def start_agent(
+        self, site: SiteSettings, handler: Callable[[bytes], bytes], limit: int = 1 << 20
+    ) -> None:
         """Serve `handler` on the site's socket, in this process."""
         self._agents.append(serve(handler, ProgressSource(), site.socket_path(), limit=limit))
 
@@ -200,10 +201,8 @@ while len(exchange.nodes()) < COUNT:
     time.sleep(0.1)
 said["seconds"], said["failed"] = [], 0
 for number in range(1, ROUNDS + 1):
-    sent = {}
-    for node in exchange.nodes():
-        sent[node] = time.monotonic()
-        exchange.send([Request(node, Envelope(1, number, 1, Hello(bytes(32), node)))])
+    sent = dict.fromkeys(exchange.nodes(), time.monotonic())
+    exchange.send([Request(n, Envelope(1, number, 1, Hello(bytes(32), n))) for n in sent])
     while sent:
         for reply in exchange.receive():
             said["seconds"].append(time.monotonic() - sent.pop(reply.request.node))

@@ -7,8 +7,9 @@ so a reply is attributed to the node of its request, never to its sender.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TypeAlias
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
@@ -22,6 +23,8 @@ from privacy.wire.offer import TrainMasked
 
 SMALL = size_limit(0)  # bytes: enough for every answer except an update
 LIFETIME = 900.0  # seconds until Flower forgets a message that was not fetched
+
+PUSH_BYTES, PUSH_MESSAGES = 1 << 20, 50  # of one push, unless a single message is larger
 
 # How often gateways are asked to look for messages: each look is a transaction of the SuperLink's
 # database, so all of them together make at most this many a second.
@@ -100,13 +103,14 @@ class Exchange:
         """Push all `requests`; `receive` returns a failure for each that is not accepted."""
         self._known.update(request.node for request in requests)
         look = look_for(len(self._known))
-        # One push per request: Flower limits the size of a push, and adapters may be large.
-        for request in requests:
-            accepted = [key for key in self._grid.push_messages([_message(request, look)]) if key]
-            if accepted:
-                self._pending[accepted[0]] = request
-            else:
-                self._failed.append(Reply(request, FlowerFailure(NOT_ACCEPTED)))
+        for batch in _batches([(request, seal(request.envelope)) for request in requests]):
+            messages = [_message(request, sealed, look) for request, sealed in batch]
+            keys = list(self._grid.push_messages(messages))  # none at all if the push is too large
+            for (request, _), key in zip_longest(batch, keys[: len(batch)]):
+                if key:
+                    self._pending[key] = request
+                else:
+                    self._failed.append(Reply(request, FlowerFailure(NOT_ACCEPTED)))
 
     def receive(self) -> list[Reply]:
         """The replies since the last call, without duplicates and replies to unknown requests."""
@@ -146,12 +150,28 @@ def unpack_envelope(content: RecordDict) -> bytes:
     return packed.data
 
 
-def _message(request: Request, look: float) -> Message:
+def _batches(
+    requests: Sequence[tuple[Request, bytes]],
+) -> Iterator[list[tuple[Request, bytes]]]:
+    """Requests that are pushed at once: Flower limits a push, and adapters may be large."""
+    batch: list[tuple[Request, bytes]] = []
+    size = 0
+    for request, sealed in requests:
+        if batch and (size + len(sealed) > PUSH_BYTES or len(batch) == PUSH_MESSAGES):
+            yield batch
+            batch, size = [], 0
+        batch.append((request, sealed))
+        size += len(sealed)
+    if batch:
+        yield batch
+
+
+def _message(request: Request, sealed: bytes, look: float) -> Message:
     envelope = request.envelope
     trains = isinstance(envelope.body, StartTraining | TrainMasked)
     category = "train" if trains else "query"
     return Message(
-        pack_envelope(seal(envelope)),
+        pack_envelope(sealed),
         dst_node_id=request.node,
         message_type=f"{category}.{ACTION}",
         ttl=LIFETIME,

@@ -1,9 +1,9 @@
 """MLflow's client without its noise and its patience, and its errors as ours.
 
 Slow to use: it imports MLflow. MLflow's own defaults are 120 s for each request and 7 retries:
-266 s for a server that is down. Here a request has `REQUEST_SECONDS` and no second try: whoever
-calls tries everything again later. MLflow reads these variables at every request; what the operator
-has set stays.
+266 s for a server that is down. Here a request has `MLFLOW_REQUEST_SECONDS` and no second try:
+whoever calls tries everything again later. MLflow reads these variables at every request; what the
+operator has set stays.
 """
 
 # Why: docs/adr/0037-mlflow-is-never-waited-for.md
@@ -23,7 +23,7 @@ from privacy.errors import DeploymentError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-REQUEST_SECONDS: Final = 5
+MLFLOW_REQUEST_SECONDS: Final = 5
 _LOCK_SECONDS: Final = 2  # that another program may hold MLflow's SQLite file
 _SILENT: Final = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -31,7 +31,7 @@ _SILENT: Final = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 _BRIEF: Final = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": str(REQUEST_SECONDS),
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": str(MLFLOW_REQUEST_SECONDS),
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT": "60",
 }
@@ -89,7 +89,7 @@ def _probe_database(uri: str) -> None:
     from sqlalchemy.pool import NullPool
 
     local = make_url(uri).get_backend_name() == "sqlite"
-    waits = {"timeout": _LOCK_SECONDS} if local else {"connect_timeout": REQUEST_SECONDS}
+    waits = {"timeout": _LOCK_SECONDS} if local else {"connect_timeout": MLFLOW_REQUEST_SECONDS}
     engine = create_engine(uri, connect_args=waits, poolclass=NullPool)
     with engine.connect() as connection:
         connection.execute(text("BEGIN IMMEDIATE" if local else "SELECT 1"))

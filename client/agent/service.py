@@ -9,8 +9,11 @@ carries. Guarantees, each with a test:
   names the type and the place, not the text, which could contain a patient's file name.
 - Only the socket's owner can connect (mode 0600 unless the site says otherwise), and a socket on
   which another agent still listens is not taken over.
-- No call occupies a place permanently: an exchange ends after `EXCHANGE_SECONDS`, watchers have
-  `MAX_WATCHERS` places of their own, and the health service answers but cannot be watched.
+- There is one place for a gateway and `MAX_WATCHERS` for watchers; neither can be taken by the
+  other kind. An exchange waits `PLACE_SECONDS` for the one before it, as when a gateway was
+  restarted, and is then refused in words.
+- No call occupies a place permanently: an exchange ends after `EXCHANGE_SECONDS` or when the caller
+  hangs up, and the health service answers but cannot be watched.
 - About an attempt the progress stream reveals only that it is in progress until it was answered, no
   more than `Running` reveals to the server: the time of steps, or of the end of training, would
   reveal how many patients were drawn, and whether it failed may depend on the data.
@@ -25,6 +28,7 @@ import os
 import socket as sockets
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -52,9 +56,15 @@ from privacy.wire.reasons import Reason
 
 MAX_PATH_BYTES = 100  # the system accepts at most 107; a longer path cannot be bound
 SERVICE = agent_pb2.DESCRIPTOR.services_by_name["Agent"].full_name
-MAX_CALLS = 8  # at once; the forwarder needs one, and so does each watcher of the progress
-MAX_WATCHERS = 4  # of these: watchers must not take the forwarder's place
+MAX_CALLS = 8  # at once: one exchange, the watchers, and those that are refused or ask for health
+MAX_WATCHERS = 4
+PLACE_SECONDS = 2.0
+SECOND_GATEWAY = (
+    "Another gateway is being served: this socket takes one. Stop the other one, or give "
+    "it an agent of its own."
+)
 EXCHANGE_SECONDS = 30.0  # for request and answer together; the forwarder gives up after 15
+_LOOK_SECONDS = 0.05
 QUARTERS = 4  # of the tiles, before the first round
 _TOLD = (LOADING, ENCODING, READY, ANSWERED)  # anything else that an attempt does is "training"
 
@@ -130,6 +140,7 @@ class _Agent(agent_pb2_grpc.AgentServicer):
     def __init__(self, handler: Handler, progress: ProgressSource, limit: int) -> None:
         self._handler = handler
         self._progress = progress
+        self._gateway = threading.Lock()
         self._watchers = threading.BoundedSemaphore(MAX_WATCHERS)
         self.limit = limit  # bytes of a request
 
@@ -141,13 +152,32 @@ class _Agent(agent_pb2_grpc.AgentServicer):
         watchdog.daemon = True
         watchdog.start()
         try:
-            request = gather(request_iterator, self.limit)
-            if request is not None:
-                yield from split(self._call(request))
-            else:
-                context.abort(grpc.StatusCode.OUT_OF_RANGE, "The message is too large.")
+            if not self._placed(context):
+                _log.warning("%s", SECOND_GATEWAY)
+                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, SECOND_GATEWAY)
+            try:
+                yield from self._exchanged(request_iterator, context)
+            finally:
+                self._gateway.release()
         finally:
             watchdog.cancel()
+
+    def _placed(self, context: grpc.ServicerContext) -> bool:
+        """Wait for the gateway's place; whether the caller has it."""
+        end = time.monotonic() + PLACE_SECONDS
+        while time.monotonic() < end and context.is_active():
+            if self._gateway.acquire(timeout=_LOOK_SECONDS):
+                return True
+        return False
+
+    def _exchanged(
+        self, request_iterator: Iterator[agent_pb2.Chunk], context: grpc.ServicerContext
+    ) -> Iterator[agent_pb2.Chunk]:
+        request = gather(request_iterator, self.limit)
+        if request is not None:
+            yield from split(self._call(request))
+        else:
+            context.abort(grpc.StatusCode.OUT_OF_RANGE, "The message is too large.")
 
     def Progress(
         self, request: agent_pb2.ProgressRequest, context: grpc.ServicerContext

@@ -68,7 +68,7 @@ from privacy.errors import WireError
 from privacy.wire.carriage import RECORD, look_in
 from privacy.wire.reasons import Reason, RefusedMessage
 
-REQUEST_SECONDS = 30.0  # for one request; an object has at most 5 MB
+_REQUEST_SECONDS = 30.0  # for one request; an object has at most 5 MB
 HEARTBEAT_SECONDS = 18.0  # between two; Flower counts a node as gone after 60 s without one
 _CLOCK_SECONDS = 4.0  # Flower refuses 5 s ahead and 305 s behind; its answer's date has no fraction
 _OBJECT_PAUSES = (0.02, 0.04, 0.08, 0.15, 0.3, *(0.5,) * 100)  # an object may still be under way
@@ -163,7 +163,7 @@ class FleetLink:
             f"https://{address}",
             interceptors=[self._observer, NodeAuthHttpInterceptor(key, key.public_key())],
             verify=tls,
-            timeout=REQUEST_SECONDS,
+            timeout=_REQUEST_SECONDS,
         )
         self._node = Node()
         self._beat = 0.0  # when the last heartbeat was sent, monotonic

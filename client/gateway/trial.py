@@ -14,14 +14,14 @@ _SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class AirlockTrial:
     """What came of it: whether it is an airlock, and what the process said that it lacks."""
 
     held: bool
     text: str
 
 
-def try_to_shut_in(private: Sequence[Path]) -> Trial:
+def try_to_shut_in(private: Sequence[Path]) -> AirlockTrial:
     """Let a process of this user shut itself in and try to reach `private` and the rest.
 
     Nobody has to be believed for this: it is this installation's own code that runs, before
@@ -38,6 +38,6 @@ def try_to_shut_in(private: Sequence[Path]) -> Trial:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
-        return Trial(False, "The trial could not be run.")
+        return AirlockTrial(False, "The trial could not be run.")
     text = done.stdout.decode("utf-8", "replace").strip()
-    return Trial(done.returncode == 0, text or "The trial ended without a word.")
+    return AirlockTrial(done.returncode == 0, text or "The trial ended without a word.")

@@ -51,9 +51,13 @@ def fork_nursery(score: IO[bytes] | None = None) -> tuple[int, socket.socket]:
     child = os.fork()
     if child == 0:
         ours.close()
+        if score is not None:
+            score.close()  # it is the agent's
         _be_nursery(agent, its)
     its.close()
     _set(score, _AS_ALL)
+    if score is not None:
+        score.close()
     return child, ours
 
 

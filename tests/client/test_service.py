@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from client.agent import service
 from client.agent.progress import ProgressEvent, ProgressSource
 from client.agent.service import MAX_CALLS, MAX_PATH_BYTES, MAX_WATCHERS, SERVICE, serve
-from client.app import forward
+from client.forwarder import forward as forwarded
 from privacy.errors import ConfigError, DeploymentError
 from privacy.wire.agent_pb2 import Chunk, ProgressRequest
 from privacy.wire.agent_pb2_grpc import AgentStub
@@ -29,6 +29,11 @@ from privacy.wire.reasons import Reason
 
 SMALL = size_limit(0)
 REQUEST = seal(Envelope(7, 2, 1, Started()))
+
+
+def forward(request: bytes, socket: str, **options: float) -> bytes:
+    """What the forwarder brings back."""
+    return forwarded(request, socket, **options).answer
 
 
 @pytest.fixture
@@ -312,7 +317,10 @@ def test_a_watcher_that_hangs_up_frees_its_place(folder):
         assert forward(REQUEST, str(folder / "s")) == REQUEST
 
 
-def test_an_agent_without_a_free_place_is_not_mistaken_for_a_large_message(folder):
+def test_a_second_gateway_is_refused_in_words_and_not_mistaken_for_a_large_message(
+    folder, monkeypatch, caplog
+):
+    monkeypatch.setattr(service, "PLACE_SECONDS", 0.2)
     arrived, release = threading.Semaphore(0), threading.Event()
 
     def handler(data):
@@ -324,11 +332,38 @@ def test_an_agent_without_a_free_place_is_not_mistaken_for_a_large_message(folde
         serving(handler, folder / "s"),
         grpc.insecure_channel(target(folder / "s")) as channel,
     ):
-        busy = [AgentStub(channel).Exchange(split(REQUEST)) for _ in range(MAX_CALLS)]
-        assert all(arrived.acquire(timeout=10) for _ in busy)
+        first = AgentStub(channel).Exchange(split(REQUEST))
+        assert arrived.acquire(timeout=10)
         assert refusal(forward(REQUEST, str(folder / "s"))).reason is Reason.AGENT_SILENT
+        with pytest.raises(grpc.RpcError) as refused:
+            list(AgentStub(channel).Exchange(split(REQUEST), timeout=10))
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert refused.value.details() == service.SECOND_GATEWAY
+        assert "Another gateway is being served" in caplog.text
+        assert not arrived.acquire(blocking=False)
+        # A gateway in its place leaves the watchers theirs.
+        progress = AgentStub(channel).Progress(ProgressRequest(), timeout=1)
+        with pytest.raises(grpc.RpcError) as quiet:
+            next(progress)
+        assert quiet.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         release.set()
-        assert all(list(call) for call in busy)
+        assert list(first)
+
+
+def test_a_gateway_that_comes_back_waits_for_the_place_of_the_one_before(folder):
+    """Which is free as soon as that one is gone, or its message is answered."""
+    release = threading.Event()
+    with (
+        serving(lambda data: release.wait(30) and data, folder / "s"),
+        grpc.insecure_channel(target(folder / "s")) as channel,
+    ):
+        first = AgentStub(channel).Exchange(split(REQUEST))
+        threading.Timer(0.3, release.set).start()
+        assert forward(REQUEST, str(folder / "s")) == REQUEST
+        assert list(first)
+        hanging = AgentStub(channel).Exchange(iter(lambda: release.wait(30) and None, 0))
+        hanging.cancel()
+        assert forward(REQUEST, str(folder / "s")) == REQUEST
 
 
 def test_stop_ends_the_progress_stream(folder):

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
 from client.packing import pack as site_pack
 from client.packing import unpack as site_unpack
@@ -17,6 +17,7 @@ from privacy.wire.reasons import Reason
 from server.inprocess import Drop, Duplicate, Fail, FaultHook, InProcessGrid
 from server.messages import (
     LOOKS_A_SECOND,
+    NOT_ACCEPTED,
     NOT_UNDERSTOOD,
     SLOWEST_LOOK,
     Exchange,
@@ -31,8 +32,8 @@ RUN = 2**64 - 1
 HELLO = Envelope(RUN, 0, 0, Hello(bytes(32)))
 
 
-def answering(body: Body) -> Callable[[bytes], bytes]:
-    return lambda data: seal(replace(open_envelope(data, limit=10_000), body=body))
+def answering(body: Body, limit: int = 10_000) -> Callable[[bytes], bytes]:
+    return lambda data: seal(replace(open_envelope(data, limit=limit), body=body))
 
 
 def exchange(
@@ -109,6 +110,38 @@ def test_each_message_says_how_often_to_look(monkeypatch: pytest.MonkeyPatch) ->
     wire.send([Request(1, Envelope(RUN, 3, 1, Collect()))])
     assert set(groups) == {"3;look=0.4"}
     assert look_in(groups[0]) == 0.4
+
+
+class Pushes(InProcessGrid):
+    """Counts the messages of each push; refuses pushes of more than `most`, as a proxy does."""
+
+    most = 1000
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        batch = list(messages)
+        self.sizes = [*getattr(self, "sizes", []), len(batch)]
+        return super().push_messages(batch) if len(batch) <= self.most else []
+
+
+def test_small_messages_are_pushed_together_and_large_ones_alone() -> None:
+    grid = Pushes({node: answering(Running(), limit=1 << 20) for node in range(1, 131)}, run_id=RUN)
+    wire = Exchange(grid)
+    wire.send([Request(node, Envelope(RUN, 3, 1, Collect())) for node in range(1, 121)])
+    assert grid.sizes == [50, 50, 20]
+    assert {reply.request.node for reply in wire.receive()} == set(range(1, 121))
+    large = StartTraining(bytes(32), bytes(32), np.zeros(150_000, np.float32))
+    wire.send([Request(node, Envelope(RUN, 4, 1, large)) for node in (1, 2, 3)])
+    assert grid.sizes[3:] == [1, 1, 1]
+
+
+def test_a_push_that_is_not_accepted_fails_each_of_its_messages() -> None:
+    grid = Pushes({5: answering(Running())}, run_id=RUN)
+    grid.most = 1
+    wire = Exchange(grid)
+    wire.send([Request(5, Envelope(RUN, n, 1, Collect())) for n in (1, 2)])
+    assert [reply.answer for reply in wire.receive()] == [FlowerFailure(NOT_ACCEPTED)] * 2
+    wire.send([Request(5, Envelope(RUN, 3, 1, Collect()))])
+    assert [reply.answer for reply in wire.receive()] == [Running()]
 
 
 def test_an_error_of_the_superlink_belongs_to_the_node_that_was_asked() -> None:

@@ -80,7 +80,7 @@ def test_one_user_is_refused_and_told_what_to_do(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert caught.value.id == ErrorId.ONE_USER
-    assert "two users (docs/hospital.md" in caught.value.hint
+    assert "two users who share the socket" in caught.value.hint
     assert ONE_USER in caught.value.hint
     assert not (tmp_path / "flwr").exists()
 
