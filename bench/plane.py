@@ -7,7 +7,6 @@ run under the loop of `craftsfl site serve`. Only the training is quick (`bench.
 from __future__ import annotations
 
 import json
-import pickle
 import sys
 import tempfile
 import time
@@ -20,6 +19,7 @@ import psutil
 import tomli_w
 
 from bench.plane_site import SITE_FILE, SITE_KEY, SITE_LAYOUT
+from client.trainer.layouts import encode_layout
 from craftsfl.processes.environment import environment
 from craftsfl.processes.flower.control import answers
 from craftsfl.processes.flower.credentials import make_authority, make_secret, make_supernode_key
@@ -167,7 +167,7 @@ class Plane:
         for name in PLANE_SITES:
             folder = self.folder / name
             make_supernode_key(folder / "supernode.key")
-            (folder / SITE_LAYOUT).write_bytes(pickle.dumps(layout))
+            (folder / SITE_LAYOUT).write_bytes(encode_layout(layout))
             facts = {
                 "name": name,
                 "study": str(self.folder / "study.toml"),

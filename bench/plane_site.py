@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -27,6 +26,7 @@ from client.agent.service import serve
 from client.agent.site_agent import AgentParts
 from client.policy import SiteRules
 from client.settings import Policy
+from client.trainer.layouts import decode_layout
 from model.layout import Layout
 from privacy.identity import load_identity
 from privacy.ledger import SqliteLedger, load_or_make_key
@@ -36,7 +36,7 @@ from privacy.wire.codec import Vector
 from privacy.wire.envelope import open_envelope
 from privacy.wire.secagg import MaskedInput
 
-SITE_FILE, SITE_KEY, SITE_LAYOUT = "site.json", "site.key", "layout.pickle"
+SITE_FILE, SITE_KEY, SITE_LAYOUT = "site.json", "site.key", "layout.json"
 SITE_LEDGER, RELEASED = "ledger.sqlite", "released"
 _LARGEST_UPDATE: Final = 1e-3
 
@@ -84,7 +84,7 @@ def main(folder: Path) -> None:
     """Serve until SIGTERM."""
     facts = json.loads((folder / SITE_FILE).read_text("utf-8"))
     study = load_study(Path(facts["study"]))
-    layout: Layout = pickle.loads((folder / SITE_LAYOUT).read_bytes())
+    layout = decode_layout((folder / SITE_LAYOUT).read_bytes())
     roster = roster_in_force(study, Path(facts["roster"]))
     rules = SiteRules(facts["name"], study, policy_of_site(study, roster.digest().hex()))
     path = folder / SITE_LEDGER

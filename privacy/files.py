@@ -139,6 +139,18 @@ def lock(path: Path) -> int:
     return file
 
 
+def try_lock(file: int, *, shared: bool = False) -> bool:
+    """Lock an open file until it is closed; False if somebody else holds it.
+
+    `shared`: next to others who do the same; it only fails where somebody holds the file alone.
+    """
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def remove_parts(path: Path) -> None:
     """Remove what a process that was killed while writing `path` has left; raises `OSError`.
 

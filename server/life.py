@@ -9,7 +9,6 @@ state folder: one that was stopped for minutes and wakes up finds its run as it 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from privacy.error_ids import ErrorId
 from privacy.errors import FederationError
+from privacy.files import try_lock
 
 _RETRY_SECONDS = 0.1
 _PATIENCE_SECONDS = 5.0  # whoever looks at the lock holds it for a moment
@@ -52,7 +52,7 @@ def serving(lock: Path, run: int, flower_run: int) -> Iterator[None]:
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("a+b") as file:
         end = time.monotonic() + _PATIENCE_SECONDS
-        while not _locked(file.fileno(), fcntl.LOCK_EX):
+        while not try_lock(file.fileno()):
             if time.monotonic() >= end:
                 raise RunInterrupted(
                     "Another ServerApp serves this coordinator's state folder.",
@@ -81,7 +81,7 @@ def exclusively(lock: Path) -> Iterator[bool]:
     """Whether this process alone holds `lock` until the block ends; False if another one does."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("a+b") as file:
-        yield _locked(file.fileno(), fcntl.LOCK_EX)
+        yield try_lock(file.fileno())
 
 
 def is_held(lock: Path) -> bool:
@@ -93,7 +93,7 @@ def _look(lock: Path) -> tuple[bool, Serving | None]:
     """Whether the lock is held, and what its newest holder wrote."""
     try:
         with lock.open("rb") as file:
-            held = not _locked(file.fileno(), fcntl.LOCK_SH)
+            held = not try_lock(file.fileno(), shared=True)
             data = file.read()
     except FileNotFoundError:
         return False, None
@@ -102,12 +102,3 @@ def _look(lock: Path) -> tuple[bool, Serving | None]:
         return held, Serving(int(values["run"]), int(values["flower_run"]), int(values["pid"]))
     except (ValueError, KeyError, TypeError):  # caught between truncating and writing
         return held, Serving(0, 0, 0) if held else None
-
-
-def _locked(file: int, kind: int) -> bool:
-    """Whether this process holds `file`'s lock now; it goes when the file is closed."""
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

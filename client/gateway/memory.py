@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import fcntl
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from privacy.errors import DeploymentError
+from privacy.files import lock
 
 _FILE = "node.json"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -44,19 +44,16 @@ class NodeFile:
         path = home / _FILE
         try:
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._file = os.open(path, flags, 0o600)
+            self._file = lock(path)
+        except BlockingIOError:
+            raise DeploymentError(
+                f"Another gateway runs with {home}.",
+                "Stop it, or give each gateway a home and a key of its own.",
+            ) from None
         except OSError as error:
             raise DeploymentError(
                 f"{path} cannot be written: {error.strerror}.",
                 "Check home in the [gateway] table of site.toml, and who owns it.",
-            ) from None
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise DeploymentError(
-                f"Another gateway runs with {home}.",
-                "Stop it, or give each gateway a home and a key of its own.",
             ) from None
         self._boot = _boot()
 

@@ -240,7 +240,7 @@ def _unwritable(folder: Path) -> bool:
     """Whether no file can be made in `folder`; one that is made is removed again."""
     path = folder / f".craftsfl-trial-{os.getpid()}"
     try:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        path.open("xb").close()
     except OSError as error:
         return error.errno not in (errno.EEXIST, errno.ENOSPC)
     path.unlink(missing_ok=True)

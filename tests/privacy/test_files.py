@@ -112,6 +112,8 @@ def test_nobody_writes_a_file_under_a_temporary_name_of_their_own() -> None:
         "privacy/files.py",
         "model/cache.py",  # from a folder that tempfile has made, random and of mode 0700
         "client/training/encoding.py",  # the same
+        # SQLite and Flower's scripts write to a path, in a folder of the operator's alone
+        "craftsfl/processes/flower/superlink_db.py",
         "model/lab/stage_one/checkpoints.py",  # a folder, made anew with mode 0700
         "model/lab/stage_one/export.py",  # within the run's own folder, whose files exist already
     }
@@ -127,7 +129,9 @@ def test_files_are_opened_for_writing_and_locked_in_one_place() -> None:
     packages = ("craftsfl", "client", "server", "strategies", "model", "privacy")
     sources = [file for name in packages for file in (root / name).rglob("*.py")]
     low = re.compile(r"\bO_(CREAT|EXCL|APPEND|WRONLY|RDWR)\b|\bflock\(|\bmkstemp\(|\bos\.link\(")
-    assert [file for file in sources if low.search(file.read_text())] == [Path(files.__file__)]
+    found = {str(file.relative_to(root)) for file in sources if low.search(file.read_text())}
+    # A system call filter compares these flags; it opens nothing.
+    assert found - {"client/gateway/calls.py"} == {"privacy/files.py"}
 
 
 def test_a_file_is_made_once_and_nothing_is_replaced(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Final
 
 from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError
-from privacy.files import PRIVATE, sync_folder
+from privacy.files import sync_folder, write_private_once
 
 _KEPT: Final = (
     "What it holds: the nodes that were admitted, and Flower's own runs. Rounds, adapters and what "
@@ -61,7 +61,7 @@ def _prepare(path: Path, copy: Path) -> None:
         return
     for leftover in (copy, *_beside(copy)):
         leftover.unlink(missing_ok=True)
-    os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, PRIVATE))
+    write_private_once(copy, b"")
     if not made:
         with _opened(path) as source, _opened(copy) as target:
             source.backup(target)
@@ -122,11 +122,8 @@ def _settle(copy: Path) -> None:
     with _opened(copy) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.execute("PRAGMA journal_mode=DELETE")
-    file = os.open(copy, os.O_RDWR)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
+    with copy.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _opened(path: Path) -> contextlib.closing[sqlite3.Connection]:

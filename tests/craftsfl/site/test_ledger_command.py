@@ -10,6 +10,7 @@ from craftsfl.cli import app
 from privacy.secagg.chain import write_rosters
 from privacy.wire.checkpoint import Checkpoint
 from server.clock import SystemClock
+from server.run_name import RunName
 from server.store import Store
 from server.witness import StoredWitness
 from tests.client.hospital import write_study
@@ -21,7 +22,8 @@ def test_the_operator_accepts_a_new_ledger_in_the_round_state(tmp_path: Path) ->
     write_rosters(tmp_path / "roster.cfl", [SIGNED])
     settings = tmp_path / "consortium.toml"
     settings.write_text('study = "study.toml"\nstate = "state"\nroster = "roster.cfl"\n')
-    store = Store(f"sqlite:///{tmp_path / 'state' / 'rounds.db'}", 1, SystemClock())
+    name = RunName(masked_study().digest(), 1)
+    store = Store(f"sqlite:///{tmp_path / 'state' / 'rounds.db'}", name, SystemClock())
     witness, north = StoredWitness(store), IDENTITIES["north"].public
     witness.keep({north: Checkpoint(b"\1" * 16, 40, b"\2" * 32)})
     command = ["rounds", "accept-ledger", str(settings), "north"]
