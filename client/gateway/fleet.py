@@ -70,7 +70,7 @@ from privacy.wire.reasons import Reason, RefusedMessage
 
 _REQUEST_SECONDS = 30.0  # for one request; an object has at most 5 MB
 HEARTBEAT_SECONDS = 18.0  # between two; Flower counts a node as gone after 60 s without one
-_CLOCK_SECONDS = 4.0  # Flower refuses 5 s ahead and 305 s behind; its answer's date has no fraction
+_CLOCK_SECONDS = 4.0  # Flower refuses 5 s ahead and 305 s behind; what is known is less exact
 _OBJECT_PAUSES = (0.02, 0.04, 0.08, 0.15, 0.3, *(0.5,) * 100)  # an object may still be under way
 _RECORD_DEPTH = 3  # message, contents, record
 _SENT_AGAIN = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
@@ -126,18 +126,23 @@ class _Observer:
     """Adds Flower's version to each request, and notes what answers tell beside their contents."""
 
     def __init__(self) -> None:
-        self.ahead = 0.0  # seconds by which this machine's clock is ahead of the SuperLink's
+        # Seconds by which this machine's clock is ahead of the SuperLink's, give or take `doubt`:
+        # its date has no fraction, and was written at any moment between question and answer.
+        self.ahead, self.doubt = 0.0, 1.0
         self.version = ""  # what the SuperLink says about Flower's versions, if anything
         self._headers = dict(RuntimeVersionMetadata.from_local_component("SuperNode").as_metadata())
 
     def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
         """Called by flwr's client around each request."""
         context.request.headers.update(self._headers)
+        sent = time.time()
         response = call_next(context)
+        received = time.time()
         self.version = response.headers.get(VERSION_INCOMPATIBILITY_MESSAGE_METADATA_KEY, "")
         date = _seconds_of(response.headers.get("date", ""))
         if date is not None:
-            self.ahead = time.time() - date
+            self.ahead = (sent + received) / 2 - (date + 0.5)
+            self.doubt = (received - sent) / 2 + 0.5
         return response
 
 
@@ -181,8 +186,8 @@ class FleetLink:
 
     @property
     def ahead(self) -> float:
-        """Seconds by which this machine's clock is ahead of the SuperLink's, to about 1 s."""
-        return self._observer.ahead
+        """Seconds by which this machine's clock is at least ahead of the SuperLink's; else 0."""
+        return max(0.0, self._observer.ahead - self._observer.doubt)
 
     def activate(self) -> None:
         """Say that this node is here. Flower admits none that it still counts as being online."""
@@ -351,8 +356,9 @@ class FleetLink:
         if code == ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED:
             return FleetTrouble(Trouble.NOT_ADMITTED, f"code {code}")
         if status == httpx.codes.UNAUTHORIZED:
-            off = abs(self.ahead) >= _CLOCK_SECONDS
-            return FleetTrouble(Trouble.CLOCK if off else Trouble.KEY_UNKNOWN, f"{self.ahead:.0f}")
+            ahead = self._observer.ahead
+            off = abs(ahead) >= _CLOCK_SECONDS
+            return FleetTrouble(Trouble.CLOCK if off else Trouble.KEY_UNKNOWN, f"{ahead:.0f}")
         return FleetTrouble(
             _STATUS.get(status, Trouble.UNEXPECTED), f"HTTP {status}" + (f", {code}" * bool(code))
         )

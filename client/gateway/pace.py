@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_PART_OF_SILENCE = 0.005  # a look every 0.5 s after 100 s, every 3 s after 10 minutes
+_PART_OF_SILENCE = 0.01  # a look every 0.5 s after 50 s, every 3 s after 5 minutes
+_WITHOUT_WISH = 1.0  # seconds: nobody has asked anything yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,7 @@ class Pace:
 
     def bounded(self, wish: float | None) -> float:
         """The coordinator's `wish`, or what is used without one, within the bounds."""
-        return min(max(wish or 0.0, self.fastest), self.slowest)
+        return min(max(wish or _WITHOUT_WISH, self.fastest), self.slowest)
 
     def wait(self, silence: float, wish: float | None) -> float:
         """Seconds to the next look after `silence` seconds without a message.
