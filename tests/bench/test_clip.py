@@ -62,7 +62,6 @@ def test_rows_have_the_promised_keys(
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_memory_is_taken_in_a_process_of_its_own() -> None:
     setting = ClipSetting("tiny", "attn", batch=8)
     inputs = 2 * 8 * 4 * 8 * 8 * 4  # bytes: a step takes more than its own inputs

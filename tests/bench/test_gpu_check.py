@@ -20,7 +20,6 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_every_part_gives_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     written = tmp_path / "new" / "gpu-check.json"
     code = gpu_check.main(["--cpu", "--quick", "--output", str(written)])

@@ -50,7 +50,6 @@ def made(
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_the_quick_bench_has_every_row_and_goes_on_after_a_kill(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

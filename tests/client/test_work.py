@@ -63,13 +63,14 @@ def test_attempts_that_wait_in_vain_hold_no_threads_and_no_adapters(
 ) -> None:
     """A coordinator may start any number of attempts within one physical batch."""
     study = make_study(rounds=40)
-    agent = make_agent(ledger, trainer, make_rules(study=study))
+    rules = make_rules(study=study, policy={"allow_partial": True})  # few will be charged
+    agent = make_agent(ledger, trainer, rules)
     release = threading.Event()
     trainer.on_start = lambda: release.wait(10) and None
-    start(agent, study, run=1)
+    start(agent, study, round=1)
     works = []
-    for run in range(2, 40):
-        assert start(agent, study, run=run) == Started()
+    for number in range(2, 40):
+        assert start(agent, study, round=number) == Started()
         assert agent._attempt is not None
         works.append(agent._attempt.work)
     assert all(work.wait(10) for work in works[:-1])
@@ -77,7 +78,7 @@ def test_attempts_that_wait_in_vain_hold_no_threads_and_no_adapters(
     assert works[-1].result is None
     assert trainer.calls == 1
     release.set()
-    assert isinstance(collect(agent, run=39), Update)
+    assert isinstance(collect(agent, round=39), Update)
     assert trainer.calls == 2
 
 

@@ -66,7 +66,6 @@ def test_base_and_last_round_are_measured_and_shown(
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_the_process_ends_when_nobody_is_left_to_tell(measured: Office) -> None:
     settings = measured.settings
     assert settings.quality is not None

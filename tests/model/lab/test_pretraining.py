@@ -126,7 +126,6 @@ def test_standardised_latents_have_unit_variance_and_the_same_pictures() -> None
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_a_smoke_run_makes_a_pipeline_that_samples(tmp_path: Path) -> None:
     stages: list[str] = []
     pretrain_tiny_base(

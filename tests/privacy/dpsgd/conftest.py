@@ -13,3 +13,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The reference engine on whole UNets takes a minute; on the mixer it runs with the others."""
+    for item in items:
+        if "test_contract" in item.nodeid and "-opacus" in item.nodeid:
+            if "unet-opacus" in item.nodeid and "conv" not in item.nodeid:
+                item.add_marker(pytest.mark.ci)
+            if "mixer" not in item.nodeid:
+                item.add_marker(pytest.mark.slow)
