@@ -15,8 +15,9 @@ import numpy as np
 
 # Length of the slot divided by the probe's time, per patient that all hospitals together draw in a
 # round. Measured with three hospitals sharing two idle cores: 1,950 such patients train for about
-# 20 s where the probe takes 0.23 s. Doubled, because the machine may get busier than it was.
-PROBES_A_PATIENT: Final = 2 * 20.0 / (1950 * 0.23)
+# 20 s where the probe takes 0.23 s. Three times that, because the machine may get busier than it
+# was, and a slot that is missed costs the round.
+PROBES_A_PATIENT: Final = 3 * 20.0 / (1950 * 0.23)
 SHORTEST: Final = 20.0  # seconds
 LONGEST: Final = 300.0  # the round's deadline leaves the same time again
 _SIDE: Final = 768  # the probe multiplies square float32 matrices of this side,

@@ -25,6 +25,7 @@ from craftsfl.demo.workspace import (
     Workspace,
     check_ours,
     clear_folder,
+    slot_needed,
     write_workspace,
 )
 from craftsfl.processes.agent_command import agent_command
@@ -124,12 +125,14 @@ def _prepare(
     digest = _install_tiny_base()
     clear_folder(options.folder)
     folder = options.folder.resolve()
+    made_up = members is None
+    members = members or synthetic_members(folder)
+    slot = slot_needed(members)  # before our own process competes with what is measured
     maker = None
-    if members is None:
-        members = synthetic_members(folder)
+    if made_up:
         maker = TileMaker(folder, folder / LOGS)
         stack.callback(maker.close)
-    workspace = write_workspace(options, members, digest, port)
+    workspace = write_workspace(options, members, digest, port, slot)
     stack.callback(shutil.rmtree, workspace.runtime, ignore_errors=True)
     return workspace, maker
 

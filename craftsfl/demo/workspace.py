@@ -160,6 +160,11 @@ def clear_folder(folder: Path) -> None:
         ) from None
 
 
+def slot_needed(members: Sequence[HospitalDraft]) -> float:
+    """The reply slot in seconds that this machine needs, at its present load."""
+    return slot_for(_drawn(members), probe())
+
+
 def write_workspace(
     options: DemoOptions,
     members: Sequence[HospitalDraft],
@@ -171,7 +176,7 @@ def write_workspace(
 
     Unless given, the study's `reply_slot` is what this machine needs.
     """
-    slot = reply_slot or slot_for(_drawn(members), probe())
+    slot = reply_slot or slot_needed(members)
     folder = options.folder.resolve()
     folders = {member.name: folder / "hospitals" / member.name for member in members}
     signed = make_roster(make_hospitals(folders))

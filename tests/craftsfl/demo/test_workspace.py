@@ -175,7 +175,7 @@ def test_an_update_of_the_demo_fits_its_grid(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("patients", "probe", "slot"),
-    [(1950.0, 0.23, 40.0), (1950.0, 0.01, SHORTEST), (1950.0, 0.5, 90.0), (1e6, 1.0, LONGEST)],
+    [(1950.0, 0.23, 60.0), (1950.0, 0.01, SHORTEST), (1950.0, 0.5, 135.0), (1e6, 1.0, LONGEST)],
 )
 def test_a_slower_machine_gets_a_longer_slot(patients: float, probe: float, slot: float) -> None:
     assert slot_for(patients, probe) == slot
