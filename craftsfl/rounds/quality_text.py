@@ -29,5 +29,10 @@ def quality_cell(figures: Sequence[QualityStatus], round: int) -> str:
 
 
 def _change(figure: QualityMeasured | QualityStatus) -> str:
+    """A loss changes by so little that only a share of the base's can be read."""
     low, high = (math.nan if value is None else value for value in (figure.low, figure.high))
-    return f"{figure.change:+.4f} (95 % interval {low:+.4f} to {high:+.4f})"
+    base = figure.value - figure.change
+    if figure.metric not in _WORDS or base <= 0:
+        return f"{figure.change:+.4f} (95 % interval {low:+.4f} to {high:+.4f})"
+    change, low, high = (100 * value / base for value in (figure.change, low, high))
+    return f"{change:+.2f}% (95 % interval {low:+.2f}% to {high:+.2f}%)"

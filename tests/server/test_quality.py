@@ -76,7 +76,7 @@ class Office:
         watch.round_finished(replace(status, rounds=rounds))
 
     def wait(self, ready: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 20.0
+        deadline = time.monotonic() + 60.0
         while not ready():
             assert time.monotonic() < deadline, self.events
             time.sleep(0.01)
