@@ -1,4 +1,4 @@
-"""What the gate does with bodies, apart from who may send what (tests/integration)."""
+"""What the gate does with keys, paths and bodies; on a real SuperLink: tests/integration."""
 
 from __future__ import annotations
 
@@ -113,3 +113,34 @@ def test_the_operator_may_send_as_much_as_a_bundle_takes() -> None:
     key = (KEY_HEADER.encode(), KEY.encode())
     bundle = scope(2 * LARGEST_BODY, key, path="/v1/control/start-run")
     assert asyncio.run(asked(Site(signed=False), bundle)) == [200]
+
+
+NEARLY = KEY[:-1] + "c"
+
+
+@pytest.mark.parametrize(
+    "shown", [(), ("",), (NEARLY,), (KEY.upper(),), (KEY + " ",), (KEY, KEY), (NEARLY, KEY)]
+)
+def test_only_the_whole_key_shown_once_opens_the_rest(shown: tuple[str, ...]) -> None:
+    headers = [(KEY_HEADER.encode(), value.encode()) for value in shown]
+    site = Site()
+    assert asyncio.run(asked(site, scope(1, *headers, path="/v1/control/start-run"))) == [401]
+    assert site.seen == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//v1/fleet/x",
+        "/v1/fleet/",
+        "/v1/fleet/../control/x",
+        "/V1/fleet/x",
+        "/v1/fleet/x/",
+        "/v1/fleet/%78",
+        "/",
+    ],
+)
+def test_what_only_looks_like_the_fleets_stays_shut(path: str) -> None:
+    site = Site()
+    assert asyncio.run(asked(site, scope(1, path=path))) == [401]
+    assert site.seen == []
