@@ -74,16 +74,19 @@ class Entry:
     sequence: int  # of its intent, counted from the ledger's beginning
     intent_time: float  # seconds since 1970 by the site's clock; not what orders entries
     charge_time: float | None = None  # None: never charged
+    label: bytes = b""  # 32 bytes: of a sealed step
+    sent: bytes = b""  # 32 bytes: SHA-256 of what left of it; none where nothing did
 
 
 class Ledger(Protocol):
     """A site's record of spending. Every method raises `LedgerError` if the record is unusable."""
 
-    def intent(self, key: AttemptKey, charge: Charge) -> None:
+    def intent(self, key: AttemptKey, charge: Charge, label: bytes = b"") -> None:
         """Record that work on `key` is about to begin; on disk when this returns.
 
-        Recording the same key and charge again changes nothing. Raises `LedgerError` if `key` is
-        known with another charge, or is not of the study that pays.
+        `label` (32 bytes) is that of a sealed step. Recording the same again changes nothing.
+        Raises `LedgerError` if `key` is known with another charge or label, or is not of the study
+        that pays.
         """
 
     def commit(self, key: AttemptKey) -> None:
@@ -91,6 +94,23 @@ class Ledger(Protocol):
 
         Charging it again changes nothing. Raises `LedgerError` for a key without an intent.
         """
+
+    def sent(self, key: AttemptKey, digest: bytes) -> None:
+        """Record the SHA-256 of what is about to leave of a charged `key`; on disk on return.
+
+        Recording the same again changes nothing. Raises `LedgerError` for any other bytes, and for
+        a key that is not charged.
+        """
+
+    def begin_session(self, study: bytes, run: int, number: int, digest: bytes) -> None:
+        """Record that a session of sealed steps begins; on disk when this returns.
+
+        Recording the newest again changes nothing. Raises `LedgerError` unless `number` is above
+        those of all sessions that the study has had here.
+        """
+
+    def newest_session(self, study: bytes) -> int:
+        """The largest number of a session of the study (its digest); 0 before the first."""
 
     def entries(self) -> tuple[Entry, ...]:
         """All attempts, in the order of their intents."""

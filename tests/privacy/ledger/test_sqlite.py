@@ -78,6 +78,44 @@ def test_contradictions_are_refused_and_change_nothing(path: Path) -> None:
         assert (entry.charge, entry.state) == (CHARGE, State.INTENT)
 
 
+def test_what_left_of_a_step_is_recorded_once(path: Path) -> None:
+    label, sent = b"\x99" * 32, b"\xaa" * 32
+    for _ in range(2):
+        with open_test_ledger(path) as ledger:
+            ledger.intent(KEY, CHARGE, label)
+            with pytest.raises(LedgerError, match="another label"):
+                ledger.intent(KEY, CHARGE, b"\x98" * 32)
+            ledger.commit(KEY)
+            for _ in range(2):
+                ledger.sent(KEY, sent)
+            with pytest.raises(LedgerError, match="something else of it has left"):
+                ledger.sent(KEY, b"\xab" * 32)
+            (entry,) = ledger.entries()
+            assert (entry.label, entry.sent, ledger.head().sequence) == (label, sent, 3)
+
+
+def test_nothing_is_sent_of_what_was_not_charged(path: Path) -> None:
+    with open_test_ledger(path) as ledger:
+        with pytest.raises(LedgerError, match="is not charged"):
+            ledger.sent(KEY, bytes(32))
+        ledger.intent(KEY, CHARGE, b"\x99" * 32)
+        with pytest.raises(LedgerError, match="is not charged"):
+            ledger.sent(KEY, bytes(32))
+        assert ledger.entries()[0].sent == b""
+
+
+def test_a_session_is_begun_once_and_never_below_an_earlier_one(path: Path) -> None:
+    for _ in range(2):
+        with open_test_ledger(path) as ledger:
+            assert ledger.newest_session(OTHER) == 0
+            ledger.begin_session(STUDY, 1, 3, b"\xaa" * 32)
+            ledger.begin_session(STUDY, 1, 3, b"\xaa" * 32)
+            for number, digest in ((3, b"\xbb" * 32), (2, b"\xaa" * 32)):
+                with pytest.raises(LedgerError, match="not above session 3"):
+                    ledger.begin_session(STUDY, 1, number, digest)
+            assert (ledger.newest_session(STUDY), ledger.head().sequence) == (3, 1)
+
+
 def test_every_commit_is_fsynced(path: Path) -> None:
     with open_test_ledger(path) as ledger:
         database = ledger._open()
