@@ -3,7 +3,7 @@
 Guarantees, each with a test: an illegal record raises `LedgerError` and changes nothing;
 records are numbered from 0 without gaps; each holds the hash of the previous one and is signed by
 the key of the first; only the first is a genesis; an attempt has one intent and at most one charge;
-of a charged one at most one message leaves; sessions of a study are numbered upwards;
+of a charged one at most one vector leaves; sessions of a study are numbered upwards;
 a binding is signed by the identity that it names, and the newest one counts. A record that is
 signed but cannot be read was written by a newer craftsfl: the refusal of the ledger says so.
 """
@@ -193,7 +193,7 @@ class Chain:
                     State.INTENT,
                     record.sequence,
                     seconds,
-                    label=content.label,
+                    mark=content.mark,
                 )
             )
         elif isinstance(content, Sent):
@@ -227,5 +227,5 @@ class Chain:
         if entry.state is not State.COMMITTED:
             raise LedgerError("something left of an attempt that was not charged.")
         if entry.sent:
-            raise LedgerError("two messages of one attempt left.")
+            raise LedgerError("two vectors of one attempt left.")
         self._entries[place] = dataclasses.replace(entry, sent=content.digest)

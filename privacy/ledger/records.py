@@ -9,8 +9,8 @@ since 1970. A record's hash is SHA-256 over `_TAG` and these bytes. The content 
     2 intent   run u64 | round u32 | attempt u32 | study digest 32 | delta f64 | event, text
     3 charge   sequence u64 of the intent that is charged
     4 bound    identity's public key 32 | its signature 64 (see `binding`) | replaced 56
-    5 intent   as 2 | label 32: of the sealed step for which the site is about to mask a vector
-    6 sent     sequence u64 of the intent | SHA-256 32 of the bytes that are about to leave
+    5 intent   as 2 | label 32 | session u64 | sites u16 | each of their ids, u16: of a sealed step
+    6 sent     sequence u64 of the intent | SHA-256 32 of the masked vector that is about to leave
     7 session  study digest 32 | run u64 | number u64 | session digest 32
 
 Integers and floats are big-endian; a text is its length (u16) and UTF-8; an event is the
@@ -28,11 +28,12 @@ from typing import Final
 
 from privacy.errors import AccountingError, LedgerError
 from privacy.events import Event
-from privacy.ledger.base import AttemptKey, Charge
+from privacy.ledger.base import AttemptKey, Charge, StepMark
 from privacy.mechanisms.registry import event_from_json
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.codec import Reader, Writer, malformed
 from privacy.wire.reasons import RefusedMessage
+from privacy.wire.sites import check_ids, read_ids, write_ids
 
 _TAG: Final = b"craftsfl/ledger/record/v1\0"
 VERSION: Final = 1
@@ -55,12 +56,12 @@ class Genesis:
 class Intent:
     """Work on an attempt is about to begin, at this price if anything of it may leave.
 
-    Of a sealed step, `label` says for which one: nothing else may be masked for the attempt.
+    Of a sealed step, `mark` says for which one: nothing else may be masked for the attempt.
     """
 
     key: AttemptKey
     charge: Charge
-    label: bytes = b""  # 32 bytes, or none
+    mark: StepMark | None = None
 
     def __post_init__(self) -> None:
         if self.key.study != self.charge.study_digest:
@@ -88,10 +89,10 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """These bytes of a charged attempt are about to leave, and no others ever will."""
+    """This vector of a charged attempt is about to leave, and no other ever will."""
 
     intent: int  # sequence of its intent
-    digest: bytes  # 32 bytes: SHA-256 of the message
+    digest: bytes  # 32 bytes: SHA-256 of its masked lanes
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,7 @@ def _kind(content: Content) -> int:
     if isinstance(content, SessionBegun):
         return _SESSION
     if isinstance(content, Intent):
-        return _LABELLED if content.label else _INTENT
+        return _INTENT if content.mark is None else _LABELLED
     return _CHARGE
 
 
@@ -176,8 +177,10 @@ def _write(writer: Writer, content: Content) -> None:
         writer.u64(key.run).u32(key.round).u32(key.attempt)
         writer.fixed(charge.study_digest, 32).f64(charge.delta)
         writer.text(charge.event.to_json(), _LONGEST_EVENT)
-        if content.label:
-            writer.fixed(content.label, 32)
+        if content.mark is not None:
+            check_ids(content.mark.cohort)
+            writer.fixed(content.mark.label, 32).u64(content.mark.session)
+            write_ids(writer, content.mark.cohort)
     elif isinstance(content, Bound):
         writer.fixed(content.identity, 32).fixed(content.signature, 64)
         content.replaced.write(writer)
@@ -197,8 +200,8 @@ def _read(reader: Reader, kind: int) -> Content:
         numbers = (reader.u64(), reader.u32(), reader.u32())
         study, delta = reader.fixed(32), reader.f64()
         charge = Charge(study, _event(reader.text(_LONGEST_EVENT)), delta)
-        label = reader.fixed(32) if kind == _LABELLED else b""
-        return Intent(AttemptKey(study, *numbers), charge, label)
+        mark = _mark(reader) if kind == _LABELLED else None
+        return Intent(AttemptKey(study, *numbers), charge, mark)
     if kind == _CHARGE:
         return Charged(reader.u64())
     if kind == _BOUND:
@@ -208,6 +211,12 @@ def _read(reader: Reader, kind: int) -> Content:
     if kind == _SESSION:
         return SessionBegun(reader.fixed(32), reader.u64(), reader.u64(), reader.fixed(32))
     raise LedgerError(f"A ledger record of the unknown kind {kind}.", "Install a newer craftsfl.")
+
+
+def _mark(reader: Reader) -> StepMark:
+    mark = StepMark(reader.fixed(32), reader.u64(), read_ids(reader))
+    check_ids(mark.cohort)
+    return mark
 
 
 @lru_cache(maxsize=256)  # a study has one event, repeated in every intent

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from privacy.errors import LedgerError
 from privacy.ledger import database as db
 from privacy.ledger.anchors import Anchors
-from privacy.ledger.base import AttemptKey, Charge, Entry, State
+from privacy.ledger.base import AttemptKey, Charge, Entry, State, StepMark
 from privacy.ledger.binding import bind
 from privacy.ledger.chain import Chain
 from privacy.ledger.files import HeadFile, take_lock
@@ -96,16 +96,16 @@ class SqliteLedger:
     ) -> None:
         self.close()
 
-    def intent(self, key: AttemptKey, charge: Charge, label: bytes = b"") -> None:
+    def intent(self, key: AttemptKey, charge: Charge, mark: StepMark | None = None) -> None:
         """See `Ledger.intent`."""
         with self._mutex:
             known = self._open_chain().find(key)
             if known is None:
-                self._append(Intent(key, charge, label))
-            elif (known.charge, known.label) != (charge, label):
+                self._append(Intent(key, charge, mark))
+            elif (known.charge, known.mark) != (charge, mark):
                 raise LedgerError(
                     f"Round {key.round}, attempt {key.attempt} is already recorded with another "
-                    f"{'charge' if known.charge != charge else 'label'}.",
+                    f"{'charge' if known.charge != charge else 'label or cohort'}.",
                     "The coordinator must use a new attempt number.",
                 )
             self._settle()

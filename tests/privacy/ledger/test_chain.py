@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from privacy.errors import LedgerError
-from privacy.ledger import AttemptKey, Charge, State
+from privacy.ledger import AttemptKey, Charge, State, StepMark
 from privacy.ledger.chain import Chain
 from privacy.ledger.head import sign_head
 from privacy.ledger.key import public_bytes
@@ -27,6 +27,7 @@ from .ledgers import SIGNING_KEY
 OTHER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 LEDGER = b"\x11" * 16
 CHARGE = Charge(b"\1" * 32, PoissonGaussian(0.5, 6.0, 0.1, 10), 1e-5)
+MARK = StepMark(b"\x99" * 32, 4, (1, 2, 3))
 GENESIS = Genesis(public_bytes(SIGNING_KEY), "north")
 
 
@@ -141,11 +142,11 @@ def _foreign() -> Chain:
     return chain
 
 
-def test_two_messages_of_one_attempt_are_refused(chain: Chain) -> None:
+def test_two_vectors_of_one_attempt_are_refused(chain: Chain) -> None:
     chain.apply(*signed(chain.next(Sent(1, b"\xaa" * 32), 0)))
     assert chain.entries[0].sent == b"\xaa" * 32
     before = chain.entries, len(chain)
-    with pytest.raises(LedgerError, match="two messages of one attempt"):
+    with pytest.raises(LedgerError, match="two vectors of one attempt"):
         chain.apply(*signed(chain.next(Sent(1, b"\xbb" * 32), 0)))
     assert (chain.entries, len(chain)) == before
 
@@ -162,6 +163,6 @@ def test_sessions_of_a_study_are_numbered_upwards(chain: Chain) -> None:
 
 
 def test_an_intent_may_say_for_which_step_it_is(chain: Chain) -> None:
-    labelled = replace(intent(3), label=b"\x99" * 32)
+    labelled = replace(intent(3), mark=MARK)
     chain.apply(*signed(chain.next(labelled, 0)))
-    assert [entry.label for entry in chain.entries] == [b"", b"", b"\x99" * 32]
+    assert [entry.mark for entry in chain.entries] == [None, None, MARK]

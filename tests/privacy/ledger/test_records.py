@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy.errors import LedgerError
-from privacy.ledger import AttemptKey, Charge
+from privacy.ledger import AttemptKey, Charge, StepMark
 from privacy.ledger.records import (
     Bound,
     Charged,
@@ -63,7 +63,7 @@ KNOWN: list[tuple[Content, str]] = [
         + "88" * 32,  # the hash of the newest
     ),
     (
-        Intent(KEY, CHARGE, b"\x99" * 32),
+        Intent(KEY, CHARGE, StepMark(b"\x99" * 32, 258, (1, 3, 500))),
         "0105"
         + HEADER
         + "ffffffffffffffff"  # run
@@ -73,7 +73,12 @@ KNOWN: list[tuple[Content, str]] = [
         + "3ee4f8b588e368f1"  # delta
         + f"{len(EVENT_TEXT):04x}"
         + EVENT_TEXT.hex()
-        + "99" * 32,  # label
+        + "99" * 32  # label
+        + "0000000000000102"  # session
+        + "0003"  # sites
+        + "0001"
+        + "0003"
+        + "01f4",
     ),
     (Sent(6, b"\xaa" * 32), "0106" + HEADER + "0000000000000006" + "aa" * 32),
     (
@@ -139,6 +144,14 @@ def test_what_this_version_does_not_write_is_refused(old: str, new: str, words: 
 def test_what_does_not_fit_is_not_written() -> None:
     with pytest.raises(LedgerError, match="cannot be written"):
         record(Genesis(bytes(32), "n" * 65)).encode()
+    with pytest.raises(LedgerError, match="cannot be written"):
+        record(Intent(KEY, CHARGE, StepMark(bytes(32), 1, (2, 1)))).encode()
+
+
+def test_a_cohort_out_of_order_is_no_record() -> None:
+    data = next(data for content, data in KNOWN if isinstance(content, Intent) and content.mark)
+    with pytest.raises(LedgerError, match="not a record"):
+        decode(bytes.fromhex(data.replace("0003" + "0001" + "0003", "0003" + "0003" + "0003")))
 
 
 @given(
