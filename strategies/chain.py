@@ -4,13 +4,14 @@ A chain starts from the adapter that the study fixes. Each opened sum is one `Li
 and moves the adapter. Nothing else goes in, so coordinator and sites that saw the same links hold
 the same bytes, and a site that was away reaches them from the links it missed.
 
-    sums_0  = H("adapter chain: start", study, rule, SHA-256(x_0))
-    sums_t  = H("adapter chain: link", sums_{t-1}, step, attempt, K, L, SHA-256(fields))
-    state_t = H("adapter chain: state", study, rule, the state's bytes)
+    adapter_t = H("adapter chain: adapter", x_t)
+    sums_0    = H("adapter chain: start", study, rule, adapter_0)
+    sums_t    = H("adapter chain: link", sums_{t-1}, step, attempt, K, L, SHA-256(fields))
+    state_t   = H("adapter chain: state", study, rule, t, phi_t, x_t, m_t, v_t, a_t)
 
-H is `privacy.secagg.keys.digest`; x_0 is the adapter as little-endian float32, fields are
-little-endian int64, step and attempt u32, K is u16 for its size and one for each member. Both
-digests stand in the next step's label: whoever has another sum, another cohort or another order
+H is `privacy.secagg.keys.digest`; numbers of an adapter are little-endian float32, those of moments
+float64, fields int64; step, attempt and t are u32, K is u16 for its size and one for each member.
+These digests stand in the next step's label: whoever has another sum, another cohort or another order
 has another label, and nothing opens.
 
 With all sites honest a forged sum does not pass the lanes of `privacy.secagg`. A coordinator that
@@ -37,6 +38,7 @@ from strategies.exact import LARGEST_FIELD, Fields, shrinkage
 from strategies.rule import UpdateRule
 from strategies.scale import SCALE_BITS, LinkScale
 
+_ADAPTER_TAG: Final = b"adapter chain: adapter"
 _START_TAG: Final = b"adapter chain: start"
 _LINK_TAG: Final = b"adapter chain: link"
 _STATE_TAG: Final = b"adapter chain: state"
@@ -85,6 +87,7 @@ class AdapterChain:
     study: bytes  # the study's digest, 32 bytes
     descent: Descent
     sums_digest: bytes  # of the start and all links, in order
+    adapter_digest: bytes
     state_digest: bytes  # of adapter and optimiser state
 
     @classmethod
@@ -94,9 +97,14 @@ class AdapterChain:
         Raises `FederationError` where `start` is not finite or not [P] with P > 0.
         """
         descent = Descent.begin(rule, start)
-        hashed = hashlib.sha256(_bytes(descent.adapter)).digest()
-        sums = digest(_START_TAG, study, rule.digest(), hashed)
-        return cls(study, descent, sums, state_digest_of(study, descent))
+        adapter = digest(_ADAPTER_TAG, _bytes(descent.adapter))
+        return cls.of(study, descent, digest(_START_TAG, study, rule.digest(), adapter))
+
+    @classmethod
+    def of(cls, study: bytes, descent: Descent, sums_digest: bytes) -> AdapterChain:
+        """The chain that has come to this state by the links that `sums_digest` names."""
+        adapter = digest(_ADAPTER_TAG, _bytes(descent.adapter))
+        return cls(study, descent, sums_digest, adapter, _state_digest(study, descent))
 
     @property
     def adapter(self) -> Vector:
@@ -133,16 +141,10 @@ class AdapterChain:
         # One factor for all coordinates, rounded once: then both products are elementwise.
         mean = scale.open(link.fields) * (factor / scale.patients)
         following = self.descent.after(mean, scale.variance)
-        return AdapterChain(
-            self.study,
-            following,
-            link.extend(self.sums_digest),
-            state_digest_of(self.study, following),
-        )
+        return AdapterChain.of(self.study, following, link.extend(self.sums_digest))
 
 
-def state_digest_of(study: bytes, state: Descent) -> bytes:
-    """`AdapterChain.state_digest`, 32 bytes, of a study's digest and a state."""
+def _state_digest(study: bytes, state: Descent) -> bytes:
     numbers = Writer().u32(state.steps).f64(state.noise).done()
     arrays = (state.adapter, state.first, state.second, state.average)
     return digest(_STATE_TAG, study, state.rule.digest(), numbers, *(_bytes(a) for a in arrays))

@@ -22,7 +22,7 @@ from privacy.errors import FederationError
 from privacy.secagg.keys import digest
 from privacy.wire.codec import Reader, Writer
 from privacy.wire.reasons import RefusedMessage
-from strategies.chain import AdapterChain, state_digest_of
+from strategies.chain import AdapterChain
 from strategies.descent import Descent, moment_sizes
 from strategies.exact import Floats64
 from strategies.rule import UpdateRule
@@ -73,7 +73,7 @@ def _decoded(reader: Reader, study: bytes, rule: UpdateRule) -> AdapterChain:
         np.isfinite(array).all() for array in (adapter, first, second, average, noise)
     ):
         raise _unusable("It holds numbers that are not finite, or none.")
-    return AdapterChain(study, state, sums, state_digest_of(study, state))
+    return AdapterChain.of(study, state, sums)
 
 
 def _doubles(reader: Reader, count: int) -> Floats64:

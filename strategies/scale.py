@@ -10,7 +10,7 @@ from typing import Final
 from privacy.errors import FederationError
 from strategies.exact import Fields, Floats64
 
-SCALE_BITS: Final = 16  # fraction bits of `centre_scale`, `deviation` and `limit`
+SCALE_BITS: Final = 16  # fraction bits of `deviation` and `limit`
 # Standard deviations beyond the noise's root mean square length: P < exp(-81 / 2) = 3e-18 that an
 # honest sum is longer (Gaussian concentration, e.g. Boucheron et al. 2013, Theorem 5.6).
 _TAIL: Final = 9
@@ -20,9 +20,9 @@ _TAIL: Final = 9
 class LinkScale:
     """The public numbers of a cohort K of `members` sites with `patients` declared patients.
 
-    `centre_scale` is C in grid units and `deviation` the standard deviation s(k) of one site's
-    share, both in 2^-16 grid units. `open` rotates a sum back, int64 [padded] to float64 [P], and
-    returns it in units of C.
+    `centre_scale` is C in units of 2^-`centre_bits` of the grid, `deviation` the standard deviation
+    s(k) of one site's share in units of 2^-16. `open` rotates a sum back, int64 [padded] to float64
+    [P], and returns it in units of C.
     """
 
     members: int
@@ -30,10 +30,11 @@ class LinkScale:
     centre_scale: int
     deviation: int
     open: Callable[[Fields], Floats64]
+    centre_bits: int = SCALE_BITS
 
     def __post_init__(self) -> None:
         numbers = (self.members, self.patients, self.centre_scale, self.deviation)
-        if min(numbers[:3]) < 1 or self.deviation < 0:
+        if min(numbers[:3]) < 1 or self.deviation < 0 or self.centre_bits < SCALE_BITS:
             raise FederationError(
                 "A cohort's scale needs sites, patients and a grid.",
                 "Check the study's [pooled] table and its sites.",
@@ -45,7 +46,8 @@ class LinkScale:
 
         A quotient of two integers, so rounded once and the same everywhere.
         """
-        return self.members * self.deviation**2 / (self.centre_scale * self.patients) ** 2
+        deviation = self.deviation << (self.centre_bits - SCALE_BITS)
+        return self.members * deviation**2 / (self.centre_scale * self.patients) ** 2
 
     def limit(self, padded: int) -> int:
         """How long an honest sum of `padded` fields can be, in 2^-16 grid units, rounded up.
@@ -58,4 +60,5 @@ class LinkScale:
         # sqrt(k) (sqrt(padded) + 9) with 16 fraction bits, each root rounded up.
         lengths = math.isqrt(k * padded << 32) + 1 + _TAIL * (math.isqrt(k << 32) + 1)
         noise = (self.deviation * lengths >> SCALE_BITS) + 1
-        return self.patients * self.centre_scale + noise + k * root
+        signal = (self.patients * self.centre_scale >> (self.centre_bits - SCALE_BITS)) + 1
+        return signal + noise + k * root
