@@ -1,13 +1,14 @@
 """A random rotation in integers: signs, then a Hadamard matrix, exact and the same everywhere.
 
 A few large coordinates would need wide fields for all of them. Random signs D and a Hadamard matrix
-H (entries +1 and -1, H^T H = n I) spread each coordinate over all n (Suresh et al. 2017, "Distributed
-Mean Estimation with Limited Communication", arXiv 1611.00429, section 3). Nothing is divided here, so
-nothing is rounded: `turned` is H D x, `unturned` is D H^T y, and one after the other is n x.
+H (entries +1 and -1, H^T H = n I) spread each coordinate over all n (Suresh et al. 2017,
+"Distributed Mean Estimation with Limited Communication", arXiv 1611.00429, section 3). Nothing is
+divided, so nothing is rounded: `turned` is H D x, `unturned` is D H^T y, and one after the other
+is n x.
 
 n need not be a power of two: a Hadamard matrix of order q + 1 exists for every prime q = 3 mod 4
 (Paley 1933), and the Kronecker product of two Hadamard matrices is one. With the orders below, n
-exceeds the wanted dimension by a tenth at most, but for the smallest, and 5 % on average.
+exceeds the wanted dimension by a ninth at most and 4 % on average (but for the smallest).
 
 The signs are public and protect nobody.
 """
@@ -93,7 +94,7 @@ def _order(size: int) -> int:
 
 @lru_cache(maxsize=len(_PALEY_ORDERS))
 def paley(order: int) -> Int64s:
-    """The Hadamard matrix of this order, int64 [order, order]; `order` - 1 is 0 or a prime, 3 mod 4.
+    """The Hadamard matrix of this order q + 1, int64; q is 0 or a prime, 3 mod 4.
 
     I + S, where S has +1 in its first row, -1 in its first column and (i - j | q) elsewhere, the
     Legendre symbol (Paley 1933, construction I).

@@ -2,9 +2,9 @@
 
     lane l = sum over k of z[k lanes + l] 2^(k b)  mod 2^64,    k = 0 .. f - 1,    f = floor(64 / b)
 
-That is linear, so lanes may be masked and added modulo 2^64 whatever a single site's numbers are: only
-the sum has to lie in [-2^(b-1), 2^(b-1)). A number of the sum that does not wraps around by 2^b, and
-its neighbour is off by one. Bits above f b are of no use and hold signs and carries.
+That is linear, so lanes may be masked and added modulo 2^64 whatever a single site's numbers are:
+only the sum has to lie in [-2^(b-1), 2^(b-1)). A number of the sum that does not wraps around by
+2^b, and its neighbour is off by one. Bits above f b are of no use and hold signs and carries.
 """
 
 from __future__ import annotations
