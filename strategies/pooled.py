@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Final, cast
+from typing import Final
 
 from model.layout import Layout, initial_vector
 from privacy.errors import ConfigError, FederationError
@@ -16,7 +16,7 @@ from privacy.study.manifest import Study
 from privacy.study.pooling import grid_of, pooled_settings, pooled_terms
 from privacy.wire.sealed import OpenedSum
 from strategies.chain import AdapterChain, Link
-from strategies.rule import RuleKind, UpdateRule
+from strategies.rule import UpdateRule
 from strategies.scale import LinkScale
 
 _FLOOR: Final = 0.1
@@ -30,7 +30,7 @@ def rule_of(study: Study) -> UpdateRule:
             f'The strategy "{own.strategy}" is not one of a pooled study.', "Use momentum or adam."
         )
     return UpdateRule(
-        kind=cast(RuleKind, own.strategy),
+        kind=own.strategy,
         learning_rate=own.learning_rate,
         beta1=own.beta1,
         beta2=own.beta2,
