@@ -49,7 +49,7 @@ from privacy.secagg.sealed.attempt import (
     check_commitments,
     sent_digest,
 )
-from privacy.secagg.sealed.epochs import SECRET_BYTES
+from privacy.secagg.sealed.epochs import ROOT_BYTES
 from privacy.secagg.sealed.journal import SealedIntent, SealedJournal
 from privacy.secagg.sealed.label import (
     ChainDigests,
@@ -128,7 +128,7 @@ class SealedClient:
         check_offer(offer, self._study, self._roster)
         self._policy.check_session(offer, self.site, self._journal.past(), now)
         ledger = self._journal.open_session(offer.run, offer.session, session_digest(offer))
-        key = self._effects.random(SECRET_BYTES)
+        key = self._effects.random(ROOT_BYTES)
         opened = SiteSession.opened(self._identity, self.site, offer, ledger, key)
         self._session, self._open = opened, None
         self._memory.opened(offer.session)
@@ -137,7 +137,7 @@ class SealedClient:
     def deal(self, listed: SessionKeys) -> SessionGroup:
         """Set-up, at the one site that is asked: a secret for the group, sealed for each peer."""
         random = self._effects.random
-        session = self._live().with_keys(listed, self._roster, self._witness, random(SECRET_BYTES))
+        session = self._live().with_keys(listed, self._roster, self._witness, random(ROOT_BYTES))
         self._session = session.dealt(self._identity, random)
         return self._session.dealt_group()
 
@@ -200,7 +200,7 @@ class SealedClient:
         if not epoch:
             raise Refused(Check.EPOCH)
         check_newer(step, run, past)
-        noise = self._effects.random(SECRET_BYTES)
+        noise = self._effects.random(ROOT_BYTES)
         opened = session.with_opening(step.opening, self._roster, self._witness, noise)
         listed, keys = opened.accepted()
         self._policy.check_cohort(step, self.site, listed.sites, self._study)
@@ -238,7 +238,7 @@ class SealedClient:
             opened.give_up()
             raise Refused(Check.NO_VECTOR)
         if opened.pending.form is StepForm.READY:
-            return opened.commit(self._identity, self._effects.random(SECRET_BYTES))
+            return opened.commit(self._identity, self._effects.random(ROOT_BYTES))
         return self._sealed(opened)
 
     def _sealed(self, opened: OpenStep) -> Sealed:

@@ -34,7 +34,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from privacy.errors import SecAggError
 from privacy.wire.sealed import CHECK_BYTES
 
-SECRET_BYTES: Final = 32
+ROOT_BYTES: Final = 32
 
 _DOMAIN: Final = b"craftsfl sealed steps 1 "
 _SALT: Final = b"craftsfl sealed steps 1 session secrets"

@@ -114,7 +114,7 @@ def check_key(entry: SessionKey, offer: SessionOffer, sd: bytes, roster: Roster)
         raise Refused(Check.KEY, entry.site) from None
 
 
-def check_keys(listed: SessionKeys, offer: SessionOffer, sd: bytes, roster: Roster) -> None:
+def check_key_list(listed: SessionKeys, offer: SessionOffer, sd: bytes, roster: Roster) -> None:
     """Raise `Refused` for a list that is too short, repeats a key, or has a bad entry."""
     seen: set[bytes] = set()
     for entry in listed.entries:

@@ -46,7 +46,7 @@ from privacy.secagg.sealed.label import (
 from privacy.secagg.sealed.opening import (
     check_group,
     check_key,
-    check_keys,
+    check_key_list,
     check_offer,
     check_step_signature,
     shown_ledger,
@@ -182,7 +182,7 @@ class SealedServer:
         if len(self._keys) < self._study.n_min:
             raise Aborted(SealedStage.KEYS.value, Check.TOO_FEW, missing)
         listed = SessionKeys(tuple(self._keys[site] for site in sorted(self._keys)))
-        check_keys(listed, self.offer, self._sd, self._roster)
+        check_key_list(listed, self.offer, self._sd, self._roster)
         self._listed = listed
         self._failed.clear()
 

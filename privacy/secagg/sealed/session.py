@@ -11,7 +11,7 @@ from privacy.secagg.keys import KeyPair
 from privacy.secagg.refusals import Refused
 from privacy.secagg.roster import Roster
 from privacy.secagg.sealed.epochs import (
-    SECRET_BYTES,
+    ROOT_BYTES,
     EpochKeys,
     open_group,
     pair_root,
@@ -20,7 +20,7 @@ from privacy.secagg.sealed.epochs import (
 from privacy.secagg.sealed.label import SessionDigests, group_digest, keys_digest, session_digest
 from privacy.secagg.sealed.opening import (
     check_group,
-    check_keys,
+    check_key_list,
     shown_ledger,
     signed_group,
     signed_key,
@@ -83,7 +83,7 @@ class SiteSession:
             if listed != self.listed:
                 raise Refused(Check.SECOND_KEYS)
             return self
-        check_keys(listed, self.offer, self.sd, roster)
+        check_key_list(listed, self.offer, self.sd, roster)
         if self.own not in listed.entries:
             raise Refused(Check.OWN_KEY, self.own.site)
         others = [entry for entry in listed.entries if entry != self.own]
@@ -103,7 +103,7 @@ class SiteSession:
             raise Refused(Check.OUT_OF_ORDER)
         if self.group is not None:
             return self
-        secret, site = random(SECRET_BYTES), self.own.site
+        secret, site = random(ROOT_BYTES), self.own.site
         boxes = tuple(
             (peer, seal_group(root, site, secret)) for peer, root in sorted(self.keys.pairs.items())
         )
