@@ -126,7 +126,9 @@ class SealedSites:
         if site in self.ledgers:
             self.ledgers[site].close()
         name = NAMES[site - 1]
-        self.ledgers[site] = open_test_ledger(self.folder / f"{name}.sqlite", site=name)
+        self.ledgers[site] = open_test_ledger(
+            self.folder / f"{name}.sqlite", site=name, clock=self.unix.time
+        )
         self.agents[site] = self.agent(site, self.ledgers[site])
         return self.agents[site]
 

@@ -294,6 +294,8 @@ def test_numbers_only_grow_over_sessions_runs_and_restarts(
     coordinator.open()
     coordinator.whole()
     coordinator.open()
+    assert refused(coordinator.send(coordinator.step(1, number=1), 1)) is Reason.CONFLICT
+    coordinator.whole()
     assert refused(coordinator.send(coordinator.step(1, number=1), 1)) is Reason.NOT_NEWER
     sites.start(1)
     other = TinyCoordinator(sites, run=2)
@@ -337,7 +339,7 @@ def test_lost_attempts_end_the_study_when_its_spares_are_used_up(
 
 
 def test_the_budget_is_the_studys_own(tmp_path: Path) -> None:
-    sites = SealedSites(tmp_path, policy={"study_epsilon": 4.0, "allow_partial": True})
+    sites = SealedSites(tmp_path, policy={"study_epsilon": 1.2, "allow_partial": True})
     coordinator = TinyCoordinator(sites)
     coordinator.open()
     answer: Body = Running()
@@ -349,7 +351,7 @@ def test_the_budget_is_the_studys_own(tmp_path: Path) -> None:
     sites.close()
     assert isinstance(answer, Refusal)
     assert answer.reason is Reason.BUDGET
-    assert answer.spent <= 4.0 < answer.would_be
+    assert answer.spent <= 1.2 < answer.would_be
 
 
 def test_commitments_are_free_and_the_collection_is_charged(
