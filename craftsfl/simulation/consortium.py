@@ -18,7 +18,8 @@ from server.context import RunContext
 from server.event_log import EventLog
 from server.inprocess import FaultHook, InProcessGrid, NodeHandler
 from server.messages import Exchange
-from server.rounds import Federation, NoTracker, ServerModel, Tracker
+from server.round_parts import Tracker
+from server.rounds import Federation, NoTracker, ServerModel
 from server.run_name import RunName
 from server.store import Store
 from strategies import make_strategy
