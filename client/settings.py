@@ -20,7 +20,7 @@ from privacy.config import (
     load_toml,
 )
 from privacy.errors import DeploymentError
-from privacy.events import Observer
+from privacy.events import ALWAYS_CHARGED, Observer
 from privacy.mechanisms.registry import mechanism_names
 from privacy.secagg.offer import SMALLEST_COHORT
 from privacy.study.pooled import LEAST_GRID
@@ -29,7 +29,7 @@ ANY = "any"
 _LONGEST_FOLDER = 60  # a Unix socket's whole path must stay below about 104 bytes
 
 
-OBSERVERS: Final = tuple(Observer)
+OBSERVERS: Final = ALWAYS_CHARGED
 
 
 def _mechanism_name(name: str) -> str:
