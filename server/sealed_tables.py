@@ -32,8 +32,8 @@ class SessionRow(Table):
     members: Mapped[str] = mapped_column(Text)  # names, separated by commas
     opened: Mapped[float]
     expiry: Mapped[float]
-    offer: Mapped[bytes] = mapped_column(LargeBinary)  # SessionOffer
-    keys: Mapped[bytes] = mapped_column(LargeBinary, default=b"")  # empty: not all have answered
+    state: Mapped[bytes] = mapped_column(LargeBinary)  # of the server's machine; no secrets
+    ready: Mapped[bool] = mapped_column(default=False)  # whether its keys are complete
     ended: Mapped[str] = mapped_column(Text, default="")  # why; "": it is live
 
 
@@ -46,10 +46,9 @@ class RequestRow(Table):
     round: Mapped[int] = mapped_column(primary_key=True)
     attempt: Mapped[int] = mapped_column(primary_key=True)
     session: Mapped[int] = mapped_column(BigInteger)
-    epoch: Mapped[int]
     slot: Mapped[float]  # Unix seconds
     cohort: Mapped[str] = mapped_column(Text)  # K: names, separated by commas
-    step: Mapped[bytes] = mapped_column(LargeBinary)  # Step
+    step: Mapped[bytes] = mapped_column(LargeBinary)  # the signed Step
 
 
 class VectorRow(Table):

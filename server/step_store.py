@@ -19,21 +19,21 @@ from sqlalchemy.orm import Session
 from server.clock import RunClock
 from server.database import database_errors
 from server.sealed_tables import RequestRow, SessionRow, SumRow, VectorRow
-from server.tables import AdapterRow, AttemptRow, AttemptState, PartRow, PartState, SiteRow
+from server.tables import AdapterRow, AttemptRow, AttemptState
 
 StepKey = tuple[int, int]  # round, attempt
 
 
 @dataclass(frozen=True, slots=True)
 class StoredSession:
-    """A session; `offer` and `keys` are message bodies as they travel, times in Unix seconds."""
+    """A session; `state` is its machine's, times are Unix seconds."""
 
     number: int
     members: tuple[str, ...]
     opened: float
     expiry: float
-    offer: bytes
-    keys: bytes = b""  # empty: not all have answered
+    state: bytes
+    ready: bool = False  # whether its keys are complete
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,6 @@ class StoredRequest:
     """What an attempt's sites are asked, as it travels; `slot` in Unix seconds."""
 
     session: int
-    epoch: int
     slot: float
     cohort: tuple[str, ...]
     step: bytes
@@ -88,27 +87,32 @@ class StepStore:
             for row in session.scalars(earlier):
                 row.ended = "a newer one was offered"
             row = SessionRow(run=self._run, session=new.number, members=",".join(new.members))
-            row.opened, row.expiry = new.opened, new.expiry
-            row.offer, row.keys, row.ended = new.offer, new.keys, ""
+            row.opened, row.expiry, row.state = new.opened, new.expiry, new.state
+            row.ready, row.ended = new.ready, ""
             session.add(row)
 
-    def keep_keys(self, number: int, keys: bytes) -> None:
-        """All members of the session have answered: their key list."""
+    def session_ready(self, number: int, state: bytes) -> None:
+        """The keys of the session are complete."""
         with self._transaction() as session:
-            session.get_one(SessionRow, (self._run, number)).keys = keys
+            row = session.get_one(SessionRow, (self._run, number))
+            row.ready, row.state = True, state
 
     def end_session(self, number: int, why: str) -> None:
         """No further step is sent in the session."""
         with self._transaction() as session:
             session.get_one(SessionRow, (self._run, number)).ended = why
 
-    def keep_request(self, key: StepKey, request: StoredRequest) -> None:
-        """`request` is about to be sent. Raises if the attempt `key` has one already."""
+    def keep_request(self, key: StepKey, request: StoredRequest, state: bytes) -> None:
+        """`request` is about to be sent; `state` is the session's with it.
+
+        An attempt has one request: a second one is refused by the database.
+        """
         with self._transaction() as session:
             row = RequestRow(run=self._run, round=key[0], attempt=key[1])
-            row.session, row.epoch, row.slot = request.session, request.epoch, request.slot
+            row.session, row.slot = request.session, request.slot
             row.cohort, row.step = ",".join(request.cohort), request.step
             session.add(row)
+            session.get_one(SessionRow, (self._run, request.session)).state = state
 
     def request(self, key: StepKey) -> StoredRequest | None:
         """What the sites of the attempt `key` were asked, or are to be asked again."""
@@ -116,35 +120,14 @@ class StepStore:
             row = session.get(RequestRow, (self._run, *key))
             if row is None:
                 return None
-            cohort = tuple(row.cohort.split(","))
-            return StoredRequest(row.session, row.epoch, row.slot, cohort, row.step)
+            return StoredRequest(row.session, row.slot, tuple(row.cohort.split(",")), row.step)
 
-    def last_epoch(self, number: int) -> int:
-        """The newest epoch of the session; 0 before its first step."""
-        query = select(func.max(RequestRow.epoch))
-        with self._transaction() as session:
-            mine = RequestRow.run == self._run, RequestRow.session == number
-            return session.scalar(query.where(*mine)) or 0
-
-    def last_cohort(self, number: int) -> tuple[str, ...] | None:
-        """Who was asked last in the session; None before its first step."""
-        query = select(RequestRow.cohort).where(
-            RequestRow.run == self._run, RequestRow.session == number
-        )
-        with self._transaction() as session:
-            names = session.scalars(query.order_by(RequestRow.epoch.desc()).limit(1)).first()
-            return None if names is None else tuple(names.split(","))
-
-    def keep_vector(self, key: StepKey, site: str, sealed: bytes, epsilon: float | None) -> None:
-        """The vector of `site` has arrived; `epsilon` is its total, if known."""
+    def keep_vector(self, key: StepKey, site: str, sealed: bytes) -> None:
+        """The vector of `site` has arrived."""
         with self._transaction() as session:
             row = VectorRow(run=self._run, round=key[0], attempt=key[1], site=site)
             row.sealed = sealed
             session.merge(row)
-            part = session.get_one(PartRow, (self._run, *key, site))
-            part.state, part.reason, part.epsilon = PartState.FINISHED, "", epsilon
-            if epsilon is not None:
-                session.get_one(SiteRow, (self._run, site)).epsilon = epsilon
 
     def vectors(self, key: StepKey) -> Mapping[str, bytes]:
         """The vectors of an attempt that have arrived, by site."""
@@ -191,6 +174,6 @@ def _session(row: SessionRow) -> StoredSession:
         members=tuple(row.members.split(",")),
         opened=row.opened,
         expiry=row.expiry,
-        offer=row.offer,
-        keys=row.keys,
+        state=row.state,
+        ready=row.ready,
     )
