@@ -76,12 +76,11 @@ class RoundParts:
         )
         self.tracker.round_finished(status)
 
-    def given_up(self, number: int, attempts: int, reason: str) -> FederationError:
-        """The error of a round at which no attempt is left."""
+    def given_up(self, number: int, reason: str) -> FederationError:
+        """The error of a round at which no attempt is left; `reason` says how many there were."""
         unit = self.unit.capitalize()
         return FederationError(
-            f"{unit} {number} of {self.context.study.rounds} failed after {attempts} attempt(s). "
-            f"{reason}",
+            f"{unit} {number} of {self.context.study.rounds} failed {reason}",
             "Fix the sites named above, then start a new run: craftsfl rounds start",
             id=ErrorId.ROUND_FAILED,
         )

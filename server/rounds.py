@@ -16,12 +16,16 @@ from pathlib import Path
 from typing import Protocol
 
 from model.layout import Layout
+from privacy.error_ids import ErrorId
+from privacy.errors import ConfigError
+from privacy.identity import Identity
 from privacy.wire.codec import Vector
 from server.attendance import Attendance
 from server.cohort import AttemptGate, check_quorum
 from server.context import RunContext
 from server.events import RunStarted
 from server.round_parts import RoundParts, Tracker
+from server.sealed_rounds import SealedRounds
 from server.spending import Spending
 from server.status import RunStatus
 from server.tables import RunState
@@ -61,7 +65,8 @@ class Federation:
     """The rounds of a run, and what they need in addition to its context.
 
     `model` may still be loading while the sites are greeted. `strategy` makes the strategy for P
-    parameters. `folder` receives one file per round.
+    parameters. `folder` receives one file per round. `key` is the coordinator's own, which signs
+    the steps of a pooled study.
     """
 
     context: RunContext
@@ -69,6 +74,17 @@ class Federation:
     strategy: Callable[[int], Strategy]
     folder: Path
     tracker: Tracker = field(default_factory=NoTracker)
+    key: Identity | None = None
+
+    def signer(self) -> Identity:
+        """The coordinator's own key. Raises `ConfigError` if there is none."""
+        if self.key is None:
+            raise ConfigError(
+                f"The study {self.context.study.name} is pooled, and its coordinator has no key.",
+                "Set `coordinator_key` in consortium.toml to the file: craftsfl rounds key",
+                id=ErrorId.COORDINATOR_KEY,
+            )
+        return self.key
 
 
 def run_federation(federation: Federation) -> Vector:
@@ -83,7 +99,9 @@ def run_federation(federation: Federation) -> Vector:
 class _KindOfRound(Protocol):
     """How the rounds of a study go, and how the adapter is worked out."""
 
-    adapter: Vector
+    @property
+    def adapter(self) -> Vector:
+        """What a run that ends here publishes, float32 [P]."""
 
     def restore(self) -> int:
         """Go back to the last finished round; its number, 0 if there is none."""
@@ -147,4 +165,7 @@ class _Rounds:
             self._federation.model.result()
 
     def _kind(self, model: ServerModel) -> _KindOfRound:
+        if self._context.study.pools_noise:
+            roster = self._context.signed_roster()
+            return SealedRounds(self._parts, model.layout, roster, self._federation.signer())
         return UpdateRounds(self._parts, model.layout, model.initial, self._federation.strategy)

@@ -87,7 +87,7 @@ class UpdateRounds:
                 return order.key, outcome.mean, outcome.sites
             reason = _why(outcome, study.smallest_cohort)
             parts.failed(order.key, reason)
-        raise parts.given_up(number, study.privacy.attempts, reason)
+        raise parts.given_up(number, f"after {study.privacy.attempts} attempt(s). {reason}")
 
     def _attempt_numbers(self, number: int) -> Iterator[int]:
         """The remaining attempts, beginning with an interrupted plain one, if there is one.
