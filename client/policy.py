@@ -63,7 +63,7 @@ class SiteRules:
         return StudyCharges(
             charge=Charge(study.digest(), self.mechanism.event, study.privacy.delta),
             rounds=study.rounds,
-            attempts=study.privacy.attempts,
+            attempts=study.attempts_a_round,
             most_lost=2 * study.rounds if lost is None else lost,
         )
 
@@ -164,7 +164,9 @@ class SiteRules:
         if study.secure_aggregation.roster != policy.roster:
             yield f"its roster {study.secure_aggregation.roster} is not the policy's `roster`"
         sites = len(study.sites)
-        if policy.max_colluders > most_colluders(sites):
+        # A sealed step's masks withstand all but two of those who take part.
+        most = study.smallest_cohort - 2 if study.pools_noise else most_colluders(sites)
+        if policy.max_colluders > most:
             yield f"{sites} sites do not withstand max_colluders {policy.max_colluders}"
         absent = most_absent(sites) if policy.max_absent is None else policy.max_absent
         if sites - study.smallest_cohort > absent:
@@ -189,7 +191,8 @@ class SiteRules:
         yield from _above("rank", self.study.adapter.rank, self.policy.max_rank)
         yield from _above("delta", self.study.privacy.delta, self.policy.delta)
         yield from _above("rounds", self.study.rounds, self.policy.max_rounds)
-        yield from _above("attempts", self.study.privacy.attempts, self.policy.max_attempts)
+        if not self.study.pools_noise:  # there, spare attempts are charges of the whole study
+            yield from _above("attempts", self.study.privacy.attempts, self.policy.max_attempts)
         slot, shortest = self.study.cohort.reply_slot, self.policy.min_reply_slot
         if slot < shortest:
             yield f"reply_slot {slot:g} is below min_reply_slot {shortest:g} (seconds)"
@@ -204,8 +207,9 @@ class SiteRules:
 
     def _mechanism_faults(self) -> Iterator[str]:
         training, policy = self.study.training, self.policy
-        if self.mechanism.NAME not in policy.mechanisms:
-            yield f'the mechanism "{self.mechanism.NAME}" is not among `mechanisms`'
+        mechanism = self.study.privacy.mechanism
+        if mechanism not in policy.mechanisms:
+            yield f'the mechanism "{mechanism}" is not among `mechanisms`'
         yield from _above("steps a round", training.steps, policy.max_steps_per_round)
         yield from _above("sampling_rate", training.sampling_rate, policy.max_sampling_rate)
         yield from _above(
@@ -213,7 +217,31 @@ class SiteRules:
         )
         yield from _above("draws_per_tile", training.draws_per_tile, policy.max_draws_per_tile)
         yield from _above("clipping_norm", training.clipping_norm, policy.max_clipping_norm)
-        yield from _above("learning_rate", training.learning_rate, policy.max_learning_rate)
+        if training.learning_rate is not None:
+            yield from _above("learning_rate", training.learning_rate, policy.max_learning_rate)
+        yield from self._pooled_faults()
+
+    def _pooled_faults(self) -> Iterator[str]:
+        """Terms of a pooled study that are weaker than the policy: a site resizes nothing."""
+        pooled, policy = self.study.pooled, self.policy
+        if pooled is None:
+            if policy.across_studies == "gdp-filter":
+                yield (
+                    'its mechanism is "local", and across_studies is "gdp-filter", which can only '
+                    "compose pooled studies"
+                )
+            return
+        if pooled.grid < policy.min_grid:
+            yield f"pooled.grid {pooled.grid:g} is below min_grid {policy.min_grid:g}"
+        colluders = self.study.privacy.noise_colluders
+        if colluders < policy.min_noise_colluders:
+            yield (
+                f"its noise withstands {colluders} colluding sites (privacy.noise_colluders), "
+                f"which is below min_noise_colluders {policy.min_noise_colluders}"
+            )
+        yield from _above("spare_attempts", pooled.spare_attempts, policy.max_spare_attempts)
+        yield from _above("session_hours", pooled.session_hours, policy.max_session_hours)
+        yield from _above("pooled.parameters", pooled.parameters, policy.max_parameters)
 
     def _noise_faults(self) -> Iterator[str]:
         sigma = self.study.training.noise_multiplier

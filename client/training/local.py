@@ -315,8 +315,13 @@ def _check_loss(study: Study, pipeline: Pipeline, tiles: EncodedTiles) -> None:
 
 def make_optimizer(training: Training, flat: torch.nn.Parameter) -> torch.optim.Optimizer:
     """A round's local optimiser over the flat adapter; its state starts fresh every round."""
+    rate = training.learning_rate
     match training.optimizer:
-        case "sgd":
-            return torch.optim.SGD([flat], lr=training.learning_rate)
-        case "adam":
-            return torch.optim.Adam([flat], lr=training.learning_rate)
+        case "sgd" if rate is not None:
+            return torch.optim.SGD([flat], lr=rate)
+        case "adam" if rate is not None:
+            return torch.optim.Adam([flat], lr=rate)
+    raise ModelError(
+        "The study has no local optimiser: its rounds are sums of clipped gradients.",
+        "Ask the trainer for the clipped sum.",
+    )
