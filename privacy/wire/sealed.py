@@ -1,6 +1,6 @@
 """The bodies of sealed steps, in the order in which they travel; layouts as in `bodies`.
 
-Server to site: Step, SealedCollect. Site to server: Sealed, SealedReady; `Running` and
+Server to site: SealedStep, SealedCollect. Site to server: Sealed, SealedReady; `Running` and
 SecAggRefusal as elsewhere. What comes before: `privacy.wire.session`. Lists of sites are strictly
 ascending; lanes are little-endian u64. `head`, `checkpoint` and `cosignature` are room for a
 public log: signed, at most `MAX_LOG_BYTES` each, and empty as long as there is none. What the
@@ -43,7 +43,7 @@ _COMMITMENT_BYTES = DIGEST_BYTES + SIGNATURE_BYTES
 class StepForm(IntEnum):
     """How the vectors of a step are collected. Numbers never change."""
 
-    DIRECT = 0  # at the slot the answer to Step is Sealed
+    DIRECT = 0  # at the slot the answer to SealedStep is Sealed
     READY = 1  # at the slot it is SealedReady; SealedCollect with everybody's asks for Sealed
 
 
@@ -112,7 +112,7 @@ class OpenedSum:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Step(Body):
+class SealedStep(Body):
     """Down: one attempt at one step. The coordinator's signature covers all before it.
 
     `session_digest` is sd; `slot` is when the answer is due, in Unix milliseconds; `adapter`,
@@ -280,13 +280,13 @@ SEALED_BODIES: dict[int, type[Body]] = {
     body.KIND: body
     for body in (
         *(SessionOffer, SessionKey, SessionKeys, SessionGroup),
-        *(Step, Sealed, SealedReady, SealedCollect),
+        *(SealedStep, Sealed, SealedReady, SealedCollect),
     )
 }
 
 
 def sealed_size_limit(sites: int, lanes: int, opened: int = 1) -> int:
-    """The most bytes of any envelope of a session of `sites`, L = `lanes`, `opened` sums a Step."""
+    """The most bytes of any envelope of a session of `sites`, L = `lanes`, with `opened` sums each."""
     vector = 8 * (lanes + PROOF_LANES) + 2 * sites + 64
     keys = sites * (SESSION_KEY_BYTES + BOX_BYTES + _COMMITMENT_BYTES + CHECK_BYTES + 4)
     return max(1, opened) * vector + keys + _FRAME

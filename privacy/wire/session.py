@@ -1,7 +1,7 @@
 """The bodies that set up a session of sealed steps; layouts as in `bodies`.
 
 Server to site: SessionOffer to all, SessionKeys to the dealer alone. Site to server: SessionKey,
-SessionGroup of the dealer. Keys and group ride on the session's first `Step` to everybody.
+SessionGroup of the dealer. Keys and group ride on the session's first `SealedStep` to everybody.
 """
 
 # Why: docs/adr/0040-sealed-steps.md

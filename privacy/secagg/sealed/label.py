@@ -24,7 +24,7 @@ from privacy.errors import SecAggError
 from privacy.secagg.keys import digest
 from privacy.wire.bodies import DIGEST_BYTES
 from privacy.wire.codec import Writer
-from privacy.wire.sealed import PROOF_LANES, Step
+from privacy.wire.sealed import PROOF_LANES, SealedStep
 from privacy.wire.session import (
     SEALED_VERSION,
     SessionGroup,
@@ -135,7 +135,7 @@ def epoch_of(offer: SessionOffer, step: int, attempt: int) -> int:
 
 
 def label_of(
-    study: SealedStudy, digests: SessionDigests, epoch: int, chain: ChainDigests, step: Step
+    study: SealedStudy, digests: SessionDigests, epoch: int, chain: ChainDigests, step: SealedStep
 ) -> bytes:
     """L, 32 bytes. Of `step` it takes step, attempt, form, slot and cohort, and nothing else."""
     numbers = Writer().u16(SEALED_VERSION).u32(step.step).u32(step.attempt).u32(epoch)
