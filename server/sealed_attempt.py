@@ -16,8 +16,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from strategies.pooled import digests_of
-
 from privacy.errors import SecAggError
 from privacy.secagg.refusals import Aborted, Refused
 from privacy.study.agreement import masking_settings
@@ -35,6 +33,7 @@ from server.sessions import LiveSession
 from server.step_store import StoredRequest
 from server.tables import PartState
 from strategies.chain import AdapterChain
+from strategies.pooled import digests_of
 
 START, VECTORS = "start", "vectors"
 LEAD_SECONDS = 0.5  # that a request may be on its way before its slot comes later than agreed

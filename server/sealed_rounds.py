@@ -13,12 +13,10 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
-from privacy.study.pooling import pooled_settings, sealed_study
-from strategies.pooled import begin_chain, following
-
 from model.layout import Layout, frozen_digest
 from privacy.identity import Identity
 from privacy.secagg.roster import Roster
+from privacy.study.pooling import pooled_settings, sealed_study
 from privacy.wire.codec import Vector
 from privacy.wire.sealed import OpenedSum
 from server.checkpoint import save_checkpoint
@@ -30,6 +28,7 @@ from server.sealed_attempt import SealedAttempt, StepOutcome
 from server.sessions import SessionParts, Sessions
 from server.step_store import FinishedStep, StepKey
 from server.tables import AttemptState
+from strategies.pooled import begin_chain, following
 
 _SMALL: Final = 1 << 18  # parameters of an adapter that is written after every step
 _EVERY: Final = 10  # steps, for a larger one

@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from privacy.secagg.sealed.server import SealedServer, offered
-from privacy.study.pooling import pooled_settings
 
 from privacy.errors import SecAggError
 from privacy.identity import Identity
@@ -26,6 +25,7 @@ from privacy.secagg.refusals import Aborted, Refused
 from privacy.secagg.roster import Roster
 from privacy.secagg.sealed.label import SealedStudy
 from privacy.study.agreement import cohort_of, masking_settings
+from privacy.study.pooling import pooled_settings
 from privacy.wire.bodies import Body, Refusal
 from privacy.wire.checks import explain_check
 from privacy.wire.envelope import Envelope
