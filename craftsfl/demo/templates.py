@@ -84,7 +84,7 @@ noise_colluders = {noise_colluders}        # so many hospitals may tell the coor
 [pooled]
 parameters = {parameters}
 grid = {grid}
-spare_attempts = {spare_attempts}         # of all steps together: one that a hospital misses is lost
+spare_attempts = {spare_attempts}         # of all steps: one that a hospital misses is lost
 session_hours = 2.0
 coordinator_key = "{coordinator_key}"
 
