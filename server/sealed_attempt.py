@@ -102,7 +102,7 @@ class SealedAttempt:
             return
         names = tuple(sorted(participant.name for participant in self._participants))
         self._slot = context.clock.time() + context.study.cohort.reply_slot + LEAD_SECONDS
-        live.server.begin(
+        step = live.server.begin(
             digests_of(self._chain),
             step=key[0],
             attempt=key[1],
@@ -110,7 +110,6 @@ class SealedAttempt:
             cohort=tuple(sorted(live.members[name] for name in names)),
         )
         context.store.narrow_cohort(context.study, key[0], names)
-        step = live.server.step
         request = StoredRequest(live.number, self._slot, names, step.encode())
         context.store.steps.keep_request(key, request, live.server.stored())
 
@@ -181,7 +180,7 @@ class SealedAttempt:
         self._participants.send(requests, silence + self._order.seconds, self._limit())
 
     def _limit(self) -> int:
-        return sealed_size_limit(len(self._context.study.sites), self._live.server.lanes)
+        return sealed_size_limit(len(self._context.study.sites), self._live.lanes)
 
     def _tell(self, name: str) -> None:
         """Put the sums that the site may not know yet into its request."""
@@ -195,7 +194,8 @@ class SealedAttempt:
         if not participant.active or not isinstance(asked, SealedStep):
             return
         match reply.answer:
-            case Running():
+            case Running() as running:
+                self._live.server.receive(self._live.members[participant.name], running)
                 self._at_work(participant)
             case Refusal(reason=Reason.MISSING_SUMS, newest_run=known):
                 self._lacks_sums(participant, known)
@@ -244,7 +244,7 @@ class SealedAttempt:
 
     def _refused(self, participant: Participant, refusal: SecAggRefusal) -> None:
         words = explain_check(refusal.check)
-        if refusal.check in (Check.NO_SESSION,):
+        if refusal.check is Check.NO_SESSION:
             self._live.broken = f"{participant.name} has lost its keys."
         if refusal.check is Check.NO_VECTOR:  # it has charged, and has nothing to send
             joined = self._parts.attendance.spent(participant.name)

@@ -17,7 +17,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from privacy.secagg.sealed.server import SealedServer, offered
+from privacy.secagg.sealed.opening import offered_session
+from privacy.secagg.sealed.server import SealedServer, SealedStage
 
 from privacy.errors import SecAggError
 from privacy.identity import Identity
@@ -37,6 +38,7 @@ from server.events import SessionOpened
 from server.messages import FlowerFailure, Reply, Request
 from server.nodes import TRY_AGAIN, Attendee, refused_words
 from server.step_store import StoredSession
+from server.witness import StoredWitness
 
 _MARGIN_SECONDS = 120.0  # beside a step's own time, that a session has to last for one more
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 120.0  # before a failed set-up is tried again
@@ -50,6 +52,7 @@ class LiveSession:
     server: SealedServer
     members: Mapping[str, int]  # roster ids by name
     expiry: float
+    lanes: int  # L, of a packed vector
     known: dict[str, int] = field(default_factory=dict)
     broken: str = ""  # why no further step can be sealed in it
 
@@ -138,21 +141,18 @@ class Sessions:
         hours = pooled_settings(study).session_hours
         number = max(context.store.steps.newest_session() + 1, math.floor(now))
         ids = cohort_of(self._parts.roster, [attendee.name for attendee in present])
-        offer = offered(
-            self._parts.identity,
-            self._parts.terms,
-            run=context.run,
-            session=number,
-            first=step,
-            expiry=math.floor(now + 3600 * hours),
-            members=ids,
+        expiry = math.floor(now + 3600 * hours)
+        parts = self._parts
+        offer = offered_session(
+            parts.identity, parts.terms, context.run, number, ids, expiry, first=step
         )
-        server = SealedServer(self._parts.identity, self._parts.roster, self._parts.terms, offer)
+        witness = StoredWitness(context.store)
+        server = SealedServer(parts.identity, parts.roster, parts.terms, offer, witness)
         names = tuple(sorted(attendee.name for attendee in present))
         context.store.steps.open_session(
             StoredSession(number, names, now, float(offer.expiry), server.stored())
         )
-        trouble = _SetUp(context, self._attendance, self._parts.roster, server, present).run()
+        trouble = _SetUp(context, self._attendance, parts.roster, server, present).run()
         if trouble:
             context.store.steps.end_session(number, trouble)
             return trouble
@@ -167,7 +167,7 @@ class Sessions:
         roster, keys = self._parts.roster, set(server.members)
         by_name = {name: cohort_of(roster, [name])[0] for name in names}
         members = {name: site for name, site in by_name.items() if site in keys}
-        return LiveSession(number, server, members, expiry)
+        return LiveSession(number, server, members, expiry, self._parts.terms.lanes)
 
 
 class _SetUp:
@@ -192,27 +192,37 @@ class _SetUp:
 
     def run(self) -> str:
         """Until the keys are complete; what is in the way, "" if nothing is."""
-        server, clock = self._server, self._context.clock
-        seconds = masking_settings(self._context.study).exchange_deadline
+        server = self._server
         try:
-            while not server.ready:
-                self._due, began = {}, clock.monotonic()
-                self._asked = dict(server.requests())
-                while server.waiting and clock.monotonic() < began + seconds:
-                    self._send_due()
-                    self._take(self._context.exchange.receive())
-                    if server.waiting:
-                        clock.sleep(self._context.timing.poll)
-                for site in sorted(server.waiting):
-                    self._drop(site, f"It missed the deadline of {seconds:g} s for its key.")
-                server.advance()
+            while server.stage in (SealedStage.KEYS, SealedStage.GROUP):
+                if not server.waiting and server.stage is SealedStage.GROUP:
+                    return self._words("no site has dealt the group's secret")
+                self._exchange()
+                if server.stage is SealedStage.KEYS:
+                    server.close_keys()
         except (Aborted, SecAggError) as error:
-            return self._words(error)
+            return self._words(str(error))
         return ""
+
+    def _exchange(self) -> None:
+        """Ask everybody who is waited for, once for the keys, and each dealer in turn."""
+        server, clock, stage = self._server, self._context.clock, self._server.stage
+        seconds = masking_settings(self._context.study).exchange_deadline
+        self._due, self._asked, began = {}, server.requests(), clock.monotonic()
+        while server.stage is stage and server.waiting & self._asked.keys():
+            if clock.monotonic() >= began + seconds:
+                for site in sorted(server.waiting & self._asked.keys()):
+                    self._drop(site, f"It missed the deadline of {seconds:g} s for its key.")
+                return
+            self._send_due()
+            self._take(self._context.exchange.receive())
+            if server.waiting & self._asked.keys():
+                clock.sleep(self._context.timing.poll)
 
     def _send_due(self) -> None:
         now = self._context.clock.monotonic()
-        due = [site for site in self._server.waiting if self._due.get(site, now) <= now]
+        asked = self._server.waiting & self._asked.keys()
+        due = sorted(site for site in asked if self._due.get(site, now) <= now)
         for site in due:
             self._due[site] = now + self._context.timing.silence
         run = self._context.run
@@ -261,6 +271,6 @@ class _SetUp:
         self._troubles[self._sites[site].name] = reason
         self._server.drop(site)
 
-    def _words(self, error: Aborted | SecAggError) -> str:
+    def _words(self, otherwise: str) -> str:
         reasons = "; ".join(f"{name}: {why}" for name, why in sorted(self._troubles.items()))
-        return f"keys for a session of steps. {reasons or error}"
+        return f"keys for a session of steps. {reasons or otherwise}"
