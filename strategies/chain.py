@@ -11,7 +11,7 @@ the same bytes, and a site that was away reaches them from the links it missed.
 
 H is `privacy.secagg.keys.digest`; numbers of an adapter are little-endian float32, those of moments
 float64, fields int64; step, attempt and t are u32, K is u16 for its size and one for each member.
-These digests stand in the next step's label: whoever has another sum, another cohort or another order
+These digests stand in the next label: whoever has another sum, another cohort or another order
 has another label, and nothing opens.
 
 With all sites honest a forged sum does not pass the lanes of `privacy.secagg`. A coordinator that

@@ -44,7 +44,7 @@ LOOK_UP: Final = 1.5  # r0: deviation of the look-ups below the last one
 LOOK_UP_DISTANCE: Final = 2.0**-100  # of a table's row from the true one, summed over entries
 # r is the least multiple of 2^-8 at which all roundings of a step cost no more than this. It
 # follows from P alone: equal steps are charged equally, whatever schedule they are in.
-ROUNDING_FACTOR: Final = 1e-6
+ROUNDING_FACTOR: Final = 1e-7
 _R_STEP: Final = 2.0**-8
 # Rotating and rounding two neighbours' sums moves a number by this many units at most: one for the
 # rounding, and a little for the floats in between.
