@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from privacy.dpsgd.engine import ClippingEngine, PhysicalBatch
     from privacy.dpsgd.noise import NoiseSource
     from privacy.dpsgd.substreams import Substreams
+    from privacy.mechanisms.pooled.terms import PooledTerms
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class PublicTerms:
     delta: float
     smallest_cohort: int  # sites in a sum, at least
     noise_colluders: int  # sites whose shares of the noise may be known
+    pooled: PooledTerms | None = None  # where sites add shares of one noise
 
 
 class SiteStep(Protocol):
