@@ -9,6 +9,8 @@ from typing import Any
 
 from craftsfl.simulation.consortium import SimulatedConsortium
 from privacy.study.manifest import Study
+from privacy.wire.envelope import open_envelope
+from privacy.wire.sealed import Sealed
 from server.clock import Timing
 from server.inprocess import FaultHook
 from server.round_parts import Tracker
@@ -46,6 +48,7 @@ class SealedWorld:
 
     def __post_init__(self) -> None:
         self.clock = TrainedInTime()
+        self.released: dict[tuple[int, int, int], set[bytes]] = {}  # site, step, attempt
         self.study = Study.model_validate(dict(self.values))
         self.sites = SealedSites(
             self.folder, self.study, unix=self.clock, elapsed=self.clock, **self.sizes
@@ -62,8 +65,17 @@ class SealedWorld:
         return len(self.study.sites)
 
     def handler(self, site: int) -> Callable[[bytes], bytes]:
-        """What the newest agent of the site answers."""
-        return lambda data: self.sites.agents[site].handle(data)
+        """What the newest agent of the site answers; `released` has the vectors that left it."""
+
+        def handle(data: bytes) -> bytes:
+            answer = self.sites.agents[site].handle(data)
+            envelope = open_envelope(answer, limit=LARGE)
+            if isinstance(envelope.body, Sealed):
+                key = (site, envelope.round, envelope.attempt)
+                self.released.setdefault(key, set()).add(answer)
+            return answer
+
+        return handle
 
     def simulated(self) -> SimulatedConsortium:
         return SimulatedConsortium(
