@@ -213,7 +213,7 @@ class SiteRules:
 
     def _mechanism_faults(self) -> Iterator[str]:
         training, policy = self.study.training, self.policy
-        mechanism = self.study.privacy.mechanism
+        mechanism = self.mechanism.NAME
         if mechanism not in policy.mechanisms:
             yield f'the mechanism "{mechanism}" is not among `mechanisms`'
         yield from _above("steps a round", training.steps, policy.max_steps_per_round)

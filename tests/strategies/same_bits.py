@@ -14,7 +14,7 @@ import sys
 import numpy as np
 from numpy.typing import NDArray
 
-from strategies.chain import AdapterChain, Link
+from strategies.chain import AdapterChain, ChainLink
 from strategies.rule import UpdateRule
 from strategies.scale import LinkScale
 
@@ -40,14 +40,14 @@ def start() -> NDArray[np.float32]:
     return (integers("start", PARAMETERS) / 2.0**18).astype(np.float32)
 
 
-def link(step: int) -> Link:
+def link(step: int) -> ChainLink:
     """The sum of a step: noise and a direction; the third site leaves after step 11."""
     members = (0, 1, 2, 3) if step <= 11 else (0, 1, 3)
     fields = (integers(f"noise {step}", PADDED) >> 10) + (integers("direction", PADDED) >> 12)
     if step == 17:
         fields = fields << 6  # forged: longer than an honest sum can be
     label = hashlib.sha256(b"label %d" % step).digest()
-    return Link(step, 1 + step % 3, label, members, fields)
+    return ChainLink(step, 1 + step % 3, label, members, fields)
 
 
 def scale(members: tuple[int, ...]) -> LinkScale:

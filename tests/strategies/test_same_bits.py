@@ -72,7 +72,7 @@ def features() -> list[str]:
     return [name for name in __cpu_dispatch__ if __cpu_features__.get(name)]
 
 
-@pytest.mark.parametrize("kept", [0, 1])
+@pytest.mark.parametrize("kept", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_processor_with_less_gives_the_same(here: dict[str, str], kept: int) -> None:
     found = features()[kept:]
     if not found:

@@ -52,7 +52,7 @@ _ROUNDED: Final = 1.001
 _FLOATS: Final = 1e-9  # relative: what the floats here may round, and a rotation's norm
 
 
-class Shared(NamedTuple):
+class NoiseTerms(NamedTuple):
     """The terms of a step from which its cost follows."""
 
     sigma: float
@@ -64,7 +64,7 @@ class Shared(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def nearby_step(terms: Shared, observer: Observer) -> GaussianSteps:
+def nearby_step(terms: NoiseTerms, observer: Observer) -> GaussianSteps:
     """One step at q = 1 as `observer` sees it, at the worst of the cohorts that it may have.
 
     Direction of the error: the noise is never too high, factor and distance never too low.
@@ -91,7 +91,7 @@ def nearby_step(terms: Shared, observer: Observer) -> GaussianSteps:
     return GaussianSteps(1.0, noise * (1 - _FLOATS), 1, factor * (1 + _FLOATS), distance)
 
 
-def unknown_to(observer: Observer, cohort: int, terms: Shared) -> int:
+def unknown_to(observer: Observer, cohort: int, terms: NoiseTerms) -> int:
     """m: how many of a cohort's shares `observer` does not know.
 
     Where there is one site, nobody else has a share. Who broke the masks sees one share alone.

@@ -1,26 +1,24 @@
-"""The mechanism "pooled": the sites of a cohort add shares of one noise, under masks."""
+"""The mechanism "pooled": every site adds a share of one noise, and only the masked sum is seen."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NoReturn, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from privacy.dpsgd.release import Release
-from privacy.errors import ConfigError
+from privacy.errors import AccountingError
 from privacy.events import Event
+from privacy.mechanisms.base import PublicTerms
 from privacy.mechanisms.pooled.event import PooledGaussian
 from privacy.mechanisms.pooled.terms import PooledTerms
 
 if TYPE_CHECKING:
-    from privacy.mechanisms.base import PublicTerms
+    from privacy.mechanisms.base import SiteStep
 
 
 @dataclass(frozen=True, slots=True)
 class PooledNoise:
-    """All patients in every step, and noise that no site adds enough of on its own.
-
-    It holds for a sum over at least n_min sites against n_c of them, as long as the masks do.
-    """
+    """All patients in every step, and shares of one noise that n_c colluding sites do not undo."""
 
     NAME: ClassVar[str] = "pooled"
     NUMBER: ClassVar[int] = 2
@@ -30,25 +28,30 @@ class PooledNoise:
 
     @classmethod
     def of(cls, terms: PublicTerms) -> Self:
-        """See `Mechanism.of`; raises `ConfigError` for a study without terms of pooled noise."""
+        """See `Mechanism.of`; raises `AccountingError` for terms that do not say how to share."""
         if terms.pooled is None:
-            raise ConfigError(
-                "A study whose noise is pooled needs the table [pooled].",
-                "Write it into study.toml, or set privacy.mechanism to local.",
+            raise AccountingError(
+                "The study does not say how its noise is shared.",
+                "Give it a table [pooled].",
+            )
+        if terms.sampling_rate != 1 or terms.steps != 1:
+            raise AccountingError(
+                "Where the noise is pooled, an attempt is one step over all patients.",
+                "Set training.sampling_rate = 1 and training.steps = 1.",
             )
         return cls(terms.pooled)
 
     @property
     def event(self) -> PooledGaussian:
-        """See `Mechanism.event`: one step, whichever cohort it has."""
+        """See `Mechanism.event`."""
         return self.terms.event
 
     def noise_share(self, cohort: int) -> float:
-        """See `Mechanism.noise_share`: a share, which alone is not enough."""
+        """See `Mechanism.noise_share`."""
         return self.terms.noise_share(cohort)
 
     def constants(self, declared_patients: int) -> Release:
-        """See `Mechanism.constants`, of the smallest cohort."""
+        """See `Mechanism.constants`: of the site's own share, where fewest sites take part."""
         return Release(
             clipping_norm=self.terms.clipping_norm,
             noise_multiplier=self.noise_share(self.terms.smallest_cohort),
@@ -56,15 +59,15 @@ class PooledNoise:
         )
 
     def capacity(self, declared_patients: int) -> int:
-        """See `Mechanism.capacity`: every patient has a place, and nobody else has."""
+        """See `Mechanism.capacity`: a slot for each, in every step."""
         return declared_patients
 
-    def at_site(self, declared_patients: int) -> NoReturn:
-        """There is no such step: a site adds up clipped gradients, and its agent draws the noise.
+    def at_site(self, declared_patients: int) -> SiteStep:
+        """Raises `AccountingError`: a trainer sums, and only the agent adds the site's share.
 
-        Raises `ConfigError`; see `RoundTrainer.clipped_sum` and `privacy.mechanisms.pooled.share`.
+        A site's sum with its share alone is less private than what is charged.
         """
-        raise ConfigError(
-            "A site of a pooled study has no optimiser: its steps are sums of clipped gradients.",
+        raise AccountingError(
+            "The noise of this study is pooled: a site alone has no private step.",
             "Ask the trainer for the clipped sum.",
         )
