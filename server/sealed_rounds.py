@@ -135,7 +135,7 @@ class SealedRounds:
         request = self._context.store.steps.request(key)
         if request is None:
             ready = partial(sessions.lacking, key[0])
-            return sessions.cohort(gate.choose_cohort(key[0], self._layout, ready))
+            return sessions.cohort(key[0], gate.choose_cohort(key[0], self._layout, ready))
         here = {attendee.name: attendee for attendee in gate.choose_cohort(key[0], self._layout)}
         # Nodes have no negative numbers: a site that is away is dropped like any other.
         return [

@@ -16,15 +16,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-
-from privacy.secagg.sealed.opening import offered_session
-from privacy.secagg.sealed.server import SealedServer, SealedStage
+from itertools import pairwise
 
 from privacy.errors import SecAggError
 from privacy.identity import Identity
 from privacy.secagg.refusals import Aborted, Refused
 from privacy.secagg.roster import Roster
 from privacy.secagg.sealed.label import SealedStudy
+from privacy.secagg.sealed.opening import offered_session
+from privacy.secagg.sealed.server import SealedServer, SealedStage
 from privacy.study.agreement import cohort_of, masking_settings
 from privacy.study.pooling import pooled_settings
 from privacy.wire.bodies import Body, Refusal
@@ -34,7 +34,7 @@ from privacy.wire.sealed import sealed_size_limit
 from privacy.wire.secagg import SecAggRefusal
 from server.attendance import Attendance
 from server.context import RunContext
-from server.events import SessionOpened
+from server.events import SessionOpened, SiteLeftOut
 from server.messages import FlowerFailure, Reply, Request
 from server.nodes import TRY_AGAIN, Attendee, refused_words
 from server.step_store import StoredSession
@@ -109,10 +109,26 @@ class Sessions:
             self._due, self._pause = 0.0, _FIRST_PAUSE
         return self._lacking
 
-    def cohort(self, present: Sequence[Attendee]) -> list[Attendee]:
-        """Those of `present` that are members of the live session."""
+    def cohort(self, step: int, present: Sequence[Attendee]) -> list[Attendee]:
+        """Those of `present` that are asked at `step`: members of the live session.
+
+        The sites bear only so many changes of the cohort, as each compares two sums. The last one
+        is kept for a site that is lost, so whoever comes back then stays out.
+        """
         members = {} if self.live is None else self.live.members
-        return [attendee for attendee in present if attendee.name in members]
+        chosen = [attendee for attendee in present if attendee.name in members]
+        cohorts = self._context.store.steps.cohorts()
+        changes = sum(one != other for one, other in pairwise(cohorts))
+        if not cohorts or changes + 1 < self._parts.terms.most_changes:
+            return chosen
+        kept = [attendee for attendee in chosen if attendee.name in cohorts[-1]]
+        if len(kept) < self._context.study.smallest_cohort:
+            return chosen
+        for attendee in chosen:
+            if attendee not in kept:
+                reason = f"The cohort has changed {changes} times, and may hardly do so again."
+                self._context.emit(SiteLeftOut(attendee.name, step, reason))
+        return kept
 
     def _outdated(self, present: Sequence[Attendee]) -> str:
         """Why there has to be a new session, "" if the live one serves."""

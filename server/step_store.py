@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from server.clock import RunClock
 from server.database import database_errors
 from server.sealed_tables import RequestRow, SessionRow, SumRow, VectorRow
-from server.tables import AdapterRow, AttemptRow, AttemptState
+from server.tables import AdapterRow, AttemptRow, AttemptState, NumberRow
 
 StepKey = tuple[int, int]  # round, attempt
 
@@ -121,6 +121,18 @@ class StepStore:
             if row is None:
                 return None
             return StoredRequest(row.session, row.slot, tuple(row.cohort.split(",")), row.step)
+
+    def cohorts(self) -> list[tuple[str, ...]]:
+        """Who was asked in each attempt of the study, over all its runs, in the order of asking."""
+        own = select(NumberRow.study_digest).where(NumberRow.run == self._run).scalar_subquery()
+        query = (
+            select(RequestRow.cohort)
+            .join(NumberRow, NumberRow.run == RequestRow.run)
+            .where(NumberRow.study_digest == own)
+            .order_by(NumberRow.number, RequestRow.round, RequestRow.attempt)
+        )
+        with self._transaction() as session:
+            return [tuple(names.split(",")) for names in session.scalars(query)]
 
     def keep_vector(self, key: StepKey, site: str, sealed: bytes) -> None:
         """The vector of `site` has arrived."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from craftsfl.simulation.consortium import SimulatedConsortium
+from craftsfl.simulation.members import SimulatedMembers
 from privacy.study.manifest import Study
 from privacy.wire.envelope import open_envelope
 from privacy.wire.sealed import Sealed
@@ -16,7 +17,7 @@ from server.inprocess import FaultHook
 from server.round_parts import Tracker
 from server.rounds import Federation
 from server.store import Store
-from tests.client.sealed import LAYOUT, NAMES, SealedSites
+from tests.client.sealed import LAYOUT, MEMBERS, NAMES, SealedSites
 from tests.pooled_study import COORDINATOR
 from tests.server.fakes import RUN, ImpatientClock
 
@@ -44,14 +45,14 @@ class SealedWorld:
 
     folder: Path
     values: Mapping[str, Any]
-    sizes: Mapping[str, Any] = field(default_factory=dict)
+    members: SimulatedMembers = MEMBERS
 
     def __post_init__(self) -> None:
         self.clock = TrainedInTime()
         self.released: dict[tuple[int, int, int], set[bytes]] = {}  # site, step, attempt
         self.study = Study.model_validate(dict(self.values))
         self.sites = SealedSites(
-            self.folder, self.study, unix=self.clock, elapsed=self.clock, **self.sizes
+            self.folder, self.study, self.members, unix=self.clock, elapsed=self.clock
         )
         self.clock.sites = self.sites
         self.nodes = {name: 1001 + place for place, name in enumerate(NAMES[: self.count])}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +16,7 @@ from server.checkpoint import load_checkpoint
 from server.inprocess import GridFault
 from server.rounds import run_federation
 from server.status import read_status
-from tests.client.sealed import sealed_values
 from tests.server.sealed import LARGE, SealedWorld
-
-
-@pytest.fixture
-def pooled(tmp_path: Path) -> Iterator[Callable[..., SealedWorld]]:
-    made: list[SealedWorld] = []
-
-    def make(**changes: Any) -> SealedWorld:
-        made.append(SealedWorld(tmp_path, {**sealed_values(), **changes}))
-        return made[-1]
-
-    yield make
-    for world in made:
-        world.sites.close()
 
 
 def test_a_whole_study_of_steps(pooled: Callable[..., SealedWorld], events: Any) -> None:
