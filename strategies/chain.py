@@ -1,8 +1,8 @@
 """How each member of a pooled study works out the adapter of a step by itself.
 
-A chain starts from the adapter that the study fixes. Each opened sum is one `Link`; `after` adds it
-and moves the adapter. Nothing else goes in, so coordinator and sites that saw the same links hold
-the same bytes, and a site that was away reaches them from the links it missed.
+A chain starts from the adapter that the study fixes. Each opened sum is one `ChainLink`; `after`
+adds it and moves the adapter. Nothing else goes in, so coordinator and sites that saw the same
+links hold the same bytes, and a site that was away reaches them from the links it missed.
 
     adapter_t = H("adapter chain: adapter", x_t)
     sums_0    = H("adapter chain: start", study, rule, adapter_0)
@@ -11,7 +11,7 @@ the same bytes, and a site that was away reaches them from the links it missed.
 
 H is `privacy.secagg.keys.digest`; numbers of an adapter are little-endian float32, those of moments
 float64, fields int64; step, attempt and t are u32, K is u16 for its size and one for each member.
-These digests stand in the next step's label: whoever has another sum, another cohort or another order
+These digests stand in the next label: whoever has another sum, another cohort or another order
 has another label, and nothing opens.
 
 With all sites honest a forged sum does not pass the lanes of `privacy.secagg`. A coordinator that
@@ -36,7 +36,7 @@ from privacy.wire.codec import Vector, Writer
 from strategies.descent import Descent
 from strategies.exact import LARGEST_FIELD, Fields, shrinkage
 from strategies.rule import UpdateRule
-from strategies.scale import SCALE_BITS, LinkScale
+from strategies.scale import LIMIT_BITS, LinkScale
 
 _ADAPTER_TAG: Final = b"adapter chain: adapter"
 _START_TAG: Final = b"adapter chain: start"
@@ -48,7 +48,7 @@ _HINT: Final = (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Link:
+class ChainLink:
     """What one step opened, and for whom: public. `fields` is the sum of z_i, int64 [padded]."""
 
     step: int  # from 1; a step that opened nothing has no link
@@ -121,7 +121,7 @@ class AdapterChain:
         """How many links there are; the next one's step is this plus one."""
         return self.descent.steps
 
-    def after(self, link: Link, scale: LinkScale) -> AdapterChain:
+    def after(self, link: ChainLink, scale: LinkScale) -> AdapterChain:
         """The chain with one more link; `scale` follows from the study and the link's cohort.
 
         Raises `FederationError` for a link that is not the next one, or that does not fit: a
@@ -137,7 +137,7 @@ class AdapterChain:
                 f"An opened sum of {len(link.members)} sites is read as one of {scale.members}.",
                 _HINT,
             )
-        factor = shrinkage(link.fields, scale.limit(link.fields.size), SCALE_BITS)
+        factor = shrinkage(link.fields, scale.limit(link.fields.size), LIMIT_BITS)
         # One factor for all coordinates, rounded once: then both products are elementwise.
         mean = scale.open(link.fields) * (factor / scale.patients)
         following = self.descent.after(mean, scale.variance)

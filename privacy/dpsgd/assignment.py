@@ -58,7 +58,7 @@ def fixed(drawn: NDArray[np.int64], places: int, streams: Substreams) -> Assignm
     return Assignment(batches[(batches != BLANK).any(axis=1)])
 
 
-def reserved(present: NDArray[np.int64], places: int, slots: int) -> Assignment:
+def reserved_places(present: NDArray[np.int64], places: int, slots: int) -> Assignment:
     """Patient n < `slots` in batch n // places at place n % places; every batch is there.
 
     The places of those who are not `present` are blank. Patients with other numbers have none.

@@ -53,6 +53,7 @@ PUBLISHED = [
     "study-changed",
     "plain-study",
     "roster-missing",
+    "coordinator-key",
     "too-few-sites",
     "round-failed",
     "name-taken",
