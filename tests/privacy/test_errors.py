@@ -59,6 +59,7 @@ PUBLISHED = [
     "round-state-unusable",
     "round-state-newer",
     "adapter-unusable",
+    "chain-unusable",
     "state-not-writable",
     "mlflow-unusable",
     "event-unreadable",
@@ -108,6 +109,7 @@ PUBLISHED = [
     "refused-run-too-far",
     "refused-wrong-roster",
     "refused-other-version",
+    "refused-missing-sums",
 ]
 
 
