@@ -14,6 +14,7 @@ from privacy.accounting.bounds import check_delta, largest_delta
 from privacy.accounting.capacity import DECLARED_FACTOR, OVERFLOW_SHARE
 from privacy.budget import Limits, StudyCharges
 from privacy.errors import ConfigError, PolicyError
+from privacy.events import Observer
 from privacy.ledger import Charge, Entry
 from privacy.mechanisms.base import Mechanism
 from privacy.secagg.offer import most_absent, most_colluders
@@ -63,7 +64,7 @@ class SiteRules:
         return StudyCharges(
             charge=Charge(study.digest(), self.mechanism.event, study.privacy.delta),
             rounds=study.rounds,
-            attempts=study.privacy.attempts,
+            attempts=study.attempts_a_round,
             most_lost=2 * study.rounds if lost is None else lost,
         )
 
@@ -93,7 +94,7 @@ class SiteRules:
         check_delta(self.study.privacy.delta, self.declared_patients)
         self._check_lifetime_delta()
         check_schedule(self.study)
-        self.limits.renyi_filter()
+        self.limits.over_studies()
 
     def _check_lifetime_delta(self) -> None:
         largest = largest_delta(self.declared_patients)
@@ -107,14 +108,19 @@ class SiteRules:
     def check_other_studies(self, entries: Iterable[Entry]) -> None:
         """Raise `PolicyError` if the deltas of all studies together exceed the policy's.
 
+        Or if a Gaussian filter could not compose them.
+
         `entries` of the ledger say which studies this site's patients were already in; (epsilon,
-        delta) of separate studies add up (Dwork and Roth 2014, Theorem 3.16). A Renyi filter holds
+        delta) of separate studies add up (Dwork and Roth 2014, Theorem 3.16). A filter holds
         at the policy's own delta; what it reserves of that for draws beyond a step's capacity is
         enough for studies whose deltas add up to ten times as much.
         """
-        others = {entry.charge.study_digest: entry.charge.delta for entry in entries}
+        known = list(entries)
+        if self.policy.across_studies == "gdp-filter":
+            _check_full_batch(known)
+        others = {entry.charge.study_digest: entry.charge.delta for entry in known}
         others.pop(self.study.digest(), None)
-        filtered = self.policy.across_studies == "rdp-filter"
+        filtered = self.policy.across_studies != "sum"
         allowed = self.policy.delta * (FILTER_SHARE / OVERFLOW_SHARE if filtered else 1)
         total = sum(others.values()) + self.study.privacy.delta
         if total > allowed * (1 + 1e-9):
@@ -164,7 +170,9 @@ class SiteRules:
         if study.secure_aggregation.roster != policy.roster:
             yield f"its roster {study.secure_aggregation.roster} is not the policy's `roster`"
         sites = len(study.sites)
-        if policy.max_colluders > most_colluders(sites):
+        # A sealed step's masks withstand all but two of those who take part.
+        most = study.smallest_cohort - 2 if study.pools_noise else most_colluders(sites)
+        if policy.max_colluders > most:
             yield f"{sites} sites do not withstand max_colluders {policy.max_colluders}"
         absent = most_absent(sites) if policy.max_absent is None else policy.max_absent
         if sites - study.smallest_cohort > absent:
@@ -189,7 +197,8 @@ class SiteRules:
         yield from _above("rank", self.study.adapter.rank, self.policy.max_rank)
         yield from _above("delta", self.study.privacy.delta, self.policy.delta)
         yield from _above("rounds", self.study.rounds, self.policy.max_rounds)
-        yield from _above("attempts", self.study.privacy.attempts, self.policy.max_attempts)
+        if not self.study.pools_noise:  # there, spare attempts are charges of the whole study
+            yield from _above("attempts", self.study.privacy.attempts, self.policy.max_attempts)
         slot, shortest = self.study.cohort.reply_slot, self.policy.min_reply_slot
         if slot < shortest:
             yield f"reply_slot {slot:g} is below min_reply_slot {shortest:g} (seconds)"
@@ -204,8 +213,9 @@ class SiteRules:
 
     def _mechanism_faults(self) -> Iterator[str]:
         training, policy = self.study.training, self.policy
-        if self.mechanism.NAME not in policy.mechanisms:
-            yield f'the mechanism "{self.mechanism.NAME}" is not among `mechanisms`'
+        mechanism = self.mechanism.NAME
+        if mechanism not in policy.mechanisms:
+            yield f'the mechanism "{mechanism}" is not among `mechanisms`'
         yield from _above("steps a round", training.steps, policy.max_steps_per_round)
         yield from _above("sampling_rate", training.sampling_rate, policy.max_sampling_rate)
         yield from _above(
@@ -213,7 +223,31 @@ class SiteRules:
         )
         yield from _above("draws_per_tile", training.draws_per_tile, policy.max_draws_per_tile)
         yield from _above("clipping_norm", training.clipping_norm, policy.max_clipping_norm)
-        yield from _above("learning_rate", training.learning_rate, policy.max_learning_rate)
+        if training.learning_rate is not None:
+            yield from _above("learning_rate", training.learning_rate, policy.max_learning_rate)
+        yield from self._pooled_faults()
+
+    def _pooled_faults(self) -> Iterator[str]:
+        """Terms of a pooled study that are weaker than the policy: a site resizes nothing."""
+        pooled, policy = self.study.pooled, self.policy
+        if pooled is None:
+            if policy.across_studies == "gdp-filter":
+                yield (
+                    'its mechanism is "local", and across_studies is "gdp-filter", which can only '
+                    "compose pooled studies"
+                )
+            return
+        if pooled.grid < policy.min_grid:
+            yield f"pooled.grid {pooled.grid:g} is below min_grid {policy.min_grid:g}"
+        colluders = self.study.privacy.noise_colluders
+        if colluders < policy.min_noise_colluders:
+            yield (
+                f"its noise withstands {colluders} colluding sites (privacy.noise_colluders), "
+                f"which is below min_noise_colluders {policy.min_noise_colluders}"
+            )
+        yield from _above("spare_attempts", pooled.spare_attempts, policy.max_spare_attempts)
+        yield from _above("session_hours", pooled.session_hours, policy.max_session_hours)
+        yield from _above("pooled.parameters", pooled.parameters, policy.max_parameters)
 
     def _noise_faults(self) -> Iterator[str]:
         sigma = self.study.training.noise_multiplier
@@ -226,6 +260,21 @@ class SiteRules:
             )
 
 
+def _check_full_batch(entries: Iterable[Entry]) -> None:
+    """Raise `PolicyError` for charges of steps that drew some of the patients."""
+    drawn = {
+        entry.charge.study_digest.hex()[:12]
+        for entry in entries
+        if any(part.sampling_rate < 1 for part in entry.charge.event.charged)
+    }
+    if drawn:
+        raise PolicyError(
+            'across_studies is "gdp-filter" in policy.toml, which composes steps with all patients '
+            f"only; the ledger holds others, of the studies {', '.join(sorted(drawn))}.",
+            'Use "sum" or "rdp-filter"; a filter is chosen before the first study.',
+        )
+
+
 def limits_of(policy: Policy) -> Limits:
     """What `policy` allows to be charged, whatever the study."""
     return Limits(
@@ -233,6 +282,8 @@ def limits_of(policy: Policy) -> Limits:
         delta=policy.delta,
         study_epsilon=policy.study_epsilon,
         rdp_order=policy.rdp_order,
+        gdp_filter=policy.across_studies == "gdp-filter",
+        masks_broken=Observer.MASKS_BROKEN in policy.observers,
         allow_no_privacy=policy.allow_no_privacy,
         allow_partial=policy.allow_partial,
     )

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, field_validator, model_validator
 
 from privacy.config import (
     Count,
@@ -20,15 +20,16 @@ from privacy.config import (
     load_toml,
 )
 from privacy.errors import DeploymentError
-from privacy.events import Observer
+from privacy.events import ALWAYS_CHARGED, Observer
 from privacy.mechanisms.registry import mechanism_names
 from privacy.secagg.offer import SMALLEST_COHORT
+from privacy.study.pooled import LEAST_GRID
 
 ANY = "any"
 _LONGEST_FOLDER = 60  # a Unix socket's whole path must stay below about 104 bytes
 
 
-OBSERVERS: Final = tuple(Observer)
+OBSERVERS: Final = ALWAYS_CHARGED
 
 
 def _mechanism_name(name: str) -> str:
@@ -139,7 +140,8 @@ class Policy(Strict):
     encoders: tuple[str, ...] = ()
     mechanisms: tuple[MechanismName, ...] = Field(min_length=1)
     # Against whom the budget holds: each charge is the worst of what they would learn. All of them
-    # exist in every study, so none can be left out; the key is for older policies.
+    # exist in every study, so none can be left out. "masks-broken" may be added: then each charge
+    # also covers whoever undoes the masks of a pooled study, and sees the site's share by itself.
     observers: tuple[Observer, ...] = OBSERVERS
     # "plain": for studies in one process; no site agent is served with it.
     secure_aggregation: Literal["required", "plain"] = "required"
@@ -151,7 +153,12 @@ class Policy(Strict):
     max_absent: Annotated[int, Field(ge=0)] | None = None
     min_cohort: Annotated[int, Field(ge=SMALLEST_COHORT)] = SMALLEST_COHORT  # sites in a sum
     # How the studies add up: (epsilon, delta) summed, or a Renyi filter of a fixed order.
-    across_studies: Literal["sum", "rdp-filter"] = "sum"
+    # "gdp-filter", for sites that take part in pooled studies only: the squares of their mu add up.
+    # `composition` is another name of this key.
+    across_studies: Annotated[
+        Literal["sum", "rdp-filter", "gdp-filter"],
+        Field(validation_alias=AliasChoices("across_studies", "composition")),
+    ] = "sum"
     rdp_order: Annotated[int, Field(ge=2, le=1024)] | None = None
     max_rounds: Count = 1000
     max_attempts: Count = 3
@@ -180,6 +187,12 @@ class Policy(Strict):
     # any; one that is much larger than training makes it is not an honest one.
     max_adapter_norm: Positive = 300.0
     min_noise_multiplier: Positive = 0.3
+    # Of pooled studies, whose noise is the sum of the sites' shares. A site refuses terms that are
+    # weaker than these, and never makes its own share larger instead.
+    min_grid: Annotated[float, Field(ge=LEAST_GRID)] = LEAST_GRID
+    min_noise_colluders: Annotated[int, Field(ge=0)] = 0
+    max_spare_attempts: Annotated[int, Field(ge=0)] = 1000
+    max_session_hours: Annotated[float, Field(gt=0, le=12)] = 12.0
     allow_no_privacy: bool = False
     allow_agent_network: bool = False  # start even if the system cannot cut the agent off
     max_parameters: Count = 50_000_000
@@ -197,12 +210,13 @@ class Policy(Strict):
     @field_validator("observers")
     @classmethod
     def _are_all(cls, observers: tuple[Observer, ...]) -> tuple[Observer, ...]:
-        if set(observers) != set(OBSERVERS):
+        if set(observers) - {Observer.MASKS_BROKEN} != set(OBSERVERS):
             raise ValueError(
-                "the budget always holds against all of server, site, coalition and public; "
-                "remove the line"
+                "the budget always holds against all of server, site, coalition and public; list "
+                "these, and masks-broken if it is to be charged too, or remove the line"
             )
-        return OBSERVERS
+        broken = (Observer.MASKS_BROKEN,) if Observer.MASKS_BROKEN in observers else ()
+        return (*OBSERVERS, *broken)
 
     @field_validator("bases", "encoders")
     @classmethod

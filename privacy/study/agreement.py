@@ -52,6 +52,11 @@ def terms_of(study: Study, parameters: int) -> Terms:
     Raises `ConfigError` where the bits cannot hold the tolerated error.
     """
     settings, training = masking_settings(study), study.training
+    if settings.bound is None:
+        raise ConfigError(
+            f"The sums of the study {study.name} are pooled ones: no update is encoded for them.",
+            "Serve it with a coordinator and sites that take sealed steps.",
+        )
     check_width(settings.bits, parameters, len(study.sites), settings.tolerated_error)
     mechanism, noise = mechanism_of(study), training.noise_multiplier
     return Terms(

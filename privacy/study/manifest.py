@@ -19,6 +19,7 @@ from privacy.config import Count, Fraction, Positive, SiteName, Strict, load_tom
 from privacy.secagg.offer import SMALLEST_COHORT, most_colluders, withstood
 from privacy.secagg.width import MAX_BITS, MIN_BITS, relative_error
 from privacy.study.losses import LossName
+from privacy.study.pooled import Chosen, PooledSettings, check_mechanism
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -49,7 +50,10 @@ class Adapter(Strict):
 
 
 class Training(Strict):
-    """One round of local DP-SGD at a site: `steps` Poisson-subsampled Gaussian steps."""
+    """One round at a site: `steps` Poisson-subsampled Gaussian steps of local DP-SGD.
+
+    Where the noise is pooled, a round is one sum over all patients, and there is no optimiser here.
+    """
 
     sampling_rate: Fraction  # q: each patient's chance of entering a step
     steps: Count  # local steps a round
@@ -57,8 +61,8 @@ class Training(Strict):
     draws_per_tile: Count  # m: (t, noise) draws averaged before the clip
     clipping_norm: Positive  # C: L2 bound of one patient's gradient
     noise_multiplier: Annotated[float, Field(ge=0)]  # sigma: noise std is sigma * C
-    optimizer: Literal["sgd", "adam"]
-    learning_rate: Positive
+    optimizer: Literal["sgd", "adam"] | None = None
+    learning_rate: Positive | None = None
     loss: LossName = "denoising"
 
 
@@ -122,8 +126,13 @@ class StageTwo(Strict):
 
 
 class Privacy(Strict):
-    """What the accountant needs in addition to the training schedule."""
+    """What the accountant needs in addition to the training schedule.
 
+    `mechanism`: "local", every site adds all the noise of its own patients; "pooled", sites add
+    shares of one noise under masks.
+    """
+
+    mechanism: Literal["local", "pooled"] = "local"
     delta: Annotated[float, Field(gt=0, lt=1e-3)]
     attempts: Count = 1  # most attempts a round; every attempt is an event of its own
     # How many colluding sites the noise has to withstand, where sites add shares of it. Where each
@@ -132,13 +141,23 @@ class Privacy(Strict):
 
 
 class Aggregation(Strict):
-    """How the sites' updates become the next adapter. FedAdam: Reddi et al. 2021, Algorithm 2."""
+    """How the sites' updates become the next adapter. FedAdam: Reddi et al. 2021, Algorithm 2.
 
-    strategy: Literal["fedavg", "fedadam"]
+    Where the noise is pooled: "momentum" (`beta1`) or "adam" (`beta1`, `beta2`, `floor`), of the
+    opened mean gradient, worked out by every site for itself.
+    """
+
+    strategy: Literal["fedavg", "fedadam", "momentum", "adam"]
     learning_rate: Positive = 1.0
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.99
     tau: Positive = 1e-3
+    # Of Adam's second moment, once the noise's share is taken off: at least this share of the
+    # noise's variance stays. None: 0.1.
+    floor: Positive | None = None
+    # The adapter that is published is a mean of those after all steps so far, in which the one
+    # after step t weighs about t^averaging. None: the last one alone.
+    averaging: Annotated[float, Field(ge=0, le=1e6)] | None = None
     # "plain": the coordinator sees individual updates. Within one process only, never with agents.
     secure_aggregation: Literal["required", "plain"] = "required"
 
@@ -153,7 +172,7 @@ class SecureAggregation(Strict):
     """
 
     roster: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # digest: craftsfl rounds roster show
-    bound: Positive
+    bound: Positive | None = None  # None: where the noise is pooled, nothing is clipped after it
     bits: Annotated[int, Field(ge=MIN_BITS, le=MAX_BITS)] = 16  # of a packed coordinate
     tolerated_error: Positive = 0.01  # of the mean, relative to the length of one update
     colluders: Annotated[int, Field(ge=0)] = 0
@@ -204,6 +223,25 @@ class Study(Strict):
     samples: Samples
     secure_aggregation: SecureAggregation | None = None
     stage_two: StageTwo | None = None
+    pooled: PooledSettings | None = None
+    chosen: Chosen | None = None
+
+    @property
+    def pools_noise(self) -> bool:
+        """Whether sites add shares of one noise, and every round is one sealed step."""
+        return self.privacy.mechanism == "pooled"
+
+    @property
+    def attempts_a_round(self) -> int:
+        """The most attempts at one round."""
+        return self.privacy.attempts if self.pooled is None else 1 + self.pooled.spare_attempts
+
+    @property
+    def most_attempts(self) -> int:
+        """The most attempts that the whole study may charge, over all its runs."""
+        if self.pooled is None:
+            return self.rounds * self.privacy.attempts
+        return self.rounds + self.pooled.spare_attempts
 
     @property
     def masked(self) -> bool:
@@ -237,6 +275,7 @@ class Study(Strict):
         if self.secure_aggregation is not None:
             _check_masking(self.secure_aggregation, len(self.sites))
         _check_noise_colluders(self)
+        check_mechanism(self)
         if (self.training.loss == "stage-two") != (self.stage_two is not None):
             raise ValueError(
                 'the table [stage_two] is needed exactly where training.loss is "stage-two"'
@@ -262,6 +301,11 @@ class Study(Strict):
             del values["adapter"]["frozen_a"]
         if not self.privacy.noise_colluders:
             del values["privacy"]["noise_colluders"]
+        if not self.pools_noise:
+            del values["privacy"]["mechanism"], values["pooled"]
+            del values["aggregation"]["floor"], values["aggregation"]["averaging"]
+        if self.chosen is None:
+            del values["chosen"]
         text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(b"craftsfl/study/v1\0" + text.encode("ascii")).digest()
 
@@ -286,8 +330,13 @@ def _check_masking(settings: SecureAggregation, sites: int) -> None:
 
 
 def _check_noise_colluders(study: Study) -> None:
-    """Colluders that the masks do not withstand know every single share of the noise."""
+    """Colluders that the masks do not withstand know every single share of the noise.
+
+    Sealed steps withstand all but two, whatever the threshold of other studies' masks.
+    """
     most = withstood(study.smallest_cohort, len(study.sites)) if study.masked else 0
+    if study.pools_noise:
+        most = study.smallest_cohort - 2
     if study.privacy.noise_colluders > most:
         raise ValueError(
             f"privacy.noise_colluders is {study.privacy.noise_colluders}, but the masks of this "

@@ -12,4 +12,4 @@ def check_schedule(study: Study) -> None:
 
     Asked when a study is loaded, before anything is spent. See `check_claimable`.
     """
-    check_claimable(event_of(study), study.rounds * study.privacy.attempts, study.privacy.delta)
+    check_claimable(event_of(study), study.most_attempts, study.privacy.delta)

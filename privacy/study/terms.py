@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from privacy.events import Event
 from privacy.mechanisms.base import Mechanism, PublicTerms
 from privacy.mechanisms.registry import mechanism_named
 from privacy.study.manifest import Study
-
-_MECHANISM: Final = "local"  # of every study; the manifest has no choice yet
+from privacy.study.pooling import pooled_terms
 
 
 def mechanism_of(study: Study) -> Mechanism:
@@ -20,12 +17,13 @@ def mechanism_of(study: Study) -> Mechanism:
         noise_multiplier=training.noise_multiplier,
         clipping_norm=training.clipping_norm,
         steps=training.steps,
-        attempts=study.rounds * study.privacy.attempts,
+        attempts=study.most_attempts,
         delta=study.privacy.delta,
         smallest_cohort=study.smallest_cohort,
         noise_colluders=study.privacy.noise_colluders,
+        pooled=pooled_terms(study) if study.pools_noise else None,
     )
-    return mechanism_named(_MECHANISM).of(terms)
+    return mechanism_named(study.privacy.mechanism).of(terms)
 
 
 def event_of(study: Study) -> Event:
@@ -34,5 +32,5 @@ def event_of(study: Study) -> Event:
 
 
 def whole_schedule(study: Study) -> tuple[Event, ...]:
-    """All that `study` may ever charge a site for: rounds x attempts events."""
-    return (event_of(study),) * (study.rounds * study.privacy.attempts)
+    """All that `study` may ever charge a site for."""
+    return (event_of(study),) * study.most_attempts

@@ -300,7 +300,7 @@ def test_who_withdraws_during_a_round_is_in_no_later_step(
         return draw_rows(tiles, chosen, *rest)
 
     monkeypatch.setattr("privacy.mechanisms.local.step.poisson_draw", spying)
-    monkeypatch.setattr("client.training.local.draw_rows", noting)
+    monkeypatch.setattr("client.training.batches.draw_rows", noting)
     assert np.isfinite(train(trainer)).all()
     assert seen == [{0, 1, 2, 3, 4}, {0, 2, 4}, {0, 2, 4}]
     assert set(trainer._resident.tiles.patient_of.tolist()) == {0, 2, 4}
