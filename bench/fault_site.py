@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Any, Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from client.agent.own_ledger import open_ledger
 from client.agent.plain_agent import PlainAgent
@@ -97,17 +98,34 @@ class QuickTrainer:
 
     def train(self, adapter: Vector, *, progress: Any, should_stop: Any) -> Vector:  # noqa: ANN401
         """See `client.training.RoundTrainer`."""
-        steps = FAULT_STUDY.training.steps
-        for step in range(steps):
-            if should_stop():
-                raise RuntimeError("stopped")
-            time.sleep(_STEP_SECONDS)
-            progress(step + 1, steps)
+        _work(progress, should_stop)
         drawn = np.frombuffer(os.urandom(2 * adapter.size), np.uint16)
         return drawn.astype(np.float32)
 
+    def clipped_sum(
+        self,
+        adapter: Vector,
+        step: int,
+        *,
+        progress: Any,  # noqa: ANN401
+        should_stop: Any,  # noqa: ANN401
+    ) -> NDArray[np.int64]:
+        """See `client.training.RoundTrainer`."""
+        _work(progress, should_stop)
+        drawn = np.frombuffer(os.urandom(2 * adapter.size), np.uint16)
+        return drawn.astype(np.int64)
+
     def withdraw(self, patients: Collection[int]) -> None:
         """Nobody is here."""
+
+
+def _work(progress: Any, should_stop: Any) -> None:  # noqa: ANN401
+    steps = FAULT_STUDY.training.steps
+    for step in range(steps):
+        if should_stop():
+            raise RuntimeError("stopped")
+        time.sleep(_STEP_SECONDS)
+        progress(step + 1, steps)
 
 
 class _Clock:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
@@ -129,6 +129,11 @@ class _Watched(Closing):
         found = self._engine.clipped_sum(batches, clipping_norm)
         self._sums.append(found.total.cpu())
         return found
+
+    def contributions(
+        self, batches: Iterable[PhysicalBatch], clipping_norm: float
+    ) -> Iterator[torch.Tensor]:
+        return self._engine.contributions(batches, clipping_norm)
 
     def close(self) -> None:
         self._engine.close()

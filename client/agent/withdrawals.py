@@ -60,6 +60,18 @@ class ConsentingTrainer:
         self.apply()
         return self._trainer.train(adapter, progress=progress, should_stop=should_stop)
 
+    def clipped_sum(
+        self,
+        adapter: NDArray[np.float32],
+        step: int,
+        *,
+        progress: StepProgress,
+        should_stop: ShouldStop,
+    ) -> NDArray[np.int64]:
+        """See `RoundTrainer.clipped_sum`, and `train` about those who have withdrawn."""
+        self.apply()
+        return self._trainer.clipped_sum(adapter, step, progress=progress, should_stop=should_stop)
+
     def apply(self) -> None:
         """Take out all who have withdrawn since the last call; raises `LedgerError`."""
         with self._lock:

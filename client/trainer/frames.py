@@ -6,15 +6,19 @@
 |------------------|---------|------|
 | 1 Train          | agent   | number u32, adapter [P] float32, little-endian |
 | 2 Stop           | agent   | number u32 |
+| 3 SumGradients   | agent   | number u32, step u32, adapter [P] float32, little-endian |
 | 16 Phase         | trainer | place in `PHASES` u8, done u32, total u32 |
 | 17 Ready         | trainer | the layout, `encode_layout` |
 | 18 StepDone      | trainer | number u32, done u32, total u32 |
 | 19 TrainedUpdate | trainer | number u32, delta [P] float32, little-endian |
 | 20 Failed        | trainer | number u32, text UTF-8 |
 | 21 RefusedStart  | trainer | three texts: length u32 and UTF-8 each |
+| 22 GradientSum   | trainer | number u32, total [P] int64, little-endian |
 
-`number` counts the trainings of one trainer. No frame holds a key, a patient's data or how many
-patients were drawn: `StepDone` is sent after whole steps only.
+`number` counts the trainings of one trainer, of both kinds. No frame holds a key, a patient's data
+or how many patients were drawn: within a `Train`, `StepDone` is sent after whole steps only; within
+a `SumGradients` it counts physical batches, of which there are as many whoever takes part. A
+`GradientSum` is as secret as the data: it has no noise yet. It stays between trainer and agent.
 """
 
 # Why: docs/adr/0033-trainer-process.md
@@ -24,9 +28,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Final, Protocol, Self
+from typing import Any, ClassVar, Final, Protocol, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from client.trainer.layouts import decode_layout, encode_layout
 from model.layout import Layout
@@ -41,7 +46,9 @@ FRAME_HEADER: Final = struct.Struct(">BQ")
 _NUMBER: Final = struct.Struct(">I")
 _COUNTED: Final = struct.Struct(">III")
 _PHASE: Final = struct.Struct(">BII")
+_AT_STEP: Final = struct.Struct(">II")
 _VECTOR: Final = np.dtype("<f4")
+_TOTAL: Final = np.dtype("<i8")
 
 FrameBody = bytes | bytearray  # as received: large vectors are not copied
 
@@ -89,6 +96,31 @@ class Stop:
     def decode(cls, body: FrameBody) -> Self:
         """See the table."""
         return cls(*_unpacked(_NUMBER, body))
+
+
+@dataclass(frozen=True, slots=True)
+class SumGradients:
+    """Add up the clipped gradients at `adapter`, in the study's step `step`.
+
+    The answer is a `GradientSum` or a `Failed` of this number.
+    """
+
+    KIND: ClassVar[int] = 3
+    number: int
+    step: int
+    adapter: Vector = field(repr=False)
+
+    def encode(self) -> bytes:
+        """See the table."""
+        return _AT_STEP.pack(self.number, self.step) + _bytes_of(self.adapter, _VECTOR)
+
+    @classmethod
+    def decode(cls, body: FrameBody) -> Self:
+        """See the table."""
+        number, step = _unpacked(_AT_STEP, body[: _AT_STEP.size])
+        return cls(
+            number, step, _vector(body, _AT_STEP.size, _VECTOR).astype(np.float32, copy=False)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,23 +247,53 @@ class RefusedStart:
         return cls(*texts)
 
 
-FromAgent = Train | Stop
-FromTrainer = Phase | Ready | StepDone | TrainedUpdate | Failed | RefusedStart
-FROM_AGENT: Final[Mapping[int, type[FromAgent]]] = {kind.KIND: kind for kind in (Train, Stop)}
+@dataclass(frozen=True, slots=True)
+class GradientSum:
+    """The sum that was asked for as `number`, int64 [P]. Secret: nothing hides anybody in it."""
+
+    KIND: ClassVar[int] = 22
+    number: int
+    total: NDArray[np.int64] = field(repr=False)
+
+    def encode(self) -> bytes:
+        """See the table."""
+        return _NUMBER.pack(self.number) + _bytes_of(self.total, _TOTAL)
+
+    @classmethod
+    def decode(cls, body: FrameBody) -> Self:
+        """See the table."""
+        (number,) = _unpacked(_NUMBER, body[: _NUMBER.size])
+        return cls(number, _vector(body, _NUMBER.size, _TOTAL).astype(np.int64, copy=False))
+
+
+FromAgent = Train | Stop | SumGradients
+FromTrainer = Phase | Ready | StepDone | TrainedUpdate | Failed | RefusedStart | GradientSum
+FROM_AGENT: Final[Mapping[int, type[FromAgent]]] = {
+    kind.KIND: kind for kind in (Train, Stop, SumGradients)
+}
 FROM_TRAINER: Final[Mapping[int, type[FromTrainer]]] = {
-    kind.KIND: kind for kind in (Phase, Ready, StepDone, TrainedUpdate, Failed, RefusedStart)
+    kind.KIND: kind
+    for kind in (Phase, Ready, StepDone, TrainedUpdate, Failed, RefusedStart, GradientSum)
 }
 
 
 def _numbered(number: int, vector: Vector) -> bytes:
-    return _NUMBER.pack(number) + np.ascontiguousarray(vector, _VECTOR).tobytes()
+    return _NUMBER.pack(number) + _bytes_of(vector, _VECTOR)
 
 
 def _numbered_vector(body: FrameBody) -> tuple[int, Vector]:
     (number,) = _unpacked(_NUMBER, body[: _NUMBER.size])
-    if (len(body) - _NUMBER.size) % _VECTOR.itemsize:
+    return number, _vector(body, _NUMBER.size, _VECTOR).astype(np.float32, copy=False)
+
+
+def _bytes_of(vector: NDArray[Any], form: np.dtype[Any]) -> bytes:
+    return np.ascontiguousarray(vector, form).tobytes()
+
+
+def _vector(body: FrameBody, start: int, form: np.dtype[Any]) -> NDArray[Any]:
+    if (len(body) - start) % form.itemsize:
         raise _not_a_frame("a vector that ends within a number")
-    return number, np.frombuffer(body, _VECTOR, offset=_NUMBER.size).astype(np.float32, copy=False)
+    return np.frombuffer(body, form, offset=start)
 
 
 def _unpacked(form: struct.Struct, body: FrameBody) -> tuple[int, ...]:

@@ -21,18 +21,23 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from client.agent.boundary import Failure, contained
 from client.trainer.frames import (
     LOADING_MODEL,
     Failed,
     FromTrainer,
+    GradientSum,
     Phase,
     Ready,
     RefusedStart,
     StepDone,
     Stop,
+    SumGradients,
     Train,
     TrainedUpdate,
 )
@@ -51,6 +56,9 @@ _LOOK_SECONDS: Final = 0.1  # between two looks at whether training should stop
 _log = logging.getLogger("craftsfl.agent")
 
 
+_Said: TypeAlias = StepDone | TrainedUpdate | GradientSum | Failed  # about a training
+
+
 class TrainerEnded(ModelError):
     """The trainer's process ended while it trained; there is no update."""
 
@@ -60,7 +68,7 @@ class _Ready:
     """A trainer that takes trainings, and what it says about the one that it is in."""
 
     process: TrainerProcess
-    said: SimpleQueue[StepDone | TrainedUpdate | Failed | None] = field(default_factory=SimpleQueue)
+    said: SimpleQueue[_Said | None] = field(default_factory=SimpleQueue)
     ended: str = ""  # how, in words
 
 
@@ -68,7 +76,7 @@ class TrainerKeeper:
     """A `RoundTrainer` whose trainings run in a process of their own, which it keeps running.
 
     `start` starts one. `layout`: what is known from an earlier start. All methods may be called
-    from any thread; `train` from one at a time.
+    from any thread; `train` and `clipped_sum` from one at a time.
     """
 
     def __init__(self, start: Callable[[], TrainerProcess], layout: Layout | None = None) -> None:
@@ -134,10 +142,33 @@ class TrainerKeeper:
 
     def train(self, adapter: Vector, *, progress: StepProgress, should_stop: ShouldStop) -> Vector:
         """See `RoundTrainer.train`; waits for a trainer. Raises `TrainerEnded` if it ends."""
+        found = self._asked(lambda number: Train(number, adapter), progress, should_stop)
+        if not isinstance(found, TrainedUpdate):
+            raise ModelError("The trainer answered something else than it was asked for.")
+        return found.delta
+
+    def clipped_sum(
+        self, adapter: Vector, step: int, *, progress: StepProgress, should_stop: ShouldStop
+    ) -> NDArray[np.int64]:
+        """See `RoundTrainer.clipped_sum`; waits and raises as `train`."""
+        found = self._asked(
+            lambda number: SumGradients(number, step, adapter), progress, should_stop
+        )
+        if not isinstance(found, GradientSum) or found.total.shape != adapter.shape:
+            raise ModelError("The trainer answered something else than it was asked for.")
+        return found.total
+
+    def _asked(
+        self,
+        ask: Callable[[int], Train | SumGradients],
+        progress: StepProgress,
+        should_stop: ShouldStop,
+    ) -> TrainedUpdate | GradientSum:
+        """The answer to `ask` of the next number, from a trainer that it waits for."""
         trainer = self._await(should_stop)
         self._number = number = self._number + 1
         with suppress(OSError):  # it has just ended: the keeping thread says how
-            trainer.process.channel.send(Train(number, adapter))
+            trainer.process.channel.send(ask(number))
         stopped = False
         while True:
             try:
@@ -152,9 +183,9 @@ class TrainerKeeper:
                     raise TrainerEnded(trainer.ended)
                 case StepDone(at, done, total) if at == number:
                     progress(done, total)
-                case TrainedUpdate(at, delta) if at == number:
+                case TrainedUpdate(at) | GradientSum(at) if at == number:
                     self._pause = FIRST_TRAINER_PAUSE
-                    return delta
+                    return said
                 case Failed(at, text) if at == number:
                     raise ModelError(f"In the trainer: {text}")
 
@@ -223,7 +254,7 @@ class TrainerKeeper:
                     self._ready = _Ready(process)
                     self._was_ready = True
                     self._changed.notify_all()
-            case StepDone() | TrainedUpdate() | Failed() if self._ready is not None:
+            case StepDone() | TrainedUpdate() | GradientSum() | Failed() if self._ready is not None:
                 self._ready.said.put(frame)
 
     def _over(self, words: str, refused: RefusedStart | None) -> None:

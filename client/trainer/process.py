@@ -25,6 +25,7 @@ from client.trainer.orders import (
 HANGUP_SECONDS: Final = 1.0  # for a trainer whose agent hung up, before it is killed
 FIRST_LIMIT: Final = 1 << 24  # bytes of a frame, until the adapter's size is known
 _OVERHEAD: Final = 1 << 16
+_NUMBER_BYTES: Final = 8  # of a vector: a sum's are int64
 
 
 class NurseryGoneError(RuntimeError):
@@ -94,7 +95,7 @@ class TrainerProcess:
 
     def allow(self, parameters: int) -> None:
         """From now on its frames may hold vectors of that many numbers."""
-        self.channel.limit = max(FIRST_LIMIT, 4 * parameters + _OVERHEAD)
+        self.channel.limit = max(FIRST_LIMIT, _NUMBER_BYTES * parameters + _OVERHEAD)
 
     def end(self) -> int:
         """Hang up, kill it if it stays, and return its exit status (negative: of a signal)."""

@@ -13,7 +13,10 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from client.agent.boundary import Failure, contained, describe
 from client.trainer.channel import Channel
@@ -21,10 +24,13 @@ from client.trainer.frames import (
     ENCODING_TILES,
     Failed,
     FromAgent,
+    GradientSum,
     Phase,
     Ready,
     RefusedStart,
     StepDone,
+    Stop,
+    SumGradients,
     Train,
     TrainedUpdate,
 )
@@ -41,6 +47,7 @@ _OUT_OF_MEMORY: Final = ("out of memory", "can't allocate memory", "cannot alloc
 _log = logging.getLogger("craftsfl.agent")
 
 OnEncoded = Callable[[int, int], None]  # tiles done, of all
+_Asked: TypeAlias = Train | SumGradients
 
 
 class ServedTrainer(Protocol):
@@ -55,6 +62,12 @@ class ServedTrainer(Protocol):
         """See `RoundTrainer.train`."""
         ...
 
+    def clipped_sum(
+        self, adapter: Vector, step: int, *, progress: StepProgress, should_stop: ShouldStop
+    ) -> NDArray[np.int64]:
+        """See `RoundTrainer.clipped_sum`."""
+        ...
+
     def apply(self) -> None:
         """Take out all who have withdrawn since the last call; raises `LedgerError`."""
         ...
@@ -65,7 +78,7 @@ def serve_trainer(channel: Channel[FromAgent], load: Callable[[OnEncoded], Serve
 
     Ends the whole process as soon as the agent is gone, whatever it is doing.
     """
-    trainings: SimpleQueue[Train] = SimpleQueue()
+    trainings: SimpleQueue[_Asked] = SimpleQueue()
     stopped = _Stopped()
     _thread(lambda: _listen(channel, trainings, stopped))
     over = _Over()
@@ -99,19 +112,19 @@ def _told(channel: Channel[FromAgent], serve: Callable[[], int]) -> int:
     return status
 
 
-def _listen(channel: Channel[FromAgent], trainings: SimpleQueue[Train], stopped: _Stopped) -> None:
+def _listen(channel: Channel[FromAgent], trainings: SimpleQueue[_Asked], stopped: _Stopped) -> None:
     while (frame := channel.receive()) is not None:
-        if isinstance(frame, Train):
-            trainings.put(frame)
-        else:
+        if isinstance(frame, Stop):
             stopped.until = frame.number
+        else:
+            trainings.put(frame)
     os._exit(TrainerExit.AGENT_GONE)
 
 
 def _train_all(
     channel: Channel[FromAgent],
     trainer: ServedTrainer,
-    trainings: SimpleQueue[Train],
+    trainings: SimpleQueue[_Asked],
     stopped: _Stopped,
 ) -> int:
     """Train whatever is asked for, until an error after which the process had better go."""
@@ -126,18 +139,28 @@ def _train_all(
 
 
 def _trained(
-    channel: Channel[FromAgent], trainer: ServedTrainer, asked: Train, stopped: _Stopped
-) -> TrainedUpdate | Failed:
+    channel: Channel[FromAgent], trainer: ServedTrainer, asked: _Asked, stopped: _Stopped
+) -> TrainedUpdate | GradientSum | Failed:
     number = asked.number
+
+    def progress(done: int, total: int) -> None:
+        channel.send(StepDone(number, done, total))
+
+    def should_stop() -> bool:
+        return stopped.until >= number
+
     try:
-        delta = trainer.train(
-            asked.adapter,
-            progress=lambda done, total: channel.send(StepDone(number, done, total)),
-            should_stop=lambda: stopped.until >= number,
-        )
+        match asked:
+            case Train(adapter=adapter):
+                delta = trainer.train(adapter, progress=progress, should_stop=should_stop)
+                return TrainedUpdate(number, delta)
+            case SumGradients(step=step, adapter=adapter):
+                total = trainer.clipped_sum(
+                    adapter, step, progress=progress, should_stop=should_stop
+                )
+                return GradientSum(number, total)
     except CraftsflError as error:
         return Failed(number, describe(error).text)
-    return TrainedUpdate(number, delta)
 
 
 def _fault(error: BaseException) -> Failure:

@@ -8,7 +8,8 @@ cryptographic source. The optimiser sees only noised gradients, so what it does 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -19,20 +20,21 @@ from numpy.typing import NDArray
 from client.training.encoding import EncodedTiles
 from client.training.proof import SHARPENINGS, Cards, large_vector
 from client.training.rows import by_place, generators_of, no_rows
+from client.training.step_sum import StepSum, step_label
 from client.training.trainer import ShouldStop, StepProgress, TrainingStopped
 from model.adapters import Unet, attach, parameters, read_vector, write_vector
 from model.base import Pipeline
 from model.layout import Layout
 from model.losses import NoiseSchedule, Rows, check_adapted, loss_of
 from model.losses.draws import default_rows, draw_rows
-from privacy.dpsgd.assignment import Assign, fixed, packed
+from privacy.dpsgd.assignment import Assign, fixed, packed, reserved
 from privacy.dpsgd.choice import choose_engine
 from privacy.dpsgd.engine import BLANK, ClippingEngine, PhysicalBatch
 from privacy.dpsgd.isolation import Isolation, finite_share, isolation_of
 from privacy.dpsgd.noise import NoiseSource, SystemNoise
 from privacy.dpsgd.sampling import choose_tiles
-from privacy.dpsgd.substreams import Substreams
-from privacy.errors import ConfigError, ModelError
+from privacy.dpsgd.substreams import Substreams, stream_secret
+from privacy.errors import AccountingError, ConfigError, ModelError
 from privacy.mechanisms.base import Mechanism
 from privacy.study.manifest import Study, Training
 from privacy.study.terms import mechanism_of
@@ -95,6 +97,7 @@ class LocalTrainer:
                 f"Study {study.name!r} has no site {site!r}.", "Use the name in its study.toml."
             )
         self._training = study.training
+        self._slots = member.declared_patients
         self._step = (mechanism or mechanism_of(study)).at_site(member.declared_patients)
         self._unet: Unet = pipeline.unet
         self._layout = attach(pipeline.unet, study.adapter)
@@ -108,6 +111,9 @@ class LocalTrainer:
         self._places = max(1, min(rows // self._rows_each, self._step.capacity))
         self._engine = engine
         self._assign = assign
+        self._kept: StepSum | None = None
+        self._drawing = b""  # the secret of all draws for steps in which everybody is
+        self._lock = threading.Lock()  # of residents and what is kept of them
 
     @property
     def layout(self) -> Layout:
@@ -139,6 +145,52 @@ class LocalTrainer:
                 progress(step + 1, steps)
         delta: NDArray[np.float32] = flat.detach().numpy() - adapter
         return delta
+
+    def clipped_sum(
+        self,
+        adapter: NDArray[np.float32],
+        step: int,
+        *,
+        progress: StepProgress,
+        should_stop: ShouldStop,
+    ) -> NDArray[np.int64]:
+        """See `RoundTrainer.clipped_sum`."""
+        if self._training.sampling_rate != 1:
+            raise AccountingError(
+                f"The study draws patients at rate {self._training.sampling_rate:g}; a sum of all "
+                "of them is not what it accounts for.",
+                "Set training.sampling_rate = 1.",
+            )
+        label = step_label(adapter, step)
+        with self._lock:
+            if self._kept is not None and self._kept.label == label:
+                return self._kept.total.copy()
+            self._kept = None  # its memory is free before the next one's is taken
+        return self._add_up(adapter, label, progress, should_stop)
+
+    def _add_up(
+        self,
+        adapter: NDArray[np.float32],
+        label: bytes,
+        progress: StepProgress,
+        should_stop: ShouldStop,
+    ) -> NDArray[np.int64]:
+        write_vector(self._unet, self._layout, adapter)
+        self._drawing = self._drawing or stream_secret(self._noise)
+        found = StepSum(label, self._slots, self._layout.parameters)
+        resident = self._resident
+        standing = reserved(resident.numbers, self._places, self._slots).batches
+        streams = Substreams.named(self._drawing, label)
+        batches = self._filled(resident, standing, streams, should_stop)
+        with self._engine(self._unet, parameters(self._unet, self._layout)) as engine:
+            sums = engine.contributions(batches, self._training.clipping_norm)
+            for done in range(len(standing)):
+                found.add(next(sums))
+                progress(done + 1, len(standing))
+        with self._lock:
+            gone = np.setdiff1d(resident.numbers, self._resident.numbers).tolist()
+            self._kept = found if not gone or found.take_out(gone) else None
+        return found.total.copy()
 
     def prove_isolation(self) -> None:
         """Test on this device, before any patient's row is used, that rows do not affect others.
@@ -193,7 +245,10 @@ class LocalTrainer:
 
     def withdraw(self, patients: Collection[int]) -> None:
         """See `ResidentTrainer.withdraw`."""
-        self._resident = _Resident.of(self._resident.tiles.without(patients))
+        with self._lock:
+            self._resident = _Resident.of(self._resident.tiles.without(patients))
+            if self._kept is not None and not self._kept.take_out(patients):
+                self._kept = None
 
     def _batches(self, should_stop: ShouldStop) -> Iterator[PhysicalBatch]:
         """The physical batches of one step, with fresh draws."""
@@ -202,7 +257,18 @@ class LocalTrainer:
         drawn = self._step.draw(resident.numbers, streams)
         if should_stop():  # also where nobody was drawn
             raise TrainingStopped
-        for patients in self._assign(drawn, self._places, streams).batches:
+        standing = self._assign(drawn, self._places, streams).batches
+        yield from self._filled(resident, standing, streams, should_stop)
+
+    def _filled(
+        self,
+        resident: _Resident,
+        standing: Iterable[NDArray[np.int64]],
+        streams: Substreams,
+        should_stop: ShouldStop,
+    ) -> Iterator[PhysicalBatch]:
+        """The batches in which patients stand like that."""
+        for patients in standing:
             if should_stop():
                 raise TrainingStopped
             yield self._batch(resident, patients, streams)
@@ -218,7 +284,11 @@ class LocalTrainer:
             own = resident.tiles_of[number]
             chosen.append(own[choose_tiles(number, len(own), k, streams)])
         generators = generators_of(present, streams)
-        rows = draw_rows(resident.tiles, chosen, draws, len(self._schedule), generators)
+        rows = (
+            draw_rows(resident.tiles, chosen, draws, len(self._schedule), generators)
+            if chosen
+            else no_rows(resident.tiles)
+        )
         rows = by_place(rows, torch.from_numpy(patients != BLANK), self._rows_each)
         return self._physical(rows, torch.from_numpy(patients))
 

@@ -42,6 +42,32 @@ class RoundTrainer(Protocol):
         """
         ...
 
+    def clipped_sum(
+        self,
+        adapter: NDArray[np.float32],
+        step: int,
+        *,
+        progress: StepProgress,
+        should_stop: ShouldStop,
+    ) -> NDArray[np.int64]:
+        """The sum of all enrolled patients' clipped gradients at `adapter` [P]: int64 [P].
+
+        In units of C 2^-30 (`privacy.dpsgd.release.CONTRIBUTION_BITS`), and **secret**: no noise
+        has been added. Every patient adds a vector of L2 norm at most 2^30, exactly, and at most as
+        many add one as the study declares for the site. Whoever has withdrawn, has no usable tile
+        or has a gradient that is not finite adds zeros; nobody else's part changes by a bit, and
+        neither do shapes and time.
+
+        The same `adapter` and `step` (from 0) asked for again: the same integers, less the parts of
+        those who have withdrawn since; it takes no training as long as they were the last ones
+        asked for and the trainer has been running all the time. Allowed where everybody is in every
+        step, so only for a study of sampling rate 1 (`AccountingError` for others).
+
+        `progress` counts physical batches, whose number is public here. `should_stop` and
+        `ModelError` as for `train`.
+        """
+        ...
+
 
 class ResidentTrainer(RoundTrainer, Protocol):
     """A trainer that holds the patients' tiles, and drops them on request."""

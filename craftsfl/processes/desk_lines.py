@@ -1,6 +1,6 @@
-"""What a gateway says to its hospital's desk, read from its log.
+"""What a gateway and an agent say to their hospital's desk, read from their logs.
 
-The log belongs to the gateway's user, who may be taken over: nothing in it is trusted. A link in
+A log belongs to its process's user, who may be taken over: nothing in it is trusted. A link in
 its place is not followed, and nothing it holds can move a terminal's cursor.
 """
 
@@ -8,21 +8,29 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 from client.gateway.desk import DESK_MARK
 from privacy.visible import visible
 
+GATEWAYS: Final = (DESK_MARK,)  # a gateway marks what is for the desk; the rest is its own
+AGENTS: Final = ("WARNING ", "ERROR ")  # of an agent and its trainer, these levels are
 _LONGEST_LINE = 1000  # characters
+_WHERE = 48  # characters within which a mark stands
 _LARGEST_READ = 64 * 1024  # bytes at once; what is more is read the next time
 
 
 class DeskLines:
-    """The lines for the desk that were added to `log` since the last look."""
+    """The lines for the desk that were added to `log` since the last look: those with a mark.
 
-    def __init__(self, log: Path) -> None:
+    A mark stands after the time.
+    """
+
+    def __init__(self, log: Path, marks: Sequence[str] = GATEWAYS) -> None:
         self._log = log
+        self._marks = [f" {mark}" for mark in marks]
         self._offset = _size(log)
         self._rest = b""
 
@@ -32,9 +40,10 @@ class DeskLines:
         *whole, self._rest = data.split(b"\n")
         self._rest = self._rest[-_LONGEST_LINE:]
         for line in whole:
-            _, found, text = line.decode("utf-8", "replace").partition(f" {DESK_MARK}")
+            text = line.decode("utf-8", "replace")
+            found = [text.partition(mark)[2] for mark in self._marks if mark in text[:_WHERE]]
             if found:
-                yield visible(text, most=_LONGEST_LINE)
+                yield visible(found[0], most=_LONGEST_LINE)
 
     def _read(self) -> bytes:
         try:

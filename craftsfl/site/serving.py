@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from client.agent.apart import ONE_USER
@@ -12,7 +12,7 @@ from client.settings import SiteSettings, load_site
 from craftsfl.processes.accounts import SystemAccount, become
 from craftsfl.processes.agent_command import agent_command
 from craftsfl.processes.agent_watch import AgentState, AgentWatch
-from craftsfl.processes.desk_lines import DeskLines
+from craftsfl.processes.desk_lines import AGENTS, DeskLines
 from craftsfl.processes.environment import keep_files_private
 from craftsfl.processes.gateway_command import gateway_commands, gateway_of, make_runtime_secret
 from craftsfl.processes.restarts import keep_running
@@ -39,12 +39,14 @@ def serve_site(settings_file: Path, *, gateway_only: bool = False, one_user: boo
         _make_secret_as(users.gateway if users else None, own.home)
     account = users.gateway if users else None
     commands = gateway_commands(site, logs, account, one_user=shut_in)
-    desk = DeskLines(logs / "gateway.log")
+    desks = {"gateway": DeskLines(logs / "gateway.log")}
     if not gateway_only:
-        commands.insert(0, _agent(settings_file, site, users, one_user=one_user))
+        agent = _agent(settings_file, site, users, one_user=one_user)
+        desks["agent"] = DeskLines(agent.log, AGENTS)
+        commands.insert(0, agent)
     watch = AgentWatch(site.socket_path())
     say(f"Serving {site.name}. Logs: {', '.join(str(c.log) for c in commands)}. Ctrl-C ends it.")
-    _keep_serving(site.name, commands, watch, desk)
+    _keep_serving(site.name, commands, watch, desks)
 
 
 def _separated(
@@ -71,14 +73,15 @@ def _separated(
 
 
 def _keep_serving(
-    name: str, commands: Sequence[Command], watch: AgentWatch, desk: DeskLines
+    name: str, commands: Sequence[Command], watch: AgentWatch, desks: Mapping[str, DeskLines]
 ) -> None:
     states = _StateLines(name)
 
     def tick() -> None:
         states.show(watch.state)
-        for line in desk.read():
-            say(f"{name} gateway: {line}")
+        for part, desk in desks.items():
+            for line in desk.read():
+                say(f"{name} {part}: {line}")
 
     with ended_by_signals(), Supervisor() as supervisor:
         try:

@@ -7,6 +7,9 @@ anybody's rows hold. Two ways have that property:
   leaves, another moves up, so it needs a device on which places do not matter.
 - *fixed*: every patient has a place of its own, by its number, whoever else is drawn. Where one
   patient's rows are removed, nobody moves; batches without anybody are left out.
+
+Where everybody is in every step, places can be *reserved*: as fixed, and no batch is left out, so
+that neither time nor shapes depend on who is there.
 """
 
 from __future__ import annotations
@@ -53,6 +56,17 @@ def fixed(drawn: NDArray[np.int64], places: int, streams: Substreams) -> Assignm
     batches = np.full((drawn.max(initial=-1) // places + 1, places), BLANK, dtype=np.int64)
     batches.reshape(-1)[drawn] = drawn
     return Assignment(batches[(batches != BLANK).any(axis=1)])
+
+
+def reserved(present: NDArray[np.int64], places: int, slots: int) -> Assignment:
+    """Patient n < `slots` in batch n // places at place n % places; every batch is there.
+
+    The places of those who are not `present` are blank. Patients with other numbers have none.
+    """
+    batches = np.full((-(-slots // places), places), BLANK, dtype=np.int64)
+    inside = present[present < slots]
+    batches.reshape(-1)[inside] = inside
+    return Assignment(batches)
 
 
 def at_most(drawn: NDArray[np.int64], capacity: int, streams: Substreams) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeAlias
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from privacy.dpsgd.engine import BLANK, ClippedSum, PatientGradients, PhysicalBatch
+from privacy.dpsgd.release import CONTRIBUTION_BITS
 from privacy.errors import AccountingError, ModelError
 
 GRID_BITS: Final = 40
@@ -63,18 +64,59 @@ def add_clipped(total: Tensor, found: PatientGradients, clipping_norm: float) ->
     any order and on any number of devices.
     """
     gradients = found.values
-    norms = _norms(gradients)
-    # float64 holds the square of every float32: a norm is finite exactly where all numbers are.
-    kept = found.usable & norms.isfinite()
-    gradients.masked_fill_(~kept[:, None], 0.0)
-    # min(1, C / |g|) in units of C 2^-40: the clamp is the clip, and C cancels where it binds.
-    scales = torch.where(kept, 2.0**GRID_BITS / norms.clamp(min=clipping_norm), 0.0)
+    kept, scales = _selected(found, clipping_norm, GRID_BITS)
     for part in _parts(gradients):
         scaled = gradients[:, part].double() * scales[:, None]  # g min(1, C / |g|) / (C 2^-40)
         # Truncated towards zero before the sum: |.| only shrinks, so that the sensitivity stays C;
         # integers then add up the same in every order.
         total[part] += scaled.to(torch.int64).sum(dim=0)
     return int(kept.sum())
+
+
+def contributions_of(
+    batches: Iterable[PhysicalBatch], clipping_norm: float, gradients: Gradients
+) -> Iterator[Tensor]:
+    """`ClippingEngine.contributions` for an engine that takes gradients by `gradients`."""
+    check_clipping_norm(clipping_norm)
+    seen: set[int] = set()
+    for batch in batches:
+        _check_apart(seen, batch.patients)
+        yield clipped_integers(gradients(batch), clipping_norm)
+
+
+def clipped_integers(found: PatientGradients, clipping_norm: float) -> Tensor:
+    """Each place's gradient, clipped and truncated towards zero: int32 [places, P], C 2^-30 each.
+
+    Zeros where a place is not usable or its gradient not finite, by selection as in `add_clipped`.
+    No row is longer than 2^30 as a vector of integers: that is computed without rounding, and a row
+    for which it did not hold would be zeros too. Takes the memory of `found.values`, which is
+    overwritten.
+    """
+    gradients = found.values
+    _, scales = _selected(found, clipping_norm, CONTRIBUTION_BITS)
+    integers = gradients.view(torch.int32)
+    squares = torch.zeros(len(gradients), dtype=torch.int64, device=gradients.device)
+    for part in _parts(gradients):
+        scaled = gradients[:, part].double() * scales[:, None]  # g min(1, C / |g|) / (C 2^-30)
+        own = scaled.to(torch.int64)  # truncated
+        # At most 2^60 (1 + 1e-9) in all, since the norm that was divided by is right to that.
+        squares += own.square().sum(dim=1)
+        integers[:, part] = own.to(torch.int32)
+    return integers.masked_fill_((squares > 1 << 2 * CONTRIBUTION_BITS)[:, None], 0)
+
+
+def _selected(found: PatientGradients, clipping_norm: float, bits: int) -> tuple[Tensor, Tensor]:
+    """Which places add anything, and what clips each one's gradient and gives it its unit.
+
+    bool [places]; float64 [places], min(1, C / |g|) in units of C 2^-bits. The gradients of the
+    other places are overwritten with zeros.
+    """
+    norms = _norms(found.values)
+    # float64 holds the square of every float32: a norm is finite exactly where all numbers are.
+    kept = found.usable & norms.isfinite()
+    found.values.masked_fill_(~kept[:, None], 0.0)
+    # The clamp is the clip, and C cancels where it binds.
+    return kept, torch.where(kept, 2.0**bits / norms.clamp(min=clipping_norm), 0.0)
 
 
 def _norms(gradients: Tensor) -> Tensor:

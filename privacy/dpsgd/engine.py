@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -118,4 +118,15 @@ class ClippingEngine(Protocol):
         Raises `AccountingError` for a clipping norm that is not positive and finite, a patient
         who stands in two places, and where `gradients` does. An error from `losses` passes through;
         the engine can be used again afterwards.
+        """
+
+    def contributions(
+        self, batches: Iterable[PhysicalBatch], clipping_norm: float
+    ) -> Iterator[torch.Tensor]:
+        """What every place of each batch adds to a sum: int32 [places, P], in units of C 2^-30.
+
+        g min(1, C / |g|), truncated towards zero, as for `clipped_sum` but in coarser units, and
+        with a norm of **at most 2^30, exactly**. Zeros for a blank place and for a patient with a
+        loss or gradient that is not finite. Every batch is computed, whoever stands in it. Raises
+        as `clipped_sum`.
         """

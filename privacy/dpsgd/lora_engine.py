@@ -14,6 +14,7 @@ from privacy.dpsgd.clipping import (
     OneShape,
     check_rows_stay_apart,
     check_trainable,
+    contributions_of,
     mean_losses,
     sum_clipped,
     unfollowed,
@@ -78,6 +79,14 @@ class LoraEngine(Closing):
         _check_not_compiled(self._parts)
         like = self._parameters[0].new_empty(()).expand(self.size)
         return sum_clipped(batches, clipping_norm, like, self.gradients)
+
+    def contributions(
+        self, batches: Iterable[PhysicalBatch], clipping_norm: float
+    ) -> Iterator[torch.Tensor]:
+        """See `ClippingEngine.contributions`."""
+        check_rows_stay_apart(self._parts)
+        _check_not_compiled(self._parts)
+        return contributions_of(batches, clipping_norm, self.gradients)
 
     @contextmanager
     def _replaced(self, into: GradientBuffer) -> Iterator[None]:

@@ -19,6 +19,7 @@ from privacy.dpsgd.clipping import (
     OneShape,
     check_rows_stay_apart,
     check_trainable,
+    contributions_of,
     mean_losses,
     sum_clipped,
     unfollowed,
@@ -82,6 +83,13 @@ class OpacusEngine(Closing):
         check_rows_stay_apart(self._module.modules())
         like = self._parameters[0].new_empty(()).expand(self.size)
         return sum_clipped(batches, clipping_norm, like, self.gradients)
+
+    def contributions(
+        self, batches: Iterable[PhysicalBatch], clipping_norm: float
+    ) -> Iterator[torch.Tensor]:
+        """See `ClippingEngine.contributions`."""
+        check_rows_stay_apart(self._module.modules())
+        return contributions_of(batches, clipping_norm, self.gradients)
 
     def _gather(self, batch: PhysicalBatch) -> torch.Tensor:
         """Per-row gradients of all leaves, added up by place: float32 [places, P]."""

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 from privacy.errors import AccountingError
+
+CONTRIBUTION_BITS: Final = 30
+"""What a patient adds to a sum is a vector of integers, in units of C 2^-30: none of its numbers is
+above 2^30, and neither is its L2 norm, exactly."""
 
 
 @dataclass(frozen=True)

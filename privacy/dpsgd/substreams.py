@@ -9,6 +9,7 @@ the numbers of everybody after a patient would move if that patient were not the
 from __future__ import annotations
 
 import hashlib
+import hmac
 from enum import IntEnum
 from typing import Final
 
@@ -30,6 +31,11 @@ class Purpose(IntEnum):
     ROWS = 4
 
 
+def stream_secret(source: NoiseSource) -> bytes:
+    """32 bytes from `source`, never used before."""
+    return hashlib.sha256(source.uniform(_WORDS).tobytes()).digest()
+
+
 class Substreams:
     """The streams of one step's patients. Secret: anybody with the key knows the draw."""
 
@@ -40,7 +46,12 @@ class Substreams:
     @classmethod
     def fresh(cls, source: NoiseSource) -> Substreams:
         """With a key drawn from `source`, never used before."""
-        return cls(hashlib.sha256(source.uniform(_WORDS).tobytes()).digest())
+        return cls(stream_secret(source))
+
+    @classmethod
+    def named(cls, secret: bytes, label: bytes) -> Substreams:
+        """Those of `label`, always the same: HMAC-SHA256 of it under `secret`, 32 secret bytes."""
+        return cls(hmac.digest(secret, label, hashlib.sha256))
 
     def words(
         self, purpose: Purpose, patients: NDArray[np.int64], index: NDArray[np.int64] | int = 0

@@ -54,6 +54,15 @@ class Kind(IntEnum):
     UNMASK = 25
     SECAGG_REFUSAL = 26
     TRAIN_MASKED = 27
+    # Sealed steps: privacy/wire/sealed.py
+    SESSION_OFFER = 32
+    SESSION_KEY = 33
+    SESSION_KEYS = 34
+    SESSION_GROUP = 35
+    STEP = 36
+    SEALED = 37
+    SEALED_READY = 38
+    SEALED_COLLECT = 39
 
 
 class Body(ABC):

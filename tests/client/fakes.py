@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from client.agent.plain_agent import PlainAgent
 from client.agent.site_agent import AgentParts, SiteAgent
@@ -44,6 +45,9 @@ class FakeTrainer:
         self.withdrawn: set[int] = set()
         self.on_start: Callable[[], None] = lambda: None
         self.result: Callable[[Vector], Any] = np.ones_like
+        self.total: Callable[[Vector, int], Any] = lambda adapter, step: np.full(
+            adapter.shape, step + 1, np.int64
+        )
 
     def train(
         self,
@@ -52,6 +56,24 @@ class FakeTrainer:
         progress: Callable[[int, int], None],
         should_stop: Callable[[], bool],
     ) -> Vector:
+        self._work(progress, should_stop)
+        result: Vector = self.result(adapter)
+        return result
+
+    def clipped_sum(
+        self,
+        adapter: Vector,
+        step: int,
+        *,
+        progress: Callable[[int, int], None],
+        should_stop: Callable[[], bool],
+    ) -> NDArray[np.int64]:
+        """All numbers are one more than the step, unless `total` says something else."""
+        self._work(progress, should_stop)
+        total: NDArray[np.int64] = self.total(adapter, step)
+        return total
+
+    def _work(self, progress: Callable[[int, int], None], should_stop: Callable[[], bool]) -> None:
         self.calls += 1
         self.on_start()
         progress(0, self.steps)
@@ -62,8 +84,6 @@ class FakeTrainer:
                     self.cancelled += 1
                     raise RuntimeError("stopped: canary-patient-1")
             progress(step + 1, self.steps)
-        result: Vector = self.result(adapter)
-        return result
 
     def withdraw(self, patients: Collection[int]) -> None:
         self.withdrawn |= set(patients)

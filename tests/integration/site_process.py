@@ -25,6 +25,7 @@ from client.agent.site_agent import AgentParts
 from client.policy import SiteRules
 from client.settings import Policy
 from model.layout import Layout
+from privacy.dpsgd.release import CONTRIBUTION_BITS
 from privacy.identity import load_identity
 from privacy.ledger import SqliteLedger, load_or_make_key
 from privacy.study.agreement import roster_in_force
@@ -59,6 +60,17 @@ class Adds:
     ) -> np.ndarray:
         progress(1, 1)
         return np.full_like(adapter, self.step)
+
+    def clipped_sum(
+        self,
+        adapter: np.ndarray,
+        step: int,
+        *,
+        progress: Callable[[int, int], None],
+        should_stop: Callable[[], bool],
+    ) -> np.ndarray:
+        progress(1, 1)
+        return np.full(adapter.shape, round(self.step * 2**CONTRIBUTION_BITS), np.int64)
 
 
 def main(folder: Path, trap: str) -> None:

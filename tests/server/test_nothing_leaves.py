@@ -116,6 +116,21 @@ class Quoting:
         progress: Callable[[int, int], None],
         should_stop: Callable[[], bool],
     ) -> np.ndarray:
+        self._quote_once()
+        return self.train_well(adapter, progress=progress, should_stop=should_stop)
+
+    def clipped_sum(
+        self,
+        adapter: np.ndarray,
+        step: int,
+        *,
+        progress: Callable[[int, int], None],
+        should_stop: Callable[[], bool],
+    ) -> np.ndarray:
+        self._quote_once()
+        return self._trainer.clipped_sum(adapter, step, progress=progress, should_stop=should_stop)
+
+    def _quote_once(self) -> None:
         if not self.failed:
             self.failed += 1
             tile = self._data.tiles[0]
@@ -123,7 +138,6 @@ class Quoting:
                 raise ValueError(tile.caption, tile)
             except ValueError as error:
                 raise OSError(2, "No such file or directory", str(tile.path)) from error
-        return self.train_well(adapter, progress=progress, should_stop=should_stop)
 
     def train_well(self, adapter: np.ndarray, **hooks: Any) -> np.ndarray:
         return self._trainer.train(adapter, **hooks)

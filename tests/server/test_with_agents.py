@@ -64,6 +64,17 @@ class OneUp:
         progress(1, 1)
         return np.ones_like(adapter)
 
+    def clipped_sum(
+        self,
+        adapter: np.ndarray,
+        step: int,
+        *,
+        progress: Callable[[int, int], None],
+        should_stop: Callable[[], bool],
+    ) -> np.ndarray:
+        progress(1, 1)
+        return np.ones(adapter.shape, np.int64)
+
 
 @pytest.fixture
 def ledgers(tmp_path: Path) -> Iterator[dict[str, SqliteLedger]]:

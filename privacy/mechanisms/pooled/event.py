@@ -22,7 +22,7 @@ from privacy.events import (
     gaussian_steps,
     wrong_figure,
 )
-from privacy.mechanisms.pooled.lemma import Shared, nearby_step
+from privacy.mechanisms.pooled.lemma import NoiseTerms, nearby_step
 
 _REAL: Final = (float, int)
 _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
@@ -136,7 +136,7 @@ class PooledGaussian:
     def _seen(self, observer: Observer) -> GaussianSteps:
         if self.no_privacy:
             return GaussianSteps(float(self.sampling_rate), 0.0, self.steps)
-        shared = Shared(
+        shared = NoiseTerms(
             float(self.noise_multiplier),
             float(self.grid),
             self.parameters,

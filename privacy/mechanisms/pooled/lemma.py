@@ -44,7 +44,7 @@ LOOK_UP: Final = 1.5  # r0: deviation of the look-ups below the last one
 LOOK_UP_DISTANCE: Final = 2.0**-100  # of a table's row from the true one, summed over entries
 # r is the least multiple of 2^-8 at which all roundings of a step cost no more than this. It
 # follows from P alone: equal steps are charged equally, whatever schedule they are in.
-ROUNDING_FACTOR: Final = 1e-6
+ROUNDING_FACTOR: Final = 1e-7
 _R_STEP: Final = 2.0**-8
 # Rotating and rounding two neighbours' sums moves a number by this many units at most: one for the
 # rounding, and a little for the floats in between.
@@ -52,7 +52,7 @@ _ROUNDED: Final = 1.001
 _FLOATS: Final = 1e-9  # relative: what the floats here may round, and a rotation's norm
 
 
-class Shared(NamedTuple):
+class NoiseTerms(NamedTuple):
     """The terms of a step from which its cost follows."""
 
     sigma: float
@@ -64,7 +64,7 @@ class Shared(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def nearby_step(terms: Shared, observer: Observer) -> GaussianSteps:
+def nearby_step(terms: NoiseTerms, observer: Observer) -> GaussianSteps:
     """One step at q = 1 as `observer` sees it, at the worst of the cohorts that it may have.
 
     Direction of the error: the noise is never too high, factor and distance never too low.
@@ -91,7 +91,7 @@ def nearby_step(terms: Shared, observer: Observer) -> GaussianSteps:
     return GaussianSteps(1.0, noise * (1 - _FLOATS), 1, factor * (1 + _FLOATS), distance)
 
 
-def unknown_to(observer: Observer, cohort: int, terms: Shared) -> int:
+def unknown_to(observer: Observer, cohort: int, terms: NoiseTerms) -> int:
     """m: how many of a cohort's shares `observer` does not know.
 
     Where there is one site, nobody else has a share. Who broke the masks sees one share alone.

@@ -4,22 +4,19 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
-from typing import Final
 
 from privacy.errors import AccountingError
 from privacy.mechanisms.pooled.event import PooledGaussian
+from privacy.mechanisms.pooled.fields import field_bits
 from privacy.mechanisms.pooled.units import (
     DEVIATION_BITS,
     centre_bits,
     centre_scale,
     deviation,
 )
-
-_LN_2: Final = 0.6931471805599454  # rounded up
-_TAIL: Final = 9  # deviations of the noise that a field has room for: 2e-19 a number is beyond
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +111,7 @@ class PooledTerms:
     @property
     def bits(self) -> int:
         """Bits of a field, of two's complement, that hold a sum of every cohort."""
-        cohorts = {self.smallest_cohort, self.sites}  # the most noise is at either end
-        return max(_bits(self, cohort) for cohort in cohorts)
+        return _bits(self)
 
     def _check(self, cohort: int) -> None:
         if type(cohort) is not int or not self.smallest_cohort <= cohort <= self.sites:
@@ -126,16 +122,9 @@ class PooledTerms:
             )
 
 
-@lru_cache(maxsize=256)
-def _bits(terms: PooledTerms, cohort: int) -> int:
-    """Bits that hold every patient's clip in one direction, rotated, and 9 deviations of noise.
-
-    A rotated vector of norm R has no coordinate beyond R sqrt(2 ln(2 d) / d) that chance would
-    make; the logarithm is rounded up to whole powers of two, so that every processor agrees.
-    """
-    d = terms.parameters
-    clip = terms.centre_scale / 2.0**terms.centre_bits
-    largest = min(1.0, math.sqrt(2 * _LN_2 * (2 * d).bit_length() / d))
-    signal = terms.patients * clip * largest
-    noise = _TAIL * terms.deviation(cohort) / 2.0**DEVIATION_BITS * math.sqrt(cohort)
-    return math.ceil(signal + noise).bit_length() + 1
+@lru_cache(maxsize=64)
+def _bits(terms: PooledTerms) -> int:
+    cohorts = range(terms.smallest_cohort, terms.sites + 1)
+    shares = [(cohort, terms.deviation(cohort)) for cohort in cohorts]
+    clip = Fraction(terms.centre_scale, 2**terms.centre_bits)
+    return field_bits(terms.parameters, terms.patients, clip, shares)

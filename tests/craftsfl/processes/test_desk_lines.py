@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
+import threading
 from pathlib import Path
 
-from craftsfl.processes.desk_lines import DeskLines
+import pytest
+
+from client.agent.boundary import configure_logs
+from craftsfl.processes.desk_lines import AGENTS, DeskLines
 
 
 def test_only_lines_for_the_desk_are_read_and_each_once(tmp_path: Path) -> None:
@@ -56,3 +62,28 @@ def test_a_line_without_an_end_does_not_fill_the_memory(tmp_path: Path) -> None:
             stream.flush()
             list(lines.read())
     assert len(lines._rest) <= 1000
+
+
+def test_an_agents_warnings_and_errors_are_for_the_desk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the form in which agent and trainer write them."""
+    log = tmp_path / "log"
+    lines = DeskLines(log, AGENTS)
+    own = logging.getLogger("craftsfl")
+    for name in ("handlers", "level", "propagate"):
+        monkeypatch.setattr(own, name, getattr(own, name))
+    for owner, name in ((sys, "excepthook"), (threading, "excepthook")):
+        monkeypatch.setattr(owner, name, getattr(owner, name))
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    configure_logs("Trainer: ")
+    with log.open("w") as stream:
+        (handler,) = own.handlers
+        handler.setStream(stream)
+        own.info("Round 1, attempt 1: training. An ERROR of the past.")
+        own.warning("tile-7.png is left out.")
+        own.error("The trainer ended: MemoryError")
+    assert list(lines.read()) == [
+        "Trainer: tile-7.png is left out.",
+        "Trainer: The trainer ended: MemoryError",
+    ]
