@@ -56,8 +56,6 @@ NOT_CLAIMED: Final = (
     "Anything about the draw of patients becoming known. That each step uses a secret random part "
     "of the patients counts in the figures; whoever can watch the agent's computer at work knows "
     "more.",
-    "Exactness beyond the floating-point numbers in which the noise is added: attacks on their "
-    "last digits are made hard, not excluded.",
     "What the model learns of tissue in general. If many patients show a pattern, the model may "
     "show it too; it would with or without any one of them.",
 )
