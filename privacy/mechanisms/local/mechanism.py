@@ -15,6 +15,26 @@ if TYPE_CHECKING:
     from privacy.mechanisms.local.step import PoissonStep
 
 
+def local_event(
+    sampling_rate: float, noise_multiplier: float, clipping_norm: float, steps: int
+) -> PooledGaussian:
+    """What `steps` steps cost at a site that adds all of their noise: `private_gradient`'s event.
+
+    Raises `AccountingError` for figures that make no mechanism.
+    """
+    return PooledGaussian(
+        sampling_rate=sampling_rate,
+        noise_multiplier=noise_multiplier,
+        clipping_norm=clipping_norm,
+        steps=steps,
+        parameters=MOST_LOCAL_PARAMETERS,
+        grid=LOCAL_GRID,
+        cohort=1,
+        smallest_cohort=1,
+        noise_colluders=0,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class LocalGaussian:
     """Poisson-subsampled DP-SGD with all the noise at every site: it holds whoever colludes."""
@@ -33,16 +53,9 @@ class LocalGaussian:
     @property
     def event(self) -> PooledGaussian:
         """See `Mechanism.event`: a cohort of one, on the grid of `local_grid`."""
-        return PooledGaussian(
-            sampling_rate=self.terms.sampling_rate,
-            noise_multiplier=self.terms.noise_multiplier,
-            clipping_norm=self.terms.clipping_norm,
-            steps=self.terms.steps,
-            parameters=MOST_LOCAL_PARAMETERS,
-            grid=LOCAL_GRID,
-            cohort=1,
-            smallest_cohort=1,
-            noise_colluders=0,
+        terms = self.terms
+        return local_event(
+            terms.sampling_rate, terms.noise_multiplier, terms.clipping_norm, terms.steps
         )
 
     def noise_share(self, cohort: int) -> float:
