@@ -14,6 +14,7 @@ from privacy.accounting.bounds import check_delta, largest_delta
 from privacy.accounting.capacity import DECLARED_FACTOR, OVERFLOW_SHARE
 from privacy.budget import Limits, StudyCharges
 from privacy.errors import ConfigError, PolicyError
+from privacy.events import Observer
 from privacy.ledger import Charge, Entry
 from privacy.mechanisms.base import Mechanism
 from privacy.secagg.offer import most_absent, most_colluders
@@ -93,7 +94,7 @@ class SiteRules:
         check_delta(self.study.privacy.delta, self.declared_patients)
         self._check_lifetime_delta()
         check_schedule(self.study)
-        self.limits.renyi_filter()
+        self.limits.over_studies()
 
     def _check_lifetime_delta(self) -> None:
         largest = largest_delta(self.declared_patients)
@@ -107,14 +108,19 @@ class SiteRules:
     def check_other_studies(self, entries: Iterable[Entry]) -> None:
         """Raise `PolicyError` if the deltas of all studies together exceed the policy's.
 
+        Or if a Gaussian filter could not compose them.
+
         `entries` of the ledger say which studies this site's patients were already in; (epsilon,
-        delta) of separate studies add up (Dwork and Roth 2014, Theorem 3.16). A Renyi filter holds
+        delta) of separate studies add up (Dwork and Roth 2014, Theorem 3.16). A filter holds
         at the policy's own delta; what it reserves of that for draws beyond a step's capacity is
         enough for studies whose deltas add up to ten times as much.
         """
-        others = {entry.charge.study_digest: entry.charge.delta for entry in entries}
+        known = list(entries)
+        if self.policy.across_studies == "gdp-filter":
+            _check_full_batch(known)
+        others = {entry.charge.study_digest: entry.charge.delta for entry in known}
         others.pop(self.study.digest(), None)
-        filtered = self.policy.across_studies == "rdp-filter"
+        filtered = self.policy.across_studies != "sum"
         allowed = self.policy.delta * (FILTER_SHARE / OVERFLOW_SHARE if filtered else 1)
         total = sum(others.values()) + self.study.privacy.delta
         if total > allowed * (1 + 1e-9):
@@ -207,7 +213,7 @@ class SiteRules:
 
     def _mechanism_faults(self) -> Iterator[str]:
         training, policy = self.study.training, self.policy
-        mechanism = self.study.privacy.mechanism
+        mechanism = self.mechanism.NAME
         if mechanism not in policy.mechanisms:
             yield f'the mechanism "{mechanism}" is not among `mechanisms`'
         yield from _above("steps a round", training.steps, policy.max_steps_per_round)
@@ -254,6 +260,21 @@ class SiteRules:
             )
 
 
+def _check_full_batch(entries: Iterable[Entry]) -> None:
+    """Raise `PolicyError` for charges of steps that drew some of the patients."""
+    drawn = {
+        entry.charge.study_digest.hex()[:12]
+        for entry in entries
+        if any(part.sampling_rate < 1 for part in entry.charge.event.charged)
+    }
+    if drawn:
+        raise PolicyError(
+            'across_studies is "gdp-filter" in policy.toml, which composes steps with all patients '
+            f"only; the ledger holds others, of the studies {', '.join(sorted(drawn))}.",
+            'Use "sum" or "rdp-filter"; a filter is chosen before the first study.',
+        )
+
+
 def limits_of(policy: Policy) -> Limits:
     """What `policy` allows to be charged, whatever the study."""
     return Limits(
@@ -261,6 +282,8 @@ def limits_of(policy: Policy) -> Limits:
         delta=policy.delta,
         study_epsilon=policy.study_epsilon,
         rdp_order=policy.rdp_order,
+        gdp_filter=policy.across_studies == "gdp-filter",
+        masks_broken=Observer.MASKS_BROKEN in policy.observers,
         allow_no_privacy=policy.allow_no_privacy,
         allow_partial=policy.allow_partial,
     )

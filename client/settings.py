@@ -20,7 +20,7 @@ from privacy.config import (
     load_toml,
 )
 from privacy.errors import DeploymentError
-from privacy.events import Observer
+from privacy.events import ALWAYS_CHARGED, Observer
 from privacy.mechanisms.registry import mechanism_names
 from privacy.secagg.offer import SMALLEST_COHORT
 from privacy.study.pooled import LEAST_GRID
@@ -29,7 +29,7 @@ ANY = "any"
 _LONGEST_FOLDER = 60  # a Unix socket's whole path must stay below about 104 bytes
 
 
-OBSERVERS: Final = tuple(Observer)
+OBSERVERS: Final = ALWAYS_CHARGED
 
 
 def _mechanism_name(name: str) -> str:
@@ -140,7 +140,8 @@ class Policy(Strict):
     encoders: tuple[str, ...] = ()
     mechanisms: tuple[MechanismName, ...] = Field(min_length=1)
     # Against whom the budget holds: each charge is the worst of what they would learn. All of them
-    # exist in every study, so none can be left out; the key is for older policies.
+    # exist in every study, so none can be left out. "masks-broken" may be added: then each charge
+    # also covers whoever undoes the masks of a pooled study, and sees the site's share by itself.
     observers: tuple[Observer, ...] = OBSERVERS
     # "plain": for studies in one process; no site agent is served with it.
     secure_aggregation: Literal["required", "plain"] = "required"
@@ -209,12 +210,13 @@ class Policy(Strict):
     @field_validator("observers")
     @classmethod
     def _are_all(cls, observers: tuple[Observer, ...]) -> tuple[Observer, ...]:
-        if set(observers) != set(OBSERVERS):
+        if set(observers) - {Observer.MASKS_BROKEN} != set(OBSERVERS):
             raise ValueError(
-                "the budget always holds against all of server, site, coalition and public; "
-                "remove the line"
+                "the budget always holds against all of server, site, coalition and public; list "
+                "these, and masks-broken if it is to be charged too, or remove the line"
             )
-        return OBSERVERS
+        broken = (Observer.MASKS_BROKEN,) if Observer.MASKS_BROKEN in observers else ()
+        return (*OBSERVERS, *broken)
 
     @field_validator("bases", "encoders")
     @classmethod

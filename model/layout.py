@@ -104,6 +104,15 @@ def frozen_values(layout: Layout) -> dict[str, NDArray[np.float32]]:
     return {entry.name: _gaussian(entry, random) for entry in layout.frozen}
 
 
+def frozen_digest(layout: Layout) -> bytes:
+    """SHA-256 (32 bytes) over the frozen tensors' values, in order: little-endian float32."""
+    values = frozen_values(layout)
+    hashed = hashlib.sha256(_FROZEN_TAG)
+    for entry in layout.frozen:
+        hashed.update(values[entry.name].astype("<f4", copy=False).tobytes())
+    return hashed.digest()
+
+
 def _row(entry: LayoutEntry) -> list[object]:
     return [entry.name, list(entry.shape), entry.dtype]
 

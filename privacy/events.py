@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Final, NamedTuple, Protocol, Self, runtime_checkable
 
@@ -36,6 +37,12 @@ class Observer(StrEnum):
     SITE = "site"  # one other site: it knows its own share of the noise
     COALITION = "coalition"  # the server with as many sites as the study declares may collude
     PUBLIC = "public"  # whoever gets the published adapter
+    # Whoever undoes the masks: a quantum computer, or all other sites together. It sees what each
+    # site sent by itself. Always shown; charged where a policy names it.
+    MASKS_BROKEN = "masks-broken"
+
+
+ALWAYS_CHARGED: Final = (Observer.SERVER, Observer.SITE, Observer.COALITION, Observer.PUBLIC)
 
 
 class GaussianSteps(NamedTuple):
@@ -43,11 +50,18 @@ class GaussianSteps(NamedTuple):
 
     Both accountants compose them, and their Renyi divergences add up. A mechanism states steps
     that dominate its own; where no such steps do, it needs an accountant of its own first.
+
+    It may also state steps that its own are only near to: whatever was seen before, the probability
+    of each output is within e^`factor` of that of such a step (or of what is computed from one),
+    up to a total variation of `distance`; both of one step. `privacy.accounting.nearness` charges
+    that.
     """
 
     sampling_rate: float
     noise_multiplier: float  # over the sensitivity that an engine really keeps
     steps: int
+    factor: float = 0.0  # K of one step, in nats
+    distance: float = 0.0  # of one step, in probability
 
 
 @runtime_checkable
@@ -64,7 +78,7 @@ class Event(Protocol):
 
     @property
     def charged(self) -> tuple[GaussianSteps, ...]:
-        """What it costs against those who can subtract none of its noise."""
+        """What it costs against the worst of those observers who are always charged."""
         ...
 
     def times(self, count: int) -> Event:
@@ -73,6 +87,13 @@ class Event(Protocol):
 
     def seen_by(self, observer: Observer) -> Event:
         """The same event without the noise that `observer` can subtract."""
+        ...
+
+    @property
+    def sums_over_sites(self) -> bool:
+        """Whether one noise serves the patients of several sites, so that a patient of two of them
+        is in one sum twice.
+        """
         ...
 
     def rarer(self, factor: int) -> Event | None:
@@ -90,6 +111,46 @@ class Event(Protocol):
         Raises `AccountingError` for missing and unknown keys, and for values of a wrong type.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An event as one observer sees it: only ever composed, never written to a ledger."""
+
+    NAME: ClassVar[str] = "seen"
+    VERSION: ClassVar[int] = 1
+
+    charged: tuple[GaussianSteps, ...]
+
+    @property
+    def no_privacy(self) -> bool:
+        """See `Event.no_privacy`."""
+        return any(part.noise_multiplier == 0 for part in self.charged)
+
+    @property
+    def sums_over_sites(self) -> bool:
+        """See `Event.sums_over_sites`."""
+        return False
+
+    def times(self, count: int) -> Seen:
+        """See `Event.times`."""
+        return Seen(tuple(part._replace(steps=count * part.steps) for part in self.charged))
+
+    def seen_by(self, observer: Observer) -> Seen:
+        """See `Event.seen_by`: one observer has been chosen already."""
+        return self
+
+    def rarer(self, factor: int) -> None:
+        """See `Event.rarer`."""
+
+    def to_json(self) -> str:
+        """Raises `AccountingError`: what was run is written down, not how somebody sees it."""
+        raise AccountingError("An observer's view of an event is not a record.")
+
+    @classmethod
+    def of_json(cls, values: Mapping[str, object]) -> Self:
+        """Raises `AccountingError`."""
+        raise AccountingError("An observer's view of an event is not a record.")
 
 
 def check_events(events: Iterable[object]) -> None:

@@ -18,7 +18,7 @@ class Spending:
 
     def __init__(self, study: Study) -> None:
         self._charge = Charge(study.digest(), event_of(study), study.privacy.delta)
-        self._most = study.rounds * study.privacy.attempts
+        self._most = study.most_attempts
         self._since: dict[str, tuple[float, int]] = {}  # spent when it joined; charges since
 
     def released(self, name: str, joined: float) -> float | None:

@@ -1,8 +1,8 @@
 """Composition across studies, which may be chosen after seeing the results of earlier ones.
 
 Exact composition by PLD needs a schedule that was fixed in advance; PLD has no filter theorem.
-So across studies there are two ways, chosen by name in the site's policy before the first study.
-Both are filters: they promise the bound that was set in advance and is never exceeded, and a
+So across studies there are three ways, chosen by name in the site's policy before the first study.
+All are filters: they promise the bound that was set in advance and is never exceeded, and a
 reading along the way says how much of it is used. They also hold for interleaved studies (Haney et
 al. 2023, arXiv 2309.05901: concurrent composition).
 """
@@ -13,20 +13,30 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from privacy.accounting.bounds import check_epsilon, check_probability
 from privacy.accounting.capacity import OVERFLOW_SHARE
-from privacy.accounting.composition import any_noiseless, epsilon, merge_events
+from privacy.accounting.composition import (
+    LARGEST_EXPONENT,
+    any_noiseless,
+    epsilon,
+    merge_events,
+)
+from privacy.accounting.gaussian import gaussian_epsilon, largest_mu
 from privacy.errors import AccountingError
-from privacy.events import Event
+from privacy.events import Event, GaussianSteps
 
-Composition: TypeAlias = Literal["sum", "rdp-filter"]
+Composition: TypeAlias = Literal["sum", "rdp-filter", "gdp-filter"]
 MIN_ORDER: Final = 2
 MAX_ORDER: Final = 1024
 # Share of a filter's delta for draws beyond the capacity in all studies. Each may use
 # `OVERFLOW_SHARE` of its own delta, so the studies' deltas may add up to ten times the filter's.
 FILTER_SHARE: Final = 10 * OVERFLOW_SHARE
+# Share of a filter's delta for the distances of all samplers from what they should draw.
+SAMPLER_SHARE: Final = 1e-6
+# K of all events of a Gaussian filter, fixed in advance: some 20,000 steps.
+GDP_FACTOR: Final = 2e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,22 @@ def _within(events: Sequence[Event], delta: float) -> float:
     return math.inf if any_noiseless(events) else epsilon(events, delta)
 
 
+class StudyFilter(Protocol):
+    """What admits events of all studies while a bound that was set in advance holds.
+
+    `load` of events adds up, whichever study they belong to, and is infinite for what the filter
+    cannot compose; `epsilon` of events and of a `load` of others that are not passed in again.
+    """
+
+    def load(self, events: Iterable[Event]) -> float:
+        """How much of the bound `events` use, in the filter's own unit."""
+        ...
+
+    def epsilon(self, events: Iterable[Event], elsewhere: float = 0.0) -> float:
+        """How much of the budget is used, as an epsilon; the filter promises the budget alone."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class RenyiFilter:
     """Renyi filter at one `order`, fixed in advance: admits events while `budget` holds.
@@ -68,6 +94,10 @@ class RenyiFilter:
     runs, never add up to more than a bound that was set in advance, the whole is Renyi private
     of that order and bound. It is then (`budget`, `delta`)-private by Canonne, Kamath, Steinke
     2020 (arXiv 2004.00010), Proposition 12. Direction of the error: upwards.
+
+    Events that are only near to Gaussian steps (`privacy.accounting.nearness`): probabilities
+    within e^±k, on both sides, add k (2 alpha - 1) / (alpha - 1) to the divergence. Distances
+    add up to what `SAMPLER_SHARE` of delta pays for: each takes its share of the whole bound.
 
     `order` is a whole number from 2 to 1024. Choosing it after seeing what was spent would void
     the theorem. Raises `AccountingError` if the order leaves no room for any event at all.
@@ -92,21 +122,113 @@ class RenyiFilter:
         """What `events` of all studies cost at this order; infinite if any had no noise.
 
         The filter promises `budget`; this is how much of it is used. 0.0 for no events.
-        `elsewhere` is the `divergence` of further events, which are not passed in again.
+        `elsewhere` is the `load` of further events, which are not passed in again.
         """
-        divergence = elsewhere + self.divergence(events)
+        divergence = elsewhere + self.load(events)
         return max(0.0, divergence + _overhead(self.order, self.delta)) if divergence else 0.0
+
+    def load(self, events: Iterable[Event]) -> float:
+        """See `StudyFilter.load`: the divergence."""
+        return self.divergence(events)
 
     def divergence(self, events: Iterable[Event]) -> float:
         """Renyi divergence of `events` at this order; infinite if any had no noise."""
         known = list(events)
         if any_noiseless(known):
             return math.inf
-        return math.fsum(n * renyi(self.order, q, sigma) for q, sigma, n in merge_events(known))
+        return math.fsum(part.steps * self._divergence(part) for part in merge_events(known))
+
+    def _divergence(self, part: GaussianSteps) -> float:
+        """Of one step, with what it costs that it is only near to a Gaussian one."""
+        order = self.order
+        exact = renyi(order, part.sampling_rate, part.noise_multiplier)
+        if part.factor == part.distance == 0:
+            return exact
+        near = part.factor * (2 * order - 1) / (order - 1)
+        bound = self.budget - _overhead(order, self.delta)
+        return exact + near + bound * _of_samplers_share(part, self.budget, self.delta)
 
     def admits(self, events: Iterable[Event]) -> bool:
         """True if `events`, those that were run and the next one, stay within the budget."""
         return self.epsilon(events) <= self.budget
+
+
+@dataclass(frozen=True, slots=True)
+class GaussianFilter:
+    """Filter of full-batch Gaussian steps: admits events while the squares of their mu hold.
+
+    Smith and Thakurta 2022 (arXiv 2210.17520): whatever is chosen after seeing whatever, if the
+    squares of the mu of Gaussian mechanisms never add up to more than B^2, set in advance, the
+    whole is B-Gaussian private; no loss against a schedule that was fixed. With steps that
+    are only near to Gaussian ones, the sum of their K must not exceed `GDP_FACTOR`, and that of
+    their distances not what `SAMPLER_SHARE` of delta pays for. B is then the largest for which
+    (`budget`, `delta`) holds with all of both used up.
+
+    The load of events is the share that they use of B^2, plus that of the two other bounds: while
+    it is at most 1, none of the three is exceeded. Events that draw some of the patients have no
+    load here: infinite. Direction of the error: upwards. Raises `AccountingError` if the budget
+    leaves no room.
+    """
+
+    budget: float  # epsilon
+    delta: float
+
+    def __post_init__(self) -> None:
+        check_epsilon(self.budget)
+        check_probability(self.delta)
+        if self.budget <= 2 * GDP_FACTOR:
+            raise AccountingError(
+                f"Nothing fits into epsilon {self.budget:g} of a Gaussian filter.",
+                f"Use more than {2 * GDP_FACTOR:g}.",
+            )
+
+    def load(self, events: Iterable[Event]) -> float:
+        """See `StudyFilter.load`; infinite too if any had no noise."""
+        known = list(events)
+        if any_noiseless(known):
+            return math.inf
+        return math.fsum(part.steps * self._load(part) for part in merge_events(known))
+
+    def epsilon(self, events: Iterable[Event], elsewhere: float = 0.0) -> float:
+        """See `StudyFilter.epsilon`; 0.0 for no events."""
+        used = elsewhere + self.load(events)
+        if not used or math.isinf(used):
+            return used
+        return gaussian_epsilon(self._most * math.sqrt(used), self._left) + 2 * GDP_FACTOR
+
+    def admits(self, events: Iterable[Event]) -> bool:
+        """True if `events`, those that were run and the next one, stay within the bound."""
+        return self.load(events) <= 1
+
+    @property
+    def _most(self) -> float:
+        """B."""
+        return _largest_mu(self.budget - 2 * GDP_FACTOR, self._left)
+
+    @property
+    def _left(self) -> float:
+        """Nobody is drawn, so no draw overflows: all of delta but the samplers' share, over e^K."""
+        return self.delta * (1 - SAMPLER_SHARE) * math.exp(-GDP_FACTOR)
+
+    def _load(self, part: GaussianSteps) -> float:
+        if part.sampling_rate < 1:
+            return math.inf
+        squared = (part.noise_multiplier * self._most) ** -2
+        near = part.factor / GDP_FACTOR
+        return squared + near + _of_samplers_share(part, self.budget, self.delta)
+
+
+@lru_cache(maxsize=64)
+def _largest_mu(epsilon: float, delta: float) -> float:
+    return largest_mu(epsilon, delta)
+
+
+def _of_samplers_share(part: GaussianSteps, budget: float, delta: float) -> float:
+    """How much of `SAMPLER_SHARE` of `delta` one step's distance takes, on both sides."""
+    if part.distance == 0:
+        return 0.0
+    both = 1 + math.exp(budget) if budget < LARGEST_EXPONENT else math.inf
+    return part.distance * both / (SAMPLER_SHARE * delta)
 
 
 def suggested_order(budget: float, delta: float) -> int:
@@ -154,9 +276,9 @@ def renyi(order: int, sampling_rate: float, noise_multiplier: float) -> float:
 def _overhead(order: int, delta: float) -> float:
     """epsilon - divergence at `order` (Canonne, Kamath, Steinke 2020, Proposition 12).
 
-    At what the overflows of all filtered studies leave of `delta`.
+    At what the overflows and samplers of all filtered studies leave of `delta`.
     """
-    left = delta * (1 - FILTER_SHARE)
+    left = delta * (1 - FILTER_SHARE - SAMPLER_SHARE)
     return math.log1p(-1 / order) - (math.log(left) + math.log(order)) / (order - 1)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
@@ -20,6 +20,8 @@ from dp_accounting.pld import privacy_loss_distribution as pld
 
 from privacy.accounting.bounds import check_probability
 from privacy.accounting.capacity import reserved
+from privacy.accounting.gaussian import gaussian_epsilon, gaussian_mu
+from privacy.accounting.nearness import nearness, stretched
 from privacy.errors import AccountingError
 from privacy.events import MAX_STEPS, Event, GaussianSteps, check_events
 
@@ -84,12 +86,12 @@ def merge_events(events: Iterable[Event]) -> MergedSteps:
 
 def merge_steps(charged: Iterable[GaussianSteps]) -> MergedSteps:
     """Equal steps added up. Raises `AccountingError` for more than can be composed."""
-    counts: Counter[tuple[float, float]] = Counter()
-    for q, sigma, count in charged:
-        counts[q, sigma] += count
+    counts: Counter[GaussianSteps] = Counter()
+    for part in charged:
+        counts[part._replace(steps=1)] += part.steps
     if sum(counts.values()) > MAX_COMPOSED_STEPS:
         raise AccountingError(f"More than {MAX_COMPOSED_STEPS} steps cannot be accounted for.")
-    return tuple(sorted(GaussianSteps(q, sigma, count) for (q, sigma), count in counts.items()))
+    return tuple(sorted(one._replace(steps=count) for one, count in counts.items()))
 
 
 def any_noiseless(events: Sequence[Event]) -> bool:
@@ -108,14 +110,32 @@ def epsilon_of(
     """
     if not merged:
         return 0.0
-    steps = sum(count for _, _, count in merged)
+    left = delta - sites * reserved(delta)
+    return stretched(_of_gaussians(merged, discretization), left, nearness(merged))
+
+
+def _of_gaussians(merged: MergedSteps, discretization: float) -> Callable[[float], float]:
+    """Epsilon at any delta of the Gaussian steps themselves."""
+    if in_closed_form(merged):
+        mu = gaussian_mu(merged)
+        return lambda delta: gaussian_epsilon(mu, delta)
     composed = loss_distribution(merged, discretization)
-    return epsilon_at(composed, delta - sites * reserved(delta), steps)
+    steps = sum(part.steps for part in merged)
+    return lambda delta: epsilon_at(composed, delta, steps)
+
+
+def in_closed_form(merged: MergedSteps) -> bool:
+    """Whether everybody is in every step, so that no loss distribution is needed.
+
+    Steps of `poisson-gaussian`, which are near to nothing but themselves, are composed by loss
+    distributions at a rate of 1 too: figures that were stated stay what they were, bit for bit.
+    """
+    return all(part.sampling_rate == 1 and part.factor > 0 for part in merged)
 
 
 def forget() -> None:
     """Clear the caches: how long a figure takes then reveals nothing about earlier ones."""
-    for remembered in (epsilon_of, loss_distribution, _one_step):
+    for remembered in (epsilon_of, loss_distribution, _one_step, gaussian_epsilon):
         remembered.cache_clear()
 
 
@@ -141,19 +161,20 @@ def loss_distribution(merged: MergedSteps, discretization: float) -> LossDistrib
 
     Direction of the error: its hockey-stick divergences are never below the true ones.
     """
-    one = max(_largest_loss(q, sigma) for q, sigma, _ in merged)
+    one = max(_largest_loss(part.sampling_rate, part.noise_multiplier) for part in merged)
     width = grid_width(discretization, _spread(merged) + one, _deviation(merged), one)
     composed = None
-    for sampling_rate, noise_multiplier, steps in merged:
+    for part in merged:
         try:
-            part = _one_step(sampling_rate, noise_multiplier, width).self_compose(steps)
+            one_kind = _one_step(part.sampling_rate, part.noise_multiplier, width)
+            one_kind = one_kind.self_compose(part.steps)
         except OverflowError:
             raise AccountingError(
-                f"{steps} steps at noise multiplier {noise_multiplier:g} cost more than can be "
-                "computed.",
+                f"{part.steps} steps at noise multiplier {part.noise_multiplier:g} cost more than "
+                "can be computed.",
                 "Raise the noise multiplier.",
             ) from None
-        composed = part if composed is None else composed.compose(part)
+        composed = one_kind if composed is None else composed.compose(one_kind)
     return composed
 
 
@@ -170,7 +191,7 @@ def _one_step(sampling_rate: float, noise_multiplier: float, width: float) -> Lo
 def _spread(merged: MergedSteps) -> float:
     """Rough width of the composed privacy loss: twice a bound on its mean, and tails."""
     mean = square = 0.0
-    for q, sigma, steps in merged:
+    for q, sigma, steps, *_ in merged:
         rare = 4 * chi_square(q, sigma)  # a fair guess for small ones; the others hold for any
         # Mean and variance of a step's loss add up over steps.
         mean += steps * min(q / sigma**2, rare)
@@ -190,9 +211,11 @@ def _largest_loss(q: float, sigma: float) -> float:
 
 def _deviation(merged: MergedSteps) -> float:
     """Standard deviation of one step's loss, the mean over all steps, for small losses."""
-    squares = math.fsum(steps * chi_square(q, sigma) for q, sigma, steps in merged)
+    squares = math.fsum(
+        part.steps * chi_square(part.sampling_rate, part.noise_multiplier) for part in merged
+    )
     # The mean over steps: one grid serves all of them.
-    return math.sqrt(squares / sum(steps for _, _, steps in merged))
+    return math.sqrt(squares / sum(part.steps for part in merged))
 
 
 def chi_square(q: float, sigma: float) -> float:

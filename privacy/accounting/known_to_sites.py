@@ -18,11 +18,13 @@ from privacy.accounting.capacity import reserved
 from privacy.accounting.composition import (
     LARGEST_EXPONENT,
     RUNNING,
+    LossDistribution,
     epsilon_at,
     epsilon_of,
     grid_width,
     merge_events,
 )
+from privacy.accounting.nearness import nearness, stretched
 from privacy.errors import AccountingError
 from privacy.events import Event, GaussianSteps
 
@@ -55,12 +57,21 @@ def epsilon_known_to(
     merged = merge_events([event])
     if len(merged) != 1:
         raise AccountingError(f"{type(event).__name__} cannot be summed over sites.")
-    return _mixture(sites, merged[0], delta, discretization)
+    return _of_mixture(sites, merged[0], delta, discretization)
 
 
 @lru_cache(maxsize=128)
-def _mixture(sites: int, event: GaussianSteps, delta: float, discretization: float) -> float:
-    q, sigma, steps = event
+def _of_mixture(sites: int, event: GaussianSteps, delta: float, discretization: float) -> float:
+    composed = _mixture(sites, event, discretization)
+
+    def gaussian(at: float) -> float:
+        return epsilon_at(composed, at, event.steps)
+
+    return stretched(gaussian, delta - reserved(delta), nearness([event]))
+
+
+def _mixture(sites: int, event: GaussianSteps, discretization: float) -> LossDistribution:
+    q, sigma, steps, *_ = event
     # j of the records are drawn, j ~ Binomial(sites, q), and shift the sum by up to j C.
     drawn = np.arange(sites + 1)
     chances = np.array([comb(sites, j) * q**j * (1 - q) ** (sites - j) for j in drawn.tolist()])
@@ -69,7 +80,7 @@ def _mixture(sites: int, event: GaussianSteps, delta: float, discretization: flo
     spread, deviation = _spread(shifts, chances, steps) + one, _deviation(shifts, chances)
     width = grid_width(discretization, spread, deviation, one)
     try:
-        composed = pld.from_mixture_gaussian_mechanism(
+        return pld.from_mixture_gaussian_mechanism(
             sigma,
             drawn.astype(float),
             chances / chances.sum(),
@@ -80,7 +91,6 @@ def _mixture(sites: int, event: GaussianSteps, delta: float, discretization: flo
             f"{steps} steps at noise multiplier {sigma:g} cost more than can be computed.",
             "Raise the noise multiplier.",
         ) from None
-    return epsilon_at(composed, delta - reserved(delta), steps)
 
 
 def _spread(shifts: NDArray[np.float64], chances: NDArray[np.float64], steps: int) -> float:

@@ -9,12 +9,12 @@ not see who was drawn, which is everyone outside the patient's site.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from privacy.accounting.composition import epsilon
 from privacy.errors import AccountingError
-from privacy.events import Event, Observer, check_events
+from privacy.events import ALWAYS_CHARGED, Event, Observer, check_events
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,14 @@ class Shares:
 
     def known_to(self, observer: Observer) -> int:
         """Shares of noise that `observer` can subtract."""
-        known = {Observer.SITE: 1, Observer.COALITION: self.colluders}
+        return self._known_of(self.floor, observer)
+
+    def _known_of(self, survivors: int, observer: Observer) -> int:
+        known = {
+            Observer.SITE: 1,
+            Observer.COALITION: self.colluders,
+            Observer.MASKS_BROKEN: survivors - 1,  # it sees every share by itself
+        }
         return known.get(observer, 0)
 
     def noise_factor(self, observer: Observer, survivors: int | None = None) -> float:
@@ -70,7 +77,8 @@ class Shares:
                 f"{present!r} survivors are fewer than the floor of {self.floor}.",
                 "Such a round does not open.",
             )
-        return math.sqrt((present - self.known_to(observer)) / (self.floor - self.colluders))
+        hidden = present - self._known_of(present, observer)
+        return math.sqrt(hidden / (self.floor - self.colluders))
 
 
 def epsilon_for(observer: Observer, events: Iterable[Event], delta: float) -> float:
@@ -85,14 +93,16 @@ def epsilon_for(observer: Observer, events: Iterable[Event], delta: float) -> fl
     return epsilon([event.seen_by(observer) for event in known], delta)
 
 
-def worst_of(events: Iterable[Event], delta: float) -> tuple[Observer, float]:
+def worst_of(
+    events: Iterable[Event], delta: float, observers: Sequence[Observer] = ALWAYS_CHARGED
+) -> tuple[Observer, float]:
     """The observer with the largest epsilon, and that epsilon: what the budget is charged.
 
-    Always over all observers: each of them exists, so none can be left out. Ties go to the first
-    one. Raises `AccountingError` as `epsilon_for`.
+    Always over those of `ALWAYS_CHARGED` at least: each of them exists, so none can be left out.
+    Ties go to the first one. Raises `AccountingError` as `epsilon_for`.
     """
-    known = list(events)
-    figures = {observer: epsilon_for(observer, known, delta) for observer in Observer}
+    known, charged = list(events), dict.fromkeys((*ALWAYS_CHARGED, *observers))
+    figures = {observer: epsilon_for(observer, known, delta) for observer in charged}
     worst = max(figures, key=figures.__getitem__)
     return worst, figures[worst]
 

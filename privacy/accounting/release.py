@@ -14,10 +14,12 @@ from privacy.accounting.composition import (
     RUNNING,
     MergedSteps,
     epsilon_of,
+    in_closed_form,
     loss_distribution,
     merge_events,
     rounding,
 )
+from privacy.accounting.nearness import nearness, stretched
 from privacy.accounting.second import prv_epsilon
 from privacy.errors import AccountingError
 from privacy.events import Event
@@ -92,13 +94,22 @@ def _agreed(events: list[Event], delta: float, grids: tuple[float, ...]) -> Rele
 
 def _estimate(merged: MergedSteps, delta: float, grid: float) -> float:
     """Epsilon at the delta of the second accountant: without an allowance for rounding."""
-    return float(loss_distribution(merged, grid).get_epsilon_for_delta(delta - reserved(delta)))
+    if in_closed_form(merged):
+        return epsilon_of(merged, delta, grid)
+    losses = loss_distribution(merged, grid)
+
+    def gaussian(at: float) -> float:
+        return float(losses.get_epsilon_for_delta(at))
+
+    return stretched(gaussian, delta - reserved(delta), nearness(merged))
 
 
 def check_within_reach(merged: MergedSteps, delta: float) -> None:
     """Raise `AccountingError` where rounding leaves nothing of `delta` for an epsilon."""
-    steps = sum(count for _, _, count in merged)
+    steps = sum(part.steps for part in merged)
     least = rounding(steps)
+    if in_closed_form(merged):
+        return  # nothing is convolved
     if delta - reserved(delta) <= least:
         raise AccountingError(
             f"delta is {delta:g}, too small for {steps} steps: rounding in their composition may "

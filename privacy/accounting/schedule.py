@@ -46,7 +46,10 @@ def _ordinary(charged: MergedSteps, delta: float, epsilon: float) -> bool:
     """Whether the schedule is of the kind on which the two agreed without exception."""
     least, most = (sigma / (1 + SENSITIVITY_TOLERANCE) for sigma in (0.4, 100))
     return (
-        all(q >= 1e-3 and least <= sigma <= most for q, sigma, _ in charged)
+        all(
+            part.sampling_rate >= 1e-3 and least <= part.noise_multiplier <= most
+            for part in charged
+        )
         and sum(part.steps for part in charged) <= 100_000
         and delta >= 1e-9
         and epsilon <= 60

@@ -20,6 +20,7 @@ import numpy as np
 from privacy.accounting.bounds import check_probability
 from privacy.accounting.capacity import reserved
 from privacy.accounting.composition import MergedSteps, merge_events
+from privacy.accounting.nearness import nearness, stretched
 from privacy.errors import AccountingError
 from privacy.events import Event
 
@@ -42,7 +43,14 @@ def prv_epsilon(events: Iterable[Event], delta: float) -> tuple[float, float, fl
     check_probability(delta)
     merged = merge_events(events)
     left = delta - reserved(delta)
-    return _prv_epsilon(merged, left) if merged else (0.0, 0.0, 0.0)
+    if not merged:
+        return 0.0, 0.0, 0.0
+    near = nearness(merged)
+
+    def stretched_to(which: int) -> float:
+        return stretched(lambda at: _prv_epsilon(merged, at)[which], left, near)
+
+    return stretched_to(0), stretched_to(1), stretched_to(2)
 
 
 @lru_cache(maxsize=256)
@@ -69,8 +77,11 @@ def _prv_epsilon(merged: MergedSteps, delta: float) -> tuple[float, float, float
 def _compose(prv: ModuleType, merged: MergedSteps, delta: float) -> tuple[float, float, float]:
     """`PRVAccountant.get_epsilon` with its three figures instead of the last one."""
     delta_error = delta * _RELATIVE_DELTA_ERROR
-    steps = [count for _, _, count in merged]
-    variables = [prv.PoissonSubsampledGaussianPRV(q, sigma) for q, sigma, _ in merged]
+    steps = [part.steps for part in merged]
+    variables = [
+        prv.PoissonSubsampledGaussianPRV(part.sampling_rate, part.noise_multiplier)
+        for part in merged
+    ]
     # Beyond it lies less probability than the error of delta that is allowed.
     reach = float(prv.compute_safe_domain_size(variables, steps, _EPSILON_ERROR, delta_error))
     # Mesh as in section 5: the error of epsilon over sqrt(steps ln(12 / error of delta) / 2).

@@ -18,6 +18,7 @@ import numpy as np
 from privacy.accounting.bounds import check_probability, largest_delta
 from privacy.accounting.capacity import reserved
 from privacy.accounting.composition import RUNNING, loss_distribution, merge_events, rounding
+from privacy.accounting.nearness import nearness, stretched_deltas
 from privacy.errors import AccountingError
 from privacy.events import Event
 
@@ -57,9 +58,11 @@ def tradeoff(
     # Beyond e = ln(1/FPR) the first bound is above 1; the second is tight well before.
     epsilons = np.arange(0.0, max(math.log(1 / min(rates)), 1.0) + discretization, discretization)
     losses = loss_distribution(merged, discretization)
-    slack = rounding(sum(steps for _, _, steps in merged)) + _OVERFLOW
-    deltas = np.clip(losses.get_delta_for_epsilon(epsilons) + slack, 0.0, 1.0)
-    return [Attack(rate, _best(epsilons, deltas, rate)) for rate in rates]
+    slack = rounding(sum(part.steps for part in merged)) + _OVERFLOW
+    near = nearness(merged)
+    found = stretched_deltas(epsilons, losses.get_delta_for_epsilon(epsilons) + slack, near)
+    points = found[0], np.clip(found[1], 0.0, 1.0)
+    return [Attack(rate, _best(*points, rate)) for rate in rates]
 
 
 def true_positive_rate(events: Iterable[Event], false_positive_rate: float) -> float:

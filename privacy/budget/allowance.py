@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from privacy.accounting.fitting import rounds_that_fit
-from privacy.budget.cost import study_cost
+from privacy.budget.cost import as_charged, study_cost
 from privacy.budget.limits import Limits
 from privacy.ledger import Charge
 
@@ -65,8 +65,8 @@ class Allowance:
     """What `limits` leave for more attempts at `charge`, after the charges `own` of its study.
 
     `others` is what all other studies have cost, as one number in the unit that the limits add up:
-    epsilon where studies are summed, else the Renyi divergence at the filter's order. So how long
-    any answer here takes depends on the study's own charges alone.
+    epsilon where studies are summed, else the filter's load. So how long any answer here takes
+    depends on the study's own charges alone.
     """
 
     limits: Limits
@@ -76,7 +76,10 @@ class Allowance:
 
     @property
     def spent(self) -> float:
-        """Epsilon used of the study's budget."""
+        """Epsilon used by the study, against those who are charged at every site.
+
+        What a site says of itself: it does not depend on its policy.
+        """
         return study_cost(self.own)
 
     def next(self) -> Budgets:
@@ -87,8 +90,9 @@ class Allowance:
         """What `more` further attempts would make of both budgets."""
         before, limits = self.own, self.limits
         after = (*before, *[self.charge] * more)
+        spent, then = (study_cost(charges, limits.observers) for charges in (before, after))
         return Budgets(
-            Outlook(study_cost(before), study_cost(after), limits.study_epsilon),
+            Outlook(spent, then, limits.study_epsilon),
             Outlook(self._lifetime(before), self._lifetime(after), limits.epsilon),
         )
 
@@ -97,12 +101,12 @@ class Allowance:
         paid, limits = (*self.own, self.charge), self.limits
         if any(charge.event.no_privacy for charge in paid) or math.isinf(self.others):
             return 0
-        summed = limits.rdp_order is None
+        summed = limits.over_studies() is None
         room = limits.study_epsilon
         if summed:
             room = min(room, limits.epsilon - self.others)
-        own = [charge.event for charge in self.own]
-        most = rounds_that_fit(own, self.charge.event, self.charge.delta, room)
+        *own, one = as_charged(paid, limits.observers)
+        most = rounds_that_fit(own, one, self.charge.delta, room)
         if summed:
             return most
 
@@ -128,7 +132,8 @@ class Allowance:
 
     def _lifetime(self, own: Sequence[Charge]) -> float:
         """The lifetime epsilon with `own` as the study's charges."""
-        over_studies = self.limits.renyi_filter()
+        limits = self.limits
+        over_studies = limits.over_studies()
         if over_studies is not None:
-            return over_studies.epsilon((charge.event for charge in own), self.others)
-        return self.others + study_cost(own)
+            return over_studies.epsilon(as_charged(own, limits.observers), self.others)
+        return self.others + study_cost(own, limits.observers)

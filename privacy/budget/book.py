@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from privacy.budget.allowance import Allowance
-from privacy.budget.cost import study_cost
+from privacy.budget.cost import as_charged, study_cost
 from privacy.budget.limits import Limits
+from privacy.events import ALWAYS_CHARGED, Observer
 from privacy.ledger import Charge, Entry, charged
 
 
@@ -35,24 +36,24 @@ class Book:
         """The book of all other studies."""
         return Book(tuple(charge for charge in self.charges if charge.study_digest != study))
 
-    def study_epsilon(self, study: bytes) -> float:
+    def study_epsilon(self, study: bytes, observers: Sequence[Observer] = ALWAYS_CHARGED) -> float:
         """What one study, by its digest, has used of its budget; infinite without noise."""
-        return study_cost(self.of_study(study))
+        return study_cost(self.of_study(study), observers)
 
     def lifetime_epsilon(self, limits: Limits) -> float:
         """What is used of the lifetime budget, as `limits` compose studies; infinite without noise.
 
-        A Renyi filter composes all events at its order. Otherwise the studies are summed, since
+        A filter composes all events. Otherwise the studies are summed, since
         each may be chosen after seeing the results of earlier ones (their deltas add up as well).
         """
-        over_studies = limits.renyi_filter()
+        over_studies = limits.over_studies()
         if over_studies is not None:
-            return over_studies.epsilon(charge.event for charge in self.charges)
-        return math.fsum(self.study_epsilon(study) for study in self.studies())
+            return over_studies.epsilon(as_charged(self.charges, limits.observers))
+        return math.fsum(self.study_epsilon(study, limits.observers) for study in self.studies())
 
     def lifetime_delta(self, limits: Limits) -> float:
         """Where the lifetime epsilon holds: the filter's delta, or the sum of the studies' own."""
-        if limits.rdp_order is not None:
+        if limits.over_studies() is not None:
             return limits.delta
         return math.fsum(
             min(charge.delta for charge in self.of_study(study)) for study in self.studies()
@@ -64,8 +65,8 @@ class Book:
         return Allowance(limits, charge, self.of_study(study), self.without(study)._cost(limits))
 
     def _cost(self, limits: Limits) -> float:
-        """The cost in the unit that an allowance adds to: epsilon, or the filter's divergence."""
-        over_studies = limits.renyi_filter()
+        """The cost in the unit that an allowance adds to: epsilon, or the filter's load."""
+        over_studies = limits.over_studies()
         if over_studies is not None:
-            return over_studies.divergence(charge.event for charge in self.charges)
+            return over_studies.load(as_charged(self.charges, limits.observers))
         return self.lifetime_epsilon(limits)

@@ -1,26 +1,29 @@
 """What the charges of one study cost: from charges to epsilon, and back to their number.
 
 Every epsilon of charges comes from `study_cost`: agent, command line and coordinator agree because
-they ask the same function. It is the epsilon of the worst observer there is.
+they ask the same function. It is the epsilon of the worst of all observers, and where a policy
+names it, of who undoes the masks too.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from privacy.accounting.observers import worst_of
+from privacy.events import ALWAYS_CHARGED, Event, Observer
 from privacy.ledger import Charge
 
 _SAME: Final = 1e-6  # relative: two figures this close are the same number of attempts
 
 
-def study_cost(charges: Sequence[Charge]) -> float:
-    """Epsilon of `charges`, all of one study, against the worst of all observers; 0.0 for none.
+def study_cost(charges: Sequence[Charge], observers: Sequence[Observer] = ALWAYS_CHARGED) -> float:
+    """Epsilon of `charges`, all of one study, against the worst of `observers`; 0.0 for none.
 
-    Composed by PLD: the study's schedule is frozen. Infinite if anything had no noise.
+    Composed by PLD, or in closed form where everybody is in every step: the study's schedule is
+    frozen. Infinite if anything had no noise.
     """
     if any(charge.event.no_privacy for charge in charges):
         return math.inf
@@ -28,7 +31,17 @@ def study_cost(charges: Sequence[Charge]) -> float:
         return 0.0
     # The digest fixes delta; should they differ all the same, the smallest overstates epsilon.
     delta = min(charge.delta for charge in charges)
-    return worst_of([charge.event for charge in charges], delta)[1]
+    return worst_of([charge.event for charge in charges], delta, observers)[1]
+
+
+def as_charged(charges: Iterable[Charge], observers: Sequence[Observer]) -> list[Event]:
+    """The events of `charges` as the worst of `observers` sees them, for what adds up by event.
+
+    Nobody knows more of the noise than who undoes the masks.
+    """
+    broken = Observer.MASKS_BROKEN in observers
+    events = (charge.event for charge in charges)
+    return [event.seen_by(Observer.MASKS_BROKEN) if broken else event for event in events]
 
 
 def cost_of_attempts(charge: Charge, count: int) -> float:

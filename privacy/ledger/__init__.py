@@ -1,6 +1,6 @@
 """A site's durable record of what was charged."""
 
-from privacy.ledger.base import AttemptKey, Charge, Entry, Ledger, State, charged
+from privacy.ledger.base import AttemptKey, Charge, Entry, Ledger, State, StepMark, charged
 from privacy.ledger.head import Head
 from privacy.ledger.key import load_or_make_key
 from privacy.ledger.sqlite import SqliteLedger
@@ -15,6 +15,7 @@ __all__ = [
     "LedgerView",
     "SqliteLedger",
     "State",
+    "StepMark",
     "charged",
     "load_or_make_key",
     "read_ledger",

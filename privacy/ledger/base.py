@@ -57,6 +57,15 @@ class Charge:
             raise AccountingError(f"delta is {self.delta!r}; it must lie between 0 and 1.")
 
 
+@dataclass(frozen=True, slots=True)
+class StepMark:
+    """Which sealed step an attempt is for: nothing but this is ever masked for it."""
+
+    label: bytes  # 32 bytes
+    session: int  # its number
+    cohort: tuple[int, ...]  # the sites in the step, ascending ids of the roster
+
+
 class State(StrEnum):
     """How far an attempt got."""
 
@@ -74,16 +83,19 @@ class Entry:
     sequence: int  # of its intent, counted from the ledger's beginning
     intent_time: float  # seconds since 1970 by the site's clock; not what orders entries
     charge_time: float | None = None  # None: never charged
+    mark: StepMark | None = None  # of a sealed step
+    sent: bytes = b""  # 32 bytes: SHA-256 of the masked vector that left; none where none did
 
 
 class Ledger(Protocol):
     """A site's record of spending. Every method raises `LedgerError` if the record is unusable."""
 
-    def intent(self, key: AttemptKey, charge: Charge) -> None:
+    def intent(self, key: AttemptKey, charge: Charge, mark: StepMark | None = None) -> None:
         """Record that work on `key` is about to begin; on disk when this returns.
 
-        Recording the same key and charge again changes nothing. Raises `LedgerError` if `key` is
-        known with another charge, or is not of the study that pays.
+        `mark` says for which sealed step. Recording the same again changes nothing. Raises
+        `LedgerError` if `key` is known with another charge or mark, or is not of the study that
+        pays.
         """
 
     def commit(self, key: AttemptKey) -> None:
@@ -91,6 +103,23 @@ class Ledger(Protocol):
 
         Charging it again changes nothing. Raises `LedgerError` for a key without an intent.
         """
+
+    def sent(self, key: AttemptKey, digest: bytes) -> None:
+        """Record the SHA-256 of the masked vector that is about to leave of a charged `key`.
+
+        On disk when this returns. Recording the same again changes nothing. Raises `LedgerError`
+        for any other vector, and for a key that is not charged.
+        """
+
+    def begin_session(self, study: bytes, run: int, number: int, digest: bytes) -> None:
+        """Record that a session of sealed steps begins; on disk when this returns.
+
+        Recording the newest again changes nothing. Raises `LedgerError` unless `number` is above
+        those of all sessions that the study has had here.
+        """
+
+    def newest_session(self, study: bytes) -> int:
+        """The largest number of a session of the study (its digest); 0 before the first."""
 
     def entries(self) -> tuple[Entry, ...]:
         """All attempts, in the order of their intents."""

@@ -3,6 +3,7 @@
 Guarantees, each with a test: an illegal record raises `LedgerError` and changes nothing;
 records are numbered from 0 without gaps; each holds the hash of the previous one and is signed by
 the key of the first; only the first is a genesis; an attempt has one intent and at most one charge;
+of a charged one at most one vector leaves; sessions of a study are numbered upwards;
 a binding is signed by the identity that it names, and the newest one counts. A record that is
 signed but cannot be read was written by a newer craftsfl: the refusal of the ledger says so.
 """
@@ -27,6 +28,8 @@ from privacy.ledger.records import (
     Genesis,
     Intent,
     Record,
+    Sent,
+    SessionBegun,
     decode,
     hash_of,
 )
@@ -55,6 +58,7 @@ class Chain:
         self._entries: list[Entry] = []
         self._places: dict[AttemptKey, int] = {}  # index of an attempt in _entries
         self._intents: dict[int, AttemptKey] = {}  # by the sequence of the intent
+        self._sessions: dict[bytes, SessionBegun] = {}  # the newest of each study
 
     def __len__(self) -> int:
         return len(self._heads)
@@ -82,6 +86,10 @@ class Chain:
         """The attempt `key`, or None."""
         place = self._places.get(key)
         return None if place is None else self._entries[place]
+
+    def session(self, study: bytes) -> SessionBegun | None:
+        """The newest session of the study (its digest), or None."""
+        return self._sessions.get(study)
 
     def next(self, content: Content, time: int) -> Record:
         """The record that would follow; `time` in microseconds since 1970."""
@@ -179,8 +187,22 @@ class Chain:
             self._places[content.key] = len(self._entries)
             self._intents[record.sequence] = content.key
             self._entries.append(
-                Entry(content.key, content.charge, State.INTENT, record.sequence, seconds)
+                Entry(
+                    content.key,
+                    content.charge,
+                    State.INTENT,
+                    record.sequence,
+                    seconds,
+                    mark=content.mark,
+                )
             )
+        elif isinstance(content, Sent):
+            self._send(content)
+        elif isinstance(content, SessionBegun):
+            before = self._sessions.get(content.study)
+            if content.number <= (0 if before is None else before.number):
+                raise LedgerError("it numbers a session that is not above an earlier one.")
+            self._sessions[content.study] = content
         else:
             self._charge(content, seconds)
 
@@ -195,3 +217,15 @@ class Chain:
         self._entries[place] = dataclasses.replace(
             entry, state=State.COMMITTED, charge_time=seconds
         )
+
+    def _send(self, content: Sent) -> None:
+        key = self._intents.get(content.intent)
+        if key is None:
+            raise LedgerError("something left of an attempt that was never begun.")
+        place = self._places[key]
+        entry = self._entries[place]
+        if entry.state is not State.COMMITTED:
+            raise LedgerError("something left of an attempt that was not charged.")
+        if entry.sent:
+            raise LedgerError("two vectors of one attempt left.")
+        self._entries[place] = dataclasses.replace(entry, sent=content.digest)

@@ -9,6 +9,9 @@ since 1970. A record's hash is SHA-256 over `_TAG` and these bytes. The content 
     2 intent   run u64 | round u32 | attempt u32 | study digest 32 | delta f64 | event, text
     3 charge   sequence u64 of the intent that is charged
     4 bound    identity's public key 32 | its signature 64 (see `binding`) | replaced 56
+    5 intent   as 2 | label 32 | session u64 | sites u16 | each of their ids, u16: of a sealed step
+    6 sent     sequence u64 of the intent | SHA-256 32 of the masked vector that is about to leave
+    7 session  study digest 32 | run u64 | number u64 | session digest 32
 
 Integers and floats are big-endian; a text is its length (u16) and UTF-8; an event is the
 canonical JSON of `privacy.events`. A record's meaning never changes; a new record gets a new kind,
@@ -25,17 +28,18 @@ from typing import Final
 
 from privacy.errors import AccountingError, LedgerError
 from privacy.events import Event
-from privacy.ledger.base import AttemptKey, Charge
+from privacy.ledger.base import AttemptKey, Charge, StepMark
 from privacy.mechanisms.registry import event_from_json
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.codec import Reader, Writer, malformed
 from privacy.wire.reasons import RefusedMessage
+from privacy.wire.sites import check_ids, read_ids, write_ids
 
 _TAG: Final = b"craftsfl/ledger/record/v1\0"
 VERSION: Final = 1
 NO_PREVIOUS: Final = bytes(32)
 NO_LEDGER: Final = Checkpoint(bytes(16), 0, bytes(32))
-_GENESIS, _INTENT, _CHARGE, _BOUND = 1, 2, 3, 4
+_GENESIS, _INTENT, _CHARGE, _BOUND, _LABELLED, _SENT, _SESSION = range(1, 8)
 _LONGEST_SITE: Final = 64
 _LONGEST_EVENT: Final = 4096
 
@@ -50,10 +54,14 @@ class Genesis:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """Work on an attempt is about to begin, at this price if anything of it may leave."""
+    """Work on an attempt is about to begin, at this price if anything of it may leave.
+
+    Of a sealed step, `mark` says for which one: nothing else may be masked for the attempt.
+    """
 
     key: AttemptKey
     charge: Charge
+    mark: StepMark | None = None
 
     def __post_init__(self) -> None:
         if self.key.study != self.charge.study_digest:
@@ -79,7 +87,25 @@ class Bound:
     replaced: Checkpoint = NO_LEDGER  # of the lost ledger that this one replaces
 
 
-Content = Genesis | Intent | Charged | Bound
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """This vector of a charged attempt is about to leave, and no other ever will."""
+
+    intent: int  # sequence of its intent
+    digest: bytes  # 32 bytes: SHA-256 of its masked lanes
+
+
+@dataclass(frozen=True, slots=True)
+class SessionBegun:
+    """A key for the sealed steps of a session is about to leave; only for this one from now on."""
+
+    study: bytes  # digest, 32 bytes
+    run: int
+    number: int  # above those of all earlier sessions of the study
+    digest: bytes  # 32 bytes, of all that the session is about
+
+
+Content = Genesis | Intent | Charged | Bound | Sent | SessionBegun
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +160,13 @@ def _kind(content: Content) -> int:
         return _GENESIS
     if isinstance(content, Bound):
         return _BOUND
-    return _INTENT if isinstance(content, Intent) else _CHARGE
+    if isinstance(content, Sent):
+        return _SENT
+    if isinstance(content, SessionBegun):
+        return _SESSION
+    if isinstance(content, Intent):
+        return _INTENT if content.mark is None else _LABELLED
+    return _CHARGE
 
 
 def _write(writer: Writer, content: Content) -> None:
@@ -145,9 +177,18 @@ def _write(writer: Writer, content: Content) -> None:
         writer.u64(key.run).u32(key.round).u32(key.attempt)
         writer.fixed(charge.study_digest, 32).f64(charge.delta)
         writer.text(charge.event.to_json(), _LONGEST_EVENT)
+        if content.mark is not None:
+            check_ids(content.mark.cohort)
+            writer.fixed(content.mark.label, 32).u64(content.mark.session)
+            write_ids(writer, content.mark.cohort)
     elif isinstance(content, Bound):
         writer.fixed(content.identity, 32).fixed(content.signature, 64)
         content.replaced.write(writer)
+    elif isinstance(content, Sent):
+        writer.u64(content.intent).fixed(content.digest, 32)
+    elif isinstance(content, SessionBegun):
+        writer.fixed(content.study, 32).u64(content.run).u64(content.number)
+        writer.fixed(content.digest, 32)
     else:
         writer.u64(content.intent)
 
@@ -155,17 +196,27 @@ def _write(writer: Writer, content: Content) -> None:
 def _read(reader: Reader, kind: int) -> Content:
     if kind == _GENESIS:
         return Genesis(reader.fixed(32), reader.text(_LONGEST_SITE))
-    if kind == _INTENT:
+    if kind in (_INTENT, _LABELLED):
         numbers = (reader.u64(), reader.u32(), reader.u32())
         study, delta = reader.fixed(32), reader.f64()
-        return Intent(
-            AttemptKey(study, *numbers), Charge(study, _event(reader.text(_LONGEST_EVENT)), delta)
-        )
+        charge = Charge(study, _event(reader.text(_LONGEST_EVENT)), delta)
+        mark = _mark(reader) if kind == _LABELLED else None
+        return Intent(AttemptKey(study, *numbers), charge, mark)
     if kind == _CHARGE:
         return Charged(reader.u64())
     if kind == _BOUND:
         return Bound(reader.fixed(32), reader.fixed(64), Checkpoint.read(reader))
+    if kind == _SENT:
+        return Sent(reader.u64(), reader.fixed(32))
+    if kind == _SESSION:
+        return SessionBegun(reader.fixed(32), reader.u64(), reader.u64(), reader.fixed(32))
     raise LedgerError(f"A ledger record of the unknown kind {kind}.", "Install a newer craftsfl.")
+
+
+def _mark(reader: Reader) -> StepMark:
+    mark = StepMark(reader.fixed(32), reader.u64(), read_ids(reader))
+    check_ids(mark.cohort)
+    return mark
 
 
 @lru_cache(maxsize=256)  # a study has one event, repeated in every intent

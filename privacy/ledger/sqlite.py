@@ -18,14 +18,22 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from privacy.errors import LedgerError
 from privacy.ledger import database as db
 from privacy.ledger.anchors import Anchors
-from privacy.ledger.base import AttemptKey, Charge, Entry, State
+from privacy.ledger.base import AttemptKey, Charge, Entry, State, StepMark
 from privacy.ledger.binding import bind
 from privacy.ledger.chain import Chain
 from privacy.ledger.files import HeadFile, take_lock
 from privacy.ledger.head import Head, sign_head
 from privacy.ledger.key import public_bytes
 from privacy.ledger.owner import Owner
-from privacy.ledger.records import Bound, Charged, Content, Intent, hash_of
+from privacy.ledger.records import (
+    Bound,
+    Charged,
+    Content,
+    Intent,
+    Sent,
+    SessionBegun,
+    hash_of,
+)
 from privacy.ledger.view import check_kept, head_path
 
 _log = logging.getLogger("craftsfl.ledger")
@@ -88,16 +96,16 @@ class SqliteLedger:
     ) -> None:
         self.close()
 
-    def intent(self, key: AttemptKey, charge: Charge) -> None:
+    def intent(self, key: AttemptKey, charge: Charge, mark: StepMark | None = None) -> None:
         """See `Ledger.intent`."""
         with self._mutex:
             known = self._open_chain().find(key)
             if known is None:
-                self._append(Intent(key, charge))
-            elif known.charge != charge:
+                self._append(Intent(key, charge, mark))
+            elif (known.charge, known.mark) != (charge, mark):
                 raise LedgerError(
                     f"Round {key.round}, attempt {key.attempt} is already recorded with another "
-                    "charge.",
+                    f"{'charge' if known.charge != charge else 'label or cohort'}.",
                     "The coordinator must use a new attempt number.",
                 )
             self._settle()
@@ -114,6 +122,42 @@ class SqliteLedger:
             if known.state is not State.COMMITTED:
                 self._append(Charged(known.sequence))
             self._settle()
+
+    def sent(self, key: AttemptKey, digest: bytes) -> None:
+        """See `Ledger.sent`."""
+        with self._mutex:
+            known = self._open_chain().find(key)
+            if (
+                known is None
+                or known.state is not State.COMMITTED
+                or known.sent not in (b"", digest)
+            ):
+                raise LedgerError(
+                    f"Round {key.round}, attempt {key.attempt} is not charged, or something else "
+                    "of it has left.",
+                    "Nothing may leave; start a new attempt.",
+                )
+            if not known.sent:
+                self._append(Sent(known.sequence, digest))
+            self._settle()
+
+    def begin_session(self, study: bytes, run: int, number: int, digest: bytes) -> None:
+        """See `Ledger.begin_session`."""
+        with self._mutex:
+            content, newest = SessionBegun(study, run, number, digest), self._newest(study)
+            if self._open_chain().session(study) != content:
+                if number <= newest:
+                    raise LedgerError(
+                        f"Session {number} is not above session {newest}, the newest here.",
+                        "The coordinator must begin a session with a larger number.",
+                    )
+                self._append(content)
+            self._settle()
+
+    def newest_session(self, study: bytes) -> int:
+        """See `Ledger.newest_session`."""
+        with self._mutex:
+            return self._newest(study)
 
     def entries(self) -> tuple[Entry, ...]:
         """See `Ledger.entries`."""
@@ -141,6 +185,10 @@ class SqliteLedger:
             if lock >= 0:
                 os.close(lock)
                 self._anchors.release()
+
+    def _newest(self, study: bytes) -> int:
+        session = self._open_chain().session(study)
+        return 0 if session is None else session.number
 
     def _begin(self, site: str) -> None:
         """Write the first record if the file is empty."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from privacy.dpsgd.release import Release
 from privacy.events import Event
+from privacy.mechanisms.pooled.terms import PooledTerms
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +35,7 @@ class PublicTerms:
     delta: float
     smallest_cohort: int  # sites in a sum, at least
     noise_colluders: int  # sites whose shares of the noise may be known
+    pooled: PooledTerms | None = None  # of the shares, where the noise is pooled
 
 
 class SiteStep(Protocol):
@@ -94,5 +96,8 @@ class Mechanism(Protocol):
         ...
 
     def at_site(self, declared_patients: int) -> SiteStep:
-        """How a site with `declared_patients` makes its steps. Imports torch."""
+        """How a site with `declared_patients` makes its steps. Imports torch.
+
+        Raises `AccountingError` where no step of a site alone is private.
+        """
         ...

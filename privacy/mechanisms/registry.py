@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Final
 
 from privacy.errors import AccountingError, ConfigError
 from privacy.events import Event
 from privacy.mechanisms.base import Mechanism
 from privacy.mechanisms.local import LocalGaussian
+from privacy.mechanisms.pooled.mechanism import PooledNoise
 
-MECHANISMS: tuple[type[Mechanism], ...] = (LocalGaussian,)
-
-# Names that a policy may already list, so that its file also fits a later version.
-_RESERVED: Final = ("pooled",)
+MECHANISMS: tuple[type[Mechanism], ...] = (LocalGaussian, PooledNoise)
 
 
 def mechanism_names() -> tuple[str, ...]:
     """What a policy may list under `mechanisms`."""
-    known = [mechanism.NAME for mechanism in MECHANISMS]
-    return (*known, *(name for name in _RESERVED if name not in known))
+    return tuple(mechanism.NAME for mechanism in MECHANISMS)
 
 
 def mechanism_named(name: str) -> type[Mechanism]:

@@ -155,9 +155,9 @@ class Aggregation(Strict):
     # Of Adam's second moment, once the noise's share is taken off: at least this share of the
     # noise's variance stays. None: 0.1.
     floor: Positive | None = None
-    # The adapter that a study ends with is the mean of those after the last steps: this share of
-    # all steps. None: the last one alone.
-    averaging: Fraction | None = None
+    # The adapter that is published is a mean of those after all steps so far, in which the one
+    # after step t weighs about t^averaging. None: the last one alone.
+    averaging: Annotated[float, Field(ge=0, le=1e6)] | None = None
     # "plain": the coordinator sees individual updates. Within one process only, never with agents.
     secure_aggregation: Literal["required", "plain"] = "required"
 

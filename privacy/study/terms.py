@@ -6,6 +6,7 @@ from privacy.events import Event
 from privacy.mechanisms.base import Mechanism, PublicTerms
 from privacy.mechanisms.registry import mechanism_named
 from privacy.study.manifest import Study
+from privacy.study.pooling import pooled_terms
 
 
 def mechanism_of(study: Study) -> Mechanism:
@@ -20,6 +21,7 @@ def mechanism_of(study: Study) -> Mechanism:
         delta=study.privacy.delta,
         smallest_cohort=study.smallest_cohort,
         noise_colluders=study.privacy.noise_colluders,
+        pooled=pooled_terms(study) if study.pools_noise else None,
     )
     return mechanism_named(study.privacy.mechanism).of(terms)
 

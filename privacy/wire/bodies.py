@@ -54,6 +54,15 @@ class Kind(IntEnum):
     UNMASK = 25
     SECAGG_REFUSAL = 26
     TRAIN_MASKED = 27
+    # Sealed steps: privacy/wire/sealed.py
+    SESSION_OFFER = 32
+    SESSION_KEY = 33
+    SESSION_KEYS = 34
+    SESSION_GROUP = 35
+    STEP = 36
+    SEALED = 37
+    SEALED_READY = 38
+    SEALED_COLLECT = 39
 
 
 class Body(ABC):
@@ -298,7 +307,8 @@ class Refusal(Body):
 
     The epsilons are this study's alone, and 0 unless it is BUDGET or CANNOT_FINISH; then `would_be`
     is what the attempt, or all attempts, would make of it. `newest_run` is the newest of the study
-    that the site knows, and 0 unless it is OLDER_RUN, RUN_OPEN or RUN_TOO_FAR.
+    that the site knows, and 0 unless it is OLDER_RUN, RUN_OPEN or RUN_TOO_FAR; where it is
+    MISSING_SUMS, it is how many steps of the run the site knows the opened sums of.
     """
 
     KIND: ClassVar[Kind] = Kind.REFUSAL

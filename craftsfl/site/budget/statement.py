@@ -122,7 +122,7 @@ def _lines(rules: SiteRules, entries: Sequence[Entry]) -> Iterator[Line]:
             rounds=len({(key.run, key.round) for key in keys}),
             attempts=len(charges),
             lost=len(mine) - len(charges),
-            epsilon=book.study_epsilon(digest),
+            epsilon=book.study_epsilon(digest, rules.limits.observers),
             delta=min((charge.delta for charge in charges), default=like.delta),
             budget=rules.limits.study_epsilon,
             rounds_left=left,
@@ -146,6 +146,6 @@ def _points(
         yield Point(
             time=now,
             study=labels[study],
-            epsilon=used.study_epsilon(study),
+            epsilon=used.study_epsilon(study, limits.observers),
             lifetime=used.lifetime_epsilon(limits),
         )

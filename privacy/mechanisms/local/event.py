@@ -70,6 +70,11 @@ class PoissonGaussian:
         """See `Event.charged`."""
         return (gaussian_steps(self.sampling_rate, self.noise_multiplier, self.steps),)
 
+    @property
+    def sums_over_sites(self) -> bool:
+        """See `Event.sums_over_sites`: every site has its own."""
+        return False
+
     def times(self, count: int) -> PoissonGaussian:
         """See `Event.times`: steps of one mechanism add up."""
         return replace(self, steps=self.steps * count)

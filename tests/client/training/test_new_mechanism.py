@@ -79,7 +79,7 @@ def test_a_budget_refuses_what_would_exceed_it(charge: Charge) -> None:
 
 
 def test_site_rules_and_offers_follow_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(terms, "_MECHANISM", "toy")
+    monkeypatch.setattr(terms, "mechanism_named", lambda name: Toy)
     study = masked_study(privacy={"noise_colluders": 1})
     policy = make_policy(secure_aggregation="required", roster="ab" * 32)
     rules = SiteRules("north", study, policy)
@@ -92,7 +92,7 @@ def test_site_rules_and_offers_follow_it(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_site_makes_its_steps(
     tiny_pipeline: Any, quiet_study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(terms, "_MECHANISM", "toy")
+    monkeypatch.setattr(terms, "mechanism_named", lambda name: Toy)
     updates = []
     for sigma in (0.0, 4.0):
         study = changed(quiet_study, steps=2, sampling_rate=0.5, noise_multiplier=sigma)
@@ -116,6 +116,6 @@ def test_without_its_line_it_is_refused_by_name(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_policy_may_list_it() -> None:
-    assert mechanism_names() == ("local", "toy", "pooled")
+    assert mechanism_names() == ("local", "pooled", "toy")
     assert make_policy(mechanisms=("toy",)).mechanisms == ("toy",)
     assert mechanism_named("toy") is Toy

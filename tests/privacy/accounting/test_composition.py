@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from privacy.accounting import RELEASE, check_delta, epsilon
 from privacy.accounting.composition import merge_events
 from privacy.errors import AccountingError
+from privacy.events import GaussianSteps
 from privacy.mechanisms.local import PoissonGaussian
 from tests.privacy.accounting.oracles import (
     REFERENCE,
@@ -83,7 +84,8 @@ def test_the_tolerance_of_an_engine_is_charged(sigma: float, steps: int) -> None
     eps = epsilon([PoissonGaussian(1.0, sigma, 1.0, steps)], 1e-5, discretization=RELEASE)
     assert gaussian_delta(eps, math.sqrt(steps) * (1 + 1e-6) / sigma) <= (1 - 1e-3) * 1e-5
     merged = merge_events([PoissonGaussian(1.0, sigma, 1.0, steps)])
-    assert merged == ((1.0, pytest.approx(sigma / (1 + 1e-6), rel=1e-15), steps),)
+    charged = pytest.approx(sigma / (1 + 1e-6), rel=1e-15)
+    assert merged == (GaussianSteps(1.0, charged, steps),)
 
 
 def test_moments_accountant_of_2016_is_an_upper_bound() -> None:

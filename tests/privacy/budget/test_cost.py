@@ -78,7 +78,7 @@ def test_studies_are_summed_with_their_deltas_unless_a_filter_composes_them() ->
 
 def test_an_order_at_which_nothing_fits_is_refused() -> None:
     with pytest.raises(AccountingError, match="nothing fits"):
-        type(LIMITS)(epsilon=1.0, delta=1e-5, study_epsilon=1.0, rdp_order=3).renyi_filter()
+        type(LIMITS)(epsilon=1.0, delta=1e-5, study_epsilon=1.0, rdp_order=3).over_studies()
 
 
 def test_one_place_composes_the_epsilon_of_charges() -> None:

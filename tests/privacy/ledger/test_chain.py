@@ -6,11 +6,20 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from privacy.errors import LedgerError
-from privacy.ledger import AttemptKey, Charge, State
+from privacy.ledger import AttemptKey, Charge, State, StepMark
 from privacy.ledger.chain import Chain
 from privacy.ledger.head import sign_head
 from privacy.ledger.key import public_bytes
-from privacy.ledger.records import Charged, Content, Genesis, Intent, Record, hash_of
+from privacy.ledger.records import (
+    Charged,
+    Content,
+    Genesis,
+    Intent,
+    Record,
+    Sent,
+    SessionBegun,
+    hash_of,
+)
 from privacy.mechanisms.local import PoissonGaussian
 
 from .ledgers import SIGNING_KEY
@@ -18,6 +27,7 @@ from .ledgers import SIGNING_KEY
 OTHER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 LEDGER = b"\x11" * 16
 CHARGE = Charge(b"\1" * 32, PoissonGaussian(0.5, 6.0, 0.1, 10), 1e-5)
+MARK = StepMark(b"\x99" * 32, 4, (1, 2, 3))
 GENESIS = Genesis(public_bytes(SIGNING_KEY), "north")
 
 
@@ -63,6 +73,12 @@ WRONG = {
     "attempt repeated": (lambda r: replace(r, content=intent(1)), "repeats an attempt"),
     "charged twice": (lambda r: replace(r, content=Charged(1)), "twice"),
     "charged unbegun": (lambda r: replace(r, content=Charged(3)), "never begun"),
+    "sent unbegun": (lambda r: replace(r, content=Sent(3, bytes(32))), "never begun"),
+    "sent uncharged": (lambda r: replace(r, content=Sent(2, bytes(32))), "was not charged"),
+    "session 0": (
+        lambda r: replace(r, content=SessionBegun(CHARGE.study_digest, 1, 0, bytes(32))),
+        "not above an earlier one",
+    ),
 }
 
 
@@ -124,3 +140,29 @@ def _foreign() -> Chain:
     chain = Chain(bytes(16))
     chain.apply(*signed(chain.next(GENESIS, 0)))
     return chain
+
+
+def test_two_vectors_of_one_attempt_are_refused(chain: Chain) -> None:
+    chain.apply(*signed(chain.next(Sent(1, b"\xaa" * 32), 0)))
+    assert chain.entries[0].sent == b"\xaa" * 32
+    before = chain.entries, len(chain)
+    with pytest.raises(LedgerError, match="two vectors of one attempt"):
+        chain.apply(*signed(chain.next(Sent(1, b"\xbb" * 32), 0)))
+    assert (chain.entries, len(chain)) == before
+
+
+def test_sessions_of_a_study_are_numbered_upwards(chain: Chain) -> None:
+    mine, other = CHARGE.study_digest, bytes(32)
+    assert chain.session(mine) is None
+    chain.apply(*signed(chain.next(SessionBegun(mine, 1, 5, b"\xaa" * 32), 0)))
+    chain.apply(*signed(chain.next(SessionBegun(other, 1, 1, b"\xbb" * 32), 0)))
+    for number in (1, 4, 5):
+        with pytest.raises(LedgerError, match="not above an earlier one"):
+            chain.apply(*signed(chain.next(SessionBegun(mine, 2, number, b"\xcc" * 32), 0)))
+    assert chain.session(mine) == SessionBegun(mine, 1, 5, b"\xaa" * 32)
+
+
+def test_an_intent_may_say_for_which_step_it_is(chain: Chain) -> None:
+    labelled = replace(intent(3), mark=MARK)
+    chain.apply(*signed(chain.next(labelled, 0)))
+    assert [entry.mark for entry in chain.entries] == [None, None, MARK]

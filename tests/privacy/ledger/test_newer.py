@@ -29,7 +29,7 @@ def later(made: Chain) -> dict[str, bytes]:
     charge = made.next(Charged(7), 0).encode()
     intent = made.next(Intent(AttemptKey(CHARGE.study_digest, 1, 1, 1), CHARGE), 0).encode()
     return {
-        "kind": charge[:1] + b"\x05" + charge[2:],
+        "kind": charge[:1] + b"\x08" + charge[2:],
         "version": b"\x02" + charge[1:],
         "event": intent.replace(b"poisson-gaussian", b"poisson-gaussiam"),
         "longer": charge + b"\0",

@@ -5,8 +5,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy.errors import LedgerError
-from privacy.ledger import AttemptKey, Charge
-from privacy.ledger.records import Bound, Charged, Content, Genesis, Intent, Record, decode, hash_of
+from privacy.ledger import AttemptKey, Charge, StepMark
+from privacy.ledger.records import (
+    Bound,
+    Charged,
+    Content,
+    Genesis,
+    Intent,
+    Record,
+    Sent,
+    SessionBegun,
+    decode,
+    hash_of,
+)
 from privacy.mechanisms.local import PoissonGaussian
 from privacy.wire.checkpoint import Checkpoint
 
@@ -51,6 +62,34 @@ KNOWN: list[tuple[Content, str]] = [
         + "0000000000000009"  # its records
         + "88" * 32,  # the hash of the newest
     ),
+    (
+        Intent(KEY, CHARGE, StepMark(b"\x99" * 32, 258, (1, 3, 500))),
+        "0105"
+        + HEADER
+        + "ffffffffffffffff"  # run
+        + "00000003"  # step
+        + "00000001"  # attempt
+        + "44" * 32  # study digest
+        + "3ee4f8b588e368f1"  # delta
+        + f"{len(EVENT_TEXT):04x}"
+        + EVENT_TEXT.hex()
+        + "99" * 32  # label
+        + "0000000000000102"  # session
+        + "0003"  # sites
+        + "0001"
+        + "0003"
+        + "01f4",
+    ),
+    (Sent(6, b"\xaa" * 32), "0106" + HEADER + "0000000000000006" + "aa" * 32),
+    (
+        SessionBegun(b"\x44" * 32, 2, 3, b"\xbb" * 32),
+        "0107"
+        + HEADER
+        + "44" * 32  # study digest
+        + "0000000000000002"  # run
+        + "0000000000000003"  # number
+        + "bb" * 32,  # session digest
+    ),
 ]
 
 
@@ -86,7 +125,7 @@ def test_cut_and_lengthened_bytes_are_refused(content: Content, data: str) -> No
     [
         ("0102", "0202", "version 2"),
         ("0102", "0002", "not a record"),
-        ("0102", "0105", "unknown kind 5"),
+        ("0102", "0108", "unknown kind 8"),
         ("3ee4f8b588e368f1", "3ff0000000000000", "not a record"),  # delta 1
         ("3ee4f8b588e368f1", "7ff8000000000000", "not a record"),  # delta NaN
         (b'"steps":10'.hex(), b'"steps":00'.hex(), "not a record"),
@@ -105,6 +144,14 @@ def test_what_this_version_does_not_write_is_refused(old: str, new: str, words: 
 def test_what_does_not_fit_is_not_written() -> None:
     with pytest.raises(LedgerError, match="cannot be written"):
         record(Genesis(bytes(32), "n" * 65)).encode()
+    with pytest.raises(LedgerError, match="cannot be written"):
+        record(Intent(KEY, CHARGE, StepMark(bytes(32), 1, (2, 1)))).encode()
+
+
+def test_a_cohort_out_of_order_is_no_record() -> None:
+    data = next(data for content, data in KNOWN if isinstance(content, Intent) and content.mark)
+    with pytest.raises(LedgerError, match="not a record"):
+        decode(bytes.fromhex(data.replace("0003" + "0001" + "0003", "0003" + "0003" + "0003")))
 
 
 @given(

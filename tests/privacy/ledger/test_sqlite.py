@@ -7,13 +7,14 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from privacy.accounting import epsilon
 from privacy.errors import AccountingError, LedgerError
-from privacy.ledger import AttemptKey, Charge, Ledger, State
+from privacy.ledger import AttemptKey, Charge, Ledger, State, StepMark
 from privacy.mechanisms.local import PoissonGaussian
 
 from .ledgers import book_of, open_test_ledger, spent_by
@@ -76,6 +77,45 @@ def test_contradictions_are_refused_and_change_nothing(path: Path) -> None:
             ledger.intent(KEY, Charge(OTHER, EVENT, 1e-5))
         (entry,) = ledger.entries()
         assert (entry.charge, entry.state) == (CHARGE, State.INTENT)
+
+
+def test_what_left_of_a_step_is_recorded_once(path: Path) -> None:
+    mark, sent = StepMark(b"\x99" * 32, 4, (1, 2, 3)), b"\xaa" * 32
+    for _ in range(2):
+        with open_test_ledger(path) as ledger:
+            ledger.intent(KEY, CHARGE, mark)
+            for other in (replace(mark, label=bytes(32)), replace(mark, cohort=(1, 2)), None):
+                with pytest.raises(LedgerError, match="another label or cohort"):
+                    ledger.intent(KEY, CHARGE, other)
+            ledger.commit(KEY)
+            for _ in range(2):
+                ledger.sent(KEY, sent)
+            with pytest.raises(LedgerError, match="something else of it has left"):
+                ledger.sent(KEY, b"\xab" * 32)
+            (entry,) = ledger.entries()
+            assert (entry.mark, entry.sent, ledger.head().sequence) == (mark, sent, 3)
+
+
+def test_nothing_is_sent_of_what_was_not_charged(path: Path) -> None:
+    with open_test_ledger(path) as ledger:
+        with pytest.raises(LedgerError, match="is not charged"):
+            ledger.sent(KEY, bytes(32))
+        ledger.intent(KEY, CHARGE, StepMark(bytes(32), 1, (1, 2, 3)))
+        with pytest.raises(LedgerError, match="is not charged"):
+            ledger.sent(KEY, bytes(32))
+        assert ledger.entries()[0].sent == b""
+
+
+def test_a_session_is_begun_once_and_never_below_an_earlier_one(path: Path) -> None:
+    for _ in range(2):
+        with open_test_ledger(path) as ledger:
+            assert ledger.newest_session(OTHER) == 0
+            ledger.begin_session(STUDY, 1, 3, b"\xaa" * 32)
+            ledger.begin_session(STUDY, 1, 3, b"\xaa" * 32)
+            for number, digest in ((3, b"\xbb" * 32), (2, b"\xaa" * 32)):
+                with pytest.raises(LedgerError, match="not above session 3"):
+                    ledger.begin_session(STUDY, 1, number, digest)
+            assert (ledger.newest_session(STUDY), ledger.head().sequence) == (3, 1)
 
 
 def test_every_commit_is_fsynced(path: Path) -> None:

@@ -41,6 +41,10 @@ class ToyShared:
     def charged(self) -> tuple[GaussianSteps, ...]:
         return (gaussian_steps(self.sampling_rate, self.noise_multiplier, self.steps),)
 
+    @property
+    def sums_over_sites(self) -> bool:
+        return True
+
     def times(self, count: int) -> ToyShared:
         return replace(self, steps=count * self.steps)
 

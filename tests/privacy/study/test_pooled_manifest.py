@@ -48,7 +48,7 @@ def test_a_local_study_may_say_what_its_constants_were_chosen_on(
         ("pooled", "coordinator_key", "ab" * 32),
         ("chosen", "clipping_norm", "public data"),
         ("aggregation", "floor", 0.2),
-        ("aggregation", "averaging", 0.5),
+        ("aggregation", "averaging", 3.0),
         ("privacy", "noise_colluders", 0),
     ],
 )
@@ -76,7 +76,7 @@ def test_the_digest_covers_every_term(table: str, key: str, value: object) -> No
         ("aggregation", {"strategy": "fedavg"}, "use momentum or adam"),
         ("aggregation", {"secure_aggregation": "plain"}, "is needed exactly where"),
         ("aggregation", {"strategy": "momentum", "floor": 0.1}, 'only strategy = "adam" has one'),
-        ("aggregation", {"averaging": 1.5}, "averaging"),
+        ("aggregation", {"averaging": -1.0}, "averaging"),
         ("secure_aggregation", {"bound": 1.0}, "bound is given"),
         ("pooled", {"parameters": 0}, "parameters"),
         ("pooled", {"grid": 3.9}, "grid"),
@@ -109,7 +109,7 @@ def test_the_optimiser_of_a_pooled_study_has_no_default_rate() -> None:
         (None, {"pooled": pooled_values()["pooled"]}),
         ("aggregation", {"strategy": "adam"}),
         ("aggregation", {"floor": 0.1}),
-        ("aggregation", {"averaging": 0.5}),
+        ("aggregation", {"averaging": 3.0}),
     ],
 )
 def test_what_belongs_to_pooled_studies_is_refused_elsewhere(

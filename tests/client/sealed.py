@@ -1,0 +1,248 @@
+"""A pooled study around site agents: a coordinator of a few lines, and agents that are real."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from client.agent.sealed_agent import SealedAgent
+from client.agent.site_agent import AgentParts
+from client.policy import SiteRules
+from craftsfl.simulation.clock import SteppedClock
+from craftsfl.simulation.members import SimulatedMembers
+from craftsfl.simulation.pull import PullTrainer
+from model.layout import Layout, LayoutEntry, frozen_digest
+from privacy.ledger import Ledger
+from privacy.secagg.client import Effects
+from privacy.secagg.sealed.label import (
+    SealedStudy,
+    epoch_of,
+    label_of,
+    session_digest,
+    session_digests,
+)
+from privacy.secagg.sealed.opening import offered_session, signed_step
+from privacy.study.manifest import Study
+from privacy.study.pooling import sealed_study
+from privacy.wire.bodies import Body, Hello
+from privacy.wire.envelope import Envelope, open_envelope, seal
+from privacy.wire.sealed import OpenedSum, Sealed, SealedStep, StepForm
+from privacy.wire.session import SessionKey, SessionKeys, SessionOffer, SessionOpening
+from strategies.chain import AdapterChain
+from strategies.pooled import begin_chain, digests_of, following
+from tests.pooled_study import COORDINATOR, pooled_values
+from tests.privacy.ledger.ledgers import open_test_ledger
+
+from .studies import make_policy
+
+NAMES = ("north", "harbour", "hillside", "site-4", "site-5")
+MEMBERS = SimulatedMembers.seeded(NAMES[:3], consortium="pooled")
+P = 12
+LAYOUT = Layout(
+    (LayoutEntry("up.lora_B.weight", (P, 1), "float32"),),
+    frozen=(LayoutEntry("up.lora_A.weight", (1, 6), "float32"),),
+)
+TARGET = np.linspace(-1, 1, P).astype(np.float32)
+PATIENTS = 500
+RUN = 1
+
+
+def sealed_values(members: SimulatedMembers = MEMBERS, **sizes: Any) -> dict[str, Any]:
+    """A pooled study over the first three members, for `LAYOUT`."""
+    values = pooled_values(parameters=P, roster=members.roster.digest().hex(), **sizes)
+    values["aggregation"] = {"strategy": "adam", "learning_rate": 0.1, "beta2": 0.9}
+    return values
+
+
+def sealed_rules(study: Study, name: str = "north", **policy: Any) -> SiteRules:
+    """What the site `name` allows: this study, and everything that it asks for."""
+    assert study.secure_aggregation is not None
+    own = {
+        "mechanisms": ("pooled",),
+        "secure_aggregation": "required",
+        "roster": study.secure_aggregation.roster,
+        "min_reply_slot": 1.0,
+        **policy,
+    }
+    return SiteRules(name, study, make_policy(**own))
+
+
+@dataclass
+class SealedSites:
+    """The agents of a study's sites, each with a ledger in `folder`, and one clock for all."""
+
+    folder: Path
+    study: Study = field(default_factory=lambda: Study.model_validate(sealed_values()))
+    members: SimulatedMembers = MEMBERS
+    policy: Mapping[str, Any] = field(default_factory=dict)
+    unix: SteppedClock = field(default_factory=SteppedClock)
+    elapsed: SteppedClock = field(default_factory=SteppedClock)
+
+    def __post_init__(self) -> None:
+        self.trainers = {
+            site: PullTrainer(LAYOUT, TARGET, PATIENTS, seed=site) for site in self.sites
+        }
+        self.ledgers: dict[int, Any] = {}
+        self.agents: dict[int, SealedAgent] = {}
+        for site in self.sites:
+            self.start(site)
+
+    @property
+    def sites(self) -> tuple[int, ...]:
+        return tuple(range(1, len(self.study.sites) + 1))
+
+    def start(self, site: int) -> SealedAgent:
+        """Start the site's agent, the one before it having died."""
+        if site in self.ledgers:
+            self.ledgers[site].close()
+        name = NAMES[site - 1]
+        self.ledgers[site] = open_test_ledger(self.folder / f"{name}.sqlite", site=name)
+        self.agents[site] = self.agent(site, self.ledgers[site])
+        return self.agents[site]
+
+    def agent(self, site: int, ledger: Ledger) -> SealedAgent:
+        """An agent of the site on this ledger."""
+        name = NAMES[site - 1]
+        rules = sealed_rules(self.study, name, **self.policy)
+        parts = AgentParts(rules, ledger, self.trainers[site], clock=self.elapsed.monotonic)
+        agent = self.members.agent(name, parts, Effects(self.unix.time))
+        assert isinstance(agent, SealedAgent)
+        return agent
+
+    def sleep(self, seconds: float) -> None:
+        """Let all training end, then `seconds` pass."""
+        for agent in self.agents.values():
+            if agent._attempt is not None:
+                assert agent._attempt.work.wait(20)
+        self.unix.sleep(seconds)
+        self.elapsed.sleep(seconds)
+
+    def close(self) -> None:
+        for agent in self.agents.values():
+            agent.stop(5)
+        for ledger in self.ledgers.values():
+            ledger.close()
+
+
+@dataclass
+class TinyCoordinator:
+    """What a coordinator does with sealed steps, without a store, a grid or patience."""
+
+    sites: SealedSites
+    run: int = RUN
+
+    def __post_init__(self) -> None:
+        study, roster = self.sites.study, self.sites.members.roster
+        self.roster = roster
+        self.sealed: SealedStudy = sealed_study(
+            study, roster, LAYOUT.fingerprint(), frozen_digest(LAYOUT)
+        )
+        self.chain: AdapterChain = begin_chain(study, LAYOUT)
+        self.sums: list[OpenedSum] = []
+        self.number = 0
+        self.offer: SessionOffer | None = None
+        self.opening: SessionOpening | None = None
+
+    def ask(self, site: int, body: Body, round: int = 0, attempt: int = 0) -> Body:
+        agent = self.sites.agents[site]
+        reply = agent.handle(seal(Envelope(self.run, round, attempt, body)))
+        return open_envelope(reply, limit=agent.limit).body
+
+    def hello(self, site: int) -> Body:
+        return self.ask(site, Hello(self.sites.study.digest(), 7, self.roster.digest()))
+
+    def offered(self, members: tuple[int, ...] | None = None, **changes: Any) -> SessionOffer:
+        """A signed offer of the next session."""
+        self.number += 1
+        made = {
+            "session": self.number,
+            "members": members or self.sites.sites,
+            "expiry": int(self.sites.unix.time()) + 3600,
+            **changes,
+        }
+        return offered_session(COORDINATOR, self.sealed, self.run, **made)
+
+    def open(self, members: tuple[int, ...] | None = None) -> SessionOpening:
+        """A whole session set-up."""
+        self.offer = self.offered(members)
+        keys = []
+        for site in self.offer.members:
+            key = self.ask(site, self.offer)
+            assert isinstance(key, SessionKey), key
+            keys.append(key)
+        listed = SessionKeys(tuple(keys))
+        group = self.ask(self.offer.members[0], listed)
+        self.opening = SessionOpening(listed, group)  # type: ignore[arg-type]
+        return self.opening
+
+    def step(
+        self,
+        attempt: int = 1,
+        *,
+        cohort: tuple[int, ...] | None = None,
+        form: StepForm = StepForm.DIRECT,
+        slot: float | None = None,
+        chain: AdapterChain | None = None,
+        number: int | None = None,
+        **changes: Any,
+    ) -> SealedStep:
+        """The next step, signed, with its label; `changes` are made before that."""
+        assert self.offer is not None
+        assert self.opening is not None
+        own, unix = digests_of(chain or self.chain), self.sites.unix.time()
+        seconds = self.sites.study.cohort.reply_slot if slot is None else slot
+        made = SealedStep(
+            session_digest=session_digest(self.offer),
+            step=number or self.chain.steps + 1,
+            attempt=attempt,
+            form=form,
+            slot=round(1000 * (unix + seconds)),
+            adapter=own.adapter,
+            state=own.state,
+            sums=own.sums,
+            cohort=cohort or self.offer.members,
+            label=bytes(32),
+            opening=self.opening,
+            opened=tuple(self.sums[-1:]),
+        )
+        made = replace(made, **changes)
+        epoch = epoch_of(self.offer, made.step, made.attempt)
+        digests = session_digests(self.offer, self.opening)
+        label = label_of(self.sealed, digests, epoch, own, made)
+        return signed_step(COORDINATOR, replace(made, label=label))
+
+    def send(self, step: SealedStep, site: int) -> Body:
+        return self.ask(site, step, step.step, step.attempt)
+
+    def send_all(self, step: SealedStep, sites: Iterable[int] | None = None) -> dict[int, Body]:
+        return {site: self.send(step, site) for site in sites or step.cohort}
+
+    def added(self, step: SealedStep, answers: Mapping[int, Body]) -> OpenedSum:
+        """The sum of what came."""
+        lanes = np.zeros(self.sealed.sent, np.uint64)
+        for answer in answers.values():
+            assert isinstance(answer, Sealed), answer
+            lanes += answer.lanes
+        assert self.offer is not None
+        return OpenedSum(
+            self.offer.session, step.step, step.attempt, step.label, step.cohort, lanes
+        )
+
+    def whole(self, attempt: int = 1, **made: Any) -> OpenedSum:
+        """One whole step, and its sum, which the chain takes."""
+        step = self.step(attempt, **made)
+        for site, answer in self.send_all(step).items():
+            assert answer.encode() == b"", (site, answer)
+        self.sites.sleep(self.sites.study.cohort.reply_slot)
+        found = self.added(step, self.send_all(step))
+        assert found.lanes[self.sealed.lanes] == 0
+        self.take(found)
+        return found
+
+    def take(self, found: OpenedSum) -> None:
+        self.sums.append(found)
+        self.chain = following(self.chain, [found], self.sites.study, self.roster)
