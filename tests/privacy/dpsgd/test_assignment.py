@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privacy.dpsgd.assignment import Assign, Assignment, at_most, fixed, packed, reserved_places
+from privacy.dpsgd.assignment import Assign, Assignment, all_places, at_most, fixed, packed
 from privacy.dpsgd.engine import BLANK
 from privacy.dpsgd.noise import SystemNoise
 from privacy.dpsgd.substreams import Substreams
@@ -57,17 +57,17 @@ def test_fixed_places_move_for_nobody() -> None:
 
 
 def test_reserved_places_are_all_there_whoever_is() -> None:
-    everyone = reserved_places(np.arange(6), 4, 6).batches
+    everyone = all_places(np.arange(6), 4, 6).batches
     assert everyone.tolist() == [[0, 1, 2, 3], [4, 5, BLANK, BLANK]]
-    assert reserved_places(np.array([5]), 4, 6).batches.tolist() == [
+    assert all_places(np.array([5]), 4, 6).batches.tolist() == [
         [BLANK] * 4,
         [BLANK, 5, BLANK, BLANK],
     ]
-    assert reserved_places(np.arange(0), 4, 6).batches.tolist() == [[BLANK] * 4] * 2
+    assert all_places(np.arange(0), 4, 6).batches.tolist() == [[BLANK] * 4] * 2
 
 
 def test_whoever_comes_after_the_last_reserved_place_has_none() -> None:
-    found = reserved_places(np.array([1, 5, 6, 7, 40]), 4, 6).batches
+    found = all_places(np.array([1, 5, 6, 7, 40]), 4, 6).batches
     assert found.tolist() == [[BLANK, 1, BLANK, BLANK], [BLANK, 5, BLANK, BLANK]]
 
 
