@@ -45,7 +45,7 @@ def entry(site: int, fill: int = 0x44) -> SessionKey:
 
 
 KEYS = SessionKeys((entry(5), entry(258, 0x47)))
-GROUP = SessionGroup(5, ((258, bytes([0xB1]) * 48),), SIGNATURE)
+GROUP = SessionGroup(5, bytes([0xB0]) * 32, ((258, bytes([0xB1]) * 48),), SIGNATURE)
 LANES = np.array([1, 2**63, 3, 4], np.uint64)
 OPENED = OpenedSum(7, 2, 1, bytes([0x55]) * 32, (5, 258), LANES)
 STEP = SealedStep(
@@ -98,6 +98,7 @@ _KEYS_FIELDS: Fields = [
 ]
 _GROUP_FIELDS: Fields = [
     ("dealer", "0005"),
+    ("commitment", "b0" * 32),
     ("boxes", "0001"),
     ("for site", "0102"),
     ("box", "b1" * 48),

@@ -50,7 +50,7 @@ def root(private: bytes, peer: bytes, sd: bytes, kd: bytes, i: int, j: int) -> b
 def group(
     dealer: int, secret: bytes, roots: dict[int, bytes], sd: bytes, kd: bytes, seed: bytes
 ) -> bytes:
-    body = u16(dealer) + u16(len(roots))
+    body = u16(dealer) + h("session-group-secret", sd, kd, secret) + u16(len(roots))
     for peer, key in sorted(roots.items()):
         box = AESGCM(expand(key, b"group", u16(dealer))).encrypt(bytes(12), secret, None)
         body += u16(peer) + box

@@ -62,7 +62,7 @@ bodies = st.one_of(
         members=ids,
         signature=signature,
     ),
-    st.builds(SessionGroup, site, pairs(48), signature),
+    st.builds(SessionGroup, site, digest, pairs(48), signature),
     st.builds(
         SealedStep,
         digest,
@@ -162,7 +162,7 @@ def test_an_opened_sum_has_one_byte_string():
         lambda: replace(OFFER, first=41),
         lambda: replace(OFFER, attempts=0),
         lambda: SessionKeys((entry(5), entry(5))),
-        lambda: SessionGroup(0, (), SEALED.signature),
+        lambda: SessionGroup(0, bytes(32), (), SEALED.signature),
         lambda: replace(SEALED, lanes=np.zeros(2, np.int64)),
         lambda: replace(SEALED, head=bytes(2049)).encode(),
         lambda: SealedCollect(bytes(32), ((5, bytes(96)), (2, bytes(96)))),
@@ -190,7 +190,9 @@ def test_the_limit_takes_the_largest_messages():
     some = tuple(range(1, count + 1))
     sums = tuple(replace(OPENED, cohort=some, lanes=np.zeros(lanes + 3, np.uint64)) for _ in "ab")
     keys = SessionKeys(tuple(entry(one) for one in some))
-    group = SessionGroup(1, tuple((one, bytes(48)) for one in some[1:]), SEALED.signature)
+    group = SessionGroup(
+        1, bytes(32), tuple((one, bytes(48)) for one in some[1:]), SEALED.signature
+    )
     log = {name: bytes(2048) for name in ("head", "checkpoint", "cosignature")}
     opening = SessionOpening(keys, group)
     largest = [
