@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Final, cast
+from typing import Final
 
 from model.layout import Layout, initial_vector
 from privacy.errors import ConfigError, FederationError
@@ -15,8 +15,8 @@ from privacy.secagg.sealed.label import ChainDigests
 from privacy.study.manifest import Study
 from privacy.study.pooling import grid_of, pooled_settings, pooled_terms
 from privacy.wire.sealed import OpenedSum
-from strategies.chain import AdapterChain, Link
-from strategies.rule import RuleKind, UpdateRule
+from strategies.chain import AdapterChain, ChainLink
+from strategies.rule import UpdateRule
 from strategies.scale import LinkScale
 
 _FLOOR: Final = 0.1
@@ -30,7 +30,7 @@ def rule_of(study: Study) -> UpdateRule:
             f'The strategy "{own.strategy}" is not one of a pooled study.', "Use momentum or adam."
         )
     return UpdateRule(
-        kind=cast(RuleKind, own.strategy),
+        kind=own.strategy,
         learning_rate=own.learning_rate,
         beta1=own.beta1,
         beta2=own.beta2,
@@ -74,7 +74,7 @@ def following(
     return chain
 
 
-def link_of(found: OpenedSum, study: Study) -> Link:
+def link_of(found: OpenedSum, study: Study) -> ChainLink:
     """An opened sum as the chain takes it."""
     grid = grid_of(study, len(found.cohort))
     if len(found.packed) != grid.lanes:
@@ -83,7 +83,7 @@ def link_of(found: OpenedSum, study: Study) -> Link:
             "Fetch the opened sums from the coordinator again.",
         )
     fields = unpack_signed(found.packed, grid.padded, grid.bits)
-    return Link(found.step, found.attempt, found.label, found.cohort, fields)
+    return ChainLink(found.step, found.attempt, found.label, found.cohort, fields)
 
 
 def scale_of(study: Study, roster: Roster, cohort: tuple[int, ...]) -> LinkScale:

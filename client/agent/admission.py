@@ -40,7 +40,7 @@ from privacy.budget import (
     whole_figures,
 )
 from privacy.errors import LedgerError
-from privacy.ledger import AttemptKey, Entry, Ledger, State
+from privacy.ledger import AttemptKey, Entry, Ledger, State, StepMark
 from privacy.wire.bodies import Refusal
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.reasons import Reason
@@ -79,6 +79,7 @@ class Account:
         """Load the study's own attempts from the ledger, and return them."""
         own = [entry for entry in entries if entry.charge.study_digest == self._charge.study_digest]
         self._charged = {e.key: e.charge for e in own if e.state is State.COMMITTED}
+        self._marks = [entry.mark for entry in own if entry.mark is not None]
         self._lost = {entry.key for entry in own} - self._charged.keys()
         return own
 
@@ -126,12 +127,34 @@ class Account:
         """Whether the ledger has a record of `key`."""
         return key in self._lost or key in self._charged
 
-    def intent(self, key: AttemptKey) -> Checkpoint:
-        """Record that `key` begins; returns, once on disk, the ledger's checkpoint."""
+    def intent(self, key: AttemptKey, mark: StepMark | None = None) -> Checkpoint:
+        """Record that `key` begins, and for which sealed step; once on disk, the checkpoint."""
         with self._in_step():
-            self._ledger.intent(key, self._charge)
+            self._ledger.intent(key, self._charge, mark)
         self._lost.add(key)  # until it is charged
+        if mark is not None:
+            self._marks.append(mark)
         return self._ledger.head().checkpoint
+
+    def begin_session(self, run: int, number: int, digest: bytes) -> Checkpoint:
+        """Record a session of sealed steps; returns, once on disk, the ledger's checkpoint."""
+        self._ledger.begin_session(self._charge.study_digest, run, number, digest)
+        return self._ledger.head().checkpoint
+
+    @property
+    def newest_session(self) -> int:
+        """The largest number of a session of the study; 0 before the first."""
+        return self._ledger.newest_session(self._charge.study_digest)
+
+    @property
+    def marks(self) -> Sequence[StepMark]:
+        """The sealed steps of the study that were begun here, as they came."""
+        return self._marks
+
+    def sent(self, key: AttemptKey, digest: bytes) -> None:
+        """Record what is about to leave of a charged `key`; on disk when this returns."""
+        with self._in_step():
+            self._ledger.sent(key, digest)
 
     def commit(self, key: AttemptKey) -> None:
         """Charge `key`, permanently; on disk when this returns."""

@@ -1,4 +1,4 @@
-"""From its parts to an agent that answers: the one place where a masked agent is put together."""
+"""From its parts to an agent that answers: the one place where a hospital's is put together."""
 
 # Why: docs/adr/0030-ready-agents-and-quick-tests.md
 
@@ -9,7 +9,9 @@ from pathlib import Path
 
 from client.agent.masked_agent import MaskedAgent
 from client.agent.masking import Membership, masking_of
-from client.agent.site_agent import AgentParts
+from client.agent.sealed_agent import SealedAgent
+from client.agent.sealing import sealing_of
+from client.agent.site_agent import AgentParts, SiteAgent
 from client.agent.state import StateFolder
 from client.agent.witness import WitnessFile
 from privacy.secagg.client import Effects
@@ -32,15 +34,28 @@ class SiteMemory:
 
 @dataclass(frozen=True, slots=True)
 class ReadyAgent:
-    """All that a masked agent is made of: equal values make agents that act alike."""
+    """All that a hospital's agent is made of: equal values make agents that act alike."""
 
     parts: AgentParts
     membership: Membership
     memory: SiteMemory = field(default_factory=SiteMemory)
     effects: Effects = field(default_factory=Effects)
 
-    def make(self) -> MaskedAgent:
-        """The agent. Raises `ConfigError`, `PolicyError` or `LedgerError`, see `masking_of`."""
+    def make(self) -> SiteAgent:
+        """The agent: one of sealed steps where the study's noise is pooled, else a masked one.
+
+        Raises `ConfigError`, `PolicyError` or `LedgerError`; see `sealing_of` and `masking_of`.
+        """
+        return self._sealed() if self.parts.rules.study.pools_noise else self._masked()
+
+    def _sealed(self) -> SealedAgent:
+        parts, memory = self.parts, self.memory
+        sealing = sealing_of(
+            parts.rules, self.membership, parts.trainer.layout, memory.witness, self.effects
+        )
+        return SealedAgent(parts, sealing)
+
+    def _masked(self) -> MaskedAgent:
         parts, memory = self.parts, self.memory
         masking = masking_of(
             parts.rules,

@@ -1,8 +1,9 @@
 """The site agent's state machine: what it answers to each message, and what that changes.
 
 What all agents have in common is in this file. A hospital's agent is a `MaskedAgent`, which adds
-the exchanges of a masked attempt (`client.agent.masked_agent`). A `PlainAgent` shows its update to
-the coordinator, and serves in one process only (`client.agent.plain_agent`).
+the exchanges of a masked attempt (`client.agent.masked_agent`), or a `SealedAgent`, which takes the
+steps of a pooled study (`client.agent.sealed_agent`). A `PlainAgent` shows its update to the
+coordinator, and serves in one process only (`client.agent.plain_agent`).
 Guarantees, each with a test:
 
 - What begins an attempt is checked in this order, and refused without any change of state: study,
@@ -49,7 +50,7 @@ from client.agent.work import AttemptTraining, AttemptWork, Clock, Trained, Turn
 from client.policy import SiteRules
 from privacy.budget import Budgets
 from privacy.errors import PolicyError
-from privacy.ledger import AttemptKey, Ledger
+from privacy.ledger import AttemptKey, Ledger, StepMark
 from privacy.secagg.client import SecAggClient
 from privacy.secagg.refusals import Refused
 from privacy.wire.bodies import (
@@ -274,9 +275,9 @@ class SiteAgent(ABC):
         """The time slot of an attempt that begins now."""
         return self._clock() + self._rules.study.cohort.reply_slot
 
-    def _intent(self, key: AttemptKey) -> Checkpoint:
+    def _intent(self, key: AttemptKey, mark: StepMark | None = None) -> Checkpoint:
         try:
-            return self._account.intent(key)
+            return self._account.intent(key, mark)
         finally:
             if self._account.knows(key):  # also where the ledger failed after writing it
                 self._runs.add(key)
@@ -299,14 +300,22 @@ class SiteAgent(ABC):
         Charged before either is known: where the ledger cannot record it, nothing is revealed.
         """
         self._account.commit(attempt.key)  # durable before the first byte leaves
+        self._say_charged(attempt)
+        return attempt.work.result_by(attempt.slot)
+
+    def _say_charged(self, attempt: OpenAttempt) -> None:
+        """Tell the site's desk what a charged attempt has made of the budgets."""
         key, found = attempt.key, attempt.budgets
         _log.info(
             "Round %d charged; epsilon used of this study: %.4g of %.4g, of all: %.4g of %.4g.",
             *(key.round, found.study.after, found.study.budget),
             *(found.lifetime.after, found.lifetime.budget),
         )
+        self._say_answered(attempt)
+
+    def _say_answered(self, attempt: OpenAttempt) -> None:
+        key = attempt.key
         self._progress.publish(ProgressEvent(key.run, key.round, key.attempt, ANSWERED, 0, 0))
-        return attempt.work.result_by(attempt.slot)
 
     def _without_update(self, attempt: OpenAttempt) -> bytes:
         """End an attempt that has dropped out; only the site's own log says why."""

@@ -11,7 +11,7 @@ patients list stays with each of them.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from privacy.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class SiteTile:
-    """One usable tile. `patient` is an index 0..patients-1; the id itself is not kept."""
+    """One usable tile. `patient` is an index 0..enrolled-1; the id itself is not kept."""
 
     path: Path = field(repr=False)
     caption: str = field(repr=False)
@@ -47,15 +47,17 @@ class Quarantined:
 class SiteData:
     """Everything usable, in the order of the metadata.
 
-    A patient's number follows from the table and may change tomorrow; the line stays.
+    A patient's number is the place of the id among the ids of the table, whatever becomes of the
+    files and of other rows; it may change with the table, the line stays.
     """
 
     tiles: tuple[SiteTile, ...] = field(repr=False)
-    patients: int = field(repr=False)
+    patients: int = field(repr=False)  # with a usable tile
     quarantined: tuple[Quarantined, ...] = field(repr=False)
     # Of each patient, by number, on request: who it is, whoever else is in the table.
     lines: tuple[bytes, ...] = field(default=(), repr=False)
     doubt: str = field(default="", repr=False)  # why the ids may not be patients'; names none
+    enrolled: int = field(default=0, repr=False)  # with a row: those without a usable tile too
 
     def without(self, withdrawn: Collection[bytes]) -> SiteData:
         """The same without the tiles of these lines; numbers and count of patients stay."""
@@ -65,6 +67,8 @@ class SiteData:
 
 # For each tile, given as (patient's id, SHA-256 of its file), the line that it belongs to.
 LinesOf = Callable[[Sequence[tuple[str, bytes]]], Sequence[bytes]]
+# The line of a patient's id, of whom there may be no tile.
+LineOf = Callable[[str], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,28 +83,34 @@ class _Usable:
         return self.row.values["patient_id"]
 
 
-def load_site_data(folder: Path, *, lines_of: LinesOf | None = None) -> SiteData:
+def load_site_data(
+    folder: Path, *, lines_of: LinesOf | None = None, line_of: LineOf | None = None
+) -> SiteData:
     """Read the folder's metadata and decode every file that it names once.
 
     With `lines_of`, tiles with the same line belong to one patient, whatever their ids; otherwise
-    those with the same id do. Raises `DataError` only for what no row can cause: no folder, no
-    metadata file or several, a header without a required column, a table that cannot be read. There
-    may be nothing usable in it, and `doubt` says why the ids may not be patients' (see
-    `check_believable`).
+    those with the same id do. With lines, those who have no usable tile are enrolled only where
+    `line_of`, asked after `lines_of`, says who they are. Raises `DataError` only for what no row
+    can cause: no folder, no metadata file or several, a header without a required column, a table
+    that cannot be read. There may be nothing usable in it, and `doubt` says why the ids may not be
+    patients' (see `check_believable`).
     """
     root = folder.resolve()
     files = Files(root)
-    usable, quarantined = _usable(files, read_rows(root))
+    rows = read_rows(root)
+    usable, quarantined = _usable(files, rows)
     owners = _owners(usable, lines_of)
     kept, repeated = _without_repeated(zip(usable, owners, strict=True))
-    numbers = {owner: number for number, owner in enumerate(dict.fromkeys(owners))}
+    known = {found.patient_id: owner for found, owner in zip(usable, owners, strict=True)}
+    numbers = _numbers(rows, known, line_of if lines_of is not None else str)
     tiles, without_mask = _tiles(files, [(found, numbers[owner]) for found, owner in kept])
     return SiteData(
         tiles=tuple(tiles),
-        patients=len(numbers),
+        patients=len(set(owners)),
         quarantined=(*quarantined, *repeated, *without_mask),
         lines=tuple(owner for owner in numbers if isinstance(owner, bytes)),
         doubt=doubt(_appearances(found for found, _ in kept)),
+        enrolled=len(numbers),
     )
 
 
@@ -145,6 +155,26 @@ def _owners(usable: Sequence[_Usable], lines_of: LinesOf | None) -> Sequence[byt
     if lines_of is None:
         return [found.patient_id for found in usable]
     return lines_of([(found.patient_id, found.file.digest) for found in usable])
+
+
+def _numbers(
+    rows: Iterable[Row],
+    known: Mapping[str, bytes | str],
+    owner_of: Callable[[str], bytes | str] | None,
+) -> dict[bytes | str, int]:
+    """A number for every owner, in the order of the table; the ids of tiles are `known`.
+
+    A file that cannot be read any more moves nobody: the rows of its patient keep their number.
+    """
+    owners = dict(known)
+    numbers: dict[bytes | str, int] = {}
+    for row in rows:
+        name = row.values.get("patient_id", "")
+        if name and name not in owners and owner_of is not None:
+            owners[name] = owner_of(name)
+        if name in owners:
+            numbers.setdefault(owners[name], len(numbers))
+    return numbers
 
 
 _Owned = tuple[_Usable, bytes | str]

@@ -41,7 +41,7 @@ _WHY_PATIENTS = (
 class Row:
     """One row: every known column as stripped text, "" where empty; `number` counts from 1.
 
-    `patient_id` is in the form of `patient_key`.
+    `patient_id` is in the form of `patient_key`. A row with a fault has at most that one.
     """
 
     number: int
@@ -210,11 +210,21 @@ def _row(number: int, record: _Record) -> Row:
     try:
         return Row(number, dict(_cells(record)))
     except TypeError as error:
-        return Row(number, {}, str(error))
+        return Row(number, _whose(record), str(error))
 
 
-def _cells(record: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    for column in _COLUMNS:
+def _whose(record: Mapping[str, object]) -> dict[str, str]:
+    """The patient of a row that cannot be used: who is enrolled does not depend on the rest."""
+    try:
+        return {name: text for name, text in _cells(record, ("patient_id",)) if text}
+    except TypeError:
+        return {}
+
+
+def _cells(
+    record: Mapping[str, object], columns: tuple[str, ...] = _COLUMNS
+) -> Iterator[tuple[str, str]]:
+    for column in columns:
         text = _cell(column, record.get(column))
         yield column, "" if text.casefold() in _NOTHING else text
 

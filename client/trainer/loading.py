@@ -43,13 +43,15 @@ def load_consenting(
 
 
 def load_data(site: RuledSite, state: StateFolder, patients: Patients) -> SiteData:
-    """The usable tiles of those who did not withdraw; `lines` and `patients` cover everyone.
+    """The usable tiles of those who did not withdraw; numbers and `lines` cover everyone.
 
     Lists the other tiles in the state folder, and warns at the site of whatever a person there
     should look at. Nothing in rows or files stops the start, not even their absence: others would
     see it. Raises `DataError` where the folder or its table as a whole cannot be read.
     """
-    data = load_site_data(site.settings.data.folder, lines_of=patients.lines_of)
+    data = load_site_data(
+        site.settings.data.folder, lines_of=patients.lines_of, line_of=patients.standing
+    )
     write_quarantine(state.quarantine, data.quarantined)
     left = data.without(patients.register.withdrawn())
     for warning in _warnings(site, data, state, patients):
@@ -84,13 +86,26 @@ def _warnings(
             f"THE DECLARED COHORT DOES NOT FIT: {cohort}. Have the declared size corrected in the "
             "next study; this one goes on with it"
         )
+    yield from _about_places(site, data)
     yield from _about_sharing(data, patients)
+
+
+def _about_places(site: RuledSite, data: SiteData) -> Iterator[str]:
+    """Where every patient has a place in every step, there are as many places as declared."""
+    study, places = site.rules.study, site.rules.declared_patients
+    over = data.enrolled - places
+    if study.pools_noise and over > 0:
+        yield (
+            f"THE LAST {over} OF {data.enrolled} PATIENTS IN THE TABLE TAKE NO PART: the study "
+            f"declares {places} for {site.rules.name}, and has as many places in a step. Have the "
+            "declared size corrected in the next study"
+        )
 
 
 def _about_sharing(data: SiteData, patients: Patients) -> Iterator[str]:
     """Of those who can be drawn: who shares pictures with others, and with people who withdrew."""
     out = patients.register.withdrawn()
-    drawn = set(data.lines) - out
+    drawn = {data.lines[tile.patient] for tile in data.tiles} - out
     sets = [each.patients for each in patients.register.shared() if each.patients & drawn]
     if sets:
         sharing = frozenset().union(*sets) & drawn

@@ -9,33 +9,32 @@ cryptographic source. The optimiser sees only noised gradients, so what it does 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from client.training.batches import BatchMaker, Resident
 from client.training.encoding import EncodedTiles
 from client.training.proof import SHARPENINGS, Cards, large_vector
-from client.training.rows import by_place, generators_of, no_rows
+from client.training.rows import no_rows
 from client.training.step_sum import StepSum, step_label
 from client.training.trainer import ShouldStop, StepProgress, TrainingStopped
 from model.adapters import Unet, attach, parameters, read_vector, write_vector
 from model.base import Pipeline
 from model.layout import Layout
-from model.losses import NoiseSchedule, Rows, check_adapted, loss_of
-from model.losses.draws import default_rows, draw_rows
-from privacy.dpsgd.assignment import Assign, fixed, packed, reserved
+from model.losses import check_adapted
+from model.losses.draws import default_rows
+from privacy.dpsgd.assignment import Assign, all_places, fixed, packed
 from privacy.dpsgd.choice import choose_engine
-from privacy.dpsgd.engine import BLANK, ClippingEngine, PhysicalBatch
+from privacy.dpsgd.engine import ClippingEngine, PhysicalBatch
 from privacy.dpsgd.isolation import Isolation, finite_share, isolation_of
 from privacy.dpsgd.noise import NoiseSource, SystemNoise
-from privacy.dpsgd.sampling import choose_tiles
 from privacy.dpsgd.substreams import Substreams, stream_secret
 from privacy.errors import AccountingError, ConfigError, ModelError
-from privacy.mechanisms.base import Mechanism
+from privacy.mechanisms.base import Mechanism, SiteStep
 from privacy.study.manifest import Study, Training
 from privacy.study.terms import mechanism_of
 
@@ -47,20 +46,6 @@ _OTHER_DEVICE = (
     'Set agent.device = "cpu" in site.toml, or try another version of torch or of the driver.'
 )
 _TELLING = 0.5  # share of finite gradients above which a test of the device is meaningful
-
-
-@dataclass(frozen=True, slots=True)
-class _Resident:
-    """The tiles in memory, and which of them are each patient's."""
-
-    tiles: EncodedTiles = field(repr=False)
-    numbers: NDArray[np.int64] = field(repr=False)  # of the patients; never renumbered
-    tiles_of: Mapping[int, NDArray[np.int64]] = field(repr=False)
-
-    @classmethod
-    def of(cls, tiles: EncodedTiles) -> _Resident:
-        numbers = np.unique(tiles.patient_of.numpy())
-        return cls(tiles, numbers, dict(zip(numbers.tolist(), tiles.by_patient(), strict=True)))
 
 
 class LocalTrainer:
@@ -98,17 +83,18 @@ class LocalTrainer:
             )
         self._training = study.training
         self._slots = member.declared_patients
-        self._step = (mechanism or mechanism_of(study)).at_site(member.declared_patients)
+        # Where the noise is pooled it is not added here.
+        self._step: SiteStep | None = None
+        if mechanism is not None or not study.pools_noise:
+            self._step = (mechanism or mechanism_of(study)).at_site(self._slots)
         self._unet: Unet = pipeline.unet
         self._layout = attach(pipeline.unet, study.adapter)
         _check_loss(study, pipeline, tiles)
-        self._loss = loss_of(study, pipeline)
-        self._schedule = NoiseSchedule.of(pipeline.scheduler, pipeline.device)
-        self._resident = _Resident.of(tiles)
+        self._maker = BatchMaker(study, pipeline)
+        self._resident = Resident.of(tiles)
         self._noise = noise or SystemNoise()
-        self._rows_each = study.training.tiles_per_patient * study.training.draws_per_tile
         rows = physical_rows or default_rows(tiles, pipeline.device)
-        self._places = max(1, min(rows // self._rows_each, self._step.capacity))
+        self._places = places_of(rows // self._maker.rows_each, self._slots, self._step)
         self._engine = engine
         self._assign = assign
         self._kept: StepSum | None = None
@@ -129,6 +115,11 @@ class LocalTrainer:
         self, adapter: NDArray[np.float32], *, progress: StepProgress, should_stop: ShouldStop
     ) -> NDArray[np.float32]:
         """See `RoundTrainer.train`."""
+        if self._step is None:
+            raise AccountingError(
+                "The noise of this study is pooled: a site alone has no private update.",
+                "Ask the trainer for the clipped sum.",
+            )
         write_vector(self._unet, self._layout, adapter)
         # One flat parameter: the noised gradient is a vector, and SGD and Adam act on each number
         # alone, so this is the same as an optimiser over the layers.
@@ -137,7 +128,7 @@ class LocalTrainer:
         steps = self._training.steps
         with self._engine(self._unet, parameters(self._unet, self._layout)) as engine:
             for step in range(steps):
-                batches = self._batches(should_stop)
+                batches = self._batches(self._step, should_stop)
                 gradient = self._step.release(engine, batches, self._noise)
                 flat.grad = gradient.cpu()
                 optimizer.step()
@@ -179,9 +170,9 @@ class LocalTrainer:
         self._drawing = self._drawing or stream_secret(self._noise)
         found = StepSum(label, self._slots, self._layout.parameters)
         resident = self._resident
-        standing = reserved(resident.numbers, self._places, self._slots).batches
+        standing = all_places(resident.numbers, self._places, self._slots).batches
         streams = Substreams.named(self._drawing, label)
-        batches = self._filled(resident, standing, streams, should_stop)
+        batches = self._maker.filled(resident, standing, streams, should_stop)
         with self._engine(self._unet, parameters(self._unet, self._layout)) as engine:
             sums = engine.contributions(batches, self._training.clipping_norm)
             for done in range(len(standing)):
@@ -218,10 +209,10 @@ class LocalTrainer:
     def _isolation(self, engine: ClippingEngine) -> Isolation:
         before = read_vector(self._unet, self._layout)
         like = no_rows(self._resident.tiles)
-        cards = Cards(like, self._places, self._rows_each, len(self._schedule))
+        cards = Cards(like, self._places, self._maker.rows_each, self._maker.timesteps)
 
         def deal(standing: NDArray[np.int64]) -> PhysicalBatch:
-            return self._physical(cards.dealt(standing), torch.arange(len(standing)))
+            return self._maker.physical(cards.dealt(standing), torch.arange(len(standing)))
 
         try:
             for sharpened in SHARPENINGS:
@@ -246,59 +237,29 @@ class LocalTrainer:
     def withdraw(self, patients: Collection[int]) -> None:
         """See `ResidentTrainer.withdraw`."""
         with self._lock:
-            self._resident = _Resident.of(self._resident.tiles.without(patients))
+            self._resident = Resident.of(self._resident.tiles.without(patients))
             if self._kept is not None and not self._kept.take_out(patients):
                 self._kept = None
 
-    def _batches(self, should_stop: ShouldStop) -> Iterator[PhysicalBatch]:
+    def _batches(self, step: SiteStep, should_stop: ShouldStop) -> Iterator[PhysicalBatch]:
         """The physical batches of one step, with fresh draws."""
         streams = Substreams.fresh(self._noise)
         resident = self._resident  # one state for the whole step, even if somebody withdraws
-        drawn = self._step.draw(resident.numbers, streams)
+        drawn = step.draw(resident.numbers, streams)
         if should_stop():  # also where nobody was drawn
             raise TrainingStopped
         standing = self._assign(drawn, self._places, streams).batches
-        yield from self._filled(resident, standing, streams, should_stop)
+        yield from self._maker.filled(resident, standing, streams, should_stop)
 
-    def _filled(
-        self,
-        resident: _Resident,
-        standing: Iterable[NDArray[np.int64]],
-        streams: Substreams,
-        should_stop: ShouldStop,
-    ) -> Iterator[PhysicalBatch]:
-        """The batches in which patients stand like that."""
-        for patients in standing:
-            if should_stop():
-                raise TrainingStopped
-            yield self._batch(resident, patients, streams)
 
-    def _batch(
-        self, resident: _Resident, patients: NDArray[np.int64], streams: Substreams
-    ) -> PhysicalBatch:
-        """The batch of `patients`, int64 [places]: numbers, or `BLANK`."""
-        k, draws = self._training.tiles_per_patient, self._training.draws_per_tile
-        present = patients[patients != BLANK]
-        chosen = []
-        for number in present.tolist():
-            own = resident.tiles_of[number]
-            chosen.append(own[choose_tiles(number, len(own), k, streams)])
-        generators = generators_of(present, streams)
-        rows = (
-            draw_rows(resident.tiles, chosen, draws, len(self._schedule), generators)
-            if chosen
-            else no_rows(resident.tiles)
-        )
-        rows = by_place(rows, torch.from_numpy(patients != BLANK), self._rows_each)
-        return self._physical(rows, torch.from_numpy(patients))
+def places_of(most: int, slots: int, step: SiteStep | None) -> int:
+    """Patients of a physical batch, at least one: from public numbers and the device alone.
 
-    def _physical(self, rows: Rows, patients: torch.Tensor) -> PhysicalBatch:
-        on_device = rows.to(self._unet.device)
-        return PhysicalBatch(
-            patients=patients,
-            losses=lambda: self._loss(self._unet, on_device, self._schedule),
-            rows_each=self._rows_each,
-        )
+    `most` go through at once. A step that draws has room for its capacity; one that does not has
+    `slots` places in as few batches as it takes, with as few blanks at the end as possible.
+    """
+    most = max(1, most)
+    return min(most, step.capacity) if step is not None else -(-slots // -(-slots // most))
 
 
 def _check_loss(study: Study, pipeline: Pipeline, tiles: EncodedTiles) -> None:

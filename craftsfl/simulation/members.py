@@ -9,10 +9,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
-from client.agent.masked_agent import MaskedAgent
 from client.agent.masking import Membership
 from client.agent.ready import ReadyAgent
-from client.agent.site_agent import AgentParts
+from client.agent.site_agent import AgentParts, SiteAgent
 from privacy.identity import MARKER_BYTES, Identity, marker_path
 from privacy.secagg.client import Effects
 from privacy.secagg.roster import Member, Roster, SignedRoster, add_signature, propose_roster
@@ -68,7 +67,7 @@ class SimulatedMembers:
         """What the agent of `name` is told of itself and the others."""
         return Membership(self.identities[name], self.roster)
 
-    def agent(self, name: str, parts: AgentParts, effects: Effects | None = None) -> MaskedAgent:
+    def agent(self, name: str, parts: AgentParts, effects: Effects | None = None) -> SiteAgent:
         """The agent of `name`, which remembers earlier attempts in memory alone."""
         return ReadyAgent(parts, self.membership(name), effects=effects or Effects()).make()
 

@@ -46,10 +46,11 @@ def prv_epsilon(events: Iterable[Event], delta: float) -> tuple[float, float, fl
     if not merged:
         return 0.0, 0.0, 0.0
     near = nearness(merged)
-    low, estimate, high = (
-        stretched(lambda at, i=i: _prv_epsilon(merged, at)[i], left, near) for i in range(3)
-    )
-    return low, estimate, high
+
+    def stretched_to(which: int) -> float:
+        return stretched(lambda at: _prv_epsilon(merged, at)[which], left, near)
+
+    return stretched_to(0), stretched_to(1), stretched_to(2)
 
 
 @lru_cache(maxsize=256)

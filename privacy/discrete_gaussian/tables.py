@@ -98,9 +98,9 @@ def threshold_table(deviation: int) -> ThresholdTable:
         found = _thresholds(row, reach, weights)
         high[row, : 2 * reach] = [one >> 64 for one in found]
         low[row, : 2 * reach] = [one & _WORD for one in found]
-    high, low = high.reshape(-1), low.reshape(-1)
-    high.flags.writeable = low.flags.writeable = False
-    return ThresholdTable(high, low, steps, -reach, 2 * reach)
+    flat_high, flat_low = high.reshape(-1), low.reshape(-1)
+    flat_high.flags.writeable = flat_low.flags.writeable = False
+    return ThresholdTable(flat_high, flat_low, steps, -reach, 2 * reach)
 
 
 def check_deviation(deviation: int) -> None:

@@ -307,7 +307,8 @@ class Refusal(Body):
 
     The epsilons are this study's alone, and 0 unless it is BUDGET or CANNOT_FINISH; then `would_be`
     is what the attempt, or all attempts, would make of it. `newest_run` is the newest of the study
-    that the site knows, and 0 unless it is OLDER_RUN, RUN_OPEN or RUN_TOO_FAR.
+    that the site knows, and 0 unless it is OLDER_RUN, RUN_OPEN or RUN_TOO_FAR; where it is
+    MISSING_SUMS, it is how many steps of the run the site knows the opened sums of.
     """
 
     KIND: ClassVar[Kind] = Kind.REFUSAL

@@ -43,6 +43,24 @@ class Check(IntEnum):
     SELF_MASK = 81
     OLDER_LEDGER = 90
     OTHER_LEDGER = 91
+    # Sealed steps: privacy/secagg/sealed
+    OLD_SESSION = 100
+    NO_SESSION = 101
+    SESSION_STEPS = 102
+    SECOND_KEYS = 103
+    NO_KEYS = 104
+    GROUP = 105
+    EPOCH = 106
+    SECOND_LABEL = 107
+    LABEL = 108
+    ADAPTER = 109
+    STATE = 110
+    SUMS = 111
+    SLOT = 112
+    COHORT_CHANGES = 113
+    FALSE_SUM = 114
+    NO_VECTOR = 115
+    COMMITMENT = 116
 
 
 _EXPLANATIONS = {
@@ -117,6 +135,38 @@ _EXPLANATIONS = {
     Check.OTHER_LEDGER: "The site shows a different ledger from before. Leave it out and ask it: "
     "either it restores the ledger it had, or it reads out the new one's id over the phone and it "
     "is accepted everywhere (craftsfl site accept-ledger, craftsfl rounds accept-ledger).",
+    Check.OLD_SESSION: "The session's number is not above those that the site has journalled. "
+    "Open a session with a higher number.",
+    Check.NO_SESSION: "The site has no keys of this session, for instance because its agent was "
+    "restarted. Open a new session.",
+    Check.SESSION_STEPS: "The session's steps or attempts are not those of the study. "
+    "Give every site the study file that the server reads.",
+    Check.SECOND_KEYS: "A second, different list of keys came for the same session. "
+    "Open a new session; if it happens again, distrust the server.",
+    Check.NO_KEYS: "The session's keys have not come yet. Send them with the step.",
+    Check.GROUP: "The group's secret is not for the listed sites, or does not open. "
+    "Open a new session, with another dealer.",
+    Check.EPOCH: "The step or the attempt is not one of the session's. Open a new session for it.",
+    Check.SECOND_LABEL: "A second, different request came for an attempt that the site has already "
+    "journalled. Start a new attempt; if it happens again, distrust the server.",
+    Check.LABEL: "The request's label is not the one that the site works out from its own data. "
+    "Compare study, base model and roster of server and site.",
+    Check.ADAPTER: "The site has worked out another adapter for this step. "
+    "Send it all opened sums; if it happens again, compare versions and base models.",
+    Check.STATE: "The site has worked out another state of the optimiser for this step. "
+    "Send it all opened sums; if it happens again, compare versions.",
+    Check.SUMS: "The site knows other opened sums, or not all of them. Send it all opened sums; if "
+    "it happens again, distrust the server.",
+    Check.SLOT: "The slot has passed, or lies behind the session's end. "
+    "Compare the clocks of server and site, then start a new attempt.",
+    Check.COHORT_CHANGES: "The cohort has changed more often than the study allows. "
+    "Wait for the sites that are missing.",
+    Check.FALSE_SUM: "An opened sum is not the sum of what the sites have sent. Try that step "
+    "again; if it happens again, distrust the server, or a site that sends garbage.",
+    Check.NO_VECTOR: "The site had no vector when its slot came: it was late, or training failed; "
+    "only the site knows which. Start a new attempt.",
+    Check.COMMITMENT: "A vector is not the one that its site has committed to, or a commitment is "
+    "missing. Start a new attempt without the named site.",
 }
 
 

@@ -33,6 +33,7 @@ class Reason(IntEnum):
     RUN_TOO_FAR = 20
     WRONG_ROSTER = 21
     OTHER_VERSION = 22
+    MISSING_SUMS = 23
 
 
 class RefusedMessage(WireError):
@@ -173,6 +174,12 @@ _EXPLANATIONS = {
         "The message was written by a version of craftsfl whose messages this one cannot read.",
         _NOTHING,
         "Install the same craftsfl version at the server and the site.",
+    ),
+    Reason.MISSING_SUMS: Guidance(
+        "The site cannot work the step's adapter out: it lacks opened sums of earlier steps. The "
+        "refusal says how many steps it knows.",
+        _NOTHING,
+        "Nothing: the server sends the step again with the sums that are missing.",
     ),
 }
 

@@ -286,7 +286,7 @@ SEALED_BODIES: dict[int, type[Body]] = {
 
 
 def sealed_size_limit(sites: int, lanes: int, opened: int = 1) -> int:
-    """The most bytes of any envelope of a session of `sites`, L = `lanes`, with `opened` sums each."""
+    """The most bytes of any envelope of a session of `sites` with L = `lanes`, `opened` sums."""
     vector = 8 * (lanes + PROOF_LANES) + 2 * sites + 64
     keys = sites * (SESSION_KEY_BYTES + BOX_BYTES + _COMMITMENT_BYTES + CHECK_BYTES + 4)
     return max(1, opened) * vector + keys + _FRAME

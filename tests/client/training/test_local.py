@@ -48,14 +48,14 @@ class Recorder(OpacusEngine):
         self.batches: list[list[int]] = []
         self.rows: list[int] = []
 
-    def clipped_sum(self, batches: Iterable[PhysicalBatch], clipping_norm: float) -> Any:
+    def contributions(self, batches: Iterable[PhysicalBatch], clipping_norm: float) -> Any:
         def noted() -> Iterable[PhysicalBatch]:
             for batch in batches:
                 self.batches.append(batch.patients.tolist())
                 self.rows.append(batch.losses().numel())
                 yield batch
 
-        return super().clipped_sum(noted(), clipping_norm)
+        return super().contributions(noted(), clipping_norm)
 
 
 @pytest.mark.parametrize("frozen_a", [False, True])
@@ -300,7 +300,7 @@ def test_who_withdraws_during_a_round_is_in_no_later_step(
         return draw_rows(tiles, chosen, *rest)
 
     monkeypatch.setattr("privacy.mechanisms.local.step.poisson_draw", spying)
-    monkeypatch.setattr("client.training.local.draw_rows", noting)
+    monkeypatch.setattr("client.training.batches.draw_rows", noting)
     assert np.isfinite(train(trainer)).all()
     assert seen == [{0, 1, 2, 3, 4}, {0, 2, 4}, {0, 2, 4}]
     assert set(trainer._resident.tiles.patient_of.tolist()) == {0, 2, 4}

@@ -15,10 +15,14 @@ SIGNING_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 
 
 def open_test_ledger(
-    path: Path, *, clock: Callable[[], float] = time.time, seen: Iterable[Head] = ()
+    path: Path,
+    *,
+    site: str = "north",
+    clock: Callable[[], float] = time.time,
+    seen: Iterable[Head] = (),
 ) -> SqliteLedger:
-    """The ledger of the site north."""
-    return SqliteLedger(path, SIGNING_KEY, site="north", clock=clock, seen=seen)
+    """The ledger of a site."""
+    return SqliteLedger(path, SIGNING_KEY, site=site, clock=clock, seen=seen)
 
 
 def book_of(ledger: Ledger | LedgerView, extra: Charge | None = None) -> Book:

@@ -1,0 +1,286 @@
+"""The agent of a hospital in a pooled study: its part of a step leaves masked, once, at its slot.
+
+`SessionOffer` opens a session, and `SealedStep` begins an attempt at a step; their protocol is
+`privacy.secagg.sealed`'s, what all agents have in common `client.agent.site_agent`'s. Guarantees,
+each with a test:
+
+- The order of checks is that of all agents: study, repetition, run, newer than everything
+  journalled, attempts, noise, budgets; then the machine's: terms, cohort, slot, and whether the
+  adapter that this site has worked out itself is the one that the message names. Until all hold,
+  nothing is journalled, charged or changed. Then the intent is journalled with its label, before
+  a mask is made.
+- `SealedStep` is answered `Running` until `reply_slot` has passed here and the step's slot has
+  come, by a clock that nobody can set in between. The first look after that is charged; then
+  the vector leaves if it was there, and what left is journalled before. Training that was late or
+  failed is answered with the same bytes, and costs the same.
+- Keys are in memory only: an agent that was restarted knows no session, and says so.
+- (run, step, attempt) and the numbers of sessions only grow, over restarts, sessions and runs.
+- A site that lacks opened sums says how many steps it knows, and takes those that come with the
+  step; it keeps the adapter that they make only where a step is begun with it.
+"""
+
+# Why: docs/adr/0044-sealed-agents.md
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from client.agent.sealing import SealedLedger, Sealing, SteadyTime
+from client.agent.site_agent import AgentParts, OpenAttempt, SiteAgent, sealed
+from client.agent.work import Trained
+from privacy.errors import FederationError
+from privacy.ledger import AttemptKey
+from privacy.secagg.refusals import Refused
+from privacy.secagg.sealed.attempt import PendingStep
+from privacy.secagg.sealed.client import SealedClient
+from privacy.secagg.sealed.label import ChainDigests
+from privacy.wire.bodies import Body, Refusal, Running, SiteFacts
+from privacy.wire.checks import Check
+from privacy.wire.reasons import Reason
+from privacy.wire.sealed import SealedCollect, SealedStep, StepForm, sealed_size_limit
+from privacy.wire.secagg import Lanes
+from privacy.wire.session import SessionKeys, SessionOffer
+from strategies.chain import AdapterChain
+from strategies.pooled import begin_chain, digests_of, following
+
+_log = logging.getLogger("craftsfl.agent")
+
+
+@dataclass(slots=True)
+class StepAttempt(OpenAttempt):
+    """The attempt at a step that the site is working on, or worked on last."""
+
+    pending: PendingStep | None = None  # what the machine is in
+    until: Callable[[], bool] = bool  # whether the coordinator may still ask for its vector
+    provided: bool = False  # whether the machine has its vector
+    over: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """See `OpenAttempt.is_open`."""
+        return self.reply is None and not self.over and self.until()
+
+    def end(self) -> None:
+        """See `OpenAttempt.end`."""
+        self.over = True
+        self.work.cancel()
+
+
+class _NotBegun(Exception):
+    """A step that its chain refuses, with the answer."""
+
+    def __init__(self, answer: Refusal) -> None:
+        self.answer = answer
+
+
+class SealedAgent(SiteAgent):
+    """Takes part in sealed steps with `sealing`; nothing else can be asked of it."""
+
+    masked = True
+
+    def __init__(self, parts: AgentParts, sealing: Sealing) -> None:
+        """Raises `PolicyError` or `ConfigError` for a study of updates, or of another layout."""
+        self._sealing = sealing
+        self._start = begin_chain(parts.rules.study, parts.trainer.layout)
+        super().__init__(parts)
+        self._time = SteadyTime(sealing.effects.clock, self._clock)
+        self._journal = SealedLedger(
+            self._account, self._digest, self._intent, lambda: self._runs.newest_attempt
+        )
+        self._machine: SealedClient | None = None
+        self._run = 0  # of the machine and the chain
+        self._chain = self._start
+
+    def stop(self, timeout: float) -> bool:
+        """See `SiteAgent.stop`; forgets all keys."""
+        ended = super().stop(timeout)
+        with self._lock:
+            if self._machine is not None:
+                self._machine.close()
+        return ended
+
+    def _roster_digest(self) -> bytes:
+        return self._sealing.study.roster_digest
+
+    def _limit(self) -> int:
+        study = self._sealing.study
+        return sealed_size_limit(len(self._rules.study.sites), study.lanes, study.steps)
+
+    def _vouched(self, run: int, node: int, facts: SiteFacts) -> Body:
+        return self._sealing.membership.signed(run, node, facts)
+
+    def _answer_in_attempt(self, key: AttemptKey, body: Body, data: bytes) -> Body | bytes:
+        match body:
+            case SessionOffer():
+                return self._session(key, body)
+            case SessionKeys():
+                return self._machine_of(key).deal(body)
+            case SealedStep():
+                return self._step(key, body)
+            case SealedCollect():
+                return self._collect(key, body)
+        return Refusal(Reason.UNKNOWN_KIND)
+
+    def _session(self, key: AttemptKey, offer: SessionOffer) -> Body:
+        """A key of this site for the session; its number is journalled before the key leaves."""
+        if offer.study_digest != self._digest:
+            return Refusal(Reason.WRONG_STUDY)
+        if offer.run != key.run:
+            raise Refused(Check.RUN)
+        refusal = self._other_run(key.run) or self._account.too_long
+        if refusal is not None:
+            return refusal
+        machine = self._machine
+        if machine is None or self._run != key.run:
+            machine = self._sealing.machine(key.run, self._journal, self._time)
+        before = machine.session
+        self._time.anchor()
+        answer = machine.open(offer)
+        if machine.session != before and self._attempt is not None:
+            self._attempt.end()  # the keys of its session are gone
+        self._keep(machine, key.run)
+        return answer
+
+    def _keep(self, machine: SealedClient, run: int) -> None:
+        """From now on `machine` takes the steps of `run`; the keys of any other are gone."""
+        if machine is self._machine:
+            return
+        if self._machine is not None:
+            self._machine.close()
+        self._machine, self._run, self._chain = machine, run, self._start
+
+    def _machine_of(self, key: AttemptKey) -> SealedClient:
+        if self._machine is None or self._run != key.run:
+            raise Refused(Check.NO_SESSION)
+        return self._machine
+
+    def _step(self, key: AttemptKey, step: SealedStep) -> Body | bytes:
+        if (key.round, key.attempt) != (step.step, step.attempt):
+            raise Refused(Check.RUN)
+        last = self._attempt
+        if isinstance(last, StepAttempt) and last.key == key:
+            return self._again(last, step)
+        found = self._admitted(key)
+        if isinstance(found, Refusal):
+            return found
+        machine = self._machine_of(key)
+        before = machine.pending
+        self._time.anchor()
+        try:
+            chain, answer = self._taken(machine, step)
+        except _NotBegun as refused:
+            return refused.answer
+        pending = machine.pending
+        if pending is None or pending is before or chain is None:
+            return answer
+        self._chain = chain
+        training = self._sealing.training(self._trainer, machine, pending)
+        work = self._work(key, chain.adapter, training)
+        attempt = StepAttempt(key, _request(step), found, work, self._next_slot(), pending=pending)
+        attempt.until = lambda: self._time() < pending.slot / 1000 + self._patience
+        self._begin(attempt)
+        return answer
+
+    def _taken(self, machine: SealedClient, step: SealedStep) -> tuple[AdapterChain | None, Body]:
+        """The machine's answer to a new step, and the chain with which it was begun."""
+        found: list[AdapterChain] = []
+
+        def digests(step: SealedStep) -> ChainDigests:
+            found.append(self._followed(step))
+            return digests_of(found[0])
+
+        answer = machine.step(step, digests)
+        return (found[0] if found else None), answer
+
+    @property
+    def _patience(self) -> float:
+        """Seconds after its slot in which a step may still be asked for."""
+        return self._rules.study.cohort.round_deadline
+
+    def _followed(self, step: SealedStep) -> AdapterChain:
+        """The chain before `step`, with the sums that came with it, which have been proven."""
+        study, roster = self._rules.study, self._sealing.membership.roster
+        try:
+            chain = following(self._chain, step.opened, study, roster)
+        except FederationError as error:
+            _log.warning("The opened sums of step %d were refused: %s", step.step, error.message)
+            chain = self._chain
+        if chain.steps + 1 > step.step:
+            raise Refused(Check.SUMS)
+        if chain.steps + 1 < step.step:
+            known = self._chain.steps
+            raise _NotBegun(Refusal(Reason.MISSING_SUMS, newest_run=known))
+        fault = self._rules.adapter_fault(float(np.linalg.norm(chain.adapter.astype(np.float64))))
+        if fault:
+            _log.warning("Refused %s.", fault)
+            raise _NotBegun(Refusal(Reason.POLICY))
+        return chain
+
+    def _again(self, attempt: StepAttempt, step: SealedStep) -> Body | bytes:
+        """The answer to a step that was begun: its vector from its slot on, once it is charged."""
+        if _request(step) != attempt.request:
+            return Refusal(Reason.CONFLICT)
+        if attempt.reply is not None:
+            return attempt.reply
+        machine = self._machine_of(attempt.key)
+        if attempt.over or machine.pending is not attempt.pending:
+            raise Refused(Check.NO_SESSION)  # a newer session has taken the keys
+        if not self._due(attempt):
+            return Running()
+        if step.form is StepForm.READY:
+            return self._committed(attempt, machine, step)
+        result = self._looked(attempt)
+        if result is None:
+            return self._without_update(attempt)
+        attempt.reply = sealed(attempt.key, _given(machine, attempt, step, result))
+        return attempt.reply
+
+    def _due(self, attempt: StepAttempt) -> bool:
+        """Whether the slot has come, for this site and for the step."""
+        slot = 0 if attempt.pending is None else attempt.pending.slot
+        return self._clock() >= attempt.slot and 1000 * self._time() >= slot
+
+    def _committed(
+        self, attempt: StepAttempt, machine: SealedClient, step: SealedStep
+    ) -> Body | bytes:
+        """A commitment to the vector, which costs nothing: nothing of it leaves yet."""
+        result = attempt.work.result_by(attempt.slot)
+        if result is None:
+            self._say_answered(attempt)
+            return self._without_update(attempt)
+        return _given(machine, attempt, step, result)
+
+    def _collect(self, key: AttemptKey, collect: SealedCollect) -> Body | bytes:
+        """The vector that the site has committed to, once all have; the machine charges it."""
+        attempt = self._attempt
+        if not isinstance(attempt, StepAttempt) or attempt.key != key:
+            return Refusal(Reason.NOT_STARTED)
+        if attempt.reply is not None:
+            return attempt.reply
+        attempt.reply = sealed(key, self._machine_of(key).collect(collect))
+        self._say_charged(attempt)
+        return attempt.reply
+
+
+def _given(machine: SealedClient, attempt: StepAttempt, step: SealedStep, found: Trained) -> Body:
+    """The machine's answer once it has the vector; it takes one, however often it is asked."""
+    if attempt.pending is not None and not attempt.provided:
+        attempt.provided = True
+        machine.provide(attempt.pending.label, cast(Lanes, found))
+    return machine.step(step, _never)
+
+
+def _request(step: SealedStep) -> bytes:
+    """What makes two messages one request: all that the coordinator signs."""
+    return hashlib.sha256(step.signed_part()).digest()
+
+
+def _never(_: SealedStep) -> ChainDigests:
+    """For a repetition, whose label is known."""
+    raise Refused(Check.SUMS)
