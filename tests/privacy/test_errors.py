@@ -109,6 +109,7 @@ PUBLISHED = [
     "refused-run-too-far",
     "refused-wrong-roster",
     "refused-other-version",
+    "refused-missing-sums",
 ]
 
 
