@@ -60,6 +60,7 @@ PUBLISHED = [
     "round-state-unusable",
     "round-state-newer",
     "adapter-unusable",
+    "chain-unusable",
     "state-not-writable",
     "mlflow-unusable",
     "event-unreadable",
