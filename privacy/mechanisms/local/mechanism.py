@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from privacy.dpsgd.release import Release
 from privacy.events import Event
 from privacy.mechanisms.base import PublicTerms
-from privacy.mechanisms.local.event import PoissonGaussian
+from privacy.mechanisms.local.grid import LOCAL_GRID, MOST_LOCAL_PARAMETERS
+from privacy.mechanisms.pooled.event import PooledGaussian
 
 if TYPE_CHECKING:
     from privacy.mechanisms.local.step import PoissonStep
@@ -20,7 +21,7 @@ class LocalGaussian:
 
     NAME: ClassVar[str] = "local"
     NUMBER: ClassVar[int] = 1
-    EVENT: ClassVar[type[Event]] = PoissonGaussian
+    EVENT: ClassVar[type[Event]] = PooledGaussian
 
     terms: PublicTerms
 
@@ -30,13 +31,18 @@ class LocalGaussian:
         return cls(terms)
 
     @property
-    def event(self) -> PoissonGaussian:
-        """See `Mechanism.event`."""
-        return PoissonGaussian(
+    def event(self) -> PooledGaussian:
+        """See `Mechanism.event`: a cohort of one, on the grid of `local_grid`."""
+        return PooledGaussian(
             sampling_rate=self.terms.sampling_rate,
             noise_multiplier=self.terms.noise_multiplier,
             clipping_norm=self.terms.clipping_norm,
             steps=self.terms.steps,
+            parameters=MOST_LOCAL_PARAMETERS,
+            grid=LOCAL_GRID,
+            cohort=1,
+            smallest_cohort=1,
+            noise_colluders=0,
         )
 
     def noise_share(self, cohort: int) -> float:
