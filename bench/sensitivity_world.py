@@ -140,15 +140,10 @@ class _Watched(Closing):
 
 
 class _Repeated:
-    """A source of the same secrets for every step, and of no noise. It protects nobody."""
+    """A source of the same secrets for every step. It protects nobody."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-
-    def gaussian(
-        self, n: int, std: float, dtype: type[np.floating] = np.float32
-    ) -> NDArray[np.floating]:
-        return np.zeros(n, dtype)
 
     def uniform(self, n: int) -> NDArray[np.float64]:
         return np.random.default_rng(self._seed).random(n)

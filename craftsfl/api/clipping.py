@@ -38,8 +38,8 @@ from privacy.dpsgd.engine import (
 )
 from privacy.dpsgd.noise import NoiseSource, SystemNoise
 from privacy.dpsgd.release import Release
-from privacy.dpsgd.step import private_gradient
 from privacy.errors import AccountingError, CraftsflError, ModelError
+from privacy.mechanisms.local.gradient import private_gradient
 
 __all__ = [
     "BLANK",

@@ -60,6 +60,7 @@ PUBLISHED = [
     "round-state-unusable",
     "round-state-newer",
     "adapter-unusable",
+    "chain-unusable",
     "state-not-writable",
     "mlflow-unusable",
     "event-unreadable",
@@ -109,6 +110,7 @@ PUBLISHED = [
     "refused-run-too-far",
     "refused-wrong-roster",
     "refused-other-version",
+    "refused-missing-sums",
 ]
 
 

@@ -128,17 +128,16 @@ class SealedClient:
         check_offer(offer, self._study, self._roster)
         self._policy.check_session(offer, self.site, self._journal.past(), now)
         ledger = self._journal.open_session(offer.run, offer.session, session_digest(offer))
-        key = self._effects.random(ROOT_BYTES)
-        opened = SiteSession.opened(self._identity, self.site, offer, ledger, key)
+        random = self._effects.random
+        opened = SiteSession.opened(self._identity, self.site, offer, ledger, random)
         self._session, self._open = opened, None
         self._memory.opened(offer.session)
         return opened.own
 
     def deal(self, listed: SessionKeys) -> SessionGroup:
         """Set-up, at the one site that is asked: a secret for the group, sealed for each peer."""
-        random = self._effects.random
-        session = self._live().with_keys(listed, self._roster, self._witness, random(ROOT_BYTES))
-        self._session = session.dealt(self._identity, random)
+        session = self._live().with_keys(listed, self._roster, self._witness)
+        self._session = session.dealt(self._identity, self._effects.random)
         return self._session.dealt_group()
 
     def step(self, step: SealedStep, chain: ChainOf) -> Running | Sealed | SealedReady:
@@ -200,8 +199,7 @@ class SealedClient:
         if not epoch:
             raise Refused(Check.EPOCH)
         check_newer(step, run, past)
-        noise = self._effects.random(ROOT_BYTES)
-        opened = session.with_opening(step.opening, self._roster, self._witness, noise)
+        opened = session.with_opening(step.opening, self._roster, self._witness)
         listed, keys = opened.accepted()
         self._policy.check_cohort(step, self.site, listed.sites, self._study)
         changes = changes_with(step, run, past, self._study)

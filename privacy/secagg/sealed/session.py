@@ -42,7 +42,7 @@ from privacy.wire.session import (
 class SiteSession:
     """An immutable value: every step of the set-up makes another one. No text shows its secrets.
 
-    `pair` is the X25519 key until the list has come, and then gone; `keys` are there from then on;
+    `pair` is the X25519 key and `noise` nk(0) until the list has come; then there are `keys`;
     `secret` is the group's, from the first step on (the dealer's own: from dealing on).
     """
 
@@ -50,6 +50,7 @@ class SiteSession:
     sd: bytes
     own: SessionKey
     pair: KeyPair | None
+    noise: bytes
     listed: SessionKeys | None = None
     kd: bytes = b""
     keys: EpochKeys | None = None
@@ -59,12 +60,18 @@ class SiteSession:
 
     @classmethod
     def opened(
-        cls, identity: Identity, site: int, offer: SessionOffer, ledger: Checkpoint, key: bytes
+        cls,
+        identity: Identity,
+        site: int,
+        offer: SessionOffer,
+        ledger: Checkpoint,
+        random: Callable[[int], bytes],
     ) -> SiteSession:
-        """A session with a new key (32 random bytes), once its number is in the journal."""
-        sd, pair = session_digest(offer), KeyPair(key)
+        """A session with a new key and a new nk(0), once its number is in the journal."""
+        sd, pair = session_digest(offer), KeyPair(random(ROOT_BYTES))
         own = SessionKey(site, pair.public, ledger, bytes(SIGNATURE_BYTES))
-        return cls(offer, sd, signed_key(identity, sd, own), pair)
+        # nk(0) now and not with the list: a snapshot from between would draw another one.
+        return cls(offer, sd, signed_key(identity, sd, own), pair, random(ROOT_BYTES))
 
     @property
     def digests(self) -> SessionDigests:
@@ -72,12 +79,10 @@ class SiteSession:
         group = self.dealt_group()
         return SessionDigests(self.sd, self.kd, group_digest(self.sd, self.kd, group))
 
-    def with_keys(
-        self, listed: SessionKeys, roster: Roster, witness: Witness, noise: bytes
-    ) -> SiteSession:
+    def with_keys(self, listed: SessionKeys, roster: Roster, witness: Witness) -> SiteSession:
         """The session with everybody's keys, its own private key gone; one list only.
 
-        `noise` is nk(0), 32 random bytes. `Refused` for another list, or one that is not allowed.
+        `Refused` for another list, or one that is not allowed.
         """
         if self.listed is not None or self.pair is None:
             if listed != self.listed:
@@ -95,7 +100,8 @@ class SiteSession:
             )
             for entry in others
         }
-        return replace(self, listed=listed, kd=kd, pair=None, keys=EpochKeys(0, roots, noise))
+        keys = EpochKeys(0, roots, self.noise)
+        return replace(self, listed=listed, kd=kd, pair=None, noise=b"", keys=keys)
 
     def dealt(self, identity: Identity, random: Callable[[int], bytes]) -> SiteSession:
         """The session with a group's secret of this site's making, in a box for every other."""
@@ -111,7 +117,7 @@ class SiteSession:
         return replace(self, group=signed_group(identity, self.sd, self.kd, group), secret=secret)
 
     def with_opening(
-        self, opening: SessionOpening | None, roster: Roster, witness: Witness, noise: bytes
+        self, opening: SessionOpening | None, roster: Roster, witness: Witness
     ) -> SiteSession:
         """The session as its first step opens it; later ones may repeat the opening, or leave it.
 
@@ -125,7 +131,7 @@ class SiteSession:
             if (opening.keys, opening.group) != (self.listed, self.group):
                 raise Refused(Check.SECOND_KEYS)
             return self
-        session = self.with_keys(opening.keys, roster, witness, noise)
+        session = self.with_keys(opening.keys, roster, witness)
         group = opening.group
         check_group(group, opening.keys, session.sd, session.kd, roster)
         if group == session.group:  # this site's own

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from types import FunctionType, ModuleType
 
 import numpy as np
+import pytest
 
 from privacy.secagg.client import Effects
+from privacy.secagg.refusals import Refused
 from privacy.secagg.sealed.client import SealedClient
 from privacy.secagg.sealed.journal import SealedIntent, SealedPast
-from privacy.secagg.sealed.label import ChainDigests, SealedStudy
-from privacy.secagg.sealed.opening import offered_session
+from privacy.secagg.sealed.label import (
+    ChainDigests,
+    SealedStudy,
+    epoch_of,
+    label_of,
+    session_digests,
+)
+from privacy.secagg.sealed.opening import offered_session, signed_step
 from privacy.secagg.sealed.rules import SealedPolicy
 from privacy.secagg.sealed.server import SealedServer, SealedStage
 from privacy.secagg.witness import MemoryWitness
 from privacy.wire.bodies import Body, Running
 from privacy.wire.checkpoint import Checkpoint
+from privacy.wire.checks import Check
 from privacy.wire.sealed import OpenedSum, Sealed, SealedReady, SealedStep, StepForm
-from privacy.wire.session import SessionOffer
+from privacy.wire.session import SessionOffer, SessionOpening
 from tests.privacy.secagg.consortium import NOW, RUN, counting, identity_of, roster_of
 
 COORDINATOR = identity_of(60_000)
@@ -232,3 +245,67 @@ def packed(fields: np.ndarray, bits: int = BITS) -> np.ndarray:
 
 def total_of(vectors: dict[int, np.ndarray], sites) -> np.ndarray:
     return np.sum([vectors[site] for site in sites], axis=0, dtype=np.uint64)
+
+
+def state_of(world: SealedWorld, site: int) -> tuple:
+    """A machine's whole state and its disk's, for comparison."""
+    client, disk = world.clients[site], world.disks[site]
+    memory = client._memory
+    return (
+        id(client._session),
+        id(client._open),
+        None if client._open is None else tuple(id(part) for part in vars(client._open).values()),
+        (memory._first, dict(memory._secrets), dict(memory._labels)),
+        tuple(disk.done),
+        disk.kept,
+    )
+
+
+@contextmanager
+def refused(world: SealedWorld, check: Check, site: int | None = None) -> Iterator[None]:
+    """The block is refused with this check (for this site), and no site's state has changed."""
+    before = [state_of(world, one) for one in world.sites]
+    with pytest.raises(Refused) as caught:
+        yield
+    assert caught.value.check is check
+    assert site is None or caught.value.site == site
+    assert [state_of(world, one) for one in world.sites] == before
+
+
+def resigned(step: SealedStep, /, **changes) -> SealedStep:
+    """What a malicious coordinator sends: it has its own key, so its signature is always good."""
+    return signed_step(COORDINATOR, replace(step, **changes))
+
+
+def relabelled(
+    world: SealedWorld,
+    server: SealedServer,
+    step: SealedStep,
+    /,
+    chain: ChainDigests | None = None,
+    opening: SessionOpening | None = None,
+    **changes,
+) -> SealedStep:
+    """As `resigned`, with the label that fits the changes, the chain and the opening."""
+    own = chain or world.chain()
+    digests = {"adapter": own.adapter, "state": own.state, "sums": own.sums} if chain else {}
+    changed = replace(step, **digests, **changes)
+    parts = session_digests(server.offer, opening or server._opening())
+    epoch = epoch_of(server.offer, changed.step, changed.attempt)
+    return resigned(changed, label=label_of(world.study, parts, epoch, own, changed))
+
+
+def secrets_in(root: object) -> set[bytes]:
+    """All byte strings of 8 to 64 bytes that can be reached from an object."""
+    seen: set[int] = set()
+    found: set[bytes] = set()
+    todo = [root]
+    while todo:
+        one = todo.pop()
+        if id(one) in seen or isinstance(one, type | ModuleType | FunctionType | Disk):
+            continue
+        seen.add(id(one))
+        if isinstance(one, bytes) and 8 <= len(one) <= 64:
+            found.add(one)
+        todo.extend(gc.get_referents(one))
+    return found

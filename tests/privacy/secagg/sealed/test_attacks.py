@@ -1,0 +1,484 @@
+"""Attacks by name. The coordinator has its own key, so all of its requests are well signed."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from privacy.errors import SecAggError
+from privacy.secagg.refusals import Aborted, Refused
+from privacy.secagg.sealed.collector import StepCollector
+from privacy.secagg.sealed.epochs import pair_root, seal_group
+from privacy.secagg.sealed.label import keys_digest, session_digest
+from privacy.secagg.sealed.mac import mac_key, tags_of
+from privacy.secagg.sealed.opening import signed_group
+from privacy.secagg.sealed.server import SealedServer
+from privacy.wire.bodies import Running
+from privacy.wire.checks import Check
+from privacy.wire.sealed import OpenedSum, SealedCollect, StepForm
+from privacy.wire.session import SessionGroup, SessionKeys, SessionOpening
+from tests.privacy.secagg.consortium import identity_of
+from tests.privacy.secagg.sealed.world import (
+    COORDINATOR,
+    FIELDS,
+    SealedWorld,
+    carried,
+    packed,
+    refused,
+    relabelled,
+)
+
+
+@pytest.fixture
+def world():
+    return SealedWorld()
+
+
+def ask(world, site, request):
+    return world.clients[site].step(carried(request), lambda _: world.chain())
+
+
+# --- two labels, two vectors
+
+
+def test_two_labels_for_one_attempt(world):
+    server = world.open()
+    request = world.begin(server)
+    asked = server.requests()
+    world.take_up(server)
+    world.provide(world.vectors())
+    other = relabelled(world, server, request, slot=request.slot + 1)
+    assert other.label != request.label
+    with refused(world, Check.SECOND_LABEL):
+        ask(world, 2, other)
+    world.to_slot()
+    first = ask(world, 2, asked[2])
+    with refused(world, Check.SECOND_LABEL):
+        ask(world, 2, other)
+    assert ask(world, 2, asked[2]) == first
+
+
+def test_two_labels_for_one_attempt_in_two_sessions(world):
+    """The journal goes up over sessions: a new one is not a second chance."""
+    server = world.open()
+    world.begin(server, 3, 2)
+    world.take_up(server)
+    server = world.open()
+    for numbers in ((3, 2), (3, 1), (2, 3)):
+        request = world.begin(server, *numbers)
+        with refused(world, Check.NOT_NEWER):
+            ask(world, 5, replace(request, opening=server._opening()))
+    world.restart(5)
+    server = world.open()
+    request = world.begin(server, 3, 2)
+    with refused(world, Check.NOT_NEWER):
+        ask(world, 5, replace(request, opening=server._opening()))
+
+
+def test_two_vectors_for_one_label(world):
+    server = world.open()
+    world.begin(server)
+    world.take_up(server)
+    world.provide(world.vectors(1))
+    other = world.vectors(2)[2]
+    with pytest.raises(SecAggError):
+        world.clients[2].provide(world.clients[2].pending.label, other)
+    world.to_slot()
+    first = world.collect(server)[2]
+    with pytest.raises(SecAggError):
+        world.clients[2].provide(world.clients[2].pending.label, other)
+    again = SealedServer.restored(COORDINATOR, world.roster, world.study, server.stored())
+    assert ask(world, 2, again.requests()[2]) == first
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first step", "second step"])
+def test_a_snapshot_put_back_cannot_send_two_vectors(world, first):
+    """The disk alone refuses. Where it was put back too, the noise hangs on label and centres."""
+    server = world.open()
+    step = 1
+    if not first:
+        world.run_step(server, 1)
+        step = 2
+    request = world.begin(server, step)
+    request = replace(request, opening=server._opening(), opened=tuple(world.sums))
+    client, disk = world.clients[5], world.disks[5]
+    keep = {id(one): one for one in (client._identity, client._roster, client._session.pair, disk)}
+    same, other, memory = (copy.deepcopy(client, dict(keep)) for _ in range(3))
+    before = disk.kept
+    seeds = []
+    for machine, centres in ((client, b"\1" * 32), (same, b"\1" * 32), (other, b"\2" * 32)):
+        disk.kept = before  # snapshot of memory and disk
+        world.clients[5] = machine
+        assert isinstance(ask(world, 5, request), Running)
+        seeds.append(machine.noise_seed(request.label, centres))
+    assert seeds[0] == seeds[1] != seeds[2]
+    world.clients[5] = memory  # of memory alone
+    with refused(world, Check.NOT_NEWER):
+        ask(world, 5, request)
+
+
+# --- halves
+
+
+def halves(world, changed_for, **changes):
+    """One attempt in which some sites get another request; the masks of the halves do not fit."""
+    server = world.open()
+    request = world.begin(server)
+    asked = server.requests()
+    other = relabelled(world, server, request, **changes)
+    sent = {
+        site: replace(other, opening=body.opening) if site in changed_for else body
+        for site, body in asked.items()
+    }
+    return server, request, sent
+
+
+def answers(world, sent):
+    for site, body in sent.items():
+        ask(world, site, body)
+    vectors = world.vectors()
+    world.provide(vectors)
+    world.clock[0] += 10
+    return vectors, {site: ask(world, site, body) for site, body in sent.items()}
+
+
+def added(sealed) -> np.ndarray:
+    return np.sum([one.lanes for one in sealed], axis=0, dtype=np.uint64)
+
+
+def test_another_slot_to_one_half_makes_no_sum(world):
+    slot = int(1000 * world.clock[0]) + 5
+    server, request, sent = halves(world, (8, 11), slot=slot)
+    vectors, sealed = answers(world, sent)
+    assert len({one.label for one in sealed.values()}) == 2
+    for site in (8, 11):
+        with pytest.raises(Refused) as caught:
+            server.receive(site, sealed[site])
+        assert caught.value.check is Check.LABEL
+    for some in (sealed.values(), (sealed[2], sealed[5]), (sealed[8], sealed[11])):
+        assert added(some)[-3] != 0  # the lane of zero
+    assert request.label == sealed[2].label
+    assert not np.array_equal(added(sealed.values())[:-3], added_up(vectors))
+
+
+def test_another_form_to_one_half_makes_no_sum(world):
+    server, _, sent = halves(world, (8, 11), form=StepForm.READY)
+    _, sealed = answers(world, sent)
+    with pytest.raises(Refused) as caught:
+        server.receive(8, sealed[8])
+    assert caught.value.check is Check.OUT_OF_ORDER
+    mine = sealed[8]
+    rows = tuple((site, mine.commitment + mine.signature) for site in world.sites)
+    with refused(world, Check.SIGNATURE, 2):  # the other half has signed no commitment
+        world.clients[8].collect(SealedCollect(mine.label, rows))
+
+
+def added_up(vectors) -> np.ndarray:
+    return np.sum(list(vectors.values()), axis=0, dtype=np.uint64)
+
+
+def test_another_cohort_to_one_half_makes_no_sum(world):
+    """K to one half, K without site 11 to the other: neither the whole nor any part opens."""
+    _, _, sent = halves(world, (8,), cohort=(2, 5, 8))
+    vectors, sealed = answers(world, sent)
+    full = added(sealed.values())
+    assert full[-3] != 0
+    assert not np.array_equal(full[:-3], added_up(vectors))
+    assert added([sealed[2], sealed[5], sealed[8]])[-3] != 0
+
+
+def test_another_model_to_one_half_is_refused_there_and_makes_no_sum(world):
+    """Each site compares with its own adapter (2111.07380 needs one that does not)."""
+    server, _, sent = halves(world, (8, 11), adapter=bytes(32))
+    with refused(world, Check.ADAPTER):
+        ask(world, 8, sent[8])
+    # Where two sites do hold another adapter than the others, nothing opens either.
+    other = replace(world.chain(), adapter=b"\7" * 32)
+    step = server.current
+    changed = relabelled(world, server, step, chain=other)
+    for site in (8, 11):
+        body = replace(changed, opening=server._opening())
+        world.clients[site].step(body, lambda _: other)
+        sent[site] = body
+    for site in (2, 5):
+        ask(world, site, sent[site])
+    world.provide(world.vectors())
+    world.to_slot()
+    sealed = [world.clients[site].step(sent[site], lambda _: other) for site in world.sites]
+    assert added(sealed)[-3] != 0
+
+
+def test_two_lists_of_keys_make_no_sum(world):
+    """A shorter list to one site: another root for every pair of it, and another label."""
+    server = world.open()
+    request = world.begin(server, cohort=(2, 5, 8))
+    short = SessionKeys(server._listed.entries[:3])
+    with refused(world, Check.SECOND_KEYS):  # site 2 has dealt for the long list
+        world.clients[2].deal(short)
+    opening = SessionOpening(short, dealt_by(world, 5, session_digest(server.offer), short))
+    other = relabelled(world, server, request, opening=opening)
+    sent = {site: replace(request, opening=server._opening()) for site in (2, 5)}
+    sent[8] = replace(other, opening=opening)
+    _, sealed = answers(world, sent)
+    assert sealed[8].label != sealed[2].label
+    assert added(sealed.values())[-3] != 0
+
+
+def dealt_by(world, site, sd, listed):
+    """What a site that sides with the coordinator deals for a list, whatever its machine says."""
+    session, kd, boxes = world.clients[site]._session, keys_digest(sd, listed), []
+    for entry in listed.entries:
+        if entry.site != site:
+            ends = (site, session.own.key), (entry.site, entry.key)
+            root = pair_root(session.pair.exchange(entry.key), sd, kd, *ends)
+            boxes.append((entry.site, seal_group(root, site, b"\6" * 32)))
+    group = SessionGroup(site, tuple(boxes), bytes(64))
+    return signed_group(identity_of(site), sd, kd, group)
+
+
+# --- replays
+
+
+def test_session_keys_replayed_from_an_earlier_session(world):
+    server = world.open()
+    old = server._opening()
+    world.restart(8)
+    server = world.open()
+    request = world.begin(server)
+    for opening in (old, SessionOpening(old.keys, server._opening().group)):
+        with refused(world, Check.SIGNATURE):
+            ask(world, 8, replace(request, opening=opening))
+
+
+def test_a_step_of_an_earlier_session_replayed(world):
+    server = world.open()
+    request = world.begin(server)
+    asked = server.requests()[5]
+    world.take_up(server)
+    world.open()
+    for body in (asked, request):
+        with refused(world, Check.NO_SESSION):
+            ask(world, 5, body)
+
+
+def test_an_offer_of_an_earlier_session_replayed(world):
+    server = world.open()
+    world.open()
+    with refused(world, Check.OLD_SESSION):
+        world.clients[5].open(server.offer)
+
+
+def test_a_late_vector_is_of_no_use(world):
+    """It comes after its attempt was given up: the next one has other masks."""
+    server = world.open()
+    world.begin(server)
+    world.take_up(server)
+    world.provide(world.vectors())
+    world.to_slot()
+    requests = server.requests()
+    early = {site: ask(world, site, requests[site]) for site in (2, 5, 8)}
+    request = world.begin(server, 1, 2)
+    late = ask(world, 11, requests[11])
+    with pytest.raises(Refused) as caught:
+        server.receive(11, late)
+    assert (caught.value.check, caught.value.site) == (Check.LABEL, 11)
+    for site, body in server.requests().items():
+        assert isinstance(ask(world, site, body), Running)
+    with refused(world, Check.NOT_NEWER):
+        ask(world, 11, requests[11])
+    with refused(world, Check.NOT_NEWER):
+        ask(world, 2, requests[2])
+    assert early[2].label != request.label
+    vectors = world.vectors(3)
+    world.provide(vectors)
+    world.to_slot()
+    world.collect(server)
+    assert np.array_equal(server.result().packed, added_up(vectors))
+
+
+def test_a_vector_in_the_name_of_another_site(world):
+    server = world.open()
+    world.begin(server)
+    world.take_up(server)
+    world.provide(world.vectors())
+    world.to_slot()
+    sealed = {site: ask(world, site, body) for site, body in server.requests().items()}
+    server.receive(2, sealed[2])
+    for site, body in ((5, sealed[2]), (5, replace(sealed[5], lanes=sealed[8].lanes))):
+        with pytest.raises(Refused) as caught:
+            server.receive(site, body)
+        assert caught.value.check is Check.SIGNATURE
+    with pytest.raises(Refused):
+        server.receive(99, sealed[2])
+    for site, body in sealed.items():
+        server.receive(site, body)
+    server.result()
+
+
+# --- false sums
+
+
+def forgeries(opened: OpenedSum, other: OpenedSum) -> dict[str, np.ndarray]:
+    true, more = opened.lanes, np.zeros_like(opened.lanes)
+    more[0] = 1
+    places = np.roll(np.arange(len(opened.packed)), 1)
+    turned = true.copy()
+    turned[: len(places)] = true[places]
+    top = more.copy()
+    top[0] = np.uint64(1 << 63)
+    return {
+        "2S": true + true,
+        "0": np.zeros_like(true),
+        "+1": true + more,
+        "-1": true - more,
+        "permuted": turned,
+        "S + e_k": true + (more << np.uint64(12)),
+        "-S": (~true) + np.uint64(1),
+        "another step's": other.lanes,
+        "an unused bit": true + top,
+        "the vector of another step": np.concatenate((other.packed, true[-3:])),
+        "one tag": true + np.eye(1, len(true), len(true) - 1, dtype=np.uint64)[0],
+        "the zero": true + np.eye(1, len(true), len(true) - 3, dtype=np.uint64)[0],
+        "short": true[:-1],
+    }
+
+
+NAMES = tuple(
+    forgeries(*(OpenedSum(1, 1, 1, bytes(32), (1,), np.arange(10, dtype=np.uint64)),) * 2)
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_coordinator_alone_cannot_have_a_false_sum_taken(world, name):
+    server = world.open()
+    world.run_step(server, 1)
+    world.run_step(server, 2)
+    true = world.sums.pop()
+    lanes = forgeries(true, world.sums[0])[name]
+    false = replace(true, lanes=lanes)
+    world.sums.append(false)
+    world.begin(server, 3)
+    requests = server.requests()
+    assert requests[2].opened == (false,)
+    for site in world.sites:
+        with refused(world, Check.FALSE_SUM):
+            ask(world, site, requests[site])
+        assert len(world.disks[site].charged()) == 2
+    world.sums[-1] = true
+    world.run_step(server, 3)
+
+
+@pytest.mark.parametrize("changes", [{"step": 3}, {"attempt": 2}, {"cohort": (2, 5, 8)}])
+def test_a_true_sum_under_other_numbers_is_false(world, changes):
+    server = world.open()
+    world.run_step(server, 1)
+    world.sums[0] = replace(world.sums[0], **changes)
+    world.begin(server, 2)
+    with refused(world, Check.FALSE_SUM):
+        ask(world, 11, server.requests()[11])
+
+
+@pytest.mark.parametrize("session", [0, 1, 2, 3])
+def test_no_session_can_be_named_in_which_nobody_can_check_the_sum(world, session):
+    """A sum that names a site has to be of an attempt that the site was in, or older than it is."""
+    world.open()
+    server = world.open()
+    world.run_step(server, 1)
+    true = world.sums[0]
+    forged = replace(true, session=session, lanes=true.lanes * np.uint64(3), label=bytes(32))
+    world.sums[0] = forged
+    world.begin(server, 2)
+    request = server.requests()[2]
+    if session == 0:
+        # Older than this process: the label's chain is then all that binds it, and the docs say so.
+        assert world.clients[2].unproven(request) == (forged,)
+        return
+    with refused(world, Check.FALSE_SUM):
+        ask(world, 2, request)
+
+
+def test_known_limit_a_rushing_site_and_the_coordinator_can_set_the_sum(world):
+    """Every member knows the group's secret: said in the docs, and no epsilon rests on it."""
+    server = world.open()
+    world.run_step(server, 1)
+    true = world.sums[0]
+    secret = world.clients[8]._session.secret
+    wanted = packed(np.full((world.lanes, FIELDS), 7))
+    key = mac_key(secret, true.label, (true.session, true.step, true.attempt), true.cohort)
+    proof = tags_of(wanted, world.bits, key, constant=True)
+    forged = np.concatenate((wanted, np.zeros(1, np.uint64), proof))
+    world.sums[0] = replace(true, lanes=forged)
+    world.run_step(server, 2)
+
+
+def test_known_limit_a_site_that_sends_garbage_is_not_named(world):
+    """Its masks fit, so the sum opens; the tags do not fit, and every site refuses the sum."""
+    server = world.open()
+    world.begin(server)
+    world.take_up(server)
+    vectors = world.vectors()
+    secrets = world.clients[8]._open._secrets
+    world.clients[8]._open._secrets = replace(secrets, mac=bytes(32))
+    world.provide(vectors)
+    world.to_slot()
+    world.collect(server)
+    world.sums.append(server.result())
+    world.begin(server, 2)
+    for site, body in server.requests().items():
+        with refused(world, Check.FALSE_SUM):
+            ask(world, site, body)
+
+
+def test_masks_that_do_not_fit_name_the_pair(world):
+    server = world.open()
+    world.begin(server)
+    world.take_up(server)
+    client = world.clients[8]._open
+    seeds = list(client._secrets.seeds)
+    seeds[0] = (bytes(32), seeds[0][1])
+    checks = (bytes(8), *client._checks[1:])
+    client._secrets, client._checks = replace(client._secrets, seeds=tuple(seeds)), checks
+    world.provide(world.vectors())
+    world.to_slot()
+    world.collect(server)
+    with pytest.raises(Aborted) as caught:
+        server.result()
+    assert caught.value.sites == (2, 8)
+    collector: StepCollector = server._collector
+    assert collector.disagreeing() == ((2, 8),)
+
+
+# --- vectors chosen after others were seen
+
+
+def test_nobody_chooses_a_vector_after_the_others_were_seen(world):
+    """In the form READY a vector that was not committed to is refused by the coordinator."""
+    server = world.open()
+    world.begin(server, form=StepForm.READY)
+    world.take_up(server)
+    world.provide(world.vectors())
+    world.to_slot()
+    world.collect(server)
+    collect = server.requests()
+    for site in (2, 5, 8):
+        server.receive(site, world.clients[site].collect(collect[site]))
+    opened = world.clients[11]._open
+    opened.masked = opened.masked + np.uint64(1)  # site 11 would like another vector now
+    with pytest.raises(Refused) as caught:
+        server.receive(11, world.clients[11].collect(collect[11]))
+    assert (caught.value.check, caught.value.site) == (Check.COMMITMENT, 11)
+
+
+def test_half_of_the_commitments_collect_nothing(world):
+    server = world.open()
+    world.begin(server, form=StepForm.READY)
+    world.take_up(server)
+    world.provide(world.vectors())
+    world.to_slot()
+    ready = world.collect(server)
+    collect = server.requests()[2]
+    with refused(world, Check.COMMITMENT):
+        world.clients[2].collect(replace(collect, commitments=collect.commitments[:3]))
+    assert set(ready) == set(world.sites)
+    assert world.disks[2].charged() == []
