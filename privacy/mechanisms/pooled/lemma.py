@@ -114,9 +114,17 @@ def _tables(
         entries = numbers * 2 * _ENTRY_DISTANCE / smallest
         if shares == 1 and entries <= _ENTRIES_FACTOR and farthest <= _TABLES_REACH:
             relative = numbers * lookups * 16 * LOOK_UP_DISTANCE
-            beyond = numbers * (math.erfc(reach / math.sqrt(2)) + lookups * LOOK_UP_DISTANCE)
+            beyond = numbers * (_tail(reach, widths[0]) + lookups * LOOK_UP_DISTANCE)
             return GaussianSteps(1.0, 1.0, 1, entries + relative, 0.0, beyond)
     return GaussianSteps(1.0, 1.0, 1, 0.0, numbers * shares * lookups * LOOK_UP_DISTANCE)
+
+
+def _tail(reach: float, s: float) -> float:
+    """The probability that a share is more than `reach` deviations from its centre; upwards.
+
+    The density is convex there, so that each integer has no more than the unit interval around it.
+    """
+    return 1.001 * math.erfc((reach - 0.5 / s) / math.sqrt(2))  # what look-ups add to s^2 is in it
 
 
 def unknown_to(observer: Observer, cohort: int, terms: NoiseTerms) -> int:
