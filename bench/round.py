@@ -17,7 +17,7 @@ training of the slowest site where that took longer. In mode pooled there are tw
 
 In mode threshold `exchange: ...` are the five exchanges of secure aggregation, one message to each
 site and back; `masked input` includes waiting for training and for the reply slot. Together with
-`aggregation` they make up the round. `secure aggregation adds` is what it costs in addition: the two
+`aggregation` they make up the round. `secure aggregation adds` is what it costs beyond: the two
 exchanges after the last update, and the part of the exchange of shares that lies after the end of
 training.
 """
