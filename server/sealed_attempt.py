@@ -36,8 +36,11 @@ from strategies.chain import AdapterChain
 from strategies.pooled import digests_of
 
 START, VECTORS = "start", "vectors"
-LEAD_SECONDS = 0.5  # that a request may be on its way before its slot comes later than agreed
+# A site's own slot begins when the request reaches it. The question for the vector is as long on
+# its way, so it may be sent this much after the first request and the agreed seconds.
+LEAD_SECONDS = 0.3
 _PAUSE = 0.25  # before a site is asked again that is still at work
+_POLL = 0.1  # between two looks for replies: a step has two exchanges beside its slot
 _SUMS_TOLD = 3  # how often a site is told in one attempt what sums it lacks
 
 
@@ -69,6 +72,7 @@ class SealedAttempt:
         self._chain = chain
         self._participants = Participants(parts.context, order, parts.attendance, attendees)
         self._told: dict[str, int] = {}
+        self._sent: dict[str, float] = {}  # when the request left, by the monotonic clock
         self._slot = 0.0  # Unix seconds
         self._ends = math.inf  # of the exchange under way, by the monotonic clock
         self._lost = ""
@@ -149,8 +153,9 @@ class SealedAttempt:
             self._participants.reached(participant)
         if name == START:
             return now
+        agreed = self._context.study.cohort.reply_slot + LEAD_SECONDS
         slot = now + self._slot - self._context.clock.time()
-        due = max([slot, *(participant.slot for participant in waiting)])
+        due = max([slot, *(self._sent.get(p.name, now - agreed) + agreed for p in waiting)])
         for participant in waiting:
             participant.due = participant.slot = due
         return max(now, due)
@@ -163,7 +168,8 @@ class SealedAttempt:
 
     def _pause(self, name: str) -> float:
         """Until the next look for replies: at the slot at the latest."""
-        poll, now = self._context.timing.poll, self._context.clock.monotonic()
+        poll = min(_POLL, self._context.timing.poll)
+        now = self._context.clock.monotonic()
         due = min((p.due for p in self._open(name)), default=now)
         return min(poll, due - now) if due > now else poll
 
@@ -174,6 +180,8 @@ class SealedAttempt:
             return
         for participant in due:
             self._tell(participant.name)
+            if name == START:
+                self._sent[participant.name] = now
         bodies = self._live.server.requests()
         requests = [(p, bodies[self._live.members[p.name]]) for p in due]
         silence = min(context.timing.silence, masking_settings(context.study).exchange_deadline / 2)
