@@ -41,6 +41,7 @@ from bench.fault_site import (
 )
 from bench.output import BenchRow, parser, print_rows
 from bench.plane_faults import measure_plane
+from bench.plane_study import PlaneMode
 from privacy.accounting import epsilon
 from privacy.budget import Book
 from privacy.ledger import AttemptKey, LedgerView, State, read_ledger
@@ -265,13 +266,16 @@ def fresh_folder() -> Iterator[Path]:
 
 
 def main() -> None:
-    """`python -m bench.faults ledger|plane [--seeds N] [--json]`."""
+    """`python -m bench.faults ledger|plane [--seeds N] [--mode MODE] [--json]`."""
     arguments = parser("faults", __doc__ or "")
     arguments.add_argument("what", choices=["ledger", "plane"])
     arguments.add_argument("--seeds", type=int, help="300 of the ledger, 100 of the plane")
+    arguments.add_argument("--mode", choices=("both", *get_args(PlaneMode)), default="both")
     options = arguments.parse_args()
     if options.what == "plane":
-        rows = measure_plane(100 if options.seeds is None else options.seeds)
+        seeds = 100 if options.seeds is None else options.seeds
+        modes = get_args(PlaneMode) if options.mode == "both" else (options.mode,)
+        rows = [row for mode in modes for row in measure_plane(seeds, mode=mode)]
     else:
         rows = measure(300 if options.seeds is None else options.seeds)
     print_rows("faults", rows, as_json=options.json)

@@ -10,7 +10,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -19,6 +19,7 @@ import psutil
 import tomli_w
 
 from bench.plane_site import SITE_FILE, SITE_KEY, SITE_LAYOUT
+from bench.plane_study import PLANE_SITES, PlaneStudy
 from client.trainer.layouts import encode_layout
 from craftsfl.processes.environment import environment
 from craftsfl.processes.flower.control import answers
@@ -26,16 +27,16 @@ from craftsfl.processes.flower.credentials import make_authority, make_secret, m
 from craftsfl.processes.supervisor import Command, Supervisor, claim_port, wait_until
 from craftsfl.rounds.operator import register_site, start_run, superlink_of
 from model.cache import shipped_base
-from model.digest import folder_digest
 from privacy.errors import ModelError
 from privacy.identity import make_identity
 from privacy.secagg.chain import write_rosters
 from privacy.secagg.roster import Member, add_signature, propose_roster
 from privacy.study.manifest import load_study
 from server.events import LoggedEvent, decode_event
+from server.own_key import make_coordinator_key
 from server.settings import ConsortiumSettings, load_consortium
 
-PLANE_SITES: Final = ("east", "north", "west")
+COORDINATOR_KEY: Final = "coordinator.key"
 ROOT_FOLDER: Final = Path(__file__).resolve().parents[1]
 PlanePart = Literal["serverapp", "superlink", "superexec", "gateway", "agent"]
 _PROGRAMS: Final[dict[PlanePart, str]] = {  # what tells a process from the others
@@ -46,16 +47,6 @@ _PROGRAMS: Final[dict[PlanePart, str]] = {  # what tells a process from the othe
     "agent": "bench.plane_site",
 }
 _START_SECONDS: Final = 90.0
-
-
-@dataclass(frozen=True)
-class PlaneStudy:
-    """How long the study is, and how patient."""
-
-    rounds: int
-    attempts: int = 2
-    reply_slot: float = 1.0
-    exchange_deadline: float = 20.0
 
 
 @dataclass
@@ -179,7 +170,7 @@ class Plane:
             }
             (folder / SITE_FILE).write_text(json.dumps(facts), "utf-8")
 
-    def _study(self, base: Path) -> dict[str, Any]:
+    def _study(self, base: Path) -> Mapping[str, Any]:
         members, identities = [], {}
         for number, name in enumerate(PLANE_SITES, start=1):
             (self.folder / name).mkdir(parents=True)
@@ -189,38 +180,12 @@ class Plane:
         for name in PLANE_SITES:
             signed = add_signature(signed, identities[name], None)
         write_rosters(self.folder / "roster.cfl", [signed])
-        plan = self.study
-        return {
-            "name": "plane",
-            "rounds": plan.rounds,
-            "base": {"digest": folder_digest(base), "source": str(base)},
-            "adapter": {"targets": ["attn2.to_q", "attn2.to_v"], "rank": 1, "alpha": 2.0},
-            "training": {
-                "sampling_rate": 0.01,
-                "steps": 1,
-                "tiles_per_patient": 1,
-                "draws_per_tile": 1,
-                "clipping_norm": 1.0,
-                "noise_multiplier": 20.0,
-                "optimizer": "sgd",
-                "learning_rate": 0.1,
-            },
-            "privacy": {"delta": 1e-5, "attempts": plan.attempts},
-            "aggregation": {"strategy": "fedavg", "secure_aggregation": "required"},
-            "secure_aggregation": {
-                "roster": signed.roster.digest().hex(),
-                "bound": 0.1,
-                "bits": 32,
-                "exchange_deadline": plan.exchange_deadline,
-            },
-            "cohort": {"min_sites": 3, "round_deadline": 120.0, "reply_slot": plan.reply_slot},
-            "sites": [{"name": name, "declared_patients": 100} for name in PLANE_SITES],
-            "samples": {"prompts": ["glands"], "seeds": [1], "steps": 1},
-        }
+        self.consortium.parent.mkdir()
+        public = make_coordinator_key(self.consortium.parent / COORDINATOR_KEY)
+        return self.study.values(base, signed.roster.digest().hex(), public.hex())
 
     def _write_coordinator(self) -> None:
         folder = self.consortium.parent
-        folder.mkdir()
         make_authority(folder / "tls")
         make_secret(folder / "superexec.secret")
         link = {
@@ -231,6 +196,11 @@ class Plane:
             "key": "tls/server.key",
             "secret": "superexec.secret",
         }
-        settings = {"study": "../study.toml", "state": "state", "roster": "../roster.cfl"}
+        settings = {
+            "study": "../study.toml",
+            "state": "state",
+            "roster": "../roster.cfl",
+            "coordinator_key": COORDINATOR_KEY,
+        }
         whole = {**settings, "device": "cpu", "superlink": link}
         self.consortium.write_text(tomli_w.dumps(whole), "utf-8")

@@ -1,14 +1,18 @@
 """What is lost, charged or released twice when a process of a real consortium is killed.
 
-Rows: `fault` (which process gets SIGKILL), `trials`, `resumed`, `double_released`,
-`uncaused_charges`, `seconds_p95`, and the `moments`: seed, round.attempt, seconds into it.
-Coordinator and hospitals are real processes (`bench.plane`); one long study of short masked rounds
-goes on while its processes are killed at seeded moments, each where the round happens to be.
+Rows: `mode`, `fault` (which process gets SIGKILL), `trials`, `resumed`, `double_released`,
+`uncaused_charges`, `lost`, `sessions`, `seconds_p95`, and the `moments`: seed, round.attempt,
+seconds into it. Coordinator and hospitals are real processes (`bench.plane`); a long study of short
+rounds goes on while its processes are killed at seeded moments, each where the round happens to be.
+In mode "pooled" the rounds are sealed steps, in "threshold" masked updates.
 
 - resumed: trials after which the same run finished a further round, without a hand;
 - double_released: attempts of a site for which two different updates left it;
 - uncaused_charges: charges in a site's ledger for attempts that neither released an update nor were
   under way when something was killed;
+- lost: the most attempts that were lost after one kill, until the next one;
+- sessions: the trials after which a new session of sealed steps was opened (0 in mode "threshold"):
+  none for a coordinator's process, one for each killed agent;
 - seconds_p95: from the kill until the process does its work again. A ServerApp serves its run; a
   SuperLink answers; with a SuperExec its ServerApp dies too, so that is waited for; a gateway is
   connected to the SuperLink; an agent accepts connections on its socket.
@@ -16,13 +20,14 @@ goes on while its processes are killed at seeded moments, each where the round h
 
 from __future__ import annotations
 
+import math
 import random
 import signal
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, get_args
 
@@ -30,16 +35,28 @@ import numpy as np
 import psutil
 
 from bench.output import BenchRow
-from bench.plane import PLANE_SITES, Plane, PlanePart, PlaneStudy
+from bench.plane import Plane, PlanePart
 from bench.plane_site import RELEASED, SITE_LEDGER
+from bench.plane_study import PLANE_SITES, PlaneMode, PlaneStudy
 from craftsfl.processes.flower.control import answers
 from craftsfl.rounds.operator import superlink_of
 from privacy.ledger import State, read_ledger
-from server.events import LoggedEvent, RoundFinished, RoundStarted, RunFailed, RunStarted
+from server.events import (
+    LoggedEvent,
+    RoundFailed,
+    RoundFinished,
+    RoundStarted,
+    RunEvent,
+    RunFailed,
+    RunStarted,
+    SessionOpened,
+)
 from server.status import read_status
 
 PLANE_PARTS: Final[tuple[PlanePart, ...]] = get_args(PlanePart)
 _ROUND_SECONDS: Final = 120.0  # within which a round ends that nobody harms
+_MOST_TRIALS: Final = 25  # in one pooled study
+_BETWEEN: Final = 10  # more rounds than a trial takes
 _BACK_SECONDS: Final = 120.0  # after which a process counts as not coming back
 _Attempt = tuple[int, int]  # round, attempt
 
@@ -54,19 +71,63 @@ class KillTrial:
     into: float  # seconds since that began
     seconds: float | None  # None: it did not come back
     resumed: bool
+    killed: float = 0.0  # Unix seconds
+    lost: int = 0  # attempts, until the next kill
+    sessions: int = 0  # that were opened, until the next kill
 
 
-def measure_plane(seeds: int, first: int = 0) -> list[BenchRow]:
-    """`seeds` kills, the processes in turn, in one study; a row for each process."""
+def measure_plane(seeds: int, first: int = 0, mode: PlaneMode = "threshold") -> list[BenchRow]:
+    """`seeds` kills, the processes in turn; a row for each process.
+
+    In one study; in mode "pooled", whose studies number their attempts, in one for each 25.
+    """
+    trials: list[KillTrial] = []
+    books = Books({}, {})
+    for start in range(first, first + seeds, _MOST_TRIALS if mode == "pooled" else seeds):
+        count = min(first + seeds - start, _MOST_TRIALS if mode == "pooled" else seeds)
+        own, found = _one_study(range(start, start + count), mode, _BETWEEN * len(trials))
+        trials += own
+        books = Books({**books.double, **found.double}, {**books.uncaused, **found.uncaused})
+    return rows_of(trials, books, mode)
+
+
+def _one_study(seeds: Sequence[int], mode: PlaneMode, later: int) -> tuple[list[KillTrial], Books]:
+    """The kills of one study, and what its books say; rounds are numbered from `later` on."""
+    attempts = 6 if mode == "threshold" else 2 * len(seeds)
+    plan = PlaneStudy(rounds=4 * len(seeds) + 10, attempts=attempts, mode=mode)
     with tempfile.TemporaryDirectory(prefix="craftsfl-plane-") as folder:
-        plane = Plane(Path(folder), PlaneStudy(rounds=4 * seeds + 10, attempts=6))
+        plane = Plane(Path(folder), plan)
         try:
             plane.start()
             _next_round(plane)
-            trials = list(_until_it_fails(_killed(plane, s) for s in range(first, first + seeds)))
+            trials = list(_until_it_fails(_killed(plane, seed) for seed in seeds))
         finally:
             plane.stop()
-        return rows_of(trials, ledgers_of(plane, {trial.attempt for trial in trials}))
+        books = ledgers_of(plane, {trial.attempt for trial in trials})
+        moved = [
+            replace(trial, attempt=(trial.attempt[0] + later, trial.attempt[1]))
+            for trial in counted(trials, plane.all_events())
+        ]
+    double = {later + number: count for number, count in books.double.items()}
+    return moved, Books(double, {later + n: count for n, count in books.uncaused.items()})
+
+
+def counted(trials: Sequence[KillTrial], events: Iterable[LoggedEvent]) -> list[KillTrial]:
+    """`trials` with what was lost and opened after each, until the next one."""
+    ends = [trial.killed for trial in trials[1:]] + [math.inf]
+    logged = list(events)
+
+    def between(trial: KillTrial, end: float, kind: type[RunEvent]) -> int:
+        return sum(isinstance(e.event, kind) and trial.killed <= e.time < end for e in logged)
+
+    return [
+        replace(
+            trial,
+            lost=between(trial, end, RoundFailed),
+            sessions=between(trial, end, SessionOpened),
+        )
+        for trial, end in zip(trials, ends, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -96,7 +157,9 @@ def ledgers_of(plane: Plane, harmed: set[_Attempt]) -> Books:
     return Books(double, uncaused)
 
 
-def rows_of(trials: Iterable[KillTrial], books: Books) -> list[BenchRow]:
+def rows_of(
+    trials: Iterable[KillTrial], books: Books, mode: PlaneMode = "threshold"
+) -> list[BenchRow]:
     """A row for each process; what is wrong in a round counts for the last kill before its end."""
     trials = list(trials)
     blamed = _Blame(trials)
@@ -110,11 +173,14 @@ def rows_of(trials: Iterable[KillTrial], books: Books) -> list[BenchRow]:
         moments = (f"{t.seed}:{t.attempt[0]}.{t.attempt[1]}+{t.into:.1f}" for t in mine)
         rows.append(
             {
+                "mode": mode,
                 "fault": f"SIGKILL of the {part}",
                 "trials": len(mine),
                 "resumed": sum(trial.resumed for trial in mine),
                 "double_released": double.get(part, 0),
                 "uncaused_charges": uncaused.get(part, 0),
+                "lost": max(trial.lost for trial in mine),
+                "sessions": sum(trial.sessions > 0 for trial in mine),
                 "seconds_p95": round(float(np.percentile(seconds, 95)), 2),
                 "moments": " ".join(moments),
             }
@@ -156,7 +222,8 @@ def _killed(plane: Plane, seed: int) -> KillTrial:
     killed = time.time()
     victim.send_signal(signal.SIGKILL)
     seconds = next((time.time() - killed for _ in _polling(_BACK_SECONDS) if back.done()), None)
-    return KillTrial(part, seed, attempt, into, seconds, resumed=_next_round(plane))
+    resumed = _next_round(plane)
+    return KillTrial(part, seed, attempt, into, seconds, resumed, killed)
 
 
 def _next_round(plane: Plane) -> bool:

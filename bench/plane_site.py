@@ -35,6 +35,7 @@ from privacy.study.agreement import roster_in_force
 from privacy.study.manifest import Study, load_study
 from privacy.wire.codec import Vector
 from privacy.wire.envelope import open_envelope
+from privacy.wire.sealed import Sealed
 from privacy.wire.secagg import MaskedInput
 
 SITE_FILE, SITE_KEY, SITE_LAYOUT = "site.json", "site.key", "layout.json"
@@ -79,17 +80,17 @@ class DrawsNumbers:
 
 def policy_of_site(study: Study, roster: str) -> Policy:
     """A policy that allows whatever `study` may cost."""
-    most = study.rounds * study.privacy.attempts
     return Policy(
         epsilon=1e6,
         study_epsilon=1e6,
         delta=study.privacy.delta,
         studies=("any",),
         bases=("any",),
-        mechanisms=("local",),
+        mechanisms=(study.privacy.mechanism,),
         roster=roster,
         max_attempts=study.privacy.attempts,
-        max_lost_attempts=most,
+        max_lost_attempts=study.most_attempts,
+        max_rounds=study.rounds,
         min_reply_slot=study.cohort.reply_slot,
     )
 
@@ -125,7 +126,7 @@ def main(folder: Path) -> None:
 def _note_release(file: Path, answer: bytes) -> None:
     """Write down a masked update before it leaves: run, round, attempt, digest, time."""
     envelope = open_envelope(answer, limit=2**31)
-    if isinstance(envelope.body, MaskedInput):
+    if isinstance(envelope.body, MaskedInput | Sealed):
         import hashlib
 
         digest = hashlib.sha256(envelope.body.encode()).hexdigest()

@@ -54,12 +54,6 @@ class SeededNoise:
     def __init__(self, seed: int) -> None:
         self._random = np.random.default_rng([_DOMAIN, seed])
 
-    def gaussian(
-        self, n: int, std: float, dtype: type[np.floating] = np.float32
-    ) -> NDArray[np.floating]:
-        """See `NoiseSource.gaussian`."""
-        return np.asarray(self._random.normal(0.0, std, n), dtype)
-
     def uniform(self, n: int) -> _Doubles:
         """See `NoiseSource.uniform`."""
         return self._random.random(n)

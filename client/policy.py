@@ -66,6 +66,7 @@ class SiteRules:
             rounds=study.rounds,
             attempts=study.attempts_a_round,
             most_lost=2 * study.rounds if lost is None else lost,
+            spare=None if study.pooled is None else study.pooled.spare_attempts,
         )
 
     def check(self) -> None:

@@ -159,6 +159,11 @@ FAILURES: Mapping[ErrorId, Guidance] = {
         "Nothing: no site was asked.",
         "Set `roster` in consortium.toml to the signed file.",
     ),
+    ErrorId.COORDINATOR_KEY: Guidance(
+        "The study names a key of the coordinator, and the coordinator does not have it.",
+        "Nothing: no site was asked, and none takes steps that another key has signed.",
+        "Set `coordinator_key` in consortium.toml to the key that study.toml names.",
+    ),
     ErrorId.TOO_FEW_SITES: Guidance(
         "Fewer sites joined than the study's smallest cohort.",
         "Nothing new: no site was asked to train. Rounds finished earlier are kept.",

@@ -42,6 +42,7 @@ class ErrorId(StrEnum):
     STUDY_CHANGED = "study-changed"
     PLAIN_STUDY = "plain-study"
     ROSTER_MISSING = "roster-missing"
+    COORDINATOR_KEY = "coordinator-key"
     TOO_FEW_SITES = "too-few-sites"
     ROUND_FAILED = "round-failed"
     NAME_TAKEN = "name-taken"

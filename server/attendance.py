@@ -129,6 +129,12 @@ class Attendance:
         names = [site.name for site in self._context.study.sites if site.name not in present]
         return {name: refused.get(name) or self._why_missing() for name in names}
 
+    def heard(self, node: int) -> None:
+        """An accepted node has just answered something else: it need not be greeted for a while."""
+        entry = self._nodes.get(node)
+        if entry is not None and entry.accepted and not entry.away:
+            entry.heard = self._context.clock.monotonic()
+
     def note(self, reply: Reply) -> None:
         """Take in the answer to a greeting; other replies are ignored."""
         node = reply.request.node

@@ -9,7 +9,7 @@ Waiting uses up no attempt, and no site is charged. What is waited for is stored
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from model.layout import Layout
@@ -52,8 +52,15 @@ class AttemptGate:
         self._roll = RollCall(context, attendance)
         self._told = ""
 
-    def choose_cohort(self, round: int, layout: Layout) -> list[Attendee]:
+    def choose_cohort(
+        self,
+        round: int,
+        layout: Layout,
+        lacking: Callable[[list[Attendee]], str] = lambda chosen: "",
+    ) -> list[Attendee]:
         """Who is asked to train in `round`, once enough sites are there.
+
+        `lacking` says what else has to be waited for with these sites, "" if nothing.
 
         The masked cohorts of a round may only shrink, so that nobody can choose by whom two sums
         differ: a site that was left out once stays out of the round, and the others would refuse
@@ -63,13 +70,16 @@ class AttemptGate:
         allowed = context.store.cohort(context.study, round) if context.study.masked else None
         while True:
             self._obey()
-            lacking = self._space(layout.parameters)
-            present = [] if lacking else self._roll.call(lambda here: self._enough(here, allowed))
-            if not lacking and self._enough(present, allowed):
+            what = self._space(layout.parameters)
+            present = [] if what else self._roll.call(lambda here: self._enough(here, allowed))
+            chosen = _within(present, allowed)
+            if not what and not self._enough(present, allowed):
+                what = self._sites(chosen)
+            what = what or lacking(chosen)
+            if not what:
                 break
-            self._wait(lacking or self._sites(_within(present, allowed)))
+            self._wait(what)
         self._go_on()
-        chosen = _within(present, allowed)
         for attendee in present:
             if attendee not in chosen:
                 reason = f"It was not in the first cohort of round {round}, which may only shrink."

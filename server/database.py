@@ -13,6 +13,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
+import server.sealed_tables  # noqa: F401 - so that its tables are created too
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, DeploymentError
 from server.tables import ENDED, NumberRow, RunRow, RunState, SchemaRow, Table

@@ -23,6 +23,8 @@ from typing import Any, ClassVar, TypeVar, get_type_hints
 from privacy.error_ids import ErrorId
 from privacy.errors import WireError
 
+ROUND, STEP = "round", "step"  # what a run counts; a pooled study's rounds are steps
+
 _EventT = TypeVar("_EventT", bound="type[RunEvent]")
 _CLASSES: dict[str, type[RunEvent]] = {}
 
@@ -114,12 +116,13 @@ class SiteLeftOut(RunEvent):
 @_event("round-started")
 @dataclass(frozen=True, slots=True)
 class RoundStarted(RunEvent):
-    """An attempt at a round begins with `sites`."""
+    """An attempt at a round begins with `sites`; `unit`: what the study calls a round."""
 
     round: int
     rounds: int
     attempt: int
     sites: tuple[str, ...]
+    unit: str = ROUND
 
 
 @_event("site-started")
@@ -188,6 +191,7 @@ class RoundFinished(RunEvent):
     seconds: float | None
     sites: tuple[str, ...]
     masked: bool
+    unit: str = ROUND
 
 
 @_event("round-failed")
@@ -197,6 +201,18 @@ class RoundFailed(RunEvent):
 
     round: int
     attempt: int
+    reason: str
+    unit: str = ROUND
+
+
+@_event("session-opened")
+@dataclass(frozen=True, slots=True)
+class SessionOpened(RunEvent):
+    """`sites` have keys for the steps to come, until `expiry` (Unix seconds); `reason`: why now."""
+
+    session: int
+    sites: tuple[str, ...]
+    expiry: float
     reason: str
 
 

@@ -25,6 +25,7 @@ from model.importing import quick_imports
 from model.layout import Layout, initial_vector
 from privacy.error_ids import ErrorId
 from privacy.errors import CraftsflError, DeploymentError
+from privacy.identity import Identity
 from server.background import BackgroundTracking
 from server.carrier import CarriedGrid
 from server.catch_up import tracking_of
@@ -35,6 +36,7 @@ from server.event_log import EventLog
 from server.events import RunBroken, RunEnded, RunFailed, RunFinished, Warned
 from server.life import RunInterrupted, RunStopped, serving
 from server.messages import Exchange
+from server.own_key import coordinator_key
 from server.quality import QualityWatch, watching_quality
 from server.readiness import check_study_file, find_study_base, load_roster
 from server.result import ReleasedFiles, Result, write_result
@@ -84,6 +86,7 @@ def operate(
                 study = check_study_file(settings, plain=plain)
                 check_study(name, study)
                 roster = load_roster(settings, study)
+                key = coordinator_key(settings.coordinator_key, study)
             context = RunContext(
                 study=study,
                 run=name.number,
@@ -98,7 +101,7 @@ def operate(
                 _tracking(settings, context) as tracking,
                 watching_quality(settings, context, lambda: find_study_base(settings, study)) as q,
             ):
-                _Operation(context, settings, tracking, q).run()
+                _Operation(context, settings, key, tracking, q).run()
 
 
 def _open_run(settings: ConsortiumSettings, number: int, clock: RunClock) -> RunName:
@@ -127,6 +130,7 @@ def _repairable(store: Store) -> Iterator[None]:
 class _Operation:
     context: RunContext
     settings: ConsortiumSettings
+    key: Identity | None
     tracking: BackgroundTracking
     quality: QualityWatch | None
 
@@ -169,6 +173,7 @@ class _Operation:
             strategy=self._strategy,
             folder=self.settings.adapters_folder(),
             tracker=Trackers(self.tracking, *([self.quality] if self.quality else [])),
+            key=self.key,
         )
 
     def _strategy(self, parameters: int) -> Strategy:

@@ -13,6 +13,7 @@ from privacy.secagg.roster import Roster
 from privacy.study.agreement import roster_in_force
 from privacy.study.manifest import Study, load_study
 from server.context import require_roster
+from server.own_key import coordinator_key
 from server.settings import ConsortiumSettings
 
 
@@ -23,6 +24,7 @@ def check_ready(settings: ConsortiumSettings, *, plain: bool = False) -> Study:
     """
     study = check_study_file(settings, plain=plain)
     load_roster(settings, study)
+    coordinator_key(settings.coordinator_key, study)
     find_study_base(settings, study)
     return study
 

@@ -24,6 +24,7 @@ from privacy.study.manifest import Study
 from server.clock import RunClock
 from server.database import database_errors, open_database
 from server.run_name import RunName
+from server.sealed_tables import StepsRow
 from server.tables import (
     ENDED,
     AdapterRow,
@@ -157,6 +158,8 @@ def add_run(session: Session, name: RunName, study: Study, now: float) -> None:
         )
     )
     session.flush()
+    if study.pooled is not None:
+        session.add(StepsRow(run=name.key, spare=study.pooled.spare_attempts))
     session.add(NumberRow(study_digest=name.study_digest.hex(), number=name.number, run=name.key))
     session.add_all(
         SiteRow(

@@ -53,6 +53,7 @@ class ConsortiumSettings(Strict):
     database: str | None = None  # SQLAlchemy URL of the round state; None: SQLite in `state`
     join_deadline: Positive = 180.0  # seconds to wait for all sites before starting without some
     roster: Path | None = None  # the consortium's signed rosters, for secure aggregation
+    coordinator_key: Path | None = None  # that signs the steps of a pooled study
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     tracking: TrackingSettings = TrackingSettings()
     quality: QualitySettings | None = None

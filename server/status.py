@@ -11,7 +11,9 @@ from sqlalchemy.orm import Session
 from privacy.error_ids import ErrorId
 from privacy.errors import FederationError
 from server.database import database_errors, read_database
+from server.events import ROUND, STEP
 from server.run_name import LARGEST_NUMBER
+from server.sealed_tables import StepsRow
 from server.tables import (
     ENDED,
     AttemptRow,
@@ -122,7 +124,8 @@ class RunStatus:
     `message` says in one text how it failed; `failure` has the parts of that text. It is None if
     the run has not failed, or failed under a coordinator that did not keep them yet.
     `state` is the last that a ServerApp wrote: whether one is alive is not in the database
-    (`server.life`). `awaited` says what the next attempt waits for.
+    (`server.life`). `awaited` says what the next attempt waits for. `unit` is what it counts, a
+    round or a step. So many attempts are `lost`; of a pooled study `spare` may be, else None.
     """
 
     run: int
@@ -145,6 +148,9 @@ class RunStatus:
     flower_since: float | None = None  # Unix seconds
     release: ReleaseStatus | None = None
     quality: tuple[QualityStatus, ...] = ()
+    unit: str = ROUND
+    lost: int = 0
+    spare: int | None = None
 
 
 def read_status(url: str, run: int | None = None) -> RunStatus:
@@ -187,6 +193,7 @@ def status_of(session: Session, key: str) -> RunStatus:
         else None
     )
     carrier = None if number is None else _carrier(session, key)
+    spare = _spare(session, key)
     return RunStatus(
         run=int(key) if number is None else number.number,
         study=row.study,
@@ -208,6 +215,9 @@ def status_of(session: Session, key: str) -> RunStatus:
         flower_since=None if carrier is None else carrier.started,
         release=_release(session, key),
         quality=_quality(session, key),
+        unit=ROUND if spare is None else STEP,
+        lost=sum(item.state is AttemptState.FAILED for item in history),
+        spare=spare,
     )
 
 
@@ -316,6 +326,13 @@ def _release(session: Session, run: str) -> ReleaseStatus | None:
     if row is None:
         return None
     return ReleaseStatus(row.adapter, row.adapter_sha256, row.samples, row.samples_sha256)
+
+
+def _spare(session: Session, run: str) -> int | None:
+    if not inspect(session.connection()).has_table(StepsRow.__tablename__):
+        return None  # as above
+    row = session.get(StepsRow, run)
+    return None if row is None else row.spare
 
 
 def _quality(session: Session, run: str) -> tuple[QualityStatus, ...]:

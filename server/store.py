@@ -23,6 +23,7 @@ from server.database import database_errors, open_database
 from server.run_name import RunName
 from server.runs import add_run, note_transport
 from server.status import QualityStatus, ReleaseStatus, RunFailure, RunStatus, status_of
+from server.step_store import StepStore
 from server.tables import (
     ENDED,
     AdapterRow,
@@ -58,6 +59,11 @@ class Store:
     def close(self) -> None:
         """Close the database."""
         self._engine.dispose()
+
+    @property
+    def steps(self) -> StepStore:
+        """What a pooled study's run keeps in addition."""
+        return StepStore(self._url, self._engine, self._run, self._clock)
 
     def begin(self, study: Study) -> bool:
         """Create the run, or resume it; returns whether a ServerApp has served it before.

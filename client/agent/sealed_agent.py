@@ -33,6 +33,7 @@ import numpy as np
 
 from client.agent.sealing import SealedLedger, Sealing, SteadyTime
 from client.agent.site_agent import AgentParts, OpenAttempt, SiteAgent, sealed
+from client.agent.work import Trained
 from privacy.errors import FederationError
 from privacy.ledger import AttemptKey
 from privacy.secagg.refusals import Refused
@@ -57,7 +58,7 @@ class StepAttempt(OpenAttempt):
 
     pending: PendingStep | None = None  # what the machine is in
     until: Callable[[], bool] = bool  # whether the coordinator may still ask for its vector
-    committed: bool = False  # of a step in the form READY: to its vector
+    provided: bool = False  # whether the machine has its vector
     over: bool = False
 
     @property
@@ -237,7 +238,7 @@ class SealedAgent(SiteAgent):
         result = self._looked(attempt)
         if result is None:
             return self._without_update(attempt)
-        attempt.reply = sealed(attempt.key, _given(machine, attempt, step, cast(Lanes, result)))
+        attempt.reply = sealed(attempt.key, _given(machine, attempt, step, result))
         return attempt.reply
 
     def _due(self, attempt: StepAttempt) -> bool:
@@ -249,14 +250,11 @@ class SealedAgent(SiteAgent):
         self, attempt: StepAttempt, machine: SealedClient, step: SealedStep
     ) -> Body | bytes:
         """A commitment to the vector, which costs nothing: nothing of it leaves yet."""
-        if attempt.committed:
-            return machine.step(step, _never)
         result = attempt.work.result_by(attempt.slot)
         if result is None:
             self._say_answered(attempt)
             return self._without_update(attempt)
-        attempt.committed = True
-        return _given(machine, attempt, step, cast(Lanes, result))
+        return _given(machine, attempt, step, result)
 
     def _collect(self, key: AttemptKey, collect: SealedCollect) -> Body | bytes:
         """The vector that the site has committed to, once all have; the machine charges it."""
@@ -270,10 +268,11 @@ class SealedAgent(SiteAgent):
         return attempt.reply
 
 
-def _given(machine: SealedClient, attempt: StepAttempt, step: SealedStep, lanes: Lanes) -> Body:
-    """The machine's answer once it has the vector."""
-    if attempt.pending is not None:
-        machine.provide(attempt.pending.label, lanes)
+def _given(machine: SealedClient, attempt: StepAttempt, step: SealedStep, found: Trained) -> Body:
+    """The machine's answer once it has the vector; it takes one, however often it is asked."""
+    if attempt.pending is not None and not attempt.provided:
+        attempt.provided = True
+        machine.provide(attempt.pending.label, cast(Lanes, found))
     return machine.step(step, _never)
 
 

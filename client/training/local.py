@@ -27,7 +27,7 @@ from model.base import Pipeline
 from model.layout import Layout
 from model.losses import check_adapted
 from model.losses.draws import default_rows
-from privacy.dpsgd.assignment import Assign, fixed, packed, reserved_places
+from privacy.dpsgd.assignment import Assign, all_places, fixed, packed
 from privacy.dpsgd.choice import choose_engine
 from privacy.dpsgd.engine import ClippingEngine, PhysicalBatch
 from privacy.dpsgd.isolation import Isolation, finite_share, isolation_of
@@ -170,7 +170,7 @@ class LocalTrainer:
         self._drawing = self._drawing or stream_secret(self._noise)
         found = StepSum(label, self._slots, self._layout.parameters)
         resident = self._resident
-        standing = reserved_places(resident.numbers, self._places, self._slots).batches
+        standing = all_places(resident.numbers, self._places, self._slots).batches
         streams = Substreams.named(self._drawing, label)
         batches = self._maker.filled(resident, standing, streams, should_stop)
         with self._engine(self._unet, parameters(self._unet, self._layout)) as engine:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+class DemoWay(StrEnum):
+    """How the demo's hospitals protect their patients."""
+
+    POOLED = "pooled"
+    THRESHOLD = "threshold"
 
 
 def demo(
@@ -21,6 +29,9 @@ def demo(
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Number of rounds; the demo's own if left out.")
     ] = None,
+    mode: Annotated[
+        DemoWay, typer.Option(help="How the noise is added: pooled, or by each hospital alone.")
+    ] = DemoWay.POOLED,
     port: Annotated[
         int | None,
         typer.Option(min=1, max=65535, help="The SuperLink's port; any free one if left out."),
@@ -34,4 +45,4 @@ def demo(
     from craftsfl.demo.run import run_demo
     from craftsfl.demo.workspace import DemoOptions
 
-    run_demo(DemoOptions(directory, data, rounds, port, quality=True))
+    run_demo(DemoOptions(directory, data, rounds, port, quality=True, mode=mode.value))

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from client.data import load_site_data
 from client.training import EncodedTiles, LocalTrainer, encode_site
 from craftsfl.demo.tiles import held_out_folder
@@ -21,12 +23,15 @@ from model.cache import find_base
 from model.devices import pick_device
 from model.layout import initial_vector
 from model.quality.denoising import LossChange
+from privacy.dpsgd.release import CONTRIBUTION_BITS
 from privacy.study.agreement import shares_of
 from privacy.study.manifest import Study
 from privacy.wire.codec import Vector
 from server.settings import load_consortium
 from strategies import make_strategy
 from strategies.cohort import weighted_mean
+from strategies.descent import Descent
+from strategies.pooled import rule_of
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,8 @@ def compare_with_noise_off(
 
 def train_without_noise(study: Study, pipeline: Pipeline, sites: dict[str, EncodedTiles]) -> Vector:
     """Train in this process: same sampling, clipping, steps and aggregation, no noise. [P]"""
+    if study.pools_noise:
+        return _steps_without_noise(study, pipeline, sites)
     quiet = without_noise(study)
     trainers = {name: LocalTrainer(quiet, name, pipeline, tiles) for name, tiles in sites.items()}
     layout = attach(pipeline.unet, study.adapter)
@@ -79,6 +86,25 @@ def train_without_noise(study: Study, pipeline: Pipeline, sites: dict[str, Encod
         }
         vector = strategy.aggregate(vector, weighted_mean(updates, shares_of(study)))
     return vector
+
+
+def _steps_without_noise(
+    study: Study, pipeline: Pipeline, sites: dict[str, EncodedTiles]
+) -> Vector:
+    """The study's steps on the exact sums of all patients' clipped gradients. [P]"""
+    trainers = [LocalTrainer(study, name, pipeline, tiles) for name, tiles in sites.items()]
+    start = initial_vector(attach(pipeline.unet, study.adapter), study.digest())
+    descent = Descent.begin(rule_of(study), start)
+    unit = 2.0**CONTRIBUTION_BITS * sum(site.declared_patients for site in study.sites)
+    for step in range(study.rounds):
+        sums = [
+            trainer.clipped_sum(
+                descent.adapter, step, progress=lambda done, of: None, should_stop=lambda: False
+            )
+            for trainer in trainers
+        ]
+        descent = descent.after(np.sum(sums, axis=0).astype(np.float64) / unit, 0.0)
+    return descent.published
 
 
 def _encode(pipeline: Pipeline, study: Study, folder: Path, cache: Path | None) -> EncodedTiles:

@@ -127,7 +127,9 @@ def _prepare(
     folder = options.folder.resolve()
     made_up = members is None
     members = members or synthetic_members(folder)
-    slot = slot_needed(members)  # before our own process competes with what is measured
+    slot = slot_needed(
+        members, options.mode
+    )  # before our own process competes with what is measured
     maker = None
     if made_up:
         maker = TileMaker(folder, folder / LOGS)

@@ -11,44 +11,36 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from craftsfl.demo.pace import probe, slot_for
+from craftsfl.demo.pace import probe, slot_for, step_slot_for
 from craftsfl.demo.roster import hand_out, make_hospitals, make_roster
+from craftsfl.demo.studies import (
+    DELTA,
+    EPSILON_BUDGET,
+    DemoMode,
+    StudyDraft,
+    patients_at_once,
+    study_text,
+)
 from craftsfl.demo.templates import (
     CONSORTIUM_TEMPLATE,
     POLICY_TEMPLATE,
     QUALITY_TEMPLATE,
     SITE_TEMPLATE,
-    STUDY_TEMPLATE,
 )
 from craftsfl.demo.tiles import held_out_folder
 from craftsfl.processes.flower.credentials import make_authority, make_secret
-from privacy.accounting import calibrate_noise_multiplier
 from privacy.errors import ConfigError
-from privacy.secagg.offer import most_absent
-from privacy.secagg.roster import SignedRoster
-from privacy.secagg.width import coordinate_bound
 from privacy.study.agreement import masking_settings
 from privacy.study.manifest import Study, load_study
+from server.own_key import make_coordinator_key
 
 MARK = "craftsfl-demo"
 LOGS = "logs"
-_EPSILON_BUDGET = 8.0
-_EPSILON_PLANNED = 7.5  # of all attempts; what is left shows that a budget need not be used up
-_ATTEMPTS = 2  # of a round
-_SAMPLING_RATE = 0.25
-_STEPS_PER_ROUND = 6
-_DELTA = 1e-5
-_ROUNDS = 2  # each takes five exchanges of a few seconds, and waits for its reply slot
-_LEARNING_RATE = 0.03
-_LARGEST_ADAPTER = 1_000_000  # parameters; the bound grows only with the root of its logarithm
-
-_PROMPTS = (
-    "colon adenocarcinoma, colon: round glands with open lumens.",
-    "diffuse large B-cell lymphoma, lymph node: dense lymphoid sheets.",
-    "sarcoma, soft tissue: fascicles of spindle cells.",
-    "breast invasive carcinoma, breast: pale pools of mucin.",
-)
-_TARGETS = ("attn1.to_v", "attn1.to_out.0", "attn2.to_v", "attn2.to_out.0")
+COORDINATOR_KEY = "coordinator.key"
+_NOISE = {  # of each mode: the policy's mechanism, and who adds the noise
+    "pooled": ("pooled", "the hospitals' shares of the noise add up, under masks"),
+    "threshold": ("local", "this site adds all of the noise itself"),
+}
 
 
 @dataclass(frozen=True)
@@ -61,6 +53,7 @@ class DemoOptions:
     port: int | None = None
     quality: bool = False  # whether the coordinator measures synthetic hospitals' held-out tiles
     supernodes: bool = False  # Flower's own in place of gateways, for comparison
+    mode: DemoMode = "pooled"
 
 
 @dataclass(frozen=True)
@@ -160,9 +153,11 @@ def clear_folder(folder: Path) -> None:
         ) from None
 
 
-def slot_needed(members: Sequence[HospitalDraft]) -> float:
+def slot_needed(members: Sequence[HospitalDraft], mode: DemoMode = "pooled") -> float:
     """The reply slot in seconds that this machine needs, at its present load."""
-    return slot_for(_drawn(members), probe())
+    declared = sum(member.declared_patients for member in members)
+    choose = step_slot_for if mode == "pooled" else slot_for
+    return choose(patients_at_once(mode, declared), probe())
 
 
 def write_workspace(
@@ -176,95 +171,43 @@ def write_workspace(
 
     Unless given, the study's `reply_slot` is what this machine needs.
     """
-    slot = reply_slot or slot_needed(members)
+    slot = reply_slot or slot_needed(members, options.mode)
     folder = options.folder.resolve()
     folders = {member.name: folder / "hospitals" / member.name for member in members}
     signed = make_roster(make_hospitals(folders))
+    _write_coordinator(folder / "coordinator", port, _quality_text(options, members))
+    draft = StudyDraft(
+        name="demo" if options.data is None else "demo-real-tiles",
+        rounds=options.rounds,
+        base_digest=base_digest,
+        roster=signed.roster.digest().hex(),
+        reply_slot=slot,
+        declared={member.name: member.declared_patients for member in members},
+        coordinator_key=make_coordinator_key(folder / "coordinator" / COORDINATOR_KEY).hex(),
+    )
     study_file = folder / "study.toml"
-    study_file.write_text(_study_text(options, members, base_digest, signed, slot), "utf-8")
+    study_file.write_text(study_text(options.mode, draft), "utf-8")
     study = load_study(study_file)
     runtime = Path(tempfile.mkdtemp(prefix="craftsfl-"))
-    _write_coordinator(folder / "coordinator", port, _quality_text(options, members))
     hand_out(signed, [folder / "coordinator", *folders.values()])
     way = _WayToCoordinator(
         superlink=f"localhost:{port}",
         authority=folder / "coordinator" / "tls" / "ca.pem",
         kind="supernode" if options.supernodes else "gateway",
     )
-    hospitals = tuple(_write_hospital(folder, member, study, runtime, way) for member in members)
+    noise = _NOISE[options.mode]
+    hospitals = tuple(
+        _write_hospital(folder, member, study, runtime, way, noise) for member in members
+    )
     return Workspace(folder, study, hospitals, runtime)
-
-
-def _study_text(
-    options: DemoOptions,
-    members: Sequence[HospitalDraft],
-    base_digest: str,
-    signed: SignedRoster,
-    reply_slot: float,
-) -> str:
-    rounds = options.rounds or _ROUNDS
-    sites = "".join(
-        f'[[sites]]\nname = "{member.name}"\ndeclared_patients = {member.declared_patients}\n\n'
-        for member in members
-    )
-    return STUDY_TEMPLATE.format(
-        name="demo" if options.data is None else "demo-real-tiles",
-        rounds=rounds,
-        digest=base_digest,
-        targets=json.dumps(_TARGETS),
-        clipping_norm=0.05,
-        noise_multiplier=_noise_multiplier(rounds),
-        attempts=_ATTEMPTS,
-        steps=_STEPS_PER_ROUND,
-        sampling_rate=_SAMPLING_RATE,
-        learning_rate=_LEARNING_RATE,
-        delta=_DELTA,
-        roster=signed.roster.digest().hex(),
-        bound=_bound(members),
-        reply_slot=reply_slot,
-        min_sites=len(members) - most_absent(len(members)),
-        sites=sites,
-        prompts=json.dumps(_PROMPTS),
-    )
-
-
-def _drawn(members: Sequence[HospitalDraft]) -> float:
-    """How many patients all hospitals together draw in a round, on average."""
-    declared = sum(member.declared_patients for member in members)
-    return declared * _SAMPLING_RATE * _STEPS_PER_ROUND
-
-
-def _bound(members: Sequence[HospitalDraft]) -> float:
-    """B of a round: Adam moves a parameter by about the learning rate per step, whatever the noise.
-
-    Rotated, such an update of length r has coordinates of about r / sqrt(d).
-    """
-    declared = [member.declared_patients for member in members]
-    moved = max(declared) / sum(declared) * _STEPS_PER_ROUND * _LEARNING_RATE
-    norm = moved * math.sqrt(_LARGEST_ADAPTER)
-    return math.ceil(coordinate_bound(norm, _LARGEST_ADAPTER, len(members)) * 1000) / 1000
-
-
-def _noise_multiplier(rounds: int) -> float:
-    """The sigma for which `rounds` rounds with all attempts cost a patient `_EPSILON_PLANNED`.
-
-    A hospital refuses a study that could cost more than its budget before the end.
-    """
-    sigma = calibrate_noise_multiplier(
-        epsilon=_EPSILON_PLANNED,
-        delta=_DELTA,
-        sampling_rate=_SAMPLING_RATE,
-        steps=rounds * _STEPS_PER_ROUND,
-        attempts=_ATTEMPTS,
-    )
-    return math.ceil(sigma * 1000) / 1000
 
 
 def _quality_text(options: DemoOptions, members: Sequence[HospitalDraft]) -> str:
     if options.data is not None or not options.quality:
         return ""
     folders = [str(held_out_folder(options.folder.resolve(), item.name)) for item in members]
-    return QUALITY_TEMPLATE.format(folders=json.dumps(folders))
+    every = 2 if options.mode == "pooled" else 1
+    return QUALITY_TEMPLATE.format(folders=json.dumps(folders), every=every)
 
 
 def _write_coordinator(folder: Path, port: int, quality: str) -> None:
@@ -283,7 +226,12 @@ class _WayToCoordinator:
 
 
 def _write_hospital(
-    root: Path, member: HospitalDraft, study: Study, runtime: Path, way: _WayToCoordinator
+    root: Path,
+    member: HospitalDraft,
+    study: Study,
+    runtime: Path,
+    way: _WayToCoordinator,
+    noise: tuple[str, str],
 ) -> Hospital:
     folder = root / "hospitals" / member.name
     hospital = Hospital(
@@ -294,8 +242,10 @@ def _write_hospital(
         socket=runtime / f"{member.name}.sock",
     )
     policy = POLICY_TEMPLATE.format(
-        epsilon=_EPSILON_BUDGET,
-        delta=_DELTA,
+        epsilon=EPSILON_BUDGET,
+        delta=DELTA,
+        mechanism=noise[0],
+        who_adds=noise[1],
         study=study.digest().hex(),
         base=study.base.digest,
         roster=masking_settings(study).roster,

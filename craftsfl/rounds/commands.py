@@ -56,6 +56,18 @@ def rounds_register(
     typer.echo(f"Admitted as node {register_site(settings, public_key)}.")
 
 
+@app.command("key")
+def rounds_key(
+    file: Annotated[Path, typer.Argument(help="Where to keep it: a new file, mode 0600.")],
+) -> None:
+    """Make the coordinator's own key, which signs the steps of pooled studies."""
+    from server.own_key import make_coordinator_key
+
+    public = make_coordinator_key(file)
+    typer.echo(f'In study.toml, below [pooled]: coordinator_key = "{public.hex()}"')
+    typer.echo("In consortium.toml: coordinator_key = the path of this file")
+
+
 @app.command("accept-ledger")
 def rounds_accept_ledger(
     settings: _Settings,

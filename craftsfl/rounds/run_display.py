@@ -23,6 +23,7 @@ from craftsfl.rounds.quality_text import quality_text
 from craftsfl.rounds.timeline import Timeline
 from craftsfl.terminal import progress
 from server.events import (
+    ROUND,
     ExchangeFinished,
     LoggedEvent,
     NodeRefused,
@@ -39,6 +40,7 @@ from server.events import (
     RunPaused,
     RunStarted,
     RunWaiting,
+    SessionOpened,
     SiteDropped,
     SiteFinished,
     SiteJoined,
@@ -110,6 +112,7 @@ class RunDisplay:
         self._round_seconds: list[float] = []
         self._round_began: float | None = None
         self._round = self._rounds = 0
+        self._unit = ROUND
         self._sites: dict[str, str] = dict.fromkeys(self._agents, "starting")
         self._phase = "starting"
         self._at: float | None = None  # the time of the event that is being taken in
@@ -167,6 +170,8 @@ class RunDisplay:
                 self.failed = event
             case QualityMeasured():
                 self.note(quality_text(event))
+            case SessionOpened(session=session, reason=reason, sites=sites):
+                self.note(f"session {session} of {', '.join(sites)}: {reason}")
             case NodeRefused(node=node, reason=reason):
                 self.note(f"node {node} is refused: {reason}")
             case RoundStarted() | RoundFinished() | RoundFailed() | ExchangeFinished():
@@ -187,7 +192,7 @@ class RunDisplay:
             case RunPaused():
                 self.say("paused")
             case RunEnded():
-                self.say(f"stopped after {event.rounds_done} rounds")
+                self.say(f"stopped after {event.rounds_done} {self._unit}s")
             case RunBroken(reason=reason):
                 self.say(f"the ServerApp has ended: {reason}")
 
@@ -196,18 +201,18 @@ class RunDisplay:
     ) -> None:
         match event:
             case RoundStarted():
-                self._round, self._rounds = event.round, event.rounds
+                self._round, self._rounds, self._unit = event.round, event.rounds, event.unit
                 self._round_began = self._now()
-                self.say(f"round {event.round} of {event.rounds}")
+                self.say(f"{event.unit} {event.round} of {event.rounds}")
             case RoundFinished(seconds=seconds):
                 took = seconds or 0.0
                 self._round_seconds.append(took)
                 self.note(
-                    f"round {event.round} of {event.rounds} done: {event.updates} updates, "
+                    f"{event.unit} {event.round} of {event.rounds} done: {event.updates} updates, "
                     f"{took:.0f} s{self._left_text()}"
                 )
             case RoundFailed():
-                self.note(f"round {event.round} failed: {event.reason}")
+                self.note(f"{event.unit} {event.round} failed: {event.reason}")
             case ExchangeFinished(exchange="masked input"):
                 self._phase = f"round {event.round} of {event.rounds}, unmasking the sum"
 
@@ -264,7 +269,7 @@ class RunDisplay:
             return (state if now.ready else now.phase), ""
         filled = round(_BAR_CELLS * now.done / now.total)
         bar = "█" * filled + "░" * (_BAR_CELLS - filled)
-        what = f"{now.phase}, round {now.round}" if now.round else now.phase
+        what = f"{now.phase}, {self._unit} {now.round}" if now.round else now.phase
         return what, f"{bar} {now.done}/{now.total}"
 
 

@@ -51,7 +51,8 @@ def watch_run(settings: Path, run: int | None = None) -> RunStatus:
         raise _failed(status)
     if status.state is RunState.STOPPED:
         raise FederationError(
-            f"Run {status.run} was stopped after {status.rounds_done} of {status.rounds} rounds.",
+            f"Run {status.run} was stopped after {status.rounds_done} of {status.rounds} "
+            f"{status.unit}s.",
             "Its finished rounds' adapters are kept. Start the next run: craftsfl rounds start",
             id=ErrorId.RUN_STOPPED,
         )
@@ -92,7 +93,8 @@ def show_status(settings: Path, run: int | None, *, as_json: bool) -> None:
     console = output()
     console.print(
         f"[bold]{status.study}[/] run {status.run}: {now.condition}, "
-        f"round {status.rounds_done} of {status.rounds}. {escape(now.words)}"
+        f"{status.unit} {status.rounds_done} of {status.rounds}{_lost(status)}. "
+        f"{escape(now.words)}"
     )
     console.print(_sites(status))
     console.print(_history(status))
@@ -101,8 +103,15 @@ def show_status(settings: Path, run: int | None, *, as_json: bool) -> None:
             console.print(quality_text(figure), highlight=False)
 
 
+def _lost(status: RunStatus) -> str:
+    if status.spare is None:
+        return ""
+    return f", {status.lost} of {status.spare} spare attempts lost"
+
+
 def _sites(status: RunStatus) -> Table:
-    table = Table("site", "declared patients", "state", "rounds", "ε used", "of budget", "masked")
+    steps = f"{status.unit}s"
+    table = Table("site", "declared patients", "state", steps, "ε used", "of budget", "masked")
     for site in status.sites:
         state = f"{site.state}: {site.reason}" if site.reason else site.state
         table.add_row(
@@ -118,7 +127,7 @@ def _sites(status: RunStatus) -> Table:
 
 
 def _history(status: RunStatus) -> Table:
-    table = Table("round", "attempt", "state", "updates", "seconds", "dropped out")
+    table = Table(status.unit, "attempt", "state", "updates", "seconds", "dropped out")
     if status.quality:
         table.add_column("public tiles, against the base")
     for item in status.history:

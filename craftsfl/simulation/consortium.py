@@ -11,6 +11,7 @@ import numpy as np
 
 from craftsfl.simulation.clock import SteppedClock
 from model.layout import Layout
+from privacy.identity import Identity
 from privacy.secagg.roster import Roster
 from privacy.study.manifest import Study
 from server.clock import RunClock, Timing
@@ -18,7 +19,8 @@ from server.context import RunContext
 from server.event_log import EventLog
 from server.inprocess import FaultHook, InProcessGrid, NodeHandler
 from server.messages import Exchange
-from server.rounds import Federation, NoTracker, ServerModel, Tracker
+from server.round_parts import Tracker
+from server.rounds import Federation, NoTracker, ServerModel
 from server.run_name import RunName
 from server.store import Store
 from strategies import make_strategy
@@ -30,7 +32,8 @@ class SimulatedConsortium:
 
     `handlers`: what the site on each node answers; nodes may come and go during a run. `roster`:
     the one that the study pins, None for a plain study. The adapter, of this `layout`, starts at
-    zero. The same value serves any number of runs, and several starts of one run.
+    zero, or where a pooled study says, whose coordinator has the `key`. The same value serves any
+    number of runs, and several starts of one run.
     """
 
     folder: Path
@@ -40,6 +43,7 @@ class SimulatedConsortium:
     roster: Roster | None = None
     clock: RunClock = field(default_factory=SteppedClock)
     timing: Timing = field(default_factory=Timing)
+    key: Identity | None = None
 
     @property
     def url(self) -> str:
@@ -76,4 +80,5 @@ class SimulatedConsortium:
             strategy=lambda parameters: make_strategy(self.study.aggregation, parameters),
             folder=self.folder / "adapters",
             tracker=tracker or NoTracker(),
+            key=self.key,
         )

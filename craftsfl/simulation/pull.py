@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -37,6 +38,9 @@ class PullTrainer:
         self.points = target + spread * random.standard_normal((patients, layout.parameters))
         self.present = np.ones(patients, np.bool_)  # False: withdrawn, a blank in its place
         self.calls = 0
+        # What goes wrong: called before a sum, and what becomes of it.
+        self.before: Callable[[], object] = lambda: None
+        self.change: Callable[[NDArray[np.int64]], NDArray[np.int64]] = lambda total: total
 
     @property
     def layout(self) -> Layout:
@@ -60,10 +64,16 @@ class PullTrainer:
         """See `RoundTrainer.clipped_sum`."""
         self.calls += 1
         progress(0, 1)
+        self.before()
+        total = self.change(self.sum_at(adapter))
+        progress(1, 1)
+        return total
+
+    def sum_at(self, adapter: NDArray[np.floating]) -> NDArray[np.int64]:
+        """The clipped sum of those who are present at `adapter`, int64 [P], in units of 2^-30 C."""
         ways = adapter.astype(np.float64) - self.points
         lengths = np.sqrt((ways * ways).sum(axis=1, keepdims=True))
         clipped = ways / np.maximum(lengths, 1.0) * (1 - 2.0**-30)
         rows = np.where(self.present[:, None], np.trunc(clipped * _UNIT).astype(np.int64), 0)
-        progress(1, 1)
         total: NDArray[np.int64] = rows.sum(axis=0)
         return total

@@ -1,6 +1,14 @@
 """Exact accounting: events in, epsilon out and never too low; a release takes two accountants."""
 
-from privacy.accounting.across import Composition, RenyiFilter, Total, suggested_order, total_sum
+from privacy.accounting.across import (
+    Composition,
+    GaussianFilter,
+    RenyiFilter,
+    StudyFilter,
+    Total,
+    suggested_order,
+    total_sum,
+)
 from privacy.accounting.bounds import check_delta, largest_delta
 from privacy.accounting.calibration import calibrate_noise_multiplier
 from privacy.accounting.capacity import capacity_for, overflow_probability, public_capacity
@@ -19,11 +27,13 @@ __all__ = [
     "RUNNING",
     "Attack",
     "Composition",
+    "GaussianFilter",
     "Mode",
     "Observer",
     "Released",
     "RenyiFilter",
     "Shares",
+    "StudyFilter",
     "Total",
     "calibrate_noise_multiplier",
     "capacity_for",

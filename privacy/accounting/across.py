@@ -35,8 +35,8 @@ MAX_ORDER: Final = 1024
 FILTER_SHARE: Final = 10 * OVERFLOW_SHARE
 # Share of a filter's delta for the distances of all samplers from what they should draw.
 SAMPLER_SHARE: Final = 1e-6
-# K of all events of a Gaussian filter, fixed in advance: some 20,000 steps.
-GDP_FACTOR: Final = 2e-3
+# K of all events of a Gaussian filter, fixed in advance: that of some 50,000 steps.
+GDP_FACTOR: Final = 5e-3
 
 
 @dataclass(frozen=True, slots=True)

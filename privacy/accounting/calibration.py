@@ -32,8 +32,16 @@ def calibrate_noise_multiplier(
         one = gaussian_steps(sampling_rate, sigma, steps)
         return epsilon_of(merge_steps([one] * attempts), delta, RUNNING) <= epsilon
 
+    return least_noise(enough, _RELATIVE_TOLERANCE)
+
+
+def least_noise(enough: Callable[[float], bool], tolerance: float) -> float:
+    """The least noise multiplier that is `enough`, relative to it no more than `tolerance` above.
+
+    `enough` holds for all from some multiplier on. Raises `AccountingError` if that is above 1e4.
+    """
     low, high = _bracket(enough)
-    while high > low * (1 + _RELATIVE_TOLERANCE):
+    while high > low * (1 + tolerance):
         middle = math.sqrt(low * high)  # halves the ratio: what is wanted is relative precision
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high  # the end that is known to be enough

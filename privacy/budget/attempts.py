@@ -13,17 +13,28 @@ class StudyCharges:
     """What a study may charge at a site: its schedule is frozen, and so is the cost of an attempt.
 
     `most_lost`: how many attempts may have been begun and never charged, over all runs.
+    `spare`: where the noise is pooled, attempts are counted over the whole study: each round is one
+    step, and so many attempts may be made beyond one for each.
     """
 
     charge: Charge
     rounds: int
     attempts: int  # of each round
     most_lost: int
+    spare: int | None = None
 
     @property
     def most(self) -> int:
         """All attempts that the study has, over all runs."""
-        return self.rounds * self.attempts
+        return self.rounds * self.attempts if self.spare is None else self.rounds + self.spare
+
+    @property
+    def schedule(self) -> str:
+        """`most` in words."""
+        if self.spare is None:
+            return f"{self.rounds} rounds x {self.attempts} attempts"
+        plural = "" if self.spare == 1 else "s"
+        return f"{self.rounds} steps and {self.spare} spare attempt{plural}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +83,7 @@ def whole_figures(study: StudyCharges, at_its_end: Budgets) -> str:
         else "study_epsilon, of this study"
     )
     return (
-        f"{study.rounds} rounds x {study.attempts} attempts, each charged, would make epsilon "
+        f"{study.schedule}, each charged, would make epsilon "
         f"{over.after:.2f}, and {whose}, is {over.budget:.2f} in policy.toml, of which "
         f"{over.spent:.2f} is used"
     )
@@ -103,10 +114,7 @@ def may_begin(
 def _too_many(study: StudyCharges, charged: int, lost: int) -> str:
     """Why there may be no further attempt, whatever it costs; "" if there may."""
     if charged + lost >= study.most:
-        return (
-            f"the study has had all of its {study.rounds} rounds x {study.attempts} attempts, "
-            "over all runs"
-        )
+        return f"the study has had all of its {study.schedule}, over all runs"
     if lost >= study.most_lost:
         return (
             f"{lost} attempts of this study were begun and superseded; "

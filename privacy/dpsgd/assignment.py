@@ -8,8 +8,8 @@ anybody's rows hold. Two ways have that property:
 - *fixed*: every patient has a place of its own, by its number, whoever else is drawn. Where one
   patient's rows are removed, nobody moves; batches without anybody are left out.
 
-Where everybody is in every step, places can be *reserved*: as fixed, and no batch is left out, so
-that neither time nor shapes depend on who is there.
+Where everybody is in every step, `all_places` has fixed ones, and no batch is left out, so that
+neither time nor shapes depend on who is there.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def fixed(drawn: NDArray[np.int64], places: int, streams: Substreams) -> Assignm
     return Assignment(batches[(batches != BLANK).any(axis=1)])
 
 
-def reserved_places(present: NDArray[np.int64], places: int, slots: int) -> Assignment:
+def all_places(present: NDArray[np.int64], places: int, slots: int) -> Assignment:
     """Patient n < `slots` in batch n // places at place n % places; every batch is there.
 
     The places of those who are not `present` are blank. Patients with other numbers have none.

@@ -12,6 +12,7 @@ from tests.privacy.ledger.ledgers import open_test_ledger
 
 from .fakes import FakeTrainer, make_agent
 from .masked import make_masked_agent
+from .sealed import SealedSites, TinyCoordinator
 from .sides import Mode, Side
 
 
@@ -35,6 +36,19 @@ def agent(ledger: SqliteLedger, trainer: FakeTrainer) -> Iterator[SiteAgent]:
 @pytest.fixture
 def masked_agent(ledger: SqliteLedger, trainer: FakeTrainer) -> Iterator[SiteAgent]:
     yield from _stopped(make_masked_agent(ledger, trainer), trainer)
+
+
+@pytest.fixture
+def sites(tmp_path: Path) -> Iterator[SealedSites]:
+    """The agents of a small pooled study."""
+    made = SealedSites(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def coordinator(sites: SealedSites) -> TinyCoordinator:
+    return TinyCoordinator(sites)
 
 
 def _stopped(agent: SiteAgent, trainer: FakeTrainer) -> Iterator[SiteAgent]:

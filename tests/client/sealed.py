@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from hashlib import shake_256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from client.agent.sealed_agent import SealedAgent
 from client.agent.site_agent import AgentParts
@@ -18,6 +21,7 @@ from craftsfl.simulation.pull import PullTrainer
 from model.layout import Layout, LayoutEntry, frozen_digest
 from privacy.ledger import Ledger
 from privacy.secagg.client import Effects
+from privacy.secagg.sealed.attempt import ready_entry
 from privacy.secagg.sealed.label import (
     SealedStudy,
     epoch_of,
@@ -28,12 +32,19 @@ from privacy.secagg.sealed.label import (
 from privacy.secagg.sealed.opening import offered_session, signed_step
 from privacy.study.manifest import Study
 from privacy.study.pooling import sealed_study
-from privacy.wire.bodies import Body, Hello
+from privacy.wire.bodies import Body, Hello, Running
 from privacy.wire.envelope import Envelope, open_envelope, seal
-from privacy.wire.sealed import OpenedSum, Sealed, SealedStep, StepForm
+from privacy.wire.sealed import (
+    OpenedSum,
+    Sealed,
+    SealedCollect,
+    SealedReady,
+    SealedStep,
+    StepForm,
+)
 from privacy.wire.session import SessionKey, SessionKeys, SessionOffer, SessionOpening
 from strategies.chain import AdapterChain
-from strategies.pooled import begin_chain, digests_of, following
+from strategies.pooled import begin_chain, digests_of, following, link_of, scale_of
 from tests.pooled_study import COORDINATOR, pooled_values
 from tests.privacy.ledger.ledgers import open_test_ledger
 
@@ -46,9 +57,22 @@ LAYOUT = Layout(
     (LayoutEntry("up.lora_B.weight", (P, 1), "float32"),),
     frozen=(LayoutEntry("up.lora_A.weight", (1, 6), "float32"),),
 )
-TARGET = np.linspace(-1, 1, P).astype(np.float32)
 PATIENTS = 500
 RUN = 1
+MEMBERS_OF_FOUR = SimulatedMembers.seeded(NAMES[:4], consortium="pooled")
+
+
+def sealed_study_of_four(min_sites: int = 3) -> Study:
+    """The study over four members, of which one may be missing."""
+    values = sealed_values(MEMBERS_OF_FOUR, sites=4)
+    values["cohort"]["min_sites"] = min_sites
+    return Study.model_validate(values)
+
+
+def seeded_bytes(seed: bytes) -> Callable[[int], bytes]:
+    """Random bytes that anybody can make again."""
+    count = iter(range(1 << 30))
+    return lambda size: shake_256(seed + b"%d" % next(count)).digest(size)
 
 
 def sealed_values(members: SimulatedMembers = MEMBERS, **sizes: Any) -> dict[str, Any]:
@@ -81,10 +105,13 @@ class SealedSites:
     policy: Mapping[str, Any] = field(default_factory=dict)
     unix: SteppedClock = field(default_factory=SteppedClock)
     elapsed: SteppedClock = field(default_factory=SteppedClock)
+    seed: bytes = b""  # of all keys and noise; none: the system's
+    layout: Layout = LAYOUT
 
     def __post_init__(self) -> None:
+        target = np.linspace(-1, 1, self.layout.parameters).astype(np.float32)
         self.trainers = {
-            site: PullTrainer(LAYOUT, TARGET, PATIENTS, seed=site) for site in self.sites
+            site: PullTrainer(self.layout, target, PATIENTS, seed=site) for site in self.sites
         }
         self.ledgers: dict[int, Any] = {}
         self.agents: dict[int, SealedAgent] = {}
@@ -99,24 +126,34 @@ class SealedSites:
         """Start the site's agent, the one before it having died."""
         if site in self.ledgers:
             self.ledgers[site].close()
-        name = NAMES[site - 1]
-        self.ledgers[site] = open_test_ledger(self.folder / f"{name}.sqlite", site=name)
+        name = self.name(site)
+        self.ledgers[site] = open_test_ledger(
+            self.folder / f"{name}.sqlite", site=name, clock=self.unix.time
+        )
         self.agents[site] = self.agent(site, self.ledgers[site])
         return self.agents[site]
 
     def agent(self, site: int, ledger: Ledger) -> SealedAgent:
         """An agent of the site on this ledger."""
-        name = NAMES[site - 1]
-        rules = sealed_rules(self.study, name, **self.policy)
-        parts = AgentParts(rules, ledger, self.trainers[site], clock=self.elapsed.monotonic)
-        agent = self.members.agent(name, parts, Effects(self.unix.time))
+        name = self.name(site)
+        parts = AgentParts(
+            self.rules(site), ledger, self.trainers[site], clock=self.elapsed.monotonic
+        )
+        random = seeded_bytes(self.seed + name.encode()) if self.seed else os.urandom
+        agent = self.members.agent(name, parts, Effects(self.unix.time, random))
         assert isinstance(agent, SealedAgent)
         return agent
 
-    def sleep(self, seconds: float) -> None:
-        """Let all training end, then `seconds` pass."""
+    def name(self, site: int) -> str:
+        return self.study.sites[site - 1].name
+
+    def rules(self, site: int) -> SiteRules:
+        return sealed_rules(self.study, self.name(site), **self.policy)
+
+    def sleep(self, seconds: float, *, wait: bool = True) -> None:
+        """Let all training end, unless told not to `wait`; then `seconds` pass."""
         for agent in self.agents.values():
-            if agent._attempt is not None:
+            if wait and agent._attempt is not None:
                 assert agent._attempt.work.wait(20)
         self.unix.sleep(seconds)
         self.elapsed.sleep(seconds)
@@ -139,18 +176,20 @@ class TinyCoordinator:
         study, roster = self.sites.study, self.sites.members.roster
         self.roster = roster
         self.sealed: SealedStudy = sealed_study(
-            study, roster, LAYOUT.fingerprint(), frozen_digest(LAYOUT)
+            study, roster, self.sites.layout.fingerprint(), frozen_digest(self.sites.layout)
         )
-        self.chain: AdapterChain = begin_chain(study, LAYOUT)
+        self.chain: AdapterChain = begin_chain(study, self.sites.layout)
         self.sums: list[OpenedSum] = []
         self.number = 0
         self.offer: SessionOffer | None = None
         self.opening: SessionOpening | None = None
 
     def ask(self, site: int, body: Body, round: int = 0, attempt: int = 0) -> Body:
-        agent = self.sites.agents[site]
-        reply = agent.handle(seal(Envelope(self.run, round, attempt, body)))
-        return open_envelope(reply, limit=agent.limit).body
+        message = seal(Envelope(self.run, round, attempt, body))
+        return self.opened(self.sites.agents[site].handle(message))
+
+    def opened(self, reply: bytes) -> Body:
+        return open_envelope(reply, limit=self.sites.agents[2].limit).body
 
     def hello(self, site: int) -> Body:
         return self.ask(site, Hello(self.sites.study.digest(), 7, self.roster.digest()))
@@ -215,6 +254,38 @@ class TinyCoordinator:
         label = label_of(self.sealed, digests, epoch, own, made)
         return signed_step(COORDINATOR, replace(made, label=label))
 
+    def begun(self, attempt: int = 1, **made: Any) -> SealedStep:
+        """The next step, which all of its cohort have begun."""
+        step = self.step(attempt, **made)
+        for site, answer in self.send_all(step).items():
+            assert answer == Running(), (site, answer)
+        return step
+
+    def without_opening(self, step: SealedStep) -> SealedStep:
+        return replace(step, opening=None, opened=())
+
+    def with_sums(self, step: SealedStep, sums: Iterable[OpenedSum]) -> SealedStep:
+        return replace(step, opened=tuple(sums))
+
+    def collect(self, step: SealedStep, ready: Mapping[int, Body]) -> SealedCollect:
+        entries = []
+        for site, answer in ready.items():
+            assert isinstance(answer, SealedReady), answer
+            entries.append((site, ready_entry(answer)))
+        return SealedCollect(step.label, tuple(entries))
+
+    def mean(self) -> NDArray[np.float64]:
+        """The newest opened mean, in units of C."""
+        link = link_of(self.sums[-1], self.sites.study)
+        scale = scale_of(self.sites.study, self.roster, self.sums[-1].cohort)
+        mean: NDArray[np.float64] = scale.open(link.fields) / scale.patients
+        return mean
+
+    def bytes_of(self, step: SealedStep, site: int) -> bytes:
+        """The whole answer, as it leaves."""
+        message = seal(Envelope(self.run, step.step, step.attempt, step))
+        return self.sites.agents[site].handle(message)
+
     def send(self, step: SealedStep, site: int) -> Body:
         return self.ask(site, step, step.step, step.attempt)
 
@@ -234,9 +305,7 @@ class TinyCoordinator:
 
     def whole(self, attempt: int = 1, **made: Any) -> OpenedSum:
         """One whole step, and its sum, which the chain takes."""
-        step = self.step(attempt, **made)
-        for site, answer in self.send_all(step).items():
-            assert answer.encode() == b"", (site, answer)
+        step = self.begun(attempt, **made)
         self.sites.sleep(self.sites.study.cohort.reply_slot)
         found = self.added(step, self.send_all(step))
         assert found.lanes[self.sealed.lanes] == 0
@@ -246,3 +315,17 @@ class TinyCoordinator:
     def take(self, found: OpenedSum) -> None:
         self.sums.append(found)
         self.chain = following(self.chain, [found], self.sites.study, self.roster)
+
+
+def state_of(sites: SealedSites, site: int) -> tuple[object, ...]:
+    """All state of an agent that a message could change."""
+    agent, machine = sites.agents[site], sites.agents[site]._machine
+    attempt = agent._attempt
+    return (
+        sites.ledgers[site].entries(),
+        sites.ledgers[site].newest_session(sites.study.digest()),
+        agent._runs.newest_attempt,
+        (attempt, attempt and attempt.reply, sites.trainers[site].calls),
+        agent._chain.sums_digest,
+        machine and (machine.session, machine._session, machine._open, machine.pending),
+    )

@@ -57,6 +57,43 @@ def test_the_three_formats_say_the_same(tmp_path: Path) -> None:
     assert reasons(from_csv) == {"b.png": "patient_id is empty"}
 
 
+@pytest.mark.parametrize(
+    "spoiled",
+    [
+        {"file_name": "broken.png"},
+        {"file_name": "nowhere.png"},
+        {"text": ""},
+        {"text": ["no text"]},  # the row cannot be used at all
+        {"text": "\ud800"},
+    ],
+)
+def test_who_is_enrolled_does_not_depend_on_what_becomes_of_the_rows(
+    tmp_path: Path, spoiled: dict[str, object]
+) -> None:
+    """The first of three patients has nothing left; nobody else's number moves."""
+    folder = write_folder(tmp_path, patients=3, tiles=1)
+    whole = load_site_data(folder)
+    assert (whole.patients, whole.enrolled) == (3, 3)
+    (folder / "metadata.csv").unlink()
+    (folder / "broken.png").write_bytes(b"no picture")
+    records: list[dict[str, object]] = [
+        {"file_name": tile.path.name, "text": tile.caption, "patient_id": f"p{tile.patient}"}
+        for tile in whole.tiles
+    ]
+    write_jsonl(folder, [{**records[0], **spoiled}, *records[1:]])
+    data = load_site_data(folder)
+    assert [tile.patient for tile in data.tiles] == [1, 2]
+    assert (data.patients, data.enrolled) == (2, 3)
+
+
+def test_rows_of_nobody_enrol_nobody(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, patients=2, tiles=1)
+    rows = [(tile.path.name, tile.caption, tile.patient) for tile in load_site_data(folder).tiles]
+    write_csv(folder, [("a.png", "x", ""), ("b.png", "x", "NaN"), ("c.png", "x", "y" * 300), *rows])
+    data = load_site_data(folder)
+    assert ([tile.patient for tile in data.tiles], data.enrolled) == ([0, 1], 2)
+
+
 def test_every_unusable_row_is_quarantined_with_its_reason(tmp_path: Path) -> None:
     folder = tmp_path / "site"
     folder.mkdir()

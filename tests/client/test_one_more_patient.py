@@ -303,6 +303,25 @@ def test_who_withdraws_takes_nobody_along(world: World) -> None:
     assert data.lines.index(line) not in {tile.patient for tile in data.tiles}
 
 
+def test_everybody_keeps_the_number_whatever_becomes_of_mallorys_files(world: World) -> None:
+    """And Mallory too: the number is the place in a step of which the study has everybody."""
+    rows = honest_rows(world.folder)
+    for name in ("first", "last"):
+        noise(16, 16, seed=99).save(world.folder / f"mallory-{name}.png")
+    mine: list[Row] = [(f"mallory-{name}.png", "x", MALLORY, "", "") for name in ("first", "last")]
+    write_table(world.folder, [mine[0], *rows, mine[1]])
+    before = world.start()
+    for name in ("first", "last"):
+        (world.folder / f"mallory-{name}.png").write_bytes(b"no picture any more")
+    after = world.start()
+    assert after.lines == before.lines
+    assert (after.patients, after.enrolled) == (len(IDS), len(IDS) + 1)
+    assert after.tiles == before.tiles[1:-1]
+    (world.folder / "metadata.csv").unlink()
+    write_table(world.folder, [(*mine[0][:1], "", *mine[0][2:]), *rows])
+    assert world.start().lines == before.lines
+
+
 def test_one_blank_tile_of_everybody_makes_nobody_one(world: World) -> None:
     rows = honest_rows(world.folder)
     (world.folder / "blank.png").write_bytes((world.folder / rows[0][0]).read_bytes())

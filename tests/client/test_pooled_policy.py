@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
-from client.policy import SiteRules
-from client.settings import load_policy
+from client.policy import SiteRules, limits_of
+from client.settings import OBSERVERS, load_policy
 from privacy.errors import ConfigError, PolicyError
+from privacy.events import Event, Observer
+from privacy.ledger import AttemptKey, Charge, Entry, State
 from privacy.study.manifest import Study
+from privacy.study.terms import event_of, whole_schedule
 
 from ..pooled_study import ROSTER, pooled_study, pooled_values
 from .studies import make_policy, make_study
@@ -85,3 +88,39 @@ def test_composition_is_another_name_of_across_studies(tmp_path: Any) -> None:
     file.write_text(text + "min_grid = 3.0\n")
     with pytest.raises(ConfigError, match="min_grid"):
         load_policy(file)
+
+
+@pytest.mark.parametrize("named", [OBSERVERS, (*OBSERVERS[::-1], Observer.MASKS_BROKEN)])
+def test_masks_broken_may_be_charged_in_addition(named: tuple[Observer, ...]) -> None:
+    limits = limits_of(make_policy(observers=named))
+    assert limits.masks_broken is (Observer.MASKS_BROKEN in named)
+    assert set(limits.observers) == set(named)
+
+
+@pytest.mark.parametrize("named", [(), OBSERVERS[:3], (*OBSERVERS[:3], Observer.MASKS_BROKEN)])
+def test_nobody_else_can_be_left_out(named: tuple[Observer, ...]) -> None:
+    with pytest.raises(ValueError, match="the budget always holds against all of"):
+        make_policy(observers=named)
+
+
+def held(event: Event) -> list[Entry]:
+    """A ledger with one attempt of another study."""
+    charge = Charge(bytes(32), event, 1e-7)
+    return [Entry(AttemptKey(charge.study_digest, 1, 1, 1), charge, State.INTENT, 1, 1.0)]
+
+
+def test_a_gaussian_filter_starts_only_where_it_can_compose_everything() -> None:
+    rules = SiteRules("north", pooled_study(), make_policy(**POOLED, across_studies="gdp-filter"))
+    rules.check()
+    rules.check_budget()
+    rules.check_other_studies(held(event_of(pooled_study())))
+    with pytest.raises(PolicyError, match="the ledger holds others, of the studies 000000000000"):
+        rules.check_other_studies(held(event_of(make_study())))
+
+
+def test_the_schedule_of_a_pooled_study_is_its_steps_and_spare_attempts() -> None:
+    study = pooled_study()
+    assert study.pooled is not None
+    charges = SiteRules("north", study, make_policy(**POOLED)).charges
+    assert charges.most == study.rounds + study.pooled.spare_attempts == len(whole_schedule(study))
+    assert charges.spare == study.pooled.spare_attempts

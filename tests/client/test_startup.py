@@ -10,10 +10,11 @@ import pytest
 from client.agent.own_ledger import open_ledger
 from client.agent.ready import ReadyAgent
 from client.agent.site_agent import AgentParts
-from client.agent.startup import LoadedSite, load
+from client.agent.startup import LoadedSite, RuledSite, load
 from client.agent.state import StateFolder, state_folder
 from client.data import SiteData
 from client.patients import open_patients
+from client.policy import SiteRules
 from client.trainer.loading import load_data, load_trainer
 from craftsfl.processes.agent_watch import AgentWatch
 from model.encoders.files import find_encoder, shipped_encoder
@@ -33,6 +34,7 @@ from privacy.secagg.server import Stage
 from privacy.study.manifest import Study
 from privacy.study.terms import event_of
 from privacy.wire.bodies import Running
+from tests.pooled_study import pooled_values
 from tests.privacy.ledger.ledgers import spent_by
 
 from .fakes import PausingClock
@@ -307,6 +309,24 @@ def test_another_cohort_than_declared_is_warned_of_and_stops_nothing(
     assert read(load(settings), StateFolder(tmp_path / "state")).patients == patients
     assert f"declares 10 patients for north, but the data folder has {patients}" in caplog.text
     assert ("NO TILE CAN BE USED" in caplog.text) == (patients == 0)
+
+
+@pytest.mark.parametrize(("declared", "left_out"), [(10, 0), (7, 3)])
+def test_who_is_enrolled_beyond_the_declared_places_is_told_and_stops_nothing(
+    tmp_path: Path, declared: int, left_out: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = load(write_hospital(tmp_path, study=masked_study()))
+    values = pooled_values()
+    values["sites"][0]["declared_patients"] = declared
+    rules = SiteRules("north", Study.model_validate(values), site.rules.policy)
+    (tmp_path / "tiles" / "tile-0-0.png").write_bytes(b"no picture: enrolled all the same")
+    (tmp_path / "state").mkdir()
+    with open_patients(tmp_path / "state") as patients:
+        data = load_data(RuledSite(site.settings, rules), StateFolder(tmp_path / "state"), patients)
+    assert (data.enrolled, data.patients) == (10, 10)
+    words = f"THE LAST {left_out} OF 10 PATIENTS IN THE TABLE TAKE NO PART: the study declares 7"
+    assert (words in caplog.text) == bool(left_out)
+    assert ("TAKE NO PART" in caplog.text) == bool(left_out)
 
 
 @pytest.mark.parametrize(("planned", "told"), [(0, False), (1, True)])

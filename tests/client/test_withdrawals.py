@@ -116,6 +116,10 @@ def test_training_looks_before_it_begins(
     inner(trainer).on_start = lambda: seen.append(set(inner(trainer).withdrawn))
     trainer.train(ADAPTER, progress=lambda *_: None, should_stop=lambda: False)
     assert seen == [{2}]
+    withdraw(state, 4)
+    total = trainer.clipped_sum(ADAPTER, 3, progress=lambda *_: None, should_stop=lambda: False)
+    assert seen == [{2}, {2, 4}]
+    assert total.tolist() == [4] * len(ADAPTER)
 
 
 def test_a_cache_is_purged(data: SiteData, patients: Patients, state: StateFolder) -> None:

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.plane import PLANE_SITES, PlaneStudy
 from bench.plane_faults import ledgers_of
+from bench.plane_study import PLANE_SITES, PlaneStudy
 from bench.small_flower import SmallFlower, echo_script
 from craftsfl.processes.gateway_command import gateway_commands
 from server.events import LoggedEvent, RoundFinished

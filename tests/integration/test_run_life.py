@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from bench.plane import Plane, PlaneStudy
+from bench.plane import Plane
 from bench.plane_faults import ledgers_of
+from bench.plane_study import PlaneStudy
 from craftsfl.rounds.condition import RunCondition, condition_of
 from craftsfl.rounds.keeper import Keeper
 from craftsfl.rounds.operator import keeper_of

@@ -53,12 +53,14 @@ PUBLISHED = [
     "study-changed",
     "plain-study",
     "roster-missing",
+    "coordinator-key",
     "too-few-sites",
     "round-failed",
     "name-taken",
     "round-state-unusable",
     "round-state-newer",
     "adapter-unusable",
+    "chain-unusable",
     "state-not-writable",
     "mlflow-unusable",
     "event-unreadable",
@@ -108,6 +110,7 @@ PUBLISHED = [
     "refused-run-too-far",
     "refused-wrong-roster",
     "refused-other-version",
+    "refused-missing-sums",
 ]
 
 

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from craftsfl.simulation.members import SimulatedMembers
+from tests.client.sealed import MEMBERS, sealed_values
 from tests.server.fakes import World, make_study
 from tests.server.masked import MaskedWorld
+from tests.server.sealed import SealedWorld
 
 
 @pytest.fixture
@@ -37,3 +40,17 @@ def events(tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
         return [event for event in map(json.loads, lines) if event["event"] == name]
 
     return read
+
+
+@pytest.fixture
+def pooled(tmp_path: Path) -> Iterator[Callable[..., SealedWorld]]:
+    """`pooled(rounds=1)`: a pooled study of three sites, changed, with their agents."""
+    made: list[SealedWorld] = []
+
+    def make(members: SimulatedMembers = MEMBERS, **changes: Any) -> SealedWorld:
+        made.append(SealedWorld(tmp_path, {**sealed_values(members), **changes}, members))
+        return made[-1]
+
+    yield make
+    for world in made:
+        world.sites.close()

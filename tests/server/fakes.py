@@ -30,7 +30,8 @@ from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.reasons import Reason
 from server.clock import Timing
 from server.inprocess import FaultHook
-from server.rounds import Federation, Tracker
+from server.round_parts import Tracker
+from server.rounds import Federation
 from server.store import Store
 
 LAYOUT = Layout((LayoutEntry("block.lora_A.weight", (1, 4), "float32"),))

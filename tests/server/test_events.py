@@ -27,6 +27,7 @@ from server.events import (
     RunPaused,
     RunStarted,
     RunWaiting,
+    SessionOpened,
     SiteDropped,
     SiteFinished,
     SiteJoined,
@@ -70,7 +71,13 @@ ANSWERS = [
     ),
     (
         RoundStarted(*PLACE, ("north",)),
-        '"round-started","run":"7","round":2,"rounds":3,"attempt":1,"sites":["north"]',
+        '"round-started","run":"7","round":2,"rounds":3,"attempt":1,"sites":["north"],'
+        '"unit":"round"',
+    ),
+    (
+        SessionOpened(3, ("harbour", "north"), 1764003600.0, "The run begins."),
+        '"session-opened","run":"7","session":3,"sites":["harbour","north"],'
+        '"expiry":1764003600.0,"reason":"The run begins."',
     ),
     (
         SiteStarted(*PLACE, "north", 0.4),
@@ -94,11 +101,18 @@ ANSWERS = [
     (
         RoundFinished(*PLACE, 2, 1.5, 9.25, ("harbour", "north"), masked=False),
         '"round-finished","run":"7","round":2,"rounds":3,"attempt":1,"updates":2,'
-        '"adapter_norm":1.5,"seconds":9.25,"sites":["harbour","north"],"masked":false',
+        '"adapter_norm":1.5,"seconds":9.25,"sites":["harbour","north"],"masked":false,'
+        '"unit":"round"',
+    ),
+    (
+        RoundFinished(*PLACE, 2, 1.5, 9.25, ("harbour", "north"), masked=True, unit="step"),
+        '"round-finished","run":"7","round":2,"rounds":3,"attempt":1,"updates":2,'
+        '"adapter_norm":1.5,"seconds":9.25,"sites":["harbour","north"],"masked":true,'
+        '"unit":"step"',
     ),
     (
         RoundFailed(2, 1, "Too few."),
-        '"round-failed","run":"7","round":2,"attempt":1,"reason":"Too few."',
+        '"round-failed","run":"7","round":2,"attempt":1,"reason":"Too few.","unit":"round"',
     ),
     (
         RunFinished("a.safetensors", "s.png", "result.json"),
@@ -157,6 +171,13 @@ def test_a_field_of_a_newer_version_is_ignored(event: RunEvent, rest: str) -> No
     assert decoded is not None and decoded.event == event
 
 
+def test_a_run_of_an_older_version_counts_rounds() -> None:
+    decoded = decode_event(
+        line('"round-started","run":"7","round":2,"rounds":3,"attempt":1,"sites":["north"]')
+    )
+    assert decoded is not None and decoded.event == RoundStarted(*PLACE, ("north",), unit="round")
+
+
 def test_a_line_of_an_older_version_lacks_newer_fields() -> None:
     decoded = decode_event(line('"run-failed","run":"7","reason":"Too few.","hint":"Wait."'))
     assert decoded is not None and decoded.event == RunFailed("Too few.", "Wait.", "")
@@ -166,7 +187,7 @@ def test_a_line_of_an_older_version_lacks_newer_fields() -> None:
 def test_a_missing_or_mistyped_field_is_refused(event: RunEvent, rest: str) -> None:
     values = json.loads(line(rest))
     for name in ["time", "run", *(field.name for field in fields(event))]:
-        if name != "error":
+        if name not in ("error", "unit"):
             without = {key: value for key, value in values.items() if key != name}
             with pytest.raises(WireError, match=f"{name} is missing"):
                 decode_event(json.dumps(without).encode())

@@ -79,8 +79,8 @@ def test_fedavg_steps_by_the_mean() -> None:
     np.testing.assert_allclose(got, current + 0.5 * mean, rtol=1e-6)
 
 
-def test_fedadam_follows_algorithm_2() -> None:
-    """Reddi et al. 2021, Algorithm 2, one scalar at a time."""
+def test_fedadam_follows_algorithm_2_with_both_corrections() -> None:
+    """Reddi et al. 2021, Algorithm 2, and Kingma and Ba 2015, Algorithm 1, one scalar at a time."""
     beta1, beta2, tau, eta = 0.8, 0.95, 0.02, 0.3
     strategy = FedAdam(P, eta, Moments(beta1, beta2, tau))
     rounds = [mean_of(1), mean_of(2), mean_of(3)]
@@ -88,12 +88,56 @@ def test_fedadam_follows_algorithm_2() -> None:
     for mean in rounds:
         got = strategy.aggregate(got, mean)
     for i in range(P):
-        x, delta, v = 0.0, 0.0, tau**2
-        for mean in rounds:
+        x = delta = v = 0.0
+        for t, mean in enumerate(rounds, start=1):
             delta = beta1 * delta + (1 - beta1) * float(mean[i])
+            corrected = delta / (1 - beta1**t)
+            v = beta2 * v + (1 - beta2) * corrected**2
+            x += eta * corrected / (math.sqrt(v / (1 - beta2**t)) + tau)
+        assert got[i] == pytest.approx(x, rel=1e-5)
+
+
+@pytest.mark.parametrize("moments", [Moments(), Moments(0.5, 0.999, 1e-6), Moments(0.0, 0.0, 1e-3)])
+def test_fedadams_first_rounds_are_as_long_as_its_later_ones(moments: Moments) -> None:
+    """One and the same mean in every round: each step is eta g / (|g| + tau)."""
+    mean = np.array([1.0, -0.2, 0.03, 1e-3, 0.0])
+    strategy, x = FedAdam(P, 0.1, moments), np.zeros(P, np.float32)
+    for number in range(1, 6):
+        x = strategy.aggregate(x, mean)
+        wanted = number * 0.1 * mean / (np.abs(mean) + moments.tau)
+        np.testing.assert_allclose(x, wanted, rtol=1e-5, atol=1e-12)
+
+
+def test_a_fedadam_run_that_began_without_corrections_goes_on_without() -> None:
+    """A state of an earlier version: no number of rounds, and v began at tau^2."""
+    beta1, beta2, tau, eta = 0.8, 0.95, 0.02, 0.3
+    strategy = FedAdam(P, eta, Moments(beta1, beta2, tau))
+    strategy.restore({"delta": np.zeros(P), "v": np.full(P, tau**2)})
+    got = np.zeros(P, np.float32)
+    for seed in (1, 2, 3):
+        got = strategy.aggregate(got, mean_of(seed))
+        again = FedAdam(P, eta, Moments(beta1, beta2, tau))
+        again.restore(strategy.state())
+        strategy = again  # resumed in every round
+    for i in range(P):
+        x, delta, v = 0.0, 0.0, tau**2
+        for seed in (1, 2, 3):
+            delta = beta1 * delta + (1 - beta1) * float(mean_of(seed)[i])
             v = beta2 * v + (1 - beta2) * delta * delta
             x += eta * delta / (math.sqrt(v) + tau)
         assert got[i] == pytest.approx(x, rel=1e-5)
+    assert strategy.state().keys() == {"delta", "v"}
+
+
+@pytest.mark.parametrize(
+    "rounds", [np.zeros(2), np.array([-1.0]), np.array([0.5]), np.array([np.nan]), np.array(1.0)]
+)
+def test_a_stored_number_of_rounds_that_is_none_is_refused(rounds: np.ndarray) -> None:
+    strategy = FedAdam(P, 0.1)
+    with pytest.raises(FederationError, match="another strategy"):
+        strategy.restore({"delta": np.ones(P), "v": np.ones(P), "rounds": rounds})
+    assert strategy.state()["rounds"] == [0.0]
+    np.testing.assert_array_equal(strategy.state()["delta"], np.zeros(P))
 
 
 @pytest.mark.parametrize("name", sorted(MAKERS))

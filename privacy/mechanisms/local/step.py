@@ -14,8 +14,8 @@ from privacy.dpsgd.engine import ClippingEngine, PhysicalBatch
 from privacy.dpsgd.noise import NoiseSource
 from privacy.dpsgd.release import Release
 from privacy.dpsgd.sampling import poisson_draw
-from privacy.dpsgd.step import private_gradient
 from privacy.dpsgd.substreams import Substreams
+from privacy.mechanisms.local.gradient import private_gradient
 
 
 @dataclass(frozen=True, slots=True)

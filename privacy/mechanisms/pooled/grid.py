@@ -7,8 +7,8 @@ deviation s of a share (`privacy.mechanisms.pooled.terms`). Then, with x in unit
     z ~ D(Z, s, y / 2^centre_bits)       int64 [padded], `privacy.discrete_gaussian`
     sum of z -> D H^T (sum of z) 2^(centre_bits + B - 30) / (padded A), in units of C
 
-H D is sqrt(padded) times a rotation, and A / 2^B, A < 2^26, the largest such fraction with which it
-takes C to no more than `centre_scale`. All are integers, but for one product at the end: every
+H D is sqrt(padded) times a rotation, and A / 2^B takes C with it to no more than `centre_scale`
+(`privacy.mechanisms.pooled.scale`). All are integers, but for one product at the end: every
 processor agrees.
 """
 
@@ -16,7 +16,6 @@ processor agrees.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -24,18 +23,13 @@ from privacy.discrete_gaussian import FRACTION_BITS, check_deviation
 from privacy.errors import AccountingError
 from privacy.mechanisms.pooled.hadamard import padded_size
 from privacy.mechanisms.pooled.packing import lanes_for
+from privacy.mechanisms.pooled.scale import Scale
 from privacy.mechanisms.pooled.terms import PooledTerms
-
-SUM_BITS: Final = 30
-"""Clipped sums are integers in units of C 2^-30."""
 
 LARGEST_CLIP: Final = 1 << 12
 """C / gamma, at most: what a grid of 4,096 units or less needs."""
 
 ROTATION_SEED_BYTES: Final = 32
-
-SCALE_BITS: Final = 26
-"""Of A: rounding it down makes the noise larger over the signal, by 2^-25 at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +78,9 @@ class PooledGrid:
         return lanes_for(self.padded, self.bits)
 
     @property
-    def scale(self) -> tuple[int, int]:
-        """(A, B): 2^25 <= A < 2^26, B >= 27."""
-        shift = SCALE_BITS + 1
-        while (found := self._scaled(shift)) < 1 << (SCALE_BITS - 1):
-            shift += 1
-        return found, shift
-
-    def _scaled(self, shift: int) -> int:
-        """floor(2^shift centre_scale / (2^30 sqrt(padded)))."""
-        # floor(sqrt(floor(x))) is floor(sqrt(x)): rounded down once, and never up.
-        return math.isqrt((self.centre_scale << shift) ** 2 // (self.padded << (2 * SUM_BITS)))
+    def scale(self) -> Scale:
+        """A / 2^B: from a rotated sum to centres."""
+        return Scale.of(self.centre_scale, self.padded)
 
 
 def _check_scale(parameters: int, centre_scale: int, centre_bits: int) -> None:

@@ -4,42 +4,27 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 from numpy.typing import NDArray
 
 from privacy.discrete_gaussian import draw
+from privacy.dpsgd.release import CONTRIBUTION_BITS
 from privacy.errors import AccountingError
-from privacy.mechanisms.pooled.grid import SCALE_BITS, SUM_BITS, PooledGrid
+from privacy.mechanisms.pooled.grid import PooledGrid
 from privacy.mechanisms.pooled.hadamard import turned, unturned
-
-_LOW: Final = (1 << SCALE_BITS) - 1
 
 
 def centres_of(total: NDArray[np.int64], grid: PooledGrid) -> NDArray[np.int64]:
     """The centres of a site's draws: int64 [padded], in units of 2^-`grid.centre_bits`. Secret.
 
     `total`: int64 [P], the clipped sum in units of C 2^-30. If one patient moves it by C (2^30) in
-    L2 norm, the centres move by `grid_sensitivity` at most. Holds for sums of N patients as long as
-    N sqrt(padded) < 2^32.
+    L2 norm, the centres move by `grid.centre_scale`, and by less than one more for each number that
+    is rounded. Holds for sums of N patients as long as N sqrt(padded) < 2^32.
 
     Raises `AccountingError` for another type or shape, never for what the numbers are.
     """
     _check(total, grid.parameters, "A clipped sum")
-    factor, shift = grid.scale
-    made = turned(total, grid.seed)
-    # A 62-bit number times a 26-bit one, without the bits that are shifted out below 2^26: exact,
-    # since rounding down twice is rounding down once.
-    low = made & _LOW
-    low *= factor
-    low >>= SCALE_BITS
-    made >>= SCALE_BITS
-    made *= factor
-    made += low
-    made += 1 << (shift - SCALE_BITS - 1)  # to the nearest: no bias
-    made >>= shift - SCALE_BITS
-    return made
+    return grid.scale.centres(turned(total, grid.seed))
 
 
 def noised(centres: NDArray[np.int64], grid: PooledGrid, seed: bytes) -> NDArray[np.int64]:
@@ -61,7 +46,7 @@ def opened(z_sum: NDArray[np.int64], grid: PooledGrid) -> NDArray[np.float64]:
     factor, shift = grid.scale
     turned_back = unturned(z_sum, grid.parameters, grid.seed)
     # Numerator and denominator are exact in float64, so that the quotient is rounded once.
-    unit = float(1 << (grid.centre_bits + shift - SUM_BITS)) / float(grid.padded * factor)
+    unit = float(1 << (grid.centre_bits + shift - CONTRIBUTION_BITS)) / float(grid.padded * factor)
     return turned_back.astype(np.float64) * unit
 
 

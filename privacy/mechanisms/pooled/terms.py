@@ -26,11 +26,12 @@ class PooledTerms:
     A site that finds them weaker than its policy refuses; it never resizes its own share, because
     one share that was sized for another number of colluders leaves less noise than was charged.
 
-    `sites`: n, all of the study. `smallest_cohort`: n_min, the fewest in a step.
-    `noise_colluders`: n_c, sites whose shares of the noise may be known, at most n_min - 2.
-    `noise_multiplier`: sigma, over C, as a coalition of n_c sees it. `clipping_norm`: C.
-    `parameters`: P. `steps`: T. `spare_attempts`: A. `patients`: declared, of all sites together.
-    `grid`: s, the deviation of a share in grid units where all n sites take part.
+    `sites`: n, all of the study; 1 where each site adds all of its own noise.
+    `smallest_cohort`: n_min, the fewest in a step. `noise_colluders`: n_c, sites whose shares of
+    the noise may be known, at most n_min - 2. `noise_multiplier`: sigma, over C, as a coalition of
+    n_c sees it. `clipping_norm`: C. `parameters`: P. `steps`: T. `spare_attempts`: A. `patients`:
+    declared, of all sites together. `grid`: s, the deviation of a share in grid units where all n
+    sites take part.
     Raises `AccountingError` for figures that make no mechanism.
     """
 
@@ -47,8 +48,6 @@ class PooledTerms:
 
     def __post_init__(self) -> None:
         _ = self.event  # refuses what makes no mechanism
-        if self.sites < 2:
-            raise AccountingError("One site alone has nothing to pool.", "Correct the study.")
         for name, least in (("spare_attempts", 0), ("patients", 1)):
             value = getattr(self, name)
             if type(value) is not int or not least <= value <= 10**9:

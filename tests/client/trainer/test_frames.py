@@ -19,11 +19,13 @@ from client.trainer.frames import (
     Frame,
     FromAgent,
     FromTrainer,
+    GradientSum,
     Phase,
     Ready,
     RefusedStart,
     StepDone,
     Stop,
+    SumGradients,
     Train,
     TrainedUpdate,
 )
@@ -41,9 +43,20 @@ KNOWN: list[tuple[FromAgent | FromTrainer, str]] = [
         "0000803f 000000c0",  # 1.0 and -2.0, little-endian
     ),
     (Stop(7), "00000007"),
+    (
+        SumGradients(7, 39, np.array([1.0, -2.0], np.float32)),
+        "00000007"  # number
+        "00000027"  # step
+        "0000803f 000000c0",  # 1.0 and -2.0, little-endian
+    ),
     (Phase("encoding", 2, 300), "01 00000002 0000012c"),  # place in PHASES, done, total
     (StepDone(7, 3, 4), "00000007 00000003 00000004"),
     (TrainedUpdate(7, np.array([0.5], np.float32)), "00000007 0000003f"),
+    (
+        GradientSum(7, np.array([1, -(2**40)])),
+        "00000007"  # number
+        "0100000000000000 0000000000ffffff",  # 1 and -2^40, little-endian
+    ),
     (Failed(7, "é"), "00000007 c3a9"),
     (RefusedStart("a", "", "bc"), "00000001 61 00000000 00000002 6263"),
 ]
@@ -72,6 +85,10 @@ def test_a_layout_crosses_whole() -> None:
         (Phase, b"\2" + bytes(8)),
         (StepDone, bytes(11)),
         (TrainedUpdate, b""),
+        (SumGradients, b"\0\0\0\7\0\0\0"),
+        (SumGradients, b"\0\0\0\7\0\0\0\1" + b"\0" * 6),
+        (GradientSum, b"\0\0\0"),
+        (GradientSum, b"\0\0\0\7" + b"\0" * 12),
         (Failed, b"\0\0\0\7\xff"),
         (Failed, b"\0\0\0\7" + b"x" * (MAX_TEXT + 1)),
         (RefusedStart, bytes(11)),

@@ -20,11 +20,13 @@ from client.trainer.frames import (
     Failed,
     FromAgent,
     FromTrainer,
+    GradientSum,
     Phase,
     Ready,
     RefusedStart,
     StepDone,
     Stop,
+    SumGradients,
     Train,
     TrainedUpdate,
 )
@@ -103,6 +105,11 @@ def goes_on(end: End) -> int:
             for done in (1, 2):
                 end.send(StepDone(asked.number, done, 2))
             end.send(TrainedUpdate(asked.number, np.ones_like(asked.adapter)))
+        if isinstance(asked, SumGradients):
+            for done in (1, 2, 3):
+                end.send(StepDone(asked.number, done, 3))
+            total = np.full(asked.adapter.shape, -asked.step << 40)
+            end.send(GradientSum(asked.number, total))
     return TrainerExit.AGENT_GONE
 
 
@@ -157,6 +164,57 @@ def test_it_trains_as_if_it_were_here(keep: Callable[..., TrainerKeeper]) -> Non
     assert keeper.layout == LAYOUT
     assert keeper.ready_for(LAYOUT)
     assert not keeper.ready_for(Layout(()))
+
+
+def total_of(keeper: TrainerKeeper, step: int) -> list[object]:
+    """The physical batches, then the sum."""
+    batches: list[object] = []
+    total = keeper.clipped_sum(
+        ADAPTER,
+        step,
+        progress=lambda *at: batches.append(at),
+        should_stop=lambda: False,
+    )
+    assert total.dtype == np.int64
+    return [*batches, total.tolist()]
+
+
+def test_it_adds_up_as_if_it_were_here(keep: Callable[..., TrainerKeeper]) -> None:
+    keeper = keep(Troupe(sound))
+    for step in (39, 0):
+        wanted = [-step << 40] * len(ADAPTER)
+        assert total_of(keeper, step) == [(1, 3), (2, 3), (3, 3), wanted]
+    assert train(keeper) == ONE
+
+
+def test_a_trainer_that_ends_fails_one_sum(keep: Callable[..., TrainerKeeper]) -> None:
+    keeper = keep(Troupe(dies(-signal.SIGKILL), sound))
+    with pytest.raises(TrainerEnded, match="out of memory"):
+        total_of(keeper, 1)
+    assert total_of(keeper, 1)[-1] == [-1 << 40] * len(ADAPTER)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda number: TrainedUpdate(number, np.ones_like(ADAPTER)),
+        lambda number: GradientSum(number, np.ones(len(ADAPTER) + 1, np.int64)),
+    ],
+)
+def test_an_answer_to_something_else_is_no_sum(
+    keep: Callable[..., TrainerKeeper], answer: Callable[[int], TrainedUpdate | GradientSum]
+) -> None:
+    def play(end: End) -> int:
+        end.send(Ready(LAYOUT))
+        asked = end.receive()
+        assert isinstance(asked, SumGradients)
+        end.send(answer(asked.number))
+        return goes_on(end)
+
+    keeper = keep(Troupe(play))
+    with pytest.raises(ModelError, match="something else"):
+        total_of(keeper, 1)
+    assert train(keeper) == ONE
 
 
 def test_a_layout_may_be_known_before(keep: Callable[..., TrainerKeeper]) -> None:

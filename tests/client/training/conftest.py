@@ -19,9 +19,6 @@ class SeededNoise:
     def __init__(self, seed: int = 0) -> None:
         self._random = np.random.default_rng(seed)
 
-    def gaussian(self, n: int, std: float, dtype: type[np.floating] = np.float32) -> Any:
-        return (std * self._random.standard_normal(n)).astype(dtype)
-
     def uniform(self, n: int) -> Any:
         return self._random.random(n)
 

@@ -48,14 +48,14 @@ class Recorder(OpacusEngine):
         self.batches: list[list[int]] = []
         self.rows: list[int] = []
 
-    def clipped_sum(self, batches: Iterable[PhysicalBatch], clipping_norm: float) -> Any:
+    def contributions(self, batches: Iterable[PhysicalBatch], clipping_norm: float) -> Any:
         def noted() -> Iterable[PhysicalBatch]:
             for batch in batches:
                 self.batches.append(batch.patients.tolist())
                 self.rows.append(batch.losses().numel())
                 yield batch
 
-        return super().clipped_sum(noted(), clipping_norm)
+        return super().contributions(noted(), clipping_norm)
 
 
 @pytest.mark.parametrize("frozen_a", [False, True])

@@ -6,7 +6,16 @@ import dataclasses
 
 import pytest
 
-from privacy.budget import Book, Budgets, Limits, Objection, StudyCharges, may_begin
+from privacy.budget import (
+    Book,
+    Budgets,
+    Limits,
+    Objection,
+    StudyCharges,
+    may_begin,
+    to_its_end,
+    whole_figures,
+)
 from privacy.ledger import AttemptKey, Charge
 
 from .charges import BARE, CHARGE, ELSEWHERE, LIMITS
@@ -68,3 +77,25 @@ def test_only_the_figures_of_the_study_itself_may_leave() -> None:
     assert isinstance(others, Objection)
     assert others.over is None
     assert others.words.startswith("all studies together: used")
+
+
+POOLED = dataclasses.replace(STUDY, attempts=3, most_lost=9, spare=2)
+
+
+def test_attempts_of_a_pooled_study_are_counted_over_all_of_it() -> None:
+    """T + A: three steps and two spare attempts, wherever they are lost."""
+    assert POOLED.most == 5
+    for lost in range(5):
+        charged = [CHARGE] * (4 - lost)
+        assert isinstance(asked(*charged, study=POOLED, lost=lost), Budgets)
+        more = [*charged, CHARGE]
+        assert "3 steps and 2 spare attempts" in words(asked(*more, study=POOLED, lost=lost))
+    third = AttemptKey(CHARGE.study_digest, 9, 1, 3)
+    assert isinstance(asked(key=third, study=POOLED), Budgets)
+    assert asked(key=dataclasses.replace(third, attempt=4), study=POOLED) == Objection()
+
+
+def test_what_a_pooled_study_may_cost_is_all_of_its_attempts() -> None:
+    allowance = Book((CHARGE,)).allowance(LIMITS, CHARGE)
+    assert to_its_end(POOLED, allowance) == allowance.after(4)
+    assert whole_figures(POOLED, allowance.after(4)).startswith("3 steps and 2 spare attempts,")

@@ -6,15 +6,17 @@ False alarms: seven standard errors, once in 10^11 runs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
 
-from privacy.dpsgd import sampling, step
-from privacy.dpsgd.engine import ClippedSum, ClippingEngine, PhysicalBatch
+from privacy.dpsgd import sampling
+from privacy.dpsgd.engine import ClippingEngine, PhysicalBatch
 from privacy.dpsgd.noise import SystemNoise
+from privacy.dpsgd.release import Release
 from privacy.dpsgd.substreams import Substreams
+from privacy.mechanisms.local import gradient as local
 from tests.privacy.dpsgd.worlds import World, mixer
 
 SIZE = 20_000
@@ -27,14 +29,16 @@ class KnownSum:
     size = SIZE
     total = torch.linspace(-3, 3, SIZE, dtype=torch.float64)
 
-    def clipped_sum(self, batches: Iterable[PhysicalBatch], clipping_norm: float) -> ClippedSum:
-        return ClippedSum(self.total, patients=len(list(batches)), dropped=0)
+    def contributions(
+        self, batches: Iterable[PhysicalBatch], clipping_norm: float
+    ) -> Iterator[torch.Tensor]:
+        yield (self.total * (2.0**30 / clipping_norm)).to(torch.int64)[None]
 
 
 def noise_alone(clip: float, sigma: float, source: SystemNoise) -> np.ndarray:
     """The noise of one step, in units of the clipping norm."""
-    release = step.Release(clipping_norm=clip, noise_multiplier=sigma, denominator=5.0)
-    gradient = step.private_gradient(KnownSum(), [], release, source).double()
+    release = Release(clipping_norm=clip, noise_multiplier=sigma, denominator=5.0)
+    gradient = local.private_gradient(KnownSum(), [], release, source).double()
     return ((gradient * 5.0 - KnownSum.total) / clip).numpy()
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privacy.dpsgd.assignment import Assign, Assignment, at_most, fixed, packed
+from privacy.dpsgd.assignment import Assign, Assignment, all_places, at_most, fixed, packed
 from privacy.dpsgd.engine import BLANK
 from privacy.dpsgd.noise import SystemNoise
 from privacy.dpsgd.substreams import Substreams
@@ -54,6 +54,21 @@ def test_fixed_places_move_for_nobody() -> None:
     assert everyone.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, BLANK, BLANK]]
     fewer = fixed(np.array([1, 9]), 4, fresh()).batches
     assert fewer.tolist() == [[BLANK, 1, BLANK, BLANK], [BLANK, 9, BLANK, BLANK]]
+
+
+def test_reserved_places_are_all_there_whoever_is() -> None:
+    everyone = all_places(np.arange(6), 4, 6).batches
+    assert everyone.tolist() == [[0, 1, 2, 3], [4, 5, BLANK, BLANK]]
+    assert all_places(np.array([5]), 4, 6).batches.tolist() == [
+        [BLANK] * 4,
+        [BLANK, 5, BLANK, BLANK],
+    ]
+    assert all_places(np.arange(0), 4, 6).batches.tolist() == [[BLANK] * 4] * 2
+
+
+def test_whoever_comes_after_the_last_reserved_place_has_none() -> None:
+    found = all_places(np.array([1, 5, 6, 7, 40]), 4, 6).batches
+    assert found.tolist() == [[BLANK, 1, BLANK, BLANK], [BLANK, 5, BLANK, BLANK]]
 
 
 def test_a_patient_has_one_place() -> None:

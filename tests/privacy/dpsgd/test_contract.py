@@ -17,6 +17,7 @@ from privacy.dpsgd.clipping import GRID_BITS
 from privacy.dpsgd.engine import BLANK, ClippingEngine
 from privacy.dpsgd.lora_engine import LoraEngine
 from privacy.dpsgd.opacus_engine import OpacusEngine
+from privacy.dpsgd.release import CONTRIBUTION_BITS
 from privacy.errors import AccountingError, ModelError
 from tests.privacy.dpsgd.worlds import World, conv_unet, frozen_a_unet, mixer, unet
 
@@ -185,6 +186,37 @@ def test_the_others_contributions_stay(
         own = engine.clipped_sum([world.batch([patient])], clip).total
         assert torch.equal(units(total, clip), units(own, clip) + units(rest, clip))
         assert relative(own, clipped(pattern.gradients[patient], clip)) <= 1e-5
+
+
+def test_what_each_place_adds_is_its_own(
+    pattern: Pattern, world: World, engine: ClippingEngine
+) -> None:
+    """The same clip in integers, place by place; with one blank, the others' bits are the same."""
+    clip = float(torch.tensor(pattern.norms).median())
+    (everyone,) = engine.contributions([world.batch()], clip)
+    assert everyone.dtype == torch.int32
+    for place, patient in enumerate(world.patients):
+        own = everyone[place].double() * clip * 2.0**-CONTRIBUTION_BITS
+        assert relative(own, clipped(pattern.gradients[patient], clip)) <= 1e-5
+        assert sum(int(number) ** 2 for number in everyone[place]) <= 4**CONTRIBUTION_BITS
+        (rest,) = engine.contributions([world.without(patient)], clip)
+        assert not rest[place].any()
+        others = torch.arange(len(world.patients)) != place
+        assert torch.equal(rest[others], everyone[others])
+
+
+def test_contributions_come_batch_after_batch_of_blanks_too(
+    world: World, engine: ClippingEngine
+) -> None:
+    blank, some = engine.contributions([world.batch([]), world.batch([4])], 1.0)
+    assert not blank.any()
+    assert some.any()
+    again = engine.contributions([world.batch([4, 0]), world.batch([4])], 1.0)
+    next(again)
+    with pytest.raises(AccountingError, match="two places"):
+        next(again)
+    with pytest.raises(AccountingError, match="clipping norm"):
+        next(engine.contributions([world.batch()], 0.0))
 
 
 def test_a_batch_of_another_shape_is_refused(world: World, engine: ClippingEngine) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from privacy.dpsgd import lora_engine, noise, opacus_engine, sampling, step
+from privacy.dpsgd import lora_engine, noise, opacus_engine, sampling
 from privacy.dpsgd.assignment import permuted
 from privacy.dpsgd.engine import BLANK, ClippedSum, PhysicalBatch
 from privacy.dpsgd.noise import NoiseSource, SystemNoise
+from privacy.dpsgd.release import Release
 from privacy.dpsgd.substreams import Substreams
+from privacy.mechanisms.local import gradient as local
 from tests.privacy.dpsgd.detectors import (
     draws_are_poisson,
     known_gradients_are_clipped_per_patient,
@@ -25,60 +28,66 @@ from tests.privacy.dpsgd.test_contract import ENGINES, Make
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
 Patch = pytest.MonkeyPatch
-GAUSSIAN = SystemNoise.gaussian
+DRAW = local.draw
 SUM_CLIPPED = lora_engine.sum_clipped
+
+
+def drawn_instead(patch: Patch, noise_of: Callable[..., Any]) -> None:
+    """Whole centres, plus what `noise_of` makes of the arguments of a draw around zeros."""
+
+    def draw(centres: Any, deviation: int, seed: bytes, *, fraction_bits: int) -> Any:
+        return (centres >> fraction_bits) + noise_of(np.zeros_like(centres), deviation, seed)
+
+    patch.setattr(local, "draw", draw)
 
 
 def scaled(factor: float) -> Callable[[Patch], None]:
     def plant(patch: Patch) -> None:
-        patch.setattr(
-            SystemNoise,
-            "gaussian",
-            lambda self, n, std, dtype=np.float32: GAUSSIAN(self, n, factor * std, dtype),
-        )
+        drawn_instead(patch, lambda *rest: (factor * DRAW(*rest)).astype(np.int64))
 
     return plant
 
 
 def noise_that_ignores_the_clip(patch: Patch) -> None:
-    def gradient(engine: Any, batches: Any, release: step.Release, source: NoiseSource) -> Any:
-        total = engine.clipped_sum(batches, release.clipping_norm).total
-        samples = torch.from_numpy(source.gaussian(engine.size, release.noise_multiplier))
-        return ((total + samples) / release.denominator).float()
+    real = local.private_gradient
 
-    patch.setattr(step, "private_gradient", gradient)
+    def gradient(engine: Any, batches: Any, release: Release, source: NoiseSource) -> Any:
+        other = release.noise_multiplier / release.clipping_norm
+        return real(engine, batches, replace(release, noise_multiplier=other), source)
+
+    patch.setattr(local, "private_gradient", gradient)
 
 
 def noise_added_after_the_mean(patch: Patch) -> None:
-    real = step.private_gradient
+    real = local.private_gradient
 
-    def gradient(engine: Any, batches: Any, release: step.Release, source: NoiseSource) -> Any:
-        quiet = step.Release(release.clipping_norm, 0.0, release.denominator)
-        std = release.noise_multiplier * release.clipping_norm / release.denominator**2
-        samples = torch.from_numpy(source.gaussian(engine.size, std))
-        return real(engine, batches, quiet, source) + samples
+    def gradient(engine: Any, batches: Any, release: Release, source: NoiseSource) -> Any:
+        less = release.noise_multiplier / release.denominator
+        return real(engine, batches, replace(release, noise_multiplier=less), source)
 
-    patch.setattr(step, "private_gradient", gradient)
+    patch.setattr(local, "private_gradient", gradient)
 
 
 def noise_kept_from_the_first_step(patch: Patch) -> None:
-    def gaussian(self: SystemNoise, n: int, std: float, dtype: Any = np.float32) -> Any:
-        if not hasattr(self, "kept"):
-            self.kept = GAUSSIAN(self, n, 1.0, np.float64)
-        return (std * self.kept).astype(dtype)
+    fresh = SystemNoise.uniform
 
-    patch.setattr(SystemNoise, "gaussian", gaussian)
+    def uniform(self: SystemNoise, n: int) -> Any:
+        if not hasattr(self, "kept"):
+            self.kept = fresh(self, n)
+        return self.kept
+
+    patch.setattr(SystemNoise, "uniform", uniform)
 
 
 def noise_from_a_fixed_seed(patch: Patch) -> None:
     """Fresh within an attempt, the same in every attempt."""
 
-    def gaussian(self: SystemNoise, n: int, std: float, dtype: Any = np.float32) -> Any:
+    def uniform(self: SystemNoise, n: int) -> Any:
         if not hasattr(self, "generator"):
             self.generator = np.random.default_rng(0)
-        return self.generator.normal(0, std, n).astype(dtype)
+        return self.generator.random(n)
 
-    patch.setattr(SystemNoise, "gaussian", gaussian)
+    patch.setattr(SystemNoise, "uniform", uniform)
 
 
 def a_key_that_is_no_secret(patch: Patch) -> None:
@@ -86,10 +95,9 @@ def a_key_that_is_no_secret(patch: Patch) -> None:
 
 
 def a_short_block_repeated(patch: Patch) -> None:
-    def gaussian(self: SystemNoise, n: int, std: float, dtype: Any = np.float32) -> Any:
-        return np.resize(GAUSSIAN(self, n // 2, std, dtype), n)
-
-    patch.setattr(SystemNoise, "gaussian", gaussian)
+    drawn_instead(
+        patch, lambda zeros, *rest: np.resize(DRAW(zeros[: len(zeros) // 2], *rest), len(zeros))
+    )
 
 
 def shuffled_batches(patch: Patch) -> None:

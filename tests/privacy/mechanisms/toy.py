@@ -82,7 +82,7 @@ class ToyStep:
     ) -> torch.Tensor:
         total = engine.clipped_sum(batches, self.constants.clipping_norm).total
         std = self.constants.noise_multiplier * self.constants.clipping_norm
-        samples = torch.from_numpy(noise.gaussian(engine.size, std, np.float64))
+        samples = std * torch.from_numpy(noise.uniform(engine.size)) * math.sqrt(12)
         return ((total + samples) / self.constants.denominator).float()
 
 

@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
 
-from privacy.dpsgd.engine import ClippedSum, PhysicalBatch
+from privacy.discrete_gaussian import draw
+from privacy.dpsgd.engine import PhysicalBatch
 from privacy.dpsgd.lora_engine import LoraEngine
 from privacy.dpsgd.noise import SystemNoise
 from privacy.dpsgd.release import Release, noise_to_clip
-from privacy.dpsgd.step import private_gradient
+from privacy.dpsgd.substreams import stream_secret
 from privacy.errors import AccountingError
+from privacy.mechanisms.local.gradient import private_gradient
+from privacy.mechanisms.local.grid import LOCAL_GRID, MOST_LOCAL_PARAMETERS, local_grid
 from tests.privacy.dpsgd.test_noise import forbid_ordinary_generators
 from tests.privacy.dpsgd.worlds import mixer, unet
 
@@ -25,9 +29,13 @@ class FixedSum:
     size = SIZE
     total = torch.linspace(-1, 1, SIZE, dtype=torch.float64)
 
-    def clipped_sum(self, batches: Iterable[PhysicalBatch], clipping_norm: float) -> ClippedSum:
-        drawn = len(list(batches))
-        return ClippedSum(self.total if drawn else torch.zeros_like(self.total), drawn, 0)
+    def contributions(
+        self, batches: Iterable[PhysicalBatch], clipping_norm: float
+    ) -> Iterator[torch.Tensor]:
+        for _ in batches:
+            # In two places, so that there is something to be added up.
+            whole = (self.total * (2.0**30 / clipping_norm)).to(torch.int64)
+            yield torch.stack([whole // 3, whole - whole // 3])
 
 
 def released(release: Release, batches: int = 1) -> torch.Tensor:
@@ -58,7 +66,7 @@ def test_noise_is_never_reused() -> None:
 
 def test_without_noise_it_is_the_mean_over_the_declared_number() -> None:
     gradient = released(Release(1.0, 0.0, 4.0))
-    assert torch.equal(gradient, (FixedSum.total / 4).float())
+    assert torch.allclose(gradient.double(), FixedSum.total / 4, rtol=1e-7, atol=2.0**-31)
 
 
 def test_the_denominator_is_public_whatever_was_drawn() -> None:
@@ -67,9 +75,68 @@ def test_the_denominator_is_public_whatever_was_drawn() -> None:
     release = Release(0.1, 0.0, 250.0)
     for patients in (world.patients, world.patients[:1]):
         batch = world.batch(patients)
-        total = engine.clipped_sum([batch], 0.1).total
+        total = sum(part.sum(dim=0) for part in engine.contributions([batch], 0.1))
         gradient = private_gradient(engine, [batch], release, SystemNoise())
-        assert torch.equal(gradient, (total / 250).float())
+        assert torch.equal(gradient, (total.double() * 2.0**-30 * (0.1 / 250)).float())
+
+
+class Told:
+    """A source whose numbers are known."""
+
+    def uniform(self, n: int) -> np.ndarray:
+        return np.arange(n) / 64
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.9, 4.65, 300.0, 1e4])
+def test_a_step_is_the_exact_draw_around_the_exact_sum(sigma: float) -> None:
+    clip, denominator = 0.25, 120.0
+    batch = PhysicalBatch(torch.tensor([0]), lambda: torch.zeros(1))
+    found = private_gradient(FixedSum(), [batch], Release(clip, sigma, denominator), Told())
+    grid = local_grid(sigma)
+    total = (FixedSum.total * (2.0**30 / clip)).to(torch.int64).tolist()
+    factor, shift = grid.scale
+    centres = [math.floor(Fraction(x * factor, 1 << shift) + Fraction(1, 2)) for x in total]
+    noisy = draw(
+        np.array(centres), grid.deviation, stream_secret(Told()), fraction_bits=grid.centre_bits
+    )
+    unit = 2.0**grid.centre_bits / grid.centre_scale * (clip / denominator)
+    assert np.allclose(found.numpy(), noisy * unit, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.3, 1.0, 4.65, 77.7, 1e4])
+def test_the_grid_never_has_less_noise_than_sigma(sigma: float) -> None:
+    grid = local_grid(sigma)
+    clip = Fraction(grid.centre_scale, 1 << grid.centre_bits)
+    deviation = Fraction(grid.deviation, 1 << 16)
+    assert deviation >= Fraction(sigma) * clip
+    assert deviation <= LOCAL_GRID and float(deviation) == pytest.approx(LOCAL_GRID, rel=1e-3)
+    # What maps a sum to centres never makes a patient longer than C.
+    factor, shift = grid.scale
+    assert Fraction(factor, 1 << shift) * 2**30 <= grid.centre_scale
+
+
+def test_a_patient_moves_the_centres_by_the_clip_and_one_rounding() -> None:
+    grid = local_grid(4.0)
+    random = np.random.default_rng(0)
+    patient = random.standard_normal(2000)
+    patient = np.trunc(patient * 2**30 / np.linalg.norm(patient)).astype(np.int64)
+    others = random.integers(-(2**38), 2**38, 2000)
+    moved = grid.scale.centres(others + patient) - grid.scale.centres(others.copy())
+    assert np.linalg.norm(moved) <= grid.centre_scale + math.sqrt(2000)
+
+
+@pytest.mark.parametrize("sigma", [1e-3, 2e4])
+def test_a_sigma_that_nothing_accounts_for_is_refused(sigma: float) -> None:
+    with pytest.raises(AccountingError, match="noise_multiplier"):
+        released(Release(1.0, sigma, 1.0))
+
+
+def test_an_adapter_beyond_the_bound_is_refused_before_anything_is_computed() -> None:
+    class Huge(FixedSum):
+        size = MOST_LOCAL_PARAMETERS + 1
+
+    with pytest.raises(AccountingError, match="lower rank"):
+        private_gradient(Huge(), [], Release(1.0, 1.0, 1.0), SystemNoise())
 
 
 def test_a_whole_step_uses_no_ordinary_generator(monkeypatch: pytest.MonkeyPatch) -> None:

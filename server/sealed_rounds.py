@@ -1,0 +1,151 @@
+"""Rounds of a study that pools its noise: each is one sealed step over all patients.
+
+The coordinator works the adapter out as every site does, from the start and the opened sums, which
+are all in the round state. So a ServerApp that takes a run up repeats them, and holds the same
+adapter bit for bit; the files of adapters are for people, and for figures of quality.
+"""
+
+# Why: docs/adr/0045-sealed-rounds.md
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Final
+
+from model.layout import Layout, frozen_digest
+from privacy.identity import Identity
+from privacy.secagg.roster import Roster
+from privacy.study.pooling import pooled_settings, sealed_study
+from privacy.wire.codec import Vector
+from privacy.wire.sealed import OpenedSum
+from server.checkpoint import save_checkpoint
+from server.life import RunStopped
+from server.nodes import Attendee
+from server.participants import TrainingOrder
+from server.round_parts import RoundParts, in_words, length_of
+from server.sealed_attempt import SealedAttempt, StepOutcome
+from server.sessions import SessionParts, Sessions
+from server.step_store import FinishedStep, StepKey
+from server.tables import AttemptState
+from strategies.pooled import begin_chain, following
+
+_SMALL: Final = 1 << 18  # parameters of an adapter that is written after every step
+_EVERY: Final = 10  # steps, for a larger one
+
+
+class SealedRounds:
+    """The steps of one run, in order. `check` refuses a layout that is not the study's."""
+
+    def __init__(self, parts: RoundParts, layout: Layout, roster: Roster, key: Identity) -> None:
+        self._parts = parts
+        self._context = parts.context
+        self._layout = layout
+        self._roster = roster
+        self._chain = begin_chain(self._context.study, layout)
+        frozen = frozen_digest(layout)
+        terms = sealed_study(self._context.study, roster, layout.fingerprint(), frozen)
+        self._sessions = Sessions(parts.context, parts.attendance, SessionParts(key, roster, terms))
+
+    @property
+    def adapter(self) -> Vector:
+        """What a run that ends here publishes, float32 [P]."""
+        return self._chain.published
+
+    def check(self) -> None:
+        """Nothing more: whatever does not fit was refused when this was made."""
+
+    def restore(self) -> int:
+        """Repeat the steps so far; how many there are."""
+        store, study = self._context.store, self._context.study
+        for _, _, total in store.steps.sums():
+            opened = OpenedSum.decode(total)
+            self._chain = following(self._chain, [opened], study, self._roster)
+        if store.last_adapter() is None:
+            store.keep_adapter(0, save_checkpoint(self._parts.file(0), self.adapter, {}))
+        self._sessions.restore()
+        return self._chain.steps
+
+    def run(self, number: int) -> None:
+        """One step. Raises `FederationError` if no attempt at it succeeds."""
+        key, opened, sites = self._attempts(number)
+        context = self._context
+        with context.phase("aggregation"):
+            self._chain = following(self._chain, [opened], context.study, self._roster)
+            norm, kept = length_of(self._chain.adapter), self._kept(number)
+            context.store.steps.finish(key, FinishedStep(len(sites), norm, opened.encode(), kept))
+        self._parts.finished(key, sites, norm)
+
+    def _kept(self, number: int) -> tuple[str, str] | None:
+        """The adapter after the step as a file, if it is one of those that are written."""
+        last = number == self._context.study.rounds
+        if not last and self._layout.parameters > _SMALL and number % _EVERY:
+            return None
+        adapter = self._chain.published if last else self._chain.adapter
+        return save_checkpoint(self._parts.file(number), adapter, {})
+
+    def _attempts(self, number: int) -> tuple[StepKey, OpenedSum, tuple[str, ...]]:
+        """Attempt the step until a sum is opened, or no attempt is left.
+
+        Returns the key of the attempt, its sum and the names of the sites in it.
+        """
+        parts, reason = self._parts, "It was interrupted."
+        for attempt in self._attempt_numbers(number):
+            key = (number, attempt)
+            attendees = self._attendees(key)
+            try:
+                with self._context.phase("training"):
+                    outcome = self._attempt(key, attendees)
+            except RunStopped as stopped:
+                parts.failed(key, stopped.message)
+                raise
+            if outcome.opened is not None:
+                return key, outcome.opened, outcome.sites
+            reason = in_words(outcome.reason, outcome.dropped)
+            parts.failed(key, reason)
+        spare = pooled_settings(self._context.study).spare_attempts
+        lost = self._context.store.steps.lost()
+        raise parts.given_up(
+            number, f"and no attempt is left: {lost} are lost, {spare} may be. {reason}"
+        )
+
+    def _attempt_numbers(self, number: int) -> Iterator[int]:
+        """The remaining attempts, beginning with an interrupted one that can go on.
+
+        It can in the session that it began in, with the request on disk.
+        """
+        steps, study = self._context.store.steps, self._context.study
+        before = self._context.store.attempts(number)
+        last, state = before[-1] if before else (0, AttemptState.FAILED)
+        if state is AttemptState.OPEN:
+            request, live = steps.request((number, last)), self._sessions.live
+            if request is not None and live is not None and request.session == live.number:
+                yield last
+            else:
+                self._parts.failed((number, last), "The coordinator was interrupted.")
+        spare = pooled_settings(study).spare_attempts
+        for attempt in range(last + 1, study.attempts_a_round + 1):
+            if steps.lost() > spare:
+                return
+            yield attempt
+
+    def _attendees(self, key: StepKey) -> list[Attendee]:
+        """Whom the attempt asks: whom it asked before, or those of the session who are there."""
+        gate, sessions = self._parts.gate, self._sessions
+        request = self._context.store.steps.request(key)
+        if request is None:
+            ready = partial(sessions.lacking, key[0])
+            return sessions.cohort(key[0], gate.choose_cohort(key[0], self._layout, ready))
+        here = {attendee.name: attendee for attendee in gate.choose_cohort(key[0], self._layout)}
+        # Nodes have no negative numbers: a site that is away is dropped like any other.
+        return [
+            here.get(name, Attendee(name, -1 - place)) for place, name in enumerate(request.cohort)
+        ]
+
+    def _attempt(self, key: StepKey, attendees: list[Attendee]) -> StepOutcome:
+        live = self._sessions.live
+        if live is None:
+            return StepOutcome(reason="There is no session.")
+        order = TrainingOrder(*key, self._chain.adapter, self._layout)
+        self._parts.begun(key, tuple(attendee.name for attendee in attendees))
+        return SealedAttempt(self._parts, order, live, attendees, self._chain).run()

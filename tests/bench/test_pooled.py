@@ -1,0 +1,186 @@
+"""The benchmark of pooled noise: complete in its quick form, resumable, its arithmetic by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from bench import pooled
+from bench.pooled_arms import trained
+from bench.pooled_compare import PooledRun, PooledRuns, pooled_comparisons
+from bench.pooled_gradients import StepOf
+from bench.pooled_setting import ARMS, FULL, QUICK
+from privacy.accounting import epsilon
+from privacy.mechanisms.pooled import PooledGaussian
+from strategies.rule import UpdateRule
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> object:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+class Linear:
+    """Stands in for `PatientRows`: every patient's clipped gradient is a constant of its own."""
+
+    parameters = 40
+    sites = (range(160), range(160, 320), range(320, 480))
+
+    def __init__(self, patients: int) -> None:
+        drawn = np.random.default_rng(1).standard_normal((patients, self.parameters)) + 0.4
+        self.gradients = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+        self.asked: list[tuple[StepOf, int, int]] = []
+
+    def clipped_sum(
+        self,
+        vector: NDArray[np.float32],
+        step: StepOf,
+        clipping_norm: float,
+        patients: range,
+    ) -> NDArray[np.float64]:
+        assert vector.shape == (self.parameters,) and vector.dtype == np.float32
+        self.asked.append((step, patients.start, len(patients)))
+        return np.asarray(self.gradients[patients.start : patients.stop].sum(axis=0))
+
+
+def made(arm: str, seed: int, trained: tuple[float, ...]) -> PooledRun:
+    return PooledRun(arm, seed, (1.0,) * len(trained), trained, (0.5,))
+
+
+def along(setting: object, arm: str, seeds: int) -> NDArray[np.float64]:
+    """Adapters [seeds, P] that an arm of constant gradients ends at."""
+    rows = Linear(480)
+    return np.stack(
+        [trained(arm, setting, rows, seed, lambda *_: None) for seed in range(seeds)]  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_the_quick_bench_has_every_row_and_goes_on_after_a_kill(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pooled.main(["--quick", "--json", "--dir", str(tmp_path)])
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    runs, against = rows[: len(ARMS)], rows[len(ARMS) :]
+    assert [row["arm"] for row in runs] == list(ARMS)
+    assert {tuple(row) for row in runs} == {("arm", "seed", "epsilon", "gain", "alignment")}
+    assert [row["epsilon"] is None for row in runs] == [arm == "noise-off" for arm in ARMS]
+    assert all(np.isfinite([row["gain"], row["alignment"]]).all() for row in runs)
+    assert len({row["gain"] for row in runs}) == len(ARMS)  # every arm has trained in its own way
+    names = {row["comparison"] for row in against}
+    assert {"recovered", "pooled/central", "pooled-local", "pooled-alone"} <= names
+
+    path = tmp_path / "runs.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[:-1]) + lines[-1][:40])  # killed while it wrote the last
+    again: list[tuple[str, int]] = []
+    original = pooled._runs
+
+    def counted(setting, left, *rest):  # type: ignore[no-untyped-def]
+        again.extend(left)
+        return original(setting, left, *rest)
+
+    monkeypatch.setattr(pooled, "_runs", counted)
+    pooled.main(["--quick", "--json", "--dir", str(tmp_path)])
+    assert again == [(ARMS[-1], 0)]
+    assert json.loads(capsys.readouterr().out)["rows"] == rows  # the same draws, the same figures
+
+
+def test_a_run_of_another_setting_is_not_taken_for_this_one(tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    PooledRuns(path, QUICK.digest).add(made("central", 0, (0.9,)))
+    assert ("central", 0) in PooledRuns(path, QUICK.digest).finished()
+    assert not PooledRuns(path, replace(QUICK, steps=3).digest).finished()
+    # Constants of the other arms do not matter to a run.
+    other = replace(QUICK, reference=replace(QUICK.reference, clipping_norm=1.0))
+    assert ("central", 0) in PooledRuns(path, other.digest).finished()
+
+
+def test_comparisons_by_hand() -> None:
+    runs = [
+        made("noise-off", 0, (0.6, 0.8)),
+        made("pooled", 0, (0.8, 0.9)),
+        made("local", 0, (0.9, 0.9)),
+        made("noise-off", 1, (0.7, 0.7)),
+        made("pooled", 1, (0.85, 0.85)),
+        made("pooled", 2, (0.0, 0.0)),  # no other arm has this seed
+    ]
+    rows = {row["comparison"]: row for row in pooled_comparisons(runs)}
+    assert rows.keys() == {"recovered", "pooled-local"}
+    recovered, difference = rows["recovered"], rows["pooled-local"]
+    assert recovered["ratio"] == pytest.approx(0.5)  # 0.15 of 0.3, in both seeds
+    assert recovered["low"] == pytest.approx(0.5)  # every patient's own ratio is a half
+    assert recovered["high"] == pytest.approx(0.5)
+    assert difference["difference"] == pytest.approx(0.05)  # 0.15 - 0.1
+    assert difference["low"] == pytest.approx(0.0)
+    assert difference["high"] == pytest.approx(0.1)
+    assert (recovered["seeds"], difference["seeds"]) == (2, 1)
+
+
+def test_the_interval_of_a_ratio_is_wide_where_seeds_differ_and_patients_do_not() -> None:
+    runs = [
+        made("noise-off", 0, (0.5,) * 30),
+        made("pooled", 0, (1.0,) * 30),
+        made("noise-off", 1, (0.5,) * 30),
+        made("pooled", 1, (0.5,) * 30),
+    ]
+    (row,) = pooled_comparisons(runs)
+    assert (row["ratio"], row["low"], row["high"]) == (0.5, 0.0, 1.0)
+
+
+def test_noise_of_every_arm_keeps_the_same_promise() -> None:
+    terms = {"steps": FULL.steps, "clipping_norm": 1.0, "parameters": 1536, "grid": FULL.grid}
+    sites = len(FULL.sites)
+    pooled_noise = PooledGaussian(
+        sampling_rate=1.0,
+        noise_multiplier=FULL.noise("pooled") * math.sqrt((sites - FULL.colluders) / sites),
+        cohort=sites,
+        smallest_cohort=sites,
+        noise_colluders=FULL.colluders,
+        **terms,  # type: ignore[arg-type]
+    )
+    assert epsilon([pooled_noise], FULL.delta) == pytest.approx(FULL.epsilon, rel=0.01)
+    assert FULL.noise("central") == FULL.noise("pooled") == pytest.approx(4.650, abs=0.001)
+    assert FULL.noise("local") == pytest.approx(FULL.sigma * math.sqrt(3))
+    assert FULL.noise("alone") == FULL.noise("calibrated") == FULL.sigma
+    assert FULL.noise("noise-off") == 0
+
+
+def test_pooled_and_central_have_the_same_signal_and_the_same_noise() -> None:
+    plain = replace(FULL.private, rule=UpdateRule("momentum", 1.0))
+    setting = replace(FULL, steps=4, private=plain, reference=plain)
+    still = along(setting, "noise-off", 1)[0].astype(np.float64)
+    for arm in ("central", "pooled"):
+        found = along(setting, arm, 60) - still
+        weights = [sum(0.1 * 0.9**i for i in range(4 - t)) for t in range(4)]
+        wanted = setting.noise(arm) / 480 * np.linalg.norm(weights)
+        assert found.std() == pytest.approx(wanted, rel=0.05)
+        assert abs(found.mean()) < 4 * wanted / math.sqrt(found.size)
+
+
+def test_a_site_alone_sees_its_own_patients_only() -> None:
+    rows = Linear(480)
+    for seed in range(4):
+        trained("alone", replace(FULL, steps=1), rows, seed, lambda *_: None)  # type: ignore[arg-type]
+    assert [(start, count) for _, start, count in rows.asked] == [
+        (0, 160),
+        (160, 160),
+        (320, 160),
+        (0, 160),
+    ]
+
+
+def test_an_arm_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        pooled.main(["--arms", "central,magic"])
+    assert "no such arm: magic" in capsys.readouterr().err

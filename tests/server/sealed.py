@@ -1,0 +1,101 @@
+"""A pooled study in one process: a whole coordinator, and the agents of its hospitals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from craftsfl.simulation.consortium import SimulatedConsortium
+from craftsfl.simulation.members import SimulatedMembers
+from privacy.study.manifest import Study
+from privacy.wire.envelope import open_envelope
+from privacy.wire.sealed import Sealed
+from server.clock import Timing
+from server.inprocess import FaultHook
+from server.round_parts import Tracker
+from server.rounds import Federation
+from server.store import Store
+from tests.client.sealed import LAYOUT, MEMBERS, NAMES, SealedSites
+from tests.pooled_study import COORDINATOR
+from tests.server.fakes import RUN, ImpatientClock
+
+LARGE = 10_000_000  # bytes
+
+
+@dataclass
+class TrainedInTime(ImpatientClock):
+    """A clock that lets all training end before time passes."""
+
+    sites: SealedSites | None = None
+    watch: Callable[[], None] = lambda: None
+
+    def sleep(self, seconds: float) -> None:
+        for agent in () if self.sites is None else self.sites.agents.values():
+            if agent._attempt is not None:
+                assert agent._attempt.work.wait(20)
+        super().sleep(seconds)
+        self.watch()
+
+
+@dataclass
+class SealedWorld:
+    """Sites on nodes 1001, 1002, ... with one clock for all, and any number of starts of a run."""
+
+    folder: Path
+    values: Mapping[str, Any]
+    members: SimulatedMembers = MEMBERS
+
+    def __post_init__(self) -> None:
+        self.clock = TrainedInTime()
+        self.released: dict[tuple[int, int, int], set[bytes]] = {}  # site, step, attempt
+        self.study = Study.model_validate(dict(self.values))
+        self.sites = SealedSites(
+            self.folder, self.study, self.members, unix=self.clock, elapsed=self.clock
+        )
+        self.clock.sites = self.sites
+        self.nodes = {name: 1001 + place for place, name in enumerate(NAMES[: self.count])}
+        self.handlers = {
+            node: self.handler(place + 1) for place, node in enumerate(self.nodes.values())
+        }
+        self.faults: FaultHook | None = None
+
+    @property
+    def count(self) -> int:
+        return len(self.study.sites)
+
+    def handler(self, site: int) -> Callable[[bytes], bytes]:
+        """What the newest agent of the site answers; `released` has the vectors that left it."""
+
+        def handle(data: bytes) -> bytes:
+            answer = self.sites.agents[site].handle(data)
+            envelope = open_envelope(answer, limit=LARGE)
+            if isinstance(envelope.body, Sealed):
+                key = (site, envelope.round, envelope.attempt)
+                self.released.setdefault(key, set()).add(answer)
+            return answer
+
+        return handle
+
+    def simulated(self) -> SimulatedConsortium:
+        return SimulatedConsortium(
+            self.folder,
+            self.study,
+            LAYOUT,
+            self.handlers,
+            self.sites.members.roster,
+            self.clock,
+            Timing(join=30.0),
+            COORDINATOR,
+        )
+
+    @property
+    def url(self) -> str:
+        return self.simulated().url
+
+    def store(self, run: int = RUN) -> Store:
+        return self.simulated().store(run)
+
+    def federation(self, tracker: Tracker | None = None, run: int = RUN) -> Federation:
+        return self.simulated().federation(run, faults=self.faults, tracker=tracker)

@@ -1,0 +1,238 @@
+"""Sites that are missing from a step, come late, or have lost their keys: what each costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from craftsfl.simulation.members import SimulatedMembers
+from privacy.errors import FederationError
+from privacy.ledger import State
+from privacy.wire.bodies import Hello
+from privacy.wire.envelope import open_envelope
+from privacy.wire.sealed import SealedStep
+from privacy.wire.session import SessionOffer
+from server.inprocess import Drop, GridFault
+from server.rounds import run_federation
+from server.status import RunStatus, read_status
+from tests.client.sealed import NAMES, sealed_values
+from tests.server.sealed import LARGE, SealedWorld
+
+FOUR = SimulatedMembers.seeded(NAMES[:4], consortium="pooled")
+_ANSWERED_TWICE = 2
+
+
+def four(make: Callable[..., SealedWorld], rounds: int = 4, **changes: Any) -> SealedWorld:
+    """Four sites, of which one may be missing."""
+    values = sealed_values(FOUR, rounds=rounds, sites=4)
+    return make(members=FOUR, **{**values, **changes})
+
+
+def outcomes(status: RunStatus) -> list[tuple[int, int, str, int]]:
+    """(step, attempt, state, sites that have sent a vector)."""
+    return [
+        (item.round, item.attempt, item.state.value, sum(p.state == "finished" for p in item.sites))
+        for item in status.history
+    ]
+
+
+def charges(world: SealedWorld) -> list[int]:
+    """How many attempts each site has charged."""
+    return [
+        sum(entry.state is State.COMMITTED for entry in ledger.entries())
+        for ledger in world.sites.ledgers.values()
+    ]
+
+
+def asks_for(step: int) -> Callable[[bytes], bool]:
+    """Whether a request is one at `step`."""
+
+    def asks(request: bytes) -> bool:
+        envelope = open_envelope(request, limit=LARGE)
+        return isinstance(envelope.body, SealedStep) and envelope.round == step
+
+    return asks
+
+
+def test_an_agent_that_was_restarted_costs_an_attempt_and_a_session(
+    pooled: Callable[..., SealedWorld], events: Any
+) -> None:
+    world = pooled()
+    third, restarted = asks_for(3), []
+
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
+        if not restarted and third(request) and node == world.nodes["hillside"]:
+            restarted.append(world.sites.start(3))
+        return None
+
+    world.faults = faults
+    run_federation(world.federation())
+    status = read_status(world.url)
+    assert outcomes(status) == [
+        (1, 1, "finished", 3),
+        (2, 1, "finished", 3),
+        (3, 1, "failed", 0),
+        (3, 2, "finished", 3),
+    ]
+    first, second = events("session-opened")
+    assert second["session"] > first["session"]
+    assert second["reason"] == "hillside has lost its keys."
+    # Nobody was asked for a vector of the lost attempt, so it is charged nowhere.
+    assert charges(world) == [3, 3, 3]
+    # The new agent had no adapter, and has worked the old ones' out from the sums.
+    chains = {agent._chain.state_digest for agent in world.sites.agents.values()}
+    assert len(chains) == 1
+
+
+def test_a_silent_site_costs_its_step_and_is_left_out_until_it_answers(
+    pooled: Callable[..., SealedWorld], events: Any
+) -> None:
+    world = four(pooled)
+    silent = True
+    second = asks_for(2)
+
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
+        nonlocal silent
+        envelope = open_envelope(request, limit=LARGE)
+        if envelope.round == 3:
+            silent = False
+        if node != world.nodes["site-4"] or not silent:
+            return None
+        began = world.released.get((4, 1, 1)) is not None
+        return Drop() if began and (second(request) or isinstance(envelope.body, Hello)) else None
+
+    world.faults = faults
+    run_federation(world.federation())
+    status = read_status(world.url)
+    assert outcomes(status) == [
+        (1, 1, "finished", 4),
+        (2, 1, "failed", 0),
+        (2, 2, "finished", 3),
+        (3, 1, "finished", 3),
+        (4, 1, "finished", 4),
+    ]
+    lost = next(item for item in status.history if item.state == "failed")
+    assert "site-4: It missed the deadline of 60 s to begin." in lost.reason
+    assert len(events("session-opened")) == 1  # it still has its keys
+    # It was away for two steps, and knew their sums when the fourth began.
+    assert world.sites.agents[4]._chain.steps == 3
+    assert charges(world) == [4, 4, 4, 2]
+
+
+def test_a_site_that_sends_no_vector_costs_all_a_charge(
+    pooled: Callable[..., SealedWorld], events: Any
+) -> None:
+    world = pooled()
+    second, asked = asks_for(2), []
+
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
+        if node == world.nodes["north"] and second(request):
+            asked.append(open_envelope(request, limit=LARGE).attempt)
+            if asked[-1] == 1 and asked.count(1) >= _ANSWERED_TWICE:
+                return Drop()
+        return None
+
+    world.faults = faults
+    run_federation(world.federation())
+    status = read_status(world.url)
+    assert outcomes(status) == [
+        (1, 1, "finished", 3),
+        (2, 1, "failed", 2),
+        (2, 2, "finished", 3),
+        (3, 1, "finished", 3),
+    ]
+    assert charges(world) == [4, 4, 4]
+    assert len(events("session-opened")) == 1
+    # What did arrive is kept all the same: it was charged.
+    assert sorted(world.store().steps.vectors((2, 1))) == ["harbour", "hillside"]
+    # The retry costs no training of anybody's.
+    assert all(len(vectors) == 1 for vectors in world.released.values())
+
+
+def test_no_attempt_is_left_after_the_spare_ones(pooled: Callable[..., SealedWorld]) -> None:
+    world = pooled()
+    second = asks_for(2)
+
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
+        return Drop() if node == world.nodes["north"] and second(request) else None
+
+    world.faults = faults
+    with pytest.raises(FederationError, match="Step 2 of 3 failed and no attempt is left: 3 are"):
+        run_federation(world.federation())
+    status = read_status(world.url)
+    assert outcomes(status)[1:] == [
+        (2, 1, "failed", 0),
+        (2, 2, "failed", 0),
+        (2, 3, "failed", 0),
+    ]
+    assert charges(world) == [1, 1, 1]
+
+
+def test_a_session_is_renewed_before_it_expires(
+    pooled: Callable[..., SealedWorld], events: Any
+) -> None:
+    values = sealed_values()
+    world = pooled(pooled={**values["pooled"], "session_hours": 0.1})
+    run_federation(world.federation())
+    reasons = [event["reason"] for event in events("session-opened")]
+    assert reasons == ["The run has none.", "It expires."]
+    assert read_status(world.url).lost == 0
+
+
+def test_a_site_that_gives_no_key_is_waited_for_and_then_left_out(
+    pooled: Callable[..., SealedWorld], events: Any
+) -> None:
+    """With four sites three are enough; the fourth has refused the session."""
+    world = four(pooled, rounds=1)
+
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
+        offers = isinstance(open_envelope(request, limit=LARGE).body, SessionOffer)
+        return Drop() if offers and node == world.nodes["site-4"] else None
+
+    world.faults = faults
+    run_federation(world.federation())
+    assert outcomes(read_status(world.url)) == [(1, 1, "finished", 3)]
+    (opened,) = events("session-opened")
+    assert opened["sites"] == sorted(NAMES[:3])
+
+
+def test_too_few_keys_are_waited_for_and_cost_no_attempt(
+    pooled: Callable[..., SealedWorld], events: Any
+) -> None:
+    world = pooled(rounds=1)
+    refused = []
+
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
+        offers = isinstance(open_envelope(request, limit=LARGE).body, SessionOffer)
+        if offers and node == world.nodes["north"] and world.clock.now < 1150:
+            refused.append(node)
+            return Drop()
+        return None
+
+    world.faults = faults
+    run_federation(world.federation())
+    assert refused
+    assert outcomes(read_status(world.url)) == [(1, 1, "finished", 3)]
+    assert any("keys for a session of steps" in event["reason"] for event in events("run-waiting"))
+
+
+def test_a_site_that_comes_and_goes_stays_out_before_the_cohort_changes_too_often(
+    pooled: Callable[..., SealedWorld], events: Any
+) -> None:
+    """With one spare attempt a study bears four changes; the last one is kept for a loss."""
+    values = sealed_values(FOUR, rounds=8, sites=4)
+    world = four(pooled, rounds=8, pooled={**values["pooled"], "spare_attempts": 1})
+    at_home = world.handlers[world.nodes["site-4"]]
+
+    class ComesAndGoes:
+        def round_finished(self, status: RunStatus) -> None:
+            if status.rounds_done % 2:
+                world.handlers.pop(world.nodes["site-4"], None)
+            else:
+                world.handlers[world.nodes["site-4"]] = at_home
+
+    run_federation(world.federation(ComesAndGoes()))
+    assert [count for *_, count in outcomes(read_status(world.url))] == [4, 3, 4, 3, 3, 3, 3, 3]
+    assert {event["round"] for event in events("site-left-out")} == {5, 7}
