@@ -43,9 +43,9 @@ from privacy.wire.bodies import Body
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.sealed import OpenedSum, SealedStep
 
-CELLS = ((100, 20_000), (12, 20_000), (12, 400_000), (12, 1_000_000), (3, 1_536))
-QUICK_CELLS = ((3, 500),)
-PATIENTS = 160  # declared by each site
+SEALED_CELLS = ((100, 20_000), (12, 20_000), (12, 400_000), (12, 1_000_000), (3, 1_536))
+QUICK_SEALED_CELLS = ((3, 500),)
+SEALED_PATIENTS = 160  # declared by each site
 STEPS = 40
 SPARE = 4
 
@@ -107,7 +107,7 @@ class SealedCell:
             parameters=parameters,
             steps=STEPS,
             spare_attempts=SPARE,
-            patients=PATIENTS * n,
+            patients=SEALED_PATIENTS * n,
         )
         self.grid = PooledGrid.of(self._terms, n, _DIGEST)
         coordinator, identities = Identity.generate(), [Identity.generate() for _ in range(n)]
@@ -313,7 +313,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Print the table."""
     given = arguments()
-    cells, steps = (QUICK_CELLS, 1) if given.quick else (CELLS, 3)
+    cells, steps = (QUICK_SEALED_CELLS, 1) if given.quick else (SEALED_CELLS, 3)
     print_rows("sealed", list(sealed_rows(cells, steps)), as_json=given.json)
 
 
