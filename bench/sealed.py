@@ -18,7 +18,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import ParamSpec, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,7 @@ from privacy.secagg.witness import MemoryWitness
 from privacy.wire.bodies import Body
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.sealed import OpenedSum, SealedStep
+from privacy.wire.session import SessionKeys, SessionOffer
 
 SEALED_CELLS = ((100, 20_000), (12, 20_000), (12, 400_000), (12, 1_000_000), (3, 1_536))
 QUICK_SEALED_CELLS = ((3, 500),)
@@ -50,8 +51,8 @@ STEPS = 40
 SPARE = 4
 
 _DIGEST = bytes(32)
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
-_B = TypeVar("_B", bound=Body)
 
 
 @dataclass(slots=True)
@@ -136,12 +137,12 @@ class SealedCell:
     def open(self) -> None:
         """Set-up; `cost.set_up` is one site's share but for the list, which rides on a step."""
         for site, body in self._server.requests().items():
-            key, spent = _timed(lambda site=site, body=body: self._sites[site].open(body))
+            key, spent = _timed(self._sites[site].open, cast(SessionOffer, body))
             self._server.receive(site, key)
             self.cost.set_up = spent
         self._server.close_keys()
         for site, body in self._server.requests().items():
-            self._server.receive(site, self._sites[site].deal(body))
+            self._server.receive(site, self._sites[site].deal(cast(SessionKeys, body)))
 
     def step(self, number: int) -> None:
         """One step with everybody, checked; the cost is this step's, the first one's aside."""
@@ -150,18 +151,18 @@ class SealedCell:
             self._server.tell(site, tuple(self._sums[-1:]))
         slot = int(1000 * time.time()) + 1000 * 60 * 30
         chain = self._chain()
-        _, cost.server = _timed(lambda: self._asked(chain, number, slot))
-        requests = {site: _carried(body) for site, body in self._server.requests().items()}
+        _, cost.server = _timed(self._asked, chain, number, slot)
+        requests = self._requests()
         cost.down = len(requests[1].encode())
         total = np.zeros(self.grid.padded, np.int64)
         for site, request in requests.items():
-            _, spent = _timed(lambda site=site, request=request: self._ask(site, request, chain))
+            _, spent = _timed(self._ask, site, request, chain)
             cost.site += spent / n
             shares, spent = self._noised(site, number)
             total += shares
             cost.noise += spent / n
             cost.site += spent / n
-            _, spent = _timed(lambda site=site, shares=shares: self._provide(site, shares))
+            _, spent = _timed(self._provide, site, shares)
             cost.site += spent / n
         self._collect(requests, chain, slot, cost)
         opened, spent = _timed(self._server.result)
@@ -180,7 +181,7 @@ class SealedCell:
         slot = int(1000 * time.time()) + 1500
         chain = self._chain()
         self._asked(chain, number, slot)
-        request = _carried(self._server.requests()[1])
+        request = self._requests()[1]
         tracemalloc.start()
         self._ask(1, request, chain)
         shares, _ = self._noised(1, number)
@@ -195,8 +196,15 @@ class SealedCell:
     def _asked(self, chain: ChainDigests, number: int, slot: int) -> SealedStep:
         return self._server.begin(chain, number, 1, slot, tuple(self._sites))
 
+    def _requests(self) -> dict[int, SealedStep]:
+        """The step as it arrives at each site: of its bytes."""
+        bodies = self._server.requests().items()
+        return {site: SealedStep.decode(body.encode()) for site, body in bodies}
+
     def _ask(self, site: int, request: SealedStep, chain: ChainDigests) -> Body:
-        return self._sites[site].step(request, lambda _: chain)
+        """The answer as it arrives."""
+        answer = self._sites[site].step(request, lambda _: chain)
+        return type(answer).decode(answer.encode())
 
     def _noised(self, site: int, number: int) -> tuple[NDArray[np.int64], float]:
         """A share around centres of plausible size; they are made outside of the time."""
@@ -208,7 +216,7 @@ class SealedCell:
             raise RuntimeError("The site has not taken the step up.")
         digest = hashlib.sha256(centres.tobytes()).digest()
         seed = self._sites[site].noise_seed(pending.label, digest)
-        return _timed(lambda: noised(centres, self.grid, seed))
+        return _timed(noised, centres, self.grid, seed)
 
     def _provide(self, site: int, shares: NDArray[np.int64]) -> None:
         pending = self._sites[site].pending
@@ -222,20 +230,18 @@ class SealedCell:
         for site, request in requests.items():
             client = self._sites[site]
             effects, client._effects = client._effects, _at(client._effects, slot)
-            sealed, spent = _timed(
-                lambda site=site, request=request: _carried(self._ask(site, request, chain))
-            )
+            sealed, spent = _timed(self._ask, site, request, chain)
             client._effects = effects
             cost.site += spent / len(requests)
             cost.up = len(sealed.encode())
-            _, spent = _timed(lambda site=site, sealed=sealed: self._server.receive(site, sealed))
+            _, spent = _timed(self._server.receive, site, sealed)
             cost.server += spent
 
     def _prove(self, opened: OpenedSum) -> float:
         secret = self._sites[1]._memory._secrets[opened.session]
         when = (opened.session, opened.step, opened.attempt)
         key = mac_key(secret, opened.label, when, opened.cohort)
-        true, spent = _timed(lambda: proves(opened, self.grid.bits, key))
+        true, spent = _timed(proves, opened, self.grid.bits, key)
         if not true:
             raise RuntimeError("The sum does not prove itself.")
         return spent
@@ -257,15 +263,10 @@ def _roster(identities: list[Identity]) -> Roster:
     return propose_roster(members, len(members) // 2 + 1, consortium="bench").roster
 
 
-def _carried(body: _B) -> _B:
-    """The body as it arrives: of its bytes."""
-    return type(body).decode(body.encode())
-
-
-def _timed(work: Callable[[], _T]) -> tuple[_T, float]:
+def _timed(work: Callable[_P, _T], *given: _P.args, **named: _P.kwargs) -> tuple[_T, float]:
     """What `work` returns, and its CPU seconds."""
     start = time.process_time()
-    done = work()
+    done = work(*given, **named)
     return done, time.process_time() - start
 
 
