@@ -16,9 +16,10 @@ training of the slowest site where that took longer. In mode pooled there are tw
 `start`, while the slot runs, and `vectors`, from the slot on.
 
 In mode threshold `exchange: ...` are the five exchanges of secure aggregation, one message to each
-site and back; `masked input` includes waiting for training and for the reply slot. Together with `aggregation`
-they make up the round. `secure aggregation adds` is what it costs in addition: the two exchanges
-after the last update, and the part of the exchange of shares that lies after the end of training.
+site and back; `masked input` includes waiting for training and for the reply slot. Together with
+`aggregation` they make up the round. `secure aggregation adds` is what it costs beyond: the two
+exchanges after the last update, and the part of the exchange of shares that lies after the end of
+training.
 """
 
 from __future__ import annotations

@@ -78,8 +78,8 @@ def _agreed(events: list[Event], delta: float, grids: tuple[float, ...]) -> Rele
     check_within_reach(merged, delta)
     if math.isinf(epsilon_of(merged, delta, RUNNING)):
         raise AccountingError(
-            f"At delta {delta:g} the privacy of this schedule has no figure: it has so little noise "
-            "that what its sampler cannot exclude decides.",
+            f"At delta {delta:g} this schedule has no epsilon: its noise is so little that what "
+            "the sampler cannot exclude decides.",
             "Raise the noise multiplier; figures end where epsilon is about 30.",
         )
     low, second, _ = prv_epsilon(events, delta)

@@ -15,6 +15,26 @@ if TYPE_CHECKING:
     from privacy.mechanisms.local.step import PoissonStep
 
 
+def local_event(
+    sampling_rate: float, noise_multiplier: float, clipping_norm: float, steps: int
+) -> PooledGaussian:
+    """What `steps` steps with all the noise at one site cost: a cohort of one, on `local_grid`.
+
+    Raises `AccountingError` for figures that make no mechanism.
+    """
+    return PooledGaussian(
+        sampling_rate=sampling_rate,
+        noise_multiplier=noise_multiplier,
+        clipping_norm=clipping_norm,
+        steps=steps,
+        parameters=MOST_LOCAL_PARAMETERS,
+        grid=LOCAL_GRID,
+        cohort=1,
+        smallest_cohort=1,
+        noise_colluders=0,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class LocalGaussian:
     """Poisson-subsampled DP-SGD with all the noise at every site: it holds whoever colludes."""
@@ -32,17 +52,10 @@ class LocalGaussian:
 
     @property
     def event(self) -> PooledGaussian:
-        """See `Mechanism.event`: a cohort of one, on the grid of `local_grid`."""
-        return PooledGaussian(
-            sampling_rate=self.terms.sampling_rate,
-            noise_multiplier=self.terms.noise_multiplier,
-            clipping_norm=self.terms.clipping_norm,
-            steps=self.terms.steps,
-            parameters=MOST_LOCAL_PARAMETERS,
-            grid=LOCAL_GRID,
-            cohort=1,
-            smallest_cohort=1,
-            noise_colluders=0,
+        """See `Mechanism.event`."""
+        terms = self.terms
+        return local_event(
+            terms.sampling_rate, terms.noise_multiplier, terms.clipping_norm, terms.steps
         )
 
     def noise_share(self, cohort: int) -> float:
