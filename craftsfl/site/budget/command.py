@@ -82,6 +82,7 @@ def as_values(
             "across_studies": statement.composition,
         },
         "whole_study": _whole(statement),
+        "noise": _noise(statement),
         "studies": [_line(line) for line in statement.lines],
         "spending": [
             {
@@ -121,7 +122,14 @@ def _whole(statement: Statement) -> dict[str, object]:
         "lifetime_epsilon": _finite(found.lifetime.after),
         "lifetime_budget": found.lifetime.budget,
         "refused": statement.refused,
+    }
+
+
+def _noise(statement: Statement) -> dict[str, object]:
+    """What the whole schedule of the present study costs against whom; K is in these figures."""
+    return {
         "schedule": statement.schedule_words,
+        "pooled": statement.present.pooled,
         "against": {who.value: _finite(value) for who, value in statement.against.items()},
         "charged_against": [who.value for who in statement.charged],
         "log_factor": statement.log_factor,

@@ -47,12 +47,14 @@ def published(statement: Statement) -> tuple[Published, ...]:
     line = statement.present
     if not line.events or math.isinf(line.epsilon):
         return ()
-    if line.attempts > len(statement.schedule) or set(line.events) != set(statement.schedule):
+    if line.attempts > len(statement.schedule) or not set(line.events) <= statement.allowed:
         raise AccountingError(
             f"The ledger holds charges of {line.label} that its manifest does not allow.",
             "No figure can be published; keep the ledger and find out who changed the agent.",
         )
-    figure = released_epsilon(statement.schedule, line.delta)
+    # What is still to come is charged as now; an agent may have been older when it charged.
+    whole = (*line.events, *statement.schedule[line.attempts :])
+    figure = released_epsilon(whole, line.delta)
     broken = statement.against[Observer.MASKS_BROKEN] if line.pooled else None
     return (
         Published(

@@ -21,7 +21,7 @@ from privacy.budget import (
 )
 from privacy.events import Event, Observer
 from privacy.ledger import Entry, State, charged
-from privacy.study.terms import whole_schedule
+from privacy.study.terms import events_of, whole_schedule
 
 MOST_POINTS: Final = 40  # of the curve: each takes the accountant some milliseconds
 
@@ -79,6 +79,7 @@ class Statement:
     # that its manifest has. Claims are made of these; of what was used, none is valid.
     planned: tuple[Event, ...] = field(repr=False)
     schedule: tuple[Event, ...] = field(repr=False)
+    allowed: frozenset[Event] = field(repr=False)  # as what its attempts may stand in the ledger
     schedule_words: str  # how many attempts that is, of which kind
     # Epsilon of the whole schedule against each observer, and which of them this site's policy
     # charges; K is what it costs that the noise is drawn on integers, and is in these figures.
@@ -116,6 +117,7 @@ def statement_of(rules: SiteRules, entries: Sequence[Entry]) -> Statement:
         refused=cannot_end(charges, allowance) is not None,
         planned=(*lines[0].events, *schedule[:more]),
         schedule=schedule,
+        allowed=events_of(rules.study),
         schedule_words=charges.schedule,
         against=cost_by_observer(charges.charge, charges.most),
         charged=limits.observers,

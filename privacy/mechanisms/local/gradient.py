@@ -32,7 +32,7 @@ def private_gradient(
     draw releases noise alone, and is accounted for like any other. The seed is 32 bytes of `noise`.
 
     Raises `AccountingError` for a sigma that is neither 0 nor from 0.01 to 10,000, for more than
-    2^28 parameters, and where `engine.contributions` does.
+    2^24 parameters, and where `engine.contributions` does.
     """
     if engine.size > MOST_LOCAL_PARAMETERS:
         raise AccountingError(

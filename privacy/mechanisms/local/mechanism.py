@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def local_event(
     sampling_rate: float, noise_multiplier: float, clipping_norm: float, steps: int
 ) -> PooledGaussian:
-    """What `steps` steps with all the noise at one site cost: a cohort of one, on `local_grid`.
+    """What `steps` steps cost at a site that adds all of their noise: `private_gradient`'s event.
 
     Raises `AccountingError` for figures that make no mechanism.
     """
@@ -52,7 +52,7 @@ class LocalGaussian:
 
     @property
     def event(self) -> PooledGaussian:
-        """See `Mechanism.event`."""
+        """See `Mechanism.event`: a cohort of one, on the grid of `local_grid`."""
         terms = self.terms
         return local_event(
             terms.sampling_rate, terms.noise_multiplier, terms.clipping_norm, terms.steps

@@ -18,7 +18,7 @@ PROMISED = {
         *("AccountingError", "Attack", "ConfigError", "CraftsflError", "PoissonGaussian"),
         *("Released", "Study", "calibrate_noise_multiplier", "epsilon", "epsilon_known_to"),
         *("largest_delta", "load_study", "released_epsilon", "tradeoff", "true_positive_rate"),
-        *("local_event", "whole_schedule"),
+        *("PooledTerms", "calibrate_local_noise", "calibrated", "local_event", "whole_schedule"),
     },
     "clipping": {
         *("BLANK", "AccountingError", "ClippedSum", "ClippingEngine", "CraftsflError"),
