@@ -395,22 +395,51 @@ def test_a_true_sum_under_other_numbers_is_false(world, changes):
 
 
 @pytest.mark.parametrize("session", [0, 1, 2, 3])
-def test_no_session_can_be_named_in_which_nobody_can_check_the_sum(world, session):
-    """A sum that names a site has to be of an attempt that the site was in, or older than it is."""
+@pytest.mark.parametrize("label", [None, bytes(32)], ids=["its label", "another label"])
+def test_no_session_can_be_named_in_which_nobody_can_check_the_sum(world, session, label):
+    """A sum that names a site has to be of an attempt that it was in, whatever its session."""
     world.open()
     server = world.open()
     world.run_step(server, 1)
     true = world.sums[0]
-    forged = replace(true, session=session, lanes=true.lanes * np.uint64(3), label=bytes(32))
-    world.sums[0] = forged
+    lanes = true.lanes * np.uint64(3)
+    world.sums[0] = replace(true, session=session, lanes=lanes, label=label or true.label)
     world.begin(server, 2)
     request = server.requests()[2]
-    if session == 0:
-        # Older than this process: the label's chain is then all that binds it, and the docs say so.
-        assert world.clients[2].unproven(request) == (forged,)
-        return
     with refused(world, Check.FALSE_SUM):
         ask(world, 2, request)
+
+
+def test_a_restart_makes_only_the_attempts_before_it_unprovable(world):
+    server = world.open()
+    world.run_step(server, 1)
+    for site in world.sites:
+        world.restart(site)
+    server = world.open(first=2)
+    world.run_step(server, 2)  # with the sum of step 1, which nobody can prove any more
+    true = world.sums[1]
+    for changes in ({"session": 1}, {"lanes": true.lanes + np.uint64(1)}, {"attempt": 2}):
+        world.sums[1] = replace(true, **changes)
+        world.begin(server, 3)
+        with refused(world, Check.FALSE_SUM):
+            ask(world, 5, server.requests()[5])
+    world.sums[1] = true
+    world.run_step(server, 3)
+
+
+def test_known_limit_a_sum_of_a_session_without_this_site_is_not_proven_to_it(world):
+    """Its members refuse it; to the others it is bound by the label's chain alone."""
+    server = world.open(silent=(11,), members=(2, 5, 8, 11))
+    world.run_step(server, 1)
+    forged = replace(world.sums[0], lanes=world.sums[0].lanes * np.uint64(3))
+    server = world.open(first=2)
+    world.sums[0] = forged
+    world.begin(server, 2)
+    requests = server.requests()
+    assert world.clients[11].unproven(requests[11]) == (forged,)
+    for site in (2, 5, 8):
+        with refused(world, Check.FALSE_SUM):
+            ask(world, site, requests[site])
 
 
 def test_known_limit_a_rushing_site_and_the_coordinator_can_set_the_sum(world):
