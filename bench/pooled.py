@@ -12,6 +12,11 @@ gradients and clip, and measured on patients that it never saw:
 - alone: a single site, the sites in turn;
 - calibrated: noise as a data centre would add that everybody trusts.
 
+Then the real tiles of `--tiles`, if they are there: "noise-off, real tiles", and "central, real
+tiles" with the noise that as many patients as above would get. They are far fewer, so that this is
+no promise to them (their tiles are public): it tells whether real tissue can be learned from at all
+through such noise.
+
 Rows: `arm`, `seed`, `epsilon` (of a patient, against the other sites in league with n_c of them),
 `gain` (share of the base's held-out denoising loss that the adapter takes away), `alignment`
 (of drawn images with their captions). Then `comparison` with `ratio` or `difference`, `low` and
@@ -20,8 +25,11 @@ Rows: `arm`, `seed`, `epsilon` (of a patient, against the other sites in league 
 
 from __future__ import annotations
 
+import argparse
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -29,23 +37,32 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from bench.output import parser, print_rows
+from bench.output import BenchRow, parser, print_rows
 from bench.pooled_compare import PooledRun, PooledRuns, pooled_comparisons
 from bench.pooled_run import PooledLaboratory
-from bench.pooled_setting import ARMS, FULL, QUICK, PooledSetting
+from bench.pooled_setting import ARMS, FULL, QUICK, Constants, PooledSetting
 from model.base import load_base
 from model.cache import locate_base
 from model.encoders import load_image_text_encoder
 
 SEEDS = 5
 _EVALUATOR = "tiny-evaluator"  # never used in training
+_ON_REAL = ("noise-off", "central")
 
 
 def measure(
-    setting: PooledSetting, arms: Sequence[str], seeds: Sequence[int], folder: Path
+    setting: PooledSetting,
+    arms: Sequence[str],
+    seeds: Sequence[int],
+    folder: Path,
+    tiles: Path | None = None,
 ) -> list[PooledRun]:
-    """All runs of these arms and seeds; those already in `folder` are not repeated."""
-    kept = PooledRuns(folder / "runs.jsonl", cache(setting.digest))
+    """All runs of these arms and seeds; those already in `folder` are not repeated.
+
+    On synthetic patients, or on those of the real `tiles`.
+    """
+    name = "runs.jsonl" if tiles is None else "real.jsonl"
+    kept = PooledRuns(folder / name, cache(setting.digest))
     wanted = [(arm, seed) for seed in seeds for arm in arms]
     left = [key for key in wanted if key not in kept.finished()]
     if left:
@@ -53,7 +70,7 @@ def measure(
         shown = Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True))
         with shown as progress:
             task = progress.add_task("", total=len(wanted), completed=len(wanted) - len(left))
-            for run in _runs(setting, left, folder, progress, task):
+            for run in _runs(setting, left, folder, tiles, progress, task):
                 kept.add(run)
                 progress.advance(task)
     done = kept.finished()
@@ -64,12 +81,13 @@ def _runs(
     setting: PooledSetting,
     left: Sequence[tuple[str, int]],
     folder: Path,
+    tiles: Path | None,
     progress: Progress,
     task: TaskID,
 ) -> Iterator[PooledRun]:
     evaluator = load_image_text_encoder(_EVALUATOR)
     base = load_base(locate_base("tiny"))
-    laboratory = PooledLaboratory(setting, base, evaluator, folder / "tiles")
+    laboratory = PooledLaboratory(setting, base, evaluator, folder / "tiles", tiles)
     for arm, seed in left:
         progress.update(task, description=f"seed {seed}: {arm}")
         yield laboratory.run(
@@ -81,14 +99,50 @@ def _runs(
         )
 
 
+def on_real_tiles(setting: PooledSetting, folder: Path, tiles: Path) -> list[BenchRow]:
+    """Rows of the real tiles, and how their arms compare; none where there are no tiles."""
+    if not tiles.is_dir():
+        print(f"No real tiles: {tiles} is not a folder (--tiles names another).", file=sys.stderr)
+        return []
+    runs = measure(setting, _ON_REAL, (0,), folder, tiles)
+    rows = [{**run.row(setting.epsilon), "epsilon": None} for run in runs]
+    for row in rows:
+        row["arm"] = f"{row['arm']}, real tiles"
+    against = [dict(row) for row in pooled_comparisons(runs)]
+    for comparison in against:
+        comparison["comparison"] = f"{comparison['comparison']}, real tiles"
+    return [*rows, *against]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """`python -m bench.pooled [--json] [--quick] [--arms A,B] [--seeds N] [--dir DIR]`."""
+    """`python -m bench.pooled [--json] [--quick] [--arms A,B] [--seeds N] [--dir DIR] ...`."""
+    chosen, arms = _options(arguments)
+    torch.set_num_threads(chosen.threads)
+    setting, count = (QUICK, 1) if chosen.quick else (_varied(chosen), chosen.seeds)
+    seeds = range(chosen.first_seed, chosen.first_seed + count)
+    runs = measure(setting, arms, seeds, chosen.dir)
+    rows: list[BenchRow] = [run.row(setting.epsilon) for run in runs]
+    rows += pooled_comparisons(runs)
+    if not chosen.quick:
+        rows += on_real_tiles(setting, chosen.dir, chosen.tiles)
+    if chosen.json:
+        print_rows("pooled", rows, as_json=True)
+        return
+    for kind, title in (("arm", "pooled"), ("comparison", "pooled: how arms compare")):
+        if own := [row for row in rows if kind in row]:
+            print_rows(title, own, as_json=False)
+
+
+def _options(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     options = parser("pooled", __doc__ or "")
     options.add_argument("--quick", action="store_true", help="one seed of next to nothing")
     options.add_argument("--arms", default=",".join(ARMS), help="with commas: %(default)s")
     options.add_argument("--seeds", type=int, default=SEEDS)
-    options.add_argument("--first-seed", type=int, default=0)
+    options.add_argument("--first-seed", type=int, default=0, help="100 and above are for tuning")
+    options.add_argument("--clipping-norm", type=float, help="another one, for tuning")
+    options.add_argument("--rate", type=float, help="another learning rate, for tuning")
     options.add_argument("--threads", type=int, default=1, help="of torch")
+    options.add_argument("--tiles", type=Path, default=Path("../shared/data/sites"))
     options.add_argument(
         "--dir", type=Path, default=Path(tempfile.gettempdir()) / "craftsfl-pooled"
     )
@@ -96,17 +150,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arms = chosen.arms.split(",")
     if unknown := sorted(set(arms) - set(ARMS)):
         options.error(f"no such arm: {', '.join(unknown)}; there are {', '.join(ARMS)}")
-    torch.set_num_threads(chosen.threads)
-    setting, count = (QUICK, 1) if chosen.quick else (FULL, chosen.seeds)
-    runs = measure(setting, arms, range(chosen.first_seed, chosen.first_seed + count), chosen.dir)
-    rows = [run.row(setting.epsilon) for run in runs]
-    against = pooled_comparisons(runs)
-    if chosen.json:
-        print_rows("pooled", [*rows, *against], as_json=True)
-        return
-    print_rows("pooled", rows, as_json=False)
-    if against:
-        print_rows("pooled: how arms compare", against, as_json=False)
+    return chosen, arms
+
+
+def _varied(chosen: argparse.Namespace) -> PooledSetting:
+    """The bench's setting with the constants that were asked for, in all arms."""
+
+    def other(constants: Constants) -> Constants:
+        rule = constants.rule
+        if chosen.rate is not None:
+            rule = replace(rule, learning_rate=chosen.rate)
+        norm = constants.clipping_norm if chosen.clipping_norm is None else chosen.clipping_norm
+        return replace(constants, rule=rule, clipping_norm=norm)
+
+    return replace(FULL, private=other(FULL.private), reference=other(FULL.reference))
 
 
 if __name__ == "__main__":

@@ -40,8 +40,10 @@ def trained(
     """The adapter [P] that one of ARMS publishes after all its steps."""
     if arm == "pooled":
         return _PooledSteps(setting, rows, seed).run(on_step)
-    patients = _patients_of(arm, setting, seed)
-    constants, noise = setting.constants(arm), setting.noise(arm) / len(patients)
+    patients = _patients_of(arm, rows, seed)
+    # Of as many patients as the setting plans: there are few real ones.
+    planned = setting.patients if arm == "alone" else setting.everybody
+    constants, noise = setting.constants(arm), setting.noise(arm) / planned
     random = np.random.default_rng([_NOISE, seed])
     state = Descent.begin(constants.rule, np.zeros(rows.parameters, np.float32))
     for number in range(setting.steps):
@@ -54,12 +56,11 @@ def trained(
     return state.published
 
 
-def _patients_of(arm: str, setting: PooledSetting, seed: int) -> range:
+def _patients_of(arm: str, rows: PatientRows, seed: int) -> range:
     """Whom an arm trains on: everybody, or one site's patients, the sites in turn."""
     if arm != "alone":
-        return range(setting.everybody)
-    site = seed % len(setting.sites)
-    return range(site * setting.patients, (site + 1) * setting.patients)
+        return range(rows.sites[-1].stop)
+    return rows.sites[seed % len(rows.sites)]
 
 
 class _PooledSteps:
@@ -103,12 +104,11 @@ class _PooledSteps:
     def _share(
         self, adapter: NDArray[np.float32], number: int, site: int, grid: PooledGrid
     ) -> NDArray[np.int64]:
-        each = self._setting.patients
         total: Doubles = self._rows.clipped_sum(
             adapter,
             StepOf(self._seed, number),
             self._setting.private.clipping_norm,
-            range(site * each, (site + 1) * each),
+            self._rows.sites[site],
         )
         # These patients are synthetic, so a seed may be known; a site takes it from its keys.
         seed = _digest("noise", self._seed, number, site)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from client.training import EncodedTiles
+from bench.pooled_sites import PooledSites
 from model.adapters import attach, parameters, write_vector
 from model.base import Pipeline
 from model.losses import NoiseSchedule, denoising
@@ -40,13 +40,20 @@ class PatientRows:
     """
 
     def __init__(
-        self, pipeline: Pipeline, adapter: Adapter, tiles: EncodedTiles, draws: int
+        self, pipeline: Pipeline, adapter: Adapter, patients: PooledSites, draws: int
     ) -> None:
         self._unet = pipeline.unet
         self._layout = attach(pipeline.unet, adapter)
         self._schedule = NoiseSchedule.of(pipeline.scheduler)
-        self._tiles, self._draws = tiles, draws
-        self._of_patient = tiles.by_patient()
+        self._tiles, self._draws = patients.train, draws
+        self._of_patient = patients.train.by_patient()
+        ends = np.cumsum(patients.sizes).tolist()
+        self._sites = tuple(map(range, [0, *ends], ends))
+
+    @property
+    def sites(self) -> tuple[range, ...]:
+        """The numbers of each site's patients."""
+        return self._sites
 
     @property
     def parameters(self) -> int:

@@ -14,7 +14,7 @@ from bench.pooled_arms import OnStep, trained
 from bench.pooled_compare import PooledRun
 from bench.pooled_gradients import PatientRows
 from bench.pooled_setting import PooledSetting
-from bench.pooled_sites import PooledSites, synthetic_sites
+from bench.pooled_sites import PooledSites, real_sites, synthetic_sites
 from model.adapters import attach, write_vector
 from model.base import Pipeline
 from model.encoders import ImageTextEncoder
@@ -31,9 +31,15 @@ class PooledLaboratory:
     """Base and evaluator, loaded once for all runs, and the patients of the newest seed."""
 
     def __init__(
-        self, setting: PooledSetting, pipeline: Pipeline, evaluator: ImageTextEncoder, cache: Path
+        self,
+        setting: PooledSetting,
+        pipeline: Pipeline,
+        evaluator: ImageTextEncoder,
+        cache: Path,
+        tiles: Path | None = None,
     ) -> None:
-        self._setting, self._pipeline, self._cache = setting, pipeline, cache
+        """`cache`: where encoded tiles are kept; `tiles`: a folder of real sites to train on."""
+        self._setting, self._pipeline, self._cache, self._tiles = setting, pipeline, cache, tiles
         # Only the layout in memory changes: convolutions take less time on a CPU.
         self._pipeline.unet.to(memory_format=torch.channels_last)
         self._evaluator = evaluator
@@ -44,7 +50,7 @@ class PooledLaboratory:
         start = time.perf_counter()
         setting, pipeline, sites = self._setting, self._pipeline, self.sites(seed)
         draws = setting.constants(arm).draws
-        rows = PatientRows(pipeline, setting.adapter, sites.train, draws)
+        rows = PatientRows(pipeline, setting.adapter, sites, draws)
         vector = trained(arm, setting, rows, seed, on_step)
         return PooledRun(
             arm,
@@ -58,23 +64,28 @@ class PooledLaboratory:
     def sites(self, seed: int) -> PooledSites:
         """The patients of `seed`."""
         if self._sites is None or self._sites[0] != seed:
-            found = synthetic_sites(self._setting, self._pipeline, seed, self._cache)
-            self._sites = seed, found
+            self._sites = seed, self._drawn(seed)
         return self._sites[1]
+
+    def _drawn(self, seed: int) -> PooledSites:
+        if self._tiles is None:
+            return synthetic_sites(self._setting, self._pipeline, seed, self._cache)
+        return real_sites(self._tiles, self._pipeline, seed, self._cache)
 
     def _losses(
         self, vector: NDArray[np.float32], sites: PooledSites, seed: int
     ) -> NDArray[np.float64]:
-        """Of each held-out patient, who has one tile; B is zero in the base's vector."""
-        setting = self._setting
-        return held_out_loss(
+        """Of each held-out patient, the mean over tiles; B is zero in the base's vector."""
+        setting, tiles = self._setting, sites.held_out
+        found = held_out_loss(
             self._pipeline,
             setting.adapter,
             vector,
-            sites.held_out,
+            tiles,
             seed=seed,
             draws=setting.evaluation_draws,
         )
+        return np.array([found[own].mean() for own in tiles.by_patient()])
 
     def _alignment(
         self, vector: NDArray[np.float32], sites: PooledSites, seed: int

@@ -1,10 +1,10 @@
-"""The patients of `bench.pooled`: the demo's synthetic hospitals, with others for every seed."""
+"""The patients of `bench.pooled`: the demo's synthetic hospitals, or those of real tiles."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -27,12 +27,13 @@ _MOST_TILES: Final = 2  # as in the demo: every other patient has a single tile
 
 @dataclass(frozen=True)
 class PooledSites:
-    """One seed's patients, site after site; those who are held out have one tile each.
+    """One seed's patients, site after site, `sizes` of them at each; no site trains on `held_out`.
 
     `captions` are those of the held-out tiles.
     """
 
     train: EncodedTiles
+    sizes: tuple[int, ...]
     held_out: EncodedTiles
     captions: tuple[str, ...]
 
@@ -50,7 +51,33 @@ def synthetic_sites(
         train.append(tiles)
         held_out.append(others)
         captions += texts
-    return PooledSites(joined(train), joined(held_out), tuple(captions))
+    sizes = (setting.patients,) * len(setting.sites)
+    return PooledSites(joined(train), sizes, joined(held_out), tuple(captions))
+
+
+def real_sites(folder: Path, pipeline: Pipeline, seed: int, cache: Path) -> PooledSites:
+    """The sites of `folder`, a quarter of each one's patients held out, others for every seed.
+
+    Never split by tiles: a patient's are alike, so a loss on held-out ones would mean little.
+    """
+    random = np.random.default_rng(seed)
+    train, sizes, held_out = [], [], []
+    captions: list[str] = []
+    for own in sorted(path for path in folder.iterdir() if path.is_dir()):
+        data = load_site_data(own)
+        tiles = encode_site(pipeline, data, base_digest="tiny", cache=cache / own.name)
+        apart = random.permutation(data.patients)[: data.patients // 4].tolist()
+        kept = sorted(set(range(data.patients)) - set(apart))
+        train.append(_renumbered(tiles.without(apart)))
+        held_out.append(_renumbered(tiles.without(kept)))
+        captions += [tile.caption for tile in data.tiles if tile.patient in apart]
+        sizes.append(len(kept))
+    return PooledSites(joined(train), tuple(sizes), joined(held_out), tuple(captions))
+
+
+def _renumbered(tiles: EncodedTiles) -> EncodedTiles:
+    """Patients numbered from 0, without gaps."""
+    return replace(tiles, patient_of=torch.unique(tiles.patient_of, return_inverse=True)[1])
 
 
 def joined(parts: Sequence[EncodedTiles]) -> EncodedTiles:

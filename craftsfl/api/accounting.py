@@ -23,6 +23,13 @@ The other way round, the noise for a given budget:
 >>> round(sigma, 2)
 1.42
 
+`PoissonGaussian` is the mechanism of the literature, with continuous noise. `local_event` is what
+`craftsfl.api.clipping.private_gradient` runs: its noise is drawn on integers, which costs a little.
+
+>>> from craftsfl.api.accounting import local_event
+>>> round(epsilon([local_event(0.25, 4.0, 1.0, 5)], delta=1e-5), 2)
+0.58
+
 A study file is read with `load_study`; `whole_schedule` lists the events of all its rounds and
 attempts. Errors are `AccountingError` and `ConfigError`, with a message and a hint.
 """
@@ -41,7 +48,7 @@ from privacy.accounting import (
     true_positive_rate,
 )
 from privacy.errors import AccountingError, ConfigError, CraftsflError
-from privacy.mechanisms.local import PoissonGaussian
+from privacy.mechanisms.local import PoissonGaussian, local_event
 from privacy.study.manifest import Study, load_study
 from privacy.study.terms import whole_schedule
 
@@ -58,6 +65,7 @@ __all__ = [
     "epsilon_known_to",
     "largest_delta",
     "load_study",
+    "local_event",
     "released_epsilon",
     "tradeoff",
     "true_positive_rate",

@@ -33,6 +33,7 @@ class Linear:
     """Stands in for `PatientRows`: every patient's clipped gradient is a constant of its own."""
 
     parameters = 40
+    sites = (range(160), range(160, 320), range(320, 480))
 
     def __init__(self, patients: int) -> None:
         drawn = np.random.default_rng(1).standard_normal((patients, self.parameters)) + 0.4

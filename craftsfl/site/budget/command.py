@@ -106,7 +106,10 @@ def as_values(
 
 def _figure(item: Published) -> dict[str, object]:
     about = {"study": item.study, "delta": item.delta, "attempts": item.attempts}
-    return {**about, **asdict(item.figure)}
+    more: dict[str, object] = {"schedule": item.schedule, "log_factor": item.log_factor}
+    if item.masks_broken is not None:
+        more["masks_broken"] = _finite(item.masks_broken)
+    return {**about, **asdict(item.figure), **more}
 
 
 def _whole(statement: Statement) -> dict[str, object]:
@@ -118,6 +121,10 @@ def _whole(statement: Statement) -> dict[str, object]:
         "lifetime_epsilon": _finite(found.lifetime.after),
         "lifetime_budget": found.lifetime.budget,
         "refused": statement.refused,
+        "schedule": statement.schedule_words,
+        "against": {who.value: _finite(value) for who, value in statement.against.items()},
+        "charged_against": [who.value for who in statement.charged],
+        "log_factor": statement.log_factor,
     }
 
 

@@ -18,7 +18,7 @@ PROMISED = {
         *("AccountingError", "Attack", "ConfigError", "CraftsflError", "PoissonGaussian"),
         *("Released", "Study", "calibrate_noise_multiplier", "epsilon", "epsilon_known_to"),
         *("largest_delta", "load_study", "released_epsilon", "tradeoff", "true_positive_rate"),
-        "whole_schedule",
+        *("local_event", "whole_schedule"),
     },
     "clipping": {
         *("BLANK", "AccountingError", "ClippedSum", "ClippingEngine", "CraftsflError"),

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from privacy.errors import SecAggError
 from privacy.secagg.refusals import Aborted, Refused
 from privacy.secagg.sealed.collector import StepCollector
 from privacy.secagg.sealed.epochs import pair_root, seal_group
-from privacy.secagg.sealed.label import keys_digest, session_digest
+from privacy.secagg.sealed.label import group_commitment, keys_digest, session_digest
 from privacy.secagg.sealed.mac import mac_key, tags_of
 from privacy.secagg.sealed.opening import signed_group
 from privacy.secagg.sealed.server import SealedServer
@@ -225,16 +226,30 @@ def test_two_lists_of_keys_make_no_sum(world):
     assert added(sealed.values())[-3] != 0
 
 
-def dealt_by(world, site, sd, listed):
+def dealt_by(world, site, sd, listed, secrets=MappingProxyType({})):
     """What a site that sides with the coordinator deals for a list, whatever its machine says."""
     session, kd, boxes = world.clients[site]._session, keys_digest(sd, listed), []
     for entry in listed.entries:
         if entry.site != site:
             ends = (site, session.own.key), (entry.site, entry.key)
             root = pair_root(session.pair.exchange(entry.key), sd, kd, *ends)
-            boxes.append((entry.site, seal_group(root, site, b"\6" * 32)))
-    group = SessionGroup(site, tuple(boxes), bytes(64))
+            boxes.append((entry.site, seal_group(root, site, secrets.get(entry.site, b"\6" * 32))))
+    commitment = group_commitment(sd, kd, b"\6" * 32)
+    group = SessionGroup(site, commitment, tuple(boxes), bytes(64))
     return signed_group(identity_of(site), sd, kd, group)
+
+
+def test_a_dealer_cannot_give_two_secrets_away(world):
+    """With two, the tags of the honest sites would tell more than their sum."""
+    server = world.open()
+    sd, two = session_digest(server.offer), {8: b"\7" * 32}
+    group = dealt_by(world, 5, sd, server._listed, two)
+    request = replace(world.begin(server), opening=SessionOpening(server._listed, group))
+    with refused(world, Check.GROUP, 5):
+        ask(world, 8, relabelled(world, server, request, opening=request.opening))
+    assert isinstance(
+        ask(world, 11, relabelled(world, server, request, opening=request.opening)), Running
+    )
 
 
 # --- replays
