@@ -37,7 +37,7 @@ _PARAMETERS: Final = 1536  # of the tiny base with these targets at rank 1, froz
 _POOLED_CLIP: Final = 0.0005
 _POOLED_RATE: Final = 0.06
 _GRID: Final = 8.0
-_SPARE_ATTEMPTS: Final = 1
+_SPARE_ATTEMPTS: Final = 2
 _NOISE_COLLUDERS: Final = 1
 
 # Threshold.
