@@ -38,14 +38,27 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from bench.output import BenchRow, parser, print_rows
-from bench.pooled_compare import PooledRun, PooledRuns, pooled_comparisons
+from bench.pooled_compare import (
+    PooledRun,
+    PooledRuns,
+    difference_of_gains,
+    pooled_comparisons,
+)
 from bench.pooled_run import PooledLaboratory
-from bench.pooled_setting import ARMS, FULL, QUICK, Constants, PooledSetting
+from bench.pooled_setting import (
+    ARMS,
+    POOLED,
+    QUICK_POOLED,
+    PooledSetting,
+    RunConstants,
+    schedule,
+)
 from model.base import load_base
 from model.cache import locate_base
 from model.encoders import load_image_text_encoder
 
-SEEDS = 5
+POOLED_SEEDS = 5
+SAMPLING_RATES = (1.0, 0.5, 0.1)  # the first is what the others are compared with
 _EVALUATOR = "tiny-evaluator"  # never used in training
 _ON_REAL = ("noise-off", "central")
 
@@ -114,15 +127,37 @@ def on_real_tiles(setting: PooledSetting, folder: Path, tiles: Path) -> list[Ben
     return [*rows, *against]
 
 
+def by_sampling_rate(setting: PooledSetting, seeds: Sequence[int], folder: Path) -> list[BenchRow]:
+    """All patients in few steps, and fewer in more: at equal epsilon, and as often each."""
+    plans = [schedule(setting, rate) for rate in SAMPLING_RATES]
+    runs = [(measure(planned, ("central",), seeds, folder), planned) for planned in plans]
+    rows: list[BenchRow] = [
+        {**run.row(planned.epsilon), "arm": f"central, {_schedule_name(planned)}"}
+        for own, planned in runs
+        for run in own
+    ]
+    (everybody, first), *others = runs
+    for own, planned in others:
+        name = f"{_schedule_name(first)} less {_schedule_name(planned)}"
+        rows.append(difference_of_gains(name, everybody, own))
+    return rows
+
+
+def _schedule_name(setting: PooledSetting) -> str:
+    return f"q = {setting.sampling_rate:g} T = {setting.steps}"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """`python -m bench.pooled [--json] [--quick] [--arms A,B] [--seeds N] [--dir DIR] ...`."""
     chosen, arms = _options(arguments)
     torch.set_num_threads(chosen.threads)
-    setting, count = (QUICK, 1) if chosen.quick else (_varied(chosen), chosen.seeds)
+    setting, count = (QUICK_POOLED, 1) if chosen.quick else (_varied(chosen), chosen.seeds)
     seeds = range(chosen.first_seed, chosen.first_seed + count)
     runs = measure(setting, arms, seeds, chosen.dir)
     rows: list[BenchRow] = [run.row(setting.epsilon) for run in runs]
     rows += pooled_comparisons(runs)
+    if chosen.sampling_rates:
+        rows += by_sampling_rate(setting, seeds, chosen.dir)
     if not chosen.quick:
         rows += on_real_tiles(setting, chosen.dir, chosen.tiles)
     if chosen.json:
@@ -137,10 +172,13 @@ def _options(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[
     options = parser("pooled", __doc__ or "")
     options.add_argument("--quick", action="store_true", help="one seed of next to nothing")
     options.add_argument("--arms", default=",".join(ARMS), help="with commas: %(default)s")
-    options.add_argument("--seeds", type=int, default=SEEDS)
+    options.add_argument("--seeds", type=int, default=POOLED_SEEDS)
     options.add_argument("--first-seed", type=int, default=0, help="100 and above are for tuning")
     options.add_argument("--clipping-norm", type=float, help="another one, for tuning")
     options.add_argument("--rate", type=float, help="another learning rate, for tuning")
+    options.add_argument(
+        "--sampling-rates", action="store_true", help="also fewer patients in more steps"
+    )
     options.add_argument("--threads", type=int, default=1, help="of torch")
     options.add_argument("--tiles", type=Path, default=Path("../shared/data/sites"))
     options.add_argument(
@@ -156,14 +194,14 @@ def _options(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[
 def _varied(chosen: argparse.Namespace) -> PooledSetting:
     """The bench's setting with the constants that were asked for, in all arms."""
 
-    def other(constants: Constants) -> Constants:
+    def other(constants: RunConstants) -> RunConstants:
         rule = constants.rule
         if chosen.rate is not None:
             rule = replace(rule, learning_rate=chosen.rate)
         norm = constants.clipping_norm if chosen.clipping_norm is None else chosen.clipping_norm
         return replace(constants, rule=rule, clipping_norm=norm)
 
-    return replace(FULL, private=other(FULL.private), reference=other(FULL.reference))
+    return replace(POOLED, private=other(POOLED.private), reference=other(POOLED.reference))
 
 
 if __name__ == "__main__":

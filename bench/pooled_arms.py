@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.pooled_gradients import Doubles, PatientRows, StepOf
+from bench.pooled_gradients import PatientRows, StepOf
 from bench.pooled_setting import PooledSetting
+from model.arrays import Doubles
 from privacy.mechanisms.pooled import PooledTerms
 from privacy.mechanisms.pooled.grid import PooledGrid
 from privacy.mechanisms.pooled.share import centres_of, noised
@@ -18,9 +19,10 @@ from strategies.chain import AdapterChain, ChainLink
 from strategies.descent import Descent
 from strategies.scale import LinkScale
 
-OnStep = Callable[[int, int], None]
+OnPooledStep = Callable[[int, int], None]
 
 _NOISE: Final = 55_000
+_DRAWS: Final = 56_000
 _FINE: Final = 1 << 30  # clipped sums are integers in units of 2^-30 C
 
 
@@ -35,7 +37,7 @@ class _Adapter(Protocol):
 
 
 def trained(
-    arm: str, setting: PooledSetting, rows: PatientRows, seed: int, on_step: OnStep
+    arm: str, setting: PooledSetting, rows: PatientRows, seed: int, on_step: OnPooledStep
 ) -> NDArray[np.float32]:
     """The adapter [P] that one of ARMS publishes after all its steps."""
     if arm == "pooled":
@@ -43,14 +45,14 @@ def trained(
     patients = _patients_of(arm, rows, seed)
     # Of as many patients as the setting plans: there are few real ones.
     planned = setting.patients if arm == "alone" else setting.everybody
-    constants, noise = setting.constants(arm), setting.noise(arm) / planned
+    constants, rate = setting.constants(arm), setting.sampling_rate
+    noise = setting.noise(arm) / (rate * planned)
     random = np.random.default_rng([_NOISE, seed])
     state = Descent.begin(constants.rule, np.zeros(rows.parameters, np.float32))
     for number in range(setting.steps):
-        total = rows.clipped_sum(
-            state.adapter, StepOf(seed, number), constants.clipping_norm, patients
-        )
-        mean = total / len(patients) + noise * random.standard_normal(rows.parameters)
+        step, drawn = StepOf(seed, number), _entering(patients, rate, seed, number)
+        total = rows.clipped_sum(state.adapter, step, constants.clipping_norm, drawn)
+        mean = total / (rate * len(patients)) + noise * random.standard_normal(rows.parameters)
         state = state.after(mean, noise**2)
         on_step(number + 1, setting.steps)
     return state.published
@@ -61,6 +63,12 @@ def _patients_of(arm: str, rows: PatientRows, seed: int) -> range:
     if arm != "alone":
         return range(rows.sites[-1].stop)
     return rows.sites[seed % len(rows.sites)]
+
+
+def _entering(patients: range, rate: float, seed: int, number: int) -> Sequence[int]:
+    """Who enters a step: each of `patients` with probability `rate`; at 1 everybody."""
+    chances = np.random.default_rng([_DRAWS, seed, number]).random(len(patients))
+    return [patients[i] for i in np.flatnonzero(chances < rate)]
 
 
 class _PooledSteps:
@@ -81,7 +89,7 @@ class _PooledSteps:
             grid=setting.grid,
         )
 
-    def run(self, on_step: OnStep) -> NDArray[np.float32]:
+    def run(self, on_step: OnPooledStep) -> NDArray[np.float32]:
         setting, members = self._setting, tuple(range(len(self._setting.sites)))
         chain = AdapterChain.begin(
             _digest("study", self._seed),

@@ -112,6 +112,15 @@ def pooled_comparisons(runs: Sequence[PooledRun]) -> list[BenchRow]:
     return rows
 
 
+def difference_of_gains(
+    name: str, runs: Sequence[PooledRun], against: Sequence[PooledRun]
+) -> BenchRow:
+    """One row of `pooled_comparisons`: gains of `runs` less those `against`, seed by seed."""
+    other = {run.seed: run.gains for run in against}
+    pairs = [(run.gains, other[run.seed]) for run in runs if run.seed in other]
+    return {"comparison": name, "seeds": len(pairs), **_difference(pairs)}
+
+
 def _pairs(
     gains: Mapping[str, Mapping[int, _Doubles]], arm: str, other: str
 ) -> list[tuple[_Doubles, _Doubles]]:

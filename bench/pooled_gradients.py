@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 
 from bench.pooled_sites import PooledSites
 from model.adapters import attach, parameters, write_vector
+from model.arrays import Doubles
 from model.base import Pipeline
 from model.losses import NoiseSchedule, denoising
 from model.losses.draws import draw_rows
 from privacy.dpsgd.engine import BLANK, PhysicalBatch
 from privacy.dpsgd.lora_engine import LoraEngine
 from privacy.study.manifest import Adapter
-
-Doubles = NDArray[np.float64]
 
 _ROWS: Final = 32  # that go through the UNet at once
 

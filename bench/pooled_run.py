@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.pooled_arms import OnStep, trained
+from bench.pooled_arms import OnPooledStep, trained
 from bench.pooled_compare import PooledRun
 from bench.pooled_gradients import PatientRows
 from bench.pooled_setting import PooledSetting
@@ -44,18 +44,21 @@ class PooledLaboratory:
         self._pipeline.unet.to(memory_format=torch.channels_last)
         self._evaluator = evaluator
         self._sites: tuple[int, PooledSites] | None = None
+        self._base: dict[int, tuple[float, ...]] = {}  # of a seed's held-out patients
 
-    def run(self, arm: str, seed: int, on_step: OnStep) -> PooledRun:
+    def run(self, arm: str, seed: int, on_step: OnPooledStep) -> PooledRun:
         """Train `arm` on the patients of `seed`, and measure what it publishes."""
         start = time.perf_counter()
         setting, pipeline, sites = self._setting, self._pipeline, self.sites(seed)
         draws = setting.constants(arm).draws
         rows = PatientRows(pipeline, setting.adapter, sites, draws)
         vector = trained(arm, setting, rows, seed, on_step)
+        if seed not in self._base:  # B is zero in the base's vector
+            self._base[seed] = tuple(self._losses(np.zeros_like(vector), sites, seed))
         return PooledRun(
             arm,
             seed,
-            base=tuple(self._losses(np.zeros_like(vector), sites, seed)),
+            base=self._base[seed],
             trained=tuple(self._losses(vector, sites, seed)),
             alignment=tuple(self._alignment(vector, sites, seed)),
             seconds=time.perf_counter() - start,
@@ -75,7 +78,7 @@ class PooledLaboratory:
     def _losses(
         self, vector: NDArray[np.float32], sites: PooledSites, seed: int
     ) -> NDArray[np.float64]:
-        """Of each held-out patient, the mean over tiles; B is zero in the base's vector."""
+        """Of each held-out patient, the mean over tiles."""
         setting, tiles = self._setting, sites.held_out
         found = held_out_loss(
             self._pipeline,

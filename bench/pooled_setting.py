@@ -14,13 +14,15 @@ from privacy.study.manifest import Adapter
 from strategies.rule import UpdateRule
 
 EVERY_ATTENTION: Final = ("to_v", "to_out.0")  # value and output projections: P = 1,536 at rank 1
-SELF_ATTENTION: Final = ("attn1.to_v", "attn1.to_out.0")  # P = 768
+# The same of the tiny base's last self-attention alone: P = 192.
+_LAST: Final = "up_blocks.0.attentions.1.transformer_blocks.0.attn1"
+LAST_SELF_ATTENTION: Final = (f"{_LAST}.to_v", f"{_LAST}.to_out.0")
 
 ARMS: Final = ("noise-off", "central", "pooled", "local", "alone", "calibrated")
 
 
 @dataclass(frozen=True)
-class Constants:
+class RunConstants:
     """Of a run; privacy depends on none of them. `draws` is m: (t, noise) of a tile in a step."""
 
     rule: UpdateRule
@@ -37,14 +39,15 @@ class PooledSetting:
     held-out captions an image is drawn for, in `sampling_steps` steps.
     """
 
-    private: Constants
-    reference: Constants
+    private: RunConstants
+    reference: RunConstants
     patients: int = 160
     held_out: int = 40
     sites: tuple[str, ...] = ("north", "harbour", "hillside")
-    targets: tuple[str, ...] = EVERY_ATTENTION
+    targets: tuple[str, ...] = LAST_SELF_ATTENTION
     rank: int = 1
     steps: int = 40
+    sampling_rate: float = 1.0  # q: below 1 for one place that adds the noise ("central") alone
     epsilon: float = 8.0
     delta: float = 1e-5
     colluders: int = 1
@@ -65,10 +68,20 @@ class PooledSetting:
 
     @property
     def sigma(self) -> float:
-        """Noise multiplier that keeps the promise for `steps` releases of all patients."""
-        return _sigma(self.epsilon, self.delta, self.steps)
+        """Noise multiplier that keeps the promise for `steps` releases."""
+        return _sigma(self.epsilon, self.delta, self.sampling_rate, self.steps)
 
-    def constants(self, arm: str) -> Constants:
+    @property
+    def noise_to_clip(self) -> float:
+        """rho: root mean square length of the noise in the mean of all opened means, in units of C.
+
+        The coherence of clipped gradients over it is the signal-to-noise ratio of the whole run; P
+        is left out: times its root.
+        """
+        drawn = self.sampling_rate * self.everybody
+        return self.noise("central") / drawn / math.sqrt(self.steps)
+
+    def constants(self, arm: str) -> RunConstants:
         """Those of one of ARMS."""
         return self.reference if arm == "noise-off" else self.private
 
@@ -98,13 +111,30 @@ class PooledSetting:
 
 
 @lru_cache
-def _sigma(epsilon: float, delta: float, steps: int) -> float:
-    return calibrate_noise_multiplier(epsilon=epsilon, delta=delta, sampling_rate=1.0, steps=steps)
+def _sigma(epsilon: float, delta: float, sampling_rate: float, steps: int) -> float:
+    return calibrate_noise_multiplier(
+        epsilon=epsilon, delta=delta, sampling_rate=sampling_rate, steps=steps
+    )
 
 
 # Chosen on tuning seeds 100 and above, never on those that the bench prints.
-FULL: Final = PooledSetting(
-    private=Constants(UpdateRule("adam", 0.02)), reference=Constants(UpdateRule("adam", 0.03))
+POOLED: Final = PooledSetting(
+    private=RunConstants(UpdateRule("adam", 0.02)), reference=RunConstants(UpdateRule("adam", 0.1))
 )
 # Too little to learn anything: every part runs, and the tables are complete.
-QUICK: Final = replace(FULL, patients=4, held_out=2, steps=2, evaluation_draws=1, drawn=3)
+QUICK_POOLED: Final = replace(POOLED, patients=4, held_out=2, steps=2, evaluation_draws=1, drawn=3)
+
+
+# Alike but for how patients enter steps: all of them in few steps, or some in many. As often each,
+# and the rate such that a run moves as far: Adam divides by a step's noise, which grows with T.
+_EPOCHS: Final = 50
+
+
+def schedule(setting: PooledSetting, sampling_rate: float) -> PooledSetting:
+    """`setting` with `sampling_rate` q and T = 50 / q steps, with a learning rate to match."""
+    rule = setting.private.rule
+    few = replace(setting, steps=_EPOCHS)
+    many = replace(setting, steps=round(_EPOCHS / sampling_rate), sampling_rate=sampling_rate)
+    wider = many.noise_to_clip / few.noise_to_clip * math.sqrt(few.steps / many.steps)
+    fitted = replace(rule, learning_rate=rule.learning_rate * wider)
+    return replace(many, private=replace(setting.private, rule=fitted))

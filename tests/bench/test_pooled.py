@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +15,16 @@ from numpy.typing import NDArray
 
 from bench import pooled
 from bench.pooled_arms import trained
-from bench.pooled_compare import PooledRun, PooledRuns, pooled_comparisons
+from bench.pooled_compare import (
+    PooledRun,
+    PooledRuns,
+    difference_of_gains,
+    pooled_comparisons,
+)
 from bench.pooled_gradients import StepOf
-from bench.pooled_setting import ARMS, FULL, QUICK
+from bench.pooled_setting import ARMS, POOLED, QUICK_POOLED, schedule
 from privacy.accounting import epsilon
+from privacy.mechanisms.local.event import PoissonGaussian
 from privacy.mechanisms.pooled import PooledGaussian
 from strategies.rule import UpdateRule
 
@@ -45,11 +52,11 @@ class Linear:
         vector: NDArray[np.float32],
         step: StepOf,
         clipping_norm: float,
-        patients: range,
+        patients: Sequence[int],
     ) -> NDArray[np.float64]:
         assert vector.shape == (self.parameters,) and vector.dtype == np.float32
-        self.asked.append((step, patients.start, len(patients)))
-        return np.asarray(self.gradients[patients.start : patients.stop].sum(axis=0))
+        self.asked.append((step, patients[0], len(patients)))
+        return np.asarray(self.gradients[list(patients)].sum(axis=0))
 
 
 def made(arm: str, seed: int, trained: tuple[float, ...]) -> PooledRun:
@@ -59,9 +66,8 @@ def made(arm: str, seed: int, trained: tuple[float, ...]) -> PooledRun:
 def along(setting: object, arm: str, seeds: int) -> NDArray[np.float64]:
     """Adapters [seeds, P] that an arm of constant gradients ends at."""
     rows = Linear(480)
-    return np.stack(
-        [trained(arm, setting, rows, seed, lambda *_: None) for seed in range(seeds)]  # type: ignore[arg-type]
-    )
+    found = [trained(arm, setting, rows, seed, lambda *_: None) for seed in range(seeds)]  # type: ignore[arg-type]
+    return np.stack(found).astype(np.float64)
 
 
 @pytest.mark.slow
@@ -98,11 +104,11 @@ def test_the_quick_bench_has_every_row_and_goes_on_after_a_kill(
 
 def test_a_run_of_another_setting_is_not_taken_for_this_one(tmp_path: Path) -> None:
     path = tmp_path / "runs.jsonl"
-    PooledRuns(path, QUICK.digest).add(made("central", 0, (0.9,)))
-    assert ("central", 0) in PooledRuns(path, QUICK.digest).finished()
-    assert not PooledRuns(path, replace(QUICK, steps=3).digest).finished()
-    # Constants of the other arms do not matter to a run.
-    other = replace(QUICK, reference=replace(QUICK.reference, clipping_norm=1.0))
+    PooledRuns(path, QUICK_POOLED.digest).add(made("central", 0, (0.9,)))
+    assert ("central", 0) in PooledRuns(path, QUICK_POOLED.digest).finished()
+    assert not PooledRuns(path, replace(QUICK_POOLED, steps=3).digest).finished()
+    # RunConstants of the other arms do not matter to a run.
+    other = replace(QUICK_POOLED, reference=replace(QUICK_POOLED.reference, clipping_norm=1.0))
     assert ("central", 0) in PooledRuns(path, other.digest).finished()
 
 
@@ -139,27 +145,32 @@ def test_the_interval_of_a_ratio_is_wide_where_seeds_differ_and_patients_do_not(
 
 
 def test_noise_of_every_arm_keeps_the_same_promise() -> None:
-    terms = {"steps": FULL.steps, "clipping_norm": 1.0, "parameters": 1536, "grid": FULL.grid}
-    sites = len(FULL.sites)
+    terms = {
+        "steps": POOLED.steps,
+        "clipping_norm": 1.0,
+        "parameters": 1536,
+        "grid": POOLED.grid,
+    }
+    sites = len(POOLED.sites)
     pooled_noise = PooledGaussian(
         sampling_rate=1.0,
-        noise_multiplier=FULL.noise("pooled") * math.sqrt((sites - FULL.colluders) / sites),
+        noise_multiplier=POOLED.noise("pooled") * math.sqrt((sites - POOLED.colluders) / sites),
         cohort=sites,
         smallest_cohort=sites,
-        noise_colluders=FULL.colluders,
+        noise_colluders=POOLED.colluders,
         **terms,  # type: ignore[arg-type]
     )
-    assert epsilon([pooled_noise], FULL.delta) == pytest.approx(FULL.epsilon, rel=0.01)
-    assert FULL.noise("central") == FULL.noise("pooled") == pytest.approx(4.650, abs=0.001)
-    assert FULL.noise("local") == pytest.approx(FULL.sigma * math.sqrt(3))
-    assert FULL.noise("alone") == FULL.noise("calibrated") == FULL.sigma
-    assert FULL.noise("noise-off") == 0
+    assert epsilon([pooled_noise], POOLED.delta) == pytest.approx(POOLED.epsilon, rel=0.01)
+    assert POOLED.noise("central") == POOLED.noise("pooled") == pytest.approx(4.650, abs=0.001)
+    assert POOLED.noise("local") == pytest.approx(POOLED.sigma * math.sqrt(3))
+    assert POOLED.noise("alone") == POOLED.noise("calibrated") == POOLED.sigma
+    assert POOLED.noise("noise-off") == 0
 
 
 def test_pooled_and_central_have_the_same_signal_and_the_same_noise() -> None:
-    plain = replace(FULL.private, rule=UpdateRule("momentum", 1.0))
-    setting = replace(FULL, steps=4, private=plain, reference=plain)
-    still = along(setting, "noise-off", 1)[0].astype(np.float64)
+    plain = replace(POOLED.private, rule=UpdateRule("momentum", 1.0))
+    setting = replace(POOLED, steps=4, private=plain, reference=plain)
+    still = along(setting, "noise-off", 1)[0]
     for arm in ("central", "pooled"):
         found = along(setting, arm, 60) - still
         weights = [sum(0.1 * 0.9**i for i in range(4 - t)) for t in range(4)]
@@ -168,10 +179,38 @@ def test_pooled_and_central_have_the_same_signal_and_the_same_noise() -> None:
         assert abs(found.mean()) < 4 * wanted / math.sqrt(found.size)
 
 
+def test_fewer_patients_in_more_steps_cost_the_same_and_are_seen_as_often() -> None:
+    few, many = schedule(POOLED, 1.0), schedule(POOLED, 0.1)
+    assert (few.steps, many.steps) == (50, 500)
+    assert few.private == POOLED.private  # the same constants where nothing else differs
+    spent = PoissonGaussian(0.1, many.sigma, 1.0, many.steps)
+    assert epsilon([spent], POOLED.delta) == pytest.approx(POOLED.epsilon, rel=0.01)
+    assert many.noise_to_clip > 1.1 * few.noise_to_clip  # what sampling wastes
+    # A run moves as far: T steps of the rate over a step's noise, by which Adam divides.
+    assert many.private.rule.learning_rate * math.sqrt(many.steps) == pytest.approx(
+        few.private.rule.learning_rate
+        * math.sqrt(few.steps)
+        * many.noise_to_clip
+        / few.noise_to_clip
+    )
+
+    rows = Linear(480)
+    trained("central", replace(many, steps=100), rows, 3, lambda *_: None)  # type: ignore[arg-type]
+    assert np.mean([count for _, _, count in rows.asked]) == pytest.approx(48, rel=0.1)
+    assert len({count for _, _, count in rows.asked}) > 5
+
+
+def test_a_difference_of_two_lists_of_runs() -> None:
+    better = [made("central", 0, (0.8, 0.9)), made("central", 5, (0.0, 0.0))]
+    row = difference_of_gains("a less b", better, [made("central", 0, (0.9, 1.0))])
+    assert (row["comparison"], row["seeds"]) == ("a less b", 1)
+    assert row["difference"] == pytest.approx(0.1)
+
+
 def test_a_site_alone_sees_its_own_patients_only() -> None:
     rows = Linear(480)
     for seed in range(4):
-        trained("alone", replace(FULL, steps=1), rows, seed, lambda *_: None)  # type: ignore[arg-type]
+        trained("alone", replace(POOLED, steps=1), rows, seed, lambda *_: None)  # type: ignore[arg-type]
     assert [(start, count) for _, start, count in rows.asked] == [
         (0, 160),
         (160, 160),
