@@ -62,10 +62,11 @@ RUN = 1
 MEMBERS_OF_FOUR = SimulatedMembers.seeded(NAMES[:4], consortium="pooled")
 
 
-def sealed_study_of_four(min_sites: int = 3) -> Study:
+def sealed_study_of_four(min_sites: int = 3, *, rounds: int = 3, spare: int = 2) -> Study:
     """The study over four members, of which one may be missing."""
-    values = sealed_values(MEMBERS_OF_FOUR, sites=4)
+    values = sealed_values(MEMBERS_OF_FOUR, sites=4, rounds=rounds)
     values["cohort"]["min_sites"] = min_sites
+    values["pooled"]["spare_attempts"] = spare
     return Study.model_validate(values)
 
 

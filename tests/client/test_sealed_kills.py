@@ -11,7 +11,7 @@ import pytest
 
 from privacy.ledger import State, read_ledger
 from privacy.study.manifest import Study
-from privacy.wire.bodies import Body, Refusal, Running, SignedFacts
+from privacy.wire.bodies import Body, Running, SignedFacts
 from privacy.wire.checks import Check
 from privacy.wire.reasons import Reason
 from privacy.wire.sealed import Sealed
@@ -149,12 +149,3 @@ def test_a_study_with_another_number_of_parameters_is_told_at_the_start(
     assert hospital.process is not None
     assert hospital.process.wait(60) == 1
     assert f"pooled.parameters is {LAYOUT.parameters + 1}" in hospital.log
-
-
-def test_what_a_real_agent_lacks_it_says(hospital: Hospital, coordinator: TinyCoordinator) -> None:
-    hospital.start()
-    hospital.wait_for(hospital.is_serving)
-    coordinator.open()
-    coordinator.send(coordinator.step(), 1)
-    skipped = coordinator.step(number=3)
-    assert coordinator.send(skipped, 1) == Refusal(Reason.MISSING_SUMS, newest_run=0)

@@ -31,7 +31,7 @@ PROMISED = {
     },
     "ledger": {
         *("AttemptKey", "Charge", "CraftsflError", "Entry", "Head", "LedgerError"),
-        *("LedgerView", "State", "read_ledger"),
+        *("LedgerView", "State", "StepMark", "read_ledger"),
     },
     "secagg": {
         *("OFFER_VERSION", "Aborted", "Checkpoint", "CraftsflError", "Effects", "Encoding"),
