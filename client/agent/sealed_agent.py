@@ -40,6 +40,7 @@ from privacy.secagg.refusals import Refused
 from privacy.secagg.sealed.attempt import PendingStep
 from privacy.secagg.sealed.client import SealedClient
 from privacy.secagg.sealed.label import ChainDigests
+from privacy.secagg.sealed.memory import SumMemory
 from privacy.wire.bodies import Body, Refusal, Running, SiteFacts
 from privacy.wire.checks import Check
 from privacy.wire.reasons import Reason
@@ -95,6 +96,8 @@ class SealedAgent(SiteAgent):
         )
         self._machine: SealedClient | None = None
         self._run = 0  # of the machine and the chain
+        # By run: else a coordinator would have its sites forget by offering another one in between.
+        self._memories: dict[int, SumMemory] = {}
         self._chain = self._start
 
     def stop(self, timeout: float) -> bool:
@@ -133,14 +136,16 @@ class SealedAgent(SiteAgent):
             return Refusal(Reason.WRONG_STUDY)
         if offer.run != key.run:
             raise Refused(Check.RUN)
+        self._sealing.check_members(offer)
         refusal = self._other_run(key.run) or self._account.too_long
         if refusal is not None:
             return refusal
         machine = self._machine
         if machine is None or self._run != key.run:
-            machine = self._sealing.machine(key.run, self._journal, self._time)
+            memory = self._memories.get(key.run)
+            machine = self._sealing.machine(key.run, self._journal, self._time, memory)
         before = machine.session
-        self._time.anchor()
+        self._look_at_the_clock()
         answer = machine.open(offer)
         if machine.session != before and self._attempt is not None:
             self._attempt.end()  # the keys of its session are gone
@@ -154,6 +159,12 @@ class SealedAgent(SiteAgent):
         if self._machine is not None:
             self._machine.close()
         self._machine, self._run, self._chain = machine, run, self._start
+        self._memories[run] = machine.memory
+
+    def _look_at_the_clock(self) -> None:
+        """Read the time, but not while a step is open: its slot does not move."""
+        if self._attempt is None or not self._attempt.is_open:
+            self._time.anchor()
 
     def _machine_of(self, key: AttemptKey) -> SealedClient:
         if self._machine is None or self._run != key.run:
@@ -171,7 +182,7 @@ class SealedAgent(SiteAgent):
             return found
         machine = self._machine_of(key)
         before = machine.pending
-        self._time.anchor()
+        self._look_at_the_clock()
         try:
             chain, answer = self._taken(machine, step)
         except _NotBegun as refused:

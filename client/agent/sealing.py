@@ -24,17 +24,21 @@ from privacy.ledger import AttemptKey, StepMark
 from privacy.mechanisms.pooled.packing import pack_signed
 from privacy.mechanisms.pooled.share import centres_of, noised
 from privacy.secagg.client import Effects
+from privacy.secagg.refusals import Refused
 from privacy.secagg.sealed.attempt import PendingStep
 from privacy.secagg.sealed.client import SealedClient
 from privacy.secagg.sealed.journal import SealedIntent, SealedPast
 from privacy.secagg.sealed.label import SealedStudy
+from privacy.secagg.sealed.memory import SumMemory
 from privacy.secagg.sealed.rules import SealedPolicy
 from privacy.secagg.witness import MemoryWitness, Witness
 from privacy.study.agreement import CLOCK_SKEW
 from privacy.study.pooling import grid_of, pooled_settings, sealed_study
 from privacy.wire.checkpoint import Checkpoint
+from privacy.wire.checks import Check
 from privacy.wire.codec import Vector
 from privacy.wire.secagg import Lanes
+from privacy.wire.session import SessionOffer
 
 if TYPE_CHECKING:
     from client.training import RoundTrainer
@@ -115,8 +119,17 @@ class Sealing:
     effects: Effects = field(default_factory=Effects)
     witness: Witness = field(default_factory=MemoryWitness)
 
-    def machine(self, run: int, journal: SealedLedger, time: Callable[[], float]) -> SealedClient:
-        """The machine of one run: its keys are in memory only, and die with it."""
+    def machine(
+        self,
+        run: int,
+        journal: SealedLedger,
+        time: Callable[[], float],
+        memory: SumMemory | None,
+    ) -> SealedClient:
+        """The machine of one run: its keys are in memory only, and die with it.
+
+        `memory`: what an earlier machine of this run knew of opened sums.
+        """
         own, rules = self.membership, self.rules
         hours = min(pooled_settings(rules.study).session_hours, rules.policy.max_session_hours)
         policy = SealedPolicy(
@@ -127,8 +140,19 @@ class Sealing:
         )
         effects = Effects(time, self.effects.random)
         return SealedClient(
-            own.identity, own.roster, self.study, policy, journal, self.witness, effects
+            own.identity, own.roster, self.study, policy, journal, self.witness, effects, memory
         )
+
+    def check_members(self, offer: SessionOffer) -> None:
+        """Raise `Refused` for a member of the roster that is not in the study.
+
+        The noise is shared by the study's sites, of whom n_c at most may collude; nothing is said
+        of others.
+        """
+        for site in offer.members:
+            member = self.membership.roster.member(site)
+            if member is not None and self.rules.study.site(member.name) is None:
+                raise Refused(Check.COHORT, site)
 
     def training(
         self, trainer: RoundTrainer, machine: SealedClient, pending: PendingStep

@@ -61,6 +61,7 @@ class Check(IntEnum):
     FALSE_SUM = 114
     NO_VECTOR = 115
     COMMITMENT = 116
+    FAR_SESSION = 117
 
 
 _EXPLANATIONS = {
@@ -137,6 +138,8 @@ _EXPLANATIONS = {
     "is accepted everywhere (craftsfl site accept-ledger, craftsfl rounds accept-ledger).",
     Check.OLD_SESSION: "The session's number is not above those that the site has journalled. "
     "Open a session with a higher number.",
+    Check.FAR_SESSION: "The session's number lies beyond its expiry: it would shut out "
+    "all sessions with smaller ones. Number sessions by Unix seconds, as the coordinator does.",
     Check.NO_SESSION: "The site has no keys of this session, for instance because its agent was "
     "restarted. Open a new session.",
     Check.SESSION_STEPS: "The session's steps or attempts are not those of the study. "

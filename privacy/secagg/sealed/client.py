@@ -90,8 +90,12 @@ class SealedClient:
         journal: SealedJournal,
         witness: Witness,
         effects: Effects | None = None,
+        memory: SumMemory | None = None,
     ) -> None:
-        """Raises `SecAggError` if the roster is not the study's or does not list the site."""
+        """`memory`: of an earlier machine of this run in this process.
+
+        Raises `SecAggError` if the roster is not the study's or does not list the site.
+        """
         site = roster.site_of(identity.public)
         if roster.digest() != study.roster_digest or site is None:
             raise SecAggError(
@@ -108,7 +112,7 @@ class SealedClient:
         self._effects = effects or Effects()
         self._session: SiteSession | None = None
         self._open: OpenStep | None = None
-        self._memory = SumMemory(site)
+        self._memory = memory or SumMemory(site)
 
     @property
     def pending(self) -> PendingStep | None:
@@ -119,6 +123,11 @@ class SealedClient:
     def session(self) -> int:
         """The number of the live session; 0 without one."""
         return 0 if self._session is None else self._session.offer.session
+
+    @property
+    def memory(self) -> SumMemory:
+        """What it takes to prove opened sums; for the next machine of this run."""
+        return self._memory
 
     def open(self, offer: SessionOffer) -> SessionKey:
         """Set-up: journal the session's number, then make its key. It ends the session before."""

@@ -43,6 +43,9 @@ class SealedPolicy:
             raise Refused(Check.EXPIRED)
         if offer.session <= past.session:
             raise Refused(Check.OLD_SESSION)
+        # Numbers come from the clock: one from the future would shut all others out until then.
+        if offer.session > offer.expiry:
+            raise Refused(Check.FAR_SESSION)
 
     def check_cohort(
         self, step: SealedStep, site: int, listed: tuple[int, ...], study: SealedStudy

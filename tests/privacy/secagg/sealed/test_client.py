@@ -66,6 +66,8 @@ def ask(world, request, site=2):
         (Check.EXPIRED, {"expiry": int(NOW)}),
         (Check.EXPIRED, {"expiry": int(NOW) + 3601}),
         (Check.OLD_SESSION, {"session": 0}),
+        (Check.FAR_SESSION, {"session": int(NOW) + 1801}),
+        (Check.FAR_SESSION, {"session": 2**32 - 1}),
     ],
     ids=lambda value: value.name if isinstance(value, Check) else str(value),
 )

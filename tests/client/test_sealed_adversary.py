@@ -1,0 +1,90 @@
+"""An active coordinator that keeps to the form of every message, and makes the worst choices."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from craftsfl.simulation.members import SimulatedMembers
+from privacy.wire.bodies import Running
+from privacy.wire.checks import Check
+from privacy.wire.sealed import OpenedSum
+
+from .sealed import NAMES, SealedSites, TinyCoordinator, sealed_values, state_of
+from .test_sealed_agent import SLOT, check_of
+
+
+def test_members_of_the_roster_that_are_not_in_the_study(tmp_path: Path) -> None:
+    """Strangers to the study would count as sites with a share of the noise."""
+    from privacy.study.manifest import Study
+
+    members = SimulatedMembers.seeded(NAMES, consortium="pooled")
+    sites = SealedSites(tmp_path, Study.model_validate(sealed_values(members)), members)
+    coordinator = TinyCoordinator(sites)
+    before = state_of(sites, 1)
+    assert check_of(coordinator.ask(1, coordinator.offered((1, 4, 5)))) is Check.COHORT
+    assert check_of(coordinator.ask(1, coordinator.offered((1, 2, 3, 4)))) is Check.COHORT
+    assert state_of(sites, 1) == before
+    sites.close()
+
+
+def test_another_run_in_between_does_not_make_a_site_forget_how_to_prove_a_sum(
+    sites: SealedSites, coordinator: TinyCoordinator
+) -> None:
+    coordinator.open()
+    coordinator.whole()
+    other = TinyCoordinator(sites, run=2)
+    other.number = coordinator.number
+    other.open()
+    coordinator.number = other.number
+    coordinator.open()
+    (found,) = coordinator.sums
+    lanes = found.lanes.copy()
+    lanes[0] += 1
+    forged = replace(found, lanes=lanes)
+    honest = coordinator.chain
+    coordinator.sums, coordinator.chain = [], coordinator.chain
+    coordinator = _told(coordinator, forged)
+    before = state_of(sites, 1)
+    assert check_of(coordinator.send(coordinator.step(), 1)) is Check.FALSE_SUM
+    assert state_of(sites, 1) == before
+    coordinator.sums, coordinator.chain = [found], honest
+    coordinator.whole()
+
+
+def _told(coordinator: TinyCoordinator, forged: OpenedSum) -> TinyCoordinator:
+    """The coordinator, which says of its first step that it opened to `forged`."""
+    from strategies.pooled import begin_chain
+
+    coordinator.chain = begin_chain(coordinator.sites.study, coordinator.sites.layout)
+    coordinator.take(forged)
+    return coordinator
+
+
+@pytest.mark.parametrize("number", [2**32 - 1, 10**6])
+def test_a_session_with_a_number_from_the_future_locks_nobody_out(
+    number: int, sites: SealedSites, coordinator: TinyCoordinator
+) -> None:
+    offer = coordinator.offered(session=number)
+    before = state_of(sites, 1)
+    assert check_of(coordinator.ask(1, offer)) is Check.FAR_SESSION
+    assert state_of(sites, 1) == before
+    coordinator.open()
+    coordinator.whole()
+
+
+def test_messages_that_are_refused_let_nobody_set_the_clock(
+    sites: SealedSites, coordinator: TinyCoordinator
+) -> None:
+    """While a step is open, time is not read again: neither for an offer nor for a false step."""
+    coordinator.open()
+    step = coordinator.begun(slot=2 * SLOT)
+    sites.sleep(SLOT)
+    sites.unix.now += SLOT
+    assert coordinator.offer is not None
+    coordinator.ask(1, coordinator.offer)
+    coordinator.ask(1, replace(coordinator.offer, signature=bytes(64)))
+    coordinator.send(replace(coordinator.step(2), signature=bytes(64)), 1)
+    assert coordinator.send(step, 1) == Running()
