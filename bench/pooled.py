@@ -47,6 +47,7 @@ from bench.pooled_compare import (
 from bench.pooled_run import PooledLaboratory
 from bench.pooled_setting import (
     ARMS,
+    LARGER_POOLED,
     POOLED,
     QUICK_POOLED,
     PooledSetting,
@@ -174,6 +175,7 @@ def _options(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[
     options.add_argument("--arms", default=",".join(ARMS), help="with commas: %(default)s")
     options.add_argument("--seeds", type=int, default=POOLED_SEEDS)
     options.add_argument("--first-seed", type=int, default=0, help="100 and above are for tuning")
+    options.add_argument("--larger", action="store_true", help="3 x 500 patients, in 12 steps")
     options.add_argument("--clipping-norm", type=float, help="another one, for tuning")
     options.add_argument("--rate", type=float, help="another learning rate, for tuning")
     options.add_argument(
@@ -201,7 +203,8 @@ def _varied(chosen: argparse.Namespace) -> PooledSetting:
         norm = constants.clipping_norm if chosen.clipping_norm is None else chosen.clipping_norm
         return replace(constants, rule=rule, clipping_norm=norm)
 
-    return replace(POOLED, private=other(POOLED.private), reference=other(POOLED.reference))
+    own = LARGER_POOLED if chosen.larger else POOLED
+    return replace(own, private=other(own.private), reference=other(own.reference))
 
 
 if __name__ == "__main__":
