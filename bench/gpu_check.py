@@ -24,7 +24,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
-    from bench.gpu_parts import GpuCase
+    from bench.gpu_plan import GpuCase
     from bench.output import BenchRow
 
 _MISSING: Final = 2
@@ -102,6 +102,8 @@ def unproven_claims(rows: Sequence[BenchRow]) -> list[str]:
                 ratio = row.get("ratio")
                 if not (isinstance(ratio, float) and ratio <= TOLERANCE):
                     found.append("not shown that one patient moves the sum by C at most" + said)
+            case "slots" if not (row.get("equal") is True and row.get("within_clip") is True):
+                found.append("not shown that a patient adds the same whoever is there" + said)
     return found
 
 
@@ -167,7 +169,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if missing is not None:
         print(missing, file=sys.stderr)
         return _MISSING
-    from bench.gpu_parts import PARTS, GpuPlan, quick
+    from bench.gpu_parts import PARTS
+    from bench.gpu_plan import GpuPlan, quick
     from bench.output import device_name
 
     where = "cpu" if options.cpu else "cuda"

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import product
 from types import MappingProxyType
@@ -18,53 +17,12 @@ import torch
 from bench import sensitivity
 from bench.clip_memory import peak_of
 from bench.clip_steps import ClipSetting, make_clip_step
-from bench.engines import ENGINE_CLASSES
+from bench.gpu_plan import GpuCase, GpuPlan
+from bench.gpu_pooled import beside, slots
 from bench.output import BenchRow
-from bench.sensitivity_world import LOSS_TERMS, World, unpadded
+from bench.sensitivity_world import World, unpadded
 from bench.training import GIB, time_pairs
 from privacy.dpsgd.assignment import packed
-
-PRECISIONS: Final = ("float32", "bf16")
-
-
-@dataclass(frozen=True)
-class GpuPlan:
-    """What is checked, and on which device."""
-
-    device: str
-    engines: tuple[str, ...] = tuple(ENGINE_CLASSES)
-    losses: tuple[str, ...] = tuple(LOSS_TERMS)
-    precisions: tuple[str, ...] = PRECISIONS
-    scales: tuple[str, ...] = sensitivity.SCALES
-    seeds: int = 1
-    patients: int | None = None  # how many are left out, one by one; None: all
-    shape: str = "sd15"
-    batches: tuple[int, ...] = (8, 32)
-    pairs: int = 5
-
-
-@dataclass(frozen=True)
-class GpuCase:
-    """A future row: `what` it is about, and the function that finds out the rest."""
-
-    check: str
-    what: BenchRow
-    look: Callable[[], BenchRow]
-
-
-def quick(device: str) -> GpuPlan:
-    """The same code on the smallest shapes."""
-    return GpuPlan(
-        device,
-        engines=("lora",),
-        losses=("denoising",),
-        scales=(sensitivity.SHARPENED,),
-        patients=2,
-        precisions=PRECISIONS[:1],
-        shape="tiny",
-        batches=(2,),
-        pairs=1,
-    )
 
 
 @contextmanager
@@ -180,6 +138,13 @@ def _confined(device: str) -> BenchRow:
 
 
 PARTS: Final[Mapping[Callable[[GpuPlan], Iterator[GpuCase]], float]] = MappingProxyType(
-    {confined: 30.0, isolation: 110.0, moved: 160.0, clipping: 130.0}
+    {
+        confined: 30.0,
+        isolation: 110.0,
+        moved: 130.0,
+        slots: 50.0,
+        clipping: 110.0,
+        beside: 20.0,
+    }
 )
-"""Parts in their order, and the seconds that each may take: 7 minutes and 10 seconds in all."""
+"""Parts in their order, and the seconds that each may take: 7 minutes and a half in all."""

@@ -1,7 +1,8 @@
 """Where a round's time goes, on the real processes of the demo (three sites, loopback).
 
-Rows: `phase`, `seconds`, `megabytes` (of memory; one of the two is null), `rounds`, `forwarder`:
-our gateway or Flower's supernode, or first the one and then the other. Phases before the first
+Rows: `phase`, `seconds`, `megabytes` (of memory; one of the two is null), `rounds`, `mode`: sealed
+steps (pooled) or masked updates (threshold), and `forwarder`: our gateway or Flower's supernode, or
+first the one and then the other. Phases before the first
 round are totals; the others are medians over rounds. `training` is the slowest site's. `transfer`
 is measured separately: one update of the run's size through Flower's message encoding and an
 agent's socket, both ways. `waiting` is the rest of the round: the forwarder's looks for messages,
@@ -10,10 +11,15 @@ Flower's own work, and with a SuperNode the start of one client process per mess
 `small message there and back` is the median of three sites that are asked at once, on a SuperLink
 of its own, with agents that answer at once.
 
-`exchange: ...` are the five exchanges of secure aggregation, one message to each site and back;
-`masked input` includes waiting for training and for the reply slot. Together with `aggregation`
-they make up the round. `secure aggregation adds` is what it costs in addition: the two exchanges
-after the last update, and the part of the exchange of shares that lies after the end of training.
+`beside slot and training` is what is left of a round without its reply slot, or without the
+training of the slowest site where that took longer. In mode pooled there are two exchanges:
+`start`, while the slot runs, and `vectors`, from the slot on.
+
+In mode threshold `exchange: ...` are the five exchanges of secure aggregation, one message to each
+site and back; `masked input` includes waiting for training and for the reply slot. Together with
+`aggregation` they make up the round. `secure aggregation adds` is what it costs beyond: the two
+exchanges after the last update, and the part of the exchange of shares that lies after the end of
+training.
 """
 
 from __future__ import annotations
@@ -25,6 +31,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -34,8 +41,10 @@ from client.agent.progress import ProgressSource
 from client.agent.service import serve
 from client.forwarder import forward
 from craftsfl.demo.run import run_demo
+from craftsfl.demo.studies import DemoMode
 from craftsfl.demo.workspace import DemoOptions
 from craftsfl.rounds.timeline import RoundTiming
+from privacy.study.manifest import load_study
 from privacy.wire.bodies import SIGNATURE_BYTES
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.secagg import MaskedInput, masked_size_limit
@@ -74,12 +83,13 @@ def _exchanges(rounds: Sequence[RoundTiming]) -> dict[str, float]:
     }
 
 
-def measure(rounds: int, forwarder: str = "gateway") -> list[BenchRow]:
+def measure(rounds: int, forwarder: str = "gateway", mode: DemoMode = "pooled") -> list[BenchRow]:
     """Run the demo in a temporary folder and break down its time; small messages apart."""
     supernodes = forwarder == "supernode"
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
-        options = DemoOptions(folder=Path(folder) / "demo", rounds=rounds, supernodes=supernodes)
-        outcome = run_demo(options)
+        place = Path(folder) / "demo"
+        outcome = run_demo(DemoOptions(place, rounds=rounds, supernodes=supernodes, mode=mode))
+        slot = load_study(place / "study.toml").cohort.reply_slot
         transfer = transfer_seconds(outcome.parameters)
         small = measure_small_message(forwarder)
 
@@ -92,11 +102,15 @@ def measure(rounds: int, forwarder: str = "gateway") -> list[BenchRow]:
         "first training step after": first,
         "round": median("total"),
         "waiting for Flower's polling": median("waiting") - transfer,
+        "reply slot": slot,
         "training": median("training"),
+        "beside slot and training": statistics.median(
+            timing.total - max(slot, timing.training) for timing in outcome.rounds
+        ),
         "transfer": transfer,
         "aggregation": median("aggregation"),
         **_exchanges(outcome.rounds),
-        "secure aggregation adds": median("masking"),
+        **({"secure aggregation adds": median("masking")} if mode == "threshold" else {}),
         "small message there and back": small.median,
         "slowest small message": small.slowest,
         "federation": outcome.seconds["federation"],
@@ -111,18 +125,18 @@ def measure(rounds: int, forwarder: str = "gateway") -> list[BenchRow]:
         rows.append({"phase": name, "seconds": value, "megabytes": None, "rounds": rounds})
     for name, value in memory.items():
         rows.append({"phase": name, "seconds": None, "megabytes": value, "rounds": rounds})
-    return [{**row, "forwarder": forwarder} for row in rows]
+    return [{**row, "mode": mode, "forwarder": forwarder} for row in rows]
 
 
 def main() -> None:
-    """`python -m bench.round [--json] [--rounds N] [--forwarder gateway|supernode|both]`."""
+    """`python -m bench.round [--json] [--rounds N] [--mode M] [--forwarder F]`."""
     arguments = parser("round", __doc__ or "")
     arguments.add_argument("--rounds", type=int, default=4)
     arguments.add_argument("--forwarder", choices=(*FORWARDERS, "both"), default="gateway")
-    arguments.add_argument("--mode", choices=("threshold",), default="threshold")
+    arguments.add_argument("--mode", choices=get_args(DemoMode), default="pooled")
     options = arguments.parse_args()
     chosen = FORWARDERS if options.forwarder == "both" else (options.forwarder,)
-    rows = [row for forwarder in chosen for row in measure(options.rounds, forwarder)]
+    rows = [row for forwarder in chosen for row in measure(options.rounds, forwarder, options.mode)]
     print_rows("round", rows, as_json=options.json)
 
 

@@ -25,6 +25,7 @@ from privacy.dpsgd.engine import ClippedSum, Closing, PatientGradients, Physical
 from privacy.dpsgd.isolation import Isolation
 from privacy.dpsgd.lora_engine import LoraEngine
 from privacy.dpsgd.opacus_engine import OpacusEngine
+from privacy.dpsgd.release import CONTRIBUTION_BITS
 from privacy.dpsgd.substreams import Substreams
 from privacy.study.manifest import Study
 
@@ -75,6 +76,13 @@ class World:
         trainer = self._trainer(seed, tiles, sums)
         trainer.train(vector, progress=lambda *_: None, should_stop=lambda: False)
         return sums[0]
+
+    def integers(
+        self, vector: NDArray[np.float32], seed: int, *, without: Iterable[int] = ()
+    ) -> NDArray[np.int64]:
+        """The sum of a step with everybody in it, in units of C 2^-30: int64 [P]."""
+        trainer = self._trainer(seed, self._tiles.without(list(without)), [])
+        return trainer.clipped_sum(vector, 0, progress=lambda *_: None, should_stop=lambda: False)
 
     def isolation(self, *, autocast: bool = False) -> Isolation:
         """What the trainer's test of the device finds; `autocast`: losses in bfloat16."""
@@ -133,7 +141,11 @@ class _Watched(Closing):
     def contributions(
         self, batches: Iterable[PhysicalBatch], clipping_norm: float
     ) -> Iterator[torch.Tensor]:
-        return self._engine.contributions(batches, clipping_norm)
+        total = torch.zeros(self.size, dtype=torch.int64)
+        for parts in self._engine.contributions(batches, clipping_norm):
+            total += parts.sum(dim=0, dtype=torch.int64).cpu()
+            yield parts
+        self._sums.append(total.double() * clipping_norm * 2.0**-CONTRIBUTION_BITS)
 
     def close(self) -> None:
         self._engine.close()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from craftsfl.api.accounting import PoissonGaussian, epsilon
+from craftsfl.api.accounting import epsilon, local_event
 from craftsfl.api.clipping import (
     BLANK,
     PhysicalBatch,
@@ -55,7 +55,7 @@ def main() -> None:
             gradient = private_gradient(engine, batches(model, noise), RELEASE, noise)
             model.weight.grad = gradient.view_as(model.weight)
             optimizer.step()
-    event = PoissonGaussian(SAMPLING_RATE, RELEASE.noise_multiplier, RELEASE.clipping_norm, STEPS)
+    event = local_event(SAMPLING_RATE, RELEASE.noise_multiplier, RELEASE.clipping_norm, STEPS)
     error = float((model.weight.detach() - TRUTH).norm())
     print(f"distance to the truth {error:.2f} at epsilon = {epsilon([event], 1e-5):.2f}")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from craftsfl.api.accounting import (
     CraftsflError,
-    calibrate_noise_multiplier,
+    calibrate_local_noise,
     epsilon,
     load_study,
     true_positive_rate,
@@ -26,7 +26,7 @@ def main(path: Path) -> None:
     caught = true_positive_rate(events, 0.01)
     print(f"an attacker with 1 % false positives finds at most {caught:.0%} of the patients")
 
-    sigma = calibrate_noise_multiplier(
+    sigma = calibrate_local_noise(
         epsilon=8.0,
         delta=delta,
         sampling_rate=study.training.sampling_rate,

@@ -53,16 +53,16 @@ class Origin:
 def origin_of(study: Study, run: int) -> Origin:
     """The origin of the adapter that `run` of `study` released.
 
-    The whole frozen schedule counts, rounds x attempts, because that bound holds whatever happened:
-    a site charges an attempt before the coordinator learns of it, and when a run ends may depend
-    on what it has released. Raises `AccountingError`.
+    The whole frozen schedule counts, with every attempt, because that bound holds whatever
+    happened: a site charges an attempt before the coordinator learns of it, and when a run ends may
+    depend on what it has released. Raises `AccountingError`.
     """
     event = event_of(study)
     spent = math.inf
     if not event.no_privacy:
         from privacy.accounting import epsilon  # imports scipy: only when needed
 
-        spent = epsilon([event] * (study.rounds * study.privacy.attempts), study.privacy.delta)
+        spent = epsilon([event] * study.most_attempts, study.privacy.delta)
     return Origin(
         base=study.base.digest,
         study=study.name,

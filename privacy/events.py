@@ -52,9 +52,9 @@ class GaussianSteps(NamedTuple):
     that dominate its own; where no such steps do, it needs an accountant of its own first.
 
     It may also state steps that its own are only near to: whatever was seen before, the probability
-    of each output is within e^`factor` of that of such a step (or of what is computed from one),
-    up to a total variation of `distance`; both of one step. `privacy.accounting.nearness` charges
-    that.
+    of each output is within e^`factor` of that of such a step (or of what is computed from one), up
+    to a total variation of `distance`, and but for outputs that have a probability of `beyond` in
+    all; all of one step. `privacy.accounting.nearness` charges that.
     """
 
     sampling_rate: float
@@ -62,6 +62,7 @@ class GaussianSteps(NamedTuple):
     steps: int
     factor: float = 0.0  # K of one step, in nats
     distance: float = 0.0  # of one step, in probability
+    beyond: float = 0.0  # of one step, in probability
 
 
 @runtime_checkable

@@ -13,7 +13,7 @@ _CARD = """\
 # {study}, run {run}
 
 A LoRA adapter for a latent diffusion model that draws histopathology tiles. {sites} sites trained
-it together in {rounds} rounds; no tile left a site{aggregation}. Pictures that it draws are
+it together in {rounds} {unit}s; no tile left a site{aggregation}. Pictures that it draws are
 synthetic: no patient, no specimen, no diagnosis. Whether they are good enough for anything has to
 be shown for that use: `craftsfl model evaluate`.
 
@@ -28,7 +28,7 @@ be shown for that use: `craftsfl model evaluate`.
 
 Of this adapter: {claim}.
 
-| site | declared patients | rounds in which it took part | ε used of its budget |
+| site | declared patients | {unit}s in which it took part | ε used of its budget |
 |---|---|---|---|
 {table}
 
@@ -68,7 +68,8 @@ def describe_run(study: Study, status: RunStatus) -> str:
     privacy = f"noise multiplier {noise:g}" if noise else "no noise, no privacy"
     return (
         f"Run {status.run} of the study **{study.name}** (SHA-256 `{study.digest().hex()}`): "
-        f"{len(study.sites)} sites, {study.rounds} rounds, {masked}, {privacy}. A step is a round. "
+        f"{len(study.sites)} sites, {study.rounds} {status.unit}s, {masked}, {privacy}. "
+        f"MLflow's step is a {status.unit}. "
         "This is a view of the coordinator's round state: `craftsfl rounds status`."
     )
 
@@ -80,6 +81,7 @@ def model_card(study: Study, status: RunStatus, adapter: AdapterFacts) -> str:
         run=status.run,
         sites=len(study.sites),
         rounds=status.rounds_done,
+        unit=status.unit,
         aggregation=", and the coordinator saw only sums" if study.masked else "",
         digest=study.digest().hex(),
         base=study.base.digest,

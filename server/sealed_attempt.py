@@ -29,15 +29,18 @@ from server.messages import FlowerFailure, Reply
 from server.nodes import Attendee
 from server.participants import NO_ANSWER, Participant, Participants, TrainingOrder
 from server.round_parts import RoundParts
+from server.sealed_tables import START, VECTORS
 from server.sessions import LiveSession
 from server.step_store import StoredRequest
 from server.tables import PartState
 from strategies.chain import AdapterChain
 from strategies.pooled import digests_of
 
-START, VECTORS = "start", "vectors"
-LEAD_SECONDS = 0.5  # that a request may be on its way before its slot comes later than agreed
+# A site's own slot begins when the request reaches it. The question for the vector is as long on
+# its way, so it may be sent this much after the first request and the agreed seconds.
+LEAD_SECONDS = 0.3
 _PAUSE = 0.25  # before a site is asked again that is still at work
+_POLL = 0.1  # between two looks for replies: a step has two exchanges beside its slot
 _SUMS_TOLD = 3  # how often a site is told in one attempt what sums it lacks
 
 
@@ -49,6 +52,7 @@ class StepOutcome:
     sites: tuple[str, ...] = ()
     dropped: Mapping[str, str] = field(default_factory=dict)
     reason: str = ""
+    false_sum: bool = False  # all of the cohort say that the newest opened sum does not verify
 
 
 class SealedAttempt:
@@ -69,9 +73,11 @@ class SealedAttempt:
         self._chain = chain
         self._participants = Participants(parts.context, order, parts.attendance, attendees)
         self._told: dict[str, int] = {}
+        self._sent: dict[str, float] = {}  # when the request left, by the monotonic clock
         self._slot = 0.0  # Unix seconds
         self._ends = math.inf  # of the exchange under way, by the monotonic clock
         self._lost = ""
+        self._doubts: set[str] = set()  # who says that the newest opened sum does not verify
 
     def run(self) -> StepOutcome:
         """Ask, wait for the slot, ask again; returns the outcome."""
@@ -86,11 +92,19 @@ class SealedAttempt:
                 return self._opened()
         except (Aborted, SecAggError) as error:
             self._lost = self._explained(error)
-        return StepOutcome(None, self._finished(), self._participants.dropped(), self._lost)
+        dropped = self._participants.dropped()
+        everybody = {participant.name for participant in self._participants}
+        return StepOutcome(
+            None, self._finished(), dropped, self._lost, false_sum=self._doubts == everybody
+        )
 
     def _dropped(self) -> bool:
         """Whether a site is out, and the sum with it."""
         return bool(self._participants.dropped())
+
+    def _hopeless(self) -> bool:
+        """Whether a site is out for a reason of its own."""
+        return bool(self._participants.dropped().keys() - self._doubts)
 
     def _request(self) -> None:
         """Make the request and keep it, or take up the one of an earlier ServerApp."""
@@ -124,14 +138,15 @@ class SealedAttempt:
     def _exchange(self, name: str) -> None:
         """Until everybody has answered, somebody is out, or time is up.
 
-        Vectors are taken in also where one is missing: whoever sends one has charged it.
+        Vectors are taken in also where one is missing: whoever sends one has charged it. Where a
+        site says that the newest sum does not verify, the others are heard too.
         """
         clock, began = self._context.clock, self._context.clock.monotonic()
         seconds = masking_settings(self._context.study).exchange_deadline
         wait = self._prepare(name, began)
         self._ends = wait + seconds
         asked = len(self._open(name))
-        while self._open(name) and not (name == START and self._dropped()):
+        while self._open(name) and not (name == START and self._hopeless()):
             self._send_due(name)
             for participant, reply in self._participants.replies():
                 self._note(participant, reply)
@@ -149,8 +164,9 @@ class SealedAttempt:
             self._participants.reached(participant)
         if name == START:
             return now
+        agreed = self._context.study.cohort.reply_slot + LEAD_SECONDS
         slot = now + self._slot - self._context.clock.time()
-        due = max([slot, *(participant.slot for participant in waiting)])
+        due = max([slot, *(self._sent.get(p.name, now - agreed) + agreed for p in waiting)])
         for participant in waiting:
             participant.due = participant.slot = due
         return max(now, due)
@@ -163,7 +179,8 @@ class SealedAttempt:
 
     def _pause(self, name: str) -> float:
         """Until the next look for replies: at the slot at the latest."""
-        poll, now = self._context.timing.poll, self._context.clock.monotonic()
+        poll = min(_POLL, self._context.timing.poll)
+        now = self._context.clock.monotonic()
         due = min((p.due for p in self._open(name)), default=now)
         return min(poll, due - now) if due > now else poll
 
@@ -174,6 +191,8 @@ class SealedAttempt:
             return
         for participant in due:
             self._tell(participant.name)
+            if name == START:
+                self._sent[participant.name] = now
         bodies = self._live.server.requests()
         requests = [(p, bodies[self._live.members[p.name]]) for p in due]
         silence = min(context.timing.silence, masking_settings(context.study).exchange_deadline / 2)
@@ -244,6 +263,8 @@ class SealedAttempt:
 
     def _refused(self, participant: Participant, refusal: SecAggRefusal) -> None:
         words = explain_check(refusal.check)
+        if refusal.check is Check.FALSE_SUM:
+            self._doubts.add(participant.name)
         if refusal.check is Check.NO_SESSION:
             self._live.broken = f"{participant.name} has lost its keys."
         if refusal.check is Check.NO_VECTOR:  # it has charged, and has nothing to send

@@ -20,6 +20,7 @@ from privacy.study.pooling import pooled_settings, sealed_study
 from privacy.wire.codec import Vector
 from privacy.wire.sealed import OpenedSum
 from server.checkpoint import save_checkpoint
+from server.events import RoundFailed
 from server.life import RunStopped
 from server.nodes import Attendee
 from server.participants import TrainingOrder
@@ -32,6 +33,7 @@ from strategies.pooled import begin_chain, following
 
 _SMALL: Final = 1 << 18  # parameters of an adapter that is written after every step
 _EVERY: Final = 10  # steps, for a larger one
+_FALSE: Final = "No site takes its opened sum, which does not verify."
 
 
 class SealedRounds:
@@ -103,11 +105,29 @@ class SealedRounds:
                 return key, outcome.opened, outcome.sites
             reason = in_words(outcome.reason, outcome.dropped)
             parts.failed(key, reason)
+            if outcome.false_sum and number > 1:
+                self._again(number - 1)
         spare = pooled_settings(self._context.study).spare_attempts
-        lost = self._context.store.steps.lost()
+        status, tried = self._context.store.status(), self._context.store.attempts(number)
         raise parts.given_up(
-            number, f"and no attempt is left: {lost} are lost, {spare} may be. {reason}"
+            number,
+            f"after {len(tried)} attempt(s); {status.lost} of {spare} spare attempts are lost. "
+            f"{reason}",
         )
+
+    def _again(self, number: int) -> None:
+        """Forget the sum of step `number`, the newest, and run it again: nobody has taken it.
+
+        Masks cancelled, and the sites' proof does not hold: a field has overflown, which happens
+        once in thousands of steps, or a site has sent something else than a masked vector.
+        """
+        steps, study = self._context.store.steps, self._context.study
+        attempt = self._context.store.attempts(number)[-1][0]
+        steps.forget_sum((number, attempt), _FALSE)
+        self._context.emit(RoundFailed(number, attempt, _FALSE, self._parts.unit))
+        sums = [OpenedSum.decode(total) for _, _, total in steps.sums()]
+        self._chain = following(begin_chain(study, self._layout), sums, study, self._roster)
+        self.run(number)
 
     def _attempt_numbers(self, number: int) -> Iterator[int]:
         """The remaining attempts, beginning with an interrupted one that can go on.
@@ -125,7 +145,7 @@ class SealedRounds:
                 self._parts.failed((number, last), "The coordinator was interrupted.")
         spare = pooled_settings(study).spare_attempts
         for attempt in range(last + 1, study.attempts_a_round + 1):
-            if steps.lost() > spare:
+            if self._context.store.status().lost > spare:
                 return
             yield attempt
 

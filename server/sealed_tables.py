@@ -12,6 +12,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from server.tables import Table
 
+START, VECTORS = "start", "vectors"  # the exchanges of a step, in `PartRow.exchange`
+
 
 class StepsRow(Table):
     """A run whose rounds are steps; `spare` attempts of all its steps together may be lost."""

@@ -13,7 +13,7 @@ from privacy.errors import FederationError
 from server.database import database_errors, read_database
 from server.events import ROUND, STEP
 from server.run_name import LARGEST_NUMBER
-from server.sealed_tables import StepsRow
+from server.sealed_tables import START, StepsRow
 from server.tables import (
     ENDED,
     AttemptRow,
@@ -125,7 +125,8 @@ class RunStatus:
     the run has not failed, or failed under a coordinator that did not keep them yet.
     `state` is the last that a ServerApp wrote: whether one is alive is not in the database
     (`server.life`). `awaited` says what the next attempt waits for. `unit` is what it counts, a
-    round or a step. So many attempts are `lost`; of a pooled study `spare` may be, else None.
+    round or a step. So many attempts are `lost`: they have failed, and sites may have charged them.
+    Of a pooled study `spare` may be, else None.
     """
 
     run: int
@@ -216,7 +217,7 @@ def status_of(session: Session, key: str) -> RunStatus:
         release=_release(session, key),
         quality=_quality(session, key),
         unit=ROUND if spare is None else STEP,
-        lost=sum(item.state is AttemptState.FAILED for item in history),
+        lost=sum(_is_lost(item) for item in history),
         spare=spare,
     )
 
@@ -326,6 +327,13 @@ def _release(session: Session, run: str) -> ReleaseStatus | None:
     if row is None:
         return None
     return ReleaseStatus(row.adapter, row.adapter_sha256, row.samples, row.samples_sha256)
+
+
+def _is_lost(item: RoundStatus) -> bool:
+    """Whether an attempt has failed and may be charged: not where all was over at its start."""
+    early = {part.exchange for part in item.sites if part.reason} == {START}
+    sent = any(part.state is PartState.FINISHED for part in item.sites)
+    return item.state is AttemptState.FAILED and (sent or not early)
 
 
 def _spare(session: Session, run: str) -> int | None:

@@ -160,19 +160,22 @@ class StepStore:
                 path, sha256 = step.adapter
                 session.merge(AdapterRow(run=self._run, round=key[0], path=path, sha256=sha256))
 
+    def forget_sum(self, key: StepKey, reason: str) -> None:
+        """The sum of the newest finished step, `key`, is none: the step is open again."""
+        with self._transaction() as session:
+            row = session.get_one(AttemptRow, (self._run, *key))
+            row.state, row.reason, row.adapter_norm = AttemptState.FAILED, reason, None
+            session.delete(session.get_one(SumRow, (self._run, key[0])))
+            adapter = session.get(AdapterRow, (self._run, key[0]))
+            if adapter is not None:
+                session.delete(adapter)
+
     def sums(self, after: int = 0) -> list[tuple[int, int, bytes]]:
         """(round, attempt, sum) of the finished steps after step `after`, in order."""
         query = select(SumRow).where(SumRow.run == self._run, SumRow.round > after)
         with self._transaction() as session:
             rows = session.scalars(query.order_by(SumRow.round))
             return [(row.round, row.attempt, row.total) for row in rows]
-
-    def lost(self) -> int:
-        """How many attempts of the run have failed, over all its steps."""
-        query = select(func.count()).select_from(AttemptRow)
-        with self._transaction() as session:
-            failed = AttemptRow.run == self._run, AttemptRow.state == AttemptState.FAILED
-            return session.scalar(query.where(*failed)) or 0
 
     @contextmanager
     def _transaction(self) -> Iterator[Session]:

@@ -33,10 +33,11 @@ def test_there_is_a_sample_of_every_file() -> None:
     assert {path.name for path in SAMPLES} == set(READERS)
 
 
-def test_the_sample_study_can_end_within_the_sample_policy() -> None:
+@pytest.mark.parametrize("name", ["study.toml", "pooled/study.toml"])
+def test_the_sample_study_can_end_within_the_sample_policy(name: str) -> None:
     """With every attempt of every round; the figure in the sample is that of the accountant."""
-    text = (ROOT / "docs/examples/study.toml").read_text()
-    study = load_study(ROOT / "docs/examples/study.toml")
+    text = (ROOT / "docs/examples" / name).read_text()
+    study = load_study(ROOT / "docs/examples" / name)
     policy = load_policy(ROOT / "docs/examples/policy.toml")
     for site in study.sites:
         charges = SiteRules(site.name, study, policy).charges

@@ -54,7 +54,9 @@ from client.trainer.orders import MODULE, Orders
 from client.trainer.process import Nursery, TrainerProcess
 from privacy.errors import CraftsflError
 from privacy.ledger.notes import Note
+from privacy.study.pooling import grid_of
 from privacy.visible import visible
+from privacy.wire.sealed import sealed_size_limit
 from privacy.wire.secagg import masked_size_limit
 
 GRACE_SECONDS = 1.0
@@ -125,7 +127,7 @@ def _explained(error: CraftsflError) -> str:
 
 
 def _serve(site: LoadedSite, start: Callable[[], TrainerProcess], told: _Told) -> None:
-    own, policy = site.settings.agent, site.rules.policy
+    own = site.settings.agent
     with ExitStack() as stack:
         state = stack.enter_context(state_folder(own.state))
         ledger = stack.enter_context(open_ledger(state, site.rules.name, site.own, site.charge))
@@ -133,7 +135,7 @@ def _serve(site: LoadedSite, start: Callable[[], TrainerProcess], told: _Told) -
         progress, memory = ProgressSource(), KnownLayout(state.known_layout, site.rules)
         keeper = TrainerKeeper(start, memory.read())
         gate = AgentGate(progress, keeper.ready_for)
-        most = masked_size_limit(len(site.rules.study.sites), 0, policy.max_parameters)
+        most = _longest_message(site)
         mode = int(own.socket_mode, 8)
         socket = site.settings.socket_path()
         with _signals_held():  # a socket that is bound is also removed again
@@ -154,6 +156,15 @@ def _serve(site: LoadedSite, start: Callable[[], TrainerProcess], told: _Told) -
         while not told.to_stop:
             standing.update()
             time.sleep(SIGNAL_SECONDS)
+
+
+def _longest_message(site: LoadedSite) -> int:
+    """The most bytes of a message before the adapter's layout is known."""
+    study, policy = site.rules.study, site.rules.policy
+    if not study.pools_noise:
+        return masked_size_limit(len(study.sites), 0, policy.max_parameters)
+    lanes = grid_of(study, len(study.sites)).lanes
+    return sealed_size_limit(len(study.sites), lanes, study.rounds)
 
 
 @dataclass

@@ -8,7 +8,7 @@ each with a test:
 - Before the agent can be made, because the adapter's layout is not known yet, every message is
   answered NOT_READY, and changes nothing.
 - While no trainer is there, a message that would begin an attempt is answered NOT_READY, and costs
-  nothing; all others reach the agent.
+  nothing; all others reach the agent, and so does a repetition of what began one.
 - A trainer that goes while an attempt has not been answered closes the gate only after the answer.
 """
 
@@ -24,11 +24,11 @@ from client.agent.progress import ProgressEvent, ProgressSource
 from client.agent.site_agent import SiteAgent
 from model.layout import Layout
 from privacy.wire.bodies import Kind
-from privacy.wire.envelope import kind_of, refuse
+from privacy.wire.envelope import attempt_of, kind_of, refuse
 from privacy.wire.reasons import Reason
 
 PATIENCE_SECONDS = 1.0  # of a message for an agent that is not made yet
-_BEGINNING: Final = frozenset({Kind.TRAIN_MASKED, Kind.START_TRAINING})
+_BEGINNING: Final = frozenset({Kind.TRAIN_MASKED, Kind.START_TRAINING, Kind.STEP})
 
 
 class AgentGate:
@@ -64,6 +64,11 @@ class AgentGate:
         """The agent's answer to a sealed message, or a refusal."""
         self._opened.wait(PATIENCE_SECONDS)
         standing = self._standing
-        if standing is None or (kind_of(data) in _BEGINNING and not self.takes_attempts):
+        if standing is None or (self._begins(standing[0], data) and not self.takes_attempts):
             return refuse(data, Reason.NOT_READY)
         return standing[0].handle(data)
+
+    @staticmethod
+    def _begins(agent: SiteAgent, data: bytes) -> bool:
+        """Whether a message would begin an attempt. A sealed step is sent again for its vector."""
+        return kind_of(data) in _BEGINNING and not agent.has_begun(*attempt_of(data))

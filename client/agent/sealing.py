@@ -136,8 +136,8 @@ class Sealing:
         """The clipped sum of the step, then this site's share of the noise around it, packed.
 
         Everything that takes time happens before the slot. The noise is a function of the step's
-        label, of the sum and of a key in memory: two copies of this process cannot send two vectors
-        under one label.
+        label, of the sum and of a key in memory: whoever puts an earlier moment of this process
+        back gets the same vector from the same sum.
         """
         grid = grid_of(self.rules.study, len(pending.intent.cohort))
         patients = self.rules.declared_patients

@@ -147,6 +147,12 @@ class SiteAgent(ABC):
             return refuse(data, Reason.INTERNAL)
         return reply
 
+    def has_begun(self, run: int, round: int, attempt: int) -> bool:
+        """Whether this attempt is the one that the site is working on, or worked on last."""
+        with self._lock:
+            last = self._attempt
+        return last is not None and last.key == AttemptKey(self._digest, run, round, attempt)
+
     def stop(self, timeout: float) -> bool:
         """Refuse everything from now on, and end training; True if it ended within `timeout` s."""
         with self._lock:

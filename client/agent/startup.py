@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from client.agent.masking import Membership
 from client.agent.own_ledger import KeyedIdentity, passphrase
@@ -17,10 +16,7 @@ from privacy.identity import load_identity
 from privacy.ledger import Charge
 from privacy.secagg.offer import withstood
 from privacy.study.agreement import roster_in_force
-from privacy.study.manifest import load_study
-
-if TYPE_CHECKING:
-    pass
+from privacy.study.manifest import Study, load_study
 
 _log = logging.getLogger("craftsfl.agent")
 
@@ -105,12 +101,24 @@ def _membership(settings: SiteSettings, rules: SiteRules) -> Membership:
     identity = load_identity(own.key, passphrase(own.passphrase_file))
     membership = Membership(identity, roster_in_force(rules.study, own.roster))
     membership.check(rules)
-    study = rules.study
+    _say_what_holds(rules.study)
+    return membership
+
+
+def _say_what_holds(study: Study) -> None:
+    """Whom the study's masks and noise withstand, for the site's own log."""
     sites, planned = len(study.sites), study.privacy.noise_colluders
+    if study.pools_noise:
+        _log.info(
+            "A sum is of %d to %d sites, and its noise is the sum of their shares. It is what the "
+            "study says against the coordinator with up to %d of the others (noise_colluders): "
+            "ask yourself whether more of them would side with it.",
+            *(study.smallest_cohort, sites, planned),
+        )
+        return
     _log.info(
         "A sum is of %d to %d sites. Of the others %d may side with the coordinator and the masks "
         "hold; this site adds all of its own noise, so its noise holds against any number%s.",
         *(study.smallest_cohort, sites, withstood(study.smallest_cohort, sites)),
         f" (noise_colluders = {planned})" if planned else "",
     )
-    return membership

@@ -5,6 +5,8 @@ every step there is no draw that has to be fresh: the sum may be used again, wit
 and is charged again.
 """
 
+# Why: docs/adr/0042-everybody-in-a-place-of-their-own.md
+
 from __future__ import annotations
 
 import hashlib

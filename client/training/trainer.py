@@ -58,7 +58,7 @@ class RoundTrainer(Protocol):
         or has a gradient that is not finite adds zeros; nobody else's part changes by a bit, and
         neither do shapes and time.
 
-        The same `adapter` and `step` (from 0) asked for again: the same integers, less the parts of
+        The same `adapter` and number of the `step` again: the same integers, less the parts of
         those who have withdrawn since; it takes no training as long as they were the last ones
         asked for and the trainer has been running all the time. Allowed where everybody is in every
         step, so only for a study of sampling rate 1 (`AccountingError` for others).

@@ -17,8 +17,9 @@ A batch says whose rows it holds and how to get their losses:
 >>> clipped.patients, bool(clipped.total.norm() <= 0.5 * (1 + 1e-6))
 (1, True)
 
-`private_gradient` adds the noise and divides by a public number. Its noise comes from
-`SystemNoise`, a cryptographic stream; epsilon of the steps is `craftsfl.api.accounting.epsilon`.
+`private_gradient` draws integers around the sum, exactly, and divides by a public number. Its
+secret numbers come from `SystemNoise`, a cryptographic stream; what its steps cost is
+`craftsfl.api.accounting.epsilon` of a `local_event`.
 
 >>> release = Release(clipping_norm=0.5, noise_multiplier=1.0, denominator=0.25 * 100)
 >>> with choose_engine(layer, list(layer.parameters())) as engine:

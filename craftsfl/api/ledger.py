@@ -16,7 +16,16 @@ the site agent.
 from __future__ import annotations
 
 from privacy.errors import CraftsflError, LedgerError
-from privacy.ledger import AttemptKey, Charge, Entry, Head, LedgerView, State, read_ledger
+from privacy.ledger import (
+    AttemptKey,
+    Charge,
+    Entry,
+    Head,
+    LedgerView,
+    State,
+    StepMark,
+    read_ledger,
+)
 
 __all__ = [
     "AttemptKey",
@@ -27,5 +36,6 @@ __all__ = [
     "LedgerError",
     "LedgerView",
     "State",
+    "StepMark",
     "read_ledger",
 ]

@@ -15,7 +15,9 @@ from rich.table import Table
 from craftsfl.demo.workspace import Workspace
 from craftsfl.privacy_words import epsilon_text
 from craftsfl.rounds.timeline import RoundTiming
-from privacy.dpsgd.release import noise_to_clip
+from privacy.dpsgd.release import Release, noise_to_clip
+from privacy.study.manifest import Study
+from privacy.study.pooling import pooled_terms
 from privacy.study.terms import mechanism_of
 
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ def write_summary(folder: Path, outcome: DemoOutcome) -> Path:
 
 def show_outcome(workspace: Workspace, outcome: DemoOutcome, console: Console) -> None:
     """Print the table, the learning result, where things are and what to type next."""
-    console.print(_table(outcome.sites))
+    console.print(_table(outcome.sites, "steps" if workspace.study.pools_noise else "rounds"))
     console.print(
         "ε used is what each hospital's own ledger has charged per patient, out of the budget that "
         f"it set; what can be claimed is the whole study: ε = {epsilon_text(outcome.whole_study)} "
@@ -94,8 +96,8 @@ def show_outcome(workspace: Workspace, outcome: DemoOutcome, console: Console) -
     _show_next(workspace, outcome, console)
 
 
-def _table(sites: Sequence[SiteResult]) -> Table:
-    table = Table("site", "declared patients", "rounds", "ε used", "of budget", "masked")
+def _table(sites: Sequence[SiteResult], rounds: str) -> Table:
+    table = Table("site", "declared patients", rounds, "ε used", "of budget", "masked")
     for site in sites:
         table.add_row(
             site.name,
@@ -109,11 +111,7 @@ def _table(sites: Sequence[SiteResult]) -> Table:
 
 
 def _show_learning(workspace: Workspace, outcome: DemoOutcome, console: Console) -> None:
-    study = workspace.study
-    ratios = {
-        site.name: noise_to_clip(mechanism_of(study).constants(site.patients), outcome.parameters)
-        for site in outcome.sites
-    }
+    ratios = _ratios(workspace.study, outcome)
     text = ", ".join(f"{name} {ratio:.2g}" for name, ratio in ratios.items())
     console.print(
         f"\nNoise against the clipped signal, per step ({outcome.parameters} parameters): {text}"
@@ -133,6 +131,31 @@ def _show_learning(workspace: Workspace, outcome: DemoOutcome, console: Console)
             f"(95 % interval {change.low / base:+.2%} to {change.high / base:+.2%}, "
             f"{change.patients} other patients)"
         )
+    kept = _kept(outcome.learning)
+    if kept is not None:
+        console.print(f"So {kept:.0%} of what can be learned without noise was learned with it.")
+
+
+def _kept(learning: Comparison) -> float | None:
+    """The share of the noise-off gain that remains with noise; None where there is no such gain."""
+    return None if learning.noise_off.high >= 0 else learning.private.mean / learning.noise_off.mean
+
+
+def _ratios(study: Study, outcome: DemoOutcome) -> dict[str, float]:
+    """Noise against the largest signal, in a step: of each site, or of all that pool theirs."""
+    if study.pools_noise:
+        sites = len(outcome.sites)
+        release = Release(
+            clipping_norm=study.training.clipping_norm,
+            noise_multiplier=pooled_terms(study).noise_share(sites) * math.sqrt(sites),
+            denominator=float(sum(site.patients for site in outcome.sites)),
+        )
+        return {"all together": noise_to_clip(release, outcome.parameters)}
+    mechanism = mechanism_of(study)
+    return {
+        site.name: noise_to_clip(mechanism.constants(site.patients), outcome.parameters)
+        for site in outcome.sites
+    }
 
 
 def _show_next(workspace: Workspace, outcome: DemoOutcome, console: Console) -> None:

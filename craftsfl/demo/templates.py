@@ -178,6 +178,6 @@ QUALITY_TEMPLATE: Final = """
 [quality]
 folders = {folders}
 public = true              # synthetic patients, on whom nobody trains
-every = 1
+every = {every}
 tiles = 60                 # at most: a few seconds of one core for each figure
 """

@@ -34,7 +34,7 @@ MAX_ORDER: Final = 1024
 # `OVERFLOW_SHARE` of its own delta, so the studies' deltas may add up to ten times the filter's.
 FILTER_SHARE: Final = 10 * OVERFLOW_SHARE
 # Share of a filter's delta for the distances of all samplers from what they should draw.
-SAMPLER_SHARE: Final = 1e-6
+SAMPLER_SHARE: Final = 1e-3
 # K of all events of a Gaussian filter, fixed in advance: that of some 50,000 steps.
 GDP_FACTOR: Final = 5e-3
 
@@ -142,7 +142,7 @@ class RenyiFilter:
         """Of one step, with what it costs that it is only near to a Gaussian one."""
         order = self.order
         exact = renyi(order, part.sampling_rate, part.noise_multiplier)
-        if part.factor == part.distance == 0:
+        if part.factor == part.distance == part.beyond == 0:
             return exact
         near = part.factor * (2 * order - 1) / (order - 1)
         bound = self.budget - _overhead(order, self.delta)
@@ -225,10 +225,11 @@ def _largest_mu(epsilon: float, delta: float) -> float:
 
 def _of_samplers_share(part: GaussianSteps, budget: float, delta: float) -> float:
     """How much of `SAMPLER_SHARE` of `delta` one step's distance takes, on both sides."""
-    if part.distance == 0:
-        return 0.0
-    both = 1 + math.exp(budget) if budget < LARGEST_EXPONENT else math.inf
-    return part.distance * both / (SAMPLER_SHARE * delta)
+    taken = part.beyond
+    if part.distance:
+        both = 1 + math.exp(budget) if budget < LARGEST_EXPONENT else math.inf
+        taken += part.distance * both
+    return taken / (SAMPLER_SHARE * delta)
 
 
 def suggested_order(budget: float, delta: float) -> int:

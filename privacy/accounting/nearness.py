@@ -9,9 +9,11 @@ probabilities multiply, and total variations add up, in adaptive composition too
     P[M in S] <= P[N in S] + D <= e^K P[G in S] + D <= e^K (e^e P[G' in S] + x) + D
               <= e^K (e^e e^K P[N' in S] + x) + D <= e^(e + 2 K) (P[M' in S] + D) + e^K x + D,
 
-so that M is (e + 2 K, e^K x + D (1 + e^(e + 2 K)))-private. Draws are mixtures, which keep the
-factors, and so does everything that is computed from the outputs. Where K = D = 0 this is G's own
-figure.
+so that M is (e + 2 K, e^K x + D (1 + e^(e + 2 K)))-private. Where factors hold only within a set
+B of outputs of M, on both sides, and B lacks a probability of b: P[M in S] <= P[M in S and B] + b,
+and the rest is as above for S and B. So b is added to delta, once. Draws are mixtures, which keep
+the factors, and so does everything that is computed from the outputs. Without any of these it is
+G's own figure.
 """
 
 # Why: docs/adr/0039-pooled-noise-is-accounted-for.md
@@ -33,10 +35,14 @@ _LARGEST: Final = 700.0  # e^epsilon is not a float beyond
 
 
 class Nearness(NamedTuple):
-    """How near all steps together are: K in nats, and a total variation."""
+    """How near all steps together are: K in nats, a total variation, and what lies beyond."""
 
     factor: float
     distance: float
+    beyond: float = 0.0
+
+
+_NOTHING: Final = Nearness(0.0, 0.0)
 
 
 def nearness(charged: Iterable[GaussianSteps]) -> Nearness:
@@ -45,6 +51,7 @@ def nearness(charged: Iterable[GaussianSteps]) -> Nearness:
     return Nearness(
         math.fsum(part.steps * part.factor for part in known),
         math.fsum(part.steps * part.distance for part in known),
+        math.fsum(part.steps * part.beyond for part in known),
     )
 
 
@@ -53,10 +60,13 @@ def stretched(gaussian: Callable[[float], float], delta: float, near: Nearness) 
 
     Direction of the error: upwards; infinite where the distance leaves nothing of `delta`.
     """
-    if near == (0.0, 0.0):
+    if near == _NOTHING:
         return gaussian(delta)
     for share in _SHARES:
-        epsilon = gaussian(delta * (1 - share) * math.exp(-near.factor)) + 2 * near.factor
+        left = (delta * (1 - share) - near.beyond) * math.exp(-near.factor)
+        if left <= 0:
+            break
+        epsilon = gaussian(left) + 2 * near.factor
         if _reserved_for(epsilon, near) <= share * delta:
             return epsilon
     return math.inf
@@ -66,11 +76,11 @@ def stretched_deltas(
     epsilons: NDArray[np.float64], deltas: NDArray[np.float64], near: Nearness
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The pairs (epsilon, delta) of what is `near` to something with these pairs."""
-    if near == (0.0, 0.0):
+    if near == _NOTHING:
         return epsilons, deltas
     more = epsilons + 2 * near.factor
     reserve = near.distance * (1 + np.exp(np.minimum(more, _LARGEST)))
-    return more, np.exp(near.factor) * deltas + reserve
+    return more, np.exp(near.factor) * deltas + reserve + near.beyond
 
 
 def _reserved_for(epsilon: float, near: Nearness) -> float:

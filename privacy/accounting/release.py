@@ -76,6 +76,12 @@ def _agreed(events: list[Event], delta: float, grids: tuple[float, ...]) -> Rele
     if not merged:
         return Released(0.0, 0.0, 0.0, ABSOLUTE_TOLERANCE)
     check_within_reach(merged, delta)
+    if math.isinf(epsilon_of(merged, delta, RUNNING)):
+        raise AccountingError(
+            f"At delta {delta:g} this schedule has no epsilon: its noise is so little that what "
+            "the sampler cannot exclude decides.",
+            "Raise the noise multiplier; figures end where epsilon is about 30.",
+        )
     low, second, _ = prv_epsilon(events, delta)
     for grid in grids:
         first, figure = _estimate(merged, delta, grid), epsilon_of(merged, delta, grid)

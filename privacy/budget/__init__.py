@@ -15,7 +15,13 @@ from privacy.budget.attempts import (
     whole_figures,
 )
 from privacy.budget.book import Book
-from privacy.budget.cost import attempts_behind, cost_of_attempts, study_cost
+from privacy.budget.cost import (
+    attempts_behind,
+    cost_by_observer,
+    cost_of_attempts,
+    log_factor_of,
+    study_cost,
+)
 from privacy.budget.limits import Limits
 
 __all__ = [
@@ -28,7 +34,9 @@ __all__ = [
     "StudyCharges",
     "attempts_behind",
     "cannot_end",
+    "cost_by_observer",
     "cost_of_attempts",
+    "log_factor_of",
     "may_begin",
     "study_cost",
     "to_its_end",

@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from privacy.accounting.observers import worst_of
+from privacy.accounting.observers import epsilon_for, worst_of
 from privacy.events import ALWAYS_CHARGED, Event, Observer
 from privacy.ledger import Charge
 
@@ -47,6 +47,19 @@ def as_charged(charges: Iterable[Charge], observers: Sequence[Observer]) -> list
 def cost_of_attempts(charge: Charge, count: int) -> float:
     """`study_cost` of `count` attempts that cost `charge` each."""
     return study_cost([charge] * count)
+
+
+def cost_by_observer(charge: Charge, count: int) -> dict[Observer, float]:
+    """Epsilon of `count` attempts at `charge` against each observer, who undoes masks included."""
+    if charge.event.no_privacy:
+        return dict.fromkeys(Observer, math.inf)
+    events = [charge.event] * count
+    return {observer: epsilon_for(observer, events, charge.delta) for observer in Observer}
+
+
+def log_factor_of(charge: Charge, count: int) -> float:
+    """K of `count` attempts: what it costs that their noise is drawn on integers (nats)."""
+    return count * math.fsum(part.steps * part.factor for part in charge.event.charged)
 
 
 def attempts_behind(epsilon: float, charge: Charge, most: int) -> int | None:

@@ -3,7 +3,7 @@
 Row j holds the thresholds floor(2^128 F(z)) of the distribution function F for centre j / 256, over
 all z at most 12 s + 1 away. A uniform 128-bit number then picks z with a probability that is off by
 at most 2^-128 from the exact one, and what lies beyond the row has a probability of 2^-107: in all,
-sum |p_table - p| <= 2^-100 in every row. Tables of float64 would add up to 4e-3 to delta; these add
+sum |p_table - p| <= 2^-100 in every row. Tables of float64 would add up to 2e-3 to delta; these add
 nothing that shows (docs/adr/0038-exact-noise.md).
 
 All is computed in integers of 320 fraction bits. With n = 256 z - j,
@@ -98,9 +98,8 @@ def threshold_table(deviation: int) -> ThresholdTable:
         found = _thresholds(row, reach, weights)
         high[row, : 2 * reach] = [one >> 64 for one in found]
         low[row, : 2 * reach] = [one & _WORD for one in found]
-    flat_high, flat_low = high.reshape(-1), low.reshape(-1)
-    flat_high.flags.writeable = flat_low.flags.writeable = False
-    return ThresholdTable(flat_high, flat_low, steps, -reach, 2 * reach)
+    high.flags.writeable = low.flags.writeable = False
+    return ThresholdTable(high.reshape(-1), low.reshape(-1), steps, -reach, 2 * reach)
 
 
 def check_deviation(deviation: int) -> None:

@@ -7,10 +7,13 @@ import json
 from privacy.errors import AccountingError, ConfigError
 from privacy.events import Event
 from privacy.mechanisms.base import Mechanism
-from privacy.mechanisms.local import LocalGaussian
+from privacy.mechanisms.local import LocalGaussian, PoissonGaussian
 from privacy.mechanisms.pooled.mechanism import PooledNoise
 
 MECHANISMS: tuple[type[Mechanism], ...] = (LocalGaussian, PooledNoise)
+
+# Of mechanisms as they were: ledgers hold them.
+_PAST_EVENTS: tuple[type[Event], ...] = (PoissonGaussian,)
 
 
 def mechanism_names() -> tuple[str, ...]:
@@ -31,7 +34,7 @@ def check_registered(event: object) -> None:
 
     By exact type: a subclass may mean something else.
     """
-    if type(event) not in {mechanism.EVENT for mechanism in MECHANISMS}:
+    if type(event) not in _events():
         raise AccountingError(f"{type(event).__name__} cannot be accounted for.")
 
 
@@ -50,13 +53,17 @@ def event_from_json(text: str) -> Event:
     if not isinstance(values, dict):
         raise AccountingError("An event record is not a JSON object.", "See privacy/events.py.")
     name, version = values.pop("event", None), values.pop("version", None)
-    for mechanism in MECHANISMS:
-        if (name, version) == (mechanism.EVENT.NAME, mechanism.EVENT.VERSION):
-            return mechanism.EVENT.of_json(values)
+    for event in _events():
+        if (name, version) == (event.NAME, event.VERSION):
+            return event.of_json(values)
     raise AccountingError(
         f"Unknown event {name!r}, version {version!r}.",
         "It cannot be accounted for; a newer craftsfl may know it.",
     )
+
+
+def _events() -> set[type[Event]]:
+    return {*_PAST_EVENTS, *(mechanism.EVENT for mechanism in MECHANISMS)}
 
 
 def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from privacy.events import Event
 from privacy.mechanisms.base import Mechanism, PublicTerms
+from privacy.mechanisms.local import PoissonGaussian
 from privacy.mechanisms.registry import mechanism_named
 from privacy.study.manifest import Study
 from privacy.study.pooling import pooled_terms
@@ -29,6 +30,17 @@ def mechanism_of(study: Study) -> Mechanism:
 def event_of(study: Study) -> Event:
     """What one attempt at one round of `study` costs every site."""
     return mechanism_of(study).event
+
+
+def events_of(study: Study) -> frozenset[Event]:
+    """As what attempts of `study` may stand in a ledger: now, and before noise was exact."""
+    training = study.training
+    if study.pools_noise:
+        return frozenset({event_of(study)})
+    before = PoissonGaussian(
+        training.sampling_rate, training.noise_multiplier, training.clipping_norm, training.steps
+    )
+    return frozenset({event_of(study), before})
 
 
 def whole_schedule(study: Study) -> tuple[Event, ...]:

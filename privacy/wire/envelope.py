@@ -101,6 +101,15 @@ def kind_of(data: bytes) -> int:
         return 0
 
 
+def attempt_of(data: bytes) -> tuple[int, int, int]:
+    """The (run, round, attempt) that a message claims, before anything is checked; or zeros."""
+    try:
+        message = _parse(data)
+    except RefusedMessage:
+        return 0, 0, 0
+    return int(message.run), int(message.round), int(message.attempt)
+
+
 def _parse(data: bytes) -> envelope_pb2.Envelope:
     try:
         return envelope_pb2.Envelope.FromString(data)

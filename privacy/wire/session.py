@@ -147,11 +147,13 @@ class SessionKeys(Body):
 class SessionGroup(Body):
     """Set-up, up from the dealer, and in the first Step to all: the group's secret, in boxes.
 
-    `boxes` has 48 bytes for every other site of the list, by ascending id.
+    `commitment` is a digest of the secret, so that a dealer cannot give two of them away; `boxes`
+    has 48 bytes for every other site of the list, by ascending id.
     """
 
     KIND: ClassVar[Kind] = Kind.SESSION_GROUP
     dealer: int
+    commitment: bytes
     boxes: tuple[tuple[int, bytes], ...]
     signature: bytes
 
@@ -164,13 +166,15 @@ class SessionGroup(Body):
         return self.encode()[:-SIGNATURE_BYTES]
 
     def _write(self, writer: Writer) -> None:
-        writer.u16(self.dealer)
+        writer.u16(self.dealer).fixed(self.commitment, DIGEST_BYTES)
         write_pairs(writer, self.boxes, BOX_BYTES)
         writer.fixed(self.signature, SIGNATURE_BYTES)
 
     @classmethod
     def _read(cls, reader: Reader) -> Self:
-        return cls(reader.u16(), read_pairs(reader, BOX_BYTES), reader.fixed(SIGNATURE_BYTES))
+        dealer, commitment = reader.u16(), reader.fixed(DIGEST_BYTES)
+        boxes = read_pairs(reader, BOX_BYTES)
+        return cls(dealer, commitment, boxes, reader.fixed(SIGNATURE_BYTES))
 
 
 @dataclass(frozen=True, slots=True)

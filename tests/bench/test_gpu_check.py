@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from bench import gpu_check, gpu_parts, sensitivity
-from bench.gpu_parts import GpuCase, GpuPlan
+from bench.gpu_plan import GpuCase, GpuPlan
 from bench.output import BenchRow
 
 ROOT = Path(__file__).parents[2]
@@ -30,17 +30,25 @@ def test_every_part_gives_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert answer["bench"] == "gpu-check"
     assert {"torch", "cuda", "driver"} <= set(answer["versions"])
     checks = [row["check"] for row in answer["rows"]]
-    assert checks == ["agent", *["isolation"] * 2, *["sensitivity"] * 2, *["clip"] * 2]
+    assert checks == [
+        *("agent", *["isolation"] * 2, *["sensitivity"] * 2),
+        *("slots", *["clip"] * 2, "beside"),
+    ]
     assert not [row for row in answer["rows"] if "error" in row]
     assert [row["tf32"] for row in answer["rows"] if "tf32" in row] == [False, True] * 2
     protected, control = answer["rows"][3:5]
     assert protected["ratio"] <= sensitivity.TOLERANCE
     assert ("note" in control) == (control["ratio"] <= sensitivity.LEAST_CONTROL)
+    slots, beside = answer["rows"][5], answer["rows"][-1]
+    assert (slots["equal"], slots["within_clip"], slots["adding"]) == (True, True, 2)
+    assert min(beside["training_seconds"], beside["share_seconds"]) > 0
+    assert beside["shares_beside"] > 0
 
 
 ISOLATED: BenchRow = {"check": "isolation", "precision": "float32", "in_place": True}
 PROTECTED: BenchRow = {"check": "sensitivity", "protected": True, "ratio": 1 + 1e-7}
 AGENT: BenchRow = {"check": "agent", "usable": True}
+SLOTS: BenchRow = {"check": "slots", "equal": True, "within_clip": True}
 
 
 @pytest.mark.parametrize(
@@ -49,6 +57,7 @@ AGENT: BenchRow = {"check": "agent", "usable": True}
         (ISOLATED, None),
         (PROTECTED, None),
         (AGENT, None),
+        (SLOTS, None),
         ({**ISOLATED, "in_place": False, "precision": "bf16"}, None),
         ({**PROTECTED, "protected": False, "ratio": 1.0}, None),  # a control that stays small
         ({**ISOLATED, "in_place": False}, "keep to themselves"),
@@ -56,6 +65,9 @@ AGENT: BenchRow = {"check": "agent", "usable": True}
         ({**PROTECTED, "ratio": 1 + 2e-6}, "moves the sum"),
         ({**PROTECTED, "ratio": None}, "moves the sum"),
         ({**AGENT, "usable": False}, "confinement"),
+        ({**SLOTS, "equal": False}, "whoever is there"),
+        ({**SLOTS, "within_clip": False}, "whoever is there"),
+        ({"check": "slots", "error": "TimeUp"}, "whoever is there"),
     ],
 )
 def test_what_was_not_seen_to_hold_is_named(row: BenchRow, words: str | None) -> None:

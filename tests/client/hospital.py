@@ -28,10 +28,16 @@ ROOT = Path(__file__).parents[2]
 MASKED_POLICY = {"secure_aggregation": "required", "roster": ROSTER.digest().hex()}
 
 
-def write_hospital(folder: Path, *, study: Study | None = None, name: str = "north") -> Path:
+def write_hospital(
+    folder: Path,
+    *,
+    study: Study | None = None,
+    name: str = "north",
+    policy: dict[str, Any] | None = None,
+) -> Path:
     """Write tiles of 10 patients, study, policy, identity and site.toml, and return the last."""
     study = study or make_study()
-    policy = {**POLICY, **(MASKED_POLICY if study.masked else {})}
+    policy = {**POLICY, **(MASKED_POLICY if study.masked else {}), **(policy or {})}
     write_folder(folder / "tiles", patients=10)
     write_study(folder / "study.toml", study)
     lines = [f"{name} = {json.dumps(value)}\n" for name, value in policy.items()]
@@ -73,9 +79,16 @@ def _is_table(value: Any) -> bool:
 class Hospital:
     """An agent process and the files that it reads."""
 
-    def __init__(self, folder: Path, *, module: str = "tests.client.agent_process") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        module: str = "tests.client.agent_process",
+        study: Study | None = None,
+        policy: dict[str, Any] | None = None,
+    ) -> None:
         self.folder = folder
-        self.site = write_hospital(folder, study=masked_study())
+        self.site = write_hospital(folder, study=study or masked_study(), policy=policy)
         self.state = folder / "state"
         self.state.mkdir()
         self.arguments = ["-m", module]

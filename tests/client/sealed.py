@@ -57,16 +57,16 @@ LAYOUT = Layout(
     (LayoutEntry("up.lora_B.weight", (P, 1), "float32"),),
     frozen=(LayoutEntry("up.lora_A.weight", (1, 6), "float32"),),
 )
-TARGET = np.linspace(-1, 1, P).astype(np.float32)
 PATIENTS = 500
 RUN = 1
 MEMBERS_OF_FOUR = SimulatedMembers.seeded(NAMES[:4], consortium="pooled")
 
 
-def sealed_study_of_four(min_sites: int = 3) -> Study:
+def sealed_study_of_four(min_sites: int = 3, *, rounds: int = 3, spare: int = 2) -> Study:
     """The study over four members, of which one may be missing."""
-    values = sealed_values(MEMBERS_OF_FOUR, sites=4)
+    values = sealed_values(MEMBERS_OF_FOUR, sites=4, rounds=rounds)
     values["cohort"]["min_sites"] = min_sites
+    values["pooled"]["spare_attempts"] = spare
     return Study.model_validate(values)
 
 
@@ -107,10 +107,12 @@ class SealedSites:
     unix: SteppedClock = field(default_factory=SteppedClock)
     elapsed: SteppedClock = field(default_factory=SteppedClock)
     seed: bytes = b""  # of all keys and noise; none: the system's
+    layout: Layout = LAYOUT
 
     def __post_init__(self) -> None:
+        target = np.linspace(-1, 1, self.layout.parameters).astype(np.float32)
         self.trainers = {
-            site: PullTrainer(LAYOUT, TARGET, PATIENTS, seed=site) for site in self.sites
+            site: PullTrainer(self.layout, target, PATIENTS, seed=site) for site in self.sites
         }
         self.ledgers: dict[int, Any] = {}
         self.agents: dict[int, SealedAgent] = {}
@@ -125,7 +127,7 @@ class SealedSites:
         """Start the site's agent, the one before it having died."""
         if site in self.ledgers:
             self.ledgers[site].close()
-        name = NAMES[site - 1]
+        name = self.name(site)
         self.ledgers[site] = open_test_ledger(
             self.folder / f"{name}.sqlite", site=name, clock=self.unix.time
         )
@@ -134,7 +136,7 @@ class SealedSites:
 
     def agent(self, site: int, ledger: Ledger) -> SealedAgent:
         """An agent of the site on this ledger."""
-        name = NAMES[site - 1]
+        name = self.name(site)
         parts = AgentParts(
             self.rules(site), ledger, self.trainers[site], clock=self.elapsed.monotonic
         )
@@ -143,8 +145,11 @@ class SealedSites:
         assert isinstance(agent, SealedAgent)
         return agent
 
+    def name(self, site: int) -> str:
+        return self.study.sites[site - 1].name
+
     def rules(self, site: int) -> SiteRules:
-        return sealed_rules(self.study, NAMES[site - 1], **self.policy)
+        return sealed_rules(self.study, self.name(site), **self.policy)
 
     def sleep(self, seconds: float, *, wait: bool = True) -> None:
         """Let all training end, unless told not to `wait`; then `seconds` pass."""
@@ -172,9 +177,9 @@ class TinyCoordinator:
         study, roster = self.sites.study, self.sites.members.roster
         self.roster = roster
         self.sealed: SealedStudy = sealed_study(
-            study, roster, LAYOUT.fingerprint(), frozen_digest(LAYOUT)
+            study, roster, self.sites.layout.fingerprint(), frozen_digest(self.sites.layout)
         )
-        self.chain: AdapterChain = begin_chain(study, LAYOUT)
+        self.chain: AdapterChain = begin_chain(study, self.sites.layout)
         self.sums: list[OpenedSum] = []
         self.number = 0
         self.offer: SessionOffer | None = None
@@ -185,7 +190,7 @@ class TinyCoordinator:
         return self.opened(self.sites.agents[site].handle(message))
 
     def opened(self, reply: bytes) -> Body:
-        return open_envelope(reply, limit=self.sites.agents[1].limit).body
+        return open_envelope(reply, limit=self.sites.agents[2].limit).body
 
     def hello(self, site: int) -> Body:
         return self.ask(site, Hello(self.sites.study.digest(), 7, self.roster.digest()))

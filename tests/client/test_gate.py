@@ -13,15 +13,41 @@ from model.layout import Layout
 from privacy.wire.bodies import Collect, Hello, Refusal
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.reasons import Reason
+from privacy.wire.sealed import SealedStep, StepForm
 
 from .fakes import LAYOUT, start_message
 
 HELLO = seal(Envelope(7, 0, 0, Hello(bytes(32))))
 COLLECT = seal(Envelope(7, 1, 1, Collect()))
 
+STEP = seal(
+    Envelope(
+        7,
+        2,
+        1,
+        SealedStep(
+            session_digest=bytes(32),
+            step=2,
+            attempt=1,
+            form=StepForm.DIRECT,
+            slot=0,
+            adapter=bytes(32),
+            state=bytes(32),
+            sums=bytes(32),
+            cohort=(1, 2, 3),
+            label=bytes(32),
+        ),
+    )
+)
+
 
 class Echo:
-    """Answers like an agent."""
+    """Answers like an agent, which has begun the attempts `begun`."""
+
+    begun: tuple[tuple[int, int, int], ...] = ()
+
+    def has_begun(self, *attempt: int) -> bool:
+        return attempt in self.begun
 
     def handle(self, data: bytes) -> bytes:
         return b"answer to " + data
@@ -96,3 +122,16 @@ def test_a_trainer_that_goes_in_an_attempt_is_missed_only_after_the_answer() -> 
     assert is_not_ready(gate.handle(start_message()))
     gate.tell(ProgressEvent(0, 0, 0, LOADING, 0, 0))
     assert next(progress.subscribe()).phase == LOADING
+
+
+def test_a_step_that_was_begun_is_asked_for_again_whatever_became_of_the_trainer() -> None:
+    """Its vector may have been lost on the way; the same bytes come out of memory."""
+    trainer, echo = Trainer(), Echo()
+    gate = AgentGate(ProgressSource(), trainer.ready_for)
+    gate.open(echo, LAYOUT)  # type: ignore[arg-type]
+    trainer.ready = False
+    assert is_not_ready(gate.handle(STEP))
+    echo.begun = ((7, 2, 1),)
+    assert gate.handle(STEP) == b"answer to " + STEP
+    echo.begun = ((7, 2, 2),)
+    assert is_not_ready(gate.handle(STEP))

@@ -21,7 +21,15 @@ from privacy.wire.sealed import Sealed, SealedCollect, SealedReady, StepForm
 from privacy.wire.secagg import SecAggRefusal, lane_bytes
 
 from .fakes import full_disk, refused
-from .sealed import PATIENTS, P, SealedSites, TinyCoordinator, state_of
+from .sealed import (
+    MEMBERS_OF_FOUR,
+    PATIENTS,
+    P,
+    SealedSites,
+    TinyCoordinator,
+    sealed_study_of_four,
+    state_of,
+)
 
 SLOT = 60.0  # seconds, as in the study
 
@@ -352,6 +360,47 @@ def test_the_budget_is_the_studys_own(tmp_path: Path) -> None:
     assert isinstance(answer, Refusal)
     assert answer.reason is Reason.BUDGET
     assert answer.spent <= 1.2 < answer.would_be
+
+
+def test_a_site_that_was_out_for_two_steps_comes_back(tmp_path: Path) -> None:
+    sites = SealedSites(tmp_path, sealed_study_of_four(), MEMBERS_OF_FOUR)
+    coordinator = TinyCoordinator(sites)
+    coordinator.open()
+    coordinator.whole(cohort=(1, 2, 3))
+    coordinator.whole(cohort=(1, 2, 3))
+    step = coordinator.step()
+    assert coordinator.send(step, 4) == Refusal(Reason.MISSING_SUMS, newest_run=0)
+    assert coordinator.send(coordinator.with_sums(step, coordinator.sums), 4) == Running()
+    assert coordinator.send_all(step, (1, 2, 3)) == dict.fromkeys((1, 2, 3), Running())
+    sites.sleep(SLOT)
+    found = coordinator.added(step, coordinator.send_all(step))
+    assert found.lanes[coordinator.sealed.lanes] == 0
+    coordinator.take(found)
+    assert {len(ledger.entries()) for ledger in sites.ledgers.values()} == {1, 3}
+    sites.close()
+
+
+def test_the_cohort_changes_as_often_as_the_study_allows_and_no_more(tmp_path: Path) -> None:
+    """Over all steps, sessions and restarts: 2 A + 2 times, so twice without a spare attempt."""
+    study = sealed_study_of_four(rounds=5, spare=0)
+    sites = SealedSites(tmp_path, study, MEMBERS_OF_FOUR)
+    coordinator = TinyCoordinator(sites)
+    coordinator.open()
+    coordinator.whole()
+    coordinator.whole(cohort=(1, 2, 3))
+    sites.start(1)
+    coordinator.open()
+    step = coordinator.with_sums(coordinator.step(), coordinator.sums)
+    for site in step.cohort:
+        assert coordinator.send(step, site) == Running()
+    sites.sleep(SLOT)
+    coordinator.take(coordinator.added(step, coordinator.send_all(step)))
+    before = state_of(sites, 1)
+    changed = coordinator.step(cohort=(1, 2, 3))
+    assert check_of(coordinator.send(changed, 1)) is Check.COHORT_CHANGES
+    assert state_of(sites, 1) == before
+    coordinator.whole()
+    sites.close()
 
 
 def test_commitments_are_free_and_the_collection_is_charged(

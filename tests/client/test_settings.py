@@ -81,7 +81,7 @@ def test_commented_defaults_of_the_sample_policy_are_the_real_ones() -> None:
         for line in lines
         if line.startswith(("# max_", "# min_"))
     )
-    assert len(shown) == 17
+    assert len(shown) == 21
     rounds = load_study(EXAMPLES / "study.toml").rounds
     assert policy.max_lost_attempts is None
     assert int(shown.pop("max_lost_attempts")) == 2 * rounds

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from privacy.mechanisms.pooled.grid import PooledGrid
+from privacy.mechanisms.pooled.hadamard import padded_size
 from strategies.chain import AdapterChain, ChainLink
 from strategies.rule import UpdateRule
 from strategies.scale import LinkScale
@@ -60,20 +63,32 @@ def scale(members: tuple[int, ...]) -> LinkScale:
     )
 
 
-def chain_of(name: str) -> AdapterChain:
+def rotated(members: tuple[int, ...]) -> LinkScale:
+    """The same numbers on a real grid, where fields are rotated back."""
+    plain = scale(members)
+    grid = PooledGrid(PARAMETERS, plain.centre_scale, 16, plain.deviation, 16, STUDY)
+    return LinkScale.of(grid, plain.members, plain.patients)
+
+
+def chain_of(name: str, *, on_grid: bool = False) -> AdapterChain:
     """A rule's chain after all steps."""
     chain = AdapterChain.begin(STUDY, RULES[name], start())
     for step in range(1, STEPS + 1):
         one = link(step)
-        chain = chain.after(one, scale(one.members))
+        if on_grid:
+            padded = padded_size(PARAMETERS)
+            chain = chain.after(replace(one, fields=one.fields[:padded]), rotated(one.members))
+        else:
+            chain = chain.after(one, scale(one.members))
     return chain
 
 
 def answers() -> dict[str, str]:
     """The digests of every rule's sums, state and published adapter."""
+    chains = {name: chain_of(name) for name in RULES}
+    chains["adam, averaged, on a grid"] = chain_of("adam, averaged", on_grid=True)
     found = {}
-    for name in RULES:
-        chain = chain_of(name)
+    for name, chain in chains.items():
         published = hashlib.sha256(chain.published.tobytes()).hexdigest()
         found[name] = f"{chain.sums_digest.hex()} {chain.state_digest.hex()} {published}"
     return found

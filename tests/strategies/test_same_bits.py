@@ -41,6 +41,11 @@ KNOWN = {
         "d58dedd76056753b3e5771373a58ebd3088bf84e813eaa315be7db9f4a28e3eb "
         "21078348f4f0d854fc84fb7883b5e34fb896a7b6cf15d560d4763ebe0d84d09a"
     ),
+    "adam, averaged, on a grid": (
+        "369d2b6e5f8d4b4d7a9e3bfe979336ba859337293e6e8b083bac508ca8e71423 "
+        "435cf8537edc279eafcef90cfeb35768019b2f54ffa695e18b0a3fd46cdd67b3 "
+        "5ba479e3e851eeab09702b58bdc5a660a3658476bf1c5b34301a7e02e3c8a88c"
+    ),
 }
 EXACT = ("exact", "rule", "descent", "scale", "chain", "kept_chain")
 # Each is elementwise and fixed by IEEE 754, or moves bytes, or tells whether something is so.

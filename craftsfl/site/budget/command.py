@@ -82,6 +82,7 @@ def as_values(
             "across_studies": statement.composition,
         },
         "whole_study": _whole(statement),
+        "noise": _noise(statement),
         "studies": [_line(line) for line in statement.lines],
         "spending": [
             {
@@ -106,7 +107,10 @@ def as_values(
 
 def _figure(item: Published) -> dict[str, object]:
     about = {"study": item.study, "delta": item.delta, "attempts": item.attempts}
-    return {**about, **asdict(item.figure)}
+    more: dict[str, object] = {"schedule": item.schedule, "log_factor": item.log_factor}
+    if item.masks_broken is not None:
+        more["masks_broken"] = _finite(item.masks_broken)
+    return {**about, **asdict(item.figure), **more}
 
 
 def _whole(statement: Statement) -> dict[str, object]:
@@ -118,6 +122,17 @@ def _whole(statement: Statement) -> dict[str, object]:
         "lifetime_epsilon": _finite(found.lifetime.after),
         "lifetime_budget": found.lifetime.budget,
         "refused": statement.refused,
+    }
+
+
+def _noise(statement: Statement) -> dict[str, object]:
+    """What the whole schedule of the present study costs against whom; K is in these figures."""
+    return {
+        "schedule": statement.schedule_words,
+        "pooled": statement.present.pooled,
+        "against": {who.value: _finite(value) for who, value in statement.against.items()},
+        "charged_against": [who.value for who in statement.charged],
+        "log_factor": statement.log_factor,
     }
 
 

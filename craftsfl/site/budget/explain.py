@@ -56,11 +56,12 @@ NOT_CLAIMED: Final = (
     "Anything about the draw of patients becoming known. That each step uses a secret random part "
     "of the patients counts in the figures; whoever can watch the agent's computer at work knows "
     "more.",
-    "Exactness beyond the floating-point numbers in which the noise is added: attacks on their "
-    "last digits are made hard, not excluded.",
     "What the model learns of tissue in general. If many patients show a pattern, the model may "
     "show it too; it would with or without any one of them.",
 )
+
+_OWN_NOISE: Final = "and each of them releases, with noise of its own."
+_ONE_SUM: Final = "and all of them are in one sum, under one noise."
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,10 @@ class Explanation:
 def explanation(statement: Statement) -> Explanation:
     """All figures of `--explain`; takes the accountant about a second."""
     return Explanation(
-        tuple(_cases(statement)), _several(statement, "local"), _several(statement, "pooled")
+        tuple(_cases(statement)),
+        # Where the noise is pooled, several hospitals' records are in one sum under one noise too.
+        _several(statement, "pooled" if statement.present.pooled else "local"),
+        _several(statement, "pooled"),
     )
 
 
@@ -105,14 +109,15 @@ def show_explanation(statement: Statement, explained: Explanation, console: Cons
         _paragraph(
             console,
             "A patient who was treated at several hospitals of the study is in the data of each, "
-            "and each of them releases, with noise of its own. If this study is used to its end: "
-            f"{_figures(explained.known_to, 'known to')} hospitals.",
+            f"{_ONE_SUM if statement.present.pooled else _OWN_NOISE} If this study is used to its "
+            f"end: {_figures(explained.known_to, 'known to')} hospitals.",
         )
         _paragraph(
             console,
             "A person whom this hospital knows under several patient ids is drawn and clipped once "
-            "for each of them, and one noise covers them all: that costs more than several "
-            "hospitals do. If this study is used to its end: "
+            f"for each of them, and one noise covers them all: that costs "
+            f"{'as much as' if statement.present.pooled else 'more than'} several hospitals do. If "
+            "this study is used to its end: "
             f"{_figures(explained.known_under, 'known here under')} ids.",
         )
     console.print("[bold]What is not claimed[/]", highlight=False)

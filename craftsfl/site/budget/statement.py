@@ -10,10 +10,18 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from client.policy import SiteRules
-from privacy.budget import Book, Budgets, Limits, cannot_end, to_its_end
-from privacy.events import Event
+from privacy.budget import (
+    Book,
+    Budgets,
+    Limits,
+    cannot_end,
+    cost_by_observer,
+    log_factor_of,
+    to_its_end,
+)
+from privacy.events import Event, Observer
 from privacy.ledger import Entry, State, charged
-from privacy.study.terms import whole_schedule
+from privacy.study.terms import events_of, whole_schedule
 
 MOST_POINTS: Final = 40  # of the curve: each takes the accountant some milliseconds
 
@@ -32,6 +40,7 @@ class Line:
     budget: float
     rounds_left: int  # more attempts like its last that budgets and manifest admit
     events: tuple[Event, ...] = field(repr=False)  # what was charged
+    pooled: bool = False  # whether its noise is shared: then each round is one step
 
     @property
     def label(self) -> str:
@@ -70,6 +79,13 @@ class Statement:
     # that its manifest has. Claims are made of these; of what was used, none is valid.
     planned: tuple[Event, ...] = field(repr=False)
     schedule: tuple[Event, ...] = field(repr=False)
+    allowed: frozenset[Event] = field(repr=False)  # as what its attempts may stand in the ledger
+    schedule_words: str  # how many attempts that is, of which kind
+    # Epsilon of the whole schedule against each observer, and which of them this site's policy
+    # charges; K is what it costs that the noise is drawn on integers, and is in these figures.
+    against: Mapping[Observer, float]
+    charged: tuple[Observer, ...]
+    log_factor: float
 
     @property
     def present(self) -> Line:
@@ -101,6 +117,11 @@ def statement_of(rules: SiteRules, entries: Sequence[Entry]) -> Statement:
         refused=cannot_end(charges, allowance) is not None,
         planned=(*lines[0].events, *schedule[:more]),
         schedule=schedule,
+        allowed=events_of(rules.study),
+        schedule_words=charges.schedule,
+        against=cost_by_observer(charges.charge, charges.most),
+        charged=limits.observers,
+        log_factor=log_factor_of(charges.charge, charges.most),
     )
 
 
@@ -127,6 +148,7 @@ def _lines(rules: SiteRules, entries: Sequence[Entry]) -> Iterator[Line]:
             budget=rules.limits.study_epsilon,
             rounds_left=left,
             events=tuple(charge.event for charge in charges),
+            pooled=like.event.sums_over_sites,
         )
 
 

@@ -15,11 +15,17 @@ from rich.text import Text
 from craftsfl.privacy_words import epsilon_text
 from craftsfl.site.budget.statement import Line, Statement
 from privacy.accounting.fitting import MOST_ROUNDS
+from privacy.events import Observer
 
 BLOCKS: Final = " ▁▂▃▄▅▆▇█"
 HEIGHT, WIDTH = 8, 56  # of the curve, in characters
 BAR: Final = 10
 DAY: Final = 86_400.0  # seconds; a shorter curve is labelled to the second
+_COMPOSED: Final = {
+    "sum": "studies are added up",
+    "rdp-filter": "studies are composed by the policy's Rényi filter",
+    "gdp-filter": "studies are composed by the policy's Gaussian filter: the squares of mu add up",
+}
 
 
 def show_table(statement: Statement, console: Console) -> None:
@@ -28,6 +34,8 @@ def show_table(statement: Statement, console: Console) -> None:
     for row in curve(statement):
         console.print(row, style="cyan", highlight=False, markup=False)
     console.print(_whole(statement), highlight=False, markup=False)
+    if statement.present.pooled:
+        console.print(observers_text(statement), highlight=False, markup=False)
     console.print(_words(statement), highlight=False, markup=False)
 
 
@@ -35,7 +43,8 @@ def _table(statement: Statement) -> Table:
     table = Table(title=f"Privacy budget of one patient at {statement.site}", title_justify="left")
     table.box, table.padding, table.pad_edge = SIMPLE_HEAD, (0, 1, 0, 0), False
     table.add_column("Study", overflow="fold")
-    for name in ("Rounds", "Charged", "Lost", "ε used", "of budget"):
+    steps = all(line.pooled for line in statement.lines)
+    for name in ("Steps" if steps else "Rounds", "Charged", "Lost", "ε used", "of budget"):
         table.add_column(name, justify="right")
     table.add_column("", no_wrap=True)
     table.add_column("Left", justify="right")
@@ -60,10 +69,11 @@ def _spent(epsilon: float, budget: float) -> tuple[str, str, Text]:
 
 
 def rounds_text(line: Line) -> str:
-    """What is left of a study, in rounds of one attempt each."""
+    """What is left of a study, in rounds (or steps) of one attempt each."""
+    unit = "step" if line.pooled else "round"
     if line.rounds_left >= MOST_ROUNDS:
-        return f"{MOST_ROUNDS}+ rounds"
-    return f"{line.rounds_left} round{'' if line.rounds_left == 1 else 's'}"
+        return f"{MOST_ROUNDS}+ {unit}s"
+    return f"{line.rounds_left} {unit}{'' if line.rounds_left == 1 else 's'}"
 
 
 def bar(spent: float, budget: float) -> Text:
@@ -125,12 +135,29 @@ def _whole(statement: Statement) -> str:
     )
 
 
-def _words(statement: Statement) -> str:
-    over = (
-        "studies are added up"
-        if statement.composition == "sum"
-        else "studies are composed by the policy's Rényi filter"
+def observers_text(statement: Statement) -> str:
+    """Who would learn how much of a pooled study's patient, and what exact noise costs."""
+    figures = {who: bound_text(value) for who, value in statement.against.items()}
+    broken = "charged" if Observer.MASKS_BROKEN in statement.charged else "not charged"
+    return (
+        f"Its noise is the sum of the sites' shares. With all {statement.schedule_words}: "
+        f"ε {figures[Observer.COALITION]} against the coordinator with as many sites as the study "
+        f"names, {figures[Observer.SITE]} against one other site, {figures[Observer.SERVER]} "
+        f"against the coordinator alone, {figures[Observer.PUBLIC]} against whoever gets the "
+        f"adapter. Masks broken: ε {figures[Observer.MASKS_BROKEN]} against whoever undoes the "
+        f"masks, a quantum computer or all other sites together ({broken} by this site's policy). "
+        f"That the noise is drawn on integers costs K = {statement.log_factor:.1e}, which is in "
+        "these figures."
     )
+
+
+def bound_text(value: float) -> str:
+    """An epsilon against one observer; in words where it bounds nothing."""
+    return "without bound" if math.isinf(value) else f"{value:.2f}"
+
+
+def _words(statement: Statement) -> str:
+    over = _COMPOSED[statement.composition]
     return (
         "The budget bounds what everything that ever leaves this hospital says about one patient, "
         f"with all of their tiles; {over}. ε used is how much of it is gone, at δ = "

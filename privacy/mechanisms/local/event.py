@@ -1,4 +1,6 @@
-"""The event of "local": `poisson-gaussian`, version 1."""
+"""`poisson-gaussian`, version 1: the event of "local" while its noise was continuous.
+
+No mechanism makes it any more; ledgers that hold it stay readable, and are charged as ever."""
 
 from __future__ import annotations
 

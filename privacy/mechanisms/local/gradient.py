@@ -32,7 +32,7 @@ def private_gradient(
     draw releases noise alone, and is accounted for like any other. The seed is 32 bytes of `noise`.
 
     Raises `AccountingError` for a sigma that is neither 0 nor from 0.01 to 10,000, for more than
-    2^28 parameters, and where `engine.contributions` does.
+    2^24 parameters, and where `engine.contributions` does.
     """
     if engine.size > MOST_LOCAL_PARAMETERS:
         raise AccountingError(
@@ -61,8 +61,8 @@ def _clipped_sum(
 def _noised(total: NDArray[np.int64], sigma: float, seed: bytes) -> NDArray[np.float64]:
     """The sum, with noise if there is any, in units of C."""
     if sigma == 0:  # which only a policy can allow
-        return total * 2.0**-CONTRIBUTION_BITS
+        return total.astype(np.float64) * 2.0**-CONTRIBUTION_BITS
     grid = local_grid(sigma)
     centres = grid.scale.centres(total.copy())
     noisy = draw(centres, grid.deviation, seed, fraction_bits=grid.centre_bits)
-    return noisy * (2.0**grid.centre_bits / grid.centre_scale)
+    return noisy.astype(np.float64) * (2.0**grid.centre_bits / grid.centre_scale)

@@ -14,7 +14,7 @@ from privacy.mechanisms.pooled.scale import Scale
 LOCAL_GRID: Final = 64.0
 """s, the noise's deviation in grid units. No bits are saved by a coarser one: nothing is packed."""
 
-MOST_LOCAL_PARAMETERS: Final = 1 << 28
+MOST_LOCAL_PARAMETERS: Final = 1 << 24
 """A bound on P that all studies share, so that their event follows from the study file alone."""
 
 

@@ -8,10 +8,31 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from privacy.dpsgd.release import Release
 from privacy.events import Event
 from privacy.mechanisms.base import PublicTerms
-from privacy.mechanisms.local.event import PoissonGaussian
+from privacy.mechanisms.local.grid import LOCAL_GRID, MOST_LOCAL_PARAMETERS
+from privacy.mechanisms.pooled.event import PooledGaussian
 
 if TYPE_CHECKING:
     from privacy.mechanisms.local.step import PoissonStep
+
+
+def local_event(
+    sampling_rate: float, noise_multiplier: float, clipping_norm: float, steps: int
+) -> PooledGaussian:
+    """What `steps` steps cost at a site that adds all of their noise: `private_gradient`'s event.
+
+    Raises `AccountingError` for figures that make no mechanism.
+    """
+    return PooledGaussian(
+        sampling_rate=sampling_rate,
+        noise_multiplier=noise_multiplier,
+        clipping_norm=clipping_norm,
+        steps=steps,
+        parameters=MOST_LOCAL_PARAMETERS,
+        grid=LOCAL_GRID,
+        cohort=1,
+        smallest_cohort=1,
+        noise_colluders=0,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +41,7 @@ class LocalGaussian:
 
     NAME: ClassVar[str] = "local"
     NUMBER: ClassVar[int] = 1
-    EVENT: ClassVar[type[Event]] = PoissonGaussian
+    EVENT: ClassVar[type[Event]] = PooledGaussian
 
     terms: PublicTerms
 
@@ -30,13 +51,11 @@ class LocalGaussian:
         return cls(terms)
 
     @property
-    def event(self) -> PoissonGaussian:
-        """See `Mechanism.event`."""
-        return PoissonGaussian(
-            sampling_rate=self.terms.sampling_rate,
-            noise_multiplier=self.terms.noise_multiplier,
-            clipping_norm=self.terms.clipping_norm,
-            steps=self.terms.steps,
+    def event(self) -> PooledGaussian:
+        """See `Mechanism.event`: a cohort of one, on the grid of `local_grid`."""
+        terms = self.terms
+        return local_event(
+            terms.sampling_rate, terms.noise_multiplier, terms.clipping_norm, terms.steps
         )
 
     def noise_share(self, cohort: int) -> float:

@@ -113,9 +113,9 @@ class PooledGaussian:
         """See `Event.times`."""
         return replace(self, steps=self.steps * count)
 
-    def seen_by(self, observer: Observer) -> Seen:
+    def seen_by(self, observer: Observer) -> PooledGaussian | Seen:
         """See `Event.seen_by`: without the shares of the noise that `observer` knows."""
-        return Seen((self._seen(observer),))
+        return self if self.cohort == 1 else Seen((self._seen(observer),))
 
     def rarer(self, factor: int) -> PooledGaussian | None:
         """See `Event.rarer`."""

@@ -42,6 +42,10 @@ from privacy.mechanisms.pooled.units import (
 
 LOOK_UP: Final = 1.5  # r0: deviation of the look-ups below the last one
 LOOK_UP_DISTANCE: Final = 2.0**-100  # of a table's row from the true one, summed over entries
+_ENTRY_DISTANCE: Final = 2.0**-128  # of an entry from the true probability
+_TABLES_REACH: Final = 12.0  # deviations: no entry within is the last of its row
+_ENTRIES_FACTOR: Final = 1e-6  # of a step, at most; else the rows' distances are charged
+_MOST_QUARTERS, _LEAST_QUARTERS = 40, 34  # of a deviation: 10 to 8.5 are tried
 # r is the least multiple of 2^-8 at which all roundings of a step cost no more than this. It
 # follows from P alone: equal steps are charged equally, whatever schedule they are in.
 ROUNDING_FACTOR: Final = 1e-7
@@ -82,13 +86,45 @@ def nearby_step(terms: NoiseTerms, observer: Observer) -> GaussianSteps:
     least, most = min(deviations) / 2.0**DEVIATION_BITS, unknown_to(observer, terms.sites, terms)
     numbers = numbers_of(terms.parameters)
     r = rounding_width(numbers)
-    noise = math.sqrt(variance - r * r) / _sensitivity(scale, bits, numbers)
+    delta = _sensitivity(scale, bits, numbers)
+    noise = math.sqrt(variance - r * r) / delta
     lookups = 1 if bits == COARSE_CENTRE_BITS else 2  # below the last one
-    factor = numbers * (
-        log_factor(r) + shares_factor(least, most) + most * _lookups(least, lookups)
-    )
-    distance = numbers * most * (1 + lookups) * LOOK_UP_DISTANCE
-    return GaussianSteps(1.0, noise * (1 - _FLOATS), 1, factor * (1 + _FLOATS), distance)
+    kappa = log_factor(r) + shares_factor(least, most) + most * _lookups(least, lookups)
+    widths = least, max(deviations) / 2.0**DEVIATION_BITS
+    tables = _tables(numbers, most, 1 + lookups, widths, delta)
+    factor = (numbers * kappa + tables.factor) * (1 + _FLOATS)
+    return tables._replace(noise_multiplier=noise * (1 - _FLOATS), factor=factor)
+
+
+def _tables(
+    numbers: int, shares: int, lookups: int, widths: tuple[float, float], delta: float
+) -> GaussianSteps:
+    """What the sampler's tables are off, of one step; `widths`, s, and Delta in grid units.
+
+    Of a single share, whose integers are what is seen: every entry of its last table is off by
+    2^-128 at most, and that is little of a probability within `reach` deviations of the centre, or
+    of the neighbour's. Its lower look-ups move the centre by less than a tenth of the grid's unit,
+    so that what they are off is relative: at most a few times their rows'. Of sums, whose shares
+    nobody sees one by one, the rows' distances count.
+    """
+    for quarters in range(_MOST_QUARTERS, _LEAST_QUARTERS - 1, -1):
+        reach = quarters / 4
+        farthest = reach + (delta + 0.1) / widths[0]
+        smallest = math.exp(-(farthest**2) / 2) / (2.6 * widths[1])
+        entries = numbers * 2 * _ENTRY_DISTANCE / smallest
+        if shares == 1 and entries <= _ENTRIES_FACTOR and farthest <= _TABLES_REACH:
+            relative = numbers * lookups * 16 * LOOK_UP_DISTANCE
+            beyond = numbers * (_tail(reach, widths[0]) + lookups * LOOK_UP_DISTANCE)
+            return GaussianSteps(1.0, 1.0, 1, entries + relative, 0.0, beyond)
+    return GaussianSteps(1.0, 1.0, 1, 0.0, numbers * shares * lookups * LOOK_UP_DISTANCE)
+
+
+def _tail(reach: float, s: float) -> float:
+    """The probability that a share is more than `reach` deviations from its centre; upwards.
+
+    The density is convex there, so that each integer has no more than the unit interval around it.
+    """
+    return 1.001 * math.erfc((reach - 0.5 / s) / math.sqrt(2))  # what look-ups add to s^2 is in it
 
 
 def unknown_to(observer: Observer, cohort: int, terms: NoiseTerms) -> int:

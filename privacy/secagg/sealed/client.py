@@ -126,12 +126,13 @@ class SealedClient:
         if session is not None and session.offer == offer and now < offer.expiry:
             return session.own
         check_offer(offer, self._study, self._roster)
-        self._policy.check_session(offer, self.site, self._journal.past(), now)
+        past = self._journal.past()
+        self._policy.check_session(offer, self.site, past, now)
         ledger = self._journal.open_session(offer.run, offer.session, session_digest(offer))
         random = self._effects.random
         opened = SiteSession.opened(self._identity, self.site, offer, ledger, random)
         self._session, self._open = opened, None
-        self._memory.opened(offer.session)
+        self._memory.opened(offer.run, past)
         return opened.own
 
     def deal(self, listed: SessionKeys) -> SessionGroup:

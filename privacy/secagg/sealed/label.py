@@ -39,6 +39,7 @@ MOST_EPOCHS: Final = 10_000  # a jump over all of them still takes no more than 
 _SESSION: Final = b"session"
 _KEYS: Final = b"session-keys"
 _GROUP: Final = b"session-group"
+_SECRET: Final = b"session-group-secret"
 _LABEL: Final = b"label"
 
 
@@ -125,6 +126,15 @@ def session_digests(offer: SessionOffer, opening: SessionOpening) -> SessionDige
 def group_digest(sd: bytes, kd: bytes, group: SessionGroup) -> bytes:
     """gd, 32 bytes: who dealt the group's secret, and how."""
     return digest(_GROUP, sd, kd, group.encode())
+
+
+def group_commitment(sd: bytes, kd: bytes, secret: bytes) -> bytes:
+    """What a dealer publishes of the group's secret, 32 bytes: hides it, and binds to it.
+
+    Two secrets among honest sites with one label would be a second sum of theirs: the difference of
+    two tags tells a linear function of one part of them.
+    """
+    return digest(_SECRET, sd, kd, secret)
 
 
 def epoch_of(offer: SessionOffer, step: int, attempt: int) -> int:

@@ -52,7 +52,7 @@ from privacy.secagg.sealed.opening import (
     shown_ledger,
     signed_step,
 )
-from privacy.secagg.sealed.stored import StoredSession
+from privacy.secagg.sealed.stored import StoredMachine
 from privacy.secagg.witness import MemoryWitness, Witness
 from privacy.wire.bodies import Body, Running
 from privacy.wire.checks import Check
@@ -240,7 +240,7 @@ class SealedServer:
     def stored(self) -> bytes:
         """All that `restored` needs: signed bytes of the sites and of this side, no secret."""
         keys = self._listed or SessionKeys(tuple(self._keys[one] for one in sorted(self._keys)))
-        return StoredSession(
+        return StoredMachine(
             self.offer,
             keys,
             self._listed is not None,
@@ -263,7 +263,7 @@ class SealedServer:
         Answers are asked for again, or handed to `receive` again where they were kept. Raises
         `RefusedMessage` or `Refused` for bytes that are not of this study's session.
         """
-        stored = StoredSession.decode(data)
+        stored = StoredMachine.decode(data)
         server = cls(coordinator, roster, study, stored.offer, witness)
         for entry in stored.keys.entries:
             server._take_key(entry.site, entry)

@@ -17,7 +17,13 @@ from privacy.secagg.sealed.epochs import (
     pair_root,
     seal_group,
 )
-from privacy.secagg.sealed.label import SessionDigests, group_digest, keys_digest, session_digest
+from privacy.secagg.sealed.label import (
+    SessionDigests,
+    group_commitment,
+    group_digest,
+    keys_digest,
+    session_digest,
+)
 from privacy.secagg.sealed.opening import (
     check_group,
     check_key_list,
@@ -113,7 +119,8 @@ class SiteSession:
         boxes = tuple(
             (peer, seal_group(root, site, secret)) for peer, root in sorted(self.keys.pairs.items())
         )
-        group = SessionGroup(site, boxes, bytes(SIGNATURE_BYTES))
+        commitment = group_commitment(self.sd, self.kd, secret)
+        group = SessionGroup(site, commitment, boxes, bytes(SIGNATURE_BYTES))
         return replace(self, group=signed_group(identity, self.sd, self.kd, group), secret=secret)
 
     def with_opening(
@@ -144,9 +151,12 @@ class SiteSession:
         if box is None or self.keys is None:  # this site's own group, but not the one it has made
             raise Refused(Check.GROUP, group.dealer)
         try:
-            return open_group(self.keys.pairs[group.dealer], group.dealer, box)
+            secret = open_group(self.keys.pairs[group.dealer], group.dealer, box)
         except SecAggError:
             raise Refused(Check.GROUP, group.dealer) from None
+        if group_commitment(self.sd, self.kd, secret) != group.commitment:
+            raise Refused(Check.GROUP, group.dealer)
+        return secret
 
     def dealt_group(self) -> SessionGroup:
         """The group that this session has, of this site's making or another's."""

@@ -15,7 +15,7 @@ _FORMAT: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class StoredSession:
+class StoredMachine:
     """The offer, the keys so far, whether their list is closed, and what came after.
 
     `in_session` are the sites that have answered a step of it.

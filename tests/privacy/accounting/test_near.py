@@ -107,6 +107,25 @@ def test_a_distance_is_paid_on_both_sides() -> None:
     assert stretched(gaussian, 1e-5, Nearness(0.0, 0.0)) == gaussian(1e-5)
 
 
+def test_what_lies_beyond_is_taken_off_delta_once() -> None:
+    asked: list[float] = []
+
+    def gaussian(delta: float) -> float:
+        asked.append(delta)
+        return 40.0
+
+    assert stretched(gaussian, 1e-5, Nearness(0.0, 0.0, 4e-6)) == 40.0  # whatever e^40 is
+    assert asked == [pytest.approx(6e-6, rel=1e-6)]
+    assert stretched(gaussian, 1e-5, Nearness(0.0, 0.0, 1e-5)) == math.inf
+    share = SAMPLER_SHARE * 1e-5
+    for filter_ in (GaussianFilter(8.0, 1e-5), RenyiFilter(8, 8.0, 1e-5)):
+        part = GaussianSteps(1.0, 100.0, 1, 1e-12)
+        assert filter_.admits([Seen((part._replace(beyond=0.5 * share),))])
+        assert not filter_.admits([Seen((part._replace(beyond=1.1 * share),))])
+    (attack,) = tradeoff([Seen((GaussianSteps(1.0, 1e3, 1, 1e-12, 0.0, 0.01),))], [0.01])
+    assert 0.02 <= attack.tpr <= 0.021
+
+
 def test_the_bound_holds_for_a_mechanism_that_uses_all_of_it() -> None:
     """Both neighbours' densities tilted apart by e^k: delta computed from the densities."""
     k, sigma, steps = 0.02, 2.0, 1

@@ -92,3 +92,19 @@ def test_events_are_checked_before_anybody_looks_at_them() -> None:
 def test_without_noise_nobody_has_a_figure(silent: Event) -> None:
     with pytest.raises(AccountingError, match="without noise"):
         epsilon_for(Observer.SITE, [silent], 1e-5)
+
+
+@pytest.mark.parametrize("survivors", [6, 8])
+def test_who_breaks_the_masks_sees_one_share(survivors: int) -> None:
+    factor = EIGHT.noise_factor(Observer.MASKS_BROKEN, survivors)
+    assert factor == pytest.approx(math.sqrt(1 / 5))
+    assert EIGHT.known_to(Observer.MASKS_BROKEN) == 5
+
+
+def test_masks_broken_count_only_where_they_are_named() -> None:
+    events = [pooled(6, 1)]
+    broken = epsilon_for(Observer.MASKS_BROKEN, events, 1e-5)
+    assert worst_of(events, 1e-5)[1] < broken
+    assert worst_of(events, 1e-5, [Observer.MASKS_BROKEN]) == (Observer.MASKS_BROKEN, broken)
+    # Naming one observer leaves none of the others out.
+    assert worst_of([DEMO], 1e-5, [Observer.MASKS_BROKEN])[0] is Observer.SERVER

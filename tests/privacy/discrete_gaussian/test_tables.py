@@ -44,13 +44,12 @@ def test_the_bound_would_not_hold_for_floats_nor_for_rows_of_nine_deviations():
     places = np.arange(table.first, table.first + table.last + 1)
     mass = np.exp(-((places - 0.5) ** 2) / 128)
     floats = tuple(int(part * 2.0**128) for part in np.cumsum(mass / mass.sum())[:-1])
-    assert exact.distance(floats, table.first, EIGHT, 128) > 2**20 * BOUND
-    row, cut = table.thresholds[128], 9 * 8 + table.first
+    assert exact.distance(floats, table.first, EIGHT, 128) > Fraction(1, 10**16)
     short = tuple(
-        0 if place < cut else 1 << 128 if place >= len(row) + cut else one
-        for place, one in zip(range(table.first, len(row)), row, strict=False)
+        0 if z < -72 else 1 << 128 if z >= 72 else threshold
+        for z, threshold in enumerate(table.thresholds[128], table.first)
     )
-    assert exact.distance(short, table.first, EIGHT, 128) > BOUND
+    assert exact.distance(short, table.first, EIGHT, 128) > Fraction(1, 10**19)
 
 
 def test_one_threshold_that_is_off_shows():

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from privacy.accounting import epsilon, public_capacity
 from privacy.dpsgd.release import Release
-from privacy.mechanisms.local import PoissonGaussian
+from privacy.mechanisms.local import PoissonGaussian, local_event
 from privacy.study.manifest import Study
-from privacy.study.terms import event_of, mechanism_of, whole_schedule
+from privacy.study.terms import event_of, events_of, mechanism_of, whole_schedule
 from tests.client.studies import make_study
 
 TRAINING = {"sampling_rate": 0.5, "noise_multiplier": 8.0, "clipping_norm": 0.2, "steps": 3}
@@ -17,7 +17,10 @@ def study_of(**training: object) -> Study:
 
 
 def test_the_event_of_a_study_is_one_round() -> None:
-    assert event_of(study_of(**TRAINING)) == PoissonGaussian(**TRAINING)
+    event = event_of(study_of(**TRAINING))
+    assert event == local_event(**TRAINING)
+    # Ledgers of before the noise was exact hold another event for the same attempts.
+    assert events_of(study_of(**TRAINING)) == {event, PoissonGaussian(**TRAINING)}
 
 
 def test_the_whole_schedule_is_rounds_times_attempts() -> None:

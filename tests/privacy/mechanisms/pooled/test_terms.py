@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privacy.accounting import Observer, epsilon, worst_of
+from privacy.accounting import Observer, epsilon, epsilon_for, worst_of
+from privacy.discrete_gaussian.tables import threshold_table
 from privacy.errors import AccountingError
 from privacy.events import ALWAYS_CHARGED, Event, Seen
 from privacy.ledger import Charge
@@ -27,6 +28,7 @@ from privacy.mechanisms.pooled.lemma import (
 )
 from privacy.mechanisms.pooled.mechanism import PooledNoise
 from privacy.mechanisms.registry import event_from_json, mechanism_named
+from tests.privacy.discrete_gaussian.exact import cells, row
 
 TERMS = PooledTerms(3, 3, 1, 4.65, 0.0005, 1536, 40, 2, 480)
 TEXT = (
@@ -96,7 +98,9 @@ def test_who_knows_more_of_the_noise_is_charged_more(terms: PooledTerms) -> None
     assert noise[Observer.SERVER] == noise[Observer.PUBLIC] >= noise[Observer.SITE]
     worst = min(seen[o] for o in ALWAYS_CHARGED)
     assert terms.event.charged == (worst,)
-    assert all(0 < step.factor < 2e-7 and step.distance > 0 for step in seen.values())
+    for step in seen.values():  # one share alone, and sums of shares
+        assert 0 < step.factor < 1.2e-6
+        assert (step.distance > 0) != (step.beyond > 0)
 
 
 def test_every_term_of_k() -> None:
@@ -121,6 +125,38 @@ def test_every_term_of_k() -> None:
     variance = 2 * own**2 - rounding_width(numbers) ** 2
     clip = (TERMS.centre_scale + 1.001 * math.sqrt(numbers)) / 2**16
     assert step.noise_multiplier == pytest.approx(math.sqrt(variance) / clip, rel=1e-8)
+
+
+def test_what_a_single_share_is_charged_for_its_tables() -> None:
+    """Every entry within reach is as near to the true probability as is said, and no more lies
+    beyond: of the table itself, in rational numbers.
+    """
+    deviation, s, reach = 8 * 65536, 8.0, 9
+    table = threshold_table(deviation)
+    smallest = Fraction(math.exp(-((reach + 0.1 / s) ** 2) / 2) / (2.6 * s))
+    most = Fraction(0)
+    for centre in (0, 77, 255):
+        true = row(deviation, centre)
+        total, beyond = sum(true.values()), Fraction(0)
+        made = dict(cells(table.thresholds[centre], table.first))
+        for z, weight in true.items():
+            if abs(z - centre / 256) > reach * s:
+                beyond += Fraction(made.get(z, 0), 1 << 128)
+                continue
+            off = abs(Fraction(made[z], 1 << 128) / Fraction(weight, total) - 1)
+            assert off <= 2 * Fraction(2) ** -128 / smallest
+        most = max(most, beyond)
+    # Of integers more may lie there than of a continuous Gaussian.
+    continuous, bound = (math.erfc(a / math.sqrt(2)) for a in (reach, reach - 0.5 / s))
+    assert continuous < most <= bound
+
+
+def test_who_sees_one_share_has_a_figure_however_large() -> None:
+    """Design figures of masks broken: 12.3 (3 sites), 38 (12), about 117 (50)."""
+    for sites, figure in ((3, 12.3), (12, 38.6), (50, 118.7)):
+        terms = replace(TERMS, sites=sites, smallest_cohort=sites, patients=160 * sites)
+        whole = [calibrated(terms, 8.0, 1e-5).event] * 42
+        assert epsilon_for(Observer.MASKS_BROKEN, whole, 1e-5) == pytest.approx(figure, rel=0.01)
 
 
 def test_more_parameters_cost_a_little_more() -> None:

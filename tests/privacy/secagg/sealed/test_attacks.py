@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from privacy.errors import SecAggError
 from privacy.secagg.refusals import Aborted, Refused
 from privacy.secagg.sealed.collector import StepCollector
 from privacy.secagg.sealed.epochs import pair_root, seal_group
-from privacy.secagg.sealed.label import keys_digest, session_digest
+from privacy.secagg.sealed.label import group_commitment, keys_digest, session_digest
 from privacy.secagg.sealed.mac import mac_key, tags_of
 from privacy.secagg.sealed.opening import signed_group
 from privacy.secagg.sealed.server import SealedServer
@@ -225,16 +226,30 @@ def test_two_lists_of_keys_make_no_sum(world):
     assert added(sealed.values())[-3] != 0
 
 
-def dealt_by(world, site, sd, listed):
+def dealt_by(world, site, sd, listed, secrets=MappingProxyType({})):
     """What a site that sides with the coordinator deals for a list, whatever its machine says."""
     session, kd, boxes = world.clients[site]._session, keys_digest(sd, listed), []
     for entry in listed.entries:
         if entry.site != site:
             ends = (site, session.own.key), (entry.site, entry.key)
             root = pair_root(session.pair.exchange(entry.key), sd, kd, *ends)
-            boxes.append((entry.site, seal_group(root, site, b"\6" * 32)))
-    group = SessionGroup(site, tuple(boxes), bytes(64))
+            boxes.append((entry.site, seal_group(root, site, secrets.get(entry.site, b"\6" * 32))))
+    commitment = group_commitment(sd, kd, b"\6" * 32)
+    group = SessionGroup(site, commitment, tuple(boxes), bytes(64))
     return signed_group(identity_of(site), sd, kd, group)
+
+
+def test_a_dealer_cannot_give_two_secrets_away(world):
+    """With two, the tags of the honest sites would tell more than their sum."""
+    server = world.open()
+    sd, two = session_digest(server.offer), {8: b"\7" * 32}
+    group = dealt_by(world, 5, sd, server._listed, two)
+    request = replace(world.begin(server), opening=SessionOpening(server._listed, group))
+    with refused(world, Check.GROUP, 5):
+        ask(world, 8, relabelled(world, server, request, opening=request.opening))
+    assert isinstance(
+        ask(world, 11, relabelled(world, server, request, opening=request.opening)), Running
+    )
 
 
 # --- replays
@@ -380,22 +395,51 @@ def test_a_true_sum_under_other_numbers_is_false(world, changes):
 
 
 @pytest.mark.parametrize("session", [0, 1, 2, 3])
-def test_no_session_can_be_named_in_which_nobody_can_check_the_sum(world, session):
-    """A sum that names a site has to be of an attempt that the site was in, or older than it is."""
+@pytest.mark.parametrize("label", [None, bytes(32)], ids=["its label", "another label"])
+def test_no_session_can_be_named_in_which_nobody_can_check_the_sum(world, session, label):
+    """A sum that names a site has to be of an attempt that it was in, whatever its session."""
     world.open()
     server = world.open()
     world.run_step(server, 1)
     true = world.sums[0]
-    forged = replace(true, session=session, lanes=true.lanes * np.uint64(3), label=bytes(32))
-    world.sums[0] = forged
+    lanes = true.lanes * np.uint64(3)
+    world.sums[0] = replace(true, session=session, lanes=lanes, label=label or true.label)
     world.begin(server, 2)
     request = server.requests()[2]
-    if session == 0:
-        # Older than this process: the label's chain is then all that binds it, and the docs say so.
-        assert world.clients[2].unproven(request) == (forged,)
-        return
     with refused(world, Check.FALSE_SUM):
         ask(world, 2, request)
+
+
+def test_a_restart_makes_only_the_attempts_before_it_unprovable(world):
+    server = world.open()
+    world.run_step(server, 1)
+    for site in world.sites:
+        world.restart(site)
+    server = world.open(first=2)
+    world.run_step(server, 2)  # with the sum of step 1, which nobody can prove any more
+    true = world.sums[1]
+    for changes in ({"session": 1}, {"lanes": true.lanes + np.uint64(1)}, {"attempt": 2}):
+        world.sums[1] = replace(true, **changes)
+        world.begin(server, 3)
+        with refused(world, Check.FALSE_SUM):
+            ask(world, 5, server.requests()[5])
+    world.sums[1] = true
+    world.run_step(server, 3)
+
+
+def test_known_limit_a_sum_of_a_session_without_this_site_is_not_proven_to_it(world):
+    """Its members refuse it; to the others it is bound by the label's chain alone."""
+    server = world.open(silent=(11,), members=(2, 5, 8, 11))
+    world.run_step(server, 1)
+    forged = replace(world.sums[0], lanes=world.sums[0].lanes * np.uint64(3))
+    server = world.open(first=2)
+    world.sums[0] = forged
+    world.begin(server, 2)
+    requests = server.requests()
+    assert world.clients[11].unproven(requests[11]) == (forged,)
+    for site in (2, 5, 8):
+        with refused(world, Check.FALSE_SUM):
+            ask(world, site, requests[site])
 
 
 def test_known_limit_a_rushing_site_and_the_coordinator_can_set_the_sum(world):

@@ -255,7 +255,7 @@ def state_of(world: SealedWorld, site: int) -> tuple:
         id(client._session),
         id(client._open),
         None if client._open is None else tuple(id(part) for part in vars(client._open).values()),
-        (memory._first, dict(memory._secrets), dict(memory._labels)),
+        (memory._before, dict(memory._secrets), dict(memory._labels)),
         tuple(disk.done),
         disk.kept,
     )

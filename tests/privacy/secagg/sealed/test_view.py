@@ -1,0 +1,137 @@
+"""Only the sum: what the coordinator and its colluders see, byte for byte.
+
+The streams are truly random tables here, one for each pair and label, as in the proof: the masks of
+honest pairs are what the adversary does not know.
+"""
+
+from itertools import combinations, pairwise
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from privacy.secagg.sealed import attempt
+from tests.privacy.secagg.sealed.world import SealedWorld
+
+Table = dict[bytes, np.ndarray]
+
+
+class Observed:
+    """One step with masks from `table`: all bytes that come, and who had which seed and vector."""
+
+    def __init__(self, sites, vectors, table: Table, silent=(), n_c=0):
+        self.table, self.unmasked, self.pairs = table, {}, {}
+        world = SealedWorld(sites, n_c=n_c)
+        server = world.open()
+        world.begin(server)
+        world.take_up(server)
+        for site, client in world.clients.items():
+            peers = [peer for peer in sites if peer != site]
+            for peer, (seed, _) in zip(peers, client._open._secrets.seeds, strict=True):
+                self.pairs[min(site, peer), max(site, peer)] = seed
+        for site in (one for one in sites if one not in silent):
+            with mock.patch.object(attempt, "apply_masks", self._masks(site)):
+                world.clients[site].provide(world.clients[site].pending.label, vectors[site])
+        world.to_slot()
+        self.bytes = {
+            site: answer.encode() for site, answer in world.collect(server, silent).items()
+        }
+        self.sum = None if silent else server.result()
+
+    def _masks(self, site):
+        rng = np.random.default_rng(site)
+
+        def apply(lanes, seeds):
+            self.unmasked[site] = lanes.copy()
+            for seed, sign in seeds:
+                if seed not in self.table:
+                    self.table[seed] = rng.integers(0, 2**64, lanes.size, dtype=np.uint64)
+                lanes += self.table[seed] * np.uint64(sign % 2**64)
+
+        return apply
+
+
+def moved(table: Table, first: Observed, wanted: dict[int, np.ndarray], path) -> Table:
+    """Masks with which other vectors look the same: along a path of honest sites, each pair's mask
+    takes up what the vectors so far differ by. As likely a table as the first."""
+    table, carried = dict(table), np.zeros_like(next(iter(wanted.values())))
+    for site, neighbour in pairwise(path):
+        carried = carried + first.unmasked[site] - wanted[site]
+        seed = first.pairs[min(site, neighbour), max(site, neighbour)]
+        # What the lower site adds, the higher one subtracts.
+        table[seed] = table[seed] + (carried if site < neighbour else np.uint64(0) - carried)
+    return table
+
+
+SITES = (2, 5, 8, 11, 14)
+
+
+@pytest.mark.parametrize("colluders", [0, 1, 2, 3], ids=lambda n_c: f"n_c {n_c}")
+def test_any_inputs_with_the_same_honest_sum_give_the_same_view(colluders):
+    """Up to n_c = k - 2. The colluders' vectors and all masks that they know stay as they are."""
+    honest = SITES[colluders:]
+    world = SealedWorld(SITES)
+    vectors = world.vectors(1)
+    first = Observed(SITES, vectors, {}, n_c=colluders)
+
+    others = {**vectors, **{site: world.vectors(2)[site] for site in honest[:-1]}}
+    zero = np.zeros(world.lanes, np.uint64)
+    others[honest[-1]] = sum((vectors[one] for one in honest), zero) - sum(
+        (others[one] for one in honest[:-1]), zero
+    )
+    unmasked = Observed(SITES, others, dict(first.table), n_c=colluders).unmasked
+    table = moved(first.table, first, unmasked, honest)
+    known = {seed for pair, seed in first.pairs.items() if set(pair) & set(SITES[:colluders])}
+    assert all(table[seed] is first.table[seed] for seed in known)
+
+    second = Observed(SITES, others, table, n_c=colluders)
+    assert any(not np.array_equal(vectors[site], others[site]) for site in honest)
+    assert second.bytes == first.bytes
+    assert second.sum == first.sum
+
+
+def test_inputs_with_another_honest_sum_do_not():
+    world = SealedWorld(SITES)
+    vectors = world.vectors(1)
+    first = Observed(SITES, vectors, {})
+    others = {**vectors, 5: vectors[5] + np.uint64(1)}
+    for pair in [None, *combinations(SITES, 2)]:
+        table = dict(first.table)
+        if pair is not None:
+            table[first.pairs[pair]] = table[first.pairs[pair]] + np.uint64(1)
+        assert Observed(SITES, others, table).bytes != first.bytes
+
+
+@pytest.mark.parametrize("missing", [2, 8, 14])
+def test_with_one_honest_member_missing_the_others_lanes_are_uniform(missing):
+    """Whatever the others' vectors were, even with another sum, there is such a table."""
+    world = SealedWorld(SITES)
+    vectors, others = world.vectors(1), world.vectors(2)
+    left = [site for site in SITES if site != missing]
+    first = Observed(SITES, vectors, {}, silent=(missing,))
+    unmasked = Observed(SITES, others, dict(first.table), silent=(missing,)).unmasked
+    table = moved(first.table, first, unmasked, (*left, missing))
+    second = Observed(SITES, others, table, silent=(missing,))
+    assert any(not np.array_equal(vectors[site], others[site]) for site in left)
+    assert not np.array_equal(
+        sum(vectors[site] for site in left), sum(others[site] for site in left)
+    )
+    assert second.bytes == first.bytes
+
+
+def test_the_bytes_of_masked_lanes_are_spread_evenly():
+    """With the real stream: chi-squared over 256 values, and over the sum of all but one site."""
+    world = SealedWorld((2, 5, 8), lanes=20_000)
+    server = world.open()
+    world.begin(server)
+    world.take_up(server)
+    world.provide({site: np.zeros(world.lanes, np.uint64) for site in world.sites})
+    world.to_slot()
+    sealed = world.collect(server)
+    rows = [one.lanes for one in sealed.values()]
+    for lanes in (*rows, rows[0] + rows[1], rows[1] + rows[2]):
+        counts = np.bincount(np.frombuffer(lanes.tobytes(), np.uint8), minlength=256)
+        expected = counts.sum() / 256
+        chi = float(((counts - expected) ** 2 / expected).sum())
+        assert chi < 255 + 6 * np.sqrt(2 * 255)  # six standard deviations
+    assert not server.result().packed.any()
