@@ -113,12 +113,12 @@ def _runs(
         )
 
 
-def on_real_tiles(setting: PooledSetting, folder: Path, tiles: Path) -> list[BenchRow]:
+def on_real_tiles(setting: PooledSetting, seed: int, folder: Path, tiles: Path) -> list[BenchRow]:
     """Rows of the real tiles, and how their arms compare; none where there are no tiles."""
     if not tiles.is_dir():
         print(f"No real tiles: {tiles} is not a folder (--tiles names another).", file=sys.stderr)
         return []
-    runs = measure(setting, _ON_REAL, (0,), folder, tiles)
+    runs = measure(setting, _ON_REAL, (seed,), folder, tiles)
     rows = [{**run.row(setting.epsilon), "epsilon": None} for run in runs]
     for row in rows:
         row["arm"] = f"{row['arm']}, real tiles"
@@ -160,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if chosen.sampling_rates:
         rows += by_sampling_rate(setting, seeds, chosen.dir)
     if not chosen.quick:
-        rows += on_real_tiles(setting, chosen.dir, chosen.tiles)
+        rows += on_real_tiles(setting, chosen.first_seed, chosen.dir, chosen.tiles)
     if chosen.json:
         print_rows("pooled", rows, as_json=True)
         return
