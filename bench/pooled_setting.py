@@ -121,6 +121,15 @@ def _sigma(epsilon: float, delta: float, sampling_rate: float, steps: int) -> fl
 POOLED: Final = PooledSetting(
     private=RunConstants(UpdateRule("adam", 0.02)), reference=RunConstants(UpdateRule("adam", 0.1))
 )
+# More patients in fewer steps, as in the demo: enough for the attentions' adapter.
+LARGER_POOLED: Final = replace(
+    POOLED,
+    private=RunConstants(UpdateRule("adam", 0.06)),
+    reference=RunConstants(UpdateRule("adam", 0.06)),
+    patients=500,
+    targets=EVERY_ATTENTION,
+    steps=12,
+)
 # Too little to learn anything: every part runs, and the tables are complete.
 QUICK_POOLED: Final = replace(POOLED, patients=4, held_out=2, steps=2, evaluation_draws=1, drawn=3)
 
