@@ -7,16 +7,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from typing import Final
 
 from privacy.errors import AccountingError
 from privacy.mechanisms.pooled.event import PooledGaussian
 from privacy.mechanisms.pooled.fields import field_bits
+from privacy.mechanisms.pooled.hadamard import padded_size
 from privacy.mechanisms.pooled.units import (
     DEVIATION_BITS,
     centre_bits,
     centre_scale,
     deviation,
 )
+
+MOST_TURNED: Final = 1 << 64
+"""N^2 n stays below: then all that `share.centres_of` computes is exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,12 @@ class PooledTerms:
             value = getattr(self, name)
             if type(value) is not int or not least <= value <= 10**9:
                 raise AccountingError(f"{name} is {value!r}; it must be a whole number.")
+        # Rotated, N vectors of 2^30 units in one direction have to fit into 64 bits (`turned`).
+        if self.patients**2 * padded_size(self.parameters) >= MOST_TURNED:
+            raise AccountingError(
+                f"A rotated sum of {self.patients} patients does not fit into 64 bits.",
+                "Declare fewer patients, or name fewer layers of the adapter in the study.",
+            )
 
     @property
     def event(self) -> PooledGaussian:

@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,8 @@ from privacy.ledger import Charge
 from privacy.mechanisms.base import PublicTerms
 from privacy.mechanisms.pooled import PooledGaussian, PooledTerms
 from privacy.mechanisms.pooled.calibration import calibrated
+from privacy.mechanisms.pooled.grid import PooledGrid
+from privacy.mechanisms.pooled.hadamard import unturned
 from privacy.mechanisms.pooled.lemma import (
     NoiseTerms,
     deviation_of_mass,
@@ -27,6 +30,7 @@ from privacy.mechanisms.pooled.lemma import (
     shares_factor,
 )
 from privacy.mechanisms.pooled.mechanism import PooledNoise
+from privacy.mechanisms.pooled.share import centres_of
 from privacy.mechanisms.registry import event_from_json, mechanism_named
 from tests.privacy.discrete_gaussian.exact import cells, row
 
@@ -217,6 +221,18 @@ def test_terms_that_make_no_mechanism_are_refused() -> None:
             replace(TERMS, **wrong)
     with pytest.raises(AccountingError, match="spare_attempts"):
         replace(TERMS, spare_attempts=-1)
+
+
+def test_a_sum_that_would_leave_64_bits_is_refused() -> None:
+    """10^7 patients of one mind would wrap around at 2^20 parameters, and move a centre anyhow."""
+    with pytest.raises(AccountingError, match="64 bits"):
+        replace(TERMS, parameters=1 << 20, patients=10**7)
+    most = replace(TERMS, parameters=1 << 20, patients=2**22 - 1)
+    grid, each = PooledGrid.of(most, most.sites, bytes(32)), 1 << 20  # 2^20 of them: norm 2^30
+    aligned = unturned(np.eye(1, 1 << 20, dtype=np.int64)[0], 1 << 20, grid.seed)
+    total = each * most.patients * aligned
+    reached = int(np.abs(centres_of(total, grid)).max())
+    assert 0 <= most.patients * most.centre_scale - reached <= most.patients
 
 
 def test_a_site_alone_draws_some_of_its_patients_and_a_pool_does_not() -> None:
