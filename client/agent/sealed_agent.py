@@ -145,8 +145,8 @@ class SealedAgent(SiteAgent):
             memory = self._memories.get(key.run)
             machine = self._sealing.machine(key.run, self._journal, self._time, memory)
         before = machine.session
-        self._look_at_the_clock()
-        answer = machine.open(offer)
+        with self._time.kept_if(lambda: machine.session != before):
+            answer = machine.open(offer)
         if machine.session != before and self._attempt is not None:
             self._attempt.end()  # the keys of its session are gone
         self._keep(machine, key.run)
@@ -160,11 +160,6 @@ class SealedAgent(SiteAgent):
             self._machine.close()
         self._machine, self._run, self._chain = machine, run, self._start
         self._memories[run] = machine.memory
-
-    def _look_at_the_clock(self) -> None:
-        """Read the time, but not while a step is open: its slot does not move."""
-        if self._attempt is None or not self._attempt.is_open:
-            self._time.anchor()
 
     def _machine_of(self, key: AttemptKey) -> SealedClient:
         if self._machine is None or self._run != key.run:
@@ -182,9 +177,9 @@ class SealedAgent(SiteAgent):
             return found
         machine = self._machine_of(key)
         before = machine.pending
-        self._look_at_the_clock()
         try:
-            chain, answer = self._taken(machine, step)
+            with self._time.kept_if(lambda: machine.pending is not before):
+                chain, answer = self._taken(machine, step)
         except _NotBegun as refused:
             return refused.answer
         pending = machine.pending

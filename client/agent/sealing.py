@@ -6,7 +6,8 @@ The steps themselves are `client.agent.sealed_agent`'s, their protocol `privacy.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
@@ -61,6 +62,20 @@ class SteadyTime:
     def anchor(self) -> None:
         """Take the time from the clock."""
         self._unix, self._at = self._clock(), self._elapsed()
+
+    @contextmanager
+    def kept_if(self, accepted: Callable[[], bool]) -> Iterator[None]:
+        """Inside, the time as the clock has it now; afterwards too, if what it decides on was new.
+
+        So nobody can have the clock read again by a message that changes nothing.
+        """
+        before = self._unix, self._at
+        self.anchor()
+        try:
+            yield
+        finally:
+            if not accepted():
+                self._unix, self._at = before
 
     def __call__(self) -> float:
         """Unix seconds."""

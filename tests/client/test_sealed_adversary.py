@@ -78,7 +78,7 @@ def test_a_session_with_a_number_from_the_future_locks_nobody_out(
 def test_messages_that_are_refused_let_nobody_set_the_clock(
     sites: SealedSites, coordinator: TinyCoordinator
 ) -> None:
-    """While a step is open, time is not read again: neither for an offer nor for a false step."""
+    """Neither an offer again nor a false step has the time read while a step is open."""
     coordinator.open()
     step = coordinator.begun(slot=2 * SLOT)
     sites.sleep(SLOT)
@@ -88,3 +88,13 @@ def test_messages_that_are_refused_let_nobody_set_the_clock(
     coordinator.ask(1, replace(coordinator.offer, signature=bytes(64)))
     coordinator.send(replace(coordinator.step(2), signature=bytes(64)), 1)
     assert coordinator.send(step, 1) == Running()
+
+
+def test_after_a_sleep_of_the_machine_a_new_attempt_has_the_right_time(
+    sites: SealedSites, coordinator: TinyCoordinator
+) -> None:
+    """The even clock stands still while a machine sleeps; the next attempt reads the other one."""
+    coordinator.open()
+    coordinator.begun()
+    sites.unix.now += 1800
+    coordinator.whole(2)
