@@ -34,7 +34,7 @@ import numpy as np
 from client.agent.sealing import SealedLedger, Sealing, SteadyTime
 from client.agent.site_agent import AgentParts, OpenAttempt, SiteAgent, sealed
 from client.agent.work import Trained
-from privacy.errors import FederationError
+from privacy.errors import AccountingError, FederationError
 from privacy.ledger import AttemptKey
 from privacy.secagg.refusals import Refused
 from privacy.secagg.sealed.attempt import PendingStep
@@ -214,7 +214,7 @@ class SealedAgent(SiteAgent):
         study, roster = self._rules.study, self._sealing.membership.roster
         try:
             chain = following(self._chain, step.opened, study, roster)
-        except FederationError as error:
+        except (FederationError, AccountingError) as error:
             _log.warning("The opened sums of step %d were refused: %s", step.step, error.message)
             chain = self._chain
         if chain.steps + 1 > step.step:

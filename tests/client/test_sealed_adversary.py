@@ -8,18 +8,20 @@ from pathlib import Path
 import pytest
 
 from craftsfl.simulation.members import SimulatedMembers
+from privacy.study.manifest import Study
 from privacy.wire.bodies import Running
 from privacy.wire.checks import Check
+from privacy.wire.reasons import Reason
 from privacy.wire.sealed import OpenedSum
+from strategies.pooled import begin_chain
 
+from .fakes import refused
 from .sealed import NAMES, SealedSites, TinyCoordinator, sealed_values, state_of
 from .test_sealed_agent import SLOT, check_of
 
 
 def test_members_of_the_roster_that_are_not_in_the_study(tmp_path: Path) -> None:
     """Strangers to the study would count as sites with a share of the noise."""
-    from privacy.study.manifest import Study
-
     members = SimulatedMembers.seeded(NAMES, consortium="pooled")
     sites = SealedSites(tmp_path, Study.model_validate(sealed_values(members)), members)
     coordinator = TinyCoordinator(sites)
@@ -45,8 +47,7 @@ def test_another_run_in_between_does_not_make_a_site_forget_how_to_prove_a_sum(
     lanes[0] += 1
     forged = replace(found, lanes=lanes)
     honest = coordinator.chain
-    coordinator.sums, coordinator.chain = [], coordinator.chain
-    coordinator = _told(coordinator, forged)
+    _told(coordinator, forged)
     before = state_of(sites, 1)
     assert check_of(coordinator.send(coordinator.step(), 1)) is Check.FALSE_SUM
     assert state_of(sites, 1) == before
@@ -54,13 +55,11 @@ def test_another_run_in_between_does_not_make_a_site_forget_how_to_prove_a_sum(
     coordinator.whole()
 
 
-def _told(coordinator: TinyCoordinator, forged: OpenedSum) -> TinyCoordinator:
-    """The coordinator, which says of its first step that it opened to `forged`."""
-    from strategies.pooled import begin_chain
-
+def _told(coordinator: TinyCoordinator, forged: OpenedSum) -> None:
+    """The coordinator says of its first step that it opened to `forged`."""
+    coordinator.sums = []
     coordinator.chain = begin_chain(coordinator.sites.study, coordinator.sites.layout)
     coordinator.take(forged)
-    return coordinator
 
 
 @pytest.mark.parametrize("number", [2**32 - 1, 10**6])
@@ -98,3 +97,19 @@ def test_after_a_sleep_of_the_machine_a_new_attempt_has_the_right_time(
     coordinator.begun()
     sites.unix.now += 1800
     coordinator.whole(2)
+
+
+@pytest.mark.parametrize("cohort", [(1, 2), (2, 3), (2, 3, 9), tuple(range(1, 200))])
+def test_sums_of_cohorts_that_no_step_of_the_study_has(
+    cohort: tuple[int, ...], sites: SealedSites, coordinator: TinyCoordinator
+) -> None:
+    """A site that cannot prove them, having been restarted, takes none of them, and says so."""
+    coordinator.open()
+    found = coordinator.whole()
+    sites.start(1)
+    coordinator.open()
+    before = state_of(sites, 1)
+    told = coordinator.with_sums(coordinator.step(), [replace(found, cohort=cohort)])
+    assert refused(coordinator.send(told, 1)) is Reason.MISSING_SUMS
+    assert state_of(sites, 1) == before
+    coordinator.whole()
