@@ -37,7 +37,7 @@ from server.context import RunContext
 from server.events import SessionOpened, SiteLeftOut
 from server.messages import FlowerFailure, Reply, Request
 from server.nodes import TRY_AGAIN, Attendee, refused_words
-from server.step_store import StoredSession
+from server.step_store import KeptSession
 from server.witness import StoredWitness
 
 _MARGIN_SECONDS = 120.0  # beside a step's own time, that a session has to last for one more
@@ -166,7 +166,7 @@ class Sessions:
         server = SealedServer(parts.identity, parts.roster, parts.terms, offer, witness)
         names = tuple(sorted(attendee.name for attendee in present))
         context.store.steps.open_session(
-            StoredSession(number, names, now, float(offer.expiry), server.stored())
+            KeptSession(number, names, now, float(offer.expiry), server.stored())
         )
         trouble = _SetUp(context, self._attendance, parts.roster, server, present).run()
         if trouble:
