@@ -1,5 +1,7 @@
 """What `bench.pooled` trains: sizes, what is promised to patients, and the constants of a run."""
 
+# Why: docs/adr/0043-what-makes-private-training-learn.md
+
 from __future__ import annotations
 
 import hashlib
@@ -26,7 +28,7 @@ class RunConstants:
     """Of a run; privacy depends on none of them. `draws` is m: (t, noise) of a tile in a step."""
 
     rule: UpdateRule
-    clipping_norm: float = 0.0005  # nearly every patient is clipped: see the ADR
+    clipping_norm: float = 0.0005  # nearly every patient is clipped: see docs/adr/0043
     draws: int = 1
 
 

@@ -41,6 +41,7 @@ from server.step_store import KeptSession
 from server.witness import StoredWitness
 
 _MARGIN_SECONDS = 120.0  # beside a step's own time, that a session has to last for one more
+_KEYLESS_SECONDS = 600.0  # before a site that gave no key brings about another session
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 120.0  # before a failed set-up is tried again
 
 
@@ -53,6 +54,8 @@ class LiveSession:
     members: Mapping[str, int]  # roster ids by name
     expiry: float
     lanes: int  # L, of a packed vector
+    offered: frozenset[str] = frozenset()  # who was asked for a key; without one: not a member
+    asks_again: float = 0.0  # from when on they are asked again (Unix seconds)
     known: dict[str, int] = field(default_factory=dict)
     broken: str = ""  # why no further step can be sealed in it
 
@@ -137,7 +140,11 @@ class Sessions:
             return "The run has none."
         if live.broken:
             return live.broken
-        new = sorted(attendee.name for attendee in present if attendee.name not in live.members)
+        here = {attendee.name for attendee in present}
+        if len(here & live.members.keys()) < study.smallest_cohort:
+            return "Too few of its members are there."
+        asked = live.offered if self._context.clock.time() < live.asks_again else live.members
+        new = sorted(here - set(asked))
         if new:
             return f"{', '.join(new)} is not in it."
         step = study.cohort.reply_slot + masking_settings(study).exchange_deadline
@@ -183,7 +190,15 @@ class Sessions:
         roster, keys = self._parts.roster, set(server.members)
         by_name = {name: cohort_of(roster, [name])[0] for name in names}
         members = {name: site for name, site in by_name.items() if site in keys}
-        return LiveSession(number, server, members, expiry, self._parts.terms.lanes)
+        return LiveSession(
+            number,
+            server,
+            members,
+            expiry,
+            self._parts.terms.lanes,
+            frozenset(names),
+            self._context.clock.time() + _KEYLESS_SECONDS,
+        )
 
 
 class _SetUp:

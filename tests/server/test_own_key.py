@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -46,8 +47,8 @@ def test_the_command_says_what_to_write_where(tmp_path: Path) -> None:
     assert "PRIVATE" not in said.output
 
 
-def test_a_study_without_such_a_key_needs_none(study: Study) -> None:
-    assert coordinator_key(None, study) is None
+def test_a_study_without_such_a_key_needs_none(study_values: dict[str, Any]) -> None:
+    assert coordinator_key(None, Study.model_validate(study_values)) is None
 
 
 def test_a_missing_key_and_another_one_are_refused(tmp_path: Path) -> None:
