@@ -42,6 +42,13 @@ LEAD_SECONDS = 0.3
 _PAUSE = 0.25  # before a site is asked again that is still at work
 _POLL = 0.1  # between two looks for replies: a step has two exchanges beside its slot
 _SUMS_TOLD = 3  # how often a site is told in one attempt what sums it lacks
+# With these, a site says that it takes no step of this session any more.
+_SESSION_OVER = frozenset(
+    {
+        *(Check.NO_SESSION, Check.EXPIRED, Check.NO_KEYS, Check.OWN_KEY),
+        *(Check.SECOND_KEYS, Check.GROUP),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,8 +276,10 @@ class SealedAttempt:
         words = explain_check(refusal.check)
         if refusal.check is Check.FALSE_SUM:
             self._doubts.add(participant.name)
-        if refusal.check is Check.NO_SESSION:
-            self._live.broken = f"{participant.name} has lost its keys."
+        if refusal.check in _SESSION_OVER:
+            lost = refusal.check is Check.NO_SESSION
+            how = "has lost its keys" if lost else "cannot go on in it"
+            self._live.broken = f"{participant.name} {how}."
         if refusal.check is Check.NO_VECTOR:  # it has charged, and has nothing to send
             joined = self._parts.attendance.spent(participant.name)
             self._parts.spending.released(participant.name, joined)

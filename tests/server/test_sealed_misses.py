@@ -15,10 +15,10 @@ from privacy.ledger import State
 from privacy.secagg.sealed.server import SealedServer
 from privacy.wire.bodies import Hello
 from privacy.wire.checks import Check
-from privacy.wire.envelope import open_envelope, seal
+from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.sealed import OpenedSum, SealedStep
 from privacy.wire.secagg import SecAggRefusal
-from privacy.wire.session import SessionOffer
+from privacy.wire.session import SessionGroup, SessionKeys, SessionOffer
 from server.inprocess import Drop, GridFault
 from server.rounds import run_federation
 from server.status import RunStatus, read_status
@@ -115,6 +115,33 @@ def test_an_agent_that_is_restarted_within_a_step_costs_that_step_and_a_session(
     ]
     assert len(events("session-opened")) == _ANSWERED_TWICE
     assert charges(world) == [4, 4, 4]
+
+
+def test_a_site_that_cannot_go_on_in_a_session_gets_another(
+    pooled: Callable[..., SealedWorld], events: Any
+) -> None:
+    """Whoever carries the messages has asked it to deal, with a shorter list of keys."""
+    world = pooled()
+    first, shown = asks_for(1), []
+
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
+        if not shown and first(request) and node == world.nodes["hillside"]:
+            envelope = open_envelope(request, limit=LARGE)
+            opening = envelope.body.opening  # type: ignore[attr-defined]
+            shorter = SessionKeys(opening.keys.entries[1:])
+            message = seal(Envelope(envelope.run, 0, 0, shorter))
+            shown.append(open_envelope(world.sites.agents[3].handle(message), limit=LARGE).body)
+        return None
+
+    world.faults = faults
+    run_federation(world.federation())
+    assert isinstance(shown[0], SessionGroup)
+    assert outcomes(read_status(world.url))[:2] == [(1, 1, "failed", 0), (1, 2, "finished", 3)]
+    assert [event["reason"] for event in events("session-opened")] == [
+        "The run has none.",
+        "hillside cannot go on in it.",
+    ]
+    assert charges(world) == [3, 3, 3]
 
 
 def test_a_silent_site_costs_its_step_and_is_left_out_until_it_answers(
