@@ -36,7 +36,7 @@ from server.events import LoggedEvent, decode_event
 from server.own_key import make_coordinator_key
 from server.settings import ConsortiumSettings, load_consortium
 
-COORDINATOR_KEY: Final = "coordinator.key"
+PLANE_COORDINATOR_KEY: Final = "coordinator.key"
 ROOT_FOLDER: Final = Path(__file__).resolve().parents[1]
 PlanePart = Literal["serverapp", "superlink", "superexec", "gateway", "agent"]
 _PROGRAMS: Final[dict[PlanePart, str]] = {  # what tells a process from the others
@@ -181,7 +181,7 @@ class Plane:
             signed = add_signature(signed, identities[name], None)
         write_rosters(self.folder / "roster.cfl", [signed])
         self.consortium.parent.mkdir()
-        public = make_coordinator_key(self.consortium.parent / COORDINATOR_KEY)
+        public = make_coordinator_key(self.consortium.parent / PLANE_COORDINATOR_KEY)
         return self.study.values(base, signed.roster.digest().hex(), public.hex())
 
     def _write_coordinator(self) -> None:
@@ -200,7 +200,7 @@ class Plane:
             "study": "../study.toml",
             "state": "state",
             "roster": "../roster.cfl",
-            "coordinator_key": COORDINATOR_KEY,
+            "coordinator_key": PLANE_COORDINATOR_KEY,
         }
         whole = {**settings, "device": "cpu", "superlink": link}
         self.consortium.write_text(tomli_w.dumps(whole), "utf-8")

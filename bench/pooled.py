@@ -47,6 +47,7 @@ from bench.pooled_compare import (
 from bench.pooled_run import PooledLaboratory
 from bench.pooled_setting import (
     ARMS,
+    LARGER_POOLED,
     POOLED,
     QUICK_POOLED,
     PooledSetting,
@@ -112,12 +113,12 @@ def _runs(
         )
 
 
-def on_real_tiles(setting: PooledSetting, folder: Path, tiles: Path) -> list[BenchRow]:
+def on_real_tiles(setting: PooledSetting, seed: int, folder: Path, tiles: Path) -> list[BenchRow]:
     """Rows of the real tiles, and how their arms compare; none where there are no tiles."""
     if not tiles.is_dir():
         print(f"No real tiles: {tiles} is not a folder (--tiles names another).", file=sys.stderr)
         return []
-    runs = measure(setting, _ON_REAL, (0,), folder, tiles)
+    runs = measure(setting, _ON_REAL, (seed,), folder, tiles)
     rows = [{**run.row(setting.epsilon), "epsilon": None} for run in runs]
     for row in rows:
         row["arm"] = f"{row['arm']}, real tiles"
@@ -159,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if chosen.sampling_rates:
         rows += by_sampling_rate(setting, seeds, chosen.dir)
     if not chosen.quick:
-        rows += on_real_tiles(setting, chosen.dir, chosen.tiles)
+        rows += on_real_tiles(setting, chosen.first_seed, chosen.dir, chosen.tiles)
     if chosen.json:
         print_rows("pooled", rows, as_json=True)
         return
@@ -174,6 +175,7 @@ def _options(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[
     options.add_argument("--arms", default=",".join(ARMS), help="with commas: %(default)s")
     options.add_argument("--seeds", type=int, default=POOLED_SEEDS)
     options.add_argument("--first-seed", type=int, default=0, help="100 and above are for tuning")
+    options.add_argument("--larger", action="store_true", help="3 x 500 patients, in 12 steps")
     options.add_argument("--clipping-norm", type=float, help="another one, for tuning")
     options.add_argument("--rate", type=float, help="another learning rate, for tuning")
     options.add_argument(
@@ -201,7 +203,8 @@ def _varied(chosen: argparse.Namespace) -> PooledSetting:
         norm = constants.clipping_norm if chosen.clipping_norm is None else chosen.clipping_norm
         return replace(constants, rule=rule, clipping_norm=norm)
 
-    return replace(POOLED, private=other(POOLED.private), reference=other(POOLED.reference))
+    own = LARGER_POOLED if chosen.larger else POOLED
+    return replace(own, private=other(own.private), reference=other(own.reference))
 
 
 if __name__ == "__main__":

@@ -37,10 +37,11 @@ from server.context import RunContext
 from server.events import SessionOpened, SiteLeftOut
 from server.messages import FlowerFailure, Reply, Request
 from server.nodes import TRY_AGAIN, Attendee, refused_words
-from server.step_store import StoredSession
+from server.step_store import KeptSession
 from server.witness import StoredWitness
 
 _MARGIN_SECONDS = 120.0  # beside a step's own time, that a session has to last for one more
+_KEYLESS_SECONDS = 600.0  # before a site that gave no key brings about another session
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 120.0  # before a failed set-up is tried again
 
 
@@ -53,6 +54,8 @@ class LiveSession:
     members: Mapping[str, int]  # roster ids by name
     expiry: float
     lanes: int  # L, of a packed vector
+    offered: frozenset[str] = frozenset()  # who was asked for a key; without one: not a member
+    asks_again: float = 0.0  # from when on they are asked again (Unix seconds)
     known: dict[str, int] = field(default_factory=dict)
     broken: str = ""  # why no further step can be sealed in it
 
@@ -137,7 +140,11 @@ class Sessions:
             return "The run has none."
         if live.broken:
             return live.broken
-        new = sorted(attendee.name for attendee in present if attendee.name not in live.members)
+        here = {attendee.name for attendee in present}
+        if len(here & live.members.keys()) < study.smallest_cohort:
+            return "Too few of its members are there."
+        asked = live.offered if self._context.clock.time() < live.asks_again else live.members
+        new = sorted(here - set(asked))
         if new:
             return f"{', '.join(new)} is not in it."
         step = study.cohort.reply_slot + study.secure_aggregation.exchange_deadline
@@ -166,7 +173,7 @@ class Sessions:
         server = SealedServer(parts.identity, parts.roster, parts.terms, offer, witness)
         names = tuple(sorted(attendee.name for attendee in present))
         context.store.steps.open_session(
-            StoredSession(number, names, now, float(offer.expiry), server.stored())
+            KeptSession(number, names, now, float(offer.expiry), server.stored())
         )
         trouble = _SetUp(context, self._attendance, parts.roster, server, present).run()
         if trouble:
@@ -183,7 +190,15 @@ class Sessions:
         roster, keys = self._parts.roster, set(server.members)
         by_name = {name: cohort_of(roster, [name])[0] for name in names}
         members = {name: site for name, site in by_name.items() if site in keys}
-        return LiveSession(number, server, members, expiry, self._parts.terms.lanes)
+        return LiveSession(
+            number,
+            server,
+            members,
+            expiry,
+            self._parts.terms.lanes,
+            frozenset(names),
+            self._context.clock.time() + _KEYLESS_SECONDS,
+        )
 
 
 class _SetUp:

@@ -25,7 +25,7 @@ StepKey = tuple[int, int]  # round, attempt
 
 
 @dataclass(frozen=True, slots=True)
-class StoredSession:
+class KeptSession:
     """A session; `state` is its machine's, times are Unix seconds."""
 
     number: int
@@ -73,14 +73,14 @@ class StepStore:
         with self._transaction() as session:
             return session.scalar(select(func.max(SessionRow.session))) or 0
 
-    def live_session(self) -> StoredSession | None:
+    def live_session(self) -> KeptSession | None:
         """The session that has not ended."""
         query = select(SessionRow).where(SessionRow.run == self._run, SessionRow.ended == "")
         with self._transaction() as session:
             row = session.scalars(query.order_by(SessionRow.session.desc()).limit(1)).first()
             return None if row is None else _session(row)
 
-    def open_session(self, new: StoredSession) -> None:
+    def open_session(self, new: KeptSession) -> None:
         """`new` is about to be offered; earlier ones have ended."""
         earlier = select(SessionRow).where(SessionRow.run == self._run, SessionRow.ended == "")
         with self._transaction() as session:
@@ -183,8 +183,8 @@ class StepStore:
             yield session
 
 
-def _session(row: SessionRow) -> StoredSession:
-    return StoredSession(
+def _session(row: SessionRow) -> KeptSession:
+    return KeptSession(
         number=row.session,
         members=tuple(row.members.split(",")),
         opened=row.opened,

@@ -119,10 +119,11 @@ class Sealing:
         """The machine of one run: its keys are in memory only, and die with it."""
         own, rules = self.membership, self.rules
         hours = min(pooled_settings(rules.study).session_hours, rules.policy.max_session_hours)
+        masks = rules.study.secure_aggregation.colluders
         policy = SealedPolicy(
             run=run,
             n_min=max(rules.study.smallest_cohort, rules.policy.min_cohort),
-            n_c=max(rules.study.privacy.noise_colluders, rules.policy.max_colluders),
+            n_c=max(masks, rules.study.privacy.noise_colluders, rules.policy.max_colluders),
             longest=int(hours * _HOUR) + CLOCK_SKEW,
         )
         effects = Effects(time, self.effects.random)

@@ -4,6 +4,8 @@ Pooled: all patients in every step, shares of one noise, each round one sealed s
 every hospital trains for itself with all the noise of its own, and updates are masked.
 """
 
+# Why: docs/adr/0043-what-makes-private-training-learn.md
+
 from __future__ import annotations
 
 import json

@@ -16,9 +16,10 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from privacy.config import Count, Fraction, Positive, SiteName, Strict, load_toml, refuse_plain
-from privacy.secagg.offer import SMALLEST_COHORT, most_colluders, withstood
-from privacy.secagg.width import MAX_BITS, MIN_BITS, relative_error
+from privacy.secagg.offer import SMALLEST_COHORT
+from privacy.secagg.width import MAX_BITS, MIN_BITS
 from privacy.study.losses import LossName
+from privacy.study.masks import check_masks, check_noise_colluders
 from privacy.study.pooled import Chosen, PooledSettings, check_mechanism
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -269,8 +270,8 @@ class Study(Strict):
             )
         if self.cohort.reply_slot > self.cohort.round_deadline:
             raise ValueError("cohort.reply_slot is longer than cohort.round_deadline")
-        _check_masking(self.secure_aggregation, len(self.sites))
-        _check_noise_colluders(self)
+        check_masks(self.secure_aggregation, self)
+        check_noise_colluders(self)
         check_mechanism(self)
         if (self.training.loss == "stage-two") != (self.stage_two is not None):
             raise ValueError(
@@ -304,40 +305,6 @@ class Study(Strict):
             del values["chosen"]
         text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(b"craftsfl/study/v1\0" + text.encode("ascii")).digest()
-
-
-def _check_masking(settings: SecureAggregation, sites: int) -> None:
-    """Refuse settings that no cohort of `sites` can meet; the adapter's size is not known yet."""
-    if sites < SMALLEST_COHORT:
-        raise ValueError(
-            f"{sites} site(s) are listed, but secure aggregation needs {SMALLEST_COHORT}: "
-            "of two, each reads the other's update off the sum"
-        )
-    if settings.colluders > most_colluders(sites):
-        raise ValueError(
-            f"{sites} sites do not withstand {settings.colluders} colluding ones; "
-            f"secure_aggregation.colluders may be {most_colluders(sites)} at most"
-        )
-    if relative_error(settings.bits, 1, sites) > settings.tolerated_error:
-        raise ValueError(
-            f"secure_aggregation.bits = {settings.bits} cannot keep the mean of {sites} sites "
-            f"within tolerated_error = {settings.tolerated_error:g}, however small the adapter"
-        )
-
-
-def _check_noise_colluders(study: Study) -> None:
-    """Colluders that the masks do not withstand know every single share of the noise.
-
-    Sealed steps withstand all but two, whatever the threshold of other studies' masks.
-    """
-    most = withstood(study.smallest_cohort, len(study.sites))
-    if study.pools_noise:
-        most = study.smallest_cohort - 2
-    if study.privacy.noise_colluders > most:
-        raise ValueError(
-            f"privacy.noise_colluders is {study.privacy.noise_colluders}, but the masks of this "
-            f"study withstand {most}"
-        )
 
 
 def load_study(path: Path) -> Study:

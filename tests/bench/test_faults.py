@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench import faults
-from privacy.ledger import AttemptKey, Charge, SqliteLedger
+from privacy.ledger import AttemptKey, SqliteLedger
 from privacy.ledger.chain import Chain
 from privacy.ledger.files import HeadFile
 
@@ -47,7 +47,7 @@ def test_it_notices_an_update_that_leaves_before_its_charge(
 
 
 def test_it_notices_a_ledger_that_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
-    def forget(self: SqliteLedger, key: AttemptKey, charge: Charge | None = None) -> None:
+    def forget(self: SqliteLedger, key: AttemptKey, *_: object) -> None:
         """Acknowledge, and write nothing."""
 
     monkeypatch.setattr(SqliteLedger, "intent", forget)

@@ -23,6 +23,11 @@ from bench.pooled_compare import (
 )
 from bench.pooled_gradients import StepOf
 from bench.pooled_setting import ARMS, POOLED, QUICK_POOLED, schedule
+from bench.pooled_sites import real_sites
+from model.base import load_base
+from model.cache import locate_base
+from model.lab.tissue import HOSPITALS
+from model.lab.tissue.imagefolder import write_site
 from privacy.accounting import epsilon
 from privacy.mechanisms.local.event import PoissonGaussian
 from privacy.mechanisms.pooled import PooledGaussian
@@ -223,3 +228,35 @@ def test_an_arm_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit):
         pooled.main(["--arms", "central,magic"])
     assert "no such arm: magic" in capsys.readouterr().err
+
+
+def test_without_real_tiles_the_bench_says_why_it_has_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = tmp_path / "sites"
+    assert pooled.on_real_tiles(QUICK_POOLED, 0, tmp_path, missing) == []
+    assert f"{missing} is not a folder" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_no_patient_of_real_tiles_is_both_trained_on_and_held_out(tmp_path: Path) -> None:
+    for number, name in enumerate(("north", "harbour")):
+        write_site(
+            tmp_path / "sites" / name,
+            site=name,
+            patients=4,
+            most_tiles=2,
+            appearance=HOSPITALS[name],
+            seed=number,
+        )
+    pipeline = load_base(locate_base("tiny"))
+    found = [real_sites(tmp_path / "sites", pipeline, seed, tmp_path / "cache") for seed in (0, 1)]
+    for sites in found:
+        assert sites.sizes == (3, 3)
+        assert len(sites.train.by_patient()) == 6
+        assert len(sites.held_out.by_patient()) == 2
+        assert len(sites.train) + len(sites.held_out) == 12
+        assert len(sites.captions) == len(sites.held_out)
+        both = torch.cdist(sites.train.latents.flatten(1), sites.held_out.latents.flatten(1))
+        assert both.min() > 0  # no tile on both sides
+    assert not torch.equal(found[0].held_out.latents[:1], found[1].held_out.latents[:1])

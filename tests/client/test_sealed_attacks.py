@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from privacy.config import check
 from privacy.ledger import State
 from privacy.secagg.sealed.opening import offered_session
+from privacy.study.manifest import Study
 from privacy.wire.bodies import Body, Running
 from privacy.wire.checks import Check
 from privacy.wire.reasons import Reason
@@ -19,33 +21,40 @@ from privacy.wire.session import SessionKeys, SessionOpening
 from tests.pooled_study import COORDINATOR
 
 from .fakes import refused
-from .sealed import MEMBERS, SealedSites, TinyCoordinator, state_of
+from .sealed import (
+    MEMBERS,
+    MEMBERS_OF_FOUR,
+    SealedSites,
+    TinyCoordinator,
+    sealed_study_of_four,
+    state_of,
+)
 from .test_sealed_agent import SLOT, check_of
 
 
 def refused_unchanged(
-    sites: SealedSites, coordinator: TinyCoordinator, made: Any, check: Check, site: int = 1
+    sites: SealedSites, coordinator: TinyCoordinator, made: Any, wanted: Check, site: int = 1
 ) -> None:
-    """`made` is refused with `check` at a site, and nothing there has changed."""
+    """`made` is refused as `wanted` at a site, and nothing there has changed."""
     before = state_of(sites, site)
-    assert check_of(coordinator.send(made, site)) is check
+    assert check_of(coordinator.send(made, site)) is wanted
     assert state_of(sites, site) == before
 
 
 @pytest.mark.parametrize("bit", [0, 255])
 @pytest.mark.parametrize(
-    ("field", "check"),
+    ("field", "wanted"),
     [("adapter", Check.ADAPTER), ("state", Check.STATE), ("sums", Check.SUMS)],
 )
 def test_a_digest_that_differs_in_one_bit(
-    field: str, check: Check, bit: int, sites: SealedSites, coordinator: TinyCoordinator
+    field: str, wanted: Check, bit: int, sites: SealedSites, coordinator: TinyCoordinator
 ) -> None:
     coordinator.open()
     coordinator.whole()
     right = getattr(coordinator.step(), field)
     number = int.from_bytes(right, "big") ^ 1 << bit
     made = coordinator.step(**{field: number.to_bytes(32, "big")})
-    refused_unchanged(sites, coordinator, made, check)
+    refused_unchanged(sites, coordinator, made, wanted)
     coordinator.whole()
 
 
@@ -104,8 +113,6 @@ def test_two_vectors_for_one_label(sites: SealedSites, coordinator: TinyCoordina
 
 
 def test_another_cohort_at_two_halves_opens_nothing(tmp_path: Any) -> None:
-    from .sealed import MEMBERS_OF_FOUR, sealed_study_of_four
-
     sites = SealedSites(tmp_path, sealed_study_of_four(), MEMBERS_OF_FOUR)
     coordinator = TinyCoordinator(sites)
     coordinator.open()
@@ -135,19 +142,30 @@ def test_another_model_at_one_site_opens_nothing(
 
 
 @pytest.mark.parametrize(
-    ("cohort", "check"),
+    ("cohort", "wanted"),
     [((1, 2), Check.COHORT_SIZE), ((2, 3), Check.COHORT_SIZE), ((1, 2, 9), Check.NOT_IN_COHORT)],
 )
 def test_a_short_or_a_strange_cohort(
-    cohort: tuple[int, ...], check: Check, sites: SealedSites, coordinator: TinyCoordinator
+    cohort: tuple[int, ...], wanted: Check, sites: SealedSites, coordinator: TinyCoordinator
 ) -> None:
     coordinator.open()
-    refused_unchanged(sites, coordinator, coordinator.step(cohort=cohort), check)
+    refused_unchanged(sites, coordinator, coordinator.step(cohort=cohort), wanted)
+
+
+def test_a_cohort_that_leaves_one_honest_site_of_those_who_collude(tmp_path: Any) -> None:
+    """Four sites, of which two may collude with the coordinator: of three, one would be alone."""
+    values = sealed_study_of_four().model_dump(mode="json", exclude_none=True)
+    values["secure_aggregation"]["colluders"] = 2
+    study = check(values, Study, where="study.toml")
+    sites = SealedSites(tmp_path, study, MEMBERS_OF_FOUR)
+    coordinator = TinyCoordinator(sites)
+    coordinator.open()
+    refused_unchanged(sites, coordinator, coordinator.step(cohort=(1, 2, 3)), Check.COLLUDERS)
+    assert coordinator.send(coordinator.step(), 1) == Running()
+    sites.close()
 
 
 def test_more_colluders_than_all_but_two(tmp_path: Any) -> None:
-    from .sealed import MEMBERS_OF_FOUR, sealed_study_of_four
-
     sites = SealedSites(
         tmp_path, sealed_study_of_four(min_sites=4), MEMBERS_OF_FOUR, policy={"max_colluders": 2}
     )

@@ -120,7 +120,7 @@ def test_a_killed_gateway_is_named_and_the_others_go_on(tmp_path: Path) -> None:
     data = write_hospitals(tmp_path / "data", more=("lakeside",))
     secrets = set().union(*(plant(folder) for folder in data.iterdir()))
     with demo(tmp_path / "demo", data, rounds=2) as running:
-        running.wait_for(lambda: "round 1 of 2" in running.text, seconds=300)
+        running.wait_for(lambda: "step 1 of 2" in running.text, seconds=300)
         victims = [p for p in running.family() if "client.gateway" in p.cmdline()]
         (victim,) = [p for p in victims if "hospitals/harbour" in " ".join(p.cmdline())]
         victim.kill()
@@ -138,7 +138,7 @@ def test_a_killed_gateway_is_named_and_the_others_go_on(tmp_path: Path) -> None:
     "moment",
     [
         "starting the hospitals",
-        pytest.param("round 1 of", marks=[pytest.mark.slow, pytest.mark.ci]),
+        pytest.param("step 1 of", marks=[pytest.mark.slow, pytest.mark.ci]),
     ],
 )
 def test_an_interrupt_leaves_no_process_and_no_port(tmp_path: Path, moment: str) -> None:

@@ -91,6 +91,32 @@ def test_an_agent_that_was_restarted_costs_an_attempt_and_a_session(
     assert len(chains) == 1
 
 
+def test_an_agent_that_is_restarted_within_a_step_costs_that_step_and_a_session(
+    pooled: Callable[..., SealedWorld], events: Any
+) -> None:
+    """It had begun to train. The others' vectors were asked for, so they have charged it too."""
+    world = pooled()
+    second, asked = asks_for(2), []
+
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
+        if second(request) and node == world.nodes["hillside"]:
+            asked.append(request)
+            if len(asked) == _ANSWERED_TWICE:
+                world.sites.start(3)
+        return None
+
+    world.faults = faults
+    run_federation(world.federation())
+    assert outcomes(read_status(world.url)) == [
+        (1, 1, "finished", 3),
+        (2, 1, "failed", 2),
+        (2, 2, "finished", 3),
+        (3, 1, "finished", 3),
+    ]
+    assert len(events("session-opened")) == _ANSWERED_TWICE
+    assert charges(world) == [4, 4, 4]
+
+
 def test_a_silent_site_costs_its_step_and_is_left_out_until_it_answers(
     pooled: Callable[..., SealedWorld], events: Any
 ) -> None:
@@ -191,8 +217,8 @@ def test_a_session_is_renewed_before_it_expires(
 def test_a_site_that_gives_no_key_is_waited_for_and_then_left_out(
     pooled: Callable[..., SealedWorld], events: Any
 ) -> None:
-    """With four sites three are enough; the fourth has refused the session."""
-    world = four(pooled, rounds=1)
+    """With four sites three are enough. The fourth does not bring about a session a step."""
+    world = four(pooled, rounds=3)
 
     def faults(node: int, number: int, request: bytes) -> GridFault | None:
         offers = isinstance(open_envelope(request, limit=LARGE).body, SessionOffer)
@@ -200,7 +226,7 @@ def test_a_site_that_gives_no_key_is_waited_for_and_then_left_out(
 
     world.faults = faults
     run_federation(world.federation())
-    assert outcomes(read_status(world.url)) == [(1, 1, "finished", 3)]
+    assert [count for *_, count in outcomes(read_status(world.url))] == [3, 3, 3]
     (opened,) = events("session-opened")
     assert opened["sites"] == sorted(NAMES[:3])
 
@@ -316,3 +342,30 @@ def test_one_site_alone_cannot_have_a_sum_forgotten(
         (3, 1, "failed", 0),
         (3, 2, "finished", 3),
     ]
+
+
+def test_a_session_whose_members_are_too_few_is_renewed_with_who_is_there(
+    pooled: Callable[..., SealedWorld], events: Any
+) -> None:
+    """The fourth had given no key; then a member leaves, and three would not be enough keys."""
+    world = four(pooled, rounds=2)
+
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
+        offers = isinstance(open_envelope(request, limit=LARGE).body, SessionOffer)
+        first = not events_so_far()
+        return Drop() if offers and first and node == world.nodes["site-4"] else None
+
+    def events_so_far() -> list[Any]:
+        return list(events("session-opened"))
+
+    class Leaves:
+        def round_finished(self, status: RunStatus) -> None:
+            world.handlers.pop(world.nodes["north"], None)
+
+    world.faults = faults
+    run_federation(world.federation(Leaves()))
+    assert [count for *_, count in outcomes(read_status(world.url))] == [3, 3]
+    first, second = events("session-opened")
+    assert "north" in first["sites"] and "site-4" not in first["sites"]
+    assert "site-4" in second["sites"] and "north" not in second["sites"]
+    assert second["reason"] == "Too few of its members are there."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from client.agent.startup import load
 from client.policy import SiteRules
 from client.settings import load_policy, load_site
 from craftsfl.demo.hospitals import real_members
-from craftsfl.demo.pace import LONGEST, SHORTEST, slot_for
+from craftsfl.demo.pace import LONGEST, SHORTEST, SHORTEST_STEP, slot_for, step_slot_for
+from craftsfl.demo.studies import DemoMode
 from craftsfl.demo.workspace import (
     DemoOptions,
     HospitalDraft,
@@ -22,12 +24,14 @@ from craftsfl.demo.workspace import (
     write_workspace,
 )
 from craftsfl.rounds.operator import superlink_of
+from model.cache import shipped_base
 from privacy.accounting import epsilon
 from privacy.budget import Book, cannot_end
 from privacy.errors import ConfigError, DataError
 from privacy.secagg.encoding import Encoding
 from privacy.study.agreement import roster_in_force, shares_of, terms_of
 from privacy.study.terms import whole_schedule
+from server.own_key import coordinator_key
 from server.settings import load_consortium
 
 DIGEST = "sha256:" + "a" * 64
@@ -38,12 +42,20 @@ def members(tmp_path: Path) -> list[HospitalDraft]:
     return [HospitalDraft(name, tmp_path / name, size) for name, size in sizes.items()]
 
 
-def test_every_role_gets_settings_that_its_own_code_accepts(tmp_path: Path) -> None:
+MODES: tuple[DemoMode, ...] = get_args(DemoMode)
+LEAST = {"pooled": SHORTEST_STEP, "threshold": SHORTEST}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_role_gets_settings_that_its_own_code_accepts(tmp_path: Path, mode: DemoMode) -> None:
     folder = tmp_path / "demo"
     clear_folder(folder)
-    made = write_workspace(DemoOptions(folder), members(tmp_path), DIGEST, port=12345)
+    made = write_workspace(DemoOptions(folder, mode=mode), members(tmp_path), DIGEST, port=12345)
     slot = made.study.cohort.reply_slot
-    assert slot >= SHORTEST
+    assert slot >= LEAST[mode]
+    assert made.study.pools_noise == (mode == "pooled")
+    own = coordinator_key(load_consortium(made.consortium).coordinator_key, made.study)
+    assert (own is not None) == (mode == "pooled")
     link = superlink_of(load_consortium(made.consortium))
     assert link.address == "127.0.0.1:12345"
     assert load_consortium(made.consortium).study == made.study_file
@@ -66,11 +78,12 @@ def test_every_role_gets_settings_that_its_own_code_accepts(tmp_path: Path) -> N
     made.runtime.rmdir()
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("rounds", [None, 1, 20])
 def test_the_whole_study_fits_into_each_hospitals_budget(
-    tmp_path: Path, rounds: int | None
+    tmp_path: Path, rounds: int | None, mode: DemoMode
 ) -> None:
-    options = DemoOptions(tmp_path / "demo", rounds=rounds)
+    options = DemoOptions(tmp_path / "demo", rounds=rounds, mode=mode)
     clear_folder(options.folder)
     made = write_workspace(options, members(tmp_path), DIGEST, 12345, SHORTEST)
     policy = load_policy(load_site(made.hospitals[0].settings).policy)
@@ -159,7 +172,7 @@ def test_two_hospitals_are_no_federation(tmp_path: Path, hospitals: int) -> None
 
 def test_an_update_of_the_demo_fits_its_grid(tmp_path: Path) -> None:
     """Of noised updates, which move every parameter as far as Adam goes, next to none is cut."""
-    options = DemoOptions(tmp_path / "demo")
+    options = DemoOptions(tmp_path / "demo", mode="threshold")
     clear_folder(options.folder)
     made = write_workspace(options, members(tmp_path), DIGEST, 12345, SHORTEST)
     made.runtime.rmdir()
@@ -179,3 +192,26 @@ def test_an_update_of_the_demo_fits_its_grid(tmp_path: Path) -> None:
 )
 def test_a_slower_machine_gets_a_longer_slot(patients: float, probe: float, slot: float) -> None:
     assert slot_for(patients, probe) == slot
+
+
+@pytest.mark.parametrize(
+    ("patients", "probe", "slot"),
+    [(1560.0, 0.23, 24.0), (1560.0, 0.01, SHORTEST_STEP), (1e6, 1.0, LONGEST)],
+)
+def test_a_steps_slot_is_shorter_for_its_time_is_the_same_in_every_step(
+    patients: float, probe: float, slot: float
+) -> None:
+    assert step_slot_for(patients, probe) == slot
+
+
+def test_the_study_counts_the_parameters_of_the_shipped_base(tmp_path: Path) -> None:
+    from model.adapters import layout_of
+
+    options = DemoOptions(tmp_path / "demo")
+    clear_folder(options.folder)
+    made = write_workspace(options, members(tmp_path), DIGEST, 12345, SHORTEST)
+    made.runtime.rmdir()
+    base = shipped_base()
+    assert base is not None
+    assert made.study.pooled is not None
+    assert layout_of(base, made.study.adapter).parameters == made.study.pooled.parameters

@@ -134,3 +134,16 @@ def test_more_colluders_than_all_but_two_know_the_noise() -> None:
     values["privacy"]["noise_colluders"] = 4
     with pytest.raises(ConfigError, match="withstand 3"):
         load(values)
+
+
+def test_sealed_masks_have_neither_a_threshold_nor_bits_of_their_own() -> None:
+    values = pooled_values(sites=5)
+    values["secure_aggregation"] |= {"colluders": 3, "bits": 8}
+    load(values)
+    values["secure_aggregation"]["colluders"] = 4
+    with pytest.raises(ConfigError, match="may be 3 at most"):
+        load(values)
+
+
+def test_a_hundred_sites_may_pool_their_noise() -> None:
+    assert load(pooled_values(sites=100)).most_attempts == 5
