@@ -29,6 +29,8 @@ Guarantees, each with a test:
   reveal only whether training was done when the slot came, in exchange for a charge.
 """
 
+# Why: docs/adr/0046-no-plain-mode.md
+
 from __future__ import annotations
 
 import logging
