@@ -25,7 +25,7 @@ from privacy.wire.sealed import OpenedSum, Sealed, SealedStep, sealed_size_limit
 from privacy.wire.secagg import COORDINATOR, SecAggRefusal
 from server.events import ExchangeFinished
 from server.messages import FlowerFailure, Reply
-from server.nodes import Attendee
+from server.nodes import Attendee, refused_words
 from server.participants import NO_ANSWER, Participant, Participants, TrainingOrder
 from server.round_parts import RoundParts
 from server.sealed_tables import START, VECTORS
@@ -219,6 +219,10 @@ class SealedAttempt:
                 self._at_work(participant)
             case Refusal(reason=Reason.MISSING_SUMS, newest_run=known):
                 self._lacks_sums(participant, known)
+            case Refusal(reason=Reason.NOT_NEWER) as refusal:
+                # It has journalled the attempt and does not know it: its agent was restarted.
+                self._live.broken = f"{participant.name} has lost its keys."
+                self._drop(participant, refused_words(refusal))
             case Refusal() | FlowerFailure() as answer:
                 reason = self._participants.trouble(participant, answer)
                 if reason:

@@ -48,7 +48,7 @@ _ATTEMPTS: Final = 2  # of a round
 _SAMPLING_RATE: Final = 0.25
 _STEPS_PER_ROUND: Final = 6
 _LEARNING_RATE: Final = 0.03
-_CLIP: Final = 0.05
+_CLIP: Final = 0.0005
 _LARGEST_ADAPTER: Final = 1_000_000  # parameters; the bound grows with the root of its logarithm
 
 
