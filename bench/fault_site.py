@@ -1,7 +1,7 @@
 """A site agent in its own process that can be killed anywhere, for `bench.faults`.
 
-Agent, state folder, key and ledger are real; only the trainer is quick. Its updates are random, so
-that an attempt trained twice shows in the bytes, and they leave unmasked, so that this can be seen.
+Agent, state folder, key and ledger are real; only the trainer is quick. Its updates and its masks
+are random, so that an attempt that leaves twice shows in the bytes.
 A site is forked from a warm parent without torch, and answers messages over two pipes.
 """
 
@@ -26,18 +26,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.agent.own_ledger import open_ledger
-from client.agent.plain_agent import PlainAgent
 from client.agent.site_agent import AgentParts
 from client.agent.state import state_folder
 from client.agent.work import still_training
 from client.policy import SiteRules
 from client.settings import Policy
+from craftsfl.simulation.members import SimulatedMembers
 from model.layout import Layout, LayoutEntry
 from privacy.errors import CraftsflError
 from privacy.study.manifest import Study
 from privacy.wire.codec import Vector
 
 _SITE: Final = "north"
+MEMBERS: Final = SimulatedMembers.seeded((_SITE, "south", "east"), consortium="faults")
 LAYOUT: Final = Layout((LayoutEntry("unet.down.lora_A", (1, 6), "float32"),))
 ATTEMPTS: Final = 8
 FAULT_STUDY: Final = Study.model_validate(
@@ -57,9 +58,10 @@ FAULT_STUDY: Final = Study.model_validate(
             "learning_rate": 0.1,
         },
         "privacy": {"delta": 1e-5, "attempts": ATTEMPTS},
-        "aggregation": {"strategy": "fedavg", "secure_aggregation": "plain"},
-        "cohort": {"min_sites": 1, "round_deadline": 60.0, "reply_slot": 60.0},
-        "sites": [{"name": _SITE, "declared_patients": 10}],
+        "aggregation": {"strategy": "fedavg"},
+        "secure_aggregation": {"roster": MEMBERS.roster.digest().hex(), "bound": 65536.0},
+        "cohort": {"min_sites": 3, "round_deadline": 60.0, "reply_slot": 60.0},
+        "sites": [{"name": name, "declared_patients": 10} for name in MEMBERS.identities],
         "samples": {"prompts": ["glands"], "seeds": [1]},
     }
 )
@@ -70,7 +72,7 @@ _POLICY: Final = Policy(
     studies=("any",),
     bases=("any",),
     mechanisms=("local",),
-    secure_aggregation="plain",
+    roster=MEMBERS.roster.digest().hex(),
     max_attempts=ATTEMPTS,
 )
 RULES: Final = SiteRules(_SITE, FAULT_STUDY, _POLICY)
@@ -85,7 +87,7 @@ _PLACES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {  # part of the file's
     "training": ("", ("train", "_run", "_train", "_outcome", "_note", "_conclude")),
     "release": (
         "",
-        ("_collect", "_looked", "_without_update", "commit", "_serve", "write_frame"),
+        ("_exchange", "_masked", "_looked", "_without_update", "commit", "_serve", "write_frame"),
     ),
 }
 _OWN: Final = ("/client/agent/", "/bench/fault_site.py")
@@ -269,7 +271,7 @@ def _serve(folder: Path, requests: int, replies: int) -> int:
         with state_folder(folder) as state, open_ledger(state, _SITE) as ledger:
             state.cache.mkdir(exist_ok=True)  # as the agent does next; it marks the folder as used
             clock = _Clock()
-            agent = PlainAgent(AgentParts(RULES, ledger, QuickTrainer(), clock=clock))
+            agent = MEMBERS.agent(_SITE, AgentParts(RULES, ledger, QuickTrainer(), clock=clock))
             write_frame(replies, READY)
             while (data := read_frame(requests)) is not None:
                 write_frame(replies, agent.handle(data))

@@ -23,16 +23,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Final, get_args
 
-import numpy as np
-
+from bench.fault_peers import beginning, largest_answer, question
 from bench.fault_site import (
     ATTEMPTS,
     FAULT_STUDY,
-    LAYOUT,
     PATIENCE,
     REFUSED,
     ForkedSite,
@@ -46,9 +45,11 @@ from privacy.accounting import epsilon
 from privacy.budget import Book
 from privacy.ledger import AttemptKey, LedgerView, State, read_ledger
 from privacy.study.terms import event_of
-from privacy.wire.bodies import Body, Collect, Refusal, Running, Started, StartTraining, Update
-from privacy.wire.envelope import Envelope, open_envelope, seal, size_limit
+from privacy.wire.bodies import Body, Refusal, Running
+from privacy.wire.envelope import Envelope, open_envelope, seal
+from privacy.wire.offer import TrainMasked
 from privacy.wire.reasons import Reason
+from privacy.wire.secagg import Advertise, Deliver, MaskedInput
 
 RUN: Final = 7
 FAULT_ROUNDS: Final = 3  # before the harm, or around it
@@ -56,9 +57,7 @@ LEDGER: Final = "ledger.sqlite"
 _MAIN: Final = (LEDGER, f"{LEDGER}-wal")  # hold the records, and are harmed most often
 HARMED: Final = (*_MAIN, *_MAIN, *_MAIN, f"{LEDGER}-shm", f"{LEDGER}.head", "ledger.key")
 _POLL_SECONDS: Final = 0.001
-_START: Final = StartTraining(
-    FAULT_STUDY.digest(), LAYOUT.fingerprint(), np.zeros(LAYOUT.parameters, np.float32)
-)
+_LIMIT: Final = largest_answer()
 
 
 @dataclass(frozen=True)
@@ -81,25 +80,32 @@ class Coordinator:
 
     round: int = 1
     attempt: int = 1
-    started: set[AttemptKey] = field(default_factory=set)  # acknowledged intents
+    started: dict[AttemptKey, TrainMasked] = field(default_factory=dict)  # acknowledged intents
+    due: dict[AttemptKey, Deliver] = field(default_factory=dict)  # the questions for their updates
     left: dict[AttemptKey, set[bytes]] = field(default_factory=dict)  # what left, per attempt
 
     def drive(self, site: ForkedSite, rounds: int) -> bool:
         """Ask until `rounds` are done; False if the site died or could not continue."""
         for key in sorted(self.started):  # the site may have died since: what can it still deliver?
-            self._note(key, self._ask(site, key, Collect()))
-            if self._ask(site, key, _START) == Started():
-                self._collected(site, key)
+            if key in self.due:
+                self._note(key, self._ask(site, key, self.due[key]))
+            body = self._ask(site, key, self.started[key])
+            if isinstance(body, Advertise):
+                self._collected(site, key, body)
         while self.round <= rounds and self.attempt <= ATTEMPTS:
             key = AttemptKey(FAULT_STUDY.digest(), RUN, self.round, self.attempt)
-            body = self._ask(site, key, _START)
+            if self.left.get(key, {b"failed"}) != {b"failed"}:  # a site that forgets gave it anew
+                self.round, self.attempt = self.round + 1, 1
+                continue
+            train = self.started.get(key) or beginning(key)
+            body = self._ask(site, key, train)
             if body == Refusal(Reason.NOT_NEWER):
                 self.attempt += 1
-            elif body != Started():
+            elif not isinstance(body, Advertise):
                 return False
             else:
-                self.started.add(key)
-                if not self._collected(site, key):
+                self.started[key] = train
+                if not self._collected(site, key, body):
                     return False
                 self.round, self.attempt = self.round + 1, 1
         return self.round > rounds
@@ -115,18 +121,23 @@ class Coordinator:
         twice = sum(len(updates) > 1 for updates in self.left.values())
         return Verdict(len(lost), int(spent < left), twice)
 
-    def _collected(self, site: ForkedSite, key: AttemptKey) -> bool:
+    def _collected(self, site: ForkedSite, key: AttemptKey, advertise: Advertise) -> bool:
+        ask = partial(self._ask, site, key)
+        due = question(self.started[key], advertise, ask)
+        if due is None:
+            return False
+        self.due[key] = due
         body: Body | None = Running()
         end = time.monotonic() + PATIENCE
         while body == Running() and time.monotonic() < end:
             time.sleep(_POLL_SECONDS)
-            body = self._ask(site, key, Collect())
+            body = ask(due)
         self._note(key, body)
-        return isinstance(body, Update)
+        return isinstance(body, MaskedInput)
 
     def _note(self, key: AttemptKey, body: Body | None) -> None:
-        if isinstance(body, Update):
-            self.left.setdefault(key, set()).add(body.delta.tobytes())
+        if isinstance(body, MaskedInput):
+            self.left.setdefault(key, set()).add(body.encode())
         elif body == Refusal(Reason.NO_UPDATE):
             self.left.setdefault(key, set()).add(b"failed")
 
@@ -134,7 +145,7 @@ class Coordinator:
         reply = site.ask(seal(Envelope(key.run, key.round, key.attempt, body)))
         if reply is None:
             return None
-        return open_envelope(reply, limit=size_limit(LAYOUT.parameters)).body
+        return open_envelope(reply, limit=_LIMIT).body
 
 
 def one_site(coordinator: Coordinator, site: ForkedSite, rounds: int) -> tuple[bool, int]:

@@ -16,6 +16,7 @@ from torch import nn
 from bench.engines import ENGINE_CLASSES
 from bench.training import CROSS_ATTENTION
 from client.training import EncodedTiles, LocalTrainer
+from craftsfl.simulation.members import SimulatedMembers
 from model.base import load_base
 from model.cache import SHIPPED_BASE, locate_base
 from model.layout import Layout
@@ -30,6 +31,7 @@ from privacy.dpsgd.substreams import Substreams
 from privacy.study.manifest import Study
 
 PATIENTS: Final = 16
+_MEMBERS: Final = SimulatedMembers.seeded(("north", "south", "east"), consortium="sensitivity")
 PLACES: Final = 8  # two batches: when somebody leaves, others move from one to the other
 _CLIPPING_NORM: Final = 1e-4
 _CAPTIONS: Final = ["fat", "bone", "glands"]
@@ -197,9 +199,9 @@ def _study(loss: str) -> Study:
                 "loss": loss,
             },
             "privacy": {"delta": 1e-5},
-            "aggregation": {"strategy": "fedavg", "secure_aggregation": "plain"},
-            "cohort": {"min_sites": 1, "round_deadline": 60.0, "reply_slot": 1.0},
-            "sites": [{"name": "north", "declared_patients": PATIENTS}],
+            "aggregation": {"strategy": "fedavg"},
+            "cohort": {"min_sites": 3, "round_deadline": 60.0, "reply_slot": 1.0},
+            **_MEMBERS.sites(PATIENTS),
             "samples": {"prompts": ["glands"], "seeds": [1]},
             "stage_two": LOSS_TERMS[loss],
         }

@@ -19,12 +19,14 @@ import torch
 
 from bench.output import BenchRow, parser, print_rows
 from client.training import EncodedTiles, LocalTrainer
+from craftsfl.simulation.members import SimulatedMembers
 from model.adapters import initial_vector
 from model.base import Pipeline, load_base
 from model.cache import SHIPPED_BASE, locate_base
 from model.text import encode_captions
 from privacy.study.manifest import Study
 
+_MEMBERS = SimulatedMembers.seeded(("north", "south", "east"), consortium="slots")
 _TARGETS = ("attn1.to_v", "attn1.to_out.0", "attn2.to_v", "attn2.to_out.0")
 
 
@@ -47,9 +49,9 @@ def study_of_all(patients: int) -> Study:
                 "learning_rate": 1.0,
             },
             "privacy": {"delta": 1e-5},
-            "aggregation": {"strategy": "fedavg", "secure_aggregation": "plain"},
-            "cohort": {"min_sites": 1, "round_deadline": 60, "reply_slot": 1},
-            "sites": [{"name": "north", "declared_patients": patients}],
+            "aggregation": {"strategy": "fedavg"},
+            "cohort": {"min_sites": 3, "round_deadline": 60, "reply_slot": 1},
+            **_MEMBERS.sites(patients),
             "samples": {"prompts": ["glands"], "seeds": [1]},
         }
     )

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from bench.training import CROSS_ATTENTION
+from craftsfl.simulation.members import SimulatedMembers
 from model.encoders.files import find_encoder
 from model.lab.pretraining.corpus import draw_caption
 from model.lab.tissue.domain import RARE_TYPES, STAINS, domain_caption
@@ -28,6 +29,7 @@ from privacy.study.manifest import (
 from privacy.study.terms import event_of
 
 BENCH_SITE: Final = "bench"
+_MEMBERS: Final = SimulatedMembers.seeded((BENCH_SITE, "south", "east"), consortium="stage-two")
 REFERENCE: Final = "tiny"
 EVALUATOR: Final = "tiny-evaluator"  # never used in training
 BASELINE: Final = "denoising"
@@ -138,9 +140,9 @@ class StageTwoSetting:
                 },
                 "stage_two": terms,
                 "privacy": {"delta": self.delta},
-                "aggregation": {"strategy": "fedavg", "secure_aggregation": "plain"},
-                "cohort": {"min_sites": 1, "round_deadline": 3600.0},
-                "sites": [{"name": BENCH_SITE, "declared_patients": self.patients}],
+                "aggregation": {"strategy": "fedavg"},
+                "cohort": {"min_sites": 3, "round_deadline": 3600.0},
+                **_MEMBERS.sites(self.patients),
                 "samples": {"prompts": ["glands"], "seeds": [1]},
             }
         )

@@ -18,6 +18,7 @@ from privacy.config import (
     Strict,
     VariableName,
     load_toml,
+    refuse_plain,
 )
 from privacy.errors import DeploymentError
 from privacy.events import ALWAYS_CHARGED, Observer
@@ -143,9 +144,8 @@ class Policy(Strict):
     # exist in every study, so none can be left out. "masks-broken" may be added: then each charge
     # also covers whoever undoes the masks of a pooled study, and sees the site's share by itself.
     observers: tuple[Observer, ...] = OBSERVERS
-    # "plain": for studies in one process; no site agent is served with it.
-    secure_aggregation: Literal["required", "plain"] = "required"
-    roster: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # with "required"
+    secure_aggregation: Literal["required"] = "required"  # the coordinator sees sums only
+    roster: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # the study's, by digest
     # The masks must withstand at least this many sites colluding with the coordinator; 0: no demand
     # beyond what they withstand anyway, which is the most that the cohort's size allows.
     max_colluders: Annotated[int, Field(ge=0)] = 0
@@ -197,6 +197,11 @@ class Policy(Strict):
     allow_agent_network: bool = False  # start even if the system cannot cut the agent off
     max_parameters: Count = 50_000_000
 
+    @field_validator("secure_aggregation", mode="before")
+    @classmethod
+    def _is_not_plain(cls, mode: object) -> object:
+        return refuse_plain(mode, "remove the line, and name the consortium's roster")
+
     @field_validator("studies")
     @classmethod
     def _are_digests(cls, studies: tuple[str, ...]) -> tuple[str, ...]:
@@ -242,8 +247,6 @@ class Policy(Strict):
             )
         if (self.across_studies == "rdp-filter") != (self.rdp_order is not None):
             raise ValueError('rdp_order is set exactly where across_studies = "rdp-filter"')
-        if (self.secure_aggregation == "required") != (self.roster is not None):
-            raise ValueError('roster is set exactly where secure_aggregation = "required"')
         return self
 
     def allows_base(self, digest: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError
@@ -20,6 +20,17 @@ SiteName = Annotated[str, Field(pattern=_SITE_NAME)]
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=2**32 - 1)]  # as the wire counts
+
+
+PLAIN_STUDY = ErrorId.PLAIN_STUDY.value
+
+
+def refuse_plain(mode: object, hint: str) -> object:
+    """`mode` of secure aggregation, unless it is the one that is gone; `hint`: what to write."""
+    if mode == "plain":
+        text = f'"plain" is no longer a mode, no update leaves unmasked: {hint}'
+        raise PydanticCustomError(PLAIN_STUDY, "{text}", {"text": text})
+    return mode
 
 
 class Strict(BaseModel):
@@ -71,7 +82,9 @@ def check(
         return model.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
         lines = "; ".join(_explain(detail, model) for detail in error.errors())
-        raise ConfigError(f"{where}: {lines}.", hint) from None
+        plain = any(detail["type"] == PLAIN_STUDY for detail in error.errors())
+        found = ErrorId.PLAIN_STUDY if plain else ""
+        raise ConfigError(f"{where}: {lines}.", hint, id=found) from None
 
 
 def _explain(detail: ErrorDetails, model: type[BaseModel]) -> str:

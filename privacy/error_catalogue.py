@@ -150,9 +150,10 @@ FAILURES: Mapping[ErrorId, Guidance] = {
         "Restore the study file, or end the run: craftsfl rounds stop",
     ),
     ErrorId.PLAIN_STUDY: Guidance(
-        "The study does not use secure aggregation, so the coordinator would see single updates.",
+        'A study or a policy says secure_aggregation = "plain", a mode that is gone.',
         "Nothing: no site was asked.",
-        'Set aggregation.secure_aggregation = "required" in study.toml.',
+        'Write "required" in study.toml, with the table [secure_aggregation]; remove the line from '
+        "policy.toml. A run of such a study can only be ended: craftsfl rounds stop",
     ),
     ErrorId.ROSTER_MISSING: Guidance(
         "The study is masked, and consortium.toml names no signed roster.",

@@ -19,7 +19,9 @@ def accept_at_server(consortium_toml: Path, site: str, ledger: str) -> str:
     """Let the coordinator accept this other ledger of `site`; returns what was done, in words."""
     settings = load_consortium(consortium_toml)
     if settings.roster is None:
-        raise ConfigError("consortium.toml names no roster.", "Plain studies have no witnesses.")
+        raise ConfigError(
+            "consortium.toml names no roster.", "Set `roster` to the signed file first."
+        )
     study = load_study(settings.study)
     roster = roster_in_force(study, settings.roster)
     # A ledger's checkpoint belongs to no run, so any name will do.

@@ -1,9 +1,9 @@
 """Who takes part: every node is greeted, and what a site says of itself must fit the study.
 
-Whoever has a registered node can claim anything. With a signed roster, a node speaks for a site
+Whoever has a registered node can claim anything. By the signed roster, a node speaks for a site
 only if the site's key has signed its statement, for this run and this very node. A node that fails
 is turned away by its node id, and nothing that it says can keep the site itself out or hold up the
-run. Without a roster (a plain study, in one process) nodes are taken at their word.
+run.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from model.layout import Layout
-from privacy.error_ids import ErrorId
-from privacy.errors import FederationError
 from privacy.identity import verify
 from privacy.secagg import transcript
 from privacy.secagg.roster import Roster
@@ -73,12 +71,10 @@ class Attendance:
     def hopeless(self) -> int:
         """How many sites have answered, and may not take part as they are.
 
-        With a roster, nodes that have proved no name do not count: nobody signs a refusal.
+        Nodes that have proved no name do not count: nobody signs a refusal.
         """
         refused = {e.facts.name for e in self._nodes.values() if e.facts and e.trouble}
         count = len(refused - {attendee.name for attendee in self.attendees()})
-        if self._context.consortium is None:
-            count += sum(entry.settled and entry.facts is None for entry in self._nodes.values())
         return count
 
     def attendees(self) -> list[Attendee]:
@@ -142,11 +138,9 @@ class Attendance:
         if entry is None or not isinstance(reply.request.envelope.body, Hello):
             return
         match reply.answer:
-            case SignedFacts() as signed if self._context.consortium is not None:
+            case SignedFacts() as signed:
                 self._hear(node, entry, signed, self._context.consortium)
-            case SiteFacts() as facts if self._context.consortium is None:
-                self._admit(node, entry, facts)
-            case SiteFacts(name=name) if self._context.consortium is not None:
+            case SiteFacts(name=name):
                 self._turn_away(node, entry, _unproved(name))
             case Refusal() as refusal:
                 self._not_now(node, entry, refused_words(refusal), refusal.reason not in TRY_AGAIN)
@@ -205,8 +199,6 @@ class Attendance:
         self._context.emit(NodeRefused(str(node), reason))
 
     def _admit(self, node: int, entry: Node, facts: SiteFacts) -> None:
-        if self._context.consortium is None:
-            self._check_unique(node, facts.name)
         before, known = entry.facts, entry.accepted
         entry.facts, entry.settled, entry.away = facts, True, ""
         reason = study_contradiction(facts, self._context) or self._stranger(facts.name)
@@ -227,13 +219,13 @@ class Attendance:
                     patients=facts.declared_patients,
                     epsilon=facts.epsilon_spent,
                     budget=facts.epsilon_budget,
-                    masked=facts.masked,
+                    masked=True,
                 )
             )
 
     def _stranger(self, name: str) -> str:
         consortium = self._context.consortium
-        if consortium is None or consortium.member_named(name) is not None:
+        if consortium.member_named(name) is not None:
             return ""
         return "The consortium's roster does not list it. Sign a successor that does."
 
@@ -253,16 +245,6 @@ class Attendance:
             del self._nodes[other]  # the same site under a new registration
         return None
 
-    def _check_unique(self, node: int, name: str) -> None:
-        other = self._other_node(node, name)
-        if other is not None:
-            raise FederationError(
-                f"Two nodes, {other} and {node}, both call themselves {name!r}.",
-                "Give each hospital the name it has in the study file (site.toml, `name`), "
-                "then start a new run.",
-                id=ErrorId.NAME_TAKEN,
-            )
-
     def _greet(self, node: int, entry: Node) -> None:
         clock, timing = self._context.clock, self._context.timing
         hello = Hello(self._context.study.digest(), node, self._context.roster_digest())
@@ -276,16 +258,12 @@ class Attendance:
         entry.pause = min(entry.pause * 2, self._context.timing.longest_pause)
 
     def _complete(self) -> bool:
-        """Every site has answered, or every node that could speak for a missing one has refused.
+        """Every site has answered.
 
-        With a roster, refusals do not count: any node can refuse, as nobody signs a refusal.
+        Refusals do not count: any node can refuse, as nobody signs a refusal.
         """
         named = {entry.facts.name for entry in self._nodes.values() if entry.facts}
-        silent = sum(site.name not in named for site in self._context.study.sites)
-        if self._context.consortium is not None:
-            return silent == 0
-        refused = sum(entry.settled and entry.facts is None for entry in self._nodes.values())
-        return silent <= refused
+        return all(site.name in named for site in self._context.study.sites)
 
     def _why_missing(self) -> str:
         """Nobody proved that name: say what is known about the nodes that speak for no site."""

@@ -67,7 +67,7 @@ class AttemptGate:
         it. Raises `RunStopped`.
         """
         context = self._context
-        allowed = context.store.cohort(context.study, round) if context.study.masked else None
+        allowed = context.store.cohort(context.study, round)
         while True:
             self._obey()
             what = self._space(layout.parameters)

@@ -6,11 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from privacy.error_ids import ErrorId
-from privacy.errors import ConfigError
 from privacy.secagg.roster import Roster
 from privacy.study.manifest import Study
-from privacy.wire.bodies import NO_ROSTER
 from server.clock import RunClock, Timing
 from server.event_log import EventLog
 from server.events import PhaseEnded, RunEvent
@@ -22,8 +19,7 @@ from server.store import Store
 class RunContext:
     """One run and its surroundings: messages to the sites, durable state, events, time.
 
-    `run` is the run's number among those of the study. `consortium` is the roster in force, None
-    for a plain study.
+    `run` is the run's number among those of the study. `consortium` is the roster in force.
     """
 
     study: Study
@@ -33,7 +29,7 @@ class RunContext:
     events: EventLog
     clock: RunClock
     timing: Timing
-    consortium: Roster | None = None
+    consortium: Roster
 
     @property
     def label(self) -> str:
@@ -54,20 +50,5 @@ class RunContext:
         self.emit(PhaseEnded(name, round(seconds, 2)))
 
     def roster_digest(self) -> bytes:
-        """Of the roster in force; `NO_ROSTER` for a plain study."""
-        return NO_ROSTER if self.consortium is None else self.consortium.digest()
-
-    def signed_roster(self) -> Roster:
-        """The consortium's roster. Raises `ConfigError` if there is none."""
-        return require_roster(self.consortium)
-
-
-def require_roster(roster: Roster | None) -> Roster:
-    """Returns `roster`. Raises `ConfigError` if the coordinator has none."""
-    if roster is None:
-        raise ConfigError(
-            "Secure aggregation needs the consortium's roster.",
-            "Set `roster` in consortium.toml to the signed file: craftsfl rounds roster show",
-            id=ErrorId.ROSTER_MISSING,
-        )
-    return roster
+        """Of the roster in force."""
+        return self.consortium.digest()

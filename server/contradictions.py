@@ -23,8 +23,6 @@ def study_contradiction(facts: SiteFacts, context: RunContext) -> str:
             f"It declares {facts.declared_patients} patients, the study says "
             f"{site.declared_patients}. Agree on one number; the weights follow from it."
         )
-    if study.masked and not facts.masked:
-        return "The study requires secure aggregation, and the site does not mask its updates."
     if facts.roster_digest != context.roster_digest():
         return explain(Reason.WRONG_ROSTER)
     if facts.noise_multiplier != study.training.noise_multiplier:

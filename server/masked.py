@@ -33,7 +33,6 @@ from privacy.secagg.refusals import Aborted, Refused
 from privacy.secagg.server import SecAggServer, Stage
 from privacy.study.agreement import (
     cohort_of,
-    masking_settings,
     model_digest,
     offer_seconds,
     shares_of,
@@ -86,7 +85,7 @@ class MaskedAttempt:
         self._order = order
         self._attendance = attendance
         self._spending = spending
-        self._roster = context.signed_roster()
+        self._roster = context.consortium
         self._participants = Participants(context, order, attendance, attendees)
         self._start = order.message(context.study)
         self._sites: dict[int, Participant] = {}
@@ -169,7 +168,7 @@ class MaskedAttempt:
     def _seconds(self, stage: Stage) -> float:
         """How long the exchange may take."""
         left = self._context.study.cohort.round_deadline - self._participants.elapsed()
-        alone = masking_settings(self._context.study).exchange_deadline
+        alone = self._context.study.secure_aggregation.exchange_deadline
         match stage:
             case Stage.INPUT:
                 return left
@@ -195,7 +194,7 @@ class MaskedAttempt:
             for site, participant in self._waiting()
             if participant.due <= now
         ]
-        alone = masking_settings(self._context.study).exchange_deadline
+        alone = self._context.study.secure_aggregation.exchange_deadline
         silence = min(self._context.timing.silence, alone / _SENT_IN_TIME)
         if stage in (Stage.ADVERTISE, Stage.INPUT):
             silence += self._order.seconds

@@ -16,7 +16,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from privacy.errors import WireError
-from privacy.wire.bodies import Body, Refusal, StartTraining
+from privacy.wire.bodies import Body, Refusal
 from privacy.wire.carriage import ACTION, ARRAY, ARRAY_TYPE, ONE_RECORD, RECORD, group_of
 from privacy.wire.envelope import Envelope, open_envelope, seal, size_limit
 from privacy.wire.offer import TrainMasked
@@ -168,7 +168,7 @@ def _batches(
 
 def _message(request: Request, sealed: bytes, look: float) -> Message:
     envelope = request.envelope
-    trains = isinstance(envelope.body, StartTraining | TrainMasked)
+    trains = isinstance(envelope.body, TrainMasked)
     category = "train" if trains else "query"
     return Message(
         pack_envelope(sealed),

@@ -13,9 +13,9 @@ _CARD = """\
 # {study}, run {run}
 
 A LoRA adapter for a latent diffusion model that draws histopathology tiles. {sites} sites trained
-it together in {rounds} {unit}s; no tile left a site{aggregation}. Pictures that it draws are
-synthetic: no patient, no specimen, no diagnosis. Whether they are good enough for anything has to
-be shown for that use: `craftsfl model evaluate`.
+it together in {rounds} {unit}s; no tile left a site, and the coordinator saw only sums. Pictures
+that it draws are synthetic: no patient, no specimen, no diagnosis. Whether they are good enough for
+anything has to be shown for that use: `craftsfl model evaluate`.
 
 | | |
 |---|---|
@@ -63,12 +63,11 @@ class AdapterFacts:
 
 def describe_run(study: Study, status: RunStatus) -> str:
     """A paragraph about the run, for MLflow's description (Markdown)."""
-    masked = "secure aggregation" if study.masked else "no secure aggregation"
     noise = study.training.noise_multiplier
     privacy = f"noise multiplier {noise:g}" if noise else "no noise, no privacy"
     return (
         f"Run {status.run} of the study **{study.name}** (SHA-256 `{study.digest().hex()}`): "
-        f"{len(study.sites)} sites, {study.rounds} {status.unit}s, {masked}, {privacy}. "
+        f"{len(study.sites)} sites, {study.rounds} {status.unit}s, secure aggregation, {privacy}. "
         f"MLflow's step is a {status.unit}. "
         "This is a view of the coordinator's round state: `craftsfl rounds status`."
     )
@@ -82,7 +81,6 @@ def model_card(study: Study, status: RunStatus, adapter: AdapterFacts) -> str:
         sites=len(study.sites),
         rounds=status.rounds_done,
         unit=status.unit,
-        aggregation=", and the coordinator saw only sums" if study.masked else "",
         digest=study.digest().hex(),
         base=study.base.digest,
         source=f" ({study.base.source})" if study.base.source else "",

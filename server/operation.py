@@ -67,9 +67,8 @@ def operate(
     grid: Grid,
     *,
     clock: RunClock | None = None,
-    plain: bool = False,
 ) -> None:
-    """Serve the open run until it ends; `plain` allows a study without masks.
+    """Serve the open run until it ends.
 
     `clock` defaults to the machine's. Raises `CraftsflError` once the failure is recorded, or
     `RunInterrupted` if the run has not ended. Returns if it has finished or was stopped.
@@ -83,7 +82,7 @@ def operate(
         with closing(store), closing(flower), _EndRecorded(store, events, settings.log_file()):
             store.carried(carried.flower_run)
             with _repairable(store):
-                study = check_study_file(settings, plain=plain)
+                study = check_study_file(settings)
                 check_study(name, study)
                 roster = load_roster(settings, study)
                 key = coordinator_key(settings.coordinator_key, study)

@@ -1,8 +1,8 @@
 """The sites in one attempt: who is asked what, who failed, who dropped out.
 
-Both kinds of attempt (`server.masked`, `server.plain`) build on this. Messages are idempotent, so
-whatever is lost is sent again. A site that refuses, or stays unreachable for long, is dropped, and
-that is stored before anything follows from it.
+Both kinds of attempt (`server.masked`, `server.sealed_attempt`) build on this. Messages are
+idempotent, so whatever is lost is sent again. A site that refuses, or stays unreachable for long,
+is dropped, and that is stored before anything follows from it.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class RoundParts:
                 adapter_norm=norm,
                 seconds=status.history[-1].seconds,
                 sites=sites,
-                masked=context.study.masked,
+                masked=True,
                 unit=self.unit,
             )
         )

@@ -1,10 +1,10 @@
 """A federation run from the first greeting to the last adapter, on any Flower `Grid`.
 
 Guarantees, each with a test: every round's adapter is durable before the next round starts; a
-run that was killed continues at its round with its last adapter; an interrupted attempt counts: a
-plain one is resumed, a masked one is lost, because the next one needs new keys; a site that fails
-costs only its own update, as long as enough others remain; an attempt begins only when enough
-sites are there and the operator wants it, and until then none is used up.
+run that was killed continues at its round with its last adapter; an interrupted attempt counts: it
+is lost, because the next one needs new keys; a site that fails costs only its own update, as long
+as enough others remain; an attempt begins only when enough sites are there and the operator wants
+it, and until then none is used up.
 """
 
 from __future__ import annotations
@@ -117,8 +117,6 @@ class _Rounds:
     def __init__(self, federation: Federation) -> None:
         self._federation = federation
         self._context = context = federation.context
-        if context.study.masked:
-            context.signed_roster()
         self._attendance = Attendance(context)
         self._parts = RoundParts(
             context=context,
@@ -166,6 +164,6 @@ class _Rounds:
 
     def _kind(self, model: ServerModel) -> _KindOfRound:
         if self._context.study.pools_noise:
-            roster = self._context.signed_roster()
+            roster = self._context.consortium
             return SealedRounds(self._parts, model.layout, roster, self._federation.signer())
         return UpdateRounds(self._parts, model.layout, model.initial, self._federation.strategy)

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 
 from privacy.errors import SecAggError
 from privacy.secagg.refusals import Aborted, Refused
-from privacy.study.agreement import masking_settings
 from privacy.wire.bodies import Body, Refusal, Running
 from privacy.wire.checks import Check, explain_check
 from privacy.wire.reasons import Reason
@@ -149,7 +148,7 @@ class SealedAttempt:
         site says that the newest sum does not verify, the others are heard too.
         """
         clock, began = self._context.clock, self._context.clock.monotonic()
-        seconds = masking_settings(self._context.study).exchange_deadline
+        seconds = self._context.study.secure_aggregation.exchange_deadline
         wait = self._prepare(name, began)
         self._ends = wait + seconds
         asked = len(self._open(name))
@@ -202,7 +201,9 @@ class SealedAttempt:
                 self._sent[participant.name] = now
         bodies = self._live.server.requests()
         requests = [(p, bodies[self._live.members[p.name]]) for p in due]
-        silence = min(context.timing.silence, masking_settings(context.study).exchange_deadline / 2)
+        silence = min(
+            context.timing.silence, context.study.secure_aggregation.exchange_deadline / 2
+        )
         self._participants.send(requests, silence + self._order.seconds, self._limit())
 
     def _limit(self) -> int:

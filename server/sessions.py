@@ -25,7 +25,7 @@ from privacy.secagg.roster import Roster
 from privacy.secagg.sealed.label import SealedStudy
 from privacy.secagg.sealed.opening import offered_session
 from privacy.secagg.sealed.server import SealedServer, SealedStage
-from privacy.study.agreement import cohort_of, masking_settings
+from privacy.study.agreement import cohort_of
 from privacy.study.pooling import pooled_settings
 from privacy.wire.bodies import Body, Refusal
 from privacy.wire.checks import explain_check
@@ -147,7 +147,7 @@ class Sessions:
         new = sorted(here - set(asked))
         if new:
             return f"{', '.join(new)} is not in it."
-        step = study.cohort.reply_slot + masking_settings(study).exchange_deadline
+        step = study.cohort.reply_slot + study.secure_aggregation.exchange_deadline
         if self._context.clock.time() + step + _MARGIN_SECONDS > live.expiry:
             return "It expires."
         return ""
@@ -238,7 +238,7 @@ class _SetUp:
     def _exchange(self) -> None:
         """Ask everybody who is waited for, once for the keys, and each dealer in turn."""
         server, clock, stage = self._server, self._context.clock, self._server.stage
-        seconds = masking_settings(self._context.study).exchange_deadline
+        seconds = self._context.study.secure_aggregation.exchange_deadline
         self._due, self._asked, began = {}, server.requests(), clock.monotonic()
         while server.stage is stage and server.waiting & self._asked.keys():
             if clock.monotonic() >= began + seconds:

@@ -286,7 +286,7 @@ class Store:
         row.declared_patients = facts.declared_patients
         row.state, row.reason = state, reason
         row.epsilon, row.budget = facts.epsilon_spent, facts.epsilon_budget
-        row.delta, row.masked = facts.delta, facts.masked
+        row.delta, row.masked = facts.delta, True
         with self._transaction() as session:
             session.merge(row)
 

@@ -1,4 +1,4 @@
-"""Rounds whose sites send updates, in clear or masked; their mean moves the adapter."""
+"""Rounds whose sites send masked updates; their mean moves the adapter."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 from model.layout import Layout
 from privacy.study.agreement import terms_of
 from privacy.wire.codec import Vector
-from server.attempt import run_attempt
 from server.checkpoint import load_checkpoint, save_checkpoint
 from server.cohort import too_few
 from server.life import RunStopped
+from server.masked import MaskedAttempt
 from server.nodes import Attendee
 from server.participants import AttemptOutcome, TrainingOrder
 from server.round_parts import RoundParts, in_words, length_of
@@ -37,8 +37,7 @@ class UpdateRounds:
 
     def check(self) -> None:
         """Raise `ConfigError` where the study's bits cannot hold the sum."""
-        if self._context.study.masked:
-            terms_of(self._context.study, self._layout.parameters)
+        terms_of(self._context.study, self._layout.parameters)
 
     def restore(self) -> int:
         """Go back to the last finished round; its number, 0 if there is none."""
@@ -90,23 +89,22 @@ class UpdateRounds:
         raise parts.given_up(number, f"after {study.privacy.attempts} attempt(s). {reason}")
 
     def _attempt_numbers(self, number: int) -> Iterator[int]:
-        """The remaining attempts, beginning with an interrupted plain one, if there is one.
+        """The remaining attempts.
 
-        Resuming that costs the sites nothing: they recognise the message, and are still training
-        or have the update ready. A masked attempt cannot be resumed: what the sites had sent was
-        in the memory of the process that ended, and no site masks an update twice.
+        An interrupted one cannot be resumed: what the sites had sent was in the memory of the
+        process that ended, and no site masks an update twice.
         """
         before = self._context.store.attempts(number)
         last, state = before[-1] if before else (0, AttemptState.FAILED)
-        resumed = state is AttemptState.OPEN and not self._context.study.masked
-        if state is AttemptState.OPEN and not resumed:
+        if state is AttemptState.OPEN:
             self._parts.failed((number, last), "The coordinator was interrupted.")
-        yield from range(last if resumed else last + 1, self._context.study.privacy.attempts + 1)
+        yield from range(last + 1, self._context.study.privacy.attempts + 1)
 
     def _attempt(self, order: TrainingOrder, attendees: Sequence[Attendee]) -> AttemptOutcome:
         parts = self._parts
         parts.begun(order.key, tuple(attendee.name for attendee in attendees))
-        return run_attempt(self._context, order, parts.attendance, attendees, parts.spending)
+        attempt = MaskedAttempt(self._context, order, parts.attendance, attendees, parts.spending)
+        return attempt.run()
 
 
 def _why(outcome: AttemptOutcome, needed: int) -> str:

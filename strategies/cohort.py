@@ -33,8 +33,8 @@ def weighted_mean(
 ) -> NDArray[np.float64]:
     """Sum of w_i Delta_i over the sites in `updates`, w renormalised over them; float64 [P].
 
-    Only plain mode has individual updates. `weights` may list more sites. The order of the sites
-    does not matter: names are sorted before summing.
+    For references in one process: no coordinator has individual updates. `weights` may list more
+    sites. The order of the sites does not matter: names are sorted before summing.
     Raises `FederationError` that names the site whose update or weight does not fit.
     """
     if not updates:

@@ -104,8 +104,9 @@ def study_values() -> dict[str, Any]:
             "learning_rate": 0.1,
         },
         "privacy": {"delta": 1e-5},
-        "aggregation": {"strategy": "fedavg", "secure_aggregation": "plain"},
-        "cohort": {"min_sites": 2, "round_deadline": 60, "reply_slot": 0.05},
+        "aggregation": {"strategy": "fedavg"},
+        "secure_aggregation": {"roster": "0" * 64, "bound": 1.0},
+        "cohort": {"min_sites": 3, "round_deadline": 60, "reply_slot": 0.05},
         "sites": [
             {"name": "north", "declared_patients": 500},
             {"name": "harbour", "declared_patients": 800},

@@ -28,7 +28,7 @@ from privacy.wire.envelope import attempt_of, kind_of, refuse
 from privacy.wire.reasons import Reason
 
 PATIENCE_SECONDS = 1.0  # of a message for an agent that is not made yet
-_BEGINNING: Final = frozenset({Kind.TRAIN_MASKED, Kind.START_TRAINING, Kind.STEP})
+_BEGINNING: Final = frozenset({Kind.TRAIN_MASKED, Kind.STEP})
 
 
 class AgentGate:

@@ -31,10 +31,8 @@ from privacy.wire.secagg import (
 class MaskedAgent(SiteAgent):
     """Masks its updates with `masking`; an update in clear cannot be asked for."""
 
-    masked = True
-
     def __init__(self, parts: AgentParts, masking: Masking) -> None:
-        """Raises `PolicyError` if the study is a plain one."""
+        """Raises `LedgerError`."""
         self._masking = masking
         super().__init__(parts)
 

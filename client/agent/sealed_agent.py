@@ -83,8 +83,6 @@ class _NotBegun(Exception):
 class SealedAgent(SiteAgent):
     """Takes part in sealed steps with `sealing`; nothing else can be asked of it."""
 
-    masked = True
-
     def __init__(self, parts: AgentParts, sealing: Sealing) -> None:
         """Raises `PolicyError` or `ConfigError` for a study of updates, or of another layout."""
         self._sealing = sealing

@@ -33,7 +33,7 @@ from privacy.secagg.sealed.label import SealedStudy
 from privacy.secagg.sealed.memory import SumMemory
 from privacy.secagg.sealed.rules import SealedPolicy
 from privacy.secagg.witness import MemoryWitness, Witness
-from privacy.study.agreement import CLOCK_SKEW, masking_settings
+from privacy.study.agreement import CLOCK_SKEW
 from privacy.study.pooling import grid_of, pooled_settings, sealed_study
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.checks import Check
@@ -147,7 +147,7 @@ class Sealing:
         """
         own, rules = self.membership, self.rules
         hours = min(pooled_settings(rules.study).session_hours, rules.policy.max_session_hours)
-        masks = masking_settings(rules.study).colluders
+        masks = rules.study.secure_aggregation.colluders
         policy = SealedPolicy(
             run=run,
             n_min=max(rules.study.smallest_cohort, rules.policy.min_cohort),

@@ -1,9 +1,8 @@
 """The site agent's state machine: what it answers to each message, and what that changes.
 
-What all agents have in common is in this file. A hospital's agent is a `MaskedAgent`, which adds
-the exchanges of a masked attempt (`client.agent.masked_agent`), or a `SealedAgent`, which takes the
-steps of a pooled study (`client.agent.sealed_agent`). A `PlainAgent` shows its update to the
-coordinator, and serves in one process only (`client.agent.plain_agent`).
+What all agents have in common is in this file. An agent is a `MaskedAgent`, which adds the
+exchanges of a masked attempt (`client.agent.masked_agent`), or a `SealedAgent`, which takes the
+steps of a pooled study (`client.agent.sealed_agent`). None gives its update away in clear.
 Guarantees, each with a test:
 
 - What begins an attempt is checked in this order, and refused without any change of state: study,
@@ -30,6 +29,8 @@ Guarantees, each with a test:
   reveal only whether training was done when the slot came, in exchange for a charge.
 """
 
+# Why: docs/adr/0046-no-plain-mode.md
+
 from __future__ import annotations
 
 import logging
@@ -37,7 +38,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -49,12 +50,10 @@ from client.agent.runs import KnownRuns
 from client.agent.work import AttemptTraining, AttemptWork, Clock, Trained, Turn
 from client.policy import SiteRules
 from privacy.budget import Budgets
-from privacy.errors import PolicyError
 from privacy.ledger import AttemptKey, Ledger, StepMark
 from privacy.secagg.client import SecAggClient
 from privacy.secagg.refusals import Refused
 from privacy.wire.bodies import (
-    NO_ROSTER,
     Body,
     Hello,
     Refusal,
@@ -82,7 +81,7 @@ class OpenAttempt:
     work: AttemptWork
     slot: float  # by the clock: until then the answer is "running", whatever it does
     client: SecAggClient | None = None  # of a masked attempt
-    reply: bytes | None = None  # once charged: the sealed Update, or the answer "no update"
+    reply: bytes | None = None  # once charged: what left, or the answer "no update"
 
     @property
     def is_open(self) -> bool:
@@ -110,22 +109,14 @@ class AgentParts:
 class SiteAgent(ABC):
     """Answers the coordinator for one study. `handle` and `stop` may be called from any thread."""
 
-    masked: ClassVar[bool]  # whether what leaves is masked
-
     def __init__(self, parts: AgentParts) -> None:
-        """Raises `PolicyError` unless the study asks for what this agent does."""
+        """Raises `LedgerError`."""
         rules, trainer = parts.rules, parts.trainer
-        study = rules.study
-        if study.masked != self.masked:
-            raise PolicyError(
-                f"The study {study.name} and this agent do not agree on secure aggregation.",
-                "Give the agent what it masks with; plain studies are for one process only.",
-            )
         self._rules = rules
         self._trainer = trainer
         self._progress = parts.progress
         self._clock = parts.clock
-        self._digest = study.digest()
+        self._digest = rules.study.digest()
         self._release = installed_release()
         self._layout = trainer.layout.fingerprint()
         self._parameters = trainer.layout.parameters
@@ -186,9 +177,9 @@ class SiteAgent(ABC):
             return self._hello(key.run, body)
         return self._answer_in_attempt(key, body, data)
 
+    @abstractmethod
     def _roster_digest(self) -> bytes:
         """The digest of the roster in force at this site."""
-        return NO_ROSTER
 
     @abstractmethod
     def _limit(self) -> int:
@@ -220,7 +211,6 @@ class SiteAgent(ABC):
             epsilon_spent=self._account.spent,
             epsilon_budget=rules.policy.study_epsilon,
             delta=rules.study.privacy.delta,
-            masked=self.masked,
             roster_digest=self._roster_digest(),
             noise_multiplier=rules.study.training.noise_multiplier,
             epsilon_schedule=self._account.schedule,

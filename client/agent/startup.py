@@ -11,7 +11,7 @@ from client.agent.own_ledger import KeyedIdentity, passphrase
 from client.policy import SiteRules
 from client.settings import SiteSettings, load_policy, load_site
 from privacy.error_ids import ErrorId
-from privacy.errors import ConfigError, PolicyError
+from privacy.errors import ConfigError
 from privacy.identity import load_identity
 from privacy.ledger import Charge
 from privacy.secagg.offer import withstood
@@ -86,12 +86,6 @@ def _check_confirmed(settings: SiteSettings) -> None:
 
 def _membership(settings: SiteSettings, rules: SiteRules) -> Membership:
     """The site's identity and the roster in force. Raises `ConfigError` or `SecAggError`."""
-    if not rules.study.masked:
-        raise PolicyError(
-            f"The study {rules.study.name} is a plain one: the coordinator would see this site's "
-            "own update.",
-            'Such studies run in one process only. Ask for secure_aggregation = "required".',
-        )
     own = settings.identity
     if own is None:
         raise ConfigError(

@@ -30,7 +30,6 @@ from craftsfl.demo.templates import (
 from craftsfl.demo.tiles import held_out_folder
 from craftsfl.processes.flower.credentials import make_authority, make_secret
 from privacy.errors import ConfigError
-from privacy.study.agreement import masking_settings
 from privacy.study.manifest import Study, load_study
 from server.own_key import make_coordinator_key
 
@@ -248,7 +247,7 @@ def _write_hospital(
         who_adds=noise[1],
         study=study.digest().hex(),
         base=study.base.digest,
-        roster=masking_settings(study).roster,
+        roster=study.secure_aggregation.roster,
         reply_slot=study.cohort.reply_slot,
     )
     (folder / "policy.toml").write_text(policy, "utf-8")

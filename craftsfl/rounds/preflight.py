@@ -24,10 +24,9 @@ from craftsfl.processes.supervisor import claim_port
 from craftsfl.terminal import say
 from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError
-from privacy.study.agreement import roster_in_force
 from privacy.study.manifest import load_study
-from server.context import require_roster
 from server.database import open_database
+from server.readiness import load_roster
 from server.settings import ConsortiumSettings
 
 SMALLEST_SPACE: Final = 200 * 1024 * 1024  # bytes: a run's first rounds, and SQLite's own files
@@ -92,11 +91,7 @@ def check_folder(folder: Path) -> None:
 
 def _check_study(consortium: ConsortiumSettings) -> None:
     """Study and roster as the ServerApp will read them; raises `ConfigError`, `SecAggError`."""
-    study = load_study(consortium.study)
-    if study.masked and consortium.roster is not None:
-        roster_in_force(study, consortium.roster)
-    elif study.masked:
-        require_roster(None)
+    load_roster(consortium, load_study(consortium.study))
 
 
 def _check_round_state(consortium: ConsortiumSettings) -> None:

@@ -31,7 +31,7 @@ class SimulatedConsortium:
     """A study, what its sites answer, and a folder for what the coordinator keeps.
 
     `handlers`: what the site on each node answers; nodes may come and go during a run. `roster`:
-    the one that the study pins, None for a plain study. The adapter, of this `layout`, starts at
+    the one that the study pins. The adapter, of this `layout`, starts at
     zero, or where a pooled study says, whose coordinator has the `key`. The same value serves any
     number of runs, and several starts of one run.
     """
@@ -40,7 +40,7 @@ class SimulatedConsortium:
     study: Study
     layout: Layout
     handlers: Mapping[int, NodeHandler]
-    roster: Roster | None = None
+    roster: Roster
     clock: RunClock = field(default_factory=SteppedClock)
     timing: Timing = field(default_factory=Timing)
     key: Identity | None = None

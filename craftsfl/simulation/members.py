@@ -63,6 +63,13 @@ class SimulatedMembers:
         """Without its signatures."""
         return self.signed.roster
 
+    def sites(self, patients: int) -> dict[str, Any]:
+        """The tables of a study over all members, who declare as many `patients` each."""
+        return {
+            "sites": [{"name": name, "declared_patients": patients} for name in self.identities],
+            "secure_aggregation": {"roster": self.roster.digest().hex(), "bound": 1.0},
+        }
+
     def membership(self, name: str) -> Membership:
         """What the agent of `name` is told of itself and the others."""
         return Membership(self.identities[name], self.roster)

@@ -17,7 +17,7 @@ class Owner:
     """The site, the public halves of its two keys, and known heads of its ledger.
 
     `key` None: it cannot be checked whether the ledger's key is this site's. `identity` None: the
-    site has none, as in a plain study. `seen` maps where each head is ("is kept in ...") to it.
+    site has none. `seen` maps where each head is ("is kept in ...") to it.
     """
 
     site: str

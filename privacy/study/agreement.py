@@ -16,24 +16,13 @@ from privacy.secagg.chain import in_force, read_rosters, roster_with
 from privacy.secagg.offer import SMALLEST_COHORT, SecAggPolicy, withstood
 from privacy.secagg.roster import Roster
 from privacy.secagg.width import check_width
-from privacy.study.manifest import SecureAggregation, Study
+from privacy.study.manifest import Study
 from privacy.study.terms import mechanism_of
 from privacy.wire.bodies import StartTraining
 from privacy.wire.offer import MechanismNumber, Terms
 
 EXCHANGES: Final = 4  # in addition to the one that collects the masked updates
 CLOCK_SKEW: Final = 300  # seconds by which the clocks of server and site may differ
-
-
-def masking_settings(study: Study) -> SecureAggregation:
-    """The study's agreement on masking; raises `ConfigError` for a plain study."""
-    if study.secure_aggregation is None:
-        raise ConfigError(
-            f"The study {study.name} does without secure aggregation.",
-            'Only the in-process grid serves such studies; set aggregation.secure_aggregation = "'
-            'required" in study.toml.',
-        )
-    return study.secure_aggregation
 
 
 def shares_of(study: Study) -> dict[str, float]:
@@ -51,7 +40,7 @@ def terms_of(study: Study, parameters: int) -> Terms:
 
     Raises `ConfigError` where the bits cannot hold the tolerated error.
     """
-    settings, training = masking_settings(study), study.training
+    settings, training = study.secure_aggregation, study.training
     if settings.bound is None:
         raise ConfigError(
             f"The sums of the study {study.name} are pooled ones: no update is encoded for them.",
@@ -78,7 +67,7 @@ def roster_in_force(study: Study, file: Path) -> Roster:
     `ConfigError` for what is no such file and for a study whose sites nobody has signed,
     `SecAggError` for signatures that do not hold.
     """
-    chain, pinned = read_rosters(file), bytes.fromhex(masking_settings(study).roster)
+    chain, pinned = read_rosters(file), bytes.fromhex(study.secure_aggregation.roster)
     roster = in_force(chain, pinned)
     check_membership(study, roster_with(chain, pinned))
     return roster
@@ -105,7 +94,7 @@ def check_membership(study: Study, pinned: Roster) -> None:
 
 def offer_seconds(study: Study) -> int:
     """For how long an offer of this study is valid: every exchange up to its deadline."""
-    exchanges = EXCHANGES * masking_settings(study).exchange_deadline
+    exchanges = EXCHANGES * study.secure_aggregation.exchange_deadline
     return math.ceil(study.cohort.round_deadline + exchanges)
 
 
@@ -115,7 +104,7 @@ def policy_of(study: Study, roster: Roster, parameters: int, colluders: int = 0)
     Unless more is asked for, n_c is the most that every cohort of the study withstands: the
     threshold follows from the cohort's size alone, so that costs nothing.
     """
-    settings, sites = masking_settings(study), len(study.sites)
+    settings, sites = study.secure_aggregation, len(study.sites)
     return SecAggPolicy(
         roster_digest=roster.digest(),
         terms=terms_of(study, parameters),

@@ -13,9 +13,9 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from privacy.config import Count, Fraction, Positive, SiteName, Strict, load_toml
+from privacy.config import Count, Fraction, Positive, SiteName, Strict, load_toml, refuse_plain
 from privacy.secagg.offer import SMALLEST_COHORT
 from privacy.secagg.width import MAX_BITS, MIN_BITS
 from privacy.study.losses import LossName
@@ -159,8 +159,16 @@ class Aggregation(Strict):
     # The adapter that is published is a mean of those after all steps so far, in which the one
     # after step t weighs about t^averaging. None: the last one alone.
     averaging: Annotated[float, Field(ge=0, le=1e6)] | None = None
-    # "plain": the coordinator sees individual updates. Within one process only, never with agents.
-    secure_aggregation: Literal["required", "plain"] = "required"
+    secure_aggregation: Literal["required"] = "required"  # the coordinator sees sums only
+
+    @field_validator("secure_aggregation", mode="before")
+    @classmethod
+    def _is_not_plain(cls, mode: object) -> object:
+        return refuse_plain(
+            mode,
+            'write "required", and the table [secure_aggregation] with the roster; a run of this '
+            "study can only be ended: craftsfl rounds stop",
+        )
 
 
 class SecureAggregation(Strict):
@@ -222,7 +230,7 @@ class Study(Strict):
     cohort: Cohort
     sites: tuple[Site, ...] = Field(min_length=1)
     samples: Samples
-    secure_aggregation: SecureAggregation | None = None
+    secure_aggregation: SecureAggregation
     stage_two: StageTwo | None = None
     pooled: PooledSettings | None = None
     chosen: Chosen | None = None
@@ -245,15 +253,9 @@ class Study(Strict):
         return self.rounds + self.pooled.spare_attempts
 
     @property
-    def masked(self) -> bool:
-        """Whether the coordinator may see the sum over the sites only."""
-        return self.aggregation.secure_aggregation == "required"
-
-    @property
     def smallest_cohort(self) -> int:
         """How many sites it takes to begin an attempt, and to finish it (n_min)."""
-        least = self.cohort.min_sites
-        return max(least, SMALLEST_COHORT) if self.masked else least
+        return max(self.cohort.min_sites, SMALLEST_COHORT)
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Study:
@@ -268,13 +270,7 @@ class Study(Strict):
             )
         if self.cohort.reply_slot > self.cohort.round_deadline:
             raise ValueError("cohort.reply_slot is longer than cohort.round_deadline")
-        if self.masked != (self.secure_aggregation is not None):
-            raise ValueError(
-                "the table [secure_aggregation] is needed exactly where "
-                'aggregation.secure_aggregation is "required"'
-            )
-        if self.secure_aggregation is not None:
-            check_masks(self.secure_aggregation, self)
+        check_masks(self.secure_aggregation, self)
         check_noise_colluders(self)
         check_mechanism(self)
         if (self.training.loss == "stage-two") != (self.stage_two is not None):

@@ -39,7 +39,7 @@ def check_noise_colluders(study: Study) -> None:
 
     Sealed steps withstand all but two, whatever the threshold of other studies' masks.
     """
-    most = withstood(study.smallest_cohort, len(study.sites)) if study.masked else 0
+    most = withstood(study.smallest_cohort, len(study.sites))
     if study.pools_noise:
         most = study.smallest_cohort - 2
     if study.privacy.noise_colluders > most:

@@ -73,8 +73,7 @@ def _local_faults(study: Study) -> Iterator[str]:
             yield f"aggregation.{name} is given{pooled}"
     if study.training.optimizer is None or study.training.learning_rate is None:
         yield "training.optimizer and training.learning_rate are missing"
-    settings = study.secure_aggregation
-    if settings is not None and settings.bound is None:
+    if study.secure_aggregation.bound is None:
         yield "secure_aggregation.bound is missing"
 
 
@@ -84,8 +83,6 @@ def _pooled_faults(study: Study) -> Iterator[str]:
         yield f"the table [pooled] is missing {where}"
     if study.chosen is None:
         yield f"the table [chosen] is missing {where}: it says on what each constant was chosen"
-    if not study.masked:
-        yield f'aggregation.secure_aggregation has to be "required" {where}'
     yield from _schedule_faults(study, where)
     yield from _optimiser_faults(study, where)
 
@@ -108,7 +105,7 @@ def _schedule_faults(study: Study, where: str) -> Iterator[str]:
             f"privacy.attempts is {study.privacy.attempts} {where}: attempts are counted over the "
             "whole study; set pooled.spare_attempts"
         )
-    if study.secure_aggregation is not None and study.secure_aggregation.bound is not None:
+    if study.secure_aggregation.bound is not None:
         yield f"secure_aggregation.bound is given {where}, where nothing is clipped after the noise"
 
 

@@ -1,9 +1,9 @@
 """The bodies of all messages: frozen values with one fixed byte layout each (see `codec`).
 
-Server to site: Hello, StartTraining, Collect. Site to server: SiteFacts or SignedFacts, Started,
-Running, Update, Refusal. Fields are listed in the order of their bytes. What a site sends is a
-function of public facts and noised results alone: no loss, no count of drawn patients, no time, no
-free text.
+Server to site: Hello. Site to server: SignedFacts, Running, Refusal. StartTraining is a part of
+what begins an attempt (`privacy.wire.offer`). Fields are listed in the order of their bytes. What a
+site sends is a function of public facts and noised results alone: no loss, no count of drawn
+patients, no time, no free text.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from privacy.wire.reasons import Reason
 DIGEST_BYTES = 32
 SIGNATURE_BYTES = 64  # Ed25519
 MAX_NAME_BYTES = 32
-NO_ROSTER = bytes(DIGEST_BYTES)  # in place of a roster's digest: a plain study has none
+_MASKED = 1  # a field of SiteFacts with one value
 LARGEST_RUN = 2**32 - 1  # runs of a study are numbered from 1
 
 ReleaseNumbers = tuple[int, int, int]  # major, minor, micro
@@ -30,15 +30,15 @@ SITE_NAME = r"^[a-z0-9][a-z0-9-]{0,31}$"  # as in `privacy.config`, which would 
 
 
 class Kind(IntEnum):
-    """The number of each body in the envelope. Numbers never change."""
+    """The number of each body in the envelope. Numbers never change.
+
+    4, 5 and 7 were those of updates without masks, and are never used again.
+    """
 
     HELLO = 1
     SITE_FACTS = 2
-    START_TRAINING = 3
-    STARTED = 4
-    COLLECT = 5
+    START_TRAINING = 3  # a part of TRAIN_MASKED; no site takes it by itself
     RUNNING = 6
-    UPDATE = 7
     REFUSAL = 8
     SIGNED_FACTS = 9
     # Secure aggregation: privacy/wire/secagg.py
@@ -118,7 +118,7 @@ class Hello(Body):
     KIND: ClassVar[Kind] = Kind.HELLO
     study_digest: bytes
     node: int = 0
-    roster_digest: bytes = NO_ROSTER
+    roster_digest: bytes = bytes(DIGEST_BYTES)
 
     def _write(self, writer: Writer) -> None:
         writer.fixed(self.study_digest, DIGEST_BYTES).u64(self.node)
@@ -154,7 +154,6 @@ class SiteFacts(Body):
     epsilon_spent: float
     epsilon_budget: float
     delta: float
-    masked: bool
     roster_digest: bytes
     noise_multiplier: float
     epsilon_schedule: float
@@ -172,7 +171,7 @@ class SiteFacts(Body):
         writer.fixed(self.study_digest, DIGEST_BYTES).fixed(self.base_digest, DIGEST_BYTES)
         writer.fixed(self.layout_fingerprint, DIGEST_BYTES).u32(self.parameters)
         writer.f64(self.epsilon_spent).f64(self.epsilon_budget).f64(self.delta)
-        writer.u8(int(self.masked)).fixed(self.roster_digest, DIGEST_BYTES)
+        writer.u8(_MASKED).fixed(self.roster_digest, DIGEST_BYTES)
         writer.f64(self.noise_multiplier).f64(self.epsilon_schedule).u32(self.newest_run)
         for number in self.release:
             writer.u16(number)
@@ -189,8 +188,7 @@ class SiteFacts(Body):
             epsilon_spent=reader.f64(),
             epsilon_budget=reader.f64(),
             delta=reader.f64(),
-            masked=_flag(reader.u8()),
-            roster_digest=reader.fixed(DIGEST_BYTES),
+            roster_digest=_masked(reader).fixed(DIGEST_BYTES),
             noise_multiplier=reader.f64(),
             epsilon_schedule=reader.f64(),
             newest_run=reader.u32(),
@@ -202,8 +200,8 @@ class SiteFacts(Body):
 class SignedFacts(Body):
     """SiteFacts with the signature of the site's identity, 64 bytes, over run, node and facts.
 
-    `privacy.secagg.transcript.site_facts` says what exactly is signed. Without secure aggregation
-    there are no identities, and SiteFacts are sent unsigned.
+    `privacy.secagg.transcript.site_facts` says what exactly is signed. SiteFacts are never sent
+    unsigned.
     """
 
     KIND: ClassVar[Kind] = Kind.SIGNED_FACTS
@@ -254,20 +252,6 @@ class _Empty(Body):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Started(_Empty):
-    """The site has begun, or had already begun, the training that StartTraining asked for."""
-
-    KIND: ClassVar[Kind] = Kind.STARTED
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Collect(_Empty):
-    """The server asks for the result of the attempt that the envelope names."""
-
-    KIND: ClassVar[Kind] = Kind.COLLECT
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Running(_Empty):
     """There is nothing to collect yet.
 
@@ -275,30 +259,6 @@ class Running(_Empty):
     """
 
     KIND: ClassVar[Kind] = Kind.RUNNING
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Update(Body):
-    """A finished round: `delta`, float32 [P], is the noised change of the adapter, finite.
-
-    `epsilon_spent` is what the study has spent here after this round, a function of public facts.
-    """
-
-    KIND: ClassVar[Kind] = Kind.UPDATE
-    layout_fingerprint: bytes
-    delta: Vector
-    epsilon_spent: float
-
-    def __post_init__(self) -> None:
-        _check_vector(self.delta)
-
-    def _write(self, writer: Writer) -> None:
-        writer.fixed(self.layout_fingerprint, DIGEST_BYTES).vector(self.delta)
-        writer.f64(self.epsilon_spent)
-
-    @classmethod
-    def _read(cls, reader: Reader) -> Self:
-        return cls(reader.fixed(DIGEST_BYTES), reader.vector(), reader.f64())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -329,18 +289,7 @@ class Refusal(Body):
 
 
 BODIES: dict[int, type[Body]] = {
-    body.KIND: body
-    for body in (
-        Hello,
-        SiteFacts,
-        StartTraining,
-        Started,
-        Collect,
-        Running,
-        Update,
-        Refusal,
-        SignedFacts,
-    )
+    body.KIND: body for body in (Hello, SiteFacts, StartTraining, Running, Refusal, SignedFacts)
 }
 
 
@@ -351,10 +300,11 @@ def _check_vector(values: Vector) -> None:
         raise malformed("An adapter has values that are not finite.")
 
 
-def _flag(value: int) -> bool:
-    if value not in (0, 1):
-        raise malformed("A yes-or-no field is neither 0 nor 1.")
-    return bool(value)
+def _masked(reader: Reader) -> Reader:
+    """Read past the byte that once said whether a site masks its updates."""
+    if reader.u8() != _MASKED:
+        raise malformed("A site that does not mask its updates cannot take part.")
+    return reader
 
 
 def _reason(value: int) -> Reason:

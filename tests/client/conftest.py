@@ -11,9 +11,8 @@ from privacy.ledger import SqliteLedger
 from tests.privacy.ledger.ledgers import open_test_ledger
 
 from .fakes import FakeTrainer, make_agent
-from .masked import make_masked_agent
 from .sealed import SealedSites, TinyCoordinator
-from .sides import Mode, Side
+from .sides import Side
 
 
 @pytest.fixture
@@ -29,13 +28,11 @@ def trainer() -> FakeTrainer:
 
 @pytest.fixture
 def agent(ledger: SqliteLedger, trainer: FakeTrainer) -> Iterator[SiteAgent]:
-    """A plain one; it is stopped at the end of the test."""
-    yield from _stopped(make_agent(ledger, trainer), trainer)
-
-
-@pytest.fixture
-def masked_agent(ledger: SqliteLedger, trainer: FakeTrainer) -> Iterator[SiteAgent]:
-    yield from _stopped(make_masked_agent(ledger, trainer), trainer)
+    """It is stopped at the end of the test."""
+    agent = make_agent(ledger, trainer)
+    yield agent
+    trainer.gate.set()
+    assert agent.stop(10)
 
 
 @pytest.fixture
@@ -51,23 +48,12 @@ def coordinator(sites: SealedSites) -> TinyCoordinator:
     return TinyCoordinator(sites)
 
 
-def _stopped(agent: SiteAgent, trainer: FakeTrainer) -> Iterator[SiteAgent]:
-    yield agent
-    trainer.gate.set()
-    assert agent.stop(10)
-
-
-@pytest.fixture(params=["plain", "masked"])
-def mode(request: pytest.FixtureRequest) -> Mode:
-    return request.param  # type: ignore[no-any-return]
-
-
 @pytest.fixture
-def make(ledger: SqliteLedger, mode: Mode) -> Iterator[Callable[..., Side]]:
+def make(ledger: SqliteLedger) -> Iterator[Callable[..., Side]]:
     made: list[Side] = []
 
     def side(**given: Any) -> Side:
-        made.append(Side(mode, given.pop("ledger", ledger), **given))
+        made.append(Side(given.pop("ledger", ledger), **given))
         return made[-1]
 
     yield side

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from client.agent.plain_agent import PlainAgent
 from client.agent.site_agent import AgentParts, SiteAgent
 from client.agent.work import Clock, still_training
 from client.policy import SiteRules
@@ -18,12 +17,13 @@ from model.layout import Layout, LayoutEntry
 from privacy.errors import LedgerError
 from privacy.ledger import Ledger
 from privacy.study.manifest import Study
-from privacy.wire.bodies import Body, Collect, Refusal, Running, StartTraining
+from privacy.wire.bodies import Body, Hello, Refusal, SignedFacts, SiteFacts
 from privacy.wire.codec import Vector
-from privacy.wire.envelope import Envelope, open_envelope, seal, size_limit
+from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.reasons import Reason
+from privacy.wire.secagg import masked_size_limit
 
-from .studies import make_policy, make_study
+from .studies import MEMBERS, ROSTER, make_policy, make_study
 
 LAYOUT = Layout((LayoutEntry("unet.down.lora_A", (1, 6), "float32"),))
 P = LAYOUT.parameters
@@ -137,36 +137,30 @@ def make_agent(
     clock: Clock | None = None,
 ) -> SiteAgent:
     parts = AgentParts(rules or make_rules(), ledger, trainer, clock=clock or PausingClock())
-    return PlainAgent(parts)
+    return MEMBERS.agent(parts.rules.name, parts)
 
 
 def message(body: Body, *, run: int = RUN, round: int = 1, attempt: int = 1) -> bytes:
     return seal(Envelope(run, round, attempt, body))
 
 
-def start_message(study: Study | None = None, *, adapter: Vector = ADAPTER, **key: int) -> bytes:
-    digest = (study or make_study()).digest()
-    return message(StartTraining(digest, LAYOUT.fingerprint(), adapter), **key)
-
-
 def opened(reply: bytes) -> Envelope:
-    return open_envelope(reply, limit=size_limit(P))
+    return open_envelope(reply, limit=masked_size_limit(4, 64, P))
 
 
 def ask(agent: SiteAgent, body: Body, **key: int) -> Body:
     return opened(agent.handle(message(body, **key))).body
 
 
-def start(agent: SiteAgent, study: Study | None = None, **key: int) -> Body:
-    return opened(agent.handle(start_message(study, **key))).body
+def hello(study: Study | None = None, node: int = 0) -> Hello:
+    """A greeting from a coordinator with the same study and roster."""
+    return Hello((study or make_study()).digest(), node, ROSTER.digest())
 
 
-def collect(agent: SiteAgent, **key: int) -> Body:
-    """Ask for the result after training has ended and the time slot has come."""
-    attempt = agent._attempt
-    assert attempt is not None
-    assert attempt.work.wait(10)
-    deadline = time.monotonic() + 10
-    while (answer := ask(agent, Collect(), **key)) == Running() and time.monotonic() < deadline:
-        time.sleep(0.002)
+def greeted(agent: SiteAgent, study: Study | None = None, **key: int) -> SiteFacts | Refusal:
+    """What the agent says of itself, without its signature."""
+    answer = ask(agent, hello(study), **key)
+    if isinstance(answer, SignedFacts):
+        return answer.facts
+    assert isinstance(answer, Refusal)
     return answer

@@ -20,12 +20,11 @@ from privacy.study.manifest import Study
 from privacy.wire.bodies import Body
 from privacy.wire.envelope import open_envelope
 
-from .masked import ROSTER, masked_study, write_identity
+from .masked import write_identity
 from .pictures import write_folder
 from .studies import POLICY, make_study
 
 ROOT = Path(__file__).parents[2]
-MASKED_POLICY = {"secure_aggregation": "required", "roster": ROSTER.digest().hex()}
 
 
 def write_hospital(
@@ -37,7 +36,7 @@ def write_hospital(
 ) -> Path:
     """Write tiles of 10 patients, study, policy, identity and site.toml, and return the last."""
     study = study or make_study()
-    policy = {**POLICY, **(MASKED_POLICY if study.masked else {}), **(policy or {})}
+    policy = {**POLICY, **(policy or {})}
     write_folder(folder / "tiles", patients=10)
     write_study(folder / "study.toml", study)
     lines = [f"{name} = {json.dumps(value)}\n" for name, value in policy.items()]
@@ -88,7 +87,7 @@ class Hospital:
         policy: dict[str, Any] | None = None,
     ) -> None:
         self.folder = folder
-        self.site = write_hospital(folder, study=study or masked_study(), policy=policy)
+        self.site = write_hospital(folder, study=study, policy=policy)
         self.state = folder / "state"
         self.state.mkdir()
         self.arguments = ["-m", module]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -15,7 +16,6 @@ from client.agent.ready import ReadyAgent, SiteMemory
 from client.agent.site_agent import AgentParts, SiteAgent
 from client.agent.work import Clock
 from client.policy import SiteRules
-from craftsfl.simulation.members import SimulatedMembers
 from model.layout import Layout
 from privacy.ledger import Ledger
 from privacy.secagg.chain import write_rosters
@@ -25,44 +25,25 @@ from privacy.secagg.server import SecAggServer, Stage
 from privacy.secagg.witness import Witness
 from privacy.study.agreement import model_digest, policy_of, shares_of, terms_of
 from privacy.study.manifest import Study
-from privacy.wire.bodies import Body, Hello, Running, StartTraining
+from privacy.wire.bodies import Body, Refusal, Running, StartTraining
 from privacy.wire.codec import Vector
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.offer import VERSION, Offer, TrainMasked
-from privacy.wire.secagg import masked_size_limit
+from privacy.wire.secagg import Deliver, masked_size_limit
 from tests.privacy.secagg.consortium import ledgers_of
 
 from .fakes import ADAPTER, LAYOUT, RUN, FakeTrainer, PausingClock
-from .studies import make_policy, make_study
+from .studies import MEMBERS, NAMES, ROSTER, make_policy, make_study, seeded_bytes
 
-NAMES = ("north", "south", "east", "west")
-BOUND = 8.0
 _LENGTHS = itertools.count(1)  # of the peers' ledgers, which only grow
+NOON = 1_800_000_000.0  # where time has to be the same in two worlds
 
 
-MEMBERS = SimulatedMembers.seeded(NAMES, consortium="test")  # ids are places in NAMES, from 1
-IDENTITIES, SIGNED, ROSTER = MEMBERS.identities, MEMBERS.signed, MEMBERS.roster
-
-
-def masked_study(sites: int = 3, **changes: Any) -> Study:
-    """The small study with masks and the first `sites` of NAMES."""
-    members = [
-        {"name": name, "declared_patients": 10 * (place + 1)}
-        for place, name in enumerate(NAMES[:sites])
-    ]
-    tables: dict[str, Any] = {
-        "aggregation": {"secure_aggregation": "required"},
-        "cohort": {"min_sites": 3},
-        "secure_aggregation": {"roster": ROSTER.digest().hex(), "bound": BOUND},
-    }
-    for name, change in changes.items():
-        tables[name] = {**tables.get(name, {}), **change} if isinstance(change, dict) else change
-    return make_study(sites=members, **tables)
+IDENTITIES, SIGNED = MEMBERS.identities, MEMBERS.signed
 
 
 def masked_rules(study: Study, **policy: Any) -> SiteRules:
-    own = {"secure_aggregation": "required", "roster": ROSTER.digest().hex(), **policy}
-    return SiteRules("north", study, make_policy(**own))
+    return SiteRules("north", study, make_policy(**policy))
 
 
 def write_identity(folder: Path) -> None:
@@ -76,11 +57,6 @@ def keyed(folder: Path) -> KeyedIdentity:
     return KeyedIdentity(IDENTITIES["north"], folder / "site.key")
 
 
-def hello(study: Study, node: int = 0) -> Hello:
-    """A greeting from a coordinator with the same study and roster."""
-    return Hello(study.digest(), node, ROSTER.digest())
-
-
 def make_masked_agent(
     ledger: Ledger,
     trainer: FakeTrainer,
@@ -91,7 +67,7 @@ def make_masked_agent(
     witness: Witness | None = None,
     clock: Clock | None = None,
 ) -> SiteAgent:
-    rules = rules or masked_rules(masked_study())
+    rules = rules or masked_rules(make_study())
     parts = AgentParts(rules, ledger, trainer, clock=clock or PausingClock())
     memory = SiteMemory(survivors, cohorts, witness)
     return ReadyAgent(parts, MEMBERS.membership("north"), memory, effects or Effects()).make()
@@ -101,7 +77,8 @@ class MaskedAttempt:
     """One attempt of north's agent with honest peers; every exchange is one `advance`.
 
     `cohort`: ids, those of the study's sites unless given. `updates` are the peers'. `ask` sends
-    the agent what is due, whoever the agent is: a function from envelope to envelope.
+    the agent what is due, whoever the agent is: a function from envelope to envelope. With a
+    `seed`, all keys of the peers follow from it, and it is `NOON`.
     """
 
     def __init__(
@@ -114,10 +91,12 @@ class MaskedAttempt:
         adapter: Vector = ADAPTER,
         layout: Layout = LAYOUT,
         cohort: tuple[int, ...] | None = None,
+        seed: bytes = b"",
     ) -> None:
-        self.study = study or masked_study()
+        self.study = study or make_study()
         self.parameters = layout.parameters
         self.key = (run, round, attempt)
+        self.seed = seed
         self.start = StartTraining(self.study.digest(), layout.fingerprint(), adapter)
         names = [site.name for site in self.study.sites]
         self.cohort = cohort or tuple(NAMES.index(name) + 1 for name in names)
@@ -130,7 +109,7 @@ class MaskedAttempt:
             model_digest=model_digest(self.study, self.start),
             terms=terms_of(self.study, self.parameters),
             threshold=threshold(len(self.cohort)),
-            expiry=int(time.time()) + 60,
+            expiry=int(NOON if seed else time.time()) + 60,
             cohort=self.cohort,
         )
         self.server = SecAggServer(ROSTER, self.offer)
@@ -143,8 +122,12 @@ class MaskedAttempt:
         digest = model_digest(self.study, self.start)
         policy = policy_of(self.study, ROSTER, self.parameters)
         site = NAMES.index(name) + 1
-        ledgers = ledgers_of(site, next(_LENGTHS))
-        return SecAggClient(IDENTITIES[name], ROSTER, policy, Expected(*self.key, digest), ledgers)
+        effects, length = Effects(), next(_LENGTHS)
+        if self.seed:
+            own = self.seed + repr((self.key, name)).encode()
+            effects, length = Effects(lambda: NOON, seeded_bytes(own)), self.key[1]
+        expected, ledgers = Expected(*self.key, digest), ledgers_of(site, length)
+        return SecAggClient(IDENTITIES[name], ROSTER, policy, expected, ledgers, effects)
 
     @property
     def stage(self) -> Stage:
@@ -156,13 +139,21 @@ class MaskedAttempt:
     def request(self) -> Body:
         """The request of the current exchange to the agent."""
         if self.stage is Stage.ADVERTISE:
-            return TrainMasked(self.offer, self.start)
+            return self.beginning()
         return self.server._request(1)
 
     def ask(self, agent: Any, body: Body | None = None) -> Body:
         """The agent's answer to `body`, or to the current request."""
         handle = getattr(agent, "handle", agent)
         return self.opened(handle(self.envelope(body or self.request())))
+
+    def beginning(self) -> TrainMasked:
+        """The request that begins the attempt."""
+        return TrainMasked(self.offer, self.start)
+
+    def look(self) -> Body:
+        """The question for the update, whether or not it is due."""
+        return self.request() if self.stage is Stage.INPUT else Deliver(())
 
     def opened(self, reply: bytes) -> Body:
         """The body of an answer of the agent."""
@@ -203,3 +194,63 @@ class MaskedAttempt:
         for site, peer in self.peers.items():
             weight = np.float32(weights[NAMES[site - 1]])
             peer.provide(peer.encoding.encode(self.updates[site] * weight))
+
+
+_ATTEMPTS: WeakKeyDictionary[SiteAgent, dict[tuple[bytes, int, int, int], MaskedAttempt]] = (
+    WeakKeyDictionary()
+)
+
+
+def attempt_of(
+    agent: SiteAgent,
+    study: Study | None = None,
+    *,
+    run: int = RUN,
+    round: int = 1,
+    attempt: int = 1,
+    seed: bytes = b"",
+) -> MaskedAttempt:
+    """The attempt of this number with `agent`, with the same offer and peers at every call."""
+    study = study or make_study()
+    known = _ATTEMPTS.setdefault(agent, {})
+    key = (study.digest(), run, round, attempt)
+    if key not in known:
+        known[key] = MaskedAttempt(study, run=run, round=round, attempt=attempt, seed=seed)
+    return known[key]
+
+
+def start(agent: SiteAgent, study: Study | None = None, **key: int) -> Body:
+    """The agent's answer to the request that begins an attempt; keys and shares follow it."""
+    made = attempt_of(agent, study, **key)
+    answer = made.ask(agent, made.beginning())
+    if not isinstance(answer, Refusal) and made.stage is Stage.ADVERTISE:
+        made.to(Stage.INPUT, agent)
+    return answer
+
+
+def lapse(agent: SiteAgent) -> None:
+    """Let the offer of the attempt under way expire: another run may begin."""
+    assert agent._attempt is not None
+    agent._attempt.end()
+
+
+def look(agent: SiteAgent, study: Study | None = None, **key: int) -> bytes:
+    """The bytes of the answer to the question for the update."""
+    made = attempt_of(agent, study, **key)
+    return agent.handle(made.envelope(made.look()))
+
+
+def looked(agent: SiteAgent, study: Study | None = None, **key: int) -> Body:
+    """The answer to the question for the update."""
+    return attempt_of(agent, study, **key).opened(look(agent, study, **key))
+
+
+def collect(agent: SiteAgent, study: Study | None = None, **key: int) -> Body:
+    """Ask for the update after training has ended and the time slot has come."""
+    attempt = agent._attempt
+    assert attempt is not None
+    assert attempt.work.wait(10)
+    deadline = time.monotonic() + 10
+    while (answer := looked(agent, study, **key)) == Running() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    return answer

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from hashlib import shake_256
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ from strategies.pooled import begin_chain, digests_of, following, link_of, scale
 from tests.pooled_study import COORDINATOR, pooled_values
 from tests.privacy.ledger.ledgers import open_test_ledger
 
-from .studies import make_policy
+from .studies import make_policy, seeded_bytes
 
 NAMES = ("north", "harbour", "hillside", "site-4", "site-5")
 MEMBERS = SimulatedMembers.seeded(NAMES[:3], consortium="pooled")
@@ -70,12 +69,6 @@ def sealed_study_of_four(min_sites: int = 3, *, rounds: int = 3, spare: int = 2)
     return Study.model_validate(values)
 
 
-def seeded_bytes(seed: bytes) -> Callable[[int], bytes]:
-    """Random bytes that anybody can make again."""
-    count = iter(range(1 << 30))
-    return lambda size: shake_256(seed + b"%d" % next(count)).digest(size)
-
-
 def sealed_values(members: SimulatedMembers = MEMBERS, **sizes: Any) -> dict[str, Any]:
     """A pooled study over the first three members, for `LAYOUT`."""
     values = pooled_values(parameters=P, roster=members.roster.digest().hex(), **sizes)
@@ -85,10 +78,8 @@ def sealed_values(members: SimulatedMembers = MEMBERS, **sizes: Any) -> dict[str
 
 def sealed_rules(study: Study, name: str = "north", **policy: Any) -> SiteRules:
     """What the site `name` allows: this study, and everything that it asks for."""
-    assert study.secure_aggregation is not None
     own = {
         "mechanisms": ("pooled",),
-        "secure_aggregation": "required",
         "roster": study.secure_aggregation.roster,
         "min_reply_slot": 1.0,
         **policy,

@@ -1,8 +1,7 @@
-"""A site agent, masked or plain, and a coordinator that asks whatever it likes at any time."""
+"""A site agent, and a coordinator that asks whatever it likes at any time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,20 +10,17 @@ import numpy as np
 from client.agent.site_agent import SiteAgent
 from privacy.ledger import SqliteLedger, State
 from privacy.secagg.server import Stage
-from privacy.study.manifest import Study
-from privacy.wire.bodies import Body, Collect, Hello, Refusal, StartTraining, Update
+from privacy.wire.bodies import Body, Hello, Refusal, StartTraining
 from privacy.wire.offer import TrainMasked
 from privacy.wire.reasons import Reason
 from privacy.wire.secagg import MaskedInput, Survivors, UnmaskRequest
 
-from .fakes import LAYOUT, RUN, FakeTrainer, make_agent, make_rules, message, opened
-from .fakes import start_message as plain_start
-from .masked import MaskedAttempt, hello, make_masked_agent, masked_rules, masked_study
+from .fakes import LAYOUT, RUN, FakeTrainer, hello, make_agent, message, opened
+from .masked import MaskedAttempt, masked_rules
 from .studies import make_study
 
 SLOT = 5.0
 BEGAN = 100.0
-Mode = Literal["plain", "masked"]
 Outcome = Literal["in time", "raises", "not finite", "wrong shape", "late", "never done"]
 DROPS_OUT: tuple[Outcome, ...] = ("raises", "not finite", "wrong shape", "late", "never done")
 
@@ -43,33 +39,23 @@ class Now:
 class Side:
     """One agent, and a coordinator that may ask whatever it likes at any time."""
 
-    mode: Mode
     ledger: SqliteLedger
     changes: dict[str, Any] = field(default_factory=dict)  # of the study
     policy: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        cohort = {"min_sites": 3 if self.mode == "masked" else 1, "reply_slot": SLOT}
-        make: Callable[..., Study] = masked_study if self.mode == "masked" else make_study
-        self.study = make(cohort=cohort, **self.changes)
+        self.study = make_study(cohort={"reply_slot": SLOT}, **self.changes)
         self.now, self.trainer = Now(), FakeTrainer()
         self.attempts: dict[tuple[int, int, int], MaskedAttempt] = {}
         self.agent = self._agent()
 
     def _agent(self) -> SiteAgent:
-        if self.mode == "masked":
-            rules = masked_rules(self.study, **self.policy)
-            return make_masked_agent(self.ledger, self.trainer, rules, clock=self.now)
-        rules = make_rules(study=self.study, policy=self.policy)
+        rules = masked_rules(self.study, **self.policy)
         return make_agent(self.ledger, self.trainer, rules, self.now)
 
     def begin(self, *, run: int = RUN, round: int = 1, attempt: int = 1) -> Body:
         """The agent's answer to the first message of an attempt; keys and shares follow it."""
         key = (run, round, attempt)
-        if self.mode == "plain":
-            return opened(
-                self.agent.handle(plain_start(self.study, run=run, round=round, attempt=attempt))
-            ).body
         made = self.attempts[key] = MaskedAttempt(self.study, run=run, round=round, attempt=attempt)
         answer = made.ask(self.agent)
         if not isinstance(answer, Refusal):
@@ -78,8 +64,6 @@ class Side:
 
     def look(self, *, run: int = RUN, round: int = 1, attempt: int = 1) -> bytes:
         """The bytes of the answer to "is it done?"."""
-        if self.mode == "plain":
-            return self.agent.handle(message(Collect(), run=run, round=round, attempt=attempt))
         made = self.attempts[run, round, attempt]
         return self.agent.handle(made.envelope(made.request()))
 
@@ -91,18 +75,16 @@ class Side:
 
     def greeting(self) -> Hello:
         """From a coordinator with the same study and roster."""
-        return hello(self.study) if self.mode == "masked" else Hello(self.study.digest())
+        return hello(self.study)
 
     def others(self) -> list[bytes]:
         """The answers to all other messages that a coordinator could send instead."""
         key = {"run": RUN, "round": 1, "attempt": 1}
         start = StartTraining(self.study.digest(), LAYOUT.fingerprint(), np.zeros(4, np.float32))
         bodies: list[Body] = [self.greeting(), start, Survivors((1, 2, 3))]
-        bodies += [UnmaskRequest(((1, bytes(64)),)), Collect()]
-        if self.mode == "masked":
-            made = self.attempts[RUN, 1, 1]
-            bodies += [TrainMasked(made.offer, made.start), TrainMasked(made.offer, start)]
-            bodies.remove(Collect())
+        bodies.append(UnmaskRequest(((1, bytes(64)),)))
+        made = self.attempts[RUN, 1, 1]
+        bodies += [made.beginning(), TrainMasked(made.offer, start)]
         return [self.agent.handle(message(body, **key)) for body in bodies]
 
     def trains(self, outcome: Outcome) -> None:
@@ -137,7 +119,7 @@ class Side:
 
 
 def is_update(side: Side, answer: bytes) -> bool:
-    return isinstance(side.body(answer), Update | MaskedInput)
+    return isinstance(side.body(answer), MaskedInput)
 
 
 def no_update(side: Side, answer: bytes) -> bool:

@@ -1,11 +1,20 @@
-"""A small valid study for the client's tests."""
+"""A small valid study for the client's tests, and the consortium that it is of."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from hashlib import shake_256
 from typing import Any
 
 from client.settings import Policy
+from craftsfl.simulation.members import SimulatedMembers
 from privacy.study.manifest import Study
+
+NAMES = ("north", "south", "east", "west")
+MEMBERS = SimulatedMembers.seeded(NAMES, consortium="test")  # ids are places in NAMES, from 1
+ROSTER = MEMBERS.roster
+BOUND = 8.0
+SITES = [{"name": name, "declared_patients": 10 * n} for n, name in enumerate(NAMES, start=1)]
 
 VALUES: dict[str, Any] = {
     "name": "demo",
@@ -23,12 +32,10 @@ VALUES: dict[str, Any] = {
         "learning_rate": 0.1,
     },
     "privacy": {"delta": 1e-5, "attempts": 2},
-    "aggregation": {"strategy": "fedavg", "secure_aggregation": "plain"},
-    "cohort": {"min_sites": 1, "round_deadline": 60.0, "reply_slot": 0.01},
-    "sites": [
-        {"name": "north", "declared_patients": 10},
-        {"name": "south", "declared_patients": 20},
-    ],
+    "aggregation": {"strategy": "fedavg"},
+    "secure_aggregation": {"roster": ROSTER.digest().hex(), "bound": BOUND},
+    "cohort": {"min_sites": 3, "round_deadline": 60.0, "reply_slot": 0.01},
+    "sites": SITES[:3],
     "samples": {"prompts": ["glands"], "seeds": [1]},
 }
 
@@ -39,9 +46,15 @@ POLICY: dict[str, Any] = {
     "studies": ("any",),
     "bases": ("any",),
     "mechanisms": ("local",),
-    "secure_aggregation": "plain",
+    "roster": ROSTER.digest().hex(),
     "min_reply_slot": 0.001,
 }
+
+
+def seeded_bytes(seed: bytes) -> Callable[[int], bytes]:
+    """Random bytes that anybody can make again."""
+    count = iter(range(1 << 30))
+    return lambda size: shake_256(seed + b"%d" % next(count)).digest(size)
 
 
 def make_policy(**changes: Any) -> Policy:
@@ -49,9 +62,9 @@ def make_policy(**changes: Any) -> Policy:
     return Policy(**{**POLICY, **changes})
 
 
-def make_study(**changes: dict[str, Any] | Any) -> Study:
-    """The small study; `training={"steps": 9}` changes single keys of a table."""
-    values = dict(VALUES)
+def make_study(members: int = 3, **changes: dict[str, Any] | Any) -> Study:
+    """The small study of the first `members`; `training={"steps": 9}` changes keys of a table."""
+    values = {**VALUES, "sites": SITES[:members]}
     for name, change in changes.items():
         values[name] = {**values.get(name, {}), **change} if isinstance(change, dict) else change
     return Study.model_validate(values)

@@ -12,12 +12,15 @@ import pytest
 from client.agent.site_agent import SiteAgent
 from privacy.budget import cost_of_attempts
 from privacy.ledger import AttemptKey, Charge, SqliteLedger
+from privacy.secagg.server import Stage
 from privacy.study.terms import event_of
-from privacy.wire.bodies import Hello, Refusal, SiteFacts, Started, Update
+from privacy.wire.bodies import Refusal, SiteFacts
 from privacy.wire.reasons import Reason
+from privacy.wire.secagg import Advertise, MaskedInput
 from tests.privacy.ledger.ledgers import book_of, spent_by
 
-from .fakes import FakeTrainer, ask, collect, make_agent, make_rules, refused, snapshot, start
+from .fakes import FakeTrainer, greeted, make_agent, make_rules, refused, snapshot
+from .masked import attempt_of, collect, lapse, start
 from .studies import make_study
 
 STUDY = make_study()
@@ -71,13 +74,14 @@ def test_what_other_studies_spent_counts_and_is_not_told(
     budgets = {"epsilon": 2.2 * own, "study_epsilon": 2.0 * own}
     rules = make_rules(policy={**budgets, "allow_partial": True})
     agent = make_agent(ledger, trainer, rules)
-    facts = ask(agent, Hello(STUDY.digest()))
+    facts = greeted(agent)
     assert isinstance(facts, SiteFacts)
     assert (facts.epsilon_spent, facts.epsilon_budget) == (0.0, 2.0 * own)
-    assert start(agent) == Started()
-    update = collect(agent)
-    assert isinstance(update, Update)
-    assert update.epsilon_spent == own
+    assert isinstance(start(agent), Advertise)
+    assert isinstance(collect(agent), MaskedInput)
+    facts = greeted(agent)
+    assert isinstance(facts, SiteFacts)
+    assert facts.epsilon_spent == own
     assert spent_by(ledger) == pytest.approx(2 * own)
     assert start(agent, round=2) == Refusal(Reason.POLICY)
     assert "all studies together: used" in caplog.text
@@ -89,10 +93,12 @@ def test_a_study_has_its_rounds_and_attempts_once_whatever_the_run(
     """3 rounds x 2 attempts, charged or lost: a seventh is refused, also under a new run."""
     agent = make_agent(ledger, trainer)
     for run in (1, 2, 3):
-        assert start(agent, run=run) == Started()  # superseded by the next: lost
+        assert isinstance(start(agent, run=run), Advertise)
+        lapse(agent)  # nobody has looked: lost
     for number in (1, 2, 3):
-        assert start(agent, run=4, round=number) == Started()
-        assert isinstance(collect(agent, run=4, round=number), Update)
+        assert isinstance(start(agent, run=4, round=number), Advertise)
+        assert isinstance(collect(agent, run=4, round=number), MaskedInput)
+        attempt_of(agent, run=4, round=number).to(Stage.DONE, agent)
     before = snapshot(agent, ledger)
     assert refused(start(agent, run=5)) == Reason.POLICY
     assert refused(start(agent, run=4, round=3, attempt=2)) == Reason.POLICY
@@ -100,7 +106,7 @@ def test_a_study_has_its_rounds_and_attempts_once_whatever_the_run(
     assert "all of its 3 rounds x 2 attempts" in caplog.text
     other = make_study(name="other")
     rules = make_rules(study=other, policy={"epsilon": 40.0})
-    assert start(make_agent(ledger, trainer, rules), other, run=1) == Started()
+    assert isinstance(start(make_agent(ledger, trainer, rules), other, run=1), Advertise)
 
 
 @pytest.mark.parametrize("key", [{"round": 0}, {"round": 4}, {"attempt": 0}, {"attempt": 3}])
@@ -118,10 +124,11 @@ def test_lost_attempts_of_other_studies_do_not_count(
     other = make_study(name="other")
     beside = make_agent(ledger, trainer, make_rules(study=other))
     for run in (1, 2, 3, 4, 5, 6):
-        assert start(beside, other, run=run) == Started()
+        assert isinstance(start(beside, other, run=run), Advertise)
+        lapse(beside)
     assert refused(start(beside, other, run=7)) == Reason.POLICY
     rules = make_rules(policy={"epsilon": 40.0})
-    assert start(make_agent(ledger, trainer, rules), run=8) == Started()
+    assert isinstance(start(make_agent(ledger, trainer, rules), run=8), Advertise)
 
 
 def test_lost_attempts_are_bounded_for_all_runs_together(
@@ -130,14 +137,23 @@ def test_lost_attempts_are_bounded_for_all_runs_together(
     """Endless new runs neither fill the ledger nor keep the model busy for nothing."""
     agent = make_agent(ledger, trainer, make_rules(policy={"max_lost_attempts": 3}))
     start(agent, run=1)
-    assert isinstance(collect(agent, run=1), Update)  # charged, not lost
-    for run in (2, 3, 4):
-        assert start(agent, run=run) == Started()
+    assert isinstance(collect(agent, run=1), MaskedInput)  # charged, not lost
+    attempt_of(agent, run=1).to(Stage.DONE, agent)
+    for run in (2, 3):
+        assert isinstance(start(agent, run=run), Advertise)
+        lapse(agent)
+    assert isinstance(start(agent, run=4), Advertise)
     before = snapshot(agent, ledger)
-    assert [refused(start(agent, run=run)) for run in range(5, 9)] == [Reason.POLICY] * 4
+    others = [start(agent, run=4, round=number) for number in (2, 3)]
+    assert [refused(answer) for answer in others] == [Reason.POLICY] * 2
     assert snapshot(agent, ledger) == before
-    assert isinstance(collect(agent, run=4), Update)
-    assert start(agent, run=5) == Started()
+    assert isinstance(collect(agent, run=4), MaskedInput)
+    attempt_of(agent, run=4).to(Stage.DONE, agent)
+    assert isinstance(start(agent, run=5), Advertise)
+    lapse(agent)
+    before = snapshot(agent, ledger)
+    assert [refused(start(agent, run=run)) for run in range(6, 9)] == [Reason.POLICY] * 3
+    assert snapshot(agent, ledger) == before
 
 
 def test_no_noise_is_recorded_and_told_as_infinite(
@@ -148,10 +164,11 @@ def test_no_noise_is_recorded_and_told_as_infinite(
     assert refused(start(refusing, study)) == Reason.POLICY
     allowed = make_rules(study=study, policy={"allow_no_privacy": True})
     agent = make_agent(ledger, trainer, allowed)
-    assert start(agent, study) == Started()
-    update = collect(agent)
-    assert isinstance(update, Update)
-    assert update.epsilon_spent == math.inf
+    assert isinstance(start(agent, study), Advertise)
+    assert isinstance(collect(agent, study), MaskedInput)
+    facts = greeted(agent, study)
+    assert isinstance(facts, SiteFacts)
+    assert facts.epsilon_spent == math.inf
     assert math.isinf(spent_by(ledger))
     for number in (1, 2):  # another study, though its run has the same number
         assert refused(start(make_agent(ledger, trainer), round=number)) == Reason.POLICY
@@ -168,7 +185,7 @@ def test_a_study_that_cannot_end_is_refused_at_the_first_greeting_with_both_figu
     agent = make_agent(ledger, trainer, make_rules(policy={"study_epsilon": budget}))
     before = snapshot(agent, ledger)
     refusal = Refusal(Reason.CANNOT_FINISH, 0.0, WHOLE, budget)
-    assert ask(agent, Hello(STUDY.digest())) == refusal
+    assert greeted(agent) == refusal
     assert start(agent) == refusal  # also to a coordinator that does not greet
     assert snapshot(agent, ledger) == before
     assert trainer.calls == 0
@@ -183,10 +200,10 @@ def test_a_study_that_just_fits_or_may_be_partial_begins(
 ) -> None:
     rules = make_rules(policy={"study_epsilon": WHOLE / 2, **changed})
     agent = make_agent(ledger, trainer, rules)
-    facts = ask(agent, Hello(STUDY.digest()))
+    facts = greeted(agent)
     assert isinstance(facts, SiteFacts)
     assert facts.epsilon_schedule == WHOLE
-    assert start(agent) == Started()
+    assert isinstance(start(agent), Advertise)
 
 
 def test_a_study_that_fits_is_let_finish_to_its_last_attempt(
@@ -196,9 +213,9 @@ def test_a_study_that_fits_is_let_finish_to_its_last_attempt(
     rules = make_rules(policy={"study_epsilon": WHOLE, "epsilon": WHOLE})
     for number, attempt in itertools.product((1, 2, 3), (1, 2)):
         agent = make_agent(ledger, trainer, rules)
-        assert isinstance(ask(agent, Hello(STUDY.digest())), SiteFacts)
-        assert start(agent, round=number, attempt=attempt) == Started()
-        assert isinstance(collect(agent, round=number, attempt=attempt), Update)
+        assert isinstance(greeted(agent), SiteFacts)
+        assert isinstance(start(agent, round=number, attempt=attempt), Advertise)
+        assert isinstance(collect(agent, round=number, attempt=attempt), MaskedInput)
     assert spent_by(ledger) == WHOLE
 
 
@@ -211,7 +228,7 @@ def test_a_budget_that_was_lowered_under_way_is_told_with_what_is_used(
     used = spent_by(ledger)
     lower = make_agent(ledger, trainer, make_rules(policy={"study_epsilon": WHOLE / 2}))
     refusal = Refusal(Reason.CANNOT_FINISH, used, WHOLE, WHOLE / 2)
-    assert ask(lower, Hello(STUDY.digest())) == refusal
+    assert greeted(lower) == refusal
 
 
 def test_a_study_without_noise_is_not_asked_for_its_end(
@@ -219,6 +236,6 @@ def test_a_study_without_noise_is_not_asked_for_its_end(
 ) -> None:
     study = make_study(training={"noise_multiplier": 0.0})
     agent = make_agent(ledger, trainer, make_rules(study=study, policy={"allow_no_privacy": True}))
-    facts = ask(agent, Hello(study.digest()))
+    facts = greeted(agent, study)
     assert isinstance(facts, SiteFacts)
     assert facts.epsilon_schedule == math.inf

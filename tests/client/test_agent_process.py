@@ -30,11 +30,11 @@ from privacy.wire.secagg import Advertise
 from tests.privacy.ledger.ledgers import spent_by
 
 from .agent_process import FAKE_TRAINER
-from .fakes import message
-from .hospital import ROOT, Hospital, write_hospital, write_study
-from .masked import IDENTITIES, ROSTER, SIGNED, MaskedAttempt, hello, masked_study
+from .fakes import hello, message
+from .hospital import ROOT, Hospital, write_hospital
+from .masked import IDENTITIES, SIGNED, MaskedAttempt
 from .pictures import write_csv, write_folder
-from .studies import make_study
+from .studies import ROSTER, make_study
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_a_site_serves_a_round_and_logs_no_health_data(hospital: Hospital) -> No
     (hospital.state / "HOLD-LOADING").touch()
     hospital.start()
     hospital.wait_for((hospital.folder / "a.sock").exists)
-    greeting = message(hello(masked_study()))
+    greeting = message(hello(make_study()))
     assert hospital.ask(greeting) == Refusal(Reason.NOT_READY)
     assert not hospital.is_serving()
     (hospital.state / "HOLD-LOADING").unlink()
@@ -92,7 +92,7 @@ def test_a_patient_withdraws_while_the_agent_trains(hospital: Hospital) -> None:
     (hospital.state / "HOLD-TRAINING").touch()
     hospital.start()
     hospital.wait_for(hospital.is_serving)
-    greeting = message(hello(masked_study()))
+    greeting = message(hello(make_study()))
     assert isinstance(MaskedAttempt().ask(hospital), Advertise)
     before = hospital.ask(greeting)
     done = withdraw(hospital.site, "canary-patient-4")
@@ -119,7 +119,7 @@ def test_heavy_libraries_are_loaded_after_the_settings() -> None:
     code = (
         "import sys, client.agent.__main__\n"
         "heavy = ('torch', 'diffusers', 'flwr', 'pyarrow')\n"
-        "print([name for name in (*heavy, 'client.agent.plain_agent') if name in sys.modules])"
+        "print([name for name in heavy if name in sys.modules])"
     )
     argv = [sys.executable, "-c", code]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, check=True, timeout=60)
@@ -171,9 +171,7 @@ def too_few(folder: Path) -> None:
 
 
 def plain_study(folder: Path) -> None:
-    write_study(folder / "study.toml", make_study())
-    replace(folder / "policy.toml", '"required"', '"plain"')
-    replace(folder / "policy.toml", f'roster = "{ROSTER.digest().hex()}"', "")
+    replace(folder / "study.toml", '"required"', '"plain"')
 
 
 MISTAKES: dict[str, tuple[Callable[[Path], None], str]] = {
@@ -181,7 +179,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], str]] = {
     "no site file": (lambda f: (f / "site.toml").unlink(), "does not exist"),
     "no study file": (lambda f: (f / "study.toml").unlink(), "study.toml does not exist"),
     "not a member": (lambda f: replace(f / "site.toml", "north", "west"), "does not list"),
-    "masks required": (plain_study, "is a plain one"),
+    "plain mode": (plain_study, '"plain" is no longer a mode'),
     "another study's roster": (
         lambda f: replace(f / "policy.toml", ROSTER.digest().hex(), "0" * 64),
         "is not the policy's `roster`",
@@ -229,7 +227,7 @@ def test_mistakes_are_told_in_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     in_this_process(monkeypatch)
-    site = write_hospital(tmp_path, study=masked_study())
+    site = write_hospital(tmp_path, study=make_study())
     make, words = MISTAKES[mistake]
     make(tmp_path)
     assert run_here(site) == 1
@@ -252,7 +250,7 @@ def test_a_second_agent_on_the_same_state_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_this_process(monkeypatch)
-    site = write_hospital(tmp_path, study=masked_study())
+    site = write_hospital(tmp_path, study=make_study())
     with state_folder(tmp_path / "state"):
         assert run_here(site) == 1
     assert "Another agent uses the state folder" in capsys.readouterr().err
@@ -262,7 +260,7 @@ def test_a_socket_in_use_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_this_process(monkeypatch)
-    site = write_hospital(tmp_path, study=masked_study())
+    site = write_hospital(tmp_path, study=make_study())
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(tmp_path / "a.sock"))
         other.listen()
@@ -279,7 +277,7 @@ def test_an_unexpected_error_is_told_without_its_text(
         raise KeyError("canary caption 1")
 
     monkeypatch.setattr(agent_main, "open_patients", broken)
-    site = write_hospital(tmp_path, study=masked_study())
+    site = write_hospital(tmp_path, study=make_study())
     assert run_here(site) == 3
     assert "KeyError at test_agent_process.py" in caplog.text
     assert "canary" not in caplog.text
@@ -297,7 +295,7 @@ def test_a_study_for_which_others_left_no_room_is_refused_at_the_site_alone(
     in_this_process(monkeypatch)
     monkeypatch.setattr(SiteRules, "check_other_studies", no_room)
     monkeypatch.setattr(agent_main, "serve", lambda *arguments, **_: served.append(arguments))
-    site = write_hospital(tmp_path, study=masked_study())
+    site = write_hospital(tmp_path, study=make_study())
     assert run_here(site) == 1
     assert "deltas of all studies" in capsys.readouterr().err
     assert served == []

@@ -17,9 +17,10 @@ from privacy.wire.reasons import Reason
 from privacy.wire.secagg import Advertise, SecAggRefusal
 
 from .fakes import RUN, FakeTrainer, refused, snapshot
-from .masked import MaskedAttempt, make_masked_agent, masked_rules, masked_study
+from .masked import MaskedAttempt, make_masked_agent, masked_rules
+from .studies import make_study
 
-STUDY = masked_study(4, privacy={"attempts": 3})
+STUDY = make_study(4, privacy={"attempts": 3})
 GREW = SecAggRefusal(Check.COHORT_GREW, 4)
 Start = Callable[[], SiteAgent]
 

@@ -18,17 +18,18 @@ from privacy.errors import ConfigError, DeploymentError
 from privacy.ledger import AttemptKey, Charge, read_ledger
 from privacy.study.terms import event_of
 from tests.client.hospital import write_hospital
-from tests.client.masked import keyed, masked_study
+from tests.client.masked import keyed
+from tests.client.studies import make_study
 from tests.privacy.ledger.ledgers import spent_by
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Path:
     """A hospital whose agent has run once, and charged one round."""
-    path = write_hospital(tmp_path, study=masked_study())
+    path = write_hospital(tmp_path, study=make_study())
     state = StateFolder(tmp_path / "state")
     state.path.mkdir()
-    study = masked_study()
+    study = make_study()
     with (
         open_ledger(state, "north", keyed(tmp_path)) as ledger,
         open_patients(state.path) as patients,
@@ -99,7 +100,7 @@ def test_a_typing_error_withdraws_nobody(settings: Path) -> None:
 
 
 def test_a_patient_may_withdraw_before_the_tiles_are_read(tmp_path: Path) -> None:
-    settings = write_hospital(tmp_path, study=masked_study())
+    settings = write_hospital(tmp_path, study=make_study())
     with pytest.raises(DeploymentError, match="no agent has run here"):
         withdraw(settings, "canary-patient-4")
     done = withdraw(settings, "canary-patient-4", ahead=True)

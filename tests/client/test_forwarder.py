@@ -18,7 +18,7 @@ from client.app import SOCKET_KEY, SOCKET_VARIABLE, app
 from client.forwarder import AtTheSocket, Forwarded, forward, knock
 from client.packing import pack, unpack
 from privacy.errors import WireError
-from privacy.wire.bodies import Collect, Refusal, Running
+from privacy.wire.bodies import Hello, Refusal, Running
 from privacy.wire.carriage import ARRAY, ARRAY_TYPE, ONE_RECORD, RECORD
 from privacy.wire.envelope import Envelope, open_envelope, seal, size_limit
 from privacy.wire.reasons import Reason
@@ -26,7 +26,7 @@ from server import messages
 from tests.users import SUPERNODE, attempt, needs_users
 
 LIMIT = size_limit(0)
-REQUEST = seal(Envelope(7, 2, 1, Collect()))
+REQUEST = seal(Envelope(7, 2, 1, Hello(bytes(32))))
 ANSWER = seal(Envelope(7, 2, 1, Running()))
 
 

@@ -10,15 +10,18 @@ from client.agent import gate as gates
 from client.agent.gate import AgentGate
 from client.agent.progress import ANSWERED, LOADING, TRAINING, ProgressEvent, ProgressSource
 from model.layout import Layout
-from privacy.wire.bodies import Collect, Hello, Refusal
+from privacy.wire.bodies import Hello, Refusal
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.reasons import Reason
 from privacy.wire.sealed import SealedStep, StepForm
+from privacy.wire.secagg import Deliver
 
-from .fakes import LAYOUT, start_message
+from .fakes import LAYOUT, message
+from .masked import MaskedAttempt
 
 HELLO = seal(Envelope(7, 0, 0, Hello(bytes(32))))
-COLLECT = seal(Envelope(7, 1, 1, Collect()))
+DELIVER = seal(Envelope(7, 1, 1, Deliver(())))
+START = message(MaskedAttempt().beginning())
 
 STEP = seal(
     Envelope(
@@ -92,18 +95,18 @@ def test_without_a_trainer_everything_is_answered_but_the_beginning_of_an_attemp
     trainer = Trainer()
     gate, _ = opened(trainer)
     trainer.ready = False
-    assert is_not_ready(gate.handle(start_message()))
-    for message in (HELLO, COLLECT, b"", b"no envelope"):
-        assert gate.handle(message) == b"answer to " + message
+    assert is_not_ready(gate.handle(START))
+    for data in (HELLO, DELIVER, b"", b"no envelope"):
+        assert gate.handle(data) == b"answer to " + data
     trainer.ready = True
-    assert gate.handle(start_message()) == b"answer to " + start_message()
+    assert gate.handle(START) == b"answer to " + START
 
 
 def test_a_trainer_for_another_adapter_is_none() -> None:
     trainer = Trainer()
     gate, _ = opened(trainer)
     trainer.layout = Layout(())
-    assert is_not_ready(gate.handle(start_message()))
+    assert is_not_ready(gate.handle(START))
 
 
 def test_a_trainer_that_goes_in_an_attempt_is_missed_only_after_the_answer() -> None:
@@ -116,10 +119,10 @@ def test_a_trainer_that_goes_in_an_attempt_is_missed_only_after_the_answer() -> 
         assert gate.takes_attempts
         gate.tell(ProgressEvent(0, 0, 0, LOADING, 0, 0))
         assert progress.in_attempt
-        assert gate.handle(start_message()) == b"answer to " + start_message()
+        assert gate.handle(START) == b"answer to " + START
     progress.publish(ProgressEvent(7, 1, 1, ANSWERED, 0, 0))
     assert not gate.takes_attempts
-    assert is_not_ready(gate.handle(start_message()))
+    assert is_not_ready(gate.handle(START))
     gate.tell(ProgressEvent(0, 0, 0, LOADING, 0, 0))
     assert next(progress.subscribe()).phase == LOADING
 

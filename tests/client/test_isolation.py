@@ -31,8 +31,8 @@ from privacy.secagg.server import Stage
 from tests.users import AGENT, attempt, command_as, give, needs_users, open_folder
 
 from .hospital import Hospital, write_hospital
-from .masked import MaskedAttempt, masked_study
-from .studies import POLICY
+from .masked import MaskedAttempt
+from .studies import POLICY, make_study
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="namespaces are Linux's")
 PTRACE_ATTACH, PTRACE_DETACH = 16, 17
@@ -312,7 +312,7 @@ def test_what_a_process_has_is_looked_up_and_not_believed() -> None:
 def test_a_socket_for_its_own_user_alone_is_no_airlock(
     tmp_path: Path, mode: str, refused: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    site = load_site(write_hospital(tmp_path, study=masked_study()))
+    site = load_site(write_hospital(tmp_path, study=make_study()))
     own = site.agent.model_copy(update={"socket_mode": mode})
     asked = site.model_copy(update={"agent": own})
     if refused:

@@ -29,7 +29,8 @@ from privacy.ledger.key import load_or_make_key
 from privacy.ledger.notes import Note
 from privacy.mechanisms.local import PoissonGaussian
 from tests.client.hospital import write_hospital
-from tests.client.masked import IDENTITIES, keyed, masked_study
+from tests.client.masked import IDENTITIES, keyed
+from tests.client.studies import make_study
 
 CHARGE = Charge(bytes(32), PoissonGaussian(0.5, 6.0, 0.1, 10), 1e-5)
 
@@ -42,7 +43,7 @@ class Hospital:
         self.settings = folder / "site.toml"
         self.state = StateFolder(folder / "state")
         if not made:
-            write_hospital(folder, study=masked_study())
+            write_hospital(folder, study=make_study())
             self.state.path.mkdir(mode=0o700)
         self.own = keyed(folder)
 

@@ -12,16 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.agent.masked_agent import MaskedAgent
-from client.agent.masking import Membership, masking_of
-from client.agent.plain_agent import PlainAgent
-from client.agent.site_agent import AgentParts, SiteAgent
-from privacy.errors import PolicyError
+from client.agent.site_agent import SiteAgent
 from privacy.identity import verify
 from privacy.ledger import SqliteLedger, State
 from privacy.secagg.client import ClientStage, Effects
 from privacy.secagg.server import Stage
-from privacy.wire.bodies import Collect, Running, SignedFacts
+from privacy.wire.bodies import Running, SignedFacts
 from privacy.wire.checks import Check
 from privacy.wire.offer import TrainMasked
 from privacy.wire.reasons import Reason
@@ -43,40 +39,25 @@ from .fakes import (
     FakeTrainer,
     P,
     full_disk,
-    make_agent,
-    make_rules,
+    hello,
     refused,
     snapshot,
 )
-from .masked import (
-    IDENTITIES,
-    ROSTER,
-    MaskedAttempt,
-    hello,
-    make_masked_agent,
-    masked_rules,
-    masked_study,
-)
+from .masked import IDENTITIES, MaskedAttempt, make_masked_agent, masked_rules
 from .studies import make_study
-
-
-@pytest.fixture
-def agent(masked_agent: SiteAgent) -> SiteAgent:
-    return masked_agent
 
 
 def test_what_a_site_says_of_itself_is_signed_for_one_run_and_node(agent: SiteAgent) -> None:
     attempt = MaskedAttempt()
-    said = attempt.ask(agent, hello(masked_study(), 77))
+    said = attempt.ask(agent, hello(make_study(), 77))
     assert isinstance(said, SignedFacts)
-    assert said.facts.masked is True
     # Written out once more, so that no helper is wrong on both sides.
     tag, place = b"craftsfl secure aggregation 1 site-facts", struct.pack(">QQ", attempt.key[0], 77)
     parts = (tag, place, said.facts.encode())
     whole = b"".join(struct.pack(">Q", len(part)) + part for part in parts)
     text = hashlib.sha256(whole).digest()
     assert verify(IDENTITIES["north"].public, said.signature, text)
-    assert attempt.ask(agent, hello(masked_study(), 78)) != said
+    assert attempt.ask(agent, hello(make_study(), 78)) != said
 
 
 def test_an_attempt_from_the_offer_to_the_sum(agent: SiteAgent, ledger: SqliteLedger) -> None:
@@ -265,36 +246,24 @@ def test_after_stop_nothing_leaves(agent: SiteAgent, ledger: SqliteLedger) -> No
     assert spent_by(ledger) == 0
 
 
-def test_a_masked_agent_gives_no_update_in_clear(agent: SiteAgent, ledger: SqliteLedger) -> None:
-    attempt = MaskedAttempt()
-    assert refused(attempt.ask(agent, attempt.start)) == Reason.UNKNOWN_KIND
-    attempt.ask(agent)
-    assert refused(attempt.ask(agent, Collect())) == Reason.UNKNOWN_KIND
-    assert len(book_of(ledger).of_study(attempt.study.digest())) == 0
-
-
-def test_a_plain_agent_knows_no_offers(ledger: SqliteLedger, trainer: FakeTrainer) -> None:
-    agent = make_agent(ledger, trainer)
-    attempt = MaskedAttempt()
-    assert refused(attempt.ask(agent)) == Reason.UNKNOWN_KIND
-    assert refused(attempt.ask(agent, Survivors((1, 2, 3)))) == Reason.UNKNOWN_KIND
-
-
-def test_an_agent_does_without_masks_only_where_all_agree(
-    ledger: SqliteLedger, trainer: FakeTrainer
+@pytest.mark.parametrize("kind", [4, 5])
+def test_an_update_in_clear_cannot_be_asked_for(
+    agent: SiteAgent, ledger: SqliteLedger, kind: int
 ) -> None:
-    masked, plain = (make_rules(study=study) for study in (masked_study(), make_study()))
-    masking = masking_of(masked_rules(masked.study), Membership(IDENTITIES["north"], ROSTER), P)
-    with pytest.raises(PolicyError, match="do not agree on secure aggregation"):
-        PlainAgent(AgentParts(masked, ledger, trainer))
-    with pytest.raises(PolicyError, match="do not agree on secure aggregation"):
-        MaskedAgent(AgentParts(plain, ledger, trainer), masking)
+    """The kinds of messages with which an older craftsfl asked for one are never used again."""
+    attempt = MaskedAttempt()
+    attempt.ask(agent)
+    before = snapshot(agent, ledger)
+    old = type("Old", (Running,), {"KIND": kind})()
+    assert refused(attempt.ask(agent, old)) == Reason.UNKNOWN_KIND
+    assert snapshot(agent, ledger) == before
+    assert len(book_of(ledger).of_study(attempt.study.digest())) == 0
 
 
 def test_without_noise_sums_that_tell_of_one_site_are_refused(
     ledger: SqliteLedger, trainer: FakeTrainer
 ) -> None:
-    study = masked_study(4, training={"noise_multiplier": 0.0})
+    study = make_study(4, training={"noise_multiplier": 0.0})
     agent = make_masked_agent(ledger, trainer, masked_rules(study, allow_no_privacy=True))
     MaskedAttempt(study).to(Stage.DONE, agent)
     second = MaskedAttempt(study, round=2)
@@ -304,7 +273,7 @@ def test_without_noise_sums_that_tell_of_one_site_are_refused(
 
 
 def without_noise(ledger: SqliteLedger, trainer: FakeTrainer, file: Path) -> SiteAgent:
-    study = masked_study(4, training={"noise_multiplier": 0.0})
+    study = make_study(4, training={"noise_multiplier": 0.0})
     rules = masked_rules(study, allow_no_privacy=True)
     return make_masked_agent(ledger, trainer, rules, survivors=file)
 
@@ -358,7 +327,7 @@ def test_no_secret_of_an_attempt_is_sent_logged_or_written(
     canary = np.frombuffer(b"canary-in-the-updates---", np.float32)
     assert canary.size == P
     trainer.result = lambda adapter: canary.copy()
-    rules = masked_rules(masked_study(secure_aggregation={"bound": 1e30}))
+    rules = masked_rules(make_study(secure_aggregation={"bound": 1e30}))
     effects = Effects(random=random)
     agent = make_masked_agent(ledger, trainer, rules, effects)
     attempt, replies = MaskedAttempt(rules.study), []

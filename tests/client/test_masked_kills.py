@@ -28,7 +28,8 @@ from privacy.wire.secagg import Advertise, MaskedInput
 from tests.privacy.ledger.ledgers import open_test_ledger
 
 from .fakes import RUN, FakeTrainer, P
-from .masked import MaskedAttempt, make_masked_agent, masked_study
+from .masked import MaskedAttempt, make_masked_agent
+from .studies import make_study
 
 TRIALS = 12
 PLACES = {
@@ -144,7 +145,7 @@ def test_what_left_was_charged_and_a_restarted_site_sends_nothing_again(
     assert len(site.masked) <= 1
     before = states(tmp_path)
     if site.masked:
-        assert before == {AttemptKey(masked_study().digest(), RUN, 1, 1): State.COMMITTED}
+        assert before == {AttemptKey(make_study().digest(), RUN, 1, 1): State.COMMITTED}
 
     again = Site(tmp_path)
     if first.stage is not Stage.ADVERTISE:
@@ -152,12 +153,12 @@ def test_what_left_was_charged_and_a_restarted_site_sends_nothing_again(
         assert isinstance(answer, Refusal)
         assert answer.reason is Reason.NOT_STARTED
     first_offer = MaskedAttempt().ask(again)
-    journalled = AttemptKey(masked_study().digest(), RUN, 1, 1) in before
+    journalled = AttemptKey(make_study().digest(), RUN, 1, 1) in before
     assert isinstance(first_offer, Refusal if journalled else Advertise)
     MaskedAttempt(attempt=2).to(Stage.DONE, again)
     assert again.end() == 0
     assert len(again.masked) == 1
     assert not again.masked & site.masked
     after = states(tmp_path)
-    assert after[AttemptKey(masked_study().digest(), RUN, 1, 2)] is State.COMMITTED
+    assert after[AttemptKey(make_study().digest(), RUN, 1, 2)] is State.COMMITTED
     assert all(after[key] is State.COMMITTED for key in before)  # it was under way

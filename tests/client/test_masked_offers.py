@@ -18,12 +18,8 @@ from privacy.wire.reasons import Reason
 from privacy.wire.secagg import Advertise, SecAggRefusal, Survivors
 
 from .fakes import ADAPTER, LAYOUT, RUN, FakeTrainer, P, refused, snapshot
-from .masked import MaskedAttempt, make_masked_agent, masked_rules, masked_study
-
-
-@pytest.fixture
-def agent(masked_agent: SiteAgent) -> SiteAgent:
-    return masked_agent
+from .masked import MaskedAttempt, make_masked_agent, masked_rules
+from .studies import make_study
 
 
 def other(attempt: MaskedAttempt, **offer: object) -> Body:
@@ -81,7 +77,7 @@ def test_a_refused_offer_is_not_journalled(
 
 def test_the_smallest_cohort_is_the_studys(ledger: SqliteLedger, trainer: FakeTrainer) -> None:
     """Of four sites that have to be in every sum the coordinator would leave out one."""
-    study = masked_study(4, cohort={"min_sites": 4})
+    study = make_study(4, cohort={"min_sites": 4})
     agent = make_masked_agent(ledger, trainer, masked_rules(study))
     attempt = MaskedAttempt(study)
     smaller = other(attempt, cohort=(1, 2, 3), threshold=3)
@@ -93,7 +89,7 @@ def test_the_smallest_cohort_is_the_studys(ledger: SqliteLedger, trainer: FakeTr
 def test_the_number_of_colluders_is_the_sites_own(
     ledger: SqliteLedger, trainer: FakeTrainer
 ) -> None:
-    study = masked_study(4)
+    study = make_study(4)
     agent = make_masked_agent(ledger, trainer, masked_rules(study, max_colluders=2))
     assert MaskedAttempt(study).ask(agent) == SecAggRefusal(Check.COLLUDERS, 0)
     assert ledger.entries() == ()
@@ -109,7 +105,7 @@ BUDGETS = pytest.mark.parametrize(
 def test_what_the_plain_checks_refuse_is_refused_before_any_key_is_made(
     ledger: SqliteLedger, trainer: FakeTrainer, partial: bool, budget: Reason
 ) -> None:
-    study = masked_study()
+    study = make_study()
     rules = masked_rules(study, study_epsilon=0.001, allow_partial=partial)
     agent = make_masked_agent(ledger, trainer, rules)
     attempt = MaskedAttempt(study)
@@ -136,7 +132,7 @@ def test_of_several_faults_the_first_in_order_is_named(
 
     The order is public: an answer must not depend on the budget where the request is at fault.
     """
-    study = masked_study()
+    study = make_study()
     rules = masked_rules(study, study_epsilon=0.001, allow_partial=partial)
     ledger.intent(AttemptKey(study.digest(), RUN, 2, 1), rules.charges.charge)
     agent = make_masked_agent(ledger, trainer, rules)  # charges it, so the budget is used up

@@ -36,29 +36,29 @@ def at_once(action: Callable[[], bytes], times: int = 8) -> set[bytes]:
     "stage", [stage for stage in Stage if stage.value not in ("done", "aborted")]
 )
 def test_threads_that_ask_at_once_get_one_answer(
-    masked_agent: SiteAgent, ledger: SqliteLedger, trainer: FakeTrainer, stage: Stage
+    agent: SiteAgent, ledger: SqliteLedger, trainer: FakeTrainer, stage: Stage
 ) -> None:
     """One attempt, one charge, one masked update."""
     attempt = MaskedAttempt()
-    attempt.to(stage, masked_agent)
+    attempt.to(stage, agent)
     if stage is Stage.INPUT:
-        assert masked_agent._attempt is not None
-        assert masked_agent._attempt.work.wait(10)
+        assert agent._attempt is not None
+        assert agent._attempt.work.wait(10)
         time.sleep(2 * attempt.study.cohort.reply_slot)
     request = attempt.envelope(attempt.request())
-    assert len(at_once(lambda: masked_agent.handle(request))) == 1
-    attempt.to(Stage.DONE, masked_agent)
+    assert len(at_once(lambda: agent.handle(request))) == 1
+    attempt.to(Stage.DONE, agent)
     assert [entry.state for entry in ledger.entries()] == [State.COMMITTED]
     assert trainer.calls == 1
 
 
 def test_of_different_offers_that_come_at_once_one_is_taken(
-    masked_agent: SiteAgent, ledger: SqliteLedger
+    agent: SiteAgent, ledger: SqliteLedger
 ) -> None:
     attempt = MaskedAttempt()
     later = iter(range(8))
     answers = at_once(
-        lambda: masked_agent.handle(
+        lambda: agent.handle(
             attempt.envelope(
                 TrainMasked(
                     replace(attempt.offer, expiry=attempt.offer.expiry + next(later)), attempt.start

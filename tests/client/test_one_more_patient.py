@@ -28,8 +28,8 @@ from client.patients import open_patients
 from client.trainer.loading import load_data
 
 from .hospital import write_hospital
-from .masked import masked_study
 from .pictures import noise
+from .studies import make_study
 
 COLUMNS = ("file_name", "text", "patient_id", "slide_id", "mask")
 MALLORY = "mallory"
@@ -191,7 +191,7 @@ ATTACKS: tuple[Attack, ...] = (
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     """Six patients whom the agent has never seen."""
-    site = load(write_hospital(tmp_path, study=masked_study()))
+    site = load(write_hospital(tmp_path, study=make_study()))
     shutil.rmtree(tmp_path / "tiles")
     (tmp_path / "tiles").mkdir()
     (tmp_path / "state").mkdir()

@@ -10,7 +10,6 @@ from privacy.ledger import AttemptKey, Charge, Entry, State
 from privacy.secagg.offer import most_absent
 from privacy.study.terms import event_of
 
-from .masked import ROSTER, masked_study
 from .studies import make_policy, make_study
 
 
@@ -59,33 +58,22 @@ def test_every_exceeded_bound_is_named_at_once() -> None:
     assert [text for text in named if text not in caught.value.message] == []
 
 
-MASKED = {"secure_aggregation": "required", "roster": ROSTER.digest().hex()}
-
-
-def test_policy_and_study_agree_on_secure_aggregation() -> None:
-    SiteRules("north", masked_study(), make_policy(**MASKED)).check()
-    with pytest.raises(PolicyError, match='is "plain"; the policy\'s is "required"'):
-        rules(MASKED).check()
-    with pytest.raises(PolicyError, match='is "required"; the policy\'s is "plain"'):
-        SiteRules("north", masked_study(), make_policy()).check()
-
-
 def test_the_studys_roster_is_the_policys() -> None:
-    other = make_policy(**{**MASKED, "roster": "0" * 64})
+    other = make_policy(roster="0" * 64)
     with pytest.raises(PolicyError, match="is not the policy's `roster`"):
-        SiteRules("north", masked_study(), other).check()
+        SiteRules("north", make_study(), other).check()
 
 
 def test_few_of_a_studys_sites_may_be_left_out_of_a_sum() -> None:
     """The more cohorts there are to choose from, the more sums can be compared."""
-    SiteRules("north", masked_study(4), make_policy(**MASKED)).check()
+    SiteRules("north", make_study(4), make_policy()).check()
     sites = [{"name": f"s{n}", "declared_patients": 10} for n in range(5)]
-    wide = make_study(**{**masked_study(4).model_dump(mode="json"), "sites": sites})
+    wide = make_study(**{**make_study(4).model_dump(mode="json"), "sites": sites})
     with pytest.raises(PolicyError, match=r"may lack 2 of 5 sites.*max_absent is 1"):
-        SiteRules("s0", wide, make_policy(**MASKED)).check()
-    SiteRules("s0", wide, make_policy(**MASKED, max_absent=2)).check()
+        SiteRules("s0", wide, make_policy()).check()
+    SiteRules("s0", wide, make_policy(max_absent=2)).check()
     with pytest.raises(PolicyError, match=r"may lack 1 of 4 sites.*max_absent is 0"):
-        SiteRules("north", masked_study(4), make_policy(**MASKED, max_absent=0)).check()
+        SiteRules("north", make_study(4), make_policy(max_absent=0)).check()
 
 
 @pytest.mark.parametrize(("sites", "absent"), [(3, 0), (4, 1), (19, 1), (20, 2), (100, 10)])
@@ -94,16 +82,16 @@ def test_how_many_may_be_absent_by_default(sites: int, absent: int) -> None:
 
 
 def test_more_colluders_than_a_cohort_withstands_are_refused() -> None:
-    SiteRules("north", masked_study(), make_policy(**MASKED, max_colluders=1)).check()
+    SiteRules("north", make_study(), make_policy(max_colluders=1)).check()
     with pytest.raises(PolicyError, match="3 sites do not withstand max_colluders 2"):
-        SiteRules("north", masked_study(), make_policy(**MASKED, max_colluders=2)).check()
+        SiteRules("north", make_study(), make_policy(max_colluders=2)).check()
 
 
 def test_a_sum_of_fewer_sites_than_the_policy_wants_is_refused() -> None:
-    policy = make_policy(**MASKED, min_cohort=4)
-    SiteRules("north", masked_study(4, cohort={"min_sites": 4}), policy).check()
+    policy = make_policy(min_cohort=4)
+    SiteRules("north", make_study(4, cohort={"min_sites": 4}), policy).check()
     with pytest.raises(PolicyError, match=r"a sum may be of 3 sites .* below min_cohort 4"):
-        SiteRules("north", masked_study(4), policy).check()
+        SiteRules("north", make_study(4), policy).check()
 
 
 def test_the_rank_is_bounded() -> None:

@@ -68,7 +68,7 @@ def test_of_five_sites_three_may_collude() -> None:
 
 def test_a_gaussian_filter_is_for_pooled_studies_only() -> None:
     check(across_studies="gdp-filter")
-    local = make_study(aggregation={"secure_aggregation": "plain"})
+    local = make_study()
     policy = make_policy(across_studies="gdp-filter")
     with pytest.raises(PolicyError, match='its mechanism is "local", and across_studies'):
         SiteRules("north", local, policy).check()

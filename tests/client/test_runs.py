@@ -30,10 +30,11 @@ from privacy.wire.reasons import Reason
 from privacy.wire.secagg import Advertise, MaskedInput, SecAggRefusal, Unmask
 from tests.privacy.ledger.ledgers import open_test_ledger, spent_by
 
-from .fakes import FakeTrainer, snapshot
-from .masked import MaskedAttempt, hello, make_masked_agent, masked_rules, masked_study
+from .fakes import FakeTrainer, hello, snapshot
+from .masked import MaskedAttempt, make_masked_agent, masked_rules
+from .studies import make_study
 
-STUDY = masked_study()
+STUDY = make_study()
 ONE = cost_of_attempts(masked_rules(STUDY).charges.charge, 1)
 JUMP = 1000  # the policy's, unless it says otherwise
 
@@ -102,23 +103,23 @@ def test_a_run_of_an_old_ledger_is_compared_with_nothing_and_never_begun(old: in
 
 
 def test_an_older_run_is_refused_and_told_the_newest(
-    masked_agent: SiteAgent, ledger: SqliteLedger
+    agent: SiteAgent, ledger: SqliteLedger
 ) -> None:
-    MaskedAttempt(STUDY, run=4).to(Stage.DONE, masked_agent)
-    before = snapshot(masked_agent, ledger)
+    MaskedAttempt(STUDY, run=4).to(Stage.DONE, agent)
+    before = snapshot(agent, ledger)
     for run in (0, 1, 3):
         attempt = MaskedAttempt(STUDY, run=run, round=2)
-        assert attempt.ask(masked_agent) == older(4)
-        assert attempt.ask(masked_agent, hello(STUDY)) == older(4)
-    assert snapshot(masked_agent, ledger) == before
-    MaskedAttempt(STUDY, run=4, round=2).to(Stage.DONE, masked_agent)  # the run itself goes on
+        assert attempt.ask(agent) == older(4)
+        assert attempt.ask(agent, hello(STUDY)) == older(4)
+    assert snapshot(agent, ledger) == before
+    MaskedAttempt(STUDY, run=4, round=2).to(Stage.DONE, agent)  # the run itself goes on
 
 
 def test_what_a_site_knows_of_runs_outlives_its_agent(
-    masked_agent: SiteAgent, ledger: SqliteLedger, trainer: FakeTrainer
+    agent: SiteAgent, ledger: SqliteLedger, trainer: FakeTrainer
 ) -> None:
     """Also of a run that only began: its attempt is charged at the next start."""
-    assert isinstance(MaskedAttempt(STUDY, run=4).ask(masked_agent), Advertise)
+    assert isinstance(MaskedAttempt(STUDY, run=4).ask(agent), Advertise)
     again = make_masked_agent(ledger, trainer)
     assert MaskedAttempt(STUDY, run=3).ask(again) == older(4)
     facts = MaskedAttempt(STUDY, run=5).ask(again, hello(STUDY))
@@ -126,26 +127,26 @@ def test_what_a_site_knows_of_runs_outlives_its_agent(
     assert facts.facts.newest_run == 4
 
 
-def test_greetings_burn_no_numbers(masked_agent: SiteAgent, ledger: SqliteLedger) -> None:
+def test_greetings_burn_no_numbers(agent: SiteAgent, ledger: SqliteLedger) -> None:
     """Anybody can greet: whatever number is named, the next run is run 1."""
-    before = snapshot(masked_agent, ledger)
+    before = snapshot(agent, ledger)
     for run in (JUMP, JUMP + 1, LARGEST_RUN, 1):
-        said = MaskedAttempt(STUDY, run=run).ask(masked_agent, hello(STUDY))
+        said = MaskedAttempt(STUDY, run=run).ask(agent, hello(STUDY))
         assert said == too_far(0) if run > JUMP else isinstance(said, SignedFacts)
-    assert snapshot(masked_agent, ledger) == before
-    assert isinstance(MaskedAttempt(STUDY, run=1).ask(masked_agent), Advertise)
+    assert snapshot(agent, ledger) == before
+    assert isinstance(MaskedAttempt(STUDY, run=1).ask(agent), Advertise)
 
 
-def test_a_refused_attempt_burns_no_number(masked_agent: SiteAgent, ledger: SqliteLedger) -> None:
-    before = snapshot(masked_agent, ledger)
+def test_a_refused_attempt_burns_no_number(agent: SiteAgent, ledger: SqliteLedger) -> None:
+    before = snapshot(agent, ledger)
     attempt = MaskedAttempt(STUDY, run=900)
     bad = TrainMasked(replace(attempt.offer, roster_digest=bytes(32)), attempt.start)
-    assert attempt.ask(masked_agent, bad) == SecAggRefusal(Check.ROSTER, 0)
+    assert attempt.ask(agent, bad) == SecAggRefusal(Check.ROSTER, 0)
     late = TrainMasked(replace(attempt.offer, expiry=1), attempt.start)
-    assert attempt.ask(masked_agent, late) == SecAggRefusal(Check.EXPIRED, 0)
-    assert MaskedAttempt(STUDY, run=900, round=99).ask(masked_agent) == Refusal(Reason.POLICY)
-    assert snapshot(masked_agent, ledger) == before
-    assert isinstance(MaskedAttempt(STUDY, run=1).ask(masked_agent), Advertise)
+    assert attempt.ask(agent, late) == SecAggRefusal(Check.EXPIRED, 0)
+    assert MaskedAttempt(STUDY, run=900, round=99).ask(agent) == Refusal(Reason.POLICY)
+    assert snapshot(agent, ledger) == before
+    assert isinstance(MaskedAttempt(STUDY, run=1).ask(agent), Advertise)
 
 
 def test_one_attempt_moves_the_numbers_by_the_policys_jump_at_most(
@@ -169,7 +170,7 @@ def test_one_attempt_moves_the_numbers_by_the_policys_jump_at_most(
 def test_two_studies_of_a_site_may_have_the_same_numbers(
     ledger: SqliteLedger, trainer: FakeTrainer
 ) -> None:
-    other = masked_study(name="other")
+    other = make_study(name="other")
     for study in (STUDY, other):
         agent = make_masked_agent(ledger, trainer, masked_rules(study, epsilon=100.0))
         MaskedAttempt(study, run=1).to(Stage.DONE, agent)
@@ -183,7 +184,7 @@ def test_two_studies_of_a_site_may_have_the_same_numbers(
 def test_another_studys_runs_are_none_of_this_studys(
     ledger: SqliteLedger, trainer: FakeTrainer
 ) -> None:
-    other = masked_study(name="other")
+    other = make_study(name="other")
     agent = make_masked_agent(ledger, trainer, masked_rules(other))
     MaskedAttempt(other, run=900).to(Stage.DONE, agent)
     again = make_masked_agent(ledger, trainer, masked_rules(STUDY, epsilon=100.0))
@@ -195,7 +196,7 @@ def test_another_studys_runs_are_none_of_this_studys(
 
 def test_what_is_signed_for_one_study_says_nothing_about_another() -> None:
     """Runs have the same number; the digests that everything else is bound to differ."""
-    one, other = MaskedAttempt(STUDY, run=1), MaskedAttempt(masked_study(name="other"), run=1)
+    one, other = MaskedAttempt(STUDY, run=1), MaskedAttempt(make_study(name="other"), run=1)
     assert one.key == other.key
     assert transcript.offer_digest(one.offer) != transcript.offer_digest(other.offer)
 
@@ -254,17 +255,17 @@ def test_two_runs_in_any_order_destroy_no_attempt_and_cost_one(
 
 @pytest.mark.parametrize("begins", [1, 2])
 def test_whoever_begins_first_is_let_finish(
-    masked_agent: SiteAgent, ledger: SqliteLedger, begins: int
+    agent: SiteAgent, ledger: SqliteLedger, begins: int
 ) -> None:
     """Two coordinators' processes, step by step in turn: one run ends, the other never begins."""
     runs = {run: MaskedAttempt(STUDY, run=run) for run in (1, 2)}
     first, second = runs[begins], runs[3 - begins]
     for _ in range(STEPS):
-        step(first, masked_agent)
+        step(first, agent)
         wanted = run_open(1) if begins == 1 else older(2)
         if first.stage is not Stage.DONE:
-            assert second.ask(masked_agent) == wanted
-            assert second.ask(masked_agent, hello(STUDY)) == wanted
+            assert second.ask(agent) == wanted
+            assert second.ask(agent, hello(STUDY)) == wanted
     assert first.stage is Stage.DONE
     assert spent_by(ledger) == ONE
     assert keys_of(ledger) == [(begins, 1, 1)]
@@ -289,45 +290,43 @@ def test_an_attempt_that_its_coordinator_has_left_is_open_until_its_offer_expire
 
 
 def test_an_attempt_that_ended_without_an_update_is_not_open(
-    masked_agent: SiteAgent, trainer: FakeTrainer
+    agent: SiteAgent, trainer: FakeTrainer
 ) -> None:
     def fails() -> None:
         raise MemoryError
 
     trainer.on_start = fails
     attempt = MaskedAttempt(STUDY, run=1)
-    attempt.to(Stage.INPUT, masked_agent)
-    assert attempt.patiently(masked_agent) == Refusal(Reason.NO_UPDATE)
-    assert isinstance(MaskedAttempt(STUDY, run=2).ask(masked_agent), Advertise)
+    attempt.to(Stage.INPUT, agent)
+    assert attempt.patiently(agent) == Refusal(Reason.NO_UPDATE)
+    assert isinstance(MaskedAttempt(STUDY, run=2).ask(agent), Advertise)
 
 
 def test_the_same_run_goes_on_under_another_server_process(
-    masked_agent: SiteAgent, ledger: SqliteLedger
+    agent: SiteAgent, ledger: SqliteLedger
 ) -> None:
     """The attempt under way is lost to it, nothing else: it takes the next one of the round."""
     first = MaskedAttempt(STUDY, run=1)
-    first.to(Stage.INPUT, masked_agent)
+    first.to(Stage.INPUT, agent)
     resumed = MaskedAttempt(STUDY, run=1, attempt=2)
-    assert isinstance(resumed.ask(masked_agent, hello(STUDY)), SignedFacts)
-    resumed.to(Stage.DONE, masked_agent)
-    assert first.ask(masked_agent) == Refusal(Reason.NOT_STARTED)
+    assert isinstance(resumed.ask(agent, hello(STUDY)), SignedFacts)
+    resumed.to(Stage.DONE, agent)
+    assert first.ask(agent) == Refusal(Reason.NOT_STARTED)
     states = [entry.state for entry in ledger.entries()]
     assert states == [State.INTENT, State.COMMITTED]
     assert spent_by(ledger) == ONE
 
 
-def test_two_processes_of_one_run_get_nothing_twice(
-    masked_agent: SiteAgent, ledger: SqliteLedger
-) -> None:
+def test_two_processes_of_one_run_get_nothing_twice(agent: SiteAgent, ledger: SqliteLedger) -> None:
     """The same attempt, offered by both: the second offer is another one, and is refused."""
     first = MaskedAttempt(STUDY, run=1)
-    first.to(Stage.INPUT, masked_agent)
+    first.to(Stage.INPUT, agent)
     second = MaskedAttempt(STUDY, run=1)
     second.offer = replace(second.offer, expiry=second.offer.expiry + 1)
-    assert second.ask(masked_agent) == SecAggRefusal(Check.SECOND_OFFER, 0)
-    assert isinstance(first.patiently(masked_agent), MaskedInput)
-    first.to(Stage.DONE, masked_agent)
-    assert second.ask(masked_agent) == SecAggRefusal(Check.SECOND_OFFER, 0)
+    assert second.ask(agent) == SecAggRefusal(Check.SECOND_OFFER, 0)
+    assert isinstance(first.patiently(agent), MaskedInput)
+    first.to(Stage.DONE, agent)
+    assert second.ask(agent) == SecAggRefusal(Check.SECOND_OFFER, 0)
     assert spent_by(ledger) == ONE
 
 
@@ -340,14 +339,14 @@ def test_two_processes_of_one_run_get_nothing_twice(
     ],
 )
 def test_another_study_or_roster_is_named_before_the_first_attempt(
-    masked_agent: SiteAgent,
+    agent: SiteAgent,
     changed: dict[str, bytes],
     reason: Reason,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     greeting: Hello = replace(hello(STUDY), **changed)  # type: ignore[arg-type]
     for _ in range(3):
-        assert MaskedAttempt(STUDY).ask(masked_agent, greeting) == Refusal(reason)
+        assert MaskedAttempt(STUDY).ask(agent, greeting) == Refusal(reason)
     (said,) = [record.message for record in caplog.records if "greeting" in record.message]
     assert ("another roster" if reason is Reason.WRONG_ROSTER else "another study") in said
 

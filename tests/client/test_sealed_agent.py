@@ -77,7 +77,7 @@ def test_the_ledger_holds_the_hash_of_what_left(
 def test_a_greeting_is_answered_as_by_any_agent(coordinator: TinyCoordinator) -> None:
     said = coordinator.hello(1)
     assert isinstance(said, SignedFacts)
-    assert (said.facts.masked, said.facts.parameters, said.facts.newest_run) == (True, P, 0)
+    assert (said.facts.parameters, said.facts.newest_run) == (P, 0)
     assert 0 < said.facts.epsilon_schedule < said.facts.epsilon_budget
 
 

@@ -19,8 +19,8 @@ from privacy.wire.sealed import Sealed
 from ..pooled_study import pooled_values
 from .fakes import LAYOUT, refused
 from .hospital import Hospital
-from .masked import MEMBERS
 from .sealed import SealedSites, TinyCoordinator
+from .studies import MEMBERS
 from .test_sealed_agent import check_of
 
 SLOT: Final = 1.0  # seconds

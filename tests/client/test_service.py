@@ -22,13 +22,13 @@ from client.forwarder import forward as forwarded
 from privacy.errors import ConfigError, DeploymentError
 from privacy.wire.agent_pb2 import Chunk, ProgressRequest
 from privacy.wire.agent_pb2_grpc import AgentStub
-from privacy.wire.bodies import Refusal, Started
+from privacy.wire.bodies import Refusal, Running
 from privacy.wire.chunks import CHUNK_BYTES, gather, split, target
 from privacy.wire.envelope import Envelope, open_envelope, seal, size_limit
 from privacy.wire.reasons import Reason
 
 SMALL = size_limit(0)
-REQUEST = seal(Envelope(7, 2, 1, Started()))
+REQUEST = seal(Envelope(7, 2, 1, Running()))
 
 
 def forward(request: bytes, socket: str, **options: float) -> bytes:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,14 @@ from client.data import load_site_data
 from privacy.budget import cost_of_attempts
 from privacy.errors import DataError
 from privacy.ledger import AttemptKey, Charge, SqliteLedger, State
+from privacy.secagg.server import Stage
+from privacy.study.manifest import Study
 from privacy.study.terms import event_of
-from privacy.wire.bodies import (
-    NO_ROSTER,
-    Collect,
-    Hello,
-    Refusal,
-    Running,
-    SiteFacts,
-    Started,
-    StartTraining,
-    Update,
-)
+from privacy.wire.bodies import Body, Hello, Refusal, Running, SiteFacts, StartTraining
 from privacy.wire.codec import Vector
-from privacy.wire.envelope import size_limit
+from privacy.wire.offer import TrainMasked
 from privacy.wire.reasons import Reason
+from privacy.wire.secagg import Advertise, Deliver, MaskedInput, masked_size_limit
 from tests.privacy.ledger.ledgers import book_of, spent_by
 
 from .fakes import (
@@ -39,19 +33,18 @@ from .fakes import (
     RUN,
     FakeTrainer,
     P,
-    ask,
-    collect,
     full_disk,
+    greeted,
+    hello,
     make_agent,
     message,
     opened,
     refused,
     snapshot,
-    start,
-    start_message,
 )
+from .masked import MaskedAttempt, attempt_of, collect, look, looked, start
 from .pictures import write_folder
-from .studies import make_study
+from .studies import ROSTER, make_study
 
 STUDY = make_study()
 CHARGE = Charge(STUDY.digest(), event_of(STUDY), 1e-5)
@@ -68,26 +61,29 @@ def test_hello_tells_public_facts(agent: SiteAgent) -> None:
         epsilon_spent=0.0,
         epsilon_budget=20.0,
         delta=1e-5,
-        masked=False,
-        roster_digest=NO_ROSTER,
+        roster_digest=ROSTER.digest(),
         noise_multiplier=STUDY.training.noise_multiplier,
         epsilon_schedule=cost_of_attempts(CHARGE, STUDY.rounds * STUDY.privacy.attempts),
         newest_run=0,
         release=installed_release(),
     )
-    assert ask(agent, Hello(STUDY.digest())) == expected
+    assert greeted(agent) == expected
 
 
 def test_a_round_from_start_to_update(agent: SiteAgent, ledger: SqliteLedger) -> None:
-    assert start(agent) == Started()
-    update = collect(agent)
-    assert isinstance(update, Update)
-    assert np.array_equal(update.delta, np.ones(P))
+    assert isinstance(start(agent), Advertise)
+    assert isinstance(collect(agent), MaskedInput)
+    attempt = attempt_of(agent)
+    attempt.to(Stage.DONE, agent)
+    # The others', and its own: ones, at its share of the patients.
+    shares = {1: 10 / 60, 2: 20 / 60, 3: 30 / 60}
+    updates = {1: 1.0, **{site: update[0] for site, update in attempt.updates.items()}}
+    total = sum(shares[site] * update for site, update in updates.items())
+    assert np.allclose(attempt.total(), total, atol=0.01)
+    facts = greeted(agent)
+    assert isinstance(facts, SiteFacts)
     assert (
-        update.epsilon_spent
-        == spent_by(ledger)
-        == book_of(ledger).study_epsilon(STUDY.digest())
-        > 0
+        facts.epsilon_spent == spent_by(ledger) == book_of(ledger).study_epsilon(STUDY.digest()) > 0
     )
     assert [entry.state for entry in ledger.entries()] == [State.COMMITTED]
 
@@ -101,7 +97,7 @@ def test_collect_while_training_tells_nothing_of_its_pace(
     assert agent._attempt is not None
     for done in (0, 1, 7, 8):
         agent._attempt.work._note(done, 8)
-        assert ask(agent, Collect()) == Running()
+        assert looked(agent) == Running()
 
 
 def test_the_intent_is_journalled_before_training_begins(
@@ -131,7 +127,7 @@ def test_no_update_leaves_without_a_durable_commit(
         patch.setattr(SqliteLedger, "commit", full_disk)
         assert refused(collect(agent)) == Reason.INTERNAL
     assert spent_by(ledger) == 0
-    assert isinstance(collect(agent), Update)
+    assert isinstance(collect(agent), MaskedInput)
     assert spent_by(ledger) > 0
 
 
@@ -152,7 +148,7 @@ def test_a_charge_that_fails_behind_its_record_counts(
     with monkeypatch.context() as patch:
         patch.setattr(SqliteLedger, "commit", behind(SqliteLedger.commit))
         assert refused(collect(agent)) == Reason.INTERNAL
-    facts = ask(agent, Hello(STUDY.digest()), round=0)
+    facts = greeted(agent, round=0)
     assert isinstance(facts, SiteFacts)
     assert facts.epsilon_spent == spent_by(ledger) > 0
 
@@ -173,26 +169,30 @@ def test_no_training_without_a_durable_intent(
     monkeypatch.setattr(SqliteLedger, "intent", full_disk)
     assert refused(start(agent)) == Reason.INTERNAL
     assert trainer.calls == 0
-    assert refused(ask(agent, Collect())) == Reason.NOT_STARTED
+    assert refused(looked(agent)) == Reason.NOT_STARTED
 
 
 def test_the_same_bytes_get_the_same_answer(
     agent: SiteAgent, trainer: FakeTrainer, ledger: SqliteLedger
 ) -> None:
-    assert start(agent) == start(agent) == Started()
+    attempt = attempt_of(agent)
+    said = attempt.ask(agent)
+    assert isinstance(said, Advertise)
+    assert attempt.ask(agent) == said
+    attempt.to(Stage.INPUT, agent)
     collect(agent)
-    first = agent.handle(message(Collect()))
-    assert first == agent.handle(message(Collect()))
-    assert start(agent) == Started()
+    first = look(agent)
+    assert first == look(agent)
     assert trainer.calls == 1
     assert len(ledger.entries()) == 1
 
 
 def test_other_bytes_for_the_same_attempt_conflict(agent: SiteAgent) -> None:
     start(agent)
-    other = start_message(adapter=ADAPTER + 1)
-    assert refused(opened(agent.handle(other)).body) == Reason.CONFLICT
-    assert isinstance(collect(agent), Update)
+    attempt = attempt_of(agent)
+    other = TrainMasked(attempt.offer, replace(attempt.start, adapter=ADAPTER + 1))
+    assert refused(attempt.ask(agent, other)) == Reason.CONFLICT
+    assert isinstance(collect(agent), MaskedInput)
 
 
 def test_a_newer_attempt_cancels_the_older(
@@ -201,13 +201,13 @@ def test_a_newer_attempt_cancels_the_older(
     trainer.gate.clear()
     start(agent)
     assert trainer.entered.wait(10)
-    assert start(agent, attempt=2) == Started()
-    assert refused(ask(agent, Collect())) == Reason.NOT_STARTED
+    assert isinstance(start(agent, attempt=2), Advertise)
+    assert refused(looked(agent)) == Reason.NOT_STARTED
     assert agent._attempt is not None
     while trainer.cancelled == 0:
         trainer.entered.wait(0.01)
     trainer.gate.set()
-    assert isinstance(collect(agent, attempt=2), Update)
+    assert isinstance(collect(agent, attempt=2), MaskedInput)
     assert [entry.state for entry in ledger.entries()] == [State.INTENT, State.COMMITTED]
 
 
@@ -261,13 +261,14 @@ def test_when_a_cancelled_attempt_really_stops_is_told_to_nobody(
 def test_what_is_not_newer_is_refused(agent: SiteAgent, round: int, attempt: int) -> None:
     start(agent, round=2, attempt=2)
     assert refused(start(agent, round=round, attempt=attempt)) == Reason.NOT_NEWER
-    assert isinstance(collect(agent, round=2, attempt=2), Update)
+    assert isinstance(collect(agent, round=2, attempt=2), MaskedInput)
 
 
 def test_another_run_starts_afresh(agent: SiteAgent, ledger: SqliteLedger) -> None:
     start(agent, round=2)
     collect(agent, round=2)
-    assert start(agent, run=RUN + 1, round=1) == Started()
+    attempt_of(agent, round=2).to(Stage.DONE, agent)
+    assert isinstance(start(agent, run=RUN + 1, round=1), Advertise)
     collect(agent, run=RUN + 1)
     assert len(book_of(ledger).of_study(STUDY.digest())) == 2
     assert start(agent, round=3) == Refusal(Reason.OLDER_RUN, newest_run=RUN + 1)
@@ -279,30 +280,46 @@ def test_a_restarted_agent_never_resumes(
     start(agent, round=2)
     collect(agent, round=2)
     again = make_agent(ledger, trainer)
-    assert refused(ask(again, Collect(), round=2)) == Reason.NOT_STARTED
+    assert refused(looked(again, round=2)) == Reason.NOT_STARTED
     assert refused(start(again, round=2)) == Reason.NOT_NEWER
     assert refused(start(again, round=1, attempt=2)) == Reason.NOT_NEWER
-    assert start(again, round=2, attempt=2) == Started()
-    assert isinstance(collect(again, round=2, attempt=2), Update)
+    assert isinstance(start(again, round=2, attempt=2), Advertise)
+    assert isinstance(collect(again, round=2, attempt=2), MaskedInput)
 
 
 UNIT = np.eye(1, P, dtype=np.float32)[0]
-OTHER_LAYOUT = message(StartTraining(STUDY.digest(), bytes(32), ADAPTER))
+
+
+def beginning(study: Study = STUDY, adapter: Vector = ADAPTER, **start: Any) -> bytes:
+    """What begins an attempt; its offer fits the study and the adapter, as far as one can."""
+    body = MaskedAttempt(study, adapter=adapter).beginning()
+    return message(replace(body, start=replace(body.start, **start)))
+
+
+def of_kind(kind: int) -> Body:
+    """A message without fields, of this kind."""
+    return type("OfKind", (Running,), {"KIND": kind})()
+
+
 REFUSED = {
-    "another study": (start_message(make_study(rounds=2)), Reason.WRONG_STUDY),
-    "hello, other study": (message(Hello(bytes(32))), Reason.WRONG_STUDY),
-    "another layout": (OTHER_LAYOUT, Reason.WRONG_LAYOUT),
-    "too short": (start_message(adapter=ADAPTER[:-1]), Reason.WRONG_LAYOUT),
-    "huge": (start_message(adapter=np.full(P, 1e38, np.float32)), Reason.POLICY),
-    "above max_adapter_norm": (start_message(adapter=301 * UNIT), Reason.POLICY),
-    "never started": (message(Collect(), round=3), Reason.NOT_STARTED),
-    "not for a site": (message(Started()), Reason.UNKNOWN_KIND),
-    "an update": (message(Update(LAYOUT.fingerprint(), ADAPTER, 1.0)), Reason.UNKNOWN_KIND),
-    "empty": (b"", Reason.MALFORMED),
-    "noise": (bytes(range(256)), Reason.MALFORMED),
-    "trailing": (start_message() + b"\0", Reason.MALFORMED),
-    "unknown field": (message(Collect()) + b"\x78\x01", Reason.MALFORMED),
-    "too large": (bytes(size_limit(P) + 1), Reason.TOO_LARGE),
+    "another study": (lambda: beginning(make_study(rounds=2)), Reason.WRONG_STUDY),
+    "hello, other study": (lambda: message(Hello(bytes(32))), Reason.WRONG_STUDY),
+    "another layout": (lambda: beginning(layout_fingerprint=bytes(32)), Reason.WRONG_LAYOUT),
+    "too short": (lambda: beginning(adapter=ADAPTER[:-1]), Reason.WRONG_LAYOUT),
+    "huge": (lambda: beginning(adapter=np.full(P, 1e38, np.float32)), Reason.POLICY),
+    "above max_adapter_norm": (lambda: beginning(adapter=301 * UNIT), Reason.POLICY),
+    "never started": (lambda: message(Deliver(()), round=3), Reason.NOT_STARTED),
+    "not for a site": (lambda: message(Running()), Reason.UNKNOWN_KIND),
+    "an adapter alone": (
+        lambda: message(StartTraining(STUDY.digest(), LAYOUT.fingerprint(), ADAPTER)),
+        Reason.UNKNOWN_KIND,
+    ),
+    "a kind that nobody knows": (lambda: message(of_kind(200)), Reason.UNKNOWN_KIND),
+    "empty": (lambda: b"", Reason.MALFORMED),
+    "noise": (lambda: bytes(range(256)), Reason.MALFORMED),
+    "trailing": (lambda: beginning() + b"\0", Reason.MALFORMED),
+    "unknown field": (lambda: message(hello()) + b"\x78\x01", Reason.MALFORMED),
+    "too large": (lambda: bytes(masked_size_limit(3, 0, P) + 1), Reason.TOO_LARGE),
 }
 
 
@@ -310,7 +327,8 @@ REFUSED = {
 def test_refused_messages_change_nothing(
     agent: SiteAgent, ledger: SqliteLedger, trainer: FakeTrainer, name: str
 ) -> None:
-    data, reason = REFUSED[name]
+    make, reason = REFUSED[name]
+    data = make()
     trainer.gate.clear()
     start(agent)
     assert trainer.entered.wait(10)
@@ -318,7 +336,7 @@ def test_refused_messages_change_nothing(
     assert refused(opened(agent.handle(data)).body) == reason
     assert snapshot(agent, ledger) == before
     trainer.gate.set()
-    assert isinstance(collect(agent), Update)
+    assert isinstance(collect(agent), MaskedInput)
 
 
 @pytest.mark.parametrize(
@@ -362,19 +380,24 @@ def test_health_data_stays_in_the_agent(
         tile = data.tiles[0]
         raise error(f"{tile.path}: {tile.caption} of canary-patient-0")
 
+    def begin(run: int) -> bytes:
+        start(agent, run=run)
+        attempt = attempt_of(agent, run=run)
+        return attempt.envelope(attempt.beginning())  # again: the same answer
+
     with caplog.at_level(logging.DEBUG):
         agent = make_agent(ledger, trainer)
         errors = [DataError, ValueError, KeyError, OSError, RuntimeError]
         for run, error in enumerate(errors, start=1):
             trainer.on_start = lambda error=error: failing(error)  # type: ignore[misc]
-            replies.append(agent.handle(start_message(run=run)))
+            replies.append(agent.handle(begin(run)))
             assert refused(collect(agent, run=run)) == Reason.NO_UPDATE
-            replies.append(agent.handle(message(Collect(), run=run)))
+            replies.append(look(agent, run=run))
         trainer.on_start = lambda: None
-        replies.append(agent.handle(start_message(run=9)))
-        assert isinstance(collect(agent, run=9), Update)
-        replies.append(agent.handle(message(Collect(), run=9)))
-        replies.append(agent.handle(message(Hello(STUDY.digest()))))
+        replies.append(agent.handle(begin(9)))
+        assert isinstance(collect(agent, run=9), MaskedInput)
+        replies.append(look(agent, run=9))
+        replies.append(agent.handle(message(hello())))
         replies.append(agent.handle(b"canary"))
     assert "RuntimeError at test_site_agent.py" in caplog.text
     assert "canary" not in caplog.text

@@ -39,14 +39,15 @@ from tests.privacy.ledger.ledgers import spent_by
 
 from .fakes import PausingClock
 from .hospital import Hospital, write_hospital, write_study
-from .masked import IDENTITIES, NAMES, ROSTER, SIGNED, MaskedAttempt, masked_study
+from .masked import IDENTITIES, SIGNED, MaskedAttempt
 from .pictures import write_folder
+from .studies import NAMES, ROSTER, make_study
 
 
 def study_of(base: Path, **training: object) -> Study:
     from model.digest import folder_digest
 
-    return masked_study(
+    return make_study(
         base={"digest": folder_digest(base), "source": str(base)}, training=dict(training)
     )
 
@@ -94,7 +95,7 @@ def with_regulation(base: Path) -> Study:
 
     pinned = {"source": "tiny", "digest": find_encoder("tiny").digest()}
     correlation = {"weight": 0.5, "margin": 0.9, "block": "up_blocks.0", "encoder": pinned}
-    return masked_study(
+    return make_study(
         base={"digest": folder_digest(base), "source": str(base)},
         training={"loss": "stage-two"},
         stage_two={"correlation": correlation, "drift": {"weight": 0.5}},
@@ -121,7 +122,7 @@ def test_a_study_of_stage_two_is_served_where_the_policy_names_the_encoder(
 
 
 def test_another_base_than_the_pinned_is_refused(tmp_path: Path, tiny_base: Path) -> None:
-    study = masked_study(base={"digest": "sha256:" + "0" * 64, "source": str(tiny_base)})
+    study = make_study(base={"digest": "sha256:" + "0" * 64, "source": str(tiny_base)})
     site = load(write_hospital(tmp_path, study=study))
     with state_folder(tmp_path / "state") as state:
         data = read(site, state)
@@ -172,8 +173,8 @@ def test_the_real_process_trains_silently_and_ends_on_sigterm(
 
 
 def test_the_deltas_of_all_studies_are_summed(tmp_path: Path) -> None:
-    site = load(write_hospital(tmp_path, study=masked_study()))
-    other = masked_study(name="earlier")
+    site = load(write_hospital(tmp_path, study=make_study()))
+    other = make_study(name="earlier")
     with open_ledger(StateFolder(tmp_path), "north") as ledger:
         own = Charge(site.rules.study.digest(), event_of(other), 1e-5)
         ledger.intent(AttemptKey(own.study_digest, 1, 1, 1), own)
@@ -185,7 +186,7 @@ def test_the_deltas_of_all_studies_are_summed(tmp_path: Path) -> None:
 
 
 def test_delta_is_held_against_the_declared_cohort(tmp_path: Path) -> None:
-    study = masked_study()
+    study = make_study()
     large = study.sites[0].model_copy(update={"declared_patients": 100_000})
     study = study.model_copy(update={"sites": (large, *study.sites[1:])})
     with pytest.raises(AccountingError, match="delta"):
@@ -194,7 +195,7 @@ def test_delta_is_held_against_the_declared_cohort(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("across", ["", 'across_studies = "rdp-filter"\nrdp_order = 8\n'])
 def test_the_policys_delta_is_held_against_the_declared_cohort(tmp_path: Path, across: str) -> None:
-    study = masked_study(privacy={"delta": 1e-6})
+    study = make_study(privacy={"delta": 1e-6})
     large = study.sites[0].model_copy(update={"declared_patients": 100_000})
     study = study.model_copy(update={"sites": (large, *study.sites[1:])})
     settings = write_hospital(tmp_path, study=study)
@@ -216,7 +217,7 @@ def test_the_policys_delta_is_held_against_the_declared_cohort(tmp_path: Path, a
 def test_a_schedule_that_nobody_can_account_for_is_told_before_the_data_is_read(
     tmp_path: Path, training: dict[str, object], text: str
 ) -> None:
-    settings = write_hospital(tmp_path, study=masked_study(rounds=30, training=training))
+    settings = write_hospital(tmp_path, study=make_study(rounds=30, training=training))
     policy = tmp_path / "policy.toml"
     policy.write_text(policy.read_text() + "max_steps_per_round = 100000000\n")
     with pytest.raises(AccountingError, match=text):
@@ -224,7 +225,7 @@ def test_a_schedule_that_nobody_can_account_for_is_told_before_the_data_is_read(
 
 
 def test_quarantine_is_listed_at_the_site(tmp_path: Path) -> None:
-    site = load(write_hospital(tmp_path, study=masked_study()))
+    site = load(write_hospital(tmp_path, study=make_study()))
     write_folder(tmp_path / "tiles", patients=10)
     (tmp_path / "tiles" / "canary-file-0-0.png").unlink()
     state = StateFolder(tmp_path)
@@ -243,10 +244,10 @@ def test_a_state_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("harm", ["deleted", "emptied"])
 def test_a_lost_ledger_is_not_replaced_by_an_empty_one(tmp_path: Path, harm: str) -> None:
-    site = load(write_hospital(tmp_path, study=masked_study()))
+    site = load(write_hospital(tmp_path, study=make_study()))
     state = StateFolder(tmp_path)
     with open_ledger(state, "north") as ledger:
-        charge = Charge(bytes(32), event_of(masked_study()), 1e-5)
+        charge = Charge(bytes(32), event_of(make_study()), 1e-5)
         ledger.intent(AttemptKey(bytes(32), 1, 1, 1), charge)
     read(site, state)
     open_ledger(state, "north").close()
@@ -259,7 +260,7 @@ def test_a_lost_ledger_is_not_replaced_by_an_empty_one(tmp_path: Path, harm: str
 
 
 def test_an_order_at_which_nothing_fits_is_told_at_the_start(tmp_path: Path) -> None:
-    settings = write_hospital(tmp_path, study=masked_study())
+    settings = write_hospital(tmp_path, study=make_study())
     policy = tmp_path / "policy.toml"
     text = policy.read_text().replace("epsilon = 20.0", "epsilon = 1.0")
     policy.write_text(text + 'across_studies = "rdp-filter"\nrdp_order = 3\n')
@@ -276,7 +277,7 @@ def examinations(folder: Path) -> None:
 def test_ids_of_examinations_are_warned_of_loudly_and_stop_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings = write_hospital(tmp_path, study=masked_study())
+    settings = write_hospital(tmp_path, study=make_study())
     examinations(tmp_path)
     (tmp_path / "state").mkdir()
     assert read(load(settings), StateFolder(tmp_path / "state")).patients == 10
@@ -290,7 +291,7 @@ def test_ids_that_nobody_has_confirmed_are_refused_whatever_they_are(
     tmp_path: Path, doubtful: bool
 ) -> None:
     """Before the data are looked at: one patient's ids must not decide whether the agent starts."""
-    settings = write_hospital(tmp_path, study=masked_study())
+    settings = write_hospital(tmp_path, study=make_study())
     if doubtful:
         examinations(tmp_path)
     settings.write_text(settings.read_text().replace("patient_ids_confirmed = true\n", ""))
@@ -303,7 +304,7 @@ def test_another_cohort_than_declared_is_warned_of_and_stops_nothing(
     tmp_path: Path, patients: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Declared are 10: at 4 and 5, one patient more would have decided whether the agent starts."""
-    settings = write_hospital(tmp_path, study=masked_study())
+    settings = write_hospital(tmp_path, study=make_study())
     write_folder(tmp_path / "tiles", patients=patients, tiles=1)
     (tmp_path / "state").mkdir()
     assert read(load(settings), StateFolder(tmp_path / "state")).patients == patients
@@ -315,7 +316,7 @@ def test_another_cohort_than_declared_is_warned_of_and_stops_nothing(
 def test_who_is_enrolled_beyond_the_declared_places_is_told_and_stops_nothing(
     tmp_path: Path, declared: int, left_out: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    site = load(write_hospital(tmp_path, study=masked_study()))
+    site = load(write_hospital(tmp_path, study=make_study()))
     values = pooled_values()
     values["sites"][0]["declared_patients"] = declared
     rules = SiteRules("north", Study.model_validate(values), site.rules.policy)
@@ -333,7 +334,7 @@ def test_who_is_enrolled_beyond_the_declared_places_is_told_and_stops_nothing(
 def test_how_many_may_collude_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, planned: int, told: bool
 ) -> None:
-    study = masked_study(4, privacy={"noise_colluders": planned})
+    study = make_study(4, privacy={"noise_colluders": planned})
     with caplog.at_level("INFO", "craftsfl.agent"):
         load(write_hospital(tmp_path, study=study))
     assert "A sum is of 3 to 4 sites. Of the others 1 may side with the coordinator" in caplog.text
@@ -342,7 +343,7 @@ def test_how_many_may_collude_is_told(
 
 def with_passphrase(folder: Path, line: bytes) -> Path:
     """A hospital whose key has the passphrase "correct horse"."""
-    settings = write_hospital(folder, study=masked_study())
+    settings = write_hospital(folder, study=make_study())
     (folder / "site.key").write_bytes(IDENTITIES["north"].pem(b"correct horse"))
     (folder / "words").write_bytes(line)
     (folder / "words").chmod(0o600)
@@ -373,7 +374,7 @@ def test_a_wrong_passphrase_is_not_quoted(tmp_path: Path) -> None:
 
 def test_a_successor_needs_no_new_pin(tmp_path: Path) -> None:
     """West leaves; the others have signed that, and study and policy stay as they are."""
-    settings = write_hospital(tmp_path, study=masked_study())
+    settings = write_hospital(tmp_path, study=make_study())
     later = propose_roster([m for m in ROSTER.members if m.name != "west"], 2, predecessor=ROSTER)
     for name in NAMES[:3]:
         later = add_signature(later, IDENTITIES[name], ROSTER)
@@ -388,7 +389,7 @@ def test_a_successor_needs_no_new_pin(tmp_path: Path) -> None:
 
 
 def test_a_site_that_left_is_told(tmp_path: Path) -> None:
-    settings = write_hospital(tmp_path, study=masked_study())
+    settings = write_hospital(tmp_path, study=make_study())
     later = propose_roster([m for m in ROSTER.members if m.name != "north"], 2, predecessor=ROSTER)
     for name in NAMES[1:]:
         later = add_signature(later, IDENTITIES[name], ROSTER)

@@ -1,6 +1,6 @@
 """When anything is told of an attempt: what a coordinator's questions, and when it asks, can tell.
 
-Each test runs masked and plain, on a clock of its own: `side` begins attempts and looks at them.
+Each test has a clock of its own: `side` begins attempts and looks at them.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from client.agent.work import AttemptWork
 from client.policy import SiteRules
 from privacy.errors import PolicyError
 from privacy.ledger import AttemptKey, SqliteLedger, State
-from privacy.wire.bodies import Collect, Refusal, Running
+from privacy.wire.bodies import Refusal, Running
 from privacy.wire.envelope import refuse
 from privacy.wire.reasons import Reason
 from tests.privacy.ledger.ledgers import open_test_ledger, spent_by
 
-from .fakes import full_disk, make_rules, message
-from .masked import masked_rules, masked_study
-from .sides import BEGAN, DROPS_OUT, SLOT, Mode, Outcome, Side, is_update, no_update
+from .fakes import full_disk, message
+from .masked import masked_rules
+from .sides import BEGAN, DROPS_OUT, SLOT, Outcome, Side, is_update, no_update
 from .studies import make_study
 
 
@@ -101,7 +101,7 @@ def test_a_look_that_cannot_be_charged_is_told_nothing(
     side.now.at = BEGAN + SLOT + 0.01
     with monkeypatch.context() as patch:
         patch.setattr(SqliteLedger, "commit", full_disk)
-        assert side.look() == refuse(message(Collect()), Reason.INTERNAL)
+        assert side.look() == refuse(message(Running()), Reason.INTERNAL)
     assert side.states == [State.INTENT]
     assert is_update(side, side.look()) == (outcome == "in time")
 
@@ -176,13 +176,9 @@ def test_what_training_gave_is_not_even_asked_before_the_charge(
 
 
 @pytest.mark.parametrize("slot", [1e-9, 5.0, 59.9])
-def test_a_slot_of_a_nanosecond_is_refused(slot: float, mode: Mode) -> None:
+def test_a_slot_of_a_nanosecond_is_refused(slot: float) -> None:
     """By the policy as it is where it does not name min_reply_slot."""
-    cohort = {"min_sites": 3, "round_deadline": 600.0, "reply_slot": slot}
-    if mode == "masked":
-        rules = masked_rules(masked_study(cohort=cohort))
-    else:
-        rules = make_rules(study=make_study(cohort={**cohort, "min_sites": 1}))
+    rules = masked_rules(make_study(cohort={"round_deadline": 600.0, "reply_slot": slot}))
     given = {name: value for name, value in rules.policy if name != "min_reply_slot"}
     strict = SiteRules(rules.name, rules.study, type(rules.policy)(**given))
     with pytest.raises(PolicyError, match=rf"reply_slot {slot:g} is below min_reply_slot 60 "):

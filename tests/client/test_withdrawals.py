@@ -15,14 +15,17 @@ from client.data import SiteData
 from client.patients import Patients, open_patients
 from client.trainer.loading import load_data
 from privacy.errors import LedgerError
-from privacy.wire.bodies import Collect, Hello, Refusal, Started, Update
+from privacy.secagg.client import Effects
+from privacy.secagg.encoding import Encoding
+from privacy.wire.bodies import Refusal
 from privacy.wire.reasons import Reason
+from privacy.wire.secagg import Advertise, MaskedInput
 from tests.privacy.ledger.ledgers import open_test_ledger, spent_by
 
-from .fakes import ADAPTER, FakeTrainer, collect, make_agent, message, start, start_message
+from .fakes import ADAPTER, FakeTrainer, hello, make_agent, message
 from .hospital import write_hospital
-from .masked import masked_study
-from .studies import make_study
+from .masked import NOON, attempt_of, collect, look, make_masked_agent, start
+from .studies import make_study, seeded_bytes
 
 
 @pytest.fixture
@@ -39,7 +42,7 @@ def patients(state: StateFolder) -> Iterator[Patients]:
 
 @pytest.fixture
 def data(tmp_path: Path, state: StateFolder, patients: Patients) -> SiteData:
-    return load_data(load(write_hospital(tmp_path, study=masked_study())), state, patients)
+    return load_data(load(write_hospital(tmp_path, study=make_study())), state, patients)
 
 
 def withdraw(state: StateFolder, *names: int) -> None:
@@ -167,27 +170,39 @@ def conversation(folder: Path, *, gone: bool) -> tuple[list[bytes], float]:
     """All that an agent says in two rounds; in one of the two worlds a patient withdraws."""
     state = StateFolder(folder / "state")
     state.path.mkdir(parents=True)
-    site = load(write_hospital(folder, study=masked_study()))
-    with open_patients(state.path) as patients, open_test_ledger(state.ledger) as ledger:
+    site = load(write_hospital(folder, study=make_study()))
+    with (
+        open_patients(state.path) as patients,
+        open_test_ledger(state.ledger, clock=lambda: NOON) as ledger,
+    ):
         data = load_data(site, state, patients)
         trainer = consenting(data, patients, state)
-        # A plain one: masked, all that it says would be random.
-        agent = make_agent(ledger, trainer)  # type: ignore[arg-type]
-        said = [agent.handle(message(Hello(make_study().digest())))]
+        # The same keys in both worlds: else all that it says would be random.
+        effects = Effects(lambda: NOON, seeded_bytes(b"agent"))
+        agent = make_masked_agent(ledger, trainer, effects=effects)  # type: ignore[arg-type]
+        said = [agent.handle(message(hello()))]
         for number in (1, 2):
-            assert start(agent, round=number) == Started()
-            assert isinstance(collect(agent, round=number), Update)
-            said.append(agent.handle(message(Collect(), round=number)))
+            attempt = attempt_of(agent, round=number, seed=b"peers")
+            assert isinstance(start(agent, round=number), Advertise)
+            said.append(agent.handle(attempt.envelope(attempt.beginning())))
+            assert isinstance(collect(agent, round=number), MaskedInput)
+            said.append(look(agent, round=number))
             if gone and number == 1:
                 withdraw(state, 8)
                 trainer.apply()
-        said.append(agent.handle(start_message(round=9)))
-        said.append(agent.handle(message(Hello(make_study().digest()))))
+        beyond = attempt_of(agent, round=9, seed=b"peers")
+        said.append(agent.handle(beyond.envelope(beyond.beginning())))
+        said.append(agent.handle(message(hello())))
         assert inner(trainer).withdrawn == ({8} if gone else set())
         return said, spent_by(ledger)
 
 
-def test_a_withdrawal_shows_in_no_byte_and_no_epsilon(tmp_path: Path) -> None:
+def test_a_withdrawal_shows_in_no_byte_and_no_epsilon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = Encoding.encode
+    monkeypatch.setattr("privacy.ledger.sqlite.secrets.token_bytes", bytes)  # the ledgers' ids
+    monkeypatch.setattr(Encoding, "encode", lambda self, vector: encode(self, vector, bytes))
     with_patient = conversation(tmp_path / "a", gone=False)
     without_patient = conversation(tmp_path / "b", gone=True)
     assert with_patient == without_patient

@@ -8,14 +8,14 @@ import pytest
 
 from client.agent.site_agent import SiteAgent
 from privacy.ledger import SqliteLedger
-from privacy.wire.bodies import Collect, Hello, Running, Started, Update
+from privacy.wire.bodies import Running
 from privacy.wire.reasons import Reason
+from privacy.wire.secagg import Advertise, MaskedInput
 from tests.privacy.ledger.ledgers import spent_by
 
-from .fakes import FakeTrainer, ask, collect, make_agent, make_rules, refused, start
+from .fakes import FakeTrainer, ask, hello, make_agent, make_rules, refused
+from .masked import collect, looked, start
 from .studies import make_study
-
-STUDY = make_study()
 
 
 def test_after_stop_nothing_leaves(
@@ -26,8 +26,8 @@ def test_after_stop_nothing_leaves(
     assert trainer.entered.wait(10)
     assert agent.stop(10)
     assert trainer.cancelled == 1
-    for body in (Collect(), Hello(STUDY.digest())):
-        assert refused(ask(agent, body)) == Reason.STOPPED
+    assert refused(looked(agent)) == Reason.STOPPED
+    assert refused(ask(agent, hello())) == Reason.STOPPED
     assert refused(start(agent, round=2)) == Reason.STOPPED
     assert spent_by(ledger) == 0
 
@@ -54,8 +54,9 @@ def test_stop_tells_when_training_does_not_end(agent: SiteAgent, trainer: FakeTr
 
 def test_handle_does_not_wait_for_training(agent: SiteAgent, trainer: FakeTrainer) -> None:
     trainer.gate.clear()
-    replies = [start(agent), start(agent, attempt=2), ask(agent, Collect(), attempt=2)]
-    assert replies == [Started(), Started(), Running()]
+    assert isinstance(start(agent), Advertise)
+    assert isinstance(start(agent, attempt=2), Advertise)
+    assert looked(agent, attempt=2) == Running()
 
 
 def test_attempts_that_wait_in_vain_hold_no_threads_and_no_adapters(
@@ -70,7 +71,7 @@ def test_attempts_that_wait_in_vain_hold_no_threads_and_no_adapters(
     start(agent, study, round=1)
     works = []
     for number in range(2, 40):
-        assert start(agent, study, round=number) == Started()
+        assert isinstance(start(agent, study, round=number), Advertise)
         assert agent._attempt is not None
         works.append(agent._attempt.work)
     assert all(work.wait(10) for work in works[:-1])
@@ -78,7 +79,7 @@ def test_attempts_that_wait_in_vain_hold_no_threads_and_no_adapters(
     assert works[-1].result is None
     assert trainer.calls == 1
     release.set()
-    assert isinstance(collect(agent, round=39), Update)
+    assert isinstance(collect(agent, study, round=39), MaskedInput)
     assert trainer.calls == 2
 
 
@@ -92,5 +93,5 @@ def test_an_attempt_without_a_thread_fails_and_the_next_one_works(
         patch.setattr(threading.Thread, "start", no_more_threads)
         start(agent)
     assert refused(collect(agent)) == Reason.NO_UPDATE
-    assert start(agent, round=2) == Started()
-    assert isinstance(collect(agent, round=2), Update)
+    assert isinstance(start(agent, round=2), Advertise)
+    assert isinstance(collect(agent, round=2), MaskedInput)

@@ -27,12 +27,13 @@ from privacy.wire.reasons import Reason
 from privacy.wire.secagg import Advertise, MaskedInput, SecAggRefusal, Unmask
 from tests.privacy.ledger.ledgers import open_test_ledger
 
-from .fakes import FakeTrainer
-from .masked import ROSTER, MaskedAttempt, hello, make_masked_agent, masked_rules, masked_study
+from .fakes import FakeTrainer, hello
+from .masked import MaskedAttempt, make_masked_agent, masked_rules
+from .studies import ROSTER, make_study
 
 SEEDS = 8
 SLOT = 5.0
-STUDY = masked_study(rounds=12, privacy={"attempts": 3}, cohort={"reply_slot": SLOT})
+STUDY = make_study(rounds=12, privacy={"attempts": 3}, cohort={"reply_slot": SLOT})
 Key = tuple[int, int, int]
 
 

@@ -144,7 +144,8 @@ def test_every_particular_id_is_raised_somewhere() -> None:
         and node.value.id == "ErrorId"
     }
     by_text = {ErrorId.PACKAGE_HIDDEN.name}  # by what can import no package of ours
-    assert {id.name for id in ErrorId} == used | by_text
+    retired = {ErrorId.NAME_TAKEN.name}  # two nodes of one name no longer end a run
+    assert {id.name for id in ErrorId} == used | by_text | retired
 
 
 @pytest.mark.parametrize(

@@ -9,19 +9,18 @@ import pytest
 
 from craftsfl.simulation.members import SimulatedMembers
 from tests.client.sealed import MEMBERS, sealed_values
-from tests.server.fakes import World, make_study
-from tests.server.masked import MaskedWorld
+from tests.server.masked import FourSites, MaskedWorld
 from tests.server.sealed import SealedWorld
 
 
 @pytest.fixture
-def make_world(tmp_path: Path, study_values: dict[str, Any]) -> Callable[..., World]:
-    """`make_world(rounds=1, cohort={"min_sites": 1})`: the fake world of a changed study."""
-    return lambda **changes: World(tmp_path, make_study(study_values, **changes))
+def make_world(tmp_path: Path, study_values: dict[str, Any]) -> Callable[..., FourSites]:
+    """`make_world(rounds=1, cohort={"min_sites": 4})`: four sites and a changed study."""
+    return lambda **changes: FourSites(tmp_path, study_values, **changes)
 
 
 @pytest.fixture
-def world(make_world: Callable[..., World]) -> World:
+def world(make_world: Callable[..., FourSites]) -> FourSites:
     return make_world()
 
 

@@ -26,7 +26,7 @@ from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.offer import TrainMasked
 from privacy.wire.reasons import Reason
 from privacy.wire.secagg import Advertisements, Deliver, Survivors, UnmaskRequest
-from tests.server.fakes import LAYOUT, FakeSite, ImpatientClock, World, make_study
+from tests.server.fakes import LAYOUT, NODES, FakeSite, World, make_study
 
 BOUND = 1.0  # the longest weighted update of these sites is 0.8
 BITS = 32  # so that a wrong sum exceeds rounding even with a hundred sites
@@ -99,7 +99,7 @@ class MaskedSite(FakeSite):
     def signed(self, run: int, node: int) -> Body:
         """What an agent says about itself to a server that knows it as `node`."""
         assert self.roster is not None
-        own = {"masked": True, "roster_digest": self.roster.digest(), **self.facts}
+        own = {"roster_digest": self.roster.digest(), **self.facts}
         facts = replace(self.site_facts(), **own)
         text = transcript.site_facts(run, node, facts)
         return SignedFacts(facts, seeded_identity(self.name).sign(text))
@@ -145,25 +145,19 @@ class MaskedSite(FakeSite):
         self.client = None
 
 
-class MaskedWorld(World):
-    """`count` sites of a roster on nodes 1001, 1002, ..., all with one clock."""
+class MaskedSites(World):
+    """Sites of `members` on `nodes`, all with one clock."""
 
-    def __init__(self, folder: Path, values: dict[str, Any], count: int, **changes: Any) -> None:
-        names = [f"site-{number:03d}" for number in range(count)]
-        self.members = members_of(names)
-        roster = self.consortium = self.members.roster
-        self.folder = folder
-        self.study = masked_study(values, count, roster, **changes)
-        self.clock = ImpatientClock()
-        self.sites: dict[str, MaskedSite] = {  # type: ignore[assignment]
-            name: MaskedSite(name, self.study, roster=roster, clock=self.clock.time)
-            for name in names
+    def __init__(
+        self, folder: Path, study: Study, members: SimulatedMembers, nodes: dict[str, int]
+    ) -> None:
+        super().__init__(folder, study, members.roster)
+        self.members, self.nodes = members, nodes
+        self.sites = {
+            name: MaskedSite(name, study, roster=members.roster, clock=self.clock.time)
+            for name in nodes
         }
-        for number, site in enumerate(self.sites.values()):
-            site.step = 0.25 * (1 + number % 3)
-        self.nodes = {name: 1001 + number for number, name in enumerate(names)}
-        self.handlers = {self.nodes[name]: site.handle for name, site in self.sites.items()}
-        self.faults = None
+        self.handlers = {nodes[name]: site.handle for name, site in self.sites.items()}
 
     def mean(self, names: list[str] | None = None) -> float:
         """How far one round moves each number of the adapter if `names` survive."""
@@ -175,5 +169,39 @@ class MaskedWorld(World):
     def tolerance(self, rounds: int = 1) -> float:
         """Rounding: less than one level per site in each rotated coordinate, plus float32."""
         count = len(self.sites)
-        level = 2 * BOUND / ((2**BITS - 1) // count)
+        bound = self.study.secure_aggregation.bound
+        assert bound is not None
+        level = 2 * bound / ((2**BITS - 1) // count)
         return rounds * (2 * count * level / 0.5 + 1e-6)
+
+
+class MaskedWorld(MaskedSites):
+    """`count` sites of a roster on nodes 1001, 1002, ..."""
+
+    def __init__(self, folder: Path, values: dict[str, Any], count: int, **changes: Any) -> None:
+        names = [f"site-{number:03d}" for number in range(count)]
+        members = members_of(names)
+        study = masked_study(values, count, members.roster, **changes)
+        nodes = {name: 1001 + number for number, name in enumerate(names)}
+        super().__init__(folder, study, members, nodes)
+        for number, site in enumerate(self.sites.values()):
+            site.step = 0.25 * (1 + number % 3)
+
+
+FOUR = members_of(list(NODES))
+PATIENTS = {"north": 500, "harbour": 800, "hillside": 1200, "lakeside": 1500}
+
+
+def study_of_four(values: dict[str, Any], bound: float = 4.0, **changes: Any) -> Study:
+    """The study of `values` for the four of NODES, one of whom may be missing."""
+    table = {"roster": FOUR.roster.digest().hex(), "bound": bound, "bits": BITS}
+    sites = [{"name": name, "declared_patients": PATIENTS[name]} for name in NODES]
+    whole = {**values, "sites": sites, "secure_aggregation": {**table, "exchange_deadline": 30.0}}
+    return make_study(whole, **changes)
+
+
+class FourSites(MaskedSites):
+    """The four of NODES; each of them moves every number by 1 unless told otherwise."""
+
+    def __init__(self, folder: Path, values: dict[str, Any], **changes: Any) -> None:
+        super().__init__(folder, study_of_four(values, **changes), FOUR, NODES)

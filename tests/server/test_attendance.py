@@ -8,25 +8,25 @@ import pytest
 
 from privacy.errors import FederationError
 from privacy.wire.reasons import Reason
-from server.inprocess import Fail, GridFault
+from server.inprocess import Fail
 from server.rounds import run_federation
 from server.status import read_status
 from server.tables import RunState, SiteState
-from tests.server.fakes import NODES, FakeSite, WaitsForEver, World
-from tests.server.masked import members_of
+from tests.server.fakes import WaitsForEver
+from tests.server.masked import FourSites
 
-MakeWorld = Callable[..., World]
+MakeWorld = Callable[..., FourSites]
 Events = Callable[[str], list[dict[str, Any]]]
 
 
-def test_what_sites_say_of_themselves_is_stored(world: World, events: Events) -> None:
+def test_what_sites_say_of_themselves_is_stored(world: FourSites, events: Events) -> None:
     run_federation(world.federation())
     north = next(site for site in read_status(world.url).sites if site.name == "north")
     assert (north.state, north.declared_patients, north.budget) == (SiteState.JOINED, 500, 8.0)
-    assert (north.delta, north.masked) == (1e-5, False)
+    assert (north.delta, north.masked) == (1e-5, True)
     joined = {event["site"]: event for event in events("site-joined")}
     assert joined["north"]["patients"] == 500
-    assert joined["north"]["masked"] is False
+    assert joined["north"]["masked"] is True
 
 
 @pytest.mark.parametrize(
@@ -37,11 +37,10 @@ def test_what_sites_say_of_themselves_is_stored(world: World, events: Events) ->
         ({"declared_patients": 501}, "declares 501 patients, the study says 500"),
         ({"layout_fingerprint": bytes(32)}, "another adapter layout"),
         ({"parameters": 5}, "another adapter layout"),
-        ({"name": "stranger"}, "no site of this name"),
     ],
 )
 def test_a_site_that_contradicts_the_study_is_refused(
-    world: World, events: Events, facts: dict[str, Any], words: str
+    world: FourSites, events: Events, facts: dict[str, Any], words: str
 ) -> None:
     world.sites["north"].facts = facts
     run_federation(world.federation())
@@ -50,45 +49,31 @@ def test_a_site_that_contradicts_the_study_is_refused(
     status = read_status(world.url)
     stored = next(site for site in status.sites if site.name == facts.get("name", "north"))
     assert (stored.state, stored.reason) == (SiteState.REFUSED, refused["reason"])
-    assert {item.updates for item in status.history} == {2}
+    assert {item.updates for item in status.history} == {3}
 
 
-def test_masking_is_demanded_where_the_study_requires_it(
-    make_world: MakeWorld, events: Events
-) -> None:
-    table = {"roster": members_of(sorted(NODES)).roster.digest().hex(), "bound": 1.0}
-    world = make_world(aggregation={"secure_aggregation": "required"}, secure_aggregation=table)
-    world.consortium = members_of(sorted(NODES)).roster
-    with pytest.raises(WaitsForEver):
-        run_federation(world.federation())
-    assert "has not signed that" in read_status(world.url).awaited  # who masks has a key to sign
-    assert len(events("node-refused")) == 3
-
-
-def test_two_nodes_with_one_name_end_the_run(world: World) -> None:
-    twin = FakeSite("north", world.study)
-    world.handlers[44] = twin.handle
-    world.handlers.pop(22)
-    with pytest.raises(FederationError, match=r"(?s)44.*both call themselves 'north'"):
-        run_federation(world.federation())
-
-
-def test_a_site_under_a_new_registration_replaces_its_old_node(world: World) -> None:
-    old = world.handlers.pop(22)
-    world.handlers[55] = old
-
-    def faults(node: int, number: int, request: bytes) -> GridFault | None:
-        if node == 55 and number == 0:
-            world.handlers[22] = world.handlers.pop(55)
-        return None
-
-    world.faults = faults
-    world.sites["hillside"].refusals = [Reason.NOT_READY]
+def test_a_stranger_is_refused_by_its_node(world: FourSites, events: Events) -> None:
+    world.sites["north"].facts = {"name": "stranger"}
     run_federation(world.federation())
+    (refused,) = events("node-refused")
+    assert refused["reason"] == "It calls itself stranger, which is not a member."
+    assert events("site-refused") == []
     assert {item.updates for item in read_status(world.url).history} == {3}
 
 
-def test_the_run_goes_on_without_the_missing_and_names_them(world: World, events: Events) -> None:
+def test_facts_that_nobody_has_signed_are_refused(make_world: MakeWorld, events: Events) -> None:
+    world = make_world()
+    for site in world.sites.values():
+        site.signed = lambda run, node, site=site: site.site_facts()  # type: ignore[misc]
+    with pytest.raises(WaitsForEver):
+        run_federation(world.federation())
+    assert "has not signed that" in read_status(world.url).awaited  # who masks has a key to sign
+    assert len(events("node-refused")) == 4
+
+
+def test_the_run_goes_on_without_the_missing_and_names_them(
+    world: FourSites, events: Events
+) -> None:
     world.handlers.pop(22)
     began = world.clock.now
     run_federation(world.federation())
@@ -100,42 +85,33 @@ def test_the_run_goes_on_without_the_missing_and_names_them(world: World, events
     assert stored["harbour"] is SiteState.MISSING
 
 
-def test_too_few_sites_are_waited_for_and_named(world: World) -> None:
+def test_too_few_sites_are_waited_for_and_named(world: FourSites) -> None:
     world.handlers.pop(22)
     world.handlers.pop(33)
     with pytest.raises(WaitsForEver):
         run_federation(world.federation())
     status = read_status(world.url)
     assert status.state is RunState.WAITING
-    assert re.match(r"harbour, hillside \(1 of 2 are there\)\. harbour: .*", status.awaited)
+    assert re.match(r"harbour, hillside \(2 of 3 are there\)\. harbour: .*", status.awaited)
     assert status.history == ()
 
 
-def test_sites_that_may_not_take_part_are_not_waited_for(world: World) -> None:
+def test_sites_that_may_not_take_part_are_not_waited_for(world: FourSites) -> None:
     for name in ("north", "harbour"):
         world.sites[name].facts = {"declared_patients": 3}
-    with pytest.raises(FederationError, match=r"1 site.*2 that are needed.*harbour:.*north:"):
+    with pytest.raises(FederationError, match=r"2 site.*3 that are needed.*harbour:.*north:"):
         run_federation(world.federation())
 
 
-def test_sites_that_load_their_model_are_waited_for(world: World, events: Events) -> None:
+def test_sites_that_load_their_model_are_waited_for(world: FourSites, events: Events) -> None:
     for site in world.sites.values():
         site.refusals = [Reason.AGENT_UNREACHABLE, Reason.NOT_READY, Reason.NOT_READY]
     run_federation(world.federation())
-    assert len(events("site-joined")) == 3
+    assert len(events("site-joined")) == 4
     assert events("site-missing") == []
 
 
-def test_refusals_without_a_name_are_quoted_and_not_waited_for(world: World) -> None:
-    for name in ("north", "harbour"):
-        world.sites[name].refusals = [Reason.WRONG_STUDY]
-    began = world.clock.now
-    with pytest.raises(FederationError, match="takes part in another study"):
-        run_federation(world.federation())
-    assert world.clock.now - began < 5
-
-
-def test_a_failed_greeting_is_repeated(world: World, events: Events) -> None:
+def test_a_failed_greeting_is_repeated(world: FourSites, events: Events) -> None:
     world.faults = lambda node, number, request: Fail(code=8) if number == 0 else None
     run_federation(world.federation())
-    assert len(events("site-joined")) == 3
+    assert len(events("site-joined")) == 4

@@ -41,12 +41,12 @@ def hostile(world: MaskedWorld, node: int, lie: Lie, *, asked: list[Body]) -> No
 
 
 def unsigned(world: MaskedWorld, envelope: Envelope) -> Body:
-    return replace(world.sites[VICTIM].site_facts(), masked=True)
+    return replace(world.sites[VICTIM].site_facts())
 
 
 def own_key(world: MaskedWorld, envelope: Envelope) -> Body:
     assert isinstance(envelope.body, Hello)
-    facts = replace(world.sites[VICTIM].site_facts(), masked=True)
+    facts = replace(world.sites[VICTIM].site_facts())
     text = transcript.site_facts(envelope.run, envelope.body.node, facts)
     return SignedFacts(facts, Identity.generate().sign(text))
 

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from privacy.errors import ConfigError, FederationError
-from privacy.wire.bodies import Refusal, StartTraining, Update
+from privacy.wire.bodies import Refusal, Running, SignedFacts, StartTraining
 from privacy.wire.checks import Check
 from privacy.wire.envelope import open_envelope
 from privacy.wire.offer import TrainMasked
 from privacy.wire.reasons import Reason
 from privacy.wire.secagg import (
+    Advertise,
     Consistency,
     MaskedInput,
     SecAggRefusal,
@@ -88,7 +89,8 @@ def test_no_update_and_no_figure_of_one_site_ever_arrives(consortium: MakeWorld)
 
         world.handlers[node] = spying
     run_federation(world.federation())
-    assert not any(isinstance(body, Update) for body in replies)
+    vectors = (Running, SignedFacts, Advertise, ShareBundle, MaskedInput, Consistency, Unmask)
+    assert all(isinstance(body, vectors) for body in replies)
     assert not any(
         isinstance(e.body, StartTraining) for site in world.sites.values() for e in site.asked
     )
@@ -229,22 +231,16 @@ def test_a_site_outside_of_the_roster_is_refused(consortium: MakeWorld, events: 
     assert "roster does not list it" in refused["reason"]
 
 
-def test_without_a_roster_nothing_begins(consortium: MakeWorld) -> None:
-    world = consortium(3)
-    with pytest.raises(ConfigError, match="roster"):
-        world.consortium = None
-        run_federation(world.federation())
-    assert world.sites["site-000"].asked == []
-
-
 def test_epsilon_is_worked_out_from_the_schedule(consortium: MakeWorld, events: Events) -> None:
     from privacy.accounting import epsilon
     from privacy.study.terms import event_of
 
     world = consortium(3)
     event, delta = event_of(world.study), world.study.privacy.delta
-    world.sites["site-001"].epsilon = epsilon([event] * 1, delta)  # an earlier run's round
-    world.sites["site-002"].epsilon = 3.75  # nothing that this study's rounds add up to
+    earlier = epsilon([event] * 1, delta)  # a round of an earlier run
+    world.sites["site-001"].facts = {"epsilon_spent": earlier}
+    # Nothing that this study's rounds add up to.
+    world.sites["site-002"].facts = {"epsilon_spent": 3.75}
     run_federation(world.federation())
     first, second = (
         {part.name: part.epsilon for part in item.sites} for item in read_status(world.url).history

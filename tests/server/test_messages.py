@@ -10,9 +10,10 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from client.packing import pack as site_pack
 from client.packing import unpack as site_unpack
 from privacy.errors import DeploymentError, WireError
-from privacy.wire.bodies import Body, Collect, Hello, Refusal, Running, Started, StartTraining
+from privacy.wire.bodies import Body, Hello, Refusal, Running, StartTraining
 from privacy.wire.carriage import look_in
 from privacy.wire.envelope import Envelope, open_envelope, seal
+from privacy.wire.offer import TrainMasked
 from privacy.wire.reasons import Reason
 from server.inprocess import Drop, Duplicate, Fail, FaultHook, InProcessGrid
 from server.messages import (
@@ -27,6 +28,7 @@ from server.messages import (
     pack_envelope,
     unpack_envelope,
 )
+from tests.privacy.secagg.messages import OFFER, START
 
 RUN = 2**64 - 1
 HELLO = Envelope(RUN, 0, 0, Hello(bytes(32)))
@@ -65,7 +67,7 @@ def test_other_contents_are_refused(content: RecordDict) -> None:
 
 def test_an_answer_comes_back_with_its_request() -> None:
     wire, _ = exchange(answering(Running()))
-    request = Request(5, Envelope(RUN, 3, 1, Collect()))
+    request = Request(5, Envelope(RUN, 3, 1, Hello(bytes(32))))
     wire.send([request])
     (reply,) = wire.receive()
     assert reply.request == request
@@ -74,7 +76,7 @@ def test_an_answer_comes_back_with_its_request() -> None:
 
 
 def test_flower_sees_the_type_of_the_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    wire, grid = exchange(answering(Started()))
+    wire, grid = exchange(answering(Running()))
     types: list[str] = []
     push = grid.push_messages
 
@@ -83,8 +85,8 @@ def test_flower_sees_the_type_of_the_message(monkeypatch: pytest.MonkeyPatch) ->
         return push(messages)  # type: ignore[arg-type]
 
     monkeypatch.setattr(grid, "push_messages", spy)
-    start = StartTraining(bytes(32), bytes(32), np.zeros(3, np.float32))
-    wire.send([Request(5, HELLO), Request(5, Envelope(RUN, 1, 1, start))])
+    train = TrainMasked(OFFER, START)
+    wire.send([Request(5, HELLO), Request(5, Envelope(RUN, 1, 1, train))])
     assert types == ["query.craftsfl", "train.craftsfl"]
 
 
@@ -97,7 +99,7 @@ def test_many_sites_are_asked_to_look_less_often(sites: int, seconds: float) -> 
 
 
 def test_each_message_says_how_often_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    wire, grid = exchange(answering(Started()))
+    wire, grid = exchange(answering(Running()))
     groups: list[str] = []
     push = grid.push_messages
 
@@ -106,8 +108,8 @@ def test_each_message_says_how_often_to_look(monkeypatch: pytest.MonkeyPatch) ->
         return push(messages)  # type: ignore[arg-type]
 
     monkeypatch.setattr(grid, "push_messages", spy)
-    wire.send([Request(node, Envelope(RUN, 3, 1, Collect())) for node in range(1, 41)])
-    wire.send([Request(1, Envelope(RUN, 3, 1, Collect()))])
+    wire.send([Request(node, Envelope(RUN, 3, 1, Hello(bytes(32)))) for node in range(1, 41)])
+    wire.send([Request(1, Envelope(RUN, 3, 1, Hello(bytes(32))))])
     assert set(groups) == {"3;look=0.4"}
     assert look_in(groups[0]) == 0.4
 
@@ -126,7 +128,7 @@ class Pushes(InProcessGrid):
 def test_small_messages_are_pushed_together_and_large_ones_alone() -> None:
     grid = Pushes({node: answering(Running(), limit=1 << 20) for node in range(1, 131)}, run_id=RUN)
     wire = Exchange(grid)
-    wire.send([Request(node, Envelope(RUN, 3, 1, Collect())) for node in range(1, 121)])
+    wire.send([Request(node, Envelope(RUN, 3, 1, Hello(bytes(32)))) for node in range(1, 121)])
     assert grid.sizes == [50, 50, 20]
     assert {reply.request.node for reply in wire.receive()} == set(range(1, 121))
     large = StartTraining(bytes(32), bytes(32), np.zeros(150_000, np.float32))
@@ -138,14 +140,14 @@ def test_a_push_that_is_not_accepted_fails_each_of_its_messages() -> None:
     grid = Pushes({5: answering(Running())}, run_id=RUN)
     grid.most = 1
     wire = Exchange(grid)
-    wire.send([Request(5, Envelope(RUN, n, 1, Collect())) for n in (1, 2)])
+    wire.send([Request(5, Envelope(RUN, n, 1, Hello(bytes(32)))) for n in (1, 2)])
     assert [reply.answer for reply in wire.receive()] == [FlowerFailure(NOT_ACCEPTED)] * 2
-    wire.send([Request(5, Envelope(RUN, 3, 1, Collect()))])
+    wire.send([Request(5, Envelope(RUN, 3, 1, Hello(bytes(32))))])
     assert [reply.answer for reply in wire.receive()] == [Running()]
 
 
 def test_an_error_of_the_superlink_belongs_to_the_node_that_was_asked() -> None:
-    wire, _ = exchange(answering(Started()), lambda node, number, data: Fail())
+    wire, _ = exchange(answering(Running()), lambda node, number, data: Fail())
     wire.send([Request(5, HELLO)])
     (reply,) = wire.receive()
     assert reply.request.node == 5
@@ -155,32 +157,32 @@ def test_an_error_of_the_superlink_belongs_to_the_node_that_was_asked() -> None:
 
 
 def test_a_node_that_left_answers_like_a_dead_one() -> None:
-    wire, _ = exchange(answering(Started()))
+    wire, _ = exchange(answering(Running()))
     wire.send([Request(6, HELLO)])
     assert [reply.answer for reply in wire.receive()] == [FlowerFailure(5)]
 
 
 def test_a_duplicate_is_seen_once_and_a_lost_reply_never() -> None:
-    wire, _ = exchange(answering(Started()), lambda node, number, data: Duplicate())
+    wire, _ = exchange(answering(Running()), lambda node, number, data: Duplicate())
     wire.send([Request(5, HELLO)])
     assert len(wire.receive()) == 1
     assert wire.receive() == []
-    wire, _ = exchange(answering(Started()), lambda node, number, data: Drop())
+    wire, _ = exchange(answering(Running()), lambda node, number, data: Drop())
     wire.send([Request(5, HELLO)])
     assert wire.receive() == []
 
 
 def test_an_answer_of_another_round_is_not_understood() -> None:
-    other = seal(Envelope(RUN, 9, 1, Started()))
+    other = seal(Envelope(RUN, 9, 1, Running()))
     wire, _ = exchange(lambda data: other)
-    wire.send([Request(5, Envelope(RUN, 8, 1, Collect()))])
+    wire.send([Request(5, Envelope(RUN, 8, 1, Hello(bytes(32))))])
     assert [reply.answer for reply in wire.receive()] == [FlowerFailure(NOT_UNDERSTOOD)]
 
 
 def test_a_refusal_may_come_without_its_round() -> None:
     refusal = seal(Envelope(0, 0, 0, Refusal(Reason.MALFORMED)))
     wire, _ = exchange(lambda data: refusal)
-    wire.send([Request(5, Envelope(RUN, 8, 1, Collect()))])
+    wire.send([Request(5, Envelope(RUN, 8, 1, Hello(bytes(32))))])
     assert [reply.answer for reply in wire.receive()] == [Refusal(Reason.MALFORMED)]
 
 
@@ -196,7 +198,7 @@ def test_unknown_codes_have_words_too() -> None:
 
 
 def test_the_grid_does_not_wait() -> None:
-    _, grid = exchange(answering(Started()))
+    _, grid = exchange(answering(Running()))
     with pytest.raises(DeploymentError):
         grid.send_and_receive([])
     assert list(grid.get_node_ids()) == [5]

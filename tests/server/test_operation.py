@@ -34,9 +34,9 @@ from server.readiness import load_roster
 from server.runs import Runs
 from server.settings import ConsortiumSettings, load_consortium
 from server.status import read_status
-from server.tables import ENDED, RunState, Wish
-from tests.server.fakes import FLOWER_RUN, NODES, RUN, FakeSite, ImpatientClock, WaitsForEver
-from tests.server.masked import masked_study, members_of
+from server.tables import ENDED, AttemptState, RunState, Wish
+from tests.server.fakes import FLOWER_RUN, NODES, RUN, ImpatientClock, WaitsForEver
+from tests.server.masked import FOUR, MaskedSite, masked_study, members_of, study_of_four
 
 Events = Callable[[str], list[dict[str, Any]]]
 
@@ -52,15 +52,26 @@ class Office:
 
     def __init__(self, folder: Path, base: Path, values: dict[str, Any]) -> None:
         values["base"] = {"digest": folder_digest(base), "source": str(base)}
-        (folder / "study.toml").write_text(tomli_w.dumps(values), "utf-8")
+        study = study_of_four(values, bound=64.0, privacy={"attempts": 2})
+        whole = study.model_dump(mode="json", exclude_none=True)
+        (folder / "study.toml").write_text(tomli_w.dumps(whole), "utf-8")
+        write_rosters(folder / "roster.cfl", [FOUR.signed])
         self.file = folder / "consortium.toml"
-        self.file.write_text('study = "study.toml"\nstate = "."\njoin_deadline = 20.0\n', "utf-8")
+        self.file.write_text(
+            'study = "study.toml"\nstate = "."\nroster = "roster.cfl"\njoin_deadline = 20.0\n',
+            "utf-8",
+        )
         self.settings = load_consortium(self.file)
         self.study: Study = load_study(self.settings.study)
         self.layout = layout_of(base, self.study.adapter)
-        self.sites = {name: FakeSite(name, self.study, layout=self.layout) for name in NODES}
-        self.handlers = {NODES[name]: site.handle for name, site in self.sites.items()}
         self.clock = ImpatientClock()
+        self.sites = {
+            name: MaskedSite(
+                name, self.study, layout=self.layout, roster=FOUR.roster, clock=self.clock.time
+            )
+            for name in NODES
+        }
+        self.handlers = {NODES[name]: site.handle for name, site in self.sites.items()}
         with Runs(self.settings.database_url(), self.clock) as runs:
             self.name = runs.begin(self.study, after=RUN - 1)
 
@@ -73,14 +84,13 @@ class Office:
     def grid(self) -> InProcessGrid:
         return InProcessGrid(self.handlers, run_id=FLOWER_RUN, clock=self.clock.monotonic)
 
-    def operate(self, *, plain: bool = True) -> None:
-        carried = Carried(RUN, FLOWER_RUN)
-        operate(self.settings, carried, self.grid(), clock=self.clock, plain=plain)
+    def operate(self) -> None:
+        operate(self.settings, Carried(RUN, FLOWER_RUN), self.grid(), clock=self.clock)
 
     def operate_until(self, calls: int) -> None:
         """Serve the run until Flower gives this ServerApp up."""
         grid = LostGrid(self, calls, unauthorised())
-        operate(self.settings, Carried(RUN, FLOWER_RUN), grid, clock=self.clock, plain=True)
+        operate(self.settings, Carried(RUN, FLOWER_RUN), grid, clock=self.clock)
 
     def result(self) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(self.settings.result_file().read_text("utf-8"))
@@ -115,17 +125,18 @@ def test_a_run_leaves_everything_that_its_result_names(office: Office, events: E
     assert result["model_version"] == "1"
     assert result["warnings"] == []
     north = next(site for site in result["sites"] if site["name"] == "north")
-    expected = {"patients": 500, "rounds": 2, "epsilon": 1.0, "budget": 8.0, "masked": False}
+    expected = {"patients": 500, "rounds": 2, "budget": 8.0, "masked": True}
     assert expected.items() <= north.items()
+    assert north["epsilon"] > 0
     phases = {"joining", "loading", "training", "aggregation", "samples", "tracking"}
-    assert phases == set(result["timings"])
+    assert phases == {name for name in result["timings"] if not name.startswith("exchange: ")}
     assert read_status(office.settings.database_url()).state is RunState.FINISHED
     assert events("run-finished")[0]["adapter"] == result["adapter"]
 
 
 def test_no_privacy_is_null_in_json(office: Office) -> None:
     for site in office.sites.values():
-        site.epsilon = float("inf")
+        site.facts = {"epsilon_spent": float("inf")}
     office.operate()
     assert {site["epsilon"] for site in office.result()["sites"]} == {None}
 
@@ -249,13 +260,22 @@ def test_the_settings_say_how_long_sites_may_take_to_join(office: Office) -> Non
     assert read_status(office.settings.database_url()).phases["joining"] == pytest.approx(20, abs=1)
 
 
-def test_a_plain_study_runs_in_one_process_only(office: Office, events: Events) -> None:
-    with pytest.raises(ConfigError, match="does not use secure aggregation"):
-        office.operate(plain=False)
-    assert [event["reason"] for event in events("run-failed")] == [
-        "The study test-study does not use secure aggregation."
-    ]
-    assert office.sites["north"].asked == []
+def test_a_stored_run_of_a_plain_study_can_be_read_and_ended_but_not_served(
+    office: Office, events: Events
+) -> None:
+    """The mode is gone: what an older craftsfl has stored stays readable."""
+    with pytest.raises(RunInterrupted):
+        office.operate_until(3)
+    whole = office.settings.study.read_text("utf-8")
+    office.settings.study.write_text(whole.replace('"required"', '"plain"'), "utf-8")
+    before = read_status(office.settings.database_url())
+    with pytest.raises(RunInterrupted, match=r'"plain" is no longer a mode.*rounds stop'):
+        office.operate()
+    after = read_status(office.settings.database_url())
+    assert after.history == before.history
+    with Runs(office.settings.database_url(), office.clock) as runs:
+        runs.stopped(office.name)
+    assert read_status(office.settings.database_url()).state is RunState.STOPPED
 
 
 def test_a_masked_study_needs_its_signed_roster(
@@ -311,18 +331,20 @@ def test_a_run_outlives_the_flower_run_that_carried_it(
 ) -> None:
     grid = LostGrid(office, calls, error)
     with pytest.raises(RunInterrupted, match="no longer serves this ServerApp"):
-        operate(office.settings, Carried(RUN, 1), grid, clock=office.clock, plain=True)
+        operate(office.settings, Carried(RUN, 1), grid, clock=office.clock)
     status = read_status(office.settings.database_url())
     assert status.state not in ENDED
     assert "no longer serves this ServerApp" in status.last_words
     assert events("run-failed") == []
     office.clock.sleep(1)
-    operate(office.settings, Carried(RUN, 2), office.grid(), clock=office.clock, plain=True)
+    operate(office.settings, Carried(RUN, 2), office.grid(), clock=office.clock)
     status = read_status(office.settings.database_url())
     assert (status.state, status.flower_run) == (RunState.FINISHED, 2)
-    assert [item.round for item in status.history] == [1, 2]
+    finished = [item.round for item in status.history if item.state is AttemptState.FINISHED]
+    assert finished == [1, 2]
     assert [event["round"] for event in events("round-finished")] == [1, 2]
-    assert {site.epsilon for site in office.sites.values()} == {1.0}
+    (charged,) = {len(site.trained) for site in office.sites.values()}
+    assert charged == 2 or len(status.history) == charged == 3  # one was lost after its slot
     assert len(events("run-interrupted")) == 1
 
 
@@ -357,7 +379,7 @@ def test_a_stopped_run_ends_without_an_error(office: Office, events: Events) -> 
 def test_a_run_that_was_not_begun_here_is_not_served(office: Office, events: Events) -> None:
     carried = Carried(RUN + 1, FLOWER_RUN)
     with pytest.raises(RunInterrupted, match="Run 6 is not open at this coordinator"):
-        operate(office.settings, carried, office.grid(), clock=office.clock, plain=True)
+        operate(office.settings, carried, office.grid(), clock=office.clock)
     assert not office.settings.events_file().exists()
     assert office.sites["north"].asked == []
 
@@ -392,6 +414,6 @@ def test_a_superlink_that_is_restarted_in_a_push_costs_one_message(
     office: Office, events: Events, number: int
 ) -> None:
     grid = RestartedGrid(office, number)
-    operate(office.settings, Carried(RUN, 1), grid, clock=office.clock, plain=True)
+    operate(office.settings, Carried(RUN, 1), grid, clock=office.clock)
     assert read_status(office.settings.database_url()).state is RunState.FINISHED
     assert events("site-dropped") == []

@@ -16,14 +16,15 @@ from server.run_name import LARGEST_NUMBER, RunName
 from server.runs import Runs
 from server.status import read_status
 from server.tables import AttemptState, RunState, Wish
-from tests.server.fakes import FLOWER_RUN, World
+from tests.server.fakes import FLOWER_RUN
+from tests.server.masked import FourSites
 
 # The tables as the last version wrote them that knew runs by Flower's id.
 OLD = Path(__file__).parent / "old_rounds.sql"
 
 
 @pytest.fixture
-def runs(world: World) -> Iterator[Runs]:
+def runs(world: FourSites) -> Iterator[Runs]:
     with Runs(world.url, world.clock) as found:
         yield found
 
@@ -32,7 +33,7 @@ def edited(study: Study) -> Study:
     return study.model_copy(update={"rounds": 7})
 
 
-def test_runs_of_a_study_are_numbered_from_one(world: World, runs: Runs) -> None:
+def test_runs_of_a_study_are_numbered_from_one(world: FourSites, runs: Runs) -> None:
     digest = world.study.digest()
     first = runs.begin(world.study)
     runs.stopped(first)
@@ -52,7 +53,7 @@ def test_a_number_that_no_message_carries_is_refused(number: int) -> None:
         RunName(bytes(32), number)
 
 
-def test_two_studies_may_have_the_same_number(world: World, runs: Runs) -> None:
+def test_two_studies_may_have_the_same_number(world: FourSites, runs: Runs) -> None:
     for study in (world.study, edited(world.study)):
         name = runs.begin(study)
         world.clock.sleep(1)
@@ -60,7 +61,7 @@ def test_two_studies_may_have_the_same_number(world: World, runs: Runs) -> None:
         runs.stopped(name)
 
 
-def test_a_second_run_is_refused_while_one_is_open(world: World, runs: Runs) -> None:
+def test_a_second_run_is_refused_while_one_is_open(world: FourSites, runs: Runs) -> None:
     name = runs.begin(world.study)
     with pytest.raises(FederationError, match="Run 1 of test-study is still open") as refused:
         runs.begin(world.study)
@@ -73,7 +74,7 @@ def test_a_second_run_is_refused_while_one_is_open(world: World, runs: Runs) -> 
     assert runs.begin(world.study).number == 2
 
 
-def test_two_coordinators_cannot_begin_at_once(world: World, runs: Runs) -> None:
+def test_two_coordinators_cannot_begin_at_once(world: FourSites, runs: Runs) -> None:
     """Two operators type `rounds start` in the same moment."""
     code = (
         "import sys, pickle; from server.runs import Runs; from server.clock import SystemClock;"
@@ -95,7 +96,7 @@ def test_two_coordinators_cannot_begin_at_once(world: World, runs: Runs) -> None
     assert sorted(answers) == [b"", b"1\n"]
 
 
-def test_flowers_run_is_transport_and_may_change(world: World, runs: Runs) -> None:
+def test_flowers_run_is_transport_and_may_change(world: FourSites, runs: Runs) -> None:
     name = runs.begin(world.study)
     found = runs.open_run()
     assert found is not None and found.transport is None
@@ -109,7 +110,7 @@ def test_flowers_run_is_transport_and_may_change(world: World, runs: Runs) -> No
     assert (status.run, status.flower_run) == (1, 7)
 
 
-def test_what_the_operator_wants_is_kept_and_a_stop_is_final(world: World, runs: Runs) -> None:
+def test_what_the_operator_wants_is_kept_and_a_stop_is_final(world: FourSites, runs: Runs) -> None:
     name = runs.begin(world.study)
     for wish in (Wish.PAUSE, Wish.RUN, Wish.PAUSE, Wish.STOP):
         runs.ask(name, wish)
@@ -120,7 +121,7 @@ def test_what_the_operator_wants_is_kept_and_a_stop_is_final(world: World, runs:
     assert world.store(1).wish() is Wish.STOP_NOW
 
 
-def old_database(world: World) -> None:
+def old_database(world: FourSites) -> None:
     """A database of the version before, with one finished run and one that was under way."""
     engine = create_engine(world.url)
     with engine.begin() as connection:
@@ -130,7 +131,7 @@ def old_database(world: World) -> None:
     engine.dispose()
 
 
-def test_an_older_database_keeps_everything_and_its_runs_have_ended(world: World) -> None:
+def test_an_older_database_keeps_everything_and_its_runs_have_ended(world: FourSites) -> None:
     old_database(world)
     before = read_status(world.url)  # reading changes nothing
     assert (before.run, before.state) == (FLOWER_RUN, RunState.RUNNING)
@@ -147,7 +148,7 @@ def test_an_older_database_keeps_everything_and_its_runs_have_ended(world: World
     assert read_status(world.url).run == 1
 
 
-def test_a_newer_database_is_refused_untouched(world: World) -> None:
+def test_a_newer_database_is_refused_untouched(world: FourSites) -> None:
     open_database(world.url).dispose()
     path = Path(world.url.removeprefix("sqlite:///"))
     engine = create_engine(world.url)

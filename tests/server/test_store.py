@@ -17,39 +17,41 @@ from server.run_name import RunName
 from server.status import RunFailure, read_status
 from server.store import Store
 from server.tables import AttemptState, PartState, RunState
-from tests.server.fakes import RUN, World
+from tests.server.fakes import RUN
+from tests.server.masked import FourSites
 
 
-def begun(world: World) -> Store:
+def begun(world: FourSites) -> Store:
     store = world.store()
     store.begin(world.study)
     return store
 
 
-def test_a_new_run_lists_all_sites_as_expected(world: World) -> None:
+def test_a_new_run_lists_all_sites_as_expected(world: FourSites) -> None:
     assert world.store().begin(world.study) is False
     status = read_status(world.url)
     assert (status.run, status.study, status.state) == (RUN, "test-study", RunState.WAITING)
     assert [(site.name, site.state.value) for site in status.sites] == [
         ("harbour", "expected"),
         ("hillside", "expected"),
+        ("lakeside", "expected"),
         ("north", "expected"),
     ]
 
 
-def test_beginning_again_resumes(world: World) -> None:
+def test_beginning_again_resumes(world: FourSites) -> None:
     begun(world)
     assert world.store().begin(world.study) is True
 
 
 @pytest.mark.parametrize("state", [RunState.FINISHED, RunState.FAILED])
-def test_a_run_that_ended_is_not_resumed(world: World, state: RunState) -> None:
+def test_a_run_that_ended_is_not_resumed(world: FourSites, state: RunState) -> None:
     begun(world).set_state(state)
     with pytest.raises(FederationError, match=f"already {state.value}"):
         world.store().begin(world.study)
 
 
-def test_the_newest_run_is_the_one_shown(world: World) -> None:
+def test_the_newest_run_is_the_one_shown(world: FourSites) -> None:
     begun(world)
     world.clock.sleep(5)
     world.store(run=7).begin(world.study)
@@ -66,7 +68,7 @@ def test_no_run_yet_says_what_to_type(tmp_path: Path) -> None:
     assert not (tmp_path / "none.db").exists()
 
 
-def test_parts_and_attempts_are_kept(world: World) -> None:
+def test_parts_and_attempts_are_kept(world: FourSites) -> None:
     store = begun(world)
     store.open_attempt(1, 1, ["north", "harbour"])
     store.part((1, 1), "north", PartState.TRAINING)
@@ -85,21 +87,21 @@ def test_parts_and_attempts_are_kept(world: World) -> None:
     assert store.last_adapter() == (1, "a.npz", "00")
 
 
-def test_no_privacy_is_an_infinite_epsilon(world: World) -> None:
+def test_no_privacy_is_an_infinite_epsilon(world: FourSites) -> None:
     facts = replace(world.sites["north"].site_facts(), epsilon_spent=math.inf)
     begun(world).site_joined(facts, 2**64 - 1)
     north = next(site for site in read_status(world.url).sites if site.name == "north")
     assert north.epsilon == math.inf
 
 
-def test_seconds_of_a_phase_add_up(world: World) -> None:
+def test_seconds_of_a_phase_add_up(world: FourSites) -> None:
     store = begun(world)
     store.add_seconds("training", 1.5)
     store.add_seconds("training", 2.0)
     assert read_status(world.url).phases == {"training": 3.5}
 
 
-def test_a_run_that_fails_before_it_began_is_shown(world: World) -> None:
+def test_a_run_that_fails_before_it_began_is_shown(world: FourSites) -> None:
     failure = RunFailure("No study.", "Write one.", "config")
     begun(world).fail(failure)
     status = read_status(world.url)
@@ -107,7 +109,7 @@ def test_a_run_that_fails_before_it_began_is_shown(world: World) -> None:
     assert status.failure == failure
 
 
-def test_a_database_from_before_failures_were_kept_in_parts_can_be_read(world: World) -> None:
+def test_a_database_from_before_failures_were_kept_in_parts_can_be_read(world: FourSites) -> None:
     begun(world).fail(RunFailure("No study.", "Write one.", "config"))
     engine = create_engine(world.url)
     with engine.begin() as connection:
@@ -122,14 +124,14 @@ def test_a_database_from_before_failures_were_kept_in_parts_can_be_read(world: W
     assert read_status(world.url, RUN).failure is None
 
 
-def test_a_finished_run_cannot_fail_any_more(world: World) -> None:
+def test_a_finished_run_cannot_fail_any_more(world: FourSites) -> None:
     store = begun(world)
     store.set_state(RunState.FINISHED)
     store.fail(RunFailure("Too late.", "", "internal"))
     assert read_status(world.url).state is RunState.FINISHED
 
 
-def test_another_process_reads_while_a_transaction_is_open(world: World) -> None:
+def test_another_process_reads_while_a_transaction_is_open(world: FourSites) -> None:
     store = begun(world)
     engine = open_database(world.url)
     code = (

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from privacy.wire.bodies import Hello, Refusal, StartTraining
+from privacy.wire.bodies import Hello, Refusal
 from privacy.wire.envelope import open_envelope
 from privacy.wire.offer import TrainMasked
 from privacy.wire.reasons import Reason
@@ -22,10 +22,10 @@ from server.rounds import NoTracker, run_federation
 from server.runs import Runs
 from server.status import RunStatus, read_status
 from server.tables import AttemptState, RunState, Wish
-from tests.server.fakes import RUN, WaitsForEver, World
-from tests.server.masked import LARGE, MaskedWorld
+from tests.server.fakes import RUN, WaitsForEver
+from tests.server.masked import LARGE, FourSites, MaskedWorld
 
-MakeWorld = Callable[..., World]
+MakeWorld = Callable[..., FourSites]
 MakeMasked = Callable[..., MaskedWorld]
 Events = Callable[[str], list[dict[str, Any]]]
 
@@ -33,7 +33,7 @@ Events = Callable[[str], list[dict[str, Any]]]
 class Diary:
     """Does things at certain times of a world's clock."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: FourSites) -> None:
         self._world = world
         self._sleep = world.clock.sleep
         self._due: list[tuple[float, Callable[[], object]]] = []
@@ -50,7 +50,7 @@ class Diary:
             action()
 
 
-def asks(world: World, wish: Wish) -> Callable[[], None]:
+def asks(world: FourSites, wish: Wish) -> Callable[[], None]:
     def ask() -> None:
         with Runs(world.url, world.clock) as runs:
             found = runs.open_run()
@@ -86,7 +86,7 @@ def test_a_laptop_that_is_shut_between_two_rounds_costs_no_attempt(
     assert len(events("run-goes-on")) == 1
 
 
-def test_what_is_waited_for_can_be_read_while_it_is(world: World) -> None:
+def test_what_is_waited_for_can_be_read_while_it_is(world: FourSites) -> None:
     diary, seen = Diary(world), []
 
     def look() -> None:
@@ -109,7 +109,7 @@ def test_what_is_waited_for_can_be_read_while_it_is(world: World) -> None:
 def test_a_site_whose_agent_does_not_answer_is_waited_for_by_its_reason(
     make_world: MakeWorld, events: Events, reason: Reason
 ) -> None:
-    world = make_world(cohort={"min_sites": 3})
+    world = make_world(cohort={"min_sites": 4})
     site = world.sites["north"]
 
     class Reloads(NoTracker):
@@ -141,9 +141,9 @@ def test_every_attempt_begins_with_a_roll_call(make_world: MakeWorld) -> None:
     kinds = [
         type(asked.body).__name__
         for asked in world.sites["north"].asked
-        if isinstance(asked.body, Hello | StartTraining)
+        if isinstance(asked.body, Hello | TrainMasked)
     ]
-    assert kinds == ["Hello", "StartTraining"] * 3
+    assert kinds == ["Hello", "TrainMasked"] * 3
 
 
 def test_a_roll_call_hears_of_a_site_s_new_facts(make_world: MakeWorld, events: Events) -> None:
@@ -151,7 +151,7 @@ def test_a_roll_call_hears_of_a_site_s_new_facts(make_world: MakeWorld, events: 
     world = make_world(rounds=2, cohort={"reply_slot": 6.0})
 
     def faults(node: int, number: int, request: bytes) -> GridFault | None:
-        if isinstance(open_envelope(request, limit=LARGE).body, StartTraining):
+        if isinstance(open_envelope(request, limit=LARGE).body, TrainMasked):
             world.sites["north"].facts = {"declared_patients": 3}
         return None
 
@@ -159,7 +159,7 @@ def test_a_roll_call_hears_of_a_site_s_new_facts(make_world: MakeWorld, events: 
     run_federation(world.federation())
     (refused,) = events("site-refused")
     assert "It declares 3 patients" in refused["reason"]
-    assert [item.updates for item in read_status(world.url).history] == [3, 2]
+    assert [item.updates for item in read_status(world.url).history] == [4, 3]
 
 
 def test_a_paused_run_begins_no_attempt_and_goes_on_when_told(
@@ -170,7 +170,7 @@ def test_a_paused_run_begins_no_attempt_and_goes_on_when_told(
 
     def faults(node: int, number: int, request: bytes) -> GridFault | None:
         asked = open_envelope(request, limit=LARGE)
-        if asked.round == 1 and isinstance(asked.body, StartTraining) and not seen:
+        if asked.round == 1 and isinstance(asked.body, TrainMasked) and not seen:
             seen.append(RunState.RUNNING)
             asks(world, Wish.PAUSE)()
             diary.after(500, lambda: seen.append(read_status(world.url).state))
@@ -185,10 +185,10 @@ def test_a_paused_run_begins_no_attempt_and_goes_on_when_told(
     assert world.clock.now - began > 600
     assert [item.state for item in read_status(world.url).history] == [AttemptState.FINISHED] * 2
     assert len(events("run-paused")) == len(events("run-goes-on")) == 1
-    assert world.sites["north"].epsilon == 1.0
+    assert world.sites["north"].trained == [(1, 1), (2, 1)]
 
 
-def test_a_paused_run_stays_paused_when_its_serverapp_is_replaced(world: World) -> None:
+def test_a_paused_run_stays_paused_when_its_serverapp_is_replaced(world: FourSites) -> None:
     world.store().begin(world.study)
     asks(world, Wish.PAUSE)()
     for _ in range(2):
@@ -196,15 +196,15 @@ def test_a_paused_run_stays_paused_when_its_serverapp_is_replaced(world: World) 
         with pytest.raises(WaitsForEver):
             run_federation(world.federation())
         assert read_status(world.url).state is RunState.PAUSED
-    assert not any(isinstance(e.body, StartTraining) for e in world.sites["north"].asked)
+    assert not any(isinstance(e.body, TrainMasked) for e in world.sites["north"].asked)
 
 
-def stopping_in_round_one(world: World, wish: Wish) -> None:
+def stopping_in_round_one(world: FourSites, wish: Wish) -> None:
     """The operator stops the run while the sites of round 1 train."""
 
     def faults(node: int, number: int, request: bytes) -> GridFault | None:
         asked = open_envelope(request, limit=LARGE)
-        if asked.round == 1 and isinstance(asked.body, StartTraining | TrainMasked):
+        if asked.round == 1 and isinstance(asked.body, TrainMasked):
             asks(world, wish)()
         return None
 
@@ -236,7 +236,7 @@ def test_a_stop_at_once_does_not(consortium: MakeMasked, events: Events) -> None
 
 
 def test_a_full_disk_is_waited_for_before_a_round(
-    world: World, events: Events, monkeypatch: pytest.MonkeyPatch
+    world: FourSites, events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = [10 * 2**20]
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free[0]))

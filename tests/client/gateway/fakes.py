@@ -14,10 +14,10 @@ from client.gateway.memory import Remembered
 from client.gateway.pace import Pace
 from client.gateway.trouble import FleetTrouble, Trouble
 from privacy.errors import WireError
-from privacy.wire.bodies import Collect, Running
+from privacy.wire.bodies import Hello, Running
 from privacy.wire.envelope import Envelope, seal
 
-REQUEST = seal(Envelope(7, 2, 1, Collect()))
+REQUEST = seal(Envelope(7, 2, 1, Hello(bytes(32))))
 ANSWER = seal(Envelope(7, 2, 1, Running()))
 NAMES = Names("coordinator:443", "/run/agent.sock", "supernode.pub")
 

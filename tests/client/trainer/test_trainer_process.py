@@ -25,11 +25,12 @@ from privacy.wire.reasons import Reason
 from privacy.wire.secagg import Advertise
 from tests.users import AGENT, attempt, command_as, give, needs_users, open_folder
 
-from ..fakes import message
+from ..fakes import hello, message
 from ..hospital import Hospital
-from ..masked import MaskedAttempt, hello, masked_study
+from ..masked import MaskedAttempt
+from ..studies import make_study
 
-HELLO = message(hello(masked_study()))
+HELLO = message(hello(make_study()))
 PIDFD_OPEN, PIDFD_GETFD = 434, 438
 PTRACE_ATTACH = 16
 

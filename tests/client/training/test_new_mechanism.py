@@ -22,8 +22,7 @@ from privacy.study import terms
 from privacy.study.agreement import terms_of
 from privacy.study.manifest import Study
 from privacy.wire.offer import MechanismNumber
-from tests.client.masked import masked_study
-from tests.client.studies import make_policy
+from tests.client.studies import make_policy, make_study
 from tests.client.training.conftest import SeededNoise, changed, make_tiles
 from tests.privacy.ledger.ledgers import open_test_ledger
 from tests.privacy.mechanisms.toy import Toy, ToyShared
@@ -80,7 +79,7 @@ def test_a_budget_refuses_what_would_exceed_it(charge: Charge) -> None:
 
 def test_site_rules_and_offers_follow_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(terms, "mechanism_named", lambda name: Toy)
-    study = masked_study(privacy={"noise_colluders": 1})
+    study = make_study(privacy={"noise_colluders": 1})
     policy = make_policy(secure_aggregation="required", roster="ab" * 32)
     rules = SiteRules("north", study, policy)
     assert rules.mechanism.event == ToyShared(1.0, 1.0, 4, 3, 1)

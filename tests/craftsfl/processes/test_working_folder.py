@@ -25,7 +25,7 @@ from craftsfl.processes.flower.supernode import SuperNode
 from craftsfl.processes.gateway_command import gateway_commands
 from craftsfl.processes.supervisor import Command
 from tests.client.hospital import write_hospital
-from tests.client.masked import masked_study
+from tests.client.studies import make_study
 from tests.traps import NAMES, set_traps, sprung
 
 GATEWAY = """
@@ -69,7 +69,7 @@ def node(tmp_path: Path) -> SuperNode:
 
 def commands(tmp_path: Path) -> dict[str, Command]:
     log = tmp_path / "log"
-    site = write_hospital(tmp_path, study=masked_study())
+    site = write_hospital(tmp_path, study=make_study())
     site.write_text(site.read_text() + GATEWAY)
     (gateway,) = gateway_commands(load_site(site), tmp_path)
     supernode, starter = node(tmp_path).commands(tmp_path)

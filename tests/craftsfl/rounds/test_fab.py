@@ -15,11 +15,11 @@ from client.agent.progress import ProgressSource
 from client.agent.service import serve
 from craftsfl.rounds import fab
 from privacy.errors import DeploymentError
-from privacy.wire.bodies import Collect, Running
+from privacy.wire.bodies import Hello, Running
 from privacy.wire.envelope import Envelope, seal, size_limit
 
 ROOT = Path(__file__).resolve().parents[3]
-REQUEST = seal(Envelope(7, 2, 1, Collect()))
+REQUEST = seal(Envelope(7, 2, 1, Hello(bytes(32))))
 ANSWER = seal(Envelope(7, 2, 1, Running()))
 
 # Run with the bundle's folder first on the path; prints what came back and where modules are from.
@@ -41,13 +41,13 @@ print(client.app.unpack(client.app.app(message, context).content).hex())
 SERVER = """
 import server.app
 from flwr.serverapp import ServerApp
-from privacy.wire.bodies import Collect
+from privacy.wire.bodies import Hello
 from privacy.wire.envelope import Envelope, seal
 from server.inprocess import InProcessGrid
 from server.messages import Exchange, Request
 assert isinstance(server.app.app, ServerApp)
 exchange = Exchange(InProcessGrid({{5: lambda data: bytes.fromhex("{answer}")}}, run_id=7))
-exchange.send([Request(5, Envelope(7, 2, 1, Collect()))])
+exchange.send([Request(5, Envelope(7, 2, 1, Hello(bytes(32))))])
 (reply,) = exchange.receive()
 print(seal(Envelope(7, 2, 1, reply.answer)).hex())
 """

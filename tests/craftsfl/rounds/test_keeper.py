@@ -17,6 +17,7 @@ from craftsfl.rounds.condition import RunCondition, condition_of
 from craftsfl.rounds.keeper import Keeper
 from craftsfl.simulation.clock import SteppedClock
 from privacy.errors import DeploymentError
+from privacy.secagg.chain import write_rosters
 from privacy.study.manifest import load_study
 from server.life import serving
 from server.runs import Runs
@@ -24,6 +25,7 @@ from server.settings import ConsortiumSettings, load_consortium
 from server.status import RunStatus, read_status
 from server.store import Store
 from server.tables import RunState, Wish
+from tests.server.masked import FOUR, study_of_four
 
 Said = Callable[[], list[str]]
 
@@ -56,11 +58,15 @@ class FakeFlower:
 
 
 class Desk:
-    """A coordinator's files, with a plain study of one open run, and its keeper."""
+    """A coordinator's files, with a study of one open run, and its keeper."""
 
     def __init__(self, folder: Path, values: dict[str, Any]) -> None:
-        (folder / "study.toml").write_text(tomli_w.dumps(values), "utf-8")
-        (folder / "consortium.toml").write_text('study = "study.toml"\nstate = "."\n', "utf-8")
+        study = study_of_four(values).model_dump(mode="json", exclude_none=True)
+        (folder / "study.toml").write_text(tomli_w.dumps(study), "utf-8")
+        write_rosters(folder / "roster.cfl", [FOUR.signed])
+        (folder / "consortium.toml").write_text(
+            'study = "study.toml"\nstate = "."\nroster = "roster.cfl"\n', "utf-8"
+        )
         self.settings: ConsortiumSettings = load_consortium(folder / "consortium.toml")
         self.study = load_study(self.settings.study)
         self.clock = SteppedClock()

@@ -77,7 +77,7 @@ def edit(old: str, new: str) -> Callable[[Bureau], None]:
     ("harm", "error", "words"),
     [
         (lambda bureau: bureau.study_file.unlink(), ConfigError, "does not exist"),
-        (edit('"required"', '"plain"'), ConfigError, r"secure_aggregation\]"),
+        (edit('"required"', '"plain"'), ConfigError, '"plain" is no longer a mode'),
         (edit('digest = "sha256:', 'digest = "sha256:0000'), ConfigError, "digest"),
         (lambda bureau: (bureau.study_file.parent / "roster.cfl").unlink(), ConfigError, "roster"),
     ],

@@ -31,7 +31,7 @@ from craftsfl.site.serving import serve_site
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, CraftsflError, PolicyError
 from tests.client.hospital import ROOT, Hospital, write_hospital
-from tests.client.masked import masked_study
+from tests.client.studies import make_study
 from tests.craftsfl.test_cli import craftsfl
 from tests.hostile import MARK, WANTED
 from tests.users import attempt, needs_users, open_folder, visible
@@ -47,7 +47,7 @@ home = "flwr"
 
 def write_site(folder: Path, **lines: str) -> Path:
     """A hospital with a [gateway] table; `lines` go into [agent] and [gateway]."""
-    path = write_hospital(folder, study=masked_study())
+    path = write_hospital(folder, study=make_study())
     text = path.read_text() + GATEWAY + lines.get("gateway", "")
     path.write_text(text.replace("[agent]\n", f"[agent]\n{lines.get('agent', '')}"))
     return path
@@ -301,7 +301,7 @@ def test_a_client_py_in_the_working_folder_is_not_the_agent(tmp_path: Path, safe
     hospital.mkdir()
     trap.mkdir()
     (trap / "client.py").write_text("import pathlib; pathlib.Path('sprung').touch()\n")
-    path = write_hospital(hospital, study=masked_study())
+    path = write_hospital(hospital, study=make_study())
     path.write_text(path.read_text().replace("device", "devise"))  # it ends at its settings
     command = agent_command(path, load_site(write_hospital(tmp_path)), tmp_path / "log")
     argv, env = list(command.argv), dict(command.env)

@@ -36,7 +36,7 @@ from privacy.study.manifest import Study, load_study
 from privacy.study.terms import event_of
 from tests.client.hospital import write_hospital
 from tests.client.masked import keyed
-from tests.client.studies import make_study
+from tests.client.studies import ROSTER, make_study
 
 STUDY = make_study(rounds=6, training={"noise_multiplier": 2.0, "sampling_rate": 0.25})
 OTHER = bytes(range(32))
@@ -50,7 +50,7 @@ POLICY = {
     "studies": ["any"],
     "bases": ["any"],
     "mechanisms": ["local"],
-    "secure_aggregation": "plain",
+    "roster": ROSTER.digest().hex(),
 }
 
 

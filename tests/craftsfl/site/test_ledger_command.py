@@ -14,15 +14,16 @@ from server.run_name import RunName
 from server.store import Store
 from server.witness import StoredWitness
 from tests.client.hospital import write_study
-from tests.client.masked import IDENTITIES, SIGNED, masked_study
+from tests.client.masked import IDENTITIES, SIGNED
+from tests.client.studies import make_study
 
 
 def test_the_operator_accepts_a_new_ledger_in_the_round_state(tmp_path: Path) -> None:
-    write_study(tmp_path / "study.toml", masked_study())
+    write_study(tmp_path / "study.toml", make_study())
     write_rosters(tmp_path / "roster.cfl", [SIGNED])
     settings = tmp_path / "consortium.toml"
     settings.write_text('study = "study.toml"\nstate = "state"\nroster = "roster.cfl"\n')
-    name = RunName(masked_study().digest(), 1)
+    name = RunName(make_study().digest(), 1)
     store = Store(f"sqlite:///{tmp_path / 'state' / 'rounds.db'}", name, SystemClock())
     witness, north = StoredWitness(store), IDENTITIES["north"].public
     witness.keep({north: Checkpoint(b"\1" * 16, 40, b"\2" * 32)})

@@ -21,13 +21,13 @@ from client.trainer.loading import load_data
 from craftsfl.cli import app
 from privacy.errors import ConfigError, DeploymentError
 from tests.client.hospital import write_hospital
-from tests.client.masked import masked_study
+from tests.client.studies import make_study
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Path:
     """Ten patients whom an agent knows; 0 and 1 share a picture, 2 and 3 share two."""
-    path = write_hospital(tmp_path, study=masked_study())
+    path = write_hospital(tmp_path, study=make_study())
     tiles = tmp_path / "tiles"
     with (tiles / "metadata.csv").open("a") as table:
         for source, owner in (("0-0", 1), ("2-0", 3), ("2-1", 3)):
@@ -178,7 +178,7 @@ def test_a_file_that_holds_no_pairs_is_refused(tmp_path: Path, text: str) -> Non
 
 
 def test_without_an_agents_register_there_is_nobody_to_merge(tmp_path: Path) -> None:
-    settings = write_hospital(tmp_path, study=masked_study())
+    settings = write_hospital(tmp_path, study=make_study())
     with pytest.raises(DeploymentError, match="no agent has run here"):
         merge_ids(settings, [(patient(0), patient(1))])
     assert not (tmp_path / "state").exists()

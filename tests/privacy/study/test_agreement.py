@@ -15,7 +15,6 @@ from privacy.secagg.roster import Member, SignedRoster, add_signature, propose_r
 from privacy.study.agreement import (
     CLOCK_SKEW,
     cohort_of,
-    masking_settings,
     offer_seconds,
     policy_of,
     roster_in_force,
@@ -106,11 +105,6 @@ def test_a_cohort_is_ids_of_the_roster(study: Study) -> None:
     assert cohort_of(ROSTER, ["hillside", "north"]) == (2, 8)
     with pytest.raises(SecAggError, match="does not list west"):
         cohort_of(ROSTER, ["north", "west"])
-
-
-def test_a_plain_study_has_no_agreement(study_values: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="does without secure aggregation"):
-        masking_settings(Study.model_validate(study_values))
 
 
 def successor(before: SignedRoster, signers: int = 2) -> SignedRoster:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from privacy.config import check
+from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError
 from privacy.study.manifest import Study
 
@@ -25,19 +26,22 @@ def load(values: dict[str, Any]) -> Study:
 
 
 def test_secure_aggregation_is_required_by_default(masked: dict[str, Any]) -> None:
+    masked["cohort"]["min_sites"] = 2
     study = load(masked)
-    assert study.masked
     assert study.smallest_cohort == 3  # though min_sites is 2
-    assert study.secure_aggregation is not None
     assert (study.secure_aggregation.bits, study.secure_aggregation.colluders) == (16, 0)
     masked["cohort"]["min_sites"] = 3
     assert load(masked).smallest_cohort == 3
 
 
-def test_a_plain_study_says_so(study_values: dict[str, Any]) -> None:
-    study = load(study_values)
-    assert not study.masked
-    assert study.smallest_cohort == 2
+def test_a_study_that_still_says_plain_is_told_what_to_write(masked: dict[str, Any]) -> None:
+    masked["aggregation"]["secure_aggregation"] = "plain"
+    with pytest.raises(ConfigError, match=r'"plain" is no longer a mode.*write "required"') as one:
+        load(masked)
+    assert one.value.id == ErrorId.PLAIN_STUDY
+    del masked["secure_aggregation"]  # as such studies were written
+    with pytest.raises(ConfigError, match=r'"plain" is no longer a mode.*write "required"'):
+        load(masked)
 
 
 def test_the_digest_covers_the_agreement(masked: dict[str, Any]) -> None:
@@ -61,17 +65,10 @@ def test_how_many_colluders_the_noise_survives_is_a_setting_of_its_own(
         load(masked)
 
 
-def test_a_plain_study_has_no_noise_that_colluders_share(study_values: dict[str, Any]) -> None:
-    study_values["privacy"]["noise_colluders"] = 1
-    with pytest.raises(ConfigError, match="withstand 0"):
-        load(study_values)
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"secure_aggregation": None}, "is needed exactly where"),
-        ({"aggregation": {"strategy": "fedavg", "secure_aggregation": "plain"}}, "exactly where"),
+        ({"secure_aggregation": None}, "secure_aggregation"),
         ({"aggregation": {"strategy": "fedavg", "secure_aggregation": "off"}}, "'required'"),
         ({"secure_aggregation": {"roster": "ab", "bound": 1.0}}, "roster"),
         ({"secure_aggregation": {"roster": ROSTER, "bound": 0.0}}, "bound"),
@@ -101,5 +98,6 @@ def test_what_cannot_work_is_refused(
 
 def test_two_sites_cannot_hide_from_each_other(masked: dict[str, Any]) -> None:
     masked["sites"] = masked["sites"][:2]
+    masked["cohort"]["min_sites"] = 2
     with pytest.raises(ConfigError, match=r"2 site\(s\) are listed.*needs 3"):
         load(masked)

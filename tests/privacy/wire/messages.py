@@ -4,15 +4,12 @@ import numpy as np
 
 from privacy.wire.bodies import (
     Body,
-    Collect,
     Hello,
     Refusal,
     Running,
     SignedFacts,
     SiteFacts,
-    Started,
     StartTraining,
-    Update,
 )
 from privacy.wire.reasons import Reason
 
@@ -34,7 +31,6 @@ def facts(**changes) -> SiteFacts:
         "epsilon_spent": 1.5,
         "epsilon_budget": 8.0,
         "delta": 0.125,
-        "masked": True,
         "roster_digest": ROSTER,
         "noise_multiplier": 2.5,
         "epsilon_schedule": 6.0,
@@ -75,7 +71,7 @@ KNOWN: list[tuple[Body, list[tuple[str, str]]]] = [
         ],
     ),
     (
-        SignedFacts(facts(masked=False), bytes([0x77]) * 64),
+        SignedFacts(facts(), bytes([0x77]) * 64),
         [
             ("name: length", "0007"),
             ("name", "6e6f7274682d31"),
@@ -87,7 +83,7 @@ KNOWN: list[tuple[Body, list[tuple[str, str]]]] = [
             ("epsilon spent", "3ff8000000000000"),
             ("epsilon budget", "4020000000000000"),
             ("delta", "3fc0000000000000"),
-            ("masked", "00"),
+            ("masked", "01"),
             ("roster digest", "44" * 32),
             ("noise multiplier", "4004000000000000"),
             ("epsilon of the schedule", "4018000000000000"),
@@ -106,19 +102,7 @@ KNOWN: list[tuple[Body, list[tuple[str, str]]]] = [
             ("adapter: -2.5, little-endian", "000020c0"),
         ],
     ),
-    (Started(), []),
-    (Collect(), []),
     (Running(), []),
-    (
-        Update(LAYOUT, ADAPTER, 2.0),
-        [
-            ("layout fingerprint", "33" * 32),
-            ("delta: count", "00000002"),
-            ("delta: 1.0, little-endian", "0000803f"),
-            ("delta: -2.5, little-endian", "000020c0"),
-            ("epsilon spent", "4000000000000000"),
-        ],
-    ),
     (
         Refusal(Reason.BUDGET, 1.5, 9.0, 8.0),
         [

@@ -12,16 +12,13 @@ from privacy.study import manifest
 from privacy.wire.bodies import (
     BODIES,
     SITE_NAME,
-    Collect,
     Hello,
     Kind,
     Refusal,
     Running,
     SignedFacts,
     SiteFacts,
-    Started,
     StartTraining,
-    Update,
 )
 from privacy.wire.reasons import Reason, RefusedMessage, explain
 from privacy.wire.sealed import SEALED_BODIES
@@ -49,7 +46,6 @@ site_facts = st.builds(
     numbers,
     numbers,
     numbers,
-    st.booleans(),
     digests,
     numbers,
     numbers,
@@ -61,10 +57,7 @@ bodies = st.one_of(
     site_facts,
     st.builds(SignedFacts, site_facts, st.binary(min_size=64, max_size=64)),
     st.builds(StartTraining, digests, digests, vectors),
-    st.just(Started()),
-    st.just(Collect()),
     st.just(Running()),
-    st.builds(Update, digests, vectors, numbers),
     st.builds(Refusal, st.sampled_from(Reason), numbers, numbers, numbers, words),
 )
 
@@ -130,8 +123,6 @@ def test_random_bytes_are_refused_or_encode_to_themselves(kind, data):
 def test_only_flat_finite_float32_vectors_are_adapters(values):
     with pytest.raises(RefusedMessage):
         StartTraining(STUDY, LAYOUT, values)
-    with pytest.raises(RefusedMessage):
-        Update(LAYOUT, values, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -141,8 +132,6 @@ def test_vectors_that_are_not_finite_are_refused_on_arrival(pattern):
     data = STUDY + LAYOUT + bytes.fromhex("00000001" + pattern)
     with pytest.raises(RefusedMessage):
         StartTraining.decode(data)
-    with pytest.raises(RefusedMessage):
-        Update.decode(LAYOUT + data[64:] + bytes(8))
 
 
 @pytest.mark.parametrize("name", ["", "North", "a b", "-a", "a" * 33, "a\n", "é"])
@@ -245,8 +234,7 @@ def test_every_reason_is_explained_with_a_next_step(reason):
 
 
 def test_bodies_of_different_kinds_differ():
-    assert Started() != Collect()
     assert Refusal(Reason.POLICY) != Refusal(Reason.BUDGET)
-    assert Running() == Running() != Started()
-    assert Started() != 1
+    assert Running() == Running() != Hello(bytes(32))
+    assert Running() != 1
     assert StartTraining(STUDY, LAYOUT, ADAPTER) == StartTraining(STUDY, LAYOUT, ADAPTER.copy())
