@@ -253,10 +253,14 @@ class SealedAgent(SiteAgent):
     def _committed(
         self, attempt: StepAttempt, machine: SealedClient, step: SealedStep
     ) -> Body | bytes:
-        """A commitment to the vector, which costs nothing: nothing of it leaves yet."""
+        """A commitment to the vector, which costs nothing: nothing of it leaves yet.
+
+        That there is none is charged before it is told, as in the other form.
+        """
         result = attempt.work.result_by(attempt.slot)
         if result is None:
-            self._say_answered(attempt)
+            self._account.commit(attempt.key)
+            self._say_charged(attempt)
             return self._without_update(attempt)
         return _given(machine, attempt, step, result)
 

@@ -422,7 +422,9 @@ def test_commitments_are_free_and_the_collection_is_charged(
     assert coordinator.ask(1, collect, 1, 1) == vectors[1]
 
 
-def test_a_missed_commitment_is_free(sites: SealedSites, coordinator: TinyCoordinator) -> None:
+def test_that_there_is_nothing_to_commit_to_is_charged(
+    sites: SealedSites, coordinator: TinyCoordinator
+) -> None:
     sites.trainers[1].before = full_disk
     coordinator.open()
     step = coordinator.begun(form=StepForm.READY)
@@ -430,7 +432,8 @@ def test_a_missed_commitment_is_free(sites: SealedSites, coordinator: TinyCoordi
     assert refused(coordinator.send(step, 1)) is Reason.NO_UPDATE
     assert refused(coordinator.send(step, 1)) is Reason.NO_UPDATE
     assert isinstance(coordinator.send(step, 2), SealedReady)
-    assert [entry.state for entry in sites.ledgers[1].entries()] == [State.INTENT]
+    assert [entry.state for entry in sites.ledgers[1].entries()] == [State.COMMITTED]
+    assert [entry.state for entry in sites.ledgers[2].entries()] == [State.INTENT]
 
 
 def test_two_trainings_under_one_label_make_one_vector(
