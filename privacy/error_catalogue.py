@@ -195,12 +195,6 @@ FAILURES: Mapping[ErrorId, Guidance] = {
         "The run cannot be resumed without it.",
         "Restore the file from a backup, or start a new run.",
     ),
-    ErrorId.CHAIN_UNUSABLE: Guidance(
-        "The stored state from which the next adapter of a pooled study follows is missing a part, "
-        "was changed, or is another study's.",
-        "Nothing: it follows from the study and the opened sums.",
-        "Restore the file from a backup, or remove it; it is worked out again.",
-    ),
     ErrorId.STATE_NOT_WRITABLE: Guidance(
         "A file in the coordinator's state folder cannot be written.",
         "The attempt under way if it was masked. Finished rounds are kept.",

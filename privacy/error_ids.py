@@ -49,7 +49,6 @@ class ErrorId(StrEnum):
     ROUND_STATE_UNUSABLE = "round-state-unusable"
     ROUND_STATE_NEWER = "round-state-newer"
     ADAPTER_UNUSABLE = "adapter-unusable"
-    CHAIN_UNUSABLE = "chain-unusable"
     STATE_NOT_WRITABLE = "state-not-writable"
     MLFLOW_UNUSABLE = "mlflow-unusable"
     EVENT_UNREADABLE = "event-unreadable"

@@ -60,7 +60,6 @@ PUBLISHED = [
     "round-state-unusable",
     "round-state-newer",
     "adapter-unusable",
-    "chain-unusable",
     "state-not-writable",
     "mlflow-unusable",
     "event-unreadable",
