@@ -154,34 +154,43 @@ class LocalTrainer:
             )
         label = step_label(adapter, step)
         with self._lock:
-            if self._kept is not None and self._kept.label == label:
-                return self._kept.total.copy()
+            resident = self._resident
+            kept = self._kept if self._kept is not None and self._kept.label == label else None
+            if kept is not None and kept.is_whole:
+                return kept.total.copy()
             self._kept = None  # its memory is free before the next one's is taken
-        return self._add_up(adapter, label, progress, should_stop)
+        standing = all_places(resident.numbers, self._places, self._slots).batches
+        found = kept or StepSum(label, self._slots, self._layout.parameters, len(standing))
+        try:
+            self._add_up(adapter, found, resident, standing, (progress, should_stop))
+        finally:
+            self._keep(found, resident)
+        return found.total.copy()
 
     def _add_up(
         self,
         adapter: NDArray[np.float32],
-        label: bytes,
-        progress: StepProgress,
-        should_stop: ShouldStop,
-    ) -> NDArray[np.int64]:
+        found: StepSum,
+        resident: Resident,
+        standing: NDArray[np.int64],
+        hooks: tuple[StepProgress, ShouldStop],
+    ) -> None:
+        """Add the parts of those `standing` whom `found` does not hold yet."""
+        progress, should_stop = hooks
         write_vector(self._unet, self._layout, adapter)
         self._drawing = self._drawing or stream_secret(self._noise)
-        found = StepSum(label, self._slots, self._layout.parameters)
-        resident = self._resident
-        standing = all_places(resident.numbers, self._places, self._slots).batches
-        streams = Substreams.named(self._drawing, label)
-        batches = self._maker.filled(resident, standing, streams, should_stop)
+        streams = Substreams.named(self._drawing, found.label)
+        batches = self._maker.filled(resident, standing[found.done :], streams, should_stop)
         with self._engine(self._unet, parameters(self._unet, self._layout)) as engine:
-            sums = engine.contributions(batches, self._training.clipping_norm)
-            for done in range(len(standing)):
-                found.add(next(sums))
-                progress(done + 1, len(standing))
+            for parts in engine.contributions(batches, self._training.clipping_norm):
+                found.add(parts)
+                progress(found.done, len(standing))
+
+    def _keep(self, found: StepSum, resident: Resident) -> None:
+        """Keep `found`, without those who have withdrawn since they were `resident`."""
         with self._lock:
             gone = np.setdiff1d(resident.numbers, self._resident.numbers).tolist()
             self._kept = found if not gone or found.take_out(gone) else None
-        return found.total.copy()
 
     def prove_isolation(self) -> None:
         """Test on this device, before any patient's row is used, that rows do not affect others.

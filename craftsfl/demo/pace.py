@@ -15,14 +15,11 @@ import numpy as np
 
 # Length of the slot divided by the probe's time, per patient that all hospitals together draw in a
 # round. Measured with three hospitals sharing two idle cores: 1,950 such patients train for about
-# 20 s where the probe takes 0.23 s. Three times that, because the machine may get busier than it
-# was, and a slot that is missed costs the round.
-PROBES_A_PATIENT: Final = 3 * 20.0 / (1950 * 0.23)
+# 20 s where the probe takes 0.23 s, and 1,560 for 15 to 20 s where it takes 0.1 s. Four times the
+# first, because the machine may get busier than it was, and a slot that is missed costs the round.
+PROBES_A_PATIENT: Final = 4 * 20.0 / (1950 * 0.23)
 SHORTEST: Final = 20.0  # seconds
 LONGEST: Final = 300.0  # the round's deadline leaves the same time again
-# A step of a pooled study trains on the same patients every time: half as long again is enough.
-STEP_PROBES_A_PATIENT: Final = PROBES_A_PATIENT / 2
-SHORTEST_STEP: Final = 4.0  # seconds
 _SIDE: Final = 768  # the probe multiplies square float32 matrices of this side,
 _TIMES: Final = 20  # this many times
 
@@ -34,12 +31,6 @@ def slot_for(patients: float, probe: float) -> float:
     """
     seconds = patients * probe * PROBES_A_PATIENT
     return float(min(LONGEST, max(SHORTEST, 5 * math.ceil(seconds / 5))))
-
-
-def step_slot_for(patients: float, probe: float) -> float:
-    """The reply slot in whole seconds of a step on so many patients; `probe` as in `slot_for`."""
-    seconds = math.ceil(patients * probe * STEP_PROBES_A_PATIENT)
-    return float(min(LONGEST, max(SHORTEST_STEP, seconds)))
 
 
 def probe() -> float:

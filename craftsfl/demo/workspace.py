@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from craftsfl.demo.pace import probe, slot_for, step_slot_for
+from craftsfl.demo.pace import probe, slot_for
 from craftsfl.demo.roster import hand_out, make_hospitals, make_roster
 from craftsfl.demo.studies import (
     DELTA,
@@ -155,8 +155,7 @@ def clear_folder(folder: Path) -> None:
 def slot_needed(members: Sequence[HospitalDraft], mode: DemoMode = "pooled") -> float:
     """The reply slot in seconds that this machine needs, at its present load."""
     declared = sum(member.declared_patients for member in members)
-    choose = step_slot_for if mode == "pooled" else slot_for
-    return choose(patients_at_once(mode, declared), probe())
+    return slot_for(patients_at_once(mode, declared), probe())
 
 
 def write_workspace(

@@ -11,13 +11,13 @@ from server.status import QualityStatus
 _WORDS = {"denoising": "denoising loss"}
 
 
-def quality_text(figure: QualityMeasured | QualityStatus) -> str:
-    """A figure in a line."""
+def quality_text(figure: QualityMeasured | QualityStatus, unit: str) -> str:
+    """A figure in a line; `unit` is what the run counts, a round or a step."""
     what = f"public tiles, {_WORDS.get(figure.metric, figure.metric)}"
     if figure.round == 0:
         return f"{what} of the base: {figure.value:.4f} ({figure.patients} patients)"
     return (
-        f"{what} after round {figure.round}: {figure.value:.4f}, "
+        f"{what} after {unit} {figure.round}: {figure.value:.4f}, "
         f"{_change(figure)} against the base ({figure.patients} patients)"
     )
 

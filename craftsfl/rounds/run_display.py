@@ -169,7 +169,7 @@ class RunDisplay:
             case RunFailed():
                 self.failed = event
             case QualityMeasured():
-                self.note(quality_text(event))
+                self.note(quality_text(event, self._unit))
             case SessionOpened(session=session, reason=reason, sites=sites):
                 self.note(f"session {session} of {', '.join(sites)}: {reason}")
             case NodeRefused(node=node, reason=reason):

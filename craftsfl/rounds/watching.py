@@ -100,7 +100,7 @@ def show_status(settings: Path, run: int | None, *, as_json: bool) -> None:
     console.print(_history(status))
     for figure in status.quality:
         if figure.round == 0:
-            console.print(quality_text(figure), highlight=False)
+            console.print(quality_text(figure, status.unit), highlight=False)
 
 
 def _lost(status: RunStatus) -> str:

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 COMMAND = """
 from craftsfl.cli import main
 from craftsfl.demo import pace
-pace.SHORTEST_STEP = 30.0
+pace.SHORTEST = 30.0
 main()
 """
 REAL_SITES = ROOT.parent / "shared" / "data" / "sites"

@@ -267,20 +267,43 @@ def test_the_secret_of_the_draws_is_each_trainers_own(tiny_pipeline: Any, study:
     assert not np.array_equal(summed(one), summed(other))
 
 
-def test_it_stops_before_the_next_batch_and_nothing_is_kept(
-    tiny_pipeline: Any, study: Study
-) -> None:
-    trainer = make_trainer(tiny_pipeline, study, make_tiles(SLOTS))
+def stopped_after(trainer: LocalTrainer, batches: int) -> None:
+    before = len(Watched.shapes)
     with pytest.raises(TrainingStopped):
         trainer.clipped_sum(
             hostile(trainer),
             0,
             progress=lambda *_: None,
-            should_stop=lambda: len(Watched.shapes) >= 2,
+            should_stop=lambda: len(Watched.shapes) >= before + batches,
         )
-    assert len(Watched.shapes) == 2
-    _, batches = asked_again(trainer)
-    assert batches == 3
+    assert len(Watched.shapes) == before + batches
+
+
+def test_it_stops_before_the_next_batch_and_another_attempt_goes_on_there(
+    tiny_pipeline: Any, study: Study
+) -> None:
+    whole = summed(make_trainer(tiny_pipeline, study, make_tiles(SLOTS)))
+    trainer = make_trainer(tiny_pipeline, study, make_tiles(SLOTS))
+    stopped_after(trainer, 1)
+    stopped_after(trainer, 1)
+    total, batches = asked_again(trainer)
+    assert batches == 1
+    assert np.array_equal(total, whole)
+    stopped_after(make_trainer(tiny_pipeline, study, make_tiles(SLOTS)), 2)
+    assert asked_again(trainer, step=1)[1] == 3  # of another step, nothing is there yet
+
+
+@pytest.mark.parametrize("most", [step_sums.MOST_KEPT, 0])
+def test_who_withdraws_while_a_step_is_stopped_is_out_of_both_halves(
+    tiny_pipeline: Any, study: Study, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step_sums, "MOST_KEPT", most)
+    trainer = make_trainer(tiny_pipeline, study, make_tiles(SLOTS))
+    stopped_after(trainer, 2)
+    trainer.withdraw({1, SLOTS - 1})
+    total, batches = asked_again(trainer)
+    assert batches == (1 if most else 3)
+    assert np.array_equal(total, sum(part_of(n) for n in range(SLOTS) if n not in {1, SLOTS - 1}))
 
 
 def test_an_adapter_of_another_layout_is_refused(tiny_pipeline: Any, study: Study) -> None:
