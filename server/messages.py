@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
+from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 
 from privacy.errors import WireError
 from privacy.wire.bodies import Body, Refusal
@@ -104,13 +105,27 @@ class Exchange:
         self._known.update(request.node for request in requests)
         look = look_for(len(self._known))
         for batch in _batches([(request, seal(request.envelope)) for request in requests]):
-            messages = [_message(request, sealed, look) for request, sealed in batch]
-            keys = list(self._grid.push_messages(messages))  # none at all if the push is too large
+            keys = self._pushed(batch, look)
             for (request, _), key in zip_longest(batch, keys[: len(batch)]):
                 if key:
                     self._pending[key] = request
                 else:
                     self._failed.append(Reply(request, FlowerFailure(NOT_ACCEPTED)))
+
+    def _pushed(self, batch: list[tuple[Request, bytes]], look: float) -> list[str]:
+        """The message ids; none at all if the push is too large, "" for one that was not taken.
+
+        A node may confirm a message of which not everything has arrived: then the SuperLink takes
+        no more of it, and Flower raises an error for all that were pushed with it. So they are
+        pushed again, each alone; who has two of them answers both with the same bytes.
+        """
+        messages = [_message(request, sealed, look) for request, sealed in batch]
+        try:
+            return list(self._grid.push_messages(messages))
+        except ObjectPushError:
+            if len(batch) == 1:
+                return [""]
+        return [key for one in batch for key in self._pushed([one], look) or [""]]
 
     def receive(self) -> list[Reply]:
         """The replies since the last call, without duplicates and replies to unknown requests."""

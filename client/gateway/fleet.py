@@ -6,9 +6,10 @@ made, sends it SIGINT where the SuperLink answers 401, and retries in silence wh
 that nobody could be told why. `tests/client/gateway/test_flower_contract.py` names what is missing
 where another version of flwr has changed any of it.
 
-Requests for a small message, there and back: pull, one object, push, three objects, confirm; seven
-in all. Of what travels in one record only the record is fetched: the message's metadata came with
-the pull, and the record's id is the SHA-256 of its bytes.
+Requests for a small message, there and back: pull, one object, push, three objects; then, when the
+answer is under way, the message's two other objects, and confirm; nine in all. Of what travels in
+one record only the record is needed: the message's metadata came with the pull, and the record's id
+is the SHA-256 of its bytes. The others are asked for because of the confirmation (`confirm`).
 """
 
 # Why: docs/adr/0031-gateway.md
@@ -297,8 +298,17 @@ class FleetLink:
                     raise FleetTrouble(Trouble.UNEXPECTED, "an object of the reply was not stored")
 
     def confirm(self, pulled: PulledMessage) -> None:
-        """Let the SuperLink forget the contents of `pulled`."""
+        """Let the SuperLink forget the contents of `pulled`, once it has all of them.
+
+        A gateway may have answered while the coordinator was still sending what it had no need of.
+        An object that arrives after the confirmation is refused, which ends Flower's ServerApp.
+        """
         metadata = pulled.announced.messages_list[0].metadata
+        tree = pulled.announced.message_object_trees[0]
+        if (record := _only_record(tree)) is not None:
+            for item in iterate_object_tree(tree):
+                if item.object_id != record:
+                    self._await(metadata.run_id, item.object_id)
         self._call(
             self._client.ConfirmMessageReceived,
             ConfirmMessageReceivedRequest(
@@ -317,7 +327,17 @@ class FleetLink:
         self._client.close()
 
     def _object(self, run: int, name: str, limit: int) -> bytes:
-        """The content of one object, for which the coordinator may still be waited for."""
+        """The content of one object."""
+        found = self._await(run, name)
+        if found is None:
+            text = "the contents of a message are not there any more"
+            raise FleetTrouble(Trouble.RUN_ENDED, text)
+        if len(found) > limit:
+            raise RefusedMessage(Reason.TOO_LARGE, "A message is larger than is carried.")
+        return found
+
+    def _await(self, run: int, name: str) -> bytes | None:
+        """The content of one object as soon as the coordinator has sent it; None if it is gone."""
         for pause in _OBJECT_PAUSES:
             self.beat()
             found = self._call(
@@ -325,13 +345,11 @@ class FleetLink:
                 PullObjectRequest(node=self._node, run_id=run, object_id=name),
             )
             if found.object_available:
-                if len(found.object_content) > limit:
-                    raise RefusedMessage(Reason.TOO_LARGE, "A message is larger than is carried.")
                 return bytes(found.object_content)
             if not found.object_found:
                 break
             time.sleep(pause)
-        raise FleetTrouble(Trouble.RUN_ENDED, "the contents of a message are not there any more")
+        return None
 
     def _call(self, method: Callable[[_Request], _Response], request: _Request) -> _Response:
         self.requests += 1

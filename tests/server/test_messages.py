@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 
 from client.packing import pack as site_pack
 from client.packing import unpack as site_unpack
@@ -88,6 +89,27 @@ def test_flower_sees_the_type_of_the_message(monkeypatch: pytest.MonkeyPatch) ->
     train = TrainMasked(OFFER, START)
     wire.send([Request(5, HELLO), Request(5, Envelope(RUN, 1, 1, train))])
     assert types == ["query.craftsfl", "train.craftsfl"]
+
+
+def test_a_node_that_confirms_too_early_costs_nobody_elses_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Flower then raises an error for all messages that were pushed together."""
+    nodes = dict.fromkeys((5, 6, 7), answering(Running()))
+    grid = InProcessGrid(nodes, run_id=RUN)
+    wire, push, pushed = Exchange(grid), grid.push_messages, []
+
+    def refuse_six(messages: list[Message]) -> Iterable[str]:
+        pushed.append([message.metadata.dst_node_id for message in messages])
+        if 6 in pushed[-1]:
+            raise ObjectPushError("ab" * 32, 1, "a session")
+        return push(messages)
+
+    monkeypatch.setattr(grid, "push_messages", refuse_six)
+    wire.send([Request(node, HELLO) for node in nodes])
+    answers = {reply.request.node: reply.answer for reply in wire.receive()}
+    assert answers == {5: Running(), 6: FlowerFailure(NOT_ACCEPTED), 7: Running()}
+    assert pushed == [[5, 6, 7], [5], [6], [7]]
 
 
 @pytest.mark.parametrize(
