@@ -4,13 +4,25 @@ Three synthetic hospitals train a small adapter of the tiny base together, all p
 step. For every seed (other patients, other draws, other noise) each arm is trained by the trainer's
 gradients and clip, and measured on patients that it never saw:
 
-- noise-off: the same steps without noise, with constants of its own that were tuned without noise;
-- central: noise as large as that which the sites open, added in one place;
+- noise-off: the same steps without noise;
 - pooled: each site draws its share on the public grid, and the chain of opened sums moves the
   adapter: everything of a pooled study but masks and messages, which change no bit of a sum;
+- central: noise as large as that which the sites open, Gaussian, added in one place;
+- coupled: the same, but drawn as near as may be to the noise of the pooled run;
 - local: each site adds noise enough for its own patients;
 - alone: a single site, the sites in turn;
 - calibrated: noise as a data centre would add that everybody trusts.
+
+noise-off, local and alone have learning rates of their own, each tuned on seeds that are not shown.
+
+**pooled/central** compares with "coupled". Pooled noise is central noise but for the grid: the
+opened mean has the same centre and the same variance, on integers instead of on the line. What is
+asked is how much *that* costs, and what one run's luck does is many times as large: with other
+noise, the gain of the same arm on the same patients scatters by a fifth. So both runs get the same
+luck (`bench.pooled_coupling`): the coupled run's noise is exactly normal and independent from step
+to step, as that of "central" is, so its gain has the same distribution, and the ratio of the two
+means is the same figure with a far smaller error. "pooled/central, other noise" is the ratio with
+independent noise; it needs many seeds to say as much.
 
 Then the real tiles of `--tiles`, if they are there: "noise-off, real tiles", and "central, real
 tiles" with the noise that as many patients as above would get. They are far fewer, so that this is
@@ -20,7 +32,9 @@ through such noise.
 Rows: `arm`, `seed`, `epsilon` (of a patient, against the other sites in league with n_c of them),
 `gain` (share of the base's held-out denoising loss that the adapter takes away), `alignment`
 (of drawn images with their captions). Then `comparison` with `ratio` or `difference`, `low` and
-`high`. "recovered" is pooled / noise-off. A killed bench resumes: `--dir` keeps finished runs.
+`high`. "recovered" is pooled / noise-off. Arms of one seed are trained side by side, because what
+comes before the adapter is the same for all of them and computed once. A killed bench resumes at
+the step where it was: `--dir` keeps finished runs, and the sums of those that are not.
 """
 
 from __future__ import annotations
@@ -30,7 +44,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -54,6 +67,7 @@ from bench.pooled_setting import (
     RunConstants,
     schedule,
 )
+from bench.pooled_together import PooledPlan, SumsKept
 from model.base import load_base
 from model.cache import locate_base
 from model.encoders import load_image_text_encoder
@@ -65,52 +79,69 @@ _ON_REAL = ("noise-off", "central")
 
 
 def measure(
-    setting: PooledSetting,
-    arms: Sequence[str],
-    seeds: Sequence[int],
-    folder: Path,
-    tiles: Path | None = None,
+    plans: Sequence[PooledPlan], folder: Path, tiles: Path | None = None
 ) -> list[PooledRun]:
-    """All runs of these arms and seeds; those already in `folder` are not repeated.
+    """The runs of `plans`, in their order; those already in `folder` are not repeated.
 
-    On synthetic patients, or on those of the real `tiles`.
+    On synthetic patients, or on those of the real `tiles`. The settings of the plans differ in
+    constants and schedules alone; those of one seed are trained together.
     """
-    name = "runs.jsonl" if tiles is None else "real.jsonl"
-    kept = PooledRuns(folder / name, cache(setting.digest))
-    wanted = [(arm, seed) for seed in seeds for arm in arms]
-    left = [key for key in wanted if key not in kept.finished()]
+    name = "runs" if tiles is None else "real"
+    kept = PooledRuns(folder / f"{name}.jsonl")
+    left = [plan for plan in plans if (plan.digest, plan.seed) not in kept.finished()]
     if left:
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}"))
         shown = Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True))
         with shown as progress:
-            task = progress.add_task("", total=len(wanted), completed=len(wanted) - len(left))
-            for run in _runs(setting, left, folder, tiles, progress, task):
-                kept.add(run)
+            task = progress.add_task("", total=len(plans), completed=len(plans) - len(left))
+            sums = SumsKept(folder / f"{name}-sums.jsonl")
+            for plan, run in _runs(left, sums, folder, tiles, progress, task):
+                kept.add(plan.digest, run)
                 progress.advance(task)
     done = kept.finished()
-    return [done[key] for key in wanted]
+    return [done[plan.digest, plan.seed] for plan in plans]
 
 
 def _runs(
-    setting: PooledSetting,
-    left: Sequence[tuple[str, int]],
+    left: Sequence[PooledPlan],
+    sums: SumsKept,
     folder: Path,
     tiles: Path | None,
     progress: Progress,
     task: TaskID,
-) -> Iterator[PooledRun]:
+) -> Iterator[tuple[PooledPlan, PooledRun]]:
     evaluator = load_image_text_encoder(_EVALUATOR)
     base = load_base(locate_base("tiny"))
-    laboratory = PooledLaboratory(setting, base, evaluator, folder / "tiles", tiles)
-    for arm, seed in left:
-        progress.update(task, description=f"seed {seed}: {arm}")
-        yield laboratory.run(
-            arm,
-            seed,
-            lambda step, steps, name=f"seed {seed}: {arm}": progress.update(  # type: ignore[misc]
-                task, description=f"{name}, step {step} of {steps}"
+    laboratory = PooledLaboratory(left[0].setting, base, evaluator, folder / "tiles", tiles)
+    for seed in dict.fromkeys(plan.seed for plan in left):
+        yield from laboratory.run(
+            [plan for plan in left if plan.seed == seed],
+            sums,
+            lambda step, steps, seed=seed: progress.update(  # type: ignore[misc]
+                task, description=f"seed {seed}, step {step} of {steps}"
             ),
         )
+
+
+def _plans(setting: PooledSetting, arms: Sequence[str], seeds: Sequence[int]) -> list[PooledPlan]:
+    return [PooledPlan(arm, setting, seed) for seed in seeds for arm in arms]
+
+
+def by_rate(
+    setting: PooledSetting,
+    arms: Sequence[str],
+    rates: Sequence[float],
+    seeds: Sequence[int],
+    folder: Path,
+) -> list[BenchRow]:
+    """Each arm at each learning rate, for tuning."""
+    settings = {rate: _varied(setting, rate=rate) for rate in rates}
+    measure([p for own in settings.values() for p in _plans(own, arms, seeds)], folder)
+    rows: list[BenchRow] = []
+    for rate, own in settings.items():
+        for run in measure(_plans(own, arms, seeds), folder):
+            rows.append({**run.row(own.epsilon), "arm": f"{run.arm}, rate {rate:g}"})
+    return rows
 
 
 def on_real_tiles(setting: PooledSetting, seed: int, folder: Path, tiles: Path) -> list[BenchRow]:
@@ -118,7 +149,7 @@ def on_real_tiles(setting: PooledSetting, seed: int, folder: Path, tiles: Path) 
     if not tiles.is_dir():
         print(f"No real tiles: {tiles} is not a folder (--tiles names another).", file=sys.stderr)
         return []
-    runs = measure(setting, _ON_REAL, (seed,), folder, tiles)
+    runs = measure(_plans(setting, _ON_REAL, (seed,)), folder, tiles)
     rows = [{**run.row(setting.epsilon), "epsilon": None} for run in runs]
     for row in rows:
         row["arm"] = f"{row['arm']}, real tiles"
@@ -131,7 +162,8 @@ def on_real_tiles(setting: PooledSetting, seed: int, folder: Path, tiles: Path) 
 def by_sampling_rate(setting: PooledSetting, seeds: Sequence[int], folder: Path) -> list[BenchRow]:
     """All patients in few steps, and fewer in more: at equal epsilon, and as often each."""
     plans = [schedule(setting, rate) for rate in SAMPLING_RATES]
-    runs = [(measure(planned, ("central",), seeds, folder), planned) for planned in plans]
+    measure([plan for own in plans for plan in _plans(own, ("central",), seeds)], folder)
+    runs = [(measure(_plans(own, ("central",), seeds), folder), own) for own in plans]
     rows: list[BenchRow] = [
         {**run.row(planned.epsilon), "arm": f"central, {_schedule_name(planned)}"}
         for own, planned in runs
@@ -152,21 +184,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """`python -m bench.pooled [--json] [--quick] [--arms A,B] [--seeds N] [--dir DIR] ...`."""
     chosen, arms = _options(arguments)
     torch.set_num_threads(chosen.threads)
-    setting, count = (QUICK_POOLED, 1) if chosen.quick else (_varied(chosen), chosen.seeds)
+    setting, count = (_sized(chosen), chosen.seeds) if not chosen.quick else (QUICK_POOLED, 1)
     seeds = range(chosen.first_seed, chosen.first_seed + count)
-    runs = measure(setting, arms, seeds, chosen.dir)
-    rows: list[BenchRow] = [run.row(setting.epsilon) for run in runs]
-    rows += pooled_comparisons(runs)
-    if chosen.sampling_rates:
-        rows += by_sampling_rate(setting, seeds, chosen.dir)
-    if not chosen.quick:
-        rows += on_real_tiles(setting, chosen.first_seed, chosen.dir, chosen.tiles)
+    rows = _rows(chosen, _varied(setting, norm=chosen.clipping_norm), arms, seeds)
     if chosen.json:
         print_rows("pooled", rows, as_json=True)
         return
     for kind, title in (("arm", "pooled"), ("comparison", "pooled: how arms compare")):
         if own := [row for row in rows if kind in row]:
             print_rows(title, own, as_json=False)
+
+
+def _rows(
+    chosen: argparse.Namespace, setting: PooledSetting, arms: Sequence[str], seeds: Sequence[int]
+) -> list[BenchRow]:
+    folder = chosen.dir
+    if chosen.rates:
+        return by_rate(setting, arms, chosen.rates, seeds, folder)
+    if chosen.sampling_rates:
+        return by_sampling_rate(setting, seeds, folder)
+    runs = measure(_plans(setting, arms, seeds), folder)
+    rows: list[BenchRow] = [run.row(setting.epsilon) for run in runs]
+    rows += pooled_comparisons(runs)
+    if not chosen.quick:
+        rows += on_real_tiles(setting, chosen.first_seed, folder, chosen.tiles)
+    return rows
 
 
 def _options(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
@@ -177,9 +219,11 @@ def _options(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[
     options.add_argument("--first-seed", type=int, default=0, help="100 and above are for tuning")
     options.add_argument("--larger", action="store_true", help="3 x 500 patients, in 12 steps")
     options.add_argument("--clipping-norm", type=float, help="another one, for tuning")
-    options.add_argument("--rate", type=float, help="another learning rate, for tuning")
     options.add_argument(
-        "--sampling-rates", action="store_true", help="also fewer patients in more steps"
+        "--rates", type=_numbers, help="with commas: only each arm at these, for tuning"
+    )
+    options.add_argument(
+        "--sampling-rates", action="store_true", help="only fewer patients in more steps"
     )
     options.add_argument("--threads", type=int, default=1, help="of torch")
     options.add_argument("--tiles", type=Path, default=Path("../shared/data/sites"))
@@ -193,18 +237,31 @@ def _options(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[
     return chosen, arms
 
 
-def _varied(chosen: argparse.Namespace) -> PooledSetting:
-    """The bench's setting with the constants that were asked for, in all arms."""
+def _numbers(text: str) -> list[float]:
+    return [float(part) for part in text.split(",")]
+
+
+def _sized(chosen: argparse.Namespace) -> PooledSetting:
+    return LARGER_POOLED if chosen.larger else POOLED
+
+
+def _varied(
+    setting: PooledSetting, rate: float | None = None, norm: float | None = None
+) -> PooledSetting:
+    """`setting` with another learning rate or clipping norm, in all arms."""
 
     def other(constants: RunConstants) -> RunConstants:
-        rule = constants.rule
-        if chosen.rate is not None:
-            rule = replace(rule, learning_rate=chosen.rate)
-        norm = constants.clipping_norm if chosen.clipping_norm is None else chosen.clipping_norm
-        return replace(constants, rule=rule, clipping_norm=norm)
+        rule = constants.rule if rate is None else replace(constants.rule, learning_rate=rate)
+        own = constants.clipping_norm if norm is None else norm
+        return replace(constants, rule=rule, clipping_norm=own)
 
-    own = LARGER_POOLED if chosen.larger else POOLED
-    return replace(own, private=other(own.private), reference=other(own.reference))
+    return replace(
+        setting,
+        private=other(setting.private),
+        reference=other(setting.reference),
+        local=other(setting.local),
+        alone=other(setting.alone),
+    )
 
 
 if __name__ == "__main__":

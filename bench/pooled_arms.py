@@ -3,125 +3,193 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import cache
 from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.pooled_gradients import PatientRows, StepOf
+from bench.pooled_coupling import coupled_noise
+from bench.pooled_gradients import GradientsAt
 from bench.pooled_setting import PooledSetting
 from model.arrays import Doubles
-from privacy.mechanisms.pooled import PooledTerms
 from privacy.mechanisms.pooled.grid import PooledGrid
-from privacy.mechanisms.pooled.share import centres_of, noised
+from privacy.mechanisms.pooled.share import centres_of, noised, opened
+from privacy.mechanisms.pooled.terms import PooledTerms
 from strategies.chain import AdapterChain, ChainLink
 from strategies.descent import Descent
 from strategies.scale import LinkScale
 
-OnPooledStep = Callable[[int, int], None]
-
 _NOISE: Final = 55_000
 _DRAWS: Final = 56_000
 _FINE: Final = 1 << 30  # clipped sums are integers in units of 2^-30 C
+_COUPLING_BITS: Final = 20  # of a fraction of a grid unit, in which coupled noise is rotated back
+
+PatientGroup = tuple[int, ...]  # whose clipped gradients are summed up
 
 
-class _Adapter(Protocol):
-    """What a run moves: a `Descent`, or the chain around one."""
+class PatientGroups(Protocol):
+    """Whose gradients there are: the part of `PatientRows` that an arm looks at."""
 
     @property
-    def adapter(self) -> NDArray[np.float32]: ...
+    def sites(self) -> tuple[range, ...]:
+        """The numbers of each site's patients."""
 
     @property
-    def published(self) -> NDArray[np.float32]: ...
+    def parameters(self) -> int:
+        """P."""
 
 
-def trained(
-    arm: str, setting: PooledSetting, rows: PatientRows, seed: int, on_step: OnPooledStep
-) -> NDArray[np.float32]:
-    """The adapter [P] that one of ARMS publishes after all its steps."""
-    if arm == "pooled":
-        return _PooledSteps(setting, rows, seed).run(on_step)
-    patients = _patients_of(arm, rows, seed)
-    # Of as many patients as the setting plans: there are few real ones.
-    planned = setting.patients if arm == "alone" else setting.everybody
-    constants, rate = setting.constants(arm), setting.sampling_rate
-    noise = setting.noise(arm) / (rate * planned)
-    random = np.random.default_rng([_NOISE, seed])
-    state = Descent.begin(constants.rule, np.zeros(rows.parameters, np.float32))
-    for number in range(setting.steps):
-        step, drawn = StepOf(seed, number), _entering(patients, rate, seed, number)
-        total = rows.clipped_sum(state.adapter, step, constants.clipping_norm, drawn)
-        mean = total / (rate * len(patients)) + noise * random.standard_normal(rows.parameters)
-        state = state.after(mean, noise**2)
-        on_step(number + 1, setting.steps)
-    return state.published
+class ArmRun(Protocol):
+    """A run between two steps."""
+
+    @property
+    def at(self) -> GradientsAt:
+        """Where the next step takes its gradients."""
+
+    @property
+    def published(self) -> NDArray[np.float32]:
+        """The adapter [P], if the run ended here."""
+
+    def groups(self, number: int) -> list[PatientGroup]:
+        """Whose gradients the step `number` sums up, each group apart."""
+
+    def advance(self, number: int, totals: Sequence[Doubles]) -> None:
+        """Take the step, with the clipped sums of its groups."""
 
 
-def _patients_of(arm: str, rows: PatientRows, seed: int) -> range:
-    """Whom an arm trains on: everybody, or one site's patients, the sites in turn."""
-    if arm != "alone":
-        return range(rows.sites[-1].stop)
-    return rows.sites[seed % len(rows.sites)]
+def begun(arm: str, setting: PooledSetting, rows: PatientGroups, seed: int) -> ArmRun:
+    """A run of one of ARMS but "coupled", which takes its noise from a run of "pooled"."""
+    kind = PooledArm if arm == "pooled" else OnePlaceArm
+    return kind(arm, setting, rows, seed)
 
 
-def _entering(patients: range, rate: float, seed: int, number: int) -> Sequence[int]:
-    """Who enters a step: each of `patients` with probability `rate`; at 1 everybody."""
-    chances = np.random.default_rng([_DRAWS, seed, number]).random(len(patients))
-    return [patients[i] for i in np.flatnonzero(chances < rate)]
+class OnePlaceArm:
+    """All noise is added in one place, to the mean of the clipped gradients."""
+
+    def __init__(self, arm: str, setting: PooledSetting, rows: PatientGroups, seed: int) -> None:
+        self._setting, self._seed, self._rows = setting, seed, rows
+        self._constants = setting.constants(arm)
+        self._sites = _sites_of(arm, rows, seed)
+        # Of as many patients as the setting plans: there are few real ones.
+        planned = setting.patients if arm == "alone" else setting.everybody
+        self._deviation = setting.noise(arm) / (setting.sampling_rate * planned)
+        self._random = np.random.default_rng([_NOISE, seed])
+        start = np.zeros(rows.parameters, np.float32)
+        self._state = Descent.begin(self._constants.rule, start)
+
+    @property
+    def at(self) -> GradientsAt:
+        """See `ArmRun`."""
+        return GradientsAt(self._state.adapter, self._constants.clipping_norm)
+
+    @property
+    def published(self) -> NDArray[np.float32]:
+        """See `ArmRun`."""
+        return self._state.published
+
+    def groups(self, number: int) -> list[PatientGroup]:
+        """See `ArmRun`: each site's patients, or, at q < 1, those who enter, together."""
+        if self._setting.sampling_rate == 1:
+            return [tuple(site) for site in self._sites]
+        patients = range(self._sites[0].start, self._sites[-1].stop)
+        chances = np.random.default_rng([_DRAWS, self._seed, number]).random(len(patients))
+        entering = np.flatnonzero(chances < self._setting.sampling_rate)
+        return [tuple(patients[i] for i in entering)]
+
+    def advance(self, number: int, totals: Sequence[Doubles]) -> None:
+        """See `ArmRun`."""
+        patients = self._setting.sampling_rate * sum(map(len, self._sites))
+        mean = sum(totals, start=np.zeros(self._rows.parameters)) / patients
+        self._state = self._state.after(mean + self._noise(), self._deviation**2)
+
+    def _noise(self) -> Doubles:
+        return self._deviation * self._random.standard_normal(self._rows.parameters)
 
 
-class _PooledSteps:
+class PooledArm:
     """Sites draw their shares on the grid, and the chain opens the sum: all but the masks."""
 
-    def __init__(self, setting: PooledSetting, rows: PatientRows, seed: int) -> None:
+    def __init__(self, arm: str, setting: PooledSetting, rows: PatientGroups, seed: int) -> None:
         self._setting, self._rows, self._seed = setting, rows, seed
+        self._constants = setting.constants(arm)
         self._terms = PooledTerms(
             sites=len(setting.sites),
             smallest_cohort=len(setting.sites),
             noise_colluders=setting.colluders,
             noise_multiplier=setting.sigma,
-            clipping_norm=setting.private.clipping_norm,
+            clipping_norm=self._constants.clipping_norm,
             parameters=rows.parameters,
             steps=setting.steps,
             spare_attempts=0,
             patients=setting.everybody,
             grid=setting.grid,
         )
+        self._chain = AdapterChain.begin(
+            _digest("study", seed), self._constants.rule, np.zeros(rows.parameters, np.float32)
+        )
+        self._coupled = np.zeros(rows.parameters)
 
-    def run(self, on_step: OnPooledStep) -> NDArray[np.float32]:
+    @property
+    def at(self) -> GradientsAt:
+        """See `ArmRun`."""
+        return GradientsAt(self._chain.adapter, self._constants.clipping_norm)
+
+    @property
+    def published(self) -> NDArray[np.float32]:
+        """See `ArmRun`."""
+        return self._chain.published
+
+    @property
+    def coupled(self) -> Doubles:
+        """Gaussian noise [P] of a mean, as near as may be to that of the newest opened one."""
+        return self._coupled
+
+    def groups(self, number: int) -> list[PatientGroup]:
+        """See `ArmRun`: each site's patients."""
+        return [tuple(site) for site in self._rows.sites]
+
+    def advance(self, number: int, totals: Sequence[Doubles]) -> None:
+        """See `ArmRun`."""
         setting, members = self._setting, tuple(range(len(self._setting.sites)))
-        chain = AdapterChain.begin(
-            _digest("study", self._seed),
-            setting.private.rule,
-            np.zeros(self._rows.parameters, np.float32),
-        )
-        for number in range(setting.steps):
-            label = _digest("label", self._seed, number)
-            grid = PooledGrid.of(self._terms, len(members), label)
-            fields = sum(
-                (self._share(chain.adapter, number, site, grid) for site in members),
-                start=np.zeros(grid.padded, np.int64),
-            )
-            link = ChainLink(number + 1, 0, label, members, fields)
-            scale = LinkScale.of(grid, members=len(members), patients=setting.everybody)
-            chain = chain.after(link, scale)
-            on_step(number + 1, setting.steps)
-        return chain.published
-
-    def _share(
-        self, adapter: NDArray[np.float32], number: int, site: int, grid: PooledGrid
-    ) -> NDArray[np.int64]:
-        total: Doubles = self._rows.clipped_sum(
-            adapter,
-            StepOf(self._seed, number),
-            self._setting.private.clipping_norm,
-            self._rows.sites[site],
-        )
+        label = _digest("label", self._seed, number)
+        grid = PooledGrid.of(self._terms, len(members), label)
+        centres = [centres_of(np.trunc(own * _FINE).astype(np.int64), grid) for own in totals]
         # These patients are synthetic, so a seed may be known; a site takes it from its keys.
-        seed = _digest("noise", self._seed, number, site)
-        return noised(centres_of(np.trunc(total * _FINE).astype(np.int64), grid), grid, seed)
+        seeds = [_digest("noise", self._seed, number, site) for site in members]
+        fields = sum(
+            (noised(own, grid, seed) for own, seed in zip(centres, seeds, strict=True)),
+            start=np.zeros(grid.padded, np.int64),
+        )
+        link = ChainLink(number + 1, 0, label, members, fields)
+        scale = LinkScale.of(grid, members=len(members), patients=setting.everybody)
+        self._chain = self._chain.after(link, scale)
+        random = np.random.default_rng([_NOISE, self._seed, number])
+        centre = sum(centres, start=np.zeros_like(fields))
+        noise = coupled_noise(fields, centre, grid, len(members), random)
+        turned_back = opened(np.rint(noise * 2**_COUPLING_BITS).astype(np.int64), grid)
+        self._coupled = turned_back / 2**_COUPLING_BITS / setting.everybody
 
 
+class CoupledArm(OnePlaceArm):
+    """Central noise, of the same law as ever, but as near as may be to that which a run opened."""
+
+    def __init__(
+        self, pooled: PooledArm, setting: PooledSetting, rows: PatientGroups, seed: int
+    ) -> None:
+        super().__init__("coupled", setting, rows, seed)
+        self._pooled = pooled
+
+    def _noise(self) -> Doubles:
+        return self._pooled.coupled  # which has taken this step already
+
+
+def _sites_of(arm: str, rows: PatientGroups, seed: int) -> Sequence[range]:
+    """Whose patients an arm trains on: all sites', or those of a single one, the sites in turn."""
+    return rows.sites if arm != "alone" else [rows.sites[seed % len(rows.sites)]]
+
+
+@cache
 def _digest(*parts: object) -> bytes:
     return hashlib.sha256(repr(("bench.pooled", *parts)).encode("ascii")).digest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -21,13 +21,15 @@ _LEVELS: Final = (2.5, 97.5)  # percentiles of a 95 % interval
 _RATIOS: Final = (
     ("recovered", "pooled", "noise-off"),
     ("recovered, central", "central", "noise-off"),
-    ("pooled/central", "pooled", "central"),
+    ("pooled/central", "pooled", "coupled"),
+    ("pooled/central, other noise", "pooled", "central"),
     ("pooled/calibrated", "pooled", "calibrated"),
 )
 _DIFFERENCES: Final = (
     ("pooled-local", "pooled", "local"),
     ("pooled-alone", "pooled", "alone"),
-    ("pooled-central", "pooled", "central"),
+    ("pooled-central", "pooled", "coupled"),
+    ("pooled-central, other noise", "pooled", "central"),
 )
 
 
@@ -42,7 +44,7 @@ class PooledRun:
     base: tuple[float, ...]
     trained: tuple[float, ...]
     alignment: tuple[float, ...]
-    seconds: float = 0.0
+    seconds: float = 0.0  # of a processor
 
     @property
     def gains(self) -> _Doubles:
@@ -63,33 +65,32 @@ class PooledRun:
 class PooledRuns:
     """Runs on disk, one line of JSON each; a line cut short by a kill is left out."""
 
-    def __init__(self, path: Path, digest_of: Callable[[str], str]) -> None:
-        """`digest_of` (arm): what a run depends on; runs of other settings are skipped."""
-        self._path, self._digest_of = path, digest_of
+    def __init__(self, path: Path) -> None:
+        self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def finished(self) -> dict[tuple[str, int], PooledRun]:
-        """All complete runs, by arm and seed."""
+        """All complete runs, by what they depend on (`PooledSetting.digest`) and seed."""
         text = self._path.read_text(encoding="utf-8") if self._path.exists() else ""
-        found = [self._parse(line) for line in text.splitlines()]
-        return {(run.arm, run.seed): run for run in found if run is not None}
+        found = [_parsed(line) for line in text.splitlines()]
+        return {(digest, run.seed): run for digest, run in filter(None, found)}
 
-    def add(self, run: PooledRun) -> None:
+    def add(self, digest: str, run: PooledRun) -> None:
         """Append `run`, on its own line even after a line that was cut short."""
-        text = json.dumps({"setting": self._digest_of(run.arm), **asdict(run)})
+        text = json.dumps({"setting": digest, **asdict(run)})
         with self._path.open("a", encoding="utf-8") as file:
             file.write(f"\n{text}\n")
 
-    def _parse(self, line: str) -> PooledRun | None:
-        try:
-            values = json.loads(line)
-        except ValueError:
-            return None
-        setting = values.pop("setting")
-        for name in ("base", "trained", "alignment"):
-            values[name] = tuple(values[name])
-        run = PooledRun(**values)
-        return run if setting == self._digest_of(run.arm) else None
+
+def _parsed(line: str) -> tuple[str, PooledRun] | None:
+    try:
+        values = json.loads(line)
+    except ValueError:
+        return None
+    digest = values.pop("setting")
+    for name in ("base", "trained", "alignment"):
+        values[name] = tuple(values[name])
+    return digest, PooledRun(**values)
 
 
 def pooled_comparisons(runs: Sequence[PooledRun]) -> list[BenchRow]:

@@ -1,4 +1,4 @@
-"""Clipped gradients of patients at an adapter: what a step sums up before any noise."""
+"""Clipped gradients of patients at adapters: what a step sums up before any noise."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench.pooled_prefix import same_rows
 from bench.pooled_sites import PooledSites
 from model.adapters import attach, parameters, write_vector
 from model.arrays import Doubles
@@ -31,11 +32,20 @@ class StepOf:
     number: int
 
 
+@dataclass(frozen=True, eq=False)
+class GradientsAt:
+    """Where gradients are taken, and how long a patient's may be."""
+
+    adapter: NDArray[np.float32]  # [P]
+    clipping_norm: float
+
+
 class PatientRows:
     """A model, and patients whose gradients are taken one step after the other.
 
     Every arm of a seed meets the same (tile, t, noise) of a patient in the same step, so that arms
-    differ in nothing but what is compared.
+    differ in nothing but what is compared. Hence what a pass computes before the adapter is the
+    same for all arms, and computed once: to the last bit, no arm's gradients depend on others.
     """
 
     def __init__(
@@ -59,18 +69,19 @@ class PatientRows:
         """P."""
         return self._layout.parameters
 
-    def clipped_sum(
-        self,
-        vector: NDArray[np.float32],
-        step: StepOf,
-        clipping_norm: float,
-        patients: Sequence[int],
-    ) -> Doubles:
-        """Sum [P] of the clipped gradients of `patients`, in units of the clipping norm."""
-        write_vector(self._unet, self._layout, vector)
+    def clipped_sums(
+        self, wanted: Sequence[GradientsAt], step: StepOf, patients: Sequence[int]
+    ) -> list[Doubles]:
+        """For each of `wanted`, the sum [P] of clipped gradients of `patients`, in units of C."""
+        totals = [np.zeros(self.parameters) for _ in wanted]
         with LoraEngine(self._unet, parameters(self._unet, self._layout)) as engine:
-            found = engine.clipped_sum(self._batches(patients, step), clipping_norm)
-        return np.asarray(found.total.numpy() / clipping_norm)
+            for batch in self._batches(patients, step):
+                with same_rows(self._unet):
+                    for at, total in zip(wanted, totals, strict=True):
+                        write_vector(self._unet, self._layout, at.adapter)
+                        found = engine.clipped_sum([batch], at.clipping_norm)
+                        total += found.total.numpy() / at.clipping_norm
+        return totals
 
     def _batches(self, patients: Sequence[int], step: StepOf) -> Iterator[PhysicalBatch]:
         places = max(1, _ROWS // self._draws)

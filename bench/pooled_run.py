@@ -1,8 +1,9 @@
-"""One run of `bench.pooled`: train an arm on a seed's patients, measure it on others."""
+"""Runs of `bench.pooled`: train arms on a seed's patients, measure them on others."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -10,16 +11,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.pooled_arms import OnPooledStep, trained
 from bench.pooled_compare import PooledRun
 from bench.pooled_gradients import PatientRows
+from bench.pooled_held_out import held_out_losses
 from bench.pooled_setting import PooledSetting
 from bench.pooled_sites import PooledSites, real_sites, synthetic_sites
+from bench.pooled_together import OnPooledStep, PooledPlan, SumsKept, train_together
 from model.adapters import attach, write_vector
 from model.base import Pipeline
 from model.encoders import ImageTextEncoder
 from model.quality.alignment import cosines
-from model.quality.denoising import held_out_loss
 from model.quality.embedding import embed_images, embed_texts
 from model.sampling import SamplerSettings, sample_each
 
@@ -44,25 +45,27 @@ class PooledLaboratory:
         self._pipeline.unet.to(memory_format=torch.channels_last)
         self._evaluator = evaluator
         self._sites: tuple[int, PooledSites] | None = None
-        self._base: dict[int, tuple[float, ...]] = {}  # of a seed's held-out patients
 
-    def run(self, arm: str, seed: int, on_step: OnPooledStep) -> PooledRun:
-        """Train `arm` on the patients of `seed`, and measure what it publishes."""
-        start = time.perf_counter()
-        setting, pipeline, sites = self._setting, self._pipeline, self.sites(seed)
-        draws = setting.constants(arm).draws
-        rows = PatientRows(pipeline, setting.adapter, sites, draws)
-        vector = trained(arm, setting, rows, seed, on_step)
-        if seed not in self._base:  # B is zero in the base's vector
-            self._base[seed] = tuple(self._losses(np.zeros_like(vector), sites, seed))
-        return PooledRun(
-            arm,
-            seed,
-            base=self._base[seed],
-            trained=tuple(self._losses(vector, sites, seed)),
-            alignment=tuple(self._alignment(vector, sites, seed)),
-            seconds=time.perf_counter() - start,
-        )
+    def run(
+        self, plans: Sequence[PooledPlan], kept: SumsKept, on_step: OnPooledStep
+    ) -> Iterator[tuple[PooledPlan, PooledRun]]:
+        """Train `plans`, which differ in arms and constants alone, and measure what they publish.
+
+        They are of one seed, and of this laboratory's patients and adapter.
+        """
+        pipeline, seed = self._pipeline, plans[0].seed
+        sites, draws = self.sites(seed), plans[0].setting.private.draws
+        rows = PatientRows(pipeline, self._setting.adapter, sites, draws)
+        trained = train_together(plans, rows, kept, on_step)
+        vectors = [np.zeros(rows.parameters, np.float32)]  # B is zero in the base's vector
+        vectors += [run.adapter for run in trained.values()]
+        base, *losses = self._losses(vectors, sites, seed)
+        for (plan, found), own in zip(trained.items(), losses, strict=True):
+            start = time.process_time()
+            alignment = tuple(self._alignment(found.adapter, sites, seed))
+            seconds = found.seconds + time.process_time() - start
+            run = PooledRun(plan.arm, seed, tuple(base), tuple(own), alignment, seconds)
+            yield plan, run
 
     def sites(self, seed: int) -> PooledSites:
         """The patients of `seed`."""
@@ -76,19 +79,14 @@ class PooledLaboratory:
         return real_sites(self._tiles, self._pipeline, seed, self._cache)
 
     def _losses(
-        self, vector: NDArray[np.float32], sites: PooledSites, seed: int
-    ) -> NDArray[np.float64]:
-        """Of each held-out patient, the mean over tiles."""
+        self, vectors: Sequence[NDArray[np.float32]], sites: PooledSites, seed: int
+    ) -> list[NDArray[np.float64]]:
+        """Under each adapter, of each held-out patient: the mean over tiles and draws."""
         setting, tiles = self._setting, sites.held_out
-        found = held_out_loss(
-            self._pipeline,
-            setting.adapter,
-            vector,
-            tiles,
-            seed=seed,
-            draws=setting.evaluation_draws,
+        found = held_out_losses(
+            self._pipeline, setting.adapter, vectors, tiles, seed, setting.evaluation_draws
         )
-        return np.array([found[own].mean() for own in tiles.by_patient()])
+        return [np.array([own[place].mean() for place in tiles.by_patient()]) for own in found]
 
     def _alignment(
         self, vector: NDArray[np.float32], sites: PooledSites, seed: int

@@ -14,20 +14,30 @@ import torch
 from numpy.typing import NDArray
 
 from bench import pooled
-from bench.pooled_arms import trained
 from bench.pooled_compare import (
     PooledRun,
     PooledRuns,
     difference_of_gains,
     pooled_comparisons,
 )
-from bench.pooled_gradients import StepOf
-from bench.pooled_setting import ARMS, POOLED, QUICK_POOLED, schedule
-from bench.pooled_sites import real_sites
+from bench.pooled_gradients import GradientsAt, PatientRows, StepOf
+from bench.pooled_held_out import held_out_losses
+from bench.pooled_setting import (
+    ARMS,
+    EVERY_ATTENTION,
+    LAST_SELF_ATTENTION,
+    POOLED,
+    QUICK_POOLED,
+    PooledSetting,
+    schedule,
+)
+from bench.pooled_sites import real_sites, synthetic_sites
+from bench.pooled_together import PooledPlan, SumsKept, train_together
 from model.base import load_base
 from model.cache import locate_base
 from model.lab.tissue import HOSPITALS
 from model.lab.tissue.imagefolder import write_site
+from model.quality.denoising import held_out_loss
 from privacy.accounting import epsilon
 from privacy.mechanisms.local.event import PoissonGaussian
 from privacy.mechanisms.pooled import PooledGaussian
@@ -52,26 +62,26 @@ class Linear:
         self.gradients = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
         self.asked: list[tuple[StepOf, int, int]] = []
 
-    def clipped_sum(
-        self,
-        vector: NDArray[np.float32],
-        step: StepOf,
-        clipping_norm: float,
-        patients: Sequence[int],
-    ) -> NDArray[np.float64]:
-        assert vector.shape == (self.parameters,) and vector.dtype == np.float32
-        self.asked.append((step, patients[0], len(patients)))
-        return np.asarray(self.gradients[list(patients)].sum(axis=0))
+    def clipped_sums(
+        self, wanted: Sequence[GradientsAt], step: StepOf, patients: Sequence[int]
+    ) -> list[NDArray[np.float64]]:
+        for at in wanted:
+            assert at.adapter.shape == (self.parameters,) and at.adapter.dtype == np.float32
+            self.asked.append((step, patients[0], len(patients)))
+        return [self.gradients[list(patients)].sum(axis=0) for _ in wanted]
 
 
 def made(arm: str, seed: int, trained: tuple[float, ...]) -> PooledRun:
     return PooledRun(arm, seed, (1.0,) * len(trained), trained, (0.5,))
 
 
-def along(setting: object, arm: str, seeds: int) -> NDArray[np.float64]:
+def along(setting: PooledSetting, arm: str, seeds: int, folder: Path) -> NDArray[np.float64]:
     """Adapters [seeds, P] that an arm of constant gradients ends at."""
-    rows = Linear(480)
-    found = [trained(arm, setting, rows, seed, lambda *_: None) for seed in range(seeds)]  # type: ignore[arg-type]
+    rows, found = Linear(480), []
+    for seed in range(seeds):
+        plan = PooledPlan(arm, setting, seed)
+        kept = SumsKept(folder / f"{arm}-{seed}.jsonl")
+        found.append(train_together([plan], rows, kept, lambda *_: None)[plan].adapter)
     return np.stack(found).astype(np.float64)
 
 
@@ -88,46 +98,76 @@ def test_the_quick_bench_has_every_row_and_goes_on_after_a_kill(
     assert [row["epsilon"] is None for row in runs] == [arm == "noise-off" for arm in ARMS]
     assert all(np.isfinite([row["gain"], row["alignment"]]).all() for row in runs)
     assert len({row["gain"] for row in runs}) == len(ARMS)  # every arm has trained in its own way
+    gains = {row["arm"]: row["gain"] for row in runs}
+    apart = abs(gains["pooled"] - gains["central"])
+    assert abs(gains["pooled"] - gains["coupled"]) < 0.1 * apart  # the same luck
     names = {row["comparison"] for row in against}
     assert {"recovered", "pooled/central", "pooled-local", "pooled-alone"} <= names
 
     path = tmp_path / "runs.jsonl"
     lines = path.read_text().splitlines()
     path.write_text("\n".join(lines[:-1]) + lines[-1][:40])  # killed while it wrote the last
-    again: list[tuple[str, int]] = []
-    original = pooled._runs
-
-    def counted(setting, left, *rest):  # type: ignore[no-untyped-def]
-        again.extend(left)
-        return original(setting, left, *rest)
-
-    monkeypatch.setattr(pooled, "_runs", counted)
+    monkeypatch.setattr(PatientRows, "clipped_sums", None)  # its sums are there
     pooled.main(["--quick", "--json", "--dir", str(tmp_path)])
-    assert again == [(ARMS[-1], 0)]
     assert json.loads(capsys.readouterr().out)["rows"] == rows  # the same draws, the same figures
 
 
 def test_a_run_of_another_setting_is_not_taken_for_this_one(tmp_path: Path) -> None:
     path = tmp_path / "runs.jsonl"
-    PooledRuns(path, QUICK_POOLED.digest).add(made("central", 0, (0.9,)))
-    assert ("central", 0) in PooledRuns(path, QUICK_POOLED.digest).finished()
-    assert not PooledRuns(path, replace(QUICK_POOLED, steps=3).digest).finished()
-    # RunConstants of the other arms do not matter to a run.
+    PooledRuns(path).add(QUICK_POOLED.digest("central"), made("central", 0, (0.9,)))
+    found = PooledRuns(path).finished()
+    assert (QUICK_POOLED.digest("central"), 0) in found
+    assert (replace(QUICK_POOLED, steps=3).digest("central"), 0) not in found
+    # Constants of the other arms do not matter to a run.
     other = replace(QUICK_POOLED, reference=replace(QUICK_POOLED.reference, clipping_norm=1.0))
-    assert ("central", 0) in PooledRuns(path, other.digest).finished()
+    assert (other.digest("central"), 0) in found
+    assert other.digest("noise-off") != QUICK_POOLED.digest("noise-off")
+
+
+def test_a_killed_run_goes_on_at_its_step(tmp_path: Path) -> None:
+    plans = [PooledPlan(arm, replace(POOLED, steps=4), 3) for arm in ("coupled", "alone")]
+    whole = train_together(plans, Linear(480), SumsKept(tmp_path / "whole"), lambda *_: None)
+
+    def killed(step: int, steps: int) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_together(plans, Linear(480), SumsKept(tmp_path / "cut"), killed)
+    with (tmp_path / "cut").open("a") as file:
+        file.write('\n["0123", 3, 2, 0, 0.1, "AAA')  # a line that was cut short
+    rows = Linear(480)
+    again = train_together(plans, rows, SumsKept(tmp_path / "cut"), lambda *_: None)
+    assert {step.number for step, _, _ in rows.asked} == {2, 3}
+    assert {step.seed for step, _, _ in rows.asked} == {3}
+    for plan in plans:
+        assert np.array_equal(again[plan].adapter, whole[plan].adapter)
+
+
+def test_an_arm_is_the_same_whatever_is_trained_beside_it(tmp_path: Path) -> None:
+    setting = replace(POOLED, steps=4)
+    together = [PooledPlan(arm, setting, 1) for arm in ARMS]
+    found = train_together(together, Linear(480), SumsKept(tmp_path / "all"), lambda *_: None)
+    for plan in together:
+        kept = SumsKept(tmp_path / plan.arm)
+        alone = train_together([plan], Linear(480), kept, lambda *_: None)
+        assert np.array_equal(alone[plan].adapter, found[plan].adapter)
+        assert alone.keys() == {plan}
 
 
 def test_comparisons_by_hand() -> None:
     runs = [
         made("noise-off", 0, (0.6, 0.8)),
         made("pooled", 0, (0.8, 0.9)),
+        made("coupled", 0, (0.7, 0.9)),
         made("local", 0, (0.9, 0.9)),
         made("noise-off", 1, (0.7, 0.7)),
         made("pooled", 1, (0.85, 0.85)),
         made("pooled", 2, (0.0, 0.0)),  # no other arm has this seed
     ]
     rows = {row["comparison"]: row for row in pooled_comparisons(runs)}
-    assert rows.keys() == {"recovered", "pooled-local"}
+    assert rows.keys() == {"recovered", "pooled/central", "pooled-central", "pooled-local"}
+    assert rows["pooled/central"]["ratio"] == pytest.approx(0.15 / 0.2)  # with the coupled run
     recovered, difference = rows["recovered"], rows["pooled-local"]
     assert recovered["ratio"] == pytest.approx(0.5)  # 0.15 of 0.3, in both seeds
     assert recovered["low"] == pytest.approx(0.5)  # every patient's own ratio is a half
@@ -172,19 +212,31 @@ def test_noise_of_every_arm_keeps_the_same_promise() -> None:
     assert POOLED.noise("noise-off") == 0
 
 
-def test_pooled_and_central_have_the_same_signal_and_the_same_noise() -> None:
+@pytest.mark.parametrize("arm", ["central", "coupled", "pooled"])
+def test_pooled_and_central_have_the_same_signal_and_the_same_noise(
+    arm: str, tmp_path: Path
+) -> None:
     plain = replace(POOLED.private, rule=UpdateRule("momentum", 1.0))
     setting = replace(POOLED, steps=4, private=plain, reference=plain)
-    still = along(setting, "noise-off", 1)[0]
-    for arm in ("central", "pooled"):
-        found = along(setting, arm, 60) - still
-        weights = [sum(0.1 * 0.9**i for i in range(4 - t)) for t in range(4)]
-        wanted = setting.noise(arm) / 480 * np.linalg.norm(weights)
-        assert found.std() == pytest.approx(wanted, rel=0.05)
-        assert abs(found.mean()) < 4 * wanted / math.sqrt(found.size)
+    still = along(setting, "noise-off", 1, tmp_path)[0]
+    found = along(setting, arm, 60, tmp_path) - still
+    weights = [sum(0.1 * 0.9**i for i in range(4 - t)) for t in range(4)]
+    wanted = setting.noise(arm) / 480 * np.linalg.norm(weights)
+    assert found.std() == pytest.approx(wanted, rel=0.05)
+    assert abs(found.mean()) < 4 * wanted / math.sqrt(found.size)
 
 
-def test_fewer_patients_in_more_steps_cost_the_same_and_are_seen_as_often() -> None:
+def test_the_coupled_run_has_the_luck_of_the_pooled_one(tmp_path: Path) -> None:
+    plain = replace(POOLED.private, rule=UpdateRule("momentum", 1.0))
+    setting = replace(POOLED, steps=4, private=plain, reference=plain)
+    still = along(setting, "noise-off", 1, tmp_path)[0]
+    pooled_noise, coupled = (along(setting, arm, 20, tmp_path) - still for arm in ARMS[1:3])
+    # Within half a unit, uniformly: sqrt(1/12) of the sum's deviation of sqrt(3) x 8 units.
+    apart = (pooled_noise - coupled).std() / coupled.std()
+    assert apart == pytest.approx(math.sqrt(1 / 12) / (math.sqrt(3) * 8), rel=0.1)
+
+
+def test_fewer_patients_in_more_steps_cost_the_same_and_are_seen_as_often(tmp_path: Path) -> None:
     few, many = schedule(POOLED, 1.0), schedule(POOLED, 0.1)
     assert (few.steps, many.steps) == (50, 500)
     assert few.private == POOLED.private  # the same constants where nothing else differs
@@ -199,10 +251,32 @@ def test_fewer_patients_in_more_steps_cost_the_same_and_are_seen_as_often() -> N
         / few.noise_to_clip
     )
 
-    rows = Linear(480)
-    trained("central", replace(many, steps=100), rows, 3, lambda *_: None)  # type: ignore[arg-type]
+    rows, plan = Linear(480), PooledPlan("central", replace(many, steps=100), 3)
+    train_together([plan], rows, SumsKept(tmp_path / "sums"), lambda *_: None)
     assert np.mean([count for _, _, count in rows.asked]) == pytest.approx(48, rel=0.1)
     assert len({count for _, _, count in rows.asked}) > 5
+
+
+def test_tuning_prints_each_arm_at_each_rate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[PooledPlan] = []
+
+    def measured(plans: Sequence[PooledPlan], folder: Path) -> list[PooledRun]:
+        asked.extend(plans)
+        rates = [p.setting.constants(p.arm).rule.learning_rate for p in plans]
+        return [made(p.arm, p.seed, (1 - r,)) for p, r in zip(plans, rates, strict=True)]
+
+    monkeypatch.setattr(pooled, "measure", measured)
+    pooled.main(["--json", "--arms", "local,alone", "--rates", "0.5,0.25", "--first-seed", "100"])
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert {(row["arm"], row["gain"]) for row in rows} == {
+        ("local, rate 0.5", 0.5),
+        ("local, rate 0.25", 0.25),
+        ("alone, rate 0.5", 0.5),
+        ("alone, rate 0.25", 0.25),
+    }
+    assert {plan.seed for plan in asked} == set(range(100, 105))
 
 
 def test_a_difference_of_two_lists_of_runs() -> None:
@@ -212,10 +286,11 @@ def test_a_difference_of_two_lists_of_runs() -> None:
     assert row["difference"] == pytest.approx(0.1)
 
 
-def test_a_site_alone_sees_its_own_patients_only() -> None:
+def test_a_site_alone_sees_its_own_patients_only(tmp_path: Path) -> None:
     rows = Linear(480)
     for seed in range(4):
-        trained("alone", replace(POOLED, steps=1), rows, seed, lambda *_: None)  # type: ignore[arg-type]
+        plan = PooledPlan("alone", replace(POOLED, steps=1), seed)
+        train_together([plan], rows, SumsKept(tmp_path / "sums"), lambda *_: None)
     assert [(start, count) for _, start, count in rows.asked] == [
         (0, 160),
         (160, 160),
@@ -260,3 +335,33 @@ def test_no_patient_of_real_tiles_is_both_trained_on_and_held_out(tmp_path: Path
         both = torch.cdist(sites.train.latents.flatten(1), sites.held_out.latents.flatten(1))
         assert both.min() > 0  # no tile on both sides
     assert not torch.equal(found[0].held_out.latents[:1], found[1].held_out.latents[:1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("targets", [LAST_SELF_ATTENTION, EVERY_ATTENTION])
+def test_gradients_and_losses_do_not_depend_on_the_adapters_beside(
+    targets: tuple[str, ...], tmp_path: Path
+) -> None:
+    pipeline = load_base(locate_base("tiny"))
+    setting = replace(QUICK_POOLED, targets=targets)
+    sites = synthetic_sites(setting, pipeline, 0, tmp_path)
+    rows = PatientRows(pipeline, setting.adapter, sites, draws=1)
+    random = np.random.default_rng(0)
+    drawn = [0.3 * random.standard_normal(rows.parameters) for _ in range(3)]
+    wanted = [GradientsAt(vector.astype(np.float32), 0.0005) for vector in drawn]
+    vectors = [at.adapter for at in wanted]
+
+    def sums(wanted: Sequence[GradientsAt]) -> list[NDArray[np.float64]]:
+        return rows.clipped_sums(wanted, StepOf(0, 1), rows.sites[0])
+
+    found = sums(wanted)
+    losses = held_out_losses(pipeline, setting.adapter, vectors, sites.held_out, 5, 2)
+    for at, together, own in zip(wanted, found, losses, strict=True):
+        assert np.array_equal(sums([at])[0], together)  # to the last bit
+        plain = held_out_loss(
+            pipeline, setting.adapter, at.adapter, sites.held_out, seed=5, draws=2
+        )
+        assert np.array_equal(plain, own)
+    assert not np.array_equal(found[0], found[1])
+    assert not np.array_equal(losses[0], losses[1])
+    assert not any("forward" in vars(module) for module in pipeline.unet.modules())
