@@ -21,7 +21,7 @@ from privacy.dpsgd.engine import BLANK, PhysicalBatch
 from privacy.dpsgd.lora_engine import LoraEngine
 from privacy.study.manifest import Adapter
 
-_ROWS: Final = 32  # that go through the UNet at once
+_ROWS: Final = 32  # that go through the UNet at once, at most
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class PatientRows:
         return totals
 
     def _batches(self, patients: Sequence[int], step: StepOf) -> Iterator[PhysicalBatch]:
-        places = max(1, _ROWS // self._draws)
+        places = max(1, min(_ROWS // self._draws, len(patients)))
         for start in range(0, len(patients), places):
             yield self._batch(patients[start : start + places], places, step)
 
