@@ -15,6 +15,10 @@ gradients and clip, and measured on patients that it never saw:
 
 noise-off, local and alone have learning rates of their own, each tuned on seeds that are not shown.
 
+Arms of a seed share their luck, so that a difference between them is not one of luck: they meet the
+same draws of the same patients, and local, alone and calibrated get the coupled run's noise times a
+constant. The law of each arm's noise is its own all the same. central's noise is independent.
+
 **pooled/central** compares with "coupled". Pooled noise is central noise but for the grid: the
 opened mean has the same centre and the same variance, on integers instead of on the line. What is
 asked is how much *that* costs, and what one run's luck does is many times as large: with other
@@ -64,7 +68,6 @@ from bench.pooled_setting import (
     POOLED,
     QUICK_POOLED,
     PooledSetting,
-    RunConstants,
     schedule,
 )
 from bench.pooled_together import PooledPlan, SumsKept
@@ -135,12 +138,16 @@ def by_rate(
     folder: Path,
 ) -> list[BenchRow]:
     """Each arm at each learning rate, for tuning."""
-    settings = {rate: _varied(setting, rate=rate) for rate in rates}
-    measure([p for own in settings.values() for p in _plans(own, arms, seeds)], folder)
+    plans = [
+        PooledPlan(arm, setting.at_rate(arm, rate), seed)
+        for seed in seeds
+        for arm in arms
+        for rate in rates
+    ]
     rows: list[BenchRow] = []
-    for rate, own in settings.items():
-        for run in measure(_plans(own, arms, seeds), folder):
-            rows.append({**run.row(own.epsilon), "arm": f"{run.arm}, rate {rate:g}"})
+    for plan, run in zip(plans, measure(plans, folder), strict=True):
+        rate = plan.setting.constants(plan.arm).rule.learning_rate
+        rows.append({**run.row(setting.epsilon), "arm": f"{run.arm}, rate {rate:g}"})
     return rows
 
 
@@ -186,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(chosen.threads)
     setting, count = (_sized(chosen), chosen.seeds) if not chosen.quick else (QUICK_POOLED, 1)
     seeds = range(chosen.first_seed, chosen.first_seed + count)
-    rows = _rows(chosen, _varied(setting, norm=chosen.clipping_norm), arms, seeds)
+    rows = _rows(chosen, _clipped(setting, chosen.clipping_norm), arms, seeds)
     if chosen.json:
         print_rows("pooled", rows, as_json=True)
         return
@@ -245,22 +252,16 @@ def _sized(chosen: argparse.Namespace) -> PooledSetting:
     return LARGER_POOLED if chosen.larger else POOLED
 
 
-def _varied(
-    setting: PooledSetting, rate: float | None = None, norm: float | None = None
-) -> PooledSetting:
-    """`setting` with another learning rate or clipping norm, in all arms."""
-
-    def other(constants: RunConstants) -> RunConstants:
-        rule = constants.rule if rate is None else replace(constants.rule, learning_rate=rate)
-        own = constants.clipping_norm if norm is None else norm
-        return replace(constants, rule=rule, clipping_norm=own)
-
+def _clipped(setting: PooledSetting, norm: float | None) -> PooledSetting:
+    """`setting` with another clipping norm in all arms."""
+    if norm is None:
+        return setting
     return replace(
         setting,
-        private=other(setting.private),
-        reference=other(setting.reference),
-        local=other(setting.local),
-        alone=other(setting.alone),
+        private=replace(setting.private, clipping_norm=norm),
+        reference=replace(setting.reference, clipping_norm=norm),
+        local=replace(setting.local, clipping_norm=norm),
+        alone=replace(setting.alone, clipping_norm=norm),
     )
 
 

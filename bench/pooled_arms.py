@@ -60,7 +60,7 @@ class ArmRun(Protocol):
 
 
 def begun(arm: str, setting: PooledSetting, rows: PatientGroups, seed: int) -> ArmRun:
-    """A run of one of ARMS but "coupled", which takes its noise from a run of "pooled"."""
+    """A run of one of ARMS whose noise, if any, is its own."""
     kind = PooledArm if arm == "pooled" else OnePlaceArm
     return kind(arm, setting, rows, seed)
 
@@ -172,17 +172,18 @@ class PooledArm:
         self._coupled = turned_back / 2**_COUPLING_BITS / setting.everybody
 
 
-class CoupledArm(OnePlaceArm):
-    """Central noise, of the same law as ever, but as near as may be to that which a run opened."""
+class SameNoiseArm(OnePlaceArm):
+    """Noise of the same law as ever, but as near as may be, up to its size, to that of `pooled`."""
 
     def __init__(
-        self, pooled: PooledArm, setting: PooledSetting, rows: PatientGroups, seed: int
+        self, arm: str, pooled: PooledArm, setting: PooledSetting, rows: PatientGroups, seed: int
     ) -> None:
-        super().__init__("coupled", setting, rows, seed)
+        super().__init__(arm, setting, rows, seed)
         self._pooled = pooled
+        self._larger = self._deviation * setting.everybody / setting.noise("pooled")
 
     def _noise(self) -> Doubles:
-        return self._pooled.coupled  # which has taken this step already
+        return self._larger * self._pooled.coupled  # which has taken this step already
 
 
 def _sites_of(arm: str, rows: PatientGroups, seed: int) -> Sequence[range]:

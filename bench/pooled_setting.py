@@ -9,7 +9,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from privacy.accounting import calibrate_noise_multiplier
 from privacy.study.manifest import Adapter
@@ -21,6 +21,8 @@ _LAST: Final = "up_blocks.0.attentions.1.transformer_blocks.0.attn1"
 LAST_SELF_ATTENTION: Final = (f"{_LAST}.to_v", f"{_LAST}.to_out.0")
 
 ARMS: Final = ("noise-off", "pooled", "coupled", "central", "local", "alone", "calibrated")
+# Their noise is that of the pooled run, as near as may be and times a constant.
+SAME_NOISE: Final = ("coupled", "local", "alone", "calibrated")
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,9 @@ class RunConstants:
     rule: UpdateRule
     clipping_norm: float = 0.0005  # nearly every patient is clipped: see docs/adr/0043
     draws: int = 1
+
+
+_CONSTANTS: Final = {"noise-off": "reference", "local": "local", "alone": "alone"}
 
 
 @dataclass(frozen=True)
@@ -88,8 +93,15 @@ class PooledSetting:
 
     def constants(self, arm: str) -> RunConstants:
         """Those of one of ARMS."""
-        own = {"noise-off": self.reference, "local": self.local, "alone": self.alone}
-        return own.get(arm, self.private)
+        found: RunConstants = getattr(self, _CONSTANTS.get(arm, "private"))
+        return found
+
+    def at_rate(self, arm: str, learning_rate: float) -> PooledSetting:
+        """The setting in which one of ARMS has another learning rate."""
+        own = self.constants(arm)
+        other = replace(own, rule=replace(own.rule, learning_rate=learning_rate))
+        changed: dict[str, Any] = {_CONSTANTS.get(arm, "private"): other}
+        return replace(self, **changed)
 
     def noise(self, arm: str) -> float:
         """Noise of the sum over an arm's patients, per number, in units of C.
@@ -113,8 +125,10 @@ class PooledSetting:
     def digest(self, arm: str) -> str:
         """Identifies, in the file of finished runs, what a run of `arm` depends on but its seed."""
         values = asdict(self)
-        for constants in ("private", "reference", "local", "alone"):
+        for constants in ("private", *_CONSTANTS.values()):
             del values[constants]
+        if arm in SAME_NOISE:
+            values["noise of"] = asdict(self.private)
         text = json.dumps([arm, asdict(self.constants(arm)), values], sort_keys=True)
         return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
 

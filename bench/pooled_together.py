@@ -14,9 +14,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.pooled_arms import ArmRun, CoupledArm, PatientGroup, PatientGroups, PooledArm, begun
+from bench.pooled_arms import (
+    ArmRun,
+    PatientGroup,
+    PatientGroups,
+    PooledArm,
+    SameNoiseArm,
+    begun,
+)
 from bench.pooled_gradients import GradientsAt, StepOf
-from bench.pooled_setting import PooledSetting
+from bench.pooled_setting import SAME_NOISE, PooledSetting
 from model.arrays import Doubles
 
 OnPooledStep = Callable[[int, int], None]
@@ -89,7 +96,7 @@ def train_together(
 ) -> dict[PooledPlan, TrainedArm]:
     """What each of `plans` publishes after all its steps.
 
-    A "coupled" run is of the noise of the "pooled" run of its setting, which is trained along.
+    A run of one of SAME_NOISE gets that of the "pooled" run of its setting, which is trained along.
     """
     runs = _begun(plans, rows)
     seconds = dict.fromkeys(runs, 0.0)
@@ -108,13 +115,13 @@ def _begun(plans: Iterable[PooledPlan], rows: PatientGroups) -> dict[PooledPlan,
     runs: dict[PooledPlan, ArmRun] = {}
     for plan in plans:
         setting, seed = plan.setting, plan.seed
-        if plan.arm != "coupled":
+        if plan.arm not in SAME_NOISE:
             runs.setdefault(plan, begun(plan.arm, setting, rows, seed))
             continue
         source = PooledPlan("pooled", setting, seed)
         pooled = runs.setdefault(source, PooledArm("pooled", setting, rows, seed))
         if isinstance(pooled, PooledArm):
-            runs[plan] = CoupledArm(pooled, setting, rows, seed)
+            runs[plan] = SameNoiseArm(plan.arm, pooled, setting, rows, seed)
     return runs
 
 

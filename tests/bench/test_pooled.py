@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from bench import pooled
+from bench.pooled_arms import begun
 from bench.pooled_compare import (
     PooledRun,
     PooledRuns,
@@ -217,7 +218,7 @@ def test_pooled_and_central_have_the_same_signal_and_the_same_noise(
     arm: str, tmp_path: Path
 ) -> None:
     plain = replace(POOLED.private, rule=UpdateRule("momentum", 1.0))
-    setting = replace(POOLED, steps=4, private=plain, reference=plain)
+    setting = replace(POOLED, steps=4, private=plain, reference=plain, local=plain)
     still = along(setting, "noise-off", 1, tmp_path)[0]
     found = along(setting, arm, 60, tmp_path) - still
     weights = [sum(0.1 * 0.9**i for i in range(4 - t)) for t in range(4)]
@@ -226,14 +227,18 @@ def test_pooled_and_central_have_the_same_signal_and_the_same_noise(
     assert abs(found.mean()) < 4 * wanted / math.sqrt(found.size)
 
 
-def test_the_coupled_run_has_the_luck_of_the_pooled_one(tmp_path: Path) -> None:
+def test_runs_have_the_luck_of_the_pooled_one(tmp_path: Path) -> None:
     plain = replace(POOLED.private, rule=UpdateRule("momentum", 1.0))
-    setting = replace(POOLED, steps=4, private=plain, reference=plain)
+    setting = replace(POOLED, steps=4, private=plain, reference=plain, local=plain)
     still = along(setting, "noise-off", 1, tmp_path)[0]
-    pooled_noise, coupled = (along(setting, arm, 20, tmp_path) - still for arm in ARMS[1:3])
+    pooled_noise, coupled, local = (
+        along(setting, arm, 8, tmp_path) - still for arm in ("pooled", "coupled", "local")
+    )
     # Within half a unit, uniformly: sqrt(1/12) of the sum's deviation of sqrt(3) x 8 units.
     apart = (pooled_noise - coupled).std() / coupled.std()
     assert apart == pytest.approx(math.sqrt(1 / 12) / (math.sqrt(3) * 8), rel=0.1)
+    larger = math.sqrt(2)  # sqrt(3) sigma, over sqrt(3 / 2) sigma
+    assert local == pytest.approx(larger * coupled, rel=1e-3, abs=1e-5)
 
 
 def test_fewer_patients_in_more_steps_cost_the_same_and_are_seen_as_often(tmp_path: Path) -> None:
@@ -286,17 +291,11 @@ def test_a_difference_of_two_lists_of_runs() -> None:
     assert row["difference"] == pytest.approx(0.1)
 
 
-def test_a_site_alone_sees_its_own_patients_only(tmp_path: Path) -> None:
+def test_a_site_alone_sees_its_own_patients_only() -> None:
     rows = Linear(480)
-    for seed in range(4):
-        plan = PooledPlan("alone", replace(POOLED, steps=1), seed)
-        train_together([plan], rows, SumsKept(tmp_path / "sums"), lambda *_: None)
-    assert [(start, count) for _, start, count in rows.asked] == [
-        (0, 160),
-        (160, 160),
-        (320, 160),
-        (0, 160),
-    ]
+    found = [begun("alone", POOLED, rows, seed).groups(0) for seed in range(4)]
+    sites = [[tuple(site)] for site in rows.sites]
+    assert found == [*sites, sites[0]]
 
 
 def test_an_arm_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
