@@ -91,7 +91,8 @@ def measure(
     """
     name = "runs" if tiles is None else "real"
     kept = PooledRuns(folder / f"{name}.jsonl")
-    left = [plan for plan in plans if (plan.digest, plan.seed) not in kept.finished()]
+    done = kept.finished()
+    left = [plan for plan in plans if (plan.digest, plan.seed) not in done]
     if left:
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}"))
         shown = Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True))
@@ -131,23 +132,22 @@ def _plans(setting: PooledSetting, arms: Sequence[str], seeds: Sequence[int]) ->
 
 
 def by_rate(
-    setting: PooledSetting,
-    arms: Sequence[str],
-    rates: Sequence[float],
-    seeds: Sequence[int],
-    folder: Path,
+    plans: Sequence[PooledPlan], rates: Sequence[float], folder: Path, tiles: Path | None = None
 ) -> list[BenchRow]:
-    """Each arm at each learning rate, for tuning."""
-    plans = [
-        PooledPlan(arm, setting.at_rate(arm, rate), seed)
-        for seed in seeds
-        for arm in arms
+    """Each of `plans` at each learning rate, for tuning."""
+    varied = [
+        replace(plan, setting=plan.setting.at_rate(plan.arm, rate))
+        for plan in plans
         for rate in rates
     ]
     rows: list[BenchRow] = []
-    for plan, run in zip(plans, measure(plans, folder), strict=True):
+    for plan, run in zip(varied, measure(varied, folder, tiles), strict=True):
         rate = plan.setting.constants(plan.arm).rule.learning_rate
-        rows.append({**run.row(setting.epsilon), "arm": f"{run.arm}, rate {rate:g}"})
+        name = f"{run.arm}, rate {rate:g}"
+        own = run.row(plan.setting.epsilon)
+        # Public tiles, and far fewer than the noise is for: no promise to anybody.
+        real = {"arm": f"{name}, real tiles", "epsilon": None}
+        rows.append({**own, "arm": name} if tiles is None else {**own, **real})
     return rows
 
 
@@ -206,11 +206,14 @@ def _rows(
     chosen: argparse.Namespace, setting: PooledSetting, arms: Sequence[str], seeds: Sequence[int]
 ) -> list[BenchRow]:
     folder = chosen.dir
+    plans = _plans(setting, arms, seeds)
     if chosen.rates:
-        return by_rate(setting, arms, chosen.rates, seeds, folder)
+        rates = by_rate(plans, chosen.rates, folder)
+        real = [plan for plan in plans if plan.arm in _ON_REAL and chosen.tiles.is_dir()]
+        return rates + by_rate(real, chosen.rates, folder, chosen.tiles)
     if chosen.sampling_rates:
         return by_sampling_rate(setting, seeds, folder)
-    runs = measure(_plans(setting, arms, seeds), folder)
+    runs = measure(plans, folder)
     rows: list[BenchRow] = [run.row(setting.epsilon) for run in runs]
     rows += pooled_comparisons(runs)
     if not chosen.quick:

@@ -267,21 +267,28 @@ def test_tuning_prints_each_arm_at_each_rate(
 ) -> None:
     asked: list[PooledPlan] = []
 
-    def measured(plans: Sequence[PooledPlan], folder: Path) -> list[PooledRun]:
+    def measured(
+        plans: Sequence[PooledPlan], folder: Path, tiles: Path | None = None
+    ) -> list[PooledRun]:
         asked.extend(plans)
         rates = [p.setting.constants(p.arm).rule.learning_rate for p in plans]
         return [made(p.arm, p.seed, (1 - r,)) for p, r in zip(plans, rates, strict=True)]
 
     monkeypatch.setattr(pooled, "measure", measured)
-    pooled.main(["--json", "--arms", "local,alone", "--rates", "0.5,0.25", "--first-seed", "100"])
+    options = ["--arms", "local,central", "--rates", "0.5,0.25", "--first-seed", "100"]
+    pooled.main(["--json", *options, "--tiles", str(tmp_path)])
     rows = json.loads(capsys.readouterr().out)["rows"]
-    assert {(row["arm"], row["gain"]) for row in rows} == {
-        ("local, rate 0.5", 0.5),
-        ("local, rate 0.25", 0.25),
-        ("alone, rate 0.5", 0.5),
-        ("alone, rate 0.25", 0.25),
+    assert {(row["arm"], row["gain"], row["epsilon"]) for row in rows} == {
+        ("local, rate 0.5", 0.5, 8.0),
+        ("local, rate 0.25", 0.25, 8.0),
+        ("central, rate 0.5", 0.5, 8.0),
+        ("central, rate 0.25", 0.25, 8.0),
+        ("central, rate 0.5, real tiles", 0.5, None),
+        ("central, rate 0.25, real tiles", 0.25, None),
     }
     assert {plan.seed for plan in asked} == set(range(100, 105))
+    # The arm's own rate alone: the noise of "local" stays that of one pooled run.
+    assert {plan.setting.private for plan in asked if plan.arm == "local"} == {POOLED.private}
 
 
 def test_a_difference_of_two_lists_of_runs() -> None:
