@@ -110,7 +110,11 @@ def test_the_quick_bench_has_every_row_and_goes_on_after_a_kill(
     path.write_text("\n".join(lines[:-1]) + lines[-1][:40])  # killed while it wrote the last
     monkeypatch.setattr(PatientRows, "clipped_sums", None)  # its sums are there
     pooled.main(["--quick", "--json", "--dir", str(tmp_path)])
-    assert json.loads(capsys.readouterr().out)["rows"] == rows  # the same draws, the same figures
+    again = json.loads(capsys.readouterr().out)["rows"]
+    assert [row.pop("alignment", None) for row in again] == pytest.approx(
+        [row.pop("alignment", None) for row in rows], abs=1e-4
+    )  # an encoder's products of matrices round by where in memory they lie
+    assert again == rows  # the same draws, the same adapters, the same figures
 
 
 def test_a_run_of_another_setting_is_not_taken_for_this_one(tmp_path: Path) -> None:
