@@ -40,6 +40,7 @@ from bench.stage_two_setting import (
     EVALUATOR,
     FULL,
     QUICK,
+    REPORTED_SEEDS,
     STAGE_TWO_LOSSES,
     StageTwoSetting,
 )
@@ -47,7 +48,6 @@ from model.base import load_base
 from model.cache import locate_base
 from model.encoders import load_image_text_encoder
 
-SEEDS = 5
 _FIRST = (BASELINE, "+grounding")
 _PRIVACIES = {"plain": (False,), "private": (True,), "both": (False, True)}
 
@@ -120,8 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """`python -m bench.stage_two [--json] [--quick] [--seeds N] [--dir DIR]`."""
     options = parser("stage_two", __doc__ or "")
     options.add_argument("--quick", action="store_true", help="one seed of next to nothing")
-    options.add_argument("--seeds", type=int, default=SEEDS)
-    options.add_argument("--first-seed", type=int, default=0)
+    options.add_argument("--seeds", type=int, default=len(REPORTED_SEEDS))
+    options.add_argument("--first-seed", type=int, default=REPORTED_SEEDS[0])
     options.add_argument("--privacy", choices=_PRIVACIES, default="both")
     options.add_argument(
         "--threads", type=int, default=1, help="of torch; more than 1 gains little"

@@ -42,6 +42,11 @@ DOMAIN_CAPTIONS: Final = tuple(
     domain_caption(rare, stain) for rare in RARE_TYPES for stain in STAINS
 )
 
+# Fixed before anything was tuned on this question: what the table reports, and what constants may be
+# chosen on. Nobody may look at a reported seed and choose afterwards.
+REPORTED_SEEDS: Final = tuple(range(200, 210))
+TUNING_SEEDS: Final = tuple(range(100, 104))
+
 _ANCHORS: Final = 53_000  # seed of the drift suppressor's captions
 
 
