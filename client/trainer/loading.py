@@ -127,7 +127,7 @@ def load_trainer(
     """
     # Imported late: they take seconds, and a mistake in a file is reported first.
     with quick_imports():
-        from client.training import LocalTrainer, encode_site, reference_of
+        from client.training import LocalTrainer, encode_site, phrases_of, reference_of
         from model.base import load_base
         from model.cache import find_base
         from model.devices import pick_device
@@ -142,6 +142,7 @@ def load_trainer(
         data,
         base_digest=study.base.digest,
         reference=reference_of(study, pipeline, root=site.settings.study.parent),
+        phrases=phrases_of(study, pipeline.device, root=site.settings.study.parent),
         cache=state.cache,
         on_progress=on_encoded,
     )

@@ -272,14 +272,21 @@ def places_of(most: int, slots: int, step: SiteStep | None) -> int:
 
 
 def _check_loss(study: Study, pipeline: Pipeline, tiles: EncodedTiles) -> None:
-    """Raise `ModelError` where correlation regulation lacks its reference, or has no effect."""
-    if study.stage_two is None or study.stage_two.correlation is None:
+    """Raise `ModelError` where a term lacks what it compares with, or cannot teach anything."""
+    if study.stage_two is None:
         return
-    check_adapted(pipeline.unet, study.stage_two.correlation.block)
-    if tiles.reference is None:
+    structure, effects = study.stage_two.structure, study.stage_two.effects
+    if structure is not None:
+        check_adapted(pipeline.unet, structure.block)
+        if tiles.reference is None:
+            raise ModelError(
+                "The tiles were encoded without the reference of the study's loss.",
+                "Give `encode_site` the study's reference.",
+            )
+    if effects is not None and tiles.likeness is None:
         raise ModelError(
-            "The tiles were encoded without the reference of the study's loss.",
-            "Give `encode_site` the study's reference.",
+            "The tiles were encoded without the likeness of captions to the study's phrases.",
+            "Give `encode_site` the study's phrases.",
         )
 
 
