@@ -15,7 +15,7 @@ from bench.pooled_gradients import PatientRows, StepOf
 from bench.pooled_sites import PooledSites
 from bench.stage_two_setting import SHUFFLED, SQUARED, StageTwoSetting, TrainingPlan
 from client.training import EncodedTiles
-from model.adapters import attach, initial_vector
+from model.adapters import attach, detach, initial_vector
 from model.base import Pipeline
 from model.losses import EffectTerm, Loss, denoising, squared_error, stage_two_loss
 from strategies.descent import Descent
@@ -74,7 +74,8 @@ def bench_tiles(loss: str, tiles: EncodedTiles, plan: TrainingPlan, seed: int) -
 def patient_rows(
     loss: str, setting: StageTwoSetting, pipeline: Pipeline, tiles: EncodedTiles, where: RunOf
 ) -> PatientRows:
-    """The gradients of a run's patients."""
+    """The gradients of a run's patients, under the adapter of its half of the table."""
+    detach(pipeline.unet)  # the other half's
     plan = setting.plan(private=where.private)
     own = bench_tiles(loss, tiles, plan, where.seed)
     sites = PooledSites(own, (plan.patients,), own, ())
