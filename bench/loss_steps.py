@@ -28,7 +28,7 @@ from model.losses import (
 from privacy.dpsgd.engine import PhysicalBatch
 from privacy.errors import ModelError
 from privacy.study.manifest import Adapter
-from privacy.study.stage_two import DriftSuppressor, Effects, Encoder, Grounding, Structure
+from privacy.study.stage_two import CaptionEffects, DriftSuppressor, Encoder, Grounding, Structure
 
 RANK: Final = 4
 _PUBLIC: Final = 8  # captions; each row is compared with one of them
@@ -36,7 +36,7 @@ _SIDE: Final = 8  # of the reference's grid: 64 places
 _TIMESTEPS: Final = 1000
 
 _ENCODER = Encoder(source="none", digest="sha256:" + "0" * 64)  # its correlations are random
-_EFFECTS = Effects(
+_EFFECTS = CaptionEffects(
     weight=0.5, margin=1.0, encoder=_ENCODER, phrases=tuple(str(i) for i in range(_PUBLIC))
 )
 _DRIFT = DriftSuppressor(weight=0.5)

@@ -14,11 +14,10 @@ from bench.pooled_sites import PooledSites
 from model.adapters import attach, parameters, write_vector
 from model.arrays import Doubles
 from model.base import Pipeline
-from model.losses import Loss, NoiseSchedule, denoising
+from model.losses import NoiseSchedule, denoising
 from model.losses.draws import draw_rows
 from privacy.dpsgd.engine import BLANK, PhysicalBatch
 from privacy.dpsgd.lora_engine import LoraEngine
-from privacy.dpsgd.release import CONTRIBUTION_BITS
 from privacy.study.manifest import Adapter
 
 _ROWS: Final = 32  # that go through the UNet at once
@@ -40,14 +39,8 @@ class PatientRows:
     """
 
     def __init__(
-        self,
-        pipeline: Pipeline,
-        adapter: Adapter,
-        patients: PooledSites,
-        draws: int,
-        loss: Loss = denoising,
+        self, pipeline: Pipeline, adapter: Adapter, patients: PooledSites, draws: int
     ) -> None:
-        self._loss = loss
         self._unet = pipeline.unet
         self._layout = attach(pipeline.unet, adapter)
         self._schedule = NoiseSchedule.of(pipeline.scheduler)
@@ -79,20 +72,6 @@ class PatientRows:
             found = engine.clipped_sum(self._batches(patients, step), clipping_norm)
         return np.asarray(found.total.numpy() / clipping_norm)
 
-    def clipped_each(
-        self,
-        vector: NDArray[np.float32],
-        step: StepOf,
-        clipping_norm: float,
-        patients: Sequence[int],
-    ) -> Doubles:
-        """The clipped gradients [patients, P], in units of the clipping norm."""
-        write_vector(self._unet, self._layout, vector)
-        with LoraEngine(self._unet, parameters(self._unet, self._layout)) as engine:
-            batches = self._batches(patients, step)
-            parts = [p.double() for p in engine.contributions(batches, clipping_norm)]
-        return np.asarray(torch.cat(parts)[: len(patients)].numpy() * 2.0**-CONTRIBUTION_BITS)
-
     def _batches(self, patients: Sequence[int], step: StepOf) -> Iterator[PhysicalBatch]:
         places = max(1, _ROWS // self._draws)
         for start in range(0, len(patients), places):
@@ -110,5 +89,5 @@ class PatientRows:
         numbers = torch.full((places,), BLANK, dtype=torch.int64)
         numbers[: len(patients)] = torch.tensor(patients)
         return PhysicalBatch(
-            numbers, lambda: self._loss(self._unet, rows, self._schedule), self._draws
+            numbers, lambda: denoising(self._unet, rows, self._schedule), self._draws
         )

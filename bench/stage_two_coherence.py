@@ -11,10 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from bench.output import BenchRow
-from bench.pooled_gradients import StepOf
 from bench.stage_two_compare import student_interval
 from bench.stage_two_run import Laboratory
-from bench.stage_two_train import RunOf, patient_rows, start_of
+from bench.stage_two_train import RunOf, loss_rows, start_of
 from model.arrays import Doubles
 
 
@@ -34,10 +33,8 @@ def coherence_rows(
         site = laboratory.site(seed)
         start = start_of(plan, laboratory.pipeline, seed)
         for name in losses:
-            rows = patient_rows(name, setting, laboratory.pipeline, site.train, RunOf(True, seed))
-            each = rows.clipped_each(
-                start, StepOf(seed, 0), plan.clipping_norm, range(plan.patients)
-            )
+            rows = loss_rows(name, setting, laboratory.pipeline, site.train, RunOf(True, seed))
+            each = rows.clipped_each(start, 0, plan.clipping_norm, range(plan.patients))
             found[name].append(coherence(each))
             means[name].append(each.mean(axis=0))
     return [

@@ -22,7 +22,7 @@ from bench.stage_two_setting import (
     phrase_captions,
     public_captions,
 )
-from bench.stage_two_train import OnStep, RunOf, patient_rows, start_of, trained_adapter
+from bench.stage_two_train import OnStep, RunOf, loss_rows, start_of, trained_adapter
 from client.data import SiteData, SiteTile
 from client.training import CaptionPhrases, EncodedTiles, TileReference, encode_site
 from model.adapters import attach, without_adapter, write_vector
@@ -118,7 +118,7 @@ class Laboratory:
         """Train with `loss` on the site's patients, and measure on the held-out ones."""
         plan = self.setting.plan(private=private)
         where = RunOf(private, seed)
-        rows = patient_rows(loss, self.setting, self.pipeline, site.train, where)
+        rows = loss_rows(loss, self.setting, self.pipeline, site.train, where)
         start = start_of(plan, self.pipeline, seed)
         vector = trained_adapter(rows, plan, start, seed, on_step)
         return self.measure(site, vector, where)

@@ -19,8 +19,8 @@ from model.lab.tissue.tile import MORPHOLOGIES
 from privacy.accounting import calibrate_noise_multiplier
 from privacy.study.manifest import Adapter
 from privacy.study.stage_two import (
+    CaptionEffects,
     DriftSuppressor,
-    Effects,
     Encoder,
     Grounding,
     StageTwo,
@@ -209,11 +209,11 @@ class StageTwoSetting:
             encoder=_reference(),
         )
 
-    def effects(self, loss: str = EFFECTS, *, private: bool) -> Effects:
+    def effects(self, loss: str = EFFECTS, *, private: bool) -> CaptionEffects:
         """What captions do against what stage one's do."""
         constants = self.constants
         weight = self.plan(private=private).effects
-        return Effects(
+        return CaptionEffects(
             weight=constants.squared if loss == SQUARED else weight,
             margin=constants.effects_margin,
             encoder=_reference(),

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.pooled_gradients import PatientRows, StepOf
-from bench.pooled_sites import PooledSites
+from bench.stage_two_gradients import LossRows
 from bench.stage_two_setting import SHUFFLED, SQUARED, StageTwoSetting, TrainingPlan
 from client.training import EncodedTiles
-from model.adapters import attach, detach, initial_vector
+from model.adapters import attach, initial_vector
 from model.base import Pipeline
 from model.losses import EffectTerm, Loss, denoising, squared_error, stage_two_loss
 from strategies.descent import Descent
@@ -71,16 +70,14 @@ def bench_tiles(loss: str, tiles: EncodedTiles, plan: TrainingPlan, seed: int) -
     return replace(tiles, likeness=moved)
 
 
-def patient_rows(
+def loss_rows(
     loss: str, setting: StageTwoSetting, pipeline: Pipeline, tiles: EncodedTiles, where: RunOf
-) -> PatientRows:
+) -> LossRows:
     """The gradients of a run's patients, under the adapter of its half of the table."""
-    detach(pipeline.unet)  # the other half's
     plan = setting.plan(private=where.private)
     own = bench_tiles(loss, tiles, plan, where.seed)
-    sites = PooledSites(own, (plan.patients,), own, ())
     made = bench_loss(loss, setting, pipeline, private=where.private)
-    return PatientRows(pipeline, plan.adapter, sites, 1, made)
+    return LossRows(pipeline, plan.adapter, own, made, where.seed)
 
 
 def start_of(plan: TrainingPlan, pipeline: Pipeline, seed: int) -> NDArray[np.float32]:
@@ -90,7 +87,7 @@ def start_of(plan: TrainingPlan, pipeline: Pipeline, seed: int) -> NDArray[np.fl
 
 
 def trained_adapter(
-    rows: PatientRows,
+    rows: LossRows,
     plan: TrainingPlan,
     start: NDArray[np.float32],
     seed: int,
@@ -103,9 +100,7 @@ def trained_adapter(
     for number in range(plan.steps):
         drawn = np.random.default_rng([_DRAWS, seed, number])
         entering = drawn.choice(plan.patients, min(plan.drawn, plan.patients), replace=False)
-        total = rows.clipped_sum(
-            state.adapter, StepOf(seed, number), plan.clipping_norm, entering.tolist()
-        )
+        total = rows.clipped_sum(state.adapter, number, plan.clipping_norm, entering.tolist())
         mean = total / len(entering) + noise * random.standard_normal(rows.parameters)
         state = state.after(mean, plan.opened_deviation**2)
         on_step(number + 1, plan.steps)

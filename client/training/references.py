@@ -73,9 +73,7 @@ def phrases_of(
 
     def load() -> ImageTextEncoder:
         source = _source(asked.encoder, root)
-        return load_image_text_encoder(
-            source, device, digest=asked.encoder.digest, online=False
-        )
+        return load_image_text_encoder(source, device, digest=asked.encoder.digest, online=False)
 
     return CaptionPhrases(asked.encoder.digest, asked.phrases, asked.least, load)
 

@@ -20,7 +20,7 @@ from model.encoders import ImageTextEncoder
 from model.losses import nearest_phrases, phrase_likeness
 from privacy.errors import ConfigError
 from privacy.study.manifest import Study
-from privacy.study.stage_two import Effects
+from privacy.study.stage_two import CaptionEffects
 from privacy.visible import visible
 
 
@@ -42,7 +42,7 @@ def captions_asked(study: Study, captions: Sequence[str], folder: Path | None) -
 
 
 def references_of(
-    effects: Effects, encoder: ImageTextEncoder, captions: Sequence[str]
+    effects: CaptionEffects, encoder: ImageTextEncoder, captions: Sequence[str]
 ) -> list[CaptionReferences]:
     """What each of `captions` would be compared with."""
     likeness = phrase_likeness(encoder, captions, effects.phrases)

@@ -19,7 +19,7 @@ from model.losses.passes import base_predicted
 from model.losses.rows import Rows
 from model.losses.terms import effect_correlation, hinge
 from privacy.errors import ModelError
-from privacy.study.stage_two import Effects
+from privacy.study.stage_two import CaptionEffects
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class EffectTerm:
     without words, embedded, on the UNet's device.
     """
 
-    constants: Effects
+    constants: CaptionEffects
     phrases: Tensor = field(repr=False)
     empty: Tensor = field(repr=False)
 

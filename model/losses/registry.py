@@ -15,7 +15,7 @@ from model.text import encode_captions
 from privacy.errors import ModelError
 from privacy.study.losses import UNCOUPLED_HINT, coupled
 from privacy.study.manifest import Study
-from privacy.study.stage_two import Effects, StageTwo
+from privacy.study.stage_two import CaptionEffects, StageTwo
 
 LOSSES: Final[Mapping[str, Loss]] = MappingProxyType({"denoising": denoising})
 """Losses without constants. "stage-two" has constants, and is made by `loss_of`."""
@@ -57,7 +57,7 @@ def stage_two_loss(terms: StageTwo, pipeline: Pipeline) -> StageTwoLoss:
     )
 
 
-def effect_term(constants: Effects, pipeline: Pipeline) -> EffectTerm:
+def effect_term(constants: CaptionEffects, pipeline: Pipeline) -> EffectTerm:
     """The term with its phrases, and the caption without words, as the pipeline embeds them."""
     embedded = encode_captions(pipeline, [*constants.phrases, ""]).to(pipeline.device)
     return EffectTerm(constants, phrases=embedded[:-1], empty=embedded[-1:])

@@ -31,7 +31,7 @@ class Encoder(Strict):
     digest: Digest
 
 
-class Effects(Strict):
+class CaptionEffects(Strict):
     """Correlation of effects: lambda r relu(m - rho), what a caption does against a phrase's doing.
 
     The effect of a text is what it changes in a prediction. rho compares that of a row's own
@@ -50,7 +50,7 @@ class Effects(Strict):
     least: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @model_validator(mode="after")
-    def _are_enough(self) -> Effects:
+    def _are_enough(self) -> CaptionEffects:
         if len(set(self.phrases)) != len(self.phrases):
             raise ValueError("a phrase is listed twice")
         if self.nearest > len(self.phrases):
@@ -124,7 +124,7 @@ class StageTwo(Strict):
         }
     )
 
-    effects: Effects | None = None
+    effects: CaptionEffects | None = None
     structure: Structure | None = None
     drift: DriftSuppressor | None = None
     grounding: Grounding | None = None

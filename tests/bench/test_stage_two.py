@@ -235,7 +235,7 @@ def test_the_control_gives_every_caption_another_ones_phrases() -> None:
 
 
 class Constant:
-    """Stands in for `PatientRows`: a gradient of its own for every patient."""
+    """Stands in for `LossRows`: a gradient of its own for every patient."""
 
     parameters = 1536
 

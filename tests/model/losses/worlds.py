@@ -23,7 +23,7 @@ from model.losses import (
 from privacy.dpsgd.lora_engine import LoraEngine
 from privacy.dpsgd.opacus_engine import OpacusEngine
 from privacy.study.manifest import Adapter
-from privacy.study.stage_two import DriftSuppressor, Effects, Encoder, Grounding, Structure
+from privacy.study.stage_two import CaptionEffects, DriftSuppressor, Encoder, Grounding, Structure
 
 BLOCK = "up_blocks.0"  # 8 by 8 places before its upsampler, 64 channels
 LATENTS, TEXT = (4, 16, 16), (16, 32)
@@ -33,7 +33,9 @@ STRUCTURE = Structure(weight=0.7, margin=1.0, block=BLOCK, encoder=ENCODER)
 DRIFT = DriftSuppressor(weight=0.4)
 GROUNDING = Grounding(weight=0.3, temperature=0.05, captions=("a", "b", "c"), each=2)
 CAPTIONS = torch.randn(3, *TEXT, generator=torch.Generator().manual_seed(9))
-EFFECTS = Effects(weight=0.6, margin=1.0, encoder=ENCODER, phrases=("a", "b", "c", "d"), nearest=2)
+EFFECTS = CaptionEffects(
+    weight=0.6, margin=1.0, encoder=ENCODER, phrases=("a", "b", "c", "d"), nearest=2
+)
 PHRASES = torch.randn(5, *TEXT, generator=torch.Generator().manual_seed(8))
 EFFECT_TERM = EffectTerm(EFFECTS, phrases=PHRASES[:4], empty=PHRASES[4:])
 
