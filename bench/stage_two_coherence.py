@@ -61,11 +61,13 @@ def coherence(gradients: Doubles) -> tuple[float, float]:
     total, squares = gradients.sum(axis=0), np.square(gradients).sum(axis=1)
     whole = _agreement(float(total @ total), float(squares.sum()), n)
     left = total - gradients  # without each in turn
-    without = [
-        _agreement(float(part @ part), float(squares.sum() - own), n - 1)
-        for part, own in zip(left, squares, strict=True)
-    ]
-    error = np.sqrt((n - 1) / n * np.square(without - np.mean(without)).sum())
+    without = np.array(
+        [
+            _agreement(float(part @ part), float(squares.sum() - own), n - 1)
+            for part, own in zip(left, squares, strict=True)
+        ]
+    )
+    error = np.sqrt((n - 1) / n * np.square(without - without.mean()).sum())
     return whole, float(error)
 
 
