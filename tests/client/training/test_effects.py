@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
 
 from client.data import SiteData
@@ -162,6 +163,21 @@ def test_an_encoder_that_knows_no_texts_or_is_not_the_pinned_one_is_refused(
         encode(tiny_pipeline, site, phrases_of(check(values, Study, where="t"), "cpu"))
     effects["encoder"]["source"] = str(save("vit", tmp_path / "vit"))
     with pytest.raises(ModelError, match="no text tower"):
+        encode(tiny_pipeline, site, phrases_of(check(values, Study, where="t"), "cpu"))
+
+
+def test_a_text_encoder_of_the_hub_is_not_fetched_by_the_agent(
+    tiny_pipeline: Any, site: SiteData, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: object, local_files_only: bool = False, **__: object) -> str:
+        if not local_files_only:
+            pytest.fail("the hub was asked")
+        raise LocalEntryNotFoundError("no snapshot")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", asked)
+    values = study.model_dump(mode="json")
+    values["stage_two"]["effects"]["encoder"]["source"] = "someone/encoder"
+    with pytest.raises(ModelError, match="craftsfl model install --encoder someone/encoder"):
         encode(tiny_pipeline, site, phrases_of(check(values, Study, where="t"), "cpu"))
 
 
