@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.pooled_sites import PooledSites
+from craftsfl.planning.tissue import PooledSites
 from model.adapters import attach, parameters, write_vector
 from model.arrays import Doubles
 from model.base import Pipeline

@@ -1,0 +1,5 @@
+"""What a study would teach and cost, before any patient pays for it.
+
+`gradients`, `tissue` and what rehearses need torch; everything else is arithmetic, without it.
+"""
+
