@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from bench.pooled_setting import PooledSetting
 from client.data import load_site_data
-from client.training import EncodedTiles, encode_site
-from craftsfl.planning.tissue import PooledSites, drawn_sites, joined
+from client.training import encode_site
+from craftsfl.planning.tissue import PooledSites, drawn_sites, joined, renumbered
 from model.base import Pipeline
 
 
@@ -36,13 +34,8 @@ def real_sites(folder: Path, pipeline: Pipeline, seed: int, cache: Path) -> Pool
         tiles = encode_site(pipeline, data, base_digest="tiny", cache=cache / own.name)
         apart = random.permutation(data.patients)[: data.patients // 4].tolist()
         kept = sorted(set(range(data.patients)) - set(apart))
-        train.append(_renumbered(tiles.without(apart)))
-        held_out.append(_renumbered(tiles.without(kept)))
+        train.append(renumbered(tiles.without(apart)))
+        held_out.append(renumbered(tiles.without(kept)))
         captions += [tile.caption for tile in data.tiles if tile.patient in apart]
         sizes.append(len(kept))
     return PooledSites(joined(train), tuple(sizes), joined(held_out), tuple(captions))
-
-
-def _renumbered(tiles: EncodedTiles) -> EncodedTiles:
-    """Patients numbered from 0, without gaps."""
-    return replace(tiles, patient_of=torch.unique(tiles.patient_of, return_inverse=True)[1])

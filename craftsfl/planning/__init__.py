@@ -3,3 +3,4 @@
 `gradients`, `tissue` and what rehearses need torch; everything else is arithmetic, without it.
 """
 
+# Why: docs/adr/0047-a-plan-before-a-study.md

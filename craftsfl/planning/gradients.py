@@ -72,6 +72,16 @@ class PatientRows:
             found = engine.clipped_sum(self._batches(patients, step), clipping_norm)
         return np.asarray(found.total.numpy() / clipping_norm)
 
+    def each(self, vector: NDArray[np.float32], step: StepOf, patients: Sequence[int]) -> Doubles:
+        """The gradient of every one of `patients` before any clip, [patients, P]."""
+        write_vector(self._unet, self._layout, vector)
+        found = []
+        with LoraEngine(self._unet, parameters(self._unet, self._layout)) as engine:
+            for batch in self._batches(patients, step):
+                taken = int((batch.patients != BLANK).sum())
+                found.append(engine.gradients(batch).values[:taken].double().numpy().copy())
+        return np.concatenate(found)
+
     def _batches(self, patients: Sequence[int], step: StepOf) -> Iterator[PhysicalBatch]:
         places = max(1, _ROWS // self._draws)
         for start in range(0, len(patients), places):

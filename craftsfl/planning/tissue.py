@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -54,6 +54,31 @@ def drawn_sites(
         others.append(apart)
         captions += texts
     return PooledSites(joined(train), tuple(patients.values()), joined(others), tuple(captions))
+
+
+def by_hospital(sizes: Sequence[int]) -> dict[str, int]:
+    """Patients to draw of each hospital's kind, where sites of these `sizes` are theirs in turn."""
+    names = list(HOSPITALS)
+    found = dict.fromkeys(names[: len(sizes)], 0)
+    for number, size in enumerate(sizes):
+        found[names[number % len(names)]] += size
+    return found
+
+
+def fewer(sites: PooledSites, sizes: Sequence[int]) -> PooledSites:
+    """The first `sizes` patients of each site; a site of which there are none is left out."""
+    ends = np.cumsum([0, *sites.sizes])
+    kept = [
+        int(start) + own for start, size in zip(ends, sizes, strict=False) for own in range(size)
+    ]
+    apart = sorted(set(range(int(ends[-1]))) - set(kept))
+    train = renumbered(sites.train.without(apart))
+    return replace(sites, train=train, sizes=tuple(size for size in sizes if size))
+
+
+def renumbered(tiles: EncodedTiles) -> EncodedTiles:
+    """Patients numbered from 0, without gaps."""
+    return replace(tiles, patient_of=torch.unique(tiles.patient_of, return_inverse=True)[1])
 
 
 def joined(parts: Sequence[EncodedTiles]) -> EncodedTiles:
