@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from craftsfl.demo.pace import probe, slot_for
+from craftsfl.demo.pace import slot_for
 from craftsfl.demo.roster import hand_out, make_hospitals, make_roster
 from craftsfl.demo.studies import (
     DELTA,
@@ -28,6 +28,7 @@ from craftsfl.demo.templates import (
     SITE_TEMPLATE,
 )
 from craftsfl.demo.tiles import held_out_folder
+from craftsfl.planning.probe import probe
 from craftsfl.processes.flower.credentials import make_authority, make_secret
 from privacy.errors import ConfigError
 from privacy.study.manifest import Study, load_study

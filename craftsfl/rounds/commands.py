@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from craftsfl.rounds import roster_commands as roster
+from craftsfl.rounds.plan_command import rounds_plan
 
 app = typer.Typer(
     help="The consortium: serve, start and watch rounds.",
@@ -25,6 +26,9 @@ class CoordinatorProcess(StrEnum):
 
     SUPERLINK = "superlink"
     SUPEREXEC = "superexec"
+
+
+app.command("plan")(rounds_plan)
 
 
 @app.command("serve")
