@@ -39,7 +39,7 @@ from strategies.pooled import digests_of
 # its way, so it may be sent this much after the first request and the agreed seconds.
 LEAD_SECONDS = 0.3
 _PAUSE = 0.25  # before a site is asked again that is still at work
-_POLL = 0.1  # between two looks for replies: a step has two exchanges beside its slot
+_POLL = 0.05  # between two looks for replies: a step has two exchanges beside its slot
 _SUMS_TOLD = 3  # how often a site is told in one attempt what sums it lacks
 # With these, a site says that it takes no step of this session any more.
 _SESSION_OVER = frozenset(
