@@ -81,6 +81,11 @@ def test_the_site_bounds_what_the_coordinator_wishes(wish: str, followed: float)
     assert world.clock.slept == [followed]
 
 
+def test_a_superlink_that_is_slow_is_asked_less() -> None:
+    pace = Pace(0.1, 3.0)
+    assert [pace.wait(0.0, 0.1, took) for took in (0.01, 0.5, 30.0)] == [0.1, 0.5, 3.0]
+
+
 @pytest.mark.parametrize("silent", [Reason.AGENT_UNREACHABLE, Reason.AGENT_SILENT])
 def test_a_silent_agent_is_answered_for(silent: Reason) -> None:
     answer = refuse(REQUEST, silent)
