@@ -118,7 +118,7 @@ class LivePage:
     def close(self) -> None:
         """The demo has ended; a page that still waits for its run would load itself for ever."""
         if self._facts.state is PageState.RUNNING:
-            self.fail("The demo was ended before its run was.")
+            self.fail("The demo was stopped before its run was over.")
 
     def write(self) -> Path:
         """Write the page now; returns its file."""

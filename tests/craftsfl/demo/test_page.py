@@ -85,7 +85,7 @@ def test_a_page_shows_every_fact_and_loads_itself_again_while_its_run_goes_on() 
     assert "refresh" not in finished
     assert "It has learned." in finished
     failed = render_page(replace(FACTS, state=PageState.FAILED, note="a disk was full"))
-    assert "The run has failed after step 5 of 6: a disk was full" in failed
+    assert "The run has ended after step 5 of 6. a disk was full" in failed
     assert "refresh" not in failed
 
 
@@ -181,7 +181,7 @@ def test_a_run_that_fails_and_a_demo_that_is_ended_leave_a_page_that_says_so(
 ) -> None:
     page = live(tmp_path)
     page.close()
-    assert "The demo was ended" in (page.folder / "index.html").read_text("utf-8")
+    assert "The demo was stopped" in (page.folder / "index.html").read_text("utf-8")
     page = live(tmp_path)
     EventLog(tmp_path / "events.jsonl", SystemClock(), run="1").emit(
         RunFailed("no room", "free some")
