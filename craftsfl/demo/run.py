@@ -116,7 +116,7 @@ def run_demo(options: DemoOptions) -> DemoOutcome:
         result, rounds = _federate(workspace, maker, stopwatch, page)
         outcome = _outcome(workspace, result, rounds, stopwatch)
         write_summary(workspace.folder, outcome)  # before anything that may be interrupted
-        if maker is not None:
+        if maker is not None and options.compare:
             with stopwatch.phase("comparison"):
                 outcome = replace(outcome, learning=_compare(workspace, outcome.adapter))
     stopwatch.seconds["total"] = time.monotonic() - stopwatch.began
@@ -164,9 +164,8 @@ def _prepare(
     folder = options.folder.resolve()
     made_up = members is None
     members = members or synthetic_members(folder)
-    slot = slot_needed(
-        members, options.mode
-    )  # before our own process competes with what is measured
+    # Before our own process competes with what is measured.
+    slot = options.reply_slot or slot_needed(members, options.mode)
     maker = None
     if made_up:
         maker = TileMaker(folder, folder / LOGS)

@@ -55,6 +55,8 @@ class DemoOptions:
     supernodes: bool = False  # Flower's own in place of gateways, for comparison
     mode: DemoMode = "pooled"
     browser: bool = False  # whether to open the page
+    compare: bool = True  # whether a noise-off reference follows, with synthetic hospitals
+    reply_slot: float | None = None  # seconds; None: what this machine needs, at its present load
 
 
 @dataclass(frozen=True)
