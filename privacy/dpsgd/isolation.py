@@ -9,6 +9,7 @@ rows, at an adapter as large as a hostile coordinator might send.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
@@ -50,6 +51,16 @@ def finite_share(engine: ClippingEngine, deal: Deal, places: int) -> float:
     """Share of the cards with finite gradients: a test says little about the others."""
     found = engine.gradients(deal(np.arange(places)))
     return float((found.usable & found.values.isfinite().all(dim=1)).double().mean())
+
+
+def fingerprint(engine: ClippingEngine, deal: Deal, places: int) -> str:
+    """SHA-256, in hex, of what half of the cards give among all fillers, bit by bit.
+
+    It tells one arithmetic from another, and changes where fillers reach a card.
+    """
+    standing = next(_among_fillers(np.arange(places)))
+    found = _bits(engine, deal(standing))[torch.from_numpy(standing >= 0)]
+    return hashlib.sha256(found.numpy().tobytes()).hexdigest()
 
 
 def isolation_of(engine: ClippingEngine, deal: Deal, places: int) -> Isolation:
