@@ -24,7 +24,7 @@ TWO_GATEWAYS: Final = (
     "them. Stop one: look for a second craftsfl site serve or flower-supernode, also in other "
     "containers and under other users."
 )
-REPEAT_SECONDS: Final = 600.0
+TOLD_AGAIN_SECONDS: Final = 600.0
 _REMEMBERED: Final = 16  # names
 _LONGEST_NAME: Final = 64  # characters
 _log = logging.getLogger("craftsfl.agent")
@@ -37,7 +37,7 @@ class GatewayTurns:
         self._clock = clock
         self._now = ""
         self._earlier: deque[str] = deque(maxlen=_REMEMBERED)
-        self._told = -REPEAT_SECONDS
+        self._told = -TOLD_AGAIN_SECONDS
 
     def heard(self, name: str) -> None:
         """A call of the process `name`; "" or an impossible one says nothing."""
@@ -47,6 +47,6 @@ class GatewayTurns:
         if self._now:
             self._earlier.append(self._now)
         self._now = name
-        if back and self._clock() - self._told >= REPEAT_SECONDS:
+        if back and self._clock() - self._told >= TOLD_AGAIN_SECONDS:
             self._told = self._clock()
             _log.warning("%s", TWO_GATEWAYS)

@@ -24,7 +24,7 @@ from client.training.proof import Cards
 from client.training.rows import no_rows
 from client.training.step_sum import StepSum, step_label
 from client.training.trainer import ShouldStop, StepProgress, TrainingStopped
-from client.training.trial import OTHER_DEVICE, Trial
+from client.training.trial import OTHER_DEVICE, DeviceTrial
 from model.adapters import Unet, attach, parameters, read_vector, write_vector
 from model.base import Pipeline
 from model.layout import Layout
@@ -223,7 +223,7 @@ class LocalTrainer:
         def deal(standing: NDArray[np.int64]) -> PhysicalBatch:
             return self._maker.physical(cards.dealt(standing), torch.arange(len(standing)))
 
-        tried = Trial(engine, self._unet, self._layout, deal, self._places)
+        tried = DeviceTrial(engine, self._unet, self._layout, deal, self._places)
         try:
             return tried.run(kept, self._tried(engine, like))
         finally:

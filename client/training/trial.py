@@ -10,7 +10,7 @@ from client.training.proof import SHARPENINGS, large_vector
 from model.adapters import Unet, write_vector
 from model.layout import Layout
 from privacy.dpsgd.engine import ClippingEngine
-from privacy.dpsgd.isolation import Deal, Isolation, fingerprint, finite_share, isolation_of
+from privacy.dpsgd.isolation import Deal, Isolation, card_bits, finite_share, isolation_of
 from privacy.errors import ModelError
 
 OTHER_DEVICE: Final = (
@@ -20,7 +20,7 @@ _TELLING: Final = 0.5  # share of finite gradients above which a trial is meanin
 
 
 @dataclass(frozen=True)
-class Trial:
+class DeviceTrial:
     """Made-up rows, dealt to `places` places, at adapters that amplify rounding.
 
     Leaves the last of these adapters on `unet`.
@@ -68,7 +68,7 @@ class Trial:
 
     def _bits(self, sharpened: float) -> str:
         self._sharpen(sharpened)
-        return fingerprint(self.engine, self.deal, self.places)
+        return card_bits(self.engine, self.deal, self.places)
 
     def _sharpen(self, factor: float) -> None:
         write_vector(self.unet, self.layout, large_vector(self.layout, sharpened=factor))

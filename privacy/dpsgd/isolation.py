@@ -53,7 +53,7 @@ def finite_share(engine: ClippingEngine, deal: Deal, places: int) -> float:
     return float((found.usable & found.values.isfinite().all(dim=1)).double().mean())
 
 
-def fingerprint(engine: ClippingEngine, deal: Deal, places: int) -> str:
+def card_bits(engine: ClippingEngine, deal: Deal, places: int) -> str:
     """SHA-256, in hex, of what half of the cards give among all fillers, bit by bit.
 
     It tells one arithmetic from another, and changes where fillers reach a card.

@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from client import forwarder
 from client.agent import service
-from client.agent.gateways import REPEAT_SECONDS, TWO_GATEWAYS, GatewayTurns
+from client.agent.gateways import TOLD_AGAIN_SECONDS, TWO_GATEWAYS, GatewayTurns
 from client.agent.progress import ProgressEvent, ProgressSource
 from client.agent.service import MAX_CALLS, MAX_PATH_BYTES, MAX_WATCHERS, SERVICE, serve
 from client.forwarded import PROCESS_KEY
@@ -475,7 +475,7 @@ def test_two_that_go_on_are_told_again_and_names_that_cannot_be_count_for_nothin
         turns.heard("b")
         turns.heard("a")
     assert len(caplog.records) == 1
-    now = REPEAT_SECONDS
+    now = TOLD_AGAIN_SECONDS
     turns.heard("b")
     assert len(caplog.records) == 2
 

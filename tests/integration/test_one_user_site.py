@@ -30,7 +30,7 @@ from tests.users import AGENT, command_as, give, needs_users, open_folder
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.slow,
-    pytest.mark.timeout(420),
+    pytest.mark.timeout(600),
     needs_users,
     pytest.mark.skipif(landlock_abi() == 0, reason="this kernel has no Landlock"),
     pytest.mark.skipif(shipped_base() is None, reason="the tiny base is not in this checkout"),
@@ -90,7 +90,7 @@ class WithOneUser(Plane):
         for name in ("study.toml", "roster.cfl"):
             shutil.copy(self.folder / name, own)
         shutil.copy(self.consortium.parent / "tls" / "ca.pem", own)
-        write_folder(own / "tiles", patients=60)
+        write_folder(own / "tiles", patients=20, tiles=1)
         roster = roster_in_force(study, own / "roster.cfl").digest().hex()
         (own / "policy.toml").write_text(POLICY.format(roster=roster))
         (own / "site.toml").write_text(SITE.format(name=WHO, port=self.port))
@@ -108,7 +108,7 @@ def test_one_ordinary_user_takes_part_in_a_pooled_step() -> None:
         plane = WithOneUser(folder, PlaneStudy(rounds=1, reply_slot=15.0, mode="pooled"))
         try:
             plane.start()
-            found = plane.wait_for(lambda e: isinstance(e.event, RunFinished | RunFailed), 300)
+            found = plane.wait_for(lambda e: isinstance(e.event, RunFinished | RunFailed), 380)
             told = (folder / "logs" / f"{WHO}-serve.log").read_text()
             own = {" ".join(process.cmdline()): process for process in plane.of_the_site()}
             confined = [
