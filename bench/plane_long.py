@@ -94,7 +94,7 @@ class LongStudy:
 
     def harmed(self) -> set[PlaneAttempt]:
         """The attempts that were under way when something was killed or stopped."""
-        return {item.attempt for item in (*self.trials, *self.pauses)}
+        return {trial.attempt for trial in self.trials} | {p.attempt for p in self.pauses}
 
     def counted(self) -> list[KillTrial]:
         """The trials, with what was lost and opened after each."""

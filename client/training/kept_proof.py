@@ -153,5 +153,5 @@ def _device(device: torch.device) -> list[object]:
     except OSError:
         driver = ""
     memory, capability = found.total_memory, [found.major, found.minor]
-    cudnn = torch.backends.cudnn.version()
+    cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
     return ["cuda", found.name, capability, memory, torch.version.cuda, cudnn, driver]
