@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable
@@ -39,11 +40,13 @@ class Elsewhere(Plane):
 def end_coordinator(plane: Plane) -> None:
     """As a power cut: `rounds serve` and all that it has started."""
     for process in psutil.Process().children(recursive=True):
-        if {"rounds", "serve", str(plane.consortium)} <= set(process.cmdline()):
-            family = [process, *process.children(recursive=True)]
-            for one in family:
-                one.kill()
-            psutil.wait_procs(family, 10)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if {"rounds", "serve", str(plane.consortium)} <= set(process.cmdline()):
+                family = [process, *process.children(recursive=True)]
+                for one in family:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        one.kill()
+                psutil.wait_procs(family, 10)
 
 
 def put_back(plane: Plane, place: str, copy: Path, fixed: Path) -> Elsewhere:
