@@ -54,11 +54,14 @@ def finite_share(engine: ClippingEngine, deal: Deal, places: int) -> float:
 
 
 def card_bits(engine: ClippingEngine, deal: Deal, places: int) -> str:
-    """SHA-256, in hex, of what half of the cards give among all fillers, bit by bit.
+    """SHA-256, in hex, of the bits that every other card gives among fillers, the worst first.
 
-    It tells one arithmetic from another, and changes where fillers reach a card.
+    It tells one arithmetic from another, and changes where a filler reaches a card.
     """
-    standing = next(_among_fillers(np.arange(places)))
+    cards = np.arange(places)
+    worst = (Filler.NOT_FINITE, Filler.HUGE, Filler.DENORMAL, Filler.NOISE, Filler.BLANK)
+    fillers = np.resize([int(filler) for filler in worst], places)
+    standing = np.where(cards % 2 == 0, cards, fillers[cards // 2])
     found = _bits(engine, deal(standing))[torch.from_numpy(standing >= 0)]
     return hashlib.sha256(found.numpy().tobytes()).hexdigest()
 
