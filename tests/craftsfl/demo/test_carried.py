@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import time
 from pathlib import Path
 
 from client.agent.state import StateFolder
@@ -43,11 +44,20 @@ def test_encoded_tiles_proofs_and_layouts_move_and_nothing_else(tmp_path: Path) 
     earlier, second = demo(tmp_path / "demo")
     assert earlier is not None
     carry_over(earlier, second)
+    time.sleep(0.2)
+    for hospital in second.hospitals:
+        state = StateFolder(hospital.folder / "state")
+        assert not state.cache.exists()  # it would look like the rest of a lost ledger
+        state.ledger.write_text("new")
+    end = time.monotonic() + 20
+    while not all(StateFolder(h.folder / "state").cache.exists() for h in second.hospitals):
+        assert time.monotonic() < end
+        time.sleep(0.02)
     for hospital in second.hospitals:
         state = StateFolder(hospital.folder / "state")
         assert (state.cache / "encoded-1.safetensors").read_text() == hospital.name
         assert state.proof.exists()
-        assert not state.ledger.exists()
+        assert state.ledger.read_text() == "new"
         assert stat.S_IMODE(state.path.stat().st_mode) == 0o700
         before = earlier / "hospitals" / hospital.name / "state"
         assert [path.name for path in before.iterdir()] == ["ledger.sqlite"]
