@@ -397,6 +397,7 @@ _STATUS: Final = {
     405: Trouble.NO_FLEET,
     501: Trouble.NO_FLEET,
     413: Trouble.TOO_LARGE,
+    429: Trouble.TOO_OFTEN,
     502: Trouble.NO_SUPERLINK,
     503: Trouble.NO_SUPERLINK,
     504: Trouble.NO_SUPERLINK,

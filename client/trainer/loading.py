@@ -128,6 +128,7 @@ def load_trainer(
     # Imported late: they take seconds, and a mistake in a file is reported first.
     with quick_imports():
         from client.training import LocalTrainer, encode_site, phrases_of, reference_of
+        from client.training.kept_proof import KeptProof
         from model.base import load_base
         from model.cache import find_base
         from model.devices import pick_device
@@ -148,5 +149,5 @@ def load_trainer(
     )
     trainer = LocalTrainer(study, site.rules.name, pipeline, tiles)
     site.rules.check_parameters(trainer.layout.parameters)
-    trainer.prove_isolation()
+    trainer.prove_isolation(KeptProof(state.proof))
     return trainer
