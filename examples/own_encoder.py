@@ -1,14 +1,12 @@
 """A frozen encoder of one's own in the loss, simulated: `python own_encoder.py FOLDER`."""
 
-from __future__ import annotations
-
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-import craftsfl.api.simulation as sim
+from craftsfl.api.simulation import SimulationConfig, sample_study, simulate
 
 
 @dataclass(frozen=True)
@@ -18,21 +16,19 @@ class Palette:
     name: str = "palette"
     digest: str = "sha256:" + 64 * "7"  # names what it computes: another encoder, another digest
     size: int = 64
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def tokens(self, images: torch.Tensor) -> torch.Tensor:
+        """Of images [n, 3, 64, 64] in 0..1: [n, 3, 8, 8]."""
         return torch.nn.functional.avg_pool2d(images, 8)
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """The mean colour of each image, [n, 3]."""
         return self.tokens(images).mean(dim=(2, 3))
 
 
 if __name__ == "__main__":
-    study, folder = sim.sample_study(rounds=3, with_encoder=True), Path(sys.argv[1])
-    for encoder in (None, Palette()):
-        config = sim.SimulationConfig(
-            study=study, folder=folder, arm="noise-off", held_out=18, encoder=encoder
-        )
-        found = sim.simulate(config)
-        gain = found.gain
-        print(f"{found.own or 'tiny'}: {gain.mean:+.3%} ({gain.low:+.3%}, {gain.high:+.3%})")
+    folder, study = Path(sys.argv[1]), sample_study(with_encoder=True)
+    usual = SimulationConfig(study=study, folder=folder, arm="noise-off", held_out=18)
+    for config in (usual, replace(usual, encoder=Palette())):
+        print(simulate(config))

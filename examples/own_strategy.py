@@ -1,39 +1,40 @@
 """A server optimiser of one's own, simulated: `python own_strategy.py FOLDER`, which keeps it."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-import craftsfl.api.simulation as sim
+from craftsfl.api.simulation import SimulationConfig, sample_study, simulate
 
 
 class ServerMomentum:
-    """FedAvgM (Hsu et al. 2019, arXiv 1909.06335): the mean update, with momentum. [P]"""
+    """FedAvgM (Hsu et al. 2019, arXiv 1909.06335): the mean update, with momentum."""
 
     def __init__(self, parameters: int) -> None:
         self._velocity = np.zeros(parameters)
 
-    def aggregate(self, current: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    def aggregate(
+        self, current: NDArray[np.float32], mean: NDArray[np.float64]
+    ) -> NDArray[np.float32]:
+        """The next adapter [P]."""
         self._velocity = 0.9 * self._velocity + mean
         return (current + self._velocity).astype(np.float32)
 
-    def state(self) -> dict[str, np.ndarray]:
+    def state(self) -> dict[str, NDArray[np.float64]]:
+        """What a simulation that was killed goes on with."""
         return {"velocity": self._velocity}
 
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+    def restore(self, state: Mapping[str, NDArray[np.float64]]) -> None:
+        """Go on with it."""
         self._velocity = state["velocity"]
 
 
 if __name__ == "__main__":
-    study, folder = sim.sample_study("local", rounds=3), Path(sys.argv[1])
-    for strategy in (None, ServerMomentum):
-        config = sim.SimulationConfig(
-            study=study, folder=folder, arm="noise-off", held_out=18, strategy=strategy
-        )
-        found = sim.simulate(config)
-        gain = found.gain
-        print(f"{found.own or 'fedavg'}: {gain.mean:+.3%} ({gain.low:+.3%}, {gain.high:+.3%})")
+    folder, study = Path(sys.argv[1]), sample_study("local")
+    usual = SimulationConfig(study=study, folder=folder, arm="noise-off", held_out=18)
+    for config in (usual, replace(usual, strategy=ServerMomentum)):
+        print(simulate(config))

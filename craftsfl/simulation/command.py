@@ -52,7 +52,9 @@ def simulate_study(
     base: Annotated[
         str | None, typer.Option(help='Another base than the study\'s: "tiny", or a folder.')
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of tissue, draws and noise.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of the tissue, and of draws and noise where no agents are.")
+    ] = 0,
     held_out: Annotated[
         int, typer.Option(min=2, help="Drawn patients on whom the gain is measured.")
     ] = 60,

@@ -34,10 +34,11 @@ class SimulationConfig:
     `study`: its file, or the study itself. `folder` keeps everything: a simulation that was killed
     goes on there, and further arms of the same one share its tissue. `sites`: how many; None: the
     study's own. `patients`: of each site, None: as many as the study declares for it. `arm`: None
-    is what the study says of its noise. `seed` fixes tissue, draws, keys and noise. `held_out`:
+    is what the study says of its noise. `seed` fixes the tissue, and draws and noise of arms that
+    have no agents; agents take theirs from the system. `held_out`:
     how many other patients the gain is measured on. `data`: a folder of public tiles, one
     sub-folder for each site, in place of drawn tissue; a quarter of each site's patients is held
-    out, and keys and noise are never seeded. `base`: in place of the study's, "tiny" or a folder.
+    out. `base`: in place of the study's, "tiny" or a folder.
     `alone`: which site trains in that arm, None: the first. `mlflow`: a tracking URI.
 
     `loss`, `encoder` and `strategy` take the place of the study's: a function of (UNet, rows,
@@ -131,6 +132,11 @@ class SimulationResult:
     gain: Gain
     adapter: Path
     seconds: float
+
+    def __str__(self) -> str:
+        """In a line: "noise-off, loss mine: gain +1.20% (+0.80%, +1.60%)"."""
+        gain, name = self.gain, f"{self.arm}, {self.own}" if self.own else self.arm
+        return f"{name}: gain {gain.mean:+.2%} ({gain.low:+.2%}, {gain.high:+.2%})"
 
     def row(self) -> dict[str, Any]:
         """As plain values, for JSON."""

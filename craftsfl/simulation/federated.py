@@ -28,7 +28,7 @@ from craftsfl.simulation.consortium import SimulatedConsortium
 from craftsfl.simulation.folder import ArmFolder
 from craftsfl.simulation.studies import SimulatedStudy
 from craftsfl.simulation.tissue import SimulatedTiles
-from craftsfl.simulation.trainers import Randomness, SharedModel, SimulatedTrainer
+from craftsfl.simulation.trainers import SharedModel, SimulatedTrainer
 from model.layout import Layout, initial_vector
 from privacy.accounting import epsilon
 from privacy.ledger import SqliteLedger, State
@@ -61,12 +61,10 @@ class SimulatedSites:
         simulated: SimulatedStudy,
         model: SharedModel,
         tiles: SimulatedTiles,
-        randomness: Randomness,
-        place: tuple[Path, SteppedClock, str],
+        folder: Path,
+        clock: SteppedClock,
     ) -> None:
-        """`place`: where ledgers are, the clock of all, and what tells this process's noise apart
-        from an earlier one's."""
-        folder, clock, since = place
+        """`clock` is everybody's. Keys and noise are the system's, as at a real site."""
         self._simulated, self._model, self._clock = simulated, model, clock
         self._agents: dict[str, SiteAgent] = {}
         self._ledgers: dict[str, SqliteLedger] = {}
@@ -75,15 +73,12 @@ class SimulatedSites:
             key = _ledger_key(name)
             path = folder / f"{name}.sqlite"
             self._ledgers[name] = SqliteLedger(path, key, site=name, clock=clock.time)
-            trainer = SimulatedTrainer(
-                model, simulated.study, name, tiles.sites[name], randomness.noise(f"{name} {since}")
-            )
+            trainer = SimulatedTrainer(model, simulated.study, name, tiles.sites[name])
             rules = SiteRules(name, simulated.study, _policy(simulated.study))
             rules.check()
             rules.check_budget()
             parts = AgentParts(rules, self._ledgers[name], trainer, clock=clock.monotonic)
-            effects = Effects(clock.time, randomness.bytes_of(f"{name} {since}"))
-            self._agents[name] = simulated.members.agent(name, parts, effects)
+            self._agents[name] = simulated.members.agent(name, parts, Effects(clock.time))
 
     @property
     def handlers(self) -> Mapping[int, NodeHandler]:
@@ -127,9 +122,7 @@ def run_federated(
     meta = {"done": 0, "clock": SteppedClock().now, "seconds": 0.0} if kept is None else kept[0]
     clock = SteppedClock(meta["clock"])
     with ExitStack() as stack:
-        randomness = Randomness(None if config.data is not None else config.seed)
-        own = (place.live, clock, f"since step {meta['done']}")
-        sites = SimulatedSites(simulated, model, tiles, randomness, own)
+        sites = SimulatedSites(simulated, model, tiles, place.live, clock)
         stack.callback(sites.close)
         clock.before = sites.settle
         course = _Course(place, clock, model, simulated.study, meta["seconds"])

@@ -26,7 +26,12 @@ from craftsfl.simulation.config import Arm, ArmRun, SimulationConfig
 from craftsfl.simulation.folder import ArmFolder
 from craftsfl.simulation.studies import SimulatedStudy
 from craftsfl.simulation.tissue import SimulatedTiles, joined_tiles
-from craftsfl.simulation.trainers import Randomness, SharedModel, SimulatedTrainer
+from craftsfl.simulation.trainers import (
+    KnownNoise,
+    SharedModel,
+    SimulatedTrainer,
+    known_numbers,
+)
 from model.layout import initial_vector
 from privacy.dpsgd.release import CONTRIBUTION_BITS
 from privacy.study.agreement import shares_of
@@ -70,13 +75,12 @@ def reference_arm(
     names = simulated.names
     if simulated.arm == "alone":
         names = (config.alone or names[0],)
-    randomness = Randomness(config.seed)
     if simulated.study.pools_noise:
-        return _OpenedSteps(simulated, names, model, tiles, randomness)
+        return _OpenedSteps(simulated, names, model, tiles, config.seed)
     strategy = config.strategy or (
         lambda parameters: make_strategy(simulated.study.aggregation, parameters)
     )
-    return _MeanRounds(simulated, names, model, tiles, randomness, strategy(_size(model)))
+    return _MeanRounds(simulated, names, model, tiles, config.seed, strategy(_size(model)))
 
 
 def run_reference(arm: ReferenceArm, study: Study, place: ArmFolder, model: SharedModel) -> ArmRun:
@@ -111,18 +115,18 @@ class _OpenedSteps:
         names: Sequence[str],
         model: SharedModel,
         tiles: SimulatedTiles,
-        randomness: Randomness,
+        seed: int,
     ) -> None:
         study = simulated.study
         self.sites = len(names)
         self._trainers = [
-            SimulatedTrainer(model, study, name, tiles.sites[name], randomness.noise(name))
+            SimulatedTrainer(model, study, name, tiles.sites[name], KnownNoise(f"{seed} {name}"))
             for name in names
         ]
         declared = {site.name: site.declared_patients for site in study.sites}
         self._patients = sum(declared[name] for name in names)
         self._noise = noise_of(simulated.arm, study) / self._patients
-        self._randomness, self._rule = randomness, rule_of(study)
+        self._seed, self._rule = seed, rule_of(study)
         self._descent = Descent.begin(self._rule, initial_vector(model.layout, study.digest()))
 
     @property
@@ -139,7 +143,7 @@ class _OpenedSteps:
                 descent.adapter, number, progress=_quiet, should_stop=_never
             )
         mean = total / (2.0**CONTRIBUTION_BITS * self._patients)
-        normal = self._randomness.numbers(f"step {number}").standard_normal(mean.size)
+        normal = known_numbers(f"{self._seed} step {number}").standard_normal(mean.size)
         self._descent = descent.after(mean + self._noise * normal, self._noise**2)
 
     def state(self) -> _Arrays:
@@ -163,7 +167,7 @@ class _MeanRounds:
         names: Sequence[str],
         model: SharedModel,
         tiles: SimulatedTiles,
-        randomness: Randomness,
+        seed: int,
         strategy: Strategy,
     ) -> None:
         study = _with_noise(simulated.study, simulated.arm)
@@ -175,7 +179,7 @@ class _MeanRounds:
             parts = {_CENTRAL: joined_tiles(list(parts.values()))}
         self.sites = len(parts)
         self._model, self._study, self._parts = model, study, parts
-        self._randomness, self._strategy = randomness, strategy
+        self._seed, self._strategy = seed, strategy
         self._adapter = initial_vector(model.layout, simulated.study.digest())
 
     @property
@@ -187,7 +191,7 @@ class _MeanRounds:
         """See `ReferenceArm`."""
         updates = {}
         for name, tiles in self._parts.items():
-            noise = self._randomness.noise(f"{name} round {number}")  # the same after a kill
+            noise = KnownNoise(f"{self._seed} {name} {number}")  # the same after a kill
             trainer = SimulatedTrainer(self._model, self._study, name, tiles, noise)
             updates[name] = trainer.train(self._adapter, progress=_quiet, should_stop=_never)
         mean = weighted_mean(updates, shares_of(self._study))

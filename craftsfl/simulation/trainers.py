@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from hashlib import shake_256
-from itertools import count
 from types import TracebackType
 
 import numpy as np
@@ -23,7 +19,7 @@ from model.base import Pipeline
 from model.layout import Layout
 from model.losses import Loss, NoiseSchedule, loss_of
 from model.losses.draws import draw_rows
-from privacy.dpsgd.noise import NoiseSource, SystemNoise
+from privacy.dpsgd.noise import NoiseSource
 from privacy.errors import ModelError
 from privacy.study.losses import UNCOUPLED_HINT
 from privacy.study.manifest import Study
@@ -35,45 +31,16 @@ class KnownNoise:
     """A repeatable `NoiseSource`, whose numbers follow from its name. Protects nobody."""
 
     def __init__(self, name: str) -> None:
-        words = np.frombuffer(hashlib.sha256(name.encode()).digest(), "<u4")
-        self._random = np.random.default_rng(words)
+        self._random = known_numbers(name)
 
     def uniform(self, n: int) -> NDArray[np.float64]:
         """See `NoiseSource.uniform`."""
         return self._random.random(n)
 
 
-@dataclass(frozen=True)
-class Randomness:
-    """Where keys and noise come from: known names, or the system where tiles are somebody's."""
-
-    seed: int | None  # None: the system's
-
-    def noise(self, name: str) -> NoiseSource:
-        """A source of the trainer `name`."""
-        return SystemNoise() if self.seed is None else KnownNoise(f"noise {self.seed} {name}")
-
-    def bytes_of(self, name: str) -> RandomBytes:
-        """Random bytes of the agent `name`."""
-        return RandomBytes(None if self.seed is None else f"keys {self.seed} {name}")
-
-    def numbers(self, name: str) -> np.random.Generator:
-        """Ordinary random numbers, for arms that protect nobody anyway."""
-        words = np.frombuffer(hashlib.sha256(f"{self.seed} {name}".encode()).digest(), "<u4")
-        return np.random.default_rng(words)
-
-
-class RandomBytes:
-    """Random bytes of any number: of a known name, or the system's."""
-
-    def __init__(self, name: str | None) -> None:
-        self._name, self._calls = name, count()
-
-    def __call__(self, size: int) -> bytes:
-        """So many bytes."""
-        if self._name is None:
-            return os.urandom(size)
-        return shake_256(f"{self._name} {next(self._calls)}".encode()).digest(size)
+def known_numbers(name: str) -> np.random.Generator:
+    """Ordinary random numbers that follow from `name`."""
+    return np.random.default_rng(np.frombuffer(hashlib.sha256(name.encode()).digest(), "<u4"))
 
 
 class SharedModel:
@@ -149,8 +116,14 @@ class SimulatedTrainer:
     """A `ResidentTrainer` of one site on the shared model."""
 
     def __init__(
-        self, model: SharedModel, study: Study, site: str, tiles: EncodedTiles, noise: NoiseSource
+        self,
+        model: SharedModel,
+        study: Study,
+        site: str,
+        tiles: EncodedTiles,
+        noise: NoiseSource | None = None,
     ) -> None:
+        """`noise`: None is the system's."""
         self._model = model
         self._own = LocalTrainer(study, site, model.pipeline, tiles, noise=noise, loss=model.loss)
 
