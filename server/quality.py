@@ -33,7 +33,10 @@ _STARTS: Final = 2  # of the process, in one run
 
 @dataclass(frozen=True, slots=True)
 class QualityOrder:
-    """What the process is told first; `tiles` and `images` are upper bounds."""
+    """What the process is told first; `tiles` and `images` are upper bounds.
+
+    `pictures`: where the study's prompts are drawn for each figure; None: they are not.
+    """
 
     study: Path
     base: Path
@@ -43,6 +46,7 @@ class QualityOrder:
     tiles: int
     judge: str | None
     images: int
+    pictures: Path | None = None
 
     def encode(self) -> str:
         """A line of JSON."""
@@ -54,6 +58,8 @@ def read_order(line: str) -> QualityOrder:
     values = json.loads(line)
     folders = tuple(Path(folder) for folder in values["folders"])
     paths = {name: Path(values[name]) for name in ("study", "base", "cache")}
+    if values["pictures"] is not None:
+        paths["pictures"] = Path(values["pictures"])
     return QualityOrder(**{**values, **paths, "folders": folders})
 
 
@@ -68,6 +74,7 @@ def order_of(settings: ConsortiumSettings, quality: QualitySettings, base: Path)
         tiles=quality.tiles,
         judge=quality.judge,
         images=quality.images,
+        pictures=settings.pictures_folder() if quality.pictures else None,
     )
 
 
@@ -89,6 +96,11 @@ def watching_quality(
         yield watch
     finally:
         watch.close()
+
+
+def picture_of(folder: Path, round: int, prompt: int) -> Path:
+    """The file with what the adapter after `round` (0: the base) draws for a prompt (from 0)."""
+    return folder / f"round-{round:04d}-{prompt + 1}.png"
 
 
 class QualityWatch:

@@ -30,6 +30,7 @@ class QualitySettings(Strict):
     tiles: Count = 200  # at most, from all patients in turn
     judge: str | None = None  # an image-text encoder: also measure alignment; None: do not
     images: Count = 32  # at most, drawn for each figure of alignment
+    pictures: bool = False  # draw the study's prompts too, once each: state/pictures
 
 
 class SuperLinkSettings(Strict):
@@ -78,6 +79,10 @@ class ConsortiumSettings(Strict):
     def quality_cache(self) -> Path:
         """Where encoded public tiles are kept."""
         return self.state / "quality"
+
+    def pictures_folder(self) -> Path:
+        """What the study's prompts look like after some of the rounds."""
+        return self.state / "pictures"
 
     def adapters_folder(self) -> Path:
         """Where adapters are kept: one per round, and the final one."""

@@ -36,6 +36,9 @@ def demo(
         int | None,
         typer.Option(min=1, max=65535, help="The SuperLink's port; any free one if left out."),
     ] = None,
+    browser: Annotated[
+        bool, typer.Option(help="Open the demo's page where there is a browser and a screen.")
+    ] = True,
 ) -> None:
     """Train one shared model at three hospitals, each with its own privacy budget.
 
@@ -45,4 +48,6 @@ def demo(
     from craftsfl.demo.run import run_demo
     from craftsfl.demo.workspace import DemoOptions
 
-    run_demo(DemoOptions(directory, data, rounds, port, quality=True, mode=mode.value))
+    run_demo(
+        DemoOptions(directory, data, rounds, port, quality=True, mode=mode.value, browser=browser)
+    )

@@ -136,6 +136,27 @@ def _show_learning(workspace: Workspace, outcome: DemoOutcome, console: Console)
         console.print(f"So {kept:.0%} of what can be learned without noise was learned with it.")
 
 
+def verdict_of(outcome: DemoOutcome) -> str:
+    """What the run has shown, in a sentence or two."""
+    whole = epsilon_text(outcome.whole_study)
+    if outcome.learning is None:
+        return f"Every hospital kept its own account: the whole study costs a patient ε = {whole}."
+    base, private = outcome.learning.base_loss, outcome.learning.private
+    learned = (
+        f"After training, the loss on other patients' tiles changed by {private.mean / base:+.2%} "
+        f"(95 % interval {private.low / base:+.2%} to {private.high / base:+.2%})"
+    )
+    kept = _kept(outcome.learning)
+    share = "" if kept is None else f": {kept:.0%} of what training without noise teaches"
+    return f"{learned}{share}. The whole study costs each patient ε = {whole}."
+
+
+def next_command(workspace: Workspace) -> str:
+    """The one thing to type next."""
+    own = workspace.hospitals[0].settings
+    return f".venv/bin/craftsfl site budget {own} --explain"
+
+
 def _kept(learning: Comparison) -> float | None:
     """The share of the noise-off gain that remains with noise; None where there is no such gain."""
     return None if learning.noise_off.high >= 0 else learning.private.mean / learning.noise_off.mean

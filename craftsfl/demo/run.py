@@ -9,14 +9,26 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
+from rich.console import Console
 
 from client.settings import load_site
+from craftsfl.demo.attack import attack_hospitals, show_attacks
 from craftsfl.demo.hospitals import real_members, synthetic_members
-from craftsfl.demo.report import DemoOutcome, show_outcome, site_results, write_summary
+from craftsfl.demo.page.live import LivePage
+from craftsfl.demo.page.opening import live_page, open_in_browser
+from craftsfl.demo.report import (
+    DemoOutcome,
+    next_command,
+    show_outcome,
+    site_results,
+    verdict_of,
+    write_summary,
+)
 from craftsfl.demo.tiles import TileMaker
 from craftsfl.demo.workspace import (
     LOGS,
@@ -48,8 +60,8 @@ from craftsfl.rounds.timeline import RoundTiming
 from craftsfl.terminal import output, progress
 from model.cache import install_base, shipped_base
 from model.origin import origin_of
-from privacy.errors import FederationError, ModelError
-from server.settings import load_consortium
+from privacy.errors import CraftsflError, FederationError, ModelError
+from server.settings import ConsortiumSettings, load_consortium
 
 if TYPE_CHECKING:
     from craftsfl.demo.learning import Comparison
@@ -93,13 +105,42 @@ def run_demo(options: DemoOptions) -> DemoOutcome:
     with ended_by_signals(), contextlib.ExitStack() as stack:
         with stopwatch.phase("prepare"):
             workspace, maker = _prepare(options, stack)
-        result, rounds = _federate(workspace, maker, stopwatch)
-        learning = None
+        page = live_page(
+            workspace,
+            load_consortium(workspace.consortium),
+            stopwatch.began,
+            synthetic=maker is not None,
+        )
+        stack.callback(page.close)
+        _show(page, options, console)
+        result, rounds = _federate(workspace, maker, stopwatch, page)
+        outcome = _outcome(workspace, result, rounds, stopwatch)
+        write_summary(workspace.folder, outcome)  # before anything that may be interrupted
         if maker is not None:
             with stopwatch.phase("comparison"):
-                learning = _compare(workspace, Path(str(result["adapter"])))
+                outcome = replace(outcome, learning=_compare(workspace, outcome.adapter))
     stopwatch.seconds["total"] = time.monotonic() - stopwatch.began
-    outcome = DemoOutcome(
+    write_summary(workspace.folder, outcome)
+    page.finish(verdict_of(outcome), next_command(workspace))
+    show_outcome(workspace, outcome, console)
+    return outcome
+
+
+def _show(page: LivePage, options: DemoOptions, console: Console) -> None:
+    file = page.write()
+    console.print(f"What happens, in pictures: {file.as_uri()}", soft_wrap=True, markup=False)
+    if options.browser:
+        open_in_browser(file)
+
+
+def _outcome(
+    workspace: Workspace,
+    result: Mapping[str, object],
+    rounds: Sequence[RoundTiming],
+    stopwatch: Stopwatch,
+) -> DemoOutcome:
+    """What is known when the federation has ended."""
+    return DemoOutcome(
         sites=site_results(result),
         adapter=Path(str(result["adapter"])),
         samples=Path(str(result["samples"])),
@@ -108,11 +149,7 @@ def run_demo(options: DemoOptions) -> DemoOutcome:
         parameters=int(str(result["parameters"])),
         whole_study=origin_of(workspace.study, run=0).epsilon,
         rounds=rounds,
-        learning=learning,
     )
-    write_summary(workspace.folder, outcome)
-    show_outcome(workspace, outcome, console)
-    return outcome
 
 
 def _prepare(
@@ -160,7 +197,7 @@ def _compare(workspace: Workspace, adapter: Path) -> Comparison:
 
 
 def _federate(
-    workspace: Workspace, maker: TileMaker | None, stopwatch: Stopwatch
+    workspace: Workspace, maker: TileMaker | None, stopwatch: Stopwatch, page: LivePage
 ) -> tuple[Mapping[str, object], Sequence[RoundTiming]]:
     """Serve everything and run the study; returns result.json and the rounds' times."""
     consortium = load_consortium(workspace.consortium)
@@ -176,7 +213,10 @@ def _federate(
             with stopwatch.phase("federation"):
                 keeper = keeper_of(workspace.consortium, workspace.logs)
                 stack.callback(keeper.close)
-                _follow(display, supervisor, essential, keeper)
+                _follow(display, supervisor, essential, keeper, page)
+            if workspace.study.pools_noise:
+                with stopwatch.phase("attacks"):
+                    _attack(workspace, consortium, page)
             if display.first_training is not None:
                 stopwatch.seconds["first training step after"] = display.first_training
     finally:
@@ -184,6 +224,18 @@ def _federate(
             watch.close()
     result: dict[str, object] = json.loads(consortium.result_file().read_text("utf-8"))
     return result, display.timeline.rounds
+
+
+def _attack(workspace: Workspace, consortium: ConsortiumSettings, page: LivePage) -> None:
+    """Let the coordinator turn hostile; that it fails to begin is no failure of the run."""
+    page.say("The coordinator turns hostile")
+    try:
+        attacks = attack_hospitals(workspace, consortium, run=1)
+    except CraftsflError as error:
+        progress().print(f"The attacks could not be tried: {error}", markup=False)
+        return
+    page.attacked(attacks)
+    show_attacks(attacks, output())
 
 
 def _serve(
@@ -251,11 +303,13 @@ def _follow(
     supervisor: Supervisor,
     essential: Sequence[StartedProcess],
     keeper: Keeper,
+    page: LivePage,
 ) -> None:
     """Wait for the run to end. A hospital may drop out; the coordinator may not."""
     known: list[StartedProcess] = []
     while display.finished is None:
         display.refresh()
+        page.refresh()
         keeper.tick()
         if display.failed is not None:
             raise FederationError(

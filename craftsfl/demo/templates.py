@@ -180,4 +180,5 @@ folders = {folders}
 public = true              # synthetic patients, on whom nobody trains
 every = {every}
 tiles = 60                 # at most: a few seconds of one core for each figure
+pictures = true            # of the study's prompts, for the demo's page
 """

@@ -53,6 +53,7 @@ class DemoOptions:
     quality: bool = False  # whether the coordinator measures synthetic hospitals' held-out tiles
     supernodes: bool = False  # Flower's own in place of gateways, for comparison
     mode: DemoMode = "pooled"
+    browser: bool = False  # whether to open the page
 
 
 @dataclass(frozen=True)

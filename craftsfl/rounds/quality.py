@@ -18,17 +18,21 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Final, TextIO
 
+from PIL import Image
+
 from craftsfl.rounds.public_tiles import CaptionJudge, PublicTiles
-from model.adapters import attach
+from model.adapters import attach, write_vector
 from model.arrays import Doubles
 from model.base import Pipeline, load_base
 from model.devices import pick_device
 from model.layout import initial_vector
-from privacy.errors import CraftsflError
+from model.sampling import sample
+from privacy.errors import CraftsflError, DeploymentError
+from privacy.files import replacing
 from privacy.study.manifest import Study, load_study
 from privacy.wire.codec import Vector
 from server.checkpoint import load_checkpoint
-from server.quality import QualityOrder, read_order
+from server.quality import QualityOrder, picture_of, read_order
 
 _LOWEST: Final = 19  # nice
 _Measure = Callable[[Vector], Doubles]
@@ -38,7 +42,8 @@ class QualityMeter:
     """Measures adapters against the base, on the same images, noise and seeds."""
 
     def __init__(self, order: QualityOrder, pipeline: Pipeline, study: Study) -> None:
-        layout = attach(pipeline.unet, study.adapter)
+        self._pictures, self._pipeline, self._study = order.pictures, pipeline, study
+        self._layout = attach(pipeline.unet, study.adapter)
         tiles = PublicTiles.read(
             pipeline, study, order.folders, cache=order.cache, most=order.tiles
         )
@@ -51,8 +56,8 @@ class QualityMeter:
             judge = CaptionJudge.load(order.judge, study, tiles, order.images)
             self._measures["alignment"] = lambda vector: judge.gains(pipeline, study, vector)
             self._patients["alignment"] = judge.patients
-        start = initial_vector(layout, study.digest())
-        self._base = {name: measure(start) for name, measure in self._measures.items()}
+        self._start = initial_vector(self._layout, study.digest())
+        self._base = {name: measure(self._start) for name, measure in self._measures.items()}
 
     def base(self) -> list[dict[str, object]]:
         """The figures of the base itself."""
@@ -61,6 +66,26 @@ class QualityMeter:
     def figures(self, adapter: Vector) -> list[dict[str, object]]:
         """The figures of `adapter`, each with its change since the base."""
         return [self._figure(name, measure(adapter)) for name, measure in self._measures.items()]
+
+    def draw(self, adapter: Vector | None, round: int) -> None:
+        """Draw the study's prompts with `adapter` [P] (None: the base), where they are wanted.
+
+        Each with the study's first seed, so that pictures of different rounds differ by the adapter
+        alone. Raises `DeploymentError` where they cannot be written.
+        """
+        if self._pictures is None:
+            return
+        wanted = self._study.samples
+        write_vector(self._pipeline.unet, self._layout, self._start if adapter is None else adapter)
+        drawn = sample(
+            self._pipeline,
+            wanted.prompts,
+            [wanted.seeds[0]] * len(wanted.prompts),
+            steps=wanted.steps,
+            guidance=wanted.guidance,
+        )
+        for number, image in enumerate(drawn):
+            _save(image, picture_of(self._pictures, round, number))
 
     def _figure(self, name: str, values: Doubles) -> dict[str, object]:
         from model.quality.denoising import loss_change
@@ -85,11 +110,25 @@ def measure_all(source: TextIO, target: TextIO) -> None:
     study = load_study(order.study)
     pipeline = load_base(order.base, pick_device(order.device))
     meter = QualityMeter(order, pipeline, study)
+    meter.draw(None, 0)
     _say(target, {"round": 0, "figures": meter.base()})
     while True:
         asked = json.loads(lines.get())
         adapter = load_checkpoint(Path(asked["path"]), asked["sha256"]).adapter
+        meter.draw(adapter, asked["round"])  # first: whoever sees the figure finds the pictures
         _say(target, {"round": asked["round"], "figures": meter.figures(adapter)})
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    """Write a PNG; whoever reads meanwhile sees no half of it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path, 0o644) as file:
+            image.save(file, format="PNG")
+    except OSError as error:
+        raise DeploymentError(
+            f"{path} cannot be written: {error.strerror}.", "Free some space there."
+        ) from None
 
 
 def _read(source: TextIO, lines: SimpleQueue[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +28,10 @@ from tests.craftsfl.simulation.worlds import (
     Seen,
     again,
     changed,
-    configured,
     small_study,
 )
 
 SAMPLES = Path(__file__).parents[3] / "docs/examples"
-
-
-@pytest.fixture
-def configure(tmp_path: Path, tinier_base: Path) -> Configure:
-    return partial(configured, tmp_path / "simulation", tinier_base)
 
 
 @pytest.fixture
@@ -55,10 +48,12 @@ def vector(result_or_path: Any) -> np.ndarray:
     return load_adapter(result_or_path.adapter).vector
 
 
-def test_a_pooled_study_is_charged_learned_and_measured(configure: Configure) -> None:
+def test_a_pooled_study_is_charged_learned_and_measured(
+    configure: Configure, tinier_base: Path
+) -> None:
     config, seen = configure(), Seen()
     result = simulate(config, seen)
-    study = small_study(Path(config.base or ""))
+    study = small_study(tinier_base)
     assert (result.arm, result.sites, result.patients, result.steps) == ("pooled", 3, 6, 2)
     assert result.epsilon == pytest.approx(epsilon([event_of(study)] * 2, 1e-5), rel=1e-6)
     assert seen.trained() == ["step 1 of 2", "step 2 of 2"]
@@ -82,9 +77,9 @@ def test_a_finished_arm_is_not_repeated(configure: Configure) -> None:
 
 
 def test_the_same_seed_gives_the_same_tissue_and_references(
-    configure: Configure, tmp_path: Path
+    configure: Configure, tinier_base: Path, tmp_path: Path
 ) -> None:
-    study = small_study(Path(configure().base or ""), rounds=1)
+    study = small_study(tinier_base, rounds=1)
     config = configure(study=study, arm="central")
     first = vector(simulate(config))
     second = vector(simulate(again(config, tmp_path / "second")))
@@ -100,14 +95,14 @@ def _fields(config: SimulationConfig) -> dict[str, Any]:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("at", [("step 2 of 2", 0), ("step 2 of 2", 2), ("the gain", 0)])
 def test_a_killed_simulation_goes_on_and_loses_no_finished_step(
-    configure: Configure, at: tuple[str, int]
+    configure: Configure, tinier_base: Path, at: tuple[str, int]
 ) -> None:
     with pytest.raises(Killed):
         simulate(configure(), Seen(killed_at=at))
     seen = Seen()
     result = simulate(configure(), seen)
     assert seen.trained() == ([] if at[0] == "the gain" else ["step 2 of 2"])
-    study = small_study(Path(configure().base or ""))
+    study = small_study(tinier_base)
     # The step under way was charged to nobody: as many events as the study has steps.
     assert result.epsilon == pytest.approx(epsilon([event_of(study)] * 2, 1e-5), rel=1e-6)
 
@@ -127,8 +122,8 @@ def test_a_reference_that_was_killed_ends_as_one_that_never_was(
     assert resumed.epsilon is None
 
 
-def test_each_site_may_add_all_of_its_own_noise(configure: Configure) -> None:
-    study = small_study(Path(configure().base or ""), "local", rounds=1)
+def test_each_site_may_add_all_of_its_own_noise(configure: Configure, tinier_base: Path) -> None:
+    study = small_study(tinier_base, "local", rounds=1)
     result = simulate(configure(study=study))
     assert result.arm == "local"
     assert result.epsilon == pytest.approx(epsilon([event_of(study)], 1e-5), rel=1e-6)
@@ -137,9 +132,9 @@ def test_each_site_may_add_all_of_its_own_noise(configure: Configure) -> None:
 @pytest.mark.parametrize("arm", ["noise-off", "central", "alone"])
 @pytest.mark.parametrize("mechanism", ["pooled", "local"])
 def test_arms_that_are_no_federation_touch_no_ledger(
-    configure: Configure, arm: Arm, mechanism: str, no_ledger: None
+    configure: Configure, tinier_base: Path, arm: Arm, mechanism: str, no_ledger: None
 ) -> None:
-    study = small_study(Path(configure().base or ""), mechanism, rounds=1)
+    study = small_study(tinier_base, mechanism, rounds=1)
     config = configure(study=study, arm=arm)
     result = simulate(config)
     assert result.epsilon is None
@@ -157,23 +152,27 @@ def test_noise_of_each_arm() -> None:
     assert noise_of("central", local) == pytest.approx(1.5 * math.sqrt(3))
 
 
-def test_noise_off_lies_nearer_to_the_best_than_noise(configure: Configure) -> None:
+def test_noise_off_lies_nearer_to_the_best_than_noise(
+    configure: Configure, tinier_base: Path
+) -> None:
     """All arms see the same gradients: without noise the first step is their mean's direction."""
-    study = small_study(Path(configure().base or ""), rounds=1, noise_multiplier=1e-3)
+    study = small_study(tinier_base, rounds=1, noise_multiplier=1e-3)
     study = changed(study, aggregation={"strategy": "momentum", "floor": None})
     off = vector(simulate(configure(study=study, arm="noise-off")))
     little = vector(simulate(configure(study=study, arm="central")))
     assert off @ little / np.linalg.norm(off) / np.linalg.norm(little) > 0.99
 
 
-def test_a_hundred_sites_may_take_the_place_of_three(configure: Configure) -> None:
-    study = small_study(Path(configure().base or ""), rounds=1)
+def test_a_hundred_sites_may_take_the_place_of_three(
+    configure: Configure, tinier_base: Path
+) -> None:
+    study = small_study(tinier_base, rounds=1)
     result = simulate(configure(study=study, sites=7, patients=1))
     assert (result.sites, result.patients) == (7, 7)
 
 
-def test_no_slot_is_waited_for(configure: Configure) -> None:
-    study = small_study(Path(configure().base or ""), rounds=1)
+def test_no_slot_is_waited_for(configure: Configure, tinier_base: Path) -> None:
+    study = small_study(tinier_base, rounds=1)
     study = changed(study, cohort={"reply_slot": 86_000.0, "round_deadline": 86_400.0})
     assert simulate(configure(study=study)).seconds < 300
 
@@ -220,37 +219,37 @@ def test_without_a_study_file_the_path_is_named(configure: Configure, tmp_path: 
         simulate(configure(study=tmp_path / "nowhere.toml"))
 
 
-def test_fewer_sites_than_the_cohorts_floor(configure: Configure) -> None:
-    study = small_study(Path(configure().base or ""), sites=5)
+def test_fewer_sites_than_the_cohorts_floor(configure: Configure, tinier_base: Path) -> None:
+    study = small_study(tinier_base, sites=5)
     with pytest.raises(ConfigError) as caught:
         simulate(configure(study=study, sites=4))
     assert "need 5 sites (cohort.min_sites), and 4 are simulated" in caught.value.message
     assert "--sites 5 or more" in caught.value.hint
 
 
-def test_a_threshold_study_has_no_pooled_arm(configure: Configure) -> None:
-    study = small_study(Path(configure().base or ""), "local")
+def test_a_threshold_study_has_no_pooled_arm(configure: Configure, tinier_base: Path) -> None:
+    study = small_study(tinier_base, "local")
     with pytest.raises(ConfigError, match="does not pool its noise") as caught:
         simulate(configure(study=study, arm="pooled"))
     assert "--arm local" in caught.value.hint
 
 
 def test_a_study_without_noise_is_simulated_as_such_alone(
-    configure: Configure, no_ledger: None
+    configure: Configure, tinier_base: Path, no_ledger: None
 ) -> None:
-    study = small_study(Path(configure().base or ""), "local", noise_multiplier=0.0, rounds=1)
+    study = small_study(tinier_base, "local", noise_multiplier=0.0, rounds=1)
     with pytest.raises(ConfigError) as caught:
         simulate(configure(study=study))
     assert "--arm noise-off" in caught.value.hint
     assert simulate(configure(study=study, arm="noise-off")).epsilon is None
 
 
-def test_a_layout_that_the_base_lacks(configure: Configure) -> None:
+def test_a_layout_that_the_base_lacks(configure: Configure, tinier_base: Path) -> None:
     config = configure()
-    study = changed(small_study(Path(config.base or "")), adapter={"targets": ["attn9.to_q"]})
+    study = changed(small_study(tinier_base), adapter={"targets": ["attn9.to_q"]})
     with pytest.raises(ModelError, match=r"attn9\.to_q"):
         simulate(configure(study=study))
-    study = changed(small_study(Path(config.base or "")), pooled={"parameters": 7})
+    study = changed(small_study(tinier_base), pooled={"parameters": 7})
     other = configure(study=study)
     with pytest.raises(ConfigError, match=r"pooled\.parameters is\s+7"):
         simulate(SimulationConfig(**{**_fields(other), "folder": config.folder.parent / "other"}))
@@ -324,13 +323,15 @@ def test_a_loss_that_couples_patients_is_refused(configure: Configure) -> None:
         simulate(configure(loss=centred))
 
 
-def test_a_loss_that_fails_ends_the_simulation_with_its_own_error(configure: Configure) -> None:
+def test_a_loss_that_fails_ends_the_simulation_with_its_own_error(
+    configure: Configure, tinier_base: Path
+) -> None:
     def broken(unet: Any, rows: Any, schedule: Any) -> torch.Tensor:
         if len(rows.timesteps) == 4:  # as in the check before
             return denoising(unet, rows, schedule)
         raise ZeroDivisionError("of my own")
 
-    study = small_study(Path(configure().base or ""), patients=3)
+    study = small_study(tinier_base, patients=3)
     with pytest.raises(ZeroDivisionError, match="of my own"):
         simulate(configure(study=study, loss=broken))
 

@@ -1,0 +1,1 @@
+"""The demo's page: plain files that explain a run to somebody who looks rather than reads."""
