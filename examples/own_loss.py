@@ -24,6 +24,6 @@ def noisy_half(unet: object, rows: Rows, schedule: NoiseSchedule) -> Tensor:
 
 if __name__ == "__main__":
     folder, study = Path(sys.argv[1]), sample_study()
-    usual = SimulationConfig(study=study, folder=folder, arm="noise-off", held_out=18)
+    usual = SimulationConfig(study=study, folder=folder, arm="noise-off", held_out=24)
     for config in (usual, replace(usual, loss=noisy_half)):
         print(simulate(config))

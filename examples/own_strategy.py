@@ -35,6 +35,6 @@ class ServerMomentum:
 
 if __name__ == "__main__":
     folder, study = Path(sys.argv[1]), sample_study("local")
-    usual = SimulationConfig(study=study, folder=folder, arm="noise-off", held_out=18)
+    usual = SimulationConfig(study=study, folder=folder, arm="noise-off", held_out=24)
     for config in (usual, replace(usual, strategy=ServerMomentum)):
         print(simulate(config))

@@ -91,7 +91,10 @@ def simulate_study(
         mlflow=mlflow,
     )
     warn(arm is SimulatedArm.NOISE_OFF, data)
-    from craftsfl.simulation.run import simulate, simulated_results
+    from model.importing import quick_imports
+
+    with quick_imports():
+        from craftsfl.simulation.run import simulate, simulated_results
 
     with _shown() as progress:
         result = simulate(config, progress)

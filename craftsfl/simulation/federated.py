@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from hashlib import shake_256
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -119,7 +119,8 @@ def run_federated(
     Raises `CraftsflError`: of the coordinator, of a site, or of a training.
     """
     kept = place.restore()
-    meta = {"done": 0, "clock": SteppedClock().now, "seconds": 0.0} if kept is None else kept[0]
+    begun: dict[str, Any] = {"done": 0, "clock": SteppedClock().now, "seconds": 0.0}
+    meta = begun if kept is None else kept[0]
     clock = SteppedClock(meta["clock"])
     with ExitStack() as stack:
         sites = SimulatedSites(simulated, model, tiles, place.live, clock)

@@ -128,9 +128,14 @@ class SimulationFolder:
         arms = [ArmFolder(path) for path in sorted(self.folder.iterdir()) if path.is_dir()]
         return [found for arm in arms if (found := arm.result()) is not None]
 
+    def claim(self, what: Mapping[str, Any]) -> None:
+        """From now on the folder is of the simulation that `what` names, and of no other."""
+        if not (self.folder / _WHAT).exists():
+            _write(self.folder / _WHAT, json.dumps(dict(what), indent=2).encode() + b"\n")
+
     @contextmanager
     def held(self, what: Mapping[str, Any]) -> Iterator[None]:
-        """Hold the folder for the simulation that `what` names, and no other.
+        """Hold the folder for the simulation that `what` names.
 
         Raises `ConfigError` for the folder of another one, of something else, or of a simulation
         that is running.
@@ -148,7 +153,7 @@ class SimulationFolder:
                     f"A simulation is running in {self.folder}.",
                     "Wait for it, end it, or choose another --dir.",
                 )
-            self._claim(dict(what))
+            self._check_same(dict(what))
             yield
 
     def _check_ours(self) -> None:
@@ -161,10 +166,9 @@ class SimulationFolder:
                 f"{self.folder} is not empty, and no simulation made it.", "Choose another --dir."
             )
 
-    def _claim(self, what: dict[str, Any]) -> None:
+    def _check_same(self, what: dict[str, Any]) -> None:
         file = self.folder / _WHAT
         if not file.exists():
-            _write(file, json.dumps(what, indent=2).encode() + b"\n")
             return
         found = json.loads(file.read_bytes())
         odd = sorted(key for key in what.keys() | found.keys() if what.get(key) != found.get(key))

@@ -86,7 +86,7 @@ def reference_arm(
 def run_reference(arm: ReferenceArm, study: Study, place: ArmFolder, model: SharedModel) -> ArmRun:
     """All steps of `arm` that are left; what was kept in `place` is not repeated."""
     kept = place.restore()
-    meta = {"done": 0, "seconds": 0.0} if kept is None else kept[0]
+    meta: dict[str, Any] = {"done": 0, "seconds": 0.0} if kept is None else kept[0]
     if kept is not None:
         arm.restore(meta["done"], kept[1])
     began = time.perf_counter() - meta["seconds"]

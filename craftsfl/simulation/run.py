@@ -32,6 +32,7 @@ from craftsfl.terminal import say
 from model.adapters import save_adapter
 from model.base import Pipeline, load_base
 from model.cache import find_base
+from model.devices import pick_device
 from model.layout import initial_vector
 from model.origin import Origin
 from model.quality.denoising import held_out_loss, loss_change
@@ -57,7 +58,7 @@ def simulate(
         found = place.result()
         if found is None:
             with single_thread():
-                found = _Simulation(config, plan.simulated, own, place, progress).run()
+                found = _Simulation(config, plan, own, place, progress).run()
             place.finish(found)
         return found
 
@@ -101,10 +102,14 @@ def _planned(config: SimulationConfig) -> _Plan:
 @dataclass(frozen=True)
 class _Simulation:
     config: SimulationConfig
-    simulated: SimulatedStudy
+    plan: _Plan
     own: SimulationFolder
     place: ArmFolder
     progress: SimulationProgress
+
+    @property
+    def simulated(self) -> SimulatedStudy:
+        return self.plan.simulated
 
     @property
     def study(self) -> Study:
@@ -113,9 +118,11 @@ class _Simulation:
     def run(self) -> SimulationResult:
         config, simulated = self.config, self.simulated
         self.progress("the base", 0, 1)
-        pipeline = load_base(find_base(self.study.base, root=simulated.root), config.device)
-        # Before the tissue, which takes longer: a layout that the base lacks is found out here.
+        folder = find_base(self.study.base, root=simulated.root)
+        pipeline = load_base(folder, pick_device(config.device))
+        # A layout that the base lacks is found out here, before the folder is taken.
         model = SharedModel(self.study, pipeline, config.loss, self.progress)
+        self.own.claim(self.plan.what)
         tiles = self._tiles(pipeline)
         if config.loss is not None:
             check_rows_apart(pipeline, config.loss, tiles.held_out)

@@ -22,7 +22,7 @@ def sample_study(
     mechanism: Literal["pooled", "local"] = "pooled",
     *,
     sites: int = 3,
-    patients: int = 12,
+    patients: int = 16,
     rounds: int = 4,
     noise_multiplier: float = 4.0,
     with_encoder: bool = False,
@@ -62,7 +62,7 @@ def sample_study(
 
 def _of_steps() -> dict[str, Any]:
     return {
-        "aggregation": {"strategy": "adam", "learning_rate": 0.06, "beta2": 0.95},
+        "aggregation": {"strategy": "adam", "learning_rate": 0.04, "beta2": 0.95},
         "pooled": {"parameters": _PARAMETERS, "spare_attempts": 1, "coordinator_key": _NOWHERE},
         "chosen": dict.fromkeys(
             ("clipping_norm", "learning_rate", "adapter", "rounds", "reply_slot"), _WHY

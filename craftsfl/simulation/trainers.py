@@ -23,6 +23,7 @@ from privacy.dpsgd.noise import NoiseSource
 from privacy.errors import ModelError
 from privacy.study.losses import UNCOUPLED_HINT
 from privacy.study.manifest import Study
+from strategies.pooled import begin_chain
 
 _TOLERANCE = 1e-3  # of a loss: what the place of other rows may change by rounding
 
@@ -52,6 +53,8 @@ class SharedModel:
         """Raises `ModelError` for a layout that the base lacks, or a loss that does not fit."""
         self.pipeline = pipeline
         self.layout = attach(pipeline.unet, study.adapter)
+        if study.pools_noise:
+            begin_chain(study, self.layout)  # refuses another number of parameters
         self.loss = loss or loss_of(study, pipeline)
         self.fault: BaseException | None = None
         self._progress = progress
