@@ -72,6 +72,8 @@ def test_given_tiles_are_said_to_have_to_be_public(capsys: pytest.CaptureFixture
     assert "stop now" in said
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_tiles_may_be_given(study: Path, tmp_path: Path, tinier_base: Path) -> None:
     for place, name in enumerate(HOSPITALS):
         own = tmp_path / "tiles" / name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from privacy.study.manifest import load_study
 from privacy.study.terms import event_of
 from tests.craftsfl.simulation.worlds import (
     Configure,
+    Finished,
     Killed,
     Seen,
     again,
@@ -49,33 +51,33 @@ def vector(result_or_path: Any) -> np.ndarray:
 
 
 def test_a_pooled_study_is_charged_learned_and_measured(
-    configure: Configure, tinier_base: Path
+    finished: Finished, tinier_base: Path
 ) -> None:
-    config, seen = configure(), Seen()
-    result = simulate(config, seen)
+    result = finished.result
     study = small_study(tinier_base)
     assert (result.arm, result.sites, result.patients, result.steps) == ("pooled", 3, 6, 2)
     assert result.epsilon == pytest.approx(epsilon([event_of(study)] * 2, 1e-5), rel=1e-6)
-    assert seen.trained() == ["step 1 of 2", "step 2 of 2"]
+    assert finished.seen.trained() == ["step 1 of 2", "step 2 of 2"]
     assert np.abs(vector(result)).max() > 0
     assert result.gain.patients == 3
     assert result.gain.low < result.gain.mean < result.gain.high
-    assert simulated_results(config) == [result]
+    assert simulated_results(finished.config) == [result]
 
 
-def test_a_simulated_adapter_claims_nothing(configure: Configure) -> None:
-    saved = load_adapter(simulate(configure()).adapter)
+def test_a_simulated_adapter_claims_nothing(finished: Finished) -> None:
+    saved = load_adapter(finished.result.adapter)
     assert saved.origin is not None
     assert saved.origin.epsilon is None
     assert (saved.origin.run, saved.origin.study) == ("simulation", "simulated-sample-pooled")
 
 
-def test_a_finished_arm_is_not_repeated(configure: Configure) -> None:
-    first, seen = simulate(configure()), Seen()
-    assert simulate(configure(), seen) == first
+def test_a_finished_arm_is_not_repeated(finished: Finished) -> None:
+    seen = Seen()
+    assert simulate(finished.config, seen) == finished.result
     assert seen.done == []
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_tissue_and_references(
     configure: Configure, tinier_base: Path, tmp_path: Path
 ) -> None:
@@ -84,16 +86,19 @@ def test_the_same_seed_gives_the_same_tissue_and_references(
     first = vector(simulate(config))
     second = vector(simulate(again(config, tmp_path / "second")))
     assert first.tobytes() == second.tobytes()
-    other = SimulationConfig(**{**_fields(config), "folder": tmp_path / "third", "seed": 1})
+    other = replace(config, folder=tmp_path / "third", seed=1)
     assert vector(simulate(other)).tobytes() != first.tobytes()
 
 
-def _fields(config: SimulationConfig) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in config.__slots__}
-
-
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.parametrize("at", [("step 2 of 2", 0), ("step 2 of 2", 2), ("the gain", 0)])
+@pytest.mark.parametrize(
+    "at",
+    [
+        ("step 2 of 2", 2),
+        pytest.param(("step 2 of 2", 0), marks=pytest.mark.slow),
+        pytest.param(("the gain", 0), marks=pytest.mark.slow),
+    ],
+)
 def test_a_killed_simulation_goes_on_and_loses_no_finished_step(
     configure: Configure, tinier_base: Path, at: tuple[str, int]
 ) -> None:
@@ -107,6 +112,8 @@ def test_a_killed_simulation_goes_on_and_loses_no_finished_step(
     assert result.epsilon == pytest.approx(epsilon([event_of(study)] * 2, 1e-5), rel=1e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize("arm", ["noise-off", "central"])
 def test_a_reference_that_was_killed_ends_as_one_that_never_was(
     configure: Configure, tmp_path: Path, arm: Arm, no_ledger: None
@@ -129,8 +136,17 @@ def test_each_site_may_add_all_of_its_own_noise(configure: Configure, tinier_bas
     assert result.epsilon == pytest.approx(epsilon([event_of(study)], 1e-5), rel=1e-6)
 
 
-@pytest.mark.parametrize("arm", ["noise-off", "central", "alone"])
-@pytest.mark.parametrize("mechanism", ["pooled", "local"])
+@pytest.mark.parametrize(
+    ("arm", "mechanism"),
+    [
+        ("noise-off", "pooled"),
+        pytest.param("central", "pooled", marks=pytest.mark.slow),
+        pytest.param("alone", "pooled", marks=pytest.mark.slow),
+        pytest.param("noise-off", "local", marks=pytest.mark.slow),
+        pytest.param("central", "local", marks=pytest.mark.slow),
+        ("alone", "local"),
+    ],
+)
 def test_arms_that_are_no_federation_touch_no_ledger(
     configure: Configure, tinier_base: Path, arm: Arm, mechanism: str, no_ledger: None
 ) -> None:
@@ -152,6 +168,7 @@ def test_noise_of_each_arm() -> None:
     assert noise_of("central", local) == pytest.approx(1.5 * math.sqrt(3))
 
 
+@pytest.mark.slow
 def test_noise_off_lies_nearer_to_the_best_than_noise(
     configure: Configure, tinier_base: Path
 ) -> None:
@@ -163,6 +180,7 @@ def test_noise_off_lies_nearer_to_the_best_than_noise(
     assert off @ little / np.linalg.norm(off) / np.linalg.norm(little) > 0.99
 
 
+@pytest.mark.slow
 def test_a_hundred_sites_may_take_the_place_of_three(
     configure: Configure, tinier_base: Path
 ) -> None:
@@ -171,6 +189,7 @@ def test_a_hundred_sites_may_take_the_place_of_three(
     assert (result.sites, result.patients) == (7, 7)
 
 
+@pytest.mark.slow
 def test_no_slot_is_waited_for(configure: Configure, tinier_base: Path) -> None:
     study = small_study(tinier_base, rounds=1)
     study = changed(study, cohort={"reply_slot": 86_000.0, "round_deadline": 86_400.0})
@@ -234,6 +253,7 @@ def test_a_threshold_study_has_no_pooled_arm(configure: Configure, tinier_base: 
     assert "--arm local" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_a_study_without_noise_is_simulated_as_such_alone(
     configure: Configure, tinier_base: Path, no_ledger: None
 ) -> None:
@@ -258,11 +278,11 @@ def test_a_layout_that_the_base_lacks(configure: Configure, tinier_base: Path) -
 # The folder
 
 
-def test_the_folder_of_another_study_is_left_alone(configure: Configure) -> None:
-    simulate(configure(arm="noise-off"))
+def test_the_folder_of_another_study_is_left_alone(finished: Finished) -> None:
     with pytest.raises(ConfigError, match=r"another simulation.*seed is 0, not 3") as caught:
-        simulate(configure(seed=3))
+        simulate(replace(finished.config, seed=3))
     assert "--dir" in caught.value.hint
+    assert simulate(finished.config) == finished.result
 
 
 def test_a_folder_that_no_simulation_made_is_left_alone(configure: Configure) -> None:
@@ -286,6 +306,8 @@ def test_two_simulations_cannot_have_one_folder(configure: Configure) -> None:
         simulate(configure())
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_kept_ledgers_are_whole_while_they_are_written(configure: Configure) -> None:
     """A kill after a step finds the ledgers as they were at its end, not as they became."""
@@ -303,6 +325,7 @@ def test_kept_ledgers_are_whole_while_they_are_written(configure: Configure) -> 
 # A loss of one's own
 
 
+@pytest.mark.slow
 def test_a_loss_of_ones_own_is_an_arm_of_its_own(configure: Configure) -> None:
     def halved(unet: Any, rows: Any, schedule: Any) -> torch.Tensor:
         return denoising(unet, rows, schedule) * (rows.timesteps > 500)
@@ -336,6 +359,7 @@ def test_a_loss_that_fails_ends_the_simulation_with_its_own_error(
         simulate(configure(study=study, loss=broken))
 
 
+@pytest.mark.slow
 def test_a_loss_of_another_shape(configure: Configure) -> None:
     def one(unet: Any, rows: Any, schedule: Any) -> torch.Tensor:
         return denoising(unet, rows, schedule).mean()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from craftsfl.simulation.config import SimulationConfig
+from craftsfl.simulation.config import SimulationConfig, SimulationResult
 from craftsfl.simulation.samples import sample_study
 from model.adapters import layout_of
 from privacy.config import check
@@ -35,6 +35,15 @@ class Seen:
     def trained(self, unit: str = "step") -> list[str]:
         """The steps that all sites trained for."""
         return [what for what, done, of in self.done if what.startswith(unit) and done == of > 0]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A simulation that has ended, and what was seen of it."""
+
+    config: SimulationConfig
+    result: SimulationResult
+    seen: Seen
 
 
 def small_study(base: Path, mechanism: Any = "pooled", **sizes: Any) -> Study:
