@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from strategies.base import Strategy
 
 Arm = Literal["pooled", "local", "central", "alone", "noise-off"]
-ARMS: Final[tuple[Arm, ...]] = ("pooled", "local", "central", "alone", "noise-off")
+SIMULATED_ARMS: Final[tuple[Arm, ...]] = ("pooled", "local", "central", "alone", "noise-off")
 
 # (what is done, how much of it, of how much); also called from the threads in which sites train.
 SimulationProgress: TypeAlias = Callable[[str, int, int], None]
@@ -64,8 +64,10 @@ class SimulationConfig:
     label: str = ""
 
     def __post_init__(self) -> None:
-        if self.arm is not None and self.arm not in ARMS:
-            raise ConfigError(f"There is no arm {self.arm!r}.", f"The arms are {', '.join(ARMS)}.")
+        if self.arm is not None and self.arm not in SIMULATED_ARMS:
+            raise ConfigError(
+                f"There is no arm {self.arm!r}.", f"The arms are {', '.join(SIMULATED_ARMS)}."
+            )
         for name in ("sites", "patients"):
             value = getattr(self, name)
             if value is not None and value < 1:

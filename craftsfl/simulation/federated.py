@@ -42,7 +42,7 @@ from server.rounds import Federation, ServerModel, Trackers, run_federation
 from server.status import RunStatus
 from strategies import make_strategy
 
-RUN: Final = 1
+_RUN: Final = 1
 _FIRST_NODE: Final = 1001
 _LOOK_SECONDS: Final = 1.0  # of waiting for a training, before somebody looks whether it failed
 _EPSILON: Final = 1e9  # no simulated site refuses a study for its cost
@@ -191,7 +191,7 @@ def _federation(
     model.set_result(ServerModel(layout, initial_vector(layout, simulated.study.digest())))
     aggregation = simulated.study.aggregation
     make = config.strategy or (lambda parameters: make_strategy(aggregation, parameters))
-    return replace(consortium.federation(RUN), model=model, strategy=make, folder=place.adapters)
+    return replace(consortium.federation(_RUN), model=model, strategy=make, folder=place.adapters)
 
 
 def _end_session(federation: Federation) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from craftsfl.simulation.config import ARMS, Arm, SimulationConfig
+from craftsfl.simulation.config import SIMULATED_ARMS, Arm, SimulationConfig
 from craftsfl.simulation.folder import SimulationFolder
 from craftsfl.simulation.references import noise_of
 from craftsfl.simulation.run import simulate, simulated_results
@@ -220,7 +220,7 @@ def test_what_cannot_be_simulated_is_said_in_words(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"arm": "noisy"}, f"The arms are {', '.join(ARMS)}"),
+        ({"arm": "noisy"}, f"The arms are {', '.join(SIMULATED_ARMS)}"),
         ({"held_out": 1}, "an interval needs two patients"),
         ({"patients": 0}, "patients is 0"),
         ({"data": Path("x"), "patients": 3}, "cannot be chosen"),
