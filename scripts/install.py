@@ -28,6 +28,8 @@ WORKS_NOW = (
     "site budget (README, First five minutes)."
 )
 TORCH = "Now the rest: 2 to 8 minutes, most of it for torch, by far the largest package."
+# Thousands of files of which a process imports a handful, if any: Python compiles it then.
+SELDOM = r"/tests?/|/transformers/models/"
 LARGE_MB = 20.0
 QUIET_SECONDS = 10.0
 KEPT_LINES = 30
@@ -111,13 +113,14 @@ def pip_arguments(what: str) -> list[str]:
     """pip's arguments to install `what`, of the versions in constraints.txt, as an editable."""
     return [
         *("-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"),
+        "--no-compile",  # `compile_packages` does it on all cores
         *("--constraint", "constraints.txt", "--editable", what),
     ]
 
 
 def run_pip(python: Path, what: str, clock: ElapsedLines) -> None:
     """Run pip to its end; if it fails, end this program with pip's status and last lines."""
-    (packages,) = python.parents[1].glob("lib/python*/site-packages")
+    packages = packages_of(python)
     watched, last = Pip(packages), deque[str](maxlen=KEPT_LINES)
     process = subprocess.Popen(
         [str(python), *pip_arguments(what)],
@@ -138,6 +141,19 @@ def run_pip(python: Path, what: str, clock: ElapsedLines) -> None:
     if status != 0:
         sys.stderr.write("".join(last))
         sys.exit(status)
+
+
+def packages_of(python: Path) -> Path:
+    """Where an environment's `python` finds its packages."""
+    (packages,) = python.parents[1].glob("lib/python*/site-packages")
+    return packages
+
+
+def compile_packages(python: Path) -> None:
+    """Compile what is installed, on all cores: pip uses one, and takes a minute for it."""
+    arguments = ["-m", "compileall", "-qq", "-j", "0", "-x", SELDOM, str(packages_of(python))]
+    # Some packages hold templates that no Python can compile: its status says nothing.
+    subprocess.run([str(python), *arguments], stdout=subprocess.DEVNULL, check=False)
 
 
 def _or_pauses(lines: Iterable[str]) -> Iterator[str]:
@@ -173,10 +189,13 @@ def main() -> None:
         subprocess.run([sys.executable, "-m", "venv", str(asked.venv)], check=True)
         clock.say("installing the base: seconds, without torch")
         run_pip(python, BASE, clock)
+        compile_packages(python)
         clock.say(WORKS_NOW.format(bin=asked.venv / "bin"))
     else:
         clock.say(TORCH)
         run_pip(python, EVERYTHING, clock)
+        clock.say("compiling what is imported often")
+        compile_packages(python)
         clock.say("Everything is installed.")
 
 

@@ -12,6 +12,7 @@ import pytest
 
 SCRIPT = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "install.py"))
 Pip, run_pip, ElapsedLines = SCRIPT["Pip"], SCRIPT["run_pip"], SCRIPT["ElapsedLines"]
+compile_packages = SCRIPT["compile_packages"]
 
 
 def test_large_files_and_the_last_step_are_told_at_once(tmp_path: Path) -> None:
@@ -62,6 +63,22 @@ def test_what_pip_says_of_a_failure_is_shown(
     with pytest.raises(SystemExit, match="7"):
         run_pip(fake_python(tmp_path, code), ".", ElapsedLines())
     assert "no matching distribution" in capsys.readouterr().err
+
+
+def test_what_is_imported_often_is_compiled_whatever_else_lies_there(tmp_path: Path) -> None:
+    python = fake_python(tmp_path, "")
+    python.unlink()
+    python.symlink_to(sys.executable)
+    (packages,) = tmp_path.glob("lib/python*/site-packages")
+    often, seldom = packages / "often", packages / "often" / "tests"
+    seldom.mkdir(parents=True)
+    for folder in (often, seldom):
+        (folder / "module.py").write_text("ANSWER = 42\n")
+    (often / "template.py").write_text("class {{ name }}:\n")
+    compile_packages(python)
+    compiled = [path.name.split(".")[0] for path in often.rglob("*.pyc")]
+    assert compiled == ["module"]
+    assert not list(seldom.rglob("*.pyc"))
 
 
 def test_a_makefile_without_anything_to_do_does_nothing(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The hostile coordinator on the demo's own hospitals: with its key, through their sockets."""
 
-# Why: docs/adr/0050-the-demos-page.md
+# Why: docs/adr/0055-the-demos-page.md
 
 from __future__ import annotations
 

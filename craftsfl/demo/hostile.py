@@ -6,7 +6,7 @@ refused for what it is, and not because nothing is going on. Nothing here begins
 refusal costs no patient anything, and that is looked at too.
 """
 
-# Why: docs/adr/0050-the-demos-page.md
+# Why: docs/adr/0055-the-demos-page.md
 
 from __future__ import annotations
 

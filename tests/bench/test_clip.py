@@ -34,7 +34,7 @@ def moved(engine: str, setting: ClipSetting) -> torch.Tensor:
     return torch.cat([(now - then).detach().flatten() for now, then in pairs])
 
 
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bf16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("targets", TARGET_SETS)
 def test_every_engine_takes_the_same_step(
     targets: str, precision: str, monkeypatch: pytest.MonkeyPatch

@@ -46,6 +46,8 @@ def test_it_notices_an_update_that_leaves_before_its_charge(
     assert found["overspent"] == 3
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_it_notices_a_ledger_that_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
     def forget(self: SqliteLedger, key: AttemptKey, *_: object) -> None:
         """Acknowledge, and write nothing."""
@@ -57,6 +59,8 @@ def test_it_notices_a_ledger_that_forgets(monkeypatch: pytest.MonkeyPatch) -> No
     assert found["double_released"] > 0
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_it_notices_a_ledger_that_opens_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Chain, "check_head", lambda *_, **__: None)
     found = faults.row("", 8, (faults.harmed(faults.cut, seed) for seed in range(8)))

@@ -8,6 +8,7 @@ import pytest
 
 from client.agent.site_agent import SiteAgent
 from privacy.ledger import SqliteLedger
+from tests.figures import remembered_figures as remembered_figures
 from tests.privacy.ledger.ledgers import open_test_ledger
 
 from .fakes import FakeTrainer, make_agent

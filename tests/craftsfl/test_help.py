@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
+from functools import cache
 
 import click
 import pytest
@@ -33,9 +34,11 @@ def words(text: str) -> str:
     return re.sub(r"[\s│╭╮╰╯─]+", "", text)
 
 
-def rendered(path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, flag: str) -> str:
-    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 2000)
-    result = CliRunner().invoke(app, [*path, flag])
+@cache
+def rendered(path: tuple[str, ...], flag: str) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("typer.rich_utils.MAX_WIDTH", 2000)
+        result = CliRunner().invoke(app, [*path, flag])
     assert result.exit_code == 0, result.output
     return words(result.output)
 
@@ -45,11 +48,9 @@ def test_all_commands_are_looked_at() -> None:
 
 
 @pytest.mark.parametrize("path", EVERY, ids=" ".join)
-def test_no_word_of_a_help_text_is_lost(
-    path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_word_of_a_help_text_is_lost(path: tuple[str, ...]) -> None:
     """Square brackets mean a style to what draws the help, and vanish with what is in them."""
-    text, command = rendered(path, monkeypatch, "--help"), EVERY[path]
+    text, command = rendered(path, "--help"), EVERY[path]
     own = [inspect.cleandoc(command.help or "")]
     own += [getattr(parameter, "help", None) or "" for parameter in command.params]
     for each in own:
@@ -58,10 +59,8 @@ def test_no_word_of_a_help_text_is_lost(
 
 
 @pytest.mark.parametrize("path", EVERY, ids=" ".join)
-def test_the_short_flag_shows_the_same(
-    path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert rendered(path, monkeypatch, "-h") == rendered(path, monkeypatch, "--help")
+def test_the_short_flag_shows_the_same(path: tuple[str, ...]) -> None:
+    assert rendered(path, "-h") == rendered(path, "--help")
 
 
 @pytest.mark.parametrize("path", EVERY, ids=" ".join)

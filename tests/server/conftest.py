@@ -9,6 +9,7 @@ import pytest
 
 from craftsfl.simulation.members import SimulatedMembers
 from tests.client.sealed import MEMBERS, sealed_values
+from tests.figures import remembered_figures as remembered_figures
 from tests.server.masked import FourSites, MaskedWorld
 from tests.server.sealed import SealedWorld
 

@@ -49,7 +49,7 @@ def silent_from(world: MaskedWorld, exchange: str, *names: str, attempt: int = 1
     world.faults = faults
 
 
-@pytest.mark.parametrize("count", [3, 8, 32, 100])
+@pytest.mark.parametrize("count", [3, 8, 32, pytest.param(100, marks=pytest.mark.slow)])
 def test_any_number_of_sites_give_the_weighted_mean(
     consortium: MakeWorld, events: Events, count: int
 ) -> None:

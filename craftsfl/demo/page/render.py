@@ -1,6 +1,6 @@
 """Facts to files: one HTML page, written whole or not at all."""
 
-# Why: docs/adr/0050-the-demos-page.md
+# Why: docs/adr/0055-the-demos-page.md
 
 from __future__ import annotations
 

@@ -118,7 +118,10 @@ def test_neither_the_laboratory_nor_what_only_a_site_runs_is_in_it(bundle):
 
 
 def test_every_import_in_it_is_in_it(unpacked, tmp_path):
-    """By Python itself: each module is imported, and no module of ours comes from elsewhere."""
+    """By Python itself: each module is imported, and no module of ours comes from elsewhere.
+
+    So nothing of the laboratory is loaded either: the coordinator draws grids without it.
+    """
     modules = sorted(
         path.relative_to(unpacked).with_suffix("").as_posix().replace("/", ".")
         for path in unpacked.rglob("*.py")
@@ -135,6 +138,8 @@ def test_every_import_in_it_is_in_it(unpacked, tmp_path):
     assert done.returncode == 0, done.stderr
     files = done.stdout.split()
     assert len(files) > len(modules)
+    assert f"{unpacked}/server/samples.py" in files
+    assert not [file for file in files if "/model/lab/" in file]
     assert [file for file in files if not Path(file).is_relative_to(unpacked)] == []
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +59,3 @@ def test_an_adapter_of_another_base_is_refused(tmp_path: Path, tiny_pipeline: An
     save_adapter(path, wider, np.zeros(wider.parameters, np.float32), ADAPTER)
     with pytest.raises(ModelError, match="another base"):
         compare_adapter(tiny_pipeline, path, COMPARISON)
-
-
-def test_drawing_a_grid_loads_nothing_of_the_laboratory() -> None:
-    """The coordinator draws one: no mask reader, no tissue painter in its process."""
-    code = (
-        "import sys, server.samples; print([m for m in sys.modules if m.startswith('model.lab')])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

@@ -158,7 +158,6 @@ def test_the_shipped_weights_are_small_half_precision_and_shaped_as_stable_diffu
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 @needs_weights
 def test_the_shipped_weights_obey_their_captions_by_both_judges() -> None:
     done = evaluate_captions(TINY, per_morphology=2)

@@ -15,8 +15,19 @@ pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:Use
 WITHIN = 1e-5  # of float32 over batches of other sizes; of the same size the rest is exact
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("name", LOSSES)
+# Each term alone with the slower engine too: `stage-two` has them all.
+PAIRS = [
+    pytest.param(
+        name,
+        engine,
+        marks=[pytest.mark.slow] * (engine == "opacus" and name not in ("denoising", "stage-two")),
+    )
+    for name in LOSSES
+    for engine in ENGINES
+]
+
+
+@pytest.mark.parametrize(("name", "engine"), PAIRS)
 def test_the_gradient_is_the_sum_over_patients(world: World, name: str, engine: str) -> None:
     found = coupling(world, LOSSES[name], ENGINES[engine])
     assert found.sum <= WITHIN

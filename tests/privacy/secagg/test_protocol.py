@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -52,8 +53,16 @@ def test_the_sum_is_exact(n):
     assert np.array_equal(outcome.lanes, total(lanes, world.sites))
 
 
-def drop_outs(n: int) -> list[tuple[int, Stage, int]]:
-    return [(n, stage, count) for stage in STAGES for count in range(1, n - threshold(n) + 1)]
+def drop_outs(n: int) -> list[Any]:
+    """Every number of them at every exchange; of a large cohort the numbers between are slow."""
+    most = n - threshold(n)
+    return [
+        pytest.param(
+            *(n, stage, count), marks=[pytest.mark.slow] * (n > 8 and count not in (1, 2, most))
+        )
+        for stage in STAGES
+        for count in range(1, most + 1)
+    ]
 
 
 @pytest.mark.parametrize(("n", "stage", "count"), [*drop_outs(4), *drop_outs(8), *drop_outs(32)])
@@ -68,7 +77,14 @@ def test_with_every_number_of_drop_outs_at_every_exchange_the_sum_is_exact(n, st
     assert outcome.lost == (dict.fromkeys(gone, stage) if stage in BEFORE_THE_SUM else {})
 
 
-@pytest.mark.parametrize("stage", STAGES)
+# The exchanges at which drop-outs cost the most, and where they are not in the sum and in it.
+HUNDRED = (Stage.INPUT, Stage.UNMASK)
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [pytest.param(stage, marks=[pytest.mark.slow] * (stage not in HUNDRED)) for stage in STAGES],
+)
 def test_a_hundred_sites_lose_a_third(stage):
     world = World(site_ids(100))
     lanes = world.lanes()

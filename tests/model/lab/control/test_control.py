@@ -196,7 +196,6 @@ def test_one_training_step_moves_the_control_and_not_the_base(
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_a_killed_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "_measure", lambda *_: {})
     recipe = replace(ControlRecipe.smoke(), tiles=8, steps=2, checkpoint_every=1)
