@@ -129,6 +129,8 @@ def test_a_reference_that_was_killed_ends_as_one_that_never_was(
     assert resumed.epsilon is None
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_each_site_may_add_all_of_its_own_noise(configure: Configure, tinier_base: Path) -> None:
     study = small_study(tinier_base, "local", rounds=1)
     result = simulate(configure(study=study))
@@ -144,7 +146,7 @@ def test_each_site_may_add_all_of_its_own_noise(configure: Configure, tinier_bas
         pytest.param("alone", "pooled", marks=pytest.mark.slow),
         pytest.param("noise-off", "local", marks=pytest.mark.slow),
         pytest.param("central", "local", marks=pytest.mark.slow),
-        ("alone", "local"),
+        pytest.param("alone", "local", marks=[pytest.mark.slow, pytest.mark.ci]),
     ],
 )
 def test_arms_that_are_no_federation_touch_no_ledger(
