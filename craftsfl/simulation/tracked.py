@@ -42,14 +42,13 @@ def track_arm(
 
     With the `status` of a federation, its rounds are logged as a coordinator logs them.
     """
-    client = quiet_client(uri)
-    if status is not None and not result.own:
-        run = Tracking(TrackingPlace(uri, artifacts), study).sync(status)
-    else:
-        with mlflow_errors(uri, _HINT):
-            run = _new_run(client, uri, artifacts, study, result)
     with mlflow_errors(uri, _HINT):
-        client.set_tag(run, "craftsfl.simulated_arm", " ".join((result.arm, result.own)).strip())
+        client = quiet_client(uri)
+        if status is not None and not result.own:
+            run = Tracking(TrackingPlace(uri, artifacts), study).sync(status)
+        else:
+            run = _new_run(client, uri, artifacts, study, result)
+        client.set_tag(run, "craftsfl.simulated_arm", f"{result.arm} {result.own}".strip())
         gain = result.gain
         for name, value in (("gain", gain.mean), ("gain_low", gain.low), ("gain_high", gain.high)):
             client.log_metric(run, name, value, step=result.steps)
