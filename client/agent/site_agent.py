@@ -146,6 +146,15 @@ class SiteAgent(ABC):
             last = self._attempt
         return last is not None and last.key == AttemptKey(self._digest, run, round, attempt)
 
+    def wait(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds for the newest attempt's training; True if it has ended.
+
+        For whoever owns the agent's clock, and may not let its slot come before.
+        """
+        with self._lock:
+            attempt = self._attempt
+        return attempt is None or attempt.work.wait(timeout)
+
     def stop(self, timeout: float) -> bool:
         """Refuse everything from now on, and end training; True if it ended within `timeout` s."""
         with self._lock:

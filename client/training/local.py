@@ -28,7 +28,7 @@ from client.training.trial import OTHER_DEVICE, DeviceTrial
 from model.adapters import Unet, attach, parameters, read_vector, write_vector
 from model.base import Pipeline
 from model.layout import Layout
-from model.losses import Rows, check_adapted
+from model.losses import Loss, Rows, check_adapted
 from model.losses.draws import default_rows
 from privacy.dpsgd.assignment import Assign, all_places, fixed, packed
 from privacy.dpsgd.choice import choose_engine
@@ -64,15 +64,16 @@ class LocalTrainer:
         engine: EngineFactory = choose_engine,
         assign: Assign = packed,
         mechanism: Mechanism | None = None,
+        loss: Loss | None = None,
     ) -> None:
         """Attach the study's adapter to `pipeline`.
 
         `physical_rows` bounds the rows that go through the UNet at once, but is at least one
         patient's (memory and speed; up to rounding the result does not depend on it). `assign` says
         where patients stand: `packed` needs a device on which `prove_isolation` finds that places
-        do not matter. `mechanism` makes the steps; it is the study's own unless one is given.
-        Raises `ConfigError` where `site` is no member, and
-        `ModelError` where the study's loss does not fit to model or tiles.
+        do not matter. `mechanism` makes the steps, `loss` is what is minimised; both are the
+        study's own unless given, as in simulations. Raises `ConfigError` where `site` is no member,
+        and `ModelError` where the study's loss does not fit to model or tiles.
         """
         member = study.site(site)
         if member is None:
@@ -89,7 +90,7 @@ class LocalTrainer:
         self._unet: Unet = pipeline.unet
         self._layout = attach(pipeline.unet, study.adapter)
         _check_loss(study, pipeline, tiles)
-        self._maker = BatchMaker(study, pipeline)
+        self._maker = BatchMaker(study, pipeline, loss)
         self._resident = Resident.of(tiles)
         self._noise = noise or SystemNoise()
         rows = physical_rows or default_rows(tiles, pipeline.device)
