@@ -30,7 +30,7 @@ PatientGroup = tuple[int, ...]  # whose clipped gradients are summed up
 
 
 class PatientGroups(Protocol):
-    """Whose gradients there are: the part of `PatientRows` that an arm looks at."""
+    """Whose gradients there are: the part of `SharedRows` that an arm looks at."""
 
     @property
     def sites(self) -> tuple[range, ...]:
@@ -41,7 +41,7 @@ class PatientGroups(Protocol):
         """P."""
 
 
-class ArmRun(Protocol):
+class ArmSteps(Protocol):
     """A run between two steps."""
 
     @property
@@ -59,7 +59,7 @@ class ArmRun(Protocol):
         """Take the step, with the clipped sums of its groups."""
 
 
-def begun(arm: str, setting: PooledSetting, rows: PatientGroups, seed: int) -> ArmRun:
+def begun(arm: str, setting: PooledSetting, rows: PatientGroups, seed: int) -> ArmSteps:
     """A run of one of ARMS whose noise, if any, is its own."""
     kind = PooledArm if arm == "pooled" else OnePlaceArm
     return kind(arm, setting, rows, seed)
@@ -81,16 +81,16 @@ class OnePlaceArm:
 
     @property
     def at(self) -> GradientsAt:
-        """See `ArmRun`."""
+        """See `ArmSteps`."""
         return GradientsAt(self._state.adapter, self._constants.clipping_norm)
 
     @property
     def published(self) -> NDArray[np.float32]:
-        """See `ArmRun`."""
+        """See `ArmSteps`."""
         return self._state.published
 
     def groups(self, number: int) -> list[PatientGroup]:
-        """See `ArmRun`: each site's patients, or, at q < 1, those who enter, together."""
+        """See `ArmSteps`: each site's patients, or, at q < 1, those who enter, together."""
         if self._setting.sampling_rate == 1:
             return [tuple(site) for site in self._sites]
         patients = range(self._sites[0].start, self._sites[-1].stop)
@@ -99,7 +99,7 @@ class OnePlaceArm:
         return [tuple(patients[i] for i in entering)]
 
     def advance(self, number: int, totals: Sequence[Doubles]) -> None:
-        """See `ArmRun`."""
+        """See `ArmSteps`."""
         patients = self._setting.sampling_rate * sum(map(len, self._sites))
         mean = sum(totals, start=np.zeros(self._rows.parameters)) / patients
         self._state = self._state.after(mean + self._noise(), self._deviation**2)
@@ -133,12 +133,12 @@ class PooledArm:
 
     @property
     def at(self) -> GradientsAt:
-        """See `ArmRun`."""
+        """See `ArmSteps`."""
         return GradientsAt(self._chain.adapter, self._constants.clipping_norm)
 
     @property
     def published(self) -> NDArray[np.float32]:
-        """See `ArmRun`."""
+        """See `ArmSteps`."""
         return self._chain.published
 
     @property
@@ -147,11 +147,11 @@ class PooledArm:
         return self._coupled
 
     def groups(self, number: int) -> list[PatientGroup]:
-        """See `ArmRun`: each site's patients."""
+        """See `ArmSteps`: each site's patients."""
         return [tuple(site) for site in self._rows.sites]
 
     def advance(self, number: int, totals: Sequence[Doubles]) -> None:
-        """See `ArmRun`."""
+        """See `ArmSteps`."""
         setting, members = self._setting, tuple(range(len(self._setting.sites)))
         label = _digest("label", self._seed, number)
         grid = PooledGrid.of(self._terms, len(members), label)

@@ -1,4 +1,4 @@
-"""Clipped gradients of patients at adapters: what a step sums up before any noise."""
+"""Clipped gradients of the same patients at several adapters: what their runs' steps sum up."""
 
 from __future__ import annotations
 
@@ -7,29 +7,16 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from bench.pooled_prefix import same_rows
-from bench.pooled_sites import PooledSites
-from model.adapters import attach, parameters, write_vector
+from craftsfl.planning.gradients import PatientRows, StepOf
+from model.adapters import parameters, write_vector
 from model.arrays import Doubles
-from model.base import Pipeline
-from model.losses import NoiseSchedule, denoising
-from model.losses.draws import draw_rows
-from privacy.dpsgd.engine import BLANK, PhysicalBatch
+from privacy.dpsgd.engine import PhysicalBatch
 from privacy.dpsgd.lora_engine import LoraEngine
-from privacy.study.manifest import Adapter
 
 _ROWS: Final = 32  # that go through the UNet at once, at most
-
-
-@dataclass(frozen=True)
-class StepOf:
-    """Which rows are drawn: those of the run `seed` in its step `number`, from 0."""
-
-    seed: int
-    number: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,34 +27,12 @@ class GradientsAt:
     clipping_norm: float
 
 
-class PatientRows:
-    """A model, and patients whose gradients are taken one step after the other.
+class SharedRows(PatientRows):
+    """`PatientRows` for arms that are trained side by side.
 
-    Every arm of a seed meets the same (tile, t, noise) of a patient in the same step, so that arms
-    differ in nothing but what is compared. Hence what a pass computes before the adapter is the
-    same for all arms, and computed once: to the last bit, no arm's gradients depend on others.
+    What a pass computes before the adapter is the same for all arms, and computed once: to the last
+    bit, no arm's gradients depend on others.
     """
-
-    def __init__(
-        self, pipeline: Pipeline, adapter: Adapter, patients: PooledSites, draws: int
-    ) -> None:
-        self._unet = pipeline.unet
-        self._layout = attach(pipeline.unet, adapter)
-        self._schedule = NoiseSchedule.of(pipeline.scheduler)
-        self._tiles, self._draws = patients.train, draws
-        self._of_patient = patients.train.by_patient()
-        ends = np.cumsum(patients.sizes).tolist()
-        self._sites = tuple(map(range, [0, *ends], ends))
-
-    @property
-    def sites(self) -> tuple[range, ...]:
-        """The numbers of each site's patients."""
-        return self._sites
-
-    @property
-    def parameters(self) -> int:
-        """P."""
-        return self._layout.parameters
 
     def clipped_sums(
         self, wanted: Sequence[GradientsAt], step: StepOf, patients: Sequence[int]
@@ -84,21 +49,7 @@ class PatientRows:
         return totals
 
     def _batches(self, patients: Sequence[int], step: StepOf) -> Iterator[PhysicalBatch]:
+        # A small group is one batch without blanks.
         places = max(1, min(_ROWS // self._draws, len(patients)))
         for start in range(0, len(patients), places):
             yield self._batch(patients[start : start + places], places, step)
-
-    def _batch(self, patients: Sequence[int], places: int, step: StepOf) -> PhysicalBatch:
-        """`patients`, and blanks up to `places`."""
-        generators = [np.random.default_rng([step.seed, step.number, p]) for p in patients]
-        chosen = [
-            generator.choice(self._of_patient[patient], 1)
-            for patient, generator in zip(patients, generators, strict=True)
-        ]
-        drawn = draw_rows(self._tiles, chosen, self._draws, len(self._schedule), generators)
-        rows = drawn.spread(torch.arange(len(drawn.latents)), places * self._draws)
-        numbers = torch.full((places,), BLANK, dtype=torch.int64)
-        numbers[: len(patients)] = torch.tensor(patients)
-        return PhysicalBatch(
-            numbers, lambda: denoising(self._unet, rows, self._schedule), self._draws
-        )

@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from bench.pooled_compare import PooledRun
-from bench.pooled_gradients import PatientRows
+from bench.pooled_gradients import SharedRows
 from bench.pooled_held_out import held_out_losses
 from bench.pooled_setting import PooledSetting
-from bench.pooled_sites import PooledSites, real_sites, synthetic_sites
+from bench.pooled_sites import real_sites, synthetic_sites
 from bench.pooled_together import OnPooledStep, PooledPlan, SumsKept, train_together
+from craftsfl.planning.tissue import PooledSites
 from model.adapters import attach, write_vector
 from model.base import Pipeline
 from model.encoders import ImageTextEncoder
@@ -55,7 +56,7 @@ class PooledLaboratory:
         """
         pipeline, seed = self._pipeline, plans[0].seed
         sites, draws = self.sites(seed), plans[0].setting.private.draws
-        rows = PatientRows(pipeline, self._setting.adapter, sites, draws)
+        rows = SharedRows(pipeline, self._setting.adapter, sites, draws)
         trained = train_together(plans, rows, kept, on_step)
         vectors = [np.zeros(rows.parameters, np.float32)]  # B is zero in the base's vector
         vectors += [run.adapter for run in trained.values()]

@@ -15,15 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.pooled_arms import (
-    ArmRun,
+    ArmSteps,
     PatientGroup,
     PatientGroups,
     PooledArm,
     SameNoiseArm,
     begun,
 )
-from bench.pooled_gradients import GradientsAt, StepOf
+from bench.pooled_gradients import GradientsAt
 from bench.pooled_setting import SAME_NOISE, PooledSetting
+from craftsfl.planning.gradients import StepOf
 from model.arrays import Doubles
 
 OnPooledStep = Callable[[int, int], None]
@@ -44,12 +45,12 @@ class PooledPlan:
 
 
 class GradientSource(PatientGroups, Protocol):
-    """Where sums come from: `PatientRows`."""
+    """Where sums come from: `SharedRows`."""
 
     def clipped_sums(
         self, wanted: Sequence[GradientsAt], step: StepOf, patients: Sequence[int]
     ) -> list[Doubles]:
-        """See `PatientRows.clipped_sums`."""
+        """See `SharedRows.clipped_sums`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,9 +111,9 @@ def train_together(
     return {plan: TrainedArm(runs[plan].published, seconds[plan]) for plan in plans}
 
 
-def _begun(plans: Iterable[PooledPlan], rows: PatientGroups) -> dict[PooledPlan, ArmRun]:
+def _begun(plans: Iterable[PooledPlan], rows: PatientGroups) -> dict[PooledPlan, ArmSteps]:
     """The runs of `plans`, each one after that which it takes its noise from."""
-    runs: dict[PooledPlan, ArmRun] = {}
+    runs: dict[PooledPlan, ArmSteps] = {}
     for plan in plans:
         setting, seed = plan.setting, plan.seed
         if plan.arm not in SAME_NOISE:
@@ -126,7 +127,7 @@ def _begun(plans: Iterable[PooledPlan], rows: PatientGroups) -> dict[PooledPlan,
 
 
 def _sums(
-    going: dict[PooledPlan, ArmRun], number: int, rows: GradientSource, kept: SumsKept
+    going: dict[PooledPlan, ArmSteps], number: int, rows: GradientSource, kept: SumsKept
 ) -> dict[PooledPlan, list[tuple[Doubles, float]]]:
     """Of each run, the sums of its groups in step `number`, from disk where they are there."""
     places: dict[PatientGroup, list[tuple[PooledPlan, int]]] = defaultdict(list)

@@ -21,7 +21,7 @@ from bench.pooled_compare import (
     difference_of_gains,
     pooled_comparisons,
 )
-from bench.pooled_gradients import GradientsAt, PatientRows, StepOf
+from bench.pooled_gradients import GradientsAt, SharedRows
 from bench.pooled_held_out import held_out_losses
 from bench.pooled_setting import (
     ARMS,
@@ -34,6 +34,7 @@ from bench.pooled_setting import (
 )
 from bench.pooled_sites import real_sites, synthetic_sites
 from bench.pooled_together import PooledPlan, SumsKept, train_together
+from craftsfl.planning.gradients import StepOf
 from model.base import load_base
 from model.cache import locate_base
 from model.lab.tissue import HOSPITALS
@@ -53,7 +54,7 @@ def one_thread() -> object:
 
 
 class Linear:
-    """Stands in for `PatientRows`: every patient's clipped gradient is a constant of its own."""
+    """Stands in for `SharedRows`: every patient's clipped gradient is a constant of its own."""
 
     parameters = 40
     sites = (range(160), range(160, 320), range(320, 480))
@@ -108,12 +109,12 @@ def test_the_quick_bench_has_every_row_and_goes_on_after_a_kill(
     path = tmp_path / "runs.jsonl"
     lines = path.read_text().splitlines()
     path.write_text("\n".join(lines[:-1]) + lines[-1][:40])  # killed while it wrote the last
-    monkeypatch.setattr(PatientRows, "clipped_sums", None)  # its sums are there
+    monkeypatch.setattr(SharedRows, "clipped_sums", None)  # its sums are there
     pooled.main(["--quick", "--json", "--dir", str(tmp_path)])
     again = json.loads(capsys.readouterr().out)["rows"]
     assert [row.pop("alignment", None) for row in again] == pytest.approx(
         [row.pop("alignment", None) for row in rows], abs=1e-4
-    )  # an encoder's products of matrices round by where in memory they lie
+    )  # of drawn images: nothing makes their arithmetic round alike twice
     assert again == rows  # the same draws, the same adapters, the same figures
 
 
@@ -355,7 +356,7 @@ def test_gradients_and_losses_do_not_depend_on_the_adapters_beside(
     pipeline = load_base(locate_base("tiny"))
     setting = replace(QUICK_POOLED, targets=targets)
     sites = synthetic_sites(setting, pipeline, 0, tmp_path)
-    rows = PatientRows(pipeline, setting.adapter, sites, draws=1)
+    rows = SharedRows(pipeline, setting.adapter, sites, draws=1)
     random = np.random.default_rng(0)
     drawn = [0.3 * random.standard_normal(rows.parameters) for _ in range(3)]
     wanted = [GradientsAt(vector.astype(np.float32), 0.0005) for vector in drawn]
