@@ -22,6 +22,7 @@ from privacy.mechanisms.pooled.grid import PooledGrid
 from privacy.mechanisms.pooled.packing import pack_signed
 from privacy.mechanisms.pooled.share import centres_of, noised
 from privacy.mechanisms.pooled.terms import PooledTerms
+from privacy.secagg.sealed.residues import packed_residues, reduced, residues_in
 from privacy.secagg.stream import apply_masks
 
 _SITES: Final = 12
@@ -99,9 +100,10 @@ def share_of(parameters: int) -> Callable[[], object]:
     peers = [(bytes([peer]) * 32, 1 if peer % 2 else -1) for peer in range(_SITES - 1)]
 
     def share() -> object:
-        lanes = pack_signed(noised(centres_of(total, grid), grid, _SEED), grid.bits)
-        apply_masks(lanes, peers)
-        return lanes
+        packed = pack_signed(noised(centres_of(total, grid), grid, _SEED), grid.bits)
+        numbers = residues_in(packed, grid.bits)
+        apply_masks(numbers, peers)
+        return packed_residues(reduced(numbers, grid.bits), grid.bits)
 
     return share
 

@@ -176,9 +176,10 @@ FAILURES: Mapping[ErrorId, Guidance] = {
         "The text gives each site's reason. Fix those, then start a new run.",
     ),
     ErrorId.NAME_TAKEN: Guidance(
-        "In a study without a roster, two nodes claim the name of one site.",
+        "Retired: only older versions stop for this. In a study without a roster, two nodes claim "
+        "the name of one site.",
         _ROUND,
-        "Give each hospital its own name in site.toml, then start a new run.",
+        "Install this version, which knows a site by its key; or give each hospital its own name.",
     ),
     ErrorId.ROUND_STATE_UNUSABLE: Guidance(
         "The coordinator's database cannot be read or written.",

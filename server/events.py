@@ -216,6 +216,21 @@ class SessionOpened(RunEvent):
     reason: str
 
 
+@_event("adapter-confirmed")
+@dataclass(frozen=True, slots=True)
+class AdapterConfirmed(RunEvent):
+    """`sites` of the study's `of` have proven the last sum, and worked out the same adapter.
+
+    `digest` (hex) is of the numbers of what is published, as each site's own log has it; `others`
+    are the other sites, each with the reason why it confirms nothing: "north: It was not there."
+    """
+
+    sites: tuple[str, ...]
+    of: int
+    digest: str
+    others: tuple[str, ...]
+
+
 @_event("run-finished")
 @dataclass(frozen=True, slots=True)
 class RunFinished(RunEvent):

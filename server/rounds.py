@@ -112,6 +112,9 @@ class _KindOfRound(Protocol):
     def run(self, number: int) -> None:
         """One round."""
 
+    def close(self) -> None:
+        """What is left to do after the last round; once, also over restarts."""
+
 
 class _Rounds:
     def __init__(self, federation: Federation) -> None:
@@ -151,6 +154,7 @@ class _Rounds:
             context.store.set_state(RunState.RUNNING)
         for number in range(done + 1, context.study.rounds + 1):
             rounds.run(number)
+        rounds.close()
         return rounds.adapter
 
     def _all_done(self) -> bool:

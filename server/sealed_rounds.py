@@ -20,12 +20,13 @@ from privacy.study.pooling import pooled_settings, sealed_study
 from privacy.wire.codec import Vector
 from privacy.wire.sealed import OpenedSum
 from server.checkpoint import save_checkpoint
-from server.events import RoundFailed
+from server.events import AdapterConfirmed, RoundFailed
 from server.life import RunStopped
 from server.nodes import Attendee
 from server.participants import TrainingOrder
 from server.round_parts import RoundParts, in_words, length_of
 from server.sealed_attempt import SealedAttempt, StepOutcome
+from server.sealed_closing import Closed, RunClosing
 from server.sessions import SessionParts, Sessions
 from server.step_store import FinishedStep, StepKey
 from server.tables import AttemptState
@@ -43,10 +44,11 @@ class SealedRounds:
         self._parts = parts
         self._context = parts.context
         self._layout = layout
-        self._roster = roster
+        self._roster, self._key = roster, key
         self._chain = begin_chain(self._context.study, layout)
         frozen = frozen_digest(layout)
         terms = sealed_study(self._context.study, roster, layout.fingerprint(), frozen)
+        self._terms = terms
         self._sessions = Sessions(parts.context, parts.attendance, SessionParts(key, roster, terms))
 
     @property
@@ -77,6 +79,30 @@ class SealedRounds:
             norm, kept = length_of(self._chain.adapter), self._kept(number)
             context.store.steps.finish(key, FinishedStep(len(sites), norm, opened.encode(), kept))
         self._parts.finished(key, sites, norm)
+
+    def close(self) -> None:
+        """Ask every site whether it comes to the same; the last sum is proven by no later step.
+
+        Where all of the last step say that its sum does not verify, that step is run again.
+        """
+        context, number = self._context, self._context.study.rounds
+        if context.store.steps.is_closed():
+            return
+        with context.phase("closing"):
+            closed = self._closed()
+        while closed.false_sum:
+            self._again(number)
+            with context.phase("closing"):
+                closed = self._closed()
+        context.store.steps.keep_closed(closed.confirmed)
+        digest = self._chain.published_digest.hex()
+        names, of = tuple(sorted(closed.confirmed)), len(context.study.sites)
+        others = tuple(f"{name}: {reason}" for name, reason in sorted(closed.others.items()))
+        context.emit(AdapterConfirmed(names, of, digest, others))
+
+    def _closed(self) -> Closed:
+        asks = RunClosing(self._context, self._parts.attendance, self._roster, self._terms)
+        return asks.run(self._key, self._chain)
 
     def _kept(self, number: int) -> tuple[str, str] | None:
         """The adapter after the step as a file, if it is one of those that are written."""

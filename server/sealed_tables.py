@@ -12,7 +12,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from server.tables import Table
 
-START, VECTORS = "start", "vectors"  # the exchanges of a step, in `PartRow.exchange`
+# The exchanges of a step, in `PartRow.exchange`; READY is there in that form alone.
+START, READY, VECTORS = "start", "ready", "vectors"
 
 
 class StepsRow(Table):
@@ -74,3 +75,22 @@ class SumRow(Table):
     round: Mapped[int] = mapped_column(primary_key=True)
     attempt: Mapped[int]
     total: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class ClosedRow(Table):
+    """All sites were asked, once, whether they come to what the run has come to."""
+
+    __tablename__ = "step_ends"
+
+    run: Mapped[str] = mapped_column(ForeignKey("runs.run"), primary_key=True)
+    closed: Mapped[float]  # Unix seconds
+
+
+class ConfirmedRow(Table):
+    """A site has worked out the adapter that a run publishes: its signature of the SealedClose."""
+
+    __tablename__ = "step_confirmations"
+
+    run: Mapped[str] = mapped_column(ForeignKey("runs.run"), primary_key=True)
+    site: Mapped[str] = mapped_column(String(32), primary_key=True)
+    signature: Mapped[bytes] = mapped_column(LargeBinary)

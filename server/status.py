@@ -13,7 +13,7 @@ from privacy.errors import FederationError
 from server.database import database_errors, read_database
 from server.events import ROUND, STEP
 from server.run_name import LARGEST_NUMBER
-from server.sealed_tables import START, StepsRow
+from server.sealed_tables import READY, START, ClosedRow, ConfirmedRow, StepsRow
 from server.tables import (
     ENDED,
     AttemptRow,
@@ -126,7 +126,8 @@ class RunStatus:
     `state` is the last that a ServerApp wrote: whether one is alive is not in the database
     (`server.life`). `awaited` says what the next attempt waits for. `unit` is what it counts, a
     round or a step. So many attempts are `lost`: they have failed, and sites may have charged them.
-    Of a pooled study `spare` may be, else None.
+    Of a pooled study `spare` may be, else None. `confirmed` are the sites that have worked out the
+    same adapter at the end of such a run; None until they were asked.
     """
 
     run: int
@@ -152,6 +153,7 @@ class RunStatus:
     unit: str = ROUND
     lost: int = 0
     spare: int | None = None
+    confirmed: tuple[str, ...] | None = None
 
 
 def read_status(url: str, run: int | None = None) -> RunStatus:
@@ -219,6 +221,7 @@ def status_of(session: Session, key: str) -> RunStatus:
         unit=ROUND if spare is None else STEP,
         lost=sum(_is_lost(item) for item in history),
         spare=spare,
+        confirmed=_confirmed(session, key),
     )
 
 
@@ -330,8 +333,9 @@ def _release(session: Session, run: str) -> ReleaseStatus | None:
 
 
 def _is_lost(item: RoundStatus) -> bool:
-    """Whether an attempt has failed and may be charged: not where all was over at its start."""
-    early = {part.exchange for part in item.sites if part.reason} == {START}
+    """Whether an attempt has failed and may be charged: not where no vector was asked for."""
+    exchanges = {part.exchange for part in item.sites if part.reason}
+    early = bool(exchanges) and exchanges <= {START, READY}
     sent = any(part.state is PartState.FINISHED for part in item.sites)
     return item.state is AttemptState.FAILED and (sent or not early)
 
@@ -341,6 +345,15 @@ def _spare(session: Session, run: str) -> int | None:
         return None  # as above
     row = session.get(StepsRow, run)
     return None if row is None else row.spare
+
+
+def _confirmed(session: Session, run: str) -> tuple[str, ...] | None:
+    if not inspect(session.connection()).has_table(ClosedRow.__tablename__):
+        return None  # as above
+    if session.get(ClosedRow, run) is None:
+        return None
+    query = select(ConfirmedRow.site).where(ConfirmedRow.run == run).order_by(ConfirmedRow.site)
+    return tuple(session.scalars(query))
 
 
 def _quality(session: Session, run: str) -> tuple[QualityStatus, ...]:

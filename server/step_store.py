@@ -18,8 +18,16 @@ from sqlalchemy.orm import Session
 
 from server.clock import RunClock
 from server.database import database_errors
-from server.sealed_tables import RequestRow, SessionRow, SumRow, VectorRow
-from server.tables import AdapterRow, AttemptRow, AttemptState, NumberRow
+from server.sealed_tables import (
+    VECTORS,
+    ClosedRow,
+    ConfirmedRow,
+    RequestRow,
+    SessionRow,
+    SumRow,
+    VectorRow,
+)
+from server.tables import AdapterRow, AttemptRow, AttemptState, NumberRow, PartRow
 
 StepKey = tuple[int, int]  # round, attempt
 
@@ -114,6 +122,18 @@ class StepStore:
             session.add(row)
             session.get_one(SessionRow, (self._run, request.session)).state = state
 
+    def keep_state(self, number: int, state: bytes) -> None:
+        """Where the machine of the session stands."""
+        with self._transaction() as session:
+            session.get_one(SessionRow, (self._run, number)).state = state
+
+    def missed(self) -> int:
+        """How many vectors of this run were asked for, and did not come."""
+        query = select(func.count()).select_from(PartRow)
+        mine = PartRow.run == self._run, PartRow.exchange == VECTORS
+        with self._transaction() as session:
+            return session.scalar(query.where(*mine)) or 0
+
     def request(self, key: StepKey) -> StoredRequest | None:
         """What the sites of the attempt `key` were asked, or are to be asked again."""
         with self._transaction() as session:
@@ -169,6 +189,18 @@ class StepStore:
             adapter = session.get(AdapterRow, (self._run, key[0]))
             if adapter is not None:
                 session.delete(adapter)
+
+    def keep_closed(self, confirmed: Mapping[str, bytes]) -> None:
+        """The sites were asked what the run has come to; what those who agree have signed."""
+        with self._transaction() as session:
+            session.add(ClosedRow(run=self._run, closed=self._clock.time()))
+            for site, signature in confirmed.items():
+                session.add(ConfirmedRow(run=self._run, site=site, signature=signature))
+
+    def is_closed(self) -> bool:
+        """Whether the sites were asked what the run has come to."""
+        with self._transaction() as session:
+            return session.get(ClosedRow, self._run) is not None
 
     def sums(self, after: int = 0) -> list[tuple[int, int, bytes]]:
         """(round, attempt, sum) of the finished steps after step `after`, in order."""

@@ -53,6 +53,9 @@ class UpdateRounds:
         self.adapter = checkpoint.adapter
         return number
 
+    def close(self) -> None:
+        """Nothing: an update's sum is proven to nobody."""
+
     def run(self, number: int) -> None:
         """One round. Raises `FederationError` if no attempt at it succeeds."""
         key, mean, sites = self._attempts(number)

@@ -117,6 +117,11 @@ class AdapterChain:
         return self.descent.published
 
     @property
+    def published_digest(self) -> bytes:
+        """Of `published`, as `adapter_digest` is of the adapter: 32 bytes."""
+        return digest(_ADAPTER_TAG, _bytes(self.published))
+
+    @property
     def steps(self) -> int:
         """How many links there are; the next one's step is this plus one."""
         return self.descent.steps

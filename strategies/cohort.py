@@ -1,31 +1,13 @@
-"""Weights of the sites: constants of the study, so that they reveal nothing about patients."""
+"""The weighted mean of updates, for references that have them all in one process."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from privacy.errors import FederationError
-from privacy.study.manifest import Study
-
-
-def weights(study: Study, names: Iterable[str]) -> dict[str, float]:
-    """Declared, rounded cohort sizes of the sites `names`: neither true nor drawn counts.
-
-    Not normalised. Raises `FederationError` for a name that is not a member of the study.
-    """
-    found = {}
-    for name in names:
-        site = study.site(name)
-        if site is None:
-            raise FederationError(
-                f"{name!r} is not a site of the study {study.name!r}.",
-                "Add it to study.toml for everyone, or leave it out.",
-            )
-        found[name] = float(site.declared_patients)
-    return found
 
 
 def weighted_mean(

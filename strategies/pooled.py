@@ -11,6 +11,7 @@ from privacy.errors import ConfigError, FederationError
 from privacy.mechanisms.pooled.packing import unpack_signed
 from privacy.mechanisms.pooled.share import opened
 from privacy.secagg.roster import Roster
+from privacy.secagg.sealed.closing import FinalDigests
 from privacy.secagg.sealed.label import ChainDigests
 from privacy.study.manifest import Study
 from privacy.study.pooling import grid_of, pooled_settings, pooled_terms
@@ -59,6 +60,11 @@ def begin_chain(study: Study, layout: Layout) -> AdapterChain:
 def digests_of(chain: AdapterChain) -> ChainDigests:
     """What the next step's label holds of the chain."""
     return ChainDigests(chain.adapter_digest, chain.state_digest, chain.sums_digest)
+
+
+def final_of(chain: AdapterChain) -> FinalDigests:
+    """What a run that ends here says that it has come to."""
+    return FinalDigests(digests_of(chain), chain.published_digest)
 
 
 def following(

@@ -165,7 +165,8 @@ class Account:
 
     def admitted(self, key: AttemptKey) -> Budgets | Refusal:
         """What the budgets will be once the attempt `key` is charged, or why it is refused."""
-        found = may_begin(key, self._charges, len(self._lost), self._allowance())
+        lost = len(self._lost)
+        found = may_begin(key, self._charges, lost, self._allowance(), self._unsettled(key))
         if self._too_long is not None and found != Objection():  # the request is not at fault
             return self._too_long
         if not isinstance(found, Objection):
@@ -175,6 +176,16 @@ class Account:
         if found.over is None:
             return Refusal(Reason.POLICY)
         return Refusal(Reason.BUDGET, found.over.spent, found.over.after, found.over.budget)
+
+    def _unsettled(self, key: AttemptKey) -> int:
+        """How many lost attempts may still be charged once `key` begins.
+
+        Where the noise is pooled: those at the same step, as in `_charge_newest`. An older one is
+        never asked for again, so a step that was lost before anything left takes nothing away.
+        """
+        if self._charges.spare is None:
+            return len(self._lost)
+        return sum(_round_of(one) == _round_of(key) for one in self._lost)
 
     def _allowance(self) -> Allowance:
         return replace(self._none_charged, own=tuple(self._charged.values()))

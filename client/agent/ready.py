@@ -25,11 +25,12 @@ class SiteMemory:
     survivors: Path | None = None  # the sets that it has signed without noise
     cohorts: Path | None = None  # the sites that each round may still have
     witness: Witness | None = None  # what it knows of the others' ledgers
+    chain: Path | None = None  # the adapter that it has worked out itself
 
     @classmethod
     def at(cls, state: StateFolder) -> SiteMemory:
         """In the site's state folder."""
-        return cls(state.survivors, state.cohorts, WitnessFile(state.witness))
+        return cls(state.survivors, state.cohorts, WitnessFile(state.witness), state.chain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class ReadyAgent:
         sealing = sealing_of(
             parts.rules, self.membership, parts.trainer.layout, memory.witness, self.effects
         )
-        return SealedAgent(parts, sealing)
+        return SealedAgent(parts, sealing, memory.chain)
 
     def _masked(self) -> MaskedAgent:
         parts, memory = self.parts, self.memory

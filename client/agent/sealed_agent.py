@@ -16,7 +16,8 @@ each with a test:
 - Keys are in memory only: an agent that was restarted knows no session, and says so.
 - (run, step, attempt) and the numbers of sessions only grow, over restarts, sessions and runs.
 - A site that lacks opened sums says how many steps it knows, and takes those that come with the
-  step; it keeps the adapter that they make only where a step is begun with it.
+  step; it keeps the adapter that they make only where a step is begun with it, and then in a
+  file of its own too.
 """
 
 # Why: docs/adr/0044-sealed-agents.md
@@ -27,28 +28,36 @@ import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import numpy as np
 
 from client.agent.sealing import SealedLedger, Sealing, SteadyTime
 from client.agent.site_agent import AgentParts, OpenAttempt, SiteAgent, sealed
+from client.agent.site_chain import MissingSums, SiteChain
 from client.agent.work import Trained
-from privacy.errors import AccountingError, FederationError
 from privacy.ledger import AttemptKey
 from privacy.secagg.refusals import Refused
 from privacy.secagg.sealed.attempt import PendingStep
 from privacy.secagg.sealed.client import SealedClient
+from privacy.secagg.sealed.closing import FinalDigests
 from privacy.secagg.sealed.label import ChainDigests
 from privacy.secagg.sealed.memory import SumMemory
 from privacy.wire.bodies import Body, Refusal, Running, SiteFacts
 from privacy.wire.checks import Check
+from privacy.wire.closing import SealedClose
 from privacy.wire.reasons import Reason
-from privacy.wire.sealed import SealedCollect, SealedStep, StepForm, sealed_size_limit
+from privacy.wire.sealed import (
+    SealedCollect,
+    SealedStep,
+    StepForm,
+    sealed_size_limit,
+)
 from privacy.wire.secagg import Lanes
 from privacy.wire.session import SessionKeys, SessionOffer
 from strategies.chain import AdapterChain
-from strategies.pooled import begin_chain, digests_of, following
+from strategies.pooled import digests_of, final_of
 
 _log = logging.getLogger("craftsfl.agent")
 
@@ -73,20 +82,21 @@ class StepAttempt(OpenAttempt):
         self.work.cancel()
 
 
-class _NotBegun(Exception):
-    """A step that its chain refuses, with the answer."""
-
-    def __init__(self, answer: Refusal) -> None:
-        self.answer = answer
+class _AgainstPolicy(Exception):
+    """A step whose adapter this site does not train from."""
 
 
 class SealedAgent(SiteAgent):
     """Takes part in sealed steps with `sealing`; nothing else can be asked of it."""
 
-    def __init__(self, parts: AgentParts, sealing: Sealing) -> None:
-        """Raises `PolicyError` or `ConfigError` for a study of updates, or of another layout."""
+    def __init__(self, parts: AgentParts, sealing: Sealing, chain: Path | None = None) -> None:
+        """`chain`: the file of the adapter.
+
+        Raises `PolicyError` or `ConfigError` for a study of updates, or of another layout.
+        """
         self._sealing = sealing
-        self._start = begin_chain(parts.rules.study, parts.trainer.layout)
+        study, roster = parts.rules.study, sealing.membership.roster
+        self._chain = SiteChain(study, parts.trainer.layout, roster, chain)
         super().__init__(parts)
         self._time = SteadyTime(sealing.effects.clock, self._clock)
         self._journal = SealedLedger(
@@ -96,7 +106,6 @@ class SealedAgent(SiteAgent):
         self._run = 0  # of the machine and the chain
         # By run: else a coordinator would have its sites forget by offering another one in between.
         self._memories: dict[int, SumMemory] = {}
-        self._chain = self._start
 
     def stop(self, timeout: float) -> bool:
         """See `SiteAgent.stop`; forgets all keys."""
@@ -126,6 +135,8 @@ class SealedAgent(SiteAgent):
                 return self._step(key, body)
             case SealedCollect():
                 return self._collect(key, body)
+            case SealedClose():
+                return self._close(key, body)
         return Refusal(Reason.UNKNOWN_KIND)
 
     def _session(self, key: AttemptKey, offer: SessionOffer) -> Body:
@@ -150,14 +161,37 @@ class SealedAgent(SiteAgent):
         self._keep(machine, key.run)
         return answer
 
+    def _close(self, key: AttemptKey, close: SealedClose) -> Body:
+        """This site's word for what the run has come to; its desk hears of it, and nothing else."""
+        refusal = self._other_run(key.run)
+        if refusal is not None:
+            return refusal
+
+        def final(close: SealedClose) -> FinalDigests:
+            return final_of(self._chain.before(close.steps + 1, close.opened))
+
+        try:
+            answer = self._machine_of(key).confirm(close, final)
+        except MissingSums as missing:
+            return Refusal(Reason.MISSING_SUMS, newest_run=missing.known)
+        except Refused as refused:
+            _log.warning("The end of run %d is not confirmed: %s", key.run, refused)
+            raise
+        _log.info(
+            "Run %d has ended; this site has worked out the same adapter: %s.",
+            *(key.run, close.published.hex()),
+        )
+        return answer
+
     def _keep(self, machine: SealedClient, run: int) -> None:
         """From now on `machine` takes the steps of `run`; the keys of any other are gone."""
         if machine is self._machine:
             return
         if self._machine is not None:
             self._machine.close()
-        self._machine, self._run, self._chain = machine, run, self._start
+        self._machine, self._run = machine, run
         self._memories[run] = machine.memory
+        self._chain.take_up(run)
 
     def _machine_of(self, key: AttemptKey) -> SealedClient:
         if self._machine is None or self._run != key.run:
@@ -178,12 +212,17 @@ class SealedAgent(SiteAgent):
         try:
             with self._time.kept_if(lambda: machine.pending is not before):
                 chain, answer = self._taken(machine, step)
-        except _NotBegun as refused:
-            return refused.answer
+        except MissingSums as missing:
+            return Refusal(Reason.MISSING_SUMS, newest_run=missing.known)
+        except _AgainstPolicy:
+            return Refusal(Reason.POLICY)
+        except Refused as refused:
+            self._chain.doubted(refused.check)
+            raise
         pending = machine.pending
         if pending is None or pending is before or chain is None:
             return answer
-        self._chain = chain
+        self._chain.begun(chain)
         training = self._sealing.training(self._trainer, machine, pending)
         work = self._work(key, chain.adapter, training)
         attempt = StepAttempt(key, _request(step), found, work, self._next_slot(), pending=pending)
@@ -196,7 +235,7 @@ class SealedAgent(SiteAgent):
         found: list[AdapterChain] = []
 
         def digests(step: SealedStep) -> ChainDigests:
-            found.append(self._followed(step))
+            found.append(self._admissible(step))
             return digests_of(found[0])
 
         answer = machine.step(step, digests)
@@ -207,23 +246,13 @@ class SealedAgent(SiteAgent):
         """Seconds after its slot in which a step may still be asked for."""
         return self._rules.study.cohort.round_deadline
 
-    def _followed(self, step: SealedStep) -> AdapterChain:
-        """The chain before `step`, with the sums that came with it, which have been proven."""
-        study, roster = self._rules.study, self._sealing.membership.roster
-        try:
-            chain = following(self._chain, step.opened, study, roster)
-        except (FederationError, AccountingError) as error:
-            _log.warning("The opened sums of step %d were refused: %s", step.step, error.message)
-            chain = self._chain
-        if chain.steps + 1 > step.step:
-            raise Refused(Check.SUMS)
-        if chain.steps + 1 < step.step:
-            known = self._chain.steps
-            raise _NotBegun(Refusal(Reason.MISSING_SUMS, newest_run=known))
+    def _admissible(self, step: SealedStep) -> AdapterChain:
+        """The chain before `step`, whose adapter this site trains from."""
+        chain = self._chain.before(step.step, step.opened)
         fault = self._rules.adapter_fault(float(np.linalg.norm(chain.adapter.astype(np.float64))))
         if fault:
             _log.warning("Refused %s.", fault)
-            raise _NotBegun(Refusal(Reason.POLICY))
+            raise _AgainstPolicy
         return chain
 
     def _again(self, attempt: StepAttempt, step: SealedStep) -> Body | bytes:

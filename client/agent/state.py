@@ -67,6 +67,11 @@ class StateFolder:
         return self.path / "layout.json"
 
     @property
+    def chain(self) -> Path:
+        """The adapter of a pooled study as this site has it; may be deleted at any time."""
+        return self.path / "chain.bin"
+
+    @property
     def trainer_lock(self) -> Path:
         """Held by the trainer, of which there is one."""
         return self.path / "trainer.lock"

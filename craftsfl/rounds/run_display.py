@@ -24,6 +24,7 @@ from craftsfl.rounds.timeline import Timeline
 from craftsfl.terminal import progress
 from server.events import (
     ROUND,
+    AdapterConfirmed,
     ExchangeFinished,
     LoggedEvent,
     NodeRefused,
@@ -172,6 +173,10 @@ class RunDisplay:
                 self.note(quality_text(event, self._unit))
             case SessionOpened(session=session, reason=reason, sites=sites):
                 self.note(f"session {session} of {', '.join(sites)}: {reason}")
+            case AdapterConfirmed(sites=sites, of=of, others=others):
+                self.note(f"{len(sites)} of {of} sites have worked out the same adapter")
+                for other in others:
+                    self.note(f"not confirmed by {other}")
             case NodeRefused(node=node, reason=reason):
                 self.note(f"node {node} is refused: {reason}")
             case RoundStarted() | RoundFinished() | RoundFailed() | ExchangeFinished():

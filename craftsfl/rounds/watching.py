@@ -96,6 +96,9 @@ def show_status(settings: Path, run: int | None, *, as_json: bool) -> None:
         f"{status.unit} {status.rounds_done} of {status.rounds}{_lost(status)}. "
         f"{escape(now.words)}"
     )
+    if status.confirmed is not None:
+        of = f"{len(status.confirmed)} of {len(status.sites)} sites"
+        console.print(f"{of} have worked out the same adapter themselves.", highlight=False)
     console.print(_sites(status))
     console.print(_history(status))
     for figure in status.quality:

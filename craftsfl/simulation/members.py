@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from client.agent.masking import Membership
-from client.agent.ready import ReadyAgent
+from client.agent.ready import ReadyAgent, SiteMemory
 from client.agent.site_agent import AgentParts, SiteAgent
 from privacy.identity import MARKER_BYTES, Identity, marker_path
 from privacy.secagg.client import Effects
@@ -74,9 +74,16 @@ class SimulatedMembers:
         """What the agent of `name` is told of itself and the others."""
         return Membership(self.identities[name], self.roster)
 
-    def agent(self, name: str, parts: AgentParts, effects: Effects | None = None) -> SiteAgent:
-        """The agent of `name`, which remembers earlier attempts in memory alone."""
-        return ReadyAgent(parts, self.membership(name), effects=effects or Effects()).make()
+    def agent(
+        self,
+        name: str,
+        parts: AgentParts,
+        effects: Effects | None = None,
+        memory: SiteMemory | None = None,
+    ) -> SiteAgent:
+        """The agent of `name`; without a `memory` it remembers earlier attempts while it lives."""
+        given = memory or SiteMemory()
+        return ReadyAgent(parts, self.membership(name), given, effects or Effects()).make()
 
     def write_key(self, name: str, path: Path) -> None:
         """The private key of `name` as a site keeps it, without a passphrase."""

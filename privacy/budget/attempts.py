@@ -14,7 +14,7 @@ class StudyCharges:
 
     `most_lost`: how many attempts may have been begun and never charged, over all runs.
     `spare`: where the noise is pooled, attempts are counted over the whole study: each round is one
-    step, and so many attempts may be made beyond one for each.
+    step, and so many attempts may be charged beyond one for each.
     """
 
     charge: Charge
@@ -90,17 +90,22 @@ def whole_figures(study: StudyCharges, at_its_end: Budgets) -> str:
 
 
 def may_begin(
-    key: AttemptKey, study: StudyCharges, lost: int, allowance: Allowance
+    key: AttemptKey,
+    study: StudyCharges,
+    lost: int,
+    allowance: Allowance,
+    unsettled: int | None = None,
 ) -> Budgets | Objection:
     """What the budgets will be once the attempt `key` of `study` is charged, or an objection.
 
-    `lost` attempts of the study were begun and not charged. In this order: the schedule, over all
+    `lost` attempts of the study were begun and not charged, of which so many are `unsettled`: they
+    may still be charged (None: all of them). In this order: the schedule, over all
     runs, so that a coordinator that starts a study again under new run numbers gains nothing by
     it; noise; the budgets.
     """
     if not (1 <= key.round <= study.rounds and 1 <= key.attempt <= study.attempts):
         return Objection()
-    too_many = _too_many(study, len(allowance.own), lost)
+    too_many = _too_many(study, len(allowance.own), lost, lost if unsettled is None else unsettled)
     if too_many:
         return Objection(too_many)
     found = allowance.next()
@@ -111,9 +116,9 @@ def may_begin(
     return Objection(found.figures(), None if found.study.fits else found.study)
 
 
-def _too_many(study: StudyCharges, charged: int, lost: int) -> str:
+def _too_many(study: StudyCharges, charged: int, lost: int, unsettled: int) -> str:
     """Why there may be no further attempt, whatever it costs; "" if there may."""
-    if charged + lost >= study.most:
+    if charged + unsettled >= study.most:
         return f"the study has had all of its {study.schedule}, over all runs"
     if lost >= study.most_lost:
         return (

@@ -63,6 +63,8 @@ class Kind(IntEnum):
     SEALED = 37
     SEALED_READY = 38
     SEALED_COLLECT = 39
+    SEALED_CLOSE = 40  # and what answers it: privacy/wire/closing.py
+    SEALED_CONFIRMED = 41
 
 
 class Body(ABC):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from client.agent.ready import SiteMemory
 from client.agent.sealed_agent import SealedAgent
 from client.agent.site_agent import AgentParts
 from client.policy import SiteRules
@@ -46,6 +47,7 @@ from strategies.chain import AdapterChain
 from strategies.pooled import begin_chain, digests_of, following, link_of, scale_of
 from tests.pooled_study import COORDINATOR, pooled_values
 from tests.privacy.ledger.ledgers import open_test_ledger
+from tests.privacy.secagg.sealed import oracle
 
 from .studies import make_policy, seeded_bytes
 
@@ -99,6 +101,7 @@ class SealedSites:
     elapsed: SteppedClock = field(default_factory=SteppedClock)
     seed: bytes = b""  # of all keys and noise; none: the system's
     layout: Layout = LAYOUT
+    keeps_chains: bool = False  # in files, over restarts
 
     def __post_init__(self) -> None:
         target = np.linspace(-1, 1, self.layout.parameters).astype(np.float32)
@@ -132,9 +135,13 @@ class SealedSites:
             self.rules(site), ledger, self.trainers[site], clock=self.elapsed.monotonic
         )
         random = seeded_bytes(self.seed + name.encode()) if self.seed else os.urandom
-        agent = self.members.agent(name, parts, Effects(self.unix.time, random))
+        memory = SiteMemory(chain=self.chain_file(site) if self.keeps_chains else None)
+        agent = self.members.agent(name, parts, Effects(self.unix.time, random), memory)
         assert isinstance(agent, SealedAgent)
         return agent
+
+    def chain_file(self, site: int) -> Path:
+        return self.folder / f"{self.name(site)}.chain"
 
     def name(self, site: int) -> str:
         return self.study.sites[site - 1].name
@@ -286,10 +293,11 @@ class TinyCoordinator:
 
     def added(self, step: SealedStep, answers: Mapping[int, Body]) -> OpenedSum:
         """The sum of what came."""
-        lanes = np.zeros(self.sealed.sent, np.uint64)
+        rows = []
         for answer in answers.values():
             assert isinstance(answer, Sealed), answer
-            lanes += answer.lanes
+            rows.append(answer.lanes.tolist())
+        lanes = np.array(oracle.added(rows, self.sealed.bits), np.uint64)
         assert self.offer is not None
         return OpenedSum(
             self.offer.session, step.step, step.attempt, step.label, step.cohort, lanes
@@ -318,6 +326,6 @@ def state_of(sites: SealedSites, site: int) -> tuple[object, ...]:
         sites.ledgers[site].newest_session(sites.study.digest()),
         agent._runs.newest_attempt,
         (attempt, attempt and attempt.reply, sites.trainers[site].calls),
-        agent._chain.sums_digest,
+        agent._chain.current.sums_digest,
         machine and (machine.session, machine._session, machine._open, machine.pending),
     )

@@ -13,7 +13,7 @@ import pytest
 
 from client.agent.sealed_agent import SealedAgent
 from privacy.errors import LedgerError, SecAggError
-from privacy.ledger import State
+from privacy.ledger import AttemptKey, State
 from privacy.wire.bodies import Body, Refusal, Running, SignedFacts
 from privacy.wire.checks import Check
 from privacy.wire.reasons import Reason
@@ -24,6 +24,7 @@ from .fakes import full_disk, refused
 from .sealed import (
     MEMBERS_OF_FOUR,
     PATIENTS,
+    RUN,
     P,
     SealedSites,
     TinyCoordinator,
@@ -264,7 +265,7 @@ def test_a_late_site_fetches_the_sums_and_works_the_adapter_out(
     coordinator.open()
     coordinator.whole()
     coordinator.whole()
-    adapter = sites.agents[1]._chain.adapter
+    adapter = sites.agents[1]._chain.current.adapter
     sites.start(1)
     coordinator.open()
     step = coordinator.step()
@@ -274,8 +275,12 @@ def test_a_late_site_fetches_the_sums_and_works_the_adapter_out(
     whole = coordinator.with_sums(step, coordinator.sums)
     assert coordinator.send(whole, 1) == Running()
     mine: SealedAgent = sites.agents[1]
-    assert mine._chain.steps == 2
-    assert mine._chain.adapter.tobytes() == coordinator.chain.adapter.tobytes() != adapter.tobytes()
+    assert mine._chain.current.steps == 2
+    assert (
+        mine._chain.current.adapter.tobytes()
+        == coordinator.chain.adapter.tobytes()
+        != adapter.tobytes()
+    )
 
 
 def test_steps_are_not_skipped_repeated_or_put_in_another_order(
@@ -447,11 +452,11 @@ def test_two_trainings_under_one_label_make_one_vector(
     attempt: Any = agent._attempt
     train = agent._sealing.training(agent._trainer, agent._machine, attempt.pending)
     hooks: dict[str, Any] = {"progress": lambda *_: None, "should_stop": lambda: False}
-    again = train(agent._chain.adapter, **hooks)
+    again = train(agent._chain.current.adapter, **hooks)
     assert (again == attempt.work.result).all()
     sites.trainers[1].present[0] = False
     with pytest.raises(SecAggError, match="one label, one vector"):
-        train(agent._chain.adapter, **hooks)
+        train(agent._chain.current.adapter, **hooks)
 
 
 def test_after_stop_nothing_leaves(sites: SealedSites, coordinator: TinyCoordinator) -> None:
@@ -483,3 +488,37 @@ def test_no_key_and_no_sum_is_logged_or_shown(
     assert sites.agents[1]._machine is not None
     shown = repr(sites.agents[1]._machine) + repr(sites.agents[1]._machine._session)
     assert "noise" not in shown
+
+
+def test_attempts_that_nothing_left_of_take_nothing_away_from_the_study(tmp_path: Path) -> None:
+    """Begun and superseded: never charged. At one step they count, as a restart would charge them.
+
+    T = 3 and A = 2: five charges at most, of which each step here takes one.
+    """
+    sites = SealedSites(tmp_path, policy={"max_lost_attempts": 9})
+    coordinator = TinyCoordinator(sites)
+    coordinator.open()
+    for number in (1, 2, 3):
+        for attempt in (1, 2):
+            coordinator.begun(attempt)
+        coordinator.whole(3)
+        charged = [entry.state is State.COMMITTED for entry in sites.ledgers[1].entries()]
+        assert sum(charged) == number
+        assert len(charged) == 3 * number
+    sites.close()
+
+
+def test_a_restart_never_charges_more_than_the_study_may(
+    sites: SealedSites, coordinator: TinyCoordinator
+) -> None:
+    """Two of five are charged, and three are open at one step: all five, and no sixth."""
+    coordinator.open()
+    coordinator.whole()
+    coordinator.whole()
+    for attempt in (1, 2, 3):
+        coordinator.begun(attempt)
+    sites.start(1)
+    charged = [entry.state is State.COMMITTED for entry in sites.ledgers[1].entries()]
+    assert sum(charged) == sites.study.most_attempts == 5
+    found = sites.agents[1]._account.admitted(AttemptKey(sites.study.digest(), RUN + 1, 3, 1))
+    assert found == Refusal(Reason.POLICY)

@@ -10,6 +10,7 @@ import pytest
 
 from privacy.errors import WireError
 from server.events import (
+    AdapterConfirmed,
     ExchangeFinished,
     LoggedEvent,
     NodeRefused,
@@ -78,6 +79,11 @@ ANSWERS = [
         SessionOpened(3, ("harbour", "north"), 1764003600.0, "The run begins."),
         '"session-opened","run":"7","session":3,"sites":["harbour","north"],'
         '"expiry":1764003600.0,"reason":"The run begins."',
+    ),
+    (
+        AdapterConfirmed(("harbour",), 2, "0a", ("north: It was not there.",)),
+        '"adapter-confirmed","run":"7","sites":["harbour"],"of":2,"digest":"0a",'
+        '"others":["north: It was not there."]',
     ),
     (
         SiteStarted(*PLACE, "north", 0.4),

@@ -16,7 +16,7 @@ from privacy.secagg.sealed.server import SealedServer
 from privacy.wire.bodies import Hello
 from privacy.wire.checks import Check
 from privacy.wire.envelope import Envelope, open_envelope, seal
-from privacy.wire.sealed import OpenedSum, SealedStep
+from privacy.wire.sealed import OpenedSum, SealedCollect, SealedStep, StepForm
 from privacy.wire.secagg import SecAggRefusal
 from privacy.wire.session import SessionGroup, SessionKeys, SessionOffer
 from server.inprocess import Drop, GridFault
@@ -87,7 +87,7 @@ def test_an_agent_that_was_restarted_costs_an_attempt_and_a_session(
     # Nobody was asked for a vector of the lost attempt, so it is charged nowhere.
     assert charges(world) == [3, 3, 3]
     # The new agent had no adapter, and has worked the old ones' out from the sums.
-    chains = {agent._chain.state_digest for agent in world.sites.agents.values()}
+    chains = {agent._chain.current.state_digest for agent in world.sites.agents.values()}
     assert len(chains) == 1
 
 
@@ -175,7 +175,7 @@ def test_a_silent_site_costs_its_step_and_is_left_out_until_it_answers(
     assert "site-4: It missed the deadline of 60 s to begin." in lost.reason
     assert len(events("session-opened")) == 1  # it still has its keys
     # It was away for two steps, and knew their sums when the fourth began.
-    assert world.sites.agents[4]._chain.steps == 3
+    assert world.sites.agents[4]._chain.current.steps == 3
     assert charges(world) == [4, 4, 4, 2]
 
 
@@ -305,11 +305,14 @@ def test_no_attempt_is_left_after_the_spare_ones(pooled: Callable[..., SealedWor
 
     def faults(node: int, number: int, request: bytes) -> GridFault | None:
         envelope = open_envelope(request, limit=LARGE)
-        key = (envelope.round, envelope.attempt)
-        if node != world.nodes["north"] or not isinstance(envelope.body, SealedStep):
+        key, body = (envelope.round, envelope.attempt), envelope.body
+        if node != world.nodes["north"] or not isinstance(body, SealedStep | SealedCollect):
             return None
         asked[key] = asked.get(key, 0) + 1
-        return Drop() if envelope.attempt == 1 and asked[key] >= _ANSWERED_TWICE else None
+        # From the second step on there are commitments first: a vector is what Collect asks for.
+        direct = isinstance(body, SealedStep) and body.form is StepForm.DIRECT
+        vector = isinstance(body, SealedCollect) or (direct and asked[key] >= _ANSWERED_TWICE)
+        return Drop() if envelope.attempt == 1 and vector else None
 
     world.faults = faults
     with pytest.raises(FederationError, match=r"Step 3 of 3 failed after 1 attempt\(s\); 3 of 2"):

@@ -31,7 +31,7 @@ def opened(study: Study, step: int, totals: list[np.ndarray], attempt: int = 1) 
         noised(centres_of(total, grid), grid, bytes([step, site]) + bytes(30))
         for site, total in enumerate(totals)
     ]
-    lanes = sum(pack_signed(share, grid.bits) for share in shares)
+    lanes = pack_signed(sum(shares), grid.bits)  # numbers are added modulo 2^b
     proof = np.zeros(PROOF_LANES, np.uint64)
     return OpenedSum(1, step, attempt, bytes([step]) * 32, K, np.concatenate([lanes, proof]))
 

@@ -47,7 +47,7 @@ KNOWN = {
         "5ba479e3e851eeab09702b58bdc5a660a3658476bf1c5b34301a7e02e3c8a88c"
     ),
 }
-EXACT = ("exact", "rule", "descent", "scale", "chain")
+EXACT = ("exact", "rule", "descent", "scale", "chain", "kept_chain")
 # Each is elementwise and fixed by IEEE 754, or moves bytes, or tells whether something is so.
 ALLOWED = {
     "abs", "array", "ascontiguousarray", "dtype", "empty_like", "errstate", "float32", "float64",

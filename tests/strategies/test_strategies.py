@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privacy.config import check
 from privacy.errors import FederationError
-from privacy.study.manifest import Aggregation, Study
-from strategies import FedAdam, FedAvg, Strategy, make_strategy, weights
+from privacy.study.manifest import Aggregation
+from strategies import FedAdam, FedAvg, Strategy, make_strategy
 from strategies.cohort import weighted_mean
 from strategies.fedadam import Moments
 
@@ -194,10 +193,3 @@ def test_the_study_chooses_the_strategy() -> None:
     made = make_strategy(settings, P).aggregate(np.zeros(P, np.float32), mean_of(1))
     ours = FedAdam(P, 0.3, Moments(0.8, 0.95, 0.02))
     np.testing.assert_array_equal(made, ours.aggregate(np.zeros(P, np.float32), mean_of(1)))
-
-
-def test_weights_are_the_declared_patients(study_values: dict[str, object]) -> None:
-    study = check(study_values, Study, where="test")
-    assert weights(study, ["north", "hillside"]) == {"north": 500.0, "hillside": 1200.0}
-    with pytest.raises(FederationError, match="stranger"):
-        weights(study, ["north", "stranger"])

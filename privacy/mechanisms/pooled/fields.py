@@ -1,6 +1,6 @@
 """How wide a field has to be, so that the sum of a cohort's shares fits into it."""
 
-# Why: docs/adr/0038-exact-noise.md
+# Why: docs/adr/0038-exact-noise.md and 0050-dense-vectors-and-closed-runs.md
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from privacy.errors import AccountingError
 from privacy.mechanisms.pooled.hadamard import padded_size
 from privacy.mechanisms.pooled.packing import MAX_FIELD_BITS, MIN_FIELD_BITS
 
-# A step in which any number of the sum wraps around: at most one in ten thousand.
-_WRAPS_ONCE_IN: Final = 10_000
+# A step in which any number of the sum wraps around: at most one in five thousand.
+_WRAPS_ONCE_IN: Final = 5_000
 _TWICE_LN_2: Final = Fraction(13_863, 10_000)  # rounded up
+_PARTS: Final = 64  # of a bit, to which a logarithm is rounded up
 
 
 def field_bits(
@@ -25,15 +26,16 @@ def field_bits(
     clip: Fraction,
     shares: Iterable[tuple[int, int]],
 ) -> int:
-    """b: the fewest bits in which a step of each cohort wraps around once in 10,000 steps or less.
+    """b: the fewest bits in which a step of each cohort wraps around once in 5,000 steps or less.
 
     `patients`: declared by all sites; `clip`: C in grid units; `shares`: (k, s(k) in 2^-16 grid
     units) for every size of the cohort that is allowed. Computed in integers, so that all sites
     find the same. Raises `AccountingError` where 32 bits do not suffice.
     """
     padded = padded_size(parameters)
-    # 2 n exp(-h^2 / 2 v) <= 1 / 10,000 where h^2 >= 2 ln(20,000 n) v.
-    wanted = _TWICE_LN_2 * (2 * _WRAPS_ONCE_IN * padded).bit_length()
+    # 2 n exp(-h^2 / 2 v) <= 1 / 5,000 where h^2 >= 2 ln(10,000 n) v.
+    logarithm = Fraction(((2 * _WRAPS_ONCE_IN * padded) ** _PARTS).bit_length(), _PARTS)
+    wanted = _TWICE_LN_2 * logarithm
     variance = max(_variance(padded, patients, clip, share) for share in shares)
     for bits in range(MIN_FIELD_BITS, MAX_FIELD_BITS + 1):
         if (1 << (bits - 1)) ** 2 >= wanted * variance:
@@ -50,7 +52,7 @@ def wrap_chance(
     """An upper bound of the chance that any number of a step's sum wraps around.
 
     Even if all gradients were parallel and as long as the clip allows. A number that wraps is off
-    by 2^b in one rotated coordinate, and its neighbour by one; privacy does not depend on it.
+    by 2^b in one rotated coordinate, and no other is; privacy does not depend on it.
     """
     padded = padded_size(parameters)
     variance = _variance(padded, patients, clip, share)

@@ -1,11 +1,10 @@
-"""Signed integers in 64-bit lanes, so that the sum of lanes is the lanes of the sum.
+"""Signed integers as they travel: b bits each, modulo 2^b, in the lanes of `secagg.sealed`.
 
-    lane l = sum over k of z[k lanes + l] 2^(k b)  mod 2^64,    k = 0 .. f - 1,    f = floor(64 / b)
-
-That is linear, so lanes may be masked and added modulo 2^64 whatever a single site's numbers are:
-only the sum has to lie in [-2^(b-1), 2^(b-1)). A number of the sum that does not wraps around by
-2^b, and its neighbour is off by one. Bits above f b are of no use and hold signs and carries.
+Only the sum has to lie in [-2^(b-1), 2^(b-1)), whatever a single site's numbers are. A number of
+the sum that does not is off by a multiple of 2^b, and no other is touched.
 """
+
+# Why: docs/adr/0050-dense-vectors-and-closed-runs.md
 
 from __future__ import annotations
 
@@ -15,36 +14,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.errors import AccountingError
+from privacy.secagg.sealed.residues import (
+    MAX_RESIDUE_BITS,
+    MIN_RESIDUE_BITS,
+    no_residues,
+    packed_residues,
+    reduced,
+    residue_lanes,
+    residues_in,
+    signed,
+)
 
-MIN_FIELD_BITS: Final = 2
-MAX_FIELD_BITS: Final = 32
-
-_LANE_BITS: Final = 64
+MIN_FIELD_BITS: Final = MIN_RESIDUE_BITS
+MAX_FIELD_BITS: Final = MAX_RESIDUE_BITS
 
 
 def lanes_for(count: int, bits: int) -> int:
-    """64-bit words for `count` numbers of `bits` each."""
-    return -(-count // fields_in_lane(bits))
+    """64-bit words for `count` numbers of `bits` each.
 
-
-def fields_in_lane(bits: int) -> int:
-    """f. Raises `AccountingError` unless `bits` is from 2 to 32."""
+    Raises `AccountingError` unless `bits` is from 2 to 32.
+    """
     if type(bits) is not int or not MIN_FIELD_BITS <= bits <= MAX_FIELD_BITS:
         raise AccountingError(
             f"A field of {bits!r} bits; it has {MIN_FIELD_BITS} to {MAX_FIELD_BITS}.",
             "Choose a coarser grid or a larger clipping norm over the noise.",
         )
-    return _LANE_BITS // bits
+    return residue_lanes(count, bits)
 
 
 def pack_signed(numbers: NDArray[np.int64], bits: int) -> NDArray[np.uint64]:
-    """The lanes, uint64 [lanes], of `numbers`, int64 [n]; the last fields may be empty (0)."""
-    lanes = np.zeros(lanes_for(len(numbers), bits), np.uint64)
-    for field in range(fields_in_lane(bits)):
-        some = numbers[field * len(lanes) : (field + 1) * len(lanes)].astype(np.uint64)
-        some <<= np.uint64(field * bits)
-        lanes[: len(some)] += some
-    return lanes
+    """The lanes, uint64 [lanes], of `numbers`, int64 [n], modulo 2^b; what fills up is 0."""
+    words = no_residues(lanes_for(len(numbers), bits), bits)
+    words[: len(numbers)] = numbers.astype(words.dtype)  # modulo 2^16 or 2^32, as C has it
+    return packed_residues(reduced(words, bits), bits)
 
 
 def unpack_signed(lanes: NDArray[np.uint64], count: int, bits: int) -> NDArray[np.int64]:
@@ -54,12 +56,4 @@ def unpack_signed(lanes: NDArray[np.uint64], count: int, bits: int) -> NDArray[n
     """
     if lanes.dtype != np.uint64 or lanes.shape != (lanes_for(count, bits),):
         raise AccountingError(f"{lanes.size} lanes do not hold {count} numbers of {bits} bits.")
-    fields = fields_in_lane(bits)
-    # Half of the range is added to every field: then none is negative, and none borrows.
-    half = 1 << (bits - 1)
-    shifted = lanes + np.uint64(sum(half << (field * bits) for field in range(fields)))
-    found = np.empty((fields, len(lanes)), np.int64)
-    for field, row in enumerate(found):
-        row[:] = (shifted >> np.uint64(field * bits)) & np.uint64((1 << bits) - 1)
-    found -= half
-    return found.reshape(-1)[:count]
+    return signed(residues_in(lanes, bits), bits)[:count]

@@ -18,6 +18,7 @@ from privacy.secagg.sealed.epochs import EpochKeys, check_of, mask_seed, noise_s
 from privacy.secagg.sealed.journal import SealedIntent
 from privacy.secagg.sealed.label import SealedStudy
 from privacy.secagg.sealed.mac import mac_key, tags_of
+from privacy.secagg.sealed.residues import packed_residues, reduced, residues_in
 from privacy.secagg.stream import apply_masks
 from privacy.wire.bodies import SIGNATURE_BYTES
 from privacy.wire.checks import Check
@@ -69,9 +70,11 @@ class StepSecrets:
 
     def masked(self, packed: Lanes, bits: int) -> Lanes:
         """The lanes that leave, uint64 [L + 3]: the vector, a zero, two tags; all of it masked."""
-        tags = tags_of(packed, bits, self.mac, constant=self.adds_constant)
-        lanes = np.concatenate((packed, np.zeros(1, np.uint64), tags))
-        apply_masks(lanes, self.seeds)
+        numbers = residues_in(packed, bits)
+        tags = tags_of(numbers, bits, self.mac, constant=self.adds_constant)
+        proof = np.concatenate((np.zeros(1, np.uint64), tags))
+        apply_masks(numbers, self.seeds, behind=proof)
+        lanes = np.concatenate((packed_residues(reduced(numbers, bits), bits), proof))
         lanes.flags.writeable = False
         return lanes
 

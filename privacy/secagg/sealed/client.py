@@ -14,6 +14,7 @@ new session. Of a session:
     PENDING   the same       coordinator   NO_VECTOR     IDLE       without one
     READY     SealedCollect  all of K      Sealed        IDLE
     any       SealedStep of a later attempt: as in IDLE; a later SessionOffer: as in CLOSED
+    any but CLOSED  SealedClose  coordinator  SealedConfirmed, and nothing has changed
 
 Guarantees, each with a test:
 
@@ -49,6 +50,7 @@ from privacy.secagg.sealed.attempt import (
     check_commitments,
     sent_digest,
 )
+from privacy.secagg.sealed.closing import FinalOf, check_close, check_final, confirmed
 from privacy.secagg.sealed.epochs import ROOT_BYTES
 from privacy.secagg.sealed.journal import SealedIntent, SealedJournal
 from privacy.secagg.sealed.label import (
@@ -71,6 +73,7 @@ from privacy.secagg.sealed.session import SiteSession
 from privacy.secagg.witness import Witness
 from privacy.wire.bodies import Running
 from privacy.wire.checks import Check
+from privacy.wire.closing import SealedClose, SealedConfirmed
 from privacy.wire.sealed import OpenedSum, Sealed, SealedCollect, SealedReady, SealedStep, StepForm
 from privacy.wire.secagg import Lanes
 from privacy.wire.session import SessionGroup, SessionKey, SessionKeys, SessionOffer
@@ -195,6 +198,25 @@ class SealedClient:
     def unproven(self, step: SealedStep) -> tuple[OpenedSum, ...]:
         """Opened sums of sessions whose secret this process does not have: only the label binds."""
         return tuple(one for one in step.opened if self._memory.key_of(one) is None)
+
+    def confirm(self, close: SealedClose, final: FinalOf) -> SealedConfirmed:
+        """This site's word that the run has come to what `close` says; changes nothing.
+
+        `final(close)` is called once, when the sums have been proven, and the last one by a secret
+        that this process has: whoever was restarted since cannot prove it, and says NO_SESSION.
+        """
+        check_close(close, self._study, self._policy.run)
+        if self._session is None:
+            raise Refused(Check.NO_SESSION)
+        for one in close.opened:
+            self._memory.check(one, self._study, self.session)
+        last = close.opened[-1] if close.opened else None
+        if last is None or last.step != close.steps:
+            raise Refused(Check.SUMS)
+        if self._memory.key_of(last) is None:
+            raise Refused(Check.NO_SESSION)
+        check_final(close, final(close))
+        return confirmed(self._identity, close)
 
     def close(self) -> None:
         """Forget all keys: the session is over for this site."""

@@ -13,10 +13,12 @@ from privacy.secagg.roster import Roster
 from privacy.secagg.sealed.attempt import (
     NO_NONCE,
     commitment_of,
+    ready_entry,
     ready_signed,
     sealed_signed,
 )
 from privacy.secagg.sealed.label import SealedStudy
+from privacy.secagg.sealed.residues import no_residues, packed_residues, reduced, residues_in
 from privacy.wire.bodies import Running
 from privacy.wire.checks import Check
 from privacy.wire.sealed import (
@@ -32,14 +34,15 @@ from privacy.wire.secagg import Lanes
 
 
 class StepCollector:
-    """Who of K has taken up the attempt, committed and sent. The lanes are summed up at once."""
+    """Who of K has taken up the attempt, committed and sent. The numbers are summed up at once."""
 
     def __init__(self, step: SealedStep, session: int, study: SealedStudy, roster: Roster) -> None:
         self._step = step
         self._session = session
         self._study = study
         self._roster = roster
-        self._sum: Lanes = np.zeros(study.sent, np.uint64)
+        self._sum = no_residues(study.lanes, study.bits)
+        self._proof: Lanes = np.zeros(PROOF_LANES, np.uint64)
         self._acknowledged: set[int] = set()
         self._ready: dict[int, SealedReady] = {}
         self._checks: dict[int, tuple[bytes, ...]] = {}
@@ -56,6 +59,13 @@ class StepCollector:
         """Whether all of K have committed to a vector, in the form READY."""
         cohort = self._step.cohort
         return self._step.form is StepForm.READY and set(self._ready) == set(cohort)
+
+    @property
+    def commitments(self) -> tuple[tuple[int, bytes], ...]:
+        """(site, commitment and signature) for all of K; nothing before all have committed."""
+        if not self.is_committed:
+            return ()
+        return tuple((site, ready_entry(self._ready[site])) for site in self._step.cohort)
 
     @property
     def is_complete(self) -> bool:
@@ -77,11 +87,7 @@ class StepCollector:
 
     def collect(self) -> SealedCollect:
         """Everybody's commitments, once they are there."""
-        entries = ((site, self._ready[site]) for site in self._step.cohort)
-        return SealedCollect(
-            self._step.label,
-            tuple((site, ready.commitment + ready.signature) for site, ready in entries),
-        )
+        return SealedCollect(self._step.label, self.commitments)
 
     def receive(self, site: int, body: Running | Sealed | SealedReady) -> None:
         """Take one answer; `Refused`, and no change, if it is not of this attempt."""
@@ -99,10 +105,12 @@ class StepCollector:
         if not self.is_complete:
             missing = self._gone or set(step.cohort) - set(self._signatures)
             raise Aborted("the vectors", Check.TOO_FEW, missing)
-        if self._sum[-PROOF_LANES] != 0 or self.disagreeing():
+        if self._proof[0] != 0 or self.disagreeing():
             names = {site for pair in self.disagreeing() for site in pair}
             raise Aborted("the sum", Check.LABEL, names)
-        lanes = self._sum.copy()
+        bits = self._study.bits
+        packed = packed_residues(reduced(self._sum.copy(), bits), bits)
+        lanes = np.concatenate((packed, self._proof))
         lanes.flags.writeable = False
         return OpenedSum(self._session, step.step, step.attempt, step.label, step.cohort, lanes)
 
@@ -143,7 +151,10 @@ class StepCollector:
             raise Refused(Check.ANSWERED, site)
         if site not in self._checks:
             self._checks[site] = sealed.checks
-            self._sum += sealed.lanes
+            # Words wrap around, and what is above b bits is dropped in the end: sums modulo 2^b.
+            numbers = residues_in(sealed.lanes[:-PROOF_LANES], self._study.bits)
+            np.add(self._sum, numbers, out=self._sum)
+            self._proof += sealed.lanes[-PROOF_LANES:]
 
     def _check_commitment(self, site: int, sealed: Sealed) -> None:
         if self._step.form is StepForm.DIRECT:

@@ -22,6 +22,7 @@ from typing import Final
 
 from privacy.errors import SecAggError
 from privacy.secagg.keys import digest
+from privacy.secagg.sealed.residues import MAX_RESIDUE_BITS, MIN_RESIDUE_BITS
 from privacy.wire.bodies import DIGEST_BYTES
 from privacy.wire.codec import Writer
 from privacy.wire.sealed import PROOF_LANES, SealedStep
@@ -72,7 +73,8 @@ class SealedStudy:
         digests = (self.study_digest, self.roster_digest, self.terms_digest, self.base)
         if any(len(one) != DIGEST_BYTES for one in (*digests, self.layout, self.frozen)):
             raise SecAggError("A digest of the study does not have 32 bytes.")
-        if not (1 <= self.lanes < 1 << 32 and 2 <= self.bits <= 32):
+        fits = MIN_RESIDUE_BITS <= self.bits <= MAX_RESIDUE_BITS and self.lanes % self.bits == 0
+        if not (1 <= self.lanes < 1 << 32 and fits):
             raise SecAggError(f"{self.lanes} lanes with fields of {self.bits} bits are no vector.")
         if not (self.steps >= 1 and 1 <= self.attempts < 1 << 16):
             raise SecAggError("A study without a step, or without an attempt at one.")

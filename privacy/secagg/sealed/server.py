@@ -151,6 +151,17 @@ class SealedServer:
         return frozenset() if self._collector is None else self._collector.acknowledged
 
     @property
+    def committing(self) -> bool:
+        """Whether the step under way is in the form READY, and not all of K have committed."""
+        ready = self._step is not None and self._step.form is StepForm.READY
+        return ready and not self.has_commitments
+
+    @property
+    def has_commitments(self) -> bool:
+        """Whether all of K have committed to their vectors, in the form READY."""
+        return self._collector is not None and self._collector.is_committed
+
+    @property
     def waiting(self) -> frozenset[int]:
         """The sites whose answer is still to come; none once a member of K was dropped."""
         if self.stage is SealedStage.KEYS:
@@ -247,6 +258,7 @@ class SealedServer:
             self._group,
             self._step,
             tuple(sorted(self._in_session)),
+            () if self._collector is None else self._collector.commitments,
         ).encode()
 
     @classmethod
@@ -258,10 +270,11 @@ class SealedServer:
         data: bytes,
         witness: Witness | None = None,
     ) -> SealedServer:
-        """The machine that `data` is of, after a restart: the same requests, no answers yet.
+        """The machine that `data` is of, after a restart: the same requests.
 
-        Answers are asked for again, or handed to `receive` again where they were kept. Raises
-        `RefusedMessage` or `Refused` for bytes that are not of this study's session.
+        Of the answers it has the commitments, once all are there; others are asked for again, or
+        handed to `receive` again where they were kept. Raises `RefusedMessage` or `Refused` for
+        bytes that are not of this study's session.
         """
         stored = StoredMachine.decode(data)
         server = cls(coordinator, roster, study, stored.offer, witness)
@@ -275,6 +288,8 @@ class SealedServer:
         if stored.step is not None:
             check_step_signature(stored.step, study)
             server._began(stored.step)
+            for site, ready in stored.ready(stored.step.label):
+                server.receive(site, ready)
         return server
 
     def _request(self, site: int) -> Body:

@@ -5,20 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Self
 
-from privacy.wire.bodies import Body
+from privacy.wire.bodies import DIGEST_BYTES, SIGNATURE_BYTES, Body
 from privacy.wire.codec import Reader, Writer, malformed
-from privacy.wire.sealed import SealedStep
+from privacy.wire.sealed import SealedReady, SealedStep
 from privacy.wire.session import SessionGroup, SessionKeys, SessionOffer
-from privacy.wire.sites import check_ids, read_ids, write_ids
+from privacy.wire.sites import check_ids, read_ids, read_pairs, write_ids, write_pairs
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
+_ENTRY_BYTES: Final = DIGEST_BYTES + SIGNATURE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class StoredMachine:
     """The offer, the keys so far, whether their list is closed, and what came after.
 
-    `in_session` are the sites that have answered a step of it.
+    `in_session` are the sites that have answered a step of it; `commitments` what all of K have
+    committed to in the step, as it stands in a SealedCollect, or nothing.
     """
 
     offer: SessionOffer
@@ -27,11 +29,19 @@ class StoredMachine:
     group: SessionGroup | None
     step: SealedStep | None
     in_session: tuple[int, ...]
+    commitments: tuple[tuple[int, bytes], ...] = ()
+
+    def ready(self, label: bytes) -> tuple[tuple[int, SealedReady], ...]:
+        """The commitments as the sites sent them; `label` is the step's."""
+        return tuple(
+            (site, SealedReady(label, entry[:DIGEST_BYTES], entry[DIGEST_BYTES:]))
+            for site, entry in self.commitments
+        )
 
     def encode(self) -> bytes:
-        """u16 format | offer, keys, closed (u8), group, step, sites; bodies after their u32 length.
+        """u16 format | offer, keys, closed (u8), group, step, sites, commitments.
 
-        A length of 0 stands for a body that is not there.
+        Bodies come after their u32 length. A length of 0 stands for a body that is not there.
         """
         writer = Writer().u16(_FORMAT)
         _write_body(writer, self.offer)
@@ -40,6 +50,7 @@ class StoredMachine:
         _write_body(writer, self.group)
         _write_body(writer, self.step)
         write_ids(writer, self.in_session)
+        write_pairs(writer, self.commitments, _ENTRY_BYTES)
         return writer.done()
 
     @classmethod
@@ -51,7 +62,7 @@ class StoredMachine:
         offer = SessionOffer.decode(_read_body(reader))
         keys, closed = SessionKeys.decode(_read_body(reader)), reader.u8() == 1
         group, step = _read_body(reader), _read_body(reader)
-        sites = read_ids(reader)
+        sites, commitments = read_ids(reader), read_pairs(reader, _ENTRY_BYTES)
         reader.end()
         check_ids(sites)
         return cls(
@@ -61,6 +72,7 @@ class StoredMachine:
             SessionGroup.decode(group) if group else None,
             SealedStep.decode(step) if step else None,
             sites,
+            commitments,
         )
 
 

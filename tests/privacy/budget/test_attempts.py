@@ -34,6 +34,14 @@ def asked(
     return may_begin(key, study, lost, Book(charges).allowance(limits, study.charge))
 
 
+def test_attempts_that_can_never_be_charged_take_nothing_away() -> None:
+    allowance = Book([CHARGE] * 4).allowance(LIMITS, CHARGE)
+    for lost, unsettled, begins in ((3, 0, True), (3, 1, False), (3, None, False)):
+        found = may_begin(NEXT, POOLED, lost, allowance, unsettled)
+        assert isinstance(found, Budgets) is begins
+    assert "max_lost_attempts" in words(may_begin(NEXT, POOLED, 9, allowance, 0))
+
+
 def words(found: Budgets | Objection) -> str:
     assert isinstance(found, Objection)
     return found.words

@@ -153,3 +153,22 @@ def test_a_bad_mask_changes_nothing(bad):
     with pytest.raises(SecAggError):
         apply_masks(lanes, [(SEED, 1), bad])
     assert not lanes.any()
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.uint32, np.uint64])
+@pytest.mark.parametrize("lanes", [0, 1, CHUNK_LANES - 2, CHUNK_LANES, CHUNK_LANES + 1])
+def test_shorter_words_and_lanes_behind_them_take_the_stream_in_order(kind, lanes):
+    words = np.zeros(lanes * 8 // np.dtype(kind).itemsize, kind)
+    behind = np.zeros(3, np.uint64)
+    apply_masks(words, [(SEED, 1)], behind=behind)
+    whole = np.zeros(lanes + 3, np.uint64)
+    apply_masks(whole, [(SEED, 1)])
+    assert words.tobytes() + behind.tobytes() == whole.tobytes()
+    apply_masks(words, [(SEED, -1)], behind=behind)
+    assert not words.any()
+    assert not behind.any()
+
+
+def test_words_that_do_not_fill_their_last_lane_are_refused():
+    with pytest.raises(SecAggError):
+        apply_masks(np.zeros(3, np.uint16), [(SEED, 1)])

@@ -33,7 +33,10 @@ def terms(sites: int, smallest: int, parameters: int, patients: int) -> PooledTe
 
 @pytest.mark.parametrize(
     ("sites", "smallest", "parameters", "patients", "bits"),
-    [(3, 3, 1_536, 480, 9), (12, 8, 400_000, 2_400, 9), (3, 3, 400_000, 1_500, 8)],
+    [
+        *((3, 3, 1_536, 480, 9), (12, 8, 400_000, 2_400, 9), (3, 3, 400_000, 1_500, 8)),
+        (12, 11, 20_000, 1_700, 10),
+    ],
 )
 def test_every_cohort_fits_and_a_bit_less_would_not_do(sites, smallest, parameters, patients, bits):
     study = terms(sites, smallest, parameters, patients)
@@ -41,9 +44,9 @@ def test_every_cohort_fits_and_a_bit_less_would_not_do(sites, smallest, paramete
     shares = [(k, study.deviation(k)) for k in range(smallest, sites + 1)]
     assert field_bits(parameters, patients, clip, shares) == bits
     chances = [wrap_chance(bits, parameters, patients, clip, share) for share in shares]
-    assert max(chances) < 1e-4
+    assert max(chances) < 2e-4
     less = [wrap_chance(bits - 1, parameters, patients, clip, share) for share in shares]
-    assert max(less) > 1e-4 / 20  # bits are whole, and a logarithm is rounded up
+    assert max(less) > 2e-4 / 2  # bits are whole, and a logarithm is rounded up a little
 
 
 def test_the_smallest_cohort_may_need_the_widest_fields():

@@ -4,6 +4,7 @@ import numpy as np
 
 from privacy.wire.bodies import Body
 from privacy.wire.checkpoint import Checkpoint
+from privacy.wire.closing import SealedClose, SealedConfirmed
 from privacy.wire.sealed import (
     OpenedSum,
     Sealed,
@@ -196,4 +197,25 @@ KNOWN: list[tuple[Body, Fields]] = [
             ("commitment and signature", "e2" * 96),
         ],
     ),
+    (
+        SealedClose(
+            *(300, 7, 40, *(bytes([0x11 * place]) * 32 for place in range(1, 6))),
+            signature=SIGNATURE,
+            opened=(OPENED,),
+        ),
+        [
+            ("run", "000000000000012c"),
+            ("session", "00000007"),
+            ("steps", "00000028"),
+            ("study digest", "11" * 32),
+            ("adapter", "22" * 32),
+            ("state", "33" * 32),
+            ("sums", "44" * 32),
+            ("published", "55" * 32),
+            ("signature", "aa" * 64),
+            ("opened sums", "0001"),
+            *_OPENED_FIELDS,
+        ],
+    ),
+    (SealedConfirmed(SIGNATURE), [("signature", "aa" * 64)]),
 ]

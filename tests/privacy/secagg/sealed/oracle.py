@@ -74,27 +74,50 @@ def label(
     return h("label", packed + u32(lanes) + bytes([bits]), sd, kd, gd, *digests)
 
 
-def fields(lane: int, bits: int) -> list[int]:
-    """The numbers of a lane, the lowest bits first, two's complement."""
-    found = []
-    for _ in range(64 // bits):
-        low = lane % 2**bits
-        number = low - 2**bits if low >= 2 ** (bits - 1) else low
-        found.append(number)
-        lane = (lane - number) >> bits
-    return found
+def numbers(lanes: list[int], bits: int) -> list[int]:
+    """The numbers modulo 2^b of packed lanes: lane j of group g is lane j G + g of the row."""
+    groups = len(lanes) // bits
+    found = {}
+    for group in range(groups):
+        whole = sum(lanes[lane * groups + group] << (64 * lane) for lane in range(bits))
+        for place in range(64):
+            found[place * groups + group] = (whole >> (place * bits)) % 2**bits
+    return [found[place] for place in range(64 * groups)]
+
+
+def packed(row: list[int], bits: int) -> list[int]:
+    """The lanes of numbers modulo 2^b, 64 to a group; zeros fill up."""
+    groups = -(-len(row) // 64)
+    full = [number % 2**bits for number in row] + [0] * (64 * groups - len(row))
+    lanes = [0] * (bits * groups)
+    for group in range(groups):
+        whole = sum(full[place * groups + group] << (place * bits) for place in range(64))
+        for lane in range(bits):
+            lanes[lane * groups + group] = (whole >> (64 * lane)) % 2**64
+    return lanes
+
+
+def signed(row: list[int], bits: int) -> list[int]:
+    return [number - 2**bits if number >= 2 ** (bits - 1) else number for number in row]
+
+
+def added(rows: list[list[int]], bits: int, proof: int = 3) -> list[int]:
+    """What lanes with their proof add up to: numbers modulo 2^b, the proof modulo 2^64."""
+    split = len(rows[0]) - proof
+    total = [
+        sum(column) for column in zip(*(numbers(row[:split], bits) for row in rows), strict=True)
+    ]
+    proofs = [sum(column) % 2**64 for column in zip(*(row[split:] for row in rows), strict=True)]
+    return packed(total, bits) + proofs
 
 
 def tags(lanes: list[int], bits: int, mk: bytes, constant: bool) -> list[int]:
-    made = []
+    made, row = [], signed(numbers(lanes, bits), bits)
     for tag in range(2):
         beta = int.from_bytes(expand(mk, b"beta", bytes([tag]))[:8], "little")
-        total = beta if constant else 0
-        for field in range(64 // bits):
-            alphas = words(expand(mk, b"alpha", bytes([tag, field])), len(lanes))
-            rows = [fields(lane, bits)[field] for lane in lanes]
-            total += sum(alpha * number for alpha, number in zip(alphas, rows, strict=True))
-        made.append(total % 2**64)
+        alphas = words(expand(mk, b"alpha", bytes([tag])), len(row))
+        total = sum(alpha * number for alpha, number in zip(alphas, row, strict=True))
+        made.append((total + (beta if constant else 0)) % 2**64)
     return made
 
 
@@ -104,14 +127,25 @@ def mac_key(
     return expand(secret, b"mac", label_, u32(session, step, attempt) + ids(cohort))
 
 
-def masked(site: int, lanes: list[int], pairs: dict[int, bytes], label_: bytes) -> list[int]:
+def stream(seed: bytes, count: int, bits: int, behind: int) -> tuple[list[int], list[int]]:
+    """A stream as numbers read it (words of 16 bits, or 32 where b > 16), and the lanes behind."""
+    size, kind = (2, "H") if bits <= 16 else (4, "I")
+    lanes = words(seed, count * size // 8 + behind)
+    data = struct.pack(f"<{len(lanes)}Q", *lanes)[: count * size]
+    return list(struct.unpack(f"<{count}{kind}", data)), lanes[len(lanes) - behind :]
+
+
+def masked(
+    site: int, lanes: list[int], proof: list[int], pairs: dict[int, bytes], label_: bytes, bits: int
+) -> list[int]:
     """`pairs`: r_ij(e) by peer."""
-    result = list(lanes)
+    row = numbers(lanes, bits)
     for peer, key in pairs.items():
-        stream = words(expand(key, b"mask", label_), len(lanes))
         way = 1 if peer > site else -1
-        result = [lane + way * word for lane, word in zip(result, stream, strict=True)]
-    return [lane % 2**64 for lane in result]
+        short, behind = stream(expand(key, b"mask", label_), len(row), bits, len(proof))
+        row = [number + way * word for number, word in zip(row, short, strict=True)]
+        proof = [lane + way * word for lane, word in zip(proof, behind, strict=True)]
+    return packed(row, bits) + [lane % 2**64 for lane in proof]
 
 
 def sealed(

@@ -14,16 +14,17 @@ from privacy.secagg.sealed.epochs import pair_root, seal_group
 from privacy.secagg.sealed.label import group_commitment, keys_digest, session_digest
 from privacy.secagg.sealed.mac import mac_key, tags_of
 from privacy.secagg.sealed.opening import signed_group
+from privacy.secagg.sealed.residues import residues_in
 from privacy.secagg.sealed.server import SealedServer
 from privacy.wire.bodies import Running
 from privacy.wire.checks import Check
-from privacy.wire.sealed import OpenedSum, SealedCollect, StepForm
+from privacy.wire.sealed import PROOF_LANES, OpenedSum, SealedCollect, StepForm
 from privacy.wire.session import SessionGroup, SessionKeys, SessionOpening
 from tests.privacy.secagg.consortium import identity_of
 from tests.privacy.secagg.sealed.world import (
     COORDINATOR,
-    FIELDS,
     SealedWorld,
+    added,
     carried,
     packed,
     refused,
@@ -144,8 +145,8 @@ def answers(world, sent):
     return vectors, {site: ask(world, site, body) for site, body in sent.items()}
 
 
-def added(sealed) -> np.ndarray:
-    return np.sum([one.lanes for one in sealed], axis=0, dtype=np.uint64)
+def sum_of(sealed) -> np.ndarray:
+    return added([one.lanes for one in sealed], proof=PROOF_LANES)
 
 
 def test_another_slot_to_one_half_makes_no_sum(world):
@@ -158,9 +159,9 @@ def test_another_slot_to_one_half_makes_no_sum(world):
             server.receive(site, sealed[site])
         assert caught.value.check is Check.LABEL
     for some in (sealed.values(), (sealed[2], sealed[5]), (sealed[8], sealed[11])):
-        assert added(some)[-3] != 0  # the lane of zero
+        assert sum_of(some)[-3] != 0  # the lane of zero
     assert request.label == sealed[2].label
-    assert not np.array_equal(added(sealed.values())[:-3], added_up(vectors))
+    assert not np.array_equal(sum_of(sealed.values())[:-3], added_up(vectors))
 
 
 def test_another_form_to_one_half_makes_no_sum(world):
@@ -176,17 +177,17 @@ def test_another_form_to_one_half_makes_no_sum(world):
 
 
 def added_up(vectors) -> np.ndarray:
-    return np.sum(list(vectors.values()), axis=0, dtype=np.uint64)
+    return added(list(vectors.values()))
 
 
 def test_another_cohort_to_one_half_makes_no_sum(world):
     """K to one half, K without site 11 to the other: neither the whole nor any part opens."""
     _, _, sent = halves(world, (8,), cohort=(2, 5, 8))
     vectors, sealed = answers(world, sent)
-    full = added(sealed.values())
+    full = sum_of(sealed.values())
     assert full[-3] != 0
     assert not np.array_equal(full[:-3], added_up(vectors))
-    assert added([sealed[2], sealed[5], sealed[8]])[-3] != 0
+    assert sum_of([sealed[2], sealed[5], sealed[8]])[-3] != 0
 
 
 def test_another_model_to_one_half_is_refused_there_and_makes_no_sum(world):
@@ -207,7 +208,7 @@ def test_another_model_to_one_half_is_refused_there_and_makes_no_sum(world):
     world.provide(world.vectors())
     world.to_slot()
     sealed = [world.clients[site].step(sent[site], lambda _: other) for site in world.sites]
-    assert added(sealed)[-3] != 0
+    assert sum_of(sealed)[-3] != 0
 
 
 def test_two_lists_of_keys_make_no_sum(world):
@@ -223,7 +224,7 @@ def test_two_lists_of_keys_make_no_sum(world):
     sent[8] = replace(other, opening=opening)
     _, sealed = answers(world, sent)
     assert sealed[8].label != sealed[2].label
-    assert added(sealed.values())[-3] != 0
+    assert sum_of(sealed.values())[-3] != 0
 
 
 def dealt_by(world, site, sd, listed, secrets=MappingProxyType({})):
@@ -343,7 +344,8 @@ def forgeries(opened: OpenedSum, other: OpenedSum) -> dict[str, np.ndarray]:
     top = more.copy()
     top[0] = np.uint64(1 << 63)
     return {
-        "2S": true + true,
+        "2S": added([true, true], proof=PROOF_LANES),
+        "2S, lane by lane": true + true,
         "0": np.zeros_like(true),
         "+1": true + more,
         "-1": true - more,
@@ -351,7 +353,7 @@ def forgeries(opened: OpenedSum, other: OpenedSum) -> dict[str, np.ndarray]:
         "S + e_k": true + (more << np.uint64(12)),
         "-S": (~true) + np.uint64(1),
         "another step's": other.lanes,
-        "an unused bit": true + top,
+        "the highest bit of a lane": true + top,
         "the vector of another step": np.concatenate((other.packed, true[-3:])),
         "one tag": true + np.eye(1, len(true), len(true) - 1, dtype=np.uint64)[0],
         "the zero": true + np.eye(1, len(true), len(true) - 3, dtype=np.uint64)[0],
@@ -448,9 +450,9 @@ def test_known_limit_a_rushing_site_and_the_coordinator_can_set_the_sum(world):
     world.run_step(server, 1)
     true = world.sums[0]
     secret = world.clients[8]._session.secret
-    wanted = packed(np.full((world.lanes, FIELDS), 7))
+    wanted = packed(np.full(128, 7))
     key = mac_key(secret, true.label, (true.session, true.step, true.attempt), true.cohort)
-    proof = tags_of(wanted, world.bits, key, constant=True)
+    proof = tags_of(residues_in(wanted, world.bits), world.bits, key, constant=True)
     forged = np.concatenate((wanted, np.zeros(1, np.uint64), proof))
     world.sums[0] = replace(true, lanes=forged)
     world.run_step(server, 2)

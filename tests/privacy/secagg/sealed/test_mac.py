@@ -9,9 +9,11 @@ from privacy.mechanisms.pooled.packing import pack_signed, unpack_signed
 from privacy.secagg.sealed import mac
 from privacy.secagg.sealed.epochs import expanded
 from privacy.secagg.sealed.mac import mac_key, proves, tags_of
+from privacy.secagg.sealed.residues import residues_in
 from privacy.secagg.stream import CHUNK_LANES
 from privacy.wire.sealed import OpenedSum
 from tests.privacy.secagg.oracle import words
+from tests.privacy.secagg.sealed.world import added
 
 KEY = b"k" * 32
 SITES = 3
@@ -24,6 +26,10 @@ def shares(bits: int, count: int, seed: int = 0) -> list[np.ndarray]:
     return [rng.integers(-most, most, count, endpoint=True) for _ in range(SITES)]
 
 
+def tagged(lanes: np.ndarray, bits: int, *, constant: bool = True) -> np.ndarray:
+    return tags_of(residues_in(lanes, bits), bits, KEY, constant=constant)
+
+
 def opened(lanes: np.ndarray, tags: np.ndarray) -> OpenedSum:
     lanes = np.concatenate((lanes, np.zeros(1, np.uint64), tags))
     return OpenedSum(1, 1, 1, bytes(32), (1, 2, 3), lanes)
@@ -31,38 +37,37 @@ def opened(lanes: np.ndarray, tags: np.ndarray) -> OpenedSum:
 
 @pytest.mark.parametrize("bits", range(3, 33))
 def test_the_tags_of_the_sum_are_the_sum_of_the_tags(bits):
-    numbers = shares(bits, 41)
+    numbers = shares(bits, 71)
     lanes = [pack_signed(one, bits) for one in numbers]
-    tags = [tags_of(one, bits, KEY, constant=not place) for place, one in enumerate(lanes)]
-    total = np.sum(lanes, axis=0, dtype=np.uint64)
-    assert np.array_equal(unpack_signed(total, 41, bits), sum(numbers))
+    tags = [tagged(one, bits, constant=not place) for place, one in enumerate(lanes)]
+    total = added(lanes, bits)
+    assert np.array_equal(unpack_signed(total, 71, bits), sum(numbers))
     assert proves(opened(total, np.sum(tags, axis=0, dtype=np.uint64)), bits, KEY)
 
 
 def test_the_tags_are_those_of_the_specification():
     """Recomputed with Python's integers and AES-CTR."""
     bits, numbers = 11, [5, -7, 1023, -1024, 0, 3, -1, 2, 9, 10, -11]
-    lanes = pack_signed(np.array(numbers), bits)  # 5 fields: number k L + l is in lane l
+    lanes = pack_signed(np.array(numbers), bits)
     for tag in (0, 1):
-        total = int.from_bytes(expanded(KEY, b"beta", bytes([tag]))[:8], "little")
-        for field in range(5):
-            alphas = words(expanded(KEY, b"alpha", bytes([tag, field])), len(lanes))
-            row = numbers[field * len(lanes) : (field + 1) * len(lanes)]
-            total += sum(alpha * number for alpha, number in zip(alphas, row, strict=False))
-        assert int(tags_of(lanes, bits, KEY, constant=True)[tag]) == total % 2**64
+        beta = int.from_bytes(expanded(KEY, b"beta", bytes([tag]))[:8], "little")
+        alphas = words(expanded(KEY, b"alpha", bytes([tag])), len(numbers))
+        total = beta + sum(alpha * number for alpha, number in zip(alphas, numbers, strict=True))
+        assert int(tagged(lanes, bits, constant=True)[tag]) == total % 2**64
 
 
-def test_lanes_beyond_one_chunk_count_too():
-    lanes = np.arange(CHUNK_LANES + 3, dtype=np.uint64)
-    whole = tags_of(lanes, 12, KEY, constant=True)
-    lanes[-1] += np.uint64(1)
-    assert not np.array_equal(tags_of(lanes, 12, KEY, constant=True), whole)
+def test_numbers_beyond_one_chunk_count_too():
+    bits = 12
+    lanes = np.zeros(bits * (CHUNK_LANES // 64 + 1), np.uint64)
+    whole = tagged(lanes, bits, constant=True)
+    lanes[-1] += np.uint64(1 << 63)  # the last number's highest bit
+    assert not np.array_equal(tagged(lanes, bits, constant=True), whole)
 
 
 @given(st.integers(0, 30), st.integers(1, 2**63), st.sampled_from([9, 10, 12, 15]))
 def test_no_lane_can_be_changed(place, change, bits):
     total = pack_signed(np.sum(shares(bits, 130), axis=0), bits)
-    tags = tags_of(total, bits, KEY, constant=True)
+    tags = tagged(total, bits, constant=True)
     assert proves(opened(total, tags), bits, KEY)
     at = slice(place % len(total), place % len(total) + 1)
     total[at] += np.uint64(change)
@@ -72,20 +77,20 @@ def test_no_lane_can_be_changed(place, change, bits):
 def test_a_number_that_differs_by_a_power_of_two_differs_in_the_tags():
     """The worst case of the bound: multiples of 2^(b-1) keep 65 - b secret bits of a tag."""
     bits, numbers = 12, np.zeros(20, np.int64)
-    zero = tags_of(pack_signed(numbers, bits), bits, KEY, constant=True)
+    zero = tagged(pack_signed(numbers, bits), bits, constant=True)
     numbers[4] = -(1 << (bits - 1))
-    tags = tags_of(pack_signed(numbers, bits), bits, KEY, constant=True)
+    tags = tagged(pack_signed(numbers, bits), bits, constant=True)
     low = np.uint64((1 << (bits - 1)) - 1)
     assert np.array_equal(tags & low, zero & low)
     assert (tags != zero).all()
 
 
 def test_a_sum_that_left_its_field_is_refused():
-    """Once in 10,000 steps by the choice of b: the attempt is then lost, and nothing else."""
+    """Once in 5,000 steps by the choice of b: the attempt is then lost, and nothing else."""
     bits = 10
     lanes = [pack_signed(np.array([300, 1, 2]), bits) for _ in range(SITES)]
-    tags = [tags_of(one, bits, KEY, constant=not place) for place, one in enumerate(lanes)]
-    total, proof = (np.sum(part, axis=0, dtype=np.uint64) for part in (lanes, tags))
+    tags = [tagged(one, bits, constant=not place) for place, one in enumerate(lanes)]
+    total, proof = added(lanes, bits), np.sum(tags, axis=0, dtype=np.uint64)
     assert not proves(opened(total, proof), bits, KEY)
 
 

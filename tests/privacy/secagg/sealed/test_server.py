@@ -208,7 +208,7 @@ def test_stored_bytes_hold_no_private_key_and_other_bytes_are_refused(world):
     for site in world.sites:
         session = world.clients[site]._session
         assert session.secret == b"" or session.secret not in data
-    for wrong in (data[:-1], data + b"\0", b"\0\2" + data[2:]):
+    for wrong in (data[:-1], data + b"\0", b"\0\1" + data[2:]):
         with pytest.raises(RefusedMessage):
             SealedServer.restored(COORDINATOR, world.roster, world.study, wrong)
     other = replace(world.study, study_digest=bytes(32))

@@ -12,10 +12,11 @@ from privacy.secagg.sealed.attempt import sealed_signed, sent_digest
 from privacy.secagg.sealed.server import SealedServer, SealedStage
 from privacy.wire.bodies import Running
 from privacy.wire.checks import Check
-from privacy.wire.sealed import OpenedSum, Sealed, StepForm
+from privacy.wire.sealed import PROOF_LANES, OpenedSum, Sealed, StepForm
 from tests.privacy.secagg.sealed.world import (
     COORDINATOR,
     SealedWorld,
+    added,
     carried,
     refused,
     resigned,
@@ -273,12 +274,12 @@ def test_an_auditor_adds_the_signed_vectors_and_finds_each_in_its_ledger():
     world.to_slot()
     kept = {site: sealed.encode() for site, sealed in world.collect(server).items()}
     opened = OpenedSum.decode(server.result().encode())
-    total = np.zeros(world.study.sent, np.uint64)
+    rows = []
     for site, data in kept.items():
         sealed = Sealed.decode(data)
         key = world.roster.member(site).public_key
         assert sealed.label == opened.label
         assert verify(key, sealed.signature, sealed_signed(sealed, key))
         assert world.disks[site].charged() == [sent_digest(sealed.lanes)]
-        total += sealed.lanes
-    assert np.array_equal(total, opened.lanes)
+        rows.append(sealed.lanes)
+    assert np.array_equal(added(rows, proof=PROOF_LANES), opened.lanes)

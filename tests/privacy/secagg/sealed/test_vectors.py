@@ -142,7 +142,7 @@ def lanes_that_leave(course, digests, step: int, site: int) -> list[int]:
     pairs = {
         peer: pair(site, peer, digests.sd, digests.kd, epoch) for peer in SITES if peer != site
     }
-    return oracle.masked(site, [*packed, 0, *tags], pairs, label)
+    return oracle.masked(site, packed, [0, *tags], pairs, label, course.world.bits)
 
 
 def checks_of(course, digests, step: int, site: int) -> list[bytes]:

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from privacy.secagg.sealed import attempt
-from tests.privacy.secagg.sealed.world import SealedWorld
+from tests.privacy.secagg.sealed import oracle
+from tests.privacy.secagg.sealed.world import SealedWorld, added, packed, total_of
 
-Table = dict[bytes, np.ndarray]
+Table = dict[tuple[bytes, int], np.ndarray]  # by seed and part
+Parts = tuple[np.ndarray, ...]  # words of the numbers, lanes of the proof
 
 
 class Observed:
@@ -27,8 +29,9 @@ class Observed:
         world.take_up(server)
         for site, client in world.clients.items():
             peers = [peer for peer in sites if peer != site]
-            for peer, (seed, _) in zip(peers, client._open._secrets.seeds, strict=True):
-                self.pairs[min(site, peer), max(site, peer)] = seed
+            secrets = client._open._secrets
+            for peer, (seed, _) in zip(peers, secrets.seeds, strict=True):
+                self.pairs[min(site, peer), max(site, peer)] = ((seed, 0), (seed, 1))
         for site in (one for one in sites if one not in silent):
             with mock.patch.object(attempt, "apply_masks", self._masks(site)):
                 world.clients[site].provide(world.clients[site].pending.label, vectors[site])
@@ -41,26 +44,36 @@ class Observed:
     def _masks(self, site):
         rng = np.random.default_rng(site)
 
-        def apply(lanes, seeds):
-            self.unmasked[site] = lanes.copy()
+        def apply(words, seeds, behind):
+            self.unmasked[site] = words.copy(), behind.copy()
             for seed, sign in seeds:
-                if seed not in self.table:
-                    self.table[seed] = rng.integers(0, 2**64, lanes.size, dtype=np.uint64)
-                lanes += self.table[seed] * np.uint64(sign % 2**64)
+                for part, row in enumerate((words, behind)):
+                    most, key = 2 ** (8 * row.itemsize), (seed, part)
+                    if key not in self.table:
+                        self.table[key] = rng.integers(0, most, row.size, dtype=row.dtype)
+                    (np.add if sign > 0 else np.subtract)(row, self.table[key], out=row)
 
         return apply
 
 
-def moved(table: Table, first: Observed, wanted: dict[int, np.ndarray], path) -> Table:
+def moved(table: Table, first: Observed, wanted: dict[int, Parts], path) -> Table:
     """Masks with which other vectors look the same: along a path of honest sites, each pair's mask
     takes up what the vectors so far differ by. As likely a table as the first."""
-    table, carried = dict(table), np.zeros_like(next(iter(wanted.values())))
-    for site, neighbour in pairwise(path):
-        carried = carried + first.unmasked[site] - wanted[site]
-        seed = first.pairs[min(site, neighbour), max(site, neighbour)]
-        # What the lower site adds, the higher one subtracts.
-        table[seed] = table[seed] + (carried if site < neighbour else np.uint64(0) - carried)
+    table = dict(table)
+    for part in (0, 1):
+        carried = np.zeros_like(wanted[path[0]][part])
+        for site, neighbour in pairwise(path):
+            carried = carried + first.unmasked[site][part] - wanted[site][part]
+            seed = first.pairs[min(site, neighbour), max(site, neighbour)][part]
+            # What the lower site adds, the higher one subtracts.
+            table[seed] = table[seed] + (carried if site < neighbour else 0 - carried)
     return table
+
+
+def with_sum(total: np.ndarray, others: list[np.ndarray]) -> np.ndarray:
+    """The vector that makes `others` add up to `total`."""
+    numbers = [np.array(oracle.numbers(row.tolist(), 12)) for row in (total, *others)]
+    return packed(numbers[0] - sum(numbers[1:]))
 
 
 SITES = (2, 5, 8, 11, 14)
@@ -75,14 +88,12 @@ def test_any_inputs_with_the_same_honest_sum_give_the_same_view(colluders):
     first = Observed(SITES, vectors, {}, n_c=colluders)
 
     others = {**vectors, **{site: world.vectors(2)[site] for site in honest[:-1]}}
-    zero = np.zeros(world.lanes, np.uint64)
-    others[honest[-1]] = sum((vectors[one] for one in honest), zero) - sum(
-        (others[one] for one in honest[:-1]), zero
-    )
+    total = total_of(vectors, honest)
+    others[honest[-1]] = with_sum(total, [others[one] for one in honest[:-1]])
     unmasked = Observed(SITES, others, dict(first.table), n_c=colluders).unmasked
     table = moved(first.table, first, unmasked, honest)
-    known = {seed for pair, seed in first.pairs.items() if set(pair) & set(SITES[:colluders])}
-    assert all(table[seed] is first.table[seed] for seed in known)
+    known = [seeds for pair, seeds in first.pairs.items() if set(pair) & set(SITES[:colluders])]
+    assert all(table[seed] is first.table[seed] for seeds in known for seed in seeds)
 
     second = Observed(SITES, others, table, n_c=colluders)
     assert any(not np.array_equal(vectors[site], others[site]) for site in honest)
@@ -94,11 +105,12 @@ def test_inputs_with_another_honest_sum_do_not():
     world = SealedWorld(SITES)
     vectors = world.vectors(1)
     first = Observed(SITES, vectors, {})
-    others = {**vectors, 5: vectors[5] + np.uint64(1)}
+    others = {**vectors, 5: vectors[5] ^ np.eye(1, world.lanes, dtype=np.uint64)[0]}
     for pair in [None, *combinations(SITES, 2)]:
         table = dict(first.table)
         if pair is not None:
-            table[first.pairs[pair]] = table[first.pairs[pair]] + np.uint64(1)
+            seed = first.pairs[pair][0]
+            table[seed] = table[seed] + np.eye(1, len(table[seed]), dtype=np.uint16)[0]
         assert Observed(SITES, others, table).bytes != first.bytes
 
 
@@ -113,15 +125,13 @@ def test_with_one_honest_member_missing_the_others_lanes_are_uniform(missing):
     table = moved(first.table, first, unmasked, (*left, missing))
     second = Observed(SITES, others, table, silent=(missing,))
     assert any(not np.array_equal(vectors[site], others[site]) for site in left)
-    assert not np.array_equal(
-        sum(vectors[site] for site in left), sum(others[site] for site in left)
-    )
+    assert not np.array_equal(total_of(vectors, left), total_of(others, left))
     assert second.bytes == first.bytes
 
 
 def test_the_bytes_of_masked_lanes_are_spread_evenly():
     """With the real stream: chi-squared over 256 values, and over the sum of all but one site."""
-    world = SealedWorld((2, 5, 8), lanes=20_000)
+    world = SealedWorld((2, 5, 8), lanes=12 * 1_600)
     server = world.open()
     world.begin(server)
     world.take_up(server)
@@ -129,7 +139,8 @@ def test_the_bytes_of_masked_lanes_are_spread_evenly():
     world.to_slot()
     sealed = world.collect(server)
     rows = [one.lanes for one in sealed.values()]
-    for lanes in (*rows, rows[0] + rows[1], rows[1] + rows[2]):
+    pairs = [added([rows[0], rows[1]], proof=3), added([rows[1], rows[2]], proof=3)]
+    for lanes in (*rows, *pairs):
         counts = np.bincount(np.frombuffer(lanes.tobytes(), np.uint8), minlength=256)
         expected = counts.sum() / 256
         chi = float(((counts - expected) ** 2 / expected).sum())

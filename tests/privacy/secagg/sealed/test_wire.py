@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from privacy.wire import sealed as wire
 from privacy.wire.bodies import BODIES, Kind
+from privacy.wire.closing import CLOSING_BODIES, SealedClose, SealedConfirmed
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.reasons import RefusedMessage
 from privacy.wire.sealed import OpenedSum, Sealed, SealedCollect, SealedReady, SealedStep, StepForm
@@ -89,6 +90,12 @@ bodies = st.one_of(
     ),
     st.builds(SealedReady, digest, digest, signature),
     st.builds(SealedCollect, digest, pairs(96)),
+    st.builds(
+        SealedClose,
+        *(st.integers(0, 2**64 - 1), word, word, digest, digest, digest, digest, digest),
+        *(signature, st.lists(opened_sums, max_size=2).map(tuple)),
+    ),
+    st.builds(SealedConfirmed, signature),
 )
 
 
@@ -101,7 +108,8 @@ def test_known_bytes(body, fields):
 
 def test_there_is_a_known_answer_for_every_kind():
     sealed = {body.KIND for body, _ in KNOWN}
-    assert sealed == set(wire.SEALED_BODIES) == set(Kind) - set(BODIES) - set(SECAGG_BODIES)
+    kinds = {*wire.SEALED_BODIES, *CLOSING_BODIES}
+    assert sealed == kinds == set(Kind) - set(BODIES) - set(SECAGG_BODIES)
 
 
 @given(bodies)

@@ -33,11 +33,11 @@ from privacy.wire.checks import Check
 from privacy.wire.sealed import OpenedSum, Sealed, SealedReady, SealedStep, StepForm
 from privacy.wire.session import SessionOffer, SessionOpening
 from tests.privacy.secagg.consortium import NOW, RUN, counting, identity_of, roster_of
+from tests.privacy.secagg.sealed import oracle
 
 COORDINATOR = identity_of(60_000)
 BITS = 12
-LANES = 7
-FIELDS = 64 // BITS
+LANES = 2 * BITS  # of 128 numbers
 SLOT = 1000  # milliseconds after the step was begun
 
 
@@ -187,8 +187,8 @@ class SealedWorld:
     def vectors(self, seed: int = 0) -> dict[int, np.ndarray]:
         """Small signed numbers for every site, packed: uint64 [L]."""
         rng = np.random.default_rng(seed)
-        shape = (self.lanes, 64 // self.bits)
-        return {site: packed(rng.integers(-90, 90, shape), self.bits) for site in self.sites}
+        count = 64 * self.lanes // self.bits
+        return {site: packed(rng.integers(-90, 90, count), self.bits) for site in self.sites}
 
     def provide(self, vectors: dict[int, np.ndarray], silent: tuple[int, ...] = ()) -> None:
         for site, client in self.clients.items():
@@ -237,14 +237,18 @@ def carried(body):
     return type(body).decode(body.encode())
 
 
-def packed(fields: np.ndarray, bits: int = BITS) -> np.ndarray:
-    """Signed fields, int64 [L, f], as lanes: the lowest field first, carries included."""
-    shifts = np.arange(fields.shape[1], dtype=np.uint64) * np.uint64(bits)
-    return np.sum(fields.astype(np.uint64) << shifts, axis=1, dtype=np.uint64)
+def packed(numbers: np.ndarray, bits: int = BITS) -> np.ndarray:
+    """Signed numbers, int64 [64 G], as lanes."""
+    return np.array(oracle.packed(numbers.tolist(), bits), np.uint64)
+
+
+def added(rows: list[np.ndarray], bits: int = BITS, proof: int = 0) -> np.ndarray:
+    """What rows of lanes add up to, of which the last `proof` are 64-bit words."""
+    return np.array(oracle.added([row.tolist() for row in rows], bits, proof), np.uint64)
 
 
 def total_of(vectors: dict[int, np.ndarray], sites) -> np.ndarray:
-    return np.sum([vectors[site] for site in sites], axis=0, dtype=np.uint64)
+    return added([vectors[site] for site in sites])
 
 
 def state_of(world: SealedWorld, site: int) -> tuple:
