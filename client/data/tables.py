@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _TABLES: Final = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _SEP: Final = re.compile(r'"?sep=([^\w"\n])"?[,;\t|]*\n', re.IGNORECASE)
 _EXACT: Final = 2.0**53  # from here on a float stands for several whole numbers
+_LONG: Final = 1000  # digits
 _REPEATED: Final = object()
 _NO_OBJECT: Final = "the line is not a JSON object, or repeats a key"
 
@@ -166,7 +167,9 @@ def _array(text: str) -> list[object] | None:
     if not text.lstrip().startswith("["):
         return None
     try:
-        found = json.loads(text, object_pairs_hook=_marked, parse_float=_number)
+        found = json.loads(
+            text, object_pairs_hook=_marked, parse_float=_number, parse_int=_whole_number
+        )
     except (ValueError, RecursionError):
         return None
     if not isinstance(found, list) or not any(isinstance(entry, dict) for entry in found):
@@ -217,6 +220,11 @@ def _number(literal: str) -> object:
     """A number of JSON; as it is written where its digits may not be all there."""
     value = float(literal)
     return literal if "e" in literal.lower() or abs(value) >= _EXACT else value
+
+
+def _whole_number(literal: str) -> object:
+    """A whole number; as text where its length would cost the whole array."""
+    return int(literal) if len(literal) < _LONG else literal
 
 
 def _read_parquet(path: Path) -> Iterator[TableRecord]:

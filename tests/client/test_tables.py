@@ -138,7 +138,9 @@ def test_one_bad_object_costs_itself_alone_in_an_array_too(folder: Path) -> None
     good = json.dumps(RECORDS[0])
     twice = '{"file_name": "1.png", "text": "x", "patient_id": "A", "patient_id": "B"}'
     listed = json.dumps({**RECORDS[2], "text": ["one", "two"]})
-    data = _table(folder, f'[{good}, {twice}, 7, {listed}, ["x"]]', "metadata.jsonl")
+    endless = good.replace('"P0"', "9" * 5000)
+    data = _table(folder, f'[{good}, {twice}, 7, {listed}, ["x"], {endless}]', "metadata.jsonl")
+    assert "patient_id has more than 256 characters" in reasons(data)
     assert [tile.path.name for tile in data.tiles] == ["0.png"]
     assert reasons(data)[0] == reasons(data)[1] == reasons(data)[3]
     assert "text is a list; write one text" in reasons(data)[2]
@@ -370,7 +372,7 @@ def test_label_arrays_of_cellpose_and_stardist_are_masks(
 @pytest.mark.parametrize(
     ("save", "words"),
     [
-        (lambda p: np.save(p, {"masks": 1}, allow_pickle=True), "a pickle, as Cellpose's _seg.npy"),
+        (lambda p: np.save(p, np.array({"masks": 1}, object)), "a pickle, as Cellpose's _seg.npy"),
         (_archive, "an archive"),
         (_promises, "not a tile's"),
         (lambda p: np.save(p, np.ones((32, 32))), "whole numbers, not float64"),
