@@ -18,6 +18,7 @@ from rich.console import Console
 
 from client.settings import load_site
 from craftsfl.demo.attack import attack_hospitals, show_attacks
+from craftsfl.demo.carried import carry_over
 from craftsfl.demo.hospitals import real_members, synthetic_members
 from craftsfl.demo.page.live import LivePage
 from craftsfl.demo.page.opening import live_page, open_in_browser
@@ -57,6 +58,7 @@ from craftsfl.rounds.keeper import Keeper
 from craftsfl.rounds.operator import keeper_of, register_site, start_run, superlink_of
 from craftsfl.rounds.run_display import RunDisplay
 from craftsfl.rounds.timeline import RoundTiming
+from craftsfl.rounds.transport import installed_bundle
 from craftsfl.terminal import output, progress
 from model.cache import install_base, shipped_base
 from model.origin import origin_of
@@ -72,7 +74,6 @@ NO_AIRLOCK = (
     "two users: docs/hospital.md."
 )
 SUPERLINK_SECONDS = 60.0
-READY_SECONDS = 90.0
 _POLL_SECONDS = 0.25
 
 
@@ -116,7 +117,7 @@ def run_demo(options: DemoOptions) -> DemoOutcome:
         result, rounds = _federate(workspace, maker, stopwatch, page)
         outcome = _outcome(workspace, result, rounds, stopwatch)
         write_summary(workspace.folder, outcome)  # before anything that may be interrupted
-        if maker is not None:
+        if maker is not None and options.compare:
             with stopwatch.phase("comparison"):
                 outcome = replace(outcome, learning=_compare(workspace, outcome.adapter))
     stopwatch.seconds["total"] = time.monotonic() - stopwatch.began
@@ -160,19 +161,19 @@ def _prepare(
     members = real_members(options.data) if options.data else None
     port = claim_port("127.0.0.1", options.port)
     digest = _install_tiny_base()
-    clear_folder(options.folder)
+    earlier = clear_folder(options.folder)
     folder = options.folder.resolve()
     made_up = members is None
     members = members or synthetic_members(folder)
-    slot = slot_needed(
-        members, options.mode
-    )  # before our own process competes with what is measured
+    # Before our own process competes with what is measured.
+    slot = options.reply_slot or slot_needed(members, options.mode)
     maker = None
     if made_up:
         maker = TileMaker(folder, folder / LOGS)
         stack.callback(maker.close)
     workspace = write_workspace(options, members, digest, port, slot)
     stack.callback(shutil.rmtree, workspace.runtime, ignore_errors=True)
+    carry_over(earlier, workspace)
     return workspace, maker
 
 
@@ -257,6 +258,7 @@ def _serve(
         site = load_site(hospital.settings)
         agent = agent_command(hospital.settings, site, log, one_user=True, threads=threads)
         supervisor.start(agent)
+    installed_bundle()  # made while the others start
     wait_until(
         lambda: port_open(link.host, link.port),
         what="The SuperLink",
@@ -271,23 +273,9 @@ def _serve(
     for hospital in workspace.hospitals:
         for command in _gateway(hospital, workspace.logs):
             supervisor.start(command)
-    display.say("the hospitals load model and data")
-    _wait_for_agents(display, supervisor)
+    display.say("the run begins while the hospitals load model and data")
     start_run(workspace.consortium)
     return essential
-
-
-def _wait_for_agents(display: RunDisplay, supervisor: Supervisor) -> None:
-    """Wait until every agent encodes its tiles, one has died, or `READY_SECONDS` have passed.
-
-    Starting the run takes as long as encoding the tiles. A server that is up earlier would keep
-    asking, and each question starts a client process at every site, on the cores that are loading
-    the model. If something is wrong, the run will say so.
-    """
-    deadline = time.monotonic() + READY_SECONDS
-    while not display.all_loaded() and not supervisor.dead() and time.monotonic() < deadline:
-        display.refresh()
-        time.sleep(_POLL_SECONDS)
 
 
 def _gateway(hospital: Hospital, logs: Path) -> list[Command]:
