@@ -9,8 +9,8 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.pooled_gradients import PatientRows, StepOf
 from bench.pooled_setting import PooledSetting
+from craftsfl.planning.gradients import PatientRows, StepOf
 from model.arrays import Doubles
 from privacy.mechanisms.pooled import PooledTerms
 from privacy.mechanisms.pooled.grid import PooledGrid

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from bench.pooled_arms import OnPooledStep, trained
 from bench.pooled_compare import PooledRun
-from bench.pooled_gradients import PatientRows
 from bench.pooled_setting import PooledSetting
-from bench.pooled_sites import PooledSites, real_sites, synthetic_sites
+from bench.pooled_sites import real_sites, synthetic_sites
+from craftsfl.planning.gradients import PatientRows
+from craftsfl.planning.tissue import PooledSites
 from model.adapters import attach, write_vector
 from model.base import Pipeline
 from model.encoders import ImageTextEncoder

@@ -2,57 +2,23 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from bench.pooled_setting import PooledSetting
 from client.data import load_site_data
-from client.training import EncodedTiles, encode_site
+from client.training import encode_site
+from craftsfl.planning.tissue import PooledSites, drawn_sites, joined, renumbered
 from model.base import Pipeline
-from model.lab.tissue import HOSPITALS
-from model.lab.tissue.imagefolder import write_site
-
-_TRAINING: Final = 54_000  # + 10 seed + number of the site
-_HELD_OUT: Final = 64_000
-_MOST_TILES: Final = 2  # as in the demo: every other patient has a single tile
-
-
-@dataclass(frozen=True)
-class PooledSites:
-    """One seed's patients, site after site, `sizes` of them at each; no site trains on `held_out`.
-
-    `captions` are those of the held-out tiles.
-    """
-
-    train: EncodedTiles
-    sizes: tuple[int, ...]
-    held_out: EncodedTiles
-    captions: tuple[str, ...]
 
 
 def synthetic_sites(
     setting: PooledSetting, pipeline: Pipeline, seed: int, cache: Path
 ) -> PooledSites:
     """Draw and encode a seed's patients; encoded tiles are kept in the folder `cache`."""
-    train, held_out = [], []
-    captions: list[str] = []
-    for number, site in enumerate(setting.sites):
-        own = 10 * seed + number
-        tiles, _ = _site(pipeline, site, setting.patients, _MOST_TILES, _TRAINING + own, cache)
-        others, texts = _site(pipeline, site, setting.held_out, 1, _HELD_OUT + own, cache)
-        train.append(tiles)
-        held_out.append(others)
-        captions += texts
-    sizes = (setting.patients,) * len(setting.sites)
-    return PooledSites(joined(train), sizes, joined(held_out), tuple(captions))
+    patients = dict.fromkeys(setting.sites, setting.patients)
+    return drawn_sites(pipeline, patients, setting.held_out, seed, cache)
 
 
 def real_sites(folder: Path, pipeline: Pipeline, seed: int, cache: Path) -> PooledSites:
@@ -68,48 +34,8 @@ def real_sites(folder: Path, pipeline: Pipeline, seed: int, cache: Path) -> Pool
         tiles = encode_site(pipeline, data, base_digest="tiny", cache=cache / own.name)
         apart = random.permutation(data.patients)[: data.patients // 4].tolist()
         kept = sorted(set(range(data.patients)) - set(apart))
-        train.append(_renumbered(tiles.without(apart)))
-        held_out.append(_renumbered(tiles.without(kept)))
+        train.append(renumbered(tiles.without(apart)))
+        held_out.append(renumbered(tiles.without(kept)))
         captions += [tile.caption for tile in data.tiles if tile.patient in apart]
         sizes.append(len(kept))
     return PooledSites(joined(train), tuple(sizes), joined(held_out), tuple(captions))
-
-
-def _renumbered(tiles: EncodedTiles) -> EncodedTiles:
-    """Patients numbered from 0, without gaps."""
-    return replace(tiles, patient_of=torch.unique(tiles.patient_of, return_inverse=True)[1])
-
-
-def joined(parts: Sequence[EncodedTiles]) -> EncodedTiles:
-    """All sites' tiles as those of one: patients and captions are numbered on."""
-    patients = np.cumsum([0, *(int(part.patient_of.max()) + 1 for part in parts)])
-    captions = np.cumsum([0, *(len(part.text) for part in parts)])
-    return EncodedTiles(
-        latents=torch.cat([part.latents for part in parts]),
-        text=torch.cat([part.text for part in parts]),
-        caption_of=_numbered_on([part.caption_of for part in parts], captions),
-        patient_of=_numbered_on([part.patient_of for part in parts], patients),
-    )
-
-
-def _numbered_on(parts: Sequence[Tensor], starts: NDArray[np.int64]) -> Tensor:
-    return torch.cat([part + int(start) for part, start in zip(parts, starts, strict=False)])
-
-
-def _site(
-    pipeline: Pipeline, site: str, patients: int, most_tiles: int, seed: int, cache: Path
-) -> tuple[EncodedTiles, list[str]]:
-    """A hospital's tiles as a site encodes them, and the caption of each."""
-    own = cache / f"{site}-{seed}-{patients}-{most_tiles}"
-    with tempfile.TemporaryDirectory() as folder:
-        write_site(
-            Path(folder),
-            site=site,
-            patients=patients,
-            most_tiles=most_tiles,
-            appearance=HOSPITALS[site],
-            seed=seed,
-        )
-        data = load_site_data(Path(folder))
-        tiles = encode_site(pipeline, data, base_digest="tiny", cache=own)
-    return tiles, [tile.caption for tile in data.tiles]

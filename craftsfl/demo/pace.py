@@ -8,10 +8,7 @@ than the slowest site's training; here the machine's speed is measured before th
 from __future__ import annotations
 
 import math
-import time
 from typing import Final
-
-import numpy as np
 
 # Length of the slot divided by the probe's time, per patient that all hospitals together draw in a
 # round. Measured with three hospitals sharing two idle cores: 1,950 such patients train for about
@@ -20,8 +17,6 @@ import numpy as np
 PROBES_A_PATIENT: Final = 4 * 20.0 / (1950 * 0.23)
 SHORTEST: Final = 20.0  # seconds
 LONGEST: Final = 300.0  # the round's deadline leaves the same time again
-_SIDE: Final = 768  # the probe multiplies square float32 matrices of this side,
-_TIMES: Final = 20  # this many times
 
 
 def slot_for(patients: float, probe: float) -> float:
@@ -31,12 +26,3 @@ def slot_for(patients: float, probe: float) -> float:
     """
     seconds = patients * probe * PROBES_A_PATIENT
     return float(min(LONGEST, max(SHORTEST, 5 * math.ceil(seconds / 5))))
-
-
-def probe() -> float:
-    """Seconds that a fixed piece of arithmetic takes on this machine at its current load."""
-    matrix = np.ones((_SIDE, _SIDE), np.float32)
-    began = time.perf_counter()
-    for _ in range(_TIMES):
-        matrix @ matrix
-    return time.perf_counter() - began

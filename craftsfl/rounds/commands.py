@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from craftsfl.rounds import roster_commands as roster
+from craftsfl.rounds.plan_command import rounds_plan
 
 app = typer.Typer(
     help="The consortium: serve, start and watch rounds.",
@@ -25,6 +26,9 @@ class CoordinatorProcess(StrEnum):
 
     SUPERLINK = "superlink"
     SUPEREXEC = "superexec"
+
+
+app.command("plan")(rounds_plan)
 
 
 @app.command("serve")
@@ -119,6 +123,22 @@ def rounds_status(
     from craftsfl.rounds.watching import show_status
 
     show_status(settings, run, as_json=json)
+
+
+@app.command("backup")
+def rounds_backup(
+    settings: _Settings,
+    folder: Annotated[Path, typer.Argument(help="Where to: a new folder, on another disk.")],
+) -> None:
+    """Copy the round state and the SuperLink's database, also while a run is under way.
+
+    docs/operator.md says how a copy is put back, and what the sites refuse of an
+    old one.
+    """
+    from craftsfl.rounds.backup import back_up, told
+
+    for line in told(back_up(settings, folder)):
+        typer.echo(line)
 
 
 @app.command("track")

@@ -21,9 +21,9 @@ from bench.pooled_compare import (
     difference_of_gains,
     pooled_comparisons,
 )
-from bench.pooled_gradients import StepOf
 from bench.pooled_setting import ARMS, POOLED, QUICK_POOLED, schedule
 from bench.pooled_sites import real_sites
+from craftsfl.planning.gradients import StepOf
 from model.base import load_base
 from model.cache import locate_base
 from model.lab.tissue import HOSPITALS

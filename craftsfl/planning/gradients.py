@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.pooled_sites import PooledSites
+from craftsfl.planning.tissue import PooledSites
 from model.adapters import attach, parameters, write_vector
 from model.arrays import Doubles
 from model.base import Pipeline
@@ -71,6 +71,16 @@ class PatientRows:
         with LoraEngine(self._unet, parameters(self._unet, self._layout)) as engine:
             found = engine.clipped_sum(self._batches(patients, step), clipping_norm)
         return np.asarray(found.total.numpy() / clipping_norm)
+
+    def each(self, vector: NDArray[np.float32], step: StepOf, patients: Sequence[int]) -> Doubles:
+        """The gradient of every one of `patients` before any clip, [patients, P]."""
+        write_vector(self._unet, self._layout, vector)
+        found = []
+        with LoraEngine(self._unet, parameters(self._unet, self._layout)) as engine:
+            for batch in self._batches(patients, step):
+                taken = int((batch.patients != BLANK).sum())
+                found.append(engine.gradients(batch).values[:taken].double().numpy().copy())
+        return np.concatenate(found)
 
     def _batches(self, patients: Sequence[int], step: StepOf) -> Iterator[PhysicalBatch]:
         places = max(1, _ROWS // self._draws)
