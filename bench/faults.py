@@ -282,11 +282,17 @@ def main() -> None:
     arguments.add_argument("what", choices=["ledger", "plane"])
     arguments.add_argument("--seeds", type=int, help="300 of the ledger, 100 of the plane")
     arguments.add_argument("--mode", choices=("both", *get_args(PlaneMode)), default="both")
+    arguments.add_argument("--dir", type=Path, help="of the plane: keep all here, and go on")
+    arguments.add_argument("--now", type=int, help="of the plane, with --dir: kills of this call")
     options = arguments.parse_args()
     if options.what == "plane":
         seeds = 100 if options.seeds is None else options.seeds
         modes = get_args(PlaneMode) if options.mode == "both" else (options.mode,)
-        rows = [row for mode in modes for row in measure_plane(seeds, mode=mode)]
+        rows = [
+            row
+            for mode in modes
+            for row in measure_plane(seeds, mode, keep=options.dir, now=options.now)
+        ]
     else:
         rows = measure(300 if options.seeds is None else options.seeds)
     print_rows("faults", rows, as_json=options.json)

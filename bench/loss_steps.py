@@ -16,6 +16,7 @@ from bench.training import CROSS_ATTENTION, TrainingStep
 from model.adapters import attach, parameters
 from model.cache import shipped_base
 from model.losses import (
+    EffectTerm,
     Loss,
     NoiseSchedule,
     Rows,
@@ -26,7 +27,8 @@ from model.losses import (
 )
 from privacy.dpsgd.engine import PhysicalBatch
 from privacy.errors import ModelError
-from privacy.study.manifest import Adapter, Correlation, DriftSuppressor, Encoder, Grounding
+from privacy.study.manifest import Adapter
+from privacy.study.stage_two import CaptionEffects, DriftSuppressor, Encoder, Grounding, Structure
 
 RANK: Final = 4
 _PUBLIC: Final = 8  # captions; each row is compared with one of them
@@ -34,6 +36,9 @@ _SIDE: Final = 8  # of the reference's grid: 64 places
 _TIMESTEPS: Final = 1000
 
 _ENCODER = Encoder(source="none", digest="sha256:" + "0" * 64)  # its correlations are random
+_EFFECTS = CaptionEffects(
+    weight=0.5, margin=1.0, encoder=_ENCODER, phrases=tuple(str(i) for i in range(_PUBLIC))
+)
 _DRIFT = DriftSuppressor(weight=0.5)
 _GROUNDING = Grounding(
     weight=0.1, temperature=0.1, captions=tuple(str(i) for i in range(_PUBLIC)), each=1
@@ -84,27 +89,23 @@ class LossSetting:
 
 def loss_called(name: str, captions: torch.Tensor, block: str) -> Loss:
     """The loss named in a row. The margin is 1, so that the hinge is always active."""
-    regulation = Correlation(weight=0.5, margin=1.0, block=block, encoder=_ENCODER)
     match name:
         case "denoising":
             return denoising
-        case "denoising+correlation":
-            return StageTwoLoss(regulation)
-        case "denoising+correlation+drift":
-            return StageTwoLoss(regulation, _DRIFT)
-        case "denoising+correlation+public-drift":
-            return StageTwoLoss(regulation, _DRIFT, drift_captions=captions)
+        case "structure":
+            return StageTwoLoss(Structure(weight=0.5, margin=1.0, block=block, encoder=_ENCODER))
+        case "effects":
+            return StageTwoLoss(effects=EffectTerm(_EFFECTS, captions, captions[:1]))
+        case "drift":
+            return StageTwoLoss(drift=_DRIFT)
+        case "public drift":
+            return StageTwoLoss(drift=_DRIFT, drift_captions=captions)
         case _:
-            return StageTwoLoss(regulation, _DRIFT, _GROUNDING, captions, captions)
+            return StageTwoLoss(None, _DRIFT, _GROUNDING, captions, captions)
 
 
-COMPARED_LOSSES: Final = (
-    "denoising+correlation",
-    "denoising+correlation+drift",
-    "denoising+correlation+public-drift",
-    "full",
-)
-"""Each is compared with the loss "denoising". "full" has K = 1 and public drift."""
+COMPARED_LOSSES: Final = ("structure", "effects", "drift", "public drift", "grounding")
+"""Each, beside denoising, is compared with denoising. "grounding" has K = 1 and public drift."""
 
 
 def make_loss_step(name: str, setting: LossSetting) -> TrainingStep:
@@ -150,5 +151,6 @@ def _rows(base: StepBase, setting: LossSetting, width: int) -> tuple[Rows, torch
         noise=torch.randn(count, 4, side, side),
         text=torch.randn(count, length, width),
         reference=above_diagonal(correlations(torch.randn(count, 32, _SIDE, _SIDE))).half(),
+        likeness=torch.rand(count, _PUBLIC),
     )
     return rows.to(setting.device), torch.randn(_PUBLIC, length, width).to(setting.device)

@@ -20,13 +20,14 @@ import tomli_w
 
 from bench.plane_site import SITE_FILE, SITE_KEY, SITE_LAYOUT
 from bench.plane_study import PLANE_SITES, PlaneStudy
-from client.trainer.layouts import encode_layout
 from craftsfl.processes.environment import environment
+from craftsfl.processes.flower.commands import SuperLink
 from craftsfl.processes.flower.control import answers
 from craftsfl.processes.flower.credentials import make_authority, make_secret, make_supernode_key
 from craftsfl.processes.supervisor import Command, Supervisor, claim_port, wait_until
 from craftsfl.rounds.operator import register_site, start_run, superlink_of
 from model.cache import shipped_base
+from model.layout_text import encode_layout
 from privacy.errors import ModelError
 from privacy.identity import make_identity
 from privacy.secagg.chain import write_rosters
@@ -35,6 +36,7 @@ from privacy.study.manifest import load_study
 from server.events import LoggedEvent, decode_event
 from server.own_key import make_coordinator_key
 from server.settings import ConsortiumSettings, load_consortium
+from server.status import read_status
 
 PLANE_COORDINATOR_KEY: Final = "coordinator.key"
 ROOT_FOLDER: Final = Path(__file__).resolve().parents[1]
@@ -74,18 +76,38 @@ class Plane:
     def start(self) -> None:
         """Write all files, start all processes and the run."""
         self._write()
-        self.serve()
         link = superlink_of(self.settings)
+        self.serve()
+        self._wait(link)
+        for name in PLANE_SITES:
+            register_site(self.consortium, self.folder / name / "supernode.pub")
+        self._start_sites()
+        self.run = start_run(self.consortium)
+
+    def _wait(self, link: SuperLink) -> None:
         wait_until(
             lambda: answers(link),
             what="The SuperLink",
             supervisor=self.supervisor,
             timeout=_START_SECONDS,
         )
+
+    def _start_sites(self) -> None:
         for name in PLANE_SITES:
-            register_site(self.consortium, self.folder / name / "supernode.pub")
             self._run(f"{name} site", "-m", "bench.plane_site", "serve", str(self.folder / name))
-        self.run = start_run(self.consortium)
+
+    def go_on(self) -> None:
+        """Start all processes of an earlier `Plane` of this folder, which has ended."""
+        link = superlink_of(self.settings)
+        self.port = link.port
+        facts = json.loads((self.folder / PLANE_SITES[0] / SITE_FILE).read_text("utf-8"))
+        self._sockets = Path(facts["socket"]).parent
+        self._sockets.mkdir(mode=0o700, exist_ok=True)
+        self._read = self.settings.events_file().stat().st_size
+        self.run = read_status(self.settings.database_url()).run
+        self.serve()
+        self._wait(link)
+        self._start_sites()
 
     def serve(self) -> None:
         """Start `craftsfl rounds serve`."""

@@ -1,9 +1,10 @@
 """What is lost, charged or released twice when a process of a real consortium is killed.
 
-Rows: `mode`, `fault` (which process gets SIGKILL), `trials`, `resumed`, `double_released`,
-`uncaused_charges`, `lost`, `sessions`, `seconds_p95`, and the `moments`: seed, round.attempt,
-seconds into it. Coordinator and hospitals are real processes (`bench.plane`); a long study of short
-rounds goes on while its processes are killed at seeded moments, each where the round happens to be.
+Rows: `mode`, `fault` (which process gets SIGKILL), `studies` (that the kills of all rows were in),
+`trials`, `resumed`, `double_released`, `uncaused_charges`, `lost`, `sessions`, `seconds_p95`, and
+the `moments`: seed, round.attempt, seconds into it. Coordinator and hospitals are real processes
+(`bench.plane`); a long study of short rounds goes on while its processes are killed at seeded
+moments, each where the round happens to be. With --dir it may be spread over several calls.
 In mode "pooled" the rounds are sealed steps, in "threshold" masked updates.
 
 - resumed: trials after which the same run finished a further round, without a hand;
@@ -20,13 +21,12 @@ In mode "pooled" the rounds are sealed steps, in "threshold" masked updates.
 
 from __future__ import annotations
 
-import math
 import random
 import signal
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, get_args
@@ -36,6 +36,7 @@ import psutil
 
 from bench.output import BenchRow
 from bench.plane import Plane, PlanePart
+from bench.plane_long import KillTrial, LongStudy, PlaneAttempt
 from bench.plane_site import RELEASED, SITE_LEDGER
 from bench.plane_study import PLANE_SITES, PlaneMode, PlaneStudy
 from craftsfl.processes.flower.control import answers
@@ -43,108 +44,79 @@ from craftsfl.rounds.operator import superlink_of
 from privacy.ledger import State, read_ledger
 from server.events import (
     LoggedEvent,
-    RoundFailed,
     RoundFinished,
     RoundStarted,
-    RunEvent,
     RunFailed,
     RunStarted,
-    SessionOpened,
 )
 from server.status import read_status
 
 PLANE_PARTS: Final[tuple[PlanePart, ...]] = get_args(PlanePart)
 _ROUND_SECONDS: Final = 120.0  # within which a round ends that nobody harms
 _MOST_TRIALS: Final = 25  # in one pooled study
-_BETWEEN: Final = 10  # more rounds than a trial takes
 _BACK_SECONDS: Final = 120.0  # after which a process counts as not coming back
-_Attempt = tuple[int, int]  # round, attempt
 
 
-@dataclass(frozen=True)
-class KillTrial:
-    """A kill: of what, when, and how long its work stood still."""
-
-    part: PlanePart
-    seed: int
-    attempt: _Attempt  # that was under way, or the last one
-    into: float  # seconds since that began
-    seconds: float | None  # None: it did not come back
-    resumed: bool
-    killed: float = 0.0  # Unix seconds
-    lost: int = 0  # attempts, until the next kill
-    sessions: int = 0  # that were opened, until the next kill
-
-
-def measure_plane(seeds: int, first: int = 0, mode: PlaneMode = "threshold") -> list[BenchRow]:
+def measure_plane(
+    seeds: int,
+    mode: PlaneMode = "threshold",
+    *,
+    keep: Path | None = None,
+    now: int | None = None,
+) -> list[BenchRow]:
     """`seeds` kills, the processes in turn; a row for each process.
 
-    In one study; in mode "pooled", whose studies number their attempts, in one for each 25.
+    In one study; in mode "pooled", whose studies number their attempts, in one for each 25. With
+    `keep`, a folder, everything stays there, and the next call goes on: `now` bounds its kills.
+    The rows are about all kills so far.
     """
+    if keep is None:
+        with tempfile.TemporaryDirectory(prefix="craftsfl-plane-") as folder:
+            return _measured(seeds, mode, Path(folder), seeds)
+    return _measured(seeds, mode, keep / mode, seeds if now is None else now)
+
+
+def _measured(seeds: int, mode: PlaneMode, folder: Path, now: int) -> list[BenchRow]:
     trials: list[KillTrial] = []
     books = Books({}, {})
-    for start in range(first, first + seeds, _MOST_TRIALS if mode == "pooled" else seeds):
-        count = min(first + seeds - start, _MOST_TRIALS if mode == "pooled" else seeds)
-        own, found = _one_study(range(start, start + count), mode, _BETWEEN * len(trials))
-        trials += own
-        books = Books({**books.double, **found.double}, {**books.uncaused, **found.uncaused})
-    return rows_of(trials, books, mode)
-
-
-def _one_study(seeds: Sequence[int], mode: PlaneMode, later: int) -> tuple[list[KillTrial], Books]:
-    """The kills of one study, and what its books say; rounds are numbered from `later` on."""
-    attempts = 6 if mode == "threshold" else 2 * len(seeds)
-    plan = PlaneStudy(rounds=4 * len(seeds) + 10, attempts=attempts, mode=mode)
-    with tempfile.TemporaryDirectory(prefix="craftsfl-plane-") as folder:
-        plane = Plane(Path(folder), plan)
-        try:
-            plane.start()
-            _next_round(plane)
-            trials = list(_until_it_fails(_killed(plane, seed) for seed in seeds))
-        finally:
-            plane.stop()
-        books = ledgers_of(plane, {trial.attempt for trial in trials})
-        moved = [
-            replace(trial, attempt=(trial.attempt[0] + later, trial.attempt[1]))
-            for trial in counted(trials, plane.all_events())
+    each = _MOST_TRIALS if mode == "pooled" else seeds
+    studies = 0
+    for first in range(0, seeds, each):
+        of = range(first, min(seeds, first + each))
+        attempts = 6 if mode == "threshold" else 2 * len(of)
+        plan = PlaneStudy(rounds=4 * len(of) + 10, attempts=attempts, mode=mode)
+        study = LongStudy(folder / str(first), plan)
+        now -= study.go_on(of, now, _killed)
+        if not study.trials:
+            break
+        studies += 1
+        found = ledgers_of(study.plane, study.harmed())
+        later = 2 * plan.rounds * first  # rounds of different studies are told apart
+        trials += [
+            replace(t, attempt=(t.attempt[0] + later, t.attempt[1])) for t in study.counted()
         ]
-    double = {later + number: count for number, count in books.double.items()}
-    return moved, Books(double, {later + n: count for n, count in books.uncaused.items()})
-
-
-def counted(trials: Sequence[KillTrial], events: Iterable[LoggedEvent]) -> list[KillTrial]:
-    """`trials` with what was lost and opened after each, until the next one."""
-    ends = [trial.killed for trial in trials[1:]] + [math.inf]
-    logged = list(events)
-
-    def between(trial: KillTrial, end: float, kind: type[RunEvent]) -> int:
-        return sum(isinstance(e.event, kind) and trial.killed <= e.time < end for e in logged)
-
-    return [
-        replace(
-            trial,
-            lost=between(trial, end, RoundFailed),
-            sessions=between(trial, end, SessionOpened),
+        books = Books(
+            books.double | {later + n: count for n, count in found.double.items()},
+            books.uncaused | {later + n: count for n, count in found.uncaused.items()},
         )
-        for trial, end in zip(trials, ends, strict=True)
-    ]
+    return rows_of(trials, books, mode, studies)
 
 
 @dataclass(frozen=True)
 class Books:
     """What the sites' ledgers hold beyond what they may: how often, by round."""
 
-    double: Mapping[int, int]
-    uncaused: Mapping[int, int]
+    double: dict[int, int]
+    uncaused: dict[int, int]
 
 
-def ledgers_of(plane: Plane, harmed: set[_Attempt]) -> Books:
+def ledgers_of(plane: Plane, harmed: set[PlaneAttempt]) -> Books:
     """Compare every site's ledger with what left it; `harmed` attempts may be charged."""
     double: dict[int, int] = {}
     uncaused: dict[int, int] = {}
     for name in PLANE_SITES:
         folder = plane.folder / name
-        left: dict[_Attempt, set[str]] = {}
+        left: dict[PlaneAttempt, set[str]] = {}
         for line in (folder / RELEASED).read_text("utf-8").splitlines():
             _, number, attempt, digest, _ = line.split()
             left.setdefault((int(number), int(attempt)), set()).add(digest)
@@ -158,7 +130,7 @@ def ledgers_of(plane: Plane, harmed: set[_Attempt]) -> Books:
 
 
 def rows_of(
-    trials: Iterable[KillTrial], books: Books, mode: PlaneMode = "threshold"
+    trials: Iterable[KillTrial], books: Books, mode: PlaneMode = "threshold", studies: int = 1
 ) -> list[BenchRow]:
     """A row for each process; what is wrong in a round counts for the last kill before its end."""
     trials = list(trials)
@@ -175,6 +147,7 @@ def rows_of(
             {
                 "mode": mode,
                 "fault": f"SIGKILL of the {part}",
+                "studies": studies,
                 "trials": len(mine),
                 "resumed": sum(trial.resumed for trial in mine),
                 "double_released": double.get(part, 0),
@@ -199,14 +172,6 @@ class _Blame:
             part = (before or self.trials)[-1 if before else 0].part
             found[part] = found.get(part, 0) + count
         return found
-
-
-def _until_it_fails(trials: Iterator[KillTrial]) -> Iterator[KillTrial]:
-    """The trials, as far as the run goes on."""
-    for trial in trials:
-        yield trial
-        if not trial.resumed:
-            return
 
 
 def _killed(plane: Plane, seed: int) -> KillTrial:
@@ -246,7 +211,7 @@ def _there(plane: Plane, part: PlanePart) -> list[psutil.Process]:
     raise RuntimeError(f"There is no {part} to kill.")
 
 
-def _under_way(plane: Plane) -> tuple[_Attempt, float]:
+def _under_way(plane: Plane) -> tuple[PlaneAttempt, float]:
     newest = read_status(plane.settings.database_url(), plane.run).history[-1]
     events = (logged for logged in plane.all_events() if isinstance(logged.event, RoundStarted))
     began = [logged.time for logged in events][-1]

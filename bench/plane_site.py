@@ -27,8 +27,8 @@ from client.agent.service import serve
 from client.agent.site_agent import AgentParts
 from client.policy import SiteRules
 from client.settings import Policy
-from client.trainer.layouts import decode_layout
 from model.layout import Layout
+from model.layout_text import decode_layout
 from privacy.identity import load_identity
 from privacy.ledger import SqliteLedger, load_or_make_key
 from privacy.study.agreement import roster_in_force

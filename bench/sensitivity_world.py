@@ -36,7 +36,13 @@ PLACES: Final = 8  # two batches: when somebody leaves, others move from one to 
 _CLIPPING_NORM: Final = 1e-4
 _CAPTIONS: Final = ["fat", "bone", "glands"]
 _TERMS: Final = {
-    "correlation": {
+    "effects": {
+        "weight": 0.1,
+        "margin": 0.5,
+        "encoder": {"source": "tiny", "digest": "sha256:" + "0" * 64},
+        "phrases": _CAPTIONS,
+    },
+    "structure": {
         "weight": 0.1,
         "margin": 0.5,
         "block": "up_blocks.1",
@@ -177,6 +183,7 @@ def _tiles(pipeline: Any) -> EncodedTiles:  # noqa: ANN401 - diffusers is untype
         caption_of=torch.from_numpy(random.integers(0, len(_CAPTIONS), count)),
         patient_of=torch.from_numpy(owners),
         reference=torch.from_numpy(random.standard_normal((count, pairs), dtype=np.float32)).half(),
+        likeness=torch.from_numpy(random.random((len(_CAPTIONS), len(_CAPTIONS)), np.float32)),
     )
 
 

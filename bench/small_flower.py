@@ -194,9 +194,10 @@ ECHO_SCRIPT: Final = """
 import time
 from privacy.wire.bodies import Hello
 from privacy.wire.envelope import Envelope
+from server.carrier import CarriedGrid
 from server.messages import Exchange, FlowerFailure, Request
 
-exchange = Exchange(grid)
+exchange = Exchange(CarriedGrid(grid))
 while len(exchange.nodes()) < COUNT:
     time.sleep(0.1)
 said["seconds"], said["failed"] = [], 0
@@ -207,7 +208,7 @@ for number in range(1, ROUNDS + 1):
         for reply in exchange.receive():
             said["seconds"].append(time.monotonic() - sent.pop(reply.request.node))
             said["failed"] += isinstance(reply.answer, FlowerFailure)
-        time.sleep(0.02)
+        time.sleep(0.05)
     time.sleep(PAUSE)
 """
 

@@ -1,26 +1,33 @@
-"""Does the stage-two loss align? On the tiny base with a planted semantic drift.
+"""Which stage-two loss aligns? On the tiny base with a planted semantic drift.
 
 Patients have rare cancers in stains that stage one never saw, and captions that name no
 morphology. For every seed (other patients, other draws) an adapter is trained with each loss,
-without privacy and with patient-level DP-SGD, by a site's trainer and engine, and measured on
-patients that it never saw:
+without privacy and through the noise that the sealed steps of three hospitals would open, by a
+trainer's gradients and clip, and measured on patients that it never saw:
 
 - alignment (the primary metric, chosen before the first run): an image is drawn for each held-out
   patient's caption; cosine of image and own caption, less the mean over all other captions of the
   domain, by an encoder that no training uses;
+- obedience: share of stage one's captions that still give the morphology that they name, by two
+  unlike judges of H&E: what an adapter forgets;
 - denoising: the loss of held-out patients' tiles;
-- drift: |eps_theta - eps_base|^2 on public stage-one tiles under public stage-one captions; the
-  denoiser's own figure, because the judges of obeyed captions are saturated on the base;
+- drift: |eps_theta - eps_base|^2 on public stage-one tiles under public stage-one captions;
 - frechet: distance of generated and real held-out tiles in the same encoder's features.
 
-Rows: a run each, and then a row for each comparison with denoising alone (`difference`, `low`,
-`high`; hierarchical bootstrap over seeds and patients). "+drift" has the correlation too,
-"+grounding" is the full loss, "shuffled reference" is the full loss with the reference
-correlations of other tiles. A killed bench resumes where it was: `--dir` keeps finished runs.
+Losses: "structure" is the Gram of places; "grounding" has the drift suppressor with it, under
+public captions; "effects" is the correlation of effects, "effects, shuffled" the same with every
+caption given another one's phrases, "effects, squared error" the same without the correlation.
+
+Rows: a run each, and then a row for each comparison (`difference`; `low` and `high`: bootstrap over
+seeds and patients; `t_low` and `t_high`: Student's t over seeds). `--coherence` measures how well
+patients' clipped gradients agree under each loss, `--references` prints which phrases the captions
+would be compared with, and trains nothing. A killed bench resumes where it was: `--dir` keeps
+finished runs.
 """
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -32,65 +39,78 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from bench.output import parser, print_rows
+from bench.output import BenchRow, parser, print_rows
+from bench.stage_two_coherence import coherence_rows
 from bench.stage_two_compare import Finished, StageTwoRun, comparisons, missing
+from bench.stage_two_references import reference_rows
 from bench.stage_two_run import Laboratory
 from bench.stage_two_setting import (
     BASELINE,
+    EFFECTS,
     EVALUATOR,
     FULL,
+    GROUNDING,
     QUICK,
+    REPORTED_SEEDS,
     STAGE_TWO_LOSSES,
     StageTwoSetting,
 )
 from model.base import load_base
 from model.cache import locate_base
 from model.encoders import load_image_text_encoder
+from model.lab.judges import load_judges
 
-SEEDS = 5
-_FIRST = (BASELINE, "+grounding")
+_FIRST = (BASELINE, GROUNDING, EFFECTS)
 _PRIVACIES = {"plain": (False,), "private": (True,), "both": (False, True)}
 
 
 def measure(
-    setting: StageTwoSetting, seeds: Sequence[int], folder: Path, privacies: Sequence[bool]
+    setting: StageTwoSetting,
+    losses: Sequence[str],
+    seeds: Sequence[int],
+    folder: Path,
+    privacies: Sequence[bool],
 ) -> list[StageTwoRun]:
-    """All runs of these seeds; those already in `folder` are not repeated.
+    """All runs of these losses and seeds; those already in `folder` are not repeated.
 
-    The full loss and denoising alone come first, for all seeds: whoever stops early has the
+    Denoising, grounding and effects come first, for all seeds: whoever stops early has the
     comparison.
     """
     finished = Finished(
         folder / "runs.jsonl", cache(lambda loss, private: setting.digest(loss, private=private))
     )
-    wanted = [(loss, p, seed) for seed in seeds for p in privacies for loss in STAGE_TWO_LOSSES]
+    wanted = [(loss, p, seed) for seed in seeds for p in privacies for loss in losses]
     left = sorted(missing(finished.runs(), wanted), key=lambda key: key[0] not in _FIRST)
     if left:
         with _bar() as progress:
             task = progress.add_task("", total=len(wanted), completed=len(wanted) - len(left))
-            for run in _runs(setting, left, progress, task):
+            for run in _runs(laboratory(setting, folder), left, progress, task):
                 finished.add(run)
                 progress.advance(task)
     done = {(run.loss, run.private, run.seed): run for run in finished.runs()}
     return [done[key] for key in wanted]
 
 
+def laboratory(setting: StageTwoSetting, folder: Path) -> Laboratory:
+    """Base, encoders and judges; encoded tiles are kept in `folder`."""
+    base = locate_base("tiny")
+    evaluator, judges = load_image_text_encoder(EVALUATOR), load_judges(base / "judges")
+    return Laboratory(setting, load_base(base), evaluator, judges, folder / "tiles")
+
+
 def _runs(
-    setting: StageTwoSetting,
+    made: Laboratory,
     left: Sequence[tuple[str, bool, int]],
     progress: Progress,
     task: TaskID,
 ) -> Iterator[StageTwoRun]:
-    laboratory = Laboratory(
-        setting, load_base(locate_base("tiny")), load_image_text_encoder(EVALUATOR)
-    )
     for seed, keys in groupby(left, key=lambda key: key[2]):
         progress.update(task, description=f"seed {seed}: patients")
-        site = laboratory.site(seed)
+        site = made.site(seed)
         for loss, private, _ in keys:
             name = f"seed {seed}: {loss}{', private' if private else ''}"
             start = time.perf_counter()
-            found = laboratory.run(
+            found = made.run(
                 site,
                 loss,
                 seed,
@@ -104,6 +124,7 @@ def _runs(
                 private,
                 seed,
                 alignment=tuple(found.alignment),
+                obedience=tuple(found.obedience),
                 denoising=tuple(found.denoising),
                 drift=tuple(found.drift),
                 frechet=(found.frechet,),
@@ -117,12 +138,42 @@ def _bar() -> Progress:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """`python -m bench.stage_two [--json] [--quick] [--seeds N] [--dir DIR]`."""
+    """`python -m bench.stage_two [--json] [--quick] [--seeds N] [--losses A;B] [--dir DIR]`."""
+    chosen, losses = _options(arguments)
+    torch.set_num_threads(chosen.threads)
+    setting, count = (QUICK, 1) if chosen.quick else (FULL, chosen.seeds)
+    seeds = range(chosen.first_seed, chosen.first_seed + count)
+    if chosen.references:
+        print_rows("captions and phrases", reference_rows(setting), as_json=chosen.json)
+        return
+    if chosen.coherence:
+        rows = coherence_rows(laboratory(setting, chosen.dir), losses, seeds)
+        print_rows("coherence of gradients", rows, as_json=chosen.json)
+        return
+    runs = measure(setting, losses, seeds, chosen.dir, _PRIVACIES[chosen.privacy])
+    tables: dict[str, list[BenchRow]] = {
+        "stage_two": [run.row() for run in runs],
+        "stage_two compared": comparisons(runs, setting.private.epsilon or 0.0),
+    }
+    if chosen.json:
+        print_rows("stage_two", [row for rows in tables.values() for row in rows], as_json=True)
+        return
+    for title, rows in tables.items():
+        if rows:
+            print_rows(title, rows, as_json=False)
+
+
+def _options(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     options = parser("stage_two", __doc__ or "")
     options.add_argument("--quick", action="store_true", help="one seed of next to nothing")
-    options.add_argument("--seeds", type=int, default=SEEDS)
-    options.add_argument("--first-seed", type=int, default=0)
+    options.add_argument("--seeds", type=int, default=len(REPORTED_SEEDS))
+    options.add_argument("--first-seed", type=int, default=REPORTED_SEEDS[0])
+    options.add_argument(
+        "--losses", default=";".join(STAGE_TWO_LOSSES), help="with semicolons: %(default)s"
+    )
     options.add_argument("--privacy", choices=_PRIVACIES, default="both")
+    options.add_argument("--coherence", action="store_true", help="of gradients; no training")
+    options.add_argument("--references", action="store_true", help="captions and their phrases")
     options.add_argument(
         "--threads", type=int, default=1, help="of torch; more than 1 gains little"
     )
@@ -130,17 +181,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--dir", type=Path, default=Path(tempfile.gettempdir()) / "craftsfl-stage-two"
     )
     chosen = options.parse_args(arguments)
-    torch.set_num_threads(chosen.threads)
-    setting, count = (QUICK, 1) if chosen.quick else (FULL, chosen.seeds)
-    seeds = range(chosen.first_seed, chosen.first_seed + count)
-    runs = measure(setting, seeds, chosen.dir, _PRIVACIES[chosen.privacy])
-    rows = [run.row() for run in runs]
-    against = comparisons(runs, setting.epsilon())
-    if chosen.json:
-        print_rows("stage_two", [*rows, *against], as_json=True)
-    else:
-        print_rows("stage_two", rows, as_json=False)
-        print_rows("stage_two against denoising", against, as_json=False)
+    losses = [name.strip() for name in chosen.losses.split(";")]
+    if unknown := sorted(set(losses) - set(STAGE_TWO_LOSSES)):
+        options.error(f"no such loss: {', '.join(unknown)}; {', '.join(STAGE_TWO_LOSSES)}")
+    return chosen, losses
 
 
 if __name__ == "__main__":

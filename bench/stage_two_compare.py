@@ -1,4 +1,4 @@
-"""Finished runs of `bench.stage_two` on disk, and how they compare with denoising alone."""
+"""Finished runs of `bench.stage_two` on disk, and how losses compare with each other."""
 
 from __future__ import annotations
 
@@ -12,23 +12,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.output import BenchRow
-from bench.stage_two_setting import BASELINE
+from bench.stage_two_setting import BASELINE, BOTH, EFFECTS, GROUNDING, SHUFFLED
 
 _Doubles = NDArray[np.float64]
 
-STAGE_TWO_METRICS: Final = ("alignment", "denoising", "drift", "frechet")
+STAGE_TWO_METRICS: Final = ("alignment", "obedience", "denoising", "drift", "frechet")
+# Besides denoising, with which every loss is compared: does it beat what is recommended, and its
+# own control?
+_RIVALS: Final = ((EFFECTS, GROUNDING), (EFFECTS, SHUFFLED), (BOTH, GROUNDING))
 RESAMPLES: Final = 4000
 _LEVELS: Final = (2.5, 97.5)  # percentiles of a 95 % interval
 
 
 @dataclass(frozen=True)
 class StageTwoRun:
-    """One adapter's figures: of each held-out patient, of each public tile for drift."""
+    """One adapter's figures: of each held-out patient, or of each public tile or caption."""
 
     loss: str
     private: bool
     seed: int
     alignment: tuple[float, ...]
+    obedience: tuple[float, ...]
     denoising: tuple[float, ...]
     drift: tuple[float, ...]
     frechet: tuple[float, ...]  # a single figure for all patients together
@@ -71,47 +75,64 @@ class Finished:
 
 
 def comparisons(runs: Sequence[StageTwoRun], epsilon: float) -> list[BenchRow]:
-    """Each loss less denoising alone, per metric: difference with a 95 % interval.
+    """Each loss less denoising alone, and less its rivals, per metric, with 95 % intervals.
 
     Paired: of each seed, both adapters began alike, met the same patients, timesteps and noise,
     and were measured on the same held-out patients (drift: public tiles). A seed without its
-    counterpart is left out; below two seeds nothing is known of their spread: low and high are
-    None.
+    counterpart is left out; below two seeds nothing is known of their spread, and there is no
+    interval.
     """
+    losses = dict.fromkeys(run.loss for run in runs if run.loss != BASELINE)
+    pairs = [(loss, BASELINE) for loss in losses]
+    pairs += _RIVALS
+    return [
+        row
+        for private in (False, True)
+        for loss, against in pairs
+        for row in _compared(runs, (loss, against), private, epsilon)
+    ]
+
+
+def _compared(
+    runs: Sequence[StageTwoRun], pair: tuple[str, str], private: bool, epsilon: float
+) -> list[BenchRow]:
+    """A row for each metric; none where no seed has both."""
+    loss, against = pair
+    base = {run.seed: run for run in runs if run.loss == against and run.private is private}
+    own = [r for r in runs if r.loss == loss and r.private is private and r.seed in base]
     rows: list[BenchRow] = []
-    for private in (False, True):
-        base = {run.seed: run for run in runs if run.loss == BASELINE and run.private is private}
-        for loss in dict.fromkeys(run.loss for run in runs if run.loss != BASELINE):
-            own = [r for r in runs if r.loss == loss and r.private is private and r.seed in base]
-            for metric in STAGE_TWO_METRICS if own else ():
-                pairs = [(getattr(run, metric), getattr(base[run.seed], metric)) for run in own]
-                rows.append(
-                    {
-                        "loss": loss,
-                        "against": BASELINE,
-                        "private": private,
-                        "epsilon": epsilon if private else None,
-                        "metric": metric,
-                        "seeds": len(own),
-                        **paired([np.subtract(a, b) for a, b in pairs]),
-                    }
-                )
+    for metric in STAGE_TWO_METRICS if own else ():
+        both = [(getattr(run, metric), getattr(base[run.seed], metric)) for run in own]
+        rows.append(
+            {
+                "loss": loss,
+                "against": against,
+                "private": private,
+                "epsilon": epsilon if private else None,
+                "metric": metric,
+                "seeds": len(own),
+                **paired([np.subtract(a, b) for a, b in both]),
+            }
+        )
     return rows
 
 
 def paired(differences: Sequence[_Doubles]) -> dict[str, float | None]:
-    """difference, low, high of per-seed differences: one array [patients] a seed.
+    """difference, low, high, t_low, t_high of per-seed differences: one array [patients] a seed.
 
-    The interval is that of the hierarchical bootstrap (Davison and Hinkley 1997, section 3.8):
-    seeds are drawn with replacement, then patients within each. Where a seed has one figure
-    alone (Frechet), Student's t over seeds.
+    low and high are those of the hierarchical bootstrap (Davison and Hinkley 1997, section 3.8):
+    seeds are drawn with replacement, then patients within each. Where a seed has one figure alone
+    (Frechet), they are Student's. t_low and t_high are Student's over the seeds' means in any case:
+    the wider ones where seeds are few.
     """
     means = np.array([difference.mean() for difference in differences])
-    found: dict[str, float | None] = {"difference": float(means.mean()), "low": None, "high": None}
+    found: dict[str, float | None] = {"difference": float(means.mean())}
+    found |= dict.fromkeys(("low", "high", "t_low", "t_high"))
     if len(means) < 2:
         return found
-    interval = _student if all(len(d) == 1 for d in differences) else _hierarchical
-    found["low"], found["high"] = interval(differences)
+    found["t_low"], found["t_high"] = student_interval(means)
+    single = all(len(d) == 1 for d in differences)
+    found["low"], found["high"] = student_interval(means) if single else _hierarchical(differences)
     return found
 
 
@@ -130,10 +151,10 @@ def _resampled(values: _Doubles, random: np.random.Generator) -> _Doubles:
     return np.asarray(values[drawn].mean(axis=1), np.float64)
 
 
-def _student(differences: Sequence[_Doubles]) -> tuple[float, float]:
+def student_interval(values: _Doubles) -> tuple[float, float]:
+    """Student's 95 % interval of the mean of two or more values."""
     from scipy import stats
 
-    values = np.concatenate(differences)
     half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -15,55 +15,50 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.stage_two_setting import (
-    BENCH_SITE,
     DOMAIN_CAPTIONS,
-    SHUFFLED,
-    STAGE_TWO_LOSSES,
+    EFFECTS,
     StageTwoSetting,
     anchor_captions,
+    phrase_captions,
     public_captions,
 )
+from bench.stage_two_train import OnStep, RunOf, loss_rows, start_of, trained_adapter
 from client.data import SiteData, SiteTile
-from client.training import EncodedTiles, LocalTrainer, encode_site
-from client.training.references import reference_of
-from model.adapters import attach, initial_vector, without_adapter, write_vector
+from client.training import CaptionPhrases, EncodedTiles, TileReference, encode_site
+from model.adapters import attach, without_adapter, write_vector
 from model.base import Pipeline
-from model.encoders import ImageTextEncoder, prepare
+from model.encoders import (
+    ImageTextEncoder,
+    load_encoder,
+    load_image_text_encoder,
+    prepare,
+)
 from model.lab.evaluation.frechet import weighted_frechet
+from model.lab.judges import Judge
 from model.lab.tissue.domain import DomainTiles, draw_domain
-from model.lab.tissue.tile import draw_series
-from model.losses import NoiseSchedule, Rows, squared_error
+from model.lab.tissue.tile import MORPHOLOGIES, draw_series
+from model.losses import NoiseSchedule, Rows, feature_side, squared_error
 from model.quality.denoising import held_out_loss
 from model.sampling import SamplerSettings, sample_each
 from model.text import encode_captions
 
 _Doubles = NDArray[np.float64]
-OnStep = Callable[[int, int], None]
 
 _DOMAIN: Final = 52_000  # + seed: that seed's patients, training and held out
 _PUBLIC: Final = 51_000  # stage one's kind of tiles, on which drift is measured
+_OBEYED: Final = 58_000  # stage-one captions that an image is drawn for
 _BATCH: Final = 32
-
-
-class SeededNoise:
-    """A repeatable `NoiseSource`, so that every loss gets the same draws and noise.
-
-    These patients are synthetic; for real ones it must be `SystemNoise`.
-    """
-
-    def __init__(self, seed: int) -> None:
-        self._random = np.random.default_rng([_DOMAIN, seed])
-
-    def uniform(self, n: int) -> _Doubles:
-        """See `NoiseSource.uniform`."""
-        return self._random.random(n)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One adapter's figures: alignment, denoising [held-out patients]; drift [public tiles]."""
+    """One adapter's figures: alignment, denoising [held-out patients]; drift [public tiles].
+
+    obedience [stage-one captions]: how many of the judges recognise what was asked for, 0 to 1.
+    """
 
     alignment: _Doubles
+    obedience: _Doubles
     denoising: _Doubles
     drift: _Doubles
     frechet: float
@@ -87,13 +82,19 @@ class Laboratory:
     """Base, evaluator and public tiles, loaded once for all runs."""
 
     def __init__(
-        self, setting: StageTwoSetting, pipeline: Pipeline, evaluator: ImageTextEncoder
+        self,
+        setting: StageTwoSetting,
+        pipeline: Pipeline,
+        evaluator: ImageTextEncoder,
+        judges: Sequence[Judge],
+        cache: Path,
     ) -> None:
+        """`cache`: where encoded tiles are kept."""
         self.setting = setting
-        self._pipeline = pipeline
+        self.pipeline = pipeline
         # Only the layout in memory changes: convolutions take less time on a CPU.
-        self._pipeline.unet.to(memory_format=torch.channels_last)
-        self._evaluator = evaluator
+        self.pipeline.unet.to(memory_format=torch.channels_last)
+        self._evaluator, self._judges, self._cache = evaluator, judges, cache
         self._texts = evaluator.embed_text(DOMAIN_CAPTIONS).cpu().double().numpy()
         self._public = self._public_rows()
 
@@ -101,10 +102,11 @@ class Laboratory:
         """Draw and encode the patients of `seed`; the held-out ones are different patients."""
         setting = self.setting
         held_out = draw_domain(setting.held_out, 1, _DOMAIN + seed, first=setting.patients)
-        encoded = self._encode(held_out)
+        encoded = self._encode(held_out, f"{seed}-held-out")
         rendered = self._rendered(encoded)
+        train = draw_domain(setting.patients, 1, _DOMAIN + seed)
         return SeedPatients(
-            train=self._encode(draw_domain(setting.patients, 1, _DOMAIN + seed)),
+            train=self._encode(train, f"{seed}-train"),
             held_out=encoded,
             captions=held_out.captions,
             features=self._features(rendered),
@@ -114,49 +116,54 @@ class Laboratory:
         self, site: SeedPatients, loss: str, seed: int, *, private: bool, on_step: OnStep
     ) -> Measured:
         """Train with `loss` on the site's patients, and measure on the held-out ones."""
-        study = self.setting.study(loss, private=private)
-        tiles = site.train
-        if loss == SHUFFLED and tiles.reference is not None:
-            order = torch.randperm(len(tiles), generator=torch.Generator().manual_seed(seed))
-            tiles = replace(tiles, reference=tiles.reference[order])
-        trainer = LocalTrainer(study, BENCH_SITE, self._pipeline, tiles, noise=SeededNoise(seed))
-        start = initial_vector(trainer.layout, hashlib.sha256(b"%d" % seed).digest())
-        delta = trainer.train(start, progress=on_step, should_stop=lambda: False)
-        return self.measure(site, start + delta, seed)
+        plan = self.setting.plan(private=private)
+        where = RunOf(private, seed)
+        rows = loss_rows(loss, self.setting, self.pipeline, site.train, where)
+        start = start_of(plan, self.pipeline, seed)
+        vector = trained_adapter(rows, plan, start, seed, on_step)
+        return self.measure(site, vector, where)
 
-    def measure(self, site: SeedPatients, vector: NDArray[np.float32], seed: int) -> Measured:
-        """The four figures of the adapter `vector`."""
-        pipeline = self._pipeline
-        adapter = self.setting.study("denoising", private=False).adapter
-        layout = attach(pipeline.unet, adapter)
-        write_vector(pipeline.unet, layout, vector)
-        drawn = self._drawn(site, seed)
-        features = self._features(drawn)
-        weights = np.ones(len(drawn))
+    def measure(self, site: SeedPatients, vector: NDArray[np.float32], where: RunOf) -> Measured:
+        """The figures of the adapter `vector`."""
+        pipeline, setting, seed = self.pipeline, self.setting, where.seed
+        adapter = setting.plan(private=where.private).adapter
+        write_vector(pipeline.unet, attach(pipeline.unet, adapter), vector)
+        features = self._features(self._drawn(site.captions, seed * 10_000))
+        weights = np.ones(len(features))
         return Measured(
             alignment=self._alignment(features, site.captions),
+            obedience=self._obedience(),
             denoising=held_out_loss(
-                pipeline, adapter, vector, site.held_out, seed=seed, draws=self.setting.draws
+                pipeline, adapter, vector, site.held_out, seed=seed, draws=setting.draws
             ),
             drift=self._drift(),
             frechet=weighted_frechet(site.features, features, weights, weights),
         )
 
-    def _encode(self, tiles: DomainTiles) -> EncodedTiles:
-        """Encode as a site does, with the reference correlations that every loss needs."""
-        study = self.setting.study(STAGE_TWO_LOSSES[1], private=False)
+    def _encode(self, tiles: DomainTiles, name: str) -> EncodedTiles:
+        """Encode as a site does, with what any of the losses compares with."""
+        setting = self.setting
+        structure, effects = setting.structure(), setting.effects(EFFECTS, private=False)
+        source, digest = effects.encoder.source, effects.encoder.digest
+        side = feature_side(self.pipeline.unet, structure.block)
         with tempfile.TemporaryDirectory() as folder:
             return encode_site(
-                self._pipeline,
+                self.pipeline,
                 _written(Path(folder), tiles),
-                base_digest=study.base.digest,
-                reference=reference_of(study, self._pipeline),
+                base_digest="tiny",
+                reference=TileReference(
+                    structure.encoder.digest, side, lambda: load_encoder(structure.encoder.source)
+                ),
+                phrases=CaptionPhrases(
+                    digest, effects.phrases, effects.least, lambda: load_image_text_encoder(source)
+                ),
+                cache=self._cache / name,
             )
 
     @torch.no_grad()
     def _rendered(self, tiles: EncodedTiles) -> NDArray[np.uint8]:
         """Tiles after the autoencoder, uint8 [n, s, s, 3]."""
-        vae = self._pipeline.vae
+        vae = self.pipeline.vae
         parts = [
             vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
             for latents in torch.split(tiles.latents, _BATCH)
@@ -164,13 +171,32 @@ class Laboratory:
         scaled = (torch.cat(parts) * 127.5 + 127.5).clamp(0, 255)
         return np.asarray(scaled.permute(0, 2, 3, 1).round().to(torch.uint8).numpy())
 
-    def _drawn(self, site: SeedPatients, seed: int) -> NDArray[np.uint8]:
-        """One image per held-out patient's caption; every loss starts from the same noise."""
+    def _drawn(self, captions: Sequence[str], first: int) -> NDArray[np.uint8]:
+        """One image per caption; every loss starts from the same noise."""
         setting = self.setting
-        seeds = [seed * 10_000 + number for number in range(len(site.captions))]
+        seeds = [first + number for number in range(len(captions))]
         settings = SamplerSettings(setting.sampling_steps, setting.guidance, workers=1)
-        images = dict(sample_each(self._pipeline, site.captions, seeds, settings))
+        images = dict(sample_each(self.pipeline, captions, seeds, settings))
         return np.stack([np.asarray(images[i].convert("RGB")) for i in range(len(seeds))])
+
+    def _obedience(self) -> _Doubles:
+        """Of stage one's captions: does each still give what it names, by judges of H&E?
+
+        Captions that no term was trained on.
+        """
+        count, known = self.setting.obeyed, self._seen()
+        drawn = public_captions(_OBEYED, 4 * count)
+        asked = [(c, i % len(MORPHOLOGIES)) for i, c in enumerate(drawn) if c not in known][:count]
+        images = self._drawn([caption for caption, _ in asked], _OBEYED)
+        labels = np.array([label for _, label in asked])
+        found = [j.log_probabilities(images).argmax(axis=1) == labels for j in self._judges]
+        return np.asarray(np.mean(found, axis=0), np.float64)
+
+    def _seen(self) -> frozenset[str]:
+        """Stage-one captions that some term was trained on: they would flatter it."""
+        setting = self.setting
+        phrases = phrase_captions(setting.constants.phrases)
+        return frozenset({*anchor_captions(setting.anchors), *phrases})
 
     @torch.no_grad()
     def _features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -188,28 +214,25 @@ class Laboratory:
         return np.asarray(mine - (cosines.sum(axis=1) - mine) / (len(DOMAIN_CAPTIONS) - 1))
 
     def _public_rows(self) -> Rows:
-        """Stage-one tiles with stage-one captions, t spread evenly, fixed noise.
-
-        Without those whose caption the drift suppressor was trained on: they would flatter it.
-        """
+        """Stage-one tiles with stage-one captions, t spread evenly, fixed noise."""
         count = self.setting.public
         captions = public_captions(_PUBLIC, count)
         tiles = DomainTiles(draw_series(_PUBLIC, 0, count), captions, *(3 * [np.arange(count)]))
-        encoded = self._encode(tiles)
+        encoded = self._encode(tiles, "public")
         generator = torch.Generator().manual_seed(_PUBLIC)
-        steps = len(NoiseSchedule.of(self._pipeline.scheduler))
+        steps = len(NoiseSchedule.of(self.pipeline.scheduler))
         times = (torch.randperm(count, generator=generator) + 0.5) / count * steps
         noise = torch.randn(encoded.latents.shape, generator=generator)
-        text = encode_captions(self._pipeline, captions)
-        seen = set(anchor_captions(self.setting.anchors))
+        text = encode_captions(self.pipeline, captions)
+        seen = self._seen()
         new = [place for place, caption in enumerate(captions) if caption not in seen]
         return Rows(encoded.latents[new], times.long()[new], noise[new], text[new])
 
     @torch.no_grad()
     def _drift(self) -> _Doubles:
         """|eps_theta - eps_base|^2 on the public tiles [public]: the suppressor should bound it."""
-        unet, rows = self._pipeline.unet, self._public
-        noised = NoiseSchedule.of(self._pipeline.scheduler).noised(rows)
+        unet, rows = self.pipeline.unet, self._public
+        noised = NoiseSchedule.of(self.pipeline.scheduler).noised(rows)
         adapted = unet(noised, rows.timesteps, rows.text, return_dict=False)[0]
         with without_adapter(unet):
             base = unet(noised, rows.timesteps, rows.text, return_dict=False)[0]

@@ -10,6 +10,10 @@ from privacy.wire.reasons import Reason
 DEADLINE = 15.0  # seconds for the whole exchange; the server expects an answer within 20
 
 
+# Of the metadata of an `Exchange`: what a forwarding process calls itself for as long as it lives.
+PROCESS_KEY = "gateway-process"
+
+
 class AtTheSocket(Enum):
     """What somebody who knocks at the agent's socket finds."""
 

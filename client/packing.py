@@ -9,16 +9,27 @@ cost more copies.
 
 from __future__ import annotations
 
+import secrets
+
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from privacy.errors import WireError
-from privacy.wire.carriage import ARRAY, ARRAY_TYPE, ONE_RECORD, RECORD
+from privacy.wire.carriage import (
+    ARRAY,
+    ARRAY_TYPE,
+    ONE_RECORD,
+    RECORD,
+    SALT,
+    SALT_BYTES,
+    SALTED_ARRAY_TYPE,
+)
 
 
 def pack(envelope: bytes) -> RecordDict:
-    """The Flower content that carries `envelope`."""
+    """The Flower content that carries `envelope`; each time with another salt if it is small."""
     if len(envelope) <= ONE_RECORD:
-        return RecordDict({RECORD: ConfigRecord({ARRAY: envelope})})
+        salt = secrets.token_bytes(SALT_BYTES)
+        return RecordDict({RECORD: ConfigRecord({ARRAY: envelope, SALT: salt})})
     array = Array("uint8", (len(envelope),), ARRAY_TYPE, envelope)
     return RecordDict({RECORD: ArrayRecord({ARRAY: array})})
 
@@ -26,11 +37,11 @@ def pack(envelope: bytes) -> RecordDict:
 def unpack(content: RecordDict) -> bytes:
     """The envelope in `content`, whichever way it is packed; `WireError` unless there is one."""
     record = content.get(RECORD)
-    if len(content) != 1 or record is None or list(record) != [ARRAY]:
+    if len(content) != 1 or record is None or set(record) - {SALT} != {ARRAY}:
         raise WireError("A Flower message carries no envelope.", "Check the server's version.")
     packed = record[ARRAY]
     if isinstance(packed, bytes):
         return packed
-    if not isinstance(packed, Array) or packed.stype != ARRAY_TYPE:
+    if not isinstance(packed, Array) or packed.stype not in (ARRAY_TYPE, SALTED_ARRAY_TYPE):
         raise WireError("A Flower message has another encoding.", "Check the server's version.")
-    return packed.data
+    return packed.data[SALT_BYTES if packed.stype == SALTED_ARRAY_TYPE else 0 :]

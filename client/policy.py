@@ -201,11 +201,9 @@ class SiteRules:
 
     def _encoder_faults(self) -> Iterator[str]:
         terms = self.study.stage_two
-        if terms is None or terms.correlation is None:
-            return
-        digest = terms.correlation.encoder.digest
-        if not self.policy.allows_encoder(digest):
-            yield f"its frozen encoder {digest} is not among `encoders`"
+        for digest in sorted(terms.encoder_digests) if terms is not None else ():
+            if not self.policy.allows_encoder(digest):
+                yield f"its frozen encoder {digest} is not among `encoders`"
 
     def _mechanism_faults(self) -> Iterator[str]:
         training, policy = self.study.training, self.policy

@@ -16,6 +16,7 @@ from craftsfl.demo.command import demo
 from craftsfl.extras import explain_missing
 from craftsfl.model import commands as model
 from craftsfl.rounds import commands as rounds
+from craftsfl.simulation.command import simulate_study
 from craftsfl.site import commands as site
 from craftsfl.terminal import errors, show_from
 from craftsfl.version import installed_version
@@ -35,6 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("demo")(demo)
+app.command("simulate")(simulate_study)
 app.add_typer(site.app, name="site")
 app.add_typer(rounds.app, name="rounds")
 app.add_typer(model.app, name="model")

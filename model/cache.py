@@ -37,13 +37,13 @@ def install_base(folder: Path) -> str:
 
     All or nothing: an interrupted copy is never found. Installing twice copies once.
     Raises `ModelError` if `folder` is not a base that can be trained (`model.fitness`), or if the
-    cache cannot be written.
+    cache cannot be written. One that is installed was tried then, and is at every loading.
     """
-    check_base(folder)
     digest = folder_digest(folder)
     target = _cached(digest)
     if target.is_dir() and folder_digest(target) == digest:
         return digest
+    check_base(folder)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".new-") as fresh:

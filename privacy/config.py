@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, TypeVar
+from types import MappingProxyType
+from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -35,6 +37,10 @@ def refuse_plain(mode: object, hint: str) -> object:
 
 class Strict(BaseModel):
     """Base of all settings: frozen, no unknown keys, no NaN or infinity, no silent coercion."""
+
+    # Keys that had another name once, and what to say of them: not a validator's work, because one
+    # that runs before the others takes JSON's arrays away from them.
+    RENAMED: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True
@@ -90,6 +96,8 @@ def check(
 def _explain(detail: ErrorDetails, model: type[BaseModel]) -> str:
     name = marked(".".join(str(part) for part in detail["loc"])) or "(the whole file)"
     if detail["type"] == "extra_forbidden":
+        if (said := _renamed(str(detail["loc"][-1]), model)) is not None:
+            return f"{name} {said}"
         near = difflib.get_close_matches(str(detail["loc"][-1]), _known_names(model), n=1)
         return f"unknown key {name}" + (f" (did you mean {near[0]}?)" if near else "")
     if detail["type"] == "missing":
@@ -101,13 +109,23 @@ def _explain(detail: ErrorDetails, model: type[BaseModel]) -> str:
 
 def _known_names(model: type[BaseModel]) -> list[str]:
     """All key names of `model` and of the tables inside it."""
-    names: list[str] = []
+    return [name for table in _tables(model) for name in table.model_fields]
+
+
+def _renamed(name: str, model: type[BaseModel]) -> str | None:
+    """What one of the tables says of a key that it had once."""
+    tables = (table for table in _tables(model) if issubclass(table, Strict))
+    return next((table.RENAMED[name] for table in tables if name in table.RENAMED), None)
+
+
+def _tables(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """`model` and the tables inside it."""
     queue = [model]
     while queue:
-        for name, field in queue.pop().model_fields.items():
-            names.append(name)
+        table = queue.pop()
+        yield table
+        for field in table.model_fields.values():
             queue.extend(_models_in(field.annotation))
-    return names
 
 
 def _models_in(annotation: object) -> list[type[BaseModel]]:

@@ -13,16 +13,16 @@ from contextlib import contextmanager
 import httpx
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
-from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from flwr.supercore.run import Run
 from flwr.superlink.grid.http_grid import HttpGrid
 
 from server.life import RunInterrupted
+from server.pushing import push_all
 from server.replies import ReplyFetcher
 
 
 class CarriedGrid(Grid):
-    """`grid`, with Flower's network errors as `RunInterrupted`; replies hold up no other replies.
+    """`grid`, with Flower's network errors as `RunInterrupted`; no node spoils another's messages.
 
     `close` ends what is under way.
     """
@@ -62,12 +62,11 @@ class CarriedGrid(Grid):
             return list(self._grid.get_node_ids())
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Send `messages`; none is accepted if the SuperLink was restarted in the middle."""
+        """Send `messages`; the id of one that was not accepted is ""."""
         with _carried():
-            try:
-                return list(self._grid.push_messages(messages))
-            except ObjectPushError:  # it no longer knows whose parts these are; they are sent again
-                return []
+            if isinstance(self._grid, HttpGrid) and self._replies is not None:
+                return push_all(self._grid, list(messages), self._replies.gateways)
+            return list(self._grid.push_messages(messages))
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """The replies that have arrived."""

@@ -45,7 +45,7 @@ class Timing:
     """
 
     join: float = 180.0  # until all sites have answered
-    poll: float = 0.2  # between two checks for replies
+    poll: float = 0.1  # between two checks for replies
     first_pause: float = 1.0  # before asking a site again; doubles up to `longest_pause`
     longest_pause: float = 5.0
     # Without a reply, until the same message is sent again. A gateway that is killed takes the

@@ -7,6 +7,7 @@ so a reply is attributed to the node of its request, never to its sender.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -14,11 +15,20 @@ from typing import TypeAlias
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
-from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 
 from privacy.errors import WireError
 from privacy.wire.bodies import Body, Refusal
-from privacy.wire.carriage import ACTION, ARRAY, ARRAY_TYPE, ONE_RECORD, RECORD, group_of
+from privacy.wire.carriage import (
+    ACTION,
+    ARRAY,
+    ARRAY_TYPE,
+    ONE_RECORD,
+    RECORD,
+    SALT,
+    SALT_BYTES,
+    SALTED_ARRAY_TYPE,
+    group_of,
+)
 from privacy.wire.envelope import Envelope, open_envelope, seal, size_limit
 from privacy.wire.offer import TrainMasked
 
@@ -29,8 +39,8 @@ PUSH_BYTES, PUSH_MESSAGES = 1 << 20, 50  # of one push, unless a single message 
 
 # How often gateways are asked to look for messages: each look costs the SuperLink about 7 ms of a
 # core (bench.many_gateways), so all of them together make at most this many a second.
-LOOKS_A_SECOND = 100.0
-FASTEST_LOOK, SLOWEST_LOOK = 0.2, 3.0  # seconds between two looks of one site
+LOOKS_A_SECOND = 60.0
+FASTEST_LOOK, SLOWEST_LOOK = 0.1, 3.0  # seconds between two looks of one site
 
 # Flower's ErrorCode (flwr.common.constant), in words for an operator. The text of an error reply
 # is never used: it could hold anything.
@@ -105,27 +115,19 @@ class Exchange:
         self._known.update(request.node for request in requests)
         look = look_for(len(self._known))
         for batch in _batches([(request, seal(request.envelope)) for request in requests]):
-            keys = self._pushed(batch, look)
-            for (request, _), key in zip_longest(batch, keys[: len(batch)]):
-                if key:
-                    self._pending[key] = request
+            messages = [_message(request, sealed, look) for request, sealed in batch]
+            keys = list(self._grid.push_messages(messages))  # none at all if the push is too large
+            for (request, sealed), key in zip_longest(batch, keys[: len(batch)]):
+                accepted = key or self._again(request, sealed, look)
+                if accepted:
+                    self._pending[accepted] = request
                 else:
                     self._failed.append(Reply(request, FlowerFailure(NOT_ACCEPTED)))
 
-    def _pushed(self, batch: list[tuple[Request, bytes]], look: float) -> list[str]:
-        """The message ids; none at all if the push is too large, "" for one that was not taken.
-
-        A node may confirm a message of which not everything has arrived: then the SuperLink takes
-        no more of it, and Flower raises an error for all that were pushed with it. So they are
-        pushed again, each alone; who has two of them answers both with the same bytes.
-        """
-        messages = [_message(request, sealed, look) for request, sealed in batch]
-        try:
-            return list(self._grid.push_messages(messages))
-        except ObjectPushError:
-            if len(batch) == 1:
-                return [""]
-        return [key for one in batch for key in self._pushed([one], look) or [""]]
+    def _again(self, request: Request, sealed: bytes, look: float) -> str | None:
+        """Push once more, as another message, by itself; the site may thus get it twice."""
+        message = _message(request, sealed, look, salted=True)
+        return next(iter(self._grid.push_messages([message])), None)
 
     def receive(self) -> list[Reply]:
         """The replies since the last call, without duplicates and replies to unknown requests."""
@@ -144,25 +146,30 @@ def look_for(sites: int) -> float:
     return min(max(sites / LOOKS_A_SECOND, FASTEST_LOOK), SLOWEST_LOOK)
 
 
-def pack_envelope(envelope: bytes) -> RecordDict:
-    """The Flower content for `envelope`: one record, or a raw array, which Flower cuts up."""
+def pack_envelope(envelope: bytes, *, salted: bool = False) -> RecordDict:
+    """The Flower content for `envelope`: a salted record, or a raw array, which Flower cuts up.
+
+    `salted`: the array too, which then shares no piece with any other.
+    """
+    salt = secrets.token_bytes(SALT_BYTES)
     if len(envelope) <= ONE_RECORD:
-        return RecordDict({RECORD: ConfigRecord({ARRAY: envelope})})
-    array = Array("uint8", (len(envelope),), ARRAY_TYPE, envelope)
+        return RecordDict({RECORD: ConfigRecord({ARRAY: envelope, SALT: salt})})
+    kind, data = (SALTED_ARRAY_TYPE, salt + envelope) if salted else (ARRAY_TYPE, envelope)
+    array = Array("uint8", (len(data),), kind, data)
     return RecordDict({RECORD: ArrayRecord({ARRAY: array})})
 
 
 def unpack_envelope(content: RecordDict) -> bytes:
     """The envelope in `content`, in either packing. `WireError` unless there is exactly one."""
     record = content.get(RECORD)
-    if len(content) != 1 or record is None or list(record) != [ARRAY]:
+    if len(content) != 1 or record is None or set(record) - {SALT} != {ARRAY}:
         raise WireError("A Flower message does not carry an envelope.", "Check the site's version.")
     packed = record[ARRAY]
     if isinstance(packed, bytes):
         return packed
-    if not isinstance(packed, Array) or packed.stype != ARRAY_TYPE:
+    if not isinstance(packed, Array) or packed.stype not in (ARRAY_TYPE, SALTED_ARRAY_TYPE):
         raise WireError("A Flower message has an unknown encoding.", "Check the site's version.")
-    return packed.data
+    return packed.data[SALT_BYTES if packed.stype == SALTED_ARRAY_TYPE else 0 :]
 
 
 def _batches(
@@ -181,12 +188,12 @@ def _batches(
         yield batch
 
 
-def _message(request: Request, sealed: bytes, look: float) -> Message:
+def _message(request: Request, sealed: bytes, look: float, *, salted: bool = False) -> Message:
     envelope = request.envelope
     trains = isinstance(envelope.body, TrainMasked)
     category = "train" if trains else "query"
     return Message(
-        pack_envelope(sealed),
+        pack_envelope(sealed, salted=salted),
         dst_node_id=request.node,
         message_type=f"{category}.{ACTION}",
         ttl=LIFETIME,

@@ -21,7 +21,6 @@ import numpy as np
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-from model.importing import quick_imports
 from model.layout import Layout, initial_vector
 from privacy.error_ids import ErrorId
 from privacy.errors import CraftsflError, DeploymentError
@@ -34,6 +33,7 @@ from server.clock import RunClock, SystemClock, Timing
 from server.context import RunContext
 from server.event_log import EventLog
 from server.events import RunBroken, RunEnded, RunFailed, RunFinished, Warned
+from server.kept_layout import study_layout
 from server.life import RunInterrupted, RunStopped, serving
 from server.messages import Exchange
 from server.own_key import coordinator_key
@@ -137,7 +137,7 @@ class _Operation:
         if self.quality is not None:
             self.quality.begin()
         with ThreadPoolExecutor(max_workers=1) as threads:
-            # Importing torch and diffusers takes seconds; meanwhile the sites are greeted.
+            # The base is compared, and at the first start loaded; meanwhile the sites are greeted.
             model = threads.submit(self._load)
             vector = run_federation(self._federation(model))
         layout = model.result().layout
@@ -182,12 +182,10 @@ class _Operation:
         return find_study_base(self.settings, self.context.study)
 
     def _load(self) -> ServerModel:
-        with quick_imports():
-            from model.adapters import layout_of
-
-            with _repairable(self.context.store):
-                layout = layout_of(self._base(), self.context.study.adapter)
-        return ServerModel(layout, initial_vector(layout, self.context.study.digest()))
+        study = self.context.study
+        with _repairable(self.context.store):
+            layout = study_layout(study, self._base(), self.settings.layouts_folder())
+        return ServerModel(layout, initial_vector(layout, study.digest()))
 
     def _release(self, layout: Layout, vector: NDArray[np.float32]) -> ReleasedFiles:
         """Save the final adapter in diffusers' format, and draw samples with it."""

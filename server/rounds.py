@@ -24,6 +24,8 @@ from server.attendance import Attendance
 from server.cohort import AttemptGate, check_quorum
 from server.context import RunContext
 from server.events import RunStarted
+from server.farewell import say_run_over
+from server.life import RunStopped
 from server.round_parts import RoundParts, Tracker
 from server.sealed_rounds import SealedRounds
 from server.spending import Spending
@@ -131,6 +133,13 @@ class _Rounds:
         )
 
     def run(self) -> Vector:
+        try:
+            return self._run()
+        except RunStopped:
+            say_run_over(self._context, self._attendance)
+            raise
+
+    def _run(self) -> Vector:
         context = self._context
         resumed = context.store.begin(context.study)
         names = tuple(site.name for site in context.study.sites)

@@ -43,7 +43,7 @@ LARGEST_DIRECT: Final = 12
 """Sites of a cohort that is asked for its vectors at once: of more, one is missing too often."""
 
 _PAUSE = 0.25  # before a site is asked again that is still at work
-_POLL = 0.1  # between two looks for replies: a step has two exchanges beside its slot
+_POLL = 0.05  # between two looks for replies: a step has two exchanges beside its slot
 
 
 def form_of(cohort: int, vectors_missed: int) -> StepForm:

@@ -88,6 +88,10 @@ class ConsortiumSettings(Strict):
         """Where adapters are kept: one per round, and the final one."""
         return self.state / "adapters"
 
+    def layouts_folder(self) -> Path:
+        """What adapters' numbers mean, as worked out before; may be deleted at any time."""
+        return self.state / "layouts"
+
     def samples_file(self) -> Path:
         """The picture of samples from before and after training."""
         return self.state / "samples.png"

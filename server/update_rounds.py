@@ -47,7 +47,9 @@ class UpdateRounds:
             self._context.store.keep_adapter(0, kept)
             return 0
         number, path, digest = stored
-        checkpoint = load_checkpoint(Path(path), digest)
+        there, own = Path(path), self._parts.file(number)
+        # The state may have been restored in another place than it was written in.
+        checkpoint = load_checkpoint(there if there.exists() else own, digest)
         self._layout.check(checkpoint.adapter)
         self._strategy.restore(checkpoint.state)
         self.adapter = checkpoint.adapter

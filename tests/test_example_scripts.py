@@ -98,3 +98,43 @@ def test_a_model_of_ones_own_learns(run: Run) -> None:
 def test_captions_are_compared(run: Run) -> None:
     shown = run("compare_captions.py", str(PICTURE), "fat cells.", "round glands.")
     assert len(shown.splitlines()) == 2
+
+
+def gains(shown: str) -> dict[str, tuple[float, float, float]]:
+    """What each line says: the name, then the gain and its interval, in per cent."""
+    found = {}
+    for line in shown.splitlines():
+        name, figures = line.split(": gain ")
+        mean, low, high = (float(part.strip("(),%")) for part in figures.split())
+        assert low < mean < high
+        found[name] = mean, low, high
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_a_loss_of_ones_own_is_simulated(run: Run, tmp_path: Path) -> None:
+    shown = gains(run("own_loss.py", str(tmp_path)))
+    plain, own = shown["noise-off"], shown["noise-off, loss noisy_half"]
+    assert plain[0] > 0  # it learns, and another loss learns something else
+    assert abs(plain[0] - own[0]) > 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_an_encoder_of_ones_own_is_simulated(run: Run, tmp_path: Path) -> None:
+    shown = gains(run("own_encoder.py", str(tmp_path)))
+    assert shown["noise-off"] != shown["noise-off, encoder palette"]
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_a_strategy_of_ones_own_is_simulated(run: Run, tmp_path: Path) -> None:
+    shown = gains(run("own_strategy.py", str(tmp_path)))
+    plain, own = shown["noise-off"], shown["noise-off, strategy ServerMomentum"]
+    assert abs(plain[0] - own[0]) > 0.02
+
+
+@pytest.mark.parametrize("name", ["own_loss.py", "own_encoder.py", "own_strategy.py"])
+def test_something_of_ones_own_takes_forty_lines(name: str) -> None:
+    assert len((FOLDER / name).read_text().splitlines()) <= 40

@@ -27,7 +27,9 @@ from privacy.wire.bodies import Kind
 from privacy.wire.envelope import attempt_of, kind_of, refuse
 from privacy.wire.reasons import Reason
 
-PATIENCE_SECONDS = 1.0  # of a message for an agent that is not made yet
+# Of a message for an agent that is not made yet: the coordinator hears of it as soon as there is
+# one, and nothing else can be asked of the site meanwhile. A forwarder waits for 15 s.
+PATIENCE_SECONDS = 5.0
 _BEGINNING: Final = frozenset({Kind.TRAIN_MASKED, Kind.STEP})
 
 

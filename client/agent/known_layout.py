@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from client.policy import SiteRules
-from client.trainer.layouts import decode_layout, encode_layout
 from model.layout import Layout
+from model.layout_text import decode_layout, encode_layout
 from privacy.errors import WireError
 from privacy.files import read_private, write_private
 

@@ -11,7 +11,8 @@ carries. Guarantees, each with a test:
   which another agent still listens is not taken over.
 - There is one place for a gateway and `MAX_WATCHERS` for watchers; neither can be taken by the
   other kind. An exchange waits `PLACE_SECONDS` for the one before it, as when a gateway was
-  restarted, and is then refused in words.
+  restarted, and is then refused in words. Of two that take turns the site's desk is told
+  (`client.agent.gateways`).
 - No call occupies a place permanently: an exchange ends after `EXCHANGE_SECONDS` or when the caller
   hangs up, and the health service answers but cannot be watched.
 - About an attempt the progress stream reveals only that it is in progress until it was answered, no
@@ -38,6 +39,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from client.agent.boundary import Failure, contained
+from client.agent.gateways import GatewayTurns
 from client.agent.progress import (
     ANSWERED,
     ENCODING,
@@ -47,6 +49,7 @@ from client.agent.progress import (
     ProgressEvent,
     ProgressSource,
 )
+from client.forwarded import PROCESS_KEY
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, DeploymentError
 from privacy.wire import agent_pb2, agent_pb2_grpc
@@ -141,6 +144,7 @@ class _Agent(agent_pb2_grpc.AgentServicer):
         self._handler = handler
         self._progress = progress
         self._gateway = threading.Lock()
+        self._turns = GatewayTurns()  # guarded by the gateway's place
         self._watchers = threading.BoundedSemaphore(MAX_WATCHERS)
         self.limit = limit  # bytes of a request
 
@@ -155,6 +159,7 @@ class _Agent(agent_pb2_grpc.AgentServicer):
             if not self._placed(context):
                 _log.warning("%s", SECOND_GATEWAY)
                 context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, SECOND_GATEWAY)
+            self._turns.heard(_name_of(context))
             try:
                 yield from self._exchanged(request_iterator, context)
             finally:
@@ -208,6 +213,12 @@ class _Agent(agent_pb2_grpc.AgentServicer):
             _log.error("The handler failed: %s", answer.text)
             return refuse(request, Reason.INTERNAL)
         return answer
+
+
+def _name_of(context: grpc.ServicerContext) -> str:
+    """What the process that calls names itself; "" where it does not."""
+    named = [value for key, value in context.invocation_metadata() if key == PROCESS_KEY]
+    return named[0] if len(named) == 1 and isinstance(named[0], str) else ""
 
 
 def _health_service() -> health.HealthServicer:

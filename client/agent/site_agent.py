@@ -20,6 +20,7 @@ Guarantees, each with a test:
   nothing about it was revealed; the policy bounds the number of such attempts. One that has to wait
   for an older one to release the model still has its own slot. One that was under way when the
   agent ended is charged when the next agent starts.
+- `RunOver` ends the attempt under way in its run, as a newer attempt would, and nothing else.
 - A newer attempt cancels an older one and discards its secrets, which are only in memory: an agent
   that was restarted knows nothing of an open attempt, and the site has dropped out of it.
 - `handle` never raises and never waits for training.
@@ -57,6 +58,7 @@ from privacy.wire.bodies import (
     Body,
     Hello,
     Refusal,
+    RunOver,
     SiteFacts,
     StartTraining,
 )
@@ -144,6 +146,15 @@ class SiteAgent(ABC):
             last = self._attempt
         return last is not None and last.key == AttemptKey(self._digest, run, round, attempt)
 
+    def wait(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds for the newest attempt's training; True if it has ended.
+
+        For whoever owns the agent's clock, and may not let its slot come before.
+        """
+        with self._lock:
+            attempt = self._attempt
+        return attempt is None or attempt.work.wait(timeout)
+
     def stop(self, timeout: float) -> bool:
         """Refuse everything from now on, and end training; True if it ended within `timeout` s."""
         with self._lock:
@@ -175,6 +186,8 @@ class SiteAgent(ABC):
             return Refusal(Reason.STOPPED)
         if isinstance(body, Hello):
             return self._hello(key.run, body)
+        if isinstance(body, RunOver):
+            return self._run_over(key.run)
         return self._answer_in_attempt(key, body, data)
 
     @abstractmethod
@@ -218,6 +231,15 @@ class SiteAgent(ABC):
             release=self._release,
         )
         return self._vouched(run, hello.node, facts)
+
+    def _run_over(self, run: int) -> RunOver:
+        """End what is under way in `run`, as a newer attempt would; its next run need not wait."""
+        last = self._attempt
+        if last is not None and last.key.run == run and last.is_open:
+            last.end()
+            self._say_answered(last)
+            _log.info("The coordinator has ended run %d.", run)
+        return RunOver()
 
     def _unwelcome(self, run: int, hello: Hello) -> Refusal | None:
         """Why this site takes no part in what the coordinator is about to begin."""

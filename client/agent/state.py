@@ -67,6 +67,11 @@ class StateFolder:
         return self.path / "layout.json"
 
     @property
+    def proof(self) -> Path:
+        """What the device was found to be when it was last tried; may be deleted at any time."""
+        return self.path / "isolation.json"
+
+    @property
     def chain(self) -> Path:
         """The adapter of a pooled study as this site has it; may be deleted at any time."""
         return self.path / "chain.bin"

@@ -108,6 +108,7 @@ class Courier:
         self._pace, self._sleep, self._clock = pace, sleep, clock
         self._wish: float | None = None
         self._carried: PulledMessage | None = None  # from before this process
+        self._answered: list[PulledMessage] = []  # what the SuperLink may forget
         self._knocked = -_KNOCK_SECONDS
         self._last = clock()  # when a message was last carried
 
@@ -148,15 +149,22 @@ class Courier:
         if self._carried is not None:
             carried, self._carried = self._carried, None
             self._carry(carried)
+        quiet = False  # whether the look before had found nothing, too
         while True:
             self._link.beat()
+            asked = self._clock()
             pulled = self._link.pull()
+            took = self._clock() - asked
             if pulled is not None:
                 self._memory.write(Remembered(self._link.node, pulled.encode()))
                 self._carry(pulled)
+                quiet = False
                 continue
+            if quiet:
+                self._confirm_all()
+            quiet = True
             self._look_at_agent()
-            self._sleep(self._pace.wait(self._clock() - self._last, self._wish))
+            self._sleep(self._pace.wait(self._clock() - self._last, self._wish, took))
 
     def _carry(self, pulled: PulledMessage) -> None:
         """One message there and back. A failure of the link is waited out here, with the answer."""
@@ -170,7 +178,7 @@ class Courier:
                     answer = self._answer(pulled)
                     reply = self._link.prepare(pulled, answer, self._clock() - began)
                 self._link.push(reply)
-                self._link.confirm(pulled)
+                self._answered.append(pulled)
                 self._desk.connected(self._link)
                 break
             except FleetTrouble as trouble:
@@ -184,6 +192,16 @@ class Courier:
             pause = min(2 * pause, LONGEST_PAUSE)
         self._memory.write(Remembered(self._link.node))
         self._last = self._clock()
+
+    def _confirm_all(self) -> None:
+        """Have forgotten what was answered. It may wait: the other sites' answers come first."""
+        while self._answered:
+            pulled = self._answered.pop()
+            try:
+                self._link.confirm(pulled)
+            except FleetTrouble as trouble:
+                if trouble.trouble is not Trouble.RUN_ENDED:  # which forgets everything
+                    raise
 
     def _answer(self, pulled: PulledMessage) -> bytes:
         try:

@@ -50,6 +50,9 @@ _TROUBLE: Final = {
     "which version of craftsfl to install.",
     Trouble.NO_FLEET: "What answers at {superlink} is not Flower's Fleet API ({detail}). Check "
     "address and port in site.toml.",
+    Trouble.TOO_OFTEN: "The SuperLink at {superlink} refuses requests of this gateway's key: there "
+    "are too many (HTTP 429). One gateway never asks that often: look for a second process with "
+    "this key. It is asked again in a few seconds.",
     Trouble.TOO_LARGE: "A proxy on the way to {superlink} refuses the size of an answer (HTTP "
     "413). It has to admit requests of 6 MB: tell the operator, or whoever runs the proxy.",
     Trouble.UNEXPECTED: "The SuperLink at {superlink} answered unexpectedly ({detail}). Tell the "

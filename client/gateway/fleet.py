@@ -6,10 +6,10 @@ made, sends it SIGINT where the SuperLink answers 401, and retries in silence wh
 that nobody could be told why. `tests/client/gateway/test_flower_contract.py` names what is missing
 where another version of flwr has changed any of it.
 
-Requests for a small message, there and back: pull, one object, push, three objects; then, when the
-answer is under way, the message's two other objects, and confirm; nine in all. Of what travels in
-one record only the record is needed: the message's metadata came with the pull, and the record's id
-is the SHA-256 of its bytes. The others are asked for because of the confirmation (`confirm`).
+Requests for a small message, there and back: pull, one object, push, one object; and confirm, when
+there is nothing else to do: five in all. Of what travels in one record only the record is needed:
+the message's metadata came with the pull, and the record's id is the SHA-256 of its bytes
+(`privacy.wire.carriage`).
 """
 
 # Why: docs/adr/0031-gateway.md
@@ -66,14 +66,14 @@ from client.gateway.reach import unreachable
 from client.gateway.trouble import FleetTrouble, Trouble
 from client.packing import pack, unpack
 from privacy.errors import WireError
-from privacy.wire.carriage import RECORD, look_in
+from privacy.wire.carriage import ANSWER_GROUP, RECORD, look_in, takes_one
 from privacy.wire.reasons import Reason, RefusedMessage
 
 _REQUEST_SECONDS = 30.0  # for one request; an object has at most 5 MB
 HEARTBEAT_SECONDS = 18.0  # between two; Flower counts a node as gone after 60 s without one
 _CLOCK_SECONDS = 4.0  # Flower refuses 5 s ahead and 305 s behind; what is known is less exact
 _OBJECT_PAUSES = (0.02, 0.04, 0.08, 0.15, 0.3, *(0.5,) * 100)  # an object may still be under way
-_RECORD_DEPTH = 3  # message, contents, record
+_RECORD_DEPTHS = (1, 3)  # the record alone, or in a message's contents
 _SENT_AGAIN = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 # What flwr raises for contents that are not what they claim to be.
 _MALFORMED = (ValueError, KeyError, TypeError, AttributeError, IndexError, DecodeError)
@@ -119,7 +119,7 @@ class PreparedReply:
 
     message: Message
     tree: ObjectTree
-    objects: dict[str, bytes]  # in the order in which they are sent
+    objects: dict[str, bytes]  # in the order in which they are sent: the innermost last
     seconds: float  # that the answer took
 
 
@@ -261,13 +261,21 @@ class FleetLink:
         """The reply that carries `envelope`, an answer that took `seconds`."""
         question = message_from_proto(pulled.announced.messages_list[0])
         reply = Message(pack(envelope), reply_to=question)
+        alone = takes_one(question.metadata.group_id)
+        reply.metadata.__dict__["_group_id"] = ANSWER_GROUP
         with no_object_id_recompute():
-            reply.metadata.__dict__["_message_id"] = reply.object_id
-            objects = get_all_nested_objects(reply)
+            tree = get_object_tree(reply)
+            if alone and (record := _only_record(tree)) is not None:
+                tree = ObjectTree(object_id=record)
+            parts = get_all_nested_objects(reply)
+            reply.metadata.__dict__["_message_id"] = tree.object_id
             return PreparedReply(
                 remove_content_from_message(reply),
-                get_object_tree(reply),
-                {name: item.deflate() for name, item in objects.items()},
+                tree,
+                {
+                    item.object_id: parts[item.object_id].deflate()
+                    for item in reversed(list(iterate_object_tree(tree)))
+                },
                 seconds,
             )
 
@@ -305,7 +313,8 @@ class FleetLink:
         """
         metadata = pulled.announced.messages_list[0].metadata
         tree = pulled.announced.message_object_trees[0]
-        if (record := _only_record(tree)) is not None:
+        record = _only_record(tree)
+        if record is not None and not takes_one(metadata.group_id):
             for item in iterate_object_tree(tree):
                 if item.object_id != record:
                     self._await(metadata.run_id, item.object_id)
@@ -388,6 +397,7 @@ _STATUS: Final = {
     405: Trouble.NO_FLEET,
     501: Trouble.NO_FLEET,
     413: Trouble.TOO_LARGE,
+    429: Trouble.TOO_OFTEN,
     502: Trouble.NO_SUPERLINK,
     503: Trouble.NO_SUPERLINK,
     504: Trouble.NO_SUPERLINK,
@@ -399,7 +409,7 @@ def _only_record(tree: ObjectTree) -> str | None:
     depth = 1
     while len(tree.children) == 1:
         tree, depth = tree.children[0], depth + 1
-    return tree.object_id if depth == _RECORD_DEPTH and not tree.children else None
+    return tree.object_id if depth in _RECORD_DEPTHS and not tree.children else None
 
 
 def _message_in(contents: dict[str, bytes], name: str) -> Message:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _PART_OF_SILENCE = 0.01  # a look every 0.5 s after 50 s, every 3 s after 5 minutes
+_TIMES_A_LOOK = 1.0  # a SuperLink that takes long has much to do
 _WITHOUT_WISH = 1.0  # seconds: nobody has asked anything yet
 
 
@@ -19,10 +20,11 @@ class Pace:
         """The coordinator's `wish`, or what is used without one, within the bounds."""
         return min(max(wish or _WITHOUT_WISH, self.fastest), self.slowest)
 
-    def wait(self, silence: float, wish: float | None) -> float:
+    def wait(self, silence: float, wish: float | None, took: float = 0.0) -> float:
         """Seconds to the next look after `silence` seconds without a message.
 
-        Never more than a small part of the silence: what was waited for long may be found a little
-        later.
+        A small part of the silence: what was waited for long may be found a little later. And at
+        least what the last look `took`: a SuperLink that is behind with its work is asked less.
         """
-        return min(max(self.bounded(wish), _PART_OF_SILENCE * silence), self.slowest)
+        wished = max(self.bounded(wish), _PART_OF_SILENCE * silence, _TIMES_A_LOOK * took)
+        return min(wished, self.slowest)

@@ -22,6 +22,7 @@ class Trouble(Enum):
     VERSION = auto()  # Flower's versions do not go together
     NO_FLEET = auto()  # there is a server, but not Flower's
     TOO_LARGE = auto()  # a proxy on the way refuses the size of a request
+    TOO_OFTEN = auto()  # the coordinator's gate lets nobody ask that often
     RUN_ENDED = auto()  # what was asked for belongs to a run that has ended
     UNEXPECTED = auto()
 

@@ -33,8 +33,8 @@ from typing import Any, ClassVar, Final, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from client.trainer.layouts import decode_layout, encode_layout
 from model.layout import Layout
+from model.layout_text import decode_layout, encode_layout
 from privacy.errors import WireError
 from privacy.wire.codec import Vector
 

@@ -127,7 +127,8 @@ def load_trainer(
     """
     # Imported late: they take seconds, and a mistake in a file is reported first.
     with quick_imports():
-        from client.training import LocalTrainer, encode_site, reference_of
+        from client.training import LocalTrainer, encode_site, phrases_of, reference_of
+        from client.training.kept_proof import KeptProof
         from model.base import load_base
         from model.cache import find_base
         from model.devices import pick_device
@@ -142,10 +143,11 @@ def load_trainer(
         data,
         base_digest=study.base.digest,
         reference=reference_of(study, pipeline, root=site.settings.study.parent),
+        phrases=phrases_of(study, pipeline.device, root=site.settings.study.parent),
         cache=state.cache,
         on_progress=on_encoded,
     )
     trainer = LocalTrainer(study, site.rules.name, pipeline, tiles)
     site.rules.check_parameters(trainer.layout.parameters)
-    trainer.prove_isolation()
+    trainer.prove_isolation(KeptProof(state.proof))
     return trainer

@@ -2,7 +2,7 @@
 
 from client.training.encoding import EncodedTiles, encode_site
 from client.training.local import LocalTrainer
-from client.training.references import TileReference, reference_of
+from client.training.references import CaptionPhrases, TileReference, phrases_of, reference_of
 from client.training.trainer import (
     ResidentTrainer,
     RoundTrainer,
@@ -12,6 +12,7 @@ from client.training.trainer import (
 )
 
 __all__ = [
+    "CaptionPhrases",
     "EncodedTiles",
     "LocalTrainer",
     "ResidentTrainer",
@@ -21,5 +22,6 @@ __all__ = [
     "TileReference",
     "TrainingStopped",
     "encode_site",
+    "phrases_of",
     "reference_of",
 ]

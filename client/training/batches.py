@@ -14,7 +14,7 @@ from client.training.rows import by_place, generators_of, no_rows
 from client.training.trainer import ShouldStop, TrainingStopped
 from model.adapters import Unet
 from model.base import Pipeline
-from model.losses import NoiseSchedule, Rows, loss_of
+from model.losses import Loss, NoiseSchedule, Rows, loss_of
 from model.losses.draws import draw_rows
 from privacy.dpsgd.engine import BLANK, PhysicalBatch
 from privacy.dpsgd.sampling import choose_tiles
@@ -40,10 +40,13 @@ class Resident:
 class BatchMaker:
     """Makes the batches of a study: k tiles of each patient, m (t, noise) draws of every tile."""
 
-    def __init__(self, study: Study, pipeline: Pipeline) -> None:
-        """Raises `ModelError` where the study's loss does not fit to the model."""
+    def __init__(self, study: Study, pipeline: Pipeline, loss: Loss | None = None) -> None:
+        """`loss` takes the place of the study's own.
+
+        Raises `ModelError` where the study's loss does not fit to the model.
+        """
         self._unet: Unet = pipeline.unet
-        self._loss = loss_of(study, pipeline)
+        self._loss = loss or loss_of(study, pipeline)
         self._schedule = NoiseSchedule.of(pipeline.scheduler, pipeline.device)
         self._tiles_each = study.training.tiles_per_patient
         self._draws = study.training.draws_per_tile

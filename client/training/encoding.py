@@ -1,6 +1,7 @@
 """A site's tiles as the diffusion model sees them: latents and caption embeddings, made once.
 
-Where the study's loss needs it, they come with how a frozen encoder sees the places of each tile.
+Where the study's loss needs it, they come with how a frozen encoder sees the places of each tile,
+and with how alike it finds captions and the study's phrases.
 Tiles go through the encoders one at a time, so that the result for a tile depends, bit for bit, on
 its own pixels alone: in a batch, rounding would make it depend on the number of other tiles.
 All of this is health data. It stays in memory and in a cache that only the site can read. No
@@ -25,10 +26,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from client.data import SiteData, SiteTile, read_tile
-from client.training.references import TileReference
+from client.training.references import CaptionPhrases, TileReference
 from model.base import Pipeline, image_size
 from model.latents import latents_of
-from model.losses import reference_correlations
+from model.losses import phrase_likeness, reference_correlations
 from model.text import encode_captions
 from privacy.errors import DataError
 
@@ -51,6 +52,8 @@ class EncodedTiles:
     patient_of: Tensor = field(repr=False)  # [tiles] int64: 0..patients-1
     # R^Y above the diagonal, [tiles, N (N - 1) / 2] float16; only where the loss compares with it
     reference: Tensor | None = field(default=None, repr=False)
+    # r of each caption and public phrase, [captions, P] float32; only where the loss needs it
+    likeness: Tensor | None = field(default=None, repr=False)
     lines: tuple[bytes, ...] = field(default=(), repr=False)  # of each patient, by number
 
     def __len__(self) -> int:
@@ -82,6 +85,7 @@ class EncodedTiles:
             caption_of=caption_of,
             patient_of=self.patient_of[left],
             reference=None if self.reference is None else self.reference[left],
+            likeness=None if self.likeness is None else self.likeness[captions],
             lines=self.lines,
         )
 
@@ -92,23 +96,39 @@ def encode_site(
     *,
     base_digest: str,
     reference: TileReference | None = None,
+    phrases: CaptionPhrases | None = None,
     cache: Path | None = None,
     on_progress: _OnProgress | None = None,
 ) -> EncodedTiles:
     """Encode every tile and caption of `data` with the pipeline's own encoders.
 
-    `reference`: the frozen encoder that the study's loss compares with. With `cache` (a folder of
-    the site's) the result is kept there under a digest of tiles, captions, patients, base and
-    reference; older entries are deleted, so that no withdrawn patient remains. A file that can no
-    longer be read becomes a blank tile, with a warning in the log, and nothing is cached then.
-    There is also a warning where the cache cannot be written. Raises `ModelError` where the encoder
-    is not the pinned one.
+    `reference` and `phrases`: the frozen encoders, and public texts, that the study's loss compares
+    with. With `cache` (a folder of the site's) the result is kept there under a digest of tiles,
+    captions, patients, base and both; older entries are deleted, so that no withdrawn patient
+    remains. A file that can no longer be read becomes a blank tile, with a warning in the log, and
+    nothing is cached then. There are also warnings where the cache cannot be written, and where
+    captions are like no phrase. Raises `ModelError` where an encoder is not the pinned one.
     """
-    made_by = [base_digest, image_size(pipeline)]
-    path = None if cache is None else _entry(cache, data, made_by, reference)
-    found = None if path is None else _load(path, data, referenced=reference is not None)
-    if found is not None:
-        return found
+    made_by = _made_by([base_digest, image_size(pipeline)], reference, phrases)
+    path = None if cache is None else _entry(cache, data, made_by)
+    asked = (("reference", reference), ("likeness", phrases))
+    without = frozenset(name for name, part in asked if part is None)
+    found = None if path is None else _load(path, data, without)
+    if found is None:
+        found = _encoded(pipeline, data, (reference, phrases), path, on_progress)
+    _warn_of_unlike(found, phrases)
+    return found
+
+
+def _encoded(
+    pipeline: Pipeline,
+    data: SiteData,
+    asked: tuple[TileReference | None, CaptionPhrases | None],
+    path: Path | None,
+    on_progress: _OnProgress | None,
+) -> EncodedTiles:
+    """The tiles, encoded now, and kept at `path`."""
+    reference, phrases = asked
     captions = sorted({tile.caption for tile in data.tiles})
     rows = {caption: row for row, caption in enumerate(captions)}
     pictures = _Pictures(data.tiles, image_size(pipeline), on_progress)
@@ -119,6 +139,7 @@ def encode_site(
         caption_of=torch.tensor([rows[tile.caption] for tile in data.tiles], dtype=torch.int64),
         patient_of=torch.tensor([tile.patient for tile in data.tiles], dtype=torch.int64),
         reference=correlations,
+        likeness=None if phrases is None else _likeness(phrases, captions),
         lines=data.lines,
     )
     if pictures.lost:
@@ -126,6 +147,23 @@ def encode_site(
     elif path is not None:
         _save(path, tiles)
     return tiles
+
+
+def _likeness(phrases: CaptionPhrases, captions: Sequence[str]) -> Tensor:
+    return phrase_likeness(phrases.load(), captions, phrases.phrases)
+
+
+def _warn_of_unlike(tiles: EncodedTiles, phrases: CaptionPhrases | None) -> None:
+    """Say how many captions are like no phrase, to the site alone, and never which."""
+    if phrases is None or tiles.likeness is None or not len(tiles.likeness):
+        return
+    unlike = int((tiles.likeness.amax(dim=1) <= phrases.least).sum())
+    if unlike:
+        _log.warning(
+            "Captions that are like none of the study's phrases: %d of %d; their tiles train "
+            "without that term. craftsfl model phrases shows which.",
+            *(unlike, len(tiles.likeness)),
+        )
 
 
 class _Pictures:
@@ -178,11 +216,16 @@ def _encode_images(
     return torch.cat(latents)[:count], found
 
 
-def _entry(
-    cache: Path, data: SiteData, base: Sequence[object], reference: TileReference | None
-) -> Path:
-    """The cache's entry for everything that the encoded tiles depend on."""
+def _made_by(
+    base: Sequence[object], reference: TileReference | None, phrases: CaptionPhrases | None
+) -> list[object]:
+    """What encoded tiles depend on besides the site's data."""
     made_by = [*base] if reference is None else [*base, reference.digest, reference.side]
+    return made_by if phrases is None else [*made_by, "phrases", phrases.digest, *phrases.phrases]
+
+
+def _entry(cache: Path, data: SiteData, made_by: Sequence[object]) -> Path:
+    """The cache's entry for everything that the encoded tiles depend on."""
     digest = hashlib.sha256(_TAG + json.dumps(made_by).encode())
     for tile in data.tiles:
         record = [tile.digest.hex(), tile.caption, tile.patient]
@@ -190,14 +233,16 @@ def _entry(
     return cache / f"{_PREFIX}{digest.hexdigest()}.safetensors"
 
 
-def _load(path: Path, data: SiteData, *, referenced: bool) -> EncodedTiles | None:
-    """The cached tiles; None if there are none, or if the file is damaged."""
+def _load(path: Path, data: SiteData, without: frozenset[str]) -> EncodedTiles | None:
+    """The cached tiles; None if there are none, or if the file is damaged.
+
+    `without`: the tensors that this study's tiles do not have.
+    """
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError):
         return None
-    names = {part.name for part in fields(EncodedTiles)} - _KEPT_APART
-    names -= set() if referenced else {"reference"}
+    names = {part.name for part in fields(EncodedTiles)} - _KEPT_APART - without
     if tensors.keys() != names:
         return None
     found = EncodedTiles(lines=data.lines, **tensors)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import fields
 
 import numpy as np
 import torch
@@ -18,19 +19,21 @@ from numpy.typing import NDArray
 
 from client.training.batches import BatchMaker, Resident
 from client.training.encoding import EncodedTiles
-from client.training.proof import SHARPENINGS, Cards, large_vector
+from client.training.kept_proof import KeptProof
+from client.training.proof import Cards
 from client.training.rows import no_rows
 from client.training.step_sum import StepSum, step_label
 from client.training.trainer import ShouldStop, StepProgress, TrainingStopped
+from client.training.trial import OTHER_DEVICE, DeviceTrial
 from model.adapters import Unet, attach, parameters, read_vector, write_vector
 from model.base import Pipeline
 from model.layout import Layout
-from model.losses import check_adapted
+from model.losses import Loss, Rows, check_adapted
 from model.losses.draws import default_rows
 from privacy.dpsgd.assignment import Assign, all_places, fixed, packed
 from privacy.dpsgd.choice import choose_engine
 from privacy.dpsgd.engine import ClippingEngine, PhysicalBatch
-from privacy.dpsgd.isolation import Isolation, finite_share, isolation_of
+from privacy.dpsgd.isolation import Isolation
 from privacy.dpsgd.noise import NoiseSource, SystemNoise
 from privacy.dpsgd.substreams import Substreams, stream_secret
 from privacy.errors import AccountingError, ConfigError, ModelError
@@ -41,11 +44,6 @@ from privacy.study.terms import mechanism_of
 EngineFactory = Callable[
     [Unet, Sequence[torch.nn.Parameter]], AbstractContextManager[ClippingEngine]
 ]
-
-_OTHER_DEVICE = (
-    'Set agent.device = "cpu" in site.toml, or try another version of torch or of the driver.'
-)
-_TELLING = 0.5  # share of finite gradients above which a test of the device is meaningful
 
 
 class LocalTrainer:
@@ -66,21 +64,23 @@ class LocalTrainer:
         engine: EngineFactory = choose_engine,
         assign: Assign = packed,
         mechanism: Mechanism | None = None,
+        loss: Loss | None = None,
     ) -> None:
         """Attach the study's adapter to `pipeline`.
 
         `physical_rows` bounds the rows that go through the UNet at once, but is at least one
         patient's (memory and speed; up to rounding the result does not depend on it). `assign` says
         where patients stand: `packed` needs a device on which `prove_isolation` finds that places
-        do not matter. `mechanism` makes the steps; it is the study's own unless one is given.
-        Raises `ConfigError` where `site` is no member, and
-        `ModelError` where the study's loss does not fit to model or tiles.
+        do not matter. `mechanism` makes the steps, `loss` is what is minimised; both are the
+        study's own unless given, as in simulations. Raises `ConfigError` where `site` is no member,
+        and `ModelError` where the study's loss does not fit to model or tiles.
         """
         member = study.site(site)
         if member is None:
             raise ConfigError(
                 f"Study {study.name!r} has no site {site!r}.", "Use the name in its study.toml."
             )
+        self._study = study
         self._training = study.training
         self._slots = member.declared_patients
         # Where the noise is pooled it is not added here.
@@ -90,7 +90,7 @@ class LocalTrainer:
         self._unet: Unet = pipeline.unet
         self._layout = attach(pipeline.unet, study.adapter)
         _check_loss(study, pipeline, tiles)
-        self._maker = BatchMaker(study, pipeline)
+        self._maker = BatchMaker(study, pipeline, loss)
         self._resident = Resident.of(tiles)
         self._noise = noise or SystemNoise()
         rows = physical_rows or default_rows(tiles, pipeline.device)
@@ -192,30 +192,31 @@ class LocalTrainer:
             gone = np.setdiff1d(resident.numbers, self._resident.numbers).tolist()
             self._kept = found if not gone or found.take_out(gone) else None
 
-    def prove_isolation(self) -> None:
+    def prove_isolation(self, kept: KeptProof | None = None) -> None:
         """Test on this device, before any patient's row is used, that rows do not affect others.
 
-        About ten batches of made-up rows at a large adapter (`privacy.dpsgd.isolation`). Where a
-        gradient also depends on its place, patients get fixed places from now on. Raises
+        About ten batches of made-up rows at a large adapter (`privacy.dpsgd.isolation`), or one
+        where an earlier start has proven it: see `KeptProof`, which keeps what is proven now. Where
+        a gradient also depends on its place, patients get fixed places from now on. Raises
         `ModelError` where it depends on what other places hold, because clipping would then bound
         nothing, and where the test is inconclusive.
         """
-        found = self.isolation()
+        found = self.isolation(kept)
         if not found.in_place:
             raise ModelError(
                 f"On the device {self._unet.device}, one patient's rows change the gradients of "
                 "others: clipping would not bound what is revealed of a patient.",
-                _OTHER_DEVICE,
+                OTHER_DEVICE,
             )
         if not found.permuted:
             self._assign = fixed
 
-    def isolation(self) -> Isolation:
+    def isolation(self, kept: KeptProof | None = None) -> Isolation:
         """What such a test finds on this device. The adapter is unchanged afterwards."""
         with self._engine(self._unet, parameters(self._unet, self._layout)) as engine:
-            return self._isolation(engine)
+            return self._isolation(engine, kept)
 
-    def _isolation(self, engine: ClippingEngine) -> Isolation:
+    def _isolation(self, engine: ClippingEngine, kept: KeptProof | None) -> Isolation:
         before = read_vector(self._unet, self._layout)
         like = no_rows(self._resident.tiles)
         cards = Cards(like, self._places, self._maker.rows_each, self._maker.timesteps)
@@ -223,25 +224,27 @@ class LocalTrainer:
         def deal(standing: NDArray[np.int64]) -> PhysicalBatch:
             return self._maker.physical(cards.dealt(standing), torch.arange(len(standing)))
 
+        tried = DeviceTrial(engine, self._unet, self._layout, deal, self._places)
         try:
-            for sharpened in SHARPENINGS:
-                vector = large_vector(self._layout, sharpened=sharpened)
-                write_vector(self._unet, self._layout, vector)
-                if finite_share(engine, deal, self._places) >= _TELLING:
-                    return isolation_of(engine, deal, self._places)
-            raise ModelError(
-                f"On the device {self._unet.device}, hardly any gradient of made-up rows is finite"
-                ": nothing can be said about what patients' rows would do there.",
-                _OTHER_DEVICE,
-            )
-        except RuntimeError as error:  # torch's, for instance for an operation that may vary
-            raise ModelError(
-                f"On the device {self._unet.device}, a gradient cannot be taken in one fixed "
-                f"order: {error}",
-                _OTHER_DEVICE,
-            ) from None
+            return tried.run(kept, self._tried(engine, like))
         finally:
             write_vector(self._unet, self._layout, before)
+
+    def _tried(self, engine: ClippingEngine, like: Rows) -> object:
+        """Everything of the study that such a test depends on, apart from its circumstances."""
+        kinds = [(f.name, getattr(like, f.name)) for f in fields(like)]
+        study = self._study
+        return {
+            "engine": type(engine).__qualname__,
+            "base": study.base.digest,
+            "adapter": study.adapter.model_dump(mode="json"),
+            "training": study.training.model_dump(mode="json"),
+            "loss": study.stage_two and study.stage_two.model_dump(mode="json"),
+            "layout": self._layout.fingerprint().hex(),
+            "places": [self._places, self._maker.rows_each, self._maker.timesteps],
+            "rows": [[n, *t.shape[1:], str(t.dtype)] for n, t in kinds if t is not None],
+            "model": str(self._unet.dtype),
+        }
 
     def withdraw(self, patients: Collection[int]) -> None:
         """See `ResidentTrainer.withdraw`."""
@@ -272,14 +275,21 @@ def places_of(most: int, slots: int, step: SiteStep | None) -> int:
 
 
 def _check_loss(study: Study, pipeline: Pipeline, tiles: EncodedTiles) -> None:
-    """Raise `ModelError` where correlation regulation lacks its reference, or has no effect."""
-    if study.stage_two is None or study.stage_two.correlation is None:
+    """Raise `ModelError` where a term lacks what it compares with, or cannot teach anything."""
+    if study.stage_two is None:
         return
-    check_adapted(pipeline.unet, study.stage_two.correlation.block)
-    if tiles.reference is None:
+    structure, effects = study.stage_two.structure, study.stage_two.effects
+    if structure is not None:
+        check_adapted(pipeline.unet, structure.block)
+        if tiles.reference is None:
+            raise ModelError(
+                "The tiles were encoded without the reference of the study's loss.",
+                "Give `encode_site` the study's reference.",
+            )
+    if effects is not None and tiles.likeness is None:
         raise ModelError(
-            "The tiles were encoded without the reference of the study's loss.",
-            "Give `encode_site` the study's reference.",
+            "The tiles were encoded without the likeness of captions to the study's phrases.",
+            "Give `encode_site` the study's phrases.",
         )
 
 

@@ -39,4 +39,5 @@ def no_rows(tiles: EncodedTiles) -> Rows:
         noise=tiles.latents[:0],
         text=tiles.text[:0],
         reference=None if tiles.reference is None else tiles.reference[:0],
+        likeness=None if tiles.likeness is None else tiles.likeness[:0],
     )

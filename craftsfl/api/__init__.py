@@ -9,13 +9,14 @@
 | `secagg` | both sides of secure aggregation, without I/O |
 | `clipping` | per-patient gradients, clipped and noised (needs the extra `site`) |
 | `encoders` | frozen image and text encoders (needs the extra `site`) |
+| `simulation` | a whole study in one process (needs the extra `operator`) |
 
-The first three work from the base install. Importing this package imports none of them: each
-module loads what it needs when it is imported itself. Everything else in the project may change
-without notice; a name listed in one of these modules' `__all__` stays for at least one minor
-version after the changelog has announced its end.
+`accounting`, `ledger` and `secagg` work from the base install. Importing this package imports none
+of them: each module loads what it needs when it is imported itself. Everything else in the project
+may change without notice; a name listed in one of these modules' `__all__` stays for at least one
+minor version after the changelog has announced its end.
 """
 
 from __future__ import annotations
 
-__all__ = ["accounting", "clipping", "encoders", "ledger", "secagg"]
+__all__ = ["accounting", "clipping", "encoders", "ledger", "secagg", "simulation"]

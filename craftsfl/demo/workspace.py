@@ -55,6 +55,8 @@ class DemoOptions:
     supernodes: bool = False  # Flower's own in place of gateways, for comparison
     mode: DemoMode = "pooled"
     browser: bool = False  # whether to open the page
+    compare: bool = True  # whether a noise-off reference follows, with synthetic hospitals
+    reply_slot: float | None = None  # seconds; None: what this machine needs, at its present load
 
 
 @dataclass(frozen=True)
@@ -133,21 +135,24 @@ def check_ours(folder: Path) -> None:
         )
 
 
-def clear_folder(folder: Path) -> None:
+def clear_folder(folder: Path) -> Path | None:
     """Make room for a new demo in `folder`: results of an earlier one move to `folder`/earlier.
 
-    The hospitals' data stay where they are. Raises `ConfigError` if the folder is not writable.
+    The hospitals' data stay where they are. Returns where the results are now, if there were any.
+    Raises `ConfigError` if the folder is not writable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MARK).touch()
         old = [path for path in folder.iterdir() if path.name not in (MARK, "earlier", "data")]
-        if old:
-            stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
-            kept = folder / "earlier" / stamp
-            kept.mkdir(parents=True)
-            for path in old:
-                shutil.move(path, kept / path.name)
+        if not old:
+            return None
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
+        kept = folder / "earlier" / stamp
+        kept.mkdir(parents=True)
+        for path in old:
+            shutil.move(path, kept / path.name)
+        return kept
     except OSError as error:
         raise ConfigError(
             f"{folder} cannot be written: {error.strerror}.", "Choose another folder with --dir."

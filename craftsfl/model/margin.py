@@ -1,4 +1,4 @@
-"""`craftsfl model margin`: how much the correlation regulation may demand, from public images."""
+"""`craftsfl model margin`: how much the structure term may demand, from public images."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def report_margin(request: MarginRequest, console: Console) -> Margin:
     console.print(
         f"rho of stage one: median {margin.median:.3f}, quartiles {margin.low:.3f} and "
         f"{margin.high:.3f}, over {margin.images} public images x {margin.draws} draws.\n\n"
-        "[stage_two.correlation]\nweight = 0.5  # choose it on public data, too\n"
+        "[stage_two.structure]\nweight = 0.5  # choose it on public data, too\n"
         f'margin = {margin.margin:.2f}\nblock = "{request.block}"\n\n'
-        f'[stage_two.correlation.encoder]\nsource = "{request.encoder}"\n'
+        f'[stage_two.structure.encoder]\nsource = "{request.encoder}"\n'
         f'digest = "{encoder.digest}"',
         markup=False,
         highlight=False,

@@ -265,16 +265,18 @@ def wait_until(
 
 def port_open(host: str, port: int) -> bool:
     """Whether something accepts TCP connections there."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+    with socket.socket(_family(host), socket.SOCK_STREAM) as probe:
         probe.settimeout(0.5)
         return probe.connect_ex((host, port)) == 0
 
 
 def claim_port(host: str, wanted: int | None) -> int:
     """A free TCP port: `wanted`, or any. Raises `DeploymentError` if `wanted` is taken."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+    with socket.socket(_family(host), socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
+            if host == "::":  # it is to be free for both families
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             probe.bind((host, wanted or 0))
         except OSError as error:
             raise DeploymentError(
@@ -284,6 +286,10 @@ def claim_port(host: str, wanted: int | None) -> int:
                 id=ErrorId.PORT_TAKEN,
             ) from None
         return int(probe.getsockname()[1])
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 @contextmanager

@@ -125,6 +125,22 @@ def rounds_status(
     show_status(settings, run, as_json=json)
 
 
+@app.command("backup")
+def rounds_backup(
+    settings: _Settings,
+    folder: Annotated[Path, typer.Argument(help="Where to: a new folder, on another disk.")],
+) -> None:
+    """Copy the round state and the SuperLink's database, also while a run is under way.
+
+    docs/operator.md says how a copy is put back, and what the sites refuse of an
+    old one.
+    """
+    from craftsfl.rounds.backup import back_up, told
+
+    for line in told(back_up(settings, folder)):
+        typer.echo(line)
+
+
 @app.command("track")
 def rounds_track(settings: _Settings) -> None:
     """Log to MLflow what it missed of ended runs, for example while its server was down.

@@ -109,8 +109,7 @@ class CaptionJudge:
         Raises `ModelError` if it took part in the study's training.
         """
         encoder = load_image_text_encoder(source)
-        correlation = study.stage_two.correlation if study.stage_two is not None else None
-        used = frozenset({correlation.encoder.digest}) if correlation is not None else frozenset()
+        used = study.stage_two.encoder_digests if study.stage_two is not None else frozenset()
         check_independent(encoder.name, encoder.digest, used)
         rows = rows_in_turn(tiles.patients)[:images]
         captions = [tiles.captions[row] for row in rows]

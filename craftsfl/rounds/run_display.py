@@ -144,10 +144,6 @@ class RunDisplay:
             self._phase = phase
             self.note(phase)
 
-    def all_loaded(self) -> bool:
-        """Whether every watched agent has loaded its model; it may still be encoding tiles."""
-        return all(watch.state.loaded for watch in self._agents.values())
-
     def refresh(self) -> None:
         """Take in new events and redraw."""
         for site, watch in self._agents.items():

@@ -55,17 +55,21 @@ def load_encoder(
 
 
 def load_image_text_encoder(
-    source: str, device: torch.device | str = "cpu", *, digest: str | None = None
+    source: str,
+    device: torch.device | str = "cpu",
+    *,
+    digest: str | None = None,
+    online: bool = True,
 ) -> ImageTextEncoder:
     """As `load_encoder`, for an encoder of images and texts; ModelError where it knows no texts."""
     from model.encoders.image_text import IMAGE_TEXT_KINDS
 
-    if find_encoder(source).kind not in IMAGE_TEXT_KINDS:
+    if find_encoder(source, online=online).kind not in IMAGE_TEXT_KINDS:
         raise ModelError(
             f"The encoder {source!r} has no text tower.",
             "Name a CLIP-shaped model (CLIP, PLIP), tiny or tiny-evaluator.",
         )
-    encoder = load_encoder(source, device, digest=digest)
+    encoder = load_encoder(source, device, digest=digest, online=online)
     if not isinstance(encoder, ImageTextEncoder):
         raise ModelError(f"The encoder {source!r} has no text tower.", "Name a CLIP-shaped model.")
     return encoder

@@ -1,4 +1,4 @@
-"""The margin of the correlation regulation, from public images alone.
+"""The margin of the structure term, from public images alone.
 
 m = median rho of stage one + 0.1: a little more than what the base already reaches. The median
 weighs every draw by w(t), as the loss does: a row of noise says nothing about the image.

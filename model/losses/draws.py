@@ -36,6 +36,10 @@ class EncodedImages(Protocol):
     def reference(self) -> Tensor | None:
         """R^Y above the diagonal, [images, N (N - 1) / 2]; where a loss compares with it."""
 
+    @property
+    def likeness(self) -> Tensor | None:
+        """r of each caption and public phrase, [captions, P]; where a loss needs it."""
+
 
 def draw_timesteps(
     images: int, draws: int, steps: int, generator: np.random.Generator
@@ -75,6 +79,7 @@ def draw_rows(
         noise=torch.from_numpy(np.concatenate(noises)),
         text=images.text[images.caption_of[rows]],
         reference=None if images.reference is None else images.reference[rows],
+        likeness=None if images.likeness is None else images.likeness[images.caption_of[rows]],
     )
 
 

@@ -109,7 +109,7 @@ def check_adapted(unet: Unet, block: str) -> None:
     if not _of_an_empty_row(unet, block).requires_grad:
         raise ModelError(
             f"No layer of the adapter comes before {block}: its features cannot be taught.",
-            "Name a later block as stage_two.correlation.block, or adapt earlier layers too.",
+            "Name a later block as stage_two.structure.block, or adapt earlier layers too.",
         )
 
 

@@ -9,11 +9,13 @@ from typing import Final
 from torch import Tensor
 
 from model.base import Pipeline
+from model.losses.effects import EffectTerm
 from model.losses.stage_two import Loss, StageTwoLoss, denoising
 from model.text import encode_captions
 from privacy.errors import ModelError
 from privacy.study.losses import UNCOUPLED_HINT, coupled
-from privacy.study.manifest import StageTwo, Study
+from privacy.study.manifest import Study
+from privacy.study.stage_two import CaptionEffects, StageTwo
 
 LOSSES: Final[Mapping[str, Loss]] = MappingProxyType({"denoising": denoising})
 """Losses without constants. "stage-two" has constants, and is made by `loss_of`."""
@@ -46,12 +48,19 @@ def stage_two_loss(terms: StageTwo, pipeline: Pipeline) -> StageTwoLoss:
     """Denoising and `terms`; public captions are encoded here, once."""
     drift, grounding = terms.drift, terms.grounding
     return StageTwoLoss(
-        terms.correlation,
+        terms.structure,
         drift,
         grounding,
         captions=_embedded(pipeline, () if grounding is None else grounding.captions),
         drift_captions=_embedded(pipeline, () if drift is None else drift.captions),
+        effects=None if terms.effects is None else effect_term(terms.effects, pipeline),
     )
+
+
+def effect_term(constants: CaptionEffects, pipeline: Pipeline) -> EffectTerm:
+    """The term with its phrases, and the caption without words, as the pipeline embeds them."""
+    embedded = encode_captions(pipeline, [*constants.phrases, ""]).to(pipeline.device)
+    return EffectTerm(constants, phrases=embedded[:-1], empty=embedded[-1:])
 
 
 def _embedded(pipeline: Pipeline, captions: Sequence[str]) -> Tensor | None:

@@ -24,6 +24,8 @@ class Rows:
     text: Tensor  # caption embeddings [n, length, width]
     # R^Y above the diagonal, [n, N (N - 1) / 2]; where a loss compares with a frozen encoder
     reference: Tensor | None = None
+    # r of the caption and each public phrase, [n, P]; where a loss compares with what phrases do
+    likeness: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Rows:
         """The same rows on `device`."""

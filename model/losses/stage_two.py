@@ -1,9 +1,9 @@
 """The loss of stage two: denoising, and the terms that regulate it.
 
-l = |eps - eps_theta|^2 + lambda w(t) relu(m - rho) + beta |eps_theta - eps_base|^2
+l = |eps - eps_theta|^2 + effects + structure + beta |eps_theta - eps_base|^2
     + gamma (-log softmax over the own and K public captions), each term row by row.
 
-All constants are public (`study.manifest.StageTwo`). docs/stage-two.md says what each costs.
+All constants are public (`study.stage_two`). docs/stage-two.md says what each costs.
 """
 
 # Why: docs/adr/0013-losses-of-stage-two.md
@@ -19,13 +19,15 @@ from typing import Final, Protocol
 import torch
 from torch import Tensor
 
-from model.adapters import Unet, without_adapter
+from model.adapters import Unet
+from model.losses.effects import EffectTerm
 from model.losses.features import caught, pooled
+from model.losses.passes import base_predicted, predicted
 from model.losses.prefix import computed_once
 from model.losses.rows import NoiseSchedule, Rows
 from model.losses.terms import contrast, correlations, hinge, pearson, squared_error
 from privacy.errors import ModelError
-from privacy.study.manifest import Correlation, DriftSuppressor, Grounding
+from privacy.study.stage_two import DriftSuppressor, Grounding, Structure
 
 _ALIKE: Final = 1e-3  # embeddings end in a layer norm: their numbers are about 1
 
@@ -40,8 +42,8 @@ class Loss(Protocol):
 
 def denoising(unet: Unet, rows: Rows, schedule: NoiseSchedule) -> Tensor:
     """Mean squared error of the prediction, over the elements of each row (Ho et al., eq. 14)."""
-    predicted = _predicted(unet, schedule.noised(rows), rows, rows.text)
-    return squared_error(predicted, schedule.target(rows))
+    said = predicted(unet, schedule.noised(rows), rows, rows.text)
+    return squared_error(said, schedule.target(rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,35 +52,41 @@ class StageTwoLoss:
 
     `captions` and `drift_captions`: embeddings [P, length, width] of the public captions of
     grounding and of the drift suppressor (None: it looks at the rows' own), on the UNet's device.
+    `effects` has its own.
     """
 
-    correlation: Correlation | None = None
+    structure: Structure | None = None
     drift: DriftSuppressor | None = None
     grounding: Grounding | None = None
     captions: Tensor | None = field(default=None, repr=False)
     drift_captions: Tensor | None = field(default=None, repr=False)
+    effects: EffectTerm | None = None
 
     def __call__(self, unet: Unet, rows: Rows, schedule: NoiseSchedule) -> Tensor:
         """See `Loss`. Raises `ModelError` if rows lack what a term needs."""
-        alone = self.drift is None and self.grounding is None  # one pass: nothing to share
+        several = (self.drift, self.grounding, self.effects)
+        alone = all(term is None for term in several)  # one pass: nothing to share
         with nullcontext() if alone else computed_once(unet):
             return self._losses(unet, rows, schedule)
 
     def _losses(self, unet: Unet, rows: Rows, schedule: NoiseSchedule) -> Tensor:
         noised, target = schedule.noised(rows), schedule.target(rows)
         # First, while no activations are kept for the backward pass: the memory peak stays lower.
-        base = None if self.drift is None else _base_predicted(unet, noised, rows, self._kept(rows))
-        predicted, regulation = self._own_pass(unet, noised, rows)
-        own = squared_error(predicted, target)
+        base = None if self.drift is None else base_predicted(unet, noised, rows, self._kept(rows))
+        known = None if self.effects is None else self.effects.of_base(unet, noised, rows)
+        said, regulation = self._own_pass(unet, noised, rows)
+        own = squared_error(said, target)
         loss = own
-        if self.correlation is not None and regulation is not None:
+        if self.structure is not None and regulation is not None:
             # w(t): in a row of noise the features say nothing about the image, and must not be
             # taught to.
-            loss = loss + self.correlation.weight * schedule.signal(rows) * regulation
+            loss = loss + self.structure.weight * schedule.signal(rows) * regulation
+        if self.effects is not None and known is not None:
+            loss = loss + self.effects.constants.weight * self.effects.loss(said, known)
         if self.drift is not None and base is not None:
-            drifted = predicted
+            drifted = said
             if self.drift_captions is not None:
-                drifted = _predicted(unet, noised, rows, self._kept(rows))
+                drifted = predicted(unet, noised, rows, self._kept(rows))
             loss = loss + self.drift.weight * squared_error(drifted, base)
         if self.grounding is not None:
             found = self._grounded(unet, noised, rows, (own, target))
@@ -86,13 +94,12 @@ class StageTwoLoss:
         return loss
 
     def _own_pass(self, unet: Unet, noised: Tensor, rows: Rows) -> tuple[Tensor, Tensor | None]:
-        """eps_theta under the own captions, and l_corr of the features that it passed through."""
-        if self.correlation is None:
-            return _predicted(unet, noised, rows, rows.text), None
-        with caught(unet, self.correlation.block) as features:
-            predicted = _predicted(unet, noised, rows, rows.text)
-        rho = agreement(features[0], rows)
-        return predicted, hinge(rho, self.correlation.margin)
+        """eps_theta under the own captions, and the hinge of the features on the way."""
+        if self.structure is None:
+            return predicted(unet, noised, rows, rows.text), None
+        with caught(unet, self.structure.block) as features:
+            said = predicted(unet, noised, rows, rows.text)
+        return said, hinge(agreement(features[0], rows), self.structure.margin)
 
     def _kept(self, rows: Rows) -> Tensor:
         """Texts under which the model should stay at the base: the rows' own, or public ones."""
@@ -109,7 +116,7 @@ class StageTwoLoss:
         """-log softmax [n]; `known`: the rows' own errors and targets. K passes of n rows each."""
         own, target = known
         texts = self._public_texts(rows)
-        others = [squared_error(_predicted(unet, noised, rows, text), target) for text in texts]
+        others = [squared_error(predicted(unet, noised, rows, text), target) for text in texts]
         alike = torch.stack([_alike(text, rows.text) for text in texts], dim=1)
         temperature = 1.0 if self.grounding is None else self.grounding.temperature
         return contrast(own, others, alike, temperature)
@@ -127,7 +134,7 @@ class StageTwoLoss:
 
 
 def agreement(features: Tensor, rows: Rows) -> Tensor:
-    """rho [n]: how well the features' correlations agree with the encoder's (`rows.reference`).
+    """rho [n]: how well the features' structure agrees with the encoder's (`rows.reference`).
 
     Raises `ModelError` if the rows carry no reference, or one of another grid.
     """
@@ -145,20 +152,6 @@ def _alike(text: Tensor, own: Tensor) -> Tensor:
     """bool [n]: whether both embed the same caption, whatever was encoded along with it."""
     # Not equality: in another batch the text encoder rounds differently.
     return (text - own).abs().flatten(1).amax(dim=1) < _ALIKE
-
-
-def _predicted(unet: Unet, noised: Tensor, rows: Rows, text: Tensor) -> Tensor:
-    """eps_theta(z_t, t, c), or v_theta: float32, like the latents."""
-    dtype = unet.dtype
-    said: Tensor = unet(noised.to(dtype), rows.timesteps, text.to(dtype), return_dict=False)[0]
-    return said.float()
-
-
-@torch.no_grad()
-def _base_predicted(unet: Unet, noised: Tensor, rows: Rows, text: Tensor) -> Tensor:
-    """eps_base: the same UNet with its adapter switched off. Nothing of it gets a gradient."""
-    with without_adapter(unet):
-        return _predicted(unet, noised, rows, text)
 
 
 def _stride(count: int) -> int:

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-_SMALL: Final = 1e-6  # variance below which a channel says nothing, in units of the features
+# Variance below which a channel says nothing, in units of the features; and one below which a text
+# has no effect, in units of the prediction, which is about 1.
+_SMALL: Final = 1e-6
 _LEAST: Final = 1e-12  # keeps the root of an empty sum of squares differentiable
 
 
@@ -68,8 +70,21 @@ def pearson(r: Tensor, reference: Tensor) -> Tensor:
     return shared * (variation.clamp(min=0) + _LEAST).rsqrt()
 
 
+def effect_correlation(own: Tensor, known: Tensor) -> Tensor:
+    """rho [n], in -1..1: how two effects [n, c, h, w] agree over places and channels.
+
+    Pearson's, with each channel centred over the row's own places: what a text does to the colour
+    of the whole picture does not count. About 0, with a gradient that is not large, where one of
+    them does next to nothing. `known` gets no gradient.
+    """
+    with torch.autocast(own.device.type, enabled=False):
+        d, wanted = _centred(own), _centred(known)
+        lengths = (d.square().mean(dim=1) + _SMALL) * (wanted.square().mean(dim=1) + _SMALL)
+        return (d * wanted).mean(dim=1) * lengths.rsqrt()
+
+
 def hinge(rho: Tensor, margin: float) -> Tensor:
-    """l_corr = relu(m - rho) [n]: beyond the margin nothing more is asked."""
+    """relu(m - rho) [n]: beyond the margin nothing more is asked."""
     return (margin - rho).relu()
 
 
@@ -86,6 +101,12 @@ def contrast(own: Tensor, others: Sequence[Tensor], alike: Tensor, temperature: 
     logits = torch.cat([logits[:, :1], logits[:, 1:].masked_fill(alike, -torch.inf)], dim=1)
     losses: Tensor = -logits.log_softmax(dim=1)[:, 0]
     return losses
+
+
+def _centred(effect: Tensor) -> Tensor:
+    """Each channel less its mean over the places: [n, c h w] of [n, c, h, w]."""
+    x = effect.float().flatten(2)
+    return (x - x.mean(dim=2, keepdim=True)).flatten(1)
 
 
 @lru_cache(maxsize=8)

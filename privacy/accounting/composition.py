@@ -15,9 +15,6 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
-from dp_accounting import NeighboringRelation
-from dp_accounting.pld import privacy_loss_distribution as pld
-
 from privacy.accounting.bounds import check_probability
 from privacy.accounting.capacity import reserved
 from privacy.accounting.gaussian import gaussian_epsilon, gaussian_mu
@@ -180,6 +177,10 @@ def loss_distribution(merged: MergedSteps, discretization: float) -> LossDistrib
 
 @lru_cache(maxsize=16)
 def _one_step(sampling_rate: float, noise_multiplier: float, width: float) -> LossDistribution:
+    # Imported late: it takes a second, and the closed form and processes that only train need none.
+    from dp_accounting import NeighboringRelation
+    from dp_accounting.pld import privacy_loss_distribution as pld
+
     return pld.from_gaussian_mechanism(
         noise_multiplier,
         value_discretization_interval=width,

@@ -10,7 +10,6 @@ from math import comb
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
-from dp_accounting.pld import privacy_loss_distribution as pld
 from numpy.typing import NDArray
 
 from privacy.accounting.bounds import check_probability
@@ -71,6 +70,8 @@ def _of_mixture(sites: int, event: GaussianSteps, delta: float, discretization: 
 
 
 def _mixture(sites: int, event: GaussianSteps, discretization: float) -> LossDistribution:
+    from dp_accounting.pld import privacy_loss_distribution as pld  # takes a second
+
     q, sigma, steps, *_ = event
     # j of the records are drawn, j ~ Binomial(sites, q), and shift the sum by up to j C.
     drawn = np.arange(sites + 1)

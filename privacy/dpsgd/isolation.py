@@ -9,6 +9,7 @@ rows, at an adapter as large as a hostile coordinator might send.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
@@ -50,6 +51,19 @@ def finite_share(engine: ClippingEngine, deal: Deal, places: int) -> float:
     """Share of the cards with finite gradients: a test says little about the others."""
     found = engine.gradients(deal(np.arange(places)))
     return float((found.usable & found.values.isfinite().all(dim=1)).double().mean())
+
+
+def card_bits(engine: ClippingEngine, deal: Deal, places: int) -> str:
+    """SHA-256, in hex, of the bits that every other card gives among fillers, the worst first.
+
+    It tells one arithmetic from another, and changes where a filler reaches a card.
+    """
+    cards = np.arange(places)
+    worst = (Filler.NOT_FINITE, Filler.HUGE, Filler.DENORMAL, Filler.NOISE, Filler.BLANK)
+    fillers = np.resize([int(filler) for filler in worst], places)
+    standing = np.where(cards % 2 == 0, cards, fillers[cards // 2])
+    found = _bits(engine, deal(standing))[torch.from_numpy(standing >= 0)]
+    return hashlib.sha256(found.numpy().tobytes()).hexdigest()
 
 
 def isolation_of(engine: ClippingEngine, deal: Deal, places: int) -> Isolation:

@@ -21,13 +21,9 @@ from privacy.secagg.width import MAX_BITS, MIN_BITS
 from privacy.study.losses import LossName
 from privacy.study.masks import check_masks, check_noise_colluders
 from privacy.study.pooled import Chosen, PooledSettings, check_mechanism
+from privacy.study.stage_two import Digest, StageTwo
 
-Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-Caption = Annotated[str, Field(min_length=1, max_length=1000)]
-
-
-MIN_TEMPERATURE = 1e-3  # of text grounding
 
 
 class Base(Strict):
@@ -65,65 +61,6 @@ class Training(Strict):
     optimizer: Literal["sgd", "adam"] | None = None
     learning_rate: Positive | None = None
     loss: LossName = "denoising"
-
-
-class Encoder(Strict):
-    """A frozen image encoder: public like the base, found by its source and pinned by digest."""
-
-    source: str = Field(min_length=1)  # "tiny", a local folder, or a hub id
-    digest: Digest
-
-
-class Correlation(Strict):
-    """Correlation regulation: lambda w(t) relu(m - rho), features against a frozen encoder."""
-
-    weight: Positive  # lambda
-    margin: Annotated[float, Field(ge=-1, le=1)]  # m, from public data: craftsfl model margin
-    block: str = Field(min_length=1)  # of the UNet, e.g. "up_blocks.1"
-    encoder: Encoder
-
-
-class DriftSuppressor(Strict):
-    """beta |eps_theta - eps_base|^2: a price on what the adapter changes.
-
-    With `captions`, both are taken under a public caption instead of the row's own. Then what is to
-    be learned about a row's own caption is free, at the price of one more pass with gradient.
-    """
-
-    weight: Positive  # beta
-    # Public: written before anybody saw a patient's caption. One that is listed twice counts twice.
-    captions: tuple[Caption, ...] = ()
-
-
-class Grounding(Strict):
-    """Text grounding: -log softmax of a row's own caption against `each` of public `captions`."""
-
-    weight: Positive
-    # tau, in units of the denoising loss; at least a hundredth of typical losses. The gradient
-    # grows with 1 / tau, and its rounding errors grow with it.
-    temperature: Annotated[float, Field(ge=MIN_TEMPERATURE)]
-    captions: tuple[Caption, ...] = Field(min_length=1)  # public, as above
-    each: Annotated[int, Field(ge=1, le=8)] = 1  # K: additional forward passes
-
-    @model_validator(mode="after")
-    def _are_enough(self) -> Grounding:
-        if len(set(self.captions)) != len(self.captions):
-            raise ValueError("a public caption is listed twice")
-        if self.each > len(self.captions):
-            raise ValueError(f"each is {self.each} but only {len(self.captions)} are listed")
-        return self
-
-
-class StageTwo(Strict):
-    """The terms of the loss "stage-two" in addition to denoising; a missing table is off.
-
-    All are constants of the study, set on public data: weights that followed private losses would
-    couple patients, and reveal something about them.
-    """
-
-    correlation: Correlation | None = None
-    drift: DriftSuppressor | None = None
-    grounding: Grounding | None = None
 
 
 class Privacy(Strict):
@@ -279,8 +216,8 @@ class Study(Strict):
             )
         if self.stage_two == StageTwo():
             raise ValueError(
-                "[stage_two] has no term: give [stage_two.correlation], [stage_two.drift] or "
-                "[stage_two.grounding]"
+                "[stage_two] has no term: give [stage_two.effects], [stage_two.structure], "
+                "[stage_two.drift] or [stage_two.grounding]"
             )
         return self
 

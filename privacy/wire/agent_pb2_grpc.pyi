@@ -1,6 +1,6 @@
 """Types of the generated module (grpc_tools writes none)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import grpc
 
@@ -9,7 +9,10 @@ from privacy.wire.agent_pb2 import Chunk, ProgressEvent, ProgressRequest
 class AgentStub:
     def __init__(self, channel: grpc.Channel) -> None: ...
     def Exchange(
-        self, request_iterator: Iterable[Chunk], timeout: float | None = None
+        self,
+        request_iterator: Iterable[Chunk],
+        timeout: float | None = None,
+        metadata: Sequence[tuple[str, str]] | None = None,
     ) -> grpc.Call: ...
     def Progress(self, request: ProgressRequest, timeout: float | None = None) -> grpc.Call: ...
 

@@ -41,6 +41,7 @@ class Kind(IntEnum):
     RUNNING = 6
     REFUSAL = 8
     SIGNED_FACTS = 9
+    RUN_OVER = 11
     # Secure aggregation: privacy/wire/secagg.py
     OFFER = 16
     ADVERTISE = 17
@@ -264,6 +265,18 @@ class Running(_Empty):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class RunOver(_Empty):
+    """The coordinator asks for nothing more in this run; a site says the same back.
+
+    A site ends what is under way in it, as it does for a newer attempt: what has not left does not
+    leave any more, and what was charged stays charged. It takes nothing on trust, and costs nothing
+    that silence would not.
+    """
+
+    KIND: ClassVar[Kind] = Kind.RUN_OVER
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Refusal(Body):
     """A refusal and its reason.
 
@@ -291,7 +304,8 @@ class Refusal(Body):
 
 
 BODIES: dict[int, type[Body]] = {
-    body.KIND: body for body in (Hello, SiteFacts, StartTraining, Running, Refusal, SignedFacts)
+    body.KIND: body
+    for body in (Hello, SiteFacts, StartTraining, Running, Refusal, SignedFacts, RunOver)
 }
 
 

@@ -90,7 +90,8 @@ _EXPLANATIONS = {
     Reason.NOT_NEWER: Guidance(
         "The site has already seen a later round or attempt.",
         _UPDATE,
-        "Start a new run, or let the newer attempt finish.",
+        "Let the newer attempt finish. If the coordinator's state was put back from a copy, that "
+        "is older than the site's ledger: put a newer one back, or start a new run.",
     ),
     Reason.CONFLICT: Guidance(
         "The site was already asked for this attempt, with other contents.",

@@ -22,7 +22,7 @@ def test_rows_have_the_promised_keys(
     losses.main(["--quick", "--json"])
     (row,) = json.loads(capsys.readouterr().out)["rows"]
     assert list(row)[: len(KEYS)] == KEYS
-    assert (row["loss"], row["memory_ratio"]) == ("full", 1.5)
+    assert (row["loss"], row["memory_ratio"]) == ("grounding", 1.5)
     assert row["time_ratio"] > 1
 
 

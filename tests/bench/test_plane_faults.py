@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from bench.plane_faults import PLANE_PARTS, Books, KillTrial, counted, measure_plane, rows_of
+from bench import plane_long
+from bench.plane import Plane
+from bench.plane_faults import PLANE_PARTS, Books, measure_plane, rows_of
+from bench.plane_long import KillTrial, LongStudy, Pause, counted
+from bench.plane_study import PlaneStudy
 from server.events import LoggedEvent, RoundFailed, SessionOpened
 
 
@@ -20,6 +28,7 @@ def test_a_row_sums_up_the_kills_of_one_process() -> None:
     assert first == {
         "mode": "threshold",
         "fault": "SIGKILL of the serverapp",
+        "studies": 1,
         "trials": 2,
         "resumed": 1,
         "double_released": 1,  # in round 10, after the kill in round 9
@@ -70,3 +79,80 @@ def test_sealed_steps_survive_the_same_and_lose_one_step_at_most() -> None:
         assert (row["double_released"], row["uncaused_charges"]) == (0, 0), row
         assert row["lost"] in (0, 1), row
         assert row["sessions"] == (row["fault"] == "SIGKILL of the agent"), row
+
+
+def test_what_is_opened_after_a_pause_is_no_kills_fault() -> None:
+    trials = [KillTrial("gateway", 0, (2, 1), 1.0, 4.0, resumed=True, killed=100.0)]
+    opened = SessionOpened(3, ("east",), 1e9, "the run has none.")
+    events = [LoggedEvent(time, "1", opened) for time in (120.0, 300.0)]
+    assert counted(trials, events)[0].sessions == 2
+    assert counted(trials, events, pauses=[50.0, 120.0])[0].sessions == 1
+
+
+@dataclass
+class QuietPlane:
+    """Starts nothing; writes down what it was asked for."""
+
+    folder: Path
+    study: PlaneStudy
+    asked: list[str] = field(default_factory=list)
+    settings: Any = field(
+        default_factory=lambda: SimpleNamespace(database_url=lambda: "sqlite:///nowhere")
+    )
+
+    def start(self) -> None:
+        self.asked.append("start")
+
+    def go_on(self) -> None:
+        self.asked.append("go on")
+
+    def stop(self) -> None:
+        self.asked.append("stop")
+
+    def all_events(self) -> list[LoggedEvent]:
+        return [LoggedEvent(70.0, "1", RoundFailed(2, 1, "It was lost."))]
+
+
+def test_the_kills_of_one_study_are_spread_over_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plane_long, "Plane", QuietPlane)
+    newest = SimpleNamespace(history=[SimpleNamespace(round=9, attempt=2)])
+    monkeypatch.setattr(plane_long, "read_status", lambda url: newest)
+    interrupt = [6]
+
+    def killed(plane: Plane, seed: int) -> KillTrial:
+        if seed in interrupt:
+            raise KeyboardInterrupt
+        return KillTrial("agent", seed, (seed, 1), 0.5, 1.0, resumed=seed != 6, killed=10.0 * seed)
+
+    def study() -> LongStudy:
+        return LongStudy(tmp_path / "long", PlaneStudy(rounds=50))
+
+    seeds = range(3, 10)
+    first = study()
+    assert first.go_on(seeds, 2, killed) == 2
+    second = study()
+    assert [trial.seed for trial in second.trials] == [3, 4]
+    with pytest.raises(KeyboardInterrupt):
+        second.go_on(seeds, 5, killed)
+    interrupt.clear()
+    third = study()
+    assert [trial.seed for trial in third.trials] == [3, 4, 5]
+    assert third.pauses == [Pause(70.0, (9, 2))]
+    assert third.go_on(seeds, 99, killed) == 1  # the run does not survive seed 6
+    assert third.over
+    assert third.harmed() == {(3, 1), (4, 1), (5, 1), (6, 1), (9, 2)}
+    assert study().go_on(seeds, 99, killed) == 0
+    asked = [made.plane.asked for made in (first, second, third)]  # type: ignore[attr-defined]
+    assert asked == [["start", "stop"], ["go on", "stop"], ["go on", "stop"]]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(420)
+def test_a_long_study_goes_on_in_another_call(tmp_path: Path) -> None:
+    (row,) = measure_plane(3, keep=tmp_path, now=1)
+    assert row["trials"] == 1
+    rows = measure_plane(3, keep=tmp_path, now=2)
+    assert [(row["studies"], row["trials"], row["resumed"]) for row in rows] == [(1, 1, 1)] * 3
+    assert all((row["double_released"], row["uncaused_charges"]) == (0, 0) for row in rows), rows

@@ -153,10 +153,14 @@ ENCODER = "sha256:" + "ef" * 32
 
 
 @pytest.mark.parametrize("encoders", [(ENCODER,), ("ef" * 32,), ("any",), (), ("00" * 32,)])
-def test_a_frozen_encoder_sees_tiles_only_where_it_is_named(encoders: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("term", ["structure", "effects"])
+def test_a_frozen_encoder_sees_tiles_or_captions_only_where_it_is_named(
+    encoders: tuple[str, ...], term: str
+) -> None:
     pinned = {"source": "tiny", "digest": ENCODER}
-    correlation = {"weight": 0.5, "margin": 0.6, "block": "up_blocks.1", "encoder": pinned}
-    study = {"training": {"loss": "stage-two"}, "stage_two": {"correlation": correlation}}
+    own = {"structure": {"block": "up_blocks.1"}, "effects": {"phrases": ["fat", "glands", "a"]}}
+    table = {"weight": 0.5, "margin": 0.6, "encoder": pinned, **own[term]}
+    study = {"training": {"loss": "stage-two"}, "stage_two": {term: table}}
     asked = rules({"encoders": encoders}, **study)
     if encoders in ((), ("00" * 32,)):
         with pytest.raises(PolicyError, match=f"encoder {ENCODER} is not among `encoders`"):

@@ -23,8 +23,9 @@ from privacy.ledger import AttemptKey, Ledger, SqliteLedger, State
 from privacy.secagg import transcript
 from privacy.secagg.client import Effects
 from privacy.secagg.server import Stage
-from privacy.wire.bodies import LARGEST_RUN, Body, Hello, Refusal, SignedFacts
+from privacy.wire.bodies import LARGEST_RUN, Body, Hello, Refusal, RunOver, SignedFacts
 from privacy.wire.checks import Check
+from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.offer import TrainMasked
 from privacy.wire.reasons import Reason
 from privacy.wire.secagg import Advertise, MaskedInput, SecAggRefusal, Unmask
@@ -374,3 +375,51 @@ def test_a_ledger_of_the_version_before_keeps_its_meaning(
         MaskedAttempt(STUDY, run=1, round=2).to(Stage.DONE, agent)
         assert keys_of(ledger)[-1] == (1, 2, 1)
         assert spent_by(ledger) == cost_of_attempts(charge, 4)
+
+
+def over(run: int) -> bytes:
+    """Sealed: the coordinator has ended `run`."""
+    return seal(Envelope(run, 0, 0, RunOver()))
+
+
+def said(agent: SiteAgent, data: bytes) -> Body:
+    return open_envelope(agent.handle(data), limit=1 << 20).body
+
+
+def test_a_run_that_was_ended_lets_the_next_one_in_and_costs_nothing(
+    agent: SiteAgent, ledger: SqliteLedger
+) -> None:
+    attempt = MaskedAttempt(STUDY, run=2)
+    assert isinstance(attempt.ask(agent), Advertise)
+    following = MaskedAttempt(STUDY, run=3)
+    assert following.ask(agent, hello(STUDY)) == run_open(2)
+    for other in (0, 1, 3, LARGEST_RUN):  # of another run: nothing changes
+        assert said(agent, over(other)) == RunOver()
+        assert following.ask(agent, hello(STUDY)) == run_open(2)
+    for _ in range(2):
+        assert said(agent, over(2)) == RunOver()
+    assert isinstance(following.ask(agent, hello(STUDY)), SignedFacts)
+    assert [entry.state for entry in ledger.entries()] == [State.INTENT]
+    assert isinstance(following.ask(agent), Advertise)
+
+
+def test_nothing_of_an_ended_run_leaves_any_more(
+    ledger: SqliteLedger, trainer: FakeTrainer
+) -> None:
+    """The worst choice: to end it where every share is there and the update is ready, and go on."""
+    now = [0.0]
+    agent = make_masked_agent(ledger, trainer, clock=lambda: now[0])
+    attempt = MaskedAttempt(STUDY, run=2)
+    attempt.to(Stage.INPUT, agent)
+    now[0] = STUDY.cohort.reply_slot + 1
+    assert said(agent, over(2)) == RunOver()
+    answers = [attempt.ask(agent) for _ in range(2)]
+    assert not any(isinstance(answer, MaskedInput) for answer in answers), answers
+    assert [entry.state for entry in ledger.entries()] == [State.INTENT]
+
+
+def test_what_left_before_the_end_stays_charged(agent: SiteAgent, ledger: SqliteLedger) -> None:
+    MaskedAttempt(STUDY, run=2).to(Stage.DONE, agent)
+    before = snapshot(agent, ledger)
+    assert said(agent, over(2)) == RunOver()
+    assert snapshot(agent, ledger) == before

@@ -14,11 +14,12 @@ import pytest
 from client.agent.sealed_agent import SealedAgent
 from privacy.errors import LedgerError, SecAggError
 from privacy.ledger import AttemptKey, State
-from privacy.wire.bodies import Body, Refusal, Running, SignedFacts
+from privacy.wire.bodies import Body, Refusal, Running, RunOver, SignedFacts
 from privacy.wire.checks import Check
 from privacy.wire.reasons import Reason
 from privacy.wire.sealed import Sealed, SealedCollect, SealedReady, StepForm
 from privacy.wire.secagg import SecAggRefusal, lane_bytes
+from privacy.wire.session import SessionKey
 
 from .fakes import full_disk, refused
 from .sealed import (
@@ -330,6 +331,21 @@ def test_a_run_that_is_open_lets_no_other_in(
     assert refused(other.ask(1, other.offered())) is Reason.RUN_OPEN
     sites.sleep(SLOT + sites.study.cohort.round_deadline)
     other.open()
+
+
+def test_a_run_that_was_ended_lets_the_next_one_in(
+    sites: SealedSites, coordinator: TinyCoordinator
+) -> None:
+    """The worst choice: to end it once its vector is ready, and to ask for that vector then."""
+    coordinator.open()
+    step = coordinator.begun()
+    sites.sleep(SLOT)
+    assert coordinator.ask(1, RunOver()) == RunOver()
+    assert not isinstance(coordinator.send(step, 1), Sealed)
+    assert [entry.state for entry in sites.ledgers[1].entries()] == [State.INTENT]
+    other = TinyCoordinator(sites, run=2)
+    other.number = coordinator.number
+    assert isinstance(other.ask(1, other.offered()), SessionKey)
 
 
 def test_lost_attempts_end_the_study_when_its_spares_are_used_up(

@@ -15,9 +15,12 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from client import forwarder
 from client.agent import service
+from client.agent.gateways import TOLD_AGAIN_SECONDS, TWO_GATEWAYS, GatewayTurns
 from client.agent.progress import ProgressEvent, ProgressSource
 from client.agent.service import MAX_CALLS, MAX_PATH_BYTES, MAX_WATCHERS, SERVICE, serve
+from client.forwarded import PROCESS_KEY
 from client.forwarder import forward as forwarded
 from privacy.errors import ConfigError, DeploymentError
 from privacy.wire.agent_pb2 import Chunk, ProgressRequest
@@ -442,3 +445,43 @@ def test_the_limit_follows_the_adapter_once_it_is_known(folder):
         assert len(forward(bytes(2000), str(folder / "s"))) == 2000
         server.set_limit(1999)
         assert refusal(forward(bytes(2000), str(folder / "s"))).reason is Reason.TOO_LARGE
+
+
+def test_two_gateways_that_take_turns_are_told_at_the_desk(folder, monkeypatch, caplog):
+    """They never overlap, so each is served; with one node's key or two makes no difference."""
+
+    def carry(name):
+        monkeypatch.setattr(forwarder, "_NAME", ((PROCESS_KEY, name),))
+        assert forward(REQUEST, str(folder / "s")) == REQUEST
+
+    with serving(Recorder(), folder / "s"):
+        for restarted in ("one", "one", "two", "two", "three"):
+            carry(restarted)
+        assert TWO_GATEWAYS not in caplog.text
+        carry("two")
+        assert caplog.text.count(TWO_GATEWAYS) == 1
+        for name in ("three", "two", "three"):
+            carry(name)
+        assert caplog.text.count(TWO_GATEWAYS) == 1
+
+
+def test_two_that_go_on_are_told_again_and_names_that_cannot_be_count_for_nothing(caplog):
+    now = 0.0
+    turns = GatewayTurns(lambda: now)
+    for name in ("", "a", "", "a", "x" * 65, "a"):
+        turns.heard(name)
+    assert not caplog.records
+    for _ in range(20):
+        turns.heard("b")
+        turns.heard("a")
+    assert len(caplog.records) == 1
+    now = TOLD_AGAIN_SECONDS
+    turns.heard("b")
+    assert len(caplog.records) == 2
+
+
+def test_processes_that_each_carry_one_message_are_no_two_gateways(caplog):
+    turns = GatewayTurns()
+    for number in range(1000):  # a SuperNode's
+        turns.heard(f"process {number}")
+    assert not caplog.records

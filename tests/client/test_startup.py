@@ -94,11 +94,13 @@ def with_regulation(base: Path) -> Study:
     from model.digest import folder_digest
 
     pinned = {"source": "tiny", "digest": find_encoder("tiny").digest()}
-    correlation = {"weight": 0.5, "margin": 0.9, "block": "up_blocks.0", "encoder": pinned}
+    structure = {"weight": 0.5, "margin": 0.9, "block": "up_blocks.0", "encoder": pinned}
+    phrases = ["fat", "glands", "mucin"]
+    effects = {"weight": 0.5, "margin": 0.5, "encoder": pinned, "phrases": phrases}
     return make_study(
         base={"digest": folder_digest(base), "source": str(base)},
         training={"loss": "stage-two"},
-        stage_two={"correlation": correlation, "drift": {"weight": 0.5}},
+        stage_two={"structure": structure, "effects": effects, "drift": {"weight": 0.5}},
     )
 
 

@@ -27,12 +27,14 @@ class Answer:
 
 
 @contextmanager
-def running_superlink(folder: Path) -> Iterator[tuple[SuperLink, Supervisor]]:
+def running_superlink(
+    folder: Path, host: str = "127.0.0.1"
+) -> Iterator[tuple[SuperLink, Supervisor]]:
     """A SuperLink that answers its operator."""
     tls = make_authority(folder / "tls")
-    port = claim_port("127.0.0.1", None)
+    port = claim_port(host, None)
     secret = make_secret(folder / "superexec.secret")
-    link = SuperLink("127.0.0.1", port, folder / "link", tls, secret)
+    link = SuperLink(host, port, folder / "link", tls, secret)
     link.prepare()
     with Supervisor() as supervisor:
         supervisor.start(link.superlink(folder / "link" / "logs" / "superlink.log"))

@@ -7,6 +7,8 @@ coordinator's folder holds.
 from __future__ import annotations
 
 import os
+import socket
+import ssl
 import stat
 import subprocess
 import time
@@ -357,3 +359,17 @@ def test_endless_headers_and_idle_connections_are_closed(link: SuperLink) -> Non
     half = b"POST /v1/fleet/pull-messages HTTP/1.1\r\nHost: x\r\n"
     assert send(link.port, half, patience=FIRST_SECONDS + 10).status == 0
     assert FIRST_SECONDS - 1 < time.monotonic() - begin < FIRST_SECONDS + 8
+
+
+@pytest.mark.slow
+def test_both_families_are_served_where_the_operator_says_so(tmp_path: Path) -> None:
+    """host = "::": hospitals come over IPv6 and IPv4, and the operator over 127.0.0.1 as before."""
+    with running_superlink(tmp_path, host="::") as (link, _):
+        assert link.address == f"127.0.0.1:{link.port}"
+        assert flower_runs(link) == []
+        for host in ("127.0.0.1", "::1"):
+            plain = socket.create_connection((host, link.port), timeout=10)
+            context = ssl.create_default_context(cafile=str(link.credentials.authority))
+            with context.wrap_socket(plain, server_hostname="localhost") as connection:
+                connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert connection.recv(100).startswith(b"HTTP/1.1 401"), host

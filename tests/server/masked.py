@@ -20,7 +20,7 @@ from privacy.secagg.roster import Roster
 from privacy.secagg.witness import Ledgers, MemoryWitness, Witness
 from privacy.study.agreement import model_digest, policy_of, shares_of
 from privacy.study.manifest import Study
-from privacy.wire.bodies import Body, Hello, Refusal, SignedFacts
+from privacy.wire.bodies import Body, Hello, Refusal, RunOver, SignedFacts
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.offer import TrainMasked
@@ -85,6 +85,8 @@ class MaskedSite(FakeSite):
         match envelope.body:
             case Hello():
                 return self.signed(envelope.run, envelope.body.node)
+            case RunOver():
+                return RunOver()
             case TrainMasked() as train:
                 return self.start_refusal or self.begin(key, train)
         if self.client is None or key != self.key:

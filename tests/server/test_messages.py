@@ -6,13 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
-from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 
 from client.packing import pack as site_pack
 from client.packing import unpack as site_unpack
 from privacy.errors import DeploymentError, WireError
 from privacy.wire.bodies import Body, Hello, Refusal, Running, StartTraining
-from privacy.wire.carriage import look_in
+from privacy.wire.carriage import look_in, takes_one
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.offer import TrainMasked
 from privacy.wire.reasons import Reason
@@ -91,29 +90,32 @@ def test_flower_sees_the_type_of_the_message(monkeypatch: pytest.MonkeyPatch) ->
     assert types == ["query.craftsfl", "train.craftsfl"]
 
 
-def test_a_node_that_confirms_too_early_costs_nobody_elses_message(
+def test_a_message_that_is_refused_is_sent_once_more_and_costs_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Flower then raises an error for all messages that were pushed together."""
+    """Under other names, by itself: a node may have had the first ones refused."""
     nodes = dict.fromkeys((5, 6, 7), answering(Running()))
     grid = InProcessGrid(nodes, run_id=RUN)
     wire, push, pushed = Exchange(grid), grid.push_messages, []
 
-    def refuse_six(messages: list[Message]) -> Iterable[str]:
-        pushed.append([message.metadata.dst_node_id for message in messages])
-        if 6 in pushed[-1]:
-            raise ObjectPushError("ab" * 32, 1, "a session")
-        return push(messages)
+    def refuse(messages: list[Message]) -> list[str]:
+        pushed.append({message.metadata.dst_node_id: message.object_id for message in messages})
+        taken = {5} if len(pushed) == 1 else {7}
+        return [
+            next(iter(push([message]))) if message.metadata.dst_node_id in taken else ""
+            for message in messages
+        ]
 
-    monkeypatch.setattr(grid, "push_messages", refuse_six)
+    monkeypatch.setattr(grid, "push_messages", refuse)
     wire.send([Request(node, HELLO) for node in nodes])
     answers = {reply.request.node: reply.answer for reply in wire.receive()}
     assert answers == {5: Running(), 6: FlowerFailure(NOT_ACCEPTED), 7: Running()}
-    assert pushed == [[5, 6, 7], [5], [6], [7]]
+    assert [list(one) for one in pushed] == [[5, 6, 7], [6], [7]]
+    assert pushed[0][6] != pushed[1][6]
 
 
 @pytest.mark.parametrize(
-    "sites, seconds", [(0, 0.2), (3, 0.2), (20, 0.2), (100, 1.0), (250, 2.5), (10_000, 3.0)]
+    "sites, seconds", [(0, 0.1), (3, 0.1), (6, 0.1), (30, 0.5), (150, 2.5), (10_000, 3.0)]
 )
 def test_many_sites_are_asked_to_look_less_often(sites: int, seconds: float) -> None:
     assert look_for(sites) == seconds
@@ -132,8 +134,9 @@ def test_each_message_says_how_often_to_look(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(grid, "push_messages", spy)
     wire.send([Request(node, Envelope(RUN, 3, 1, Hello(bytes(32)))) for node in range(1, 41)])
     wire.send([Request(1, Envelope(RUN, 3, 1, Hello(bytes(32))))])
-    assert set(groups) == {"3;look=0.4"}
-    assert look_in(groups[0]) == 0.4
+    assert set(groups) == {"3;one;look=0.667"}
+    assert look_in(groups[0]) == 0.667
+    assert takes_one(groups[0])
 
 
 class Pushes(InProcessGrid):
@@ -160,12 +163,13 @@ def test_small_messages_are_pushed_together_and_large_ones_alone() -> None:
 
 def test_a_push_that_is_not_accepted_fails_each_of_its_messages() -> None:
     grid = Pushes({5: answering(Running())}, run_id=RUN)
-    grid.most = 1
+    grid.most = 0
     wire = Exchange(grid)
     wire.send([Request(5, Envelope(RUN, n, 1, Hello(bytes(32)))) for n in (1, 2)])
     assert [reply.answer for reply in wire.receive()] == [FlowerFailure(NOT_ACCEPTED)] * 2
-    wire.send([Request(5, Envelope(RUN, 3, 1, Hello(bytes(32))))])
-    assert [reply.answer for reply in wire.receive()] == [Running()]
+    grid.most = 1  # too large together
+    wire.send([Request(5, Envelope(RUN, n, 1, Hello(bytes(32)))) for n in (3, 4)])
+    assert [reply.answer for reply in wire.receive()] == [Running()] * 2
 
 
 def test_an_error_of_the_superlink_belongs_to_the_node_that_was_asked() -> None:

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from privacy.wire.bodies import Hello, Refusal
+from privacy.wire.bodies import Hello, Refusal, RunOver
 from privacy.wire.envelope import open_envelope
 from privacy.wire.offer import TrainMasked
 from privacy.wire.reasons import Reason
 from privacy.wire.secagg import UnmaskRequest
+from server.farewell import FAREWELL_SECONDS
 from server.inprocess import Drop, GridFault
 from server.life import RunStopped
 from server.nodes import refused_words
@@ -233,6 +234,24 @@ def test_a_stop_at_once_does_not(consortium: MakeMasked, events: Events) -> None
         "The operator has stopped the run at once.",
     )
     assert world.sites["site-000"].trained == []  # nobody looked, so nobody charges
+    for site in world.sites.values():  # each may take another run at once
+        assert isinstance(site.asked[-1].body, RunOver)
+
+
+def test_a_site_that_is_not_reached_holds_no_stop_up(consortium: MakeMasked) -> None:
+    world = consortium(3, rounds=2, cohort={"reply_slot": 20.0})
+    stopping_in_round_one(world, Wish.STOP_NOW)
+    ordinary = world.faults
+
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
+        over = isinstance(open_envelope(request, limit=LARGE).body, RunOver)
+        return Drop() if over else ordinary(node, number, request)
+
+    world.faults = faults
+    began = world.clock.now
+    with pytest.raises(RunStopped):
+        run_federation(world.federation())
+    assert world.clock.now - began < 5 + FAREWELL_SECONDS
 
 
 def test_a_full_disk_is_waited_for_before_a_round(

@@ -11,6 +11,7 @@ from craftsfl.model.commands.describe import model_describe
 from craftsfl.model.commands.evaluate import model_evaluate
 from craftsfl.model.commands.install import model_install
 from craftsfl.model.commands.margin import model_margin
+from craftsfl.model.commands.phrases import model_phrases
 from craftsfl.model.commands.pretrain import model_pretrain
 from craftsfl.model.commands.pretrain_control import model_pretrain_control
 from craftsfl.model.commands.pretrain_encoder import model_pretrain_encoder
@@ -28,6 +29,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "install": model_install,
     "sample": model_sample,
     "margin": model_margin,
+    "phrases": model_phrases,
     "describe": model_describe,
     "control-fidelity": model_control_fidelity,
     "evaluate": model_evaluate,

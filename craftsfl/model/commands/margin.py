@@ -1,4 +1,4 @@
-"""`craftsfl model margin`: the public margin of the correlation regulation."""
+"""`craftsfl model margin`: the public margin of the structure term."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def model_margin(
     images: Annotated[int, typer.Option(min=8, help="How many of them.")] = 96,
     seed: Annotated[int, typer.Option(help="Of images, timesteps and noise.")] = 0,
 ) -> None:
-    """Measure rho of stage one on public images; print study.toml's stage_two.correlation."""
+    """Measure rho of stage one on public images; print study.toml's stage_two.structure."""
     from craftsfl.model.margin import MarginRequest, report_margin
     from craftsfl.terminal import output
 

@@ -114,8 +114,8 @@ def examine(options: EvaluationOptions, tell: Tell) -> Examined:
 def _plan(options: EvaluationOptions) -> Plan:
     study = None if options.study is None else load_study(options.study)
     digests: frozenset[str] = frozenset()
-    if study is not None and study.stage_two is not None and study.stage_two.correlation:
-        digests = frozenset({study.stage_two.correlation.encoder.digest})
+    if study is not None and study.stage_two is not None:
+        digests = study.stage_two.encoder_digests
     return Plan(options.seed, options.resamples, options.metrics, digests)
 
 

@@ -23,6 +23,7 @@ from craftsfl.processes.supervisor import Command
 from privacy.errors import DeploymentError
 
 LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
+EVERYWHERE_6 = "::"  # of both families
 
 
 def program(name: str) -> tuple[str, ...]:
@@ -59,8 +60,8 @@ class SuperLink:
     @property
     def address(self) -> str:
         """`host:port` under which this machine reaches it (and which its certificate names)."""
-        host = LOOPBACK if self.host == EVERYWHERE else self.host
-        return f"{host}:{self.port}"
+        host = LOOPBACK if self.host in (EVERYWHERE, EVERYWHERE_6) else self.host
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
     @property
     def home(self) -> Path:

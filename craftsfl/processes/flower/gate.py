@@ -10,6 +10,10 @@ Guarantees, each with a test on a real SuperLink:
   length is not told beforehand. One above `SMALL_BODY` is read only from an admitted node that has
   signed the request, of all together at most `ALL_BODIES` at a time, each within `BODY_SECONDS`.
 
+- Nobody without the key is let in more often than `REQUESTS_A_SECOND`, after `BURST` at once. What
+  counts is an address and the node's key that it shows: whoever shows another's key, from
+  elsewhere, takes nothing from that other.
+
 Flower's own authentication of nodes and tasks is behind the gate and stays as it is.
 """
 
@@ -21,9 +25,10 @@ import asyncio
 import hmac
 import json
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Hashable, MutableMapping
 from typing import Any, Final
 
+from craftsfl.processes.flower.rates import TokenBuckets
 from craftsfl.processes.flower.shown_key import KEY_HEADER
 
 Scope = MutableMapping[str, Any]
@@ -37,16 +42,35 @@ LARGEST_BODY: Final = 32 * 1024 * 1024
 SMALL_BODY: Final = 64 * 1024
 ALL_BODIES: Final = 16 * LARGEST_BODY
 BODY_SECONDS: Final = 300.0
+# An honest gateway looks at most ten times a second, and a message there and back is nine requests;
+# the objects of a large one add some.
+REQUESTS_A_SECOND: Final = 60.0
+BURST: Final = 1200.0
 _FLEET: Final = re.compile(rb"/v1/fleet/[a-z]+(?:-[a-z]+)*")
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _LENGTH: Final = re.compile(rb"[0-9]{1,12}")
 
 
+def address_of(scope: Scope) -> Hashable:
+    """The address that a request comes from."""
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
 class OperatorGate:
     """An ASGI app around another one, which it guards."""
 
-    def __init__(self, app: App, key: str, signed: Callable[[Scope], Awaitable[bool]]) -> None:
-        """`signed`: whether an admitted node has signed the request."""
+    def __init__(
+        self,
+        app: App,
+        key: str,
+        signed: Callable[[Scope], Awaitable[bool]],
+        sender: Callable[[Scope], Hashable] = address_of,
+        buckets: TokenBuckets | None = None,
+    ) -> None:
+        """`signed`: whether an admitted node has signed the request; `sender`: who is counted."""
+        self._sender = sender
+        self._buckets = buckets or TokenBuckets(REQUESTS_A_SECOND, BURST)
         self._app = app
         self._key = key.encode("ascii")
         self._signed = signed
@@ -64,6 +88,8 @@ class OperatorGate:
             await self._app(scope, receive, send)
         elif (refusal := refusal_of(scope)) is not None:
             await _answer(send, *refusal)
+        elif not self._buckets.takes(self._sender(scope)):
+            await _answer(send, 429, "Too many requests of this node. Ask again in a moment.")
         elif (length := _length(scope)) <= SMALL_BODY:
             await self._app(scope, _in_time(receive), send)
         else:

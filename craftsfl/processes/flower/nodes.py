@@ -5,13 +5,18 @@ from __future__ import annotations
 import binascii
 import datetime
 from base64 import b64decode
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from craftsfl.processes.flower.gate import address_of
 
 if TYPE_CHECKING:
     from flwr.server.superlink.linkstate import LinkStateFactory
 
     from craftsfl.processes.flower.gate import Scope
+
+
+_LONGEST_KEY: Final = 512  # bytes of a key that are told apart
 
 
 def signed_by_a_node(factory: LinkStateFactory) -> Callable[[Scope], Awaitable[bool]]:
@@ -23,6 +28,15 @@ def signed_by_a_node(factory: LinkStateFactory) -> Callable[[Scope], Awaitable[b
         return bool(await run_in_threadpool(is_signed, headers, factory))
 
     return check
+
+
+def sender_of(scope: Scope) -> Hashable:
+    """Whose request this is, as far as it says so: its address, and the key that it shows."""
+    from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
+
+    name = FLEET_HTTP_PUBLIC_KEY_HEADER.encode("ascii")
+    shown = [value[:_LONGEST_KEY] for key, value in scope["headers"] if key.lower() == name]
+    return address_of(scope), *shown[:1]
 
 
 def is_signed(headers: Mapping[str, bytes], factory: LinkStateFactory) -> bool:

@@ -6,17 +6,21 @@ in which uvicorn serves that app, is ours.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import resource
+import socket
 import sys
 from typing import Final
 
+from craftsfl.processes.flower.commands import EVERYWHERE_6
 from craftsfl.processes.flower.gate import OperatorGate
-from craftsfl.processes.flower.nodes import signed_by_a_node
+from craftsfl.processes.flower.nodes import sender_of, signed_by_a_node
 from craftsfl.processes.flower.operator_key import operator_key
 from craftsfl.processes.lifeline import end_with_parent
 
 _LAST_REQUESTS_SECONDS: Final = 5
+_NOT_STARTED: Final = 3  # as uvicorn's own command ends
 
 
 def main() -> None:
@@ -37,8 +41,9 @@ def main() -> None:
         sys.exit("This SuperLink takes --superexec-auth-secret-file and certificates.")
     app = create_app(config, stock.SuperLinkLifespan)
     key = operator_key(config.superexec_auth_secret)
-    uvicorn.run(
-        OperatorGate(app, key, signed_by_a_node(app.state.linkstate_factory)),
+    signed = signed_by_a_node(app.state.linkstate_factory)
+    settings = uvicorn.Config(
+        OperatorGate(app, key, signed, sender_of),
         host=config.host,
         port=config.port,
         ssl_certfile=config.ssl_certfile,
@@ -51,6 +56,18 @@ def main() -> None:
         server_header=False,
         timeout_graceful_shutdown=_LAST_REQUESTS_SECONDS,
     )
+    server = uvicorn.Server(settings)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run(sockets=_both_families(config.host, config.port))
+    if not server.started:
+        sys.exit(_NOT_STARTED)
+
+
+def _both_families(host: str, port: int) -> list[socket.socket] | None:
+    """For "::" a socket that takes IPv4 too: the one that uvicorn makes takes IPv6 alone."""
+    if host != EVERYWHERE_6:
+        return None
+    return [socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=True)]
 
 
 def _allow_many_connections() -> None:

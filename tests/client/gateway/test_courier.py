@@ -37,9 +37,20 @@ def test_a_message_goes_there_and_back_and_the_next_look_is_at_once() -> None:
     world = World(FakeLink(messages=[pulled(), pulled()]))
     world.run(1)
     assert world.link.replies == [ANSWER, ANSWER]
-    once = ["fetch", "prepare", "push", "confirm"]
+    once = ["fetch", "prepare", "push"]
     assert world.link.done == ["activate", *(["beat", "pull", *once] * 2), "beat", "pull"]
     assert world.clock.slept == [0.25]  # as the message wished
+
+
+def test_what_was_answered_is_confirmed_when_there_is_time() -> None:
+    """The look after an answer, and the other sites' answers, come first."""
+    world = World(FakeLink(messages=[pulled(), pulled()]))
+    world.run(2)
+    assert world.link.done[-4:] == ["beat", "pull", "confirm", "confirm"]
+    world = World(FakeLink({"confirm": [Trouble.RUN_ENDED]}, [pulled(), pulled()]))
+    world.run(3)
+    assert world.link.done.count("activate") == 1  # a run that has ended is no trouble
+    assert world.link.done.count("confirm") == 2
 
 
 def test_looks_become_rarer_the_longer_nothing_comes() -> None:
@@ -68,6 +79,11 @@ def test_the_site_bounds_what_the_coordinator_wishes(wish: str, followed: float)
     world = World(FakeLink(messages=[pulled(wish)]), pace=Pace(0.2, 0.9))
     world.run(1)
     assert world.clock.slept == [followed]
+
+
+def test_a_superlink_that_is_slow_is_asked_less() -> None:
+    pace = Pace(0.1, 3.0)
+    assert [pace.wait(0.0, 0.1, took) for took in (0.01, 0.5, 30.0)] == [0.1, 0.5, 3.0]
 
 
 @pytest.mark.parametrize("silent", [Reason.AGENT_UNREACHABLE, Reason.AGENT_SILENT])
@@ -144,7 +160,7 @@ def test_a_gateway_that_was_killed_goes_on_as_the_same_node_with_the_message_it_
     memory = FakeMemory(Remembered(5, carried.encode()))
     world = World(FakeLink({"activate": [Trouble.NOT_ADMITTED]}), memory)
     lines = world.run(1)
-    assert world.link.done[:6] == ["activate", "resume", "fetch", "prepare", "push", "confirm"]
+    assert world.link.done[:5] == ["activate", "resume", "fetch", "prepare", "push"]
     assert world.link.replies == [ANSWER]
     assert memory.remembered == Remembered(5)
     assert lines[0] == "Connected to coordinator:443 as node 5."

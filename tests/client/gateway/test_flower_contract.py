@@ -32,10 +32,7 @@ NAMES = {
         "iterate_object_tree",
         "no_object_id_recompute",
     ],
-    "flwr.supercore.inflatable.inflatable_utils": [
-        "inflate_object_from_contents",
-        "ObjectPushError",  # for server.messages
-    ],
+    "flwr.supercore.inflatable.inflatable_utils": ["inflate_object_from_contents"],
     "flwr.supercore.primitives.asymmetric": ["public_key_to_bytes"],
     "flwr.supercore.protobuf.client": ["ProtobufCall", "ProtobufRequestContext"],
     "flwr.supercore.runtime_version_compatibility": ["RuntimeVersionMetadata"],

@@ -29,8 +29,8 @@ from client.trainer.frames import (
     Train,
     TrainedUpdate,
 )
-from client.trainer.layouts import decode_layout, encode_layout
 from model.layout import Layout, LayoutEntry
+from model.layout_text import decode_layout, encode_layout
 from privacy.errors import WireError
 
 LAYOUT = Layout(

@@ -16,7 +16,7 @@ from transformers import ViTConfig, ViTModel
 
 from client.agent.withdrawals import purge
 from client.data import SiteData, read_tile
-from client.training import EncodedTiles, LocalTrainer, encode_site, reference_of
+from client.training import EncodedTiles, LocalTrainer, encode_site, phrases_of, reference_of
 from model.adapters import initial_vector
 from model.encoders import load_encoder
 from model.losses import reference_correlations
@@ -50,7 +50,7 @@ def study(study_values: dict[str, Any], encoder: Path) -> Study:
     study_values["sites"][0]["declared_patients"] = 12
     pinned = {"source": str(encoder), "digest": load_encoder(str(encoder)).digest}
     study_values["stage_two"] = {
-        "correlation": {"weight": 0.5, "margin": 0.9, "block": BLOCK, "encoder": pinned},
+        "structure": {"weight": 0.5, "margin": 0.9, "block": BLOCK, "encoder": pinned},
         "drift": {"weight": 0.5},
         "grounding": {"weight": 0.1, "temperature": 0.05, "captions": ["fat", "bone"]},
     }
@@ -69,8 +69,14 @@ def site(tmp_path: Path) -> SiteData:
 
 
 def encode(pipeline: Any, data: SiteData, study: Study, cache: Path | None = None) -> EncodedTiles:
-    reference = reference_of(study, pipeline)
-    return encode_site(pipeline, data, base_digest=DIGEST, reference=reference, cache=cache)
+    return encode_site(
+        pipeline,
+        data,
+        base_digest=DIGEST,
+        reference=reference_of(study, pipeline),
+        phrases=phrases_of(study, pipeline),
+        cache=cache,
+    )
 
 
 def test_references_are_those_of_the_clean_images(
@@ -94,7 +100,7 @@ def test_an_encoder_of_the_hub_is_not_fetched_by_the_agent(
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", asked)
     values = study.model_dump(mode="json")
-    values["stage_two"]["correlation"]["encoder"]["source"] = "someone/encoder"
+    values["stage_two"]["structure"]["encoder"]["source"] = "someone/encoder"
     with pytest.raises(ModelError, match="craftsfl model install --encoder someone/encoder"):
         encode(tiny_pipeline, site, check(values, Study, where="test"))
 
@@ -181,7 +187,7 @@ def test_another_encoder_than_the_pinned_is_refused(
     tiny_pipeline: Any, site: SiteData, study: Study, encoder: Path
 ) -> None:
     values = study.model_dump(mode="json")
-    values["stage_two"]["correlation"]["encoder"]["digest"] = DIGEST
+    values["stage_two"]["structure"]["encoder"]["digest"] = DIGEST
     with pytest.raises(ModelError, match=f"{DIGEST} was asked for"):
         encode(tiny_pipeline, site, check(values, Study, where="test"))
 
@@ -190,7 +196,7 @@ def test_a_relative_encoder_is_found_beside_the_study(
     tiny_pipeline: Any, study: Study, encoder: Path
 ) -> None:
     values = study.model_dump(mode="json")
-    values["stage_two"]["correlation"]["encoder"]["source"] = encoder.name
+    values["stage_two"]["structure"]["encoder"]["source"] = encoder.name
     relative = check(values, Study, where="test")
     reference = reference_of(relative, tiny_pipeline, root=encoder.parent)
     assert reference is not None
@@ -243,7 +249,7 @@ def test_what_cannot_be_trained_is_told_before_any_round(
         case "tiles":
             tiles = make_tiles(2)
         case "block":
-            values["stage_two"]["correlation"]["block"] = "up_block.0"
+            values["stage_two"]["structure"]["block"] = "up_block.0"
         case _:
             values["adapter"]["targets"] = ["up_blocks.1.attentions.0.proj_in"]
     with pytest.raises(ModelError, match=told):

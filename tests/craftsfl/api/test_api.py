@@ -33,6 +33,11 @@ PROMISED = {
         *("AttemptKey", "Charge", "CraftsflError", "Entry", "Head", "LedgerError"),
         *("LedgerView", "State", "StepMark", "read_ledger"),
     },
+    "simulation": {
+        *("Arm", "ConfigError", "CraftsflError", "Gain", "Loss", "NoiseSchedule", "Rows"),
+        *("SimulationConfig", "SimulationProgress", "SimulationResult", "Strategy"),
+        *("denoising", "sample_study", "simulate"),
+    },
     "secagg": {
         *("OFFER_VERSION", "Aborted", "Checkpoint", "CraftsflError", "Effects", "Encoding"),
         *("Expected", "Identity", "Ledgers", "MechanismNumber", "Member", "MemoryWitness", "Offer"),

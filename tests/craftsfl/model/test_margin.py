@@ -14,7 +14,7 @@ from craftsfl.model.margin import MarginRequest, read_public
 from model.encoders.files import shipped_encoder
 from privacy.config import check
 from privacy.errors import ModelError
-from privacy.study.manifest import StageTwo
+from privacy.study.stage_two import StageTwo
 
 pytestmark = pytest.mark.skipif(shipped_encoder("tiny") is None, reason="no tiny encoder here")
 
@@ -39,10 +39,10 @@ def folder(tmp_path: Path) -> Path:
 def test_the_tables_can_be_pasted_into_a_study() -> None:
     output = run("--block", "up_blocks.0", "--images", "8")
     assert "8 public images" in output
-    tables = tomllib.loads(output[output.index("[stage_two.correlation]") :])
+    tables = tomllib.loads(output[output.index("[stage_two.structure]") :])
     terms = check(tables["stage_two"], StageTwo, where="printed")
-    assert terms.correlation is not None
-    assert terms.correlation.block == "up_blocks.0"
+    assert terms.structure is not None
+    assert terms.structure.block == "up_blocks.0"
 
 
 def test_public_pictures_of_a_folder_serve_as_well(folder: Path) -> None:

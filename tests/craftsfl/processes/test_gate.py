@@ -7,9 +7,19 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import pytest
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
 
 from craftsfl.processes.flower import gate
-from craftsfl.processes.flower.gate import ALL_BODIES, LARGEST_BODY, SMALL_BODY, OperatorGate
+from craftsfl.processes.flower.gate import (
+    ALL_BODIES,
+    BURST,
+    LARGEST_BODY,
+    REQUESTS_A_SECOND,
+    SMALL_BODY,
+    OperatorGate,
+)
+from craftsfl.processes.flower.nodes import sender_of
+from craftsfl.processes.flower.rates import TokenBuckets
 from craftsfl.processes.flower.shown_key import KEY_HEADER
 
 KEY = "ab" * 32
@@ -144,3 +154,41 @@ def test_what_only_looks_like_the_fleets_stays_shut(path: str) -> None:
     site = Site()
     assert asyncio.run(asked(site, scope(1, path=path))) == [401]
     assert site.seen == []
+
+
+def test_nobody_asks_more_often_than_a_gateway_ever_would() -> None:
+    now = [0.0]
+
+    async def run() -> None:
+        site = Site()
+        buckets = TokenBuckets(REQUESTS_A_SECOND, BURST, lambda: now[0])
+        site.gate = OperatorGate(site._app, KEY, site._is_signed, sender_of, buckets)
+        site.go_on.set()
+        first = scope(1, (FLEET_HTTP_PUBLIC_KEY_HEADER.encode(), b"one"))
+        other = scope(1, (FLEET_HTTP_PUBLIC_KEY_HEADER.encode(), b"two"))
+        elsewhere = {**first, "client": ("192.0.2.7", 5)}
+        answers = await asked(site, *[first] * (int(BURST) + 5))
+        assert answers == [200] * int(BURST) + [429] * 5
+        assert await asked(site, other, elsewhere) == [200, 200]
+        assert await asked(site, scope(1, (KEY_HEADER.encode(), KEY.encode()))) == [200]
+        now[0] = 1.0
+        answers = await asked(site, *[first] * int(REQUESTS_A_SECOND + 1))
+        assert answers == [200] * int(REQUESTS_A_SECOND) + [429]
+
+    asyncio.run(run())
+
+
+def test_a_hundred_gateways_that_look_ten_times_a_second_are_all_let_in() -> None:
+    now = [0.0]
+    buckets = TokenBuckets(REQUESTS_A_SECOND, BURST, lambda: now[0])
+    for tick in range(600):
+        now[0] = tick / 10
+        assert all(buckets.takes(("one proxy's address", node)) for node in range(100))
+
+
+def test_so_many_senders_are_remembered_and_no_more() -> None:
+    buckets = TokenBuckets(1.0, 1.0, lambda: 0.0)
+    for sender in range(3 * 10_000):
+        assert buckets.takes(sender)
+    assert len(buckets._left) == 10_000
+    assert not buckets.takes(3 * 10_000 - 1)

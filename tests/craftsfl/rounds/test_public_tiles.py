@@ -106,7 +106,7 @@ def test_a_judge_that_took_part_in_training_is_refused(
 ) -> None:
     encoder = load_image_text_encoder("tiny-evaluator")
     study_values["stage_two"] = {
-        "correlation": {
+        "structure": {
             "weight": 1.0,
             "margin": 0.1,
             "block": "up_blocks.0",

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model.losses import NoiseSchedule, Rows, denoising, squared_error
-from model.losses.stage_two import _predicted
+from model.losses.passes import predicted
 from tests.model.losses.coupling import coupling
 from tests.model.losses.worlds import ENGINES, LOSSES, World
 
@@ -38,7 +38,7 @@ def infonce(unet: object, rows: Rows, schedule: NoiseSchedule) -> torch.Tensor:
     """SoftREPA as published: the negatives are the other rows' captions."""
     noised, target = schedule.noised(rows), schedule.target(rows)
     errors = [
-        squared_error(_predicted(unet, noised, rows, rows.text.roll(shift, 0)), target)
+        squared_error(predicted(unet, noised, rows, rows.text.roll(shift, 0)), target)
         for shift in range(2)
     ]
     return -(-torch.stack(errors, dim=1) / 0.05).log_softmax(dim=1)[:, 0]
@@ -52,7 +52,7 @@ def normalised(unet: object, rows: Rows, schedule: NoiseSchedule) -> torch.Tenso
 
 def centred(unet: object, rows: Rows, schedule: NoiseSchedule) -> torch.Tensor:
     """A statistic over the batch, as Barlow Twins and batch CKA have."""
-    said = _predicted(unet, schedule.noised(rows), rows, rows.text)
+    said = predicted(unet, schedule.noised(rows), rows, rows.text)
     return squared_error(said - said.mean(dim=0), schedule.target(rows))
 
 

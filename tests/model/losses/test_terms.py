@@ -14,6 +14,7 @@ from model.losses import (
     above_diagonal,
     contrast,
     correlations,
+    effect_correlation,
     hinge,
     pearson,
     squared_error,
@@ -147,3 +148,45 @@ def test_contrast_is_finite_at_any_distance() -> None:
     none = torch.zeros(1, 1, dtype=torch.bool)
     found = contrast(torch.tensor([1e3]), [torch.tensor([0.0])], none, 1e-2)
     assert float(found) == pytest.approx(1e5)
+
+
+def effects(count: int = 3, seed: int = 0) -> torch.Tensor:
+    return torch.randn(count, 4, 6, 6, generator=torch.Generator().manual_seed(seed))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(0.1, 10), st.lists(st.floats(-3, 3), min_size=4, max_size=4), st.integers(0, 1000))
+def test_effects_have_no_scale_and_no_colour(scale: float, shift: list[float], seed: int) -> None:
+    """A larger effect wins nothing, and a channel that is shifted everywhere loses nothing."""
+    own = effects(2, seed)
+    other = scale * own + torch.tensor(shift).reshape(1, 4, 1, 1)
+    torch.testing.assert_close(effect_correlation(own, other), torch.ones(2), atol=1e-3, rtol=0)
+    torch.testing.assert_close(effect_correlation(own, -other), -torch.ones(2), atol=1e-3, rtol=0)
+
+
+def test_effects_are_compared_by_pearson() -> None:
+    own, known = effects(seed=1), effects(seed=2)
+    flat = [(d - d.mean(dim=(2, 3), keepdim=True)).flatten(1).numpy() for d in (own, known)]
+    wanted = [np.corrcoef(a, b)[0, 1] for a, b in zip(*flat, strict=True)]
+    np.testing.assert_allclose(effect_correlation(own, known).numpy(), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("none", ["own", "known"])
+def test_no_effect_agrees_with_nothing_and_pulls_gently(none: str) -> None:
+    own, known = effects(seed=1), effects(seed=2)
+    if none == "own":
+        own = torch.ones_like(own)
+    else:
+        known = torch.ones_like(known)
+    own.requires_grad_()
+    rho = effect_correlation(own, known)
+    rho.sum().backward()
+    assert rho.detach().abs().max() < 1e-3
+    assert own.grad is not None
+    assert own.grad.flatten(1).norm(dim=1).max() < 1e3  # 1 / sqrt(1e-6): a slope has a bound
+
+
+def test_effects_stay_in_full_precision_under_autocast() -> None:
+    plain = effect_correlation(effects(), effects(seed=2))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(effect_correlation(effects(), effects(seed=2)), plain)

@@ -13,10 +13,18 @@ import pytest
 from privacy.config import check
 from privacy.errors import ConfigError
 from privacy.study.manifest import Study
+from privacy.study.stage_two import StageTwo
 
 DIGEST = "sha256:" + "ab" * 32
 TERMS: dict[str, Any] = {
-    "correlation": {
+    "effects": {
+        "weight": 0.5,
+        "margin": 0.5,
+        "encoder": {"source": "tiny", "digest": DIGEST},
+        "phrases": ["glands", "fat", "mucin", "keratin"],
+        "nearest": 2,
+    },
+    "structure": {
         "weight": 0.5,
         "margin": 0.64,
         "block": "up_blocks.1",
@@ -46,8 +54,8 @@ def load(values: dict[str, Any]) -> Study:
 def test_all_terms_or_some(values: dict[str, Any]) -> None:
     study = load(values)
     assert study.stage_two is not None
-    assert study.stage_two.correlation is not None
-    assert study.stage_two.correlation.margin == 0.64
+    assert study.stage_two.structure is not None
+    assert study.stage_two.structure.margin == 0.64
     for name in TERMS:
         fewer = load({**values, "stage_two": {k: v for k, v in TERMS.items() if k != name}})
         assert getattr(fewer.stage_two, name) is None
@@ -86,11 +94,21 @@ def changed(table: str, **change: Any) -> dict[str, Any]:
         (None, "exactly where"),
         ({}, "has no term"),
         ({**TERMS, "adaptive": {}}, "unknown key stage_two.adaptive"),
-        (changed("correlation", weight=0), "weight"),
-        (changed("correlation", margin=1.5), "margin"),
-        (changed("correlation", block=""), "block"),
-        (changed("correlation", encoder={"source": "tiny"}), "digest is missing"),
-        (changed("correlation", wieght=1), r"did you mean weight\?"),
+        (changed("structure", weight=0), "weight"),
+        (changed("structure", margin=1.5), "margin"),
+        (changed("structure", block=""), "block"),
+        (changed("structure", encoder={"source": "tiny"}), "digest is missing"),
+        (changed("structure", wieght=1), r"did you mean weight\?"),
+        (changed("effects", weight=0), "weight"),
+        (changed("effects", margin=-2), "margin"),
+        (changed("effects", phrases=["a"]), "phrases"),
+        (changed("effects", phrases=["a", "b", "a"]), "listed twice"),
+        (changed("effects", nearest=5), "nearest is 5 but only 4"),
+        (changed("effects", nearest=0), "nearest"),
+        (changed("effects", least=1.0), "least"),
+        (changed("effects", least=-0.1), "least"),
+        (changed("effects", encoder={"source": "tiny"}), "digest is missing"),
+        ({"correlation": TERMS["structure"]}, "called structure now"),
         (changed("drift", weight=-1.0), "weight"),
         (changed("grounding", temperature=0), "temperature"),
         (changed("grounding", temperature=9e-4), "temperature"),
@@ -122,3 +140,23 @@ def test_the_sample_in_the_documentation_is_valid(study_values: dict[str, Any]) 
     study = load({**study_values, "stage_two": sample["stage_two"]})
     assert study.stage_two is not None
     assert None not in dict(study.stage_two).values()
+
+
+def test_the_encoders_of_all_terms_take_part_in_training(values: dict[str, Any]) -> None:
+    other = {**TERMS["effects"], "encoder": {"source": "x", "digest": "sha256:" + "cd" * 32}}
+    values["stage_two"] = {**TERMS, "effects": other}
+    terms = load(values).stage_two
+    assert terms is not None
+    assert terms.encoder_digests == {DIGEST, "sha256:" + "cd" * 32}
+    assert StageTwo(drift=terms.drift).encoder_digests == frozenset()
+
+
+def test_the_old_name_of_a_term_says_what_to_do(values: dict[str, Any]) -> None:
+    """A study of before the term was renamed: an error that names the new table."""
+    old = {"correlation": TERMS["structure"], "drift": TERMS["drift"]}
+    told = "stage_two.correlation is called structure now, .*rename the table at every site"
+    with pytest.raises(ConfigError, match=told) as caught:
+        load({**values, "stage_two": old})
+    assert "did you mean" not in caught.value.message
+    renamed = {"structure": old["correlation"], "drift": old["drift"]}
+    assert load({**values, "stage_two": renamed}).stage_two is not None

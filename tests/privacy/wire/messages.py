@@ -7,6 +7,7 @@ from privacy.wire.bodies import (
     Hello,
     Refusal,
     Running,
+    RunOver,
     SignedFacts,
     SiteFacts,
     StartTraining,
@@ -103,6 +104,7 @@ KNOWN: list[tuple[Body, list[tuple[str, str]]]] = [
         ],
     ),
     (Running(), []),
+    (RunOver(), []),
     (
         Refusal(Reason.BUDGET, 1.5, 9.0, 8.0),
         [

@@ -177,7 +177,7 @@ def test_the_encoder_of_the_studys_training_may_not_judge(
 
 
 def _study_toml(values: dict[str, Any], digest: str) -> str:
-    """A study of stage two whose correlations are with the encoder of `digest`."""
+    """A study of stage two whose structure is matched with the encoder of `digest`."""
     values["training"]["loss"] = "stage-two"
     tables = [f"{name} = {json.dumps(values[name])}" for name in ("name", "rounds")]
     for name, content in values.items():
@@ -185,8 +185,8 @@ def _study_toml(values: dict[str, Any], digest: str) -> str:
             if isinstance(table, dict):
                 tables.append(f"[[{name}]]" if isinstance(content, list) else f"[{name}]")
                 tables += [f"{key} = {json.dumps(value)}" for key, value in table.items()]
-    tables += ["[stage_two.correlation]", 'weight = 0.1\nmargin = 0.5\nblock = "up_blocks.1"']
-    tables += ["[stage_two.correlation.encoder]", f'source = "x"\ndigest = "{digest}"']
+    tables += ["[stage_two.structure]", 'weight = 0.1\nmargin = 0.5\nblock = "up_blocks.1"']
+    tables += ["[stage_two.structure.encoder]", f'source = "x"\ndigest = "{digest}"']
     return "\n".join(tables) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""A layout as bytes: between trainer and agent, and in the agent's state folder."""
+"""A layout as bytes: between trainer and agent, and in the state folders of both sides."""
 
 from __future__ import annotations
 

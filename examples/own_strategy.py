@@ -1,0 +1,40 @@
+"""A server optimiser of one's own, simulated: `python own_strategy.py FOLDER`, which keeps it."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from craftsfl.api.simulation import SimulationConfig, sample_study, simulate
+
+
+class ServerMomentum:
+    """FedAvgM (Hsu et al. 2019, arXiv 1909.06335): the mean update, with momentum."""
+
+    def __init__(self, parameters: int) -> None:
+        self._velocity = np.zeros(parameters)
+
+    def aggregate(
+        self, current: NDArray[np.float32], mean: NDArray[np.float64]
+    ) -> NDArray[np.float32]:
+        """The next adapter [P]."""
+        self._velocity = 0.9 * self._velocity + mean
+        return (current + self._velocity).astype(np.float32)
+
+    def state(self) -> dict[str, NDArray[np.float64]]:
+        """What a simulation that was killed goes on with."""
+        return {"velocity": self._velocity}
+
+    def restore(self, state: Mapping[str, NDArray[np.float64]]) -> None:
+        """Go on with it."""
+        self._velocity = state["velocity"]
+
+
+if __name__ == "__main__":
+    folder, study = Path(sys.argv[1]), sample_study("local")
+    usual = SimulationConfig(study=study, folder=folder, arm="noise-off", held_out=24)
+    for config in (usual, replace(usual, strategy=ServerMomentum)):
+        print(simulate(config))
