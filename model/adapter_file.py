@@ -14,7 +14,7 @@ a file that holds anything beyond the adapter that its own metadata describes is
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -25,6 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from model.factors import check_factors
+from model.foreign_adapters import foreign_kind, precision_words, unopened_kind
 from model.layout import Layout, LayoutEntry, frozen_values
 from model.origin import Origin, read_origin
 from privacy.config import check
@@ -98,14 +99,14 @@ def load_adapter(path: Path) -> SavedAdapter:
     try:
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
-            _check_header(path, header)
+            _check_header(path, header, file.keys())
             adapter, layout = _described(path, header, _entries(path, file))
             values = {
                 entry.name: np.asarray(file.get_tensor(f"unet.{entry.name}"))
                 for entry in (*layout.entries, *layout.frozen)
             }
     except (OSError, SafetensorError) as error:
-        reason = type(error).__name__
+        reason = unopened_kind(path) or type(error).__name__
         raise ModelError(
             f"{path} is not an adapter written by craftsfl ({reason}).", _FOREIGN
         ) from None
@@ -134,11 +135,13 @@ def _header(layout: Layout, adapter: Adapter, origin: Origin | None) -> dict[str
     return header
 
 
-def _check_header(path: Path, header: Mapping[str, str]) -> None:
+def _check_header(path: Path, header: Mapping[str, str], names: Collection[str]) -> None:
     if missing := sorted(_NEEDED - header.keys()):
+        kind, cure = foreign_kind(names, header)
         raise ModelError(
-            f"{path} is not an adapter written by craftsfl: metadata lacks {', '.join(missing)}.",
-            _FOREIGN,
+            f"{path} is {kind}, not an adapter written by craftsfl: "
+            f"metadata lacks {', '.join(missing)}.",
+            cure,
         )
     if beyond := sorted(header.keys() - _ALLOWED):
         raise ModelError(f"{path} carries metadata beyond its own: {_listed(beyond)}.", _ALTERED)
@@ -173,9 +176,10 @@ def _entries(path: Path, file: _Opened) -> dict[str, LayoutEntry]:
     for name in file.keys():  # noqa: SIM118 (it is not a mapping)
         part = file.get_slice(name)
         if part.get_dtype() not in _TYPES:
+            words = precision_words(part.get_dtype())
             raise ModelError(
-                f"{path}: {visible(name, most=_MOST)} is {part.get_dtype()}; an adapter's numbers "
-                "are F32.",
+                f"{path}: {visible(name, most=_MOST)} is {part.get_dtype()}"
+                f"{words and f' ({words})'}; an adapter's numbers are F32.",
                 "Take the file as the run released it; a rounded copy is another adapter.",
             )
         kind, shape = _TYPES[part.get_dtype()], tuple(part.get_shape())
@@ -202,7 +206,8 @@ def _adapter(path: Path, text: str, *, frozen_a: bool) -> Adapter:
         raise ModelError(f"{path}: {_METADATA} lacks one of {', '.join(_FIELDS)}.", _FOREIGN)
     if beyond := sorted(fields.keys() - _FIELDS.keys()):
         raise ModelError(
-            f"{path}: {_METADATA} sets {_listed(beyond)}, which changes what the adapter does.",
+            f"{path}: {_METADATA} sets {_listed(beyond)}, which changes what the adapter does"
+            f"{_named(fields)}.",
             _ALTERED,
         )
     values = {name: fields[key] for key, name in _FIELDS.items()} | {"frozen_a": frozen_a}
@@ -211,6 +216,12 @@ def _adapter(path: Path, text: str, *, frozen_a: bool) -> Adapter:
     except ConfigError as error:
         words = visible(error.message, most=4 * _MOST)
         raise ModelError(f"{path}: {words}", _ALTERED) from None
+
+
+def _named(fields: Mapping[str, object]) -> str:
+    """What people call an adapter with such fields."""
+    kinds = {"unet.use_dora": "it is a DoRA adapter", "unet.use_rslora": "it is an rsLoRA adapter"}
+    return "".join(f"; {kind}" for key, kind in kinds.items() if fields.get(key) is True)
 
 
 def _check_frozen(path: Path, layout: Layout, found: Mapping[str, NDArray[np.float32]]) -> None:

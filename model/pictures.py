@@ -18,7 +18,8 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPLEFORMAT
 
 FORMATS: Final = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "JPEG2000")
 SIXTEEN_BIT: Final = ("I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -65,13 +66,19 @@ def open_picture(
     except _DAMAGED as error:
         if isinstance(error, OSError) and error.strerror is not None:
             raise UnreadablePicture(f"it cannot be read: {error.strerror}") from None
-        raise UnreadablePicture(f"damaged image ({type(error).__name__})") from None
+        if isinstance(error, Image.DecompressionBombError):
+            words = "far more pixels than a tile has (DecompressionBomb); cut it into tiles first"
+            raise UnreadablePicture(words) from None
+        raise UnreadablePicture(
+            f"damaged image ({type(error).__name__}); copy it again, or export it again"
+        ) from None
 
 
 def check_single(image: Image.Image) -> None:
     """Raise `UnreadablePicture` for a TIFF that is a stack: a second page of the same size.
 
-    Smaller pages (a thumbnail, a pyramid's levels) do not count. The first page stays the open one.
+    Smaller pages (a thumbnail, a pyramid's levels) do not count. Nor is the first page taken where
+    it is itself the preview of a larger one. The first page stays the open one.
     """
     if image.format != "TIFF":
         return
@@ -80,10 +87,12 @@ def check_single(image: Image.Image) -> None:
         image.seek(1)  # not `n_frames`, which reads the whole chain of a file's directories
     except EOFError:
         return
-    stacked = image.size == size
+    second = image.size
     image.seek(0)
-    if stacked:
+    if second == size:
         raise UnreadablePicture("a stack of pages of one size: export the one you need")
+    if second[0] > size[0] and second[1] > size[1]:
+        raise UnreadablePicture("its first page is a small preview: export the page you need")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -93,6 +102,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     without an agreed range, and for 16-bit ones that hold fewer bits.
     """
     check_single(image)
+    _check_greys(image)
     narrow = _is_deep_colour(image)
     upright = ImageOps.exif_transpose(image)
     if upright.mode in SIXTEEN_BIT:
@@ -105,6 +115,20 @@ def to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", upright.size, "white")
         return Image.alpha_composite(white, upright.convert("RGBA")).convert("RGB")
     return upright.convert("RGB")
+
+
+def _check_greys(image: Image.Image) -> None:
+    """Raise for TIFFs whose greys Pillow hands over without what their tags say of them."""
+    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+    deepest = max(tags.get(BITSPERSAMPLE, (1,)))
+    if 2 in tags.get(SAMPLEFORMAT, ()) and deepest <= 16:
+        raise UnreadablePicture(
+            "signed pixel values have no agreed black and white; export unsigned 8 or 16 bit"
+        )
+    if tags.get(PHOTOMETRIC_INTERPRETATION) == 0 and deepest == 16:
+        raise UnreadablePicture(
+            "16-bit greys in which zero is white; export them with zero as black"
+        )
 
 
 def _check_pixels(size: tuple[int, int], most: int) -> None:
@@ -148,6 +172,8 @@ def _unknown(start: bytes, formats: tuple[str, ...]) -> str:
     words = f"not an image of a known format ({', '.join(formats)})"
     if not start:
         return f"{words}: the file is empty"
+    if start.startswith(b"\x93NUMPY"):
+        return f"{words}: a NumPy array; export it as PNG or TIFF"
     if start.startswith(_LFS):
         return f"{words}: a git-lfs pointer; fetch the file itself (git lfs pull)"
     if start.startswith(_TIFF) and "TIFF" in formats:

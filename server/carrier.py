@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import httpx
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
+from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from flwr.supercore.run import Run
 from flwr.superlink.grid.http_grid import HttpGrid
 
@@ -66,7 +67,10 @@ class CarriedGrid(Grid):
         with _carried():
             if isinstance(self._grid, HttpGrid) and self._replies is not None:
                 return push_all(self._grid, list(messages), self._replies.gateways)
-            return list(self._grid.push_messages(messages))
+            try:
+                return list(self._grid.push_messages(messages))
+            except ObjectPushError:  # of a grid of Flower's other than the SuperLink's
+                return []
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """The replies that have arrived."""

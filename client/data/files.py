@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from client.data.images import mask_size, tile_size
+from client.data.spelling import Spelling
 from privacy.errors import DataError
 
 MAX_BYTES: Final = 2**28
@@ -45,6 +46,7 @@ class Files:
     root: Path
     _tiles: dict[Path, TileFile | str] = field(default_factory=dict, repr=False)
     _masks: dict[Path, _Size | str] = field(default_factory=dict, repr=False)
+    _spelling: Spelling = field(default_factory=Spelling, repr=False)
 
     def tile(self, name: str) -> TileFile:
         """The tile that `name` leads to; raises `UnusableFile` with the reason."""
@@ -64,10 +66,10 @@ class Files:
         """The file that `name` leads to, links followed; refuses anything outside `root`."""
         try:
             path = (self.root / name).resolve()
+            if not path.exists() and path.is_relative_to(self.root):
+                path = self._otherwise_spelled(name)
             if not path.is_relative_to(self.root):
                 raise UnusableFile("leads outside of the data folder")
-            if not path.exists():
-                raise UnusableFile("the file is missing")
             if not path.is_file():  # a folder, or a pipe that would block forever
                 raise UnusableFile("not a regular file")
             if path.stat().st_size > MAX_BYTES:
@@ -75,6 +77,13 @@ class Files:
         except (OSError, ValueError, RuntimeError):
             raise UnusableFile("not a usable file name") from None
         return path
+
+    def _otherwise_spelled(self, name: str) -> Path:
+        """The one file that `name` may mean where none has exactly that name."""
+        try:
+            return self._spelling.find(self.root, name).resolve()
+        except LookupError as fault:
+            raise UnusableFile(str(fault)) from None
 
 
 def _once(seen: dict[Path, _Found | str], path: Path, look: Callable[[Path], _Found]) -> _Found:

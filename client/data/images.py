@@ -1,4 +1,4 @@
-"""A tile as a square 8-bit RGB array, a mask as its labels; `model.pictures` opens the files."""
+"""A tile as a square 8-bit RGB array, a mask as its labels; `model.pictures` opens the pictures."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from client.data.arrays import is_array, read_array
 from model.pictures import SIXTEEN_BIT, UnreadablePicture, check_single, open_picture, to_rgb
 from privacy.errors import DataError
 
@@ -36,7 +37,7 @@ def read_tile_mask(path: Path, size: int) -> npt.NDArray[np.uint16]:
 
     Raises `DataError`, also for masks of several channels or pages.
     """
-    labels = Image.fromarray(_decode(path, _to_labels).astype(np.int32))
+    labels = Image.fromarray(_labels(path).astype(np.int32))
     square = ImageOps.fit(labels, (size, size), Image.Resampling.NEAREST)
     return np.asarray(square).astype(np.uint16)
 
@@ -48,16 +49,23 @@ def tile_size(source: Path | bytes) -> tuple[int, int]:
 
 def mask_size(source: Path | bytes) -> tuple[int, int]:
     """(width, height) of a mask after decoding it completely; raises `DataError`."""
-    height, width = _decode(source, _to_labels).shape
+    height, width = _labels(source).shape
     return width, height
+
+
+def _labels(source: Path | bytes) -> npt.NDArray[np.uint16]:
+    """The labels [height, width] of a picture, or of an array that NumPy saved (`.npy`)."""
+    if not is_array(source):
+        return _decode(source, _to_labels)
+    labels = read_array(source, most=MAX_TILE_PIXELS)
+    _check_sides(labels.shape[1], labels.shape[0])
+    return _sixteen_bit(labels)
 
 
 def _decode(source: Path | bytes, convert: Callable[[Image.Image], _Decoded]) -> _Decoded:
     try:
         with open_picture(source, most=MAX_TILE_PIXELS) as image:
-            width, height = image.size
-            if min(width, height) < MIN_SIDE:
-                raise DataError(f"{width}x{height} pixels: smaller than {MIN_SIDE}x{MIN_SIDE}")
+            _check_sides(*image.size)
             return convert(image)
     except UnreadablePicture as error:
         raise DataError(str(error)) from None
@@ -67,7 +75,15 @@ def _to_labels(image: Image.Image) -> npt.NDArray[np.uint16]:
     check_single(image)
     if image.mode not in _MASK_MODES:
         raise DataError(f"a mask has one channel of whole numbers, not {image.mode}")
-    labels = np.asarray(image).astype(np.int64)
+    return _sixteen_bit(np.asarray(image).astype(np.int64))
+
+
+def _check_sides(width: int, height: int) -> None:
+    if min(width, height) < MIN_SIDE:
+        raise DataError(f"{width}x{height} pixels: smaller than {MIN_SIDE}x{MIN_SIDE}")
+
+
+def _sixteen_bit(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:
     if labels.min() < 0 or labels.max() > 0xFFFF:
         raise DataError("mask labels outside of 16 bit")
     return labels.astype(np.uint16)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from client.data.imagefolder import Quarantined
 from privacy.errors import DataError
 from privacy.files import write_private
+
+# Fullwidth signs too: some programs take them for the plain ones.
+_FORMULA: Final = re.compile(r"((?:\A|[,;|])[\s\"\']*)([=+\-@\uff1d\uff0b\uff0d\uff20])")
 
 
 def write_quarantine(path: Path, quarantined: Iterable[Quarantined]) -> None:
@@ -30,5 +36,15 @@ def _write(path: Path, quarantined: Iterable[Quarantined]) -> None:
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(("file", "reason"))
-    writer.writerows((entry.file, entry.reason) for entry in quarantined)
+    writer.writerows((_inert(entry.file), _inert(entry.reason)) for entry in quarantined)
     write_private(path, text.getvalue().encode("utf-8", "backslashreplace"))
+
+
+def _inert(cell: str) -> str:
+    """The cell as a text that no spreadsheet takes for a formula, on one line.
+
+    An apostrophe goes before what would begin one, also behind the marks at which a program with
+    another separator would split the line.
+    """
+    plain = "".join(repr(c)[1:-1] if unicodedata.category(c) == "Cc" else c for c in cell)
+    return _FORMULA.sub(r"\1'\2", plain)

@@ -34,10 +34,13 @@ _SHAPES: Final[Mapping[str, re.Pattern[str]]] = {
     "numbers with a block or slide behind them": re.compile(
         r"([a-z]{0,3}[0-9]{2,4}[-/._])?[0-9]{3,}[-/._]?[a-z]{1,2}([0-9]{1,2}([-/._][0-9]{1,2})?)?"
     ),
+    "numbers that a spreadsheet has cut to 15 digits": re.compile(r"[0-9]{15}0+"),
+    "dates": re.compile(r"(19|20)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])"),
     "barcodes": re.compile(r"\*.+\*|[0-9]{13,16}|[0-9]+(\.[0-9]+){4,}"),
 }
 # A case number and what follows it: 21-1234 and A2, 21-1234AB and -3.
 _PART: Final = re.compile(r"(.*[0-9]{4,})([-/._]?[a-z]{1,2}[0-9]{0,2}([-/._][0-9]{1,2})?)")
+_NEGATIVE: Final = re.compile(r"-[0-9]+([.,]0*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,11 @@ def doubt(patients: Mapping[str, IdAppearance]) -> str:
 
     Keys are ids in the form of `patient_key`. The text names none of them.
     """
-    return _about_shapes(patients.keys()) or _about_counts(patients.values())
+    return (
+        _about_shapes(patients.keys())
+        or _about_placeholders(patients.keys())
+        or _about_counts(patients.values())
+    )
 
 
 def check_believable(reason: str, *, confirm: str) -> None:
@@ -80,6 +87,16 @@ def _about_shapes(ids: Collection[str]) -> str:
     shared = sum(count for count in Counter(parts).values() if count > 1)
     if shared:
         return f"{shared} of {len(ids)} ids share a number and differ only in what follows it"
+    return ""
+
+
+def _about_placeholders(ids: Collection[str]) -> str:
+    """Numbers that exports write for somebody unknown, and that may also be somebody's id."""
+    negative = sum(_NEGATIVE.fullmatch(text) is not None for text in ids)
+    if negative:
+        return f"{negative} of {len(ids)} ids are negative numbers, as -1 for an unknown patient"
+    if len(ids) > 1 and "0" in ids and "1" not in ids:
+        return f"one of {len(ids)} ids is 0, and none is 1: it may stand for an unknown patient"
     return ""
 
 

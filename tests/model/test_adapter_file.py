@@ -262,6 +262,80 @@ def test_empty_tensors_are_no_factors(good: Path) -> None:
         load_adapter(good)
 
 
+KOHYA = "lora_unet_down_blocks_1_attn2_to_k"
+
+
+@pytest.mark.parametrize(
+    ("names", "header", "kind"),
+    [
+        ([f"{KOHYA}.lora_down.weight", f"{KOHYA}.alpha"], {}, "a LoRA of kohya's tools"),
+        (["lora_te_text_model_q_proj.lora_up.weight"], {"ss_network_dim": "2"}, "kohya's tools"),
+        (["x.weight"], {"ss_network_dim": "2"}, "a LoRA of kohya's tools"),
+        ([f"{KOHYA}.lora_down.weight", f"{KOHYA}.dora_scale"], {}, "a DoRA adapter"),
+        (["base_model.model.x.lora_magnitude_vector"], {}, "a DoRA adapter"),
+        (["base_model.model.x.attn2.to_q.lora_A.weight"], {}, "a LoRA as peft saves it"),
+        ([f"{KOHYA}.hada_w1_a"], {}, "a LyCORIS adapter"),
+        ([f"{KOHYA}.lokr_w1"], {}, "a LyCORIS adapter"),
+        (["unet.x.attn2.processor.to_q_lora.down.weight"], {}, "an old version of diffusers"),
+        (["unet.x.attn2.to_q.lora_A.weight"], {"format": "pt"}, "without the metadata"),
+        (["text_encoder.x.q_proj.lora_A.weight"], {}, "a text encoder"),
+        (["transformer.x.lora_A.weight"], {}, "a LoRA of a transformer"),
+        (["model.diffusion_model.x.weight"], {}, "a whole checkpoint"),
+        (["emb_params"], {}, "a textual inversion"),
+        (["something.else"], {}, "a safetensors file of another kind"),
+    ],
+)
+def test_other_tools_files_are_named(
+    tmp_path: Path, names: list[str], header: Header, kind: str
+) -> None:
+    path = tmp_path / "x.safetensors"
+    save_file({name: np.ones((2, 2), np.float32) for name in names}, path, header or None)
+    with pytest.raises(ModelError, match=f"is .*{kind}.* not an adapter written by") as caught:
+        load_adapter(path)
+    assert "Use the adapter that a run released" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"PK\x03\x04 archive/data.pkl", "a PyTorch file"),
+        (b"\x80\x04\x95 pickled", "a pickle, which could start a program"),
+        (b"GGUF\x03\0\0\0", "a GGUF file"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"<!DOCTYPE html>", "a web page"),
+        (b'{"r": 8, "lora_alpha": 8}', "a JSON file"),
+        (b"", "an empty file"),
+        (b"\x40\0\0\0\0\0\0\0" + b'{"a": ', "copy it again"),
+    ],
+)
+def test_so_are_files_of_other_formats(tmp_path: Path, content: bytes, kind: str) -> None:
+    (tmp_path / "x.safetensors").write_bytes(content)
+    with pytest.raises(ModelError, match=f"not an adapter written by craftsfl .*{kind}"):
+        load_adapter(tmp_path / "x.safetensors")
+
+
+def test_so_are_a_folder_and_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="a folder: name the"):
+        load_adapter(tmp_path)
+    with pytest.raises(ModelError, match="No such file"):
+        load_adapter(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (_cast(np.float16), "F16 .half precision."),
+        (_cast(np.float64), "F64 .double precision."),
+        (_cast(np.int8), "I8 .eight bits."),
+        (_peft(use_dora=True), "it is a DoRA adapter"),
+        (_peft(use_rslora=True), "it is an rsLoRA adapter"),
+    ],
+)
+def test_a_changed_copy_of_ours_is_called_what_it_is(good: Path, change: Change, says: str) -> None:
+    with pytest.raises(ModelError, match=says):
+        load_adapter(changed(good, change))
+
+
 @pytest.mark.skipif(not CASES.is_dir(), reason="the cases (../shared/cases/adapters) are not here")
 @pytest.mark.parametrize("path", sorted(CASES.glob("*.safetensors")), ids=lambda path: path.stem)
 def test_of_the_cases_only_the_plain_one_is_an_adapter(path: Path) -> None:

@@ -173,6 +173,52 @@ def test_pages_of_any_size_count_together(tmp_path: Path, monkeypatch: pytest.Mo
         read_markers(tmp_path / "x.tif")
 
 
+def test_a_preview_before_the_picture_is_not_the_tile(tmp_path: Path) -> None:
+    pages = [Image.new("RGB", (32, 32), "blue"), Image.new("RGB", (64, 64), "red")]
+    pages[0].save(tmp_path / "x.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(DataError, match="a small preview: export the page you need"):
+        read_tile(tmp_path / "x.tif", 32)
+
+
+def _greys(path: Path, values: np.ndarray, *, sample: int = 1, photometric: int = 1) -> None:
+    """A TIFF of one strip whose tags say how the greys are meant."""
+    height, width = values.shape
+    tags = [
+        *((256, width), (257, height), (258, values.itemsize * 8), (259, 1), (262, photometric)),
+        *((273, 134), (277, 1), (278, height), (279, values.nbytes), (339, sample)),
+    ]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + b"\0" * 4
+    path.write_bytes(head + values.tobytes())
+
+
+@pytest.mark.parametrize("reader", COLOUR.values(), ids=COLOUR)
+@pytest.mark.parametrize("kind", ["<i2", "i1"])
+def test_signed_greys_have_no_agreed_range(tmp_path: Path, reader: Reader, kind: str) -> None:
+    values = np.linspace(-100, 100, 32 * 32).reshape(32, 32).astype(kind)
+    _greys(tmp_path / "x.tif", values, sample=2)
+    with pytest.raises(REFUSED, match="export unsigned 8 or 16 bit"):
+        reader(tmp_path / "x.tif")
+    _greys(tmp_path / "x.tif", np.abs(values), sample=2)  # nothing negative shows it
+    with pytest.raises(REFUSED, match="export unsigned 8 or 16 bit"):
+        reader(tmp_path / "x.tif")
+
+
+def test_white_as_zero_is_turned_or_refused(tmp_path: Path) -> None:
+    values = np.full((32, 32), 10, dtype=np.uint8)
+    _greys(tmp_path / "x.tif", values, photometric=0)
+    assert np.all(read_tile(tmp_path / "x.tif", 32) == 245)
+    _greys(tmp_path / "x.tif", np.full((32, 32), 60_000, dtype="<u2"), photometric=0)
+    with pytest.raises(DataError, match="export them with zero as black"):
+        read_tile(tmp_path / "x.tif", 32)
+
+
+def test_an_array_of_numbers_is_named(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.ones((32, 32)))
+    with pytest.raises(DataError, match="a NumPy array; export it as PNG or TIFF"):
+        read_tile(tmp_path / "x.npy", 32)
+
+
 @pytest.mark.skipif(not CASES.is_dir(), reason="the cases (../shared/cases/images) are not here")
 @pytest.mark.parametrize("path", sorted(CASES.glob("*")), ids=lambda path: path.name)
 @pytest.mark.parametrize("reader", COLOUR.values(), ids=COLOUR)

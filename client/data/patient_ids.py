@@ -1,0 +1,110 @@
+"""One form for the ways in which tables write a patient's id, and the forms that name nobody.
+
+An id decides the unit of privacy. Patients who are taken for one are still protected, together; a
+patient who is taken for two would be protected half. So what may be two spellings of one id becomes
+one, and what has lost its digits is refused. All of it depends on the one id alone.
+"""
+
+# Why: docs/adr/0054-tables-as-hospitals-write-them.md
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+# What exports write for "no value"; as a patient id it would merge unrelated people into one.
+NOTHING: Final = frozenset({"", "nan", "none", "null", "na", "n/a", "<na>"})
+_WHOLE_NUMBER: Final = re.compile(r"([0-9]++)(?:[.,]0*+)?")
+# ="00123" and '00123: how spreadsheets keep leading zeros.
+_FORMULA: Final = re.compile(r'=?"++([^"]*+)"++')
+_APOSTROPHES: Final = "'\u2019\u2018`\u00b4"
+# A spreadsheet's way; a plain 12e45 is not one: ids of hexadecimal digits look like that.
+_SCIENTIFIC: Final = re.compile(r"[+-]?([0-9])(?:[.,]([0-9]*+)e([+-]?)|()e(\+))([0-9]{1,4})")
+
+_UNKNOWN: Final = frozenset(
+    re.findall(
+        r"\S+",
+        """nat n.a. n/d n.d. nd #n/a n.v. k.a. k.a unknown unkown unk undefined missing empty blank
+        tbd tba todo anonymous anonym unbekannt fehlt fehlend leer keine keineangabe nichtbekannt
+        inconnu inconnue manquant vide desconocido sconosciuto onbekend nieznany true false wahr
+        falsch vrai faux notavailable notapplicable notknown nopatient nopatientid""",
+    )
+)
+# #N/A, #NV, #REF!, #NAME? in all languages.
+_ERROR: Final = re.compile(r"#.*[!?]|#n/?[a-z]!?|#getting_data")
+_PLACEHOLDER: Final = re.compile(r"x{2,}+|<.*>|\[.*\]")
+
+# Months as spreadsheets in English, German, French, Spanish and Italian write them.
+_MONTH: Final = (
+    r"(?:jan|feb|mar|m\u00e4r|mrz|apr|may|mai|jun|jul|aug|sep|sept|oct|okt|nov|dec|dez|d\u00e9c|"
+    r"janv|f\u00e9vr|avr|juin|juil|ao\u00fbt|ene|abr|ago|dic|gen|mag|giu|lug|set|ott|"
+    r"january|february|march|april|june|july|august|september|october|november|december|"
+    r"januar|februar|m\u00e4rz|juni|juli|oktober|dezember|"
+    r"janvier|f\u00e9vrier|mars|avril|juillet|septembre|octobre|novembre|d\u00e9cembre)\.?"
+)
+_DAY: Final = r"(?:0?[1-9]|[12][0-9]|3[01])"
+_MONTHS: Final = r"(?:0?[1-9]|1[0-2])"
+_CLOCK: Final = r"(?:[t ]*[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?z?)?"
+_DATE: Final = re.compile(
+    rf"(?:(?:19|20)[0-9]{{2}}([-./]){_MONTHS}\1{_DAY}"
+    rf"|(?:{_DAY}([-./]){_MONTHS}|{_MONTHS}([-./]){_DAY})(?:\2|\3)(?:19|20)[0-9]{{2}}"
+    rf"|{_DAY}([./]){_MONTHS}\4[0-9]{{2}}|{_MONTHS}/{_DAY}/[0-9]{{2}}"
+    rf"|{_DAY}[-./ ]+{_MONTH}(?:[-./ ]+(?:[0-9]{{2}}|[0-9]{{4}}))?"
+    rf"|{_MONTH}[-./ ]+(?:[0-9]{{2}}|[0-9]{{4}}))"
+    rf"{_CLOCK}|[0-9]{{1,2}}:[0-9]{{2}}(?::[0-9]{{2}})?"
+)
+
+NOBODY: Final = (
+    "patient_id stands for no patient (unknown, xxx, Excel's #N/A and the like); give every tile "
+    "the id of its patient"
+)
+SHORTENED: Final = (
+    "patient_id is a number that a spreadsheet has shortened (as in 1.23E+12): digits are lost, "
+    "and several patients may look like one; format the column as text before the ids are pasted "
+    "or imported, and export again from the source"
+)
+DATED: Final = (
+    "patient_id is a date or a time, as spreadsheets make of ids like 3-12; format the column as "
+    "text before the ids are pasted or imported, and export again from the source"
+)
+
+
+def patient_key(text: str) -> str:
+    """One form for all the ways in which tables write one patient's id.
+
+    `P1`, `p1` and `P 1` are one patient, so are `001`, `1`, `1.0`, `1,0`, `'001` and `="001"`, and
+    letters that only look alike in Unicode's eyes (NFKC).
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    shown = (c for c in folded if not c.isspace() and unicodedata.category(c) not in ("Cc", "Cf"))
+    key = "".join(shown)
+    formula = _FORMULA.fullmatch(key)
+    key = _unshortened((formula[1] if formula else key).lstrip(_APOSTROPHES)) or key
+    number = _WHOLE_NUMBER.fullmatch(key)
+    return (number[1].lstrip("0") or "0") if number else key
+
+
+def id_fault(text: str) -> str:
+    """Why this names no patient for certain, with the cure; "" where it may. Repeats no id."""
+    key = patient_key(text)
+    if key in NOTHING:
+        return ""  # an empty cell, which says that itself
+    nothing = key in _UNKNOWN or _ERROR.fullmatch(key) or _PLACEHOLDER.fullmatch(key)
+    if nothing or not any(c.isalnum() for c in key):
+        return NOBODY
+    if _SCIENTIFIC.fullmatch(key):
+        return SHORTENED
+    spaced = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return DATED if _DATE.fullmatch(spaced.strip(_APOSTROPHES + '="')) else ""
+
+
+def _unshortened(key: str) -> str:
+    """The key; as a whole number where it is one in scientific form that shows every digit."""
+    found = _SCIENTIFIC.fullmatch(key)
+    if found is None or key.startswith("-") or found[3] == "-":
+        return key
+    decimals, exponent = found[2] or "", int(found[6])
+    if exponent > len(decimals) or decimals[exponent:].strip("0"):
+        return key
+    return found[1] + decimals[:exponent]

@@ -1,0 +1,75 @@
+"""A file whose name the table writes differently: as Windows does, in another case or Unicode form.
+
+Only asked for a name that no file has. Where several files may be meant, none is taken: the picture
+of another patient would be worse than no picture.
+"""
+
+# Why: docs/adr/0054-tables-as-hospitals-write-them.md
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from client.data.encodings import western
+
+_ELSEWHERE: Final = re.compile(r"[A-Za-z]:[\\/]|\\\\|[a-z]+://")
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """The names in the folders that were asked about; each folder is listed once."""
+
+    _listed: dict[Path, dict[str, list[str]]] = field(default_factory=dict, repr=False)
+
+    def find(self, root: Path, name: str) -> Path:
+        """The path below `root` that `name` means; raises `LookupError` with the reason.
+
+        Case, Unicode form and invisible signs do not count, and a backslash may stand for a slash.
+        The caller checks where links lead.
+        """
+        if _ELSEWHERE.match(name):
+            raise LookupError(
+                "a path of another computer; write it as it is seen from the data folder"
+            )
+        parts = [part for part in re.split(r"[\\/]", name) if part not in ("", ".")]
+        found = root
+        for number, part in enumerate(parts):
+            if part == ".." or not found.resolve().is_relative_to(root):
+                raise LookupError("the file is missing")
+            found /= self._one(found, part, last=number == len(parts) - 1)
+        return found
+
+    def _one(self, folder: Path, part: str, *, last: bool) -> str:
+        if (folder / part).exists():
+            return part
+        names = self._names(folder)
+        meant = names.get(_folded(part), [])
+        if len(meant) == 1:
+            return meant[0]
+        if meant:
+            raise LookupError(
+                "several files differ from the name in the table only in case or Unicode form; "
+                "write it exactly"
+            )
+        stem = Path(_folded(part)).stem
+        if last and any(Path(other).stem == stem for other in names):
+            raise LookupError("the file is missing; there is one with another ending")
+        raise LookupError("the file is missing")
+
+    def _names(self, folder: Path) -> dict[str, list[str]]:
+        if folder not in self._listed:
+            names: dict[str, list[str]] = {}
+            for name in sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []:
+                names.setdefault(_folded(name), []).append(name)
+            self._listed[folder] = names
+        return self._listed[folder]
+
+
+def _folded(name: str) -> str:
+    text = unicodedata.normalize("NFC", western(name)).casefold()
+    shown = "".join(c for c in text if unicodedata.category(c) != "Cf")
+    return unicodedata.normalize("NFC", shown).strip()

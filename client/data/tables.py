@@ -1,0 +1,265 @@
+"""The records of a folder's one table: CSV as spreadsheets write it, JSON, or parquet.
+
+How a table is to be read follows from its name, its first bytes and its header, and from no row.
+What a row's cells are depends on the row alone. Raised are faults of the whole table.
+"""
+
+# Why: docs/adr/0054-tables-as-hospitals-write-them.md
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from client.data.columns import OPTIONAL, REQUIRED, TABLE_COLUMNS, check_header, known_names
+from client.data.delimited import LONGEST_CELL, SEPARATORS, records
+from client.data.encodings import has_halves, other_encoding, table_text
+from privacy.errors import DataError
+
+if TYPE_CHECKING:
+    from pyarrow import ChunkedArray
+
+_TABLES: Final = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+_SEP: Final = re.compile(r'"?sep=([^\w"\n])"?[,;\t|]*\n', re.IGNORECASE)
+_EXACT: Final = 2.0**53  # from here on a float stands for several whole numbers
+_LONG: Final = 1000  # digits
+_REPEATED: Final = object()
+_NO_OBJECT: Final = "the line is not a JSON object, or repeats a key"
+
+TableRecord: TypeAlias = Mapping[str, object] | str  # cells by column, or why there are none
+
+
+def read_table(folder: Path) -> Iterator[TableRecord]:
+    """The records of the folder's table; raises `DataError` with the fix."""
+    path = _table_of(folder)
+    readers = {
+        ".csv": _read_csv,
+        ".tsv": _read_csv,
+        ".json": _read_json,
+        ".jsonl": _read_json,
+        ".parquet": _read_parquet,
+    }
+    try:
+        return readers[path.suffix.lower()](path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.", "") from None
+
+
+def _table_of(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise DataError(f"The data folder {folder} does not exist.", "Correct data.folder.")
+    found = [folder / name for name in _TABLES if (folder / name).is_file()]
+    if not found:
+        found = _other_names(folder)
+    if len(found) > 1:
+        names = " and ".join(path.name for path in found)
+        raise DataError(f"{folder} holds {names}.", "Keep the right one.")
+    return found[0]
+
+
+def _other_names(folder: Path) -> list[Path]:
+    """`METADATA.CSV`, `metadata.tsv` or `metadata.json`; raises `DataError` where none is there."""
+    named = sorted(path for path in folder.glob("[Mm][Ee][Tt][Aa]*") if path.is_file())
+    read = (*_TABLES, "metadata.tsv", "metadata.json")
+    found = [path for path in named if path.name.lower() in read]
+    if found:
+        return found
+    words = (
+        f"Put one of {', '.join(_TABLES)} there, with a row for each tile and the columns "
+        f"{', '.join(REQUIRED)} (optional: {', '.join(OPTIONAL)})."
+    )
+    for path in named:
+        if path.stem.lower().startswith("metadata"):
+            words = (
+                f"{path.name} is not read: save it as metadata.csv (in Excel: Save as, "
+                '"CSV UTF-8"), and have Windows show the endings of file names. ' + words
+            )
+            break
+    raise DataError(f"{folder} holds no metadata file.", words)
+
+
+def _read_csv(path: Path) -> Iterator[TableRecord]:
+    text = table_text(path, utf_16=True)
+    announced = _SEP.match(text)
+    if announced:
+        text = text[announced.end() :]
+    separator, header = _header(text, announced[1] if announced else "")
+    if header is None:
+        raise DataError(f"{path} has no header.", "Export it again as comma-separated CSV.")
+    if has_halves("".join(header)) or "\0" in "".join(header):
+        raise other_encoding(path)
+    columns = known_names(tuple(header))
+    check_header(path, columns)
+    return _csv_records(text, columns, separator, spaced=any(name[:1] == " " for name in header))
+
+
+def _header(text: str, announced: str) -> tuple[str, list[str] | None]:
+    """The separator that makes most of the header our columns, and the header."""
+    found = {}
+    for separator in dict.fromkeys((*announced, *SEPARATORS)):
+        header = next(records(text, separator=separator), None)
+        ours = (
+            0 if header is None else len({*known_names(tuple(header))}.intersection(TABLE_COLUMNS))
+        )
+        found[separator] = (ours, header)
+    best = max(found, key=lambda separator: found[separator][0])
+    return best, found[best][1]
+
+
+def _csv_records(
+    text: str, columns: Sequence[str], separator: str, *, spaced: bool
+) -> Iterator[TableRecord]:
+    rows = records(text, cells=len(columns), separator=separator)
+    next(rows)
+    for cells in rows:
+        if cells is None:
+            yield f"quotes that do not close, or a cell of more than {LONGEST_CELL} characters"
+        elif len(cells) > len(columns):
+            yield "more cells than columns; quote texts that hold a comma".replace(
+                "a comma", _SEPARATOR_WORDS.get(separator, "the separator")
+            )
+        elif len(cells) < len(columns) and any(map(str.strip, cells)):
+            yield (
+                "fewer cells than columns, so that nobody can tell which one is missing; write "
+                "every cell, also the empty ones"
+            )
+        else:
+            record = dict(zip(columns, cells, strict=False))
+            yield _shifted(columns, record, spaced=spaced) or record
+
+
+_SEPARATOR_WORDS: Final = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
+
+
+def _shifted(columns: Sequence[str], record: Mapping[str, str], *, spaced: bool) -> str:
+    """Why the cells seem to stand one column too far to the right, or "".
+
+    The rest of an unquoted `glands, colon` begins with a blank, where the caption does not. It has
+    a place to go to only where a column follows.
+    """
+    cell = record.get("patient_id", "")
+    if spaced or columns[-1] == "patient_id" or cell[:1] != " " or not cell[1:2].isalpha():
+        return ""
+    others = [text for name, text in record.items() if name != "patient_id" and text]
+    if all(text[0] == " " for text in others[1:]):
+        return ""
+    return (
+        "patient_id begins with a blank, as the rest of a text does that holds a comma; quote such "
+        "texts, so that every cell stands under its column"
+    )
+
+
+def _read_json(path: Path) -> Iterator[TableRecord]:
+    """JSON lines, each with its own columns, or one array of such objects."""
+    text = table_text(path)
+    array = _array(text)
+    if array is not None:
+        return (_known(entry) if isinstance(entry, dict) else _NO_OBJECT for entry in array)
+    if path.suffix.lower() == ".json":
+        _check_lines(path, text)
+    return map(_line, filter(str.strip, text.split("\n")))
+
+
+def _array(text: str) -> list[object] | None:
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        found = json.loads(
+            text, object_pairs_hook=_marked, parse_float=_number, parse_int=_whole_number
+        )
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, list) or not any(isinstance(entry, dict) for entry in found):
+        return None
+    return found
+
+
+def _check_lines(path: Path, text: str) -> None:
+    """Raise `DataError` for a .json whose first line is no row: damaged, or told by columns."""
+    first = next(filter(str.strip, text.split("\n")), "")
+    record = _line(first)
+    if isinstance(record, str) or not isinstance(record.get("file_name"), str):
+        raise DataError(
+            f"{path} is neither an array of objects nor one object a line, with {REQUIRED[0]}.",
+            "Export one object for each tile (in pandas: to_json(..., orient='records', "
+            "lines=True)), as metadata.jsonl.",
+        )
+
+
+def _line(line: str) -> TableRecord:
+    try:
+        record = json.loads(line, object_pairs_hook=_without_repetition, parse_float=_number)
+    except (ValueError, RecursionError):
+        record = None
+    return _known(record) if isinstance(record, dict) else _NO_OBJECT
+
+
+def _known(record: dict[str, object]) -> TableRecord:
+    names = known_names(tuple(record))
+    found = dict(zip(names, record.values(), strict=True))
+    return found if len(found) == len(names) else _NO_OBJECT
+
+
+def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a key appears twice")
+    return values
+
+
+def _marked(pairs: list[tuple[str, object]]) -> object:
+    """An object, or a mark where it repeats a key: that costs one object, not the array."""
+    values = dict(pairs)
+    return values if len(values) == len(pairs) else _REPEATED
+
+
+def _number(literal: str) -> object:
+    """A number of JSON; as it is written where its digits may not be all there."""
+    value = float(literal)
+    return literal if "e" in literal.lower() or abs(value) >= _EXACT else value
+
+
+def _whole_number(literal: str) -> object:
+    """A whole number; as text where its length would cost the whole array."""
+    return int(literal) if len(literal) < _LONG else literal
+
+
+def _read_parquet(path: Path) -> Iterator[TableRecord]:
+    # Imported late: only a site with parquet files pays for it.
+    from pyarrow import ArrowException, parquet
+
+    try:
+        schema = parquet.read_schema(path)
+        names = known_names(tuple(schema.names))
+        wanted = {name: own for own, name in zip(schema.names, names, strict=True)}
+        wanted = {name: own for name, own in wanted.items() if name in TABLE_COLUMNS}
+        table = parquet.read_table(path, columns=list(wanted.values()))
+    except (ArrowException, ValueError, OverflowError):
+        raise DataError(f"{path} is damaged or not a parquet file.", "Export it again.") from None
+    check_header(path, names)
+    if str(schema.field(wanted["patient_id"]).type) in ("float", "halffloat"):
+        raise DataError(
+            f"{path}: patient_id is a column of 32- or 16-bit floating-point numbers, which cannot "
+            "hold every id.",
+            "Store the ids as text, from the source: several may have become one.",
+        )
+    cells = [_values(table.column(own)) for own in wanted.values()]
+    return (dict(zip(wanted, row, strict=True)) for row in zip(*cells, strict=True))
+
+
+def _values(column: ChunkedArray) -> list[object]:
+    """A column's values; an empty tuple, which is not text, for one that cannot be read."""
+    try:
+        return list(column.to_pylist())
+    except (ValueError, OverflowError):  # a text that is not UTF-8, a time out of range
+        return [_value(column, number) for number in range(len(column))]
+
+
+def _value(column: ChunkedArray, number: int) -> object:
+    try:
+        return column[number].as_py()
+    except (ValueError, OverflowError):
+        return ()
