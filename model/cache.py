@@ -39,7 +39,11 @@ def install_base(folder: Path) -> str:
     Raises `ModelError` if `folder` is not a base that can be trained (`model.fitness`), or if the
     cache cannot be written. One that is installed was tried then, and is at every loading.
     """
-    digest = folder_digest(folder)
+    try:
+        digest = folder_digest(folder)
+    except ModelError:
+        check_base(folder)  # says more about what is wrong
+        raise
     target = _cached(digest)
     if target.is_dir() and folder_digest(target) == digest:
         return digest

@@ -72,7 +72,7 @@ def _of_steps() -> dict[str, Any]:
 
 def _stage_two() -> dict[str, Any]:
     return {
-        "correlation": {
+        "structure": {
             "weight": 0.2,
             "margin": 0.9,
             "block": "up_blocks.0",

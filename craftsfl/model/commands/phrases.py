@@ -9,7 +9,7 @@ import typer
 
 
 def model_phrases(
-    study: Annotated[Path, typer.Argument(help="study.toml with [stage_two.effects].")],
+    study: Annotated[Path, typer.Argument(help=r"study.toml with \[stage_two.effects].")],
     caption: Annotated[
         list[str] | None, typer.Option(help="A caption; may be given several times.")
     ] = None,
@@ -20,8 +20,8 @@ def model_phrases(
 ) -> None:
     """Show each caption's nearest phrases and their likeness r: read it before anybody trains.
 
-    Without --caption or --folder: of the study's sample prompts. A wrong phrase teaches the wrong
-    thing, and r does not tell: only a reader can.
+    Without --caption or --folder: of the study's sample prompts. A wrong phrase
+    teaches the wrong thing, and r does not tell: only a reader can.
     """
     from craftsfl.model.phrases import captions_asked, show_phrases
     from craftsfl.terminal import output

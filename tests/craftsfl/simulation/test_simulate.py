@@ -167,7 +167,9 @@ def test_noise_of_each_arm() -> None:
     for arm, noise in {**expected, "local": sigma * math.sqrt(3)}.items():
         assert noise_of(arm, pooled) == pytest.approx(noise)
     local = load_study(SAMPLES / "study.toml")
-    assert noise_of("central", local) == pytest.approx(1.5 * math.sqrt(3))
+    assert noise_of("central", local) == pytest.approx(
+        local.training.noise_multiplier * math.sqrt(3)
+    )
 
 
 @pytest.mark.slow
