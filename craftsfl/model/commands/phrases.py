@@ -9,7 +9,9 @@ import typer
 
 
 def model_phrases(
-    study: Annotated[Path, typer.Argument(help=r"study.toml with \[stage_two.effects].")],
+    study: Annotated[
+        Path, typer.Argument(help="A study.toml that has the table stage_two.effects.")
+    ],
     caption: Annotated[
         list[str] | None, typer.Option(help="A caption; may be given several times.")
     ] = None,
