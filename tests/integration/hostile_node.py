@@ -24,10 +24,11 @@ from client.gateway.trouble import FleetTrouble
 from client.packing import pack
 
 LARGEST = 1 << 20
+_PAUSE = 0.1  # seconds; a node that asks without any is held up by the gate before it can do harm
 
 
 class HostileNode:
-    """Looks for messages without a pause; the round of each says what it does with it.
+    """Looks for messages all the time; the round of each says what it does with it.
 
     `done`: the file that it writes once what is seen twice cannot be registered any more.
     """
@@ -70,6 +71,7 @@ class HostileNode:
                     self.acts.append(act.__name__)
                     act(pulled)
                 self._confirm_again()
+            self._stopped.wait(_PAUSE)
 
     def _confirm(self, pulled: PulledMessage) -> None:
         """Now, and again and again from now on."""
