@@ -121,14 +121,12 @@ def test_a_loss_of_ones_own_is_simulated(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_an_encoder_of_ones_own_is_simulated(run: Run, tmp_path: Path) -> None:
     shown = gains(run("own_encoder.py", str(tmp_path)))
     assert shown["noise-off"] != shown["noise-off, encoder palette"]
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_a_strategy_of_ones_own_is_simulated(run: Run, tmp_path: Path) -> None:
     shown = gains(run("own_strategy.py", str(tmp_path)))
     plain, own = shown["noise-off"], shown["noise-off, strategy ServerMomentum"]

@@ -38,6 +38,7 @@ def test_twenty_plans_are_spread() -> None:
     assert {judged.epsilon for judged in PLANS} == {1.0, 3.0, 8.0}
 
 
+@pytest.mark.slow
 def test_verdicts_of_all_kinds_are_judged() -> None:
     found = set()
     for judged in PLANS:

@@ -131,7 +131,6 @@ def test_a_result_survives_its_file() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_a_process_that_is_killed_by_the_kernel_goes_on(
     study: Path, tmp_path: Path, tinier_base: Path
 ) -> None:

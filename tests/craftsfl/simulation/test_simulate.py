@@ -113,7 +113,6 @@ def test_a_killed_simulation_goes_on_and_loses_no_finished_step(
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 @pytest.mark.parametrize("arm", ["noise-off", "central"])
 def test_a_reference_that_was_killed_ends_as_one_that_never_was(
     configure: Configure, tmp_path: Path, arm: Arm, no_ledger: None
