@@ -6,40 +6,19 @@ an adapter. (`model.losses.prefix` is for passes whose captions differ: there it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from itertools import takewhile
-from typing import Any
 
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from model.adapters import Unet
+from model.losses.prefix import has_no_adapter, replayed
 
 
-@contextmanager
-def same_rows(unet: Unet) -> Iterator[None]:
+def same_rows(unet: Unet) -> AbstractContextManager[None]:
     """Inside, where all passes are of the same rows, what comes before the adapter is replayed."""
-    replaced = list(takewhile(_is_plain, _in_order(unet)))
-    try:
-        for module in replaced:
-            # An instance's attribute comes before its class's method; removing it restores that.
-            vars(module)["forward"] = _remembering(module.forward)
-        yield
-    finally:
-        for module in replaced:
-            vars(module).pop("forward", None)
-
-
-def _remembering(original: Callable[..., Any]) -> Callable[..., Any]:
-    outputs: list[Any] = []
-
-    def forward(*arguments: Any, **settings: Any) -> Any:  # noqa: ANN401 - as the layer's own
-        if not outputs:
-            outputs.append(original(*arguments, **settings))
-        return outputs[0]
-
-    return forward
+    return replayed(takewhile(has_no_adapter, _in_order(unet)))
 
 
 def _in_order(unet: Unet) -> Iterator[nn.Module]:
@@ -47,7 +26,7 @@ def _in_order(unet: Unet) -> Iterator[nn.Module]:
     yield unet.time_embedding
     yield unet.conv_in
     for block in (*unet.down_blocks, unet.mid_block, *unet.up_blocks):
-        if _is_plain(block):
+        if has_no_adapter(block):
             yield block
             continue
         # The first of a middle block has no attention of its own, and runs before both.
@@ -58,8 +37,3 @@ def _in_order(unet: Unet) -> Iterator[nn.Module]:
         ):
             yield from (attention, resnet) if block is unet.mid_block else (resnet, attention)
         return
-
-
-def _is_plain(module: nn.Module) -> bool:
-    """No adapter inside."""
-    return not any(isinstance(part, BaseTunerLayer) for part in module.modules())

@@ -6,8 +6,8 @@ So they agree, bit for bit, up to the first layer that has an adapter or reads t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from itertools import takewhile
 from typing import Any
 
@@ -17,16 +17,24 @@ from torch import nn
 from model.adapters import Unet
 
 
-@contextmanager
-def computed_once(unet: Unet) -> Iterator[None]:
+def computed_once(unet: Unet) -> AbstractContextManager[None]:
     """Inside, those first layers are computed in the first pass and replayed in the others.
 
     Every pass inside must be of the same noised rows and timesteps. Nothing in those layers gets
     a gradient, so nothing is lost when the first pass is one without.
     """
+    return replayed(_first_layers(unet))
+
+
+@contextmanager
+def replayed(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Inside, each of `modules` is computed once; its later calls return what the first one did.
+
+    Whoever enters it has to know that their inputs stay the same.
+    """
     # A layer with a `forward` of its own already belongs to somebody else, such as an outer
     # `computed_once`, who will also restore it.
-    replaced = [module for module in _first_layers(unet) if "forward" not in vars(module)]
+    replaced = [module for module in modules if "forward" not in vars(module)]
     try:
         for module in replaced:
             # An instance's attribute comes before its class's method, and removing it restores that
@@ -56,7 +64,7 @@ def _first_layers(unet: Unet) -> list[nn.Module]:
     if getattr(unet.config, "addition_embed_type", None) is not None:
         return []  # the caption is in the time embedding, and so everywhere
     # Not all plain layers, only those before the first other one: behind an adapter, inputs differ.
-    return list(takewhile(_is_plain, _in_order(unet)))
+    return list(takewhile(has_no_adapter, _in_order(unet)))
 
 
 def _in_order(unet: Unet) -> Iterator[nn.Module]:
@@ -64,7 +72,7 @@ def _in_order(unet: Unet) -> Iterator[nn.Module]:
     yield unet.time_embedding  # first: every later layer sees it
     yield unet.conv_in
     for block in unet.down_blocks:
-        if not getattr(block, "has_cross_attention", False) and _is_plain(block):
+        if not getattr(block, "has_cross_attention", False) and has_no_adapter(block):
             yield block  # whole: its resnets, and its downsampler, see z_t and t alone
             continue
         yield block.resnets[0]  # then comes an attention, which may read the caption
@@ -85,7 +93,7 @@ def _before_the_caption(attention: Any) -> Iterator[nn.Module]:  # noqa: ANN401 
             yield blocks[0].attn1
 
 
-def _is_plain(module: nn.Module) -> bool:
+def has_no_adapter(module: nn.Module) -> bool:
     """No adapter inside, and nothing else that is trained."""
     return not any(
         isinstance(part, BaseTunerLayer)
