@@ -74,10 +74,9 @@ def test_what_an_honest_step_would_be_is_not_refused(sites: SealedSites) -> None
         clock=sites.unix.time,
     )
     hostile._open()
-    step = hostile._step()
-    answer = asked(sites, 1, Envelope(1, step.step, step.attempt, step))
-    assert answer == Running()
-    assert said_by(answer) == "It took part."
+    tried = hostile._tried("nothing that is not its right", 1, hostile._step)
+    assert (tried.refused, tried.answer) == (False, "It took part.")
+    assert said_by(Running()) == tried.answer
 
 
 def test_a_charge_would_show(sites: SealedSites, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -249,6 +249,7 @@ def test_under_masks_there_is_nothing_to_see_and_what_opens_is_seen(tmp_path: Pa
     root = math.sqrt(sites.study.rounds)
     assert np.abs(wire._opened / root).max() > 20  # 1,500 patients agree
     assert np.abs(wire._seen / root).max() < 6
+    assert abs(shown.correlation) < 0.95  # of the same twelve numbers twice, it would be 1
     assert wire.newest() is None  # nothing new
     sites.close()
 
