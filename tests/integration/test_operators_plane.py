@@ -292,6 +292,12 @@ def serverapps() -> list[psutil.Process]:
     return [child for child in alive if "serverapp_program" in " ".join(child.cmdline())]
 
 
+def command_lines(processes: list[psutil.Process]) -> str:
+    """As `ps` shows them; not the whole machine's, where other tests run SuperNodes meanwhile."""
+    pids = [f"-p{process.pid}" for process in processes]
+    return subprocess.run(["ps", "ww", "-o", "args", *pids], capture_output=True, text=True).stdout
+
+
 def wait_for(ready: Callable[[], Any], seconds: float) -> Any:
     deadline = time.monotonic() + seconds
     while not (result := ready()):
@@ -307,7 +313,8 @@ def test_a_run_is_started_and_its_token_is_nobodys_to_read(link: SuperLink, tmp_
         supervisor.start(link.superexec(link.folder / "logs" / "superexec.log"))
         run = start_flower_run(link, bundle, {"settings": str(tmp_path / "none.toml")})
         (process,) = wait_for(serverapps, 20)
-        seen = as_nobody(lambda: subprocess.check_output(["ps", "axww", "-o", "args"], text=True))
+        family = psutil.Process().children(recursive=True)
+        seen = as_nobody(lambda: command_lines(family))
         assert "serverapp_program" in seen
         assert "--token" not in seen
         assert key_of(link) not in seen
