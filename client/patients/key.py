@@ -6,7 +6,6 @@ Patient ids are few and guessable, so a plain hash could be inverted by trying t
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
 from contextlib import suppress
@@ -61,7 +60,7 @@ class PatientKey:
         return self._mac(_CHECK, b"")
 
     def _mac(self, domain: bytes, data: bytes) -> bytes:
-        return hmac.new(self.secret, domain + data, hashlib.sha256).digest()
+        return hmac.digest(self.secret, domain + data, "sha256")
 
 
 def load_or_make_patient_key(path: Path) -> PatientKey:
