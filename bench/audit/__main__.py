@@ -12,16 +12,16 @@ from typing import Final
 
 from bench.output import BenchRow, parser, print_rows
 
-# Row -> the module whose `rows(quick)` makes it.
+# Row -> the module whose `measure(quick)` makes it.
 MAKERS: Final = {"append": "bench.audit.log", "proof": "bench.audit.log"}
 
 
-def rows_of(wanted: Iterable[str], *, quick: bool) -> list[BenchRow]:
+def audit_rows(wanted: Iterable[str], *, quick: bool) -> list[BenchRow]:
     """The rows that are wanted; `quick`: as few as show that the bench works."""
     names = list(wanted)
     found: list[BenchRow] = []
     for module in dict.fromkeys(MAKERS[name] for name in names):
-        make: Callable[[bool], Iterable[BenchRow]] = import_module(module).rows
+        make: Callable[[bool], Iterable[BenchRow]] = import_module(module).measure
         found += [row for row in make(quick) if row["what"] in names]
     return found
 
@@ -36,7 +36,7 @@ def main() -> None:
     unknown = sorted(set(wanted) - MAKERS.keys())
     if unknown:
         arguments.error(f"there is no row {unknown[0]!r}; there are {', '.join(MAKERS)}")
-    rows = rows_of(wanted, quick=options.quick)
+    rows = audit_rows(wanted, quick=options.quick)
     if options.json:
         print_rows("audit", rows, as_json=True)
         return

@@ -27,7 +27,7 @@ _BYTES: Final = 900
 _PROOFS: Final = 2_000
 
 
-def rows(quick: bool = False) -> Iterator[BenchRow]:
+def measure(quick: bool = False) -> Iterator[BenchRow]:
     """The rows "append" and "proof"."""
     entries = _ENTRIES // 50 if quick else _ENTRIES
     draw = random.Random(1)
