@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from model.base import load_base
+from model.digest import folder_digest
 from model.lab.pretraining.autoencoder import encode, train_autoencoder
 from model.lab.pretraining.corpus import caption_corpus, draw_corpus
 from model.lab.pretraining.diffusion import Latents, train_diffusion
@@ -50,6 +51,7 @@ def pretrain_tiny_base(
     )
     data = Latents(encode(vae, corpus.images[: corpus.train]), corpus)
     denoiser = train_diffusion(data, tokenizer, recipe, place, on_progress, start)
-    export_tiny_base(assemble(vae, tokenizer, denoiser), place / "judges", out, recipe)
+    beginning = None if former is None else folder_digest(former)
+    export_tiny_base(assemble(vae, tokenizer, denoiser), place / "judges", out, recipe, beginning)
     if workspace is None:
         shutil.rmtree(place)

@@ -54,7 +54,7 @@ class EncoderRecipe:
 RECIPES = MappingProxyType(
     {
         "reference": EncoderRecipe("reference", "vit", seed=3031),
-        "evaluator": EncoderRecipe("evaluator", "convnext", seed=4047),
+        "evaluator": EncoderRecipe("evaluator", "convnext", seed=4047, steps=700),
     }
 )
 
