@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.lab.pretraining.recipe import Progress, Recipe
-from model.lab.tissue.captions import ALL_WORDS, Words, caption, studies_showing
+from model.lab.tissue.captions import ALL_WORDS, CaptionWords, caption, studies_showing
 from model.lab.tissue.palette import Palette, draw_palettes, palette_of
 from model.lab.tissue.tile import MORPHOLOGIES, draw_series
 
@@ -86,7 +86,7 @@ def draw_corpus(recipe: Recipe, workspace: Path, on_progress: Progress) -> Corpu
     return Corpus(np.load(file), labels, palettes, recipe.held_out)
 
 
-def draw_caption(label: int, rng: np.random.Generator, words: Words = ALL_WORDS) -> str:
+def draw_caption(label: int, rng: np.random.Generator, words: CaptionWords = ALL_WORDS) -> str:
     """A caption for a tile of MORPHOLOGIES[label], of a study that shows it, in these words."""
     morphology = MORPHOLOGIES[label]
     studies = studies_showing(morphology)

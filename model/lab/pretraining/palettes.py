@@ -29,7 +29,7 @@ _SEED = 70_000  # of tiles that no training draws
 
 
 @dataclass(frozen=True)
-class Fidelity:
+class ProtocolFidelity:
     """Reconstructions of n tiles of a protocol, in grey levels of 255.
 
     error: mean absolute, of pixels; shift: of a tile's mean colour, root mean square over red,
@@ -44,7 +44,7 @@ class Fidelity:
 
 
 @dataclass(frozen=True)
-class Obedience:
+class DyeObedience:
     """Samples of n captions that name dyes: how far their mean colour is from that of drawn tiles.
 
     own: tiles of the same dyes and morphology; shuffled: of another caption. Grey levels, root mean
@@ -58,7 +58,7 @@ class Obedience:
     high: float
 
 
-def fidelity(pipeline: Pipeline, patients: int = 40) -> list[Fidelity]:
+def fidelity(pipeline: Pipeline, patients: int = 40) -> list[ProtocolFidelity]:
     """H&E first, then the domain's protocols in their order; one tile of each patient."""
     domain = draw_domain(patients * len(STAINS), 1, _SEED)
     tiles = {"H&E": draw_series(_SEED, 0, patients)} | {
@@ -70,7 +70,7 @@ def fidelity(pipeline: Pipeline, patients: int = 40) -> list[Fidelity]:
         again = reconstruct(pipeline.vae, images)
         others = [colour for other, colour in colours.items() if other != name]
         found.append(
-            Fidelity(
+            ProtocolFidelity(
                 name,
                 len(images),
                 float(np.abs(again.astype(float) - images).mean()),
@@ -81,7 +81,7 @@ def fidelity(pipeline: Pipeline, patients: int = 40) -> list[Fidelity]:
     return found
 
 
-def obedience(pipeline: Pipeline, captions: int = 48) -> tuple[Obedience, Images]:
+def obedience(pipeline: Pipeline, captions: int = 48) -> tuple[DyeObedience, Images]:
     """Also the pictures, uint8 [n, 64, 128, 3]: a drawn tile and the sample beside it."""
     rng = np.random.default_rng(_SEED)
     palettes = [Palette.draw(rng) for _ in range(captions)]
@@ -103,7 +103,9 @@ def obedience(pipeline: Pipeline, captions: int = 48) -> tuple[Obedience, Images
     gain = other - own
     means = gain[rng.integers(captions, size=(2000, captions))].mean(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
-    figures = Obedience(captions, float(own.mean()), float(other.mean()), float(low), float(high))
+    figures = DyeObedience(
+        captions, float(own.mean()), float(other.mean()), float(low), float(high)
+    )
     return figures, np.concatenate([drawn, images], axis=2)
 
 

@@ -45,9 +45,8 @@ class Recipe:
         """What a base of H&E alone still has to learn: the other dyes, half of what it sees."""
         return cls(
             tiles=12_000,
-            autoencoder_steps=500,
-            autoencoder_crops=300,
-            autoencoder_rate=1e-3,
+            autoencoder_steps=1200,
+            autoencoder_crops=900,
             diffusion_steps=1500,
             diffusion_rate=5e-4,
             ema_decay=0.995,

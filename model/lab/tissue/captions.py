@@ -95,18 +95,18 @@ TEMPLATES = (
 
 
 @dataclass(frozen=True)
-class Words:
+class CaptionWords:
     """Which of TEMPLATES, and which of a morphology's PHRASES by index, captions are made of."""
 
     templates: tuple[str, ...] = TEMPLATES
     phrases: tuple[int, ...] = (0, 1)
 
 
-ALL_WORDS = Words()
+ALL_WORDS = CaptionWords()
 
 
 def caption(
-    study_code: str, morphology: str, rng: np.random.Generator, words: Words = ALL_WORDS
+    study_code: str, morphology: str, rng: np.random.Generator, words: CaptionWords = ALL_WORDS
 ) -> str:
     """A caption such as "colon adenocarcinoma, colon: round glands with open lumens."
 

@@ -5,6 +5,8 @@ protocols. So has this one: a palette is any pair of dyes but those of a protoco
 `model.lab.tissue.domain`, and its words are colours, never a protocol's name.
 """
 
+# Why: docs/adr/0056-a-base-that-knows-colours.md
+
 from __future__ import annotations
 
 from dataclasses import dataclass

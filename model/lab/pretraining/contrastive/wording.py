@@ -13,7 +13,7 @@ from types import MappingProxyType
 import numpy as np
 
 from model.lab.pretraining.corpus import draw_caption
-from model.lab.tissue.captions import TEMPLATES, Words
+from model.lab.tissue.captions import TEMPLATES, CaptionWords
 from model.lab.tissue.domain import RareType, Stain
 
 
@@ -21,7 +21,7 @@ from model.lab.tissue.domain import RareType, Stain
 class Wording:
     """How an encoder's captions are put: of stage one's contents, and of the domain's."""
 
-    slides: Words
+    slides: CaptionWords
     domain: tuple[str, ...]
 
     def of_slide(self, label: int, rng: np.random.Generator) -> str:
@@ -37,7 +37,7 @@ class Wording:
 WORDINGS = MappingProxyType(
     {
         "reference": Wording(
-            Words(TEMPLATES[:2], phrases=(0,)),
+            CaptionWords(TEMPLATES[:2], phrases=(0,)),
             (
                 "{stain} of the {organ}: {name}.",
                 "{name} of the {organ} in {stain}.",
@@ -45,7 +45,7 @@ WORDINGS = MappingProxyType(
             ),
         ),
         "evaluator": Wording(
-            Words(TEMPLATES[2:], phrases=(1,)),
+            CaptionWords(TEMPLATES[2:], phrases=(1,)),
             (
                 "{organ} with {name}, {stain}.",
                 "Section after {stain}, {name}, {organ}.",
