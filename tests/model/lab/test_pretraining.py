@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from model.base import load_base
+from model.digest import folder_digest
 from model.lab.pretraining import Recipe, pretrain_tiny_base
 from model.lab.pretraining.autoencoder import (
     encode,
@@ -174,6 +175,23 @@ def test_a_smoke_run_makes_a_pipeline_that_samples(tmp_path: Path) -> None:
     assert config["dtype"] == "float32"  # or diffusers alone could not draw from it
     card = (tmp_path / "base" / "README.md").read_text()
     assert "not for any medical use" in card and "| glands |" in card
+
+
+@pytest.mark.slow
+@needs_weights
+def test_a_run_goes_on_from_a_former_base_in_its_shapes_and_tokens(tmp_path: Path) -> None:
+    pretrain_tiny_base(tmp_path / "base", Recipe.smoke(), former=TINY)
+    after, former = load_base(tmp_path / "base"), load_base(TINY)
+    assert after.tokenizer.get_vocab() == former.tokenizer.get_vocab()
+    for part in ("vae", "text_encoder", "unet"):
+        own, old = (getattr(base, part).state_dict() for base in (after, former))
+        assert own.keys() == old.keys()
+        for name, tensor in own.items():
+            assert torch.allclose(tensor, old[name], atol=0.02, rtol=0.01), name
+    latents = [encode(base.vae, draw_series(5, 0, 4)) for base in (after, former)]
+    assert (latents[0] - latents[1]).square().mean() < 0.1  # of a variance of 1
+    card = (tmp_path / "base" / "README.md").read_text()
+    assert folder_digest(TINY) in card and "--former" in card
 
 
 @needs_weights
