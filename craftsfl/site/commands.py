@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from craftsfl.site.check_commands import site_check
 from craftsfl.site.person_commands import PatientId, site_merge, site_separate, site_suspicions
 
 _ONE_USER = "--one-user-no-airlock"
@@ -226,6 +227,7 @@ def site_budget(
     show_budget(settings, options)
 
 
+app.command("check")(site_check)
 app.command("suspicions")(site_suspicions)
 app.command("merge")(site_merge)
 app.command("separate")(site_separate)
