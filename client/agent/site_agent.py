@@ -152,11 +152,13 @@ class SiteAgent(ABC):
             last = self._attempt
         return last is not None and last.key == AttemptKey(self._digest, run, round, attempt)
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether something of an attempt may still leave: then the agent had better not end."""
+    def retire(self) -> bool:
+        """Refuse everything from now on, unless something of an attempt may still leave."""
         with self._lock:
-            return self._attempt is not None and self._attempt.is_open
+            if self._attempt is not None and self._attempt.is_open:
+                return False
+            self._stopping = True
+            return True
 
     def wait(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for the newest attempt's training; True if it has ended.
