@@ -12,7 +12,7 @@ Guarantees, each tested:
   the next record.
 - Where nothing can be written the agent answers as ever, says so once, and counts what is missing.
 
-Made so that a log of another kind can take the records later: `Request` is the content of one.
+Made so that another log can take the records later: an `AskedRequest` is the content of one.
 """
 
 # Why: docs/adr/0058-the-hospitals-desk.md
@@ -52,7 +52,7 @@ _log = logging.getLogger("craftsfl.agent")
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class AskedRequest:
     """One request and its answer. `kind` and `answer` are names of `Kind`, or "" for neither.
 
     `reason` is the name of the reason of a refusal, "" for anything else. `time` in seconds since
@@ -77,7 +77,7 @@ class Recorded:
 
     number: int
     hash: str
-    request: Request
+    request: AskedRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class RequestsRead:
     fault: str = ""
 
 
-Handler = Callable[[bytes], bytes]
+Answering = Callable[[bytes], bytes]
 
 
 class RequestLog:
@@ -114,7 +114,7 @@ class RequestLog:
         last = self._last()
         self._number, self._previous = (last.number + 1, last.hash) if last else (0, START)
 
-    def noting(self, handler: Handler) -> Handler:
+    def noting(self, handler: Answering) -> Answering:
         """`handler`, whose answers are recorded; it never fails because of that."""
 
         def noted(data: bytes) -> bytes:
@@ -138,7 +138,7 @@ class RequestLog:
             if spoken[1] and not self._may_refuse(now):
                 self._omitted += 1
                 return
-            self._append(Request(*key, *spoken, now, self._ledger(), self._omitted))
+            self._append(AskedRequest(*key, *spoken, now, self._ledger(), self._omitted))
 
     def _may_refuse(self, now: float) -> bool:
         if len(self._refused) == MOST_REFUSALS and now - self._refused[0] < REFUSAL_SECONDS:
@@ -146,7 +146,7 @@ class RequestLog:
         self._refused.append(now)
         return True
 
-    def _append(self, request: Request) -> None:
+    def _append(self, request: AskedRequest) -> None:
         text = _body(self._number, self._previous, request)
         digest = hashlib.sha256(text).digest()
         line = {"body": text.decode("ascii"), "signature": self._key.sign(_TAG + digest).hex()}
@@ -220,7 +220,7 @@ def read_requests(path: Path, public: bytes) -> RequestsRead:
     return RequestsRead(tuple(records), torn)
 
 
-def _body(number: int, previous: str, request: Request) -> bytes:
+def _body(number: int, previous: str, request: AskedRequest) -> bytes:
     values = {"number": number, "previous": previous, **asdict(request)}
     return json.dumps(values, separators=(",", ":")).encode("ascii")
 
@@ -232,7 +232,7 @@ def _parsed(line: bytes) -> tuple[Recorded, str, bytes] | None:
         text = found["body"].encode("ascii")
         values = json.loads(text)
         number, previous = int(values.pop("number")), str(values.pop("previous"))
-        request = Request(**values)
+        request = AskedRequest(**values)
         record = Recorded(number, hashlib.sha256(text).hexdigest(), request)
         return record, previous, bytes.fromhex(found["signature"])
     except (ValueError, KeyError, TypeError, AttributeError):

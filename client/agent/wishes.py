@@ -14,6 +14,7 @@ anything new. So it holds while the agent is down, and after a restart. Guarante
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -74,6 +75,9 @@ class WishFile:
         """On disk when this returns, from the agent's next message on; raises `DeploymentError`."""
         try:
             write_private(self.path, json.dumps({"wish": wish}).encode("ascii"))
+            if os.geteuid() == 0:  # else the agent's user could not read it
+                owner = self.path.parent.stat()
+                os.chown(self.path, owner.st_uid, owner.st_gid)
         except OSError as error:
             raise DeploymentError(
                 f"{self.path} cannot be written: {error.strerror}.",

@@ -73,11 +73,11 @@ def first_checks(site: RuledSite, *, hashed: bool = False) -> tuple[_Part, ...]:
     """What takes a moment: study, keys, roster, base, room and versions."""
     settings = site.settings
     return (
-        lambda _: study.check_study(site),
+        lambda _: study.check_against_policy(site),
         lambda _: study.check_wish(site),
         lambda _: machine.check_private_files(settings),
         lambda said: () if _has(said, CheckId.PRIVATE_FILES) else study.check_roster(site),
-        lambda _: study.check_base(site, hashed=hashed),
+        lambda _: study.check_pinned_base(site, hashed=hashed),
         lambda _: machine.check_room(settings),
         lambda _: machine.check_versions(),
     )

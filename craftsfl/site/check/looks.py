@@ -124,7 +124,7 @@ def _ignored(image: Image.Image) -> str:
         return f"{samples} channels, of which {_COLOURS} count"
     if image.format != "TIFF" and getattr(image, "n_frames", 1) > 1:
         return "several frames, of which the first counts"
-    if image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:
+    if image.has_transparency_data and min(image.convert("RGBA").getchannel("A").tobytes()) < 255:
         return "transparent parts, which count as white"
     return ""
 

@@ -18,7 +18,7 @@ from privacy.errors import CraftsflError, PolicyError
 from privacy.study.agreement import roster_in_force
 
 
-def check_study(site: RuledSite) -> Iterator[Checked]:
+def check_against_policy(site: RuledSite) -> Iterator[Checked]:
     """Whether the policy allows the study at all, and whether persons were confirmed."""
     study = site.rules.study
     yield Fact("study", f"{study.name}, digest {study.digest().hex()}")
@@ -50,7 +50,7 @@ def check_roster(site: RuledSite) -> Iterator[Checked]:
     yield Fact("roster", f"{roster.consortium}, {len(roster.members)} members, lists this key")
 
 
-def check_base(site: RuledSite, *, hashed: bool) -> Iterator[Checked]:
+def check_pinned_base(site: RuledSite, *, hashed: bool) -> Iterator[Checked]:
     """Whether the study's base is on this machine; with `hashed`, byte for byte."""
     base = site.rules.study.base
     try:
