@@ -19,6 +19,7 @@ from craftsfl.site.desk_commands import (
     site_status,
 )
 from craftsfl.site.person_commands import PatientId, site_merge, site_separate, site_suspicions
+from craftsfl.site.tile_command import site_tile
 
 _ONE_USER = "--one-user-no-airlock"
 app = typer.Typer(
@@ -244,6 +245,7 @@ app.command("leave")(site_leave)
 app.command("reload")(site_reload)
 app.command("log")(site_log)
 app.command("doctor")(site_doctor)
+app.command("tile")(site_tile)
 app.command("suspicions")(site_suspicions)
 app.command("merge")(site_merge)
 app.command("separate")(site_separate)
