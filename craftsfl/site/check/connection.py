@@ -61,7 +61,7 @@ class Reached:
 
 def check_connection(gateway: GatewaySettings) -> Iterator[Checked]:
     """Findings about the way to the coordinator of `gateway`."""
-    yield from judged(reach(gateway), gateway, time.time())
+    yield from judged_way(reach(gateway), gateway, time.time())
 
 
 def reach(gateway: GatewaySettings) -> Reached:
@@ -85,7 +85,7 @@ def reach(gateway: GatewaySettings) -> Reached:
         return Reached(Trouble.UNEXPECTED.name, "the trial ended without a word")
 
 
-def judged(found: Reached, gateway: GatewaySettings, now: float) -> Iterator[Checked]:
+def judged_way(found: Reached, gateway: GatewaySettings, now: float) -> Iterator[Checked]:
     """What the trial means at `now` (Unix seconds)."""
     if found.trouble:
         yield _in_trouble(found, gateway)

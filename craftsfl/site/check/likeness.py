@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 SIDE: Final = 16
-HASH_BYTES: Final = SIDE * SIDE // 8
+_HASH_BYTES: Final = SIDE * SIDE // 8
 # Bits of 256 in which two hashes of one picture may differ. Of 438 real tiles, no two differ in
 # fewer than 55; of copies saved at JPEG quality 60 or scaled to 2/3, nine in ten in at most 14.
 NEAR: Final = 36
@@ -33,7 +33,7 @@ def alike(hashes: Sequence[bytes], owners: Sequence[int]) -> Iterator[tuple[int,
 
     In order of a, then b. Takes time in the square of their number: 10,000 take about a second.
     """
-    table = np.frombuffer(b"".join(hashes), np.uint64).reshape(-1, HASH_BYTES // 8)
+    table = np.frombuffer(b"".join(hashes), np.uint64).reshape(-1, _HASH_BYTES // 8)
     owned = np.asarray(owners)
     for start in range(0, len(table), _BLOCK):
         rows, who = table[start : start + _BLOCK], owned[start : start + _BLOCK]

@@ -21,7 +21,7 @@ from client.settings import GatewaySettings, load_site
 from craftsfl.site.check import machine, study
 from craftsfl.site.check.catalogue import MEANINGS, checks_page, level_of
 from craftsfl.site.check.command import check_site, show_check
-from craftsfl.site.check.connection import Reached, judged, reach
+from craftsfl.site.check.connection import Reached, judged_way, reach
 from craftsfl.site.check.finding import Checked, CheckId, Fact, Finding, Level
 from craftsfl.site.check.pace import cut_captions, judged_pace
 from tests.client.hospital import write_hospital
@@ -90,16 +90,16 @@ def test_the_way_to_a_coordinator_is_tried_as_it_is(tmp_path: Path) -> None:
     assert well.ends == pytest.approx(time.time() + 90 * DAY, abs=600)
     assert abs(well.ahead or 0) < well.doubt + 1
     assert other.trouble == Trouble.CERTIFICATE_UNKNOWN.name
-    assert CheckId.CERTIFICATE in found(judged(other, own, time.time()))
+    assert CheckId.CERTIFICATE in found(judged_way(other, own, time.time()))
     away = reach(own)
     assert away.trouble == Trouble.NO_SUPERLINK.name
-    assert "127.0.0.1" in found(judged(away, own, time.time()))[CheckId.COORDINATOR]
+    assert "127.0.0.1" in found(judged_way(away, own, time.time()))[CheckId.COORDINATOR]
 
 
 def test_a_coordinator_whose_clock_is_off_is_noticed(tmp_path: Path) -> None:
     with superlink(tmp_path, ahead=-60.0) as address:
         own = gateway(address, tmp_path / "ca.pem")
-        words = found(judged(reach(own), own, time.time()))
+        words = found(judged_way(reach(own), own, time.time()))
     assert "ahead" in words[CheckId.CLOCK]
 
 
@@ -119,7 +119,7 @@ def test_a_coordinator_whose_clock_is_off_is_noticed(tmp_path: Path) -> None:
 )
 def test_what_was_found_on_the_way_is_judged(what: Reached, id: CheckId | None) -> None:
     own = gateway("somewhere:9092", Path("ca.pem"))
-    assert set(found(judged(what, own, 0.0))) == ({id} if id else set())
+    assert set(found(judged_way(what, own, 0.0))) == ({id} if id else set())
 
 
 def test_a_key_that_others_can_read_is_named_and_not_used(tmp_path: Path) -> None:
