@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from craftsfl.rounds import roster_commands as roster
+from craftsfl.rounds.first_commands import rounds_add, rounds_init
 from craftsfl.rounds.plan_command import rounds_plan
 
 app = typer.Typer(
@@ -28,6 +29,8 @@ class CoordinatorProcess(StrEnum):
     SUPEREXEC = "superexec"
 
 
+app.command("init")(rounds_init)
+app.command("add")(rounds_add)
 app.command("plan")(rounds_plan)
 
 

@@ -19,7 +19,8 @@ from craftsfl.processes.restarts import keep_running
 from craftsfl.processes.supervisor import Command, Supervisor, ended_by_signals
 from craftsfl.site.airlock import Users, check_gateway, separation
 from craftsfl.terminal import say
-from privacy.errors import DeploymentError
+from privacy.error_ids import ErrorId
+from privacy.errors import ConfigError, DeploymentError
 
 
 def serve_site(settings_file: Path, *, gateway_only: bool = False, one_user: bool = False) -> None:
@@ -32,6 +33,12 @@ def serve_site(settings_file: Path, *, gateway_only: bool = False, one_user: boo
     """
     keep_files_private()
     site = load_site(settings_file)
+    if not site.study.exists():
+        raise ConfigError(
+            f"This hospital has joined no study yet: there is no {site.study}.",
+            f"Send the operator its card, then: craftsfl site join {settings_file} INVITATION",
+            id=ErrorId.SETTINGS_MISSING,
+        )
     own = gateway_of(site)
     users, shut_in = _separated(site, gateway_only=gateway_only, one_user=one_user)
     logs = own.home / "logs"
