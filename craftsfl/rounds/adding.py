@@ -25,7 +25,7 @@ from craftsfl.rounds.roster import member_of, successor_of
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, SecAggError
 from privacy.files import write_public
-from privacy.identity import fingerprint
+from privacy.identity import fingerprint, load_identity
 from privacy.secagg.card import SiteCard, read_card
 from privacy.secagg.chain import AgreedRoster, read_rosters, write_rosters
 from privacy.secagg.roster import SignedRoster, propose_roster
@@ -37,6 +37,7 @@ from server.runs import Runs
 from server.settings import ConsortiumSettings, InvitationSettings, load_consortium
 
 _PIN: Final = re.compile(r'(?m)^(\s*roster\s*=\s*)"[0-9a-f]{64}"')
+_KEY: Final = re.compile(rf'(?m)^(\s*coordinator_key\s*=\s*)"{NOT_YET}"')
 _INIT: Final = "Make one with craftsfl rounds init; docs/operator.md has the long way."
 
 
@@ -75,7 +76,7 @@ def _invite(
     next_study: Path | None,
 ) -> Iterator[str]:
     roster = _roster(settings, invitation.consortium, cards)
-    text = _pinned((next_study or settings.study).read_text("utf-8"), roster)
+    text = _filled((next_study or settings.study).read_text("utf-8"), roster, settings)
     authority = settings.superlink.authority.read_text("utf-8") if settings.superlink else ""
     made = invitation_of(invitation.superlink, authority, roster, text)
     if next_study is not None and settings.study.exists():
@@ -210,8 +211,11 @@ def _roster(
     return AgreedRoster((*chain, successor))
 
 
-def _pinned(text: str, roster: AgreedRoster) -> str:
-    """The study's text, naming this roster."""
+def _filled(text: str, roster: AgreedRoster, settings: ConsortiumSettings) -> str:
+    """The study's text, naming this roster, and the coordinator's key if it names none yet."""
+    if NOT_YET in text and settings.coordinator_key is not None:
+        key = load_identity(settings.coordinator_key).public.hex()
+        text = _KEY.sub(rf'\1"{key}"', text)
     pin = roster.roster.digest().hex()
     found, count = _PIN.subn(rf'\1"{pin}"', text)
     if count != 1:

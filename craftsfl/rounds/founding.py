@@ -12,6 +12,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,9 +116,10 @@ def _draft(asked: Founding) -> _StudyDraft:
     digest = install_base(base_folder(asked.plan.base))  # where the ServerApp looks for it
     names = StudyNames(asked.name, digest, asked.plan.base, coordinator_key=_KEY)
     mending = mending_words(plan)
-    return _StudyDraft(
-        planned_study_text(plan, names), (verdict_words(plan), *([mending] if mending else []))
-    )
+    text = planned_study_text(plan, names)
+    hint = "Give --name a name of small letters, digits and hyphens."
+    check(tomllib.loads(text), Study, where="rounds init", hint=hint)
+    return _StudyDraft(text, (verdict_words(plan), *([mending] if mending else [])))
 
 
 def _own_study(path: Path) -> str:

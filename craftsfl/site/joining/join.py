@@ -200,6 +200,13 @@ def _proposed(site: SiteSettings, invitation: Invitation, lifetime: float | None
             f"The study {study.name} adds no noise, or so little that no budget holds it.",
             "Ask the operator for a study that craftsfl rounds plan has planned.",
         )
+    if wanted < price.epsilon:
+        raise PolicyError(
+            f"The study {study.name} costs each patient epsilon {price.epsilon:.2f} at most, and "
+            f"the lifetime budget would be {wanted:g}.",
+            "Ask the operator for a study that costs less; or decide on a larger budget: "
+            "--lifetime-epsilon.",
+        )
     policy = sized_policy(study, price, wanted, before)
     rules = SiteRules(site.name, study, policy)
     rules.check()

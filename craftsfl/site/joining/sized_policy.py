@@ -185,9 +185,10 @@ def _shown(value: object) -> str:
 
 
 _HEAD: Final = """\
-# What this hospital allows, sized by `craftsfl site join` for {study}: what that study needs
-# and no more. The agent checks it at the start and before every round; what is not allowed here
-# is forbidden. docs/hospital.md explains every key."""
+# What this hospital allows, sized by `craftsfl site join` for what it needs and no more:
+#     {study}
+# The agent checks it at the start and before every round; what is not allowed here is forbidden.
+# docs/hospital.md explains every key."""
 _PARTS: Final = (
     (
         "The lifetime budget of this hospital's patients, over all studies, and each study's.",
