@@ -10,6 +10,7 @@ import typer
 
 from craftsfl.site.joining.commands import site_card, site_init, site_join
 from craftsfl.site.person_commands import PatientId, site_merge, site_separate, site_suspicions
+from craftsfl.site.tile_command import site_tile
 
 _ONE_USER = "--one-user-no-airlock"
 app = typer.Typer(
@@ -197,6 +198,7 @@ def site_budget(
 
 
 app.command("card")(site_card)
+app.command("tile")(site_tile)
 app.command("suspicions")(site_suspicions)
 app.command("merge")(site_merge)
 app.command("separate")(site_separate)
