@@ -26,7 +26,7 @@ from privacy.identity import Identity
 from privacy.secagg.chain import AgreedRoster, write_rosters
 from privacy.wire.bodies import Body, Hello, Refusal
 from privacy.wire.envelope import Envelope, open_envelope, refuse, seal
-from privacy.wire.reasons import Reason, RefusedMessage
+from privacy.wire.reasons import Reason, RefusedMessage, guidance_of
 from privacy.wire.signing import SIGNING_BYTES, RosterSignature, RosterSignatures
 
 _log = logging.getLogger("craftsfl.agent")
@@ -50,6 +50,7 @@ class RosterGate:
         self._file = file
         self._inner = inner
         self._lock = threading.Lock()
+        self._said: Reason | None = None
         if roster.lacking:
             _log.info(
                 "The roster lacks %d signatures; they come through the coordinator as soon as "
@@ -82,9 +83,9 @@ class RosterGate:
         digest = self._roster.roster.digest()
         match body:
             case Hello() if body.study_digest != self._study:
-                return Refusal(Reason.WRONG_STUDY)
+                return self._named(Reason.WRONG_STUDY)
             case Hello() | RosterSignatures() if body.roster_digest != digest:
-                return Refusal(Reason.WRONG_ROSTER)
+                return self._named(Reason.WRONG_ROSTER)
             case RosterSignatures():
                 self._take(body)
             case Hello():
@@ -92,6 +93,14 @@ class RosterGate:
             case _:
                 return Refusal(Reason.NOT_READY)
         return RosterSignature(digest, self._identity.public, self._identity.sign(digest))
+
+    def _named(self, reason: Reason) -> Refusal:
+        """Say at the site's own desk what was refused, once until the reason is another one."""
+        if reason is not self._said:
+            self._said = reason
+            meaning = guidance_of(reason)
+            _log.warning("A greeting was refused: %s %s", meaning.happened, meaning.next_step)
+        return Refusal(reason)
 
     def _take(self, body: RosterSignatures) -> None:
         try:

@@ -101,8 +101,8 @@ def _membership(settings: SiteSettings, rules: SiteRules) -> tuple[Membership, A
     membership.check(rules)
     if found.lacking and found.may_sign(identity.public) and not found.signed_by(identity.public):
         raise SecAggError(
-            f"The roster of {found.roster.consortium} lacks this site's own signature, and "
-            f"{found.lacking} are missing.",
+            f"The roster of {found.roster.consortium} has {len(found.newest.signatures)} of "
+            f"{found.voters.quorum} signatures, and lacks this site's own.",
             "Look at it, compare its fingerprint by phone, and sign it: craftsfl rounds roster "
             f"sign {own.roster} --key {own.key}",
         )

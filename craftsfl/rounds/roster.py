@@ -26,6 +26,7 @@ from privacy.identity import fingerprint
 from privacy.secagg.card import SiteCard, read_card
 from privacy.secagg.chain import in_force, read_rosters, write_rosters
 from privacy.secagg.history import check_history, ids_given
+from privacy.secagg.offer import SMALLEST_COHORT
 from privacy.secagg.roster import (
     Member,
     Roster,
@@ -108,6 +109,12 @@ def _first(proposal: Proposal, cards: Sequence[SiteCard]) -> SignedRoster:
         raise ConfigError(
             "A first roster needs the consortium's name, and nobody can leave it yet.",
             "Give --consortium NAME, or --after FILE for a successor.",
+        )
+    if len(cards) < SMALLEST_COHORT:
+        raise ConfigError(
+            f"A roster of {len(cards)}: no study can have a sum of fewer than {SMALLEST_COHORT} "
+            "hospitals, which would show each what the other sent.",
+            "Give the cards of all hospitals, three at least.",
         )
     members = [member_of(site, card) for site, card in enumerate(cards, start=1)]
     quorum = proposal.quorum or len(members) // 2 + 1

@@ -30,9 +30,10 @@ from craftsfl.site.joining.sized_policy import (
     policy_text,
     sized_policy,
 )
+from model.cache import find_base
 from privacy.budget import Book, cannot_end, to_its_end, whole_figures
 from privacy.error_ids import ErrorId
-from privacy.errors import ConfigError, PolicyError
+from privacy.errors import ConfigError, ModelError, PolicyError
 from privacy.files import write_public
 from privacy.identity import Identity, fingerprint
 from privacy.ledger import Entry
@@ -83,6 +84,7 @@ def join_study(settings_file: Path, options: JoinOptions, desk: JoinDesk) -> boo
         desk.say(line)
     for line in proposal.lines():
         desk.say(line)
+    _say_if_base_is_missing(site, invitation, desk)
     if not _ids_confirmed(site, options, desk, proposal.rules):
         return False
     if not desk.confirm("Sign this roster, and take part in this study?"):
@@ -231,6 +233,14 @@ def _what_would_fit(price: StudyPrice, policy: Policy, spent: float) -> str:
         f"operator for a study that costs less than this one's {price.epsilon:.2f}. Only if the "
         "hospital decides on a larger lifetime budget: --lifetime-epsilon."
     )
+
+
+def _say_if_base_is_missing(site: SiteSettings, invitation: Invitation, desk: JoinDesk) -> None:
+    """Whether the study's base is on this machine; only a person gets it, never the agent."""
+    try:
+        find_base(invitation.study.base, root=site.study.parent, verify=False)
+    except ModelError as error:
+        desk.say(f"Before you serve: {error.message} {error.hint}")
 
 
 def _ids_confirmed(
