@@ -11,6 +11,7 @@ import typer
 from craftsfl.rounds import roster_commands as roster
 from craftsfl.rounds.first_commands import rounds_add, rounds_init
 from craftsfl.rounds.plan_command import rounds_plan
+from craftsfl.rounds.release_commands import rounds_export, rounds_promote, rounds_rollback
 
 app = typer.Typer(
     help="The consortium: serve, start and watch rounds.",
@@ -32,6 +33,9 @@ class CoordinatorProcess(StrEnum):
 app.command("init")(rounds_init)
 app.command("add")(rounds_add)
 app.command("plan")(rounds_plan)
+app.command("promote")(rounds_promote)
+app.command("rollback")(rounds_rollback)
+app.command("export")(rounds_export)
 
 
 @app.command("serve")
