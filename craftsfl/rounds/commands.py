@@ -108,11 +108,11 @@ def rounds_start(
     that was interrupted. craftsfl -q rounds start waits for the end without
     showing progress; Ctrl-C leaves the run alone.
     """
-    from craftsfl.rounds.operator import start_run
+    from craftsfl.rounds.operator import awaited_signatures, start_run
     from craftsfl.rounds.watching import watch_run
 
     run = start_run(settings, after)
-    typer.echo(f"Run {run} started.")
+    typer.echo(f"Run {run} started. {awaited_signatures(settings)}".strip())
     if wait:
         watch_run(settings, run)
 

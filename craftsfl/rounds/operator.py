@@ -12,11 +12,12 @@ from craftsfl.rounds.keeper import Keeper
 from craftsfl.rounds.transport import SuperLinkSide
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, CraftsflError, DeploymentError, FederationError
+from privacy.study.manifest import load_study
 from server.clock import SystemClock
 from server.event_log import EventLog
 from server.events import RunEnded
 from server.life import exclusively, is_held
-from server.readiness import check_ready
+from server.readiness import agreed_roster, check_ready
 from server.runs import OpenRun, Runs
 from server.settings import ConsortiumSettings, load_consortium
 from server.tables import Wish
@@ -83,6 +84,18 @@ def start_run(settings: Path, after: int = 0) -> int:
             runs.stopped(name)  # no site has heard of it
             raise
     return name.number
+
+
+def awaited_signatures(settings: Path) -> str:
+    """Whose signatures of the roster a run waits for, in words; "" for nobody's."""
+    consortium = load_consortium(settings)
+    roster = agreed_roster(consortium, load_study(consortium.study))
+    if not roster.lacking:
+        return ""
+    return (
+        f"The roster lacks {roster.lacking} signatures. They come by themselves once these "
+        f"hospitals have joined and serve: {', '.join(roster.unsigned)}."
+    )
 
 
 def _wait_until_it_answers(consortium: ConsortiumSettings, flower: SuperLinkSide) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 import tomllib
 from dataclasses import dataclass
@@ -70,8 +71,15 @@ class Invitation:
         return digest(_TAG, *texts, self.rosters.roster.digest(), self.study.digest())
 
     def fingerprint(self) -> str:
-        """The digest in digits, to be compared by phone."""
-        return fingerprint(self.digest())
+        """The digest in digits, to be compared by phone.
+
+        Whoever writes invitations could look for two of one fingerprint, one for each hospital:
+        2^50 tries for 99 bits. So a try takes 32 MB and a tenth of a second (scrypt, RFC 7914).
+        """
+        slow = hashlib.scrypt(
+            self.digest(), salt=_TAG, n=1 << 15, r=8, p=1, maxmem=1 << 26, dklen=32
+        )
+        return fingerprint(slow)
 
 
 def invitation_of(superlink: str, authority: str, rosters: AgreedRoster, text: str) -> Invitation:

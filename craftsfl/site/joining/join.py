@@ -10,6 +10,7 @@ person's yes writes and signs. Nothing of it talks to the coordinator.
 
 from __future__ import annotations
 
+import datetime
 import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +23,8 @@ from client.agent.state import StateFolder
 from client.policy import SiteRules, limits_of
 from client.settings import Policy, SiteSettings, load_policy, load_site
 from craftsfl.passphrase import identity_in
-from craftsfl.site.joining.own_files import with_confirmed_ids, with_gateway
+from craftsfl.site.joining.authority import check_authority
+from craftsfl.site.joining.own_files import AUTHORITY, with_confirmed_ids, with_gateway
 from craftsfl.site.joining.shown import invitation_lines, price_lines
 from craftsfl.site.joining.sized_policy import (
     StudyPrice,
@@ -78,6 +80,7 @@ def join_study(settings_file: Path, options: JoinOptions, desk: JoinDesk) -> boo
     identity = identity_in(site.identity.key)
     _check_own_key(site, identity, invitation)
     _check_fingerprint(options.expected, invitation, desk)
+    check_authority(invitation.authority, datetime.datetime.now(datetime.UTC))
     roster = _continued(site.identity.roster, invitation.rosters)
     proposal = _proposed(site, invitation, options.lifetime)
     for line in invitation_lines(invitation, site.name):
@@ -281,9 +284,9 @@ def _keep(settings_file: Path, site: SiteSettings, invitation: Invitation, polic
     """Write what the invitation brought; earlier versions of what it replaces are kept."""
     text = settings_file.read_text("utf-8")
     _put_away(site, [site.study, site.policy])
-    gateway = site.gateway
-    if gateway is not None and gateway.root_certificates is not None and invitation.authority:
-        write_public(gateway.root_certificates, invitation.authority.encode("utf-8"))
+    if site.gateway is not None and invitation.authority:
+        authority = site.gateway.root_certificates or settings_file.absolute().parent / AUTHORITY
+        write_public(authority, invitation.authority.encode("utf-8"))
     write_public(site.study, invitation.study_text.encode("utf-8"))
     write_public(site.policy, policy.encode("utf-8"))
     text = with_gateway(text, invitation.superlink, authority=bool(invitation.authority))

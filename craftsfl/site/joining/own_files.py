@@ -21,6 +21,7 @@ from privacy.files import write_public
 from privacy.secagg.card import SiteCard, write_card
 
 SITE: Final = "site.toml"
+AUTHORITY: Final = "ca.pem"
 NOWHERE: Final = "nowhere.invalid:9"
 """The coordinator's address before there is an invitation."""
 
@@ -90,11 +91,14 @@ def card_again(settings_file: Path, organisation: str) -> Path:
 def with_gateway(text: str, superlink: str, *, authority: bool) -> str:
     """The text of site.toml, whose gateway reaches the coordinator at `superlink`.
 
-    `authority`: whether ca.pem has the authority that signed the coordinator's certificate.
+    `authority`: whether a file has the authority that signed the coordinator's certificate.
     """
-    line = rf"superlink = {json.dumps(superlink)}"
+    line = f"superlink = {json.dumps(superlink)}"
+    named = "root_certificates" in tomllib.loads(text).get("gateway", {})
+    if authority and not named:
+        line += f'\nroot_certificates = "{AUTHORITY}"'
     text = re.sub(r"(?m)^superlink\s*=.*$", lambda _: line, text, count=1)
-    return text if authority else re.sub(r'(?m)^root_certificates = "ca.pem"\n', "", text)
+    return text if authority else re.sub(rf'(?m)^root_certificates = "{AUTHORITY}"\n', "", text)
 
 
 def with_confirmed_ids(text: str) -> str:

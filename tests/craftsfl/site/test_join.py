@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from client.agent.startup import load
 from client.policy import SiteRules, limits_of
 from client.settings import load_policy, load_site
 from craftsfl.cli import app
+from craftsfl.site.joining.authority import check_authority
 from privacy.budget import Book, cannot_end
 from privacy.error_ids import ErrorId
 from privacy.errors import CraftsflError
@@ -347,3 +349,42 @@ def test_before_joining_serving_names_the_way(world: World) -> None:
     with pytest.raises(CraftsflError, match="has joined no study yet") as caught:
         type_in("site", "serve", world.site())
     assert "craftsfl site join" in caught.value.hint
+
+
+def test_a_public_authority_is_named_nowhere_and_an_own_one_again(world: World) -> None:
+    made = read_invitation(world.invitation)
+    public = invitation_of(made.superlink, "", made.rosters, made.study_text)
+    write_invitation(world.invitation, public)
+    world.join("north", "--expect-fingerprint", public.fingerprint(), "--yes")
+    site = load_site(world.site())
+    assert site.gateway is not None and site.gateway.root_certificates is None
+    write_invitation(world.invitation, made)
+    world.join()
+    site = load_site(world.site())
+    assert site.gateway is not None and site.gateway.root_certificates is not None
+    assert site.gateway.root_certificates.read_text() == made.authority
+
+
+@pytest.mark.parametrize(
+    ("days", "says"),
+    [(-1, "valid from"), (4000, "expired on"), (0, "")],
+    ids=["early", "late", "now"],
+)
+def test_the_authority_has_to_be_valid_by_this_clock(world: World, days: int, says: str) -> None:
+    now = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
+    authority = read_invitation(world.invitation).authority
+    if not says:
+        check_authority(authority, now)
+        check_authority("", now)
+        return
+    with pytest.raises(CraftsflError, match=says) as caught:
+        check_authority(authority, now)
+    assert "clock" in caught.value.hint
+
+
+def test_an_authority_that_is_none_is_refused(world: World) -> None:
+    made = read_invitation(world.invitation)
+    other = invitation_of(made.superlink, "theirs", made.rosters, made.study_text)
+    write_invitation(world.invitation, other)
+    error = world.refused(answers=f"{other.fingerprint()}\n{YES}")
+    assert error.id == ErrorId.CERTIFICATE_UNUSABLE
