@@ -74,6 +74,12 @@ class ErrorId(StrEnum):
     PROCESS_ENDED = "process-ended"
     SUPERLINK_SILENT = "superlink-silent"
 
+    # Before a study's first run.
+    CARD_UNUSABLE = "card-unusable"
+    INVITATION_UNUSABLE = "invitation-unusable"
+    FINGERPRINT_DIFFERS = "fingerprint-differs"
+    PLACEHOLDER = "placeholder"
+
     # At a coordinator.
     SUPERLINK_REFUSED = "superlink-refused"
     OPERATOR_REFUSED = "operator-refused"
