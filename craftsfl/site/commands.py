@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from craftsfl.site.person_commands import PatientId, site_merge, site_separate, site_suspicions
+from craftsfl.site.tile_command import site_tile
 
 _ONE_USER = "--one-user-no-airlock"
 app = typer.Typer(
@@ -226,6 +227,7 @@ def site_budget(
     show_budget(settings, options)
 
 
+app.command("tile")(site_tile)
 app.command("suspicions")(site_suspicions)
 app.command("merge")(site_merge)
 app.command("separate")(site_separate)
