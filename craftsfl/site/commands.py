@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from craftsfl.site.memorisation.command import site_memorisation
 from craftsfl.site.person_commands import PatientId, site_merge, site_separate, site_suspicions
 from craftsfl.site.tile_command import site_tile
 
@@ -229,5 +230,6 @@ def site_budget(
 
 app.command("tile")(site_tile)
 app.command("suspicions")(site_suspicions)
+app.command("memorisation")(site_memorisation)
 app.command("merge")(site_merge)
 app.command("separate")(site_separate)

@@ -10,8 +10,8 @@ import pytest
 from privacy.discrete_gaussian import draw
 from privacy.discrete_gaussian.trial import (
     USUAL_DEVIATION,
-    IntegerDraw,
     GeneratorTrial,
+    IntegerDraw,
     tried_generator,
 )
 from privacy.error_ids import ErrorId
