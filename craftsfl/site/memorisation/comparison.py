@@ -104,7 +104,7 @@ def _radius(between: NDArray[np.float32], patients: NDArray[np.int64]) -> Double
 
 def _ratios(near: Nearest, radius: Doubles) -> Doubles:
     """[n]: how far each is from its nearest tile, over how far other patients' tiles are."""
-    return near.distance / np.maximum(radius[near.row], np.finfo(np.float64).tiny)
+    return np.asarray(near.distance / np.maximum(radius[near.row], np.finfo(np.float64).tiny))
 
 
 def _as_new(between: NDArray[np.float32], patients: NDArray[np.int64]) -> Doubles:

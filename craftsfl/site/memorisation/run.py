@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from craftsfl.terminal import output, say
 from model.base import Pipeline, image_size, load_base
 from model.cache import find_base
 from model.devices import pick_device
-from model.encoders import load_encoder
+from model.encoders import ImageEncoder, load_encoder
 from model.generation.adapter import file_digest, put_adapter
 from model.lab.evaluation.encode import EncoderSpace, PixelSpace, Space, views
 from model.lab.evaluation.figures import ImageSet
@@ -80,13 +80,14 @@ def report_memorisation(request: MemorisationRequest) -> None:
     pipeline = load_base(folder, pick_device("auto"))
     tiles = read_own_tiles(settings, image_size(pipeline), request.most, request.seed)
     pictures = _drawn(pipeline, request, study.base.digest, tiles.images)
-    spaces = [*map(EncoderSpace, map(load_local, request.encoders)), PixelSpace()]
+    spaces: list[Space] = [EncoderSpace(load_local(name)) for name in request.encoders]
+    spaces.append(PixelSpace())
     found = compare_all(spaces, tiles.images, pictures, request.seed)
     _write(request, found, tiles, pictures)
     _show(request.out, found)
 
 
-def load_local(name: str) -> Any:  # noqa: ANN401 - an encoder, typed by `EncoderSpace`
+def load_local(name: str) -> ImageEncoder:
     """A frozen encoder from this machine: nothing is downloaded next to patients' data."""
     return load_encoder(name, online=False)
 
