@@ -60,6 +60,10 @@ class Standing:
                 _log.info("Ready.")
         self._gate.tell(self._phase())
 
+    def retire(self) -> bool:
+        """Whether nothing of an attempt may leave any more; if so, nothing begins from now on."""
+        return self._agent is None or self._agent.retire()
+
     def stop(self) -> None:
         """Refuse everything from now on; what is being trained is lost."""
         if self._agent is not None:

@@ -8,6 +8,16 @@ from typing import Annotated
 
 import typer
 
+from craftsfl.site.check_commands import site_check
+from craftsfl.site.desk_commands import (
+    site_doctor,
+    site_leave,
+    site_log,
+    site_pause,
+    site_reload,
+    site_resume,
+    site_status,
+)
 from craftsfl.site.joining.commands import site_card, site_init, site_join
 from craftsfl.site.person_commands import PatientId, site_merge, site_separate, site_suspicions
 from craftsfl.site.tile_command import site_tile
@@ -197,6 +207,14 @@ def site_budget(
     show_budget(settings, options)
 
 
+app.command("check")(site_check)
+app.command("status")(site_status)
+app.command("pause")(site_pause)
+app.command("resume")(site_resume)
+app.command("leave")(site_leave)
+app.command("reload")(site_reload)
+app.command("log")(site_log)
+app.command("doctor")(site_doctor)
 app.command("card")(site_card)
 app.command("tile")(site_tile)
 app.command("suspicions")(site_suspicions)

@@ -18,6 +18,8 @@ from craftsfl.processes.gateway_command import gateway_commands, gateway_of, mak
 from craftsfl.processes.restarts import keep_running
 from craftsfl.processes.supervisor import Command, Supervisor, ended_by_signals
 from craftsfl.site.airlock import Users, check_gateway, separation
+from craftsfl.site.check.command import check_before_serving
+from craftsfl.site.check.report import cure_of
 from craftsfl.terminal import say
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, DeploymentError
@@ -51,9 +53,16 @@ def serve_site(settings_file: Path, *, gateway_only: bool = False, one_user: boo
         agent = _agent(settings_file, site, users, one_user=one_user)
         desks["agent"] = DeskLines(agent.log, AGENTS)
         commands.insert(0, agent)
+        _say_first(settings_file)
     watch = AgentWatch(site.socket_path())
     say(f"Serving {site.name}. Logs: {', '.join(str(c.log) for c in commands)}. Ctrl-C ends it.")
     _keep_serving(site.name, commands, watch, desks)
+
+
+def _say_first(settings_file: Path) -> None:
+    """Say what the quick part of `site check` finds, before the agent starts and decides itself."""
+    for finding in check_before_serving(settings_file).findings:
+        say(f"{finding.id}: {finding.words} {cure_of(finding)}", logging.WARNING)
 
 
 def _separated(

@@ -118,6 +118,8 @@ PUBLISHED = [
     "refused-wrong-roster",
     "refused-other-version",
     "refused-missing-sums",
+    "refused-paused",
+    "refused-left",
 ]
 
 
