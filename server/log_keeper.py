@@ -141,10 +141,6 @@ class LogKeeper:
         sizes = {self.cosigned(member) for member in members}
         return sizes.pop() if len(sizes) == 1 else 0
 
-    def close(self) -> None:
-        """Close the file."""
-        self._store.close()
-
     def _cosignatures(self, size: int) -> dict[int, Cosignature]:
         by_key = self._store.cosignatures(size)
         members = ((member.site, by_key.get(member.public_key)) for member in self.roster.members)

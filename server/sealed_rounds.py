@@ -15,6 +15,7 @@ from typing import Final
 
 from model.layout import Layout, frozen_digest
 from privacy.identity import Identity
+from privacy.log.entries import EntryKind
 from privacy.secagg.roster import Roster
 from privacy.study.pooling import pooled_settings, sealed_study
 from privacy.wire.codec import Vector
@@ -22,6 +23,7 @@ from privacy.wire.sealed import OpenedSum
 from server.checkpoint import save_checkpoint
 from server.events import AdapterConfirmed, RoundFailed
 from server.life import RunStopped
+from server.log_facts import base_facts, published_facts, recipe_facts
 from server.log_keeper import LogKeeper
 from server.nodes import Attendee
 from server.participants import TrainingOrder
@@ -81,6 +83,9 @@ class SealedRounds:
         if store.last_adapter() is None:
             store.keep_adapter(0, save_checkpoint(self._parts.file(0), self.adapter, {}))
         self._sessions.restore()
+        terms = self._terms
+        self._log.write(EntryKind.RECIPE, recipe_facts())
+        self._log.write(EntryKind.MODEL, base_facts(terms.base, terms.layout, terms.frozen))
         return self._chain.steps
 
     def run(self, number: int) -> None:
@@ -101,6 +106,7 @@ class SealedRounds:
         context, number = self._context, self._context.study.rounds
         if context.store.steps.is_closed():
             return
+        self._log.write(EntryKind.MODEL, published_facts(self._chain.published_digest))
         present = RollCall(context, self._parts.attendance).call(lambda _: True)
         self._log.conclude(self._sessions.live, present)
         with context.phase("closing"):
