@@ -25,6 +25,7 @@ class LedgerView:
     bound: Bound | None
     newest: Head
     attempts: tuple[Entry, ...]
+    bindings: tuple[Bound, ...] = ()  # all identities that have signed for it, in order
 
     def entries(self) -> tuple[Entry, ...]:
         """See `Ledger.entries`."""
@@ -52,7 +53,7 @@ def read_ledger(
     check_kept(chain, kept, head_path(path))
     if owner is not None:
         owner.check(chain, path, may_be_unbound=may_be_unbound)
-    return LedgerView(chain.genesis.site, chain.bound, chain.head, chain.entries)
+    return LedgerView(chain.genesis.site, chain.bound, chain.head, chain.entries, chain.bindings)
 
 
 def head_path(path: Path) -> Path:
