@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from craftsfl.audit import commands as audit
 from craftsfl.demo.command import demo
 from craftsfl.extras import explain_missing
 from craftsfl.model import commands as model
@@ -40,6 +41,7 @@ app.command("simulate")(simulate_study)
 app.add_typer(site.app, name="site")
 app.add_typer(rounds.app, name="rounds")
 app.add_typer(model.app, name="model")
+app.add_typer(audit.app, name="audit")
 
 
 class LogLevel(StrEnum):

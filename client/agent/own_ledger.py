@@ -32,7 +32,7 @@ from privacy.ledger.notes import Note
 from privacy.ledger.owner import Owner
 from privacy.log.lines import check_identities
 from privacy.secagg.chain import read_rosters
-from privacy.study.agreement import roster_in_force
+from privacy.study.agreement import roster_agreed
 from privacy.study.manifest import Study
 
 
@@ -138,7 +138,7 @@ def read_named_ledger(
             "site.toml names no roster, so nobody can tell whose ledger this is.",
             "Name key and roster in the [identity] table of site.toml.",
         )
-    roster = roster_in_force(study, named.roster)
+    roster = roster_agreed(study, named.roster).roster
     member = roster.member_named(settings.name)
     if named.key.exists():
         view = read_own_ledger(state, settings)

@@ -47,7 +47,9 @@ class Witnesses:
 
     def kept(self, name: str) -> LogKeeper:
         store, clock = LogStore(self.folder / name), self.sites.unix.time
-        return LogKeeper(store, COORDINATOR, [MEMBERS.signed], self.sites.study, clock)
+        keeper = LogKeeper(store, COORDINATOR, lambda: [MEMBERS.signed], self.sites.study, clock)
+        keeper.begin()
+        return keeper
 
     def shown(self, site: int, log: LogFields | None = None) -> LogShown:
         ledger = self.sites.ledgers[site].head().ledger
