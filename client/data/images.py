@@ -34,7 +34,7 @@ def read_tile(path: Path, size: int) -> npt.NDArray[np.uint8]:
     See `model.pictures.to_rgb`. Raises `DataError`; its message is a reason that does not name the
     file.
     """
-    image = _decode(path, to_rgb)
+    image = decode_picture(path, to_rgb)
     square = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
     return np.asarray(square, dtype=np.uint8)
 
@@ -51,7 +51,7 @@ def read_tile_mask(path: Path, size: int) -> npt.NDArray[np.uint16]:
 
 def tile_size(source: Path | bytes) -> tuple[int, int]:
     """(width, height) of a tile after decoding it completely; raises `DataError`."""
-    return _decode(source, to_rgb).size
+    return decode_picture(source, to_rgb).size
 
 
 def mask_size(source: Path | bytes) -> tuple[int, int]:
@@ -63,13 +63,14 @@ def mask_size(source: Path | bytes) -> tuple[int, int]:
 def _labels(source: Path | bytes) -> npt.NDArray[np.uint16]:
     """The labels [height, width] of a picture, or of an array that NumPy saved (`.npy`)."""
     if not is_array(source):
-        return _decode(source, _to_labels)
+        return decode_picture(source, _to_labels)
     labels = read_array(source, most=MAX_TILE_PIXELS)
     _check_sides(labels.shape[1], labels.shape[0])
     return _sixteen_bit(labels)
 
 
-def _decode(source: Path | bytes, convert: Callable[[Image.Image], _Decoded]) -> _Decoded:
+def decode_picture(source: Path | bytes, convert: Callable[[Image.Image], _Decoded]) -> _Decoded:
+    """What `convert` makes of the picture, which it may decode; raises `DataError`."""
     try:
         with open_picture(source, most=MAX_TILE_PIXELS) as image:
             _check_sides(*image.size)

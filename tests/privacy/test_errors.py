@@ -77,6 +77,7 @@ PUBLISHED = [
     "log-damaged",
     "agent-running",
     "agent-network",
+    "noise-generator",
     "one-user",
     "persons-unconfirmed",
     "port-taken",
@@ -91,6 +92,10 @@ PUBLISHED = [
     "coordinator-running",
     "folder-unusable",
     "disk-full",
+    "card-unusable",
+    "invitation-unusable",
+    "fingerprint-differs",
+    "placeholder",
     "refused-malformed",
     "refused-too-large",
     "refused-unknown-kind",
@@ -114,6 +119,8 @@ PUBLISHED = [
     "refused-wrong-roster",
     "refused-other-version",
     "refused-missing-sums",
+    "refused-paused",
+    "refused-left",
 ]
 
 
