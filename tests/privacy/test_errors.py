@@ -64,6 +64,8 @@ PUBLISHED = [
     "state-not-writable",
     "mlflow-unusable",
     "event-unreadable",
+    "not-promoted",
+    "export-taken",
     "settings-missing",
     "base-missing",
     "base-altered",
@@ -89,6 +91,10 @@ PUBLISHED = [
     "coordinator-running",
     "folder-unusable",
     "disk-full",
+    "card-unusable",
+    "invitation-unusable",
+    "fingerprint-differs",
+    "placeholder",
     "refused-malformed",
     "refused-too-large",
     "refused-unknown-kind",
@@ -112,6 +118,8 @@ PUBLISHED = [
     "refused-wrong-roster",
     "refused-other-version",
     "refused-missing-sums",
+    "refused-paused",
+    "refused-left",
 ]
 
 
