@@ -22,6 +22,7 @@ from privacy.ledger.records import (
     NO_PREVIOUS,
     Bound,
     Content,
+    GeneratorTried,
     Genesis,
     Record,
     SessionBegun,
@@ -69,6 +70,11 @@ class Chain:
     def bindings(self) -> tuple[Bound, ...]:
         """All identities that have signed for the ledger, in order."""
         return tuple(self._story.bindings)
+
+    @property
+    def tried(self) -> tuple[GeneratorTried, float] | None:
+        """The newest trial of the generator, and when (seconds since 1970); None before any."""
+        return self._story.trials[-1] if self._story.trials else None
 
     @property
     def head(self) -> Head:
