@@ -17,6 +17,7 @@ from craftsfl.site.desk_commands import (
     site_reload,
     site_resume,
     site_status,
+    site_systemd,
 )
 from craftsfl.site.person_commands import PatientId, site_merge, site_separate, site_suspicions
 from craftsfl.site.tile_command import site_tile
@@ -245,6 +246,7 @@ app.command("leave")(site_leave)
 app.command("reload")(site_reload)
 app.command("log")(site_log)
 app.command("doctor")(site_doctor)
+app.command("systemd")(site_systemd)
 app.command("tile")(site_tile)
 app.command("suspicions")(site_suspicions)
 app.command("merge")(site_merge)
