@@ -16,7 +16,7 @@ from server.status import PartStatus, RoundStatus, RunStatus
 from server.tables import AttemptState, PartState
 
 MOST_NAMED: Final = 5  # failed attempts that are told in words
-NOBODY: Final = "-"  # what a cell holds that nobody filled
+UNFILLED: Final = "-"  # what a cell holds that nobody filled
 
 
 class Mark(Enum):
@@ -26,7 +26,7 @@ class Mark(Enum):
     OUT = ("○", "yellow")  # it dropped out, and the round went on without it
     FAILED = ("x", "red")  # the round's last attempt failed
     OPEN = ("…", "cyan")
-    AWAY = (NOBODY, "dim")  # it was not asked
+    AWAY = (UNFILLED, "dim")  # it was not asked
     AHEAD = ("·", "dim")  # not begun
     MIXED = ("◐", "yellow")  # of several rounds in one column: in some sums, out of others
 

@@ -15,7 +15,7 @@ from craftsfl.rounds.condition import RunCondition, RunsLife, condition_of
 from craftsfl.rounds.quality_text import quality_cell, quality_text
 from craftsfl.rounds.run_display import RunDisplay, ShownRun
 from craftsfl.rounds.status_picture import (
-    NOBODY,
+    UNFILLED,
     dropped_text,
     failed_lines,
     figures_text,
@@ -134,7 +134,7 @@ def _sites(status: RunStatus) -> Table:
         state = f"{site.state}: {site.reason}" if site.reason else site.state
         table.add_row(
             site.name,
-            str(site.declared_patients or NOBODY),
+            str(site.declared_patients or UNFILLED),
             escape(state),
             str(site.rounds),
             *_told(site),
@@ -145,7 +145,7 @@ def _sites(status: RunStatus) -> Table:
 def _told(site: SiteStatus) -> tuple[str, ...]:
     """What the site says of itself, once it has said it; its budget is never 0."""
     if site.budget == 0:
-        return (NOBODY,) * 3
+        return (UNFILLED,) * 3
     masked = "yes" if site.masked else "no"
     return epsilon_text(site.epsilon), epsilon_text(site.budget), masked
 
@@ -158,14 +158,14 @@ def _history(status: RunStatus) -> Table:
         dropped = [dropped_text(site) for site in item.sites if site.reason]
         state = f"{item.state}: {item.reason}" if item.reason else item.state
         ended = item.state is AttemptState.FINISHED
-        measured = [(quality_cell(status.quality, item.round) if ended else "") or NOBODY]
+        measured = [(quality_cell(status.quality, item.round) if ended else "") or UNFILLED]
         table.add_row(
             str(item.round),
             str(item.attempt),
             escape(state),
             str(item.updates),
-            f"{item.seconds:.0f}" if item.seconds is not None else NOBODY,
-            escape(", ".join(dropped)) or NOBODY,
+            f"{item.seconds:.0f}" if item.seconds is not None else UNFILLED,
+            escape(", ".join(dropped)) or UNFILLED,
             *(measured if status.quality else []),
         )
     return table
