@@ -218,6 +218,16 @@ FAILURES: Mapping[ErrorId, Guidance] = {
         "Nothing: the display ends, the run continues.",
         "See how the run stands: craftsfl rounds status",
     ),
+    ErrorId.NOT_PROMOTED: Guidance(
+        "A version does not show what the study demands of a champion, or there is none to go to.",
+        "Nothing: the champion is the one it was.",
+        "The text names each demand that is not met, and what would meet it.",
+    ),
+    ErrorId.EXPORT_TAKEN: Guidance(
+        "There is something where the exported adapter was to go.",
+        "Nothing: exports replace nothing.",
+        "Name a new folder.",
+    ),
     ErrorId.SETTINGS_MISSING: Guidance(
         "There is no settings file at the path that was given.",
         _NOTHING,
@@ -346,6 +356,26 @@ FAILURES: Mapping[ErrorId, Guidance] = {
         "Too little space is left on the disk of a folder that the coordinator writes to.",
         _NOTHING,
         "Free some, or move the folder that the text names.",
+    ),
+    ErrorId.CARD_UNUSABLE: Guidance(
+        "A hospital's card is not one of this study's, or not as the hospital signed it.",
+        _NOTHING,
+        "Ask the hospital for the card that its craftsfl site init made, and compare by phone.",
+    ),
+    ErrorId.INVITATION_UNUSABLE: Guidance(
+        "An invitation is damaged, or is not for this hospital and its key.",
+        "Nothing: nothing of it was kept or signed.",
+        "Ask the operator for the newest invitation, and which card of yours it was made from.",
+    ),
+    ErrorId.FINGERPRINT_DIFFERS: Guidance(
+        "The fingerprint that was read out on the phone is not that of the file.",
+        "Nothing: nothing of it was kept or signed.",
+        "Find out who changed the file on its way; have it sent again, another way.",
+    ),
+    ErrorId.PLACEHOLDER: Guidance(
+        "A settings file still has a sample's placeholder where a digest or a key belongs.",
+        _NOTHING,
+        "Put the real one there; the text names the command that prints or makes it.",
     ),
 }
 

@@ -53,6 +53,8 @@ class ErrorId(StrEnum):
     STATE_NOT_WRITABLE = "state-not-writable"
     MLFLOW_UNUSABLE = "mlflow-unusable"
     EVENT_UNREADABLE = "event-unreadable"
+    NOT_PROMOTED = "not-promoted"
+    EXPORT_TAKEN = "export-taken"
 
     # At a site, or at either end.
     SETTINGS_MISSING = "settings-missing"
@@ -71,6 +73,12 @@ class ErrorId(StrEnum):
     PORT_TAKEN = "port-taken"
     PROCESS_ENDED = "process-ended"
     SUPERLINK_SILENT = "superlink-silent"
+
+    # Before a study's first run.
+    CARD_UNUSABLE = "card-unusable"
+    INVITATION_UNUSABLE = "invitation-unusable"
+    FINGERPRINT_DIFFERS = "fingerprint-differs"
+    PLACEHOLDER = "placeholder"
 
     # At a coordinator.
     SUPERLINK_REFUSED = "superlink-refused"

@@ -38,8 +38,9 @@ from server.life import RunInterrupted, RunStopped, serving
 from server.messages import Exchange
 from server.own_key import coordinator_key
 from server.quality import QualityWatch, watching_quality
-from server.readiness import check_study_file, find_study_base, load_roster
+from server.readiness import agreed_roster, check_study_file, find_study_base, roster_file
 from server.result import ReleasedFiles, Result, write_result
+from server.roster_signing import RosterSigning
 from server.rounds import Federation, ServerModel, Trackers, run_federation
 from server.run_name import RunName
 from server.runs import Runs
@@ -84,7 +85,7 @@ def operate(
             with _repairable(store):
                 study = check_study_file(settings)
                 check_study(name, study)
-                roster = load_roster(settings, study)
+                roster = agreed_roster(settings, study)
                 key = coordinator_key(settings.coordinator_key, study)
             context = RunContext(
                 study=study,
@@ -94,7 +95,8 @@ def operate(
                 events=events,
                 clock=clock,
                 timing=Timing(join=settings.join_deadline),
-                consortium=roster,
+                consortium=roster.roster,
+                signing=RosterSigning(roster, roster_file(settings)),
             )
             with (
                 _tracking(settings, context) as tracking,

@@ -47,6 +47,7 @@ from client.agent.ready import ReadyAgent, SiteMemory
 from client.agent.release import installed_release
 from client.agent.reload import START_AGAIN, is_asked, taken_up
 from client.agent.requests import RequestLog
+from client.agent.roster_gate import RosterGate
 from client.agent.service import serve
 from client.agent.site_agent import AgentParts
 from client.agent.standing import Standing
@@ -64,6 +65,7 @@ from privacy.study.pooling import grid_of
 from privacy.visible import visible
 from privacy.wire.sealed import sealed_size_limit
 from privacy.wire.secagg import masked_size_limit
+from privacy.wire.signing import SIGNING_BYTES
 
 GRACE_SECONDS = 1.0
 SIGNAL_SECONDS = 0.2
@@ -147,12 +149,15 @@ def _serve(site: LoadedSite, start: Callable[[], TrainerProcess], told: _Told) -
         progress, memory = ProgressSource(), KnownLayout(state.known_layout, site.rules)
         keeper = TrainerKeeper(start, memory.read())
         gate = AgentGate(progress, keeper.ready_for)
-        most = _longest_message(site)
+        signing = RosterGate.of(site, gate.handle)
+        most = max(_longest_message(site), SIGNING_BYTES)
         mode = int(own.socket_mode, 8)
         socket = site.settings.socket_path()
         with _signals_held():  # a socket that is bound is also removed again
             requests = _request_log(state, ledger)
-            service = serve(requests.noting(gate.handle), progress, socket, limit=most, mode=mode)
+            service = serve(
+                requests.noting(signing.handle), progress, socket, limit=most, mode=mode
+            )
             stack.callback(service.stop, GRACE_SECONDS)
         with open_patients(state.path):  # the trainer's: made, or found damaged, before it starts
             note_in_register(state, Note.of(ledger.head(), ledger.entries(), site.charge))

@@ -11,7 +11,14 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from client.data.arrays import is_array, read_array
-from model.pictures import SIXTEEN_BIT, UnreadablePicture, check_single, open_picture, to_rgb
+from model.pictures import (
+    SIXTEEN_BIT,
+    UnreadablePicture,
+    check_labels,
+    check_single,
+    open_picture,
+    to_rgb,
+)
 from privacy.errors import DataError
 
 MAX_TILE_PIXELS = 4096 * 4096
@@ -74,6 +81,7 @@ def decode_picture(source: Path | bytes, convert: Callable[[Image.Image], _Decod
 
 def _to_labels(image: Image.Image) -> npt.NDArray[np.uint16]:
     check_single(image)
+    check_labels(image)
     if image.mode not in _MASK_MODES:
         raise DataError(f"a mask has one channel of whole numbers, not {image.mode}")
     return _sixteen_bit(np.asarray(image).astype(np.int64))

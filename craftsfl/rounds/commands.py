@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from craftsfl.rounds import roster_commands as roster
+from craftsfl.rounds.first_commands import rounds_add, rounds_init
 from craftsfl.rounds.plan_command import rounds_plan
+from craftsfl.rounds.release_commands import rounds_export, rounds_promote, rounds_rollback
 
 app = typer.Typer(
     help="The consortium: serve, start and watch rounds.",
@@ -28,7 +30,12 @@ class CoordinatorProcess(StrEnum):
     SUPEREXEC = "superexec"
 
 
+app.command("init")(rounds_init)
+app.command("add")(rounds_add)
 app.command("plan")(rounds_plan)
+app.command("promote")(rounds_promote)
+app.command("rollback")(rounds_rollback)
+app.command("export")(rounds_export)
 
 
 @app.command("serve")
@@ -101,11 +108,11 @@ def rounds_start(
     that was interrupted. craftsfl -q rounds start waits for the end without
     showing progress; Ctrl-C leaves the run alone.
     """
-    from craftsfl.rounds.operator import start_run
+    from craftsfl.rounds.operator import awaited_signatures, start_run
     from craftsfl.rounds.watching import watch_run
 
     run = start_run(settings, after)
-    typer.echo(f"Run {run} started.")
+    typer.echo(f"Run {run} started. {awaited_signatures(settings)}".strip())
     if wait:
         watch_run(settings, run)
 

@@ -21,7 +21,8 @@ from craftsfl.site.airlock import Users, check_gateway, separation
 from craftsfl.site.check.command import check_before_serving
 from craftsfl.site.check.report import cure_of
 from craftsfl.terminal import say
-from privacy.errors import DeploymentError
+from privacy.error_ids import ErrorId
+from privacy.errors import ConfigError, DeploymentError
 
 
 def serve_site(settings_file: Path, *, gateway_only: bool = False, one_user: bool = False) -> None:
@@ -34,6 +35,12 @@ def serve_site(settings_file: Path, *, gateway_only: bool = False, one_user: boo
     """
     keep_files_private()
     site = load_site(settings_file)
+    if not site.study.exists():
+        raise ConfigError(
+            f"This hospital has joined no study yet: there is no {site.study}.",
+            f"Send the operator its card, then: craftsfl site join {settings_file} INVITATION",
+            id=ErrorId.SETTINGS_MISSING,
+        )
     own = gateway_of(site)
     users, shut_in = _separated(site, gateway_only=gateway_only, one_user=one_user)
     logs = own.home / "logs"

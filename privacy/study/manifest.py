@@ -21,6 +21,7 @@ from privacy.secagg.width import MAX_BITS, MIN_BITS
 from privacy.study.losses import LossName
 from privacy.study.masks import check_masks, check_noise_colluders
 from privacy.study.pooled import Chosen, PooledSettings, check_mechanism
+from privacy.study.promotion import Promotion, check_promotion
 from privacy.study.stage_two import Digest, StageTwo
 
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -171,6 +172,7 @@ class Study(Strict):
     stage_two: StageTwo | None = None
     pooled: PooledSettings | None = None
     chosen: Chosen | None = None
+    promotion: Promotion | None = None
 
     @property
     def pools_noise(self) -> bool:
@@ -210,6 +212,7 @@ class Study(Strict):
         check_masks(self.secure_aggregation, self)
         check_noise_colluders(self)
         check_mechanism(self)
+        check_promotion(self)
         if (self.training.loss == "stage-two") != (self.stage_two is not None):
             raise ValueError(
                 'the table [stage_two] is needed exactly where training.loss is "stage-two"'
@@ -242,8 +245,9 @@ class Study(Strict):
         if not self.pools_noise:
             del values["privacy"]["mechanism"], values["pooled"]
             del values["aggregation"]["floor"], values["aggregation"]["averaging"]
-        if self.chosen is None:
-            del values["chosen"]
+        for name in ("chosen", "promotion"):
+            if values[name] is None:
+                del values[name]
         text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return text.encode("ascii")
 
