@@ -10,16 +10,19 @@ ledger, never before, so that a start after a crash at any point finds them behi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from client.agent.state import StateFolder
 from client.patients.ledger_note import read_note, write_note
 from client.settings import SiteSettings
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, LedgerError
+from privacy.files import read_private
 from privacy.identity import Identity, load_identity, read_key_file
 from privacy.ledger import Charge, LedgerView, SqliteLedger, load_or_make_key, read_ledger
 from privacy.ledger.anchors import Anchors
@@ -35,6 +38,9 @@ from privacy.log.lines import check_identities
 from privacy.secagg.chain import read_rosters
 from privacy.study.agreement import roster_agreed
 from privacy.study.manifest import Study
+
+CREDENTIAL: Final = "craftsfl-passphrase"  # its name in the agent's unit
+_LARGEST_PASSPHRASE: Final = 4096  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +65,27 @@ def identity_of(settings: SiteSettings) -> KeyedIdentity | None:
 
 
 def passphrase(file: Path | None) -> bytes | None:
-    """The first line of `file`, if a file is given."""
-    return None if file is None else read_key_file(file).split(b"\n", 1)[0].rstrip(b"\r")
+    """The first line of `file`, if a file is given; or of the credential that systemd passes.
+
+    A credential lies in a folder of the service's own, and comes from a file that may be root's
+    alone. Raises `ConfigError`.
+    """
+    if file is None:
+        return None
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    credential = None if folder is None else Path(folder) / CREDENTIAL
+    data = _loaded(credential) if credential is not None and credential.exists() else None
+    return (data or read_key_file(file)).split(b"\n", 1)[0].rstrip(b"\r")
+
+
+def _loaded(credential: Path) -> bytes:
+    try:
+        return read_private(credential, _LARGEST_PASSPHRASE)
+    except OSError as error:
+        raise ConfigError(
+            f"The credential {credential} cannot be used: {error.strerror}.",
+            "Check LoadCredential in the agent's unit, or remove it and its passphrase there.",
+        ) from None
 
 
 def open_ledger(

@@ -17,6 +17,7 @@ from craftsfl.site.desk_commands import (
     site_reload,
     site_resume,
     site_status,
+    site_systemd,
 )
 from craftsfl.site.joining.commands import site_card, site_init, site_join
 from craftsfl.site.memorisation.command import site_memorisation
@@ -240,6 +241,7 @@ app.command("leave")(site_leave)
 app.command("reload")(site_reload)
 app.command("log")(site_log)
 app.command("doctor")(site_doctor)
+app.command("systemd")(site_systemd)
 app.command("card")(site_card)
 app.command("tile")(site_tile)
 app.command("suspicions")(site_suspicions)
