@@ -183,6 +183,30 @@ def site_accept_ledger(
     typer.echo(accept_at_site(settings, site, ledger))
 
 
+@app.command("accept-log")
+def site_accept_log(
+    settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
+    lost: Annotated[
+        bool,
+        typer.Option(
+            "--the-log-was-lost",
+            help="The operator has said on the phone that entries of the log are lost.",
+        ),
+    ] = False,
+) -> None:
+    """Accept a log that does not continue the one that this site has cosigned."""
+    from client.agent.log_file import accept_log_at_site
+    from privacy.errors import ConfigError
+
+    if not lost:
+        raise ConfigError(
+            "A log that goes back is what this site is there to refuse: nothing was changed.",
+            "Call the operator and another site. If entries are lost: repeat this with "
+            "--the-log-was-lost.",
+        )
+    typer.echo(accept_log_at_site(settings))
+
+
 @app.command("budget")
 def site_budget(
     settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],

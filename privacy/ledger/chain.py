@@ -72,6 +72,11 @@ class Chain:
         return self._story.trials[-1] if self._story.trials else None
 
     @property
+    def bindings(self) -> tuple[Bound, ...]:
+        """All identities that have signed for the ledger, in order."""
+        return tuple(self._story.bindings)
+
+    @property
     def head(self) -> Head:
         """The newest record's head."""
         digest, signature = self._heads[-1] if self._heads else (NO_PREVIOUS, b"")

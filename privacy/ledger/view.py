@@ -25,6 +25,7 @@ class LedgerView:
     bound: Bound | None
     newest: Head
     attempts: tuple[Entry, ...]
+    bindings: tuple[Bound, ...] = ()  # all identities that have signed for it, in order
     tried: tuple[GeneratorTried, float] | None = None  # the newest trial, and when
 
     def entries(self) -> tuple[Entry, ...]:
@@ -53,7 +54,14 @@ def read_ledger(
     check_kept(chain, kept, head_path(path))
     if owner is not None:
         owner.check(chain, path, may_be_unbound=may_be_unbound)
-    return LedgerView(chain.genesis.site, chain.bound, chain.head, chain.entries, chain.tried)
+    return LedgerView(
+        site=chain.genesis.site,
+        bound=chain.bound,
+        newest=chain.head,
+        attempts=chain.entries,
+        bindings=chain.bindings,
+        tried=chain.tried,
+    )
 
 
 def head_path(path: Path) -> Path:

@@ -47,7 +47,7 @@ class Recipe:
             tiles=12_000,
             autoencoder_steps=1200,
             autoencoder_crops=900,
-            diffusion_steps=1500,
+            diffusion_steps=3000,
             diffusion_rate=5e-4,
             ema_decay=0.995,
             checkpoint_every=100,
