@@ -34,7 +34,7 @@ def read_rosters(path: Path) -> tuple[SignedRoster, ...]:
             "Take the file that the consortium has signed: craftsfl rounds roster",
         ) from None
     try:
-        return _decoded(data)
+        return decode_rosters(data)
     except (RefusedMessage, SecAggError) as error:
         raise ConfigError(
             f"{path} is not a file of rosters: {error.message}", "Ask for the signed file again."
@@ -43,12 +43,8 @@ def read_rosters(path: Path) -> tuple[SignedRoster, ...]:
 
 def write_rosters(path: Path, chain: Sequence[SignedRoster]) -> None:
     """Write all of `chain` to the file, whole or not at all; `ConfigError` if that fails."""
-    writer = Writer().fixed(_MAGIC, len(_MAGIC)).u16(len(chain))
-    for signed in chain:
-        data = signed.encode()
-        writer.u32(len(data)).fixed(data, len(data))
     try:
-        write_public(path, writer.done())
+        write_public(path, encode_rosters(chain))
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be written: {error.strerror}.", "Check the path."
@@ -84,7 +80,17 @@ def roster_with(chain: Sequence[SignedRoster], digest: bytes) -> Roster:
     raise SecAggError("The file does not hold the roster that was asked for.", "Take another file.")
 
 
-def _decoded(data: bytes) -> tuple[SignedRoster, ...]:
+def encode_rosters(chain: Sequence[SignedRoster]) -> bytes:
+    """The bytes of such a file."""
+    writer = Writer().fixed(_MAGIC, len(_MAGIC)).u16(len(chain))
+    for signed in chain:
+        data = signed.encode()
+        writer.u32(len(data)).fixed(data, len(data))
+    return writer.done()
+
+
+def decode_rosters(data: bytes) -> tuple[SignedRoster, ...]:
+    """The reverse, unverified; `RefusedMessage` or `SecAggError` for other bytes."""
     reader = Reader(data)
     if len(data) > _MAX_FILE or reader.fixed(len(_MAGIC)) != _MAGIC:
         raise SecAggError("it does not begin like one.")

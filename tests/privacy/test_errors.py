@@ -39,6 +39,7 @@ PUBLISHED = [
     "secagg",
     "federation",
     "deployment",
+    "audit",
     "internal",
     "file-unusable",
     "extra-missing",

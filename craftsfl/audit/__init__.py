@@ -1,0 +1,1 @@
+"""The auditor's desk: verify, report, tamper, sign. Imports neither coordinator nor agent."""
