@@ -59,6 +59,12 @@ CLASSES: Mapping[ErrorId, Guidance] = {
         "Nothing yet. A site that cannot say what it has spent does not train.",
         "Restore the newest backup of the whole state folder; never mix files of two backups.",
     ),
+    ErrorId.LOG: Guidance(
+        "The consortium's log, a proof, a checkpoint or a signature of it does not hold.",
+        "Nothing at a site: no step is trained for on it. At the coordinator the run waits.",
+        "Compare checkpoints with the other sites before anything else: a log that two sites know "
+        "differently was kept twice. The text says which entry, site or signature it is.",
+    ),
     ErrorId.DATA: Guidance(
         "The site's data folder cannot be used.",
         "Nothing; the text may name files, so it stays at the site.",
@@ -258,6 +264,12 @@ FAILURES: Mapping[ErrorId, Guidance] = {
         "A record of the ledger was changed or cannot be read.",
         "Nothing yet. The site does not train on a ledger that it cannot trust.",
         "Restore the newest backup of the whole state folder, and find out who could change it.",
+    ),
+    ErrorId.LOG_DAMAGED: Guidance(
+        "The coordinator's file of the log is damaged, or older than what it has signed.",
+        "Nothing: the run waits, and no site trains for a log that goes back.",
+        "Restore the newest copy of the coordinator's state folder. What came after it is lost to "
+        "the log; if sites have cosigned it, they have to be asked.",
     ),
     ErrorId.AGENT_RUNNING: Guidance(
         "Another agent uses the same state folder or socket.",

@@ -59,6 +59,12 @@ class LedgerError(CraftsflError):
     default_id = ErrorId.LEDGER
 
 
+class LogError(CraftsflError):
+    """The consortium's log, or something that claims to be of it, does not hold."""
+
+    default_id = ErrorId.LOG
+
+
 class DataError(CraftsflError):
     """The site's data folder cannot be used. Stays at the site: it may name files."""
 

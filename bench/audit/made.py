@@ -31,6 +31,7 @@ from model.adapter_file import save_adapter
 from model.layout import Layout, LayoutEntry, initial_vector
 from privacy.audit.bundle import BundleParts
 from privacy.audit.handed import HandedOver
+from privacy.budget import Limits
 from privacy.identity import Identity
 from privacy.ledger import SqliteLedger, record_bytes
 from privacy.ledger.anchors import Anchors
@@ -54,7 +55,7 @@ _TIMING: Final = Timing(join=30.0, poll=0.1, silence=3600.0, fresh=3600.0)
 
 
 @dataclass(frozen=True)
-class Size:
+class StudySize:
     """Of a study that is made: `parameters` of its adapter, `spare` attempts."""
 
     sites: int = 3
@@ -113,17 +114,17 @@ class _Patient(SteppedClock):
 
 
 def made_study(
-    folder: Path, mechanism: MadeMechanism = "pooled", size: Size | None = None, seed: str = ""
+    folder: Path, mechanism: MadeMechanism = "pooled", size: StudySize | None = None, seed: str = ""
 ) -> MadeStudy:
     """Run a study in `folder`, which is empty; takes about a second."""
-    wanted = size or Size()
+    wanted = size or StudySize()
     names = [f"site-{i:03d}" for i in range(1, wanted.sites + 1)]
     members = SimulatedMembers.of(
         {name: seeded_identity(f"{seed} {name}") for name in names}, consortium="made"
     )
     coordinator = seeded_identity(f"{seed} coordinator")
-    layout = _layout(wanted.parameters)
-    values = _values(members, mechanism, wanted, coordinator)
+    layout = made_layout(wanted.parameters)
+    values = made_values(members, mechanism, wanted, coordinator)
     (folder / "study.toml").write_text(to_toml(values), "utf-8")
     study = load_study(folder / "study.toml")
     write_rosters(folder / "rosters.cfl", [members.signed])
@@ -227,21 +228,28 @@ def _handed(
 ) -> HandedOver:
     head = ledger.head()
     records = record_bytes(folder / f"{name}.sqlite", head)
-    limits = limits_of(_policy(study))
+    limits = made_limits(study)
     whole = (head, records, ledger.entries())
     return HandedOver.of(name, study, members.identities[name], limits, whole, 0.0)
 
 
-def _layout(parameters: int) -> Layout:
+def made_limits(study: Study) -> Limits:
+    """What every site of a made study allows: far more than it costs."""
+    return limits_of(_policy(study))
+
+
+def made_layout(parameters: int) -> Layout:
+    """Of an adapter of so many numbers, over one frozen factor."""
     return Layout(
         (LayoutEntry("up.attn2.to_v.lora_B.weight", (parameters, 1), "float32"),),
         frozen=(LayoutEntry("up.attn2.to_v.lora_A.weight", (1, _RANK_IN), "float32"),),
     )
 
 
-def _values(
-    members: SimulatedMembers, mechanism: MadeMechanism, size: Size, coordinator: Identity
+def made_values(
+    members: SimulatedMembers, mechanism: MadeMechanism, size: StudySize, coordinator: Identity
 ) -> dict[str, Any]:
+    """The manifest of a study, as plain values."""
     values: dict[str, Any] = {
         "name": f"made-{mechanism}",
         "rounds": size.rounds,
@@ -264,7 +272,7 @@ def _values(
     return _pooled(values, size, coordinator) if mechanism == "pooled" else _local(values, size)
 
 
-def _pooled(values: dict[str, Any], size: Size, coordinator: Identity) -> dict[str, Any]:
+def _pooled(values: dict[str, Any], size: StudySize, coordinator: Identity) -> dict[str, Any]:
     values["pooled"] = {
         "parameters": size.parameters,
         "grid": 8.0,
@@ -278,7 +286,7 @@ def _pooled(values: dict[str, Any], size: Size, coordinator: Identity) -> dict[s
     return values
 
 
-def _local(values: dict[str, Any], size: Size) -> dict[str, Any]:
+def _local(values: dict[str, Any], size: StudySize) -> dict[str, Any]:
     del values["privacy"]["noise_colluders"]
     values["training"] |= {
         "sampling_rate": 0.25,

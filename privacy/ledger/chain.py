@@ -12,30 +12,25 @@ signed but cannot be read was written by a newer craftsfl: the refusal of the le
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from typing import Final
 
 from privacy.error_ids import ErrorId
 from privacy.errors import LedgerError
-from privacy.ledger.base import AttemptKey, Entry, State
-from privacy.ledger.binding import check_binding
+from privacy.ledger.base import AttemptKey, Entry
 from privacy.ledger.head import Head
 from privacy.ledger.records import (
     NO_PREVIOUS,
     Bound,
-    Charged,
     Content,
     Genesis,
-    Intent,
     Record,
-    Sent,
     SessionBegun,
     decode,
     hash_of,
 )
+from privacy.ledger.story import LedgerStory
 
-_MICROSECONDS: Final = 1_000_000
 _RESTORE: Final = (
     "Restore the newest backup of the whole state folder; never start over with an empty ledger: "
     "the budget is spent."
@@ -53,13 +48,8 @@ class Chain:
         self.ledger = ledger  # 16 bytes
         self.time = 0  # of the newest record, microseconds since 1970
         self.steps_back = 0  # how often a record has an earlier time than the previous one
-        self.bound: Bound | None = None  # the newest binding
-        self._genesis: Genesis | None = None
+        self._story = LedgerStory(ledger)
         self._heads: list[tuple[bytes, bytes]] = []  # hash and signature of each record
-        self._entries: list[Entry] = []
-        self._places: dict[AttemptKey, int] = {}  # index of an attempt in _entries
-        self._intents: dict[int, AttemptKey] = {}  # by the sequence of the intent
-        self._sessions: dict[bytes, SessionBegun] = {}  # the newest of each study
 
     def __len__(self) -> int:
         return len(self._heads)
@@ -67,9 +57,14 @@ class Chain:
     @property
     def genesis(self) -> Genesis:
         """The first record's content; `LedgerError` if there is none."""
-        if self._genesis is None:
+        if self._story.genesis is None:
             raise LedgerError("The ledger holds no records.", _RESTORE)
-        return self._genesis
+        return self._story.genesis
+
+    @property
+    def bound(self) -> Bound | None:
+        """The newest binding to an identity, or None."""
+        return self._story.bindings[-1] if self._story.bindings else None
 
     @property
     def head(self) -> Head:
@@ -81,16 +76,24 @@ class Chain:
     @property
     def entries(self) -> tuple[Entry, ...]:
         """All attempts, in the order of their intents."""
-        return tuple(self._entries)
+        return self._story.entries
 
     def find(self, key: AttemptKey) -> Entry | None:
         """The attempt `key`, or None."""
-        place = self._places.get(key)
-        return None if place is None else self._entries[place]
+        return self._story.find(key)
 
     def session(self, study: bytes) -> SessionBegun | None:
         """The newest session of the study (its digest), or None."""
-        return self._sessions.get(study)
+        return self._story.session(study)
+
+    def head_at(self, sequence: int) -> Head:
+        """The head that the ledger had when this record was its newest."""
+        digest, signature = self._heads[sequence]
+        return Head(self.ledger, sequence, digest, self.genesis.public_key, signature)
+
+    def study_of(self, content: Content) -> bytes | None:
+        """The study (its digest) that a record's content is about; None where it is about none."""
+        return self._story.study_of(content)
 
     def next(self, content: Content, time: int) -> Record:
         """The record that would follow; `time` in microseconds since 1970."""
@@ -107,13 +110,17 @@ class Chain:
         head.verify()
         chain = cls(head.ledger)
         for body in bodies:
-            chain._add(body, b"")
+            chain.add_unsigned(body)
         if (len(chain) - 1, chain.head.hash) != (head.sequence, head.hash):
             raise LedgerError("Its head is not that of its newest record.", _RESTORE)
         if chain.genesis.public_key != head.public_key:
             raise LedgerError("Its head is signed with another key than its own.", _RESTORE)
         chain._heads[-1] = (head.hash, head.signature)
         return chain
+
+    def add_unsigned(self, body: bytes) -> None:
+        """Add a record for which the caller has, or will have, the signature of a later one."""
+        self._add(body, b"")
 
     def hash_at(self, sequence: int) -> bytes:
         """The hash of a record, 32 bytes; `LedgerError` for one that is not there."""
@@ -144,7 +151,7 @@ class Chain:
                 and not Head(self.ledger, record.sequence, digest, key, signature).is_signed()
             ):
                 raise LedgerError("its signature is wrong.")
-            self._take(record)
+            self._story.take(record)
         except _Newer:
             raise
         except LedgerError as error:
@@ -186,9 +193,9 @@ class Chain:
         try:
             return decode(body)
         except LedgerError as error:
-            if self._genesis is None:
+            if self._story.genesis is None:
                 raise
-            key = self._genesis.public_key
+            key = self._story.genesis.public_key
             if not Head(self.ledger, len(self), digest, key, signature).is_signed():
                 raise LedgerError(error.message, _RESTORE) from error
             raise _Newer(
@@ -210,61 +217,3 @@ class Chain:
 
     def _key(self, content: Content) -> bytes:
         return content.public_key if isinstance(content, Genesis) else self.genesis.public_key
-
-    def _take(self, record: Record) -> None:
-        """Update the state that follows from the records; raises before any change."""
-        content, seconds = record.content, record.time / _MICROSECONDS
-        if isinstance(content, Genesis):
-            self._genesis = content
-        elif isinstance(content, Bound):
-            genesis = self.genesis
-            check_binding(content, self.ledger, genesis.public_key, genesis.site)
-            self.bound = content
-        elif isinstance(content, Intent):
-            if content.key in self._places:
-                raise LedgerError("it repeats an attempt.")
-            self._places[content.key] = len(self._entries)
-            self._intents[record.sequence] = content.key
-            self._entries.append(
-                Entry(
-                    content.key,
-                    content.charge,
-                    State.INTENT,
-                    record.sequence,
-                    seconds,
-                    mark=content.mark,
-                )
-            )
-        elif isinstance(content, Sent):
-            self._send(content)
-        elif isinstance(content, SessionBegun):
-            before = self._sessions.get(content.study)
-            if content.number <= (0 if before is None else before.number):
-                raise LedgerError("it numbers a session that is not above an earlier one.")
-            self._sessions[content.study] = content
-        else:
-            self._charge(content, seconds)
-
-    def _charge(self, content: Charged, seconds: float) -> None:
-        key = self._intents.get(content.intent)
-        if key is None:
-            raise LedgerError("it charges an attempt that was never begun.")
-        place = self._places[key]
-        entry = self._entries[place]
-        if entry.state is State.COMMITTED:
-            raise LedgerError("it charges an attempt twice.")
-        self._entries[place] = dataclasses.replace(
-            entry, state=State.COMMITTED, charge_time=seconds
-        )
-
-    def _send(self, content: Sent) -> None:
-        key = self._intents.get(content.intent)
-        if key is None:
-            raise LedgerError("something left of an attempt that was never begun.")
-        place = self._places[key]
-        entry = self._entries[place]
-        if entry.state is not State.COMMITTED:
-            raise LedgerError("something left of an attempt that was not charged.")
-        if entry.sent:
-            raise LedgerError("two vectors of one attempt left.")
-        self._entries[place] = dataclasses.replace(entry, sent=content.digest)

@@ -171,6 +171,15 @@ def newest(database: sqlite3.Connection) -> int | None:
     return None if sequence is None else int(sequence)
 
 
+def bodies(database: sqlite3.Connection, first: int, until: int) -> list[bytes]:
+    """The records from `first` on, to before `until`; the caller has verified them."""
+    rows = database.execute(
+        "SELECT body FROM entry WHERE sequence >= ? AND sequence < ? ORDER BY sequence",
+        (first, until),
+    )
+    return [body for (body,) in rows]
+
+
 def read_records(database: sqlite3.Connection, path: Path) -> Chain:
     """All records, verified one after the other. Raises `LedgerError`."""
     chain: Chain | None = None

@@ -8,7 +8,7 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -168,6 +168,16 @@ class SqliteLedger:
         """See `Ledger.head`."""
         with self._mutex:
             return self._open_chain().head
+
+    def chain(self) -> Chain:
+        """What the records make; not to be changed, and only between two appends."""
+        with self._mutex:
+            return self._open_chain()
+
+    def records(self, first: int, until: int) -> Sequence[bytes]:
+        """The bytes of the records from `first` on, to before `until`."""
+        with self._mutex, db.clear_errors(self._path):
+            return db.bodies(self._open(), first, until)
 
     @property
     def bound(self) -> Bound | None:

@@ -227,6 +227,10 @@ class Study(Strict):
 
     def digest(self) -> bytes:
         """SHA-256 (32 bytes) of the manifest's canonical JSON: layout and comments do not count."""
+        return hashlib.sha256(b"craftsfl/study/v1\0" + self.canonical()).digest()
+
+    def canonical(self) -> bytes:
+        """The manifest's canonical JSON, which every copy of it has."""
         values = self.model_dump(mode="json")
         # Studies that use none of these keep the digest they had before these existed.
         if self.stage_two is None:
@@ -241,7 +245,7 @@ class Study(Strict):
         if self.chosen is None:
             del values["chosen"]
         text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-        return hashlib.sha256(b"craftsfl/study/v1\0" + text.encode("ascii")).digest()
+        return text.encode("ascii")
 
 
 def load_study(path: Path) -> Study:
