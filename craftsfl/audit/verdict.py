@@ -15,6 +15,7 @@ from privacy.audit.archive import LARGEST_BUNDLE
 from privacy.audit.checks.charges import check_charges, check_not_empty, check_record
 from privacy.audit.checks.costs import SiteCost, check_claims, check_costs
 from privacy.audit.checks.ledgers import check_ledgers
+from privacy.audit.checks.log import check_log
 from privacy.audit.checks.membership import KnownDigests, check_membership_of
 from privacy.audit.checks.steps import check_closing, check_requests, sessions_of
 from privacy.audit.checks.sums import check_sums
@@ -34,6 +35,7 @@ class Counts:
     steps: int = 0
     sums: int = 0
     vectors_left_out: int = 0
+    log_entries: int = 0
 
 
 @dataclass
@@ -103,12 +105,25 @@ def verify_bundle(data: bytes, expected: KnownDigests | None = None) -> AuditVer
     verdict.failures += check_charges(evidence)
     verdict.failures += check_record(evidence)
     verdict.failures += check_not_empty(evidence)
+    _check_log(evidence, verdict)
     if evidence.study.pools_noise:
         _check_steps(evidence, verdict)
     else:
         verdict.not_recomputed += _of_masked_rounds(evidence)
     verdict.failures += _same_file(evidence)
     return verdict
+
+
+def _check_log(evidence: Evidence, verdict: AuditVerdict) -> None:
+    replay, found = check_log(evidence)
+    verdict.failures += found
+    if replay is not None:
+        verdict.counts.log_entries = replay.size
+    elif not found:
+        verdict.not_recomputed.append(
+            "There is no log in it: nobody but the sites themselves, and what their peers saw at "
+            "the start of each session, vouches for the newest records of a ledger."
+        )
 
 
 def _check_steps(evidence: Evidence, verdict: AuditVerdict) -> None:

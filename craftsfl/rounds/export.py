@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+from craftsfl.rounds.export_log import log_files
 from craftsfl.version import installed_version
 from model.layout import Layout, frozen_digest
 from model.layout_text import encode_layout
@@ -96,6 +97,7 @@ def bundle_parts(
         layout=encode_layout(layout),
         adapter=_adapter(evidence, run) if run else b"",
         environment=software_stated(),
+        more=log_files(consortium.state, study, rosters[-1].roster),
     )
 
 

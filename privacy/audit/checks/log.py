@@ -1,0 +1,139 @@
+"""The consortium's log: every entry follows, its checkpoint is of them, enough sites cosigned it.
+
+And what the bundle says besides is what the log says: rosters, manifest, ledgers, opened sums.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Final
+
+from privacy.audit.checks.membership import identity_of_site
+from privacy.audit.evidence import Evidence
+from privacy.audit.faults import AuditFailure, Fault, failure
+from privacy.audit.packs import unpacked_rows
+from privacy.errors import CraftsflError, LedgerError
+from privacy.ledger.chain import Chain
+from privacy.log.checkpoints import TreeHead, cosignatures_of, open_checkpoint
+from privacy.log.entries import EntryKind
+from privacy.log.lines import LedgerLine
+from privacy.log.merkle import leaf_hash, root_over
+from privacy.log.notes import SignedNote
+from privacy.log.replay import LogReplay
+from privacy.study.manifest import Study
+
+ENTRIES_FILE: Final = "log/entries.bin"
+CHECKPOINT_FILE: Final = "log/checkpoint.txt"
+MOST_LOG_ENTRIES: Final = 2_000_000
+
+
+def check_log(evidence: Evidence) -> tuple[LogReplay | None, list[AuditFailure]]:
+    """The log, and what does not hold of it; None where the bundle has none, or an unusable one."""
+    files, pooled = evidence.files, evidence.study.pooled
+    present = [name for name in (ENTRIES_FILE, CHECKPOINT_FILE) if name in files]
+    if not present:
+        return None, []
+    if len(present) == 1 or pooled is None:
+        words = f"There is {present[0]}, and not all of the log."
+        return None, [failure(Fault.LOG_CHECKPOINT, words)]
+    coordinator = bytes.fromhex(pooled.coordinator_key)
+    try:
+        entries = unpacked_rows(files[ENTRIES_FILE], MOST_LOG_ENTRIES)
+        replay = LogReplay(coordinator)
+        for entry in entries:
+            replay.take(entry)
+    except CraftsflError as error:
+        return None, [failure(Fault.LOG_ENTRY, error.message)]
+    failures = list(_checkpoint(evidence, replay, entries, coordinator))
+    failures += _rosters_and_study(evidence, replay)
+    failures += _ledgers(evidence, replay)
+    failures += _steps(evidence, replay)
+    return replay, failures
+
+
+def log_quorum(study: Study) -> int:
+    """How many sites have to have cosigned: more than may lie."""
+    return 1 + max(study.secure_aggregation.colluders, study.privacy.noise_colluders)
+
+
+def _checkpoint(
+    evidence: Evidence, replay: LogReplay, entries: list[bytes], coordinator: bytes
+) -> Iterator[AuditFailure]:
+    try:
+        note = SignedNote.decode(evidence.files[CHECKPOINT_FILE])
+        head = open_checkpoint(note, replay.origin, coordinator)
+    except CraftsflError as error:
+        yield failure(Fault.LOG_CHECKPOINT, error.message)
+        return
+    if head != TreeHead(replay.origin, len(entries), root_over(map(leaf_hash, entries))):
+        words = f"It is of {head.size} entries with another root than these {len(entries)} have."
+        yield failure(Fault.LOG_CHECKPOINT, words)
+    try:
+        found = cosignatures_of(note, replay.consortium)
+    except CraftsflError as error:
+        yield failure(Fault.LOG_COSIGNATURES, error.message)
+        return
+    wanted = log_quorum(evidence.study)
+    if len(found) < wanted:
+        words = f"{len(found)} sites have cosigned the log; it takes {wanted}."
+        yield failure(Fault.LOG_COSIGNATURES, words)
+
+
+def _rosters_and_study(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFailure]:
+    here = [signed.roster.digest() for signed in evidence.rosters]
+    if here != [signed.roster.digest() for signed in replay.rosters]:
+        yield failure(Fault.LOG_RECORD, "The log has other rosters than the bundle.")
+    if evidence.study.digest() not in replay.studies:
+        yield failure(Fault.LOG_RECORD, "The manifest is not in the log.")
+
+
+def _ledgers(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFailure]:
+    for name, chain in sorted(evidence.ledgers.items()):
+        identity = identity_of_site(evidence, name)
+        line = None if identity is None else replay.line_of(identity)
+        if line is None or line.head is None:
+            yield failure(Fault.LOG_LEDGER, "No record of this site is in the log.", name)
+            continue
+        if not _goes_through(chain, line):
+            words = f"The log has its record {line.head.sequence}, and the ledger has another."
+            yield failure(Fault.LOG_LEDGER, words, name)
+            continue
+        logged = {entry.key: entry.state for entry in line.entries}
+        for entry in chain.entries:
+            if entry.key.study == evidence.study.digest() and logged.get(entry.key) != entry.state:
+                words = "The ledger has an attempt that the log does not have like this."
+                key = entry.key
+                where = (name, key.run, key.round, key.attempt)
+                yield failure(Fault.LOG_LEDGER, words, *where)
+
+
+def _goes_through(chain: Chain, line: LedgerLine) -> bool:
+    """Whether the ledger holds the newest record that the log has of it."""
+    if line.head is None or line.ledger != chain.ledger:
+        return False
+    try:
+        return chain.hash_at(line.head.sequence) == line.head.hash
+    except LedgerError:
+        return False
+
+
+def _steps(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFailure]:
+    """Each opened sum is the one that the log names, and the log names no other."""
+    study = evidence.study.digest().hex()
+    logged: dict[tuple[object, object], object] = {
+        (said.get("run"), said.get("step")): said.get("opened")
+        for kind, said in replay.facts
+        if kind is EntryKind.STEP and said.get("study") == study
+    }
+    here = {
+        (number, one.step): hashlib.sha256(one.encode()).hexdigest()
+        for number, run in evidence.runs.items()
+        for one in run.sums
+    }
+    for key in sorted(logged.keys() | here.keys(), key=str):
+        if logged.get(key) != here.get(key):
+            run, step = (one if type(one) is int else 0 for one in key)
+            missing = "log" if key not in logged else "bundle" if key not in here else ""
+            words = f"The {missing} lacks this step's sum." if missing else "The log has another."
+            yield failure(Fault.LOG_RECORD, words, "", run, step)
