@@ -62,3 +62,76 @@ def audit_tamper(
     from craftsfl.audit.sources import bundle_bytes
 
     show_tampered(bundle_bytes(bundle), kind, seed, out)
+
+
+@app.command("sign")
+def audit_sign(
+    bundle: Bundle,
+    name: Annotated[str, typer.Option(help="Your name in the manifest's list of auditors.")],
+    key: Annotated[Path, typer.Option(help="The file of your key: craftsfl audit key.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="The signed verdict; beside the bundle unless given."),
+    ] = None,
+) -> None:
+    """Verify a bundle, and sign that all of it holds.
+
+    The manifest names who may: nobody is added during a study. An adapter is
+    promoted only with the signatures that its manifest asks for.
+    """
+    from craftsfl.audit.signing import sign_bundle
+    from craftsfl.audit.sources import bundle_bytes
+
+    file = out or bundle.with_name(f"{bundle.name}.{name}.verdict")
+    verdict, signed = sign_bundle(bundle_bytes(bundle), name, key, file)
+    for line in verdict.not_recomputed:
+        typer.echo(f"Not recomputed: {line}")
+    typer.echo(f"{file}: {signed.auditor} has verified the bundle {signed.bundle}")
+
+
+@app.command("key")
+def audit_key(
+    out: Annotated[Path, typer.Option("-o", "--out", help="The file to make, for you alone.")],
+    no_passphrase: Annotated[
+        bool, typer.Option("--no-passphrase", help="Do not encrypt it.")
+    ] = False,
+) -> None:
+    """Make an auditor's key, and print the line for the manifest."""
+    from craftsfl.audit.signing import make_auditor_key
+    from craftsfl.passphrase import new_passphrase
+
+    public = make_auditor_key(out, None if no_passphrase else new_passphrase())
+    typer.echo(f'keys = [{{ name = "YOUR-NAME", key = "{public}" }}]')
+
+
+@app.command("zipapp")
+def audit_zipapp(
+    out: Annotated[Path, typer.Option("-o", "--out", help="The file to write.")],
+) -> None:
+    """Put these commands into one file that runs on a machine like this one.
+
+    It needs the same Python and kind of processor, and nothing else: no
+    installation, no network. python FILE verify BUNDLE.
+    """
+    from craftsfl.audit.zipapp import write_zipapp
+
+    size = write_zipapp(out)
+    typer.echo(f"{out}: {size / 2**20:.0f} MiB. Run it: python {out} verify BUNDLE")
+
+
+@app.command("report")
+def audit_report(
+    bundle: Bundle,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="The folder to write into; made if absent.")
+    ],
+) -> None:
+    """Write what a bundle shows: a page to read and print, and JSON for registries.
+
+    Made for any bundle that can be read; what does not hold stands on top.
+    """
+    from craftsfl.audit.report.write import write_report
+    from craftsfl.audit.sources import bundle_bytes
+
+    for path in write_report(bundle_bytes(bundle), out):
+        typer.echo(str(path))

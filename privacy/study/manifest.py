@@ -18,6 +18,7 @@ from pydantic import Field, field_validator, model_validator
 from privacy.config import Count, Fraction, Positive, SiteName, Strict, load_toml, refuse_plain
 from privacy.secagg.offer import SMALLEST_COHORT
 from privacy.secagg.width import MAX_BITS, MIN_BITS
+from privacy.study.auditors import Auditors
 from privacy.study.losses import LossName
 from privacy.study.masks import check_masks, check_noise_colluders
 from privacy.study.pooled import Chosen, PooledSettings, check_mechanism
@@ -171,6 +172,7 @@ class Study(Strict):
     stage_two: StageTwo | None = None
     pooled: PooledSettings | None = None
     chosen: Chosen | None = None
+    auditors: Auditors | None = None
 
     @property
     def pools_noise(self) -> bool:
@@ -244,6 +246,8 @@ class Study(Strict):
             del values["aggregation"]["floor"], values["aggregation"]["averaging"]
         if self.chosen is None:
             del values["chosen"]
+        if self.auditors is None:
+            del values["auditors"]
         text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return text.encode("ascii")
 
