@@ -14,6 +14,7 @@ from rich.text import Text
 
 from craftsfl.audit import commands as audit
 from craftsfl.demo.command import demo
+from craftsfl.empirical.command import audit_empirical
 from craftsfl.extras import explain_missing
 from craftsfl.model import commands as model
 from craftsfl.rounds import commands as rounds
@@ -43,6 +44,7 @@ app.add_typer(site.app, name="site")
 app.add_typer(rounds.app, name="rounds")
 app.add_typer(model.app, name="model")
 audit.app.command("export")(audit_export)
+audit.app.command("empirical")(audit_empirical)
 app.add_typer(audit.app, name="audit")
 
 

@@ -20,6 +20,7 @@ EXTRA_OF: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(
             ("accelerate", "skimage", "sklearn", "torchmetrics", "webdataset"), "model"
         ),
+        **dict.fromkeys(("openslide", "openslide_bin"), "slides"),
     }
 )
 _INCLUDED_IN = {"site": ", which operator and model include"}

@@ -223,6 +223,16 @@ FAILURES: Mapping[ErrorId, Guidance] = {
         "Nothing: the display ends, the run continues.",
         "See how the run stands: craftsfl rounds status",
     ),
+    ErrorId.NOT_PROMOTED: Guidance(
+        "A version does not show what the study demands of a champion, or there is none to go to.",
+        "Nothing: the champion is the one it was.",
+        "The text names each demand that is not met, and what would meet it.",
+    ),
+    ErrorId.EXPORT_TAKEN: Guidance(
+        "There is something where the exported adapter was to go.",
+        "Nothing: exports replace nothing.",
+        "Name a new folder.",
+    ),
     ErrorId.SETTINGS_MISSING: Guidance(
         "There is no settings file at the path that was given.",
         _NOTHING,

@@ -54,6 +54,8 @@ class ErrorId(StrEnum):
     STATE_NOT_WRITABLE = "state-not-writable"
     MLFLOW_UNUSABLE = "mlflow-unusable"
     EVENT_UNREADABLE = "event-unreadable"
+    NOT_PROMOTED = "not-promoted"
+    EXPORT_TAKEN = "export-taken"
 
     # At a site, or at either end.
     SETTINGS_MISSING = "settings-missing"

@@ -42,6 +42,8 @@ def test_the_program_is_the_module() -> None:
 MODULES = {
     "grpcio": "grpc",
     "grpcio-health-checking": "grpc_health",
+    "openslide-bin": "openslide_bin",
+    "openslide-python": "openslide",
     "pillow": "PIL",
     "protobuf": "google",
     "scikit-image": "skimage",
@@ -53,7 +55,7 @@ def test_every_module_of_an_extra_is_known_to_the_command_line() -> None:
     extras = PROJECT["optional-dependencies"]
     wanted = {
         MODULES.get(name, name): extra
-        for extra in ("site", "operator", "model")
+        for extra in ("site", "operator", "model", "slides")
         for name in names(extras[extra]) - {"craftsfl"}
     }
     assert dict(EXTRA_OF) == wanted
@@ -76,7 +78,7 @@ def test_the_auditors_modules_import_no_heavy_package(module: str) -> None:
 def test_every_direct_dependency_is_pinned() -> None:
     pinned = names((ROOT / "constraints.txt").read_text().split())
     extras = PROJECT["optional-dependencies"]
-    direct = names([*PROJECT["dependencies"], *extras["site"], *extras["operator"], *extras["dev"]])
+    direct = names([*PROJECT["dependencies"], *(each for all in extras.values() for each in all)])
     unpinned = {name.replace("_", "-") for name in direct - {"craftsfl"}} - {
         name.replace("_", "-") for name in pinned
     }

@@ -64,6 +64,7 @@ class StudySize:
     spare: int = 2
     noise: float = 5.0
     strategy: str = "adam"
+    auditors: tuple[tuple[str, str], ...] = ()  # name and key in hex, all of whom are needed
 
 
 @dataclass(frozen=True)
@@ -160,17 +161,25 @@ def made_study(
 def to_toml(values: Mapping[str, Any]) -> str:
     """A manifest as TOML: strings, numbers, lists, tables and lists of tables."""
     plain = {key: value for key, value in values.items() if not _is_table(value)}
-    lines = [f"{key} = {json.dumps(value)}" for key, value in plain.items()]
+    lines = [f"{key} = {_toml(value)}" for key, value in plain.items()]
     for key, value in values.items():
         if isinstance(value, Mapping):
-            lines += [f"[{key}]", *(f"{name} = {json.dumps(one)}" for name, one in value.items())]
+            lines += [f"[{key}]", *(f"{name} = {_toml(one)}" for name, one in value.items())]
         elif _is_table(value):
             for row in value:
                 lines += [
                     f"[[{key}]]",
-                    *(f"{name} = {json.dumps(one)}" for name, one in row.items()),
+                    *(f"{name} = {_toml(one)}" for name, one in row.items()),
                 ]
     return "\n".join(lines) + "\n"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{name} = {_toml(one)}' for name, one in value.items())} }}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value)
 
 
 def _is_table(value: object) -> bool:
@@ -269,6 +278,9 @@ def made_values(
         "samples": {"prompts": ["glands"], "seeds": [1]},
         "sites": [{"name": name, "declared_patients": 500} for name in members.identities],
     }
+    if size.auditors:
+        listed = [{"name": name, "key": key} for name, key in size.auditors]
+        values["auditors"] = {"needed": len(listed), "keys": listed}
     return _pooled(values, size, coordinator) if mechanism == "pooled" else _local(values, size)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,6 +124,14 @@ class SealedLedger:
         return AttemptKey(self._study, intent.run, intent.step, intent.attempt)
 
 
+class NoiseSeeds(Protocol):
+    """Where the seed of a share of the noise comes from: a site's machine."""
+
+    def noise_seed(self, label: bytes, centres: bytes) -> bytes:
+        """See `SealedClient.noise_seed`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Sealing:
     """Everything that seals a site's part in the steps of one study. Holds no secret but a key."""
@@ -171,7 +179,7 @@ class Sealing:
                 raise Refused(Check.COHORT, site)
 
     def training(
-        self, trainer: RoundTrainer, machine: SealedClient, pending: PendingStep
+        self, trainer: RoundTrainer, machine: NoiseSeeds, pending: PendingStep
     ) -> AttemptTraining:
         """The clipped sum of the step, then this site's share of the noise around it, packed.
 

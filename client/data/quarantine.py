@@ -6,7 +6,7 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +24,9 @@ def write_quarantine(path: Path, quarantined: Iterable[Quarantined]) -> None:
     Raises `DataError` where it cannot be written.
     """
     try:
-        _write(path, quarantined)
+        write_for_people(
+            path, ("file", "reason"), ((entry.file, entry.reason) for entry in quarantined)
+        )
     except OSError as error:
         raise DataError(
             f"The list of unused tiles {path} cannot be written: {error.strerror}.",
@@ -32,11 +34,12 @@ def write_quarantine(path: Path, quarantined: Iterable[Quarantined]) -> None:
         ) from None
 
 
-def _write(path: Path, quarantined: Iterable[Quarantined]) -> None:
+def write_for_people(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write a private CSV file that a spreadsheet may open; raises `OSError`."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(("file", "reason"))
-    writer.writerows((_inert(entry.file), _inert(entry.reason)) for entry in quarantined)
+    writer.writerow(header)
+    writer.writerows([_inert(cell) for cell in row] for row in rows)
     write_private(path, text.getvalue().encode("utf-8", "backslashreplace"))
 
 

@@ -6,7 +6,6 @@ Patient ids are few and guessable, so a plain hash could be inverted by trying t
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
 from contextlib import suppress
@@ -24,8 +23,10 @@ _LARGEST: Final = 4096  # how much is read of a file that is not a key
 _LINE: Final = b"craftsfl/patient-line/v1\0"
 _CONTENT: Final = b"craftsfl/tile-content/v1\0"
 _SHORT: Final = b"craftsfl/log-name/v1\0"
+_SLIDE: Final = b"craftsfl/slide-name/v1\0"
 _CHECK: Final = b"craftsfl/patient-key/v1\0"
 _SHORT_DIGITS: Final = 8
+_SLIDE_DIGITS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,10 @@ class PatientKey:
         """The name (32 bytes) of a tile whose file has this SHA-256."""
         return self._mac(_CONTENT, digest)
 
+    def slide(self, name: str) -> str:
+        """What the tiles of a slide are called, by the slide's own file name: 16 hex digits."""
+        return self._mac(_SLIDE, name.encode("utf-8", "surrogateescape")).hex()[:_SLIDE_DIGITS]
+
     def short(self, line: bytes) -> str:
         """What a log at the site calls a line: 8 hex digits, unlike those at any other site."""
         return self._mac(_SHORT, line).hex()[:_SHORT_DIGITS]
@@ -55,7 +60,7 @@ class PatientKey:
         return self._mac(_CHECK, b"")
 
     def _mac(self, domain: bytes, data: bytes) -> bytes:
-        return hmac.new(self.secret, domain + data, hashlib.sha256).digest()
+        return hmac.digest(self.secret, domain + data, "sha256")
 
 
 def load_or_make_patient_key(path: Path) -> PatientKey:

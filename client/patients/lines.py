@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from client.patients.key import PatientKey, load_or_make_patient_key
 from client.patients.register import Register
+from client.patients.spellings import former_spellings
 from privacy.errors import LedgerError
 
 REGISTER = "patients.sqlite"
@@ -32,6 +34,7 @@ class Patients:
         are in the form of `client.data.patient_key`.
         """
         own = {patient: self.key.line(patient) for patient, _ in tiles}
+        self._join_former_spellings(own)
         sightings = [(own[patient], self.key.content(digest)) for patient, digest in tiles]
         standing = self.register.observe(sightings)
         self._tell([line for line in dict.fromkeys(own.values()) if standing[line] != line])
@@ -49,7 +52,17 @@ class Patients:
 
     def find(self, patient: str) -> bytes | None:
         """The line that represents this id; None for an id that was never seen here."""
-        return self.register.find(self.key.line(patient))
+        lines = map(self.key.line, chain([patient], former_spellings(patient)))
+        return next(filter(None, map(self.register.find, lines)), None)
+
+    def _join_former_spellings(self, own: Mapping[str, bytes]) -> None:
+        """Merge what an earlier version knew under a spreadsheet's spelling of one of these ids."""
+        strangers = self.register.lines() - set(own.values())
+        if not strangers:
+            return
+        for patient, line in own.items():
+            for former in set(map(self.key.line, former_spellings(patient))) & strangers:
+                self.register.join_spelling(former, line)
 
 
 @contextmanager

@@ -30,12 +30,14 @@ from typing import Final
 from client.patients.schema import prepare_register
 from client.patients.sharing import Shared, shared_by
 from client.patients.tables import (
+    decided,
     end_stays,
     id_of,
     join_lines,
     keep_stays,
     note_decision,
     note_sightings,
+    number_of,
     root_of,
     split_line,
 )
@@ -57,8 +59,8 @@ class Stay:
 class Decision:
     """A person's decision about two lines, at `time` in unix seconds.
 
-    "merge", "separate", or "automatic": merged by an earlier version, which did that by itself
-    because of a shared tile.
+    "merge" or "separate"; or no person's: "automatic", merged by an earlier version because of a
+    shared tile, and "spelling", two spellings of one id that an earlier version kept apart.
     """
 
     time: float
@@ -162,6 +164,16 @@ class Register:
             note_decision(database, "merge", numbers, self._clock())
         return True
 
+    def join_spelling(self, former: bytes, line: bytes) -> None:
+        """Make two spellings of one id one line, once: a person may separate them for good."""
+        with self._transaction() as database:
+            numbers = root_of(database, former), root_of(database, line)
+            own = number_of(database, former), number_of(database, line)
+            if numbers[0] == numbers[1] or decided(database, own):
+                return
+            join_lines(database, min(numbers), max(numbers))
+            note_decision(database, "spelling", own, self._clock())
+
     def separate(self, line: bytes) -> int:
         """Undo every merging of `line`: each of its lines represents itself; returns how many.
 
@@ -213,6 +225,11 @@ class Register:
                 "SELECT l.id FROM line l JOIN line r ON r.number = l.root WHERE r.withdrawn"
             )
             return frozenset(bytes(row[0]) for row in rows)
+
+    def lines(self) -> frozenset[bytes]:
+        """Every line that was ever seen or decided about."""
+        with self._reading() as database:
+            return frozenset(bytes(row[0]) for row in database.execute("SELECT id FROM line"))
 
     def changed_elsewhere(self) -> bool:
         """True at the first call, and if another process changed the file since the last call."""

@@ -27,6 +27,12 @@ def note_decision(
     )
 
 
+def decided(database: sqlite3.Connection, lines: tuple[int, int]) -> bool:
+    """Whether there ever was a decision about the two lines with these numbers."""
+    query = "SELECT 1 FROM decision WHERE (line, other) IN (VALUES (?1, ?2), (?2, ?1))"
+    return database.execute(query, lines).fetchone() is not None
+
+
 def split_line(database: sqlite3.Connection, root: int, number: int) -> None:
     """Let line `number` represent itself again, with what counted at `root` until now."""
     database.execute(
@@ -59,6 +65,11 @@ def root_of(database: sqlite3.Connection, line: bytes) -> int:
     number = database.execute("INSERT INTO line (id, root) VALUES (?, 0)", (line,)).lastrowid
     database.execute("UPDATE line SET root = number WHERE number = ?", (number,))
     return int(number or 0)
+
+
+def number_of(database: sqlite3.Connection, line: bytes) -> int:
+    """The number of a known line, whoever represents it."""
+    return int(database.execute("SELECT number FROM line WHERE id = ?", (line,)).fetchone()[0])
 
 
 def id_of(database: sqlite3.Connection, number: int) -> bytes:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from craftsfl.audit.verdict import AuditVerdict, verify_bundle
 from craftsfl.passphrase import identity_in
+from privacy.audit.evidence import Evidence
 from privacy.audit.signoff import SignedVerdict
 from privacy.errors import AuditError, ConfigError
 from privacy.files import write_private_once, write_public
@@ -28,6 +29,12 @@ def make_auditor_key(path: Path, passphrase: bytes | None) -> str:
     except OSError as error:
         raise ConfigError(f"{path} cannot be made: {error.strerror}.", "Check the path.") from None
     return identity.public.hex()
+
+
+def released_adapter(evidence: Evidence) -> str:
+    """SHA-256 in hex of the adapter that a bundle is about; "" where it has none."""
+    run = evidence.runs.get(evidence.index.run)
+    return "" if run is None else run.record.released
 
 
 def sign_bundle(data: bytes, name: str, key: Path, out: Path) -> tuple[AuditVerdict, SignedVerdict]:
@@ -56,6 +63,7 @@ def sign_bundle(data: bytes, name: str, key: Path, out: Path) -> tuple[AuditVerd
         bundle=verdict.digest,
         study=evidence.index.study,
         run=evidence.index.run,
+        adapter=released_adapter(evidence),
         not_recomputed=len(verdict.not_recomputed),
         time=int(time.time()),
     )

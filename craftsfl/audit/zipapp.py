@@ -25,7 +25,7 @@ from privacy.files import replacing
 
 _OURS: Final = ("craftsfl", "privacy", "strategies", "model")
 _LEFT_OUT: Final = frozenset(
-    {"demo", "lab", "planning", "processes", "rounds", "simulation", "site"}
+    {"demo", "empirical", "lab", "planning", "processes", "rounds", "simulation", "site"}
 )
 _BASE: Final = ("click", "cryptography", "dp-accounting", "numpy", "pydantic", "rich", "typer")
 _MORE: Final = ("jinja2",)

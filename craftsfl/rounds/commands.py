@@ -10,6 +10,7 @@ import typer
 
 from craftsfl.rounds import roster_commands as roster
 from craftsfl.rounds.plan_command import rounds_plan
+from craftsfl.rounds.release_commands import rounds_export, rounds_promote, rounds_rollback
 
 app = typer.Typer(
     help="The consortium: serve, start and watch rounds.",
@@ -29,6 +30,9 @@ class CoordinatorProcess(StrEnum):
 
 
 app.command("plan")(rounds_plan)
+app.command("promote")(rounds_promote)
+app.command("rollback")(rounds_rollback)
+app.command("export")(rounds_export)
 
 
 @app.command("serve")

@@ -74,7 +74,7 @@ class SimulatedSites:
             path = folder / f"{name}.sqlite"
             self._ledgers[name] = SqliteLedger(path, key, site=name, clock=clock.time)
             trainer = SimulatedTrainer(model, simulated.study, name, tiles.sites[name])
-            rules = SiteRules(name, simulated.study, _policy(simulated.study))
+            rules = SiteRules(name, simulated.study, boundless_policy(simulated.study))
             rules.check()
             rules.check_budget()
             parts = AgentParts(rules, self._ledgers[name], trainer, clock=clock.monotonic)
@@ -202,7 +202,7 @@ def _end_session(federation: Federation) -> None:
         steps.end_session(session.number, "The simulation was interrupted.")
 
 
-def _policy(study: Study) -> Policy:
+def boundless_policy(study: Study) -> Policy:
     """What allows exactly this study, whatever it costs: nobody is there to be protected."""
     return Policy(
         epsilon=_EPSILON,

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from craftsfl.site.person_commands import PatientId, site_merge, site_separate, site_suspicions
+from craftsfl.site.tile_command import site_tile
 
 _ONE_USER = "--one-user-no-airlock"
 app = typer.Typer(
@@ -243,6 +244,7 @@ def site_hand_over(
     typer.echo(f"{out}: what the site {made.site} hands over, {out.stat().st_size} bytes.")
 
 
+app.command("tile")(site_tile)
 app.command("suspicions")(site_suspicions)
 app.command("merge")(site_merge)
 app.command("separate")(site_separate)

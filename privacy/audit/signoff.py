@@ -30,6 +30,7 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 class SignedVerdict:
     """That `auditor` has verified the bundle with this SHA-256 (hex), of `study` (digest, hex).
 
+    `adapter`: SHA-256 (hex) of the adapter that the bundle says was released, "" for none.
     `not_recomputed`: how many things the verdict names as not worked out again. `time` in whole
     Unix seconds. There is no signature of a bundle that does not hold.
     """
@@ -38,6 +39,7 @@ class SignedVerdict:
     bundle: str
     study: str
     run: int
+    adapter: str
     not_recomputed: int
     time: int
     signature: bytes = bytes(64)
@@ -78,6 +80,7 @@ class SignedVerdict:
 
     def _is_whole(self) -> bool:
         texts = all(_DIGEST.fullmatch(text) for text in (self.bundle, self.study))
+        texts = texts and bool(self.adapter == "" or _DIGEST.fullmatch(self.adapter))
         numbers = (self.run, self.not_recomputed, self.time)
         return texts and isinstance(self.auditor, str) and all(type(n) is int for n in numbers)
 
@@ -90,34 +93,35 @@ class SignedVerdict:
         return _TAG + self._text().encode("ascii")
 
 
-def signed_off(
-    study: Study, bundle_digest: str, signatures: Iterable[SignedVerdict]
-) -> frozenset[str]:
-    """The names of the manifest's auditors who have signed for this bundle (SHA-256, hex).
+def signed_off(study: Study, digest: str, signatures: Iterable[SignedVerdict]) -> frozenset[str]:
+    """The names of the manifest's auditors who have signed for `digest` (SHA-256, hex).
+
+    It is a bundle's, or an adapter's: of that, any bundle will do that says how it came about.
 
     Whatever is of another bundle or study, of a stranger, or not signed, does not count; an auditor
     counts once. Empty for a study that names no auditors.
     """
     keys = {} if study.auditors is None else {one.name: one.key for one in study.auditors.keys}
-    digest = study.digest().hex()
     return frozenset(
         one.auditor
         for one in signatures
         if one.auditor in keys
-        and (one.bundle, one.study) == (bundle_digest, digest)
+        and one.study == study.digest().hex()
+        and digest
+        and digest in (one.bundle, one.adapter)
         and one.is_signed_by(bytes.fromhex(keys[one.auditor]))
     )
 
 
 def check_signed_off(
-    study: Study, bundle_digest: str, signatures: Iterable[SignedVerdict]
+    study: Study, digest: str, signatures: Iterable[SignedVerdict]
 ) -> frozenset[str]:
     """The same; `AuditError` where they are fewer than the manifest needs."""
-    found = signed_off(study, bundle_digest, signatures)
+    found = signed_off(study, digest, signatures)
     if study.auditors is not None and len(found) < study.auditors.needed:
         missing = sorted({one.name for one in study.auditors.keys} - found)
         raise AuditError(
-            f"{len(found)} of {study.auditors.needed} auditors have signed for this bundle.",
+            f"{len(found)} of {study.auditors.needed} auditors have signed for it.",
             f"Ask {', '.join(missing)}: craftsfl audit sign BUNDLE --key FILE --name NAME",
         )
     return found

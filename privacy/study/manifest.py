@@ -22,6 +22,7 @@ from privacy.study.auditors import Auditors
 from privacy.study.losses import LossName
 from privacy.study.masks import check_masks, check_noise_colluders
 from privacy.study.pooled import Chosen, PooledSettings, check_mechanism
+from privacy.study.promotion import Promotion, check_promotion
 from privacy.study.stage_two import Digest, StageTwo
 
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -173,6 +174,7 @@ class Study(Strict):
     pooled: PooledSettings | None = None
     chosen: Chosen | None = None
     auditors: Auditors | None = None
+    promotion: Promotion | None = None
 
     @property
     def pools_noise(self) -> bool:
@@ -212,6 +214,7 @@ class Study(Strict):
         check_masks(self.secure_aggregation, self)
         check_noise_colluders(self)
         check_mechanism(self)
+        check_promotion(self)
         if (self.training.loss == "stage-two") != (self.stage_two is not None):
             raise ValueError(
                 'the table [stage_two] is needed exactly where training.loss is "stage-two"'
@@ -244,10 +247,9 @@ class Study(Strict):
         if not self.pools_noise:
             del values["privacy"]["mechanism"], values["pooled"]
             del values["aggregation"]["floor"], values["aggregation"]["averaging"]
-        if self.chosen is None:
-            del values["chosen"]
-        if self.auditors is None:
-            del values["auditors"]
+        for name in ("chosen", "promotion", "auditors"):
+            if values[name] is None:
+                del values[name]
         text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return text.encode("ascii")
 

@@ -65,6 +65,8 @@ PUBLISHED = [
     "state-not-writable",
     "mlflow-unusable",
     "event-unreadable",
+    "not-promoted",
+    "export-taken",
     "settings-missing",
     "base-missing",
     "base-altered",

@@ -1,0 +1,142 @@
+"""A whole slide, opened with OpenSlide: its pixels and their size, and nothing else.
+
+Slides carry photographs of their label, with the patient's name or number, and of the whole glass,
+label included; OpenSlide keeps both apart from the specimen's pyramid as associated images. Nothing
+here reads an associated image, or a property other than resolution and the colour of empty places.
+"""
+
+# Why: docs/adr/0052-from-slides-to-tiles.md
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+import openslide
+from PIL import Image
+
+from client.slides.grid import SlideShape, TileGrid, coarsest, plausible
+from client.slides.unusable import UnusableSlide
+
+_BLOCK: Final = 2048  # pixels of a level that are read at once for the overview
+_ROUNDED: Final = 0.01
+_HEX: Final = re.compile(r"[0-9A-Fa-f]{6}")
+
+
+class WholeSlide:
+    """The specimen of a slide file. Every method raises `UnusableSlide`.
+
+    After one of them has failed, OpenSlide answers nothing more of this slide.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._slide = openslide.OpenSlide(path)
+        except openslide.OpenSlideUnsupportedFormatError:
+            raise UnusableSlide(
+                "not a slide that OpenSlide knows: a plain picture, or a file that was cut off; "
+                "copy it again, or export it as SVS or as a tiled TIFF"
+            ) from None
+        except (openslide.OpenSlideError, OSError):
+            raise UnusableSlide("it cannot be opened: damaged, or not all of it is here") from None
+        self._levels = _whole_levels(self._slide.level_dimensions)
+
+    def __enter__(self) -> WholeSlide:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._slide.close()
+
+    def shape(self, otherwise: float | None) -> SlideShape:
+        """Size and resolution; `otherwise` (micrometres a pixel) where the file does not say it."""
+        return SlideShape(self._slide.dimensions, self._resolution(otherwise), self._levels)
+
+    def tile(self, grid: TileGrid, place: tuple[int, int], size: int) -> Image.Image:
+        """The tile at (column, row), RGB [size, size]."""
+        read = self._read(grid.corner(*place), grid.level, grid.region)
+        return read.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=2.0)
+
+    def overview(self, most: int) -> Image.Image:
+        """The specimen in small, RGB, its longer side at most `most` pixels; read in blocks."""
+        width, height = self._slide.dimensions
+        shrink = max(1.0, max(width, height) / most)
+        level = coarsest(self._levels, shrink)
+        scale = self._levels[level]
+        seen = Image.new(
+            "RGB", (max(1, round(width / shrink)), max(1, round(height / shrink))), "white"
+        )
+        across, down = self._slide.level_dimensions[level]
+        for top in range(0, down, _BLOCK):
+            for left in range(0, across, _BLOCK):
+                size = (min(_BLOCK, across - left), min(_BLOCK, down - top))
+                block = self._read((round(left * scale), round(top * scale)), level, size)
+                corners = [round(at * scale / shrink) for at in (left, top)]
+                ends = [
+                    round((at + side) * scale / shrink)
+                    for at, side in zip((left, top), size, strict=True)
+                ]
+                small = (max(1, ends[0] - corners[0]), max(1, ends[1] - corners[1]))
+                seen.paste(block.resize(small, Image.Resampling.BOX), (corners[0], corners[1]))
+        return seen
+
+    def _read(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> Image.Image:
+        try:
+            read = self._slide.read_region(corner, level, size)
+        except openslide.OpenSlideError:
+            raise UnusableSlide("a part of it cannot be read: damaged or cut off") from None
+        if read.getchannel("A").getextrema() == (255, 255):
+            return read.convert("RGB")
+        empty = Image.new("RGBA", size, self._empty())
+        return Image.alpha_composite(empty, read).convert("RGB")
+
+    def _empty(self) -> str:
+        """The colour of places that were not scanned: white, unless the file names another."""
+        colour = self._slide.properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "")
+        return f"#{colour}" if _HEX.fullmatch(colour) else "#ffffff"
+
+    def _resolution(self, otherwise: float | None) -> tuple[float, float]:
+        names = (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)
+        found = [_number(self._slide.properties.get(name, "")) for name in names]
+        if all(plausible(mpp) for mpp in found):
+            return found[0], found[1]
+        if otherwise is None:
+            raise UnusableSlide(
+                "it does not say how many micrometres a pixel has, or says what no scanner has; "
+                "give them, for all such slides: --slide-mpp 0.25 for a 40x objective, 0.5 for 20x"
+            )
+        return otherwise, otherwise
+
+
+def _whole_levels(sizes: Sequence[tuple[int, int]]) -> dict[int, float]:
+    """The downsample of every level that has the shape of the first.
+
+    A label that a converter has stored in tiles, as a reduced picture, looks like a level.
+    """
+    width, height = sizes[0]
+    found = {}
+    for level, (across, down) in enumerate(sizes):
+        by = (width / across, height / down)
+        # A pixel more or less, and what rounding at every level adds up to.
+        off = abs(by[0] - by[1]) / max(by)
+        if off <= _ROUNDED + 2 / min(across, down):
+            found[level] = (by[0] + by[1]) / 2
+    return found
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0

@@ -1,0 +1,174 @@
+"""`craftsfl rounds promote` and `rollback`: says what it would do, asks, does it."""
+
+# Why: docs/adr/0053-champions-and-exports.md
+
+from __future__ import annotations
+
+import getpass
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import typer
+
+from craftsfl.terminal import output, say
+from model.origin import DIGEST_TAG
+from privacy.audit.signoff import SignedVerdict
+from privacy.error_ids import ErrorId
+from privacy.errors import AuditError, ConfigError, DeploymentError
+from privacy.study.manifest import Study, load_study
+from server.champion import CHAMPION, Champions, Move
+from server.clock import SystemClock
+from server.demands import Candidate, DemandAnswer, demand_answers
+from server.figures import DIGEST_OF_STUDY, RUN_TAG
+from server.model_card import AdapterFacts
+from server.registry import ALIAS, read_release
+from server.settings import ConsortiumSettings, load_consortium
+from server.status import RunStatus, read_ended
+
+VERDICTS: Final = "verdicts"
+_LARGEST_VERDICT: Final = 1 << 16
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+
+def promote(settings: Path, version: str | None, *, yes: bool) -> None:
+    """Make a version the champion; `version` is a number, None for the newest.
+
+    Raises `DeploymentError` where it does not meet a demand, and changes nothing then.
+    """
+    consortium = load_consortium(settings)
+    study = load_study(consortium.study)
+    champions = Champions(consortium.mlflow_uri(), study)
+    candidate = candidate_of(consortium, study, champions.version(version or ALIAS))
+    found = demand_answers(candidate)
+    present = champions.present()
+    _show(candidate, found)
+    unmet = [answer for answer in found if not answer.met]
+    if unmet:
+        raise DeploymentError(
+            f"Version {candidate.version} of {study.name} is not promoted: it does not show that "
+            + "; nor that ".join(answer.what for answer in unmet)
+            + ".",
+            " ".join(dict.fromkeys(answer.cure for answer in unmet)),
+            id=ErrorId.NOT_PROMOTED,
+        )
+    if present == candidate.version:
+        typer.echo(f"It is the champion already: {study.name}@{CHAMPION}.")
+        return
+    _move(champions, study, present, candidate.version, yes=yes, back=False)
+
+
+def roll_back(settings: Path, *, yes: bool) -> None:
+    """Make the version champion that was it before; it showed then what was demanded."""
+    consortium = load_consortium(settings)
+    study = load_study(consortium.study)
+    champions = Champions(consortium.mlflow_uri(), study)
+    present, before = champions.present(), champions.before()
+    if before is None:
+        raise DeploymentError(
+            f"{study.name} has no champion."
+            if present is None
+            else f"{study.name} had no champion before version {present}.",
+            "Name one: craftsfl rounds promote consortium.toml --version N. To have none, delete "
+            "the alias in MLflow.",
+            id=ErrorId.NOT_PROMOTED,
+        )
+    _move(champions, study, present, before, yes=yes, back=True)
+
+
+def candidate_of(consortium: ConsortiumSettings, study: Study, version: ModelVersion) -> Candidate:
+    """The version with its run, from the round state; raises `DeploymentError` if it has none."""
+    digest = study.digest().hex()
+    if version.tags.get(DIGEST_OF_STUDY) != digest:
+        raise DeploymentError(
+            f"Version {version.version} of {study.name} is of another study file.",
+            "Use the consortium.toml, with the study.toml, under which it was trained.",
+            id=ErrorId.NOT_PROMOTED,
+        )
+    run = version.tags.get(RUN_TAG, "")
+    ended = read_ended(consortium.database_url(), digest)
+    status = next((status for status in ended if str(status.run) == run), None)
+    if status is None:
+        raise DeploymentError(
+            f"The round state has no ended run {run or '?'} of {study.name}, of which version "
+            f"{version.version} is.",
+            "Use the consortium.toml of the coordinator that ran it: MLflow is a view, and proves "
+            "nothing.",
+            id=ErrorId.NO_RUN,
+        )
+    registered = version.tags.get(DIGEST_TAG, "").removeprefix("sha256:")
+    verdicts = read_verdicts(consortium.state / VERDICTS)
+    return Candidate(str(version.version), study, status, _adapter(status), registered, verdicts)
+
+
+def read_verdicts(folder: Path) -> tuple[SignedVerdict, ...]:
+    """The auditors' signed verdicts in `folder`; files that are none are left aside, with a word.
+
+    Whose they are, and of what, is looked at by the demand.
+    """
+    found = []
+    for path in sorted(folder.glob("*.verdict")):
+        try:
+            with path.open("rb") as file:
+                found.append(SignedVerdict.decode(file.read(_LARGEST_VERDICT)))
+        except AuditError as error:
+            say(f"{path}: {error.message}")
+    return tuple(found)
+
+
+def _adapter(status: RunStatus) -> AdapterFacts | None:
+    if status.release is None:
+        return None
+    try:
+        return read_release(status.run, status.release)[1]
+    except DeploymentError:
+        return None
+
+
+def _show(candidate: Candidate, found: list[DemandAnswer]) -> None:
+    console = output()
+    head = f"Version {candidate.version} of {candidate.study.name}, of run {candidate.status.run}:"
+    console.print(head, highlight=False, markup=False)
+    for answer in found:
+        sign = "yes" if answer.met else "NO "
+        console.print(f"  {sign}  {answer.what} ({answer.found})", highlight=False, markup=False)
+
+
+def _move(
+    champions: Champions,
+    study: Study,
+    present: str | None,
+    version: str,
+    *,
+    yes: bool,
+    back: bool,
+) -> None:
+    before = "nobody" if present is None else f"version {present}"
+    typer.echo(
+        f"{study.name}@{CHAMPION} goes from {before} to version {version}. Whoever draws with "
+        f"models:/{study.name}@{CHAMPION} gets version {version} from then on; no file is changed "
+        "or removed."
+    )
+    if not yes and not _agreed():
+        typer.echo("Nothing was changed.")
+        return
+    champions.move(Move(version, back, int(SystemClock().time()), getpass.getuser()))
+    typer.echo(f"Done: version {version} is the champion. Undo: {_undo(back, present)}")
+
+
+def _undo(back: bool, present: str | None) -> str:
+    if back:
+        return f"craftsfl rounds promote consortium.toml --version {present}"
+    if present is None:
+        return "delete the alias in MLflow"
+    return "craftsfl rounds rollback consortium.toml"
+
+
+def _agreed() -> bool:
+    if not sys.stdin.isatty():
+        raise ConfigError(
+            "Nobody can be asked here: this is no terminal.", "Read the above, then add --yes."
+        )
+    return typer.confirm("Do it?", default=False)
