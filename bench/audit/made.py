@@ -64,6 +64,7 @@ class StudySize:
     spare: int = 2
     noise: float = 5.0
     strategy: str = "adam"
+    log: bool = True  # whether the coordinator keeps one
     auditors: tuple[tuple[str, str], ...] = ()  # name and key in hex, all of whom are needed
 
 
@@ -147,6 +148,7 @@ def made_study(
             clock,
             _TIMING,
             coordinator if study.pools_noise else None,
+            members.signed if study.pools_noise and wanted.log else None,
         )
         _run(consortium, study, layout, folder)
         handed = {name: _handed(folder, name, study, ledgers[name], members) for name in names}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 from privacy.audit.checks.log import CHECKPOINT_FILE, ENTRIES_FILE, log_quorum
 from privacy.audit.packs import packed_rows
@@ -13,16 +12,13 @@ from privacy.log.store import LogStore
 from privacy.secagg.roster import Roster
 from privacy.study.manifest import Study
 
-LOG_DATABASE: Final = "log.db"
 
-
-def log_files(state: Path, study: Study, roster: Roster) -> dict[str, bytes]:
-    """The files, by name; none where the coordinator keeps no log.
+def log_files(path: Path, study: Study, roster: Roster) -> dict[str, bytes]:
+    """The files, by name, of the log in the database `path`; none where there is no such file.
 
     Raises `LogError` where no checkpoint has its quorum: there is nothing yet that anybody vouches
     for.
     """
-    path = state / LOG_DATABASE
     if study.pooled is None or not path.exists():
         return {}
     wanted = log_quorum(study)

@@ -6,7 +6,7 @@ And what the bundle says besides is what the log says: rosters, manifest, ledger
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from privacy.audit.checks.membership import identity_of_site
@@ -18,10 +18,11 @@ from privacy.ledger.chain import Chain
 from privacy.log.checkpoints import TreeHead, cosignatures_of, open_checkpoint
 from privacy.log.entries import EntryKind
 from privacy.log.lines import LedgerLine
-from privacy.log.merkle import leaf_hash, root_over
+from privacy.log.merkle import leaf_hash, node_hash, root_over
 from privacy.log.notes import SignedNote
 from privacy.log.replay import LogReplay
 from privacy.study.manifest import Study
+from privacy.wire.sealed import SealedStep
 
 ENTRIES_FILE: Final = "log/entries.bin"
 CHECKPOINT_FILE: Final = "log/checkpoint.txt"
@@ -33,7 +34,7 @@ def check_log(evidence: Evidence) -> tuple[LogReplay | None, list[AuditFailure]]
     files, pooled = evidence.files, evidence.study.pooled
     present = [name for name in (ENTRIES_FILE, CHECKPOINT_FILE) if name in files]
     if not present:
-        return None, []
+        return None, list(_left_out(evidence))
     if len(present) == 1 or pooled is None:
         words = f"There is {present[0]}, and not all of the log."
         return None, [failure(Fault.LOG_CHECKPOINT, words)]
@@ -49,6 +50,7 @@ def check_log(evidence: Evidence) -> tuple[LogReplay | None, list[AuditFailure]]
     failures += _rosters_and_study(evidence, replay)
     failures += _ledgers(evidence, replay)
     failures += _steps(evidence, replay)
+    failures += _shown(evidence, replay, entries, coordinator)
     return replay, failures
 
 
@@ -78,6 +80,57 @@ def _checkpoint(
     if len(found) < wanted:
         words = f"{len(found)} sites have cosigned the log; it takes {wanted}."
         yield failure(Fault.LOG_COSIGNATURES, words)
+
+
+def _left_out(evidence: Evidence) -> Iterator[AuditFailure]:
+    """Where sites were shown a log, a bundle without it hides something."""
+    for number, run in evidence.runs.items():
+        for request in run.requests:
+            if request.log.checkpoint:
+                words = "The sites were shown a log, and it is not in the bundle."
+                where = ("", number, request.step, request.attempt)
+                yield failure(Fault.LOG_CHECKPOINT, words, *where)
+                return
+
+
+def _shown(
+    evidence: Evidence, replay: LogReplay, entries: list[bytes], coordinator: bytes
+) -> Iterator[AuditFailure]:
+    """Every log that a step was under is a beginning of this one: nobody was shown another."""
+    heads: list[tuple[TreeHead, int, SealedStep]] = []
+    for number, run in evidence.runs.items():
+        for request in run.requests:
+            if not request.log.checkpoint:
+                continue
+            where = ("", number, request.step, request.attempt)
+            try:
+                note = SignedNote.decode(request.log.checkpoint)
+                heads.append((open_checkpoint(note, replay.origin, coordinator), number, request))
+            except CraftsflError as error:
+                yield failure(Fault.LOG_CHECKPOINT, error.message, *where)
+    roots = roots_at(entries, {head.size for head, _, _ in heads})
+    for head, number, request in heads:
+        if roots.get(head.size) != head.root:
+            words = f"Its sites were shown {head}, which is not a beginning of this log."
+            where = ("", number, request.step, request.attempt)
+            yield failure(Fault.LOG_CHECKPOINT, words, *where)
+
+
+def roots_at(entries: list[bytes], sizes: Collection[int]) -> dict[int, bytes]:
+    """The roots of the first so many entries, for all `sizes` that there are."""
+    edge: list[tuple[int, bytes]] = []  # (level, hash) of complete subtrees, the largest first
+    found = {}
+    for size, entry in enumerate(entries, start=1):
+        edge.append((0, leaf_hash(entry)))
+        while len(edge) > 1 and edge[-1][0] == edge[-2][0]:
+            (level, left), (_, right) = edge[-2:]
+            edge[-2:] = [(level + 1, node_hash(left, right))]
+        if size in sizes:
+            root = edge[-1][1]
+            for _, left in reversed(edge[:-1]):
+                root = node_hash(left, root)
+            found[size] = root
+    return found
 
 
 def _rosters_and_study(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFailure]:
