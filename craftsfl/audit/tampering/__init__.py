@@ -1,6 +1,6 @@
 """Ways to break a bundle: for people who want to see it found out, and for the bench."""
 
-from craftsfl.audit.tampering import files, ledgers, people, steps
+from craftsfl.audit.tampering import files, ledgers, log, people, steps
 from craftsfl.audit.tampering.draft import DishonestKeys, Draft, Tampered
 from craftsfl.audit.tampering.kinds import KINDS, NotHere, Tampering, tamper
 
@@ -13,6 +13,7 @@ __all__ = [
     "Tampering",
     "files",
     "ledgers",
+    "log",
     "people",
     "steps",
     "tamper",
