@@ -64,6 +64,8 @@ class StudySize:
     spare: int = 2
     noise: float = 5.0
     strategy: str = "adam"
+    names: tuple[str, ...] = ()  # of the sites
+    budget: float = 1e4  # of each site, for the study and for ever
     log: bool = True  # whether the coordinator keeps one
     auditors: tuple[tuple[str, str], ...] = ()  # name and key in hex, all of whom are needed
 
@@ -120,7 +122,7 @@ def made_study(
 ) -> MadeStudy:
     """Run a study in `folder`, which is empty; takes about a second."""
     wanted = size or StudySize()
-    names = [f"site-{i:03d}" for i in range(1, wanted.sites + 1)]
+    names = wanted.names or [f"site-{i:03d}" for i in range(1, wanted.sites + 1)]
     members = SimulatedMembers.of(
         {name: seeded_identity(f"{seed} {name}") for name in names}, consortium="made"
     )
@@ -138,7 +140,7 @@ def made_study(
             name: stack.enter_context(_ledger(folder, name, keys[name], members, clock))
             for name in names
         }
-        clock.agents = _agents(study, members, ledgers, layout, clock)
+        clock.agents = _agents(study, members, ledgers, layout, clock, wanted.budget)
         for agent in clock.agents.values():
             stack.callback(agent.stop, 1.0)
         consortium = SimulatedConsortium(
@@ -151,7 +153,10 @@ def made_study(
             members.signed if study.pools_noise and wanted.log else None,
         )
         _run(consortium, study, layout, folder)
-        handed = {name: _handed(folder, name, study, ledgers[name], members) for name in names}
+        handed = {
+            name: _handed(folder, study, ledgers[name], members.identities[name], wanted.budget)
+            for name in names
+        }
     settings = ConsortiumSettings(
         study=folder / "study.toml", state=folder, roster=folder / "rosters.cfl"
     )
@@ -222,11 +227,12 @@ def _agents(
     ledgers: Mapping[str, SqliteLedger],
     layout: Layout,
     clock: SteppedClock,
+    budget: float,
 ) -> dict[str, SiteAgent]:
     target = np.linspace(-1, 1, layout.parameters).astype(np.float32)
     agents = {}
     for place, (name, ledger) in enumerate(ledgers.items()):
-        rules = SiteRules(name, study, _policy(study))
+        rules = SiteRules(name, study, _policy(study, budget))
         patients = study.sites[place].declared_patients
         trainer = MovingTrainer(layout, target, patients, seed=place)
         parts = AgentParts(rules, ledger, trainer, clock=clock.monotonic)
@@ -235,18 +241,18 @@ def _agents(
 
 
 def _handed(
-    folder: Path, name: str, study: Study, ledger: SqliteLedger, members: SimulatedMembers
+    folder: Path, study: Study, ledger: SqliteLedger, identity: Identity, budget: float
 ) -> HandedOver:
-    head = ledger.head()
+    head, name = ledger.head(), ledger.chain().genesis.site
     records = record_bytes(folder / f"{name}.sqlite", head)
-    limits = made_limits(study)
+    limits = made_limits(study, budget)
     whole = (head, records, ledger.entries())
-    return HandedOver.of(name, study, members.identities[name], limits, whole, 0.0)
+    return HandedOver.of(name, study, identity, limits, whole, 0.0)
 
 
-def made_limits(study: Study) -> Limits:
-    """What every site of a made study allows: far more than it costs."""
-    return limits_of(_policy(study))
+def made_limits(study: Study, budget: float = 1e4) -> Limits:
+    """What every site of a made study allows."""
+    return limits_of(_policy(study, budget))
 
 
 def made_layout(parameters: int) -> Layout:
@@ -314,11 +320,11 @@ def _local(values: dict[str, Any], size: StudySize) -> dict[str, Any]:
     return values
 
 
-def _policy(study: Study) -> Policy:
+def _policy(study: Study, budget: float) -> Policy:
     return Policy(
-        epsilon=1e4,
+        epsilon=budget,
         delta=study.privacy.delta,
-        study_epsilon=1e4,
+        study_epsilon=budget,
         studies=(study.digest().hex(),),
         bases=(study.base.digest,),
         encoders=(ANY,),
