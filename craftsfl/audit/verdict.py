@@ -15,7 +15,7 @@ from privacy.audit.archive import LARGEST_BUNDLE
 from privacy.audit.checks.charges import check_charges, check_not_empty, check_record
 from privacy.audit.checks.costs import SiteCost, check_claims, check_costs
 from privacy.audit.checks.ledgers import check_ledgers
-from privacy.audit.checks.log import check_log
+from privacy.audit.checks.log import check_log, log_notes
 from privacy.audit.checks.membership import KnownDigests, check_membership_of
 from privacy.audit.checks.steps import check_closing, check_requests, sessions_of
 from privacy.audit.checks.sums import check_sums
@@ -119,6 +119,7 @@ def _check_log(evidence: Evidence, verdict: AuditVerdict) -> None:
     verdict.failures += found
     if replay is not None:
         verdict.counts.log_entries = replay.size
+        verdict.not_recomputed += log_notes(evidence, replay)
     elif not found:
         verdict.not_recomputed.append(
             "There is no log in it: nobody but the sites themselves, and what their peers saw at "

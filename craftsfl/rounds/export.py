@@ -97,7 +97,7 @@ def bundle_parts(
         layout=encode_layout(layout),
         adapter=_adapter(evidence, run) if run else b"",
         environment=software_stated(),
-        more=log_files(consortium.transparency_file(), study, rosters[-1].roster),
+        more=log_files(consortium.transparency_file(), study, rosters[-1].roster, key),
     )
 
 

@@ -8,7 +8,7 @@ from craftsfl.audit.tampering.draft import Draft
 from craftsfl.audit.tampering.files import flipped
 from craftsfl.audit.tampering.kinds import NotHere, keys_of, kind
 from craftsfl.audit.tampering.steps import REQUESTS
-from privacy.audit.checks.log import CHECKPOINT_FILE, ENTRIES_FILE
+from privacy.audit.checks.log import CHECKPOINT_FILE, COSIGNED_FILE, ENTRIES_FILE
 from privacy.audit.faults import Fault
 from privacy.audit.packs import packed_rows, unpacked_rows
 from privacy.log.checkpoints import TreeHead, signed_checkpoint
@@ -59,27 +59,28 @@ def _changed(draft: Draft) -> str:
 @kind("log-left-out", Fault.LOG_CHECKPOINT)
 def _left_out(draft: Draft) -> str:
     _entries(draft)
-    del draft.files[ENTRIES_FILE], draft.files[CHECKPOINT_FILE]
+    for name in (ENTRIES_FILE, CHECKPOINT_FILE, COSIGNED_FILE):
+        del draft.files[name]
     return "The log was left out."
 
 
 @kind("cosignatures-missing", Fault.LOG_COSIGNATURES)
 def _missing(draft: Draft) -> str:
-    note = _note(draft)
-    draft.files[CHECKPOINT_FILE] = SignedNote(note.text, note.lines[:1]).encode()
+    note = _note(draft, COSIGNED_FILE)
+    draft.files[COSIGNED_FILE] = SignedNote(note.text, note.lines[:1]).encode()
     return "The sites' cosignatures were taken off the checkpoint."
 
 
 @kind("cosignature-forged", Fault.LOG_COSIGNATURES)
 def _forged(draft: Draft) -> str:
-    note = _note(draft)
+    note = _note(draft, COSIGNED_FILE)
     if len(note.lines) < 2:
         raise NotHere("Nobody has cosigned.")
     at = draft.random.randrange(1, len(note.lines))
     line = note.lines[at]
     other = replace(line, signature=flipped(draft, line.signature))
     lines = (*note.lines[:at], other, *note.lines[at + 1 :])
-    draft.files[CHECKPOINT_FILE] = SignedNote(note.text, lines).encode()
+    draft.files[COSIGNED_FILE] = SignedNote(note.text, lines).encode()
     return "A cosignature was forged."
 
 
@@ -108,7 +109,7 @@ def _older(draft: Draft) -> str:
     return f"The coordinator goes back to a log of {size} entries."
 
 
-@kind("forked-log", Fault.LOG_RECORD, Fault.LOG_COSIGNATURES, needs_keys=True)
+@kind("forked-log", Fault.LOG_RECORD, needs_keys=True)
 def _forked(draft: Draft) -> str:
     """The coordinator writes another sum into the log of a step, and signs that."""
     entries = _entries(draft)
@@ -151,10 +152,10 @@ def _put(draft: Draft, entries: list[bytes]) -> None:
     draft.files[ENTRIES_FILE] = packed_rows(entries)
 
 
-def _note(draft: Draft) -> SignedNote:
-    if CHECKPOINT_FILE not in draft.files:
+def _note(draft: Draft, name: str = CHECKPOINT_FILE) -> SignedNote:
+    if name not in draft.files:
         raise NotHere("There is no log.")
-    return SignedNote.decode(draft.files[CHECKPOINT_FILE])
+    return SignedNote.decode(draft.files[name])
 
 
 def _resign(draft: Draft, entries: list[bytes]) -> None:

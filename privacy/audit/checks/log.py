@@ -14,6 +14,7 @@ from privacy.audit.evidence import Evidence
 from privacy.audit.faults import AuditFailure, Fault, failure
 from privacy.audit.packs import unpacked_rows
 from privacy.errors import CraftsflError, LedgerError
+from privacy.ledger import State
 from privacy.ledger.chain import Chain
 from privacy.log.checkpoints import TreeHead, cosignatures_of, open_checkpoint
 from privacy.log.entries import EntryKind
@@ -25,17 +26,19 @@ from privacy.study.manifest import Study
 from privacy.wire.sealed import SealedStep
 
 ENTRIES_FILE: Final = "log/entries.bin"
-CHECKPOINT_FILE: Final = "log/checkpoint.txt"
+CHECKPOINT_FILE: Final = "log/checkpoint.txt"  # of all entries, signed by the coordinator
+COSIGNED_FILE: Final = "log/cosigned.txt"  # the newest that has its quorum
 MOST_LOG_ENTRIES: Final = 2_000_000
 
 
 def check_log(evidence: Evidence) -> tuple[LogReplay | None, list[AuditFailure]]:
     """The log, and what does not hold of it; None where the bundle has none, or an unusable one."""
     files, pooled = evidence.files, evidence.study.pooled
-    present = [name for name in (ENTRIES_FILE, CHECKPOINT_FILE) if name in files]
+    parts = (ENTRIES_FILE, CHECKPOINT_FILE, COSIGNED_FILE)
+    present = [name for name in parts if name in files]
     if not present:
         return None, list(_left_out(evidence))
-    if len(present) == 1 or pooled is None:
+    if len(present) < len(parts) or pooled is None:
         words = f"There is {present[0]}, and not all of the log."
         return None, [failure(Fault.LOG_CHECKPOINT, words)]
     coordinator = bytes.fromhex(pooled.coordinator_key)
@@ -47,8 +50,10 @@ def check_log(evidence: Evidence) -> tuple[LogReplay | None, list[AuditFailure]]
     except CraftsflError as error:
         return None, [failure(Fault.LOG_ENTRY, error.message)]
     failures = list(_checkpoint(evidence, replay, entries, coordinator))
+    failures += _cosigned(evidence, replay, entries, coordinator)
     failures += _rosters_and_study(evidence, replay)
     failures += _ledgers(evidence, replay)
+    failures += _logged_charges(evidence, replay)
     failures += _steps(evidence, replay)
     failures += _shown(evidence, replay, entries, coordinator)
     return replay, failures
@@ -71,15 +76,45 @@ def _checkpoint(
     if head != TreeHead(replay.origin, len(entries), root_over(map(leaf_hash, entries))):
         words = f"It is of {head.size} entries with another root than these {len(entries)} have."
         yield failure(Fault.LOG_CHECKPOINT, words)
+
+
+def _cosigned(
+    evidence: Evidence, replay: LogReplay, entries: list[bytes], coordinator: bytes
+) -> Iterator[AuditFailure]:
+    """The newest checkpoint with a quorum is of the beginning of these entries."""
     try:
+        note = SignedNote.decode(evidence.files[COSIGNED_FILE])
+        head = open_checkpoint(note, replay.origin, coordinator)
         found = cosignatures_of(note, replay.consortium)
     except CraftsflError as error:
         yield failure(Fault.LOG_COSIGNATURES, error.message)
         return
+    if roots_at(entries, {head.size}).get(head.size) != head.root:
+        words = f"The sites have cosigned {head}, which is not a beginning of this log."
+        yield failure(Fault.LOG_CHECKPOINT, words)
     wanted = log_quorum(evidence.study)
     if len(found) < wanted:
         words = f"{len(found)} sites have cosigned the log; it takes {wanted}."
         yield failure(Fault.LOG_COSIGNATURES, words)
+
+
+def log_notes(evidence: Evidence, replay: LogReplay) -> Iterator[str]:
+    """What the log does not vouch for yet, in words: the newest entries, the newest records."""
+    try:
+        head = TreeHead.of_text(SignedNote.decode(evidence.files[COSIGNED_FILE]).text)
+    except CraftsflError:
+        return
+    if head.size < replay.size:
+        yield (
+            f"The newest {replay.size - head.size} of {replay.size} entries of the log were not "
+            "cosigned yet: the coordinator alone vouches for them."
+        )
+    for name, chain in sorted(evidence.ledgers.items()):
+        identity = identity_of_site(evidence, name)
+        line = None if identity is None else replay.line_of(identity)
+        ahead = len(chain) - (0 if line is None else len(line))
+        if ahead > 0:
+            yield f"The newest {ahead} records of {name} are not in the log yet. They are counted."
 
 
 def _left_out(evidence: Evidence) -> Iterator[AuditFailure]:
@@ -151,14 +186,33 @@ def _ledgers(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFailure]:
         if not _goes_through(chain, line):
             words = f"The log has its record {line.head.sequence}, and the ledger has another."
             yield failure(Fault.LOG_LEDGER, words, name)
-            continue
-        logged = {entry.key: entry.state for entry in line.entries}
-        for entry in chain.entries:
-            if entry.key.study == evidence.study.digest() and logged.get(entry.key) != entry.state:
-                words = "The ledger has an attempt that the log does not have like this."
-                key = entry.key
-                where = (name, key.run, key.round, key.attempt)
-                yield failure(Fault.LOG_LEDGER, words, *where)
+
+
+def _logged_charges(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFailure]:
+    """Of every step that the log says was opened, it has its sites' charges too."""
+    lines = {
+        site.name: replay.line_of(identity)
+        for site in evidence.study.sites
+        if (identity := identity_of_site(evidence, site.name)) is not None
+    }
+    charged = {
+        name: {
+            entry.mark.label
+            for entry in (() if line is None else line.entries)
+            if entry.mark is not None and entry.state is State.COMMITTED
+        }
+        for name, line in lines.items()
+    }
+    rosters = [signed.roster for signed in evidence.rosters]
+    for number, run in evidence.runs.items():
+        for one in run.sums:
+            for site in one.cohort:
+                members = (roster.member(site) for roster in reversed(rosters))
+                name = next((member.name for member in members if member is not None), "")
+                if one.label not in charged.get(name, set()):
+                    words = "The log has this step's sum, and not the site's charge for it."
+                    where = (name, number, one.step, one.attempt)
+                    yield failure(Fault.LOG_LEDGER, words, *where)
 
 
 def _goes_through(chain: Chain, line: LedgerLine) -> bool:
