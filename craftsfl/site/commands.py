@@ -243,6 +243,25 @@ app.command("log")(site_log)
 app.command("doctor")(site_doctor)
 app.command("systemd")(site_systemd)
 app.command("card")(site_card)
+
+
+@app.command("hand-over")
+def site_hand_over(
+    settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The file to write.")],
+) -> None:
+    """Hand the ledger and a signed word on the budget over to an auditor.
+
+    The file holds no patient's data and no key: records of what was
+    charged, for all studies, and the limits of policy.toml. The coordinator
+    puts it into a bundle with the other sites': craftsfl audit export.
+    """
+    from craftsfl.site.hand_over import write_hand_over
+
+    made = write_hand_over(settings, out)
+    typer.echo(f"{out}: what the site {made.site} hands over, {out.stat().st_size} bytes.")
+
+
 app.command("tile")(site_tile)
 app.command("suspicions")(site_suspicions)
 app.command("memorisation")(site_memorisation)

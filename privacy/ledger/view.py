@@ -64,6 +64,15 @@ def read_ledger(
     )
 
 
+def record_bytes(path: Path, newest: Head) -> tuple[bytes, ...]:
+    """The bytes of all records up to `newest`, which is a head of the ledger in `path`."""
+    with closing(db.open_to_read(path)) as database, db.clear_errors(path):
+        rows = database.execute(
+            "SELECT body FROM entry WHERE sequence <= ? ORDER BY sequence", (newest.sequence,)
+        )
+        return tuple(bytes(body) for (body,) in rows)
+
+
 def head_path(path: Path) -> Path:
     """The head file next to the ledger `path`."""
     return path.with_name(path.name + ".head")
