@@ -213,7 +213,7 @@ def _quality_text(options: DemoOptions, members: Sequence[HospitalDraft]) -> str
     if options.data is not None or not options.quality:
         return ""
     folders = [str(held_out_folder(options.folder.resolve(), item.name)) for item in members]
-    every = 2 if options.mode == "pooled" else 1
+    every = 5 if options.mode == "pooled" else 1
     return QUALITY_TEMPLATE.format(folders=json.dumps(folders), every=every)
 
 
