@@ -286,6 +286,12 @@ FAILURES: Mapping[ErrorId, Guidance] = {
         "Nothing: the agent did not start.",
         "Run it in a container without a network, or allow unprivileged user namespaces.",
     ),
+    ErrorId.NOISE_GENERATOR: Guidance(
+        "The generator of the noise fails the trial that every start makes of it.",
+        "Nothing: the agent did not start. What was found is a record of its ledger.",
+        "Train nothing on this machine. Install craftsfl again with the versions of "
+        "constraints.txt; if it stays, use another machine, and report it (SECURITY.md).",
+    ),
     ErrorId.ONE_USER: Guidance(
         "Agent and gateway would run as one user, and the gateway is not shut in on this machine.",
         "Nothing: neither was started.",

@@ -68,6 +68,7 @@ class ErrorId(StrEnum):
     LOG_DAMAGED = "log-damaged"
     AGENT_RUNNING = "agent-running"
     AGENT_NETWORK = "agent-network"
+    NOISE_GENERATOR = "noise-generator"
     ONE_USER = "one-user"
     PERSONS_UNCONFIRMED = "persons-unconfirmed"
     PORT_TAKEN = "port-taken"

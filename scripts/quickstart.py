@@ -182,9 +182,8 @@ def _play_as_ordinary_user(folder: Path) -> None:
 
     os.chown(folder, _USER, _USER)
     argv = [sys.executable, str(Path(__file__).resolve()), "--dir", str(folder)]
-    done = subprocess.run(
-        command_as(_USER, argv), env={**os.environ, "HOME": str(folder)}, check=False
-    )
+    own = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "TZ")}
+    done = subprocess.run(command_as(_USER, argv), env={**own, "HOME": str(folder)}, check=False)
     if done.returncode:
         sys.exit(done.returncode)
 

@@ -8,9 +8,10 @@ people have compared, and verifies every signature that it is given (`client.age
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
-from privacy.errors import SecAggError
+from privacy.errors import ConfigError, SecAggError
 from privacy.secagg.chain import AgreedRoster, write_rosters
 from privacy.wire.signing import RosterSignature, RosterSignatures
 
@@ -31,7 +32,8 @@ class RosterSigning:
         """Keep a site's signature; what is wrong with it, "" if nothing is.
 
         Whose signature is not asked for, because only its predecessor's members sign a successor,
-        waits for the others' like everybody. Raises `ConfigError` where it cannot be written.
+        waits for the others' like everybody. What cannot be written is kept in memory: the next
+        ServerApp asks for it again.
         """
         if given.roster_digest != self._agreed.roster.digest():
             return "It has confirmed another roster: compare the fingerprints by phone."
@@ -41,8 +43,9 @@ class RosterSigning:
             found = self._agreed.with_signatures([(given.public_key, given.signature)])
         except SecAggError as error:
             return error.message
-        write_rosters(self._file, found.chain)
         self._agreed = found
+        with suppress(ConfigError):
+            write_rosters(self._file, found.chain)
         return ""
 
     def signatures(self) -> RosterSignatures | None:

@@ -13,7 +13,12 @@ from typing import Final
 from bench.output import BenchRow, parser, print_rows
 
 # Row -> the module whose `measure(quick)` makes it.
-MAKERS: Final = {"append": "bench.audit.log", "proof": "bench.audit.log"}
+MAKERS: Final = {
+    "append": "bench.audit.log",
+    "proof": "bench.audit.log",
+    "empirical": "bench.audit_empirical",
+    "one-run": "bench.audit_empirical",
+}
 
 
 def audit_rows(wanted: Iterable[str], *, quick: bool) -> list[BenchRow]:

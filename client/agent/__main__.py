@@ -38,10 +38,11 @@ from types import FrameType
 from client.agent.apart import ONE_USER, ONE_USER_HELP, check_alone, check_apart
 from client.agent.boundary import Failure, configure_logs, contained
 from client.agent.gate import AgentGate
+from client.agent.generator import tried_ledger
 from client.agent.in_force import InForce, policy_digest
 from client.agent.isolation import confinement
 from client.agent.known_layout import KnownLayout
-from client.agent.own_ledger import note_in_register, open_ledger
+from client.agent.own_ledger import note_in_register
 from client.agent.progress import ProgressSource
 from client.agent.ready import ReadyAgent, SiteMemory
 from client.agent.release import installed_release
@@ -142,7 +143,7 @@ def _serve(site: LoadedSite, start: Callable[[], TrainerProcess], told: _Told) -
     own = site.settings.agent
     with ExitStack() as stack:
         state = stack.enter_context(state_folder(own.state))
-        ledger = stack.enter_context(open_ledger(state, site.rules.name, site.own, site.charge))
+        ledger = stack.enter_context(tried_ledger(state, site))
         site.rules.check_other_studies(ledger.entries())
         taken_up(state.reload)
         _note_what_holds(site, state)

@@ -30,6 +30,7 @@ from privacy.ledger.key import public_bytes
 from privacy.ledger.marker import Marked, Marker
 from privacy.ledger.notes import Note
 from privacy.ledger.owner import Owner
+from privacy.ledger.records import GeneratorTried
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,12 @@ def open_ledger(
     site: str,
     own: KeyedIdentity | None = None,
     running: Charge | None = None,
+    tried: GeneratorTried | None = None,
 ) -> SqliteLedger:
     """The ledger of `site`, to write, until it is closed; a new one only at a first start.
 
-    `own` None: the ledger is not bound to anyone. `running` is the charge of the study under way.
+    `own` None: the ledger is not bound to anyone. `running` is the charge of the study under way;
+    `tried`, what the generator's trial has found at this start, is recorded.
     Raises `LedgerError`, also if there has been a ledger and it, its key or the marker is gone or
     an older copy: starting over would spend the patients' budget a second time.
     """
@@ -88,6 +91,8 @@ def open_ledger(
             anchors = Anchors(own.identity, kept.heads(), marks, release=held.close)
         ledger = SqliteLedger(state.ledger, key, site=site, anchors=anchors)
         undo.callback(ledger.close)
+        if tried is not None:
+            ledger.generator_tried(tried)
         if own is not None:
             own.marker.write(Note.of(ledger.head(), ledger.entries(), running))
         undo.pop_all()

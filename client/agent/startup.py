@@ -9,10 +9,10 @@ from pathlib import Path
 from client.agent.masking import Membership
 from client.agent.own_ledger import KeyedIdentity, passphrase
 from client.policy import SiteRules
-from client.settings import SiteSettings, load_policy, load_site
+from client.settings import IdentitySettings, SiteSettings, load_policy, load_site
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, SecAggError
-from privacy.identity import load_identity
+from privacy.identity import Identity, load_identity
 from privacy.ledger import Charge
 from privacy.secagg.chain import AgreedRoster
 from privacy.secagg.offer import withstood
@@ -99,6 +99,16 @@ def _membership(settings: SiteSettings, rules: SiteRules) -> tuple[Membership, A
     found = roster_agreed(rules.study, own.roster)
     membership = Membership(identity, found.roster)
     membership.check(rules)
+    check_own_signature(found, identity, own)
+    _say_what_holds(rules.study)
+    return membership, found
+
+
+def check_own_signature(found: AgreedRoster, identity: Identity, own: IdentitySettings) -> None:
+    """Raise `SecAggError` for a roster that lacks signatures, this site's own among them.
+
+    Others' come by messages; its own is a person's to give.
+    """
     if found.lacking and found.may_sign(identity.public) and not found.signed_by(identity.public):
         raise SecAggError(
             f"The roster of {found.roster.consortium} has {len(found.newest.signatures)} of "
@@ -106,8 +116,6 @@ def _membership(settings: SiteSettings, rules: SiteRules) -> tuple[Membership, A
             "Look at it, compare its fingerprint by phone, and sign it: craftsfl rounds roster "
             f"sign {own.roster} --key {own.key}",
         )
-    _say_what_holds(rules.study)
-    return membership, found
 
 
 def _say_what_holds(study: Study) -> None:

@@ -173,8 +173,8 @@ def _check_listed(path: Path, card: SiteCard, chain: Sequence[SignedRoster]) -> 
     if member is not None and member.public_key != card.key:
         raise _unusable(
             f"{path} has another key than the roster lists for {card.name}.",
-            "Ask the hospital on the phone. To replace a lost key: craftsfl rounds roster propose "
-            "--after.",
+            "Ask the hospital on the phone. If nobody has joined yet, delete the roster, and add "
+            "all cards again; later, craftsfl rounds roster propose --after replaces a lost key.",
         )
 
 

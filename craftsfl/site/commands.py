@@ -19,6 +19,7 @@ from craftsfl.site.desk_commands import (
     site_status,
 )
 from craftsfl.site.joining.commands import site_card, site_init, site_join
+from craftsfl.site.memorisation.command import site_memorisation
 from craftsfl.site.person_commands import PatientId, site_merge, site_separate, site_suspicions
 from craftsfl.site.tile_command import site_tile
 
@@ -218,5 +219,6 @@ app.command("doctor")(site_doctor)
 app.command("card")(site_card)
 app.command("tile")(site_tile)
 app.command("suspicions")(site_suspicions)
+app.command("memorisation")(site_memorisation)
 app.command("merge")(site_merge)
 app.command("separate")(site_separate)

@@ -22,6 +22,7 @@ from privacy.ledger.records import (
     NO_PREVIOUS,
     Bound,
     Content,
+    GeneratorTried,
     Genesis,
     Record,
     SessionBegun,
@@ -64,6 +65,11 @@ class Chain:
     def bound(self) -> Bound | None:
         """The newest binding to an identity, or None."""
         return self._story.bindings[-1] if self._story.bindings else None
+
+    @property
+    def tried(self) -> tuple[GeneratorTried, float] | None:
+        """The newest trial of the generator, and when (seconds since 1970); None before any."""
+        return self._story.trials[-1] if self._story.trials else None
 
     @property
     def head(self) -> Head:

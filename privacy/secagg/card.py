@@ -11,13 +11,14 @@ import json
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from privacy.config import SiteName, Strict, load_toml
 from privacy.errors import ConfigError
 from privacy.files import write_public
 from privacy.identity import Identity, fingerprint, verify
 from privacy.secagg.keys import digest
+from privacy.secagg.roster import MAX_ORGANISATION_BYTES
 
 _TEXT = """\
 # Who we are in the consortium's roster. Public. The key's fingerprint, for the phone:
@@ -46,6 +47,17 @@ class SiteCard(Strict):
     public_key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     node_key: Annotated[str, Field(pattern=_NODE_KEY)] | None = None
     signature: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")] | None = None
+
+    @field_validator("organisation")
+    @classmethod
+    def _can_be_listed(cls, organisation: str) -> str:
+        """As a roster will want it, told where the card is made."""
+        size = len(organisation.encode("utf-8"))
+        if size > MAX_ORGANISATION_BYTES:
+            raise ValueError(f"it has {size} bytes, and a roster takes {MAX_ORGANISATION_BYTES}")
+        if not organisation.isprintable() or not organisation.strip():
+            raise ValueError("it has characters that cannot be printed, or none that can be seen")
+        return organisation
 
     @property
     def key(self) -> bytes:

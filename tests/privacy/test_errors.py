@@ -77,6 +77,7 @@ PUBLISHED = [
     "log-damaged",
     "agent-running",
     "agent-network",
+    "noise-generator",
     "one-user",
     "persons-unconfirmed",
     "port-taken",

@@ -101,3 +101,10 @@ def test_what_does_not_hold_is_not_kept(tmp_path: Path, given: RosterSignature, 
     found = signing.take(given)
     assert says in found and bool(found) == bool(says)
     assert signing.lacking == 2 and not file.exists() and signing.signatures() is None
+
+
+def test_a_disk_that_is_full_ends_no_run(tmp_path: Path) -> None:
+    signing = RosterSigning(signed_by("north", "harbour"), tmp_path / "no" / "folder" / "r.cfl")
+    identity = seeded_identity("hillside")
+    given = RosterSignature(DIGEST, identity.public, identity.sign(DIGEST))
+    assert signing.take(given) == "" and signing.signatures() is not None

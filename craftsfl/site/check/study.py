@@ -8,14 +8,14 @@ from pathlib import Path
 
 from client.agent.masking import Membership
 from client.agent.own_ledger import identity_of, read_own_ledger
-from client.agent.startup import RuledSite
+from client.agent.startup import RuledSite, check_own_signature
 from client.agent.state import StateFolder
 from client.agent.wishes import SiteWish, WishFile
 from craftsfl.site.budget.statement import statement_of
 from craftsfl.site.check.finding import Checked, CheckId, Fact, Finding
 from model.cache import find_base
 from privacy.errors import CraftsflError, PolicyError
-from privacy.study.agreement import roster_in_force
+from privacy.study.agreement import roster_agreed
 
 
 def check_against_policy(site: RuledSite) -> Iterator[Checked]:
@@ -34,20 +34,24 @@ def check_against_policy(site: RuledSite) -> Iterator[Checked]:
 
 
 def check_roster(site: RuledSite) -> Iterator[Checked]:
-    """Whether the newest roster is signed, and lists this site's key under its name."""
+    """Whether the newest roster is signed here, and lists this site's key under its name."""
     own = site.settings.identity
     if own is None:
         yield Finding(CheckId.ROSTER, "site.toml has no [identity] table.")
         return
     try:
-        roster = roster_in_force(site.rules.study, own.roster)
-        keyed = identity_of(site.settings)
+        found = roster_agreed(site.rules.study, own.roster)
+        keyed, roster = identity_of(site.settings), found.roster
         if keyed is not None:
             Membership(keyed.identity, roster).check(site.rules)
+            check_own_signature(found, keyed.identity, own)
     except CraftsflError as error:
         yield Finding(CheckId.ROSTER, error.message, error.hint)
         return
-    yield Fact("roster", f"{roster.consortium}, {len(roster.members)} members, lists this key")
+    waits = f", waits for {found.lacking} signatures of others" if found.lacking else ""
+    yield Fact(
+        "roster", f"{roster.consortium}, {len(roster.members)} members, lists this key{waits}"
+    )
 
 
 def check_pinned_base(site: RuledSite, *, hashed: bool) -> Iterator[Checked]:

@@ -43,7 +43,7 @@ def site_init(
     A folder that has keys is left as it is.
     """
     from craftsfl.passphrase import new_passphrase
-    from craftsfl.site.joining.own_files import SITE, SiteDraft, make_site
+    from craftsfl.site.joining.own_files import SITE_TOML, SiteDraft, make_site
     from privacy.errors import ConfigError
 
     if bool(agent_user) != bool(gateway_user):
@@ -59,7 +59,7 @@ def site_init(
         "Your key's fingerprint, to be read out over the phone, never taken from an e-mail:\n\n"
         f"    {keys.fingerprint}\n\n"
         f"Next: send {keys.card} to the operator; with the invitation that comes back: craftsfl "
-        f"site join {folder / SITE} INVITATION"
+        f"site join {folder / SITE_TOML} INVITATION"
         + (
             ". The agent needs the passphrase: name its file, passphrase_file, in the [identity] "
             "table of site.toml."

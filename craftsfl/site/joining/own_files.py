@@ -20,7 +20,7 @@ from privacy.errors import ConfigError
 from privacy.files import write_public
 from privacy.secagg.card import SiteCard, write_card
 
-SITE: Final = "site.toml"
+SITE_TOML: Final = "site.toml"
 AUTHORITY: Final = "ca.pem"
 NOWHERE: Final = "nowhere.invalid:9"
 """The coordinator's address before there is an invitation."""
@@ -43,7 +43,7 @@ def make_site(draft: SiteDraft) -> SiteKeys:
 
     A second time in one folder is refused: rosters name the site's key.
     """
-    settings = draft.folder / SITE
+    settings = draft.folder / SITE_TOML
     if settings.exists():
         raise ConfigError(
             f"{settings} exists already: nothing was made or changed.",

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from client.agent.startup import load
+from client.agent.startup import load, load_rules
 from client.policy import SiteRules, limits_of
 from client.settings import load_policy, load_site
 from craftsfl.cli import app
+from craftsfl.site.check.finding import Fact, Finding
+from craftsfl.site.check.study import check_roster
 from craftsfl.site.joining.authority import check_authority
 from privacy.budget import Book, cannot_end
 from privacy.error_ids import ErrorId
@@ -355,7 +357,8 @@ def test_a_public_authority_is_named_nowhere_and_an_own_one_again(world: World) 
     made = read_invitation(world.invitation)
     public = invitation_of(made.superlink, "", made.rosters, made.study_text)
     write_invitation(world.invitation, public)
-    world.join("north", "--expect-fingerprint", public.fingerprint(), "--yes")
+    digits = public.fingerprint()
+    world.join("north", "--expect-fingerprint", digits, "--yes", "--patient-ids-confirmed")
     site = load_site(world.site())
     assert site.gateway is not None and site.gateway.root_certificates is None
     write_invitation(world.invitation, made)
@@ -388,3 +391,13 @@ def test_an_authority_that_is_none_is_refused(world: World) -> None:
     write_invitation(world.invitation, other)
     error = world.refused(answers=f"{other.fingerprint()}\n{YES}")
     assert error.id == ErrorId.CERTIFICATE_UNUSABLE
+
+
+def test_what_the_desk_is_told_of_a_roster_that_others_still_sign(world: World) -> None:
+    world.join()
+    told = [item for item in check_roster(load_rules(world.site())) if isinstance(item, Fact)]
+    assert "waits for 1 signatures of others" in told[0].value
+    file = world.folder / "north" / "roster.cfl"
+    write_rosters(file, [SignedRoster(read_rosters(file)[-1].roster)])
+    (found,) = check_roster(load_rules(world.site()))
+    assert isinstance(found, Finding) and "lacks this site's own" in found.words

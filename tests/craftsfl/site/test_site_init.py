@@ -132,3 +132,19 @@ def test_a_card_counts_as_its_hospital_signed_it(
     card.write_text(card.read_text().replace(old, new))
     with pytest.raises(ConfigError, match=says):
         read_card(card)
+
+
+@pytest.mark.parametrize(
+    ("organisation", "says"),
+    [
+        ("ü" * 33, "66 bytes, and a roster takes 64"),
+        ("St.\nMary", "cannot be printed"),
+        (" ", "none"),
+    ],
+)
+def test_an_organisation_that_no_roster_lists_makes_no_key(
+    tmp_path: Path, organisation: str, says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        run(tmp_path / "site", "--name", "north", "--organisation", organisation)
+    assert not (tmp_path / "site").exists()
