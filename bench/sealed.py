@@ -41,6 +41,7 @@ from privacy.secagg.sealed.server import SealedServer
 from privacy.secagg.witness import MemoryWitness
 from privacy.wire.bodies import Body
 from privacy.wire.checkpoint import Checkpoint
+from privacy.wire.log import NO_LOG, LogFields
 from privacy.wire.sealed import OpenedSum, SealedStep
 from privacy.wire.session import SessionKeys, SessionOffer
 
@@ -75,9 +76,13 @@ class MemoryJournal:
         newest = (intent.run, intent.step, intent.attempt)
         self.kept = replace(self.kept, newest=newest, cohort=intent.cohort)
 
-    def charge(self, intent: SealedIntent, sent: bytes | None) -> bytes:
+    def see_log(self, step: SealedStep) -> Callable[[], None]:
+        """See `SealedJournal.see_log`."""
+        return lambda: None
+
+    def charge(self, intent: SealedIntent, sent: bytes | None) -> LogFields:
         """See `SealedJournal.charge`."""
-        return b""
+        return NO_LOG
 
 
 @dataclass(slots=True)

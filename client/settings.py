@@ -193,6 +193,9 @@ class Policy(Strict):
     min_noise_colluders: Annotated[int, Field(ge=0)] = 0
     max_spare_attempts: Annotated[int, Field(ge=0)] = 1000
     max_session_hours: Annotated[float, Field(gt=0, le=12)] = 12.0
+    # Of pooled studies: whether steps have to be under a checkpoint of the consortium's log that
+    # enough others have cosigned. What a coordinator says of a log has to hold in either case.
+    log: Literal["required", "when-present"] = "when-present"
     allow_no_privacy: bool = False
     allow_agent_network: bool = False  # start even if the system cannot cut the agent off
     max_parameters: Count = 50_000_000

@@ -14,9 +14,11 @@ from rich.text import Text
 
 from craftsfl.audit import commands as audit
 from craftsfl.demo.command import demo
+from craftsfl.empirical.command import audit_empirical
 from craftsfl.extras import explain_missing
 from craftsfl.model import commands as model
 from craftsfl.rounds import commands as rounds
+from craftsfl.rounds.export_command import audit_export
 from craftsfl.simulation.command import simulate_study
 from craftsfl.site import commands as site
 from craftsfl.terminal import errors, show_from
@@ -41,6 +43,8 @@ app.command("simulate")(simulate_study)
 app.add_typer(site.app, name="site")
 app.add_typer(rounds.app, name="rounds")
 app.add_typer(model.app, name="model")
+audit.app.command("export")(audit_export)
+audit.app.command("empirical")(audit_empirical)
 app.add_typer(audit.app, name="audit")
 
 
@@ -100,9 +104,11 @@ def main() -> None:
         _say(error.message, error.hint, error.id)
         sys.exit(FAILED)
     except OSError as error:
-        if error.filename is None or error.strerror is None:
+        if error.strerror is None:
             raise
-        what = f"{error.filename} cannot be used: {error.strerror}."
+        # A full disk, for one, says no name.
+        named = "A file" if error.filename is None else error.filename
+        what = f"{named} cannot be used: {error.strerror}."
         _say(what, "Check its owner, and the disk's free space.", ErrorId.FILE_UNUSABLE)
         sys.exit(FAILED)
     except KeyboardInterrupt:

@@ -16,7 +16,7 @@ EXTRA_OF: Mapping[str, str] = MappingProxyType(
             ),
             "site",
         ),
-        **dict.fromkeys(("httpx", "jinja2", "markupsafe", "mlflow", "sqlalchemy"), "operator"),
+        **dict.fromkeys(("httpx", "mlflow", "sqlalchemy"), "operator"),
         **dict.fromkeys(
             ("accelerate", "skimage", "sklearn", "torchmetrics", "webdataset"), "model"
         ),

@@ -90,6 +90,11 @@ CLASSES: Mapping[ErrorId, Guidance] = {
         "Nothing that was finished: a round is durable before the next one starts.",
         "Free what the text names, and start the command again.",
     ),
+    ErrorId.AUDIT: Guidance(
+        "A bundle for an auditor, or a signature of a verdict, cannot be made or read.",
+        "Nothing: a bundle is a copy, and nothing is changed by checking it.",
+        "Do what the text says. A bundle that cannot be read is no evidence; ask for it again.",
+    ),
 }
 
 FAILURES: Mapping[ErrorId, Guidance] = {

@@ -25,6 +25,7 @@ class ErrorId(StrEnum):
     SECAGG = "secagg"
     FEDERATION = "federation"
     DEPLOYMENT = "deployment"
+    AUDIT = "audit"
 
     # At the command line.
     INTERNAL = "internal"

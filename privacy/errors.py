@@ -93,3 +93,9 @@ class DeploymentError(CraftsflError):
     """A process, port, socket or file system that the system needs is not available."""
 
     default_id = ErrorId.DEPLOYMENT
+
+
+class AuditError(CraftsflError):
+    """A bundle, a verdict or a signature of one that cannot be made or read."""
+
+    default_id = ErrorId.AUDIT

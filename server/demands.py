@@ -1,7 +1,7 @@
 """What a version has to show before it is called champion: always, and because the study says so.
 
-Pure: everything is in the `Candidate`. What else may be demanded one day, an auditor's signature
-above all, becomes one more function in `DEMANDS`; `promote` asks them all and names each.
+Pure: everything is in the `Candidate`. What else may be demanded one day becomes one more function
+in `DEMANDS`; `promote` asks them all and names each.
 """
 
 # Why: docs/adr/0053-champions-and-exports.md
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from privacy.audit.signoff import SignedVerdict, signed_off
 from privacy.study.manifest import Study
 from server.model_card import AdapterFacts
 from server.status import QualityStatus, RunStatus
@@ -31,6 +32,7 @@ class Candidate:
     status: RunStatus
     adapter: AdapterFacts | None
     registered: str
+    verdicts: tuple[SignedVerdict, ...] = ()  # that were handed to the coordinator, unread
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,24 @@ def _confirmed(candidate: Candidate) -> Iterator[DemandAnswer]:
     )
 
 
-DEMANDS: Final[tuple[Demand, ...]] = (_finished, _unchanged, _bounded, _improved, _confirmed)
+def _signed_off(candidate: Candidate) -> Iterator[DemandAnswer]:
+    wanted = candidate.study.auditors
+    if wanted is None:
+        return
+    names = sorted(signed_off(candidate.study, candidate.registered, candidate.verdicts))
+    yield DemandAnswer(
+        f"{wanted.needed} of {len(wanted.keys)} auditors have verified a bundle with this adapter",
+        len(names) >= wanted.needed,
+        ", ".join(names) or "none has signed",
+        "Give them a bundle (craftsfl audit export), and put what they sign (craftsfl audit sign) "
+        "into the folder `verdicts` of the coordinator's state.",
+    )
+
+
+DEMANDS: Final[tuple[Demand, ...]] = (
+    *(_finished, _unchanged, _bounded, _improved, _confirmed),
+    _signed_off,
+)
 
 
 def _last(status: RunStatus, metric: str) -> QualityStatus | None:

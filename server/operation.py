@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,8 +23,12 @@ from numpy.typing import NDArray
 
 from model.layout import Layout, initial_vector
 from privacy.error_ids import ErrorId
-from privacy.errors import CraftsflError, DeploymentError
+from privacy.errors import CraftsflError, DeploymentError, LogError
 from privacy.identity import Identity
+from privacy.log.store import LogStore
+from privacy.secagg.chain import read_rosters
+from privacy.secagg.roster import SignedRoster
+from privacy.study.manifest import Study
 from server.background import BackgroundTracking
 from server.carrier import CarriedGrid
 from server.catch_up import tracking_of
@@ -35,6 +39,7 @@ from server.event_log import EventLog
 from server.events import RunBroken, RunEnded, RunFailed, RunFinished, Warned
 from server.kept_layout import study_layout
 from server.life import RunInterrupted, RunStopped, serving
+from server.log_keeper import LogKeeper
 from server.messages import Exchange
 from server.own_key import coordinator_key
 from server.quality import QualityWatch, watching_quality
@@ -80,13 +85,19 @@ def operate(
         events = EventLog(settings.events_file(), clock, run=str(name.number))
         store = Store(settings.database_url(), name, clock)
         flower = CarriedGrid(grid)
-        with closing(store), closing(flower), _EndRecorded(store, events, settings.log_file()):
+        with (
+            ExitStack() as held,
+            closing(store),
+            closing(flower),
+            _EndRecorded(store, events, settings.log_file()),
+        ):
             store.carried(carried.flower_run)
             with _repairable(store):
                 study = check_study_file(settings)
                 check_study(name, study)
                 roster = agreed_roster(settings, study)
                 key = coordinator_key(settings.coordinator_key, study)
+                keeper = held.enter_context(_log_of(settings, study, key, clock))
             context = RunContext(
                 study=study,
                 run=name.number,
@@ -102,7 +113,7 @@ def operate(
                 _tracking(settings, context) as tracking,
                 watching_quality(settings, context, lambda: find_study_base(settings, study)) as q,
             ):
-                _Operation(context, settings, key, tracking, q).run()
+                _Operation(context, settings, key, keeper, tracking, q).run()
 
 
 def _open_run(settings: ConsortiumSettings, number: int, clock: RunClock) -> RunName:
@@ -114,6 +125,25 @@ def _open_run(settings: ConsortiumSettings, number: int, clock: RunClock) -> Run
             "Start runs with craftsfl rounds start; see the newest: craftsfl rounds status",
         )
     return found.name
+
+
+@contextmanager
+def _log_of(
+    settings: ConsortiumSettings, study: Study, key: Identity | None, clock: RunClock
+) -> Iterator[LogKeeper | None]:
+    """The consortium's log; None for a study without a coordinator's key.
+
+    Raises `LogError` for one that is damaged.
+    """
+    if key is None:
+        yield None
+        return
+
+    def rosters() -> tuple[SignedRoster, ...]:
+        return read_rosters(roster_file(settings))
+
+    with LogStore(settings.transparency_file()) as store:
+        yield LogKeeper(store, key, rosters, study, clock.time)
 
 
 @contextmanager
@@ -132,6 +162,7 @@ class _Operation:
     context: RunContext
     settings: ConsortiumSettings
     key: Identity | None
+    keeper: LogKeeper | None
     tracking: BackgroundTracking
     quality: QualityWatch | None
 
@@ -175,6 +206,7 @@ class _Operation:
             folder=self.settings.adapters_folder(),
             tracker=Trackers(self.tracking, *([self.quality] if self.quality else [])),
             key=self.key,
+            log=self.keeper,
         )
 
     def _strategy(self, parameters: int) -> Strategy:
@@ -228,7 +260,7 @@ def _tracking(settings: ConsortiumSettings, context: RunContext) -> Iterator[Bac
     )
     try:
         yield tracking
-    except (RunInterrupted, RunStopped, DeploymentError):
+    except (RunInterrupted, RunStopped, DeploymentError, LogError):
         raise  # it has not failed
     except CraftsflError:
         with suppress(CraftsflError):  # MLflow's own: the run's error matters
@@ -257,8 +289,8 @@ class _EndRecorded:
             self._store.set_state(RunState.STOPPED)
             self._events.emit(RunEnded(self._store.status().rounds_done))
             return True
-        if isinstance(error, RunInterrupted | DeploymentError):
-            # The machine, its disk or Flower gave way: the run itself can go on.
+        if isinstance(error, RunInterrupted | DeploymentError | LogError):
+            # The machine, its disk, the log or Flower gave way: the run itself can go on.
             self._store.interrupted(str(error))
             self._events.emit(RunBroken(str(error)))
         elif isinstance(error, CraftsflError):

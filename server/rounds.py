@@ -26,6 +26,7 @@ from server.context import RunContext
 from server.events import RunStarted
 from server.farewell import say_run_over
 from server.life import RunStopped
+from server.log_keeper import LogKeeper
 from server.round_parts import RoundParts, Tracker
 from server.sealed_rounds import SealedRounds
 from server.spending import Spending
@@ -68,7 +69,7 @@ class Federation:
 
     `model` may still be loading while the sites are greeted. `strategy` makes the strategy for P
     parameters. `folder` receives one file per round. `key` is the coordinator's own, which signs
-    the steps of a pooled study.
+    the steps of a pooled study; `log` the consortium's, which it keeps.
     """
 
     context: RunContext
@@ -77,6 +78,7 @@ class Federation:
     folder: Path
     tracker: Tracker = field(default_factory=NoTracker)
     key: Identity | None = None
+    log: LogKeeper | None = None
 
     def signer(self) -> Identity:
         """The coordinator's own key. Raises `ConfigError` if there is none."""
@@ -178,5 +180,7 @@ class _Rounds:
     def _kind(self, model: ServerModel) -> _KindOfRound:
         if self._context.study.pools_noise:
             roster = self._context.consortium
-            return SealedRounds(self._parts, model.layout, roster, self._federation.signer())
+            federation = self._federation
+            signer, keeper = federation.signer(), federation.log
+            return SealedRounds(self._parts, model.layout, roster, signer, keeper)
         return UpdateRounds(self._parts, model.layout, model.initial, self._federation.strategy)

@@ -14,12 +14,13 @@ from privacy.wire.checks import Check, explain_check
 from privacy.wire.reasons import Reason
 from privacy.wire.sealed import OpenedSum, Sealed, SealedCollect, SealedReady, SealedStep
 from privacy.wire.secagg import COORDINATOR, SecAggRefusal
+from server.live_session import LiveSession
 from server.messages import FlowerFailure, Reply
 from server.nodes import refused_words
 from server.participants import NO_ANSWER, Participant, Participants, TrainingOrder
 from server.round_parts import RoundParts
 from server.sealed_tables import READY, START, VECTORS
-from server.sessions import LiveSession
+from server.session_log import SessionLog
 from server.tables import PartState
 
 _SUMS_TOLD = 3  # how often a site is told in one attempt what sums it lacks
@@ -41,7 +42,9 @@ class StepAnswers:
         order: TrainingOrder,
         live: LiveSession,
         participants: Participants,
+        log: SessionLog,
     ) -> None:
+        self._log = log
         self._parts = parts
         self._context = parts.context
         self._order = order
@@ -74,7 +77,9 @@ class StepAnswers:
         """Take in the vectors that an earlier ServerApp has stored."""
         by_name = {participant.name: participant for participant in self._participants}
         for name, data in self._context.store.steps.vectors(self._order.key).items():
-            self._live.server.receive(self._live.members[name], Sealed.decode(data))
+            sealed = Sealed.decode(data)
+            self._live.server.receive(self._live.members[name], sealed)
+            self._log.sent(name, sealed)
             spent = self._parts.attendance.spent(name)
             self._participants.move(by_name[name], PartState.FINISHED, spent)
 
@@ -146,6 +151,8 @@ class StepAnswers:
         if isinstance(answer, SealedReady):
             self._committed(participant)
             return
+        if isinstance(answer, Sealed):
+            self._log.sent(participant.name, answer)
         self._context.store.steps.keep_vector(self._order.key, participant.name, answer.encode())
         joined = self._parts.attendance.spent(participant.name)
         spent = self._parts.spending.released(participant.name, joined)

@@ -25,12 +25,13 @@ from privacy.secagg.refusals import Aborted
 from privacy.wire.checks import explain_check
 from privacy.wire.sealed import OpenedSum, StepForm, sealed_size_limit
 from server.events import ExchangeFinished
+from server.live_session import LiveSession
 from server.nodes import Attendee
 from server.participants import Participants, TrainingOrder
 from server.round_parts import RoundParts
 from server.sealed_answers import StepAnswers
 from server.sealed_tables import READY, START, VECTORS
-from server.sessions import LiveSession
+from server.session_log import SessionLog
 from server.step_store import StoredRequest
 from server.tables import PartState
 from strategies.chain import AdapterChain
@@ -77,13 +78,15 @@ class SealedAttempt:
         live: LiveSession,
         attendees: Sequence[Attendee],
         chain: AdapterChain,
+        log: SessionLog,
     ) -> None:
+        self._log = log
         self._context = parts.context
         self._order = order
         self._live = live
         self._chain = chain
         self._participants = Participants(parts.context, order, parts.attendance, attendees)
-        self._answers = StepAnswers(parts, order, live, self._participants)
+        self._answers = StepAnswers(parts, order, live, self._participants, log)
         self._sent: dict[str, float] = {}  # when the request left, by the monotonic clock
         self._slot = 0.0  # Unix seconds
         self._lost = ""
@@ -135,6 +138,7 @@ class SealedAttempt:
             slot=round(1000 * self._slot),
             cohort=tuple(sorted(live.members[name] for name in names)),
             form=form_of(len(names), context.store.steps.missed()),
+            log=self._log.fields(live, names),
         )
         context.store.narrow_cohort(context.study, key[0], names)
         request = StoredRequest(live.number, self._slot, names, step.encode())
@@ -229,7 +233,9 @@ class SealedAttempt:
         )
 
     def _opened(self) -> StepOutcome:
-        opened = self._live.server.result()
+        opened, step = self._live.server.result(), self._live.server.current
+        if step is not None:
+            self._log.opened(self._live, step, opened)
         return StepOutcome(opened, self._live.names(opened.cohort))
 
     def _finished(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from typing import Final
 
 from model.layout import Layout, frozen_digest
 from privacy.identity import Identity
+from privacy.log.entries import EntryKind
 from privacy.secagg.roster import Roster
 from privacy.study.pooling import pooled_settings, sealed_study
 from privacy.wire.codec import Vector
@@ -22,11 +23,15 @@ from privacy.wire.sealed import OpenedSum
 from server.checkpoint import save_checkpoint
 from server.events import AdapterConfirmed, RoundFailed
 from server.life import RunStopped
+from server.log_facts import base_facts, published_facts, recipe_facts
+from server.log_keeper import LogKeeper
 from server.nodes import Attendee
 from server.participants import TrainingOrder
+from server.roll_call import RollCall
 from server.round_parts import RoundParts, in_words, length_of
 from server.sealed_attempt import SealedAttempt, StepOutcome
 from server.sealed_closing import Closed, RunClosing
+from server.session_log import SessionLog
 from server.sessions import SessionParts, Sessions
 from server.step_store import FinishedStep, StepKey
 from server.tables import AttemptState
@@ -40,7 +45,15 @@ _FALSE: Final = "No site takes its opened sum, which does not verify."
 class SealedRounds:
     """The steps of one run, in order. `check` refuses a layout that is not the study's."""
 
-    def __init__(self, parts: RoundParts, layout: Layout, roster: Roster, key: Identity) -> None:
+    def __init__(
+        self,
+        parts: RoundParts,
+        layout: Layout,
+        roster: Roster,
+        key: Identity,
+        keeper: LogKeeper | None = None,
+    ) -> None:
+        """`keeper`: of the consortium's log."""
         self._parts = parts
         self._context = parts.context
         self._layout = layout
@@ -49,7 +62,9 @@ class SealedRounds:
         frozen = frozen_digest(layout)
         terms = sealed_study(self._context.study, roster, layout.fingerprint(), frozen)
         self._terms = terms
-        self._sessions = Sessions(parts.context, parts.attendance, SessionParts(key, roster, terms))
+        self._log = SessionLog(parts.context, parts.attendance, key, keeper)
+        session = SessionParts(key, roster, terms, self._log)
+        self._sessions = Sessions(parts.context, parts.attendance, session)
 
     @property
     def adapter(self) -> Vector:
@@ -68,6 +83,9 @@ class SealedRounds:
         if store.last_adapter() is None:
             store.keep_adapter(0, save_checkpoint(self._parts.file(0), self.adapter, {}))
         self._sessions.restore()
+        terms = self._terms
+        self._log.write(EntryKind.RECIPE, recipe_facts())
+        self._log.write(EntryKind.MODEL, base_facts(terms.base, terms.layout, terms.frozen))
         return self._chain.steps
 
     def run(self, number: int) -> None:
@@ -88,6 +106,9 @@ class SealedRounds:
         context, number = self._context, self._context.study.rounds
         if context.store.steps.is_closed():
             return
+        self._log.write(EntryKind.MODEL, published_facts(self._chain.published_digest))
+        present = RollCall(context, self._parts.attendance).call(lambda _: True)
+        self._log.conclude(self._sessions.live, present)
         with context.phase("closing"):
             closed = self._closed()
         while closed.false_sum:
@@ -130,6 +151,7 @@ class SealedRounds:
             if outcome.opened is not None:
                 return key, outcome.opened, outcome.sites
             reason = in_words(outcome.reason, outcome.dropped)
+            self._log.refused(key, outcome.dropped)
             parts.failed(key, reason)
             if outcome.false_sum and number > 1:
                 self._again(number - 1)
@@ -194,4 +216,4 @@ class SealedRounds:
             return StepOutcome(reason="There is no session.")
         order = TrainingOrder(*key, self._chain.adapter, self._layout)
         self._parts.begun(key, tuple(attendee.name for attendee in attendees))
-        return SealedAttempt(self._parts, order, live, attendees, self._chain).run()
+        return SealedAttempt(self._parts, order, live, attendees, self._chain, self._log).run()

@@ -114,6 +114,10 @@ class ConsortiumSettings(Strict):
         """The ServerApp's own log; its output exists otherwise only in the SuperLink's database."""
         return self.state / "server.log"
 
+    def transparency_file(self) -> Path:
+        """The consortium's log, which every site witnesses."""
+        return self.state / "transparency.db"
+
     def lock_file(self) -> Path:
         """What the ServerApp holds locked for as long as it lives."""
         return self.state / "serverapp.lock"

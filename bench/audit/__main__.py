@@ -18,6 +18,9 @@ MAKERS: Final = {
     "proof": "bench.audit.log",
     "empirical": "bench.audit_empirical",
     "one-run": "bench.audit_empirical",
+    "tamper": "bench.audit.broken",
+    "false alarms": "bench.audit.alarms",
+    "verify": "bench.audit.large",
 }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from client.agent.log_file import LogFile
 from client.agent.masked_agent import MaskedAgent
 from client.agent.masking import Membership, masking_of
 from client.agent.sealed_agent import SealedAgent
@@ -14,6 +15,7 @@ from client.agent.sealing import sealing_of
 from client.agent.site_agent import AgentParts, SiteAgent
 from client.agent.state import StateFolder
 from client.agent.witness import WitnessFile
+from privacy.log.memory import LogMemory
 from privacy.secagg.client import Effects
 from privacy.secagg.witness import Witness
 
@@ -26,11 +28,13 @@ class SiteMemory:
     cohorts: Path | None = None  # the sites that each round may still have
     witness: Witness | None = None  # what it knows of the others' ledgers
     chain: Path | None = None  # the adapter that it has worked out itself
+    log: LogMemory | None = None  # what it has cosigned
 
     @classmethod
     def at(cls, state: StateFolder) -> SiteMemory:
         """In the site's state folder."""
-        return cls(state.survivors, state.cohorts, WitnessFile(state.witness), state.chain)
+        witness, log = WitnessFile(state.witness), LogFile(state.log)
+        return cls(state.survivors, state.cohorts, witness, state.chain, log)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,8 @@ class ReadyAgent:
     def _sealed(self) -> SealedAgent:
         parts, memory = self.parts, self.memory
         sealing = sealing_of(
-            parts.rules, self.membership, parts.trainer.layout, memory.witness, self.effects
+            *(parts.rules, self.membership, parts.trainer.layout),
+            *(memory.witness, self.effects, memory.log),
         )
         return SealedAgent(parts, sealing, memory.chain)
 

@@ -47,6 +47,7 @@ from privacy.secagg.sealed.memory import SumMemory
 from privacy.wire.bodies import Body, Refusal, Running, SiteFacts
 from privacy.wire.checks import Check
 from privacy.wire.closing import SealedClose
+from privacy.wire.log import LogShown
 from privacy.wire.reasons import Reason
 from privacy.wire.sealed import (
     SealedCollect,
@@ -99,8 +100,10 @@ class SealedAgent(SiteAgent):
         self._chain = SiteChain(study, parts.trainer.layout, roster, chain)
         super().__init__(parts)
         self._time = SteadyTime(sealing.effects.clock, self._clock)
+        self._site_log = sealing.log(parts.ledger)
         self._journal = SealedLedger(
-            self._account, self._digest, self._intent, lambda: self._runs.newest_attempt
+            *(self._account, self._digest, self._intent),
+            *(lambda: self._runs.newest_attempt, self._site_log),
         )
         self._machine: SealedClient | None = None
         self._run = 0  # of the machine and the chain
@@ -137,6 +140,8 @@ class SealedAgent(SiteAgent):
                 return self._collect(key, body)
             case SealedClose():
                 return self._close(key, body)
+            case LogShown():
+                return self._other_run(key.run) or self._site_log.answer(body)
         return Refusal(Reason.UNKNOWN_KIND)
 
     def _session(self, key: AttemptKey, offer: SessionOffer) -> Body:

@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from client.agent.admission import Account
 from client.agent.masking import Membership
+from client.agent.site_log import LogRules, SiteLog
 from client.agent.work import AttemptTraining, Clock
 from client.policy import SiteRules
 from model.layout import Layout, frozen_digest
 from privacy.errors import ModelError
-from privacy.ledger import AttemptKey, StepMark
+from privacy.ledger import AttemptKey, Ledger, StepMark
+from privacy.log.memory import LogMemory, ProcessMemory
 from privacy.mechanisms.pooled.packing import pack_signed
 from privacy.mechanisms.pooled.share import centres_of, noised
 from privacy.secagg.client import Effects
@@ -38,6 +40,8 @@ from privacy.study.pooling import grid_of, pooled_settings, sealed_study
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.checks import Check
 from privacy.wire.codec import Vector
+from privacy.wire.log import NO_LOG, LogFields
+from privacy.wire.sealed import SealedStep
 from privacy.wire.secagg import Lanes
 from privacy.wire.session import SessionOffer
 
@@ -91,8 +95,10 @@ class SealedLedger:
         study: bytes,
         intent: Callable[[AttemptKey, StepMark], object],
         newest: Callable[[], tuple[int, int, int] | None],
+        log: SiteLog,
     ) -> None:
         self._account, self._study, self._intent, self._newest = account, study, intent, newest
+        self._log = log
 
     def past(self) -> SealedPast:
         """See `SealedJournal.past`."""
@@ -106,19 +112,26 @@ class SealedLedger:
 
     def open_session(self, run: int, session: int, digest: bytes) -> Checkpoint:
         """See `SealedJournal.open_session`."""
-        return self._account.begin_session(run, session, digest)
+        ledger = self._account.begin_session(run, session, digest)
+        self._log.session_begun(ledger)
+        return ledger
+
+    def see_log(self, step: SealedStep) -> Callable[[], None]:
+        """See `SealedJournal.see_log`."""
+        return self._log.see(step)
 
     def begin(self, intent: SealedIntent) -> None:
         """See `SealedJournal.begin`."""
         self._intent(self._key(intent), StepMark(intent.label, intent.session, intent.cohort))
 
-    def charge(self, intent: SealedIntent, sent: bytes | None) -> bytes:
+    def charge(self, intent: SealedIntent, sent: bytes | None) -> LogFields:
         """See `SealedJournal.charge`."""
         key = self._key(intent)
         self._account.commit(key)
-        if sent is not None:
-            self._account.sent(key, sent)
-        return b""
+        if sent is None:
+            return NO_LOG
+        self._account.sent(key, sent)
+        return self._log.fields()
 
     def _key(self, intent: SealedIntent) -> AttemptKey:
         return AttemptKey(self._study, intent.run, intent.step, intent.attempt)
@@ -141,6 +154,15 @@ class Sealing:
     study: SealedStudy
     effects: Effects = field(default_factory=Effects)
     witness: Witness = field(default_factory=MemoryWitness)
+    memory: LogMemory = field(default_factory=ProcessMemory)
+
+    def log(self, ledger: Ledger) -> SiteLog:
+        """This site as a witness of the consortium's log."""
+        own, rules = self.membership, LogRules.of(self.rules, self.membership.roster)
+        return SiteLog(
+            *(rules, own.identity, own.roster, ledger),
+            *(self.witness, self.memory, self.effects.clock),
+        )
 
     def machine(
         self,
@@ -208,6 +230,7 @@ def sealing_of(
     layout: Layout,
     witness: Witness | None = None,
     effects: Effects | None = None,
+    memory: LogMemory | None = None,
 ) -> Sealing:
     """How a site of `rules` takes part in the steps of a pooled study with adapters of `layout`.
 
@@ -217,7 +240,8 @@ def sealing_of(
     study = sealed_study(
         rules.study, membership.roster, layout.fingerprint(), frozen_digest(layout)
     )
-    return Sealing(rules, membership, study, effects or Effects(), witness or MemoryWitness())
+    kept = witness or MemoryWitness()
+    return Sealing(rules, membership, study, effects or Effects(), kept, memory or ProcessMemory())
 
 
 def _checked(total: NDArray[np.int64], parameters: int, patients: int) -> NDArray[np.int64]:

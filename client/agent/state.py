@@ -59,6 +59,11 @@ class StateFolder:
         return self.path / "peers.json"
 
     @property
+    def log(self) -> Path:
+        """What this site has cosigned of the consortium's log."""
+        return self.path / "log.json"
+
+    @property
     def quarantine(self) -> Path:
         """The list of files that are not used, and why."""
         return self.path / "quarantine.csv"

@@ -1,1 +1,1 @@
-"""What an auditor runs."""
+"""The auditor's desk: verify, report, tamper, sign. Imports neither coordinator nor agent."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from craftsfl.demo.audited import BUNDLE
 from craftsfl.demo.workspace import Workspace
 from craftsfl.privacy_words import epsilon_text
 from craftsfl.rounds.timeline import RoundTiming
@@ -54,6 +55,7 @@ class DemoOutcome:
     whole_study: float | None = None  # epsilon of all rounds and attempts; None: no noise
     rounds: Sequence[RoundTiming] = ()
     learning: Comparison | None = None
+    bundle: Path | None = None  # for an auditor; it was verified
 
 
 def write_summary(folder: Path, outcome: DemoOutcome) -> Path:
@@ -67,6 +69,7 @@ def write_summary(folder: Path, outcome: DemoOutcome) -> Path:
         "epsilon_whole_study": outcome.whole_study,
         "seconds": {name: round(value, 2) for name, value in outcome.seconds.items()},
         "learning": asdict(outcome.learning) if outcome.learning else None,
+        "bundle": None if outcome.bundle is None else str(outcome.bundle),
     }
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", "utf-8")
     return path
@@ -86,11 +89,13 @@ def show_outcome(workspace: Workspace, outcome: DemoOutcome, console: Console) -
         "Before and after, same prompts and seeds": outcome.samples,
         "The adapter": outcome.adapter,
         "MLflow": outcome.mlflow,
+        "For an auditor, verified": outcome.bundle,
         "Everything else": workspace.folder,
     }
     console.print()
     for what, place in places.items():
-        console.print(f"{what}: {place}", soft_wrap=True, highlight=False, markup=False)
+        if place is not None:
+            console.print(f"{what}: {place}", soft_wrap=True, highlight=False, markup=False)
     spent = ", ".join(f"{name} {value:.0f} s" for name, value in outcome.seconds.items())
     console.print(f"Time: {spent}")
     _show_next(workspace, outcome, console)
@@ -187,6 +192,7 @@ def _show_next(workspace: Workspace, outcome: DemoOutcome, console: Console) -> 
         f"craftsfl model sample --adapter {outcome.adapter} --out grid.png {json.dumps(prompt)}",
         f"craftsfl rounds status {consortium}",
         f"craftsfl site budget {workspace.hospitals[0].settings} --explain",
+        f"craftsfl audit tamper {workspace.folder / BUNDLE}",
         f"mlflow ui --backend-store-uri {outcome.mlflow}",
     ):
         console.print(f"  .venv/bin/{line}", soft_wrap=True, highlight=False, markup=False)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from craftsfl.demo.audited import bundle_of
 from craftsfl.demo.carried import carry_over
 from craftsfl.demo.federation import federate
 from craftsfl.demo.hospitals import real_members, synthetic_members
@@ -81,6 +82,8 @@ def run_demo(options: DemoOptions) -> DemoOutcome:
         result, rounds = federate(workspace, maker, stopwatch, page)
         outcome = _outcome(workspace, result, rounds, stopwatch)
         write_summary(workspace.folder, outcome)  # before anything that may be interrupted
+        with stopwatch.phase("audit"):
+            outcome = replace(outcome, bundle=bundle_of(workspace))
         if maker is not None and options.compare:
             with stopwatch.phase("comparison"):
                 outcome = replace(outcome, learning=_compare(workspace, outcome.adapter))

@@ -124,12 +124,13 @@ _Run = Annotated[int | None, typer.Option(help="A run's number; the newest run i
 def rounds_status(
     settings: _Settings,
     run: _Run = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Add a table of every attempt.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a picture.")] = False,
 ) -> None:
-    """Show a run: how it is, its rounds, who took part, who dropped out and why."""
+    """Show a run: a picture of rounds by sites, who dropped out and why."""
     from craftsfl.rounds.watching import show_status
 
-    show_status(settings, run, as_json=json)
+    show_status(settings, run, as_json=json, every=every)
 
 
 @app.command("backup")

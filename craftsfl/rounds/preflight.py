@@ -106,7 +106,7 @@ def _claim_soon(host: str, port: int) -> None:
     deadline = time.monotonic() + _PORT_SECONDS
     while True:
         try:
-            claim_port(host, port)
+            claim_port(host, port, "port in the [superlink] table of consortium.toml")
         except DeploymentError:
             if time.monotonic() > deadline:
                 raise

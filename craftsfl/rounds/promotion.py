@@ -7,14 +7,15 @@ from __future__ import annotations
 import getpass
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import typer
 
-from craftsfl.terminal import output
+from craftsfl.terminal import output, say
 from model.origin import DIGEST_TAG
+from privacy.audit.signoff import SignedVerdict
 from privacy.error_ids import ErrorId
-from privacy.errors import ConfigError, DeploymentError
+from privacy.errors import AuditError, ConfigError, DeploymentError
 from privacy.study.manifest import Study, load_study
 from server.champion import CHAMPION, Champions, Move
 from server.clock import SystemClock
@@ -24,6 +25,9 @@ from server.model_card import AdapterFacts
 from server.registry import ALIAS, read_release
 from server.settings import ConsortiumSettings, load_consortium
 from server.status import RunStatus, read_ended
+
+VERDICTS: Final = "verdicts"
+_LARGEST_VERDICT: Final = 1 << 16
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -95,7 +99,23 @@ def candidate_of(consortium: ConsortiumSettings, study: Study, version: ModelVer
             id=ErrorId.NO_RUN,
         )
     registered = version.tags.get(DIGEST_TAG, "").removeprefix("sha256:")
-    return Candidate(str(version.version), study, status, _adapter(status), registered)
+    verdicts = read_verdicts(consortium.state / VERDICTS)
+    return Candidate(str(version.version), study, status, _adapter(status), registered, verdicts)
+
+
+def read_verdicts(folder: Path) -> tuple[SignedVerdict, ...]:
+    """The auditors' signed verdicts in `folder`; files that are none are left aside, with a word.
+
+    Whose they are, and of what, is looked at by the demand.
+    """
+    found = []
+    for path in sorted(folder.glob("*.verdict")):
+        try:
+            with path.open("rb") as file:
+                found.append(SignedVerdict.decode(file.read(_LARGEST_VERDICT)))
+        except AuditError as error:
+            say(f"{path}: {error.message}")
+    return tuple(found)
 
 
 def _adapter(status: RunStatus) -> AdapterFacts | None:

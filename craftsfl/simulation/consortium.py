@@ -12,12 +12,14 @@ import numpy as np
 from craftsfl.simulation.clock import SteppedClock
 from model.layout import Layout
 from privacy.identity import Identity
-from privacy.secagg.roster import Roster
+from privacy.log.store import LogStore
+from privacy.secagg.roster import Roster, SignedRoster
 from privacy.study.manifest import Study
 from server.clock import RunClock, Timing
 from server.context import RunContext
 from server.event_log import EventLog
 from server.inprocess import FaultHook, InProcessGrid, NodeHandler
+from server.log_keeper import LogKeeper
 from server.messages import Exchange
 from server.round_parts import Tracker
 from server.rounds import Federation, NoTracker, ServerModel
@@ -32,8 +34,9 @@ class SimulatedConsortium:
 
     `handlers`: what the site on each node answers; nodes may come and go during a run. `roster`:
     the one that the study pins. The adapter, of this `layout`, starts at
-    zero, or where a pooled study says, whose coordinator has the `key`. The same value serves any
-    number of runs, and several starts of one run.
+    zero, or where a pooled study says, whose coordinator has the `key`, and with the `signed`
+    roster keeps the consortium's log. The same value serves any number of runs, and several starts
+    of one run.
     """
 
     folder: Path
@@ -44,6 +47,7 @@ class SimulatedConsortium:
     clock: RunClock = field(default_factory=SteppedClock)
     timing: Timing = field(default_factory=Timing)
     key: Identity | None = None
+    signed: SignedRoster | None = None
 
     @property
     def url(self) -> str:
@@ -81,4 +85,12 @@ class SimulatedConsortium:
             folder=self.folder / "adapters",
             tracker=tracker or NoTracker(),
             key=self.key,
+            log=self.log(),
         )
+
+    def log(self) -> LogKeeper | None:
+        """The consortium's log, in a file of the folder."""
+        if self.key is None or self.signed is None:
+            return None
+        store, signed = LogStore(self.folder / "transparency.db"), self.signed
+        return LogKeeper(store, self.key, lambda: [signed], self.study, self.clock.time)

@@ -17,6 +17,7 @@ from craftsfl.site.desk_commands import (
     site_reload,
     site_resume,
     site_status,
+    site_systemd,
 )
 from craftsfl.site.joining.commands import site_card, site_init, site_join
 from craftsfl.site.memorisation.command import site_memorisation
@@ -183,6 +184,30 @@ def site_accept_ledger(
     typer.echo(accept_at_site(settings, site, ledger))
 
 
+@app.command("accept-log")
+def site_accept_log(
+    settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
+    lost: Annotated[
+        bool,
+        typer.Option(
+            "--the-log-was-lost",
+            help="The operator has said on the phone that entries of the log are lost.",
+        ),
+    ] = False,
+) -> None:
+    """Accept a log that does not continue the one that this site has cosigned."""
+    from client.agent.log_file import accept_log_at_site
+    from privacy.errors import ConfigError
+
+    if not lost:
+        raise ConfigError(
+            "A log that goes back is what this site is there to refuse: nothing was changed.",
+            "Call the operator and another site. If entries are lost: repeat this with "
+            "--the-log-was-lost.",
+        )
+    typer.echo(accept_log_at_site(settings))
+
+
 @app.command("budget")
 def site_budget(
     settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
@@ -216,7 +241,27 @@ app.command("leave")(site_leave)
 app.command("reload")(site_reload)
 app.command("log")(site_log)
 app.command("doctor")(site_doctor)
+app.command("systemd")(site_systemd)
 app.command("card")(site_card)
+
+
+@app.command("hand-over")
+def site_hand_over(
+    settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The file to write.")],
+) -> None:
+    """Hand the ledger and a signed word on the budget over to an auditor.
+
+    The file holds no patient's data and no key: records of what was
+    charged, for all studies, and the limits of policy.toml. The coordinator
+    puts it into a bundle with the other sites': craftsfl audit export.
+    """
+    from craftsfl.site.hand_over import write_hand_over
+
+    made = write_hand_over(settings, out)
+    typer.echo(f"{out}: what the site {made.site} hands over, {out.stat().st_size} bytes.")
+
+
 app.command("tile")(site_tile)
 app.command("suspicions")(site_suspicions)
 app.command("memorisation")(site_memorisation)

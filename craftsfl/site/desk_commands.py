@@ -1,4 +1,4 @@
-"""`craftsfl site status`, `pause`, `resume`, `leave`, `reload`, `log`, `doctor`, as typed."""
+"""`craftsfl site status` and what else belongs to the desk, as it is typed."""
 
 from __future__ import annotations
 
@@ -67,6 +67,24 @@ def site_log(
     from craftsfl.site.desk.log import show_log
 
     show_log(settings, last=last, head=head, as_json=json)
+
+
+def site_systemd(
+    settings: _Settings,
+    folder: Annotated[
+        Path, typer.Option("--output", "-o", help="The folder for the two unit files.")
+    ] = Path(),
+) -> None:
+    """Write two systemd units: the agent without a network, the gateway without data.
+
+    site.toml has to name two users and their socket. Nothing is installed;
+    where systemd-analyze exists, it checks what was written.
+    """
+    import sys
+
+    from craftsfl.site.systemd import write_units
+
+    typer.echo(write_units(settings, folder, Path(sys.executable).with_name("craftsfl")))
 
 
 def site_doctor(

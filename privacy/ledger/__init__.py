@@ -4,7 +4,7 @@ from privacy.ledger.base import AttemptKey, Charge, Entry, Ledger, State, StepMa
 from privacy.ledger.head import Head
 from privacy.ledger.key import load_or_make_key
 from privacy.ledger.sqlite import SqliteLedger
-from privacy.ledger.view import LedgerView, read_ledger
+from privacy.ledger.view import LedgerView, read_ledger, record_bytes
 
 __all__ = [
     "AttemptKey",
@@ -19,4 +19,5 @@ __all__ = [
     "charged",
     "load_or_make_key",
     "read_ledger",
+    "record_bytes",
 ]

@@ -8,15 +8,18 @@ between remains an intent, cost nothing, and is never resumed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from privacy.errors import AccountingError, LedgerError
 from privacy.events import Event
 from privacy.ledger.head import Head
 from privacy.mechanisms.registry import check_registered
+
+if TYPE_CHECKING:
+    from privacy.ledger.chain import Chain
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -126,6 +129,12 @@ class Ledger(Protocol):
 
     def head(self) -> Head:
         """The signed newest state, for others to keep: it exposes an older or a foreign copy."""
+
+    def chain(self) -> Chain:
+        """What the records make; not to be changed, and only between two of the above."""
+
+    def records(self, first: int, until: int) -> Sequence[bytes]:
+        """The bytes of the records from `first` on, to before `until`."""
 
     def close(self) -> None:
         """Let another process open the ledger. Calling it again changes nothing."""

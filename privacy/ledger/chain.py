@@ -12,6 +12,7 @@ signed but cannot be read was written by a newer craftsfl: the refusal of the le
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from privacy.error_ids import ErrorId
@@ -72,6 +73,11 @@ class Chain:
         return self._story.trials[-1] if self._story.trials else None
 
     @property
+    def bindings(self) -> tuple[Bound, ...]:
+        """All identities that have signed for the ledger, in order."""
+        return tuple(self._story.bindings)
+
+    @property
     def head(self) -> Head:
         """The newest record's head."""
         digest, signature = self._heads[-1] if self._heads else (NO_PREVIOUS, b"")
@@ -105,14 +111,56 @@ class Chain:
         previous = self._heads[-1][0] if self._heads else NO_PREVIOUS
         return Record(self.ledger, len(self), previous, time, content)
 
+    @classmethod
+    def under(cls, head: Head, bodies: Iterable[bytes]) -> Chain:
+        """The records `bodies`, the newest of which `head` is: one signature covers all of them.
+
+        Each holds the hash of the one before it. Raises `LedgerError` as `apply` does, and for a
+        head that is not signed, or of another record.
+        """
+        head.verify()
+        chain = cls(head.ledger)
+        for body in bodies:
+            chain.add_unsigned(body)
+        if (len(chain) - 1, chain.head.hash) != (head.sequence, head.hash):
+            raise LedgerError("Its head is not that of its newest record.", _RESTORE)
+        if chain.genesis.public_key != head.public_key:
+            raise LedgerError("Its head is signed with another key than its own.", _RESTORE)
+        chain._heads[-1] = (head.hash, head.signature)
+        return chain
+
+    def add_unsigned(self, body: bytes) -> None:
+        """Add a record for which the caller has, or will have, the signature of a later one."""
+        self._add(body, b"")
+
+    def hash_at(self, sequence: int) -> bytes:
+        """The hash of a record, 32 bytes; `LedgerError` for one that is not there."""
+        if not 0 <= sequence < len(self):
+            raise LedgerError(f"The ledger holds no record {sequence}.", _RESTORE)
+        return self._heads[sequence][0]
+
     def apply(self, body: bytes, signature: bytes) -> None:
         """Add the record `body`, after all checks."""
+        if not signature:
+            raise LedgerError(
+                f"Record {len(self)} of the ledger is damaged or was changed: its signature is "
+                "missing.",
+                _RESTORE,
+                id=ErrorId.LEDGER_DAMAGED,
+            )
+        self._add(body, signature)
+
+    def _add(self, body: bytes, signature: bytes) -> None:
+        """Add a record; without a `signature`, the caller has one of a later record."""
         digest = hash_of(body)
         try:
             record = self._decoded(body, digest, signature)
             self._check(record)
             key = self._key(record.content)
-            if not Head(self.ledger, record.sequence, digest, key, signature).is_signed():
+            if (
+                signature
+                and not Head(self.ledger, record.sequence, digest, key, signature).is_signed()
+            ):
                 raise LedgerError("its signature is wrong.")
             self._story.take(record)
         except _Newer:

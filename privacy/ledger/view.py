@@ -25,6 +25,7 @@ class LedgerView:
     bound: Bound | None
     newest: Head
     attempts: tuple[Entry, ...]
+    bindings: tuple[Bound, ...] = ()  # all identities that have signed for it, in order
     tried: tuple[GeneratorTried, float] | None = None  # the newest trial, and when
 
     def entries(self) -> tuple[Entry, ...]:
@@ -53,7 +54,23 @@ def read_ledger(
     check_kept(chain, kept, head_path(path))
     if owner is not None:
         owner.check(chain, path, may_be_unbound=may_be_unbound)
-    return LedgerView(chain.genesis.site, chain.bound, chain.head, chain.entries, chain.tried)
+    return LedgerView(
+        site=chain.genesis.site,
+        bound=chain.bound,
+        newest=chain.head,
+        attempts=chain.entries,
+        bindings=chain.bindings,
+        tried=chain.tried,
+    )
+
+
+def record_bytes(path: Path, newest: Head) -> tuple[bytes, ...]:
+    """The bytes of all records up to `newest`, which is a head of the ledger in `path`."""
+    with closing(db.open_to_read(path)) as database, db.clear_errors(path):
+        rows = database.execute(
+            "SELECT body FROM entry WHERE sequence <= ? ORDER BY sequence", (newest.sequence,)
+        )
+        return tuple(bytes(body) for (body,) in rows)
 
 
 def head_path(path: Path) -> Path:

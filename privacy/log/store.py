@@ -50,9 +50,9 @@ _SCHEMA: Final = (
 
 
 class LogStore:
-    """The log in the file `path`, made if absent. One process at a time; not thread-safe.
+    """The log in the file `path`, made if absent. One process at a time appends; not thread-safe.
 
-    Raises `LogError` for a file that is not a log, is damaged, or is held by another process.
+    Raises `LogError` for a file that is not a log or is damaged, and where another process appends.
     """
 
     def __init__(self, path: Path) -> None:
@@ -141,6 +141,14 @@ class LogStore:
             ).fetchall()
         return {witness: Cosignature.decode(data) for witness, data in rows}
 
+    def cosigned_last(self) -> dict[bytes, int]:
+        """The newest size that each witness (its public key) has cosigned."""
+        with self._clear_errors():
+            rows = self._database.execute(
+                "SELECT witness, max(size) FROM cosignature GROUP BY witness"
+            ).fetchall()
+        return dict(rows)
+
     def cosigned_sizes(self) -> tuple[int, ...]:
         """The sizes of which somebody has cosigned the checkpoint, the newest first."""
         with self._clear_errors():
@@ -192,7 +200,6 @@ class LogStore:
                 f"{self._path} has version {version} of the log; this craftsfl reads {_VERSION}.",
                 "Install the craftsfl that wrote it, or a newer one.",
             )
-        database.execute("PRAGMA locking_mode = EXCLUSIVE")
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
         database.execute("PRAGMA fullfsync = ON")
@@ -282,8 +289,11 @@ class LogStore:
 
     def _explained(self, error: sqlite3.Error) -> LogError:
         name = getattr(error, "sqlite_errorname", "")
-        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            return LogError(f"{self._path} is in use by another process.", "End that one first.")
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CONSTRAINT_PRIMARYKEY")):
+            return LogError(
+                f"{self._path} is in use by another process.",
+                "End that one, then start this one again.",
+            )
         if name.startswith("SQLITE_FULL"):
             return LogError("The disk of the log is full.", "Free some space; nothing was lost.")
         if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_PERM")):

@@ -18,6 +18,7 @@ from pydantic import Field, field_validator, model_validator
 from privacy.config import Count, Fraction, Positive, SiteName, Strict, load_toml, refuse_plain
 from privacy.secagg.offer import SMALLEST_COHORT
 from privacy.secagg.width import MAX_BITS, MIN_BITS
+from privacy.study.auditors import Auditors
 from privacy.study.losses import LossName
 from privacy.study.masks import check_masks, check_noise_colluders
 from privacy.study.pooled import Chosen, PooledSettings, check_mechanism
@@ -172,6 +173,7 @@ class Study(Strict):
     stage_two: StageTwo | None = None
     pooled: PooledSettings | None = None
     chosen: Chosen | None = None
+    auditors: Auditors | None = None
     promotion: Promotion | None = None
 
     @property
@@ -245,7 +247,7 @@ class Study(Strict):
         if not self.pools_noise:
             del values["privacy"]["mechanism"], values["pooled"]
             del values["aggregation"]["floor"], values["aggregation"]["averaging"]
-        for name in ("chosen", "promotion"):
+        for name in ("chosen", "promotion", "auditors"):
             if values[name] is None:
                 del values[name]
         text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

@@ -69,6 +69,8 @@ class Kind(IntEnum):
     SEALED_COLLECT = 39
     SEALED_CLOSE = 40  # and what answers it: privacy/wire/closing.py
     SEALED_CONFIRMED = 41
+    LOG_SHOWN = 42  # and what answers it: privacy/wire/log.py
+    LOG_ANSWER = 43
 
 
 class Body(ABC):

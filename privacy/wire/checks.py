@@ -62,6 +62,16 @@ class Check(IntEnum):
     NO_VECTOR = 115
     COMMITMENT = 116
     FAR_SESSION = 117
+    # The consortium's log: privacy/log
+    LOG_MISSING = 130
+    LOG_WRONG = 131
+    LOG_OLDER = 132
+    LOG_FORKED = 133
+    LOG_BEHIND = 134
+    LOG_OWN_OLDER = 135
+    LOG_OWN_OTHER = 136
+    LOG_ABSENT = 137
+    LOG_QUORUM = 138
 
 
 _EXPLANATIONS = {
@@ -170,6 +180,27 @@ _EXPLANATIONS = {
     "only the site knows which. Start a new attempt.",
     Check.COMMITMENT: "A vector is not the one that its site has committed to, or a commitment is "
     "missing. Start a new attempt without the named site.",
+    Check.LOG_MISSING: "The step says nothing of the consortium's log, and this site's policy asks "
+    'for it (log = "required"). Install the newest craftsfl at the coordinator and at every site.',
+    Check.LOG_WRONG: "What is said of the consortium's log does not hold: a signature, a proof or "
+    "a table. Start a new attempt; if it happens again, distrust the server.",
+    Check.LOG_OLDER: "The log is shorter than the one that the site has cosigned: an older copy of "
+    "it was put back. Restore the coordinator's newest state folder.",
+    Check.LOG_FORKED: "The log does not continue the one that the site has cosigned: it was "
+    "changed, or is kept twice. Compare checkpoints with all sites; until that is explained, "
+    "distrust the server.",
+    Check.LOG_BEHIND: "The site has cosigned another checkpoint than the proof begins with. "
+    "The coordinator shows it the log before the next attempt.",
+    Check.LOG_OWN_OLDER: "The log holds newer records of the site's own ledger than the site has: "
+    "its state folder was put back to an older copy, or a second one is in use. The site restores "
+    "its newest state folder, and looks for another agent with its key.",
+    Check.LOG_OWN_OTHER: "The log holds another ledger of this site, or other records in the same "
+    "places: two state folders were in use, or one was put back and went on. The site restores the "
+    "folder that the others have seen, and looks for another agent with its key.",
+    Check.LOG_ABSENT: "The newest record of the site's own ledger is not in the log yet, or not "
+    "under a checkpoint of this session. The coordinator takes it in before the next attempt.",
+    Check.LOG_QUORUM: "Too few other sites have cosigned the checkpoint of the log. The site's own "
+    "log names those who have not; wait for them.",
 }
 
 

@@ -2,15 +2,16 @@
 
 Server to site: SealedStep, SealedCollect. Site to server: Sealed, SealedReady; `Running` and
 SecAggRefusal as elsewhere. What comes before: `privacy.wire.session`. Lists of sites are strictly
-ascending; lanes are little-endian u64. `head`, `checkpoint` and `cosignature` are room for a
-public log: signed, at most `MAX_LOG_BYTES` each, and empty as long as there is none. What the
-fields mean: `privacy.secagg.sealed` and docs/secure-aggregation.md.
+ascending; lanes are little-endian u64. `head`, `checkpoint` and `cosignature` are of the
+consortium's log (`privacy.log.news`): signed, at most `MAX_LOG_BYTES` each, and empty where there
+is none. What the fields mean: `privacy.secagg.sealed` and docs/secure-aggregation.md.
 """
 
 # Why: docs/adr/0040-sealed-steps.md
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar, Final, Self
@@ -19,6 +20,7 @@ import numpy as np
 
 from privacy.wire.bodies import DIGEST_BYTES, SIGNATURE_BYTES, Body, Kind
 from privacy.wire.codec import Reader, Writer, malformed
+from privacy.wire.log import MAX_LOG_BYTES, LogFields, read_log_fields, write_log_fields
 from privacy.wire.secagg import KEY_BYTES, Lanes, lane_bytes
 from privacy.wire.session import (
     BOX_BYTES,
@@ -32,11 +34,10 @@ from privacy.wire.session import (
 from privacy.wire.sites import check_ids, read_ids, read_pairs, write_ids, write_pairs
 
 CHECK_BYTES: Final = 8
-MAX_LOG_BYTES: Final = 2048
 PROOF_LANES: Final = 3  # behind the packed vector: one that is 0, and two of the MAC
 
 _LANE = np.dtype("<u8")
-_FRAME = 2048 + 6 * MAX_LOG_BYTES  # bytes: all of an envelope and a body but keys and lanes
+_FRAME = 2048 + 3 * MAX_LOG_BYTES  # bytes: all of an envelope and a body but keys and lanes
 _COMMITMENT_BYTES = DIGEST_BYTES + SIGNATURE_BYTES
 
 
@@ -84,6 +85,10 @@ class OpenedSum:
         opened = cls.read(reader)
         reader.end()
         return opened
+
+    def digest(self) -> bytes:
+        """SHA-256 of these bytes: what the consortium's log holds of a sum."""
+        return hashlib.sha256(self.encode()).digest()
 
     def write(self, writer: Writer) -> None:
         """Append all fields."""
@@ -144,6 +149,11 @@ class SealedStep(Body):
     def __post_init__(self) -> None:
         check_ids(self.cohort)
 
+    @property
+    def log(self) -> LogFields:
+        """What it says of the consortium's log."""
+        return LogFields(self.head, self.checkpoint, self.cosignature)
+
     def signed_part(self) -> bytes:
         """All bytes that the coordinator signs; two Steps with the same ones are one request."""
         writer = Writer()
@@ -157,7 +167,7 @@ class SealedStep(Body):
             writer.fixed(digest, DIGEST_BYTES)
         write_ids(writer, self.cohort)
         writer.fixed(self.label, DIGEST_BYTES)
-        _write_log(writer, self.head, self.checkpoint, self.cosignature)
+        write_log_fields(writer, self.log)
 
     def _write(self, writer: Writer) -> None:
         self._write_signed(writer)
@@ -182,9 +192,7 @@ class SealedStep(Body):
             sums=reader.fixed(DIGEST_BYTES),
             cohort=read_ids(reader),
             label=reader.fixed(DIGEST_BYTES),
-            head=_read_blob(reader),
-            checkpoint=_read_blob(reader),
-            cosignature=_read_blob(reader),
+            **_read_log(reader),
             signature=reader.fixed(SIGNATURE_BYTES),
             opening=SessionOpening.read(reader) if _flag(reader.u8()) else None,
             opened=tuple(OpenedSum.read(reader) for _ in range(reader.u16())),
@@ -213,6 +221,11 @@ class Sealed(Body):
         if self.lanes.ndim != 1 or self.lanes.dtype != np.uint64:
             raise malformed("Masked lanes are not a flat uint64 vector.")
 
+    @property
+    def log(self) -> LogFields:
+        """What it says of the site's ledger and of the consortium's log."""
+        return LogFields(self.head, self.checkpoint, self.cosignature)
+
     def _write(self, writer: Writer) -> None:
         writer.fixed(self.label, DIGEST_BYTES)
         _write_lanes(writer, self.lanes)
@@ -220,7 +233,7 @@ class Sealed(Body):
         for check in self.checks:
             writer.fixed(check, CHECK_BYTES)
         writer.fixed(self.nonce, KEY_BYTES)
-        _write_log(writer, self.head, self.checkpoint, self.cosignature)
+        write_log_fields(writer, self.log)
         writer.fixed(self.signature, SIGNATURE_BYTES)
 
     @classmethod
@@ -230,9 +243,7 @@ class Sealed(Body):
             lanes=_read_lanes(reader),
             checks=tuple(reader.fixed(CHECK_BYTES) for _ in range(reader.u16())),
             nonce=reader.fixed(KEY_BYTES),
-            head=_read_blob(reader),
-            checkpoint=_read_blob(reader),
-            cosignature=_read_blob(reader),
+            **_read_log(reader),
             signature=reader.fixed(SIGNATURE_BYTES),
         )
 
@@ -300,18 +311,9 @@ def _read_lanes(reader: Reader) -> Lanes:
     return np.frombuffer(reader.fixed(8 * reader.u32()), dtype=_LANE)
 
 
-def _write_log(writer: Writer, *blobs: bytes) -> None:
-    for blob in blobs:
-        if len(blob) > MAX_LOG_BYTES:
-            raise malformed("A field for the log is too long.")
-        writer.u16(len(blob)).fixed(blob, len(blob))
-
-
-def _read_blob(reader: Reader) -> bytes:
-    length = reader.u16()
-    if length > MAX_LOG_BYTES:
-        raise malformed("A field for the log is too long.")
-    return reader.fixed(length)
+def _read_log(reader: Reader) -> dict[str, bytes]:
+    log = read_log_fields(reader)
+    return {"head": log.head, "checkpoint": log.checkpoint, "cosignature": log.cosignature}
 
 
 def _form(value: int) -> StepForm:

@@ -11,15 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from client.agent.log_file import LogFile
 from client.agent.ready import SiteMemory
 from client.agent.sealed_agent import SealedAgent
 from client.agent.site_agent import AgentParts
+from client.agent.witness import WitnessFile
 from client.policy import SiteRules
 from craftsfl.simulation.clock import SteppedClock
 from craftsfl.simulation.members import SimulatedMembers
 from craftsfl.simulation.pull import PullTrainer
 from model.layout import Layout, LayoutEntry, frozen_digest
 from privacy.ledger import Ledger
+from privacy.ledger.anchors import Anchors
 from privacy.secagg.client import Effects
 from privacy.secagg.sealed.attempt import ready_entry
 from privacy.secagg.sealed.label import (
@@ -102,6 +105,7 @@ class SealedSites:
     seed: bytes = b""  # of all keys and noise; none: the system's
     layout: Layout = LAYOUT
     keeps_chains: bool = False  # in files, over restarts
+    witnesses: bool = False  # with ledgers that are bound, and memories in files
 
     def __post_init__(self) -> None:
         target = np.linspace(-1, 1, self.layout.parameters).astype(np.float32)
@@ -122,8 +126,9 @@ class SealedSites:
         if site in self.ledgers:
             self.ledgers[site].close()
         name = self.name(site)
+        anchors = Anchors(self.members.identities[name]) if self.witnesses else None
         self.ledgers[site] = open_test_ledger(
-            self.folder / f"{name}.sqlite", site=name, clock=self.unix.time
+            self.folder / f"{name}.sqlite", site=name, clock=self.unix.time, anchors=anchors
         )
         self.agents[site] = self.agent(site, self.ledgers[site])
         return self.agents[site]
@@ -136,6 +141,10 @@ class SealedSites:
         )
         random = seeded_bytes(self.seed + name.encode()) if self.seed else os.urandom
         memory = SiteMemory(chain=self.chain_file(site) if self.keeps_chains else None)
+        if self.witnesses:
+            witness = WitnessFile(self.folder / f"{name}.peers.json")
+            log = LogFile(self.folder / f"{name}.log.json")
+            memory = replace(memory, witness=witness, log=log)
         agent = self.members.agent(name, parts, Effects(self.unix.time, random), memory)
         assert isinstance(agent, SealedAgent)
         return agent

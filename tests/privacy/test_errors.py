@@ -40,6 +40,7 @@ PUBLISHED = [
     "secagg",
     "federation",
     "deployment",
+    "audit",
     "internal",
     "file-unusable",
     "extra-missing",

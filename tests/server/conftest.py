@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,16 @@ def pooled(tmp_path: Path) -> Iterator[Callable[..., SealedWorld]]:
     """`pooled(rounds=1)`: a pooled study of three sites, changed, with their agents."""
     made: list[SealedWorld] = []
 
-    def make(members: SimulatedMembers = MEMBERS, **changes: Any) -> SealedWorld:
-        made.append(SealedWorld(tmp_path, {**sealed_values(members), **changes}, members))
+    def make(
+        members: SimulatedMembers = MEMBERS,
+        log: bool = False,
+        policy: Mapping[str, Any] | None = None,
+        folder: str = ".",
+        **changes: Any,
+    ) -> SealedWorld:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        values = {**sealed_values(members), **changes}
+        made.append(SealedWorld(tmp_path / folder, values, members, log, policy or {}))
         return made[-1]
 
     yield make

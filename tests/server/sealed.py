@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +46,18 @@ class SealedWorld:
     folder: Path
     values: Mapping[str, Any]
     members: SimulatedMembers = MEMBERS
+    log: bool = False  # whether the consortium's log is kept
+    policy: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.clock = TrainedInTime()
         self.released: dict[tuple[int, int, int], set[bytes]] = {}  # site, step, attempt
         self.study = Study.model_validate(dict(self.values))
         self.sites = SealedSites(
-            self.folder, self.study, self.members, unix=self.clock, elapsed=self.clock
+            *(self.folder, self.study, self.members, self.policy),
+            unix=self.clock,
+            elapsed=self.clock,
+            witnesses=self.log,
         )
         self.clock.sites = self.sites
         self.nodes = {name: 1001 + place for place, name in enumerate(NAMES[: self.count])}
@@ -88,6 +93,7 @@ class SealedWorld:
             self.clock,
             Timing(join=30.0),
             COORDINATOR,
+            self.members.signed if self.log else None,
         )
 
     @property

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from client.agent.own_ledger import read_own_ledger
+from client.agent.own_ledger import read_named_ledger
 from client.agent.state import StateFolder
 from client.policy import SiteRules
 from client.settings import load_policy, load_site
@@ -43,7 +43,7 @@ def show_budget(site_toml: Path, options: BudgetOptions) -> None:
         check_picture_path(options.picture)
     settings = load_site(site_toml)
     rules = SiteRules(settings.name, load_study(settings.study), load_policy(settings.policy))
-    view = read_own_ledger(StateFolder(settings.agent.state), settings)
+    view = read_named_ledger(StateFolder(settings.agent.state), settings, rules.study)
     statement = statement_of(rules, view.entries() if view is not None else ())
     explained = explanation(statement) if options.explain else None
     figures = published(statement) if options.publish else None
@@ -176,7 +176,10 @@ def _trial(view: LedgerView) -> dict[str, object] | None:
 def _show_ledger(view: LedgerView | None, console: Console) -> None:
     text = "No agent has worked here yet: there is no ledger."
     if view is not None:
-        text = f"The ledger is whole and signed; its head is {view.head()}.{_trial_words(view)}"
+        text = (
+            f"The ledger is whole and signed, and bound to the key that the roster gives to "
+            f"{view.site}; its head is {view.head()}.{_trial_words(view)}"
+        )
     console.print(text, highlight=False, markup=False)
 
 

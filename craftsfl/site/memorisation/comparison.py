@@ -99,7 +99,7 @@ def compared(space: str, tiles: Views, pictures: Views) -> CopyComparison:
 def _radius(between: NDArray[np.float32], patients: NDArray[np.int64]) -> Doubles:
     """[n]: how far each tile is from the nearest of another patient."""
     others = np.where(patients[:, None] == patients, np.inf, between)
-    return others.min(axis=1).astype(np.float64)
+    return np.asarray(others.min(axis=1), np.float64)
 
 
 def _ratios(near: Nearest, radius: Doubles) -> Doubles:

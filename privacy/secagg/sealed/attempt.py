@@ -23,6 +23,7 @@ from privacy.secagg.stream import apply_masks
 from privacy.wire.bodies import SIGNATURE_BYTES
 from privacy.wire.checks import Check
 from privacy.wire.codec import Writer
+from privacy.wire.log import LogFields
 from privacy.wire.sealed import Sealed, SealedCollect, SealedReady, SealedStep, StepForm
 from privacy.wire.secagg import KEY_BYTES, Lanes, lane_bytes
 
@@ -127,7 +128,7 @@ class OpenStep:
         """There is no vector, and from here on there will be none."""
         self.missed, self._secrets, self._noise = True, None, None
 
-    def seal(self, identity: Identity, checkpoint: bytes) -> Sealed:
+    def seal(self, identity: Identity, log: LogFields) -> Sealed:
         """The masked vector with its signature; the attempt has been charged."""
         if self.masked is None:
             raise Refused(Check.NO_VECTOR)
@@ -136,7 +137,9 @@ class OpenStep:
             lanes=self.masked,
             checks=self._checks,
             nonce=self.nonce,
-            checkpoint=checkpoint,
+            head=log.head,
+            checkpoint=log.checkpoint,
+            cosignature=log.cosignature,
         )
         signature = identity.sign(sealed_signed(made, identity.public))
         self.sealed, self.masked = replace(made, signature=signature), None

@@ -25,6 +25,8 @@ Guarantees, each with a test:
   one label.
 - Keys are at e before a mask of e is made, and at e + 1 before anything of e leaves.
 - The attempt is charged before its vector leaves, and with it the hash of what leaves.
+- What a step says of the consortium's log is held against what the site has seen of it, and
+  recorded before the attempt is journalled.
 - The label is worked out from the site's own data; an adapter, a state or a history that is not the
   site's own is refused before anything is journalled. So is an opened sum that the MAC
   refutes.
@@ -238,6 +240,7 @@ class SealedClient:
         check_slot(step, opened.offer, self._effects.clock())
         if epoch < keys.epoch:
             raise Refused(Check.NOT_NEWER)
+        see_log = self._journal.see_log(step)
         for one in step.opened:
             self._memory.check(one, self._study, self.session)
         own = chain(step)
@@ -247,6 +250,7 @@ class SealedClient:
             raise Refused(Check.LABEL)
         number, cohort = opened.offer.session, step.cohort
         intent = SealedIntent(run, number, step.step, step.attempt, epoch, label, cohort, changes)
+        see_log()
         self._journal.begin(intent)
         now = keys.at(epoch)
         secrets = StepSecrets.of(now, opened.secret, self.site, intent)
@@ -275,8 +279,8 @@ class SealedClient:
         """Charge the attempt, with the hash of what leaves; then let it leave."""
         if opened.masked is None:
             raise Refused(Check.NO_VECTOR)
-        checkpoint = self._journal.charge(opened.pending.intent, sent_digest(opened.masked))
-        return opened.seal(self._identity, checkpoint)
+        log = self._journal.charge(opened.pending.intent, sent_digest(opened.masked))
+        return opened.seal(self._identity, log)
 
     def _live(self) -> SiteSession:
         if self._session is None:

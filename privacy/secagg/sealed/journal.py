@@ -6,10 +6,13 @@ machine changes nothing and nothing leaves.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from privacy.wire.checkpoint import Checkpoint
+from privacy.wire.log import LogFields
+from privacy.wire.sealed import SealedStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,14 @@ class SealedJournal(Protocol):
     def begin(self, intent: SealedIntent) -> None:
         """Record the attempt and its label, before a mask of it is made."""
 
-    def charge(self, intent: SealedIntent, sent: bytes | None) -> bytes:
-        """Charge the attempt before its vector leaves; the checkpoint to send, or nothing.
+    def see_log(self, step: SealedStep) -> Callable[[], None]:
+        """Raise `Refused` unless what a step says of the log holds, and nothing has changed.
+
+        Calling the result records it, once all else about the step has been accepted.
+        """
+
+    def charge(self, intent: SealedIntent, sent: bytes | None) -> LogFields:
+        """Charge the attempt before its vector leaves; what to send for the log, or nothing.
 
         `sent` is SHA-256 of the masked lanes; None where there is no vector.
         """

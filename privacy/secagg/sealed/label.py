@@ -4,11 +4,13 @@
     kd = H("session-keys", sd, SessionKeys)
     gd = H("session-group", sd, kd, SessionGroup)
     L  = H("label", version, sd, kd, gd, step, attempt, e, form, slot, K,
-           study, roster, terms, base, layout, frozen, lanes, bits, adapter, state, sums)
+           study, roster, terms, base, layout, frozen, lanes, bits, adapter, state, sums [, log])
     e  = (step - first) attempts + attempt, from 1 to E = (last - first + 1) attempts
 
 `H` is `privacy.secagg.keys.digest`. In L, numbers are one field (version u16; step, attempt, e u32;
 form u8; slot u64; the ids of K; lanes u32, bits u8, in this order), digests are 32 bytes each.
+`log` is H("label-log", head, checkpoint) of what the step says of the consortium's log, and only
+there where it says something.
 Pair masks of two sites cancel only when both have the same L: so another model, cohort, key list,
 slot or history at one of two halves makes no sum, and needs no round of consistency.
 """
@@ -42,6 +44,7 @@ _KEYS: Final = b"session-keys"
 _GROUP: Final = b"session-group"
 _SECRET: Final = b"session-group-secret"
 _LABEL: Final = b"label"
+_LOG: Final = b"label-log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,10 @@ def epoch_of(offer: SessionOffer, step: int, attempt: int) -> int:
 def label_of(
     study: SealedStudy, digests: SessionDigests, epoch: int, chain: ChainDigests, step: SealedStep
 ) -> bytes:
-    """L, 32 bytes. Of `step` it takes step, attempt, form, slot and cohort, and nothing else."""
+    """L, 32 bytes. Of `step` it takes step, attempt, form, slot, cohort and log, nothing else.
+
+    With the log in it, sites that are shown two logs have two labels, and no sum opens.
+    """
     numbers = Writer().u16(SEALED_VERSION).u32(step.step).u32(step.attempt).u32(epoch)
     numbers.u8(step.form).u64(step.slot)
     write_ids(numbers, step.cohort)
@@ -161,4 +167,5 @@ def label_of(
         *(study.study_digest, study.roster_digest, study.terms_digest),
         *(study.base, study.layout, study.frozen),
         *(chain.adapter, chain.state, chain.sums),
+        *([digest(_LOG, step.head, step.checkpoint)] if step.log else []),
     )

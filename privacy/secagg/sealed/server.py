@@ -55,7 +55,9 @@ from privacy.secagg.sealed.opening import (
 from privacy.secagg.sealed.stored import StoredMachine
 from privacy.secagg.witness import MemoryWitness, Witness
 from privacy.wire.bodies import Body, Running
+from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.checks import Check
+from privacy.wire.log import NO_LOG, LogFields
 from privacy.wire.sealed import OpenedSum, Sealed, SealedReady, SealedStep, StepForm
 from privacy.wire.secagg import SecAggRefusal
 from privacy.wire.session import (
@@ -140,6 +142,11 @@ class SealedServer:
         """The site that is asked to deal; 0 before the keys are closed."""
         return next((site for site in self.members if site not in self._failed), 0)
 
+    def ledger_of(self, site: int) -> Checkpoint | None:
+        """Which ledger a member has shown with its key, and how far it was."""
+        entry = self._keys.get(site)
+        return None if entry is None else entry.ledger
+
     @property
     def current(self) -> SealedStep | None:
         """The step that was begun last, without what rides on it."""
@@ -185,6 +192,18 @@ class SealedServer:
         """What rides on the next steps to `site`: the opened sums that it may not know."""
         self._told[site] = sums
 
+    @property
+    def keyed(self) -> tuple[int, ...]:
+        """The sites whose keys have come."""
+        return tuple(sorted(self._keys))
+
+    def exclude(self, site: int) -> None:
+        """Take a key that came out again: the session goes on without that site."""
+        if self._listed is not None:
+            raise SecAggError("The session's keys are closed.", "Open another session.")
+        self._keys.pop(site, None)
+        self._failed.add(site)
+
     def close_keys(self) -> None:
         """Go on with the keys that came; `Aborted` if they are fewer than n_min."""
         if self._listed is not None:
@@ -205,8 +224,12 @@ class SealedServer:
         slot: int,
         cohort: tuple[int, ...],
         form: StepForm = StepForm.DIRECT,
+        log: LogFields = NO_LOG,
     ) -> SealedStep:
-        """Begin an attempt, due at `slot` (Unix ms); `SecAggError` where no site would take it."""
+        """Begin an attempt, due at `slot` (Unix ms); `SecAggError` where no site would take it.
+
+        `log`: what it says of the consortium's log, to all sites alike.
+        """
         opening = self._opening()
         epoch = epoch_of(self.offer, step, attempt)
         outside = set(cohort) - set(opening.keys.sites)
@@ -219,6 +242,9 @@ class SealedServer:
             *(self._sd, step, attempt, form, slot, chain.adapter, chain.state, chain.sums),
             cohort=cohort,
             label=_NO_DIGEST,
+            head=log.head,
+            checkpoint=log.checkpoint,
+            cosignature=log.cosignature,
         )
         digests = session_digests(self.offer, opening)
         label = label_of(self._study, digests, epoch, chain, asked)

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from privacy.budget import Book, Limits
 from privacy.ledger import Charge, Head, Ledger, LedgerView, SqliteLedger
+from privacy.ledger.anchors import Anchors
 
 SIGNING_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 
@@ -20,9 +21,10 @@ def open_test_ledger(
     site: str = "north",
     clock: Callable[[], float] = time.time,
     seen: Iterable[Head] = (),
+    anchors: Anchors | None = None,
 ) -> SqliteLedger:
     """The ledger of a site."""
-    return SqliteLedger(path, SIGNING_KEY, site=site, clock=clock, seen=seen)
+    return SqliteLedger(path, SIGNING_KEY, site=site, clock=clock, seen=seen, anchors=anchors)
 
 
 def book_of(ledger: Ledger | LedgerView, extra: Charge | None = None) -> Book:

@@ -65,6 +65,7 @@ def test_checkpoints_and_cosignatures_are_kept(tmp_path: Path) -> None:
         assert (TreeHead.of_text(newest.text), TreeHead.of_text(older.text)) == (second, first)
         assert store.cosignatures(3)[north.public].is_of(first, north.public)
         assert store.cosignatures(5) == {} and store.cosigned_sizes() == (3,)
+        assert store.cosigned_last() == {north.public: 3}
 
 
 def damage(path: Path, statement: str) -> None:
@@ -142,8 +143,10 @@ def test_nothing_is_changed_or_removed_by_mistake(tmp_path: Path) -> None:
         store.append(ENTRIES[:3])
         with pytest.raises(sqlite3.IntegrityError, match="only grows"):
             store._database.execute("DELETE FROM entry")
-        with pytest.raises(LogError):
-            LogStore(tmp_path / "log.db")  # another one holds it
+        with LogStore(tmp_path / "log.db") as other:
+            other.append(ENTRIES[3:4])
+        with pytest.raises(LogError, match="another process"):
+            store.append(ENTRIES[5:6])
 
 
 def test_another_file_is_left_alone(tmp_path: Path) -> None:

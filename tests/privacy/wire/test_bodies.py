@@ -21,6 +21,7 @@ from privacy.wire.bodies import (
     StartTraining,
 )
 from privacy.wire.closing import CLOSING_BODIES
+from privacy.wire.log import LOG_BODIES
 from privacy.wire.reasons import Reason, RefusedMessage, explain
 from privacy.wire.sealed import SEALED_BODIES
 from privacy.wire.secagg import SECAGG_BODIES
@@ -82,7 +83,11 @@ def test_there_is_a_known_answer_for_every_kind():
     assert (
         {body.KIND for body, _ in KNOWN}
         == {*BODIES, *SIGNING_BODIES}
-        == set(Kind) - set(SECAGG_BODIES) - set(SEALED_BODIES) - set(CLOSING_BODIES)
+        == set(Kind)
+        - set(SECAGG_BODIES)
+        - set(SEALED_BODIES)
+        - set(CLOSING_BODIES)
+        - set(LOG_BODIES)
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import FunctionType, ModuleType
@@ -30,6 +30,7 @@ from privacy.secagg.witness import MemoryWitness
 from privacy.wire.bodies import Body, Running
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.checks import Check
+from privacy.wire.log import LogFields
 from privacy.wire.sealed import OpenedSum, Sealed, SealedReady, SealedStep, StepForm
 from privacy.wire.session import SessionOffer, SessionOpening
 from tests.privacy.secagg.consortium import NOW, RUN, counting, identity_of, roster_of
@@ -63,9 +64,12 @@ class Disk:
         newest = (intent.run, intent.step, intent.attempt)
         self.kept = replace(self.kept, newest=newest, cohort=intent.cohort, changes=intent.changes)
 
-    def charge(self, intent: SealedIntent, sent: bytes | None) -> bytes:
+    def see_log(self, step: SealedStep) -> Callable[[], None]:
+        return lambda: None
+
+    def charge(self, intent: SealedIntent, sent: bytes | None) -> LogFields:
         self._write("charge", intent, sent)
-        return b"checkpoint"
+        return LogFields(checkpoint=b"checkpoint")
 
     def _write(self, *record: object) -> None:
         if self.broken:

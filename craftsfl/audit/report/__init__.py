@@ -1,0 +1,1 @@
+"""The report: what a bundle shows, for a lawyer to read and a statistician to check."""

@@ -1,0 +1,140 @@
+"""From a bundle to the report's files: one page, and JSON for programs and registries."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from craftsfl.audit.report.charts import epsilon_svg
+from craftsfl.audit.report.figures import percent_up, site_curves, whole_study
+from craftsfl.audit.report.registry import registry_record
+from craftsfl.audit.report.words import CHANNELS, HAZARDS, NOT_CLAIMED
+from craftsfl.audit.verdict import AuditVerdict, verify_bundle
+from craftsfl.privacy_words import epsilon_text
+from privacy.audit.evidence import ENVIRONMENT_FILE, Evidence
+from privacy.errors import AuditError, ConfigError
+from privacy.events import Observer
+from privacy.files import write_public
+from privacy.identity import fingerprint
+from privacy.ledger import State
+from privacy.strict_json import read_json
+from privacy.study.pooling import pooled_terms
+from privacy.study.terms import event_of
+
+PAGE: Final = "report.html"
+VERDICT: Final = "verdict.json"
+REGISTRY: Final = "registry.json"
+_OBSERVERS: Final = {
+    Observer.SERVER: "the coordinator",
+    Observer.SITE: "another site, which knows its own share of the noise",
+    Observer.COALITION: "the coordinator with as many sites as may collude",
+    Observer.PUBLIC: "whoever gets the adapter",
+    Observer.MASKS_BROKEN: "whoever undoes the masks: all other sites, or a later machine",
+}
+
+
+def write_report(data: bytes, folder: Path) -> list[Path]:
+    """Write the report on the bundle `data` into `folder`; its files, the page first.
+
+    Raises `AuditError` for a bundle of which nothing can be read, `ConfigError` for the folder.
+    """
+    verdict = verify_bundle(data)
+    evidence = verdict.evidence
+    if evidence is None:
+        raise AuditError(
+            f"The bundle cannot be read: {verdict.failures[0]}", "Ask for another copy of it."
+        )
+    whole = whole_study(evidence.study)
+    files = {
+        PAGE: render_report(verdict, evidence),
+        VERDICT: json.dumps(verdict.values(), indent=2, allow_nan=False) + "\n",
+        REGISTRY: json.dumps(registry_record(verdict, evidence, whole), indent=2) + "\n",
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            write_public(folder / name, text.encode("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written: {error.strerror}.", "Check it.") from None
+    return [folder / name for name in files]
+
+
+def render_report(verdict: AuditVerdict, evidence: Evidence) -> str:
+    """The page. Whatever comes from the bundle is escaped."""
+    environment = Environment(
+        loader=PackageLoader("craftsfl.audit.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(epsilon=epsilon_text, percent=percent_up)
+    environment.globals.update(epsilon_svg=epsilon_svg)
+    study = evidence.study
+    pinned = bytes.fromhex(study.secure_aggregation.roster)
+    return environment.get_template("report.html").render(
+        verdict=verdict,
+        evidence=evidence,
+        study=study,
+        whole=whole_study(study),
+        curves=site_curves(evidence),
+        observers=_OBSERVERS,
+        roster=fingerprint(pinned),
+        event=event_of(study),
+        terms=pooled_terms(study) if study.pools_noise else None,
+        noise_factor=_noise_factor(evidence),
+        attempts=_attempts(evidence),
+        software=_software(evidence),
+        channels=CHANNELS,
+        hazards=HAZARDS,
+        not_claimed=NOT_CLAIMED,
+        most_delta=min(1e-5, 1 / (10 * max(site.declared_patients for site in study.sites))),
+    )
+
+
+def _noise_factor(evidence: Evidence) -> float:
+    """How much larger the opened noise is than one that a trusted centre would add."""
+    study = evidence.study
+    if not study.pools_noise:
+        return math.sqrt(len(study.sites))
+    sites = len(study.sites)
+    return math.sqrt(sites / (sites - study.privacy.noise_colluders))
+
+
+def _attempts(evidence: Evidence) -> dict[str, int]:
+    """How many attempts of all runs came to what, and how many were charged at most."""
+    counts: Counter[str] = Counter()
+    for run in evidence.runs.values():
+        counts["runs"] += 1
+        for one in run.record.attempts:
+            counts["opened" if one.opened else "lost"] += 1
+        counts["refusals"] += len(run.record.refusals)
+    charged = [
+        sum(
+            entry.state is State.COMMITTED and entry.key.study == evidence.study.digest()
+            for entry in chain.entries
+        )
+        for chain in evidence.ledgers.values()
+    ]
+    names = ("runs", "opened", "lost", "refusals")
+    return {**{name: counts[name] for name in names}, "charged": max(charged, default=0)}
+
+
+def _software(evidence: Evidence) -> dict[str, str]:
+    """What the coordinator says of its software; its word."""
+    try:
+        found = read_json(evidence.files.get(ENVIRONMENT_FILE, b"{}").decode("ascii"))
+    except ValueError:
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    packages = found.get("packages")
+    rows = {name: str(found[name]) for name in ("craftsfl", "code", "python") if name in found}
+    return rows | {
+        str(k): str(v) for k, v in (packages.items() if isinstance(packages, dict) else ())
+    }

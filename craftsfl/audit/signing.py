@@ -1,0 +1,75 @@
+"""`craftsfl audit key` and `sign`: an auditor's key, and a signed verdict on a bundle."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from craftsfl.audit.verdict import AuditVerdict, verify_bundle
+from craftsfl.passphrase import identity_in
+from privacy.audit.evidence import Evidence
+from privacy.audit.signoff import SignedVerdict
+from privacy.errors import AuditError, ConfigError
+from privacy.files import write_private_once, write_public
+from privacy.identity import Identity
+
+
+def make_auditor_key(path: Path, passphrase: bytes | None) -> str:
+    """Make a key in the file `path` (mode 0600); its public half in hex, for the manifest.
+
+    Raises `ConfigError` if the file exists or cannot be made.
+    """
+    identity = Identity.generate()
+    try:
+        write_private_once(path, identity.pem(passphrase))
+    except FileExistsError:
+        raise ConfigError(
+            f"{path} already exists.", "Keep it if a study names it; else choose another path."
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be made: {error.strerror}.", "Check the path.") from None
+    return identity.public.hex()
+
+
+def released_adapter(evidence: Evidence) -> str:
+    """SHA-256 in hex of the adapter that a bundle is about; "" where it has none."""
+    run = evidence.runs.get(evidence.index.run)
+    return "" if run is None else run.record.released
+
+
+def sign_bundle(data: bytes, name: str, key: Path, out: Path) -> tuple[AuditVerdict, SignedVerdict]:
+    """Verify the bundle `data` and write a signed verdict on it to `out`.
+
+    Raises `AuditError` for one that does not hold, and for a name or key that its manifest does not
+    list.
+    """
+    verdict = verify_bundle(data)
+    evidence = verdict.evidence
+    if evidence is None or not verdict.passed:
+        raise AuditError(
+            f"The bundle does not hold: {verdict.failures[0]}",
+            "It is not signed. Show it to the consortium: craftsfl audit verify BUNDLE",
+        )
+    identity = identity_in(key)
+    listed = evidence.study.auditors
+    keys = {} if listed is None else {one.name: one.key for one in listed.keys}
+    if keys.get(name) != identity.public.hex():
+        raise AuditError(
+            f"The manifest of {evidence.study.name} does not list this key for {name}.",
+            f"It lists {', '.join(keys) or 'no auditors'}.",
+        )
+    unsigned = SignedVerdict(
+        auditor=name,
+        bundle=verdict.digest,
+        study=evidence.index.study,
+        run=evidence.index.run,
+        adapter=released_adapter(evidence),
+        not_recomputed=len(verdict.not_recomputed),
+        time=int(time.time()),
+    )
+    signed = SignedVerdict.signed(unsigned, identity)
+    try:
+        write_public(out, signed.encode())
+    except OSError as error:
+        raise ConfigError(f"{out} cannot be written: {error.strerror}.", "Check it.") from None
+    return verdict, signed

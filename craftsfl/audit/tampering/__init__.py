@@ -1,0 +1,20 @@
+"""Ways to break a bundle: for people who want to see it found out, and for the bench."""
+
+from craftsfl.audit.tampering import files, ledgers, log, people, steps
+from craftsfl.audit.tampering.draft import DishonestKeys, Draft, Tampered
+from craftsfl.audit.tampering.kinds import KINDS, NotHere, Tampering, tamper
+
+__all__ = [
+    "KINDS",
+    "DishonestKeys",
+    "Draft",
+    "NotHere",
+    "Tampered",
+    "Tampering",
+    "files",
+    "ledgers",
+    "log",
+    "people",
+    "steps",
+    "tamper",
+]

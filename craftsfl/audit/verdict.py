@@ -1,0 +1,201 @@
+"""The verdict on a bundle: every check, one after the other, and what it comes to."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from craftsfl.audit.replay import check_released, layout_digests, layout_of_bundle, replay
+from model.layout import Layout
+from privacy.audit.archive import LARGEST_BUNDLE
+from privacy.audit.checks.charges import check_charges, check_not_empty, check_record
+from privacy.audit.checks.costs import SiteCost, check_claims, check_costs
+from privacy.audit.checks.ledgers import check_ledgers
+from privacy.audit.checks.log import check_log, log_notes
+from privacy.audit.checks.membership import KnownDigests, check_membership_of
+from privacy.audit.checks.steps import check_closing, check_requests, sessions_of
+from privacy.audit.checks.sums import check_sums
+from privacy.audit.evidence import ADAPTER_FILE, Evidence, read_evidence
+from privacy.audit.faults import AuditFailure, Fault, failure
+from privacy.errors import AccountingError, AuditError
+
+MOST_FAILURES: Final = 1000  # that are kept; how many there are is counted
+
+
+@dataclass
+class Counts:
+    """How much was checked."""
+
+    records: int = 0
+    charges: int = 0
+    steps: int = 0
+    sums: int = 0
+    vectors_left_out: int = 0
+    log_entries: int = 0
+
+
+@dataclass
+class AuditVerdict:
+    """What became of a bundle. `not_recomputed`: what was not shown, in words; it is no failure.
+
+    `evidence` None: nothing could be read.
+    """
+
+    digest: str  # SHA-256 of the bundle, hex
+    evidence: Evidence | None = None
+    costs: list[SiteCost] = field(default_factory=list)
+    failures: list[AuditFailure] = field(default_factory=list)
+    not_recomputed: list[str] = field(default_factory=list)
+    counts: Counts = field(default_factory=Counts)
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything holds."""
+        return self.evidence is not None and not self.failures
+
+    def values(self) -> dict[str, object]:
+        """For JSON; infinite epsilons are null."""
+        index = None if self.evidence is None else self.evidence.index
+        return {
+            "bundle": self.digest,
+            "passed": self.passed,
+            "consortium": None if index is None else index.consortium,
+            "study": None if index is None else index.study,
+            "run": None if index is None else index.run,
+            "roster": None
+            if self.evidence is None
+            else self.evidence.study.secure_aggregation.roster,
+            "sites": [_cost(cost) for cost in self.costs],
+            "failures": [one.values() for one in self.failures[:MOST_FAILURES]],
+            "failures_in_all": len(self.failures),
+            "not_recomputed": self.not_recomputed,
+            "checked": vars(self.counts),
+        }
+
+
+def read_bundle(path: Path) -> bytes:
+    """The bytes of a bundle; `AuditError` for one that is too large, OSError as `open` has it."""
+    with path.open("rb") as file:
+        data = file.read(LARGEST_BUNDLE + 1)
+    if len(data) > LARGEST_BUNDLE:
+        raise AuditError(f"{path} has more than {LARGEST_BUNDLE} bytes.", "It is no bundle.")
+    return data
+
+
+def verify_bundle(data: bytes, expected: KnownDigests | None = None) -> AuditVerdict:
+    """Check everything that `data` says; never raises for what stands in it."""
+    verdict = AuditVerdict(hashlib.sha256(data).hexdigest())
+    evidence, verdict.failures = read_evidence(data)
+    if evidence is None:
+        return verdict
+    verdict.evidence = evidence
+    verdict.failures += check_membership_of(evidence, expected or KnownDigests())
+    verdict.failures += check_ledgers(evidence)
+    verdict.counts.records = sum(len(chain) for chain in evidence.ledgers.values())
+    try:
+        verdict.costs, found = check_costs(evidence)
+        verdict.failures += (*found, *check_claims(evidence))
+    except AccountingError as error:
+        verdict.failures.append(failure(Fault.EPSILON, error.message))
+    verdict.counts.charges = sum(cost.charges for cost in verdict.costs)
+    verdict.failures += check_charges(evidence)
+    verdict.failures += check_record(evidence)
+    verdict.failures += check_not_empty(evidence)
+    _check_log(evidence, verdict)
+    if evidence.study.pools_noise:
+        _check_steps(evidence, verdict)
+    else:
+        verdict.not_recomputed += _of_masked_rounds(evidence)
+    verdict.failures += _same_file(evidence)
+    return verdict
+
+
+def _check_log(evidence: Evidence, verdict: AuditVerdict) -> None:
+    replay, found = check_log(evidence)
+    verdict.failures += found
+    if replay is not None:
+        verdict.counts.log_entries = replay.size
+        verdict.not_recomputed += log_notes(evidence, replay)
+    elif not found:
+        verdict.not_recomputed.append(
+            "There is no log in it: nobody but the sites themselves, and what their peers saw at "
+            "the start of each session, vouches for the newest records of a ledger."
+        )
+
+
+def _check_steps(evidence: Evidence, verdict: AuditVerdict) -> None:
+    layout, found = layout_of_bundle(evidence)
+    verdict.failures += found
+    if layout is None:
+        return
+    for number in evidence.runs:
+        _check_run(evidence, number, layout, verdict)
+    if ADAPTER_FILE not in evidence.files:
+        verdict.not_recomputed.append("The released adapter is not in the bundle.")
+
+
+def _check_run(evidence: Evidence, number: int, layout: Layout, verdict: AuditVerdict) -> None:
+    try:
+        sessions, found = sessions_of(evidence, number, layout_digests(layout))
+    except AccountingError as error:
+        verdict.failures.append(failure(Fault.STUDY, error.message, run=number))
+        return
+    verdict.failures += found
+    verdict.failures += check_requests(evidence, number, sessions)
+    sums = check_sums(evidence, number, sessions)
+    verdict.failures += sums.failures
+    verdict.counts.sums += sums.recomputed
+    if sums.left_out:
+        verdict.not_recomputed.append(
+            f"Run {number}: {len(sums.left_out)} opened sums; their masked vectors are not in the "
+            "bundle, and named by their digests."
+        )
+    verdict.counts.vectors_left_out += len(sums.left_out)
+    again = replay(evidence, number, layout)
+    verdict.failures += again.failures
+    verdict.counts.steps += again.steps
+    verdict.failures += check_closing(evidence.study, number, evidence.runs[number], sessions)
+    if number == evidence.index.run:
+        verdict.failures += check_released(evidence, layout, again)
+
+
+def _same_file(evidence: Evidence) -> Iterator[AuditFailure]:
+    number, data = evidence.index.run, evidence.files.get(ADAPTER_FILE)
+    run = evidence.runs.get(number)
+    said = "" if run is None else run.record.released
+    if number and run is None:
+        yield failure(Fault.STEP_MISSING, "The run of its adapter is not in it.", run=number)
+    if data is not None and hashlib.sha256(data).hexdigest() != said:
+        yield failure(Fault.ADAPTER, "The adapter is not the file that was released.", run=number)
+
+
+def _of_masked_rounds(evidence: Evidence) -> Iterator[str]:
+    yield (
+        "Adapters: in a study of updates the coordinator keeps no sums, so that nothing shows how "
+        "an adapter came from the one before it. Every epsilon holds all the same."
+    )
+    if ADAPTER_FILE in evidence.files:
+        yield "The released adapter: its digest is compared, its numbers are not worked out."
+
+
+def _cost(cost: SiteCost) -> dict[str, object]:
+    return {
+        "site": cost.site,
+        "charges": cost.charges,
+        "epsilon": finite_or_none(cost.study),
+        "claimed": finite_or_none(cost.claimed),
+        "budget": cost.budget,
+        "lifetime": finite_or_none(cost.lifetime),
+        "lifetime_claimed": finite_or_none(cost.lifetime_claimed),
+        "lifetime_budget": cost.lifetime_budget,
+        "against": {who.value: finite_or_none(value) for who, value in cost.against.items()},
+    }
+
+
+def finite_or_none(value: float) -> float | None:
+    """For JSON, which has no infinity."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""The checks of a bundle: each a function of evidence that returns what does not hold."""

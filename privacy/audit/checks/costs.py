@@ -1,0 +1,142 @@
+"""Every epsilon, worked out again from the events in the ledgers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from privacy.accounting import epsilon_for
+from privacy.audit.evidence import Evidence
+from privacy.audit.faults import AuditFailure, Fault, failure
+from privacy.audit.statement import SiteStatement
+from privacy.budget import Book, study_cost
+from privacy.errors import AccountingError
+from privacy.events import Event, Observer
+from privacy.ledger import Charge
+from privacy.study.manifest import Study
+from privacy.study.terms import event_of, events_of, whole_schedule
+
+SAME: Final = 1e-9  # relative: two figures this close are the same, computed elsewhere
+MOST_STUDIES: Final = 64  # of one ledger: each costs a composition
+
+
+@dataclass(frozen=True, slots=True)
+class SiteCost:
+    """What a site's ledger has charged: of the study against each observer, and of its lifetime.
+
+    `charges`: how many of the study. Infinite without noise; NaN where it was not worked out.
+    """
+
+    site: str
+    charges: int
+    study: float
+    lifetime: float
+    against: Mapping[Observer, float]
+    claimed: float
+    budget: float
+    lifetime_claimed: float
+    lifetime_budget: float
+
+
+def check_costs(evidence: Evidence) -> tuple[list[SiteCost], list[AuditFailure]]:
+    """The costs of all sites with a ledger and a statement, and what does not hold of them."""
+    costs: list[SiteCost] = []
+    failures: list[AuditFailure] = []
+    allowed = events_of(evidence.study)
+    for site in evidence.study.sites:
+        chain, signed = evidence.ledgers.get(site.name), evidence.statements.get(site.name)
+        if chain is None or signed is None:
+            continue
+        book = Book.of(chain.entries)
+        found = list(_odd(evidence.study, site.name, book, allowed))
+        failures += found
+        if found:
+            continue  # nothing is composed of what is not the study's: it may take for ever
+        try:
+            cost = _cost(evidence.study, site.name, book, signed.statement)
+        except AccountingError as error:
+            failures.append(failure(Fault.EPSILON, error.message, site.name))
+            continue
+        costs.append(cost)
+        failures += _compared(cost)
+    return costs, failures
+
+
+def check_claims(evidence: Evidence) -> Iterator[AuditFailure]:
+    """What the adapter's file claims for the whole study is no less than its schedule costs."""
+    whole = whole_cost(evidence.study)
+    for number, run in evidence.runs.items():
+        if run.record.released and _below(run.record.epsilon, whole):
+            words = (
+                f"ε {run.record.epsilon:.6g} is claimed for the whole study, and its schedule "
+                f"costs {whole:.6g}."
+            )
+            yield failure(Fault.EPSILON, words, run=number)
+
+
+def whole_cost(study: Study) -> float:
+    """Epsilon of all that the study may ever charge a site for; infinite without noise."""
+    delta = study.privacy.delta
+    return study_cost([Charge(study.digest(), event, delta) for event in whole_schedule(study)])
+
+
+def against_each(study: Study, count: int) -> dict[Observer, float]:
+    """Epsilon of `count` attempts against each observer."""
+    event = event_of(study)
+    if event.no_privacy or not count:
+        return dict.fromkeys(Observer, math.inf if count else 0.0)
+    events = [event] * count
+    return {who: epsilon_for(who, events, study.privacy.delta) for who in Observer}
+
+
+def _odd(study: Study, site: str, book: Book, allowed: frozenset[Event]) -> Iterator[AuditFailure]:
+    own = book.of_study(study.digest())
+    for charge in dict.fromkeys(own):
+        if charge.event not in allowed:
+            words = f"Charged as {charge.event.to_json()}, which is not the study's mechanism."
+            yield failure(Fault.EVENT, words, site)
+        if charge.delta != study.privacy.delta:
+            words = f"Charged at delta {charge.delta:g}; the study's is {study.privacy.delta:g}."
+            yield failure(Fault.EVENT, words, site)
+    if len(own) > study.most_attempts:
+        words = f"{len(own)} attempts were charged; the manifest allows {study.most_attempts}."
+        yield failure(Fault.SCHEDULE, words, site)
+    if len(book.studies()) > MOST_STUDIES:
+        words = f"The ledger holds {len(book.studies())} studies; {MOST_STUDIES} are worked out."
+        yield failure(Fault.TOO_LARGE, words, site)
+
+
+def _cost(study: Study, site: str, book: Book, said: SiteStatement) -> SiteCost:
+    digest, limits = study.digest(), said.limits
+    own = book.of_study(digest)
+    return SiteCost(
+        site=site,
+        charges=len(own),
+        study=book.study_epsilon(digest, limits.observers),
+        lifetime=book.lifetime_epsilon(limits),
+        against=against_each(study, len(own)),
+        claimed=said.epsilon,
+        budget=limits.study_epsilon,
+        lifetime_claimed=said.lifetime,
+        lifetime_budget=limits.epsilon,
+    )
+
+
+def _compared(cost: SiteCost) -> Iterator[AuditFailure]:
+    pairs = (
+        ("of this study", cost.study, cost.claimed, cost.budget),
+        ("of all studies", cost.lifetime, cost.lifetime_claimed, cost.lifetime_budget),
+    )
+    for what, found, claimed, budget in pairs:
+        if _below(claimed, found):
+            words = f"It claims ε {claimed:.6g} {what}, and its events give {found:.6g}."
+            yield failure(Fault.EPSILON, words, cost.site)
+        if _below(budget, found):
+            words = f"ε {found:.6g} {what} is beyond the budget of {budget:g}."
+            yield failure(Fault.BUDGET, words, cost.site)
+
+
+def _below(claimed: float, found: float) -> bool:
+    return not claimed >= found * (1 - SAME) if math.isfinite(found) else claimed != found

@@ -1,0 +1,246 @@
+"""The consortium's log: every entry follows, its checkpoint is of them, enough sites cosigned it.
+
+And what the bundle says besides is what the log says: rosters, manifest, ledgers, opened sums.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator
+from typing import Final
+
+from privacy.audit.checks.membership import identity_of_site
+from privacy.audit.evidence import Evidence
+from privacy.audit.faults import AuditFailure, Fault, failure
+from privacy.audit.packs import unpacked_rows
+from privacy.errors import CraftsflError, LedgerError
+from privacy.ledger import State
+from privacy.ledger.chain import Chain
+from privacy.log.checkpoints import TreeHead, cosignatures_of, open_checkpoint
+from privacy.log.entries import EntryKind
+from privacy.log.lines import LedgerLine
+from privacy.log.merkle import leaf_hash, node_hash, root_over
+from privacy.log.notes import SignedNote
+from privacy.log.replay import LogReplay
+from privacy.study.manifest import Study
+from privacy.wire.sealed import SealedStep
+
+ENTRIES_FILE: Final = "log/entries.bin"
+CHECKPOINT_FILE: Final = "log/checkpoint.txt"  # of all entries, signed by the coordinator
+COSIGNED_FILE: Final = "log/cosigned.txt"  # the newest that has its quorum
+MOST_LOG_ENTRIES: Final = 2_000_000
+
+
+def check_log(evidence: Evidence) -> tuple[LogReplay | None, list[AuditFailure]]:
+    """The log, and what does not hold of it; None where the bundle has none, or an unusable one."""
+    files, pooled = evidence.files, evidence.study.pooled
+    parts = (ENTRIES_FILE, CHECKPOINT_FILE, COSIGNED_FILE)
+    present = [name for name in parts if name in files]
+    if not present:
+        return None, list(_left_out(evidence))
+    if len(present) < len(parts) or pooled is None:
+        words = f"There is {present[0]}, and not all of the log."
+        return None, [failure(Fault.LOG_CHECKPOINT, words)]
+    coordinator = bytes.fromhex(pooled.coordinator_key)
+    try:
+        entries = unpacked_rows(files[ENTRIES_FILE], MOST_LOG_ENTRIES)
+        replay = LogReplay(coordinator)
+        for entry in entries:
+            replay.take(entry)
+    except CraftsflError as error:
+        return None, [failure(Fault.LOG_ENTRY, error.message)]
+    failures = list(_checkpoint(evidence, replay, entries, coordinator))
+    failures += _cosigned(evidence, replay, entries, coordinator)
+    failures += _rosters_and_study(evidence, replay)
+    failures += _ledgers(evidence, replay)
+    failures += _logged_charges(evidence, replay)
+    failures += _steps(evidence, replay)
+    failures += _shown(evidence, replay, entries, coordinator)
+    return replay, failures
+
+
+def log_quorum(study: Study) -> int:
+    """How many sites have to have cosigned: more than may lie."""
+    return 1 + max(study.secure_aggregation.colluders, study.privacy.noise_colluders)
+
+
+def _checkpoint(
+    evidence: Evidence, replay: LogReplay, entries: list[bytes], coordinator: bytes
+) -> Iterator[AuditFailure]:
+    try:
+        note = SignedNote.decode(evidence.files[CHECKPOINT_FILE])
+        head = open_checkpoint(note, replay.origin, coordinator)
+    except CraftsflError as error:
+        yield failure(Fault.LOG_CHECKPOINT, error.message)
+        return
+    if head != TreeHead(replay.origin, len(entries), root_over(map(leaf_hash, entries))):
+        words = f"It is of {head.size} entries with another root than these {len(entries)} have."
+        yield failure(Fault.LOG_CHECKPOINT, words)
+
+
+def _cosigned(
+    evidence: Evidence, replay: LogReplay, entries: list[bytes], coordinator: bytes
+) -> Iterator[AuditFailure]:
+    """The newest checkpoint with a quorum is of the beginning of these entries."""
+    try:
+        note = SignedNote.decode(evidence.files[COSIGNED_FILE])
+        head = open_checkpoint(note, replay.origin, coordinator)
+        found = cosignatures_of(note, replay.consortium)
+    except CraftsflError as error:
+        yield failure(Fault.LOG_COSIGNATURES, error.message)
+        return
+    if roots_at(entries, {head.size}).get(head.size) != head.root:
+        words = f"The sites have cosigned {head}, which is not a beginning of this log."
+        yield failure(Fault.LOG_CHECKPOINT, words)
+    wanted = log_quorum(evidence.study)
+    if len(found) < wanted:
+        words = f"{len(found)} sites have cosigned the log; it takes {wanted}."
+        yield failure(Fault.LOG_COSIGNATURES, words)
+
+
+def log_notes(evidence: Evidence, replay: LogReplay) -> Iterator[str]:
+    """What the log does not vouch for yet, in words: the newest entries, the newest records."""
+    try:
+        head = TreeHead.of_text(SignedNote.decode(evidence.files[COSIGNED_FILE]).text)
+    except CraftsflError:
+        return
+    if head.size < replay.size:
+        yield (
+            f"The newest {replay.size - head.size} of {replay.size} entries of the log were not "
+            "cosigned yet: the coordinator alone vouches for them."
+        )
+    for name, chain in sorted(evidence.ledgers.items()):
+        identity = identity_of_site(evidence, name)
+        line = None if identity is None else replay.line_of(identity)
+        ahead = len(chain) - (0 if line is None else len(line))
+        if ahead > 0:
+            yield f"The newest {ahead} records of {name} are not in the log yet. They are counted."
+
+
+def _left_out(evidence: Evidence) -> Iterator[AuditFailure]:
+    """Where sites were shown a log, a bundle without it hides something."""
+    for number, run in evidence.runs.items():
+        for request in run.requests:
+            if request.log.checkpoint:
+                words = "The sites were shown a log, and it is not in the bundle."
+                where = ("", number, request.step, request.attempt)
+                yield failure(Fault.LOG_CHECKPOINT, words, *where)
+                return
+
+
+def _shown(
+    evidence: Evidence, replay: LogReplay, entries: list[bytes], coordinator: bytes
+) -> Iterator[AuditFailure]:
+    """Every log that a step was under is a beginning of this one: nobody was shown another."""
+    heads: list[tuple[TreeHead, int, SealedStep]] = []
+    for number, run in evidence.runs.items():
+        for request in run.requests:
+            if not request.log.checkpoint:
+                continue
+            where = ("", number, request.step, request.attempt)
+            try:
+                note = SignedNote.decode(request.log.checkpoint)
+                heads.append((open_checkpoint(note, replay.origin, coordinator), number, request))
+            except CraftsflError as error:
+                yield failure(Fault.LOG_CHECKPOINT, error.message, *where)
+    roots = roots_at(entries, {head.size for head, _, _ in heads})
+    for head, number, request in heads:
+        if roots.get(head.size) != head.root:
+            words = f"Its sites were shown {head}, which is not a beginning of this log."
+            where = ("", number, request.step, request.attempt)
+            yield failure(Fault.LOG_CHECKPOINT, words, *where)
+
+
+def roots_at(entries: list[bytes], sizes: Collection[int]) -> dict[int, bytes]:
+    """The roots of the first so many entries, for all `sizes` that there are."""
+    edge: list[tuple[int, bytes]] = []  # (level, hash) of complete subtrees, the largest first
+    found = {}
+    for size, entry in enumerate(entries, start=1):
+        edge.append((0, leaf_hash(entry)))
+        while len(edge) > 1 and edge[-1][0] == edge[-2][0]:
+            (level, left), (_, right) = edge[-2:]
+            edge[-2:] = [(level + 1, node_hash(left, right))]
+        if size in sizes:
+            root = edge[-1][1]
+            for _, left in reversed(edge[:-1]):
+                root = node_hash(left, root)
+            found[size] = root
+    return found
+
+
+def _rosters_and_study(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFailure]:
+    here = [signed.roster.digest() for signed in evidence.rosters]
+    if here != [signed.roster.digest() for signed in replay.rosters]:
+        yield failure(Fault.LOG_RECORD, "The log has other rosters than the bundle.")
+    if evidence.study.digest() not in replay.studies:
+        yield failure(Fault.LOG_RECORD, "The manifest is not in the log.")
+
+
+def _ledgers(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFailure]:
+    for name, chain in sorted(evidence.ledgers.items()):
+        identity = identity_of_site(evidence, name)
+        line = None if identity is None else replay.line_of(identity)
+        if line is None or line.head is None:
+            yield failure(Fault.LOG_LEDGER, "No record of this site is in the log.", name)
+            continue
+        if not _goes_through(chain, line):
+            words = f"The log has its record {line.head.sequence}, and the ledger has another."
+            yield failure(Fault.LOG_LEDGER, words, name)
+
+
+def _logged_charges(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFailure]:
+    """Of every step that the log says was opened, it has its sites' charges too."""
+    lines = {
+        site.name: replay.line_of(identity)
+        for site in evidence.study.sites
+        if (identity := identity_of_site(evidence, site.name)) is not None
+    }
+    charged = {
+        name: {
+            entry.mark.label
+            for entry in (() if line is None else line.entries)
+            if entry.mark is not None and entry.state is State.COMMITTED
+        }
+        for name, line in lines.items()
+    }
+    rosters = [signed.roster for signed in evidence.rosters]
+    for number, run in evidence.runs.items():
+        for one in run.sums:
+            for site in one.cohort:
+                members = (roster.member(site) for roster in reversed(rosters))
+                name = next((member.name for member in members if member is not None), "")
+                if one.label not in charged.get(name, set()):
+                    words = "The log has this step's sum, and not the site's charge for it."
+                    where = (name, number, one.step, one.attempt)
+                    yield failure(Fault.LOG_LEDGER, words, *where)
+
+
+def _goes_through(chain: Chain, line: LedgerLine) -> bool:
+    """Whether the ledger holds the newest record that the log has of it."""
+    if line.head is None or line.ledger != chain.ledger:
+        return False
+    try:
+        return chain.hash_at(line.head.sequence) == line.head.hash
+    except LedgerError:
+        return False
+
+
+def _steps(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFailure]:
+    """Each opened sum is the one that the log names, and the log names no other."""
+    study = evidence.study.digest().hex()
+    logged: dict[tuple[object, object], object] = {
+        (said.get("run"), said.get("step")): said.get("opened")
+        for kind, said in replay.facts
+        if kind is EntryKind.STEP and said.get("study") == study
+    }
+    here = {
+        (number, one.step): hashlib.sha256(one.encode()).hexdigest()
+        for number, run in evidence.runs.items()
+        for one in run.sums
+    }
+    for key in sorted(logged.keys() | here.keys(), key=str):
+        if logged.get(key) != here.get(key):
+            run, step = (one if type(one) is int else 0 for one in key)
+            missing = "log" if key not in logged else "bundle" if key not in here else ""
+            words = f"The {missing} lacks this step's sum." if missing else "The log has another."
+            yield failure(Fault.LOG_RECORD, words, "", run, step)

@@ -1,0 +1,151 @@
+"""Sessions and requests of sealed steps: signed, of this study, and labelled as they must be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from privacy.audit.checks.membership import rosters_of
+from privacy.audit.evidence import Evidence, RunEvidence
+from privacy.audit.faults import AuditFailure, Fault, failure
+from privacy.errors import CraftsflError
+from privacy.secagg.roster import Roster
+from privacy.secagg.sealed.closing import check_close, confirms
+from privacy.secagg.sealed.label import (
+    ChainDigests,
+    SealedStudy,
+    SessionDigests,
+    epoch_of,
+    keys_digest,
+    label_of,
+    session_digest,
+    session_digests,
+)
+from privacy.secagg.sealed.opening import (
+    check_group,
+    check_key_list,
+    check_offer,
+    check_step_signature,
+)
+from privacy.secagg.sealed.stored import StoredMachine
+from privacy.study.manifest import Study
+from privacy.study.pooling import sealed_study
+from privacy.wire.closing import SealedConfirmed
+from privacy.wire.sealed import SealedStep
+from privacy.wire.session import SessionOffer, SessionOpening
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutDigests:
+    """Of the adapter's layout and of its frozen factors, 32 bytes each."""
+
+    layout: bytes
+    frozen: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSession:
+    """A session that holds: its offer, its digests, and the study as its members had it."""
+
+    offer: SessionOffer
+    digests: SessionDigests
+    terms: SealedStudy
+    roster: Roster
+
+
+def sessions_of(
+    evidence: Evidence, number: int, layout: LayoutDigests
+) -> tuple[dict[bytes, OpenSession], list[AuditFailure]]:
+    """The sessions of a run that hold, by sd, and what does not hold of the others."""
+    held: dict[bytes, OpenSession] = {}
+    failures: list[AuditFailure] = []
+    rosters = {roster.digest(): roster for roster in rosters_of(evidence)}
+    for stored in evidence.runs[number].sessions:
+        roster = rosters.get(stored.offer.roster_digest)
+        if roster is None:
+            words = f"Session {stored.offer.session} is of a roster that is not in the history."
+            failures.append(failure(Fault.SESSION, words, run=number))
+            continue
+        try:
+            opened = _opened(evidence.study, stored, roster, layout)
+        except CraftsflError as error:
+            words = f"Session {stored.offer.session}: {error.message}"
+            failures.append(failure(Fault.SESSION, words, run=number))
+            continue
+        if opened is not None:
+            held[opened.digests.session] = opened
+        if stored.offer.run != number:
+            words = f"Session {stored.offer.session} is of run {stored.offer.run}."
+            failures.append(failure(Fault.SESSION, words, run=number))
+    return held, failures
+
+
+def check_requests(
+    evidence: Evidence, number: int, sessions: Mapping[bytes, OpenSession]
+) -> Iterator[AuditFailure]:
+    """Each request of a run is signed by the study's coordinator, and rightly labelled."""
+    seen: set[tuple[int, int]] = set()
+    for request in evidence.runs[number].requests:
+        where = ("", number, request.step, request.attempt)
+        if (request.step, request.attempt) in seen:
+            yield failure(Fault.REQUEST, "The attempt was asked for twice.", *where)
+        seen.add((request.step, request.attempt))
+        session = sessions.get(request.session_digest)
+        if session is None:
+            yield failure(Fault.REQUEST, "It is of a session that is not here.", *where)
+            continue
+        try:
+            check_step_signature(request, session.terms)
+        except CraftsflError:
+            yield failure(Fault.REQUEST, "The study's coordinator has not signed it.", *where)
+        if label_for(session, request) != request.label:
+            yield failure(Fault.LABEL, "Its label does not follow from what it is about.", *where)
+        if len(request.cohort) < evidence.study.smallest_cohort:
+            yield failure(Fault.QUORUM, f"{len(request.cohort)} sites were asked.", *where)
+
+
+def label_for(session: OpenSession, request: SealedStep) -> bytes:
+    """The label that every honest site has for this request, 32 bytes."""
+    chain = ChainDigests(request.adapter, request.state, request.sums)
+    epoch = epoch_of(session.offer, request.step, request.attempt)
+    return label_of(session.terms, session.digests, epoch, chain, request)
+
+
+def check_closing(
+    study: Study, number: int, run: RunEvidence, sessions: Mapping[bytes, OpenSession]
+) -> Iterator[AuditFailure]:
+    """The coordinator's last word of a run is its own, and so is each site's to it."""
+    if run.closing is None:
+        return
+    session = next(
+        (one for one in sessions.values() if one.offer.session == run.closing.close.session), None
+    )
+    if session is None:
+        yield failure(Fault.CLOSING, "It is of a session that is not here.", run=number)
+        return
+    try:
+        check_close(run.closing.close, session.terms, number)
+    except CraftsflError as error:
+        yield failure(Fault.CLOSING, error.message, run=number)
+    for site, signature in run.closing.confirmed:
+        member = session.roster.member(site)
+        word = SealedConfirmed(signature)
+        if member is None or not confirms(word, run.closing.close, member.public_key):
+            name = str(site) if member is None else member.name
+            yield failure(Fault.CLOSING, "The site has not signed the end.", name, number)
+
+
+def _opened(
+    study: Study, stored: StoredMachine, roster: Roster, layout: LayoutDigests
+) -> OpenSession | None:
+    """The session, checked; None for one that never had its keys, so that nothing was masked."""
+    terms = sealed_study(study, roster, layout.layout, layout.frozen)
+    check_offer(stored.offer, terms, roster)
+    sd = session_digest(stored.offer)
+    check_key_list(stored.keys, stored.offer, sd, roster)
+    if stored.group is None:
+        return None
+    kd = keys_digest(sd, stored.keys)
+    check_group(stored.group, stored.keys, sd, kd, roster)
+    opening = SessionOpening(stored.keys, stored.group)
+    return OpenSession(stored.offer, session_digests(stored.offer, opening), terms, roster)

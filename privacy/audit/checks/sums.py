@@ -1,0 +1,182 @@
+"""Every opened sum is that of the masked vectors that its sites signed, charged and sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from privacy.audit.checks.charges import by_label
+from privacy.audit.checks.steps import OpenSession
+from privacy.audit.evidence import Evidence, RunEvidence
+from privacy.audit.faults import AuditFailure, Fault, failure
+from privacy.errors import CraftsflError
+from privacy.identity import verify
+from privacy.ledger import Entry, State
+from privacy.secagg.roster import Member
+from privacy.secagg.sealed.attempt import sealed_signed, sent_digest
+from privacy.secagg.sealed.residues import no_residues, packed_residues, reduced, residues_in
+from privacy.wire.sealed import PROOF_LANES, OpenedSum, Sealed, SealedStep
+
+
+@dataclass
+class SumReport:
+    """`left_out`: sums that could not be worked out again, by (step, attempt)."""
+
+    failures: list[AuditFailure] = field(default_factory=list)
+    left_out: list[tuple[int, int]] = field(default_factory=list)
+    recomputed: int = 0
+
+
+def check_sums(evidence: Evidence, number: int, sessions: Mapping[bytes, OpenSession]) -> SumReport:
+    """All sums of a run, and all vectors of it."""
+    run, report = evidence.runs[number], SumReport()
+    ledgers = {name: by_label(chain.entries) for name, chain in evidence.ledgers.items()}
+    asked = {request.label: request for request in run.requests}
+    read = _Vectors(number, run, ledgers, report)
+    for found in run.sums:
+        where = ("", number, found.step, found.attempt)
+        request = asked.get(found.label)
+        session = None if request is None else sessions.get(request.session_digest)
+        if request is None or session is None or not _of(found, request, session):
+            words = "It is not the sum of a request in the bundle."
+            report.failures.append(failure(Fault.SUM, words, *where))
+            continue
+        if len(found.lanes) != session.terms.sent:
+            report.failures.append(failure(Fault.SUM, "It has another length.", *where))
+            continue
+        report.failures += _charged(found, number, session, ledgers)
+        _added(found, session, read, report, where)
+    read.check_rest(asked, sessions)
+    return report
+
+
+def _of(found: OpenedSum, request: SealedStep, session: OpenSession) -> bool:
+    numbers = (found.session, found.step, found.attempt, found.cohort)
+    return numbers == (session.offer.session, request.step, request.attempt, request.cohort)
+
+
+def _charged(
+    found: OpenedSum,
+    number: int,
+    session: OpenSession,
+    ledgers: Mapping[str, Mapping[bytes, Entry]],
+) -> Iterator[AuditFailure]:
+    for site in found.cohort:
+        member = session.roster.member(site)
+        name = str(site) if member is None else member.name
+        entry = ledgers.get(name, {}).get(found.label)
+        if entry is None or entry.state is not State.COMMITTED or not entry.sent:
+            words = "The site is in a sum that its ledger has not charged."
+            yield failure(Fault.NOT_CHARGED, words, name, number, found.step, found.attempt)
+
+
+def _added(
+    found: OpenedSum,
+    session: OpenSession,
+    read: _Vectors,
+    report: SumReport,
+    where: tuple[str, int, int, int],
+) -> None:
+    """Add the vectors up again, where all of them are here."""
+    bits = session.terms.bits
+    total, proof = no_residues(session.terms.lanes, bits), np.zeros(PROOF_LANES, np.uint64)
+    whole = True
+    for site in found.cohort:
+        member = session.roster.member(site)
+        sealed = None if member is None else read.take(member, found, session)
+        if sealed is None:
+            whole = False
+            continue
+        np.add(total, residues_in(sealed.lanes[:-PROOF_LANES], bits), out=total)
+        proof += sealed.lanes[-PROOF_LANES:]
+    if not whole:
+        report.left_out.append((found.step, found.attempt))
+        return
+    report.recomputed += 1
+    lanes = np.concatenate((packed_residues(reduced(total, bits), bits), proof))
+    if proof[0] != 0 or not np.array_equal(lanes, found.lanes):
+        words = "The opened sum is not that of the vectors which the sites signed."
+        report.failures.append(failure(Fault.SUM, words, *where))
+
+
+class _Vectors:
+    """The vectors of a run, each decoded once, when it is needed."""
+
+    def __init__(
+        self,
+        number: int,
+        run: RunEvidence,
+        ledgers: Mapping[str, Mapping[bytes, Entry]],
+        report: SumReport,
+    ) -> None:
+        self._number, self._run, self._ledgers, self._report = number, run, ledgers, report
+        self._taken: set[tuple[str, bytes]] = set()
+
+    def take(self, member: Member, found: OpenedSum, session: OpenSession) -> Sealed | None:
+        """The vector of a member of a sum; None, and a failure unless it was left out, if not."""
+        name, label = member.name, found.label
+        where = (name, self._number, found.step, found.attempt)
+        data = self._run.vectors.get(name, {}).get(label)
+        if data is not None:
+            self._taken.add((name, label))
+            return self._checked(data, member, session, where)
+        named = self._run.left_out.get(name, {}).get(label)
+        if named is None:
+            words = "Its vector is neither here nor named by its digest."
+            self._report.failures.append(failure(Fault.VECTOR_MISSING, words, *where))
+        else:
+            self._compare(named, label, where)
+        return None
+
+    def check_rest(
+        self, asked: Mapping[bytes, SealedStep], sessions: Mapping[bytes, OpenSession]
+    ) -> None:
+        """Vectors of attempts that opened nothing were sent, so they are charged all the same."""
+        for name, rows in self._run.vectors.items():
+            for label, data in rows.items():
+                if (name, label) in self._taken:
+                    continue
+                request = asked.get(label)
+                session = None if request is None else sessions.get(request.session_digest)
+                member = None if session is None else session.roster.member_named(name)
+                if request is None or session is None or member is None:
+                    words = "A vector that nobody has asked for."
+                    self._say(Fault.VECTOR_OTHER, words, (name, self._number, 0, 0))
+                    continue
+                where = (name, self._number, request.step, request.attempt)
+                self._checked(data, member, session, where)
+
+    def _checked(
+        self,
+        data: bytes,
+        member: Member,
+        session: OpenSession,
+        where: tuple[str, int, int, int],
+    ) -> Sealed | None:
+        try:
+            sealed = Sealed.decode(data)
+        except CraftsflError as error:
+            self._say(Fault.MALFORMED, error.message, where)
+            return None
+        key = member.public_key
+        if not verify(key, sealed.signature, sealed_signed(sealed, key)):
+            self._say(Fault.VECTOR_SIGNATURE, "The site has not signed this vector.", where)
+        if len(sealed.lanes) != session.terms.sent:
+            self._say(Fault.VECTOR_OTHER, "The vector has another length.", where)
+            return None
+        self._compare(sent_digest(sealed.lanes), sealed.label, where)
+        return sealed
+
+    def _compare(self, digest: bytes, label: bytes, where: tuple[str, int, int, int]) -> None:
+        entry = self._ledgers.get(where[0], {}).get(label)
+        if entry is None or entry.state is not State.COMMITTED:
+            words = "A vector left that the site's ledger has not charged."
+            self._say(Fault.NOT_CHARGED, words, where)
+        elif entry.sent != digest:
+            words = "The vector is not the one whose digest is in the site's ledger."
+            self._say(Fault.VECTOR_OTHER, words, where)
+
+    def _say(self, fault: Fault, words: str, where: tuple[str, int, int, int]) -> None:
+        self._report.failures.append(failure(fault, words, *where))

@@ -1,0 +1,148 @@
+"""The auditor's commands, as a person runs them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from craftsfl.audit.commands import app
+from craftsfl.audit.signing import make_auditor_key
+from craftsfl.audit.sources import sample_bytes
+from craftsfl.audit.verdict import verify_bundle
+from privacy.audit.signoff import SignedVerdict
+from privacy.errors import AuditError, CraftsflError
+from tests.craftsfl.audit.made import bundle
+
+# What an auditor's machine does not have.
+BLOCKED = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "flwr", "sqlalchemy", "mlflow", "opacus", "diffusers",
+                                  "server", "client", "google", "grpc", "safetensors", "pandas"}:
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Block())
+import socket
+def refused(*_):
+    raise OSError("no network")
+socket.socket.connect = refused
+from craftsfl.audit.program import main
+main()
+"""
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, list(arguments))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+def test_the_sample_holds_and_its_log_and_all_sums_with_it() -> None:
+    verdict = verify_bundle(sample_bytes())
+    assert verdict.passed, verdict.failures
+    assert verdict.not_recomputed == []
+    assert verdict.counts.log_entries > 8
+    assert (verdict.counts.steps, verdict.counts.sums, len(verdict.costs)) == (8, 8, 3)
+
+
+def test_a_plain_installation_without_torch_flower_and_network_is_enough() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKED, "verify", "sample"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "VERIFIED: everything in the bundle holds." in done.stdout
+
+
+def test_verify_says_0_or_1(tmp_path: Path) -> None:
+    code, text = run("verify", "sample", "--json")
+    assert (code, json.loads(text)["passed"]) == (0, True)
+    code, text = run("verify", "sample", "--study", "0" * 64)
+    assert code == 1
+    assert "other-consortium" in text
+    path = tmp_path / "none.zip"
+    path.write_bytes(b"nothing")
+    code, text = run("verify", str(path))
+    assert code == 1
+    assert "NOT VERIFIED: 1 failure." in text
+    with pytest.raises(AuditError, match="cannot be read"):
+        run("verify", str(tmp_path / "missing"))
+
+
+def test_tamper_breaks_one_thing_and_shows_how_it_is_found(tmp_path: Path) -> None:
+    out = tmp_path / "broken.zip"
+    code, text = run("tamper", "sample", "--seed", "1", "-o", str(out))
+    assert code == 0
+    assert "Broken (" in text
+    assert "Found: " in text
+    assert not verify_bundle(out.read_bytes()).passed
+    assert run("tamper", "sample", "--seed", "1")[1].splitlines()[0] == text.splitlines()[0]
+    code, text = run("tamper", "sample", "--kind", "sum-false")
+    assert "Found: sum " in text
+    with pytest.raises(CraftsflError, match="There is no kind"):
+        run("tamper", "sample", "--kind", "nonsense")
+
+
+def test_a_key_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "auditor.key"
+    code, text = run("key", "-o", str(path), "--no-passphrase")
+    assert code == 0
+    assert len(text.split('key = "')[1].split('"')[0]) == 64
+    assert path.stat().st_mode & 0o077 == 0
+    with pytest.raises(CraftsflError, match="already exists"):
+        make_auditor_key(path, None)
+
+
+def test_a_stranger_cannot_sign(tmp_path: Path) -> None:
+    path, key = tmp_path / "bundle.zip", tmp_path / "auditor.key"
+    path.write_bytes(bundle("pooled"))
+    make_auditor_key(key, None)
+    with pytest.raises(AuditError, match="does not list this key"):
+        run("sign", str(path), "--name", "dr-weiss", "--key", str(key))
+    path.write_bytes(bundle("pooled")[:-1])
+    with pytest.raises(AuditError, match="does not hold"):
+        run("sign", str(path), "--name", "dr-weiss", "--key", str(key))
+    assert list(tmp_path.glob("*.verdict")) == []
+
+
+def test_the_report_is_a_page_that_needs_nothing_else(tmp_path: Path) -> None:
+    code, text = run("report", "sample", "-o", str(tmp_path / "report"))
+    assert code == 0
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert text.splitlines()[0].endswith("report.html")
+    assert "src=" not in page
+    assert "http" not in page.replace("http-equiv", "")
+    for words in (
+        *("Against whom", "What an attacker could tell", "Side channels", "NIST SP 800-226"),
+        *("What is not claimed", "zero-out", "Digests", "Threshold, collusion", "Empirical bound"),
+    ):
+        assert words in page
+    assert page.count("<svg") == 3
+    assert page.count('role="img" aria-label="Epsilon of ') == 3
+    record = json.loads((tmp_path / "report" / "registry.json").read_text())
+    assert record["deployment"]["privacy_loss"]["privacy_unit"] == "patient"
+    assert set(record["deployment"]) == {
+        *("basic", "dp_variant", "privacy_loss", "deployment_model"),
+        *("implementation", "administrative"),
+    }
+
+
+def test_a_report_of_a_broken_bundle_says_so_and_escapes_it(tmp_path: Path) -> None:
+    path = tmp_path / "broken.zip"
+    run("tamper", "sample", "--kind", "file-added", "--seed", "x", "-o", str(path))
+    run("report", str(path), "-o", str(tmp_path))
+    page = (tmp_path / "report.html").read_text()
+    assert "Not verified: 1 thing in the bundle does not hold." in page
+    assert "file-unexpected" in page
+
+
+def test_what_is_no_signed_verdict_is_refused() -> None:
+    for data in (b"", b"{}", b"[]", b'{"signature":"","verdict":{"version":1}}', b"\xff" * 99):
+        with pytest.raises(AuditError, match="not a signed verdict"):
+            SignedVerdict.decode(data)
