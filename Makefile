@@ -15,7 +15,7 @@ GPU_SITE    := build/gpu-site
 GPU_OUT     ?= build/gpu-check.json
 _SYSTEMS    := 2_34 2_31 2_28 2_27 2_24 2_17 2_12 2_5
 
-.PHONY: setup setup-base demo test small-tests process-tests test-all check proto gpu-wheels gpu-check clean
+.PHONY: setup setup-base demo quickstart test small-tests process-tests test-all check proto gpu-wheels gpu-check clean
 
 setup: $(STAMP)
 
@@ -34,6 +34,10 @@ $(STAMP): $(BASE)
 
 demo: setup
 	$(BIN)/craftsfl demo --dir $(DIR)
+
+# The lines of docs/quickstart.md, as they stand; last line: round 1 after N commands, S s.
+quickstart: setup
+	@$(BIN)/python scripts/quickstart.py
 
 # .ci/run adds the slow ones that are marked `ci`; test-all runs everything.
 PROCESS_TESTS ?= integration and not slow

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 from unittest import mock
@@ -155,20 +156,38 @@ def alarmed(asked: Asked) -> tuple[bool, float]:
     return raised, time.process_time() - began
 
 
-def measure(options: argparse.Namespace) -> Iterator[BenchRow]:
-    """A row for each mechanism, judge and fault."""
+def measure(quick: bool = False) -> Iterator[BenchRow]:
+    """All rows, for `python -m bench.audit`; `quick`: the direct checks of one seed."""
+    sizes = BenchSizes(1, 0, 1) if quick else BenchSizes()
+    yield from audits(sizes)
+    if not quick:
+        yield one_run()
+
+
+@dataclass(frozen=True, slots=True)
+class BenchSizes:
+    """How many audits of each fault, and of each mechanism without one; how many at once."""
+
+    seeds: int = 20
+    correct: int = 50
+    processes: int = 2
+
+
+def audits(sizes: BenchSizes) -> Iterator[BenchRow]:
+    """A row for each mechanism, judge and fault; curves are left out where nothing is correct."""
     wanted = [
-        ("curve", kind, planted, options.seeds if planted != "nothing" else options.correct)
+        ("curve", kind, planted, sizes.seeds if planted != "nothing" else sizes.correct)
         for planted in ("nothing", *SEEN_BY_CURVE)
         for kind in AUDITED_MECHANISMS
+        if sizes.correct
     ]
     wanted += [
-        ("direct", kind, planted, options.seeds)
+        ("direct", kind, planted, sizes.seeds)
         for planted, (_, kinds) in FAULTS.items()
         for kind in kinds
     ]
     spawned = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.processes, mp_context=spawned) as pool:
+    with ProcessPoolExecutor(sizes.processes, mp_context=spawned) as pool:
         for judge, kind, planted, seeds in wanted:
             audits = [(judge, kind, planted, seed) for seed in range(seeds)]
             found = list(pool.map(alarmed, audits))
@@ -214,22 +233,19 @@ def missed(rows: Sequence[BenchRow]) -> list[str]:
 
 def empirical_arguments() -> argparse.ArgumentParser:
     """The command line."""
-    made = parser("audit_empirical", __doc__ or "")
-    made.add_argument("--seeds", type=int, default=20, help="audits for each fault")
-    made.add_argument("--correct", type=int, default=50, help="of each mechanism without a fault")
-    made.add_argument("--processes", type=int, default=2, help="at once")
+    made, usual = parser("audit_empirical", __doc__ or ""), BenchSizes()
+    made.add_argument("--seeds", type=int, default=usual.seeds, help="audits for each fault")
+    made.add_argument(
+        "--correct", type=int, default=usual.correct, help="of each mechanism without a fault"
+    )
+    made.add_argument("--processes", type=int, default=usual.processes, help="at once")
     return made
-
-
-def empirical_rows(options: argparse.Namespace) -> list[BenchRow]:
-    """All rows; for `python -m bench.audit` too."""
-    return [*measure(options), one_run()]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """`python -m bench.audit_empirical [--json] ...`."""
     options = empirical_arguments().parse_args(argv)
-    rows = empirical_rows(options)
+    rows = [*audits(BenchSizes(options.seeds, options.correct, options.processes)), one_run()]
     same = [row for row in rows if row["what"] == "empirical"]
     print_rows("audit_empirical", rows if options.json else same, as_json=options.json)
     if not options.json:

@@ -20,9 +20,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from client.agent.log_file import LogFile
 from client.agent.masking import Membership
 from client.agent.progress import ProgressSource
-from client.agent.ready import ReadyAgent
+from client.agent.ready import ReadyAgent, SiteMemory
 from client.agent.service import serve
 from client.agent.site_agent import AgentParts
 from client.policy import SiteRules
@@ -31,6 +32,7 @@ from model.layout import Layout
 from model.layout_text import decode_layout
 from privacy.identity import load_identity
 from privacy.ledger import SqliteLedger, load_or_make_key
+from privacy.ledger.anchors import Anchors
 from privacy.study.agreement import roster_in_force
 from privacy.study.manifest import Study, load_study
 from privacy.wire.codec import Vector
@@ -39,7 +41,7 @@ from privacy.wire.sealed import Sealed
 from privacy.wire.secagg import MaskedInput
 
 SITE_FILE, SITE_KEY, SITE_LAYOUT = "site.json", "site.key", "layout.json"
-SITE_LEDGER, RELEASED = "ledger.sqlite", "released"
+SITE_LEDGER, SITE_LOG, RELEASED = "ledger.sqlite", "log.json", "released"
 _LARGEST_UPDATE: Final = 1e-3
 
 
@@ -104,10 +106,12 @@ def main(folder: Path) -> None:
     rules = SiteRules(facts["name"], study, policy_of_site(study, roster.digest().hex()))
     path = folder / SITE_LEDGER
     key = load_or_make_key(folder / "ledger.key", ledger=path)
-    with SqliteLedger(path, key, site=facts["name"]) as ledger:
+    identity = load_identity(folder / SITE_KEY)
+    with SqliteLedger(path, key, site=facts["name"], anchors=Anchors(identity)) as ledger:
         progress = ProgressSource()
         parts = AgentParts(rules, ledger, DrawsNumbers(layout), progress)
-        agent = ReadyAgent(parts, Membership(load_identity(folder / SITE_KEY), roster)).make()
+        memory = SiteMemory(log=LogFile(folder / SITE_LOG))
+        agent = ReadyAgent(parts, Membership(identity, roster), memory).make()
 
         def handle(data: bytes) -> bytes:
             answer = agent.handle(data)

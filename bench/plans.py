@@ -93,6 +93,7 @@ class PlanJudge:
     def row(self, judged: JudgedPlan) -> BenchRow:
         """StudyPlan and rehearsal of one study."""
         options = PlanOptions(
+            studies=1,  # as measured
             sites=judged.sites,
             patients=judged.each,
             layout=judged.layout,

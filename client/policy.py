@@ -128,7 +128,8 @@ class SiteRules:
             raise PolicyError(
                 f"With this study the deltas of all studies sum to {total:g}; the policy allows "
                 f"{allowed:g}.",
-                "Ask for a study with a smaller delta.",
+                "Ask the operator for a study with a smaller delta: craftsfl rounds plan --studies "
+                "divides it by plan.",
             )
 
     def check_parameters(self, parameters: int) -> None:

@@ -21,8 +21,8 @@ class SiteKeys:
 
     identity: Path  # private, Ed25519
     supernode: Path  # private, NIST P-384
-    card: Path  # for the person who proposes the roster
-    supernode_public: Path  # for the operator
+    card: Path  # for the operator: both public keys, signed
+    supernode_public: Path  # the gateway's alone
     fingerprint: str
 
 
@@ -57,5 +57,10 @@ def init_site(
         ) from None
     identity = make_identity(files[0], passphrase)
     public = make_supernode_key(files[1])
-    write_card(files[3], card.model_copy(update={"public_key": identity.public.hex()}))
+    write_card(files[3], card.signed(identity, _node_key(public)))
     return SiteKeys(files[0], files[1], files[3], public, fingerprint(identity.public))
+
+
+def _node_key(public: Path) -> str:
+    """The gateway's public key in one line, without a comment."""
+    return " ".join(public.read_text("ascii").split()[:2])

@@ -104,9 +104,11 @@ def main() -> None:
         _say(error.message, error.hint, error.id)
         sys.exit(FAILED)
     except OSError as error:
-        if error.filename is None or error.strerror is None:
+        if error.strerror is None:
             raise
-        what = f"{error.filename} cannot be used: {error.strerror}."
+        # A full disk, for one, says no name.
+        named = "A file" if error.filename is None else error.filename
+        what = f"{named} cannot be used: {error.strerror}."
         _say(what, "Check its owner, and the disk's free space.", ErrorId.FILE_UNUSABLE)
         sys.exit(FAILED)
     except KeyboardInterrupt:

@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from model.factors import check_factors
-from model.foreign_adapters import foreign_kind, precision_words, unopened_kind
+from model.foreign_adapters import added_kind, foreign_kind, precision_words, unopened_kind
 from model.layout import Layout, LayoutEntry, frozen_values
 from model.origin import Origin, read_origin
 from privacy.config import check
@@ -158,7 +158,9 @@ def _described(
         raise ModelError(f"{path} names a tensor of its layout twice.", _ALTERED)
     if beyond := sorted(found.keys() - named.keys()):
         raise ModelError(
-            f"{path} carries {len(beyond)} tensors beyond its layout: {_listed(beyond)}.", _ALTERED
+            f"{path} carries {len(beyond)} tensors beyond its layout: {_listed(beyond)}"
+            f"{added_kind(beyond)}.",
+            _ALTERED,
         )
     if missing := sorted(named.keys() - found.keys()):
         raise ModelError(f"{path} lacks tensors of its layout: {_listed(missing)}.", _ALTERED)

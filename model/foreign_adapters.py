@@ -10,9 +10,15 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
+_KOHYA: Final = "a LoRA of kohya's tools (sd-scripts), as most web pages offer it"
+_PEFT: Final = "a LoRA as peft saves it (adapter_model.safetensors)"
 _OWN_WAY: Final = (
     "It cannot be converted: no study vouches for it. Use the adapter that a run released "
     "(MLflow keeps it with its SHA-256)."
+)
+_BESIDE: Final = (
+    "In a folder that craftsfl exported, the same adapter lies beside it with its metadata: "
+    f"pytorch_lora_weights.safetensors. Otherwise: {_OWN_WAY[0].lower()}{_OWN_WAY[1:]}"
 )
 # The first that fits, by the names of tensors.
 _KINDS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
@@ -21,11 +27,22 @@ _KINDS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
         re.compile(r"\.(?:hada_w[12]|lokr_w[12]|oft_|boft_|ia3_|on_input)|\.lora_mid\."),
         "a LyCORIS adapter (LoHa, LoKr, OFT or IA3)",
     ),
+    (re.compile(r"vera_lambda_"), "a VeRA adapter"),
+    (re.compile(r"^(?:ip_adapter|image_proj)\."), "an IP-Adapter"),
     (
-        re.compile(r"^(?:lora_(?:unet|te[12]?)_|lycoris_)"),
-        "a LoRA of kohya's tools (sd-scripts), as most web pages offer it",
+        re.compile(r"^lora_(?:transformer|prior_unet|effnet)_"),
+        "a LoRA of a transformer (SD 3, Flux), not of a UNet",
     ),
-    (re.compile(r"^base_model\.model\."), "a LoRA as peft saves it (adapter_model.safetensors)"),
+    (
+        re.compile(r"^diffusion_model\..*lora"),
+        "a LoRA as ComfyUI or the makers of a base name it",
+    ),
+    (re.compile(r"^(?:lora_(?:unet|te[12]?)_|lycoris_)"), _KOHYA),
+    (
+        re.compile(r"^base_model\.model\..*\.(?:self_attn|layers?|h)\..*lora"),
+        "a LoRA of a language model, as peft saves it",
+    ),
+    (re.compile(r"^base_model\.model\."), _PEFT),
     (
         re.compile(r"\.processor\.|_lora\.(?:up|down)\."),
         "a LoRA of an old version of diffusers (attention processors)",
@@ -56,10 +73,17 @@ def foreign_kind(names: Collection[str], header: Mapping[str, str]) -> tuple[str
     """What a safetensors file without our metadata is, and the way out."""
     for pattern, kind in _KINDS:
         if any(pattern.search(name) for name in names):
-            return kind, _OWN_WAY
+            return kind, _BESIDE if kind == _PEFT else _OWN_WAY
     if any(key.startswith("ss_") for key in header):
-        return _KINDS[2][1], _OWN_WAY
+        return _KOHYA, _OWN_WAY
     return "a safetensors file of another kind", _OWN_WAY
+
+
+def added_kind(names: Collection[str]) -> str:
+    """What tensors beyond our own make of an adapter, as a clause; "" where they have no name."""
+    if any(re.search(r"dora_scale|lora_magnitude_vector", name) for name in names):
+        return "; with them it is a DoRA adapter"
+    return ""
 
 
 def unopened_kind(path: Path) -> str:

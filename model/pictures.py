@@ -11,15 +11,20 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
-from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPLEFORMAT
+from PIL.TiffImagePlugin import (
+    BITSPERSAMPLE,
+    IMAGEDESCRIPTION,
+    PHOTOMETRIC_INTERPRETATION,
+    SAMPLEFORMAT,
+)
 
 FORMATS: Final = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "JPEG2000")
 SIXTEEN_BIT: Final = ("I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -75,13 +80,17 @@ def open_picture(
 
 
 def check_single(image: Image.Image) -> None:
-    """Raise `UnreadablePicture` for a TIFF that is a stack: a second page of the same size.
+    """Raise `UnreadablePicture` for a TIFF that is a stack, or a whole slide.
+
+    A stack has a second page of the same size.
 
     Smaller pages (a thumbnail, a pyramid's levels) do not count. Nor is the first page taken where
     it is itself the preview of a larger one. The first page stays the open one.
     """
     if image.format != "TIFF":
         return
+    if str(_tags(image).get(IMAGEDESCRIPTION, "")).startswith("Aperio"):
+        raise UnreadablePicture("a whole slide, not a tile: craftsfl site tile cuts it into tiles")
     size = image.size
     try:
         image.seek(1)  # not `n_frames`, which reads the whole chain of a file's directories
@@ -117,9 +126,22 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return upright.convert("RGB")
 
 
+def check_labels(image: Image.Image) -> None:
+    """Raise `UnreadablePicture` for TIFFs whose whole numbers Pillow hands over as other ones."""
+    tags = _tags(image)
+    if 2 in tags.get(SAMPLEFORMAT, ()) and max(tags.get(BITSPERSAMPLE, (1,))) <= 8:
+        raise UnreadablePicture("signed labels of 8 bit; export them unsigned")
+    if tags.get(PHOTOMETRIC_INTERPRETATION) == 0:
+        raise UnreadablePicture("labels in which zero is white; export them with zero as black")
+
+
+def _tags(image: Image.Image) -> Mapping[int, Any]:
+    return image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+
+
 def _check_greys(image: Image.Image) -> None:
     """Raise for TIFFs whose greys Pillow hands over without what their tags say of them."""
-    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+    tags = _tags(image)
     deepest = max(tags.get(BITSPERSAMPLE, (1,)))
     if 2 in tags.get(SAMPLEFORMAT, ()) and deepest <= 16:
         raise UnreadablePicture(

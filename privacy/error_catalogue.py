@@ -291,6 +291,12 @@ FAILURES: Mapping[ErrorId, Guidance] = {
         "Nothing: the agent did not start.",
         "Run it in a container without a network, or allow unprivileged user namespaces.",
     ),
+    ErrorId.NOISE_GENERATOR: Guidance(
+        "The generator of the noise fails the trial that every start makes of it.",
+        "Nothing: the agent did not start. What was found is a record of its ledger.",
+        "Train nothing on this machine. Install craftsfl again with the versions of "
+        "constraints.txt; if it stays, use another machine, and report it (SECURITY.md).",
+    ),
     ErrorId.ONE_USER: Guidance(
         "Agent and gateway would run as one user, and the gateway is not shut in on this machine.",
         "Nothing: neither was started.",
@@ -361,6 +367,26 @@ FAILURES: Mapping[ErrorId, Guidance] = {
         "Too little space is left on the disk of a folder that the coordinator writes to.",
         _NOTHING,
         "Free some, or move the folder that the text names.",
+    ),
+    ErrorId.CARD_UNUSABLE: Guidance(
+        "A hospital's card is not one of this study's, or not as the hospital signed it.",
+        _NOTHING,
+        "Ask the hospital for the card that its craftsfl site init made, and compare by phone.",
+    ),
+    ErrorId.INVITATION_UNUSABLE: Guidance(
+        "An invitation is damaged, or is not for this hospital and its key.",
+        "Nothing: nothing of it was kept or signed.",
+        "Ask the operator for the newest invitation, and which card of yours it was made from.",
+    ),
+    ErrorId.FINGERPRINT_DIFFERS: Guidance(
+        "The fingerprint that was read out on the phone is not that of the file.",
+        "Nothing: nothing of it was kept or signed.",
+        "Find out who changed the file on its way; have it sent again, another way.",
+    ),
+    ErrorId.PLACEHOLDER: Guidance(
+        "A settings file still has a sample's placeholder where a digest or a key belongs.",
+        _NOTHING,
+        "Put the real one there; the text names the command that prints or makes it.",
     ),
 }
 

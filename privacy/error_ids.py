@@ -69,11 +69,18 @@ class ErrorId(StrEnum):
     LOG_DAMAGED = "log-damaged"
     AGENT_RUNNING = "agent-running"
     AGENT_NETWORK = "agent-network"
+    NOISE_GENERATOR = "noise-generator"
     ONE_USER = "one-user"
     PERSONS_UNCONFIRMED = "persons-unconfirmed"
     PORT_TAKEN = "port-taken"
     PROCESS_ENDED = "process-ended"
     SUPERLINK_SILENT = "superlink-silent"
+
+    # Before a study's first run.
+    CARD_UNUSABLE = "card-unusable"
+    INVITATION_UNUSABLE = "invitation-unusable"
+    FINGERPRINT_DIFFERS = "fingerprint-differs"
+    PLACEHOLDER = "placeholder"
 
     # At a coordinator.
     SUPERLINK_REFUSED = "superlink-refused"

@@ -16,6 +16,7 @@ from privacy.secagg import transcript
 from privacy.secagg.roster import Roster
 from privacy.wire.bodies import Hello, Refusal, SignedFacts, SiteFacts
 from privacy.wire.envelope import Envelope
+from privacy.wire.signing import RosterSignature
 from server.context import RunContext
 from server.contradictions import layout_contradiction, study_contradiction
 from server.events import NodeRefused, SiteJoined, SiteMissing, SiteRefused
@@ -34,6 +35,7 @@ class Attendance:
         self._context = context
         self._nodes: dict[int, Node] = {}
         self._layout: Layout | None = None
+        self._unsigned: set[int] = set()  # nodes of sites whose roster lacks signatures
 
     def gather(self, while_waiting: Callable[[], None] = lambda: None) -> None:
         """Greet nodes until every site of the study has answered or the join deadline passes."""
@@ -110,7 +112,7 @@ class Attendance:
         answered = {entry.facts.name for entry in self._nodes.values() if entry.facts}
         for site in self._context.study.sites:
             if site.name not in answered:
-                reason = self._why_missing()
+                reason = self._why_missing(site.name)
                 self._context.store.site_missing(site.name, reason)
                 self._context.emit(SiteMissing(site.name, reason))
 
@@ -123,7 +125,7 @@ class Attendance:
         }
         present = {attendee.name for attendee in self.attendees()}
         names = [site.name for site in self._context.study.sites if site.name not in present]
-        return {name: refused.get(name) or self._why_missing() for name in names}
+        return {name: refused.get(name) or self._why_missing(name) for name in names}
 
     def heard(self, node: int) -> None:
         """An accepted node has just answered something else: it need not be greeted for a while."""
@@ -140,6 +142,8 @@ class Attendance:
         match reply.answer:
             case SignedFacts() as signed:
                 self._hear(node, entry, signed, self._context.consortium)
+            case RosterSignature() as signature:
+                self._sign(node, entry, signature)
             case SiteFacts(name=name):
                 self._turn_away(node, entry, _unproved(name))
             case Refusal() as refusal:
@@ -151,6 +155,25 @@ class Attendance:
         if entry.accepted and not entry.away and reply.request.envelope is entry.asked:
             entry.heard = self._context.clock.monotonic()
         self._ask_later(entry)
+
+    def _sign(self, node: int, entry: Node, given: RosterSignature) -> None:
+        """Keep a site's signature of the roster; once there are enough, every site gets all."""
+        signing = self._context.signing
+        trouble = "Its roster lacks signatures." if signing is None else signing.take(given)
+        words = trouble or "Its roster lacks signatures, which it is sent as soon as they are here."
+        self._not_now(node, entry, words, settled=False)
+        entry.pause = self._context.timing.first_pause
+        if not trouble:
+            self._unsigned.add(node)
+        everything = None if signing is None else signing.signatures()
+        if everything is None:
+            return
+        for each in self._unsigned:
+            envelope = Envelope(self._context.run, 0, 0, everything)
+            self._context.exchange.send([Request(each, envelope)])
+            if each in self._nodes:
+                self._nodes[each].due = self._context.clock.monotonic()
+        self._unsigned.clear()
 
     def _not_now(self, node: int, entry: Node, words: str, settled: bool) -> None:
         """No facts came. A site that was accepted before is away; anybody can say so for it."""
@@ -265,8 +288,11 @@ class Attendance:
         named = {entry.facts.name for entry in self._nodes.values() if entry.facts}
         return all(site.name in named for site in self._context.study.sites)
 
-    def _why_missing(self) -> str:
+    def _why_missing(self, name: str) -> str:
         """Nobody proved that name: say what is known about the nodes that speak for no site."""
+        signing = self._context.signing
+        if signing is not None and (words := signing.missing(name)):
+            return words
         troubles = sorted(
             {entry.trouble for entry in self._nodes.values() if entry.trouble and not entry.facts}
         )

@@ -141,7 +141,8 @@ class AttemptGate:
 def too_few(have: int, needed: int, without: Mapping[str, str]) -> str:
     """Says that `have` sites are fewer than `needed`, and why each site of `without` is out."""
     reasons = " ".join(f"{name}: {reason}" for name, reason in sorted(without.items()))
-    return f"{have} site(s) of the {needed} that are needed. {reasons}".strip()
+    sites = "1 site" if have == 1 else f"{have} sites"
+    return f"{sites} of the {needed} that are needed. {reasons}".strip()
 
 
 def _within(attendees: list[Attendee], allowed: frozenset[str] | None) -> list[Attendee]:

@@ -12,6 +12,7 @@ from server.clock import RunClock, Timing
 from server.event_log import EventLog
 from server.events import PhaseEnded, RunEvent
 from server.messages import Exchange
+from server.roster_signing import RosterSigning
 from server.store import Store
 
 
@@ -19,7 +20,8 @@ from server.store import Store
 class RunContext:
     """One run and its surroundings: messages to the sites, durable state, events, time.
 
-    `run` is the run's number among those of the study. `consortium` is the roster in force.
+    `run` is the run's number among those of the study. `consortium` is the roster in force, or the
+    one that `signing` collects signatures of; then no site takes part before it has them.
     """
 
     study: Study
@@ -30,6 +32,7 @@ class RunContext:
     clock: RunClock
     timing: Timing
     consortium: Roster
+    signing: RosterSigning | None = None
 
     @property
     def label(self) -> str:

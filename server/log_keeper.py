@@ -33,13 +33,13 @@ class LogKeeper:
         self,
         store: LogStore,
         identity: Identity,
-        rosters: Sequence[SignedRoster],
+        rosters: Callable[[], Sequence[SignedRoster]],
         study: Study,
         clock: Callable[[], float],
     ) -> None:
-        """`rosters`: the consortium's, from its first. Raises `LogError` for a log of another one.
+        """`rosters`: the consortium's, from its first, once the newest has its signatures.
 
-        Makes sure that they and the study are in the log.
+        Raises `LogError` for a log that is damaged.
         """
         self._store, self._identity, self._clock = store, identity, clock
         self._replay = LogReplay(identity.public)
@@ -47,12 +47,17 @@ class LogKeeper:
             self._replay.take(data)
         self._head = self._newest()
         self._cosigned = store.cosigned_last()
-        self._begin(rosters, study)
+        self._rosters, self._study = rosters, study
 
     @property
     def roster(self) -> Roster:
-        """The newest roster in the log."""
+        """The newest roster in the log. Raises `LogError` before `begin`."""
         return self._replay.consortium
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """Those of the newest roster; nobody before `begin`."""
+        return self.roster.members if self._replay.rosters else ()
 
     @property
     def replay(self) -> LogReplay:
@@ -146,7 +151,12 @@ class LogKeeper:
         members = ((member.site, by_key.get(member.public_key)) for member in self.roster.members)
         return {site: found for site, found in members if found is not None}
 
-    def _begin(self, rosters: Sequence[SignedRoster], study: Study) -> None:
+    def begin(self) -> None:
+        """Make sure that the rosters and the study are in the log.
+
+        Raises `LogError` where it is of another consortium.
+        """
+        rosters, study = self._rosters(), self._study
         held = [one.roster.digest() for one in self._replay.rosters]
         given = [one.roster.digest() for one in rosters]
         common = min(len(held), len(given))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError
+from server.mlflow_trouble import mlflow_trouble
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -74,9 +75,10 @@ def mlflow_errors(uri: str, hint: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError, ValueError, ImportError) as error:
+        found = mlflow_trouble(error)
         raise DeploymentError(
-            f"MLflow at {public_uri(uri)} cannot be used ({_cause(error)}).",
-            hint,
+            f"MLflow at {public_uri(uri)} cannot be used: {found.words}.",
+            f"{found.cure} {hint}".strip(),
             id=ErrorId.MLFLOW_UNUSABLE,
         ) from None
 
@@ -93,11 +95,3 @@ def _probe_database(uri: str) -> None:
     engine = create_engine(uri, connect_args=waits, poolclass=NullPool)
     with engine.connect() as connection:
         connection.execute(text("BEGIN IMMEDIATE" if local else "SELECT 1"))
-
-
-def _cause(error: Exception) -> str:
-    """The kind of `error` in a word or two; its text may name anything."""
-    origin: BaseException = error.__cause__ or error.__context__ or error
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return type(error if origin is error else origin).__name__

@@ -10,8 +10,10 @@ from privacy.wire.bodies import Refusal, SiteFacts
 from privacy.wire.envelope import Envelope
 from privacy.wire.reasons import Reason, explain
 
-# Answers of a site that is still starting up; it is asked again.
-TRY_AGAIN = frozenset({Reason.NOT_READY, Reason.AGENT_UNREACHABLE, Reason.AGENT_SILENT})
+# Answers of a site that is still starting up, or has paused; it is asked again.
+TRY_AGAIN = frozenset(
+    {Reason.NOT_READY, Reason.AGENT_UNREACHABLE, Reason.AGENT_SILENT, Reason.PAUSED}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from privacy.errors import CraftsflError, DeploymentError, LogError
 from privacy.identity import Identity
 from privacy.log.store import LogStore
 from privacy.secagg.chain import read_rosters
+from privacy.secagg.roster import SignedRoster
 from privacy.study.manifest import Study
 from server.background import BackgroundTracking
 from server.carrier import CarriedGrid
@@ -42,8 +43,9 @@ from server.log_keeper import LogKeeper
 from server.messages import Exchange
 from server.own_key import coordinator_key
 from server.quality import QualityWatch, watching_quality
-from server.readiness import check_study_file, find_study_base, load_roster
+from server.readiness import agreed_roster, check_study_file, find_study_base, roster_file
 from server.result import ReleasedFiles, Result, write_result
+from server.roster_signing import RosterSigning
 from server.rounds import Federation, ServerModel, Trackers, run_federation
 from server.run_name import RunName
 from server.runs import Runs
@@ -93,7 +95,7 @@ def operate(
             with _repairable(store):
                 study = check_study_file(settings)
                 check_study(name, study)
-                roster = load_roster(settings, study)
+                roster = agreed_roster(settings, study)
                 key = coordinator_key(settings.coordinator_key, study)
                 keeper = held.enter_context(_log_of(settings, study, key, clock))
             context = RunContext(
@@ -104,7 +106,8 @@ def operate(
                 events=events,
                 clock=clock,
                 timing=Timing(join=settings.join_deadline),
-                consortium=roster,
+                consortium=roster.roster,
+                signing=RosterSigning(roster, roster_file(settings)),
             )
             with (
                 _tracking(settings, context) as tracking,
@@ -130,13 +133,15 @@ def _log_of(
 ) -> Iterator[LogKeeper | None]:
     """The consortium's log; None for a study without a coordinator's key.
 
-    Raises `LogError` for one that is damaged or another consortium's, `ConfigError` for rosters
-    that cannot be read.
+    Raises `LogError` for one that is damaged.
     """
-    if key is None or settings.roster is None:
+    if key is None:
         yield None
         return
-    rosters = read_rosters(settings.roster)
+
+    def rosters() -> tuple[SignedRoster, ...]:
+        return read_rosters(roster_file(settings))
+
     with LogStore(settings.transparency_file()) as store:
         yield LogKeeper(store, key, rosters, study, clock.time)
 

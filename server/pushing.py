@@ -38,6 +38,9 @@ from flwr.superlink.grid.http_grid import HttpGrid
 
 _RECORD_DEPTHS: Final = (1, 3)  # the record alone, or in a message's contents
 _AT_A_TIME: Final = 2  # parts: more would only wait for the SuperLink's one processor
+# Messages: a gateway that is told of one asks for its record until that is there, which keeps the
+# SuperLink from taking the records of a hundred others.
+_ANNOUNCED: Final = 8
 # A SuperLink that fails at a message, or finds it too large; its other answers are about the run.
 _REFUSALS: Final = frozenset(
     {httpx.codes.INTERNAL_SERVER_ERROR, httpx.codes.REQUEST_ENTITY_TOO_LARGE}
@@ -68,13 +71,18 @@ def push_all(
         parcels = [
             _parcel(message, message.metadata.dst_node_id in gateways) for message in messages
         ]
-        keys = _pushed(grid, parcels)
+        keys = [key for some in _batched(parcels, _ANNOUNCED) for key in _pushed(grid, some)]
         # Again even if there was only one: parts that somebody else has sent are there by now, and
         # Flower closes the session of one that never came, with which it would one day delete the
         # other messages of the same push.
         return [
             key or _pushed(grid, [parcel])[0] for key, parcel in zip(keys, parcels, strict=True)
         ]
+
+
+def _batched(parcels: Sequence[_Parcel], most: int) -> Iterator[Sequence[_Parcel]]:
+    """`parcels` in order, at most so many at a time."""
+    return (parcels[start : start + most] for start in range(0, len(parcels), most))
 
 
 def _parcel(message: Message, alone: bool) -> _Parcel:

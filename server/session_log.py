@@ -35,6 +35,8 @@ class SessionLog:
         self._context, self._attendance = context, attendance
         self._identity, self._keeper = identity, keeper
         self._sent: dict[str, Sealed] = {}  # of the attempt under way, by name
+        self._begun = False
+        self._waiting: list[tuple[EntryKind, LogFacts]] = []  # before there is a roster in the log
 
     @property
     def is_kept(self) -> bool:
@@ -48,6 +50,7 @@ class SessionLog:
         """
         if self._keeper is None:
             return None
+        self._begin(self._keeper)
         exchange = LogExchange(self._context, self._attendance, self._keeper, self._identity)
         try:
             with self._context.phase("log"):
@@ -112,9 +115,24 @@ class SessionLog:
 
     def write(self, kind: EntryKind, values: LogFacts) -> None:
         """Add facts about this run."""
-        if self._keeper is not None:
-            study, run = self._context.study.digest().hex(), self._context.run
-            self._keeper.write(kind, {"study": study, "run": run, **values})
+        if self._keeper is None:
+            return
+        study, run = self._context.study.digest().hex(), self._context.run
+        told: LogFacts = {"study": study, "run": run, **values}
+        if self._begun:
+            self._keeper.write(kind, told)
+        else:
+            self._waiting.append((kind, told))
+
+    def _begin(self, keeper: LogKeeper) -> None:
+        """Once sites answer: then the roster has its signatures."""
+        if self._begun:
+            return
+        keeper.begin()
+        self._begun = True
+        for kind, values in self._waiting:
+            keeper.write(kind, values)
+        self._waiting.clear()
 
     def _met(self, live: LiveSession, here: Mapping[str, Attendee]) -> None:
         troubles = self.meet({name: (one, live.ledger_of(name)) for name, one in here.items()})
@@ -123,8 +141,8 @@ class SessionLog:
         live.settled = set(here) - live.unwitnessed.keys()
 
     def _members(self, names: Sequence[str] | Mapping[str, object]) -> list[Member]:
-        found = [] if self._keeper is None else map(self._keeper.roster.member_named, names)
-        return [member for member in found if member is not None]
+        members = () if self._keeper is None else self._keeper.members
+        return [member for member in members if member.name in names]
 
     def _step(self, step: SealedStep, opened: OpenedSum) -> LogFacts:
         ids = {member.name: member.site for member in self._members(self._sent)}

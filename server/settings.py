@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from privacy.config import Count, Positive, Strict, VariableName, load_toml
+from privacy.config import Count, Positive, SiteName, Strict, VariableName, load_toml
 
 
 class TrackingSettings(Strict):
@@ -46,6 +46,15 @@ class SuperLinkSettings(Strict):
     environment: tuple[VariableName, ...] = ()  # more variables that its processes inherit
 
 
+class InvitationSettings(Strict):
+    """`[invitation]`: what hospitals are told when they are invited (`craftsfl rounds add`)."""
+
+    consortium: SiteName  # its name in the roster
+    superlink: Annotated[str, Field(pattern=r"^[^\s:/]+:\d{1,5}$")]  # host:port, as they reach it
+    cards: Path  # the hospitals' cards
+    file: Path  # the invitation that they are sent
+
+
 class ConsortiumSettings(Strict):
     """All of `consortium.toml`; everything that the server writes is under `state`."""
 
@@ -59,6 +68,7 @@ class ConsortiumSettings(Strict):
     tracking: TrackingSettings = TrackingSettings()
     quality: QualitySettings | None = None
     superlink: SuperLinkSettings | None = None
+    invitation: InvitationSettings | None = None  # craftsfl rounds init writes it
 
     def database_url(self) -> str:
         """The SQLAlchemy URL of the round state."""

@@ -89,7 +89,7 @@ class UpdateRounds:
                 raise
             if outcome.mean is not None:
                 return order.key, outcome.mean, outcome.sites
-            reason = _why(outcome, study.smallest_cohort)
+            reason = _why(outcome, len(attendees), study.smallest_cohort)
             parts.failed(order.key, reason)
         raise parts.given_up(number, f"after {study.privacy.attempts} attempt(s). {reason}")
 
@@ -112,7 +112,10 @@ class UpdateRounds:
         return attempt.run()
 
 
-def _why(outcome: AttemptOutcome, needed: int) -> str:
+def _why(outcome: AttemptOutcome, asked: int, needed: int) -> str:
+    """Why an attempt that `asked` so many sites has failed."""
     if not outcome.reason:
-        return too_few(len(outcome.sites), needed, outcome.dropped)
+        # Whoever had not come to its update yet was there all the same.
+        left = max(len(outcome.sites), asked - len(outcome.dropped))
+        return too_few(left, needed, outcome.dropped)
     return in_words(outcome.reason, outcome.dropped)

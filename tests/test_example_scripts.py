@@ -112,7 +112,6 @@ def gains(shown: str) -> dict[str, tuple[float, float, float]]:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_a_loss_of_ones_own_is_simulated(run: Run, tmp_path: Path) -> None:
     shown = gains(run("own_loss.py", str(tmp_path)))
     plain, own = shown["noise-off"], shown["noise-off, loss noisy_half"]

@@ -16,6 +16,8 @@ from bench.output import BenchRow, parser, print_rows
 MAKERS: Final = {
     "append": "bench.audit.log",
     "proof": "bench.audit.log",
+    "empirical": "bench.audit_empirical",
+    "one-run": "bench.audit_empirical",
     "tamper": "bench.audit.broken",
     "false alarms": "bench.audit.alarms",
     "verify": "bench.audit.large",

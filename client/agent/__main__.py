@@ -29,7 +29,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,26 +38,35 @@ from types import FrameType
 from client.agent.apart import ONE_USER, ONE_USER_HELP, check_alone, check_apart
 from client.agent.boundary import Failure, configure_logs, contained
 from client.agent.gate import AgentGate
+from client.agent.generator import tried_ledger
+from client.agent.in_force import InForce, policy_digest
 from client.agent.isolation import confinement
 from client.agent.known_layout import KnownLayout
-from client.agent.own_ledger import note_in_register, open_ledger
+from client.agent.own_ledger import note_in_register
 from client.agent.progress import ProgressSource
 from client.agent.ready import ReadyAgent, SiteMemory
+from client.agent.release import installed_release
+from client.agent.reload import START_AGAIN, is_asked, taken_up
+from client.agent.requests import RequestLog
+from client.agent.roster_gate import RosterGate
 from client.agent.service import serve
 from client.agent.site_agent import AgentParts
 from client.agent.standing import Standing
 from client.agent.startup import LoadedSite, load
-from client.agent.state import state_folder
+from client.agent.state import StateFolder, state_folder
+from client.agent.wishes import SiteWish, WishFile
 from client.patients import open_patients
 from client.trainer.keeper import TrainerKeeper
 from client.trainer.orders import MODULE, Orders
 from client.trainer.process import Nursery, TrainerProcess
 from privacy.errors import CraftsflError
+from privacy.ledger import SqliteLedger, load_or_make_key
 from privacy.ledger.notes import Note
 from privacy.study.pooling import grid_of
 from privacy.visible import visible
 from privacy.wire.sealed import sealed_size_limit
 from privacy.wire.secagg import masked_size_limit
+from privacy.wire.signing import SIGNING_BYTES
 
 GRACE_SECONDS = 1.0
 SIGNAL_SECONDS = 0.2
@@ -104,14 +113,17 @@ def _serve_or_explain(
     site_toml: Path, order: Callable[[LoadedSite], TrainerProcess], told: _Told, one_user: bool
 ) -> int:
     try:
-        site = load(site_toml)
-        check_alone(confinement(), site.rules.policy)
-        check_apart(site.settings, one_user=one_user)
-        _serve(site, partial(order, site), told)
+        while True:
+            site = load(site_toml)
+            check_alone(confinement(), site.rules.policy)
+            check_apart(site.settings, one_user=one_user)
+            status = _serve(site, partial(order, site), told)
+            if status != START_AGAIN:
+                return status
+            _log.info("Starting again, with the files as they are now.")
     except CraftsflError as error:
         sys.stderr.write(_explained(error))
         return 1
-    return 0
 
 
 def _ordered(nursery: Nursery, site_toml: Path, module: str, site: LoadedSite) -> TrainerProcess:
@@ -126,26 +138,33 @@ def _explained(error: CraftsflError) -> str:
     return "".join(f"{title}: {text}\n" for title, text in shown)
 
 
-def _serve(site: LoadedSite, start: Callable[[], TrainerProcess], told: _Told) -> None:
+def _serve(site: LoadedSite, start: Callable[[], TrainerProcess], told: _Told) -> int:
+    """Serve until a signal, or until it is to start again; returns the exit status."""
     own = site.settings.agent
     with ExitStack() as stack:
         state = stack.enter_context(state_folder(own.state))
-        ledger = stack.enter_context(open_ledger(state, site.rules.name, site.own, site.charge))
+        ledger = stack.enter_context(tried_ledger(state, site))
         site.rules.check_other_studies(ledger.entries())
+        taken_up(state.reload)
+        _note_what_holds(site, state)
         progress, memory = ProgressSource(), KnownLayout(state.known_layout, site.rules)
         keeper = TrainerKeeper(start, memory.read())
         gate = AgentGate(progress, keeper.ready_for)
-        most = _longest_message(site)
+        signing = RosterGate.of(site, gate.handle)
+        most = max(_longest_message(site), SIGNING_BYTES)
         mode = int(own.socket_mode, 8)
         socket = site.settings.socket_path()
         with _signals_held():  # a socket that is bound is also removed again
-            service = serve(gate.handle, progress, socket, limit=most, mode=mode)
+            requests = _request_log(state, ledger)
+            service = serve(
+                requests.noting(signing.handle), progress, socket, limit=most, mode=mode
+            )
             stack.callback(service.stop, GRACE_SECONDS)
         with open_patients(state.path):  # the trainer's: made, or found damaged, before it starts
             note_in_register(state, Note.of(ledger.head(), ledger.entries(), site.charge))
         stack.callback(keeper.stop)
         keeper.start()
-        parts = AgentParts(site.rules, ledger, keeper, progress)
+        parts = AgentParts(site.rules, ledger, keeper, progress, wish=WishFile(state.wish).read)
         standing = Standing(
             ReadyAgent(parts, site.membership, SiteMemory.at(state)), keeper, gate, service, memory
         )
@@ -155,7 +174,27 @@ def _serve(site: LoadedSite, start: Callable[[], TrainerProcess], told: _Told) -
         # finaliser is lost.
         while not told.to_stop:
             standing.update()
+            if is_asked(state.reload) and standing.retire():
+                return START_AGAIN
             time.sleep(SIGNAL_SECONDS)
+    return 0
+
+
+def _request_log(state: StateFolder, ledger: SqliteLedger) -> RequestLog:
+    """The log of requests, signed with the ledger's key."""
+    key = load_or_make_key(state.ledger_key, ledger=state.ledger)
+    return RequestLog(state.requests, key, lambda: ledger.head().sequence, time.time)
+
+
+def _note_what_holds(site: LoadedSite, state: StateFolder) -> None:
+    """Tell the site's own commands which policy and study this agent has read."""
+    wish = WishFile(state.wish).read()
+    if wish is not SiteWish.RUN:
+        _log.warning("%s To take part again: craftsfl site resume.", wish.words)
+    policy = policy_digest(site.settings.policy)
+    release = ".".join(map(str, installed_release()))
+    with suppress(OSError):  # only `site status` says less
+        InForce(policy, site.rules.study.digest().hex(), time.time(), release).write(state.in_force)
 
 
 def _longest_message(site: LoadedSite) -> int:

@@ -10,16 +10,19 @@ ledger, never before, so that a start after a crash at any point finds them behi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from client.agent.state import StateFolder
 from client.patients.ledger_note import read_note, write_note
 from client.settings import SiteSettings
 from privacy.error_ids import ErrorId
-from privacy.errors import LedgerError
+from privacy.errors import ConfigError, LedgerError
+from privacy.files import read_private
 from privacy.identity import Identity, load_identity, read_key_file
 from privacy.ledger import Charge, LedgerView, SqliteLedger, load_or_make_key, read_ledger
 from privacy.ledger.anchors import Anchors
@@ -30,6 +33,14 @@ from privacy.ledger.key import public_bytes
 from privacy.ledger.marker import Marked, Marker
 from privacy.ledger.notes import Note
 from privacy.ledger.owner import Owner
+from privacy.ledger.records import GeneratorTried
+from privacy.log.lines import check_identities
+from privacy.secagg.chain import read_rosters
+from privacy.study.agreement import roster_agreed
+from privacy.study.manifest import Study
+
+CREDENTIAL: Final = "craftsfl-passphrase"  # its name in the agent's unit
+_LARGEST_PASSPHRASE: Final = 4096  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +65,27 @@ def identity_of(settings: SiteSettings) -> KeyedIdentity | None:
 
 
 def passphrase(file: Path | None) -> bytes | None:
-    """The first line of `file`, if a file is given."""
-    return None if file is None else read_key_file(file).split(b"\n", 1)[0].rstrip(b"\r")
+    """The first line of `file`, if a file is given; or of the credential that systemd passes.
+
+    A credential lies in a folder of the service's own, and comes from a file that may be root's
+    alone. Raises `ConfigError`.
+    """
+    if file is None:
+        return None
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    credential = None if folder is None else Path(folder) / CREDENTIAL
+    data = _loaded(credential) if credential is not None and credential.exists() else None
+    return (data or read_key_file(file)).split(b"\n", 1)[0].rstrip(b"\r")
+
+
+def _loaded(credential: Path) -> bytes:
+    try:
+        return read_private(credential, _LARGEST_PASSPHRASE)
+    except OSError as error:
+        raise ConfigError(
+            f"The credential {credential} cannot be used: {error.strerror}.",
+            "Check LoadCredential in the agent's unit, or remove it and its passphrase there.",
+        ) from None
 
 
 def open_ledger(
@@ -63,10 +93,12 @@ def open_ledger(
     site: str,
     own: KeyedIdentity | None = None,
     running: Charge | None = None,
+    tried: GeneratorTried | None = None,
 ) -> SqliteLedger:
     """The ledger of `site`, to write, until it is closed; a new one only at a first start.
 
-    `own` None: the ledger is not bound to anyone. `running` is the charge of the study under way.
+    `own` None: the ledger is not bound to anyone. `running` is the charge of the study under way;
+    `tried`, what the generator's trial has found at this start, is recorded.
     Raises `LedgerError`, also if there has been a ledger and it, its key or the marker is gone or
     an older copy: starting over would spend the patients' budget a second time.
     """
@@ -88,6 +120,8 @@ def open_ledger(
             anchors = Anchors(own.identity, kept.heads(), marks, release=held.close)
         ledger = SqliteLedger(state.ledger, key, site=site, anchors=anchors)
         undo.callback(ledger.close)
+        if tried is not None:
+            ledger.generator_tried(tried)
         if own is not None:
             own.marker.write(Note.of(ledger.head(), ledger.entries(), running))
         undo.pop_all()
@@ -116,6 +150,45 @@ def read_own_ledger(state: StateFolder, settings: SiteSettings) -> LedgerView | 
     view = read_ledger(state.ledger, owner)
     if own is not None:
         kept.refuse_an_empty_marker(view, own.marker)
+    return view
+
+
+def read_named_ledger(
+    state: StateFolder, settings: SiteSettings, study: Study
+) -> LedgerView | None:
+    """The ledger, to read, if it is the one of the site that the roster names; None without one.
+
+    For whoever wants to rely on it, and may have a copy only: where the site's key is not there,
+    the roster's public half of it says whose the ledger has to be. Raises `LedgerError` for one
+    that anybody could have written, `ConfigError` or `SecAggError` for a roster that says nothing.
+    """
+    named = settings.identity
+    if named is None:
+        raise ConfigError(
+            "site.toml names no roster, so nobody can tell whose ledger this is.",
+            "Name key and roster in the [identity] table of site.toml.",
+        )
+    roster = roster_agreed(study, named.roster).roster
+    member = roster.member_named(settings.name)
+    if named.key.exists():
+        view = read_own_ledger(state, settings)
+    elif is_lost(state):
+        return None
+    else:
+        kept, key = kept_of(state, None), ledger_key(state)
+        public = None if member is None else member.public_key
+        view = read_ledger(state.ledger, Owner(settings.name, key, public, kept.heads()))
+    if view is not None:
+        rosters = [one.roster for one in read_rosters(named.roster)]
+        check_identities(settings.name, view.bindings, rosters)
+        if member is None or view.bindings[-1].identity != member.public_key:
+            raise LedgerError(
+                f"The ledger is bound to another key than the newest roster gives to "
+                f"{settings.name}.",
+                "After a change of keys: craftsfl site migrate-ledger site.toml. Else restore the "
+                "ledger that belongs to the key.",
+                id=ErrorId.LEDGER_FOREIGN,
+            )
     return view
 
 

@@ -151,7 +151,7 @@ class SealedAgent(SiteAgent):
         if offer.run != key.run:
             raise Refused(Check.RUN)
         self._sealing.check_members(offer)
-        refusal = self._other_run(key.run) or self._account.too_long
+        refusal = self._halted() or self._other_run(key.run) or self._account.too_long
         if refusal is not None:
             return refusal
         machine = self._machine

@@ -20,6 +20,8 @@ Guarantees, each with a test:
   nothing about it was revealed; the policy bounds the number of such attempts. One that has to wait
   for an older one to release the model still has its own slot. One that was under way when the
   agent ended is charged when the next agent starts.
+- While the hospital has paused, or has left, what would begin is refused in words and costs
+  nothing; what is open goes on.
 - `RunOver` ends the attempt under way in its run, as a newer attempt would, and nothing else.
 - A newer attempt cancels an older one and discards its secrets, which are only in memory: an agent
   that was restarted knows nothing of an open attempt, and the site has dropped out of it.
@@ -38,6 +40,7 @@ import logging
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -48,6 +51,7 @@ from client.agent.boundary import Failure, contained
 from client.agent.progress import ANSWERED, ProgressEvent, ProgressSource
 from client.agent.release import installed_release
 from client.agent.runs import KnownRuns
+from client.agent.wishes import SiteWish
 from client.agent.work import AttemptTraining, AttemptWork, Clock, Trained, Turn
 from client.policy import SiteRules
 from privacy.budget import Budgets
@@ -106,6 +110,7 @@ class AgentParts:
     trainer: RoundTrainer
     progress: ProgressSource = field(default_factory=ProgressSource)
     clock: Clock = time.monotonic
+    wish: Callable[[], SiteWish] = lambda: SiteWish.RUN
 
 
 class SiteAgent(ABC):
@@ -118,6 +123,7 @@ class SiteAgent(ABC):
         self._trainer = trainer
         self._progress = parts.progress
         self._clock = parts.clock
+        self._wish = parts.wish
         self._digest = rules.study.digest()
         self._release = installed_release()
         self._layout = trainer.layout.fingerprint()
@@ -145,6 +151,14 @@ class SiteAgent(ABC):
         with self._lock:
             last = self._attempt
         return last is not None and last.key == AttemptKey(self._digest, run, round, attempt)
+
+    def retire(self) -> bool:
+        """Refuse everything from now on, unless something of an attempt may still leave."""
+        with self._lock:
+            if self._attempt is not None and self._attempt.is_open:
+                return False
+            self._stopping = True
+            return True
 
     def wait(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for the newest attempt's training; True if it has ended.
@@ -247,7 +261,12 @@ class SiteAgent(ABC):
             return self._named(Refusal(Reason.WRONG_STUDY), "A greeting")
         if hello.roster_digest != self._roster_digest():
             return self._named(Refusal(Reason.WRONG_ROSTER), "A greeting")
-        return self._other_run(run) or self._account.too_long
+        return self._halted() or self._other_run(run) or self._account.too_long
+
+    def _halted(self) -> Refusal | None:
+        """Why nothing new begins here: the hospital has paused, or left. None if it has not."""
+        refusal = self._wish().refusal
+        return None if refusal is None else self._named(refusal, "What would begin")
 
     def _other_run(self, run: int) -> Refusal | None:
         """Why nothing of the run `run` is taken now; None if it may be."""
@@ -282,7 +301,7 @@ class SiteAgent(ABC):
 
     def _admitted(self, key: AttemptKey) -> Budgets | Refusal:
         """What the budgets will be after a new attempt, or why it may not begin."""
-        other = self._other_run(key.run)
+        other = self._halted() or self._other_run(key.run)
         if other is not None:
             return other
         if self._runs.has(key):

@@ -13,6 +13,7 @@ from client.agent.site_agent import SiteAgent
 from client.trainer.frames import ENCODING_TILES
 from client.trainer.keeper import TrainerKeeper
 from model.layout import Layout
+from privacy.wire.signing import SIGNING_BYTES
 
 _log = logging.getLogger("craftsfl.agent")
 
@@ -59,6 +60,10 @@ class Standing:
                 _log.info("Ready.")
         self._gate.tell(self._phase())
 
+    def retire(self) -> bool:
+        """Whether nothing of an attempt may leave any more; if so, nothing begins from now on."""
+        return self._agent is None or self._agent.retire()
+
     def stop(self) -> None:
         """Refuse everything from now on; what is being trained is lost."""
         if self._agent is not None:
@@ -69,7 +74,7 @@ class Standing:
             _log.warning("The adapter's layout is not the one of the last start any more.")
         self._layout = layout
         agent = self._parts.make()
-        self._service.set_limit(agent.limit)
+        self._service.set_limit(max(agent.limit, SIGNING_BYTES))
         self._gate.open(agent, layout)
         self._agent = agent
         _log.info("Answering.")

@@ -9,13 +9,14 @@ from pathlib import Path
 from client.agent.masking import Membership
 from client.agent.own_ledger import KeyedIdentity, passphrase
 from client.policy import SiteRules
-from client.settings import SiteSettings, load_policy, load_site
+from client.settings import IdentitySettings, SiteSettings, load_policy, load_site
 from privacy.error_ids import ErrorId
-from privacy.errors import ConfigError
-from privacy.identity import load_identity
+from privacy.errors import ConfigError, SecAggError
+from privacy.identity import Identity, load_identity
 from privacy.ledger import Charge
+from privacy.secagg.chain import AgreedRoster
 from privacy.secagg.offer import withstood
-from privacy.study.agreement import roster_in_force
+from privacy.study.agreement import roster_agreed
 from privacy.study.manifest import Study, load_study
 
 _log = logging.getLogger("craftsfl.agent")
@@ -34,6 +35,7 @@ class LoadedSite(RuledSite):
     """The same, and who the site is."""
 
     membership: Membership
+    roster: AgreedRoster  # it may lack signatures, which then come by messages
 
     @property
     def own(self) -> KeyedIdentity | None:
@@ -66,7 +68,8 @@ def load(site_toml: Path) -> LoadedSite:
     rules.check_budget()
     if rules.mechanism.event.no_privacy:
         _log.warning("NO PRIVACY: this study adds no noise, and the policy allows it.")
-    return LoadedSite(settings, rules, _membership(settings, rules))
+    membership, roster = _membership(settings, rules)
+    return LoadedSite(settings, rules, membership, roster)
 
 
 def _check_confirmed(settings: SiteSettings) -> None:
@@ -84,8 +87,8 @@ def _check_confirmed(settings: SiteSettings) -> None:
         )
 
 
-def _membership(settings: SiteSettings, rules: SiteRules) -> Membership:
-    """The site's identity and the roster in force. Raises `ConfigError` or `SecAggError`."""
+def _membership(settings: SiteSettings, rules: SiteRules) -> tuple[Membership, AgreedRoster]:
+    """The site's identity and its roster. Raises `ConfigError` or `SecAggError`."""
     own = settings.identity
     if own is None:
         raise ConfigError(
@@ -93,10 +96,26 @@ def _membership(settings: SiteSettings, rules: SiteRules) -> Membership:
             "Make a key with craftsfl site init, and name it and the signed roster there.",
         )
     identity = load_identity(own.key, passphrase(own.passphrase_file))
-    membership = Membership(identity, roster_in_force(rules.study, own.roster))
+    found = roster_agreed(rules.study, own.roster)
+    membership = Membership(identity, found.roster)
     membership.check(rules)
+    check_own_signature(found, identity, own)
     _say_what_holds(rules.study)
-    return membership
+    return membership, found
+
+
+def check_own_signature(found: AgreedRoster, identity: Identity, own: IdentitySettings) -> None:
+    """Raise `SecAggError` for a roster that lacks signatures, this site's own among them.
+
+    Others' come by messages; its own is a person's to give.
+    """
+    if found.lacking and found.may_sign(identity.public) and not found.signed_by(identity.public):
+        raise SecAggError(
+            f"The roster of {found.roster.consortium} has {len(found.newest.signatures)} of "
+            f"{found.voters.quorum} signatures, and lacks this site's own.",
+            "Look at it, compare its fingerprint by phone, and sign it: craftsfl rounds roster "
+            f"sign {own.roster} --key {own.key}",
+        )
 
 
 def _say_what_holds(study: Study) -> None:

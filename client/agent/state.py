@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from client.patients.lines import REGISTER
 from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError
-from privacy.files import hint_for, lock
+from privacy.files import hint_for, lock, try_lock
 
 TRAINER_PATIENCE_SECONDS = 30.0  # for the last trainer, which died with its agent, to be gone
+LOOKS: Final = "looks.json"
 _LOOK_SECONDS = 0.05
 _log = logging.getLogger("craftsfl.agent")
 
@@ -82,6 +84,36 @@ class StateFolder:
         return self.path / "chain.bin"
 
     @property
+    def looks(self) -> Path:
+        """What `craftsfl site check` saw of each picture; may be deleted at any time."""
+        return self.path / LOOKS
+
+    @property
+    def wish(self) -> Path:
+        """Whether the hospital wants to take part: `craftsfl site pause`, `resume`, `leave`."""
+        return self.path / "wish.json"
+
+    @property
+    def requests(self) -> Path:
+        """What was asked of the agent and what it answered; `craftsfl site log` shows it."""
+        return self.path / "requests.log"
+
+    @property
+    def in_force(self) -> Path:
+        """With which policy and study the running agent works; may be deleted at any time."""
+        return self.path / "in-force.json"
+
+    @property
+    def reload(self) -> Path:
+        """That the agent is to start again once no attempt is open: `craftsfl site reload`."""
+        return self.path / "reload"
+
+    @property
+    def agent_lock(self) -> Path:
+        """Held by the agent for as long as it lives."""
+        return self.path / "agent.lock"
+
+    @property
     def trainer_lock(self) -> Path:
         """Held by the trainer, of which there is one."""
         return self.path / "trainer.lock"
@@ -101,7 +133,7 @@ def state_folder(path: Path) -> Iterator[StateFolder]:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.chmod(0o700)
-        held = lock(path / "agent.lock")
+        held = lock(StateFolder(path).agent_lock)
     except BlockingIOError:
         raise DeploymentError(
             f"Another agent uses the state folder {path}.",
@@ -119,6 +151,18 @@ def state_folder(path: Path) -> Iterator[StateFolder]:
         yield StateFolder(path)
     finally:
         os.close(held)
+
+
+def lock_is_held(path: Path) -> bool:
+    """Whether a process of this machine holds the lock file `path`; takes nothing itself."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return not try_lock(file, shared=True)
+    finally:
+        os.close(file)
 
 
 @contextmanager

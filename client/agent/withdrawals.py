@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from client.agent.state import LOOKS
 from client.data import SiteData
 from client.patients import Patients
 from model.layout import Layout
@@ -98,12 +99,14 @@ class ConsentingTrainer:
 def purge(cache: Path) -> int:
     """Delete all encoded tiles in the cache folder, and return how many files that were.
 
+    With them goes what `craftsfl site check` remembers of the pictures.
+
     Also half-written ones that a killed agent left. The next start encodes those of the remaining
     patients again. Raises `LedgerError` if a file cannot be deleted.
     """
     files = sorted(file for pattern in _ENCODED for file in cache.glob(pattern))
     try:
-        for file in files:
+        for file in (*files, cache.with_name(LOOKS)):
             file.unlink(missing_ok=True)
     except OSError as error:
         raise LedgerError(

@@ -41,9 +41,13 @@ class TileFile:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The files below `root`, a resolved folder; each is read once, however often it is listed."""
+    """The files below `root`, a resolved folder; each is read once, however often it is listed.
+
+    `look` reads a tile, and raises `UnusableFile` with the reason; it may notice more about it.
+    """
 
     root: Path
+    look: Callable[[Path], TileFile] = field(default=lambda path: _tile_file(path), repr=False)
     _tiles: dict[Path, TileFile | str] = field(default_factory=dict, repr=False)
     _masks: dict[Path, _Size | str] = field(default_factory=dict, repr=False)
     _spelling: Spelling = field(default_factory=Spelling, repr=False)
@@ -51,7 +55,7 @@ class Files:
     def tile(self, name: str) -> TileFile:
         """The tile that `name` leads to; raises `UnusableFile` with the reason."""
         path = self._inside(name)
-        return _once(self._tiles, path, _tile_file)
+        return _once(self._tiles, path, self.look)
 
     def mask(self, name: str, tile: TileFile) -> Path | None:
         """The mask of `tile` that `name` leads to, None for no name; raises `UnusableFile`."""
@@ -100,8 +104,13 @@ def _once(seen: dict[Path, _Found | str], path: Path, look: Callable[[Path], _Fo
 
 
 def _tile_file(path: Path) -> TileFile:
+    return tile_file(path, tile_size)
+
+
+def tile_file(path: Path, decode: Callable[[bytes], _Size]) -> TileFile:
+    """The tile at `path`, whose bytes `decode` decodes; raises `UnusableFile` with the reason."""
     data = _content(path)
-    return TileFile(path, hashlib.sha256(data).digest(), _size(data, tile_size))
+    return TileFile(path, hashlib.sha256(data).digest(), _size(data, decode))
 
 
 def _mask_size(path: Path) -> _Size:

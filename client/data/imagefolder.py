@@ -33,6 +33,7 @@ class SiteTile:
     organ: str = field(default="", repr=False)
     diagnosis: str = field(default="", repr=False)
     mask: Path | None = field(default=None, repr=False)
+    row: int = field(default=0, repr=False)  # of the table, from 1 below the header
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,11 @@ class _Usable:
 
 
 def load_site_data(
-    folder: Path, *, lines_of: LinesOf | None = None, line_of: LineOf | None = None
+    folder: Path,
+    *,
+    lines_of: LinesOf | None = None,
+    line_of: LineOf | None = None,
+    look: Callable[[Path], TileFile] | None = None,
 ) -> SiteData:
     """Read the folder's metadata and decode every file that it names once.
 
@@ -93,10 +98,10 @@ def load_site_data(
     `line_of`, asked after `lines_of`, says who they are. Raises `DataError` only for what no row
     can cause: no folder, no metadata file or several, a header without a required column, a table
     that cannot be read. There may be nothing usable in it, and `doubt` says why the ids may not be
-    patients' (see `check_believable`).
+    patients' (see `check_believable`). `look` reads a tile instead of `Files`, and may notice more.
     """
     root = folder.resolve()
-    files = Files(root)
+    files = Files(root) if look is None else Files(root, look)
     rows = read_rows(root)
     usable, quarantined = _usable(files, rows)
     owners = _owners(usable, lines_of)
@@ -231,4 +236,5 @@ def _tile(found: _Usable, patient: int, mask: Path | None) -> SiteTile:
         organ=values["organ"],
         diagnosis=values["diagnosis"],
         mask=mask,
+        row=found.row.number,
     )

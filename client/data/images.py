@@ -11,7 +11,14 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from client.data.arrays import is_array, read_array
-from model.pictures import SIXTEEN_BIT, UnreadablePicture, check_single, open_picture, to_rgb
+from model.pictures import (
+    SIXTEEN_BIT,
+    UnreadablePicture,
+    check_labels,
+    check_single,
+    open_picture,
+    to_rgb,
+)
 from privacy.errors import DataError
 
 MAX_TILE_PIXELS = 4096 * 4096
@@ -27,7 +34,7 @@ def read_tile(path: Path, size: int) -> npt.NDArray[np.uint8]:
     See `model.pictures.to_rgb`. Raises `DataError`; its message is a reason that does not name the
     file.
     """
-    image = _decode(path, to_rgb)
+    image = decode_picture(path, to_rgb)
     square = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
     return np.asarray(square, dtype=np.uint8)
 
@@ -44,7 +51,7 @@ def read_tile_mask(path: Path, size: int) -> npt.NDArray[np.uint16]:
 
 def tile_size(source: Path | bytes) -> tuple[int, int]:
     """(width, height) of a tile after decoding it completely; raises `DataError`."""
-    return _decode(source, to_rgb).size
+    return decode_picture(source, to_rgb).size
 
 
 def mask_size(source: Path | bytes) -> tuple[int, int]:
@@ -56,13 +63,14 @@ def mask_size(source: Path | bytes) -> tuple[int, int]:
 def _labels(source: Path | bytes) -> npt.NDArray[np.uint16]:
     """The labels [height, width] of a picture, or of an array that NumPy saved (`.npy`)."""
     if not is_array(source):
-        return _decode(source, _to_labels)
+        return decode_picture(source, _to_labels)
     labels = read_array(source, most=MAX_TILE_PIXELS)
     _check_sides(labels.shape[1], labels.shape[0])
     return _sixteen_bit(labels)
 
 
-def _decode(source: Path | bytes, convert: Callable[[Image.Image], _Decoded]) -> _Decoded:
+def decode_picture(source: Path | bytes, convert: Callable[[Image.Image], _Decoded]) -> _Decoded:
+    """What `convert` makes of the picture, which it may decode; raises `DataError`."""
     try:
         with open_picture(source, most=MAX_TILE_PIXELS) as image:
             _check_sides(*image.size)
@@ -73,6 +81,7 @@ def _decode(source: Path | bytes, convert: Callable[[Image.Image], _Decoded]) ->
 
 def _to_labels(image: Image.Image) -> npt.NDArray[np.uint16]:
     check_single(image)
+    check_labels(image)
     if image.mode not in _MASK_MODES:
         raise DataError(f"a mask has one channel of whole numbers, not {image.mode}")
     return _sixteen_bit(np.asarray(image).astype(np.int64))

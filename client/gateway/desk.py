@@ -97,6 +97,10 @@ _REFUSED: Final = {
     "which.",
     Reason.AGENT_SILENT: "The agent took a message but gave no answer in time. Look at its log.",
     Reason.NOT_READY: "The agent is still loading; the coordinator asks again.",
+    Reason.PAUSED: "This site is paused: the agent refused a new attempt, which costs nothing. "
+    "To take part again: craftsfl site resume.",
+    Reason.LEFT: "This site has left: the agent refused a new attempt, which costs nothing. To "
+    "take part again: craftsfl site resume.",
 }
 
 
@@ -195,22 +199,14 @@ class Desk:
             self._said.pop("refusal", None)  # the next refusal is news
 
     def _words(self, trouble: FleetTrouble) -> str:
-        values = {
-            "superlink": self._names.superlink,
-            "public": self._names.public,
-            "detail": _shown(trouble.detail),
-            "now": time.strftime("%Y-%m-%d %H:%M"),
-        }
         if trouble.trouble is Trouble.NOT_ADMITTED:
             now = self._clock()
             self._unadmitted = now if self._unadmitted is None else self._unadmitted
-            waited = now - self._unadmitted >= ADMITTED_SECONDS
-            return (_STILL_UNADMITTED if waited else _UNADMITTED).format(**values)
+            if now - self._unadmitted >= ADMITTED_SECONDS:
+                return _STILL_UNADMITTED.format(public=self._names.public)
+            return _UNADMITTED
         self._unadmitted = None
-        if trouble.trouble is Trouble.CLOCK:
-            return _clock_words(trouble.detail)
-        words = _TROUBLE.get(trouble.trouble, _TROUBLE[Trouble.UNEXPECTED])
-        return words.format(**values)
+        return trouble_words(trouble, self._names)
 
     def _say(self, topic: str, text: str) -> None:
         now = self._clock()
@@ -218,6 +214,19 @@ class Desk:
         if text != last or now - when >= REPEAT_SECONDS:
             self._said[topic] = (text, now)
             self._write(DESK_MARK + text)
+
+
+def trouble_words(trouble: FleetTrouble, names: Names) -> str:
+    """What a trouble on the way to the SuperLink means, and what to do about it."""
+    if trouble.trouble is Trouble.CLOCK:
+        return _clock_words(trouble.detail)
+    words = _TROUBLE.get(trouble.trouble, _TROUBLE[Trouble.UNEXPECTED])
+    return words.format(
+        superlink=names.superlink,
+        public=names.public,
+        detail=_shown(trouble.detail),
+        now=time.strftime("%Y-%m-%d %H:%M"),
+    )
 
 
 def _clock_words(ahead: str) -> str:

@@ -9,6 +9,7 @@ cryptographic source. The optimiser sees only noised gradients, so what it does 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import fields
@@ -33,7 +34,7 @@ from model.losses.draws import default_rows
 from privacy.dpsgd.assignment import Assign, all_places, fixed, packed
 from privacy.dpsgd.choice import choose_engine
 from privacy.dpsgd.engine import ClippingEngine, PhysicalBatch
-from privacy.dpsgd.isolation import Isolation
+from privacy.dpsgd.isolation import Deal, Isolation
 from privacy.dpsgd.noise import NoiseSource, SystemNoise
 from privacy.dpsgd.substreams import Substreams, stream_secret
 from privacy.errors import AccountingError, ConfigError, ModelError
@@ -216,14 +217,37 @@ class LocalTrainer:
         with self._engine(self._unet, parameters(self._unet, self._layout)) as engine:
             return self._isolation(engine, kept)
 
-    def _isolation(self, engine: ClippingEngine, kept: KeptProof | None) -> Isolation:
-        before = read_vector(self._unet, self._layout)
-        like = no_rows(self._resident.tiles)
+    def seconds_a_batch(self) -> float:
+        """Wall seconds that a physical batch of made-up rows takes here; no tile is looked at."""
+        deal, standing = self._dealer(no_rows(self._resident.tiles)), np.arange(self._places)
+        bound = self._training.clipping_norm
+        with self._engine(self._unet, parameters(self._unet, self._layout)) as engine:
+            for _ in engine.contributions([deal(standing)], bound):
+                pass  # the first one is slower than all that follow
+            began = time.perf_counter()
+            for parts in engine.contributions([deal(standing)], bound):
+                parts.cpu()
+            return time.perf_counter() - began
+
+    @property
+    def batches_a_step(self) -> int:
+        """The most physical batches that a step can have."""
+        most = self._slots if self._step is None else min(self._slots, self._step.capacity)
+        return -(-most // self._places)
+
+    def _dealer(self, like: Rows) -> Deal:
+        """What deals made-up rows in the shapes of `like` to places."""
         cards = Cards(like, self._places, self._maker.rows_each, self._maker.timesteps)
 
         def deal(standing: NDArray[np.int64]) -> PhysicalBatch:
             return self._maker.physical(cards.dealt(standing), torch.arange(len(standing)))
 
+        return deal
+
+    def _isolation(self, engine: ClippingEngine, kept: KeptProof | None) -> Isolation:
+        before = read_vector(self._unet, self._layout)
+        like = no_rows(self._resident.tiles)
+        deal = self._dealer(like)
         tried = DeviceTrial(engine, self._unet, self._layout, deal, self._places)
         try:
             return tried.run(kept, self._tried(engine, like))

@@ -126,7 +126,7 @@ def _prepare(
     """Check everything that could be wrong, then write the demo's folder; `stack` cleans up."""
     check_ours(options.folder)
     members = real_members(options.data) if options.data else None
-    port = claim_port("127.0.0.1", options.port)
+    port = claim_port("127.0.0.1", options.port, "--port")
     digest = _install_tiny_base()
     earlier = clear_folder(options.folder)
     folder = options.folder.resolve()

@@ -25,7 +25,8 @@ DemoMode = Literal["pooled", "threshold"]
 EPSILON_BUDGET: Final = 8.0
 DELTA: Final = 1e-5
 _EPSILON_PLANNED: Final = 7.5  # of all attempts; what is left shows that a budget need not be used
-_PROMPTS: Final = (
+# Of tissue that the base knows: what real hospitals' tiles are like, nobody can say beforehand.
+KNOWN_PROMPTS: Final = (
     "colon adenocarcinoma, colon: round glands with open lumens.",
     "diffuse large B-cell lymphoma, lymph node: dense lymphoid sheets.",
     "sarcoma, soft tissue: fascicles of spindle cells.",
@@ -62,6 +63,7 @@ class StudyDraft:
     roster: str
     reply_slot: float
     declared: Mapping[str, int]
+    prompts: tuple[str, ...]  # that pictures are drawn of
     coordinator_key: str = ""
 
     @property
@@ -84,7 +86,7 @@ class StudyDraft:
             "reply_slot": self.reply_slot,
             "min_sites": len(self.declared) - most_absent(len(self.declared)),
             "sites": sites,
-            "prompts": json.dumps(_PROMPTS),
+            "prompts": json.dumps(self.prompts),
         }
 
 

@@ -18,7 +18,15 @@ from privacy.errors import DeploymentError
 MOST_TILES = 2  # per patient; every other patient has a single tile
 HELD_OUT_PATIENTS = 40
 HELD_OUT_SEED = 1000
-COMPLETE = ".complete-2"  # the number is the version of how they are drawn
+# Rare cancers, which the base has never seen or read of; each looks like one thing. By name, so
+# that the study's prompts need no laboratory.
+RARE_CANCERS = (
+    "choroid plexus carcinoma, ventricle.",
+    "chordoma, sacrum.",
+    "liposarcoma, retroperitoneum.",
+    "penile carcinoma, penis.",
+)
+COMPLETE = ".complete-3"  # the number is the version of how they are drawn
 _POLL_SECONDS = 0.1
 
 
@@ -34,9 +42,9 @@ class Synthetic:
 SYNTHETIC_HOSPITALS = {
     hospital.name: hospital
     for hospital in (
-        Synthetic("north", 500, 1),
-        Synthetic("harbour", 520, 2),
-        Synthetic("hillside", 540, 3),
+        Synthetic("north", 160, 1),
+        Synthetic("harbour", 170, 2),
+        Synthetic("hillside", 180, 3),
     )
 }
 
@@ -63,7 +71,8 @@ def _make(target: Path, hospital: Synthetic, patients: int, seed: int) -> None:
     if (target / COMPLETE).exists():
         return
     from model.lab.tissue import HOSPITALS
-    from model.lab.tissue.imagefolder import write_site
+    from model.lab.tissue.domain import RARE_TYPES
+    from model.lab.tissue.imagefolder import rare_caption, write_site
 
     write_site(
         target,
@@ -72,6 +81,7 @@ def _make(target: Path, hospital: Synthetic, patients: int, seed: int) -> None:
         most_tiles=MOST_TILES,
         appearance=HOSPITALS[hospital.name],
         seed=seed,
+        rare=[rare for rare in RARE_TYPES if rare_caption(rare) in RARE_CANCERS],
     )
     (target / COMPLETE).touch()
 

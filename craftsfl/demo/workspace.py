@@ -16,6 +16,7 @@ from craftsfl.demo.roster import hand_out, make_hospitals, make_roster
 from craftsfl.demo.studies import (
     DELTA,
     EPSILON_BUDGET,
+    KNOWN_PROMPTS,
     DemoMode,
     StudyDraft,
     patients_at_once,
@@ -27,7 +28,7 @@ from craftsfl.demo.templates import (
     QUALITY_TEMPLATE,
     SITE_TEMPLATE,
 )
-from craftsfl.demo.tiles import held_out_folder
+from craftsfl.demo.tiles import RARE_CANCERS, held_out_folder
 from craftsfl.planning.probe import probe
 from craftsfl.processes.flower.credentials import make_authority, make_secret
 from privacy.errors import ConfigError
@@ -188,6 +189,7 @@ def write_workspace(
         roster=signed.roster.digest().hex(),
         reply_slot=slot,
         declared={member.name: member.declared_patients for member in members},
+        prompts=RARE_CANCERS if options.data is None else KNOWN_PROMPTS,
         coordinator_key=make_coordinator_key(folder / "coordinator" / COORDINATOR_KEY).hex(),
     )
     study_file = folder / "study.toml"

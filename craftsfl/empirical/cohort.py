@@ -23,7 +23,7 @@ from privacy.study.manifest import Study
 
 Audited = Literal["local", "pooled"]
 
-SITE: Final = "audited"
+AUDITED_SITE: Final = "audited"
 COHORT: Final = (1, 2, 3)  # of four sites: a share for another cohort is another share
 RATE: Final = 0.5  # q where patients are drawn
 CLIP: Final = 1e-3  # far below the gradient of any canary
@@ -33,7 +33,7 @@ TILES_EACH: Final = 4
 _SIDE: Final = 4  # of a latent: the UNet takes any, and a small one in a hundredth of the time
 _LOUD, _WORDY = 6.0, 2.0  # how far a canary's tiles and text are from anything known
 _TARGETS: Final = ("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0")
-_NAMES: Final = (SITE, "second", "third", "fourth")
+_NAMES: Final = (AUDITED_SITE, "second", "third", "fourth")
 _COLLUDERS: Final = 1
 _ON: Final = "rehearsal: the empirical audit"
 

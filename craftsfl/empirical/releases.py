@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from client.agent.sealing import Sealing, sealing_of
 from client.policy import SiteRules
 from client.training import LocalTrainer
-from craftsfl.empirical.cohort import COHORT, SITE, Audited, StandIn, stand_in
+from craftsfl.empirical.cohort import AUDITED_SITE, COHORT, Audited, StandIn, stand_in
 from craftsfl.simulation.federated import boundless_policy
 from craftsfl.simulation.trainers import single_thread
 from model.layout import initial_vector
@@ -171,8 +171,8 @@ class AuditedSite:
         return released, seen.parts, self._parts
 
     def _sealing(self, trainer: LocalTrainer) -> Sealing:
-        rules = SiteRules(SITE, self.study, boundless_policy(self.study))
-        return sealing_of(rules, self._world.members.membership(SITE), trainer.layout)
+        rules = SiteRules(AUDITED_SITE, self.study, boundless_policy(self.study))
+        return sealing_of(rules, self._world.members.membership(AUDITED_SITE), trainer.layout)
 
     def _trainer(
         self,
@@ -184,7 +184,7 @@ class AuditedSite:
         rows = study.training.tiles_per_patient * study.training.draws_per_tile
         return LocalTrainer(
             study,
-            SITE,
+            AUDITED_SITE,
             self._world.pipeline,
             self._world.tiles.without([int(one) for one in absent]),
             noise=noise,

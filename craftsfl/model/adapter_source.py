@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from model.generation.adapter import file_digest
 from model.origin import DIGEST_TAG
 from privacy.errors import ConfigError, DeploymentError, ModelError
+from server.mlflow_trouble import mlflow_trouble
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -134,7 +135,8 @@ def _check_there(tracking_uri: str | None) -> None:
 
 
 def _unusable(where: str, error: Exception) -> DeploymentError:
+    found = mlflow_trouble(error)
     return DeploymentError(
-        f"MLflow at {where} cannot be used ({type(error).__name__}).",
-        "Check --tracking-uri, and that the server is running.",
+        f"MLflow at {where} cannot be used: {found.words}.",
+        f"{found.cure} Check --tracking-uri, and that the server is running.".strip(),
     )

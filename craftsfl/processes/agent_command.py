@@ -12,6 +12,8 @@ from craftsfl.processes.accounts import SystemAccount, become
 from craftsfl.processes.environment import MODELS, environment
 from craftsfl.processes.supervisor import Command
 
+_SYSTEMD = ("CREDENTIALS_DIRECTORY",)  # where it finds its passphrase, if systemd passes one
+
 
 def serve_agent(settings_file: Path, *, one_user: bool = False) -> None:
     """Replace this process by the site agent; if root starts it, as the user in site.toml."""
@@ -44,5 +46,7 @@ def agent_command(
     own = {
         name for name in MODELS if user is None or not name.startswith("XDG_")
     }  # those are root's folders
-    env = environment(Path("/nonexistent"), extra, allowed={*own, *site.agent.environment})
+    env = environment(
+        Path("/nonexistent"), extra, allowed={*own, *_SYSTEMD, *site.agent.environment}
+    )
     return Command(f"{site.name} agent", tuple(argv), env, log, user.name if user else None)

@@ -270,8 +270,11 @@ def port_open(host: str, port: int) -> bool:
         return probe.connect_ex((host, port)) == 0
 
 
-def claim_port(host: str, wanted: int | None) -> int:
-    """A free TCP port: `wanted`, or any. Raises `DeploymentError` if `wanted` is taken."""
+def claim_port(host: str, wanted: int | None, where: str = "port in consortium.toml") -> int:
+    """A free TCP port: `wanted`, or any. Raises `DeploymentError` if `wanted` is taken.
+
+    `where`: what a person changes to have another one.
+    """
     with socket.socket(_family(host), socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -281,8 +284,7 @@ def claim_port(host: str, wanted: int | None) -> int:
         except OSError as error:
             raise DeploymentError(
                 f"Port {wanted} on {host} cannot be used: {error.strerror}.",
-                "Stop the program that uses it, or choose another port: --port of the demo, or "
-                "port in consortium.toml.",
+                f"Stop the program that uses it, or choose another port: {where}.",
                 id=ErrorId.PORT_TAKEN,
             ) from None
         return int(probe.getsockname()[1])

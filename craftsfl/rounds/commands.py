@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from craftsfl.rounds import roster_commands as roster
+from craftsfl.rounds.first_commands import rounds_add, rounds_init
 from craftsfl.rounds.plan_command import rounds_plan
 from craftsfl.rounds.release_commands import rounds_export, rounds_promote, rounds_rollback
 
@@ -29,6 +30,8 @@ class CoordinatorProcess(StrEnum):
     SUPEREXEC = "superexec"
 
 
+app.command("init")(rounds_init)
+app.command("add")(rounds_add)
 app.command("plan")(rounds_plan)
 app.command("promote")(rounds_promote)
 app.command("rollback")(rounds_rollback)
@@ -105,11 +108,11 @@ def rounds_start(
     that was interrupted. craftsfl -q rounds start waits for the end without
     showing progress; Ctrl-C leaves the run alone.
     """
-    from craftsfl.rounds.operator import start_run
+    from craftsfl.rounds.operator import awaited_signatures, start_run
     from craftsfl.rounds.watching import watch_run
 
     run = start_run(settings, after)
-    typer.echo(f"Run {run} started.")
+    typer.echo(f"Run {run} started. {awaited_signatures(settings)}".strip())
     if wait:
         watch_run(settings, run)
 
@@ -121,12 +124,13 @@ _Run = Annotated[int | None, typer.Option(help="A run's number; the newest run i
 def rounds_status(
     settings: _Settings,
     run: _Run = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Add a table of every attempt.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a picture.")] = False,
 ) -> None:
-    """Show a run: how it is, its rounds, who took part, who dropped out and why."""
+    """Show a run: a picture of rounds by sites, who dropped out and why."""
     from craftsfl.rounds.watching import show_status
 
-    show_status(settings, run, as_json=json)
+    show_status(settings, run, as_json=json, every=every)
 
 
 @app.command("backup")

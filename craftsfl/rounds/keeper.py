@@ -22,7 +22,7 @@ from server.clock import RunClock, SystemClock
 from server.event_log import EventLog
 from server.events import RunEnded
 from server.life import exclusively, last_serving, now_serving
-from server.readiness import load_roster
+from server.readiness import agreed_roster
 from server.runs import OpenRun, Runs
 from server.settings import ConsortiumSettings
 from server.store import check_study
@@ -189,7 +189,7 @@ class Keeper:
         try:
             study = load_study(self._settings.study)  # the same study as ever needs no more
             check_study(run.name, study)
-            load_roster(self._settings, study)
+            agreed_roster(self._settings, study)
         except CraftsflError as error:
             return str(error)
         return ""

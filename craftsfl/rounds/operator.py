@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from craftsfl.processes.flower.commands import SuperLink
@@ -10,17 +11,19 @@ from craftsfl.processes.flower.credentials import ServerCredentials
 from craftsfl.rounds.keeper import Keeper
 from craftsfl.rounds.transport import SuperLinkSide
 from privacy.error_ids import ErrorId
-from privacy.errors import ConfigError, CraftsflError, FederationError
+from privacy.errors import ConfigError, CraftsflError, DeploymentError, FederationError
+from privacy.study.manifest import load_study
 from server.clock import SystemClock
 from server.event_log import EventLog
 from server.events import RunEnded
-from server.life import exclusively
-from server.readiness import check_ready
+from server.life import exclusively, is_held
+from server.readiness import agreed_roster, check_ready
 from server.runs import OpenRun, Runs
 from server.settings import ConsortiumSettings, load_consortium
 from server.tables import Wish
 
 _OPENSSH = b"ecdsa-sha2-nistp"  # how a public key on a NIST curve begins
+_STARTING_SECONDS = 60.0  # that a SuperLink may take until it answers
 _WHICH_KEY = "Give the .pub file that craftsfl site init made."
 
 
@@ -72,6 +75,7 @@ def start_run(settings: Path, after: int = 0) -> int:
     consortium = load_consortium(settings)
     study = check_ready(consortium)
     flower = SuperLinkSide(settings, superlink_of(consortium))
+    _wait_until_it_answers(consortium, flower)
     with Runs(consortium.database_url(), SystemClock()) as runs:
         name = runs.begin(study, after)
         try:
@@ -80,6 +84,35 @@ def start_run(settings: Path, after: int = 0) -> int:
             runs.stopped(name)  # no site has heard of it
             raise
     return name.number
+
+
+def awaited_signatures(settings: Path) -> str:
+    """Whose signatures of the roster a run waits for, in words; "" for nobody's."""
+    consortium = load_consortium(settings)
+    roster = agreed_roster(consortium, load_study(consortium.study))
+    if not roster.lacking:
+        return ""
+    return (
+        f"The roster lacks {roster.lacking} signatures. They come by themselves once these "
+        f"hospitals have joined and serve: {', '.join(roster.unsigned)}."
+    )
+
+
+def _wait_until_it_answers(consortium: ConsortiumSettings, flower: SuperLinkSide) -> None:
+    """Before a run has its number: `rounds serve` may have been started a moment ago.
+
+    Returns at once if nobody serves, and when its patience is over: the start says what is wrong.
+    """
+    until = time.monotonic() + _STARTING_SECONDS
+    while is_held(consortium.keeper_file()) and time.monotonic() < until:
+        try:
+            flower.ended(1)  # whatever it says of it
+        except DeploymentError as error:
+            if error.id != ErrorId.SUPERLINK_SILENT:
+                return
+        else:
+            return
+        time.sleep(0.5)
 
 
 def ask_run(settings: Path, wish: Wish) -> str:

@@ -92,8 +92,18 @@ def rounds_plan(
     ] = 8.0,
     delta: Annotated[
         float | None,
-        typer.Option(help="By default min(1e-5, 1/(10 N)).", rich_help_panel=_Promise),
+        typer.Option(
+            help="By default min(1e-5, 1/(10 N)), divided by --studies.", rich_help_panel=_Promise
+        ),
     ] = None,
+    studies: Annotated[
+        int,
+        typer.Option(
+            help="Studies like this one, one after the other, that share a hospital's delta.",
+            min=1,
+            rich_help_panel=_Promise,
+        ),
+    ] = 2,
     json: Annotated[
         bool, typer.Option("--json", help="Print JSON instead.", rich_help_panel=_Then)
     ] = False,
@@ -143,6 +153,7 @@ def rounds_plan(
         rank=rank,
         epsilon=epsilon,
         delta=delta,
+        studies=studies,
         steps=steps,
         spare_attempts=spare_attempts,
         colluders=colluders,

@@ -49,6 +49,7 @@ class PlanOptions:
     rank: int = 1
     epsilon: float = 8.0
     delta: float | None = None
+    studies: int = 2  # that share a hospital's delta, where none is given
     steps: int = 40
     spare_attempts: int | None = None
     colluders: int = 1
@@ -215,7 +216,7 @@ def _request(
         adapter=adapter,
         parameters=parameters,
         epsilon=options.epsilon,
-        delta=default_delta(sites) if options.delta is None else options.delta,
+        delta=_delta(options, sites),
         steps=options.steps,
         spare_attempts=default_spare(options.steps) if spare is None else spare,
         colluders=options.colluders,
@@ -225,6 +226,13 @@ def _request(
         slot=options.slot,
         gradient_seconds=options.gradient_seconds,
     )
+
+
+def _delta(options: PlanOptions, sites: tuple[Site, ...]) -> float:
+    """What was typed; else an equal part of the largest delta for each of the studies planned."""
+    if options.studies < 1:
+        raise ConfigError(f"--studies {options.studies}: it has to be 1 or more.", "2 are usual.")
+    return default_delta(sites) / options.studies if options.delta is None else options.delta
 
 
 def _known(

@@ -26,7 +26,7 @@ from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError
 from privacy.study.manifest import load_study
 from server.database import open_database
-from server.readiness import load_roster
+from server.readiness import agreed_roster, check_filled
 from server.settings import ConsortiumSettings
 
 SMALLEST_SPACE: Final = 200 * 1024 * 1024  # bytes: a run's first rounds, and SQLite's own files
@@ -91,7 +91,9 @@ def check_folder(folder: Path) -> None:
 
 def _check_study(consortium: ConsortiumSettings) -> None:
     """Study and roster as the ServerApp will read them; raises `ConfigError`, `SecAggError`."""
-    load_roster(consortium, load_study(consortium.study))
+    study = load_study(consortium.study)
+    check_filled(study)
+    agreed_roster(consortium, study)
 
 
 def _check_round_state(consortium: ConsortiumSettings) -> None:
@@ -104,7 +106,7 @@ def _claim_soon(host: str, port: int) -> None:
     deadline = time.monotonic() + _PORT_SECONDS
     while True:
         try:
-            claim_port(host, port)
+            claim_port(host, port, "port in the [superlink] table of consortium.toml")
         except DeploymentError:
             if time.monotonic() > deadline:
                 raise

@@ -26,6 +26,7 @@ from privacy.identity import fingerprint
 from privacy.secagg.card import SiteCard, read_card
 from privacy.secagg.chain import in_force, read_rosters, write_rosters
 from privacy.secagg.history import check_history, ids_given
+from privacy.secagg.offer import SMALLEST_COHORT
 from privacy.secagg.roster import (
     Member,
     Roster,
@@ -60,7 +61,9 @@ def write_proposal(out: Path, proposal: Proposal) -> None:
     else:
         chain = read_rosters(proposal.after)
         _newest(chain)
-        write_rosters(out, [*chain, _successor(proposal, cards, [one.roster for one in chain])])
+        rosters = [one.roster for one in chain]
+        successor = successor_of(cards, proposal.without, rosters, proposal.quorum or 0)
+        write_rosters(out, [*chain, successor])
     show_roster(out)
 
 
@@ -107,21 +110,27 @@ def _first(proposal: Proposal, cards: Sequence[SiteCard]) -> SignedRoster:
             "A first roster needs the consortium's name, and nobody can leave it yet.",
             "Give --consortium NAME, or --after FILE for a successor.",
         )
-    members = [_member(site, card) for site, card in enumerate(cards, start=1)]
+    if len(cards) < SMALLEST_COHORT:
+        raise ConfigError(
+            f"A roster of {len(cards)}: no study can have a sum of fewer than {SMALLEST_COHORT} "
+            "hospitals, which would show each what the other sent.",
+            "Give the cards of all hospitals, three at least.",
+        )
+    members = [member_of(site, card) for site, card in enumerate(cards, start=1)]
     quorum = proposal.quorum or len(members) // 2 + 1
     return propose_roster(members, quorum, consortium=proposal.consortium)
 
 
-def _successor(
-    proposal: Proposal, cards: Sequence[SiteCard], rosters: Sequence[Roster]
+def successor_of(
+    cards: Sequence[SiteCard], without: Sequence[str], rosters: Sequence[Roster], quorum: int = 0
 ) -> SignedRoster:
     """Names keep their ids, with a new key if a card has one; so do members who come back.
 
-    Ids are never reused, not even those of members who left long ago.
+    Ids are never reused, not even those of members who left long ago. `quorum` 0: more than half.
     """
     before, given = rosters[-1], ids_given(rosters)
     members = {member.name: member for member in before.members}
-    strangers = [name for name in proposal.without if name not in members]
+    strangers = [name for name in without if name not in members]
     if strangers:
         raise ConfigError(
             f"The roster does not list {strangers[0]}.",
@@ -129,15 +138,15 @@ def _successor(
         )
     for card in cards:
         site = given.setdefault(card.name, max(given.values()) + 1)
-        members[card.name] = _member(site, card)
-    kept = [member for name, member in members.items() if name not in proposal.without]
-    quorum = proposal.quorum or len(kept) // 2 + 1
-    signed = propose_roster(kept, quorum, predecessor=before)
+        members[card.name] = member_of(site, card)
+    kept = [member for name, member in members.items() if name not in without]
+    signed = propose_roster(kept, quorum or len(kept) // 2 + 1, predecessor=before)
     check_history([*rosters, signed.roster])
     return signed
 
 
-def _member(site: int, card: SiteCard) -> Member:
+def member_of(site: int, card: SiteCard) -> Member:
+    """The member with this id, as its card says."""
     return Member(site, card.name, card.key, card.organisation)
 
 

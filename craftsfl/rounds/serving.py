@@ -8,6 +8,7 @@ from pathlib import Path
 from craftsfl.processes.predecessors import sole_supervisor
 from craftsfl.processes.restarts import keep_running
 from craftsfl.processes.supervisor import Supervisor, ended_by_signals
+from craftsfl.rounds.admissions import Admissions
 from craftsfl.rounds.operator import keeper_of, superlink_of
 from craftsfl.rounds.preflight import CertificateWatch, check_coordinator, make_folders
 from craftsfl.terminal import say
@@ -37,11 +38,13 @@ def serve_consortium(settings_file: Path, *, only: str | None = None) -> None:
         say("Hospitals reach /v1/fleet/* of it; everything else asks for this operator's key.")
         watch = CertificateWatch(link.credentials.certificate, said=True)
         keeper = stack.enter_context(closing(keeper_of(settings_file, logs)))
+        admissions = stack.enter_context(closing(Admissions(consortium, link)))
         supervisor = stack.enter_context(Supervisor(lambda name, pid: held[name].add(name, pid)))
 
         def look() -> None:
             watch.look()
             if "superexec" in chosen:
+                admissions.tick()
                 keeper.tick()
 
         keep_running(list(chosen.values()), supervisor, look)

@@ -14,15 +14,23 @@ from craftsfl.privacy_words import epsilon_text
 from craftsfl.rounds.condition import RunCondition, RunsLife, condition_of
 from craftsfl.rounds.quality_text import quality_cell, quality_text
 from craftsfl.rounds.run_display import RunDisplay, ShownRun
+from craftsfl.rounds.status_picture import (
+    UNFILLED,
+    dropped_text,
+    failed_lines,
+    figures_text,
+    picture_lines,
+)
 from craftsfl.terminal import output
 from privacy.error_ids import ErrorId
 from privacy.errors import FederationError
 from server.life import is_held
 from server.settings import ConsortiumSettings, load_consortium
-from server.status import PartStatus, RunStatus, read_status
+from server.status import RunStatus, SiteStatus, read_status
 from server.tables import ENDED, AttemptState, RunState
 
 _POLL_SECONDS = 0.5
+_WIDEST = 120  # columns of the picture, in a pipe too
 _STARTING_SECONDS = 60.0
 
 
@@ -82,8 +90,8 @@ def _failed(status: RunStatus) -> FederationError:
     )
 
 
-def show_status(settings: Path, run: int | None, *, as_json: bool) -> None:
-    """Print how a run stands, as tables or JSON."""
+def show_status(settings: Path, run: int | None, *, as_json: bool, every: bool = False) -> None:
+    """Print how a run stands, as a picture or JSON; with `every` attempt as a table too."""
     consortium = load_consortium(settings)
     status = read_status(consortium.database_url(), run)
     now = condition_of(consortium, status)
@@ -100,9 +108,16 @@ def show_status(settings: Path, run: int | None, *, as_json: bool) -> None:
         of = f"{len(status.confirmed)} of {len(status.sites)} sites"
         console.print(f"{of} have worked out the same adapter themselves.", highlight=False)
     console.print(_sites(status))
-    console.print(_history(status))
+    for line in picture_lines(status, min(console.width, _WIDEST)):
+        console.print(line)
+    for words in (figures_text(status), *failed_lines(status)):
+        if words:
+            console.print(words, highlight=False, markup=False)
+    if every:
+        console.print(_history(status))
+    newest = max((figure.round for figure in status.quality), default=0)
     for figure in status.quality:
-        if figure.round == 0:
+        if figure.round in (0, newest):
             console.print(quality_text(figure, status.unit), highlight=False)
 
 
@@ -119,14 +134,20 @@ def _sites(status: RunStatus) -> Table:
         state = f"{site.state}: {site.reason}" if site.reason else site.state
         table.add_row(
             site.name,
-            str(site.declared_patients),
+            str(site.declared_patients or UNFILLED),
             escape(state),
             str(site.rounds),
-            epsilon_text(site.epsilon),
-            epsilon_text(site.budget),
-            "yes" if site.masked else "no",
+            *_told(site),
         )
     return table
+
+
+def _told(site: SiteStatus) -> tuple[str, ...]:
+    """What the site says of itself, once it has said it; its budget is never 0."""
+    if site.budget == 0:
+        return (UNFILLED,) * 3
+    masked = "yes" if site.masked else "no"
+    return epsilon_text(site.epsilon), epsilon_text(site.budget), masked
 
 
 def _history(status: RunStatus) -> Table:
@@ -134,24 +155,17 @@ def _history(status: RunStatus) -> Table:
     if status.quality:
         table.add_column("public tiles, against the base")
     for item in status.history:
-        dropped = [_dropped(site) for site in item.sites if site.reason]
+        dropped = [dropped_text(site) for site in item.sites if site.reason]
         state = f"{item.state}: {item.reason}" if item.reason else item.state
         ended = item.state is AttemptState.FINISHED
-        measured = [quality_cell(status.quality, item.round) if ended else ""]
+        measured = [(quality_cell(status.quality, item.round) if ended else "") or UNFILLED]
         table.add_row(
             str(item.round),
             str(item.attempt),
             escape(state),
             str(item.updates),
-            f"{item.seconds:.0f}" if item.seconds is not None else "",
-            escape(", ".join(dropped)) or "nobody",
+            f"{item.seconds:.0f}" if item.seconds is not None else UNFILLED,
+            escape(", ".join(dropped)) or UNFILLED,
             *(measured if status.quality else []),
         )
     return table
-
-
-def _dropped(site: PartStatus) -> str:
-    """Who dropped out, at which exchange, and why."""
-    where = f" at {site.exchange}" if site.exchange else ""
-    kept = "; its update is in the sum" if site.state == "finished" else ""
-    return f"{site.name}{where} ({site.reason}{kept})"

@@ -92,5 +92,5 @@ class SimulatedConsortium:
         """The consortium's log, in a file of the folder."""
         if self.key is None or self.signed is None:
             return None
-        store = LogStore(self.folder / "transparency.db")
-        return LogKeeper(store, self.key, [self.signed], self.study, self.clock.time)
+        store, signed = LogStore(self.folder / "transparency.db"), self.signed
+        return LogKeeper(store, self.key, lambda: [signed], self.study, self.clock.time)

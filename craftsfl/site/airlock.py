@@ -38,11 +38,12 @@ def separation(site: SiteSettings) -> Users | str:
     return one_users_airlock(site)
 
 
-def two_users(site: SiteSettings) -> Users:
-    """The two users in site.toml; root's process alone can use them. Makes their socket's folder.
+def two_users(site: SiteSettings, *, make: bool = True) -> Users:
+    """The two users in site.toml; root's process alone can use them.
 
-    Raises `PolicyError` if nothing would separate the coordinator's code from the patients' data,
-    `ConfigError` for users and sockets that cannot work.
+    Makes their socket's folder, unless `make` is false. Raises `PolicyError` if nothing would
+    separate the coordinator's code from the patients' data, `ConfigError` for users and sockets
+    that cannot work.
     """
     node = site.gateway
     if os.geteuid() != ROOT or node is None or site.agent.user is None or node.user is None:
@@ -59,8 +60,9 @@ def two_users(site: SiteSettings) -> Users:
             HOW,
             id=ErrorId.ONE_USER,
         )
-    _check_socket(site)
-    _make_meeting_place(meeting_place(site), users)
+    check_shared_socket(site)
+    if make:
+        _make_meeting_place(meeting_place(site), users)
     check_unreachable(_as_user(users.gateway, site), users.gateway.name)
     return users
 
@@ -79,7 +81,7 @@ def check_gateway(site: SiteSettings) -> str | None:
     own += [site.identity.key] if site.identity else []
     if site.agent.socket_mode == "0600" or any(_owner(path) == os.geteuid() for path in own):
         return one_users_airlock(site)
-    _check_socket(site)
+    check_shared_socket(site)
     check_unreachable(reachable(site), "this user")
     return None
 
@@ -111,7 +113,8 @@ def meeting_place(site: SiteSettings) -> Path:
     return site.agent.socket
 
 
-def _check_socket(site: SiteSettings) -> None:
+def check_shared_socket(site: SiteSettings) -> None:
+    """Raise `ConfigError` unless site.toml names a socket that two users can share."""
     meeting_place(site)
     if site.agent.socket_mode == "0600":
         raise ConfigError(

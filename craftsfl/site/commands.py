@@ -8,6 +8,19 @@ from typing import Annotated
 
 import typer
 
+from craftsfl.site.check_commands import site_check
+from craftsfl.site.desk_commands import (
+    site_doctor,
+    site_leave,
+    site_log,
+    site_pause,
+    site_reload,
+    site_resume,
+    site_status,
+    site_systemd,
+)
+from craftsfl.site.joining.commands import site_card, site_init, site_join
+from craftsfl.site.memorisation.command import site_memorisation
 from craftsfl.site.person_commands import PatientId, site_merge, site_separate, site_suspicions
 from craftsfl.site.tile_command import site_tile
 
@@ -19,46 +32,15 @@ app = typer.Typer(
 )
 
 
+app.command("init")(site_init)
+app.command("join")(site_join)
+
+
 class SitePart(StrEnum):
     """The two processes of a site, for two users or two containers."""
 
     AGENT = "agent"
     GATEWAY = "gateway"
-
-
-@app.command("init")
-def site_init(
-    folder: Annotated[Path, typer.Argument(help="The folder for the keys, where they stay.")],
-    name: Annotated[
-        str, typer.Option(help="The site's name in studies: lower-case letters, digits, hyphens.")
-    ],
-    organisation: Annotated[
-        str, typer.Option(help="What people call the hospital; the name if left out.")
-    ] = "",
-    passphrase: Annotated[
-        bool,
-        typer.Option(
-            "--passphrase", help="Encrypt the identity key with one; the agent then needs it."
-        ),
-    ] = False,
-) -> None:
-    """Make this hospital's keys: its identity in the consortium, and its gateway's key."""
-    from client.site_init import init_site
-    from craftsfl.passphrase import new_passphrase
-    from craftsfl.processes.flower.credentials import make_supernode_key
-
-    secret = new_passphrase() if passphrase else None
-    keys = init_site(folder, name, make_supernode_key, organisation=organisation, passphrase=secret)
-    typer.echo(
-        f"Private (mode 0600), never send them: {keys.identity} (who you are; keep a backup) and "
-        f"{keys.supernode} (the way to the coordinator).\n\n"
-        f"Send {keys.card} to whoever proposes the roster, and {keys.supernode_public} to the "
-        "operator.\n"
-        "Your key's fingerprint, to be read out over the phone, never taken from an e-mail:\n\n"
-        f"    {keys.fingerprint}\n\n"
-        "Next: sign the roster (craftsfl rounds roster sign), then name key and roster in the "
-        "[identity] table of site.toml" + (", with passphrase_file." if secret else ".")
-    )
 
 
 @app.command("serve")
@@ -202,6 +184,30 @@ def site_accept_ledger(
     typer.echo(accept_at_site(settings, site, ledger))
 
 
+@app.command("accept-log")
+def site_accept_log(
+    settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
+    lost: Annotated[
+        bool,
+        typer.Option(
+            "--the-log-was-lost",
+            help="The operator has said on the phone that entries of the log are lost.",
+        ),
+    ] = False,
+) -> None:
+    """Accept a log that does not continue the one that this site has cosigned."""
+    from client.agent.log_file import accept_log_at_site
+    from privacy.errors import ConfigError
+
+    if not lost:
+        raise ConfigError(
+            "A log that goes back is what this site is there to refuse: nothing was changed.",
+            "Call the operator and another site. If entries are lost: repeat this with "
+            "--the-log-was-lost.",
+        )
+    typer.echo(accept_log_at_site(settings))
+
+
 @app.command("budget")
 def site_budget(
     settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
@@ -227,6 +233,18 @@ def site_budget(
     show_budget(settings, options)
 
 
+app.command("check")(site_check)
+app.command("status")(site_status)
+app.command("pause")(site_pause)
+app.command("resume")(site_resume)
+app.command("leave")(site_leave)
+app.command("reload")(site_reload)
+app.command("log")(site_log)
+app.command("doctor")(site_doctor)
+app.command("systemd")(site_systemd)
+app.command("card")(site_card)
+
+
 @app.command("hand-over")
 def site_hand_over(
     settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
@@ -246,5 +264,6 @@ def site_hand_over(
 
 app.command("tile")(site_tile)
 app.command("suspicions")(site_suspicions)
+app.command("memorisation")(site_memorisation)
 app.command("merge")(site_merge)
 app.command("separate")(site_separate)

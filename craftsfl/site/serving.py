@@ -18,8 +18,11 @@ from craftsfl.processes.gateway_command import gateway_commands, gateway_of, mak
 from craftsfl.processes.restarts import keep_running
 from craftsfl.processes.supervisor import Command, Supervisor, ended_by_signals
 from craftsfl.site.airlock import Users, check_gateway, separation
+from craftsfl.site.check.command import check_before_serving
+from craftsfl.site.check.report import cure_of
 from craftsfl.terminal import say
-from privacy.errors import DeploymentError
+from privacy.error_ids import ErrorId
+from privacy.errors import ConfigError, DeploymentError
 
 
 def serve_site(settings_file: Path, *, gateway_only: bool = False, one_user: bool = False) -> None:
@@ -32,6 +35,12 @@ def serve_site(settings_file: Path, *, gateway_only: bool = False, one_user: boo
     """
     keep_files_private()
     site = load_site(settings_file)
+    if not site.study.exists():
+        raise ConfigError(
+            f"This hospital has joined no study yet: there is no {site.study}.",
+            f"Send the operator its card, then: craftsfl site join {settings_file} INVITATION",
+            id=ErrorId.SETTINGS_MISSING,
+        )
     own = gateway_of(site)
     users, shut_in = _separated(site, gateway_only=gateway_only, one_user=one_user)
     logs = own.home / "logs"
@@ -44,9 +53,16 @@ def serve_site(settings_file: Path, *, gateway_only: bool = False, one_user: boo
         agent = _agent(settings_file, site, users, one_user=one_user)
         desks["agent"] = DeskLines(agent.log, AGENTS)
         commands.insert(0, agent)
+        _say_first(settings_file)
     watch = AgentWatch(site.socket_path())
     say(f"Serving {site.name}. Logs: {', '.join(str(c.log) for c in commands)}. Ctrl-C ends it.")
     _keep_serving(site.name, commands, watch, desks)
+
+
+def _say_first(settings_file: Path) -> None:
+    """Say what the quick part of `site check` finds, before the agent starts and decides itself."""
+    for finding in check_before_serving(settings_file).findings:
+        say(f"{finding.id}: {finding.words} {cure_of(finding)}", logging.WARNING)
 
 
 def _separated(

@@ -23,6 +23,7 @@ from privacy.ledger.records import (
     NO_PREVIOUS,
     Bound,
     Content,
+    GeneratorTried,
     Genesis,
     Record,
     SessionBegun,
@@ -65,6 +66,16 @@ class Chain:
     def bound(self) -> Bound | None:
         """The newest binding to an identity, or None."""
         return self._story.bindings[-1] if self._story.bindings else None
+
+    @property
+    def tried(self) -> tuple[GeneratorTried, float] | None:
+        """The newest trial of the generator, and when (seconds since 1970); None before any."""
+        return self._story.trials[-1] if self._story.trials else None
+
+    @property
+    def bindings(self) -> tuple[Bound, ...]:
+        """All identities that have signed for the ledger, in order."""
+        return tuple(self._story.bindings)
 
     @property
     def head(self) -> Head:

@@ -12,6 +12,7 @@ since 1970. A record's hash is SHA-256 over `_TAG` and these bytes. The content 
     5 intent   as 2 | label 32 | session u64 | sites u16 | each of their ids, u16: of a sealed step
     6 sent     sequence u64 of the intent | SHA-256 32 of the masked vector that is about to leave
     7 session  study digest 32 | run u64 | number u64 | session digest 32
+    8 tried    passed u8 | known u8 | deviation u64 | draws u32 | variance, shared, fit, f64 each
 
 Integers and floats are big-endian; a text is its length (u16) and UTF-8; an event is the
 canonical JSON of `privacy.events`. A record's meaning never changes; a new record gets a new kind,
@@ -39,7 +40,7 @@ _TAG: Final = b"craftsfl/ledger/record/v1\0"
 VERSION: Final = 1
 NO_PREVIOUS: Final = bytes(32)
 NO_LEDGER: Final = Checkpoint(bytes(16), 0, bytes(32))
-_GENESIS, _INTENT, _CHARGE, _BOUND, _LABELLED, _SENT, _SESSION = range(1, 8)
+_GENESIS, _INTENT, _CHARGE, _BOUND, _LABELLED, _SENT, _SESSION, _TRIED = range(1, 9)
 _LONGEST_SITE: Final = 64
 _LONGEST_EVENT: Final = 4096
 
@@ -105,7 +106,23 @@ class SessionBegun:
     digest: bytes  # 32 bytes, of all that the session is about
 
 
-Content = Genesis | Intent | Charged | Bound | Sent | SessionBegun
+@dataclass(frozen=True, slots=True)
+class GeneratorTried:
+    """What an agent's start has found of its generator of noise (`discrete_gaussian.trial`).
+
+    `passed` is the agent's own word. A figure that is no number stands as infinite.
+    """
+
+    passed: bool
+    known: bool  # the known answers
+    deviation: int  # s, in 2^-16 grid units
+    draws: int
+    variance: float  # over s^2
+    shared: float  # standard errors, like the next
+    fit: float
+
+
+Content = Genesis | Intent | Charged | Bound | Sent | SessionBegun | GeneratorTried
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +181,8 @@ def _kind(content: Content) -> int:
         return _SENT
     if isinstance(content, SessionBegun):
         return _SESSION
+    if isinstance(content, GeneratorTried):
+        return _TRIED
     if isinstance(content, Intent):
         return _INTENT if content.mark is None else _LABELLED
     return _CHARGE
@@ -189,6 +208,9 @@ def _write(writer: Writer, content: Content) -> None:
     elif isinstance(content, SessionBegun):
         writer.fixed(content.study, 32).u64(content.run).u64(content.number)
         writer.fixed(content.digest, 32)
+    elif isinstance(content, GeneratorTried):
+        writer.u8(content.passed).u8(content.known).u64(content.deviation).u32(content.draws)
+        writer.f64(content.variance).f64(content.shared).f64(content.fit)
     else:
         writer.u64(content.intent)
 
@@ -210,7 +232,19 @@ def _read(reader: Reader, kind: int) -> Content:
         return Sent(reader.u64(), reader.fixed(32))
     if kind == _SESSION:
         return SessionBegun(reader.fixed(32), reader.u64(), reader.u64(), reader.fixed(32))
+    if kind == _TRIED:
+        return _tried(reader)
     raise LedgerError(f"A ledger record of the unknown kind {kind}.", "Install a newer craftsfl.")
+
+
+def _tried(reader: Reader) -> GeneratorTried:
+    flags = reader.u8(), reader.u8()
+    if not {*flags} <= {0, 1}:
+        raise malformed("A flag is neither 0 nor 1.")
+    numbers = reader.u64(), reader.u32()
+    return GeneratorTried(
+        bool(flags[0]), bool(flags[1]), *numbers, reader.f64(), reader.f64(), reader.f64()
+    )
 
 
 def _mark(reader: Reader) -> StepMark:

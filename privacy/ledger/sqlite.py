@@ -29,6 +29,7 @@ from privacy.ledger.records import (
     Bound,
     Charged,
     Content,
+    GeneratorTried,
     Intent,
     Sent,
     SessionBegun,
@@ -139,6 +140,12 @@ class SqliteLedger:
                 )
             if not known.sent:
                 self._append(Sent(known.sequence, digest))
+            self._settle()
+
+    def generator_tried(self, found: GeneratorTried) -> None:
+        """Record what the generator's trial at this start has found; on disk when this returns."""
+        with self._mutex:
+            self._append(found)
             self._settle()
 
     def begin_session(self, study: bytes, run: int, number: int, digest: bytes) -> None:

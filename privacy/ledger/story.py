@@ -18,6 +18,7 @@ from privacy.ledger.records import (
     Bound,
     Charged,
     Content,
+    GeneratorTried,
     Genesis,
     Intent,
     Record,
@@ -37,6 +38,7 @@ class LedgerStory:
         self._ledger = ledger  # 16 bytes
         self.genesis: Genesis | None = None
         self.bindings: list[Bound] = []  # the newest one counts
+        self.trials: list[tuple[GeneratorTried, float]] = []  # with seconds since 1970
         self._entries: list[Entry] = []
         self._places: dict[AttemptKey, int] = {}  # index of an attempt in _entries
         self._intents: dict[int, AttemptKey] = {}  # by the sequence of the intent
@@ -83,6 +85,9 @@ class LedgerStory:
                 return self._open_session(content)
             case Charged():
                 return self._charge(content, seconds)
+            case GeneratorTried():
+                self.trials.append((content, seconds))
+                return self.trials.pop
 
     def _begin(self, content: Genesis) -> Undo:
         self.genesis = content

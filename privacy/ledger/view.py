@@ -14,7 +14,7 @@ from privacy.ledger.chain import Chain
 from privacy.ledger.files import HeadFile
 from privacy.ledger.head import Head
 from privacy.ledger.owner import Owner
-from privacy.ledger.records import Bound
+from privacy.ledger.records import Bound, GeneratorTried
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class LedgerView:
     bound: Bound | None
     newest: Head
     attempts: tuple[Entry, ...]
+    bindings: tuple[Bound, ...] = ()  # all identities that have signed for it, in order
+    tried: tuple[GeneratorTried, float] | None = None  # the newest trial, and when
 
     def entries(self) -> tuple[Entry, ...]:
         """See `Ledger.entries`."""
@@ -52,7 +54,14 @@ def read_ledger(
     check_kept(chain, kept, head_path(path))
     if owner is not None:
         owner.check(chain, path, may_be_unbound=may_be_unbound)
-    return LedgerView(chain.genesis.site, chain.bound, chain.head, chain.entries)
+    return LedgerView(
+        site=chain.genesis.site,
+        bound=chain.bound,
+        newest=chain.head,
+        attempts=chain.entries,
+        bindings=chain.bindings,
+        tried=chain.tried,
+    )
 
 
 def record_bytes(path: Path, newest: Head) -> tuple[bytes, ...]:

@@ -156,14 +156,16 @@ def newer_rows(
     accepted there by a person first. What it knows better than the log, the log may still learn.
     Raises `Refused` with the site whose row is wrong.
     """
-    gone = last.rows.keys() - table.rows.keys() - {own}
-    if gone:
-        raise Refused(Check.OLDER_LEDGER, roster.site_of(min(gone)) or 0)
+    before = {row.ledger: row for row in last.rows.values()}
+    still = {row.ledger for row in table.rows.values()}
+    for key in sorted(last.rows.keys() - table.rows.keys() - {own}):
+        if last.rows[key].ledger not in still:  # else its identity has another key now
+            raise Refused(Check.OLDER_LEDGER, roster.site_of(key) or 0)
     newer = {}
     for key, row in table.rows.items():
         if key == own or last.rows.get(key) == row:
             continue
-        check = _wrong_row(row, last.rows.get(key), known.get(key))
+        check = _wrong_row(row, last.rows.get(key) or before.get(row.ledger), known.get(key))
         if check is not None:
             raise Refused(check, roster.site_of(key) or 0)
         held = known.get(key)

@@ -195,6 +195,16 @@ def verify_roster(signed: SignedRoster, predecessor: Roster | None) -> Roster:
     Without a predecessor it has to be a first roster, and is worth as much as the comparison of
     its fingerprint. Raises `SecAggError`.
     """
+    roster = check_signed(signed, predecessor)
+    quorum = (predecessor or roster).quorum
+    if len(signed.signatures) < quorum:
+        have = len(signed.signatures)
+        raise _wrong(f"it has {have} of {quorum} signatures; pass it to more members")
+    return roster
+
+
+def check_signed(signed: SignedRoster, predecessor: Roster | None) -> Roster:
+    """The same for a roster that is still being signed: every signature that it has holds."""
     roster = signed.roster
     voters = roster if predecessor is None else predecessor
     if predecessor is None and roster.predecessor != FIRST:
@@ -205,9 +215,6 @@ def verify_roster(signed: SignedRoster, predecessor: Roster | None) -> Roster:
     for key, signature in signed.signatures:
         if voters.site_of(key) is None or not verify(key, signature, digest):
             raise _wrong(f"the signature of {fingerprint(key)} is bad, or not asked for")
-    if len(signed.signatures) < voters.quorum:
-        have = len(signed.signatures)
-        raise _wrong(f"it has {have} of {voters.quorum} signatures; pass it to more members")
     return roster
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from privacy.errors import ConfigError, SecAggError
 from privacy.secagg import transcript
-from privacy.secagg.chain import in_force, read_rosters, roster_with
+from privacy.secagg.chain import AgreedRoster, agreed, in_force, read_rosters, roster_with
 from privacy.secagg.offer import SMALLEST_COHORT, SecAggPolicy, withstood
 from privacy.secagg.roster import Roster
 from privacy.secagg.width import check_width
@@ -71,6 +71,14 @@ def roster_in_force(study: Study, file: Path) -> Roster:
     roster = in_force(chain, pinned)
     check_membership(study, roster_with(chain, pinned))
     return roster
+
+
+def roster_agreed(study: Study, file: Path) -> AgreedRoster:
+    """The same, where the study's roster may still lack signatures, which travel by messages."""
+    chain, pinned = read_rosters(file), bytes.fromhex(study.secure_aggregation.roster)
+    found = agreed(chain, pinned)
+    check_membership(study, roster_with(chain, pinned))
+    return found
 
 
 def check_membership(study: Study, pinned: Roster) -> None:

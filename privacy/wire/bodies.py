@@ -42,6 +42,9 @@ class Kind(IntEnum):
     REFUSAL = 8
     SIGNED_FACTS = 9
     RUN_OVER = 11
+    # Signatures of a roster: privacy/wire/signing.py
+    ROSTER_SIGNATURE = 12
+    ROSTER_SIGNATURES = 13
     # Secure aggregation: privacy/wire/secagg.py
     OFFER = 16
     ADVERTISE = 17

@@ -20,8 +20,16 @@ from privacy.wire.log import LOG_BODIES
 from privacy.wire.reasons import Reason, RefusedMessage
 from privacy.wire.sealed import SEALED_BODIES
 from privacy.wire.secagg import SECAGG_BODIES
+from privacy.wire.signing import SIGNING_BODIES
 
-_KINDS = {**BODIES, **SECAGG_BODIES, **SEALED_BODIES, **CLOSING_BODIES, **LOG_BODIES}
+_KINDS = {
+    **BODIES,
+    **SIGNING_BODIES,
+    **SECAGG_BODIES,
+    **SEALED_BODIES,
+    **CLOSING_BODIES,
+    **LOG_BODIES,
+}
 
 VERSION = 3  # 1 had no node in Hello, 2 no roster; run was Flower's id
 OVERHEAD = 1024  # bytes: more than all fields of an envelope and its body but the vector

@@ -34,6 +34,8 @@ class Reason(IntEnum):
     WRONG_ROSTER = 21
     OTHER_VERSION = 22
     MISSING_SUMS = 23
+    PAUSED = 24
+    LEFT = 25
 
 
 class RefusedMessage(WireError):
@@ -181,6 +183,16 @@ _EXPLANATIONS = {
         "refusal says how many steps it knows.",
         _NOTHING,
         "Nothing: the server sends the step again with the sums that are missing.",
+    ),
+    Reason.PAUSED: Guidance(
+        "The hospital has paused: it begins no new attempt.",
+        "Nothing: nothing was charged, and an attempt that was open went on.",
+        "Wait until the site resumes, or ask it how long that takes; the run waits by itself.",
+    ),
+    Reason.LEFT: Guidance(
+        "The hospital has left the study: it begins no attempt any more.",
+        "This site's part in the rest of the study. Nothing was charged.",
+        "Go on without it if enough sites are left; else agree on another study.",
     ),
 }
 

@@ -22,6 +22,7 @@ KEYS = {
 }
 
 
+@pytest.mark.slow
 def test_rows(tiny_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     threads = torch.get_num_threads()
     sampling.main(["--json", "--quick", "--base", str(tiny_base)])

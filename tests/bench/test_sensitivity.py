@@ -8,7 +8,6 @@ from bench import sensitivity
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_nobody_moves_more_than_the_clip_and_the_control_does(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

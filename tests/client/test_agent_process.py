@@ -15,8 +15,12 @@ import pytest
 
 import client.agent.__main__ as agent_main
 from client.agent.__main__ import run_agent
+from client.agent.in_force import read_in_force
 from client.agent.isolation import Confinement, NetworkAccess
+from client.agent.reload import ask_to_reload
+from client.agent.requests import read_requests
 from client.agent.state import state_folder
+from client.agent.wishes import SiteWish, WishFile
 from client.policy import SiteRules
 from client.trainer.process import HANGUP_SECONDS, Nursery
 from privacy.errors import PolicyError
@@ -174,6 +178,8 @@ def plain_study(folder: Path) -> None:
     replace(folder / "study.toml", '"required"', '"plain"')
 
 
+# Two others have signed. With its own signature too, the site would wait for theirs.
+OTHERS = tuple(pair for pair in SIGNED.signatures if pair[0] != IDENTITIES["north"].public)[:2]
 MISTAKES: dict[str, tuple[Callable[[Path], None], str]] = {
     "unknown key": (lambda f: replace(f / "site.toml", "device", "devise"), "did you mean device"),
     "no site file": (lambda f: (f / "site.toml").unlink(), "does not exist"),
@@ -199,7 +205,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], str]] = {
     "no roster": (lambda f: (f / "roster.cfl").unlink(), "roster.cfl cannot be read"),
     "no roster file": (lambda f: (f / "roster.cfl").write_bytes(b"x"), "is not a file of rosters"),
     "a roster without quorum": (
-        lambda f: write_rosters(f / "roster.cfl", [SignedRoster(ROSTER, SIGNED.signatures[:2])]),
+        lambda f: write_rosters(f / "roster.cfl", [SignedRoster(ROSTER, OTHERS)]),
         "2 of 3 signatures",
     ),
     "bound exceeded": (
@@ -300,3 +306,37 @@ def test_a_study_for_which_others_left_no_room_is_refused_at_the_site_alone(
     assert "deltas of all studies" in capsys.readouterr().err
     assert served == []
     assert not (tmp_path / "a.sock").exists()
+
+
+def test_a_policy_that_was_edited_takes_effect_when_the_hospital_says_so(
+    hospital: Hospital,
+) -> None:
+    """And every request is in the site's own log, across the new start."""
+    hospital.start()
+    hospital.wait_for(hospital.is_serving)
+    greeting = message(hello(make_study()))
+    attempt = MaskedAttempt()
+    assert isinstance(attempt.ask(hospital), Advertise)
+    before = read_in_force(hospital.state / "in-force.json")
+    policy = hospital.folder / "policy.toml"
+    policy.write_text(policy.read_text().replace("study_epsilon = 20.0", "study_epsilon = 17.5"))
+    ask_to_reload(hospital.state / "reload")
+    attempt.to(Stage.DONE, hospital)  # what is open ends first
+    hospital.wait_for(lambda: read_in_force(hospital.state / "in-force.json") != before)
+    hospital.wait_for(hospital.is_serving)
+    facts = hospital.ask(greeting)
+    assert isinstance(facts, SignedFacts)
+    assert facts.facts.epsilon_budget == 17.5
+    assert facts.facts.epsilon_spent > 0
+    assert not (hospital.state / "reload").exists()
+    WishFile(hospital.state / "wish.json").write(SiteWish.PAUSE)
+    assert hospital.ask(greeting) == Refusal(Reason.PAUSED)
+    assert hospital.terminate() == 0
+    ledger = read_ledger(hospital.state / "ledger.sqlite")
+    assert [entry.state for entry in ledger.entries()] == [State.COMMITTED]
+    found = read_requests(hospital.state / "requests.log", ledger.head().public_key)
+    assert found.fault == ""
+    told = [(each.request.kind, each.request.answer) for each in found.records]
+    assert told[0] == ("TRAIN_MASKED", "ADVERTISE")
+    assert told[-2:] == [("HELLO", "SIGNED_FACTS"), ("HELLO", "REFUSAL")]
+    assert found.records[-1].request.reason == "PAUSED"

@@ -14,6 +14,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from craftsfl import cli
 from craftsfl.cli import app, options
 from craftsfl.terminal import output, progress, say, show_from
 from tests.client.hospital import write_hospital
@@ -195,3 +196,18 @@ def test_one_of_the_levels_is_given() -> None:
     done = craftsfl("-q", "-v", "site", "serve", "x")
     assert done.returncode == 2
     assert "Give one of" in done.stderr
+
+
+def test_a_full_disk_is_told_in_words_although_the_system_names_no_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing() -> None:
+        with open("/dev/full", "wb", buffering=0) as full:  # noqa: PTH123 - a device
+            full.write(b"x")
+
+    monkeypatch.setattr(cli, "app", failing)
+    with pytest.raises(SystemExit):
+        cli.main()
+    told = capsys.readouterr().err
+    assert "A file cannot be used: No space left on device." in told
+    assert "free space" in told

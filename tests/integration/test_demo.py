@@ -138,7 +138,7 @@ def test_a_killed_gateway_is_named_and_the_others_go_on(tmp_path: Path) -> None:
     "moment",
     [
         "starting the hospitals",
-        pytest.param("step 1 of", marks=[pytest.mark.slow, pytest.mark.ci]),
+        pytest.param("step 1 of", marks=pytest.mark.slow),
     ],
 )
 def test_an_interrupt_leaves_no_process_and_no_port(tmp_path: Path, moment: str) -> None:

@@ -126,7 +126,10 @@ ATTN1 = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
         (_add(f"unet.{ATTN1}.lora_A.weight", order=f"{ATTN1}.lora_A.weight"), "of a target"),
         (_add("text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_A.weight"), "text_"),
         (_add("text_encoder_2.x.lora_A.weight"), "beyond its layout"),
-        (_add("unet.x.attn2.to_q.lora_magnitude_vector", (8,)), "lora_magnitude_vector"),
+        (
+            _add("unet.x.attn2.to_q.lora_magnitude_vector", (8,)),
+            "lora_magnitude_vector; with them it is a DoRA adapter",
+        ),
         (_add("unet.x.attn2.to_q.lora_B.bias", (8,), "x.attn2.to_q.lora_B.bias"), "not a factor"),
         (
             _add("unet.x.attn2.to_q.lora_A.weight", order="x.attn2.to_q.lora_A.weight"),
@@ -282,6 +285,11 @@ KOHYA = "lora_unet_down_blocks_1_attn2_to_k"
         (["transformer.x.lora_A.weight"], {}, "a LoRA of a transformer"),
         (["model.diffusion_model.x.weight"], {}, "a whole checkpoint"),
         (["emb_params"], {}, "a textual inversion"),
+        (["base_model.model.x.vera_lambda_b"], {}, "a VeRA adapter"),
+        (["image_proj.proj.weight"], {}, "an IP-Adapter"),
+        (["lora_transformer_x_to_k.lora_down.weight"], {}, "a LoRA of a transformer"),
+        (["diffusion_model.x.to_k.lora_A.weight"], {}, "a LoRA as ComfyUI"),
+        (["base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"], {}, "a language"),
         (["something.else"], {}, "a safetensors file of another kind"),
     ],
 )
@@ -292,7 +300,7 @@ def test_other_tools_files_are_named(
     save_file({name: np.ones((2, 2), np.float32) for name in names}, path, header or None)
     with pytest.raises(ModelError, match=f"is .*{kind}.* not an adapter written by") as caught:
         load_adapter(path)
-    assert "Use the adapter that a run released" in caught.value.hint
+    assert "se the adapter that a run released" in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from model.lab.drawing.folder import _open
 from model.lab.stage_one.pictures import Unusable, decode_square
 from model.pictures import UnreadablePicture, open_picture
 from privacy.errors import DataError, ModelError
+from tests.client.slides.making import specimen, write_svs
 
 CASES = Path(__file__).parents[3] / "shared" / "cases" / "images"
 Reader = Callable[[Path], object]
@@ -211,6 +212,25 @@ def test_white_as_zero_is_turned_or_refused(tmp_path: Path) -> None:
     _greys(tmp_path / "x.tif", np.full((32, 32), 60_000, dtype="<u2"), photometric=0)
     with pytest.raises(DataError, match="export them with zero as black"):
         read_tile(tmp_path / "x.tif", 32)
+
+
+def test_labels_that_would_be_read_as_others_are_refused(tmp_path: Path) -> None:
+    """Pillow hands over 255 for -1, and turns white as zero: background would be a nucleus."""
+    _greys(tmp_path / "x.tif", np.full((32, 32), -1, dtype="i1"), sample=2)
+    with pytest.raises(DataError, match="export them unsigned"):
+        read_tile_mask(tmp_path / "x.tif", 32)
+    _greys(tmp_path / "x.tif", np.full((32, 32), 3, dtype=np.uint8), photometric=0)
+    with pytest.raises(DataError, match="zero as black"):
+        read_tile_mask(tmp_path / "x.tif", 32)
+    _greys(tmp_path / "x.tif", np.full((32, 32), 3, dtype="<i2"), sample=2)
+    assert read_tile_mask(tmp_path / "x.tif", 32).max() == 3
+
+
+@pytest.mark.parametrize("reader", COLOUR.values(), ids=COLOUR)
+def test_a_whole_slide_is_no_tile(tmp_path: Path, reader: Reader) -> None:
+    path = write_svs(tmp_path / "x.svs", specimen(64))
+    with pytest.raises(REFUSED, match="a whole slide, not a tile: craftsfl site tile"):
+        reader(path)
 
 
 def test_an_array_of_numbers_is_named(tmp_path: Path) -> None:

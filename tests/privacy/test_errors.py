@@ -78,6 +78,7 @@ PUBLISHED = [
     "log-damaged",
     "agent-running",
     "agent-network",
+    "noise-generator",
     "one-user",
     "persons-unconfirmed",
     "port-taken",
@@ -92,6 +93,10 @@ PUBLISHED = [
     "coordinator-running",
     "folder-unusable",
     "disk-full",
+    "card-unusable",
+    "invitation-unusable",
+    "fingerprint-differs",
+    "placeholder",
     "refused-malformed",
     "refused-too-large",
     "refused-unknown-kind",
@@ -115,6 +120,8 @@ PUBLISHED = [
     "refused-wrong-roster",
     "refused-other-version",
     "refused-missing-sums",
+    "refused-paused",
+    "refused-left",
 ]
 
 

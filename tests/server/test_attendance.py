@@ -107,7 +107,7 @@ def test_sites_that_may_not_take_part_are_not_waited_for(world: FourSites) -> No
 
 def test_sites_that_load_their_model_are_waited_for(world: FourSites, events: Events) -> None:
     for site in world.sites.values():
-        site.refusals = [Reason.AGENT_UNREACHABLE, Reason.NOT_READY, Reason.NOT_READY]
+        site.refusals = [Reason.AGENT_UNREACHABLE, Reason.NOT_READY, Reason.PAUSED]
     run_federation(world.federation())
     assert len(events("site-joined")) == 4
     assert events("site-missing") == []

@@ -106,7 +106,9 @@ def test_what_is_waited_for_can_be_read_while_it_is(world: FourSites) -> None:
     assert (status.state, status.awaited) == (RunState.RUNNING, "")
 
 
-@pytest.mark.parametrize("reason", [Reason.NOT_READY, Reason.AGENT_UNREACHABLE, Reason.STOPPED])
+@pytest.mark.parametrize(
+    "reason", [Reason.NOT_READY, Reason.AGENT_UNREACHABLE, Reason.STOPPED, Reason.PAUSED]
+)
 def test_a_site_whose_agent_does_not_answer_is_waited_for_by_its_reason(
     make_world: MakeWorld, events: Events, reason: Reason
 ) -> None:

@@ -15,6 +15,7 @@ from craftsfl.model.commands.phrases import model_phrases
 from craftsfl.model.commands.pretrain import model_pretrain
 from craftsfl.model.commands.pretrain_control import model_pretrain_control
 from craftsfl.model.commands.pretrain_encoder import model_pretrain_encoder
+from craftsfl.model.commands.reader_study import reader_study
 from craftsfl.model.commands.sample import model_sample
 
 app = typer.Typer(
@@ -36,3 +37,4 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)
+app.add_typer(reader_study, name="reader-study")

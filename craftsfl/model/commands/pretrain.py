@@ -38,6 +38,12 @@ def model_pretrain(
         bool,
         typer.Option("--public", help="The data are public, though they name patients."),
     ] = False,
+    former: Annotated[
+        Path | None,
+        typer.Option(
+            help="Without --base: go on from this tiny base of an earlier version, to other stains."
+        ),
+    ] = None,
     smoke: Annotated[
         bool,
         typer.Option(
@@ -46,6 +52,11 @@ def model_pretrain(
     ] = False,
 ) -> None:
     """Stage one: the tiny base from procedural tissue, or a real base from public pictures."""
+    if base is not None and former is not None:
+        raise ConfigError(
+            "--base and --former name two beginnings.",
+            "Leave out one: --base trains on your pictures, --former on drawn tissue.",
+        )
     if base is not None:
         _pretrain_base(out, (base, data or [], config), public=public, smoke=smoke)
     elif data or config or public:
@@ -54,7 +65,7 @@ def model_pretrain(
             "Name one with --base (a folder, a hub id, or tiny), or leave all of them out.",
         )
     else:
-        _pretrain_tiny(out, smoke=smoke)
+        _pretrain_tiny(out, former, smoke=smoke)
 
 
 def _pretrain_base(
@@ -106,12 +117,12 @@ def _bars() -> Show:
     return Show(lambda done, total: show("latents", done, total, f"{done}/{total}"), trained)
 
 
-def _pretrain_tiny(out: Path, *, smoke: bool) -> None:
+def _pretrain_tiny(out: Path, former: Path | None, *, smoke: bool) -> None:
     from craftsfl.model.commands.bars import bars
     from model.digest import folder_digest
     from model.lab.pretraining import Recipe
     from model.lab.pretraining import pretrain_tiny_base as run
 
     with bars() as show:
-        run(out, Recipe.smoke() if smoke else Recipe(), show)
+        run(out, Recipe.smoke() if smoke else None, show, former=former)
     typer.echo(f"{out}: {folder_digest(out)}")

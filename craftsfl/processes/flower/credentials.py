@@ -1,6 +1,6 @@
-"""Keys and certificates of one consortium on one machine, and SuperNode keys.
+"""Keys and certificates of a consortium, and SuperNode keys.
 
-A real consortium has a certificate from an authority of its own; `make_authority` is for loopback.
+`make_authority` is for one machine alone; `make_consortium_authority` for one that hospitals reach.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,9 @@ from cryptography.x509.oid import NameOID
 from privacy.files import write_private, write_public
 
 VALID_DAYS = 30
+AUTHORITY_DAYS = 3650
+SERVER_DAYS = 365
+_LOOPBACK = ("localhost", "127.0.0.1")
 _CLOCK_SKEW = datetime.timedelta(minutes=5)
 
 
@@ -35,24 +39,53 @@ def make_authority(folder: Path) -> ServerCredentials:
 
     So nobody can issue a second certificate under it, not even whoever ran this.
     """
+    key = ec.generate_private_key(ec.SECP384R1())
+    name = "craftsfl loopback authority"
+    return _made(folder, key, name, _LOOPBACK, days=(VALID_DAYS, VALID_DAYS))
+
+
+def make_consortium_authority(
+    folder: Path, consortium: str, names: Sequence[str]
+) -> ServerCredentials:
+    """Make an authority of the consortium's own, and a certificate for all of `names`.
+
+    `names`: DNS names and addresses; those of this machine are added. The authority's key is in
+    `ca.key` (mode 0600), for the next certificate: it belongs on a disk that is not in the machine.
+    """
+    key = ec.generate_private_key(ec.SECP384R1())
+    every = tuple(dict.fromkeys((*names, *_LOOPBACK)))
+    days = AUTHORITY_DAYS, SERVER_DAYS
+    _write_private(folder / "ca.key", _pem(key))
+    return _made(folder, key, f"authority of {consortium}", every, days=days)
+
+
+def _made(
+    folder: Path,
+    authority_key: ec.EllipticCurvePrivateKey,
+    issuer: str,
+    names: Sequence[str],
+    *,
+    days: tuple[int, int],
+) -> ServerCredentials:
+    """Write an authority's certificate and a server's; `days`: how long each is valid."""
     folder.mkdir(parents=True, exist_ok=True)
-    authority_key = ec.generate_private_key(ec.SECP384R1())
     server_key = ec.generate_private_key(ec.SECP384R1())
-    authority_name = _name("craftsfl loopback authority")
-    authority = _certificate(authority_name, authority_name, authority_key, authority_key, ca=True)
-    server = _certificate(_name("localhost"), authority_name, server_key, authority_key, ca=False)
+    own = _name(issuer)
+    authority = _certificate(own, own, authority_key, authority_key, days[0])
+    server = _certificate(_name(names[0]), own, server_key, authority_key, days[1], names)
     files = ServerCredentials(folder / "ca.pem", folder / "server.pem", folder / "server.key")
     write_public(files.authority, authority.public_bytes(serialization.Encoding.PEM))
     write_public(files.certificate, server.public_bytes(serialization.Encoding.PEM))
-    _write_private(
-        files.key,
-        server_key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ),
-    )
+    _write_private(files.key, _pem(server_key))
     return files
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
 
 
 def make_supernode_key(path: Path) -> Path:
@@ -96,10 +129,11 @@ def _certificate(
     issuer: x509.Name,
     key: ec.EllipticCurvePrivateKey,
     signer: ec.EllipticCurvePrivateKey,
-    *,
-    ca: bool,
+    days: int,
+    names: Sequence[str] = (),
 ) -> x509.Certificate:
-    now = datetime.datetime.now(datetime.UTC)
+    """A server's certificate for `names`, or without any the authority's own."""
+    now, ca = datetime.datetime.now(datetime.UTC), not names
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -107,7 +141,7 @@ def _certificate(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _CLOCK_SKEW)
-        .not_valid_after(now + datetime.timedelta(days=VALID_DAYS))
+        .not_valid_after(now + datetime.timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=0 if ca else None), critical=True)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
@@ -115,10 +149,17 @@ def _certificate(
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(_key_usage(ca), critical=True)
     )
-    if not ca:
-        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    if names:
+        alternative = x509.SubjectAlternativeName([_general(name) for name in names])
+        builder = builder.add_extension(alternative, critical=False)
     return builder.sign(signer, hashes.SHA384())
+
+
+def _general(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def _key_usage(ca: bool) -> x509.KeyUsage:

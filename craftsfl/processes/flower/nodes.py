@@ -1,4 +1,4 @@
-"""Whether a request to the Fleet API is signed by an admitted node, before its body is read."""
+"""Requests of the Fleet API: which node's they say they are, whether signed, and empty answers."""
 
 from __future__ import annotations
 
@@ -32,11 +32,31 @@ def signed_by_a_node(factory: LinkStateFactory) -> Callable[[Scope], Awaitable[b
 
 def sender_of(scope: Scope) -> Hashable:
     """Whose request this is, as far as it says so: its address, and the key that it shows."""
+    return address_of(scope), *_shown_keys(scope)[:1]
+
+
+def shown_node_key(scope: Scope) -> bytes | None:
+    """The node's key that a request shows; None for none, several or one that is none."""
+    shown = _shown_keys(scope)
+    return shown[0] if len(shown) == 1 and len(shown[0]) < _LONGEST_KEY else None
+
+
+def has_no_message(answer: bytes) -> bool:
+    """Whether this body of an answer to `pull-messages` holds no message."""
+    from flwr.proto.fleet_pb2 import PullMessagesResponse
+    from google.protobuf.message import DecodeError
+
+    try:
+        return not PullMessagesResponse.FromString(answer).messages_list
+    except DecodeError:
+        return False
+
+
+def _shown_keys(scope: Scope) -> list[bytes]:
     from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
 
     name = FLEET_HTTP_PUBLIC_KEY_HEADER.encode("ascii")
-    shown = [value[:_LONGEST_KEY] for key, value in scope["headers"] if key.lower() == name]
-    return address_of(scope), *shown[:1]
+    return [value[:_LONGEST_KEY] for key, value in scope["headers"] if key.lower() == name]
 
 
 def is_signed(headers: Mapping[str, bytes], factory: LinkStateFactory) -> bool:

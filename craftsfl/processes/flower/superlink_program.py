@@ -15,7 +15,13 @@ from typing import Final
 
 from craftsfl.processes.flower.commands import EVERYWHERE_6
 from craftsfl.processes.flower.gate import OperatorGate
-from craftsfl.processes.flower.nodes import sender_of, signed_by_a_node
+from craftsfl.processes.flower.looks import QuietLooks
+from craftsfl.processes.flower.nodes import (
+    has_no_message,
+    sender_of,
+    shown_node_key,
+    signed_by_a_node,
+)
 from craftsfl.processes.flower.operator_key import operator_key
 from craftsfl.processes.lifeline import end_with_parent
 
@@ -43,7 +49,7 @@ def main() -> None:
     key = operator_key(config.superexec_auth_secret)
     signed = signed_by_a_node(app.state.linkstate_factory)
     settings = uvicorn.Config(
-        OperatorGate(app, key, signed, sender_of),
+        OperatorGate(QuietLooks(app, shown_node_key, has_no_message), key, signed, sender_of),
         host=config.host,
         port=config.port,
         ssl_certfile=config.ssl_certfile,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 
-from client.agent.own_ledger import read_own_ledger
+from client.agent.own_ledger import read_named_ledger
 from client.agent.state import StateFolder
 from client.policy import SiteRules
 from client.settings import load_policy, load_site
@@ -42,7 +43,7 @@ def show_budget(site_toml: Path, options: BudgetOptions) -> None:
         check_picture_path(options.picture)
     settings = load_site(site_toml)
     rules = SiteRules(settings.name, load_study(settings.study), load_policy(settings.policy))
-    view = read_own_ledger(StateFolder(settings.agent.state), settings)
+    view = read_named_ledger(StateFolder(settings.agent.state), settings, rules.study)
     statement = statement_of(rules, view.entries() if view is not None else ())
     explained = explanation(statement) if options.explain else None
     figures = published(statement) if options.publish else None
@@ -155,14 +156,43 @@ def _head(view: LedgerView | None) -> dict[str, object] | None:
     if view is None:
         return None
     head = view.head()
-    return {"id": head.ledger.hex(), "sequence": head.sequence, "hash": head.hash.hex()}
+    values = {"id": head.ledger.hex(), "sequence": head.sequence, "hash": head.hash.hex()}
+    return {**values, "generator": _trial(view)}
+
+
+def _trial(view: LedgerView) -> dict[str, object] | None:
+    if view.tried is None:
+        return None
+    found, seconds = view.tried
+    return {
+        "time": seconds,
+        "passed": found.passed,
+        "known": found.known,
+        "variance": _finite(found.variance),
+        "draws": found.draws,
+    }
 
 
 def _show_ledger(view: LedgerView | None, console: Console) -> None:
     text = "No agent has worked here yet: there is no ledger."
     if view is not None:
-        text = f"The ledger is whole and signed; its head is {view.head()}."
+        text = (
+            f"The ledger is whole and signed, and bound to the key that the roster gives to "
+            f"{view.site}; its head is {view.head()}.{_trial_words(view)}"
+        )
     console.print(text, highlight=False, markup=False)
+
+
+def _trial_words(view: LedgerView) -> str:
+    if view.tried is None:
+        return ""
+    found, seconds = view.tried
+    when = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    verdict = "passed" if found.passed else "FAILED: nothing is trained until it passes"
+    return (
+        f" The noise's generator was tried at the agent's last start, {when}: {verdict} (variance "
+        f"{found.variance:.3f} of what it must be, over {found.draws} draws)."
+    )
 
 
 def _finite(value: float) -> float | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from model.lab.pretraining.corpus import Corpus
 from model.lab.pretraining.networks import Autoencoder, make_autoencoder, training_device
@@ -15,6 +16,7 @@ from model.lab.pretraining.recipe import Progress, Recipe
 
 _KL_WEIGHT = 1e-5
 _EDGE_WEIGHT = 1.0
+_ANCHOR_WEIGHT = 0.3  # of latents of H&E, which a UNet already draws
 
 
 def to_tensors(images: NDArray[np.uint8]) -> torch.Tensor:
@@ -30,35 +32,61 @@ def to_images(tensor: torch.Tensor) -> NDArray[np.uint8]:
 
 
 def reconstruction_loss(images: torch.Tensor, decoded: torch.Tensor) -> torch.Tensor:
-    """Mean absolute error of pixels and of their differences: blurred edges cost extra."""
+    """Mean absolute error of pixels, of their differences and of means over 8 x 8 pixels.
+
+    Blurred edges cost extra, and so does a palette that is a little off everywhere.
+    """
     error = images - decoded
     across, down = error.diff(dim=3).abs().mean(), error.diff(dim=2).abs().mean()
-    return torch.as_tensor(error.abs().mean() + _EDGE_WEIGHT * (across + down))
+    broad = functional.avg_pool2d(error, 8).abs().mean()
+    return torch.as_tensor(error.abs().mean() + _EDGE_WEIGHT * (across + down) + broad)
 
 
-def _loss(vae: Autoencoder, shard: TensorBatch) -> torch.Tensor:
-    images, noise = shard
+def _loss(vae: Autoencoder, former: Autoencoder | None, shard: TensorBatch) -> torch.Tensor:
+    images, noise, slides = shard
     posterior = vae.encode(images).latent_dist
     decoded = vae.decode(posterior.mean + posterior.std * noise).sample
-    return torch.as_tensor(
-        reconstruction_loss(images, decoded) + _KL_WEIGHT * posterior.kl().mean()
-    )
+    loss = reconstruction_loss(images, decoded) + _KL_WEIGHT * posterior.kl().mean()
+    if former is not None:
+        with torch.no_grad():
+            known = former.encode(images).latent_dist.mean
+        moved = (posterior.mean - known).square().mean(dim=(1, 2, 3))
+        loss = loss + _ANCHOR_WEIGHT * (moved * slides).mean()
+    return torch.as_tensor(loss)
 
 
 def train_autoencoder(
-    corpus: Corpus, recipe: Recipe, workspace: Path, on_progress: Progress
+    corpus: Corpus,
+    recipe: Recipe,
+    workspace: Path,
+    on_progress: Progress,
+    former: Autoencoder | None = None,
 ) -> Autoencoder:
-    """Train on random flips of the tiles; the result's latents have mean 0, variance 1."""
+    """Train on random flips of the tiles; the result's latents have mean 0, variance 1.
+
+    With a `former` one training goes on from there, and keeps to its latents of tiles in H&E.
+    """
     torch.manual_seed(recipe.seed)
     on = training_device()
-    vae = make_autoencoder().to(on, memory_format=torch.channels_last)
+    vae = make_autoencoder()
+    if former is not None:
+        former = former.to(on).float().eval().requires_grad_(False)
+        vae.load_state_dict(former.state_dict())
+    vae.to(on, memory_format=torch.channels_last)
 
     def batch(step: int) -> TensorBatch:
         rng = np.random.default_rng([recipe.seed, 1, step])
-        images = corpus.images[rng.integers(corpus.train, size=recipe.autoencoder_batch)]
+        quarters = step < recipe.autoencoder_crops
+        count = recipe.autoencoder_batch * (2 if quarters else 1)
+        chosen = rng.integers(corpus.train, size=count)
+        images, slides = corpus.images[chosen], torch.from_numpy(chosen < corpus.slides).float()
         images = images[:, :: 1 - 2 * int(rng.integers(2)), :: 1 - 2 * int(rng.integers(2))]
-        noise = torch.from_numpy(rng.standard_normal((len(images), 4, 16, 16), np.float32))
-        return to_tensors(images).to(on), noise.to(on)
+        if quarters:
+            down, across = rng.integers(images.shape[1] // 2 + 1, size=2)
+            images = images[:, down : down + 32, across : across + 32]
+        side = images.shape[1] // 4
+        noise = torch.from_numpy(rng.standard_normal((count, 4, side, side), np.float32))
+        return to_tensors(images).to(on), noise.to(on), slides.to(on)
 
     schedule = Schedule(
         recipe.autoencoder_steps,
@@ -67,10 +95,13 @@ def train_autoencoder(
         ema_decay=0.995,
         checkpoint_every=recipe.checkpoint_every,
     )
-    task = Task("autoencoder", vae, batch, lambda shard: _loss(vae, shard))
+    task = Task("autoencoder", vae, batch, lambda shard: _loss(vae, former, shard))
     TaskTrainer(task, schedule, workspace, recipe.shards).run(on_progress)
     vae.eval().requires_grad_(False)
-    standardise(vae, encode(vae, corpus.images[: min(corpus.train, 2400)]))
+    if former is not None:  # whose scale is kept, for the UNet that goes with it
+        return vae
+    # An odd stride meets every morphology and the dyes in their share.
+    standardise(vae, encode(vae, corpus.images[: corpus.train : 13]))
     return vae
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from model.adapters import Unet
-from model.lab.pretraining.corpus import draw_caption
+from model.base import Pipeline
+from model.lab.pretraining.corpus import Corpus
 from model.lab.pretraining.networks import (
     make_scheduler,
     make_text_encoder,
@@ -61,10 +61,10 @@ def denoising_loss(
 
 @dataclass(frozen=True)
 class Latents:
-    """What the diffusion learns from: latents [n, 4, 16, 16] and labels [n]."""
+    """What the diffusion learns from: latents [n, 4, 16, 16] of the corpus's first n tiles."""
 
     latents: torch.Tensor
-    labels: NDArray[np.int64]
+    corpus: Corpus
 
 
 def _batches(
@@ -81,10 +81,10 @@ def _batches(
 
     def batch(step: int) -> TensorBatch:
         rng = np.random.default_rng([recipe.seed, 2, step])
-        chosen = rng.integers(len(data.labels), size=recipe.diffusion_batch)
+        chosen = rng.integers(len(data.latents), size=recipe.diffusion_batch)
         texts = [
-            "" if rng.random() < recipe.caption_dropout else draw_caption(int(label), rng)
-            for label in data.labels[chosen]
+            "" if rng.random() < recipe.caption_dropout else data.corpus.caption(int(index), rng)
+            for index in chosen
         ]
         latents = data.latents[chosen].float()
         noise = torch.from_numpy(rng.standard_normal(latents.shape, np.float32))
@@ -101,11 +101,15 @@ def train_diffusion(
     recipe: Recipe,
     workspace: Path,
     on_progress: Progress,
+    former: Pipeline | None = None,
 ) -> TinyDenoiser:
-    """Train text encoder and UNet; return them with averaged weights."""
+    """Train text encoder and UNet, from those of `former` if given; return averaged weights."""
     torch.manual_seed(recipe.seed + 1)
     scheduler = make_scheduler()
     denoiser = TinyDenoiser(make_text_encoder(tokenizer), make_unet())
+    if former is not None:
+        denoiser.text_encoder.load_state_dict(former.text_encoder.state_dict())
+        denoiser.unet.load_state_dict(former.unet.state_dict())
     denoiser.to(training_device())
     denoiser.unet.to(memory_format=torch.channels_last)
     schedule = Schedule(

@@ -31,8 +31,13 @@ def assemble(vae: Autoencoder, tokenizer: CLIPTokenizer, denoiser: TinyDenoiser)
     )
 
 
-def export_tiny_base(pipeline: Pipeline, judges: Path, out: Path, recipe: Recipe) -> None:
-    """Write pipeline (half precision), judges and model card to `out`."""
+def export_tiny_base(
+    pipeline: Pipeline, judges: Path, out: Path, recipe: Recipe, former: str | None = None
+) -> None:
+    """Write pipeline (half precision), judges and model card to `out`.
+
+    former: digest of the base that training went on from.
+    """
     out.mkdir(parents=True, exist_ok=True)
     for part in (pipeline.vae, pipeline.text_encoder, pipeline.unet):
         part.to("cpu").half()
@@ -41,4 +46,5 @@ def export_tiny_base(pipeline: Pipeline, judges: Path, out: Path, recipe: Recipe
     target.mkdir(exist_ok=True)
     for file in sorted(judges.iterdir()):
         shutil.copyfile(file, target / file.name)
-    (out / "README.md").write_text(tiny_base_card(pipeline, judges, recipe), encoding="utf-8")
+    card = tiny_base_card(pipeline, judges, recipe, former)
+    (out / "README.md").write_text(card, encoding="utf-8")

@@ -35,7 +35,7 @@ def train_judges(
     folder = workspace / "judges"
     if (folder / "accuracy.json").exists():
         return
-    first = min(_TILES, corpus.train)
+    first = min(_TILES, corpus.slides)
     images = np.concatenate([corpus.images[:first], reconstruct(vae, corpus.images[:first])])
     labels = np.concatenate([corpus.labels[:first]] * 2)
     few = np.arange(len(labels)) % first < _FITTED

@@ -86,7 +86,7 @@ PHRASES = MappingProxyType(
     }
 )
 
-_TEMPLATES = (
+TEMPLATES = (
     "{name}, {organ}: {what}.",
     "H&E section of {organ}, {name}, {what}.",
     "{what} in {name} of the {organ}.",
@@ -94,7 +94,20 @@ _TEMPLATES = (
 )
 
 
-def caption(study_code: str, morphology: str, rng: np.random.Generator) -> str:
+@dataclass(frozen=True)
+class CaptionWords:
+    """Which of TEMPLATES, and which of a morphology's PHRASES by index, captions are made of."""
+
+    templates: tuple[str, ...] = TEMPLATES
+    phrases: tuple[int, ...] = (0, 1)
+
+
+ALL_WORDS = CaptionWords()
+
+
+def caption(
+    study_code: str, morphology: str, rng: np.random.Generator, words: CaptionWords = ALL_WORDS
+) -> str:
     """A caption such as "colon adenocarcinoma, colon: round glands with open lumens."
 
     Any morphology may be named for any study. Raises ModelError for an unknown study or morphology.
@@ -108,9 +121,8 @@ def caption(study_code: str, morphology: str, rng: np.random.Generator) -> str:
             f"Unknown morphology {morphology!r}.", f"Choose one of {', '.join(MORPHOLOGIES)}."
         )
     study = CANCER_TYPES[study_code]
-    template = _TEMPLATES[int(rng.integers(len(_TEMPLATES)))]
-    phrases = PHRASES[morphology]
-    what = phrases[int(rng.integers(len(phrases)))]
+    template = words.templates[int(rng.integers(len(words.templates)))]
+    what = PHRASES[morphology][words.phrases[int(rng.integers(len(words.phrases)))]]
     return template.format(name=study.name, organ=study.organ, what=what)
 
 

@@ -15,6 +15,7 @@ from client.settings import load_policy, load_site
 from craftsfl.demo.hospitals import real_members
 from craftsfl.demo.pace import LONGEST, SHORTEST, slot_for
 from craftsfl.demo.studies import DemoMode
+from craftsfl.demo.tiles import RARE_CANCERS, SYNTHETIC_HOSPITALS
 from craftsfl.demo.workspace import (
     DemoOptions,
     HospitalDraft,
@@ -210,3 +211,11 @@ def test_the_study_counts_the_parameters_of_the_shipped_base(tmp_path: Path) -> 
     assert base is not None
     assert made.study.pooled is not None
     assert layout_of(base, made.study.adapter).parameters == made.study.pooled.parameters
+
+
+def test_the_demos_cancers_are_the_domains_and_each_hospital_sees_all_of_them() -> None:
+    from model.lab.tissue.domain import RARE_TYPES
+    from model.lab.tissue.imagefolder import rare_caption
+
+    assert set(RARE_CANCERS) <= {rare_caption(rare) for rare in RARE_TYPES}
+    assert all(item.patients >= len(RARE_CANCERS) for item in SYNTHETIC_HOSPITALS.values())

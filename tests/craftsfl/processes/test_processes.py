@@ -140,6 +140,8 @@ def test_a_taken_port_is_refused_and_a_free_one_found() -> None:
         assert port_open("127.0.0.1", port)
         with pytest.raises(DeploymentError, match=f"Port {port} on 127.0.0.1"):
             claim_port("127.0.0.1", port)
+        with pytest.raises(DeploymentError, match=r"or choose another port: --port\."):
+            claim_port("127.0.0.1", port, "--port")
     free = claim_port("127.0.0.1", None)
     assert not port_open("127.0.0.1", free)
 

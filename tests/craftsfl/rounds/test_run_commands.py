@@ -6,12 +6,13 @@ import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import tomli_w
 
-from craftsfl.rounds.operator import ask_run, start_run
+from craftsfl.rounds.operator import _wait_until_it_answers, ask_run, start_run
 from craftsfl.rounds.watching import show_status, watch_run
 from craftsfl.simulation.members import SimulatedMembers
 from model.digest import folder_digest
@@ -20,7 +21,7 @@ from privacy.errors import ConfigError, DeploymentError, FederationError, ModelE
 from privacy.secagg.chain import write_rosters
 from privacy.study.manifest import load_study
 from server.clock import SystemClock
-from server.life import serving
+from server.life import exclusively, serving
 from server.run_name import RunName
 from server.runs import Runs
 from server.settings import load_consortium
@@ -104,6 +105,29 @@ def test_a_start_without_a_superlink_leaves_no_open_run(bureau: Bureau) -> None:
         start_run(bureau.file)
     assert read_status(bureau.settings.database_url()).state is RunState.STOPPED
     assert bureau.begin().number == 2
+
+
+def test_a_superlink_that_is_just_starting_is_waited_for(
+    bureau: Bureau, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only where somebody serves, and before the run has its number."""
+    answers = [DeploymentError("silent", id=ErrorId.SUPERLINK_SILENT)] * 3
+    waited: list[float] = []
+
+    def ended(flower_run: int) -> str:
+        if answers:
+            raise answers.pop()
+        return "unknown"
+
+    flower = SimpleNamespace(ended=ended)
+    monkeypatch.setattr("craftsfl.rounds.operator.time.sleep", waited.append)
+    _wait_until_it_answers(bureau.settings, flower)  # type: ignore[arg-type]
+    assert len(answers) == 3 and waited == []  # nobody serves
+    bureau.settings.state.mkdir(parents=True, exist_ok=True)
+    with exclusively(bureau.settings.keeper_file()) as held:
+        assert held
+        _wait_until_it_answers(bureau.settings, flower)  # type: ignore[arg-type]
+    assert answers == [] and len(waited) == 3
 
 
 def test_a_second_start_is_refused_while_a_run_is_open(bureau: Bureau) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -31,7 +32,9 @@ from craftsfl.site.budget.table import bar, curve, show_table
 from craftsfl.terminal import output
 from privacy.accounting import epsilon, tradeoff
 from privacy.errors import ConfigError
-from privacy.ledger import AttemptKey, Charge, Entry, State
+from privacy.identity import Identity
+from privacy.ledger import AttemptKey, Charge, Entry, SqliteLedger, State
+from privacy.ledger.anchors import Anchors
 from privacy.study.manifest import Study, load_study
 from privacy.study.terms import event_of
 from tests.client.hospital import write_hospital
@@ -443,3 +446,55 @@ def test_the_command_imports_nothing_heavy(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, str(hospital.settings)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.stderr.strip() == "[]"
+
+
+def refused_budget(settings: Path) -> str:
+    """What `site budget` says when it refuses; an auditor has this and a copy, and no key."""
+    code = "from craftsfl.cli import main; main()"
+    command = [sys.executable, "-c", code, "site", "budget", str(settings)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1, done.stdout
+    return " ".join(done.stderr.split())
+
+
+def as_a_copy(hospital: Hospital) -> None:
+    """What somebody gets who asks for the ledger: no key of anything."""
+    for name in ("site.key", "site.key.ledger", "state/ledger.key"):
+        (hospital.settings.parent / name).unlink()
+
+
+def test_a_copy_without_any_key_is_read_where_the_roster_names_its_identity(
+    tmp_path: Path,
+) -> None:
+    hospital = Hospital(tmp_path)
+    hospital.spend(2).close()
+    as_a_copy(hospital)
+    text = " ".join(hospital.budget().split())
+    assert "bound to the key that the roster gives to north" in text
+
+
+@pytest.mark.parametrize("identity", [None, Identity.from_seed(bytes(32))])
+def test_a_ledger_with_a_fresh_key_and_one_round_fewer_is_refused(
+    tmp_path: Path, identity: Identity | None
+) -> None:
+    """Whole and signed it is; but by nobody that the consortium knows."""
+    hospital = Hospital(tmp_path)
+    hospital.spend(2).close()
+    as_a_copy(hospital)
+    for file in hospital.state.path.glob("ledger*"):
+        file.unlink()
+    key = Ed25519PrivateKey.generate()
+    anchors = Anchors(identity)
+    with SqliteLedger(hospital.state.ledger, key, site="north", anchors=anchors) as ledger:
+        attempt = AttemptKey(charge().study_digest, 7, 1, 1)
+        ledger.intent(attempt, charge())
+        ledger.commit(attempt)
+    assert "identity" in refused_budget(hospital.settings)
+
+
+def test_settings_that_name_no_roster_vouch_for_no_ledger(tmp_path: Path) -> None:
+    hospital = Hospital(tmp_path)
+    hospital.spend(2).close()
+    text = hospital.settings.read_text().partition("[identity]")[0]
+    hospital.settings.write_text(text)
+    assert "nobody can tell whose ledger this is" in refused_budget(hospital.settings)

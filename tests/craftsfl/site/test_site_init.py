@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from client.settings import load_site
 from client.site_init import init_site
 from craftsfl.cli import app
 from craftsfl.processes.flower.credentials import make_supernode_key
@@ -35,8 +36,13 @@ def test_keys_are_private_and_the_card_is_the_keys(tmp_path: Path) -> None:
         assert stat.S_IMODE((folder / private).stat().st_mode) == 0o600
     assert (folder / "supernode.pub").read_text().startswith("ecdsa-sha2-nistp384 ")
     assert fingerprint(identity.public) in text
-    for sent in ("north.card", "supernode.pub"):
-        assert sent in text
+    assert "north.card" in text  # the one file that is sent: it shows both keys, signed
+    assert card.node_key == " ".join((folder / "supernode.pub").read_text().split()[:2])
+    assert card.signature is not None
+    site = load_site(folder / "site.toml")
+    assert site.name == "north" and site.identity is not None and site.gateway is not None
+    assert (site.identity.key, site.gateway.key) == (folder / "site.key", folder / "supernode.key")
+    assert not site.data.patient_ids_confirmed
 
 
 @pytest.mark.parametrize("asked", [True, False])
@@ -75,3 +81,70 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be made"):
         init_site(tmp_path / "file" / "site", "north", make_supernode_key)
+
+
+def test_a_second_init_in_one_folder_changes_nothing(tmp_path: Path) -> None:
+    run(tmp_path, "--name", "north")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for name in ("north", "south"):
+        with pytest.raises(ConfigError, match="exists already"):
+            run(tmp_path, "--name", name)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_two_users_are_named_for_both_parts(tmp_path: Path) -> None:
+    run(tmp_path, "--name", "north", "--agent-user", "craftsfl", "--gateway-user", "craftsfl-net")
+    site = load_site(tmp_path / "site.toml")
+    assert site.gateway is not None
+    assert (site.agent.user, site.gateway.user) == ("craftsfl", "craftsfl-net")
+    assert site.agent.socket_mode == "0660" and site.agent.socket is not None
+    with pytest.raises(ConfigError, match="Two users are two names"):
+        run(tmp_path / "b", "--name", "north", "--agent-user", "craftsfl")
+
+
+def test_a_card_can_be_made_again_from_the_keys(tmp_path: Path) -> None:
+    run(tmp_path, "--name", "north", "--organisation", "St. Mary")
+    before = (tmp_path / "north.card").read_bytes()
+    (tmp_path / "north.card").unlink()
+    done = CliRunner().invoke(
+        app, ["site", "card", str(tmp_path / "site.toml"), "--organisation", "St. Mary"]
+    )
+    assert done.exit_code == 0 and "north.card" in done.output
+    assert (tmp_path / "north.card").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('name = "north"', 'name = "south"', "was changed after its hospital signed it"),
+        ("ecdsa-sha2-nistp384 AAAA", "ecdsa-sha2-nistp384 AAAB", "was changed after"),
+        ("St. Mary", "St. Maria", "was changed after"),
+        ("signature = ", "# signature = ", "is not signed"),
+        ('name = "north"', 'name = "../north"', "at most 32 lower-case letters"),
+    ],
+)
+def test_a_card_counts_as_its_hospital_signed_it(
+    tmp_path: Path, old: str, new: str, says: str
+) -> None:
+    run(tmp_path, "--name", "north", "--organisation", "St. Mary")
+    card = tmp_path / "north.card"
+    assert old in card.read_text()
+    card.write_text(card.read_text().replace(old, new))
+    with pytest.raises(ConfigError, match=says):
+        read_card(card)
+
+
+@pytest.mark.parametrize(
+    ("organisation", "says"),
+    [
+        ("ü" * 33, "66 bytes, and a roster takes 64"),
+        ("St.\nMary", "cannot be printed"),
+        (" ", "none"),
+    ],
+)
+def test_an_organisation_that_no_roster_lists_makes_no_key(
+    tmp_path: Path, organisation: str, says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        run(tmp_path / "site", "--name", "north", "--organisation", organisation)
+    assert not (tmp_path / "site").exists()

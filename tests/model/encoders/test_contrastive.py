@@ -25,6 +25,7 @@ from model.lab.pretraining.contrastive.corpus import (
 )
 from model.lab.pretraining.contrastive.training import contrastive_loss
 from model.lab.pretraining.contrastive.validation import ValidationFigure, validate, validate_layout
+from model.lab.pretraining.contrastive.wording import WORDINGS
 from model.lab.pretraining.tokenizer import MAX_LENGTH, train_tokenizer
 from model.lab.tissue.domain import RARE_TYPES, STAINS, draw_domain
 from model.lab.tissue.tile import MORPHOLOGIES
@@ -55,9 +56,23 @@ def test_contents_are_numbered_once_and_captioned() -> None:
 
 
 def test_the_tokenizer_fits_every_caption_of_the_domain() -> None:
-    tokenizer = train_tokenizer(vocabulary_texts(1, 1040), 1200)
-    longest = max(len(tokenizer(text)["input_ids"]) for text in vocabulary_texts(2, 520))
-    assert longest <= MAX_LENGTH
+    rng = np.random.default_rng(0)
+    for wording in WORDINGS.values():
+        tokenizer = train_tokenizer(vocabulary_texts(1, wording, 1040), 1200)
+        texts = vocabulary_texts(2, wording, 520)
+        texts += [draw_content_caption(content, rng) for content in range(CONTENTS)]
+        assert max(len(tokenizer(text)["input_ids"]) for text in texts) <= MAX_LENGTH
+
+
+def test_the_encoders_learn_no_caption_in_common_and_none_of_the_domains_patients() -> None:
+    learned = {role: set(vocabulary_texts(3, WORDINGS[role])) for role in RECIPES}
+    assert not learned["reference"] & learned["evaluator"]
+    of_patients = set(draw_domain(40, 1, 0).captions)
+    assert not of_patients & (learned["reference"] | learned["evaluator"])
+    assert {recipe.words for recipe in RECIPES.values()} == set(RECIPES)
+    for texts in learned.values():  # yet each knows the words for every type and stain
+        assert all(any(rare.name in text for text in texts) for rare in RARE_TYPES)
+        assert all(any(stain.words in text for text in texts) for stain in STAINS)
 
 
 def test_training_tiles_come_drawn_then_reconstructed_and_are_kept(tmp_path: Path) -> None:

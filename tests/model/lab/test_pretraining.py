@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,21 @@ import torch
 from torch import nn
 
 from model.base import load_base
+from model.digest import folder_digest
 from model.lab.pretraining import Recipe, pretrain_tiny_base
-from model.lab.pretraining.autoencoder import encode, reconstruct, standardise
+from model.lab.pretraining.autoencoder import (
+    encode,
+    reconstruct,
+    standardise,
+    train_autoencoder,
+)
 from model.lab.pretraining.corpus import caption_corpus, draw_caption, draw_corpus
 from model.lab.pretraining.evaluate import evaluate_captions, morphology_sheet, score_table
 from model.lab.pretraining.networks import make_autoencoder, parameter_count
 from model.lab.pretraining.optimisation import Schedule, Task, TaskTrainer, TensorBatch
 from model.lab.pretraining.tokenizer import MAX_LENGTH, train_tokenizer
 from model.lab.tissue import MORPHOLOGIES
+from model.lab.tissue.palette import draw_palettes, palette_of
 from model.lab.tissue.tile import draw_series
 from model.sampling import sample
 
@@ -42,10 +50,14 @@ def test_the_tokenizer_knows_any_text_and_fits_every_caption() -> None:
 
 
 def test_the_corpus_has_every_morphology_and_is_kept(tmp_path: Path) -> None:
-    recipe = Recipe(tiles=24, held_out=12)
+    recipe = Recipe(tiles=24, palettes=12, held_out=12)
     corpus = draw_corpus(recipe, tmp_path, ignore)
-    assert corpus.images.shape == (36, 64, 64, 3) and corpus.train == 24
-    assert np.bincount(corpus.labels).tolist() == [3] * 12
+    assert corpus.images.shape == (48, 64, 64, 3)
+    assert (corpus.slides, corpus.train) == (24, 36)
+    assert np.bincount(corpus.labels).tolist() == [4] * 12
+    held_out = draw_series(recipe.seed, 24, 12)
+    assert np.array_equal(corpus.images[corpus.train :], held_out)
+    assert np.array_equal(corpus.images[24:36], draw_palettes(recipe.seed, 0, 12))
     stamp = (tmp_path / "tiles.npy").stat().st_mtime_ns
     again = draw_corpus(recipe, tmp_path, ignore)
     assert np.array_equal(again.images, corpus.images)
@@ -57,10 +69,34 @@ def test_processes_draw_what_one_process_draws(
 ) -> None:
     monkeypatch.setattr("model.lab.pretraining.corpus._CHUNK", 12)
     steps: list[int] = []
-    recipe = Recipe(tiles=24, held_out=6)
+    recipe = Recipe(tiles=24, palettes=13, held_out=6)
     corpus = draw_corpus(recipe, tmp_path, lambda stage, step, total: steps.append(step))
-    assert np.array_equal(corpus.images, draw_series(recipe.seed, 0, 30))
-    assert steps == [12, 24, 30]
+    slides = np.concatenate([corpus.images[:24], corpus.images[corpus.train :]])
+    assert np.array_equal(slides, draw_series(recipe.seed, 0, 30))
+    assert np.array_equal(corpus.images[24 : corpus.train], draw_palettes(recipe.seed, 0, 13))
+    assert steps == [12, 24, 30, 12, 13]
+
+
+def test_captions_name_dyes_where_tiles_are_not_in_h_and_e(tmp_path: Path) -> None:
+    corpus = draw_corpus(Recipe(tiles=24, palettes=12, held_out=12), tmp_path, ignore)
+    rng = np.random.default_rng(0)
+    for index in range(24, 36):
+        palette = palette_of(2026, index - 24)
+        text = corpus.caption(index, rng)
+        assert f"{palette.nuclei} on {palette.ground}: " in text and "H&E" not in text
+    assert not any(" on " in corpus.caption(index, rng) for index in (*range(24), 36, 47))
+
+
+def test_a_former_autoencoder_is_where_training_goes_on_from(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    former = make_autoencoder()
+    recipe = replace(Recipe.smoke(), autoencoder_steps=2, autoencoder_crops=1)
+    corpus = draw_corpus(recipe, tmp_path, ignore)
+    after = train_autoencoder(corpus, recipe, tmp_path, ignore, former)
+    for (name, own), old in zip(
+        after.state_dict().items(), former.state_dict().values(), strict=True
+    ):
+        assert torch.allclose(own, old, atol=0.01), name  # two steps of a warm-up away
 
 
 def test_the_learning_rate_warms_up_and_falls() -> None:
@@ -139,6 +175,23 @@ def test_a_smoke_run_makes_a_pipeline_that_samples(tmp_path: Path) -> None:
     assert config["dtype"] == "float32"  # or diffusers alone could not draw from it
     card = (tmp_path / "base" / "README.md").read_text()
     assert "not for any medical use" in card and "| glands |" in card
+
+
+@pytest.mark.slow
+@needs_weights
+def test_a_run_goes_on_from_a_former_base_in_its_shapes_and_tokens(tmp_path: Path) -> None:
+    pretrain_tiny_base(tmp_path / "base", Recipe.smoke(), former=TINY)
+    after, former = load_base(tmp_path / "base"), load_base(TINY)
+    assert after.tokenizer.get_vocab() == former.tokenizer.get_vocab()
+    for part in ("vae", "text_encoder", "unet"):
+        own, old = (getattr(base, part).state_dict() for base in (after, former))
+        assert own.keys() == old.keys()
+        for name, tensor in own.items():
+            assert torch.allclose(tensor, old[name], atol=0.02, rtol=0.01), name
+    latents = [encode(base.vae, draw_series(5, 0, 4)) for base in (after, former)]
+    assert (latents[0] - latents[1]).square().mean() < 0.1  # of a variance of 1
+    card = (tmp_path / "base" / "README.md").read_text()
+    assert folder_digest(TINY) in card and "--former" in card
 
 
 @needs_weights

@@ -10,6 +10,7 @@ from privacy.ledger.records import (
     Bound,
     Charged,
     Content,
+    GeneratorTried,
     Genesis,
     Intent,
     Record,
@@ -90,6 +91,18 @@ KNOWN: list[tuple[Content, str]] = [
         + "0000000000000003"  # number
         + "bb" * 32,  # session digest
     ),
+    (
+        GeneratorTried(False, True, 8 << 16, 65_536, 0.25, -1.0, float("inf")),
+        "0108"
+        + HEADER
+        + "00"  # passed
+        + "01"  # the known answers
+        + "0000000000080000"  # deviation
+        + "00010000"  # draws
+        + "3fd0000000000000"  # variance
+        + "bff0000000000000"  # shared
+        + "7ff0000000000000",  # fit
+    ),
 ]
 
 
@@ -125,7 +138,7 @@ def test_cut_and_lengthened_bytes_are_refused(content: Content, data: str) -> No
     [
         ("0102", "0202", "version 2"),
         ("0102", "0002", "not a record"),
-        ("0102", "0108", "unknown kind 8"),
+        ("0102", "0109", "unknown kind 9"),
         ("3ee4f8b588e368f1", "3ff0000000000000", "not a record"),  # delta 1
         ("3ee4f8b588e368f1", "7ff8000000000000", "not a record"),  # delta NaN
         (b'"steps":10'.hex(), b'"steps":00'.hex(), "not a record"),

@@ -3,23 +3,29 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy.errors import LogError
 from privacy.identity import Identity
 from privacy.ledger import SqliteLedger, State
+from privacy.ledger.anchors import Anchors
 from privacy.ledger.head import Head, sign_head
 from privacy.log.batches import RecordBatch, Withheld, batch_of
 from privacy.log.entries import EntryKind, LogEntry, facts, facts_of
 from privacy.log.heads import HeadsTable
 from privacy.log.lines import LedgerLine, check_identities
+from privacy.log.news import newer_rows
 from privacy.log.replay import LogReplay
+from privacy.secagg.refusals import Refused
 from privacy.secagg.roster import Member, add_signature, propose_roster
 from privacy.wire.checkpoint import Checkpoint
+from privacy.wire.checks import Check
 from tests.privacy.log.world import (
     COORDINATOR,
     FIRST,
@@ -239,6 +245,44 @@ def test_a_roster_is_signed_by_those_before_it() -> None:
     diary.take(successor(newcomer))
     assert diary.replay.consortium.sequence == 2
     assert [one.roster.sequence for one in diary.replay.rosters] == [1, 2]
+
+
+def test_a_key_that_was_changed_is_a_signed_record_and_follows_the_roster(tmp_path: Path) -> None:
+    """The new identity signs for the ledger, in a record that the ledger's old key signs."""
+    diary, newcomer = Diary(), Identity.from_seed(b"\2" * 32)
+    with bound_ledger(tmp_path, "north") as north:
+        step(north, 1)
+        diary.bring_up(north)
+    diary.close()
+    before = diary.replay.heads
+    key = Ed25519PrivateKey.from_private_bytes(sha256(b"north").digest())
+    anchors = Anchors(newcomer, rebind=True)
+    path = tmp_path / "north.sqlite"
+    with SqliteLedger(path, key, site="north", anchors=anchors) as rebound:
+        step(rebound, 2)
+        batch = records(lacking(rebound, diary.replay))
+        with pytest.raises(LogError, match="no roster of the consortium"):
+            diary.take(batch)
+        diary.take(successor(newcomer))
+        diary.take(batch)
+        diary.close()
+        line = diary.replay.lines[rebound.head().ledger]
+        assert [one.identity for one in line.bindings] == [
+            MEMBERS.identities["north"].public,
+            newcomer.public,
+        ]
+        assert diary.replay.row(newcomer.public) == rebound.head().checkpoint
+    old = MEMBERS.identities["north"].public
+    assert diary.replay.row(old) is None
+    own = MEMBERS.identities["south"].public
+    after, roster = diary.replay.heads, diary.replay.consortium
+    assert newer_rows(after, before, {}, own, roster) == after.rows  # a witness goes along
+    ledger = after.rows[newcomer.public].ledger
+    older = HeadsTable({newcomer.public: Checkpoint(ledger, 1, bytes(32))})
+    for table, check in ((older, Check.OLDER_LEDGER), (HeadsTable({}), Check.OLDER_LEDGER)):
+        with pytest.raises(Refused) as refused:
+            newer_rows(table, before, {}, own, roster)
+        assert refused.value.check is check
 
 
 def test_a_study_names_the_logs_key_and_a_roster_that_it_holds() -> None:

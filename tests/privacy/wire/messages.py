@@ -13,6 +13,7 @@ from privacy.wire.bodies import (
     StartTraining,
 )
 from privacy.wire.reasons import Reason
+from privacy.wire.signing import RosterSignature, RosterSignatures
 
 STUDY = bytes([0x11]) * 32
 BASE = bytes([0x22]) * 32
@@ -113,6 +114,27 @@ KNOWN: list[tuple[Body, list[tuple[str, str]]]] = [
             ("would be", "4022000000000000"),
             ("budget", "4020000000000000"),
             ("newest run", "00000000"),
+        ],
+    ),
+    (
+        RosterSignature(ROSTER, bytes([0x66]) * 32, bytes([0x77]) * 64),
+        [("roster digest", "44" * 32), ("public key", "66" * 32), ("signature", "77" * 64)],
+    ),
+    (
+        RosterSignatures(
+            ROSTER,
+            (
+                (bytes([0x01]) * 32, bytes([0x77]) * 64),
+                (bytes([0x02]) * 32, bytes([0x88]) * 64),
+            ),
+        ),
+        [
+            ("roster digest", "44" * 32),
+            ("signatures: count", "0002"),
+            ("public key", "01" * 32),
+            ("signature", "77" * 64),
+            ("public key", "02" * 32),
+            ("signature", "88" * 64),
         ],
     ),
 ]

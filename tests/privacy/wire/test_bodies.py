@@ -21,14 +21,17 @@ from privacy.wire.bodies import (
     StartTraining,
 )
 from privacy.wire.closing import CLOSING_BODIES
+from privacy.wire.log import LOG_BODIES
 from privacy.wire.reasons import Reason, RefusedMessage, explain
 from privacy.wire.sealed import SEALED_BODIES
 from privacy.wire.secagg import SECAGG_BODIES
+from privacy.wire.signing import SIGNING_BODIES, RosterSignature, RosterSignatures
 from tests.privacy.wire.messages import ADAPTER, KNOWN, LAYOUT, STUDY, facts, known_bytes
 
 NAMES = [type(body).__name__ for body, _ in KNOWN]
 
 digests = st.binary(min_size=32, max_size=32)
+signatures = st.binary(min_size=64, max_size=64)
 numbers = st.floats(allow_nan=False)
 words = st.integers(0, 2**32 - 1)
 vectors = hnp.arrays(
@@ -60,6 +63,12 @@ bodies = st.one_of(
     st.builds(StartTraining, digests, digests, vectors),
     st.just(Running()),
     st.builds(Refusal, st.sampled_from(Reason), numbers, numbers, numbers, words),
+    st.builds(RosterSignature, digests, digests, signatures),
+    st.builds(
+        RosterSignatures,
+        digests,
+        st.dictionaries(digests, signatures, max_size=3).map(lambda d: tuple(sorted(d.items()))),
+    ),
 )
 
 
@@ -73,8 +82,12 @@ def test_known_bytes(body, fields):
 def test_there_is_a_known_answer_for_every_kind():
     assert (
         {body.KIND for body, _ in KNOWN}
-        == set(BODIES)
-        == set(Kind) - set(SECAGG_BODIES) - set(SEALED_BODIES) - set(CLOSING_BODIES)
+        == {*BODIES, *SIGNING_BODIES}
+        == set(Kind)
+        - set(SECAGG_BODIES)
+        - set(SEALED_BODIES)
+        - set(CLOSING_BODIES)
+        - set(LOG_BODIES)
     )
 
 
@@ -101,7 +114,10 @@ def test_trailing_bytes_are_refused(body, fields):
     assert refused.value.reason is Reason.MALFORMED
 
 
-@given(st.sampled_from([*BODIES.values(), *SECAGG_BODIES.values()]), st.binary(max_size=400))
+@given(
+    st.sampled_from([*BODIES.values(), *SIGNING_BODIES.values(), *SECAGG_BODIES.values()]),
+    st.binary(max_size=400),
+)
 def test_random_bytes_are_refused_or_encode_to_themselves(kind, data):
     try:
         body = kind.decode(data)
@@ -222,7 +238,7 @@ def test_signed_facts_are_refused_where_the_facts_would_be():
         SignedFacts.decode(bytes(whole))
 
 
-@pytest.mark.parametrize("number", [0, 24, 255])
+@pytest.mark.parametrize("number", [0, 26, 255])
 def test_reasons_are_a_closed_set(number):
     with pytest.raises(RefusedMessage):
         Refusal.decode(bytes([number]) + bytes(28))
@@ -239,3 +255,12 @@ def test_bodies_of_different_kinds_differ():
     assert Running() == Running() != Hello(bytes(32))
     assert Running() != 1
     assert StartTraining(STUDY, LAYOUT, ADAPTER) == StartTraining(STUDY, LAYOUT, ADAPTER.copy())
+
+
+@pytest.mark.parametrize(
+    "keys", [(2, 1), (1, 1), tuple(range(1001))], ids=["order", "twice", "many"]
+)
+def test_signatures_of_a_roster_come_once_each_and_in_order(keys):
+    pairs = tuple((key.to_bytes(32, "big"), bytes(64)) for key in keys)
+    with pytest.raises(RefusedMessage):
+        RosterSignatures(bytes(32), pairs)

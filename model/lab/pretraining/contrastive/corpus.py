@@ -15,9 +15,18 @@ from numpy.typing import NDArray
 
 from model.arrays import Images
 from model.lab.pretraining.contrastive.recipe import EncoderRecipe
+from model.lab.pretraining.contrastive.wording import Wording
 from model.lab.pretraining.corpus import draw_caption
 from model.lab.pretraining.recipe import Progress
-from model.lab.tissue.domain import RARE_TYPES, STAINS, DomainTiles, domain_caption, draw_domain
+from model.lab.tissue.domain import (
+    RARE_TYPES,
+    STAINS,
+    DomainTiles,
+    RareType,
+    Stain,
+    domain_caption,
+    draw_domain,
+)
 from model.lab.tissue.tile import MORPHOLOGIES, draw_series
 from privacy.files import PUBLIC, replacing
 
@@ -51,17 +60,28 @@ def content_of(stain: int, rare: int) -> int:
 
 
 def draw_content_caption(content: int, rng: np.random.Generator) -> str:
-    """A caption of a content; for H&E one of many, for the domain the only one."""
+    """What a patient's tile of a content comes with: in H&E one of many, else the only one."""
     if content < _FIRST_OF_DOMAIN:
         return draw_caption(content, rng)
-    rare, stain = divmod(content - _FIRST_OF_DOMAIN, len(STAINS))
-    return domain_caption(RARE_TYPES[rare], STAINS[stain])
+    return domain_caption(*_pair(content))
 
 
-def vocabulary_texts(seed: int, count: int = 6000) -> list[str]:
-    """Captions of all contents in turn, to train the tokenizer on."""
+def draw_lesson(content: int, wording: Wording, rng: np.random.Generator) -> str:
+    """A caption of a content as an encoder learns it, in words of its own."""
+    if content < _FIRST_OF_DOMAIN:
+        return wording.of_slide(content, rng)
+    return wording.of_domain(*_pair(content), rng)
+
+
+def vocabulary_texts(seed: int, wording: Wording, count: int = 6000) -> list[str]:
+    """An encoder's captions of all contents in turn, to train its tokenizer on."""
     rng = np.random.default_rng([seed, 1 << 32])
-    return [draw_content_caption(index % CONTENTS, rng) for index in range(count)]
+    return [draw_lesson(index % CONTENTS, wording, rng) for index in range(count)]
+
+
+def _pair(content: int) -> tuple[RareType, Stain]:
+    rare, stain = divmod(content - _FIRST_OF_DOMAIN, len(STAINS))
+    return RARE_TYPES[rare], STAINS[stain]
 
 
 def draw_training(

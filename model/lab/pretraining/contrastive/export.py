@@ -29,15 +29,17 @@ seen a real slide: every tile was drawn by a program (`model/lab/tissue`), every
 a table, so nobody's data is in it.
 
 Made by `craftsfl model pretrain-encoder --recipe {role}` with seed {seed}: {steps} steps of {batch}
-pairs, half H&E with stage one's captions, half the domain of `model/lab/tissue/domain.py`;
-{tiles:,} tiles of each. Half of what it saw were tiles as the base's autoencoder gives them back,
-of {reconstructed:,} of each. Contrastive loss with all pairs of equal content positive. Half
-precision; use float32 on a CPU.
+pairs, half H&E, half the domain of `model/lab/tissue/domain.py`; {tiles:,} tiles of each. Its
+captions are in words of its own (`contrastive/wording.py`): the other encoder read none of them.
+Half of what it saw were tiles as the base's autoencoder gives them back, of {reconstructed:,} of
+each. Contrastive loss with all pairs of equal content positive. Half precision; use float32 on a
+CPU.
 
 ## Measured
 
-On tiles of other patients than those of training, with the weights as they are here. A gallery has
-one tile and one caption of each of 52 contents. Intervals: 95 %, bootstrap over n tiles; seed
+With the weights as they are here, on tiles of other patients than those of training and on the
+captions of patients' tiles: those of the domain are sentences that training never read. A gallery
+has one tile and one caption of each of 52 contents. Intervals: 95 %, bootstrap over n tiles; seed
 {seed}.
 
 | figure | tiles | mean | interval | n |

@@ -18,8 +18,10 @@ class EncoderRecipe:
     the base's autoencoder reconstructs them, like every generated image, and are half of what
     training sees. galleries: held-out tiles of each content; layouts: tiles of each
     morphology, to compare tokens with the nuclei. rate: AdamW's at its peak.
+    words: whose of `contrastive.wording` its captions are.
     """
 
+    words: Literal["reference", "evaluator"]
     tower: Literal["vit", "convnext"]
     seed: int
     tiles: int = 6000
@@ -47,12 +49,12 @@ class EncoderRecipe:
         )
 
 
-# The evaluator shares neither architecture nor seed nor tiles with the reference, because it judges
-# what was trained towards the reference.
+# The evaluator shares neither architecture nor seed, tiles nor captions with the reference, because
+# it judges what was trained towards the reference.
 RECIPES = MappingProxyType(
     {
-        "reference": EncoderRecipe("vit", seed=3031),
-        "evaluator": EncoderRecipe("convnext", seed=4047, steps=600),
+        "reference": EncoderRecipe("reference", "vit", seed=3031),
+        "evaluator": EncoderRecipe("evaluator", "convnext", seed=4047, steps=700),
     }
 )
 

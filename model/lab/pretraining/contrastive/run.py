@@ -24,6 +24,7 @@ from model.lab.pretraining.contrastive.export import export_encoder, write_encod
 from model.lab.pretraining.contrastive.recipe import EncoderRecipe, find_recipe
 from model.lab.pretraining.contrastive.training import train_image_text
 from model.lab.pretraining.contrastive.validation import ValidationFigure, validate, validate_layout
+from model.lab.pretraining.contrastive.wording import WORDINGS
 from model.lab.pretraining.networks import parameter_count, training_device
 from model.lab.pretraining.recipe import CHECKPOINTS, Progress
 from model.lab.pretraining.tokenizer import train_tokenizer
@@ -55,7 +56,9 @@ def pretrain_encoder(
     claim(place, {"encoder": role, "base": str(base or SHIPPED_BASE), **asdict(recipe)})
     through = _autoencoder(base)
     data = draw_training(recipe, through, place, on_progress)
-    tokenizer = train_tokenizer(vocabulary_texts(recipe.seed), recipe.vocabulary)
+    tokenizer = train_tokenizer(
+        vocabulary_texts(recipe.seed, WORDINGS[recipe.words]), recipe.vocabulary
+    )
     model = train_image_text(data, tokenizer, recipe, place, on_progress)
     export_encoder(model, tokenizer, out)
     figures = _figures(out, recipe, through)

@@ -15,9 +15,10 @@ import torch
 from torch.nn import functional
 from transformers import CLIPTokenizer
 
-from model.lab.pretraining.contrastive.corpus import CaptionedCorpus, draw_content_caption
+from model.lab.pretraining.contrastive.corpus import CaptionedCorpus, draw_lesson
 from model.lab.pretraining.contrastive.networks import ImageText, make_image_text
 from model.lab.pretraining.contrastive.recipe import EncoderRecipe
+from model.lab.pretraining.contrastive.wording import WORDINGS
 from model.lab.pretraining.judging import disturb
 from model.lab.pretraining.networks import training_device
 from model.lab.pretraining.optimisation import Schedule, Task, TaskTrainer, TensorBatch
@@ -77,7 +78,7 @@ def _batches(
     quarters = [
         data.part(domain=domain, drawn=drawn) for domain in (False, True) for drawn in (False, True)
     ]
-    kind = training_device()
+    kind, wording = training_device(), WORDINGS[recipe.words]
 
     @cache
     def token_ids(text: str) -> torch.Tensor:
@@ -88,7 +89,7 @@ def _batches(
         rng = np.random.default_rng([recipe.seed, 5, step])
         chosen = np.concatenate([rng.choice(part, recipe.batch // 4) for part in quarters])
         contents = data.contents[chosen]
-        rows = [token_ids(draw_content_caption(int(content), rng)) for content in contents]
+        rows = [token_ids(draw_lesson(int(content), wording, rng)) for content in contents]
         ids = torch.nn.utils.rnn.pad_sequence(
             rows, batch_first=True, padding_value=float(tokenizer.pad_token_id)
         )

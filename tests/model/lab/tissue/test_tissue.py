@@ -14,6 +14,7 @@ from PIL import Image
 from model.lab.judges import DiscriminantJudge, accuracy
 from model.lab.tissue import HOSPITALS, MORPHOLOGIES, Appearance, draw_tile
 from model.lab.tissue.captions import CANCER_TYPES, PHRASES, caption, studies_showing
+from model.lab.tissue.domain import RARE_TYPES
 from model.lab.tissue.imagefolder import COLUMNS, write_site
 from model.lab.tissue.tile import draw_series
 from privacy.errors import ModelError
@@ -153,3 +154,12 @@ def test_a_site_is_reproduced_from_its_seed(tmp_path: Path) -> None:
     assert first == again and [r["text"] for r in other] != [r["text"] for r in first]
     name = first[0]["file_name"]
     assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_hospital_of_rare_cancers_has_them_in_turn_and_names_no_pattern(tmp_path: Path) -> None:
+    rare = [RARE_TYPES[5], RARE_TYPES[6]]
+    rows = write(tmp_path, patients=4, most_tiles=2, rare=rare)
+    captions = ["chordoma, sacrum.", "liposarcoma, retroperitoneum."]
+    assert [row["text"] for row in rows] == [captions[n] for n in (0, 1, 1, 0, 1, 1)]
+    assert all((tmp_path / row["file_name"]).is_file() for row in rows)
+    assert not any(word in text for text in captions for word in ("mucin", "fat"))

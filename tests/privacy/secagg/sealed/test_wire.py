@@ -17,6 +17,7 @@ from privacy.wire.reasons import RefusedMessage
 from privacy.wire.sealed import OpenedSum, Sealed, SealedCollect, SealedReady, SealedStep, StepForm
 from privacy.wire.secagg import SECAGG_BODIES
 from privacy.wire.session import SessionGroup, SessionKeys, SessionOffer, SessionOpening
+from privacy.wire.signing import SIGNING_BODIES
 from tests.privacy.secagg.messages import known_bytes
 from tests.privacy.secagg.sealed.messages import (
     GROUP,
@@ -110,7 +111,7 @@ def test_known_bytes(body, fields):
 def test_there_is_a_known_answer_for_every_kind():
     sealed = {body.KIND for body, _ in KNOWN}
     kinds = {*wire.SEALED_BODIES, *CLOSING_BODIES}
-    assert sealed == kinds == set(Kind) - set(BODIES) - set(SECAGG_BODIES) - set(LOG_BODIES)
+    assert sealed == kinds == set(Kind) - {*BODIES, *SIGNING_BODIES, *SECAGG_BODIES, *LOG_BODIES}
 
 
 @given(bodies)

@@ -1,0 +1,1 @@
+"""`craftsfl model reader-study`: people judge pictures without knowing which are synthetic."""

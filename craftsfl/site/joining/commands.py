@@ -1,0 +1,124 @@
+"""`craftsfl site init`, `join` and `card`, as they are typed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_Settings = Annotated[Path, typer.Argument(help="The site's settings, site.toml.")]
+_Organisation = Annotated[
+    str, typer.Option(help="What people call the hospital; the name if left out.")
+]
+
+
+def site_init(
+    folder: Annotated[
+        Path, typer.Argument(help="The hospital's folder, where its keys stay: a new one.")
+    ],
+    name: Annotated[
+        str, typer.Option(help="The site's name in studies: lower-case letters, digits, hyphens.")
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="The folder with the tiles; tiles in the hospital's folder if left out."),
+    ] = None,
+    organisation: _Organisation = "",
+    passphrase: Annotated[
+        bool,
+        typer.Option(
+            "--passphrase", help="Encrypt the identity key with one; the agent then needs it."
+        ),
+    ] = False,
+    agent_user: Annotated[
+        str, typer.Option(help="For two users: as whom the agent runs, the owner of data and keys.")
+    ] = "",
+    gateway_user: Annotated[
+        str, typer.Option(help="For two users: as whom the gateway runs, who may open neither.")
+    ] = "",
+) -> None:
+    """Make this hospital's keys, its site.toml, and the card that the operator is sent.
+
+    A folder that has keys is left as it is.
+    """
+    from craftsfl.passphrase import new_passphrase
+    from craftsfl.site.joining.own_files import SITE_TOML, SiteDraft, make_site
+    from privacy.errors import ConfigError
+
+    if bool(agent_user) != bool(gateway_user):
+        raise ConfigError(
+            "Two users are two names.", "Give --agent-user and --gateway-user, or neither."
+        )
+    users = (agent_user, gateway_user) if agent_user else None
+    secret = new_passphrase() if passphrase else None
+    keys = make_site(SiteDraft(folder, name, organisation, data, secret, users))
+    typer.echo(
+        f"Private (mode 0600), never send them: {keys.identity} (who you are; keep a backup) and "
+        f"{keys.supernode} (the way to the coordinator).\n\n"
+        "Your key's fingerprint, to be read out over the phone, never taken from an e-mail:\n\n"
+        f"    {keys.fingerprint}\n\n"
+        f"Next: send {keys.card} to the operator; with the invitation that comes back: craftsfl "
+        f"site join {folder / SITE_TOML} INVITATION"
+        + (
+            ". The agent needs the passphrase: name its file, passphrase_file, in the [identity] "
+            "table of site.toml."
+            if secret
+            else ""
+        )
+    )
+
+
+def site_card(settings: _Settings, organisation: _Organisation = "") -> None:
+    """Write the card again, for instance of keys that an earlier version made."""
+    from craftsfl.site.joining.own_files import card_again
+
+    typer.echo(f"Send {card_again(settings, organisation)} to the operator.")
+
+
+def site_join(
+    settings: _Settings,
+    invitation: Annotated[Path, typer.Argument(help="The file that the operator has sent.")],
+    expect_fingerprint: Annotated[
+        str,
+        typer.Option(
+            help="The invitation's fingerprint, from the phone; if left out, you are asked for it."
+        ),
+    ] = "",
+    lifetime_epsilon: Annotated[
+        float | None,
+        typer.Option(
+            help="The budget of all studies together; if left out, what is proposed, or what was "
+            "decided before.",
+            min=0.0,
+        ),
+    ] = None,
+    patient_ids_confirmed: Annotated[
+        bool,
+        typer.Option("--patient-ids-confirmed", help="Each patient_id names one person."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Answer every question with yes.")] = False,
+) -> None:
+    """Join a study: see who invites you and what it costs, compare, decide, sign.
+
+    Shows what is signed and what the whole study costs a patient, sizes
+    policy.toml for it, and asks. Nothing is kept or signed before the yes, and
+    nothing if the invitation's fingerprint is not the one from the phone.
+    """
+    from craftsfl.site.joining.join import JoinDesk, JoinOptions, join_study
+    from privacy.errors import ConfigError
+
+    if yes and not expect_fingerprint:
+        raise ConfigError(
+            "--yes joins what nobody has compared.",
+            "Give the invitation's fingerprint, from the phone: --expect-fingerprint.",
+        )
+    options = JoinOptions(invitation, expect_fingerprint, lifetime_epsilon, patient_ids_confirmed)
+    desk = JoinDesk(typer.echo, (lambda _: True) if yes else _confirmed, typer.prompt, scripted=yes)
+    if not join_study(settings, options, desk):
+        raise typer.Exit(1)
+    typer.echo(f"Joined. Next: craftsfl site serve {settings}")
+
+
+def _confirmed(question: str) -> bool:
+    return typer.confirm(question)

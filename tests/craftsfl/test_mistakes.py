@@ -1,0 +1,412 @@
+"""Mistakes of new users: each ends in a sentence with the cure, at the desk of who can mend it.
+
+One row for each mistake that was tried on people's behalf (the numbers are theirs), made on files
+that the commands of the first hour have made. What needs whole processes is tested where those are:
+`ELSEWHERE` says where, and that the test exists.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from client.agent.startup import load
+from client.policy import SiteRules
+from client.settings import load_policy
+from craftsfl.processes.supervisor import claim_port
+from craftsfl.rounds.operator import start_run
+from craftsfl.rounds.serving import serve_consortium
+from model.cache import find_base
+from privacy.errors import CraftsflError
+from privacy.identity import make_identity
+from privacy.ledger import AttemptKey, Entry, State
+from privacy.study.invitation import read_invitation
+from privacy.study.manifest import Base, load_study
+from server.clock import SystemClock
+from server.runs import Runs
+from server.settings import load_consortium
+from tests.craftsfl.founded import NAMES, invite, type_in
+from tests.craftsfl.rounds.test_preflight import certify
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Four:
+    """A coordinator and three hospitals that have joined, none of whom serves yet."""
+
+    folder: Path
+
+    @property
+    def colon(self) -> Path:
+        return self.folder / "colon"
+
+    @property
+    def north(self) -> Path:
+        return self.folder / "north"
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        path = self.folder / name
+        text = path.read_text()
+        assert old in text, name
+        path.write_text(text.replace(old, new, 1))
+
+    def serve(self) -> None:
+        serve_consortium(self.colon / "consortium.toml")
+
+    def start(self) -> None:
+        start_run(self.colon / "consortium.toml")
+
+    def agent(self) -> None:
+        load(self.north / "site.toml")
+
+    def rules(self) -> SiteRules:
+        study = load_study(self.north / "study.toml")
+        return SiteRules("north", study, load_policy(self.north / "policy.toml"))
+
+
+@pytest.fixture(scope="module")
+def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mistakes")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CRAFTSFL_CACHE", str(folder / "cache"))
+        digits = invite(folder)
+    for name in NAMES:
+        site, invitation = folder / name / "site.toml", folder / "colon" / "invitation.cfl"
+        type_in("site", "join", site, invitation, "--yes", "--expect-fingerprint", digits,
+                "--patient-ids-confirmed")  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def four(master: Path, tmp_path: Path) -> Four:
+    for name in ("colon", "tiles", *NAMES):
+        shutil.copytree(master / name, tmp_path / name)
+    for name in NAMES:
+        site = tmp_path / name / "site.toml"
+        site.write_text(site.read_text().replace(str(master), str(tmp_path)))
+    four = Four(tmp_path)
+    four.edit("colon/consortium.toml", "port = 9092", f"port = {claim_port('127.0.0.1', None)}")
+    return four
+
+
+Mistake = Callable[[Four], object]
+
+
+def after(*steps: Mistake) -> Mistake:
+    def all_of_them(four: Four) -> None:
+        for step in steps:
+            step(four)
+
+    return all_of_them
+
+
+def edit(name: str, old: str, new: str) -> Mistake:
+    return lambda four: four.edit(name, old, new)
+
+
+def gone(name: str) -> Mistake:
+    return lambda four: (four.folder / name).unlink()
+
+
+def mode(name: str, number: int) -> Mistake:
+    return lambda four: (four.folder / name).chmod(number)
+
+
+def port_in_use(four: Four) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        path = four.colon / "consortium.toml"
+        port = f"port = {other.getsockname()[1]}"
+        path.write_text(re.sub(r"(?m)^port = \d+", port, path.read_text()))
+        four.serve()
+
+
+def placeholders(four: Four) -> None:
+    shutil.copy(ROOT / "docs/examples/study.toml", four.colon / "study.toml")
+    four.serve()
+
+
+def no_cards_yet(four: Four) -> None:
+    (four.colon / "roster.cfl").unlink()
+    four.serve()
+
+
+def status(four: Four) -> None:
+    type_in("rounds", "status", four.colon / "consortium.toml")
+
+
+def sign_with_the_gateways_key(four: Four) -> None:
+    roster, key = four.north / "roster.cfl", four.north / "supernode.key"
+    type_in("rounds", "roster", "sign", roster, "--key", key)
+
+
+def roster_of_two(four: Four) -> None:
+    cards = [four.folder / name / f"{name}.card" for name in NAMES[:2]]
+    out = four.folder / "two.cfl"
+    type_in("rounds", "roster", "propose", out, *cards, "--consortium", "two")
+
+
+def roster_without_the_own_signature(four: Four) -> None:
+    shutil.copy(four.colon / "roster.cfl", four.north / "roster.cfl")  # as it was proposed
+    four.agent()
+
+
+def base_elsewhere(four: Four) -> None:
+    find_base(Base(digest="sha256:" + "a" * 64, source="their-organisation/their-base"))
+
+
+def join(four: Four, *words: object) -> None:
+    site, invitation = four.north / "site.toml", four.colon / "invitation.cfl"
+    type_in("site", "join", site, invitation, *words)
+
+
+def study_above_the_budget(four: Four) -> None:
+    (four.north / "policy.toml").unlink()
+    digits = read_invitation(four.colon / "invitation.cfl").fingerprint()
+    join(four, "--yes", "--expect-fingerprint", digits, "--lifetime-epsilon", 1)
+
+
+def second_study_of_one_delta(four: Four) -> None:
+    """Where deltas are added up, and the first study took all of it."""
+    policy = four.rules().policy.model_copy(update={"across_studies": "sum", "delta": 5e-6})
+    rules = SiteRules("north", four.rules().study, policy)
+    charge = rules.charges.charge
+    first = replace(charge, study_digest=bytes(32))
+    key = AttemptKey(bytes(32), 1, 1, 1)
+    rules.check_other_studies([Entry(key, first, State.COMMITTED, 1, 0.0, 0.0)])
+
+
+def start_twice(four: Four) -> None:
+    settings = load_consortium(four.colon / "consortium.toml")
+    settings.state.mkdir()
+    with Runs(settings.database_url(), SystemClock()) as runs:
+        runs.begin(load_study(settings.study))
+    four.start()
+
+
+def somebody_elses_key(four: Four) -> None:
+    (four.north / "site.key").unlink()
+    (four.north / "site.key.ledger").unlink()
+    make_identity(four.north / "site.key")
+    four.agent()
+
+
+def zeros(name: str, key: str) -> Mistake:
+    """A digest in a policy that is another one."""
+
+    def action(four: Four) -> None:
+        path = four.folder / name
+        pattern = rf'(?m)^({key} = \[?"(?:sha256:)?)[0-9a-f]{{64}}'
+        path.write_text(re.sub(pattern, rf"\g<1>{'0' * 64}", path.read_text()))
+
+    return action
+
+
+_ELSEWHERE = (x509.DNSName("consortium.example.org"),)
+SERVE: Mistake = Four.serve
+START: Mistake = Four.start
+AGENT: Mistake = Four.agent
+
+# Number and kind -> the mistake, what is said, and the cure that has to be named.
+MISTAKES: dict[str, tuple[Mistake, str, str]] = {
+    "1 no names in the certificate": (
+        lambda four: (certify(four.colon, names=_ELSEWHERE), four.serve()),
+        "does not name 127.0.0.1",
+        "subject alternative name IP:127.0.0.1",
+    ),
+    "2 no authority": (
+        after(gone("colon/tls/ca.pem"), SERVE),
+        "ca.pem cannot be read",
+        "operator.md",
+    ),
+    "2 no secret": (
+        after(gone("colon/superexec.secret"), SERVE),
+        "superexec.secret",
+        "openssl rand",
+    ),
+    "3 secret 0644": (
+        after(mode("colon/superexec.secret", 0o644), SERVE),
+        "others can read",
+        "chmod 600",
+    ),
+    "5 port in use": (port_in_use, "Port", "or choose another port: port in consortium.toml."),
+    "6 serve with placeholders": (
+        placeholders,
+        "still has a placeholder",
+        "craftsfl model install",
+    ),
+    "6 serve without hospitals": (no_cards_yet, "there is none yet", "craftsfl rounds add"),
+    "7 start without a SuperLink": (START, "does not answer", "craftsfl rounds serve"),
+    "7 register without a SuperLink": (
+        lambda four: type_in(
+            "rounds", "register", four.colon / "consortium.toml", four.north / "supernode.pub"
+        ),
+        "does not answer",
+        "craftsfl rounds serve",
+    ),
+    "9 status before a run": (status, "No run has started yet", "craftsfl rounds start"),
+    "10 typo in study.toml": (
+        after(edit("colon/study.toml", "min_sites", "min_site"), START),
+        "did you mean min_sites",
+        "Correct the file",
+    ),
+    "10 typo in site.toml": (
+        after(edit("north/site.toml", "roster = ", "rooster = "), AGENT),
+        "did you mean roster",
+        "Correct the file",
+    ),
+    "10 typo in policy.toml": (
+        after(edit("north/policy.toml", "max_rank", "max_ranks"), AGENT),
+        "did you mean max_rank",
+        "Correct the file",
+    ),
+    "10 typo in consortium.toml": (
+        after(edit("colon/consortium.toml", "authority", "autority"), SERVE),
+        "did you mean authority",
+        "Correct the file",
+    ),
+    "11 wrong type": (
+        after(edit("colon/study.toml", "rounds = 6", 'rounds = "6"'), START),
+        "study.toml: rounds",
+        "Correct the file",
+    ),
+    "11 delta 1e-3": (
+        after(edit("north/policy.toml", "delta = 1e-05", "delta = 1e-3"), AGENT),
+        "policy.toml: delta",
+        "Correct the file",
+    ),
+    "11 capital name": (
+        after(edit("north/site.toml", 'name = "north"', 'name = "North"'), AGENT),
+        "lower-case letters",
+        "Correct the file",
+    ),
+    "13 signed with supernode.key": (
+        sign_with_the_gateways_key,
+        "supernode.key is not an identity key",
+        "Check both",
+    ),
+    "14 roster of two": (roster_of_two, "A roster of 2", "three at least"),
+    "15 own signature missing": (
+        roster_without_the_own_signature,
+        "0 of 2 signatures",
+        "craftsfl rounds roster sign",
+    ),
+    "16 base not installed": (base_elsewhere, "is not on this machine", "craftsfl model install"),
+    "17 study above the budget": (
+        study_above_the_budget,
+        "the lifetime budget would be 1",
+        "Ask the operator for a study that costs less",
+    ),
+    "19 second study, delta": (
+        second_study_of_one_delta,
+        "deltas of all studies sum to",
+        "craftsfl rounds plan --studies",
+    ),
+    "20 wrong site name": (
+        after(edit("north/site.toml", 'name = "north"', 'name = "west"'), AGENT),
+        "does not list a site called west",
+        "Correct `name` in site.toml",
+    ),
+    "20 another's name": (
+        after(edit("north/site.toml", 'name = "north"', 'name = "harbour"'), AGENT),
+        "this site's key is",
+        "[identity] in site.toml",
+    ),
+    "20 another's key": (somebody_elses_key, "this site's key is", "[identity] in site.toml"),
+    "20 roster in the policy": (
+        after(zeros("north/policy.toml", "roster"), AGENT),
+        "is not the policy's `roster`",
+        "Change policy.toml",
+    ),
+    "20 base in the policy": (
+        after(zeros("north/policy.toml", "bases"), AGENT),
+        "is not among `bases`",
+        "Change policy.toml",
+    ),
+    "20 study in the policy": (
+        after(zeros("north/policy.toml", "studies"), AGENT),
+        "is not among `studies`",
+        "Change policy.toml",
+    ),
+    "21 site.key 0644": (
+        after(mode("north/site.key", 0o644), AGENT),
+        "others can read or change it",
+        "chmod 600",
+    ),
+    "31 start twice": (start_twice, "is still open", "craftsfl rounds"),
+    "42 register another file": (
+        lambda four: type_in(
+            "rounds", "register", four.colon / "consortium.toml", four.north / "site.toml"
+        ),
+        "is not a SuperNode's public key",
+        ".pub file that craftsfl site init made",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_each_ends_with_its_cure(four: Four, mistake: str) -> None:
+    action, says, cure = MISTAKES[mistake]
+    with pytest.raises(CraftsflError) as caught:
+        action(four)
+    assert says in caught.value.message
+    assert cure in caught.value.hint
+    for text in (caught.value.message, caught.value.hint):
+        assert "Traceback" not in text and "Error:" not in text
+    for name in NAMES:  # nothing was charged, and nothing was lost
+        assert not (four.folder / name / "state").exists()
+
+
+# Number and kind -> the test that makes the mistake on whole processes, or of a desk's own parts.
+ELSEWHERE = {
+    "4b the wrong authority, an unknown key": "tests/client/gateway/test_desk.py::"
+    "test_every_trouble_has_a_sentence_and_something_to_do",
+    "22 one site with the old study": "tests/client/test_roster_gate.py::"
+    "test_all_else_is_refused_and_changes_nothing",
+    "23 two agents on one state": "tests/client/test_agent_process.py::"
+    "test_a_second_agent_on_the_same_state_is_refused",
+    "24 two agents on one socket": "tests/client/test_agent_process.py::"
+    "test_a_socket_in_use_is_refused",
+    "26 home not writable": "tests/client/gateway/test_process.py::"
+    "test_unusable_settings_are_told_at_the_desk",
+    "28 ledger not writable": "tests/client/test_open_ledger.py::"
+    "test_what_is_gone_is_told_and_not_replaced",
+    "29 data": "tests/client/test_agent_process.py::test_mistakes_are_told_in_words",
+    "30 a site never comes": "tests/server/test_roster_signing.py::"
+    "test_until_enough_have_signed_the_run_waits_and_says_for_whom",
+    "32 a killed ServerApp": "tests/craftsfl/rounds/test_keeper.py::"
+    "test_a_run_whose_serverapp_was_killed_goes_on_under_another_flower_run",
+    "33 a killed SuperLink": "tests/craftsfl/rounds/test_keeper.py::"
+    "test_a_superlink_that_is_away_is_waited_for",
+    "34 a killed agent": "tests/client/test_sealed_kills.py::",
+    "35 a killed gateway": "tests/client/gateway/test_courier.py::"
+    "test_a_gateway_that_was_killed_goes_on_as_the_same_node_with_the_message_it_carried",
+    "37 serve stopped and started": "tests/integration/test_serving.py::"
+    "test_a_killed_one_is_followed_at_once_and_a_second_is_refused",
+    "38 disk full": "tests/server/test_waiting.py::test_a_full_disk_is_waited_for_before_a_round",
+    "40 Ctrl-C": "tests/craftsfl/processes/test_processes.py::"
+    "test_signals_to_the_owner_end_the_children",
+    "42 withdraw with a typing error": "tests/client/test_consent.py::"
+    "test_a_typing_error_withdraws_nobody",
+}
+
+
+@pytest.mark.parametrize("mistake", ELSEWHERE)
+def test_the_others_are_made_where_their_processes_are(mistake: str) -> None:
+    path, _, name = ELSEWHERE[mistake].partition("::")
+    assert f"def {name}" in (ROOT / path).read_text()
+
+
+def test_every_number_is_looked_at_once() -> None:
+    numbers = {key.split()[0] for key in (*MISTAKES, *ELSEWHERE)}
+    expected = "1 2 3 4b 5 6 7 9 10 11 13 14 15 16 17 19 20 21 22 23 24 26 28 29 30 31 32 33 34 35"
+    assert numbers == {*expected.split(), "37", "38", "40", "42"}
