@@ -233,7 +233,7 @@ def _steps(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFailure]:
         for kind, said in replay.facts
         if kind is EntryKind.STEP and said.get("study") == study
     }
-    here = {
+    here: dict[tuple[object, object], str] = {
         (number, one.step): hashlib.sha256(one.encode()).hexdigest()
         for number, run in evidence.runs.items()
         for one in run.sums
