@@ -18,7 +18,7 @@ from model.layout_text import decode_layout
 from privacy.audit.checks.membership import rosters_of
 from privacy.audit.checks.steps import LayoutDigests
 from privacy.audit.evidence import ADAPTER_FILE, LAYOUT_FILE, Evidence, RunEvidence
-from privacy.audit.faults import AuditFailure, Fault, failure
+from privacy.audit.faults import AuditFailure, Flaw, failure
 from privacy.errors import AuditError, CraftsflError
 from strategies.chain import AdapterChain
 from strategies.pooled import begin_chain, digests_of, final_of, following
@@ -47,15 +47,15 @@ def layout_of_bundle(evidence: Evidence) -> tuple[Layout | None, list[AuditFailu
     try:
         layout = decode_layout(data)
     except CraftsflError as error:
-        return None, [failure(Fault.MALFORMED, f"{LAYOUT_FILE}: {error.message}")]
+        return None, [failure(Flaw.MALFORMED, f"{LAYOUT_FILE}: {error.message}")]
     size = max(layout.parameters, sum(entry.size for entry in layout.frozen))
     if size > MOST_PARAMETERS:
         words = f"{size} numbers; at most {MOST_PARAMETERS} are worked out."
-        return None, [failure(Fault.TOO_LARGE, words)]
+        return None, [failure(Flaw.TOO_LARGE, words)]
     pooled = evidence.study.pooled
     if pooled is not None and pooled.parameters != layout.parameters:
         words = f"The layout has {layout.parameters} numbers, the manifest {pooled.parameters}."
-        return None, [failure(Fault.ADAPTER, words)]
+        return None, [failure(Flaw.ADAPTER, words)]
     return layout, []
 
 
@@ -71,7 +71,7 @@ def replay(evidence: Evidence, number: int, layout: Layout) -> Replay:
     try:
         found.chain = begin_chain(evidence.study, layout)
     except CraftsflError as error:
-        found.failures.append(failure(Fault.ADAPTER, error.message, run=number))
+        found.failures.append(failure(Flaw.ADAPTER, error.message, run=number))
         return found
     _follow(evidence, run, found, number)
     found.failures += _ended(run, found, number)
@@ -86,15 +86,15 @@ def check_released(evidence: Evidence, layout: Layout, found: Replay) -> Iterato
         return
     if found.steps != evidence.study.rounds:
         words = f"It was released after {found.steps} of {evidence.study.rounds} steps."
-        yield failure(Fault.STEP_MISSING, words, run=number)
+        yield failure(Flaw.STEP_MISSING, words, run=number)
     try:
         vector = adapter_in(data, layout)
     except AuditError as error:
-        yield failure(Fault.ADAPTER, error.message, run=number)
+        yield failure(Flaw.ADAPTER, error.message, run=number)
         return
     if vector.tobytes() != found.chain.published.astype("<f4", copy=False).tobytes():
         words = "The adapter that was released does not follow from the start and the opened sums."
-        yield failure(Fault.ADAPTER, words, run=number)
+        yield failure(Flaw.ADAPTER, words, run=number)
 
 
 def adapter_in(data: bytes, layout: Layout) -> NDArray[np.float32]:
@@ -151,12 +151,12 @@ def _follow(evidence: Evidence, run: RunEvidence, found: Replay, number: int) ->
         where = ("", number, total.step, total.attempt)
         if roster is None or total.step != chain.steps + 1:
             words = f"It does not follow step {chain.steps}."
-            found.failures.append(failure(Fault.STEP_MISSING, words, *where))
+            found.failures.append(failure(Flaw.STEP_MISSING, words, *where))
             break
         try:
             chain = following(chain, [total], evidence.study, roster)
         except CraftsflError as error:
-            found.failures.append(failure(Fault.CHAIN, error.message, *where))
+            found.failures.append(failure(Flaw.CHAIN, error.message, *where))
             break
         before[chain.steps] = chain
     found.chain = chain
@@ -176,7 +176,7 @@ def _begun_elsewhere(
         # A step after a sum that nobody took began from it; only steps that opened have to follow.
         if not same and (request.step, request.attempt) in opened:
             words = "It began from another adapter than the sums before it give."
-            yield failure(Fault.CHAIN, words, "", number, request.step, request.attempt)
+            yield failure(Flaw.CHAIN, words, "", number, request.step, request.attempt)
 
 
 def _ended(run: RunEvidence, found: Replay, number: int) -> Iterator[AuditFailure]:
@@ -186,4 +186,4 @@ def _ended(run: RunEvidence, found: Replay, number: int) -> Iterator[AuditFailur
     said = (close.adapter, close.state, close.sums, close.published)
     if said != (own.chain.adapter, own.chain.state, own.chain.sums, own.published):
         words = "The coordinator's last word names another end than the sums lead to."
-        yield failure(Fault.CLOSING, words, run=number)
+        yield failure(Flaw.CLOSING, words, run=number)

@@ -20,7 +20,7 @@ from privacy.audit.checks.membership import KnownDigests, check_membership_of
 from privacy.audit.checks.steps import check_closing, check_requests, sessions_of
 from privacy.audit.checks.sums import check_sums
 from privacy.audit.evidence import ADAPTER_FILE, Evidence, read_evidence
-from privacy.audit.faults import AuditFailure, Fault, failure
+from privacy.audit.faults import AuditFailure, Flaw, failure
 from privacy.errors import AccountingError, AuditError
 
 MOST_FAILURES: Final = 1000  # that are kept; how many there are is counted
@@ -100,7 +100,7 @@ def verify_bundle(data: bytes, expected: KnownDigests | None = None) -> AuditVer
         verdict.costs, found = check_costs(evidence)
         verdict.failures += (*found, *check_claims(evidence))
     except AccountingError as error:
-        verdict.failures.append(failure(Fault.EPSILON, error.message))
+        verdict.failures.append(failure(Flaw.EPSILON, error.message))
     verdict.counts.charges = sum(cost.charges for cost in verdict.costs)
     verdict.failures += check_charges(evidence)
     verdict.failures += check_record(evidence)
@@ -142,7 +142,7 @@ def _check_run(evidence: Evidence, number: int, layout: Layout, verdict: AuditVe
     try:
         sessions, found = sessions_of(evidence, number, layout_digests(layout))
     except AccountingError as error:
-        verdict.failures.append(failure(Fault.STUDY, error.message, run=number))
+        verdict.failures.append(failure(Flaw.STUDY, error.message, run=number))
         return
     verdict.failures += found
     verdict.failures += check_requests(evidence, number, sessions)
@@ -168,9 +168,9 @@ def _same_file(evidence: Evidence) -> Iterator[AuditFailure]:
     run = evidence.runs.get(number)
     said = "" if run is None else run.record.released
     if number and run is None:
-        yield failure(Fault.STEP_MISSING, "The run of its adapter is not in it.", run=number)
+        yield failure(Flaw.STEP_MISSING, "The run of its adapter is not in it.", run=number)
     if data is not None and hashlib.sha256(data).hexdigest() != said:
-        yield failure(Fault.ADAPTER, "The adapter is not the file that was released.", run=number)
+        yield failure(Flaw.ADAPTER, "The adapter is not the file that was released.", run=number)
 
 
 def _of_masked_rounds(evidence: Evidence) -> Iterator[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from privacy.audit.archive import read_archive
-from privacy.audit.faults import AuditFailure, Fault, failure
+from privacy.audit.faults import AuditFailure, Flaw, failure
 from privacy.audit.index import INDEX_FILE, VERSION, Index, check_files, version_of
 from privacy.audit.ledgers import decode_ledger
 from privacy.audit.packs import unpacked_rows
@@ -118,7 +118,7 @@ class _Notes:
         what: Callable[[bytes], _Found],
         data: bytes,
         name: str,
-        fault: Fault = Fault.MALFORMED,
+        fault: Flaw = Flaw.MALFORMED,
         **where: str | int,
     ) -> _Found | None:
         """What `data` decodes to; None, and a failure, where it does not."""
@@ -135,23 +135,23 @@ class _Notes:
 def read_evidence(data: bytes) -> tuple[Evidence | None, list[AuditFailure]]:
     """The contents of a bundle and what is wrong with their form; None where they say nothing."""
     notes = _Notes()
-    files = notes.read(read_archive, data, "The file", Fault.NOT_A_BUNDLE)
+    files = notes.read(read_archive, data, "The file", Flaw.NOT_A_BUNDLE)
     if files is None:
         return None, notes.failures
     if INDEX_FILE not in files:
-        return None, [failure(Fault.NOT_A_BUNDLE, f"It has no {INDEX_FILE}.")]
+        return None, [failure(Flaw.NOT_A_BUNDLE, f"It has no {INDEX_FILE}.")]
     if version_of(files[INDEX_FILE]) > VERSION:
         words = (
             f"A bundle of version {version_of(files[INDEX_FILE])}; this craftsfl reads {VERSION}."
         )
-        return None, [failure(Fault.NEWER_VERSION, f"{words} Install a newer craftsfl.")]
+        return None, [failure(Flaw.NEWER_VERSION, f"{words} Install a newer craftsfl.")]
     index = notes.read(Index.decode, files[INDEX_FILE], INDEX_FILE)
     if index is None:
         return None, notes.failures
     notes.failures += check_files(index, files)
-    study = notes.read(_study, files.get(STUDY_FILE, b""), STUDY_FILE, Fault.STUDY)
+    study = notes.read(_study, files.get(STUDY_FILE, b""), STUDY_FILE, Flaw.STUDY)
     rosters = notes.read(
-        decode_rosters, files.get(ROSTERS_FILE, b""), ROSTERS_FILE, Fault.ROSTER_SIGNATURES
+        decode_rosters, files.get(ROSTERS_FILE, b""), ROSTERS_FILE, Flaw.ROSTER_SIGNATURES
     )
     if study is None or rosters is None:
         return None, notes.failures
@@ -198,7 +198,7 @@ def _known_names(files: Mapping[str, bytes], notes: _Notes) -> None:
         shapes = _SITE_FILE.fullmatch(name) or _RUN_FILE.fullmatch(name) or name.startswith("log/")
         if name not in _ANYWHERE and not shapes:
             words = f"{name} is no part of a bundle."
-            notes.failures.append(failure(Fault.FILE_UNEXPECTED, words))
+            notes.failures.append(failure(Flaw.FILE_UNEXPECTED, words))
 
 
 def _sites(
@@ -211,11 +211,11 @@ def _sites(
             continue
         site = found[1]
         if found[2] == "ledger.bin":
-            chain = notes.read(decode_ledger, data, name, Fault.LEDGER_DAMAGED, site=site)
+            chain = notes.read(decode_ledger, data, name, Flaw.LEDGER_DAMAGED, site=site)
             if chain is not None:
                 ledgers[site] = chain
         else:
-            signed = notes.read(SignedStatement.decode, data, name, Fault.STATEMENT, site=site)
+            signed = notes.read(SignedStatement.decode, data, name, Flaw.STATEMENT, site=site)
             if signed is not None:
                 statements[site] = signed
     return ledgers, statements
@@ -242,12 +242,12 @@ def _run(number: int, part: Mapping[str, bytes], notes: _Notes) -> RunEvidence |
         return tuple(found for found in read if found is not None)
 
     record = notes.read(
-        RunRecord.decode, part.get("record.json", b""), "record.json", Fault.RECORD, run=number
+        RunRecord.decode, part.get("record.json", b""), "record.json", Flaw.RECORD, run=number
     )
     if record is None:
         return None
     if record.run != number:
-        notes.failures.append(failure(Fault.RECORD, "It is another run's.", run=number))
+        notes.failures.append(failure(Flaw.RECORD, "It is another run's.", run=number))
     closing = None
     if "closing.bin" in part:
         closing = notes.read(RunEnd.decode, part["closing.bin"], "closing.bin", run=number)
@@ -278,7 +278,7 @@ def _vectors(
         vectors[site] = {row[:DIGEST_BYTES]: row for row in rows}
         if len(vectors[site]) != len(rows):
             words = "Two of its vectors are for one label."
-            notes.failures.append(failure(Fault.VECTOR_OTHER, words, site, number))
+            notes.failures.append(failure(Flaw.VECTOR_OTHER, words, site, number))
     return vectors
 
 

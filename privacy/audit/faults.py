@@ -11,7 +11,7 @@ from privacy.visible import visible
 MOST_WORDS: Final = 300  # characters of a failure's text
 
 
-class Fault(StrEnum):
+class Flaw(StrEnum):
     """All kinds of failure. A name never changes its meaning."""
 
     # The file.
@@ -69,7 +69,7 @@ class Fault(StrEnum):
 class AuditFailure:
     """One thing that does not hold. 0 and "" where it is of no run, step or site."""
 
-    fault: Fault
+    fault: Flaw
     words: str
     site: str = ""
     run: int = 0
@@ -90,7 +90,7 @@ class AuditFailure:
 
 
 def failure(
-    fault: Fault, words: str, site: str = "", run: int = 0, step: int = 0, attempt: int = 0
+    fault: Flaw, words: str, site: str = "", run: int = 0, step: int = 0, attempt: int = 0
 ) -> AuditFailure:
     """A failure whose words and names are safe to print, however a hostile bundle chose them."""
     shown = visible(words, most=MOST_WORDS), visible(site, most=40)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
-from privacy.audit.faults import AuditFailure, Fault, failure
+from privacy.audit.faults import AuditFailure, Flaw, failure
 from privacy.audit.statement import canonical
 from privacy.errors import AuditError
 from privacy.strict_json import read_json
@@ -71,12 +71,12 @@ def version_of(data: bytes) -> int:
 def check_files(index: Index, files: Mapping[str, bytes]) -> Iterator[AuditFailure]:
     """Every file is the one that the index names, and there is no other."""
     for name in sorted(index.files.keys() - files.keys()):
-        yield failure(Fault.FILE_MISSING, f"{name} is not in the bundle, and its index names it.")
+        yield failure(Flaw.FILE_MISSING, f"{name} is not in the bundle, and its index names it.")
     for name in sorted(files.keys() - index.files.keys() - {INDEX_FILE}):
-        yield failure(Fault.FILE_UNEXPECTED, f"{name} is in the bundle, and not in its index.")
+        yield failure(Flaw.FILE_UNEXPECTED, f"{name} is in the bundle, and not in its index.")
     for name, digest in sorted(index.files.items()):
         if name in files and hashlib.sha256(files[name]).hexdigest() != digest:
-            yield failure(Fault.FILE_DIGEST, f"{name} is not the file that the index names.")
+            yield failure(Flaw.FILE_DIGEST, f"{name} is not the file that the index names.")
 
 
 def _values(data: bytes) -> dict[str, object]:

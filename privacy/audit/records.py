@@ -15,7 +15,7 @@ from privacy.strict_json import read_json
 
 VERSION: Final = 1
 MOST_ATTEMPTS: Final = 200_000
-MOST_REFUSALS: Final = 100_000
+MOST_BUNDLED_REFUSALS: Final = 100_000
 _LARGEST: Final = 64 << 20
 FINISHED: Final = "finished"
 
@@ -93,7 +93,7 @@ class RunRecord:
 
 
 def _check_lengths(held: dict[str, object]) -> None:
-    for name, most in (("attempts", MOST_ATTEMPTS), ("refusals", MOST_REFUSALS)):
+    for name, most in (("attempts", MOST_ATTEMPTS), ("refusals", MOST_BUNDLED_REFUSALS)):
         found = held[name]
         if not isinstance(found, list):
             raise TypeError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 
-class Channel(NamedTuple):
+class SideChannel(NamedTuple):
     """A way by which something might be learned: "charged", "bounded" or "not claimed"."""
 
     what: str
@@ -22,49 +22,49 @@ class Hazard(NamedTuple):
 
 
 CHANNELS: Final = (
-    Channel("the update, or the share of a sum", "charged", "before its first byte leaves"),
-    Channel(
+    SideChannel("the update, or the share of a sum", "charged", "before its first byte leaves"),
+    SideChannel(
         "the last digits of the noise",
         "charged",
         "sums and noise are integers; how far the sampler is from the exact distribution is part "
         "of δ",
     ),
-    Channel(
+    SideChannel(
         "pictures drawn from public prompts", "charged", "post-processing of what has been opened"
     ),
-    Channel(
+    SideChannel(
         "duration of training, size of a draw",
         "bounded",
         "answers leave at a public slot; shapes and capacity are constant",
     ),
-    Channel(
+    SideChannel(
         "an attempt without an update",
         "bounded",
         "late and failed look the same; the attempt is charged, the bit itself is not covered by ε",
     ),
-    Channel(
+    SideChannel(
         "attempts that were superseded before their slot",
         "bounded",
         "nothing is told of them, and their number is limited",
     ),
-    Channel(
+    SideChannel(
         "refusals, and what other studies have spent",
         "bounded",
         "own figures only; one bit says that the others left too little",
     ),
-    Channel(
+    SideChannel(
         "who is enrolled, and who withdrew", "bounded", "no rule that looks at rows refuses a start"
     ),
-    Channel("that other studies run at a site", "not claimed", "the ledger's length shows it"),
-    Channel(
+    SideChannel("that other studies run at a site", "not claimed", "the ledger's length shows it"),
+    SideChannel(
         "how long a start takes, memory, disk",
         "not claimed",
         "they follow the files' number and size",
     ),
-    Channel(
+    SideChannel(
         "code on the hospital's machine", "not claimed", "it can see when the agent is at work"
     ),
-    Channel("which memory the sampler reads", "not claimed", "it depends on the noise"),
+    SideChannel("which memory the sampler reads", "not claimed", "it depends on the noise"),
 )
 
 HAZARDS: Final = (
@@ -163,7 +163,7 @@ HAZARDS: Final = (
     ),
 )
 
-NOT_CLAIMED: Final = (
+NEVER_CLAIMED: Final = (
     "That anybody is anonymous. Privacy is bounded here, not absolute.",
     "That the noise was really added. Everything follows from the signed record; that a hospital's "
     "software did what its ledger says rests on that hospital, and in pooled studies on the honest "

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from craftsfl.audit.report.charts import epsilon_svg
 from craftsfl.audit.report.figures import percent_up, site_curves, whole_study
 from craftsfl.audit.report.registry import registry_record
-from craftsfl.audit.report.words import CHANNELS, HAZARDS, NOT_CLAIMED
+from craftsfl.audit.report.words import CHANNELS, HAZARDS, NEVER_CLAIMED
 from craftsfl.audit.verdict import AuditVerdict, verify_bundle
 from craftsfl.privacy_words import epsilon_text
 from privacy.audit.evidence import ENVIRONMENT_FILE, Evidence
@@ -26,7 +26,7 @@ from privacy.strict_json import read_json
 from privacy.study.pooling import pooled_terms
 from privacy.study.terms import event_of
 
-PAGE: Final = "report.html"
+REPORT_PAGE: Final = "report.html"
 VERDICT: Final = "verdict.json"
 REGISTRY: Final = "registry.json"
 _OBSERVERS: Final = {
@@ -51,7 +51,7 @@ def write_report(data: bytes, folder: Path) -> list[Path]:
         )
     whole = whole_study(evidence.study)
     files = {
-        PAGE: render_report(verdict, evidence),
+        REPORT_PAGE: render_report(verdict, evidence),
         VERDICT: json.dumps(verdict.values(), indent=2, allow_nan=False) + "\n",
         REGISTRY: json.dumps(registry_record(verdict, evidence, whole), indent=2) + "\n",
     }
@@ -92,7 +92,7 @@ def render_report(verdict: AuditVerdict, evidence: Evidence) -> str:
         software=_software(evidence),
         channels=CHANNELS,
         hazards=HAZARDS,
-        not_claimed=NOT_CLAIMED,
+        not_claimed=NEVER_CLAIMED,
         most_delta=min(1e-5, 1 / (10 * max(site.declared_patients for site in study.sites))),
     )
 

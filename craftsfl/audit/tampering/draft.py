@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from privacy.audit.archive import read_archive, write_archive
 from privacy.audit.bundle import reindexed
 from privacy.audit.evidence import ROSTERS_FILE, STUDY_FILE, study_of
-from privacy.audit.faults import Fault
+from privacy.audit.faults import Flaw
 from privacy.audit.index import INDEX_FILE, Index
 from privacy.audit.ledgers import encode_ledger
 from privacy.audit.packs import packed_rows, unpacked_rows
@@ -43,7 +43,7 @@ class Tampered:
     data: bytes
     kind: str
     words: str
-    expected: frozenset[Fault]
+    expected: frozenset[Flaw]
     site: str = ""
 
 

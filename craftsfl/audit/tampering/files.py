@@ -5,7 +5,7 @@ from __future__ import annotations
 from craftsfl.audit.tampering.draft import Draft
 from craftsfl.audit.tampering.kinds import NotHere, kind
 from privacy.audit.evidence import ADAPTER_FILE, STUDY_FILE
-from privacy.audit.faults import Fault
+from privacy.audit.faults import Flaw
 from privacy.audit.index import INDEX_FILE
 
 
@@ -19,7 +19,7 @@ def flipped(draft: Draft, data: bytes, first: int = 0) -> bytes:
     return bytes(changed)
 
 
-@kind("bit-flip", Fault.FILE_DIGEST)
+@kind("bit-flip", Flaw.FILE_DIGEST)
 def _bit_flip(draft: Draft) -> str:
     name = draft.random.choice(sorted(draft.files.keys() - {INDEX_FILE}))
     draft.files[name] = flipped(draft, draft.files[name])
@@ -27,20 +27,20 @@ def _bit_flip(draft: Draft) -> str:
     return f"One bit of {name} was flipped."
 
 
-@kind("bit-flip-outside", Fault.NOT_A_BUNDLE, Fault.FILE_DIGEST, Fault.MALFORMED)
+@kind("bit-flip-outside", Flaw.NOT_A_BUNDLE, Flaw.FILE_DIGEST, Flaw.MALFORMED)
 def _bit_flip_outside(draft: Draft) -> str:
     # Checksums and sizes of the zip file itself, too.
     draft.whole = lambda data: flipped(draft, data)
     return "One bit of the bundle was flipped, anywhere."
 
 
-@kind("cut-short", Fault.NOT_A_BUNDLE)
+@kind("cut-short", Flaw.NOT_A_BUNDLE)
 def _cut_short(draft: Draft) -> str:
     draft.whole = lambda data: data[: draft.random.randrange(len(data))]
     return "The bundle was cut short."
 
 
-@kind("file-dropped", Fault.FILE_MISSING)
+@kind("file-dropped", Flaw.FILE_MISSING)
 def _file_dropped(draft: Draft) -> str:
     name = draft.random.choice(sorted(draft.files.keys() - {INDEX_FILE}))
     del draft.files[name]
@@ -48,13 +48,13 @@ def _file_dropped(draft: Draft) -> str:
     return f"{name} was left out."
 
 
-@kind("file-added", Fault.FILE_UNEXPECTED)
+@kind("file-added", Flaw.FILE_UNEXPECTED)
 def _file_added(draft: Draft) -> str:
     draft.files[f"more-{draft.random.randrange(10**6)}.txt"] = b"hello"
     return "A file was added, and the index made to fit."
 
 
-@kind("adapter-changed", Fault.ADAPTER)
+@kind("adapter-changed", Flaw.ADAPTER)
 def _adapter_changed(draft: Draft) -> str:
     if ADAPTER_FILE not in draft.files:
         raise NotHere("There is no adapter.")
@@ -66,7 +66,7 @@ def _adapter_changed(draft: Draft) -> str:
     return "One number of the released adapter was changed."
 
 
-@kind("manifest-changed", Fault.STATEMENT, Fault.SESSION, Fault.STUDY)
+@kind("manifest-changed", Flaw.STATEMENT, Flaw.SESSION, Flaw.STUDY)
 def _manifest_changed(draft: Draft) -> str:
     text = draft.files[STUDY_FILE].decode("utf-8")
     found = text.replace("rounds = ", "rounds = 1", 1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from craftsfl.audit.tampering.draft import DishonestKeys, Draft, Tampered
-from privacy.audit.faults import Fault
+from privacy.audit.faults import Flaw
 from privacy.errors import AuditError
 
 
@@ -23,7 +23,7 @@ class Tampering:
 
     name: str
     change: Callable[[Draft], str]
-    expected: frozenset[Fault]
+    expected: frozenset[Flaw]
     needs_keys: bool = False
 
 
@@ -31,7 +31,7 @@ KINDS: Final[dict[str, Tampering]] = {}
 
 
 def kind(
-    name: str, *expected: Fault, needs_keys: bool = False
+    name: str, *expected: Flaw, needs_keys: bool = False
 ) -> Callable[[Callable[[Draft], str]], Callable[[Draft], str]]:
     """Register a change under `name`, which must be found by one of the names `expected`."""
 

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from craftsfl.audit.tampering.draft import Draft
 from craftsfl.audit.tampering.files import flipped
 from craftsfl.audit.tampering.kinds import NotHere, keys_of, kind
-from privacy.audit.faults import Fault
+from privacy.audit.faults import Flaw
 from privacy.identity import Identity
 from privacy.ledger.binding import bind
 from privacy.ledger.head import HEAD_BYTES
@@ -18,19 +18,24 @@ from privacy.mechanisms.registry import event_from_json
 
 # A ledger that lacks a charge is found by whichever of these looks at it first.
 _LACKS = (
-    *(Fault.NOT_CHARGED, Fault.LEDGER_OLDER, Fault.VECTOR_OTHER, Fault.NOT_ASKED),
-    *(Fault.LOG_LEDGER, Fault.LOG_RECORD),
+    *(
+        Flaw.NOT_CHARGED,
+        Flaw.LEDGER_OLDER,
+        Flaw.VECTOR_OTHER,
+        Flaw.NOT_ASKED,
+    ),
+    *(Flaw.LOG_LEDGER, Flaw.LOG_RECORD),
 )
 
 
-@kind("ledger-bit-flip", Fault.LEDGER_DAMAGED)
+@kind("ledger-bit-flip", Flaw.LEDGER_DAMAGED)
 def _bit_flip(draft: Draft) -> str:
     name = f"sites/{draft.some_site()}/ledger.bin"
     draft.files[name] = flipped(draft, draft.files[name], HEAD_BYTES)
     return f"One bit of a record of {draft.site} was flipped, and the index made to fit."
 
 
-@kind("record-dropped", Fault.LEDGER_DAMAGED)
+@kind("record-dropped", Flaw.LEDGER_DAMAGED)
 def _dropped(draft: Draft) -> str:
     head, rows = draft.ledger(draft.some_site())
     at = draft.random.randrange(len(rows))
@@ -38,7 +43,7 @@ def _dropped(draft: Draft) -> str:
     return f"Record {at} of {draft.site} was left out."
 
 
-@kind("records-reordered", Fault.LEDGER_DAMAGED)
+@kind("records-reordered", Flaw.LEDGER_DAMAGED)
 def _reordered(draft: Draft) -> str:
     head, rows = draft.ledger(draft.some_site())
     one, other = draft.random.sample(range(len(rows)), 2)
@@ -47,7 +52,7 @@ def _reordered(draft: Draft) -> str:
     return f"Records {one} and {other} of {draft.site} changed places."
 
 
-@kind("record-repeated", Fault.LEDGER_DAMAGED)
+@kind("record-repeated", Flaw.LEDGER_DAMAGED)
 def _repeated(draft: Draft) -> str:
     head, rows = draft.ledger(draft.some_site())
     at = draft.random.randrange(len(rows))
@@ -55,7 +60,7 @@ def _repeated(draft: Draft) -> str:
     return f"Record {at} of {draft.site} is there twice."
 
 
-@kind("ledgers-swapped", Fault.LEDGER_IDENTITY)
+@kind("ledgers-swapped", Flaw.LEDGER_IDENTITY)
 def _swapped(draft: Draft) -> str:
     one, other = draft.random.sample([site.name for site in draft.study.sites], 2)
     draft.site = one
@@ -65,13 +70,13 @@ def _swapped(draft: Draft) -> str:
     return f"The ledgers of {one} and {other} changed places."
 
 
-@kind("ledger-dropped", Fault.LEDGER_MISSING)
+@kind("ledger-dropped", Flaw.LEDGER_MISSING)
 def _ledger_dropped(draft: Draft) -> str:
     del draft.files[f"sites/{draft.some_site()}/ledger.bin"]
     return f"The ledger of {draft.site} was left out."
 
 
-@kind("wrong-key", Fault.LEDGER_DAMAGED)
+@kind("wrong-key", Flaw.LEDGER_DAMAGED)
 def _wrong_key(draft: Draft) -> str:
     site, key = draft.some_site(), _fresh_key(draft)
     contents = _with_key(draft.contents(site), key)
@@ -79,7 +84,7 @@ def _wrong_key(draft: Draft) -> str:
     return f"The ledger of {site} was signed again, with a key that its identity does not know."
 
 
-@kind("fresh-ledger", Fault.LEDGER_IDENTITY)
+@kind("fresh-ledger", Flaw.LEDGER_IDENTITY)
 def _fresh_ledger(draft: Draft) -> str:
     site, key = draft.some_site(), _fresh_key(draft)
     stranger = Identity.from_seed(draft.random.randbytes(32))
@@ -114,12 +119,12 @@ def _sent_changed(draft: Draft) -> str:
     return f"{site} wrote down another vector than it has sent, and signed that."
 
 
-@kind("sigma-lowered", Fault.EVENT, needs_keys=True)
+@kind("sigma-lowered", Flaw.EVENT, needs_keys=True)
 def _sigma(draft: Draft) -> str:
     return _event_changed(draft, "noise_multiplier", draft.random.uniform(1.01, 3.0))
 
 
-@kind("event-cheaper", Fault.EVENT, needs_keys=True)
+@kind("event-cheaper", Flaw.EVENT, needs_keys=True)
 def _cheaper(draft: Draft) -> str:
     return _event_changed(draft, "clipping_norm", draft.random.uniform(0.2, 0.9))
 

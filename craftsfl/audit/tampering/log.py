@@ -7,9 +7,9 @@ from dataclasses import replace
 from craftsfl.audit.tampering.draft import Draft
 from craftsfl.audit.tampering.files import flipped
 from craftsfl.audit.tampering.kinds import NotHere, keys_of, kind
-from craftsfl.audit.tampering.steps import REQUESTS
+from craftsfl.audit.tampering.steps import REQUESTS_FILE
 from privacy.audit.checks.log import CHECKPOINT_FILE, COSIGNED_FILE, ENTRIES_FILE
-from privacy.audit.faults import Fault
+from privacy.audit.faults import Flaw
 from privacy.audit.packs import packed_rows, unpacked_rows
 from privacy.log.checkpoints import TreeHead, signed_checkpoint
 from privacy.log.entries import EntryKind, LogEntry, facts, facts_of
@@ -19,7 +19,7 @@ from privacy.secagg.sealed.opening import signed_step
 from privacy.wire.sealed import SealedStep
 
 # An entry that is gone is missed by what follows it, or by the root of all.
-_BROKEN = (Fault.LOG_ENTRY, Fault.LOG_CHECKPOINT)
+_BROKEN = (Flaw.LOG_ENTRY, Flaw.LOG_CHECKPOINT)
 
 
 @kind("log-entry-dropped", *_BROKEN)
@@ -56,7 +56,7 @@ def _changed(draft: Draft) -> str:
     return f"One bit of entry {at} of the log was flipped."
 
 
-@kind("log-left-out", Fault.LOG_CHECKPOINT)
+@kind("log-left-out", Flaw.LOG_CHECKPOINT)
 def _left_out(draft: Draft) -> str:
     _entries(draft)
     for name in (ENTRIES_FILE, CHECKPOINT_FILE, COSIGNED_FILE):
@@ -64,14 +64,14 @@ def _left_out(draft: Draft) -> str:
     return "The log was left out."
 
 
-@kind("cosignatures-missing", Fault.LOG_COSIGNATURES)
+@kind("cosignatures-missing", Flaw.LOG_COSIGNATURES)
 def _missing(draft: Draft) -> str:
     note = _note(draft, COSIGNED_FILE)
     draft.files[COSIGNED_FILE] = SignedNote(note.text, note.lines[:1]).encode()
     return "The sites' cosignatures were taken off the checkpoint."
 
 
-@kind("cosignature-forged", Fault.LOG_COSIGNATURES)
+@kind("cosignature-forged", Flaw.LOG_COSIGNATURES)
 def _forged(draft: Draft) -> str:
     note = _note(draft, COSIGNED_FILE)
     if len(note.lines) < 2:
@@ -84,7 +84,7 @@ def _forged(draft: Draft) -> str:
     return "A cosignature was forged."
 
 
-@kind("checkpoint-forged", Fault.LOG_CHECKPOINT)
+@kind("checkpoint-forged", Flaw.LOG_CHECKPOINT)
 def _checkpoint_forged(draft: Draft) -> str:
     note = _note(draft)
     line = replace(note.lines[0], signature=flipped(draft, note.lines[0].signature))
@@ -94,7 +94,12 @@ def _checkpoint_forged(draft: Draft) -> str:
 
 @kind(
     "older-checkpoint",
-    *(Fault.LOG_COSIGNATURES, Fault.LOG_LEDGER, Fault.LOG_RECORD, Fault.LOG_CHECKPOINT),
+    *(
+        Flaw.LOG_COSIGNATURES,
+        Flaw.LOG_LEDGER,
+        Flaw.LOG_RECORD,
+        Flaw.LOG_CHECKPOINT,
+    ),
     needs_keys=True,
 )
 def _older(draft: Draft) -> str:
@@ -109,7 +114,7 @@ def _older(draft: Draft) -> str:
     return f"The coordinator goes back to a log of {size} entries."
 
 
-@kind("forked-log", Fault.LOG_RECORD, needs_keys=True)
+@kind("forked-log", Flaw.LOG_RECORD, needs_keys=True)
 def _forked(draft: Draft) -> str:
     """The coordinator writes another sum into the log of a step, and signs that."""
     entries = _entries(draft)
@@ -124,10 +129,10 @@ def _forked(draft: Draft) -> str:
     return "The coordinator put another sum into the log, and signed that."
 
 
-@kind("split-view", Fault.LOG_CHECKPOINT, needs_keys=True)
+@kind("split-view", Flaw.LOG_CHECKPOINT, needs_keys=True)
 def _split(draft: Draft) -> str:
     """A step's sites were shown another log than the one that is in the bundle."""
-    rows = draft.rows(REQUESTS)
+    rows = draft.rows(REQUESTS_FILE)
     places = [at for at, row in enumerate(rows) if SealedStep.decode(row).log.checkpoint]
     if not places:
         raise NotHere("No step was under a log.")
@@ -138,7 +143,7 @@ def _split(draft: Draft) -> str:
     note = signed_checkpoint(other, keys_of(draft).coordinator).encode()
     shown = replace(request, checkpoint=note)
     rows[at] = signed_step(keys_of(draft).coordinator, shown).encode()
-    draft.put_rows(REQUESTS, rows)
+    draft.put_rows(REQUESTS_FILE, rows)
     return f"At step {request.step} the sites were shown another log."
 
 

@@ -8,13 +8,13 @@ from craftsfl.audit.tampering.draft import Draft
 from craftsfl.audit.tampering.files import flipped
 from craftsfl.audit.tampering.kinds import NotHere, keys_of, kind
 from privacy.audit.evidence import ROSTERS_FILE, RunEnd
-from privacy.audit.faults import Fault
+from privacy.audit.faults import Flaw
 from privacy.identity import Identity
 from privacy.secagg.chain import decode_rosters, encode_rosters
 from privacy.secagg.roster import add_signature, propose_roster
 
 
-@kind("roster-foreign", Fault.ROSTER_PIN)
+@kind("roster-foreign", Flaw.ROSTER_PIN)
 def _roster_foreign(draft: Draft) -> str:
     old = decode_rosters(draft.files[ROSTERS_FILE])[0].roster
     own = {member.name: _fresh(draft) for member in old.members}
@@ -26,7 +26,7 @@ def _roster_foreign(draft: Draft) -> str:
     return "The roster was replaced by one with other keys, which they have all signed."
 
 
-@kind("roster-unsigned", Fault.ROSTER_SIGNATURES)
+@kind("roster-unsigned", Flaw.ROSTER_SIGNATURES)
 def _roster_unsigned(draft: Draft) -> str:
     chain = list(decode_rosters(draft.files[ROSTERS_FILE]))
     first = chain[0]
@@ -36,7 +36,7 @@ def _roster_unsigned(draft: Draft) -> str:
     return "The first roster lost signatures, and has no quorum."
 
 
-@kind("roster-forged", Fault.ROSTER_SIGNATURES)
+@kind("roster-forged", Flaw.ROSTER_SIGNATURES)
 def _roster_forged(draft: Draft) -> str:
     chain = list(decode_rosters(draft.files[ROSTERS_FILE]))
     key, signature = chain[0].signatures[0]
@@ -46,13 +46,13 @@ def _roster_forged(draft: Draft) -> str:
     return "A signature of the first roster was forged."
 
 
-@kind("statement-dropped", Fault.STATEMENT)
+@kind("statement-dropped", Flaw.STATEMENT)
 def _statement_dropped(draft: Draft) -> str:
     del draft.files[f"sites/{draft.some_site()}/statement.json"]
     return f"What {draft.site} says of its budget was left out."
 
 
-@kind("claim-lowered", Fault.STATEMENT)
+@kind("claim-lowered", Flaw.STATEMENT)
 def _claim_lowered(draft: Draft) -> str:
     site = draft.some_site()
     said = draft.statement(site)
@@ -61,7 +61,7 @@ def _claim_lowered(draft: Draft) -> str:
     return f"The ε that {site} claims was lowered; its signature is as it was."
 
 
-@kind("claim-lowered-and-signed", Fault.EPSILON, needs_keys=True)
+@kind("claim-lowered-and-signed", Flaw.EPSILON, needs_keys=True)
 def _claim_signed(draft: Draft) -> str:
     site = draft.some_site()
     said = draft.statement(site).statement
@@ -70,7 +70,7 @@ def _claim_signed(draft: Draft) -> str:
     return f"{site} claims less than its events cost, and has signed that."
 
 
-@kind("budget-exceeded", Fault.BUDGET, needs_keys=True)
+@kind("budget-exceeded", Flaw.BUDGET, needs_keys=True)
 def _budget_exceeded(draft: Draft) -> str:
     site = draft.some_site()
     said = draft.statement(site).statement
@@ -79,7 +79,7 @@ def _budget_exceeded(draft: Draft) -> str:
     return f"The budget that {site} has signed is below what it has charged."
 
 
-@kind("statement-of-another", Fault.STATEMENT)
+@kind("statement-of-another", Flaw.STATEMENT)
 def _statement_of_another(draft: Draft) -> str:
     one, other = draft.random.sample([site.name for site in draft.study.sites], 2)
     draft.site = one
@@ -88,14 +88,14 @@ def _statement_of_another(draft: Draft) -> str:
     return f"{one} says what {other} has said."
 
 
-@kind("epsilon-of-study-lowered", Fault.EPSILON)
+@kind("epsilon-of-study-lowered", Flaw.EPSILON)
 def _whole_lowered(draft: Draft) -> str:
     record = draft.record()
     draft.put_record(replace(record, epsilon=record.epsilon * draft.random.uniform(0.1, 0.999)))
     return "A smaller ε is claimed for the whole study."
 
 
-@kind("confirmation-forged", Fault.CLOSING)
+@kind("confirmation-forged", Flaw.CLOSING)
 def _confirmation_forged(draft: Draft) -> str:
     name = draft.run_file("closing.bin")
     if name not in draft.files:
@@ -111,7 +111,7 @@ def _confirmation_forged(draft: Draft) -> str:
     return f"That {draft.site} has come to the same adapter was forged."
 
 
-@kind("end-changed", Fault.CLOSING)
+@kind("end-changed", Flaw.CLOSING)
 def _end_changed(draft: Draft) -> str:
     name = draft.run_file("closing.bin")
     if name not in draft.files:

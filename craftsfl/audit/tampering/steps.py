@@ -8,7 +8,7 @@ import numpy as np
 
 from craftsfl.audit.tampering.draft import Draft
 from craftsfl.audit.tampering.kinds import NotHere, keys_of, kind
-from privacy.audit.faults import Fault
+from privacy.audit.faults import Flaw
 from privacy.audit.packs import packed_rows, unpacked_rows
 from privacy.identity import Identity
 from privacy.secagg.sealed.attempt import sealed_signed, sent_digest
@@ -16,85 +16,85 @@ from privacy.secagg.sealed.opening import signed_step
 from privacy.secagg.sealed.stored import StoredMachine
 from privacy.wire.sealed import OpenedSum, Sealed, SealedStep
 
-SUMS = "sums.bin"
-REQUESTS = "requests.bin"
-SESSIONS = "sessions.bin"
+SUMS_FILE = "sums.bin"
+REQUESTS_FILE = "requests.bin"
+SESSIONS_FILE = "sessions.bin"
 
 
-@kind("sum-false", Fault.SUM)
+@kind("sum-false", Flaw.SUM)
 def _sum_false(draft: Draft) -> str:
-    rows, at = _some(draft, SUMS)
+    rows, at = _some(draft, SUMS_FILE)
     found = OpenedSum.decode(rows[at])
     lanes = found.lanes.copy()
     lanes[draft.random.randrange(len(lanes) - 3)] ^= np.uint64(1 << draft.random.randrange(64))
     rows[at] = replace(found, lanes=lanes).encode()
-    draft.put_rows(SUMS, rows)
+    draft.put_rows(SUMS_FILE, rows)
     return f"The opened sum of step {found.step} was changed in one number."
 
 
-@kind("sum-dropped", Fault.RECORD, Fault.STEP_MISSING)
+@kind("sum-dropped", Flaw.RECORD, Flaw.STEP_MISSING)
 def _sum_dropped(draft: Draft) -> str:
-    rows, at = _some(draft, SUMS)
-    draft.put_rows(SUMS, rows[:at] + rows[at + 1 :])
+    rows, at = _some(draft, SUMS_FILE)
+    draft.put_rows(SUMS_FILE, rows[:at] + rows[at + 1 :])
     return f"The opened sum of step {at + 1} was left out."
 
 
-@kind("sums-reordered", Fault.STEP_MISSING)
+@kind("sums-reordered", Flaw.STEP_MISSING)
 def _sums_reordered(draft: Draft) -> str:
-    rows, _ = _some(draft, SUMS, 2)
+    rows, _ = _some(draft, SUMS_FILE, 2)
     one, other = draft.random.sample(range(len(rows)), 2)
     rows[one], rows[other] = rows[other], rows[one]
-    draft.put_rows(SUMS, rows)
+    draft.put_rows(SUMS_FILE, rows)
     return f"The sums of steps {one + 1} and {other + 1} changed places."
 
 
-@kind("request-forged", Fault.REQUEST)
+@kind("request-forged", Flaw.REQUEST)
 def _request_forged(draft: Draft) -> str:
-    rows, at = _some(draft, REQUESTS)
+    rows, at = _some(draft, REQUESTS_FILE)
     request = SealedStep.decode(rows[at])
     rows[at] = signed_step(Identity.from_seed(draft.random.randbytes(32)), request).encode()
-    draft.put_rows(REQUESTS, rows)
+    draft.put_rows(REQUESTS_FILE, rows)
     return f"The request of step {request.step} was signed by another key."
 
 
-@kind("request-dropped", Fault.NOT_ASKED)
+@kind("request-dropped", Flaw.NOT_ASKED)
 def _request_dropped(draft: Draft) -> str:
-    rows, at = _some(draft, REQUESTS)
-    draft.put_rows(REQUESTS, rows[:at] + rows[at + 1 :])
+    rows, at = _some(draft, REQUESTS_FILE)
+    draft.put_rows(REQUESTS_FILE, rows[:at] + rows[at + 1 :])
     return "A request was left out: nobody is to know who was asked."
 
 
-@kind("other-adapter", Fault.LABEL, Fault.CHAIN, needs_keys=True)
+@kind("other-adapter", Flaw.LABEL, Flaw.CHAIN, needs_keys=True)
 def _other_adapter(draft: Draft) -> str:
-    rows, at = _some(draft, REQUESTS)
+    rows, at = _some(draft, REQUESTS_FILE)
     request = SealedStep.decode(rows[at])
     other = replace(request, adapter=draft.random.randbytes(32))
     rows[at] = signed_step(keys_of(draft).coordinator, other).encode()
-    draft.put_rows(REQUESTS, rows)
+    draft.put_rows(REQUESTS_FILE, rows)
     return f"The coordinator says that step {request.step} began from another adapter."
 
 
-@kind("session-key-forged", Fault.SESSION)
+@kind("session-key-forged", Flaw.SESSION)
 def _session_key(draft: Draft) -> str:
-    rows, at = _some(draft, SESSIONS)
+    rows, at = _some(draft, SESSIONS_FILE)
     stored = StoredMachine.decode(rows[at])
     entries = list(stored.keys.entries)
     place = draft.random.randrange(len(entries))
     entries[place] = replace(entries[place], key=draft.random.randbytes(32))
     keys = replace(stored.keys, entries=tuple(entries))
     rows[at] = replace(stored, keys=keys).encode()
-    draft.put_rows(SESSIONS, rows)
+    draft.put_rows(SESSIONS_FILE, rows)
     return "A site's key of a session was replaced by another."
 
 
-@kind("session-dropped", Fault.REQUEST)
+@kind("session-dropped", Flaw.REQUEST)
 def _session_dropped(draft: Draft) -> str:
-    rows, at = _some(draft, SESSIONS)
-    draft.put_rows(SESSIONS, rows[:at] + rows[at + 1 :])
+    rows, at = _some(draft, SESSIONS_FILE)
+    draft.put_rows(SESSIONS_FILE, rows[:at] + rows[at + 1 :])
     return "A session was left out."
 
 
-@kind("vector-changed", Fault.VECTOR_SIGNATURE)
+@kind("vector-changed", Flaw.VECTOR_SIGNATURE)
 def _vector_changed(draft: Draft) -> str:
     name, rows, at = _vectors(draft)
     sealed = Sealed.decode(rows[at])
@@ -105,7 +105,7 @@ def _vector_changed(draft: Draft) -> str:
     return f"One number of a masked vector of {draft.site} was changed."
 
 
-@kind("vector-other", Fault.VECTOR_OTHER, needs_keys=True)
+@kind("vector-other", Flaw.VECTOR_OTHER, needs_keys=True)
 def _vector_other(draft: Draft) -> str:
     name, rows, at = _vectors(draft)
     sealed, identity = Sealed.decode(rows[at]), keys_of(draft).identities[draft.site]
@@ -118,14 +118,14 @@ def _vector_other(draft: Draft) -> str:
     return f"{draft.site} signed another vector than the one that its ledger names."
 
 
-@kind("vector-dropped", Fault.VECTOR_MISSING)
+@kind("vector-dropped", Flaw.VECTOR_MISSING)
 def _vector_dropped(draft: Draft) -> str:
     name, rows, at = _vectors(draft)
     draft.files[name] = packed_rows(rows[:at] + rows[at + 1 :])
     return f"A masked vector of {draft.site} was left out, and not named by its digest."
 
 
-@kind("vectors-swapped", Fault.VECTOR_SIGNATURE)
+@kind("vectors-swapped", Flaw.VECTOR_SIGNATURE)
 def _vectors_swapped(draft: Draft) -> str:
     one, other = draft.random.sample([site.name for site in draft.study.sites], 2)
     draft.site = one
@@ -137,7 +137,7 @@ def _vectors_swapped(draft: Draft) -> str:
     return f"The vectors of {one} and {other} changed places."
 
 
-@kind("sum-and-vectors-false", Fault.VECTOR_OTHER, needs_keys=True)
+@kind("sum-and-vectors-false", Flaw.VECTOR_OTHER, needs_keys=True)
 def _sum_and_vectors(draft: Draft) -> str:
     """A coordinator in league with a site: sum and vector fit, the site's ledger does not."""
     name, rows, at = _vectors(draft)
@@ -150,17 +150,17 @@ def _sum_and_vectors(draft: Draft) -> str:
     other = replace(other, signature=identity.sign(sealed_signed(other, identity.public)))
     rows[at] = other.encode()
     draft.files[name] = packed_rows(rows)
-    sums = draft.rows(SUMS)
+    sums = draft.rows(SUMS_FILE)
     for row, found in enumerate(map(OpenedSum.decode, sums)):
         if found.label == sealed.label:
             total = found.lanes.copy()
             total[place] ^= bit
             sums[row] = replace(found, lanes=total).encode()
-    draft.put_rows(SUMS, sums)
+    draft.put_rows(SUMS_FILE, sums)
     return f"The coordinator and {draft.site} made up a vector and the sum that goes with it."
 
 
-@kind("left-out-falsely", Fault.VECTOR_OTHER)
+@kind("left-out-falsely", Flaw.VECTOR_OTHER)
 def _left_out_falsely(draft: Draft) -> str:
     """The vectors are said to be left out, and one is named by another digest."""
     from privacy.audit.evidence import encode_left_out

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from privacy.audit.evidence import Evidence, RunEvidence
-from privacy.audit.faults import AuditFailure, Fault, failure
+from privacy.audit.faults import AuditFailure, Flaw, failure
 from privacy.ledger import Entry, State
 from privacy.ledger.anchors import INHERITED_RUN
 from privacy.wire.sealed import SealedStep
@@ -36,7 +36,7 @@ def check_not_empty(evidence: Evidence) -> Iterator[AuditFailure]:
     )
     if not opened or not charged:
         words = "No round of the study was opened and charged: there is nothing to verify."
-        yield failure(Fault.EMPTY_STUDY, words)
+        yield failure(Flaw.EMPTY_STUDY, words)
 
 
 def check_record(evidence: Evidence) -> Iterator[AuditFailure]:
@@ -49,7 +49,7 @@ def check_record(evidence: Evidence) -> Iterator[AuditFailure]:
         for step, attempt in sorted(said ^ here):
             what = "record" if (step, attempt) in here else "sum"
             words = f"An opened step has no {what}."
-            yield failure(Fault.RECORD, words, "", number, step, attempt)
+            yield failure(Flaw.RECORD, words, "", number, step, attempt)
 
 
 def by_label(entries: tuple[Entry, ...]) -> dict[bytes, Entry]:
@@ -68,15 +68,15 @@ def _sealed_faults(
         where = (name, key.run, key.round, key.attempt)
         if mark is None:
             if entry.state is State.COMMITTED:
-                yield failure(Fault.NOT_ASKED, "It is charged for no step.", *where)
+                yield failure(Flaw.NOT_ASKED, "It is charged for no step.", *where)
             continue
         request = asked.get(key.run, {}).get(mark.label)
         if request is None:
             words = "The ledger has an attempt whose request is not in the bundle."
-            yield failure(Fault.NOT_ASKED, words, *where)
+            yield failure(Flaw.NOT_ASKED, words, *where)
         elif not _same(entry, request):
             words = "The ledger has another step, attempt or cohort than the request."
-            yield failure(Fault.NOT_ASKED, words, *where)
+            yield failure(Flaw.NOT_ASKED, words, *where)
 
 
 def _same(entry: Entry, request: SealedStep) -> bool:
@@ -95,7 +95,7 @@ def _masked_faults(
         key = entry.key
         if (key.round, key.attempt) not in asked.get(key.run, set()):
             words = "The ledger has an attempt that is in no record of the coordinator."
-            yield failure(Fault.NOT_ASKED, words, name, key.run, key.round, key.attempt)
+            yield failure(Flaw.NOT_ASKED, words, name, key.run, key.round, key.attempt)
 
 
 def _opened_without_charge(evidence: Evidence) -> Iterator[AuditFailure]:
@@ -111,8 +111,8 @@ def _opened_without_charge(evidence: Evidence) -> Iterator[AuditFailure]:
         for one in run.record.attempts:
             if one.opened and len(one.sites) < evidence.study.smallest_cohort:
                 words = f"A sum of {len(one.sites)} sites was opened."
-                yield failure(Fault.QUORUM, words, "", number, one.round, one.attempt)
+                yield failure(Flaw.QUORUM, words, "", number, one.round, one.attempt)
             for site in one.sites if one.opened else ():
                 if (number, one.round, one.attempt) not in charged.get(site, set()):
                     words = "The site is in a sum that its ledger has not charged."
-                    yield failure(Fault.NOT_CHARGED, words, site, number, one.round, one.attempt)
+                    yield failure(Flaw.NOT_CHARGED, words, site, number, one.round, one.attempt)

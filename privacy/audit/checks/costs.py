@@ -9,7 +9,7 @@ from typing import Final
 
 from privacy.accounting import epsilon_for
 from privacy.audit.evidence import Evidence
-from privacy.audit.faults import AuditFailure, Fault, failure
+from privacy.audit.faults import AuditFailure, Flaw, failure
 from privacy.audit.statement import SiteStatement
 from privacy.budget import Book, study_cost
 from privacy.errors import AccountingError
@@ -57,7 +57,7 @@ def check_costs(evidence: Evidence) -> tuple[list[SiteCost], list[AuditFailure]]
         try:
             cost = _cost(evidence.study, site.name, book, signed.statement)
         except AccountingError as error:
-            failures.append(failure(Fault.EPSILON, error.message, site.name))
+            failures.append(failure(Flaw.EPSILON, error.message, site.name))
             continue
         costs.append(cost)
         failures += _compared(cost)
@@ -73,7 +73,7 @@ def check_claims(evidence: Evidence) -> Iterator[AuditFailure]:
                 f"ε {run.record.epsilon:.6g} is claimed for the whole study, and its schedule "
                 f"costs {whole:.6g}."
             )
-            yield failure(Fault.EPSILON, words, run=number)
+            yield failure(Flaw.EPSILON, words, run=number)
 
 
 def whole_cost(study: Study) -> float:
@@ -96,16 +96,16 @@ def _odd(study: Study, site: str, book: Book, allowed: frozenset[Event]) -> Iter
     for charge in dict.fromkeys(own):
         if charge.event not in allowed:
             words = f"Charged as {charge.event.to_json()}, which is not the study's mechanism."
-            yield failure(Fault.EVENT, words, site)
+            yield failure(Flaw.EVENT, words, site)
         if charge.delta != study.privacy.delta:
             words = f"Charged at delta {charge.delta:g}; the study's is {study.privacy.delta:g}."
-            yield failure(Fault.EVENT, words, site)
+            yield failure(Flaw.EVENT, words, site)
     if len(own) > study.most_attempts:
         words = f"{len(own)} attempts were charged; the manifest allows {study.most_attempts}."
-        yield failure(Fault.SCHEDULE, words, site)
+        yield failure(Flaw.SCHEDULE, words, site)
     if len(book.studies()) > MOST_STUDIES:
         words = f"The ledger holds {len(book.studies())} studies; {MOST_STUDIES} are worked out."
-        yield failure(Fault.TOO_LARGE, words, site)
+        yield failure(Flaw.TOO_LARGE, words, site)
 
 
 def _cost(study: Study, site: str, book: Book, said: SiteStatement) -> SiteCost:
@@ -132,10 +132,10 @@ def _compared(cost: SiteCost) -> Iterator[AuditFailure]:
     for what, found, claimed, budget in pairs:
         if _below(claimed, found):
             words = f"It claims ε {claimed:.6g} {what}, and its events give {found:.6g}."
-            yield failure(Fault.EPSILON, words, cost.site)
+            yield failure(Flaw.EPSILON, words, cost.site)
         if _below(budget, found):
             words = f"ε {found:.6g} {what} is beyond the budget of {budget:g}."
-            yield failure(Fault.BUDGET, words, cost.site)
+            yield failure(Flaw.BUDGET, words, cost.site)
 
 
 def _below(claimed: float, found: float) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from privacy.audit.checks.membership import identity_of_site, rosters_of
 from privacy.audit.evidence import Evidence
-from privacy.audit.faults import AuditFailure, Fault, failure
+from privacy.audit.faults import AuditFailure, Flaw, failure
 from privacy.audit.ledgers import holds
 
 
@@ -15,12 +15,12 @@ def check_ledgers(evidence: Evidence) -> Iterator[AuditFailure]:
     names = [site.name for site in evidence.study.sites]
     for name in names:
         if name not in evidence.ledgers:
-            yield failure(Fault.LEDGER_MISSING, "There is no ledger of this site to read.", name)
+            yield failure(Flaw.LEDGER_MISSING, "There is no ledger of this site to read.", name)
             continue
         yield from _owner(evidence, name)
         yield from _statement(evidence, name)
     for name in sorted(evidence.ledgers.keys() - set(names)):
-        yield failure(Fault.LEDGER_IDENTITY, "A ledger of no site of the study.", name)
+        yield failure(Flaw.LEDGER_IDENTITY, "A ledger of no site of the study.", name)
     yield from _same_ledgers(evidence)
     yield from _seen(evidence)
 
@@ -29,28 +29,28 @@ def _owner(evidence: Evidence, name: str) -> Iterator[AuditFailure]:
     chain, identity = evidence.ledgers[name], identity_of_site(evidence, name)
     if chain.genesis.site != name:
         words = f"It is the ledger of {chain.genesis.site}."
-        yield failure(Fault.LEDGER_IDENTITY, words, name)
+        yield failure(Flaw.LEDGER_IDENTITY, words, name)
     if chain.bound is None:
         words = "The ledger is bound to no identity: anyone could have made it."
-        yield failure(Fault.LEDGER_IDENTITY, words, name)
+        yield failure(Flaw.LEDGER_IDENTITY, words, name)
     elif chain.bound.identity != identity:
         words = "The ledger is bound to another identity than the roster lists for the site."
-        yield failure(Fault.LEDGER_IDENTITY, words, name)
+        yield failure(Flaw.LEDGER_IDENTITY, words, name)
 
 
 def _statement(evidence: Evidence, name: str) -> Iterator[AuditFailure]:
     signed, chain = evidence.statements.get(name), evidence.ledgers[name]
     if signed is None:
-        yield failure(Fault.STATEMENT, "The site has said nothing of its budget.", name)
+        yield failure(Flaw.STATEMENT, "The site has said nothing of its budget.", name)
         return
     identity, said = identity_of_site(evidence, name), signed.statement
     if identity is None or not signed.is_signed_by(identity):
-        yield failure(Fault.STATEMENT, "It is not signed by the site's identity.", name)
+        yield failure(Flaw.STATEMENT, "It is not signed by the site's identity.", name)
     if said.site != name or said.study != evidence.study.digest():
-        yield failure(Fault.STATEMENT, "It is another site's or another study's.", name)
+        yield failure(Flaw.STATEMENT, "It is another site's or another study's.", name)
     if said.head != chain.head.to_bytes():
         words = "The ledger does not end where the site has signed that it ends."
-        yield failure(Fault.LEDGER_OLDER, words, name)
+        yield failure(Flaw.LEDGER_OLDER, words, name)
 
 
 def _same_ledgers(evidence: Evidence) -> Iterator[AuditFailure]:
@@ -58,7 +58,7 @@ def _same_ledgers(evidence: Evidence) -> Iterator[AuditFailure]:
     for name, chain in sorted(evidence.ledgers.items()):
         other = owners.setdefault(chain.ledger, name)
         if other != name:
-            yield failure(Fault.LEDGER_IDENTITY, f"It is the same ledger as that of {other}.", name)
+            yield failure(Flaw.LEDGER_IDENTITY, f"It is the same ledger as that of {other}.", name)
 
 
 def _seen(evidence: Evidence) -> Iterator[AuditFailure]:
@@ -75,4 +75,4 @@ def _seen(evidence: Evidence) -> Iterator[AuditFailure]:
                         f"In session {session.offer.session} the others saw {entry.ledger}, which "
                         "the ledger does not hold."
                     )
-                    yield failure(Fault.LEDGER_OLDER, words, member.name, number)
+                    yield failure(Flaw.LEDGER_OLDER, words, member.name, number)

@@ -11,7 +11,7 @@ from typing import Final
 
 from privacy.audit.checks.membership import identity_of_site
 from privacy.audit.evidence import Evidence
-from privacy.audit.faults import AuditFailure, Fault, failure
+from privacy.audit.faults import AuditFailure, Flaw, failure
 from privacy.audit.packs import unpacked_rows
 from privacy.errors import CraftsflError, LedgerError
 from privacy.ledger import State
@@ -40,7 +40,7 @@ def check_log(evidence: Evidence) -> tuple[LogReplay | None, list[AuditFailure]]
         return None, list(_left_out(evidence))
     if len(present) < len(parts) or pooled is None:
         words = f"There is {present[0]}, and not all of the log."
-        return None, [failure(Fault.LOG_CHECKPOINT, words)]
+        return None, [failure(Flaw.LOG_CHECKPOINT, words)]
     coordinator = bytes.fromhex(pooled.coordinator_key)
     try:
         entries = unpacked_rows(files[ENTRIES_FILE], MOST_LOG_ENTRIES)
@@ -48,7 +48,7 @@ def check_log(evidence: Evidence) -> tuple[LogReplay | None, list[AuditFailure]]
         for entry in entries:
             replay.take(entry)
     except CraftsflError as error:
-        return None, [failure(Fault.LOG_ENTRY, error.message)]
+        return None, [failure(Flaw.LOG_ENTRY, error.message)]
     failures = list(_checkpoint(evidence, replay, entries, coordinator))
     failures += _cosigned(evidence, replay, entries, coordinator)
     failures += _rosters_and_study(evidence, replay)
@@ -71,11 +71,11 @@ def _checkpoint(
         note = SignedNote.decode(evidence.files[CHECKPOINT_FILE])
         head = open_checkpoint(note, replay.origin, coordinator)
     except CraftsflError as error:
-        yield failure(Fault.LOG_CHECKPOINT, error.message)
+        yield failure(Flaw.LOG_CHECKPOINT, error.message)
         return
     if head != TreeHead(replay.origin, len(entries), root_over(map(leaf_hash, entries))):
         words = f"It is of {head.size} entries with another root than these {len(entries)} have."
-        yield failure(Fault.LOG_CHECKPOINT, words)
+        yield failure(Flaw.LOG_CHECKPOINT, words)
 
 
 def _cosigned(
@@ -87,15 +87,15 @@ def _cosigned(
         head = open_checkpoint(note, replay.origin, coordinator)
         found = cosignatures_of(note, replay.consortium)
     except CraftsflError as error:
-        yield failure(Fault.LOG_COSIGNATURES, error.message)
+        yield failure(Flaw.LOG_COSIGNATURES, error.message)
         return
     if roots_at(entries, {head.size}).get(head.size) != head.root:
         words = f"The sites have cosigned {head}, which is not a beginning of this log."
-        yield failure(Fault.LOG_CHECKPOINT, words)
+        yield failure(Flaw.LOG_CHECKPOINT, words)
     wanted = log_quorum(evidence.study)
     if len(found) < wanted:
         words = f"{len(found)} sites have cosigned the log; it takes {wanted}."
-        yield failure(Fault.LOG_COSIGNATURES, words)
+        yield failure(Flaw.LOG_COSIGNATURES, words)
 
 
 def log_notes(evidence: Evidence, replay: LogReplay) -> Iterator[str]:
@@ -124,7 +124,7 @@ def _left_out(evidence: Evidence) -> Iterator[AuditFailure]:
             if request.log.checkpoint:
                 words = "The sites were shown a log, and it is not in the bundle."
                 where = ("", number, request.step, request.attempt)
-                yield failure(Fault.LOG_CHECKPOINT, words, *where)
+                yield failure(Flaw.LOG_CHECKPOINT, words, *where)
                 return
 
 
@@ -142,13 +142,13 @@ def _shown(
                 note = SignedNote.decode(request.log.checkpoint)
                 heads.append((open_checkpoint(note, replay.origin, coordinator), number, request))
             except CraftsflError as error:
-                yield failure(Fault.LOG_CHECKPOINT, error.message, *where)
+                yield failure(Flaw.LOG_CHECKPOINT, error.message, *where)
     roots = roots_at(entries, {head.size for head, _, _ in heads})
     for head, number, request in heads:
         if roots.get(head.size) != head.root:
             words = f"Its sites were shown {head}, which is not a beginning of this log."
             where = ("", number, request.step, request.attempt)
-            yield failure(Fault.LOG_CHECKPOINT, words, *where)
+            yield failure(Flaw.LOG_CHECKPOINT, words, *where)
 
 
 def roots_at(entries: list[bytes], sizes: Collection[int]) -> dict[int, bytes]:
@@ -171,9 +171,9 @@ def roots_at(entries: list[bytes], sizes: Collection[int]) -> dict[int, bytes]:
 def _rosters_and_study(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFailure]:
     here = [signed.roster.digest() for signed in evidence.rosters]
     if here != [signed.roster.digest() for signed in replay.rosters]:
-        yield failure(Fault.LOG_RECORD, "The log has other rosters than the bundle.")
+        yield failure(Flaw.LOG_RECORD, "The log has other rosters than the bundle.")
     if evidence.study.digest() not in replay.studies:
-        yield failure(Fault.LOG_RECORD, "The manifest is not in the log.")
+        yield failure(Flaw.LOG_RECORD, "The manifest is not in the log.")
 
 
 def _ledgers(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFailure]:
@@ -181,11 +181,11 @@ def _ledgers(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFailure]:
         identity = identity_of_site(evidence, name)
         line = None if identity is None else replay.line_of(identity)
         if line is None or line.head is None:
-            yield failure(Fault.LOG_LEDGER, "No record of this site is in the log.", name)
+            yield failure(Flaw.LOG_LEDGER, "No record of this site is in the log.", name)
             continue
         if not _goes_through(chain, line):
             words = f"The log has its record {line.head.sequence}, and the ledger has another."
-            yield failure(Fault.LOG_LEDGER, words, name)
+            yield failure(Flaw.LOG_LEDGER, words, name)
 
 
 def _logged_charges(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFailure]:
@@ -212,7 +212,7 @@ def _logged_charges(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFail
                 if one.label not in charged.get(name, set()):
                     words = "The log has this step's sum, and not the site's charge for it."
                     where = (name, number, one.step, one.attempt)
-                    yield failure(Fault.LOG_LEDGER, words, *where)
+                    yield failure(Flaw.LOG_LEDGER, words, *where)
 
 
 def _goes_through(chain: Chain, line: LedgerLine) -> bool:
@@ -233,7 +233,7 @@ def _steps(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFailure]:
         for kind, said in replay.facts
         if kind is EntryKind.STEP and said.get("study") == study
     }
-    here = {
+    here: dict[tuple[object, object], str] = {
         (number, one.step): hashlib.sha256(one.encode()).hexdigest()
         for number, run in evidence.runs.items()
         for one in run.sums
@@ -243,4 +243,4 @@ def _steps(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFailure]:
             run, step = (one if type(one) is int else 0 for one in key)
             missing = "log" if key not in logged else "bundle" if key not in here else ""
             words = f"The {missing} lacks this step's sum." if missing else "The log has another."
-            yield failure(Fault.LOG_RECORD, words, "", run, step)
+            yield failure(Flaw.LOG_RECORD, words, "", run, step)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from privacy.audit.evidence import Evidence
-from privacy.audit.faults import AuditFailure, Fault, failure
+from privacy.audit.faults import AuditFailure, Flaw, failure
 from privacy.errors import CraftsflError
 from privacy.secagg.chain import in_force, roster_with
 from privacy.secagg.roster import Roster
@@ -28,26 +28,26 @@ def check_membership_of(evidence: Evidence, expected: KnownDigests) -> Iterator[
     study, index = evidence.study, evidence.index
     digest = study.digest().hex()
     if index.study != digest:
-        yield failure(Fault.STUDY, "The manifest is not the one that the index names.")
+        yield failure(Flaw.STUDY, "The manifest is not the one that the index names.")
     if expected.study is not None and expected.study != digest:
-        yield failure(Fault.OTHER_CONSORTIUM, f"It is of another study, {digest}.")
+        yield failure(Flaw.OTHER_CONSORTIUM, f"It is of another study, {digest}.")
     pinned = bytes.fromhex(study.secure_aggregation.roster)
     if expected.roster is not None and expected.roster != pinned.hex():
-        yield failure(Fault.OTHER_CONSORTIUM, f"Its study pins another roster, {pinned.hex()}.")
+        yield failure(Flaw.OTHER_CONSORTIUM, f"Its study pins another roster, {pinned.hex()}.")
     if all(signed.roster.digest() != pinned for signed in evidence.rosters):
-        yield failure(Fault.ROSTER_PIN, "No roster in it is the one that the manifest pins.")
+        yield failure(Flaw.ROSTER_PIN, "No roster in it is the one that the manifest pins.")
         return
     try:
         newest = in_force(evidence.rosters, pinned)
         check_membership(study, roster_with(evidence.rosters, pinned))
     except CraftsflError as error:
-        yield failure(Fault.ROSTER_SIGNATURES, error.message)
+        yield failure(Flaw.ROSTER_SIGNATURES, error.message)
         return
     if newest.consortium != index.consortium:
-        yield failure(Fault.OTHER_CONSORTIUM, f"Its rosters are of {newest.consortium}.")
+        yield failure(Flaw.OTHER_CONSORTIUM, f"Its rosters are of {newest.consortium}.")
     for site in study.sites:
         if identity_of_site(evidence, site.name) is None:
-            yield failure(Fault.MEMBERSHIP, "No roster lists this site of the study.", site.name)
+            yield failure(Flaw.MEMBERSHIP, "No roster lists this site of the study.", site.name)
 
 
 def rosters_of(evidence: Evidence) -> tuple[Roster, ...]:

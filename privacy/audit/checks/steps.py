@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from privacy.audit.checks.membership import rosters_of
 from privacy.audit.evidence import Evidence, RunEvidence
-from privacy.audit.faults import AuditFailure, Fault, failure
+from privacy.audit.faults import AuditFailure, Flaw, failure
 from privacy.errors import CraftsflError
 from privacy.secagg.roster import Roster
 from privacy.secagg.sealed.closing import check_close, confirms
@@ -64,19 +64,19 @@ def sessions_of(
         roster = rosters.get(stored.offer.roster_digest)
         if roster is None:
             words = f"Session {stored.offer.session} is of a roster that is not in the history."
-            failures.append(failure(Fault.SESSION, words, run=number))
+            failures.append(failure(Flaw.SESSION, words, run=number))
             continue
         try:
             opened = _opened(evidence.study, stored, roster, layout)
         except CraftsflError as error:
             words = f"Session {stored.offer.session}: {error.message}"
-            failures.append(failure(Fault.SESSION, words, run=number))
+            failures.append(failure(Flaw.SESSION, words, run=number))
             continue
         if opened is not None:
             held[opened.digests.session] = opened
         if stored.offer.run != number:
             words = f"Session {stored.offer.session} is of run {stored.offer.run}."
-            failures.append(failure(Fault.SESSION, words, run=number))
+            failures.append(failure(Flaw.SESSION, words, run=number))
     return held, failures
 
 
@@ -88,20 +88,20 @@ def check_requests(
     for request in evidence.runs[number].requests:
         where = ("", number, request.step, request.attempt)
         if (request.step, request.attempt) in seen:
-            yield failure(Fault.REQUEST, "The attempt was asked for twice.", *where)
+            yield failure(Flaw.REQUEST, "The attempt was asked for twice.", *where)
         seen.add((request.step, request.attempt))
         session = sessions.get(request.session_digest)
         if session is None:
-            yield failure(Fault.REQUEST, "It is of a session that is not here.", *where)
+            yield failure(Flaw.REQUEST, "It is of a session that is not here.", *where)
             continue
         try:
             check_step_signature(request, session.terms)
         except CraftsflError:
-            yield failure(Fault.REQUEST, "The study's coordinator has not signed it.", *where)
+            yield failure(Flaw.REQUEST, "The study's coordinator has not signed it.", *where)
         if label_for(session, request) != request.label:
-            yield failure(Fault.LABEL, "Its label does not follow from what it is about.", *where)
+            yield failure(Flaw.LABEL, "Its label does not follow from what it is about.", *where)
         if len(request.cohort) < evidence.study.smallest_cohort:
-            yield failure(Fault.QUORUM, f"{len(request.cohort)} sites were asked.", *where)
+            yield failure(Flaw.QUORUM, f"{len(request.cohort)} sites were asked.", *where)
 
 
 def label_for(session: OpenSession, request: SealedStep) -> bytes:
@@ -121,18 +121,18 @@ def check_closing(
         (one for one in sessions.values() if one.offer.session == run.closing.close.session), None
     )
     if session is None:
-        yield failure(Fault.CLOSING, "It is of a session that is not here.", run=number)
+        yield failure(Flaw.CLOSING, "It is of a session that is not here.", run=number)
         return
     try:
         check_close(run.closing.close, session.terms, number)
     except CraftsflError as error:
-        yield failure(Fault.CLOSING, error.message, run=number)
+        yield failure(Flaw.CLOSING, error.message, run=number)
     for site, signature in run.closing.confirmed:
         member = session.roster.member(site)
         word = SealedConfirmed(signature)
         if member is None or not confirms(word, run.closing.close, member.public_key):
             name = str(site) if member is None else member.name
-            yield failure(Fault.CLOSING, "The site has not signed the end.", name, number)
+            yield failure(Flaw.CLOSING, "The site has not signed the end.", name, number)
 
 
 def _opened(

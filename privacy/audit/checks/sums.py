@@ -10,7 +10,7 @@ import numpy as np
 from privacy.audit.checks.charges import by_label
 from privacy.audit.checks.steps import OpenSession
 from privacy.audit.evidence import Evidence, RunEvidence
-from privacy.audit.faults import AuditFailure, Fault, failure
+from privacy.audit.faults import AuditFailure, Flaw, failure
 from privacy.errors import CraftsflError
 from privacy.identity import verify
 from privacy.ledger import Entry, State
@@ -41,10 +41,10 @@ def check_sums(evidence: Evidence, number: int, sessions: Mapping[bytes, OpenSes
         session = None if request is None else sessions.get(request.session_digest)
         if request is None or session is None or not _of(found, request, session):
             words = "It is not the sum of a request in the bundle."
-            report.failures.append(failure(Fault.SUM, words, *where))
+            report.failures.append(failure(Flaw.SUM, words, *where))
             continue
         if len(found.lanes) != session.terms.sent:
-            report.failures.append(failure(Fault.SUM, "It has another length.", *where))
+            report.failures.append(failure(Flaw.SUM, "It has another length.", *where))
             continue
         report.failures += _charged(found, number, session, ledgers)
         _added(found, session, read, report, where)
@@ -69,7 +69,7 @@ def _charged(
         entry = ledgers.get(name, {}).get(found.label)
         if entry is None or entry.state is not State.COMMITTED or not entry.sent:
             words = "The site is in a sum that its ledger has not charged."
-            yield failure(Fault.NOT_CHARGED, words, name, number, found.step, found.attempt)
+            yield failure(Flaw.NOT_CHARGED, words, name, number, found.step, found.attempt)
 
 
 def _added(
@@ -98,7 +98,7 @@ def _added(
     lanes = np.concatenate((packed_residues(reduced(total, bits), bits), proof))
     if proof[0] != 0 or not np.array_equal(lanes, found.lanes):
         words = "The opened sum is not that of the vectors which the sites signed."
-        report.failures.append(failure(Fault.SUM, words, *where))
+        report.failures.append(failure(Flaw.SUM, words, *where))
 
 
 class _Vectors:
@@ -125,7 +125,7 @@ class _Vectors:
         named = self._run.left_out.get(name, {}).get(label)
         if named is None:
             words = "Its vector is neither here nor named by its digest."
-            self._report.failures.append(failure(Fault.VECTOR_MISSING, words, *where))
+            self._report.failures.append(failure(Flaw.VECTOR_MISSING, words, *where))
         else:
             self._compare(named, label, where)
         return None
@@ -143,7 +143,7 @@ class _Vectors:
                 member = None if session is None else session.roster.member_named(name)
                 if request is None or session is None or member is None:
                     words = "A vector that nobody has asked for."
-                    self._say(Fault.VECTOR_OTHER, words, (name, self._number, 0, 0))
+                    self._say(Flaw.VECTOR_OTHER, words, (name, self._number, 0, 0))
                     continue
                 where = (name, self._number, request.step, request.attempt)
                 self._checked(data, member, session, where)
@@ -158,13 +158,13 @@ class _Vectors:
         try:
             sealed = Sealed.decode(data)
         except CraftsflError as error:
-            self._say(Fault.MALFORMED, error.message, where)
+            self._say(Flaw.MALFORMED, error.message, where)
             return None
         key = member.public_key
         if not verify(key, sealed.signature, sealed_signed(sealed, key)):
-            self._say(Fault.VECTOR_SIGNATURE, "The site has not signed this vector.", where)
+            self._say(Flaw.VECTOR_SIGNATURE, "The site has not signed this vector.", where)
         if len(sealed.lanes) != session.terms.sent:
-            self._say(Fault.VECTOR_OTHER, "The vector has another length.", where)
+            self._say(Flaw.VECTOR_OTHER, "The vector has another length.", where)
             return None
         self._compare(sent_digest(sealed.lanes), sealed.label, where)
         return sealed
@@ -173,10 +173,10 @@ class _Vectors:
         entry = self._ledgers.get(where[0], {}).get(label)
         if entry is None or entry.state is not State.COMMITTED:
             words = "A vector left that the site's ledger has not charged."
-            self._say(Fault.NOT_CHARGED, words, where)
+            self._say(Flaw.NOT_CHARGED, words, where)
         elif entry.sent != digest:
             words = "The vector is not the one whose digest is in the site's ledger."
-            self._say(Fault.VECTOR_OTHER, words, where)
+            self._say(Flaw.VECTOR_OTHER, words, where)
 
-    def _say(self, fault: Fault, words: str, where: tuple[str, int, int, int]) -> None:
+    def _say(self, fault: Flaw, words: str, where: tuple[str, int, int, int]) -> None:
         self._report.failures.append(failure(fault, words, *where))
