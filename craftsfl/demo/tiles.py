@@ -24,7 +24,6 @@ RARE_CANCERS = (
     "choroid plexus carcinoma, ventricle.",
     "chordoma, sacrum.",
     "liposarcoma, retroperitoneum.",
-    "adenoid cystic carcinoma, salivary gland.",
 )
 COMPLETE = ".complete-3"  # the number is the version of how they are drawn
 _POLL_SECONDS = 0.1
