@@ -238,7 +238,11 @@ MISTAKES: dict[str, tuple[Mistake, str, str]] = {
         "others can read",
         "chmod 600",
     ),
-    "5 port in use": (port_in_use, "Port", "or choose another port: port in consortium.toml."),
+    "5 port in use": (
+        port_in_use,
+        "Port",
+        "or choose another port: port in the [superlink] table of consortium.toml.",
+    ),
     "6 serve with placeholders": (
         placeholders,
         "still has a placeholder",

@@ -114,6 +114,7 @@ def test_nobody_writes_a_file_under_a_temporary_name_of_their_own() -> None:
         "client/training/encoding.py",  # the same
         # SQLite and Flower's scripts write to a path, in a folder of the operator's alone
         "craftsfl/processes/flower/superlink_db.py",
+        "craftsfl/rounds/exporting/export.py",  # a folder, made anew under a random name
         "model/lab/stage_one/checkpoints.py",  # a folder, made anew with mode 0700
         "model/lab/stage_one/export.py",  # within the run's own folder, whose files exist already
     }

@@ -74,6 +74,8 @@ def test_studies_of_one_stage_keep_their_digest(study_values: dict[str, Any]) ->
             "aggregation": {"floor", "averaging"},
             "pooled": True,
             "chosen": True,
+            "promotion": True,
+            "auditors": True,
         },
     )
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
