@@ -48,7 +48,7 @@ test: setup
 	@$(MAKE) --no-print-directory --jobs=2 small-tests process-tests
 
 small-tests: setup
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile -m "$(SMALL_TESTS)"
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "$(SMALL_TESTS)"
 
 # Only their files are collected. loadgroup: test by test; a file's longest come first.
 process-tests: setup

@@ -11,7 +11,10 @@ from bench import clip, clip_steps
 from bench.clip_memory import peak_bytes
 from bench.clip_steps import CLIP_STEPS, TARGET_SETS, ClipSetting, ClipTask, plain
 
-pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning"),
+]
 
 KEYS = ["targets", "batch", "engine", "time_ratio", "memory_ratio"]
 

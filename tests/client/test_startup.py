@@ -104,6 +104,7 @@ def with_regulation(base: Path) -> Study:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shipped_encoder("tiny") is None, reason="no tiny encoder here")
 def test_a_study_of_stage_two_is_served_where_the_policy_names_the_encoder(
     tmp_path: Path, tiny_base: Path

@@ -281,7 +281,6 @@ def trap(number: int, exchange: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_a_site_that_is_killed_before_it_masks_is_left_out(
     make_sites: Callable[[int], Sites],
 ) -> None:

@@ -31,7 +31,6 @@ def measured(office: Office, tmp_path: Path, study_values: dict[str, Any]) -> Of
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_base_and_last_round_are_measured_and_shown(
     measured: Office, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

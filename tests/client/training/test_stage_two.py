@@ -210,7 +210,7 @@ def with_references(tiles: EncodedTiles) -> EncodedTiles:
 
 
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
-@pytest.mark.parametrize("engine", [LoraEngine, OpacusEngine])
+@pytest.mark.parametrize("engine", [LoraEngine, pytest.param(OpacusEngine, marks=pytest.mark.slow)])
 def test_a_private_round_with_the_whole_loss(tiny_pipeline: Any, study: Study, engine: Any) -> None:
     """Both engines give the same noised update, and it is another one than denoising's."""
     tiles = with_references(make_tiles(6, side=16))

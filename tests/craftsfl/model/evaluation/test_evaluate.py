@@ -22,6 +22,8 @@ from privacy.study.manifest import Adapter, load_study
 from tests.craftsfl.model.evaluation.conftest import ORIGIN, SECRETS, World
 from tests.model.lab.evaluation.test_run import FIGURES
 
+pytestmark = pytest.mark.slow  # the laboratory: nothing of it is shipped to a hospital
+
 WARNING = "STAYS AT THE SITE"
 
 

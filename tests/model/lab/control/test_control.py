@@ -39,7 +39,10 @@ WEIGHTS = Path(__file__).parents[4] / "weights"
 TINY, CONTROL = WEIGHTS / "tiny", WEIGHTS / "tiny-control"
 BASE = "sha256:" + "0" * 64
 ADAPTER = Adapter(rank=2, alpha=2.0, targets=("attn2.to_v", "attn2.to_out.0"))
-pytestmark = pytest.mark.skipif(not TINY.is_dir(), reason="weights/tiny is not checked out")
+pytestmark = [
+    pytest.mark.slow,  # the laboratory: nothing of it is shipped to a hospital
+    pytest.mark.skipif(not TINY.is_dir(), reason="weights/tiny is not checked out"),
+]
 needs_control = pytest.mark.skipif(not CONTROL.is_dir(), reason="weights/tiny-control is not here")
 
 

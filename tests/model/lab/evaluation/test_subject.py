@@ -17,6 +17,8 @@ from model.quality.alignment import TooFewError
 from privacy.study.manifest import Adapter
 from tests.model.lab.evaluation.fakes import ColourEncoder
 
+pytestmark = pytest.mark.slow  # the laboratory: nothing of it is shipped to a hospital
+
 PROMPTS = ("glands", "stroma", "fat", "necrosis")
 
 

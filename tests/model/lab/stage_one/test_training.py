@@ -27,6 +27,8 @@ from privacy.errors import ConfigError, ModelError
 from tests.model.lab.stage_one.pictures import write_folder, write_shard
 from tests.tiny import build_tiny_base
 
+pytestmark = pytest.mark.slow  # the laboratory: nothing of it is shipped to a hospital
+
 Weights = dict[str, torch.Tensor]
 SETTINGS = StageOneSettings(
     steps=4,
