@@ -90,6 +90,12 @@ def write_private_once(path: Path, data: bytes) -> None:
         stream.write(data)
 
 
+def write_public_once(path: Path, data: bytes) -> None:
+    """The same, readable as the umask says."""
+    with _complete(path, PUBLIC, _claim) as stream:
+        stream.write(data)
+
+
 @contextmanager
 def replacing(path: Path, mode: int = PRIVATE) -> Iterator[BinaryIO]:
     """A stream whose contents take the place of `path` when the block ends well.

@@ -74,7 +74,7 @@ def test_the_cost_of_a_study(run: Run) -> None:
 def test_the_server_gets_the_sum(run: Run) -> None:
     shown = run("aggregate.py")
     assert shown.startswith("sum over sites (1, 2, 3)")
-    # 1.6e-4 as a rule; a rotated coordinate beyond the bound, which is rare, adds a few thousandths.
+    # 1.6e-4 as a rule; a rotated coordinate beyond the bound adds thousandths, which is rare.
     assert float(shown.split()[-1]) < 2e-2
 
 

@@ -52,6 +52,14 @@ class LoadedSite(RuledSite):
 def load_rules(site_toml: Path) -> RuledSite:
     """Read settings, study and policy, and no key; raises `ConfigError` or `PolicyError`."""
     settings = load_site(site_toml)
+    for path in (settings.study, settings.policy):
+        if not path.exists():
+            raise ConfigError(
+                f"{path} does not exist: this hospital has joined no study yet.",
+                f"The operator's invitation brings it: craftsfl site join {site_toml} INVITATION. "
+                "If it was there before, restore it.",
+                id=ErrorId.SETTINGS_MISSING,
+            )
     rules = SiteRules(settings.name, load_study(settings.study), load_policy(settings.policy))
     return RuledSite(settings, rules)
 

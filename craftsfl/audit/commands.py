@@ -25,7 +25,8 @@ def audit_verify(
         str | None, typer.Option(help="The study's digest, as you know it from elsewhere (hex).")
     ] = None,
     roster: Annotated[
-        str | None, typer.Option(help="The first roster's digest, as you know it (hex).")
+        str | None,
+        typer.Option(help="The roster that the study pins: its fingerprint, or its digest (hex)."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
@@ -40,7 +41,8 @@ def audit_verify(
     from craftsfl.audit.verdict import verify_bundle
     from privacy.audit.checks.membership import KnownDigests
 
-    verdict = verify_bundle(bundle_bytes(bundle), KnownDigests(study, roster))
+    known = KnownDigests.told(study, roster)
+    verdict = verify_bundle(bundle_bytes(bundle), known)
     show_verdict(verdict, as_json=as_json)
     if not verdict.passed:
         raise typer.Exit(1)
@@ -81,8 +83,13 @@ def audit_sign(
     """
     from craftsfl.audit.signing import sign_bundle
     from craftsfl.audit.sources import bundle_bytes
+    from privacy.errors import ConfigError
 
-    file = out or bundle.with_name(f"{bundle.name}.{name}.verdict")
+    if not name or "/" in name or "\0" in name:
+        raise ConfigError(
+            "--name is no auditor's name.", "Give the name that study.toml has in [auditors]."
+        )
+    file = out or bundle.parent / f"{bundle.name or 'bundle'}.{name}.verdict"
     verdict, signed = sign_bundle(bundle_bytes(bundle), name, key, file)
     for line in verdict.not_recomputed:
         typer.echo(f"Not recomputed: {line}")

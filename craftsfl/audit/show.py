@@ -17,8 +17,9 @@ from craftsfl.privacy_words import epsilon_text
 from craftsfl.terminal import output
 from privacy.audit.checks.costs import SiteCost
 from privacy.errors import AuditError, ConfigError
-from privacy.files import write_public
+from privacy.files import write_public_once
 from privacy.identity import fingerprint
+from privacy.visible import visible
 
 MOST_SHOWN: Final = 40  # failures
 _RANDOM_LETTERS: Final = 4
@@ -48,7 +49,11 @@ def show_tampered(data: bytes, kind: str | None, seed: str | None, out: Path | N
     console.print(f"Broken ({broken.kind}): {broken.words}", highlight=False, markup=False)
     if out is not None:
         try:
-            write_public(out, broken.data)
+            write_public_once(out, broken.data)
+        except FileExistsError:
+            raise ConfigError(
+                f"{out} exists already: nothing was written.", "Name a new file with -o."
+            ) from None
         except OSError as error:
             raise ConfigError(f"{out} cannot be written: {error.strerror}.", "Check it.") from None
         console.print(f"The broken bundle: {out}", highlight=False, markup=False)
@@ -94,8 +99,8 @@ def _about(verdict: AuditVerdict, console: Console) -> None:
     pinned = bytes.fromhex(study.secure_aggregation.roster)
     lines = (
         f"Bundle     SHA-256 {verdict.digest}",
-        f"Study      {study.name}, digest {index.study}",
-        f"Consortium {index.consortium}; its roster, to be compared by phone: "
+        f"Study      {study.name}, digest {visible(index.study, most=64)}",
+        f"Consortium {visible(index.consortium, most=100)}; its roster, to be compared by phone: "
         f"{fingerprint(pinned)}",
         f"Checked    {verdict.counts.records} records, {verdict.counts.charges} charges, "
         f"{verdict.counts.sums} sums, {verdict.counts.steps} steps",

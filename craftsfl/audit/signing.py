@@ -7,10 +7,10 @@ from pathlib import Path
 
 from craftsfl.audit.verdict import AuditVerdict, verify_bundle
 from craftsfl.passphrase import identity_in
-from privacy.audit.evidence import Evidence
+from privacy.audit.evidence import ADAPTER_FILE, Evidence
 from privacy.audit.signoff import SignedVerdict
 from privacy.errors import AuditError, ConfigError
-from privacy.files import write_private_once, write_public
+from privacy.files import write_private_once, write_public_once
 from privacy.identity import Identity
 
 
@@ -32,7 +32,9 @@ def make_auditor_key(path: Path, passphrase: bytes | None) -> str:
 
 
 def released_adapter(evidence: Evidence) -> str:
-    """SHA-256 in hex of the adapter that a bundle is about; "" where it has none."""
+    """SHA-256 in hex of the adapter that is in a bundle; "" where there is none in it."""
+    if ADAPTER_FILE not in evidence.files:
+        return ""  # its digest would be the coordinator's word alone
     run = evidence.runs.get(evidence.index.run)
     return "" if run is None else run.record.released
 
@@ -69,7 +71,11 @@ def sign_bundle(data: bytes, name: str, key: Path, out: Path) -> tuple[AuditVerd
     )
     signed = SignedVerdict.signed(unsigned, identity)
     try:
-        write_public(out, signed.encode())
+        write_public_once(out, signed.encode())
+    except FileExistsError:
+        raise ConfigError(
+            f"{out} exists already: nothing was written.", "Name a new file with -o."
+        ) from None
     except OSError as error:
         raise ConfigError(f"{out} cannot be written: {error.strerror}.", "Check it.") from None
     return verdict, signed

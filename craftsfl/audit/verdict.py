@@ -158,6 +158,8 @@ def _check_run(evidence: Evidence, number: int, layout: Layout, verdict: AuditVe
     again = replay(evidence, number, layout)
     verdict.failures += again.failures
     verdict.counts.steps += again.steps
+    if evidence.runs[number].closing is None:
+        verdict.not_recomputed.append(f"Run {number}: its end is not in the bundle.")
     verdict.failures += check_closing(evidence.study, number, evidence.runs[number], sessions)
     if number == evidence.index.run:
         verdict.failures += check_released(evidence, layout, again)

@@ -22,6 +22,7 @@ def bundle_of(workspace: Workspace) -> Path:
     handed = []
     for hospital in workspace.hospitals:
         path = folder / f"{hospital.name}.zip"
+        path.unlink(missing_ok=True)  # an earlier demo's: it hands nothing over in another's place
         write_hand_over(hospital.settings, path)
         handed.append(path)
     out = workspace.folder / BUNDLE

@@ -40,6 +40,7 @@ def promote(settings: Path, version: str | None, *, yes: bool) -> None:
     """
     consortium = load_consortium(settings)
     study = load_study(consortium.study)
+    _check_begun(consortium)
     champions = Champions(consortium.mlflow_uri(), study)
     candidate = candidate_of(consortium, study, champions.version(version or ALIAS))
     found = demand_answers(candidate)
@@ -64,6 +65,7 @@ def roll_back(settings: Path, *, yes: bool) -> None:
     """Make the version champion that was it before; it showed then what was demanded."""
     consortium = load_consortium(settings)
     study = load_study(consortium.study)
+    _check_begun(consortium)
     champions = Champions(consortium.mlflow_uri(), study)
     present, before = champions.present(), champions.before()
     if before is None:
@@ -172,3 +174,12 @@ def _agreed() -> bool:
             "Nobody can be asked here: this is no terminal.", "Read the above, then add --yes."
         )
     return typer.confirm("Do it?", default=False)
+
+
+def _check_begun(consortium: ConsortiumSettings) -> None:
+    if not consortium.state.exists():
+        raise DeploymentError(
+            "No run has started yet, so there is no version.",
+            "Start one: craftsfl rounds start consortium.toml",
+            id=ErrorId.NO_RUN,
+        )

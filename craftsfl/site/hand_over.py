@@ -11,7 +11,7 @@ from client.policy import SiteRules
 from client.settings import load_policy, load_site
 from privacy.audit.handed import HandedOver
 from privacy.errors import AuditError, ConfigError
-from privacy.files import write_public
+from privacy.files import write_public_once
 from privacy.ledger import record_bytes
 from privacy.study.manifest import load_study
 
@@ -43,7 +43,11 @@ def write_hand_over(site_toml: Path, out: Path) -> HandedOver:
         time.time(),
     )
     try:
-        write_public(out, made.encode())
+        write_public_once(out, made.encode())
+    except FileExistsError:
+        raise ConfigError(
+            f"{out} exists already: nothing was written.", "Name a new file with -o."
+        ) from None
     except OSError as error:
         raise ConfigError(f"{out} cannot be written: {error.strerror}.", "Check it.") from None
     return made

@@ -48,6 +48,7 @@ _ANYWHERE: Final = (
     LAYOUT_FILE,
     ENVIRONMENT_FILE,
     ADAPTER_FILE,
+    *("log/entries.bin", "log/checkpoint.txt", "log/cosigned.txt"),
 )
 
 _Found = TypeVar("_Found")
@@ -195,8 +196,9 @@ def _bundled(data: bytes) -> list[bytes]:
 
 def _known_names(files: Mapping[str, bytes], notes: _Notes) -> None:
     for name in files:
-        shapes = _SITE_FILE.fullmatch(name) or _RUN_FILE.fullmatch(name) or name.startswith("log/")
-        if name not in _ANYWHERE and not shapes:
+        run = _RUN_FILE.fullmatch(name)
+        named = run is not None and run[1] == f"{int(run[1]):04d}"
+        if not (name in _ANYWHERE or _SITE_FILE.fullmatch(name) or named):
             words = f"{name} is no part of a bundle."
             notes.failures.append(failure(Flaw.FILE_UNEXPECTED, words))
 
@@ -225,7 +227,7 @@ def _runs(files: Mapping[str, bytes], notes: _Notes) -> dict[int, RunEvidence]:
     parts: dict[int, dict[str, bytes]] = {}
     for name, data in files.items():
         found = _RUN_FILE.fullmatch(name)
-        if found is not None:
+        if found is not None and found[1] == f"{int(found[1]):04d}":
             parts.setdefault(int(found[1]), {})[found[2]] = data
     runs = {}
     for number, part in sorted(parts.items()):

@@ -107,7 +107,7 @@ class LogReplay:
             raise LogError("A study in the log is not a pooled one.")
         if pooled.get("coordinator_key") != self.coordinator.hex():
             raise LogError("A study in the log names another coordinator's key.")
-        if masked.get("roster") not in {one.roster.digest().hex() for one in self.rosters}:
+        if str(masked.get("roster")) not in {one.roster.digest().hex() for one in self.rosters}:
             raise LogError("A study in the log names a roster that the log does not hold.")
         self.studies[hashlib.sha256(_STUDY_TAG + body).digest()] = found
 

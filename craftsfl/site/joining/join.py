@@ -130,8 +130,7 @@ def _check_fingerprint(expected: str, invitation: Invitation, desk: JoinDesk) ->
     )
     if _digits(given) != _digits(invitation.fingerprint()):
         raise ConfigError(
-            f"The fingerprint of this invitation is {invitation.fingerprint()}, and not the one "
-            "from the phone.",
+            "This invitation's fingerprint is not the one from the phone.",
             "Look for a typing mistake first. If it stays so, the file was changed on its way: "
             "tell the operator, and have it sent another way.",
             id=ErrorId.FINGERPRINT_DIFFERS,

@@ -19,6 +19,7 @@ from privacy.study.manifest import Study
 from privacy.study.terms import event_of, events_of, whole_schedule
 
 SAME: Final = 1e-9  # relative: two figures this close are the same, computed elsewhere
+MOST_WORKED_OUT: Final = 1_000_000  # of a study
 MOST_STUDIES: Final = 64  # of one ledger: each costs a composition
 
 
@@ -66,6 +67,10 @@ def check_costs(evidence: Evidence) -> tuple[list[SiteCost], list[AuditFailure]]
 
 def check_claims(evidence: Evidence) -> Iterator[AuditFailure]:
     """What the adapter's file claims for the whole study is no less than its schedule costs."""
+    if evidence.study.most_attempts > MOST_WORKED_OUT:
+        words = f"{evidence.study.most_attempts} attempts; {MOST_WORKED_OUT} are worked out."
+        yield failure(Flaw.TOO_LARGE, words)
+        return
     whole = whole_cost(evidence.study)
     for number, run in evidence.runs.items():
         if run.record.released and _below(run.record.epsilon, whole):

@@ -19,7 +19,7 @@ def check_ledgers(evidence: Evidence) -> Iterator[AuditFailure]:
             continue
         yield from _owner(evidence, name)
         yield from _statement(evidence, name)
-    for name in sorted(evidence.ledgers.keys() - set(names)):
+    for name in sorted((evidence.ledgers.keys() | evidence.statements.keys()) - set(names)):
         yield failure(Flaw.LEDGER_IDENTITY, "A ledger of no site of the study.", name)
     yield from _same_ledgers(evidence)
     yield from _seen(evidence)

@@ -190,6 +190,7 @@ def _ledgers(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFailure]:
 
 def _logged_charges(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFailure]:
     """Of every step that the log says was opened, it has its sites' charges too."""
+    study = evidence.study.digest()
     lines = {
         site.name: replay.line_of(identity)
         for site in evidence.study.sites
@@ -199,7 +200,9 @@ def _logged_charges(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFail
         name: {
             entry.mark.label
             for entry in (() if line is None else line.entries)
-            if entry.mark is not None and entry.state is State.COMMITTED
+            if entry.mark is not None
+            and entry.state is State.COMMITTED
+            and entry.key.study == study
         }
         for name, line in lines.items()
     }
@@ -225,11 +228,16 @@ def _goes_through(chain: Chain, line: LedgerLine) -> bool:
         return False
 
 
+def _number(value: object) -> int:
+    """A fact that has to be a whole number; -1, which none is, for anything else."""
+    return value if type(value) is int else -1
+
+
 def _steps(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFailure]:
     """Each opened sum is the one that the log names, and the log names no other."""
     study = evidence.study.digest().hex()
     logged: dict[tuple[object, object], object] = {
-        (said.get("run"), said.get("step")): said.get("opened")
+        (_number(said.get("run")), _number(said.get("step"))): said.get("opened")
         for kind, said in replay.facts
         if kind is EntryKind.STEP and said.get("study") == study
     }

@@ -2,25 +2,51 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from privacy.audit.evidence import Evidence
 from privacy.audit.faults import AuditFailure, Flaw, failure
-from privacy.errors import CraftsflError
+from privacy.errors import ConfigError, CraftsflError
+from privacy.identity import fingerprint
 from privacy.secagg.chain import in_force, roster_with
 from privacy.secagg.roster import Roster
 from privacy.study.agreement import check_membership
 
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_FINGERPRINT: Final = re.compile(r"[0-9]{30}")
+
 
 @dataclass(frozen=True, slots=True)
 class KnownDigests:
-    """What the auditor knows from elsewhere: hex digests, and a fingerprint's twelve digits less
-    nothing. None: taken from the bundle, and shown, to be compared by phone.
+    """What the auditor knows from elsewhere: digests in hex, or the digits of a fingerprint.
+
+    None: taken from the bundle, and shown, to be compared by phone.
     """
 
     study: str | None = None
     roster: str | None = None
+
+    @classmethod
+    def told(cls, study: str | None, roster: str | None) -> KnownDigests:
+        """From what a person types; `ConfigError` for what can be neither.
+
+        A roster may also be told by its fingerprint, the digits that people compare by phone.
+        """
+        return cls(
+            None if study is None else _hex(study, "--study", _DIGEST),
+            None if roster is None else _hex(roster, "--roster", _DIGEST, _FINGERPRINT),
+        )
+
+
+def _hex(text: str, option: str, *shapes: re.Pattern[str]) -> str:
+    plain = "".join(text.split()).lower()
+    if not any(shape.fullmatch(plain) for shape in shapes):
+        also = " and no fingerprint (30 digits)" if _FINGERPRINT in shapes else ""
+        raise ConfigError(f"{option} is no digest (64 hex digits){also}.", "Type it again.")
+    return plain
 
 
 def check_membership_of(evidence: Evidence, expected: KnownDigests) -> Iterator[AuditFailure]:
@@ -32,7 +58,8 @@ def check_membership_of(evidence: Evidence, expected: KnownDigests) -> Iterator[
     if expected.study is not None and expected.study != digest:
         yield failure(Flaw.OTHER_CONSORTIUM, f"It is of another study, {digest}.")
     pinned = bytes.fromhex(study.secure_aggregation.roster)
-    if expected.roster is not None and expected.roster != pinned.hex():
+    known = pinned.hex(), fingerprint(pinned).replace(" ", "")
+    if expected.roster is not None and expected.roster not in known:
         yield failure(Flaw.OTHER_CONSORTIUM, f"Its study pins another roster, {pinned.hex()}.")
     if all(signed.roster.digest() != pinned for signed in evidence.rosters):
         yield failure(Flaw.ROSTER_PIN, "No roster in it is the one that the manifest pins.")

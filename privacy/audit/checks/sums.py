@@ -32,7 +32,10 @@ class SumReport:
 def check_sums(evidence: Evidence, number: int, sessions: Mapping[bytes, OpenSession]) -> SumReport:
     """All sums of a run, and all vectors of it."""
     run, report = evidence.runs[number], SumReport()
-    ledgers = {name: by_label(chain.entries) for name, chain in evidence.ledgers.items()}
+    ledgers = {
+        name: by_label(chain.entries, evidence.study.digest())
+        for name, chain in evidence.ledgers.items()
+    }
     asked = {request.label: request for request in run.requests}
     read = _Vectors(number, run, ledgers, report)
     for found in run.sums:
