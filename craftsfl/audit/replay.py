@@ -132,10 +132,10 @@ def check_own_words(data: bytes, layout: Layout, study: Study) -> None:
         lora = {**fields, "unet.target_modules": list(own.targets)}
         order = [entry.name for entry in layout.entries]
         frozen = [entry.name for entry in layout.frozen]
-        same = read_json(said["lora_adapter_metadata"]) == lora
-        same = same and read_json(said["craftsfl_layout"]) == order
-        same = same and read_json(said.get("craftsfl_frozen", "[]")) == frozen
-        origin = read_json(said["craftsfl_origin"]) if "craftsfl_origin" in said else None
+        same = read_json(str(said["lora_adapter_metadata"])) == lora
+        same = same and read_json(str(said["craftsfl_layout"])) == order
+        same = same and read_json(str(said.get("craftsfl_frozen", "[]"))) == frozen
+        origin = read_json(str(said["craftsfl_origin"])) if "craftsfl_origin" in said else None
         same = same and (origin is None or _follows(origin, study))
     except (ValueError, KeyError, TypeError):
         same = False
