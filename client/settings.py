@@ -194,7 +194,8 @@ class Policy(Strict):
     max_spare_attempts: Annotated[int, Field(ge=0)] = 1000
     max_session_hours: Annotated[float, Field(gt=0, le=12)] = 12.0
     # Of pooled studies: whether steps have to be under a checkpoint of the consortium's log that
-    # enough others have cosigned. What a coordinator says of a log has to hold in either case.
+    # enough others have cosigned. What a coordinator says of a log has to hold in either case, and
+    # a site that has cosigned a log once takes no step without it.
     log: Literal["required", "when-present"] = "when-present"
     allow_no_privacy: bool = False
     allow_agent_network: bool = False  # start even if the system cannot cut the agent off

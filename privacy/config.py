@@ -63,6 +63,8 @@ def load_toml(path: Path, model: type[_Settings]) -> _Settings:
         raise ConfigError(
             f"{path} does not exist.", "Check the path.", id=ErrorId.SETTINGS_MISSING
         ) from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path} is a folder.", "Name the file in it.") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
     except RecursionError:
@@ -98,7 +100,10 @@ def _explain(detail: ErrorDetails, model: type[BaseModel]) -> str:
     if detail["type"] == "extra_forbidden":
         if (said := _renamed(str(detail["loc"][-1]), model)) is not None:
             return f"{name} {said}"
-        near = difflib.get_close_matches(str(detail["loc"][-1]), _known_names(model), n=1)
+        own = str(detail["loc"][-1])
+        near = difflib.get_close_matches(own, _known_names(model), n=1)
+        if near == [own]:
+            return f"unknown key {name} (that belongs in another table)"
         return f"unknown key {name}" + (f" (did you mean {near[0]}?)" if near else "")
     if detail["type"] == "missing":
         return f"{name} is missing"

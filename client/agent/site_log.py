@@ -9,8 +9,9 @@ The site cosigns a checkpoint only where all of this holds, and then it is on di
 
 It trains at a step only where it could cosign, where its newest record is in the log, since this
 process's session is under a checkpoint that it has cosigned, and, if the policy requires it, where
-n_c + 1 others have cosigned that one too: one of them, at least, is honest. What it then sends has
-its cosignature with it, and the records that the log lacks.
+n_c + 1 others have cosigned that one too: one of them, at least, is honest. Without any log it
+trains only if the policy does not require one and the site has never cosigned this coordinator's.
+What it then sends has its cosignature with it, and the records that the log lacks.
 """
 
 # Why: docs/adr/0059-a-log-that-every-site-witnesses.md
@@ -119,7 +120,8 @@ class SiteLog:
         """See `SealedJournal.see_log`."""
         self._head = None
         if not step.log:
-            if self._rules.required:
+            # A coordinator that had a log has one: else it would leave out what it cannot show.
+            if self._rules.required or self._memory.last(self._rules.origin) is not None:
                 raise self._named(Refused(Check.LOG_MISSING))
             return _nothing
         try:

@@ -22,6 +22,7 @@ from privacy.errors import DataError
 if TYPE_CHECKING:
     from pyarrow import ChunkedArray
 
+_NO_FOLDER: Final = "Check the path; of a site, it is data.folder in site.toml."
 _TABLES: Final = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _SEP: Final = re.compile(r'"?sep=([^\w"\n])"?[,;\t|]*\n', re.IGNORECASE)
 _EXACT: Final = 2.0**53  # from here on a float stands for several whole numbers
@@ -50,7 +51,7 @@ def read_table(folder: Path) -> Iterator[TableRecord]:
 
 def _table_of(folder: Path) -> Path:
     if not folder.is_dir():
-        raise DataError(f"The data folder {folder} does not exist.", "Correct data.folder.")
+        raise DataError(f"The data folder {folder} does not exist.", _NO_FOLDER)
     found = [folder / name for name in _TABLES if (folder / name).is_file()]
     if not found:
         found = _other_names(folder)

@@ -15,6 +15,7 @@ names it, and the invitation is written. Guarantees, each with a test:
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -87,11 +88,12 @@ def _invite(
     write_public(settings.study, text.encode("utf-8"))
     write_invitation(invitation.file, made)
     yield "Compare each key's fingerprint with its hospital on the phone."
-    yield f"Roster {roster.roster.sequence} of {roster.roster.consortium}, and {made.study.name}."
+    agreed, file = roster.roster, shlex.quote(str(settings_file))
+    yield f"Roster {agreed.sequence} of {agreed.consortium}, and the study {made.study.name}."
     yield (
         f"Next: send {invitation.file} to every hospital, and read its fingerprint out on the "
-        f"phone:\n\n    {made.fingerprint()}\n\nThen: craftsfl rounds serve {settings_file}, and "
-        f"craftsfl rounds start {settings_file}"
+        f"phone:\n\n    {made.fingerprint()}\n\nThen: craftsfl rounds serve {file}, and "
+        f"craftsfl rounds start {file}"
     )
 
 

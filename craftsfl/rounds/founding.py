@@ -12,6 +12,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import shlex
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -192,7 +193,7 @@ def _next_steps(
     asked: Founding, folder: Path, study: Study, *, made_authority: bool
 ) -> Iterator[str]:
     names = ", ".join(site.name for site in study.sites)
-    yield f"Made {folder}: settings, certificate for {asked.address}, keys, and {study.name}."
+    yield f"Made {folder}: settings, certificate for {asked.address}, keys, study {study.name}."
     if made_authority:
         yield (
             f"Move {folder / 'tls' / 'ca.key'} to a disk that is not in this machine: it signs "
@@ -205,7 +206,7 @@ def _next_steps(
         )
     yield (
         f"Next: each hospital ({names}) runs craftsfl site init and sends you its card; then "
-        f"craftsfl rounds add {asked.folder / SETTINGS} NAME.card NAME.card ..."
+        f"craftsfl rounds add {shlex.quote(str(asked.folder / SETTINGS))} NAME.card NAME.card ..."
     )
 
 

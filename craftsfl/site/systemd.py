@@ -9,6 +9,8 @@ MemoryDenyWriteExecute is left out: Python's ctypes makes executable memory when
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -21,11 +23,12 @@ from client.agent.own_ledger import CREDENTIAL
 from client.settings import SiteSettings, load_site
 from craftsfl.site.airlock import check_shared_socket, meeting_place
 from privacy.errors import ConfigError, DeploymentError
-from privacy.files import write_public
+from privacy.files import write_public_once
 
 AGENT_UNIT: Final = "craftsfl-agent.service"
 GATEWAY_UNIT: Final = "craftsfl-gateway.service"
 _VERIFY_SECONDS: Final = 60.0
+_ONE_WORD: Final = re.compile(r"[A-Za-z0-9_.-]+")  # systemd would read others as two folders
 _BOTH: Final = (
     "NoNewPrivileges=yes",
     "CapabilityBoundingSet=",
@@ -144,7 +147,7 @@ def _unit(what: str, first: Sequence[str], service: Iterable[str]) -> str:
 def _meeting(socket: Path) -> list[str]:
     """The socket's folder: made by systemd below /run, else written to."""
     folder = socket.parent
-    if folder.parent == Path("/run"):
+    if folder.parent == Path("/run") and _ONE_WORD.fullmatch(folder.name):
         return [f"RuntimeDirectory={folder.name}", "RuntimeDirectoryMode=2750"]
     return [f"ReadWritePaths={_words([folder])}"]
 
@@ -180,6 +183,16 @@ def _escaped(path: Path) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
 
 
+def _write(path: Path, text: bytes) -> None:
+    """A new file; one that holds the same stays. `FileExistsError` if it holds anything else."""
+    if path.exists() and path.read_bytes() == text:
+        return
+    try:
+        write_public_once(path, text)
+    except FileExistsError as error:
+        raise FileExistsError(error.errno, error.strerror, str(path)) from None
+
+
 def write_units(site_toml: Path, folder: Path, program: Path) -> str:
     """Write both units to `folder`; returns what to say, with what systemd-analyze finds.
 
@@ -190,7 +203,12 @@ def write_units(site_toml: Path, folder: Path, program: Path) -> str:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
-            write_public(folder / name, text.encode("utf-8"))
+            _write(folder / name, text.encode("utf-8"))
+    except FileExistsError as error:
+        raise ConfigError(
+            f"{error.filename} is there already, and is another one: nothing was written over it.",
+            "Compare the two: write to a new folder with -o.",
+        ) from None
     except OSError as error:
         raise DeploymentError(
             f"{folder} cannot be written: {error.strerror}.", "Name another folder with -o."
@@ -198,9 +216,9 @@ def write_units(site_toml: Path, folder: Path, program: Path) -> str:
     files = [folder / name for name in texts]
     return (
         f"Written: {', '.join(map(str, files))}.\n{verified(files)}\n"
-        f"Next, as root: cp {' '.join(map(str, files))} /etc/systemd/system/, systemctl "
+        f"Next, as root: cp {shlex.join(map(str, files))} /etc/systemd/system/, systemctl "
         f"daemon-reload, systemctl enable --now {AGENT_UNIT} {GATEWAY_UNIT}. Then, as the agent's "
-        f"user: craftsfl site check {site_toml}"
+        f"user: craftsfl site check {shlex.quote(str(site_toml))}"
     )
 
 

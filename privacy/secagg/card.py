@@ -14,6 +14,7 @@ from typing import Annotated, Final
 from pydantic import Field, field_validator
 
 from privacy.config import SiteName, Strict, load_toml
+from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError
 from privacy.files import write_public
 from privacy.identity import Identity, fingerprint, verify
@@ -97,7 +98,12 @@ def write_card(path: Path, card: SiteCard) -> None:
 
 def read_card(path: Path) -> SiteCard:
     """The card in the file; `ConfigError` if it is not one, or not as its site signed it."""
-    card = load_toml(path, SiteCard)
+    try:
+        card = load_toml(path, SiteCard)
+    except ConfigError as error:
+        if error.id == ErrorId.SETTINGS_MISSING:
+            raise
+        raise ConfigError(error.message, _AGAIN) from None  # it is signed: nobody may correct it
     if card.signature is None:
         if card.node_key is not None:
             raise ConfigError(f"{path} is not signed.", _AGAIN)

@@ -181,7 +181,9 @@ _EXPLANATIONS = {
     Check.COMMITMENT: "A vector is not the one that its site has committed to, or a commitment is "
     "missing. Start a new attempt without the named site.",
     Check.LOG_MISSING: "The step says nothing of the consortium's log, and this site's policy asks "
-    'for it (log = "required"). Install the newest craftsfl at the coordinator and at every site.',
+    'for it (log = "required"), or the site has cosigned one before. Install the newest craftsfl '
+    "at the coordinator; if its log was lost: craftsfl site accept-log site.toml "
+    "--the-log-was-lost.",
     Check.LOG_WRONG: "What is said of the consortium's log does not hold: a signature, a proof or "
     "a table. Start a new attempt; if it happens again, distrust the server.",
     Check.LOG_OLDER: "The log is shorter than the one that the site has cosigned: an older copy of "

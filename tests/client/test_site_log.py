@@ -155,6 +155,19 @@ def test_without_a_log_nothing_is_trained_where_it_is_required(witnesses: Witnes
     witnesses.refused(Check.LOG_MISSING)
 
 
+def test_a_log_that_was_there_once_cannot_be_left_out(tmp_path: Path) -> None:
+    """A coordinator whose log was put back or forked would else say nothing of it."""
+    found = Witnesses(tmp_path, {"log": "when-present"})
+    found.tiny.open()
+    assert found.tiny.send(found.tiny.step(), 1) == Running()  # it has none yet
+    found.sites.close()
+    (tmp_path / "later").mkdir()
+    found = Witnesses(tmp_path / "later", {"log": "when-present"})
+    found.ready()
+    found.refused(Check.LOG_MISSING)
+    found.sites.close()
+
+
 def test_too_few_cosignatures_are_named_and_stop_only_who_requires_them(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

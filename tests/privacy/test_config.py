@@ -64,3 +64,21 @@ def test_what_is_of_another_kind_is_refused_by_name(tmp_path: Path, text: str) -
 def test_what_is_no_toml_is_told_in_words(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match=r"settings\.toml"):
         load(tmp_path, text)
+
+
+class Inner(Strict):
+    state: Path = Path()
+
+
+class Outer(Strict):
+    inner: Inner = Inner()
+
+
+def test_a_key_of_another_table_is_not_corrected_to_itself(tmp_path: Path) -> None:
+    """As when consortium.toml is given in place of site.toml."""
+    path = tmp_path / "settings.toml"
+    path.write_text('state = "state"\n')
+    with pytest.raises(ConfigError, match=r"unknown key state \(that belongs in another table\)"):
+        load_toml(path, Outer)
+    with pytest.raises(ConfigError, match=r"is a folder\. Name the file in it"):
+        load_toml(tmp_path, Outer)

@@ -54,7 +54,11 @@ def check_room(site: SiteSettings) -> Iterator[Checked]:
 
 def check_private_files(site: SiteSettings) -> Iterator[Checked]:
     """Keys and passphrase files: there, and nobody else's."""
-    own = site.identity
+    own, gateway = site.identity, site.gateway
+    # The gateway's may be another user's, whose folder this one cannot look into: absent counts.
+    if gateway is not None and os.access(gateway.key.parent, os.X_OK) and not gateway.key.exists():
+        words = f"{gateway.key} does not exist: the gateway cannot say which node it is."
+        yield Finding(CheckId.PRIVATE_FILES, words, "Restore it from its backup.")
     if own is None:
         return
     for file in (own.key, own.passphrase_file):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -59,7 +60,7 @@ def site_init(
         "Your key's fingerprint, to be read out over the phone, never taken from an e-mail:\n\n"
         f"    {keys.fingerprint}\n\n"
         f"Next: send {keys.card} to the operator; with the invitation that comes back: craftsfl "
-        f"site join {folder / SITE_TOML} INVITATION"
+        f"site join {shlex.quote(str(folder / SITE_TOML))} INVITATION"
         + (
             ". The agent needs the passphrase: name its file, passphrase_file, in the [identity] "
             "table of site.toml."
@@ -117,7 +118,7 @@ def site_join(
     desk = JoinDesk(typer.echo, (lambda _: True) if yes else _confirmed, typer.prompt, scripted=yes)
     if not join_study(settings, options, desk):
         raise typer.Exit(1)
-    typer.echo(f"Joined. Next: craftsfl site serve {settings}")
+    typer.echo(f"Joined. Next: craftsfl site serve {shlex.quote(str(settings))}")
 
 
 def _confirmed(question: str) -> bool:

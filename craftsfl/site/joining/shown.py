@@ -59,7 +59,7 @@ def _study_lines(study: Study) -> Iterator[str]:
     unit = "steps" if study.pools_noise else "rounds"
     minutes = math.ceil(study.rounds * cohort.reply_slot / 60)
     yield (
-        f"The study: {study.rounds} {unit} of {cohort.reply_slot:g} s, {minutes} minutes or more; "
+        f"The study: {study.rounds} {unit} of {cohort.reply_slot:g} s, {minutes} min or more; "
         f"{len(study.sites)} hospitals, {study.smallest_cohort} at least in each sum; adapter of "
         f"rank {study.adapter.rank} on {visible(study.base.source, most=80)}, noise multiplier "
         f"{training.noise_multiplier:g}."

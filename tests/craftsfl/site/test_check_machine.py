@@ -131,6 +131,17 @@ def test_a_key_that_others_can_read_is_named_and_not_used(tmp_path: Path) -> Non
     assert "chmod 600" in report.findings[0].cure
 
 
+def test_a_gateway_without_its_key_is_found_before_it_is_served(tmp_path: Path) -> None:
+    site = write_hospital(tmp_path)
+    with site.open("a") as file:
+        file.write('\n[gateway]\nsuperlink = "localhost:1"\nkey = "supernode.key"\nhome = "gw"\n')
+    texts = [finding.words for finding in check_site(site, quick=True).findings]
+    assert any("supernode.key does not exist" in text for text in texts)
+    (tmp_path / "supernode.key").write_bytes(b"")
+    texts = [finding.words for finding in check_site(site, quick=True).findings]
+    assert not any("supernode.key does not exist" in text for text in texts)
+
+
 Spoil = Callable[[Path], object]
 
 

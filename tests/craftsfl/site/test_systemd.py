@@ -101,6 +101,25 @@ def test_the_units_are_written_and_the_next_step_said(tmp_path: Path) -> None:
     assert {file.name for file in (tmp_path / "units").iterdir()} == {AGENT_UNIT, GATEWAY_UNIT}
 
 
+def test_units_that_somebody_has_edited_are_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "site.toml").write_text(SITE)
+    command = ["site", "systemd", str(tmp_path / "site.toml"), "-o", str(tmp_path / "units")]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert CliRunner().invoke(app, command).exit_code == 0  # the same again
+    unit = tmp_path / "units" / AGENT_UNIT
+    unit.write_text(edited := unit.read_text() + "# ours\n")
+    refused = CliRunner().invoke(app, command)
+    assert refused.exit_code != 0
+    assert "is another one" in str(refused.exception)
+    assert unit.read_text() == edited
+
+
+def test_a_socket_folder_of_two_words_is_one_folder(tmp_path: Path) -> None:
+    made = written(tmp_path, SITE.replace("/run/craftsfl/", "/run/two words/"))
+    assert not any(line.startswith("RuntimeDirectory=") for line in made[AGENT_UNIT])
+    assert any('"/run/two words"' in line for line in made[AGENT_UNIT])
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here")
 def test_systemd_reads_the_units_and_finds_them_closed(tmp_path: Path) -> None:
     (tmp_path / "site.toml").write_text(SITE)
