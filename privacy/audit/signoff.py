@@ -111,17 +111,3 @@ def signed_off(study: Study, digest: str, signatures: Iterable[SignedVerdict]) -
         and digest in (one.bundle, one.adapter)
         and one.is_signed_by(bytes.fromhex(keys[one.auditor]))
     )
-
-
-def check_signed_off(
-    study: Study, digest: str, signatures: Iterable[SignedVerdict]
-) -> frozenset[str]:
-    """The same; `AuditError` where they are fewer than the manifest needs."""
-    found = signed_off(study, digest, signatures)
-    if study.auditors is not None and len(found) < study.auditors.needed:
-        missing = sorted({one.name for one in study.auditors.keys} - found)
-        raise AuditError(
-            f"{len(found)} of {study.auditors.needed} auditors have signed for it.",
-            f"Ask {', '.join(missing)}: craftsfl audit sign BUNDLE --key FILE --name NAME",
-        )
-    return found

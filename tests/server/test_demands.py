@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from model.origin import Origin
+from privacy.audit.signoff import SignedVerdict
 from privacy.errors import ConfigError
+from privacy.identity import Identity
 from privacy.study.manifest import Study
 from server.demands import DEMANDS, Candidate, Demand, DemandAnswer, demand_answers
 from server.model_card import AdapterFacts
@@ -109,6 +111,33 @@ def test_where_sites_work_the_adapter_out_they_have_confirmed_it(
         values["promotion"] = {"confirmations": demanded}
     found = candidate(make_study(values), status=status(confirmed=confirmed))
     assert (not unmet(found)) is met
+
+
+def test_as_many_auditors_as_the_study_asks_for_have_signed_for_this_adapter() -> None:
+    keys = {name: Identity.from_seed(name.encode().ljust(32)) for name in ("ada", "ben")}
+    listed = [{"name": name, "key": key.public.hex()} for name, key in keys.items()]
+    study = make_study({**pooled_values(), "auditors": {"needed": 2, "keys": listed}})
+
+    def signed(name: str, adapter: str = SHA) -> SignedVerdict:
+        made = SignedVerdict(
+            auditor=name,
+            bundle="b" * 64,
+            study=study.digest().hex(),
+            run=5,
+            adapter=adapter,
+            not_recomputed=0,
+            time=1,
+        )
+        return SignedVerdict.signed(made, keys[name])
+
+    def missing(*verdicts: SignedVerdict) -> list[str]:
+        confirmed = status(confirmed=("north",))
+        return unmet(candidate(study, status=confirmed, verdicts=verdicts))
+
+    wanted = ["2 of 2 auditors have verified a bundle with this adapter"]
+    assert missing(signed("ada"), signed("ben")) == []
+    assert missing() == missing(signed("ada"), signed("ada")) == wanted
+    assert missing(signed("ada"), signed("ben", "cd" * 32)) == wanted
 
 
 def test_another_demand_is_one_more_function(study_values: dict[str, Any]) -> None:
