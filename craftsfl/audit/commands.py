@@ -43,7 +43,7 @@ def audit_verify(
 
     known = KnownDigests.told(study, roster)
     verdict = verify_bundle(bundle_bytes(bundle), known)
-    show_verdict(verdict, as_json=as_json)
+    show_verdict(verdict, roster_known=roster is not None, as_json=as_json)
     if not verdict.passed:
         raise typer.Exit(1)
 

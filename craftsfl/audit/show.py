@@ -25,8 +25,8 @@ MOST_SHOWN: Final = 40  # failures
 _RANDOM_LETTERS: Final = 4
 
 
-def show_verdict(verdict: AuditVerdict, *, as_json: bool = False) -> None:
-    """Print it."""
+def show_verdict(verdict: AuditVerdict, *, roster_known: bool, as_json: bool = False) -> None:
+    """Print it; `roster_known`: whether it was compared with one from elsewhere."""
     console = output()
     if as_json:
         console.print_json(json.dumps(verdict.values(), allow_nan=False), highlight=False)
@@ -40,6 +40,9 @@ def show_verdict(verdict: AuditVerdict, *, as_json: bool = False) -> None:
     if len(verdict.failures) > MOST_SHOWN:
         console.print(f"... and {len(verdict.failures) - MOST_SHOWN} more.", highlight=False)
     console.print(_conclusion(verdict), highlight=False, markup=False)
+    if verdict.passed and not roster_known:
+        words = "Whose it is: compare the roster's fingerprint by phone, and give it as --roster."
+        console.print(words, highlight=False, markup=False, soft_wrap=True)
 
 
 def show_tampered(data: bytes, kind: str | None, seed: str | None, out: Path | None) -> None:

@@ -13,7 +13,7 @@ from craftsfl.audit.signing import make_auditor_key
 from craftsfl.audit.sources import sample_bytes
 from craftsfl.audit.verdict import verify_bundle
 from privacy.audit.signoff import SignedVerdict
-from privacy.errors import AuditError, CraftsflError
+from privacy.errors import AuditError, ConfigError, CraftsflError
 from tests.craftsfl.audit.made import bundle
 
 # What an auditor's machine does not have.
@@ -73,6 +73,33 @@ def test_verify_says_0_or_1(tmp_path: Path) -> None:
     assert "NOT VERIFIED: 1 failure." in text
     with pytest.raises(AuditError, match="cannot be read"):
         run("verify", str(tmp_path / "missing"))
+
+
+def test_a_verdict_says_when_nobody_has_compared_the_roster() -> None:
+    code, text = run("verify", "sample")
+    assert code == 0
+    assert "by phone, and give it as --roster" in text
+    digits = text.partition("compared by phone: ")[2].partition("\n")[0]
+    for told in (digits, digits.replace(" ", "")):
+        code, text = run("verify", "sample", "--roster", told)
+        assert (code, "give it as --roster" in text) == (0, False)
+    code, text = run("verify", "sample", "--roster", "1" * 30)
+    assert code == 1
+    for odd in ("abc", "1" * 29, "g" * 64):
+        with pytest.raises(ConfigError, match=r"30 digits"):
+            run("verify", "sample", "--roster", odd)
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", ""])
+def test_an_auditors_name_is_no_path(tmp_path: Path, name: str) -> None:
+    key = tmp_path / "a.key"
+    make_auditor_key(key, None)
+    with pytest.raises(ConfigError, match="no auditor's name"):
+        run("sign", "sample", "--name", name, "--key", str(key))
+    before = key.read_bytes()
+    with pytest.raises(ConfigError, match="exists already"):
+        run("tamper", "sample", "-o", str(key))
+    assert key.read_bytes() == before
 
 
 def test_tamper_breaks_one_thing_and_shows_how_it_is_found(tmp_path: Path) -> None:
