@@ -37,7 +37,7 @@ from model.base import image_size, load_base
 from model.devices import pick_device
 from model.encoders import SHIPPED_ENCODERS, ImageTextEncoder, load_image_text_encoder
 from model.generation.provenance import Drawing
-from model.lab.atlas.control import SIDE, drawn_tiles
+from model.lab.atlas.control import CONTROL_SIDE, control_tiles
 from model.lab.atlas.entries import AtlasEntry, atlas_entries, captions_by_meaning
 from model.lab.atlas.obedience import MeaningTable, judged_by
 from model.lab.drawing.folder import MANIFEST
@@ -52,7 +52,7 @@ from privacy.study.manifest import Study, load_study
 ATLAS_FILE = "atlas.json"
 _JUDGE = "tiny-evaluator"  # of tissue words; no study may train towards it
 _MOST_PIXELS = 1 << 24
-Progress = Callable[[str, int, int], None]
+AtlasProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class MadeAtlas:
     found: int
 
 
-def make_atlas(request: AtlasRequest, on_progress: Progress) -> MadeAtlas:
+def make_atlas(request: AtlasRequest, on_progress: AtlasProgress) -> MadeAtlas:
     """Write the folder; may be interrupted and repeated.
 
     Raises `CraftsflError`, before anything is drawn where model, judge and study do not go
@@ -237,4 +237,4 @@ def _control(base: FoundBase, words: Words, meanings: Sequence[str]) -> Images |
     if words != "tissue":
         return None
     pipeline = load_base(base.folder, pick_device("auto"))
-    return drawn_tiles(pipeline, meanings) if image_size(pipeline) == SIDE else None
+    return control_tiles(pipeline, meanings) if image_size(pipeline) == CONTROL_SIDE else None

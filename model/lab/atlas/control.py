@@ -16,11 +16,11 @@ from model.lab.pretraining.autoencoder import reconstruct
 from model.lab.tissue.appearance import Appearance
 from model.lab.tissue.tile import draw_tile
 
-SIDE = 64  # px of a drawn tile
+CONTROL_SIDE = 64  # px of a drawn tile
 _SEED = 63_000  # of tiles that no training draws
 
 
-def drawn_tiles(pipeline: Pipeline, morphologies: Sequence[str]) -> Images:
+def control_tiles(pipeline: Pipeline, morphologies: Sequence[str]) -> Images:
     """A tile [64, 64, 3] of each, in an appearance of its own, as the autoencoder gives it back."""
     tiles = []
     for number, morphology in enumerate(morphologies):
