@@ -7,7 +7,6 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from craftsfl.model.atlas.facts import Atlas
-from model.generation.provenance import SYNTHETIC
 from model.lab.atlas.obedience import Obedience
 from privacy.files import write_public
 from privacy.visible import visible
@@ -32,7 +31,7 @@ def render_atlas(atlas: Atlas) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(seen=visible, share=share_text, gain=gain_text)
-    return environment.get_template("atlas.html").render(atlas=atlas, synthetic=SYNTHETIC)
+    return environment.get_template("atlas.html").render(atlas=atlas)
 
 
 def share_text(found: Obedience) -> str:
