@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from client.data.columns import TABLE_COLUMNS
+from client.data.columns import REQUIRED, TABLE_COLUMNS
 from client.data.delimited import LONGEST_CELL
 from client.data.encodings import has_halves, western
 from client.data.patient_ids import DATED, NOTHING, SHORTENED, id_fault, patient_key
@@ -47,6 +47,9 @@ def read_rows(folder: Path) -> list[Row]:
 def _row(number: int, record: TableRecord) -> Row:
     if isinstance(record, str):
         return Row(number, {}, record)
+    if absent := [name for name in REQUIRED if name not in record]:
+        fault = f"it has no {absent[0]}; the names are {', '.join(REQUIRED)}"
+        return Row(number, _whose(record), fault)
     try:
         return Row(number, dict(_cells(record)))
     except TypeError as error:

@@ -17,6 +17,13 @@ from .pictures import HEADER, noise, write_csv, write_folder, write_jsonl
 REAL = Path(__file__).parents[3] / "shared" / "data" / "sites"
 
 
+_OUTSIDE = "leads outside of the data folder; write the name as it is seen from there"
+_NO_OBJECT = (
+    "the line is not a JSON object, or repeats a key; write one object in a line, with double "
+    "quotes, and no comma behind it"
+)
+
+
 def reasons(data: SiteData) -> dict[str, str]:
     return {entry.file: entry.reason for entry in data.quarantined}
 
@@ -133,15 +140,16 @@ def test_every_unusable_row_is_quarantined_with_its_reason(tmp_path: Path) -> No
         "nan-patient.png": "patient_id is empty",
         "broken.jpg": reasons(data)["broken.jpg"],
         "missing.png": "the file is missing",
-        "../outside.png": "leads outside of the data folder",
-        str(tmp_path / "outside.png"): "leads outside of the data folder",
-        "link.png": "leads outside of the data folder",
+        "../outside.png": _OUTSIDE,
+        str(tmp_path / "outside.png"): _OUTSIDE,
+        "link.png": _OUTSIDE,
         "folder.png": "not a regular file",
         "pipe.png": "not a regular file",
         "n" * 300: "not a usable file name",
         "nul\0.png": "not a usable file name",
         "(row 15)": "file_name is empty",
-        "(row 16)": "more cells than columns; quote texts that hold a comma",
+        "(row 16)": "more cells than columns; quote texts that hold a comma, as "
+        '"…", and name every column in the first line',
     }
 
 
@@ -189,8 +197,8 @@ def test_broken_lines_of_jsonl_are_quarantined(tmp_path: Path) -> None:
     data = load_site_data(tmp_path)
     assert len(data.tiles) == 1
     assert reasons(data) == {
-        "(row 2)": "the line is not a JSON object, or repeats a key",
-        "(row 3)": "the line is not a JSON object, or repeats a key",
+        "(row 2)": _NO_OBJECT,
+        "(row 3)": _NO_OBJECT,
         "(row 4)": "text is not text",
     }
 
@@ -200,8 +208,9 @@ def test_broken_lines_of_jsonl_are_quarantined(tmp_path: Path) -> None:
     [
         (("file_name", "text"), "no column patient_id.*Privacy is promised per patient"),
         (("file_name", "text", "patient"), "Rename the column patient to patient_id"),
-        (("filename", "text", "patient_id"), "Rename the column filename to file_name"),
-        (("file_name", "caption", "patient_id"), "no column text.*Required are"),
+        (("file_nam", "text", "patient_id"), "Rename the column file_nam to file_name"),
+        (("file_name", "caption", "patient_id"), "no column text.*Rename the column caption to"),
+        (("file_name", "words", "patient_id"), "no column text.*Required are"),
     ],
 )
 def test_a_missing_column_is_an_error_with_the_fix(
@@ -377,7 +386,7 @@ def test_lines_that_cannot_be_believed_are_quarantined(tmp_path: Path) -> None:
     assert sorted(entry.reason for entry in data.quarantined) == [
         "patient_id is not valid text",
         "text is not valid text",
-        "the line is not a JSON object, or repeats a key",
+        _NO_OBJECT,
     ]
 
 
@@ -421,5 +430,7 @@ def test_whatever_a_decoder_raises_costs_one_tile(
 
     monkeypatch.setattr("client.data.files.tile_size", size)
     data = load_site_data(tmp_path)
-    assert reasons(data) == {"canary-file-0-0.png": f"damaged image ({error.__name__})"}
+    assert reasons(data) == {
+        "canary-file-0-0.png": "damaged image; copy it again, or export it again"
+    }
     assert data.patients == 1
