@@ -7,7 +7,8 @@ root), filled to its last byte after a round and freed again some seconds later.
 
 - resumed: trials after which the same run finished a further round, without a hand;
 - stopped_in_words: trials after which the run had ended, with a reason;
-- uncaused_charges, double_released: as in `bench.plane_faults`;
+- uncaused_charges: charges in a site's ledger for attempts that neither released an update nor were
+  under way while the disk was full; double_released: as in `bench.plane_faults`;
 - tracebacks: lines of the processes' logs that begin one;
 - said: what the processes' logs said of it, the last such line.
 
@@ -32,6 +33,7 @@ from typing import Final, Literal, get_args
 from bench.output import BenchRow
 from bench.plane import Plane
 from bench.plane_faults import ledgers_of
+from bench.plane_site import RELEASED
 from bench.plane_study import PLANE_SITES, PlaneStudy
 from server.events import LoggedEvent, RoundFinished, RunFailed
 from server.status import read_status
@@ -46,7 +48,7 @@ _SIZES: Final[dict[DiskOwner, int]] = {
     "mlflow": 32 * _MEGABYTE,
 }
 _FULL_SECONDS: Final = 20.0  # for so long the disk stays full
-_ROUND_SECONDS: Final = 180.0  # within which a round ends that nobody harms
+_ROUND_SECONDS: Final = 400.0  # within which a round ends that nobody harms
 _FILLER: Final = "filler"
 _WORDS: Final = re.compile(r"(?i)space|disk|full\b|cannot be written|MB (?:are )?(?:left|free)")
 # MLflow's own processes write theirs to a log that nobody is shown.
@@ -87,6 +89,10 @@ class SmallDiskPlane(Plane):
         if not _mount(self.disk, _SIZES[self.owner]):
             raise RuntimeError("No file system can be mounted here.")
         shutil.copytree(aside, self.disk, dirs_exist_ok=True)
+        if self.owner == "agent":  # the benchmark's own record is not on the disk that it fills
+            record = self.folder / RELEASED
+            record.touch()
+            (self.disk / RELEASED).symlink_to(record)
         shutil.rmtree(aside)
 
     def fill(self) -> None:
@@ -146,16 +152,18 @@ def _filled(owner: DiskOwner) -> DiskTrial:
 
 
 def _trial(plane: SmallDiskPlane) -> DiskTrial:
+    first = max(_attempts(plane))
     plane.fill()
     sys.stderr.write(f"{plane.owner}: the disk is full.\n")
     time.sleep(_FULL_SECONDS)
-    during = _attempts(plane)
+    last = max(_attempts(plane))
     plane.free()
     plane.events()  # what came about while it was full counts for nothing
     ended = plane.wait_for(lambda e: _finished(e) or _failed(e), 2 * _ROUND_SECONDS)
     stopped = ended.event.reason if ended and isinstance(ended.event, RunFailed) else ""
+    attempts = _attempts(plane)
     plane.stop()
-    books = ledgers_of(plane, during | _attempts(plane, since=min(during, default=(1, 1))))
+    books = ledgers_of(plane, {one for one in attempts if first <= one <= last})
     text = _logs(plane)
     said = [line.strip() for line in text.splitlines() if _WORDS.search(line)]
     return DiskTrial(
@@ -168,14 +176,9 @@ def _trial(plane: SmallDiskPlane) -> DiskTrial:
     )
 
 
-def _attempts(plane: Plane, since: tuple[int, int] | None = None) -> set[tuple[int, int]]:
-    """The newest attempt, which the full disk harms; or those after `since` that failed."""
+def _attempts(plane: Plane) -> list[tuple[int, int]]:
     history = read_status(plane.settings.database_url(), plane.run).history
-    if since is None:
-        return {(history[-1].round, history[-1].attempt)} if history else set()
-    return {
-        (item.round, item.attempt) for item in history if (item.round, item.attempt) <= since
-    } & {since}
+    return [(item.round, item.attempt) for item in history]
 
 
 def _finished(logged: LoggedEvent) -> bool:

@@ -13,13 +13,14 @@ from privacy.errors import ConfigError
 from privacy.identity import LOST_KEY, Identity, load_identity
 
 PASSPHRASE = "CRAFTSFL_IDENTITY_PASSPHRASE"  # environment variable, for when nobody can be prompted
+_INSTEAD = f", or set {PASSPHRASE} in the environment"
 
 
 def new_passphrase() -> bytes:
     """The passphrase for a new key; the prompt asks for it twice."""
     given = os.environ.get(PASSPHRASE, "")
     if not given:
-        given = _asked("New passphrase", twice=True)
+        given = asked_unseen("New passphrase", _INSTEAD, twice=True)
     return given.encode()
 
 
@@ -27,20 +28,23 @@ def identity_in(key: Path) -> Identity:
     """The identity in the file `key`; prompts for a passphrase if the key is encrypted."""
     passphrase = os.environ.get(PASSPHRASE, "")
     if not passphrase and b"ENCRYPTED" in _head(key):
-        passphrase = _asked("Passphrase of the identity key")
+        passphrase = asked_unseen("Passphrase of the identity key", _INSTEAD)
     return load_identity(key, passphrase.encode() or None)
 
 
-def _asked(question: str, *, twice: bool = False) -> str:
-    """What is typed, unseen; raises `ConfigError` where it could be seen, or nobody can type."""
+def asked_unseen(question: str, instead: str, *, twice: bool = False) -> str:
+    """What is typed, unseen; raises `ConfigError` where it could be seen, or nobody can type.
+
+    `instead`: what else there is to do, after "Run this in a terminal".
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", getpass.GetPassWarning)
             return str(typer.prompt(question, hide_input=True, confirmation_prompt=twice))
     except getpass.GetPassWarning:
         raise ConfigError(
-            "There is no terminal on which a passphrase could be typed unseen.",
-            f"Run this in a terminal, or set {PASSPHRASE} in the environment.",
+            f"There is no terminal on which this could be typed unseen: {question}.",
+            f"Run this in a terminal{instead}.",
         ) from None
 
 

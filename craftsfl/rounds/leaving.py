@@ -32,7 +32,7 @@ def check_leavers(
                 f"--without {name}: the study {study.name} lists it.",
                 f"Plan the next study without it: craftsfl rounds plan {_others(study, name)} "
                 f"--write next.toml, then craftsfl rounds add {file} --study next.toml "
-                f"--without {name}",
+                f"--without {name}. Fewer than three hospitals have no study: find another one.",
             )
     silent = [name for name in listed if study.site(name) is None and name not in without]
     if silent:
