@@ -120,7 +120,7 @@ def _check_no_run(settings: ConsortiumSettings) -> None:
     if run is not None:
         raise ConfigError(
             f"Run {run.name.number} of {run.study} is open: its study and roster stay as they are.",
-            "Let it end, or end it: craftsfl rounds stop",
+            "Let it end, or end it: craftsfl rounds stop consortium.toml",
             id=ErrorId.RUN_STILL_OPEN,
         )
 
