@@ -67,7 +67,7 @@ _TEXTS: Final[tuple[tuple[re.Pattern[bytes], str], ...]] = (
     (re.compile(rb"<svg|<\?xml[^>]*>\s*(?:<!--.*?-->\s*)*<svg", re.DOTALL), "an SVG drawing"),
     (re.compile(rb"<"), "an XML file, or an answer of a web server"),
     (re.compile(rb"data:image/"), "a picture as text (a data URL)"),
-    (re.compile(rb"[{\[]"), "a JSON file"),
+    (re.compile(rb"\{|\[\s*[{\[\"\d]"), "a JSON file"),
 )
 _TEXT: Final = re.compile(rb"[\t\n\r\x20-\x7e]+")
 
