@@ -120,10 +120,11 @@ class DiskTrial:
 
 def measure_disk(trials: int, owners: tuple[DiskOwner, ...] = DISK_OWNERS) -> list[BenchRow]:
     """A row for each of `owners`, each of `trials` full disks in studies of their own."""
-    return [_row(owner, [_filled(owner) for _ in range(trials)]) for owner in owners]
+    return [disk_row(owner, [_filled(owner) for _ in range(trials)]) for owner in owners]
 
 
-def _row(owner: DiskOwner, found: list[DiskTrial]) -> BenchRow:
+def disk_row(owner: DiskOwner, found: list[DiskTrial]) -> BenchRow:
+    """What the trials of one owner sum up to."""
     return {
         "fault": f"disk full: {owner}",
         "trials": len(found),

@@ -127,9 +127,21 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if narrow:
         _check_bright(int(np.asarray(upright.convert("RGB")).max()) * 257)
     if upright.has_transparency_data:
+        shown = upright.convert("RGBA")
+        _check_shown(shown)
         white = Image.new("RGBA", upright.size, "white")
-        return Image.alpha_composite(white, upright.convert("RGBA")).convert("RGB")
+        return Image.alpha_composite(white, shown).convert("RGB")
     return upright.convert("RGB")
+
+
+def _check_shown(image: Image.Image) -> None:
+    """Raise `UnreadablePicture` for a picture that is there, and all of it transparent."""
+    *colours, opacity = image.getextrema()
+    if opacity == (0, 0) and any(low != high for low, high in colours):
+        raise UnreadablePicture(
+            "every pixel is transparent, and there is a picture beneath; export it without "
+            "transparency"
+        )
 
 
 def check_labels(image: Image.Image) -> None:

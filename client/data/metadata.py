@@ -41,7 +41,13 @@ class Row:
 
 def read_rows(folder: Path) -> list[Row]:
     """All rows of the folder's one metadata file; raises `DataError` with the fix."""
-    return [_row(number, record) for number, record in enumerate(read_table(folder), start=1)]
+    records = enumerate(read_table(folder), start=1)
+    return [_row(number, record) for number, record in records if not _is_blank(record)]
+
+
+def _is_blank(record: TableRecord) -> bool:
+    """Whether nothing stands in it: spreadsheets write thousands of such rows below a table."""
+    return not isinstance(record, str) and all(value in ("", None) for value in record.values())
 
 
 def _row(number: int, record: TableRecord) -> Row:

@@ -29,7 +29,8 @@ _UNKNOWN: Final = frozenset(
         tbd tba todo anonymous anonym unbekannt fehlt fehlend leer keine keineangabe nichtbekannt
         inconnu inconnue manquant vide desconocido sconosciuto onbekend nieznany true false wahr
         falsch vrai faux notavailable notapplicable notknown nopatient nopatientid nn
-        n.n. nil void tbc pending anon dummy placeholder patient patientid anonymized anonymised
+        n.n. nil void tbc pending anon dummy placeholder patient patientid patient_id anonymized
+        anonymised
         anonymisiert anonyme deidentified de-identified redacted removed withheld hidden unassigned
         unspecified notprovided notrecorded notreported notcollected notspecified noid noname ohne
         dito ditto idem s.o. sieheoben wieoben sameasabove entf\u00e4llt s/n sindatos sansobjet

@@ -18,6 +18,7 @@ REAL = Path(__file__).parents[3] / "shared" / "data" / "sites"
 
 
 _OUTSIDE = "leads outside of the data folder; write the name as it is seen from there"
+_NOBODY = "patient_id is empty; write it in every row, also of merged cells"
 _NO_OBJECT = (
     "the line is not a JSON object, or repeats a key; write one object in a line, with double "
     "quotes, and no comma behind it"
@@ -61,7 +62,7 @@ def test_the_three_formats_say_the_same(tmp_path: Path) -> None:
     parquet.write_table(arrow.Table.from_pylist(records), tmp_path / "metadata.parquet")
     assert from_csv == from_jsonl == load_site_data(tmp_path)
     assert from_csv.tiles[0].organ == "breast"
-    assert reasons(from_csv) == {"b.png": "patient_id is empty"}
+    assert reasons(from_csv) == {"b.png": _NOBODY}
 
 
 @pytest.mark.parametrize(
@@ -136,8 +137,8 @@ def test_every_unusable_row_is_quarantined_with_its_reason(tmp_path: Path) -> No
     assert reasons(data) == {
         "./good.png": "listed before",
         "no-text.png": "text is empty",
-        "no-patient.png": "patient_id is empty",
-        "nan-patient.png": "patient_id is empty",
+        "no-patient.png": _NOBODY,
+        "nan-patient.png": _NOBODY,
         "broken.jpg": reasons(data)["broken.jpg"],
         "missing.png": "the file is missing",
         "../outside.png": _OUTSIDE,
@@ -305,7 +306,7 @@ def test_the_quarantine_list_is_private_and_replaced(tmp_path: Path) -> None:
     path.write_text("older")
     path.chmod(0o644)
     write_quarantine(path, load_site_data(tmp_path).quarantined)
-    assert path.read_text().splitlines() == ["file,reason", "b.png,patient_id is empty"]
+    assert path.read_text().splitlines() == ["file,reason", f'b.png,"{_NOBODY}"']
     assert path.stat().st_mode & 0o777 == 0o600
 
 

@@ -109,6 +109,12 @@ def _flipped(path: Path) -> None:
     path.write_bytes(bytes(data))
 
 
+def _hidden(path: Path) -> None:
+    image = noise().convert("RGBA")
+    image.putalpha(0)
+    image.save(path, "PNG")
+
+
 def _two_channels(path: Path) -> None:
     """Two stains as two samples a pixel, which Pillow takes for a grey with transparency."""
     pixels = np.full((32, 32, 2), 200, np.uint8)
@@ -147,6 +153,7 @@ def _bomb(path: Path) -> None:
         (lambda path: path.write_bytes(b"Salted__" + bytes(9)), "encrypted$"),
         (lambda path: path.write_text("<!DOCTYPE html>"), "a web page, not a file that it offers"),
         (lambda path: path.write_bytes(b"\0\5\x16\7" + bytes(99)), "macOS' companion of a file"),
+        (lambda path: _hidden(path), "every pixel is transparent, and there is a picture beneath"),
         (lambda path: _two_channels(path), "two channels of which none is transparency"),
         (lambda path: Image.new("F", (32, 32)).save(path, "TIFF"), "floating-point"),
         (

@@ -229,6 +229,12 @@ def test_a_row_that_cannot_be_used_says_how_to_write_it(
     assert cure in reasons(data)[0]
 
 
+def test_empty_rows_and_a_repeated_header_are_nobody(folder: Path) -> None:
+    data = _table(folder, _lines(",") + ",,\n" * 5 + _lines(","))
+    assert (len(data.tiles), data.patients, data.enrolled) == (4, 2, 2)
+    assert len(data.quarantined) == 5 and "stands for no patient" in reasons(data)[0]
+
+
 def test_a_letter_of_windows_is_read_where_it_can_be_no_other(folder: Path) -> None:
     cells = ["Dr\u00fcse".encode("cp1252"), "\u0436\u0435\u043b".encode("cp1251")]
     cells += ["Dr\u00fcse".encode("cp850"), "Dr\u00fcse".encode()]
