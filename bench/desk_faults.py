@@ -187,9 +187,13 @@ def _away_for_a_while(desks: DeskConsortium) -> None:
 
 def _figures(desks: DeskConsortium, before: int) -> dict[str, int]:
     state = desks.folder / _NAMES[0] / "state"
-    began = {(e.get("round"), e.get("attempt")) for e in desks.events("round-started")}
+    began: set[tuple[object, object]] = {
+        (e.get("round"), e.get("attempt")) for e in desks.events("round-started")
+    }
     entries = read_ledger(state / "ledger.sqlite").entries()
-    charged = {(entry.key.round, entry.key.attempt) for entry in entries}
+    charged: set[tuple[object, object]] = {
+        (entry.key.round, entry.key.attempt) for entry in entries
+    }
     steps, ended = len(desks.events("round-finished")), desks.events("run-failed")
     listed = (state / "quarantine.csv").read_text("utf-8").splitlines()[1:]
     return {

@@ -136,8 +136,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def _check_shown(image: Image.Image) -> None:
     """Raise `UnreadablePicture` for a picture that is there, and all of it transparent."""
-    *colours, opacity = image.getextrema()
-    if opacity == (0, 0) and any(low != high for low, high in colours):
+    pixels = np.asarray(image)
+    if not pixels[..., 3].any() and (pixels[..., :3] != pixels[0, 0, :3]).any():
         raise UnreadablePicture(
             "every pixel is transparent, and there is a picture beneath; export it without "
             "transparency"
