@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from bench.audit.made import MadeMechanism, MadeStudy, made_study
+from bench.audit.made import MadeMechanism, MadeStudy, StudySize, made_study
 from bench.output import BenchRow
 from craftsfl.audit.tampering import KINDS, DishonestKeys, NotHere, tamper
 from craftsfl.audit.verdict import verify_bundle
@@ -54,4 +54,4 @@ def measure(quick: bool) -> Iterator[BenchRow]:
 
 def _made(mechanism: MadeMechanism) -> MadeStudy:
     with tempfile.TemporaryDirectory() as folder:
-        return made_study(Path(folder), mechanism)
+        return made_study(Path(folder), mechanism, StudySize(promoted=True))

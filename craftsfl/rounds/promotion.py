@@ -13,7 +13,8 @@ import typer
 
 from craftsfl.terminal import output, say
 from model.origin import DIGEST_TAG
-from privacy.audit.signoff import SignedVerdict
+from privacy.audit.promotions import Promotion, PromotionRow
+from privacy.audit.signoff import SignedVerdict, signed_off
 from privacy.error_ids import ErrorId
 from privacy.errors import AuditError, ConfigError, DeploymentError
 from privacy.study.manifest import Study, load_study
@@ -21,7 +22,9 @@ from server.champion import CHAMPION, Champions, Move
 from server.clock import SystemClock
 from server.demands import Candidate, DemandAnswer, demand_answers
 from server.figures import DIGEST_OF_STUDY, RUN_TAG
+from server.log_between_runs import bring_log_up_to_date
 from server.model_card import AdapterFacts
+from server.promotion_record import PromotionRecord
 from server.registry import ALIAS, read_release
 from server.settings import ConsortiumSettings, load_consortium
 from server.status import RunStatus, read_ended
@@ -55,10 +58,13 @@ def promote(settings: Path, version: str | None, *, yes: bool) -> None:
             " ".join(dict.fromkeys(answer.cure for answer in unmet)),
             id=ErrorId.NOT_PROMOTED,
         )
-    if present == candidate.version:
+    row = _row(study, candidate, back=False)
+    newest = PromotionRecord(consortium.promotions_file()).newest(study.digest())
+    if present == candidate.version and newest is not None and newest.version == present:
+        _log_it(consortium, study)
         typer.echo(f"It is the champion already: {study.name}@{CHAMPION}.")
         return
-    _move(champions, study, present, candidate.version, yes=yes, back=False)
+    _move(champions, consortium, study, present, row, yes=yes)
 
 
 def roll_back(settings: Path, *, yes: bool) -> None:
@@ -77,7 +83,8 @@ def roll_back(settings: Path, *, yes: bool) -> None:
             "the alias in MLflow.",
             id=ErrorId.NOT_PROMOTED,
         )
-    _move(champions, study, present, before, yes=yes, back=True)
+    row = _row(study, candidate_of(consortium, study, champions.version(before)), back=True)
+    _move(champions, consortium, study, present, row, yes=yes)
 
 
 def candidate_of(consortium: ConsortiumSettings, study: Study, version: ModelVersion) -> Candidate:
@@ -138,15 +145,35 @@ def _show(candidate: Candidate, found: list[DemandAnswer]) -> None:
         console.print(f"  {sign}  {answer.what} ({answer.found})", highlight=False, markup=False)
 
 
+def _row(study: Study, candidate: Candidate, *, back: bool) -> PromotionRow:
+    """What the log is to say, with the verdicts that count; `add` gives it its number."""
+    digest = study.digest().hex()
+    names = signed_off(study, candidate.registered, candidate.verdicts)
+    counted = {
+        one.auditor: one
+        for one in candidate.verdicts
+        if one.auditor in names and signed_off(study, candidate.registered, [one])
+    }
+    run = candidate.status.run
+    promotion = Promotion(digest, 1, run, candidate.version, candidate.registered, back)
+    return PromotionRow(promotion, tuple(counted[name] for name in sorted(counted)))
+
+
+def _log_it(consortium: ConsortiumSettings, study: Study) -> None:
+    if not bring_log_up_to_date(consortium, study):
+        typer.echo("A run is under way: its ServerApp writes this into the log at its next step.")
+
+
 def _move(
     champions: Champions,
+    consortium: ConsortiumSettings,
     study: Study,
     present: str | None,
-    version: str,
+    row: PromotionRow,
     *,
     yes: bool,
-    back: bool,
 ) -> None:
+    version, back = row.promotion.version, row.promotion.back
     before = "nobody" if present is None else f"version {present}"
     typer.echo(
         f"{study.name}@{CHAMPION} goes from {before} to version {version}. Whoever draws with "
@@ -156,7 +183,10 @@ def _move(
     if not yes and not _agreed():
         typer.echo("Nothing was changed.")
         return
+    # On disk first: a champion of which the log will never know cannot come about.
+    PromotionRecord(consortium.promotions_file()).add(row)
     champions.move(Move(version, back, int(SystemClock().time()), getpass.getuser()))
+    _log_it(consortium, study)
     typer.echo(f"Done: version {version} is the champion. Undo: {_undo(back, present)}")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from privacy.audit.checks.charges import by_label
 from privacy.audit.checks.steps import OpenSession
+from privacy.audit.checks.witnesses import ShownLog
 from privacy.audit.evidence import Evidence, RunEvidence
 from privacy.audit.faults import AuditFailure, Flaw, failure
 from privacy.errors import CraftsflError
@@ -33,15 +34,17 @@ class SumReport:
     recomputed: int = 0
 
 
-def check_sums(evidence: Evidence, number: int, sessions: Mapping[bytes, OpenSession]) -> SumReport:
-    """All sums of a run, and all vectors of it."""
+def check_sums(
+    evidence: Evidence, number: int, sessions: Mapping[bytes, OpenSession], shown: ShownLog
+) -> SumReport:
+    """All sums of a run, and all vectors of it, with what their sites cosigned of the log."""
     run, report = evidence.runs[number], SumReport()
     ledgers = {
         name: by_label(chain.entries, evidence.study.digest())
         for name, chain in evidence.ledgers.items()
     }
     asked = {request.label: request for request in run.requests}
-    read = _Vectors(number, run, ledgers, report)
+    read = _Vectors(number, run, ledgers, report, shown)
     for found in run.sums:
         where = ("", number, found.step, found.attempt)
         request = asked.get(found.label)
@@ -143,7 +146,9 @@ class _Vectors:
         run: RunEvidence,
         ledgers: Mapping[str, Mapping[bytes, Entry]],
         report: SumReport,
+        shown: ShownLog,
     ) -> None:
+        self._shown = shown
         self._number, self._run, self._ledgers, self._report = number, run, ledgers, report
         self._taken: set[tuple[str, bytes]] = set()
 
@@ -196,6 +201,9 @@ class _Vectors:
         key = member.public_key
         if not verify(key, sealed.signature, sealed_signed(sealed, key)):
             self._say(Flaw.VECTOR_SIGNATURE, "The site has not signed this vector.", where)
+        uncosigned = self._shown.check_vector(sealed, member, where)
+        if uncosigned is not None:
+            self._report.failures.append(uncosigned)
         if len(sealed.lanes) != session.terms.sent:
             self._say(Flaw.VECTOR_OTHER, "The vector has another length.", where)
             return None
