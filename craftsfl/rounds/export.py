@@ -155,10 +155,14 @@ def code_digest() -> str:
 def _handed(paths: Sequence[Path], study: Study) -> dict[str, HandedOver]:
     found: dict[str, HandedOver] = {}
     for path in paths:
-        if path.stat().st_size > _MOST:
-            raise AuditError(f"{path} is too large.", "Take the file that the site has made.")
         try:
+            if path.stat().st_size > _MOST:
+                raise AuditError("It is too large.", "Take the file that the site has made.")
             one = HandedOver.decode(path.read_bytes())
+        except OSError as error:
+            raise ConfigError(
+                f"{path} cannot be read: {error.strerror}.", "Check the path of the site's file."
+            ) from None
         except AuditError as error:
             raise AuditError(f"{path}: {error.message}", error.hint) from error
         if study.site(one.site) is None or one.site in found:

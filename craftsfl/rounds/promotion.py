@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import getpass
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +17,7 @@ from model.origin import DIGEST_TAG
 from privacy.audit.promotions import Promotion, PromotionRow
 from privacy.audit.signoff import SignedVerdict, signed_off
 from privacy.error_ids import ErrorId
-from privacy.errors import AuditError, ConfigError, DeploymentError
+from privacy.errors import AuditError, ConfigError, CraftsflError, DeploymentError
 from privacy.study.manifest import Study, load_study
 from server.champion import CHAMPION, Champions, Move
 from server.clock import SystemClock
@@ -58,7 +59,7 @@ def promote(settings: Path, version: str | None, *, yes: bool) -> None:
             " ".join(dict.fromkeys(answer.cure for answer in unmet)),
             id=ErrorId.NOT_PROMOTED,
         )
-    row = _row(study, candidate, back=False)
+    row = _row(study, candidate)
     newest = PromotionRecord(consortium.promotions_file()).newest(study.digest())
     if present == candidate.version and newest is not None and newest.version == present:
         _log_it(consortium, study)
@@ -83,7 +84,7 @@ def roll_back(settings: Path, *, yes: bool) -> None:
             "the alias in MLflow.",
             id=ErrorId.NOT_PROMOTED,
         )
-    row = _row(study, candidate_of(consortium, study, champions.version(before)), back=True)
+    row = _row_back(consortium, study, champions.version(before))
     _move(champions, consortium, study, present, row, yes=yes)
 
 
@@ -145,7 +146,7 @@ def _show(candidate: Candidate, found: list[DemandAnswer]) -> None:
         console.print(f"  {sign}  {answer.what} ({answer.found})", highlight=False, markup=False)
 
 
-def _row(study: Study, candidate: Candidate, *, back: bool) -> PromotionRow:
+def _row(study: Study, candidate: Candidate) -> PromotionRow:
     """What the log is to say, with the verdicts that count; `add` gives it its number."""
     digest = study.digest().hex()
     names = signed_off(study, candidate.registered, candidate.verdicts)
@@ -155,13 +156,37 @@ def _row(study: Study, candidate: Candidate, *, back: bool) -> PromotionRow:
         if one.auditor in names and signed_off(study, candidate.registered, [one])
     }
     run = candidate.status.run
-    promotion = Promotion(digest, 1, run, candidate.version, candidate.registered, back)
+    promotion = Promotion(digest, 1, run, candidate.version, candidate.registered, back=False)
     return PromotionRow(promotion, tuple(counted[name] for name in sorted(counted)))
 
 
+def _row_back(consortium: ConsortiumSettings, study: Study, version: ModelVersion) -> PromotionRow:
+    """The same for a rollback, which must not fail where the round state is gone."""
+    number, digest = str(version.version), study.digest()
+    rows = PromotionRecord(consortium.promotions_file()).rows(digest)
+    for row in reversed(rows):
+        if row.promotion.version == number:
+            return replace(row, promotion=replace(row.promotion, back=True))
+    registered = version.tags.get(DIGEST_TAG, "").removeprefix("sha256:")
+    run = version.tags.get(RUN_TAG, "")
+    values = (digest.hex(), 1, int(run) if run.isdecimal() else 0, number, registered)
+    try:
+        return PromotionRow(Promotion.of_facts(Promotion(*values, back=True).facts()))
+    except AuditError:
+        raise DeploymentError(
+            f"MLflow does not say of which run and file version {number} of {study.name} is.",
+            "Promote a version that it knows: craftsfl rounds promote consortium.toml --version N",
+            id=ErrorId.NOT_PROMOTED,
+        ) from None
+
+
 def _log_it(consortium: ConsortiumSettings, study: Study) -> None:
-    if not bring_log_up_to_date(consortium, study):
-        typer.echo("A run is under way: its ServerApp writes this into the log at its next step.")
+    """The entry is on disk already; where the log is in use or damaged, it goes in later."""
+    try:
+        if not bring_log_up_to_date(consortium, study):
+            say("A run is under way: its ServerApp writes this into the log at its next step.")
+    except CraftsflError as error:
+        say(f"The log does not have it yet; the next run will write it there. {error.message}")
 
 
 def _move(
