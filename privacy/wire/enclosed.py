@@ -52,9 +52,10 @@ def enclosed_in(message: Message) -> dict[str, bytes]:
 
 
 def _fields(message: Message) -> list[bytes]:
+    unknown = UnknownFieldSet(message)
     return [
         bytes(field.data)
-        for field in UnknownFieldSet(message)
+        for field in (unknown[number] for number in range(len(unknown)))
         if field.field_number == ENCLOSED_FIELD and field.wire_type == _LENGTH_DELIMITED
     ]
 
