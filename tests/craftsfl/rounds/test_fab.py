@@ -118,6 +118,8 @@ def test_neither_the_laboratory_nor_what_only_a_site_runs_is_in_it(bundle):
     assert names(bundle).isdisjoint(laboratory | {"privacy/secagg/client.py"})
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_every_import_in_it_is_in_it(unpacked, tmp_path):
     """By Python itself: each module is imported, and no module of ours comes from elsewhere.
 
