@@ -104,6 +104,7 @@ class PageFacts:
     seconds: float
     desks: tuple[DeskFacts, ...] = ()
     curves: tuple[Curve, ...] = ()
+    compared: str = ""  # where the curves' references come from, or why there are none
     gallery: Gallery | None = None
     wire: Wire | None = None
     attacks: tuple[AttackTried, ...] = ()

@@ -52,8 +52,9 @@ _CURVES: Final = {
     ),
     "alignment": (
         "Obedience to the caption",
-        "Of drawn pictures, by an encoder that took no part in training: by how much each agrees "
-        "better with its own caption than with another's. Higher is better.",
+        "Of pictures drawn from the captions of patients on whom nobody trained, by an encoder "
+        "that took no part in training: by how much each agrees better with its own caption than "
+        "with another's. Higher is better.",
     ),
 }
 
@@ -64,7 +65,8 @@ class LivePage:
 
     `pictures` is the coordinator's folder of drawn prompts. `real` finds, for each prompt, a tile
     of a patient on whom nobody trains (below `folder`, "" for none; None: not yet). `wire` makes
-    the pictures of what travelled in a run, given its name in the events.
+    the pictures of what travelled in a run, given its name in the events. `references` are other
+    ways of training, by metric and name; `compared` says where these come from.
     """
 
     folder: Path
@@ -76,6 +78,7 @@ class LivePage:
     patients: Mapping[str, int]
     wire: Callable[[str], WirePictures] | None = None
     references: Mapping[str, Mapping[str, Change]] = field(default_factory=dict)
+    compared: str = ""
     _wire: WirePictures | None = None
     _real: tuple[str, ...] | None = None
     _desks: dict[str, DeskFacts] = field(default_factory=dict)
@@ -131,6 +134,7 @@ class LivePage:
             seconds=self._written - self.began,
             desks=tuple(self._desks.values()),
             curves=self._curves(),
+            compared=self.compared,
             gallery=self._gallery(),
         )
         return write_demo_page(self._facts, self.folder)
