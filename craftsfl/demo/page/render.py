@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from craftsfl.demo.page.charts import change_text, curve_svg
+from craftsfl.demo.page.charts import change_text, curve_svg, figure_text
 from craftsfl.demo.page.facts import PageFacts, PageState
 from craftsfl.privacy_words import epsilon_text
 from privacy.errors import DeploymentError
@@ -28,7 +28,9 @@ def render_page(facts: PageFacts) -> str:
         lstrip_blocks=True,
     )
     environment.filters["epsilon"] = epsilon_text
-    environment.globals.update(curve_svg=curve_svg, change_text=change_text)
+    environment.globals.update(
+        curve_svg=curve_svg, change_text=change_text, figure_text=figure_text
+    )
     running = facts.state is PageState.RUNNING
     return environment.get_template("page.html").render(
         facts=facts, again=_LOAD_AGAIN_SECONDS if running else None
