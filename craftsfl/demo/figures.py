@@ -9,6 +9,7 @@ them only where everything that decides what is learned is as it was then.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import tempfile
@@ -19,7 +20,7 @@ from typing import Any, Final
 
 from craftsfl.demo.studies import StudyDraft, study_text
 from craftsfl.demo.tiles import COMPLETE, HELD_OUT_PATIENTS, RARE_CANCERS, SYNTHETIC_HOSPITALS
-from model.encoders.files import find_encoder
+from model.cache import shipped_base
 from privacy.errors import ConfigError
 from privacy.study.manifest import Study, load_study
 
@@ -138,7 +139,7 @@ def setting_of(study: Study) -> dict[str, Any]:
         "noise colluders": study.privacy.noise_colluders,
         "patients": {site.name: site.declared_patients for site in study.sites},
         "tiles": {"version": COMPLETE, "held out": HELD_OUT_PATIENTS, "measured": MEASURED_TILES},
-        "judge": {"encoder": find_encoder(JUDGE, online=False).digest(), "images": MEASURED_IMAGES},
+        "judge": {"encoder": _judge_digest(), "images": MEASURED_IMAGES},
     }
     plain: dict[str, Any] = json.loads(json.dumps(setting))
     return plain
@@ -151,11 +152,22 @@ def differences(found: DemoReferences, study: Study) -> list[str]:
     return sorted(name for name in names if own.get(name) != found.setting.get(name))
 
 
-def recovered(private: PublicFigure, noise_off: PublicFigure | None) -> float | None:
+def recovered_share(private: PublicFigure, noise_off: PublicFigure | None) -> float | None:
     """The share of the noise-off gain that remains with noise; None where there is no such gain."""
     if noise_off is None or noise_off.high >= 0 or not math.isfinite(private.change):
         return None
     return (private.change / private.base) / (noise_off.change / noise_off.base)
+
+
+def _judge_digest() -> str:
+    """SHA-256 of the judge's weights, in hex. By hand: `model.encoders` would import torch."""
+    base = shipped_base()
+    weights = None if base is None else base.with_name(JUDGE) / "model.safetensors"
+    if weights is None or not weights.is_file():
+        raise ConfigError(
+            f"The encoder {JUDGE} does not come with this installation.", "Install craftsfl again."
+        )
+    return hashlib.sha256(weights.read_bytes()).hexdigest()
 
 
 def _arm(values: Mapping[str, Any]) -> MeasuredArm:

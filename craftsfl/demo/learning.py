@@ -18,7 +18,7 @@ from craftsfl.demo.figures import (
     PublicFigure,
     differences,
     read_references,
-    recovered,
+    recovered_share,
 )
 from privacy.errors import CraftsflError
 from privacy.study.manifest import Study
@@ -55,9 +55,9 @@ class Learning:
         return found.arms[NOISE_OFF].loss
 
     @property
-    def recovered(self) -> float | None:
+    def recovered_share(self) -> float | None:
         """The share of what training without noise teaches; None where that is nothing."""
-        return recovered(self.loss, self.best_without_noise)
+        return recovered_share(self.loss, self.best_without_noise)
 
 
 def compared_with(study: Study, file: Path = SHIPPED) -> Compared:

@@ -19,7 +19,7 @@ from craftsfl.demo.studies import DemoMode, patients_at_once
 # arrived. A quarter more, because the machine may get busier; a training that was stopped goes on
 # where it was, so that a slot that was too short costs one of the spare attempts and no work.
 _PROBES_A_PATIENT: Final = 0.05
-_PROBES_OF_A_MESSAGE: Final = 10.0
+_PROBES_OF_A_MESSAGE: Final = 8.0  # until the request has reached the last trainer, and more
 SHORTEST: Final = 3.5  # seconds
 _COARSE: Final = 0.5  # the slot is public: a coarse one says little about the machine
 

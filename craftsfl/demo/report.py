@@ -12,10 +12,9 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from craftsfl.demo.audited import BUNDLE
 from craftsfl.demo.figures import DemoReferences, PublicFigure
 from craftsfl.demo.learning import Learning
-from craftsfl.demo.workspace import Workspace
+from craftsfl.demo.workspace import BUNDLE, Workspace
 from craftsfl.privacy_words import epsilon_text
 from craftsfl.rounds.timeline import RoundTiming
 from privacy.dpsgd.release import Release, noise_to_clip

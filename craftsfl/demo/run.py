@@ -11,7 +11,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from craftsfl.demo.audited import bundle_of
 from craftsfl.demo.carried import carry_over
 from craftsfl.demo.federation import federate
 from craftsfl.demo.figures import PublicFigure
@@ -87,6 +86,9 @@ def run_demo(options: DemoOptions) -> DemoOutcome:
             outcome = replace(outcome, learning=_learning(workspace, compared))
         write_summary(workspace.folder, outcome)  # before anything that may be interrupted
         with stopwatch.phase("audit"):
+            # Here: at the start, everybody lacks cores, and nobody needs an auditor yet.
+            from craftsfl.demo.audited import bundle_of
+
             outcome = replace(outcome, bundle=bundle_of(workspace))
         if options.noise_off and outcome.learning is not None:
             with stopwatch.phase("noise-off reference"):

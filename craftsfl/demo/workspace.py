@@ -38,6 +38,7 @@ from server.own_key import make_coordinator_key
 MARK = "craftsfl-demo"
 LOGS = "logs"
 COORDINATOR_KEY = "coordinator.key"
+BUNDLE = "bundle.zip"  # for an auditor
 MEASURED_EVERY = 10  # steps
 _PROBES = 3
 _NOISE = {  # of each mode: the policy's mechanism, and who adds the noise

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,13 @@ from typing import Any
 import pytest
 
 from craftsfl.demo.figures import (
+    SHIPPED,
     DemoReferences,
     MeasuredArm,
     PublicFigure,
     differences,
     read_references,
-    recovered,
+    recovered_share,
     referred_study,
     setting_of,
 )
@@ -169,7 +172,7 @@ def test_the_recovered_share_needs_a_reference_that_learned(
     off: PublicFigure | None, share: float | None
 ) -> None:
     private = replace(LOSS, change=-0.01)
-    assert recovered(private, off) == (None if share is None else pytest.approx(share))
+    assert recovered_share(private, off) == (None if share is None else pytest.approx(share))
 
 
 def test_references_become_marks_behind_the_last_step(study: Study) -> None:
@@ -179,6 +182,7 @@ def test_references_become_marks_behind_the_last_step(study: Study) -> None:
     assert "2026-11-27" in reference_words(Compared(references(study)))
 
 
+@pytest.mark.skipif(not SHIPPED.exists(), reason="none are shipped: craftsfl demo --references")
 def test_the_shipped_references_are_of_the_demo_as_it_is() -> None:
     """After a change of base, tiles, judge or constants: craftsfl demo --references FILE."""
     base = shipped_base()
@@ -187,3 +191,9 @@ def test_the_shipped_references_are_of_the_demo_as_it_is() -> None:
     assert found.references is not None, found.why_not
     assert set(found.references.arms) == {"noise-off", "central", "alone"}
     assert found.references.arms["noise-off"].loss.high < 0
+
+
+def test_a_start_of_the_demo_loads_no_torch() -> None:
+    """Its hospitals' trainers load it, on the same cores at the same moment."""
+    code = "import sys, craftsfl.demo.run; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
