@@ -55,7 +55,7 @@ class Learning:
         return found.arms[NOISE_OFF].loss
 
     @property
-    def recovered_share(self) -> float | None:
+    def recovered(self) -> float | None:
         """The share of what training without noise teaches; None where that is nothing."""
         return recovered_share(self.loss, self.best_without_noise)
 
