@@ -172,5 +172,5 @@ def _judge_digest() -> str:
 
 def _arm(values: Mapping[str, Any]) -> MeasuredArm:
     own = dict(values)
-    figures = {name: PublicFigure(**own.pop(name)) for name in ("loss", "obedience")}
-    return MeasuredArm(**own, **figures)
+    loss, obedience = (PublicFigure(**own.pop(name)) for name in ("loss", "obedience"))
+    return MeasuredArm(**own, loss=loss, obedience=obedience)
