@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -20,6 +21,17 @@ _LOAD_AGAIN_SECONDS = 4
 
 def render_page(facts: PageFacts) -> str:
     """The page. Every word of a caption, a name or an answer is escaped."""
+    running = facts.state is PageState.RUNNING
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(facts=facts, again=_LOAD_AGAIN_SECONDS if running else None)
+    )
+
+
+@cache
+def _environment() -> Environment:
+    """Made once: a page is written every other second, and compiling its template takes cores."""
     environment = Environment(
         loader=PackageLoader("craftsfl.demo.page", "templates"),
         autoescape=True,
@@ -31,10 +43,7 @@ def render_page(facts: PageFacts) -> str:
     environment.globals.update(
         curve_svg=curve_svg, change_text=change_text, figure_text=figure_text
     )
-    running = facts.state is PageState.RUNNING
-    return environment.get_template("page.html").render(
-        facts=facts, again=_LOAD_AGAIN_SECONDS if running else None
-    )
+    return environment
 
 
 def write_demo_page(facts: PageFacts, folder: Path) -> Path:
