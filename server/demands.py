@@ -64,7 +64,8 @@ def _finished(candidate: Candidate) -> Iterator[DemandAnswer]:
         "its run has finished",
         status.state is RunState.FINISHED,
         f"run {status.run} is {status.state}",
-        "Only a run that has finished has an adapter of its whole study: craftsfl rounds start",
+        "Only a run that has finished has an adapter of its whole study: craftsfl rounds "
+        "start consortium.toml",
     )
 
 
