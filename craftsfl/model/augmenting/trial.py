@@ -59,7 +59,7 @@ def run_trial(
 ) -> list[TrialRow]:
     """A row for each share, arm and amount over all classes, then for each class by itself.
 
-    Without pictures there is only what real tiles do; with those of one class, no arm of them alone.
+    Without pictures there are only real tiles; with those of one class, no arm of pictures alone.
     """
     rows: list[TrialRow] = []
     for share in shares:
