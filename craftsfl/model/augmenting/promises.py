@@ -8,7 +8,6 @@ from typing import Literal
 from model.generation.provenance import Drawing
 
 ClassifierKind = Literal["real", "real-and-synthetic", "synthetic"]
-CLASSIFIER_KINDS: tuple[ClassifierKind, ...] = ("real", "real-and-synthetic", "synthetic")
 
 _NONE = (
     "NO PRIVACY PROMISE: trained on patients' tiles without noise. Keep it as you keep the tiles; "

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from craftsfl.model.augmenting.promises import CLASSIFIER_KINDS, ClassifierKind
+from craftsfl.model.augmenting.promises import ClassifierKind
 from model.arrays import Features, Groups
 from model.lab.augmentation.folds import patient_folds, shared_out
 from model.lab.augmentation.heads import LinearHead, fit_head
@@ -64,7 +64,7 @@ def run_trial(
     rows: list[TrialRow] = []
     for share in shares:
         real = _outcome(material, "real", 0, share, folds, seed)
-        found = {("real", 0): real}
+        found: dict[tuple[ClassifierKind, int], Outcome] = {("real", 0): real}
         for amount in amounts:
             for arm in _arms(material.synthetic):
                 found[arm, amount] = _outcome(material, arm, amount, share, folds, seed)
@@ -78,9 +78,10 @@ def run_trial(
 
 def final_heads(material: TrialMaterial) -> Mapping[ClassifierKind, LinearHead]:
     """A classifier of each kind that there are pictures for, trained on all of them."""
+    kinds: tuple[ClassifierKind, ...] = ("real", *_arms(material.synthetic))
     return {
         kind: fit_head(lessons)
-        for kind in CLASSIFIER_KINDS
+        for kind in kinds
         if (lessons := _lessons(kind, material.real, material.synthetic)) is not None
     }
 
@@ -122,7 +123,7 @@ def _features(part: Labelled) -> Features:
 
 def _row(
     share: float,
-    arm: str,
+    kind: ClassifierKind,
     amount: int,
     label: str | None,
     outcome: Outcome,
@@ -130,7 +131,6 @@ def _row(
     number: int | None,
 ) -> TrialRow:
     of = None if number is None else {number}
-    kind = next(kind for kind in CLASSIFIER_KINDS if kind == arm)
     low, high = score_interval(outcome, of=of)
     row = (share, kind, amount, label, outcome.score(of), low, high)
     if kind == "real":

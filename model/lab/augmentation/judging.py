@@ -42,7 +42,8 @@ class ClassJudge:
                 self.encoder.embed(prepare(images[start : start + _BATCH], self.encoder))
                 for start in range(0, len(images), _BATCH)
             ]
-        return cosines(torch.cat(found).cpu().numpy(), self._texts).argmax(axis=1)
+        likest = cosines(torch.cat(found).cpu().numpy(), self._texts).argmax(axis=1)
+        return np.asarray(likest, np.int64)
 
     def _embedded(self, texts: Sequence[str]) -> Features:
         with torch.inference_mode():

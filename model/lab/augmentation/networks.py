@@ -104,6 +104,6 @@ def descend(
         rng = np.random.default_rng([seed, 13, step])
         rows = rng.choice(len(weights), recipe.batch, p=chances)
         optimizer.zero_grad()
-        loss(rows, rng).backward()
+        torch.autograd.backward(loss(rows, rng))
         optimizer.step()
         scheduler.step()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 import numpy as np
 import torch
@@ -48,7 +47,7 @@ class PairNetwork(nn.Module):
         """Logits [pictures, texts]."""
         scale = self.log_scale.clamp(max=float(np.log(100))).exp()
         mine = functional.normalize(self.picture(pictures), dim=-1)
-        return cast("torch.Tensor", scale * mine @ self.texts(words).T)
+        return scale * mine @ self.texts(words).T
 
     def texts(self, words: torch.Tensor) -> torch.Tensor:
         """[n, 32], of length 1."""

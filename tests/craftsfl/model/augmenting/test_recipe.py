@@ -96,7 +96,7 @@ def test_good_pictures_help_where_labels_are_few_and_every_class_has_a_row() -> 
 def test_without_pictures_there_is_no_synthetic_classifier() -> None:
     empty = Labelled(np.empty((0, 4), np.float32), np.empty(0, np.int64))
     material = TrialMaterial(features([0, 1] * 8, 3, 0), np.arange(16), empty)
-    assert set(final_heads(material)) == {"real", "real-and-synthetic"}
+    assert set(final_heads(material)) == {"real"}
     rows = run_trial(material, ["a", "b"], folds=2, shares=(1.0,), amounts=(4,), seed=0)
     assert {row.arm for row in rows} == {"real"}
     one = Labelled(np.zeros((2, 4), np.float32), np.array([1, 1]))
