@@ -33,7 +33,7 @@ from craftsfl.model.augmenting.done import (
 from craftsfl.model.augmenting.drawing import ClassDrawer, DrawingTarget, DrawnClasses
 from craftsfl.model.augmenting.page import augmentation_page
 from craftsfl.model.augmenting.promises import AugmentPromise, promise_of
-from craftsfl.model.augmenting.trial import TrialMaterial, final_heads, run_trial
+from craftsfl.model.augmenting.trial import TrialMaterial, compare_kinds, final_heads
 from craftsfl.model.bases import find
 from craftsfl.model.outputs import unwritable
 from model.arrays import Features, Images
@@ -75,7 +75,7 @@ def augment(request: AugmentRequest, on_progress: OnAugmenting) -> Augmented:
             Labelled(_embedded(encoder, drawn.images), drawn.numbers),
         )
         on_progress("comparing", 0, 1)
-        rows = run_trial(
+        rows = compare_kinds(
             material,
             [kind.label for kind in own.classes],
             folds=request.folds,

@@ -48,7 +48,7 @@ class TrialRow:
     gain_high: float | None = None
 
 
-def run_trial(
+def compare_kinds(
     material: TrialMaterial,
     labels: Sequence[str],
     *,

@@ -14,7 +14,7 @@ from craftsfl.cli import app
 from craftsfl.model.augmenting.done import AugmentRequest
 from craftsfl.model.augmenting.promises import promise_of
 from craftsfl.model.augmenting.recipe import augment
-from craftsfl.model.augmenting.trial import TrialMaterial, final_heads, run_trial
+from craftsfl.model.augmenting.trial import TrialMaterial, compare_kinds, final_heads
 from model.generation.provenance import Drawing
 from model.lab.augmentation.lessons import Labelled
 from model.lab.tissue import HOSPITALS
@@ -75,7 +75,7 @@ def test_no_promise_is_invented() -> None:
 def test_good_pictures_help_where_labels_are_few_and_every_class_has_a_row() -> None:
     classes = [0, 1, 2] * 20
     material = TrialMaterial(features(classes, 3, 0), np.arange(60), features([0, 1, 2] * 16, 3, 1))
-    rows = run_trial(
+    rows = compare_kinds(
         material, ["a", "b", "c"], folds=4, shares=(0.05, 1.0), amounts=(4, 16), seed=0
     )
     few = [row for row in rows if row.share == 0.05]
@@ -97,11 +97,11 @@ def test_without_pictures_there_is_no_synthetic_classifier() -> None:
     empty = Labelled(np.empty((0, 4), np.float32), np.empty(0, np.int64))
     material = TrialMaterial(features([0, 1] * 8, 3, 0), np.arange(16), empty)
     assert set(final_heads(material)) == {"real"}
-    rows = run_trial(material, ["a", "b"], folds=2, shares=(1.0,), amounts=(4,), seed=0)
+    rows = compare_kinds(material, ["a", "b"], folds=2, shares=(1.0,), amounts=(4,), seed=0)
     assert {row.arm for row in rows} == {"real"}
     one = Labelled(np.zeros((2, 4), np.float32), np.array([1, 1]))
     some = TrialMaterial(material.real, material.patients, one)
-    rows = run_trial(some, ["a", "b"], folds=2, shares=(1.0,), amounts=(4,), seed=0)
+    rows = compare_kinds(some, ["a", "b"], folds=2, shares=(1.0,), amounts=(4,), seed=0)
     assert {row.arm for row in rows} == {"real", "real-and-synthetic"}
 
 
