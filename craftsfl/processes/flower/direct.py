@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from craftsfl.processes.flower.contents import Contents
+from craftsfl.processes.flower.contents import EnclosedContents
 from craftsfl.processes.flower.turns import Turns
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _fleet_handler(name: str) -> Handler:
     from flwr.superlink.servicer.fleet import fleet_handlers
 
     handler: Callable[..., Message] = getattr(fleet_handlers, name)
-    contents = Contents(fleet_handlers.push_object, fleet_handlers.pull_object)
+    contents = EnclosedContents(fleet_handlers.push_object, fleet_handlers.pull_object)
 
     def answer(request: Request, message: Message) -> Message:
         authenticate_node(request)
@@ -170,7 +170,7 @@ def _runtime_handler(flower: FastAPI, name: str) -> Handler:
 
     handlers = flower.state.runtime_handlers
     handler: Callable[..., Message] = getattr(handlers, name)
-    contents = Contents(handlers.push_object, handlers.pull_object)
+    contents = EnclosedContents(handlers.push_object, handlers.pull_object)
     versions = VersionDependency(
         component_name="SuperLink", connection_name="Caller <-> SuperLink Runtime API"
     )
