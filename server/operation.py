@@ -123,7 +123,8 @@ def _open_run(settings: ConsortiumSettings, number: int, clock: RunClock) -> Run
     if found is None or found.name.number != number:
         raise RunInterrupted(
             f"Run {number} is not open at this coordinator.",
-            "Start runs with craftsfl rounds start; see the newest: craftsfl rounds status",
+            "Start runs with craftsfl rounds start consortium.toml; see the newest: "
+            "craftsfl rounds status consortium.toml",
         )
     return found.name
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
@@ -55,6 +56,11 @@ def export_bundle(
     """
     consortium = load_consortium(settings)
     study = load_study(consortium.study)
+    if consortium.database is None and not (consortium.state / "rounds.db").exists():
+        raise ConfigError(
+            "No run has started yet: there is nothing to audit.",
+            f"Have the study run first: craftsfl rounds start {shlex.quote(str(settings))}",
+        )
     load_roster(consortium, study)
     sites = _handed(handed, study)
     bring_log_up_to_date(consortium, study)

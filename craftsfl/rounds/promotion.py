@@ -15,6 +15,7 @@ import typer
 from craftsfl.terminal import output, say
 from model.origin import DIGEST_TAG
 from privacy.audit.promotions import Promotion, PromotionRow
+from privacy.audit.readers_result import SignedReaders
 from privacy.audit.signoff import SignedVerdict, signed_off
 from privacy.error_ids import ErrorId
 from privacy.errors import AuditError, ConfigError, CraftsflError, DeploymentError
@@ -31,6 +32,7 @@ from server.settings import ConsortiumSettings, load_consortium
 from server.status import RunStatus, read_ended
 
 VERDICTS: Final = "verdicts"
+READINGS: Final = "readers"
 _LARGEST_VERDICT: Final = 1 << 16
 
 if TYPE_CHECKING:
@@ -110,7 +112,15 @@ def candidate_of(consortium: ConsortiumSettings, study: Study, version: ModelVer
         )
     registered = version.tags.get(DIGEST_TAG, "").removeprefix("sha256:")
     verdicts = read_verdicts(consortium.state / VERDICTS)
-    return Candidate(str(version.version), study, status, _adapter(status), registered, verdicts)
+    return Candidate(
+        str(version.version),
+        study,
+        status,
+        _adapter(status),
+        registered,
+        verdicts,
+        read_readings(consortium.state / READINGS),
+    )
 
 
 def read_verdicts(folder: Path) -> tuple[SignedVerdict, ...]:
@@ -123,6 +133,18 @@ def read_verdicts(folder: Path) -> tuple[SignedVerdict, ...]:
         try:
             with path.open("rb") as file:
                 found.append(SignedVerdict.decode(file.read(_LARGEST_VERDICT)))
+        except AuditError as error:
+            say(f"{path}: {error.message}")
+    return tuple(found)
+
+
+def read_readings(folder: Path) -> tuple[SignedReaders, ...]:
+    """The signed results of readers' studies in `folder`; others are left aside, with a word."""
+    found = []
+    for path in sorted(folder.glob("*.readers")):
+        try:
+            with path.open("rb") as file:
+                found.append(SignedReaders.decode(file.read(_LARGEST_VERDICT + 1)))
         except AuditError as error:
             say(f"{path}: {error.message}")
     return tuple(found)

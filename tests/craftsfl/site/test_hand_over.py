@@ -12,7 +12,7 @@ from privacy.audit.handed import HandedOver
 from privacy.audit.ledgers import decode_ledger
 from privacy.audit.statement import SignedStatement
 from privacy.errors import AuditError, ConfigError, CraftsflError
-from tests.client.studies import IDENTITIES
+from tests.client.masked import IDENTITIES
 from tests.craftsfl.site.test_budget import Hospital
 
 
