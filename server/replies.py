@@ -97,8 +97,8 @@ class ReplyFetcher:
                 wish_enclosed(PullAppMessagesRequest(message_ids=asked))
             )
             # Looking for many costs the SuperLink the time in which it would take the replies.
-            ended = time.monotonic()
-            self._next = ended + min(ended - began, _LONGEST_REST)
+            heard = time.monotonic()
+            self._next = heard + min(heard - began, _LONGEST_REST)
             contents = enclosed_in(found)
             for proto, tree in zip(found.messages_list, found.message_object_trees, strict=True):
                 content = contents.get(only_record(tree) or "")
