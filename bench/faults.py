@@ -1,10 +1,11 @@
 """What is lost, overspent or released twice when a site is killed or its disk fails.
 
-`plane` is about the processes around it: `bench.plane_faults`. Of `ledger` the rows are `fault`,
-`trials`, `lost`, `overspent`, `double_released`, `stuck`. In every trial a coordinator asks a real
-site agent (with a quick trainer) for rounds and records the answers and updates that it receives;
-the site is harmed at a seeded point, restarted until its rounds are done, and then its ledger is
-compared with the record:
+`plane` is about the processes around it: `bench.plane_faults`; `disk` about full disks:
+`bench.disk_faults`; `desk` about a hospital's data: `bench.desk_faults`. Of `ledger` the rows are
+`fault`, `trials`, `lost`, `overspent`, `double_released`, `stuck`. In every trial a coordinator
+asks a real site agent (with a quick trainer) for rounds and records the answers and updates that it
+receives; the site is harmed at a seeded point, restarted until its rounds are done, and then its
+ledger is compared with the record:
 
 - lost: attempts that were acknowledged but are missing from the ledger, or less far along there;
 - overspent: trials after which the ledger's epsilon is below that of the updates that left;
@@ -18,6 +19,7 @@ from __future__ import annotations
 import copy
 import random
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +30,8 @@ from itertools import count
 from pathlib import Path
 from typing import Final, get_args
 
+from bench.desk_faults import measure_desk
+from bench.disk_faults import can_mount, measure_disk
 from bench.fault_peers import beginning, largest_answer, question
 from bench.fault_site import (
     ATTEMPTS,
@@ -277,10 +281,10 @@ def fresh_folder() -> Iterator[Path]:
 
 
 def main() -> None:
-    """`python -m bench.faults ledger|plane [--seeds N] [--mode MODE] [--json]`."""
+    """`python -m bench.faults ledger|plane|disk|desk [--seeds N] [--mode MODE] [--json]`."""
     arguments = parser("faults", __doc__ or "")
-    arguments.add_argument("what", choices=["ledger", "plane"])
-    arguments.add_argument("--seeds", type=int, help="300 of the ledger, 100 of the plane")
+    arguments.add_argument("what", choices=["ledger", "plane", "disk", "desk"])
+    arguments.add_argument("--seeds", type=int, help="300, 100 of the plane, 1 of disk and desk")
     arguments.add_argument("--mode", choices=("both", *get_args(PlaneMode)), default="both")
     arguments.add_argument("--dir", type=Path, help="of the plane: keep all here, and go on")
     arguments.add_argument("--now", type=int, help="of the plane, with --dir: kills of this call")
@@ -293,6 +297,12 @@ def main() -> None:
             for mode in modes
             for row in measure_plane(seeds, mode, keep=options.dir, now=options.now)
         ]
+    elif options.what == "disk":
+        rows = measure_disk(options.seeds or 1) if can_mount() else []
+        if not rows:
+            sys.stderr.write("Nothing was measured: small disks are mounted, which takes root.\n")
+    elif options.what == "desk":
+        rows = measure_desk(options.seeds or 1)
     else:
         rows = measure(300 if options.seeds is None else options.seeds)
     print_rows("faults", rows, as_json=options.json)

@@ -179,7 +179,8 @@ def _killed(plane: Plane, seed: int) -> KillTrial:
     draw = random.Random(f"plane {seed}")
     part = PLANE_PARTS[seed % len(PLANE_PARTS)]
     usual = _usual_seconds(plane)
-    plane.wait_for(lambda logged: isinstance(logged.event, RoundStarted), _ROUND_SECONDS)
+    if plane.wait_for(_begins, 5 * _ROUND_SECONDS) is None:
+        raise RuntimeError("No round has begun: is this machine too busy? The next call goes on.")
     time.sleep(draw.uniform(0.0, usual))
     victim = draw.choice(_there(plane, part))
     attempt, into = _under_way(plane)
@@ -189,6 +190,10 @@ def _killed(plane: Plane, seed: int) -> KillTrial:
     seconds = next((time.time() - killed for _ in _polling(_BACK_SECONDS) if back.done()), None)
     resumed = _next_round(plane)
     return KillTrial(part, seed, attempt, into, seconds, resumed, killed)
+
+
+def _begins(logged: LoggedEvent) -> bool:
+    return isinstance(logged.event, RoundStarted)
 
 
 def _next_round(plane: Plane) -> bool:

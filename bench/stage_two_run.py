@@ -149,7 +149,7 @@ class Laboratory:
         with tempfile.TemporaryDirectory() as folder:
             return encode_site(
                 self.pipeline,
-                _written(Path(folder), tiles),
+                written_domain(Path(folder), tiles),
                 base_digest="tiny",
                 reference=TileReference(
                     structure.encoder.digest, side, lambda: load_encoder(structure.encoder.source)
@@ -239,7 +239,7 @@ class Laboratory:
         return squared_error(adapted, base).double().numpy()
 
 
-def _written(folder: Path, tiles: DomainTiles) -> SiteData:
+def written_domain(folder: Path, tiles: DomainTiles) -> SiteData:
     """The tiles as files, the way a site keeps them."""
     found = []
     patients = np.unique(tiles.patient_of, return_inverse=True)[1]

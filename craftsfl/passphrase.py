@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import warnings
 from pathlib import Path
 
 import typer
 
 from privacy.errors import ConfigError
-from privacy.identity import Identity, load_identity
+from privacy.identity import LOST_KEY, Identity, load_identity
 
 PASSPHRASE = "CRAFTSFL_IDENTITY_PASSPHRASE"  # environment variable, for when nobody can be prompted
+_INSTEAD = f", or set {PASSPHRASE} in the environment"
 
 
 def new_passphrase() -> bytes:
     """The passphrase for a new key; the prompt asks for it twice."""
     given = os.environ.get(PASSPHRASE, "")
     if not given:
-        given = typer.prompt("New passphrase", hide_input=True, confirmation_prompt=True)
-    return str(given).encode()
+        given = asked_unseen("New passphrase", _INSTEAD, twice=True)
+    return given.encode()
 
 
 def identity_in(key: Path) -> Identity:
     """The identity in the file `key`; prompts for a passphrase if the key is encrypted."""
     passphrase = os.environ.get(PASSPHRASE, "")
     if not passphrase and b"ENCRYPTED" in _head(key):
-        passphrase = str(typer.prompt("Passphrase of the identity key", hide_input=True))
+        passphrase = asked_unseen("Passphrase of the identity key", _INSTEAD)
     return load_identity(key, passphrase.encode() or None)
+
+
+def asked_unseen(question: str, instead: str, *, twice: bool = False) -> str:
+    """What is typed, unseen; raises `ConfigError` where it could be seen, or nobody can type.
+
+    `instead`: what else there is to do, after "Run this in a terminal".
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", getpass.GetPassWarning)
+            return str(typer.prompt(question, hide_input=True, confirmation_prompt=twice))
+    except getpass.GetPassWarning:
+        raise ConfigError(
+            f"There is no terminal on which this could be typed unseen: {question}.",
+            f"Run this in a terminal{instead}.",
+        ) from None
 
 
 def _head(key: Path) -> bytes:
@@ -34,4 +53,4 @@ def _head(key: Path) -> bytes:
         with key.open("rb") as stream:
             return stream.readline()
     except OSError as error:
-        raise ConfigError(f"{key} cannot be read: {error.strerror}.", "Check the path.") from None
+        raise ConfigError(f"{key} cannot be read: {error.strerror}.", LOST_KEY) from None

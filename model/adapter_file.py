@@ -105,10 +105,9 @@ def load_adapter(path: Path) -> SavedAdapter:
                 entry.name: np.asarray(file.get_tensor(f"unet.{entry.name}"))
                 for entry in (*layout.entries, *layout.frozen)
             }
-    except (OSError, SafetensorError) as error:
-        reason = unopened_kind(path) or type(error).__name__
+    except (OSError, SafetensorError):
         raise ModelError(
-            f"{path} is not an adapter written by craftsfl ({reason}).", _FOREIGN
+            f"{path} is not an adapter written by craftsfl ({unopened_kind(path)}).", _FOREIGN
         ) from None
     origin = read_origin(header[_ORIGIN]) if _ORIGIN in header else None
     if header != _header(layout, adapter, origin):

@@ -10,6 +10,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
+from model.file_kinds import file_kind, first_bytes
+
 _KOHYA: Final = "a LoRA of kohya's tools (sd-scripts), as most web pages offer it"
 _PEFT: Final = "a LoRA as peft saves it (adapter_model.safetensors)"
 _OWN_WAY: Final = (
@@ -27,10 +29,21 @@ _KINDS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
         re.compile(r"\.(?:hada_w[12]|lokr_w[12]|oft_|boft_|ia3_|on_input)|\.lora_mid\."),
         "a LyCORIS adapter (LoHa, LoKr, OFT or IA3)",
     ),
+    (
+        re.compile(r"^(?:lora_|lycoris_).*\.(?:diff|diff_b|w_norm|b_norm|[ab][12]\.weight)$"),
+        "a LyCORIS adapter (full, norm or GLoRA)",
+    ),
     (re.compile(r"vera_lambda_"), "a VeRA adapter"),
+    (re.compile(r"\.lora_E\b"), "an AdaLoRA adapter"),
+    (re.compile(r"fourierft_"), "a FourierFT adapter"),
+    (re.compile(r"^prompt_embeddings"), "a learned prompt or prefix of peft"),
+    (re.compile(r"motion_modules\."), "a motion module (AnimateDiff)"),
     (re.compile(r"^(?:ip_adapter|image_proj)\."), "an IP-Adapter"),
     (
-        re.compile(r"^lora_(?:transformer|prior_unet|effnet)_"),
+        re.compile(
+            r"^lora_(?:transformer|prior_unet|effnet)_|^lora_unet_(?:double|single|joint)_blocks"
+            r"|^(?:double|single)_blocks\..*lora"
+        ),
         "a LoRA of a transformer (SD 3, Flux), not of a UNet",
     ),
     (
@@ -50,22 +63,42 @@ _KINDS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (re.compile(r"^transformer\..*lora"), "a LoRA of a transformer (SD 3, Flux), not of a UNet"),
     (re.compile(r"^(?:text_encoder|text_model).*lora"), "a LoRA of a text encoder"),
     (
+        re.compile(r"^(?:model\.diffusion_model\.)?(?:double|single|joint)_blocks\."),
+        "a whole checkpoint of Flux or SD 3",
+    ),
+    (
         re.compile(r"^(?:model\.diffusion_model|first_stage_model|cond_stage_model)\."),
         "a whole checkpoint of Stable Diffusion",
     ),
-    (re.compile(r"^(?:emb_params|clip_[lg]|string_to_param)"), "a textual inversion"),
-    (re.compile(r"^(?:controlnet_|control_model\.|input_hint_block)"), "a ControlNet"),
+    (re.compile(r"^(?:emb_params|clip_[lg]|string_to_param|<.+>)$"), "a textual inversion"),
+    (re.compile(r"^(?:320|640|768|1024|1280)\.[01]\.linear"), "a hypernetwork"),
+    (
+        re.compile(r"^(?:controlnet_|control_model\.|input_hint_block|lora_controlnet)"),
+        "a ControlNet",
+    ),
+    (re.compile(r"^adapter\.body\."), "a T2I-Adapter"),
     (re.compile(r"lora_A|lora_B"), "a LoRA without the metadata that craftsfl writes"),
-    (re.compile(r"^(?:down_blocks|conv_in|encoder\.)"), "a whole model"),
+    (re.compile(r"[._]lora[._](?:down|up)\b"), "a LoRA in another tool's form"),
+    (re.compile(r"\bexp_avg\b"), "the state of an optimiser"),
+    (re.compile(r"^(?:model\.layers|bert\.|h\.\d|transformer\.h)\b"), "a whole language model"),
+    (
+        re.compile(r"^(?:text_model|vision_model|visual|cls_token|patch_embed|shared)\b"),
+        "a whole encoder of pictures or texts",
+    ),
+    (
+        re.compile(
+            r"^(?:down_blocks|conv_in|encoder|input_blocks|layer1|blocks|backbone|diam_mean)\b"
+            r"|^model\.\d"
+        ),
+        "a whole model",
+    ),
 )
 _STARTS: Final[tuple[tuple[bytes, str], ...]] = (
     (b"PK\x03\x04", "a PyTorch file (.bin, .pt, .ckpt): a pickle, which could start a program"),
-    (b"\x80", "a pickle, which could start a program"),
-    (b"GGUF", "a GGUF file"),
-    (b"version https://git-lfs", "a git-lfs pointer; fetch the file itself (git lfs pull)"),
     (b"<", "a web page, not the file that it offers"),
     (b"{", "a JSON file, such as adapter_config.json, without the tensors"),
 )
+_NOTHING: Final = "no safetensors file, or one whose beginning is damaged: copy it again"
 _WIDTHS: Final = {"F16": "half precision", "BF16": "half precision", "F64": "double precision"}
 
 
@@ -76,6 +109,13 @@ def foreign_kind(names: Collection[str], header: Mapping[str, str]) -> tuple[str
             return kind, _BESIDE if kind == _PEFT else _OWN_WAY
     if any(key.startswith("ss_") for key in header):
         return _KOHYA, _OWN_WAY
+    architecture = header.get("modelspec.architecture", "")
+    if architecture.endswith("/lora"):
+        return "a LoRA in another tool's form", _OWN_WAY
+    if "textual-inversion" in architecture or [name.count(".") for name in names] == [0]:
+        return "a textual inversion", _OWN_WAY
+    if not names:
+        return "a safetensors file without a single tensor", _OWN_WAY
     return "a safetensors file of another kind", _OWN_WAY
 
 
@@ -87,19 +127,18 @@ def added_kind(names: Collection[str]) -> str:
 
 
 def unopened_kind(path: Path) -> str:
-    """What a file is that is no safetensors file, by its first bytes; "" where that is unknown."""
+    """What a file is that is no safetensors file, by its first bytes."""
     try:
         if path.is_dir():
             return "a folder: name the .safetensors file in it"
-        with path.open("rb") as file:
-            start = file.read(32)
+        start = first_bytes(path)
     except OSError as error:
         return f"a file that cannot be read: {error.strerror}"
-    if not start:
-        return "an empty file"
-    if start[8:9] == b"{" != start[:1]:
+    if start[8:9] in (b"{", b"[") and start[:1] not in (b"{", b"["):
         return "a damaged or cut safetensors file: copy it again"
-    return next((kind for begins, kind in _STARTS if start.lstrip().startswith(begins)), "")
+    shown = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    found = next((kind for begins, kind in _STARTS if shown.startswith(begins)), "")
+    return found or file_kind(start) or _NOTHING
 
 
 def precision_words(kind: str) -> str:

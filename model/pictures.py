@@ -21,10 +21,15 @@ import numpy.typing as npt
 from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from PIL.TiffImagePlugin import (
     BITSPERSAMPLE,
+    COMPRESSION,
+    EXTRASAMPLES,
     IMAGEDESCRIPTION,
     PHOTOMETRIC_INTERPRETATION,
     SAMPLEFORMAT,
+    SAMPLESPERPIXEL,
 )
+
+from model.file_kinds import file_kind, first_bytes
 
 FORMATS: Final = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "JPEG2000")
 SIXTEEN_BIT: Final = ("I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -43,7 +48,9 @@ _DAMAGED = (
     Image.DecompressionBombError,
 )
 _TIFF: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_LFS: Final = b"version https://git-lfs"
+_PHOTOGRAPHS: Final = ("JPEG", "MPO", "JPEG2000", "WEBP")
+# Of a TIFF's inside: JPEG (old, new), Aperio's and others' JPEG 2000, WebP.
+_PHOTOGRAPHIC: Final = (6, 7, 33003, 33004, 33005, 34712, 50001)
 # A tile whose brightest 16-bit value is below this is one of 8 to 14 bits: near black.
 _DIM: Final = 1 << 14
 
@@ -67,16 +74,15 @@ def open_picture(
             _check_pixels(image.size, most)
             yield image
     except UnidentifiedImageError:
-        raise UnreadablePicture(_unknown(_start(source), formats)) from None
+        raise UnreadablePicture(_unknown(first_bytes(source), formats)) from None
     except _DAMAGED as error:
         if isinstance(error, OSError) and error.strerror is not None:
             raise UnreadablePicture(f"it cannot be read: {error.strerror}") from None
         if isinstance(error, Image.DecompressionBombError):
-            words = "far more pixels than a tile has (DecompressionBomb); cut it into tiles first"
+            words = "far more pixels than a tile has; cut it into tiles first"
             raise UnreadablePicture(words) from None
-        raise UnreadablePicture(
-            f"damaged image ({type(error).__name__}); copy it again, or export it again"
-        ) from None
+        words = "damaged image, or cut short; copy it again, or export it again"
+        raise UnreadablePicture(words) from None
 
 
 def check_single(image: Image.Image) -> None:
@@ -121,14 +127,34 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if narrow:
         _check_bright(int(np.asarray(upright.convert("RGB")).max()) * 257)
     if upright.has_transparency_data:
+        shown = upright.convert("RGBA")
+        _check_shown(shown)
         white = Image.new("RGBA", upright.size, "white")
-        return Image.alpha_composite(white, upright.convert("RGBA")).convert("RGB")
+        return Image.alpha_composite(white, shown).convert("RGB")
     return upright.convert("RGB")
 
 
+def _check_shown(image: Image.Image) -> None:
+    """Raise `UnreadablePicture` for a picture that is there, and all of it transparent."""
+    pixels = np.asarray(image)
+    if not pixels[..., 3].any() and (pixels[..., :3] != pixels[0, 0, :3]).any():
+        raise UnreadablePicture(
+            "every pixel is transparent, and there is a picture beneath; export it without "
+            "transparency"
+        )
+
+
 def check_labels(image: Image.Image) -> None:
-    """Raise `UnreadablePicture` for TIFFs whose whole numbers Pillow hands over as other ones."""
+    """Raise `UnreadablePicture` where the numbers are not those that were labelled.
+
+    A format for photographs changes them; of some TIFFs, Pillow hands over other ones.
+    """
     tags = _tags(image)
+    if image.format in _PHOTOGRAPHS or tags.get(COMPRESSION) in _PHOTOGRAPHIC:
+        raise UnreadablePicture(
+            "a photograph's format (JPEG, JPEG 2000, WebP) changes labels; export the mask as PNG, "
+            "from the program that made it"
+        )
     if 2 in tags.get(SAMPLEFORMAT, ()) and max(tags.get(BITSPERSAMPLE, (1,))) <= 8:
         raise UnreadablePicture("signed labels of 8 bit; export them unsigned")
     if tags.get(PHOTOMETRIC_INTERPRETATION) == 0:
@@ -146,6 +172,10 @@ def _check_greys(image: Image.Image) -> None:
     if 2 in tags.get(SAMPLEFORMAT, ()) and deepest <= 16:
         raise UnreadablePicture(
             "signed pixel values have no agreed black and white; export unsigned 8 or 16 bit"
+        )
+    if tags.get(SAMPLESPERPIXEL) == 2 and not {1, 2}.intersection(tags.get(EXTRASAMPLES, ())):
+        raise UnreadablePicture(
+            "two channels of which none is transparency; export the picture as RGB"
         )
     if tags.get(PHOTOMETRIC_INTERPRETATION) == 0 and deepest == 16:
         raise UnreadablePicture(
@@ -182,25 +212,21 @@ def _is_deep_colour(image: Image.Image) -> bool:
     return any(isinstance(mode, str) and ";16" in mode for mode in raw)
 
 
-def _start(source: Path | bytes) -> bytes:
-    if isinstance(source, bytes):
-        return source[: len(_LFS)]
-    with source.open("rb") as file:
-        return file.read(len(_LFS))
-
-
 def _unknown(start: bytes, formats: tuple[str, ...]) -> str:
     """What to do about a file that Pillow does not recognise, by its first bytes."""
     words = f"not an image of a known format ({', '.join(formats)})"
     if not start:
         return f"{words}: the file is empty"
-    if start.startswith(b"\x93NUMPY"):
-        return f"{words}: a NumPy array; export it as PNG or TIFF"
-    if start.startswith(_LFS):
-        return f"{words}: a git-lfs pointer; fetch the file itself (git lfs pull)"
     if start.startswith(_TIFF) and "TIFF" in formats:
         return (
             f"{words}: a rare kind of TIFF (64-bit pixels, or a microscope vendor's codec); "
             "export it again as 8- or 16-bit TIFF or PNG"
         )
-    return words
+    kind = file_kind(start)
+    if kind == "a JPEG picture":
+        kind = "a rare kind of JPEG (12 bits, lossless), or a damaged one"
+    elif kind in ("a PNG picture", "a JPEG 2000 picture"):
+        return f"{words}: {kind} that was damaged, as by a transfer as text; copy it again"
+    if "git-lfs" in kind or "encrypted" in kind or "web page" in kind:
+        return f"{words}: {kind}"
+    return f"{words}: {kind}; export it as PNG or TIFF" if kind else words

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, ClassVar, TypeVar
+from typing import Annotated, ClassVar, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -17,6 +17,7 @@ from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError
 from privacy.visible import marked
 
+_STUDY_NAME = r"^[a-z0-9][a-z0-9-]{0,63}$"
 _SITE_NAME = r"^[a-z0-9][a-z0-9-]{0,31}$"
 SiteName = Annotated[str, Field(pattern=_SITE_NAME)]
 Positive = Annotated[float, Field(gt=0)]
@@ -47,6 +48,18 @@ class Strict(BaseModel):
     )
 
 
+# Our files, each by keys that no other has together.
+_FILES: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {
+        "a hospital's card (NAME.card)": frozenset({"organisation", "public_key"}),
+        "an invitation (invitation.cfl)": frozenset({"format", "rosters", "study"}),
+        "a hospital's settings (site.toml)": frozenset({"policy", "data", "agent"}),
+        "the operator's settings (consortium.toml)": frozenset({"study", "state"}),
+        "a study (study.toml)": frozenset({"training", "privacy", "sites"}),
+        "a hospital's policy (policy.toml)": frozenset({"epsilon", "bases", "mechanisms"}),
+    }
+)
+_PEM: Final = "-----BEGIN "
 _Settings = TypeVar("_Settings", bound=Strict)
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]  # of the environment
 
@@ -57,8 +70,10 @@ def load_toml(path: Path, model: type[_Settings]) -> _Settings:
     Raises `ConfigError` that names the file, each wrong key and, for an unknown key, the nearest
     known one.
     """
+    text = ""
     try:
-        values = tomllib.loads(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
+        values = tomllib.loads(text)
     except FileNotFoundError:
         raise ConfigError(
             f"{path} does not exist.", "Check the path.", id=ErrorId.SETTINGS_MISSING
@@ -69,9 +84,38 @@ def load_toml(path: Path, model: type[_Settings]) -> _Settings:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
     except RecursionError:
         raise ConfigError(f"{path} nests its values too deeply.", "Correct it.") from None
-    except ValueError as error:  # not TOML, not UTF-8, or an integer of thousands of digits
+    except UnicodeDecodeError:
+        raise ConfigError(
+            f"{path} is not a text in UTF-8.", "Check the path, or save it as UTF-8."
+        ) from None
+    except ValueError as error:  # not TOML, or an integer of thousands of digits
+        if text.startswith(_PEM):
+            raise OtherFileError(
+                f"{path} is a key or a certificate in PEM.", f"Name {_called(model)} instead."
+            ) from None
         raise ConfigError(f"{path} is not valid TOML: {error}.", "Correct that line.") from None
-    return check(values, model, where=str(path))
+    try:
+        return check(values, model, where=str(path))
+    except ConfigError:
+        _check_kind(path, values, model)
+        raise
+
+
+class OtherFileError(ConfigError):
+    """Another file of ours than the one that was asked for."""
+
+
+def _check_kind(path: Path, values: Mapping[str, object], model: type[BaseModel]) -> None:
+    """Raise `OtherFileError` where the keys are those of another file than `model`'s."""
+    for kind, keys in _FILES.items():
+        if keys <= values.keys() and not keys <= model.model_fields.keys():
+            raise OtherFileError(f"{path} is {kind}.", f"Name {_called(model)} instead.")
+
+
+def _called(model: type[BaseModel]) -> str:
+    """What people call the file of `model`."""
+    found = (kind for kind, keys in _FILES.items() if keys <= model.model_fields.keys())
+    return next(found, "the file that is asked for")
 
 
 def check(
@@ -107,6 +151,8 @@ def _explain(detail: ErrorDetails, model: type[BaseModel]) -> str:
         return f"unknown key {name}" + (f" (did you mean {near[0]}?)" if near else "")
     if detail["type"] == "missing":
         return f"{name} is missing"
+    if detail.get("ctx", {}).get("pattern") == _STUDY_NAME:
+        return f"{name}: at most 64 lower-case letters, digits and hyphens, no hyphen first"
     if detail.get("ctx", {}).get("pattern") == _SITE_NAME:
         return f"{name}: at most 32 lower-case letters, digits and hyphens, no hyphen first"
     return f"{name}: {detail['msg'].removeprefix('Value error, ').rstrip('.')}"

@@ -22,6 +22,10 @@ from privacy.errors import ConfigError
 from privacy.files import hint_for, read_private, read_secret, write_private_once
 
 PUBLIC_BYTES: Final = 32
+LOST_KEY: Final = (
+    "Check the path, or restore the file from its backup. If a site's key is lost for good: "
+    "craftsfl site init in a new folder makes another, and the operator needs its card."
+)
 MARKER_BYTES: Final = 1024  # the length of a marker that names no ledger yet: all zeros
 
 _GROUPS: Final = 6  # of five digits each: 30 digits are 99 bits, too many to search a look-alike
@@ -153,5 +157,5 @@ def read_key_file(path: Path) -> bytes:
         return read_secret(path, _MAX_FILE)
     except OSError as error:
         raise ConfigError(
-            f"{path} cannot be used: {error.strerror}.", hint_for(error, "Check the path.")
+            f"{path} cannot be used: {error.strerror}.", hint_for(error, LOST_KEY)
         ) from None

@@ -18,7 +18,7 @@ from flwr.supercore.run import Run
 from flwr.superlink.grid.http_grid import HttpGrid
 
 from server.life import RunInterrupted
-from server.pushing import push_all
+from server.pushing import Enclosing, push_all
 from server.replies import ReplyFetcher
 
 
@@ -31,6 +31,7 @@ class CarriedGrid(Grid):
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
         self._replies = ReplyFetcher(grid) if isinstance(grid, HttpGrid) else None
+        self._enclosing = Enclosing()
 
     def close(self) -> None:
         """Fetch nothing any more."""
@@ -66,7 +67,7 @@ class CarriedGrid(Grid):
         """Send `messages`; the id of one that was not accepted is ""."""
         with _carried():
             if isinstance(self._grid, HttpGrid) and self._replies is not None:
-                return push_all(self._grid, list(messages), self._replies.gateways)
+                return push_all(self._grid, list(messages), self._replies.gateways, self._enclosing)
             try:
                 return list(self._grid.push_messages(messages))
             except ObjectPushError:  # of a grid of Flower's other than the SuperLink's

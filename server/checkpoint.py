@@ -67,7 +67,8 @@ def write_durably(path: Path, data: bytes) -> None:
     except OSError as error:
         raise DeploymentError(
             f"{path} cannot be written: {error.strerror}.",
-            "Free some space or correct the permissions, then: craftsfl rounds start",
+            "Free some space or correct the permissions, then: craftsfl rounds start "
+            "consortium.toml",
             id=ErrorId.STATE_NOT_WRITABLE,
         ) from None
 
@@ -81,6 +82,6 @@ def sha256_of(path: Path) -> str:
 def _unusable(path: Path, why: str) -> FederationError:
     return FederationError(
         f"The stored adapter {path} cannot be used: {why}.",
-        "Restore the file from a backup, or start a new run: craftsfl rounds start",
+        "Restore the file from a backup, or start a new run: craftsfl rounds start consortium.toml",
         id=ErrorId.ADAPTER_UNUSABLE,
     )

@@ -37,7 +37,7 @@ def check_quorum(context: RunContext, attendance: Attendance) -> None:
     if possible < context.study.smallest_cohort:
         raise FederationError(
             too_few(possible, context.study.smallest_cohort, attendance.absentees()),
-            "Fix these sites, then start a new run: craftsfl rounds start",
+            "Fix these sites, then start a new run: craftsfl rounds start consortium.toml",
             id=ErrorId.TOO_FEW_SITES,
         )
 

@@ -21,7 +21,7 @@ from server.tables import ENDED, NumberRow, RunRow, RunState, SchemaRow, Table
 ROUNDS_SCHEMA = 1  # 0, without a row that says so: runs were known by Flower's id
 _OLDER = (
     "It had not ended when craftsfl was updated to a version that numbers runs itself. Its adapters"
-    " and its record are kept. Start the next run: craftsfl rounds start"
+    " and its record are kept. Start the next run: craftsfl rounds start consortium.toml"
 )
 
 
@@ -91,7 +91,8 @@ def database_errors(url: str) -> Iterator[None]:
         where = make_url(url).render_as_string(hide_password=True)
         raise DeploymentError(
             f"The round state {where} cannot be used: {cause}.",
-            "Check disk space and permissions, then start the run again: craftsfl rounds start",
+            "Check disk space and permissions, then start the run again: craftsfl rounds "
+            "start consortium.toml",
             id=ErrorId.ROUND_STATE_UNUSABLE,
         ) from None
 

@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from privacy.audit.readers_result import SignedReaders
 from privacy.audit.signoff import SignedVerdict, signed_off
 from privacy.study.manifest import Study
 from server.model_card import AdapterFacts
+from server.readers_demand import readers_answers
 from server.status import QualityStatus, RunStatus
 from server.tables import RunState
 
@@ -33,6 +35,7 @@ class Candidate:
     adapter: AdapterFacts | None
     registered: str
     verdicts: tuple[SignedVerdict, ...] = ()  # that were handed to the coordinator, unread
+    readings: tuple[SignedReaders, ...] = ()  # likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,8 @@ def _finished(candidate: Candidate) -> Iterator[DemandAnswer]:
         "its run has finished",
         status.state is RunState.FINISHED,
         f"run {status.run} is {status.state}",
-        "Only a run that has finished has an adapter of its whole study: craftsfl rounds start",
+        "Only a run that has finished has an adapter of its whole study: craftsfl rounds "
+        "start consortium.toml",
     )
 
 
@@ -136,9 +140,25 @@ def _signed_off(candidate: Candidate) -> Iterator[DemandAnswer]:
     )
 
 
+def _read(candidate: Candidate) -> Iterator[DemandAnswer]:
+    promotion = candidate.study.promotion
+    if promotion is None or promotion.readers is None:
+        return
+    of = candidate.registered, candidate.study.digest().hex()
+    for what, met, found in readers_answers(promotion.readers, of, candidate.readings):
+        yield DemandAnswer(
+            what,
+            met,
+            found,
+            "Have the pictures of this adapter judged (craftsfl model reader-study), have one of "
+            "those in promotion.readers sign the result (score --sign), and put it into the folder "
+            "`readers` of the coordinator's state.",
+        )
+
+
 DEMANDS: Final[tuple[Demand, ...]] = (
     *(_finished, _unchanged, _bounded, _improved, _confirmed),
-    _signed_off,
+    *(_signed_off, _read),
 )
 
 

@@ -30,6 +30,7 @@ class EventLog:
         except OSError as error:
             raise DeploymentError(
                 f"{self._path} cannot be written: {os.strerror(error.errno or 0)}.",
-                "Free some space or correct the permissions, then: craftsfl rounds start",
+                "Free some space or correct the permissions, then: craftsfl rounds start "
+                "consortium.toml",
                 id=ErrorId.STATE_NOT_WRITABLE,
             ) from None

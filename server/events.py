@@ -390,6 +390,7 @@ def _fact(values: Mapping[str, object], name: str, hint: object) -> Any:  # noqa
 def _malformed(why: str) -> WireError:
     return WireError(
         f"A line of events.jsonl cannot be read: {why}.",
-        "The run itself does not depend on it. See how it stands: craftsfl rounds status",
+        "The run itself does not depend on it. See how it stands: craftsfl rounds status "
+        "consortium.toml",
         id=ErrorId.EVENT_UNREADABLE,
     )

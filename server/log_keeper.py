@@ -36,8 +36,10 @@ class LogKeeper:
         rosters: Callable[[], Sequence[SignedRoster]],
         study: Study,
         clock: Callable[[], float],
+        waiting: Callable[[], Iterable[tuple[EntryKind, LogFacts]]] = tuple,
     ) -> None:
-        """`rosters`: the consortium's, from its first, once the newest has its signatures.
+        """`rosters`: the consortium's, from its first, once the newest has its signatures;
+        `waiting`: facts that others leave for the log, as often as they are asked for.
 
         Raises `LogError` for a log that is damaged.
         """
@@ -47,7 +49,7 @@ class LogKeeper:
             self._replay.take(data)
         self._head = self._newest()
         self._cosigned = store.cosigned_last()
-        self._rosters, self._study = rosters, study
+        self._rosters, self._study, self._waiting = rosters, study, waiting
 
     @property
     def roster(self) -> Roster:
@@ -77,6 +79,15 @@ class LogKeeper:
         """Add facts that stand in the log once, however often they are told."""
         if (kind, values) not in self._replay.facts:
             self._append([(kind, facts(values))])
+
+    def take_waiting(self) -> None:
+        """Add the facts that others have left, once `begin` was called."""
+        for kind, values in self._waiting():
+            self.write(kind, values)
+
+    def has_waiting(self) -> bool:
+        """Whether others have left facts that are not in the log."""
+        return any(one not in self._replay.facts for one in self._waiting())
 
     def take_records(self, batches: Iterable[tuple[Member, bytes]]) -> dict[str, str]:
         """Add what sites have sent, each a `RecordBatch`; by name, why the others are not in.

@@ -42,6 +42,7 @@ from server.life import RunInterrupted, RunStopped, serving
 from server.log_keeper import LogKeeper
 from server.messages import Exchange
 from server.own_key import coordinator_key
+from server.promotion_record import PromotionRecord
 from server.quality import QualityWatch, watching_quality
 from server.readiness import agreed_roster, check_study_file, find_study_base, roster_file
 from server.result import ReleasedFiles, Result, write_result
@@ -97,7 +98,7 @@ def operate(
                 check_study(name, study)
                 roster = agreed_roster(settings, study)
                 key = coordinator_key(settings.coordinator_key, study)
-                keeper = held.enter_context(_log_of(settings, study, key, clock))
+                keeper = held.enter_context(opened_log(settings, study, key, clock))
             context = RunContext(
                 study=study,
                 run=name.number,
@@ -122,13 +123,14 @@ def _open_run(settings: ConsortiumSettings, number: int, clock: RunClock) -> Run
     if found is None or found.name.number != number:
         raise RunInterrupted(
             f"Run {number} is not open at this coordinator.",
-            "Start runs with craftsfl rounds start; see the newest: craftsfl rounds status",
+            "Start runs with craftsfl rounds start consortium.toml; see the newest: "
+            "craftsfl rounds status consortium.toml",
         )
     return found.name
 
 
 @contextmanager
-def _log_of(
+def opened_log(
     settings: ConsortiumSettings, study: Study, key: Identity | None, clock: RunClock
 ) -> Iterator[LogKeeper | None]:
     """The consortium's log; None for a study without a coordinator's key.
@@ -142,8 +144,9 @@ def _log_of(
     def rosters() -> tuple[SignedRoster, ...]:
         return read_rosters(roster_file(settings))
 
+    promoted = PromotionRecord(settings.promotions_file())
     with LogStore(settings.transparency_file()) as store:
-        yield LogKeeper(store, key, rosters, study, clock.time)
+        yield LogKeeper(store, key, rosters, study, clock.time, promoted.entries)
 
 
 @contextmanager

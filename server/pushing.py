@@ -15,7 +15,7 @@ gateway fetches, is there last. To a gateway that takes it so, the record goes a
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
@@ -36,15 +36,35 @@ from flwr.supercore.inflatable.inflatable_object import (
 )
 from flwr.superlink.grid.http_grid import HttpGrid
 
+from privacy.wire.enclosed import enclose
+
 _RECORD_DEPTHS: Final = (1, 3)  # the record alone, or in a message's contents
 _AT_A_TIME: Final = 2  # parts: more would only wait for the SuperLink's one processor
 # Messages: a gateway that is told of one asks for its record until that is there, which keeps the
 # SuperLink from taking the records of a hundred others.
 _ANNOUNCED: Final = 8
+_ANNOUNCED_WITH_CONTENTS: Final = 25  # of a SuperLink that takes contents with announcements
 # A SuperLink that fails at a message, or finds it too large; its other answers are about the run.
 _REFUSALS: Final = frozenset(
     {httpx.codes.INTERNAL_SERVER_ERROR, httpx.codes.REQUEST_ENTITY_TOO_LARGE}
 )
+
+
+@dataclass(slots=True)
+class Enclosing:
+    """Whether the SuperLink takes contents with what announces them: None before it was tried."""
+
+    taken: bool | None = None
+
+    def of(self, parcels: Sequence[_Parcel]) -> dict[str, bytes]:
+        """What is enclosed with `parcels`: all parts of the small ones."""
+        small = [one for one in parcels if self.taken is not False and only_record(one.tree)]
+        return {name: one.parts[name].deflate() for one in small for name in one.names()}
+
+    def answered(self, enclosed: Mapping[str, bytes], wanted: Container[str]) -> None:
+        """Note that the SuperLink still wants `wanted` after it got `enclosed`."""
+        if enclosed and self.taken is None:
+            self.taken = not any(name in wanted for name in enclosed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +81,31 @@ class _Parcel:
 
 
 def push_all(
-    grid: HttpGrid, messages: Sequence[Message], gateways: Container[int] = ()
+    grid: HttpGrid,
+    messages: Sequence[Message],
+    gateways: Container[int] = (),
+    enclosing: Enclosing | None = None,
 ) -> list[str]:
     """The ids of `messages`, in order; "" for one that was refused. Raises httpx's errors.
 
-    `gateways`: the nodes that take a record alone.
+    `gateways`: the nodes that take a record alone; `enclosing`: what was found out before.
     """
+    enclosing = enclosing or Enclosing()
     with no_object_id_recompute():
         parcels = [
             _parcel(message, message.metadata.dst_node_id in gateways) for message in messages
         ]
-        keys = [key for some in _batched(parcels, _ANNOUNCED) for key in _pushed(grid, some)]
+        keys: list[str] = []
+        while len(keys) < len(parcels):
+            most = _ANNOUNCED_WITH_CONTENTS if enclosing.taken else _ANNOUNCED
+            keys += _pushed(grid, parcels[len(keys) : len(keys) + most], enclosing)
         # Again even if there was only one: parts that somebody else has sent are there by now, and
         # Flower closes the session of one that never came, with which it would one day delete the
         # other messages of the same push.
         return [
-            key or _pushed(grid, [parcel])[0] for key, parcel in zip(keys, parcels, strict=True)
+            key or _pushed(grid, [parcel], enclosing)[0]
+            for key, parcel in zip(keys, parcels, strict=True)
         ]
-
-
-def _batched(parcels: Sequence[_Parcel], most: int) -> Iterator[Sequence[_Parcel]]:
-    """`parcels` in order, at most so many at a time."""
-    return (parcels[start : start + most] for start in range(0, len(parcels), most))
 
 
 def _parcel(message: Message, alone: bool) -> _Parcel:
@@ -101,19 +124,21 @@ def only_record(tree: ObjectTree) -> str | None:
     return tree.object_id if depth in _RECORD_DEPTHS and not tree.children else None
 
 
-def _pushed(grid: HttpGrid, parcels: Sequence[_Parcel]) -> list[str]:
+def _pushed(grid: HttpGrid, parcels: Sequence[_Parcel], enclosing: Enclosing) -> list[str]:
+    announcement = PushAppMessagesRequest(
+        messages_list=[parcel.proto for parcel in parcels],
+        message_object_trees=[parcel.tree for parcel in parcels],
+    )
+    enclosed = enclosing.of(parcels)
     try:
-        answer = grid._runtime_client.PushMessages(
-            PushAppMessagesRequest(
-                messages_list=[parcel.proto for parcel in parcels],
-                message_object_trees=[parcel.tree for parcel in parcels],
-            )
-        )
+        answer = grid._runtime_client.PushMessages(enclose(announcement, enclosed))
     except httpx.HTTPStatusError as error:
         if error.response.status_code not in _REFUSALS:
             raise
         return [""] * len(parcels)
-    refused = _push_parts(grid, parcels, set(answer.objects_to_push), answer.session_id)
+    wanted = set(answer.objects_to_push)
+    enclosing.answered(enclosed, wanted)
+    refused = _push_parts(grid, parcels, wanted, answer.session_id)
     return [
         "" if refused.intersection(parcel.names()) else key
         for key, parcel in zip(answer.message_ids, parcels, strict=True)

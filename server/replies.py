@@ -45,6 +45,7 @@ from flwr.superlink.grid.http_grid import HttpGrid
 from google.protobuf.message import DecodeError
 
 from privacy.wire.carriage import ANSWER_GROUP, RECORD
+from privacy.wire.enclosed import enclosed_in, wish_enclosed
 from server.confirming import Confirmer
 from server.pushing import only_record
 
@@ -63,6 +64,7 @@ class _Reply:
     proto: ProtoMessage
     tree: ObjectTree
     began: float
+    content: bytes | None  # of a small one, if it came with the announcement
     due: float = 0.0  # when a small one is looked for again, monotonic
     pause: float = _FIRST_PAUSE
     message: Message | None = None
@@ -75,6 +77,7 @@ class ReplyFetcher:
     def __init__(self, grid: HttpGrid, longest: float = LONGEST_FETCH) -> None:
         self._grid = grid
         self._longest = longest
+        self._next = 0.0  # when the SuperLink is asked for announcements again, monotonic
         self._closed = threading.Event()
         self._under_way: dict[str, _Reply] = {}
         self._confirmer = Confirmer(grid)
@@ -87,12 +90,17 @@ class ReplyFetcher:
         One whose parts do not come is an error of Flower's. Raises httpx's errors.
         """
         asked = [key for key in message_ids if key not in self._under_way]
-        if asked:
+        if asked and time.monotonic() >= self._next:
+            began = time.monotonic()
             found = self._grid._runtime_client.PullMessages(
-                PullAppMessagesRequest(message_ids=asked)
+                wish_enclosed(PullAppMessagesRequest(message_ids=asked))
             )
+            # Looking for many costs the SuperLink the time in which it would take the replies.
+            self._next = 2 * time.monotonic() - began
+            contents = enclosed_in(found)
             for proto, tree in zip(found.messages_list, found.message_object_trees, strict=True):
-                self._begin(_Reply(proto, tree, time.monotonic()))
+                content = contents.get(only_record(tree) or "")
+                self._begin(_Reply(proto, tree, time.monotonic(), content))
         for reply in self._under_way.values():
             if (record := only_record(reply.tree)) is not None:
                 self._look(reply, record)
@@ -129,18 +137,23 @@ class ReplyFetcher:
         moment = time.monotonic()
         if reply.message is not None or moment < reply.due:
             return
+        if reply.content is not None:
+            self._arrived(reply, reply.content)
+            return
         found = self._grid._runtime_client.PullObject(
             PullObjectRequest(node=self._grid.node, run_id=self._grid.run.run_id, object_id=record)
         )
         if found.object_available:
-            content = bytes(found.object_content)
-            reply.message = _message(reply.proto, lambda: _record_in(content))
-            self._confirmer.confirm(reply.proto.metadata, reply.tree)
+            self._arrived(reply, bytes(found.object_content))
         elif not found.object_found or moment - reply.began > self._longest:
             reply.message = _never_came(reply.proto)
         else:
             reply.due = moment + reply.pause
             reply.pause = min(2 * reply.pause, _LONGEST_PAUSE)
+
+    def _arrived(self, reply: _Reply, content: bytes) -> None:
+        reply.message = _message(reply.proto, lambda: _record_in(content))
+        self._confirmer.confirm(reply.proto.metadata, reply.tree)
 
     def _fetch(self, reply: _Reply) -> None:
         """In a thread: fetch all of a larger reply."""

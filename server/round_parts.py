@@ -81,7 +81,8 @@ class RoundParts:
         unit = self.unit.capitalize()
         return FederationError(
             f"{unit} {number} of {self.context.study.rounds} failed {reason}",
-            "Fix the sites named above, then start a new run: craftsfl rounds start",
+            "Fix the sites named above, then start a new run: craftsfl rounds start "
+            "consortium.toml",
             id=ErrorId.ROUND_FAILED,
         )
 

@@ -215,12 +215,14 @@ def _still_open(other: tuple[RunRow, NumberRow], digest: bytes) -> FederationErr
     if row.study_digest != digest.hex():
         return FederationError(
             f"Run {number.number} of {row.study} is open, and study.toml has been changed since.",
-            "Restore the study file of that run, or end the run: craftsfl rounds stop",
+            "Restore the study file of that run, or end the run: craftsfl rounds stop "
+            "consortium.toml",
             id=ErrorId.STUDY_CHANGED,
         )
     return FederationError(
         f"Run {number.number} of {row.study} is still open: two runs of one study would destroy "
         "each other's attempts.",
-        "Follow it: craftsfl rounds watch; or end it: craftsfl rounds stop",
+        "Follow it: craftsfl rounds watch consortium.toml; or end it: craftsfl rounds stop "
+        "consortium.toml",
         id=ErrorId.RUN_STILL_OPEN,
     )

@@ -51,6 +51,7 @@ class SessionLog:
         if self._keeper is None:
             return None
         self._begin(self._keeper)
+        self._keeper.take_waiting()
         exchange = LogExchange(self._context, self._attendance, self._keeper, self._identity)
         try:
             with self._context.phase("log"):
@@ -84,6 +85,7 @@ class SessionLog:
         self._sent.clear()
         if self._keeper is None or not live.log:
             return NO_LOG
+        self._keeper.take_waiting()
         live.settled -= set(names)  # until their vectors have come, with their records
         return self._keeper.news(self._keeper.common(self._members(names)))
 

@@ -118,6 +118,10 @@ class ConsortiumSettings(Strict):
         """The consortium's log, which every site witnesses."""
         return self.state / "transparency.db"
 
+    def promotions_file(self) -> Path:
+        """Which versions were promoted, in order, until and after the log has it."""
+        return self.state / "promotions.json"
+
     def lock_file(self) -> Path:
         """What the ServerApp holds locked for as long as it lives."""
         return self.state / "serverapp.lock"

@@ -165,7 +165,9 @@ def read_status(url: str, run: int | None = None) -> RunStatus:
     engine = read_database(url)
     if engine is None:
         raise FederationError(
-            "No run has started yet.", "Start one: craftsfl rounds start", id=ErrorId.NO_RUN
+            "No run has started yet.",
+            "Start one: craftsfl rounds start consortium.toml",
+            id=ErrorId.NO_RUN,
         )
     with database_errors(url), Session(engine) as session:
         status = status_of(session, _key(session, run))
@@ -236,7 +238,9 @@ def _key(session: Session, run: int | None) -> str:
     key = session.scalars(query.order_by(RunRow.started.desc()).limit(1)).first()
     if key is None:
         raise FederationError(
-            "There is no such run.", "See the newest: craftsfl rounds status", id=ErrorId.NO_RUN
+            "There is no such run.",
+            "See the newest: craftsfl rounds status consortium.toml",
+            id=ErrorId.NO_RUN,
         )
     return key
 

@@ -300,7 +300,8 @@ def check_study(name: RunName, study: Study) -> None:
     if name.study_digest != study.digest():
         raise FederationError(
             f"study.toml is not the study file with which run {name.number} was started.",
-            "Restore the study file of the run, or end the run: craftsfl rounds stop",
+            "Restore the study file of the run, or end the run: craftsfl rounds stop "
+            "consortium.toml",
             id=ErrorId.STUDY_CHANGED,
         )
 
@@ -309,6 +310,6 @@ def _check_resumable(row: RunRow) -> None:
     if row.state in ENDED:
         raise FederationError(
             f"This run has already {row.state}.",
-            "Start a new run: craftsfl rounds start",
+            "Start a new run: craftsfl rounds start consortium.toml",
             id=ErrorId.RUN_ENDED,
         )

@@ -21,6 +21,7 @@ MAKERS: Final = {
     "tamper": "bench.audit.broken",
     "false alarms": "bench.audit.alarms",
     "verify": "bench.audit.large",
+    "types": "bench.audit.tissue_types",
 }
 
 

@@ -31,6 +31,8 @@ from model.adapter_file import save_adapter
 from model.layout import Layout, LayoutEntry, initial_vector
 from privacy.audit.bundle import BundleParts
 from privacy.audit.handed import HandedOver
+from privacy.audit.promotions import Promotion, PromotionRow
+from privacy.audit.signoff import SignedVerdict
 from privacy.budget import Limits
 from privacy.identity import Identity
 from privacy.ledger import SqliteLedger, record_bytes
@@ -40,15 +42,18 @@ from privacy.secagg.client import Effects
 from privacy.study.manifest import Study, load_study
 from server.checkpoint import sha256_of
 from server.clock import Timing
+from server.promotion_record import PromotionRecord
 from server.rounds import ServerModel, run_federation
 from server.settings import ConsortiumSettings
 from server.status import ReleaseStatus
+from server.tables import RunState
 
 if TYPE_CHECKING:
     from client.training.trainer import ShouldStop, StepProgress
 
 MadeMechanism = Literal["pooled", "local"]
 MADE_RUN: Final = 1
+_AUDITOR: Final = "dr-weiss"
 _FIRST_NODE: Final = 1001
 _RANK_IN: Final = 6
 _TIMING: Final = Timing(join=30.0, poll=0.1, silence=3600.0, fresh=3600.0)
@@ -68,6 +73,7 @@ class StudySize:
     budget: float = 1e4  # of each site, for the study and for ever
     log: bool = True  # whether the coordinator keeps one
     auditors: tuple[tuple[str, str], ...] = ()  # name and key in hex, all of whom are needed
+    promoted: bool = False  # and gone back to, on the signature of an auditor of its own
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,9 @@ def made_study(
     )
     coordinator = seeded_identity(f"{seed} coordinator")
     layout = made_layout(wanted.parameters)
+    if wanted.promoted:
+        auditor = (_AUDITOR, made_auditor(seed).public.hex())
+        wanted = replace(wanted, auditors=(*wanted.auditors, auditor))
     values = made_values(members, mechanism, wanted, coordinator)
     (folder / "study.toml").write_text(to_toml(values), "utf-8")
     study = load_study(folder / "study.toml")
@@ -153,6 +162,8 @@ def made_study(
             members.signed if study.pools_noise and wanted.log else None,
         )
         _run(consortium, study, layout, folder)
+        if wanted.promoted:
+            _promote(consortium, study, folder, made_auditor(seed))
         handed = {
             name: _handed(folder, study, ledgers[name], members.identities[name], wanted.budget)
             for name in names
@@ -163,6 +174,29 @@ def made_study(
     key = coordinator if study.pools_noise else None
     parts = bundle_parts(settings, study, layout, handed, key)
     return MadeStudy(study, layout, parts, members.identities, keys, coordinator)
+
+
+def made_auditor(seed: str) -> Identity:
+    """The auditor of a made study whose adapter is promoted."""
+    return seeded_identity(f"{seed} auditor")
+
+
+def _promote(
+    consortium: SimulatedConsortium, study: Study, folder: Path, auditor: Identity
+) -> None:
+    """As `craftsfl rounds promote` and `rollback`: the list first, then the log."""
+    digest, name = study.digest().hex(), folder / f"{study.name}-1.safetensors"
+    adapter = sha256_of(name)
+    unsigned = SignedVerdict(_AUDITOR, "0" * 64, digest, MADE_RUN, adapter, 0, 0)
+    signed = SignedVerdict.signed(unsigned, auditor)
+    record = PromotionRecord(folder / "promotions.json")
+    for back in (False, True):
+        row = PromotionRow(Promotion(digest, 1, MADE_RUN, "1", adapter, back), (signed,))
+        record.add(row)
+    keeper = consortium.log(record.entries)
+    if keeper is not None:
+        keeper.take_waiting()
+        keeper.checkpoint()
 
 
 def to_toml(values: Mapping[str, Any]) -> str:
@@ -204,6 +238,7 @@ def _run(consortium: SimulatedConsortium, study: Study, layout: Layout, folder: 
         file = folder / f"{study.name}-1.safetensors"
         save_adapter(file, layout, vector, study.adapter)
         store.keep_release(ReleaseStatus(str(file), sha256_of(file), "", ""))
+        store.set_state(RunState.FINISHED)
     finally:
         store.close()
 

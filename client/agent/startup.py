@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,9 +55,10 @@ def load_rules(site_toml: Path) -> RuledSite:
     settings = load_site(site_toml)
     for path in (settings.study, settings.policy):
         if not path.exists():
+            file = shlex.quote(str(site_toml))
             raise ConfigError(
                 f"{path} does not exist: this hospital has joined no study yet.",
-                f"The operator's invitation brings it: craftsfl site join {site_toml} INVITATION. "
+                f"The operator's invitation brings it: craftsfl site join {file} INVITATION. "
                 "If it was there before, restore it.",
                 id=ErrorId.SETTINGS_MISSING,
             )
@@ -122,7 +124,7 @@ def check_own_signature(found: AgreedRoster, identity: Identity, own: IdentitySe
             f"The roster of {found.roster.consortium} has {len(found.newest.signatures)} of "
             f"{found.voters.quorum} signatures, and lacks this site's own.",
             "Look at it, compare its fingerprint by phone, and sign it: craftsfl rounds roster "
-            f"sign {own.roster} --key {own.key}",
+            f"sign {shlex.quote(str(own.roster))} --key {shlex.quote(str(own.key))}",
         )
 
 

@@ -36,8 +36,8 @@ def read_array(source: Path | bytes, *, most: int) -> npt.NDArray[np.int64]:
             _check_kind(shape, kind, most)
             file.seek(0)
             found = np.lib.format.read_array(file, allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError, TypeError) as error:
-        raise DataError(f"damaged array ({type(error).__name__}): save it again") from None
+    except (ValueError, EOFError, SyntaxError, TypeError):
+        raise DataError("damaged array, or cut short: copy it again, or save it again") from None
     except OSError as error:
         raise DataError(f"it cannot be read: {error.strerror}") from None
     return np.asarray(found).astype(np.int64)
@@ -58,11 +58,16 @@ def _check_kind(shape: tuple[int, ...], kind: np.dtype[np.generic], most: int) -
             f"a pickle, as Cellpose's _seg.npy, which could start a program when opened: {_CURE}"
         )
     if len(shape) != 2 or 0 in shape:
-        raise DataError(f"an array of {len(shape)} dimensions; a mask has height and width")
+        raise DataError(
+            f"an array of {len(shape)} dimensions; a mask has height and width, with a number for "
+            "each nucleus"
+        )
     if math.prod(shape) > most:
         raise DataError(f"{shape[1]}x{shape[0]} labels: not a tile's")
     if kind.kind not in "iub":
-        raise DataError(f"a mask has whole numbers, not {kind.name}")
+        raise DataError(
+            f"a mask has whole numbers, not {kind.name}; save it with numpy.uint16 or numpy.int32"
+        )
 
 
 def _start(source: Path | bytes) -> bytes:

@@ -12,11 +12,25 @@ from pathlib import Path
 from typing import Final
 
 from privacy.errors import DataError
+from privacy.visible import visible
 
 REQUIRED: Final = ("file_name", "text", "patient_id")
 OPTIONAL: Final = ("slide_id", "organ", "diagnosis", "mask")
 TABLE_COLUMNS: Final = REQUIRED + OPTIONAL
-_BETWEEN: Final = re.compile(r"[\s-]+")
+_BETWEEN: Final = re.compile(r"[\s_-]+")
+_JOINED: Final = {name.replace("_", ""): name for name in TABLE_COLUMNS}
+# What other tables call a column of ours, with neither blanks nor underscores.
+_OTHERS: Final = {
+    "file_name": """file filepath path image imagefile imagename imagepath imageid img imgpath tile
+        tilename tilepath picture dateiname datei bild bilddatei fichier nomdufichier archivo
+        immagine bestand""",
+    "text": """caption captions prompt description label findings report befund beschreibung legende
+        bildunterschrift bildbeschreibung descripcion descrizione omschrijving""",
+    "patient_id": """patient patients patientnumber patientno patientnr patientcode pid pat patid
+        patnr mrn subject subjectid person personid patienten patientenid patientennummer
+        patientennr idpatient numeropatient paciente paziente""",
+}
+_ELSEWHERE: Final = {other: own for own, names in _OTHERS.items() for other in names.split()}
 _WHY_PATIENTS: Final = (
     "Privacy is promised per patient, so every tile needs its patient: add a column patient_id "
     "(any stable code; it never leaves this site)."
@@ -27,16 +41,25 @@ _WHY_PATIENTS: Final = (
 def known_names(names: tuple[str, ...]) -> tuple[str, ...]:
     """The same names, in our spelling where they are ours.
 
-    Blanks around them, visible or not, go; so does the difference of `Patient ID` to `patient_id`,
-    unless a column has exactly that name.
+    Blanks around them, visible or not, go; so does the difference of `Patient ID` and `PatientID`
+    to `patient_id`, unless a column has exactly that name.
     """
     clean = tuple(_without_invisible(name) for name in names)
-    folded = [_BETWEEN.sub("_", name.casefold()) for name in clean]
+    ours = [_JOINED.get(_joined(name), "") for name in clean]
     loose = [
-        fold if fold in TABLE_COLUMNS and fold not in clean else name
-        for fold, name in zip(folded, clean, strict=True)
+        own if own and own not in clean else name for own, name in zip(ours, clean, strict=True)
     ]
     return tuple(loose)
+
+
+def _joined(name: str) -> str:
+    return _BETWEEN.sub("", name.casefold())
+
+
+def likeness(names: Sequence[str]) -> tuple[int, int]:
+    """How many of the names are ours, and how many may be, as other tables call them."""
+    ours = {*known_names(tuple(names))}.intersection(TABLE_COLUMNS)
+    return len(ours), len({_ELSEWHERE.get(_joined(name)) for name in names} - {None})
 
 
 def check_header(path: Path, columns: Sequence[str]) -> None:
@@ -55,12 +78,19 @@ def check_header(path: Path, columns: Sequence[str]) -> None:
         return
     hints = [_WHY_PATIENTS] if "patient_id" in missing else []
     for name in missing:
-        near = difflib.get_close_matches(name, columns, n=1)
-        hints.extend(f"Rename the column {found} to {name}." for found in near)
+        if near := _meant(name, columns):
+            hints.append(f"Rename the column {near} to {name}.")
     raise DataError(
         f"{path} has no column {' and no column '.join(missing)}.",
         " ".join(hints) or f"Required are {', '.join(REQUIRED)}.",
     )
+
+
+def _meant(name: str, columns: Sequence[str]) -> str:
+    """The one column that may be `name` under another name, as it may be shown; "" for none."""
+    known = [found for found in columns if _ELSEWHERE.get(_joined(found)) == name]
+    near = known[:1] if len(known) == 1 else difflib.get_close_matches(name, columns, n=1)
+    return visible(near[0], most=80) if near else ""
 
 
 def _without_invisible(name: str) -> str:

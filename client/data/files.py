@@ -73,7 +73,9 @@ class Files:
             if not path.exists() and path.is_relative_to(self.root):
                 path = self._otherwise_spelled(name)
             if not path.is_relative_to(self.root):
-                raise UnusableFile("leads outside of the data folder")
+                raise UnusableFile(
+                    "leads outside of the data folder; write the name as it is seen from there"
+                )
             if not path.is_file():  # a folder, or a pipe that would block forever
                 raise UnusableFile("not a regular file")
             if path.stat().st_size > MAX_BYTES:
@@ -131,5 +133,5 @@ def _size(data: bytes, decode: Callable[[bytes], _Size]) -> _Size:
         return decode(data)
     except DataError as fault:
         raise UnusableFile(fault.message) from None
-    except _UNFORESEEN as error:
-        raise UnusableFile(f"damaged image ({type(error).__name__})") from None
+    except _UNFORESEEN:
+        raise UnusableFile("damaged image; copy it again, or export it again") from None

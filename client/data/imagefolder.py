@@ -151,7 +151,8 @@ def _file(files: Files, row: Row) -> TileFile:
         raise UnusableFile(row.fault)
     for column in ("file_name", "text", "patient_id"):
         if not row.values[column]:
-            raise UnusableFile(f"{column} is empty")
+            cure = "; write it in every row, also of merged cells" * (column == "patient_id")
+            raise UnusableFile(f"{column} is empty{cure}")
     return files.tile(row.values["file_name"])
 
 

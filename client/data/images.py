@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ MAX_TILE_PIXELS = 4096 * 4096
 MIN_SIDE = 16
 
 _MASK_MODES = ("1", "L", "P", *SIXTEEN_BIT)
+_CALLED: Final = {"F": "floating-point ones", "RGB": "colours", "RGBA": "colours", "LA": "two"}
 _Decoded = TypeVar("_Decoded")
 
 
@@ -83,7 +84,11 @@ def _to_labels(image: Image.Image) -> npt.NDArray[np.uint16]:
     check_single(image)
     check_labels(image)
     if image.mode not in _MASK_MODES:
-        raise DataError(f"a mask has one channel of whole numbers, not {image.mode}")
+        found = _CALLED.get(image.mode, image.mode)
+        raise DataError(
+            f"a mask has one channel of whole numbers, not {found}: export labels (16-bit PNG "
+            "or TIFF, 0 for what is no nucleus), not a coloured picture of them"
+        )
     return _sixteen_bit(np.asarray(image).astype(np.int64))
 
 
@@ -94,5 +99,7 @@ def _check_sides(width: int, height: int) -> None:
 
 def _sixteen_bit(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:
     if labels.min() < 0 or labels.max() > 0xFFFF:
-        raise DataError("mask labels outside of 16 bit")
+        raise DataError(
+            "mask labels outside of 16 bit: they go from 0, for what is no nucleus, to 65535"
+        )
     return labels.astype(np.uint16)

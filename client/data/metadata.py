@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from client.data.columns import TABLE_COLUMNS
+from client.data.columns import REQUIRED, TABLE_COLUMNS
 from client.data.delimited import LONGEST_CELL
 from client.data.encodings import has_halves, western
 from client.data.patient_ids import DATED, NOTHING, SHORTENED, id_fault, patient_key
@@ -41,12 +41,21 @@ class Row:
 
 def read_rows(folder: Path) -> list[Row]:
     """All rows of the folder's one metadata file; raises `DataError` with the fix."""
-    return [_row(number, record) for number, record in enumerate(read_table(folder), start=1)]
+    records = enumerate(read_table(folder), start=1)
+    return [_row(number, record) for number, record in records if not _is_blank(record)]
+
+
+def _is_blank(record: TableRecord) -> bool:
+    """Whether nothing stands in it: spreadsheets write thousands of such rows below a table."""
+    return not isinstance(record, str) and all(value in ("", None) for value in record.values())
 
 
 def _row(number: int, record: TableRecord) -> Row:
     if isinstance(record, str):
         return Row(number, {}, record)
+    if absent := [name for name in REQUIRED if name not in record]:
+        fault = f"it has no {absent[0]}; the names are {', '.join(REQUIRED)}"
+        return Row(number, _whose(record), fault)
     try:
         return Row(number, dict(_cells(record)))
     except TypeError as error:

@@ -28,12 +28,18 @@ _UNKNOWN: Final = frozenset(
         """nat n.a. n/d n.d. nd #n/a n.v. k.a. k.a unknown unkown unk undefined missing empty blank
         tbd tba todo anonymous anonym unbekannt fehlt fehlend leer keine keineangabe nichtbekannt
         inconnu inconnue manquant vide desconocido sconosciuto onbekend nieznany true false wahr
-        falsch vrai faux notavailable notapplicable notknown nopatient nopatientid""",
+        falsch vrai faux notavailable notapplicable notknown nopatient nopatientid nn
+        n.n. nil void tbc pending anon dummy placeholder patient patientid patient_id anonymized
+        anonymised
+        anonymisiert anonyme deidentified de-identified redacted removed withheld hidden unassigned
+        unspecified notprovided notrecorded notreported notcollected notspecified noid noname ohne
+        dito ditto idem s.o. sieheoben wieoben sameasabove entf\u00e4llt s/n sindatos sansobjet
+        multiple various mixed inf -inf +inf -nan \\n""",
     )
 )
 # #N/A, #NV, #REF!, #NAME? in all languages.
 _ERROR: Final = re.compile(r"#.*[!?]|#n/?[a-z]!?|#getting_data")
-_PLACEHOLDER: Final = re.compile(r"x{2,}+|<.*>|\[.*\]")
+_PLACEHOLDER: Final = re.compile(r"x{2,}+|<.*>|\[.*\]|\([^0-9]*\)")
 
 # Months as spreadsheets in English, German, French, Spanish and Italian write them.
 _MONTH: Final = (
@@ -58,6 +64,9 @@ _DATE: Final = re.compile(
 NOBODY: Final = (
     "patient_id stands for no patient (unknown, xxx, Excel's #N/A and the like); give every tile "
     "the id of its patient"
+)
+SEVERAL_IDS: Final = (
+    "patient_id holds several ids; give the tile a row for each of its patients, or leave it out"
 )
 SHORTENED: Final = (
     "patient_id is a number that a spreadsheet has shortened (as in 1.23E+12): digits are lost, "
@@ -95,6 +104,8 @@ def id_fault(text: str) -> str:
         return NOBODY
     if _SCIENTIFIC.fullmatch(key):
         return SHORTENED
+    if ";" in key or "|" in key:
+        return SEVERAL_IDS
     spaced = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
     return DATED if _DATE.fullmatch(spaced.strip(_APOSTROPHES + '="')) else ""
 

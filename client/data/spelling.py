@@ -11,12 +11,17 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
 from client.data.encodings import western
 
-_ELSEWHERE: Final = re.compile(r"[A-Za-z]:[\\/]|\\\\|[a-z]+://")
+_ELSEWHERE: Final = re.compile(r"[A-Za-z]:[\\/]|\\\\|~[\\/]|[a-z][a-z0-9+.-]*://")
+
+_MISSING: Final = "the file is missing"
+_FOLDERS: Final = 100  # so many are looked into for a file that is not where the table says
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,28 +42,40 @@ class Spelling:
             )
         parts = [part for part in re.split(r"[\\/]", name) if part not in ("", ".")]
         found = root
-        for number, part in enumerate(parts):
+        for number, part in enumerate(parts, start=1):
             if part == ".." or not found.resolve().is_relative_to(root):
-                raise LookupError("the file is missing")
-            found /= self._one(found, part, last=number == len(parts) - 1)
+                raise LookupError(_MISSING)
+            own = self._one(found, part, last=number == len(parts))
+            if not own:
+                raise LookupError(_MISSING + self._where(root, parts[-1]))
+            found /= own
         return found
 
     def _one(self, folder: Path, part: str, *, last: bool) -> str:
+        """The one name in `folder` that may be `part`; "" for none."""
         if (folder / part).exists():
             return part
         names = self._names(folder)
-        meant = names.get(_folded(part), [])
-        if len(meant) == 1:
-            return meant[0]
-        if meant:
+        meant = names.get(_folded(part), []) or names.get(_folded(unquote(part)), [])
+        if len(meant) > 1:
             raise LookupError(
                 "several files differ from the name in the table only in case or Unicode form; "
                 "write it exactly"
             )
         stem = Path(_folded(part)).stem
-        if last and any(Path(other).stem == stem for other in names):
-            raise LookupError("the file is missing; there is one with another ending")
-        raise LookupError("the file is missing")
+        if last and not meant and any(Path(other).stem == stem for other in names):
+            raise LookupError(f"{_MISSING}; there is one with another ending")
+        return meant[0] if meant else ""
+
+    def _where(self, root: Path, part: str) -> str:
+        """Where a file of that name is instead, as a clause; "" where it is nowhere near."""
+        if _folded(part) in self._names(root):
+            return "; there is one in the data folder itself: write its name alone"
+        folders = (root / name for names in self._names(root).values() for name in names)
+        for folder in islice((path for path in folders if path.is_dir()), _FOLDERS):
+            if _folded(part) in self._names(folder):
+                return "; there is one in a folder of the data folder: write that before its name"
+        return ""
 
     def _names(self, folder: Path) -> dict[str, list[str]]:
         if folder not in self._listed:

@@ -14,21 +14,41 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from client.data.columns import OPTIONAL, REQUIRED, TABLE_COLUMNS, check_header, known_names
+from client.data.columns import (
+    OPTIONAL,
+    REQUIRED,
+    TABLE_COLUMNS,
+    check_header,
+    known_names,
+    likeness,
+)
 from client.data.delimited import LONGEST_CELL, SEPARATORS, records
 from client.data.encodings import has_halves, other_encoding, table_text
+from client.data.not_a_table import (
+    check_first_line,
+    check_is_json,
+    check_not_json,
+    check_table_kind,
+)
 from privacy.errors import DataError
+from privacy.visible import visible
 
 if TYPE_CHECKING:
     from pyarrow import ChunkedArray
 
 _NO_FOLDER: Final = "Check the path; of a site, it is data.folder in site.toml."
 _TABLES: Final = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+_SPREADSHEETS: Final = (
+    *(".csv", ".tsv", ".txt", ".xlsx", ".xls", ".ods", ".numbers", ".json", ".jsonl", ".parquet"),
+)
 _SEP: Final = re.compile(r'"?sep=([^\w"\n])"?[,;\t|]*\n', re.IGNORECASE)
 _EXACT: Final = 2.0**53  # from here on a float stands for several whole numbers
 _LONG: Final = 1000  # digits
 _REPEATED: Final = object()
-_NO_OBJECT: Final = "the line is not a JSON object, or repeats a key"
+_NO_OBJECT: Final = (
+    "the line is not a JSON object, or repeats a key; write one object in a line, with double "
+    "quotes, and no comma behind it"
+)
 
 TableRecord: TypeAlias = Mapping[str, object] | str  # cells by column, or why there are none
 
@@ -63,27 +83,46 @@ def _table_of(folder: Path) -> Path:
 
 def _other_names(folder: Path) -> list[Path]:
     """`METADATA.CSV`, `metadata.tsv` or `metadata.json`; raises `DataError` where none is there."""
-    named = sorted(path for path in folder.glob("[Mm][Ee][Tt][Aa]*") if path.is_file())
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be listed: {error.strerror}.", "Give its owner the right to read it."
+        ) from None
     read = (*_TABLES, "metadata.tsv", "metadata.json")
-    found = [path for path in named if path.name.lower() in read]
+    found = [path for path in entries if path.name.lower() in read and path.is_file()]
     if found:
         return found
     words = (
         f"Put one of {', '.join(_TABLES)} there, with a row for each tile and the columns "
         f"{', '.join(REQUIRED)} (optional: {', '.join(OPTIONAL)})."
     )
-    for path in named:
-        if path.stem.lower().startswith("metadata"):
-            words = (
-                f"{path.name} is not read: save it as metadata.csv (in Excel: Save as, "
-                '"CSV UTF-8"), and have Windows show the endings of file names. ' + words
-            )
-            break
-    raise DataError(f"{folder} holds no metadata file.", words)
+    raise DataError(f"{folder} holds no metadata file.", f"{_near_miss(entries)}{words}")
+
+
+def _near_miss(entries: Sequence[Path]) -> str:
+    """What to do with the file that is probably meant, and a blank; "" where there is none."""
+    shown = [path for path in entries if not path.name.startswith((".", "~$"))]
+    files = [path for path in shown if path.suffix.lower() in _SPREADSHEETS and path.is_file()]
+    named = [path for path in shown if path.stem.lower().startswith("metadata") and path.is_file()]
+    below = [path for path in shown if (path / _TABLES[0]).is_file()]
+    if named or len(files) == 1:
+        return (
+            f"{visible((named or files)[0].name, most=80)} is not read: save it as metadata.csv "
+            '(in Excel: Save as, "CSV UTF-8"), and have Windows show the endings of file names. '
+        )
+    if below:
+        return (
+            f"There is one in {visible(below[0].name, most=80)}: name that folder as the data "
+            "folder if all tiles are in it. "
+        )
+    return ""
 
 
 def _read_csv(path: Path) -> Iterator[TableRecord]:
+    check_table_kind(path)
     text = table_text(path, utf_16=True)
+    check_not_json(path, text)
     announced = _SEP.match(text)
     if announced:
         text = text[announced.end() :]
@@ -93,6 +132,7 @@ def _read_csv(path: Path) -> Iterator[TableRecord]:
     if has_halves("".join(header)) or "\0" in "".join(header):
         raise other_encoding(path)
     columns = known_names(tuple(header))
+    check_first_line(path, text, header)
     check_header(path, columns)
     return _csv_records(text, columns, separator, spaced=any(name[:1] == " " for name in header))
 
@@ -102,10 +142,7 @@ def _header(text: str, announced: str) -> tuple[str, list[str] | None]:
     found = {}
     for separator in dict.fromkeys((*announced, *SEPARATORS)):
         header = next(records(text, separator=separator), None)
-        ours = (
-            0 if header is None else len({*known_names(tuple(header))}.intersection(TABLE_COLUMNS))
-        )
-        found[separator] = (ours, header)
+        found[separator] = (likeness(header or ()), header)
     best = max(found, key=lambda separator: found[separator][0])
     return best, found[best][1]
 
@@ -117,11 +154,15 @@ def _csv_records(
     next(rows)
     for cells in rows:
         if cells is None:
-            yield f"quotes that do not close, or a cell of more than {LONGEST_CELL} characters"
-        elif len(cells) > len(columns):
-            yield "more cells than columns; quote texts that hold a comma".replace(
-                "a comma", _SEPARATOR_WORDS.get(separator, "the separator")
+            yield (
+                f"quotes that do not close, or a cell of more than {LONGEST_CELL} characters; "
+                "write a quote within a text twice"
             )
+        elif len(cells) > len(columns):
+            yield (
+                "more cells than columns; quote texts that hold a comma, as "
+                '"…", and name every column in the first line'
+            ).replace("a comma", _SEPARATOR_WORDS.get(separator, "the separator"))
         elif len(cells) < len(columns) and any(map(str.strip, cells)):
             yield (
                 "fewer cells than columns, so that nobody can tell which one is missing; write "
@@ -155,7 +196,9 @@ def _shifted(columns: Sequence[str], record: Mapping[str, str], *, spaced: bool)
 
 def _read_json(path: Path) -> Iterator[TableRecord]:
     """JSON lines, each with its own columns, or one array of such objects."""
+    check_table_kind(path)
     text = table_text(path)
+    check_is_json(path, text)
     array = _array(text)
     if array is not None:
         return (_known(entry) if isinstance(entry, dict) else _NO_OBJECT for entry in array)

@@ -43,6 +43,10 @@ class Link(Protocol):
     def ahead(self) -> float:
         """Seconds by which this machine's clock is ahead."""
 
+    @property
+    def held(self) -> bool:
+        """Whether the last answer was held until there might be a message."""
+
     def activate(self) -> None:
         """Be admitted."""
 
@@ -164,7 +168,8 @@ class Courier:
                 self._confirm_all()
             quiet = True
             self._look_at_agent()
-            self._sleep(self._pace.wait(self._clock() - self._last, self._wish, took))
+            silence = self._clock() - self._last
+            self._sleep(self._pace.wait(silence, self._wish, took, held=self._link.held))
 
     def _carry(self, pulled: PulledMessage) -> None:
         """One message there and back. A failure of the link is waited out here, with the answer."""

@@ -7,7 +7,8 @@ that nobody could be told why. `tests/client/gateway/test_flower_contract.py` na
 where another version of flwr has changed any of it.
 
 Requests for a small message, there and back: pull, one object, push, one object; and confirm, when
-there is nothing else to do: five in all. Of what travels in one record only the record is needed:
+there is nothing else to do: five in all, or three where the SuperLink moves contents with what
+announces them (`privacy.wire.enclosed`). Of what travels in one record only the record is needed:
 the message's metadata came with the pull, and the record's id is the SHA-256 of its bytes
 (`privacy.wire.carriage`).
 """
@@ -19,8 +20,8 @@ from __future__ import annotations
 import email.utils
 import ssl
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 import httpx
@@ -66,7 +67,16 @@ from client.gateway.reach import unreachable
 from client.gateway.trouble import FleetTrouble, Trouble
 from client.packing import pack, unpack
 from privacy.errors import WireError
-from privacy.wire.carriage import ANSWER_GROUP, RECORD, look_in, takes_one
+from privacy.wire.carriage import (
+    ANSWER_GROUP,
+    HELD,
+    HOLD,
+    LOOK_HEADER,
+    RECORD,
+    look_in,
+    takes_one,
+)
+from privacy.wire.enclosed import MOST_ENCLOSED, enclose, enclosed_in, wish_enclosed
 from privacy.wire.reasons import Reason, RefusedMessage
 
 _REQUEST_SECONDS = 30.0  # for one request; an object has at most 5 MB
@@ -84,9 +94,10 @@ _Response = TypeVar("_Response")
 
 @dataclass(frozen=True, slots=True)
 class PulledMessage:
-    """A message for this node, as the SuperLink announced it; its contents are still there."""
+    """A message for this node, as the SuperLink announced it; its contents are still there too."""
 
     announced: PullMessagesResponse
+    contents: Mapping[str, bytes] = field(default_factory=dict)  # that came with it, by name
 
     @property
     def look(self) -> float | None:
@@ -99,7 +110,7 @@ class PulledMessage:
         return time.time() - self.announced.messages_list[0].metadata.created_at
 
     def encode(self) -> bytes:
-        """Its bytes, for `decode`."""
+        """The announcement's bytes, for `decode`."""
         return bytes(self.announced.SerializeToString())
 
     @classmethod
@@ -131,15 +142,18 @@ class _Observer:
         # its date has no fraction, and was written at any moment between question and answer.
         self.ahead, self.doubt = 0.0, 1.0
         self.version = ""  # what the SuperLink says about Flower's versions, if anything
+        self.held = False  # whether the last answer was held until there might be a message
         self._headers = dict(RuntimeVersionMetadata.from_local_component("SuperNode").as_metadata())
 
     def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
         """Called by flwr's client around each request."""
         context.request.headers.update(self._headers)
+        context.request.headers[LOOK_HEADER] = HOLD
         sent = time.time()
         response = call_next(context)
         received = time.time()
         self.version = response.headers.get(VERSION_INCOMPATIBILITY_MESSAGE_METADATA_KEY, "")
+        self.held = response.headers.get(LOOK_HEADER) == HELD
         date = _seconds_of(response.headers.get("date", ""))
         if date is not None:
             self.ahead = (sent + received) / 2 - (date + 0.5)
@@ -186,6 +200,11 @@ class FleetLink:
         return self._observer.version
 
     @property
+    def held(self) -> bool:
+        """Whether the SuperLink has held its last answer until there might be a message."""
+        return self._observer.held
+
+    @property
     def ahead(self) -> float:
         """Seconds by which this machine's clock is at least ahead of the SuperLink's; else 0."""
         return max(0.0, self._observer.ahead - self._observer.doubt)
@@ -230,10 +249,14 @@ class FleetLink:
 
     def pull(self) -> PulledMessage | None:
         """The next message for this node, if there is one. Flower hands each out once."""
-        announced = self._call(self._client.PullMessages, PullMessagesRequest(node=self._node))
+        question = wish_enclosed(PullMessagesRequest(node=self._node))
+        announced = self._call(self._client.PullMessages, question)
         if not announced.messages_list:
             return None
-        return PulledMessage.decode(announced.SerializeToString())
+        contents = enclosed_in(announced)
+        announced.DiscardUnknownFields()
+        whole = PulledMessage.decode(announced.SerializeToString())
+        return None if whole is None else PulledMessage(whole.announced, contents)
 
     def fetch(self, pulled: PulledMessage, limit: int) -> bytes:
         """The envelope in `pulled`.
@@ -245,7 +268,7 @@ class FleetLink:
         record = _only_record(tree)
         run = message.metadata.run_id
         if record is not None:
-            content = self._object(run, record, limit)
+            content = self._bounded(pulled.contents.get(record) or self._await(run, record), limit)
             if get_object_id(content) != record:
                 raise WireError("An object is not the one that was announced.", "Ask again.")
             if get_object_type_from_object_content(content) == ConfigRecord.__qualname__:
@@ -254,7 +277,8 @@ class FleetLink:
         for item in iterate_object_tree(tree):
             if item.object_id not in contents:
                 held = sum(map(len, contents.values()))
-                contents[item.object_id] = self._object(run, item.object_id, limit - held)
+                found = self._await(run, item.object_id)
+                contents[item.object_id] = self._bounded(found, limit - held)
         return _unpacked(lambda: _message_in(contents, tree.object_id).content)
 
     def prepare(self, pulled: PulledMessage, envelope: bytes, seconds: float) -> PreparedReply:
@@ -282,15 +306,15 @@ class FleetLink:
     def push(self, reply: PreparedReply) -> None:
         """Send `reply`; may be repeated."""
         run = reply.message.metadata.run_id
-        response = self._call(
-            self._client.PushMessages,
-            PushMessagesRequest(
-                node=self._node,
-                messages_list=[message_to_proto(reply.message)],
-                message_object_trees=[reply.tree],
-                clientapp_runtime_list=[reply.seconds],
-            ),
+        announcement = PushMessagesRequest(
+            node=self._node,
+            messages_list=[message_to_proto(reply.message)],
+            message_object_trees=[reply.tree],
+            clientapp_runtime_list=[reply.seconds],
         )
+        if sum(map(len, reply.objects.values())) <= MOST_ENCLOSED:
+            announcement = enclose(announcement, reply.objects)
+        response = self._call(self._client.PushMessages, announcement)
         wanted = set(response.objects_to_push)
         for name, content in reply.objects.items():
             if name in wanted:
@@ -335,9 +359,8 @@ class FleetLink:
         """Close the connection."""
         self._client.close()
 
-    def _object(self, run: int, name: str, limit: int) -> bytes:
-        """The content of one object."""
-        found = self._await(run, name)
+    def _bounded(self, found: bytes | None, limit: int) -> bytes:
+        """The content of one object, if it is there and not too long."""
         if found is None:
             text = "the contents of a message are not there any more"
             raise FleetTrouble(Trouble.RUN_ENDED, text)

@@ -20,10 +20,24 @@ from PIL import Image
 
 from client.slides.grid import SlideShape, TileGrid, coarsest, plausible
 from client.slides.unusable import UnusableSlide
+from model.file_kinds import file_kind, first_bytes
 
 _BLOCK: Final = 2048  # pixels of a level that are read at once for the overview
 _ROUNDED: Final = 0.01
 _HEX: Final = re.compile(r"[0-9A-Fa-f]{6}")
+
+
+def _unknown_slide(path: Path) -> str:
+    """What is wrong with a file that OpenSlide does not know, by its first bytes."""
+    words = "not a slide that OpenSlide knows"
+    try:
+        kind = file_kind(first_bytes(path))
+    except OSError:
+        kind = ""
+    if "git-lfs" in kind or kind == "encrypted":
+        return f"{words}: {kind}"
+    found = kind or "a plain picture, or a file that was cut off"
+    return f"{words}: {found}; copy it again, or export it as SVS or as a tiled TIFF"
 
 
 class WholeSlide:
@@ -36,10 +50,7 @@ class WholeSlide:
         try:
             self._slide = openslide.OpenSlide(path)
         except openslide.OpenSlideUnsupportedFormatError:
-            raise UnusableSlide(
-                "not a slide that OpenSlide knows: a plain picture, or a file that was cut off; "
-                "copy it again, or export it as SVS or as a tiled TIFF"
-            ) from None
+            raise UnusableSlide(_unknown_slide(path)) from None
         except (openslide.OpenSlideError, OSError):
             raise UnusableSlide("it cannot be opened: damaged, or not all of it is here") from None
         self._levels = _whole_levels(self._slide.level_dimensions)

@@ -28,6 +28,12 @@ def audit_verify(
         str | None,
         typer.Option(help="The roster that the study pins: its fingerprint, or its digest (hex)."),
     ] = None,
+    champion: Annotated[
+        str | None,
+        typer.Option(
+            help="The adapter that you were given as the champion: its file, or its SHA-256 (hex)."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Check everything in a bundle. Ends with 0 if all of it holds, else with 1.
@@ -37,11 +43,11 @@ def audit_verify(
     but the bundle, and asks nobody.
     """
     from craftsfl.audit.show import show_verdict
-    from craftsfl.audit.sources import bundle_bytes
+    from craftsfl.audit.sources import bundle_bytes, digest_told
     from craftsfl.audit.verdict import verify_bundle
     from privacy.audit.checks.membership import KnownDigests
 
-    known = KnownDigests.told(study, roster)
+    known = KnownDigests.told(study, roster, digest_told(champion))
     verdict = verify_bundle(bundle_bytes(bundle), known)
     show_verdict(verdict, roster_known=roster is not None, as_json=as_json)
     if not verdict.passed:

@@ -107,10 +107,20 @@ def _about(verdict: AuditVerdict, console: Console) -> None:
         f"{fingerprint(pinned)}",
         f"Checked    {verdict.counts.records} records, {verdict.counts.charges} charges, "
         f"{verdict.counts.sums} sums, {verdict.counts.steps} steps",
+        *_promoted(verdict),
     )
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(_table(verdict.costs))
+
+
+def _promoted(verdict: AuditVerdict) -> Iterator[str]:
+    if verdict.promotions:
+        one = verdict.promotions[-1]
+        yield (
+            f"Champion   version {one.version} of run {one.run}, SHA-256 {one.digest}; "
+            f"promotion {len(verdict.promotions)}"
+        )
 
 
 def _table(costs: list[SiteCost]) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -26,6 +27,17 @@ def bundle_bytes(path: Path) -> bytes:
         raise AuditError(
             f"{path} cannot be read: {error.strerror}.", "Check the path of the bundle."
         ) from None
+
+
+def digest_told(told: str | None) -> str | None:
+    """SHA-256 in hex of the file `told`, where there is one of that name; else what was told."""
+    if told is None or not Path(told).is_file():
+        return told
+    try:
+        with Path(told).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise AuditError(f"{told} cannot be read: {error.strerror}.", "Check the path.") from None
 
 
 def sample_bytes() -> bytes:

@@ -17,10 +17,13 @@ from privacy.audit.checks.costs import SiteCost, check_claims, check_costs
 from privacy.audit.checks.ledgers import check_ledgers
 from privacy.audit.checks.log import check_log, log_notes
 from privacy.audit.checks.membership import KnownDigests, check_membership_of
+from privacy.audit.checks.promotions import check_promotions
 from privacy.audit.checks.steps import check_closing, check_requests, sessions_of
 from privacy.audit.checks.sums import check_sums
+from privacy.audit.checks.witnesses import ShownLog, few_witnesses
 from privacy.audit.evidence import ADAPTER_FILE, Evidence, read_evidence
 from privacy.audit.faults import AuditFailure, Flaw, failure
+from privacy.audit.promotions import Promotion
 from privacy.errors import AccountingError, AuditError
 
 MOST_FAILURES: Final = 1000  # that are kept; how many there are is counted
@@ -50,6 +53,7 @@ class AuditVerdict:
     costs: list[SiteCost] = field(default_factory=list)
     failures: list[AuditFailure] = field(default_factory=list)
     not_recomputed: list[str] = field(default_factory=list)
+    promotions: list[Promotion] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
 
     @property
@@ -73,6 +77,7 @@ class AuditVerdict:
             "failures": [one.values() for one in self.failures[:MOST_FAILURES]],
             "failures_in_all": len(self.failures),
             "not_recomputed": self.not_recomputed,
+            "promotions": [one.facts() for one in self.promotions],
             "checked": vars(self.counts),
         }
 
@@ -93,7 +98,8 @@ def verify_bundle(data: bytes, expected: KnownDigests | None = None) -> AuditVer
     if evidence is None:
         return verdict
     verdict.evidence = evidence
-    verdict.failures += check_membership_of(evidence, expected or KnownDigests())
+    known = expected or KnownDigests()
+    verdict.failures += check_membership_of(evidence, known)
     verdict.failures += check_ledgers(evidence)
     verdict.counts.records = sum(len(chain) for chain in evidence.ledgers.values())
     try:
@@ -105,40 +111,46 @@ def verify_bundle(data: bytes, expected: KnownDigests | None = None) -> AuditVer
     verdict.failures += check_charges(evidence)
     verdict.failures += check_record(evidence)
     verdict.failures += check_not_empty(evidence)
-    _check_log(evidence, verdict)
+    shown = _check_log(evidence, verdict, known.champion)
     if evidence.study.pools_noise:
-        _check_steps(evidence, verdict)
+        _check_steps(evidence, verdict, shown)
     else:
         verdict.not_recomputed += _of_masked_rounds(evidence)
     verdict.failures += _same_file(evidence)
     return verdict
 
 
-def _check_log(evidence: Evidence, verdict: AuditVerdict) -> None:
-    replay, found = check_log(evidence)
-    verdict.failures += found
-    if replay is not None:
-        verdict.counts.log_entries = replay.size
-        verdict.not_recomputed += log_notes(evidence, replay)
-    elif not found:
+def _check_log(evidence: Evidence, verdict: AuditVerdict, champion: str | None) -> ShownLog:
+    found = check_log(evidence)
+    verdict.failures += found.failures
+    verdict.promotions, failures = check_promotions(evidence, found.replay, champion)
+    verdict.failures += failures
+    if found.replay is not None:
+        verdict.counts.log_entries = found.replay.size
+        verdict.not_recomputed += log_notes(evidence, found.replay)
+        verdict.not_recomputed += few_witnesses(evidence, found.shown)
+    elif not found.failures:
         verdict.not_recomputed.append(
             "There is no log in it: nobody but the sites themselves, and what their peers saw at "
             "the start of each session, vouches for the newest records of a ledger."
         )
+    return found.shown
 
 
-def _check_steps(evidence: Evidence, verdict: AuditVerdict) -> None:
+def _check_steps(evidence: Evidence, verdict: AuditVerdict, shown: ShownLog) -> None:
     layout, found = layout_of_bundle(evidence)
     verdict.failures += found
     if layout is None:
         return
     for number in evidence.runs:
-        _check_run(evidence, number, layout, verdict)
+        _check_run(evidence, number, layout, verdict, shown)
     if ADAPTER_FILE not in evidence.files:
         verdict.not_recomputed.append("The released adapter is not in the bundle.")
 
 
-def _check_run(evidence: Evidence, number: int, layout: Layout, verdict: AuditVerdict) -> None:
+def _check_run(
+    evidence: Evidence, number: int, layout: Layout, verdict: AuditVerdict, shown: ShownLog
+) -> None:
     try:
         sessions, found = sessions_of(evidence, number, layout_digests(layout))
     except AccountingError as error:
@@ -146,13 +158,13 @@ def _check_run(evidence: Evidence, number: int, layout: Layout, verdict: AuditVe
         return
     verdict.failures += found
     verdict.failures += check_requests(evidence, number, sessions)
-    sums = check_sums(evidence, number, sessions)
+    sums = check_sums(evidence, number, sessions, shown)
     verdict.failures += sums.failures
     verdict.counts.sums += sums.recomputed
     if sums.left_out:
         verdict.not_recomputed.append(
             f"Run {number}: {len(sums.left_out)} opened sums; their masked vectors are not in the "
-            "bundle, and named by their digests."
+            "bundle, and named by their digests. What the sites cosigned with them is not either."
         )
     verdict.counts.vectors_left_out += len(sums.left_out)
     again = replay(evidence, number, layout)

@@ -99,10 +99,18 @@ def draw_grid(request: DrawingRequest, out: Path, *, overwrite: bool = False) ->
 
 
 def draw_into(
-    request: DrawingRequest, folder: Path, on_progress: Callable[[int, int], None]
+    request: DrawingRequest,
+    folder: Path,
+    on_progress: Callable[[int, int], None],
+    begins: Callable[[Drawing], None] | None = None,
 ) -> Summary:
-    """Fill a folder; see `model.lab.drawing.folder`. Raises `CraftsflError`."""
+    """Fill a folder; see `model.lab.drawing.folder`. Raises `CraftsflError`.
+
+    begins(drawing) is told what draws, before anything is written; it may raise.
+    """
     with _studio(request) as studio:
+        if begins is not None:
+            begins(studio.drawing(request))
         order = DrawingOrder(studio.shots, studio.drawing(request), request.settings)
         try:
             missing = len(open_drawing(folder, order))

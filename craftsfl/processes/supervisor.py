@@ -32,6 +32,10 @@ from privacy.visible import visible
 TERMINATION_SECONDS = 12.0
 TAIL_LINES = 12
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")  # Flower's logs have them, also in files
+_UVICORN = re.compile(
+    r"[A-Z]+: {2,}(?:Started server|Finished server|Waiting for application|Application (?:st|sh)"
+    r"|Uvicorn running|Shutting down|\S+:\d+ - \")"
+)
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -74,7 +78,10 @@ class StartedProcess:
         return self.process.poll()
 
     def log_tail(self) -> str:
-        """The last lines of its log, without colours and with other control signs spelled out."""
+        """The last lines of its log, without colours and with other control signs spelled out.
+
+        A web server's own lines say nothing to a person, and would crowd out those that do.
+        """
         log = self.command.log
         try:
             if log.is_symlink() or not log.is_file():  # another user may have put it there
@@ -82,7 +89,9 @@ class StartedProcess:
             lines = log.read_text("utf-8", errors="replace").splitlines()
         except OSError:
             return ""
-        return visible(_COLOURS.sub("", "\n".join(lines[-TAIL_LINES:])), keep="\n\t")
+        plain = (_COLOURS.sub("", line) for line in lines)
+        told = [line for line in plain if not _UVICORN.match(line)]
+        return visible("\n".join(told[-TAIL_LINES:]), keep="\n\t")
 
 
 class Supervisor:

@@ -7,6 +7,7 @@ names it, and the invitation is written. Guarantees, each with a test:
   in the roster is refused, so is one that another name has.
 - The first roster is made once. For a later study it is the same one, or a successor where sites
   joined or left; its members sign that.
+- Who is in the roster stays in it unless `without` names it, and the study does not list it.
 - While a run is open nothing is changed.
 """
 
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from craftsfl.planning.study_file import NOT_YET
+from craftsfl.rounds.leaving import check_leavers, put_card_away
 from craftsfl.rounds.roster import member_of, successor_of
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, SecAggError
@@ -43,16 +45,21 @@ _INIT: Final = "Make one with craftsfl rounds init; docs/operator.md has the lon
 
 
 def add_hospitals(
-    settings_file: Path, cards: Sequence[Path], study: Path | None = None
+    settings_file: Path,
+    cards: Sequence[Path],
+    study: Path | None = None,
+    without: Sequence[str] = (),
 ) -> Iterator[str]:
     """Take in `cards`, and `study` as the next one; what was done and what is next, line by line.
 
-    Raises `CraftsflError`, and has then changed nothing but the cards that were good.
+    `without`: members of the roster who leave. Raises `CraftsflError`, and has then changed
+    nothing but the cards that were good.
     """
     settings = load_consortium(settings_file)
     invitation = _invitation(settings, settings_file)
     _check_no_run(settings)
     wanted = load_study(study or settings.study)
+    check_leavers(settings, settings_file, wanted, without)
     _keep_cards(cards, invitation.cards, settings, wanted)
     known = {site.name: _known_card(invitation.cards, site.name) for site in wanted.sites}
     missing = [name for name, card in known.items() if card is None]
@@ -62,11 +69,13 @@ def add_hospitals(
     if missing:
         yield (
             f"Cards are missing of {', '.join(missing)}. Next, once they are here: craftsfl rounds "
-            f"add {settings_file} {missing[0]}.card"
+            f"add {shlex.quote(str(settings_file))} {missing[0]}.card"
         )
         return
     every = {name: card for name, card in known.items() if card is not None}
     yield from _invite(settings, settings_file, invitation, every, study)
+    for name in without:
+        yield put_card_away(invitation.cards, name)
 
 
 def _invite(
@@ -111,7 +120,7 @@ def _check_no_run(settings: ConsortiumSettings) -> None:
     if run is not None:
         raise ConfigError(
             f"Run {run.name.number} of {run.study} is open: its study and roster stay as they are.",
-            "Let it end, or end it: craftsfl rounds stop",
+            "Let it end, or end it: craftsfl rounds stop consortium.toml",
             id=ErrorId.RUN_STILL_OPEN,
         )
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from craftsfl.rounds import roster_commands as roster
-from craftsfl.rounds.first_commands import rounds_add, rounds_init
+from craftsfl.rounds.first_commands import rounds_add, rounds_init, rounds_renew
 from craftsfl.rounds.plan_command import rounds_plan
 from craftsfl.rounds.release_commands import rounds_export, rounds_promote, rounds_rollback
 
@@ -32,6 +32,7 @@ class CoordinatorProcess(StrEnum):
 
 app.command("init")(rounds_init)
 app.command("add")(rounds_add)
+app.command("renew")(rounds_renew)
 app.command("plan")(rounds_plan)
 app.command("promote")(rounds_promote)
 app.command("rollback")(rounds_rollback)

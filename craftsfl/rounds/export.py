@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
@@ -18,8 +19,12 @@ from model.layout import Layout, frozen_digest
 from model.layout_text import encode_layout
 from model.origin import origin_of
 from privacy.audit.bundle import BundleParts, RunParts, make_bundle
+from privacy.audit.checks.log import ENTRIES_FILE
+from privacy.audit.checks.promotions import PROMOTIONS_FILE, promotions_in
 from privacy.audit.evidence import RunEnd
 from privacy.audit.handed import HandedOver
+from privacy.audit.packs import unpacked_rows
+from privacy.audit.promotions import encode_promotions
 from privacy.audit.statement import canonical
 from privacy.errors import AuditError, ConfigError
 from privacy.files import write_public
@@ -30,7 +35,9 @@ from privacy.study.manifest import Study, load_study
 from privacy.study.pooling import sealed_study
 from server.evidence import RoundEvidence
 from server.kept_layout import study_layout
+from server.log_between_runs import bring_log_up_to_date
 from server.own_key import coordinator_key
+from server.promotion_record import PromotionRecord
 from server.readiness import find_study_base, load_roster
 from server.settings import ConsortiumSettings, load_consortium
 from strategies.pooled import begin_chain, final_of, following
@@ -49,8 +56,14 @@ def export_bundle(
     """
     consortium = load_consortium(settings)
     study = load_study(consortium.study)
+    if consortium.database is None and not (consortium.state / "rounds.db").exists():
+        raise ConfigError(
+            "No run has started yet: there is nothing to audit.",
+            f"Have the study run first: craftsfl rounds start {shlex.quote(str(settings))}",
+        )
     load_roster(consortium, study)
     sites = _handed(handed, study)
+    bring_log_up_to_date(consortium, study)
     key = coordinator_key(consortium.coordinator_key, study)
     layout = study_layout(study, find_study_base(consortium, study), consortium.layouts_folder())
     parts = bundle_parts(consortium, study, layout, sites, key)
@@ -87,6 +100,7 @@ def bundle_parts(
     if key is not None and run:
         end = _end(evidence, study, layout, runs[run], run, consortium, key)
         runs[run] = replace(runs[run], closing=end)
+    more = log_files(consortium.transparency_file(), study, rosters[-1].roster, key)
     return BundleParts(
         study=consortium.study.read_bytes(),
         rosters=rosters,
@@ -97,8 +111,22 @@ def bundle_parts(
         layout=encode_layout(layout),
         adapter=_adapter(evidence, run) if run else b"",
         environment=software_stated(),
-        more=log_files(consortium.transparency_file(), study, rosters[-1].roster, key),
+        more=more | _promotions(consortium, study, more),
     )
+
+
+def _promotions(
+    consortium: ConsortiumSettings, study: Study, log: Mapping[str, bytes]
+) -> dict[str, bytes]:
+    """The coordinator's own list; all of it has to be in the `log`, where there is one."""
+    rows = PromotionRecord(consortium.promotions_file()).rows(study.digest())
+    logged = promotions_in(unpacked_rows(log.get(ENTRIES_FILE, b"")))
+    if log and any(row.promotion.facts() not in logged for row in rows):
+        raise AuditError(
+            "A promotion is not in the log yet: a run is under way, whose ServerApp has the log.",
+            "Export again after its next step: craftsfl rounds status consortium.toml",
+        )
+    return {PROMOTIONS_FILE: encode_promotions(rows)} if rows else {}
 
 
 def software_stated() -> bytes:
@@ -133,10 +161,14 @@ def code_digest() -> str:
 def _handed(paths: Sequence[Path], study: Study) -> dict[str, HandedOver]:
     found: dict[str, HandedOver] = {}
     for path in paths:
-        if path.stat().st_size > _MOST:
-            raise AuditError(f"{path} is too large.", "Take the file that the site has made.")
         try:
+            if path.stat().st_size > _MOST:
+                raise AuditError("It is too large.", "Take the file that the site has made.")
             one = HandedOver.decode(path.read_bytes())
+        except OSError as error:
+            raise ConfigError(
+                f"{path} cannot be read: {error.strerror}.", "Check the path of the site's file."
+            ) from None
         except AuditError as error:
             raise AuditError(f"{path}: {error.message}", error.hint) from error
         if study.site(one.site) is None or one.site in found:

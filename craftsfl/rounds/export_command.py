@@ -28,9 +28,10 @@ def audit_export(
     At the coordinator. Each site makes its part: craftsfl site hand-over.
     """
     import hashlib
+    import shlex
 
     from craftsfl.rounds.export import export_bundle
 
     data = export_bundle(settings, handed, out, with_vectors=not without_vectors)
     typer.echo(f"{out}: {len(data)} bytes, SHA-256 {hashlib.sha256(data).hexdigest()}")
-    typer.echo(f"Check it: craftsfl audit verify {out}")
+    typer.echo(f"Check it: craftsfl audit verify {shlex.quote(str(out))}")

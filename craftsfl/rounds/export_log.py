@@ -8,8 +8,8 @@ from privacy.audit.checks.log import (
     CHECKPOINT_FILE,
     COSIGNED_FILE,
     ENTRIES_FILE,
-    log_quorum,
 )
+from privacy.audit.checks.witnesses import log_quorum
 from privacy.audit.packs import packed_rows
 from privacy.errors import LogError
 from privacy.identity import Identity

@@ -1,4 +1,4 @@
-"""`craftsfl rounds init` and `add`, as they are typed."""
+"""`craftsfl rounds init`, `add` and `renew`, as they are typed."""
 
 from __future__ import annotations
 
@@ -131,16 +131,39 @@ def rounds_add(
         Path | None,
         typer.Option(help="The next study's file, from craftsfl rounds plan --write."),
     ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="With --study: a hospital that leaves, by its name; repeatable."),
+    ] = None,
 ) -> None:
     """Add hospitals by their cards, and write the invitation once all of them are there.
 
     One invitation serves all: craftsfl site join takes it at each hospital.
     Their gateways are admitted while craftsfl rounds serve runs. With --study
-    the consortium goes on to its next study, and the hospitals join again.
+    the consortium goes on to its next study, and the hospitals join again;
+    --without names those who leave, whom that study does not list.
     """
     from craftsfl.rounds.adding import add_hospitals
 
-    for line in add_hospitals(settings, cards or (), study):
+    for line in add_hospitals(settings, cards or (), study, without or ()):
+        typer.echo(line)
+
+
+def rounds_renew(
+    settings: Annotated[Path, typer.Argument(help="The consortium's settings, consortium.toml.")],
+    authority_key: Annotated[
+        Path | None,
+        typer.Option(help="ca.key, wherever it is kept; by default beside the authority."),
+    ] = None,
+) -> None:
+    """Make the next certificate, by the same authority and for the same names.
+
+    The hospitals notice nothing: they trust the authority. It counts once
+    craftsfl rounds serve has been restarted.
+    """
+    from craftsfl.rounds.renewing import renew_consortium
+
+    for line in renew_consortium(settings, authority_key):
         typer.echo(line)
 
 

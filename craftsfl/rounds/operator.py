@@ -126,14 +126,15 @@ def ask_run(settings: Path, wish: Wish) -> str:
         if run is None:
             raise FederationError(
                 "No run is open.",
-                "See the newest: craftsfl rounds status; or start one: craftsfl rounds start",
+                "See the newest: craftsfl rounds status consortium.toml; or start one: "
+                "craftsfl rounds start consortium.toml",
                 id=ErrorId.NO_RUN,
             )
         stopping = run.wish in (Wish.STOP, Wish.STOP_NOW)
         if stopping and wish in (Wish.PAUSE, Wish.RUN):
             raise FederationError(
                 f"Run {run.name.number} was told to stop, which is for good.",
-                "Start the next one when it has: craftsfl rounds start",
+                "Start the next one when it has: craftsfl rounds start consortium.toml",
                 id=ErrorId.RUN_STOPPED,
             )
         runs.ask(run.name, wish)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ from privacy.errors import ConfigError
 from privacy.files import write_public
 from privacy.study.manifest import Adapter, Site, Study, load_study
 from privacy.visible import marked
+from privacy.wire.bodies import SITE_NAME
 
 _USUAL_TARGETS: Final = ("to_v", "to_out.0")
 
@@ -164,7 +166,7 @@ def _sites(options: PlanOptions) -> Iterator[Site]:
             "For instance --site north=160 --site harbour=200 --site hillside=120, or --sites 3 "
             "--patients 160.",
         )
-    pairs = [_pair(text) for text in options.site]
+    pairs: list[tuple[str, int | None]] = [_pair(text) for text in options.site]
     if counted:
         pairs = [(f"site-{n + 1}", options.patients) for n in range(options.sites or 0)]
     for name, patients in pairs:
@@ -173,9 +175,22 @@ def _sites(options: PlanOptions) -> Iterator[Site]:
         yield check({"name": name, "declared_patients": patients}, Site, where=where, hint=hint)
 
 
-def _pair(text: str) -> tuple[str, int | None]:
-    name, _, patients = text.partition("=")
-    return name, int(patients) if patients.isdecimal() else None
+def _pair(text: str) -> tuple[str, int]:
+    """Name and number; raises `ConfigError` unless it is NAME=PATIENTS."""
+    name, equals, patients = text.partition("=")
+    if not equals or not patients.isdecimal() or not patients.isascii() or int(patients) < 1:
+        raise ConfigError(
+            f"--site {marked(text)} does not say how many patients.",
+            "Write NAME=PATIENTS, with a whole number of patients from 1 on, for instance --site "
+            "north=160.",
+        )
+    if not re.fullmatch(SITE_NAME, name):
+        raise ConfigError(
+            f"--site {marked(text)}: a site's name has lower-case letters, digits and hyphens.",
+            "At most 32 of them, no hyphen first, and the same that the hospital gives to craftsfl "
+            "site init --name: for instance --site north=160.",
+        )
+    return name, int(patients)
 
 
 def _adapters(options: PlanOptions, table: RehearsalTable, on_rehearsed: bool) -> Iterator[Adapter]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import getpass
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,20 +14,25 @@ import typer
 
 from craftsfl.terminal import output, say
 from model.origin import DIGEST_TAG
-from privacy.audit.signoff import SignedVerdict
+from privacy.audit.promotions import Promotion, PromotionRow
+from privacy.audit.readers_result import SignedReaders
+from privacy.audit.signoff import SignedVerdict, signed_off
 from privacy.error_ids import ErrorId
-from privacy.errors import AuditError, ConfigError, DeploymentError
+from privacy.errors import AuditError, ConfigError, CraftsflError, DeploymentError
 from privacy.study.manifest import Study, load_study
 from server.champion import CHAMPION, Champions, Move
 from server.clock import SystemClock
 from server.demands import Candidate, DemandAnswer, demand_answers
 from server.figures import DIGEST_OF_STUDY, RUN_TAG
+from server.log_between_runs import bring_log_up_to_date
 from server.model_card import AdapterFacts
+from server.promotion_record import PromotionRecord
 from server.registry import ALIAS, read_release
 from server.settings import ConsortiumSettings, load_consortium
 from server.status import RunStatus, read_ended
 
 VERDICTS: Final = "verdicts"
+READINGS: Final = "readers"
 _LARGEST_VERDICT: Final = 1 << 16
 
 if TYPE_CHECKING:
@@ -55,10 +61,13 @@ def promote(settings: Path, version: str | None, *, yes: bool) -> None:
             " ".join(dict.fromkeys(answer.cure for answer in unmet)),
             id=ErrorId.NOT_PROMOTED,
         )
-    if present == candidate.version:
+    row = _row(study, candidate)
+    newest = PromotionRecord(consortium.promotions_file()).newest(study.digest())
+    if present == candidate.version and newest is not None and newest.version == present:
+        _log_it(consortium, study)
         typer.echo(f"It is the champion already: {study.name}@{CHAMPION}.")
         return
-    _move(champions, study, present, candidate.version, yes=yes, back=False)
+    _move(champions, consortium, study, present, row, yes=yes)
 
 
 def roll_back(settings: Path, *, yes: bool) -> None:
@@ -77,7 +86,8 @@ def roll_back(settings: Path, *, yes: bool) -> None:
             "the alias in MLflow.",
             id=ErrorId.NOT_PROMOTED,
         )
-    _move(champions, study, present, before, yes=yes, back=True)
+    row = _row_back(consortium, study, champions.version(before))
+    _move(champions, consortium, study, present, row, yes=yes)
 
 
 def candidate_of(consortium: ConsortiumSettings, study: Study, version: ModelVersion) -> Candidate:
@@ -102,7 +112,15 @@ def candidate_of(consortium: ConsortiumSettings, study: Study, version: ModelVer
         )
     registered = version.tags.get(DIGEST_TAG, "").removeprefix("sha256:")
     verdicts = read_verdicts(consortium.state / VERDICTS)
-    return Candidate(str(version.version), study, status, _adapter(status), registered, verdicts)
+    return Candidate(
+        str(version.version),
+        study,
+        status,
+        _adapter(status),
+        registered,
+        verdicts,
+        read_readings(consortium.state / READINGS),
+    )
 
 
 def read_verdicts(folder: Path) -> tuple[SignedVerdict, ...]:
@@ -115,6 +133,18 @@ def read_verdicts(folder: Path) -> tuple[SignedVerdict, ...]:
         try:
             with path.open("rb") as file:
                 found.append(SignedVerdict.decode(file.read(_LARGEST_VERDICT)))
+        except AuditError as error:
+            say(f"{path}: {error.message}")
+    return tuple(found)
+
+
+def read_readings(folder: Path) -> tuple[SignedReaders, ...]:
+    """The signed results of readers' studies in `folder`; others are left aside, with a word."""
+    found = []
+    for path in sorted(folder.glob("*.readers")):
+        try:
+            with path.open("rb") as file:
+                found.append(SignedReaders.decode(file.read(_LARGEST_VERDICT + 1)))
         except AuditError as error:
             say(f"{path}: {error.message}")
     return tuple(found)
@@ -138,15 +168,59 @@ def _show(candidate: Candidate, found: list[DemandAnswer]) -> None:
         console.print(f"  {sign}  {answer.what} ({answer.found})", highlight=False, markup=False)
 
 
+def _row(study: Study, candidate: Candidate) -> PromotionRow:
+    """What the log is to say, with the verdicts that count; `add` gives it its number."""
+    digest = study.digest().hex()
+    names = signed_off(study, candidate.registered, candidate.verdicts)
+    counted = {
+        one.auditor: one
+        for one in candidate.verdicts
+        if one.auditor in names and signed_off(study, candidate.registered, [one])
+    }
+    run = candidate.status.run
+    promotion = Promotion(digest, 1, run, candidate.version, candidate.registered, back=False)
+    return PromotionRow(promotion, tuple(counted[name] for name in sorted(counted)))
+
+
+def _row_back(consortium: ConsortiumSettings, study: Study, version: ModelVersion) -> PromotionRow:
+    """The same for a rollback, which must not fail where the round state is gone."""
+    number, digest = str(version.version), study.digest()
+    rows = PromotionRecord(consortium.promotions_file()).rows(digest)
+    for row in reversed(rows):
+        if row.promotion.version == number:
+            return replace(row, promotion=replace(row.promotion, back=True))
+    registered = version.tags.get(DIGEST_TAG, "").removeprefix("sha256:")
+    run = version.tags.get(RUN_TAG, "")
+    values = (digest.hex(), 1, int(run) if run.isdecimal() else 0, number, registered)
+    try:
+        return PromotionRow(Promotion.of_facts(Promotion(*values, back=True).facts()))
+    except AuditError:
+        raise DeploymentError(
+            f"MLflow does not say of which run and file version {number} of {study.name} is.",
+            "Promote a version that it knows: craftsfl rounds promote consortium.toml --version N",
+            id=ErrorId.NOT_PROMOTED,
+        ) from None
+
+
+def _log_it(consortium: ConsortiumSettings, study: Study) -> None:
+    """The entry is on disk already; where the log is in use or damaged, it goes in later."""
+    try:
+        if not bring_log_up_to_date(consortium, study):
+            say("A run is under way: its ServerApp writes this into the log at its next step.")
+    except CraftsflError as error:
+        say(f"The log does not have it yet; the next run will write it there. {error.message}")
+
+
 def _move(
     champions: Champions,
+    consortium: ConsortiumSettings,
     study: Study,
     present: str | None,
-    version: str,
+    row: PromotionRow,
     *,
     yes: bool,
-    back: bool,
 ) -> None:
+    version, back = row.promotion.version, row.promotion.back
     before = "nobody" if present is None else f"version {present}"
     typer.echo(
         f"{study.name}@{CHAMPION} goes from {before} to version {version}. Whoever draws with "
@@ -156,7 +230,10 @@ def _move(
     if not yes and not _agreed():
         typer.echo("Nothing was changed.")
         return
+    # On disk first: a champion of which the log will never know cannot come about.
+    PromotionRecord(consortium.promotions_file()).add(row)
     champions.move(Move(version, back, int(SystemClock().time()), getpass.getuser()))
+    _log_it(consortium, study)
     typer.echo(f"Done: version {version} is the champion. Undo: {_undo(back, present)}")
 
 

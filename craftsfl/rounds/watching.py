@@ -61,7 +61,8 @@ def watch_run(settings: Path, run: int | None = None) -> RunStatus:
         raise FederationError(
             f"Run {status.run} was stopped after {status.rounds_done} of {status.rounds} "
             f"{status.unit}s.",
-            "Its finished rounds' adapters are kept. Start the next run: craftsfl rounds start",
+            "Its finished rounds' adapters are kept. Start the next run: craftsfl rounds "
+            "start consortium.toml",
             id=ErrorId.RUN_STOPPED,
         )
     return status
@@ -75,7 +76,7 @@ def _check_begun(consortium: ConsortiumSettings, status: RunStatus, now: RunsLif
     raise FederationError(
         f"Run {status.run} did not begin within {_STARTING_SECONDS:.0f} s.",
         "Is the SuperExec running? See its log: craftsfl rounds serve. The run stays open: "
-        "craftsfl rounds stop ends it.",
+        "craftsfl rounds stop consortium.toml ends it.",
         id=ErrorId.RUN_NOT_BEGUN,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 from craftsfl.simulation.clock import SteppedClock
 from model.layout import Layout
 from privacy.identity import Identity
+from privacy.log.entries import EntryKind, LogFacts
 from privacy.log.store import LogStore
 from privacy.secagg.roster import Roster, SignedRoster
 from privacy.study.manifest import Study
@@ -88,9 +89,11 @@ class SimulatedConsortium:
             log=self.log(),
         )
 
-    def log(self) -> LogKeeper | None:
-        """The consortium's log, in a file of the folder."""
+    def log(
+        self, waiting: Callable[[], Iterable[tuple[EntryKind, LogFacts]]] = tuple
+    ) -> LogKeeper | None:
+        """The consortium's log, in a file of the folder; `waiting` as `LogKeeper` has it."""
         if self.key is None or self.signed is None:
             return None
         store, signed = LogStore(self.folder / "transparency.db"), self.signed
-        return LogKeeper(store, self.key, lambda: [signed], self.study, self.clock.time)
+        return LogKeeper(store, self.key, lambda: [signed], self.study, self.clock.time, waiting)

@@ -130,7 +130,9 @@ def site_restore(
 
 
 def _asked() -> str:
-    return str(typer.prompt("patient_id", hide_input=True))
+    from craftsfl.passphrase import asked_unseen
+
+    return asked_unseen("patient_id", ", or give the id as an argument, which others may see")
 
 
 @app.command("migrate-ledger")

@@ -90,4 +90,6 @@ def site_separate(settings: _Settings, patient: PatientId = None) -> None:
 
 
 def _asked() -> str:
-    return str(typer.prompt("patient_id", hide_input=True))
+    from craftsfl.passphrase import asked_unseen
+
+    return asked_unseen("patient_id", ", or give the id as an argument, which others may see")

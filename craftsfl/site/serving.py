@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -36,9 +37,10 @@ def serve_site(settings_file: Path, *, gateway_only: bool = False, one_user: boo
     keep_files_private()
     site = load_site(settings_file)
     if not site.study.exists():
+        file = shlex.quote(str(settings_file))
         raise ConfigError(
             f"This hospital has joined no study yet: there is no {site.study}.",
-            f"Send the operator its card, then: craftsfl site join {settings_file} INVITATION",
+            f"Send the operator its card, then: craftsfl site join {file} INVITATION",
             id=ErrorId.SETTINGS_MISSING,
         )
     own = gateway_of(site)

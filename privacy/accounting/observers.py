@@ -90,7 +90,8 @@ def epsilon_for(observer: Observer, events: Iterable[Event], delta: float) -> fl
     """
     observer, known = _known(observer), list(events)
     check_events(known)
-    return epsilon([event.seen_by(observer) for event in known], delta)
+    seen = {event: event.seen_by(observer) for event in dict.fromkeys(known)}
+    return epsilon([seen[event] for event in known], delta)
 
 
 def worst_of(

@@ -48,7 +48,7 @@ _ANYWHERE: Final = (
     LAYOUT_FILE,
     ENVIRONMENT_FILE,
     ADAPTER_FILE,
-    *("log/entries.bin", "log/checkpoint.txt", "log/cosigned.txt"),
+    *("log/entries.bin", "log/checkpoint.txt", "log/cosigned.txt", "promotions.json"),
 )
 
 _Found = TypeVar("_Found")

@@ -63,6 +63,9 @@ class Flaw(StrEnum):
     LOG_COSIGNATURES = "log-cosignatures"
     LOG_LEDGER = "log-ledger"  # a site's ledger is not in the log as it is here
     LOG_RECORD = "log-record"
+    # After the study.
+    PROMOTION = "promotion"  # an adapter was made champion otherwise than the log says
+    SIGNOFF = "signoff"  # on fewer auditors' signatures than the manifest asks for, or forged ones
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Annotated, Final
 
 from pydantic import Field, field_validator
 
-from privacy.config import SiteName, Strict, load_toml
+from privacy.config import OtherFileError, SiteName, Strict, load_toml
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError
 from privacy.files import write_public
@@ -101,7 +101,7 @@ def read_card(path: Path) -> SiteCard:
     try:
         card = load_toml(path, SiteCard)
     except ConfigError as error:
-        if error.id == ErrorId.SETTINGS_MISSING:
+        if error.id == ErrorId.SETTINGS_MISSING or isinstance(error, OtherFileError):
             raise
         raise ConfigError(error.message, _AGAIN) from None  # it is signed: nobody may correct it
     if card.signature is None:

@@ -199,7 +199,12 @@ def verify_roster(signed: SignedRoster, predecessor: Roster | None) -> Roster:
     quorum = (predecessor or roster).quorum
     if len(signed.signatures) < quorum:
         have = len(signed.signatures)
-        raise _wrong(f"it has {have} of {quorum} signatures; pass it to more members")
+        raise SecAggError(
+            f"This roster cannot be used yet: it has {have} of {quorum} signatures.",
+            "Each hospital signs when it joins (craftsfl site join), and its signature comes once "
+            "craftsfl site serve and craftsfl rounds start run. Made by files: pass it to more "
+            "members.",
+        )
     return roster
 
 

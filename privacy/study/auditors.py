@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -16,6 +17,16 @@ class AuditorKey(Strict):
     key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+def check_distinct(listed: Sequence[AuditorKey], who: str) -> None:
+    """Raise `ValueError` where two of them, who are `who`, have one name or key."""
+    for what, found in (
+        ("names", [one.name for one in listed]),
+        ("keys", [one.key for one in listed]),
+    ):
+        if len(set(found)) != len(found):
+            raise ValueError(f"two {who} have the same {what}")
+
+
 class Auditors(Strict):
     """`needed` of those listed have to sign a verdict that everything in the bundle holds."""
 
@@ -24,12 +35,7 @@ class Auditors(Strict):
 
     @model_validator(mode="after")
     def _can_be_met(self) -> Auditors:
-        for what, found in (
-            ("names", [one.name for one in self.keys]),
-            ("keys", [one.key for one in self.keys]),
-        ):
-            if len(set(found)) != len(found):
-                raise ValueError(f"two auditors have the same {what}")
+        check_distinct(self.keys, "auditors")
         if self.needed > len(self.keys):
             raise ValueError(f"auditors.needed is {self.needed}, and {len(self.keys)} are listed")
         return self

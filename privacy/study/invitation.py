@@ -21,7 +21,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from privacy.config import Strict, check, load_toml
+from privacy.config import OtherFileError, Strict, check, load_toml
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, SecAggError
 from privacy.files import write_public
@@ -119,7 +119,7 @@ def read_invitation(path: Path) -> Invitation:
     except (RefusedMessage, binascii.Error):
         raise _unusable(path, "its rosters are damaged") from None
     except ConfigError as error:
-        if error.id == ErrorId.SETTINGS_MISSING:
+        if error.id == ErrorId.SETTINGS_MISSING or isinstance(error, OtherFileError):
             raise
         raise _unusable(path, error.message.removeprefix(f"{path}: ").rstrip(".")) from None
     except SecAggError as error:

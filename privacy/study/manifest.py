@@ -250,6 +250,8 @@ class Study(Strict):
         for name in ("chosen", "promotion", "auditors"):
             if values[name] is None:
                 del values[name]
+        if self.promotion is not None and self.promotion.readers is None:
+            del values["promotion"]["readers"]
         text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return text.encode("ascii")
 

@@ -35,6 +35,9 @@ SALT = "salt"  # beside ARRAY in a record: random bytes
 SALT_BYTES = 16
 ANSWER_GROUP = "answer;one"  # of a gateway's answer
 
+# A header of a look: the SuperLink may hold its answer until a message comes, and says if it did.
+LOOK_HEADER, HOLD, HELD = "craftsfl-look", "hold", "held"
+
 _ONE = ";one"
 _LOOK = ";look="
 _LONGEST_GROUP = 64  # characters of a group that are looked at

@@ -142,7 +142,8 @@ class Reader:
     def vector(self) -> Vector:
         """A read-only float32 array of shape [P] that shares memory with the message."""
         count = self.u32()
-        return np.frombuffer(self._take(4 * count), dtype=_STORED)
+        at = self._pass(4 * count)
+        return np.frombuffer(memoryview(self._data)[at : self._at], dtype=_STORED)
 
     def end(self) -> None:
         """Refuse any bytes after the last field."""
@@ -150,12 +151,17 @@ class Reader:
         if left:
             raise malformed(f"A message has {left} bytes after its last field.")
 
-    def _take(self, length: int) -> memoryview:
-        if length > len(self._data) - self._at:
+    def _take(self, length: int) -> bytes:
+        at = self._pass(length)
+        return self._data[at : self._at]
+
+    def _pass(self, length: int) -> int:
+        """Where a field of this length begins; the next one begins behind it."""
+        at = self._at
+        if length > len(self._data) - at:
             raise malformed("A message ends in the middle of a field.")
-        part = memoryview(self._data)[self._at : self._at + length]
-        self._at += length
-        return part
+        self._at = at + length
+        return at
 
 
 def _long_text(length: int, maximum: int) -> RefusedMessage:

@@ -241,7 +241,7 @@ class Sealed(Body):
         return cls(
             label=reader.fixed(DIGEST_BYTES),
             lanes=_read_lanes(reader),
-            checks=tuple(reader.fixed(CHECK_BYTES) for _ in range(reader.u16())),
+            checks=_read_checks(reader),
             nonce=reader.fixed(KEY_BYTES),
             **_read_log(reader),
             signature=reader.fixed(SIGNATURE_BYTES),
@@ -309,6 +309,11 @@ def _write_lanes(writer: Writer, lanes: Lanes) -> None:
 
 def _read_lanes(reader: Reader) -> Lanes:
     return np.frombuffer(reader.fixed(8 * reader.u32()), dtype=_LANE)
+
+
+def _read_checks(reader: Reader) -> tuple[bytes, ...]:
+    data = reader.fixed(CHECK_BYTES * reader.u16())
+    return tuple(data[at : at + CHECK_BYTES] for at in range(0, len(data), CHECK_BYTES))
 
 
 def _read_log(reader: Reader) -> dict[str, bytes]:

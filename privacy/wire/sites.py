@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
-from itertools import pairwise
+from functools import lru_cache
+from itertools import islice
+from operator import lt
 
 from privacy.wire.codec import Reader, Writer, malformed
 
@@ -12,8 +15,8 @@ MAX_SITES = 1000
 
 def check_ids(sites: Sequence[int]) -> None:
     """Refuse anything but a strictly ascending list of at most `MAX_SITES` ids."""
-    ascending = all(first < second for first, second in pairwise(sites))
-    if len(sites) > MAX_SITES or not ascending or any(not 1 <= s <= 0xFFFF for s in sites):
+    ascending = len(sites) <= MAX_SITES and all(map(lt, sites, islice(sites, 1, None)))
+    if not ascending or (sites and not 1 <= sites[0] <= sites[-1] <= 0xFFFF):
         raise malformed("A list of sites is too long, out of order or out of range.")
 
 
@@ -26,7 +29,12 @@ def write_ids(writer: Writer, sites: tuple[int, ...]) -> None:
 
 def read_ids(reader: Reader) -> tuple[int, ...]:
     """The reverse of `write_ids`; the order is checked by the body."""
-    return tuple(reader.u16() for _ in range(reader.u16()))
+    return _ids(reader.fixed(2 * reader.u16()))
+
+
+@lru_cache(maxsize=256)  # a study's cohorts stand in every step's messages and records
+def _ids(data: bytes) -> tuple[int, ...]:
+    return struct.unpack(f">{len(data) // 2}H", data)
 
 
 def write_pairs(writer: Writer, pairs: tuple[tuple[int, bytes], ...], length: int) -> None:

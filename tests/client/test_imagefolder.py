@@ -17,6 +17,14 @@ from .pictures import HEADER, noise, write_csv, write_folder, write_jsonl
 REAL = Path(__file__).parents[3] / "shared" / "data" / "sites"
 
 
+_OUTSIDE = "leads outside of the data folder; write the name as it is seen from there"
+_NOBODY = "patient_id is empty; write it in every row, also of merged cells"
+_NO_OBJECT = (
+    "the line is not a JSON object, or repeats a key; write one object in a line, with double "
+    "quotes, and no comma behind it"
+)
+
+
 def reasons(data: SiteData) -> dict[str, str]:
     return {entry.file: entry.reason for entry in data.quarantined}
 
@@ -54,7 +62,7 @@ def test_the_three_formats_say_the_same(tmp_path: Path) -> None:
     parquet.write_table(arrow.Table.from_pylist(records), tmp_path / "metadata.parquet")
     assert from_csv == from_jsonl == load_site_data(tmp_path)
     assert from_csv.tiles[0].organ == "breast"
-    assert reasons(from_csv) == {"b.png": "patient_id is empty"}
+    assert reasons(from_csv) == {"b.png": _NOBODY}
 
 
 @pytest.mark.parametrize(
@@ -129,19 +137,20 @@ def test_every_unusable_row_is_quarantined_with_its_reason(tmp_path: Path) -> No
     assert reasons(data) == {
         "./good.png": "listed before",
         "no-text.png": "text is empty",
-        "no-patient.png": "patient_id is empty",
-        "nan-patient.png": "patient_id is empty",
+        "no-patient.png": _NOBODY,
+        "nan-patient.png": _NOBODY,
         "broken.jpg": reasons(data)["broken.jpg"],
         "missing.png": "the file is missing",
-        "../outside.png": "leads outside of the data folder",
-        str(tmp_path / "outside.png"): "leads outside of the data folder",
-        "link.png": "leads outside of the data folder",
+        "../outside.png": _OUTSIDE,
+        str(tmp_path / "outside.png"): _OUTSIDE,
+        "link.png": _OUTSIDE,
         "folder.png": "not a regular file",
         "pipe.png": "not a regular file",
         "n" * 300: "not a usable file name",
         "nul\0.png": "not a usable file name",
         "(row 15)": "file_name is empty",
-        "(row 16)": "more cells than columns; quote texts that hold a comma",
+        "(row 16)": "more cells than columns; quote texts that hold a comma, as "
+        '"…", and name every column in the first line',
     }
 
 
@@ -189,8 +198,8 @@ def test_broken_lines_of_jsonl_are_quarantined(tmp_path: Path) -> None:
     data = load_site_data(tmp_path)
     assert len(data.tiles) == 1
     assert reasons(data) == {
-        "(row 2)": "the line is not a JSON object, or repeats a key",
-        "(row 3)": "the line is not a JSON object, or repeats a key",
+        "(row 2)": _NO_OBJECT,
+        "(row 3)": _NO_OBJECT,
         "(row 4)": "text is not text",
     }
 
@@ -200,8 +209,9 @@ def test_broken_lines_of_jsonl_are_quarantined(tmp_path: Path) -> None:
     [
         (("file_name", "text"), "no column patient_id.*Privacy is promised per patient"),
         (("file_name", "text", "patient"), "Rename the column patient to patient_id"),
-        (("filename", "text", "patient_id"), "Rename the column filename to file_name"),
-        (("file_name", "caption", "patient_id"), "no column text.*Required are"),
+        (("file_nam", "text", "patient_id"), "Rename the column file_nam to file_name"),
+        (("file_name", "caption", "patient_id"), "no column text.*Rename the column caption to"),
+        (("file_name", "words", "patient_id"), "no column text.*Required are"),
     ],
 )
 def test_a_missing_column_is_an_error_with_the_fix(
@@ -296,7 +306,7 @@ def test_the_quarantine_list_is_private_and_replaced(tmp_path: Path) -> None:
     path.write_text("older")
     path.chmod(0o644)
     write_quarantine(path, load_site_data(tmp_path).quarantined)
-    assert path.read_text().splitlines() == ["file,reason", "b.png,patient_id is empty"]
+    assert path.read_text().splitlines() == ["file,reason", f'b.png,"{_NOBODY}"']
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -377,7 +387,7 @@ def test_lines_that_cannot_be_believed_are_quarantined(tmp_path: Path) -> None:
     assert sorted(entry.reason for entry in data.quarantined) == [
         "patient_id is not valid text",
         "text is not valid text",
-        "the line is not a JSON object, or repeats a key",
+        _NO_OBJECT,
     ]
 
 
@@ -421,5 +431,7 @@ def test_whatever_a_decoder_raises_costs_one_tile(
 
     monkeypatch.setattr("client.data.files.tile_size", size)
     data = load_site_data(tmp_path)
-    assert reasons(data) == {"canary-file-0-0.png": f"damaged image ({error.__name__})"}
+    assert reasons(data) == {
+        "canary-file-0-0.png": "damaged image; copy it again, or export it again"
+    }
     assert data.patients == 1

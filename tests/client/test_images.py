@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from client.data import read_tile, read_tile_mask
@@ -108,6 +109,18 @@ def _flipped(path: Path) -> None:
     path.write_bytes(bytes(data))
 
 
+def _hidden(path: Path) -> None:
+    image = noise().convert("RGBA")
+    image.putalpha(0)
+    image.save(path, "PNG")
+
+
+def _two_channels(path: Path) -> None:
+    """Two stains as two samples a pixel, which Pillow takes for a grey with transparency."""
+    pixels = np.full((32, 32, 2), 200, np.uint8)
+    tifffile.imwrite(path, pixels, photometric="minisblack", planarconfig="contig")
+
+
 def _bomb(path: Path) -> None:
     """A little file whose header promises 10 gigapixels."""
     noise().save(path, "PNG")
@@ -122,7 +135,7 @@ def _bomb(path: Path) -> None:
     [
         (_truncated, "damaged"),
         (_flipped, "damaged"),
-        (_bomb, "DecompressionBomb"),
+        (_bomb, "far more pixels"),
         (lambda path: Image.new("1", (5000, 5000)).save(path, "PNG"), "not a tile"),
         (lambda path: noise(8, 64).save(path, "PNG"), "smaller than 16x16"),
         (lambda path: path.write_bytes(b""), "not an image of a known format"),
@@ -130,7 +143,18 @@ def _bomb(path: Path) -> None:
             lambda path: path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n"),
             "not an image of a known format",
         ),
-        (lambda path: path.write_text("<svg/>"), "not an image of a known format"),
+        (lambda path: path.write_text("<svg/>"), "not an image of a known format.*an SVG drawing"),
+        (lambda path: path.write_bytes(bytes(128) + b"DICM"), "a DICOM file; export it as PNG"),
+        (lambda path: path.write_bytes(b"\0\0\0\x18ftypheic"), "a HEIC picture, as telephones"),
+        (lambda path: noise().save(path, "GIF"), "a GIF picture; export it as PNG"),
+        (lambda path: path.write_bytes(b"\xff\xd8\xff\xf7\0\x0b"), "a rare kind of JPEG"),
+        (lambda path: path.write_bytes(b"\x89PNG\n\x1a\n"), "damaged, as by a transfer as text"),
+        (lambda path: path.write_bytes(bytes(500)), "nothing but zeros"),
+        (lambda path: path.write_bytes(b"Salted__" + bytes(9)), "encrypted$"),
+        (lambda path: path.write_text("<!DOCTYPE html>"), "a web page, not a file that it offers"),
+        (lambda path: path.write_bytes(b"\0\5\x16\7" + bytes(99)), "macOS' companion of a file"),
+        (lambda path: _hidden(path), "every pixel is transparent, and there is a picture beneath"),
+        (lambda path: _two_channels(path), "two channels of which none is transparency"),
         (lambda path: Image.new("F", (32, 32)).save(path, "TIFF"), "floating-point"),
         (
             lambda path: Image.new("I", (32, 32), 70_000).save(path, "TIFF"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from client.data import SiteData, check_usable, load_site_data, read_tile_mask, write_quarantine
 from client.data.metadata import patient_key
@@ -95,6 +97,8 @@ def _lines(separator: str, rows: Sequence[Sequence[str]] = (HEADER, *ROWS), gap:
         _lines(";").encode("cp1252"),
         _lines(",", [("\u200bfile_name", "\u00a0text ", "Patient ID\u2060"), *ROWS]),
         _lines(",", [("File Name", "TEXT", "patient-id"), *ROWS]),
+        _lines(",", [("filename", "Text", "PatientID"), *ROWS]),
+        _lines(";", [("fileName", "text", "Patient\u00a0Id_"), *ROWS]),
         _lines(",", [HEADER, *((f"{a}\u200b", f"\ufeff{b}", f"\u00a0{c}") for a, b, c in ROWS)]),
         _lines(",", [(*HEADER, "", ""), *((*row, "", "") for row in ROWS)]),
     ],
@@ -160,6 +164,24 @@ def test_one_bad_object_costs_itself_alone_in_an_array_too(folder: Path) -> None
         ("metadata.jsonl", json.dumps(RECORDS).encode("utf-16"), "with the encoding UTF-8"),
         ("metadata.csv", "sep=;\n", "Export it again"),
         ("metadata.csv", "a;b;c\n", "every tile needs its patient"),
+        ("metadata.csv", "Bild;Befund;Patienten-ID\n", "Rename the column Befund to text. Ren"),
+        ("metadata.csv", "image,caption,MRN\n", "Rename the column MRN to patient_id."),
+        ("metadata.csv", "of 2024-01-01\n\n" + _lines(","), "Delete what stands above them"),
+        ("metadata.csv", ",,\n" + _lines(","), "Delete what stands above them"),
+        ("metadata.csv", _lines(",").split("\n", 1)[1], "a line with the names of the columns"),
+        ("metadata.csv", "file_name^text^patient_id\n", "as comma-separated CSV"),
+        ("metadata.csv", "file_name  text  patient_id\n", "as comma-separated CSV"),
+        ("metadata.csv", '"file_name,text,patient_id"\n', "without quotes around whole lines"),
+        ("metadata.csv", b"PK\x03\x04" + bytes(99), "in the program that made it and save"),
+        ("metadata.csv", b"\xd0\xcf\x11\xe0" + bytes(99), "in the program that made it and save"),
+        ("metadata.csv", "<html><table>", "in the program that made it and save"),
+        ("metadata.csv", gzip.compress(b"file_name"), "Unpack it"),
+        ("metadata.csv", b"PAR1" + bytes(99), "Call it metadata.parquet"),
+        ("metadata.csv", json.dumps(RECORDS), "Call it metadata.jsonl"),
+        ("metadata.jsonl", _lines(";"), "Call it metadata.csv"),
+        ("metadata.csv", "version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        ("labels.csv", _lines(","), "labels.csv is not read: save it as metadata.csv"),
+        ("metadata.csv.gz", b"", "metadata.csv.gz is not read"),
     ],
 )
 def test_what_cannot_be_told_is_refused_as_a_whole(
@@ -168,6 +190,49 @@ def test_what_cannot_be_told_is_refused_as_a_whole(
     with pytest.raises(DataError) as caught:
         _table(folder, content, name)
     assert cure in caught.value.hint
+
+
+def test_a_table_in_a_folder_below_is_told(folder: Path) -> None:
+    (folder / "train").mkdir()
+    (folder / "train" / "metadata.csv").write_text(_lines(","))
+    with pytest.raises(DataError) as caught:
+        load_site_data(folder)
+    assert "There is one in train" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "cure"),
+    [
+        ("metadata.csv", _lines(",").replace("P", "P,"), "name every column in the first line"),
+        (
+            "metadata.csv",
+            'file_name,text,patient_id\n0.png,"a \\"b\\" c",P\n',
+            "quote within a text",
+        ),
+        ("metadata.jsonl", json.dumps(RECORDS[0]) + ",\n", "no comma behind it"),
+        ("metadata.jsonl", repr(RECORDS[0]) + "\n", "with double quotes"),
+        ("metadata.jsonl", json.dumps(RECORDS[0], indent=1), "one object in a line"),
+        (
+            "metadata.jsonl",
+            '{"image": "0.png", "text": "x", "patient_id": "P"}',
+            "it has no file_name",
+        ),
+        ("metadata.jsonl", '{"data": []}', "it has no file_name"),
+        ("metadata.csv", "file_name,text,patient_id\n0.png,x,P1;P2\n", "for each of its patients"),
+    ],
+)
+def test_a_row_that_cannot_be_used_says_how_to_write_it(
+    folder: Path, name: str, content: str, cure: str
+) -> None:
+    data = _table(folder, content, name)
+    assert data.tiles == ()
+    assert cure in reasons(data)[0]
+
+
+def test_empty_rows_and_a_repeated_header_are_nobody(folder: Path) -> None:
+    data = _table(folder, _lines(",") + ",,\n" * 5 + _lines(","))
+    assert (len(data.tiles), data.patients, data.enrolled) == (4, 2, 2)
+    assert len(data.quarantined) == 5 and "stands for no patient" in reasons(data)[0]
 
 
 def test_a_letter_of_windows_is_read_where_it_can_be_no_other(folder: Path) -> None:
@@ -207,6 +272,14 @@ def test_one_id_in_the_forms_of_spreadsheets_is_one_patient(ids: tuple[str, ...]
             ["unknown", "Unbekannt", "-", "?", "...", "####", "XXX", "k. A."],
         ),
         ("stands for no patient", ["TBD", "NaT", "missing", "inconnu", "TRUE", "<unknown>"]),
+        (
+            "stands for no patient",
+            ["N.N.", "(blank)", "(leer)", "nil", "\\N", "redacted"],
+        ),
+        (
+            "stands for no patient",
+            ["Patient ID", "siehe oben", "ditto", "-nan"],
+        ),
     ],
 )
 def test_an_id_that_lost_its_meaning_is_refused(folder: Path, words: str, ids: list[str]) -> None:
@@ -216,7 +289,8 @@ def test_an_id_that_lost_its_meaning_is_refused(folder: Path, words: str, ids: l
 
 
 KEPT = (
-    "0 1e5 12e45 3f2a91e4 3-12 21-1234 010190-1234 maria-12 decker x s21-12345 01-02-21 nov a.1 1.5"
+    "0 1e5 12e45 3f2a91e4 3-12 21-1234 010190-1234 maria-12 decker x s21-12345 01-02-21 nov a.1 "
+    "1.5 (12) {3f2a} control"
 )
 
 
@@ -280,6 +354,7 @@ def test_cells_in_the_wrong_column_make_nobodys_patient(folder: Path, row: str, 
         ("a.png", ".\\images\\a.png"),
         ("a.png", "images/a\u200b.png"),
         ("a.TIF", "images/A.tif"),
+        ("my tile.png", "images/my%20tile.png"),
     ],
 )
 def test_a_file_is_found_however_its_name_is_written(
@@ -299,6 +374,11 @@ def test_a_file_is_found_however_its_name_is_written(
         ("C:\\Users\\me\\0.png", "a path of another computer"),
         ("\\\\server\\share\\0.png", "a path of another computer"),
         ("file:///data/0.png", "a path of another computer"),
+        ("s3://data/0.png", "a path of another computer"),
+        ("~/0.png", "a path of another computer"),
+        ("/home/me/0.png", "write the name as it is seen from there"),
+        ("site/0.png", "there is one in the data folder itself"),
+        ("below.png", "there is one in a folder of the data folder"),
         ("0.jpg", "there is one with another ending"),
         ("..\\outside.png", "the file is missing"),
         ("link\\OUTSIDE.png", "the file is missing"),
@@ -309,7 +389,9 @@ def test_a_file_is_found_however_its_name_is_written(
 def test_no_other_file_is_taken_for_it(tmp_path: Path, name: str, words: str) -> None:
     site = tmp_path / "site"
     site.mkdir()
-    for path in ("site/0.png", "site/Two.png", "site/two.PNG", "outside.png"):
+    (site / "sub").mkdir()
+    files = ("site/0.png", "site/Two.png", "site/two.PNG", "outside.png", "site/sub/below.png")
+    for path in files:
         noise().save(tmp_path / path)
     (site / "link").symlink_to(tmp_path)
     data = _table(site, _lines(",", [HEADER, (name, "x", "P")]))
@@ -380,6 +462,19 @@ def test_label_arrays_of_cellpose_and_stardist_are_masks(
         (lambda p: np.save(p, np.full((32, 32), -1)), "outside of 16 bit"),
         (lambda p: np.save(p, np.ones((16, 32), int)), "its size is not the tile's"),
         (lambda p: p.write_bytes(b"\x93NUMPY\x01\0\x10\0{"), "damaged array"),
+        (lambda p: np.save(p, np.ones((32, 32), complex)), "whole numbers, not complex128"),
+        (lambda p: np.save(p, np.full((32, 32), "a")), "whole numbers, not str"),
+        (lambda p: p.write_bytes(b"MATLAB 5.0 MAT-file"), "a MATLAB file (.mat); export it as PNG"),
+        (lambda p: p.write_bytes(b"Iout"), "outlines of ImageJ (.roi); export it as PNG"),
+        (lambda p: p.write_text('{"type": "FeatureCollection"}'), "a JSON file; export it as PNG"),
+        (lambda p: Image.new("RGB", (32, 32)).save(p, "PNG"), "not a coloured picture of them"),
+        (lambda p: Image.new("F", (32, 32)).save(p, "TIFF"), "not floating-point ones: export lab"),
+        (lambda p: Image.new("L", (32, 32), 3).save(p, "JPEG"), "changes labels; export the mask"),
+        (lambda p: Image.new("L", (32, 32), 3).save(p, "JPEG2000"), "changes labels; export the"),
+        (
+            lambda p: Image.new("L", (32, 32), 3).save(p, "TIFF", compression="jpeg"),
+            "changes labels; export the mask",
+        ),
         (lambda p: p.write_bytes(b"\x93NUMPY\x09\0\x10\0{"), "damaged array"),
     ],
 )

@@ -7,6 +7,7 @@ that the commands of the first hour have made. What needs whole processes is tes
 
 from __future__ import annotations
 
+import getpass
 import re
 import shutil
 import socket
@@ -20,9 +21,12 @@ from cryptography import x509
 from client.agent.startup import load
 from client.policy import SiteRules
 from client.settings import load_policy
+from craftsfl.passphrase import PASSPHRASE, new_passphrase
 from craftsfl.processes.supervisor import claim_port
 from craftsfl.rounds.operator import start_run
 from craftsfl.rounds.serving import serve_consortium
+from craftsfl.site.check.command import check_before_serving
+from craftsfl.site.check.finding import CheckId
 from model.cache import find_base
 from privacy.errors import CraftsflError
 from privacy.identity import make_identity
@@ -368,6 +372,109 @@ def test_each_ends_with_its_cure(four: Four, mistake: str) -> None:
         assert "Traceback" not in text and "Error:" not in text
     for name in NAMES:  # nothing was charged, and nothing was lost
         assert not (four.folder / name / "state").exists()
+
+
+def typed(*words: str) -> Mistake:
+    """A command; `@` stands for the folder in which everybody's folders are."""
+    return lambda four: type_in(*(word.replace("@", str(four.folder)) for word in words))
+
+
+SETTINGS, INVITATION = "@/colon/consortium.toml", "@/colon/invitation.cfl"
+SITE = "@/north/site.toml"
+# Kind -> the mistake, what is said, and the cure: of newcomers who came later.
+LATER_MISTAKES: dict[str, tuple[Mistake, str, str]] = {
+    "no number of patients": (
+        typed("rounds", "init", "@/new", "--site", "north"),
+        "does not say how many patients",
+        "--site north=160",
+    ),
+    "a path as a name": (
+        typed("rounds", "plan", "--site", "../x=40", "--site", "b=40", "--site", "c=40"),
+        "lower-case letters, digits and hyphens",
+        "craftsfl site init --name",
+    ),
+    "site.toml in place of a card": (
+        typed("rounds", "add", SETTINGS, SITE),
+        "is a hospital's settings (site.toml)",
+        "Name a hospital's card",
+    ),
+    "a private key in place of a card": (
+        typed("rounds", "add", SETTINGS, "@/north/site.key"),
+        "is a key or a certificate in PEM",
+        "Name a hospital's card",
+    ),
+    "a card in place of the invitation": (
+        typed("site", "join", SITE, "@/north/north.card"),
+        "is a hospital's card",
+        "Name an invitation",
+    ),
+    "the operator's settings at a site": (
+        typed("site", "join", SETTINGS, INVITATION),
+        "is the operator's settings",
+        "Name a hospital's settings (site.toml)",
+    ),
+    "letters as a fingerprint": (
+        typed("site", "join", SITE, INVITATION, "--yes", "--expect-fingerprint", "abc"),
+        "has 30 digits, and 0 were given",
+        "on the phone",
+    ),
+    "no number as a budget": (
+        typed("site", "join", SITE, INVITATION, "--lifetime-epsilon", "nan"),
+        "is no budget",
+        "leave it out",
+    ),
+    "nobody answers": (
+        typed("site", "join", SITE, INVITATION),
+        "was not answered: nothing was changed",
+        "A script gives --yes",
+    ),
+    "a lost key at join": (
+        after(gone("north/site.key"), typed("site", "join", SITE, INVITATION)),
+        "site.key cannot be read",
+        "restore the file from its backup",
+    ),
+    "an export before a run": (
+        typed("audit", "export", SETTINGS, "@/north.zip", "-o", "@/bundle.zip"),
+        "No run has started yet",
+        "craftsfl rounds start",
+    ),
+    "a passphrase without a terminal": (
+        lambda four: new_passphrase(),
+        "no terminal on which this could be typed unseen",
+        "CRAFTSFL_IDENTITY_PASSPHRASE",
+    ),
+    "somebody leaves who is in the study": (
+        typed("rounds", "add", SETTINGS, "--without", "harbour"),
+        "the study colon lists it",
+        "craftsfl rounds plan",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", LATER_MISTAKES)
+def test_later_ones_end_with_their_cure_too(
+    four: Four, mistake: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What the standard library takes where it finds no terminal; there may be one here.
+    monkeypatch.setattr(getpass, "getpass", getpass.fallback_getpass)  # type: ignore[attr-defined]
+    monkeypatch.delenv(PASSPHRASE, raising=False)
+    action, says, cure = LATER_MISTAKES[mistake]
+    with pytest.raises(CraftsflError) as caught:
+        action(four)
+    assert says in caught.value.message
+    assert cure in caught.value.hint
+
+
+def test_files_that_are_gone_are_seen_by_the_quick_check(four: Four) -> None:
+    for name in ("site.key", "site.key.ledger"):
+        kept = (four.north / name).read_bytes()
+        (four.north / name).unlink()
+        report = check_before_serving(four.north / "site.toml")
+        said = [found for found in report.findings if found.id is CheckId.PRIVATE_FILES]
+        assert any(str(four.north / name) in found.words for found in said)
+        assert all("backup" in found.cure for found in said)
+        (four.north / name).write_bytes(kept)
+        (four.north / name).chmod(0o600)
 
 
 # Number and kind -> the test that makes the mistake on whole processes, or of a desk's own parts.

@@ -8,6 +8,7 @@ import pytest
 
 from privacy.config import Count, Positive, Strict, load_toml
 from privacy.errors import ConfigError
+from privacy.secagg.card import read_card
 
 
 class Settings(Strict):
@@ -82,3 +83,30 @@ def test_a_key_of_another_table_is_not_corrected_to_itself(tmp_path: Path) -> No
         load_toml(path, Outer)
     with pytest.raises(ConfigError, match=r"is a folder\. Name the file in it"):
         load_toml(tmp_path, Outer)
+
+
+@pytest.mark.parametrize(
+    ("text", "says", "cure"),
+    [
+        ("-----BEGIN PRIVATE KEY-----\nabc", "is a key or a certificate in PEM", "(NAME.card)"),
+        ('format = "x"\nrosters = ""\nstudy = ""', "is an invitation", "(NAME.card)"),
+        ('policy = ""\n[data]\n[agent]', "is a hospital's settings (site.toml)", "(NAME.card)"),
+        ('study = ""\nstate = ""', "is the operator's settings", "(NAME.card)"),
+        ("[training]\n[privacy]\n[[sites]]", "is a study (study.toml)", "(NAME.card)"),
+        ("epsilon = 8\nbases = []\nmechanisms = []", "is a hospital's policy", "(NAME.card)"),
+    ],
+)
+def test_another_of_our_files_is_called_what_it_is(
+    tmp_path: Path, text: str, says: str, cure: str
+) -> None:
+    file = tmp_path / "north.card"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        read_card(file)
+    assert says in caught.value.message and cure in caught.value.hint
+
+
+def test_what_is_no_text_is_told_in_words(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_bytes(b"\x89PNG\xff")
+    with pytest.raises(ConfigError, match="is not a text in UTF-8"):
+        load_toml(tmp_path / "settings.toml", Settings)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from model.origin import Origin
+from privacy.audit.readers_result import ReadersInterval, SignedReaders
 from privacy.audit.signoff import SignedVerdict
 from privacy.errors import ConfigError
 from privacy.identity import Identity
@@ -140,6 +141,82 @@ def test_as_many_auditors_as_the_study_asks_for_have_signed_for_this_adapter() -
     assert missing(signed("ada"), signed("ben", "cd" * 32)) == wanted
 
 
+LISTED = {"name": "ada", "key": "ab" * 32}
+READER_KEYS = {name: Identity.from_seed(name.encode().ljust(32)) for name in ("ada", "ben")}
+
+
+def reading_study(values: dict[str, Any], **demand: Any) -> Study:
+    keys = [{"name": name, "key": key.public.hex()} for name, key in READER_KEYS.items()]
+    return make_study(values, promotion={"readers": {"keys": keys, "readers": 3, **demand}})
+
+
+def reading(of: Study, /, signer: str = "ada", by: str = "", **changes: Any) -> SignedReaders:
+    made = SignedReaders(
+        signer=signer,
+        key="d" * 64,
+        adapter=SHA,
+        study=of.digest().hex(),
+        readers=3,
+        questions=900,
+        missing=0,
+        told_apart=ReadersInterval(0.5, 0.45, 0.55, 360),
+        preferred=ReadersInterval(0.8, 0.7, 0.9, 180),
+        time=1,
+    )
+    return replace(made, **changes).signed_with(READER_KEYS[by or signer])
+
+
+def test_readers_who_cannot_tell_and_who_prefer_it_are_enough(study_values: dict[str, Any]) -> None:
+    study = reading_study(study_values, told_apart=0.6, preferred=0.5)
+    found = candidate(study, readings=(reading(study), reading(study, "ben")))
+    answers = demand_answers(found)[-3:]
+    assert [answer.met for answer in answers] == [True, True, True]
+    assert answers[0].found.count("sealed key dddddddddddddddd") == 2
+    assert "0.500 (0.450 to 0.550)" in answers[1].found
+    assert len(unmet(candidate(study))) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"adapter": "cd" * 32}, "ada's result is of another adapter, cdcdcdcdcdcdcdcd"),
+        ({"study": "cd" * 32}, "ada's result is of another study, cdcdcdcdcdcdcdcd"),
+        ({"by": "ben"}, "the signature is not ada's"),
+        ({"signer": "cem", "by": "ada"}, "cem is not named by the study"),
+        ({"signer": "\x1b[2J", "by": "ada"}, "\\x1b[2J is not named"),
+    ],
+)
+def test_a_result_of_something_else_is_refused_by_name(
+    study_values: dict[str, Any], changes: dict[str, Any], words: str
+) -> None:
+    study = reading_study(study_values, told_apart=0.6)
+    found = candidate(study, readings=(reading(study, **changes),))
+    first, second = demand_answers(found)[-2:]
+    assert (first.met, second.met) == (False, False)
+    assert words in first.found
+    assert "no result counts" in second.found
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"readers": 2}, "3 readers or more"),
+        ({"told_apart": ReadersInterval(0.58, 0.5, 0.61, 99)}, "tell real from synthetic"),
+        ({"told_apart": ReadersInterval(0.42, 0.39, 0.5, 99)}, "tell real from synthetic"),
+        ({"told_apart": None}, "tell real from synthetic"),
+        ({"preferred": ReadersInterval(0.6, 0.5, 0.7, 99)}, "prefers pictures"),
+        ({"preferred": None}, "prefers pictures"),
+    ],
+)
+def test_one_unkind_result_among_kind_ones_is_not_passed_over(
+    study_values: dict[str, Any], changes: dict[str, Any], what: str
+) -> None:
+    study = reading_study(study_values, told_apart=0.6, preferred=0.5)
+    found = candidate(study, readings=(reading(study, "ben"), reading(study, **changes)))
+    (missing,) = unmet(found)
+    assert what in missing
+
+
 def test_another_demand_is_one_more_function(study_values: dict[str, Any]) -> None:
     def signed(candidate: Candidate) -> Any:
         yield DemandAnswer("an auditor has signed it off", False, "no signature", "Ask one.")
@@ -158,6 +235,8 @@ def test_a_study_without_the_table_keeps_its_digest(study_values: dict[str, Any]
     assert study.digest().hex() == (
         "4908000b6226624eed09f18a0b77c85ddefbbd1ca0641e6e1dc892c93270504b"
     )
+    assert b"readers" not in demanding.canonical()
+    assert b"readers" in reading_study(study_values, told_apart=0.6).canonical()
 
 
 @pytest.mark.parametrize(
@@ -167,6 +246,11 @@ def test_a_study_without_the_table_keeps_its_digest(study_values: dict[str, Any]
         ({"improves": ["beauty"]}, "improves"),
         ({"epsilon": 0}, "epsilon"),
         ({"readers": 3}, "readers"),
+        ({"readers": {"keys": [], "readers": 3, "told_apart": 0.6}}, "readers.keys"),
+        ({"readers": {"keys": [LISTED], "readers": 3}}, "nothing is demanded"),
+        ({"readers": {"keys": [LISTED], "readers": 1, "told_apart": 0.6}}, "readers.readers"),
+        ({"readers": {"keys": [LISTED], "readers": 3, "told_apart": 0.5}}, "told_apart"),
+        ({"readers": {"keys": [LISTED] * 2, "readers": 3, "preferred": 0.5}}, "the same names"),
     ],
 )
 def test_demands_that_mean_nothing_are_refused(

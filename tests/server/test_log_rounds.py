@@ -96,6 +96,26 @@ def test_the_next_run_goes_on_in_the_same_log(pooled: Callable[..., SealedWorld]
         assert list(store.entries())[: len(first)] == first
 
 
+def test_what_others_left_for_the_log_is_in_it_with_the_next_step_and_cosigned(
+    pooled: Callable[..., SealedWorld],
+) -> None:
+    """A promotion in the middle of a run: the ServerApp has the log, and takes it."""
+    world = pooled(log=True, policy=REQUIRED)
+    left: list[tuple[EntryKind, dict[str, object]]] = []
+    entry = (EntryKind.PROMOTION, {"study": "0" * 64, "number": 1})
+    federation = world.federation(tracker=after(world, 1, lambda: left.append(entry)))
+    keeper = federation.log
+    assert keeper is not None
+    keeper._waiting = lambda: left
+    run_federation(federation)
+    facts = replayed(world).facts
+    assert facts.count(entry) == 1
+    kinds = [kind for kind, _ in facts]
+    steps = [at for at, kind in enumerate(kinds) if kind is EntryKind.STEP]
+    assert steps[0] < kinds.index(EntryKind.PROMOTION) < steps[1]
+    assert cosigned(world)[1] == {1, 2, 3}
+
+
 def after(world: SealedWorld, step: int, act: Callable[[], None]) -> Any:
     """A tracker that acts once after a step."""
 

@@ -1,6 +1,14 @@
 """Ways to break a bundle: for people who want to see it found out, and for the bench."""
 
-from craftsfl.audit.tampering import files, ledgers, log, people, steps
+from craftsfl.audit.tampering import (
+    files,
+    ledgers,
+    log,
+    people,
+    promotions,
+    steps,
+    witnesses,
+)
 from craftsfl.audit.tampering.draft import DishonestKeys, Draft, Tampered
 from craftsfl.audit.tampering.kinds import KINDS, NotHere, Tampering, tamper
 
@@ -15,6 +23,8 @@ __all__ = [
     "ledgers",
     "log",
     "people",
+    "promotions",
     "steps",
     "tamper",
+    "witnesses",
 ]

@@ -24,7 +24,7 @@ _BROKEN = (Flaw.LOG_ENTRY, Flaw.LOG_CHECKPOINT)
 
 @kind("log-entry-dropped", *_BROKEN)
 def _dropped(draft: Draft) -> str:
-    entries = _entries(draft)
+    entries = log_entries(draft)
     at = draft.random.randrange(len(entries))
     _put(draft, entries[:at] + entries[at + 1 :])
     return f"Entry {at} of the log was left out."
@@ -32,7 +32,7 @@ def _dropped(draft: Draft) -> str:
 
 @kind("log-entries-reordered", *_BROKEN)
 def _reordered(draft: Draft) -> str:
-    entries = _entries(draft)
+    entries = log_entries(draft)
     one, other = draft.random.sample(range(len(entries)), 2)
     entries[one], entries[other] = entries[other], entries[one]
     _put(draft, entries)
@@ -41,7 +41,7 @@ def _reordered(draft: Draft) -> str:
 
 @kind("log-entry-repeated", *_BROKEN)
 def _repeated(draft: Draft) -> str:
-    entries = _entries(draft)
+    entries = log_entries(draft)
     at = draft.random.randrange(len(entries))
     _put(draft, entries[: at + 1] + entries[at:])
     return f"Entry {at} of the log is there twice."
@@ -49,7 +49,7 @@ def _repeated(draft: Draft) -> str:
 
 @kind("log-entry-changed", *_BROKEN)
 def _changed(draft: Draft) -> str:
-    entries = _entries(draft)
+    entries = log_entries(draft)
     at = draft.random.randrange(len(entries))
     entries[at] = flipped(draft, entries[at])
     _put(draft, entries)
@@ -58,7 +58,7 @@ def _changed(draft: Draft) -> str:
 
 @kind("log-left-out", Flaw.LOG_CHECKPOINT)
 def _left_out(draft: Draft) -> str:
-    _entries(draft)
+    log_entries(draft)
     for name in (ENTRIES_FILE, CHECKPOINT_FILE, COSIGNED_FILE):
         del draft.files[name]
     return "The log was left out."
@@ -104,20 +104,20 @@ def _checkpoint_forged(draft: Draft) -> str:
 )
 def _older(draft: Draft) -> str:
     """The coordinator cuts the log off, and signs what is left."""
-    entries = _entries(draft)
+    entries = log_entries(draft)
     size = draft.random.randrange(1, len(entries))
     while size and LogEntry.decode(entries[size - 1]).kind is not EntryKind.HEADS:
         size -= 1
     if not size:
         raise NotHere("There is no older checkpoint.")
-    _resign(draft, entries[:size])
+    resign_log(draft, entries[:size])
     return f"The coordinator goes back to a log of {size} entries."
 
 
 @kind("forked-log", Flaw.LOG_RECORD, needs_keys=True)
 def _forked(draft: Draft) -> str:
     """The coordinator writes another sum into the log of a step, and signs that."""
-    entries = _entries(draft)
+    entries = log_entries(draft)
     places = [at for at, one in enumerate(entries) if LogEntry.decode(one).kind is EntryKind.STEP]
     if not places:
         raise NotHere("No step is in the log.")
@@ -125,7 +125,7 @@ def _forked(draft: Draft) -> str:
     entry = LogEntry.decode(entries[at])
     said = {**facts_of(entry.body), "opened": draft.random.randbytes(32).hex()}
     entries[at] = replace(entry, body=facts(said)).encode()
-    _resign(draft, entries)
+    resign_log(draft, entries)
     return "The coordinator put another sum into the log, and signed that."
 
 
@@ -147,7 +147,8 @@ def _split(draft: Draft) -> str:
     return f"At step {request.step} the sites were shown another log."
 
 
-def _entries(draft: Draft) -> list[bytes]:
+def log_entries(draft: Draft) -> list[bytes]:
+    """The log's entries; `NotHere` where there is no log."""
     if ENTRIES_FILE not in draft.files:
         raise NotHere("There is no log.")
     return unpacked_rows(draft.files[ENTRIES_FILE])
@@ -163,7 +164,7 @@ def _note(draft: Draft, name: str = CHECKPOINT_FILE) -> SignedNote:
     return SignedNote.decode(draft.files[name])
 
 
-def _resign(draft: Draft, entries: list[bytes]) -> None:
+def resign_log(draft: Draft, entries: list[bytes]) -> None:
     """A checkpoint of these entries by the coordinator; nobody has cosigned it."""
     origin = TreeHead.of_text(_note(draft).text).origin
     head = TreeHead(origin, len(entries), root_over(map(leaf_hash, entries)))

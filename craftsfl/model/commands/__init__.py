@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import typer
 
+from craftsfl.model.commands.atlas import model_atlas
 from craftsfl.model.commands.control_fidelity import model_control_fidelity
 from craftsfl.model.commands.describe import model_describe
 from craftsfl.model.commands.evaluate import model_evaluate
@@ -29,6 +30,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "pretrain-control": model_pretrain_control,
     "install": model_install,
     "sample": model_sample,
+    "atlas": model_atlas,
     "margin": model_margin,
     "phrases": model_phrases,
     "describe": model_describe,

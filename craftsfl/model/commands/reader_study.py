@@ -61,6 +61,20 @@ def model_readers_score(
     key: Annotated[Path, typer.Argument(help="The study's key.json.")],
     answers: Annotated[list[Path], typer.Argument(help="What the readers' pages saved.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write a signed result for craftsfl rounds promote: the file of your key, as "
+            "craftsfl audit key makes it."
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Your name in the study's promotion.readers, with --sign.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="The signed result; beside the key unless given."),
+    ] = None,
 ) -> None:
     """Open the key, and say what the answers show, with intervals and agreement.
 
@@ -68,9 +82,18 @@ def model_readers_score(
     made, are refused. Questions without an answer are left out and counted.
     """
     from craftsfl.model.readers.answers import as_score_json, as_score_table, score_files
-    from craftsfl.terminal import output
+    from craftsfl.model.readers.signing import check_signing, sign_readers
+    from craftsfl.terminal import output, say
 
+    check_signing(sign, name, out)
     scored = score_files(key, answers)
+    if sign is not None and name is not None:
+        file = out or key.parent / f"{name}.readers"
+        sign_readers(scored, name, sign, file)
+        say(
+            f"{file}: what {name} signs for the coordinator's folder `readers`. It comes from "
+            "patients' tiles and no epsilon covers it: whether it may leave is the site's to say."
+        )
     if json:
         typer.echo(as_score_json(scored))
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,12 +13,14 @@ from typing import Any, Final
 
 from rich.table import Table
 
-from model.lab.readers.items import ReadingItem, ReadingTask
+from craftsfl.model.readers.subject import JudgedModel, read_model
+from model.lab.readers.items import REAL, SYNTHETIC, ReadingItem, ReadingTask
 from model.lab.readers.scoring import Given, ReadersFigure, score_readers
 from privacy.errors import ConfigError, DataError
 from privacy.strict_json import read_json
 from privacy.visible import visible
 
+_READER: Final = re.compile(r"reader-[0-9]{2}")
 _LARGEST: Final = 50_000_000  # bytes
 _KEY_CURE: Final = "Give the key.json that craftsfl model reader-study make wrote."
 _ANSWERS_CURE: Final = "Give the files that the readers' pages save: reader-NN-answers.json."
@@ -30,13 +33,16 @@ class StudyKey:
     study: str
     readers: tuple[str, ...]
     items: tuple[ReadingItem, ...] = field(repr=False)
+    model: JudgedModel | None
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredStudy:
-    """The figures, and how many questions each reader left out."""
+    """The figures, and how many of its `questions` each reader left out."""
 
     study: str
+    model: JudgedModel | None
+    questions: int
     figures: tuple[ReadersFigure, ...]
     missing: dict[str, int]
 
@@ -55,7 +61,8 @@ def score_files(key_file: Path, files: Sequence[Path]) -> ScoredStudy:
         raise DataError("No answers were given.", _ANSWERS_CURE)
     answers = dict(sorted(answers.items()))
     missing = {reader: len(key.items) - len(given) for reader, given in answers.items()}
-    return ScoredStudy(key.study, tuple(score_readers(key.items, answers)), missing)
+    figures = tuple(score_readers(key.items, answers))
+    return ScoredStudy(key.study, key.model, len(key.items), figures, missing)
 
 
 def read_key(path: Path) -> StudyKey:
@@ -66,14 +73,18 @@ def read_key(path: Path) -> StudyKey:
         if values["format"] != 1:
             raise ConfigError(f"{path} was written by a newer craftsfl.", "Install that version.")
         items = tuple(_item(item) for item in values["items"])
-        readers = tuple(str(reader) for reader in values["readers"])
+        readers = tuple(map(_reader, values["readers"]))
+        if not items or len({item.id for item in items}) != len(items):
+            raise ValueError
+        model = read_model(values.get("model"))
     except (ValueError, KeyError, TypeError):
         raise ConfigError(f"{path} is not the key of a readers' study.", _KEY_CURE) from None
-    return StudyKey(hashlib.sha256(data).hexdigest(), readers, items)
+    return StudyKey(hashlib.sha256(data).hexdigest(), readers, items, model)
 
 
 def _item(values: dict[str, Any]) -> ReadingItem:
-    return ReadingItem(
+    """Raises ValueError, KeyError or TypeError for what no kit has."""
+    item = ReadingItem(
         id=str(values["id"]),
         task=ReadingTask(values["task"]),
         pictures=tuple(values["pictures"]),
@@ -81,6 +92,16 @@ def _item(values: dict[str, Any]) -> ReadingItem:
         origin=str(values["origin"]),
         truth=str(values["truth"]),
     )
+    truths = ("",) if item.task is ReadingTask.QUALITY else item.task.answers
+    if item.truth not in truths or item.origin not in (REAL, SYNTHETIC):
+        raise ValueError
+    return item
+
+
+def _reader(name: str) -> str:
+    if not _READER.fullmatch(name):
+        raise ValueError
+    return name
 
 
 def _read_answers(path: Path, key: StudyKey) -> tuple[str, Given]:
@@ -94,7 +115,7 @@ def _read_answers(path: Path, key: StudyKey) -> tuple[str, Given]:
     if study != key.study:
         raise DataError(
             f"{path} is of another study, or the key was changed since it was sealed.",
-            f"This key's study is {key.study[:16]}…, the file's {visible(str(study), most=16)}….",
+            f"This key's study is {key.study[:16]}…, the file's {visible(str(study)[:16])}….",
         )
     if reader not in key.readers:
         raise DataError(f"{path} is of no reader of this study.", _ANSWERS_CURE)
@@ -121,7 +142,13 @@ def _bytes(path: Path, cure: str) -> bytes:
 def as_score_json(scored: ScoredStudy) -> str:
     """What `--json` prints."""
     rows = [{k: _finite(v) for k, v in asdict(figure).items()} for figure in scored.figures]
-    values = {"study": scored.study, "missing": scored.missing, "figures": rows}
+    model = None if scored.model is None else asdict(scored.model)
+    values = {
+        "study": scored.study,
+        "model": model,
+        "missing": scored.missing,
+        "figures": rows,
+    }
     return json.dumps(values, indent=2, allow_nan=False)
 
 

@@ -23,6 +23,7 @@ from client.data import read_tile
 from client.data.imagefolder import SiteTile
 from craftsfl.model.evaluation.inputs import TileFolder, check_generated, read_tiles
 from craftsfl.model.readers.page import reader_page
+from craftsfl.model.readers.subject import JudgedModel, judged_model
 from craftsfl.model.readers.words import study_readme
 from model.lab.readers.items import (
     CAPTIONS,
@@ -38,6 +39,7 @@ from privacy.files import write_private
 
 KEY_FILE = "key.json"
 KEY_FORMAT = 1
+_BEFORE = "before"  # training; its own pictures are in pairs alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class MadeKit:
     study: str  # SHA-256 of the key, hex
     pages: tuple[Path, ...]
     items: tuple[ReadingItem, ...] = field(repr=False)
+    model: JudgedModel | None  # whose pictures are judged; None: they do not say, or differ
     notes: tuple[str, ...]
 
 
@@ -87,7 +90,8 @@ def make_kit(request: KitRequest) -> MadeKit:
     pool = _pool(request, real, synthetic, before, rng)
     items = build_items(pool.judged, pool.pairs, rng)
     names = [f"reader-{number:02d}" for number in range(1, request.readers + 1)]
-    key = _key(items, pool, names)
+    model = _model(pool)
+    key = _key(items, pool, names, model)
     study = hashlib.sha256(key).hexdigest()
     side = min(folder.side() for folder in (real, synthetic, before) if folder is not None)
     pixels = [read_tile(tile.path, side) for tile in pool.tiles]
@@ -100,7 +104,7 @@ def make_kit(request: KitRequest) -> MadeKit:
         write_private(pages[-1], page.encode())
     text = study_readme(study, items, request.readers)
     write_private(request.out / "README.md", text.encode())
-    return MadeKit(study, tuple(pages), tuple(items), tuple(_notes(pool)))
+    return MadeKit(study, tuple(pages), tuple(items), model, tuple(_notes(pool, model)))
 
 
 def _check(request: KitRequest) -> None:
@@ -125,7 +129,7 @@ def _pool(
     chosen += [(SYNTHETIC, tile) for tile in after]
     judged = len(chosen)
     partners = [] if before is None else list(_partners(request, after, before))
-    chosen += [("before", tile) for _, tile in partners]
+    chosen += [(_BEFORE, tile) for _, tile in partners]
     order = rng.permutation(len(chosen))
     number = {int(old): new for new, old in enumerate(order)}
     pictures = [
@@ -177,19 +181,42 @@ def _partners(
         )
 
 
-def _key(items: Sequence[ReadingItem], pool: _Pool, readers: Sequence[str]) -> bytes:
+def _model(pool: _Pool) -> JudgedModel | None:
+    of = [
+        (picture.origin, tile.path) for picture, tile in zip(pool.pictures, pool.tiles, strict=True)
+    ]
+    return judged_model(
+        [path for origin, path in of if origin == SYNTHETIC],
+        [path for origin, path in of if origin == _BEFORE],
+    )
+
+
+def _key(
+    items: Sequence[ReadingItem], pool: _Pool, readers: Sequence[str], model: JudgedModel | None
+) -> bytes:
     """What is sealed; its salt keeps its SHA-256 from being guessed from the few possible keys."""
     values = {
         "format": KEY_FORMAT,
         "salt": secrets.token_hex(32),
         "readers": list(readers),
         "pictures": [picture.origin for picture in pool.pictures],
+        "model": None if model is None else asdict(model),
         "items": [asdict(item) for item in items],
     }
     return (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def _notes(pool: _Pool) -> Iterator[str]:
+def _notes(pool: _Pool, model: JudgedModel | None) -> Iterator[str]:
+    if model is None:
+        yield (
+            "The synthetic pictures do not all say that one adapter drew them: the result cannot "
+            "be signed for craftsfl rounds promote."
+        )
+    elif pool.pairs and not model.base_before:
+        yield (
+            "The pictures from before training do not all say that this adapter's base drew them "
+            "alone: what readers prefer cannot be signed for craftsfl rounds promote."
+        )
     captions = {picture.caption for picture in pool.judged}
     if len(captions) < CAPTIONS:
         yield f"No question about captions: there are {len(captions)} different ones, of 4."

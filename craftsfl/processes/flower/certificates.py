@@ -21,6 +21,7 @@ from privacy.errors import DeploymentError
 
 WARN_DAYS: Final = 14
 _GUIDE = "docs/operator.md, The certificate, says what it needs and how to make one."
+_RENEW: Final = "Renew it (craftsfl rounds renew consortium.toml), then restart rounds serve."
 
 
 def check_certificate(
@@ -31,9 +32,9 @@ def check_certificate(
     `names`: DNS names and addresses by which processes of ours reach it. The last word is
     OpenSSL's: client and server shake hands in memory.
     """
-    certificate, key = _certificate(files.certificate), _private_key(files.key)
-    _certificate(files.authority)
-    if _spki(key.public_key()) != _spki(certificate.public_key()):
+    certificate, key = certificate_in(files.certificate), private_key_in(files.key)
+    certificate_in(files.authority)
+    if public_der(key.public_key()) != public_der(certificate.public_key()):
         raise _unusable(
             f"The key {files.key} is not the one of the certificate {files.certificate}.",
             "Put the key there with which the certificate was asked for.",
@@ -48,7 +49,7 @@ def check_certificate(
         raise _unusable(
             f"The certificate {files.certificate} expired on "
             f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC; hospitals would refuse it.",
-            f"Have it renewed, by the same authority. {_GUIDE}",
+            f"By the same authority: craftsfl rounds renew consortium.toml. {_GUIDE}",
         )
     for name in names:
         if not _names(certificate, name):
@@ -62,13 +63,14 @@ def check_certificate(
 
 def expires_soon(path: Path, now: datetime.datetime) -> str | None:
     """A sentence if the certificate has expired or does within `WARN_DAYS`, else None."""
-    left = _certificate(path).not_valid_after_utc - now
+    left = certificate_in(path).not_valid_after_utc - now
     if left > datetime.timedelta(days=WARN_DAYS):
         return None
     if left <= datetime.timedelta(0):
-        return f"The certificate {path} has EXPIRED: hospitals that reconnect are turned away."
+        words = "has EXPIRED: hospitals that reconnect are turned away."
+        return f"The certificate {path} {words} {_RENEW}"
     when = f"in {left.days} days" if left.days else "today or tomorrow"
-    return f"The certificate {path} expires {when}. Have it renewed, then restart rounds serve."
+    return f"The certificate {path} expires {when}. {_RENEW}"
 
 
 def _shake_hands(files: ServerCredentials, name: str) -> None:
@@ -102,8 +104,8 @@ def _shake_hands(files: ServerCredentials, name: str) -> None:
                 raise _unusable(f"The SuperLink's TLS does not work: {error}.", _GUIDE) from None
 
 
-def _certificate(path: Path) -> x509.Certificate:
-    """The first certificate of a PEM file."""
+def certificate_in(path: Path) -> x509.Certificate:
+    """The first certificate of a PEM file; raises `DeploymentError`."""
     try:
         return x509.load_pem_x509_certificates(path.read_bytes())[0]
     except OSError as error:
@@ -114,7 +116,8 @@ def _certificate(path: Path) -> x509.Certificate:
         raise _unusable(f"{path} is not a certificate in PEM.", _GUIDE) from None
 
 
-def _private_key(path: Path) -> PrivateKeyTypes:
+def private_key_in(path: Path) -> PrivateKeyTypes:
+    """The private key of a PEM file that is its owner's alone; raises `DeploymentError`."""
     try:
         mode = path.stat().st_mode
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
@@ -135,7 +138,8 @@ def _private_key(path: Path) -> PrivateKeyTypes:
     return key
 
 
-def _spki(key: PublicKeyTypes) -> bytes:
+def public_der(key: PublicKeyTypes) -> bytes:
+    """One form of a public key, to compare."""
     return key.public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )

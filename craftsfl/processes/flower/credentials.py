@@ -80,6 +80,18 @@ def _made(
     return files
 
 
+def server_certificate(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    signer: ec.EllipticCurvePrivateKey,
+    days: int,
+    names: Sequence[str],
+) -> x509.Certificate:
+    """A server's certificate for `names`, DNS names and addresses, at least one."""
+    return _certificate(subject, issuer, key, signer, days, names)
+
+
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM,

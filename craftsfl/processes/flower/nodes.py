@@ -1,4 +1,4 @@
-"""Requests of the Fleet API: which node's they say they are, whether signed, and empty answers."""
+"""Requests about nodes: whose they say they are, whether signed, whom they concern."""
 
 from __future__ import annotations
 
@@ -50,6 +50,29 @@ def has_no_message(answer: bytes) -> bool:
         return not PullMessagesResponse.FromString(answer).messages_list
     except DecodeError:
         return False
+
+
+def looking_node(body: bytes) -> int | None:
+    """The node that asks `pull-messages` with this body; None where it names none."""
+    from flwr.proto.fleet_pb2 import PullMessagesRequest
+    from google.protobuf.message import DecodeError
+
+    try:
+        return int(PullMessagesRequest.FromString(body).node.node_id) or None
+    except DecodeError:
+        return None
+
+
+def nodes_pushed_to(body: bytes) -> frozenset[int] | None:
+    """The nodes for which the messages of a `push-messages` of the Runtime API are; None: any."""
+    from flwr.proto.runtime_pb2 import PushAppMessagesRequest
+    from google.protobuf.message import DecodeError
+
+    try:
+        messages = PushAppMessagesRequest.FromString(body).messages_list
+    except DecodeError:
+        return None
+    return frozenset(int(message.metadata.dst_node_id) for message in messages)
 
 
 def _shown_keys(scope: Scope) -> list[bytes]:

@@ -14,10 +14,13 @@ import sys
 from typing import Final
 
 from craftsfl.processes.flower.commands import EVERYWHERE_6
+from craftsfl.processes.flower.direct import DirectCalls, direct_calls
 from craftsfl.processes.flower.gate import OperatorGate
-from craftsfl.processes.flower.looks import QuietLooks
+from craftsfl.processes.flower.looks import LookReader, QuietLooks
 from craftsfl.processes.flower.nodes import (
     has_no_message,
+    looking_node,
+    nodes_pushed_to,
     sender_of,
     shown_node_key,
     signed_by_a_node,
@@ -48,8 +51,10 @@ def main() -> None:
     app = create_app(config, stock.SuperLinkLifespan)
     key = operator_key(config.superexec_auth_secret)
     signed = signed_by_a_node(app.state.linkstate_factory)
+    reader = LookReader(shown_node_key, looking_node, nodes_pushed_to, has_no_message)
+    inner = QuietLooks(DirectCalls(app, app, direct_calls(app)), reader)
     settings = uvicorn.Config(
-        OperatorGate(QuietLooks(app, shown_node_key, has_no_message), key, signed, sender_of),
+        OperatorGate(inner, key, signed, sender_of),
         host=config.host,
         port=config.port,
         ssl_certfile=config.ssl_certfile,

@@ -87,7 +87,7 @@ def _released(
         if not found:
             raise FederationError(
                 f"{study.name} has no ended run {run}.",
-                "See the newest: craftsfl rounds status",
+                "See the newest: craftsfl rounds status consortium.toml",
                 id=ErrorId.NO_RUN,
             )
         status = found[-1]

@@ -22,6 +22,8 @@ from craftsfl.site.check.finding import Checked, CheckId, Fact, Finding
 from craftsfl.version import installed_version
 from privacy.errors import CraftsflError
 from privacy.files import hint_for, read_secret
+from privacy.identity import LOST_KEY
+from privacy.ledger.marker import Marker
 
 _LITTLE: Final = 2 << 30  # bytes of free space: encoded tiles, a ledger, logs
 _LARGEST_KEY: Final = 1 << 16
@@ -67,7 +69,13 @@ def check_private_files(site: SiteSettings) -> Iterator[Checked]:
         try:
             read_secret(file, _LARGEST_KEY)
         except OSError as error:
-            yield Finding(CheckId.PRIVATE_FILES, f"{file}: {error.strerror}.", hint_for(error, ""))
+            cure = LOST_KEY if isinstance(error, FileNotFoundError) else ""
+            words = f"{file}: {error.strerror}."
+            yield Finding(CheckId.PRIVATE_FILES, words, hint_for(error, cure))
+    try:
+        Marker(own.key).read()
+    except CraftsflError as error:
+        yield Finding(CheckId.PRIVATE_FILES, error.message, error.hint)
 
 
 def check_socket(site: SiteSettings) -> Iterator[Checked]:

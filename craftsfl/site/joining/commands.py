@@ -54,6 +54,11 @@ def site_init(
     users = (agent_user, gateway_user) if agent_user else None
     secret = new_passphrase() if passphrase else None
     keys = make_site(SiteDraft(folder, name, organisation, data, secret, users))
+    if data is not None and not data.is_dir():
+        typer.echo(
+            f"{data} is no folder yet: put the tiles there before you join, or correct the path in "
+            f"{folder / SITE_TOML}.\n"
+        )
     typer.echo(
         f"Private (mode 0600), never send them: {keys.identity} (who you are; keep a backup) and "
         f"{keys.supernode} (the way to the coordinator).\n\n"
@@ -109,6 +114,11 @@ def site_join(
     from craftsfl.site.joining.join import JoinDesk, JoinOptions, join_study
     from privacy.errors import ConfigError
 
+    if lifetime_epsilon is not None and not 0 < lifetime_epsilon < float("inf"):
+        raise ConfigError(
+            f"--lifetime-epsilon {lifetime_epsilon:g} is no budget.",
+            "Give a number above 0, or leave it out: then it is proposed.",
+        )
     if yes and not expect_fingerprint:
         raise ConfigError(
             "--yes joins what nobody has compared.",
@@ -116,7 +126,15 @@ def site_join(
         )
     options = JoinOptions(invitation, expect_fingerprint, lifetime_epsilon, patient_ids_confirmed)
     desk = JoinDesk(typer.echo, (lambda _: True) if yes else _confirmed, typer.prompt, scripted=yes)
-    if not join_study(settings, options, desk):
+    try:
+        joined = join_study(settings, options, desk)
+    except typer.Abort:
+        raise ConfigError(
+            "It was not answered: nothing was changed.",
+            "Run this in a terminal. A script gives --yes, --expect-fingerprint with the digits "
+            "from the phone, and --patient-ids-confirmed where a person has looked at the ids.",
+        ) from None
+    if not joined:
         raise typer.Exit(1)
     typer.echo(f"Joined. Next: craftsfl site serve {shlex.quote(str(settings))}")
 

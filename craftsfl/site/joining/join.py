@@ -44,6 +44,7 @@ from privacy.study.invitation import Invitation, read_invitation
 from privacy.study.manifest import load_study
 
 _EARLIER: Final = "earlier"
+_FINGERPRINT_DIGITS: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,14 @@ def _check_fingerprint(expected: str, invitation: Invitation, desk: JoinDesk) ->
     given = expected or desk.ask(
         "The invitation's fingerprint, as the operator reads it out on the phone"
     )
+    count = len(_digits(given))
+    if count != _FINGERPRINT_DIGITS:
+        raise ConfigError(
+            f"A fingerprint has {_FINGERPRINT_DIGITS} digits, and {count} were given.",
+            "Have the operator read it out on the phone: six groups of five digits, as craftsfl "
+            "rounds add has printed it.",
+            id=ErrorId.FINGERPRINT_DIFFERS,
+        )
     if _digits(given) != _digits(invitation.fingerprint()):
         raise ConfigError(
             "This invitation's fingerprint is not the one from the phone.",

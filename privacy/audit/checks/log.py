@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
 from typing import Final
 
 from privacy.audit.checks.membership import identity_of_site
+from privacy.audit.checks.witnesses import ShownLog, check_passed_on, log_quorum
 from privacy.audit.evidence import Evidence
 from privacy.audit.faults import AuditFailure, Flaw, failure
 from privacy.audit.packs import unpacked_rows
-from privacy.errors import CraftsflError, LedgerError
+from privacy.errors import CraftsflError, LedgerError, LogError
 from privacy.ledger import State
 from privacy.ledger.chain import Chain
 from privacy.log.checkpoints import TreeHead, cosignatures_of, open_checkpoint
 from privacy.log.entries import EntryKind
 from privacy.log.lines import LedgerLine
 from privacy.log.merkle import leaf_hash, node_hash, root_over
+from privacy.log.news import LogProofs
 from privacy.log.notes import SignedNote
 from privacy.log.replay import LogReplay
-from privacy.study.manifest import Study
 from privacy.wire.sealed import SealedStep
 
 ENTRIES_FILE: Final = "log/entries.bin"
@@ -31,16 +33,27 @@ COSIGNED_FILE: Final = "log/cosigned.txt"  # the newest that has its quorum
 MOST_LOG_ENTRIES: Final = 2_000_000
 
 
-def check_log(evidence: Evidence) -> tuple[LogReplay | None, list[AuditFailure]]:
-    """The log, and what does not hold of it; None where the bundle has none, or an unusable one."""
+@dataclass
+class LogReport:
+    """The log (None: the bundle has none, or an unusable one), what does not hold of it, and what
+    the requests showed of it.
+    """
+
+    replay: LogReplay | None = None
+    failures: list[AuditFailure] = field(default_factory=list)
+    shown: ShownLog = field(default_factory=ShownLog)
+
+
+def check_log(evidence: Evidence) -> LogReport:
+    """The log of a bundle, from its first entry."""
     files, pooled = evidence.files, evidence.study.pooled
     parts = (ENTRIES_FILE, CHECKPOINT_FILE, COSIGNED_FILE)
     present = [name for name in parts if name in files]
     if not present:
-        return None, list(_left_out(evidence))
+        return LogReport(failures=list(_left_out(evidence)))
     if len(present) < len(parts) or pooled is None:
         words = f"There is {present[0]}, and not all of the log."
-        return None, [failure(Flaw.LOG_CHECKPOINT, words)]
+        return LogReport(failures=[failure(Flaw.LOG_CHECKPOINT, words)])
     coordinator = bytes.fromhex(pooled.coordinator_key)
     try:
         entries = unpacked_rows(files[ENTRIES_FILE], MOST_LOG_ENTRIES)
@@ -48,20 +61,17 @@ def check_log(evidence: Evidence) -> tuple[LogReplay | None, list[AuditFailure]]
         for entry in entries:
             replay.take(entry)
     except CraftsflError as error:
-        return None, [failure(Flaw.LOG_ENTRY, error.message)]
+        return LogReport(failures=[failure(Flaw.LOG_ENTRY, error.message)])
     failures = list(_checkpoint(evidence, replay, entries, coordinator))
     failures += _cosigned(evidence, replay, entries, coordinator)
     failures += _rosters_and_study(evidence, replay)
     failures += _ledgers(evidence, replay)
     failures += _logged_charges(evidence, replay)
     failures += _steps(evidence, replay)
-    failures += _shown(evidence, replay, entries, coordinator)
-    return replay, failures
-
-
-def log_quorum(study: Study) -> int:
-    """How many sites have to have cosigned: more than may lie."""
-    return 1 + max(study.secure_aggregation.colluders, study.privacy.noise_colluders)
+    shown = ShownLog(replay.origin)
+    failures += _shown(evidence, shown, entries, coordinator)
+    failures += check_passed_on(evidence, shown)
+    return LogReport(replay, failures, shown)
 
 
 def _checkpoint(
@@ -129,7 +139,7 @@ def _left_out(evidence: Evidence) -> Iterator[AuditFailure]:
 
 
 def _shown(
-    evidence: Evidence, replay: LogReplay, entries: list[bytes], coordinator: bytes
+    evidence: Evidence, shown: ShownLog, entries: list[bytes], coordinator: bytes
 ) -> Iterator[AuditFailure]:
     """Every log that a step was under is a beginning of this one: nobody was shown another."""
     heads: list[tuple[TreeHead, int, SealedStep]] = []
@@ -140,15 +150,25 @@ def _shown(
             where = ("", number, request.step, request.attempt)
             try:
                 note = SignedNote.decode(request.log.checkpoint)
-                heads.append((open_checkpoint(note, replay.origin, coordinator), number, request))
+                heads.append((open_checkpoint(note, shown.origin, coordinator), number, request))
             except CraftsflError as error:
                 yield failure(Flaw.LOG_CHECKPOINT, error.message, *where)
-    roots = roots_at(entries, {head.size for head, _, _ in heads})
+    passed_on = {_old_size(request) for _, _, request in heads}
+    shown.roots = roots_at(entries, {head.size for head, _, _ in heads} | passed_on)
     for head, number, request in heads:
-        if roots.get(head.size) != head.root:
+        shown.heads[request.label] = head
+        if shown.roots.get(head.size) != head.root:
+            shown.strange.add(request.label)
             words = f"Its sites were shown {head}, which is not a beginning of this log."
             where = ("", number, request.step, request.attempt)
             yield failure(Flaw.LOG_CHECKPOINT, words, *where)
+
+
+def _old_size(request: SealedStep) -> int:
+    try:
+        return LogProofs.decode(request.cosignature).old
+    except LogError:
+        return 0  # said where the proofs are read
 
 
 def roots_at(entries: list[bytes], sizes: Collection[int]) -> dict[int, bytes]:

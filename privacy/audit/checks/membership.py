@@ -28,9 +28,12 @@ class KnownDigests:
 
     study: str | None = None
     roster: str | None = None
+    champion: str | None = None  # of the adapter that somebody was given as the champion
 
     @classmethod
-    def told(cls, study: str | None, roster: str | None) -> KnownDigests:
+    def told(
+        cls, study: str | None, roster: str | None, champion: str | None = None
+    ) -> KnownDigests:
         """From what a person types; `ConfigError` for what can be neither.
 
         A roster may also be told by its fingerprint, the digits that people compare by phone.
@@ -38,6 +41,7 @@ class KnownDigests:
         return cls(
             None if study is None else _hex(study, "--study", _DIGEST),
             None if roster is None else _hex(roster, "--roster", _DIGEST, _FINGERPRINT),
+            None if champion is None else _hex(champion, "--champion", _DIGEST),
         )
 
 

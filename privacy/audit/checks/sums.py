@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
 from privacy.audit.checks.charges import by_label
 from privacy.audit.checks.steps import OpenSession
+from privacy.audit.checks.witnesses import ShownLog
 from privacy.audit.evidence import Evidence, RunEvidence
 from privacy.audit.faults import AuditFailure, Flaw, failure
 from privacy.errors import CraftsflError
@@ -16,8 +18,11 @@ from privacy.identity import verify
 from privacy.ledger import Entry, State
 from privacy.secagg.roster import Member
 from privacy.secagg.sealed.attempt import sealed_signed, sent_digest
-from privacy.secagg.sealed.residues import no_residues, packed_residues, reduced, residues_in
+from privacy.secagg.sealed.residues import no_residues, packed_residues, reduced, residue_sum
 from privacy.wire.sealed import PROOF_LANES, OpenedSum, Sealed, SealedStep
+from privacy.wire.secagg import Lanes
+
+_TOGETHER: Final = 1 << 19  # lanes of vectors that are added at once
 
 
 @dataclass
@@ -29,15 +34,17 @@ class SumReport:
     recomputed: int = 0
 
 
-def check_sums(evidence: Evidence, number: int, sessions: Mapping[bytes, OpenSession]) -> SumReport:
-    """All sums of a run, and all vectors of it."""
+def check_sums(
+    evidence: Evidence, number: int, sessions: Mapping[bytes, OpenSession], shown: ShownLog
+) -> SumReport:
+    """All sums of a run, and all vectors of it, with what their sites cosigned of the log."""
     run, report = evidence.runs[number], SumReport()
     ledgers = {
         name: by_label(chain.entries, evidence.study.digest())
         for name, chain in evidence.ledgers.items()
     }
     asked = {request.label: request for request in run.requests}
-    read = _Vectors(number, run, ledgers, report)
+    read = _Vectors(number, run, ledgers, report, shown)
     for found in run.sums:
         where = ("", number, found.step, found.attempt)
         request = asked.get(found.label)
@@ -83,25 +90,51 @@ def _added(
     where: tuple[str, int, int, int],
 ) -> None:
     """Add the vectors up again, where all of them are here."""
-    bits = session.terms.bits
-    total, proof = no_residues(session.terms.lanes, bits), np.zeros(PROOF_LANES, np.uint64)
-    whole = True
+    total, whole = _Total(session.terms.lanes, session.terms.bits), True
     for site in found.cohort:
         member = session.roster.member(site)
         sealed = None if member is None else read.take(member, found, session)
         if sealed is None:
             whole = False
             continue
-        np.add(total, residues_in(sealed.lanes[:-PROOF_LANES], bits), out=total)
-        proof += sealed.lanes[-PROOF_LANES:]
+        total.add(sealed.lanes)
     if not whole:
         report.left_out.append((found.step, found.attempt))
         return
     report.recomputed += 1
-    lanes = np.concatenate((packed_residues(reduced(total, bits), bits), proof))
-    if proof[0] != 0 or not np.array_equal(lanes, found.lanes):
+    lanes = total.lanes()
+    if lanes[-PROOF_LANES] != 0 or not np.array_equal(lanes, found.lanes):
         words = "The opened sum is not that of the vectors which the sites signed."
         report.failures.append(failure(Flaw.SUM, words, *where))
+
+
+class _Total:
+    """Masked vectors, uint64 [L + 3], added up as the coordinator adds them."""
+
+    def __init__(self, lanes: int, bits: int) -> None:
+        self._bits = bits
+        self._numbers = no_residues(lanes, bits)
+        self._proof = np.zeros(PROOF_LANES, np.uint64)
+        self._waiting: list[Lanes] = []
+        self._together = max(1, _TOGETHER // max(1, lanes))
+
+    def add(self, lanes: Lanes) -> None:
+        """One vector more."""
+        self._proof += lanes[-PROOF_LANES:]
+        self._waiting.append(lanes[:-PROOF_LANES])
+        if len(self._waiting) >= self._together:
+            self._flush()
+
+    def lanes(self) -> Lanes:
+        """The sum, uint64 [L + 3]."""
+        self._flush()
+        packed = packed_residues(reduced(self._numbers, self._bits), self._bits)
+        return np.concatenate((packed, self._proof))
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._numbers += residue_sum(self._waiting, self._bits)
+            self._waiting.clear()
 
 
 class _Vectors:
@@ -113,7 +146,9 @@ class _Vectors:
         run: RunEvidence,
         ledgers: Mapping[str, Mapping[bytes, Entry]],
         report: SumReport,
+        shown: ShownLog,
     ) -> None:
+        self._shown = shown
         self._number, self._run, self._ledgers, self._report = number, run, ledgers, report
         self._taken: set[tuple[str, bytes]] = set()
 
@@ -166,6 +201,9 @@ class _Vectors:
         key = member.public_key
         if not verify(key, sealed.signature, sealed_signed(sealed, key)):
             self._say(Flaw.VECTOR_SIGNATURE, "The site has not signed this vector.", where)
+        uncosigned = self._shown.check_vector(sealed, member, where)
+        if uncosigned is not None:
+            self._report.failures.append(uncosigned)
         if len(sealed.lanes) != session.terms.sent:
             self._say(Flaw.VECTOR_OTHER, "The vector has another length.", where)
             return None

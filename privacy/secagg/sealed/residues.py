@@ -13,6 +13,7 @@ have 16 bits, or 32 where b > 16: adding words is adding numbers, once all above
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -68,6 +69,24 @@ def residues_in(lanes: Lanes, bits: int) -> Residues:
             numbers |= rows[lane + 1] << np.uint64(64 - shift)
         into[place] = numbers & np.uint64((1 << bits) - 1)
     return found
+
+
+def residue_sum(vectors: Sequence[Lanes], bits: int) -> Residues:
+    """The sum of one or more vectors of lanes, number by number modulo 2^b, [64 G].
+
+    All of them are taken apart together, so hundreds of short vectors cost little more than one.
+    """
+    stacked = np.stack(vectors).reshape(len(vectors), bits, -1)
+    total = no_residues(len(vectors[0]), bits)
+    into = total.reshape(GROUP, -1)
+    for place in range(GROUP):
+        lane, shift = divmod(place * bits, 64)
+        numbers = stacked[:, lane] >> np.uint64(shift)
+        if shift + bits > 64:
+            numbers |= stacked[:, lane + 1] << np.uint64(64 - shift)
+        numbers &= np.uint64((1 << bits) - 1)
+        into[place] = numbers.sum(axis=0).astype(total.dtype)  # what is lost is above b bits
+    return reduced(total, bits)
 
 
 def signed(residues: Residues, bits: int) -> NDArray[np.int64]:

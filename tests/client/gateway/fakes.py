@@ -68,6 +68,7 @@ class FakeLink:
     node: int = 0
     version: str = ""
     ahead: float = 0.0
+    held: bool = False
     done: list[str] = field(default_factory=list)
     replies: list[bytes] = field(default_factory=list)
 

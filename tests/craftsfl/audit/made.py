@@ -4,7 +4,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from bench.audit.made import MadeMechanism, MadeStudy, made_study
+from bench.audit.made import MadeMechanism, MadeStudy, StudySize, made_study
 from craftsfl.audit.tampering import DishonestKeys
 from privacy.audit.bundle import make_bundle
 
@@ -16,10 +16,25 @@ def made(mechanism: MadeMechanism) -> MadeStudy:
 
 
 @cache
+def promoted() -> MadeStudy:
+    """With an auditor, whose signature it was promoted on, and gone back to."""
+    with tempfile.TemporaryDirectory() as folder:
+        return made_study(Path(folder), "pooled", StudySize(promoted=True), "promoted")
+
+
+@cache
 def bundle(mechanism: MadeMechanism, with_vectors: bool = True) -> bytes:
     return make_bundle(made(mechanism).parts, with_vectors=with_vectors)
 
 
+@cache
+def promoted_bundle() -> bytes:
+    return make_bundle(promoted().parts)
+
+
 def keys(mechanism: MadeMechanism) -> DishonestKeys:
-    one = made(mechanism)
+    return keys_of(made(mechanism))
+
+
+def keys_of(one: MadeStudy) -> DishonestKeys:
     return DishonestKeys(one.ledger_keys, one.identities, one.coordinator)

@@ -55,6 +55,7 @@ def test_a_site_that_books_its_steps_on_another_study_pays_for_them() -> None:
 
     verdict = judged(moved, bundle("pooled"))
     assert site in {one.site for one in verdict.failures if one.fault is not Flaw.LOG_ENTRY}
+    assert site in {one.site for one in verdict.failures if one.fault is Flaw.NOT_CHARGED}
 
 
 def with_adapter(draft: Draft, data: bytes) -> None:

@@ -14,7 +14,7 @@ from privacy.audit.checks.membership import KnownDigests
 from privacy.audit.faults import Flaw
 from privacy.audit.index import INDEX_FILE
 from privacy.audit.records import MOST_BUNDLED_REFUSALS, RunRecord
-from tests.craftsfl.audit.made import bundle, keys, made
+from tests.craftsfl.audit.made import bundle, keys, keys_of, made, promoted, promoted_bundle
 
 POOLED_KINDS = sorted(KINDS)
 LOCAL_KINDS = sorted(KINDS)
@@ -61,9 +61,12 @@ def test_the_same_parts_give_the_same_bytes() -> None:
 @pytest.mark.parametrize("kind", POOLED_KINDS)
 def test_whatever_is_broken_is_found_and_named(kind: str) -> None:
     found_at_all = 0
+    data, own = bundle("pooled"), keys("pooled")
+    if KINDS[kind].expected & {Flaw.PROMOTION, Flaw.SIGNOFF}:
+        data, own = promoted_bundle(), keys_of(promoted())
     for seed in ("a", "b", "c", "d"):
         try:
-            broken = tamper(bundle("pooled"), kind, seed, keys("pooled"))
+            broken = tamper(data, kind, seed, own)
         except NotHere:
             continue  # with this luck
         verdict = verify_bundle(broken.data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import stat
 from pathlib import Path
 from typing import get_args
@@ -12,10 +13,11 @@ import pytest
 from client.agent.startup import load
 from client.policy import SiteRules
 from client.settings import load_policy, load_site
+from craftsfl.demo import tiles
 from craftsfl.demo.hospitals import real_members
 from craftsfl.demo.pace import LONGEST, SHORTEST, slot_for
 from craftsfl.demo.studies import DemoMode
-from craftsfl.demo.tiles import RARE_CANCERS, SYNTHETIC_HOSPITALS
+from craftsfl.demo.tiles import RARE_CANCERS, SYNTHETIC_HOSPITALS, held_out_folder
 from craftsfl.demo.workspace import (
     DemoOptions,
     HospitalDraft,
@@ -219,3 +221,14 @@ def test_the_demos_cancers_are_the_domains_and_each_hospital_sees_all_of_them() 
 
     assert set(RARE_CANCERS) <= {rare_caption(rare) for rare in RARE_TYPES}
     assert all(item.patients >= len(RARE_CANCERS) for item in SYNTHETIC_HOSPITALS.values())
+
+
+def test_the_patients_of_the_demo_have_cancers_that_the_base_has_never_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(tiles.SYNTHETIC_HOSPITALS, "north", tiles.Synthetic("north", 6, 1))
+    monkeypatch.setattr(tiles, "HELD_OUT_PATIENTS", 6)
+    tiles.make_tiles(tmp_path, "north")
+    for folder in (tiles.data_folder(tmp_path, "north"), held_out_folder(tmp_path, "north")):
+        with (folder / "metadata.csv").open(newline="", encoding="utf-8") as table:
+            assert {row["text"] for row in csv.DictReader(table)} == set(RARE_CANCERS)

@@ -7,15 +7,35 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import pytest
-from flwr.proto.fleet_pb2 import PullMessagesResponse
+from flwr.proto.fleet_pb2 import PullMessagesRequest, PullMessagesResponse
 from flwr.proto.message_pb2 import Message as Flowers
+from flwr.proto.message_pb2 import Metadata
+from flwr.proto.node_pb2 import Node
+from flwr.proto.runtime_pb2 import PushAppMessagesRequest
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
 
-from craftsfl.processes.flower.looks import LOOK, OLDEST_SECONDS, QuietLooks
-from craftsfl.processes.flower.nodes import has_no_message, shown_node_key
+from craftsfl.processes.flower import looks
+from craftsfl.processes.flower.looks import (
+    LOOK,
+    OLDEST_SECONDS,
+    LookReader,
+    QuietLooks,
+)
+from craftsfl.processes.flower.nodes import (
+    has_no_message,
+    looking_node,
+    nodes_pushed_to,
+    shown_node_key,
+)
 
 Message = MutableMapping[str, Any]
 PUSH = "/v1/runtime/push-messages"
+TO_FIVE, TO_SEVEN = (
+    PushAppMessagesRequest(
+        messages_list=[Flowers(metadata=Metadata(dst_node_id=node))]
+    ).SerializeToString()
+    for node in (5, 7)
+)
 KEY = FLEET_HTTP_PUBLIC_KEY_HEADER.lower().encode()
 
 
@@ -25,15 +45,17 @@ class Flower:
     def __init__(self) -> None:
         self.now = 0.0
         self.reached: list[str] = []
+        self.read: list[bytes] = []
         self.queue: dict[bytes, int] = {}
         self.status = 200
         self.during = asyncio.Event()
         self.during.set()
-        self.front = QuietLooks(self.app, shown_node_key, has_no_message, lambda: self.now)
+        reader = LookReader(shown_node_key, looking_node, nodes_pushed_to, has_no_message)
+        self.front = QuietLooks(self.app, reader, lambda: self.now)
 
     async def app(self, scope: Message, receive: Any, send: Any) -> None:
         self.reached.append(scope["path"])
-        await receive()
+        self.read.append((await receive())["body"])
         key = shown_node_key(scope) or b""
         number = self.queue.pop(key, 0) if scope["path"] == LOOK else 0
         await self.during.wait()
@@ -41,22 +63,27 @@ class Flower:
         await send({"type": "http.response.start", "status": self.status, "headers": []})
         await send({"type": "http.response.body", "body": body})
 
-    async def ask(self, path: str = LOOK, *keys: bytes) -> int:
-        """How many messages the answer has."""
+    async def ask(
+        self, path: str = LOOK, *keys: bytes, node: int = 5, body: bytes = b"", hold: bool = False
+    ) -> int:
+        """How many messages the answer has; -1 for one that says that it was held, with none."""
         sent: list[Message] = []
+        look = PullMessagesRequest(node=Node(node_id=node)).SerializeToString()
 
         async def receive() -> Message:
-            return {"type": "http.request", "body": b"x"}
+            return {"type": "http.request", "body": body or (look if path == LOOK else TO_FIVE)}
 
         async def send(message: Message) -> None:
             sent.append(message)
 
-        headers = [(KEY, key) for key in keys]
+        headers = [(KEY, key) for key in keys] + [(b"craftsfl-look", b"hold")] * hold
         await self.front({"type": "http", "path": path, "headers": headers}, receive, send)
         assert [message["type"] for message in sent] == [
             "http.response.start",
             "http.response.body",
         ]
+        if (b"craftsfl-look", b"held") in sent[0]["headers"]:
+            return -1
         return len(PullMessagesResponse.FromString(sent[1]["body"]).messages_list)
 
     def looks(self) -> int:
@@ -80,7 +107,6 @@ def test_a_second_look_is_answered_from_memory_until_it_is_old() -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        PUSH,
         "/v1/runtime/push-task-message",
         "/v1/control/stop-run",
         "/v1/control/unregister-node",
@@ -152,3 +178,101 @@ def test_an_answer_that_is_none_has_messages() -> None:
     assert has_no_message(b"")
     assert not has_no_message(b"\xff")
     assert not has_no_message(PullMessagesResponse(messages_list=[Flowers()]).SerializeToString())
+
+
+def test_a_push_lets_those_look_again_for_whom_it_is() -> None:
+    async def run() -> None:
+        flower = Flower()
+        for _ in range(2):
+            await flower.ask(LOOK, b"a", node=5)
+            await flower.ask(LOOK, b"b", node=7)
+        assert flower.looks() == 2
+        await flower.ask(PUSH, body=TO_SEVEN)
+        assert flower.read[-1] == TO_SEVEN
+        flower.queue[b"b"] = 1
+        assert await flower.ask(LOOK, b"b", node=7) == 1
+        await flower.ask(LOOK, b"a", node=5)
+        assert flower.looks() == 3
+
+    asyncio.run(run())
+
+
+def test_a_push_that_nobody_understands_is_for_everybody() -> None:
+    async def run() -> None:
+        flower = Flower()
+        await flower.ask(LOOK, b"a")
+        await flower.ask(PUSH, body=b"\xff")
+        await flower.ask(LOOK, b"a")
+        assert flower.looks() == 2
+
+    asyncio.run(run())
+
+
+def test_what_is_kept_for_a_key_is_for_the_node_that_flower_answered() -> None:
+    async def run() -> None:
+        flower = Flower()
+        await flower.ask(LOOK, b"a", node=5)
+        await flower.ask(LOOK, b"a", node=7)
+        assert flower.looks() == 2
+
+    asyncio.run(run())
+
+
+def test_a_held_look_is_answered_when_a_message_comes() -> None:
+    async def run() -> None:
+        flower = Flower()
+        looks = [
+            asyncio.create_task(flower.ask(LOOK, key, node=node, hold=True))
+            for key, node in ((b"a", 5), (b"b", 7))
+        ]
+        while flower.looks() < 2:
+            await asyncio.sleep(0)
+        flower.queue[b"b"] = 1
+        await flower.ask(PUSH, body=TO_SEVEN)
+        assert await looks[1] == 1
+        assert not looks[0].done()
+        looks[0].cancel()
+
+    asyncio.run(run())
+
+
+def test_a_look_is_held_for_a_while_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looks, "HOLD_SECONDS", 0.01)
+
+    async def run() -> None:
+        flower = Flower()
+        assert await flower.ask(LOOK, b"a", hold=True) == -1
+        assert await flower.ask(LOOK, b"a", hold=True) == -1
+        assert await flower.ask(LOOK, b"a") == 0
+        assert flower.looks() == 1
+        flower.queue[b"a"] = 1
+        await flower.ask("/v1/control/start-run")
+        assert await flower.ask(LOOK, b"a", hold=True) == 1
+
+    asyncio.run(run())
+
+
+def test_a_message_that_comes_while_flower_answers_is_not_waited_for() -> None:
+    async def run() -> None:
+        flower = Flower()
+        flower.during.clear()
+        look = asyncio.create_task(flower.ask(LOOK, b"b", node=7, hold=True))
+        await asyncio.sleep(0)
+        push = asyncio.create_task(flower.ask(PUSH, body=TO_SEVEN))
+        await asyncio.sleep(0)
+        flower.during.set()
+        flower.queue[b"b"] = 1
+        await push
+        assert await asyncio.wait_for(look, 1) == 1
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("status", [401, 500])
+def test_a_refusal_is_never_held(status: int) -> None:
+    async def run() -> None:
+        flower = Flower()
+        flower.status = status
+        assert await asyncio.wait_for(flower.ask(LOOK, b"a", hold=True), 1) == 0
+
+    asyncio.run(run())

@@ -111,6 +111,18 @@ def test_a_dead_process_is_reported_with_the_end_of_its_log(tmp_path: Path) -> N
             supervisor.check()
 
 
+def test_a_web_servers_own_lines_are_not_shown(tmp_path: Path) -> None:
+    lines = ["INFO:     Started server process [7]", "INFO:     Application startup complete."]
+    lines += ["INFO:     Uvicorn running on https://127.0.0.1:1 (Press CTRL+C to quit)"]
+    lines += ['INFO:     127.0.0.1:50512 - "POST /v1/fleet/pull HTTP/1.1" 200 OK']
+    lines += ["INFO:     Shutting down", "INFO:     Finished server process [7]"]
+    code = f"print('the cause'); [print(line) for line in {lines!r} * 9]; raise SystemExit(2)"
+    with Supervisor() as supervisor:
+        running = supervisor.start(command(tmp_path, code))
+        running.process.wait()
+        assert running.log_tail() == "the cause"
+
+
 def test_waiting_stops_when_a_process_dies(tmp_path: Path) -> None:
     with Supervisor() as supervisor:
         supervisor.start(command(tmp_path, "raise SystemExit(4)"))

@@ -130,10 +130,11 @@ def test_while_a_run_is_open_nothing_changes(folder: Path) -> None:
 def sign(folder: Path, *names: str) -> None:
     """As the sites' signatures come through the coordinator."""
     file = folder / "colon" / "roster.cfl"
-    (signed,) = read_rosters(file)
+    *earlier, signed = read_rosters(file)
+    before = earlier[-1].roster if earlier else None
     for name in names:
-        signed = add_signature(signed, load_identity(folder / name / "site.key"), None)
-    write_rosters(file, [signed])
+        signed = add_signature(signed, load_identity(folder / name / "site.key"), before)
+    write_rosters(file, [*earlier, signed])
 
 
 def next_study(folder: Path, *names: str) -> Path:
@@ -168,6 +169,46 @@ def test_who_joins_later_is_let_in_by_who_was_there(folder: Path) -> None:
     made = read_invitation(folder / "colon" / "invitation.cfl")
     assert [member.name for member in made.rosters.roster.members] == [*NAMES, "valley"]
     assert made.rosters.unsigned == NAMES and made.rosters.lacking == 2
+
+
+def test_who_leaves_is_named_and_let_go_by_who_was_there(folder: Path) -> None:
+    valley = folder / "valley" / "valley.card"
+    add(folder, *cards(folder))
+    sign(folder, "north", "harbour")
+    add(folder, "--study", next_study(folder, *NAMES, "valley"), valley)
+    sign(folder, "north", "harbour")
+    (folder / "next.toml").unlink()
+    later = next_study(folder, *NAMES)
+    with pytest.raises(ConfigError, match=r"does not list valley.*--without valley"):
+        add(folder, "--study", later)
+    told = add(folder, "--study", later, "--without", "valley")
+    assert "valley has left" in told
+    made = read_invitation(folder / "colon" / "invitation.cfl")
+    assert [member.name for member in made.rosters.roster.members] == list(NAMES)
+    assert made.rosters.unsigned == (*NAMES, "valley") and made.rosters.lacking == 3
+    left = folder / "colon" / "cards" / "left"
+    assert sorted(path.name for path in left.iterdir()) == ["valley.card", "valley.pub"]
+    assert not list((folder / "colon" / "cards").glob("valley*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("somewhere", "the roster does not list it. It lists north, harbour, hillside"),
+        (
+            "harbour",
+            "the study colon lists it. Plan the next study without it: craftsfl rounds plan "
+            "--site north=12 --site hillside=12",
+        ),
+    ],
+)
+def test_nobody_else_is_left_out(folder: Path, name: str, says: str) -> None:
+    add(folder, *cards(folder))
+    before = (folder / "colon" / "invitation.cfl").read_bytes()
+    with pytest.raises(ConfigError) as caught:
+        add(folder, "--without", name)
+    assert says in str(caught.value)
+    assert (folder / "colon" / "invitation.cfl").read_bytes() == before
 
 
 def test_gateways_are_admitted_once_the_superlink_answers(

@@ -85,7 +85,7 @@ def test_a_second_init_changes_nothing(made: Path) -> None:
         (["--address", "a b:9092"], "is not HOST:PORT"),
         (["--address", "example.org:99999"], "is not HOST:PORT"),
         (["--consortium", "Colon!"], "at most 32 lower-case letters"),
-        (["--name", "Colon!"], "pattern"),
+        (["--name", "Colon!"], "at most 64 lower-case letters"),
         (["--epsilon", "100"], "promises a patient nothing"),
         (["--base", "nowhere"], "is not a folder here"),
         (["--study", "nowhere.toml"], "nowhere.toml does not exist"),

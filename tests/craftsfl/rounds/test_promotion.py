@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from craftsfl.cli import app
+from privacy.audit.readers_result import ReadersInterval, SignedReaders
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, CraftsflError, DeploymentError
+from privacy.identity import Identity
 from server.status import QualityStatus
 from tests.craftsfl.rounds.finished import FinishedStudy, figure
 
@@ -107,6 +111,41 @@ def test_nothing_is_changed_before_somebody_agrees(
     said = typed(study, "promote").output
     assert "goes from nobody to version 1" in said and "Nothing was changed." in said
     assert champion(study) is None
+
+
+def test_readers_who_judged_another_adapter_promote_nothing(
+    tmp_path: Path, tiny_base: Path, study_values: dict[str, Any], empty_mlflow: bytes
+) -> None:
+    key = Identity.from_seed(b"ada".ljust(32))
+    listed = [{"name": "ada", "key": key.public.hex()}]
+    demands = {"readers": {"keys": listed, "readers": 2, "told_apart": 0.6}}
+    study = FinishedStudy(tmp_path, tiny_base, study_values, empty_mlflow, promotion=demands)
+    path = study.finish()
+    folder = tmp_path / "state" / "readers"
+    folder.mkdir()
+    result = SignedReaders(
+        signer="ada",
+        key="d" * 64,
+        adapter="e" * 64,
+        study=study.study.digest().hex(),
+        readers=2,
+        questions=800,
+        missing=0,
+        told_apart=ReadersInterval(0.5, 0.45, 0.55, 320),
+        preferred=None,
+        time=1,
+    )
+    (folder / "ada.readers").write_bytes(result.signed_with(key).encode())
+    (folder / "odd.readers").write_bytes(b"{}")
+    refusal = typed(study, "promote", "--yes")
+    assert "2 readers or more have judged pictures of this adapter" in refused(refusal).message
+    assert "ada's result is of another adapter, eeeeeeeeeeeeeeee" in refusal.output
+    assert champion(study) is None
+    own = replace(result, adapter=hashlib.sha256(path.read_bytes()).hexdigest())
+    (folder / "ada.readers").write_bytes(own.signed_with(key).encode())
+    done = typed(study, "promote", "--yes")
+    assert done.exit_code == 0, done.output
+    assert champion(study) == "1"
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ from tests.client.studies import make_study
 from tests.integration.far_site import Authority
 
 DAY = 86_400.0
-TINY = "sha256:759464863ebd775dc43b9b37b3c84b221db37d338e71f234ac927e82319e3a2c"
+TINY = "sha256:80b992d175dfb2e59865edba89fde09d0ebaa3aeffc91ebbc9066f75712b01ec"
 
 
 def found(checked: Iterator[Checked]) -> dict[CheckId, str]:

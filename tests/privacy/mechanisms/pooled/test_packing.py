@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from privacy.errors import AccountingError
 from privacy.mechanisms.pooled.packing import lanes_for, pack_signed, unpack_signed
-from privacy.secagg.sealed.residues import no_residues, packed_residues, reduced, residues_in
+from privacy.secagg.sealed.residues import (
+    no_residues,
+    packed_residues,
+    reduced,
+    residue_sum,
+    residues_in,
+)
 from tests.privacy.secagg.sealed import oracle
 
 
@@ -49,6 +55,17 @@ def test_lanes_are_what_the_specification_says(bits, count):
     assert unpack_signed(lanes, count, bits).tolist() == oracle.signed(
         residues.tolist()[:count], bits
     )
+
+
+@pytest.mark.parametrize("bits", [2, 15, 16, 17, 31, 32])
+@pytest.mark.parametrize("vectors", [1, 2, 300])
+def test_many_vectors_add_up_as_one_after_the_other(bits, vectors):
+    random = np.random.default_rng(bits)
+    rows = [random.integers(0, 2**64, 2 * bits, np.uint64) for _ in range(vectors)]
+    total = no_residues(2 * bits, bits)
+    for row in rows:
+        total += residues_in(row, bits)
+    assert residue_sum(rows, bits).tolist() == reduced(total, bits).tolist()
 
 
 def test_known_answer():

@@ -1,0 +1,144 @@
+"""Which adapter was promoted when: in the log, in order, with the signatures the manifest asks for.
+
+A coordinator that promotes what no log holds is found by whoever has the adapter: the auditor is
+told its digest (`--champion`), and the newest promotion in the log has to be of it.
+"""
+
+# Why: docs/adr/0065-promotions-and-witnesses.md
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from privacy.audit.evidence import Evidence
+from privacy.audit.faults import AuditFailure, Flaw, failure
+from privacy.audit.promotions import Promotion, PromotionRow, decode_promotions, signoff_of
+from privacy.audit.records import FINISHED
+from privacy.audit.signoff import SignedVerdict, signed_off
+from privacy.errors import AuditError
+from privacy.log.entries import EntryKind, LogEntry, LogFacts, facts_of
+from privacy.log.replay import LogReplay
+from privacy.study.manifest import Study
+
+PROMOTIONS_FILE = "promotions.json"
+
+
+def check_promotions(
+    evidence: Evidence, replay: LogReplay | None, champion: str | None = None
+) -> tuple[list[Promotion], list[AuditFailure]]:
+    """The promotions of the study, in order, and what does not hold of them.
+
+    `champion`: SHA-256 (hex) of the adapter that somebody was given as the champion.
+    """
+    failures: list[AuditFailure] = []
+    try:
+        told = decode_promotions(evidence.files.get(PROMOTIONS_FILE, b"[]"))
+    except AuditError as error:
+        return [], [failure(Flaw.PROMOTION, error.message)]
+    logged = None if replay is None else _logged(evidence.study, replay, failures)
+    rows = told if logged is None else logged
+    if logged is not None:
+        failures += _compared(told, logged)
+    failures += _followed(evidence, rows)
+    found = [row.promotion for row in rows]
+    if champion is not None:
+        failures += _champion(found, champion)
+    return found, failures
+
+
+def promotions_in(entries: Iterable[bytes]) -> list[LogFacts]:
+    """What the log's entries say of promotions, in order."""
+    found = map(LogEntry.decode, entries)
+    return [facts_of(one.body) for one in found if one.kind is EntryKind.PROMOTION]
+
+
+def _logged(
+    study: Study, replay: LogReplay, failures: list[AuditFailure]
+) -> tuple[PromotionRow, ...]:
+    """The log's promotions of the study, each with all verdicts that came before it."""
+    digest, signed, rows = study.digest().hex(), list[SignedVerdict](), list[PromotionRow]()
+    for kind, said in replay.facts:
+        try:
+            if kind is EntryKind.SIGNOFF:
+                signed.append(_counting(study, signoff_of(said)))
+            elif kind is EntryKind.PROMOTION and said.get("study") == digest:
+                rows.append(PromotionRow(Promotion.of_facts(said), tuple(signed)))
+        except AuditError as error:
+            flaw = Flaw.SIGNOFF if kind is EntryKind.SIGNOFF else Flaw.PROMOTION
+            failures.append(failure(flaw, f"In the log: {error.message}"))
+    return tuple(rows)
+
+
+def _counting(study: Study, one: SignedVerdict) -> SignedVerdict:
+    """The verdict, if it is of another study or counts for this one; else `AuditError`."""
+    if one.study == study.digest().hex() and not signed_off(study, one.bundle, [one]):
+        raise AuditError(f"the verdict in the name of {one.auditor} is not signed by that auditor.")
+    return one
+
+
+def _compared(
+    told: Sequence[PromotionRow], logged: Sequence[PromotionRow]
+) -> Iterator[AuditFailure]:
+    here, there = [one.promotion for one in told], [one.promotion for one in logged]
+    for one in here:
+        if one not in there:
+            words = f"The log does not hold the promotion of version {one.version}."
+            yield failure(Flaw.PROMOTION, words, run=one.run)
+    for one in there:
+        if one not in here:
+            words = f"The log holds a promotion of version {one.version} that the list lacks."
+            yield failure(Flaw.PROMOTION, words, run=one.run)
+
+
+def _followed(evidence: Evidence, rows: Sequence[PromotionRow]) -> Iterator[AuditFailure]:
+    study, before = evidence.study, set[str]()
+    for place, row in enumerate(rows, start=1):
+        one = row.promotion
+        what = f"The promotion of version {one.version}"
+        if one.study != study.digest().hex():
+            yield failure(Flaw.PROMOTION, f"{what} is of another study.", run=one.run)
+        if one.number != place:
+            words = f"{what} is number {one.number}, and stands at place {place}."
+            yield failure(Flaw.PROMOTION, words, run=one.run)
+        yield from _released(evidence, one, what)
+        # A rollback shows nothing anew: what it goes back to has shown it when it was promoted.
+        if not (one.back and one.digest in before):
+            yield from _signed_off(study, row, what)
+        before.add(one.digest)
+
+
+def _released(evidence: Evidence, one: Promotion, what: str) -> Iterator[AuditFailure]:
+    run = evidence.runs.get(one.run)
+    if run is None or run.record.released != one.digest:
+        words = f"{what} is of an adapter that its run did not release."
+        yield failure(Flaw.PROMOTION, words, run=one.run)
+        return
+    opened = len(run.sums) if evidence.study.pools_noise else evidence.study.rounds
+    if run.record.state != FINISHED or opened < evidence.study.rounds:
+        words = f"{what} is of a run that is {run.record.state}, after {opened} rounds."
+        yield failure(Flaw.PROMOTION, words, run=one.run)
+
+
+def _signed_off(study: Study, row: PromotionRow, what: str) -> Iterator[AuditFailure]:
+    if study.auditors is None:
+        return
+    names = signed_off(study, row.promotion.digest, row.signoffs)
+    if len(names) < study.auditors.needed:
+        words = (
+            f"{what} rests on {len(names)} of the {study.auditors.needed} auditors' signatures "
+            f"that the manifest asks for{': ' + ', '.join(sorted(names)) if names else ''}."
+        )
+        yield failure(Flaw.SIGNOFF, words, run=row.promotion.run)
+
+
+def _champion(found: Sequence[Promotion], champion: str) -> Iterator[AuditFailure]:
+    own = [one for one in found if one.digest == champion]
+    if not own:
+        words = f"The champion that you were given ({champion[:16]}…) was never promoted."
+        yield failure(Flaw.PROMOTION, words)
+    elif found[-1].digest != champion:
+        words = (
+            f"The champion that you were given is version {own[-1].version}; the newest promotion "
+            f"is of version {found[-1].version}."
+        )
+        yield failure(Flaw.PROMOTION, words, run=own[-1].run)
