@@ -66,9 +66,7 @@ def check_sums(
     return report
 
 
-def _unopened(
-    run: RunEvidence, sessions: Mapping[bytes, OpenSession]
-) -> Iterator[tuple[int, int]]:
+def _unopened(run: RunEvidence, sessions: Mapping[bytes, OpenSession]) -> Iterator[tuple[int, int]]:
     """Whoever has all vectors can add them up: their sum is as good as opened, and is charged."""
     opened = {one.label for one in run.sums}
     for request in run.requests:
