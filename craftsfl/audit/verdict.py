@@ -167,6 +167,11 @@ def _check_run(
             "bundle, and named by their digests. What the sites cosigned with them is not either."
         )
     verdict.counts.vectors_left_out += len(sums.left_out)
+    verdict.not_recomputed += (
+        f"Run {number}, step {step}, attempt {attempt}: every site's vector is here and the "
+        "coordinator opened no sum. It could have: the attempt is charged as one that was opened."
+        for step, attempt in sums.unopened
+    )
     again = replay(evidence, number, layout)
     verdict.failures += again.failures
     verdict.counts.steps += again.steps
