@@ -38,7 +38,7 @@ from model.devices import pick_device
 from model.encoders import SHIPPED_ENCODERS, ImageTextEncoder, load_image_text_encoder
 from model.generation.provenance import Drawing
 from model.lab.atlas.control import CONTROL_SIDE, control_tiles
-from model.lab.atlas.entries import AtlasEntry, atlas_entries, captions_by_meaning
+from model.lab.atlas.entries import AtlasEntry, atlas_entries, captions_by_meaning, words_read_by
 from model.lab.atlas.obedience import MeaningTable, judged_by
 from model.lab.drawing.folder import MANIFEST
 from model.lab.drawing.prompts import Words
@@ -157,7 +157,7 @@ def _judged(request: AtlasRequest, drawing: Drawing, asked: _Asked, base: FoundB
     entries = {entry.prompt: entry for entry in atlas_entries(asked.words)}
     listed = _listed(request.out)
     of = [entries[text] for _, text, _ in listed]
-    captions = captions_by_meaning(tuple(entries.values()))
+    captions = captions_by_meaning(tuple(entries.values()), words_read_by(asked.about.name))
     meanings = [entry.meaning for entry in of]
     images = _images(request.out, [file for file, _, _ in listed])
     found = judged_by(asked.encoder, images, meanings, captions)

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from model.lab.drawing.prompts import Words, morphology, type_prompts
-from model.lab.tissue.captions import CANCER_TYPES, PHRASES, TEMPLATES
+from model.lab.pretraining.contrastive.wording import WORDINGS
+from model.lab.tissue.captions import ALL_WORDS, CANCER_TYPES, PHRASES, CaptionWords
+
+_READ = {"tiny": "reference", "tiny-evaluator": "evaluator"}  # the embedded encoders' recipes
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +27,10 @@ class AtlasEntry:
     meaning: str
     prompt: str
 
-    @property
-    def synonyms(self) -> tuple[str, ...]:
-        """All phrases of this meaning."""
-        return PHRASES.get(self.meaning, (self.phrase,))
+    def synonyms(self, words: CaptionWords) -> tuple[str, ...]:
+        """The phrases of this meaning in these words."""
+        known = PHRASES.get(self.meaning)
+        return (self.phrase,) if known is None else tuple(known[place] for place in words.phrases)
 
 
 def atlas_entries(words: Words) -> tuple[AtlasEntry, ...]:
@@ -41,15 +44,23 @@ def atlas_entries(words: Words) -> tuple[AtlasEntry, ...]:
     )
 
 
-def captions_by_meaning(entries: Sequence[AtlasEntry]) -> dict[str, tuple[str, ...]]:
-    """All ways to say each meaning: of every type that shows it, in every synonym and template.
+def captions_by_meaning(
+    entries: Sequence[AtlasEntry], words: CaptionWords = ALL_WORDS
+) -> dict[str, tuple[str, ...]]:
+    """The ways to say each meaning: of every type that shows it, in every synonym and template.
 
-    A judge that knows some of these sentences and not others is asked for their mean.
+    `words`: those that the judge knows. Asked in others, it would be judged and not the pictures.
     """
     said: dict[str, dict[str, None]] = {}
     for entry in entries:
         texts = said.setdefault(entry.meaning, {})
-        for phrase in entry.synonyms:
-            for template in TEMPLATES:
+        for phrase in entry.synonyms(words):
+            for template in words.templates:
                 texts[template.format(name=entry.name, organ=entry.organ, what=phrase)] = None
     return {meaning: tuple(texts) for meaning, texts in said.items()}
+
+
+def words_read_by(judge: str) -> CaptionWords:
+    """The words that an encoder learned, by its source; all where nobody knows."""
+    recipe = _READ.get(judge)
+    return ALL_WORDS if recipe is None else WORDINGS[recipe].slides

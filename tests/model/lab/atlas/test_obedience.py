@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, ttest_1samp
 
-from model.lab.atlas.entries import atlas_entries, captions_by_meaning
+from model.lab.atlas.entries import atlas_entries, captions_by_meaning, words_read_by
 from model.lab.atlas.obedience import MeaningTable, judged_by
 from model.lab.drawing.prompts import type_prompts
 from model.lab.tissue.captions import CANCER_TYPES
@@ -32,6 +32,16 @@ def test_tissue_words_mean_their_morphology_and_clinical_ones_themselves() -> No
     assert {entry.meaning for entry in tissue} == set(MORPHOLOGIES)
     assert all(entry.meaning == entry.phrase for entry in clinical)
     assert len(captions_by_meaning(clinical)) == len({entry.phrase for entry in clinical})
+
+
+def test_a_judge_is_asked_in_the_words_that_it_knows() -> None:
+    entries = atlas_entries("tissue")
+    own = captions_by_meaning(entries, words_read_by("tiny-evaluator"))
+    others = captions_by_meaning(entries, words_read_by("tiny"))
+    assert set(own) == set(others) == set(MORPHOLOGIES)
+    said = [{text for texts in found.values() for text in texts} for found in (own, others)]
+    assert not said[0] & said[1]
+    assert words_read_by("/some/folder") == words_read_by("elsewhere")
 
 
 def table(seed: int = 1, n: int = 12, k: int = 4) -> MeaningTable:
