@@ -22,7 +22,12 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flwr.common.constant import TIMESTAMP_HEADER
 from flwr.proto.control_pb2 import ListRunsRequest, RegisterNodeRequest
-from flwr.proto.fleet_pb2 import ActivateNodeRequest, RegisterNodeFleetRequest
+from flwr.proto.fleet_pb2 import (
+    ActivateNodeRequest,
+    PullMessagesRequest,
+    RegisterNodeFleetRequest,
+)
+from flwr.proto.node_pb2 import Node
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
 from flwr.supercore.date import now
 from flwr.supercore.primitives.asymmetric import (
@@ -43,7 +48,7 @@ from craftsfl.processes.flower.control import (
     stop_flower_run,
 )
 from craftsfl.processes.flower.credentials import make_supernode_key
-from craftsfl.processes.flower.gate import LARGEST_BODY, SMALL_BODY
+from craftsfl.processes.flower.gate import BURST, LARGEST_BODY, REQUESTS_A_SECOND, SMALL_BODY
 from craftsfl.processes.flower.operator_key import operator_key
 from craftsfl.processes.flower.shown_key import KEY_HEADER
 from craftsfl.processes.supervisor import Supervisor
@@ -356,6 +361,40 @@ def test_much_is_read_only_from_an_admitted_node(link: SuperLink, tmp_path: Path
     assert "Invalid protobuf payload" in answer.text or answer.status == 400
     stale = {**signed(private, public), TIMESTAMP_HEADER: "2020-01-01T00:00:00+00:00"}
     assert "admitted node" in ask(link.port, path, {**length, **stale}).text
+
+
+@pytest.mark.slow
+def test_an_admitted_node_that_asks_all_the_time_is_let_in_so_often(
+    link: SuperLink, tmp_path: Path
+) -> None:
+    """Thousands of signed requests in one go, and meanwhile those of another node."""
+
+    def looks(name: str) -> tuple[bytes, dict[str, str]]:
+        private, public = generate_key_pairs()
+        file = tmp_path / f"{name}.pub"
+        file.write_bytes(public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH))
+        node = Node(node_id=register_node(link, file))
+        return PullMessagesRequest(node=node).SerializeToString(), signed(private, public)
+
+    (body, headers), (others, other) = looks("hostile"), looks("honest")
+    length = {"Host": "localhost", "Content-Length": str(len(body))}
+    given = {**length, "Content-Type": "application/protobuf", **headers}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in given.items())
+    request = f"POST {PLAIN} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + body
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    began, said = time.monotonic(), b""
+    plain = socket.create_connection(("127.0.0.1", link.port), timeout=60)
+    with context.wrap_socket(plain, server_hostname="localhost") as connection:
+        while b" 429 " not in said and said.count(b"HTTP/1.1 200") < 4 * BURST:
+            connection.sendall(request * 20)
+            answered = said.count(b"HTTP/1.1")
+            while b" 429 " not in said and said.count(b"HTTP/1.1") < answered + 20:
+                said += connection.recv(65536)
+        assert ask(link.port, PLAIN, other, body=others).status == 200
+    let_in = said.count(b"HTTP/1.1 200")
+    assert b" 429 " in said
+    assert BURST <= let_in <= BURST + REQUESTS_A_SECOND * (time.monotonic() - began) + 1
 
 
 def test_endless_headers_and_idle_connections_are_closed(link: SuperLink) -> None:

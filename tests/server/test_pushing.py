@@ -15,8 +15,9 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid.http_grid import HttpGrid
 
+from privacy.wire.enclosed import enclosed_in
 from server.messages import pack_envelope
-from server.pushing import push_all
+from server.pushing import Enclosing, push_all
 
 RUN = 7
 
@@ -31,6 +32,8 @@ class StandIn:
     refused: set[str] = field(default_factory=set)  # each once
     fails: int = 0  # pushes of more than so many messages are answered with `status`
     status: int = 500
+    takes: bool = False  # contents with what announces them
+    offered: list[int] = field(default_factory=list)  # how many, push by push
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def PushMessages(self, request: PushAppMessagesRequest) -> PushAppMessagesResponse:
@@ -39,6 +42,9 @@ class StandIn:
         if self.fails and len(trees) > self.fails:
             answer = httpx.Response(self.status, request=httpx.Request("POST", "https://x"))
             answer.raise_for_status()
+        enclosed = enclosed_in(request)
+        self.offered.append(len(enclosed))
+        self.parts.update(enclosed if self.takes else ())
         names = [part.object_id for tree in trees for part in iterate_object_tree(tree)]
         return PushAppMessagesResponse(
             message_ids=[message.metadata.message_id for message in request.messages_list],
@@ -126,3 +132,26 @@ def test_a_push_that_the_superlink_fails_at_is_sent_one_by_one(
     superlink.fails, superlink.status = 1, 403  # that is about the run
     with pytest.raises(httpx.HTTPStatusError):
         push_all(grid, [message(5), message(6)])
+
+
+def test_contents_go_with_what_announces_them(superlink: StandIn, grid: HttpGrid) -> None:
+    """Small ones; and as soon as they are known to be taken, more messages go at a time."""
+    superlink.takes = True
+    enclosing = Enclosing()
+    gateways = set(range(60))
+    assert all(push_all(grid, [message(n) for n in range(60)], gateways, enclosing))
+    assert superlink.offered == [8, 25, 25, 2]
+    assert superlink.came == []
+    assert all(push_all(grid, [message(5, 600_000)], gateways, enclosing))
+    assert superlink.offered[-1] == 0
+    assert len(superlink.came) == 5
+
+
+def test_a_superlink_that_takes_none_is_offered_them_once(
+    superlink: StandIn, grid: HttpGrid
+) -> None:
+    enclosing = Enclosing()
+    for _ in range(2):
+        assert all(push_all(grid, [message(n) for n in range(10)], (), enclosing))
+    assert superlink.offered == [24, 0, 0, 0]
+    assert len(superlink.came) == 60

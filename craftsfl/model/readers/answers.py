@@ -115,7 +115,7 @@ def _read_answers(path: Path, key: StudyKey) -> tuple[str, Given]:
     if study != key.study:
         raise DataError(
             f"{path} is of another study, or the key was changed since it was sealed.",
-            f"This key's study is {key.study[:16]}…, the file's {visible(str(study), most=16)}….",
+            f"This key's study is {key.study[:16]}…, the file's {visible(str(study)[:16])}….",
         )
     if reader not in key.readers:
         raise DataError(f"{path} is of no reader of this study.", _ANSWERS_CURE)

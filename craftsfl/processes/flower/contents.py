@@ -37,7 +37,7 @@ ALL_ENCLOSED: Final = 4 * 1024 * 1024  # bytes in one answer
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
+class EnclosedContents:
     """Flower's handlers of one API that store an object, and fetch one."""
 
     push: Callable[..., Any]

@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from craftsfl.processes.flower.contents import Contents
+from craftsfl.processes.flower.contents import EnclosedContents
 from craftsfl.processes.flower.turns import Turns
 
 if TYPE_CHECKING:
@@ -41,11 +41,11 @@ KNOWN_LAYERS: Final = (
     "ControlAuthenticationMiddleware",
     "ControlLicenseMiddleware",
     "ProtobufTranslationMiddleware",
-    "RuntimeTracingMiddleware",
     "ControlEventLogMiddleware",
     "NodeAuthMiddleware",
     "FleetEventLogMiddleware",
 )
+_TRACING: Final = "RuntimeTracingMiddleware"  # of 1.41; it does nothing unless it is switched on
 _FLEET: Final = {
     "pull-messages": "pull_messages",
     "pull-object": "pull_object",
@@ -125,7 +125,8 @@ def direct_calls(flower: FastAPI) -> dict[str, DirectCall]:
     """What of `flower` is answered directly, by path; nothing where it is not as it is known."""
     import os
 
-    layers = tuple(getattr(layer.cls, "__name__", "") for layer in flower.user_middleware)
+    names = (getattr(layer.cls, "__name__", "") for layer in flower.user_middleware)
+    layers = tuple(name for name in names if name != _TRACING)
     plain = getattr(flower.state, "fleet_event_log_plugin", None) is None
     if layers != KNOWN_LAYERS or not plain or os.getenv("FLWR_TRACING_ENABLED") == "1":
         return {}
@@ -151,7 +152,7 @@ def _fleet_handler(name: str) -> Handler:
     from flwr.superlink.servicer.fleet import fleet_handlers
 
     handler: Callable[..., Message] = getattr(fleet_handlers, name)
-    contents = Contents(fleet_handlers.push_object, fleet_handlers.pull_object)
+    contents = EnclosedContents(fleet_handlers.push_object, fleet_handlers.pull_object)
 
     def answer(request: Request, message: Message) -> Message:
         authenticate_node(request)
@@ -170,7 +171,7 @@ def _runtime_handler(flower: FastAPI, name: str) -> Handler:
 
     handlers = flower.state.runtime_handlers
     handler: Callable[..., Message] = getattr(handlers, name)
-    contents = Contents(handlers.push_object, handlers.pull_object)
+    contents = EnclosedContents(handlers.push_object, handlers.pull_object)
     versions = VersionDependency(
         component_name="SuperLink", connection_name="Caller <-> SuperLink Runtime API"
     )

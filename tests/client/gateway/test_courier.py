@@ -86,6 +86,13 @@ def test_a_superlink_that_is_slow_is_asked_less() -> None:
     assert [pace.wait(0.0, 0.1, took) for took in (0.01, 0.5, 30.0)] == [0.1, 0.5, 3.0]
 
 
+def test_only_a_look_that_was_held_for_a_while_is_followed_by_another_at_once() -> None:
+    pace = Pace(0.1, 3.0)
+    waits = [pace.wait(1000.0, 2.0, took, held=True) for took in (0.01, 0.49, 0.5, 3.0)]
+    assert waits == [3.0, 3.0, 0.1, 0.1]
+    assert pace.wait(1000.0, 2.0, 3.0) == 3.0
+
+
 @pytest.mark.parametrize("silent", [Reason.AGENT_UNREACHABLE, Reason.AGENT_SILENT])
 def test_a_silent_agent_is_answered_for(silent: Reason) -> None:
     answer = refuse(REQUEST, silent)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tomli_w
 from typer.testing import CliRunner, Result
@@ -13,8 +14,12 @@ from typer.testing import CliRunner, Result
 from craftsfl.cli import app
 from craftsfl.model.atlas.make import AtlasRequest, make_atlas
 from craftsfl.model.drawing import DrawingModels
+from model.adapters import layout_of, save_adapter
+from model.digest import folder_digest
+from model.origin import Origin
 from model.sampling import SamplerSettings
 from privacy.errors import CraftsflError
+from privacy.study.manifest import Adapter
 
 
 def typed(out: Path, *words: object) -> Result:
@@ -26,9 +31,21 @@ def refused(result: Result) -> CraftsflError:
     return result.exception
 
 
-def test_it_goes_on_where_it_was_interrupted(tmp_path: Path, tiny_base: Path) -> None:
+@pytest.fixture
+def adapter(tmp_path: Path, tiny_base: Path) -> Path:
+    lora = Adapter(targets=("attn2.to_q",), rank=1, alpha=2.0)
+    layout = layout_of(tiny_base, lora)
+    vector = np.random.default_rng(1).normal(size=layout.parameters).astype(np.float32)
+    origin = Origin(folder_digest(tiny_base), "a-study", "2" * 64, "7", 12, 7.93, 1e-5)
+    save_adapter(tmp_path / "a.safetensors", layout, vector, lora, origin)
+    return tmp_path / "a.safetensors"
+
+
+def test_it_goes_on_where_it_was_interrupted(
+    tmp_path: Path, tiny_base: Path, adapter: Path
+) -> None:
     out = tmp_path / "atlas"
-    models = DrawingModels(str(tiny_base))
+    models = DrawingModels(str(tiny_base), str(adapter))
     settings = SamplerSettings(1, 1.0, 16, batch=32)
     request = AtlasRequest(out, models, settings, words="tissue", each=1)
 
@@ -41,7 +58,7 @@ def test_it_goes_on_where_it_was_interrupted(tmp_path: Path, tiny_base: Path) ->
     kept = {path: path.stat().st_mtime_ns for path in (out / "images").iterdir()}
     assert len(kept) >= 20
     assert not (out / "index.html").exists()
-    quick = ("--base", tiny_base, "--words", "tissue", "--each", 1)
+    quick = ("--base", tiny_base, "--adapter", adapter, "--words", "tissue", "--each", 1)
     quick += ("--steps", 1, "--guidance", 1, "--size", 16)
     done = typed(out, *quick, "--json")
     assert done.exit_code == 0, done.output
@@ -53,6 +70,7 @@ def test_it_goes_on_where_it_was_interrupted(tmp_path: Path, tiny_base: Path) ->
     assert sorted(files) == sorted(f"images/{p.name}" for p in (out / "images").iterdir())
     assert all((out / file).exists() for file in files)
     page = (out / "index.html").read_text("utf-8")
+    assert "7.93" in page and folder_digest(tiny_base) in page and "was not checked" in page
     assert all(f'src="{file}"' in page for file in files)
     assert "another order" in refused(typed(out, *quick, "--seed", 9)).message
 
@@ -74,12 +92,14 @@ def test_what_cannot_be_judged_is_not_drawn(
     assert not (tmp_path / "atlas").exists()
 
 
-def test_a_study_without_its_adapter_is_refused(
-    tmp_path: Path, tiny_base: Path, study_values: dict[str, Any]
+def test_a_study_is_that_of_the_adapter_or_refused(
+    tmp_path: Path, tiny_base: Path, adapter: Path, study_values: dict[str, Any]
 ) -> None:
     study = tmp_path / "study.toml"
     study.write_text(tomli_w.dumps(study_values))
     out = tmp_path / "atlas"
     options = ("--base", tiny_base, "--words", "tissue", "--study", study)
     assert "without its adapter" in refused(typed(out, *options)).message
+    other = refused(typed(out, *options, "--adapter", adapter))
+    assert "not trained by the study" in other.message
     assert not out.exists()
