@@ -197,7 +197,12 @@ def augmentation_rows(found: dict[AugmentedRun, Solved]) -> list[BenchRow]:
     table: dict[tuple[str, float, str], dict[int, tuple[Outcome, frozenset[int]]]] = {}
     for run, solved in found.items():
         for name, (outcome, of) in with_rare(AUGMENTED_TASKS[run.task], solved).items():
-            row = {"task": name, "share": run.share, "arm": run.named, "seed": run.seed}
+            row: dict[str, str | int | float | None] = {
+                "task": name,
+                "share": run.share,
+                "arm": run.named,
+                "seed": run.seed,
+            }
             rows.append({**row, "score": outcome.score(of)})
             table.setdefault((name, run.share, run.named), {})[run.seed] = (outcome, of)
     return rows + list(_comparisons(table))
@@ -217,7 +222,8 @@ def _comparisons(
                 of = one[seeds[0]][1]
                 sides = ([side[seed][0] for seed in seeds] for side in (one, other))
                 value, low, high = difference(*sides, of=of)
-                row = {"task": name, "share": share, "comparison": f"{first}-{second}"}
+                pair = f"{first}-{second}"
+                row: dict[str, str | float] = {"task": name, "share": share, "comparison": pair}
                 yield {**row, "difference": value, "low": low, "high": high}
 
 

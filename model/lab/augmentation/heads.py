@@ -29,7 +29,7 @@ class LinearHead:
     bias: Doubles = field(repr=False)
     classes: Groups = field(repr=False)
 
-    def predicted(self, features: Features) -> Groups:
+    def predicted(self, features: Features | Doubles) -> Groups:
         """The likeliest class of each row, int64 [n]."""
         logits = (features - self.centre) / self.scale @ self.weights + self.bias
         return np.asarray(self.classes[logits.argmax(axis=1)], np.int64)
