@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.output import BenchRow
 from bench.pooled_gradients import SharedRows
@@ -88,7 +89,7 @@ def _rows(
             }
 
 
-def _interval(values: np.ndarray) -> dict[str, float]:
+def _interval(values: NDArray[np.float64]) -> dict[str, float]:
     error = 2 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
     return {"low": float(values.mean()) - error, "high": float(values.mean()) + error}
 

@@ -149,7 +149,7 @@ HAZARDS: Final = (
         "Systematic error and bias: rare groups pay most",
         "Noise is the same for all, so that rare tissue types learn least. Accuracy by type is "
         "measured on public data, outside this bundle.",
-        "not in a bundle; docs/measurements.md",
+        "not in a bundle; section “What was counted”, docs/auditor.md",
     ),
     Hazard(
         "Data security before and after",
@@ -165,9 +165,9 @@ HAZARDS: Final = (
 
 RARE_TYPES_PAY: Final = (
     "Rare types of tissue, most: the noise is the same for all, and a type moves a sum by no more "
-    "than its patients times C. Nothing is learned of this study's patients by type: figures by "
-    "type are measured on public tissue, where they cost no ε (python -m bench.audit --only types; "
-    "docs/auditor.md)."
+    "than its patients times C. Nothing is learned of this study's patients by type; on public, "
+    "synthetic tissue, where figures cost no ε, a type with 61 % of 1,500 patients kept 99 % of "
+    "what it gains without noise at ε = 8, and one with 2 % kept 73 % (docs/auditor.md)."
 )
 
 NEVER_CLAIMED: Final = (

@@ -150,7 +150,8 @@ class _Total:
 
     def _flush(self) -> None:
         if self._waiting:
-            self._numbers += residue_sum(self._waiting, self._bits)
+            more = residue_sum(self._waiting, self._bits)
+            np.add(self._numbers, more, out=self._numbers)
             self._waiting.clear()
 
 
