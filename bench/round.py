@@ -117,7 +117,6 @@ def measure(rounds: int, forwarder: str = "gateway", mode: DemoMode = "pooled") 
             rounds=rounds,
             supernodes=forwarder == "supernode",
             mode=mode,
-            compare=False,
         )
         outcome, slot = _run(options)
         transfer = transfer_seconds(outcome.parameters)

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Final
 
 from craftsfl.audit.verdict import verify_bundle
-from craftsfl.demo.workspace import Workspace
+from craftsfl.demo.workspace import BUNDLE, Workspace
 from craftsfl.rounds.export import export_bundle
 from craftsfl.site.hand_over import write_hand_over
 from privacy.errors import AuditError
 
-BUNDLE: Final = "bundle.zip"
 _HANDED: Final = "handed-over"
 
 

@@ -39,15 +39,36 @@ def demo(
     browser: Annotated[
         bool, typer.Option(help="Open the demo's page where there is a browser and a screen.")
     ] = True,
+    noise_off: Annotated[
+        bool, typer.Option("--noise-off", help="Train the reference without noise as well, after.")
+    ] = False,
+    references: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run no federation: measure what the demo compares itself with, into this file."
+        ),
+    ] = None,
 ) -> None:
     """Train one shared model at three hospitals, each with its own privacy budget.
 
     craftsfl -q demo shows only the results. The processes log to DIR/logs
     either way.
     """
-    from craftsfl.demo.run import run_demo
+    from craftsfl.demo.run import measure_once, run_demo
     from craftsfl.demo.workspace import DemoOptions
 
+    if references is not None:
+        measure_once(directory, references)
+        return
     run_demo(
-        DemoOptions(directory, data, rounds, port, quality=True, mode=mode.value, browser=browser)
+        DemoOptions(
+            directory,
+            data,
+            rounds,
+            port,
+            quality=True,
+            mode=mode.value,
+            browser=browser,
+            noise_off=noise_off,
+        )
     )

@@ -5,24 +5,41 @@ training takes on this machine, which all hospitals share. A real consortium agr
 than the slowest site's training; here the machine's speed is measured before the study is written.
 """
 
+# Why: docs/adr/0064-references-that-are-measured-once.md
+
 from __future__ import annotations
 
 import math
 from typing import Final
 
-# Length of the slot divided by the probe's time, per patient that all hospitals together draw in a
-# round. Measured with three hospitals sharing two idle cores: 1,950 such patients train for about
-# 20 s where the probe takes 0.23 s, and 1,560 for 15 to 20 s where it takes 0.1 s. Four times the
-# first, because the machine may get busier than it was, and a slot that is missed costs the round.
-PROBES_A_PATIENT: Final = 4 * 20.0 / (1950 * 0.23)
-SHORTEST: Final = 15.0  # seconds
+from craftsfl.demo.studies import DemoMode, patients_at_once
+
+# Of a pooled step, in probes: a gradient takes 0.7 billion operations and the probe 18 billion, so
+# three hospitals on two idle cores train for 0.04 probes a patient, from when the request has
+# arrived. A quarter more, because the machine may get busier; a training that was stopped goes on
+# where it was, so that a slot that was too short costs one of the spare attempts and no work.
+_PROBES_A_PATIENT: Final = 0.05
+_PROBES_OF_A_MESSAGE: Final = 8.0  # until the request has reached the last trainer, and more
+SHORTEST: Final = 3.5  # seconds
+_COARSE: Final = 0.5  # the slot is public: a coarse one says little about the machine
+
+# Of a round of local steps, whose exchanges begin while the sites still train: 1,950 patients who
+# were drawn take 20 s where the probe takes 0.23 s. Four times that: a slot that is missed costs
+# the whole round.
+_PROBES_A_DRAWN_PATIENT: Final = 4 * 20.0 / (1950 * 0.23)
+_SHORTEST_ROUND: Final = 15.0
+_COARSE_ROUND: Final = 5.0
+
 LONGEST: Final = 300.0  # the round's deadline leaves the same time again
 
 
-def slot_for(patients: float, probe: float) -> float:
-    """The reply slot in seconds, if `patients` are drawn in a round and the probe took `probe` s.
-
-    A multiple of 5 s: the slot is public, and a coarse one says little about the machine.
-    """
-    seconds = patients * probe * PROBES_A_PATIENT
-    return float(min(LONGEST, max(SHORTEST, 5 * math.ceil(seconds / 5))))
+def slot_for(mode: DemoMode, declared: int, probe: float) -> float:
+    """The reply slot in seconds for `declared` patients, where the probe took `probe` seconds."""
+    patients = patients_at_once(mode, declared)
+    if mode == "pooled":
+        seconds = probe * (_PROBES_OF_A_MESSAGE + _PROBES_A_PATIENT * patients)
+        shortest, coarse = SHORTEST, _COARSE
+    else:
+        seconds = patients * probe * _PROBES_A_DRAWN_PATIENT
+        shortest, coarse = _SHORTEST_ROUND, _COARSE_ROUND
+    return min(LONGEST, max(shortest, coarse * math.ceil(seconds / coarse)))

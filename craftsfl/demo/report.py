@@ -7,13 +7,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 
-from craftsfl.demo.audited import BUNDLE
-from craftsfl.demo.workspace import Workspace
+from craftsfl.demo.figures import DemoReferences, PublicFigure
+from craftsfl.demo.learning import Learning
+from craftsfl.demo.workspace import BUNDLE, Workspace
 from craftsfl.privacy_words import epsilon_text
 from craftsfl.rounds.timeline import RoundTiming
 from privacy.dpsgd.release import Release, noise_to_clip
@@ -21,9 +22,11 @@ from privacy.study.manifest import Study
 from privacy.study.pooling import pooled_terms
 from privacy.study.terms import mechanism_of
 
-if TYPE_CHECKING:
-    from craftsfl.demo.learning import Comparison
-    from model.quality.denoising import LossChange
+ARM_WORDS: Final = {
+    "noise-off": "without noise, at its best rate",
+    "central": "all patients as one data set, with noise",
+    "alone": "one hospital alone, with noise",
+}
 
 # Above this, the noise of one step outweighs the gradients of all patients together. DP-SGD may
 # average a little of it away over the steps, but nobody should expect better pictures.
@@ -54,7 +57,7 @@ class DemoOutcome:
     parameters: int
     whole_study: float | None = None  # epsilon of all rounds and attempts; None: no noise
     rounds: Sequence[RoundTiming] = ()
-    learning: Comparison | None = None
+    learning: Learning | None = None
     bundle: Path | None = None  # for an auditor; it was verified
 
 
@@ -68,11 +71,42 @@ def write_summary(folder: Path, outcome: DemoOutcome) -> Path:
         "mlflow": outcome.mlflow,
         "epsilon_whole_study": outcome.whole_study,
         "seconds": {name: round(value, 2) for name, value in outcome.seconds.items()},
-        "learning": asdict(outcome.learning) if outcome.learning else None,
+        "learning": learning_values(outcome.learning) if outcome.learning else None,
         "bundle": None if outcome.bundle is None else str(outcome.bundle),
     }
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", "utf-8")
     return path
+
+
+def learning_values(learning: Learning) -> dict[str, object]:
+    """What summary.json holds of it: every figure with its interval."""
+    found, live, obedience = learning.compared.references, learning.noise_off, learning.obedience
+    return {
+        "loss": _figure_values(learning.loss),
+        "obedience": None if obedience is None else _figure_values(obedience),
+        "recovered": learning.recovered,
+        "noise_off_now": None if live is None else _figure_values(live),
+        "references": None if found is None else _reference_values(found),
+        "not_compared": learning.compared.why_not,
+    }
+
+
+def _reference_values(found: DemoReferences) -> dict[str, object]:
+    arms = {
+        name: {
+            "patients": arm.patients,
+            "loss": _figure_values(arm.loss),
+            "obedience": _figure_values(arm.obedience),
+        }
+        for name, arm in found.arms.items()
+    }
+    return {"command": found.command, "date": found.date, "seed": found.seed, "arms": arms}
+
+
+def _figure_values(figure: PublicFigure) -> dict[str, object]:
+    values: dict[str, object] = {"before": figure.base, "after": figure.after}
+    values |= {"change": figure.change, "low": _finite(figure.low), "high": _finite(figure.high)}
+    return values | {"patients": figure.patients, "excludes_zero": figure.excludes_zero}
 
 
 def show_outcome(workspace: Workspace, outcome: DemoOutcome, console: Console) -> None:
@@ -126,45 +160,77 @@ def _show_learning(workspace: Workspace, outcome: DemoOutcome, console: Console)
             "[bold]No learning expected[/]: with so few patients, the noise that protects them "
             "outweighs what they can teach. The run shows that the system works, nothing more."
         )
-    if outcome.learning is None:
-        return
-    base = outcome.learning.base_loss
-    for name in ("noise_off", "private"):
-        change: LossChange = getattr(outcome.learning, name)
-        console.print(
-            f"Held-out denoising loss, {name.replace('_', ' ')}: {change.mean / base:+.2%} "
-            f"(95 % interval {change.low / base:+.2%} to {change.high / base:+.2%}, "
-            f"{change.patients} other patients)"
+    for line in () if outcome.learning is None else learning_lines(outcome.learning):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def learning_lines(learning: Learning) -> list[str]:
+    """What was learned, and what the same training teaches in other ways."""
+    lines = [f"Held-out denoising loss: {loss_text(learning.loss)}"]
+    if learning.obedience is not None:
+        lines.append(
+            "Obedience to the caption, by an encoder that took no part in training: "
+            f"{obedience_text(learning.obedience)}"
         )
-    kept = _kept(outcome.learning)
-    if kept is not None:
-        console.print(f"So {kept:.0%} of what can be learned without noise was learned with it.")
+    if learning.noise_off is not None:
+        lines.append(f"Without noise, trained just now: {loss_text(learning.noise_off)}")
+    if learning.compared.references is not None:
+        lines += reference_lines(learning.compared.references)
+    if learning.compared.why_not:
+        lines.append(learning.compared.why_not)
+    if learning.recovered is not None:
+        lines.append(f"So {learning.recovered:.0%} of what training without noise teaches is kept.")
+    return lines
+
+
+def reference_lines(found: DemoReferences) -> list[str]:
+    """The reference arms, one a line."""
+    return [
+        f"The same training in other ways, measured on {found.date} ({found.command}):",
+        *(
+            f"  {ARM_WORDS.get(name, name)} ({arm.patients} patients): loss {loss_text(arm.loss)}; "
+            f"obedience {obedience_text(arm.obedience)}"
+            for name, arm in found.arms.items()
+        ),
+    ]
+
+
+def loss_text(figure: PublicFigure) -> str:
+    """The change of a loss, as a share of the base's."""
+    change, low, high = (value / figure.base for value in (figure.change, figure.low, figure.high))
+    return (
+        f"{change:+.2%} (95 % interval {low:+.2%} to {high:+.2%}, {figure.patients} other patients)"
+    )
+
+
+def obedience_text(figure: PublicFigure) -> str:
+    """A difference of cosines before and after, with the interval of what has changed."""
+    return (
+        f"{figure.base:+.3f} before, {figure.after:+.3f} after: {figure.change:+.3f} "
+        f"(95 % interval {figure.low:+.3f} to {figure.high:+.3f}, {figure.patients} other patients)"
+    )
 
 
 def verdict_of(outcome: DemoOutcome) -> str:
     """What the run has shown, in a sentence or two."""
-    whole = epsilon_text(outcome.whole_study)
-    if outcome.learning is None:
+    whole, learning = epsilon_text(outcome.whole_study), outcome.learning
+    if learning is None:
         return f"Every hospital kept its own account: the whole study costs a patient ε = {whole}."
-    base, private = outcome.learning.base_loss, outcome.learning.private
-    learned = (
-        f"After training, the loss on other patients' tiles changed by {private.mean / base:+.2%} "
-        f"(95 % interval {private.low / base:+.2%} to {private.high / base:+.2%})"
-    )
-    kept = _kept(outcome.learning)
+    kept = learning.recovered
     share = "" if kept is None else f": {kept:.0%} of what training without noise teaches"
-    return f"{learned}{share}. The whole study costs each patient ε = {whole}."
+    obeyed = ""
+    if learning.obedience is not None:
+        obeyed = f" Obedience to the caption: {obedience_text(learning.obedience)}."
+    return (
+        f"After training, the loss on other patients' tiles changed by {loss_text(learning.loss)}"
+        f"{share}.{obeyed} The whole study costs each patient ε = {whole}."
+    )
 
 
 def next_command(workspace: Workspace) -> str:
     """The one thing to type next."""
     own = workspace.hospitals[0].settings
     return f".venv/bin/craftsfl site budget {own} --explain"
-
-
-def _kept(learning: Comparison) -> float | None:
-    """The share of the noise-off gain that remains with noise; None where there is no such gain."""
-    return None if learning.noise_off.high >= 0 else learning.private.mean / learning.noise_off.mean
 
 
 def _ratios(study: Study, outcome: DemoOutcome) -> dict[str, float]:

@@ -8,19 +8,20 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from craftsfl.demo.audited import bundle_of
 from craftsfl.demo.carried import carry_over
 from craftsfl.demo.federation import federate
+from craftsfl.demo.figures import PublicFigure
 from craftsfl.demo.hospitals import real_members, synthetic_members
+from craftsfl.demo.learning import Compared, Learning, compared_with, learning_of
 from craftsfl.demo.page.live import LivePage
 from craftsfl.demo.page.opening import live_page, open_in_browser
 from craftsfl.demo.report import (
     DemoOutcome,
     next_command,
+    reference_lines,
     show_outcome,
     site_results,
     verdict_of,
@@ -42,15 +43,13 @@ from craftsfl.processes.supervisor import (
     claim_port,
     ended_by_signals,
 )
+from craftsfl.rounds.run_display import EventTail, ShownRun
 from craftsfl.rounds.timeline import RoundTiming
 from craftsfl.terminal import output, progress
 from model.cache import install_base, shipped_base
 from model.origin import origin_of
-from privacy.errors import ModelError
+from privacy.errors import ConfigError, ModelError
 from server.settings import load_consortium
-
-if TYPE_CHECKING:
-    from craftsfl.demo.learning import Comparison
 
 NO_AIRLOCK = (
     "ONE USER, NO AIRLOCK: in this demo, agents and gateways of all hospitals run as you, so "
@@ -71,22 +70,30 @@ def run_demo(options: DemoOptions) -> DemoOutcome:
     with ended_by_signals(), contextlib.ExitStack() as stack:
         with stopwatch.phase("prepare"):
             workspace, maker = _prepare(options, stack)
+        compared = compared_with(workspace.study) if maker is not None else None
         page = live_page(
             workspace,
             load_consortium(workspace.consortium),
             stopwatch.began,
             synthetic=maker is not None,
+            compared=compared,
         )
         stack.callback(page.close)
         _show(page, options, console)
         result, rounds = federate(workspace, maker, stopwatch, page)
         outcome = _outcome(workspace, result, rounds, stopwatch)
+        if compared is not None:
+            outcome = replace(outcome, learning=_learning(workspace, compared))
         write_summary(workspace.folder, outcome)  # before anything that may be interrupted
         with stopwatch.phase("audit"):
+            # Here: at the start, everybody lacks cores, and nobody needs an auditor yet.
+            from craftsfl.demo.audited import bundle_of
+
             outcome = replace(outcome, bundle=bundle_of(workspace))
-        if maker is not None and options.compare:
-            with stopwatch.phase("comparison"):
-                outcome = replace(outcome, learning=_compare(workspace, outcome.adapter))
+        if options.noise_off and outcome.learning is not None:
+            with stopwatch.phase("noise-off reference"):
+                found = replace(outcome.learning, noise_off=_noise_off(workspace))
+                outcome = replace(outcome, learning=found)
     stopwatch.seconds["total"] = time.monotonic() - stopwatch.began
     write_summary(workspace.folder, outcome)
     page.finish(verdict_of(outcome), next_command(workspace))
@@ -155,10 +162,32 @@ def _install_tiny_base() -> str:
     return install_base(folder)
 
 
-def _compare(workspace: Workspace, adapter: Path) -> Comparison:
-    from craftsfl.demo.learning import (
-        compare_with_noise_off,  # imports torch and diffusers: not before the run
-    )
+def _learning(workspace: Workspace, compared: Compared) -> Learning | None:
+    """What the coordinator's own figures say of the run."""
+    first = ShownRun(1, started=0.0)
+    events = EventTail(load_consortium(workspace.consortium).events_file(), first)
+    return learning_of((logged.event for logged in events.read()), workspace.study, compared)
+
+
+def _noise_off(workspace: Workspace) -> PublicFigure:
+    # Imports torch and diffusers: not before the run.
+    from craftsfl.demo.noise_off import noise_off_figure
 
     with progress().status("comparing with a noise-off reference") as status:
-        return compare_with_noise_off(workspace, adapter, status.update)
+        return noise_off_figure(workspace, status.update)
+
+
+def measure_once(folder: Path, file: Path) -> None:
+    """Measure the reference arms in `folder` and write `file`; raises `CraftsflError`."""
+    keep_files_private()
+    check_ours(folder)
+    if not file.resolve().parent.is_dir():
+        raise ConfigError(f"{file.parent} is not a folder.", "Name a file in a folder that exists.")
+    digest = _install_tiny_base()
+    from craftsfl.demo.measuring import measure_references
+
+    with progress().status("measuring") as status:
+        found = measure_references(folder, file, digest, status.update)
+    for line in reference_lines(found):
+        output().print(line, highlight=False, markup=False)
+    output().print(f"Written: {file}", soft_wrap=True, highlight=False, markup=False)

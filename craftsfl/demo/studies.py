@@ -32,18 +32,20 @@ KNOWN_PROMPTS: Final = (
     "sarcoma, soft tissue: fascicles of spindle cells.",
     "breast invasive carcinoma, breast: pale pools of mucin.",
 )
-_TARGETS: Final = ("attn1.to_v", "attn1.to_out.0", "attn2.to_v", "attn2.to_out.0")
 
 # Pooled. Chosen by `bench.pooled` on synthetic tissue of other patients (docs/measurements.md).
-_STEPS: Final = 15
+_STEPS: Final = 40
+# All of cross-attention: what is new is what words mean.
+_POOLED_TARGETS: Final = ("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0")
 _PARAMETERS: Final = 1536  # of the tiny base with these targets at rank 1, frozen A
 _POOLED_CLIP: Final = 0.0005
-_POOLED_RATE: Final = 0.15
+_POOLED_RATE: Final = 0.06
 _GRID: Final = 8.0
-_SPARE_ATTEMPTS: Final = 2
+_SPARE_ATTEMPTS: Final = 6  # slots are short, and the machine may get busier than it was
 _NOISE_COLLUDERS: Final = 1
 
 # Threshold.
+_ROUND_TARGETS: Final = ("attn1.to_v", "attn1.to_out.0", "attn2.to_v", "attn2.to_out.0")
 _ROUNDS: Final = 2  # each takes five exchanges of a few seconds, and waits for its reply slot
 _ATTEMPTS: Final = 2  # of a round
 _SAMPLING_RATE: Final = 0.25
@@ -80,7 +82,6 @@ class StudyDraft:
         return {
             "name": self.name,
             "digest": self.base_digest,
-            "targets": json.dumps(_TARGETS),
             "delta": DELTA,
             "roster": self.roster,
             "reply_slot": self.reply_slot,
@@ -105,6 +106,7 @@ def _pooled_text(draft: StudyDraft) -> str:
     return POOLED_STUDY_TEMPLATE.format(
         **draft.shared(),
         rounds=steps,
+        targets=json.dumps(_POOLED_TARGETS),
         parameters=_PARAMETERS,
         clipping_norm=_POOLED_CLIP,
         learning_rate=_POOLED_RATE,
@@ -150,6 +152,7 @@ def _threshold_text(draft: StudyDraft) -> str:
     return STUDY_TEMPLATE.format(
         **draft.shared(),
         rounds=rounds,
+        targets=json.dumps(_ROUND_TARGETS),
         clipping_norm=_CLIP,
         noise_multiplier=_noise_multiplier(rounds),
         attempts=_ATTEMPTS,

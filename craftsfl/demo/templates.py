@@ -179,6 +179,8 @@ QUALITY_TEMPLATE: Final = """
 folders = {folders}
 public = true              # synthetic patients, on whom nobody trains
 every = {every}
-tiles = 60                 # at most: a few seconds of one core for each figure
+tiles = {tiles}                # at most: a few seconds of one core for each figure
+judge = {judge}   # that the pictures obey their captions; no site trains with it
+images = {images}                # drawn for each figure of that
 pictures = true            # of the study's prompts, for the demo's page
 """

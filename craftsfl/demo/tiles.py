@@ -58,6 +58,12 @@ def held_out_folder(folder: Path, name: str) -> Path:
     return folder / "data" / f"{name}-held-out"
 
 
+def are_made(folder: Path, name: str) -> bool:
+    """Whether both sets of tiles of a hospital are complete."""
+    folders = data_folder(folder, name), held_out_folder(folder, name)
+    return all((one / COMPLETE).exists() for one in folders)
+
+
 def make_tiles(folder: Path, name: str) -> None:
     """Write both sets of tiles of a hospital; a complete set from an earlier demo is reused."""
     hospital = SYNTHETIC_HOSPITALS[name]
@@ -96,13 +102,17 @@ def tiles_command(folder: Path, name: str, logs: Path) -> Command:
 
 
 class TileMaker:
-    """Makes the tiles of all hospitals in the background, as soon as it exists."""
+    """Makes the tiles of all hospitals in the background, as soon as it exists.
+
+    A hospital whose tiles are there gets no process: at a start, cores are what everybody lacks.
+    """
 
     def __init__(self, folder: Path, logs: Path) -> None:
         self._supervisor = Supervisor()
         self._running = [
             self._supervisor.start(tiles_command(folder, name, logs))
             for name in SYNTHETIC_HOSPITALS
+            if not are_made(folder, name)
         ]
 
     def wait(self, tick: Callable[[], None]) -> None:

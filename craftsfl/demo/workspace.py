@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from craftsfl.demo.figures import JUDGE, MEASURED_IMAGES, MEASURED_TILES
 from craftsfl.demo.pace import slot_for
 from craftsfl.demo.roster import hand_out, make_hospitals, make_roster
 from craftsfl.demo.studies import (
@@ -19,7 +20,6 @@ from craftsfl.demo.studies import (
     KNOWN_PROMPTS,
     DemoMode,
     StudyDraft,
-    patients_at_once,
     study_text,
 )
 from craftsfl.demo.templates import (
@@ -38,6 +38,9 @@ from server.own_key import make_coordinator_key
 MARK = "craftsfl-demo"
 LOGS = "logs"
 COORDINATOR_KEY = "coordinator.key"
+BUNDLE = "bundle.zip"  # for an auditor
+MEASURED_EVERY = 10  # steps
+_PROBES = 3
 _NOISE = {  # of each mode: the policy's mechanism, and who adds the noise
     "pooled": ("pooled", "the hospitals' shares of the noise add up, under masks"),
     "threshold": ("local", "this site adds all of the noise itself"),
@@ -56,7 +59,7 @@ class DemoOptions:
     supernodes: bool = False  # Flower's own in place of gateways, for comparison
     mode: DemoMode = "pooled"
     browser: bool = False  # whether to open the page
-    compare: bool = True  # whether a noise-off reference follows, with synthetic hospitals
+    noise_off: bool = False  # whether a noise-off reference is trained afterwards, if synthetic
     reply_slot: float | None = None  # seconds; None: what this machine needs, at its present load
 
 
@@ -163,7 +166,8 @@ def clear_folder(folder: Path) -> Path | None:
 def slot_needed(members: Sequence[HospitalDraft], mode: DemoMode = "pooled") -> float:
     """The reply slot in seconds that this machine needs, at its present load."""
     declared = sum(member.declared_patients for member in members)
-    return slot_for(patients_at_once(mode, declared), probe())
+    # The slowest of a few: a machine is rarely as quiet for minutes as it is for a moment.
+    return slot_for(mode, declared, max(probe() for _ in range(_PROBES)))
 
 
 def write_workspace(
@@ -213,8 +217,13 @@ def _quality_text(options: DemoOptions, members: Sequence[HospitalDraft]) -> str
     if options.data is not None or not options.quality:
         return ""
     folders = [str(held_out_folder(options.folder.resolve(), item.name)) for item in members]
-    every = 5 if options.mode == "pooled" else 1
-    return QUALITY_TEMPLATE.format(folders=json.dumps(folders), every=every)
+    return QUALITY_TEMPLATE.format(
+        folders=json.dumps(folders),
+        every=MEASURED_EVERY if options.mode == "pooled" else 1,
+        tiles=MEASURED_TILES,
+        judge=json.dumps(JUDGE),
+        images=MEASURED_IMAGES,
+    )
 
 
 def _write_coordinator(folder: Path, port: int, quality: str) -> None:

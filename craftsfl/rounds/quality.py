@@ -21,6 +21,7 @@ from typing import Final, TextIO
 from PIL import Image
 
 from craftsfl.rounds.public_tiles import CaptionJudge, PublicTiles
+from craftsfl.simulation.trainers import single_thread
 from model.adapters import attach, write_vector
 from model.arrays import Doubles
 from model.base import Pipeline, load_base
@@ -44,13 +45,12 @@ class QualityMeter:
     def __init__(self, order: QualityOrder, pipeline: Pipeline, study: Study) -> None:
         self._pictures, self._pipeline, self._study = order.pictures, pipeline, study
         self._layout = attach(pipeline.unet, study.adapter)
-        tiles = PublicTiles.read(
-            pipeline, study, order.folders, cache=order.cache, most=order.tiles
-        )
+        with single_thread():
+            tiles = PublicTiles.read(
+                pipeline, study, order.folders, cache=order.cache, most=order.tiles
+            )
         self._tiles = tiles
-        self._measures: dict[str, _Measure] = {
-            "denoising": lambda vector: tiles.losses(pipeline, study, vector)
-        }
+        self._measures: dict[str, _Measure] = {"denoising": self._losses}
         self._patients = {"denoising": tiles.patients}
         if order.judge is not None:
             judge = CaptionJudge.load(order.judge, study, tiles, order.images)
@@ -86,6 +86,12 @@ class QualityMeter:
         )
         for number, image in enumerate(drawn):
             _save(image, picture_of(self._pictures, round, number))
+
+    def _losses(self, vector: Vector) -> Doubles:
+        # At the lowest priority two threads are rarely there at once, and wait for each other:
+        # three to ten times the processor time. (Pictures are drawn by threads of their own.)
+        with single_thread():
+            return self._tiles.losses(self._pipeline, self._study, vector)
 
     def _figure(self, name: str, values: Doubles) -> dict[str, object]:
         from model.quality.denoising import loss_change

@@ -45,7 +45,8 @@ class Curve:
     """How a public figure changes over the steps, and where other ways of training ended.
 
     `explained` says in a sentence what is measured, on what, and which direction is better.
-    `share`: whether changes are shares of the base's figure, to be shown in percent.
+    `share`: whether changes are shares of the base's figure, to be shown in percent. `before`: the
+    base's figure, where that says something by itself.
     """
 
     title: str
@@ -53,6 +54,7 @@ class Curve:
     points: tuple[Change, ...]
     references: Mapping[str, Change]
     share: bool = True
+    before: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,7 @@ class PageFacts:
     seconds: float
     desks: tuple[DeskFacts, ...] = ()
     curves: tuple[Curve, ...] = ()
+    compared: str = ""  # where the curves' references come from, or why there are none
     gallery: Gallery | None = None
     wire: Wire | None = None
     attacks: tuple[AttackTried, ...] = ()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from craftsfl.demo.learning import LOSS, OBEDIENCE
 from craftsfl.demo.page.facts import (
     AttackTried,
     Change,
@@ -45,15 +46,16 @@ PAUSE_SECONDS: Final = 2.0
 _STARTING: Final = PageFacts(PageState.RUNNING, "The hospitals are starting", 0, 0, 0.0)
 _COLUMNS: Final = 6  # of pictures, between the base and the real tile
 _CURVES: Final = {
-    "denoising": (
+    LOSS: (
         "Held-out denoising loss",
         "On tiles of patients on whom nobody trained: lower is better. The band is the 95 % "
         "interval over patients.",
     ),
-    "alignment": (
+    OBEDIENCE: (
         "Obedience to the caption",
-        "Of drawn pictures, by an encoder that took no part in training: by how much each agrees "
-        "better with its own caption than with another's. Higher is better.",
+        "Of pictures drawn from the captions of patients on whom nobody trained, by an encoder "
+        "that took no part in training: by how much each agrees better with its own caption than "
+        "with another's. Higher is better.",
     ),
 }
 
@@ -64,7 +66,8 @@ class LivePage:
 
     `pictures` is the coordinator's folder of drawn prompts. `real` finds, for each prompt, a tile
     of a patient on whom nobody trains (below `folder`, "" for none; None: not yet). `wire` makes
-    the pictures of what travelled in a run, given its name in the events.
+    the pictures of what travelled in a run, given its name in the events. `references` are other
+    ways of training, by metric and name; `compared` says where these come from.
     """
 
     folder: Path
@@ -76,10 +79,12 @@ class LivePage:
     patients: Mapping[str, int]
     wire: Callable[[str], WirePictures] | None = None
     references: Mapping[str, Mapping[str, Change]] = field(default_factory=dict)
+    compared: str = ""
     _wire: WirePictures | None = None
     _real: tuple[str, ...] | None = None
     _desks: dict[str, DeskFacts] = field(default_factory=dict)
     _points: dict[str, list[Change]] = field(default_factory=dict)
+    _before: dict[str, float] = field(default_factory=dict)
     _drawn: list[int] = field(default_factory=list)
     _facts: PageFacts = _STARTING
     _written: float = float("-inf")
@@ -131,6 +136,7 @@ class LivePage:
             seconds=self._written - self.began,
             desks=tuple(self._desks.values()),
             curves=self._curves(),
+            compared=self.compared,
             gallery=self._gallery(),
         )
         return write_demo_page(self._facts, self.folder)
@@ -166,7 +172,8 @@ class LivePage:
 
     def _measured(self, event: QualityMeasured) -> None:
         base = event.value - event.change
-        unit = base if event.metric == "denoising" and base > 0 else 1.0
+        self._before.setdefault(event.metric, base)
+        unit = base if event.metric == LOSS and base > 0 else 1.0
         low, high = (event.change if v is None else v for v in (event.low, event.high))
         change = Change(event.round, event.change / unit, low / unit, high / unit)
         self._points.setdefault(event.metric, []).append(change)
@@ -179,7 +186,8 @@ class LivePage:
                 *_CURVES[metric],
                 points=tuple(points),
                 references=self.references.get(metric, {}),
-                share=metric == "denoising",
+                share=metric == LOSS,
+                before=self._before.get(metric) if metric == OBEDIENCE else None,
             )
             for metric, points in self._points.items()
             if metric in _CURVES

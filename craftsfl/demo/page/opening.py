@@ -12,6 +12,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from craftsfl.demo.figures import PublicFigure
+from craftsfl.demo.learning import LOSS, OBEDIENCE, Compared
+from craftsfl.demo.page.facts import Change
 from craftsfl.demo.page.live import LivePage
 from craftsfl.demo.page.wire import WirePictures
 from craftsfl.demo.tiles import COMPLETE, held_out_folder
@@ -26,10 +29,16 @@ from server.step_store import StepStore
 
 PAGE_FOLDER: Final = "page"
 _TABLE: Final = "metadata.csv"
+_ARMS: Final = {"noise-off": "no noise", "central": "one data set", "alone": "one alone"}
 
 
 def live_page(
-    workspace: Workspace, consortium: ConsortiumSettings, began: float, *, synthetic: bool
+    workspace: Workspace,
+    consortium: ConsortiumSettings,
+    began: float,
+    *,
+    synthetic: bool,
+    compared: Compared | None = None,
 ) -> LivePage:
     """The page of this demo. `began`: monotonic. `synthetic`: whether its patients are made up."""
     study, folder = workspace.study, workspace.folder / PAGE_FOLDER
@@ -54,7 +63,38 @@ def live_page(
         began=began,
         patients={site.name: site.declared_patients for site in study.sites},
         wire=wire if study.pools_noise else None,
+        references={} if compared is None else reference_marks(compared, study.rounds),
+        compared="" if compared is None else reference_words(compared),
     )
+
+
+def reference_marks(compared: Compared, step: int) -> dict[str, dict[str, Change]]:
+    """The reference arms as marks behind the last `step`, by metric and name; none without them."""
+    found = compared.references
+    if found is None:
+        return {}
+    losses = {_ARMS.get(name, name): arm.loss for name, arm in found.arms.items()}
+    obedience = {_ARMS.get(name, name): arm.obedience for name, arm in found.arms.items()}
+    return {
+        LOSS: {name: _mark(step, own, own.base) for name, own in losses.items()},
+        OBEDIENCE: {name: _mark(step, own, 1.0) for name, own in obedience.items()},
+    }
+
+
+def reference_words(compared: Compared) -> str:
+    """Where the marks come from, or why there are none."""
+    found = compared.references
+    if found is None:
+        return compared.why_not
+    return (
+        "The marks on the right are other ways of training the same, with the same patients, steps "
+        "and measure: without noise at its best rate, all patients as one data set, and one "
+        f"hospital alone. They were measured once, on {found.date}, by {found.command}."
+    )
+
+
+def _mark(step: int, figure: PublicFigure, unit: float) -> Change:
+    return Change(step, figure.change / unit, figure.low / unit, figure.high / unit)
 
 
 def real_tiles(

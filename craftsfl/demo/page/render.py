@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from craftsfl.demo.page.charts import change_text, curve_svg
+from craftsfl.demo.page.charts import change_text, curve_svg, figure_text
 from craftsfl.demo.page.facts import PageFacts, PageState
 from craftsfl.privacy_words import epsilon_text
 from privacy.errors import DeploymentError
@@ -20,6 +21,17 @@ _LOAD_AGAIN_SECONDS = 4
 
 def render_page(facts: PageFacts) -> str:
     """The page. Every word of a caption, a name or an answer is escaped."""
+    running = facts.state is PageState.RUNNING
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(facts=facts, again=_LOAD_AGAIN_SECONDS if running else None)
+    )
+
+
+@cache
+def _environment() -> Environment:
+    """Made once: a page is written every other second, and compiling its template takes cores."""
     environment = Environment(
         loader=PackageLoader("craftsfl.demo.page", "templates"),
         autoescape=True,
@@ -28,11 +40,10 @@ def render_page(facts: PageFacts) -> str:
         lstrip_blocks=True,
     )
     environment.filters["epsilon"] = epsilon_text
-    environment.globals.update(curve_svg=curve_svg, change_text=change_text)
-    running = facts.state is PageState.RUNNING
-    return environment.get_template("page.html").render(
-        facts=facts, again=_LOAD_AGAIN_SECONDS if running else None
+    environment.globals.update(
+        curve_svg=curve_svg, change_text=change_text, figure_text=figure_text
     )
+    return environment
 
 
 def write_demo_page(facts: PageFacts, folder: Path) -> Path:

@@ -60,6 +60,7 @@ FACTS = PageFacts(
         DeskFacts("harbour", 170, None, 8.0, "joined"),
     ),
     curves=(CURVE,),
+    compared="They were measured with another base.",
     gallery=Gallery(("glands",), {"the base": ("a.png",), "step 2": ("",)}),
     wire=Wire(5, "north", "seen.png", "opened.png", 1536, -0.004),
     attacks=(
@@ -78,6 +79,7 @@ def test_a_page_shows_every_fact_and_loads_itself_again_while_its_run_goes_on() 
         "−0.40 % (−0.60 % to −0.20 %)",
         "1,536 numbers",
         "NOT refused, charged",
+        "measured with another base",
         'http-equiv="refresh"',
     ):
         assert words in page, words
@@ -165,6 +167,8 @@ def test_a_run_is_followed_by_its_events(tmp_path: Path) -> None:
         RoundFinished(1, 6, 1, 1, 0.1, 2.0, ("north",), True, "step"),
         QualityMeasured(0, "denoising", 0.5, 0.0, None, None, 40, 60),
         QualityMeasured(1, "denoising", 0.49, -0.01, -0.02, -0.005, 40, 60),
+        QualityMeasured(0, "alignment", 0.02, 0.0, 0.0, 0.0, 30, 30),
+        QualityMeasured(1, "alignment", 0.32, 0.3, 0.2, 0.4, 30, 30),
     ):
         log.emit(event)
     page.refresh()
@@ -172,6 +176,7 @@ def test_a_run_is_followed_by_its_events(tmp_path: Path) -> None:
     assert "step 1 of 6" in text
     assert "ε = 1.50 of 8.00" in text
     assert "−2.00 % (−4.00 % to −1.00 %)" in text
+    assert "+0.020 before, +0.320 after, +0.300 (+0.200 to +0.400)" in text
     assert (page.folder / "round-0000-1.png").read_bytes() == b"PNG"
     assert "round-0000-2.png" not in text  # was not drawn
 

@@ -189,17 +189,24 @@ def test_an_update_of_the_demo_fits_its_grid(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("patients", "probe", "slot"),
+    ("mode", "declared", "probe", "slot"),
     [
-        (1950.0, 0.23, 80.0),
-        (1560.0, 0.1, 30.0),
-        (1950.0, 0.01, SHORTEST),
-        (1950.0, 0.5, 175.0),
-        (1e6, 1.0, LONGEST),
+        ("threshold", 1300, 0.23, 80.0),  # 1,950 are drawn in six steps
+        ("threshold", 1040, 0.1, 30.0),
+        ("threshold", 1300, 0.01, 15.0),
+        ("threshold", 1300, 0.5, 175.0),
+        ("threshold", 1_000_000, 1.0, LONGEST),
+        ("pooled", 510, 0.1, 3.5),
+        ("pooled", 510, 0.2, 7.0),
+        ("pooled", 510, 0.01, SHORTEST),
+        ("pooled", 26, 0.1, SHORTEST),
+        ("pooled", 1_000_000, 1.0, LONGEST),
     ],
 )
-def test_a_slower_machine_gets_a_longer_slot(patients: float, probe: float, slot: float) -> None:
-    assert slot_for(patients, probe) == slot
+def test_a_slower_machine_gets_a_longer_slot(
+    mode: DemoMode, declared: int, probe: float, slot: float
+) -> None:
+    assert slot_for(mode, declared, probe) == slot
 
 
 def test_the_study_counts_the_parameters_of_the_shipped_base(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from diffusers import StableDiffusionPipeline
 
 from craftsfl.rounds.public_tiles import EVALUATION_SEED, CaptionJudge, PublicTiles, rows_in_turn
@@ -136,6 +137,31 @@ def test_figures_of_both_kinds_fit_the_round_state(
     assert all(item["change"] == item["low"] == item["high"] == 0 for item in base)
     for item in changed:
         assert item["low"] < item["change"] < item["high"]  # type: ignore[operator]
+
+
+def test_a_loss_is_measured_by_one_thread(
+    tiny_pipeline: StableDiffusionPipeline,
+    study: Study,
+    folders: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Beside a whole consortium on the same cores, two would wait for each other."""
+    before, seen = torch.get_num_threads(), []
+    real = PublicTiles.losses
+
+    def counted(tiles: PublicTiles, *asked: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        return real(tiles, *asked)
+
+    monkeypatch.setattr(PublicTiles, "losses", counted)
+    torch.set_num_threads(2)
+    try:
+        QualityMeter(order(folders, tmp_path), tiny_pipeline, study)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1]
 
 
 def test_an_order_survives_its_line(tmp_path: Path) -> None:
