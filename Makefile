@@ -15,6 +15,10 @@ GPU_SITE    := build/gpu-site
 GPU_OUT     ?= build/gpu-check.json
 _SYSTEMS    := 2_34 2_31 2_28 2_27 2_24 2_17 2_12 2_5
 
+# Why here and below: docs/adr/0067-what-a-test-need-not-pay-for.md
+# Hundreds of processes import the same sources in `make test`: each would compile them anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup setup-base demo quickstart test small-tests process-tests test-all check proto gpu-wheels gpu-check clean
 
 setup: $(STAMP)
@@ -42,22 +46,31 @@ quickstart: setup
 # .ci/run adds the slow ones that are marked `ci`; test-all runs everything.
 PROCESS_TESTS ?= integration and not slow
 SMALL_TESTS   ?= not slow and not integration
+# For two cores: small tests wait as well, for disks and other processes, and one of three is enough
+# to wait. Real processes have deadlines: one test of theirs at a time, as long as that is not dearer.
+PROCESS_WORKERS ?= 1
+SMALL_WORKERS   ?= 3
+# Tests' folders are in memory where 4 GB of it can be had: their small databases commit thousands of
+# times, and would wait for a disk each time. No test ends the machine, so none sees the difference.
+IN_MEMORY := $(shell grep -qs ' /dev/shm tmpfs [^ ]*noexec' /proc/mounts || \
+  df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 4e6 && $$6 == "/dev/shm" {print $$6}')
+PYTEST := $(if $(IN_MEMORY),PYTEST_DEBUG_TEMPROOT=$(IN_MEMORY)) $(BIN)/python -m pytest
 
 # Real Flower processes mostly wait, for time slots and for each other, while the small tests compute.
 test: setup
 	@$(MAKE) --no-print-directory --jobs=2 small-tests process-tests
 
 small-tests: setup
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "$(SMALL_TESTS)"
+	$(PYTEST) --numprocesses $(SMALL_WORKERS) --dist loadfile -m "$(SMALL_TESTS)"
 
 # Only their files are collected. loadgroup: test by test; a file's longest come first.
 process-tests: setup
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m "$(PROCESS_TESTS)" \
+	$(PYTEST) --numprocesses $(PROCESS_WORKERS) --dist loadgroup -m "$(PROCESS_TESTS)" \
 	  $$(grep -rl --include='test_*.py' 'mark\.integration' tests | sort)
 
 test-all: setup
 	@$(MAKE) --no-print-directory --jobs=2 small-tests process-tests \
-	  SMALL_TESTS="not integration" PROCESS_TESTS=integration
+	  SMALL_TESTS="not integration" PROCESS_TESTS=integration PROCESS_WORKERS=2
 
 check: setup
 	$(BIN)/ruff check .

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from privacy.audit.promotions import (
-    Promotion,
+    LoggedPromotion,
     PromotionRow,
     decode_promotions,
     encode_promotions,
@@ -56,7 +56,7 @@ class PromotionRecord:
             ) from None
         return numbered
 
-    def newest(self, study: bytes) -> Promotion | None:
+    def newest(self, study: bytes) -> LoggedPromotion | None:
         """The study's newest promotion."""
         rows = self.rows(study)
         return rows[-1].promotion if rows else None

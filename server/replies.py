@@ -53,6 +53,7 @@ LONGEST_FETCH: Final = 600.0  # seconds for the parts of one reply: an adapter, 
 LARGEST_REPLY: Final = 512 * 1024 * 1024  # bytes; no adapter comes near it
 MOST_PARTS: Final = 1000  # of one reply; Flower's largest part has 5 MB
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+_LONGEST_REST: Final = 1.0  # seconds between two looks for announcements
 # What flwr raises for contents that are not what they claim to be.
 _MALFORMED = (ValueError, KeyError, TypeError, AttributeError, IndexError, DecodeError)
 
@@ -96,7 +97,8 @@ class ReplyFetcher:
                 wish_enclosed(PullAppMessagesRequest(message_ids=asked))
             )
             # Looking for many costs the SuperLink the time in which it would take the replies.
-            self._next = 2 * time.monotonic() - began
+            heard = time.monotonic()
+            self._next = heard + min(heard - began, _LONGEST_REST)
             contents = enclosed_in(found)
             for proto, tree in zip(found.messages_list, found.message_object_trees, strict=True):
                 content = contents.get(only_record(tree) or "")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,10 +81,34 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
+@pytest.fixture(scope="session")
+def cache_names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Names of folders that nobody has made, each used once."""
+    caches = tmp_path_factory.mktemp("caches")
+    return (caches / str(number) for number in count())
+
+
 @pytest.fixture(autouse=True)
-def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep every test out of the user's own model cache."""
-    monkeypatch.setenv("CRAFTSFL_CACHE", str(tmp_path / "craftsfl-cache"))
+def private_cache(cache_names: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep every test out of the user's own model cache.
+
+    Not `tmp_path`: to name a new one, pytest reads the names of all others. Most tests need none.
+    """
+    monkeypatch.setenv("CRAFTSFL_CACHE", str(next(cache_names)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def commands_are_built_once() -> Iterator[None]:
+    """A test's runner builds all of an app's commands at each call, which takes longer than most.
+
+    The same commands serve one call after another: click keeps what belongs to a call elsewhere.
+    """
+    import typer.testing
+
+    with pytest.MonkeyPatch.context() as patch:
+        build = functools.cache(typer.main.get_command)
+        patch.setattr("typer.testing._get_command", build)
+        yield
 
 
 @pytest.fixture

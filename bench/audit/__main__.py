@@ -22,6 +22,7 @@ MAKERS: Final = {
     "false alarms": "bench.audit.alarms",
     "verify": "bench.audit.large",
     "types": "bench.audit.tissue_types",
+    "step": "bench.audit.step",
 }
 
 

@@ -31,7 +31,7 @@ from model.adapter_file import save_adapter
 from model.layout import Layout, LayoutEntry, initial_vector
 from privacy.audit.bundle import BundleParts
 from privacy.audit.handed import HandedOver
-from privacy.audit.promotions import Promotion, PromotionRow
+from privacy.audit.promotions import LoggedPromotion, PromotionRow
 from privacy.audit.signoff import SignedVerdict
 from privacy.budget import Limits
 from privacy.identity import Identity
@@ -191,7 +191,7 @@ def _promote(
     signed = SignedVerdict.signed(unsigned, auditor)
     record = PromotionRecord(folder / "promotions.json")
     for back in (False, True):
-        row = PromotionRow(Promotion(digest, 1, MADE_RUN, "1", adapter, back), (signed,))
+        row = PromotionRow(LoggedPromotion(digest, 1, MADE_RUN, "1", adapter, back), (signed,))
         record.add(row)
     keeper = consortium.log(record.entries)
     if keeper is not None:

@@ -21,6 +21,13 @@ def bundle_bytes(path: Path) -> bytes:
     """
     if str(path) == SAMPLE and not path.exists():
         return sample_bytes()
+    if path.is_dir():
+        raise AuditError(
+            f"{path} is a folder, and a bundle is one file.",
+            "At the coordinator: craftsfl audit export consortium.toml NAME.zip ... -o bundle.zip. "
+            "A simulation (craftsfl simulate) leaves none: anybody can make its keys, so that its "
+            "signatures would prove nothing.",
+        )
     try:
         return read_bundle(path)
     except OSError as error:

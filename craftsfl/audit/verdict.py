@@ -23,7 +23,7 @@ from privacy.audit.checks.sums import check_sums
 from privacy.audit.checks.witnesses import ShownLog, few_witnesses
 from privacy.audit.evidence import ADAPTER_FILE, Evidence, read_evidence
 from privacy.audit.faults import AuditFailure, Flaw, failure
-from privacy.audit.promotions import Promotion
+from privacy.audit.promotions import LoggedPromotion
 from privacy.errors import AccountingError, AuditError
 
 MOST_FAILURES: Final = 1000  # that are kept; how many there are is counted
@@ -53,7 +53,7 @@ class AuditVerdict:
     costs: list[SiteCost] = field(default_factory=list)
     failures: list[AuditFailure] = field(default_factory=list)
     not_recomputed: list[str] = field(default_factory=list)
-    promotions: list[Promotion] = field(default_factory=list)
+    promotions: list[LoggedPromotion] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
 
     @property
@@ -167,6 +167,11 @@ def _check_run(
             "bundle, and named by their digests. What the sites cosigned with them is not either."
         )
     verdict.counts.vectors_left_out += len(sums.left_out)
+    verdict.not_recomputed += (
+        f"Run {number}, step {step}, attempt {attempt}: every site's vector is here and the "
+        "coordinator opened no sum. It could have: the attempt is charged as one that was opened."
+        for step, attempt in sums.unopened
+    )
     again = replay(evidence, number, layout)
     verdict.failures += again.failures
     verdict.counts.steps += again.steps

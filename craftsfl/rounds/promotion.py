@@ -14,7 +14,7 @@ import typer
 
 from craftsfl.terminal import output, say
 from model.origin import DIGEST_TAG
-from privacy.audit.promotions import Promotion, PromotionRow
+from privacy.audit.promotions import LoggedPromotion, PromotionRow
 from privacy.audit.readers_result import SignedReaders
 from privacy.audit.signoff import SignedVerdict, signed_off
 from privacy.error_ids import ErrorId
@@ -178,7 +178,7 @@ def _row(study: Study, candidate: Candidate) -> PromotionRow:
         if one.auditor in names and signed_off(study, candidate.registered, [one])
     }
     run = candidate.status.run
-    promotion = Promotion(digest, 1, run, candidate.version, candidate.registered, back=False)
+    promotion = LoggedPromotion(digest, 1, run, candidate.version, candidate.registered, back=False)
     return PromotionRow(promotion, tuple(counted[name] for name in sorted(counted)))
 
 
@@ -193,7 +193,7 @@ def _row_back(consortium: ConsortiumSettings, study: Study, version: ModelVersio
     run = version.tags.get(RUN_TAG, "")
     values = (digest.hex(), 1, int(run) if run.isdecimal() else 0, number, registered)
     try:
-        return PromotionRow(Promotion.of_facts(Promotion(*values, back=True).facts()))
+        return PromotionRow(LoggedPromotion.of_facts(LoggedPromotion(*values, back=True).facts()))
     except AuditError:
         raise DeploymentError(
             f"MLflow does not say of which run and file version {number} of {study.name} is.",

@@ -17,8 +17,6 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Final
 
-from scipy.special import log_ndtr
-
 from privacy.events import GaussianSteps
 
 _HALVINGS: Final = 120  # until neighbouring floats
@@ -32,6 +30,8 @@ def gaussian_mu(charged: Iterable[GaussianSteps]) -> float:
 
 def gaussian_delta(epsilon: float, mu: float) -> float:
     """delta(epsilon); with all that floats may have rounded away, so never too low."""
+    from scipy.special import log_ndtr  # a quarter of the time in which a command starts
+
     if mu == 0:
         return 0.0
     first, second = mu / 2 - epsilon / mu, -mu / 2 - epsilon / mu

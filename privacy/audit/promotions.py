@@ -1,7 +1,7 @@
 """Promotions of a study: which adapter was made the champion, in order, on whose signatures.
 
-In the log each is an entry of kind 9 (`Promotion.facts`), behind entries of kind 10: the auditors'
-signed verdicts, to the byte. A bundle has the coordinator's own list beside them,
+In the log each is an entry of kind 9 (`LoggedPromotion.facts`), behind entries of kind 10: the
+auditors' signed verdicts, to the byte. A bundle has the coordinator's own list beside them,
 
     [{"promotion": {...}, "signoffs": [signed verdicts]}, ...]
 
@@ -29,7 +29,7 @@ _VERSION: Final = re.compile(r"[1-9][0-9]{0,9}")
 
 
 @dataclass(frozen=True, slots=True)
-class Promotion:
+class LoggedPromotion:
     """The `number`-th of a study (its digest, hex), from 1: `version` of `run` became the champion.
 
     `digest`: SHA-256 (hex) of the adapter's file; `back`: by a rollback, to one that was it before.
@@ -65,7 +65,7 @@ class Promotion:
 class PromotionRow:
     """A promotion, and the verdicts on which it rests."""
 
-    promotion: Promotion
+    promotion: LoggedPromotion
     signoffs: tuple[SignedVerdict, ...] = ()
 
 
@@ -116,5 +116,5 @@ def _row(values: object) -> PromotionRow:
     if not isinstance(signoffs, list):
         raise TypeError
     return PromotionRow(
-        Promotion.of_facts(values["promotion"]), tuple(signoff_of(one) for one in signoffs)
+        LoggedPromotion.of_facts(values["promotion"]), tuple(signoff_of(one) for one in signoffs)
     )

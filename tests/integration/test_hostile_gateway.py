@@ -28,7 +28,7 @@ CODES = {
 
 # Asks all nodes in each round, until all have answered, but for the hostile one in SILENT rounds,
 # and for a while after; says for each round what each node answered. The first round is sent
-# slowly, so that a node may be quicker.
+# slowly and part by part, so that a node may be quicker.
 SCRIPT = """
 import time
 from pathlib import Path
@@ -38,7 +38,8 @@ from privacy.wire.envelope import Envelope
 from server.carrier import CarriedGrid
 from server.messages import Exchange, FlowerFailure, Request
 
-exchange = Exchange(CarriedGrid(grid))
+carried = CarriedGrid(grid)
+exchange = Exchange(carried)
 while len(exchange.nodes()) < 3:
     time.sleep(0.1)
 nodes = exchange.nodes()
@@ -50,6 +51,7 @@ def push_slowly(request):
 
 for number in range(1, 9):
     client.PushObject = push_slowly if number == 1 else push
+    carried._enclosing.taken = False if number == 1 else None  # as with an unmodified SuperLink
     envelope = Envelope(1, number, 1, Hello(bytes(32), 1))
     if number >= 7:  # large ones share their parts with the other nodes' and the next round's
         body = StartTraining(bytes(32), bytes(32), np.zeros(150_000, np.float32))

@@ -18,7 +18,11 @@ import pytest
 
 OTHER = os.environ.get("CRAFTSFL_OTHER_FLOWER", "")
 ROOT = Path(__file__).parents[2]
-TESTS = ("tests/client/gateway/test_flower_contract.py", "tests/integration/test_gateway.py")
+TESTS = (
+    "tests/client/gateway/test_flower_contract.py",
+    "tests/craftsfl/processes/test_direct.py",
+    "tests/integration/test_gateway.py",
+)
 
 pytestmark = [
     pytest.mark.integration,

@@ -316,6 +316,8 @@ def test_no_planted_secret_leaves_a_hospital(scene: Scene) -> None:
     assert leaks == []
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_leaking_boundary_is_caught(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """The counter-check: errors logged with their text, and a caption in lanes without masks."""
     monkeypatch.setattr(boundary, "describe", lambda error: Failure(str(error)))

@@ -163,6 +163,13 @@ HAZARDS: Final = (
     ),
 )
 
+RARE_TYPES_PAY: Final = (
+    "Rare types of tissue, most: the noise is the same for all, and a type moves a sum by no more "
+    "than its patients times C. Nothing is learned of this study's patients by type: figures by "
+    "type are measured on public tissue, where they cost no ε (python -m bench.audit --only types; "
+    "docs/auditor.md)."
+)
+
 NEVER_CLAIMED: Final = (
     "That anybody is anonymous. Privacy is bounded here, not absolute.",
     "That the noise was really added. Everything follows from the signed record; that a hospital's "

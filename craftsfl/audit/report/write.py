@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from importlib import metadata
 from pathlib import Path
 from typing import Final
 
@@ -13,15 +14,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from craftsfl.audit.report.charts import epsilon_svg
 from craftsfl.audit.report.figures import percent_up, site_curves, whole_study
 from craftsfl.audit.report.registry import registry_record
-from craftsfl.audit.report.words import CHANNELS, HAZARDS, NEVER_CLAIMED
+from craftsfl.audit.report.words import CHANNELS, HAZARDS, NEVER_CLAIMED, RARE_TYPES_PAY
 from craftsfl.audit.verdict import AuditVerdict, verify_bundle
 from craftsfl.privacy_words import epsilon_text
+from craftsfl.version import installed_version
+from privacy.audit.checks.log import CHECKPOINT_FILE
 from privacy.audit.evidence import ENVIRONMENT_FILE, Evidence
-from privacy.errors import AuditError, ConfigError
+from privacy.errors import AuditError, ConfigError, LogError
 from privacy.events import Observer
 from privacy.files import write_public
 from privacy.identity import fingerprint
 from privacy.ledger import State
+from privacy.log.checkpoints import TreeHead
+from privacy.log.notes import SignedNote
 from privacy.strict_json import read_json
 from privacy.study.pooling import pooled_terms
 from privacy.study.terms import event_of
@@ -90,6 +95,10 @@ def render_report(verdict: AuditVerdict, evidence: Evidence) -> str:
         noise_factor=_noise_factor(evidence),
         attempts=_attempts(evidence),
         software=_software(evidence),
+        generators=_generators(evidence),
+        accountant=_accountant(),
+        log_root=_log_root(evidence),
+        rare_types=RARE_TYPES_PAY,
         channels=CHANNELS,
         hazards=HAZARDS,
         not_claimed=NEVER_CLAIMED,
@@ -123,6 +132,38 @@ def _attempts(evidence: Evidence) -> dict[str, int]:
     ]
     names = ("runs", "opened", "lost", "refusals")
     return {**{name: counts[name] for name in names}, "charged": max(charged, default=0)}
+
+
+def _generators(evidence: Evidence) -> dict[str, str]:
+    """What each site's ledger says of its newest trial of the generator."""
+    found = {}
+    for name, chain in sorted(evidence.ledgers.items()):
+        tried = chain.tried
+        if tried is None:
+            found[name] = "no trial in its ledger"
+            continue
+        said, deviation = tried[0], tried[0].deviation / 2**16
+        found[name] = (
+            f"{'passed' if said.passed else 'FAILED'}, variance {said.variance:.4f} of what it has "
+            f"to be at a deviation of {deviation:g} grid units"
+        )
+    return found
+
+
+def _accountant() -> str:
+    try:
+        version = metadata.version("dp-accounting")
+    except metadata.PackageNotFoundError:
+        version = "of an unknown version"
+    return f"craftsfl {installed_version()} with dp-accounting {version}"
+
+
+def _log_root(evidence: Evidence) -> str:
+    try:
+        note = SignedNote.decode(evidence.files[CHECKPOINT_FILE])
+        return str(TreeHead.of_text(note.text).root.hex())
+    except (KeyError, LogError):
+        return ""
 
 
 def _software(evidence: Evidence) -> dict[str, str]:

@@ -99,6 +99,7 @@ def _checkpoint_forged(draft: Draft) -> str:
         Flaw.LOG_LEDGER,
         Flaw.LOG_RECORD,
         Flaw.LOG_CHECKPOINT,
+        Flaw.PROMOTION,  # where nothing but a promotion was cut off
     ),
     needs_keys=True,
 )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import typer
 
 from craftsfl.model.commands.atlas import model_atlas
+from craftsfl.model.commands.augment import model_augment
 from craftsfl.model.commands.control_fidelity import model_control_fidelity
 from craftsfl.model.commands.describe import model_describe
 from craftsfl.model.commands.evaluate import model_evaluate
@@ -36,6 +37,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "describe": model_describe,
     "control-fidelity": model_control_fidelity,
     "evaluate": model_evaluate,
+    "augment": model_augment,
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)

@@ -41,11 +41,11 @@ KNOWN_LAYERS: Final = (
     "ControlAuthenticationMiddleware",
     "ControlLicenseMiddleware",
     "ProtobufTranslationMiddleware",
-    "RuntimeTracingMiddleware",
     "ControlEventLogMiddleware",
     "NodeAuthMiddleware",
     "FleetEventLogMiddleware",
 )
+_TRACING: Final = "RuntimeTracingMiddleware"  # of 1.41; it does nothing unless it is switched on
 _FLEET: Final = {
     "pull-messages": "pull_messages",
     "pull-object": "pull_object",
@@ -125,7 +125,8 @@ def direct_calls(flower: FastAPI) -> dict[str, DirectCall]:
     """What of `flower` is answered directly, by path; nothing where it is not as it is known."""
     import os
 
-    layers = tuple(getattr(layer.cls, "__name__", "") for layer in flower.user_middleware)
+    names = (getattr(layer.cls, "__name__", "") for layer in flower.user_middleware)
+    layers = tuple(name for name in names if name != _TRACING)
     plain = getattr(flower.state, "fleet_event_log_plugin", None) is None
     if layers != KNOWN_LAYERS or not plain or os.getenv("FLWR_TRACING_ENABLED") == "1":
         return {}

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from privacy.audit.evidence import Evidence
 from privacy.audit.faults import AuditFailure, Flaw, failure
-from privacy.audit.promotions import Promotion, PromotionRow, decode_promotions, signoff_of
+from privacy.audit.promotions import LoggedPromotion, PromotionRow, decode_promotions, signoff_of
 from privacy.audit.records import FINISHED
 from privacy.audit.signoff import SignedVerdict, signed_off
 from privacy.errors import AuditError
@@ -25,7 +25,7 @@ PROMOTIONS_FILE = "promotions.json"
 
 def check_promotions(
     evidence: Evidence, replay: LogReplay | None, champion: str | None = None
-) -> tuple[list[Promotion], list[AuditFailure]]:
+) -> tuple[list[LoggedPromotion], list[AuditFailure]]:
     """The promotions of the study, in order, and what does not hold of them.
 
     `champion`: SHA-256 (hex) of the adapter that somebody was given as the champion.
@@ -62,7 +62,7 @@ def _logged(
             if kind is EntryKind.SIGNOFF:
                 signed.append(_counting(study, signoff_of(said)))
             elif kind is EntryKind.PROMOTION and said.get("study") == digest:
-                rows.append(PromotionRow(Promotion.of_facts(said), tuple(signed)))
+                rows.append(PromotionRow(LoggedPromotion.of_facts(said), tuple(signed)))
         except AuditError as error:
             flaw = Flaw.SIGNOFF if kind is EntryKind.SIGNOFF else Flaw.PROMOTION
             failures.append(failure(flaw, f"In the log: {error.message}"))
@@ -107,7 +107,7 @@ def _followed(evidence: Evidence, rows: Sequence[PromotionRow]) -> Iterator[Audi
         before.add(one.digest)
 
 
-def _released(evidence: Evidence, one: Promotion, what: str) -> Iterator[AuditFailure]:
+def _released(evidence: Evidence, one: LoggedPromotion, what: str) -> Iterator[AuditFailure]:
     run = evidence.runs.get(one.run)
     if run is None or run.record.released != one.digest:
         words = f"{what} is of an adapter that its run did not release."
@@ -131,7 +131,7 @@ def _signed_off(study: Study, row: PromotionRow, what: str) -> Iterator[AuditFai
         yield failure(Flaw.SIGNOFF, words, run=row.promotion.run)
 
 
-def _champion(found: Sequence[Promotion], champion: str) -> Iterator[AuditFailure]:
+def _champion(found: Sequence[LoggedPromotion], champion: str) -> Iterator[AuditFailure]:
     own = [one for one in found if one.digest == champion]
     if not own:
         words = f"The champion that you were given ({champion[:16]}…) was never promoted."

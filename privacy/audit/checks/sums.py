@@ -27,10 +27,13 @@ _TOGETHER: Final = 1 << 19  # lanes of vectors that are added at once
 
 @dataclass
 class SumReport:
-    """`left_out`: sums that could not be worked out again, by (step, attempt)."""
+    """By (step, attempt). `left_out`: sums that could not be worked out again; `unopened`: attempts
+    of which every vector is here, and no sum.
+    """
 
     failures: list[AuditFailure] = field(default_factory=list)
     left_out: list[tuple[int, int]] = field(default_factory=list)
+    unopened: list[tuple[int, int]] = field(default_factory=list)
     recomputed: int = 0
 
 
@@ -59,7 +62,21 @@ def check_sums(
         report.failures += _charged(found, number, session, ledgers)
         _added(found, session, read, report, where)
     read.check_rest(asked, sessions)
+    report.unopened += _unopened(run, sessions)
     return report
+
+
+def _unopened(run: RunEvidence, sessions: Mapping[bytes, OpenSession]) -> Iterator[tuple[int, int]]:
+    """Whoever has all vectors can add them up: their sum is as good as opened, and is charged."""
+    opened = {one.label for one in run.sums}
+    for request in run.requests:
+        session = sessions.get(request.session_digest)
+        if request.label in opened or session is None:
+            continue
+        names = {one.site: one.name for one in session.roster.members}
+        sent = (request.label in run.vectors.get(names.get(s, ""), {}) for s in request.cohort)
+        if all(sent):
+            yield request.step, request.attempt
 
 
 def _of(found: OpenedSum, request: SealedStep, session: OpenSession) -> bool:

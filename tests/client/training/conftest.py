@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 
 from client.training import EncodedTiles
+from model.base import load_base
 from privacy.config import check
 from privacy.study.manifest import Study
+from tests.tiny import build_tiny_base
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A narrow one: here nearly everything is training. Shared: never write into it."""
+    return build_tiny_base(tmp_path_factory.mktemp("narrow") / "pipeline", channels=(16, 32))
+
+
+@pytest.fixture(scope="session")
+def loaded_tiny_base(tiny_base: Path) -> StableDiffusionPipeline:
+    """The narrow one, for `tiny_pipeline`."""
+    return load_base(tiny_base)
 
 
 class SeededNoise:

@@ -58,7 +58,9 @@ class Recorder(OpacusEngine):
         return super().contributions(noted(), clipping_norm)
 
 
-@pytest.mark.parametrize("frozen_a", [False, True])
+@pytest.mark.parametrize(
+    "frozen_a", [pytest.param(False, marks=(pytest.mark.slow, pytest.mark.ci)), True]
+)
 def test_without_noise_a_shift_is_learnt(
     tiny_pipeline: Any, quiet_study: Study, frozen_a: bool
 ) -> None:

@@ -73,6 +73,9 @@ def test_verify_says_0_or_1(tmp_path: Path) -> None:
     assert "NOT VERIFIED: 1 failure." in text
     with pytest.raises(AuditError, match="cannot be read"):
         run("verify", str(tmp_path / "missing"))
+    with pytest.raises(AuditError, match="is a folder") as caught:
+        run("verify", str(tmp_path))
+    assert "A simulation" in (caught.value.hint or "")
 
 
 def test_a_verdict_says_when_nobody_has_compared_the_roster() -> None:

@@ -15,7 +15,7 @@ from privacy.audit.checks.membership import KnownDigests
 from privacy.audit.checks.promotions import PROMOTIONS_FILE
 from privacy.audit.faults import Flaw
 from privacy.audit.promotions import (
-    Promotion,
+    LoggedPromotion,
     PromotionRow,
     decode_promotions,
     encode_promotions,
@@ -29,7 +29,7 @@ from server.promotion_record import PromotionRecord
 from tests.craftsfl.audit.made import promoted, promoted_bundle
 
 DIGEST = "ab" * 32
-OWN = Promotion(DIGEST, 1, 3, "7", "cd" * 32, back=False)
+OWN = LoggedPromotion(DIGEST, 1, 3, "7", "cd" * 32, back=False)
 
 
 def adapter() -> bytes:
@@ -103,7 +103,7 @@ def test_the_coordinators_list_numbers_each_studys_promotions(tmp_path: Path) ->
     record = PromotionRecord(tmp_path / "promotions.json")
     assert record.rows() == ()
     assert record.newest(bytes.fromhex(DIGEST)) is None
-    other = Promotion("ef" * 32, 9, 1, "1", OWN.digest, back=False)
+    other = LoggedPromotion("ef" * 32, 9, 1, "1", OWN.digest, back=False)
     for one in (OWN, other, OWN):
         record.add(PromotionRow(one))
     again = PromotionRecord(tmp_path / "promotions.json")

@@ -118,7 +118,12 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         prepare_database(tmp_path / "none" / "superlink.db")
 
 
-@pytest.mark.parametrize("moment", [0.0, 0.25, 0.5, 0.75])
+LATER = (pytest.mark.slow, pytest.mark.ci)
+
+
+@pytest.mark.parametrize(
+    "moment", [0.0, *(pytest.param(moment, marks=LATER) for moment in (0.25, 0.5)), 0.75]
+)
 def test_killed_while_it_is_made_the_next_start_makes_it(tmp_path: Path, moment: float) -> None:
     path = tmp_path / "superlink.db"
     code = (

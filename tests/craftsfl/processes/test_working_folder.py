@@ -84,10 +84,14 @@ def commands(tmp_path: Path) -> dict[str, Command]:
     }
 
 
-PROCESSES = ("superlink", "superexec", "gateway", "supernode", "starter", "agent", "tiles")
+LATER = (pytest.mark.slow, pytest.mark.ci)  # Flower's own programs: over a second of imports each
+PROCESSES = ("superexec", "gateway", "agent", "tiles")
+FLOWERS = ("superlink", "supernode", "starter")
 
 
-@pytest.mark.parametrize("name", PROCESSES)
+@pytest.mark.parametrize(
+    "name", [*PROCESSES, *(pytest.param(name, marks=LATER) for name in FLOWERS)]
+)
 def test_a_process_of_ours_finds_nothing_in_its_working_folder(
     folder: Path, tmp_path: Path, name: str
 ) -> None:
@@ -101,6 +105,8 @@ def test_a_process_of_ours_finds_nothing_in_its_working_folder(
     assert sprung(folder) == []
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_nor_does_what_a_supernode_starts(folder: Path, tmp_path: Path) -> None:
     """By name, from the PATH, in the same folder, with the same environment."""
     made = commands(tmp_path)["starter"]
@@ -109,6 +115,8 @@ def test_nor_does_what_a_supernode_starts(folder: Path, tmp_path: Path) -> None:
     assert sprung(folder) == []
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_nor_does_what_our_superexec_starts(folder: Path, tmp_path: Path) -> None:
     """The ServerApp's program, to the end of its imports: then it finds no token."""
     argv = [*(sys.executable, "-P", "-m", SERVERAPP), "--runtime-api-address", "127.0.0.1:1"]
@@ -118,6 +126,8 @@ def test_nor_does_what_our_superexec_starts(folder: Path, tmp_path: Path) -> Non
     assert sprung(folder) == []
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_the_flwr_command_finds_nothing_there(folder: Path, tmp_path: Path) -> None:
     done = run(folder, [*program("flwr"), "--help"], environment(tmp_path))
     assert "Usage:" in done.stdout, done.stderr

@@ -13,7 +13,7 @@ from craftsfl.audit.verdict import verify_bundle
 from craftsfl.cli import app
 from privacy.audit.faults import Flaw
 from privacy.audit.handed import HandedOver
-from privacy.audit.promotions import Promotion, PromotionRow
+from privacy.audit.promotions import LoggedPromotion, PromotionRow
 from privacy.audit.signoff import SignedVerdict
 from privacy.errors import AuditError, ConfigError
 from privacy.files import write_private_once
@@ -59,7 +59,9 @@ class Coordinator:
     def promote(self, *signed: SignedVerdict, back: bool = False) -> None:
         """As `rounds promote` does, before it moves the alias in MLflow."""
         study, adapter = self.made.study, self.adapter
-        row = PromotionRow(Promotion(study.digest().hex(), 1, MADE_RUN, "1", adapter, back), signed)
+        row = PromotionRow(
+            LoggedPromotion(study.digest().hex(), 1, MADE_RUN, "1", adapter, back), signed
+        )
         PromotionRecord(self.settings.promotions_file()).add(row)
 
     @property

@@ -94,6 +94,8 @@ def test_a_workspace_that_varies_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         pass
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_the_workspace_is_fixed_before_a_gpu_could_start() -> None:
     """torch looks at the variable once, at the first matrix product: tiles are encoded by then."""
     script = """

@@ -44,7 +44,10 @@ def test_it_shows_what_the_open_ledger_holds(path: Path) -> None:
 
 def test_it_neither_needs_the_lock_nor_disturbs_the_writer(path: Path) -> None:
     writer = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", WRITER, str(path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        pipesize=4096,  # holds it up when it is hundreds of records ahead of who looks
     )
     assert writer.stdout is not None
     try:

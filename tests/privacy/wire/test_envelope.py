@@ -151,6 +151,8 @@ def test_a_message_over_the_limit_is_not_even_parsed():
     assert refusal(bytes(LIMIT)) is Reason.MALFORMED
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_50_million_parameters_pass():
     vector = np.linspace(-1, 1, 50_000_000, dtype=np.float32)
     sealed = seal(Envelope(1, 1, 1, StartTraining(STUDY, LAYOUT, vector)))

@@ -1,0 +1,1 @@
+"""What synthetic pictures add to real ones: filtering, small learners, fair comparisons."""
