@@ -19,13 +19,14 @@ MOST_TILES = 2  # per patient; every other patient has a single tile
 HELD_OUT_PATIENTS = 40
 HELD_OUT_SEED = 1000
 # Rare cancers, which the base has never seen or read of; each looks like one thing. By name, so
-# that the study's prompts need no laboratory.
+# that the study's prompts need no laboratory. The base knows other stains than H&E, too, so
+# captions name it: without that most of an adapter goes into colours.
 RARE_CANCERS = (
-    "choroid plexus carcinoma, ventricle.",
-    "chordoma, sacrum.",
-    "liposarcoma, retroperitoneum.",
+    "H&E section, choroid plexus carcinoma.",
+    "H&E section, chordoma.",
+    "H&E section, liposarcoma.",
 )
-COMPLETE = ".complete-3"  # the number is the version of how they are drawn
+COMPLETE = ".complete-4"  # the number is the version of how they are drawn
 _POLL_SECONDS = 0.1
 
 

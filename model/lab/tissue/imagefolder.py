@@ -32,8 +32,8 @@ def _patient(
 
 
 def rare_caption(rare: RareType) -> str:
-    """For example "chordoma, sacrum.": neither the morphology nor a stain is named."""
-    return f"{rare.name}, {rare.organ}."
+    """For example "H&E section, chordoma.": the morphology is not named."""
+    return f"H&E section, {rare.name}."
 
 
 def _rare_patient(

@@ -159,7 +159,7 @@ def test_a_site_is_reproduced_from_its_seed(tmp_path: Path) -> None:
 def test_a_hospital_of_rare_cancers_has_them_in_turn_and_names_no_pattern(tmp_path: Path) -> None:
     rare = [RARE_TYPES[5], RARE_TYPES[6]]
     rows = write(tmp_path, patients=4, most_tiles=2, rare=rare)
-    captions = ["chordoma, sacrum.", "liposarcoma, retroperitoneum."]
+    captions = ["H&E section, chordoma.", "H&E section, liposarcoma."]
     assert [row["text"] for row in rows] == [captions[n] for n in (0, 1, 1, 0, 1, 1)]
     assert all((tmp_path / row["file_name"]).is_file() for row in rows)
     assert not any(word in text for text in captions for word in ("mucin", "fat"))
