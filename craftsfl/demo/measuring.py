@@ -52,7 +52,7 @@ _SEED: Final = 0
 # Learning rates of each arm, as shares of the demo's own: the best of them counts. Chosen before
 # the arms were measured; a site alone has more noise, and so needs a smaller one.
 _RATES: Final[Mapping[Arm, tuple[float, ...]]] = {
-    "noise-off": (1.0, 2.0),
+    "noise-off": (0.5, 1.0),
     "central": (1.0,),
     "alone": (0.3, 1.0),
 }
