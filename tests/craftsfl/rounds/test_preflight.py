@@ -200,7 +200,7 @@ ROWS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "names": (lambda folder: certify(folder, names=HOSTS), "certificate-unusable", "127.0.0.1"),
     "port": (take_port, "port-taken", "cannot be used"),
     "no study": (write("../study.toml", None), "settings-missing", "study.toml"),
-    "study": (change("../study.toml", "rounds = 15", "rounds = -15"), "config", "rounds"),
+    "study": (change("../study.toml", "rounds = 40", "rounds = -15"), "config", "rounds"),
     "another study": (change("../study.toml", 'roster = "', 'roster = "00'), "config", "roster"),
     "roster": (write("roster.cfl", "x"), "config", "not a file of rosters"),
     "no roster": (write("roster.cfl", None), "config", "cannot be read"),

@@ -141,11 +141,20 @@ def test_digits_from_the_phone_are_typed_as_people_type_them(world: World) -> No
     assert "Joined" in world.join(answers=f"{world.digits.replace(' ', '-')}\n{YES}")
 
 
-@pytest.mark.parametrize("digits", ["", "12345 67890 12345 67890 12345 67890"])
+@pytest.mark.parametrize("digits", ["one other", "12345 67890 12345 67890 12345 67890"])
 def test_another_fingerprint_is_refused_before_anything_is_shown(world: World, digits: str) -> None:
-    error = world.refused(answers=f"{digits or world.digits[:-1]}\n{YES}")
+    if digits == "one other":
+        digits = world.digits[:-1] + str((int(world.digits[-1]) + 1) % 10)
+    error = world.refused(answers=f"{digits}\n{YES}")
     assert error.id == ErrorId.FINGERPRINT_DIFFERS
     assert "have it sent another way" in error.hint
+
+
+def test_a_fingerprint_that_is_too_short_is_no_other_one(world: World) -> None:
+    error = world.refused(answers=f"{world.digits[:-1]}\n{YES}")
+    assert error.id == ErrorId.FINGERPRINT_DIFFERS
+    assert "30 digits, and 29" in error.message
+    assert "read it out on the phone" in error.hint
 
 
 def changed(old: str, new: str) -> Callable[[World], None]:
