@@ -16,11 +16,12 @@ from craftsfl.demo.studies import DemoMode, patients_at_once
 
 # Of a pooled step, in probes: a gradient takes 0.7 billion operations and the probe 18 billion, so
 # three hospitals on two idle cores train for 0.04 probes a patient, from when the request has
-# arrived. A quarter more, because the machine may get busier; a training that was stopped goes on
-# where it was, so that a slot that was too short costs one of the spare attempts and no work.
-_PROBES_A_PATIENT: Final = 0.05
+# arrived. More than twice that: other programs and the public figures take their part of the cores
+# (with a quarter more, six of seven first attempts came late in the middle of a run). A training
+# that was stopped goes on where it was, so that a slot that was too short costs a spare attempt.
+_PROBES_A_PATIENT: Final = 0.1
 _PROBES_OF_A_MESSAGE: Final = 8.0  # until the request has reached the last trainer, and more
-SHORTEST: Final = 3.5  # seconds
+SHORTEST: Final = 7.0  # seconds
 _COARSE: Final = 0.5  # the slot is public: a coarse one says little about the machine
 
 # Of a round of local steps, whose exchanges begin while the sites still train: 1,950 patients who
