@@ -19,7 +19,7 @@ from craftsfl.audit.tampering import KINDS, DishonestKeys, NotHere, tamper
 from craftsfl.audit.verdict import verify_bundle
 from privacy.audit.bundle import make_bundle
 
-_EACH: Final = 54  # of a pooled study
+_EACH: Final = 60  # of a pooled study
 _EACH_LOCAL: Final = 6  # of a study of updates, which has fewer things to break
 _MECHANISMS: Final[tuple[MadeMechanism, ...]] = ("pooled", "local")
 
