@@ -158,7 +158,8 @@ class Courier:
             self._link.beat()
             asked = self._clock()
             pulled = self._link.pull()
-            took = self._clock() - asked
+            # Of this look: a confirmation below has an answer of its own, which nobody held.
+            took, held = self._clock() - asked, self._link.held
             if pulled is not None:
                 self._memory.write(Remembered(self._link.node, pulled.encode()))
                 self._carry(pulled)
@@ -169,7 +170,7 @@ class Courier:
             quiet = True
             self._look_at_agent()
             silence = self._clock() - self._last
-            self._sleep(self._pace.wait(silence, self._wish, took, held=self._link.held))
+            self._sleep(self._pace.wait(silence, self._wish, took, held=held))
 
     def _carry(self, pulled: PulledMessage) -> None:
         """One message there and back. A failure of the link is waited out here, with the answer."""

@@ -68,12 +68,15 @@ class FakeLink:
     node: int = 0
     version: str = ""
     ahead: float = 0.0
-    held: bool = False
+    clock: Clock | None = None
+    holds: float = 0.0  # seconds for which a look that finds nothing is held, with a clock
+    held: bool = False  # as the real one: of the last answer to anything
     done: list[str] = field(default_factory=list)
     replies: list[bytes] = field(default_factory=list)
 
     def _step(self, name: str) -> None:
         self.done.append(name)
+        self.held = False
         waiting = self.steps.get(name, [])
         trouble = waiting.pop(0) if waiting else None
         if trouble is not None:
@@ -97,7 +100,12 @@ class FakeLink:
 
     def pull(self) -> PulledMessage | None:
         self._step("pull")
-        return self.messages.pop(0) if self.messages else None
+        if self.messages:
+            return self.messages.pop(0)
+        if self.clock is not None and self.holds:
+            self.clock.now += self.holds
+            self.held = True
+        return None
 
     def fetch(self, pulled: PulledMessage, limit: int) -> bytes:
         self._step("fetch")

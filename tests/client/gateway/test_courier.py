@@ -14,7 +14,7 @@ from privacy.errors import WireError
 from privacy.wire.bodies import Refusal
 from privacy.wire.envelope import Envelope, open_envelope, refuse, seal
 from privacy.wire.reasons import Reason, RefusedMessage
-from tests.client.gateway.fakes import ANSWER, REQUEST, FakeLink, FakeMemory, World
+from tests.client.gateway.fakes import ANSWER, REQUEST, Clock, FakeLink, FakeMemory, World
 
 LONG = 900.0  # seconds
 
@@ -91,6 +91,15 @@ def test_only_a_look_that_was_held_for_a_while_is_followed_by_another_at_once() 
     waits = [pace.wait(1000.0, 2.0, took, held=True) for took in (0.01, 0.49, 0.5, 3.0)]
     assert waits == [3.0, 3.0, 0.1, 0.1]
     assert pace.wait(1000.0, 2.0, 3.0) == 3.0
+
+
+def test_a_held_look_is_followed_at_once_although_an_answer_is_confirmed_between() -> None:
+    """Else every step of a study would wait for one more hold, with its vector ready."""
+    clock = Clock()
+    link = FakeLink(messages=[pulled()], clock=clock, holds=3.0)
+    World(link, clock=clock).run(4)
+    assert "confirm" in link.done
+    assert clock.slept == [0.1] * 4
 
 
 @pytest.mark.parametrize("silent", [Reason.AGENT_UNREACHABLE, Reason.AGENT_SILENT])
