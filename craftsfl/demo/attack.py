@@ -15,6 +15,7 @@ from client.agent.startup import load_rules
 from client.agent.state import StateFolder
 from client.forwarder import forward
 from craftsfl.demo.hostile import HostileCoordinator, HostileGround
+from craftsfl.demo.hostile_log import HostileLog
 from craftsfl.demo.page.facts import AttackTried
 from craftsfl.demo.roster import ROSTER
 from craftsfl.demo.workspace import COORDINATOR_KEY, Hospital, Workspace
@@ -28,6 +29,7 @@ from privacy.wire.bodies import Body
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from server.clock import SystemClock
 from server.database import read_database
+from server.operation import opened_log
 from server.run_name import RunName
 from server.settings import ConsortiumSettings
 from server.step_store import StepStore
@@ -59,7 +61,11 @@ def attack_hospitals(
         session=_unused_session(consortium, study.digest(), run),
     )
     sockets = _sockets(roster, workspace.hospitals)
-    return HostileCoordinator(ground, lambda site, sent: _asked(sockets[site], sent)).attacks()
+    with opened_log(consortium, study, ground.coordinator, SystemClock()) as keeper:
+        log = None if keeper is None else HostileLog(keeper, ground.coordinator, roster)
+        return HostileCoordinator(
+            ground, lambda site, sent: _asked(sockets[site], sent), log=log
+        ).attacks()
 
 
 def show_attacks(attacks: Sequence[AttackTried], console: Console) -> None:

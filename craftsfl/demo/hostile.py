@@ -18,6 +18,8 @@ from typing import Final, TypeVar
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from craftsfl.demo.asking import AskSite
+from craftsfl.demo.hostile_log import HostileLog
 from craftsfl.demo.page.facts import AttackTried
 from privacy.errors import FederationError
 from privacy.identity import Identity
@@ -51,9 +53,6 @@ _FAR_ATTEMPT: Final = 1000
 
 _Agreed = TypeVar("_Agreed", bound=Body)
 
-AskSite = Callable[[int, Envelope], Body]
-"""The answer of the site with this id of the roster to an envelope."""
-
 
 @dataclass(frozen=True)
 class HostileGround:
@@ -75,9 +74,14 @@ class HostileCoordinator:
     """Tries everything at once, when `attacks` is called."""
 
     def __init__(
-        self, ground: HostileGround, ask: AskSite, clock: Callable[[], float] = time.time
+        self,
+        ground: HostileGround,
+        ask: AskSite,
+        clock: Callable[[], float] = time.time,
+        log: HostileLog | None = None,
     ) -> None:
-        self._ground = ground
+        """`log`: of sites that have cosigned one, which take no step without it."""
+        self._ground, self._log = ground, log
         self._ask = ask
         self._clock = clock
         self._expiry = int(clock()) + _SESSION_SECONDS
@@ -160,6 +164,10 @@ class HostileCoordinator:
         keys = SessionKeys(tuple(self._agreed(site, offer, SessionKey) for site in ground.sites))
         group = self._agreed(self._site(0), keys, SessionGroup)
         self._session = offer, SessionOpening(keys, group)
+        if self._log is not None:
+            study = ground.study.study_digest
+            ledgers = {key.site: key.ledger.ledger for key in keys.entries}
+            self._log.meet(self._ask, study, ground.run, ledgers)
 
     def _agreed(self, site: int, body: Body, kind: type[_Agreed]) -> _Agreed:
         """The answer of `site` in the set-up of the session."""
@@ -199,6 +207,10 @@ class HostileCoordinator:
             label=bytes(32),
             opening=swapped or opening,
         )
+        if self._log is not None:
+            said = self._log.fields(ground.sites)
+            log = {"head": said.head, "checkpoint": said.checkpoint}
+            step = replace(step, **log, cosignature=said.cosignature)
         step = replace(step, **changed)  # type: ignore[arg-type]
         epoch, digests = epoch_of(offer, step.step, step.attempt), session_digests(offer, opening)
         label = label_of(ground.study, digests, epoch, ground.chain, step)

@@ -9,13 +9,18 @@ from pathlib import Path
 import pytest
 
 from craftsfl.demo.hostile import HostileCoordinator, HostileGround, said_by
+from craftsfl.demo.hostile_log import HostileLog
 from craftsfl.demo.page.facts import AttackTried
 from privacy.errors import FederationError
 from privacy.wire.bodies import Body, Running
+from privacy.wire.checks import Check, explain_check
 from privacy.wire.envelope import Envelope, open_envelope, seal
+from server.rounds import run_federation
 from strategies.pooled import digests_of
-from tests.client.sealed import SealedSites, TinyCoordinator
+from tests.client.sealed import SealedSites, TinyCoordinator, sealed_values
 from tests.pooled_study import COORDINATOR
+from tests.server.fakes import RUN
+from tests.server.sealed import SealedWorld
 
 
 @pytest.fixture
@@ -94,3 +99,30 @@ def test_agents_that_open_no_session_are_named(sites: SealedSites) -> None:
     )
     with pytest.raises(FederationError, match="No session could be opened"):
         hostile.attacks()
+
+
+@pytest.mark.parametrize("has_log", [True, False])
+def test_sites_that_have_cosigned_a_log_refuse_each_thing_for_what_it_is(
+    tmp_path: Path, has_log: bool
+) -> None:
+    """The control: without the log, what is forged within a step is never looked at."""
+    world = SealedWorld(tmp_path, sealed_values(), log=True, policy={"log": "required"})
+    try:
+        run_federation(world.federation())
+        sites = world.sites
+        keeper = world.simulated().log()
+        assert keeper is not None
+        hostile = HostileCoordinator(
+            ground_of(sites, RUN + 1, world.store().steps.newest_session() + 1),
+            lambda site, envelope: asked(sites, site, envelope),
+            clock=sites.unix.time,
+            log=HostileLog(keeper, COORDINATOR, sites.members.roster) if has_log else None,
+        )
+        found = hostile.attacks()
+    finally:
+        world.sites.close()
+    assert all(attack.refused and not attack.charged for attack in found), found
+    unlogged = explain_check(Check.LOG_MISSING).split(". ")[0].rstrip(".") + "."
+    assert any(attack.answer == unlogged for attack in found) is not has_log
+    if has_log:
+        assert len({attack.answer for attack in found}) >= 7, found
