@@ -209,8 +209,9 @@ class HostileCoordinator:
         )
         if self._log is not None:
             said = self._log.fields(ground.sites)
-            log = {"head": said.head, "checkpoint": said.checkpoint}
-            step = replace(step, **log, cosignature=said.cosignature)
+            step = replace(
+                step, head=said.head, checkpoint=said.checkpoint, cosignature=said.cosignature
+            )
         step = replace(step, **changed)  # type: ignore[arg-type]
         epoch, digests = epoch_of(offer, step.step, step.attempt), session_digests(offer, opening)
         label = label_of(ground.study, digests, epoch, ground.chain, step)
