@@ -13,11 +13,11 @@ from rich.table import Table
 
 from craftsfl.audit.tampering import KINDS, NotHere, Tampered, tamper
 from craftsfl.audit.verdict import AuditVerdict, verify_bundle
+from craftsfl.new_file import write_new_file
 from craftsfl.privacy_words import epsilon_text
 from craftsfl.terminal import output
 from privacy.audit.checks.costs import SiteCost
 from privacy.errors import AuditError, ConfigError
-from privacy.files import write_public_once
 from privacy.identity import fingerprint
 from privacy.visible import visible
 
@@ -51,14 +51,7 @@ def show_tampered(data: bytes, kind: str | None, seed: str | None, out: Path | N
     console = output()
     console.print(f"Broken ({broken.kind}): {broken.words}", highlight=False, markup=False)
     if out is not None:
-        try:
-            write_public_once(out, broken.data)
-        except FileExistsError:
-            raise ConfigError(
-                f"{out} exists already: nothing was written.", "Name a new file with -o."
-            ) from None
-        except OSError as error:
-            raise ConfigError(f"{out} cannot be written: {error.strerror}.", "Check it.") from None
+        write_new_file(out, broken.data)
         console.print(f"The broken bundle: {out}", highlight=False, markup=False)
     verdict = verify_bundle(broken.data)
     for one in verdict.failures[:5]:

@@ -6,11 +6,12 @@ import time
 from pathlib import Path
 
 from craftsfl.audit.verdict import AuditVerdict, verify_bundle
+from craftsfl.new_file import write_new_file
 from craftsfl.passphrase import identity_in
 from privacy.audit.evidence import ADAPTER_FILE, Evidence
 from privacy.audit.signoff import SignedVerdict
 from privacy.errors import AuditError, ConfigError
-from privacy.files import write_private_once, write_public_once
+from privacy.files import write_private_once
 from privacy.identity import Identity
 
 
@@ -70,12 +71,5 @@ def sign_bundle(data: bytes, name: str, key: Path, out: Path) -> tuple[AuditVerd
         time=int(time.time()),
     )
     signed = SignedVerdict.signed(unsigned, identity)
-    try:
-        write_public_once(out, signed.encode())
-    except FileExistsError:
-        raise ConfigError(
-            f"{out} exists already: nothing was written.", "Name a new file with -o."
-        ) from None
-    except OSError as error:
-        raise ConfigError(f"{out} cannot be written: {error.strerror}.", "Check it.") from None
+    write_new_file(out, signed.encode())
     return verdict, signed

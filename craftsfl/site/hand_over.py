@@ -9,9 +9,9 @@ from client.agent.own_ledger import identity_of, read_own_ledger
 from client.agent.state import StateFolder
 from client.policy import SiteRules
 from client.settings import load_policy, load_site
+from craftsfl.new_file import write_new_file
 from privacy.audit.handed import HandedOver
 from privacy.errors import AuditError, ConfigError
-from privacy.files import write_public_once
 from privacy.ledger import record_bytes
 from privacy.study.manifest import load_study
 
@@ -42,12 +42,5 @@ def write_hand_over(site_toml: Path, out: Path) -> HandedOver:
         (head, record_bytes(state.ledger, head), view.entries()),
         time.time(),
     )
-    try:
-        write_public_once(out, made.encode())
-    except FileExistsError:
-        raise ConfigError(
-            f"{out} exists already: nothing was written.", "Name a new file with -o."
-        ) from None
-    except OSError as error:
-        raise ConfigError(f"{out} cannot be written: {error.strerror}.", "Check it.") from None
+    write_new_file(out, made.encode())
     return made

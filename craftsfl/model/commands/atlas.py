@@ -7,31 +7,16 @@ from typing import Annotated, Literal
 
 import typer
 
-_MODELS, _JUDGE = "Models", "Who judges"
+from craftsfl.model.commands.which_model import AdapterOption, BaseOption, TrackingOption
+
+_JUDGE = "Who judges"
 
 
 def model_atlas(
     out: Annotated[Path, typer.Argument(help="A new folder, or one to go on with.")],
-    base: Annotated[
-        str | None,
-        typer.Option(
-            help="A base's digest or folder; the embedded tiny one if left out.",
-            rich_help_panel=_MODELS,
-        ),
-    ] = None,
-    adapter: Annotated[
-        str | None,
-        typer.Option(
-            help="A .safetensors file, models:/NAME/3 or models:/NAME@champion.",
-            rich_help_panel=_MODELS,
-        ),
-    ] = None,
-    tracking_uri: Annotated[
-        str | None,
-        typer.Option(
-            help="MLflow, for models:/; MLFLOW_TRACKING_URI if left out.", rich_help_panel=_MODELS
-        ),
-    ] = None,
+    base: BaseOption = None,
+    adapter: AdapterOption = None,
+    tracking_uri: TrackingOption = None,
     words: Annotated[
         Literal["tissue", "clinical"] | None,
         typer.Option(help="Whose phrases: what the embedded base knows, or a pathologist's."),

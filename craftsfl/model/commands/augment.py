@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from craftsfl.model.commands.which_model import (
+    MODELS_PANEL,
+    AdapterOption,
+    BaseOption,
+    TrackingOption,
+)
+
 if TYPE_CHECKING:
     from craftsfl.model.augmenting.done import Augmented, AugmentRequest
 
-_HOW, _MODELS = "How much", "Models"
+_HOW = "How much"
 
 
 def model_augment(
@@ -25,34 +32,17 @@ def model_augment(
         Path | None,
         typer.Option(help='A CSV file (label,text); "LABEL, ORGAN." of the table if left out.'),
     ] = None,
-    base: Annotated[
-        str | None,
-        typer.Option(
-            help="A base's digest or folder; the embedded tiny one if left out.",
-            rich_help_panel=_MODELS,
-        ),
-    ] = None,
-    adapter: Annotated[
-        str | None,
-        typer.Option(
-            help="A .safetensors file, models:/NAME/3 or models:/NAME@champion.",
-            rich_help_panel=_MODELS,
-        ),
-    ] = None,
-    tracking_uri: Annotated[
-        str | None,
-        typer.Option(
-            help="MLflow, for models:/; MLFLOW_TRACKING_URI if left out.", rich_help_panel=_MODELS
-        ),
-    ] = None,
+    base: BaseOption = None,
+    adapter: AdapterOption = None,
+    tracking_uri: TrackingOption = None,
     encoder: Annotated[
         str,
-        typer.Option(help="The frozen encoder under the classifier.", rich_help_panel=_MODELS),
+        typer.Option(help="The frozen encoder under the classifier.", rich_help_panel=MODELS_PANEL),
     ] = "tiny",
     judge: Annotated[
         str,
         typer.Option(
-            help="Another one, for images and texts: it filters.", rich_help_panel=_MODELS
+            help="Another one, for images and texts: it filters.", rich_help_panel=MODELS_PANEL
         ),
     ] = "tiny-evaluator",
     target: Annotated[

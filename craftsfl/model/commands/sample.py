@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from craftsfl.model.commands.which_model import AdapterOption, BaseOption, TrackingOption
+
 if TYPE_CHECKING:
     from craftsfl.model.drawing import DrawingRequest, Follow
 
-_WHAT, _MODELS, _FOLLOW = "What to draw", "Models", "What to follow"
+_WHAT, _FOLLOW = "What to draw", "What to follow"
 
 
 def model_sample(
@@ -54,26 +56,9 @@ def model_sample(
             min=1, help="Pictures of each prompt, all with different seeds.", rich_help_panel=_WHAT
         ),
     ] = 1,
-    base: Annotated[
-        str | None,
-        typer.Option(
-            help="A base's digest or folder; the embedded tiny one if left out.",
-            rich_help_panel=_MODELS,
-        ),
-    ] = None,
-    adapter: Annotated[
-        str | None,
-        typer.Option(
-            help="A .safetensors file, models:/NAME/3 or models:/NAME@champion.",
-            rich_help_panel=_MODELS,
-        ),
-    ] = None,
-    tracking_uri: Annotated[
-        str | None,
-        typer.Option(
-            help="MLflow, for models:/; MLFLOW_TRACKING_URI if left out.", rich_help_panel=_MODELS
-        ),
-    ] = None,
+    base: BaseOption = None,
+    adapter: AdapterOption = None,
+    tracking_uri: TrackingOption = None,
     steps: Annotated[int, typer.Option(min=1, max=1000)] = 20,
     guidance: Annotated[float, typer.Option(min=0.0)] = 3.0,
     size: Annotated[

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Final
 
 from craftsfl.model.readers.answers import ScoredStudy
+from craftsfl.new_file import write_new_file
 from craftsfl.passphrase import identity_in
 from model.lab.readers.items import ReadingTask
 from model.lab.readers.power import share_interval
 from privacy.audit.readers_result import ReadersInterval, SignedReaders
 from privacy.errors import ConfigError, DataError
-from privacy.files import write_private_once
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")  # as the manifest has them
 _ROUNDING: Final = 1e-6
@@ -63,14 +63,7 @@ def sign_readers(scored: ScoredStudy, name: str, key: Path, out: Path) -> Signed
         time=int(time.time()),
     )
     signed = unsigned.signed_with(identity)
-    try:
-        write_private_once(out, signed.encode())
-    except FileExistsError:
-        raise ConfigError(
-            f"{out} exists already: nothing was written.", "Name a new file with -o."
-        ) from None
-    except OSError as error:
-        raise ConfigError(f"{out} cannot be written: {error.strerror}.", "Check it.") from None
+    write_new_file(out, signed.encode(), private=True)
     return signed
 
 
