@@ -12,7 +12,7 @@ from craftsfl.audit.commands import app
 from craftsfl.audit.tampering.draft import Draft
 from craftsfl.audit.verdict import verify_bundle
 from privacy.audit.checks.membership import KnownDigests
-from privacy.audit.checks.promotions import PROMOTIONS_FILE
+from privacy.audit.checks.promotions import PROMOTIONS_FILE, _champion
 from privacy.audit.faults import Flaw
 from privacy.audit.promotions import (
     LoggedPromotion,
@@ -112,3 +112,13 @@ def test_the_coordinators_list_numbers_each_studys_promotions(tmp_path: Path) ->
     assert newest is not None
     assert newest.number == 2
     assert len(again.entries()) == 3
+
+
+def test_a_champion_of_before_is_not_the_champion() -> None:
+    """A hospital that was handed yesterday's adapter, after another one was promoted."""
+    newest = LoggedPromotion(DIGEST, 2, 4, "8", "ef" * 32, back=False)
+    (older,) = _champion([OWN, newest], OWN.digest)
+    assert older.fault is Flaw.PROMOTION
+    assert "is version 7; the newest promotion is of version 8" in older.words
+    assert not list(_champion([OWN, newest], newest.digest))
+    assert not list(_champion([OWN, newest, OWN], OWN.digest))  # a rollback
