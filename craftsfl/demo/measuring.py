@@ -64,16 +64,10 @@ def measure_references(folder: Path, file: Path, base_digest: str, say: _Say) ->
 
     Raises `ConfigError` for a folder that is something else or a file that cannot be written.
     """
-    check_ours(folder)
-    folder = folder.resolve()
-    (folder / LOGS).mkdir(parents=True, exist_ok=True)
-    (folder / MARK).touch()
-    say("making the hospitals' synthetic tiles")
-    with closing(TileMaker(folder, folder / LOGS)) as maker:
-        maker.wait(lambda: None)
+    folder = tiles_made(folder, say)
     study = referred_study(base_digest)
     with single_thread():
-        measurement = _Measurement.begin(folder, study)  # encodes all tiles, for the workers too
+        measurement = DemoMeasurement.begin(folder, study)  # encodes all tiles, for workers too
         say("training the reference arms")
         trained = _all_trained(folder, study, say)
         arms = dict(measurement.all_arms(trained, say))
@@ -86,6 +80,21 @@ def measure_references(folder: Path, file: Path, base_digest: str, say: _Say) ->
     )
     found.write(file)
     return found
+
+
+def tiles_made(folder: Path, say: _Say) -> Path:
+    """The demo's tiles in `folder`, a demo's or a new one; returns it, absolute.
+
+    Raises `ConfigError` for a folder that is something else.
+    """
+    check_ours(folder)
+    folder = folder.resolve()
+    (folder / LOGS).mkdir(parents=True, exist_ok=True)
+    (folder / MARK).touch()
+    say("making the hospitals' synthetic tiles")
+    with closing(TileMaker(folder, folder / LOGS)) as maker:
+        maker.wait(lambda: None)
+    return folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +111,7 @@ class _Training:
         with single_thread():
             pipeline = load_base(find_base(self.study.base))
             own, study = SimulationFolder(self.folder / _FOLDER), self.at_rate()
-            sites = _encoded_sites(pipeline, self.folder, study)
+            sites = encoded_hospitals(pipeline, self.folder, study)
             config = SimulationConfig(study=study, folder=own.folder, arm=self.arm, seed=_SEED)
             sizes = {site.name: site.declared_patients for site in study.sites}
             simulated = simulated_study(config, study, own.folder, sizes)
@@ -138,7 +147,8 @@ def _all_trained(folder: Path, study: Study, say: _Say) -> dict[Arm, dict[float,
     return found
 
 
-def _encoded_sites(pipeline: Pipeline, folder: Path, study: Study) -> dict[str, EncodedTiles]:
+def encoded_hospitals(pipeline: Pipeline, folder: Path, study: Study) -> dict[str, EncodedTiles]:
+    """What the demo's hospitals in `folder` train on, encoded once and kept there; by name."""
     cache = SimulationFolder(folder / _FOLDER).encoded
     return {
         site.name: encode_site(
@@ -152,8 +162,8 @@ def _encoded_sites(pipeline: Pipeline, folder: Path, study: Study) -> dict[str, 
 
 
 @dataclass(frozen=True)
-class _Measurement:
-    """On what every arm is measured, and by whom."""
+class DemoMeasurement:
+    """On what every arm of the demo is measured, and by whom: as a live run is."""
 
     study: Study
     pipeline: Pipeline
@@ -161,9 +171,10 @@ class _Measurement:
     judge: CaptionJudge
 
     @classmethod
-    def begin(cls, folder: Path, study: Study) -> _Measurement:
+    def begin(cls, folder: Path, study: Study) -> DemoMeasurement:
+        """Load and encode everything; `folder` holds the demo's tiles."""
         pipeline = load_base(find_base(study.base))
-        _encoded_sites(pipeline, folder, study)
+        encoded_hospitals(pipeline, folder, study)
         others = [held_out_folder(folder, site.name) for site in study.sites]
         cache = SimulationFolder(folder / _FOLDER).encoded / "public"
         public = PublicTiles.read(pipeline, study, others, cache=cache, most=MEASURED_TILES)
@@ -178,7 +189,7 @@ class _Measurement:
         sizes = [site.declared_patients for site in self.study.sites]
         for arm, by_rate in trained.items():
             say(f"measuring: {arm}")
-            losses = {rate: self._loss(by_rate[rate]) for rate in sorted(by_rate)}
+            losses = {rate: self.loss(by_rate[rate]) for rate in sorted(by_rate)}
             best = min(losses, key=lambda rate: losses[rate].change)
             yield (
                 arm,
@@ -187,17 +198,21 @@ class _Measurement:
                     tried={f"{rate:g}": loss.change / loss.base for rate, loss in losses.items()},
                     patients=sizes[0] if arm == "alone" else sum(sizes),
                     loss=losses[best],
-                    obedience=self._obedience(by_rate[best]),
+                    obedience=self.obedience(by_rate[best]),
                 ),
             )
 
-    def _loss(self, adapter: Vector) -> PublicFigure:
+    def loss(self, adapter: Vector) -> PublicFigure:
+        """The denoising loss of held-out tiles, and what `adapter` [P] changes."""
+
         def measured(vector: Vector) -> Doubles:
             return self.public.losses(self.pipeline, self.study, vector)
 
         return self._figure(measured, adapter, self.public.patients)
 
-    def _obedience(self, adapter: Vector) -> PublicFigure:
+    def obedience(self, adapter: Vector) -> PublicFigure:
+        """By how much pictures agree better with their captions, and what `adapter` changes."""
+
         def measured(vector: Vector) -> Doubles:
             return self.judge.gains(self.pipeline, self.study, vector)
 
