@@ -143,12 +143,12 @@ def _sigma(epsilon: float, delta: float, sampling_rate: float, steps: int) -> fl
 # Chosen on tuning seeds 100 and above, never on those that the bench prints.
 POOLED: Final = PooledSetting(
     private=RunConstants(UpdateRule("adam", 0.02)),
-    reference=RunConstants(UpdateRule("adam", 0.1)),
-    local=RunConstants(UpdateRule("adam", 0.014)),
-    alone=RunConstants(UpdateRule("adam", 0.0035)),
+    reference=RunConstants(UpdateRule("adam", 0.05)),
+    local=RunConstants(UpdateRule("adam", 0.02)),
+    alone=RunConstants(UpdateRule("adam", 0.0025)),
 )
 # More patients in fewer steps, as in the demo: enough for the attentions' adapter. The rates of
-# "local" and "alone" are those of "pooled", less by as much as in `POOLED`.
+# "local" and "alone" are those of "pooled", less by as much as on the base before this one.
 LARGER_POOLED: Final = replace(
     POOLED,
     private=RunConstants(UpdateRule("adam", 0.06)),
