@@ -15,6 +15,7 @@ from client.agent.state import StateFolder, trainer_held
 from client.agent.withdrawals import ConsentingTrainer
 from client.trainer.channel import Channel
 from client.trainer.frames import FROM_AGENT, FromAgent
+from client.trainer.heap import keep_freed_memory
 from client.trainer.loading import TrainerFactory, load_consenting
 from client.trainer.orders import Orders, TrainerExit
 from client.trainer.serving import OnEncoded, serve_trainer
@@ -30,6 +31,7 @@ def run_trainer(orders: Orders, end: socket.socket, make: TrainerFactory | None 
     `make` makes the resident trainer, see `load_consenting`.
     """
     configure_logs("trainer: ")
+    keep_freed_memory()
     channel: Channel[FromAgent] = Channel(end, FROM_AGENT, _LIMIT)
     with ExitStack() as stack:
 
