@@ -21,7 +21,6 @@ import torch
 from numpy.typing import NDArray
 
 from bench.output import BenchRow, parser, print_rows
-from client.trainer.heap import keep_freed_memory
 from client.training import EncodedTiles, LocalTrainer
 from client.training.precision import Precision
 from client.training.proof import large_vector
@@ -30,6 +29,7 @@ from craftsfl.simulation.trainers import KnownNoise
 from model.base import load_base
 from model.cache import shipped_base
 from model.digest import folder_digest
+from model.heap import keep_freed_memory
 from privacy.dpsgd.engine import PatientGradients, PhysicalBatch
 from privacy.dpsgd.lora_engine import LoraEngine
 from privacy.errors import ModelError

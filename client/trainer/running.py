@@ -15,10 +15,10 @@ from client.agent.state import StateFolder, trainer_held
 from client.agent.withdrawals import ConsentingTrainer
 from client.trainer.channel import Channel
 from client.trainer.frames import FROM_AGENT, FromAgent
-from client.trainer.heap import keep_freed_memory
 from client.trainer.loading import TrainerFactory, load_consenting
 from client.trainer.orders import Orders, TrainerExit
 from client.trainer.serving import OnEncoded, serve_trainer
+from model.heap import keep_freed_memory
 from privacy.errors import ConfigError
 
 _LIMIT = 1 << 33  # bytes of a frame: the agent is trusted, and has checked the adapter

@@ -33,7 +33,7 @@ def precision_for(wanted: Literal["auto", "float32"], unet: Unet) -> Precision:
         return "float32"
     # Alternately, and the processor time: what else runs on the machine matters little.
     full, mixed = _pass(unet, nullcontext), _pass(unet, MixedPrecision(unet).active)
-    seconds = [(full(), mixed()) for _ in range(1 + _TRIALS)][1:]  # the first one is slower
+    seconds = [(full(), mixed()) for _ in range(_TRIALS)]  # of which the first are slower
     in_full, in_part = (min(times) for times in zip(*seconds, strict=True))
     return "bfloat16" if in_part < _WORTH * in_full else "float32"
 

@@ -197,7 +197,7 @@ def test_an_update_of_the_demo_fits_its_grid(tmp_path: Path) -> None:
         ("threshold", 1300, 0.5, 175.0),
         ("threshold", 1_000_000, 1.0, LONGEST),
         ("pooled", 510, 0.08, SHORTEST),
-        ("pooled", 510, 0.1, 3.5),
+        ("pooled", 510, 0.11, 4.0),
         ("pooled", 510, 0.2, 7.0),
         ("pooled", 510, 0.01, SHORTEST),
         ("pooled", 26, 0.1, SHORTEST),

@@ -1,4 +1,4 @@
-"""How a trainer's process keeps the memory that it frees."""
+"""How a process that computes with tensors keeps the memory that it frees."""
 
 # Why: docs/adr/0070-short-slots.md
 

@@ -1,4 +1,4 @@
-"""A trainer keeps the memory that it frees, where the libc can."""
+"""A process keeps the memory that it frees, where the libc can."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 PROGRAM = textwrap.dedent("""
     import ctypes, resource
-    from client.trainer.heap import keep_freed_memory
+    from model.heap import keep_freed_memory
 
     def faults() -> int:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
