@@ -112,12 +112,16 @@ def _tiles(patients: int) -> EncodedTiles:
     )
 
 
+def _apart(way: StepWay, patients: int, repeats: int) -> tuple[float, NDArray[np.float32]]:
+    """`measure_way` in a process of its own: what is set for freed memory stays set."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(measure_way, way, patients, repeats).result()
+
+
 def measure_ways(ways: Sequence[StepWay], patients: int, repeats: int) -> list[BenchRow]:
     """A row for each of `ways`."""
-    made = []
-    for way in ways:  # one after the other: side by side they would share caches and memory
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:
-            made.append(apart.submit(measure_way, way, patients, repeats).result())
+    # One after the other: side by side they would share caches and memory.
+    made = [_apart(way, patients, repeats) for way in ways]
     (first, wanted), rows = made[0], []
     for way, (seconds, found) in zip(ways, made, strict=True):
         rows.append(
