@@ -149,6 +149,7 @@ def load_trainer(
         on_progress=on_encoded,
     )
     precision = precision_for(site.settings.agent.precision, pipeline.unet)
+    _log.info("The frozen layers compute in %s.", precision)
     trainer = LocalTrainer(study, site.rules.name, pipeline, tiles, precision=precision)
     site.rules.check_parameters(trainer.layout.parameters)
     trainer.prove_isolation(KeptProof(state.proof))
