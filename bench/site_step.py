@@ -47,7 +47,7 @@ class StepWay:
     precision: Precision
 
 
-STEP_WAYS: Final = (
+STEP_WAYS: Final[Sequence[StepWay]] = (
     StepWay(16, heap=False, precision="float32"),  # as it was
     StepWay(16, heap=True, precision="float32"),
     StepWay(48, heap=True, precision="float32"),
@@ -122,19 +122,18 @@ def measure_ways(ways: Sequence[StepWay], patients: int, repeats: int) -> list[B
     """A row for each of `ways`."""
     # One after the other: side by side they would share caches and memory.
     made = [_apart(way, patients, repeats) for way in ways]
-    (first, wanted), rows = made[0], []
-    for way, (seconds, found) in zip(ways, made, strict=True):
-        rows.append(
-            {
-                "rows": way.rows,
-                "heap": way.heap,
-                "precision": way.precision,
-                "milliseconds": 1000 * seconds,
-                "ratio": seconds / first,
-                "worst_cosine": float((found * wanted).sum(axis=1).min()),
-            }
-        )
-    return rows
+    first, wanted = made[0]
+    return [
+        {
+            "rows": way.rows,
+            "heap": way.heap,
+            "precision": way.precision,
+            "milliseconds": 1000 * seconds,
+            "ratio": seconds / first,
+            "worst_cosine": float((found * wanted).sum(axis=1).min()),
+        }
+        for way, (seconds, found) in zip(ways, made, strict=True)
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

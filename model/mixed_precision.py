@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
@@ -27,8 +27,9 @@ _LAST: Final = torch.channels_last  # of a convolution's tensors: half the time 
 # last convolution stands the difference of prediction and noise, which is small at late timesteps.
 _FEWEST_CHANNELS: Final = 16
 _ADAPTERS: Final = frozenset({"lora_A", "lora_B"})  # peft's names of the two halves
-_Context: Any = Any  # autograd's own, on which a function may store anything
-_Forward = Callable[..., Any]
+_Context: TypeAlias = Any  # autograd's own, on which a function may store anything
+_Forward: TypeAlias = Callable[..., Any]
+_FullAttention: Any = AttnProcessor2_0  # diffusers is untyped
 
 
 class MixedPrecision:
@@ -69,28 +70,39 @@ class MixedPrecision:
 def _forward_of(module: nn.Module) -> _Forward | None:
     """A forward in bfloat16 for a layer that is worth it, else None."""
     # By exact type: a subclass may compute something else.
-    if type(module) not in (nn.Linear, nn.Conv2d):
-        return None
-    weight, bias = module.weight, module.bias
-    trained = any(p.requires_grad for p in module.parameters(recurse=False))
-    if trained or weight.dtype != torch.float32:
-        return None
+    if type(module) is nn.Linear and _is_frozen(module) and not _is_cheap(module):
+        weight, bias = _halves(module)
+        return _where_it_fits(module.forward, lambda x: _linear_half(x, weight, bias))
+    if type(module) is nn.Conv2d and _is_frozen(module):
+        return _conv_forward(module)
+    return None
+
+
+def _conv_forward(module: nn.Conv2d) -> _Forward | None:
     original = module.forward
-    if min(weight.shape[:2]) < _FEWEST_CHANNELS:
-        if isinstance(module, nn.Linear):
-            return None
+    if _is_cheap(module):
         # In full, but its output in the layout of those that follow, and so of all residuals.
         return _where_it_fits(original, lambda x: original(x.contiguous(memory_format=_LAST)))
-    halves = weight.detach().to(_HALF), None if bias is None else bias.detach().to(_HALF)
-    if isinstance(module, nn.Linear):
-        return _where_it_fits(original, lambda x: _linear_half(x, *halves))
-    if isinstance(module, nn.Conv2d) and module.padding_mode == "zeros":
-        if isinstance(module.padding, str):
-            return None
-        kernel = halves[0].contiguous(memory_format=_LAST)
-        geometry = (module.stride, module.padding, module.dilation, module.groups)
-        return _where_it_fits(original, lambda x: _conv_half(x, kernel, halves[1], geometry))
-    return None
+    if module.padding_mode != "zeros" or isinstance(module.padding, str):
+        return None
+    weight, bias = _halves(module)
+    kernel = weight.contiguous(memory_format=_LAST)
+    geometry = (module.stride, module.padding, module.dilation, module.groups)
+    return _where_it_fits(original, lambda x: _conv_half(x, kernel, bias, geometry))
+
+
+def _is_frozen(module: nn.Module) -> bool:
+    parameters = tuple(module.parameters(recurse=False))
+    return all(p.dtype == torch.float32 and not p.requires_grad for p in parameters)
+
+
+def _is_cheap(module: nn.Linear | nn.Conv2d) -> bool:
+    return min(module.weight.shape[:2]) < _FEWEST_CHANNELS
+
+
+def _halves(module: nn.Linear | nn.Conv2d) -> tuple[Tensor, Tensor | None]:
+    bias = module.bias
+    return module.weight.detach().to(_HALF), None if bias is None else bias.detach().to(_HALF)
 
 
 def _where_it_fits(original: _Forward, other: Callable[[Tensor], Tensor]) -> _Forward:
@@ -177,7 +189,7 @@ class _AttentionHalf(torch.autograd.Function):
 class _HalfAttention:
     """What `AttnProcessor2_0` does in an attention without extras, see `_is_plain_attention`."""
 
-    _otherwise = AttnProcessor2_0()
+    _otherwise: Any = _FullAttention()
 
     def __call__(
         self,
@@ -208,12 +220,13 @@ class _HalfAttention:
 
 def _split(values: Tensor, heads: int) -> Tensor:
     """[rows, length, heads * d] to [rows * heads, length, d]."""
-    return values.unflatten(-1, (heads, -1)).transpose(1, 2).flatten(0, 1)
+    rows, length, width = values.shape
+    return values.view(rows, length, heads, width // heads).transpose(1, 2).flatten(0, 1)
 
 
-def _is_plain_attention(module: nn.Module) -> bool:
+def _is_plain_attention(module: Any) -> bool:  # noqa: ANN401 - diffusers is untyped
     """Whether it is queries, keys, values and an output, and nothing else."""
-    if type(module) is not Attention or type(module.processor) is not AttnProcessor2_0:
+    if type(module) is not Attention or type(module.processor) is not _FullAttention:
         return False
     extras: tuple[Any, ...] = (
         module.spatial_norm,
