@@ -13,16 +13,19 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import get_args
 
 import numpy as np
 import torch
 
 from bench.output import BenchRow, parser, print_rows
 from client.training import EncodedTiles, LocalTrainer
+from client.training.precision import Precision
 from craftsfl.simulation.members import SimulatedMembers
 from model.adapters import initial_vector
 from model.base import Pipeline, load_base
 from model.cache import SHIPPED_BASE, locate_base
+from model.heap import keep_freed_memory
 from model.text import encode_captions
 from privacy.study.manifest import Study
 
@@ -70,7 +73,9 @@ def made_up(pipeline: Pipeline, patients: int) -> EncodedTiles:
     )
 
 
-def measure(patients: int, repeats: int, device: str) -> Iterator[BenchRow]:
+def measure(
+    patients: int, repeats: int, device: str, precision: Precision = "float32"
+) -> Iterator[BenchRow]:
     """A row for every kind."""
     pipeline = load_base(locate_base(SHIPPED_BASE), torch.device(device))
     study, tiles = study_of_all(patients), made_up(pipeline, patients)
@@ -80,7 +85,10 @@ def measure(patients: int, repeats: int, device: str) -> Iterator[BenchRow]:
         "half": tiles.without(range(0, patients, 2)),
         "nobody": tiles.without(range(patients)),
     }
-    trainers = {who: LocalTrainer(study, "north", pipeline, own) for who, own in there.items()}
+    trainers = {
+        who: LocalTrainer(study, "north", pipeline, own, precision=precision)
+        for who, own in there.items()
+    }
     start = initial_vector(trainers["everybody"].layout, b"slots")
     kinds: dict[str, Callable[[int], object]] = {
         who: lambda step, trainer=trainer: _summed(trainer, start, step)  # type: ignore[misc]
@@ -144,6 +152,7 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument("--patients", type=int, default=160)
     made.add_argument("--repeats", type=int, default=9)
     made.add_argument("--device", default="cpu", help="cpu or cuda")
+    made.add_argument("--precision", choices=get_args(Precision), default="float32")
     made.add_argument("--threads", type=int, default=1, help="of the processor")
     made.add_argument(
         "--quick", action="store_true", help="few patients, two repeats: a smoke test"
@@ -157,7 +166,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.quick:
         options.patients, options.repeats = 5, 2
     torch.set_num_threads(options.threads)
-    rows = list(measure(options.patients, options.repeats, options.device))
+    keep_freed_memory()  # as a trainer does
+    rows = list(measure(options.patients, options.repeats, options.device, options.precision))
     print_rows("slots", rows, as_json=options.json)
 
 

@@ -59,6 +59,8 @@ class AgentSettings(Strict):
     socket: Path | None = None
     socket_mode: Literal["0600", "0660"] = "0600"  # 0660: the gateway runs as another user
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    # Of the frozen layers on a CPU. "auto": bfloat16 where that is measured to be faster.
+    precision: Literal["auto", "float32"] = "auto"
     user: SystemUser | None = None  # as whom root starts it; None: as the command's user
     environment: tuple[VariableName, ...] = ()  # further variables that it gets
 

@@ -129,6 +129,7 @@ def load_trainer(
     with quick_imports():
         from client.training import LocalTrainer, encode_site, phrases_of, reference_of
         from client.training.kept_proof import KeptProof
+        from client.training.precision import precision_for
         from model.base import load_base
         from model.cache import find_base
         from model.devices import pick_device
@@ -147,7 +148,9 @@ def load_trainer(
         cache=state.cache,
         on_progress=on_encoded,
     )
-    trainer = LocalTrainer(study, site.rules.name, pipeline, tiles)
+    precision = precision_for(site.settings.agent.precision, pipeline.unet)
+    _log.info("The frozen layers compute in %s.", precision)
+    trainer = LocalTrainer(study, site.rules.name, pipeline, tiles, precision=precision)
     site.rules.check_parameters(trainer.layout.parameters)
     trainer.prove_isolation(KeptProof(state.proof))
     return trainer

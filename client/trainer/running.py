@@ -18,6 +18,7 @@ from client.trainer.frames import FROM_AGENT, FromAgent
 from client.trainer.loading import TrainerFactory, load_consenting
 from client.trainer.orders import Orders, TrainerExit
 from client.trainer.serving import OnEncoded, serve_trainer
+from model.heap import keep_freed_memory
 from privacy.errors import ConfigError
 
 _LIMIT = 1 << 33  # bytes of a frame: the agent is trusted, and has checked the adapter
@@ -30,6 +31,7 @@ def run_trainer(orders: Orders, end: socket.socket, make: TrainerFactory | None 
     `make` makes the resident trainer, see `load_consenting`.
     """
     configure_logs("trainer: ")
+    keep_freed_memory()
     channel: Channel[FromAgent] = Channel(end, FROM_AGENT, _LIMIT)
     with ExitStack() as stack:
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import fields
 
 import numpy as np
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from client.training.batches import BatchMaker, Resident
 from client.training.encoding import EncodedTiles
 from client.training.kept_proof import KeptProof
+from client.training.precision import Precision
 from client.training.proof import Cards
 from client.training.rows import no_rows
 from client.training.step_sum import StepSum, step_label
@@ -31,6 +32,7 @@ from model.base import Pipeline
 from model.layout import Layout
 from model.losses import Loss, Rows, check_adapted
 from model.losses.draws import default_rows
+from model.mixed_precision import MixedPrecision
 from privacy.dpsgd.assignment import Assign, all_places, fixed, packed
 from privacy.dpsgd.choice import choose_engine
 from privacy.dpsgd.engine import ClippingEngine, PhysicalBatch
@@ -66,6 +68,7 @@ class LocalTrainer:
         assign: Assign = packed,
         mechanism: Mechanism | None = None,
         loss: Loss | None = None,
+        precision: Precision = "float32",
     ) -> None:
         """Attach the study's adapter to `pipeline`.
 
@@ -90,6 +93,7 @@ class LocalTrainer:
             self._step = (mechanism or mechanism_of(study)).at_site(self._slots)
         self._unet: Unet = pipeline.unet
         self._layout = attach(pipeline.unet, study.adapter)
+        self._mixed = MixedPrecision(pipeline.unet) if precision == "bfloat16" else None
         _check_loss(study, pipeline, tiles)
         self._maker = BatchMaker(study, pipeline, loss)
         self._resident = Resident.of(tiles)
@@ -127,7 +131,7 @@ class LocalTrainer:
         flat = torch.nn.Parameter(torch.tensor(adapter))
         optimizer = make_optimizer(self._training, flat)
         steps = self._training.steps
-        with self._engine(self._unet, parameters(self._unet, self._layout)) as engine:
+        with self._clipping() as engine:
             for step in range(steps):
                 batches = self._batches(self._step, should_stop)
                 gradient = self._step.release(engine, batches, self._noise)
@@ -168,6 +172,15 @@ class LocalTrainer:
             self._keep(found, resident)
         return found.total.copy()
 
+    @contextmanager
+    def _clipping(self) -> Iterator[ClippingEngine]:
+        """The engine, with the frozen layers in their precision."""
+        with ExitStack() as stack:
+            if self._mixed is not None:
+                stack.enter_context(self._mixed.active())
+            trained = parameters(self._unet, self._layout)
+            yield stack.enter_context(self._engine(self._unet, trained))
+
     def _add_up(
         self,
         adapter: NDArray[np.float32],
@@ -182,7 +195,7 @@ class LocalTrainer:
         self._drawing = self._drawing or stream_secret(self._noise)
         streams = Substreams.named(self._drawing, found.label)
         batches = self._maker.filled(resident, standing[found.done :], streams, should_stop)
-        with self._engine(self._unet, parameters(self._unet, self._layout)) as engine:
+        with self._clipping() as engine:
             for parts in engine.contributions(batches, self._training.clipping_norm):
                 found.add(parts)
                 progress(found.done, len(standing))
@@ -214,14 +227,14 @@ class LocalTrainer:
 
     def isolation(self, kept: KeptProof | None = None) -> Isolation:
         """What such a test finds on this device. The adapter is unchanged afterwards."""
-        with self._engine(self._unet, parameters(self._unet, self._layout)) as engine:
+        with self._clipping() as engine:
             return self._isolation(engine, kept)
 
     def seconds_a_batch(self) -> float:
         """Wall seconds that a physical batch of made-up rows takes here; no tile is looked at."""
         deal, standing = self._dealer(no_rows(self._resident.tiles)), np.arange(self._places)
         bound = self._training.clipping_norm
-        with self._engine(self._unet, parameters(self._unet, self._layout)) as engine:
+        with self._clipping() as engine:
             for _ in engine.contributions([deal(standing)], bound):
                 pass  # the first one is slower than all that follow
             began = time.perf_counter()
@@ -267,7 +280,7 @@ class LocalTrainer:
             "layout": self._layout.fingerprint().hex(),
             "places": [self._places, self._maker.rows_each, self._maker.timesteps],
             "rows": [[n, *t.shape[1:], str(t.dtype)] for n, t in kinds if t is not None],
-            "model": str(self._unet.dtype),
+            "model": [str(self._unet.dtype), self._mixed is not None],
         }
 
     def withdraw(self, patients: Collection[int]) -> None:

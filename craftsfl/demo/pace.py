@@ -15,13 +15,15 @@ from typing import Final
 from craftsfl.demo.studies import DemoMode, patients_at_once
 
 # Of a pooled step, in probes: a gradient takes 0.7 billion operations and the probe 18 billion, so
-# three hospitals on two idle cores train for 0.04 probes a patient, from when the request has
-# arrived. More than twice that: other programs and the public figures take their part of the cores
-# (with a quarter more, six of seven first attempts came late in the middle of a run). A training
-# that was stopped goes on where it was, so that a slot that was too short costs a spare attempt.
-_PROBES_A_PATIENT: Final = 0.1
+# three hospitals on two idle cores train for 0.032 probes a patient, and for 0.02 where the frozen
+# layers compute in bfloat16 (bench.site_step), from when the request has arrived. Half as much
+# again: other programs and the public figures take their part of the cores. A training that was
+# stopped goes on where it was, so that a slot that was too short costs a spare attempt.
+_PROBES_A_PATIENT: Final = 0.05
+_PROBES_A_PATIENT_IN_BFLOAT16: Final = 0.03
 _PROBES_OF_A_MESSAGE: Final = 8.0  # until the request has reached the last trainer, and more
-SHORTEST: Final = 7.0  # seconds
+# Twice what it takes here from request to the last site's update, in seconds (ADR 70).
+SHORTEST: Final = 3.5
 _COARSE: Final = 0.5  # the slot is public: a coarse one says little about the machine
 
 # Of a round of local steps, whose exchanges begin while the sites still train: 1,950 patients who
@@ -34,11 +36,15 @@ _COARSE_ROUND: Final = 5.0
 LONGEST: Final = 300.0  # the round's deadline leaves the same time again
 
 
-def slot_for(mode: DemoMode, declared: int, probe: float) -> float:
-    """The reply slot in seconds for `declared` patients, where the probe took `probe` seconds."""
+def slot_for(mode: DemoMode, declared: int, probe: float, *, bfloat16: bool = False) -> float:
+    """The reply slot in seconds for `declared` patients, where the probe took `probe` seconds.
+
+    `bfloat16`: whether the processor multiplies it, see `client.training.precision`.
+    """
     patients = patients_at_once(mode, declared)
     if mode == "pooled":
-        seconds = probe * (_PROBES_OF_A_MESSAGE + _PROBES_A_PATIENT * patients)
+        each = _PROBES_A_PATIENT_IN_BFLOAT16 if bfloat16 else _PROBES_A_PATIENT
+        seconds = probe * (_PROBES_OF_A_MESSAGE + each * patients)
         shortest, coarse = SHORTEST, _COARSE
     else:
         seconds = patients * probe * _PROBES_A_DRAWN_PATIENT

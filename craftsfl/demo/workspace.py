@@ -31,6 +31,7 @@ from craftsfl.demo.templates import (
 from craftsfl.demo.tiles import RARE_CANCERS, held_out_folder
 from craftsfl.planning.probe import probe
 from craftsfl.processes.flower.credentials import make_authority, make_secret
+from model.processor import multiplies_bfloat16
 from privacy.errors import ConfigError
 from privacy.study.manifest import Study, load_study
 from server.own_key import make_coordinator_key
@@ -167,7 +168,8 @@ def slot_needed(members: Sequence[HospitalDraft], mode: DemoMode = "pooled") -> 
     """The reply slot in seconds that this machine needs, at its present load."""
     declared = sum(member.declared_patients for member in members)
     # The slowest of a few: a machine is rarely as quiet for minutes as it is for a moment.
-    return slot_for(mode, declared, max(probe() for _ in range(_PROBES)))
+    slowest = max(probe() for _ in range(_PROBES))
+    return slot_for(mode, declared, slowest, bfloat16=multiplies_bfloat16())
 
 
 def write_workspace(

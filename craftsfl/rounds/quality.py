@@ -26,6 +26,7 @@ from model.adapters import attach, write_vector
 from model.arrays import Doubles
 from model.base import Pipeline, load_base
 from model.devices import pick_device
+from model.heap import keep_freed_memory
 from model.layout import initial_vector
 from model.sampling import sample
 from privacy.errors import CraftsflError, DeploymentError
@@ -150,6 +151,7 @@ def _say(target: TextIO, answer: dict[str, object]) -> None:
 
 def _main() -> None:
     os.nice(_LOWEST)
+    keep_freed_memory()
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints is no answer
     try:

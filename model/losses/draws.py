@@ -12,7 +12,11 @@ from torch import Tensor
 
 from model.losses.rows import Rows
 
-_MOST_ROWS_CPU: Final = 16  # more are not faster there, and mean more blanks to compute
+# More are not faster there, and mean more blanks to compute. Where rows are small, 16 of them take
+# little longer than what every pass costs, whatever it computes.
+_MOST_ROWS_CPU: Final = 16
+_MOST_SMALL_ROWS_CPU: Final = 48
+_SMALL_NUMBERS: Final = 2**16  # of latents in a batch of small rows
 _MOST_ROWS_GPU: Final = 256
 _MOST_NUMBERS: Final = 2**17  # of latents in a batch: 128 rows at 16x16x4, 8 at 64x64x4
 
@@ -85,5 +89,8 @@ def draw_rows(
 
 def default_rows(images: EncodedImages, device: torch.device) -> int:
     """Rows of a batch for latents of this size on `device`: fewer for large ones."""
-    most = _MOST_ROWS_CPU if device.type == "cpu" else _MOST_ROWS_GPU
-    return int(np.clip(_MOST_NUMBERS // images.latents.shape[1:].numel(), 1, most))
+    numbers = images.latents.shape[1:].numel()
+    most = _MOST_ROWS_GPU
+    if device.type == "cpu":
+        most = int(np.clip(_SMALL_NUMBERS // numbers, _MOST_ROWS_CPU, _MOST_SMALL_ROWS_CPU))
+    return int(np.clip(_MOST_NUMBERS // numbers, 1, most))

@@ -76,6 +76,7 @@ def _loaded(site: RuledSite, base: Path) -> tuple[Pipeline, LocalTrainer]:
     """The base and the study's trainer on it, without anybody's tiles. Raises `ModelError`."""
     with quick_imports():
         from client.training import LocalTrainer, encode_site, phrases_of, reference_of
+        from client.training.precision import precision_for
         from model.base import load_base
         from model.devices import pick_device
 
@@ -89,4 +90,5 @@ def _loaded(site: RuledSite, base: Path) -> tuple[Pipeline, LocalTrainer]:
         reference=reference_of(study, pipeline, root=root),
         phrases=phrases_of(study, pipeline.device, root=root),
     )
-    return pipeline, LocalTrainer(study, site.rules.name, pipeline, nobody)
+    precision = precision_for(site.settings.agent.precision, pipeline.unet)
+    return pipeline, LocalTrainer(study, site.rules.name, pipeline, nobody, precision=precision)

@@ -194,6 +194,7 @@ def test_all_batches_have_one_shape_that_follows_from_public_numbers(
                 "north",
                 tiny_pipeline,
                 make_tiles(patients, most=3, seed=patients),
+                physical_rows=16,
                 engine=Noted,
             )
             start = initial_vector(trainer.layout, b"s")

@@ -60,6 +60,10 @@ def test_other_shapes_another_study_or_other_circumstances_are_tried_anew(
 ) -> None:
     proven(tiny_pipeline, quiet_study, kept)
     assert proven(tiny_pipeline, quiet_study, kept, physical_rows=6)[0] > WHOLE
+    assert proven(tiny_pipeline, quiet_study, kept, physical_rows=6, precision="bfloat16") == (
+        WHOLE + 1,
+        packed,
+    )
     other = changed(quiet_study, tiles_per_patient=1, draws_per_tile=2)
     assert proven(tiny_pipeline, other, kept)[0] > WHOLE
     proven(tiny_pipeline, quiet_study, kept)

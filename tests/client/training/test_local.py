@@ -266,7 +266,14 @@ def test_a_stranger_cannot_train(tiny_pipeline: Any, quiet_study: Study) -> None
 
 @pytest.mark.parametrize(
     ("side", "device", "rows"),
-    [(16, "cpu", 16), (16, "cuda", 128), (64, "cpu", 8), (64, "cuda", 8), (512, "cpu", 1)],
+    [
+        (16, "cpu", 48),
+        (32, "cpu", 16),
+        (16, "cuda", 128),
+        (64, "cpu", 8),
+        (64, "cuda", 8),
+        (512, "cpu", 1),
+    ],
 )
 def test_physical_batches_fit_latents_and_device(side: int, device: str, rows: int) -> None:
     tiles = dataclasses.replace(make_tiles(1), latents=torch.zeros(1, 4, side, side))

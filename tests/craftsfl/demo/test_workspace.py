@@ -196,8 +196,9 @@ def test_an_update_of_the_demo_fits_its_grid(tmp_path: Path) -> None:
         ("threshold", 1300, 0.01, 15.0),
         ("threshold", 1300, 0.5, 175.0),
         ("threshold", 1_000_000, 1.0, LONGEST),
-        ("pooled", 510, 0.1, SHORTEST),
-        ("pooled", 510, 0.2, 12.0),
+        ("pooled", 510, 0.08, SHORTEST),
+        ("pooled", 510, 0.11, 4.0),
+        ("pooled", 510, 0.2, 7.0),
         ("pooled", 510, 0.01, SHORTEST),
         ("pooled", 26, 0.1, SHORTEST),
         ("pooled", 1_000_000, 1.0, LONGEST),
@@ -207,6 +208,11 @@ def test_a_slower_machine_gets_a_longer_slot(
     mode: DemoMode, declared: int, probe: float, slot: float
 ) -> None:
     assert slot_for(mode, declared, probe) == slot
+
+
+def test_a_processor_for_bfloat16_needs_a_shorter_slot() -> None:
+    assert slot_for("pooled", 510, 0.1, bfloat16=True) == SHORTEST
+    assert slot_for("pooled", 510, 0.2, bfloat16=True) == 5.0
 
 
 def test_the_study_counts_the_parameters_of_the_shipped_base(tmp_path: Path) -> None:
