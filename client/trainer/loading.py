@@ -148,7 +148,7 @@ def load_trainer(
         cache=state.cache,
         on_progress=on_encoded,
     )
-    precision = precision_for(site.settings.agent.precision, pipeline.unet)
+    precision = precision_for(site.settings.agent.precision, pipeline.unet, study)
     _log.info("The frozen layers compute in %s.", precision)
     trainer = LocalTrainer(study, site.rules.name, pipeline, tiles, precision=precision)
     site.rules.check_parameters(trainer.layout.parameters)

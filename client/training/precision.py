@@ -14,6 +14,7 @@ import torch
 from model.adapters import Unet
 from model.mixed_precision import MixedPrecision
 from model.processor import multiplies_bfloat16
+from privacy.study.manifest import Study
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 
@@ -22,14 +23,16 @@ _TRIALS: Final = 5
 _WORTH: Final = 0.9  # of the time in float32: less would hardly be noticed
 
 
-def precision_for(wanted: Literal["auto", "float32"], unet: Unet) -> Precision:
-    """The precision for `unet` where it is.
+def precision_for(wanted: Literal["auto", "float32"], unet: Unet, study: Study) -> Precision:
+    """The precision for training `study` on `unet` where it is.
 
     "auto": bfloat16 where the processor has instructions for it, and passes of blank rows are
-    measured to be faster with them; no patient's row is looked at. On a GPU float32.
+    measured to be faster with them; no patient's row is looked at. On a GPU float32, and where the
+    loss compares effects: of a small difference of two predictions, too little would be left.
     """
     fits = wanted == "auto" and unet.device.type == "cpu" and unet.dtype == torch.float32
-    if not fits or not multiplies_bfloat16():
+    compares = study.stage_two is not None and study.stage_two.effects is not None
+    if not fits or compares or not multiplies_bfloat16():
         return "float32"
     # Alternately, and the processor time: what else runs on the machine matters little. The first
     # passes are slower; where it is faster, the second ones usually tell.

@@ -90,5 +90,5 @@ def _loaded(site: RuledSite, base: Path) -> tuple[Pipeline, LocalTrainer]:
         reference=reference_of(study, pipeline, root=root),
         phrases=phrases_of(study, pipeline.device, root=root),
     )
-    precision = precision_for(site.settings.agent.precision, pipeline.unet)
+    precision = precision_for(site.settings.agent.precision, pipeline.unet, study)
     return pipeline, LocalTrainer(study, site.rules.name, pipeline, nobody, precision=precision)
