@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 from datetime import datetime, timedelta
+from logging import WARNING
 from pathlib import Path
 from typing import Any, Final, cast
 from uuid import uuid4
@@ -27,6 +28,7 @@ from flwr.proto.message_pb2 import ObjectTree
 from flwr.proto.task_pb2 import Task
 from flwr.server.superlink.linkstate import LinkState
 from flwr.server.superlink.linkstate.sql_linkstate import SqlLinkState
+from flwr.supercore import log
 from flwr.supercore.constant import OBJECT_PUSH_SESSION_TTL_SECONDS
 from flwr.supercore.corestate.sql_corestate import task_from_row
 from flwr.supercore.date import now
@@ -249,7 +251,13 @@ class PlainState:
 
 def plain_state(state: LinkState) -> LinkState:
     """`state` with its ordinary cases in plain SQL, if it is Flower's own in a file; or `state`."""
-    if type(state) is not SqlLinkState or not is_known_code():
+    if type(state) is not SqlLinkState:
+        return state
+    if not is_known_code():
+        log(
+            WARNING,
+            "This Flower keeps its state otherwise: each message takes its own, slower way.",
+        )
         return state
     store, manager = state.object_store, state.federation_manager
     if type(store) is not SqlObjectStore or type(manager) is not NoOpFederationManager:
