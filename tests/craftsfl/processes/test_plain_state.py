@@ -185,7 +185,7 @@ class History:
         if self.asked:
             to = self.chance.choice(sorted(self.asked))
             name = self.often(self.record(), *self.trees)
-            node = self.often(self.asked[to], self.pair.nodes[0])
+            node = self.often(self.asked[to], *self.pair.nodes)
             self.store(self.message(name, node, self.often(1, node), self.often(to, "x")), name)
 
     def message(self, name: str, source: int, to: int, answers: str) -> Message:
@@ -263,6 +263,41 @@ def test_two_states_with_one_history_are_the_same(pair: Pair, clock: Clock, seed
     tables = pair.tables()
     assert tables[0] == tables[1]
     assert tables[0]["run_objects"]
+
+
+def test_what_flower_refuses_is_refused(pair: Pair, clock: Clock) -> None:
+    history, (mine, other) = History(pair, clock, 0), pair.nodes
+    history.often = lambda usual, *_: usual  # type: ignore[method-assign]
+
+    def stored(source: int, to: int, answers: str = "", **changes: Any) -> str:
+        name = history.record()
+        message = history.message(name, source, to, answers)
+        for field, value in changes.items():
+            message.metadata.__dict__[f"_{field}"] = value
+        session = pair(lambda state: state.start_session(pair.run))
+        tree = history.trees[name]
+        said = pair(lambda s: s.store_message_and_object_tree(message, tree, session))
+        return name if said[0] else ""
+
+    pair(lambda state: [state.acknowledge_node_heartbeat(node, 600) for node in pair.nodes])
+    asked = stored(1, mine)
+    assert asked
+    assert not stored(other, mine)
+    assert not stored(1, 77)
+    assert not stored(1, mine, run_id=5)
+    assert not stored(1, mine, ttl=0.0)
+    assert not stored(other, 1, asked)
+    assert not stored(mine, other, asked)
+    assert not stored(mine, 1, "x")
+    assert not stored(mine, 1, asked, run_id=5)
+    assert not stored(mine, 1, asked, ttl=5000.0)
+    assert stored(mine, 1, asked)
+    assert not stored(mine, 1, asked)
+    late = stored(1, mine)
+    clock.moment += timedelta(seconds=700)
+    assert not stored(mine, 1, late)
+    tables = pair.tables()
+    assert tables[0] == tables[1]
 
 
 def test_another_flower_keeps_its_state_as_it_does(
