@@ -1,9 +1,11 @@
 """Many gateways in one process against one real SuperLink, idle and in a round.
 
-Rows: `gateways`, `state` (idle, round), `seconds` that were watched, `superlink_cores` (its
-processor time for each second of them), `median` and `p95` seconds of a small message there and
-back (null while idle), `messages`. Each gateway is a thread with the courier and the connection of
-the real process; its agent answers at once. In a round, all are asked at once, again and again.
+Rows: `gateways`, `state` (idle, round), `seconds` that were watched; for each second of them the
+processor time of the SuperLink (`superlink_cores`), of the coordinator's ServerApp with its start
+(`serverapp_cores`) and of all gateways (`gateways_cores`); `median` and `p95` seconds of a small
+message there and back (null while idle), `messages`. Each gateway is a thread with the courier and
+the connection of the real process; its agent answers at once. In a round, all are asked at once,
+again and again.
 """
 
 from __future__ import annotations
@@ -93,46 +95,47 @@ def measure_many(count: int, rounds: int) -> list[BenchRow]:
     with tempfile.TemporaryDirectory() as folder, SmallFlower(Path(folder) / "many") as flower:
         gateways = ManyGateways(flower, count)
         try:
-            superlink = psutil.Process(flower.superlink.process.pid)
             said: dict[str, object] = {}
             script = echo_script(count, rounds)
-            idle = _watched(superlink, lambda: time.sleep(_IDLE_SECONDS))
-            busy = _watched(superlink, lambda: said.update(flower.run(script, _LONGEST_SECONDS)))
+            idle = _watched(flower, lambda: time.sleep(_IDLE_SECONDS))
+            busy = _watched(flower, lambda: said.update(flower.run(script, _LONGEST_SECONDS)))
         finally:
             gateways.stop()
     seconds = said["seconds"]
     if not isinstance(seconds, list) or said["failed"]:
         raise ValueError(f"some messages had no answer: {said}")
-    late = statistics.quantiles(seconds, n=20)[-1]
-    middle = statistics.median(seconds)
+    nothing: BenchRow = {"median": None, "p95": None, "messages": 0}
+    answered: BenchRow = {
+        "median": statistics.median(seconds),
+        "p95": statistics.quantiles(seconds, n=20)[-1],
+        "messages": len(seconds),
+    }
     return [
-        _row(count, "idle", idle, (None, None, 0)),
-        _row(count, "round", busy, (middle, late, len(seconds))),
+        {"gateways": count, "state": "idle", **idle, **nothing},
+        {"gateways": count, "state": "round", **busy, **answered},
     ]
 
 
-def _watched(process: psutil.Process, action: Callable[[], None]) -> tuple[float, float]:
-    """The seconds that `action` took, and the processor time of `process` for each of them."""
-    began, used = time.monotonic(), sum(process.cpu_times()[:2])
+def _watched(flower: SmallFlower, action: Callable[[], None]) -> BenchRow:
+    """The seconds that `action` took, and who needed how much processor for each of them."""
+    began, before = time.monotonic(), _used(flower)
     action()
-    seconds = time.monotonic() - began
-    return seconds, (sum(process.cpu_times()[:2]) - used) / seconds
+    seconds, after = time.monotonic() - began, _used(flower)
+    cores = {f"{name}_cores": (after[name] - before[name]) / seconds for name in after}
+    return {"seconds": seconds, **cores}
 
 
-def _row(
-    count: int,
-    state: str,
-    watched: tuple[float, float],
-    times: tuple[float | None, float | None, int],
-) -> BenchRow:
+def _used(flower: SmallFlower) -> dict[str, float]:
+    """The processor time so far, in seconds; of a ServerApp that has ended, too."""
+    superexec = psutil.Process(flower.superexec.process.pid)
+    ended = superexec.cpu_times()
+    running = [child.cpu_times() for child in superexec.children()]
     return {
-        "gateways": count,
-        "state": state,
-        "seconds": watched[0],
-        "superlink_cores": watched[1],
-        "median": times[0],
-        "p95": times[1],
-        "messages": times[2],
+        "superlink": sum(psutil.Process(flower.superlink.process.pid).cpu_times()[:2]),
+        "serverapp": ended.children_user
+        + ended.children_system
+        + sum(one.user + one.system for one in running),
+        "gateways": sum(psutil.Process().cpu_times()[:2]),
     }
 
 

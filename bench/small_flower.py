@@ -83,7 +83,8 @@ class SmallFlower:
     def __enter__(self) -> SmallFlower:
         self.link.prepare()
         self.superlink = self.start_superlink()
-        self.supervisor.start(self.link.superexec(self.folder / "logs" / "superexec.log"))
+        superexec = self.link.superexec(self.folder / "logs" / "superexec.log")
+        self.superexec = self.supervisor.start(superexec)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -37,8 +37,8 @@ LIFETIME = 900.0  # seconds until Flower forgets a message that was not fetched
 
 PUSH_BYTES, PUSH_MESSAGES = 1 << 20, 50  # of one push, unless a single message is larger
 
-# How often gateways are asked to look for messages: each look costs the SuperLink about 7 ms of a
-# core (bench.many_gateways), so all of them together make at most this many a second.
+# How often gateways are asked to look for messages: each look that reaches Flower costs the
+# SuperLink 2 to 7 ms of a core, so all of them together make at most this many a second.
 LOOKS_A_SECOND = 60.0
 FASTEST_LOOK, SLOWEST_LOOK = 0.1, 3.0  # seconds between two looks of one site
 

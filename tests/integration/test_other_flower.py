@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 TESTS = (
     "tests/client/gateway/test_flower_contract.py",
     "tests/craftsfl/processes/test_direct.py",
+    "tests/craftsfl/processes/test_plain_state.py",
     "tests/integration/test_gateway.py",
 )
 

@@ -19,6 +19,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 from craftsfl.processes.flower.contents import EnclosedContents
@@ -26,6 +27,7 @@ from craftsfl.processes.flower.turns import Turns
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request
+    from flwr.server.superlink.linkstate import LinkState
     from google.protobuf.message import Message
 
     from craftsfl.processes.flower.gate import App, Receive, Scope, Send
@@ -54,6 +56,7 @@ _FLEET: Final = {
     "confirm-message-received": "confirm_message_received",
     "send-node-heartbeat": "send_node_heartbeat",
 }
+_OBJECTS: Final = ("push_object", "pull_object")
 _WITH_STORE: Final = frozenset({"pull_messages", "confirm_message_received"})
 _RUNTIME: Final = {
     "pull-messages": "pull_messages",
@@ -79,9 +82,9 @@ class DirectCall:
 class DirectCalls:
     """An ASGI app around Flower's."""
 
-    def __init__(self, app: App, flower: FastAPI, calls: Mapping[str, DirectCall]) -> None:
-        """`flower` is the app whose handlers `calls` are, by path; `app` answers all else."""
-        self._app, self._flower, self._calls = app, flower, calls
+    def __init__(self, app: App, calls: Mapping[str, DirectCall]) -> None:
+        """`calls` by path; `app` answers all else."""
+        self._app, self._calls = app, calls
         self._turns = Turns()
         self._thread = ThreadPoolExecutor(1, "direct")
 
@@ -101,7 +104,6 @@ class DirectCalls:
         from flwr.supercore.protobuf.translation import ProtobufTranslationMiddleware as Translation
         from starlette.requests import ClientDisconnect
 
-        scope["app"] = self._flower
         request = Request(scope, receive)
         try:
             body = await request.body()
@@ -132,53 +134,57 @@ def direct_calls(flower: FastAPI) -> dict[str, DirectCall]:
         return {}
     from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
 
+    from craftsfl.processes.flower.plain_state import plain_state
+
+    state = plain_state(flower.state.linkstate_factory.state())
     found: dict[str, DirectCall] = {}
     for words, name in _FLEET.items():
         path = f"/v1/fleet/{words}"
         request = PROTOBUF_REQUEST_TYPES["POST", path]
         urgency = max(HOSPITALS, _URGENCY.get(name, HOSPITALS))
-        found[path] = DirectCall(request, urgency, _fleet_handler(name))
+        found[path] = DirectCall(request, urgency, _fleet_handler(name, state))
     for words, name in _RUNTIME.items():
         path = f"/v1/runtime/{words}"
         request = PROTOBUF_REQUEST_TYPES["POST", path]
         urgency = _URGENCY.get(name, OPERATORS)
-        found[path] = DirectCall(request, urgency, _runtime_handler(flower, name))
+        handlers = flower.state.runtime_handlers
+        found[path] = DirectCall(request, urgency, _runtime_handler(name, state, handlers))
     return found
 
 
-def _fleet_handler(name: str) -> Handler:
-    from flwr.superlink.dependencies.linkstate import get_linkstate
+def _fleet_handler(name: str, state: LinkState) -> Handler:
     from flwr.superlink.routers.fleet.node_auth import authenticate_node
     from flwr.superlink.servicer.fleet import fleet_handlers
 
     handler: Callable[..., Message] = getattr(fleet_handlers, name)
-    contents = EnclosedContents(fleet_handlers.push_object, fleet_handlers.pull_object)
+    contents = EnclosedContents(*(getattr(fleet_handlers, which) for which in _OBJECTS))
+    more: dict[str, Any] = {"store": state.object_store} if name in _WITH_STORE else {}
+    # All that Flower's check of a signature wants of its app.
+    app = SimpleNamespace(
+        state=SimpleNamespace(linkstate_factory=SimpleNamespace(state=lambda: state))
+    )
 
     def answer(request: Request, message: Message) -> Message:
+        request.scope["app"] = app
         authenticate_node(request)
-        state = get_linkstate(request)
-        more: dict[str, Any] = {"store": state.object_store} if name in _WITH_STORE else {}
         return contents.moved(message, handler(message, state, **more), (state,))
 
     return answer
 
 
-def _runtime_handler(flower: FastAPI, name: str) -> Handler:
+def _runtime_handler(name: str, state: LinkState, handlers: object) -> Handler:
     from flwr.supercore.constant import TASK_TOKEN_HEADER
-    from flwr.supercore.dependencies.runtime import get_runtime_state
     from flwr.supercore.dependencies.task import authenticate_task
     from flwr.supercore.dependencies.version import VersionDependency
 
-    handlers = flower.state.runtime_handlers
     handler: Callable[..., Message] = getattr(handlers, name)
-    contents = EnclosedContents(handlers.push_object, handlers.pull_object)
+    contents = EnclosedContents(*(getattr(handlers, which) for which in _OBJECTS))
     versions = VersionDependency(
         component_name="SuperLink", connection_name="Caller <-> SuperLink Runtime API"
     )
 
     def answer(request: Request, message: Message) -> Message:
         versions(request)
-        state = get_runtime_state(request)
         task = authenticate_task(request, request.headers.get(TASK_TOKEN_HEADER), state)
         return contents.moved(message, handler(message, state, task), (state, task))
 

@@ -52,7 +52,7 @@ def main() -> None:
     key = operator_key(config.superexec_auth_secret)
     signed = signed_by_a_node(app.state.linkstate_factory)
     reader = LookReader(shown_node_key, looking_node, nodes_pushed_to, has_no_message)
-    inner = QuietLooks(DirectCalls(app, app, direct_calls(app)), reader)
+    inner = QuietLooks(DirectCalls(app, direct_calls(app)), reader)
     settings = uvicorn.Config(
         OperatorGate(inner, key, signed, sender_of),
         host=config.host,

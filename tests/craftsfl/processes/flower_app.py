@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import ConfigRecord
 from flwr.common.constant import TIMESTAMP_HEADER
 from flwr.proto.fleet_pb2 import PullMessagesRequest, PushMessagesRequest
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
 from flwr.proto.message_pb2 import Message, Metadata, ObjectTree
 from flwr.proto.node_pb2 import Node
 from flwr.proto.recorddict_pb2 import RecordDict
@@ -58,7 +59,7 @@ class FlowerApp:
         self.plain = main.create_app()
         self.plain.state.enable_supernode_auth = True
         self.calls = direct_calls(self.plain)
-        self.direct = DirectCalls(self.plain, self.plain, self.calls)
+        self.direct = DirectCalls(self.plain, self.calls)
         state = self.plain.state.linkstate_factory.state()
         self._keys = [ec.generate_private_key(ec.SECP384R1()) for _ in range(2)]
         public = [public_key_to_bytes(key.public_key()) for key in self._keys]
@@ -143,6 +144,11 @@ class FlowerApp:
     def look(self, number: int = 0) -> PullMessagesRequest:
         """A node's look for messages."""
         return PullMessagesRequest(node=Node(node_id=self.nodes[number]))
+
+    def heartbeat(self, number: int = 0) -> SendNodeHeartbeatRequest:
+        """A node's sign of life."""
+        node = Node(node_id=self.nodes[number])
+        return SendNodeHeartbeatRequest(node=node, heartbeat_interval=60)
 
     def _message(self, record: str, source: int, to: int, replies_to: str) -> Message:
         metadata = Metadata(

@@ -6,13 +6,18 @@ from collections.abc import Iterator
 
 import pytest
 from flwr.proto.fleet_pb2 import PullMessagesRequest, PullMessagesResponse, PushMessagesResponse
-from flwr.proto.message_pb2 import PullObjectRequest, PullObjectResponse
+from flwr.proto.message_pb2 import (
+    ConfirmMessageReceivedRequest,
+    PullObjectRequest,
+    PullObjectResponse,
+)
 from flwr.proto.node_pb2 import Node
 from flwr.proto.runtime_pb2 import (
     PullAppMessagesRequest,
     PullAppMessagesResponse,
     PushAppMessagesResponse,
 )
+from sqlalchemy.event import listens_for
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
@@ -114,6 +119,29 @@ def test_contents_travel_with_announcements_both_ways(app: FlowerApp) -> None:
     look_for_replies = wish_enclosed(PullAppMessagesRequest(message_ids=[name]))
     said = app.ask(f"{RUNTIME}pull-messages", look_for_replies.SerializeToString(), app.token)
     assert enclosed_in(PullAppMessagesResponse.FromString(said.body)) == {back: returned}
+
+
+def test_an_ordinary_message_asks_sqlalchemy_nothing(app: FlowerApp) -> None:
+    asked: list[str] = []
+    for engine in (app.state._engine, app.state.object_store._engine):
+        listens_for(engine, "before_cursor_execute")(lambda *one: asked.append(one[2]))
+    (name, content), (back, returned) = small_record(), small_record()
+    push = enclose(app.to_node(name), {name: content})
+    reply = enclose(app.reply(back, name), {back: returned})
+    confirmed = ConfirmMessageReceivedRequest(
+        node=Node(node_id=app.nodes[0]), run_id=app.run, message_object_id=name
+    )
+    for path, body, headers in (
+        ("/v1/runtime/push-messages", push, app.token),
+        ("/v1/fleet/pull-messages", wish_enclosed(app.look()), app.signed()),
+        ("/v1/fleet/push-messages", reply, app.signed()),
+        ("/v1/runtime/pull-messages", PullAppMessagesRequest(message_ids=[name]), app.token),
+        ("/v1/fleet/confirm-message-received", confirmed, app.signed()),
+        ("/v1/fleet/send-node-heartbeat", app.heartbeat(), app.signed()),
+        ("/v1/fleet/pull-messages", app.look(), app.signed()),
+    ):
+        assert app.ask(path, body.SerializeToString(), headers).status == 200
+    assert asked == []
 
 
 def test_flowers_app_takes_no_notice_of_enclosed_contents(app: FlowerApp) -> None:
