@@ -100,6 +100,7 @@ def private_cache(cache_names: Iterator[Path], monkeypatch: pytest.MonkeyPatch) 
 @pytest.fixture(scope="session", autouse=True)
 def commands_are_built_once() -> Iterator[None]:
     """A test's runner builds all of an app's commands at each call, which takes longer than most.
+    So does the app where it is called as a program calls it.
 
     The same commands serve one call after another: click keeps what belongs to a call elsewhere.
     """
@@ -107,7 +108,8 @@ def commands_are_built_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         build = functools.cache(typer.main.get_command)
-        patch.setattr("typer.testing._get_command", build)
+        for where in ("testing._get_command", "main.get_command"):
+            patch.setattr(f"typer.{where}", build)
         yield
 
 
