@@ -29,7 +29,12 @@ WORKS_NOW = (
 )
 TORCH = "Now the rest: 2 to 8 minutes, most of it for torch, by far the largest package."
 # Thousands of files of which a process imports a handful, if any: Python compiles it then.
-SELDOM = r"/tests?/|/transformers/models/"
+_SELDOM_FOLDERS = (
+    *("tests?", "SelfTest", "testing", "transformers/models", "diffusers/(modular_)?pipelines"),
+    *("torch/_inductor", "torch/_vendor", "sympy/physics", "pygments/lexers", "databricks"),
+    *("fontTools", "networkx", "mypyc?", "setuptools"),  # mypy runs as machine code
+)
+SELDOM = f"/({'|'.join(_SELDOM_FOLDERS)})/"
 LARGE_MB = 20.0
 QUIET_SECONDS = 10.0
 KEPT_LINES = 30

@@ -18,9 +18,11 @@ from craftsfl import cli
 from craftsfl.cli import app, options
 from craftsfl.terminal import output, progress, say, show_from
 from tests.client.hospital import write_hospital
+from tests.craftsfl.called import call
 
 
 def craftsfl(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A process of its own, which imports all anew: a second or two."""
     return subprocess.run(
         [sys.executable, "-m", "craftsfl", *arguments],
         env={**os.environ, **variables},
@@ -70,7 +72,7 @@ def test_the_command_line_imports_nothing_heavy() -> None:
     ],
 )
 def test_bad_input_is_answered_in_words(arguments: list[str], says: str, next_step: str) -> None:
-    done = craftsfl(*arguments)
+    done = call(*arguments)
     assert done.returncode == 1
     assert says in done.stderr
     assert next_step in done.stderr
@@ -79,7 +81,7 @@ def test_bad_input_is_answered_in_words(arguments: list[str], says: str, next_st
 
 def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
-    done = craftsfl("demo", "--dir", str(tmp_path))
+    done = call("demo", "--dir", tmp_path)
     assert done.returncode == 1
     assert "no earlier demo made it" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
@@ -88,7 +90,7 @@ def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
 def test_an_unknown_key_is_answered_with_the_nearest_known(tmp_path: Path) -> None:
     file = tmp_path / "site.toml"
     file.write_text('nam = "north"\n')
-    done = craftsfl("site", "serve", str(file))
+    done = call("site", "serve", file)
     assert done.returncode == 1
     assert "unknown key nam (did you mean name?)" in done.stderr
 
@@ -97,7 +99,7 @@ def test_an_unknown_key_is_answered_with_the_nearest_known(tmp_path: Path) -> No
 def test_a_path_that_the_system_refuses_is_told_in_words(tmp_path: Path, command: str) -> None:
     site = write_hospital(tmp_path)
     site.write_text(site.read_text().replace('"state"', f'"{"x" * 300}"'))
-    done = craftsfl("site", command, str(site), *(["p"] if command == "withdraw" else []))
+    done = call("site", command, site, *(["p"] if command == "withdraw" else []))
     assert done.returncode == 1
     assert "File name too long" in " ".join(done.stderr.split())
     assert "Next:" in done.stderr
@@ -131,15 +133,12 @@ def test_a_shell_completes_commands_and_options(typed: str, offered: str) -> Non
 @pytest.mark.parametrize(
     "module, extra", [("mlflow", "operator"), ("torch", "site"), ("skimage", "model")]
 )
-def test_a_missing_extra_is_named(module: str, extra: str) -> None:
-    code = f"""
-import craftsfl.cli
-def missing():
-    raise ModuleNotFoundError(name={f"{module}.some.part"!r})
-craftsfl.cli.app = missing
-craftsfl.cli.main()
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+def test_a_missing_extra_is_named(module: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise ModuleNotFoundError(name=f"{module}.some.part")
+
+    monkeypatch.setattr(cli, "app", missing)
+    done = call()
     assert done.returncode == 1
     assert f"Error: {module} is not installed. It comes with the extra {extra}" in done.stderr
     assert f'pip install "craftsfl[{extra}]"' in done.stderr
@@ -193,7 +192,7 @@ def test_how_much_is_shown(flags: list[str], seen: list[str]) -> None:
 
 
 def test_one_of_the_levels_is_given() -> None:
-    done = craftsfl("-q", "-v", "site", "serve", "x")
+    done = call("-q", "-v", "site", "serve", "x")
     assert done.returncode == 2
     assert "Give one of" in done.stderr
 

@@ -86,8 +86,14 @@ for name, content in contents.items():
 """
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_messages_go_there_and_back_whatever_they_are_and_a_kill_loses_none(tmp_path: Path) -> None:
-    """One federation for all of it, since starting one takes seconds."""
+    """One federation for all of it, since starting one takes seconds.
+
+    `make test` has the parts: test_hostile_gateway.py asks real gateways, test_courier.py refuses
+    what cannot be carried, and goes on as the same node after a kill.
+    """
     with SmallFlower(tmp_path) as flower:
         sites = [flower.site(f"site-{number}") for number in range(3)]
         for site in sites:

@@ -40,6 +40,7 @@ from privacy.study.terms import event_of
 from tests.client.hospital import write_hospital
 from tests.client.masked import keyed
 from tests.client.studies import ROSTER, make_study
+from tests.craftsfl.called import call
 
 STUDY = make_study(rounds=6, training={"noise_multiplier": 2.0, "sampling_rate": 0.25})
 OTHER = bytes(range(32))
@@ -424,9 +425,7 @@ def test_a_ledger_that_is_lost_or_foreign_is_named(
     hospital = Hospital(tmp_path)
     hospital.spend(1).close()
     damage(hospital.state)
-    code = "from craftsfl.cli import main; main()"
-    command = [sys.executable, "-c", code, "site", "budget", str(hospital.settings)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = call("site", "budget", hospital.settings)
     assert done.returncode == 1
     assert says in " ".join(done.stderr.split())
     assert "Next:" in done.stderr
@@ -450,9 +449,7 @@ def test_the_command_imports_nothing_heavy(tmp_path: Path) -> None:
 
 def refused_budget(settings: Path) -> str:
     """What `site budget` says when it refuses; an auditor has this and a copy, and no key."""
-    code = "from craftsfl.cli import main; main()"
-    command = [sys.executable, "-c", code, "site", "budget", str(settings)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = call("site", "budget", settings)
     assert done.returncode == 1, done.stdout
     return " ".join(done.stderr.split())
 

@@ -12,6 +12,12 @@ REFERENCE = (
     "test_what_others_hold_changes_not_one_bit",
     "test_the_others_contributions_stay",
 )
+# On whole UNets each of these runs with one parameter, and the mixer with all of them. With factors
+# of 3 and 15 most or all gradients of `conv` are not finite, so that nobody moves its sum at all.
+OTHER_PARAMETERS = {
+    "test_one_patient_moves_the_sum_by_at_most_the_clip": ("0.001",),
+    "test_a_hostile_adapter_moves_it_by_no_more": ("3.0", "15.0"),
+}
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -33,5 +39,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         if "[unet-opacus" in item.nodeid and any(name in item.nodeid for name in REFERENCE):
             item.add_marker(pytest.mark.ci)
+        test, _, parameters = item.name.partition("[")
+        others = tuple(f"-{value}]" for value in OTHER_PARAMETERS.get(test, ()))
+        if parameters.startswith(("conv-lora", "frozen-a-lora")) and parameters.endswith(others):
+            item.add_marker(pytest.mark.ci)
+            item.add_marker(pytest.mark.slow)
         if "[unet-" in item.nodeid or ("-opacus" in item.nodeid and "mixer" not in item.nodeid):
             item.add_marker(pytest.mark.slow)
