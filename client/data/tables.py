@@ -56,7 +56,10 @@ def read_table(folder: Path) -> Iterator[TableRecord]:
     try:
         return readers[path.suffix.lower()](path)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.", "") from None
+        raise DataError(
+            f"{path} cannot be read: {error.strerror or 'its disk does not give it'}.",
+            "Give the user who runs this the right to read it, and check the disk.",
+        ) from None
 
 
 def _table_of(folder: Path) -> Path:
