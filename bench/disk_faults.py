@@ -50,7 +50,9 @@ _SIZES: Final[dict[DiskOwner, int]] = {
 _FULL_SECONDS: Final = 20.0  # for so long the disk stays full
 _ROUND_SECONDS: Final = 400.0  # within which a round ends that nobody harms
 _FILLER: Final = "filler"
-_WORDS: Final = re.compile(r"(?i)space|disk|full\b|cannot be written|MB (?:are )?(?:left|free)")
+_WORDS: Final = re.compile(r"(?i)no space|disk|full\b|cannot be written|MB are free")
+_TRACE: Final = "Traceback (most recent call last)"
+_SHOWN_CHARACTERS: Final = 3000  # of each, on standard error
 # MLflow's own processes write theirs to a log that nobody is shown.
 _SHOWN: Final = "*.log"
 
@@ -167,12 +169,14 @@ def _trial(plane: SmallDiskPlane) -> DiskTrial:
     books = ledgers_of(plane, {one for one in attempts if first <= one <= last})
     text = _logs(plane)
     said = [line.strip() for line in text.splitlines() if _WORDS.search(line)]
+    for trace in text.split(_TRACE)[1:]:
+        sys.stderr.write(f"{_TRACE}{trace[:_SHOWN_CHARACTERS]}\n")
     return DiskTrial(
         resumed=ended is not None and not stopped,
         stopped=stopped,
         uncaused=sum(books.uncaused.values()),
         double=sum(books.double.values()),
-        tracebacks=text.count("Traceback (most recent call last)"),
+        tracebacks=text.count(_TRACE),
         said=said[-1][:300] if said else "",
     )
 
@@ -197,7 +201,7 @@ def _logs(plane: Plane) -> str:
 
 @contextlib.contextmanager
 def _folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="craftsfl-disk-") as folder:
+    with tempfile.TemporaryDirectory(prefix="craftsfl-small-") as folder:
         yield Path(folder)
 
 

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Final, get_args
 
 from bench.desk_faults import measure_desk
-from bench.disk_faults import can_mount, measure_disk
+from bench.disk_faults import DISK_OWNERS, can_mount, measure_disk
 from bench.fault_peers import beginning, largest_answer, question
 from bench.fault_site import (
     ATTEMPTS,
@@ -288,6 +288,7 @@ def main() -> None:
     arguments.add_argument("--mode", choices=("both", *get_args(PlaneMode)), default="both")
     arguments.add_argument("--dir", type=Path, help="of the plane: keep all here, and go on")
     arguments.add_argument("--now", type=int, help="of the plane, with --dir: kills of this call")
+    arguments.add_argument("--only", help="of disk and desk: the rows whose fault begins with this")
     options = arguments.parse_args()
     if options.what == "plane":
         seeds = 100 if options.seeds is None else options.seeds
@@ -298,11 +299,12 @@ def main() -> None:
             for row in measure_plane(seeds, mode, keep=options.dir, now=options.now)
         ]
     elif options.what == "disk":
-        rows = measure_disk(options.seeds or 1) if can_mount() else []
+        owners = tuple(one for one in DISK_OWNERS if one.startswith(options.only or ""))
+        rows = measure_disk(options.seeds or 1, owners) if can_mount() else []
         if not rows:
             sys.stderr.write("Nothing was measured: small disks are mounted, which takes root.\n")
     elif options.what == "desk":
-        rows = measure_desk(options.seeds or 1)
+        rows = measure_desk(options.seeds or 1, options.only or "")
     else:
         rows = measure(300 if options.seeds is None else options.seeds)
     print_rows("faults", rows, as_json=options.json)

@@ -6,6 +6,7 @@ attempt that was trained twice shows; their digests and the moments are in FOLDE
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -175,6 +176,7 @@ def keep_site(folder: Path) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
-        keep_site(Path(sys.argv[2]))
+        with contextlib.suppress(KeyboardInterrupt):  # a signal ends it
+            keep_site(Path(sys.argv[2]))
     else:
         main(Path(sys.argv[1]))

@@ -7,6 +7,7 @@ so does every row of a table, so that `grep` finds what was printed.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 
 from rich.console import Console
 
@@ -47,7 +48,8 @@ class _ToTerminal(logging.Handler):
     """Looks up standard error for each message: the stream may have been replaced since."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        errors().print(record.getMessage(), highlight=False, markup=False)
+        with suppress(OSError):  # a full disk, where it leads to a file, ends no command
+            errors().print(record.getMessage(), highlight=False, markup=False)
 
 
 def _unwrapped(console: Console) -> Console:

@@ -109,11 +109,12 @@ def load_adapter(path: Path) -> SavedAdapter:
         raise ModelError(
             f"{path} is not an adapter written by craftsfl ({unopened_kind(path)}).", _FOREIGN
         ) from None
-    origin = read_origin(header[_ORIGIN]) if _ORIGIN in header else None
+    origin = _origin(path, header)
     if header != _header(layout, adapter, origin):
         raise ModelError(f"{path}: its metadata is not as craftsfl writes it.", _ALTERED)
     vector = np.concatenate([values[entry.name].reshape(-1) for entry in layout.entries])
-    layout.check(vector)
+    if not np.isfinite(vector).all():
+        raise ModelError(f"{path} holds numbers that are not finite (NaN or infinity).", _ALTERED)
     _check_frozen(path, layout, values)
     return SavedAdapter(layout, vector, adapter, origin)
 
@@ -132,6 +133,13 @@ def _header(layout: Layout, adapter: Adapter, origin: Origin | None) -> dict[str
     if origin is not None:
         header[_ORIGIN] = origin.to_json()
     return header
+
+
+def _origin(path: Path, header: Mapping[str, str]) -> Origin | None:
+    try:
+        return read_origin(header[_ORIGIN]) if _ORIGIN in header else None
+    except ModelError as error:
+        raise ModelError(f"{path}: {error.message}", error.hint) from None
 
 
 def _check_header(path: Path, header: Mapping[str, str], names: Collection[str]) -> None:

@@ -60,7 +60,8 @@ _KINDS: Final[tuple[tuple[int, bytes, str], ...]] = (
     (0, b"MZ", "a program"),
     (0, b"\x7fELF", "a program"),
 )
-_PICKLE: Final = re.compile(rb"\x80[\x02-\x05]")
+# Protocol 0 is text: an object, or a list or dictionary with its number in the memo.
+_PICKLE: Final = re.compile(rb"\x80[\x02-\x05]|\(?c[a-z_][\w.]*\n\w+\n|\([dl]p\d+\n")
 _ANYMAP: Final = re.compile(rb"P[1-7]\s")
 _TEXTS: Final[tuple[tuple[re.Pattern[bytes], str], ...]] = (
     (re.compile(rb"<!doctype html|<html", re.IGNORECASE), "a web page, not a file that it offers"),

@@ -123,6 +123,8 @@ def added_kind(names: Collection[str]) -> str:
     """What tensors beyond our own make of an adapter, as a clause; "" where they have no name."""
     if any(re.search(r"dora_scale|lora_magnitude_vector", name) for name in names):
         return "; with them it is a DoRA adapter"
+    if any(re.search(r"^(?:text_encoder|text_model|lora_te)", name) for name in names):
+        return "; with them it changes the text encoder too"
     return ""
 
 

@@ -16,7 +16,7 @@ from privacy.study.manifest import Study
 from privacy.study.terms import event_of
 
 DIGEST_TAG = "craftsfl.adapter_digest"  # of a model version in MLflow: SHA-256 of its file
-_HINT = "The file is damaged, or a newer craftsfl wrote it."
+_HINT = "The file is damaged, or a newer craftsfl wrote it: copy it again, or upgrade craftsfl."
 
 
 @dataclass(frozen=True, slots=True)

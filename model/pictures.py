@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,11 +26,16 @@ from PIL.TiffImagePlugin import (
     EXTRASAMPLES,
     IMAGEDESCRIPTION,
     PHOTOMETRIC_INTERPRETATION,
+    PLANAR_CONFIGURATION,
     SAMPLEFORMAT,
     SAMPLESPERPIXEL,
 )
 
 from model.file_kinds import file_kind, first_bytes
+from model.jpeg2000 import is_lossless
+
+# Pillow warns of sizes and tags; what we make of them is said as a reason.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 FORMATS: Final = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "JPEG2000")
 SIXTEEN_BIT: Final = ("I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -128,16 +134,19 @@ def to_rgb(image: Image.Image) -> Image.Image:
         _check_bright(int(np.asarray(upright.convert("RGB")).max()) * 257)
     if upright.has_transparency_data:
         shown = upright.convert("RGBA")
-        _check_shown(shown)
+        _check_shown(shown, gone=EXTRASAMPLES in _tags(image))
         white = Image.new("RGBA", upright.size, "white")
         return Image.alpha_composite(white, shown).convert("RGB")
     return upright.convert("RGB")
 
 
-def _check_shown(image: Image.Image) -> None:
-    """Raise `UnreadablePicture` for a picture that is there, and all of it transparent."""
+def _check_shown(image: Image.Image, *, gone: bool) -> None:
+    """Raise `UnreadablePicture` for a picture that is there, and all of it transparent.
+
+    With `gone`, what is beneath may have been lost when its transparency was undone.
+    """
     pixels = np.asarray(image)
-    if not pixels[..., 3].any() and (pixels[..., :3] != pixels[0, 0, :3]).any():
+    if not pixels[..., 3].any() and (gone or (pixels[..., :3] != pixels[0, 0, :3]).any()):
         raise UnreadablePicture(
             "every pixel is transparent, and there is a picture beneath; export it without "
             "transparency"
@@ -147,9 +156,12 @@ def _check_shown(image: Image.Image) -> None:
 def check_labels(image: Image.Image) -> None:
     """Raise `UnreadablePicture` where the numbers are not those that were labelled.
 
-    A format for photographs changes them; of some TIFFs, Pillow hands over other ones.
+    A format for photographs changes them, JPEG 2000 unless it is shown that it did not; of some
+    TIFFs, Pillow hands over other ones. May decode the picture.
     """
     tags = _tags(image)
+    if image.format == "JPEG2000" and _has_kept_all(image):
+        return
     if image.format in _PHOTOGRAPHS or tags.get(COMPRESSION) in _PHOTOGRAPHIC:
         raise UnreadablePicture(
             "a photograph's format (JPEG, JPEG 2000, WebP) changes labels; export the mask as PNG, "
@@ -159,6 +171,16 @@ def check_labels(image: Image.Image) -> None:
         raise UnreadablePicture("signed labels of 8 bit; export them unsigned")
     if tags.get(PHOTOMETRIC_INTERPRETATION) == 0:
         raise UnreadablePicture("labels in which zero is white; export them with zero as black")
+
+
+def _has_kept_all(image: Image.Image) -> bool:
+    file = image.fp if isinstance(image, ImageFile.ImageFile) else None
+    if file is None:
+        return False
+    file.seek(0)
+    data = file.read()
+    image.load()
+    return is_lossless(data, image)
 
 
 def _tags(image: Image.Image) -> Mapping[int, Any]:
@@ -176,6 +198,12 @@ def _check_greys(image: Image.Image) -> None:
     if tags.get(SAMPLESPERPIXEL) == 2 and not {1, 2}.intersection(tags.get(EXTRASAMPLES, ())):
         raise UnreadablePicture(
             "two channels of which none is transparency; export the picture as RGB"
+        )
+    separate = tags.get(PLANAR_CONFIGURATION) == 2 and tags.get(SAMPLESPERPIXEL, 1) > 1
+    if separate and deepest > 8:  # Pillow takes each plane's pairs of bytes for two pixels
+        raise UnreadablePicture(
+            "16-bit colours that are stored one plane after the other; export 8 bit, or the "
+            "colours of each pixel together (interleaved)"
         )
     if tags.get(PHOTOMETRIC_INTERPRETATION) == 0 and deepest == 16:
         raise UnreadablePicture(
@@ -219,8 +247,8 @@ def _unknown(start: bytes, formats: tuple[str, ...]) -> str:
         return f"{words}: the file is empty"
     if start.startswith(_TIFF) and "TIFF" in formats:
         return (
-            f"{words}: a rare kind of TIFF (64-bit pixels, or a microscope vendor's codec); "
-            "export it again as 8- or 16-bit TIFF or PNG"
+            f"{words}: a rare kind of TIFF (64-bit or floating-point colours, more channels than "
+            "colours, or a microscope vendor's codec); export it again as 8- or 16-bit TIFF or PNG"
         )
     kind = file_kind(start)
     if kind == "a JPEG picture":
@@ -229,4 +257,4 @@ def _unknown(start: bytes, formats: tuple[str, ...]) -> str:
         return f"{words}: {kind} that was damaged, as by a transfer as text; copy it again"
     if "git-lfs" in kind or "encrypted" in kind or "web page" in kind:
         return f"{words}: {kind}"
-    return f"{words}: {kind}; export it as PNG or TIFF" if kind else words
+    return f"{words}{kind and f': {kind}'}; export it as PNG or TIFF"

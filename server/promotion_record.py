@@ -38,7 +38,8 @@ class PromotionRecord:
             return ()
         except (OSError, AuditError) as error:
             raise DeploymentError(
-                f"The list of promotions {self._path} cannot be read: {error}",
+                f"The list of promotions {self._path} cannot be read: "
+                f"{error.strerror if isinstance(error, OSError) else error.message}",
                 "Restore it from a backup of the coordinator's state folder.",
             ) from None
         return tuple(row for row in found if study in (None, bytes.fromhex(row.promotion.study)))

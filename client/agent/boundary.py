@@ -72,6 +72,7 @@ def configure_logs(who: str = "") -> None:
     own.setLevel(logging.INFO)
     own.propagate = False
     logging.getLogger().handlers = [logging.NullHandler()]
+    logging.raiseExceptions = False  # of a full disk under the log, it would print a traceback
     warnings.simplefilter("ignore")
     for library in ("DIFFUSERS", "TRANSFORMERS"):
         os.environ[f"{library}_VERBOSITY"] = "critical"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -11,6 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from privacy.errors import DataError
+
+# An old NumPy's header is read as well as a new one's, and nobody here can save the file again.
+warnings.filterwarnings("ignore", message=r"Reading `\.npy`")
 
 _MAGIC: Final = b"\x93NUMPY"
 _ZIP: Final = b"PK\x03\x04"
@@ -57,7 +61,9 @@ def _check_kind(shape: tuple[int, ...], kind: np.dtype[np.generic], most: int) -
         raise DataError(
             f"a pickle, as Cellpose's _seg.npy, which could start a program when opened: {_CURE}"
         )
-    if len(shape) != 2 or 0 in shape:
+    if 0 in shape:
+        raise DataError(f"an empty array: {_CURE}")
+    if len(shape) != 2:
         raise DataError(
             f"an array of {len(shape)} dimensions; a mask has height and width, with a number for "
             "each nucleus"

@@ -25,10 +25,12 @@ _OTHERS: Final = {
         tilename tilepath picture dateiname datei bild bilddatei fichier nomdufichier archivo
         immagine bestand""",
     "text": """caption captions prompt description label findings report befund beschreibung legende
-        bildunterschrift bildbeschreibung descripcion descrizione omschrijving""",
+        bildunterschrift bildbeschreibung beschriftung annotation bildtext kommentar texto testo
+        descripcion descrizione omschrijving""",
     "patient_id": """patient patients patientnumber patientno patientnr patientcode pid pat patid
         patnr mrn subject subjectid person personid patienten patientenid patientennummer
-        patientennr idpatient numeropatient paciente paziente""",
+        patientennr idpatient numeropatient paciente paziente pseudonym patientpseudonym
+        patientkey patientidentifier""",
 }
 _ELSEWHERE: Final = {other: own for own, names in _OTHERS.items() for other in names.split()}
 _WHY_PATIENTS: Final = (
@@ -60,6 +62,12 @@ def likeness(names: Sequence[str]) -> tuple[int, int]:
     """How many of the names are ours, and how many may be, as other tables call them."""
     ours = {*known_names(tuple(names))}.intersection(TABLE_COLUMNS)
     return len(ours), len({_ELSEWHERE.get(_joined(name)) for name in names} - {None})
+
+
+def renaming(missing: Sequence[str], names: Sequence[str]) -> str:
+    """Which of `names` may be meant by the `missing` ones of ours, as a clause; "" for none."""
+    found = ((name, _meant(name, names)) for name in missing)
+    return ", ".join(f"{near} to {name}" for name, near in found if near)
 
 
 def check_header(path: Path, columns: Sequence[str]) -> None:

@@ -12,7 +12,9 @@ from typing import Final
 
 from privacy.errors import DataError
 
+ENDS_OF_FILES: Final = "\0\x1a"  # of old DOS programs, and of copies that were padded
 _UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
+_TWICE: Final = "\xef\xbb\xbf".encode()
 _UTF_32: Final = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
 # Western and Central European encodings of Windows and ISO. A byte is read only where all of them
 # agree on a letter, as on those of German, and on most of French.
@@ -31,6 +33,11 @@ def table_text(path: Path, *, utf_16: bool = False) -> str:
         text = data[: len(data) // 2 * 2].decode("utf-16", "surrogatepass")
     elif data.startswith(_UTF_32):
         raise other_encoding(path)
+    elif data.startswith(_TWICE):
+        raise DataError(
+            f"{path} was converted to UTF-8 twice: it begins with the signs of a mark of UTF-8.",
+            "Export it again, from the program that made it, with the encoding UTF-8.",
+        )
     else:
         text = data.decode("utf-8-sig", "surrogateescape")
     return text.replace("\r\n", "\n").replace("\r", "\n")

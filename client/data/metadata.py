@@ -13,11 +13,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from client.data.columns import REQUIRED, TABLE_COLUMNS
+from client.data.columns import REQUIRED, TABLE_COLUMNS, renaming
 from client.data.delimited import LONGEST_CELL
 from client.data.encodings import has_halves, western
-from client.data.patient_ids import DATED, NOTHING, SHORTENED, id_fault, patient_key
-from client.data.tables import TableRecord, read_table
+from client.data.json_records import TableRecord
+from client.data.patient_ids import (
+    DATED,
+    NOTHING,
+    SEVERAL_IDS,
+    SHORTENED,
+    id_fault,
+    patient_key,
+)
+from client.data.tables import read_table
 
 __all__ = ["Row", "patient_key", "read_rows"]
 
@@ -55,6 +63,8 @@ def _row(number: int, record: TableRecord) -> Row:
         return Row(number, {}, record)
     if absent := [name for name in REQUIRED if name not in record]:
         fault = f"it has no {absent[0]}; the names are {', '.join(REQUIRED)}"
+        if near := renaming(absent, tuple(record)):
+            fault += f": rename {near}"
         return Row(number, _whose(record), fault)
     try:
         return Row(number, dict(_cells(record)))
@@ -101,6 +111,9 @@ def _cell(column: str, value: object) -> str:
 _NOT_UTF_8: Final = ": the table is not UTF-8 there; save it with that encoding"
 
 
+_LIST: Final = "text is a list; write one text"
+
+
 def _text(column: str, value: object) -> str:
     if column == "patient_id":
         if isinstance(value, float) and abs(value) >= _EXACT and math.isfinite(value):
@@ -108,7 +121,8 @@ def _text(column: str, value: object) -> str:
         if isinstance(value, datetime.date | datetime.time):
             raise TypeError(DATED)
     if isinstance(value, list):
-        raise TypeError(f"{column} is a list; write one text, of several captions one or all")
+        cures = {"patient_id": SEVERAL_IDS, "text": f"{_LIST}, of several captions one or all"}
+        raise TypeError(cures.get(column, f"{column} is a list; write one text"))
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # a column of whole numbers with gaps comes back as floats
     if isinstance(value, bool) or not isinstance(value, str | int | float | None):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from itertools import islice
@@ -13,8 +14,13 @@ from client.data.delimited import SEPARATORS, records
 from model.file_kinds import file_kind, first_bytes
 from privacy.errors import DataError
 
+_ARRAY: Final = re.compile(r"\s*\[\s*\{")
 _LINES: Final = 50  # so far below the top a header is looked for
 _PICTURE: Final = re.compile(r".+\.(png|jpe?g|tiff?|bmp|webp|jp2)", re.IGNORECASE)
+_OTHER_QUOTES: Final = re.compile(
+    r"(?:['`\u00b4\u2018-\u201f\u00ab\u2039\u300c]).+['`\u00b4\u2018-\u201f\u00bb\u203a\u300d]"
+)
+_OTHER_ENDS: Final = "\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 _AS_CSV: Final = 'Open it in the program that made it and save it as "CSV UTF-8".'
 _UNPACK: Final = "Unpack it, and put metadata.csv beside the tiles."
 _CURES: Final = {
@@ -45,6 +51,17 @@ def check_not_json(path: Path, text: str) -> None:
         raise DataError(f"{path} holds JSON.", "Call it metadata.jsonl.")
 
 
+def check_array(path: Path, text: str, error: json.JSONDecodeError) -> None:
+    """Raise `DataError` for a broken array of objects: what is read line by line has none."""
+    if _ARRAY.match(text):
+        raise DataError(
+            f"{path} is an array of objects that is broken in line {error.lineno}.",
+            "Mend that place (a comma behind the last object, single quotes, a file cut short), or "
+            "export it again, best with one object for each tile, in a line of its own "
+            "(metadata.jsonl).",
+        )
+
+
 def check_is_json(path: Path, text: str) -> None:
     """Raise `DataError` for a .jsonl whose first line cannot be meant as JSON: a table of cells."""
     first = text.lstrip()[:1]
@@ -60,6 +77,11 @@ def check_first_line(path: Path, text: str, header: Sequence[str]) -> None:
     if set(REQUIRED) <= {*known_names(tuple(header))}:
         return
     line = next(filter(str.strip, text.split("\n")), "")
+    if mark := _odd_quote(line):
+        raise DataError(
+            f"{path}: its cells begin with {mark}, which is no quote of a CSV file.",
+            'Export it again with straight double quotes ("…") around texts.',
+        )
     if len(header) == 1 and any(len(_ours(header[0], mark)) >= 2 for mark in SEPARATORS):
         raise DataError(
             f"{path}: each line is one quoted cell.", "Export it without quotes around whole lines."
@@ -69,6 +91,11 @@ def check_first_line(path: Path, text: str, header: Sequence[str]) -> None:
             f"{path}: its cells are separated by something else than a comma, a semicolon, a tab "
             "or a bar.",
             "Export it again as comma-separated CSV.",
+        )
+    if any(end in line for end in _OTHER_ENDS) and set(REQUIRED) <= _ours_before(line):
+        raise DataError(
+            f"{path}: its lines do not end with a line feed.",
+            "Export it again as comma-separated CSV, with the line ends of Windows or Unix.",
         )
     if number := _header_below(text):
         raise DataError(
@@ -88,6 +115,22 @@ def _header_below(text: str) -> int:
         if any(set(REQUIRED) <= _ours(line, separator) for separator in SEPARATORS):
             return number
     return 0
+
+
+def _odd_quote(line: str) -> str:
+    """What stands around our columns in place of straight double quotes; "" for nothing."""
+    for separator in SEPARATORS:
+        cells = [cell for cell in map(str.strip, line.split(separator)) if cell]
+        quoted = [cell for cell in cells if _OTHER_QUOTES.fullmatch(cell)]
+        if {*known_names(tuple(cell[1:-1] for cell in quoted))}.intersection(REQUIRED):
+            return quoted[0][0]
+    return ""
+
+
+def _ours_before(line: str) -> set[str]:
+    """The columns of ours before the first end of another kind in `line`."""
+    first = line.splitlines()[0]
+    return max((_ours(first, separator) for separator in SEPARATORS), key=len)
 
 
 def _ours(line: str, separator: str) -> set[str]:

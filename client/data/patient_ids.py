@@ -5,7 +5,7 @@ patient who is taken for two would be protected half. So what may be two spellin
 one, and what has lost its digits is refused. All of it depends on the one id alone.
 """
 
-# Why: docs/adr/0054-tables-as-hospitals-write-them.md
+# Why: docs/adr/0054-tables-as-hospitals-write-them.md, docs/adr/0072-exact-or-not-a-mask.md
 
 from __future__ import annotations
 
@@ -15,10 +15,15 @@ from typing import Final
 
 # What exports write for "no value"; as a patient id it would merge unrelated people into one.
 NOTHING: Final = frozenset({"", "nan", "none", "null", "na", "n/a", "<na>"})
-_WHOLE_NUMBER: Final = re.compile(r"([0-9]++)(?:[.,]0*+)?")
+_WHOLE_NUMBER: Final = re.compile(r"\+?([0-9]++)(?:[.,]0*+)?")
+# 1.234, 1,234,567 and 1'234: thousands as spreadsheets group them (blanks are gone by then).
+_GROUPED: Final = re.compile(r"\+?([1-9][0-9]{0,2}([.,\u2019'])[0-9]{3}(?:\2[0-9]{3})*+)")
 # ="00123" and '00123: how spreadsheets keep leading zeros.
 _FORMULA: Final = re.compile(r'=?"++([^"]*+)"++')
 _APOSTROPHES: Final = "'\u2019\u2018`\u00b4"
+_QUOTES: Final = _APOSTROPHES + '"\u201c\u201d\u201e\u201f\u00ab\u00bb\u2039\u203a'
+# What word processors and spreadsheets make of a hyphen, after NFKC.
+_DASHES: Final = dict.fromkeys(map(ord, "\u2010\u2012\u2013\u2014\u2015\u2212"), "-")
 # A spreadsheet's way; a plain 12e45 is not one: ids of hexadecimal digits look like that.
 _SCIENTIFIC: Final = re.compile(r"[+-]?([0-9])(?:[.,]([0-9]*+)e([+-]?)|()e(\+))([0-9]{1,4})")
 
@@ -34,16 +39,22 @@ _UNKNOWN: Final = frozenset(
         anonymisiert anonyme deidentified de-identified redacted removed withheld hidden unassigned
         unspecified notprovided notrecorded notreported notcollected notspecified noid noname ohne
         dito ditto idem s.o. sieheoben wieoben sameasabove entf\u00e4llt s/n sindatos sansobjet
-        multiple various mixed inf -inf +inf -nan \\n""",
+        multiple various mixed inf -inf +inf -nan infinity -infinity \\n n/k n.b. s/d o.a. notstated
+        desconhecido n\u00e9ant ok\u00e4nd ukjent ukendt geen brak \u4e0d\u660e \u672a\u77e5
+        \u043d\u0435\u0438\u0437\u0432\u0435\u0441\u0442\u043d\u043e test testpatient mustermann
+        maxmustermann johndoe janedoe loading...""",
     )
 )
 # #N/A, #NV, #REF!, #NAME? in all languages.
-_ERROR: Final = re.compile(r"#.*[!?]|#n/?[a-z]!?|#getting_data")
+_ERROR: Final = re.compile(
+    r"#.*[!?]|#n/?[a-z]!?|#getting_data|#(?:value|wert|ref|bezug|name|num|zahl|null|div/0|error)"
+    r"|err:[0-9]{3}|-?1\.#(?:inf|ind|q?nan).*"
+)
 _PLACEHOLDER: Final = re.compile(r"x{2,}+|<.*>|\[.*\]|\([^0-9]*\)")
 
 # Months as spreadsheets in English, German, French, Spanish and Italian write them.
 _MONTH: Final = (
-    r"(?:jan|feb|mar|m\u00e4r|mrz|apr|may|mai|jun|jul|aug|sep|sept|oct|okt|nov|dec|dez|d\u00e9c|"
+    r"(?:jan|feb|mar|m\u00e4r|mrz|mrt|apr|may|mai|jun|jul|aug|sep|sept|oct|okt|nov|dec|dez|d\u00e9c|"
     r"janv|f\u00e9vr|avr|juin|juil|ao\u00fbt|ene|abr|ago|dic|gen|mag|giu|lug|set|ott|"
     r"january|february|march|april|june|july|august|september|october|november|december|"
     r"januar|februar|m\u00e4rz|juni|juli|oktober|dezember|"
@@ -51,14 +62,25 @@ _MONTH: Final = (
 )
 _DAY: Final = r"(?:0?[1-9]|[12][0-9]|3[01])"
 _MONTHS: Final = r"(?:0?[1-9]|1[0-2])"
-_CLOCK: Final = r"(?:[t ]*[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?z?)?"
+_CLOCK: Final = (
+    r"(?:,?[t ]*[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?"
+    r" ?(?:z|[ap]\.?m\.?|[+-][0-9]{2}:?[0-9]{2})?)?"
+)
+_WEEKDAY: Final = r"(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,? )?"
 _DATE: Final = re.compile(
     rf"(?:(?:19|20)[0-9]{{2}}([-./]){_MONTHS}\1{_DAY}"
     rf"|(?:{_DAY}([-./]){_MONTHS}|{_MONTHS}([-./]){_DAY})(?:\2|\3)(?:19|20)[0-9]{{2}}"
     rf"|{_DAY}([./]){_MONTHS}\4[0-9]{{2}}|{_MONTHS}/{_DAY}/[0-9]{{2}}"
     rf"|{_DAY}[-./ ]+{_MONTH}(?:[-./ ]+(?:[0-9]{{2}}|[0-9]{{4}}))?"
-    rf"|{_MONTH}[-./ ]+(?:[0-9]{{2}}|[0-9]{{4}}))"
+    rf"|{_MONTH}[-./ ]+(?:[0-9]{{2}}|[0-9]{{4}})"
+    rf"|{_WEEKDAY}{_MONTH}[-./ ]+{_DAY}(?:, ?|[-./ ]+)(?:19|20)[0-9]{{2}}"
+    r"|(?:19|20)[0-9]{2}\u5e74[0-9]{1,2}\u6708[0-9]{1,2}\u65e5?)"
     rf"{_CLOCK}|[0-9]{{1,2}}:[0-9]{{2}}(?::[0-9]{{2}})?"
+)
+
+# Two words with digits and what joins a list, also spelt out.
+_SEVERAL: Final = re.compile(
+    r"\S*[0-9]\S*(?:, | ?& ?| (?:\+|and|und|et|y|e|en|og|och|or|oder) )\S*[0-9].*"
 )
 
 NOBODY: Final = (
@@ -82,16 +104,27 @@ DATED: Final = (
 def patient_key(text: str) -> str:
     """One form for all the ways in which tables write one patient's id.
 
-    `P1`, `p1` and `P 1` are one patient, so are `001`, `1`, `1.0`, `1,0`, `'001` and `="001"`, and
-    letters that only look alike in Unicode's eyes (NFKC).
+    `P1`, `p1` and `P 1` are one patient, so are `001`, `1`, `1.0`, `1,0`, `'001` and `="001"`,
+    `1.234` and `1234`, digits of any script, quotes and dashes of any kind, and letters that only
+    look alike in Unicode's eyes (NFKC).
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     shown = (c for c in folded if not c.isspace() and unicodedata.category(c) not in ("Cc", "Cf"))
-    key = "".join(shown)
+    key = _plain("".join(shown))
     formula = _FORMULA.fullmatch(key)
-    key = _unshortened((formula[1] if formula else key).lstrip(_APOSTROPHES)) or key
-    number = _WHOLE_NUMBER.fullmatch(key)
-    return (number[1].lstrip("0") or "0") if number else key
+    key = _unshortened((formula[1] if formula else key).strip(_QUOTES)) or key
+    if number := _WHOLE_NUMBER.fullmatch(key):
+        return number[1].lstrip("0") or "0"
+    grouped = _GROUPED.fullmatch(key)
+    return grouped[1].replace(grouped[2], "") if grouped else key
+
+
+def _plain(key: str) -> str:
+    """The key with the dash and the digits of a keyboard."""
+    if key.isascii():
+        return key
+    digits = (str(unicodedata.decimal(c)) if c.isdecimal() else c for c in key)
+    return "".join(digits).translate(_DASHES)
 
 
 def id_fault(text: str) -> str:
@@ -106,8 +139,10 @@ def id_fault(text: str) -> str:
         return SHORTENED
     if ";" in key or "|" in key:
         return SEVERAL_IDS
-    spaced = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return DATED if _DATE.fullmatch(spaced.strip(_APOSTROPHES + '="')) else ""
+    spaced = _plain(" ".join(unicodedata.normalize("NFKC", text).casefold().split()))
+    if _DATE.fullmatch(spaced.strip(_QUOTES + "=")):
+        return DATED
+    return SEVERAL_IDS if _SEVERAL.fullmatch(spaced) else ""
 
 
 def _unshortened(key: str) -> str:

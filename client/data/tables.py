@@ -8,11 +8,10 @@ What a row's cells are depends on the row alone. Raised are faults of the whole 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from client.data.columns import (
     OPTIONAL,
@@ -23,10 +22,10 @@ from client.data.columns import (
     likeness,
 )
 from client.data.delimited import LONGEST_CELL, SEPARATORS, records
-from client.data.encodings import has_halves, other_encoding, table_text
+from client.data.encodings import ENDS_OF_FILES, has_halves, other_encoding, table_text
+from client.data.json_records import TableRecord, read_objects
 from client.data.not_a_table import (
     check_first_line,
-    check_is_json,
     check_not_json,
     check_table_kind,
 )
@@ -42,15 +41,6 @@ _SPREADSHEETS: Final = (
     *(".csv", ".tsv", ".txt", ".xlsx", ".xls", ".ods", ".numbers", ".json", ".jsonl", ".parquet"),
 )
 _SEP: Final = re.compile(r'"?sep=([^\w"\n])"?[,;\t|]*\n', re.IGNORECASE)
-_EXACT: Final = 2.0**53  # from here on a float stands for several whole numbers
-_LONG: Final = 1000  # digits
-_REPEATED: Final = object()
-_NO_OBJECT: Final = (
-    "the line is not a JSON object, or repeats a key; write one object in a line, with double "
-    "quotes, and no comma behind it"
-)
-
-TableRecord: TypeAlias = Mapping[str, object] | str  # cells by column, or why there are none
 
 
 def read_table(folder: Path) -> Iterator[TableRecord]:
@@ -59,14 +49,17 @@ def read_table(folder: Path) -> Iterator[TableRecord]:
     readers = {
         ".csv": _read_csv,
         ".tsv": _read_csv,
-        ".json": _read_json,
-        ".jsonl": _read_json,
+        ".json": read_objects,
+        ".jsonl": read_objects,
         ".parquet": _read_parquet,
     }
     try:
         return readers[path.suffix.lower()](path)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.", "") from None
+        raise DataError(
+            f"{path} cannot be read: {error.strerror or 'its disk does not give it'}.",
+            "Give the user who runs this the right to read it, and check the disk.",
+        ) from None
 
 
 def _table_of(folder: Path) -> Path:
@@ -107,8 +100,11 @@ def _near_miss(entries: Sequence[Path]) -> str:
     named = [path for path in shown if path.stem.lower().startswith("metadata") and path.is_file()]
     below = [path for path in shown if (path / _TABLES[0]).is_file()]
     if named or len(files) == 1:
+        shown_name = visible((named or files)[0].name, most=80)
+        if shown_name.lower().endswith((".gz", ".zip", ".bz2", ".xz", ".7z")):
+            return f"{shown_name} is not read: unpack it. "
         return (
-            f"{visible((named or files)[0].name, most=80)} is not read: save it as metadata.csv "
+            f"{shown_name} is not read: save it as metadata.csv "
             '(in Excel: Save as, "CSV UTF-8"), and have Windows show the endings of file names. '
         )
     if below:
@@ -123,6 +119,7 @@ def _read_csv(path: Path) -> Iterator[TableRecord]:
     check_table_kind(path)
     text = table_text(path, utf_16=True)
     check_not_json(path, text)
+    text = text.rstrip(ENDS_OF_FILES)
     announced = _SEP.match(text)
     if announced:
         text = text[announced.end() :]
@@ -158,6 +155,11 @@ def _csv_records(
                 f"quotes that do not close, or a cell of more than {LONGEST_CELL} characters; "
                 "write a quote within a text twice"
             )
+        elif len(cells) > len(columns) and not any(map(str.strip, cells[len(columns) :])):
+            yield (
+                "more cells than columns, the last ones empty; take the separators off the ends of "
+                "the lines, or end the first line with as many"
+            )
         elif len(cells) > len(columns):
             yield (
                 "more cells than columns; quote texts that hold a comma, as "
@@ -166,13 +168,14 @@ def _csv_records(
         elif len(cells) < len(columns) and any(map(str.strip, cells)):
             yield (
                 "fewer cells than columns, so that nobody can tell which one is missing; write "
-                "every cell, also the empty ones"
+                "every cell, also the empty ones" + _ENDS_TOO_LATE * (columns[-1] == "")
             )
         else:
             record = dict(zip(columns, cells, strict=False))
             yield _shifted(columns, record, spaced=spaced) or record
 
 
+_ENDS_TOO_LATE: Final = ", or take the separator off the end of the first line"
 _SEPARATOR_WORDS: Final = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 
 
@@ -192,83 +195,6 @@ def _shifted(columns: Sequence[str], record: Mapping[str, str], *, spaced: bool)
         "patient_id begins with a blank, as the rest of a text does that holds a comma; quote such "
         "texts, so that every cell stands under its column"
     )
-
-
-def _read_json(path: Path) -> Iterator[TableRecord]:
-    """JSON lines, each with its own columns, or one array of such objects."""
-    check_table_kind(path)
-    text = table_text(path)
-    check_is_json(path, text)
-    array = _array(text)
-    if array is not None:
-        return (_known(entry) if isinstance(entry, dict) else _NO_OBJECT for entry in array)
-    if path.suffix.lower() == ".json":
-        _check_lines(path, text)
-    return map(_line, filter(str.strip, text.split("\n")))
-
-
-def _array(text: str) -> list[object] | None:
-    if not text.lstrip().startswith("["):
-        return None
-    try:
-        found = json.loads(
-            text, object_pairs_hook=_marked, parse_float=_number, parse_int=_whole_number
-        )
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(found, list) or not any(isinstance(entry, dict) for entry in found):
-        return None
-    return found
-
-
-def _check_lines(path: Path, text: str) -> None:
-    """Raise `DataError` for a .json whose first line is no row: damaged, or told by columns."""
-    first = next(filter(str.strip, text.split("\n")), "")
-    record = _line(first)
-    if isinstance(record, str) or not isinstance(record.get("file_name"), str):
-        raise DataError(
-            f"{path} is neither an array of objects nor one object a line, with {REQUIRED[0]}.",
-            "Export one object for each tile (in pandas: to_json(..., orient='records', "
-            "lines=True)), as metadata.jsonl.",
-        )
-
-
-def _line(line: str) -> TableRecord:
-    try:
-        record = json.loads(line, object_pairs_hook=_without_repetition, parse_float=_number)
-    except (ValueError, RecursionError):
-        record = None
-    return _known(record) if isinstance(record, dict) else _NO_OBJECT
-
-
-def _known(record: dict[str, object]) -> TableRecord:
-    names = known_names(tuple(record))
-    found = dict(zip(names, record.values(), strict=True))
-    return found if len(found) == len(names) else _NO_OBJECT
-
-
-def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError("a key appears twice")
-    return values
-
-
-def _marked(pairs: list[tuple[str, object]]) -> object:
-    """An object, or a mark where it repeats a key: that costs one object, not the array."""
-    values = dict(pairs)
-    return values if len(values) == len(pairs) else _REPEATED
-
-
-def _number(literal: str) -> object:
-    """A number of JSON; as it is written where its digits may not be all there."""
-    value = float(literal)
-    return literal if "e" in literal.lower() or abs(value) >= _EXACT else value
-
-
-def _whole_number(literal: str) -> object:
-    """A whole number; as text where its length would cost the whole array."""
-    return int(literal) if len(literal) < _LONG else literal
 
 
 def _read_parquet(path: Path) -> Iterator[TableRecord]:

@@ -1,7 +1,8 @@
 """Keys that an earlier version gave to spreadsheets' spellings of an id.
 
-It took `'00123`, `="00123"`, `123,0` and `1.23e+02` for four patients. A register of that time
-knows under these keys who withdrew; without them they would be trained on again, as 123.
+It took `'00123`, `="00123"`, `123,0`, `1.23e+02` and `+123` for five patients, and `12-3` for
+another with each kind of dash. A register of that time knows under these keys who withdrew;
+without them they would be trained on again, as 123.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from typing import Final
 _APOSTROPHES: Final = "'\u2019\u2018`\u00b4"
 _LONGEST_PADDED: Final = 12  # digits; wider ids than these are not padded with zeros in practice
 _DECIMALS: Final = (",", ",0", ",00")
+_PAIRS: Final = ("\u201c\u201d", "\u201e\u201c", "\u00ab\u00bb", "\u2039\u203a")
+_DASHES: Final = "\u2010\u2012\u2013\u2014\u2015\u2212"
+_ZEROS: Final = (0x660, 0x6F0, 0x966, 0x9E6, 0xE50)  # Arabic, Persian, Devanagari, Bengali, Thai
 
 
 def former_spellings(patient_id: str) -> Iterator[str]:
@@ -23,10 +27,22 @@ def former_spellings(patient_id: str) -> Iterator[str]:
         yield f'="{plain}"'
         yield f'"{plain}"'
         yield from (mark + plain for mark in _APOSTROPHES)
+        yield from (first + plain + last for first, last in _PAIRS)
+        yield from (plain + mark for mark in _APOSTROPHES)  # of two, the first was taken off
+        yield from (plain.translate(_digits(zero)) for zero in _ZEROS)
+    if "-" in patient_id:
+        yield from (patient_id.replace("-", dash) for dash in _DASHES)
     if patient_id.isdecimal():
         for decimals in _DECIMALS:
             yield from (plain + decimals for plain in _padded(patient_id))
+        yield from (f"+{plain}" for plain in _padded(patient_id))
+        if len(patient_id) > 3:
+            yield from (f"{int(patient_id):,}".replace(",", mark) for mark in ".,'\u2019")
         yield from _shortened(patient_id)
+
+
+def _digits(zero: int) -> dict[int, int]:
+    return {ord("0") + digit: zero + digit for digit in range(10)}
 
 
 def _padded(patient_id: str) -> Iterator[str]:

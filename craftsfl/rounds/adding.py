@@ -22,6 +22,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from cryptography import x509
+
 from craftsfl.planning.study_file import NOT_YET
 from craftsfl.rounds.leaving import check_leavers, put_card_away
 from craftsfl.rounds.roster import member_of, successor_of
@@ -78,6 +80,24 @@ def add_hospitals(
         yield put_card_away(invitation.cards, name)
 
 
+def _authority(settings: ConsortiumSettings) -> str:
+    """The certificates in PEM that hospitals will trust; "" without a SuperLink of ours."""
+    if settings.superlink is None:
+        return ""
+    path = settings.superlink.authority
+    try:
+        data = path.read_bytes()
+        x509.load_pem_x509_certificates(data)
+        return data.decode("ascii")
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no certificate in PEM"
+        raise ConfigError(
+            f"The authority {path} cannot be used: {why}.",
+            "Put the PEM file there that the SuperLink's certificate was signed with.",
+            id=ErrorId.CERTIFICATE_UNUSABLE,
+        ) from None
+
+
 def _invite(
     settings: ConsortiumSettings,
     settings_file: Path,
@@ -87,8 +107,7 @@ def _invite(
 ) -> Iterator[str]:
     roster = _roster(settings, invitation.consortium, cards)
     text = _filled((next_study or settings.study).read_text("utf-8"), roster, settings)
-    authority = settings.superlink.authority.read_text("utf-8") if settings.superlink else ""
-    made = invitation_of(invitation.superlink, authority, roster, text)
+    made = invitation_of(invitation.superlink, _authority(settings), roster, text)
     if next_study is not None and settings.study.exists():
         _put_away(settings.study)
     if settings.roster is None:

@@ -43,8 +43,9 @@ def back_up(settings: Path, folder: Path) -> list[str]:
         raise ConfigError(f"{folder} exists.", "Name a new folder for every copy.") from None
     except (OSError, sqlite3.Error, shutil.Error) as error:
         raise DeploymentError(
-            f"The copy in {folder} is not complete: {error}",
-            "Free some space there, delete what is there, and copy again.",
+            f"The copy in {folder} is not complete: {_why(error)}.",
+            "Free some space there, or correct the permissions; delete what is there, and copy "
+            "again.",
             id=ErrorId.DISK_FULL if _is_full(error) else "",
         ) from None
     fixed = [consortium.study, consortium.roster, consortium.coordinator_key, link.secret]
@@ -72,6 +73,14 @@ def _copy_database(source: Path, target: Path) -> None:
         closing(sqlite3.connect(target)) as new,
     ):
         old.backup(new)
+
+
+def _why(error: BaseException) -> str:
+    """What the system says of it; of many files, of the first."""
+    if isinstance(error, shutil.Error):  # (source, target, reason) of each file
+        reason = str(error.args[0][0][2])
+        return reason.partition("] ")[2] or reason
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _is_full(error: BaseException) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from craftsfl.terminal import say
+from privacy.error_ids import ErrorId
 from privacy.errors import CraftsflError, DeploymentError
 from privacy.study.manifest import load_study
 from server.clock import RunClock, SystemClock
@@ -109,7 +110,9 @@ class Keeper:
             if run is not None:
                 self._care_for(self._runs, run)
         except DeploymentError as error:  # the database or the SuperLink: it may come back
-            self._tell(f"The run cannot be looked after: {error}")
+            silent = error.id == ErrorId.SUPERLINK_SILENT
+            words = f"{error.message} It is asked again by itself." if silent else str(error)
+            self._tell(f"The run cannot be looked after: {words}")
 
     def _activated(self) -> bool:
         if not self._active:

@@ -49,11 +49,17 @@ def register_site(settings: Path, public_key: Path) -> str:
     """Admit a SuperNode by its public key; returns its node id."""
     if not public_key.exists():
         raise ConfigError(f"{public_key} does not exist.", _WHICH_KEY)
-    with public_key.open("rb") as file:
-        if not file.read(len(_OPENSSH)).startswith(_OPENSSH):
-            raise ConfigError(f"{public_key} is not a SuperNode's public key.", _WHICH_KEY)
+    if not _is_openssh(public_key):
+        raise ConfigError(f"{public_key} is not a SuperNode's public key.", _WHICH_KEY)
     link = superlink_of(load_consortium(settings))
     return str(register_node(link, public_key))
+
+
+def _is_openssh(public_key: Path) -> bool:
+    if public_key.is_dir():
+        return False
+    with public_key.open("rb") as file:
+        return file.read(len(_OPENSSH)).startswith(_OPENSSH)
 
 
 def keeper_of(settings: Path, logs: Path) -> Keeper:

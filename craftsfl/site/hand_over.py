@@ -6,14 +6,12 @@ import time
 from pathlib import Path
 
 from client.agent.own_ledger import identity_of, read_own_ledger
+from client.agent.startup import load_rules
 from client.agent.state import StateFolder
-from client.policy import SiteRules
-from client.settings import load_policy, load_site
 from craftsfl.new_file import write_new_file
 from privacy.audit.handed import HandedOver
 from privacy.errors import AuditError, ConfigError
 from privacy.ledger import record_bytes
-from privacy.study.manifest import load_study
 
 
 def write_hand_over(site_toml: Path, out: Path) -> HandedOver:
@@ -21,8 +19,8 @@ def write_hand_over(site_toml: Path, out: Path) -> HandedOver:
 
     Raises `ConfigError` for wrong settings and `LedgerError` for a ledger that is not sound.
     """
-    settings = load_site(site_toml)
-    rules = SiteRules(settings.name, load_study(settings.study), load_policy(settings.policy))
+    found = load_rules(site_toml)
+    settings, rules = found.settings, found.rules
     own = identity_of(settings)
     if own is None:
         raise ConfigError(

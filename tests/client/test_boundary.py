@@ -2,10 +2,19 @@ from __future__ import annotations
 
 import io
 import logging
+import sys
+import threading
+import warnings
 
 import pytest
 
-from client.agent.boundary import Failure, contained, describe, silence_libraries
+from client.agent.boundary import (
+    Failure,
+    configure_logs,
+    contained,
+    describe,
+    silence_libraries,
+)
 from privacy.errors import DataError, LedgerError
 
 
@@ -16,10 +25,10 @@ def failing(error: BaseException) -> None:
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (ValueError("canary"), "ValueError at test_boundary.py:13"),
-        (DataError("canary", "canary"), "DataError at test_boundary.py:13"),
-        (LedgerError("Full."), "LedgerError at test_boundary.py:13: Full."),
-        (OSError(28, "Disk full", "canary"), "OSError at test_boundary.py:13: Disk full"),
+        (ValueError("canary"), "ValueError at test_boundary.py:22"),
+        (DataError("canary", "canary"), "DataError at test_boundary.py:22"),
+        (LedgerError("Full."), "LedgerError at test_boundary.py:22: Full."),
+        (OSError(28, "Disk full", "canary"), "OSError at test_boundary.py:22: Disk full"),
     ],
 )
 def test_only_texts_of_our_own_errors_are_told(error: Exception, text: str) -> None:
@@ -42,3 +51,26 @@ def test_libraries_lose_their_handlers(caplog: pytest.LogCaptureFixture) -> None
     silence_libraries(["talkative"])
     logging.getLogger("talkative.part").error("canary")
     assert stream.getvalue() == caplog.text == ""
+
+
+class _Full(io.StringIO):
+    """Standard error on a disk without space."""
+
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_log_on_a_full_disk_shows_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, root = logging.getLogger("craftsfl"), logging.getLogger()
+    for logger, name in ((own, "handlers"), (own, "level"), (own, "propagate"), (root, "handlers")):
+        monkeypatch.setattr(logger, name, getattr(logger, name))
+    for module in (sys, threading):
+        monkeypatch.setattr(module, "excepthook", module.excepthook)
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    monkeypatch.setattr(sys, "stderr", _Full())
+    with warnings.catch_warnings():
+        configure_logs()
+    shown = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", shown)
+    own.error("canary")
+    assert shown.getvalue() == ""

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import os
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +19,7 @@ from privacy.errors import DataError
 
 from .pictures import noise
 
+ROOT = Path(__file__).parents[2]
 Save = Callable[[Path], None]
 
 
@@ -121,11 +126,11 @@ def _two_channels(path: Path) -> None:
     tifffile.imwrite(path, pixels, photometric="minisblack", planarconfig="contig")
 
 
-def _bomb(path: Path) -> None:
+def _bomb(path: Path, side: int = 100_000) -> None:
     """A little file whose header promises 10 gigapixels."""
     noise().save(path, "PNG")
     data = bytearray(path.read_bytes())
-    data[16:24] = struct.pack(">II", 100_000, 100_000)
+    data[16:24] = struct.pack(">II", side, side)
     data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
     path.write_bytes(bytes(data))
 
@@ -170,6 +175,115 @@ def test_unusable_pictures_are_refused_with_a_reason(
     with pytest.raises(DataError, match=reason) as caught:
         read_tile(path, 32)
     assert "canary" not in str(caught.value)
+
+
+def _planes(path: Path, bits: int) -> None:
+    factor = 257 if bits == 16 else 1
+    planes = np.moveaxis(np.asarray(noise()), 2, 0).astype(f"u{bits // 8}") * factor
+    tifffile.imwrite(path, planes, photometric="rgb", planarconfig="separate")
+
+
+def test_colours_stored_plane_by_plane_are_read_rightly_or_not_at_all(tmp_path: Path) -> None:
+    _planes(tmp_path / "8.tif", 8)
+    assert np.array_equal(read_tile(tmp_path / "8.tif", 32), np.asarray(noise()))
+    _planes(tmp_path / "16.tif", 16)  # Pillow takes each plane's pairs of bytes for two pixels
+    with pytest.raises(DataError, match="one plane after the other; export 8 bit"):
+        read_tile(tmp_path / "16.tif", 32)
+
+
+def test_a_transparency_that_has_eaten_the_picture_is_refused(tmp_path: Path) -> None:
+    pixels = np.dstack([np.asarray(noise()), np.zeros((32, 32), np.uint8)])
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", extrasamples=["assocalpha"])
+    with pytest.raises(DataError, match="export it without transparency"):
+        read_tile(tmp_path / "a.tif", 32)
+
+
+def _five_channels(path: Path) -> None:
+    pixels = np.ones((32, 32, 5), np.uint8)
+    tifffile.imwrite(path, pixels, photometric="minisblack", planarconfig="contig")
+
+
+def _float_colours(path: Path) -> None:
+    tifffile.imwrite(path, np.ones((32, 32, 3), np.float32), photometric="rgb")
+
+
+@pytest.mark.parametrize(
+    ("write", "reason"),
+    [
+        (lambda p: noise().save(p, "PCX"), "not an image of a known format.*; export it as PNG"),
+        (lambda p: noise().save(p, "ICO"), "not an image of a known format.*; export it as PNG"),
+        (lambda p: noise().save(p, "AVIF"), "an AVIF picture; export it as PNG or TIFF"),
+        (_five_channels, "more channels than colours"),
+        (_float_colours, "floating-point colours"),
+        (lambda p: tifffile.imwrite(p, np.ones((32, 32), np.int16)), "no agreed black and white"),
+        (lambda p: Image.new("RGB", (1, 60_000)).save(p, "PNG"), "smaller than 16x16"),
+    ],
+)
+def test_more_pictures_that_say_how_to_export_them(
+    tmp_path: Path, write: Save, reason: str
+) -> None:
+    write(tmp_path / "picture")
+    with pytest.raises(DataError, match=reason):
+        read_tile(tmp_path / "picture", 32)
+
+
+def test_a_library_warns_nobody_of_a_picture(tmp_path: Path) -> None:
+    _bomb(tmp_path / "large.png", 12_000)
+    code = "import client.data as d, pathlib as p; d.read_tile(p.Path('large.png'), 9)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert "cut it into tiles first" in done.stderr
+    assert "Warning" not in done.stderr
+
+
+def _label_picture(kind: type[np.generic]) -> np.ndarray:
+    labels = np.zeros((64, 48), kind)
+    labels[3:20, 5:30] = 1
+    labels[30:60, 10:40] = 200 if kind is np.uint8 else 40_000
+    return labels
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("options", [{}, {"no_jp2": True}, {"num_resolutions": 3}])
+def test_masks_in_jpeg_2000_are_read_where_nothing_was_lost(
+    tmp_path: Path, kind: type[np.generic], options: dict[str, Any]
+) -> None:
+    labels = _label_picture(kind)
+    Image.fromarray(labels).save(tmp_path / "mask.jp2", "JPEG2000", **options)
+    found = read_tile_mask(tmp_path / "mask.jp2", 48)
+    assert np.array_equal(found, labels[8:56])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"irreversible": True},
+        {"quality_mode": "rates", "quality_layers": [12]},  # of the wavelet that can be undone
+        {"quality_mode": "dB", "quality_layers": [30]},
+        {"quality_mode": "dB", "quality_layers": [60]},
+    ],
+)
+def test_masks_in_jpeg_2000_that_lost_bits_are_refused(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    rough = (np.asarray(noise(64, 64))[..., 0] // 8).astype(np.uint8)
+    Image.fromarray(rough).save(tmp_path / "mask.jp2", "JPEG2000", **options)
+    with pytest.raises(DataError, match="changes labels; export the mask as PNG"):
+        read_tile_mask(tmp_path / "mask.jp2", 64)
+
+
+def test_a_damaged_jpeg_2000_mask_is_refused_in_words(tmp_path: Path) -> None:
+    Image.fromarray(_label_picture(np.uint8)).save(tmp_path / "mask.jp2", "JPEG2000")
+    whole = (tmp_path / "mask.jp2").read_bytes()
+    for end in (30, 90, 150, len(whole) - 20):
+        (tmp_path / "mask.jp2").write_bytes(whole[:end])
+        with pytest.raises(DataError, match=r"damaged|known format|changes labels"):
+            read_tile_mask(tmp_path / "mask.jp2", 48)
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])

@@ -9,12 +9,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from craftsfl import cli
+from craftsfl import cli, terminal
 from craftsfl.cli import app, options
 from craftsfl.terminal import output, progress, say, show_from
 from tests.client.hospital import write_hospital
@@ -210,3 +211,15 @@ def test_a_full_disk_is_told_in_words_although_the_system_names_no_file(
     told = capsys.readouterr().err
     assert "A file cannot be used: No space left on device." in told
     assert "free space" in told
+
+
+def test_a_message_that_has_no_room_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def full() -> NoReturn:
+        asked.append(1)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(terminal, "errors", full)
+    say("The disk is full.", logging.ERROR)
+    assert asked == [1]

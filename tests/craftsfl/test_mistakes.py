@@ -253,7 +253,11 @@ MISTAKES: dict[str, tuple[Mistake, str, str]] = {
         "craftsfl model install",
     ),
     "6 serve without hospitals": (no_cards_yet, "there is none yet", "craftsfl rounds add"),
-    "7 start without a SuperLink": (START, "does not answer", "craftsfl rounds serve"),
+    "7 start without a SuperLink": (
+        START,
+        "does not answer: Connection refused.",
+        "craftsfl rounds serve",
+    ),
     "7 register without a SuperLink": (
         lambda four: type_in(
             "rounds", "register", four.colon / "consortium.toml", four.north / "supernode.pub"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -203,11 +204,21 @@ def test_what_was_checked_is_what_draws(
     np.testing.assert_array_equal(read_vector(pipeline.unet, saved.layout), saved.vector)
 
 
-def test_numbers_that_are_not_finite_are_refused(good: Path) -> None:
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_refused(good: Path, value: float) -> None:
     def spoil(tensors: Tensors, _: Header) -> None:
-        tensors[_first(tensors, "B")][0, 0] = np.nan
+        tensors[_first(tensors, "B")][0, 0] = value
 
-    with pytest.raises(ModelError, match="not finite"):
+    with pytest.raises(ModelError, match=r"adapter\.safetensors holds .* not finite") as caught:
+        load_adapter(changed(good, spoil))
+    assert "Take the file as the run released it" in caught.value.hint
+
+
+def test_an_origin_that_nobody_can_read_names_its_file(good: Path) -> None:
+    def spoil(_: Tensors, header: Header) -> None:
+        header["craftsfl_origin"] = "nonsense"
+
+    with pytest.raises(ModelError, match=r"adapter\.safetensors: .*origin cannot be read"):
         load_adapter(changed(good, spoil))
 
 
@@ -320,6 +331,8 @@ def test_other_tools_files_are_named(
     [
         (b"PK\x03\x04 archive/data.pkl", "a PyTorch file"),
         (b"\x80\x04\x95 pickled", "a pickle, which could start a program"),
+        (pickle.dumps(Path("x"), 0), "a pickle, which could start a program"),
+        (pickle.dumps({"masks": 1}, 0), "a pickle, which could start a program"),
         (b"GGUF\x03\0\0\0", "a GGUF file"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (b"<!DOCTYPE html>", "a web page"),
@@ -353,6 +366,7 @@ def test_so_are_a_folder_and_no_file(tmp_path: Path) -> None:
         (_cast(np.float16), "F16 .half precision."),
         (_cast(np.float64), "F64 .double precision."),
         (_cast(np.int8), "I8 .eight bits."),
+        (_add("text_encoder.x.lora_A.weight"), "it changes the text encoder too"),
         (_peft(use_dora=True), "it is a DoRA adapter"),
         (_peft(use_rslora=True), "it is an rsLoRA adapter"),
     ],

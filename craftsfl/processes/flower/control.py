@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,17 +147,34 @@ def _asked(
     except httpx.HTTPError as error:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             raise DeploymentError(
-                f"Whoever answers at {link.address} has no certificate of this authority: {error}",
+                f"Whoever answers at {link.address} has no certificate of this authority: "
+                f"{_why(error)}.",
                 f"Compare the certificate of the SuperLink with {link.credentials.authority}; it "
                 "must not have expired and must name that address. Another program may have taken "
                 "the port.",
                 id=ErrorId.CERTIFICATE_UNUSABLE,
             ) from None
         raise DeploymentError(
-            f"The SuperLink at {link.address} does not answer: {error}",
+            f"The SuperLink at {link.address} does not answer: {_why(error)}.",
             _IS_IT_RUNNING,
             id=ErrorId.SUPERLINK_SILENT,
         ) from None
+
+
+def _why(error: BaseException) -> str:
+    """What the system says of it, without its numbers and the names of exceptions."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return str(cause.verify_message).rstrip(".")
+        if isinstance(cause, ssl.SSLError):
+            return f"not TLS as it should be ({cause.reason or 'no reason given'})"
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    if "Timeout" in type(error).__name__:
+        return "it took too long"
+    return "what came is no answer of a SuperLink"
 
 
 def _client(link: SuperLink) -> ControlHttpClient:
@@ -172,7 +190,7 @@ def _client(link: SuperLink) -> ControlHttpClient:
         )
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise DeploymentError(
-            f"The authority {link.credentials.authority} cannot be used: {error}",
+            f"The authority {link.credentials.authority} cannot be used: {_why(error)}.",
             "Put the PEM file there that the SuperLink's certificate was signed with.",
             id=ErrorId.CERTIFICATE_UNUSABLE,
         ) from None

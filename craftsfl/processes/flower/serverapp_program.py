@@ -7,6 +7,7 @@ Nothing of `privacy` may be imported here: it comes from the app bundle.
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 from queue import Queue
@@ -22,6 +23,7 @@ def main() -> None:
     parser.add_argument("--root-certificates", required=True, type=Path)
     options = parser.parse_args()
     end_with_parent()
+    logging.raiseExceptions = False  # of a full disk under the log, it would print a traceback
     token, key = (sys.stdin.readline().strip() for _ in range(2))
     from flwr.supercore.logger import mirror_output_to_queue, restore_output
     from flwr.superlink.runtime import run_serverapp

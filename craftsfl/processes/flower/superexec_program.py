@@ -162,6 +162,7 @@ def main() -> None:
     parser.add_argument("--serverapp-log", required=True, type=Path)
     options = parser.parse_args()
     end_with_parent()
+    logging.raiseExceptions = False  # of a full disk under the log, it would print a traceback
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every request
     try:

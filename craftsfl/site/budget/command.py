@@ -11,9 +11,8 @@ from pathlib import Path
 from rich.console import Console
 
 from client.agent.own_ledger import read_named_ledger
+from client.agent.startup import load_rules
 from client.agent.state import StateFolder
-from client.policy import SiteRules
-from client.settings import load_policy, load_site
 from craftsfl.site.budget.explain import Explanation, explanation, show_explanation
 from craftsfl.site.budget.picture import check_picture_path, draw_picture
 from craftsfl.site.budget.published import Published, published, show_published
@@ -21,7 +20,6 @@ from craftsfl.site.budget.statement import Line, Statement, statement_of
 from craftsfl.site.budget.table import show_table
 from craftsfl.terminal import output
 from privacy.ledger import LedgerView
-from privacy.study.manifest import load_study
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +39,8 @@ def show_budget(site_toml: Path, options: BudgetOptions) -> None:
     """
     if options.picture is not None:
         check_picture_path(options.picture)
-    settings = load_site(site_toml)
-    rules = SiteRules(settings.name, load_study(settings.study), load_policy(settings.policy))
+    found = load_rules(site_toml)
+    settings, rules = found.settings, found.rules
     view = read_named_ledger(StateFolder(settings.agent.state), settings, rules.study)
     statement = statement_of(rules, view.entries() if view is not None else ())
     explained = explanation(statement) if options.explain else None

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +48,9 @@ def make_site(draft: SiteDraft) -> SiteKeys:
     if settings.exists():
         raise ConfigError(
             f"{settings} exists already: nothing was made or changed.",
-            "A hospital keeps its keys. To be invited with them, send its card again; to make "
-            "another hospital, choose another folder.",
+            "A hospital keeps its keys. To be invited with them, send its card again (it is made "
+            f"anew by craftsfl site card {shlex.quote(str(settings))}); to make another hospital, "
+            "choose another folder.",
         )
     text = _site_text(draft)
     check(tomllib.loads(text), SiteSettings, where="site init", hint="Correct the option.")

@@ -140,7 +140,19 @@ def test_former_spellings_that_a_person_separated_stay_apart(tmp_path: Path) -> 
 @given(
     number=st.integers(0, 10**12),
     width=st.integers(0, 12),
-    shape=st.sampled_from(["'{}", '="{}"', "{},0", "{},00", "{:.{d}e}", "{:.{d}E}"]),
+    shape=st.sampled_from(
+        [
+            "'{}",
+            '="{}"',
+            "{},0",
+            "{},00",
+            "{:.{d}e}",
+            "{:.{d}E}",
+            "+{}",
+            "\u201c{}\u201d",
+            "{}\u2019",
+        ]
+    ),
 )
 def test_every_spelling_has_its_former_key(number: int, width: int, shape: str) -> None:
     digits = str(number).zfill(width)
@@ -151,3 +163,19 @@ def test_every_spelling_has_its_former_key(number: int, width: int, shape: str) 
         text = shape.format(digits)
     if patient_key(text) == str(number) != text:
         assert text.casefold() in set(former_spellings(str(number)))
+
+
+@pytest.mark.parametrize(
+    ("now", "before"),
+    [
+        ("1234567", "1.234.567"),
+        ("1234567", "1,234,567"),
+        ("1234", "1'234"),
+        ("123", "\u0661\u0662\u0663"),
+        ("p-1", "p\u20131"),
+        ("p-1", "\u201ep-1\u201c"),
+    ],
+)
+def test_what_was_another_patient_until_now_is_found(now: str, before: str) -> None:
+    assert patient_key(before) == now
+    assert before in set(former_spellings(now))

@@ -117,6 +117,25 @@ def test_a_card_of_an_earlier_version_is_told_what_it_lacks(folder: Path) -> Non
     assert "craftsfl site card" in c.value.hint
 
 
+@pytest.mark.parametrize(
+    "content", [b"\x89PNG\r\n\x1a\n", "abc".encode("utf-16"), b"a = 1\n", None]
+)
+def test_an_authority_that_is_none_is_told_before_anything_is_written(
+    folder: Path, content: bytes | None
+) -> None:
+    authority = folder / "colon" / "tls" / "ca.pem"
+    authority.unlink()
+    if content is None:
+        authority.mkdir()
+    else:
+        authority.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"authority .*ca\.pem cannot be used: ") as caught:
+        add(folder, *cards(folder))
+    assert caught.value.id == ErrorId.CERTIFICATE_UNUSABLE
+    assert not (folder / "colon" / "invitation.cfl").exists()
+    assert not (folder / "colon" / "roster.cfl").exists()
+
+
 def test_while_a_run_is_open_nothing_changes(folder: Path) -> None:
     add(folder, *cards(folder))
     settings = load_consortium(folder / "colon" / "consortium.toml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
 from contextlib import closing
@@ -70,3 +71,12 @@ def test_a_database_that_is_damaged_is_told(settings: Path, tmp_path: Path) -> N
     (load_consortium(settings).state / "rounds.db").write_bytes(b"no database at all" * 100)
     with pytest.raises(DeploymentError, match="not complete"):
         back_up(settings, tmp_path / "copy")
+
+
+def test_a_file_that_cannot_be_copied_is_told_in_words(settings: Path, tmp_path: Path) -> None:
+    os.mkfifo(load_consortium(settings).state / "adapters" / "pipe")
+    with pytest.raises(
+        DeploymentError, match=r"is not complete: .*pipe. is a named pipe\."
+    ) as told:
+        back_up(settings, tmp_path / "copy")
+    assert "[(" not in told.value.message

@@ -16,6 +16,7 @@ import tomli_w
 from craftsfl.rounds.condition import RunCondition, condition_of
 from craftsfl.rounds.keeper import Keeper
 from craftsfl.simulation.clock import SteppedClock
+from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError
 from privacy.secagg.chain import write_rosters
 from privacy.study.manifest import load_study
@@ -54,7 +55,9 @@ class FakeFlower:
 
     def check(self) -> None:
         if self.gone:
-            raise DeploymentError("The SuperLink does not answer.", "Start it.")
+            raise DeploymentError(
+                "The SuperLink does not answer.", "Start it.", id=ErrorId.SUPERLINK_SILENT
+            )
 
 
 class Desk:
@@ -183,7 +186,8 @@ def test_a_superlink_that_is_away_is_waited_for(desk: Desk, said: Said) -> None:
     desk.flower.gone = True
     for _ in range(10):
         assert desk.look(1) == [1]
-    assert said() == ["The run cannot be looked after: The SuperLink does not answer. Start it."]
+    asked = "The SuperLink does not answer. It is asked again by itself."
+    assert said() == [f"The run cannot be looked after: {asked}"]  # by the one who starts it
     desk.flower.gone = False
     assert desk.look(1) == [1, 1]
 

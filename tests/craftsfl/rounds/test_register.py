@@ -16,3 +16,8 @@ def test_another_file_than_a_public_key_is_refused(tmp_path: Path, text: str) ->
     with pytest.raises(ConfigError, match="not a SuperNode's public key") as caught:
         register_site(tmp_path / "consortium.toml", tmp_path / "north.pub")
     assert ".pub" in caught.value.hint
+
+
+def test_so_is_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not a SuperNode's public key"):
+        register_site(tmp_path / "consortium.toml", tmp_path)

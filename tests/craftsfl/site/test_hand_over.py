@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from client.settings import load_site
 from craftsfl.cli import app
 from privacy.audit.handed import HandedOver
 from privacy.audit.ledgers import decode_ledger
@@ -52,3 +53,14 @@ def test_a_site_without_ledger_or_identity_hands_nothing_over(tmp_path: Path) ->
     with pytest.raises(ConfigError, match="no identity to sign with"):
         raise typed(hospital, out).exception or AssertionError
     assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["study", "policy"])
+def test_who_has_joined_no_study_is_told_how(tmp_path: Path, name: str) -> None:
+    hospital, out = Hospital(tmp_path), tmp_path / "north.zip"
+    getattr(load_site(hospital.settings), name).unlink()
+    asked = CliRunner().invoke(app, ["site", "budget", str(hospital.settings)])
+    for result in (typed(hospital, out), asked):
+        assert isinstance(result.exception, ConfigError)
+        assert "joined no study yet" in result.exception.message
+        assert "craftsfl site join" in result.exception.hint
