@@ -4,9 +4,9 @@ Rows of `task` "type, real tiles". First what the judge makes of them: `judge` w
 (95 %, over patients) and `guessing`; `passes`: whether `craftsfl model augment` would draw at all.
 Then, whether it would or not, arms on the frozen `tiny` encoder with a linear head, tested on
 patients who trained nothing: `arm`, `seed` of the folds, `score`; and `comparison` "base-real" with
-`difference`, `low`, `high`. "shuffled-real" is the control: the same pictures, each given to another
-class, so that what they say of classes is false. Pictures are of the base alone, of each class by its caption, and pass
-the judge only where it passes itself (`filtered`).
+`difference`, `low`, `high`. "shuffled-real" is the control: the same pictures, each given to
+another class, so that what they say of classes is false. Pictures are of the base alone, of each
+class by its caption, and pass the judge only where it passes itself (`filtered`).
 
 Classes of fewer than two patients are left out and counted. Patients of several classes are counted
 and stay. Seeds with folds of before, or that leave a class without anybody to train on, are passed
