@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from craftsfl.model.evaluation.subjects import drawn_source
 from craftsfl.model.independence import encoders_trained_towards
-from model.generation.provenance import Drawing
+from model.generation.provenance import Drawing, Provenance, write_png
 from model.origin import Origin, encoders_of
 from privacy.errors import ConfigError
 from privacy.study.manifest import Study
@@ -59,3 +62,11 @@ def test_another_study_is_refused(study_values: dict[str, Any]) -> None:
     ):
         with pytest.raises(ConfigError, match=words):
             encoders_trained_towards(drawing, study)
+
+
+def test_pictures_say_it_too(tmp_path: Path) -> None:
+    """`craftsfl model evaluate` looks at what drew them before it believes a judge."""
+    drawing = adapted(replace(ORIGIN, encoders=(ENCODER,)))
+    picture = tmp_path / "picture.png"
+    write_png(Image.new("RGB", (8, 8)), picture, Provenance(drawing, ("Glands.",), (1,)))
+    assert drawn_source(picture).encoders == (ENCODER,)
