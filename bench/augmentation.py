@@ -19,7 +19,8 @@ trunk, small heads). No learner has seen anything before, so none knows the rare
 Rows: `task`, `share`, `arm`, `seed`, `score` (mean over contents of the share that came out
 right, on patients of whom nothing was seen); then `task`, `share`, `comparison`, `difference`,
 `low` and `high` (95 %, over seeds and patients). With --amounts, arms such as "private, 4" have so
-many drawn pictures of each content. A killed bench resumes: --dir keeps finished runs and pictures.
+many drawn pictures of each content. A killed bench resumes: --dir keeps runs and pictures. With
+--tiles the rows are of real tiles: see bench.augmentation_real.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from bench.augmentation_patients import (
     unseen_patients,
 )
 from bench.augmentation_pictures import Studio
+from bench.augmentation_real import real_rows, tiles_of_folders
 from bench.augmentation_setting import (
     AUGMENTED,
     AUGMENTED_ARMS,
@@ -233,14 +235,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(chosen.threads)
     console = Console(stderr=True)
     setting = QUICK_AUGMENTED if chosen.quick else AUGMENTED
+    if chosen.tiles:
+        seeds = range(chosen.first_seed, chosen.first_seed + chosen.seeds)
+        own = tiles_of_folders(chosen.tiles, "diagnosis")
+        _print(list(real_rows(own, setting.pictures, seeds)), as_json=chosen.json)
+        return
     found = measure_augmentation(runs_of(chosen), setting, chosen.dir, console.print)
     rows = augmentation_rows(found)
-    if chosen.json:
+    _print(rows, as_json=chosen.json)
+
+
+def _print(rows: list[BenchRow], *, as_json: bool) -> None:
+    if as_json:
         print_rows("augmentation", rows, as_json=True)
         return
-    for kind, title in (("arm", "augmentation"), ("comparison", "augmentation: how arms compare")):
+    titles = {"judge": ": the judge", "arm": "", "comparison": ": how arms compare"}
+    for kind, title in titles.items():
         if own := [row for row in rows if kind in row]:
-            print_rows(title, own, as_json=False)
+            print_rows(f"augmentation{title}", own, as_json=False)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -257,6 +269,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     options.add_argument("--seeds", type=int, default=AUGMENTED_SEEDS)
     options.add_argument("--first-seed", type=int, default=0, help="100 and above are for tuning")
+    options.add_argument("--tiles", type=Path, nargs="+", default=[], help="real ones: folders")
     options.add_argument("--threads", type=int, default=1, help="of torch")
     options.add_argument(
         "--dir", type=Path, default=Path(tempfile.gettempdir()) / "craftsfl-augmentation"

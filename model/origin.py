@@ -26,6 +26,8 @@ class Origin:
     `epsilon` at `delta` is what all attempts that the manifest allows cost a patient of one site
     (zero-out neighbours), whether or not they were needed: an upper bound against anybody who sees
     the adapter or anything drawn with it. None: the study adds no noise, nothing is promised.
+    `encoders`: digests of those that the study trains towards. None: the file does not say, as none
+    did before it could.
     """
 
     base: str  # "sha256:…" of the pipeline
@@ -35,10 +37,14 @@ class Origin:
     rounds: int
     epsilon: float | None
     delta: float
+    encoders: tuple[str, ...] | None = None
 
     def to_json(self) -> str:
-        """Canonical JSON."""
-        return json.dumps(asdict(self), sort_keys=True, allow_nan=False)
+        """Canonical JSON, without what is not said."""
+        values = asdict(self)
+        if self.encoders is None:
+            del values["encoders"]
+        return json.dumps(values, sort_keys=True, allow_nan=False)
 
     def privacy(self) -> str:
         """The promise in a sentence."""
@@ -71,7 +77,13 @@ def origin_of(study: Study, run: int) -> Origin:
         rounds=study.rounds,
         epsilon=spent if math.isfinite(spent) else None,
         delta=study.privacy.delta,
+        encoders=encoders_of(study),
     )
+
+
+def encoders_of(study: Study) -> tuple[str, ...]:
+    """Digests of the encoders that a study trains towards, in order."""
+    return () if study.stage_two is None else tuple(sorted(study.stage_two.encoder_digests))
 
 
 def read_origin(text: str) -> Origin:
@@ -80,7 +92,8 @@ def read_origin(text: str) -> Origin:
         values = read_json(text)
     except ValueError:
         values = None
-    if not isinstance(values, dict) or set(values) != {field.name for field in fields(Origin)}:
+    names = {field.name for field in fields(Origin)}
+    if not isinstance(values, dict) or {*values, "encoders"} != names:
         raise ModelError("An adapter's origin cannot be read.", _HINT)
     whole, number = values["rounds"], (int, float)
     texts = [values[name] for name in ("base", "study", "study_digest", "run")]
@@ -93,4 +106,12 @@ def read_origin(text: str) -> Origin:
         raise ModelError("An adapter's origin holds values of the wrong type.", _HINT)
     if whole < 1 or not 0 < values["delta"] < 1 or any(figure < 0 for figure in figures):
         raise ModelError("An adapter's origin holds impossible figures.", _HINT)
+    if "encoders" in values:
+        values["encoders"] = _encoders(values["encoders"])
     return Origin(**values)
+
+
+def _encoders(listed: object) -> tuple[str, ...]:
+    if not isinstance(listed, list) or not all(isinstance(text, str) for text in listed):
+        raise ModelError("An adapter's origin names no encoders.", _HINT)
+    return tuple(listed)

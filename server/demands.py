@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from privacy.audit.readers_demand import readers_answers
 from privacy.audit.readers_result import SignedReaders
 from privacy.audit.signoff import SignedVerdict, signed_off
 from privacy.study.manifest import Study
 from server.model_card import AdapterFacts
-from server.readers_demand import readers_answers
 from server.status import QualityStatus, RunStatus
 from server.tables import RunState
 

@@ -17,6 +17,7 @@ from privacy.audit.promotions import (
     PromotionRow,
     decode_promotions,
     encode_promotions,
+    readers_facts,
     signoff_facts,
 )
 from privacy.errors import AuditError, DeploymentError
@@ -68,9 +69,10 @@ class PromotionRecord:
 
 
 def entries_of(rows: Sequence[PromotionRow]) -> list[tuple[EntryKind, LogFacts]]:
-    """The log's entries: verdicts first, then the promotion that rests on them."""
+    """The log's entries: verdicts and readers' results first, then what rests on them."""
     found: list[tuple[EntryKind, LogFacts]] = []
     for row in rows:
         found += [(EntryKind.SIGNOFF, signoff_facts(one)) for one in row.signoffs]
+        found += [(EntryKind.READERS, readers_facts(one)) for one in row.readings]
         found.append((EntryKind.PROMOTION, row.promotion.facts()))
     return found

@@ -32,6 +32,7 @@ from model.layout import Layout, LayoutEntry, initial_vector
 from privacy.audit.bundle import BundleParts
 from privacy.audit.handed import HandedOver
 from privacy.audit.promotions import LoggedPromotion, PromotionRow
+from privacy.audit.readers_result import ReadersInterval, SignedReaders
 from privacy.audit.signoff import SignedVerdict
 from privacy.budget import Limits
 from privacy.identity import Identity
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 MadeMechanism = Literal["pooled", "local"]
 MADE_RUN: Final = 1
 _AUDITOR: Final = "dr-weiss"
+_RAN_READERS: Final = "ada"
 _FIRST_NODE: Final = 1001
 _RANK_IN: Final = 6
 _TIMING: Final = Timing(join=30.0, poll=0.1, silence=3600.0, fresh=3600.0)
@@ -73,7 +75,7 @@ class StudySize:
     budget: float = 1e4  # of each site, for the study and for ever
     log: bool = True  # whether the coordinator keeps one
     auditors: tuple[tuple[str, str], ...] = ()  # name and key in hex, all of whom are needed
-    promoted: bool = False  # and gone back to, on the signature of an auditor of its own
+    promoted: bool = False  # and gone back to, on the word of an auditor and of readers of its own
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,8 @@ def made_study(
         auditor = (_AUDITOR, made_auditor(seed).public.hex())
         wanted = replace(wanted, auditors=(*wanted.auditors, auditor))
     values = made_values(members, mechanism, wanted, coordinator)
+    if wanted.promoted:
+        values["promotion"] = {"readers": _demanded(seed)}
     (folder / "study.toml").write_text(to_toml(values), "utf-8")
     study = load_study(folder / "study.toml")
     write_rosters(folder / "rosters.cfl", [members.signed])
@@ -163,7 +167,7 @@ def made_study(
         )
         _run(consortium, study, layout, folder)
         if wanted.promoted:
-            _promote(consortium, study, folder, made_auditor(seed))
+            _promote(consortium, study, folder, seed)
         handed = {
             name: _handed(folder, study, ledgers[name], members.identities[name], wanted.budget)
             for name in names
@@ -181,22 +185,47 @@ def made_auditor(seed: str) -> Identity:
     return seeded_identity(f"{seed} auditor")
 
 
-def _promote(
-    consortium: SimulatedConsortium, study: Study, folder: Path, auditor: Identity
-) -> None:
+def _demanded(seed: str) -> dict[str, Any]:
+    """What readers must have found; by the key of whoever ran their study."""
+    listed = {"name": _RAN_READERS, "key": _made_signer(seed).public.hex()}
+    return {"keys": [listed], "readers": 2, "told_apart": 0.6}
+
+
+def _made_signer(seed: str) -> Identity:
+    return seeded_identity(f"{seed} readers")
+
+
+def _promote(consortium: SimulatedConsortium, study: Study, folder: Path, seed: str) -> None:
     """As `craftsfl rounds promote` and `rollback`: the list first, then the log."""
     digest, name = study.digest().hex(), folder / f"{study.name}-1.safetensors"
     adapter = sha256_of(name)
     unsigned = SignedVerdict(_AUDITOR, "0" * 64, digest, MADE_RUN, adapter, 0, 0)
-    signed = SignedVerdict.signed(unsigned, auditor)
+    signed = SignedVerdict.signed(unsigned, made_auditor(seed))
+    read = _guessed(adapter, digest).signed_with(_made_signer(seed))
     record = PromotionRecord(folder / "promotions.json")
     for back in (False, True):
-        row = PromotionRow(LoggedPromotion(digest, 1, MADE_RUN, "1", adapter, back), (signed,))
-        record.add(row)
+        promotion = LoggedPromotion(digest, 1, MADE_RUN, "1", adapter, back)
+        record.add(PromotionRow(promotion, (signed,), (read,)))
     keeper = consortium.log(record.entries)
     if keeper is not None:
         keeper.take_waiting()
         keeper.checkpoint()
+
+
+def _guessed(adapter: str, study: str) -> SignedReaders:
+    """Of readers who cannot tell."""
+    return SignedReaders(
+        signer=_RAN_READERS,
+        key="d" * 64,
+        adapter=adapter,
+        study=study,
+        readers=2,
+        questions=800,
+        missing=0,
+        told_apart=ReadersInterval(0.5, 0.45, 0.55, 320),
+        preferred=None,
+        time=0,
+    )
 
 
 def to_toml(values: Mapping[str, Any]) -> str:

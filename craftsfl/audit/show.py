@@ -11,6 +11,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
+from craftsfl.audit.readers_words import readers_words
 from craftsfl.audit.tampering import KINDS, NotHere, Tampered, tamper
 from craftsfl.audit.verdict import AuditVerdict, verify_bundle
 from craftsfl.new_file import write_new_file
@@ -114,6 +115,8 @@ def _promoted(verdict: AuditVerdict) -> Iterator[str]:
             f"Champion   version {one.version} of run {one.run}, SHA-256 {one.digest}; "
             f"promotion {len(verdict.promotions)}"
         )
+    for read in verdict.readers:
+        yield f"Readers    {readers_words(read)}"
 
 
 def _table(costs: list[SiteCost]) -> Table:

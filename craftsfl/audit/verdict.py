@@ -17,13 +17,14 @@ from privacy.audit.checks.costs import SiteCost, check_claims, check_costs
 from privacy.audit.checks.ledgers import check_ledgers
 from privacy.audit.checks.log import check_log, log_notes
 from privacy.audit.checks.membership import KnownDigests, check_membership_of
-from privacy.audit.checks.promotions import check_promotions
+from privacy.audit.checks.promotions import check_promotions, readers_of_promoted
 from privacy.audit.checks.steps import check_closing, check_requests, sessions_of
 from privacy.audit.checks.sums import check_sums
 from privacy.audit.checks.witnesses import ShownLog, few_witnesses
 from privacy.audit.evidence import ADAPTER_FILE, Evidence, read_evidence
 from privacy.audit.faults import AuditFailure, Flaw, failure
-from privacy.audit.promotions import LoggedPromotion
+from privacy.audit.promotions import LoggedPromotion, readers_facts
+from privacy.audit.readers_result import SignedReaders
 from privacy.errors import AccountingError, AuditError
 
 MOST_FAILURES: Final = 1000  # that are kept; how many there are is counted
@@ -54,6 +55,7 @@ class AuditVerdict:
     failures: list[AuditFailure] = field(default_factory=list)
     not_recomputed: list[str] = field(default_factory=list)
     promotions: list[LoggedPromotion] = field(default_factory=list)
+    readers: list[SignedReaders] = field(default_factory=list)  # that promotions rest on
     counts: Counts = field(default_factory=Counts)
 
     @property
@@ -78,6 +80,7 @@ class AuditVerdict:
             "failures_in_all": len(self.failures),
             "not_recomputed": self.not_recomputed,
             "promotions": [one.facts() for one in self.promotions],
+            "readers": [readers_facts(one) for one in self.readers],
             "checked": vars(self.counts),
         }
 
@@ -123,7 +126,9 @@ def verify_bundle(data: bytes, expected: KnownDigests | None = None) -> AuditVer
 def _check_log(evidence: Evidence, verdict: AuditVerdict, champion: str | None) -> ShownLog:
     found = check_log(evidence)
     verdict.failures += found.failures
-    verdict.promotions, failures = check_promotions(evidence, found.replay, champion)
+    rows, failures = check_promotions(evidence, found.replay, champion)
+    verdict.promotions = [row.promotion for row in rows]
+    verdict.readers = readers_of_promoted(evidence.study, rows)
     verdict.failures += failures
     if found.replay is not None:
         verdict.counts.log_entries = found.replay.size

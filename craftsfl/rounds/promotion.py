@@ -15,6 +15,7 @@ import typer
 from craftsfl.terminal import output, say
 from model.origin import DIGEST_TAG
 from privacy.audit.promotions import LoggedPromotion, PromotionRow
+from privacy.audit.readers_demand import counting_readers
 from privacy.audit.readers_result import SignedReaders
 from privacy.audit.signoff import SignedVerdict, signed_off
 from privacy.error_ids import ErrorId
@@ -169,7 +170,10 @@ def _show(candidate: Candidate, found: list[DemandAnswer]) -> None:
 
 
 def _row(study: Study, candidate: Candidate) -> PromotionRow:
-    """What the log is to say, with the verdicts that count; `add` gives it its number."""
+    """What the log is to say, with the verdicts and readers' results that count.
+
+    `add` gives it its number.
+    """
     digest = study.digest().hex()
     names = signed_off(study, candidate.registered, candidate.verdicts)
     counted = {
@@ -179,7 +183,16 @@ def _row(study: Study, candidate: Candidate) -> PromotionRow:
     }
     run = candidate.status.run
     promotion = LoggedPromotion(digest, 1, run, candidate.version, candidate.registered, back=False)
-    return PromotionRow(promotion, tuple(counted[name] for name in sorted(counted)))
+    signoffs = tuple(counted[name] for name in sorted(counted))
+    return PromotionRow(promotion, signoffs, _readings(study, candidate))
+
+
+def _readings(study: Study, candidate: Candidate) -> tuple[SignedReaders, ...]:
+    wanted = None if study.promotion is None else study.promotion.readers
+    if wanted is None:
+        return ()
+    of = (candidate.registered, study.digest().hex())
+    return counting_readers(wanted, of, candidate.readings)
 
 
 def _row_back(consortium: ConsortiumSettings, study: Study, version: ModelVersion) -> PromotionRow:

@@ -34,7 +34,7 @@ from model.base import Pipeline, load_base
 from model.cache import find_base
 from model.devices import pick_device
 from model.layout import initial_vector
-from model.origin import Origin
+from model.origin import Origin, encoders_of
 from model.quality.denoising import held_out_loss, loss_change
 from privacy.errors import ConfigError, DeploymentError
 from privacy.study.manifest import Study
@@ -214,4 +214,5 @@ def _origin(study: Study) -> Origin:
         rounds=study.rounds,
         epsilon=None,
         delta=study.privacy.delta,
+        encoders=encoders_of(study),
     )

@@ -64,6 +64,11 @@ class Drawing:
     control: str | None = None  # "sha256:…"
     strength: float | None = None
 
+    def values(self) -> dict[str, object]:
+        """As JSON reads it back; of the origin only what the adapter's file says."""
+        origin = None if self.origin is None else json.loads(self.origin.to_json())
+        return {**asdict(self), "origin": origin}
+
     def privacy(self) -> str:
         """What is promised to the patients whose tiles trained the adapter."""
         if self.adapter is None:
@@ -105,7 +110,7 @@ class Provenance:
 
     def to_json(self) -> str:
         """Canonical JSON, read back by `read_provenance`."""
-        values = {"synthetic": SYNTHETIC, **asdict(self)}
+        values = {"synthetic": SYNTHETIC, **asdict(self), "drawing": self.drawing.values()}
         return json.dumps(values, sort_keys=True, allow_nan=False)
 
 

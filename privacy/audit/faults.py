@@ -66,6 +66,7 @@ class Flaw(StrEnum):
     # After the study.
     PROMOTION = "promotion"  # an adapter was made champion otherwise than the log says
     SIGNOFF = "signoff"  # on fewer auditors' signatures than the manifest asks for, or forged ones
+    READERS = "readers"  # on other readers' results than the manifest demands, or forged ones
 
 
 @dataclass(frozen=True, slots=True)

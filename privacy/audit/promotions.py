@@ -1,11 +1,13 @@
 """Promotions of a study: which adapter was made the champion, in order, on whose signatures.
 
-In the log each is an entry of kind 9 (`LoggedPromotion.facts`), behind entries of kind 10: the
-auditors' signed verdicts, to the byte. A bundle has the coordinator's own list beside them,
+In the log each is an entry of kind 9 (`LoggedPromotion.facts`), behind entries of kind 10, the
+auditors' signed verdicts, and of kind 11, the readers' signed results, to the byte. A bundle has
+the coordinator's own list beside them,
 
-    [{"promotion": {...}, "signoffs": [signed verdicts]}, ...]
+    [{"promotion": {...}, "signoffs": [signed verdicts], "readers": [signed results]}, ...]
 
-as canonical JSON: what is in one and not in the other is a failure.
+as canonical JSON, without `readers` where there are none: what is in one and not in the other is a
+failure.
 """
 
 # Why: docs/adr/0065-promotions-and-witnesses.md
@@ -18,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Final, Self
 
+from privacy.audit.readers_result import SignedReaders
 from privacy.audit.signoff import SignedVerdict
 from privacy.errors import AuditError
 from privacy.strict_json import read_json
@@ -63,10 +66,11 @@ class LoggedPromotion:
 
 @dataclass(frozen=True, slots=True)
 class PromotionRow:
-    """A promotion, and the verdicts on which it rests."""
+    """A promotion, and the verdicts and readers' results on which it rests."""
 
     promotion: LoggedPromotion
     signoffs: tuple[SignedVerdict, ...] = ()
+    readings: tuple[SignedReaders, ...] = ()
 
 
 def signoff_facts(signed: SignedVerdict) -> dict[str, object]:
@@ -75,16 +79,26 @@ def signoff_facts(signed: SignedVerdict) -> dict[str, object]:
     return values
 
 
+def readers_facts(signed: SignedReaders) -> dict[str, object]:
+    """The same of a readers' result."""
+    values: dict[str, object] = json.loads(signed.encode())
+    return values
+
+
 def encode_promotions(rows: Sequence[PromotionRow]) -> bytes:
     """The list as a file."""
-    values = [
-        {
-            "promotion": row.promotion.facts(),
-            "signoffs": [signoff_facts(one) for one in row.signoffs],
-        }
-        for row in rows
-    ]
+    values = [_values(row) for row in rows]
     return json.dumps(values, sort_keys=True, separators=(",", ":")).encode("ascii")
+
+
+def _values(row: PromotionRow) -> dict[str, object]:
+    values: dict[str, object] = {
+        "promotion": row.promotion.facts(),
+        "signoffs": [signoff_facts(one) for one in row.signoffs],
+    }
+    if row.readings:
+        values["readers"] = [readers_facts(one) for one in row.readings]
+    return values
 
 
 def decode_promotions(data: bytes) -> tuple[PromotionRow, ...]:
@@ -105,16 +119,27 @@ def decode_promotions(data: bytes) -> tuple[PromotionRow, ...]:
 
 def signoff_of(values: object) -> SignedVerdict:
     """The inverse of `signoff_facts`; `AuditError` for anything else."""
+    return SignedVerdict.decode(_text(values))
+
+
+def readers_of(values: object) -> SignedReaders:
+    """The inverse of `readers_facts`; `AuditError` for anything else."""
+    return SignedReaders.decode(_text(values))
+
+
+def _text(values: object) -> bytes:
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return SignedVerdict.decode(text.encode("ascii"))
+    return text.encode("ascii")
 
 
 def _row(values: object) -> PromotionRow:
-    if not isinstance(values, dict) or values.keys() != {"promotion", "signoffs"}:
+    if not isinstance(values, dict) or values.keys() - {"readers"} != {"promotion", "signoffs"}:
         raise TypeError
-    signoffs = values["signoffs"]
-    if not isinstance(signoffs, list):
+    signoffs, readings = values["signoffs"], values.get("readers", [])
+    if not isinstance(signoffs, list) or not isinstance(readings, list):
         raise TypeError
     return PromotionRow(
-        LoggedPromotion.of_facts(values["promotion"]), tuple(signoff_of(one) for one in signoffs)
+        LoggedPromotion.of_facts(values["promotion"]),
+        tuple(signoff_of(one) for one in signoffs),
+        tuple(readers_of(one) for one in readings),
     )

@@ -9,8 +9,9 @@
     5 step       an attempt that was opened      8 recipe      versions of program and packages
     6 refusal    what a site has refused         9 promotion   an adapter that was released
     7 model      a base, an adapter             10 signoff     an auditor's verdict on a bundle
+                                                11 readers     what a readers' study showed, signed
 
-Bodies of 5 to 10 are JSON objects in one form (`facts`). Only 2 and 3 are signed by those who say
+Bodies of 5 to 11 are JSON objects in one form (`facts`). Only 2 and 3 are signed by those who say
 it; for the others the log's checkpoints stand. A kind's meaning never changes.
 """
 
@@ -45,6 +46,7 @@ class EntryKind(IntEnum):
     RECIPE = 8
     PROMOTION = 9
     SIGNOFF = 10
+    READERS = 11
 
 
 @dataclass(frozen=True, slots=True)

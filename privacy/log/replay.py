@@ -38,7 +38,7 @@ class LogReplay:
     rosters: list[SignedRoster] = field(default_factory=list)
     studies: dict[bytes, LogFacts] = field(default_factory=dict)  # by their digest
     lines: dict[bytes, LedgerLine] = field(default_factory=dict)  # by the ledger's id
-    facts: list[tuple[EntryKind, LogFacts]] = field(default_factory=list)  # kinds 5 to 10, in order
+    facts: list[tuple[EntryKind, LogFacts]] = field(default_factory=list)  # kinds 5 to 11, in order
     heads: HeadsTable = field(default_factory=HeadsTable)  # of the newest of these entries
     _current: dict[bytes, bytes] = field(default_factory=dict)  # ledger by identity
 

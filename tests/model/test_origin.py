@@ -38,6 +38,13 @@ def test_without_noise_nothing_is_promised(study_values: dict[str, Any]) -> None
     assert read_origin(origin.to_json()) == origin
 
 
+def test_what_it_was_trained_towards_is_said_or_not() -> None:
+    assert "encoders" not in ORIGIN.to_json()
+    said = replace(ORIGIN, encoders=("sha256:" + "3" * 64,))
+    assert read_origin(said.to_json()) == said
+    assert read_origin(ORIGIN.to_json()).encoders is None
+
+
 def test_it_travels_in_the_adapters_file(tmp_path: Path, tiny_base: Path) -> None:
     layout = layout_of(tiny_base, ADAPTER)
     vector = np.ones(layout.parameters, np.float32)
@@ -73,6 +80,8 @@ def test_an_adapter_with_an_origin_loads_as_any_other(
         ORIGIN.to_json().replace("7.93", "Infinity"),
         ORIGIN.to_json().replace("7.93", "NaN"),
         ORIGIN.to_json()[:-1] + ', "more": 1}',
+        ORIGIN.to_json()[:-1] + ', "encoders": "sha256:11"}',
+        ORIGIN.to_json()[:-1] + ', "encoders": [1]}',
     ],
 )
 def test_anything_else_is_refused(text: str) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from craftsfl.audit.readers_words import readers_words
 from craftsfl.audit.report.charts import epsilon_svg
 from craftsfl.audit.report.figures import percent_up, site_curves, whole_study
 from craftsfl.audit.report.registry import registry_record
@@ -84,6 +85,7 @@ def render_report(verdict: AuditVerdict, evidence: Evidence) -> str:
     pinned = bytes.fromhex(study.secure_aggregation.roster)
     return environment.get_template("report.html").render(
         verdict=verdict,
+        readings=[readers_words(one) for one in verdict.readers],
         evidence=evidence,
         study=study,
         whole=whole_study(study),

@@ -1,8 +1,10 @@
-"""What a coordinator can do to promotions: leave them out, make them up, change their order."""
+"""What a coordinator can do to promotions, and to what they rest on: leave out, forge, reorder."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Final
 
 from craftsfl.audit.tampering.draft import Draft
 from craftsfl.audit.tampering.files import flipped
@@ -10,8 +12,10 @@ from craftsfl.audit.tampering.kinds import NotHere, kind
 from craftsfl.audit.tampering.log import log_entries, resign_log
 from privacy.audit.checks.promotions import PROMOTIONS_FILE
 from privacy.audit.faults import Flaw
-from privacy.audit.promotions import decode_promotions
+from privacy.audit.promotions import decode_promotions, readers_facts, readers_of
 from privacy.log.entries import EntryKind, LogEntry, facts, facts_of
+
+_NOBODY_CAN_TELL: Final = {"value": 0.5, "low": 0.5, "high": 0.5, "judgements": 9999}
 
 
 @kind("promotion-left-out", Flaw.PROMOTION, needs_keys=True)
@@ -73,6 +77,45 @@ def _signoff_forged(draft: Draft) -> str:
     entries[at] = LogEntry(entry.kind, entry.time, facts(said)).encode()
     resign_log(draft, entries)
     return "An auditor's signature of a verdict was forged."
+
+
+@kind("readers-dropped", Flaw.READERS, needs_keys=True)
+def _readers_dropped(draft: Draft) -> str:
+    """In the log; the coordinator's own list still has them."""
+    entries, places = _of_kind(draft, EntryKind.READERS)
+    resign_log(draft, [one for at, one in enumerate(entries) if at not in places])
+    return "The readers' results were left out of the log: promoted all the same."
+
+
+@kind("readers-flattered", Flaw.READERS, needs_keys=True)
+def _readers_flattered(draft: Draft) -> str:
+    """Figures that their signer never signed."""
+    return _with_readers(draft, {"told_apart": _NOBODY_CAN_TELL})
+
+
+@kind("readers-moved", Flaw.READERS, needs_keys=True)
+def _readers_moved(draft: Draft) -> str:
+    """Readers never saw this adapter's pictures: the result is another one's."""
+    return _with_readers(draft, {"adapter": draft.random.randbytes(32).hex()})
+
+
+def _with_readers(draft: Draft, changes: Mapping[str, object]) -> str:
+    """One result is another one, in the log and in the list; the signature stays as it was."""
+    entries, places = _of_kind(draft, EntryKind.READERS)
+    at = draft.random.choice(places)
+    entry = LogEntry.decode(entries[at])
+    said = readers_of(facts_of(entry.body))
+    other = json.loads(json.dumps(readers_facts(said)))
+    other["result"] |= changes
+    entries[at] = LogEntry(entry.kind, entry.time, facts(other)).encode()
+    rows = json.loads(draft.files[PROMOTIONS_FILE])
+    for row in rows:
+        own = row.get("readers", [])
+        row["readers"] = [other if one == readers_facts(said) else one for one in own]
+    text = json.dumps(rows, sort_keys=True, separators=(",", ":"))
+    draft.files[PROMOTIONS_FILE] = text.encode("ascii")
+    resign_log(draft, entries)
+    return "A readers' result says what nobody signed."
 
 
 def _of_kind(draft: Draft, wanted: EntryKind) -> tuple[list[bytes], list[int]]:

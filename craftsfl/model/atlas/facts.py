@@ -124,8 +124,8 @@ def atlas_notes(atlas: Atlas) -> Iterator[str]:
     judge = atlas.judge
     if atlas.drawing.adapter is not None and not judge.checked:
         yield (
-            f"Whether {judge.name} took part in the adapter's training was not checked: "
-            "name its study (--study)."
+            f"Whether {judge.name} took part in the adapter's training was not checked: its file "
+            "does not say. Name its study (--study)."
         )
     if atlas.control is not None and atlas.control.low <= atlas.chance:
         yield (

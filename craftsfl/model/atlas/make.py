@@ -31,6 +31,7 @@ from craftsfl.model.atlas.facts import (
 from craftsfl.model.atlas.page import write_atlas_page
 from craftsfl.model.bases import FoundBase, find
 from craftsfl.model.drawing import DrawingModels, DrawingRequest, Wanted, draw_into
+from craftsfl.model.independence import encoders_trained_towards
 from craftsfl.model.outputs import unwritable
 from model.arrays import Images
 from model.base import image_size, load_base
@@ -47,7 +48,7 @@ from model.quality.alignment import check_independent
 from model.sampling import SamplerSettings
 from privacy.errors import ConfigError, ModelError
 from privacy.files import write_public
-from privacy.study.manifest import Study, load_study
+from privacy.study.manifest import load_study
 
 ATLAS_FILE = "atlas.json"
 _JUDGE = "tiny-evaluator"  # of tissue words; no study may train towards it
@@ -90,12 +91,15 @@ def make_atlas(request: AtlasRequest, on_progress: AtlasProgress) -> MadeAtlas:
     base = find(request.models.base)
     words: Words = request.words or ("tissue" if base.embedded else "clinical")
     study = None if request.study is None else load_study(request.study)
-    judge = _judge(request.judge, words, study)
+    judge = _judge(request.judge, words)
     drawings: list[Drawing] = []
+    checked: list[bool] = []
 
     def begins(drawing: Drawing) -> None:
-        _check_study(drawing, study)
+        towards = encoders_trained_towards(drawing, study)
+        check_independent(judge.name, judge.digest, towards or ())
         drawings.append(drawing)
+        checked.append(towards is not None)
 
     wanted = Wanted(types=("all",), words=words, seeds=(request.seed,), count=request.each)
     drawn = draw_into(
@@ -104,8 +108,7 @@ def make_atlas(request: AtlasRequest, on_progress: AtlasProgress) -> MadeAtlas:
         lambda done, every: on_progress("drawing", done, every),
         begins,
     )
-    checked = study is not None or drawings[0].adapter is None
-    asked = _Asked(judge, AtlasJudge(judge.name, judge.digest, checked), words)
+    asked = _Asked(judge, AtlasJudge(judge.name, judge.digest, checked[0]), words)
     on_progress("judging", 0, 1)
     try:
         atlas = _judged(request, drawings[0], asked, base)
@@ -126,7 +129,7 @@ class _Asked:
     words: Words
 
 
-def _judge(name: str | None, words: Words, study: Study | None) -> ImageTextEncoder:
+def _judge(name: str | None, words: Words) -> ImageTextEncoder:
     """Raises `ConfigError` where an embedded encoder is to judge words that it cannot know."""
     if words == "clinical" and (name is None or name in SHIPPED_ENCODERS):
         raise ConfigError(
@@ -134,23 +137,7 @@ def _judge(name: str | None, words: Words, study: Study | None) -> ImageTextEnco
             "Name an image-text encoder that took no part in training: --judge FOLDER (see "
             "docs/encoders.md).",
         )
-    judge = load_image_text_encoder(name or _JUDGE)
-    if study is not None and study.stage_two is not None:
-        check_independent(judge.name, judge.digest, study.stage_two.encoder_digests)
-    return judge
-
-
-def _check_study(drawing: Drawing, study: Study | None) -> None:
-    """Another study's encoders say nothing of what this adapter was trained with."""
-    if study is None:
-        return
-    if drawing.adapter is None:
-        raise ConfigError("A study without its adapter.", "Leave --study out, or add --adapter.")
-    if drawing.origin is None or drawing.origin.study_digest != study.digest().hex():
-        raise ConfigError(
-            f"The adapter was not trained by the study {study.name}, as far as its file says.",
-            "Name the study.toml of its run, and the adapter as that run released it.",
-        )
+    return load_image_text_encoder(name or _JUDGE)
 
 
 def _judged(request: AtlasRequest, drawing: Drawing, asked: _Asked, base: FoundBase) -> Atlas:

@@ -22,6 +22,9 @@ from privacy.visible import visible
 
 _MARKUP: Final = re.compile(r"<[^<>]*>|&#?\w+;")
 _LONGEST: Final = 300  # characters of a caption
+MOST_CLASSES: Final = 200
+_FORMULA: Final = re.compile(r"[=@]|[+-].*[(|!]")
+_LISTED: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class LabelledTiles:
     patients: Groups = field(repr=False)
     classes: tuple[OwnClass, ...]
     unlabelled: int  # tiles without a label, which are left out
+    mixed: int = 0  # patients who have tiles of several classes
 
 
 def read_classes(
@@ -55,7 +59,7 @@ def read_classes(
     Raises `DataError`, which may name classes and stays at the site, and `ConfigError`.
     """
     found = read_tiles(folder, ids_confirmed=ids_confirmed)
-    labels = _labels(folder, column, found.data.tiles)
+    labels = tile_labels(folder, column, found.data.tiles)
     rows = [row for row, label in enumerate(labels) if label]
     if not rows:
         raise DataError(
@@ -63,6 +67,7 @@ def read_classes(
             "Fill it in, or name another column with --label.",
         )
     names = sorted({labels[row] for row in rows})
+    _check_names(names, column)
     if len(names) < 2:
         raise DataError(
             f"All labelled tiles are of one class, {visible(names[0])}.",
@@ -78,10 +83,36 @@ def read_classes(
         for number, name in enumerate(names)
     )
     _check_patients(classes, folds)
-    return LabelledTiles(found, tiles, numbers, patients, classes, len(labels) - len(rows))
+    left, mixed = len(labels) - len(rows), _in_several(numbers, patients)
+    return LabelledTiles(found, tiles, numbers, patients, classes, left, mixed)
 
 
-def _labels(folder: Path, column: str, tiles: Sequence[SiteTile]) -> list[str]:
+def _check_names(names: Sequence[str], column: str) -> None:
+    """Raise `DataError` for labels that are none, or would act where somebody opens a table."""
+    if len(names) > MOST_CLASSES:
+        raise DataError(
+            f"The column {visible(column)} holds {len(names)} different labels: at most "
+            f"{MOST_CLASSES} can be compared.",
+            "A class is shared by many patients; ids, file names and free texts are none. Name "
+            "another column with --label.",
+        )
+    acting = [name for name in names if _FORMULA.match(name)]
+    if acting:
+        raise DataError(
+            f"The label {visible(acting[0], most=80)} is a formula: whoever opens the tables of "
+            "drawn pictures in a spreadsheet would run it.",
+            "Write the label as words.",
+        )
+
+
+def _in_several(numbers: Groups, patients: Groups) -> int:
+    """How many patients have tiles of more than one class."""
+    pairs = np.unique(np.stack([patients, numbers]), axis=1)
+    return int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
+
+
+def tile_labels(folder: Path, column: str, tiles: Sequence[SiteTile]) -> list[str]:
+    """The label of each tile in the table's `column`, "" where it has none; raises `DataError`."""
     records = list(read_table(folder))
     columns = {name for record in records if isinstance(record, Mapping) for name in record}
     if column not in columns:
@@ -133,15 +164,23 @@ def _check_plain(name: str, text: str) -> None:
 
 
 def _check_patients(classes: Sequence[OwnClass], folds: int) -> None:
-    for own in classes:
-        if own.patients < folds:
-            raise DataError(
-                f"The class {visible(own.label)} has tiles of {own.patients} patients, which is "
-                f"fewer than the {folds} folds.",
-                f"--folds {own.patients}"
-                if own.patients > 1
-                else "Nobody can be tested on a class of one patient: empty its labels.",
-            )
+    few = sorted((own.patients, own.label) for own in classes if own.patients < folds)
+    if not few:
+        return
+    listed = ", ".join(f"{visible(name, most=60)} ({count})" for count, name in few[:_LISTED])
+    more = f" and {len(few) - _LISTED} more" if len(few) > _LISTED else ""
+    alone = sum(count < 2 for count, _ in few)
+    cure = f"--folds {few[alone][0]}" if alone < len(few) else ""
+    if alone:
+        cure = (
+            "Nobody can be tested on a class of one patient: empty its labels, or put it together "
+            f"with another one in a column of your own (--label). {cure and f'Then {cure}.'}"
+        ).strip()
+    raise DataError(
+        f"{len(few)} of {len(classes)} classes have tiles of fewer patients than the {folds} "
+        f"folds: {listed}{more}.",
+        cure,
+    )
 
 
 def _read_captions(path: Path, names: Sequence[str]) -> dict[str, tuple[str, ...]]:

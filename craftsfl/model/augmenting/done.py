@@ -27,7 +27,9 @@ _RECIPE_FORMAT: Final = 1
 class AugmentRequest:
     """Everything that the command line asks for.
 
-    target: pictures of each class that are kept, of at most `most` times as many drawn.
+    target: pictures of each class that are kept, of at most `most` times as many drawn. base_for:
+    labels that the base draws, without the adapter. study: the adapter's, where its file does not
+    say what it was trained towards.
     """
 
     tiles: Path
@@ -45,6 +47,8 @@ class AugmentRequest:
     steps: int = 20
     guidance: float = 3.0
     ids_confirmed: bool = False
+    base_for: tuple[str, ...] = ()
+    study: Path | None = None
 
     def check(self) -> None:
         """Raise `ConfigError` for options that make no sense; reads and loads nothing."""
@@ -54,6 +58,10 @@ class AugmentRequest:
             raise ConfigError("--target and --most are 1 or more.", "--target 32 --most 3.")
         if not self.shares or not all(0 < share <= 1 for share in self.shares):
             raise ConfigError("--share is a share of patients.", "Between 0 and 1: --share 0.25.")
+        if self.base_for and self.models.adapter is None:
+            raise ConfigError(
+                "--base-for without an adapter: the base draws every class.", "Leave it out."
+            )
         if (self.out / RECIPE_FILE).exists():
             raise ConfigError(f"{self.out} holds a finished recipe.", "Name a new folder.")
 
@@ -70,6 +78,13 @@ class Augmented:
     rows: tuple[TrialRow, ...]
     promises: tuple[AugmentPromise, ...]
     digests: dict[str, str]  # of encoder and judge
+    by_base: frozenset[int] = frozenset()  # classes that the base drew, beside an adapter
+    notes: tuple[str, ...] = ()  # doubts that stand beside every figure
+
+    def drawer_of(self, number: int) -> str:
+        """Who drew this class."""
+        alone = self.drawing.adapter is None or number in self.by_base
+        return "the base alone" if alone else "the adapter"
 
     def to_json(self) -> str:
         """recipe.json: holds labels and captions of classes, but neither patients nor files."""
@@ -77,11 +92,18 @@ class Augmented:
         asked = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(request).items()
-            if name not in ("tiles", "out", "captions", "models")
+            if name not in ("tiles", "out", "captions", "models", "study")
         }
         classes = [
-            {**asdict(own), "judged rightly": right, "drawn": drawn, "kept": kept}
-            for own, right, drawn, kept in zip(
+            {
+                **asdict(own),
+                "drawn by": self.drawer_of(number),
+                "judged rightly": right,
+                "drawn": drawn,
+                "kept": kept,
+            }
+            for number, own, right, drawn, kept in zip(
+                range(len(self.tiles.classes)),
                 self.tiles.classes,
                 self.judge.by_class,
                 self.drawn.drawn,
@@ -92,10 +114,12 @@ class Augmented:
         values: dict[str, Any] = {
             "format": _RECIPE_FORMAT,
             "asked": asked,
-            "drawing": asdict(self.drawing),
+            "drawing": self.drawing.values(),
             "digests": self.digests,
             "judge": asdict(self.judge),
+            "notes": list(self.notes),
             "classes": classes,
+            "patients of several classes": self.tiles.mixed,
             "tiles without a label": self.tiles.unlabelled,
             "tiles that cannot be used": self.tiles.folder.left_out,
             "kept files": list(self.drawn.files),

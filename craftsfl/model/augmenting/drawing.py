@@ -59,6 +59,7 @@ class ClassDrawer:
     drawing: Drawing
     settings: SamplerSettings
     judge: ClassJudge
+    only: frozenset[int]  # numbers of the classes that it draws
 
     def draw(
         self, classes: Sequence[OwnClass], target: DrawingTarget, folder: Path, on_drawn: OnDrawn
@@ -70,7 +71,7 @@ class ClassDrawer:
         numbers: list[int] = []
         files: list[str] = []
         round_number = 0
-        while wanted := _wanted(counts, kept, target):
+        while wanted := _wanted(counts, kept, target, self.only):
             round_number += 1
             own = folder / f"round-{round_number:02d}"
             shots, of = _shots(classes, wanted, counts, target.seed)
@@ -96,11 +97,24 @@ class ClassDrawer:
         )
 
 
-def _wanted(counts: Sequence[int], kept: Sequence[int], target: DrawingTarget) -> dict[int, int]:
+def joined_classes(parts: Sequence[DrawnClasses]) -> DrawnClasses:
+    """What several have drawn, each its own classes."""
+    return DrawnClasses(
+        np.concatenate([part.images for part in parts]),
+        np.concatenate([part.numbers for part in parts]),
+        tuple(file for part in parts for file in part.files),
+        tuple(sum(counts) for counts in zip(*(part.drawn for part in parts), strict=True)),
+    )
+
+
+def _wanted(
+    counts: Sequence[int], kept: Sequence[int], target: DrawingTarget, only: frozenset[int]
+) -> dict[int, int]:
     """How many of each class the next round draws; empty when nothing is lacking or allowed."""
     found = {
         number: min(target.kept - own, target.most - drawn)
         for number, (drawn, own) in enumerate(zip(counts, kept, strict=True))
+        if number in only
     }
     return {number: count for number, count in found.items() if count > 0}
 

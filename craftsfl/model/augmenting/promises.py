@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from model.generation.provenance import Drawing
+from privacy.visible import visible
 
 ClassifierKind = Literal["real", "real-and-synthetic", "synthetic"]
 
@@ -15,7 +17,8 @@ _NONE = (
 )
 _FIGURES = (
     "The figures, and the judge's examination, are measured on patients' tiles and carry no "
-    "promise. Whoever publishes a classifier only if its figures please has let them decide."
+    "promise. Whoever publishes a classifier only if its figures please, or chooses by them which "
+    "classes the base draws, has let them decide."
 )
 
 
@@ -30,8 +33,13 @@ class AugmentPromise:
     delta: float | None = None
 
 
-def promise_of(kind: ClassifierKind, drawing: Drawing) -> AugmentPromise:
-    """What holds for a classifier of this kind, if its synthetic pictures were drawn like that."""
+def promise_of(
+    kind: ClassifierKind, drawing: Drawing, of_base: Sequence[str] = ()
+) -> AugmentPromise:
+    """What holds for a classifier of this kind, if its synthetic pictures were drawn like that.
+
+    `of_base`: classes whose pictures the base drew alone, beside those of the adapter.
+    """
     if kind != "synthetic":
         return AugmentPromise(kind, _NONE, inherits=False)
     if drawing.adapter is None:
@@ -47,7 +55,7 @@ def promise_of(kind: ClassifierKind, drawing: Drawing) -> AugmentPromise:
         return AugmentPromise(
             kind,
             f"Trained on synthetic pictures alone, so it inherits the adapter's promise, which is "
-            f"{words}.",
+            f"{words}.{_beside(of_base)}",
             inherits=True,
         )
     return AugmentPromise(
@@ -55,11 +63,18 @@ def promise_of(kind: ClassifierKind, drawing: Drawing) -> AugmentPromise:
         "Trained on synthetic pictures alone: it inherits the adapter's promise, "
         f"{origin.privacy()}, as post-processing, however many pictures are drawn. That is the "
         "promise to the patients who trained the adapter; of your own it holds the names of the "
-        "classes, which must be no secret.",
+        f"classes, which must be no secret.{_beside(of_base)}",
         inherits=True,
         epsilon=origin.epsilon,
         delta=origin.delta,
     )
+
+
+def _beside(of_base: Sequence[str]) -> str:
+    if not of_base:
+        return ""
+    names = visible(", ".join(of_base), most=200)
+    return f" Pictures of {names} are by the base alone: no study's patient is in them."
 
 
 def about_figures() -> str:

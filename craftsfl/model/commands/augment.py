@@ -45,6 +45,20 @@ def model_augment(
             help="Another one, for images and texts: it filters.", rich_help_panel=MODELS_PANEL
         ),
     ] = "tiny-evaluator",
+    study: Annotated[
+        Path | None,
+        typer.Option(
+            help="The adapter's study.toml: a judge that it trains towards is refused.",
+            rich_help_panel=MODELS_PANEL,
+        ),
+    ] = None,
+    base_for: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A label that the base draws, without the adapter; repeatable.",
+            rich_help_panel=MODELS_PANEL,
+        ),
+    ] = None,
     target: Annotated[
         int, typer.Option(min=1, help="Pictures to keep of each class.", rich_help_panel=_HOW)
     ] = 32,
@@ -96,6 +110,8 @@ def model_augment(
         steps=steps,
         guidance=guidance,
         ids_confirmed=confirmed,
+        base_for=tuple(dict.fromkeys(base_for or ())),
+        study=study,
     )
     _show(_run(request), as_json=as_json)
 

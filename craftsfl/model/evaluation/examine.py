@@ -86,6 +86,8 @@ def examine(options: EvaluationOptions, tell: Tell) -> Examined:
         else:
             sides = _drawn(options, folders, (spaces, tell, Path(scratch)))
         _check_study(options, sides.source)
+        if judge is not None:
+            check_independent(judge.name, judge.digest, sides.source.encoders)
         side = sides.real.images.shape[1]
         training = folders.training
         question = Question(

@@ -42,7 +42,8 @@ class Model:
 class ImageSource:
     """Where generated images come from; all of it public. None: not known.
 
-    claims: which of these a file only claims, and nothing proves; "" if none.
+    claims: which of these a file only claims, and nothing proves; "" if none. encoders: digests of
+    those that the adapter's file says it was trained towards.
     """
 
     base: str | None = None
@@ -52,6 +53,7 @@ class ImageSource:
     study: str | None = None  # its digest, 64 hex digits
     lora: Adapter | None = None  # of an adapter that was read here
     claims: str = ""
+    encoders: tuple[str, ...] = ()
 
     def title(self) -> str:
         """For tables and pages."""
@@ -101,7 +103,8 @@ def drawn_source(picture: Path) -> ImageSource:
 def _source(base: str, adapter: str | None, origin: Origin | None) -> ImageSource:
     if origin is None:
         return ImageSource(base, adapter)
-    return ImageSource(base, adapter, origin.epsilon, origin.delta, origin.study_digest)
+    figures = (origin.epsilon, origin.delta, origin.study_digest)
+    return ImageSource(base, adapter, *figures, encoders=origin.encoders or ())
 
 
 def public_prompts(path: Path | None, *, embedded: bool) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from rich.table import Table
 
+from craftsfl.model.readers.kit import KEY_FORMAT, page_mark
 from craftsfl.model.readers.subject import JudgedModel, read_model
 from model.lab.readers.items import REAL, SYNTHETIC, ReadingItem, ReadingTask
 from model.lab.readers.scoring import Given, ReadersFigure, score_readers
@@ -34,6 +35,7 @@ class StudyKey:
     readers: tuple[str, ...]
     items: tuple[ReadingItem, ...] = field(repr=False)
     model: JudgedModel | None
+    salt: bytes | None = field(repr=False)  # None: pages of an older craftsfl have no mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +72,17 @@ def read_key(path: Path) -> StudyKey:
     data = _bytes(path, _KEY_CURE)
     try:
         values: Any = read_json(data.decode())
-        if values["format"] != 1:
+        if values["format"] not in (1, KEY_FORMAT):
             raise ConfigError(f"{path} was written by a newer craftsfl.", "Install that version.")
         items = tuple(_item(item) for item in values["items"])
         readers = tuple(map(_reader, values["readers"]))
         if not items or len({item.id for item in items}) != len(items):
             raise ValueError
         model = read_model(values.get("model"))
+        salt = bytes.fromhex(values["salt"]) if values["format"] == KEY_FORMAT else None
     except (ValueError, KeyError, TypeError):
         raise ConfigError(f"{path} is not the key of a readers' study.", _KEY_CURE) from None
-    return StudyKey(hashlib.sha256(data).hexdigest(), readers, items, model)
+    return StudyKey(hashlib.sha256(data).hexdigest(), readers, items, model, salt)
 
 
 def _item(values: dict[str, Any]) -> ReadingItem:
@@ -109,6 +112,8 @@ def _read_answers(path: Path, key: StudyKey) -> tuple[str, Given]:
     data = _bytes(path, _ANSWERS_CURE)
     try:
         values: Any = read_json(data.decode())
+        if values["format"] != 1:
+            raise ConfigError(f"{path} was written by a newer craftsfl.", "Install that version.")
         study, reader, given = values["study"], values["reader"], dict(values["answers"])
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{path} holds no answers of a reader.", _ANSWERS_CURE) from None
@@ -119,11 +124,17 @@ def _read_answers(path: Path, key: StudyKey) -> tuple[str, Given]:
         )
     if reader not in key.readers:
         raise DataError(f"{path} is of no reader of this study.", _ANSWERS_CURE)
+    if key.salt is not None and values.get("mark") != page_mark(key.salt, reader):
+        raise DataError(
+            f"{path} was not saved by the page of {reader}: it was edited, or is another reader's "
+            "under that name.",
+            "Ask the reader for the file as the page saved it.",
+        )
     tasks = {item.id: item.task for item in key.items}
     wrong = [id for id, text in given.items() if id not in tasks or text not in tasks[id].answers]
     if wrong:
         raise DataError(
-            f"{path} holds {len(wrong)} answers that the page cannot give: it was edited.",
+            f"{path} holds answers that the page cannot give ({len(wrong)}): it was edited.",
             "Ask the reader for the file as the page saved it.",
         )
     if not given:

@@ -11,6 +11,7 @@ key that was changed after it was sealed, or is another study's, does not open t
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import secrets
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ import numpy as np
 from client.data import read_tile
 from client.data.imagefolder import SiteTile
 from craftsfl.model.evaluation.inputs import TileFolder, check_generated, read_tiles
-from craftsfl.model.readers.page import reader_page
+from craftsfl.model.readers.page import PageAbout, reader_page
 from craftsfl.model.readers.subject import JudgedModel, judged_model
 from craftsfl.model.readers.words import study_readme
 from model.lab.readers.items import (
@@ -38,7 +39,7 @@ from privacy.errors import ConfigError, DataError
 from privacy.files import write_private
 
 KEY_FILE = "key.json"
-KEY_FORMAT = 1
+KEY_FORMAT = 2  # 1: pages had no mark of their own
 _BEFORE = "before"  # training; its own pictures are in pairs alone
 
 
@@ -91,7 +92,8 @@ def make_kit(request: KitRequest) -> MadeKit:
     items = build_items(pool.judged, pool.pairs, rng)
     names = [f"reader-{number:02d}" for number in range(1, request.readers + 1)]
     model = _model(pool)
-    key = _key(items, pool, names, model)
+    salt = secrets.token_bytes(32)
+    key = _key(items, pool, names, (model, salt))
     study = hashlib.sha256(key).hexdigest()
     side = min(folder.side() for folder in (real, synthetic, before) if folder is not None)
     pixels = [read_tile(tile.path, side) for tile in pool.tiles]
@@ -99,7 +101,8 @@ def make_kit(request: KitRequest) -> MadeKit:
     write_private(request.out / KEY_FILE, key)
     pages = []
     for name in names:
-        page = reader_page(study, name, reading_order(items, rng), pixels)
+        about = PageAbout(study, name, page_mark(salt, name))
+        page = reader_page(about, reading_order(items, rng), pixels)
         pages.append(request.out / f"{name}.html")
         write_private(pages[-1], page.encode())
     text = study_readme(study, items, request.readers)
@@ -192,18 +195,27 @@ def _model(pool: _Pool) -> JudgedModel | None:
 
 
 def _key(
-    items: Sequence[ReadingItem], pool: _Pool, readers: Sequence[str], model: JudgedModel | None
+    items: Sequence[ReadingItem],
+    pool: _Pool,
+    readers: Sequence[str],
+    sealed: tuple[JudgedModel | None, bytes],
 ) -> bytes:
     """What is sealed; its salt keeps its SHA-256 from being guessed from the few possible keys."""
+    model, salt = sealed
     values = {
         "format": KEY_FORMAT,
-        "salt": secrets.token_hex(32),
+        "salt": salt.hex(),
         "readers": list(readers),
         "pictures": [picture.origin for picture in pool.pictures],
         "model": None if model is None else asdict(model),
         "items": [asdict(item) for item in items],
     }
     return (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def page_mark(salt: bytes, reader: str) -> str:
+    """What the page of `reader` writes into its answers: nobody makes another reader's from it."""
+    return hmac.new(salt, reader.encode("ascii"), "sha256").hexdigest()[:32]
 
 
 def _notes(pool: _Pool, model: JudgedModel | None) -> Iterator[str]:

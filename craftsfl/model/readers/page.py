@@ -11,6 +11,7 @@ import base64
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 from typing import Final
@@ -24,17 +25,26 @@ from model.lab.readers.items import ReadingItem
 _PAGE: Final = Path(__file__).with_name("page.html")
 
 
+@dataclass(frozen=True, slots=True)
+class PageAbout:
+    """Whose page of which study it is; `mark` goes into the answers that it saves."""
+
+    study: str
+    reader: str
+    mark: str
+
+
 def reader_page(
-    study: str,
-    reader: str,
+    about: PageAbout,
     items: Sequence[ReadingItem],
     pixels: Sequence[npt.NDArray[np.uint8]],
 ) -> str:
-    """The page of `reader`, with `items` in this order; `pixels` [side, side, 3] by number."""
+    """The page of a reader, with `items` in this order; `pixels` [side, side, 3] by number."""
     used = sorted({number for item in items for number in item.pictures})
     data = {
-        "study": study,
-        "reader": reader,
+        "study": about.study,
+        "reader": about.reader,
+        "mark": about.mark,
         "items": [
             {"id": i.id, "task": i.task.value, "pictures": i.pictures, "captions": i.captions}
             for i in items

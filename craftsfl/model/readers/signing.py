@@ -33,6 +33,12 @@ def check_signing(sign: Path | None, name: str | None, out: Path | None) -> None
             "--sign needs the signer's name.",
             "--name as it stands in promotion.readers of study.toml: lower case, digits, hyphens.",
         )
+    if not sign.is_file():
+        raise ConfigError(
+            f"{sign} is not a file.",
+            "Name the key that you made before the study: craftsfl audit key -o KEYFILE. Only the "
+            "one whose public half stands in study.toml counts.",
+        )
 
 
 def sign_readers(scored: ScoredStudy, name: str, key: Path, out: Path) -> SignedReaders:

@@ -14,10 +14,10 @@ from typing import Final
 
 from client.data import SiteData
 from client.data.imagefolder import SiteTile
+from client.data.likeness import MOST_COMPARED, alike
 from client.data.metadata import Row
 from craftsfl.site.check.captions import suspect_rows
 from craftsfl.site.check.finding import Checked, CheckId, Fact, Finding
-from craftsfl.site.check.likeness import MOST_COMPARED, alike
 from craftsfl.site.check.looks import Look
 
 _LARGE_SHARE: Final = 0.5  # of the tiles under one id

@@ -20,7 +20,7 @@ from PIL import Image, TiffImagePlugin
 
 from client.data.files import TileFile, UnusableFile, tile_file
 from client.data.images import decode_picture
-from craftsfl.site.check.likeness import likeness_hash
+from client.data.likeness import likeness_hash
 from model.pictures import to_rgb
 from privacy.files import read_private, write_private
 

@@ -17,8 +17,9 @@ def patient_folds(
 ) -> Iterator[tuple[Groups, Groups]]:
     """(rows to train on, rows to test on) of each fold: nobody is in both.
 
-    Raises `DataError` where a class has fewer patients than there are folds, because then some fold
-    could not be trained, or not be tested, on it.
+    Raises `DataError` where a class has fewer patients than there are folds, or where patients of
+    several classes leave a fold without anybody of a class to train on: any picture of it would
+    win there.
     """
     for label in np.unique(classes):
         own = len(np.unique(patients[classes == label]))
@@ -29,6 +30,12 @@ def patient_folds(
             )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     for train, test in splitter.split(classes, classes, patients):
+        if len(np.unique(classes[train])) < len(np.unique(classes)):
+            raise DataError(
+                f"With {folds} folds there is one that has nobody of some class to train on.",
+                "Ask for other folds (--folds, --seed), or correct patients who stand in several "
+                "classes.",
+            )
         yield np.asarray(train, np.int64), np.asarray(test, np.int64)
 
 
@@ -37,8 +44,9 @@ def shared_out(
 ) -> NDArray[np.bool_]:
     """Which rows are labelled, if a `share` of each class's patients is: one of each at least.
 
-    A patient has the class of the first row; a smaller share's patients are among a larger one's
-    for the same generator state.
+    A patient has the class of the first row, and where that leaves a class without anybody, one who
+    has it is added; a smaller share's patients are among a larger one's for the same generator
+    state.
     """
     names, first = np.unique(patients, return_index=True)
     of_patient = classes[first]
@@ -46,4 +54,8 @@ def shared_out(
     for label in np.unique(of_patient):
         own = rng.permutation(names[of_patient == label])
         chosen += own[: max(1, round(share * len(own)))].tolist()
+    for label in np.unique(classes):
+        own = names[np.isin(names, patients[classes == label])]
+        if not np.isin(own, chosen).any():
+            chosen.append(int(own[0]))
     return np.isin(patients, chosen)

@@ -60,6 +60,16 @@ class JudgeFound:
     by_class: tuple[float, ...]
 
 
+def judge_on(judge: ClassJudge, images: Images, classes: Groups, patients: Groups) -> JudgeFound:
+    """How the judge does on real pictures [n] whose class is known, int64 [n]."""
+    right = (judge.choices(images) == classes).astype(np.float64)
+    outcome = Outcome(right, classes, patients)
+    labels = range(len(judge.captions))
+    return JudgeFound(
+        outcome.score(), *score_interval(outcome), tuple(outcome.score({label}) for label in labels)
+    )
+
+
 def examine_judge(
     judge: ClassJudge, images: Images, classes: Groups, patients: Groups
 ) -> JudgeFound:
@@ -67,18 +77,12 @@ def examine_judge(
 
     Raises `ModelError` unless it is better than guessing, at 95 %: nothing is to be filtered by it.
     """
-    right = (judge.choices(images) == classes).astype(np.float64)
-    outcome = Outcome(right, classes, patients)
-    low, high = score_interval(outcome)
-    count = len(judge.captions)
-    verdict = JudgeFound(
-        outcome.score(), low, high, tuple(outcome.score({label}) for label in range(count))
-    )
-    if not low > 1 / count:
+    verdict, count = judge_on(judge, images, classes, patients), len(judge.captions)
+    if not verdict.low > 1 / count:
         raise ModelError(
             f"The judge {judge.encoder.name} cannot tell the classes apart: of their real pictures "
-            f"it names {verdict.score:.2f} rightly ({low:.2f} to {high:.2f}), guessing would name "
-            f"{1 / count:.2f}.",
+            f"it names {verdict.score:.2f} rightly ({verdict.low:.2f} to "
+            f"{verdict.high:.2f}), guessing would name {1 / count:.2f}.",
             "Name another image-text encoder with --judge, or give captions in its words "
             "(--captions).",
         )

@@ -16,7 +16,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +174,7 @@ def _manifest(order: DrawingOrder, plan: Sequence[Item]) -> dict[str, Any]:
         "synthetic": SYNTHETIC,
         "complete": False,
         "privacy": order.drawing.privacy(),
-        "drawing": asdict(order.drawing),
+        "drawing": order.drawing.values(),
         "size": order.settings.size,
         "images": [_listed(item) for item in plan],
     }

@@ -1,4 +1,4 @@
-"""Which adapter was promoted when: in the log, in order, with the signatures the manifest asks for.
+"""Which adapter was promoted when: in the log, in order, on what the manifest asks for.
 
 A coordinator that promotes what no log holds is found by whoever has the adapter: the auditor is
 told its digest (`--champion`), and the newest promotion in the log has to be of it.
@@ -9,10 +9,19 @@ told its digest (`--champion`), and the newest promotion in the log has to be of
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from privacy.audit.evidence import Evidence
 from privacy.audit.faults import AuditFailure, Flaw, failure
-from privacy.audit.promotions import LoggedPromotion, PromotionRow, decode_promotions, signoff_of
+from privacy.audit.promotions import (
+    LoggedPromotion,
+    PromotionRow,
+    decode_promotions,
+    readers_of,
+    signoff_of,
+)
+from privacy.audit.readers_demand import counting_readers, readers_answers
+from privacy.audit.readers_result import SignedReaders
 from privacy.audit.records import FINISHED
 from privacy.audit.signoff import SignedVerdict, signed_off
 from privacy.errors import AuditError
@@ -21,11 +30,12 @@ from privacy.log.replay import LogReplay
 from privacy.study.manifest import Study
 
 PROMOTIONS_FILE = "promotions.json"
+_FLAWS: Final = {EntryKind.SIGNOFF: Flaw.SIGNOFF, EntryKind.READERS: Flaw.READERS}
 
 
 def check_promotions(
     evidence: Evidence, replay: LogReplay | None, champion: str | None = None
-) -> tuple[list[LoggedPromotion], list[AuditFailure]]:
+) -> tuple[tuple[PromotionRow, ...], list[AuditFailure]]:
     """The promotions of the study, in order, and what does not hold of them.
 
     `champion`: SHA-256 (hex) of the adapter that somebody was given as the champion.
@@ -34,16 +44,25 @@ def check_promotions(
     try:
         told = decode_promotions(evidence.files.get(PROMOTIONS_FILE, b"[]"))
     except AuditError as error:
-        return [], [failure(Flaw.PROMOTION, error.message)]
+        return (), [failure(Flaw.PROMOTION, error.message)]
     logged = None if replay is None else _logged(evidence.study, replay, failures)
     rows = told if logged is None else logged
     if logged is not None:
         failures += _compared(told, logged)
     failures += _followed(evidence, rows)
-    found = [row.promotion for row in rows]
     if champion is not None:
-        failures += _champion(found, champion)
-    return found, failures
+        failures += _champion([row.promotion for row in rows], champion)
+    return rows, failures
+
+
+def readers_of_promoted(study: Study, rows: Sequence[PromotionRow]) -> list[SignedReaders]:
+    """The readers' results on which the promotions rest, each once."""
+    wanted = None if study.promotion is None else study.promotion.readers
+    if wanted is None:
+        return []
+    own = study.digest().hex()
+    found = (counting_readers(wanted, (row.promotion.digest, own), row.readings) for row in rows)
+    return list(dict.fromkeys(one for counted in found for one in counted))
 
 
 def promotions_in(entries: Iterable[bytes]) -> list[LogFacts]:
@@ -55,16 +74,20 @@ def promotions_in(entries: Iterable[bytes]) -> list[LogFacts]:
 def _logged(
     study: Study, replay: LogReplay, failures: list[AuditFailure]
 ) -> tuple[PromotionRow, ...]:
-    """The log's promotions of the study, each with all verdicts that came before it."""
-    digest, signed, rows = study.digest().hex(), list[SignedVerdict](), list[PromotionRow]()
+    """The log's promotions of the study, each with all verdicts and results that came before it."""
+    digest, rows = study.digest().hex(), list[PromotionRow]()
+    signed, read = list[SignedVerdict](), list[SignedReaders]()
     for kind, said in replay.facts:
         try:
             if kind is EntryKind.SIGNOFF:
                 signed.append(_counting(study, signoff_of(said)))
             elif kind is EntryKind.PROMOTION and said.get("study") == digest:
-                rows.append(PromotionRow(LoggedPromotion.of_facts(said), tuple(signed)))
+                one = LoggedPromotion.of_facts(said)
+                rows.append(PromotionRow(one, tuple(signed), tuple(read)))
+            elif kind is EntryKind.READERS:
+                read.append(_signed_reading(study, readers_of(said)))
         except AuditError as error:
-            flaw = Flaw.SIGNOFF if kind is EntryKind.SIGNOFF else Flaw.PROMOTION
+            flaw = _FLAWS.get(kind, Flaw.PROMOTION)
             failures.append(failure(flaw, f"In the log: {error.message}"))
     return tuple(rows)
 
@@ -73,6 +96,15 @@ def _counting(study: Study, one: SignedVerdict) -> SignedVerdict:
     """The verdict, if it is of another study or counts for this one; else `AuditError`."""
     if one.study == study.digest().hex() and not signed_off(study, one.bundle, [one]):
         raise AuditError(f"the verdict in the name of {one.auditor} is not signed by that auditor.")
+    return one
+
+
+def _signed_reading(study: Study, one: SignedReaders) -> SignedReaders:
+    """The same of a readers' result."""
+    own = study.digest().hex()
+    wanted = None if study.promotion is None else study.promotion.readers
+    if one.study == own and wanted and not counting_readers(wanted, (one.adapter, own), [one]):
+        raise AuditError(f"the readers' result in the name of {one.signer} is not signed by them.")
     return one
 
 
@@ -104,6 +136,7 @@ def _followed(evidence: Evidence, rows: Sequence[PromotionRow]) -> Iterator[Audi
         # A rollback shows nothing anew: what it goes back to has shown it when it was promoted.
         if not (one.back and one.digest in before):
             yield from _signed_off(study, row, what)
+            yield from _read(study, row, what)
         before.add(one.digest)
 
 
@@ -129,6 +162,18 @@ def _signed_off(study: Study, row: PromotionRow, what: str) -> Iterator[AuditFai
             f"that the manifest asks for{': ' + ', '.join(sorted(names)) if names else ''}."
         )
         yield failure(Flaw.SIGNOFF, words, run=row.promotion.run)
+
+
+def _read(study: Study, row: PromotionRow, what: str) -> Iterator[AuditFailure]:
+    """What the manifest demands of readers, by the coordinator's own rule."""
+    wanted = None if study.promotion is None else study.promotion.readers
+    if wanted is None:
+        return
+    of = (row.promotion.digest, study.digest().hex())
+    for demanded, met, found in readers_answers(wanted, of, row.readings):
+        if not met:
+            words = f"{what} does not show that {demanded} ({found})."
+            yield failure(Flaw.READERS, words, run=row.promotion.run)
 
 
 def _champion(found: Sequence[LoggedPromotion], champion: str) -> Iterator[AuditFailure]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,13 @@ from typer.testing import CliRunner
 
 from bench.audit.made import made_auditor
 from craftsfl.audit.commands import app
+from craftsfl.audit.readers_words import readers_words
+from craftsfl.audit.report.write import render_report
 from craftsfl.audit.tampering.draft import Draft
 from craftsfl.audit.verdict import verify_bundle
+from craftsfl.simulation.members import seeded_identity
 from privacy.audit.checks.membership import KnownDigests
-from privacy.audit.checks.promotions import PROMOTIONS_FILE, _champion
+from privacy.audit.checks.promotions import PROMOTIONS_FILE, _champion, _read
 from privacy.audit.faults import Flaw
 from privacy.audit.promotions import (
     LoggedPromotion,
@@ -22,6 +26,7 @@ from privacy.audit.promotions import (
     signoff_facts,
     signoff_of,
 )
+from privacy.audit.readers_result import ReadersInterval
 from privacy.audit.signoff import SignedVerdict
 from privacy.errors import AuditError
 from privacy.identity import Identity
@@ -56,6 +61,37 @@ def test_whoever_has_a_champion_learns_whether_the_log_promotes_it(tmp_path: Pat
     bad = CliRunner().invoke(app, [*typed, str(file)])
     assert bad.exit_code == 1
     assert "was never promoted" in bad.output
+
+
+def test_on_which_readers_a_promotion_rests_is_said() -> None:
+    verdict = verify_bundle(promoted_bundle())
+    (read,) = verdict.readers
+    assert read.adapter == hashlib.sha256(adapter()).hexdigest()
+    assert read.told_apart is not None
+    assert read.told_apart.high == 0.55
+    assert "told real from synthetic in 0.500 (0.450 to 0.550); signed by ada" in readers_words(
+        read
+    )
+    assert verdict.evidence is not None
+    assert readers_words(read) in render_report(verdict, verdict.evidence)
+
+
+def test_readers_who_could_tell_make_no_champion() -> None:
+    """Signed by whom the manifest names, of this very adapter: and it does not show it."""
+    study = promoted().study
+    row = decode_promotions(Draft.of(promoted_bundle(), "s").files[PROMOTIONS_FILE])[0]
+    told = replace(row.readings[0], told_apart=ReadersInterval(0.9, 0.85, 0.95, 320))
+    signer = seeded_identity("promoted readers")
+    for readings, words in (
+        ((told.signed_with(signer),), "0.900 (0.850 to 0.950)"),
+        ((row.readings[0], told.signed_with(signer)), "0.900 (0.850 to 0.950)"),
+        ((told,), "the signature is not ada's"),
+        ((), "no result was handed in"),
+    ):
+        found = list(_read(study, replace(row, readings=readings), "It"))
+        assert {one.fault for one in found} == {Flaw.READERS}
+        assert any(words in one.words for one in found)
+    assert not list(_read(study, row, "It"))
 
 
 def test_a_study_that_promoted_nothing_has_no_champion() -> None:

@@ -31,7 +31,7 @@ from privacy.study.manifest import Adapter
 from tests.tiny import build_tiny_base
 
 ADAPTER = Adapter(targets=("attn2.to_q", "attn2.to_v"), rank=1, alpha=2.0)
-ORIGIN = Origin("", "test-study", "2" * 64, "77", 12, 7.93, 1e-5)
+ORIGIN = Origin("", "test-study", "2" * 64, "77", 12, 7.93, 1e-5, ("sha256:" + "3" * 64,))
 QUICK = ["--steps", "1", "--guidance", "1"]
 
 

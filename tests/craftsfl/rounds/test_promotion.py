@@ -15,6 +15,7 @@ from privacy.audit.readers_result import ReadersInterval, SignedReaders
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, CraftsflError, DeploymentError
 from privacy.identity import Identity
+from server.promotion_record import PromotionRecord
 from server.status import QualityStatus
 from tests.craftsfl.rounds.finished import FinishedStudy, figure
 
@@ -146,6 +147,8 @@ def test_readers_who_judged_another_adapter_promote_nothing(
     done = typed(study, "promote", "--yes")
     assert done.exit_code == 0, done.output
     assert champion(study) == "1"
+    (row,) = PromotionRecord(tmp_path / "state" / "promotions.json").rows()
+    assert row.readings == (own.signed_with(key),)  # and nobody else's
 
 
 @pytest.mark.slow

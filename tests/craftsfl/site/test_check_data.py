@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from client.data import load_site_data
+from client.data.likeness import alike, likeness_hash
 from client.data.metadata import read_rows
 from craftsfl.site.check.data import SeenData, check_data
 from craftsfl.site.check.finding import CheckId, Finding
-from craftsfl.site.check.likeness import alike, likeness_hash
 from craftsfl.site.check.looks import Looks
 from tests.client.pictures import HEADER, write_csv
 

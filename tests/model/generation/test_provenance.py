@@ -20,7 +20,9 @@ from model.generation.provenance import (
 from model.origin import Origin
 from privacy.errors import ModelError
 
-ORIGIN = Origin("sha256:" + "1" * 64, "breast-study", "2" * 64, "77", 12, 7.93, 1e-5)
+ORIGIN = Origin(
+    "sha256:" + "1" * 64, "breast-study", "2" * 64, "77", 12, 7.93, 1e-5, ("sha256:" + "3" * 64,)
+)
 BASE = Drawing(base="sha256:" + "1" * 64, steps=20, guidance=3.0, software=software())
 ADAPTED = replace(
     BASE, adapter="sha256:" + "3" * 64, adapter_source="models:/breast-study/4", origin=ORIGIN

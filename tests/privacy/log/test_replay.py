@@ -55,7 +55,7 @@ def test_an_entry_has_one_form() -> None:
     made = LogEntry(EntryKind.STEP, 258, facts({"b": 1, "a": "ü"}))
     assert made.encode() == bytes.fromhex("01050000000000000102") + b'{"a":"\\u00fc","b":1}'
     assert LogEntry.decode(made.encode()) == made
-    for bad in (b"", b"\x01\x05" + bytes(7), b"\x02\x05" + bytes(8), b"\x01\x0b" + bytes(8)):
+    for bad in (b"", b"\x01\x05" + bytes(7), b"\x02\x05" + bytes(8), b"\x01\x0c" + bytes(8)):
         with pytest.raises(LogError):
             LogEntry.decode(bad)
 

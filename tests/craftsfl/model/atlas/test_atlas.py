@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from craftsfl.model.atlas.make import AtlasRequest, make_atlas
 from craftsfl.model.drawing import DrawingModels
 from model.adapters import layout_of, save_adapter
 from model.digest import folder_digest
+from model.encoders import load_image_text_encoder
 from model.origin import Origin
 from model.sampling import SamplerSettings
 from privacy.errors import CraftsflError
@@ -38,6 +40,9 @@ def adapter(tmp_path: Path, tiny_base: Path) -> Path:
     vector = np.random.default_rng(1).normal(size=layout.parameters).astype(np.float32)
     origin = Origin(folder_digest(tiny_base), "a-study", "2" * 64, "7", 12, 7.93, 1e-5)
     save_adapter(tmp_path / "a.safetensors", layout, vector, lora, origin)
+    judge = load_image_text_encoder("tiny-evaluator").digest
+    towards = replace(origin, encoders=(judge,))
+    save_adapter(tmp_path / "towards.safetensors", layout, vector, lora, towards)
     return tmp_path / "a.safetensors"
 
 
@@ -73,6 +78,15 @@ def test_it_goes_on_where_it_was_interrupted(
     assert "7.93" in page and folder_digest(tiny_base) in page and "was not checked" in page
     assert all(f'src="{file}"' in page for file in files)
     assert "another order" in refused(typed(out, *quick, "--seed", 9)).message
+
+
+def test_an_encoder_that_the_adapter_was_trained_towards_does_not_judge_it(
+    tmp_path: Path, tiny_base: Path, adapter: Path
+) -> None:
+    out, towards = tmp_path / "atlas", adapter.with_name("towards.safetensors")
+    options = ("--base", tiny_base, "--words", "tissue", "--adapter", towards)
+    assert "took part in this adapter's training" in refused(typed(out, *options)).message
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from craftsfl.model.augmenting import classes as own_classes
 from craftsfl.model.augmenting.classes import LabelledTiles, read_classes
+from craftsfl.model.augmenting.leaks import leak_notes
 from privacy.errors import CraftsflError, DataError
 
 COLUMNS = ("file_name", "text", "patient_id", "slide_id", "organ", "diagnosis")
@@ -47,6 +49,32 @@ def test_classes_have_captions_counts_and_patients(tmp_path: Path) -> None:
     assert found.numbers.tolist() == [0] * 6 + [1] * 6
 
 
+def test_a_label_is_never_a_path_and_its_sign_may_be_a_finding(tmp_path: Path) -> None:
+    found = read(folder(tmp_path, ["+", "3+", "../../etc/passwd"]))
+    assert [own.label for own in found.classes] == ["+", "../../etc/passwd", "3+"]
+
+
+def test_who_has_tiles_of_several_classes_is_counted(tmp_path: Path) -> None:
+    place = folder(tmp_path, ["a", "b"])
+    table = (place / "metadata.csv").read_text().replace(",1-0,", ",0-0,")
+    (place / "metadata.csv").write_text(table)
+    assert read(place).mixed == 1
+
+
+def test_copies_under_two_ids_are_named_by_row(tmp_path: Path) -> None:
+    own = read(folder(tmp_path, ["a", "b"]))
+    noise = np.random.default_rng(1)
+    images = noise.integers(0, 255, (12, 64, 64, 3)).astype(np.uint8)
+    assert not list(leak_notes(own, images))
+    images[7] = images[0]
+    images[1] = images[0]  # of the same patient
+    (words,) = leak_notes(own, images)
+    assert "LEAK: 2 pairs" in words
+    assert f"rows {own.tiles[0].row} and {own.tiles[7].row}" in words
+    images[:] = 250  # of glass: nothing to compare
+    assert not list(leak_notes(own, images))
+
+
 def test_any_column_may_hold_the_label(tmp_path: Path) -> None:
     found = read(folder(tmp_path, ["1", "2"], column="grade"), "grade")
     assert [own.label for own in found.classes] == ["1", "2"]
@@ -68,18 +96,23 @@ def test_captions_may_stand_in_a_file(tmp_path: Path) -> None:
         (["a", "<b>b</b>"], "diagnosis", "class <b>b</b> holds markup"),
         (["a", "b&nbsp;"], "diagnosis", "holds markup"),
         (["a", "b\u202e"], "diagnosis", "cannot be seen"),
+        (["a", "=cmd|' /C calc'!A0"], "diagnosis", "is a formula"),
+        (["a", "+1+cmd|' /C calc'!A0"], "diagnosis", "is a formula"),
+        (["a", "b"], "file_name", "12 different labels"),
     ],
 )
 def test_bad_tables_are_refused_by_name(
-    tmp_path: Path, labels: list[str], column: str, words: str
+    tmp_path: Path, labels: list[str], column: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(own_classes, "MOST_CLASSES", 10)
     with pytest.raises(DataError, match=words) as caught:
         read(folder(tmp_path, labels), column)
     assert caught.value.hint
 
 
 def test_a_class_with_fewer_patients_than_folds_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="class a has tiles of 1 patients, which is fewer than"):
+    words = r"2 of 2 classes .* fewer patients than the 2 folds: a \(1\), b \(1\)"
+    with pytest.raises(DataError, match=words):
         read(folder(tmp_path, ["a", "b"], patients=1))
 
 

@@ -11,10 +11,14 @@ from safetensors import safe_open
 from typer.testing import CliRunner
 
 from craftsfl.cli import app
+from craftsfl.model.augmenting.classes import OwnClass
 from craftsfl.model.augmenting.done import AugmentRequest
+from craftsfl.model.augmenting.drawing import DrawnClasses, joined_classes
+from craftsfl.model.augmenting.models import drawn_by_base
+from craftsfl.model.augmenting.page import helped_words
 from craftsfl.model.augmenting.promises import promise_of
 from craftsfl.model.augmenting.recipe import augment
-from craftsfl.model.augmenting.trial import TrialMaterial, compare_kinds, final_heads
+from craftsfl.model.augmenting.trial import TrialMaterial, TrialRow, compare_kinds, final_heads
 from model.generation.provenance import Drawing
 from model.lab.augmentation.lessons import Labelled
 from model.lab.tissue import HOSPITALS
@@ -111,6 +115,69 @@ def test_without_pictures_there_is_no_synthetic_classifier() -> None:
 def test_options_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         AugmentRequest(Path("tiles"), Path("out"), **wrong).check()  # type: ignore[arg-type]
+
+
+def row(amount: int, gain: tuple[float, float, float], label: str | None = None) -> TrialRow:
+    return TrialRow(0.25, "real-and-synthetic", amount, label, 0.8, 0.7, 0.9, *gain)
+
+
+NOTHING = np.zeros((1, 2, 2, 3), np.uint8)
+BETTER, WORSE, UNSURE = (0.2, 0.1, 0.3), (-0.2, -0.3, -0.1), (0.1, -0.1, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("gains", "words"),
+    [
+        ((BETTER, BETTER), "help from 8 a class on, the fewest that were tried"),
+        ((UNSURE, BETTER), "help from 32 a class on (tried: 8 and 32 a class)"),
+        ((BETTER, UNSURE), "helped with 8 a class, but not surely with 32."),
+        ((BETTER, WORSE), "helped with 8 a class, and did harm with 32."),
+        ((UNSURE, UNSURE), "made no difference that these patients could show"),
+        ((UNSURE, WORSE), "do not help, and do harm with 32 a class"),
+    ],
+)
+def test_from_which_amount_it_helps_is_said_in_words(
+    gains: tuple[tuple[float, float, float], ...], words: str
+) -> None:
+    rows = [row(amount, gain) for amount, gain in zip((8, 32), gains, strict=True)]
+    (said,) = helped_words([*rows, row(32, UNSURE, "a")])
+    assert said.startswith("With 25% of the patients labelled, synthetic pictures ")
+    assert words in said
+    assert f"With 32, balanced accuracy changed by {gains[-1][0]:+.2f}" in said
+
+
+def test_classes_by_themselves_are_named() -> None:
+    said = list(helped_words([row(8, UNSURE), row(8, BETTER, "a"), row(8, WORSE, "<b>")]))
+    assert said[1:] == [
+        "Of the classes by themselves they helped a (+0.20).",
+        "Of the classes by themselves they did harm to <b> (-0.20).",
+    ]
+    nothing = [TrialRow(1.0, "real", 0, None, 0.8, 0.7, 0.9)]
+    assert "could not be tried: none passed" in next(helped_words(nothing))
+
+
+def test_the_base_may_draw_some_classes_and_the_promise_says_which() -> None:
+    classes = [OwnClass(label, "", (f"{label}.",), 4, 4) for label in ("benign", "rare")]
+    assert drawn_by_base(classes, ["benign"]) == {0}
+    for labels, words in ((["bening"], "Did you mean benign"), (["benign", "rare"], "Leave")):
+        with pytest.raises(ConfigError) as caught:
+            drawn_by_base(classes, labels)
+        assert words in caught.value.hint
+    with pytest.raises(ConfigError, match="without an adapter"):
+        AugmentRequest(Path("tiles"), Path("out"), base_for=("a",)).check()
+    promise = promise_of("synthetic", adapted(ORIGIN), ["benign"])
+    assert promise.epsilon == 8.0
+    assert promise.words.endswith(
+        "Pictures of benign are by the base alone: no study's patient is in them."
+    )
+    parts = [
+        DrawnClasses(
+            np.zeros((1, 2, 2, 3), np.uint8), np.array([number]), (f"{number}.png",), drawn
+        )
+        for number, drawn in enumerate(((3, 0), (0, 5)))
+    ]
+    whole = joined_classes(parts)
+    assert (whole.drawn, whole.kept(), whole.files) == ((3, 5), (1, 1), ("0.png", "1.png"))
 
 
 @pytest.mark.slow

@@ -76,8 +76,9 @@ def answers_of(kit: Path, reader: str, /, **changes: Any) -> Path:
     """What a reader who knows the key would save."""
     key = json.loads((kit / "key.json").read_text())
     given = {item["id"]: item["truth"] or "4" for item in key["items"]}
-    study = page_data(kit / f"{reader}.html")["study"]
-    values = {"format": 1, "study": study, "reader": reader, "answers": given, "seconds": {}}
+    page = page_data(kit / f"{reader}.html")
+    values = {"format": 1, "reader": reader, "answers": given, "seconds": {}}
+    values |= {"study": page["study"], "mark": page["mark"]}
     path = kit / f"{reader}-answers.json"
     path.write_text(json.dumps({**values, **changes}))
     return path
@@ -139,6 +140,9 @@ def test_answers_are_scored(kit: Path) -> None:
         ({"study": "ab" * 32}, "of another study"),
         ({"reader": "reader-09"}, "no reader of this study"),
         ({"answers": {}}, "answered nothing"),
+        ({"reader": "reader-02"}, "not saved by the page of reader-02"),
+        ({"mark": "0" * 32}, "not saved by the page of reader-01"),
+        ({"format": 2}, "newer craftsfl"),
         ({"answers": {"unknown": "real"}}, "was edited"),
         ({"answers": 3}, "no answers of a reader"),
     ],

@@ -77,7 +77,9 @@ def answered(kit: Path, reader: str) -> Path:
     study = page.partition('"study": "')[2][:64]
     given = {item["id"]: item["truth"] or "3" for item in held["items"]}
     path = kit / f"{reader}-answers.json"
-    path.write_text(json.dumps({"format": 1, "study": study, "reader": reader, "answers": given}))
+    values = {"format": 1, "study": study, "reader": reader, "answers": given}
+    values["mark"] = page.partition('"mark": "')[2][:32]
+    path.write_text(json.dumps(values))
     return path
 
 
@@ -107,7 +109,7 @@ def test_a_signed_result_is_of_this_key_and_this_adapter(kits: Path, tmp_path: P
         ("whole", ("--sign", "ada.pem"), "needs the signer's name"),
         ("whole", ("--sign", "ada.pem", "--name", "../ada"), "needs the signer's name"),
         ("whole", ("--name", "ada"), "without a key"),
-        ("whole", ("--sign", "absent.pem", "--name", "ada"), "cannot be read"),
+        ("whole", ("--sign", "absent.pem", "--name", "ada"), "is not a file"),
         ("whole", ("--sign", "whole/key.json", "--name", "ada"), "key.json"),
     ],
 )

@@ -97,6 +97,17 @@ def test_fewer_patients_than_folds_are_refused() -> None:
         next(patient_folds(np.array([0, 0, 0, 1, 1]), np.arange(5), 3, seed=0))
 
 
+def test_patients_of_several_classes_leave_no_class_without_anybody() -> None:
+    """Of the second class there are only patients who also have tiles of the first."""
+    classes, patients = np.array([0, 1] * 3 + [0] * 9), np.array([0, 0, 1, 1, 2, 2, *range(3, 12)])
+    few = shared_out(classes, patients, 0.1, np.random.default_rng(5))
+    assert set(classes[few]) == {0, 1}
+    mixed = np.array([2, 0, 1, 0, 0, 1, 0, 1, 0, 0, 2, 1])  # who has class 2 is in one fold
+    owners = np.array([0, 0, 1, 2, 1, 0, 1, 1, 2, 2, 2, 0])
+    with pytest.raises(DataError, match="nobody of some class to train on"):
+        list(patient_folds(mixed, owners, 2, seed=0))
+
+
 def test_a_share_has_one_patient_of_each_class_and_grows() -> None:
     classes, patients = np.repeat([0, 1], [40, 2]), np.arange(42)
     parts = [

@@ -1,10 +1,12 @@
 """Do the readers' results that were handed in meet what the study demands of them? Pure.
 
+The coordinator asks before a promotion, the auditor of the log afterwards: the same rule.
+
 A result counts if one of those whom the manifest names has signed it and it is of this very adapter
 and study. Where several count, each has to meet the demand: nobody picks the kindest readers.
 """
 
-# Why: docs/adr/0063-atlas.md
+# Why: docs/adr/0063-atlas.md, docs/adr/0071-who-judged-and-what-readers-found.md
 
 from __future__ import annotations
 
@@ -51,6 +53,13 @@ def readers_answers(
             preferred,
             [figure is not None and figure.low > wanted.preferred for figure in preferred],
         )
+
+
+def counting_readers(
+    wanted: ReadersDemand, of: tuple[str, str], handed_in: Sequence[SignedReaders]
+) -> tuple[SignedReaders, ...]:
+    """Those that count, each once; `of` as above."""
+    return tuple(dict.fromkeys(one for one in handed_in if not _refusal(wanted, of, one)))
 
 
 def _refusal(wanted: ReadersDemand, of: tuple[str, str], one: SignedReaders) -> str:
