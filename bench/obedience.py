@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 from PIL import Image
 from rich.console import Console
 
@@ -97,7 +98,7 @@ class DemoRuns:
             done.write_text(json.dumps(self._trained(number, place)), "utf-8")
         values = json.loads(done.read_text("utf-8"))
         figures = {name: PublicFigure(**values[name]) for name in ("loss", "obedience")}
-        return DemoRun(number, values["epsilon"], **figures), values["adapter"]
+        return DemoRun(number, values["epsilon"], **figures), np.float32(values["adapter"])
 
     def _trained(self, number: int, place: ArmFolder) -> dict[str, object]:
         def tell(what: str, done: int, of: int) -> None:
