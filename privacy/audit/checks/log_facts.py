@@ -33,14 +33,13 @@ def check_facts(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFailure]
     newest = {key[:2]: key for key in logged}  # a sum that nobody took is followed by another one
     here = _opened(evidence)
     for run, step in sorted(newest.keys() | here.keys()):
-        key = newest.get((run, step))
-        found = here.get((run, step))
-        if key is None or found is None:
-            missing = "log" if key is None else "bundle"
+        last, found = newest.get((run, step)), here.get((run, step))
+        if last is None or found is None:
+            missing = "log" if last is None else "bundle"
             words = f"The {missing} lacks this step's sum."
             yield failure(Flaw.LOG_RECORD, words, "", run, step)
         else:
-            yield from _compared(evidence, logged[key], (run, step), *found)
+            yield from _compared(evidence, logged[last], (run, step), *found)
     yield from _refusals(evidence, replay)
 
 
