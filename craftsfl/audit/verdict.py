@@ -22,6 +22,7 @@ from privacy.audit.checks.charges import check_charges, check_not_empty
 from privacy.audit.checks.costs import SiteCost, check_claims, check_costs
 from privacy.audit.checks.ledgers import check_ledgers
 from privacy.audit.checks.log import LogReport, check_log, log_notes
+from privacy.audit.checks.log_facts import logged_recipes
 from privacy.audit.checks.membership import KnownDigests, check_membership_of
 from privacy.audit.checks.promotions import check_promotions, promotion_notes
 from privacy.audit.checks.record import check_record
@@ -61,6 +62,7 @@ class AuditVerdict:
     failures: list[AuditFailure] = field(default_factory=list)
     not_recomputed: list[str] = field(default_factory=list)
     promotions: list[LoggedPromotion] = field(default_factory=list)
+    recipes: dict[int, str] = field(default_factory=dict)  # of runs, in words, as the log has them
     counts: Counts = field(default_factory=Counts)
 
     @property
@@ -85,6 +87,7 @@ class AuditVerdict:
             "failures_in_all": len(self.failures),
             "not_recomputed": self.not_recomputed,
             "promotions": [one.facts() for one in self.promotions],
+            "recipes": {str(run): words for run, words in self.recipes.items()},
             "checked": vars(self.counts),
         }
 
@@ -139,6 +142,7 @@ def _check_log(evidence: Evidence, verdict: AuditVerdict, champion: str | None) 
     verdict.not_recomputed += promotion_notes(evidence, verdict.promotions)
     if found.replay is not None:
         verdict.counts.log_entries = found.replay.size
+        verdict.recipes = logged_recipes(evidence, found.replay)
         verdict.not_recomputed += log_notes(evidence, found.replay)
         verdict.not_recomputed += few_witnesses(evidence, found.shown)
     elif not found.failures:

@@ -11,10 +11,11 @@ from typing import Final
 
 from privacy.audit.checks.charges import by_label
 from privacy.audit.evidence import Evidence
-from privacy.audit.faults import AuditFailure, Flaw, failure
+from privacy.audit.faults import MOST_WORDS, AuditFailure, Flaw, failure
 from privacy.ledger import Entry
 from privacy.log.entries import EntryKind, LogFacts
 from privacy.log.replay import LogReplay
+from privacy.visible import visible
 from privacy.wire.sealed import OpenedSum, SealedStep
 
 _OF_RUNS: Final = frozenset(
@@ -54,6 +55,19 @@ def sums_taken_back(evidence: Evidence, replay: LogReplay) -> Iterator[str]:
                 f"Run {run}, step {step}, attempt {attempt}: the log names its sum, and the "
                 "coordinator took another attempt's. It is charged, and not in the bundle."
             )
+
+
+def logged_recipes(evidence: Evidence, replay: LogReplay) -> dict[int, str]:
+    """With which versions each run began, in words, as its coordinator logged them then."""
+    found = {}
+    for number in evidence.runs:
+        for said in facts_of_run(evidence, replay, number, EntryKind.RECIPE):
+            packages = said.get("packages")
+            versions = {"craftsfl": said.get("release"), "Python": said.get("python")}
+            versions |= packages if isinstance(packages, dict) else {}
+            words = ", ".join(f"{name} {version}" for name, version in versions.items())
+            found[number] = visible(words, most=MOST_WORDS)
+    return found
 
 
 def facts_of_run(
