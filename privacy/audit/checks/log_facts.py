@@ -4,6 +4,8 @@ Nobody else has signed these entries, but every site has cosigned the log that h
 coordinator says later is held against what it said then.
 """
 
+# Why: docs/adr/0073-nothing-travels-along-unread.md
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping

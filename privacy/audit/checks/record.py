@@ -1,5 +1,7 @@
 """The coordinator's own record of its runs, against everything that somebody has signed."""
 
+# Why: docs/adr/0073-nothing-travels-along-unread.md
+
 from __future__ import annotations
 
 from collections import Counter
