@@ -35,8 +35,9 @@ def _beyond(draft: Draft) -> str:
 @kind("record-of-strangers", Flaw.RECORD)
 def _strangers(draft: Draft) -> str:
     record, draft.site = draft.record(), f"stranger-{draft.random.randrange(10**6)}"
-    draft.put_record(replace(record, refusals=((draft.site, "It has refused."),)))
-    return "The record has a refusal of a site that is not in the study."
+    one = replace(record.attempts[0], attempt=2, state="failed", sites=(draft.site,))
+    draft.put_record(replace(record, attempts=(*record.attempts, one)))
+    return "The record has an attempt with a site that is not in the study."
 
 
 @kind("record-out-of-time", Flaw.RECORD)

@@ -22,6 +22,7 @@ def check_record(evidence: Evidence) -> Iterator[AuditFailure]:
 
 
 def _of_the_study(evidence: Evidence, number: int, run: RunEvidence) -> Iterator[AuditFailure]:
+    """Whoever was refused may be a stranger: that is why. Nobody else may."""
     study = evidence.study
     names = {site.name for site in study.sites}
     rows = Counter((one.round, one.attempt) for one in run.record.attempts)
@@ -33,7 +34,6 @@ def _of_the_study(evidence: Evidence, number: int, run: RunEvidence) -> Iterator
             words = "The record has an attempt that the manifest does not allow."
             yield failure(Flaw.RECORD, words, *where)
     told = {site for one in run.record.attempts for site in one.sites}
-    told |= {site for site, _ in run.record.refusals}
     for site in sorted(told - names):
         yield failure(Flaw.RECORD, "The record names a site that the study has not.", site, number)
 

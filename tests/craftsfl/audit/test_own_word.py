@@ -78,6 +78,14 @@ def test_a_refusal_in_the_log_is_the_one_in_the_record() -> None:
     assert list(check_record(honest)) == []
 
 
+def test_strangers_who_were_refused_are_no_alarm() -> None:
+    """A node that may not speak for its site, and a site of another study: refused, and told."""
+    run = evidence().runs[1]
+    refused = (("elsewhere", "It is not in the study."), ("node 17", "Its key is another."))
+    told = replace(run, record=replace(run.record, refusals=refused))
+    assert list(check_record(replace(evidence(), runs={1: told}))) == []
+
+
 def test_no_session_goes_back_to_a_roster_whose_keys_were_given_up() -> None:
     old = evidence().rosters[0]
     newer = propose_roster(old.roster.members, old.roster.quorum, predecessor=old.roster)
