@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
@@ -24,6 +23,7 @@ from privacy.ledger.chain import Chain
 from privacy.secagg.chain import decode_rosters
 from privacy.secagg.roster import SignedRoster
 from privacy.secagg.sealed.stored import StoredMachine
+from privacy.strict_toml import read_toml
 from privacy.study.manifest import Study
 from privacy.wire.bodies import DIGEST_BYTES, SIGNATURE_BYTES
 from privacy.wire.closing import SealedClose
@@ -176,7 +176,7 @@ def _study(data: bytes) -> Study:
     if len(data) > _LARGEST_STUDY:
         raise AuditError("It is too large.")
     try:
-        values = tomllib.loads(data.decode("utf-8"))
+        values = read_toml(data.decode("utf-8"))
         json.dumps(values, default=str)
     except (ValueError, RecursionError) as error:
         raise AuditError("It is not valid TOML.") from error
