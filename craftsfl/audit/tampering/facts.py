@@ -7,8 +7,10 @@ from dataclasses import replace
 from craftsfl.audit.tampering.draft import Draft
 from craftsfl.audit.tampering.kinds import NotHere, kind
 from craftsfl.audit.tampering.log import log_entries, resign_log
+from privacy.audit.checks.log import CHECKPOINT_FILE, COSIGNED_FILE
 from privacy.audit.faults import Flaw
 from privacy.log.entries import EntryKind, LogEntry, LogFacts, facts, facts_of
+from privacy.log.notes import SignedNote
 
 
 @kind("log-two-sums", Flaw.LOG_RECORD, needs_keys=True)
@@ -50,6 +52,16 @@ def _run(draft: Draft) -> str:
     run = draft.random.randrange(2, 100)
     _told(draft, EntryKind.RECIPE, run, {"release": "1"})
     return f"The log has a run {run} that is not in the bundle."
+
+
+@kind("log-signed-twice", Flaw.LOG_CHECKPOINT, Flaw.LOG_COSIGNATURES)
+def _signed_twice(draft: Draft) -> str:
+    log_entries(draft)
+    name = draft.random.choice((CHECKPOINT_FILE, COSIGNED_FILE))
+    note = SignedNote.decode(draft.files[name])
+    again = draft.random.choice(note.lines)
+    draft.files[name] = SignedNote(note.text, (*note.lines, again)).encode()
+    return f"A signature of {name} is there twice."
 
 
 def _told(draft: Draft, what: EntryKind, run: int, said: LogFacts) -> None:

@@ -82,6 +82,9 @@ def _checkpoint(
     except CraftsflError as error:
         yield failure(Flaw.LOG_CHECKPOINT, error.message)
         return
+    if len(note.lines) != 1:
+        words = f"It has {len(note.lines)} signatures, and not the coordinator's alone."
+        yield failure(Flaw.LOG_CHECKPOINT, words)
     if head != TreeHead(replay.origin, len(entries), root_over(map(leaf_hash, entries))):
         words = f"It is of {head.size} entries with another root than these {len(entries)} have."
         yield failure(Flaw.LOG_CHECKPOINT, words)
@@ -101,6 +104,9 @@ def _cosigned(
     if roots_at(entries, {head.size}).get(head.size) != head.root:
         words = f"The sites have cosigned {head}, which is not a beginning of this log."
         yield failure(Flaw.LOG_CHECKPOINT, words)
+    if len(note.lines) != 1 + len(found):
+        words = "It has more signatures than the coordinator's and one of each site."
+        yield failure(Flaw.LOG_COSIGNATURES, words)
     wanted = log_quorum(evidence.study)
     if len(found) < wanted:
         words = f"{len(found)} sites have cosigned the log; it takes {wanted}."

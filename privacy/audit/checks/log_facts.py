@@ -9,6 +9,7 @@ coordinator says later is held against what it said then.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from privacy.audit.checks.charges import by_label
@@ -34,7 +35,7 @@ def check_facts(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFailure]
         words = "The log names two different sums of one attempt."
         yield failure(Flaw.LOG_RECORD, words, "", *key)
     newest = {key[:2]: key for key in logged}  # a sum that nobody took is followed by another one
-    here = _opened(evidence)
+    here, sent = _opened(evidence), _sent(evidence)
     for run, step in sorted(newest.keys() | here.keys()):
         last, found = newest.get((run, step)), here.get((run, step))
         if last is None or found is None:
@@ -42,7 +43,8 @@ def check_facts(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFailure]
             words = f"The {missing} lacks this step's sum."
             yield failure(Flaw.LOG_RECORD, words, "", run, step)
         else:
-            yield from _compared(evidence, logged[last], (run, step), *found)
+            yield from _compared(logged[last], (run, step), *found)
+            yield from _vectors(sent, logged[last].get("vectors"), (run, step), found[0])
     yield from _refusals(evidence, replay)
 
 
@@ -127,7 +129,6 @@ def _opened(evidence: Evidence) -> dict[tuple[int, int], tuple[OpenedSum, Sealed
 
 
 def _compared(
-    evidence: Evidence,
     said: LogFacts,
     where: tuple[int, int],
     found: OpenedSum,
@@ -147,11 +148,30 @@ def _compared(
     if other:
         words = f"The log has another {', '.join(other)} of this step."
         yield failure(Flaw.LOG_RECORD, words, "", *where, found.attempt)
-    yield from _vectors(evidence, said.get("vectors"), where, found)
+
+
+@dataclass(frozen=True, slots=True)
+class _SentVectors:
+    """The steps of each site's ledger by label, and the names of sites by id."""
+
+    names: Mapping[int, str]
+    ledgers: Mapping[str, Mapping[bytes, Entry]]
+
+    def digest(self, site: int, label: bytes) -> str | None:
+        """Of the vector that the site's ledger says was sent, in hex; None where it says none."""
+        entry = self.ledgers.get(self.names.get(site, ""), {}).get(label)
+        return None if entry is None or not entry.sent else entry.sent.hex()
+
+
+def _sent(evidence: Evidence) -> _SentVectors:
+    study = evidence.study.digest()
+    names = {m.site: m.name for one in evidence.rosters for m in one.roster.members}
+    ledgers = {name: by_label(chain.entries, study) for name, chain in evidence.ledgers.items()}
+    return _SentVectors(names, ledgers)
 
 
 def _vectors(
-    evidence: Evidence, said: object, where: tuple[int, int], found: OpenedSum
+    sent: _SentVectors, said: object, where: tuple[int, int], found: OpenedSum
 ) -> Iterator[AuditFailure]:
     """The digests of the vectors, as the log has them, are those of the sites' ledgers."""
     named: Mapping[object, object] = said if isinstance(said, dict) else {}
@@ -159,19 +179,12 @@ def _vectors(
         words = "The log names vectors of other sites than are in this sum."
         yield failure(Flaw.LOG_RECORD, words, "", *where, found.attempt)
         return
-    names = {m.site: m.name for one in evidence.rosters for m in one.roster.members}
     for site in found.cohort:
-        name = names.get(site, "")
-        entry = _sent(evidence, name).get(found.label)
-        sent = None if entry is None or not entry.sent else entry.sent.hex()
-        if sent is not None and named.get(str(site)) != sent:
+        digest = sent.digest(site, found.label)
+        if digest is not None and named.get(str(site)) != digest:
             words = "The log names another vector than the site's ledger."
+            name = sent.names.get(site, "")
             yield failure(Flaw.LOG_RECORD, words, name, *where, found.attempt)
-
-
-def _sent(evidence: Evidence, name: str) -> dict[bytes, Entry]:
-    chain = evidence.ledgers.get(name)
-    return {} if chain is None else by_label(chain.entries, evidence.study.digest())
 
 
 def _refusals(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFailure]:
