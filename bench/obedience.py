@@ -98,7 +98,9 @@ class DemoRuns:
             done.write_text(json.dumps(self._trained(number, place)), "utf-8")
         values = json.loads(done.read_text("utf-8"))
         figures = {name: PublicFigure(**values[name]) for name in ("loss", "obedience")}
-        return DemoRun(number, values["epsilon"], **figures), np.float32(values["adapter"])
+        return DemoRun(number, values["epsilon"], **figures), np.asarray(
+            values["adapter"], np.float32
+        )
 
     def _trained(self, number: int, place: ArmFolder) -> dict[str, object]:
         def tell(what: str, done: int, of: int) -> None:

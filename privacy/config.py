@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +14,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError
+from privacy.strict_toml import read_toml
 from privacy.visible import marked
 
 _STUDY_NAME = r"^[a-z0-9][a-z0-9-]{0,63}$"
@@ -73,7 +73,7 @@ def load_toml(path: Path, model: type[_Settings]) -> _Settings:
     text = ""
     try:
         text = path.read_text("utf-8")
-        values = tomllib.loads(text)
+        values = read_toml(text)
     except FileNotFoundError:
         raise ConfigError(
             f"{path} does not exist.", "Check the path.", id=ErrorId.SETTINGS_MISSING

@@ -106,13 +106,14 @@ class SealedRounds:
         context, number = self._context, self._context.study.rounds
         if context.store.steps.is_closed():
             return
-        self._log.write(EntryKind.MODEL, published_facts(self._chain.published_digest))
+        self._log_published()
         present = RollCall(context, self._parts.attendance).call(lambda _: True)
         self._log.conclude(self._sessions.live, present)
         with context.phase("closing"):
             closed = self._closed()
         while closed.false_sum:
             self._again(number)
+            self._log_published()
             with context.phase("closing"):
                 closed = self._closed()
         context.store.steps.keep_closed(closed.confirmed)
@@ -120,6 +121,9 @@ class SealedRounds:
         names, of = tuple(sorted(closed.confirmed)), len(context.study.sites)
         others = tuple(f"{name}: {reason}" for name, reason in sorted(closed.others.items()))
         context.emit(AdapterConfirmed(names, of, digest, others))
+
+    def _log_published(self) -> None:
+        self._log.write(EntryKind.MODEL, published_facts(self._chain.published_digest))
 
     def _closed(self) -> Closed:
         asks = RunClosing(self._context, self._parts.attendance, self._roster, self._terms)
@@ -151,8 +155,8 @@ class SealedRounds:
             if outcome.opened is not None:
                 return key, outcome.opened, outcome.sites
             reason = in_words(outcome.reason, outcome.dropped)
+            parts.failed(key, reason)  # first: what the log has of it, the record has
             self._log.refused(key, outcome.dropped)
-            parts.failed(key, reason)
             if outcome.false_sum and number > 1:
                 self._again(number - 1)
         spare = pooled_settings(self._context.study).spare_attempts

@@ -59,7 +59,10 @@ def sign_bundle(data: bytes, name: str, key: Path, out: Path) -> tuple[AuditVerd
     if keys.get(name) != identity.public.hex():
         raise AuditError(
             f"The manifest of {evidence.study.name} does not list this key for {name}.",
-            f"It lists {', '.join(keys) or 'no auditors'}.",
+            f"It lists {name} with the key {keys[name]}, and this one is {identity.public.hex()}: "
+            "give the file of that key with --key."
+            if name in keys
+            else f"It lists {', '.join(keys) or 'no auditors'}.",
         )
     unsigned = SignedVerdict(
         auditor=name,

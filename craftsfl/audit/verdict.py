@@ -9,18 +9,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from craftsfl.audit.replay import check_released, layout_digests, layout_of_bundle, replay
+from craftsfl.audit.released import check_file, check_released
+from craftsfl.audit.replay import (
+    check_logged_models,
+    layout_digests,
+    layout_of_bundle,
+    replay,
+)
 from model.layout import Layout
 from privacy.audit.archive import LARGEST_BUNDLE
-from privacy.audit.checks.charges import check_charges, check_not_empty, check_record
+from privacy.audit.checks.charges import check_charges, check_not_empty
 from privacy.audit.checks.costs import SiteCost, check_claims, check_costs
 from privacy.audit.checks.ledgers import check_ledgers
-from privacy.audit.checks.log import check_log, log_notes
+from privacy.audit.checks.log import LogReport, check_log, log_notes
+from privacy.audit.checks.log_facts import logged_recipes
 from privacy.audit.checks.membership import KnownDigests, check_membership_of
-from privacy.audit.checks.promotions import check_promotions, readers_of_promoted
-from privacy.audit.checks.steps import check_closing, check_requests, sessions_of
+from privacy.audit.checks.promotions import (
+    check_promotions,
+    promotion_notes,
+    readers_of_promoted,
+)
+from privacy.audit.checks.record import check_record
+from privacy.audit.checks.steps import check_closing, check_requests, end_notes, sessions_of
 from privacy.audit.checks.sums import check_sums
-from privacy.audit.checks.witnesses import ShownLog, few_witnesses
+from privacy.audit.checks.witnesses import few_witnesses
 from privacy.audit.evidence import ADAPTER_FILE, Evidence, read_evidence
 from privacy.audit.faults import AuditFailure, Flaw, failure
 from privacy.audit.promotions import LoggedPromotion, readers_facts
@@ -56,6 +68,7 @@ class AuditVerdict:
     not_recomputed: list[str] = field(default_factory=list)
     promotions: list[LoggedPromotion] = field(default_factory=list)
     readers: list[SignedReaders] = field(default_factory=list)  # that promotions rest on
+    recipes: dict[int, str] = field(default_factory=dict)  # of runs, in words, as the log has them
     counts: Counts = field(default_factory=Counts)
 
     @property
@@ -81,6 +94,7 @@ class AuditVerdict:
             "not_recomputed": self.not_recomputed,
             "promotions": [one.facts() for one in self.promotions],
             "readers": [readers_facts(one) for one in self.readers],
+            "recipes": {str(run): words for run, words in self.recipes.items()},
             "checked": vars(self.counts),
         }
 
@@ -114,24 +128,30 @@ def verify_bundle(data: bytes, expected: KnownDigests | None = None) -> AuditVer
     verdict.failures += check_charges(evidence)
     verdict.failures += check_record(evidence)
     verdict.failures += check_not_empty(evidence)
-    shown = _check_log(evidence, verdict, known.champion)
-    if evidence.study.pools_noise:
-        _check_steps(evidence, verdict, shown)
-    else:
+    log = _check_log(evidence, verdict, known.champion)
+    layout, found_faults = layout_of_bundle(evidence)
+    verdict.failures += found_faults
+    if layout is not None and evidence.study.pools_noise:
+        _check_steps(evidence, verdict, layout, log)
+    elif layout is not None:
+        verdict.failures += check_file(evidence, layout)
+    if not evidence.study.pools_noise:
         verdict.not_recomputed += _of_masked_rounds(evidence)
     verdict.failures += _same_file(evidence)
     return verdict
 
 
-def _check_log(evidence: Evidence, verdict: AuditVerdict, champion: str | None) -> ShownLog:
+def _check_log(evidence: Evidence, verdict: AuditVerdict, champion: str | None) -> LogReport:
     found = check_log(evidence)
     verdict.failures += found.failures
     rows, failures = check_promotions(evidence, found.replay, champion)
     verdict.promotions = [row.promotion for row in rows]
     verdict.readers = readers_of_promoted(evidence.study, rows)
     verdict.failures += failures
+    verdict.not_recomputed += promotion_notes(evidence, verdict.promotions)
     if found.replay is not None:
         verdict.counts.log_entries = found.replay.size
+        verdict.recipes = logged_recipes(evidence, found.replay)
         verdict.not_recomputed += log_notes(evidence, found.replay)
         verdict.not_recomputed += few_witnesses(evidence, found.shown)
     elif not found.failures:
@@ -139,22 +159,18 @@ def _check_log(evidence: Evidence, verdict: AuditVerdict, champion: str | None) 
             "There is no log in it: nobody but the sites themselves, and what their peers saw at "
             "the start of each session, vouches for the newest records of a ledger."
         )
-    return found.shown
+    return found
 
 
-def _check_steps(evidence: Evidence, verdict: AuditVerdict, shown: ShownLog) -> None:
-    layout, found = layout_of_bundle(evidence)
-    verdict.failures += found
-    if layout is None:
-        return
+def _check_steps(evidence: Evidence, verdict: AuditVerdict, layout: Layout, log: LogReport) -> None:
     for number in evidence.runs:
-        _check_run(evidence, number, layout, verdict, shown)
+        _check_run(evidence, number, layout, verdict, log)
     if ADAPTER_FILE not in evidence.files:
         verdict.not_recomputed.append("The released adapter is not in the bundle.")
 
 
 def _check_run(
-    evidence: Evidence, number: int, layout: Layout, verdict: AuditVerdict, shown: ShownLog
+    evidence: Evidence, number: int, layout: Layout, verdict: AuditVerdict, log: LogReport
 ) -> None:
     try:
         sessions, found = sessions_of(evidence, number, layout_digests(layout))
@@ -163,7 +179,7 @@ def _check_run(
         return
     verdict.failures += found
     verdict.failures += check_requests(evidence, number, sessions)
-    sums = check_sums(evidence, number, sessions, shown)
+    sums = check_sums(evidence, number, sessions, log.shown)
     verdict.failures += sums.failures
     verdict.counts.sums += sums.recomputed
     if sums.left_out:
@@ -180,8 +196,9 @@ def _check_run(
     again = replay(evidence, number, layout)
     verdict.failures += again.failures
     verdict.counts.steps += again.steps
-    if evidence.runs[number].closing is None:
-        verdict.not_recomputed.append(f"Run {number}: its end is not in the bundle.")
+    if log.replay is not None:
+        verdict.failures += check_logged_models(evidence, log.replay, number, layout, again)
+    verdict.not_recomputed += end_notes(evidence, number)
     verdict.failures += check_closing(evidence.study, number, evidence.runs[number], sessions)
     if number == evidence.index.run:
         verdict.failures += check_released(evidence, layout, again)

@@ -21,11 +21,11 @@ from model.origin import origin_of
 from privacy.audit.bundle import BundleParts, RunParts, make_bundle
 from privacy.audit.checks.log import ENTRIES_FILE
 from privacy.audit.checks.promotions import PROMOTIONS_FILE, promotions_in
+from privacy.audit.environment import encode_environment
 from privacy.audit.evidence import RunEnd
 from privacy.audit.handed import HandedOver
 from privacy.audit.packs import unpacked_rows
 from privacy.audit.promotions import encode_promotions
-from privacy.audit.statement import canonical
 from privacy.errors import AuditError, ConfigError
 from privacy.files import write_public
 from privacy.identity import Identity
@@ -143,7 +143,7 @@ def software_stated() -> bytes:
         "python": platform.python_version(),
         "packages": versions,
     }
-    return canonical(values).encode("ascii")
+    return encode_environment(values)
 
 
 def code_digest() -> str:

@@ -13,10 +13,10 @@ from privacy.audit.evidence import (
     ROSTERS_FILE,
     STUDY_FILE,
     RunEnd,
-    encode_left_out,
     study_of,
 )
 from privacy.audit.index import INDEX_FILE, Index
+from privacy.audit.left_out import encode_left_out
 from privacy.audit.packs import packed_rows
 from privacy.audit.records import RunRecord
 from privacy.secagg.chain import encode_rosters

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from privacy.audit.archive import read_archive
+from privacy.audit.environment import read_environment
 from privacy.audit.faults import AuditFailure, Flaw, failure
 from privacy.audit.index import INDEX_FILE, VERSION, Index, check_files, version_of
 from privacy.audit.ledgers import decode_ledger
+from privacy.audit.left_out import decode_left_out
 from privacy.audit.packs import unpacked_rows
 from privacy.audit.records import RunRecord
-from privacy.audit.statement import SignedStatement, canonical
+from privacy.audit.statement import SignedStatement
 from privacy.config import check
 from privacy.errors import AuditError, CraftsflError
 from privacy.ledger.chain import Chain
 from privacy.secagg.chain import decode_rosters
 from privacy.secagg.roster import SignedRoster
 from privacy.secagg.sealed.stored import StoredMachine
-from privacy.strict_json import read_json
+from privacy.strict_toml import read_toml
 from privacy.study.manifest import Study
 from privacy.wire.bodies import DIGEST_BYTES, SIGNATURE_BYTES
 from privacy.wire.closing import SealedClose
@@ -127,7 +128,7 @@ class _Notes:
             return what(data)
         except CraftsflError as error:
             words = f"{name}: {error.message}"
-        except (ValueError, OverflowError) as error:
+        except (ValueError, OverflowError, RecursionError) as error:
             words = f"{name} cannot be read: {type(error).__name__}."
         self.failures.append(failure(fault, words, **where))  # type: ignore[arg-type]
         return None
@@ -157,6 +158,8 @@ def read_evidence(data: bytes) -> tuple[Evidence | None, list[AuditFailure]]:
     if study is None or rosters is None:
         return None, notes.failures
     _known_names(files, notes)
+    if ENVIRONMENT_FILE in files:
+        notes.read(read_environment, files[ENVIRONMENT_FILE], ENVIRONMENT_FILE)
     ledgers, statements = _sites(files, notes)
     return (
         Evidence(index, study, rosters, ledgers, statements, _runs(files, notes), files),
@@ -169,21 +172,11 @@ def study_of(text: bytes) -> Study:
     return _study(text)
 
 
-def encode_left_out(vectors: Mapping[str, Mapping[bytes, bytes]]) -> bytes:
-    """`left-out.json`: SHA-256 of masked lanes by site and label, all in hex."""
-    return canonical(
-        {
-            site: {label.hex(): digest.hex() for label, digest in sorted(of.items())}
-            for site, of in vectors.items()
-        }
-    ).encode("ascii")
-
-
 def _study(data: bytes) -> Study:
     if len(data) > _LARGEST_STUDY:
         raise AuditError("It is too large.")
     try:
-        values = tomllib.loads(data.decode("utf-8"))
+        values = read_toml(data.decode("utf-8"))
         json.dumps(values, default=str)
     except (ValueError, RecursionError) as error:
         raise AuditError("It is not valid TOML.") from error
@@ -253,7 +246,9 @@ def _run(number: int, part: Mapping[str, bytes], notes: _Notes) -> RunEvidence |
     closing = None
     if "closing.bin" in part:
         closing = notes.read(RunEnd.decode, part["closing.bin"], "closing.bin", run=number)
-    left = notes.read(_left_out, part.get("left-out.json", b"{}"), "left-out.json", run=number)
+    left = notes.read(
+        decode_left_out, part.get("left-out.json", b"{}"), "left-out.json", run=number
+    )
     return RunEvidence(
         record,
         several("sessions.bin", StoredMachine.decode),
@@ -282,25 +277,3 @@ def _vectors(
             words = "Two of its vectors are for one label."
             notes.failures.append(failure(Flaw.VECTOR_OTHER, words, site, number))
     return vectors
-
-
-def _left_out(data: bytes) -> dict[str, dict[bytes, bytes]]:
-    held = read_json(data.decode("ascii"))
-    if not isinstance(held, dict):
-        raise AuditError("It is not a table.")
-    found = {}
-    for site, rows in held.items():
-        if not isinstance(rows, dict) or not all(isinstance(row, str) for row in rows.values()):
-            raise AuditError("It is not a table of digests.")
-        pairs = ((bytes.fromhex(label), bytes.fromhex(one)) for label, one in rows.items())
-        found[site] = dict(_checked(pairs))
-    if found and encode_left_out(found) != data:
-        raise AuditError("It is not in its canonical form.")
-    return found
-
-
-def _checked(pairs: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[bytes, bytes]]:
-    for label, digest in pairs:
-        if len(label) != DIGEST_BYTES or len(digest) != DIGEST_BYTES:
-            raise AuditError("A digest does not have 32 bytes.")
-        yield label, digest

@@ -6,18 +6,22 @@ It is compared with what is signed wherever that says something of the same.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Final, Self
 
-from privacy.audit.statement import canonical
+from privacy.audit.statement import LATEST_SECOND, canonical
 from privacy.errors import AuditError
 from privacy.strict_json import read_json
 
 VERSION: Final = 1
 MOST_ATTEMPTS: Final = 200_000
 MOST_BUNDLED_REFUSALS: Final = 100_000
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _LARGEST: Final = 64 << 20
 FINISHED: Final = "finished"
+RUN_STATES: Final = ("waiting", "running", "paused", FINISHED, "failed", "stopped")
+_ATTEMPT_STATES: Final = ("open", FINISHED, "failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +82,10 @@ class RunRecord:
                 raise ValueError
             _check_lengths(held)
             found = cls(
-                _whole(held["run"]),
-                _text(held["state"]),
+                _from_one(held["run"]),
+                _one_of(RUN_STATES, held["state"]),
                 math.inf if held["epsilon"] is None else _number(held["epsilon"]),
-                _text(held["released"]),
+                _digest(held["released"]),
                 tuple(map(_attempt, held["attempts"])),
                 tuple((_text(site), _text(why)) for site, why in held["refusals"]),
             )
@@ -108,10 +112,10 @@ def _attempt(row: object) -> AttemptRecord:
     return AttemptRecord(
         _whole(round),
         _whole(attempt),
-        _text(state),
+        _one_of(_ATTEMPT_STATES, state),
         _text(reason),
-        _number(started),
-        None if finished is None else _number(finished),
+        _moment(started),
+        None if finished is None else _moment(finished),
         tuple(map(_text, sites)),
     )
 
@@ -122,10 +126,38 @@ def _whole(value: object) -> int:
     return value
 
 
+def _from_one(value: object) -> int:
+    number = _whole(value)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def _one_of(known: tuple[str, ...], value: object) -> str:
+    text = _text(value)
+    if text not in known:
+        raise ValueError
+    return text
+
+
 def _number(value: object) -> float:
-    if not isinstance(value, float):
+    if not isinstance(value, float) or value < 0:
         raise TypeError
     return value
+
+
+def _moment(value: object) -> float:
+    seconds = _number(value)
+    if seconds >= LATEST_SECOND:
+        raise ValueError
+    return seconds
+
+
+def _digest(value: object) -> str:
+    text = _text(value)
+    if text and not _SHA256.fullmatch(text):
+        raise ValueError
+    return text
 
 
 def _text(value: object) -> str:

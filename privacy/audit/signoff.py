@@ -82,7 +82,11 @@ class SignedVerdict:
         texts = all(_DIGEST.fullmatch(text) for text in (self.bundle, self.study))
         texts = texts and bool(self.adapter == "" or _DIGEST.fullmatch(self.adapter))
         numbers = (self.run, self.not_recomputed, self.time)
-        return texts and isinstance(self.auditor, str) and all(type(n) is int for n in numbers)
+        return (
+            texts
+            and isinstance(self.auditor, str)
+            and all(type(n) is int and n >= 0 for n in numbers)
+        )
 
     def _text(self) -> str:
         values = asdict(self)

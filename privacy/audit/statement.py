@@ -23,6 +23,7 @@ from privacy.strict_json import read_json
 _TAG: Final = b"craftsfl/site-statement/v1\0"
 VERSION: Final = 1
 _HEAD_BYTES: Final = 153
+LATEST_SECOND: Final = 253_402_300_800  # Unix seconds: the year 10000
 _LIMITS: Final = {field.name: field.type for field in fields(Limits)}
 
 
@@ -114,7 +115,7 @@ def _statement(held: Mapping[str, object]) -> SiteStatement:
     site, head, study, time = held["site"], held["head"], held["study"], held["time"]
     if not (isinstance(site, str) and isinstance(head, str) and isinstance(study, str)):
         raise TypeError
-    if type(time) is not int:
+    if type(time) is not int or not 0 <= time < LATEST_SECOND:
         raise TypeError
     found = bytes.fromhex(study), bytes.fromhex(head)
     if (len(found[0]), len(found[1])) != (32, _HEAD_BYTES):

@@ -94,7 +94,7 @@ class Note:
                 running=None if running is None else _charge(running),
                 begun=None if begun is None else _count(begun),
             )
-        except (ValueError, KeyError, TypeError, AccountingError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, AccountingError) as error:
             raise LedgerError("It is not a note on a ledger.") from error
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 from privacy.errors import AccountingError, ConfigError
 from privacy.events import Event
 from privacy.mechanisms.base import Mechanism
 from privacy.mechanisms.local import LocalGaussian, PoissonGaussian
 from privacy.mechanisms.pooled.mechanism import PooledNoise
+from privacy.strict_json import read_json
 
 MECHANISMS: tuple[type[Mechanism], ...] = (LocalGaussian, PooledNoise)
 
@@ -45,7 +44,7 @@ def event_from_json(text: str) -> Event:
     data names.
     """
     try:
-        values = json.loads(text, object_pairs_hook=_without_duplicates)
+        values = read_json(text)
     except ValueError as error:
         raise AccountingError(
             "An event record is not valid JSON.", "The ledger or bundle holding it is damaged."
@@ -64,10 +63,3 @@ def event_from_json(text: str) -> Event:
 
 def _events() -> set[type[Event]]:
     return {*_PAST_EVENTS, *(mechanism.EVENT for mechanism in MECHANISMS)}
-
-
-def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError("duplicate key")
-    return values

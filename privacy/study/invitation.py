@@ -14,7 +14,6 @@ import base64
 import binascii
 import hashlib
 import json
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -28,6 +27,7 @@ from privacy.files import write_public
 from privacy.identity import fingerprint
 from privacy.secagg.chain import AgreedRoster, agreed, decode_rosters, encode_rosters, roster_with
 from privacy.secagg.keys import digest
+from privacy.strict_toml import read_toml
 from privacy.study.agreement import check_membership
 from privacy.study.manifest import Study
 from privacy.wire.reasons import RefusedMessage
@@ -128,7 +128,7 @@ def read_invitation(path: Path) -> Invitation:
 
 def _study(text: str) -> Study:
     try:
-        values = tomllib.loads(text)
+        values = read_toml(text)
     except (ValueError, RecursionError):
         raise ConfigError("The study is not valid TOML.", _AGAIN) from None
     return check(values, Study, where="its study", hint=_AGAIN)

@@ -89,7 +89,11 @@ def test_unknown_records_are_refused_by_name(change: dict[str, object], text: st
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "1", "{", '{"steps":1,"steps":1}', TEXT.replace("4.0", "NaN")]
+    "text",
+    [
+        *("", "[]", "1", "{", '{"steps":1,"steps":1}', TEXT.replace("4.0", "NaN")),
+        *("[" * 4000, '{"a":' * 700, TEXT.replace("4.0", "9" * 3000), TEXT.replace("4.0", "1e999")),
+    ],
 )
 def test_damaged_records_are_refused(text: str) -> None:
     with pytest.raises(AccountingError):

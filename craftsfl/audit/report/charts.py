@@ -11,7 +11,7 @@ from craftsfl.audit.report.figures import CostCurve, SiteCurves
 from craftsfl.privacy_words import epsilon_text
 
 _WIDTH, _HEIGHT = 560.0, 230.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 116.0, 14.0, 34.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 120.0, 14.0, 34.0
 _TICKS: Final = 4
 _DASHES: Final = ("", "7 3", "2 3", "9 3 2 3", "1 4")  # curves are told apart without colour too
 
@@ -70,7 +70,7 @@ def _lines(curves: list[CostCurve], last: int, top: float) -> list[str]:
     at = -math.inf
     for end, several in sorted(names.items(), key=lambda item: float(item[0])):
         for name in several:
-            at = max(at + 13, float(end) + 4)
+            at = max(at + 17, float(end) + 4)
             x = _WIDTH - _RIGHT + 6
             parts.append(f'<text class="tick" x="{x}" y="{at:.1f}">{escape(name)}</text>')
     return parts

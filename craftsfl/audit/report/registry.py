@@ -1,15 +1,18 @@
 """The study as a record of the public registry of deployments of differential privacy.
 
-Fields and their order are those of the registry's own template (opendp/deployments-registry-data,
-`template.yaml`). What a bundle does not know is left empty for a person to fill in.
+Fields, their order and the words of its enumerations are those of the registry's own template and
+schema: github.com/opendp/deployments-registry-data, commit 057e5d81, tests/good_deployments and
+schemas. What a bundle does not know is left empty for a person to fill in: until then the
+registry's own check refuses the record.
 """
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 
 from craftsfl.audit.report.figures import WholeStudy
-from craftsfl.audit.verdict import AuditVerdict, finite_or_none
+from craftsfl.audit.verdict import AuditVerdict
 from privacy.audit.evidence import Evidence
 
 
@@ -25,11 +28,13 @@ def registry_record(
         for one in run.record.attempts
         if one.finished is not None
     ]
-    day = datetime.fromtimestamp(max(ended, default=0.0), UTC).date().isoformat()
+    day = datetime.fromtimestamp(max(ended), UTC).date().isoformat() if ended else ""
     curators = [
-        {"data_curator_name": name, "data_curator_type": "Healthcare"}
-        for name in sorted(member.organisation for member in evidence.rosters[-1].roster.members)
+        {"data_curator_name": name, "data_curator_type": ""} for name in _curators(evidence)
     ]
+    parameters: dict[str, object] = {"delta": study.privacy.delta}
+    if math.isfinite(whole.epsilon):
+        parameters = {"epsilon": whole.epsilon, **parameters}
     patients = sum(site.declared_patients for site in study.sites)
     return {
         "url_slug": f"craftsfl-{study.name}",
@@ -56,22 +61,21 @@ def registry_record(
                 "privacy_unit_details": "All tiles and slides of one patient at one site; zero-out "
                 "neighbours over a declared number of patients.",
                 "number_of_privacy_units": patients,
-                "privacy_parameters": {
-                    "epsilon": finite_or_none(whole.epsilon),
-                    "delta": study.privacy.delta,
-                },
+                "privacy_parameters": parameters,
                 "privacy_parameters_details": f"Of the whole schedule of {whole.attempts} attempts,"
                 " against the worst of coordinator, another site, a coalition and the public.",
             },
             "deployment_model": {
-                "model_name": "Distributed" if pooled else "Local",
+                "model_name": "Federated",
                 "model_name_details": "Sites add shares of one discrete Gaussian noise under masks."
                 if pooled
                 else "Each site adds all the noise of its own patients, and masks its update.",
-                "trust_assumptions": f"{study.privacy.noise_colluders} sites may collude with the "
-                "coordinator."
-                if pooled
-                else "None in the coordinator or other sites.",
+                "trust_assumptions": "Each site is trusted with its own patients. "
+                + (
+                    f"The coordinator may collude with {study.privacy.noise_colluders} of them."
+                    if pooled
+                    else "Neither the coordinator nor other sites are."
+                ),
                 "actors": "Hospitals, a coordinator, auditors",
                 "release_type": "Many releases",
                 "release_type_details": "Every opened sum, and the adapter.",
@@ -99,6 +103,16 @@ def registry_record(
             },
         },
     }
+
+
+def _curators(evidence: Evidence) -> list[str]:
+    """The organisations of the study's sites, as the newest roster that lists each has them."""
+    found = set()
+    for site in evidence.study.sites:
+        members = (one.roster.member_named(site.name) for one in reversed(evidence.rosters))
+        member = next((one for one in members if one is not None), None)
+        found.add(site.name if member is None else member.organisation)
+    return sorted(found)
 
 
 def _tuning(evidence: Evidence) -> str:

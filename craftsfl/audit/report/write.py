@@ -20,6 +20,7 @@ from craftsfl.audit.verdict import AuditVerdict, verify_bundle
 from craftsfl.privacy_words import epsilon_text
 from craftsfl.version import installed_version
 from privacy.audit.checks.log import CHECKPOINT_FILE
+from privacy.audit.environment import read_environment
 from privacy.audit.evidence import ENVIRONMENT_FILE, Evidence
 from privacy.errors import AuditError, ConfigError, LogError
 from privacy.events import Observer
@@ -28,7 +29,6 @@ from privacy.identity import fingerprint
 from privacy.ledger import State
 from privacy.log.checkpoints import TreeHead
 from privacy.log.notes import SignedNote
-from privacy.strict_json import read_json
 from privacy.study.pooling import pooled_terms
 from privacy.study.terms import event_of
 
@@ -171,13 +171,6 @@ def _log_root(evidence: Evidence) -> str:
 def _software(evidence: Evidence) -> dict[str, str]:
     """What the coordinator says of its software; its word."""
     try:
-        found = read_json(evidence.files.get(ENVIRONMENT_FILE, b"{}").decode("ascii"))
-    except ValueError:
+        return read_environment(evidence.files[ENVIRONMENT_FILE])
+    except (KeyError, AuditError):
         return {}
-    if not isinstance(found, dict):
-        return {}
-    packages = found.get("packages")
-    rows = {name: str(found[name]) for name in ("craftsfl", "code", "python") if name in found}
-    return rows | {
-        str(k): str(v) for k, v in (packages.items() if isinstance(packages, dict) else ())
-    }

@@ -1,11 +1,13 @@
 """Ways to break a bundle: for people who want to see it found out, and for the bench."""
 
 from craftsfl.audit.tampering import (
+    facts,
     files,
     ledgers,
     log,
     people,
     promotions,
+    records,
     steps,
     witnesses,
 )
@@ -19,11 +21,13 @@ __all__ = [
     "NotHere",
     "Tampered",
     "Tampering",
+    "facts",
     "files",
     "ledgers",
     "log",
     "people",
     "promotions",
+    "records",
     "steps",
     "tamper",
     "witnesses",

@@ -13,8 +13,9 @@ from privacy.audit.faults import Flaw
 from privacy.identity import Identity
 from privacy.ledger.binding import bind
 from privacy.ledger.head import HEAD_BYTES
-from privacy.ledger.records import Bound, Charged, Content, Genesis, Intent, Sent
+from privacy.ledger.records import Bound, Charged, Content, Genesis, Intent, Sent, hash_of
 from privacy.mechanisms.registry import event_from_json
+from privacy.wire.codec import Writer
 
 # A ledger that lacks a charge is found by whichever of these looks at it first.
 _LACKS = (
@@ -93,6 +94,44 @@ def _fresh_ledger(draft: Draft) -> str:
     bound: Content = bind(stranger, ledger, public, site)
     draft.rewrite(site, [bound if isinstance(one, Bound) else one for one in contents], key)
     return f"{site} got a new ledger with fresh keys, and one round fewer."
+
+
+@kind("record-nested", Flaw.LEDGER_DAMAGED)
+def _nested(draft: Draft) -> str:
+    """A record whose event is a thousand lists in each other: some readers never come back."""
+    head, rows = draft.ledger(draft.some_site())
+    depth = draft.random.randrange(1000, 4000)
+    writer = Writer().u8(1).u8(2).fixed(head.ledger, 16).u64(len(rows))
+    writer.fixed(hash_of(rows[-1]), 32).u64(0).u64(1).u32(1).u32(1)
+    writer.fixed(draft.study.digest(), 32).f64(draft.study.privacy.delta).text("[" * depth, 4096)
+    draft.put_ledger(draft.site, head, [*rows, writer.done()])
+    return f"A record of {draft.site} nests its event {depth} deep."
+
+
+@kind("bound-to-a-stranger", Flaw.LEDGER_IDENTITY, needs_keys=True)
+def _strangers(draft: Draft) -> str:
+    """For a while somebody else's key stood for the site: a key that no roster has named."""
+    site, keys = draft.some_site(), keys_of(draft)
+    ledger, public = draft.ledger(site)[0].ledger, draft.ledger(site)[0].public_key
+    stranger = Identity.from_seed(draft.random.randbytes(32))
+    both = [bind(one, ledger, public, site) for one in (stranger, keys.identities[site])]
+    draft.rewrite(site, [*draft.contents(site), *both], keys.ledgers[site])
+    draft.restate(site, keys.identities[site])
+    return f"The ledger of {site} was bound to a key that no roster lists, and back."
+
+
+@kind("delta-changed", Flaw.EVENT, needs_keys=True)
+def _delta(draft: Draft) -> str:
+    """From the middle of the study on, charges are made at another delta."""
+    site, keys = draft.some_site(), keys_of(draft)
+    contents = draft.contents(site)
+    at = draft.random.choice([i for i, one in enumerate(contents) if isinstance(one, Intent)])
+    for place, one in enumerate(contents):
+        if place >= at and isinstance(one, Intent):
+            contents[place] = replace(one, charge=replace(one.charge, delta=one.charge.delta / 2))
+    draft.rewrite(site, contents, keys.ledgers[site])
+    draft.restate(site, keys.identities[site])
+    return f"{site} charges half of δ from record {at} on, and has signed that."
 
 
 @kind("charge-hidden", *_LACKS, needs_keys=True)

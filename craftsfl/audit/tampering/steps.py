@@ -9,6 +9,7 @@ import numpy as np
 from craftsfl.audit.tampering.draft import Draft
 from craftsfl.audit.tampering.kinds import NotHere, keys_of, kind
 from privacy.audit.faults import Flaw
+from privacy.audit.left_out import encode_left_out
 from privacy.audit.packs import packed_rows, unpacked_rows
 from privacy.identity import Identity
 from privacy.secagg.sealed.attempt import sealed_signed, sent_digest
@@ -163,8 +164,6 @@ def _sum_and_vectors(draft: Draft) -> str:
 @kind("left-out-falsely", Flaw.VECTOR_OTHER)
 def _left_out_falsely(draft: Draft) -> str:
     """The vectors are said to be left out, and one is named by another digest."""
-    from privacy.audit.evidence import encode_left_out
-
     named: dict[str, dict[bytes, bytes]] = {}
     for site in draft.study.sites:
         name = draft.run_file(f"vectors/{site.name}.bin")

@@ -39,29 +39,6 @@ def check_not_empty(evidence: Evidence) -> Iterator[AuditFailure]:
         yield failure(Flaw.EMPTY_STUDY, words)
 
 
-def check_record(evidence: Evidence) -> Iterator[AuditFailure]:
-    """The coordinator's own record of a run of steps names the steps that are here, no other."""
-    if not evidence.study.pools_noise:
-        return
-    names = {m.site: m.name for one in evidence.rosters for m in one.roster.members}
-    for number, run in evidence.runs.items():
-        cohorts = {
-            (one.step, one.attempt): {names.get(site, "") for site in one.cohort}
-            for one in run.sums
-        }
-        for one in run.record.attempts:
-            own = cohorts.get((one.round, one.attempt))
-            if one.opened and own is not None and own != set(one.sites):
-                words = "The record names other sites than the sum is of."
-                yield failure(Flaw.RECORD, words, "", number, one.round, one.attempt)
-        said = {(one.round, one.attempt) for one in run.record.attempts if one.opened}
-        here = {(one.step, one.attempt) for one in run.sums}
-        for step, attempt in sorted(said ^ here):
-            what = "record" if (step, attempt) in here else "sum"
-            words = f"An opened step has no {what}."
-            yield failure(Flaw.RECORD, words, "", number, step, attempt)
-
-
 def by_label(entries: Iterable[Entry], study: bytes) -> dict[bytes, Entry]:
     """Sealed steps of a ledger that this study (its digest) pays for, by their labels."""
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from privacy.accounting import epsilon_for
@@ -81,6 +82,7 @@ def check_claims(evidence: Evidence) -> Iterator[AuditFailure]:
             yield failure(Flaw.EPSILON, words, run=number)
 
 
+@lru_cache(maxsize=16)
 def whole_cost(study: Study) -> float:
     """Epsilon of all that the study may ever charge a site for; infinite without noise."""
     delta = study.privacy.delta

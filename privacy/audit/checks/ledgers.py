@@ -8,6 +8,8 @@ from privacy.audit.checks.membership import identity_of_site, rosters_of
 from privacy.audit.evidence import Evidence
 from privacy.audit.faults import AuditFailure, Flaw, failure
 from privacy.audit.ledgers import holds
+from privacy.errors import LogError
+from privacy.log.lines import check_identities
 
 
 def check_ledgers(evidence: Evidence) -> Iterator[AuditFailure]:
@@ -33,9 +35,15 @@ def _owner(evidence: Evidence, name: str) -> Iterator[AuditFailure]:
     if chain.bound is None:
         words = "The ledger is bound to no identity: anyone could have made it."
         yield failure(Flaw.LEDGER_IDENTITY, words, name)
-    elif chain.bound.identity != identity:
+        return
+    if chain.bound.identity != identity:
         words = "The ledger is bound to another identity than the roster lists for the site."
         yield failure(Flaw.LEDGER_IDENTITY, words, name)
+        return
+    try:
+        check_identities(name, chain.bindings, rosters_of(evidence))
+    except LogError as error:
+        yield failure(Flaw.LEDGER_IDENTITY, error.message, name)
 
 
 def _statement(evidence: Evidence, name: str) -> Iterator[AuditFailure]:

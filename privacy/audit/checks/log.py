@@ -5,11 +5,11 @@ And what the bundle says besides is what the log says: rosters, manifest, ledger
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from privacy.audit.checks.log_facts import check_facts, sums_taken_back
 from privacy.audit.checks.membership import identity_of_site
 from privacy.audit.checks.witnesses import ShownLog, check_passed_on, log_quorum
 from privacy.audit.evidence import Evidence
@@ -19,7 +19,6 @@ from privacy.errors import CraftsflError, LedgerError, LogError
 from privacy.ledger import State
 from privacy.ledger.chain import Chain
 from privacy.log.checkpoints import TreeHead, cosignatures_of, open_checkpoint
-from privacy.log.entries import EntryKind
 from privacy.log.lines import LedgerLine
 from privacy.log.merkle import leaf_hash, node_hash, root_over
 from privacy.log.news import LogProofs
@@ -67,7 +66,7 @@ def check_log(evidence: Evidence) -> LogReport:
     failures += _rosters_and_study(evidence, replay)
     failures += _ledgers(evidence, replay)
     failures += _logged_charges(evidence, replay)
-    failures += _steps(evidence, replay)
+    failures += check_facts(evidence, replay)
     shown = ShownLog(replay.origin)
     failures += _shown(evidence, shown, entries, coordinator)
     failures += check_passed_on(evidence, shown)
@@ -83,6 +82,9 @@ def _checkpoint(
     except CraftsflError as error:
         yield failure(Flaw.LOG_CHECKPOINT, error.message)
         return
+    if len(note.lines) != 1:
+        words = f"It has {len(note.lines)} signatures, and not the coordinator's alone."
+        yield failure(Flaw.LOG_CHECKPOINT, words)
     if head != TreeHead(replay.origin, len(entries), root_over(map(leaf_hash, entries))):
         words = f"It is of {head.size} entries with another root than these {len(entries)} have."
         yield failure(Flaw.LOG_CHECKPOINT, words)
@@ -102,6 +104,9 @@ def _cosigned(
     if roots_at(entries, {head.size}).get(head.size) != head.root:
         words = f"The sites have cosigned {head}, which is not a beginning of this log."
         yield failure(Flaw.LOG_CHECKPOINT, words)
+    if len(note.lines) != 1 + len(found):
+        words = "It has more signatures than the coordinator's and one of each site."
+        yield failure(Flaw.LOG_COSIGNATURES, words)
     wanted = log_quorum(evidence.study)
     if len(found) < wanted:
         words = f"{len(found)} sites have cosigned the log; it takes {wanted}."
@@ -119,6 +124,7 @@ def log_notes(evidence: Evidence, replay: LogReplay) -> Iterator[str]:
             f"The newest {replay.size - head.size} of {replay.size} entries of the log were not "
             "cosigned yet: the coordinator alone vouches for them."
         )
+    yield from sums_taken_back(evidence, replay)
     for name, chain in sorted(evidence.ledgers.items()):
         identity = identity_of_site(evidence, name)
         line = None if identity is None else replay.line_of(identity)
@@ -246,29 +252,3 @@ def _goes_through(chain: Chain, line: LedgerLine) -> bool:
         return chain.hash_at(line.head.sequence) == line.head.hash
     except LedgerError:
         return False
-
-
-def _number(value: object) -> int:
-    """A fact that has to be a whole number; -1, which none is, for anything else."""
-    return value if type(value) is int else -1
-
-
-def _steps(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFailure]:
-    """Each opened sum is the one that the log names, and the log names no other."""
-    study = evidence.study.digest().hex()
-    logged: dict[tuple[object, object], object] = {
-        (_number(said.get("run")), _number(said.get("step"))): said.get("opened")
-        for kind, said in replay.facts
-        if kind is EntryKind.STEP and said.get("study") == study
-    }
-    here: dict[tuple[object, object], str] = {
-        (number, one.step): hashlib.sha256(one.encode()).hexdigest()
-        for number, run in evidence.runs.items()
-        for one in run.sums
-    }
-    for key in sorted(logged.keys() | here.keys(), key=str):
-        if logged.get(key) != here.get(key):
-            run, step = (one if type(one) is int else 0 for one in key)
-            missing = "log" if key not in logged else "bundle" if key not in here else ""
-            words = f"The {missing} lacks this step's sum." if missing else "The log has another."
-            yield failure(Flaw.LOG_RECORD, words, "", run, step)

@@ -41,14 +41,15 @@ class KnownDigests:
         return cls(
             None if study is None else _hex(study, "--study", _DIGEST),
             None if roster is None else _hex(roster, "--roster", _DIGEST, _FINGERPRINT),
-            None if champion is None else _hex(champion, "--champion", _DIGEST),
+            None if champion is None else _hex(champion, "--champion", _DIGEST, what="file"),
         )
 
 
-def _hex(text: str, option: str, *shapes: re.Pattern[str]) -> str:
+def _hex(text: str, option: str, *shapes: re.Pattern[str], what: str = "") -> str:
     plain = "".join(text.split()).lower()
     if not any(shape.fullmatch(plain) for shape in shapes):
         also = " and no fingerprint (30 digits)" if _FINGERPRINT in shapes else ""
+        also += f", and there is no {what} of that name" if what else ""
         raise ConfigError(f"{option} is no digest (64 hex digits){also}.", "Type it again.")
     return plain
 

@@ -8,10 +8,12 @@ told its digest (`--champion`), and the newest promotion in the log has to be of
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from privacy.audit.evidence import Evidence
+from privacy.audit.checks.costs import SAME, whole_cost
+from privacy.audit.evidence import ADAPTER_FILE, Evidence
 from privacy.audit.faults import AuditFailure, Flaw, failure
 from privacy.audit.promotions import (
     LoggedPromotion,
@@ -120,6 +122,17 @@ def _compared(
         if one not in here:
             words = f"The log holds a promotion of version {one.version} that the list lacks."
             yield failure(Flaw.PROMOTION, words, run=one.run)
+    if here != there and not set(here) ^ set(there):
+        words = "The list has the log's promotions in another order, or one of them twice."
+        yield failure(Flaw.PROMOTION, words)
+    verdicts = {signed for row in logged for signed in row.signoffs}
+    for row in told:
+        for signed in row.signoffs:
+            if signed not in verdicts:
+                words = (
+                    f"The list has a verdict in the name of {signed.auditor} that the log lacks."
+                )
+                yield failure(Flaw.SIGNOFF, words, run=row.promotion.run)
 
 
 def _followed(evidence: Evidence, rows: Sequence[PromotionRow]) -> Iterator[AuditFailure]:
@@ -133,6 +146,8 @@ def _followed(evidence: Evidence, rows: Sequence[PromotionRow]) -> Iterator[Audi
             words = f"{what} is number {one.number}, and stands at place {place}."
             yield failure(Flaw.PROMOTION, words, run=one.run)
         yield from _released(evidence, one, what)
+        if not one.back:
+            yield from _demands(evidence, one, what)
         # A rollback shows nothing anew: what it goes back to has shown it when it was promoted.
         if not (one.back and one.digest in before):
             yield from _signed_off(study, row, what)
@@ -146,10 +161,51 @@ def _released(evidence: Evidence, one: LoggedPromotion, what: str) -> Iterator[A
         words = f"{what} is of an adapter that its run did not release."
         yield failure(Flaw.PROMOTION, words, run=one.run)
         return
-    opened = len(run.sums) if evidence.study.pools_noise else evidence.study.rounds
+    opened = len({found.round for found in run.record.attempts if found.opened})
     if run.record.state != FINISHED or opened < evidence.study.rounds:
         words = f"{what} is of a run that is {run.record.state}, after {opened} rounds."
         yield failure(Flaw.PROMOTION, words, run=one.run)
+
+
+def _demands(evidence: Evidence, one: LoggedPromotion, what: str) -> Iterator[AuditFailure]:
+    """Of the manifest's demands, those of which a bundle has the evidence."""
+    wanted, run = evidence.study.promotion, evidence.runs.get(one.run)
+    if wanted is None or run is None:
+        return
+    if wanted.epsilon is not None:
+        whole = whole_cost(evidence.study)
+        if not whole <= wanted.epsilon * (1 + SAME):
+            words = f"{what} costs ε {whole:.6g}; the manifest allows {wanted.epsilon:g}."
+            yield failure(Flaw.PROMOTION, words, run=one.run)
+    if wanted.confirmations is not None and run.closing is not None:
+        found = len({site for site, _ in run.closing.confirmed})
+        if found < wanted.confirmations:
+            words = f"{what} was confirmed by {found} of the {wanted.confirmations} sites it takes."
+            yield failure(Flaw.PROMOTION, words, run=one.run)
+
+
+def promotion_notes(evidence: Evidence, found: Sequence[LoggedPromotion]) -> Iterator[str]:
+    """What a bundle cannot show of its promotions, in words."""
+    study, data = evidence.study, evidence.files.get(ADAPTER_FILE)
+    here = "" if data is None else hashlib.sha256(data).hexdigest()
+    for one in found:
+        if one.digest != here:
+            yield (
+                f"Promotion {one.number}: the adapter of version {one.version} is not in the "
+                "bundle. That its file holds what its run came to is the coordinator's word."
+            )
+    wanted = study.promotion
+    if found and wanted is not None and (wanted.improves or wanted.readers is not None):
+        yield (
+            "Promotions: the manifest also demands figures of quality or a readers' study, which "
+            "are not in a bundle. That they were shown is the coordinator's word."
+        )
+    if wanted is None or wanted.confirmations is None:
+        return
+    for run in sorted({one.run for one in found if not one.back}):
+        ended = evidence.runs.get(run)
+        if ended is not None and ended.closing is None:
+            yield f"Promotions: how many sites confirmed run {run} is not in the bundle."
 
 
 def _signed_off(study: Study, row: PromotionRow, what: str) -> Iterator[AuditFailure]:

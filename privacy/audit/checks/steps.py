@@ -60,6 +60,7 @@ def sessions_of(
     held: dict[bytes, OpenSession] = {}
     failures: list[AuditFailure] = []
     rosters = {roster.digest(): roster for roster in rosters_of(evidence)}
+    failures += _in_order(evidence.runs[number], number, rosters)
     for stored in evidence.runs[number].sessions:
         roster = rosters.get(stored.offer.roster_digest)
         if roster is None:
@@ -80,6 +81,29 @@ def sessions_of(
     return held, failures
 
 
+def _in_order(
+    run: RunEvidence, number: int, rosters: Mapping[bytes, Roster]
+) -> Iterator[AuditFailure]:
+    """Sessions are numbered upwards, none goes back to an older roster, none carries more."""
+    last, newest = 0, 0
+    for stored in run.sessions:
+        session = stored.offer.session
+        if session <= last:
+            words = f"Session {session} comes after session {last}."
+            yield failure(Flaw.SESSION, words, run=number)
+        last = session
+        roster = rosters.get(stored.offer.roster_digest)
+        sequence = newest if roster is None else roster.sequence
+        if sequence < newest:
+            words = f"Session {session} is of roster {sequence}, and an earlier one of {newest}."
+            yield failure(Flaw.SESSION, words, run=number)
+        newest = max(newest, sequence)
+        more = stored.step is not None or stored.in_session or stored.commitments
+        if more or (stored.group is not None and not stored.closed):
+            words = f"Session {session} carries what its members have not signed."
+            yield failure(Flaw.SESSION, words, run=number)
+
+
 def check_requests(
     evidence: Evidence, number: int, sessions: Mapping[bytes, OpenSession]
 ) -> Iterator[AuditFailure]:
@@ -90,6 +114,8 @@ def check_requests(
         if (request.step, request.attempt) in seen:
             yield failure(Flaw.REQUEST, "The attempt was asked for twice.", *where)
         seen.add((request.step, request.attempt))
+        if request.opening is not None or request.opened:
+            yield failure(Flaw.REQUEST, "It carries what nobody has signed.", *where)
         session = sessions.get(request.session_digest)
         if session is None:
             yield failure(Flaw.REQUEST, "It is of a session that is not here.", *where)
@@ -127,12 +153,32 @@ def check_closing(
         check_close(run.closing.close, session.terms, number)
     except CraftsflError as error:
         yield failure(Flaw.CLOSING, error.message, run=number)
+    if run.closing.close.opened:
+        yield failure(Flaw.CLOSING, "It carries sums that nobody has signed.", run=number)
+    ids = [site for site, _ in run.closing.confirmed]
+    if ids != sorted(set(ids)):
+        yield failure(Flaw.CLOSING, "A site stands in it twice, or out of order.", run=number)
     for site, signature in run.closing.confirmed:
         member = session.roster.member(site)
         word = SealedConfirmed(signature)
         if member is None or not confirms(word, run.closing.close, member.public_key):
             name = str(site) if member is None else member.name
             yield failure(Flaw.CLOSING, "The site has not signed the end.", name, number)
+
+
+def end_notes(evidence: Evidence, number: int) -> Iterator[str]:
+    """Of the end of a run, what nobody or not everybody has signed, in words."""
+    run = evidence.runs[number]
+    if run.closing is None:
+        yield f"Run {number}: its end is not in the bundle."
+        return
+    cohort = set(run.sums[-1].cohort) if run.sums else set()
+    few = len(cohort - {site for site, _ in run.closing.confirmed})
+    if few:
+        yield (
+            f"Run {number}: {few} of the {len(cohort)} sites of its last step have not signed what "
+            "it came to."
+        )
 
 
 def _opened(

@@ -183,6 +183,7 @@ class _Vectors:
             words = "Its vector is neither here nor named by its digest."
             self._report.failures.append(failure(Flaw.VECTOR_MISSING, words, *where))
         else:
+            self._taken.add((name, label))
             self._compare(named, label, where)
         return None
 
@@ -203,6 +204,23 @@ class _Vectors:
                     continue
                 where = (name, self._number, request.step, request.attempt)
                 self._checked(data, member, session, where)
+        self._check_named(asked, sessions)
+
+    def _check_named(
+        self, asked: Mapping[bytes, SealedStep], sessions: Mapping[bytes, OpenSession]
+    ) -> None:
+        """A digest says that a vector was sent, also where no sum came of it."""
+        for name, named in self._run.left_out.items():
+            for label, digest in named.items():
+                request = asked.get(label)
+                session = None if request is None else sessions.get(request.session_digest)
+                member = None if session is None else session.roster.member_named(name)
+                if request is None or member is None or member.site not in request.cohort:
+                    words = "The digest of a vector that nobody has asked for."
+                    self._say(Flaw.VECTOR_OTHER, words, (name, self._number, 0, 0))
+                elif (name, label) not in self._taken:
+                    where = (name, self._number, request.step, request.attempt)
+                    self._compare(digest, label, where)
 
     def _checked(
         self,

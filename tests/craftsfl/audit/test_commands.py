@@ -33,6 +33,29 @@ from craftsfl.audit.program import main
 main()
 """
 
+# The registry's template: opendp/deployments-registry-data, commit 057e5d81.
+REGISTRY_FIELDS = {
+    "basic": [
+        *("name", "data_curators", "description", "intended_use", "data_product_type"),
+        *("data_product_region", "data_product_sector", "publication_date"),
+    ],
+    "dp_variant": ["variant_name", "data_domain", "unprotected_quantities"],
+    "privacy_loss": [
+        *("privacy_unit", "privacy_unit_details", "number_of_privacy_units"),
+        *("privacy_parameters", "privacy_parameters_details"),
+    ],
+    "deployment_model": [
+        *("model_name", "model_name_details", "trust_assumptions", "actors", "release_type"),
+        *("release_type_details", "data_source_type", "data_source_type_details"),
+        *("access_type", "access_type_details"),
+    ],
+    "implementation": [
+        *("preprocessing_and_hyperparameter_tuning", "mechanisms", "composition"),
+        *("post_processing", "justification", "utility", "additional_information"),
+    ],
+    "administrative": ["evidence_sources", "status", "registry_authors", "tier"],
+}
+
 
 def run(*arguments: str) -> tuple[int, str]:
     result = CliRunner().invoke(app, list(arguments))
@@ -155,12 +178,16 @@ def test_the_report_is_a_page_that_needs_nothing_else(tmp_path: Path) -> None:
         assert words in page
     assert page.count("<svg") == 3
     assert page.count('role="img" aria-label="Epsilon of ') == 3
+    print_rules = page.index("@media print")
+    assert page.index(".card {") < print_rules  # else the rules for screens win on paper
     record = json.loads((tmp_path / "report" / "registry.json").read_text())
+    assert record.keys() == {"url_slug", "deployment"}
+    assert {name: list(part) for name, part in record["deployment"].items()} == REGISTRY_FIELDS
+    basic, model = record["deployment"]["basic"], record["deployment"]["deployment_model"]
+    assert basic["data_product_type"] == "Machine learning model"
+    assert {one["data_curator_type"] for one in basic["data_curators"]} == {""}  # for a person
+    assert model["model_name"] in ("Local", "Central", "Shuffle", "Federated", "Varies")
     assert record["deployment"]["privacy_loss"]["privacy_unit"] == "patient"
-    assert set(record["deployment"]) == {
-        *("basic", "dp_variant", "privacy_loss", "deployment_model"),
-        *("implementation", "administrative"),
-    }
 
 
 def test_a_report_of_a_broken_bundle_says_so_and_escapes_it(tmp_path: Path) -> None:

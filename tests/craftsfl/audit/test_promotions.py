@@ -109,8 +109,10 @@ def test_verdicts_of_strangers_do_not_make_a_champion() -> None:
     draft.files[PROMOTIONS_FILE] = encode_promotions(
         [PromotionRow(rows[0].promotion, (forged,)), *rows[1:]]
     )
-    # The list's own verdicts count for nothing where there is a log; the log's do.
-    assert verify_bundle(draft.sealed()).passed
+    # The log's verdicts make the champion; whatever the list has beside them is named.
+    (found,) = verify_bundle(draft.sealed()).failures
+    assert found.fault is Flaw.SIGNOFF
+    assert "a verdict in the name of dr-weiss that the log lacks" in found.words
 
 
 def test_a_list_as_bytes_is_refused_if_anything_in_it_is_odd() -> None:

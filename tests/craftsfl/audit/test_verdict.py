@@ -18,6 +18,14 @@ from tests.craftsfl.audit.made import bundle, keys, keys_of, made, promoted, pro
 
 POOLED_KINDS = sorted(KINDS)
 LOCAL_KINDS = sorted(KINDS)
+SEEDS = "abcd"
+# Where luck chooses little, and never makes it impossible.
+LUCKLESS = frozenset(
+    name
+    for name, one in KINDS.items()
+    if one.change.__module__.rpartition(".")[2] in ("facts", "records")
+    or name in ("record-nested", "bound-to-a-stranger", "delta-changed")
+)
 
 
 def names(verdict: AuditVerdict) -> set[Flaw]:
@@ -64,7 +72,7 @@ def test_whatever_is_broken_is_found_and_named(kind: str) -> None:
     data, own = bundle("pooled"), keys("pooled")
     if KINDS[kind].expected & {Flaw.PROMOTION, Flaw.SIGNOFF, Flaw.READERS}:
         data, own = promoted_bundle(), keys_of(promoted())
-    for seed in ("a", "b", "c", "d"):
+    for seed in SEEDS[: 2 if kind in LUCKLESS else 4]:
         try:
             broken = tamper(data, kind, seed, own)
         except NotHere:
@@ -142,10 +150,10 @@ def test_an_empty_study_is_not_passed() -> None:
 def test_a_million_refusals_are_too_many_and_nothing_worse() -> None:
     files = read_archive(bundle("pooled"))
     record = RunRecord.decode(files["runs/0001/record.json"])
-    few = dataclasses.replace(record, refusals=(("north", "no"),) * 5)
+    few = dataclasses.replace(record, refusals=(("site-001", "no"),) * 5)
     files["runs/0001/record.json"] = few.encode()
     assert verify_bundle(reindexed(files, "made", 1)).passed
-    many = dataclasses.replace(record, refusals=(("n", ""),) * (MOST_BUNDLED_REFUSALS + 1))
+    many = dataclasses.replace(record, refusals=(("site-001", ""),) * (MOST_BUNDLED_REFUSALS + 1))
     files["runs/0001/record.json"] = many.encode()
     verdict = verify_bundle(reindexed(files, "made", 1))
     assert Flaw.RECORD in names(verdict)
