@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shlex
 from collections import Counter
 
@@ -49,4 +50,5 @@ def test_every_line_is_a_command_with_its_options(line: str) -> None:
     command: click.Command = typer.main.get_command(app)
     while isinstance(command, click.Group):
         command = command.commands[words.pop(0)]
-    command.make_context(command.name, words)  # parses, and runs nothing
+    # Parses, and runs nothing; a copy, because a command keeps the help option that it got here.
+    copy.copy(command).make_context(command.name, words)

@@ -195,10 +195,10 @@ def promotion_notes(evidence: Evidence, found: Sequence[LoggedPromotion]) -> Ite
                 "bundle. That its file holds what its run came to is the coordinator's word."
             )
     wanted = study.promotion
-    if found and wanted is not None and (wanted.improves or wanted.readers is not None):
+    if found and wanted is not None and wanted.improves:
         yield (
-            "Promotions: the manifest also demands figures of quality or a readers' study, which "
-            "are not in a bundle. That they were shown is the coordinator's word."
+            "Promotions: the manifest also demands figures of quality, which are not in a bundle. "
+            "That they were shown is the coordinator's word."
         )
     if wanted is None or wanted.confirmations is None:
         return

@@ -119,7 +119,8 @@ def test_a_promotion_met_what_the_manifest_demands(wanted: dict[str, float], wor
 
 
 def test_what_a_bundle_cannot_show_of_a_promotion_is_said() -> None:
-    found, _ = check_promotions(evidence(), log())
+    rows, _ = check_promotions(evidence(), log())
+    found = [row.promotion for row in rows]
     assert list(promotion_notes(evidence(), found)) == []
     files = {name: data for name, data in evidence().files.items() if "adapter" not in name}
     lines = list(promotion_notes(replace(evidence(), files=files), found))
