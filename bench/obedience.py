@@ -31,6 +31,7 @@ from rich.console import Console
 
 from bench.output import BenchRow, parser, print_rows
 from client.data import load_site_data
+from client.data.images import read_tile
 from craftsfl.demo.figures import PublicFigure, referred_study
 from craftsfl.demo.measuring import DemoMeasurement, encoded_hospitals, tiles_made
 from craftsfl.demo.tiles import RARE_CANCERS, held_out_folder
@@ -147,7 +148,7 @@ class DemoRuns:
         found = []
         for caption in RARE_CANCERS:
             own = [tile.path for tile in data.tiles if tile.caption == caption]
-            found.append(Image.open(own[number % len(own)]).convert("RGB"))
+            found.append(Image.fromarray(read_tile(own[number % len(own)], _SIDE)))
         return found
 
 
