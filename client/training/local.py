@@ -26,7 +26,7 @@ from client.training.proof import Cards
 from client.training.rows import no_rows
 from client.training.step_sum import StepSum, step_label
 from client.training.trainer import ShouldStop, StepProgress, TrainingStopped
-from client.training.trial import OTHER_DEVICE, DeviceTrial
+from client.training.trial import OTHER_DEVICE, OTHER_PRECISION, DeviceTrial
 from model.adapters import Unet, attach, parameters, read_vector, write_vector
 from model.base import Pipeline
 from model.layout import Layout
@@ -220,7 +220,7 @@ class LocalTrainer:
             raise ModelError(
                 f"On the device {self._unet.device}, one patient's rows change the gradients of "
                 "others: clipping would not bound what is revealed of a patient.",
-                OTHER_DEVICE,
+                self._cure,
             )
         if not found.permuted:
             self._assign = fixed
@@ -243,6 +243,11 @@ class LocalTrainer:
             return time.perf_counter() - began
 
     @property
+    def _cure(self) -> str:
+        """What to try where the trial fails: float32 first, then another device."""
+        return OTHER_DEVICE if self._mixed is None else OTHER_PRECISION
+
+    @property
     def batches_a_step(self) -> int:
         """The most physical batches that a step can have."""
         most = self._slots if self._step is None else min(self._slots, self._step.capacity)
@@ -261,7 +266,7 @@ class LocalTrainer:
         before = read_vector(self._unet, self._layout)
         like = no_rows(self._resident.tiles)
         deal = self._dealer(like)
-        tried = DeviceTrial(engine, self._unet, self._layout, deal, self._places)
+        tried = DeviceTrial(engine, self._unet, self._layout, deal, self._places, self._cure)
         try:
             return tried.run(kept, self._tried(engine, like))
         finally:

@@ -16,6 +16,7 @@ from privacy.errors import ModelError
 OTHER_DEVICE: Final = (
     'Set agent.device = "cpu" in site.toml, or try another version of torch or of the driver.'
 )
+OTHER_PRECISION: Final = 'Set agent.precision = "float32" in site.toml.'
 _TELLING: Final = 0.5  # share of finite gradients above which a trial is meaningful
 
 
@@ -23,7 +24,7 @@ _TELLING: Final = 0.5  # share of finite gradients above which a trial is meanin
 class DeviceTrial:
     """Made-up rows, dealt to `places` places, at adapters that amplify rounding.
 
-    Leaves the last of these adapters on `unet`.
+    Leaves the last of these adapters on `unet`. `cure`: what helps where the trial fails.
     """
 
     engine: ClippingEngine
@@ -31,6 +32,7 @@ class DeviceTrial:
     layout: Layout
     deal: Deal
     places: int
+    cure: str = OTHER_DEVICE
 
     def run(self, kept: KeptProof | None, what: object) -> Isolation:
         """What is found, or what `kept` knows of `what` and one batch confirms.
@@ -52,7 +54,7 @@ class DeviceTrial:
             raise ModelError(
                 f"On the device {self.unet.device}, a gradient cannot be taken in one fixed "
                 f"order: {error}",
-                OTHER_DEVICE,
+                self.cure,
             ) from None
 
     def _found(self) -> tuple[Isolation, float]:
@@ -63,7 +65,7 @@ class DeviceTrial:
         raise ModelError(
             f"On the device {self.unet.device}, hardly any gradient of made-up rows is finite"
             ": nothing can be said about what patients' rows would do there.",
-            OTHER_DEVICE,
+            self.cure,
         )
 
     def _bits(self, sharpened: float) -> str:

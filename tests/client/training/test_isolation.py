@@ -12,6 +12,7 @@ import torch
 
 from client.training import LocalTrainer
 from client.training.proof import large_vector
+from model import mixed_precision
 from model.adapters import initial_vector, read_vector
 from privacy.dpsgd.assignment import Assign, fixed, packed
 from privacy.dpsgd.engine import PatientGradients, PhysicalBatch
@@ -134,6 +135,27 @@ def test_a_device_on_which_rows_touch_is_refused(
     )
     with pytest.raises(ModelError, match=r'agent.device = "cpu"'):
         trainer.prove_isolation()
+
+
+def test_rows_that_touch_in_bfloat16_alone_are_refused_there(
+    tiny_pipeline: Any, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trial is made in the precision in which the site trains."""
+    product = mixed_precision._linear_half
+
+    def touching(x: torch.Tensor, *weights: torch.Tensor | None) -> torch.Tensor:
+        return product(x, *weights) + 2.0**-10 * x.abs().amax()
+
+    monkeypatch.setattr(mixed_precision, "_linear_half", touching)
+    in_full, in_part = (
+        LocalTrainer(
+            study, "north", tiny_pipeline, make_tiles(4), physical_rows=8, precision=precision
+        )
+        for precision in ("float32", "bfloat16")
+    )
+    in_full.prove_isolation()
+    with pytest.raises(ModelError, match=r'agent.precision = "float32"'):
+        in_part.prove_isolation()
 
 
 def test_a_trial_that_can_tell_nothing_is_no_proof(tiny_pipeline: Any, study: Study) -> None:
