@@ -183,10 +183,10 @@ def _killed(plane: Plane, seed: int) -> KillTrial:
         raise RuntimeError("No round has begun: is this machine too busy? The next call goes on.")
     time.sleep(draw.uniform(0.0, usual))
     victim = draw.choice(_there(plane, part))
-    attempt, into = _under_way(plane)
     back = _Back(plane, part, victim)
     killed = time.time()
     victim.send_signal(signal.SIGKILL)
+    attempt, into = _under_way(plane, killed)
     seconds = next((time.time() - killed for _ in _polling(_BACK_SECONDS) if back.done()), None)
     resumed = _next_round(plane)
     return KillTrial(part, seed, attempt, into, seconds, resumed, killed)
@@ -216,11 +216,15 @@ def _there(plane: Plane, part: PlanePart) -> list[psutil.Process]:
     raise RuntimeError(f"There is no {part} to kill.")
 
 
-def _under_way(plane: Plane) -> tuple[PlaneAttempt, float]:
-    newest = read_status(plane.settings.database_url(), plane.run).history[-1]
-    events = (logged for logged in plane.all_events() if isinstance(logged.event, RoundStarted))
-    began = [logged.time for logged in events][-1]
-    return (newest.round, newest.attempt), time.time() - began
+def _under_way(plane: Plane, now: float) -> tuple[PlaneAttempt, float]:
+    """The attempt that had begun last at `now`, and for how many seconds it had gone on."""
+    begun = [
+        (logged.time, (logged.event.round, logged.event.attempt))
+        for logged in plane.all_events()
+        if isinstance(logged.event, RoundStarted) and logged.time <= now
+    ]
+    began, attempt = begun[-1]
+    return attempt, now - began
 
 
 def _usual_seconds(plane: Plane) -> float:

@@ -1,7 +1,8 @@
 """Keeping processes running: the loop of `craftsfl site serve` and `craftsfl rounds serve`.
 
-A process that dies is restarted after a pause, which doubles for as long as it keeps dying. If one
-whose refusal is `decisive` rejects its settings (exit status 1 or 2 before it has served), the
+A process that dies is restarted after a pause, which doubles for as long as it dies young, to at most
+20 s: a coordinator whose processes are killed again and again serves again within 30 s. If one whose
+refusal is `decisive` rejects its settings (exit status 1 or 2 before it has served), the
 command ends with that process's own message: a restart would not help.
 """
 
@@ -22,8 +23,9 @@ from privacy.errors import DeploymentError
 # same node, and like an agent it is to answer within 5 s of being killed.
 FIRST_PAUSE_SECONDS = {"supernode": 65.0, "gateway": 0.2, "agent": 0.2}
 DEFAULT_PAUSE_SECONDS = 2.0
-LONGEST_PAUSE_SECONDS = 300.0
-SETTLED_SECONDS = 60.0
+LONGEST_PAUSE_SECONDS = 20.0
+SETTLED_SECONDS = 20.0  # of life, after which a death is not one of a series
+_REFUSES_WITHIN_SECONDS = 60.0  # on a machine that is busy while the process starts
 _POLL_SECONDS = 0.25
 REFUSED_SETTINGS = (1, 2)
 
@@ -71,18 +73,24 @@ def _revive(item: _Watched, supervisor: Supervisor, decisive: Callable[[Command]
     if code is None:
         return
     lived = now - item.since
-    early = code in REFUSED_SETTINGS and lived < SETTLED_SECONDS and item.failures == 0
+    early = code in REFUSED_SETTINGS and lived < _REFUSES_WITHIN_SECONDS and item.failures == 0
     if early and decisive(item.running.command):
         raise _ended(item.running)
-    item.failures = 0 if lived > SETTLED_SECONDS else item.failures + 1
-    first = FIRST_PAUSE_SECONDS.get(item.running.name.split()[-1], DEFAULT_PAUSE_SECONDS)
-    pause = min(first * 2 ** max(0, item.failures - 1), LONGEST_PAUSE_SECONDS)
+    item.failures = 1 if lived > SETTLED_SECONDS else item.failures + 1
+    pause = pause_before(item.running.name, item.failures)
     supervisor.stop_one(item.running)
     item.restart_at = now + pause
     say(
         f"{item.running.name} ended with status {code}; restarting it in {pause:.0f} s.",
         logging.WARNING,
     )
+
+
+def pause_before(name: str, failures: int) -> float:
+    """Seconds before the process `name` is started again, which has died `failures` times young."""
+    first = FIRST_PAUSE_SECONDS.get(name.split()[-1], DEFAULT_PAUSE_SECONDS)
+    doublings = min(failures - 1, 16)  # enough for any pause, and never a number without end
+    return max(first, min(first * 2**doublings, LONGEST_PAUSE_SECONDS))
 
 
 def _ended(running: StartedProcess) -> DeploymentError:

@@ -45,6 +45,42 @@ def test_what_dies_is_restarted_after_growing_pauses(
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "first", "longest"),
+    [
+        ("superlink", 2.0, 20.0),
+        ("serverapp", 2.0, 20.0),
+        ("north gateway", 0.2, 20.0),
+        ("north agent", 0.2, 20.0),
+        ("north supernode", 65.0, 65.0),  # Flower refuses it within 60 s
+    ],
+)
+def test_pauses_double_up_to_the_longest(name: str, first: float, longest: float) -> None:
+    pauses = [restarts.pause_before(name, failures) for failures in range(1, 20)]
+    assert pauses[0] == first
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == longest
+    assert restarts.pause_before(name, 10**6) == longest
+
+
+def test_what_lived_for_a_while_is_restarted_as_quickly_as_the_first_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Kills half a minute apart cost the same each: the pause does not grow to minutes."""
+    monkeypatch.setattr(restarts, "DEFAULT_PAUSE_SECONDS", 0.4)
+    monkeypatch.setattr(restarts, "SETTLED_SECONDS", 0.0)
+    monkeypatch.setattr(restarts, "_POLL_SECONDS", 0.01)
+
+    def tick() -> None:
+        if (tmp_path / "starts").exists() and len((tmp_path / "starts").read_text()) == 3:
+            raise Enough
+
+    with Supervisor() as supervisor, pytest.raises(Enough):
+        restarts.keep_running([ends_with(3, tmp_path)], supervisor, tick)
+    said = [line for line in capsys.readouterr().err.splitlines() if "restarting" in line]
+    assert set(said) == {"it ended with status 3; restarting it in 0 s."}
+
+
 def test_what_rejects_its_settings_ends_the_command_with_its_words(tmp_path: Path) -> None:
     with Supervisor() as supervisor, pytest.raises(DeploymentError, match="status 1:\nbecause"):
         restarts.keep_running([ends_with(1, tmp_path)], supervisor, lambda: None)
