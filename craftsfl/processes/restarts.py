@@ -1,14 +1,15 @@
 """Keeping processes running: the loop of `craftsfl site serve` and `craftsfl rounds serve`.
 
-A process that dies is restarted after a pause, which doubles for as long as it dies young, to at most
-20 s: a coordinator whose processes are killed again and again serves again within 30 s. If one whose
-refusal is `decisive` rejects its settings (exit status 1 or 2 before it has served), the
+A process that dies is restarted after a pause, which doubles for as long as it dies young, to at
+most 20 s: a coordinator whose processes are killed again and again serves again within 30 s. If one
+whose refusal is `decisive` rejects its settings (exit status 1 or 2 before it has served), the
 command ends with that process's own message: a restart would not help.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import shlex
 import time
 from collections.abc import Callable, Sequence
@@ -90,7 +91,7 @@ def pause_before(name: str, failures: int) -> float:
     """Seconds before the process `name` is started again, which has died `failures` times young."""
     first = FIRST_PAUSE_SECONDS.get(name.split()[-1], DEFAULT_PAUSE_SECONDS)
     doublings = min(failures - 1, 16)  # enough for any pause, and never a number without end
-    return max(first, min(first * 2**doublings, LONGEST_PAUSE_SECONDS))
+    return max(first, min(math.ldexp(first, doublings), LONGEST_PAUSE_SECONDS))
 
 
 def _ended(running: StartedProcess) -> DeploymentError:
