@@ -7,8 +7,9 @@ from the claim. The noise is the system's, as at every site.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -19,7 +20,9 @@ from craftsfl.empirical.cohort import AUDIT_DELTA, Audited, stand_in
 from craftsfl.empirical.releases import AuditedSite
 
 CANARIES: Final = 48
-RELEASES: Final = 24
+# So many that a curve sees half the noise in 99 audits of 100: where only half of those who take
+# part are drawn, a score says half as much.
+RELEASES: Final[Mapping[Audited, int]] = MappingProxyType({"local": 40, "pooled": 24})
 ONE_RUN_CANARIES: Final = 1000
 
 AUDITED_MECHANISMS: Final[tuple[Audited, ...]] = ("local", "pooled")
@@ -50,15 +53,16 @@ def audit_mechanism(
     kind: Audited,
     seed: int,
     *,
-    releases: int = RELEASES,
+    releases: int | None = None,
     canaries: int = CANARIES,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> MechanismAudit:
-    """Audit `kind` by so many releases of so many canaries.
+    """Audit `kind` by so many releases (None: `RELEASES`) of so many canaries.
 
     Raises `ModelError` where the shipped base is not installed.
     """
     began = time.perf_counter()
+    releases = RELEASES[kind] if releases is None else releases
     site = AuditedSite.of(kind, canaries, seed)
     random = np.random.default_rng([seed, 62])
     steps = []
@@ -67,11 +71,15 @@ def audit_mechanism(
         progress(done + 1, releases)
     present = np.concatenate([step.present for step in steps])
     scores = np.concatenate([step.scores for step in steps])
-    thresholds = [0.5 + away * site.share for away in _AWAY]
-    curve = judged(scores[present], scores[~present], [site.claim], thresholds)
+    curve = judged(scores[present], scores[~present], [site.claim], thresholds_at(site.share))
     checks = direct_checks(site, steps)
     took, size = time.perf_counter() - began, len(steps[0].noise)
     return MechanismAudit(kind, seed, canaries, releases, size, curve, checks, took)
+
+
+def thresholds_at(deviation: float) -> list[float]:
+    """Above and below which scores canaries are accused, under noise of this `deviation`, over C."""
+    return [0.5 + away * deviation for away in _AWAY]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,14 @@ def audit_empirical(
         AuditedMechanism, typer.Option(help="How noise is added in the study.")
     ] = AuditedMechanism.BOTH,
     releases: Annotated[
-        int, typer.Option(min=2, max=1000, help="Steps, each with 48 canaries: more see more.")
-    ] = 24,
+        int | None,
+        typer.Option(
+            min=2,
+            max=1000,
+            show_default="40 of local, 24 of pooled",
+            help="Steps, each with 48 canaries: more see more.",
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option(min=0, help="Of the canaries, and of who takes part in a step.")
     ] = 0,

@@ -30,7 +30,7 @@ class AuditRequest:
     """What was asked for on the command line."""
 
     kinds: tuple[Audited, ...]
-    releases: int
+    releases: int | None  # None: as many as see what has to be seen
     seed: int
     one_run: bool
     as_json: bool
@@ -54,7 +54,7 @@ def report_audit(request: AuditRequest) -> bool:
 
 
 def _audited(kind: Audited, request: AuditRequest, bars: Progress) -> MechanismAudit:
-    task = bars.add_task(f"{kind}: releases", total=request.releases)
+    task = bars.add_task(f"{kind}: releases", total=None)
 
     def advance(done: int, total: int) -> None:
         bars.update(task, completed=done, total=total)

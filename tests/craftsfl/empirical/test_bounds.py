@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from craftsfl.empirical.audit import AUDITED_MECHANISMS, CANARIES, RELEASES, thresholds_at
 from craftsfl.empirical.bounds import (
     chance_of,
     exact_interval,
     judged,
     one_run_bound,
 )
+from craftsfl.empirical.cohort import Audited
+from craftsfl.empirical.releases import AuditedSite
 from privacy.events import GaussianSteps, Seen
 
 CLAIM = [Seen((GaussianSteps(1.0, 1.0, 1),))]  # mu = 1
@@ -111,3 +114,22 @@ def test_scores_that_tell_nothing_bound_nothing() -> None:
     random = np.random.default_rng(3)
     found = one_run_bound(random.random(1000), random.random(1000) < 0.5, 1e-5)
     assert found.epsilon == 0
+
+
+@pytest.mark.slow  # 4 s of a core each
+@pytest.mark.parametrize("kind", AUDITED_MECHANISMS)
+def test_an_audit_has_enough_releases_to_see_half_the_noise(kind: Audited) -> None:
+    """Drawn scores in place of a training's: of 60 audits one may miss, as of 20 of the bench."""
+    site = AuditedSite.of(kind, CANARIES, 0)
+    rate = site.study.training.sampling_rate if kind == "local" else 1.0
+    random = np.random.default_rng(7)
+
+    def sees() -> bool:
+        scores = RELEASES[kind] * CANARIES
+        present = random.random(scores) < 0.5
+        entered = present & (random.random(scores) < rate)
+        found = entered + random.normal(0, site.share / 2, scores)
+        thresholds = thresholds_at(site.share)
+        return judged(found[present], found[~present], [site.claim], thresholds).broken > 0
+
+    assert sum(sees() for _ in range(60)) >= 59
