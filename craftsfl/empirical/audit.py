@@ -78,7 +78,7 @@ def audit_mechanism(
 
 
 def thresholds_at(deviation: float) -> list[float]:
-    """Above and below which scores canaries are accused, under noise of this `deviation`, over C."""
+    """Scores above and below which canaries are accused, under noise of `deviation`, over C."""
     return [0.5 + away * deviation for away in _AWAY]
 
 
