@@ -21,8 +21,9 @@ from model.base import load_base
 from model.cache import SHIPPED_BASE, locate_base
 from model.layout import Layout
 from model.text import encode_captions
+from privacy.closing import Closing
 from privacy.dpsgd.assignment import Assign, Assignment
-from privacy.dpsgd.engine import ClippedSum, Closing, PatientGradients, PhysicalBatch
+from privacy.dpsgd.engine import ClippedSum, PatientGradients, PhysicalBatch
 from privacy.dpsgd.isolation import Isolation
 from privacy.dpsgd.lora_engine import LoraEngine
 from privacy.dpsgd.opacus_engine import OpacusEngine

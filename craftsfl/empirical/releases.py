@@ -28,9 +28,10 @@ from craftsfl.simulation.federated import boundless_policy
 from craftsfl.simulation.trainers import single_thread
 from model.layout import initial_vector
 from model.processor import multiplies_bfloat16
+from privacy.closing import Closing
 from privacy.config import check
 from privacy.dpsgd.choice import choose_engine
-from privacy.dpsgd.engine import BLANK, ClippedSum, Closing, PhysicalBatch
+from privacy.dpsgd.engine import BLANK, ClippedSum, PhysicalBatch
 from privacy.dpsgd.engine import PatientGradients as Gradients
 from privacy.dpsgd.noise import NoiseSource, SystemNoise
 from privacy.dpsgd.release import CONTRIBUTION_BITS
