@@ -121,7 +121,7 @@ def test_with_its_quorum_the_roster_is_in_force_and_on_disk(desk: Desk) -> None:
 
 
 def test_a_disk_that_is_full_does_not_keep_the_site_out(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("privacy.secagg.chain.write_public", full)
     desk.ask(signatures(pair(SECOND)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from client.agent.sealed_agent import SealedAgent
-from privacy.errors import LedgerError, SecAggError
+from privacy.errors import DataError, SecAggError
 from privacy.ledger import AttemptKey, State
 from privacy.wire.bodies import Body, Refusal, Running, RunOver, SignedFacts
 from privacy.wire.checks import Check
@@ -484,26 +485,31 @@ def test_after_stop_nothing_leaves(sites: SealedSites, coordinator: TinyCoordina
     assert sites.ledgers[1].entries()[0].state is State.INTENT
 
 
-def test_no_key_and_no_sum_is_logged_or_shown(
-    sites: SealedSites,
-    coordinator: TinyCoordinator,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+def test_no_key_and_no_error_of_training_is_logged_or_shown(
+    sites: SealedSites, coordinator: TinyCoordinator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    secret = "canary-patient-7"
+    caplog.set_level(logging.DEBUG)
+    told = "canary-patient-7"
 
     def leaky(*_: object) -> None:
-        raise LedgerError(secret)
+        raise DataError(told)
 
     sites.trainers[1].before = lambda: leaky()
     coordinator.open()
     step = coordinator.begun()
+    machine = sites.agents[1]._machine
+    assert machine is not None
+    session, opened = machine._session, machine._open
+    assert session is not None and session.keys is not None and opened is not None
+    secrets = [*session.keys.pairs.values(), session.secret, opened._secrets.mac]  # type: ignore[union-attr]
     sites.sleep(SLOT)
-    answer = coordinator.bytes_of(step, 1)
-    assert secret.encode() not in answer
-    assert sites.agents[1]._machine is not None
-    shown = repr(sites.agents[1]._machine) + repr(sites.agents[1]._machine._session)
-    assert "noise" not in shown
+    assert told.encode() not in coordinator.bytes_of(step, 1)
+    shown = caplog.text + repr(machine) + repr(session) + repr(opened)
+    assert told not in shown
+    for secret in secrets:
+        assert len(secret) == 32
+        assert secret.hex() not in shown
+        assert repr(secret)[2:-1] not in shown
 
 
 def test_attempts_that_nothing_left_of_take_nothing_away_from_the_study(tmp_path: Path) -> None:

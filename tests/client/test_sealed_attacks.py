@@ -201,7 +201,7 @@ def test_terms_weaker_than_the_studys(sites: SealedSites, coordinator: TinyCoord
     assert state_of(sites, 1) == before
 
 
-def test_another_study_at_one_site(sites: SealedSites, coordinator: TinyCoordinator) -> None:
+def test_another_study_at_one_site(coordinator: TinyCoordinator) -> None:
     """Another number of colluders makes another study, to which the site does not answer."""
     other = replace(coordinator.sealed, study_digest=bytes(32))
     offer = offered_session(COORDINATOR, other, 1, 1, (1, 2, 3), 9_999)

@@ -280,6 +280,11 @@ def refused(world: SealedWorld, check: Check, site: int | None = None) -> Iterat
     assert [state_of(world, one) for one in world.sites] == before
 
 
+def ask(world: SealedWorld, site: int, step: SealedStep) -> Running | Sealed | SealedReady:
+    """What a site answers to a step, as it arrives over the wire."""
+    return world.clients[site].step(carried(step), lambda _: world.chain())
+
+
 def resigned(step: SealedStep, /, **changes) -> SealedStep:
     """What a malicious coordinator sends: it has its own key, so its signature is always good."""
     return signed_step(COORDINATOR, replace(step, **changes))
