@@ -24,12 +24,13 @@ from .fakes import refused
 from .sealed import (
     MEMBERS,
     MEMBERS_OF_FOUR,
+    SLOT,
     SealedSites,
     TinyCoordinator,
+    check_of,
     sealed_study_of_four,
     state_of,
 )
-from .test_sealed_agent import SLOT, check_of
 
 
 def refused_unchanged(

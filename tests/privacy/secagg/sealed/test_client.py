@@ -19,6 +19,7 @@ from tests.privacy.secagg.sealed.world import (
     SLOT,
     SealedWorld,
     ask,
+    begun,
     refused,
     relabelled,
     resigned,
@@ -27,13 +28,6 @@ from tests.privacy.secagg.sealed.world import (
 )
 
 OTHER = identity_of(999)
-
-
-def begun(world, form=StepForm.DIRECT):
-    """A session, and the request of its first step, which nobody has received."""
-    server = world.open()
-    world.begin(server, form=form)
-    return server, server.requests()[2]
 
 
 # --- a step

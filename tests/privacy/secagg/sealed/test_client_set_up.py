@@ -8,25 +8,18 @@ from privacy.secagg.sealed import opening
 from privacy.secagg.sealed.label import session_digest
 from privacy.secagg.sealed.opening import offered_session, signed_group, signed_key
 from privacy.wire.checks import Check
-from privacy.wire.sealed import StepForm
 from privacy.wire.session import SessionKeys, SessionOpening
 from tests.privacy.secagg.consortium import NOW, RUN, identity_of
 from tests.privacy.secagg.sealed.world import (
     COORDINATOR,
     ask,
+    begun,
     refused,
     secrets_in,
     state_of,
 )
 
 OTHER = identity_of(999)
-
-
-def begun(world, form=StepForm.DIRECT):
-    """A session, and the request of its first step, which nobody has received."""
-    server = world.open()
-    world.begin(server, form=form)
-    return server, server.requests()[2]
 
 
 @pytest.mark.parametrize(

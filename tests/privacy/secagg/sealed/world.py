@@ -280,6 +280,13 @@ def refused(world: SealedWorld, check: Check, site: int | None = None) -> Iterat
     assert [state_of(world, one) for one in world.sites] == before
 
 
+def begun(world: SealedWorld, form: StepForm = StepForm.DIRECT) -> tuple[SealedServer, SealedStep]:
+    """A session, and the request of its first step, which nobody has received."""
+    server = world.open()
+    world.begin(server, form=form)
+    return server, server.requests()[2]
+
+
 def ask(world: SealedWorld, site: int, step: SealedStep) -> Running | Sealed | SealedReady:
     """What a site answers to a step, as it arrives over the wire."""
     return world.clients[site].step(carried(step), lambda _: world.chain())
