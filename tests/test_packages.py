@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import subprocess
@@ -19,6 +20,14 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 def names(requirements: list[str]) -> set[str]:
     return {re.split(r"[\[<>=~! ]", requirement)[0].lower() for requirement in requirements}
+
+
+EVERY = [
+    each
+    for extra in PROJECT["optional-dependencies"].values()
+    for each in extra
+    if not each.startswith("craftsfl[")
+]
 
 
 def test_torchvision_is_absent() -> None:
@@ -49,6 +58,58 @@ MODULES = {
     "scikit-image": "skimage",
     "scikit-learn": "sklearn",
 }
+
+
+# Parts of another package's own interface: where that changes, so do these.
+BROUGHT_BY = {
+    "huggingface_hub": "diffusers",  # and transformers: how both load, and what they raise
+    "tokenizers": "transformers",
+    "pydantic_core": "pydantic",
+    "httpcore": "httpx",
+    # The SuperLink is Flower's app, which `rounds serve` starts in parts.
+    **dict.fromkeys(("alembic", "fastapi", "starlette", "uvicorn"), "flwr"),
+    "packaging": "flwr",
+}
+
+
+def modules_of(*extras: str) -> set[str]:
+    """What is installed with these extras because craftsfl names it, by import name."""
+    named = [PROJECT["optional-dependencies"][extra] for extra in extras]
+    found = names([*PROJECT["dependencies"], *(each for all in named for each in all)])
+    return {MODULES.get(name, name.replace("-", "_")) for name in found}
+
+
+def imported(folder: str, without: str = "-") -> set[str]:
+    """Which packages of others the sources in `folder` import, by import name."""
+    own = {"client", "craftsfl", "model", "privacy", "server", "strategies"}
+    paths = [path for path in (ROOT / folder).rglob("*.py") if without not in path.as_posix()]
+    nodes = [node for path in paths for node in ast.walk(ast.parse(path.read_text()))]
+    names = [each.name for node in nodes if isinstance(node, ast.Import) for each in node.names]
+    names += [str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name.partition(".")[0] for name in names} - own - set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize(
+    ("packages", "extras"),
+    [
+        (imported("privacy") | imported("strategies") | imported("model", "/lab/"), ["site"]),
+        (imported("client"), ["site", "slides"]),
+        (imported("server"), ["site", "operator"]),
+        (imported("model/lab"), ["site", "model"]),
+        (imported("craftsfl"), ["site", "operator", "model"]),
+    ],
+    ids=["shared", "client", "server", "laboratory", "craftsfl"],
+)
+def test_what_a_side_imports_its_extra_names(packages: set[str], extras: list[str]) -> None:
+    """Another package may bring it along today, and leave it out tomorrow."""
+    named = modules_of(*extras)
+    assert {BROUGHT_BY.get(package, package) for package in packages} - named == set()
+
+
+@pytest.mark.parametrize("name", sorted(names([*PROJECT["dependencies"], *EVERY])))
+def test_a_decision_says_what_a_dependency_is_for(name: str) -> None:
+    text = (ROOT / "docs/adr/0003-dependencies.md").read_text().lower()
+    assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text)
 
 
 def test_every_module_of_an_extra_is_known_to_the_command_line() -> None:
