@@ -132,3 +132,12 @@ def test_there_is_no_first_step_without_the_opening(world):
     _, request = begun(world)
     with refused(world, Check.NO_KEYS):
         ask(world, 5, replace(request, opening=None))
+
+
+def test_nobody_deals_once_a_step_has_begun(world):
+    """A second secret for the group would leave sums that nobody can prove."""
+    server, request = begun(world)
+    world.take_up(server)
+    for site in world.sites:
+        with refused(world, Check.OUT_OF_ORDER):
+            world.clients[site].deal(request.opening.keys)
