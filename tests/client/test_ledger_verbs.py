@@ -15,6 +15,7 @@ from client.agent.witness import WitnessFile
 from client.settings import load_site
 from craftsfl.cli import app
 from privacy.errors import LedgerError
+from privacy.identity import MARKER_BYTES
 from privacy.ledger import AttemptKey, read_ledger
 from privacy.ledger.notes import Note
 from privacy.wire.checkpoint import Checkpoint
@@ -89,6 +90,21 @@ def test_a_successor_counts_what_the_lost_ledger_had_spent(tmp_path: Path, left:
     hospital.spend(4)
     with pytest.raises(LedgerError, match="nothing to recover"):
         recover_ledger(load_site(hospital.settings))
+
+
+def test_nothing_is_recovered_where_no_ledger_is_known(tmp_path: Path) -> None:
+    """An agent has worked there, and all that would tell of its ledger is gone."""
+    hospital = Hospital(tmp_path / "north")
+    hospital.spend(1)
+    lose_the_ledger(hospital)
+    hospital.state.patients.unlink()
+    hospital.own.marker.path.write_bytes(bytes(MARKER_BYTES))
+    hospital.state.cache.mkdir(exist_ok=True)
+    with pytest.raises(LedgerError, match="knows a lost ledger") as caught:
+        recover_ledger(load_site(hospital.settings))
+    assert "migrate-ledger --first" in caught.value.hint
+    assert not hospital.state.ledger.exists()
+    assert not list(hospital.state.path.glob("lost-*"))
 
 
 def test_a_successor_of_a_rolled_back_ledger(tmp_path: Path) -> None:
