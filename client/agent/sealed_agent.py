@@ -36,7 +36,7 @@ import numpy as np
 from client.agent.sealing import SealedLedger, Sealing, SteadyTime
 from client.agent.site_agent import AgentParts, OpenAttempt, SiteAgent, sealed
 from client.agent.site_chain import MissingSums, SiteChain
-from client.agent.work import Share, Trained
+from client.agent.work import DrawnShare, Trained
 from privacy.ledger import AttemptKey
 from privacy.secagg.refusals import Refused
 from privacy.secagg.sealed.attempt import PendingStep
@@ -313,7 +313,7 @@ def _given(machine: SealedClient, attempt: StepAttempt, step: SealedStep, found:
     """The machine's answer once it has the vector; it takes one, however often it is asked."""
     if attempt.pending is not None and not attempt.provided:
         attempt.provided = True
-        machine.provide(attempt.pending.label, cast(Share, found))
+        machine.provide(attempt.pending.label, cast(DrawnShare, found))
     return machine.step(step, _never)
 
 

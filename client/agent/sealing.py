@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from client.agent.admission import Account
 from client.agent.masking import Membership
 from client.agent.site_log import LogRules, SiteLog
-from client.agent.work import AttemptTraining, Clock, Share
+from client.agent.work import AttemptTraining, Clock, DrawnShare
 from client.policy import SiteRules
 from model.layout import Layout, frozen_digest
 from privacy.errors import ModelError
@@ -210,7 +210,9 @@ class Sealing:
         grid = grid_of(self.rules.study, len(pending.intent.cohort))
         patients = self.rules.declared_patients
 
-        def train(adapter: Vector, *, progress: StepProgress, should_stop: ShouldStop) -> Share:
+        def train(
+            adapter: Vector, *, progress: StepProgress, should_stop: ShouldStop
+        ) -> DrawnShare:
             found = trainer.clipped_sum(
                 adapter, pending.intent.step, progress=progress, should_stop=should_stop
             )

@@ -27,9 +27,11 @@ THREAD_NAME = "training"
 _NOTHING: Vector = np.empty(0, np.float32)
 _log = logging.getLogger("craftsfl.agent")
 
-Share: TypeAlias = NDArray[np.int64]  # of a step: integers drawn around a sum, on the study's grid
+DrawnShare: TypeAlias = NDArray[
+    np.int64
+]  # of a step: integers drawn around a sum, on the study's grid
 # The adapter's change [P], as it is or weighted and encoded; or a share.
-Trained: TypeAlias = Vector | Lanes | Share
+Trained: TypeAlias = Vector | Lanes | DrawnShare
 
 
 class AttemptTraining(Protocol):

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from client.agent.sealing import Sealing, sealing_of
-from client.agent.work import Share
+from client.agent.work import DrawnShare
 from client.policy import SiteRules
 from client.training import LocalTrainer
 from craftsfl.empirical.cohort import AUDITED_SITE, COHORT, Audited, StandIn, stand_in
@@ -165,7 +165,7 @@ class AuditedSite:
         self._keys = self._keys.at(self._keys.epoch + 1)
         pending = _pending(self._keys.epoch)
         share = self._sealing(trainer).training(trainer, _ShareSeeds(self._keys), pending)
-        drawn = cast(Share, share(self._adapter, progress=_ignored, should_stop=_never))
+        drawn = cast(DrawnShare, share(self._adapter, progress=_ignored, should_stop=_never))
         released = opened(drawn, grid_of(self.study, len(COHORT)))
         return released, seen.parts, self._parts
 

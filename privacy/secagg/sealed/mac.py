@@ -23,6 +23,8 @@ beta is used once (a label is used once), so 0, 2S and another step's sum do not
 epsilon rests on this.
 """
 
+# Why: docs/adr/0081-tags-of-integers.md
+
 from __future__ import annotations
 
 from typing import Final
