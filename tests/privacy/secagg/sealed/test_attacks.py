@@ -22,6 +22,7 @@ from tests.privacy.secagg.sealed.world import (
     COORDINATOR,
     added,
     ask,
+    numbers_of,
     refused,
     relabelled,
 )
@@ -70,11 +71,11 @@ def test_two_vectors_for_one_label(world):
     world.provide(world.vectors(1))
     other = world.vectors(2)[2]
     with pytest.raises(SecAggError):
-        world.clients[2].provide(world.clients[2].pending.label, other)
+        world.clients[2].provide(world.clients[2].pending.label, numbers_of(other))
     world.to_slot()
     first = world.collect(server)[2]
     with pytest.raises(SecAggError):
-        world.clients[2].provide(world.clients[2].pending.label, other)
+        world.clients[2].provide(world.clients[2].pending.label, numbers_of(other))
     again = SealedServer.restored(COORDINATOR, world.roster, world.study, server.stored())
     assert ask(world, 2, again.requests()[2]) == first
 

@@ -20,6 +20,7 @@ from tests.privacy.secagg.sealed.world import (
     SealedWorld,
     ask,
     begun,
+    numbers_of,
     refused,
     relabelled,
     resigned,
@@ -227,7 +228,7 @@ def test_without_a_vector_at_the_slot_there_is_none_ever(world, when):
     with pytest.raises(SecAggError):
         world.clients[2].noise_seed(label, bytes(32))
     with pytest.raises(SecAggError):
-        world.clients[2].provide(label, vectors[2])
+        world.clients[2].provide(label, numbers_of(vectors[2]))
     with pytest.raises(Refused):
         ask(world, 2, request)
 
@@ -262,17 +263,18 @@ def test_a_clock_that_steps_over_the_slot_loses_at_most_the_attempt(world):
 def test_a_vector_is_taken_once_and_only_for_its_label(world):
     server, request = begun(world)
     world.take_up(server)
-    client, vectors = world.clients[2], world.vectors()
-    for wrong in (np.zeros(3, np.uint64), np.zeros(world.lanes, np.int64)):
+    client, drawn = world.clients[2], numbers_of(world.vectors()[2])
+    wrongs = np.zeros(len(drawn), np.uint64), np.zeros(len(drawn) + 1, np.int64), drawn[None]
+    for wrong in wrongs:
         with pytest.raises(SecAggError):
             client.provide(request.label, wrong)
     with pytest.raises(SecAggError):
-        client.provide(bytes(32), vectors[2])
-    kept = vectors[2].copy()
-    client.provide(request.label, vectors[2])
-    assert np.array_equal(vectors[2], kept)
+        client.provide(bytes(32), drawn)
+    kept = drawn.copy()
+    client.provide(request.label, drawn)
+    assert np.array_equal(drawn, kept)
     with pytest.raises(SecAggError):
-        client.provide(request.label, vectors[2])
+        client.provide(request.label, drawn)
     with pytest.raises(SecAggError):
         client.noise_seed(request.label, bytes(32))
 
@@ -292,7 +294,7 @@ def test_the_noises_seed_hangs_on_the_label_and_on_the_centres(world):
 def test_nothing_can_be_provided_before_there_is_an_attempt(world):
     world.open()
     with pytest.raises(SecAggError):
-        world.clients[2].provide(bytes(32), world.vectors()[2])
+        world.clients[2].provide(bytes(32), numbers_of(world.vectors()[2]))
 
 
 # --- what is forgotten

@@ -198,7 +198,7 @@ class SealedWorld:
         for site, client in self.clients.items():
             if site in vectors and site not in silent and client.pending is not None:
                 client.noise_seed(client.pending.label, bytes(32))
-                client.provide(client.pending.label, vectors[site])
+                client.provide(client.pending.label, numbers_of(vectors[site]))
 
     def to_slot(self) -> None:
         self.clock[0] += SLOT / 1000
@@ -244,6 +244,11 @@ def carried(body):
 def packed(numbers: np.ndarray, bits: int = BITS) -> np.ndarray:
     """Signed numbers, int64 [64 G], as lanes."""
     return np.array(oracle.packed(numbers.tolist(), bits), np.uint64)
+
+
+def numbers_of(lanes: np.ndarray, bits: int = BITS) -> np.ndarray:
+    """The reverse: what a site drew, int64 [64 G], if none of it was beyond b bits."""
+    return np.array(oracle.signed(oracle.numbers(lanes.tolist(), bits), bits), np.int64)
 
 
 def added(rows: list[np.ndarray], bits: int = BITS, proof: int = 0) -> np.ndarray:
