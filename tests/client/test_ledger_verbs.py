@@ -122,6 +122,21 @@ def test_a_successor_of_a_rolled_back_ledger(tmp_path: Path) -> None:
     assert (hospital.state.path / "lost-1" / "ledger.sqlite").exists()
 
 
+def test_a_successor_of_a_ledger_that_went_back_to_its_beginning(tmp_path: Path) -> None:
+    """No attempt is in it: it must not pass for a successor that an earlier call has made."""
+    hospital = Hospital(tmp_path / "north")
+    hospital.spend()
+    old = hospital.backup()
+    hospital.spend(1, 2)
+    spent = spent_by(read_ledger(hospital.state.ledger))
+    hospital.put_back(old, *LEDGER)
+    recover_ledger(load_site(hospital.settings))
+    view = read_own_ledger(hospital.state, load_site(hospital.settings))
+    assert view is not None
+    assert spent_by(view) >= spent > 0
+    assert (hospital.state.path / "lost-1" / "ledger.sqlite").exists()
+
+
 def test_a_ledger_whose_key_is_lost_is_counted_exactly(tmp_path: Path) -> None:
     hospital = Hospital(tmp_path / "north")
     hospital.spend(1, 2)
