@@ -183,11 +183,17 @@ def too_long(sites: SealedSites, gate: threading.Event) -> None:
     sites.trainers[1].change = lambda total: total + (PATIENTS << 31)
 
 
+def too_long_by_a_hair(sites: SealedSites, gate: threading.Event) -> None:
+    """No number is longer than all patients' clip; together they are, by a hundredth."""
+    each = int(1.01 * (PATIENTS << 30) / np.sqrt(P))
+    sites.trainers[1].change = lambda total: np.full_like(total, each)
+
+
 def another_shape(sites: SealedSites, gate: threading.Event) -> None:
     sites.trainers[1].change = lambda total: total[1:]
 
 
-@pytest.mark.parametrize("fault", [late, failing, too_long, another_shape])
+@pytest.mark.parametrize("fault", [late, failing, too_long, too_long_by_a_hair, another_shape])
 def test_late_and_failed_training_look_the_same_and_cost_the_same(
     fault: Callable[[SealedSites, threading.Event], None],
     sites: SealedSites,
