@@ -19,10 +19,9 @@ from bench.sensitivity_world import World
 from privacy.dpsgd.assignment import fixed
 from privacy.dpsgd.release import CONTRIBUTION_BITS
 from privacy.mechanisms.pooled.grid import PooledGrid
-from privacy.mechanisms.pooled.packing import pack_signed
 from privacy.mechanisms.pooled.share import centres_of, noised
 from privacy.mechanisms.pooled.terms import PooledTerms
-from privacy.secagg.sealed.residues import packed_residues, reduced, residues_in
+from privacy.secagg.sealed.residues import packed_residues, reduced, residues_of
 from privacy.secagg.stream import apply_masks
 
 _SITES: Final = 12
@@ -100,10 +99,9 @@ def share_of(parameters: int) -> Callable[[], object]:
     peers = [(bytes([peer]) * 32, 1 if peer % 2 else -1) for peer in range(_SITES - 1)]
 
     def share() -> object:
-        packed = pack_signed(noised(centres_of(total, grid), grid, _SEED), grid.bits)
-        numbers = residues_in(packed, grid.bits)
-        apply_masks(numbers, peers)
-        return packed_residues(reduced(numbers, grid.bits), grid.bits)
+        words = residues_of(noised(centres_of(total, grid), grid, _SEED), grid.bits)
+        apply_masks(words, peers)
+        return packed_residues(reduced(words, grid.bits), grid.bits)
 
     return share
 

@@ -27,7 +27,7 @@ from bench.output import BenchRow, parser, print_rows
 from privacy.identity import Identity
 from privacy.mechanisms.pooled import PooledTerms
 from privacy.mechanisms.pooled.grid import PooledGrid
-from privacy.mechanisms.pooled.packing import pack_signed, unpack_signed
+from privacy.mechanisms.pooled.packing import unpack_signed
 from privacy.mechanisms.pooled.share import noised
 from privacy.secagg.client import Effects
 from privacy.secagg.roster import Member, Roster, propose_roster
@@ -226,7 +226,7 @@ class SealedCell:
     def _provide(self, site: int, shares: NDArray[np.int64]) -> None:
         pending = self._sites[site].pending
         if pending is not None:
-            self._sites[site].provide(pending.label, pack_signed(shares, self.grid.bits))
+            self._sites[site].provide(pending.label, shares)
 
     def _collect(
         self, requests: dict[int, SealedStep], chain: ChainDigests, slot: int, cost: StepCost

@@ -1,6 +1,6 @@
 """How far one patient moves what leaves, in units of the clipping norm C: the charge covers 1.
 
-Rows: `engine`, `loss`, `device`, `scale` of the adapter's normal factors, `protected`,
+Rows: `engine`, `loss`, `device`, `precision`, `scale` of the adapter's normal factors, `protected`,
 `leave_one_outs`, `clipped` (share of patients at the bound) and `ratio`, the largest that was seen.
 
 The adversary is the coordinator, who chooses the adapter: large factors, above all of queries and
@@ -76,7 +76,11 @@ def measure(options: argparse.Namespace) -> Iterator[BenchRow]:
         for engine in options.engine:
             for loss in options.loss:
                 world = World(
-                    engine, loss, options.device, assign=packed if protected else unpadded
+                    engine,
+                    loss,
+                    options.device,
+                    assign=packed if protected else unpadded,
+                    precision=options.precision,
                 )
                 for scale in options.scale if protected else [SHARPENED]:
                     moved = leave_one_out(world, scale, options.seeds if protected else 1)
@@ -84,6 +88,7 @@ def measure(options: argparse.Namespace) -> Iterator[BenchRow]:
                         "engine": engine,
                         "loss": loss,
                         "device": options.device,
+                        "precision": options.precision,
                         "scale": scale,
                         "protected": protected,
                         "leave_one_outs": len(moved.values),
@@ -116,6 +121,12 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument("--scale", nargs="+", choices=list(SCALES), default=list(SCALES))
     made.add_argument("--seeds", type=int, default=4, help="adapters and draws for each row")
     made.add_argument("--device", default="cpu", help="cpu or cuda")
+    made.add_argument(
+        "--precision",
+        choices=["float32", "bfloat16"],
+        default="float32",
+        help="of the frozen layers; bfloat16 without stage two's effects, as at a site",
+    )
     made.add_argument("--threads", type=int, default=1, help="of the processor")
     made.add_argument("--quick", action="store_true", help="one engine, loss and scale")
     return made

@@ -16,13 +16,15 @@ from torch import nn
 from bench.engines import ENGINE_CLASSES
 from bench.training import CROSS_ATTENTION
 from client.training import EncodedTiles, LocalTrainer
+from client.training.precision import Precision
 from craftsfl.simulation.members import SimulatedMembers
 from model.base import load_base
 from model.cache import SHIPPED_BASE, locate_base
 from model.layout import Layout
 from model.text import encode_captions
+from privacy.closing import Closing
 from privacy.dpsgd.assignment import Assign, Assignment
-from privacy.dpsgd.engine import ClippedSum, Closing, PatientGradients, PhysicalBatch
+from privacy.dpsgd.engine import ClippedSum, PatientGradients, PhysicalBatch
 from privacy.dpsgd.isolation import Isolation
 from privacy.dpsgd.lora_engine import LoraEngine
 from privacy.dpsgd.opacus_engine import OpacusEngine
@@ -67,12 +69,21 @@ class World:
     patients = PATIENTS
     clipping_norm = _CLIPPING_NORM
 
-    def __init__(self, engine: str, loss: str, device: str, *, assign: Assign) -> None:
+    def __init__(
+        self,
+        engine: str,
+        loss: str,
+        device: str,
+        *,
+        assign: Assign,
+        precision: Precision = "float32",
+    ) -> None:
         folder = locate_base(SHIPPED_BASE)
         pipeline = load_base(folder, torch.device(device))
         self._tiles = _tiles(pipeline)
         self._pipeline, self._study = pipeline, _study(loss)
         self._engine, self._assign = ENGINE_CLASSES[engine], assign
+        self._precision: Precision = precision
         self.layout: Layout = self._trainer(0, self._tiles, []).layout
 
     def clipped_sum(
@@ -113,6 +124,7 @@ class World:
             physical_rows=PLACES,
             engine=watched,
             assign=self._assign,
+            precision=self._precision,
         )
 
 

@@ -1,5 +1,8 @@
 """Envelopes in and out of the contents of Flower's messages, as `privacy.wire.carriage` has it.
 
+The coordinator has the same in `server.messages`: neither side imports the other, and what both
+may import, `privacy`, knows nothing of Flower.
+
 Only names that Flower documents are used here. Measured with 200 MB on two cores (Flower 1.41):
 deflating a `ConfigRecord` took 18 s and 1.2 GB of memory and resulted in one object of 200 MB,
 which has to fit into one HTTP request, whatever a proxy on the way permits; the raw array took

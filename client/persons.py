@@ -20,7 +20,7 @@ from client.data.metadata import read_rows
 from client.patients import Patients, Shared, open_patients, shared_by
 from client.settings import SiteSettings, load_site
 from privacy.errors import ConfigError, DeploymentError
-from privacy.files import write_private_once
+from privacy.files import told_if_unwritable, write_private_once
 
 LISTED_COLUMNS = ("group", "pictures", "patient_id", "name_in_logs", "withdrawn")
 
@@ -75,14 +75,10 @@ def suspicions(settings: Path) -> Suspicions:
 
 def write_list(path: Path, found: Suspicions) -> None:
     """Write the ids to a new file that only its owner can read. Raises `DeploymentError`."""
-    try:
-        text = io.StringIO(newline="")
-        csv.writer(text).writerows([LISTED_COLUMNS, *found.listed])
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([LISTED_COLUMNS, *found.listed])
+    with told_if_unwritable(path, "Name a new file with --list.", DeploymentError):
         write_private_once(path, text.getvalue().encode("utf-8"))
-    except OSError as error:
-        raise DeploymentError(
-            f"{path} cannot be written: {error.strerror}.", "Name a new file with --list."
-        ) from None
 
 
 def merge_ids(settings: Path, pairs: Sequence[tuple[str, str]]) -> tuple[int, int]:

@@ -17,12 +17,11 @@ SUPERNODE = "supernode.key"
 
 @dataclass(frozen=True)
 class SiteKeys:
-    """What a new site has: two private files, two to send, and what to read out over the phone."""
+    """What a new site has: two private files, one to send, and what to read out over the phone."""
 
     identity: Path  # private, Ed25519
     supernode: Path  # private, NIST P-384
     card: Path  # for the operator: both public keys, signed
-    supernode_public: Path  # the gateway's alone
     fingerprint: str
 
 
@@ -58,7 +57,7 @@ def init_site(
     identity = make_identity(files[0], passphrase)
     public = make_supernode_key(files[1])
     write_card(files[3], card.signed(identity, _node_key(public)))
-    return SiteKeys(files[0], files[1], files[3], public, fingerprint(identity.public))
+    return SiteKeys(files[0], files[1], files[3], fingerprint(identity.public))
 
 
 def _node_key(public: Path) -> str:

@@ -10,13 +10,13 @@ EXTRA_OF: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys(
             (
-                *("diffusers", "flwr", "google", "grpc", "grpc_health", "matplotlib", "opacus"),
-                *("peft", "PIL", "psutil", "pyarrow", "safetensors", "scipy", "torch"),
+                *("diffusers", "flwr", "google", "grpc", "grpc_health", "httpx", "matplotlib"),
+                *("opacus", "peft", "PIL", "psutil", "pyarrow", "safetensors", "torch"),
                 "transformers",
             ),
             "site",
         ),
-        **dict.fromkeys(("httpx", "mlflow", "sqlalchemy"), "operator"),
+        **dict.fromkeys(("mlflow", "sqlalchemy"), "operator"),
         **dict.fromkeys(
             ("accelerate", "skimage", "sklearn", "torchmetrics", "webdataset"), "model"
         ),

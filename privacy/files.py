@@ -28,6 +28,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from privacy.errors import ConfigError, CraftsflError
+
 PRIVATE: Final = 0o600
 PUBLIC: Final = 0o666  # less the umask
 _OTHERS: Final = 0o077
@@ -53,6 +55,19 @@ class RefusedFile(OSError):
 def hint_for(error: OSError, otherwise: str) -> str:
     """What to do about `error`: a refused file says so itself."""
     return error.hint if isinstance(error, RefusedFile) else otherwise
+
+
+@contextmanager
+def told_if_unwritable(
+    path: Path, hint: str, kind: type[CraftsflError] = ConfigError, *, id: str = ""
+) -> Iterator[None]:
+    """Raise `kind` in the place of an `OSError` inside: `path` cannot be written, and `hint`."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(
+            f"{path} cannot be written: {error.strerror}.", hint_for(error, hint), id=id
+        ) from None
 
 
 def read_secret(path: Path, most: int) -> bytes:

@@ -30,6 +30,10 @@ MARKER_BYTES: Final = 1024  # the length of a marker that names no ledger yet: a
 
 _GROUPS: Final = 6  # of five digits each: 30 digits are 99 bits, too many to search a look-alike
 _GROUP_BYTES: Final = 5  # each group is 40 bits modulo 100,000
+A_STUDYS_KEY: Final = "Keep it if a study names it; else choose another path."
+_SITES_KEY: Final = (
+    "Keep it if it is the site's key: rosters name it. Otherwise move it away first."
+)
 _FINGERPRINT: Final = b"craftsfl/fingerprint/v1\0"
 _MAX_FILE: Final = 4096
 
@@ -64,6 +68,24 @@ class Identity:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection
         )
 
+    def write_new(
+        self, path: Path, passphrase: bytes | None, *, if_there: str, parents: bool = False
+    ) -> None:
+        """Keep the key in the new file `path` (mode 0600); `parents`: in a folder that is made too.
+
+        Raises `ConfigError` where it cannot be made, and with the hint `if_there` where it exists.
+        """
+        try:
+            if parents:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            write_private_once(path, self.pem(passphrase))
+        except FileExistsError:
+            raise _exists(path, if_there) from None
+        except OSError as error:
+            raise ConfigError(
+                f"{path} cannot be made: {error.strerror}.", "Check the path."
+            ) from None
+
     def __repr__(self) -> str:
         return f"Identity({fingerprint(self.public)})"
 
@@ -72,14 +94,9 @@ def make_identity(path: Path, passphrase: bytes | None = None) -> Identity:
     """Make a new identity in the file `path` (mode 0600); `ConfigError` if the file exists."""
     identity = Identity.generate()
     if os.path.lexists(path):
-        raise _there(path)
+        raise _exists(path, _SITES_KEY)
     _make_marker(marker_path(path))  # first, because a key without its marker is refused
-    try:
-        write_private_once(path, identity.pem(passphrase))
-    except FileExistsError:
-        raise _there(path) from None
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be made: {error.strerror}.", "Check the path.") from None
+    identity.write_new(path, passphrase, if_there=_SITES_KEY)
     return identity
 
 
@@ -88,11 +105,8 @@ def marker_path(key: Path) -> Path:
     return key.with_name(f"{key.name}.ledger")
 
 
-def _there(path: Path) -> ConfigError:
-    return ConfigError(
-        f"{path} already exists.",
-        "Keep it if it is the site's key: rosters name it. Otherwise move it away first.",
-    )
+def _exists(path: Path, hint: str) -> ConfigError:
+    return ConfigError(f"{path} already exists.", hint)
 
 
 def _make_marker(path: Path) -> None:

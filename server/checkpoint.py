@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError, FederationError
-from privacy.files import write_public
+from privacy.files import told_if_unwritable, write_public
 from privacy.wire.codec import Vector
 
 _ADAPTER = "adapter"
@@ -61,16 +61,10 @@ def write_durably(path: Path, data: bytes) -> None:
 
     Raises `DeploymentError` if the disk is full or the folder is not writable.
     """
-    try:
+    hint = "Free some space or correct the permissions, then: craftsfl rounds start consortium.toml"
+    with told_if_unwritable(path, hint, DeploymentError, id=ErrorId.STATE_NOT_WRITABLE):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_public(path, data)
-    except OSError as error:
-        raise DeploymentError(
-            f"{path} cannot be written: {error.strerror}.",
-            "Free some space or correct the permissions, then: craftsfl rounds start "
-            "consortium.toml",
-            id=ErrorId.STATE_NOT_WRITABLE,
-        ) from None
 
 
 def sha256_of(path: Path) -> str:

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError
-from privacy.files import write_private_once
-from privacy.identity import Identity, load_identity
+from privacy.identity import A_STUDYS_KEY, Identity, load_identity
 from privacy.study.manifest import Study
 
 
@@ -21,15 +20,7 @@ def make_coordinator_key(path: Path) -> bytes:
     Raises `ConfigError` if the file exists or cannot be made.
     """
     identity = Identity.generate()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_private_once(path, identity.pem(None))
-    except FileExistsError:
-        raise ConfigError(
-            f"{path} already exists.", "Keep it if a study names it; else choose another path."
-        ) from None
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be made: {error.strerror}.", "Check the path.") from None
+    identity.write_new(path, None, if_there=A_STUDYS_KEY, parents=True)
     return identity.public
 
 

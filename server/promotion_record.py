@@ -21,7 +21,7 @@ from privacy.audit.promotions import (
     signoff_facts,
 )
 from privacy.errors import AuditError, DeploymentError
-from privacy.files import write_public
+from privacy.files import told_if_unwritable, write_public
 from privacy.log.entries import EntryKind, LogFacts
 
 
@@ -49,13 +49,9 @@ class PromotionRecord:
         """Add it with the next number of its study; it is on disk when this returns."""
         number = 1 + len(self.rows(bytes.fromhex(row.promotion.study)))
         numbered = replace(row, promotion=replace(row.promotion, number=number))
-        try:
+        hint = "Check the disk and the owner; nothing was promoted."
+        with told_if_unwritable(self._path, hint, DeploymentError):
             write_public(self._path, encode_promotions([*self.rows(), numbered]))
-        except OSError as error:
-            raise DeploymentError(
-                f"{self._path} cannot be written: {error.strerror}.",
-                "Check the disk and the owner; nothing was promoted.",
-            ) from None
         return numbered
 
     def newest(self, study: bytes) -> LoggedPromotion | None:

@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
 
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
+from privacy.closing import Closing
 from privacy.error_ids import ErrorId
 from privacy.errors import FederationError
 from privacy.study.manifest import Study
@@ -60,7 +60,7 @@ class OpenRun:
     started: float  # Unix seconds
 
 
-class Runs:
+class Runs(Closing):
     """All runs of one database; a context manager. Every method is one transaction.
 
     Raises `DeploymentError`, as the database does.
@@ -70,17 +70,6 @@ class Runs:
         self._url = url
         self._clock = clock
         self._engine: Engine = open_database(url)
-
-    def __enter__(self) -> Runs:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the database."""

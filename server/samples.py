@@ -13,6 +13,7 @@ from model.generation.adapter import file_digest
 from model.generation.compare import GridRequest, compare_adapter
 from model.generation.provenance import Drawing, Provenance, software, write_png
 from privacy.errors import DeploymentError
+from privacy.files import told_if_unwritable
 from privacy.study.manifest import Samples
 
 
@@ -35,10 +36,6 @@ def draw_samples(
         adapter_source=adapter.name,
         origin=origin,
     )
-    try:
+    with told_if_unwritable(out, "Free some space there.", DeploymentError):
         out.parent.mkdir(parents=True, exist_ok=True)
         write_png(grid, out, Provenance(drawing, samples.prompts, samples.seeds))
-    except OSError as error:
-        raise DeploymentError(
-            f"{out} cannot be written: {error.strerror}.", "Free some space there."
-        ) from None

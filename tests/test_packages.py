@@ -21,6 +21,14 @@ def names(requirements: list[str]) -> set[str]:
     return {re.split(r"[\[<>=~! ]", requirement)[0].lower() for requirement in requirements}
 
 
+EVERY = [
+    each
+    for extra in PROJECT["optional-dependencies"].values()
+    for each in extra
+    if not each.startswith("craftsfl[")
+]
+
+
 def test_torchvision_is_absent() -> None:
     """Its CUDA build together with a CPU torch breaks every diffusers import."""
     for package in ("torchvision", "torch_fidelity", "timm"):
@@ -49,6 +57,61 @@ MODULES = {
     "scikit-image": "skimage",
     "scikit-learn": "sklearn",
 }
+
+
+# Parts of another package's own interface: where that changes, so do these.
+BROUGHT_BY = {
+    "huggingface_hub": "diffusers",  # and transformers: how both load, and what they raise
+    "tokenizers": "transformers",
+    "pydantic_core": "pydantic",
+    "httpcore": "httpx",
+    # The SuperLink is Flower's app, which `rounds serve` starts in parts.
+    **dict.fromkeys(("alembic", "fastapi", "starlette", "uvicorn"), "flwr"),
+    "packaging": "flwr",
+}
+
+
+def modules_of(*extras: str) -> set[str]:
+    """What is installed with these extras because craftsfl names it, by import name."""
+    named = [PROJECT["optional-dependencies"][extra] for extra in extras]
+    found = names([*PROJECT["dependencies"], *(each for all in named for each in all)])
+    return {MODULES.get(name, name.replace("-", "_")) for name in found}
+
+
+IMPORT = re.compile(r"^\s*(?:import|from(?=\s+\w[\w.]*\s+import\b))\s+(\w+)", re.MULTILINE)
+
+
+def imported(folder: str, without: str = "-") -> set[str]:
+    """Which packages of others the sources in `folder` import, by import name."""
+    own = {"client", "craftsfl", "model", "privacy", "server", "strategies"}
+    paths = [path for path in (ROOT / folder).rglob("*.py") if without not in path.as_posix()]
+    found = {name for path in paths for name in IMPORT.findall(path.read_text())}
+    return found - own - set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize(
+    ("folders", "extras"),
+    [
+        (["privacy", "strategies", "model"], ["site"]),
+        (["client"], ["site", "slides"]),
+        (["server"], ["site", "operator"]),
+        (["model/lab"], ["site", "model"]),
+        (["craftsfl"], ["site", "operator", "model"]),
+    ],
+    ids=["shared", "client", "server", "laboratory", "craftsfl"],
+)
+def test_what_a_side_imports_its_extra_names(folders: list[str], extras: list[str]) -> None:
+    """Another package may bring it along today, and leave it out tomorrow."""
+    without = "/lab/" if "model" in folders else "-"
+    packages = set[str]().union(*(imported(folder, without) for folder in folders))
+    named = modules_of(*extras)
+    assert {BROUGHT_BY.get(package, package) for package in packages} - named == set()
+
+
+@pytest.mark.parametrize("name", sorted(names([*PROJECT["dependencies"], *EVERY])))
+def test_a_decision_says_what_a_dependency_is_for(name: str) -> None:
+    text = (ROOT / "docs/adr/0003-dependencies.md").read_text().lower()
+    assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text)
 
 
 def test_every_module_of_an_extra_is_known_to_the_command_line() -> None:

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from client.confinement.filters import allow_socket_families
 from client.confinement.kernel import (
-    allow_socket_families,
     forbid_new_privileges,
     has_capability,
     is_dumpable,

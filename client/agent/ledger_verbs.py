@@ -26,7 +26,7 @@ from client.agent.own_ledger import (
 from client.agent.state import StateFolder, state_folder
 from client.settings import SiteSettings
 from privacy.errors import ConfigError, CraftsflError, LedgerError
-from privacy.files import write_private
+from privacy.files import told_if_unwritable, write_private
 from privacy.ledger import Charge, LedgerView, SqliteLedger, load_or_make_key, read_ledger
 from privacy.ledger.anchors import INHERITED_RUN, Anchors
 from privacy.ledger.database import clear_errors
@@ -144,14 +144,9 @@ def _copy(ledger: Path, backup: Path, head: Head) -> None:
     """A copy of ledger, write-ahead log and head file, on disk when this returns."""
     with clear_errors(ledger), closing(sqlite3.connect(ledger)) as database:
         data = database.serialize()
-    try:
+    with told_if_unwritable(backup, "Free some space; nothing was changed.", LedgerError):
         write_private(head_path(backup), slots_of(head))
         write_private(backup, data)
-    except OSError as error:
-        raise LedgerError(
-            f"{backup} cannot be written: {error.strerror}.",
-            "Free some space; nothing was changed.",
-        ) from None
 
 
 def _without_its_key(state: StateFolder, settings: SiteSettings) -> Note | None:

@@ -15,20 +15,16 @@ from pathlib import Path
 from typing import Final
 
 from privacy.errors import DeploymentError
-from privacy.files import hint_for, write_private
+from privacy.files import told_if_unwritable, write_private
 
 START_AGAIN: Final = 75  # how a served agent ends that is to read its files anew
 
 
 def ask_to_reload(file: Path) -> None:
     """Leave word for the agent whose state folder holds `file`; raises `DeploymentError`."""
-    try:
+    hint = "Run this as the agent's user; check the disk's free space."
+    with told_if_unwritable(file, hint, DeploymentError):
         write_private(file, b"")
-    except OSError as error:
-        raise DeploymentError(
-            f"{file} cannot be written: {error.strerror}.",
-            hint_for(error, "Run this as the agent's user; check the disk's free space."),
-        ) from None
 
 
 def is_asked(file: Path) -> bool:

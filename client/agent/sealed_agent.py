@@ -36,7 +36,7 @@ import numpy as np
 from client.agent.sealing import SealedLedger, Sealing, SteadyTime
 from client.agent.site_agent import AgentParts, OpenAttempt, SiteAgent, sealed
 from client.agent.site_chain import MissingSums, SiteChain
-from client.agent.work import Trained
+from client.agent.work import DrawnShare, Trained
 from privacy.ledger import AttemptKey
 from privacy.secagg.refusals import Refused
 from privacy.secagg.sealed.attempt import PendingStep
@@ -55,7 +55,6 @@ from privacy.wire.sealed import (
     StepForm,
     sealed_size_limit,
 )
-from privacy.wire.secagg import Lanes
 from privacy.wire.session import SessionKeys, SessionOffer
 from strategies.chain import AdapterChain
 from strategies.pooled import digests_of, final_of
@@ -314,7 +313,7 @@ def _given(machine: SealedClient, attempt: StepAttempt, step: SealedStep, found:
     """The machine's answer once it has the vector; it takes one, however often it is asked."""
     if attempt.pending is not None and not attempt.provided:
         attempt.provided = True
-        machine.provide(attempt.pending.label, cast(Lanes, found))
+        machine.provide(attempt.pending.label, cast(DrawnShare, found))
     return machine.step(step, _never)
 
 

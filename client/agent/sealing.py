@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from client.agent.admission import Account
 from client.agent.masking import Membership
 from client.agent.site_log import LogRules, SiteLog
-from client.agent.work import AttemptTraining, Clock
+from client.agent.work import AttemptTraining, Clock, DrawnShare
 from client.policy import SiteRules
 from model.layout import Layout, frozen_digest
 from privacy.errors import ModelError
 from privacy.ledger import AttemptKey, Ledger, StepMark
 from privacy.log.memory import LogMemory, ProcessMemory
-from privacy.mechanisms.pooled.packing import pack_signed
 from privacy.mechanisms.pooled.share import centres_of, noised
 from privacy.secagg.client import Effects
 from privacy.secagg.refusals import Refused
@@ -42,7 +41,6 @@ from privacy.wire.checks import Check
 from privacy.wire.codec import Vector
 from privacy.wire.log import NO_LOG, LogFields
 from privacy.wire.sealed import SealedStep
-from privacy.wire.secagg import Lanes
 from privacy.wire.session import SessionOffer
 
 if TYPE_CHECKING:
@@ -203,7 +201,7 @@ class Sealing:
     def training(
         self, trainer: RoundTrainer, machine: NoiseSeeds, pending: PendingStep
     ) -> AttemptTraining:
-        """The clipped sum of the step, then this site's share of the noise around it, packed.
+        """The clipped sum of the step, then integers drawn around it: this site's share, int64.
 
         Everything that takes time happens before the slot. The noise is a function of the step's
         label, of the sum and of a key in memory: whoever puts an earlier moment of this process
@@ -212,14 +210,16 @@ class Sealing:
         grid = grid_of(self.rules.study, len(pending.intent.cohort))
         patients = self.rules.declared_patients
 
-        def train(adapter: Vector, *, progress: StepProgress, should_stop: ShouldStop) -> Lanes:
+        def train(
+            adapter: Vector, *, progress: StepProgress, should_stop: ShouldStop
+        ) -> DrawnShare:
             found = trainer.clipped_sum(
                 adapter, pending.intent.step, progress=progress, should_stop=should_stop
             )
             total = _checked(found, adapter.size, patients)
             centres = centres_of(total, grid)
             seed = machine.noise_seed(pending.label, hashlib.sha256(centres.tobytes()).digest())
-            return pack_signed(noised(centres, grid, seed), grid.bits)
+            return noised(centres, grid, seed)
 
         return train
 
@@ -248,7 +248,8 @@ def _checked(total: NDArray[np.int64], parameters: int, patients: int) -> NDArra
     """`total`, which no honest trainer makes of another kind: found out before the slot."""
     if total.shape != (parameters,) or total.dtype != np.int64:
         raise ModelError("The trainer returned no clipped sum of the adapter's shape.")
-    most = patients * _CONTRIBUTION
-    if (total > most).any() or (total < -most).any():
+    # All patients who agree, and what this float's own rounding may add: a trainer that somebody
+    # has taken over says no more through a step than that leaves room for.
+    if np.linalg.norm(total.astype(np.float64)) > patients * _CONTRIBUTION * (1 + 1e-9):
         raise ModelError("The trainer returned a sum that is longer than all patients' clip.")
     return total

@@ -22,7 +22,8 @@ Guarantees, each with a test:
   agent ended is charged when the next agent starts.
 - While the hospital has paused, or has left, what would begin is refused in words and costs
   nothing; what is open goes on.
-- `RunOver` ends the attempt under way in its run, as a newer attempt would, and nothing else.
+- `RunOver` ends the attempt under way in its run, as a newer attempt would, and nothing else. Of
+  what became of its training nothing shows, until a later attempt is charged.
 - A newer attempt cancels an older one and discards its secrets, which are only in memory: an agent
   that was restarted knows nothing of an open attempt, and the site has dropped out of it.
 - `handle` never raises and never waits for training.
@@ -251,7 +252,8 @@ class SiteAgent(ABC):
         last = self._attempt
         if last is not None and last.key.run == run and last.is_open:
             last.end()
-            self._say_answered(last)
+            # It is not said to be answered: then whoever watches would see whether its trainer is
+            # still there, of an attempt that was not charged.
             _log.info("The coordinator has ended run %d.", run)
         return RunOver()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from privacy.errors import ConfigError, DeploymentError
-from privacy.files import RefusedFile, read_private, write_private
+from privacy.files import RefusedFile, read_private, told_if_unwritable, write_private
 
 _LARGEST: Final = 64 << 20  # bytes
 _T = TypeVar("_T")
@@ -36,9 +36,5 @@ def read_study_file(
 
 def write_study_file(file: Path, studies: dict[str, Any]) -> None:
     """Replace the file; on disk when this returns. Raises `DeploymentError`, unchanged."""
-    try:
+    with told_if_unwritable(file, "Check the disk and its free space.", DeploymentError):
         write_private(file, json.dumps(studies).encode())
-    except OSError as error:
-        raise DeploymentError(
-            f"{file} cannot be written: {error.strerror}.", "Check the disk and its free space."
-        ) from None

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from privacy.errors import DeploymentError
-from privacy.files import hint_for, read_private, write_private
+from privacy.files import read_private, told_if_unwritable, write_private
 from privacy.wire.bodies import Refusal
 from privacy.wire.reasons import Reason
 
@@ -73,13 +73,9 @@ class WishFile:
 
     def write(self, wish: SiteWish) -> None:
         """On disk when this returns, from the agent's next message on; raises `DeploymentError`."""
-        try:
+        hint = "Run this as the agent's user; check the disk's free space."
+        with told_if_unwritable(self.path, hint, DeploymentError):
             write_private(self.path, json.dumps({"wish": wish}).encode("ascii"))
             if os.geteuid() == 0:  # else the agent's user could not read it
                 owner = self.path.parent.stat()
                 os.chown(self.path, owner.st_uid, owner.st_gid)
-        except OSError as error:
-            raise DeploymentError(
-                f"{self.path} cannot be written: {error.strerror}.",
-                hint_for(error, "Run this as the agent's user; check the disk's free space."),
-            ) from None

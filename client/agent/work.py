@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from client.agent.boundary import Failure, contained
 from client.agent.progress import TRAINING, ProgressEvent, ProgressSource
@@ -26,7 +27,11 @@ THREAD_NAME = "training"
 _NOTHING: Vector = np.empty(0, np.float32)
 _log = logging.getLogger("craftsfl.agent")
 
-Trained: TypeAlias = Vector | Lanes  # the adapter's change [P], as it is or weighted and encoded
+DrawnShare: TypeAlias = NDArray[
+    np.int64
+]  # of a step: integers drawn around a sum, on the study's grid
+# The adapter's change [P], as it is or weighted and encoded; or a share.
+Trained: TypeAlias = Vector | Lanes | DrawnShare
 
 
 class AttemptTraining(Protocol):

@@ -1,8 +1,10 @@
-"""A system call filter that names what is allowed, for a process that may turn hostile.
+"""System call filters: one that names what is allowed, and one that refuses kinds of sockets.
 
-A classic BPF program (seccomp(2)). What it does not name fails with EPERM, or with ENOSYS if the
-call is so new that libraries try it first and fall back. Conditions look at numbers among the
-arguments; what a pointer points to, no filter can see.
+The first is for a process that may turn hostile: what it does not name fails with EPERM, or with
+ENOSYS if the call is so new that libraries try it first and fall back. Conditions look at numbers
+among the arguments; what a pointer points to, no filter can see. Both are classic BPF programs
+(seccomp(2)), written out here to avoid depending on libseccomp, which is a library of the system,
+not a Python package.
 """
 
 # Why: docs/adr/0032-one-users-airlock.md
@@ -10,13 +12,11 @@ arguments; what a pointer points to, no filter can see.
 from __future__ import annotations
 
 import errno
-import platform
 import struct
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from client.confinement.kernel import MACHINES, X32_CALLS, install_filter
+from client.confinement.kernel import MACHINES, install_filter, this_machine
 
 FilterStep = tuple[int, int, int, int]  # code, steps to skip if true, if false, operand
 
@@ -25,6 +25,8 @@ _JUMP_EQUAL, _JUMP_AT_LEAST = 0x15, 0x35
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _NUMBER_AT, _ARCHITECTURE_AT, _ARGUMENTS_AT = 0, 4, 16  # in struct seccomp_data
 _NEW_CALLS = 424  # from pidfd_send_signal on, numbers are the same on every kind of machine
+_X32_CALLS = 0x40000000  # in a call number: the third ABI of x86-64
+_IO_URING_SETUP = 425  # creates sockets without calling socket(2)
 _KILL = 0x80000000  # the whole process: a call of another architecture is no accident
 
 
@@ -62,16 +64,27 @@ def allow_only(rules: CallRules, numbers: Mapping[str, tuple[int | None, int | N
     `numbers`: of each call, on x86-64 and on aarch64. Requires `forbid_new_privileges` first;
     raises `OSError` where there is no such filter.
     """
-    if sys.platform != "linux" or platform.machine() not in MACHINES:
-        raise OSError(errno.ENOSYS, "no system call filter for this machine")
-    column = list(MACHINES).index(platform.machine())
+    machine = this_machine()
+    column = list(MACHINES.values()).index(machine)
     here = {
         number: rules[name]
         for name in rules
         if (number := numbers[name][column]) is not None  # this machine has that call
     }
-    architecture = MACHINES[platform.machine()].architecture
-    install_filter([struct.pack("=HBBI", *step) for step in _program(here, architecture)])
+    _install(_program(here, machine.architecture))
+
+
+def allow_socket_families(families: Sequence[int]) -> None:
+    """Refuse sockets of any other family, and io_uring: in all threads and permanently.
+
+    A refused socket fails with EAFNOSUPPORT. Requires `forbid_new_privileges` first.
+    """
+    machine = this_machine()
+    _install(_families_program(machine.architecture, machine.socket_call, families))
+
+
+def _install(steps: Sequence[FilterStep]) -> None:
+    install_filter([struct.pack("=HBBI", *step) for step in steps])
 
 
 def _program(rules: Mapping[int, Sequence[Argument]], architecture: int) -> list[FilterStep]:
@@ -80,7 +93,7 @@ def _program(rules: Mapping[int, Sequence[Argument]], architecture: int) -> list
         (_JUMP_EQUAL, 1, 0, architecture),
         (_RETURN, 0, 0, _KILL),
         (_LOAD, 0, 0, _NUMBER_AT),
-        (_JUMP_AT_LEAST, 0, 1, X32_CALLS),
+        (_JUMP_AT_LEAST, 0, 1, _X32_CALLS),
         (_RETURN, 0, 0, _KILL),
     ]
     for number, conditions in rules.items():
@@ -92,6 +105,27 @@ def _program(rules: Mapping[int, Sequence[Argument]], architecture: int) -> list
         (_JUMP_AT_LEAST, 0, 1, _NEW_CALLS),
         (_RETURN, 0, 0, _ERRNO | errno.ENOSYS),
         _refuse(),
+    ]
+
+
+def _families_program(
+    architecture: int, socket_call: int, families: Sequence[int]
+) -> list[FilterStep]:
+    first = 7  # the step at which the families begin
+    other = first + len(families)  # the three returns: another family, allowed, unknown call
+    allow, unknown = other + 1, other + 2
+    return [
+        (_LOAD, 0, 0, _ARCHITECTURE_AT),
+        (_JUMP_EQUAL, 0, unknown - 2, architecture),
+        (_LOAD, 0, 0, _NUMBER_AT),
+        (_JUMP_AT_LEAST, unknown - 4, 0, _X32_CALLS),
+        (_JUMP_EQUAL, unknown - 5, 0, _IO_URING_SETUP),
+        (_JUMP_EQUAL, 0, allow - 6, socket_call),
+        (_LOAD, 0, 0, _ARGUMENTS_AT),
+        *((_JUMP_EQUAL, allow - place - 1, 0, f) for place, f in enumerate(families, first)),
+        (_RETURN, 0, 0, _ERRNO | errno.EAFNOSUPPORT),
+        (_RETURN, 0, 0, _ALLOW),
+        (_RETURN, 0, 0, _ERRNO | errno.ENOSYS),
     ]
 
 

@@ -1,8 +1,6 @@
 """The Linux calls that shut a process in and for which Python has no functions.
 
-Each raises `OSError` if the kernel refuses, and on systems without such a call. The filter is a
-classic BPF program of a dozen instructions (seccomp(2)), written out here to avoid depending on
-libseccomp, which is a library of the system, not a Python package.
+Each raises `OSError` if the kernel refuses, and on systems without such a call.
 """
 
 from __future__ import annotations
@@ -28,11 +26,6 @@ _CAPABILITY_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3: two words of 32
 _SIOCSIFFLAGS, _IFF_UP, _IFF_RUNNING = 0x8914, 0x1, 0x40
 
 _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC = 1, 1
-_LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
-_ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
-_NUMBER_AT, _ARCHITECTURE_AT, _FIRST_ARGUMENT_AT = 0, 4, 16  # in struct seccomp_data
-X32_CALLS = 0x40000000  # in a call number: the third ABI of x86-64
-_IO_URING_SETUP = 425  # creates sockets without calling socket(2)
 
 
 class Machine(NamedTuple):
@@ -121,16 +114,11 @@ def has_capability(number: int) -> bool:
     return bool(_capabilities() >> number & 1)
 
 
-def allow_socket_families(families: Sequence[int]) -> None:
-    """Refuse sockets of any other family, and io_uring: in all threads and permanently.
-
-    A refused socket fails with EAFNOSUPPORT. Requires `forbid_new_privileges` first.
-    """
+def this_machine() -> Machine:
+    """The kind of machine that this is; `OSError` where no system call filter is known for it."""
     if sys.platform != "linux" or platform.machine() not in MACHINES:
         raise OSError(errno.ENOSYS, "no system call filter for this machine")
-    machine = MACHINES[platform.machine()]
-    steps = _program(machine.architecture, machine.socket_call, families)
-    install_filter([struct.pack("=HBBI", *step) for step in steps])
+    return MACHINES[platform.machine()]
 
 
 def install_filter(steps: Sequence[bytes]) -> None:
@@ -141,7 +129,7 @@ def install_filter(steps: Sequence[bytes]) -> None:
     asked = _Filter(len(steps), b"".join(steps))
     left_out = kernel_result(
         libc().syscall(
-            ctypes.c_long(MACHINES[platform.machine()].seccomp_call),
+            ctypes.c_long(this_machine().seccomp_call),
             ctypes.c_long(_SECCOMP_SET_MODE_FILTER),
             ctypes.c_long(_SECCOMP_FILTER_FLAG_TSYNC),
             ctypes.byref(asked),
@@ -149,28 +137,6 @@ def install_filter(steps: Sequence[bytes]) -> None:
     )
     if left_out:  # the number of a thread that has another filter already
         raise OSError(errno.EBUSY, "a thread has a filter of its own")
-
-
-def _program(
-    architecture: int, socket_call: int, families: Sequence[int]
-) -> list[tuple[int, int, int, int]]:
-    """The filter's steps: (code, steps to skip if true, steps to skip if false, operand)."""
-    first = 7  # the step at which the families begin
-    other = first + len(families)  # the three returns: another family, allowed, unknown call
-    allow, unknown = other + 1, other + 2
-    return [
-        (_LOAD, 0, 0, _ARCHITECTURE_AT),
-        (_JUMP_EQUAL, 0, unknown - 2, architecture),
-        (_LOAD, 0, 0, _NUMBER_AT),
-        (_JUMP_AT_LEAST, unknown - 4, 0, X32_CALLS),
-        (_JUMP_EQUAL, unknown - 5, 0, _IO_URING_SETUP),
-        (_JUMP_EQUAL, 0, allow - 6, socket_call),
-        (_LOAD, 0, 0, _FIRST_ARGUMENT_AT),
-        *((_JUMP_EQUAL, allow - place - 1, 0, f) for place, f in enumerate(families, first)),
-        (_RETURN, 0, 0, _ERRNO | errno.EAFNOSUPPORT),
-        (_RETURN, 0, 0, _ALLOW),
-        (_RETURN, 0, 0, _ERRNO | errno.ENOSYS),
-    ]
 
 
 def _capabilities() -> int:

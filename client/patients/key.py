@@ -17,7 +17,6 @@ from privacy.errors import LedgerError
 from privacy.files import hint_for, read_secret, write_private_once
 
 _KEY_BYTES: Final = 32
-LINE_BYTES: Final = 32
 _LARGEST: Final = 4096  # how much is read of a file that is not a key
 # One domain for each use of the key.
 _LINE: Final = b"craftsfl/patient-line/v1\0"

@@ -24,7 +24,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
 from client.patients.schema import prepare_register
@@ -41,6 +40,7 @@ from client.patients.tables import (
     root_of,
     split_line,
 )
+from privacy.closing import Closing
 from privacy.errors import LedgerError
 from privacy.files import hint_for, make_private
 
@@ -69,7 +69,7 @@ class Decision:
     second: bytes
 
 
-class Register:
+class Register(Closing):
     """The register in `path`, made if absent. Thread-safe; several processes may have it open.
 
     Raises `LedgerError` if the file is not a register, damaged, of a newer version or unreadable.
@@ -96,17 +96,6 @@ class Register:
         except LedgerError:
             self.close()
             raise
-
-    def __enter__(self) -> Register:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file. Calling it again changes nothing."""

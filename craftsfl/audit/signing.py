@@ -10,9 +10,8 @@ from craftsfl.new_file import write_new_file
 from craftsfl.passphrase import identity_in
 from privacy.audit.evidence import ADAPTER_FILE, Evidence
 from privacy.audit.signoff import SignedVerdict
-from privacy.errors import AuditError, ConfigError
-from privacy.files import write_private_once
-from privacy.identity import Identity
+from privacy.errors import AuditError
+from privacy.identity import A_STUDYS_KEY, Identity
 
 
 def make_auditor_key(path: Path, passphrase: bytes | None) -> str:
@@ -21,14 +20,7 @@ def make_auditor_key(path: Path, passphrase: bytes | None) -> str:
     Raises `ConfigError` if the file exists or cannot be made.
     """
     identity = Identity.generate()
-    try:
-        write_private_once(path, identity.pem(passphrase))
-    except FileExistsError:
-        raise ConfigError(
-            f"{path} already exists.", "Keep it if a study names it; else choose another path."
-        ) from None
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be made: {error.strerror}.", "Check the path.") from None
+    identity.write_new(path, passphrase, if_there=A_STUDYS_KEY)
     return identity.public.hex()
 
 

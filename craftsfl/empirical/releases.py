@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from client.agent.sealing import Sealing, sealing_of
+from client.agent.work import DrawnShare
 from client.policy import SiteRules
 from client.training import LocalTrainer
 from craftsfl.empirical.cohort import AUDITED_SITE, COHORT, Audited, StandIn, stand_in
@@ -28,15 +29,15 @@ from craftsfl.simulation.federated import boundless_policy
 from craftsfl.simulation.trainers import single_thread
 from model.layout import initial_vector
 from model.processor import multiplies_bfloat16
+from privacy.closing import Closing
 from privacy.config import check
 from privacy.dpsgd.choice import choose_engine
-from privacy.dpsgd.engine import BLANK, ClippedSum, Closing, PhysicalBatch
+from privacy.dpsgd.engine import BLANK, ClippedSum, PhysicalBatch
 from privacy.dpsgd.engine import PatientGradients as Gradients
 from privacy.dpsgd.noise import NoiseSource, SystemNoise
 from privacy.dpsgd.release import CONTRIBUTION_BITS
 from privacy.events import Event, Observer
 from privacy.mechanisms.pooled import PooledGaussian
-from privacy.mechanisms.pooled.packing import unpack_signed
 from privacy.mechanisms.pooled.share import opened
 from privacy.secagg.sealed.attempt import PendingStep
 from privacy.secagg.sealed.epochs import EpochKeys, noise_seed_of
@@ -45,7 +46,6 @@ from privacy.study.manifest import Study
 from privacy.study.pooling import grid_of
 from privacy.study.terms import event_of, mechanism_of
 from privacy.wire.sealed import StepForm
-from privacy.wire.secagg import Lanes
 
 if TYPE_CHECKING:
     from privacy.dpsgd.lora_engine import LoraEngine
@@ -166,9 +166,8 @@ class AuditedSite:
         self._keys = self._keys.at(self._keys.epoch + 1)
         pending = _pending(self._keys.epoch)
         share = self._sealing(trainer).training(trainer, _ShareSeeds(self._keys), pending)
-        lanes = cast(Lanes, share(self._adapter, progress=_ignored, should_stop=_never))
-        grid = grid_of(self.study, len(COHORT))
-        released = opened(unpack_signed(lanes, grid.padded, grid.bits), grid)
+        drawn = cast(DrawnShare, share(self._adapter, progress=_ignored, should_stop=_never))
+        released = opened(drawn, grid_of(self.study, len(COHORT)))
         return released, seen.parts, self._parts
 
     def _sealing(self, trainer: LocalTrainer) -> Sealing:

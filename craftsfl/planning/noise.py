@@ -21,7 +21,6 @@ from privacy.mechanisms.pooled import PooledTerms
 from privacy.mechanisms.pooled.calibration import calibrated
 
 PlanMode = Literal["pooled", "local", "alone"]
-MODES: Final[tuple[PlanMode, ...]] = ("pooled", "local", "alone")
 
 _MORE: Final = 1e-3
 _TRIES: Final = 500

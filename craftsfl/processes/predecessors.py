@@ -25,7 +25,7 @@ import psutil
 from craftsfl.terminal import say
 from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError
-from privacy.files import lock, read_private, write_private
+from privacy.files import lock, read_private, told_if_unwritable, write_private
 
 LEFTOVER_SECONDS: Final = 12.0
 _LARGEST_RECORD: Final = 1_000_000
@@ -63,14 +63,9 @@ class StartedNote:
 
     def _write(self) -> None:
         text = json.dumps([asdict(mark) for mark in self._marks])
-        try:
+        hint = "Check the folder's owner and the free space."
+        with told_if_unwritable(self._path, hint, DeploymentError, id=ErrorId.FOLDER_UNUSABLE):
             write_private(self._path, text.encode())
-        except OSError as error:
-            raise DeploymentError(
-                f"{self._path} cannot be written: {error.strerror}.",
-                "Check the folder's owner and the free space.",
-                id=ErrorId.FOLDER_UNUSABLE,
-            ) from None
 
 
 @contextmanager

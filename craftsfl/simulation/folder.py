@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from craftsfl.simulation.config import Arm, SimulationResult, result_of
 from privacy.errors import ConfigError, DeploymentError
-from privacy.files import write_private
+from privacy.files import told_if_unwritable, write_private
 from server.life import exclusively
 
 _WHAT: Final = "simulation.json"
@@ -208,11 +208,7 @@ def _of_live(file: tarfile.TarFile) -> list[tarfile.TarInfo]:
 
 
 def _write(path: Path, data: bytes) -> None:
-    try:
+    hint = "Free some space, then give the same command: the simulation goes on."
+    with told_if_unwritable(path, hint, DeploymentError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_private(path, data)
-    except OSError as error:
-        raise DeploymentError(
-            f"{path} cannot be written: {error.strerror}.",
-            "Free some space, then give the same command: the simulation goes on.",
-        ) from None

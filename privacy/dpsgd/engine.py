@@ -4,11 +4,9 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Protocol
 
 import torch
 
@@ -62,25 +60,6 @@ class ClippedSum:
     total: torch.Tensor
     patients: int
     dropped: int
-
-
-class Closing(ABC):
-    """An engine as a context manager: `close` at the end of the block, also after an error."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Remove everything that is attached to the module. Calling it again changes nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class ClippingEngine(Protocol):

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from privacy.closing import Closing
 from privacy.dpsgd.clipping import (
     OneShape,
     check_rows_stay_apart,
@@ -20,7 +21,7 @@ from privacy.dpsgd.clipping import (
     unfollowed,
     usable_places,
 )
-from privacy.dpsgd.engine import ClippedSum, Closing, PatientGradients, PhysicalBatch
+from privacy.dpsgd.engine import ClippedSum, PatientGradients, PhysicalBatch
 from privacy.dpsgd.lora_leaves import GradientBuffer, Leaf, Places, check_leaf, replacement
 from privacy.dpsgd.reproducible import reproducible
 from privacy.errors import ModelError

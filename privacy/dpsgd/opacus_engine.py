@@ -15,6 +15,7 @@ import torch
 from opacus.grad_sample import GradSampleHooks
 from torch import nn
 
+from privacy.closing import Closing
 from privacy.dpsgd.clipping import (
     OneShape,
     check_rows_stay_apart,
@@ -25,7 +26,7 @@ from privacy.dpsgd.clipping import (
     unfollowed,
     usable_places,
 )
-from privacy.dpsgd.engine import ClippedSum, Closing, PatientGradients, PhysicalBatch
+from privacy.dpsgd.engine import ClippedSum, PatientGradients, PhysicalBatch
 from privacy.dpsgd.reproducible import reproducible
 from privacy.errors import ModelError
 

@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from privacy.closing import Closing
 from privacy.errors import LedgerError
 from privacy.ledger import database as db
 from privacy.ledger.anchors import Anchors
@@ -40,7 +40,7 @@ from privacy.ledger.view import check_kept, head_path
 _log = logging.getLogger("craftsfl.ledger")
 
 
-class SqliteLedger:
+class SqliteLedger(Closing):
     """`Ledger` of `site` in the file `path`, made if absent; its folder must exist. Thread-safe.
 
     `key` signs; `clock` returns seconds since 1970; `seen` are heads that others have kept;
@@ -85,17 +85,6 @@ class SqliteLedger:
             self._rebind(site)
             self._settle()
             undo.pop_all()
-
-    def __enter__(self) -> SqliteLedger:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def intent(self, key: AttemptKey, charge: Charge, mark: StepMark | None = None) -> None:
         """See `Ledger.intent`."""

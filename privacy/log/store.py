@@ -18,9 +18,9 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
+from privacy.closing import Closing
 from privacy.error_ids import ErrorId
 from privacy.errors import LogError
 from privacy.files import make_private
@@ -49,7 +49,7 @@ _SCHEMA: Final = (
 )
 
 
-class LogStore:
+class LogStore(Closing):
     """The log in the file `path`, made if absent. One process at a time appends; not thread-safe.
 
     Raises `LogError` for a file that is not a log or is damaged, and where another process appends.
@@ -68,17 +68,6 @@ class LogStore:
         except LogError:
             self._database.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def size(self) -> int:

@@ -16,7 +16,7 @@ from pydantic import Field, field_validator
 from privacy.config import OtherFileError, SiteName, Strict, load_toml
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError
-from privacy.files import write_public
+from privacy.files import told_if_unwritable, write_public
 from privacy.identity import Identity, fingerprint, verify
 from privacy.secagg.keys import digest
 from privacy.secagg.roster import MAX_ORGANISATION_BYTES
@@ -88,12 +88,8 @@ def write_card(path: Path, card: SiteCard) -> None:
     )
     if card.node_key is not None:
         text += _NODE.format(node_key=json.dumps(card.node_key), signature=card.signature)
-    try:
+    with told_if_unwritable(path, "Check the path."):
         write_public(path, text.encode("utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be written: {error.strerror}.", "Check the path."
-        ) from None
 
 
 def read_card(path: Path) -> SiteCard:

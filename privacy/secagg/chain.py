@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from privacy.errors import ConfigError, SecAggError
-from privacy.files import write_public
+from privacy.files import told_if_unwritable, write_public
 from privacy.secagg.history import check_history
 from privacy.secagg.roster import Roster, SignedRoster, check_signed, verify_roster
 from privacy.wire.codec import Reader, Writer
@@ -44,12 +44,8 @@ def read_rosters(path: Path) -> tuple[SignedRoster, ...]:
 
 def write_rosters(path: Path, chain: Sequence[SignedRoster]) -> None:
     """Write all of `chain` to the file, whole or not at all; `ConfigError` if that fails."""
-    try:
+    with told_if_unwritable(path, "Check the path."):
         write_public(path, encode_rosters(chain))
-    except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be written: {error.strerror}.", "Check the path."
-        ) from None
 
 
 def encode_rosters(chain: Sequence[SignedRoster]) -> bytes:

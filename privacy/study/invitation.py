@@ -23,7 +23,7 @@ from pydantic import Field
 from privacy.config import OtherFileError, Strict, check, load_toml
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, SecAggError
-from privacy.files import write_public
+from privacy.files import told_if_unwritable, write_public
 from privacy.identity import fingerprint
 from privacy.secagg.chain import AgreedRoster, agreed, decode_rosters, encode_rosters, roster_with
 from privacy.secagg.keys import digest
@@ -99,12 +99,8 @@ def write_invitation(path: Path, invitation: Invitation) -> None:
         rosters=json.dumps(base64.b64encode(encode_rosters(invitation.rosters.chain)).decode()),
         study=json.dumps(invitation.study_text, ensure_ascii=False),
     )
-    try:
+    with told_if_unwritable(path, "Check the path."):
         write_public(path, text.encode("utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be written: {error.strerror}.", "Check the path."
-        ) from None
 
 
 def read_invitation(path: Path) -> Invitation:

@@ -7,11 +7,9 @@ Bytes: ledger 16 | length u64 | hash 32. It has no signature of its own: whateve
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Self
 
 from privacy.wire.codec import Reader, Writer
-
-CHECKPOINT_BYTES: Final = 56
 
 
 @dataclass(frozen=True, slots=True)

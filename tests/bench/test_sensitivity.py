@@ -16,7 +16,7 @@ def test_nobody_moves_more_than_the_clip_and_the_control_does(
     assert answer["bench"] == "sensitivity"
     control, protected = answer["rows"]
     assert list(protected) == [
-        *("engine", "loss", "device", "scale", "protected"),
+        *("engine", "loss", "device", "precision", "scale", "protected"),
         *("leave_one_outs", "clipped", "ratio"),
     ]
     assert (control["protected"], protected["protected"]) == (False, True)

@@ -36,6 +36,7 @@ from privacy.secagg.sealed.opening import offered_session, signed_step
 from privacy.study.manifest import Study
 from privacy.study.pooling import sealed_study
 from privacy.wire.bodies import Body, Hello, Running
+from privacy.wire.checks import Check
 from privacy.wire.envelope import Envelope, open_envelope, seal
 from privacy.wire.sealed import (
     OpenedSum,
@@ -45,6 +46,7 @@ from privacy.wire.sealed import (
     SealedStep,
     StepForm,
 )
+from privacy.wire.secagg import SecAggRefusal
 from privacy.wire.session import SessionKey, SessionKeys, SessionOffer, SessionOpening
 from strategies.chain import AdapterChain
 from strategies.pooled import begin_chain, digests_of, following, link_of, scale_of
@@ -63,6 +65,7 @@ LAYOUT = Layout(
 )
 PATIENTS = 500
 RUN = 1
+SLOT = 60.0  # seconds, as in the study
 MEMBERS_OF_FOUR = SimulatedMembers.seeded(NAMES[:4], consortium="pooled")
 
 
@@ -324,6 +327,12 @@ class TinyCoordinator:
     def take(self, found: OpenedSum) -> None:
         self.sums.append(found)
         self.chain = following(self.chain, [found], self.sites.study, self.roster)
+
+
+def check_of(body: Body) -> Check:
+    """Why a message was refused."""
+    assert isinstance(body, SecAggRefusal), body
+    return body.check
 
 
 def state_of(sites: SealedSites, site: int) -> tuple[object, ...]:

@@ -15,6 +15,7 @@ from client.agent.witness import WitnessFile
 from client.settings import load_site
 from craftsfl.cli import app
 from privacy.errors import LedgerError
+from privacy.identity import MARKER_BYTES
 from privacy.ledger import AttemptKey, read_ledger
 from privacy.ledger.notes import Note
 from privacy.wire.checkpoint import Checkpoint
@@ -91,6 +92,21 @@ def test_a_successor_counts_what_the_lost_ledger_had_spent(tmp_path: Path, left:
         recover_ledger(load_site(hospital.settings))
 
 
+def test_nothing_is_recovered_where_no_ledger_is_known(tmp_path: Path) -> None:
+    """An agent has worked there, and all that would tell of its ledger is gone."""
+    hospital = Hospital(tmp_path / "north")
+    hospital.spend(1)
+    lose_the_ledger(hospital)
+    hospital.state.patients.unlink()
+    hospital.own.marker.path.write_bytes(bytes(MARKER_BYTES))
+    hospital.state.cache.mkdir(exist_ok=True)
+    with pytest.raises(LedgerError, match="knows a lost ledger") as caught:
+        recover_ledger(load_site(hospital.settings))
+    assert "migrate-ledger --first" in caught.value.hint
+    assert not hospital.state.ledger.exists()
+    assert not list(hospital.state.path.glob("lost-*"))
+
+
 def test_a_successor_of_a_rolled_back_ledger(tmp_path: Path) -> None:
     hospital = Hospital(tmp_path / "north")
     hospital.spend(1)
@@ -103,6 +119,21 @@ def test_a_successor_of_a_rolled_back_ledger(tmp_path: Path) -> None:
     view = read_own_ledger(hospital.state, load_site(hospital.settings))
     assert view is not None
     assert spent_by(view) >= spent
+    assert (hospital.state.path / "lost-1" / "ledger.sqlite").exists()
+
+
+def test_a_successor_of_a_ledger_that_went_back_to_its_beginning(tmp_path: Path) -> None:
+    """No attempt is in it: it must not pass for a successor that an earlier call has made."""
+    hospital = Hospital(tmp_path / "north")
+    hospital.spend()
+    old = hospital.backup()
+    hospital.spend(1, 2)
+    spent = spent_by(read_ledger(hospital.state.ledger))
+    hospital.put_back(old, *LEDGER)
+    recover_ledger(load_site(hospital.settings))
+    view = read_own_ledger(hospital.state, load_site(hospital.settings))
+    assert view is not None
+    assert spent_by(view) >= spent > 0
     assert (hospital.state.path / "lost-1" / "ledger.sqlite").exists()
 
 

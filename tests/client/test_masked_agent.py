@@ -109,7 +109,7 @@ def test_no_masked_update_leaves_without_a_durable_commit(
 
 
 def test_the_charge_is_committed_before_the_update_is_masked(
-    agent: SiteAgent, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+    agent: SiteAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stages = []
     commit = SqliteLedger.commit

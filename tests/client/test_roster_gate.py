@@ -100,9 +100,10 @@ def test_what_is_no_message_is_refused(desk: Desk, data: bytes) -> None:
     ],
 )
 def test_one_signature_that_does_not_hold_spoils_all(
-    desk: Desk, pairs: list[tuple[bytes, bytes]]
+    desk: Desk, pairs: list[tuple[bytes, bytes]], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert desk.ask(signatures(*pairs)) == RosterSignature(DIGEST, *pair(OWN))
+    assert ("signatures that do not hold" in caplog.text) == bool(pairs)
     assert desk.ask(RunOver()) == Refusal(Reason.NOT_READY)
     assert desk.on_disk == 1
     assert desk.ask(signatures(pair(THIRD))) == RosterSignature(DIGEST, *pair(OWN))
@@ -121,7 +122,7 @@ def test_with_its_quorum_the_roster_is_in_force_and_on_disk(desk: Desk) -> None:
 
 
 def test_a_disk_that_is_full_does_not_keep_the_site_out(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("privacy.secagg.chain.write_public", full)
     desk.ask(signatures(pair(SECOND)))

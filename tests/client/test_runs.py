@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from client.agent.gate import AgentGate
+from client.agent.progress import LOADING, ProgressEvent
 from client.agent.runs import KnownRuns
 from client.agent.site_agent import SiteAgent
 from privacy.budget import cost_of_attempts
@@ -31,7 +33,7 @@ from privacy.wire.reasons import Reason
 from privacy.wire.secagg import Advertise, MaskedInput, SecAggRefusal, Unmask
 from tests.privacy.ledger.ledgers import open_test_ledger, spent_by
 
-from .fakes import FakeTrainer, hello, snapshot
+from .fakes import LAYOUT, FakeTrainer, hello, snapshot
 from .masked import MaskedAttempt, make_masked_agent, masked_rules
 from .studies import make_study
 
@@ -416,6 +418,18 @@ def test_nothing_of_an_ended_run_leaves_any_more(
     answers = [attempt.ask(agent) for _ in range(2)]
     assert not any(isinstance(answer, MaskedInput) for answer in answers), answers
     assert [entry.state for entry in ledger.entries()] == [State.INTENT]
+
+
+def test_the_end_of_a_run_does_not_show_what_became_of_its_trainer(agent: SiteAgent) -> None:
+    """Else a coordinator could begin, end, and ask for the next attempt, free of charge."""
+    gate = AgentGate(agent._progress, lambda _: False)  # the trainer is gone; why may be the data
+    gate.open(agent, LAYOUT)
+    attempt = MaskedAttempt(STUDY, run=2)
+    assert isinstance(attempt.ask(agent), Advertise)
+    assert said(agent, over(2)) == RunOver()
+    gate.tell(ProgressEvent(0, 0, 0, LOADING, 0, 0))
+    assert next(agent._progress.subscribe()).run == 2  # and not of a trainer that loads
+    assert isinstance(MaskedAttempt(STUDY, run=3).ask(gate), Advertise)
 
 
 def test_what_left_before_the_end_stays_charged(agent: SiteAgent, ledger: SqliteLedger) -> None:

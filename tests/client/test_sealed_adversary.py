@@ -16,8 +16,7 @@ from privacy.wire.sealed import OpenedSum
 from strategies.pooled import begin_chain
 
 from .fakes import refused
-from .sealed import NAMES, SealedSites, TinyCoordinator, sealed_values, state_of
-from .test_sealed_agent import SLOT, check_of
+from .sealed import NAMES, SLOT, SealedSites, TinyCoordinator, check_of, sealed_values, state_of
 
 
 def test_members_of_the_roster_that_are_not_in_the_study(tmp_path: Path) -> None:

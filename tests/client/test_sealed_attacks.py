@@ -17,19 +17,20 @@ from privacy.wire.checks import Check
 from privacy.wire.reasons import Reason
 from privacy.wire.sealed import OpenedSum, Sealed
 from privacy.wire.secagg import SecAggRefusal
-from privacy.wire.session import SessionKeys, SessionOpening
+from privacy.wire.session import SessionKey, SessionKeys, SessionOpening
 from tests.pooled_study import COORDINATOR
 
 from .fakes import refused
 from .sealed import (
     MEMBERS,
     MEMBERS_OF_FOUR,
+    SLOT,
     SealedSites,
     TinyCoordinator,
+    check_of,
     sealed_study_of_four,
     state_of,
 )
-from .test_sealed_agent import SLOT, check_of
 
 
 def refused_unchanged(
@@ -201,7 +202,7 @@ def test_terms_weaker_than_the_studys(sites: SealedSites, coordinator: TinyCoord
     assert state_of(sites, 1) == before
 
 
-def test_another_study_at_one_site(sites: SealedSites, coordinator: TinyCoordinator) -> None:
+def test_another_study_at_one_site(coordinator: TinyCoordinator) -> None:
     """Another number of colluders makes another study, to which the site does not answer."""
     other = replace(coordinator.sealed, study_digest=bytes(32))
     offer = offered_session(COORDINATOR, other, 1, 1, (1, 2, 3), 9_999)
@@ -281,11 +282,12 @@ def test_a_session_longer_than_the_study_allows(
     sites: SealedSites, coordinator: TinyCoordinator
 ) -> None:
     assert sites.study.pooled is not None
-    longest = int(sites.study.pooled.session_hours * 3600) + 300
+    longest = int(sites.study.pooled.session_hours * 3600) + 300  # and 5 minutes between clocks
     now = int(sites.unix.time())
     offer = coordinator.offered(expiry=now + longest + 1)
     assert check_of(coordinator.ask(1, offer)) is Check.EXPIRED
     assert sites.ledgers[1].newest_session(sites.study.digest()) == 0
+    assert isinstance(coordinator.ask(1, coordinator.offered(expiry=now + longest)), SessionKey)
 
 
 @pytest.mark.parametrize("slot", [-1.0, 0.0, 3601.0])

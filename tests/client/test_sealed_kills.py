@@ -19,9 +19,8 @@ from privacy.wire.sealed import Sealed
 from ..pooled_study import pooled_values
 from .fakes import LAYOUT, refused
 from .hospital import Hospital
-from .sealed import SealedSites, TinyCoordinator
+from .sealed import SealedSites, TinyCoordinator, check_of
 from .studies import MEMBERS
-from .test_sealed_agent import check_of
 
 SLOT: Final = 1.0  # seconds
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from client.agent import log_file
 from privacy.identity import verify
 from privacy.log.batches import RecordBatch
 from privacy.log.checkpoints import Cosignature, TreeHead, signed_checkpoint
@@ -24,9 +25,11 @@ from privacy.wire.bodies import Body, Running
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.checks import Check
 from privacy.wire.log import LogAnswer, LogFields, LogShown
+from privacy.wire.reasons import Reason
 from privacy.wire.sealed import Sealed
 from privacy.wire.secagg import SecAggRefusal
 from server.log_keeper import LogKeeper
+from tests.client.fakes import refused
 from tests.client.sealed import MEMBERS, SealedSites, TinyCoordinator
 from tests.pooled_study import COORDINATOR
 
@@ -329,3 +332,24 @@ def test_the_log_is_shown_by_the_coordinator_alone(witnesses: Witnesses) -> None
         assert isinstance(answer, SecAggRefusal) and answer.check is Check.SIGNATURE
     news = read_news(shown.log, witnesses.keeper.replay.origin, COORDINATOR.public)
     assert news.table == HeadsTable({})
+
+
+def test_nothing_is_cosigned_that_the_disk_has_not(
+    witnesses: Witnesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an agent that is started again would cosign what contradicts it."""
+    witnesses.ready()
+    witnesses.tiny.open()
+    assert not witnesses.keeper.take_records([(KEYS[1], witnesses.show(1).log.head)])
+    size = witnesses.keeper.checkpoint().size
+    with monkeypatch.context() as patch:
+        patch.setattr(log_file, "write_private", no_space)
+        answer = witnesses.tiny.ask(1, witnesses.shown(1))
+    assert refused(answer) is Reason.INTERNAL
+    last = witnesses.sites.agents[1]._site_log._memory.last(witnesses.keeper.replay.origin)
+    assert last.head.size < size
+    assert witnesses.show(1).check == 0
+
+
+def no_space(path: Path, data: bytes) -> None:
+    raise OSError(28, "No space left on device")

@@ -84,7 +84,7 @@ def test_attempts_that_wait_in_vain_hold_no_threads_and_no_adapters(
 
 
 def test_an_attempt_without_a_thread_fails_and_the_next_one_works(
-    agent: SiteAgent, trainer: FakeTrainer, monkeypatch: pytest.MonkeyPatch
+    agent: SiteAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_more_threads(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

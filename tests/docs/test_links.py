@@ -73,6 +73,34 @@ def test_a_decision_has_a_date_and_a_status_and_is_listed(page: Path) -> None:
     assert f"({page.name})" in (ROOT / "docs/adr/README.md").read_text()
 
 
+def head_of(page: Path) -> str:
+    """What stands above a decision's first words: date, status, and the decisions next to it."""
+    text = re.sub(r"\([^)]*\.md\)", "", page.read_text().partition("\n")[2])
+    return re.split(r"(?m)^(?:\*\*|#)", text)[0].replace("\n", " ")
+
+
+def numbers_in(words: str) -> set[int]:
+    return {int(number) for number in re.findall(r"\d+", words)}
+
+
+def test_an_amended_decision_names_what_amended_it_and_so_does_the_list() -> None:
+    heads = {int(page.name[:4]): head_of(page) for page in DECISIONS}
+    amenders: dict[int, set[int]] = {number: set() for number in heads}
+    for number, head in heads.items():
+        for amended in numbers_in(" ".join(re.findall(r"\bAmends ([^:.]*)", head))):
+            amenders[amended].add(number)
+    named = {
+        n: numbers_in(" ".join(re.findall(r"\b[Bb]y (?:ADR )?\[?\d+", heads[n]))) for n in heads
+    }
+    table = (ROOT / "docs/adr/README.md").read_text()
+    listed = dict.fromkeys(heads, "")
+    listed.update(
+        {int(n): row for n, row in re.findall(r"(?m)^\| (\d+) .*amended by (.*) \|$", table)}
+    )
+    assert named == amenders
+    assert {number: numbers_in(row) for number, row in listed.items()} == amenders
+
+
 PACKAGES: Final = ("server", "client", "strategies", "model", "privacy", "craftsfl")
 
 

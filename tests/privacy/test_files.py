@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from privacy import files
+from privacy.error_ids import ErrorId
+from privacy.errors import ConfigError, LedgerError
 from privacy.files import (
     RefusedFile,
     open_to_append,
     read_private,
     replacing,
+    told_if_unwritable,
     write_at,
     write_private,
     write_private_once,
@@ -101,6 +104,20 @@ def test_where_it_fails_the_old_file_stays_and_nothing_is_left(tmp_path: Path) -
 def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_private(tmp_path / "gone" / "kept", b"")
+
+
+def test_an_error_says_what_cannot_be_written_and_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "gone" / "file"
+    told = told_if_unwritable(path, "Free some space.", LedgerError, id=ErrorId.LEDGER_DAMAGED)
+    with pytest.raises(LedgerError) as caught, told:
+        files.write_private(path, b"")
+    said = (caught.value.message, caught.value.hint, caught.value.id)
+    words = f"{path} cannot be written: No such file or directory."
+    assert said == (words, "Free some space.", ErrorId.LEDGER_DAMAGED)
+    told = told_if_unwritable(path, "Free some space.")
+    with pytest.raises(ConfigError, match="written: it is a link") as refused, told:
+        raise files.RefusedFile(path, "it is a link", "Put the file itself there.")
+    assert (refused.value.hint, refused.value.id) == ("Put the file itself there.", "config")
 
 
 def test_nobody_writes_a_file_under_a_temporary_name_of_their_own() -> None:

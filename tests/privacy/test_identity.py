@@ -7,7 +7,15 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from privacy.errors import ConfigError
-from privacy.identity import Identity, fingerprint, load_identity, make_identity, verify
+from privacy.identity import (
+    MARKER_BYTES,
+    Identity,
+    fingerprint,
+    load_identity,
+    make_identity,
+    marker_path,
+    verify,
+)
 
 # RFC 8032, section 7.1, test 2: secret key, public key, message, signature.
 SECRET = "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb"
@@ -53,6 +61,22 @@ def test_an_identity_is_made_once_and_loaded(tmp_path, passphrase):
     with pytest.raises(ConfigError, match="already exists"):
         make_identity(path, passphrase)
     assert path.read_bytes() == before
+
+
+def test_an_identity_is_made_with_a_marker_that_names_no_ledger(tmp_path):
+    path = tmp_path / "site.key"
+    make_identity(path)
+    marker = marker_path(path)
+    assert marker == tmp_path / "site.key.ledger"
+    assert marker.read_bytes() == bytes(MARKER_BYTES)
+    assert stat.S_IMODE(marker.stat().st_mode) == 0o600
+    path.unlink()
+    make_identity(path)  # the key is lost, and no ledger with it
+    path.unlink()
+    marker.write_bytes(bytes(MARKER_BYTES - 1) + b"\1")
+    with pytest.raises(ConfigError, match="names the ledger of a key that is gone"):
+        make_identity(path)
+    assert not path.exists()
 
 
 def test_the_mode_does_not_depend_on_the_umask(tmp_path):

@@ -123,9 +123,7 @@ def test_a_site_that_is_loading_is_asked_again(consortium: MakeWorld, events: Ev
     assert events("site-dropped") == []
 
 
-def test_an_interrupted_attempt_is_lost_and_the_next_has_new_keys(
-    consortium: MakeWorld, events: Events
-) -> None:
+def test_an_interrupted_attempt_is_lost_and_the_next_has_new_keys(consortium: MakeWorld) -> None:
     world = consortium(3, rounds=1, privacy={"attempts": 2})
 
     def faults(node: int, number: int, request: bytes) -> GridFault | None:
@@ -148,7 +146,7 @@ def test_an_interrupted_attempt_is_lost_and_the_next_has_new_keys(
     assert world.sites["site-000"].trained == [(1, 1), (1, 2)]
 
 
-def test_too_few_sites_ask_nobody_to_train(consortium: MakeWorld, events: Events) -> None:
+def test_too_few_sites_ask_nobody_to_train(consortium: MakeWorld) -> None:
     world = consortium(4, rounds=2, privacy={"attempts": 1})
 
     def faults(node: int, number: int, request: bytes) -> GridFault | None:

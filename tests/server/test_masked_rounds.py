@@ -120,7 +120,7 @@ def test_one_of_five_drops_out_at_each_exchange_and_is_named(
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
 def test_one_too_many_ends_the_attempt_and_the_next_one_succeeds(
-    consortium: MakeWorld, events: Events, exchange: str
+    consortium: MakeWorld, exchange: str
 ) -> None:
     world = consortium(5, rounds=1, privacy={"attempts": 2})
     silent_from(world, exchange, "site-001", "site-004")  # n - t = 1
@@ -231,7 +231,7 @@ def test_a_site_outside_of_the_roster_is_refused(consortium: MakeWorld, events: 
     assert "roster does not list it" in refused["reason"]
 
 
-def test_epsilon_is_worked_out_from_the_schedule(consortium: MakeWorld, events: Events) -> None:
+def test_epsilon_is_worked_out_from_the_schedule(consortium: MakeWorld) -> None:
     from privacy.accounting import epsilon
     from privacy.study.terms import event_of
 

@@ -260,9 +260,7 @@ def test_the_settings_say_how_long_sites_may_take_to_join(office: Office) -> Non
     assert read_status(office.settings.database_url()).phases["joining"] == pytest.approx(20, abs=1)
 
 
-def test_a_stored_run_of_a_plain_study_can_be_read_and_ended_but_not_served(
-    office: Office, events: Events
-) -> None:
+def test_a_stored_run_of_a_plain_study_can_be_read_and_ended_but_not_served(office: Office) -> None:
     """The mode is gone: what an older craftsfl has stored stays readable."""
     with pytest.raises(RunInterrupted):
         office.operate_until(3)
@@ -376,7 +374,7 @@ def test_a_stopped_run_ends_without_an_error(office: Office, events: Events) -> 
         office.operate()
 
 
-def test_a_run_that_was_not_begun_here_is_not_served(office: Office, events: Events) -> None:
+def test_a_run_that_was_not_begun_here_is_not_served(office: Office) -> None:
     carried = Carried(RUN + 1, FLOWER_RUN)
     with pytest.raises(RunInterrupted, match="Run 6 is not open at this coordinator"):
         operate(office.settings, carried, office.grid(), clock=office.clock)

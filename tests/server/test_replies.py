@@ -28,6 +28,7 @@ from privacy.errors import WireError
 from privacy.wire.carriage import ANSWER_GROUP
 from server.messages import pack_envelope, unpack_envelope
 from server.replies import MOST_PARTS, ReplyFetcher
+from tests.waiting import eventually
 
 RUN = 7
 
@@ -133,10 +134,7 @@ def test_a_reply_whose_parts_do_not_come_holds_up_no_other(
     assert reply.metadata.reply_to_message_id == "b"
     assert fetcher.fetch(["a"]) == []
     assert superlink.asked[-1] != ["a"]  # it is on its way already
-    end = time.monotonic() + 10
-    while not superlink.confirmed and time.monotonic() < end:
-        time.sleep(0.05)
-    assert superlink.confirmed == [reply.metadata.message_id]
+    assert eventually(lambda: superlink.confirmed == [reply.metadata.message_id])
 
 
 def test_a_reply_is_forgotten_only_when_all_of_it_has_arrived(
@@ -149,11 +147,11 @@ def test_a_reply_is_forgotten_only_when_all_of_it_has_arrived(
     superlink.missing.add(ours.object_id)
     fetcher = make()
     assert len(fetched(fetcher, ["a", "b"], 2)) == 2
-    time.sleep(1.2)
+    assert eventually(lambda: bool(superlink.confirmed))
+    time.sleep(1.2)  # time for another look
     assert superlink.confirmed == [ours.object_id]
     superlink.missing.clear()
-    time.sleep(1.2)
-    assert superlink.confirmed == [ours.object_id, reply.object_id]
+    assert eventually(lambda: superlink.confirmed == [ours.object_id, reply.object_id])
 
 
 def test_who_is_a_gateway_is_learnt_from_its_answers(
@@ -251,7 +249,4 @@ def test_what_is_given_up_leaves_no_thread(
     fetcher.fetch(["a"])
     assert any(thread.name == "reply" for thread in threading.enumerate())
     fetcher.close()
-    end = time.monotonic() + 10
-    while any(thread.name == "reply" for thread in threading.enumerate()):
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    assert eventually(lambda: all(thread.name != "reply" for thread in threading.enumerate()))

@@ -351,9 +351,7 @@ def test_a_sum_that_does_not_verify_is_forgotten_and_its_step_is_run_again(
     assert [number for number, _, _ in world.store().steps.sums()] == [1, 2, 3]
 
 
-def test_one_site_alone_cannot_have_a_sum_forgotten(
-    pooled: Callable[..., SealedWorld], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_site_alone_cannot_have_a_sum_forgotten(pooled: Callable[..., SealedWorld]) -> None:
     world = pooled()
     at_home, doubted = world.handlers[world.nodes["north"]], []
 

@@ -94,7 +94,7 @@ def test_a_run_that_has_missed_a_vector_asks_for_commitments_from_then_on(
 
 
 def test_a_site_without_a_vector_costs_the_others_nothing(
-    committed: None, pooled: Callable[..., SealedWorld], events: Any
+    committed: None, pooled: Callable[..., SealedWorld]
 ) -> None:
     """It charges before it says so, and only itself: that attempt counts as lost."""
     world = pooled()
@@ -149,7 +149,7 @@ def test_a_coordinator_that_is_killed_collects_the_same_vectors(
 
 
 def test_a_site_whose_vector_is_here_may_go_while_the_coordinator_is_away(
-    committed: None, pooled: Callable[..., SealedWorld], events: Any
+    committed: None, pooled: Callable[..., SealedWorld]
 ) -> None:
     """Two vectors are here and one is lost on its way; killed before it is asked for again.
 

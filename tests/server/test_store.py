@@ -159,7 +159,7 @@ def test_a_database_that_cannot_be_opened(tmp_path: Path) -> None:
         Store(f"sqlite:///{tmp_path / 'rounds.db'}", RunName(bytes(32), 1), SteppedClock())
 
 
-def test_passwords_stay_out_of_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_passwords_stay_out_of_errors() -> None:
     from sqlalchemy.exc import OperationalError
 
     from server.database import database_errors

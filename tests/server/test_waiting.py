@@ -223,7 +223,7 @@ def test_a_stop_lets_the_attempt_under_way_end(consortium: MakeMasked) -> None:
     assert [(item.round, item.state) for item in history] == [(1, AttemptState.FINISHED)]
 
 
-def test_a_stop_at_once_does_not(consortium: MakeMasked, events: Events) -> None:
+def test_a_stop_at_once_does_not(consortium: MakeMasked) -> None:
     world = consortium(3, rounds=2, cohort={"reply_slot": 20.0})
     stopping_in_round_one(world, Wish.STOP_NOW)
     began = world.clock.now

@@ -19,8 +19,7 @@ from craftsfl.model.evaluation.plots import contact_sheet, figure_plots, nearest
 from craftsfl.model.evaluation.report import EvaluationReport, beside_text, number
 from model.lab.evaluation import Figure, Question
 from model.lab.evaluation.memorisation import Found, symmetries
-from privacy.errors import ConfigError
-from privacy.files import replacing
+from privacy.files import replacing, told_if_unwritable
 
 _SHOWN = 48  # generated images
 _PAIRS = 12  # nearest neighbours, the most suspicious first
@@ -44,13 +43,9 @@ def write_page(path: Path, examined: Examined, *, with_patients: bool) -> None:
     """Write the page. Raises `ConfigError` if it cannot be written."""
     text = page(examined, with_patients=with_patients)
     mode = 0o644 if examined.report.public and not with_patients else 0o600
-    try:
-        with replacing(path, mode) as file:
-            file.write(text.encode("utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be written: {error.strerror}.", "Choose another file with --html."
-        ) from None
+    hint = "Choose another file with --html."
+    with told_if_unwritable(path, hint), replacing(path, mode) as file:
+        file.write(text.encode("utf-8"))
 
 
 def page(examined: Examined, *, with_patients: bool) -> str:

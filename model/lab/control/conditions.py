@@ -18,19 +18,12 @@ from scipy import ndimage
 
 from model.arrays import Singles
 from model.lab.control.markers import normalised, read_markers
-from model.lab.control.masks import NuclearMask, read_mask
+from model.lab.control.masks import NuclearMask
 from model.lab.control.spec import UNTYPED, ControlSpec
 from privacy.errors import ModelError
 
 Fit = Literal["resize", "crop"]
 _ASPECT = 0.01  # relative difference of sides that resizing may hide
-
-
-def read_mask_condition(
-    path: Path, spec: ControlSpec, *, fit: Fit = "resize", index: int = 0
-) -> torch.Tensor:
-    """The condition [C, s, s] of a mask file; `index` chooses within a PanNuke array."""
-    return mask_condition(resized_mask(read_mask(path, index=index), spec.size, fit), spec)
 
 
 def read_marker_condition(path: Path, spec: ControlSpec, *, fit: Fit = "resize") -> torch.Tensor:

@@ -19,7 +19,6 @@ from model.lab.evaluation.neighbours import distances
 from model.lab.evaluation.patients import halves, interval, mean_interval, percentiles
 from model.quality.alignment import TooFewError
 
-SYMMETRIES = 8
 _FEWEST = 20  # images of each kind
 _PER_CELL = 50  # training tiles for each of C_T's cells, at most 10 cells
 _IN_CELL = 5  # held-out and generated images below which a cell is left out

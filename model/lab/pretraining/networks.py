@@ -40,11 +40,16 @@ def make_autoencoder() -> Autoencoder:
 
 def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     """Two CLIP layers over the small vocabulary."""
-    config = CLIPTextConfig(
+    return CLIPTextModel(text_config(tokenizer, TEXT_WIDTH, TEXT_WIDTH))
+
+
+def text_config(tokenizer: CLIPTokenizer, width: int, projected: int) -> CLIPTextConfig:
+    """Two CLIP layers of `width`, over the tokenizer's words, projected to `projected` numbers."""
+    return CLIPTextConfig(
         vocab_size=len(tokenizer),
-        hidden_size=TEXT_WIDTH,
+        hidden_size=width,
         intermediate_size=256,
-        projection_dim=TEXT_WIDTH,
+        projection_dim=projected,
         num_hidden_layers=2,
         num_attention_heads=4,
         max_position_embeddings=MAX_LENGTH,
@@ -52,7 +57,6 @@ def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return CLIPTextModel(config)
 
 
 def make_unet() -> Unet:

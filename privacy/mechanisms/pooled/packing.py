@@ -17,11 +17,10 @@ from privacy.errors import AccountingError
 from privacy.secagg.sealed.residues import (
     MAX_RESIDUE_BITS,
     MIN_RESIDUE_BITS,
-    no_residues,
     packed_residues,
-    reduced,
     residue_lanes,
     residues_in,
+    residues_of,
     signed,
 )
 
@@ -44,9 +43,8 @@ def lanes_for(count: int, bits: int) -> int:
 
 def pack_signed(numbers: NDArray[np.int64], bits: int) -> NDArray[np.uint64]:
     """The lanes, uint64 [lanes], of `numbers`, int64 [n], modulo 2^b; what fills up is 0."""
-    words = no_residues(lanes_for(len(numbers), bits), bits)
-    words[: len(numbers)] = numbers.astype(words.dtype)  # modulo 2^16 or 2^32, as C has it
-    return packed_residues(reduced(words, bits), bits)
+    _ = lanes_for(len(numbers), bits)  # refuses other widths
+    return packed_residues(residues_of(numbers, bits), bits)
 
 
 def unpack_signed(lanes: NDArray[np.uint64], count: int, bits: int) -> NDArray[np.int64]:

@@ -99,11 +99,6 @@ class PooledTerms:
         shares = self.sites - self.noise_colluders
         return centre_scale(self.grid, self.noise_multiplier, shares, self.centre_bits)
 
-    @property
-    def grid_unit(self) -> float:
-        """gamma, in the units of C: what one unit of an opened sum stands for."""
-        return self.clipping_norm * 2.0**self.centre_bits / self.centre_scale
-
     def deviation(self, cohort: int) -> int:
         """s(k): a share's deviation in 2^-16 of the grid's unit, rounded up.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from privacy.errors import SecAggError
 from privacy.identity import Identity, verify
@@ -18,7 +19,7 @@ from privacy.secagg.sealed.epochs import EpochKeys, check_of, mask_seed, noise_s
 from privacy.secagg.sealed.journal import SealedIntent
 from privacy.secagg.sealed.label import SealedStudy
 from privacy.secagg.sealed.mac import mac_key, tags_of
-from privacy.secagg.sealed.residues import packed_residues, reduced, residues_in
+from privacy.secagg.sealed.residues import packed_residues, reduced, residue_lanes, residues_of
 from privacy.secagg.stream import apply_masks
 from privacy.wire.bodies import SIGNATURE_BYTES
 from privacy.wire.checks import Check
@@ -69,13 +70,13 @@ class StepSecrets:
             site == intent.cohort[0],
         )
 
-    def masked(self, packed: Lanes, bits: int) -> Lanes:
+    def masked(self, numbers: NDArray[np.int64], bits: int) -> Lanes:
         """The lanes that leave, uint64 [L + 3]: the vector, a zero, two tags; all of it masked."""
-        numbers = residues_in(packed, bits)
-        tags = tags_of(numbers, bits, self.mac, constant=self.adds_constant)
+        tags = tags_of(numbers, self.mac, constant=self.adds_constant)  # before they are reduced
+        words = residues_of(numbers, bits)
         proof = np.concatenate((np.zeros(1, np.uint64), tags))
-        apply_masks(numbers, self.seeds, behind=proof)
-        lanes = np.concatenate((packed_residues(reduced(numbers, bits), bits), proof))
+        apply_masks(words, self.seeds, behind=proof)
+        lanes = np.concatenate((packed_residues(reduced(words, bits), bits), proof))
         lanes.flags.writeable = False
         return lanes
 
@@ -115,14 +116,15 @@ class OpenStep:
         self._centres = centres
         return noise_seed_of(self._noise, label, centres)
 
-    def provide(self, label: bytes, packed: Lanes, study: SealedStudy) -> None:
-        """Mask the packed vector (uint64 [L]), once; from here on there is no other."""
+    def provide(self, label: bytes, numbers: NDArray[np.int64], study: SealedStudy) -> None:
+        """Mask the vector (int64 [n]), once; from here on there is no other."""
         if label != self.pending.label or self._secrets is None:
             raise _too_late()
-        if packed.shape != (study.lanes,) or packed.dtype != np.uint64:
-            raise SecAggError(f"A vector is not one row of {study.lanes} 64-bit lanes.")
+        flat = numbers.ndim == 1 and numbers.dtype == np.int64
+        if not flat or residue_lanes(len(numbers), study.bits) != study.lanes:
+            raise SecAggError(f"A vector is not one row of integers for {study.lanes} lanes.")
         secrets, self._secrets, self._noise = self._secrets, None, None
-        self.masked = secrets.masked(packed, study.bits)
+        self.masked = secrets.masked(numbers, study.bits)
 
     def give_up(self) -> None:
         """There is no vector, and from here on there will be none."""

@@ -40,6 +40,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from privacy.errors import SecAggError
 from privacy.identity import Identity
 from privacy.secagg.client import Effects
@@ -77,7 +80,6 @@ from privacy.wire.bodies import Running
 from privacy.wire.checks import Check
 from privacy.wire.closing import SealedClose, SealedConfirmed
 from privacy.wire.sealed import OpenedSum, Sealed, SealedCollect, SealedReady, SealedStep, StepForm
-from privacy.wire.secagg import Lanes
 from privacy.wire.session import SessionGroup, SessionKey, SessionKeys, SessionOffer
 
 ChainOf: TypeAlias = Callable[[SealedStep], ChainDigests]
@@ -190,12 +192,13 @@ class SealedClient:
         """
         return self._opened().noise_seed(label, centres)
 
-    def provide(self, label: bytes, packed: Lanes) -> None:
-        """Hand over the noised, packed vector (uint64 [L]) of the attempt with this label; once.
+    def provide(self, label: bytes, numbers: NDArray[np.int64]) -> None:
+        """Hand over the noised vector (int64 [n]) of the attempt with this label; once.
 
-        Raises `SecAggError` for a second one, another shape, or an attempt that is over.
+        As it was drawn: its tags are of the numbers before they are reduced to b bits. Raises
+        `SecAggError` for a second one, another shape, or an attempt that is over.
         """
-        self._opened().provide(label, packed, self._study)
+        self._opened().provide(label, numbers, self._study)
 
     def unproven(self, step: SealedStep) -> tuple[OpenedSum, ...]:
         """Opened sums of sessions whose secret this process does not have: only the label binds."""

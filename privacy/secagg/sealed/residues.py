@@ -39,6 +39,13 @@ def no_residues(lanes: int, bits: int) -> Residues:
     return np.zeros(count, np.uint16) if bits <= 16 else np.zeros(count, np.uint32)
 
 
+def residues_of(numbers: NDArray[np.int64], bits: int) -> Residues:
+    """`numbers`, int64 [n], modulo 2^b and followed by zeros, [64 G]."""
+    words = no_residues(residue_lanes(len(numbers), bits), bits)
+    words[: len(numbers)] = numbers.astype(words.dtype)  # modulo 2^16 or 2^32, as C has it
+    return reduced(words, bits)
+
+
 def reduced(words: Residues, bits: int) -> Residues:
     """The same numbers below 2^b, in place: what is above b bits is of no meaning."""
     words &= words.dtype.type((1 << bits) - 1)

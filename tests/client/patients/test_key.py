@@ -41,7 +41,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         load_or_make_patient_key(tmp_path / "nowhere" / "patients.key")
 
 
-def test_lines_depend_on_key_and_use(tmp_path: Path) -> None:
+def test_lines_depend_on_key_and_use() -> None:
     key, other = PatientKey(bytes(32)), PatientKey(bytes(31) + b"\1")
     digest = hashlib.sha256(b"p1").digest()
     values = [key.line("p1"), key.line("p2"), other.line("p1"), key.content(digest), key.check()]

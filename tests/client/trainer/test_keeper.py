@@ -349,9 +349,7 @@ def test_a_trainer_with_another_adapter_is_not_taken(
     assert "start the agent again" in caplog.text
 
 
-def test_bytes_that_are_no_frame_end_the_trainer(
-    keep: Callable[..., TrainerKeeper], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_bytes_that_are_no_frame_end_the_trainer(keep: Callable[..., TrainerKeeper]) -> None:
     def raves(end: End) -> int:
         end.send(Ready(LAYOUT))
         end.receive()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from client.training import LocalTrainer
+from client.training import EncodedTiles, LocalTrainer
+from client.training.precision import Precision
 from client.training.proof import large_vector
 from model import mixed_precision
 from model.adapters import initial_vector, read_vector
@@ -47,7 +49,7 @@ class Watched(LoraEngine):
         self.gradients_of = {}
         self.total = torch.zeros(self.size, dtype=torch.float64)
         for found in super().contributions(batches, clipping_norm):
-            self.total += found.sum(dim=0) * (clipping_norm * 2.0**-30)
+            self.total += found.sum(dim=0).double() * (clipping_norm * 2.0**-30)
             yield found
 
 
@@ -60,7 +62,13 @@ def study(quiet_study: Study) -> Study:
 
 
 def one_step(
-    pipeline: Any, study: Study, assign: Assign, *, without: set[int] = frozenset()
+    pipeline: Any,
+    study: Study,
+    assign: Assign,
+    *,
+    without: set[int] = frozenset(),
+    precision: Precision = "float32",
+    tiles: EncodedTiles | None = None,
 ) -> Watched:
     engines: list[Watched] = []
 
@@ -68,16 +76,16 @@ def one_step(
         engines.append(Watched(*arguments))
         return engines[-1]
 
-    tiles = make_tiles(PATIENTS).without(without)
     trainer = LocalTrainer(
         study,
         "north",
         pipeline,
-        tiles,
+        (tiles or make_tiles(PATIENTS)).without(without),
         noise=Repeated(),
         physical_rows=6,  # three places of two rows
         engine=engine,
         assign=assign,
+        precision=precision,
     )
     vector = large_vector(trainer.layout, sharpened=2.0)
     trainer.train(vector, progress=lambda *_: None, should_stop=lambda: False)
@@ -103,6 +111,26 @@ def test_leaving_one_out_moves_the_sum_by_the_clip_and_nobody_else(
         others = drawn - {gone}
         assert set(rest.gradients_of) - {-1} == others
         assert all(rest.gradients_of[n] == everyone.gradients_of[n] for n in others)
+
+
+@pytest.mark.parametrize(
+    "filled",
+    [1e30, *(pytest.param(one, marks=pytest.mark.slow) for one in (np.nan, 3e38, 1e-40, -0.0))],
+)
+def test_in_bfloat16_a_patient_moves_the_sum_by_the_clip_and_nobody_else(
+    tiny_pipeline: Any, study: Study, filled: float
+) -> None:
+    """With a hostile adapter, and latents of a patient's choice instead of honest ones."""
+    tiles, crafted = make_tiles(PATIENTS), make_tiles(PATIENTS)
+    crafted.latents[tiles.patient_of == 3] = filled
+    step = partial(one_step, tiny_pipeline, study, packed, precision="bfloat16")
+    honest, other = step(tiles=tiles), step(tiles=crafted)
+    others = set(range(PATIENTS)) - {3}
+    assert all(other.gradients_of[n] == honest.gradients_of[n] for n in others)
+    moved = float((honest.total - other.total).norm())
+    if abs(filled) > 1:  # it is out, by select
+        assert moved == pytest.approx(1e-3, rel=1e-6)
+    assert moved <= (1 if abs(filled) > 1 else 2) * 1e-3 * (1 + 1e-12)
 
 
 def test_this_device_is_sound(tiny_pipeline: Any, study: Study) -> None:

@@ -12,6 +12,7 @@ from craftsfl.demo.pace import SHORTEST
 from craftsfl.demo.workspace import DemoOptions, HospitalDraft, Workspace, clear_folder
 from craftsfl.demo.workspace import write_workspace as written
 from server.settings import load_consortium
+from tests.waiting import eventually
 
 NAMES = ("north", "harbour", "hillside")
 
@@ -49,10 +50,8 @@ def test_encoded_tiles_proofs_and_layouts_move_and_nothing_else(tmp_path: Path) 
         state = StateFolder(hospital.folder / "state")
         assert not state.cache.exists()  # it would look like the rest of a lost ledger
         state.ledger.write_text("new")
-    end = time.monotonic() + 20
-    while not all(StateFolder(h.folder / "state").cache.exists() for h in second.hospitals):
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    states = [StateFolder(hospital.folder / "state") for hospital in second.hospitals]
+    assert eventually(lambda: all(state.cache.exists() for state in states))
     for hospital in second.hospitals:
         state = StateFolder(hospital.folder / "state")
         assert (state.cache / "encoded-1.safetensors").read_text() == hospital.name

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from craftsfl.planning.cost import slot_for_training
 from craftsfl.planning.mending import cheapest_change
-from craftsfl.planning.noise import MODES, planned_noise
+from craftsfl.planning.noise import PlanMode, planned_noise
 from craftsfl.planning.plan import Known, StudyPlan, nearest_layout, planned
 from craftsfl.planning.recovery import fitted
 from craftsfl.planning.rehearsed import shipped_rehearsals
@@ -42,7 +43,7 @@ def plan(patients: int = 160, **others: object) -> StudyPlan:
     return planned(asked(patients, **others), KNOWN)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", get_args(PlanMode))
 def test_the_noise_is_the_least_that_keeps_the_promise(mode: str) -> None:
     request = asked()
     found = planned_noise(request, mode, 0.0005)  # type: ignore[arg-type]

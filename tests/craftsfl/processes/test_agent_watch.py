@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from client.agent.progress import ProgressEvent, ProgressSource
 from client.agent.service import serve
 from craftsfl.processes.agent_watch import AgentState, AgentWatch
-
-
-def eventually(happens: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 20
-    while not happens():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
+from tests.waiting import eventually
 
 
 def test_the_watch_follows_an_agent_from_loading_to_its_end(tmp_path: Path) -> None:

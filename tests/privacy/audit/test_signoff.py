@@ -35,6 +35,9 @@ def test_auditors_are_part_of_the_study_and_others_keep_their_digest() -> None:
         study(4)
     with pytest.raises(ConfigError, match="two auditors have the same names"):
         study(1, ("ada", "ada"))
+    twice = [{"name": name, "key": KEYS["ada"].public.hex()} for name in ("ada", "ben")]
+    with pytest.raises(ConfigError, match="two auditors have the same keys"):
+        check({**pooled_values(), "auditors": {"needed": 2, "keys": twice}}, Study, where="")
 
 
 def test_those_who_are_named_count_once() -> None:

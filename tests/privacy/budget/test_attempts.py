@@ -12,6 +12,7 @@ from privacy.budget import (
     Limits,
     Objection,
     StudyCharges,
+    cannot_end,
     may_begin,
     to_its_end,
     whole_figures,
@@ -107,3 +108,21 @@ def test_what_a_pooled_study_may_cost_is_all_of_its_attempts() -> None:
     allowance = Book((CHARGE,)).allowance(LIMITS, CHARGE)
     assert to_its_end(POOLED, allowance) == allowance.after(4)
     assert whole_figures(POOLED, allowance.after(4)).startswith("3 steps and 2 spare attempts,")
+
+
+@pytest.mark.parametrize(
+    ("limits", "named"),
+    [
+        ({"study_epsilon": 0.5}, "and study_epsilon, of this study, is 0.50 in policy.toml"),
+        ({"epsilon": 0.75}, "and epsilon, of all studies together, is 0.75 in policy.toml"),
+        ({"epsilon": 0.75, "study_epsilon": 0.5}, "and study_epsilon, of this study, is 0.50"),
+    ],
+    ids=["study", "lifetime", "both"],
+)
+def test_a_study_that_cannot_end_is_told_which_budget_it_exceeds(
+    limits: dict[str, float], named: str
+) -> None:
+    allowance = Book().allowance(dataclasses.replace(LIMITS, **limits), CHARGE)
+    over = cannot_end(STUDY, allowance)
+    assert over is not None
+    assert named in whole_figures(STUDY, over)

@@ -12,11 +12,10 @@ REFERENCE = (
     "test_what_others_hold_changes_not_one_bit",
     "test_the_others_contributions_stay",
 )
-# On whole UNets each of these runs with one parameter, and the mixer with all of them. With factors
-# of 3 and 15 most or all gradients of `conv` are not finite, so that nobody moves its sum at all.
+# On whole UNets each of these runs with one parameter, and the mixer with all of them.
 OTHER_PARAMETERS = {
     "test_one_patient_moves_the_sum_by_at_most_the_clip": ("0.001",),
-    "test_a_hostile_adapter_moves_it_by_no_more": ("3.0", "15.0"),
+    "test_a_hostile_adapter_moves_it_by_no_more": ("0.2", "1.0"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,13 @@ import pytest
 import torch
 
 from privacy.dpsgd.engine import PatientGradients, PhysicalBatch
-from privacy.dpsgd.isolation import Filler, Isolation, isolation_of
+from privacy.dpsgd.isolation import (
+    Filler,
+    Isolation,
+    card_bits,
+    finite_share,
+    isolation_of,
+)
 
 PLACES = 6
 CONTENT = {
@@ -91,3 +98,32 @@ def test_one_place_has_no_others() -> None:
     device = Device(torch.square)
     assert isolation_of(device, deal, 1) == Isolation(True, True)
     assert device.batches <= 9
+
+
+def test_the_bits_are_those_of_every_other_card_among_fillers() -> None:
+    made = torch.tensor([(1.0 + card / 7) for card in (0, 2, 4)]).square()
+    rows = torch.stack([made.view(torch.int32), torch.ones(3, dtype=torch.int32)], dim=1)
+    wanted = hashlib.sha256(rows.numpy().tobytes()).hexdigest()
+    device = Device(torch.square)
+    assert card_bits(device, deal, PLACES) == wanted
+    assert device.batches == 1
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        lambda x: last_bit(x.square()),  # another arithmetic
+        lambda x: x.square() + 0.0 * x.sum(),  # the worst filler reaches all cards
+        lambda x: x.square() + 0.0 * x.roll(1),  # or its neighbour
+    ],
+    ids=["another arithmetic", "all", "neighbour"],
+)
+def test_the_bits_change_where_a_filler_reaches_a_card(kernel: Kernel) -> None:
+    sound = card_bits(Device(torch.square), deal, PLACES)
+    assert card_bits(Device(kernel), deal, PLACES) != sound
+
+
+def test_a_share_of_the_cards_is_finite() -> None:
+    """A gradient that is not finite says nothing about its neighbours."""
+    device = Device(lambda x: torch.where(x > 1.5, torch.inf, x))  # 1 + 4/7 and 1 + 5/7
+    assert finite_share(device, deal, PLACES) == pytest.approx(4 / 6)

@@ -26,6 +26,7 @@ class World:
     loss: Forward  # (module, row indices) -> losses [rows]
     patients: tuple[int, ...]
     rows_each: int = 1
+    largest_factors: float = 15.0  # deviation of random factors: all gradients are still finite
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -131,7 +132,8 @@ def mixer(
 
 def conv_unet() -> World:
     """The same with LoRA on feed-forward layers and convolutions too."""
-    return unet(targets=[*ATTENTION, *FEED_FORWARD, *CONVOLUTIONS])
+    world = unet(targets=[*ATTENTION, *FEED_FORWARD, *CONVOLUTIONS])
+    return replace(world, largest_factors=2.0)
 
 
 def frozen_a_unet() -> World:
@@ -140,7 +142,7 @@ def frozen_a_unet() -> World:
     for name, parameter in world.module.named_parameters():
         if "lora_A" in name:
             parameter.requires_grad_(False)
-    return world
+    return replace(world, largest_factors=15.0)
 
 
 def unet(targets: list[str] = ATTENTION) -> World:

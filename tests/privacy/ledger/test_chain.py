@@ -166,3 +166,35 @@ def test_an_intent_may_say_for_which_step_it_is(chain: Chain) -> None:
     labelled = replace(intent(3), mark=MARK)
     chain.apply(*signed(chain.next(labelled, 0)))
     assert [entry.mark for entry in chain.entries] == [None, None, MARK]
+
+
+def bodies_of(*contents: Content) -> list[bytes]:
+    chain, found = Chain(LEDGER), []
+    for time, content in enumerate(contents):
+        body, signature = signed(chain.next(content, time * 1_000_000))
+        chain.apply(body, signature)
+        found.append(body)
+    return found
+
+
+def test_one_signature_of_the_newest_record_covers_all_before_it(chain: Chain) -> None:
+    bodies = bodies_of(GENESIS, intent(1), intent(2), Charged(1))
+    found = Chain.under(chain.head, bodies)
+    assert (found.head, found.entries) == (chain.head, chain.entries)
+
+
+def test_a_head_that_is_not_the_ledgers_own_covers_nothing(chain: Chain) -> None:
+    bodies, head = bodies_of(GENESIS, intent(1), intent(2), Charged(1)), chain.head
+    theirs = sign_head(OTHER_KEY, LEDGER, head.sequence, head.hash)
+    wrong = {
+        "is wrong": (replace(head, signature=bytes(64)), bodies),
+        "another key than its own": (
+            replace(head, public_key=public_bytes(OTHER_KEY), signature=theirs),
+            bodies,
+        ),
+        "not that of its newest record": (head, bodies[:-1]),
+        "damaged or was changed": (head, [*bodies[:2], bodies[3]]),
+    }
+    for words, (signed_head, shown) in wrong.items():
+        with pytest.raises(LedgerError, match=words):
+            Chain.under(signed_head, shown)

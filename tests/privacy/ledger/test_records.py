@@ -123,8 +123,8 @@ def test_a_known_hash() -> None:
     )
 
 
-@pytest.mark.parametrize(("content", "data"), KNOWN)
-def test_cut_and_lengthened_bytes_are_refused(content: Content, data: str) -> None:
+@pytest.mark.parametrize("data", [data for _, data in KNOWN])
+def test_cut_and_lengthened_bytes_are_refused(data: str) -> None:
     whole = bytes.fromhex(data)
     for length in range(len(whole)):
         with pytest.raises(LedgerError):

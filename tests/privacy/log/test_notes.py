@@ -134,16 +134,23 @@ def test_a_checkpoint_is_the_logs_or_nothing() -> None:
     note = signed_checkpoint(HEAD, COORDINATOR)
     assert open_checkpoint(SignedNote.decode(note.encode()), ORIGIN, COORDINATOR.public) == HEAD
     other = seeded_identity("another")
+    theirs = TreeHead(log_origin("others", COORDINATOR.public), HEAD.size, HEAD.root)
+    ours = log_key(ORIGIN, COORDINATOR.public)
     bad = {
         "another key": (signed_checkpoint(HEAD, other), ORIGIN, COORDINATOR.public),
         "another log": (note, log_origin("others", COORDINATOR.public), COORDINATOR.public),
+        "another log in this one's name": (
+            SignedNote(theirs.text, (ours.line(COORDINATOR.sign(theirs.text.encode())),)),
+            ORIGIN,
+            COORDINATOR.public,
+        ),
         "another text": (
             SignedNote(TreeHead(ORIGIN, 13, HEAD.root).text, note.lines),
             ORIGIN,
             COORDINATOR.public,
         ),
         "one bad signature": (
-            note.with_lines(log_key(ORIGIN, COORDINATOR.public).line(bytes(64))),
+            note.with_lines(ours.line(bytes(64))),
             ORIGIN,
             COORDINATOR.public,
         ),

@@ -317,6 +317,15 @@ def test_a_table_of_heads_is_what_the_records_make(tmp_path: Path) -> None:
     assert diary.replay.heads == table
 
 
+def test_what_a_batch_withholds_has_one_form(north: SqliteLedger) -> None:
+    withheld = RecordBatch(north.head(), 1, (Withheld(1, bytes(32)),)).encode()
+    assert RecordBatch.decode(withheld).items == (Withheld(1, bytes(32)),)
+    tag = len(withheld) - 37
+    for at, value, words in ((tag, 2, "unknown kind"), (tag + 4, 0, "withholds nothing")):
+        with pytest.raises(LogError, match=words):
+            RecordBatch.decode(withheld[:at] + bytes([value]) + withheld[at + 1 :])
+
+
 @given(st.data())
 def test_no_flipped_bit_of_a_batch_is_taken(data: st.DataObject) -> None:
     raw = bytearray(KNOWN[0])

@@ -101,7 +101,7 @@ def test_an_offer_lasts_for_all_exchanges(study: Study) -> None:
     assert offer_seconds(study) == 60 + 4 * 60
 
 
-def test_a_cohort_is_ids_of_the_roster(study: Study) -> None:
+def test_a_cohort_is_ids_of_the_roster() -> None:
     assert cohort_of(ROSTER, ["hillside", "north"]) == (2, 8)
     with pytest.raises(SecAggError, match="does not list west"):
         cohort_of(ROSTER, ["north", "west"])
@@ -148,7 +148,7 @@ def test_a_study_of_more_than_three_sites_has_a_signed_membership(
     assert roster_in_force(over(*names[:3]), file) == large.roster  # three have one cohort only
 
 
-def test_a_chain_without_the_pinned_roster_is_refused(study: Study) -> None:
+def test_a_chain_without_the_pinned_roster_is_refused() -> None:
     other = signed_roster(("north", "harbour", "west"))
     for chain in ([other], []):
         with pytest.raises(SecAggError, match="does not hold the roster"):

@@ -7,7 +7,6 @@ from typing import Any, TypeAlias
 from transformers import (
     CLIPConfig,
     CLIPModel,
-    CLIPTextConfig,
     CLIPTokenizer,
     CLIPVisionConfig,
     ConvNextConfig,
@@ -16,9 +15,10 @@ from transformers import (
 )
 
 from model.lab.pretraining.contrastive.recipe import EncoderRecipe
-from model.lab.pretraining.tokenizer import MAX_LENGTH
+from model.lab.pretraining.networks import text_config
 
 IMAGE_SIZE = 64
+_TEXT_WIDTH = 96
 _WIDTH = 64  # of the space that images and texts share
 # transformers' classes are built from configurations that no type checker sees
 ImageText: TypeAlias = Any
@@ -27,18 +27,7 @@ TextConfig: TypeAlias = Any
 
 def make_image_text(recipe: EncoderRecipe, tokenizer: CLIPTokenizer) -> ImageText:
     """A CLIPModel or a dual encoder, by the recipe's tower; texts as in stage one's encoder."""
-    text: TextConfig = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=96,
-        intermediate_size=256,
-        projection_dim=_WIDTH,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=MAX_LENGTH,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    text: TextConfig = text_config(tokenizer, _TEXT_WIDTH, _WIDTH)
     return _make_clip(text) if recipe.tower == "vit" else _make_dual(text)
 
 

@@ -14,12 +14,11 @@ from model.lab.control.conditions import (
     marker_condition,
     mask_condition,
     read_marker_condition,
-    read_mask_condition,
     resized_markers,
     resized_mask,
 )
 from model.lab.control.markers import normalised, read_markers, simulated_marker
-from model.lab.control.masks import PANNUKE_TYPES, NuclearMask
+from model.lab.control.masks import PANNUKE_TYPES, NuclearMask, read_mask
 from model.lab.control.reading import read_conditions
 from model.lab.control.spec import UNTYPED, ControlSpec
 from privacy.errors import ModelError
@@ -163,7 +162,7 @@ def test_a_folder_gives_its_conditions_by_name(tmp_path: Path) -> None:
     found = read_conditions("mask", tmp_path, BOTH)
     assert [condition.name for condition in found] == ["a-0000", "a-0001", "b"]
     assert found[2].labels is not None and np.array_equal(found[2].labels, squares().instances)
-    assert np.array_equal(found[2].planes, read_mask_condition(tmp_path / "b.png", BOTH))
+    assert np.array_equal(found[2].planes, mask_condition(read_mask(tmp_path / "b.png"), BOTH))
     assert found[2].digest.startswith("sha256:") and found[2].digest != found[0].digest
     (marker,) = read_conditions("fluorescence", tmp_path / "b.png", BOTH)
     assert marker.labels is None and marker.planes[3].max() == 1

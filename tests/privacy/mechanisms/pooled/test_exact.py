@@ -19,7 +19,7 @@ from privacy.accounting.gaussian import gaussian_epsilon
 from privacy.events import Event
 from privacy.mechanisms.pooled import PooledTerms
 
-from .exact import CLIP, Pair, aligned, exact_epsilon, share, step
+from .exact import CLIP, Pair, Table, aligned, exact_epsilon, share, step, summed
 
 DELTA = 1e-5
 LEFT = DELTA * (1 - 1e-3)  # every figure leaves a thousandth for draws that are too large
@@ -177,6 +177,32 @@ def test_one_site_that_counts_on_fewer_colluders_is_refuted() -> None:
 def test_an_uncounted_step_is_refuted() -> None:
     truth = exact_epsilon(over(seen(PLANTED), PLANTED.steps + 1), LEFT)
     assert truth > 1.03 * charged_for()
+
+
+def test_telling_whose_number_left_its_field_is_refuted() -> None:
+    """A sum's tags are of whole integers (docs/adr/0081): of reduced ones they would show this too.
+
+    A site whose other patients bring one number to the edge of its b bits, in a sum that fits.
+    """
+    terms = replace(PLANTED, parameters=1536)
+    own, edge = terms.deviation(4) / 2**16, 1 << (terms.bits - 1)
+    clip = terms.centre_scale / 2**terms.centre_bits
+    rest = summed([0.0, -edge], [own, own])  # of the honest others
+
+    def told(centre: float) -> list[Table]:
+        site = share(centre, own)
+        inside = edge - site.first
+        parts = Table(site.first, site.chances[:inside]), Table(edge, site.chances[inside:])
+        return [part.plus(rest) for part in parts]
+
+    without, moved = told(edge + clip / 4), told(edge + 5 * clip / 4)
+    ways = [aligned(*both) for both in zip(moved, without, strict=True)]
+    seen_too = tuple(np.concatenate(row) for row in zip(*ways, strict=True))
+    alone = aligned(
+        *(summed([c, 0, -edge], [own] * 3) for c in (edge + 5 * clip / 4, edge + clip / 4))
+    )
+    assert truth_of([alone], terms) <= charged_for(terms)
+    assert truth_of([(seen_too[0], seen_too[1])], terms) > 1.2 * charged_for(terms)
 
 
 # A draw at q < 1, at a site alone.

@@ -11,7 +11,7 @@ from privacy.secagg.sealed.attempt import sent_digest
 from privacy.secagg.sealed.server import SealedServer
 from privacy.wire.bodies import Running
 from privacy.wire.sealed import Sealed, SealedCollect, StepForm
-from tests.privacy.secagg.sealed.world import COORDINATOR, SealedWorld, total_of
+from tests.privacy.secagg.sealed.world import COORDINATOR, SealedWorld, numbers_of, total_of
 
 
 class Trial:
@@ -52,7 +52,7 @@ class Trial:
         for site in set(world.sites) - late:
             client = world.clients[site]
             if client.pending is not None:
-                client.provide(client.pending.label, vectors[site])
+                client.provide(client.pending.label, numbers_of(vectors[site]))
         world.to_slot()
         self.incident()
         while self.server.waiting:

@@ -9,7 +9,7 @@ from privacy.mechanisms.pooled.packing import pack_signed, unpack_signed
 from privacy.secagg.sealed import mac
 from privacy.secagg.sealed.epochs import expanded
 from privacy.secagg.sealed.mac import mac_key, proves, tags_of
-from privacy.secagg.sealed.residues import residues_in
+from privacy.secagg.sealed.residues import residues_in, signed
 from privacy.secagg.stream import CHUNK_LANES
 from privacy.wire.sealed import OpenedSum
 from tests.privacy.secagg.oracle import words
@@ -27,7 +27,8 @@ def shares(bits: int, count: int, seed: int = 0) -> list[np.ndarray]:
 
 
 def tagged(lanes: np.ndarray, bits: int, *, constant: bool = True) -> np.ndarray:
-    return tags_of(residues_in(lanes, bits), bits, KEY, constant=constant)
+    """Of the numbers that the lanes stand for."""
+    return tags_of(signed(residues_in(lanes, bits), bits), KEY, constant=constant)
 
 
 def opened(lanes: np.ndarray, tags: np.ndarray) -> OpenedSum:
@@ -92,6 +93,15 @@ def test_a_sum_that_left_its_field_is_refused():
     tags = [tagged(one, bits, constant=not place) for place, one in enumerate(lanes)]
     total, proof = added(lanes, bits), np.sum(tags, axis=0, dtype=np.uint64)
     assert not proves(opened(total, proof), bits, KEY)
+
+
+def test_a_site_beyond_its_field_shows_in_no_tag_and_costs_no_attempt():
+    """A sum in which everything fits verifies, whatever its summands: the tags are of integers."""
+    bits, near, far = 10, [300, 1, 2], [4000, 1, 2]
+    tags = [tags_of(np.array(one), KEY, constant=True) for one in (near, far)]
+    rest = [tags_of(np.array(one), KEY, constant=False) for one in ([-200, 0, 0], [-3900, 0, 0])]
+    assert np.array_equal(tags[0] + rest[0], tags[1] + rest[1])
+    assert proves(opened(pack_signed(np.array([100, 1, 2]), bits), tags[1] + rest[1]), bits, KEY)
 
 
 def test_a_key_is_for_one_attempt_of_one_cohort():

@@ -17,12 +17,7 @@ from privacy.wire.reasons import RefusedMessage
 from privacy.wire.sealed import StepForm
 from privacy.wire.secagg import SecAggRefusal
 from tests.privacy.secagg.consortium import identity_of
-from tests.privacy.secagg.sealed.world import COORDINATOR, SealedWorld
-
-
-@pytest.fixture
-def world():
-    return SealedWorld()
+from tests.privacy.secagg.sealed.world import COORDINATOR
 
 
 def server_of(world, **changes):

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from privacy.secagg.sealed import attempt
-from tests.privacy.secagg.sealed import oracle
-from tests.privacy.secagg.sealed.world import SealedWorld, added, packed, total_of
+from tests.privacy.secagg.sealed.world import BITS, SealedWorld, added, numbers_of
 
 Table = dict[tuple[bytes, int], np.ndarray]  # by seed and part
 Parts = tuple[np.ndarray, ...]  # words of the numbers, lanes of the proof
@@ -70,26 +69,34 @@ def moved(table: Table, first: Observed, wanted: dict[int, Parts], path) -> Tabl
     return table
 
 
-def with_sum(total: np.ndarray, others: list[np.ndarray]) -> np.ndarray:
-    """The vector that makes `others` add up to `total`."""
-    numbers = [np.array(oracle.numbers(row.tolist(), 12)) for row in (total, *others)]
-    return packed(numbers[0] - sum(numbers[1:]))
+def drawn(world: SealedWorld, seed: int) -> dict[int, np.ndarray]:
+    """What the sites have drawn, int64 [n]."""
+    return {site: numbers_of(lanes) for site, lanes in world.vectors(seed).items()}
+
+
+def sum_over(vectors: dict[int, np.ndarray], sites) -> np.ndarray:
+    return sum(vectors[site] for site in sites)
 
 
 SITES = (2, 5, 8, 11, 14)
 
 
+@pytest.mark.parametrize("far", [0, 1 << (BITS - 1), 1 << 40], ids=lambda far: f"far {far}")
 @pytest.mark.parametrize("colluders", [0, 1, 2, 3], ids=lambda n_c: f"n_c {n_c}")
-def test_any_inputs_with_the_same_honest_sum_give_the_same_view(colluders):
-    """Up to n_c = k - 2. The colluders' vectors and all masks that they know stay as they are."""
+def test_any_inputs_with_the_same_honest_sum_give_the_same_view(colluders, far):
+    """Up to n_c = k - 2. The colluders' vectors and all masks that they know stay as they are.
+
+    `far`: also where numbers of one site are beyond the b bits in which the sum still fits. A tag
+    of numbers modulo 2^b would tell the colluders, and every other member, whose they were.
+    """
     honest = SITES[colluders:]
     world = SealedWorld(SITES)
-    vectors = world.vectors(1)
+    vectors = drawn(world, 1)
     first = Observed(SITES, vectors, {}, n_c=colluders)
 
-    others = {**vectors, **{site: world.vectors(2)[site] for site in honest[:-1]}}
-    total = total_of(vectors, honest)
-    others[honest[-1]] = with_sum(total, [others[one] for one in honest[:-1]])
+    others = {**vectors, **{site: drawn(world, 2)[site] for site in honest[:-1]}}
+    others[honest[0]][::7] += far
+    others[honest[-1]] = sum_over(vectors, honest) - sum_over(others, honest[:-1])
     unmasked = Observed(SITES, others, dict(first.table), n_c=colluders).unmasked
     table = moved(first.table, first, unmasked, honest)
     known = [seeds for pair, seeds in first.pairs.items() if set(pair) & set(SITES[:colluders])]
@@ -103,9 +110,9 @@ def test_any_inputs_with_the_same_honest_sum_give_the_same_view(colluders):
 
 def test_inputs_with_another_honest_sum_do_not():
     world = SealedWorld(SITES)
-    vectors = world.vectors(1)
+    vectors = drawn(world, 1)
     first = Observed(SITES, vectors, {})
-    others = {**vectors, 5: vectors[5] ^ np.eye(1, world.lanes, dtype=np.uint64)[0]}
+    others = {**vectors, 5: vectors[5] ^ np.eye(1, len(vectors[5]), dtype=np.int64)[0]}
     for pair in [None, *combinations(SITES, 2)]:
         table = dict(first.table)
         if pair is not None:
@@ -118,14 +125,14 @@ def test_inputs_with_another_honest_sum_do_not():
 def test_with_one_honest_member_missing_the_others_lanes_are_uniform(missing):
     """Whatever the others' vectors were, even with another sum, there is such a table."""
     world = SealedWorld(SITES)
-    vectors, others = world.vectors(1), world.vectors(2)
+    vectors, others = drawn(world, 1), drawn(world, 2)
     left = [site for site in SITES if site != missing]
     first = Observed(SITES, vectors, {}, silent=(missing,))
     unmasked = Observed(SITES, others, dict(first.table), silent=(missing,)).unmasked
     table = moved(first.table, first, unmasked, (*left, missing))
     second = Observed(SITES, others, table, silent=(missing,))
     assert any(not np.array_equal(vectors[site], others[site]) for site in left)
-    assert not np.array_equal(total_of(vectors, left), total_of(others, left))
+    assert not np.array_equal(sum_over(vectors, left), sum_over(others, left))
     assert second.bytes == first.bytes
 
 

@@ -173,6 +173,7 @@ def test_an_opened_sum_has_one_byte_string():
         lambda: replace(OFFER, attempts=0),
         lambda: SessionKeys((entry(5), entry(5))),
         lambda: SessionGroup(0, bytes(32), (), SEALED.signature),
+        lambda: replace(GROUP, boxes=((5, bytes(48)), (2, bytes(48)))),
         lambda: replace(SEALED, lanes=np.zeros(2, np.int64)),
         lambda: replace(SEALED, head=bytes(wire.MAX_LOG_BYTES + 1)).encode(),
         lambda: SealedCollect(bytes(32), ((5, bytes(96)), (2, bytes(96)))),

@@ -198,7 +198,7 @@ class SealedWorld:
         for site, client in self.clients.items():
             if site in vectors and site not in silent and client.pending is not None:
                 client.noise_seed(client.pending.label, bytes(32))
-                client.provide(client.pending.label, vectors[site])
+                client.provide(client.pending.label, numbers_of(vectors[site]))
 
     def to_slot(self) -> None:
         self.clock[0] += SLOT / 1000
@@ -246,6 +246,11 @@ def packed(numbers: np.ndarray, bits: int = BITS) -> np.ndarray:
     return np.array(oracle.packed(numbers.tolist(), bits), np.uint64)
 
 
+def numbers_of(lanes: np.ndarray, bits: int = BITS) -> np.ndarray:
+    """The reverse: what a site drew, int64 [64 G], if none of it was beyond b bits."""
+    return np.array(oracle.signed(oracle.numbers(lanes.tolist(), bits), bits), np.int64)
+
+
 def added(rows: list[np.ndarray], bits: int = BITS, proof: int = 0) -> np.ndarray:
     """What rows of lanes add up to, of which the last `proof` are 64-bit words."""
     return np.array(oracle.added([row.tolist() for row in rows], bits, proof), np.uint64)
@@ -278,6 +283,18 @@ def refused(world: SealedWorld, check: Check, site: int | None = None) -> Iterat
     assert caught.value.check is check
     assert site is None or caught.value.site == site
     assert [state_of(world, one) for one in world.sites] == before
+
+
+def begun(world: SealedWorld, form: StepForm = StepForm.DIRECT) -> tuple[SealedServer, SealedStep]:
+    """A session, and the request of its first step, which nobody has received."""
+    server = world.open()
+    world.begin(server, form=form)
+    return server, server.requests()[2]
+
+
+def ask(world: SealedWorld, site: int, step: SealedStep) -> Running | Sealed | SealedReady:
+    """What a site answers to a step, as it arrives over the wire."""
+    return world.clients[site].step(carried(step), lambda _: world.chain())
 
 
 def resigned(step: SealedStep, /, **changes) -> SealedStep:
