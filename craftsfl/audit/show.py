@@ -36,6 +36,8 @@ def show_verdict(verdict: AuditVerdict, *, roster_known: bool, as_json: bool = F
         _about(verdict, console)
     for line in verdict.not_recomputed:
         console.print(f"Not recomputed: {line}", highlight=False, markup=False)
+    for line in verdict.notices:
+        console.print(f"Note: {line}", highlight=False, markup=False)
     for one in verdict.failures[:MOST_SHOWN]:
         console.print(f"FAILED {one}", highlight=False, markup=False)
     if len(verdict.failures) > MOST_SHOWN:

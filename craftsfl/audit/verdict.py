@@ -20,10 +20,12 @@ from model.layout import Layout
 from privacy.audit.archive import LARGEST_BUNDLE
 from privacy.audit.checks.charges import check_charges, check_not_empty
 from privacy.audit.checks.costs import SiteCost, check_claims, check_costs
+from privacy.audit.checks.generator import check_generators
 from privacy.audit.checks.ledgers import check_ledgers
 from privacy.audit.checks.log import LogReport, check_log, log_notes
 from privacy.audit.checks.log_facts import logged_recipes
 from privacy.audit.checks.membership import KnownDigests, check_membership_of
+from privacy.audit.checks.notices import clock_notes, recovery_notes
 from privacy.audit.checks.promotions import (
     check_promotions,
     promotion_notes,
@@ -56,9 +58,10 @@ class Counts:
 
 @dataclass
 class AuditVerdict:
-    """What became of a bundle. `not_recomputed`: what was not shown, in words; it is no failure.
+    """What became of a bundle. `evidence` None: nothing could be read.
 
-    `evidence` None: nothing could be read.
+    `not_recomputed`: what was not shown, in words; `notices`: what an auditor has to know besides.
+    Neither is a failure.
     """
 
     digest: str  # SHA-256 of the bundle, hex
@@ -66,6 +69,7 @@ class AuditVerdict:
     costs: list[SiteCost] = field(default_factory=list)
     failures: list[AuditFailure] = field(default_factory=list)
     not_recomputed: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
     promotions: list[LoggedPromotion] = field(default_factory=list)
     readers: list[SignedReaders] = field(default_factory=list)  # that promotions rest on
     recipes: dict[int, str] = field(default_factory=dict)  # of runs, in words, as the log has them
@@ -92,6 +96,7 @@ class AuditVerdict:
             "failures": [one.values() for one in self.failures[:MOST_FAILURES]],
             "failures_in_all": len(self.failures),
             "not_recomputed": self.not_recomputed,
+            "notices": self.notices,
             "promotions": [one.facts() for one in self.promotions],
             "readers": [readers_facts(one) for one in self.readers],
             "recipes": {str(run): words for run, words in self.recipes.items()},
@@ -125,7 +130,8 @@ def verify_bundle(data: bytes, expected: KnownDigests | None = None) -> AuditVer
     except AccountingError as error:
         verdict.failures.append(failure(Flaw.EPSILON, error.message))
     verdict.counts.charges = sum(cost.charges for cost in verdict.costs)
-    verdict.failures += check_charges(evidence)
+    failures, verdict.notices = check_generators(evidence)
+    verdict.failures += (*failures, *check_charges(evidence))
     verdict.failures += check_record(evidence)
     verdict.failures += check_not_empty(evidence)
     log = _check_log(evidence, verdict, known.champion)
@@ -144,6 +150,8 @@ def verify_bundle(data: bytes, expected: KnownDigests | None = None) -> AuditVer
 def _check_log(evidence: Evidence, verdict: AuditVerdict, champion: str | None) -> LogReport:
     found = check_log(evidence)
     verdict.failures += found.failures
+    verdict.notices += recovery_notes(evidence, found.replay)
+    verdict.notices += clock_notes(evidence, found.replay)
     rows, failures = check_promotions(evidence, found.replay, champion)
     verdict.promotions = [row.promotion for row in rows]
     verdict.readers = readers_of_promoted(evidence.study, rows)

@@ -40,7 +40,9 @@ class LogReplay:
     lines: dict[bytes, LedgerLine] = field(default_factory=dict)  # by the ledger's id
     facts: list[tuple[EntryKind, LogFacts]] = field(default_factory=list)  # kinds 5 to 11, in order
     heads: HeadsTable = field(default_factory=HeadsTable)  # of the newest of these entries
+    steps_back: int = 0  # how often an entry has an earlier time than the one before it
     _current: dict[bytes, bytes] = field(default_factory=dict)  # ledger by identity
+    _time: int = 0  # of the newest entry
 
     @property
     def consortium(self) -> Roster:
@@ -66,6 +68,8 @@ class LogReplay:
                 id=error.id,
             ) from error
         self.size += 1
+        self.steps_back += entry.time < self._time
+        self._time = entry.time
         return entry
 
     def table(self) -> HeadsTable:

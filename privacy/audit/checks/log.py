@@ -17,6 +17,8 @@ from privacy.audit.faults import AuditFailure, Flaw, failure
 from privacy.audit.packs import unpacked_rows
 from privacy.errors import CraftsflError, LedgerError, LogError
 from privacy.ledger import State
+from privacy.ledger.anchors import INHERITED_RUN
+from privacy.ledger.base import charged
 from privacy.ledger.chain import Chain
 from privacy.log.checkpoints import TreeHead, cosignatures_of, open_checkpoint
 from privacy.log.lines import LedgerLine
@@ -66,6 +68,7 @@ def check_log(evidence: Evidence) -> LogReport:
     failures += _rosters_and_study(evidence, replay)
     failures += _ledgers(evidence, replay)
     failures += _logged_charges(evidence, replay)
+    failures += _taken_over(evidence, replay)
     failures += check_facts(evidence, replay)
     shown = ShownLog(replay.origin)
     failures += _shown(evidence, shown, entries, coordinator)
@@ -242,6 +245,23 @@ def _logged_charges(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFail
                     words = "The log has this step's sum, and not the site's charge for it."
                     where = (name, number, one.step, one.attempt)
                     yield failure(Flaw.LOG_LEDGER, words, *where)
+
+
+def _taken_over(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFailure]:
+    """A ledger that stands for a lost one has all charges of the study that the log has of that."""
+    study = evidence.study.digest()
+    for name, chain in sorted(evidence.ledgers.items()):
+        own = sum(e.key.run == INHERITED_RUN and e.key.study == study for e in chain.entries)
+        for bound in chain.bindings:
+            line = replay.lines.get(bound.replaced.ledger)
+            lost = () if line is None else charged(line.entries)
+            spent = sum(charge.study_digest == study for charge in lost)
+            if own < spent:
+                words = (
+                    f"It takes over {own} charges of the study from the ledger that it stands for, "
+                    f"and the log has {spent}."
+                )
+                yield failure(Flaw.LOG_LEDGER, words, name)
 
 
 def _goes_through(chain: Chain, line: LedgerLine) -> bool:
