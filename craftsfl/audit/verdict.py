@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from craftsfl.audit.champion import CheckedChampion, GivenChampion, check_champion
 from craftsfl.audit.released import check_file, check_released
 from craftsfl.audit.replay import (
+    Replay,
     check_logged_models,
     layout_digests,
     layout_of_bundle,
@@ -25,7 +27,7 @@ from privacy.audit.checks.ledgers import check_ledgers
 from privacy.audit.checks.log import LogReport, check_log, log_notes
 from privacy.audit.checks.log_facts import logged_recipes
 from privacy.audit.checks.membership import KnownDigests, check_membership_of
-from privacy.audit.checks.notices import clock_notes, recovery_notes
+from privacy.audit.checks.notices import clock_notes, independence_notes, recovery_notes
 from privacy.audit.checks.promotions import (
     check_promotions,
     promotion_notes,
@@ -71,6 +73,7 @@ class AuditVerdict:
     not_recomputed: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     promotions: list[LoggedPromotion] = field(default_factory=list)
+    champion: CheckedChampion | None = None  # what was given as the champion
     readers: list[SignedReaders] = field(default_factory=list)  # that promotions rest on
     recipes: dict[int, str] = field(default_factory=dict)  # of runs, in words, as the log has them
     counts: Counts = field(default_factory=Counts)
@@ -98,6 +101,7 @@ class AuditVerdict:
             "not_recomputed": self.not_recomputed,
             "notices": self.notices,
             "promotions": [one.facts() for one in self.promotions],
+            "champion": None if self.champion is None else self.champion.values(),
             "readers": [readers_facts(one) for one in self.readers],
             "recipes": {str(run): words for run, words in self.recipes.items()},
             "checked": vars(self.counts),
@@ -113,7 +117,9 @@ def read_bundle(path: Path) -> bytes:
     return data
 
 
-def verify_bundle(data: bytes, expected: KnownDigests | None = None) -> AuditVerdict:
+def verify_bundle(
+    data: bytes, expected: KnownDigests | None = None, champion: GivenChampion | None = None
+) -> AuditVerdict:
     """Check everything that `data` says; never raises for what stands in it."""
     verdict = AuditVerdict(hashlib.sha256(data).hexdigest())
     evidence, verdict.failures = read_evidence(data)
@@ -134,16 +140,23 @@ def verify_bundle(data: bytes, expected: KnownDigests | None = None) -> AuditVer
     verdict.failures += (*failures, *check_charges(evidence))
     verdict.failures += check_record(evidence)
     verdict.failures += check_not_empty(evidence)
-    log = _check_log(evidence, verdict, known.champion)
+    log = _check_log(evidence, verdict, None if champion is None else champion.digest)
     layout, found_faults = layout_of_bundle(evidence)
     verdict.failures += found_faults
+    replays: dict[int, Replay] = {}
     if layout is not None and evidence.study.pools_noise:
-        _check_steps(evidence, verdict, layout, log)
+        replays = _check_steps(evidence, verdict, layout, log)
     elif layout is not None:
         verdict.failures += check_file(evidence, layout)
     if not evidence.study.pools_noise:
         verdict.not_recomputed += _of_masked_rounds(evidence)
     verdict.failures += _same_file(evidence)
+    if champion is not None:
+        checked = check_champion(evidence, champion, verdict.promotions, layout, replays)
+        verdict.champion = checked[0]
+        verdict.failures += checked[1]
+        if not (checked[0].recomputed or checked[1]):
+            verdict.not_recomputed.append(f"The champion that you were given: {checked[0].words}")
     return verdict
 
 
@@ -152,6 +165,7 @@ def _check_log(evidence: Evidence, verdict: AuditVerdict, champion: str | None) 
     verdict.failures += found.failures
     verdict.notices += recovery_notes(evidence, found.replay)
     verdict.notices += clock_notes(evidence, found.replay)
+    verdict.notices += independence_notes(evidence)
     rows, failures = check_promotions(evidence, found.replay, champion)
     verdict.promotions = [row.promotion for row in rows]
     verdict.readers = readers_of_promoted(evidence.study, rows)
@@ -170,21 +184,24 @@ def _check_log(evidence: Evidence, verdict: AuditVerdict, champion: str | None) 
     return found
 
 
-def _check_steps(evidence: Evidence, verdict: AuditVerdict, layout: Layout, log: LogReport) -> None:
-    for number in evidence.runs:
-        _check_run(evidence, number, layout, verdict, log)
+def _check_steps(
+    evidence: Evidence, verdict: AuditVerdict, layout: Layout, log: LogReport
+) -> dict[int, Replay]:
+    """Check all runs; what each of them came to."""
+    found = {n: _check_run(evidence, n, layout, verdict, log) for n in evidence.runs}
     if ADAPTER_FILE not in evidence.files:
         verdict.not_recomputed.append("The released adapter is not in the bundle.")
+    return found
 
 
 def _check_run(
     evidence: Evidence, number: int, layout: Layout, verdict: AuditVerdict, log: LogReport
-) -> None:
+) -> Replay:
     try:
         sessions, found = sessions_of(evidence, number, layout_digests(layout))
     except AccountingError as error:
         verdict.failures.append(failure(Flaw.STUDY, error.message, run=number))
-        return
+        return Replay()
     verdict.failures += found
     verdict.failures += check_requests(evidence, number, sessions)
     sums = check_sums(evidence, number, sessions, log.shown)
@@ -210,6 +227,7 @@ def _check_run(
     verdict.failures += check_closing(evidence.study, number, evidence.runs[number], sessions)
     if number == evidence.index.run:
         verdict.failures += check_released(evidence, layout, again)
+    return again
 
 
 def _same_file(evidence: Evidence) -> Iterator[AuditFailure]:

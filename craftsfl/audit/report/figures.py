@@ -9,7 +9,7 @@ from typing import Final
 
 from privacy.accounting.known_to_sites import epsilon_known_to
 from privacy.accounting.tradeoff import Attack, tradeoff
-from privacy.audit.checks.costs import against_each, whole_cost
+from privacy.audit.checks.costs import MOST_WORKED_OUT, against_each, whole_cost
 from privacy.audit.evidence import Evidence
 from privacy.errors import AccountingError
 from privacy.events import Observer
@@ -29,6 +29,15 @@ class CostCurve:
 
     observer: Observer
     points: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFigures:
+    """`whole` None: no ε can be worked out of this manifest, and `why` says why not."""
+
+    whole: WholeStudy | None
+    curves: list[SiteCurves]
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,17 @@ class WholeStudy:
     against: dict[Observer, float]
     attacks: tuple[Attack, ...]
     known_to: dict[int, float]
+
+
+def report_figures(evidence: Evidence) -> ReportFigures:
+    """Of the study, as far as its manifest can be accounted for: no bundle is without a report."""
+    if evidence.study.most_attempts > MOST_WORKED_OUT:
+        words = f"{evidence.study.most_attempts} attempts; {MOST_WORKED_OUT} are worked out."
+        return ReportFigures(None, [], words)
+    try:
+        return ReportFigures(whole_study(evidence.study), site_curves(evidence))
+    except AccountingError as error:
+        return ReportFigures(None, [], error.message)
 
 
 def site_curves(evidence: Evidence) -> list[SiteCurves]:

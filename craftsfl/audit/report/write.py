@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from craftsfl.audit.readers_words import readers_words
 from craftsfl.audit.report.charts import epsilon_svg
-from craftsfl.audit.report.figures import percent_up, site_curves, whole_study
+from craftsfl.audit.report.figures import ReportFigures, percent_up, report_figures
 from craftsfl.audit.report.registry import registry_record
 from craftsfl.audit.report.words import CHANNELS, HAZARDS, NEVER_CLAIMED, RARE_TYPES_PAY
 from craftsfl.audit.verdict import AuditVerdict, verify_bundle
@@ -29,7 +29,6 @@ from privacy.identity import fingerprint
 from privacy.ledger import State
 from privacy.log.checkpoints import TreeHead
 from privacy.log.notes import SignedNote
-from privacy.study.pooling import pooled_terms
 from privacy.study.terms import event_of
 
 REPORT_PAGE: Final = "report.html"
@@ -55,11 +54,11 @@ def write_report(data: bytes, folder: Path) -> list[Path]:
         raise AuditError(
             f"The bundle cannot be read: {verdict.failures[0]}", "Ask for another copy of it."
         )
-    whole = whole_study(evidence.study)
+    figures = report_figures(evidence)
     files = {
-        REPORT_PAGE: render_report(verdict, evidence),
+        REPORT_PAGE: render_report(verdict, evidence, figures),
         VERDICT: json.dumps(verdict.values(), indent=2, allow_nan=False) + "\n",
-        REGISTRY: json.dumps(registry_record(verdict, evidence, whole), indent=2) + "\n",
+        REGISTRY: json.dumps(registry_record(verdict, evidence, figures.whole), indent=2) + "\n",
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,7 +69,7 @@ def write_report(data: bytes, folder: Path) -> list[Path]:
     return [folder / name for name in files]
 
 
-def render_report(verdict: AuditVerdict, evidence: Evidence) -> str:
+def render_report(verdict: AuditVerdict, evidence: Evidence, figures: ReportFigures) -> str:
     """The page. Whatever comes from the bundle is escaped."""
     environment = Environment(
         loader=PackageLoader("craftsfl.audit.report", "templates"),
@@ -88,12 +87,13 @@ def render_report(verdict: AuditVerdict, evidence: Evidence) -> str:
         readings=[readers_words(one) for one in verdict.readers],
         evidence=evidence,
         study=study,
-        whole=whole_study(study),
-        curves=site_curves(evidence),
+        whole=figures.whole,
+        why_not=figures.why,
+        curves=figures.curves,
         observers=_OBSERVERS,
         roster=fingerprint(pinned),
         event=event_of(study),
-        terms=pooled_terms(study) if study.pools_noise else None,
+        pooled=study.pools_noise,
         noise_factor=_noise_factor(evidence),
         attempts=_attempts(evidence),
         software=_software(evidence),

@@ -154,20 +154,18 @@ def _trial(draft: Draft) -> str:
     if event_of(draft.study).no_privacy:
         raise NotHere("No noise is drawn.")
     at = next(place for place, one in enumerate(contents) if isinstance(one, Intent))
-    wrong: dict[str, float] = draft.random.choice(
+    name, figure = draft.random.choice(
         (
-            *({"passed": False}, {"known": False}, {"draws": 100}, {"fit": 99.0}),
-            *({"variance": 0.25}, {"variance": math.nan}, {"shared": -40.0}),
+            *(("passed", False), ("known", False), ("draws", 100), ("fit", 99.0)),
+            *(("variance", 0.25), ("variance", math.nan), ("shared", -40.0)),
         )
     )
     deviation = deviation_tried(draft.study)
     good = GeneratorTried(True, True, deviation, draws=1 << 16, variance=1.0, shared=0.0, fit=0.0)
-    # The last one before it: numbers of the records behind it go up by one.
-    failed = replace(good, **wrong)  # type: ignore[arg-type]
-    contents[at:at] = [failed]
+    contents[at:at] = [replace(good, **{name: figure})]  # type: ignore[arg-type]
     draft.rewrite(site, _renumbered(contents, at), keys.ledgers[site])
     draft.restate(site, keys.identities[site])
-    return f"{site} trained although a trial of its generator had failed ({wrong})."
+    return f"{site} trained although a trial of its generator had failed ({name}: {figure})."
 
 
 def _renumbered(contents: list[Content], at: int) -> list[Content]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from privacy.audit.checks.membership import rosters_of
 from privacy.audit.evidence import Evidence, RunEvidence
 from privacy.audit.faults import listed_names
 from privacy.ledger.anchors import INHERITED_RUN
@@ -64,6 +65,24 @@ def clock_notes(evidence: Evidence, replay: LogReplay | None) -> Iterator[str]:
             yield (
                 f"Run {number}: {odd} attempts begin before the one before them, or end before "
                 "they begin, by the coordinator's clock."
+            )
+
+
+def independence_notes(evidence: Evidence) -> Iterator[str]:
+    """Auditors whose key is that of somebody whom they judge: their signature adds nothing."""
+    study = evidence.study
+    if study.auditors is None:
+        return
+    judged = {
+        one.public_key.hex(): one.name for roster in rosters_of(evidence) for one in roster.members
+    }
+    if study.pooled is not None:
+        judged[study.pooled.coordinator_key] = "the coordinator"
+    for auditor in study.auditors.keys:
+        if auditor.key in judged:
+            yield (
+                f"The key of the auditor {auditor.name} is that of {judged[auditor.key]}, whom "
+                "auditors judge. Its signature adds nothing."
             )
 
 

@@ -12,7 +12,7 @@ from craftsfl.audit.tampering.draft import Draft
 from craftsfl.audit.verdict import AuditVerdict, verify_bundle
 from privacy.audit.checks.generator import check_generators, trial_faults
 from privacy.audit.checks.log import ENTRIES_FILE, _taken_over, check_log
-from privacy.audit.checks.notices import clock_notes, recovery_notes
+from privacy.audit.checks.notices import clock_notes, independence_notes, recovery_notes
 from privacy.audit.evidence import Evidence, read_evidence
 from privacy.audit.faults import Flaw, listed_names
 from privacy.audit.packs import unpacked_rows
@@ -23,6 +23,7 @@ from privacy.ledger.chain import Chain
 from privacy.ledger.records import Charged, Content, GeneratorTried, Intent
 from privacy.log.entries import LogEntry
 from privacy.log.replay import LogReplay
+from privacy.study.auditors import Auditors
 from privacy.wire.checkpoint import Checkpoint
 from tests.craftsfl.audit.made import bundle, keys
 
@@ -59,8 +60,8 @@ def ended_with(*trials: GeneratorTried) -> AuditVerdict:
 
 
 def test_a_valid_study_has_nothing_to_be_noted() -> None:
-    for mechanism in ("pooled", "local"):
-        assert verify_bundle(bundle(mechanism)).notices == []  # type: ignore[arg-type]
+    for data in (bundle("pooled"), bundle("local")):
+        assert verify_bundle(data).notices == []
 
 
 def test_a_failed_trial_after_which_nothing_was_charged_is_a_notice() -> None:
@@ -172,6 +173,24 @@ def test_the_log_counts_how_often_its_clock_went_back() -> None:
         replay.take(replace(entry, time=entry.time - at % 2).encode())
     assert replay.steps_back > 0
     assert replay.size == len(entries)
+
+
+def test_an_auditor_who_is_judged_is_named() -> None:
+    own, pooled = keys("pooled").identities[SITE].public.hex(), evidence().study.pooled
+    assert pooled is not None
+    listed = {
+        "needed": 1,
+        "keys": [
+            {"name": "dr-weiss", "key": "ab" * 32},
+            {"name": "inner", "key": own},
+            {"name": "chief", "key": pooled.coordinator_key},
+        ],
+    }
+    study = evidence().study.model_copy(update={"auditors": Auditors.model_validate(listed)})
+    inner, chief = independence_notes(replace(evidence(), study=study))
+    assert f"The key of the auditor inner is that of {SITE}, whom auditors judge." in inner
+    assert "The key of the auditor chief is that of the coordinator" in chief
+    assert not list(independence_notes(evidence()))
 
 
 def test_many_names_are_counted() -> None:
