@@ -13,14 +13,19 @@ from craftsfl.audit.champion import CheckedChampion, GivenChampion, check_champi
 from craftsfl.audit.released import check_file, check_released
 from craftsfl.audit.replay import (
     Replay,
+    ReplayStart,
     check_logged_models,
-    layout_digests,
     layout_of_bundle,
     replay,
 )
 from model.layout import Layout
 from privacy.audit.archive import LARGEST_BUNDLE
-from privacy.audit.checks.charges import check_charges, check_not_empty
+from privacy.audit.checks.charges import (
+    LabelledSteps,
+    check_charges,
+    check_not_empty,
+    labelled_steps,
+)
 from privacy.audit.checks.costs import SiteCost, check_claims, check_costs
 from privacy.audit.checks.generator import check_generators
 from privacy.audit.checks.ledgers import check_ledgers
@@ -151,12 +156,14 @@ def verify_bundle(
     if not evidence.study.pools_noise:
         verdict.not_recomputed += _of_masked_rounds(evidence)
     verdict.failures += _same_file(evidence)
+    shown = ""
     if champion is not None:
-        checked = check_champion(evidence, champion, verdict.promotions, layout, replays)
-        verdict.champion = checked[0]
-        verdict.failures += checked[1]
-        if not (checked[0].recomputed or checked[1]):
-            verdict.not_recomputed.append(f"The champion that you were given: {checked[0].words}")
+        checked, failures = check_champion(evidence, champion, verdict.promotions, layout, replays)
+        verdict.champion, shown = checked, checked.digest if checked.recomputed else ""
+        verdict.failures += failures
+        if not (checked.recomputed or failures):
+            verdict.not_recomputed.append(f"The champion that you were given: {checked.words}")
+    verdict.not_recomputed += promotion_notes(evidence, verdict.promotions, shown)
     return verdict
 
 
@@ -170,7 +177,6 @@ def _check_log(evidence: Evidence, verdict: AuditVerdict, champion: str | None) 
     verdict.promotions = [row.promotion for row in rows]
     verdict.readers = readers_of_promoted(evidence.study, rows)
     verdict.failures += failures
-    verdict.not_recomputed += promotion_notes(evidence, verdict.promotions)
     if found.replay is not None:
         verdict.counts.log_entries = found.replay.size
         verdict.recipes = logged_recipes(evidence, found.replay)
@@ -188,23 +194,33 @@ def _check_steps(
     evidence: Evidence, verdict: AuditVerdict, layout: Layout, log: LogReport
 ) -> dict[int, Replay]:
     """Check all runs; what each of them came to."""
-    found = {n: _check_run(evidence, n, layout, verdict, log) for n in evidence.runs}
+    known = _Known(layout, ReplayStart.of(evidence.study, layout), labelled_steps(evidence), log)
+    found = {number: _check_run(evidence, number, known, verdict) for number in evidence.runs}
     if ADAPTER_FILE not in evidence.files:
         verdict.not_recomputed.append("The released adapter is not in the bundle.")
     return found
 
 
-def _check_run(
-    evidence: Evidence, number: int, layout: Layout, verdict: AuditVerdict, log: LogReport
-) -> Replay:
+@dataclass(frozen=True)
+class _Known:
+    """What is the same for all runs."""
+
+    layout: Layout
+    start: ReplayStart
+    ledgers: LabelledSteps
+    log: LogReport
+
+
+def _check_run(evidence: Evidence, number: int, known: _Known, verdict: AuditVerdict) -> Replay:
+    log = known.log
     try:
-        sessions, found = sessions_of(evidence, number, layout_digests(layout))
+        sessions, found = sessions_of(evidence, number, known.start.digests)
     except AccountingError as error:
         verdict.failures.append(failure(Flaw.STUDY, error.message, run=number))
         return Replay()
     verdict.failures += found
     verdict.failures += check_requests(evidence, number, sessions)
-    sums = check_sums(evidence, number, sessions, log.shown)
+    sums = check_sums(evidence, number, sessions, known.ledgers, log.shown)
     verdict.failures += sums.failures
     verdict.counts.sums += sums.recomputed
     if sums.left_out:
@@ -218,15 +234,17 @@ def _check_run(
         "coordinator opened no sum. It could have: the attempt is charged as one that was opened."
         for step, attempt in sums.unopened
     )
-    again = replay(evidence, number, layout)
+    again = replay(evidence, number, known.start)
     verdict.failures += again.failures
     verdict.counts.steps += again.steps
     if log.replay is not None:
-        verdict.failures += check_logged_models(evidence, log.replay, number, layout, again)
+        verdict.failures += check_logged_models(
+            evidence, log.replay, number, known.start.digests, again
+        )
     verdict.not_recomputed += end_notes(evidence, number)
     verdict.failures += check_closing(evidence.study, number, evidence.runs[number], sessions)
     if number == evidence.index.run:
-        verdict.failures += check_released(evidence, layout, again)
+        verdict.failures += check_released(evidence, known.layout, again)
     return again
 
 
@@ -259,6 +277,7 @@ def _cost(cost: SiteCost) -> dict[str, object]:
         "lifetime": finite_or_none(cost.lifetime),
         "lifetime_claimed": finite_or_none(cost.lifetime_claimed),
         "lifetime_budget": cost.lifetime_budget,
+        "lifetime_delta": cost.lifetime_delta,
         "against": {who.value: finite_or_none(value) for who, value in cost.against.items()},
     }
 

@@ -23,8 +23,8 @@ def encode_left_out(vectors: Mapping[str, Mapping[bytes, bytes]]) -> bytes:
 def decode_left_out(data: bytes) -> dict[str, dict[bytes, bytes]]:
     """The inverse; `AuditError` or ValueError for anything else."""
     held = read_json(data.decode("ascii"))
-    if not isinstance(held, dict):
-        raise AuditError("It is not a table.")
+    if not isinstance(held, dict) or not held or not all(held.values()):
+        raise AuditError("It is not a table, or has an empty one.")
     found = {}
     for site, rows in held.items():
         if not isinstance(rows, dict) or not all(isinstance(row, str) for row in rows.values()):

@@ -9,9 +9,14 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from privacy.audit.checks.log_facts import check_facts, sums_taken_back
+from privacy.audit.checks.log_facts import check_facts, names_by_id, sums_taken_back
 from privacy.audit.checks.membership import identity_of_site
-from privacy.audit.checks.witnesses import ShownLog, check_passed_on, log_quorum
+from privacy.audit.checks.witnesses import (
+    ShownLog,
+    check_passed_on,
+    check_trained_under,
+    log_quorum,
+)
 from privacy.audit.evidence import Evidence
 from privacy.audit.faults import AuditFailure, Flaw, failure
 from privacy.audit.packs import unpacked_rows
@@ -73,6 +78,7 @@ def check_log(evidence: Evidence) -> LogReport:
     shown = ShownLog(replay.origin)
     failures += _shown(evidence, shown, entries, coordinator)
     failures += check_passed_on(evidence, shown)
+    failures += check_trained_under(evidence, replay, shown)
     return LogReport(replay, failures, shown)
 
 
@@ -235,12 +241,11 @@ def _logged_charges(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFail
         }
         for name, line in lines.items()
     }
-    rosters = [signed.roster for signed in evidence.rosters]
+    names = names_by_id(evidence)
     for number, run in evidence.runs.items():
         for one in run.sums:
             for site in one.cohort:
-                members = (roster.member(site) for roster in reversed(rosters))
-                name = next((member.name for member in members if member is not None), "")
+                name = names.get(site, "")
                 if one.label not in charged.get(name, set()):
                     words = "The log has this step's sum, and not the site's charge for it."
                     where = (name, number, one.step, one.attempt)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import cache
 
 from craftsfl.audit.champion import CheckedChampion, GivenChampion, check_champion
-from craftsfl.audit.replay import Replay, layout_of_bundle, replay
+from craftsfl.audit.replay import Replay, ReplayStart, layout_of_bundle, replay
 from craftsfl.audit.verdict import verify_bundle
 from model.layout import Layout
 from privacy.audit.evidence import ADAPTER_FILE, Evidence, read_evidence
@@ -20,7 +20,7 @@ def promoted() -> tuple[Evidence, Layout, dict[int, Replay]]:
     assert evidence is not None
     layout, _ = layout_of_bundle(evidence)
     assert layout is not None
-    return evidence, layout, {1: replay(evidence, 1, layout)}
+    return evidence, layout, {1: replay(evidence, 1, ReplayStart.of(evidence.study, layout))}
 
 
 def adapter() -> bytes:
