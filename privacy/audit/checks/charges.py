@@ -80,7 +80,12 @@ _Attempts: TypeAlias = Mapping[int, frozenset[tuple[int, int]]]
 
 
 def _requests(runs: Mapping[int, RunEvidence]) -> _Requests:
-    return {number: {one.label: one for one in run.requests} for number, run in runs.items()}
+    return {number: asked_for(run) for number, run in runs.items()}
+
+
+def asked_for(run: RunEvidence) -> dict[bytes, SealedStep]:
+    """A run's requests by label; of two with one label the first, so that nobody pays for both."""
+    return {one.label: one for one in reversed(run.requests)}
 
 
 def _attempts(runs: Mapping[int, RunEvidence]) -> _Attempts:

@@ -74,6 +74,10 @@ def sessions_of(
             words = f"Session {stored.offer.session} is of a roster that is not in the history."
             failures.append(failure(Flaw.SESSION, words, run=number))
             continue
+        members = {one.site: one.name for one in roster.members}
+        for name in sorted({members.get(site, "") for site in stored.offer.members} - own):
+            words = f"Session {stored.offer.session} has a member that the study has not."
+            failures.append(failure(Flaw.SESSION, words, name, number))
         try:
             known = terms.get(stored.offer.roster_digest) or sealed_study(
                 evidence.study, roster, layout.layout, layout.frozen
@@ -86,10 +90,6 @@ def sessions_of(
             continue
         if opened is not None:
             held[opened.digests.session] = opened
-        members = {one.site: one.name for one in roster.members}
-        for name in sorted({members[site] for site in stored.offer.members} - own):
-            words = f"Session {stored.offer.session} has a member that the study has not."
-            failures.append(failure(Flaw.SESSION, words, name, number))
         if stored.offer.run != number:
             words = f"Session {stored.offer.session} is of run {stored.offer.run}."
             failures.append(failure(Flaw.SESSION, words, run=number))

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from privacy.audit.checks.charges import LabelledSteps
+from privacy.audit.checks.charges import LabelledSteps, asked_for
 from privacy.audit.checks.steps import OpenSession
 from privacy.audit.checks.witnesses import ShownLog
 from privacy.audit.evidence import Evidence, RunEvidence
@@ -46,7 +46,7 @@ def check_sums(
 ) -> SumReport:
     """All sums of a run, and all vectors of it, with what their sites cosigned of the log."""
     run, report = evidence.runs[number], SumReport()
-    asked = {request.label: request for request in run.requests}
+    asked = asked_for(run)
     read = _Vectors(number, run, ledgers, report, shown)
     for found in run.sums:
         where = ("", number, found.step, found.attempt)
